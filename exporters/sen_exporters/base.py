@@ -1,0 +1,99 @@
+"""The contract of an exporter, and how exporters are found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol
+
+from sen_runtime.errors import SenError
+from sen_runtime.network import Network
+
+ENTRY_POINT_GROUP = "sen_edge.exporters"
+
+
+class ExportError(SenError):
+    """A network or an option that a target cannot express."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What the user asked for; an exporter refuses in `check` what it cannot honour, and never changes it.
+
+    Attributes:
+        name: stem of the files, and the graph's name.
+        opset: ONNX operator set.
+        batch_size: fixed batch, or None for a dynamic one.
+        snn: "unrolled", "scan" or "step"; ignored by a multilayer perceptron.
+        sparse_format: "initializer" (stored sparse) or "dense" (zeros stored).
+    """
+
+    name: str = "model"
+    opset: int = 17
+    batch_size: int | None = None
+    snn: str = "unrolled"
+    sparse_format: str = "initializer"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The files of one export, in memory; the caller verifies them, then puts them in place.
+
+    Attributes:
+        target: name of the exporter.
+        files: file name -> bytes; the first is the one an engine loads.
+        engine: name of the `sen_runtime.engines` module that runs it.
+    """
+
+    target: str
+    files: Mapping[str, bytes]
+    engine: str
+
+    @property
+    def main(self) -> bytes:
+        """Bytes of the file an engine loads."""
+        return next(iter(self.files.values()))
+
+
+class Exporter(Protocol):
+    """One target. Stateless: everything is in the network and the options.
+
+    Attributes:
+        name: what `--to` takes.
+        suffixes: file endings it writes, the main one first; also how `verify` recognises a file.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        """Raise `ExportError` if this network cannot be expressed with these options."""
+
+    def export(self, network: Network, options: ExportOptions) -> Artifact:
+        """Build the files. The same network and options give the same bytes."""
+
+    def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
+        """The artifact with `properties` added to the metadata it carries; nothing else changes."""
+
+    def instrument(self, model: bytes) -> bytes:
+        """The model with every layer's activation (spike count) as a further output `layerN/activation`."""
+
+
+def exporters() -> dict[str, Exporter]:
+    """Every installed exporter by name, the built-in ones and third parties' alike.
+
+    Raises:
+        ExportError: an entry point that cannot be loaded, named with its package.
+    """
+    return {point.name: _load(point) for point in sorted(entry_points(group=ENTRY_POINT_GROUP))}
+
+
+def _load(point: EntryPoint) -> Exporter:
+    try:
+        exporter: Exporter = point.load()()
+    except Exception as error:  # a third party's code: name it, whatever it raised
+        raise ExportError(f"exporter {point.name!r} ({point.value}) does not load: {error}") from error
+    return exporter

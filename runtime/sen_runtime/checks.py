@@ -1,0 +1,47 @@
+"""Checks that every part of the network representation shares; each raises `NetworkError`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.errors import NetworkError
+
+Array = NDArray[Any]
+
+STORAGE_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
+
+
+def check_array(array: Array, name: str, rank: int, *, may_be_empty: bool = False) -> None:
+    """A finite float32 or float16 array with `rank` axes."""
+    if not isinstance(array, np.ndarray) or array.dtype not in STORAGE_DTYPES:
+        found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+        raise NetworkError(f"{name}: got {found}; expected a float32 or float16 array")
+    if array.ndim != rank or (array.size == 0 and not may_be_empty):
+        raise NetworkError(f"{name}: shape is {list(array.shape)}; expected {rank} axes, none of them empty")
+    if not np.all(np.isfinite(array)):
+        where = np.argwhere(~np.isfinite(array))[0].tolist()
+        raise NetworkError(f"{name}: value at {where} is {array[tuple(where)]}; expected finite numbers")
+
+
+def check_index(array: NDArray[np.int32], name: str, length: int) -> None:
+    """An int32 vector of `length` values."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.shape != (length,):
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise NetworkError(f"{name}: got {found}; expected int32 [{length}]")
+
+
+def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
+    """One of the words of `choices`."""
+    if value not in choices:
+        raise NetworkError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+
+
+def store_float32(owner: object, name: str) -> None:
+    """Round the field `name` of a frozen dataclass to a finite float32 value."""
+    value = float(np.float32(getattr(owner, name)))
+    if not np.isfinite(value):
+        raise NetworkError(f"{name} is {value}; expected a finite number")
+    object.__setattr__(owner, name, value)

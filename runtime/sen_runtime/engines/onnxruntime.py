@@ -1,0 +1,101 @@
+"""onnxruntime: runs `.onnx` files, step models of spiking networks included."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.engines import Model
+from sen_runtime.errors import EngineError, MissingExtraError
+
+Array = NDArray[Any]
+
+PIP_LINE = "pip install onnxruntime"
+
+
+def _library() -> Any:
+    try:
+        import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+    except ImportError:
+        raise MissingExtraError("the engine onnxruntime", PIP_LINE) from None
+    return onnxruntime
+
+
+class OnnxRuntimeSession:
+    """An ONNX graph on the CPU.
+
+    A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an
+    output of the same name with `_next`. `run` then drives it over all time steps, from zero membranes.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self.session = session
+        self.properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
+        self._outputs = [value.name for value in session.get_outputs()]
+        self._membranes = {value.name: value.shape for value in session.get_inputs() if value.name != "input"}
+
+    def run(self, x: Array) -> Array:
+        """Outputs `[batch, n_out]`."""
+        if self._membranes:
+            return self.run_all(x)["output"]
+        result: Array = self._call(["output"], {"input": np.ascontiguousarray(x, np.float32)})[0]
+        return result
+
+    def run_all(self, x: Array) -> dict[str, Array]:
+        """Every output of the graph; for a step model the readout and the spike counts over all steps."""
+        x = np.ascontiguousarray(x, np.float32)
+        if self._membranes:
+            return self._run_steps(x)
+        return dict(zip(self._outputs, self._call(self._outputs, {"input": x})))
+
+    def _call(self, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
+        try:
+            results: list[Array] = self.session.run(outputs, feeds)
+        except Exception as error:  # onnxruntime's own exception types are not public
+            raise EngineError(f"onnxruntime refused the input: {error}") from error
+        return results
+
+    def _run_steps(self, x: Array) -> dict[str, Array]:
+        timesteps = int(self.properties["timesteps"])
+        readout = self.properties["readout"]
+        state = {name: np.zeros((x.shape[0], shape[1]), np.float32) for name, shape in self._membranes.items()}
+        totals: dict[str, Array] = {}
+        last: Array = x
+        for t in range(timesteps):
+            x_t = np.ascontiguousarray(x[:, t]) if self.properties["input_coding"] == "spikes" else x
+            values = dict(zip(self._outputs, self._call(self._outputs, {"input": x_t, **state})))
+            state = {name: values.pop(f"{name}_next") for name in state}
+            last = values["output"]
+            totals = {name: totals.get(name, 0) + value for name, value in values.items()}
+        if readout == "mean_membrane":
+            totals["output"] = totals["output"] / np.float32(timesteps)
+        elif readout == "last_membrane":
+            totals["output"] = last
+        return totals
+
+
+def load(model: Model, threads: int = 1) -> OnnxRuntimeSession:
+    """A session on an `.onnx` file.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        EngineError: onnxruntime refuses the model.
+    """
+    library = _library()
+    options = library.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        session = library.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exception types are not public
+        raise EngineError(f"onnxruntime does not load the model: {error}") from error
+    return OnnxRuntimeSession(session)
+
+
+def version() -> str:
+    """Version of onnxruntime."""
+    return str(_library().__version__)

@@ -1,0 +1,46 @@
+"""The root of the error tree: one class per exit code, each with a message and a next step."""
+
+from __future__ import annotations
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_VERIFICATION = 3
+EXIT_MISSING = 4
+
+
+class SenError(Exception):
+    """A mistake or a condition the user can act on.
+
+    Attributes:
+        message: what is wrong, where, what was found and what was expected.
+        hint: the next step, or an empty string.
+        exit_code: the status a command ends with.
+    """
+
+    exit_code = EXIT_FAILED
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class NetworkError(SenError):
+    """A network, or one of its operators, that contradicts itself."""
+
+
+class ImageError(SenError):
+    """A `.sen` file that cannot be read, or a network that cannot be written as one."""
+
+
+class EngineError(SenError):
+    """An engine that refused a model or its input."""
+
+
+class MissingExtraError(SenError):
+    """A package that is needed for what was asked, and is not installed."""
+
+    exit_code = EXIT_MISSING
+
+    def __init__(self, purpose: str, pip_line: str) -> None:
+        super().__init__(f"{purpose} is not installed", hint=pip_line)

@@ -1,0 +1,185 @@
+"""The network representation: frozen dataclasses over numpy arrays, shared by every stage.
+
+A `Network` is a chain of layers; a `Layer` is a weight operator, an optional bias and a neuron model.
+Every stage of the toolkit is a function from `Network` to `Network`, and every exporter reads this.
+
+Shapes: weights `[n_out, n_in]`, vectors `[n]`, batches `[batch, n]`, spike trains `[batch, T, n]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Union
+
+from sen_runtime.checks import Array, check_array, check_choice, store_float32
+from sen_runtime.errors import NetworkError
+from sen_runtime.operators import WeightOperator
+
+RESETS = ("subtract", "zero")
+INPUT_CODINGS = ("direct", "spikes")
+READOUTS = ("mean_membrane", "last_membrane", "spike_count")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """x = y: the readout of a multilayer perceptron."""
+
+
+@dataclass(frozen=True)
+class Relu:
+    """x = max(y, 0)."""
+
+
+@dataclass(frozen=True)
+class Lif:
+    """Leaky integrate-and-fire neuron, in discrete time.
+
+        s[t-1] = 1 if u[t-1] > threshold else 0
+        subtract:  u[t] = beta * u[t-1] + y[t] - threshold * s[t-1]
+        zero:      u[t] = beta * u[t-1] * (1 - s[t-1]) + y[t]
+
+    with u[0] = y[0]. The spike is a function of the membrane, so the membrane is the whole state.
+
+    Attributes:
+        beta: decay of the membrane per step, in [0, 1].
+        threshold: membrane above which the neuron spikes, > 0.
+        reset: "subtract" or "zero".
+    """
+
+    beta: float
+    threshold: float = 1.0
+    reset: str = "subtract"
+
+    def __post_init__(self) -> None:
+        _check_beta(self)
+        store_float32(self, "threshold")
+        if self.threshold <= 0:
+            raise NetworkError(f"threshold is {self.threshold:g}; expected a value > 0")
+        check_choice(self.reset, "reset", RESETS)
+
+
+@dataclass(frozen=True)
+class LeakyIntegrator:
+    """u[t] = beta * u[t-1] + y[t]: the membrane readout of a spiking network; it never spikes.
+
+    Attributes:
+        beta: decay of the membrane per step, in [0, 1].
+    """
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        _check_beta(self)
+
+
+Neuron = Union[Identity, Relu, Lif, LeakyIntegrator]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One weight operator, an optional bias `[n_out]`, and the neurons that receive the sum."""
+
+    weight: WeightOperator
+    bias: Array | None
+    neuron: Neuron
+
+    def __post_init__(self) -> None:
+        if self.bias is None:
+            return
+        check_array(self.bias, "bias", 1)
+        if self.bias.shape[0] != self.weight.shape[0]:
+            raise NetworkError(f"bias has {self.bias.shape[0]} values; expected {self.weight.shape[0]}, one per neuron")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays."""
+        return self.weight.nbytes + (0 if self.bias is None else int(self.bias.nbytes))
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A chain of layers; spiking where `timesteps` > 0.
+
+    Attributes:
+        layers: from input to readout.
+        timesteps: steps T of a spiking network; 0 for a multilayer perceptron.
+        input_coding: "direct" (input `[batch, n_in]`, the same current in each step) or "spikes"
+            (input `[batch, T, n_in]`).
+        readout: "mean_membrane" or "last_membrane" (last layer `LeakyIntegrator`), "spike_count" (`Lif`);
+            ignored by a multilayer perceptron.
+        metadata: free text that travels with the network.
+    """
+
+    layers: tuple[Layer, ...]
+    timesteps: int = 0
+    input_coding: str = "direct"
+    readout: str = "mean_membrane"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise NetworkError("a network needs at least one layer")
+        if self.timesteps < 0:
+            raise NetworkError(f"timesteps is {self.timesteps}; expected a value >= 0")
+        check_choice(self.input_coding, "input_coding", INPUT_CODINGS)
+        check_choice(self.readout, "readout", READOUTS)
+        for index, (before, after) in enumerate(zip(self.layers, self.layers[1:])):
+            if before.weight.shape[0] != after.weight.shape[1]:
+                raise NetworkError(
+                    f"layer {index} has {before.weight.shape[0]} outputs, layer {index + 1} takes "
+                    f"{after.weight.shape[1]} inputs; expected the same number"
+                )
+        if not self.is_spiking and self.input_coding != "direct":
+            raise NetworkError("input coding 'spikes' needs timesteps > 0")
+        for index, layer in enumerate(self.layers):
+            self._check_neuron(index, layer.neuron)
+
+    def _check_neuron(self, index: int, neuron: Neuron) -> None:
+        last = index == len(self.layers) - 1
+        expected: tuple[type, ...]
+        if not self.is_spiking:
+            expected = (Identity, Relu)
+        elif not last or self.readout == "spike_count":
+            expected = (Lif,)
+        else:
+            expected = (LeakyIntegrator,)
+        if not isinstance(neuron, expected):
+            names = " or ".join(kind.__name__ for kind in expected)
+            raise NetworkError(f"layer {index} has {type(neuron).__name__} neurons; expected {names}")
+
+    @property
+    def is_spiking(self) -> bool:
+        """Whether the network has membranes and time steps."""
+        return self.timesteps > 0
+
+    @property
+    def n_in(self) -> int:
+        """Number of input neurons."""
+        return self.layers[0].weight.shape[1]
+
+    @property
+    def n_out(self) -> int:
+        """Number of output neurons."""
+        return self.layers[-1].weight.shape[0]
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Neurons per layer, input first: L + 1 values."""
+        return (self.n_in, *(layer.weight.shape[0] for layer in self.layers))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one pass through all layers (one step of a spiking network)."""
+        return sum(layer.weight.macs for layer in self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays."""
+        return sum(layer.nbytes for layer in self.layers)
+
+
+def _check_beta(neuron: Lif | LeakyIntegrator) -> None:
+    store_float32(neuron, "beta")
+    if not 0 <= neuron.beta <= 1:
+        raise NetworkError(f"beta is {neuron.beta:g}; expected a value in [0, 1]")

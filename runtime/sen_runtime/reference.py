@@ -1,0 +1,149 @@
+"""The numpy interpreter of a network: slow, plain, and the arbiter of every other engine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from sen_runtime.errors import NetworkError
+from sen_runtime.network import Lif, Network, Relu
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+
+Array = NDArray[Any]
+
+
+def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
+    """Outputs of the network.
+
+    Args:
+        network: what to run.
+        x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
+        dtype: precision of all arithmetic; float64 is the exact answer, float32 what a device computes.
+
+    Returns:
+        `[batch, n_out]`: logits, mean or last membrane, or spike counts.
+
+    Raises:
+        NetworkError: the input has the wrong shape.
+    """
+    return trace(network, x, dtype)[-1]
+
+
+def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Array]:
+    """What every layer gives out, input side first; arguments as for `run`.
+
+    Returns:
+        One `[batch, n]` array per layer: activations of a multilayer perceptron; of a spiking network the
+        spike counts over T of its hidden layers, then the readout.
+    """
+    x = np.asarray(x, dtype)
+    check_input(network, x.shape)
+    network = replace(network, layers=tuple(replace(layer, weight=_expanded(layer.weight)) for layer in network.layers))
+    with np.errstate(over="ignore", invalid="ignore"):
+        return _trace_spiking(network, x) if network.is_spiking else _trace_mlp(network, x)
+
+
+def check_input(network: Network, shape: tuple[int, ...]) -> None:
+    """Refuse an input whose shape the network does not take.
+
+    Raises:
+        NetworkError: with the shape found and the shape expected.
+    """
+    tail = (network.timesteps, network.n_in) if network.input_coding == "spikes" else (network.n_in,)
+    if len(shape) != len(tail) + 1 or tuple(shape[1:]) != tail:
+        raise NetworkError(f"input has shape {list(shape)}; expected [batch, {', '.join(map(str, tail))}]")
+
+
+def _expanded(operator: WeightOperator) -> WeightOperator:
+    """The operator with coordinates and sparse storage written out, so that each is expanded once a run."""
+    if isinstance(operator, (Coordinates, Sparse)):
+        return Dense(operator.to_dense())
+    if isinstance(operator, Sum):
+        return Sum(_expanded(operator.a), _expanded(operator.b))
+    return operator
+
+
+def multiply(operator: WeightOperator, x: Array) -> Array:
+    """`x [..., n_in]` times the operator's transpose: `[..., n_out]`, in the precision of `x`."""
+    if isinstance(operator, Dense):
+        return _product(x, operator.w)
+    if isinstance(operator, (Coordinates, Sparse)):
+        return _product(x, operator.to_dense())
+    if isinstance(operator, LowRank):
+        return _product(_product(x, operator.right), operator.left)
+    return multiply(operator.a, x) + multiply(operator.b, x)
+
+
+def _product(x: Array, w: Array) -> Array:
+    product: Array = x @ w.astype(x.dtype).T
+    return product
+
+
+def _current(network: Network, index: int, x: Array) -> Array:
+    """Input y = W x + b of layer `index`."""
+    layer = network.layers[index]
+    y = multiply(layer.weight, x)
+    return y if layer.bias is None else y + layer.bias.astype(x.dtype)
+
+
+def _trace_mlp(network: Network, x: Array) -> list[Array]:
+    activations = []
+    for index, layer in enumerate(network.layers):
+        x = _current(network, index, x)
+        if isinstance(layer.neuron, Relu):
+            x = np.maximum(x, 0)
+        activations.append(x)
+    return activations
+
+
+def initial_membranes(network: Network, batch: int, dtype: DTypeLike = np.float64) -> list[Array]:
+    """State before the first step: one `[batch, n]` array of zeros per layer."""
+    return [np.zeros((batch, layer.weight.shape[0]), dtype) for layer in network.layers]
+
+
+def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array], list[Array]]:
+    """One time step of a spiking network.
+
+    Args:
+        network: with timesteps > 0.
+        membranes: one `[batch, n]` array per layer, from the step before.
+        x: `[batch, n_in]` input of this step.
+
+    Returns:
+        The new membranes, and the spikes (0 or 1) of the layers that spike.
+    """
+    after, spikes = [], []
+    for index, (layer, membrane) in enumerate(zip(network.layers, membranes)):
+        neuron = layer.neuron
+        y = _current(network, index, x)
+        if isinstance(neuron, Lif):
+            threshold = y.dtype.type(neuron.threshold)
+            before = (membrane > threshold).astype(y.dtype)
+            decayed = y.dtype.type(neuron.beta) * membrane
+            y = decayed + y - threshold * before if neuron.reset == "subtract" else decayed * (1 - before) + y
+            x = (y > threshold).astype(y.dtype)
+            spikes.append(x)
+        else:
+            y = y.dtype.type(neuron.beta) * membrane + y  # type: ignore[union-attr]
+        after.append(y)
+    return after, spikes
+
+
+def _trace_spiking(network: Network, x: Array) -> list[Array]:
+    inputs = x.transpose(1, 0, 2) if network.input_coding == "spikes" else [x] * network.timesteps
+    membranes = initial_membranes(network, x.shape[0], x.dtype)
+    counts = [np.zeros_like(membrane) for membrane in membranes]
+    total = np.zeros_like(membranes[-1])
+    for x_t in inputs:
+        membranes, spikes = step(network, membranes, x_t)
+        for index, spike in enumerate(spikes):
+            counts[index] += spike
+        total += membranes[-1]
+    if network.readout == "mean_membrane":
+        counts[-1] = total / network.timesteps
+    elif network.readout == "last_membrane":
+        counts[-1] = membranes[-1]
+    return counts

@@ -1,0 +1,7 @@
+"""sen-edge: deployment toolkit for spatially embedded networks.
+
+A trained checkpoint goes in; weights are computed from the coordinates, the network is exported, verified
+against the checkpoint and put in place with a manifest.
+"""
+
+__version__ = "0.1.0"
