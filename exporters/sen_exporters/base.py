@@ -64,10 +64,12 @@ class Exporter(Protocol):
     Attributes:
         name: what `--to` takes.
         suffixes: file endings it writes, the main one first; also how `verify` recognises a file.
+        engine: name of the `sen_runtime.engines` module that runs it.
     """
 
     name: str
     suffixes: tuple[str, ...]
+    engine: str
 
     def check(self, network: Network, options: ExportOptions) -> None:
         """Raise `ExportError` if this network cannot be expressed with these options."""
@@ -77,6 +79,9 @@ class Exporter(Protocol):
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """The artifact with `properties` added to the metadata it carries; nothing else changes."""
+
+    def properties(self, model: bytes) -> Mapping[str, str]:
+        """The metadata that a file carries, as `stamp` wrote it."""
 
     def instrument(self, model: bytes) -> bytes:
         """The model with every layer's activation (spike count) as a further output `layerN/activation`."""

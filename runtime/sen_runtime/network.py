@@ -8,13 +8,13 @@ Shapes: weights `[n_out, n_in]`, vectors `[n]`, batches `[batch, n]`, spike trai
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Union
 
 from sen_runtime.checks import Array, check_array, check_choice, store_float32
 from sen_runtime.errors import NetworkError
-from sen_runtime.operators import WeightOperator
+from sen_runtime.operators import Leaf, WeightOperator, map_leaves
 
 RESETS = ("subtract", "zero")
 INPUT_CODINGS = ("direct", "spikes")
@@ -177,6 +177,22 @@ class Network:
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         return sum(layer.nbytes for layer in self.layers)
+
+
+def map_weights(network: Network, transform: Callable[[Leaf], WeightOperator]) -> Network:
+    """The network with `transform` applied to every weight operator: what a pass is made of.
+
+    Raises:
+        NetworkError: what `transform` raised, with the layer named.
+    """
+    return replace(network, layers=tuple(_map_layer(i, layer, transform) for i, layer in enumerate(network.layers)))
+
+
+def _map_layer(index: int, layer: Layer, transform: Callable[[Leaf], WeightOperator]) -> Layer:
+    try:
+        return replace(layer, weight=map_leaves(layer.weight, transform))
+    except NetworkError as error:
+        raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
 
 
 def _check_beta(neuron: Lif | LeakyIntegrator) -> None:

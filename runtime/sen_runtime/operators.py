@@ -7,7 +7,7 @@ to float32, because that is what a device holds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Union
 
@@ -314,13 +314,23 @@ class Sum:
 WeightOperator = Union[Coordinates, Dense, Sparse, LowRank, Sum]
 
 
-def leaves(operator: WeightOperator) -> Iterator[Coordinates | Dense | Sparse | LowRank]:
+Leaf = Union[Coordinates, Dense, Sparse, LowRank]
+
+
+def leaves(operator: WeightOperator) -> Iterator[Leaf]:
     """The operators without operands that make up `operator`, left to right."""
     if isinstance(operator, Sum):
         yield from leaves(operator.a)
         yield from leaves(operator.b)
     else:
         yield operator
+
+
+def map_leaves(operator: WeightOperator, transform: Callable[[Leaf], WeightOperator]) -> WeightOperator:
+    """The operator with `transform` applied to all that have no operands."""
+    if isinstance(operator, Sum):
+        return Sum(map_leaves(operator.a, transform), map_leaves(operator.b, transform))
+    return transform(operator)
 
 
 def check_distances(distance: FloatArray, first_source: int = 0, first_target: int = 0) -> None:

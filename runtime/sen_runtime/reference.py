@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Lif, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.network import Lif, Network, Relu, map_weights
+from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
 
 Array = NDArray[Any]
 
@@ -41,7 +40,7 @@ def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Arr
     """
     x = np.asarray(x, dtype)
     check_input(network, x.shape)
-    network = replace(network, layers=tuple(replace(layer, weight=_expanded(layer.weight)) for layer in network.layers))
+    network = map_weights(network, _expanded)
     with np.errstate(over="ignore", invalid="ignore"):
         return _trace_spiking(network, x) if network.is_spiking else _trace_mlp(network, x)
 
@@ -57,13 +56,9 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
         raise NetworkError(f"input has shape {list(shape)}; expected [batch, {', '.join(map(str, tail))}]")
 
 
-def _expanded(operator: WeightOperator) -> WeightOperator:
-    """The operator with coordinates and sparse storage written out, so that each is expanded once a run."""
-    if isinstance(operator, (Coordinates, Sparse)):
-        return Dense(operator.to_dense())
-    if isinstance(operator, Sum):
-        return Sum(_expanded(operator.a), _expanded(operator.b))
-    return operator
+def _expanded(operator: Leaf) -> WeightOperator:
+    """Coordinates and sparse storage written out, so that each is expanded once a run."""
+    return Dense(operator.to_dense()) if isinstance(operator, (Coordinates, Sparse)) else operator
 
 
 def multiply(operator: WeightOperator, x: Array) -> Array:

@@ -23,7 +23,13 @@ ENGINES = {"onnxruntime": ".onnx", "reference": ".sen"}
 
 
 class Session(Protocol):
-    """A loaded model."""
+    """A loaded model.
+
+    Attributes:
+        batch_size: rows it takes at once, or None for any number.
+    """
+
+    batch_size: int | None
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]` for `x [batch, n_in]` (`[batch, T, n_in]` for input coding "spikes")."""

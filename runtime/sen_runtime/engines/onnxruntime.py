@@ -33,6 +33,8 @@ class OnnxRuntimeSession:
     def __init__(self, session: Any) -> None:
         self.session = session
         self.properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
+        rows = session.get_inputs()[0].shape[0]
+        self.batch_size: int | None = rows if isinstance(rows, int) else None
         self._outputs = [value.name for value in session.get_outputs()]
         self._membranes = {value.name: value.shape for value in session.get_inputs() if value.name != "input"}
 

@@ -18,6 +18,8 @@ Array = NDArray[Any]
 class ReferenceSession:
     """A network, interpreted in float32."""
 
+    batch_size: int | None = None
+
     def __init__(self, network: Network) -> None:
         self.network = network
 

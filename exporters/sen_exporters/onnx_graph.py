@@ -1,0 +1,102 @@
+"""A small builder of ONNX graphs: nodes named after what they give, every array stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+Array = NDArray[Any]
+Dimension = str | int
+
+FLOAT = TensorProto.FLOAT
+DOUBLE = TensorProto.DOUBLE
+
+
+def value_info(name: str, shape: Sequence[Dimension]) -> ValueInfoProto:
+    """A float32 value of the graph's border; a word in `shape` is a dynamic size."""
+    return helper.make_tensor_value_info(name, FLOAT, list(shape))
+
+
+class GraphBuilder:
+    """A graph in the making, or the body of a Scan in one.
+
+    Attributes:
+        batch: the word "batch", or the fixed batch size.
+        opset: ONNX operator set.
+        root: the outermost graph, which holds every array and whatever is computed from arrays alone.
+        nodes: in the order of computation.
+        initializers: stored arrays.
+    """
+
+    def __init__(self, batch: Dimension, opset: int, root: GraphBuilder | None = None) -> None:
+        self.batch = batch
+        self.opset = opset
+        self.root = root or self
+        self.nodes: list[NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self._stored: dict[tuple[object, ...], str] = {}
+
+    def body(self) -> GraphBuilder:
+        """An empty graph that runs inside this one and stores its arrays there."""
+        return GraphBuilder(self.batch, self.opset, self.root)
+
+    def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add an operator with one output; the node carries the output's name, which is returned."""
+        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, array: Array) -> str:
+        """Store `array`; its name, or the name under which the same bytes are stored already.
+
+        Scalars are always stored under their own name: a threshold that is called `beta` because both are
+        0.5 costs a reader more than four bytes.
+        """
+        array = np.asarray(array)
+        key = (name,) if array.ndim == 0 else (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.root._stored:
+            self.root._stored[key] = name
+            self.root.initializers.append(numpy_helper.from_array(array, name))
+        return self.root._stored[key]
+
+    def scalar(self, name: str, value: float, dtype: DTypeLike = np.float32) -> str:
+        """Store one number."""
+        return self.constant(name, np.asarray(value, dtype))
+
+    def cast_constant(self, name: str, array: Array, to: int = FLOAT) -> str:
+        """Store `array` as it is; the name of its value in the type `to`, cast in the graph where they differ."""
+        stored = helper.np_dtype_to_tensor_dtype(array.dtype)
+        if stored == to:
+            return self.constant(name, array)
+        suffix = "f16" if stored == TensorProto.FLOAT16 else "f32"
+        return self.root.node("Cast", [self.constant(f"{name}_{suffix}", array)], name, to=to)
+
+    def sparse_constant(self, name: str, w: Array) -> str:
+        """Store the non-zero values of `w [n_out, n_in]` and their linear indices; the float32 value's name.
+
+        A Constant node with `sparse_value`, which by the ONNX specification gives a dense tensor. As a
+        `sparse_initializer` the value has a sparse type: shape inference refuses it as a factor of Gemm.
+        """
+        if w.dtype == np.float16:
+            return self.root.node("Cast", [self._sparse_node(f"{name}_f16", w)], name, to=FLOAT)
+        return self._sparse_node(name, w)
+
+    def _sparse_node(self, name: str, w: Array) -> str:
+        flat = w.ravel()
+        indices = np.flatnonzero(flat).astype(np.int64)
+        values = flat[indices]
+        key = ("sparse", w.dtype.str, w.shape, values.tobytes(), indices.tobytes())
+        if key not in self.root._stored:
+            self.root._stored[key] = name
+            sparse = helper.make_sparse_tensor(
+                numpy_helper.from_array(values, name), numpy_helper.from_array(indices, f"{name}/indices"), w.shape
+            )
+            self.root.node("Constant", [], name, sparse_value=sparse)
+        return self.root._stored[key]
+
+    def to_proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
+        """The graph with its border; a body leaves its arrays to the root."""
+        return helper.make_graph(self.nodes, name, inputs, outputs, initializer=self.initializers)

@@ -1,0 +1,163 @@
+"""Every weight operator as ONNX nodes: `y = x W^T + b` for `x [rows, n_in]`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_exporters.onnx_graph import DOUBLE, FLOAT, Array, GraphBuilder
+from sen_runtime.network import Layer
+from sen_runtime.operators import (
+    Coordinates,
+    Dense,
+    LowRank,
+    Sparse,
+    Sum,
+    WeightOperator,
+    check_distances,
+    check_range,
+)
+
+#: Squared distances may be off by this much, relatively, before a weight's last float32 digit could feel it.
+DISTANCE_ERROR = 2.0**-30
+TILE_VALUES = 1 << 20
+
+
+def affine(graph: GraphBuilder, layer: Layer, index: int, x: str, output: str, sparse_format: str) -> str:
+    """Add `W x + b` of a layer, `x [rows, n_in]` to `output [rows, n_out]`; the name `output`."""
+    bias = None if layer.bias is None else graph.cast_constant(f"layer{index}/bias", layer.bias)
+    return _product(graph, layer.weight, f"layer{index}", x, bias, output, sparse_format)
+
+
+def _product(
+    graph: GraphBuilder, operator: WeightOperator, prefix: str, x: str, bias: str | None, output: str, sparse_format: str
+) -> str:
+    if isinstance(operator, Sum):
+        # the bias goes with an operand, whose product takes it up for nothing
+        a = _product(graph, operator.a, f"{prefix}/a", x, None, f"{prefix}/a/product", sparse_format)
+        b = _product(graph, operator.b, f"{prefix}/b", x, bias, f"{prefix}/b/product", sparse_format)
+        return graph.node("Add", [a, b], output)
+    if isinstance(operator, LowRank):
+        return _low_rank(graph, operator, prefix, x, bias, output)
+    weight = _matrix(graph, operator, f"{prefix}/weight", sparse_format)
+    return graph.node("Gemm", [x, weight] if bias is None else [x, weight, bias], output, transB=1)
+
+
+def _matrix(graph: GraphBuilder, operator: Coordinates | Dense | Sparse, name: str, sparse_format: str) -> str:
+    """The weights `[n_out, n_in]` as a value of the graph."""
+    if isinstance(operator, Coordinates):
+        return coordinate_weights(graph.root, operator, name)
+    if isinstance(operator, Dense):
+        return graph.cast_constant(name, operator.w)
+    w = operator.to_dense().astype(operator.values.dtype)
+    return graph.sparse_constant(name, w) if sparse_format == "initializer" else graph.cast_constant(name, w)
+
+
+def _low_rank(graph: GraphBuilder, operator: LowRank, prefix: str, x: str, bias: str | None, output: str) -> str:
+    """Two products; the factors are stored transposed, `right [n_in, r]` and `left [r, n_out]`."""
+    right = graph.cast_constant(f"{prefix}/right", np.ascontiguousarray(operator.right.T))
+    left = graph.cast_constant(f"{prefix}/left", np.ascontiguousarray(operator.left.T))
+    inner = graph.node("MatMul", [x, right], f"{prefix}/inner")
+    if bias is None:
+        return graph.node("MatMul", [inner, left], output)
+    product = graph.node("MatMul", [inner, left], f"{prefix}/product")
+    return graph.node("Add", [product, bias], output)
+
+
+def coordinate_weights(graph: GraphBuilder, operator: Coordinates, name: str) -> str:
+    """Weights `[n_out, n_in]` computed in the graph from stored positions; onnxruntime folds them at load.
+
+        w = gain * mask / max(|q - p|, min_distance) ** exponent, in float64, rounded once
+
+    Raises:
+        NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
+    """
+    prefix = name.rpartition("/")[0]
+    source = graph.cast_constant(f"{prefix}/source_positions", operator.source, DOUBLE)
+    target = graph.cast_constant(f"{prefix}/target_positions", operator.target, DOUBLE)
+    if expansion_error(operator) > DISTANCE_ERROR:
+        squared = _squared_distance_by_difference(graph, prefix, source, target)
+    else:
+        squared = _squared_distance_by_expansion(graph, prefix, source, target)
+    if operator.min_distance > 0:
+        floor = graph.scalar(f"{prefix}/min_squared_distance", operator.min_distance**2, np.float64)
+        squared = graph.node("Max", [squared, floor], f"{prefix}/floored_squared_distance")
+    if operator.exponent == 1:
+        power = graph.node("Sqrt", [squared], f"{prefix}/distance")
+    elif operator.exponent == 2:
+        power = squared
+    else:
+        half = graph.scalar(f"{prefix}/half_exponent", operator.exponent / 2, np.float64)
+        power = graph.node("Pow", [squared, half], f"{prefix}/distance_power")
+    mask = graph.cast_constant(f"{prefix}/mask", operator.mask, DOUBLE)
+    gain = graph.scalar(f"{prefix}/gain", operator.gain, np.float64)
+    numerator = graph.node("Mul", [mask, gain], f"{prefix}/numerator")
+    quotient = graph.node("Div", [numerator, power], f"{name}_f64")
+    return graph.node("Cast", [quotient], name, to=FLOAT)
+
+
+def _squared_distance_by_expansion(graph: GraphBuilder, prefix: str, source: str, target: str) -> str:
+    """|q|^2 - 2 q.p + |p|^2 as one product: no [n_out, n_in, d] array, but cancellation where q is close to p."""
+    norms = []
+    for kind, positions, keepdims in (("target", target, 1), ("source", source, 0)):
+        squares = graph.node("Mul", [positions, positions], f"{prefix}/{kind}_squares")
+        axis = graph.constant("axes/coordinates", np.array([1], np.int64))
+        norms.append(graph.node("ReduceSum", [squares, axis], f"{prefix}/{kind}_norms", keepdims=keepdims))
+    half = graph.node("Gemm", [target, source, norms[0]], f"{prefix}/half_expanded", alpha=-2.0, transB=1)
+    return graph.node("Add", [half, norms[1]], f"{prefix}/squared_distance")
+
+
+def _squared_distance_by_difference(graph: GraphBuilder, prefix: str, source: str, target: str) -> str:
+    """sum_k (q_k - p_k)^2 through an [n_out, n_in, d] array: exact for neurons however close."""
+    column = graph.node(
+        "Unsqueeze", [target, graph.constant("axes/coordinates", np.array([1], np.int64))], f"{prefix}/target_column"
+    )
+    difference = graph.node("Sub", [column, source], f"{prefix}/difference")
+    squares = graph.node("Mul", [difference, difference], f"{prefix}/difference_squares")
+    last = graph.constant("axes/last", np.array([2], np.int64))
+    return graph.node("ReduceSum", [squares, last], f"{prefix}/squared_distance", keepdims=0)
+
+
+def expansion_error(operator: Coordinates) -> float:
+    """Worst relative error of a squared distance in expanded form, over all pairs of neurons.
+
+    Each of the d + 4 roundings is at most 2^-53 of a term no greater than 2 (|p|^2 + |q|^2). Checks the
+    weights on the way, because the graph itself cannot refuse them.
+
+    Raises:
+        NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
+    """
+    source, target = operator.source.astype(np.float64), operator.target.astype(np.float64)
+    norms = np.sum(source**2, axis=1)
+    numerator = operator.gain * operator.mask.astype(np.float64)
+    rows = max(1, TILE_VALUES // len(source))
+    worst = 0.0
+    for first in range(0, len(target), rows):
+        tile = target[first : first + rows]
+        squared = np.maximum(_squared_distances(source, tile), operator.min_distance**2)
+        distance = np.sqrt(squared)
+        check_distances(distance, first_target=first)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
+            weights = numerator / distance**operator.exponent
+        check_range(weights, first_target=first)
+        magnitude = norms + np.sum(tile**2, axis=1, keepdims=True)
+        worst = max(worst, float(np.max(magnitude / squared)))
+    return (operator.dimensions + 4) * 2.0**-53 * worst
+
+
+def _squared_distances(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`[targets, sources]`, coordinate by coordinate, so that no array of `[targets, sources, d]` is made."""
+    total = np.zeros((len(target), len(source)))
+    for k in range(source.shape[1]):
+        total += (target[:, k, np.newaxis] - source[np.newaxis, :, k]) ** 2
+    return total
+
+
+def scaled_bias(layer: Layer, factor: float) -> Layer:
+    """The layer with its bias multiplied by `factor`, in float32."""
+    if layer.bias is None:
+        return layer
+    bias: Array = (layer.bias.astype(np.float64) * factor).astype(np.float32)
+    return replace(layer, bias=bias)

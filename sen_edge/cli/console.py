@@ -1,0 +1,58 @@
+"""How the commands speak: results on stdout; progress, tables beside a result and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+#: Columns of a table that goes to a file or a pipe, where there is no terminal to ask.
+PLAIN_WIDTH = 120
+
+
+def console(*, stderr: bool) -> Console:
+    """A rich console; plain text of a fixed width where the stream is not a terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, soft_wrap=False)
+
+
+def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """A table: the first column left, the others right."""
+    from rich import box
+    from rich.table import Table
+
+    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    for index, heading in enumerate(headings):
+        result.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        result.add_row(*row)
+    return result
+
+
+def print_json(value: Any) -> None:
+    """A result for programs, on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def print_lines(lines: Iterable[object]) -> None:
+    """A result for people and pipes, on stdout."""
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def note(message: str) -> None:
+    """A remark beside the result, on stderr."""
+    sys.stderr.write(f"{message}\n")
+
+
+def size(n_bytes: int) -> str:
+    """A size in bytes, kB or MB, to three digits."""
+    if n_bytes < 10_000:
+        return f"{n_bytes} B"
+    return f"{n_bytes / 1000:.3g} kB" if n_bytes < 1_000_000 else f"{n_bytes / 1_000_000:.3g} MB"

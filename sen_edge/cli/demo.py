@@ -1,0 +1,88 @@
+"""`sen-edge demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sen_edge.cli import console
+
+if TYPE_CHECKING:
+    from sen_edge.verify import LabelledData
+
+DIGITS_EPOCHS = 60
+BENCHMARK_SECONDS = 2.0
+HEADINGS = ("artifact", "size", "max error / std", "accuracy (checkpoint)", "latency", "ratio")
+
+
+def demo(
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path("out/demo"),
+    *,
+    seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
+) -> None:
+    """Train a small network on the bundled digits, export every target, verify, measure, print the table.
+
+    Existing files in the folder are replaced. Nothing is downloaded.
+    """
+    from sen_edge.cli.verify import load_data
+
+    digits = load_data("digits", None)
+    model = output_dir / "digits.pt"
+    console.note("1/3 training a 64-128-10 network, d = 8, on scikit-learn's digits")
+    _train(model, seed)
+    console.note("2/3 exporting and verifying every target")
+    rows, artifacts = _export(model, digits)
+    console.note(f"3/3 measuring side by side for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
+    latencies = _measure(artifacts, digits)
+    table = [(*row, *latencies[row[0]]) for row in rows]
+    console.console(stderr=False).print(console.table(f"{model}: exported, verified, measured", HEADINGS, table))
+    console.note(f"next: sen-edge inspect {model}")
+
+
+def _train(model: Path, seed: int) -> None:
+    from sen_edge.config import SpatialConfig
+    from sen_edge.datasets import load
+    from sen_edge.train import Recipe, train
+
+    config = SpatialConfig((64, 128, 10), dimensions=8, layer_spacing=0.1, steepness=0.5)
+    recipe = Recipe(epochs=DIGITS_EPOCHS, batch_size=64, learning_rate=0.1, seed=seed)
+    model.parent.mkdir(parents=True, exist_ok=True)
+    train(config, load("digits"), recipe, out=model, replace=True)
+
+
+def _export(model: Path, data: LabelledData) -> tuple[list[tuple[str, ...]], list[Path]]:
+    """Every target, dense and as coordinates: table rows and files."""
+    from sen_edge.export import ExportRequest, export
+    from sen_exporters.base import ExportOptions, exporters
+
+    rows: list[tuple[str, ...]] = []
+    paths: list[Path] = []
+    for weights in ("dense", "coordinates"):
+        options = ExportOptions(name=f"{model.stem}-{weights}")
+        request = ExportRequest(tuple(exporters()), weights, options=options)
+        result = export(model, model.parent, request, data=data, force=True)
+        for artifact in result.manifest["artifacts"]:
+            figures = artifact["verification"]
+            name, facts = next(iter(artifact["files"].items()))
+            paths.append(model.parent / name)
+            accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['checkpoint']:.2f} %)"
+            rows.append((name, console.size(facts["bytes"]), f"{figures['max_rel_error']:.2g}", accuracy))
+    return rows, paths
+
+
+def _measure(paths: list[Path], data: LabelledData) -> dict[str, tuple[str, str]]:
+    """Median latency of each file and its ratio to the first, in one interleaved run."""
+    from functools import partial
+
+    from sen_exporters.base import exporters
+    from sen_runtime.bench.interleaved import interleaved
+    from sen_runtime.engines import engine
+
+    engines = {suffix: exporter.engine for exporter in exporters().values() for suffix in exporter.suffixes}
+    sessions = {path.name: engine(engines[path.suffix]).load(path) for path in paths}
+    x = data.inputs[:1]
+    measured = interleaved({name: partial(session.run, x) for name, session in sessions.items()}, BENCHMARK_SECONDS)
+    baseline = paths[0].name
+    return {name: (f"{measured.median_us(name):.4g} us", f"{measured.ratio(name, baseline):.2f}") for name in sessions}

@@ -1,0 +1,106 @@
+"""`sen-edge doctor`."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+import sen_edge
+from sen_edge.cli import console
+from sen_runtime.errors import EXIT_MISSING, SenError
+
+#: What each package is for, and the line that installs it. The first three are what an export needs.
+PACKAGES = {
+    "torch": ("reading checkpoints, training", "pip install torch"),
+    "onnx": ("export to ONNX", "pip install onnx"),
+    "onnxruntime": ("running and verifying ONNX", "pip install onnxruntime"),
+    "safetensors": (".safetensors checkpoints", "pip install safetensors"),
+    "scikit-learn": ("the bundled digits data", "pip install scikit-learn"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was tried.
+
+    Attributes:
+        name: package, engine or exporter.
+        works: whether it does.
+        detail: version or the error.
+        remedy: the pip line, where something is missing.
+    """
+
+    name: str
+    works: bool
+    detail: str
+    remedy: str = ""
+
+
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
+) -> None:
+    """Say which engines and extras work on this machine, and the pip line for those that do not.
+
+    Nothing is installed. Exit 4 if something is missing or broken.
+    """
+    findings = [*map(_package, PACKAGES), *_engines()]
+    if as_json:
+        console.print_json([asdict(finding) for finding in findings])
+    else:
+        title = f"sen-edge {sen_edge.__version__}, Python {platform.python_version()}, {platform.platform()}"
+        rows = [(f.name, "ok" if f.works else "MISSING", f.detail, f.remedy) for f in findings]
+        console.console(stderr=False).print(console.table(title, ("what", "state", "detail", "to mend"), rows))
+    if not all(finding.works for finding in findings):
+        raise typer.Exit(EXIT_MISSING)
+
+
+def _package(name: str) -> Finding:
+    purpose, pip_line = PACKAGES[name]
+    try:
+        return Finding(name, works=True, detail=f"{version(name)}: {purpose}")
+    except PackageNotFoundError:
+        return Finding(name, works=False, detail=f"not installed: {purpose}", remedy=pip_line)
+
+
+def _engines() -> list[Finding]:
+    """Each target's engine, tried on a network of two neurons: installed is not the same as working."""
+    from sen_exporters.base import exporters
+
+    return [
+        _attempt(f"{exporter.name} in {exporter.engine}", partial(_export_and_run, name))
+        for name, exporter in exporters().items()
+    ]
+
+
+def _attempt(name: str, action: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, works=True, detail=action())
+    except SenError as error:
+        return Finding(name, works=False, detail=error.message, remedy=error.hint)
+    except ImportError as error:
+        return Finding(name, works=False, detail=str(error), remedy=f"pip install {error.name}")
+
+
+def _export_and_run(target: str) -> str:
+    import numpy as np
+
+    from sen_exporters.base import ExportOptions, exporters
+    from sen_runtime.engines import engine
+    from sen_runtime.errors import EngineError
+    from sen_runtime.network import Identity, Layer, Network
+    from sen_runtime.operators import Dense
+
+    exporter = exporters()[target]
+    weight = np.array([[1, 2], [3, 4]], np.float32)
+    artifact = exporter.export(Network((Layer(Dense(weight), None, Identity()),)), ExportOptions())
+    x = np.array([[1, 10]], np.float32)
+    if not np.array_equal(engine(exporter.engine).load(artifact.main).run(x), x @ weight.T):
+        raise EngineError("runs, and computes a wrong product", hint="reinstall the engine")
+    return f"{engine(exporter.engine).version()}: runs a model"

@@ -1,0 +1,80 @@
+"""The command `sen-edge`: collects the subcommands, and turns errors into a message and an exit code.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 a needed extra is missing, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import sen_edge
+from sen_edge.cli import console
+from sen_edge.cli.demo import demo
+from sen_edge.cli.doctor import doctor
+from sen_edge.cli.export import export
+from sen_edge.cli.inspect import inspect
+from sen_edge.cli.train import train
+from sen_edge.cli.verify import verify
+from sen_runtime.errors import EXIT_FAILED, SenError
+
+DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
+
+app = typer.Typer(
+    name="sen-edge",
+    help="Deploy spatially embedded networks: a trained checkpoint in, verified edge artifacts out.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 a needed extra is missing.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (train, inspect, export, verify, demo, doctor):
+    app.command()(command)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print_lines([f"sen-edge {sen_edge.__version__}"])
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    del version
+    if debug:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app(prog_name="sen-edge")
+    except BrokenPipeError:  # the reader of our output has gone; there is nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+    except Exception as error:
+        if os.environ.get(DEBUG_VARIABLE):
+            raise
+        sys.exit(_report(error))
+
+
+def _report(error: Exception) -> int:
+    """Say what went wrong; the exit code."""
+    if isinstance(error, SenError):
+        console.note(f"error: {error.message}")
+        if error.hint:
+            console.note(f"  -> {error.hint}")
+        return error.exit_code
+    console.note(f"error: sen-edge failed unexpectedly: {type(error).__name__}: {error}")
+    console.note("  -> run again as `sen-edge --debug ...` and report the traceback")
+    return EXIT_FAILED

@@ -1,0 +1,82 @@
+"""`sen-edge verify`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sen_edge.cli import console
+from sen_edge.errors import OutputError, UsageError, VerificationError
+
+if TYPE_CHECKING:
+    from sen_edge.verify import LabelledData, Verification
+
+
+def verify(
+    artifact: Annotated[Path, typer.Argument(help="Exported file.", metavar="ARTIFACT")],
+    *,
+    against: Annotated[Path, typer.Option(help="The checkpoint it was made from.", metavar="MODEL")],
+    map_path: Annotated[
+        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Compare accuracies on this data: mnist, digits or a .npz.", metavar="DATA")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data set's files.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+) -> None:
+    """Run an exported file in a real engine and compare it with its checkpoint; exit 3 if they disagree."""
+    from sen_edge import checkpoint
+    from sen_edge.verify import verify as run_verify
+    from sen_exporters.base import exporters
+
+    by_suffix = {suffix: exporter for exporter in exporters().values() for suffix in exporter.suffixes}
+    if artifact.suffix not in by_suffix:
+        raise UsageError(f"{artifact}: suffix is {artifact.suffix!r}; expected one of {', '.join(by_suffix)}")
+    try:
+        model = artifact.read_bytes()
+    except OSError as error:
+        raise OutputError(f"cannot read {artifact}: {error.strerror}") from error
+    labelled = None if data is None else load_data(data, data_dir)
+    loaded = checkpoint.load(against, map_path=map_path)
+    result = run_verify(loaded, model, by_suffix[artifact.suffix], data=labelled, seed=seed)
+    if as_json:
+        console.print_json(result.to_dict())
+    else:
+        console.console(stderr=False).print(
+            console.table(f"{artifact.name} against {against.name}", ("figure", "measured", "expected"), _rows(result))
+        )
+    if not result.passed:
+        raise VerificationError("the artifact disagrees with its checkpoint:\n  - " + "\n  - ".join(result.failures))
+
+
+def load_data(name: str, data_dir: Path | None) -> LabelledData:
+    """The test split of a data set, for comparing accuracies."""
+    from sen_edge.datasets import test_split
+    from sen_edge.verify import LabelledData
+
+    inputs, labels, title = test_split(name, data_dir)
+    return LabelledData(title, inputs, labels)
+
+
+def _rows(result: Verification) -> list[tuple[str, str, str]]:
+    tolerance = result.tolerance
+    rows = [
+        ("engine", result.engine, ""),
+        ("seeded inputs", str(result.inputs), ""),
+        ("max abs error", f"{result.max_abs_error:.3g}", ""),
+        ("max error / std of outputs", f"{result.max_rel_error:.3g}", f"<= {tolerance.output:g}"),
+        ("inputs within that", f"{result.readout_agreement:.2%}", f">= {tolerance.readout:.2%}"),
+        ("argmax agreement", f"{result.argmax_agreement:.2%}", f">= {tolerance.argmax:.2%}"),
+    ]
+    if result.spike_agreement is not None:
+        rows.append(("equal spike counts", f"{result.spike_agreement:.4%}", f">= {tolerance.spikes:.2%}"))
+    rows += [(f"layer {index}: max error / std", f"{e:.3g}", "") for index, e in enumerate(result.layer_errors)]
+    if result.data is not None:
+        within = f"within {tolerance.accuracy:g} points"
+        rows.append((f"accuracy of the checkpoint, {result.data.name}", f"{result.data.checkpoint:.2f} %", ""))
+        rows.append((f"accuracy of the artifact, {result.data.name}", f"{result.data.artifact:.2f} %", within))
+    return rows

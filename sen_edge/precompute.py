@@ -1,0 +1,109 @@
+"""Coordinates -> Dense: the weights of a network computed once, in tiles of bounded memory.
+
+The plain reference is `sen_runtime.operators.Coordinates.to_dense`. Here distances use the expanded form
+|p|^2 + |q|^2 - 2 p.q in float64, one BLAS product per tile, and tiles run in threads. The expanded form
+cancels for near points, so those are computed again from differences; every weight is then within 1 ulp
+of the float64 result rounded to float32.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.network import Network, map_weights
+from sen_runtime.operators import Coordinates, Dense, Leaf, WeightOperator, check_distances, check_range
+
+FloatArray = NDArray[np.float64]
+
+#: Entries of one tile: five float64 temporaries of a tile per thread stay within 256 MiB for up to 12 threads,
+#: and a tile fits the last-level cache of a desktop processor.
+TILE_ENTRIES = 1 << 18
+MAX_THREADS = 12
+#: Numbers in one side of a tile: neurons times coordinates.
+TILE_SIDE_NUMBERS = 1 << 17
+#: Relative error of a weight that the expanded form may add: 2^-28 is a sixteenth of a float32 ulp.
+EXPANDED_ERROR = 2.0**-28
+
+
+def precompute(network: Network) -> Network:
+    """The network with every `Coordinates` replaced by the `Dense` it means.
+
+    Raises:
+        NetworkError: coincident neurons or weights beyond float32; the layer and both neurons are named.
+    """
+    return map_weights(network, _expand)
+
+
+def _expand(operator: Leaf) -> WeightOperator:
+    return Dense(weights(operator)) if isinstance(operator, Coordinates) else operator
+
+
+def weights(operator: Coordinates) -> NDArray[np.float32]:
+    """Weights `[n_out, n_in]` of an operator; peak memory is the result + 256 MiB.
+
+    Raises:
+        NetworkError: coincident neurons or weights beyond float32.
+    """
+    result = np.empty(operator.shape, np.float32)
+
+    def fill(tile: tuple[slice, slice]) -> None:
+        result[tile] = _tile(operator, *tile)
+
+    with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(fill, _tiles(operator)):
+            pass
+    return result
+
+
+def _tiles(operator: Coordinates) -> Iterator[tuple[slice, slice]]:
+    """Tiles `(targets, sources)` that cover the matrix, whole rows where they fit."""
+    n_out, n_in = operator.shape
+    side = max(1, TILE_SIDE_NUMBERS // operator.dimensions)
+    columns = min(n_in, side, TILE_ENTRIES)
+    rows = min(n_out, side, TILE_ENTRIES // columns)
+    for top in range(0, n_out, rows):
+        for left in range(0, n_in, columns):
+            yield slice(top, min(top + rows, n_out)), slice(left, min(left + columns, n_in))
+
+
+def _tile(operator: Coordinates, rows: slice, columns: slice) -> FloatArray:
+    """Weights of the target neurons `rows` from the source neurons `columns`, in float64."""
+    target = operator.target[rows].astype(np.float64)
+    source = operator.source[columns].astype(np.float64)
+    squared = _squared_distance(source, target, operator.exponent)
+    np.maximum(squared, operator.min_distance**2, out=squared)
+    check_distances(squared, columns.start, rows.start)
+    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
+        # sqrt and one division where the power allows it: several times faster than pow.
+        divisor = np.sqrt(squared, out=squared)
+        if operator.exponent != 1:
+            divisor **= operator.exponent
+        result: FloatArray = np.divide(operator.gain * operator.mask[columns].astype(np.float64), divisor, out=divisor)
+    check_range(result, columns.start, rows.start)
+    return result
+
+
+def _squared_distance(source: FloatArray, target: FloatArray, exponent: float) -> FloatArray:
+    """Squared distances `[n_out, n_in]`.
+
+    The expanded form is off by at most (d + 4) 2^-52 (|p|^2 + |q|^2); a weight inherits exponent / 2 times the
+    relative error. Pairs for which that could exceed EXPANDED_ERROR are computed from differences.
+    """
+    centre = (source.mean(0) + target.mean(0)) / 2
+    p, q = source - centre, target - centre
+    norms = np.add.outer(np.einsum("jd,jd->j", q, q), np.einsum("id,id->i", p, p))
+    squared: FloatArray = q @ p.T
+    squared *= -2
+    squared += norms
+    near_share = (source.shape[1] + 4) * 2.0**-52 * max(exponent, 1) / 2 / EXPANDED_ERROR
+    norms *= near_share
+    near = np.argwhere(squared <= norms)
+    for start in range(0, len(near), chunk := max(1, TILE_ENTRIES // source.shape[1])):
+        j, i = near[start : start + chunk].T
+        squared[j, i] = np.sum((target[j] - source[i]) ** 2, axis=1)
+    return squared
