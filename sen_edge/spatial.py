@@ -49,9 +49,9 @@ def squared_distance(source: Tensor, target: Tensor) -> Tensor:
     if source.shape[1] == 0:
         return source.new_zeros(target.shape[0], source.shape[0])
     centre = (source.mean(0) + target.mean(0)) / 2
-    source, target = source - centre, target - centre
-    norms = target.square().sum(1, keepdim=True) + source.square().sum(1)
-    squared = torch.addmm(norms, target, source.T, alpha=-2)
+    p, q = source - centre, target - centre
+    norms = q.square().sum(1, keepdim=True) + p.square().sum(1)
+    squared = torch.addmm(norms, q, p.T, alpha=-2)
     near = (squared < NEAR * norms).nonzero()
     for pairs in torch.split(near, max(1, NEAR_CHUNK // source.shape[1])):
         j, i = pairs.unbind(1)

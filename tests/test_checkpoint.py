@@ -1,0 +1,263 @@
+"""Checkpoints: both forms, every way to be wrong, and nothing executed on the way."""
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sen_edge import checkpoint as checkpoints
+from sen_edge.checkpoint import Checkpoint
+from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.errors import CheckpointError, OutputError
+from sen_edge.spatial import build
+from sen_runtime import reference
+from sen_runtime.network import Identity, LeakyIntegrator, Lif, Relu
+
+CONFIGS = {
+    "mlp": SpatialConfig((12, 9, 4), dimensions=3, layer_spacing=0.5, steepness=2.0),
+    "free axes, no gain, no bias": SpatialConfig((12, 9, 4), dimensions=1, layer_axis="free", gain=False, bias=False),
+    "snn": SpatialConfig((12, 9, 4), spiking=SpikingConfig(6, reset="zero", readout="spike_count")),
+    "floor and exponent": SpatialConfig((12, 4), exponent=1.5, min_distance=0.25, input_range=(-1.0, 2.0)),
+}
+
+
+def make(config: SpatialConfig) -> Checkpoint:
+    network = build(config)
+    network.reset_parameters(0, position_scale=1.0)
+    return checkpoints.from_module(network, {"accuracy": "97.1"})
+
+
+def content(config: SpatialConfig = CONFIGS["mlp"]) -> dict[str, Any]:
+    made = make(config)
+    tensors = {name: torch.from_numpy(tensor.copy()) for name, tensor in made.tensors.items()}
+    return {
+        "format": "sen-edge-checkpoint",
+        "version": 1,
+        "config": config.to_dict(),
+        "tensors": tensors,
+        "metadata": {"accuracy": "97.1"},
+    }
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_round_trip(config: SpatialConfig, suffix: str, tmp_path: Path) -> None:
+    path, made = tmp_path / f"model{suffix}", make(config)
+    checkpoints.save(made, path)
+    loaded = checkpoints.load(path)
+    assert loaded.config == config
+    assert dict(loaded.metadata) == {"accuracy": "97.1"}
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    for name, tensor in made.tensors.items():
+        np.testing.assert_array_equal(loaded.tensors[name], tensor)
+
+
+def test_the_file_is_what_the_specification_says(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(content(), path)
+    assert checkpoints.load(path).config == CONFIGS["mlp"]
+    checkpoints.save(make(CONFIGS["mlp"]), path, replace=True)
+    assert set(torch.load(path, weights_only=True)) == set(content())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_other_floating_point_types_become_float32(dtype: torch.dtype, tmp_path: Path) -> None:
+    changed = content()
+    changed["tensors"] = {name: tensor.to(dtype) for name, tensor in changed["tensors"].items()}
+    torch.save(changed, tmp_path / "model.pt")
+    assert all(t.dtype == np.float32 for t in checkpoints.load(tmp_path / "model.pt").tensors.values())
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+def test_network_of_a_checkpoint_is_the_torch_network(config: SpatialConfig) -> None:
+    made = make(config)
+    x = np.random.default_rng(0).random((20, 12), np.float32)
+    expected = checkpoints.to_module(made)(torch.from_numpy(x)).detach().numpy()
+    np.testing.assert_allclose(reference.run(checkpoints.to_network(made), x), expected, atol=1e-5 * expected.std())
+
+
+def test_neurons_of_the_network() -> None:
+    assert [layer.neuron for layer in checkpoints.to_network(make(CONFIGS["mlp"])).layers] == [Relu(), Identity()]
+    spiking = SpatialConfig((3, 4, 2), spiking=SpikingConfig(2, beta=0.5, threshold=0.7))
+    assert [layer.neuron for layer in checkpoints.to_network(make(spiking)).layers] == [
+        Lif(0.5, 0.7, "subtract"),
+        LeakyIntegrator(0.5),
+    ]
+
+
+def set_in(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    def change(document: dict[str, Any]) -> None:
+        *parents, last = path.split("/")
+        for parent in parents:
+            document = document[parent]
+        if value is DELETE:
+            del document[last]
+        else:
+            document[last] = value
+
+    return change
+
+
+DELETE = object()
+
+WRONG_CONTENT = [
+    ("format", "else", "not a sen-edge checkpoint"),
+    ("version", 2, "version is 2; this sen-edge reads version 1"),
+    ("version", DELETE, "version is None"),
+    ("extra", 1, "unknown entries: extra"),
+    ("config", DELETE, "entry config is NoneType"),
+    ("tensors", [1], "entry tensors is list"),
+    ("metadata", {"a": 1}, "metadata must map text to text"),
+    ("config/layer_sizes", DELETE, "config lacks layer_sizes"),
+    ("config/layer_sizes", [12], "two or more layer sizes"),
+    ("config/layer_sizes", [12, 0], r"layer_sizes\[1\] is 0; expected an integer >= 1"),
+    ("config/layer_sizes", [12, 9.5, 4], r"layer_sizes\[1\] is 9.5"),
+    ("config/layer_sizes", [12, 8, 4], r"positions.1 has shape \[9, 2\]; expected \[8, 2\]"),
+    ("config/layer_sizes", [12, 9, 4, 2], "tensors are missing: positions.3, inhibition.2, gain.2, bias.2"),
+    ("config/dimensions", 4, r"positions.0 has shape \[12, 2\]; expected \[12, 3\]"),
+    ("config/dimensions", 1, "dimensions is 1; expected an integer >= 2"),
+    ("config/dimensions", True, "dimensions is True"),
+    ("config/layer_axis", "loose", "layer_axis is 'loose'; expected one of fixed, free"),
+    ("config/layer_spacing", 0.0, "layer_spacing is 0.0; expected a number > 0"),
+    ("config/steepness", float("nan"), "steepness is nan"),
+    ("config/exponent", "1", "exponent is '1'"),
+    ("config/min_distance", -1, "min_distance is -1; expected a number >= 0"),
+    ("config/gain", 1, "gain is 1; expected true or false"),
+    ("config/input_range", [0, 1, 2], "input_range"),
+    ("config/input_range", [1.0, 0.0], "expected least < greatest"),
+    ("config/colour", "red", "unknown keys: colour"),
+    ("config/spiking", 3, "config spiking is 3"),
+    ("config/spiking", {}, "config spiking lacks timesteps"),
+    ("config/spiking", {"timesteps": 0}, "timesteps is 0"),
+    ("config/spiking", {"timesteps": 2, "beta": 1.5}, "beta is 1.5; expected a number >= 0 and <= 1"),
+    ("config/spiking", {"timesteps": 2, "reset": "hard"}, "reset is 'hard'"),
+    ("tensors/gain.0", DELETE, "tensors are missing: gain.0"),
+    ("tensors/weight", torch.zeros(2), "do not belong to the configuration: weight"),
+    ("tensors/bias.0", torch.zeros(8), r"bias.0 has shape \[8\]; expected \[9\]"),
+    ("tensors/bias.0", torch.zeros(9, dtype=torch.int64), "tensor bias.0 is torch.int64"),
+    ("tensors/bias.0", torch.zeros(9).to_sparse(), "torch.sparse_coo"),
+    ("tensors/bias.0", [0.0] * 9, "bias.0 is a list; expected a tensor"),
+    ("tensors/bias.0", torch.full((9,), torch.nan), r"bias.0 holds nan at \[0\]"),
+    ("tensors/gain.1", torch.tensor(torch.inf), "gain.1 holds inf"),
+]
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "message"), WRONG_CONTENT, ids=[f"{where}-{i}" for i, (where, _, _) in enumerate(WRONG_CONTENT)]
+)
+def test_wrong_content_has_its_own_error(where: str, value: Any, message: str, tmp_path: Path) -> None:
+    wrong = content()
+    set_in(where, value)(wrong)
+    path = tmp_path / "model.pt"
+    torch.save(wrong, path)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        checkpoints.load(path)
+    assert str(path) in caught.value.message
+
+
+class Payload:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_a_pickle_with_code_is_refused_and_does_not_run(zipped: bool, tmp_path: Path) -> None:
+    sentinel, path = tmp_path / "ran", tmp_path / "model.pt"
+    torch.save({**content(), "extra": Payload(sentinel)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match="unpickling them could run code"):
+        checkpoints.load(path)
+    assert not sentinel.exists()
+
+
+def test_a_whole_module_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="could run code"):
+        checkpoints.load(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_every_truncation_is_an_error(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"model{suffix}"
+    checkpoints.save(make(CONFIGS["mlp"]), path)
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            checkpoints.load(path)
+
+
+def test_compressed_entries_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt"
+    torch.save(content(), path)
+    packed = BytesIO()
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.namelist():
+            target.writestr(entry, source.read(entry))
+    path.write_bytes(packed.getvalue())
+    with pytest.raises(CheckpointError, match="compressed or larger than the file"):
+        checkpoints.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "message"),
+    [
+        ("none.pt", None, "does not exist"),
+        ("model.pt", b"", "is empty"),
+        ("model.pt", b"hello", "not a torch file"),
+        ("model.onnx", b"hello", "suffix is '.onnx'"),
+        ("model.safetensors", b"hello", "not a safetensors file"),
+        ("model.safetensors", (2**62).to_bytes(8, "little") + b"{}", "not a safetensors file"),
+    ],
+    ids=["absent", "empty", "text", "suffix", "safetensors text", "safetensors size"],
+)
+def test_not_a_checkpoint(name: str, data: bytes | None, message: str, tmp_path: Path) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoints.load(tmp_path / name)
+
+
+def test_a_folder_and_a_bare_tensor(tmp_path: Path) -> None:
+    (tmp_path / "folder.pt").mkdir()
+    with pytest.raises(CheckpointError, match="is a folder"):
+        checkpoints.load(tmp_path / "folder.pt")
+    torch.save(torch.zeros(3), tmp_path / "tensor.pt")
+    with pytest.raises(CheckpointError, match="holds a Tensor; expected a dict"):
+        checkpoints.load(tmp_path / "tensor.pt")
+
+
+def test_safetensors_without_our_metadata_is_foreign(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"not a sen-edge checkpoint \(it holds: w\)") as caught:
+        checkpoints.load(tmp_path / "model.safetensors")
+    assert "--map" in caught.value.hint
+    metadata = {"format": "sen-edge-checkpoint", "version": "1", "config": json.dumps({}), "metadata": "{"}
+    save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors", metadata)
+    with pytest.raises(CheckpointError, match="no readable"):
+        checkpoints.load(tmp_path / "model.safetensors")
+
+
+def test_saving_refuses_an_existing_file_and_an_unknown_suffix(tmp_path: Path) -> None:
+    made = make(CONFIGS["mlp"])
+    checkpoints.save(made, tmp_path / "model.pt")
+    with pytest.raises(OutputError, match="exists"):
+        checkpoints.save(made, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match="suffix is '.bin'"):
+        checkpoints.save(made, tmp_path / "model.bin")
+    with pytest.raises(OutputError, match="cannot write"):
+        checkpoints.save(made, tmp_path / "nowhere" / "model.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
