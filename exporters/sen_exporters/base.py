@@ -45,12 +45,10 @@ class Artifact:
     Attributes:
         target: name of the exporter.
         files: file name -> bytes; the first is the one an engine loads.
-        engine: name of the `sen_runtime.engines` module that runs it.
     """
 
     target: str
     files: Mapping[str, bytes]
-    engine: str
 
     @property
     def main(self) -> bytes:
@@ -87,18 +85,44 @@ class Exporter(Protocol):
         """The model with every layer's activation (spike count) as a further output `layerN/activation`."""
 
 
-def exporters() -> dict[str, Exporter]:
-    """Every installed exporter by name, the built-in ones and third parties' alike.
+def exporter_names() -> tuple[str, ...]:
+    """Names of the installed exporters, the built-in ones and third parties' alike."""
+    return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
+
+
+def exporter(name: str) -> Exporter:
+    """The exporter called `name`.
 
     Raises:
-        ExportError: an entry point that cannot be loaded, named with its package.
+        ExportError: there is none, or its package does not load.
     """
-    return {point.name: _load(point) for point in sorted(entry_points(group=ENTRY_POINT_GROUP))}
+    for point in entry_points(group=ENTRY_POINT_GROUP):
+        if point.name == name:
+            return _load(point)
+    raise ExportError(f"no exporter called {name!r}; expected one of {', '.join(exporter_names())}")
+
+
+def exporter_for(suffix: str) -> Exporter:
+    """The exporter that writes files with this ending; those that do not load are passed over.
+
+    Raises:
+        ExportError: there is none.
+    """
+    known: list[str] = []
+    for name in exporter_names():
+        try:
+            candidate = exporter(name)
+        except ExportError:
+            continue
+        if suffix in candidate.suffixes:
+            return candidate
+        known += candidate.suffixes
+    raise ExportError(f"no exporter writes {suffix!r} files; known are {', '.join(known)}")
 
 
 def _load(point: EntryPoint) -> Exporter:
     try:
-        exporter: Exporter = point.load()()
+        loaded: Exporter = point.load()()
     except Exception as error:  # a third party's code: name it, whatever it raised
         raise ExportError(f"exporter {point.name!r} ({point.value}) does not load: {error}") from error
-    return exporter
+    return loaded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,12 @@ Dimension = str | int
 
 FLOAT = TensorProto.FLOAT
 DOUBLE = TensorProto.DOUBLE
+BOOL = TensorProto.BOOL
 
 
-def value_info(name: str, shape: Sequence[Dimension]) -> ValueInfoProto:
-    """A float32 value of the graph's border; a word in `shape` is a dynamic size."""
-    return helper.make_tensor_value_info(name, FLOAT, list(shape))
+def value_info(name: str, shape: Sequence[Dimension | None], kind: int = FLOAT) -> ValueInfoProto:
+    """A value of a graph's border; a word in `shape` is a dynamic size, None an unknown one."""
+    return helper.make_tensor_value_info(name, kind, list(shape))
 
 
 class GraphBuilder:
@@ -46,17 +48,21 @@ class GraphBuilder:
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add an operator with one output; the node carries the output's name, which is returned."""
-        self.nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
+        self.add(operator, inputs, [output], output, **attributes)
         return output
+
+    def add(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
+        """Add an operator with several outputs under a name of its own."""
+        self.nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
 
     def constant(self, name: str, array: Array) -> str:
         """Store `array`; its name, or the name under which the same bytes are stored already.
 
-        Scalars are always stored under their own name: a threshold that is called `beta` because both are
-        0.5 costs a reader more than four bytes.
+        A single number keeps its own name: a threshold that is called `beta` because both are 0.5 would cost a
+        reader more than four bytes.
         """
         array = np.asarray(array)
-        key = (name,) if array.ndim == 0 else (array.dtype.str, array.shape, array.tobytes())
+        key = (name,) if array.size == 1 else _content(array)
         if key not in self.root._stored:
             self.root._stored[key] = name
             self.root.initializers.append(numpy_helper.from_array(array, name))
@@ -88,7 +94,7 @@ class GraphBuilder:
         flat = w.ravel()
         indices = np.flatnonzero(flat).astype(np.int64)
         values = flat[indices]
-        key = ("sparse", w.dtype.str, w.shape, values.tobytes(), indices.tobytes())
+        key = ("sparse", w.shape, *_content(values), *_content(indices))
         if key not in self.root._stored:
             self.root._stored[key] = name
             sparse = helper.make_sparse_tensor(
@@ -100,3 +106,7 @@ class GraphBuilder:
     def to_proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
         """The graph with its border; a body leaves its arrays to the root."""
         return helper.make_graph(self.nodes, name, inputs, outputs, initializer=self.initializers)
+
+
+def _content(array: Array) -> tuple[object, ...]:
+    return array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_exporters.onnx_graph import DOUBLE, FLOAT, Array, GraphBuilder
+from sen_exporters.onnx_graph import DOUBLE, FLOAT, GraphBuilder
+from sen_runtime.errors import NetworkError
 from sen_runtime.network import Layer
 from sen_runtime.operators import (
     Coordinates,
@@ -26,13 +25,26 @@ TILE_VALUES = 1 << 20
 
 
 def affine(graph: GraphBuilder, layer: Layer, index: int, x: str, output: str, sparse_format: str) -> str:
-    """Add `W x + b` of a layer, `x [rows, n_in]` to `output [rows, n_out]`; the name `output`."""
+    """Add `W x + b` of a layer, `x [rows, n_in]` to `output [rows, n_out]`; the name `output`.
+
+    Raises:
+        NetworkError: coordinates whose weights are not finite; the layer and both neurons are named.
+    """
     bias = None if layer.bias is None else graph.cast_constant(f"layer{index}/bias", layer.bias)
-    return _product(graph, layer.weight, f"layer{index}", x, bias, output, sparse_format)
+    try:
+        return _product(graph, layer.weight, f"layer{index}", x, bias, output, sparse_format)
+    except NetworkError as error:
+        raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
 
 
 def _product(
-    graph: GraphBuilder, operator: WeightOperator, prefix: str, x: str, bias: str | None, output: str, sparse_format: str
+    graph: GraphBuilder,
+    operator: WeightOperator,
+    prefix: str,
+    x: str,
+    bias: str | None,
+    output: str,
+    sparse_format: str,
 ) -> str:
     if isinstance(operator, Sum):
         # the bias goes with an operand, whose product takes it up for nothing
@@ -123,7 +135,7 @@ def _squared_distance_by_difference(graph: GraphBuilder, prefix: str, source: st
 def expansion_error(operator: Coordinates) -> float:
     """Worst relative error of a squared distance in expanded form, over all pairs of neurons.
 
-    Each of the d + 4 roundings is at most 2^-53 of a term no greater than 2 (|p|^2 + |q|^2). Checks the
+    At most d + 4 roundings of 2^-53 each, of terms that together reach 2 (|p|^2 + |q|^2). Checks the
     weights on the way, because the graph itself cannot refuse them.
 
     Raises:
@@ -144,7 +156,7 @@ def expansion_error(operator: Coordinates) -> float:
         check_range(weights, first_target=first)
         magnitude = norms + np.sum(tile**2, axis=1, keepdims=True)
         worst = max(worst, float(np.max(magnitude / squared)))
-    return (operator.dimensions + 4) * 2.0**-53 * worst
+    return (operator.dimensions + 4) * 2.0**-52 * worst
 
 
 def _squared_distances(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,11 +165,3 @@ def _squared_distances(source: NDArray[np.float64], target: NDArray[np.float64])
     for k in range(source.shape[1]):
         total += (target[:, k, np.newaxis] - source[np.newaxis, :, k]) ** 2
     return total
-
-
-def scaled_bias(layer: Layer, factor: float) -> Layer:
-    """The layer with its bias multiplied by `factor`, in float32."""
-    if layer.bias is None:
-        return layer
-    bias: Array = (layer.bias.astype(np.float64) * factor).astype(np.float32)
-    return replace(layer, bias=bias)

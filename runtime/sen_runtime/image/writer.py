@@ -1,0 +1,142 @@
+"""Network -> image."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from sen_runtime.checks import Array
+from sen_runtime.errors import ImageError
+from sen_runtime.files import write_atomic
+from sen_runtime.image.layout import (
+    ALIGNMENT,
+    DTYPE_CODES,
+    HEADER,
+    KIND_METADATA,
+    KIND_PROGRAM,
+    KIND_TENSOR,
+    LAYER,
+    MAGIC,
+    MAX_DEPTH,
+    NEURONS,
+    NONE,
+    OPERATOR,
+    OPERATORS,
+    PROGRAM,
+    SECTION,
+    VERSION,
+)
+from sen_runtime.network import INPUT_CODINGS, READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
+
+
+def write(network: Network, path: Path) -> None:
+    """Write `network` to `path`, whole or not at all.
+
+    Raises:
+        ImageError: see `dumps`.
+        OSError: the file cannot be written.
+    """
+    write_atomic(path, dumps(network))
+
+
+def dumps(network: Network) -> bytes:
+    """The image of `network`; the same network gives the same bytes.
+
+    Raises:
+        ImageError: sums nested too deeply, or sizes beyond 32 bits.
+    """
+    tensors = _Tensors(first=2 if network.metadata else 1)
+    operators: list[bytes] = []
+    layers = [_layer_record(layer, operators, tensors) for layer in network.layers]
+    try:
+        head = PROGRAM.pack(
+            len(layers),
+            len(operators),
+            network.timesteps,
+            INPUT_CODINGS.index(network.input_coding),
+            READOUTS.index(network.readout),
+            network.n_in,
+            network.n_out,
+            0,
+        )
+    except struct.error as error:
+        raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
+    sections = [(KIND_PROGRAM, 0, (), b"".join([head, *layers, *operators]))]
+    if network.metadata:
+        text = json.dumps(dict(network.metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        sections.append((KIND_METADATA, 0, (), text.encode()))
+    sections += [(KIND_TENSOR, DTYPE_CODES[array.dtype], array.shape, array.tobytes()) for array in tensors.arrays]
+    return _assemble(sections)
+
+
+class _Tensors:
+    """Arrays in order of first use; equal ones are stored once."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.arrays: list[Array] = []
+        self._index: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+
+    def add(self, array: Array) -> int:
+        """Section index of `array`."""
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        key = (little.dtype.str, little.shape, little.tobytes())
+        if key not in self._index:
+            self._index[key] = self.first + len(self.arrays)
+            self.arrays.append(little)
+        return self._index[key]
+
+
+def _layer_record(layer: Layer, operators: list[bytes], tensors: _Tensors) -> bytes:
+    operator = _append_operator(layer.weight, operators, tensors, MAX_DEPTH)
+    bias = NONE if layer.bias is None else tensors.add(layer.bias)
+    neuron = layer.neuron
+    beta = neuron.beta if isinstance(neuron, (Lif, LeakyIntegrator)) else 0.0
+    threshold, reset = (neuron.threshold, RESETS.index(neuron.reset)) if isinstance(neuron, Lif) else (0.0, 0)
+    return LAYER.pack(operator, bias, NEURONS.index(type(neuron)), beta, threshold, reset, 0, 0)
+
+
+def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: _Tensors, depth: int) -> int:
+    """Index of the operator's record; operands come before."""
+    if depth == 0:
+        raise ImageError(f"sums are nested more than {MAX_DEPTH} deep; an image holds no more")
+    arrays: tuple[Array, ...] = ()
+    operands, block, scalars = (NONE, NONE), (0, 0), (0.0, 0.0, 0.0)
+    if isinstance(operator, Coordinates):
+        arrays = (operator.source, operator.target, operator.mask)
+        scalars = (operator.gain, operator.exponent, operator.min_distance)
+    elif isinstance(operator, Dense):
+        arrays = (operator.w,)
+    elif isinstance(operator, Sparse):
+        arrays, block = (operator.values, operator.columns, operator.row_starts), operator.block
+    elif isinstance(operator, LowRank):
+        arrays = (operator.left, operator.right)
+    else:
+        a = _append_operator(operator.a, operators, tensors, depth - 1)
+        operands = (a, _append_operator(operator.b, operators, tensors, depth - 1))
+    references = [tensors.add(array) for array in arrays] + [NONE] * (4 - len(arrays))
+    kind = OPERATORS.index(type(operator))
+    operators.append(OPERATOR.pack(kind, *operator.shape, *references, *operands, *block, *scalars, 0, 0))
+    return len(operators) - 1
+
+
+def _assemble(sections: list[tuple[int, int, tuple[int, ...], bytes]]) -> bytes:
+    offset = HEADER.size + SECTION.size * len(sections)
+    table, payloads = [], []
+    for kind, dtype, shape, payload in sections:
+        padding = -offset % ALIGNMENT
+        offset += padding
+        table.append(SECTION.pack(kind, dtype, offset, len(payload), len(shape), *shape, *(0,) * (3 - len(shape)), 0))
+        payloads += [bytes(padding), payload]
+        offset += len(payload)
+    body = b"".join([*table, *payloads])
+
+    def header(crc: int) -> bytes:
+        return HEADER.pack(MAGIC, VERSION, HEADER.size, len(sections), HEADER.size + len(body), crc, 0)
+
+    return header(zlib.crc32(body, zlib.crc32(header(0)))) + body
