@@ -207,7 +207,7 @@ def _read_torch(path: Path, data: bytes) -> Mapping[str, Any]:
     try:
         content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "nsupported" in str(error):  # "Unsupported global / class / operand"
+        if "GLOBAL" in str(error) or "class" in str(error):  # "Unsupported operand" is what any text file gives
             raise CheckpointError(
                 f"{path} holds Python objects besides tensors and plain values; unpickling them could run code, "
                 "so it is refused",

@@ -17,7 +17,7 @@ from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.precompute import precompute
 from sen_edge.quantize import to_float16
 from sen_edge.verify import LabelledData, Verification, verify
-from sen_exporters.base import Artifact, Exporter, ExportOptions, exporters
+from sen_exporters.base import Artifact, Exporter, ExportOptions, exporter, exporter_names
 from sen_runtime.files import write_all
 from sen_runtime.network import Network
 
@@ -90,7 +90,7 @@ def export(
         network = precompute(network)
     if request.dtype == "float16":
         network = to_float16(network)
-    exported = [_export_one(exporter, network, checkpoint, request, data) for exporter in chosen]
+    exported = [_export_one(each, network, checkpoint, request, data) for each in chosen]
     manifest = _manifest(model, checkpoint, network, request, exported)
     files = {out_dir / name: content for each in exported for name, content in each.artifact.files.items()}
     files[_manifest_path(out_dir, request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
@@ -99,13 +99,13 @@ def export(
 
 
 def _export_one(
-    exporter: Exporter,
+    target: Exporter,
     network: Network,
     checkpoint: checkpoints.Checkpoint,
     request: ExportRequest,
     data: LabelledData | None,
 ) -> Exported:
-    exporter.check(network, request.options)
+    target.check(network, request.options)
     provenance = {
         "producer": "sen-edge",
         "version": sen_edge.__version__,
@@ -113,16 +113,16 @@ def _export_one(
         "weights": request.weights,
         "dtype": request.dtype,
     }
-    artifact = exporter.stamp(exporter.export(network, request.options), provenance)
-    verification = verify(checkpoint, artifact.main, exporter, data=data)
+    artifact = target.stamp(target.export(network, request.options), provenance)
+    verification = verify(checkpoint, artifact.main, target, data=data)
     if not verification.passed:
         raise VerificationError(
-            f"the {exporter.name} file does not agree with its checkpoint, so nothing was written:\n  - "
+            f"the {target.name} file does not agree with its checkpoint, so nothing was written:\n  - "
             + "\n  - ".join(verification.failures),
             hint="an export that fails here is a defect of sen-edge unless --dtype float16 was asked of a network "
             "that needs float32",
         )
-    return Exported(exporter.stamp(artifact, _stamped_figures(verification)), verification)
+    return Exported(target.stamp(artifact, _stamped_figures(verification)), verification)
 
 
 def _stamped_figures(verification: Verification) -> dict[str, str]:
@@ -137,17 +137,12 @@ def _stamped_figures(verification: Verification) -> dict[str, str]:
 
 
 def _targets(request: ExportRequest) -> list[Exporter]:
-    known = exporters()
-    for name, value, choices in (
-        ("--weights", request.weights, WEIGHTS),
-        ("--dtype", request.dtype, DTYPES),
-        *(("--to", target, tuple(known)) for target in request.targets),
-    ):
+    for name, value, choices in (("--weights", request.weights, WEIGHTS), ("--dtype", request.dtype, DTYPES)):
         if value not in choices:
             raise UsageError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
     if not request.targets:
-        raise UsageError(f"--to names no target; expected one or more of {', '.join(known)}")
-    return [known[target] for target in dict.fromkeys(request.targets)]
+        raise UsageError(f"--to names no target; expected one or more of {', '.join(exporter_names())}")
+    return [exporter(target) for target in dict.fromkeys(request.targets)]
 
 
 def _manifest_path(out_dir: Path, request: ExportRequest) -> Path:
@@ -158,7 +153,7 @@ def _refuse_existing(out_dir: Path, request: ExportRequest, chosen: list[Exporte
     """Before any work: an output that exists is an error the user wants to hear at once."""
     if force:
         return
-    names = [f"{request.options.name}{exporter.suffixes[0]}" for exporter in chosen]
+    names = [f"{request.options.name}{each.suffixes[0]}" for each in chosen]
     for path in (*(out_dir / name for name in names), _manifest_path(out_dir, request)):
         if path.exists():
             raise OutputError(f"{path} exists", hint="pass --force to replace it, or -o / --name for another place")

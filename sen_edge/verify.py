@@ -20,7 +20,7 @@ from sen_edge.errors import VerificationError
 from sen_edge.spatial import SpatialNetwork
 from sen_exporters.base import Exporter
 from sen_runtime.engines import Session, engine
-from sen_runtime.errors import EngineError
+from sen_runtime.errors import EngineError, NetworkError
 
 FloatArray = NDArray[np.float32]
 
@@ -159,27 +159,30 @@ def verify(
     """Run the artifact `model` against its checkpoint.
 
     Raises:
+        EngineError, ImageError: the artifact does not load: damaged, or no such file.
         VerificationError: the artifact does not take the checkpoint's input at all.
         MissingExtraError: the engine is not installed.
     """
     network = to_module(checkpoint)
     inputs = verification_inputs(checkpoint.config, seed)
     name = exporter.engine
+    session = engine(name).load(model)
+    instrumented = engine(name).load(exporter.instrument(model))
     try:
-        session = engine(name).load(model)
         actual = _run(session, inputs)["output"]
-        layers = _layers(engine(name).load(exporter.instrument(model)), inputs, len(checkpoint.config.layer_sizes) - 1)
-    except EngineError as error:
+        layers = _layers(instrumented, inputs, len(checkpoint.config.layer_sizes) - 1)
+    except (EngineError, NetworkError) as error:
         raise VerificationError(
             f"the artifact does not run on the checkpoint's input: {error.message}",
             hint="was it made from another checkpoint, or for another batch size?",
         ) from error
     expected = trace(network, inputs)
-    if actual.shape != expected[-1].shape:
-        raise VerificationError(
-            f"the artifact gives outputs of shape {list(actual.shape)}, the checkpoint {list(expected[-1].shape)}",
-            hint="was it made from another checkpoint?",
-        )
+    for index, (got, wanted) in enumerate(zip([*layers[:-1], actual], expected, strict=True)):
+        if got.shape != wanted.shape:
+            raise VerificationError(
+                f"layer {index} of the artifact gives shape {list(got.shape)}, the checkpoint's {list(wanted.shape)}",
+                hint="was it made from another checkpoint?",
+            )
     dtype = exporter.properties(model).get("dtype", "float32")
     tolerance = TOLERANCES[checkpoint.config.architecture, dtype]
     figures = _compare(expected, actual, layers, tolerance, is_spiking=checkpoint.config.spiking is not None)
@@ -219,8 +222,11 @@ def _run(session: Session, x: FloatArray) -> dict[str, FloatArray]:
 def _layers(session: Session, x: FloatArray, n_layers: int) -> list[FloatArray]:
     """Activations of the layers an instrumented model shows, the outputs last."""
     outputs = _run(session, x)
-    hidden = [outputs[f"layer{i}/activation"] for i in range(n_layers - 1)]
-    return [*hidden, outputs["output"]]
+    names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
+    missing = [name for name in names if name not in outputs]
+    if missing:
+        raise EngineError(f"it has no value {missing[0]}")
+    return [outputs[name] for name in names]
 
 
 def _compare(

@@ -256,7 +256,7 @@ def test_saving_refuses_an_existing_file_and_an_unknown_suffix(tmp_path: Path) -
     checkpoints.save(made, tmp_path / "model.pt")
     with pytest.raises(OutputError, match="exists"):
         checkpoints.save(made, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="suffix is '.bin'"):
+    with pytest.raises(CheckpointError, match=r"suffix is '.bin'"):
         checkpoints.save(made, tmp_path / "model.bin")
     with pytest.raises(OutputError, match="cannot write"):
         checkpoints.save(made, tmp_path / "nowhere" / "model.pt")

@@ -24,9 +24,7 @@ def test_worked_example_is_the_network_it_was_made_from(
     runpy.run_path(str(folder / "make_checkpoint.py"))
     loaded = checkpoints.load(Path("model.pt"), map_path=folder / "map.toml")
     native = checkpoints.load(EXAMPLES / "checkpoints" / "mnist-mlp-d3.pt")
-    for ours, theirs in zip(
-        checkpoints.to_network(native).layers, checkpoints.to_network(loaded).layers, strict=True
-    ):
+    for ours, theirs in zip(checkpoints.to_network(native).layers, checkpoints.to_network(loaded).layers, strict=True):
         np.testing.assert_array_equal(ours.weight.to_dense(), theirs.weight.to_dense())
         np.testing.assert_array_equal(ours.bias, theirs.bias)
     assert loaded.metadata["map"] == "map.toml"

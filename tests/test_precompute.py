@@ -104,7 +104,9 @@ def test_a_weight_beyond_float32_is_named() -> None:
     target = base.target.copy()
     target[2], source[0] = 1e-30, 2e-30
     network = two_layers(Coordinates(source + np.eye(5, 3, -1, np.float32), target, base.mask, exponent=2.0))
-    with pytest.raises(NetworkError, match=r"layer 1: the weight from source neuron \d to target neuron 2 is .*: beyond float32"):
+    with pytest.raises(
+        NetworkError, match=r"layer 1: the weight from source neuron \d to target neuron 2 is .*: beyond float32"
+    ):
         precompute(network)
 
 

@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.spatial import NEAR, InverseDistance, SpatialLinear, SpatialNetwork, build, inhibition_mask, squared_distance
+from sen_edge.spatial import (
+    NEAR,
+    InverseDistance,
+    SpatialLinear,
+    SpatialNetwork,
+    build,
+    inhibition_mask,
+    squared_distance,
+)
 
 
 def expected_weights(layer: SpatialLinear, steepness: float, exponent: float = 1.0, floor: float = 0.0) -> np.ndarray:

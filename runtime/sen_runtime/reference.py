@@ -40,7 +40,7 @@ def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Arr
     """
     x = np.asarray(x, dtype)
     check_input(network, x.shape)
-    network = map_weights(network, _expanded)
+    network = expand(network)
     with np.errstate(over="ignore", invalid="ignore"):
         return _trace_spiking(network, x) if network.is_spiking else _trace_mlp(network, x)
 
@@ -56,8 +56,12 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
         raise NetworkError(f"input has shape {list(shape)}; expected [batch, {', '.join(map(str, tail))}]")
 
 
+def expand(network: Network) -> Network:
+    """The network with coordinates and sparse storage written out, so that each is expanded only once."""
+    return map_weights(network, _expanded)
+
+
 def _expanded(operator: Leaf) -> WeightOperator:
-    """Coordinates and sparse storage written out, so that each is expanded once a run."""
     return Dense(operator.to_dense()) if isinstance(operator, (Coordinates, Sparse)) else operator
 
 

@@ -55,13 +55,13 @@ def _train(model: Path, seed: int) -> None:
 def _export(model: Path, data: LabelledData) -> tuple[list[tuple[str, ...]], list[Path]]:
     """Every target, dense and as coordinates: table rows and files."""
     from sen_edge.export import ExportRequest, export
-    from sen_exporters.base import ExportOptions, exporters
+    from sen_exporters.base import ExportOptions, exporter_names
 
     rows: list[tuple[str, ...]] = []
     paths: list[Path] = []
     for weights in ("dense", "coordinates"):
         options = ExportOptions(name=f"{model.stem}-{weights}")
-        request = ExportRequest(tuple(exporters()), weights, options=options)
+        request = ExportRequest(exporter_names(), weights, options=options)
         result = export(model, model.parent, request, data=data, force=True)
         for artifact in result.manifest["artifacts"]:
             figures = artifact["verification"]
@@ -76,12 +76,11 @@ def _measure(paths: list[Path], data: LabelledData) -> dict[str, tuple[str, str]
     """Median latency of each file and its ratio to the first, in one interleaved run."""
     from functools import partial
 
-    from sen_exporters.base import exporters
+    from sen_exporters.base import exporter_for
     from sen_runtime.bench.interleaved import interleaved
     from sen_runtime.engines import engine
 
-    engines = {suffix: exporter.engine for exporter in exporters().values() for suffix in exporter.suffixes}
-    sessions = {path.name: engine(engines[path.suffix]).load(path) for path in paths}
+    sessions = {path.name: engine(exporter_for(path.suffix).engine).load(path) for path in paths}
     x = data.inputs[:1]
     measured = interleaved({name: partial(session.run, x) for name, session in sessions.items()}, BENCHMARK_SECONDS)
     baseline = paths[0].name

@@ -71,12 +71,9 @@ def _package(name: str) -> Finding:
 
 def _engines() -> list[Finding]:
     """Each target's engine, tried on a network of two neurons: installed is not the same as working."""
-    from sen_exporters.base import exporters
+    from sen_exporters.base import exporter_names
 
-    return [
-        _attempt(f"{exporter.name} in {exporter.engine}", partial(_export_and_run, name))
-        for name, exporter in exporters().items()
-    ]
+    return [_attempt(f"target {name}", partial(_export_and_run, name)) for name in exporter_names()]
 
 
 def _attempt(name: str, action: Callable[[], str]) -> Finding:
@@ -91,16 +88,17 @@ def _attempt(name: str, action: Callable[[], str]) -> Finding:
 def _export_and_run(target: str) -> str:
     import numpy as np
 
-    from sen_exporters.base import ExportOptions, exporters
+    from sen_exporters.base import ExportOptions
+    from sen_exporters.base import exporter as load_exporter
     from sen_runtime.engines import engine
     from sen_runtime.errors import EngineError
     from sen_runtime.network import Identity, Layer, Network
     from sen_runtime.operators import Dense
 
-    exporter = exporters()[target]
+    exporter = load_exporter(target)
     weight = np.array([[1, 2], [3, 4]], np.float32)
     artifact = exporter.export(Network((Layer(Dense(weight), None, Identity()),)), ExportOptions())
     x = np.array([[1, 10]], np.float32)
     if not np.array_equal(engine(exporter.engine).load(artifact.main).run(x), x @ weight.T):
         raise EngineError("runs, and computes a wrong product", hint="reinstall the engine")
-    return f"{engine(exporter.engine).version()}: runs a model"
+    return f"{exporter.engine} {engine(exporter.engine).version()} runs a model"

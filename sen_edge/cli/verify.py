@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sen_edge.cli import console
-from sen_edge.errors import OutputError, UsageError, VerificationError
+from sen_edge.errors import OutputError, VerificationError
+from sen_runtime.errors import EngineError, ImageError
 
 if TYPE_CHECKING:
     from sen_edge.verify import LabelledData, Verification
@@ -31,18 +32,19 @@ def verify(
     """Run an exported file in a real engine and compare it with its checkpoint; exit 3 if they disagree."""
     from sen_edge import checkpoint
     from sen_edge.verify import verify as run_verify
-    from sen_exporters.base import exporters
+    from sen_exporters.base import exporter_for
 
-    by_suffix = {suffix: exporter for exporter in exporters().values() for suffix in exporter.suffixes}
-    if artifact.suffix not in by_suffix:
-        raise UsageError(f"{artifact}: suffix is {artifact.suffix!r}; expected one of {', '.join(by_suffix)}")
+    exporter = exporter_for(artifact.suffix)
     try:
         model = artifact.read_bytes()
     except OSError as error:
         raise OutputError(f"cannot read {artifact}: {error.strerror}") from error
     labelled = None if data is None else load_data(data, data_dir)
     loaded = checkpoint.load(against, map_path=map_path)
-    result = run_verify(loaded, model, by_suffix[artifact.suffix], data=labelled, seed=seed)
+    try:
+        result = run_verify(loaded, model, exporter, data=labelled, seed=seed)
+    except (EngineError, ImageError) as error:  # raised on bytes; here they have a name
+        raise type(error)(f"{artifact}: {error.message}", error.hint) from error
     if as_json:
         console.print_json(result.to_dict())
     else:

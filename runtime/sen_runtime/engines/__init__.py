@@ -35,7 +35,7 @@ class Session(Protocol):
         """Outputs `[batch, n_out]` for `x [batch, n_in]` (`[batch, T, n_in]` for input coding "spikes")."""
 
     def run_all(self, x: Array) -> dict[str, Array]:
-        """`output`, and `layerN/activation [batch, n]` for every layer the model lets see."""
+        """`output`, and `layerN/activation [batch, n]` for every hidden layer the model lets see."""
 
 
 class Engine(Protocol):

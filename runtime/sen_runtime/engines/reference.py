@@ -21,16 +21,16 @@ class ReferenceSession:
     batch_size: int | None = None
 
     def __init__(self, network: Network) -> None:
-        self.network = network
+        self.network = reference.expand(network)
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]`."""
         return reference.run(self.network, x, np.float32)
 
     def run_all(self, x: Array) -> dict[str, Array]:
-        """Outputs and every layer's activation."""
+        """Outputs, and the activations of the hidden layers."""
         layers = reference.trace(self.network, x, np.float32)
-        return {"output": layers[-1], **{f"layer{i}/activation": layer for i, layer in enumerate(layers)}}
+        return {"output": layers[-1], **{f"layer{i}/activation": layer for i, layer in enumerate(layers[:-1])}}
 
 
 def load(model: Model, threads: int = 1) -> ReferenceSession:

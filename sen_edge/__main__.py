@@ -1,0 +1,5 @@
+"""`python -m sen_edge`."""
+
+from sen_edge.cli.main import main
+
+main()

@@ -1,0 +1,62 @@
+"""What several test files share: small checkpoints, and the command line run in this process."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from sen_edge import checkpoint as checkpoints
+from sen_edge.checkpoint import Checkpoint
+from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.spatial import build
+
+MLP = SpatialConfig((64, 32, 10), dimensions=3, layer_spacing=0.5)
+SNN = SpatialConfig((64, 32, 10), dimensions=3, layer_spacing=0.5, spiking=SpikingConfig(6))
+
+
+def make_checkpoint(config: SpatialConfig, seed: int = 0) -> Checkpoint:
+    network = build(config)
+    network.reset_parameters(seed, position_scale=1.0)
+    return checkpoints.from_module(network)
+
+
+@pytest.fixture
+def mlp_path(tmp_path: Path) -> Path:
+    """A checkpoint file of a small perceptron."""
+    checkpoints.save(make_checkpoint(MLP), tmp_path / "mlp.pt")
+    return tmp_path / "mlp.pt"
+
+
+@pytest.fixture
+def snn_path(tmp_path: Path) -> Path:
+    """A checkpoint file of a small spiking network."""
+    checkpoints.save(make_checkpoint(SNN), tmp_path / "snn.pt")
+    return tmp_path / "snn.pt"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sen_edge(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Run `sen-edge` with these arguments in this process."""
+    from sen_edge.cli.main import main
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["sen-edge", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        assert "Traceback" not in captured.err
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run

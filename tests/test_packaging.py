@@ -1,0 +1,93 @@
+"""Two distributions, three import packages, and a device side that needs numpy only."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("wheels")
+    for project in (ROOT, ROOT / "runtime"):
+        subprocess.run(
+            [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, project],
+            check=True,
+            capture_output=True,
+        )
+    return {wheel.name.split("-")[0]: wheel for wheel in folder.glob("*.whl")}
+
+
+def top_level(wheel: Path) -> set[str]:
+    names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    return {name for name in names if not name.endswith(".dist-info")}
+
+
+def test_top_level_of_the_wheels(wheels: dict[str, Path]) -> None:
+    assert {name: top_level(wheel) for name, wheel in wheels.items()} == {
+        "sen_edge": {"sen_edge", "sen_exporters"},
+        "sen_edge_runtime": {"sen_runtime"},
+    }
+
+
+def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None:
+    for wheel in wheels.values():
+        names = zipfile.ZipFile(wheel).namelist()
+        assert any(name.endswith("py.typed") for name in names)
+        assert any(name.endswith("LICENSE") for name in names)
+
+
+RUNTIME_ALONE = """
+import importlib, pkgutil, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in allowed and path is None:
+            raise ImportError(f"sen_runtime may not import {name}")
+
+allowed = {"sen_runtime", "numpy", *sys.stdlib_module_names}
+sys.path.insert(0, sys.argv[1])
+sys.meta_path.insert(0, Refuse())
+import sen_runtime
+assert sen_runtime.__file__.startswith(sys.argv[1]), sen_runtime.__file__
+names = [module.name for module in pkgutil.walk_packages(sen_runtime.__path__, "sen_runtime.")]
+assert len(names) > 8, names
+for name in names:
+    importlib.import_module(name)
+import numpy as np
+from sen_runtime import image, reference
+from sen_runtime.network import Identity, Layer, Network
+from sen_runtime.operators import Dense
+network = Network((Layer(Dense(np.ones((2, 3), np.float32)), None, Identity()),))
+assert reference.run(image.loads(image.dumps(network)), np.ones((1, 3))).tolist() == [[3, 3]]
+print(sorted({"torch", "typer", "onnx", "onnxruntime", "rich"} & set(sys.modules)))
+"""
+
+
+def test_the_runtime_wheel_works_alone_with_numpy(wheels: dict[str, Path], tmp_path: Path) -> None:
+    zipfile.ZipFile(wheels["sen_edge_runtime"]).extractall(tmp_path)
+    run = subprocess.run([sys.executable, "-c", RUNTIME_ALONE, str(tmp_path)], capture_output=True, text=True)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+
+
+def test_a_broken_third_party_exporter_is_named_and_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    from sen_exporters import base
+
+    good = EntryPoint("onnx", "sen_exporters.onnx:OnnxExporter", base.ENTRY_POINT_GROUP)
+    bad = EntryPoint("bad", "nowhere.at_all:Exporter", base.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(base, "entry_points", lambda group: [good, bad])
+    assert base.exporter_names() == ("bad", "onnx")
+    assert base.exporter("onnx").name == "onnx"
+    assert base.exporter_for(".onnx").name == "onnx"
+    with pytest.raises(base.ExportError, match=r"'bad' .* does not load"):
+        base.exporter("bad")
+    with pytest.raises(base.ExportError, match="no exporter called 'other'; expected one of bad, onnx"):
+        base.exporter("other")
+    with pytest.raises(base.ExportError, match=r"no exporter writes '.gguf' files; known are .onnx"):
+        base.exporter_for(".gguf")
