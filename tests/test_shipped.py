@@ -1,0 +1,61 @@
+"""The shipped checkpoints, on real MNIST where it is at hand: what the README promises."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from sen_edge.errors import DataError
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+FOLDER = Path(__file__).parents[1] / "examples" / "checkpoints"
+SHIPPED = sorted(path for path in FOLDER.iterdir() if path.suffix == ".pt")
+
+
+@pytest.fixture(scope="module")
+def data() -> tuple[str, ...]:
+    """`--data mnist`, or nothing where MNIST is not on this machine."""
+    from sen_edge.datasets import test_split
+
+    try:
+        test_split("mnist", None)
+    except DataError:
+        return ()
+    return ("--data", "mnist")
+
+
+def test_three_checkpoints_of_less_than_a_megabyte() -> None:
+    assert {path.name for path in SHIPPED} == {"mnist-mlp-d3.pt", "mnist-mlp-d32.pt", "mnist-snn-d32.pt"}
+    assert sum(path.stat().st_size for path in SHIPPED) < 1_000_000
+    page = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert all(path.name in page for path in SHIPPED)
+
+
+@pytest.mark.parametrize("model", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("weights", ["dense", "coordinates"])
+def test_onnx_has_the_accuracy_of_the_checkpoint(
+    model: Path, weights: str, data: tuple[str, ...], sen_edge: Run, tmp_path: Path
+) -> None:
+    outcome = sen_edge("export", model, "-o", tmp_path, "--weights", weights, "--json", *data)
+    assert outcome.code == 0, outcome.err
+    (artifact,) = json.loads(outcome.out)["artifacts"]
+    figures = artifact["verification"]
+    if "mlp" in model.name:
+        assert figures["max_rel_error"] <= 1e-4
+    if data:
+        promised = float(json.loads(sen_edge("inspect", model, "--json").out)["metadata"]["test_accuracy"])
+        assert figures["data"]["samples"] == 10_000
+        assert abs(figures["data"]["artifact"] - figures["data"]["checkpoint"]) <= 0.05
+        assert abs(figures["data"]["checkpoint"] - promised) <= 0.02  # rounding of the machine it was trained on
+
+
+def test_coordinates_of_the_smallest_are_under_40_kb(sen_edge: Run, tmp_path: Path) -> None:
+    model = FOLDER / "mnist-mlp-d3.pt"
+    assert sen_edge("export", model, "-o", tmp_path, "--weights", "coordinates").code == 0
+    path = tmp_path / "mnist-mlp-d3.onnx"
+    assert path.stat().st_size < 40_000
+    assert not any("weight" in tensor.name for tensor in onnx.load(path).graph.initializer)
