@@ -5,6 +5,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +51,7 @@ class Refuse:
             raise ImportError(f"sen_runtime may not import {name}")
 
 allowed = {"sen_runtime", "numpy", *sys.stdlib_module_names}
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:3]
 sys.meta_path.insert(0, Refuse())
 import sen_runtime
 assert sen_runtime.__file__.startswith(sys.argv[1]), sen_runtime.__file__
@@ -70,7 +71,10 @@ print(sorted({"torch", "typer", "onnx", "onnxruntime", "rich"} & set(sys.modules
 
 def test_the_runtime_wheel_works_alone_with_numpy(wheels: dict[str, Path], tmp_path: Path) -> None:
     zipfile.ZipFile(wheels["sen_edge_runtime"]).extractall(tmp_path)
-    run = subprocess.run([sys.executable, "-c", RUNTIME_ALONE, str(tmp_path)], capture_output=True, text=True)
+    site_packages = Path(numpy.__file__).parents[1]
+    # -I -S: no site, so that neither this checkout nor anything installed is found but what is named
+    command = [sys.executable, "-I", "-S", "-c", RUNTIME_ALONE, str(tmp_path), str(site_packages)]
+    run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
 
 
