@@ -41,7 +41,8 @@ def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
 
 def store_float32(owner: object, name: str) -> None:
     """Round the field `name` of a frozen dataclass to a finite float32 value."""
-    value = float(np.float32(getattr(owner, name)))
+    with np.errstate(over="ignore"):  # reported below
+        value = float(np.float32(getattr(owner, name)))
     if not np.isfinite(value):
         raise NetworkError(f"{name} is {value}; expected a finite number")
     object.__setattr__(owner, name, value)

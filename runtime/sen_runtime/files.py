@@ -17,8 +17,8 @@ def write_all(files: Mapping[Path, bytes], *, replace: bool = True) -> None:
     """Write files so that none is ever seen half written.
 
     All bytes go to temporary siblings and to the disk first; only then are they renamed, in order. Whatever fails
-    before that leaves every path as it was. A process killed on the way can leave a hidden `.NAME.PID.tmp`, never
-    a partial NAME; the next write to the same path removes it.
+    before that leaves every path as it was; without `replace`, so does whatever fails at all. A process killed on
+    the way can leave a hidden `.NAME.PID.tmp`, never a partial NAME; the next write to the same path removes it.
 
     Args:
         files: path -> content.
@@ -29,6 +29,7 @@ def write_all(files: Mapping[Path, bytes], *, replace: bool = True) -> None:
         OSError: the disk is full, the folder cannot be written.
     """
     staged: dict[Path, Path] = {}
+    created: list[Path] = []
     try:
         for path, data in files.items():
             _remove_stale(path)
@@ -39,6 +40,11 @@ def write_all(files: Mapping[Path, bytes], *, replace: bool = True) -> None:
                 temporary.replace(path)
             else:
                 _rename_new(temporary, path)
+                created.append(path)
+    except BaseException:
+        for path in created:
+            path.unlink(missing_ok=True)
+        raise
     finally:
         for temporary in staged.values():
             temporary.unlink(missing_ok=True)

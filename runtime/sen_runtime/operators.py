@@ -183,9 +183,11 @@ class Sparse:
 
     def _check_overhang(self) -> None:
         """Values beyond the matrix's edge are zero, so that every kernel may ignore or use them."""
+        if not len(self.values):  # a block then costs nothing, and may claim any size
+            return
         rows, columns = self.block
         row = self.block_rows()[:, None] * rows + np.repeat(np.arange(rows), columns)
-        column = self.columns[:, None] * columns + np.tile(np.arange(columns), rows)
+        column = self.columns.astype(np.int64)[:, None] * columns + np.tile(np.arange(columns), rows)
         outside = (row >= self.shape[0]) | (column >= self.shape[1])
         if np.any(self.values[outside] != 0):
             raise NetworkError("sparse values outside the matrix must be 0")
@@ -211,6 +213,8 @@ class Sparse:
 
     def to_dense(self) -> NDArray[np.float32]:
         """Weights `[n_out, n_in]`."""
+        if not len(self.values):
+            return np.zeros(self.shape, np.float32)
         (grid_rows, grid_columns), (rows, columns) = self.block_grid, self.block
         tiles = np.zeros((grid_rows, grid_columns, rows, columns), np.float32)
         tiles[self.block_rows(), self.columns] = self.values.reshape(-1, rows, columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -132,7 +133,7 @@ def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array
 
 
 def _trace_spiking(network: Network, x: Array) -> list[Array]:
-    inputs = x.transpose(1, 0, 2) if network.input_coding == "spikes" else [x] * network.timesteps
+    inputs = x.transpose(1, 0, 2) if network.input_coding == "spikes" else repeat(x, network.timesteps)
     membranes = initial_membranes(network, x.shape[0], x.dtype)
     counts = [np.zeros_like(membrane) for membrane in membranes]
     total = np.zeros_like(membranes[-1])

@@ -38,35 +38,44 @@ def train(
     arch: Annotated[str, typer.Option(help="mlp, or snn for a spiking network.")] = "mlp",
     hidden: Annotated[str, typer.Option(help="Neurons of the hidden layers, separated by commas.")] = "512",
     dims: Annotated[int, typer.Option(help="Coordinates of a position, the layer axis included.")] = 32,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the data (30; 60 for a small data set).")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Examples per step (256; 32 below 10,000 examples).")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data. Default: 60.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Examples per step. Default: 256; 32 below 10,000 examples.")
+    ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak of the one-cycle schedule (0.2; 0.1 for --dims below 8).")
+        float | None, typer.Option(help="Peak of the one-cycle schedule. Default: 0.2; 0.1 for --dims below 8.")
     ] = None,
-    shift: Annotated[int | None, typer.Option(help="Move images by up to this many pixels while training (0).")] = None,
+    shift: Annotated[
+        int | None,
+        typer.Option(
+            help="Move images by up to this many pixels while training. Default: 1 on MNIST, but 0 for --dims below 8."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the initial positions, held-out examples and order.")] = 0,
-    steepness: Annotated[
-        float | None, typer.Option(help="k of the inhibition mask (1).")
-    ] = None,
+    steepness: Annotated[float, typer.Option(help="k of the inhibition mask.")] = 1.0,
     layer_spacing: Annotated[float, typer.Option(help="Distance of layers along a fixed layer axis.")] = 0.1,
     layer_axis: Annotated[str, typer.Option(help="fixed, or free (all coordinates learned).")] = "fixed",
     exponent: Annotated[float, typer.Option(help="Power of the distance.")] = 1.0,
     min_distance: Annotated[float, typer.Option(help="Floor of the distance.")] = 0.0,
     gain: Annotated[bool, typer.Option("--gain/--no-gain", help="Learn a factor for each layer.")] = True,
     bias: Annotated[bool, typer.Option("--bias/--no-bias", help="Learn a bias for each neuron.")] = True,
-    timesteps: Annotated[int | None, typer.Option(help="Steps T of a spiking network (10).")] = None,
-    beta: Annotated[float | None, typer.Option(help="Decay of the membrane per step (0.9).")] = None,
-    threshold: Annotated[float | None, typer.Option(help="Membrane above which a neuron spikes (1).")] = None,
-    reset: Annotated[str | None, typer.Option(help="subtract or zero (subtract).")] = None,
+    timesteps: Annotated[int | None, typer.Option(help="Steps T of a spiking network. Default: 10.")] = None,
+    beta: Annotated[float | None, typer.Option(help="Decay of the membrane per step. Default: 0.9.")] = None,
+    threshold: Annotated[float | None, typer.Option(help="Membrane above which a neuron spikes. Default: 1.")] = None,
+    reset: Annotated[str | None, typer.Option(help="subtract or zero. Default: subtract.")] = None,
     readout: Annotated[
-        str | None, typer.Option(help="mean_membrane, last_membrane or spike_count (mean_membrane).")
+        str | None, typer.Option(help="mean_membrane, last_membrane or spike_count. Default: mean_membrane.")
     ] = None,
     input_coding: Annotated[
-        str | None, typer.Option(help="direct, or spikes (a .npz with inputs [n, T, n_in]) (direct).")
+        str | None, typer.Option(help="direct, or spikes (a .npz with inputs [n, T, n_in]). Default: direct.")
     ] = None,
-    surrogate_slope: Annotated[float | None, typer.Option(help="Slope of the spike's surrogate gradient (5).")] = None,
-    validation: Annotated[float, typer.Option(help="Share of the training data that selects the epoch.")] = 1 / 12,
-    threads: Annotated[int | None, typer.Option(help="Threads; results depend on them (all).", min=1)] = None,
+    surrogate_slope: Annotated[
+        float | None, typer.Option(help="Slope of the spike's surrogate gradient. Default: 5.")
+    ] = None,
+    validation: Annotated[
+        float, typer.Option(help="Share of the training data that selects the epoch.", show_default="1/12")
+    ] = 1 / 12,
+    threads: Annotated[int | None, typer.Option(help="Threads; results depend on them. Default: all.", min=1)] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help=".pt or .safetensors to write.")] = Path("model.pt"),
     force: Annotated[bool, typer.Option("--force", help="Replace the output, and an interrupted training.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
@@ -80,7 +89,7 @@ def train(
     import torch
 
     from sen_edge.datasets import load
-    from sen_edge.train import check_output, suggested
+    from sen_edge.train import check_output, suggested_recipe, suggested_spiking
     from sen_edge.train import train as run_train
 
     if threads is not None:
@@ -100,9 +109,8 @@ def train(
     dataset = load(
         data, data_dir, spikes=input_coding == "spikes", download=download, mirror=mirror, report=console.note
     )
-    suggestion = suggested(arch, dims, dataset)
     recipe = replace(
-        suggestion.recipe,
+        suggested_recipe(dims, dataset),
         seed=seed,
         validation=validation,
         **_given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, shift=shift),
@@ -112,13 +120,13 @@ def train(
         dimensions=dims,
         layer_axis=layer_axis,
         layer_spacing=layer_spacing,
-        steepness=suggestion.steepness if steepness is None else steepness,
+        steepness=steepness,
         exponent=exponent,
         min_distance=min_distance,
         gain=gain,
         bias=bias,
         input_range=dataset.input_range,
-        spiking=None if suggestion.spiking is None else {**suggestion.spiking, **spiking},
+        spiking=None if arch == "mlp" else {**suggested_spiking(dataset), **spiking},
     )
     _announce(config, recipe, dataset)
     begin = time.monotonic()

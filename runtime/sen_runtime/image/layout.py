@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ LAYER = struct.Struct("<IIIffIII")  # operator, bias, neuron, beta, threshold, r
 OPERATOR = struct.Struct("<3I4I2I2I3f2I")  # kind, n_out, n_in, tensors, operands, block, scalars, reserved
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
-DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f2"), 3: np.dtype("i1"), 4: np.dtype("<i4")}
+DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f2"), 3: np.dtype("i1"), 4: np.dtype("<i4")}
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 NEURONS = (Identity, Relu, Lif, LeakyIntegrator)
 OPERATORS = (Coordinates, Dense, Sparse, LowRank, Sum)

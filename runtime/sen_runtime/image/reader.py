@@ -81,6 +81,8 @@ def loads(data: Buffer) -> Network:
     """
     view = memoryview(data).cast("B").toreadonly()
     sections = _sections(view, _check_header(view))
+    if sections[0].dtype != 0 or sections[0].shape:
+        raise ImageError("the program section has a dtype or a shape")
     program = view[sections[0].offset : sections[0].offset + sections[0].nbytes]
     has_metadata = len(sections) > 1 and sections[1].kind == KIND_METADATA
     metadata = _metadata(view, sections[1]) if has_metadata else {}
@@ -157,6 +159,10 @@ def _metadata(view: memoryview, section: Section) -> dict[str, str]:
         raise ImageError(f"the metadata is not JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise ImageError("the metadata is not an object of texts")
+    try:
+        "".join([*values, *values.values()]).encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"the metadata is not Unicode text: {error}") from error
     return values
 
 
@@ -171,7 +177,11 @@ def _tensor(view: memoryview, index: int, section: Section) -> Array:
         raise ImageError(
             f"section {index} holds {section.nbytes} bytes; its shape {list(section.shape)} needs {expected}"
         )
-    return np.frombuffer(view[section.offset : section.offset + section.nbytes], dtype).reshape(section.shape)
+    flat = np.frombuffer(view[section.offset : section.offset + section.nbytes], dtype)
+    try:
+        return flat.reshape(section.shape)
+    except ValueError as error:  # no bytes, but sizes whose product numpy cannot count
+        raise ImageError(f"section {index} has the shape {list(section.shape)}: {error}") from error
 
 
 def _network(program: memoryview, tensors: dict[int, Array], metadata: dict[str, str]) -> Network:
@@ -272,9 +282,11 @@ def _operator(
             raise ImageError(f"operands {operands} must be two earlier operators that nothing else uses")
         return Sum(free[operands[0]], free[operands[1]]), tuple(operands)
     arrays = [tensors.take(reference) for reference in references[:n_tensors]]
+    if operator_type is Coordinates:
+        return Coordinates(arrays[0], arrays[1], arrays[2], *scalars), ()
     if operator_type is Sparse:
         return Sparse(arrays[0], arrays[1], arrays[2], (n_out, n_in), (block[0], block[1])), ()
-    return operator_type(*arrays, *(scalars if operator_type is Coordinates else ())), ()
+    return Dense(arrays[0]) if operator_type is Dense else LowRank(arrays[0], arrays[1]), ()
 
 
 def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensors: _Unused) -> Layer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,8 @@ from sen_runtime.image.layout import (
 from sen_runtime.network import INPUT_CODINGS, READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 
+_SectionContent = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
+
 
 def write(network: Network, path: Path) -> None:
     """Write `network` to `path`, whole or not at all.
@@ -48,30 +51,44 @@ def dumps(network: Network) -> bytes:
     """The image of `network`; the same network gives the same bytes.
 
     Raises:
-        ImageError: sums nested too deeply, or sizes beyond 32 bits.
+        ImageError: sums nested too deeply, sizes beyond 32 bits, or metadata that is not text.
     """
+    try:
+        return _dumps(network)
+    except struct.error as error:
+        raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
+
+
+def _dumps(network: Network) -> bytes:
     tensors = _Tensors(first=2 if network.metadata else 1)
     operators: list[bytes] = []
     layers = [_layer_record(layer, operators, tensors) for layer in network.layers]
-    try:
-        head = PROGRAM.pack(
-            len(layers),
-            len(operators),
-            network.timesteps,
-            INPUT_CODINGS.index(network.input_coding),
-            READOUTS.index(network.readout),
-            network.n_in,
-            network.n_out,
-            0,
-        )
-    except struct.error as error:
-        raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
-    sections = [(KIND_PROGRAM, 0, (), b"".join([head, *layers, *operators]))]
+    head = PROGRAM.pack(
+        len(layers),
+        len(operators),
+        network.timesteps,
+        INPUT_CODINGS.index(network.input_coding),
+        READOUTS.index(network.readout),
+        network.n_in,
+        network.n_out,
+        0,
+    )
+    sections: list[_SectionContent] = [(KIND_PROGRAM, 0, (), b"".join([head, *layers, *operators]))]
     if network.metadata:
-        text = json.dumps(dict(network.metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        sections.append((KIND_METADATA, 0, (), text.encode()))
+        sections.append((KIND_METADATA, 0, (), _metadata(network.metadata)))
     sections += [(KIND_TENSOR, DTYPE_CODES[array.dtype], array.shape, array.tobytes()) for array in tensors.arrays]
     return _assemble(sections)
+
+
+def _metadata(metadata: Mapping[str, str]) -> bytes:
+    for item in metadata.items():
+        if not all(isinstance(text, str) for text in item):
+            raise ImageError(f"metadata {item[0]!r} is {item[1]!r}; expected texts")
+    text = json.dumps(dict(metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"metadata is not Unicode text: {error}") from error
 
 
 class _Tensors:
@@ -125,7 +142,7 @@ def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: 
     return len(operators) - 1
 
 
-def _assemble(sections: list[tuple[int, int, tuple[int, ...], bytes]]) -> bytes:
+def _assemble(sections: list[_SectionContent]) -> bytes:
     offset = HEADER.size + SECTION.size * len(sections)
     table, payloads = [], []
     for kind, dtype, shape, payload in sections:

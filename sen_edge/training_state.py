@@ -1,0 +1,134 @@
+"""The state of a training between two epochs: what it is, and how it is written and read back.
+
+The file is a plain dict of tensors and values, read with `torch.load(weights_only=True)`: nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sen_edge.config import SpatialConfig
+from sen_edge.datasets import Dataset
+from sen_edge.errors import CheckpointError, OutputError, UsageError
+from sen_edge.spatial import SpatialNetwork
+from sen_runtime.files import write_atomic
+
+FORMAT = "sen-edge-training-state"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Best:
+    """The parameters of the best epoch and what it reached on the held-out examples."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+    tensors: dict[str, Tensor]
+
+
+@dataclass
+class Training:
+    """Everything that changes from epoch to epoch."""
+
+    network: SpatialNetwork
+    optimizer: torch.optim.Adam
+    schedule: torch.optim.lr_scheduler.OneCycleLR
+    generator: torch.Generator
+    epoch: int = 0
+    best: Best | None = None
+
+
+def state_path(out: Path) -> Path:
+    """Where the state of the training of `out` is kept between epochs."""
+    return out.with_name(f"{out.name}.resume")
+
+
+def options_of(config: SpatialConfig, dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed training must have in common with the interrupted one."""
+    digest = hashlib.sha256(np.ascontiguousarray(dataset.train_inputs).data)
+    digest.update(np.ascontiguousarray(dataset.train_labels).data)
+    values = config.to_dict()
+    spiking = values.pop("spiking") or {}
+    return {
+        **values,
+        **{f"spiking {name}": value for name, value in spiking.items()},
+        **recipe,
+        "dataset": dataset.name,
+        "content of the dataset (SHA-256)": digest.hexdigest(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def save_state(training: Training, path: Path, options: Mapping[str, Any]) -> None:
+    """Replace the state file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    buffer = BytesIO()
+    state = {
+        "format": FORMAT,
+        "version": VERSION,
+        "options": dict(options),
+        "epoch": training.epoch,
+        "network": {name: tensor.detach() for name, tensor in training.network.named_tensors().items()},
+        "optimizer": training.optimizer.state_dict(),
+        "schedule": training.schedule.state_dict(),
+        "generator": training.generator.get_state(),
+        "best": None if training.best is None else vars(training.best),
+    }
+    torch.save(state, buffer)
+    try:
+        write_atomic(path, buffer.getvalue())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def restore(training: Training, path: Path, options: Mapping[str, Any]) -> None:
+    """Bring a fresh training to where an interrupted one was.
+
+    Raises:
+        CheckpointError: the file is damaged, or something else.
+        UsageError: it belongs to a training with other options.
+    """
+    unreadable = f"{path} is not the state of an interrupted training, or damaged"
+    hint = "pass --force instead of --resume to start over"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if (state["format"], state["version"]) != (FORMAT, VERSION):
+            raise CheckpointError(unreadable, hint)
+        _check_options(path, state["options"], options)
+        with torch.no_grad():
+            for name, parameter in training.network.named_tensors().items():
+                parameter.copy_(state["network"][name])
+        training.optimizer.load_state_dict(state["optimizer"])
+        training.schedule.load_state_dict(state["schedule"])
+        training.generator.set_state(state["generator"])
+        training.epoch = int(state["epoch"])
+        training.best = None if state["best"] is None else Best(**state["best"])
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{unreadable}: {error}", hint) from error
+
+
+def _check_options(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differences = [
+        f"{name.replace('_', ' ')} is {now.get(name)}, was {before.get(name)}"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name)
+    ]
+    if differences:
+        raise UsageError(
+            f"{path} belongs to a training with other options: " + "; ".join(differences),
+            hint="resume with the same options, or pass --force instead of --resume to start over",
+        )

@@ -1,0 +1,105 @@
+"""Random operators and networks for the tests of every engine, format and exporter."""
+
+from itertools import pairwise
+
+import numpy as np
+
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+
+#: Kinds of `random_operator`.
+KINDS = ("coordinates", "dense", "sparse", "blocks", "low_rank", "sum", "nested_sum")
+#: Block sizes that "blocks" draws from; most do not divide most shapes.
+BLOCKS = ((1, 4), (16, 1), (2, 3), (4, 4))
+
+
+def random_operator(
+    rng: np.random.Generator, n_out: int, n_in: int, kind: str, dtype: type[np.floating] = np.float32
+) -> WeightOperator:
+    """Weights of order 1 / sqrt(n_in), so that activations neither die nor explode."""
+
+    def normal(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * n_in**-0.5).astype(dtype)
+
+    if kind == "coordinates":
+        return _coordinates(rng, n_out, n_in, dtype)
+    if kind == "dense":
+        return Dense(normal(n_out, n_in))
+    if kind in ("sparse", "blocks"):
+        block = (1, 1) if kind == "sparse" else BLOCKS[rng.integers(len(BLOCKS))]
+        kept = rng.random((-(-n_out // block[0]), -(-n_in // block[1]))) < 0.4
+        mask = np.repeat(np.repeat(kept, block[0], axis=0), block[1], axis=1)[:n_out, :n_in]
+        return Sparse.from_dense(normal(n_out, n_in) * mask.astype(dtype), block)
+    if kind == "low_rank":
+        rank = int(rng.integers(1, 4))
+        return LowRank(normal(n_out, rank), normal(rank, n_in))
+    left = "low_rank" if kind == "sum" else "sum"
+    return Sum(random_operator(rng, n_out, n_in, left, dtype), random_operator(rng, n_out, n_in, "sparse", dtype))
+
+
+def _coordinates(rng: np.random.Generator, n_out: int, n_in: int, dtype: type[np.floating]) -> Coordinates:
+    """Two clouds on parallel planes at distance 2: no two neurons coincide, in float16 neither."""
+    d = int(rng.integers(1, 5))
+    source, target = rng.uniform(-1, 1, (n_in, d)), rng.uniform(-1, 1, (n_out, d))
+    source[:, -1], target[:, -1] = 0, 2
+    return Coordinates(
+        source.astype(dtype),
+        target.astype(dtype),
+        rng.uniform(-1, 1, n_in).astype(dtype),
+        gain=float(rng.uniform(1, 3)) * n_in**-0.5,
+        exponent=float(rng.choice([1.0, 1.5, 2.0])),
+        min_distance=float(rng.choice([0.0, 0.01])),
+    )
+
+
+def random_network(
+    rng: np.random.Generator,
+    *,
+    spiking: bool = False,
+    kinds: tuple[str, ...] = KINDS,
+    sizes: tuple[int, ...] | None = None,
+    timesteps: int = 5,
+    input_coding: str = "direct",
+    readout: str = "mean_membrane",
+    reset: str = "subtract",
+    dtype: type[np.floating] = np.float32,
+    metadata: dict[str, str] | None = None,
+) -> Network:
+    """A network whose layers draw their operator from `kinds`, with and without biases.
+
+    Args:
+        rng: source of everything random.
+        spiking: whether neurons spike; `timesteps`, `input_coding`, `readout` and `reset` are of such networks.
+        kinds: of `random_operator`.
+        sizes: neurons per layer, input first; drawn if None: 1 to 3 layers of 1 to 20 neurons.
+        timesteps: steps T.
+        input_coding: "direct" or "spikes".
+        readout: "mean_membrane", "last_membrane" or "spike_count".
+        reset: "subtract" or "zero".
+        dtype: np.float32 or np.float16 storage.
+        metadata: of the network.
+    """
+    if sizes is None:
+        sizes = tuple(int(n) for n in rng.integers(1, 21, rng.integers(2, 5)))
+    layers = []
+    for index, (n_in, n_out) in enumerate(pairwise(sizes)):
+        last = index == len(sizes) - 2
+        if not spiking:
+            neuron = Identity() if last else Relu()
+        elif last and readout != "spike_count":
+            neuron = LeakyIntegrator(float(rng.uniform(0.5, 1)))
+        else:
+            neuron = Lif(float(rng.uniform(0.5, 1)), float(rng.uniform(0.2, 0.6)), reset)
+        weight = random_operator(rng, n_out, n_in, str(rng.choice(kinds)), dtype)
+        bias = rng.normal(0, 0.3, n_out).astype(dtype) if rng.random() < 0.7 else None
+        layers.append(Layer(weight, bias, neuron))
+    if not spiking:
+        return Network(tuple(layers), metadata=metadata or {})
+    return Network(tuple(layers), timesteps, input_coding, readout, metadata or {})
+
+
+def random_input(rng: np.random.Generator, network: Network, batch: int = 3) -> np.ndarray:
+    """`[batch, n_in]` float32, or `[batch, T, n_in]` spikes, as the network takes them."""
+    if network.input_coding == "spikes":
+        return (rng.random((batch, network.timesteps, network.n_in)) < 0.5).astype(np.float32)
+    return rng.uniform(0, 1, (batch, network.n_in)).astype(np.float32)

@@ -1,0 +1,174 @@
+"""Files are put in place whole or not at all."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from sen_runtime.files import write_all, write_atomic
+
+
+def content(folder):
+    """Name -> bytes of everything in `folder`, hidden files included."""
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture
+def no_hard_links(monkeypatch):
+    """A file system such as FAT, on which os.link fails."""
+
+    def link(source, target):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+@pytest.fixture
+def dead_pid():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def fail_in_second_file(monkeypatch, function):
+    """Let `os.<function>` fail on its second call, as on a disk that is full."""
+    true, calls = getattr(os, function), []
+
+    def failing(*arguments, **options):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return true(*arguments, **options)
+
+    monkeypatch.setattr(os, function, failing)
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_writes_what_it_is_given(tmp_path, replace):
+    files = {"a": b"one", "b.bin": bytes(range(256)), "empty": b""}
+    write_all({tmp_path / name: data for name, data in files.items()}, replace=replace)
+    assert content(tmp_path) == files
+
+
+def test_nothing_to_write():
+    write_all({})
+
+
+def test_replaces(tmp_path):
+    write_atomic(tmp_path / "a", b"a long content")
+    write_atomic(tmp_path / "a", b"short")
+    assert content(tmp_path) == {"a": b"short"}
+
+
+def test_does_not_replace_unless_asked(tmp_path):
+    write_atomic(tmp_path / "a", b"mine")
+    with pytest.raises(FileExistsError):
+        write_atomic(tmp_path / "a", b"yours", replace=False)
+    assert content(tmp_path) == {"a": b"mine"}
+
+
+def test_does_not_replace_without_hard_links_either(tmp_path, no_hard_links):
+    write_atomic(tmp_path / "a", b"mine", replace=False)
+    with pytest.raises(FileExistsError, match="a'"):
+        write_atomic(tmp_path / "a", b"yours", replace=False)
+    assert content(tmp_path) == {"a": b"mine"}
+
+
+def test_does_not_replace_a_link_that_leads_nowhere(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FileExistsError):
+        write_atomic(tmp_path / "a", b"yours", replace=False)
+    assert (tmp_path / "a").is_symlink()
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_one_file_in_the_way_and_none_is_written(tmp_path):
+    (tmp_path / "b").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        write_all({tmp_path / name: b"yours" for name in "abc"}, replace=False)
+    assert content(tmp_path) == {"b": b"mine"}
+
+
+def test_one_file_in_the_way_and_none_is_written_without_hard_links(tmp_path, no_hard_links):
+    (tmp_path / "b").write_bytes(b"mine")
+    with pytest.raises(FileExistsError):
+        write_all({tmp_path / name: b"yours" for name in "abc"}, replace=False)
+    assert content(tmp_path) == {"b": b"mine"}
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_failure_in_the_second_file_leaves_nothing(tmp_path, monkeypatch, replace):
+    fail_in_second_file(monkeypatch, "fsync")
+    with pytest.raises(OSError, match="No space left"):
+        write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"}, replace=replace)
+    assert content(tmp_path) == {}
+
+
+def test_failure_in_the_second_file_leaves_what_was_there(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+    fail_in_second_file(monkeypatch, "fsync")
+    with pytest.raises(OSError, match="No space left"):
+        write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"})
+    assert content(tmp_path) == {"a": b"old"}
+
+
+def test_folder_that_is_not_there_leaves_nothing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        write_all({tmp_path / "a": b"1", tmp_path / "nowhere" / "b": b"2"})
+    assert content(tmp_path) == {}
+
+
+def test_interrupt_leaves_nothing(tmp_path, monkeypatch):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_atomic(tmp_path / "a", b"1")
+    assert content(tmp_path) == {}
+
+
+def test_bytes_reach_the_disk_before_any_name_does(tmp_path, monkeypatch):
+    true = os.fsync
+    seen = []
+
+    def fsync(descriptor):
+        true(descriptor)
+        seen.append({name: data for name, data in content(tmp_path).items() if not name.startswith(".")})
+        seen.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_all({tmp_path / "a": b"1", tmp_path / "b": b"22"})
+    assert seen == [{}, 1, {}, 2]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there can a process be asked whether it lives")
+def test_what_a_killed_process_left_is_removed(tmp_path, dead_pid):
+    (tmp_path / f".a.{dead_pid}.tmp").write_bytes(b"half")
+    write_atomic(tmp_path / "a", b"whole")
+    assert content(tmp_path) == {"a": b"whole"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there can a process be asked whether it lives")
+def test_what_is_not_left_over_is_kept(tmp_path, dead_pid):
+    """A living process's file, another path's, and names that only look alike."""
+    kept = [f".a.{os.getppid()}.tmp", f".a.{'9' * 30}.tmp", f".b.{dead_pid}.tmp", ".a.tmp", ".a..tmp", ".a.x1.tmp"]
+    kept += [f".a.{dead_pid}", f"a.{dead_pid}.tmp", f".a.b.{dead_pid}.tmp"]
+    for name in kept:
+        (tmp_path / name).write_bytes(b"kept")
+    write_atomic(tmp_path / "a", b"whole")
+    assert content(tmp_path) == {"a": b"whole", **dict.fromkeys(kept, b"kept")}
+
+
+def test_file_of_a_process_of_another_user_is_kept(tmp_path, monkeypatch):
+    def kill(pid, signal):
+        assert signal == 0
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", kill)
+    (tmp_path / ".a.4242.tmp").write_bytes(b"kept")
+    write_atomic(tmp_path / "a", b"whole")
+    assert content(tmp_path) == {"a": b"whole", ".a.4242.tmp": b"kept"}

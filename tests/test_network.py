@@ -1,0 +1,409 @@
+"""The network representation: what each operator means, and every contradiction it refuses."""
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sen_runtime.errors import NetworkError
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, map_weights
+from sen_runtime.operators import (
+    Coordinates,
+    Dense,
+    LowRank,
+    Sparse,
+    Sum,
+    check_distances,
+    check_range,
+    leaves,
+    map_leaves,
+)
+
+
+def f32(*values):
+    return np.array(values, np.float32)
+
+
+def i32(*values):
+    return np.array(values, np.int32)
+
+
+def normal(*shape, seed=0, dtype=np.float32):
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+# What an operator means
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(
+    ("gain", "exponent", "min_distance"), [(1, 1, 0), (-2.5, 1, 0), (1, 2, 0), (3, 1.5, 0.75), (1, 0.5, 100)]
+)
+def test_coordinates_mean_gain_mask_over_distance(gain, exponent, min_distance, dtype):
+    source, target = normal(5, 3, seed=1, dtype=dtype), normal(4, 3, seed=2, dtype=dtype)
+    mask = np.array([-1, -0.5, 0, 0.25, 1], dtype)
+    w = Coordinates(source, target, mask, gain, exponent, min_distance).to_dense()
+    assert w.dtype == np.float32
+    assert w.shape == (4, 5)
+    for j in range(4):
+        for i in range(5):
+            distance = max(
+                sum((float(a) - float(b)) ** 2 for a, b in zip(source[i], target[j], strict=True)) ** 0.5, min_distance
+            )
+            assert w[j, i] == pytest.approx(gain * float(mask[i]) / distance**exponent, rel=1e-7, abs=0)
+
+
+def test_coordinates_of_one_dimension_by_hand():
+    weights = Coordinates(f32([0], [3]), f32([1], [-1], [2]), f32(1, -0.5), gain=2)
+    assert weights.to_dense().tolist() == [[2, -0.5], [2, -0.25], [1, -1]]
+
+
+def test_coincident_neurons_are_both_named():
+    weights = Coordinates(f32([0, 0], [1, 1], [2, 5]), f32([9, 9], [2, 5]), f32(1, 1, 1))
+    with pytest.raises(NetworkError, match="source neuron 2 and target neuron 1 sit at the same point") as caught:
+        weights.to_dense()
+    assert "min_distance" in caught.value.hint
+
+
+def test_coincident_neurons_are_at_min_distance():
+    assert Coordinates(f32([1, 2]), f32([1, 2]), f32(0.5), min_distance=0.25).to_dense().tolist() == [[2]]
+
+
+def test_weights_beyond_float32_name_both_neurons():
+    weights = Coordinates(f32([9, 0], [1e-30, 0]), f32([8, 0], [0, 0]), f32(1, 1), exponent=2)
+    with pytest.raises(NetworkError, match=r"from source neuron 1 to target neuron 1 is 1e\+60: beyond float32"):
+        weights.to_dense()
+    with pytest.raises(NetworkError, match="is inf: beyond float32"):
+        Coordinates(f32([1e-30, 0]), f32([0, 0]), f32(1), exponent=20).to_dense()
+
+
+def test_a_silent_neuron_very_near_is_no_number_either():
+    """0 / 0: the distance's power underflows while the mask is 0."""
+    with pytest.raises(NetworkError, match="is nan: beyond float32"):
+        Coordinates(f32([1e-30, 0]), f32([0, 0]), f32(0), exponent=20).to_dense()
+
+
+def test_tiles_are_named_by_their_place_in_the_whole():
+    with pytest.raises(NetworkError, match="source neuron 101 and target neuron 12 "):
+        check_distances(np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]), first_source=100, first_target=10)
+    with pytest.raises(NetworkError, match="source neuron 100 to target neuron 11 "):
+        check_range(np.array([[1.0, 1.0], [-1e39, 1.0]]), first_source=100, first_target=10)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_stored_weights_mean_themselves(dtype):
+    w = normal(3, 5, dtype=dtype)
+    dense = Dense(w).to_dense()
+    assert dense.dtype == np.float32
+    np.testing.assert_array_equal(dense, w.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_low_rank_means_the_product(dtype):
+    left, right = normal(4, 2, dtype=dtype), normal(2, 3, seed=1, dtype=dtype)
+    w = LowRank(left, right).to_dense()
+    assert w.dtype == np.float32
+    exact = [[sum(float(left[j, r]) * float(right[r, i]) for r in range(2)) for i in range(3)] for j in range(4)]
+    np.testing.assert_allclose(w, exact, rtol=1e-7)
+
+
+def test_sum_means_the_sum():
+    a, b, c = Dense(f32([1, 2], [3, 4])), Sparse.from_dense(f32([0, 10], [0, 0])), LowRank(f32([1], [2]), f32([100, 0]))
+    assert Sum(a, Sum(b, c)).to_dense().tolist() == [[101, 12], [203, 4]]
+
+
+@pytest.mark.parametrize("block", [(1, 1), (1, 4), (4, 1), (16, 1), (3, 2), (20, 20)])
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (16, 8), (12, 12), (17, 3)])
+def test_sparse_comes_back_in_every_block(shape, block):
+    rng = np.random.default_rng(3)
+    for density in (0, 0.15, 1):
+        w = np.where(rng.random(shape) < density, rng.normal(size=shape), 0).astype(np.float32)
+        sparse = Sparse.from_dense(w, block)
+        np.testing.assert_array_equal(sparse.to_dense(), w)
+        assert sparse.to_dense().flags.c_contiguous
+        assert (sparse.shape, sparse.block, sparse.values.dtype) == (shape, block, np.float32)
+        kept = {(j // block[0], i // block[1]) for j, i in np.argwhere(w)}
+        assert list(zip(sparse.block_rows().tolist(), sparse.columns.tolist(), strict=True)) == sorted(kept)
+        assert sparse.block_grid == (-(-shape[0] // block[0]), -(-shape[1] // block[1]))
+
+
+def test_sparse_by_hand():
+    """A 3 x 5 matrix in 2 x 2 blocks: the third row and the fifth column fill half of their blocks."""
+    values = f32([1, 2, 3, 4], [5, 0, 6, 0], [7, 8, 0, 0])
+    sparse = Sparse(values, i32(0, 2, 1), i32(0, 2, 3), (3, 5), (2, 2))
+    assert sparse.to_dense().tolist() == [[1, 2, 0, 0, 5], [3, 4, 0, 0, 6], [0, 0, 7, 8, 0]]
+    assert sparse.block_rows().tolist() == [0, 0, 1]
+
+
+def test_sparse_keeps_float16():
+    w = f32([1, 0], [0, 2]).astype(np.float16)
+    assert Sparse.from_dense(w).values.dtype == np.float16
+    assert Sparse.from_dense(w).to_dense().dtype == np.float32
+
+
+def test_sparse_with_empty_rows_at_both_ends():
+    w = f32([0, 0], [1, 0], [0, 0], [0, 2], [0, 0])
+    assert Sparse.from_dense(w).row_starts.tolist() == [0, 0, 1, 1, 2, 2]
+    assert Sparse.from_dense(w).to_dense().tolist() == w.tolist()
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    block=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+)
+def test_sparse_is_the_matrix_it_was_made_from(seed, shape, block):
+    rng = np.random.default_rng(seed)
+    w = np.where(rng.random(shape) < 0.2, rng.normal(size=shape), 0).astype(np.float32)
+    np.testing.assert_array_equal(Sparse.from_dense(w, block).to_dense(), w)
+
+
+# Sizes
+
+
+def test_sizes_of_operators():
+    """shape, macs, nbytes: counted by hand."""
+    coordinates = Coordinates(normal(5, 3), normal(4, 3, seed=1), np.ones(5, np.float32))
+    sparse = Sparse(f32([1, 2, 3, 4], [5, 0, 6, 0], [7, 8, 0, 0]), i32(0, 2, 1), i32(0, 2, 3), (3, 5), (2, 2))
+    low_rank = LowRank(normal(3, 2), normal(2, 5, dtype=np.float16))
+    table = [
+        (coordinates, (4, 5), 20, 4 * (15 + 12 + 5)),
+        (Dense(normal(3, 5)), (3, 5), 15, 60),
+        (Dense(normal(3, 5, dtype=np.float16)), (3, 5), 15, 30),
+        (sparse, (3, 5), 12, 4 * (12 + 3 + 3)),
+        (low_rank, (3, 5), 16, 4 * 6 + 2 * 10),
+        (Sum(sparse, low_rank), (3, 5), 28, 72 + 44),
+    ]
+    for weight, *expected in table:
+        assert [weight.shape, weight.macs, weight.nbytes] == expected
+    assert coordinates.dimensions == 3
+    assert low_rank.rank == 2
+
+
+def test_sizes_of_networks():
+    first = Layer(Dense(normal(3, 5)), f32(1, 2, 3), Relu())
+    second = Layer(Dense(normal(2, 3, dtype=np.float16)), None, Identity())
+    network = Network((first, second))
+    assert (network.n_in, network.n_out, network.layer_sizes) == (5, 2, (5, 3, 2))
+    assert (network.macs, network.nbytes) == (21, 60 + 12 + 12)
+    assert (first.nbytes, second.nbytes) == (72, 12)
+    assert not network.is_spiking
+    assert Network((Layer(Dense(f32([1])), None, LeakyIntegrator(0.5)),), 1).is_spiking
+
+
+def test_scalars_are_what_a_device_holds():
+    third = float(np.float32(1 / 3))
+    assert (Lif(1 / 3, 1 / 3).beta, Lif(1 / 3, 1 / 3).threshold, LeakyIntegrator(1 / 3).beta) == (third,) * 3
+    weights = Coordinates(f32([0]), f32([1]), f32(1), 1 / 3, 1 / 3, 1 / 3)
+    assert (weights.gain, weights.exponent, weights.min_distance) == (third,) * 3
+
+
+# What is refused
+
+ONE = Dense(f32([1]))
+TWO = Dense(f32([1, 2]))
+POINT = f32([0, 0])
+
+
+def coordinates(source=POINT, target=POINT, mask=(1,), **scalars):
+    return lambda: Coordinates(source, target, np.asarray(mask, np.float32), **scalars)
+
+
+def sparse(values=((1,), (2,)), columns=(0, 1), starts=(0, 2), shape=(1, 2), block=(1, 1)):
+    return lambda: Sparse(np.array(values, np.float32), i32(*columns), i32(*starts), shape, block)
+
+
+def network(*layers, **fields):
+    return lambda: Network(tuple(Layer(weight, None, neuron) for weight, neuron in layers), **fields)
+
+
+REFUSED = {
+    # checks.py, through Dense
+    "a list": (lambda: Dense([[1.0]]), "weights: got list; expected a float32 or float16 array"),
+    "float64": (lambda: Dense(np.ones((1, 1))), "weights: got float64; expected a float32 or float16 array"),
+    "integers": (lambda: Dense(np.ones((1, 1), int)), "weights: got int64"),
+    "big-endian": (lambda: Dense(np.ones((1, 1), ">f4")), "weights: got >f4"),
+    "a vector": (lambda: Dense(f32(1)), "weights: shape is [1]; expected 2 axes, none of them empty"),
+    "three axes": (lambda: Dense(f32([[1]])), "weights: shape is [1, 1, 1]; expected 2 axes"),
+    "empty": (lambda: Dense(np.zeros((0, 3), np.float32)), "weights: shape is [0, 3]"),
+    "NaN": (lambda: Dense(f32([1, 2], [np.nan, 3])), "weights: value at [1, 0] is nan; expected finite numbers"),
+    "infinite": (lambda: Dense(f32([1, -np.inf])), "weights: value at [0, 1] is -inf; expected finite numbers"),
+    "infinite float16": (lambda: Dense(np.array([[np.inf]], np.float16)), "weights: value at [0, 0] is inf"),
+    # Coordinates
+    "source": (coordinates(source=f32(1)), "source positions: shape is [1]"),
+    "target": (coordinates(target=f32(1)), "target positions: shape is [1]"),
+    "mask axes": (coordinates(mask=[[1]]), "mask: shape is [1, 1]"),
+    "dimensions": (
+        coordinates(target=f32([0, 0, 1])),
+        "source positions have 2 coordinates, target positions have 3; both need the same number",
+    ),
+    "mask length": (coordinates(mask=(1, 1)), "mask has 2 values for 1 source neurons; expected one each"),
+    "mask above 1": (coordinates(mask=(1.0001,)), "mask has values outside [-1, 1]"),
+    "mask below -1": (coordinates(mask=(-1.0001,)), "mask has values outside [-1, 1]"),
+    "gain": (coordinates(gain=np.nan), "gain is nan; expected a finite number"),
+    "gain beyond float32": (coordinates(gain=1e39), "gain is inf; expected a finite number"),
+    "exponent": (coordinates(exponent=0), "distance exponent is 0; expected a value > 0"),
+    "exponent that rounds to 0": (coordinates(exponent=1e-60), "distance exponent is 0; expected a value > 0"),
+    "exponent infinite": (coordinates(exponent=np.inf), "exponent is inf; expected a finite number"),
+    "min_distance": (coordinates(min_distance=-0.5), "min_distance is -0.5; expected a value >= 0"),
+    "min_distance infinite": (coordinates(min_distance=np.inf), "min_distance is inf"),
+    # Sparse
+    "shape": (sparse(shape=(0, 2)), "sparse weights of shape (0, 2) in blocks of (1, 1); expected sizes >= 1"),
+    "block": (sparse(block=(1, 0)), "sparse weights of shape (1, 2) in blocks of (1, 0); expected sizes >= 1"),
+    "values axes": (sparse(values=(1, 2)), "sparse values: shape is [2]"),
+    "values NaN": (sparse(values=((1,), (np.nan,))), "sparse values: value at [1, 0] is nan"),
+    "values width": (sparse(block=(1, 2)), "sparse values have 1 columns; expected 1 x 2"),
+    "columns count": (sparse(columns=(0,)), "sparse columns: got int32 [1]; expected int32 [2]"),
+    "columns dtype": (
+        lambda: Sparse(f32([1]), np.zeros(1, np.int64), i32(0, 1), (1, 1)),
+        "sparse columns: got int64 [1]; expected int32 [1]",
+    ),
+    "columns a list": (
+        lambda: Sparse(f32([1]), [0], i32(0, 1), (1, 1)),
+        "sparse columns: got list; expected int32 [1]",
+    ),
+    "row_starts count": (sparse(starts=(0, 1, 2)), "sparse row_starts: got int32 [3]; expected int32 [2]"),
+    "row_starts, first": (sparse(starts=(1, 2)), "sparse row_starts must rise from 0 to 2, the number of blocks"),
+    "row_starts, last": (sparse(starts=(0, 1)), "sparse row_starts must rise from 0 to 2"),
+    "row_starts fall": (sparse(starts=(0, 2, 1, 2), shape=(3, 2)), "sparse row_starts must rise from 0 to 2"),
+    "columns negative": (sparse(columns=(-1, 1)), "sparse columns must lie in 0..1"),
+    "columns too far": (sparse(columns=(0, 2)), "sparse columns must lie in 0..1"),
+    "columns too far, blocks": (
+        sparse(values=((1, 0),), columns=(2,), starts=(0, 1), shape=(1, 3), block=(1, 2)),
+        "sparse columns must lie in 0..1",
+    ),
+    "columns fall": (sparse(columns=(1, 0)), "sparse columns must rise strictly within a row"),
+    "columns twice": (sparse(columns=(1, 1)), "sparse columns must rise strictly within a row"),
+    "columns fall, last row": (
+        sparse(values=((1,), (2,), (3,)), columns=(1, 1, 0), starts=(0, 1, 1, 3), shape=(3, 2)),
+        "sparse columns must rise strictly within a row",
+    ),
+    "overhang right": (
+        sparse(values=((1, 2),), columns=(1,), starts=(0, 1), shape=(1, 3), block=(1, 2)),
+        "sparse values outside the matrix must be 0",
+    ),
+    "overhang below": (
+        sparse(values=((1, 2),), columns=(0,), starts=(0, 1), shape=(1, 1), block=(2, 1)),
+        "sparse values outside the matrix must be 0",
+    ),
+    # LowRank, Sum
+    "left": (lambda: LowRank(f32(1), f32([1])), "left factor: shape is [1]"),
+    "right": (lambda: LowRank(f32([1]), f32(1)), "right factor: shape is [1]"),
+    "rank": (
+        lambda: LowRank(f32([1, 2]), f32([1, 2])),
+        "left factor is [1, 2], right factor is [1, 2]; the inner sizes differ",
+    ),
+    "sum": (lambda: Sum(ONE, TWO), "cannot add weights of shape (1, 1) and (1, 2)"),
+    # neurons
+    "beta above 1": (lambda: Lif(1.5), "beta is 1.5; expected a value in [0, 1]"),
+    "beta below 0": (lambda: LeakyIntegrator(-0.1), "beta is -0.1; expected a value in [0, 1]"),
+    "beta NaN": (lambda: LeakyIntegrator(np.nan), "beta is nan; expected a finite number"),
+    "threshold 0": (lambda: Lif(0.5, 0), "threshold is 0; expected a value > 0"),
+    "threshold negative": (lambda: Lif(0.5, -1), "threshold is -1; expected a value > 0"),
+    "threshold infinite": (lambda: Lif(0.5, np.inf), "threshold is inf; expected a finite number"),
+    "threshold beyond float32": (lambda: Lif(0.5, 1e39), "threshold is inf; expected a finite number"),
+    "reset": (lambda: Lif(0.5, 1, "none"), "reset is 'none'; expected one of subtract, zero"),
+    # layers and networks
+    "bias": (lambda: Layer(ONE, np.zeros(1), Relu()), "bias: got float64"),
+    "bias axes": (lambda: Layer(ONE, f32([1]), Relu()), "bias: shape is [1, 1]"),
+    "bias length": (lambda: Layer(ONE, f32(1, 2), Relu()), "bias has 2 values; expected 1, one per neuron"),
+    "no layers": (network(), "a network needs at least one layer"),
+    "timesteps": (network((ONE, Relu()), timesteps=-1), "timesteps is -1; expected a value >= 0"),
+    "coding": (network((ONE, Relu()), input_coding="rate"), "input_coding is 'rate'; expected one of direct, spikes"),
+    "readout": (
+        network((ONE, Relu()), readout="max"),
+        "readout is 'max'; expected one of mean_membrane, last_membrane, spike_count",
+    ),
+    "chain": (
+        network((ONE, Relu()), (ONE, Relu()), (TWO, Relu())),
+        "layer 1 has 1 outputs, layer 2 takes 2 inputs; expected the same number",
+    ),
+    "spikes into a perceptron": (
+        network((ONE, Relu()), input_coding="spikes"),
+        "input coding 'spikes' needs timesteps > 0",
+    ),
+    "Lif in a perceptron": (network((ONE, Lif(1))), "layer 0 has Lif neurons; expected Identity or Relu"),
+    "Relu that spikes": (
+        network((ONE, Relu()), (ONE, LeakyIntegrator(1)), timesteps=2),
+        "layer 0 has Relu neurons; expected Lif",
+    ),
+    "hidden integrator": (
+        network((ONE, LeakyIntegrator(1)), (ONE, LeakyIntegrator(1)), timesteps=2),
+        "layer 0 has LeakyIntegrator neurons; expected Lif",
+    ),
+    "membrane of Lif": (
+        network((ONE, Lif(1)), (ONE, Lif(1)), timesteps=2, readout="last_membrane"),
+        "layer 1 has Lif neurons; expected LeakyIntegrator",
+    ),
+    "spike count of an integrator": (
+        network((ONE, LeakyIntegrator(1)), timesteps=2, readout="spike_count"),
+        "layer 0 has LeakyIntegrator neurons; expected Lif",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSED.values(), ids=REFUSED)
+def test_contradiction_is_refused(make, message):
+    with pytest.raises(NetworkError, match=re.escape(message)):
+        make()
+
+
+def test_the_edge_of_what_is_allowed():
+    """The nearest neighbours of what is refused above."""
+    for make in (
+        coordinates(mask=(-1,), gain=-3e38, exponent=1e-30, min_distance=0),
+        sparse(),
+        sparse(values=((1, 0),), columns=(1,), starts=(0, 1), shape=(1, 3), block=(1, 2)),
+        sparse(values=((1, 0),), columns=(0,), starts=(0, 1), shape=(1, 1), block=(2, 1)),
+        sparse(values=((1,), (2,)), columns=(1, 0), starts=(0, 1, 2), shape=(2, 2)),
+        lambda: (Lif(0), Lif(1, 1e-30), LeakyIntegrator(1)),
+        network((ONE, Relu()), readout="spike_count"),
+        network((ONE, Lif(1)), timesteps=1, readout="spike_count", input_coding="spikes"),
+    ):
+        make()
+
+
+# Passes
+
+
+def test_leaves_come_from_left_to_right():
+    a, b, c, d = (Dense(f32([value])) for value in range(4))
+    assert list(leaves(Sum(Sum(a, b), Sum(c, d)))) == [a, b, c, d]
+    assert list(leaves(a)) == [a]
+
+
+def test_map_leaves_keeps_the_sums():
+    a, b, c = (Dense(f32([value])) for value in (1, 2, 3))
+    twice = map_leaves(Sum(a, Sum(b, c)), lambda leaf: Sum(leaf, leaf))
+    assert isinstance(twice.b, Sum)
+    assert list(leaves(twice)) == [a, a, b, b, c, c]
+    assert twice.to_dense().tolist() == [[12]]
+
+
+def test_map_weights_changes_weights_only():
+    before = Network(
+        (Layer(TWO, f32(7), Lif(0.5)), Layer(ONE, None, Lif(0.25))), 3, "spikes", "spike_count", {"a": "b"}
+    )
+    after = map_weights(before, lambda leaf: Dense(2 * leaf.w))
+    assert [layer.weight.to_dense().tolist() for layer in after.layers] == [[[2, 4]], [[2]]]
+    assert [layer.bias for layer in after.layers] == [layer.bias for layer in before.layers]
+    assert [layer.neuron for layer in after.layers] == [Lif(0.5), Lif(0.25)]
+    assert (after.timesteps, after.input_coding, after.readout) == (3, "spikes", "spike_count")
+    assert after.metadata == {"a": "b"}
+
+
+def test_map_weights_names_the_layer():
+    meeting = Coordinates(f32([1, 2]), f32([1, 2]), f32(1))
+    with pytest.raises(NetworkError, match=r"^layer 1: source neuron 0 and target neuron 0 sit") as caught:
+        map_weights(
+            Network((Layer(ONE, None, Relu()), Layer(meeting, None, Identity()))), lambda leaf: Dense(leaf.to_dense())
+        )
+    assert "min_distance" in caught.value.hint
+
+
+def test_map_weights_names_the_layer_whose_shape_no_longer_fits():
+    with pytest.raises(NetworkError, match="layer 0: bias has 1 values; expected 2"):
+        map_weights(Network((Layer(ONE, f32(1), Relu()),)), lambda leaf: Dense(f32([1], [2])))

@@ -1,0 +1,409 @@
+"""Training: the same bits for the same seed, with or without an interruption; nothing lost when it goes wrong."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sen_edge import checkpoint
+from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.datasets import Dataset, load
+from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
+from sen_edge.train import (
+    Progress,
+    Recipe,
+    TrainingError,
+    evaluate,
+    shifted,
+    suggested_recipe,
+    suggested_spiking,
+    train,
+)
+from sen_edge.training_state import state_path
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+MLP = SpatialConfig((12, 8, 3), dimensions=4, layer_spacing=0.1, steepness=0.5)
+SNN = replace(MLP, spiking=SpikingConfig(4, surrogate_slope=5.0))
+RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=0.1)
+
+
+def toy(seed: int = 0) -> Dataset:
+    """Three noisy prototypes: 240 training and 60 test examples, images of 3 x 4 pixels."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(300) % 3
+    inputs = (np.eye(3, 12)[labels] + rng.uniform(0, 0.3, (300, 12))).astype(np.float32)
+    return Dataset("toy", inputs[:240], labels[:240], inputs[240:], labels[240:], (0.0, 1.3), image_shape=(3, 4))
+
+
+def tensors(path: Path) -> dict[str, bytes]:
+    return {name: tensor.tobytes() for name, tensor in checkpoint.load(path).tensors.items()}
+
+
+class Stop(Exception):
+    """Stands for whatever ends a process."""
+
+
+def stop_in(epoch: int, step: int = 2, error: type[BaseException] = Stop) -> Callable[[Progress], None]:
+    def stop(now: Progress) -> None:
+        if (now.epoch, now.step) == (epoch, step):
+            raise error
+
+    return stop
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only wait for a second thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
+def test_training_learns_and_says_what_it_did(tmp_path: Path, config: SpatialConfig) -> None:
+    seen: list[Progress] = []
+    out = tmp_path / "model.pt"
+    recipe = replace(RECIPE, epochs=20)
+    result = train(config, toy(), recipe, out=out, metadata={"note": "hi"}, progress=seen.append)
+    assert result.test_accuracy > 90
+    metadata = checkpoint.load(out).metadata
+    assert metadata["note"] == "hi"
+    assert (metadata["dataset"], metadata["epochs"], metadata["seed"]) == ("toy", "20", "0")
+    assert metadata["test_accuracy"] == f"{result.test_accuracy:.2f}"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
+    ends = [now for now in seen if now.validation_accuracy is not None]
+    assert [now.epoch for now in ends] == list(range(1, 21))
+    assert ends[-1].best_accuracy == result.validation_accuracy == max(now.validation_accuracy or 0 for now in ends)
+    assert ends[-1].loss < ends[0].loss
+
+
+def test_the_kept_epoch_is_the_best_on_held_out_training_data(tmp_path: Path) -> None:
+    dataset = toy()
+    wrong = replace(dataset, test_labels=(dataset.test_labels + 1) % 3)  # must not influence what is kept
+    first = train(MLP, dataset, RECIPE, out=tmp_path / "a.pt")
+    second = train(MLP, wrong, RECIPE, out=tmp_path / "b.pt")
+    assert tensors(first.path) == tensors(second.path)
+    assert second.test_accuracy < 50
+    network = checkpoint.to_module(checkpoint.load(first.path))
+    accuracy, _ = evaluate(network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_labels))
+    logits = network(torch.tensor(dataset.test_inputs)).detach().numpy()
+    assert accuracy == first.test_accuracy == pytest.approx(100 * np.mean(logits.argmax(1) == dataset.test_labels))
+
+
+def test_training_is_deterministic_per_seed(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, shift=1)
+    paths = [tmp_path / f"{name}.pt" for name in "abc"]
+    for path, seed in zip(paths, (1, 1, 2), strict=True):
+        train(MLP, toy(), replace(recipe, seed=seed), out=path)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    assert tensors(paths[0]) != tensors(paths[2])
+
+
+@pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
+@pytest.mark.parametrize("epoch", [2, 3])
+def test_a_resumed_training_gives_the_same_bits(tmp_path: Path, config: SpatialConfig, epoch: int) -> None:
+    recipe = replace(RECIPE, shift=1)
+    whole = train(config, toy(), recipe, out=tmp_path / "whole.pt")
+    out = tmp_path / "parts.pt"
+    with pytest.raises(Stop):
+        train(config, toy(), recipe, out=out, progress=stop_in(epoch))
+    assert [path.name for path in tmp_path.iterdir() if "parts" in path.name] == ["parts.pt.resume"]
+    seen: list[Progress] = []
+    result = train(config, toy(), recipe, out=out, resume=True, progress=seen.append)
+    assert seen[0].epoch == epoch
+    assert out.read_bytes() == whole.path.read_bytes()
+    assert (result.best_epoch, result.test_accuracy) == (whole.best_epoch, whole.test_accuracy)
+    assert not state_path(out).exists()
+
+
+def interrupted(out: Path, config: SpatialConfig = MLP) -> Path:
+    with pytest.raises(Stop):
+        train(config, toy(), RECIPE, out=out, progress=stop_in(2))
+    return state_path(out)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"recipe": replace(RECIPE, seed=1)}, "seed is 1, was 0", id="seed"),
+        pytest.param({"recipe": replace(RECIPE, epochs=9)}, "epochs is 9, was 4", id="epochs"),
+        pytest.param({"config": replace(MLP, steepness=2.0)}, "steepness is 2.0, was 0.5", id="steepness"),
+        pytest.param({"config": SNN}, "spiking timesteps is 4, was None", id="architecture"),
+        pytest.param({"dataset": toy(1)}, "content of the dataset", id="data"),
+    ],
+)
+def test_resuming_with_other_options_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    state = interrupted(tmp_path / "model.pt")
+    before = state.read_bytes()
+    arguments: dict[str, Any] = {"config": MLP, "dataset": toy(), "recipe": RECIPE, **change}
+    with pytest.raises(UsageError, match=message):
+        train(**arguments, out=tmp_path / "model.pt", resume=True)
+    assert state.read_bytes() == before
+
+
+def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    whole = interrupted(out).read_bytes()
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"format": "other", "version": 1}, foreign)
+    executes = tmp_path / "executes.pt"
+    torch.save({"format": Path("/tmp")}, executes)
+    for data in (whole[: len(whole) // 2], b"", b"hello", foreign.read_bytes(), executes.read_bytes()):
+        state_path(out).write_bytes(data)
+        with pytest.raises(CheckpointError, match="not the state of an interrupted training"):
+            train(MLP, toy(), RECIPE, out=out, resume=True)
+
+
+def test_an_interrupted_training_is_not_overwritten_by_accident(tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    state = interrupted(out)
+    with pytest.raises(OutputError, match="holds an interrupted training") as caught:
+        train(MLP, toy(), RECIPE, out=out)
+    assert "--resume" in caught.value.hint and state.exists()
+    train(MLP, toy(), RECIPE, out=out, replace=True)
+    assert out.exists() and not state.exists()
+
+
+def test_the_output_is_checked_before_training(tmp_path: Path) -> None:
+    def fail(_: Progress) -> None:
+        raise AssertionError("training began")
+
+    (tmp_path / "there.pt").write_bytes(b"precious")
+    cases: list[tuple[str, type[Exception], str]] = [
+        ("there.pt", OutputError, "exists"),
+        ("absent/model.pt", OutputError, "absent is not a folder"),
+        ("model.onnx", UsageError, "suffix is '.onnx'"),
+    ]
+    for name, error, message in cases:
+        with pytest.raises(error, match=message):
+            train(MLP, toy(), RECIPE, out=tmp_path / name, progress=fail)
+    with pytest.raises(UsageError, match="nothing to resume"):
+        train(MLP, toy(), RECIPE, out=tmp_path / "new.pt", resume=True, progress=fail)
+    assert (tmp_path / "there.pt").read_bytes() == b"precious"
+
+
+def test_a_loss_that_is_not_finite_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sen_edge import train as module
+
+    real = module._step
+    calls = iter(range(1000))
+
+    def step(*arguments: Any) -> tuple[float, int]:
+        loss, hits = real(*arguments)
+        return (float("nan") if next(calls) == 30 else loss), hits  # 13 steps an epoch: in the third
+
+    monkeypatch.setattr(module, "_step", step)
+    out = tmp_path / "model.pt"
+    with pytest.raises(
+        TrainingError, match=r"loss became nan in epoch 3, step 5 of 13; .*keeps the best epoch"
+    ) as caught:
+        train(MLP, toy(), RECIPE, out=out)
+    assert "--learning-rate" in caught.value.hint
+    assert checkpoint.load(out).metadata["epochs_done"] == "2"
+    assert not state_path(out).exists()
+
+
+def test_a_loss_that_is_not_finite_at_once_writes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="no epoch was finished"):
+        train(MLP, toy(), replace(RECIPE, learning_rate=1e30), out=tmp_path / "model.pt")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"epochs": 0},
+        {"epochs": True},
+        {"batch_size": -1},
+        {"seed": -1},
+        {"learning_rate": 0.0},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"validation": 1.0},
+        {"second_moment": 1.0},
+    ],
+)
+def test_recipes_out_of_range_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        Recipe(**values)
+
+
+def test_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    with pytest.raises(DataError, match=r"shape \[12\]; the network takes \[5\]"):
+        train(SpatialConfig((5, 3)), toy(), RECIPE, out=out)
+    with pytest.raises(DataError, match="label 2 for a network of 2 outputs"):
+        train(SpatialConfig((12, 2)), toy(), RECIPE, out=out)
+    with pytest.raises(UsageError, match=r"holding out 0\.001 of 240"):
+        train(MLP, toy(), replace(RECIPE, validation=0.001), out=out)
+    with pytest.raises(UsageError, match="not images"):
+        train(MLP, replace(toy(), image_shape=None), replace(RECIPE, shift=1), out=out)
+
+
+@pytest.mark.parametrize("total_epochs", [1, 2, 3])
+def test_the_shortest_trainings_work(tmp_path: Path, total_epochs: int) -> None:
+    recipe = Recipe(epochs=total_epochs, batch_size=10_000)  # one step an epoch
+    train(MLP, toy(), recipe, out=tmp_path / "model.safetensors")
+    assert checkpoint.load(tmp_path / "model.safetensors").config == MLP
+
+
+def test_spike_trains_can_be_learned(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(300) % 3
+    rates = np.eye(3, 12)[labels][:, None] * 0.8 + 0.1
+    inputs = (rng.random((300, 4, 12)) < rates).astype(np.float32)
+    dataset = Dataset("trains", inputs[:240], labels[:240], inputs[240:], labels[240:], (0.0, 1.0))
+    config = replace(MLP, spiking=SpikingConfig(4, input_coding="spikes", surrogate_slope=5.0))
+    assert train(config, dataset, replace(RECIPE, epochs=8), out=tmp_path / "model.pt").test_accuracy > 80
+
+
+def test_shifted_images_move_each_its_own_way_and_bring_in_zeros() -> None:
+    images = torch.arange(1.0, 1201).view(100, 12)
+    moved = shifted(images, (3, 4), 1, torch.Generator().manual_seed(0)).view(100, 3, 4)
+    seen = set()
+    for index, (before, after) in enumerate(zip(images.view(100, 3, 4), moved, strict=True)):
+        # The pixel at row 1, column 1 is never lost: it says how far the image has moved.
+        down, right = ((after == 12 * index + 6).nonzero()[0] - torch.tensor([1, 1])).tolist()
+        seen.add((down, right))
+        expected = np.zeros((5, 6))
+        expected[1 + down : 4 + down, 1 + right : 5 + right] = before
+        np.testing.assert_array_equal(after, expected[1:4, 1:5])
+    assert seen == {(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)}
+
+
+def test_the_default_networks_have_the_known_sizes() -> None:
+    for dims, parameters in ((32, 42_306), (3, 4_432)):
+        shapes = SpatialConfig((784, 512, 10), dims).tensor_shapes().values()
+        assert sum(int(np.prod(shape)) for shape in shapes) == parameters
+
+
+def test_suggestions_follow_the_data() -> None:
+    assert suggested_recipe(32, toy()) == Recipe(epochs=60, batch_size=32, learning_rate=0.2)
+    assert suggested_recipe(3, toy()).learning_rate == 0.1
+    large = {"train_inputs": np.ones((10_000, 256), np.float32), "test_inputs": np.ones((60, 256), np.float32)}
+    many = replace(toy(), **large, train_labels=np.arange(10_000) % 3, image_shape=(16, 16))
+    assert suggested_recipe(32, many) == Recipe(epochs=60, batch_size=256, learning_rate=0.2, shift=1)
+    assert suggested_recipe(3, many).shift == 0
+    steps = {"train_inputs": np.ones((240, 7, 12), np.float32), "test_inputs": np.ones((60, 7, 12), np.float32)}
+    trains = replace(toy(), **steps)
+    assert (suggested_spiking(toy())["timesteps"], suggested_spiking(trains)["timesteps"]) == (10, 7)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    data = toy()
+    names = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+    keys = ("x_train", "y_train", "x_test", "y_test")
+    np.savez(tmp_path / "toy.npz", **{key: getattr(data, name) for key, name in zip(keys, names, strict=True)})
+    return tmp_path / "toy.npz"
+
+
+SMALL = ("--hidden", "8,6", "--dims", 4, "--epochs", 2)
+
+
+def test_command_trains_and_names_the_next(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    outcome = sen_edge("train", "--data", npz, *SMALL, "-o", out)
+    assert outcome.code == 0, outcome.err
+    assert "test accuracy" in outcome.out
+    assert "epoch   2/2  loss" in outcome.err and f"next: sen-edge export {out}" in outcome.err
+    loaded = checkpoint.load(out)
+    assert loaded.config.layer_sizes == (12, 8, 6, 3)
+    assert loaded.metadata["command"] == f"sen-edge train --data {npz} --hidden 8,6 --dims 4 --epochs 2 -o {out}"
+
+
+def test_command_prints_json_alone_on_stdout(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.safetensors"
+    spiking = ("--arch", "snn", "--timesteps", 3, "--beta", 0.5, "--reset", "zero", "--readout", "spike_count")
+    outcome = sen_edge("train", "--data", npz, *SMALL, *spiking, "--json", "-o", out)
+    assert outcome.code == 0, outcome.err
+    result = json.loads(outcome.out)
+    assert result["output"] == str(out) and result["bytes"] == out.stat().st_size
+    assert result["config"]["spiking"]["reset"] == "zero"
+    assert result["metadata"]["test_accuracy"] == f"{result['test_accuracy']:.2f}"
+    assert checkpoint.load(out).config.to_dict() == result["config"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param(("--arch", "cnn"), "--arch is 'cnn'; expected mlp or snn", id="arch"),
+        pytest.param(("--hidden", "8,x"), "--hidden is '8,x'", id="hidden"),
+        pytest.param(("--dims", "1"), "dimensions is 1; expected an integer >= 2", id="dims"),
+        pytest.param(("--dims", "many"), "Invalid value for '--dims'", id="dims not a number"),
+        pytest.param(("--epochs", "0"), "epochs is 0", id="epochs"),
+        pytest.param(("--learning-rate", "nan"), "learning rate is nan", id="learning rate"),
+        pytest.param(("--validation", "1"), "validation is 1.0", id="validation"),
+        pytest.param(("--beta", "0.5"), "--beta is for spiking networks; add --arch snn", id="beta of an mlp"),
+        pytest.param(("--arch", "snn", "--beta", "2"), "spiking.beta is 2.0", id="beta"),
+        pytest.param(("--arch", "snn", "--reset", "never"), "expected one of subtract, zero", id="reset"),
+        pytest.param(("--layer-axis", "up"), "expected one of fixed, free", id="layer axis"),
+        pytest.param(("--threads", "0"), "Invalid value for '--threads'", id="threads"),
+        pytest.param(("--resume",), "nothing to resume", id="resume"),
+        pytest.param(("--shift", "1"), "not images", id="shift"),
+    ],
+)
+def test_command_refuses_bad_options(
+    sen_edge: Run, npz: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
+    outcome = sen_edge("train", "--data", npz, "-o", tmp_path / "model.pt", *arguments)
+    assert outcome.code == 2, outcome.err
+    assert message in outcome.err and outcome.out == ""
+    assert {path.name for path in tmp_path.iterdir()} == {"toy.npz"}
+
+
+def test_command_needs_force_to_replace(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
+    out = tmp_path / "model.pt"
+    out.write_bytes(b"precious")
+    outcome = sen_edge("train", "--data", npz, *SMALL, "-o", out)
+    assert (outcome.code, out.read_bytes()) == (1, b"precious")
+    assert "--force" in outcome.err and "epoch" not in outcome.err
+    assert sen_edge("train", "--data", npz, *SMALL, "-o", out, "--force").code == 0
+
+
+@pytest.mark.parametrize(("steps", "kept"), [(20, True), (5, False)], ids=["second epoch", "first epoch"])
+def test_ctrl_c_says_how_to_go_on(
+    sen_edge: Run, npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, kept: bool
+) -> None:
+    from sen_edge import train as module
+
+    real, out = module._step, tmp_path / "model.pt"
+    calls = iter(range(1, 1000))
+
+    def step(*arguments: Any) -> tuple[float, int]:
+        if next(calls) == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(module, "_step", step)
+    command = ("train", "--data", npz, *SMALL, "--batch-size", 16, "-o", out)
+    outcome = sen_edge(*command)
+    assert (outcome.code, out.exists(), state_path(out).exists()) == (130, False, kept)
+    if not kept:
+        assert "nothing is kept" in outcome.err
+        return
+    resume = " ".join(map(str, ("sen-edge", *command, "--resume")))
+    assert outcome.err.splitlines()[-1] == f"  -> go on with: {resume}"
+    assert sen_edge(*command, "--resume").code == 0
+    assert checkpoint.load(out).metadata["command"] == resume.removesuffix(" --resume")
+    assert not state_path(out).exists()
+
+
+def test_digits_reach_a_fair_accuracy(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    config = SpatialConfig((64, 32, 10), dimensions=8, layer_spacing=0.1, steepness=0.5)
+    result = train(config, load("digits"), Recipe(epochs=3, batch_size=32, learning_rate=0.1), out=tmp_path / "m.pt")
+    assert result.test_accuracy > 60
