@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 
 import sen_edge
 from sen_edge import checkpoint as checkpoints
+from sen_edge.config import SpatialConfig
 from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.precompute import precompute
 from sen_edge.quantize import to_float16
@@ -70,10 +71,12 @@ def export(
     request: ExportRequest,
     *,
     map_path: Path | None = None,
-    data: LabelledData | None = None,
+    data: Callable[[SpatialConfig], LabelledData] | None = None,
     force: bool = False,
 ) -> ExportResult:
     """Export the checkpoint at `model` to every target, verify each, then put all files in place.
+
+    `data`, called with the checkpoint's configuration, gives the examples on which accuracies are compared.
 
     Raises:
         CheckpointError, NetworkError, ExportError, UsageError: the input or the request is wrong.
@@ -86,11 +89,12 @@ def export(
     network = checkpoints.to_network(checkpoint)
     if not network.is_spiking and request.options.snn != ExportOptions.snn:
         raise UsageError(f"--snn {request.options.snn} is for spiking networks; {model} is a multilayer perceptron")
+    labelled = None if data is None else data(checkpoint.config)
     if request.weights == "dense":
         network = precompute(network)
     if request.dtype == "float16":
         network = to_float16(network)
-    exported = [_export_one(each, network, checkpoint, request, data) for each in chosen]
+    exported = [_export_one(each, network, checkpoint, request, labelled) for each in chosen]
     manifest = _manifest(model, checkpoint, network, request, exported)
     files = {out_dir / name: content for each in exported for name, content in each.artifact.files.items()}
     files[_manifest_path(out_dir, request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()

@@ -207,6 +207,13 @@ def test_a_wrong_option_is_a_usage_error(
     assert not (tmp_path / "out").exists()
 
 
+def test_data_of_another_shape(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=np.zeros((5, 63), np.float32), y=np.zeros(5, np.int64))
+    outcome = sen_edge("export", mlp_path, "-o", tmp_path / "out", "--data", tmp_path / "data.npz")
+    assert outcome.code == 1 and "has shape [63]; the network takes [64]" in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_output_folder_that_cannot_be_written(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     outcome = sen_edge("export", mlp_path, "-o", tmp_path / "file" / "out")

@@ -123,7 +123,9 @@ def test_damaged_idx_is_refused(tmp_path: Path, data: bytes, message: str, compr
 
 
 @pytest.mark.parametrize(
-    "data", [gzip.compress(LABEL_FILE)[:-9], gzip.compress(LABEL_FILE)[:-8] + bytes(8), b"not gzip", b"\x1f\x8b" * 20]
+    "data",
+    [gzip.compress(LABEL_FILE)[:-9], gzip.compress(LABEL_FILE)[:-8] + bytes(8), b"not gzip", b"\x1f\x8b" * 20],
+    ids=["cut off", "wrong checksum", "text", "magic only"],
 )
 def test_damaged_gzip_is_refused(tmp_path: Path, data: bytes) -> None:
     folder = put(tmp_path / "files")

@@ -10,9 +10,10 @@ import typer
 from sen_edge.cli import console
 
 if TYPE_CHECKING:
-    from sen_edge.verify import LabelledData
+    import numpy as np
+    from numpy.typing import NDArray
 
-DIGITS_EPOCHS = 60
+DIMENSIONS = 8
 BENCHMARK_SECONDS = 2.0
 HEADINGS = ("artifact", "size", "max error / std", "accuracy (checkpoint)", "latency", "ratio")
 
@@ -26,34 +27,39 @@ def demo(
 
     Existing files in the folder are replaced. Nothing is downloaded.
     """
-    from sen_edge.cli.verify import load_data
-
-    digits = load_data("digits", None)
     model = output_dir / "digits.pt"
     console.note("1/3 training a 64-128-10 network, d = 8, on scikit-learn's digits")
-    _train(model, seed)
+    x = _train(model, seed)
     console.note("2/3 exporting and verifying every target")
-    rows, artifacts = _export(model, digits)
+    rows, artifacts = _export(model)
     console.note(f"3/3 measuring side by side for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
-    latencies = _measure(artifacts, digits)
+    latencies = _measure(artifacts, x)
     table = [(*row, *latencies[row[0]]) for row in rows]
     console.console(stderr=False).print(console.table(f"{model}: exported, verified, measured", HEADINGS, table))
     console.note(f"next: sen-edge inspect {model}")
 
 
-def _train(model: Path, seed: int) -> None:
+def _train(model: Path, seed: int) -> NDArray[np.float32]:
+    """Train and save; one input `[1, 64]` to measure with."""
+    from dataclasses import replace
+
     from sen_edge.config import SpatialConfig
     from sen_edge.datasets import load
-    from sen_edge.train import Recipe, train
+    from sen_edge.train import suggested, train
 
-    config = SpatialConfig((64, 128, 10), dimensions=8, layer_spacing=0.1, steepness=0.5)
-    recipe = Recipe(epochs=DIGITS_EPOCHS, batch_size=64, learning_rate=0.1, seed=seed)
+    digits = load("digits")
+    suggestion = suggested("mlp", DIMENSIONS, digits)
+    config = SpatialConfig((64, 128, 10), dimensions=DIMENSIONS, layer_spacing=0.1, steepness=suggestion.steepness)
     model.parent.mkdir(parents=True, exist_ok=True)
-    train(config, load("digits"), recipe, out=model, replace=True)
+    train(config, digits, replace(suggestion.recipe, seed=seed), out=model, replace=True)
+    return digits.test_inputs[:1]
 
 
-def _export(model: Path, data: LabelledData) -> tuple[list[tuple[str, ...]], list[Path]]:
+def _export(model: Path) -> tuple[list[tuple[str, ...]], list[Path]]:
     """Every target, dense and as coordinates: table rows and files."""
+    from functools import partial
+
+    from sen_edge.cli.verify import load_data
     from sen_edge.export import ExportRequest, export
     from sen_exporters.base import ExportOptions, exporter_names
 
@@ -62,7 +68,7 @@ def _export(model: Path, data: LabelledData) -> tuple[list[tuple[str, ...]], lis
     for weights in ("dense", "coordinates"):
         options = ExportOptions(name=f"{model.stem}-{weights}")
         request = ExportRequest(exporter_names(), weights, options=options)
-        result = export(model, model.parent, request, data=data, force=True)
+        result = export(model, model.parent, request, data=partial(load_data, "digits", None), force=True)
         for artifact in result.manifest["artifacts"]:
             figures = artifact["verification"]
             name, facts = next(iter(artifact["files"].items()))
@@ -72,7 +78,7 @@ def _export(model: Path, data: LabelledData) -> tuple[list[tuple[str, ...]], lis
     return rows, paths
 
 
-def _measure(paths: list[Path], data: LabelledData) -> dict[str, tuple[str, str]]:
+def _measure(paths: list[Path], x: NDArray[np.float32]) -> dict[str, tuple[str, str]]:
     """Median latency of each file and its ratio to the first, in one interleaved run."""
     from functools import partial
 
@@ -81,7 +87,6 @@ def _measure(paths: list[Path], data: LabelledData) -> dict[str, tuple[str, str]
     from sen_runtime.engines import engine
 
     sessions = {path.name: engine(exporter_for(path.suffix).engine).load(path) for path in paths}
-    x = data.inputs[:1]
     measured = interleaved({name: partial(session.run, x) for name, session in sessions.items()}, BENCHMARK_SECONDS)
     baseline = paths[0].name
     return {name: (f"{measured.median_us(name):.4g} us", f"{measured.ratio(name, baseline):.2f}") for name in sessions}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -61,7 +63,7 @@ def export(
             sparse_format=sparse_format,
         ),
     )
-    labelled = None if data is None else load_data(data, data_dir)
+    labelled = None if data is None else partial(load_data, data, data_dir)
     result = run_export(model, output_dir, request, map_path=map_path, data=labelled, force=force)
     if as_json:
         console.print_json(result.manifest)
@@ -91,7 +93,7 @@ def _print(result: ExportResult, model: Path) -> None:
     console.console(stderr=True).print(console.table(f"{model.name}: exported and verified", headings, rows))
     console.print_lines(result.files)
     first = next(iter(result.files))
-    console.note(f"next: sen-edge verify {first} --against {model} --data DATA")
+    console.note(f"next: {shlex.join(['sen-edge', 'verify', str(first), '--against', str(model)])} --data DATA")
 
 
 def _rows(artifact: Mapping[str, Any], sizes: Mapping[str, int]) -> list[tuple[str, ...]]:

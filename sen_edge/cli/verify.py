@@ -12,6 +12,7 @@ from sen_edge.errors import OutputError, VerificationError
 from sen_runtime.errors import EngineError, ImageError
 
 if TYPE_CHECKING:
+    from sen_edge.config import SpatialConfig
     from sen_edge.verify import LabelledData, Verification
 
 
@@ -39,8 +40,8 @@ def verify(
         model = artifact.read_bytes()
     except OSError as error:
         raise OutputError(f"cannot read {artifact}: {error.strerror}") from error
-    labelled = None if data is None else load_data(data, data_dir)
     loaded = checkpoint.load(against, map_path=map_path)
+    labelled = None if data is None else load_data(data, data_dir, loaded.config)
     try:
         result = run_verify(loaded, model, exporter, data=labelled, seed=seed)
     except (EngineError, ImageError) as error:  # raised on bytes; here they have a name
@@ -55,12 +56,12 @@ def verify(
         raise VerificationError("the artifact disagrees with its checkpoint:\n  - " + "\n  - ".join(result.failures))
 
 
-def load_data(name: str, data_dir: Path | None) -> LabelledData:
-    """The test split of a data set, for comparing accuracies."""
+def load_data(name: str, data_dir: Path | None, config: SpatialConfig) -> LabelledData:
+    """The test split of a data set, checked against the network whose accuracy it is to tell."""
     from sen_edge.datasets import test_split
     from sen_edge.verify import LabelledData
 
-    inputs, labels, title = test_split(name, data_dir)
+    inputs, labels, title = test_split(name, data_dir, config)
     return LabelledData(title, inputs, labels)
 
 
