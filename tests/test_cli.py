@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +341,19 @@ def test_inspect(sen_edge: Run, mlp_path: Path) -> None:
     np.testing.assert_allclose(layer["weight_quantiles"], np.quantile(weight, [0, 0.05, 0.5, 0.95, 1]), rtol=1e-5)
     distance = np.linalg.norm(made.source[None].astype(float) - made.target[:, None], axis=-1)
     np.testing.assert_allclose(layer["distance_quantiles"], np.quantile(distance, [0, 0.05, 0.5, 0.95, 1]), rtol=1e-5)
+
+
+def test_demo_exports_verifies_and_measures_every_target(
+    sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sen_edge import train
+
+    suggested = train.suggested_recipe
+    monkeypatch.setattr(train, "suggested_recipe", lambda *given: replace(suggested(*given), epochs=2))
+    outcome = sen_edge("demo", "-o", tmp_path / "demo")
+    assert outcome.code == 0, outcome.err
+    for name in ("dense.onnx", "dense.sen", "coordinates.onnx", "coordinates.sen"):
+        assert (tmp_path / "demo" / f"digits-{name}").exists() and f"digits-{name}" in outcome.out
 
 
 def test_doctor_runs_every_engine(sen_edge: Run) -> None:

@@ -45,13 +45,13 @@ def _train(model: Path, seed: int) -> NDArray[np.float32]:
 
     from sen_edge.config import SpatialConfig
     from sen_edge.datasets import load
-    from sen_edge.train import suggested, train
+    from sen_edge.train import suggested_recipe, train
 
     digits = load("digits")
-    suggestion = suggested("mlp", DIMENSIONS, digits)
-    config = SpatialConfig((64, 128, 10), dimensions=DIMENSIONS, layer_spacing=0.1, steepness=suggestion.steepness)
+    recipe = replace(suggested_recipe(DIMENSIONS, digits), seed=seed)
+    config = SpatialConfig((64, 128, 10), dimensions=DIMENSIONS, layer_spacing=0.1, steepness=1.0)
     model.parent.mkdir(parents=True, exist_ok=True)
-    train(config, digits, replace(suggestion.recipe, seed=seed), out=model, replace=True)
+    train(config, digits, recipe, out=model, replace=True)
     return digits.test_inputs[:1]
 
 
