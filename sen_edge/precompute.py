@@ -15,8 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.coordinates import check_distances, check_range
 from sen_runtime.network import Network, map_weights
-from sen_runtime.operators import Coordinates, Dense, Leaf, WeightOperator, check_distances, check_range
+from sen_runtime.operators import Coordinates, Dense, Leaf, WeightOperator
 
 FloatArray = NDArray[np.float64]
 

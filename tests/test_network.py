@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sen_runtime.coordinates import check_distances, check_range
 from sen_runtime.errors import NetworkError
 from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, map_weights
 from sen_runtime.operators import (
@@ -15,8 +16,6 @@ from sen_runtime.operators import (
     LowRank,
     Sparse,
     Sum,
-    check_distances,
-    check_range,
     leaves,
     map_leaves,
 )

@@ -92,7 +92,7 @@ def assert_close(actual, expected):
     bias=st.booleans(),
     dtype=st.sampled_from([np.float32, np.float16]),
     batch_size=st.sampled_from([None, 7]),
-    sparse_format=st.sampled_from(["initializer", "dense"]),
+    sparse_format=st.sampled_from(["densify", "dense"]),
 )
 def test_every_operator_agrees_with_the_reference(seed, sizes, data, bias, dtype, batch_size, sparse_format):
     kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=len(sizes) - 1, max_size=len(sizes) - 1))
@@ -225,7 +225,7 @@ def test_sparse_weights_are_stored_sparse_unless_asked_otherwise(dtype):
         assert_close(load(model).run(x), reference.run(network, x, np.float32))
 
 
-@pytest.mark.parametrize("sparse_format", ["initializer", "dense"])
+@pytest.mark.parametrize("sparse_format", ["densify", "dense"])
 def test_sparse_weights_without_any_value(sparse_format):
     network = Network((Layer(Sparse.from_dense(np.zeros((3, 4), np.float32)), np.ones(3, np.float32), Identity()),))
     model = export(network, sparse_format=sparse_format)

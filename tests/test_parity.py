@@ -79,7 +79,7 @@ def test_perceptrons(seed: int, kind: str) -> None:
     restored = image.loads(image.dumps(network))
     np.testing.assert_array_equal(reference.run(restored, x), expected)
     agree(reference.run(precompute(network), x), expected, spiking=False)
-    for sparse_format in ("initializer", "dense"):
+    for sparse_format in ("densify", "dense"):
         model = OnnxExporter().export(network, ExportOptions(sparse_format=sparse_format)).main
         agree(onnxruntime.load(model).run(x), expected, spiking=False)
 

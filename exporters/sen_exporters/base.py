@@ -28,14 +28,19 @@ class ExportOptions:
         opset: ONNX operator set.
         batch_size: fixed batch, or None for a dynamic one.
         snn: "unrolled", "scan" or "step"; ignored by a multilayer perceptron.
-        sparse_format: "initializer" (stored sparse) or "dense" (zeros stored).
+        sparse_format: "densify" (stored sparse, multiplied dense), "block" (kernels that skip zero blocks) or
+            "dense" (zeros stored); None is the target's own choice.
+        int8_io: input and output are int8 too, in a network whose activations are.
+        tflite_target: "any" (right in every interpreter), "litert" or "tflite-runtime" (right in that one).
     """
 
     name: str = "model"
     opset: int = 17
     batch_size: int | None = None
     snn: str = "unrolled"
-    sparse_format: str = "initializer"
+    sparse_format: str | None = None
+    int8_io: bool = False
+    tflite_target: str = "any"
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,10 @@ class Exporter(Protocol):
     Attributes:
         name: what `--to` takes.
         suffixes: file endings it writes, the main one first; also how `verify` recognises a file.
-        engine: name of the `sen_runtime.engines` module that runs it.
     """
 
     name: str
     suffixes: tuple[str, ...]
-    engine: str
 
     def check(self, network: Network, options: ExportOptions) -> None:
         """Raise `ExportError` if this network cannot be expressed with these options."""
@@ -80,6 +83,9 @@ class Exporter(Protocol):
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """The metadata that a file carries, as `stamp` wrote it."""
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """Names of the `sen_runtime.engines` that must run a file alike, the preferred one first."""
 
     def instrument(self, model: bytes) -> bytes:
         """The model with every layer's activation (spike count) as a further output `layerN/activation`."""

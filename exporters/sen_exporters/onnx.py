@@ -21,7 +21,7 @@ from sen_runtime.operators import Sparse, leaves
 OLDEST_OPSET = 13
 #: Newest operator set with which onnxruntime 1.32.0 was seen to load and run every form of graph.
 NEWEST_OPSET = min(28, onnx.defs.onnx_opset_version())
-SPARSE_FORMATS = ("initializer", "dense")
+SPARSE_FORMATS = ("densify", "dense")
 #: A protobuf message ends at 2 GiB; beyond it ONNX needs files for its arrays, and one export is one file.
 MAX_BYTES = 2**31 - 1
 
@@ -36,7 +36,6 @@ class OnnxExporter:
 
     name = "onnx"
     suffixes = (".onnx",)
-    engine = "onnxruntime"
 
     def check(self, network: Network, options: ExportOptions) -> None:
         """Refuse options this target does not have, and networks beyond one file.
@@ -57,8 +56,13 @@ class OnnxExporter:
                 hint="leave --batch-size out for a dynamic batch",
             )
         _check_word("--snn", options.snn, tuple(FORMS))
-        _check_word("--sparse-format", options.sparse_format, SPARSE_FORMATS)
-        _check_size(_array_bytes(network, options.sparse_format))
+        _check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
+        _check_size(_array_bytes(network, options.sparse_format or SPARSE_FORMATS[0]))
+        if network.input_grid is not None:
+            raise ExportError(
+                "this target has no int8 activations",
+                hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
+            )
 
     def export(self, network: Network, options: ExportOptions) -> Artifact:
         """Build the file `name.onnx`.
@@ -83,6 +87,11 @@ class OnnxExporter:
     def properties(self, model: bytes) -> Mapping[str, str]:
         """The metadata_props of a file."""
         return _properties(_parse(model))
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """Onnxruntime."""
+        del model
+        return ("onnxruntime",)
 
     def instrument(self, model: bytes) -> bytes:
         """The model with `layerN/activation [batch, n]` of every layer but the last as a further output.
@@ -109,7 +118,7 @@ def _array_bytes(network: Network, sparse_format: str) -> int:
             if isinstance(operator, Sparse):
                 n_out, n_in = operator.shape
                 width = operator.values.itemsize
-                stored = operator.values.size * (width + 8) if sparse_format == "initializer" else n_out * n_in * width
+                stored = operator.values.size * (width + 8) if sparse_format == "densify" else n_out * n_in * width
                 total += stored - operator.nbytes
     return total
 
@@ -124,6 +133,7 @@ def _check_size(size: int) -> None:
 
 def _model(network: Network, options: ExportOptions) -> ModelProto:
     batch = options.batch_size or "batch"
+    sparse_format = options.sparse_format or SPARSE_FORMATS[0]
     graph = GraphBuilder(batch, options.opset)
     input_shape = [batch, network.n_in]
     properties = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
@@ -134,12 +144,12 @@ def _model(network: Network, options: ExportOptions) -> ModelProto:
             "input_coding": network.input_coding,
             "readout": network.readout,
         }
-        inputs, outputs = FORMS[options.snn](graph, network, options.sparse_format)
+        inputs, outputs = FORMS[options.snn](graph, network, sparse_format)
         if network.input_coding == "spikes" and options.snn != "step":
             input_shape.insert(1, network.timesteps)
     else:
         inputs, outputs = [], []
-        _perceptron(graph, network, options.sparse_format)
+        _perceptron(graph, network, sparse_format)
     inputs.insert(0, value_info("input", input_shape))
     outputs.insert(0, value_info("output", [batch, network.n_out]))
     opsets = [helper.make_opsetid("", options.opset)]

@@ -16,6 +16,8 @@ Dimension = str | int
 FLOAT = TensorProto.FLOAT
 DOUBLE = TensorProto.DOUBLE
 BOOL = TensorProto.BOOL
+#: What the name of an array ends with whose value, under the name itself, is another type.
+SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.FLOAT: "f32", TensorProto.INT8: "i8"}
 
 
 def value_info(name: str, shape: Sequence[Dimension | None], kind: int = FLOAT) -> ValueInfoProto:
@@ -77,8 +79,7 @@ class GraphBuilder:
         stored = helper.np_dtype_to_tensor_dtype(array.dtype)
         if stored == to:
             return self.constant(name, array)
-        suffix = "f16" if stored == TensorProto.FLOAT16 else "f32"
-        return self.root.node("Cast", [self.constant(f"{name}_{suffix}", array)], name, to=to)
+        return self.root.node("Cast", [self.constant(f"{name}_{SUFFIXES[stored]}", array)], name, to=to)
 
     def sparse_constant(self, name: str, w: Array) -> str:
         """Store the non-zero values of `w [n_out, n_in]` and their linear indices; the float32 value's name.
@@ -86,9 +87,10 @@ class GraphBuilder:
         A Constant node with `sparse_value`, which by the ONNX specification gives a dense tensor. As a
         `sparse_initializer` the value has a sparse type: shape inference refuses it as a factor of Gemm.
         """
-        if w.dtype == np.float16:
-            return self.root.node("Cast", [self._sparse_node(f"{name}_f16", w)], name, to=FLOAT)
-        return self._sparse_node(name, w)
+        stored = helper.np_dtype_to_tensor_dtype(w.dtype)
+        if stored == FLOAT:
+            return self._sparse_node(name, w)
+        return self.root.node("Cast", [self._sparse_node(f"{name}_{SUFFIXES[stored]}", w)], name, to=FLOAT)
 
     def _sparse_node(self, name: str, w: Array) -> str:
         flat = w.ravel()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_exporters.onnx_graph import DOUBLE, FLOAT, GraphBuilder
+from sen_runtime.coordinates import check_distances, check_range
 from sen_runtime.errors import NetworkError
+from sen_runtime.int8 import Scale
 from sen_runtime.network import Layer
-from sen_runtime.operators import (
-    Coordinates,
-    Dense,
-    LowRank,
-    Sparse,
-    Sum,
-    WeightOperator,
-    check_distances,
-    check_range,
-)
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+
+Array = NDArray[Any]
 
 #: Squared distances may be off by this much, relatively, before a weight's last float32 digit could feel it.
 DISTANCE_ERROR = 2.0**-30
@@ -62,20 +60,39 @@ def _matrix(graph: GraphBuilder, operator: Coordinates | Dense | Sparse, name: s
     if isinstance(operator, Coordinates):
         return coordinate_weights(graph.root, operator, name)
     if isinstance(operator, Dense):
-        return graph.cast_constant(name, operator.w)
-    w = operator.to_dense().astype(operator.values.dtype)
-    return graph.sparse_constant(name, w) if sparse_format == "initializer" else graph.cast_constant(name, w)
+        return _scaled(graph, name, operator.w, operator.scale)
+    w = replace(operator, scale=None, values=operator.values.astype(np.float32)).to_dense()
+    return _scaled(graph, name, w.astype(operator.values.dtype), operator.scale, is_sparse=sparse_format == "densify")
 
 
 def _low_rank(graph: GraphBuilder, operator: LowRank, prefix: str, x: str, bias: str | None, output: str) -> str:
     """Two products; the factors are stored transposed, `right [n_in, r]` and `left [r, n_out]`."""
-    right = graph.cast_constant(f"{prefix}/right", np.ascontiguousarray(operator.right.T))
-    left = graph.cast_constant(f"{prefix}/left", np.ascontiguousarray(operator.left.T))
+    right = _scaled(graph, f"{prefix}/right", operator.right, operator.right_scale, transpose=True)
+    left = _scaled(graph, f"{prefix}/left", operator.left, operator.left_scale, transpose=True)
     inner = graph.node("MatMul", [x, right], f"{prefix}/inner")
     if bias is None:
         return graph.node("MatMul", [inner, left], output)
     product = graph.node("MatMul", [inner, left], f"{prefix}/product")
     return graph.node("Add", [product, bias], output)
+
+
+def _scaled(
+    graph: GraphBuilder,
+    name: str,
+    w: Array,
+    scale: Scale | None,
+    *,
+    is_sparse: bool = False,
+    transpose: bool = False,
+) -> str:
+    """Stored weights as float32 `[rows, columns]`, or transposed; int8 ones times their scale, folded at load."""
+    stored_name = name if scale is None else f"{name}_unscaled"
+    w = np.ascontiguousarray(w.T) if transpose else w
+    stored = graph.sparse_constant(stored_name, w) if is_sparse else graph.cast_constant(stored_name, w)
+    if scale is None:
+        return stored
+    shape = (1, -1) if transpose else (-1, 1)
+    return graph.root.node("Mul", [stored, graph.constant(f"{name}_scale", scale.reshape(shape))], name)
 
 
 def coordinate_weights(graph: GraphBuilder, operator: Coordinates, name: str) -> str:

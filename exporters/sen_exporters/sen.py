@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sen_exporters.base import Artifact, ExportOptions
+from sen_exporters.base import Artifact, ExportError, ExportOptions
 from sen_runtime import image
 from sen_runtime.network import Network
 
@@ -15,17 +15,27 @@ class SenExporter:
 
     name = "sen"
     suffixes = (".sen",)
-    engine = "reference"
 
     def check(self, network: Network, options: ExportOptions) -> None:
-        """Every network fits; options of other targets do not apply."""
+        """Every network without int8 activations fits; options of other targets do not apply.
+
+        Raises:
+            ExportError: activations are int8.
+        """
+        if network.input_grid is not None:
+            raise ExportError(
+                "version 1 of the image has no int8 activations",
+                hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
+            )
 
     def export(self, network: Network, options: ExportOptions) -> Artifact:
         """Build the file `name.sen`.
 
         Raises:
+            ExportError: see `check`.
             ImageError: sums nested too deeply.
         """
+        self.check(network, options)
         return Artifact(self.name, {f"{options.name}.sen": image.dumps(network)})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
@@ -37,6 +47,11 @@ class SenExporter:
     def properties(self, model: bytes) -> Mapping[str, str]:
         """The network's metadata."""
         return image.loads(model).metadata
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """The reference interpreter."""
+        del model
+        return ("reference",)
 
     def instrument(self, model: bytes) -> bytes:
         """The model itself: the reference engine shows every layer."""

@@ -14,6 +14,7 @@ from typing import Union
 
 from sen_runtime.checks import Array, check_array, check_choice, store_float32
 from sen_runtime.errors import NetworkError
+from sen_runtime.int8 import Grid
 from sen_runtime.operators import Leaf, WeightOperator, map_leaves
 
 RESETS = ("subtract", "zero")
@@ -78,11 +79,22 @@ Neuron = Union[Identity, Relu, Lif, LeakyIntegrator]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One weight operator, an optional bias `[n_out]`, and the neurons that receive the sum."""
+    """One weight operator, an optional bias `[n_out]`, and the neurons that receive the sum.
+
+    Attributes:
+        weight: the operator.
+        bias: `[n_out]` or None.
+        neuron: of all n_out neurons.
+        grid: int8 grid of what the layer stores, in a network whose activations are int8; else None. That is the
+            activation of a perceptron's layer, the current `W x + b` of a spiking one.
+        membrane_grid: int8 grid of the membranes of a spiking layer in such a network; else None.
+    """
 
     weight: WeightOperator
     bias: Array | None
     neuron: Neuron
+    grid: Grid | None = None
+    membrane_grid: Grid | None = None
 
     def __post_init__(self) -> None:
         if self.bias is None:
@@ -109,6 +121,7 @@ class Network:
         readout: "mean_membrane" or "last_membrane" (last layer `LeakyIntegrator`), "spike_count" (`Lif`);
             ignored by a multilayer perceptron.
         metadata: free text that travels with the network.
+        input_grid: int8 grid of the input; None where activations are floating point.
     """
 
     layers: tuple[Layer, ...]
@@ -116,6 +129,7 @@ class Network:
     input_coding: str = "direct"
     readout: str = "mean_membrane"
     metadata: Mapping[str, str] = field(default_factory=dict)
+    input_grid: Grid | None = None
 
     def __post_init__(self) -> None:
         if not self.layers:

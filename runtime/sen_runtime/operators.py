@@ -1,8 +1,9 @@
 """Weight operators: what a layer multiplies its input with, and how that is stored.
 
 Every operator knows its `shape` `(n_out, n_in)`, its `macs`, its `nbytes` and `to_dense()`, the plain
-reference of what it means. Arrays are float32, or float16 where storage was halved; scalars are rounded
-to float32, because that is what a device holds.
+reference of what it means. Arrays are float32; float16 where storage was halved; int8 where it was quartered,
+and then a scale per matrix (`[1]`) or per row of it (`[rows]`) goes with them: weight = scale * value. Scalars
+are rounded to float32, because that is what a device holds.
 """
 
 from __future__ import annotations
@@ -14,96 +15,22 @@ from typing import Union
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.checks import Array, check_array, check_index, store_float32
+from sen_runtime.checks import Array, check_index
+from sen_runtime.coordinates import Coordinates
 from sen_runtime.errors import NetworkError
+from sen_runtime.int8 import Grid, Scale, check_weights, dequantize
 
-FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Coordinates:
-    """Weights given by where neurons sit; O(n) storage.
-
-        w[j, i] = gain * mask[i] / max(|| source[i] - target[j] ||_2, min_distance) ** exponent
-
-    Attributes:
-        source: `[n_in, d]` positions of the presynaptic neurons.
-        target: `[n_out, d]` positions of the postsynaptic neurons.
-        mask: `[n_in]` inhibition mask of the presynaptic neurons, in [-1, 1]; 0 silences a neuron.
-        gain: factor of the layer.
-        exponent: power of the distance, > 0; the paper's form is 1.
-        min_distance: floor of the distance, >= 0; at 0 coincident neurons are an error.
-
-    Source: arXiv 2506.13410, section on spatially embedded networks.
-    """
-
-    source: Array
-    target: Array
-    mask: Array
-    gain: float = 1.0
-    exponent: float = 1.0
-    min_distance: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_array(self.source, "source positions", 2)
-        check_array(self.target, "target positions", 2)
-        check_array(self.mask, "mask", 1)
-        if self.source.shape[1] != self.target.shape[1]:
-            raise NetworkError(
-                f"source positions have {self.source.shape[1]} coordinates, target positions have "
-                f"{self.target.shape[1]}; both need the same number"
-            )
-        if self.mask.shape[0] != self.source.shape[0]:
-            raise NetworkError(
-                f"mask has {self.mask.shape[0]} values for {self.source.shape[0]} source neurons; expected one each"
-            )
-        if np.any(np.abs(self.mask) > 1):
-            raise NetworkError("mask has values outside [-1, 1]; expected 2 * sigmoid(k * inhibition) - 1")
-        for name in ("gain", "exponent", "min_distance"):
-            store_float32(self, name)
-        if self.exponent <= 0:
-            raise NetworkError(f"distance exponent is {self.exponent:g}; expected a value > 0")
-        if self.min_distance < 0:
-            raise NetworkError(f"min_distance is {self.min_distance:g}; expected a value >= 0")
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """`(n_out, n_in)`."""
-        return self.target.shape[0], self.source.shape[0]
-
-    @property
-    def dimensions(self) -> int:
-        """Number of coordinates d of a position."""
-        return int(self.source.shape[1])
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one product, once the weights are expanded."""
-        return self.shape[0] * self.shape[1]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored arrays."""
-        return int(self.source.nbytes + self.target.nbytes + self.mask.nbytes)
-
-    def to_dense(self) -> NDArray[np.float32]:
-        """Weights `[n_out, n_in]`: computed in float64, rounded once. The plain reference.
-
-        Raises:
-            NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
-        """
-        source = self.source.astype(np.float64)
-        numerator = self.gain * self.mask.astype(np.float64)
-        weights = np.empty(self.shape, np.float32)
-        for j, target in enumerate(self.target.astype(np.float64)):
-            distance = np.sqrt(np.sum((source - target) ** 2, axis=1))
-            distance = np.maximum(distance, self.min_distance)
-            check_distances(distance[np.newaxis, :], first_target=j)
-            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
-                row = numerator / distance**self.exponent
-            check_range(row[np.newaxis, :], first_target=j)
-            weights[j] = row
-        return weights
+__all__ = [
+    "Coordinates",
+    "Dense",
+    "Leaf",
+    "LowRank",
+    "Sparse",
+    "Sum",
+    "WeightOperator",
+    "leaves",
+    "map_leaves",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,12 +39,14 @@ class Dense:
 
     Attributes:
         w: `[n_out, n_in]`, row-major.
+        scale: of int8 weights, `[1]` or `[n_out]`; else None.
     """
 
     w: Array
+    scale: Scale | None = None
 
     def __post_init__(self) -> None:
-        check_array(self.w, "weights", 2)
+        check_weights(self.w, self.scale, "weights")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -132,11 +61,11 @@ class Dense:
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
-        return int(self.w.nbytes)
+        return _nbytes(self.w, self.scale)
 
     def to_dense(self) -> NDArray[np.float32]:
         """Weights `[n_out, n_in]`."""
-        return self.w.astype(np.float32)
+        return dequantize(self.w, self.scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +82,7 @@ class Sparse:
         row_starts: `[ceil(n_out / rows) + 1]` int32.
         shape: `(n_out, n_in)`.
         block: `(rows, columns)`.
+        scale: of int8 values, `[1]` or `[n_out]`; else None.
     """
 
     values: Array
@@ -160,11 +90,12 @@ class Sparse:
     row_starts: NDArray[np.int32]
     shape: tuple[int, int]
     block: tuple[int, int] = (1, 1)
+    scale: Scale | None = None
 
     def __post_init__(self) -> None:
         if min(self.shape) < 1 or min(self.block) < 1:
             raise NetworkError(f"sparse weights of shape {self.shape} in blocks of {self.block}; expected sizes >= 1")
-        check_array(self.values, "sparse values", 2, may_be_empty=True)
+        check_weights(self.values, self.scale, "sparse values", self.shape[0], may_be_empty=True)
         n_blocks, width = self.values.shape
         if width != self.block[0] * self.block[1]:
             raise NetworkError(f"sparse values have {width} columns; expected {self.block[0]} x {self.block[1]}")
@@ -205,7 +136,7 @@ class Sparse:
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
-        return int(self.values.nbytes + self.columns.nbytes + self.row_starts.nbytes)
+        return _nbytes(self.values, self.scale, self.columns, self.row_starts)
 
     def block_rows(self) -> NDArray[np.int64]:
         """Block row of every block, `[n_blocks]`."""
@@ -219,10 +150,10 @@ class Sparse:
         tiles = np.zeros((grid_rows, grid_columns, rows, columns), np.float32)
         tiles[self.block_rows(), self.columns] = self.values.reshape(-1, rows, columns)
         whole = tiles.transpose(0, 2, 1, 3).reshape(grid_rows * rows, grid_columns * columns)
-        return np.ascontiguousarray(whole[: self.shape[0], : self.shape[1]])
+        return dequantize(np.ascontiguousarray(whole[: self.shape[0], : self.shape[1]]), self.scale)
 
     @classmethod
-    def from_dense(cls, w: Array, block: tuple[int, int] = (1, 1)) -> Sparse:
+    def from_dense(cls, w: Array, block: tuple[int, int] = (1, 1), scale: Scale | None = None) -> Sparse:
         """Keep the blocks of `w [n_out, n_in]` that hold a non-zero value."""
         rows, columns = block
         n_out, n_in = w.shape
@@ -235,6 +166,7 @@ class Sparse:
             row_starts=np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32),
             shape=(n_out, n_in),
             block=block,
+            scale=scale,
         )
 
 
@@ -245,14 +177,20 @@ class LowRank:
     Attributes:
         left: `[n_out, r]`.
         right: `[r, n_in]`.
+        left_scale: of an int8 `left`, `[1]` or `[n_out]`; else None.
+        right_scale: of an int8 `right`, `[1]` or `[r]`; else None.
+        inner: int8 grid of `right x`, in a network whose activations are int8; else None.
     """
 
     left: Array
     right: Array
+    left_scale: Scale | None = None
+    right_scale: Scale | None = None
+    inner: Grid | None = None
 
     def __post_init__(self) -> None:
-        check_array(self.left, "left factor", 2)
-        check_array(self.right, "right factor", 2)
+        check_weights(self.left, self.left_scale, "left factor")
+        check_weights(self.right, self.right_scale, "right factor")
         if self.left.shape[1] != self.right.shape[0]:
             raise NetworkError(
                 f"left factor is {list(self.left.shape)}, right factor is {list(self.right.shape)}; "
@@ -277,19 +215,29 @@ class LowRank:
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
-        return int(self.left.nbytes + self.right.nbytes)
+        return _nbytes(self.left, self.left_scale, self.right, self.right_scale)
 
     def to_dense(self) -> NDArray[np.float32]:
         """Weights `[n_out, n_in]`: multiplied in float64, rounded once."""
-        return (self.left.astype(np.float64) @ self.right.astype(np.float64)).astype(np.float32)
+        left, right = dequantize(self.left, self.left_scale), dequantize(self.right, self.right_scale)
+        return (left.astype(np.float64) @ right.astype(np.float64)).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """The sum of two operators of one shape, e.g. a low-rank far field and a sparse near field."""
+    """The sum of two operators of one shape, e.g. a low-rank far field and a sparse near field.
+
+    Attributes:
+        a: first operand.
+        b: second operand.
+        a_grid: int8 grid of `a x`, in a network whose activations are int8; else None.
+        b_grid: int8 grid of `b x + bias`, likewise.
+    """
 
     a: WeightOperator
     b: WeightOperator
+    a_grid: Grid | None = None
+    b_grid: Grid | None = None
 
     def __post_init__(self) -> None:
         if self.a.shape != self.b.shape:
@@ -333,38 +281,10 @@ def leaves(operator: WeightOperator) -> Iterator[Leaf]:
 def map_leaves(operator: WeightOperator, transform: Callable[[Leaf], WeightOperator]) -> WeightOperator:
     """The operator with `transform` applied to all that have no operands."""
     if isinstance(operator, Sum):
-        return Sum(map_leaves(operator.a, transform), map_leaves(operator.b, transform))
+        a, b = map_leaves(operator.a, transform), map_leaves(operator.b, transform)
+        return Sum(a, b, operator.a_grid, operator.b_grid)
     return transform(operator)
 
 
-def check_distances(distance: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
-    """Refuse coincident neurons in a tile of distances `[targets, sources]`, naming the first pair.
-
-    Raises:
-        NetworkError: a distance is 0.
-    """
-    if np.min(distance) > 0:
-        return
-    j, i = np.unravel_index(int(np.argmin(distance)), distance.shape)
-    raise NetworkError(
-        f"source neuron {first_source + int(i)} and target neuron {first_target + int(j)} sit at the same point: "
-        "the weight between them is infinite",
-        hint="move one of them, or train and save with a positive min_distance",
-    )
-
-
-def check_range(weights: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
-    """Refuse weights that float32 cannot hold in a tile `[targets, sources]`, naming the first.
-
-    Raises:
-        NetworkError: a weight is not finite in float32.
-    """
-    magnitude = np.abs(weights)
-    if np.max(magnitude) <= np.finfo(np.float32).max:  # False for NaN too
-        return
-    j, i = np.unravel_index(int(np.argmax(magnitude)), weights.shape)
-    raise NetworkError(
-        f"the weight from source neuron {first_source + int(i)} to target neuron {first_target + int(j)} is "
-        f"{weights[j, i]:.3g}: beyond float32",
-        hint="the two neurons nearly coincide; train and save with a positive min_distance",
-    )
+def _nbytes(*arrays: Array | None) -> int:
+    return sum(int(array.nbytes) for array in arrays if array is not None)

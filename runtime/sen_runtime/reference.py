@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
+from sen_runtime.int8 import Grid, Scale, dequantize
 from sen_runtime.network import Lif, Network, Relu, map_weights
-from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
+from sen_runtime.operators import Dense, Leaf, LowRank, Sum, WeightOperator
 
 Array = NDArray[Any]
 
@@ -58,43 +59,50 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
 
 
 def expand(network: Network) -> Network:
-    """The network with coordinates and sparse storage written out, so that each is expanded only once."""
+    """The network with every matrix written out in float32, so that each is expanded only once."""
     return map_weights(network, _expanded)
 
 
 def _expanded(operator: Leaf) -> WeightOperator:
-    return Dense(operator.to_dense()) if isinstance(operator, (Coordinates, Sparse)) else operator
+    return operator if isinstance(operator, LowRank) else Dense(operator.to_dense())
 
 
-def multiply(operator: WeightOperator, x: Array) -> Array:
-    """`x [..., n_in]` times the operator's transpose: `[..., n_out]`, in the precision of `x`."""
-    if isinstance(operator, Dense):
-        return _product(x, operator.w)
-    if isinstance(operator, (Coordinates, Sparse)):
-        return _product(x, operator.to_dense())
+def affine(operator: WeightOperator, x: Array, bias: Array | None = None) -> Array:
+    """`W x + b` for `x [..., n_in]`: `[..., n_out]`, in the precision of `x`; values inside on their grids, if any."""
+    if isinstance(operator, Sum):
+        a, b = affine(operator.a, x), affine(operator.b, x, bias)
+        return _on_grid(a, operator.a_grid) + _on_grid(b, operator.b_grid)
     if isinstance(operator, LowRank):
-        return _product(_product(x, operator.right), operator.left)
-    return multiply(operator.a, x) + multiply(operator.b, x)
+        inner = _on_grid(_product(x, operator.right, operator.right_scale), operator.inner)
+        y = _product(inner, operator.left, operator.left_scale)
+    else:
+        y = _product(x, operator.to_dense())
+    return y if bias is None else y + bias.astype(x.dtype)
 
 
-def _product(x: Array, w: Array) -> Array:
-    product: Array = x @ w.astype(x.dtype).T
+def _product(x: Array, w: Array, scale: Scale | None = None) -> Array:
+    product: Array = x @ dequantize(w, scale).astype(x.dtype).T
     return product
+
+
+def _on_grid(x: Array, grid: Grid | None) -> Array:
+    return x if grid is None else grid.round(x)
 
 
 def _current(network: Network, index: int, x: Array) -> Array:
     """Input y = W x + b of layer `index`."""
     layer = network.layers[index]
-    y = multiply(layer.weight, x)
-    return y if layer.bias is None else y + layer.bias.astype(x.dtype)
+    return affine(layer.weight, x, layer.bias)
 
 
 def _trace_mlp(network: Network, x: Array) -> list[Array]:
     activations = []
+    x = _on_grid(x, network.input_grid)
     for index, layer in enumerate(network.layers):
         x = _current(network, index, x)
         if isinstance(layer.neuron, Relu):
             x = np.maximum(x, 0)
+        x = _on_grid(x, layer.grid)
         activations.append(x)
     return activations
 

@@ -1,7 +1,7 @@
-"""One module per inference engine, all with the same small face.
+"""Inference engines, all with the same small face.
 
-Each module has `load(model, threads=1) -> Session`, where `model` is a path or the file's bytes, and
-`version() -> str`. An engine's library is imported when it is used; where it is missing the error
+Each has `load(model, threads=1) -> Session`, where `model` is a path or the file's bytes, and
+`version() -> str`: a module of this package, or one of the two engines in `tflite`. An engine's library is imported when it is used; where it is missing the error
 names the pip line.
 """
 
@@ -19,7 +19,7 @@ Array = NDArray[Any]
 Model = Union[bytes, Path]
 
 #: engine name -> file ending it runs
-ENGINES = {"onnxruntime": ".onnx", "reference": ".sen"}
+ENGINES = {"litert": ".tflite", "onnxruntime": ".onnx", "reference": ".sen", "tflite-runtime": ".tflite"}
 
 
 class Session(Protocol):
@@ -39,7 +39,7 @@ class Session(Protocol):
 
 
 class Engine(Protocol):
-    """A module of this package."""
+    """What loads models; a module of this package, or an object in one."""
 
     def load(self, model: Model, threads: int = 1) -> Session:
         """A session on `model`."""
@@ -49,11 +49,15 @@ class Engine(Protocol):
 
 
 def engine(name: str) -> Engine:
-    """The engine module called `name`.
+    """The engine called `name`.
 
     Raises:
         EngineError: no such engine.
     """
     if name not in ENGINES:
         raise EngineError(f"no engine called {name!r}; expected one of {', '.join(ENGINES)}")
+    if ENGINES[name] == ".tflite":
+        from sen_runtime.engines import tflite
+
+        return tflite.litert if name == "litert" else tflite.tflite_runtime
     return cast(Engine, importlib.import_module(f"sen_runtime.engines.{name}"))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.engines import Model
+from sen_runtime.engines.steps import run_steps
 from sen_runtime.errors import EngineError, MissingExtraError
 
 Array = NDArray[Any]
@@ -36,7 +37,7 @@ class OnnxRuntimeSession:
         rows = session.get_inputs()[0].shape[0]
         self.batch_size: int | None = rows if isinstance(rows, int) else None
         self._outputs = [value.name for value in session.get_outputs()]
-        self._membranes = {value.name: value.shape for value in session.get_inputs() if value.name != "input"}
+        self._membranes = {value.name: value.shape[1] for value in session.get_inputs() if value.name != "input"}
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]`."""
@@ -49,8 +50,11 @@ class OnnxRuntimeSession:
         """Every output of the graph; for a step model the readout and the spike counts over all steps."""
         x = np.ascontiguousarray(x, np.float32)
         if self._membranes:
-            return self._run_steps(x)
-        return dict(zip(self._outputs, self._call(self._outputs, {"input": x})))
+            return run_steps(self._named, x, self._membranes, self.properties)
+        return self._named({"input": x})
+
+    def _named(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        return dict(zip(self._outputs, self._call(self._outputs, feeds)))
 
     def _call(self, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
         try:
@@ -58,24 +62,6 @@ class OnnxRuntimeSession:
         except Exception as error:  # onnxruntime's own exception types are not public
             raise EngineError(f"onnxruntime refused the input: {error}") from error
         return results
-
-    def _run_steps(self, x: Array) -> dict[str, Array]:
-        timesteps = int(self.properties["timesteps"])
-        readout = self.properties["readout"]
-        state = {name: np.zeros((x.shape[0], shape[1]), np.float32) for name, shape in self._membranes.items()}
-        totals: dict[str, Array] = {}
-        last: Array = x
-        for t in range(timesteps):
-            x_t = np.ascontiguousarray(x[:, t]) if self.properties["input_coding"] == "spikes" else x
-            values = dict(zip(self._outputs, self._call(self._outputs, {"input": x_t, **state})))
-            state = {name: values.pop(f"{name}_next") for name in state}
-            last = values["output"]
-            totals = {name: totals.get(name, 0) + value for name, value in values.items()}
-        if readout == "mean_membrane":
-            totals["output"] = totals["output"] / np.float32(timesteps)
-        elif readout == "last_membrane":
-            totals["output"] = last
-        return totals
 
 
 def load(model: Model, threads: int = 1) -> OnnxRuntimeSession:

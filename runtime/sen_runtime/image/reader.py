@@ -267,9 +267,11 @@ def _operator(
     kind, n_out, n_in, *rest = record
     references, operands, block, scalars, reserved = rest[:4], rest[4:6], rest[6:8], rest[8:11], rest[11:]
     operator_type = OPERATORS[_index(OPERATORS, kind, "operator kind")]
-    n_tensors = {Coordinates: 3, Dense: 1, Sparse: 3, LowRank: 2, Sum: 0}[operator_type]
+    n_tensors, n_scales = {Coordinates: (3, 0), Dense: (1, 1), Sparse: (3, 1), LowRank: (2, 2), Sum: (0, 0)}[
+        operator_type
+    ]
     unused_fields = [
-        *(reference != NONE for reference in references[n_tensors:]),
+        *(reference != NONE for reference in references[n_tensors + n_scales :]),
         operator_type is not Sum and operands != [NONE, NONE],
         operator_type is not Sparse and block != [0, 0],
         operator_type is not Coordinates and scalars != [0, 0, 0],
@@ -282,11 +284,15 @@ def _operator(
             raise ImageError(f"operands {operands} must be two earlier operators that nothing else uses")
         return Sum(free[operands[0]], free[operands[1]]), tuple(operands)
     arrays = [tensors.take(reference) for reference in references[:n_tensors]]
+    scales = [
+        None if reference == NONE else tensors.take(reference)
+        for reference in references[n_tensors : n_tensors + n_scales]
+    ]
     if operator_type is Coordinates:
         return Coordinates(arrays[0], arrays[1], arrays[2], *scalars), ()
     if operator_type is Sparse:
-        return Sparse(arrays[0], arrays[1], arrays[2], (n_out, n_in), (block[0], block[1])), ()
-    return Dense(arrays[0]) if operator_type is Dense else LowRank(arrays[0], arrays[1]), ()
+        return Sparse(arrays[0], arrays[1], arrays[2], (n_out, n_in), (block[0], block[1]), scales[0]), ()
+    return Dense(arrays[0], scales[0]) if operator_type is Dense else LowRank(*arrays, *scales), ()
 
 
 def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensors: _Unused) -> Layer:

@@ -51,8 +51,10 @@ def dumps(network: Network) -> bytes:
     """The image of `network`; the same network gives the same bytes.
 
     Raises:
-        ImageError: sums nested too deeply, sizes beyond 32 bits, or metadata that is not text.
+        ImageError: sums nested too deeply, sizes beyond 32 bits, metadata that is not text, or int8 activations.
     """
+    if network.input_grid is not None:
+        raise ImageError("this version of the image has no int8 activations", "store int8 weights only")
     try:
         return _dumps(network)
     except struct.error as error:
@@ -122,21 +124,22 @@ def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: 
     """Index of the operator's record; operands come before."""
     if depth == 0:
         raise ImageError(f"sums are nested more than {MAX_DEPTH} deep; an image holds no more")
-    arrays: tuple[Array, ...] = ()
+    arrays: tuple[Array | None, ...] = ()
     operands, block, scalars = (NONE, NONE), (0, 0), (0.0, 0.0, 0.0)
     if isinstance(operator, Coordinates):
         arrays = (operator.source, operator.target, operator.mask)
         scalars = (operator.gain, operator.exponent, operator.min_distance)
     elif isinstance(operator, Dense):
-        arrays = (operator.w,)
+        arrays = (operator.w, operator.scale)
     elif isinstance(operator, Sparse):
-        arrays, block = (operator.values, operator.columns, operator.row_starts), operator.block
+        arrays = (operator.values, operator.columns, operator.row_starts, operator.scale)
+        block = operator.block
     elif isinstance(operator, LowRank):
-        arrays = (operator.left, operator.right)
+        arrays = (operator.left, operator.right, operator.left_scale, operator.right_scale)
     else:
         a = _append_operator(operator.a, operators, tensors, depth - 1)
         operands = (a, _append_operator(operator.b, operators, tensors, depth - 1))
-    references = [tensors.add(array) for array in arrays] + [NONE] * (4 - len(arrays))
+    references = [NONE if array is None else tensors.add(array) for array in arrays] + [NONE] * (4 - len(arrays))
     kind = OPERATORS.index(type(operator))
     operators.append(OPERATOR.pack(kind, *operator.shape, *references, *operands, *block, *scalars, 0, 0))
     return len(operators) - 1

@@ -1,0 +1,42 @@
+"""Drive a step model, whose membranes are inputs and outputs, over all time steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def run_steps(
+    call: Callable[[dict[str, Array]], dict[str, Array]],
+    x: Array,
+    membranes: Mapping[str, int],
+    properties: Mapping[str, str],
+) -> dict[str, Array]:
+    """Readout and spike counts over all steps, from zero membranes.
+
+    Args:
+        call: one step, inputs by name to outputs by name; each membrane's next value is `NAME_next`.
+        x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
+        membranes: name of each membrane and its number of neurons.
+        properties: `timesteps`, `input_coding` and `readout` of the network, as the file carries them.
+    """
+    timesteps, readout = int(properties["timesteps"]), properties["readout"]
+    state = {name: np.zeros((x.shape[0], size), np.float32) for name, size in membranes.items()}
+    totals: dict[str, Array] = {}
+    last: Array = x
+    for t in range(timesteps):
+        x_t = np.ascontiguousarray(x[:, t]) if properties["input_coding"] == "spikes" else x
+        values = call({"input": x_t, **state})
+        state = {name: values.pop(f"{name}_next") for name in state}
+        last = values["output"]
+        totals = {name: totals.get(name, 0) + value for name, value in values.items()}
+    if readout == "mean_membrane":
+        totals["output"] = totals["output"] / np.float32(timesteps)
+    elif readout == "last_membrane":
+        totals["output"] = last
+    return totals

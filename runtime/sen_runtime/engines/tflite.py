@@ -1,0 +1,199 @@
+"""TFLite files in ai-edge-litert, or in tflite-runtime 2.14, which many device images still ship.
+
+Inputs and outputs are float32 here even where a model's own are int8: they are put on, and read off, the
+model's grid.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from importlib.metadata import version
+from typing import Any, Optional
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.engines import Model
+from sen_runtime.engines.steps import run_steps
+from sen_runtime.engines.tflite_file import read_properties
+from sen_runtime.errors import EngineError, MissingExtraError
+from sen_runtime.int8 import Grid
+
+Array = NDArray[Any]
+
+#: The newest Python for which there is a wheel of tflite-runtime 2.14.
+NEWEST_LEGACY_PYTHON = (3, 11)
+
+
+class TfliteSession:
+    """A TFLite model.
+
+    A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an
+    output of the same name with `_next`. `run` then drives it over all time steps, from zero membranes.
+
+    Attributes:
+        properties: the metadata that sen-edge wrote; empty for a file of other origin.
+        batch_size: rows it takes at once, or None for any number.
+        grids: int8 grid of every input and output that has one, by name.
+    """
+
+    def __init__(self, interpreter: Any, properties: dict[str, str]) -> None:
+        self.interpreter = interpreter
+        self.properties = properties
+        self._inputs, self._outputs = _signature(interpreter)
+        details = {**self._inputs, **self._outputs}
+        self.grids = {name: grid for name in details if (grid := _grid(details[name])) is not None}
+        shape, signature = self._inputs["input"]["shape"], self._inputs["input"]["shape_signature"]
+        self._rows = int(shape[0])
+        self.batch_size: Optional[int] = None if signature[0] < 0 else self._rows
+        self._membranes = {name: int(d["shape"][-1]) for name, d in self._inputs.items() if name != "input"}
+
+    def run(self, x: Array) -> Array:
+        """Outputs `[batch, n_out]`, float32."""
+        if self._membranes:
+            return self.run_all(x)["output"]
+        self._invoke({"input": x})
+        return self._value("output")
+
+    def run_all(self, x: Array) -> dict[str, Array]:
+        """Every output of the graph; for a step model the readout and the spike counts over all steps."""
+        if self._membranes:
+            return run_steps(self._call, x, self._membranes, self.properties)
+        return self._call({"input": x})
+
+    def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        self._invoke(feeds)
+        return {name: self._value(name) for name in self._outputs}
+
+    def _invoke(self, feeds: dict[str, Array]) -> None:
+        try:
+            if len(feeds["input"]) != self._rows:
+                self._resize(feeds)
+            for name, x in feeds.items():
+                grid = self.grids.get(name)
+                stored = np.ascontiguousarray(x, np.float32) if grid is None else grid.quantize(x)
+                self.interpreter.set_tensor(self._inputs[name]["index"], stored)
+            self.interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise EngineError(f"TFLite refused the input: {_one_line(error)}") from error
+
+    def _resize(self, feeds: dict[str, Array]) -> None:
+        if self.batch_size is not None:
+            raise EngineError(f"the model takes {self.batch_size} inputs at once, not {len(feeds['input'])}")
+        for name, x in feeds.items():
+            self.interpreter.resize_tensor_input(self._inputs[name]["index"], x.shape)
+        self.interpreter.allocate_tensors()
+        self._rows = len(feeds["input"])
+
+    def _value(self, name: str) -> Array:
+        value: Array = self.interpreter.get_tensor(self._outputs[name]["index"])
+        grid = self.grids.get(name)
+        return value if grid is None else grid.dequantize(value)
+
+
+class TfliteEngine:
+    """One of the two interpreters.
+
+    Attributes:
+        package: name on PyPI.
+        module: import name of its interpreter module.
+        pip_line: what installs it.
+    """
+
+    def __init__(self, package: str, module: str, pip_line: str) -> None:
+        self.package = package
+        self.module = module
+        self.pip_line = pip_line
+
+    def load(self, model: Model, threads: int = 1, *, xnnpack: bool = True) -> TfliteSession:
+        """A session on a `.tflite` file; without `xnnpack` the interpreter's own kernels run all of it.
+
+        Raises:
+            MissingExtraError: the package is not installed, or cannot work with this Python or numpy.
+            EngineError: the file is damaged, or the interpreter refuses it.
+        """
+        library = self._library()
+        try:
+            data = model if isinstance(model, bytes) else model.read_bytes()
+        except OSError as error:
+            raise EngineError(f"cannot read {model!s}: {error.strerror}") from error
+        properties = read_properties(data)
+        resolvers = library.OpResolverType
+        resolver = resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        try:
+            interpreter = library.Interpreter(
+                model_content=data, num_threads=threads, experimental_op_resolver_type=resolver
+            )
+            interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, SystemError) as error:
+            raise EngineError(f"{self.package} does not load the model: {_one_line(error)}") from error
+        return TfliteSession(interpreter, properties)
+
+    def version(self) -> str:
+        """Version of the package.
+
+        Raises:
+            MissingExtraError: see `load`.
+        """
+        self._library()
+        return version(self.package)
+
+    def _library(self) -> Any:
+        try:
+            library = importlib.import_module(self.module)
+        except ImportError:
+            raise MissingExtraError(f"the engine {self.package}", self.pip_line) from None
+        return library
+
+
+class LegacyEngine(TfliteEngine):
+    """tflite-runtime 2.14: no wheel after Python 3.11, and it imports under numpy 2 but cannot run there."""
+
+    def _library(self) -> Any:
+        if sys.version_info[:2] > NEWEST_LEGACY_PYTHON:
+            raise MissingExtraError(
+                f"tflite-runtime, which has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]},",
+                "use Python 3.8 to 3.11, or a file for every interpreter (--tflite-target any) in ai-edge-litert",
+            )
+        library = super()._library()
+        if int(np.__version__.split(".")[0]) >= 2:
+            raise MissingExtraError(
+                f"numpy before version 2, which tflite-runtime needs (here is {np.__version__}),",
+                "pip install 'numpy<2'",
+            )
+        return library
+
+
+litert = TfliteEngine("ai-edge-litert", "ai_edge_litert.interpreter", "pip install 'sen-edge-runtime[tflite]'")
+tflite_runtime = LegacyEngine(
+    "tflite-runtime", "tflite_runtime.interpreter", "pip install 'sen-edge-runtime[tflite-legacy]'"
+)
+
+
+def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Details of the inputs and outputs by the names of the first signature.
+
+    The runner that knows them holds on to the interpreter, and no input can be resized while it does.
+    """
+    signatures = interpreter.get_signature_list()
+    if not signatures:
+        raise EngineError("the TFLite file has no signature, so its inputs and outputs have no names")
+    runner = interpreter.get_signature_runner(next(iter(signatures)))
+    inputs, outputs = runner.get_input_details(), runner.get_output_details()
+    if "input" not in inputs or "output" not in outputs:
+        raise EngineError(
+            f"the TFLite file takes {', '.join(inputs)} and gives {', '.join(outputs)}; expected input and output"
+        )
+    return inputs, outputs
+
+
+def _grid(details: dict[str, Any]) -> Optional[Grid]:
+    if details["dtype"] is not np.int8:
+        return None
+    scale, zero_point = details["quantization"]
+    return Grid(scale, zero_point)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
