@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol
@@ -89,6 +89,33 @@ class Exporter(Protocol):
 
     def instrument(self, model: bytes) -> bytes:
         """The model with every layer's activation (spike count) as a further output `layerN/activation`."""
+
+
+def check_border(options: ExportOptions) -> None:
+    """A name, and a batch size that is dynamic or at least 1.
+
+    Raises:
+        ExportError: one of them is wrong.
+    """
+    if not options.name:
+        raise ExportError("the name of the model is empty", hint="give one with --name")
+    if options.batch_size is not None and options.batch_size < 1:
+        raise ExportError(
+            f"batch size is {options.batch_size}; expected a number >= 1",
+            hint="leave --batch-size out for a dynamic batch",
+        )
+
+
+def check_word(flag: str, word: str, choices: Sequence[str]) -> None:
+    """One of a few words; the first is what the target takes where the flag is left out.
+
+    Raises:
+        ExportError: another word.
+    """
+    if word not in choices:
+        raise ExportError(
+            f"{flag} is {word!r}; expected one of {', '.join(choices)}", hint=f"leave it out for {choices[0]}"
+        )
 
 
 def exporter_names() -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto, helper
 
-from sen_exporters.base import Artifact, ExportError, ExportOptions
+from sen_exporters.base import Artifact, ExportError, ExportOptions, check_border, check_word
 from sen_exporters.onnx_graph import GraphBuilder, value_info
 from sen_exporters.onnx_instrument import show_activations
 from sen_exporters.onnx_spiking import FORMS
@@ -43,20 +43,14 @@ class OnnxExporter:
         Raises:
             ExportError: with what was found, what was expected, and the next step.
         """
-        if not options.name:
-            raise ExportError("the name of the model is empty", hint="give one with --name")
+        check_border(options)
         if not OLDEST_OPSET <= options.opset <= NEWEST_OPSET:
             raise ExportError(
                 f"opset is {options.opset}; expected {OLDEST_OPSET} to {NEWEST_OPSET} with onnx {onnx.__version__}",
                 hint="leave --opset out for 17, which every current engine reads",
             )
-        if options.batch_size is not None and options.batch_size < 1:
-            raise ExportError(
-                f"batch size is {options.batch_size}; expected a number >= 1",
-                hint="leave --batch-size out for a dynamic batch",
-            )
-        _check_word("--snn", options.snn, tuple(FORMS))
-        _check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
+        check_word("--snn", options.snn, tuple(FORMS))
+        check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
         _check_size(_array_bytes(network, options.sparse_format or SPARSE_FORMATS[0]))
         if network.input_grid is not None:
             raise ExportError(
@@ -101,13 +95,6 @@ class OnnxExporter:
         loaded = _parse(model)
         show_activations(loaded)
         return _serialize(loaded)
-
-
-def _check_word(flag: str, word: str, choices: Sequence[str]) -> None:
-    if word not in choices:
-        raise ExportError(
-            f"{flag} is {word!r}; expected one of {', '.join(choices)}", hint=f"leave it out for {choices[0]}"
-        )
 
 
 def _array_bytes(network: Network, sparse_format: str) -> int:

@@ -12,12 +12,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ValueInfoProto, helper
 
 from sen_exporters.onnx_graph import BOOL, FLOAT, Dimension, GraphBuilder, value_info
 from sen_exporters.onnx_weights import affine
-from sen_runtime.network import Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.network import Layer, LeakyIntegrator, Lif, Network, readout_factors
 
 #: inputs and outputs that a graph has besides `input` and `output`
 Border = tuple[list[ValueInfoProto], list[ValueInfoProto]]
@@ -229,24 +228,14 @@ def _reshape(graph: GraphBuilder, value: str, output: str, shape: list[int]) -> 
     return graph.node("Reshape", [value, graph.constant(f"{output}_shape", np.array(shape, np.int64))], output)
 
 
-def _readout_beta(network: Network) -> float:
-    neuron = network.layers[-1].neuron
-    return neuron.beta if isinstance(neuron, LeakyIntegrator) else 1.0
-
-
-def _factors(network: Network) -> NDArray[np.float64]:
-    """Factors c `[T]`: what a unit of current in each step adds to the readout of the leaky integrator."""
-    decay = _readout_beta(network) ** np.arange(network.timesteps, dtype=np.float64)
-    return decay[::-1] if network.readout == "last_membrane" else np.cumsum(decay)[::-1] / network.timesteps
-
-
 def _readout_factors(graph: GraphBuilder, network: Network) -> str:
     """Factors c `[T]`, computed in the graph, so that its size does not depend on T; onnxruntime folds it at load.
 
     With k = T - t: c[t] = beta^(k - 1) for the last membrane, and for the mean over T of the membranes
     (1 + beta + ... + beta^(k - 1)) / T = (1 - beta^k) / ((1 - beta) T), or k / T where beta = 1.
     """
-    beta, steps = _readout_beta(network), network.timesteps
+    neuron, steps = network.layers[-1].neuron, network.timesteps
+    beta = neuron.beta if isinstance(neuron, LeakyIntegrator) else 1.0
     is_last = network.readout == "last_membrane"
 
     def scalar(name: str, value: float) -> str:
@@ -275,7 +264,7 @@ def _weighted_train(graph: GraphBuilder, network: Network, spikes: list[str]) ->
     elif network.input_coding == "spikes":
         train = "input"
     else:
-        return graph.node("Mul", ["input", graph.scalar("readout/factor", _factors(network).sum())], output)
+        return graph.node("Mul", ["input", graph.scalar("readout/factor", readout_factors(network).sum())], output)
     return graph.node("MatMul", [_readout_factors(graph, network), train], output)
 
 
@@ -284,7 +273,7 @@ def _read_out(graph: GraphBuilder, network: Network, weighted: str, sparse_forma
     index = len(network.layers) - 1
     layer = network.layers[index]
     if layer.bias is not None:
-        bias = layer.bias.astype(np.float64) * _factors(network).sum()
+        bias = layer.bias.astype(np.float64) * readout_factors(network).sum()
         layer = replace(layer, bias=bias.astype(np.float32))
     affine(graph, layer, index, weighted, "output", sparse_format)
 

@@ -6,7 +6,6 @@ The schema and its object interface are those that ai-edge-litert carries; the f
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +16,14 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError
+from sen_runtime.engines import tflite_file
+from sen_runtime.errors import EngineError
 from sen_runtime.operators import Sparse
 
 Array = NDArray[Any]
 
 SCHEMA_VERSION = 3
-IDENTIFIER = b"TFL3"
 ALIGNMENT = 16
-#: Name of the metadata entry that holds the file's properties as JSON.
-PROPERTIES = "sen_edge"
 #: Offsets in a flatbuffer are 32 bits, signed where it matters.
 MAX_BYTES = 2**31 - 1
 
@@ -34,7 +32,6 @@ TENSOR_TYPES = {
     np.dtype(np.float16): schema.TensorType.FLOAT16,
     np.dtype(np.int32): schema.TensorType.INT32,
     np.dtype(np.int8): schema.TensorType.INT8,
-    np.dtype(np.bool_): schema.TensorType.BOOL,
 }
 
 
@@ -101,6 +98,15 @@ class ModelBuilder:
             traversalOrder=traversal, blockMap=block_map, dimMetadata=dimensions
         )
         return name
+
+    def has(self, name: str) -> bool:
+        """Whether a value or an array of this name is known."""
+        return name in self._index
+
+    def shape(self, name: str) -> list[int]:
+        """Shape of a known value."""
+        shape: list[int] = self._tensors[self._index[name]].shape
+        return shape
 
     def operator(
         self, name: str, version: int, inputs: Sequence[str | None], outputs: Sequence[str], options: Any = None
@@ -180,10 +186,9 @@ def parse(data: bytes) -> Any:
     """The `ModelT` in a file.
 
     Raises:
-        ExportError: the bytes are no TFLite model.
+        ExportError: the bytes are no TFLite model, or a damaged one.
     """
-    if len(data) < 8 or data[4:8] != IDENTIFIER:
-        raise ExportError("this is no TFLite file: its identifier is not TFL3", hint="export the model again")
+    properties(data)
     try:
         return schema.ModelT.InitFromPackedBuf(data)
     except Exception as error:  # the generated reader raises whatever a wrong offset leads to
@@ -208,29 +213,32 @@ def serialize(model: Any) -> bytes:
     buffers = model.buffers
     model.buffers = [_AlignedBuffer(buffer.data) for buffer in buffers]
     try:
-        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+        builder.Finish(model.Pack(builder), file_identifier=tflite_file.IDENTIFIER)
     finally:
         model.buffers = buffers
-    return bytes(builder.Output())
+    return tflite_file.seal(bytes(builder.Output()))
 
 
-def properties(model: Any) -> dict[str, str]:
-    """What `set_properties` stored."""
-    for entry in model.metadata or ():
-        if entry.name == PROPERTIES.encode() or entry.name == PROPERTIES:
-            stored: dict[str, str] = json.loads(bytes(model.buffers[entry.buffer].data))
-            return stored
-    return {}
+def properties(data: bytes) -> dict[str, str]:
+    """The properties in a file.
+
+    Raises:
+        ExportError: the bytes are no TFLite model, or a damaged one.
+    """
+    try:
+        return tflite_file.read_properties(data)
+    except EngineError as error:
+        raise ExportError(error.message, error.hint) from error
 
 
 def set_properties(model: Any, values: Mapping[str, str]) -> None:
-    """Store `values` as the model's metadata, sorted by key, in place of what was there."""
-    data = np.frombuffer(json.dumps(dict(values), sort_keys=True).encode(), np.uint8)
+    """Store `values` as the model's properties, in place of what was there."""
+    data = np.frombuffer(tflite_file.encode_properties(values), np.uint8)
     for entry in model.metadata:
-        if entry.name == PROPERTIES.encode():
+        if entry.name == tflite_file.PROPERTIES:
             model.buffers[entry.buffer].data = data
             return
-    model.metadata.append(schema.MetadataT(name=PROPERTIES, buffer=len(model.buffers)))
+    model.metadata.append(schema.MetadataT(name=tflite_file.PROPERTIES, buffer=len(model.buffers)))
     model.buffers.append(schema.BufferT(data=data))
 
 

@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Union
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sen_runtime.checks import Array, check_array, check_choice, store_float32
 from sen_runtime.errors import NetworkError
 from sen_runtime.int8 import Grid
-from sen_runtime.operators import Leaf, WeightOperator, map_leaves
+from sen_runtime.operators import Leaf, WeightOperator, map_leaves, operator_grids
 
 RESETS = ("subtract", "zero")
 INPUT_CODINGS = ("direct", "spikes")
@@ -148,6 +151,21 @@ class Network:
             raise NetworkError("input coding 'spikes' needs timesteps > 0")
         for index, layer in enumerate(self.layers):
             self._check_neuron(index, layer.neuron)
+            self._check_grids(index, layer)
+
+    def _check_grids(self, index: int, layer: Layer) -> None:
+        """Activations are int8 everywhere or nowhere."""
+        grids = [layer.grid, *operator_grids(layer.weight)]
+        if self.is_spiking:
+            grids.append(layer.membrane_grid)
+        elif layer.membrane_grid is not None:
+            raise NetworkError(f"layer {index} has a grid for membranes; a multilayer perceptron has none")
+        if any((grid is None) != (self.input_grid is None) for grid in grids):
+            has, lacks = ("has none", "has one") if self.input_grid is None else ("has one", "lacks one")
+            raise NetworkError(
+                f"the input {has} and a value in layer {index} {lacks} of the grids of int8 activations; "
+                "expected all of them or none"
+            )
 
     def _check_neuron(self, index: int, neuron: Neuron) -> None:
         last = index == len(self.layers) - 1
@@ -191,6 +209,18 @@ class Network:
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         return sum(layer.nbytes for layer in self.layers)
+
+
+def readout_factors(network: Network) -> NDArray[np.float64]:
+    """Factors c `[T]`: what a unit of current in each step adds to the readout of the leaky integrator.
+
+    It is linear, so its readout is `sum_t c[t] y[t]`; for the sum over T of a spike count they are all 1.
+    """
+    neuron, steps = network.layers[-1].neuron, network.timesteps
+    if not isinstance(neuron, LeakyIntegrator):
+        return np.ones(steps)
+    decay: NDArray[np.float64] = neuron.beta ** np.arange(steps, dtype=np.float64)
+    return decay[::-1] if network.readout == "last_membrane" else np.cumsum(decay)[::-1] / steps
 
 
 def map_weights(network: Network, transform: Callable[[Leaf], WeightOperator]) -> Network:

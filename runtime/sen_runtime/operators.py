@@ -30,6 +30,7 @@ __all__ = [
     "WeightOperator",
     "leaves",
     "map_leaves",
+    "operator_grids",
 ]
 
 
@@ -276,6 +277,16 @@ def leaves(operator: WeightOperator) -> Iterator[Leaf]:
         yield from leaves(operator.b)
     else:
         yield operator
+
+
+def operator_grids(operator: WeightOperator) -> Iterator[Grid | None]:
+    """The grids of the values inside `operator`; None for each that has none."""
+    if isinstance(operator, Sum):
+        yield from (operator.a_grid, operator.b_grid)
+        yield from operator_grids(operator.a)
+        yield from operator_grids(operator.b)
+    elif isinstance(operator, LowRank):
+        yield operator.inner
 
 
 def map_leaves(operator: WeightOperator, transform: Callable[[Leaf], WeightOperator]) -> WeightOperator:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from sen_runtime.errors import EngineError
@@ -46,9 +46,9 @@ def read_properties(data: bytes) -> dict[str, str]:
     return properties
 
 
-def encode_properties(properties: dict[str, str]) -> bytes:
+def encode_properties(properties: Mapping[str, str]) -> bytes:
     """JSON with room for the checksum, which `seal` fills in."""
-    rest = json.dumps(properties, sort_keys=True)[1:]
+    rest = json.dumps(dict(properties), sort_keys=True)[1:]
     return CHECKSUM + b"0" * CHECKSUM_DIGITS + (b'"}' if rest == "}" else b'", ' + rest.encode())
 
 

@@ -1,0 +1,65 @@
+"""Surgery on a finished TFLite file: show what its hidden layers give out. Works from the names of tensors alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from ai_edge_litert import schema_py_generated as schema
+
+
+def show_activations(model: Any, properties: Mapping[str, str]) -> None:
+    """Add an output `layerN/activation [batch, n]` for every layer but the last, whose values are `output`.
+
+    Activations of a multilayer perceptron; of a spiking network the spike counts over the steps that the graph
+    holds (one, in a step model: the caller adds them up).
+
+    Args:
+        model: a `ModelT`, which is changed.
+        properties: of the file; `architecture` says how many layers there are.
+    """
+    graph = model.subgraphs[0]
+    last = properties["architecture"].count("-") - 1
+    names = [tensor.name.decode() for tensor in graph.tensors]
+    for index in range(last):
+        activation = f"layer{index}/activation"
+        found = [i for i, name in enumerate(names) if re.fullmatch(rf"layer{index}/(activation|(t\d+/)?spikes)", name)]
+        if not found:
+            continue  # whoever asks for this layer says that it is missing
+        _show(model, activation, found[0] if len(found) == 1 else _add_up(model, activation, found))
+
+
+def _show(model: Any, name: str, tensor: int) -> None:
+    signature, graph = model.signatureDefs[0], model.subgraphs[0]
+    graph.outputs = [*graph.outputs, tensor]
+    signature.outputs.append(schema.TensorMapT(name=name, tensorIndex=tensor))
+
+
+def _add_up(model: Any, name: str, tensors: list[int]) -> int:
+    """A new tensor, the sum of those given."""
+    graph = model.subgraphs[0]
+    first = graph.tensors[tensors[0]]
+    code = schema.BuiltinOperator.ADD_N
+    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1))
+    graph.tensors.append(
+        schema.TensorT(
+            shape=first.shape,
+            shapeSignature=first.shapeSignature,
+            type=first.type,
+            buffer=0,
+            name=name,
+            hasRank=True,
+        )
+    )
+    total = len(graph.tensors) - 1
+    graph.operators.append(
+        schema.OperatorT(
+            opcodeIndex=len(model.operatorCodes) - 1,
+            inputs=tensors,
+            outputs=[total],
+            builtinOptionsType=schema.BuiltinOptions.AddNOptions,
+            builtinOptions=schema.AddNOptionsT(),
+        )
+    )
+    return total
