@@ -55,6 +55,11 @@ class TfliteExporter:
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
             )
         check_word("--snn", options.snn, FORMS)
+        if network.is_spiking and network.input_grid is not None and options.snn == "step":
+            raise ExportError(
+                "--snn step with int8 membranes: rounded in each step, the readout's drifts",
+                hint="take --dtype int8-dynamic, which has int8 weights and float membranes, or --snn unrolled",
+            )
         if options.int8_io and network.input_grid is None:
             raise ExportError("int8 inputs and outputs need int8 activations", hint="add --dtype int8")
         if options.sparse_format == "block" and not _has_sparse_weights(network):
@@ -128,10 +133,11 @@ def _model(network: Network, options: ExportOptions) -> bytes:
     x = _input(graph, network, rows, size, is_int8=options.int8_io)
     signature, inputs, outputs = "serving_default", {"input": "input"}, {}
     if not network.is_spiking:
-        _perceptron(graph, weights, network, x, is_int8=options.int8_io)
-        outputs["output"] = "output"
+        y = _perceptron(weights, network, x)
+        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
     elif options.snn == "unrolled":
-        outputs["output"] = SpikingLowering(graph, weights, network, rows).unrolled(x).name
+        y = SpikingLowering(graph, weights, network, rows).unrolled(x)
+        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
     else:
         signature = "step"
         inputs, outputs = SpikingLowering(graph, weights, network, rows).step(x)
@@ -153,13 +159,15 @@ def _input(graph: Graph, network: Network, rows: int | None, size: tuple[int, ..
     return graph.convert(x, Signal("input/int8", rows, grid), *size)
 
 
-def _perceptron(graph: Graph, weights: WeightLowering, network: Network, x: Signal, *, is_int8: bool) -> None:
-    last = len(network.layers) - 1
-    names = [*(f"layer{index}/activation" for index in range(last)), "output"]
-    is_dequantized = network.input_grid is not None and not is_int8
-    if is_dequantized:
-        names[-1] = "output/int8"
-    for index, (layer, name) in enumerate(zip(network.layers, names, strict=True)):
+def _output(graph: Graph, y: Signal, network: Network, *, is_int8: bool) -> Signal:
+    if y.grid is None or is_int8:
+        return y
+    return graph.convert(y, Signal("output", y.rows), network.n_out)
+
+
+def _perceptron(weights: WeightLowering, network: Network, x: Signal) -> Signal:
+    for index, layer in enumerate(network.layers):
+        is_last = index == len(network.layers) - 1
+        name = f"layer{index}/activation" if not is_last else "output" if layer.grid is None else "output/int8"
         x = weights.affine(layer, index, x, name, relu=isinstance(layer.neuron, Relu))
-    if is_dequantized:
-        graph.convert(x, Signal("output", x.rows), network.n_out)
+    return x

@@ -53,9 +53,9 @@ class Graph(ModelBuilder):
         self.operator(operator, 1 if y.grid is None else 2, [a.name, b.name], [y.name], options)
         return y
 
-    def convert(self, x: Signal, y: Signal, size: int) -> Signal:
-        """Declare `y [rows, size]` and add the step from float32 onto its grid, or from the grid of `x` to float32."""
-        self.declare(y, size)
+    def convert(self, x: Signal, y: Signal, *size: int) -> Signal:
+        """Declare `y [rows, *size]` and add the step from float32 onto its grid, or from the grid of `x` to float32."""
+        self.declare(y, *size)
         if y.grid is not None:
             self.operator("QUANTIZE", 1, [x.name], [y.name], schema.QuantizeOptionsT())
         else:
@@ -66,9 +66,9 @@ class Graph(ModelBuilder):
         """All rows of `parts`, which have equally many, one part after the other."""
         rows = parts[0].rows
         joined = self.declare(Signal(name, None if rows is None else rows * len(parts), parts[0].grid), size)
-        self.operator(
-            "CONCATENATION", 1, [part.name for part in parts], [name], schema.ConcatenationOptionsT(axis=0)
-        )
+        version = 1 if joined.grid is None else 2
+        names = [part.name for part in parts]
+        self.operator("CONCATENATION", version, names, [name], schema.ConcatenationOptionsT(axis=0))
         return joined
 
     def split(self, joined: Signal, names: Sequence[str], size: int) -> list[Signal]:
@@ -76,7 +76,7 @@ class Graph(ModelBuilder):
         rows = None if joined.rows is None else joined.rows // len(names)
         parts = [self.declare(Signal(name, rows, joined.grid), size) for name in names]
         axis = self.constant("rows_axis", np.array(0, np.int32))
-        self.operator("SPLIT", 1, [axis, joined.name], list(names), schema.SplitOptionsT(numSplits=len(names)))
+        self.operator("SPLIT", 1 if joined.grid is None else 2, [axis, joined.name], list(names), schema.SplitOptionsT(numSplits=len(names)))
         return parts
 
     def time_first(self, x: Signal, name: str, steps: int, size: int) -> Signal:

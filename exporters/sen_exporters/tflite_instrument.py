@@ -37,29 +37,37 @@ def _show(model: Any, name: str, tensor: int) -> None:
 
 
 def _add_up(model: Any, name: str, tensors: list[int]) -> int:
-    """A new tensor, the sum of those given."""
-    graph = model.subgraphs[0]
-    first = graph.tensors[tensors[0]]
-    code = schema.BuiltinOperator.ADD_N
-    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=1))
+    """A new float32 tensor, the sum of those given."""
+    if model.subgraphs[0].tensors[tensors[0]].type == schema.TensorType.INT8:
+        tensors = [
+            _append(model, "DEQUANTIZE", 2, [tensor], f"{name}/t{t}", schema.DequantizeOptionsT())
+            for t, tensor in enumerate(tensors)
+        ]
+    return _append(model, "ADD_N", 1, tensors, name, schema.AddNOptionsT())
+
+
+def _append(model: Any, operator: str, version: int, inputs: list[int], name: str, options: Any) -> int:
+    """A new float32 tensor of the inputs' shape, and the operator that gives it."""
+    graph, code = model.subgraphs[0], getattr(schema.BuiltinOperator, operator)
+    first = graph.tensors[inputs[0]]
+    model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version))
     graph.tensors.append(
         schema.TensorT(
             shape=first.shape,
             shapeSignature=first.shapeSignature,
-            type=first.type,
+            type=schema.TensorType.FLOAT32,
             buffer=0,
             name=name,
             hasRank=True,
         )
     )
-    total = len(graph.tensors) - 1
     graph.operators.append(
         schema.OperatorT(
             opcodeIndex=len(model.operatorCodes) - 1,
-            inputs=tensors,
-            outputs=[total],
-            builtinOptionsType=schema.BuiltinOptions.AddNOptions,
-            builtinOptions=schema.AddNOptionsT(),
+            inputs=inputs,
+            outputs=[len(graph.tensors) - 1],
+            builtinOptionsType=getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
+            builtinOptions=options,
         )
     )
-    return total
+    return len(graph.tensors) - 1

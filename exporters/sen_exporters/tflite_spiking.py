@@ -2,7 +2,8 @@
 
 The membrane equations are those of `sen_runtime.network.Lif`. A spike is computed without a comparison, which
 XNNPACK would not take: `u - threshold`, cut off below 0, is 0 or at least the distance from the threshold to the
-next float32, so times the inverse of that distance, cut off at 1, it is exactly 0 or 1.
+next float32, so times the inverse of that distance, cut off at 1, it is exactly 0 or 1. In int8 the same holds for
+the distance of two values of the membrane's grid, on which the threshold lies.
 
 The readout of a leaky integrator is multiplied once, with the weighted sum of what arrives over time:
 `sum_t c[t] (W x[t] + b) = W (sum_t c[t] x[t]) + b sum_t c[t]`.
@@ -10,12 +11,23 @@ The readout of a leaky integrator is multiplied once, with the weighted sum of w
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from sen_exporters.base import ExportError
 from sen_exporters.tflite_graph import Graph, Signal
 from sen_exporters.tflite_weights import WeightLowering
-from sen_runtime.network import Layer, LeakyIntegrator, Lif, Network, readout_factors
+from sen_runtime.int8 import GREATEST, LEAST, SPIKES, Grid
+from sen_runtime.network import (
+    Layer,
+    LeakyIntegrator,
+    Lif,
+    Network,
+    is_constant_readout,
+    readout_factors,
+    readout_grid,
+)
 
 #: Below, the inverse distance of two float32 around the threshold would overflow.
 LEAST_THRESHOLD = 2.0**-100
@@ -81,14 +93,16 @@ class SpikingLowering:
         return spikes
 
     def _fire(self, index: int, layer: Layer, membrane: Signal, prefix: str) -> Signal:
-        neuron, size = layer.neuron, layer.weight.shape[0]
+        graph, neuron, size, grid = self.graph, layer.neuron, layer.weight.shape[0], membrane.grid
         assert isinstance(neuron, Lif)  # Network has checked it; this is for mypy
-        threshold = self.graph.scalar(f"layer{index}/threshold", neuron.threshold)
-        excess = Signal(f"{prefix}/excess", self.rows)
-        self.graph.binary("SUB", membrane, threshold, excess, size, "RELU")
-        spacing = float(np.spacing(np.float32(neuron.threshold)))
-        inverse = self.graph.scalar(f"layer{index}/inverse_spacing", 1 / spacing)
-        return self.graph.binary("MUL", excess, inverse, Signal(f"{prefix}/spikes", self.rows), size, "RELU_N1_TO_1")
+        threshold = graph.scalar(f"layer{index}/threshold", neuron.threshold, grid)
+        # the least that a membrane can be above its threshold
+        spacing = float(np.spacing(np.float32(neuron.threshold))) if grid is None else grid.scale
+        excess = Signal(f"{prefix}/excess", self.rows, None if grid is None else Grid(grid.scale / GREATEST, LEAST))
+        graph.binary("SUB", membrane, threshold, excess, size, "RELU")
+        inverse = self._factor(f"layer{index}/inverse_spacing", 1 / spacing)
+        spikes = Signal(f"{prefix}/spikes", self.rows, None if grid is None else SPIKES)
+        return graph.binary("MUL", excess, inverse, spikes, size, "RELU_N1_TO_1")
 
     def _integrate(
         self, index: int, layer: Layer, before: Signal, spikes: Signal | None, current: Signal, after: str
@@ -96,50 +110,60 @@ class SpikingLowering:
         """The membrane `after`, from the one before, from its spikes if it has any, and from the current."""
         graph, neuron, size = self.graph, layer.neuron, layer.weight.shape[0]
         assert isinstance(neuron, (Lif, LeakyIntegrator))  # Network has checked it; this is for mypy
-        beta = graph.scalar(f"layer{index}/beta", neuron.beta)
-        decayed = graph.binary("MUL", before, beta, Signal(f"{after}_decayed", self.rows), size)
-        membrane = Signal(after, self.rows)
+        membrane = replace(before, name=after)
+
+        def on_the_way(name: str) -> Signal:
+            return replace(before, name=f"{after}_{name}")
+
+        beta = self._factor(f"layer{index}/beta", neuron.beta)
+        decayed = graph.binary("MUL", before, beta, on_the_way("decayed"), size)
         if spikes is None or isinstance(neuron, LeakyIntegrator):
             return graph.binary("ADD", decayed, current, membrane, size)
         if neuron.reset == "zero":
-            silent = Signal(f"{after}_silent", self.rows)
-            graph.binary("SUB", graph.scalar("one", 1.0), spikes, silent, size)
-            kept = graph.binary("MUL", decayed, silent, Signal(f"{after}_kept", self.rows), size)
+            silent = graph.binary(
+                "SUB", graph.scalar("one", 1.0, spikes.grid), spikes, replace(spikes, name=f"{after}_silent"), size
+            )
+            kept = graph.binary("MUL", decayed, silent, on_the_way("kept"), size)
             return graph.binary("ADD", kept, current, membrane, size)
-        if neuron.threshold != 1:
-            threshold = graph.scalar(f"layer{index}/threshold", neuron.threshold)
-            spikes = graph.binary("MUL", spikes, threshold, Signal(f"{after}_reset", self.rows), size)
-        charged = graph.binary("ADD", decayed, current, Signal(f"{after}_charged", self.rows), size)
+        if neuron.threshold != 1 or before.grid is not None:
+            threshold = self._factor(f"layer{index}/threshold_factor", neuron.threshold)
+            spikes = graph.binary("MUL", spikes, threshold, on_the_way("reset"), size)
+        charged = graph.binary("ADD", decayed, current, on_the_way("charged"), size)
         return graph.binary("SUB", charged, spikes, membrane, size)
+
+    def _factor(self, name: str, value: float) -> Signal:
+        """A stored number that is multiplied with; in int8 the greatest value of a grid of its own."""
+        if self.network.input_grid is None or value == 0:
+            return self.graph.scalar(name, value, self.network.input_grid and SPIKES)
+        return self.graph.scalar(name, value, Grid(value / GREATEST, 0))
 
     def _total(self, train: list[Signal]) -> Signal:
         """The sum over time."""
-        total = train[0]
+        total, input_grid = train[0], self.network.input_grid
+        grid = None if input_grid is None else readout_grid(self.network, input_grid)
         for t, spikes in enumerate(train[1:], start=1):
-            total = self.graph.binary(
-                "ADD", total, spikes, Signal(f"readout/t{t}/sum", self.rows), self.network.n_out
-            )
+            after = Signal(f"readout/t{t}/sum", self.rows, grid)
+            total = self.graph.binary("ADD", total, spikes, after, self.network.n_out)
         return total
 
     def _read_out(self, index: int, layer: Layer, train: list[Signal]) -> Signal:
         """The last layer's weights, once, on its weighted input."""
-        factors, size = readout_factors(self.network), layer.weight.shape[1]
-        if len(set(train)) == 1:  # the same input in every step
-            train, steps = train[:1], [float(factors.sum())]
-        else:
-            steps = factors.tolist()
-        total: Signal | None = None
-        for t, (x, factor) in enumerate(zip(train, steps, strict=True)):
-            scale = self.graph.scalar(f"readout/t{t}/factor", factor)
-            weighted = Signal(f"readout/t{t}/weighted", self.rows)
-            self.graph.binary("MUL", x, scale, weighted, size)
-            total = (
-                weighted
-                if total is None
-                else self.graph.binary("ADD", total, weighted, Signal(f"readout/t{t}/sum", self.rows), size)
+        factors, size, input_grid = readout_factors(self.network), layer.weight.shape[1], self.network.input_grid
+        grid = None if input_grid is None else readout_grid(self.network, input_grid)
+        if is_constant_readout(self.network):
+            train, factors = train[:1], factors.sum(keepdims=True)
+        weighted = []
+        for t, (x, factor) in enumerate(zip(train, factors.tolist(), strict=True)):
+            stored = self._factor(f"readout/t{t}/factor", factor)
+            weighted.append(
+                self.graph.binary("MUL", x, stored, Signal(f"readout/t{t}/weighted", self.rows, grid), size)
             )
-        assert total is not None
-        return self.weights.affine(layer, index, total, "output", bias_factor=float(factors.sum()))
+        total = weighted[0]
+        for t, term in enumerate(weighted[1:], start=1):
+            total = self.graph.binary("ADD", total, term, Signal(f"readout/t{t}/sum", self.rows, grid), size)
+        output = "output" if grid is None else "output/int8"
+        bias_factor = float(readout_factors(self.network).sum())
+        return self.weights.affine(layer, index, total, output, bias_factor=bias_factor)
 
     def step(self, x: Signal) -> tuple[dict[str, str], dict[str, str]]:
         """One step: the names that inputs and outputs have in the signature, and their tensors.

@@ -41,6 +41,13 @@ class Grid:
         """Least and greatest value on the grid."""
         return self.scale * (LEAST - self.zero_point), self.scale * (GREATEST - self.zero_point)
 
+    @classmethod
+    def covering(cls, least: float, greatest: float) -> Grid:
+        """The finest grid on which 0 lies and which reaches from `least` to `greatest`, to half a step."""
+        least, greatest = min(float(least), 0.0), max(float(greatest), 0.0)
+        scale = (greatest - least) / (GREATEST - LEAST)
+        return cls(scale, LEAST - round(least / scale) if scale else LEAST)
+
     def quantize(self, x: Array) -> NDArray[np.int8]:
         """The nearest stored values; halves go to even, what lies outside to the nearest end."""
         stored = np.rint(np.asarray(x, np.float64) / self.scale) + self.zero_point
@@ -54,6 +61,10 @@ class Grid:
     def round(self, x: Array) -> Array:
         """`x` on the grid, in its own precision."""
         return self.dequantize(self.quantize(x)).astype(x.dtype)
+
+
+#: Spikes in int8: stored as the 0 and 1 that they are.
+SPIKES = Grid(1.0, 0)
 
 
 def check_weights(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from sen_runtime.checks import Array, check_array, check_choice, store_float32
 from sen_runtime.errors import NetworkError
-from sen_runtime.int8 import Grid
+from sen_runtime.int8 import GREATEST, LEAST, Grid
 from sen_runtime.operators import Leaf, WeightOperator, map_leaves, operator_grids
 
 RESETS = ("subtract", "zero")
@@ -88,16 +88,14 @@ class Layer:
         weight: the operator.
         bias: `[n_out]` or None.
         neuron: of all n_out neurons.
-        grid: int8 grid of what the layer stores, in a network whose activations are int8; else None. That is the
-            activation of a perceptron's layer, the current `W x + b` of a spiking one.
-        membrane_grid: int8 grid of the membranes of a spiking layer in such a network; else None.
+        grid: int8 grid of what the layer gives out, in a network whose activations are int8; else None. In a
+            layer of `Lif` neurons that is the current `W x + b` and the membrane, and the threshold lies on it.
     """
 
     weight: WeightOperator
     bias: Array | None
     neuron: Neuron
     grid: Grid | None = None
-    membrane_grid: Grid | None = None
 
     def __post_init__(self) -> None:
         if self.bias is None:
@@ -156,16 +154,16 @@ class Network:
     def _check_grids(self, index: int, layer: Layer) -> None:
         """Activations are int8 everywhere or nowhere."""
         grids = [layer.grid, *operator_grids(layer.weight)]
-        if self.is_spiking:
-            grids.append(layer.membrane_grid)
-        elif layer.membrane_grid is not None:
-            raise NetworkError(f"layer {index} has a grid for membranes; a multilayer perceptron has none")
         if any((grid is None) != (self.input_grid is None) for grid in grids):
             has, lacks = ("has none", "has one") if self.input_grid is None else ("has one", "lacks one")
             raise NetworkError(
                 f"the input {has} and a value in layer {index} {lacks} of the grids of int8 activations; "
                 "expected all of them or none"
             )
+        if isinstance(layer.neuron, Lif) and layer.grid is not None:
+            threshold = np.float32(layer.neuron.threshold)
+            if not np.isclose(layer.grid.round(threshold), threshold, rtol=1e-6, atol=0):
+                raise NetworkError(f"layer {index}: the threshold {threshold:g} does not lie on the grid of its membranes")
 
     def _check_neuron(self, index: int, neuron: Neuron) -> None:
         last = index == len(self.layers) - 1
@@ -221,6 +219,25 @@ def readout_factors(network: Network) -> NDArray[np.float64]:
         return np.ones(steps)
     decay: NDArray[np.float64] = neuron.beta ** np.arange(steps, dtype=np.float64)
     return decay[::-1] if network.readout == "last_membrane" else np.cumsum(decay)[::-1] / steps
+
+
+def is_constant_readout(network: Network) -> bool:
+    """Whether the same input reaches the readout of a spiking network in each step."""
+    return len(network.layers) == 1 and network.input_coding == "direct"
+
+
+def readout_grid(network: Network, input_grid: Grid) -> Grid:
+    """Grid of `sum_t c[t] x[t]`, what reaches the readout of a spiking network whose activations are int8.
+
+    For spikes the values from 0 to `sum_t c[t]`; for a spike count whole numbers; for a current that is the same in
+    each step the grid of that current, scaled.
+    """
+    total = float(readout_factors(network).sum())
+    if isinstance(network.layers[-1].neuron, Lif):
+        return Grid(1.0, LEAST)
+    if is_constant_readout(network):
+        return Grid(input_grid.scale * total, input_grid.zero_point)
+    return Grid(total / (GREATEST - LEAST), LEAST)
 
 
 def map_weights(network: Network, transform: Callable[[Leaf], WeightOperator]) -> Network:

@@ -9,7 +9,7 @@ are rounded to float32, because that is what a device holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Union
 
 import numpy as np
@@ -156,19 +156,29 @@ class Sparse:
     @classmethod
     def from_dense(cls, w: Array, block: tuple[int, int] = (1, 1), scale: Scale | None = None) -> Sparse:
         """Keep the blocks of `w [n_out, n_in]` that hold a non-zero value."""
-        rows, columns = block
-        n_out, n_in = w.shape
-        padded = np.pad(w, ((0, -n_out % rows), (0, -n_in % columns)))
-        tiles = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns).transpose(0, 2, 1, 3)
+        tiles = _tiles(w, block)
         kept = np.any(tiles != 0, axis=(2, 3))
         return cls(
-            values=tiles[kept].reshape(-1, rows * columns),
+            values=tiles[kept].reshape(-1, block[0] * block[1]),
             columns=np.nonzero(kept)[1].astype(np.int32),
             row_starts=np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32),
-            shape=(n_out, n_in),
+            shape=(w.shape[0], w.shape[1]),
             block=block,
             scale=scale,
         )
+
+    def with_values_of(self, w: Array, scale: Scale | None = None) -> Sparse:
+        """The same pattern, with the values that `w [n_out, n_in]` has there."""
+        kept = _tiles(w, self.block)[self.block_rows(), self.columns]
+        return replace(self, values=kept.reshape(self.values.shape), scale=scale)
+
+
+def _tiles(w: Array, block: tuple[int, int]) -> Array:
+    """`[block rows, block columns, rows, columns]`, filled up with zeros."""
+    rows, columns = block
+    padded = np.pad(w, ((0, -w.shape[0] % rows), (0, -w.shape[1] % columns)))
+    tiled: Array = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns)
+    return tiled.transpose(0, 2, 1, 3)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
 from sen_runtime.int8 import Grid, Scale, dequantize
-from sen_runtime.network import Lif, Network, Relu, map_weights
+from sen_runtime.network import Lif, Network, Relu, is_constant_readout, map_weights, readout_factors, readout_grid
 from sen_runtime.operators import Dense, Leaf, LowRank, Sum, WeightOperator
 
 Array = NDArray[Any]
@@ -128,11 +128,7 @@ def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array
         neuron = layer.neuron
         y = _current(network, index, x)
         if isinstance(neuron, Lif):
-            threshold = y.dtype.type(neuron.threshold)
-            before = (membrane > threshold).astype(y.dtype)
-            decayed = y.dtype.type(neuron.beta) * membrane
-            y = decayed + y - threshold * before if neuron.reset == "subtract" else decayed * (1 - before) + y
-            x = (y > threshold).astype(y.dtype)
+            y, x = integrate(neuron, membrane, _on_grid(y, layer.grid), layer.grid)
             spikes.append(x)
         else:
             y = y.dtype.type(neuron.beta) * membrane + y  # type: ignore[union-attr]
@@ -140,18 +136,82 @@ def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array
     return after, spikes
 
 
+def integrate(neuron: Lif, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
+    """The next membrane of `Lif` neurons and the spikes it gives, all `[..., n]`; on `grid` if membranes are int8."""
+    threshold = _on_grid(np.asarray(neuron.threshold, membrane.dtype), grid)
+    before = (membrane > threshold).astype(membrane.dtype)
+    after = _on_grid(membrane.dtype.type(neuron.beta) * membrane, grid)
+    if neuron.reset == "subtract":
+        after = _on_grid(_on_grid(after + current, grid) - threshold * before, grid)
+    else:
+        after = _on_grid(after * (1 - before) + current, grid)
+    return after, (after > threshold).astype(membrane.dtype)
+
+
 def _trace_spiking(network: Network, x: Array) -> list[Array]:
+    x = _on_grid(x, network.input_grid)
     inputs = x.transpose(1, 0, 2) if network.input_coding == "spikes" else repeat(x, network.timesteps)
     membranes = initial_membranes(network, x.shape[0], x.dtype)
     counts = [np.zeros_like(membrane) for membrane in membranes]
     total = np.zeros_like(membranes[-1])
+    train = []
     for x_t in inputs:
         membranes, spikes = step(network, membranes, x_t)
         for index, spike in enumerate(spikes):
             counts[index] += spike
         total += membranes[-1]
-    if network.readout == "mean_membrane":
+        train.append(spikes[-1] if spikes else x_t)
+    if network.readout == "spike_count":
+        return counts
+    if network.input_grid is not None:
+        counts[-1] = _read_out_int8(network, network.input_grid, train)
+    elif network.readout == "mean_membrane":
         counts[-1] = total / network.timesteps
-    elif network.readout == "last_membrane":
+    else:
         counts[-1] = membranes[-1]
     return counts
+
+
+def _read_out_int8(network: Network, input_grid: Grid, train: list[Array]) -> Array:
+    """The leaky integrator's readout of what arrives at it in each step, `[batch, n_in]`.
+
+    In eight bits its membrane is not followed step by step, which would round it in each.
+    """
+    layer, factors, grid = network.layers[-1], readout_factors(network), readout_grid(network, input_grid)
+    if is_constant_readout(network):
+        train, factors = train[:1], factors.sum(keepdims=True)
+    weighted: Array = sum(_on_grid(x.dtype.type(factor) * x, grid) for factor, x in zip(factors, train))
+    bias = None if layer.bias is None else layer.bias.astype(np.float64) * readout_factors(network).sum()
+    return _on_grid(affine(layer.weight, _on_grid(weighted, grid), bias), layer.grid)
+
+
+def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> tuple[list[Array], list[Array]]:
+    """What arrives at every layer, and what its neurons hold: arguments as for `run`, of floating-point activations.
+
+    Returns:
+        For each layer the inputs `[rows, n_in]` and the values `[rows, n_out]` that an int8 grid must cover. A row is
+        an example, before and in `Lif` neurons an example in one time step. The values are the activations of a
+        multilayer perceptron, the membranes of `Lif` neurons, the readout of a leaky integrator; what arrives at
+        that is `sum_t c[t] x[t]`, with `c` from `readout_factors`.
+    """
+    x = np.asarray(x, dtype)
+    check_input(network, x.shape)
+    network = expand(network)
+    if not network.is_spiking:
+        activations = _trace_mlp(network, x)
+        return [x, *activations[:-1]], activations
+    steps = list(x.transpose(1, 0, 2)) if network.input_coding == "spikes" else [x] * network.timesteps
+    membranes = initial_membranes(network, x.shape[0], x.dtype)
+    inputs: list[list[Array]] = [[] for _ in network.layers]
+    values: list[list[Array]] = [[] for _ in network.layers]
+    for x_t in steps:
+        membranes, spikes = step(network, membranes, x_t)
+        for index, (arrived, membrane) in enumerate(zip([x_t, *spikes], membranes)):
+            inputs[index].append(arrived)
+            values[index].append(membrane)
+    if network.input_coding == "direct" and len(network.layers) > 1:
+        inputs[0] = inputs[0][:1]
+    if network.readout != "spike_count":
+        values[-1] = [_trace_spiking(network, x)[-1]]
+        inputs[-1] = [np.einsum("t,tbi->bi", readout_factors(network).astype(x.dtype), np.stack(inputs[-1]))]
+    return [np.concatenate(rows) for rows in inputs], [np.concatenate(rows) for rows in values]
