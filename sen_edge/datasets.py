@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -242,18 +242,30 @@ def _npz(path: Path, *, spikes: bool) -> Dataset:
 def _npz_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """The arrays of one of the two layouts, by name."""
     layouts = ({"x_train", "y_train", "x_test", "y_test"}, {"x", "y"})
+
+    def layout(names: Sequence[str]) -> Iterable[str]:
+        for wanted in layouts:
+            if wanted <= set(names):
+                return wanted
+        raise DataError(
+            f"{path} holds the arrays {', '.join(names) or 'none'}; expected x_train, y_train, x_test, y_test, or x, y"
+        )
+
+    return read_npz(path, layout)
+
+
+def read_npz(path: Path, choose: Callable[[Sequence[str]], Iterable[str]]) -> dict[str, NDArray[Any]]:
+    """Those arrays of a `.npz` that `choose` names, given the names of all.
+
+    Raises:
+        DataError: no such file, or no `.npz`; or what `choose` raised.
+    """
     try:
         with path.open("rb") as stream:
             file = np.load(stream, allow_pickle=False)
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise DataError(f"{path} holds one bare array; expected a .npz with named arrays")
-            layout = next((names for names in layouts if names <= set(file.files)), None)
-            if layout is None:
-                raise DataError(
-                    f"{path} holds the arrays {', '.join(file.files) or 'none'}; "
-                    "expected x_train, y_train, x_test, y_test, or x, y"
-                )
-            return {name: file[name] for name in layout}
+            return {name: file[name] for name in choose(file.files)}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except (OSError, ValueError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error) as error:

@@ -13,18 +13,21 @@ import numpy as np
 
 import sen_edge
 from sen_edge import checkpoint as checkpoints
+from sen_edge.calibration import Calibration
 from sen_edge.config import SpatialConfig
 from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.precompute import precompute
-from sen_edge.quantize import to_float16
+from sen_edge.quantize import LayerError, quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_edge.verify import LabelledData, Verification, verify
-from sen_exporters.base import Artifact, Exporter, ExportOptions, exporter, exporter_names
+from sen_exporters.base import Artifact, Exporter, ExportOptions, NoFormError, exporter, exporter_names
 from sen_runtime.files import write_all
 from sen_runtime.network import Network
 
 WEIGHTS = ("dense", "coordinates")
-DTYPES = ("float32", "float16")
-MANIFEST_VERSION = 1
+DTYPES = ("float32", "float16", "int8-dynamic", "int8")
+#: What is written where no target is named; those that have no form for a request are left out of it.
+DEFAULT_TARGETS = ("onnx", "tflite")
+MANIFEST_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,24 +35,45 @@ class ExportRequest:
     """What to export, and how.
 
     Attributes:
-        targets: names of exporters.
+        targets: names of exporters; None for those of `DEFAULT_TARGETS` that have a form for the rest.
         weights: "dense" (computed before export) or "coordinates" (left to the engine).
-        dtype: storage of the weights, "float32" or "float16".
+        dtype: storage of the weights, "float32" or "float16"; "int8-dynamic", weights in int8; "int8", activations too.
+        granularity: of int8 weights, a scale per "channel" (row) or per "tensor".
+        activation_range: of int8 activations, "minmax", "percentile" or "mse"; see `sen_edge.quantize.to_int8`.
         options: what the exporters themselves take.
     """
 
-    targets: tuple[str, ...] = ("onnx",)
+    targets: tuple[str, ...] | None = None
     weights: str = "dense"
     dtype: str = "float32"
+    granularity: str = "channel"
+    activation_range: str = "minmax"
     options: ExportOptions = field(default_factory=ExportOptions)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One verified artifact in memory."""
+    """One artifact in memory, verified in every installed engine it was made for."""
 
     artifact: Artifact
-    verification: Verification
+    verification: tuple[Verification, ...]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is exported.
+
+    Attributes:
+        checkpoint: where it came from.
+        network: in the form that the exporters get.
+        calibration: inputs that int8 was fitted to; None for other types, and for int8 weights without them.
+        errors: what quantization did to each layer; empty for floating point.
+    """
+
+    checkpoint: checkpoints.Checkpoint
+    network: Network
+    calibration: Calibration | None = None
+    errors: tuple[LayerError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,10 +83,12 @@ class ExportResult:
     Attributes:
         files: path -> size in bytes, the manifest last.
         manifest: the content of the manifest.
+        left_out: default target -> why it has no form for the request.
     """
 
     files: Mapping[Path, int]
     manifest: Mapping[str, Any]
+    left_out: Mapping[str, str]
 
 
 def export(
@@ -72,18 +98,21 @@ def export(
     *,
     map_path: Path | None = None,
     data: Callable[[SpatialConfig], LabelledData] | None = None,
+    calibration: Callable[[SpatialConfig], Calibration] | None = None,
     force: bool = False,
 ) -> ExportResult:
     """Export the checkpoint at `model` to every target, verify each, then put all files in place.
 
-    `data`, called with the checkpoint's configuration, gives the examples on which accuracies are compared.
+    `data` and `calibration`, called with the checkpoint's configuration, give the examples on which accuracies are
+    compared, and those to which int8 is fitted.
 
     Raises:
-        CheckpointError, NetworkError, ExportError, UsageError: the input or the request is wrong.
+        CheckpointError, NetworkError, ExportError, UsageError, DataError: the input or the request is wrong.
         VerificationError: an artifact disagrees with the checkpoint; nothing is written.
         OutputError: a file exists and `force` is False, or cannot be written.
     """
-    chosen = _targets(request)
+    _check_request(request, is_calibrated=calibration is not None)
+    chosen = [exporter(target) for target in dict.fromkeys(request.targets or DEFAULT_TARGETS)]
     _refuse_existing(out_dir, request, chosen, force=force)
     checkpoint = checkpoints.load(model, map_path=map_path)
     network = checkpoints.to_network(checkpoint)
@@ -92,61 +121,122 @@ def export(
     labelled = None if data is None else data(checkpoint.config)
     if request.weights == "dense":
         network = precompute(network)
-    if request.dtype == "float16":
-        network = to_float16(network)
-    exported = [_export_one(each, network, checkpoint, request, labelled) for each in chosen]
-    manifest = _manifest(model, checkpoint, network, request, exported)
+    subject = _quantized(checkpoint, network, request, None if calibration is None else calibration(checkpoint.config))
+    chosen, left_out = _with_form(chosen, subject.network, request)
+    exported = [_export_one(each, subject, request, labelled) for each in chosen]
+    manifest = _manifest(model, subject, request, exported)
     files = {out_dir / name: content for each in exported for name, content in each.artifact.files.items()}
     files[_manifest_path(out_dir, request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     _put_in_place(out_dir, files, force=force)
-    return ExportResult({path: len(content) for path, content in files.items()}, manifest)
+    return ExportResult({path: len(content) for path, content in files.items()}, manifest, left_out)
 
 
-def _export_one(
-    target: Exporter,
-    network: Network,
-    checkpoint: checkpoints.Checkpoint,
-    request: ExportRequest,
-    data: LabelledData | None,
-) -> Exported:
-    target.check(network, request.options)
+def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
+    """Options that are unknown, or contradict each other."""
+    for name, value, choices in (("--weights", request.weights, WEIGHTS), ("--dtype", request.dtype, DTYPES)):
+        if value not in choices:
+            raise UsageError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+    if request.targets is not None and not request.targets:
+        raise UsageError(f"--to names no target; expected one or more of {', '.join(exporter_names())}")
+    is_int8, has_int8_activations = request.dtype.startswith("int8"), request.dtype == "int8"
+    if has_int8_activations and not is_calibrated:
+        raise UsageError(
+            "--dtype int8 needs the range of every activation, and none is invented",
+            hint="name inputs like those the network will see with --calibration, or take --dtype int8-dynamic",
+        )
+    if is_int8 and request.weights == "coordinates":
+        raise UsageError("coordinates have no int8 form", hint="take --weights dense, or --dtype float16")
+    for flag, is_given, applies, dtypes in (
+        ("--calibration", is_calibrated, is_int8, "int8-dynamic or int8"),
+        ("--granularity", request.granularity != ExportRequest.granularity, is_int8, "int8-dynamic or int8"),
+        ("--activation-range", request.activation_range != "minmax", has_int8_activations, "int8"),
+        ("--int8-io", request.options.int8_io, has_int8_activations, "int8"),
+    ):
+        if is_given and not applies:
+            raise UsageError(f"{flag} has no use with --dtype {request.dtype}", hint=f"add --dtype {dtypes}")
+
+
+def _quantized(
+    checkpoint: checkpoints.Checkpoint, network: Network, request: ExportRequest, calibration: Calibration | None
+) -> Subject:
+    if request.dtype == "float32":
+        return Subject(checkpoint, network)
+    if request.dtype == "float16":
+        return Subject(checkpoint, to_float16(network))
+    inputs = None if calibration is None else calibration.inputs
+    if inputs is not None and request.dtype == "int8":
+        after = to_int8(network, inputs, request.granularity, request.activation_range)
+    else:
+        after = to_int8_weights(network, request.granularity, inputs)
+    return Subject(checkpoint, after, calibration, tuple(quantization_errors(network, after, inputs)))
+
+
+def _with_form(
+    chosen: list[Exporter], network: Network, request: ExportRequest
+) -> tuple[list[Exporter], dict[str, str]]:
+    """The targets to export to, and the default ones that have no form for the request, with the reason."""
+    kept: list[Exporter] = []
+    refused: dict[str, NoFormError] = {}
+    for target in chosen:
+        try:
+            target.check(network, request.options)
+            kept.append(target)
+        except NoFormError as error:
+            refused[target.name] = error
+    if refused and (request.targets is not None or not kept):
+        raise next(iter(refused.values()))
+    return kept, {name: error.message for name, error in refused.items()}
+
+
+def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data: LabelledData | None) -> Exported:
     provenance = {
         "producer": "sen-edge",
         "version": sen_edge.__version__,
-        "checkpoint_sha256": checkpoint.sha256,
+        "checkpoint_sha256": subject.checkpoint.sha256,
         "weights": request.weights,
         "dtype": request.dtype,
     }
-    artifact = target.stamp(target.export(network, request.options), provenance)
-    verification = verify(checkpoint, artifact.main, target, data=data)
-    if not verification.passed:
+    artifact = target.stamp(target.export(subject.network, request.options), provenance)
+    examples = None if subject.calibration is None else subject.calibration.inputs
+    verification = verify(
+        subject.checkpoint, artifact.main, target, exported=subject.network, examples=examples, data=data
+    )
+    missed = [sentence for each in verification for sentence in each.failures]
+    if missed:
         raise VerificationError(
             f"the {target.name} file does not agree with its checkpoint, so nothing was written:\n  - "
-            + "\n  - ".join(verification.failures),
-            hint="an export that fails here is a defect of sen-edge unless --dtype float16 was asked of a network "
-            "that needs float32",
+            + "\n  - ".join(missed),
+            hint=_remedy(request, is_calibrated=subject.calibration is not None),
         )
     return Exported(target.stamp(artifact, _stamped_figures(verification)), verification)
 
 
-def _stamped_figures(verification: Verification) -> dict[str, str]:
+def _remedy(request: ExportRequest, *, is_calibrated: bool) -> str:
+    """What may help where a file disagrees with its checkpoint."""
+    if request.dtype.startswith("int8"):
+        if request.granularity == "tensor":
+            return "one scale for all weights is too coarse for this network: leave --granularity out"
+        if not is_calibrated:
+            return "name inputs like those the network will see with --calibration"
+        return "this network needs more than eight bits: take --dtype float16" + (
+            " or int8-dynamic" if request.dtype == "int8" else ""
+        )
+    return (
+        "an export that fails here is a defect of sen-edge unless --dtype float16 was asked of a network "
+        "that needs float32"
+    )
+
+
+def _stamped_figures(verification: tuple[Verification, ...]) -> dict[str, str]:
     """Figures for the file's own metadata: bounds, so that bytes do not follow a machine's rounding."""
-    error = verification.max_rel_error
+    error = max(each.max_rel_error for each in verification)
     bound = 0.0 if error == 0 else 10.0 ** np.ceil(np.log10(error))
+    agreement = min(each.argmax_agreement for each in verification)
     return {
-        "verified_inputs": str(verification.inputs),
+        "verified_inputs": str(verification[0].inputs),
         "verified_max_rel_error": f"<= {bound:.0e}",
-        "verified_argmax_agreement": f">= {np.floor(100 * verification.argmax_agreement):.0f} %",
+        "verified_argmax_agreement": f">= {np.floor(100 * agreement):.0f} %",
     }
-
-
-def _targets(request: ExportRequest) -> list[Exporter]:
-    for name, value, choices in (("--weights", request.weights, WEIGHTS), ("--dtype", request.dtype, DTYPES)):
-        if value not in choices:
-            raise UsageError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
-    if not request.targets:
-        raise UsageError(f"--to names no target; expected one or more of {', '.join(exporter_names())}")
-    return [exporter(target) for target in dict.fromkeys(request.targets)]
 
 
 def _manifest_path(out_dir: Path, request: ExportRequest) -> Path:
@@ -175,25 +265,21 @@ def _put_in_place(out_dir: Path, files: Mapping[Path, bytes], *, force: bool) ->
         ) from error
 
 
-def _manifest(
-    model: Path,
-    checkpoint: checkpoints.Checkpoint,
-    network: Network,
-    request: ExportRequest,
-    exported: list[Exported],
-) -> dict[str, Any]:
+def _manifest(model: Path, subject: Subject, request: ExportRequest, exported: list[Exported]) -> dict[str, Any]:
     """Everything needed to know, later, what these files are; no time stamp, so that it is reproducible."""
+    checkpoint, network = subject.checkpoint, subject.network
     return {
         "manifest_version": MANIFEST_VERSION,
         "sen_edge": sen_edge.__version__,
         "input": {"file": model.name, "sha256": checkpoint.sha256, "config": checkpoint.config.to_dict()},
-        "request": asdict(request),
+        "request": {**asdict(request), "targets": [each.artifact.target for each in exported]},
         "network": {
             "layer_sizes": list(network.layer_sizes),
             "parameters": checkpoint.n_parameters,
             "macs": network.macs,
             "weight_bytes": network.nbytes,
         },
+        "quantization": _quantization(subject),
         "artifacts": [
             {
                 "target": each.artifact.target,
@@ -201,8 +287,25 @@ def _manifest(
                     name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
                     for name, content in each.artifact.files.items()
                 },
-                "verification": each.verification.to_dict(),
+                "verification": [engine.to_dict() for engine in each.verification],
             }
             for each in exported
+        ],
+    }
+
+
+def _quantization(subject: Subject) -> dict[str, Any] | None:
+    """What int8 did to each layer, and to which inputs it was fitted; None for floating point."""
+    if not subject.errors:
+        return None
+    calibration, network = subject.calibration, subject.network
+    return {
+        "calibration": None
+        if calibration is None
+        else {"data": calibration.name, "sha256": calibration.sha256, "samples": len(calibration.inputs)},
+        "input_grid": None if network.input_grid is None else asdict(network.input_grid),
+        "layers": [
+            {**asdict(error), "grid": None if layer.grid is None else asdict(layer.grid)}
+            for error, layer in zip(subject.errors, network.layers, strict=True)
         ],
     }

@@ -98,8 +98,8 @@ def read(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64
     return images.reshape(len(images), -1).astype(np.float32) / 255, labels.astype(np.int64)
 
 
-def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes, gzip-compressed if its name ends in `.gz`.
+def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
+    """Read an IDX file of bytes with `rank` axes, or any number; gzip-compressed if its name ends in `.gz`.
 
     Format ("The MNIST database of handwritten digits"): two zero bytes, 8 for uint8, the rank, then one big-endian
     uint32 for each axis, then the data.
@@ -109,7 +109,9 @@ def read_idx(path: Path, rank: int) -> NDArray[np.uint8]:
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            shape = _idx_shape(path, file.read(4 + 4 * rank), rank)
+            magic = file.read(4)
+            axes = magic[3] if rank is None and len(magic) == 4 else rank or 1
+            shape = _idx_shape(path, magic + file.read(4 * axes), axes)
             size = math.prod(shape)
             data = file.read(size + 1)
     except (OSError, EOFError, zlib.error) as error:

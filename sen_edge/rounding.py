@@ -24,16 +24,22 @@ SHRINKS = np.geomspace(1, 0.01, 60)
 #: Columns that are rounded before the rest learns of their errors: two products of matrices instead of many vectors'.
 BLOCK_COLUMNS = 64
 #: Beyond, the compensation's cubic cost outgrows its use, and weights are rounded to the nearest.
-MAX_COMPENSATED_INPUTS = 8192
+MAX_COMPENSATED_INPUTS = 4096
 LEAST_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def damped_moment(inputs: NDArray[np.float32]) -> FloatArray:
-    """Second moment `[n_in, n_in]` of inputs `[rows, n_in]`, with `DAMPING` on its diagonal."""
+    """Second moment `[n_in, n_in]` of inputs `[rows, n_in]`, with `DAMPING` on its diagonal.
+
+    Only the diagonal, `[n_in]`, of more inputs than are compensated for.
+    """
     x = inputs.astype(np.float64)
+    squares = np.mean(x**2, axis=0)
+    damping = DAMPING * float(squares.mean()) or 1.0
+    if len(squares) > MAX_COMPENSATED_INPUTS:
+        return squares + damping
     moment: FloatArray = x.T @ x / len(x)
-    mean = float(np.trace(moment)) / len(moment)
-    moment[np.diag_indices_from(moment)] += DAMPING * mean if mean > 0 else 1.0
+    moment[np.diag_indices_from(moment)] += damping
     return moment
 
 
@@ -49,8 +55,8 @@ def round_weights(
         least_scale: no scale may be less, `[n_out]` or one for all.
     """
     weights = w.astype(np.float64)
-    scale = choose_scale(weights, granularity, None if moment is None else np.diag(moment), least_scale)
-    if moment is None or len(moment) > MAX_COMPENSATED_INPUTS:
+    scale = choose_scale(weights, granularity, _importance(moment), least_scale)
+    if moment is None or moment.ndim == 1:
         return _nearest(weights, scale), scale
     return _compensated(weights, scale, moment), scale
 
@@ -60,7 +66,7 @@ def round_sparse(
 ) -> Sparse:
     """The same pattern in int8: rounded to the nearest, for compensation would fill the zeros."""
     weights = operator.to_dense().astype(np.float64)
-    scale = choose_scale(weights, granularity, None if moment is None else np.diag(moment), least_scale)
+    scale = choose_scale(weights, granularity, _importance(moment), least_scale)
     return operator.with_values_of(_nearest(weights, scale), scale)
 
 
@@ -84,6 +90,10 @@ def choose_scale(
     best = np.maximum(np.maximum(best, least_scale), LEAST_SCALE)
     scale: Scale = (best.max(keepdims=True) if granularity == "tensor" else best).astype(np.float32)
     return scale
+
+
+def _importance(moment: FloatArray | None) -> FloatArray | None:
+    return moment if moment is None or moment.ndim == 1 else np.diag(moment)
 
 
 def _rounding_error(weights: FloatArray, scale: FloatArray, importance: FloatArray) -> FloatArray:

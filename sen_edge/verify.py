@@ -16,44 +16,25 @@ from numpy.typing import NDArray
 
 from sen_edge.checkpoint import Checkpoint, to_module
 from sen_edge.config import SpatialConfig
-from sen_edge.errors import VerificationError
+from sen_edge.errors import UsageError, VerificationError
 from sen_edge.spatial import SpatialNetwork
+from sen_edge.tolerance import TOLERANCES, Tolerance, failures
 from sen_exporters.base import Exporter
-from sen_runtime.engines import Session, engine
+from sen_runtime import reference
+from sen_runtime.engines import Session, engine, installed
 from sen_runtime.errors import EngineError, NetworkError
+from sen_runtime.network import Network
 
 FloatArray = NDArray[np.float32]
 
 #: Rows that torch or an engine takes at once: bounds memory, not results.
 CHUNK = 1000
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What still counts as agreement.
-
-    Attributes:
-        output: greatest error of an output, relative to the standard deviation of all outputs.
-        readout: least share of inputs whose outputs all keep `output`. Below 1 only for spiking networks:
-            rounding flips a spike now and then, and one spike is a whole step of the readout.
-        argmax: least share of inputs with the same greatest output.
-        spikes: least share of equal spike counts, over hidden neurons and inputs.
-        accuracy: greatest difference of the accuracies on the user's data, in points.
-    """
-
-    output: float
-    readout: float = 1.0
-    argmax: float = 0.995
-    spikes: float = 1.0
-    accuracy: float = 0.05
-
-
-TOLERANCES = {
-    ("mlp", "float32"): Tolerance(output=1e-4),
-    ("mlp", "float16"): Tolerance(output=2e-2, argmax=0.98, accuracy=0.5),
-    ("snn", "float32"): Tolerance(output=1e-4, readout=0.98, argmax=0.98, spikes=0.999),
-    ("snn", "float16"): Tolerance(output=2e-1, readout=0.9, argmax=0.9, spikes=0.98, accuracy=0.5),
-}
+#: Of the user's own inputs, at most so many are compared one by one, besides the accuracy on all of them.
+MAX_EXAMPLES = 256
+#: Every so many inputs one is run alone as well: engines have other kernels for a single row.
+SINGLE_STRIDE = 8
+#: Outputs that vary less than this share of the greatest have no scale of their own; rounding is relative to size.
+LEAST_VARIATION = 1e-2
 
 
 @dataclass(frozen=True)
@@ -68,17 +49,20 @@ class DataFigures:
 
 @dataclass(frozen=True)
 class Verification:
-    """The figures of one artifact; JSON in the manifest under these names.
+    """The figures of one artifact in one engine; JSON in the manifest under these names.
 
     Attributes:
         engine: name and version of the engine that ran the artifact.
-        inputs: number of seeded inputs.
+        inputs: number of inputs.
         max_abs_error: greatest error of an output.
         max_rel_error: the same over the standard deviation of the outputs.
         readout_agreement: share of inputs whose outputs all keep the tolerance.
         argmax_agreement: share of inputs with the same greatest output.
         spike_agreement: share of equal spike counts in hidden layers; None for a perceptron.
         layer_errors: greatest error of each layer's activation over that layer's standard deviation.
+        rounding_error: greatest error against the exported network in plain numpy, in the tolerance's unit; None
+            where it is not judged.
+        rounding_agreement: share of inputs whose outputs all keep that tolerance.
         data: accuracies, where data was given.
         tolerance: what was asked.
         failures: one sentence per tolerance that was not kept; empty if verified.
@@ -92,6 +76,8 @@ class Verification:
     argmax_agreement: float
     spike_agreement: float | None
     layer_errors: tuple[float, ...]
+    rounding_error: float | None
+    rounding_agreement: float | None
     data: DataFigures | None
     tolerance: Tolerance
     failures: tuple[str, ...] = ()
@@ -104,14 +90,14 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an error that is not finite is null."""
         values = {**asdict(self), "passed": self.passed}
-        for name in ("max_abs_error", "max_rel_error"):
+        for name in ("max_abs_error", "max_rel_error", "rounding_error"):
             values[name] = _finite(values[name])
         values["layer_errors"] = [_finite(error) for error in self.layer_errors]
         return values
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -153,47 +139,119 @@ def verify(
     model: bytes,
     exporter: Exporter,
     *,
+    exported: Network | None = None,
+    examples: FloatArray | None = None,
     data: LabelledData | None = None,
     seed: int = 0,
-) -> Verification:
-    """Run the artifact `model` against its checkpoint.
+) -> tuple[Verification, ...]:
+    """Run the artifact `model` against its checkpoint, in every engine that is installed of those it was made for.
+
+    Args:
+        checkpoint: what it was made from.
+        model: the artifact.
+        exporter: of its target.
+        exported: the network that was exported, if it is at hand: tells what quantization cost from what an engine
+            gets wrong.
+        examples: inputs like those the network is for. An int8 artifact is compared on them, because its ranges hold
+            for no others.
+        data: compares accuracies as well.
+        seed: of the inputs.
 
     Raises:
         EngineError, ImageError: the artifact does not load: damaged, or no such file.
         VerificationError: the artifact does not take the checkpoint's input at all.
-        MissingExtraError: the engine is not installed.
+        UsageError: the artifact has int8 activations, and there are no examples.
+        MissingExtraError: no engine for it is installed.
     """
-    network = to_module(checkpoint)
+    dtype = exporter.properties(model).get("dtype", "float32")
     inputs = verification_inputs(checkpoint.config, seed)
-    name = exporter.engine
+    examples = None if examples is None else examples[:: max(1, -(-len(examples) // MAX_EXAMPLES))]
+    if dtype == "int8" and examples is None:
+        raise UsageError(
+            "the file's int8 ranges hold for inputs like those it was calibrated with, so it is compared on such",
+            hint="name labelled data with --data",
+        )
+    module = to_module(checkpoint)
+    is_int8 = dtype.startswith("int8")
+    side = _Checkpoint(module, inputs if examples is None or not is_int8 else examples, data)
+    rounded = None
+    if exported is not None and is_int8:
+        rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
+    tolerance = TOLERANCES[checkpoint.config.architecture, dtype]
+    return tuple(
+        _verify_in(name, model, exporter, side, rounded, tolerance) for name in installed(exporter.engines(model))
+    )
+
+
+class _Checkpoint:
+    """What the checkpoint gives for the inputs, in torch."""
+
+    def __init__(self, network: SpatialNetwork, inputs: FloatArray, data: LabelledData | None) -> None:
+        self.inputs, self.data = inputs, data
+        self.layers = trace(network, inputs)
+        self.is_spiking = network.config.spiking is not None
+        self.correct = None
+        if data is not None:
+            self.correct = float(100 * np.mean(trace(network, data.inputs)[-1].argmax(1) == data.labels))
+
+
+class _Exported:
+    """What the exported network gives in plain numpy, and the step of its output's int8 grid."""
+
+    def __init__(self, network: Network, inputs: FloatArray) -> None:
+        self.inputs = inputs
+        self.outputs: FloatArray = reference.run(network, inputs, np.float32)
+        grid = network.layers[-1].grid
+        if grid is not None and network.readout == "spike_count" and network.is_spiking:
+            self.step: float | None = 1.0
+        else:
+            self.step = None if grid is None else grid.scale
+
+
+def _verify_in(
+    name: str,
+    model: bytes,
+    exporter: Exporter,
+    checkpoint: _Checkpoint,
+    exported: _Exported | None,
+    tolerance: Tolerance,
+) -> Verification:
+    """The figures of the artifact in one engine."""
     session = engine(name).load(model)
     instrumented = engine(name).load(exporter.instrument(model))
+    expected, singles = checkpoint.layers, slice(None, None, SINGLE_STRIDE)
     try:
-        actual = _run(session, inputs)["output"]
-        layers = _layers(instrumented, inputs, len(checkpoint.config.layer_sizes) - 1)
+        actual = _run(session, checkpoint.inputs)["output"]
+        alone = _run(session, checkpoint.inputs[singles], 1)["output"]
+        layers = _layers(instrumented, checkpoint.inputs, len(expected))
+        rounded = None if exported is None else _run(session, exported.inputs)["output"]
     except (EngineError, NetworkError) as error:
         raise VerificationError(
             f"the artifact does not run on the checkpoint's input: {error.message}",
             hint="was it made from another checkpoint, or for another batch size?",
         ) from error
-    expected = trace(network, inputs)
     for index, (got, wanted) in enumerate(zip([*layers[:-1], actual], expected, strict=True)):
         if got.shape != wanted.shape:
             raise VerificationError(
                 f"layer {index} of the artifact gives shape {list(got.shape)}, the checkpoint's {list(wanted.shape)}",
                 hint="was it made from another checkpoint?",
             )
-    dtype = exporter.properties(model).get("dtype", "float32")
-    tolerance = TOLERANCES[checkpoint.config.architecture, dtype]
-    figures = _compare(expected, actual, layers, tolerance, is_spiking=checkpoint.config.spiking is not None)
+    outputs = np.concatenate([expected[-1], expected[-1][singles]])
+    figures = _compare(outputs, np.concatenate([actual, alone]), tolerance)
     result = Verification(
         engine=f"{name} {engine(name).version()}",
-        inputs=len(inputs),
-        data=None if data is None else _accuracies(network, session, data),
+        inputs=len(checkpoint.inputs),
+        spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if checkpoint.is_spiking else None,
+        layer_errors=tuple(
+            float(np.max(np.nan_to_num(np.abs(a.astype(np.float64) - b), nan=np.inf)) / _scale(b))
+            for a, b in zip(layers, expected, strict=True)
+        ),
+        data=_accuracies(checkpoint, session),
         tolerance=tolerance,
         **figures,
+        **_rounding(exported, rounded, tolerance),
     )
-    return _judged(result)
+    return replace(result, failures=failures(result))
 
 
 def trace(network: SpatialNetwork, x: FloatArray) -> list[FloatArray]:
@@ -206,16 +264,16 @@ def trace(network: SpatialNetwork, x: FloatArray) -> list[FloatArray]:
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
-def _run(session: Session, x: FloatArray) -> dict[str, FloatArray]:
-    """All outputs of a session, in chunks of its batch size; the last chunk is padded with zeros."""
-    size = session.batch_size or CHUNK
+def _run(session: Session, x: FloatArray, rows: int = CHUNK) -> dict[str, FloatArray]:
+    """All outputs of a session, in chunks of its batch size, else of `rows`; the last chunk is padded with zeros."""
+    size = session.batch_size or rows
     results = []
     for start in range(0, len(x), size):
         chunk = x[start : start + size]
-        rows = len(chunk)
-        if session.batch_size and rows < size:
-            chunk = np.concatenate([chunk, np.zeros((size - rows, *x.shape[1:]), np.float32)])
-        results.append({name: value[:rows] for name, value in session.run_all(chunk).items()})
+        kept = len(chunk)
+        if session.batch_size and kept < size:
+            chunk = np.concatenate([chunk, np.zeros((size - kept, *x.shape[1:]), np.float32)])
+        results.append({name: value[:kept] for name, value in session.run_all(chunk).items()})
     return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
 
 
@@ -229,70 +287,56 @@ def _layers(session: Session, x: FloatArray, n_layers: int) -> list[FloatArray]:
     return [outputs[name] for name in names]
 
 
-def _compare(
-    expected: list[FloatArray], actual: FloatArray, layers: list[FloatArray], tolerance: Tolerance, *, is_spiking: bool
-) -> Mapping[str, Any]:
-    error = np.abs(actual.astype(np.float64) - expected[-1])
+def _errors(actual: FloatArray, expected: FloatArray) -> NDArray[np.float64]:
+    """Absolute errors, infinite where the actual value is not finite."""
+    error = np.abs(actual.astype(np.float64) - expected)
     error[~np.isfinite(actual)] = np.inf
-    scale = _scale(expected[-1])
-    agreement = None
-    if is_spiking:
-        hidden = [np.mean(np.round(a) == b) for a, b in zip(layers[:-1], expected[:-1], strict=True)]
-        weights = [layer.size for layer in expected[:-1]]
-        agreement = float(np.average(hidden, weights=weights)) if hidden else 1.0
+    return error
+
+
+def _compare(expected: FloatArray, actual: FloatArray, tolerance: Tolerance) -> Mapping[str, Any]:
+    error, scale = _errors(actual, expected), _scale(expected)
     return {
         "max_abs_error": float(error.max()),
         "max_rel_error": float(error.max() / scale),
         "readout_agreement": float(np.mean(error.max(axis=1) <= tolerance.output * scale)),
-        "argmax_agreement": float(np.mean(actual.argmax(1) == expected[-1].argmax(1))),
-        "spike_agreement": agreement,
-        "layer_errors": tuple(
-            float(np.max(np.nan_to_num(np.abs(a.astype(np.float64) - b), nan=np.inf)) / _scale(b))
-            for a, b in zip(layers, expected, strict=True)
-        ),
+        "argmax_agreement": float(np.mean(actual.argmax(1) == expected.argmax(1))),
+    }
+
+
+def _spike_agreement(expected: list[FloatArray], actual: list[FloatArray]) -> float:
+    """Share of equal spike counts, over all hidden neurons and inputs."""
+    if not expected:
+        return 1.0
+    shares = [np.mean(np.round(a) == b) for a, b in zip(actual, expected, strict=True)]
+    return float(np.average(shares, weights=[layer.size for layer in expected]))
+
+
+def _rounding(exported: _Exported | None, actual: FloatArray | None, tolerance: Tolerance) -> Mapping[str, Any]:
+    if exported is None or actual is None or tolerance.rounding is None:
+        return {"rounding_error": None, "rounding_agreement": None}
+    unit = exported.step if tolerance.rounding_unit == "step" and exported.step else _scale(exported.outputs)
+    error = _errors(actual, exported.outputs).max(axis=1) / unit
+    return {
+        "rounding_error": float(error.max()),
+        "rounding_agreement": float(np.mean(error <= tolerance.rounding)),
     }
 
 
 def _scale(values: FloatArray) -> float:
-    """Standard deviation of a layer's values; 1 where they are all equal."""
-    return float(values.std(dtype=np.float64)) or 1.0
+    """Standard deviation of a layer's values, or what a value that all share has for rounding; 1 where all are 0."""
+    greatest = float(np.abs(values).max())
+    return max(float(values.std(dtype=np.float64)), LEAST_VARIATION * greatest) or 1.0
 
 
-def _accuracies(network: SpatialNetwork, session: Session, data: LabelledData) -> DataFigures:
-    expected = trace(network, data.inputs)[-1].argmax(1)
+def _accuracies(checkpoint: _Checkpoint, session: Session) -> DataFigures | None:
+    data = checkpoint.data
+    if data is None or checkpoint.correct is None:
+        return None
     actual = _run(session, data.inputs)["output"].argmax(1)
     return DataFigures(
         name=data.name,
         samples=len(data.labels),
-        checkpoint=float(100 * np.mean(expected == data.labels)),
+        checkpoint=checkpoint.correct,
         artifact=float(100 * np.mean(actual == data.labels)),
     )
-
-
-def _judged(result: Verification) -> Verification:
-    """The figures with one sentence for each tolerance that was not kept."""
-    tolerance, failures = result.tolerance, []
-    if result.readout_agreement < tolerance.readout:
-        failures.append(
-            f"outputs: {100 * (1 - result.readout_agreement):.3g} % of the inputs are off by more than "
-            f"{tolerance.output:g} standard deviations (worst {result.max_rel_error:.3g}); "
-            f"allowed {100 * (1 - tolerance.readout):.3g} %; {_worst_layer(result)}"
-        )
-    if result.argmax_agreement < tolerance.argmax:
-        failures.append(f"argmax: {result.argmax_agreement:.2%} agree; expected at least {tolerance.argmax:.2%}")
-    if result.spike_agreement is not None and result.spike_agreement < tolerance.spikes:
-        failures.append(f"spike counts: {result.spike_agreement:.3%} agree; expected at least {tolerance.spikes:.3%}")
-    if result.data is not None and abs(result.data.checkpoint - result.data.artifact) > tolerance.accuracy + 1e-9:
-        failures.append(
-            f"accuracy on {result.data.name}: {result.data.artifact:.2f} %, the checkpoint has "
-            f"{result.data.checkpoint:.2f} %; expected within {tolerance.accuracy:g} points"
-        )
-    return replace(result, failures=tuple(failures))
-
-
-def _worst_layer(result: Verification) -> str:
-    """Where the disagreement starts, and where it is greatest."""
-    errors = result.layer_errors
-    worst = int(np.argmax(errors))
-    first = next((i for i, error in enumerate(errors) if error > result.tolerance.output), worst)
-    return f"it starts in layer {first} (error {errors[first]:.3g}), the worst is layer {worst} ({errors[worst]:.3g})"

@@ -19,6 +19,10 @@ class ExportError(SenError):
     exit_code = 2
 
 
+class NoFormError(ExportError):
+    """A target that has no form for a network or an option, where another target has one."""
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """What the user asked for; an exporter refuses in `check` what it cannot honour, and never changes it.

@@ -10,7 +10,7 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto, helper
 
-from sen_exporters.base import Artifact, ExportError, ExportOptions, check_border, check_word
+from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, check_border, check_word
 from sen_exporters.onnx_graph import GraphBuilder, value_info
 from sen_exporters.onnx_instrument import show_activations
 from sen_exporters.onnx_spiking import FORMS
@@ -50,11 +50,15 @@ class OnnxExporter:
                 hint="leave --opset out for 17, which every current engine reads",
             )
         check_word("--snn", options.snn, tuple(FORMS))
+        if options.sparse_format == "block":
+            raise NoFormError(
+                "onnxruntime has no kernel for block-sparse weights", hint="take --sparse-format densify or dense"
+            )
         check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
         _check_size(_array_bytes(network, options.sparse_format or SPARSE_FORMATS[0]))
         if network.input_grid is not None:
-            raise ExportError(
-                "this target has no int8 activations",
+            raise NoFormError(
+                "the ONNX export has no int8 activations",
                 hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
             )
 

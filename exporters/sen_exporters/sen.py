@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sen_exporters.base import Artifact, ExportError, ExportOptions
+from sen_exporters.base import Artifact, ExportOptions, NoFormError
 from sen_runtime import image
 from sen_runtime.network import Network
 
@@ -20,10 +20,10 @@ class SenExporter:
         """Every network without int8 activations fits; options of other targets do not apply.
 
         Raises:
-            ExportError: activations are int8.
+            NoFormError: activations are int8.
         """
         if network.input_grid is not None:
-            raise ExportError(
+            raise NoFormError(
                 "version 1 of the image has no int8 activations",
                 hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
             )

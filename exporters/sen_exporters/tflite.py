@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, ExportError, ExportOptions, check_border, check_word
+from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, check_border, check_word
 from sen_exporters.tflite_graph import Graph, Signal
 from sen_exporters.tflite_instrument import show_activations
 from sen_exporters.tflite_schema import parse, properties, serialize, set_properties
@@ -51,7 +51,7 @@ class TfliteExporter:
         check_word("--tflite-target", options.tflite_target, tuple(ENGINES))
         check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
         if options.snn == "scan":
-            raise ExportError(
+            raise NoFormError(
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
             )
         check_word("--snn", options.snn, FORMS)
@@ -70,7 +70,7 @@ class TfliteExporter:
             try:
                 check_products(layer.weight, options)
             except ExportError as error:
-                raise ExportError(f"layer {index}: {error.message}", error.hint) from error
+                raise type(error)(f"layer {index}: {error.message}", error.hint) from error
         check_thresholds(network)
 
     def export(self, network: Network, options: ExportOptions) -> Artifact:

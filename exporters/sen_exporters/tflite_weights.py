@@ -20,7 +20,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from sen_exporters.base import ExportError, ExportOptions
+from sen_exporters.base import ExportError, ExportOptions, NoFormError
 from sen_exporters.tflite_graph import Graph, Signal, activation_code
 from sen_exporters.tflite_schema import Affine
 from sen_runtime.int8 import Grid, Scale
@@ -79,7 +79,7 @@ class WeightLowering:
         try:
             return self._product(layer.weight, f"layer{index}", x, bias, y, relu=relu)
         except ExportError as error:
-            raise ExportError(f"layer {index}: {error.message}", error.hint) from error
+            raise type(error)(f"layer {index}: {error.message}", error.hint) from error
 
     def _product(
         self, operator: WeightOperator, prefix: str, x: Signal, bias: Array | None, y: Signal, *, relu: bool
@@ -260,7 +260,7 @@ def check_products(operator: WeightOperator, options: ExportOptions) -> None:
     """
     for leaf in leaves(operator):
         if isinstance(leaf, Coordinates):
-            raise ExportError(
+            raise NoFormError(
                 "TFLite does not fold constants: weights computed from coordinates in the graph are computed again "
                 "at every inference, about 400 times slower",
                 hint="leave --weights out for dense, or take --to onnx, which computes them once, at load",

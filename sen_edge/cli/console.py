@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Columns of a table that goes to a file or a pipe, where there is no terminal to ask.
 PLAIN_WIDTH = 120
+#: The descriptor that native code writes to.
+STDERR = 2
 
 
 def console(*, stderr: bool) -> Console:
@@ -49,6 +54,25 @@ def print_lines(lines: Iterable[object]) -> None:
 def note(message: str) -> None:
     """A remark beside the result, on stderr."""
     sys.stderr.write(f"{message}\n")
+
+
+@contextmanager
+def quiet_engines() -> Iterator[None]:
+    """Keep native libraries from announcing themselves on stderr; what is more than information is passed on."""
+    sys.stderr.flush()
+    saved = os.dup(STDERR)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, STDERR)
+            os.close(saved)
+            captured.seek(0)
+            for line in captured:
+                if not line.startswith(b"INFO: "):
+                    os.write(STDERR, line)
 
 
 def size(n_bytes: int) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
@@ -14,8 +16,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 DIMENSIONS = 8
-BENCHMARK_SECONDS = 2.0
-HEADINGS = ("artifact", "size", "max error / std", "accuracy (checkpoint)", "latency", "ratio")
+BENCHMARK_SECONDS = 3.0
+#: A file and the engine that runs it.
+Row: TypeAlias = tuple[str, str]
+HEADINGS = ("artifact", "engine", "size", "max error / std", "accuracy (checkpoint)", "latency", "ratio")
 
 
 def demo(
@@ -31,18 +35,18 @@ def demo(
     console.note("1/3 training a 64-128-10 network, d = 8, on scikit-learn's digits")
     x = _train(model, seed)
     console.note("2/3 exporting and verifying every target")
-    rows, artifacts = _export(model)
+    with console.quiet_engines():
+        rows = _export(model)
     console.note(f"3/3 measuring side by side for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
-    latencies = _measure(artifacts, x)
-    table = [(*row, *latencies[row[0]]) for row in rows]
+    with console.quiet_engines():
+        latencies = _measure(output_dir, rows, x)
+    table = [(*row, *figures, *latencies[row]) for row, figures in rows.items()]
     console.console(stderr=False).print(console.table(f"{model}: exported, verified, measured", HEADINGS, table))
     console.note(f"next: sen-edge inspect {model}")
 
 
 def _train(model: Path, seed: int) -> NDArray[np.float32]:
     """Train and save; one input `[1, 64]` to measure with."""
-    from dataclasses import replace
-
     from sen_edge.config import SpatialConfig
     from sen_edge.datasets import load
     from sen_edge.train import suggested_recipe, train
@@ -55,38 +59,50 @@ def _train(model: Path, seed: int) -> NDArray[np.float32]:
     return digits.test_inputs[:1]
 
 
-def _export(model: Path) -> tuple[list[tuple[str, ...]], list[Path]]:
-    """Every target, dense and as coordinates: table rows and files."""
+def _export(model: Path) -> dict[Row, tuple[str, ...]]:
+    """Every target, in float32, as coordinates where it has them, and in int8: figures of each file and engine."""
     from functools import partial
 
+    from sen_edge.calibration import load_calibration
     from sen_edge.cli.verify import load_data
     from sen_edge.export import ExportRequest, export
     from sen_exporters.base import ExportOptions, exporter_names
 
-    rows: list[tuple[str, ...]] = []
-    paths: list[Path] = []
-    for weights in ("dense", "coordinates"):
-        options = ExportOptions(name=f"{model.stem}-{weights}")
-        request = ExportRequest(exporter_names(), weights, options=options)
-        result = export(model, model.parent, request, data=partial(load_data, "digits", None), force=True)
+    rows: dict[Row, tuple[str, ...]] = {}
+    for kind, request in {
+        "dense": ExportRequest(exporter_names()),
+        "coordinates": ExportRequest(("onnx", "sen"), weights="coordinates"),
+        "int8": ExportRequest(("tflite",), dtype="int8"),
+    }.items():
+        result = export(
+            model,
+            model.parent,
+            replace(request, options=ExportOptions(name=f"{model.stem}-{kind}")),
+            data=partial(load_data, "digits", None),
+            calibration=partial(load_calibration, "digits", None) if kind == "int8" else None,
+            force=True,
+        )
         for artifact in result.manifest["artifacts"]:
-            figures = artifact["verification"]
             name, facts = next(iter(artifact["files"].items()))
-            paths.append(model.parent / name)
-            accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['checkpoint']:.2f} %)"
-            rows.append((name, console.size(facts["bytes"]), f"{figures['max_rel_error']:.2g}", accuracy))
-    return rows, paths
+            for figures in artifact["verification"]:
+                accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['checkpoint']:.2f} %)"
+                measured = (console.size(facts["bytes"]), f"{figures['max_rel_error']:.2g}", accuracy)
+                rows[name, figures["engine"].split()[0]] = measured
+    return rows
 
 
-def _measure(paths: list[Path], x: NDArray[np.float32]) -> dict[str, tuple[str, str]]:
-    """Median latency of each file and its ratio to the first, in one interleaved run."""
+def _measure(folder: Path, rows: Iterable[Row], x: NDArray[np.float32]) -> dict[Row, tuple[str, str]]:
+    """Median latency of each file in each engine and its ratio to the first, in one interleaved run."""
     from functools import partial
 
-    from sen_exporters.base import exporter_for
     from sen_runtime.bench.interleaved import interleaved
     from sen_runtime.engines import engine
 
-    sessions = {path.name: engine(exporter_for(path.suffix).engine).load(path) for path in paths}
-    measured = interleaved({name: partial(session.run, x) for name, session in sessions.items()}, BENCHMARK_SECONDS)
-    baseline = paths[0].name
-    return {name: (f"{measured.median_us(name):.4g} us", f"{measured.ratio(name, baseline):.2f}") for name in sessions}
+    names = {f"{name} {engine_name}": (name, engine_name) for name, engine_name in rows}
+    sessions = {key: engine(engine_name).load(folder / name) for key, (name, engine_name) in names.items()}
+    measured = interleaved({key: partial(session.run, x) for key, session in sessions.items()}, BENCHMARK_SECONDS)
+    baseline = next(iter(names))
+    return {
+        row: (f"{measured.median_us(key):.4g} us", f"{measured.ratio(key, baseline):.2f}")
+        for key, row in names.items()
+    }

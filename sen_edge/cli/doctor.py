@@ -15,11 +15,12 @@ import sen_edge
 from sen_edge.cli import console
 from sen_runtime.errors import EXIT_MISSING, SenError
 
-#: What each package is for, and the line that installs it. The first three are what an export needs.
+#: What each package is for, and the line that installs it. The first four are what an export needs.
 PACKAGES = {
     "torch": ("reading checkpoints, training", "pip install torch"),
     "onnx": ("export to ONNX", "pip install onnx"),
     "onnxruntime": ("running and verifying ONNX", "pip install onnxruntime"),
+    "ai-edge-litert": ("export to TFLite, running and verifying it", "pip install ai-edge-litert"),
     "safetensors": (".safetensors checkpoints", "pip install safetensors"),
     "scikit-learn": ("the bundled digits data", "pip install scikit-learn"),
 }
@@ -50,7 +51,8 @@ def doctor(
 
     Nothing is installed. Exit 4 if something is missing or broken.
     """
-    findings = [*map(_package, PACKAGES), *_engines()]
+    with console.quiet_engines():
+        findings = [*map(_package, PACKAGES), *_engines()]
     if as_json:
         console.print_json([asdict(finding) for finding in findings])
     else:
@@ -90,7 +92,7 @@ def _export_and_run(target: str) -> str:
 
     from sen_exporters.base import ExportOptions
     from sen_exporters.base import exporter as load_exporter
-    from sen_runtime.engines import engine
+    from sen_runtime.engines import engine, installed
     from sen_runtime.errors import EngineError
     from sen_runtime.network import Identity, Layer, Network
     from sen_runtime.operators import Dense
@@ -99,6 +101,10 @@ def _export_and_run(target: str) -> str:
     weight = np.array([[1, 2], [3, 4]], np.float32)
     artifact = exporter.export(Network((Layer(Dense(weight), None, Identity()),)), ExportOptions())
     x = np.array([[1, 10]], np.float32)
-    if not np.array_equal(engine(exporter.engine).load(artifact.main).run(x), x @ weight.T):
-        raise EngineError("runs, and computes a wrong product", hint="reinstall the engine")
-    return f"{exporter.engine} {engine(exporter.engine).version()} runs a model"
+    works = []
+    for name in installed(exporter.engines(artifact.main)):
+        y = engine(name).load(artifact.main).run(x)
+        if not np.array_equal(y, x @ weight.T):
+            raise EngineError(f"{name} runs, and computes a wrong product", hint="reinstall the engine")
+        works.append(f"{name} {engine(name).version()}")
+    return f"{', '.join(works)} {'run' if len(works) > 1 else 'runs'} a model"

@@ -20,51 +20,96 @@ if TYPE_CHECKING:
 def export(
     model: Annotated[Path, typer.Argument(help="Checkpoint, .pt or .safetensors.", metavar="MODEL")],
     *,
-    to: Annotated[str, typer.Option(help="Targets, separated by commas: onnx, sen.")] = "onnx",
+    to: Annotated[
+        str | None,
+        typer.Option(help="Targets, separated by commas: onnx, sen, tflite. Left out: onnx and tflite.", show_default=False),
+    ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path(),
     name: Annotated[str | None, typer.Option(help="Stem of the files; the checkpoint's by default.")] = None,
     weights: Annotated[
         str, typer.Option(help="dense (computed now) or coordinates (computed by the engine at load).")
     ] = "dense",
-    dtype: Annotated[str, typer.Option(help="Storage of the weights: float32 or float16.")] = "float32",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="float32; float16 or int8-dynamic (the weights are stored so); int8 (activations too, TFLite only)."
+        ),
+    ] = "float32",
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            help="Inputs to fit int8 to: mnist, digits, a .npz or an IDX file. int8 needs them.", metavar="DATA"
+        ),
+    ] = None,
+    granularity: Annotated[
+        str, typer.Option(help="Scales of int8 weights: one per output channel, or one per tensor.")
+    ] = "channel",
+    activation_range: Annotated[
+        str,
+        typer.Option(help="How int8 ranges follow from the calibration: minmax, percentile (99.99) or mse."),
+    ] = "minmax",
+    int8_io: Annotated[bool, typer.Option("--int8-io", help="The int8 model's input and output are int8 too.")] = False,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 13 or newer.")] = 17,
     batch_size: Annotated[str, typer.Option(help="A number, or dynamic.")] = "dynamic",
     snn: Annotated[
-        str, typer.Option(help="ONNX form of a spiking network: unrolled, scan, or step (membranes in and out).")
+        str,
+        typer.Option(help="Form of a spiking network: unrolled, step (membranes in and out), or scan (ONNX only)."),
     ] = "unrolled",
     sparse_format: Annotated[
-        str, typer.Option(help="ONNX storage of sparse weights: initializer (small file) or dense.")
-    ] = "initializer",
+        str | None,
+        typer.Option(
+            help="Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks), "
+            "or dense. Left out: the smallest that is right in every engine.",
+            show_default=False,
+        ),
+    ] = None,
+    tflite_target: Annotated[
+        str,
+        typer.Option(help="Interpreters a .tflite must be right in: any (all of them), litert, or tflite-runtime."),
+    ] = "any",
     map_path: Annotated[
         Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Compare accuracies on this data: mnist, digits or a .npz.", metavar="DATA")
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data set's files.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
 ) -> None:
     """Export a checkpoint, verify every file against it, and put the files and their manifest in place."""
+    from sen_edge.calibration import load_calibration
     from sen_edge.cli.verify import load_data
     from sen_edge.export import ExportRequest
     from sen_edge.export import export as run_export
     from sen_exporters.base import ExportOptions
 
     request = ExportRequest(
-        targets=tuple(filter(None, (target.strip() for target in to.split(",")))),
+        targets=None if to is None else tuple(filter(None, (target.strip() for target in to.split(",")))),
         weights=weights,
         dtype=dtype,
+        granularity=granularity,
+        activation_range=activation_range,
         options=ExportOptions(
             name=_stem(name, model),
             opset=opset,
             batch_size=_batch_size(batch_size),
             snn=snn,
             sparse_format=sparse_format,
+            int8_io=int8_io,
+            tflite_target=tflite_target,
         ),
     )
-    labelled = None if data is None else partial(load_data, data, data_dir)
-    result = run_export(model, output_dir, request, map_path=map_path, data=labelled, force=force)
+    with console.quiet_engines():
+        result = run_export(
+            model,
+            output_dir,
+            request,
+            map_path=map_path,
+            data=None if data is None else partial(load_data, data, data_dir),
+            calibration=None if calibration is None else partial(load_calibration, calibration, data_dir),
+            force=force,
+        )
     if as_json:
         console.print_json(result.manifest)
     else:
@@ -87,27 +132,43 @@ def _batch_size(text: str) -> int | None:
 
 
 def _print(result: ExportResult, model: Path) -> None:
+    err = console.console(stderr=True)
+    quantization = result.manifest["quantization"]
+    if quantization is not None:
+        headings = ("layer", "error of the weights", "error of the output")
+        rows = [
+            (str(each["layer"]), f"{each['weights']:.2%}", "-" if each["output"] is None else f"{each['output']:.2%}")
+            for each in quantization["layers"]
+        ]
+        calibration = quantization["calibration"]
+        source = "no calibration" if calibration is None else f"{calibration['samples']} inputs of {calibration['data']}"
+        err.print(console.table(f"{model.name} in int8 ({source}), root mean square", headings, rows))
     sizes = {path.name: n_bytes for path, n_bytes in result.files.items()}
     rows = [row for artifact in result.manifest["artifacts"] for row in _rows(artifact, sizes)]
     headings = ("file", "size", "max error / std", "argmax", "spikes", "accuracy (checkpoint)", "verified in")
-    console.console(stderr=True).print(console.table(f"{model.name}: exported and verified", headings, rows))
+    err.print(console.table(f"{model.name}: exported and verified", headings, rows))
+    for target, reason in result.left_out.items():
+        console.note(f"left out: {target} ({reason})")
     console.print_lines(result.files)
     first = next(iter(result.files))
     console.note(f"next: {shlex.join(['sen-edge', 'verify', str(first), '--against', str(model)])} --data DATA")
 
 
 def _rows(artifact: Mapping[str, Any], sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
-    figures = artifact["verification"]
-    data, spikes = figures["data"], figures["spike_agreement"]
-    return [
-        (
-            name,
-            console.size(sizes[name]),
-            f"{figures['max_rel_error']:.2g}",
-            f"{figures['argmax_agreement']:.2%}",
-            "-" if spikes is None else f"{spikes:.3%}",
-            "-" if data is None else f"{data['artifact']:.2f} % ({data['checkpoint']:.2f} %)",
-            figures["engine"],
+    """One row for each engine that ran the artifact; the file is the first it holds."""
+    rows = []
+    name = next(iter(artifact["files"]))
+    for index, figures in enumerate(artifact["verification"]):
+        data, spikes = figures["data"], figures["spike_agreement"]
+        rows.append(
+            (
+                name if index == 0 else "",
+                console.size(sizes[name]) if index == 0 else "",
+                f"{figures['max_rel_error']:.2g}",
+                f"{figures['argmax_agreement']:.2%}",
+                "-" if spikes is None else f"{spikes:.3%}",
+                "-" if data is None else f"{data['artifact']:.2f} % ({data['checkpoint']:.2f} %)",
+                figures["engine"],
+            )
         )
-        for name in artifact["files"]
-    ]
+    return rows

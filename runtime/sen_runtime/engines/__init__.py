@@ -1,19 +1,20 @@
 """Inference engines, all with the same small face.
 
 Each has `load(model, threads=1) -> Session`, where `model` is a path or the file's bytes, and
-`version() -> str`: a module of this package, or one of the two engines in `tflite`. An engine's library is imported when it is used; where it is missing the error
-names the pip line.
+`version() -> str`: a module of this package, or one of the two engines in `tflite`. An engine's library is imported
+when it is used; where it is missing the error names the pip line.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, Union, cast
 
 from numpy.typing import NDArray
 
-from sen_runtime.errors import EngineError
+from sen_runtime.errors import EngineError, MissingExtraError
 
 Array = NDArray[Any]
 Model = Union[bytes, Path]
@@ -61,3 +62,22 @@ def engine(name: str) -> Engine:
 
         return tflite.litert if name == "litert" else tflite.tflite_runtime
     return cast(Engine, importlib.import_module(f"sen_runtime.engines.{name}"))
+
+
+def installed(names: Sequence[str]) -> list[str]:
+    """Those engines that are installed and work with this Python.
+
+    Raises:
+        MissingExtraError: none is; the first one's pip line is named.
+    """
+    missing: list[MissingExtraError] = []
+    found = []
+    for name in names:
+        try:
+            engine(name).version()
+            found.append(name)
+        except MissingExtraError as error:
+            missing.append(error)
+    if not found:
+        raise missing[0]
+    return found
