@@ -39,7 +39,7 @@ class ExportRequest:
         weights: "dense" (computed before export) or "coordinates" (left to the engine).
         dtype: storage of the weights, "float32" or "float16"; "int8-dynamic", weights in int8; "int8", activations too.
         granularity: of int8 weights, a scale per "channel" (row) or per "tensor".
-        activation_range: of int8 activations, "minmax", "percentile" or "mse"; see `sen_edge.quantize.to_int8`.
+        activation_range: of int8 activations, "percentile", "minmax" or "mse"; see `sen_edge.quantize.to_int8`.
         options: what the exporters themselves take.
     """
 
@@ -47,7 +47,7 @@ class ExportRequest:
     weights: str = "dense"
     dtype: str = "float32"
     granularity: str = "channel"
-    activation_range: str = "minmax"
+    activation_range: str = "percentile"
     options: ExportOptions = field(default_factory=ExportOptions)
 
 
@@ -149,7 +149,7 @@ def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
     for flag, is_given, applies, dtypes in (
         ("--calibration", is_calibrated, is_int8, "int8-dynamic or int8"),
         ("--granularity", request.granularity != ExportRequest.granularity, is_int8, "int8-dynamic or int8"),
-        ("--activation-range", request.activation_range != "minmax", has_int8_activations, "int8"),
+        ("--activation-range", request.activation_range != ExportRequest.activation_range, has_int8_activations, "int8"),
         ("--int8-io", request.options.int8_io, has_int8_activations, "int8"),
     ):
         if is_given and not applies:

@@ -22,7 +22,7 @@ from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, Sum
 
 FloatArray = NDArray[np.float32]
 
-RANGES = ("minmax", "percentile", "mse")
+RANGES = ("percentile", "minmax", "mse")
 #: Share of the values, in percent, that range "percentile" leaves outside at either end.
 OUTSIDE_PERCENT = 0.01
 #: How far range "mse" may draw in the ends.
@@ -66,7 +66,7 @@ def to_int8_weights(
 
 
 def to_int8(
-    network: Network, calibration: FloatArray, granularity: str = "channel", activation_range: str = "minmax"
+    network: Network, calibration: FloatArray, granularity: str = "channel", activation_range: str = "percentile"
 ) -> Network:
     """The network with int8 weights and int8 activations on static grids ("full" quantization).
 
@@ -74,7 +74,7 @@ def to_int8(
         network: without coordinates.
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; ranges come from them.
         granularity: a scale per output "channel" (row) or per "tensor".
-        activation_range: "minmax"; "percentile" (all but 0.01 % at either end); "mse" (least squared error).
+        activation_range: "percentile" (all but 0.01 % at either end); "minmax"; "mse" (least squared error).
 
     Raises:
         NetworkError: weights are given by coordinates.
@@ -267,7 +267,8 @@ class _Quantizer:
         sample = flat[:: max(1, flat.size // RANGE_SAMPLE)]
         if self.activation_range == "percentile":
             low, high = np.percentile(sample, [OUTSIDE_PERCENT, 100 - OUTSIDE_PERCENT])
-            least, greatest = min(float(low), 0.0), max(float(high), 0.0)
+            if min(low, 0) < max(high, 0):  # else all but a few values are 0, and those few are the signal
+                least, greatest = min(float(low), 0.0), max(float(high), 0.0)
         elif self.activation_range == "mse" and least < greatest:
             errors = [
                 float(np.mean((sample - Grid.covering(least * s, greatest * s).round(sample)) ** 2))

@@ -22,7 +22,7 @@ class Tolerance:
             argmax and accuracy.
         argmax: least share of inputs with the same greatest output.
         spikes: least share of equal spike counts, over hidden neurons and inputs.
-        accuracy: greatest difference of the accuracies on the user's data, in points.
+        accuracy: greatest difference of the accuracies on the user's data, in points, beyond two standard errors of it.
         rounding: greatest error against the exported network in plain numpy, in `rounding_unit`; None where the
             checkpoint itself is close enough to tell a wrong kernel.
         rounding_unit: "step" of the output's int8 grid, or "std", the standard deviation of all outputs.
@@ -79,10 +79,11 @@ def failures(result: Verification) -> tuple[str, ...]:
             f"{tolerance.rounding:g} {unit} from the network that was exported (worst {result.rounding_error:.3g}); "
             f"allowed {100 * (1 - tolerance.rounded):.3g} %: the engine computes something else"
         )
-    if result.data is not None and abs(result.data.checkpoint - result.data.artifact) > tolerance.accuracy + 1e-9:
+    data = result.data
+    if data is not None and abs(data.checkpoint - data.artifact) > tolerance.accuracy + data.chance + 1e-9:
         found.append(
-            f"accuracy on {result.data.name}: {result.data.artifact:.2f} %, the checkpoint has "
-            f"{result.data.checkpoint:.2f} %; expected within {tolerance.accuracy:g} points"
+            f"accuracy on {data.name}: {data.artifact:.2f} %, the checkpoint has {data.checkpoint:.2f} %; expected within "
+            f"{tolerance.accuracy:g} points, and {data.chance:.2g} for chance"
         )
     return tuple(f"{sentence} ({result.engine})" for sentence in found)
 

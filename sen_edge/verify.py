@@ -39,12 +39,26 @@ LEAST_VARIATION = 1e-2
 
 @dataclass(frozen=True)
 class DataFigures:
-    """Accuracy of both sides on the user's data, in percent."""
+    """Accuracy of both sides on the user's data.
+
+    Attributes:
+        name: of the data.
+        samples: number of examples.
+        checkpoint: accuracy of the checkpoint, in percent.
+        artifact: accuracy of the artifact, in percent.
+        changed: number of examples that one side has right and the other wrong.
+    """
 
     name: str
     samples: int
     checkpoint: float
     artifact: float
+    changed: int
+
+    @property
+    def chance(self) -> float:
+        """Two standard errors of the difference of the accuracies, in points."""
+        return 200 * float(np.sqrt(self.changed)) / self.samples
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,7 @@ class _Checkpoint:
         self.is_spiking = network.config.spiking is not None
         self.correct = None
         if data is not None:
-            self.correct = float(100 * np.mean(trace(network, data.inputs)[-1].argmax(1) == data.labels))
+            self.correct = trace(network, data.inputs)[-1].argmax(1) == data.labels
 
 
 class _Exported:
@@ -333,10 +347,11 @@ def _accuracies(checkpoint: _Checkpoint, session: Session) -> DataFigures | None
     data = checkpoint.data
     if data is None or checkpoint.correct is None:
         return None
-    actual = _run(session, data.inputs)["output"].argmax(1)
+    correct = _run(session, data.inputs)["output"].argmax(1) == data.labels
     return DataFigures(
         name=data.name,
         samples=len(data.labels),
-        checkpoint=checkpoint.correct,
-        artifact=float(100 * np.mean(actual == data.labels)),
+        checkpoint=float(100 * np.mean(checkpoint.correct)),
+        artifact=float(100 * np.mean(correct)),
+        changed=int(np.sum(correct != checkpoint.correct)),
     )

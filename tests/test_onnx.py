@@ -19,6 +19,7 @@ from sen_exporters.base import Artifact, ExportError, ExportOptions, exporter
 from sen_exporters.onnx import NEWEST_OPSET, OLDEST_OPSET, OnnxExporter
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
+from sen_runtime.errors import EngineError
 from sen_runtime.network import Identity, Layer, Network, Relu
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
 
@@ -193,7 +194,7 @@ def test_stamp_changes_the_metadata_only():
 def test_found_by_its_entry_point():
     found = exporter("onnx")
     assert isinstance(found, OnnxExporter)
-    assert (found.name, found.suffixes, found.engine) == ("onnx", (".onnx",), "onnxruntime")
+    assert (found.name, found.suffixes, found.engines(b"")) == ("onnx", (".onnx",), ("onnxruntime",))
 
 
 def test_float16_weights_are_stored_as_such_and_computed_with_in_float32(tmp_path):
@@ -269,7 +270,8 @@ SMALL = Network((Layer(Dense(np.ones((2, 3), np.float32)), None, Identity()),))
         pytest.param({"opset": NEWEST_OPSET + 1}, f"opset is {NEWEST_OPSET + 1}; expected 13", id="new"),
         pytest.param({"batch_size": 0}, "batch size is 0; expected a number >= 1", id="batch"),
         pytest.param({"snn": "rolled"}, "--snn is 'rolled'; expected one of unrolled, scan, step", id="snn"),
-        pytest.param({"sparse_format": "csr"}, "--sparse-format is 'csr'; expected one of initializer", id="sparse"),
+        pytest.param({"sparse_format": "csr"}, "--sparse-format is 'csr'; expected one of densify", id="sparse"),
+        pytest.param({"sparse_format": "block"}, "onnxruntime has no kernel for block-sparse weights", id="block"),
         pytest.param({"name": ""}, "the name of the model is empty", id="name"),
     ],
 )
@@ -304,5 +306,5 @@ def test_a_graph_that_is_no_valid_onnx_is_a_defect(monkeypatch):
 
 @pytest.mark.parametrize("method", [EXPORTER.instrument, EXPORTER.properties])
 def test_bytes_that_are_no_onnx_are_refused(method):
-    with pytest.raises(ExportError, match="this is no ONNX file"):
+    with pytest.raises(EngineError, match="this is no ONNX file"):
         method(export(SMALL)[:-3])

@@ -114,7 +114,7 @@ def test_spiking_networks(seed: int, kind: str, readout: str, reset: str, coding
     exponent=st.sampled_from([1.0, 2.0]),
     timesteps=st.sampled_from([0, 1, 6]),
     weights=st.sampled_from(["dense", "coordinates"]),
-    target=st.sampled_from(["onnx", "sen"]),
+    target=st.sampled_from(["onnx", "sen", "tflite"]),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_checkpoints_of_any_shape_verify(
@@ -132,13 +132,12 @@ def test_checkpoints_of_any_shape_verify(
     module.reset_parameters(seed % 2**31, position_scale=1.0)
     checkpoint = checkpoints.from_module(module)
     network = checkpoints.to_network(checkpoint)
-    network = precompute(network) if weights == "dense" else network
+    network = precompute(network) if weights == "dense" or target == "tflite" else network
     artifact = exporter(target).export(network, ExportOptions())
-    result = verify(checkpoint, artifact.main, exporter(target))
-    # A layer of few neurons can be all but dead: outputs that vary by no more than rounding have no scale to keep.
-    if min(sizes[1:]) >= 4 and not timesteps:
-        assert result.passed, result.failures
-    assert np.isfinite(result.max_abs_error)
+    for result in verify(checkpoint, artifact.main, exporter(target)):
+        if not timesteps:
+            assert result.passed, result.failures
+        assert np.isfinite(result.max_abs_error)
 
 
 @pytest.mark.parametrize("kind", KINDS)

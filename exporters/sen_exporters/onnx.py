@@ -15,6 +15,7 @@ from sen_exporters.onnx_graph import GraphBuilder, value_info
 from sen_exporters.onnx_instrument import show_activations
 from sen_exporters.onnx_spiking import FORMS
 from sen_exporters.onnx_weights import affine
+from sen_runtime.errors import EngineError
 from sen_runtime.network import Network, Relu
 from sen_runtime.operators import Sparse, leaves
 
@@ -181,7 +182,7 @@ def _parse(model: bytes) -> ModelProto:
     try:
         return onnx.load_from_string(model)
     except DecodeError as error:
-        raise ExportError(
+        raise EngineError(
             f"this is no ONNX file: {error}", hint="was it cut off on the way? Export the model again"
         ) from error
 

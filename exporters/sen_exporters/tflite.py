@@ -13,9 +13,10 @@ from importlib.metadata import version
 from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, check_border, check_word
 from sen_exporters.tflite_graph import Graph, Signal
 from sen_exporters.tflite_instrument import show_activations
-from sen_exporters.tflite_schema import parse, properties, serialize, set_properties
+from sen_exporters.tflite_schema import parse, serialize, set_properties
 from sen_exporters.tflite_spiking import SpikingLowering, check_thresholds
 from sen_exporters.tflite_weights import WeightLowering, check_products
+from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.network import Network, Relu
 from sen_runtime.operators import Sparse, leaves
 
@@ -91,11 +92,11 @@ class TfliteExporter:
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """The properties of a file; those of the network, of the form, and what `stamp` added."""
-        return properties(model)
+        return read_properties(model)
 
     def engines(self, model: bytes) -> tuple[str, ...]:
         """The interpreters that the file was made for."""
-        return ENGINES.get(properties(model).get("tflite_target", "any"), ENGINES["any"])
+        return ENGINES.get(read_properties(model).get("tflite_target", "any"), ENGINES["any"])
 
     def instrument(self, model: bytes) -> bytes:
         """The model with `layerN/activation [batch, n]` of every layer but the last as a further output.
@@ -103,7 +104,7 @@ class TfliteExporter:
         Activations of a multilayer perceptron; spike counts over the steps that the graph holds.
         """
         loaded = parse(model)
-        show_activations(loaded, properties(model))
+        show_activations(loaded, read_properties(model))
         return serialize(loaded)
 
 

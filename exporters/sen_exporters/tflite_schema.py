@@ -7,6 +7,7 @@ The schema and its object interface are those that ai-edge-litert carries; the f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,13 +187,13 @@ def parse(data: bytes) -> Any:
     """The `ModelT` in a file.
 
     Raises:
-        ExportError: the bytes are no TFLite model, or a damaged one.
+        EngineError: the bytes are no TFLite model, or a damaged one.
     """
-    properties(data)
+    tflite_file.read_properties(data)
     try:
         return schema.ModelT.InitFromPackedBuf(data)
     except Exception as error:  # the generated reader raises whatever a wrong offset leads to
-        raise ExportError(
+        raise EngineError(
             f"this TFLite file is damaged: {error}", hint="was it cut off on the way? Export the model again"
         ) from error
 
@@ -210,25 +211,11 @@ def serialize(model: Any) -> bytes:
             hint="prune or factorize the network, or store it with --dtype float16 or int8",
         )
     builder = flatbuffers.Builder(size + (1 << 16))
-    buffers = model.buffers
-    model.buffers = [_AlignedBuffer(buffer.data) for buffer in buffers]
-    try:
-        builder.Finish(model.Pack(builder), file_identifier=tflite_file.IDENTIFIER)
-    finally:
-        model.buffers = buffers
+    model = copy(model)
+    model.buffers = [_AlignedBuffer(buffer.data) for buffer in model.buffers]
+    model.subgraphs = [_with_shared_zero_points(graph) for graph in model.subgraphs]
+    builder.Finish(model.Pack(builder), file_identifier=tflite_file.IDENTIFIER)
     return tflite_file.seal(bytes(builder.Output()))
-
-
-def properties(data: bytes) -> dict[str, str]:
-    """The properties in a file.
-
-    Raises:
-        ExportError: the bytes are no TFLite model, or a damaged one.
-    """
-    try:
-        return tflite_file.read_properties(data)
-    except EngineError as error:
-        raise ExportError(error.message, error.hint) from error
 
 
 def set_properties(model: Any, values: Mapping[str, str]) -> None:
@@ -260,6 +247,35 @@ class _AlignedBuffer:
         if vector is not None:
             schema.BufferAddData(builder, vector)
         return schema.BufferEnd(builder)
+
+
+def _with_shared_zero_points(graph: Any) -> Any:
+    """The subgraph, its vectors of zero points stored once each: eight bytes a row, and the same for most tensors."""
+    graph, stored = copy(graph), {}
+    graph.tensors = [copy(tensor) for tensor in graph.tensors]
+    for tensor in graph.tensors:
+        if tensor.quantization is not None and tensor.quantization.scale is not None:
+            tensor.quantization = _SharedQuantization(tensor.quantization, stored)
+    return graph
+
+
+class _SharedQuantization:
+    """Quantization parameters whose zero points may be another tensor's."""
+
+    def __init__(self, parameters: Any, stored: dict[bytes, int]) -> None:
+        self.parameters = parameters
+        self.stored = stored
+
+    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name that TensorT.Pack calls
+        zero_point = np.asarray(self.parameters.zeroPoint, np.int64)
+        key = zero_point.tobytes()
+        if key not in self.stored:
+            self.stored[key] = builder.CreateNumpyVector(zero_point)
+        scale = builder.CreateNumpyVector(np.asarray(self.parameters.scale, np.float32))
+        schema.QuantizationParametersStart(builder)
+        schema.QuantizationParametersAddScale(builder, scale)
+        schema.QuantizationParametersAddZeroPoint(builder, self.stored[key])
+        return schema.QuantizationParametersEnd(builder)
 
 
 def _raw(array: Array) -> NDArray[np.uint8]:

@@ -144,9 +144,8 @@ class WeightLowering:
         weight = self.graph.constant(name, stored, Affine(scale))
         bias_name = None
         if whole is not None:
-            bias_name = self.graph.constant(
-                f"{name}_bias", whole.astype(np.int32), Affine(bias_scale.astype(np.float32))
-            )
+            affine = Affine(bias_scale.astype(np.float32))
+            bias_name = self.graph.constant(f"{name}_bias", whole.astype(np.int32), affine)
         self.graph.declare(y, n_out)
         options = schema.FullyConnectedOptionsT(fusedActivationFunction=activation_code(_activation(relu)))
         self.graph.operator("FULLY_CONNECTED", 4, [x.name, weight, bias_name], [y.name], options)

@@ -46,8 +46,8 @@ def export(
     ] = "channel",
     activation_range: Annotated[
         str,
-        typer.Option(help="How int8 ranges follow from the calibration: minmax, percentile (99.99) or mse."),
-    ] = "minmax",
+        typer.Option(help="How int8 ranges follow from the calibration: percentile (99.99), minmax or mse."),
+    ] = "percentile",
     int8_io: Annotated[bool, typer.Option("--int8-io", help="The int8 model's input and output are int8 too.")] = False,
     opset: Annotated[int, typer.Option(help="ONNX operator set, 13 or newer.")] = 17,
     batch_size: Annotated[str, typer.Option(help="A number, or dynamic.")] = "dynamic",

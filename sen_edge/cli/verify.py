@@ -82,7 +82,7 @@ def _rows(result: Verification) -> list[tuple[str, str, str]]:
         rows.append(("equal spike counts", f"{result.spike_agreement:.4%}", f">= {tolerance.spikes:.2%}"))
     rows += [(f"layer {index}: max error / std", f"{e:.3g}", "") for index, e in enumerate(result.layer_errors)]
     if result.data is not None:
-        within = f"within {tolerance.accuracy:g} points"
+        within = f"within {tolerance.accuracy + result.data.chance:.2g} points"
         rows.append((f"accuracy of the checkpoint, {result.data.name}", f"{result.data.checkpoint:.2f} %", ""))
         rows.append((f"accuracy of the artifact, {result.data.name}", f"{result.data.artifact:.2f} %", within))
     return rows
