@@ -63,8 +63,8 @@ class Grid:
         return self.dequantize(self.quantize(x)).astype(x.dtype)
 
 
-#: Spikes in int8: stored as the 0 and 1 that they are.
-SPIKES = Grid(1.0, 0)
+#: Spikes in int8: 0 and 64 mean 0 and 1, because a bias is stored in steps of the product's, which 1 makes coarse.
+SPIKES = Grid(1 / 64, 0)
 
 
 def check_weights(
