@@ -18,7 +18,7 @@ from sen_edge.errors import DataError
 
 FloatArray = NDArray[np.float32]
 
-#: Examples that are used, evenly spread over those that are there; of a spiking network, whose steps add to them, fewer.
+#: Examples that are used, evenly spread over those that are there. Of a spiking network fewer: steps add to them.
 MAX_EXAMPLES = 2048
 MAX_SPIKING_EXAMPLES = 512
 #: Share of the input range by which inputs may lie outside it.
@@ -88,16 +88,12 @@ def _read(name: str, data_dir: Path | None, config: SpatialConfig, *, spikes: bo
         )
     kept = 2 if spikes else 1
     if array.ndim <= kept or array.size == 0:
+        shape = "[n, T, n_in]" if spikes else "[n, n_in]"
         raise DataError(
-            f"{name}: the calibration inputs have shape {list(array.shape)}; expected {'[n, T, n_in]' if spikes else '[n, n_in]'} "
-            "with no axis empty"
+            f"{name}: the calibration inputs have shape {list(array.shape)}; expected {shape} with no axis empty"
         )
     with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, which _check names
-        return _flat(array, kept).astype(np.float32)
-
-
-def _flat(array: NDArray[Any], kept: int) -> NDArray[Any]:
-    return array.reshape(*array.shape[:kept], -1)
+        return array.reshape(*array.shape[:kept], -1).astype(np.float32)
 
 
 def _inputs_name(path: Path) -> Any:
@@ -105,7 +101,9 @@ def _inputs_name(path: Path) -> Any:
         for name in ("x_train", "x", "x_test", *(names if len(names) == 1 else ())):
             if name in names:
                 return [name]
-        raise DataError(f"{path} holds the arrays {', '.join(names) or 'none'}; expected x, x_train, or one array alone")
+        raise DataError(
+            f"{path} holds the arrays {', '.join(names) or 'none'}; expected x, x_train, or one array alone"
+        )
 
     return choose
 
@@ -128,11 +126,13 @@ def _check(
             hint="calibrate with inputs like those that the network will see",
         )
     if spikes and not np.isin(inputs, (0, 1)).all():
-        raise DataError(f"{name}: the network takes spikes, 0 or 1; the calibration inputs go from {least:g} to {greatest:g}")
+        raise DataError(
+            f"{name}: the network takes spikes, 0 or 1; the calibration inputs go from {least:g} to {greatest:g}"
+        )
     slack = RANGE_SLACK * (input_range[1] - input_range[0])
     if least < input_range[0] - slack or greatest > input_range[1] + slack:
         raise DataError(
-            f"{name}: the calibration inputs go from {least:g} to {greatest:g}, the network's from {input_range[0]:g} to "
-            f"{input_range[1]:g}",
+            f"{name}: the calibration inputs go from {least:g} to {greatest:g}, "
+            f"the network's from {input_range[0]:g} to {input_range[1]:g}",
             hint="scale them as the training data was scaled; input_range is in the checkpoint's config",
         )

@@ -19,7 +19,7 @@ from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.precompute import precompute
 from sen_edge.quantize import LayerError, quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_edge.verify import LabelledData, Verification, verify
-from sen_exporters.base import Artifact, Exporter, ExportOptions, NoFormError, exporter, exporter_names
+from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, NoFormError, exporter, exporter_names
 from sen_runtime.files import write_all
 from sen_runtime.network import Network
 
@@ -83,7 +83,7 @@ class ExportResult:
     Attributes:
         files: path -> size in bytes, the manifest last.
         manifest: the content of the manifest.
-        left_out: default target -> why it has no form for the request.
+        left_out: default target -> why it was not written.
     """
 
     files: Mapping[Path, int]
@@ -112,7 +112,7 @@ def export(
         OutputError: a file exists and `force` is False, or cannot be written.
     """
     _check_request(request, is_calibrated=calibration is not None)
-    chosen = [exporter(target) for target in dict.fromkeys(request.targets or DEFAULT_TARGETS)]
+    chosen, unusable = _chosen(request)
     _refuse_existing(out_dir, request, chosen, force=force)
     checkpoint = checkpoints.load(model, map_path=map_path)
     network = checkpoints.to_network(checkpoint)
@@ -122,13 +122,13 @@ def export(
     if request.weights == "dense":
         network = precompute(network)
     subject = _quantized(checkpoint, network, request, None if calibration is None else calibration(checkpoint.config))
-    chosen, left_out = _with_form(chosen, subject.network, request)
+    chosen, formless = _with_form(chosen, subject.network, request)
     exported = [_export_one(each, subject, request, labelled) for each in chosen]
     manifest = _manifest(model, subject, request, exported)
     files = {out_dir / name: content for each in exported for name, content in each.artifact.files.items()}
     files[_manifest_path(out_dir, request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     _put_in_place(out_dir, files, force=force)
-    return ExportResult({path: len(content) for path, content in files.items()}, manifest, left_out)
+    return ExportResult({path: len(content) for path, content in files.items()}, manifest, {**unusable, **formless})
 
 
 def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
@@ -149,7 +149,12 @@ def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
     for flag, is_given, applies, dtypes in (
         ("--calibration", is_calibrated, is_int8, "int8-dynamic or int8"),
         ("--granularity", request.granularity != ExportRequest.granularity, is_int8, "int8-dynamic or int8"),
-        ("--activation-range", request.activation_range != ExportRequest.activation_range, has_int8_activations, "int8"),
+        (
+            "--activation-range",
+            request.activation_range != ExportRequest.activation_range,
+            has_int8_activations,
+            "int8",
+        ),
         ("--int8-io", request.options.int8_io, has_int8_activations, "int8"),
     ):
         if is_given and not applies:
@@ -169,6 +174,22 @@ def _quantized(
     else:
         after = to_int8_weights(network, request.granularity, inputs)
     return Subject(checkpoint, after, calibration, tuple(quantization_errors(network, after, inputs)))
+
+
+def _chosen(request: ExportRequest) -> tuple[list[Exporter], dict[str, str]]:
+    """The exporters asked for, and those default ones that this machine lacks packages for, with the reason."""
+    if request.targets is not None:
+        return [exporter(target) for target in dict.fromkeys(request.targets)], {}
+    chosen: list[Exporter] = []
+    unusable: dict[str, str] = {}
+    for target in DEFAULT_TARGETS:
+        try:
+            chosen.append(exporter(target))
+        except ExportError as error:
+            unusable[target] = error.message
+    if not chosen:
+        raise ExportError("; ".join(unusable.values()), hint="sen-edge doctor says what is missing")
+    return chosen, unusable
 
 
 def _with_form(

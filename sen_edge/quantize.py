@@ -47,9 +47,7 @@ def to_float16(network: Network) -> Network:
     return map_weights(network, _half)
 
 
-def to_int8_weights(
-    network: Network, granularity: str = "channel", calibration: FloatArray | None = None
-) -> Network:
+def to_int8_weights(network: Network, granularity: str = "channel", calibration: FloatArray | None = None) -> Network:
     """The network with int8 weights; activations and biases stay as they are ("dynamic" quantization).
 
     Args:
@@ -195,7 +193,11 @@ class _Quantizer:
             bias = (bias + missing / factor).astype(np.float32)
         grid = None
         if x_grid is not None:
-            grid = self._membrane_grid(index, layer.neuron) if isinstance(layer.neuron, Lif) else self._grid(self.values[index])
+            grid = (
+                self._membrane_grid(index, layer.neuron)
+                if isinstance(layer.neuron, Lif)
+                else self._grid(self.values[index])
+            )
         return replace(layer, weight=weight, bias=bias, grid=grid)
 
     def _operator(
@@ -245,7 +247,7 @@ class _Quantizer:
         """
         layer, steps = self.network.layers[index], self.network.timesteps
         x, values = self.inputs[index], self.values[index]
-        assert x is not None and values is not None  # noqa: PT018 - calibration gives both
+        assert x is not None and values is not None
         currents = reference.affine(layer.weight, x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
         currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
         currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]

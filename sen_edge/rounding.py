@@ -34,7 +34,7 @@ def damped_moment(inputs: NDArray[np.float32]) -> FloatArray:
     Only the diagonal, `[n_in]`, of more inputs than are compensated for.
     """
     x = inputs.astype(np.float64)
-    squares = np.mean(x**2, axis=0)
+    squares: FloatArray = np.mean(x**2, axis=0)
     damping = DAMPING * float(squares.mean()) or 1.0
     if len(squares) > MAX_COMPENSATED_INPUTS:
         return squares + damping

@@ -82,8 +82,8 @@ def failures(result: Verification) -> tuple[str, ...]:
     data = result.data
     if data is not None and abs(data.checkpoint - data.artifact) > tolerance.accuracy + data.chance + 1e-9:
         found.append(
-            f"accuracy on {data.name}: {data.artifact:.2f} %, the checkpoint has {data.checkpoint:.2f} %; expected within "
-            f"{tolerance.accuracy:g} points, and {data.chance:.2g} for chance"
+            f"accuracy on {data.name}: {data.artifact:.2f} %, the checkpoint has {data.checkpoint:.2f} %; "
+            f"expected within {tolerance.accuracy:g} points, and {data.chance:.2g} for chance"
         )
     return tuple(f"{sentence} ({result.engine})" for sentence in found)
 

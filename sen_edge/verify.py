@@ -303,7 +303,7 @@ def _layers(session: Session, x: FloatArray, n_layers: int) -> list[FloatArray]:
 
 def _errors(actual: FloatArray, expected: FloatArray) -> NDArray[np.float64]:
     """Absolute errors, infinite where the actual value is not finite."""
-    error = np.abs(actual.astype(np.float64) - expected)
+    error: NDArray[np.float64] = np.abs(actual.astype(np.float64) - expected)
     error[~np.isfinite(actual)] = np.inf
     return error
 

@@ -597,7 +597,10 @@ HOSTILE = {
     ),
     "tensor unused": (with_operator(DENSE, [W, B]), r"sections \[2\] belong to no layer"),
     "operator unused": (with_sums(LEAF, LEAF), r"operators \[1\] and sections \[\] belong to no layer"),
-    "Dense with a scale it does not need": (with_operator(operator(1, 1, 2, (1, 2)), [W, B]), "expected an int8 matrix"),
+    "Dense with a scale it does not need": (
+        with_operator(operator(1, 1, 2, (1, 2)), [W, B]),
+        "expected an int8 matrix",
+    ),
     "Dense with a third tensor": (with_operator(operator(1, 1, 2, (1, 2, 2)), [W, B]), "a Dense does not use"),
     "Dense with operands": (with_operator(operator(1, 1, 2, (1,), operands=(0, NONE)), [W]), "a Dense does not use"),
     "Dense with blocks": (with_operator(operator(1, 1, 2, (1,), block=(1, 1)), [W]), "a Dense does not use"),

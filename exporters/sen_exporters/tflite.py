@@ -116,7 +116,7 @@ def _model(network: Network, options: ExportOptions) -> bytes:
     graph = Graph()
     weights = WeightLowering(graph, options)
     rows = options.batch_size
-    size = (network.n_in,)
+    size: tuple[int, ...] = (network.n_in,)
     facts = {
         **network.metadata,
         "architecture": "-".join(map(str, network.layer_sizes)),

@@ -76,7 +76,13 @@ class Graph(ModelBuilder):
         rows = None if joined.rows is None else joined.rows // len(names)
         parts = [self.declare(Signal(name, rows, joined.grid), size) for name in names]
         axis = self.constant("rows_axis", np.array(0, np.int32))
-        self.operator("SPLIT", 1 if joined.grid is None else 2, [axis, joined.name], list(names), schema.SplitOptionsT(numSplits=len(names)))
+        self.operator(
+            "SPLIT",
+            1 if joined.grid is None else 2,
+            [axis, joined.name],
+            list(names),
+            schema.SplitOptionsT(numSplits=len(names)),
+        )
         return parts
 
     def time_first(self, x: Signal, name: str, steps: int, size: int) -> Signal:

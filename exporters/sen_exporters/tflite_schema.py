@@ -251,7 +251,8 @@ class _AlignedBuffer:
 
 def _with_shared_zero_points(graph: Any) -> Any:
     """The subgraph, its vectors of zero points stored once each: eight bytes a row, and the same for most tensors."""
-    graph, stored = copy(graph), {}
+    graph = copy(graph)
+    stored: dict[bytes, int] = {}
     graph.tensors = [copy(tensor) for tensor in graph.tensors]
     for tensor in graph.tensors:
         if tensor.quantization is not None and tensor.quantization.scale is not None:

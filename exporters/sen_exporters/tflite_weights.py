@@ -152,14 +152,8 @@ class WeightLowering:
         return y
 
     def _weights(self, operator: Dense | Sparse, name: str) -> Weights:
-        scale = operator.scale
-        if scale is not None:
-            stored, scale = int8_matrix(operator)
-            if len(scale) == 1:
-                return Weights(self.graph.constant(name, stored, Affine(scale)), 9)
-            if self.options.tflite_target == "litert":
-                return Weights(self.graph.constant(name, stored, Affine(scale)), 12)
-            return Weights(self.graph.constant(name, stored, Affine(np.ones(1, np.float32))), 9, scale)
+        if operator.scale is not None:
+            return self._int8_weights(operator, name)
         sparse_format = "dense" if isinstance(operator, Dense) else storage(operator, self.options)
         if isinstance(operator, Dense) or sparse_format == "dense":
             w = operator.w if isinstance(operator, Dense) else operator.to_dense().astype(operator.values.dtype)
@@ -174,6 +168,15 @@ class WeightLowering:
         dense = self.graph.value(f"{name}_dense", operator.shape, dtype)
         self.graph.operator("DENSIFY", 1, [sparse], [dense], schema.DensifyOptionsT())
         return Weights(self._widened(dense, name, rows.values), 1)
+
+    def _int8_weights(self, operator: Dense | Sparse, name: str) -> Weights:
+        """Weights that meet float activations."""
+        stored, scale = int8_matrix(operator)
+        if len(scale) == 1:
+            return Weights(self.graph.constant(name, stored, Affine(scale)), 9)
+        if self.options.tflite_target == "litert":
+            return Weights(self.graph.constant(name, stored, Affine(scale)), 12)
+        return Weights(self.graph.constant(name, stored, Affine(np.ones(1, np.float32))), 9, scale)
 
     def _widened(self, stored: str, name: str, array: Array) -> str:
         """Weights in float32, from float16 if they are stored so; once for every use."""
@@ -200,7 +203,7 @@ def in_blocks(operator: Sparse) -> Sparse:
     Raises:
         ExportError: the pattern is not made of whole such blocks.
     """
-    n_out, n_in = operator.shape
+    n_in = operator.shape[1]
     if n_in % BLOCK[1]:
         raise ExportError(
             f"{n_in} inputs are no multiple of {BLOCK[1]}, so its weights have no whole 1x4 blocks",
@@ -220,7 +223,7 @@ def in_blocks(operator: Sparse) -> Sparse:
 
 
 def storage(operator: Sparse, options: ExportOptions) -> str:
-    """ "densify", "block" or "dense": what was asked for, else the smallest that is right in every engine.
+    """The form of sparse weights: what was asked for, else the smallest that is right in every engine.
 
     Raises:
         ExportError: what was asked for would be wrong; with the reason and an alternative.
@@ -229,7 +232,7 @@ def storage(operator: Sparse, options: ExportOptions) -> str:
     if operator.scale is not None:
         if asked in ("densify", "block"):
             raise ExportError(
-                f"--sparse-format {asked} with int8 weights: interpreters refuse to load them, or compute wrong numbers",
+                f"--sparse-format {asked} with int8 weights: interpreters refuse them, or compute wrong numbers",
                 hint="leave --sparse-format out, or take --dtype float32 or float16",
             )
         return "dense"

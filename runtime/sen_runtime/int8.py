@@ -50,8 +50,8 @@ class Grid:
 
     def quantize(self, x: Array) -> NDArray[np.int8]:
         """The nearest stored values; halves go to even, what lies outside to the nearest end."""
-        stored = np.rint(np.asarray(x, np.float64) / self.scale) + self.zero_point
-        return np.clip(stored, LEAST, GREATEST).astype(np.int8)
+        steps: NDArray[np.float64] = np.rint(np.asarray(x, np.float64) / self.scale) + self.zero_point
+        return np.clip(steps, LEAST, GREATEST).astype(np.int8)
 
     def dequantize(self, stored: NDArray[np.int8]) -> NDArray[np.float32]:
         """The values that stored ones mean."""

@@ -161,9 +161,11 @@ class Network:
                 "expected all of them or none"
             )
         if isinstance(layer.neuron, Lif) and layer.grid is not None:
-            threshold = np.float32(layer.neuron.threshold)
-            if not np.isclose(layer.grid.round(threshold), threshold, rtol=1e-6, atol=0):
-                raise NetworkError(f"layer {index}: the threshold {threshold:g} does not lie on the grid of its membranes")
+            threshold = np.array([layer.neuron.threshold], np.float32)
+            if not np.allclose(layer.grid.round(threshold), threshold, rtol=1e-6, atol=0):
+                raise NetworkError(
+                    f"layer {index}: the threshold {threshold[0]:g} does not lie on the grid of its membranes"
+                )
 
     def _check_neuron(self, index: int, neuron: Neuron) -> None:
         last = index == len(self.layers) - 1

@@ -180,7 +180,8 @@ def _read_out_int8(network: Network, input_grid: Grid, train: list[Array]) -> Ar
     layer, factors, grid = network.layers[-1], readout_factors(network), readout_grid(network, input_grid)
     if is_constant_readout(network):
         train, factors = train[:1], factors.sum(keepdims=True)
-    weighted: Array = sum(_on_grid(x.dtype.type(factor) * x, grid) for factor, x in zip(factors, train))
+    terms = [_on_grid(x.dtype.type(factor) * x, grid) for factor, x in zip(factors, train)]
+    weighted: Array = np.sum(terms, axis=0)
     bias = None if layer.bias is None else layer.bias.astype(np.float64) * readout_factors(network).sum()
     return _on_grid(affine(layer.weight, _on_grid(weighted, grid), bias), layer.grid)
 

@@ -103,6 +103,5 @@ def _measure(folder: Path, rows: Iterable[Row], x: NDArray[np.float32]) -> dict[
     measured = interleaved({key: partial(session.run, x) for key, session in sessions.items()}, BENCHMARK_SECONDS)
     baseline = next(iter(names))
     return {
-        row: (f"{measured.median_us(key):.4g} us", f"{measured.ratio(key, baseline):.2f}")
-        for key, row in names.items()
+        row: (f"{measured.median_us(key):.4g} us", f"{measured.ratio(key, baseline):.2f}") for key, row in names.items()
     }

@@ -22,7 +22,9 @@ def export(
     *,
     to: Annotated[
         str | None,
-        typer.Option(help="Targets, separated by commas: onnx, sen, tflite. Left out: onnx and tflite.", show_default=False),
+        typer.Option(
+            help="Targets, separated by commas: onnx, sen, tflite. Left out: onnx and tflite.", show_default=False
+        ),
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path(),
     name: Annotated[str | None, typer.Option(help="Stem of the files; the checkpoint's by default.")] = None,
@@ -136,17 +138,19 @@ def _print(result: ExportResult, model: Path) -> None:
     quantization = result.manifest["quantization"]
     if quantization is not None:
         headings = ("layer", "error of the weights", "error of the output")
-        rows = [
+        errors = [
             (str(each["layer"]), f"{each['weights']:.2%}", "-" if each["output"] is None else f"{each['output']:.2%}")
             for each in quantization["layers"]
         ]
         calibration = quantization["calibration"]
-        source = "no calibration" if calibration is None else f"{calibration['samples']} inputs of {calibration['data']}"
-        err.print(console.table(f"{model.name} in int8 ({source}), root mean square", headings, rows))
+        source = (
+            "no calibration" if calibration is None else f"{calibration['samples']} inputs of {calibration['data']}"
+        )
+        err.print(console.table(f"{model.name} in int8 ({source}), root mean square", headings, errors))
     sizes = {path.name: n_bytes for path, n_bytes in result.files.items()}
     rows = [row for artifact in result.manifest["artifacts"] for row in _rows(artifact, sizes)]
-    headings = ("file", "size", "max error / std", "argmax", "spikes", "accuracy (checkpoint)", "verified in")
-    err.print(console.table(f"{model.name}: exported and verified", headings, rows))
+    columns = ("file", "size", "max error / std", "argmax", "spikes", "accuracy (checkpoint)", "verified in")
+    err.print(console.table(f"{model.name}: exported and verified", columns, rows))
     for target, reason in result.left_out.items():
         console.note(f"left out: {target} ({reason})")
     console.print_lines(result.files)
@@ -156,7 +160,7 @@ def _print(result: ExportResult, model: Path) -> None:
 
 def _rows(artifact: Mapping[str, Any], sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
     """One row for each engine that ran the artifact; the file is the first it holds."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     name = next(iter(artifact["files"]))
     for index, figures in enumerate(artifact["verification"]):
         data, spikes = figures["data"], figures["spike_agreement"]

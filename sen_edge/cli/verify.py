@@ -30,7 +30,7 @@ def verify(
     seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
-    """Run an exported file in every installed engine for it and compare it with its checkpoint; exit 3 if they disagree."""
+    """Run an exported file in every installed engine, and compare it with its checkpoint; exit 3 if they disagree."""
     from sen_edge import checkpoint
     from sen_edge.verify import verify as run_verify
     from sen_exporters.base import exporter_for

@@ -7,9 +7,10 @@ model's grid.
 from __future__ import annotations
 
 import importlib
+import platform
 import sys
 from importlib.metadata import version
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,7 @@ from sen_runtime.int8 import Grid
 
 Array = NDArray[Any]
 
+LEGACY_PIP_LINE = "pip install tflite-runtime==2.14.0 'numpy<2'"
 #: The newest Python for which there is a wheel of tflite-runtime 2.14.
 NEWEST_LEGACY_PYTHON = (3, 11)
 
@@ -46,7 +48,7 @@ class TfliteSession:
         self.grids = {name: grid for name in details if (grid := _grid(details[name])) is not None}
         shape, signature = self._inputs["input"]["shape"], self._inputs["input"]["shape_signature"]
         self._rows = int(shape[0])
-        self.batch_size: Optional[int] = None if signature[0] < 0 else self._rows
+        self.batch_size: int | None = None if signature[0] < 0 else self._rows
         self._membranes = {name: int(d["shape"][-1]) for name, d in self._inputs.items() if name != "input"}
 
     def run(self, x: Array) -> Array:
@@ -99,9 +101,11 @@ class TfliteEngine:
         package: name on PyPI.
         module: import name of its interpreter module.
         pip_line: what installs it.
+        machines: for which there are wheels, as `platform.machine()` calls them.
     """
 
-    def __init__(self, package: str, module: str, pip_line: str) -> None:
+    def __init__(self, package: str, module: str, pip_line: str, machines: tuple[str, ...]) -> None:
+        self.machines = machines
         self.package = package
         self.module = module
         self.pip_line = pip_line
@@ -143,7 +147,10 @@ class TfliteEngine:
         try:
             library = importlib.import_module(self.module)
         except ImportError:
-            raise MissingExtraError(f"the engine {self.package}", self.pip_line) from None
+            hint = self.pip_line
+            if platform.machine() not in self.machines:
+                hint = f"there is no wheel for {platform.machine()}: {LEGACY_PIP_LINE}"
+            raise MissingExtraError(f"the engine {self.package}", hint) from None
         return library
 
 
@@ -165,9 +172,17 @@ class LegacyEngine(TfliteEngine):
         return library
 
 
-litert = TfliteEngine("ai-edge-litert", "ai_edge_litert.interpreter", "pip install 'sen-edge-runtime[tflite]'")
+litert = TfliteEngine(
+    "ai-edge-litert",
+    "ai_edge_litert.interpreter",
+    "pip install ai-edge-litert",
+    ("x86_64", "aarch64", "arm64", "AMD64"),
+)
 tflite_runtime = LegacyEngine(
-    "tflite-runtime", "tflite_runtime.interpreter", "pip install 'sen-edge-runtime[tflite-legacy]'"
+    "tflite-runtime",
+    "tflite_runtime.interpreter",
+    LEGACY_PIP_LINE,
+    ("x86_64", "aarch64", "armv7l"),
 )
 
 
@@ -188,7 +203,7 @@ def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     return inputs, outputs
 
 
-def _grid(details: dict[str, Any]) -> Optional[Grid]:
+def _grid(details: dict[str, Any]) -> Grid | None:
     if details["dtype"] is not np.int8:
         return None
     scale, zero_point = details["quantization"]

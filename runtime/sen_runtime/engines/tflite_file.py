@@ -11,7 +11,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, Optional
+from typing import Any
 
 from sen_runtime.errors import EngineError
 
@@ -71,7 +71,7 @@ def _checksum(data: bytes, place: slice) -> tuple[bytes, bytes]:
     return data[start:end], b"%08x" % crc
 
 
-def _locate(data: bytes) -> Optional[slice]:
+def _locate(data: bytes) -> slice | None:
     """Where the properties are."""
     if data[4:8] != IDENTIFIER:
         raise EngineError("this is no TFLite file: its identifier is not TFL3", "export the model again")
@@ -103,7 +103,7 @@ def _follow(data: bytes, position: int) -> int:
     return position + _read(data, "<I", position)
 
 
-def _field(data: bytes, table: int, number: int) -> Optional[int]:
+def _field(data: bytes, table: int, number: int) -> int | None:
     """Position of a table's field, or None where it is left out."""
     vtable = table - _read(data, "<i", table)
     if 4 + 2 * number >= _read(data, "<H", vtable):

@@ -292,7 +292,9 @@ def _operator(
         return Coordinates(arrays[0], arrays[1], arrays[2], *scalars), ()
     if operator_type is Sparse:
         return Sparse(arrays[0], arrays[1], arrays[2], (n_out, n_in), (block[0], block[1]), scales[0]), ()
-    return Dense(arrays[0], scales[0]) if operator_type is Dense else LowRank(*arrays, *scales), ()
+    if operator_type is Dense:
+        return Dense(arrays[0], scales[0]), ()
+    return LowRank(arrays[0], arrays[1], scales[0], scales[1]), ()
 
 
 def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensors: _Unused) -> Layer:
