@@ -26,20 +26,24 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_tolerances_on_the_page_are_those_of_the_code() -> None:
     page = (ROOT / "docs/reference/verification.md").read_text(encoding="utf-8")
-    rows = {
-        line.split("|")[1].strip(): [cell.strip() for cell in line.split("|")[2:6]]
-        for line in page.splitlines()
-        if line.count("|") == 6
-    }
-    order = [("mlp", "float32"), ("mlp", "float16"), ("snn", "float32"), ("snn", "float16")]
-    for index, key in enumerate(order):
-        tolerance = TOLERANCES[key]
-        assert float(rows["error of an output / standard deviation"][index]) == tolerance.output
-        assert float(rows["least share of inputs within it"][index].rstrip(" %")) == 100 * tolerance.readout
-        assert float(rows["least argmax agreement"][index].rstrip(" %")) == 100 * tolerance.argmax
-        assert float(rows["accuracy on `--data`, points"][index]) == tolerance.accuracy
-        if key[0] == "snn":
-            assert float(rows["least share of equal spike counts"][index].rstrip(" %")) == 100 * tolerance.spikes
+    lines = [line.split("|")[1:-1] for line in page.splitlines() if line.count("|") == len(TOLERANCES) + 2]
+    heading, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    assert heading[1:] == [", ".join(key) for key in TOLERANCES]
+    cells = {name: [cell.removesuffix(" %") for cell in values] for name, *values in rows}
+    for index, ((architecture, _), tolerance) in enumerate(TOLERANCES.items()):
+        expected = {
+            "error of an output / standard deviation": tolerance.output,
+            "least share of inputs within it": 100 * tolerance.readout,
+            "least argmax agreement": 100 * tolerance.argmax,
+            "least share of equal spike counts": 100 * tolerance.spikes if architecture == "snn" else None,
+            "accuracy on `--data`, points": tolerance.accuracy,
+            "least share of inputs within that": 100 * tolerance.rounded if tolerance.rounding else None,
+        }
+        for name, value in expected.items():
+            assert (float(cells[name][index]) if cells[name][index] else None) == value
+        unit = "steps" if tolerance.rounding_unit == "step" else "std"
+        rounding = f"{tolerance.rounding:g} {unit}" if tolerance.rounding else ""
+        assert cells["error against the exported network"][index] == rounding
 
 
 def test_every_make_target_of_the_readme_exists() -> None:

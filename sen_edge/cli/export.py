@@ -137,7 +137,7 @@ def _print(result: ExportResult, model: Path) -> None:
     err = console.console(stderr=True)
     quantization = result.manifest["quantization"]
     if quantization is not None:
-        headings = ("layer", "error of the weights", "error of the output")
+        headings = ("layer", "rms error of the weights", "rms error of the output")
         errors = [
             (str(each["layer"]), f"{each['weights']:.2%}", "-" if each["output"] is None else f"{each['output']:.2%}")
             for each in quantization["layers"]
@@ -146,7 +146,7 @@ def _print(result: ExportResult, model: Path) -> None:
         source = (
             "no calibration" if calibration is None else f"{calibration['samples']} inputs of {calibration['data']}"
         )
-        err.print(console.table(f"{model.name} in int8 ({source}), root mean square", headings, errors))
+        err.print(console.table(f"int8 ({source})", headings, errors))
     sizes = {path.name: n_bytes for path, n_bytes in result.files.items()}
     rows = [row for artifact in result.manifest["artifacts"] for row in _rows(artifact, sizes)]
     columns = ("file", "size", "max error / std", "argmax", "spikes", "accuracy (checkpoint)", "verified in")

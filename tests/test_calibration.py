@@ -1,0 +1,111 @@
+"""Calibration inputs: where they come from, and what is refused."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sen_edge import calibration
+from sen_edge.calibration import load_calibration
+from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.datasets import load
+from sen_edge.errors import DataError
+
+CONFIG = SpatialConfig((6, 4, 2))
+SPIKES = SpatialConfig((6, 4, 2), spiking=SpikingConfig(3, input_coding="spikes"))
+INPUTS = np.random.default_rng(0).random((10, 6)).astype(np.float32)
+
+
+def npz(path: Path, **arrays: np.ndarray) -> str:
+    np.savez(path / "data.npz", **arrays)
+    return str(path / "data.npz")
+
+
+def idx(path: Path, array: np.ndarray) -> str:
+    data = (
+        bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+    )
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [{"x_train": INPUTS, "x": INPUTS[:2]}, {"x": INPUTS, "y": np.zeros(10)}, {"pixels": INPUTS.reshape(10, 2, 3)}],
+    ids=["x_train first", "x", "the only one, with more axes"],
+)
+def test_npz(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
+    found = load_calibration(npz(tmp_path, **arrays), None, CONFIG)
+    np.testing.assert_array_equal(found.inputs, INPUTS)
+    assert found.name == "data.npz" and len(found.sha256) == 64
+
+
+@pytest.mark.parametrize("name", ["images-idx3-ubyte", "images-idx3-ubyte.gz"])
+def test_idx_is_scaled_to_the_input_range(name: str, tmp_path: Path) -> None:
+    pixels = np.arange(0, 255, 4)[:60].reshape(10, 2, 3)
+    config = SpatialConfig((6, 4, 2), input_range=(-1.0, 1.0))
+    found = load_calibration(idx(tmp_path / name, pixels), None, config)
+    np.testing.assert_allclose(found.inputs, pixels.reshape(10, 6) / 127.5 - 1, atol=1e-6)
+
+
+def test_a_data_sets_training_part_is_used() -> None:
+    digits = load("digits")
+    found = load_calibration("digits", None, SpatialConfig((64, 8, 10)))
+    assert len(found.inputs) == len(digits.train_inputs)
+    np.testing.assert_array_equal(found.inputs, digits.train_inputs)
+
+
+def test_many_examples_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "MAX_EXAMPLES", 4)
+    found = load_calibration(npz(tmp_path, x=INPUTS), None, CONFIG)
+    np.testing.assert_array_equal(found.inputs, INPUTS[[0, 3, 6, 9]])
+    assert found.sha256 != load_calibration(npz(tmp_path, x=INPUTS[::-1]), None, CONFIG).sha256
+
+
+def test_spike_trains(tmp_path: Path) -> None:
+    train = (np.random.default_rng(0).random((5, 3, 6)) < 0.5).astype(np.uint8)
+    assert load_calibration(npz(tmp_path, x=train), None, SPIKES).inputs.shape == (5, 3, 6)
+    with pytest.raises(DataError, match="the network takes spikes, 0 or 1"):
+        load_calibration(npz(tmp_path, x=train * 0.5), None, SPIKES)
+    with pytest.raises(DataError, match=r"shape \[4, 6\]; the network takes \[3, 6\]"):
+        load_calibration(npz(tmp_path, x=np.ones((2, 4, 6))), None, SPIKES)
+
+
+def with_nan() -> np.ndarray:
+    inputs = INPUTS.copy()
+    inputs[3, 2] = np.nan
+    return inputs
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": INPUTS[:, :5]}, r"a calibration input has shape \[5\]; the network takes \[6\]"),
+        ({"x": INPUTS[:0]}, r"shape \[0, 6\]; expected \[n, n_in\] with no axis empty"),
+        ({"x": INPUTS[0]}, r"shape \[6\]; expected \[n, n_in\]"),
+        ({"x": with_nan()}, "calibration input 3 holds nan; expected finite numbers"),
+        ({"x": np.full((3, 6), 1e300)}, "calibration input 0 holds inf"),
+        ({"x": np.full((3, 6), 0.5)}, "every value of the calibration inputs is 0.5"),
+        ({"x": INPUTS * 255}, r"go from .* to 2\d\d.*, the network's from 0 to 1"),
+        ({"x": np.array([["a"]])}, "the inputs are <U1; expected numbers"),
+        ({"a": INPUTS, "b": INPUTS}, "holds the arrays a, b; expected x, x_train, or one array alone"),
+    ],
+    ids=["width", "empty", "rank", "nan", "overflow", "constant", "scale", "text", "names"],
+)  # fmt: skip
+def test_wrong_inputs_are_refused(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        load_calibration(npz(tmp_path, **arrays), None, CONFIG)
+
+
+def test_no_such_data(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="calibration data 'fashion' is unknown") as raised:
+        load_calibration("fashion", None, CONFIG)
+    assert "the path of an IDX file" in raised.value.hint
+    (tmp_path / "noise").write_bytes(b"\0\0\x0d\x01 no bytes")
+    with pytest.raises(DataError, match="expected 00 00 08 01"):
+        load_calibration(str(tmp_path / "noise"), None, CONFIG)
+    with pytest.raises(DataError, match="starts with nothing"):
+        (tmp_path / "noise").write_bytes(b"")
+        load_calibration(str(tmp_path / "noise"), None, CONFIG)

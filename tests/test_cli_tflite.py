@@ -1,0 +1,206 @@
+"""`sen-edge export` and `verify` for TFLite and int8, as a user runs them."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sen_edge import verify as verification
+from sen_edge.checkpoint import save
+from sen_edge.config import SpatialConfig
+from sen_edge.datasets import load
+from sen_runtime.engines import tflite
+from tests.conftest import SNN, Outcome, make_checkpoint
+
+Run = Callable[..., Outcome]
+INT8 = ("--dtype", "int8", "--calibration", "digits")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that has learned something: int8 is judged by its decisions."""
+    from sen_edge.train import Recipe, train
+
+    path = tmp_path_factory.mktemp("trained") / "digits.pt"
+    config = SpatialConfig((64, 48, 10), dimensions=8, layer_spacing=0.1)
+    train(config, load("digits"), Recipe(epochs=15, learning_rate=0.02), out=path)
+    return path
+
+
+def test_onnx_and_tflite_are_written_by_default(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    outcome = sen_edge("export", mlp_path, "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".onnx", ".tflite", ".json"}
+    manifest = json.loads((tmp_path / "out/mlp.manifest.json").read_text())
+    assert manifest["request"]["targets"] == ["onnx", "tflite"] and manifest["quantization"] is None
+    engines = [figures["engine"].split()[0] for figures in manifest["artifacts"][1]["verification"]]
+    assert engines == ["litert", "tflite-runtime"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("--dtype", "float16"),
+        ("--dtype", "int8-dynamic"),
+        ("--dtype", "int8-dynamic", "--calibration", "digits"),
+        ("--dtype", "int8-dynamic", "--calibration", "digits", "--granularity", "tensor"),
+        ("--dtype", "int8-dynamic", "--tflite-target", "litert"),
+        ("--dtype", "int8-dynamic", "--tflite-target", "tflite-runtime"),
+        INT8,
+        (*INT8, "--activation-range", "minmax"),
+        (*INT8, "--activation-range", "mse", "--int8-io", "--batch-size", "1"),
+    ],
+    ids=" ".join,
+)
+def test_export_and_verify_a_perceptron(options: tuple[str, ...], sen_edge: Run, trained: Path, tmp_path: Path) -> None:
+    outcome = sen_edge("export", trained, "--to", "tflite", "-o", tmp_path, "--data", "digits", *options)
+    assert outcome.code == 0, outcome.err
+    assert "INFO:" not in outcome.err
+    again = sen_edge("verify", tmp_path / "digits.tflite", "--against", trained, "--data", "digits", "--seed", 3)
+    assert again.code == 0, again.err
+
+
+@pytest.mark.parametrize("form", ["unrolled", "step"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8-dynamic"])
+def test_export_and_verify_a_spiking_network(
+    form: str, dtype: str, sen_edge: Run, snn_path: Path, tmp_path: Path
+) -> None:
+    outcome = sen_edge("export", snn_path, "--to", "tflite", "--snn", form, "--dtype", dtype, "-o", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert sen_edge("verify", tmp_path / "snn.tflite", "--against", snn_path).code == 0
+
+
+def test_int8_says_what_it_did_to_each_layer(sen_edge: Run, trained: Path, tmp_path: Path) -> None:
+    outcome = sen_edge("export", trained, "-o", tmp_path, *INT8)
+    assert "rms error of the output" in outcome.err and "1438 inputs of digits" in outcome.err
+    assert "left out: onnx (the ONNX export has no int8 activations)" in outcome.err
+    assert not (tmp_path / "digits.onnx").exists()
+    manifest = json.loads((tmp_path / "digits.manifest.json").read_text())
+    quantization = manifest["quantization"]
+    assert quantization["calibration"]["samples"] == 1438 and len(quantization["calibration"]["sha256"]) == 64
+    assert [layer["layer"] for layer in quantization["layers"]] == [0, 1]
+    for layer in quantization["layers"]:
+        assert 0 < layer["weights"] < 0.1 and 0 < layer["output"] < 0.1 and layer["grid"]["scale"] > 0
+    figures = manifest["artifacts"][0]["verification"][0]
+    assert figures["rounding_error"] <= 3 and figures["tolerance"]["rounding_unit"] == "step"
+
+
+def test_a_full_int8_file_is_verified_on_data_like_its_calibration(
+    sen_edge: Run, trained: Path, tmp_path: Path
+) -> None:
+    sen_edge("export", trained, "-o", tmp_path, *INT8)
+    outcome = sen_edge("verify", tmp_path / "digits.tflite", "--against", trained)
+    assert outcome.code == 2 and "--data" in outcome.err
+
+
+def test_int8_that_loses_its_decisions_is_not_written(sen_edge: Run, tmp_path: Path) -> None:
+    """An untrained spiking network calibrated on noise: eight bits of membrane do not carry it."""
+    save(make_checkpoint(SNN, seed=5), tmp_path / "snn.pt")
+    np.savez(tmp_path / "faint.npz", x=np.random.default_rng(0).random((64, 64)) * 1e-3)
+    out = tmp_path / "out"
+    outcome = sen_edge(
+        "export", tmp_path / "snn.pt", "-o", out, "--dtype", "int8", "--calibration", tmp_path / "faint.npz"
+    )
+    assert outcome.code in (1, 3), outcome.err
+    assert "nothing was written" in outcome.err or "gives 0 for every calibration input" in outcome.err
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("--dtype", "int8"), 2, "--dtype int8 needs the range of every activation, and none is invented"),
+        (("--dtype", "int8", "--calibration", "nowhere"), 1, "calibration data 'nowhere' is unknown"),
+        (("--dtype", "int8", "--calibration", "mnist.npz"), 1, "mnist.npz does not exist"),
+        (("--dtype", "int4"), 2, "--dtype is 'int4'; expected one of float32, float16, int8-dynamic, int8"),
+        (("--calibration", "digits"), 2, "--calibration has no use with --dtype float32"),
+        (("--granularity", "tensor"), 2, "--granularity has no use with --dtype float32"),
+        (("--dtype", "int8-dynamic", "--granularity", "row"), 2, "--granularity is 'row'"),
+        (("--dtype", "int8-dynamic", "--activation-range", "mse"), 2, "--activation-range has no use"),
+        ((*INT8, "--activation-range", "kl"), 2, "--activation-range is 'kl'"),
+        (("--dtype", "int8-dynamic", "--int8-io"), 2, "--int8-io has no use with --dtype int8-dynamic"),
+        (("--dtype", "int8-dynamic", "--weights", "coordinates"), 2, "coordinates have no int8 form"),
+        (("--to", "tflite", "--weights", "coordinates"), 2, "about 400 times slower"),
+        (("--to", "tflite", "--sparse-format", "block"), 2, "no layer has sparse weights"),
+        (("--tflite-target", "coral"), 2, "--tflite-target is 'coral'; expected one of any, litert"),
+        ((*INT8, "--to", "onnx"), 2, "the ONNX export has no int8 activations"),
+    ],
+)  # fmt: skip
+def test_wrong_requests(
+    options: tuple[str, ...], code: int, message: str, sen_edge: Run, mlp_path: Path, tmp_path: Path
+) -> None:
+    outcome = sen_edge("export", mlp_path, "-o", tmp_path / "out", *options)
+    assert outcome.code == code and message in outcome.err, outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (np.random.default_rng(0).random((8, 63)), "shape [63]; the network takes [64]"),
+        (np.zeros((0, 64)), "no axis empty"),
+        (np.where(np.eye(64) > 0, np.nan, 0.5), "holds nan"),
+        (np.full((8, 64), 0.25), "every value of the calibration inputs is 0.25"),
+    ],
+    ids=["width", "empty", "nan", "constant"],
+)
+def test_wrong_calibration_inputs(
+    inputs: np.ndarray, message: str, sen_edge: Run, mlp_path: Path, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "data.npz", x=inputs)
+    outcome = sen_edge(
+        "export", mlp_path, "-o", tmp_path / "out", "--dtype", "int8", "--calibration", tmp_path / "data.npz"
+    )
+    assert outcome.code == 1 and message in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_target_without_a_wheel_for_this_python(
+    sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tflite.sys, "version_info", (3, 13, 0, "final", 0))
+    out = tmp_path / "out"
+    outcome = sen_edge("export", mlp_path, "--to", "tflite", "--tflite-target", "tflite-runtime", "-o", out)
+    assert outcome.code == 4 and "no wheel for Python 3.13" in outcome.err and "--tflite-target any" in outcome.err
+    assert not out.exists()
+    assert sen_edge("export", mlp_path, "--to", "tflite", "-o", out).code == 0
+    manifest = json.loads((out / "mlp.manifest.json").read_text())
+    assert [each["engine"].split()[0] for each in manifest["artifacts"][0]["verification"]] == ["litert"]
+
+
+def test_an_engine_that_computes_something_else_is_found(
+    sen_edge: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """int8 tolerances against the checkpoint are wide; against the exported network they are not."""
+    genuine = tflite.TfliteSession.run_all
+
+    def shifted(session: tflite.TfliteSession, x: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = genuine(session, x)
+        return {**outputs, "output": outputs["output"] + 6 * session.output_step}
+
+    monkeypatch.setattr(tflite.TfliteSession, "run_all", shifted)
+    monkeypatch.setattr(tflite.TfliteSession, "output_step", 0.0, raising=False)
+    assert sen_edge("export", trained, "-o", tmp_path / "a", *INT8).code == 0
+    monkeypatch.setattr(tflite.TfliteSession, "output_step", 2.0, raising=False)
+    outcome = sen_edge("export", trained, "-o", tmp_path / "b", *INT8)
+    assert outcome.code == 3 and "the engine computes something else" in outcome.err
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_single_row_is_verified_too(
+    sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines have kernels of their own for one row."""
+    genuine = tflite.TfliteSession.run_all
+
+    def wrong_alone(session: tflite.TfliteSession, x: np.ndarray) -> dict[str, np.ndarray]:
+        outputs = genuine(session, x)
+        return {**outputs, "output": outputs["output"] * (1.5 if len(x) == 1 else 1)}
+
+    monkeypatch.setattr(tflite.TfliteSession, "run_all", wrong_alone)
+    assert verification.SINGLE_STRIDE > 1
+    outcome = sen_edge("export", mlp_path, "--to", "tflite", "-o", tmp_path / "out")
+    assert outcome.code == 3 and "outputs:" in outcome.err
