@@ -211,6 +211,8 @@ class _Quantizer:
             a_grid = self._grid(reference.affine(operator.a, x), "the first operand of a sum")
             b_grid = self._grid(reference.affine(operator.b, x, bias), "the second operand of a sum")
             return Sum(a, b, a_grid, b_grid)
+        if any(array.dtype == np.int8 for array in vars(operator).values() if isinstance(array, np.ndarray)):
+            raise NetworkError("the weights are int8 already", hint="quantize the network it was made from")
         if isinstance(operator, LowRank):
             inner, inner_grid = None, None
             right, right_scale = self._matrix(operator.right, x, None, x_grid)
@@ -264,9 +266,8 @@ class _Quantizer:
     def _range(self, values: FloatArray | None) -> tuple[float, float]:
         """Least and greatest value to cover, 0 included."""
         assert values is not None  # whoever asks has calibration inputs; this is for mypy
-        flat = values.ravel()
-        least, greatest = min(float(flat.min()), 0.0), max(float(flat.max()), 0.0)
-        sample = flat[:: max(1, flat.size // RANGE_SAMPLE)]
+        least, greatest = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+        sample = values[:: max(1, values.size // RANGE_SAMPLE)]  # whole rows: every neuron counts
         if self.activation_range == "percentile":
             low, high = np.percentile(sample, [OUTSIDE_PERCENT, 100 - OUTSIDE_PERCENT])
             if min(low, 0) < max(high, 0):  # else all but a few values are 0, and those few are the signal

@@ -266,6 +266,8 @@ def test_what_is_unknown_or_has_no_int8_form_is_refused():
     coordinates = random_network(np.random.default_rng(0), kinds=("coordinates",), sizes=(3, 2))
     with pytest.raises(NetworkError, match="layer 0: coordinates have no int8 form"):
         to_int8_weights(coordinates)
+    with pytest.raises(NetworkError, match="layer 0: the weights are int8 already"):
+        to_int8_weights(to_int8_weights(TINY))
     counting = random_network(
         np.random.default_rng(0), spiking=True, kinds=("dense",), sizes=(3, 2), timesteps=256, readout="spike_count"
     )
