@@ -214,7 +214,7 @@ def serialize(model: Any) -> bytes:
     model = copy(model)
     model.buffers = [_AlignedBuffer(buffer.data) for buffer in model.buffers]
     model.subgraphs = [_with_shared_zero_points(graph) for graph in model.subgraphs]
-    builder.Finish(model.Pack(builder), file_identifier=tflite_file.IDENTIFIER)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return tflite_file.seal(bytes(builder.Output()))
 
 

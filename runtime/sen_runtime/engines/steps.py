@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.errors import EngineError
+
 Array = NDArray[Any]
 
 
@@ -24,13 +26,25 @@ def run_steps(
         x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
         membranes: name of each membrane and its number of neurons.
         properties: `timesteps`, `input_coding` and `readout` of the network, as the file carries them.
+
+    Raises:
+        EngineError: the properties lack one of these, or the input has another number of steps.
     """
+    missing = [name for name in ("timesteps", "readout", "input_coding") if name not in properties]
+    if missing:
+        raise EngineError(
+            f"the model has inputs besides `input`, and does not say its {missing[0]}",
+            "only step models of sen-edge are run over all steps",
+        )
     timesteps, readout = int(properties["timesteps"]), properties["readout"]
+    is_train = properties["input_coding"] == "spikes"
+    if is_train and (x.ndim != 3 or x.shape[1] != timesteps):
+        raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {timesteps}, n_in]")
     state = {name: np.zeros((x.shape[0], size), np.float32) for name, size in membranes.items()}
     totals: dict[str, Array] = {}
     last: Array = x
     for t in range(timesteps):
-        x_t = np.ascontiguousarray(x[:, t]) if properties["input_coding"] == "spikes" else x
+        x_t = np.ascontiguousarray(x[:, t]) if is_train else x
         values = call({"input": x_t, **state})
         state = {name: values.pop(f"{name}_next") for name in state}
         last = values["output"]

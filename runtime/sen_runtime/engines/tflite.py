@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import platform
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,7 @@ class TfliteSession:
         return {name: self._value(name) for name in self._outputs}
 
     def _invoke(self, feeds: dict[str, Array]) -> None:
+        self._check(np.shape(feeds["input"]))
         try:
             if len(feeds["input"]) != self._rows:
                 self._resize(feeds)
@@ -80,9 +81,16 @@ class TfliteSession:
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"TFLite refused the input: {_one_line(error)}") from error
 
+    def _check(self, shape: tuple[int, ...]) -> None:
+        """Refuse an input before a tensor is resized to it: interpreters compute something, or are left spoilt."""
+        size = [int(length) for length in self._inputs["input"]["shape"][1:]]
+        if list(shape[1:]) != size or not shape:
+            expected = ", ".join(map(str, [self.batch_size or "batch", *size]))
+            raise EngineError(f"the input has shape {list(shape)}; expected [{expected}]")
+        if self.batch_size not in (None, shape[0]):
+            raise EngineError(f"the model takes {self.batch_size} inputs at once, not {shape[0]}")
+
     def _resize(self, feeds: dict[str, Array]) -> None:
-        if self.batch_size is not None:
-            raise EngineError(f"the model takes {self.batch_size} inputs at once, not {len(feeds['input'])}")
         for name, x in feeds.items():
             self.interpreter.resize_tensor_input(self._inputs[name]["index"], x.shape)
         self.interpreter.allocate_tensors()
@@ -115,7 +123,7 @@ class TfliteEngine:
 
         Raises:
             MissingExtraError: the package is not installed, or cannot work with this Python or numpy.
-            EngineError: the file is damaged, or the interpreter refuses it.
+            EngineError: the interpreter refuses the file; or it is one of sen-edge that has changed since.
         """
         library = self._library()
         try:
@@ -141,16 +149,16 @@ class TfliteEngine:
             MissingExtraError: see `load`.
         """
         self._library()
-        return version(self.package)
+        try:
+            return version(self.package)
+        except PackageNotFoundError:  # a build of a vendor, under another name
+            return "of unknown version"
 
     def _library(self) -> Any:
         try:
             library = importlib.import_module(self.module)
         except ImportError:
-            hint = self.pip_line
-            if platform.machine() not in self.machines:
-                hint = f"there is no wheel for {platform.machine()}: {LEGACY_PIP_LINE}"
-            raise MissingExtraError(f"the engine {self.package}", hint) from None
+            raise MissingExtraError(f"the engine {self.package}", _remedy(self)) from None
         return library
 
 
@@ -184,6 +192,15 @@ tflite_runtime = LegacyEngine(
     LEGACY_PIP_LINE,
     ("x86_64", "aarch64", "armv7l"),
 )
+
+
+def _remedy(engine: TfliteEngine) -> str:
+    """The pip line for an interpreter, or for the other one where this machine has no wheel of it."""
+    machine = platform.machine()
+    if machine in engine.machines:
+        return engine.pip_line
+    other = next((each for each in (litert, tflite_runtime) if machine in each.machines), None)
+    return f"there is no wheel for {machine}" + (f": {other.pip_line}" if other else ", of neither interpreter")
 
 
 def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
