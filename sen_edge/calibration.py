@@ -21,6 +21,9 @@ FloatArray = NDArray[np.float32]
 #: Examples that are used, evenly spread over those that are there. Of a spiking network fewer: steps add to them.
 MAX_EXAMPLES = 2048
 MAX_SPIKING_EXAMPLES = 512
+#: Fewer cannot tell a range, and leave nothing to judge it by.
+MIN_EXAMPLES = 64
+HELD_OUT_STRIDE = 8
 #: Share of the input range by which inputs may lie outside it.
 RANGE_SLACK = 0.05
 
@@ -31,12 +34,14 @@ class Calibration:
 
     Attributes:
         name: what was asked for.
-        inputs: `[n, n_in]`, or `[n, T, n_in]` spikes.
-        sha256: of the inputs' bytes, float32 and little endian.
+        inputs: to fit to, `[n, n_in]`, or `[n, T, n_in]` spikes.
+        held_out: others like them, to judge the result on: every eighth of those that are used.
+        sha256: of the bytes of all that are used, float32 and little endian.
     """
 
     name: str
     inputs: FloatArray
+    held_out: FloatArray
     sha256: str
 
 
@@ -44,7 +49,7 @@ def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) ->
     """Calibration inputs by name or path.
 
     - `mnist`, `digits`: their training part, never the test part.
-    - `PATH.npz`: the array `x_train`, `x` or `x_test`, the first there is, or the only array, whatever its name.
+    - `PATH.npz`: the array `x_train`, or `x`, or the only array, whatever its name.
     - any other path: an IDX file of bytes, scaled to the network's input range.
 
     Args:
@@ -53,7 +58,7 @@ def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) ->
         config: of the network that the inputs are for.
 
     Raises:
-        DataError: the inputs are absent, damaged, empty, of another shape than the network takes, not finite, all
+        DataError: the inputs are absent, damaged, too few, of another shape than the network takes, not finite, all
             equal, or outside the network's input range.
     """
     spiking = config.spiking
@@ -66,7 +71,9 @@ def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) ->
     most = MAX_EXAMPLES if spiking is None else MAX_SPIKING_EXAMPLES
     chosen = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).round().astype(np.intp)
     used = np.ascontiguousarray(inputs[chosen], "<f4")
-    return Calibration(Path(name).name, used, hashlib.sha256(used.tobytes()).hexdigest())
+    is_held_out = np.arange(len(used)) % HELD_OUT_STRIDE == HELD_OUT_STRIDE - 1
+    digest = hashlib.sha256(used.tobytes()).hexdigest()
+    return Calibration(Path(name).name, used[~is_held_out], used[is_held_out], digest)
 
 
 def _read(name: str, data_dir: Path | None, config: SpatialConfig, *, spikes: bool) -> FloatArray:
@@ -98,7 +105,7 @@ def _read(name: str, data_dir: Path | None, config: SpatialConfig, *, spikes: bo
 
 def _inputs_name(path: Path) -> Any:
     def choose(names: Sequence[str]) -> Iterable[str]:
-        for name in ("x_train", "x", "x_test", *(names if len(names) == 1 else ())):
+        for name in ("x_train", "x", *(names if len(names) == 1 else ())):
             if name in names:
                 return [name]
         raise DataError(
@@ -135,4 +142,9 @@ def _check(
             f"{name}: the calibration inputs go from {least:g} to {greatest:g}, "
             f"the network's from {input_range[0]:g} to {input_range[1]:g}",
             hint="scale them as the training data was scaled; input_range is in the checkpoint's config",
+        )
+    if len(inputs) < MIN_EXAMPLES:
+        raise DataError(
+            f"{name} holds {len(inputs)} calibration inputs; expected at least {MIN_EXAMPLES}",
+            hint="some hundred, of every kind that the network will see",
         )

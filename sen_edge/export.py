@@ -20,8 +20,10 @@ from sen_edge.precompute import precompute
 from sen_edge.quantize import LayerError, quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_edge.verify import LabelledData, Verification, verify
 from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, NoFormError, exporter, exporter_names
+from sen_runtime.engines import missing
 from sen_runtime.files import write_all
-from sen_runtime.network import Network
+from sen_runtime.int8 import Grid
+from sen_runtime.network import Network, output_grid
 
 WEIGHTS = ("dense", "coordinates")
 DTYPES = ("float32", "float16", "int8-dynamic", "int8")
@@ -53,10 +55,11 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Exported:
-    """One artifact in memory, verified in every installed engine it was made for."""
+    """One artifact in memory, verified in every installed engine it was made for; the others, and what is missing."""
 
     artifact: Artifact
     verification: tuple[Verification, ...]
+    not_run_in: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,10 @@ class ExportResult:
     Attributes:
         files: path -> size in bytes, the manifest last.
         manifest: the content of the manifest.
-        left_out: default target -> why it was not written.
     """
 
     files: Mapping[Path, int]
     manifest: Mapping[str, Any]
-    left_out: Mapping[str, str]
 
 
 def export(
@@ -113,7 +114,8 @@ def export(
     """
     _check_request(request, is_calibrated=calibration is not None)
     chosen, unusable = _chosen(request)
-    _refuse_existing(out_dir, request, chosen, force=force)
+    if request.targets is not None:
+        _refuse_existing(out_dir, request, chosen, force=force)
     checkpoint = checkpoints.load(model, map_path=map_path)
     network = checkpoints.to_network(checkpoint)
     if not network.is_spiking and request.options.snn != ExportOptions.snn:
@@ -123,12 +125,14 @@ def export(
         network = precompute(network)
     subject = _quantized(checkpoint, network, request, None if calibration is None else calibration(checkpoint.config))
     chosen, formless = _with_form(chosen, subject.network, request)
+    _refuse_existing(out_dir, request, chosen, force=force)
     exported = [_export_one(each, subject, request, labelled) for each in chosen]
-    manifest = _manifest(model, subject, request, exported)
+    left_out = {**unusable, **formless}
+    manifest = _manifest(model, subject, request, exported, left_out)
     files = {out_dir / name: content for each in exported for name, content in each.artifact.files.items()}
     files[_manifest_path(out_dir, request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
     _put_in_place(out_dir, files, force=force)
-    return ExportResult({path: len(content) for path, content in files.items()}, manifest, {**unusable, **formless})
+    return ExportResult({path: len(content) for path, content in files.items()}, manifest)
 
 
 def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
@@ -173,7 +177,8 @@ def _quantized(
         after = to_int8(network, inputs, request.granularity, request.activation_range)
     else:
         after = to_int8_weights(network, request.granularity, inputs)
-    return Subject(checkpoint, after, calibration, tuple(quantization_errors(network, after, inputs)))
+    judged = None if calibration is None else calibration.held_out
+    return Subject(checkpoint, after, calibration, tuple(quantization_errors(network, after, judged)))
 
 
 def _chosen(request: ExportRequest) -> tuple[list[Exporter], dict[str, str]]:
@@ -218,7 +223,7 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
         "dtype": request.dtype,
     }
     artifact = target.stamp(target.export(subject.network, request.options), provenance)
-    examples = None if subject.calibration is None else subject.calibration.inputs
+    examples = None if subject.calibration is None else subject.calibration.held_out
     verification = verify(
         subject.checkpoint, artifact.main, target, exported=subject.network, examples=examples, data=data
     )
@@ -229,7 +234,8 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
             + "\n  - ".join(missed),
             hint=_remedy(request, is_calibrated=subject.calibration is not None),
         )
-    return Exported(target.stamp(artifact, _stamped_figures(verification)), verification)
+    not_run_in = {name: error.message for name, error in missing(target.engines(artifact.main)).items()}
+    return Exported(target.stamp(artifact, _stamped_figures(verification)), verification, not_run_in)
 
 
 def _remedy(request: ExportRequest, *, is_calibrated: bool) -> str:
@@ -265,7 +271,7 @@ def _manifest_path(out_dir: Path, request: ExportRequest) -> Path:
 
 
 def _refuse_existing(out_dir: Path, request: ExportRequest, chosen: list[Exporter], *, force: bool) -> None:
-    """Before any work: an output that exists is an error the user wants to hear at once."""
+    """An output that exists is an error the user wants to hear early."""
     if force:
         return
     names = [f"{request.options.name}{each.suffixes[0]}" for each in chosen]
@@ -286,7 +292,9 @@ def _put_in_place(out_dir: Path, files: Mapping[Path, bytes], *, force: bool) ->
         ) from error
 
 
-def _manifest(model: Path, subject: Subject, request: ExportRequest, exported: list[Exported]) -> dict[str, Any]:
+def _manifest(
+    model: Path, subject: Subject, request: ExportRequest, exported: list[Exported], left_out: Mapping[str, str]
+) -> dict[str, Any]:
     """Everything needed to know, later, what these files are; no time stamp, so that it is reproducible."""
     checkpoint, network = subject.checkpoint, subject.network
     return {
@@ -301,6 +309,7 @@ def _manifest(model: Path, subject: Subject, request: ExportRequest, exported: l
             "weight_bytes": network.nbytes,
         },
         "quantization": _quantization(subject),
+        "left_out": dict(left_out),
         "artifacts": [
             {
                 "target": each.artifact.target,
@@ -309,6 +318,7 @@ def _manifest(model: Path, subject: Subject, request: ExportRequest, exported: l
                     for name, content in each.artifact.files.items()
                 },
                 "verification": [engine.to_dict() for engine in each.verification],
+                "not_run_in": dict(each.not_run_in),
             }
             for each in exported
         ],
@@ -323,10 +333,20 @@ def _quantization(subject: Subject) -> dict[str, Any] | None:
     return {
         "calibration": None
         if calibration is None
-        else {"data": calibration.name, "sha256": calibration.sha256, "samples": len(calibration.inputs)},
-        "input_grid": None if network.input_grid is None else asdict(network.input_grid),
+        else {
+            "data": calibration.name,
+            "sha256": calibration.sha256,
+            "samples": len(calibration.inputs),
+            "held_out": len(calibration.held_out),
+        },
+        "input_grid": _as_dict(network.input_grid),
+        "output_grid": _as_dict(output_grid(network)),
         "layers": [
-            {**asdict(error), "grid": None if layer.grid is None else asdict(layer.grid)}
+            {**asdict(error), "grid": _as_dict(layer.grid)}
             for error, layer in zip(subject.errors, network.layers, strict=True)
         ],
     }
+
+
+def _as_dict(grid: Grid | None) -> dict[str, Any] | None:
+    return None if grid is None else asdict(grid)

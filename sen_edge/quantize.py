@@ -27,8 +27,8 @@ RANGES = ("percentile", "minmax", "mse")
 OUTSIDE_PERCENT = 0.01
 #: How far range "mse" may draw in the ends.
 RANGE_SHRINKS = np.linspace(1, 0.3, 36)
-#: Values from which a range is chosen.
-RANGE_SAMPLE = 1 << 18
+#: Values of which range "mse" takes the squared error.
+RANGE_SAMPLE = 1 << 20
 #: Values between 0 and the threshold that int8 membranes may have, and examples that choose among them.
 MEMBRANE_STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 120)
 MEMBRANE_SAMPLE = 128
@@ -77,7 +77,7 @@ def to_int8(
     Raises:
         NetworkError: weights are given by coordinates.
         UsageError: another granularity or range, or more time steps than int8 can count.
-        DataError: a layer gives the same value for every calibration input.
+        DataError: a layer gives 0 for every calibration input.
     """
     if activation_range not in RANGES:
         raise UsageError(f"--activation-range is {activation_range!r}; expected one of {', '.join(RANGES)}")
@@ -189,7 +189,8 @@ class _Quantizer:
         added = None if bias is None else (bias.astype(np.float64) * factor).astype(np.float32)
         weight = self._operator(layer.weight, x, added, x_grid)
         if x is not None and bias is not None:
-            missing = np.mean(reference.affine(layer.weight, x) - reference.affine(weight, x), axis=0, dtype=np.float64)
+            expected, actual = (reference.affine(each, x, added) for each in (layer.weight, weight))
+            missing = np.mean(expected - actual, axis=0, dtype=np.float64)
             bias = (bias + missing / factor).astype(np.float32)
         grid = None
         if x_grid is not None:
@@ -267,12 +268,12 @@ class _Quantizer:
         """Least and greatest value to cover, 0 included."""
         assert values is not None  # whoever asks has calibration inputs; this is for mypy
         least, greatest = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
-        sample = values[:: max(1, values.size // RANGE_SAMPLE)]  # whole rows: every neuron counts
         if self.activation_range == "percentile":
-            low, high = np.percentile(sample, [OUTSIDE_PERCENT, 100 - OUTSIDE_PERCENT])
+            low, high = np.percentile(values, [OUTSIDE_PERCENT, 100 - OUTSIDE_PERCENT])
             if min(low, 0) < max(high, 0):  # else all but a few values are 0, and those few are the signal
                 least, greatest = min(float(low), 0.0), max(float(high), 0.0)
         elif self.activation_range == "mse" and least < greatest:
+            sample = values[:: max(1, values.size // RANGE_SAMPLE)]  # whole rows: every neuron counts
             errors = [
                 float(np.mean((sample - Grid.covering(least * s, greatest * s).round(sample)) ** 2))
                 for s in RANGE_SHRINKS

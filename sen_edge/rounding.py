@@ -77,7 +77,8 @@ def choose_scale(
     greatest = np.abs(weights).max(axis=1)
     if granularity == "tensor":
         greatest = np.full_like(greatest, greatest.max())
-    widest = np.where(greatest > 0, greatest / WEIGHT_LIMIT, 1.0)
+    # where every weight is 0 the scale is the bias's alone
+    widest = np.where(greatest > 0, greatest / WEIGHT_LIMIT, np.where(np.asarray(least_scale) > 0, least_scale, 1.0))
     best = widest
     if importance is not None:
         least = np.full(len(weights), np.inf)

@@ -26,7 +26,7 @@ class Tolerance:
         rounding: greatest error against the exported network in plain numpy, in `rounding_unit`; None where the
             checkpoint itself is close enough to tell a wrong kernel.
         rounding_unit: "step" of the output's int8 grid, or "std", the standard deviation of all outputs.
-        rounded: least share of inputs whose outputs all keep `rounding`.
+        rounding_share: least share of inputs whose outputs all keep `rounding`.
     """
 
     output: float
@@ -36,7 +36,7 @@ class Tolerance:
     accuracy: float = 0.05
     rounding: float | None = None
     rounding_unit: str = "std"
-    rounded: float = 1.0
+    rounding_share: float = 1.0
 
 
 TOLERANCES = {
@@ -46,15 +46,29 @@ TOLERANCES = {
         output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=0.15, rounding_unit="std"
     ),
     ("mlp", "int8"): Tolerance(
-        output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=3.0, rounding_unit="step", rounded=0.98
+        output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=3.0, rounding_unit="step", rounding_share=0.98
     ),
     ("snn", "float32"): Tolerance(output=1e-4, readout=0.98, argmax=0.98, spikes=0.999),
     ("snn", "float16"): Tolerance(output=2e-1, readout=0.9, argmax=0.9, spikes=0.98, accuracy=0.5),
     ("snn", "int8-dynamic"): Tolerance(
-        output=0.5, readout=0.8, argmax=0.9, spikes=0.9, accuracy=1.0, rounding=0.5, rounding_unit="std", rounded=0.9
+        output=0.5,
+        readout=0.8,
+        argmax=0.9,
+        spikes=0.9,
+        accuracy=1.0,
+        rounding=0.5,
+        rounding_unit="std",
+        rounding_share=0.9,
     ),
     ("snn", "int8"): Tolerance(
-        output=0.5, readout=0.8, argmax=0.9, spikes=0.9, accuracy=1.0, rounding=3.0, rounding_unit="step", rounded=0.9
+        output=0.5,
+        readout=0.8,
+        argmax=0.9,
+        spikes=0.9,
+        accuracy=1.0,
+        rounding=3.0,
+        rounding_unit="step",
+        rounding_share=0.9,
     ),
 }
 
@@ -72,12 +86,12 @@ def failures(result: Verification) -> tuple[str, ...]:
         found.append(f"argmax: {result.argmax_agreement:.2%} agree; expected at least {tolerance.argmax:.2%}")
     if result.spike_agreement is not None and result.spike_agreement < tolerance.spikes:
         found.append(f"spike counts: {result.spike_agreement:.3%} agree; expected at least {tolerance.spikes:.3%}")
-    if result.rounding_agreement is not None and result.rounding_agreement < tolerance.rounded:
+    if result.rounding_agreement is not None and result.rounding_agreement < tolerance.rounding_share:
         unit = "steps of the output" if tolerance.rounding_unit == "step" else "standard deviations"
         found.append(
             f"rounding: {100 * (1 - result.rounding_agreement):.3g} % of the inputs are off by more than "
             f"{tolerance.rounding:g} {unit} from the network that was exported (worst {result.rounding_error:.3g}); "
-            f"allowed {100 * (1 - tolerance.rounded):.3g} %: the engine computes something else"
+            f"allowed {100 * (1 - tolerance.rounding_share):.3g} %: the engine computes something else"
         )
     data = result.data
     if data is not None and abs(data.checkpoint - data.artifact) > tolerance.accuracy + data.chance + 1e-9:

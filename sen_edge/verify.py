@@ -23,7 +23,7 @@ from sen_exporters.base import Exporter
 from sen_runtime import reference
 from sen_runtime.engines import Session, engine, installed
 from sen_runtime.errors import EngineError, NetworkError
-from sen_runtime.network import Network
+from sen_runtime.network import Network, output_grid
 
 FloatArray = NDArray[np.float32]
 
@@ -183,7 +183,7 @@ def verify(
     if dtype == "int8" and examples is None:
         raise UsageError(
             "the file's int8 ranges hold for inputs like those it was calibrated with, so it is compared on such",
-            hint="name labelled data with --data",
+            hint="name labelled data with --data, or inputs alone with --calibration",
         )
     module = to_module(checkpoint)
     is_int8 = dtype.startswith("int8")
@@ -215,11 +215,8 @@ class _Exported:
     def __init__(self, network: Network, inputs: FloatArray) -> None:
         self.inputs = inputs
         self.outputs: FloatArray = reference.run(network, inputs, np.float32)
-        grid = network.layers[-1].grid
-        if grid is not None and network.readout == "spike_count" and network.is_spiking:
-            self.step: float | None = 1.0
-        else:
-            self.step = None if grid is None else grid.scale
+        grid = output_grid(network)
+        self.step = None if grid is None else grid.scale
 
 
 def _verify_in(

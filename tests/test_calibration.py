@@ -15,7 +15,7 @@ from sen_edge.errors import DataError
 
 CONFIG = SpatialConfig((6, 4, 2))
 SPIKES = SpatialConfig((6, 4, 2), spiking=SpikingConfig(3, input_coding="spikes"))
-INPUTS = np.random.default_rng(0).random((10, 6)).astype(np.float32)
+INPUTS = np.random.default_rng(0).random((80, 6)).astype(np.float32)
 
 
 def npz(path: Path, **arrays: np.ndarray) -> str:
@@ -33,40 +33,41 @@ def idx(path: Path, array: np.ndarray) -> str:
 
 @pytest.mark.parametrize(
     "arrays",
-    [{"x_train": INPUTS, "x": INPUTS[:2]}, {"x": INPUTS, "y": np.zeros(10)}, {"pixels": INPUTS.reshape(10, 2, 3)}],
+    [{"x_train": INPUTS, "x": INPUTS[:2]}, {"x": INPUTS, "y": np.zeros(80)}, {"pixels": INPUTS.reshape(80, 2, 3)}],
     ids=["x_train first", "x", "the only one, with more axes"],
 )
 def test_npz(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
     found = load_calibration(npz(tmp_path, **arrays), None, CONFIG)
-    np.testing.assert_array_equal(found.inputs, INPUTS)
+    np.testing.assert_array_equal(found.held_out, INPUTS[7::8])
+    np.testing.assert_array_equal(found.inputs, np.delete(INPUTS, np.s_[7::8], axis=0))
     assert found.name == "data.npz" and len(found.sha256) == 64
 
 
 @pytest.mark.parametrize("name", ["images-idx3-ubyte", "images-idx3-ubyte.gz"])
 def test_idx_is_scaled_to_the_input_range(name: str, tmp_path: Path) -> None:
-    pixels = np.arange(0, 255, 4)[:60].reshape(10, 2, 3)
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 2, 3))
     config = SpatialConfig((6, 4, 2), input_range=(-1.0, 1.0))
     found = load_calibration(idx(tmp_path / name, pixels), None, config)
-    np.testing.assert_allclose(found.inputs, pixels.reshape(10, 6) / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(found.held_out, pixels.reshape(64, 6)[7::8] / 127.5 - 1, atol=1e-6)
 
 
 def test_a_data_sets_training_part_is_used() -> None:
     digits = load("digits")
     found = load_calibration("digits", None, SpatialConfig((64, 8, 10)))
-    assert len(found.inputs) == len(digits.train_inputs)
-    np.testing.assert_array_equal(found.inputs, digits.train_inputs)
+    assert len(found.inputs) + len(found.held_out) == len(digits.train_inputs)
+    np.testing.assert_array_equal(found.held_out, digits.train_inputs[7::8])
 
 
 def test_many_examples_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "MAX_EXAMPLES", 4)
     found = load_calibration(npz(tmp_path, x=INPUTS), None, CONFIG)
-    np.testing.assert_array_equal(found.inputs, INPUTS[[0, 3, 6, 9]])
+    np.testing.assert_array_equal(found.inputs, INPUTS[[0, 26, 53, 79]])
     assert found.sha256 != load_calibration(npz(tmp_path, x=INPUTS[::-1]), None, CONFIG).sha256
 
 
 def test_spike_trains(tmp_path: Path) -> None:
-    train = (np.random.default_rng(0).random((5, 3, 6)) < 0.5).astype(np.uint8)
-    assert load_calibration(npz(tmp_path, x=train), None, SPIKES).inputs.shape == (5, 3, 6)
+    train = (np.random.default_rng(0).random((64, 3, 6)) < 0.5).astype(np.uint8)
+    assert load_calibration(npz(tmp_path, x=train), None, SPIKES).inputs.shape == (56, 3, 6)
     with pytest.raises(DataError, match="the network takes spikes, 0 or 1"):
         load_calibration(npz(tmp_path, x=train * 0.5), None, SPIKES)
     with pytest.raises(DataError, match=r"shape \[4, 6\]; the network takes \[3, 6\]"):
@@ -90,9 +91,10 @@ def with_nan() -> np.ndarray:
         ({"x": np.full((3, 6), 0.5)}, "every value of the calibration inputs is 0.5"),
         ({"x": INPUTS * 255}, r"go from .* to 2\d\d.*, the network's from 0 to 1"),
         ({"x": np.array([["a"]])}, "the inputs are <U1; expected numbers"),
+        ({"x": INPUTS[:63]}, "data.npz holds 63 calibration inputs; expected at least 64"),
         ({"a": INPUTS, "b": INPUTS}, "holds the arrays a, b; expected x, x_train, or one array alone"),
     ],
-    ids=["width", "empty", "rank", "nan", "overflow", "constant", "scale", "text", "names"],
+    ids=["width", "empty", "rank", "nan", "overflow", "constant", "scale", "text", "few", "names"],
 )  # fmt: skip
 def test_wrong_inputs_are_refused(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):

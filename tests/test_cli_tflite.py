@@ -75,16 +75,20 @@ def test_export_and_verify_a_spiking_network(
 
 def test_int8_says_what_it_did_to_each_layer(sen_edge: Run, trained: Path, tmp_path: Path) -> None:
     outcome = sen_edge("export", trained, "-o", tmp_path, *INT8)
-    assert "rms error of the output" in outcome.err and "1438 inputs of digits" in outcome.err
+    assert "rms error of the output" in outcome.err and "1259 inputs of digits" in outcome.err
     assert "left out: onnx (the ONNX export has no int8 activations)" in outcome.err
+    assert " step " in outcome.err
     assert not (tmp_path / "digits.onnx").exists()
     manifest = json.loads((tmp_path / "digits.manifest.json").read_text())
     quantization = manifest["quantization"]
-    assert quantization["calibration"]["samples"] == 1438 and len(quantization["calibration"]["sha256"]) == 64
+    assert quantization["calibration"]["samples"] == 1259 and len(quantization["calibration"]["sha256"]) == 64
     assert [layer["layer"] for layer in quantization["layers"]] == [0, 1]
     for layer in quantization["layers"]:
         assert 0 < layer["weights"] < 0.1 and 0 < layer["output"] < 0.1 and layer["grid"]["scale"] > 0
+    assert quantization["output_grid"] == quantization["layers"][-1]["grid"]
+    assert manifest["left_out"] == {"onnx": "the ONNX export has no int8 activations"}
     figures = manifest["artifacts"][0]["verification"][0]
+    assert figures["inputs"] == quantization["calibration"]["held_out"] == 179
     assert figures["rounding_error"] <= 3 and figures["tolerance"]["rounding_unit"] == "step"
 
 
@@ -93,7 +97,20 @@ def test_a_full_int8_file_is_verified_on_data_like_its_calibration(
 ) -> None:
     sen_edge("export", trained, "-o", tmp_path, *INT8)
     outcome = sen_edge("verify", tmp_path / "digits.tflite", "--against", trained)
-    assert outcome.code == 2 and "--data" in outcome.err
+    assert outcome.code == 2 and "--data" in outcome.err and "--calibration" in outcome.err
+    outcome = sen_edge("verify", tmp_path / "digits.tflite", "--against", trained, "--calibration", "digits")
+    assert outcome.code == 0, outcome.err
+
+
+def test_a_calibration_that_is_unlike_the_data_is_found_by_the_data(
+    sen_edge: Run, trained: Path, tmp_path: Path
+) -> None:
+    digits = load("digits")
+    np.savez(tmp_path / "zeros.npz", x=0.2 * digits.train_inputs[digits.train_labels == 0])
+    options = ("--dtype", "int8", "--calibration", tmp_path / "zeros.npz", "--data", "digits")
+    outcome = sen_edge("export", trained, "-o", tmp_path / "out", *options)
+    assert outcome.code == 3 and "accuracy on digits" in outcome.err
+    assert not (tmp_path / "out").exists()
 
 
 def test_int8_that_loses_its_decisions_is_not_written(sen_edge: Run, tmp_path: Path) -> None:
@@ -125,6 +142,8 @@ def test_int8_that_loses_its_decisions_is_not_written(sen_edge: Run, tmp_path: P
         (("--dtype", "int8-dynamic", "--weights", "coordinates"), 2, "coordinates have no int8 form"),
         (("--to", "tflite", "--weights", "coordinates"), 2, "about 400 times slower"),
         (("--to", "tflite", "--sparse-format", "block"), 2, "no layer has sparse weights"),
+        (("--batch-size", "99999999999"), 2, "expected a number >= 1 and < 2^31"),
+        (("--name", "a\udcff"), 2, "expected a file name without folders, in printable characters"),
         (("--tflite-target", "coral"), 2, "--tflite-target is 'coral'; expected one of any, litert"),
         ((*INT8, "--to", "onnx"), 2, "the ONNX export has no int8 activations"),
     ],
@@ -143,9 +162,10 @@ def test_wrong_requests(
         (np.random.default_rng(0).random((8, 63)), "shape [63]; the network takes [64]"),
         (np.zeros((0, 64)), "no axis empty"),
         (np.where(np.eye(64) > 0, np.nan, 0.5), "holds nan"),
+        (np.random.default_rng(0).random((63, 64)), "holds 63 calibration inputs; expected at least 64"),
         (np.full((8, 64), 0.25), "every value of the calibration inputs is 0.25"),
     ],
-    ids=["width", "empty", "nan", "constant"],
+    ids=["width", "empty", "nan", "few", "constant"],
 )
 def test_wrong_calibration_inputs(
     inputs: np.ndarray, message: str, sen_edge: Run, mlp_path: Path, tmp_path: Path
@@ -166,7 +186,8 @@ def test_target_without_a_wheel_for_this_python(
     outcome = sen_edge("export", mlp_path, "--to", "tflite", "--tflite-target", "tflite-runtime", "-o", out)
     assert outcome.code == 4 and "no wheel for Python 3.13" in outcome.err and "--tflite-target any" in outcome.err
     assert not out.exists()
-    assert sen_edge("export", mlp_path, "--to", "tflite", "-o", out).code == 0
+    outcome = sen_edge("export", mlp_path, "--to", "tflite", "-o", out)
+    assert outcome.code == 0 and "mlp.tflite was not run in tflite-runtime: " in outcome.err
     manifest = json.loads((out / "mlp.manifest.json").read_text())
     assert [each["engine"].split()[0] for each in manifest["artifacts"][0]["verification"]] == ["litert"]
 

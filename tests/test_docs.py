@@ -37,7 +37,7 @@ def test_tolerances_on_the_page_are_those_of_the_code() -> None:
             "least argmax agreement": 100 * tolerance.argmax,
             "least share of equal spike counts": 100 * tolerance.spikes if architecture == "snn" else None,
             "accuracy on `--data`, points": tolerance.accuracy,
-            "least share of inputs within that": 100 * tolerance.rounded if tolerance.rounding else None,
+            "least share of inputs within that": 100 * tolerance.rounding_share if tolerance.rounding else None,
         }
         for name, value in expected.items():
             assert (float(cells[name][index]) if cells[name][index] else None) == value

@@ -11,7 +11,7 @@ from sen_edge.rounding import SHRINKS, choose_scale, damped_moment, round_weight
 from sen_runtime import image, reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.int8 import SPIKES, Grid
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, readout_factors, readout_grid
 from sen_runtime.operators import Dense, LowRank, Sparse, Sum
 from tests.networks import KINDS, random_input, random_network, random_operator
 
@@ -306,3 +306,38 @@ def test_a_covering_grid_reaches_both_ends_and_holds_zero(least, greatest):
 def test_a_grid_that_is_none_is_refused(scale, zero_point):
     with pytest.raises(NetworkError):
         Grid(scale, zero_point)
+
+
+def test_a_bias_beside_a_sum_is_not_clipped_into_another() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((300, 12)).astype(np.float32)
+    far, near = (Dense((rng.normal(size=(4, 12)) * scale).astype(np.float32)) for scale in (0.3, 0.1))
+    for bias in (5.0, -5.0):
+        network = Network((Layer(Sum(far, near), np.full(4, bias, np.float32), Identity()),))
+        np.testing.assert_allclose(to_int8(network, x).layers[0].bias, bias, atol=0.01)
+
+
+@pytest.mark.parametrize("readout", ["mean_membrane", "last_membrane"])
+@pytest.mark.parametrize(("beta", "steps"), [(0.95, 25), (0.9, 200), (1.0, 400), (0.1, 50)])
+def test_the_int8_readout_of_many_steps_has_no_gain_of_its_own(readout: str, beta: float, steps: int) -> None:
+    layers = (
+        Layer(Dense(np.eye(3, dtype=np.float32)), None, Lif(0.5, 0.9)),
+        Layer(Dense(np.eye(3, dtype=np.float32)), None, LeakyIntegrator(beta)),
+    )
+    network = Network(layers, timesteps=steps, readout=readout)
+    grid = readout_grid(network, SPIKES)
+    exact, rounded = readout_factors(network), readout_factors(network, grid)
+    np.testing.assert_allclose(rounded / grid.scale, np.rint(rounded / grid.scale), atol=1e-6)
+    assert np.abs(np.cumsum(rounded) - np.cumsum(exact)).max() <= 0.51 * grid.scale
+    always = np.full((64, 3), 2.0, np.float32) * np.random.default_rng(0).uniform(0.99, 1, (64, 3)).astype(np.float32)
+    after = to_int8(network, always)
+    expected, actual = reference.run(network, always), reference.run(after, always)
+    np.testing.assert_allclose(actual, expected, rtol=0.02)
+
+
+def test_a_neuron_without_weights_keeps_its_bias() -> None:
+    w = np.array([[0.0, 0.0], [1.0, -1.0]], np.float32)
+    network = Network((Layer(Dense(w), np.array([1.5, 0.0], np.float32), Identity()),))
+    after = to_int8(network, np.random.default_rng(0).random((64, 2), np.float32) * 1000)
+    step = float(after.layers[0].weight.scale[0]) * after.input_grid.scale
+    assert step < 1e-6 and 1.5 / step <= 2**30 * 1.001

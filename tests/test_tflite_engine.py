@@ -262,7 +262,7 @@ def test_a_python_and_a_numpy_too_new_for_tflite_runtime(device):
     device(python=(3, 12))
     message, hint = refusal(tflite.tflite_runtime)
     assert message == "tflite-runtime, which has no wheel for Python 3.12, is not installed"
-    assert hint.startswith("use Python 3.8 to 3.11")
+    assert hint.startswith("use Python 3.9 to 3.11")
     device(numpy="2.1.3")
     message = "numpy before version 2, which tflite-runtime needs (here is 2.1.3), is not installed"
     assert refusal(tflite.tflite_runtime) == [message, "pip install 'numpy<2'"]

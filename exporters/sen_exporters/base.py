@@ -103,9 +103,9 @@ def check_border(options: ExportOptions) -> None:
     """
     if not options.name:
         raise ExportError("the name of the model is empty", hint="give one with --name")
-    if options.batch_size is not None and options.batch_size < 1:
+    if options.batch_size is not None and not 1 <= options.batch_size < 1 << 31:
         raise ExportError(
-            f"batch size is {options.batch_size}; expected a number >= 1",
+            f"batch size is {options.batch_size}; expected a number >= 1 and < 2^31",
             hint="leave --batch-size out for a dynamic batch",
         )
 
@@ -146,10 +146,9 @@ def exporter_for(suffix: str) -> Exporter:
         ExportError: there is none.
     """
     known: list[str] = []
-    for name in exporter_names():
-        try:
-            candidate = exporter(name)
-        except ExportError:
+    for name, candidate in usable_exporters().items():
+        if isinstance(candidate, ExportError):
+            known.append(f"({name}: {candidate.message})")
             continue
         if suffix in candidate.suffixes:
             return candidate
@@ -157,9 +156,22 @@ def exporter_for(suffix: str) -> Exporter:
     raise ExportError(f"no exporter writes {suffix!r} files; known are {', '.join(known)}")
 
 
+def usable_exporters() -> dict[str, Exporter | ExportError]:
+    """Every installed exporter by name, or why it does not load."""
+    found: dict[str, Exporter | ExportError] = {}
+    for name in exporter_names():
+        try:
+            found[name] = exporter(name)
+        except ExportError as error:
+            found[name] = error
+    return found
+
+
 def _load(point: EntryPoint) -> Exporter:
     try:
         loaded: Exporter = point.load()()
     except Exception as error:  # a third party's code: name it, whatever it raised
-        raise ExportError(f"exporter {point.name!r} ({point.value}) does not load: {error}") from error
+        missing = getattr(error, "name", None) if isinstance(error, ImportError) else None
+        hint = f"is {missing} installed? `sen-edge doctor` says what is missing" if missing else ""
+        raise ExportError(f"exporter {point.name!r} ({point.value}) does not load: {error}", hint) from error
     return loaded

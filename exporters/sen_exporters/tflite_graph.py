@@ -54,10 +54,10 @@ class Graph(ModelBuilder):
         return y
 
     def convert(self, x: Signal, y: Signal, *size: int) -> Signal:
-        """Declare `y [rows, *size]` and add the step from float32 onto its grid, or from the grid of `x` to float32."""
+        """Declare `y [rows, *size]` and add the step onto its grid, or from the grid of `x` to float32."""
         self.declare(y, *size)
         if y.grid is not None:
-            self.operator("QUANTIZE", 1, [x.name], [y.name], schema.QuantizeOptionsT())
+            self.operator("QUANTIZE", 1 if x.grid is None else 2, [x.name], [y.name], schema.QuantizeOptionsT())
         else:
             self.operator("DEQUANTIZE", 2, [x.name], [y.name], schema.DequantizeOptionsT())
         return y

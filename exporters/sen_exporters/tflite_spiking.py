@@ -141,6 +141,8 @@ class SpikingLowering:
         """The sum over time."""
         total, input_grid = train[0], self.network.input_grid
         grid = None if input_grid is None else readout_grid(self.network, input_grid)
+        if len(train) == 1 and grid is not None:
+            return self.graph.convert(total, Signal("readout/sum", self.rows, grid), self.network.n_out)
         for t, spikes in enumerate(train[1:], start=1):
             after = Signal(f"readout/t{t}/sum", self.rows, grid)
             total = self.graph.binary("ADD", total, spikes, after, self.network.n_out)
@@ -148,12 +150,15 @@ class SpikingLowering:
 
     def _read_out(self, index: int, layer: Layer, train: list[Signal]) -> Signal:
         """The last layer's weights, once, on its weighted input."""
-        factors, size, input_grid = readout_factors(self.network), layer.weight.shape[1], self.network.input_grid
+        size, input_grid = layer.weight.shape[1], self.network.input_grid
         grid = None if input_grid is None else readout_grid(self.network, input_grid)
+        factors = readout_factors(self.network, grid)
         if is_constant_readout(self.network):
-            train, factors = train[:1], factors.sum(keepdims=True)
+            train, factors = train[:1], readout_factors(self.network).sum(keepdims=True)
         weighted = []
         for t, (x, factor) in enumerate(zip(train, factors.tolist(), strict=True)):
+            if factor == 0:  # less than half a step of the grid, or long decayed
+                continue
             stored = self._factor(f"readout/t{t}/factor", factor)
             weighted.append(
                 self.graph.binary("MUL", x, stored, Signal(f"readout/t{t}/weighted", self.rows, grid), size)

@@ -223,7 +223,7 @@ def in_blocks(operator: Sparse) -> Sparse:
 
 
 def storage(operator: Sparse, options: ExportOptions) -> str:
-    """The form of sparse weights: what was asked for, else the smallest that is right in every engine.
+    """The form of sparse weights: what was asked for, else densify where it is right in every engine.
 
     Raises:
         ExportError: what was asked for would be wrong; with the reason and an alternative.

@@ -211,16 +211,31 @@ class Network:
         return sum(layer.nbytes for layer in self.layers)
 
 
-def readout_factors(network: Network) -> NDArray[np.float64]:
+def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.float64]:
     """Factors c `[T]`: what a unit of current in each step adds to the readout of the leaky integrator.
 
-    It is linear, so its readout is `sum_t c[t] y[t]`; for the sum over T of a spike count they are all 1.
+    It is linear, so its readout is `sum_t c[t] y[t]`; for the sum over T of a spike count they are all 1. With `grid`
+    they are whole steps of it, each rounded with what the ones before are short of, so that no sum is far off.
     """
+    factors = _exact_factors(network)
+    if grid is None:
+        return factors
+    return np.diff(np.rint(np.cumsum(factors) / grid.scale), prepend=0.0) * grid.scale
+
+
+def _exact_factors(network: Network) -> NDArray[np.float64]:
     neuron, steps = network.layers[-1].neuron, network.timesteps
     if not isinstance(neuron, LeakyIntegrator):
         return np.ones(steps)
     decay: NDArray[np.float64] = neuron.beta ** np.arange(steps, dtype=np.float64)
     return decay[::-1] if network.readout == "last_membrane" else np.cumsum(decay)[::-1] / steps
+
+
+def output_grid(network: Network) -> Grid | None:
+    """Grid of the network's output; None where activations are floating point."""
+    if network.input_grid is None or not isinstance(network.layers[-1].neuron, Lif):
+        return network.layers[-1].grid
+    return readout_grid(network, network.input_grid)
 
 
 def is_constant_readout(network: Network) -> bool:

@@ -177,9 +177,10 @@ def _read_out_int8(network: Network, input_grid: Grid, train: list[Array]) -> Ar
 
     In eight bits its membrane is not followed step by step, which would round it in each.
     """
-    layer, factors, grid = network.layers[-1], readout_factors(network), readout_grid(network, input_grid)
+    layer, grid = network.layers[-1], readout_grid(network, input_grid)
+    factors = readout_factors(network, grid)
     if is_constant_readout(network):
-        train, factors = train[:1], factors.sum(keepdims=True)
+        train, factors = train[:1], readout_factors(network).sum(keepdims=True)
     terms = [_on_grid(x.dtype.type(factor) * x, grid) for factor, x in zip(factors, train)]
     weighted: Array = np.sum(terms, axis=0)
     bias = None if layer.bias is None else layer.bias.astype(np.float64) * readout_factors(network).sum()

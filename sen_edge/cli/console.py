@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import sys
@@ -58,17 +59,28 @@ def note(message: str) -> None:
 
 @contextmanager
 def quiet_engines() -> Iterator[None]:
-    """Keep native libraries from announcing themselves on stderr; what is more than information is passed on."""
-    sys.stderr.flush()
-    saved = os.dup(STDERR)
-    with tempfile.TemporaryFile() as captured:
+    """Keep native libraries from announcing themselves on stderr; what is more than information is passed on.
+
+    What they write comes at the end. Should one die, Python's own report of that is not held back.
+    """
+    try:
+        saved = os.dup(STDERR)
+    except OSError:  # there is no stderr to keep clean
+        yield
+        return
+    with tempfile.TemporaryFile() as captured, open(saved, "wb", closefd=True) as own:  # noqa: PTH123 - a descriptor
+        sys.stderr.flush()
         os.dup2(captured.fileno(), STDERR)
+        was_enabled = faulthandler.is_enabled()
+        faulthandler.enable(own)
         try:
             yield
         finally:
             sys.stderr.flush()
             os.dup2(saved, STDERR)
-            os.close(saved)
+            faulthandler.disable()
+            if was_enabled:
+                faulthandler.enable(STDERR)
             captured.seek(0)
             for line in captured:
                 if not line.startswith(b"INFO: "):

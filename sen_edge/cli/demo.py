@@ -66,18 +66,25 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     from sen_edge.calibration import load_calibration
     from sen_edge.cli.verify import load_data
     from sen_edge.export import ExportRequest, export
-    from sen_exporters.base import ExportOptions, exporter_names
+    from sen_exporters.base import ExportError, ExportOptions, usable_exporters
 
     rows: dict[Row, tuple[str, ...]] = {}
-    for kind, request in {
-        "dense": ExportRequest(exporter_names()),
-        "coordinates": ExportRequest(("onnx", "sen"), weights="coordinates"),
-        "int8": ExportRequest(("tflite",), dtype="int8"),
-    }.items():
+    found = usable_exporters()
+    for name, candidate in found.items():
+        if isinstance(candidate, ExportError):
+            console.note(f"left out: {name} ({candidate.message})")
+    usable = [name for name, candidate in found.items() if not isinstance(candidate, ExportError)]
+    for kind, targets, request in (
+        ("dense", usable, ExportRequest()),
+        ("coordinates", [name for name in usable if name != "tflite"], ExportRequest(weights="coordinates")),
+        ("int8", [name for name in usable if name == "tflite"], ExportRequest(dtype="int8")),
+    ):
+        if not targets:
+            continue
         result = export(
             model,
             model.parent,
-            replace(request, options=ExportOptions(name=f"{model.stem}-{kind}")),
+            replace(request, targets=tuple(targets), options=ExportOptions(name=f"{model.stem}-{kind}")),
             data=partial(load_data, "digits", None),
             calibration=partial(load_calibration, "digits", None) if kind == "int8" else None,
             force=True,

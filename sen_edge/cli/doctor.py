@@ -92,7 +92,7 @@ def _export_and_run(target: str) -> str:
 
     from sen_exporters.base import ExportOptions
     from sen_exporters.base import exporter as load_exporter
-    from sen_runtime.engines import engine, installed
+    from sen_runtime.engines import engine, installed, missing
     from sen_runtime.errors import EngineError
     from sen_runtime.network import Identity, Layer, Network
     from sen_runtime.operators import Dense
@@ -102,9 +102,11 @@ def _export_and_run(target: str) -> str:
     artifact = exporter.export(Network((Layer(Dense(weight), None, Identity()),)), ExportOptions())
     x = np.array([[1, 10]], np.float32)
     works = []
-    for name in installed(exporter.engines(artifact.main)):
+    engines = exporter.engines(artifact.main)
+    for name in installed(engines):
         y = engine(name).load(artifact.main).run(x)
         if not np.array_equal(y, x @ weight.T):
             raise EngineError(f"{name} runs, and computes a wrong product", hint="reinstall the engine")
         works.append(f"{name} {engine(name).version()}")
-    return f"{', '.join(works)} {'run' if len(works) > 1 else 'runs'} a model"
+    absent = "".join(f"; {name}: {error.hint}" for name, error in missing(engines).items())
+    return f"{', '.join(works)} {'run' if len(works) > 1 else 'runs'} a model{absent}"

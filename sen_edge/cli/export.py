@@ -61,7 +61,7 @@ def export(
         str | None,
         typer.Option(
             help="Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks), "
-            "or dense. Left out: the smallest that is right in every engine.",
+            "or dense. Left out: densify, where it is right in every engine.",
             show_default=False,
         ),
     ] = None,
@@ -120,8 +120,8 @@ def export(
 
 def _stem(name: str | None, model: Path) -> str:
     stem = model.stem if name is None else name
-    if not stem or stem != Path(stem).name or stem.startswith("."):
-        raise UsageError(f"--name is {stem!r}; expected a file name without folders")
+    if not stem or stem != Path(stem).name or stem.startswith(".") or not stem.isprintable():
+        raise UsageError(f"--name is {stem!r}; expected a file name without folders, in printable characters")
     return stem
 
 
@@ -149,9 +149,21 @@ def _print(result: ExportResult, model: Path) -> None:
         err.print(console.table(f"int8 ({source})", headings, errors))
     sizes = {path.name: n_bytes for path, n_bytes in result.files.items()}
     rows = [row for artifact in result.manifest["artifacts"] for row in _rows(artifact, sizes)]
-    columns = ("file", "size", "max error / std", "argmax", "spikes", "accuracy (checkpoint)", "verified in")
+    columns = (
+        "file",
+        "size",
+        "max error / std",
+        "rounding",
+        "argmax",
+        "spikes",
+        "accuracy (checkpoint)",
+        "verified in",
+    )
     err.print(console.table(f"{model.name}: exported and verified", columns, rows))
-    for target, reason in result.left_out.items():
+    for artifact in result.manifest["artifacts"]:
+        for engine, reason in artifact["not_run_in"].items():
+            console.note(f"{next(iter(artifact['files']))} was not run in {engine}: {reason}")
+    for target, reason in result.manifest["left_out"].items():
         console.note(f"left out: {target} ({reason})")
     console.print_lines(result.files)
     first = next(iter(result.files))
@@ -163,12 +175,14 @@ def _rows(artifact: Mapping[str, Any], sizes: Mapping[str, int]) -> list[tuple[s
     rows: list[tuple[str, ...]] = []
     name = next(iter(artifact["files"]))
     for index, figures in enumerate(artifact["verification"]):
-        data, spikes = figures["data"], figures["spike_agreement"]
+        data, spikes, rounding = figures["data"], figures["spike_agreement"], figures["rounding_error"]
+        unit = figures["tolerance"]["rounding_unit"]
         rows.append(
             (
                 name if index == 0 else "",
                 console.size(sizes[name]) if index == 0 else "",
                 f"{figures['max_rel_error']:.2g}",
+                "-" if rounding is None else f"{rounding:.2g} {unit}",
                 f"{figures['argmax_agreement']:.2%}",
                 "-" if spikes is None else f"{spikes:.3%}",
                 "-" if data is None else f"{data['artifact']:.2f} % ({data['checkpoint']:.2f} %)",

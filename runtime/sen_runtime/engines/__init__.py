@@ -20,7 +20,12 @@ Array = NDArray[Any]
 Model = Union[bytes, Path]
 
 #: engine name -> file ending it runs
-ENGINES = {"litert": ".tflite", "onnxruntime": ".onnx", "reference": ".sen", "tflite-runtime": ".tflite"}
+ENGINES = {
+    "litert": ".tflite",
+    "onnxruntime": ".onnx",
+    "reference": ".sen",
+    "tflite-runtime": ".tflite",
+}
 
 
 class Session(Protocol):
@@ -70,14 +75,18 @@ def installed(names: Sequence[str]) -> list[str]:
     Raises:
         MissingExtraError: none is; the first one's pip line is named.
     """
-    missing: list[MissingExtraError] = []
-    found = []
+    reasons = missing(names)
+    if len(reasons) == len(names):
+        raise next(iter(reasons.values()))
+    return [name for name in names if name not in reasons]
+
+
+def missing(names: Sequence[str]) -> dict[str, MissingExtraError]:
+    """Those engines that are not installed or do not work with this Python, and why."""
+    reasons = {}
     for name in names:
         try:
             engine(name).version()
-            found.append(name)
         except MissingExtraError as error:
-            missing.append(error)
-    if not found:
-        raise missing[0]
-    return found
+            reasons[name] = error
+    return reasons

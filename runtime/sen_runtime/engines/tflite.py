@@ -169,7 +169,7 @@ class LegacyEngine(TfliteEngine):
         if sys.version_info[:2] > NEWEST_LEGACY_PYTHON:
             raise MissingExtraError(
                 f"tflite-runtime, which has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]},",
-                "use Python 3.8 to 3.11, or a file for every interpreter (--tflite-target any) in ai-edge-litert",
+                "use Python 3.9 to 3.11, or a file for every interpreter (--tflite-target any) in ai-edge-litert",
             )
         library = super()._library()
         if int(np.__version__.split(".")[0]) >= 2:
