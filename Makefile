@@ -43,4 +43,4 @@ docs: $(VENV)/.dev ## write the generated reference pages
 	$(BIN)/python docs/generate_cli.py
 
 clean: ## remove the environment and all outputs
-	rm -rf $(VENV) out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) out build dist runtime/CMakeCache.txt runtime/CMakeFiles runtime/sen_runtime/c/libsen.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -552,7 +552,7 @@ HOSTILE = {
     "layer operator none": (with_layer(layer(NONE, 2)), "layer 0: operator 4294967295 does not exist"),
     "operator of two layers": (
         assemble(program(1, 1, [layer(), layer()], [LEAF]), [ONE]),
-        "layer 1: operator 0 does not exist, or is used elsewhere",
+        "layer 1: operator 0 does not exist, is used elsewhere",
     ),
     "bias is the program": (with_layer(layer(0, 0)), "layer 0: section 0 is asked for as a tensor"),
     "bias beyond the sections": (with_layer(layer(0, 3)), "layer 0: section 3 is asked for"),

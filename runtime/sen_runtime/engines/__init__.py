@@ -22,6 +22,7 @@ Model = Union[bytes, Path]
 #: engine name -> file ending it runs
 ENGINES = {
     "litert": ".tflite",
+    "native": ".sen",
     "onnxruntime": ".onnx",
     "reference": ".sen",
     "tflite-runtime": ".tflite",

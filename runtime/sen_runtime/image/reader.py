@@ -240,7 +240,7 @@ class _Unused:
 def _operators(records: list[tuple[Any, ...]], tensors: _Unused) -> dict[int, WeightOperator]:
     """Operators by index, without those that are operands of another.
 
-    Operands come before their sum and are used once: no cycles, and no small file that expands to a huge tree.
+    They lie in post-order, so each is used once: no cycles, and no small file that expands to a huge tree.
     """
     free: dict[int, WeightOperator] = {}
     depths: dict[int, int] = {}
@@ -280,8 +280,8 @@ def _operator(
     if any(unused_fields):
         raise ImageError(f"fields that a {operator_type.__name__} does not use are set")
     if operator_type is Sum:
-        if operands[0] == operands[1] or any(operand not in free for operand in operands):
-            raise ImageError(f"operands {operands} must be two earlier operators that nothing else uses")
+        if operands != list(free)[-2:]:
+            raise ImageError(f"operands {operands} must be the two before it that nothing uses yet, in order")
         return Sum(free[operands[0]], free[operands[1]]), tuple(operands)
     arrays = [tensors.take(reference) for reference in references[:n_tensors]]
     scales = [
@@ -299,8 +299,8 @@ def _operator(
 
 def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensors: _Unused) -> Layer:
     operator, bias, kind, beta, threshold, reset, *reserved = record
-    if operator not in operators:
-        raise ImageError(f"operator {operator} does not exist, or is used elsewhere")
+    if operator != next(iter(operators), None):
+        raise ImageError(f"operator {operator} does not exist, is used elsewhere, or not in the order of the layers")
     neuron_type = NEURONS[_index(NEURONS, kind, "neuron kind")]
     if any(reserved) or (neuron_type is not Lif and (threshold != 0 or reset != 0)):
         raise ImageError(f"fields that {neuron_type.__name__} neurons do not use are set")

@@ -1,0 +1,447 @@
+/* The image: every rule of docs/reference/sen-image.md that memory safety and the result depend on, checked once. */
+#include "internal.h"
+
+#include <string.h>
+
+enum { HEADER_BYTES = 64, SECTION_BYTES = 48, PROGRAM_BYTES = 32, LAYER_BYTES = 32, OPERATOR_BYTES = 64 };
+enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
+enum { CHECKSUM_OFFSET = 24 };
+
+static uint32_t u32(const uint8_t *bytes)
+{
+    uint32_t value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static uint64_t u64(const uint8_t *bytes)
+{
+    uint64_t value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static float f32(const uint8_t *bytes)
+{
+    float value;
+    memcpy(&value, bytes, sizeof value);
+    return value;
+}
+
+static int is_finite(float value)
+{
+    return value - value == 0.0f;
+}
+
+static int all_zero(const uint8_t *bytes, size_t count)
+{
+    while (count--)
+        if (*bytes++)
+            return 0;
+    return 1;
+}
+
+/* CRC-32 of zlib, four bits at a time: 64 bytes of table instead of 1024. */
+static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t count)
+{
+    static const uint32_t table[16] = {
+        0x00000000u, 0x1db71064u, 0x3b6e20c8u, 0x26d930acu, 0x76dc4190u, 0x6b6b51f4u, 0x4db26158u, 0x5005713cu,
+        0xedb88320u, 0xf00f9344u, 0xd6d6a3e8u, 0xcb61b38cu, 0x9b64c2b0u, 0x86d3d2d4u, 0xa00ae278u, 0xbdbdf21cu};
+    crc = ~crc;
+    while (count--) {
+        crc ^= *bytes++;
+        crc = (crc >> 4) ^ table[crc & 15];
+        crc = (crc >> 4) ^ table[crc & 15];
+    }
+    return ~crc;
+}
+
+static sen_status check_header(const uint8_t *bytes, size_t size, unsigned flags)
+{
+    static const uint8_t magic[8] = {0x89, 'S', 'E', 'N', '\r', '\n', 0x1a, '\n'};
+    static const uint8_t zeros[4] = {0, 0, 0, 0};
+    if (size < HEADER_BYTES)
+        return SEN_TRUNCATED;
+    if (memcmp(bytes, magic, sizeof magic) != 0)
+        return SEN_MAGIC;
+    if ((u32(bytes + 8) & 0xFFFFu) != 1)
+        return SEN_VERSION;
+    if (u32(bytes + 8) >> 16 != HEADER_BYTES || u32(bytes + 12) == 0 || !all_zero(bytes + 28, 36))
+        return SEN_HEADER;
+    if (u64(bytes + 16) != size)
+        return SEN_TRUNCATED;
+    if (flags & SEN_CHECK_CHECKSUM) {
+        uint32_t crc = crc32(0, bytes, CHECKSUM_OFFSET);
+        crc = crc32(crc, zeros, sizeof zeros);
+        crc = crc32(crc, bytes + CHECKSUM_OFFSET + 4, size - CHECKSUM_OFFSET - 4);
+        if (crc != u32(bytes + CHECKSUM_OFFSET))
+            return SEN_CHECKSUM;
+    }
+    return SEN_OK;
+}
+
+/* Bytes of a value of this type, or 0 if there is no such type. */
+static uint32_t value_bytes(uint32_t dtype)
+{
+    static const uint8_t bytes[] = {0, 4, 2, 1, 4};
+    return dtype < sizeof bytes ? bytes[dtype] : 0;
+}
+
+/* Whether `rank` sizes and a type need exactly `bytes`. */
+static int fits(const uint8_t *row, uint64_t bytes)
+{
+    const uint32_t width = value_bytes(u32(row + 4)), rank = u32(row + 24);
+    uint64_t count = 1;
+    uint32_t axis;
+    if (width == 0 || rank < 1 || rank > 3)
+        return 0;
+    for (axis = 0; axis < 3; axis++) {
+        const uint64_t length = u32(row + 28 + 4 * axis);
+        if (axis >= rank) {
+            if (length != 0)
+                return 0;
+        } else if (length != 0 && count > UINT64_MAX / length / 8) {
+            return 0;
+        } else {
+            count *= length;
+        }
+    }
+    return count * width == bytes;
+}
+
+static sen_status check_sections(const uint8_t *bytes, uint64_t size, uint32_t sections)
+{
+    uint64_t end = HEADER_BYTES + (uint64_t)SECTION_BYTES * sections;
+    uint32_t index;
+    if (end > size)
+        return SEN_SECTION;
+    for (index = 0; index < sections; index++) {
+        const uint8_t *row = bytes + HEADER_BYTES + (size_t)SECTION_BYTES * index;
+        const uint32_t kind = u32(row);
+        const uint64_t offset = u64(row + 8), length = u64(row + 16);
+        const uint64_t expected = (end + SEN_ALIGNMENT - 1) / SEN_ALIGNMENT * SEN_ALIGNMENT;
+        if (offset != expected || offset > size || length > size - offset || u64(row + 40) != 0)
+            return SEN_SECTION;
+        if (index == 0 ? kind != KIND_PROGRAM : kind != KIND_TENSOR && !(index == 1 && kind == KIND_METADATA))
+            return SEN_SECTION;
+        if (kind == KIND_TENSOR ? !fits(row, length) : u32(row + 4) != 0 || !all_zero(row + 24, 16))
+            return SEN_SECTION;
+        end = offset + length;
+    }
+    return end == size ? SEN_OK : SEN_TRUNCATED;
+}
+
+static void read_tensor(const sen_image *image, uint32_t section, sen_tensor *tensor)
+{
+    const uint8_t *row = image->bytes + HEADER_BYTES + (size_t)SECTION_BYTES * section;
+    memset(tensor, 0, sizeof *tensor);
+    if (section == SEN_NONE)
+        return;
+    tensor->data = image->bytes + (size_t)u64(row + 8);
+    tensor->dtype = u32(row + 4);
+    tensor->rank = u32(row + 24);
+    tensor->shape[0] = u32(row + 28);
+    tensor->shape[1] = u32(row + 32);
+    tensor->shape[2] = u32(row + 36);
+}
+
+static int is_tensor(const sen_image *image, uint32_t section)
+{
+    return section < image->sections
+        && u32(image->bytes + HEADER_BYTES + (size_t)SECTION_BYTES * section) == KIND_TENSOR;
+}
+
+void sen_image_layer(const sen_image *image, uint32_t index, sen_layer_record *layer)
+{
+    const uint8_t *record = image->layer_records + (size_t)LAYER_BYTES * index;
+    layer->op = u32(record);
+    read_tensor(image, u32(record + 4), &layer->bias);
+    layer->neuron = u32(record + 8);
+    layer->beta = f32(record + 12);
+    layer->threshold = f32(record + 16);
+    layer->resets_to_zero = u32(record + 20);
+}
+
+void sen_image_operator(const sen_image *image, uint32_t index, sen_operator_record *op)
+{
+    const uint8_t *record = image->operator_records + (size_t)OPERATOR_BYTES * index;
+    uint32_t i;
+    op->kind = u32(record);
+    op->n_out = u32(record + 4);
+    op->n_in = u32(record + 8);
+    for (i = 0; i < 4; i++)
+        read_tensor(image, u32(record + 12 + 4 * i), &op->tensors[i]);
+    for (i = 0; i < 2; i++) {
+        op->operands[i] = u32(record + 28 + 4 * i);
+        op->block[i] = u32(record + 36 + 4 * i);
+    }
+    for (i = 0; i < 3; i++)
+        op->scalars[i] = f32(record + 44 + 4 * i);
+}
+
+static int is_float(const sen_tensor *tensor)
+{
+    return tensor->dtype == SEN_FLOAT32 || tensor->dtype == SEN_FLOAT16;
+}
+
+static int has_shape(const sen_tensor *tensor, uint32_t rank, uint32_t rows, uint32_t columns)
+{
+    return tensor->data && tensor->rank == rank && tensor->shape[0] == rows && (rank == 1 || tensor->shape[1] == columns);
+}
+
+/* A matrix of floats without a scale, or of int8 with one scale or one per row of `rows`. */
+static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows)
+{
+    if (!w->data || w->rank != 2)
+        return 0;
+    if (w->dtype != SEN_INT8)
+        return is_float(w) && !scale->data;
+    return scale->data && scale->dtype == SEN_FLOAT32 && scale->rank == 1
+        && (scale->shape[0] == 1 || scale->shape[0] == rows);
+}
+
+static sen_status check_coordinates(const sen_operator_record *op)
+{
+    const sen_tensor *source = &op->tensors[0], *target = &op->tensors[1], *mask = &op->tensors[2];
+    const uint32_t dimensions = source->shape[1];
+    if (dimensions == 0 || !has_shape(source, 2, op->n_in, dimensions) || !has_shape(target, 2, op->n_out, dimensions)
+        || !has_shape(mask, 1, op->n_in, 0) || op->tensors[3].data)
+        return SEN_OPERATOR;
+    if (!is_float(source) || !is_float(target) || !is_float(mask))
+        return SEN_OPERATOR;
+    if (!is_finite(op->scalars[0]) || !is_finite(op->scalars[1]) || !is_finite(op->scalars[2]))
+        return SEN_OPERATOR;
+    return op->scalars[1] > 0 && op->scalars[2] >= 0 ? SEN_OK : SEN_OPERATOR;
+}
+
+static sen_status check_sparse(const sen_operator_record *op)
+{
+    const sen_tensor *values = &op->tensors[0], *columns = &op->tensors[1], *starts = &op->tensors[2];
+    const uint32_t rows = op->block[0], width = op->block[1], blocks = values->shape[0];
+    uint32_t block_rows, block_columns, row;
+    if (rows == 0 || width == 0 || !is_matrix(values, &op->tensors[3], op->n_out))
+        return SEN_OPERATOR;
+    block_rows = op->n_out / rows + (op->n_out % rows != 0);
+    block_columns = op->n_in / width + (op->n_in % width != 0);
+    if (values->shape[1] != (uint64_t)rows * width || !has_shape(columns, 1, blocks, 0)
+        || !has_shape(starts, 1, block_rows + 1, 0) || columns->dtype != SEN_INT32 || starts->dtype != SEN_INT32)
+        return SEN_OPERATOR;
+    {
+        const int32_t *start = starts->data, *column = columns->data;
+        if (start[0] != 0 || (uint32_t)start[block_rows] != blocks)
+            return SEN_INDICES;
+        for (row = 0; row < block_rows; row++) {
+            int64_t before = -1;
+            int32_t at;
+            if (start[row] < 0 || start[row + 1] < start[row] || (uint32_t)start[row + 1] > blocks)
+                return SEN_INDICES;
+            for (at = start[row]; at < start[row + 1]; at++) {
+                if (column[at] <= before || (uint32_t)column[at] >= block_columns)
+                    return SEN_INDICES;
+                before = column[at];
+            }
+        }
+    }
+    return SEN_OK;
+}
+
+static sen_status check_operator(const sen_image *image, uint32_t index)
+{
+    const uint8_t *record = image->operator_records + (size_t)OPERATOR_BYTES * index;
+    static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
+    sen_operator_record op;
+    uint32_t i;
+    if (u32(record) > SEN_SUM || u32(record + 4) == 0 || u32(record + 8) == 0 || !all_zero(record + 56, 8))
+        return SEN_OPERATOR;
+    for (i = 0; i < 4; i++) {
+        const uint32_t section = u32(record + 12 + 4 * i);
+        if (section != SEN_NONE && (i >= used[u32(record)] || !is_tensor(image, section)))
+            return SEN_OPERATOR;
+    }
+    sen_image_operator(image, index, &op);
+    if (op.kind != SEN_SPARSE && (op.block[0] || op.block[1]))
+        return SEN_OPERATOR;
+    if (op.kind != SEN_COORDINATES && !all_zero(record + 44, 12))
+        return SEN_OPERATOR;
+    if (op.kind != SEN_SUM && (op.operands[0] != SEN_NONE || op.operands[1] != SEN_NONE))
+        return SEN_OPERATOR;
+    switch (op.kind) {
+    case SEN_COORDINATES:
+        return check_coordinates(&op);
+    case SEN_DENSE:
+        return has_shape(&op.tensors[0], 2, op.n_out, op.n_in) && is_matrix(&op.tensors[0], &op.tensors[1], op.n_out)
+            ? SEN_OK
+            : SEN_OPERATOR;
+    case SEN_SPARSE:
+        return check_sparse(&op);
+    case SEN_LOW_RANK: {
+        const uint32_t rank = op.tensors[1].shape[0];
+        return rank > 0 && has_shape(&op.tensors[0], 2, op.n_out, rank) && has_shape(&op.tensors[1], 2, rank, op.n_in)
+                && is_matrix(&op.tensors[0], &op.tensors[2], op.n_out) && is_matrix(&op.tensors[1], &op.tensors[3], rank)
+            ? SEN_OK
+            : SEN_OPERATOR;
+    }
+    default:
+        return SEN_OK; /* check_order has seen the operands */
+    }
+}
+
+/* Operators lie in post-order, one layer's tree after the other: each is used once, and no tree is deeper than
+ * SEN_MAX_DEPTH. The stack holds the roots that nothing has used yet. */
+static sen_status check_order(const sen_image *image)
+{
+    uint32_t roots[SEN_MAX_DEPTH + 1], depths[SEN_MAX_DEPTH + 1];
+    uint32_t layer, index = 0, width = image->program.n_in;
+    for (layer = 0; layer < image->program.layers; layer++) {
+        const uint32_t last = u32(image->layer_records + (size_t)LAYER_BYTES * layer);
+        uint32_t count = 0;
+        if (last >= image->program.operators || last < index)
+            return SEN_LAYER;
+        for (; index <= last; index++) {
+            const uint8_t *record = image->operator_records + (size_t)OPERATOR_BYTES * index;
+            uint32_t depth = 1;
+            if (u32(record + 8) != width)
+                return SEN_LAYER;
+            if (u32(record) == SEN_SUM) {
+                uint32_t side;
+                if (count < 2 || u32(record + 28) != roots[count - 2] || u32(record + 32) != roots[count - 1])
+                    return SEN_OPERATOR;
+                for (side = 1; side <= 2; side++) {
+                    const uint8_t *operand = image->operator_records + (size_t)OPERATOR_BYTES * roots[count - side];
+                    if (u32(operand + 4) != u32(record + 4))
+                        return SEN_OPERATOR;
+                    if (depths[count - side] >= depth)
+                        depth = depths[count - side] + 1;
+                }
+                count -= 2;
+            }
+            if (depth > SEN_MAX_DEPTH || count > SEN_MAX_DEPTH)
+                return SEN_OPERATOR;
+            roots[count] = index;
+            depths[count++] = depth;
+        }
+        if (count != 1)
+            return SEN_OPERATOR;
+        width = u32(image->operator_records + (size_t)OPERATOR_BYTES * last + 4);
+    }
+    if (index != image->program.operators)
+        return SEN_OPERATOR;
+    return width == image->program.n_out ? SEN_OK : SEN_LAYER;
+}
+
+static sen_status check_layer(const sen_image *image, uint32_t index)
+{
+    const uint8_t *record = image->layer_records + (size_t)LAYER_BYTES * index;
+    const sen_program *program = &image->program;
+    const int is_last = index == program->layers - 1;
+    const uint32_t section = u32(record + 4);
+    sen_layer_record layer;
+    if ((section != SEN_NONE && !is_tensor(image, section)) || !all_zero(record + 24, 8))
+        return SEN_LAYER;
+    sen_image_layer(image, index, &layer);
+    if (layer.bias.data) {
+        const uint32_t n_out = u32(image->operator_records + (size_t)OPERATOR_BYTES * layer.op + 4);
+        if (!is_float(&layer.bias) || !has_shape(&layer.bias, 1, n_out, 0))
+            return SEN_LAYER;
+    }
+    if (program->timesteps == 0)
+        return layer.neuron <= SEN_RELU && all_zero(record + 12, 12) ? SEN_OK : SEN_LAYER;
+    if (layer.neuron != (is_last && program->readout != SEN_SPIKE_COUNT ? SEN_LEAKY_INTEGRATOR : SEN_LIF))
+        return SEN_LAYER;
+    if (!(layer.beta >= 0 && layer.beta <= 1))
+        return SEN_LAYER;
+    if (layer.neuron == SEN_LEAKY_INTEGRATOR)
+        return all_zero(record + 16, 8) ? SEN_OK : SEN_LAYER;
+    return layer.threshold > 0 && is_finite(layer.threshold) && layer.resets_to_zero <= 1 ? SEN_OK : SEN_LAYER;
+}
+
+static sen_status check_program(sen_image *image)
+{
+    const uint8_t *row = image->bytes + HEADER_BYTES, *head = image->bytes + (size_t)u64(row + 8);
+    const uint64_t length = u64(row + 16);
+    sen_program *program = &image->program;
+    if (length < PROGRAM_BYTES)
+        return SEN_PROGRAM;
+    program->layers = u32(head);
+    program->operators = u32(head + 4);
+    program->timesteps = u32(head + 8);
+    program->is_spike_train = u32(head + 12);
+    program->readout = u32(head + 16);
+    program->n_in = u32(head + 20);
+    program->n_out = u32(head + 24);
+    if (program->layers == 0 || u32(head + 28) != 0 || program->is_spike_train > 1 || program->readout > SEN_SPIKE_COUNT)
+        return SEN_PROGRAM;
+    if (program->timesteps == 0 && program->is_spike_train)
+        return SEN_PROGRAM;
+    if (length
+        != PROGRAM_BYTES + LAYER_BYTES * (uint64_t)program->layers + OPERATOR_BYTES * (uint64_t)program->operators)
+        return SEN_PROGRAM;
+    image->layer_records = head + PROGRAM_BYTES;
+    image->operator_records = image->layer_records + (size_t)LAYER_BYTES * program->layers;
+    return SEN_OK;
+}
+
+static int values_are_finite(const sen_tensor *tensor)
+{
+    uint64_t count = 1, i;
+    uint32_t axis;
+    for (axis = 0; axis < tensor->rank; axis++)
+        count *= tensor->shape[axis];
+    if (tensor->dtype == SEN_FLOAT32) {
+        const float *values = tensor->data;
+        for (i = 0; i < count; i++)
+            if (!is_finite(values[i]))
+                return 0;
+    } else if (tensor->dtype == SEN_FLOAT16) {
+        const uint16_t *values = tensor->data;
+        for (i = 0; i < count; i++)
+            if ((values[i] & 0x7C00u) == 0x7C00u)
+                return 0;
+    }
+    return 1;
+}
+
+static sen_status check_values(const sen_image *image)
+{
+    uint32_t index;
+    for (index = 0; index < image->sections; index++) {
+        sen_tensor tensor;
+        if (!is_tensor(image, index))
+            continue;
+        read_tensor(image, index, &tensor);
+        if (!values_are_finite(&tensor))
+            return SEN_VALUES;
+    }
+    return SEN_OK;
+}
+
+sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsigned flags)
+{
+    static const uint16_t one = 1;
+    sen_status status;
+    uint32_t index;
+    memset(image, 0, sizeof *image);
+    if (*(const uint8_t *)&one != 1)
+        return SEN_ENDIANNESS;
+    if (!bytes)
+        return SEN_NULL;
+    if ((uintptr_t)bytes % SEN_ALIGNMENT != 0)
+        return SEN_IMAGE_ALIGNMENT;
+    status = check_header(bytes, size, flags);
+    if (status != SEN_OK)
+        return status;
+    image->bytes = bytes;
+    image->sections = u32(image->bytes + 12);
+    status = check_sections(bytes, size, image->sections);
+    if (status == SEN_OK)
+        status = check_program(image);
+    if (status == SEN_OK)
+        status = check_order(image);
+    for (index = 0; status == SEN_OK && index < image->program.operators; index++)
+        status = check_operator(image, index);
+    for (index = 0; status == SEN_OK && index < image->program.layers; index++)
+        status = check_layer(image, index);
+    if (status == SEN_OK && flags & SEN_CHECK_VALUES)
+        status = check_values(image);
+    return status;
+}

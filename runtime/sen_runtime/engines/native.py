@@ -1,0 +1,230 @@
+"""The C library on `.sen` images: one thread, and nothing between numpy's arrays and the kernels."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import sen_runtime
+from sen_runtime.engines import Model
+from sen_runtime.errors import EngineError, ImageError, MissingExtraError
+
+Array = NDArray[Any]
+
+ALIGNMENT = 64
+#: Flags of sen.h.
+CHECK_CHECKSUM, CHECK_VALUES, PACK, PLAIN = 1, 2, 4, 8
+#: Statuses of sen.h whose cause is the image, and not the caller or the machine.
+_IMAGE_STATUSES = range(7, 19)
+_LIBRARY = {"darwin": "libsen.dylib", "win32": "sen.dll"}.get(sys.platform, "libsen.so")
+PIP_LINE = "install a C compiler, then: pip install --force-reinstall --no-deps ./runtime"
+
+
+class NativeSession:
+    """A network in the C library.
+
+    Attributes:
+        batch_size: None: any number of rows.
+        input: `[n_in]`, or `[T, n_in]` where spike trains go in: what `invoke` reads.
+        output: `[n_out]`: what `invoke` and `step` write.
+        timesteps: of a spiking network; 0 for a multilayer perceptron.
+        arena_bytes: memory that it needs beside the image.
+        kernels: name of the kernels in use: "plain", "avx2", "avx512".
+    """
+
+    batch_size: int | None = None
+
+    def __init__(self, image: Array, *, kernels: str = "fastest", pack: bool = True) -> None:
+        library = _library()
+        self._library = library
+        self._image = image
+        flags = CHECK_CHECKSUM | CHECK_VALUES | PACK * pack | PLAIN * (kernels == "plain")
+        size = ctypes.c_size_t()
+        _check(library.sen_arena_size(image.ctypes.data, image.size, flags, ctypes.byref(size)))
+        self.arena_bytes = size.value
+        self._arena = _aligned(self.arena_bytes)
+        model = ctypes.c_void_p()
+        _check(
+            library.sen_load(ctypes.byref(model), image.ctypes.data, image.size, self._arena.ctypes.data, size, flags)
+        )
+        self._model = model.value
+        self.timesteps: int = library.sen_timesteps(self._model)
+        self.kernels: str = library.sen_kernels(self._model).decode()
+        n_in: int = library.sen_inputs(self._model)
+        is_train = bool(library.sen_takes_spike_train(self._model))
+        self.input = np.zeros((self.timesteps, n_in) if is_train else n_in, np.float32)
+        self.output = np.zeros(library.sen_outputs(self._model), np.float32)
+        # addresses are looked up once: numpy takes longer to tell one than the library to run a small model
+        self._invoke = library.sen_run
+        self._border = self._model, self.input.ctypes.data, self.output.ctypes.data
+
+    def invoke(self) -> None:
+        """One inference from `input` to `output`, without a copy."""
+        self._invoke(*self._border)
+
+    def run(self, x: Array) -> Array:
+        """Outputs `[batch, n_out]` for `x [batch, n_in]`, or `[batch, T, n_in]` where spike trains go in.
+
+        Of several rows, a float32 array in C order is read where it is.
+
+        Raises:
+            EngineError: an input of another shape.
+        """
+        if x.shape[1:] != self.input.shape:
+            expected = ", ".join(map(str, self.input.shape))
+            raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {expected}]")
+        if len(x) == 1:
+            self.input[...] = x[0]
+            self._invoke(*self._border)
+            return self.output[np.newaxis].copy()
+        x = np.ascontiguousarray(x, np.float32)
+        y = np.empty((len(x), len(self.output)), np.float32)
+        _check(self._library.sen_run_batch(self._model, x.ctypes.data, y.ctypes.data, len(x)))
+        return y
+
+    def run_all(self, x: Array) -> dict[str, Array]:
+        """The outputs, and the activations (spike counts) of the hidden layers."""
+        outputs = self.run(x)
+        rows = [self._hidden(np.ascontiguousarray(row, np.float32)) for row in x]
+        hidden = {f"layer{i}/activation": np.stack(layer) for i, layer in enumerate(zip(*rows))}
+        return {"output": outputs, **hidden}
+
+    def _hidden(self, row: Array) -> list[Array]:
+        """What the hidden layers give out for one row; spikes are counted step by step."""
+        hidden = range(self._library.sen_layers(self._model) - 1)
+        self.input[...] = row
+        if not self.timesteps:
+            self.invoke()
+            return [self.layer_output(i) for i in hidden]
+        self.reset()
+        steps = []
+        for t in range(self.timesteps):
+            self.step(row[t] if row.ndim == 2 else row)
+            steps.append([self.layer_output(i) for i in hidden])
+        return [np.sum(spikes, axis=0) for spikes in zip(*steps)]
+
+    def layer_output(self, index: int) -> Array:
+        """What a hidden layer gave out last, `[n]`: activations of a multilayer perceptron, or the spikes of a step."""
+        size = ctypes.c_uint32()
+        address = self._library.sen_layer_output(self._model, index, ctypes.byref(size))
+        if not address:
+            raise EngineError(f"layer {index} has no output in the arena; it is the last, or there is none")
+        return np.ctypeslib.as_array((ctypes.c_float * size.value).from_address(address)).copy()
+
+    def reset(self) -> None:
+        """Membranes to zero.
+
+        Raises:
+            EngineError: the network is not a spiking one.
+        """
+        _check(self._library.sen_reset(self._model))
+
+    def step(self, x: Array) -> Array:
+        """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membrane, or its spikes if they count.
+
+        Raises:
+            EngineError: the network is not a spiking one, or the input has another shape.
+        """
+        if x.shape != self.input.shape[-1:]:
+            raise EngineError(f"the input has shape {list(x.shape)}; expected {list(self.input.shape[-1:])}")
+        x = np.ascontiguousarray(x, np.float32)
+        _check(self._library.sen_step(self._model, x.ctypes.data, self.output.ctypes.data))
+        return self.output.copy()
+
+
+def load(model: Model, threads: int = 1, *, kernels: str = "fastest", pack: bool = True) -> NativeSession:
+    """A session on a `.sen` image; a file is mapped, and its weights stay where they are.
+
+    Args:
+        model: path or bytes.
+        threads: 1 is what it has.
+        kernels: "fastest" that this processor has, or "plain", the reference ones.
+        pack: copy dense weights into the order that kernels like best, which takes their size in float32 once more;
+            otherwise they are read where they are.
+
+    Raises:
+        MissingExtraError: the library was not built when sen-edge-runtime was installed.
+        ImageError: the image is damaged or not one.
+        EngineError: the file cannot be read.
+    """
+    del threads
+    _library()
+    try:
+        return _load(model, kernels=kernels, pack=pack)
+    except MemoryError:
+        raise EngineError(f"the model needs more memory than there is{_of(model)}") from None
+
+
+def _load(model: Model, *, kernels: str, pack: bool) -> NativeSession:
+    if isinstance(model, bytes):
+        image = _aligned(len(model))
+        image[:] = np.frombuffer(model, np.uint8)
+        return NativeSession(image, kernels=kernels, pack=pack)
+    try:
+        with model.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # lives as long as the array
+    except ValueError as error:  # an empty file cannot be mapped
+        raise ImageError(f"{model}: {error}") from error
+    except OSError as error:
+        raise EngineError(f"cannot read {model}: {error.strerror}") from error
+    return NativeSession(np.frombuffer(mapped, np.uint8), kernels=kernels, pack=pack)
+
+
+def _of(model: Model) -> str:
+    return "" if isinstance(model, bytes) else f": {model}"
+
+
+def version() -> str:
+    """Version of this package; raises `MissingExtraError` where the library was not built."""
+    _library()
+    return sen_runtime.__version__
+
+
+def _aligned(size: int) -> Array:
+    """`[size]` bytes that start at a multiple of `ALIGNMENT`."""
+    memory = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size]
+
+
+def _check(status: int) -> None:
+    if status == 0:
+        return
+    text = _library().sen_status_text(status).decode()
+    raise (ImageError if status in _IMAGE_STATUSES else EngineError)(text)
+
+
+@lru_cache(maxsize=1)
+def _library() -> Any:
+    path = Path(sen_runtime.__file__).parent / "c" / _LIBRARY
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:
+        raise MissingExtraError("the native library of sen-edge-runtime", PIP_LINE) from None
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    for name, result, arguments in (
+        ("sen_status_text", ctypes.c_char_p, [ctypes.c_int]),
+        ("sen_arena_size", ctypes.c_int, [pointer, size, ctypes.c_uint, pointer]),
+        ("sen_load", ctypes.c_int, [pointer, pointer, size, pointer, size, ctypes.c_uint]),
+        ("sen_inputs", ctypes.c_uint32, [pointer]),
+        ("sen_outputs", ctypes.c_uint32, [pointer]),
+        ("sen_timesteps", ctypes.c_uint32, [pointer]),
+        ("sen_takes_spike_train", ctypes.c_int, [pointer]),
+        ("sen_kernels", ctypes.c_char_p, [pointer]),
+        ("sen_layers", ctypes.c_uint32, [pointer]),
+        ("sen_layer_output", pointer, [pointer, ctypes.c_uint32, pointer]),
+        ("sen_run", ctypes.c_int, [pointer, pointer, pointer]),
+        ("sen_run_batch", ctypes.c_int, [pointer, pointer, pointer, size]),
+        ("sen_reset", ctypes.c_int, [pointer]),
+        ("sen_step", ctypes.c_int, [pointer, pointer, pointer]),
+    ):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library

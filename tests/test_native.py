@@ -1,0 +1,285 @@
+"""The C library against the reference: every operator, every kernel, hostile images."""
+
+import ctypes
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sen_edge.quantize import to_float16, to_int8_weights
+from sen_runtime import image, reference
+from sen_runtime.engines import native
+from sen_runtime.errors import EngineError, ImageError, MissingExtraError
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from tests.networks import KINDS, random_input, random_network
+
+#: How a model may be loaded.
+WAYS = [{"kernels": kernels, "pack": pack} for kernels in ("fastest", "plain") for pack in (True, False)]
+in_every_way = pytest.mark.parametrize(
+    "way", WAYS, ids=lambda way: f"{way['kernels']}-{'packed' if way['pack'] else 'in place'}"
+)
+STORAGES = {"float32": lambda network: network, "float16": to_float16, "int8": to_int8_weights}
+SMALL = image.dumps(random_network(np.random.default_rng(0), kinds=("dense",), sizes=(3, 2)))
+
+
+def sessions(network: Network) -> Iterator[native.NativeSession]:
+    data = image.dumps(network)
+    for way in WAYS:
+        yield native.load(data, **way)
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, *, allowed: float = 0.0) -> None:
+    """Within float32 rounding, but for a share `allowed` of the rows, whose spikes may flip."""
+    assert (actual.dtype, actual.shape) == (np.float32, expected.shape)
+    error = np.abs(actual - expected).max(axis=1) / max(float(np.abs(expected).max()), 1e-3)
+    assert np.mean(error > 2e-5) <= allowed, error.max()
+
+
+@given(seed=st.integers(0, 2**32 - 1), storage=st.sampled_from(list(STORAGES)))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_perceptrons(seed: int, storage: str) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = tuple(kind for kind in KINDS if storage != "int8" or kind != "coordinates")
+    network = STORAGES[storage](random_network(rng, kinds=kinds))
+    x = random_input(rng, network, 4)
+    expected = reference.trace(network, x)
+    for session in sessions(network):
+        outputs = session.run_all(x)
+        assert_close(outputs["output"], expected[-1])
+        for index, values in enumerate(expected[:-1]):
+            assert_close(outputs[f"layer{index}/activation"], values)
+        np.testing.assert_array_equal(session.run(x), outputs["output"])
+        np.testing.assert_array_equal(session.run(x[:1]), outputs["output"][:1])
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    readout=st.sampled_from(["mean_membrane", "last_membrane", "spike_count"]),
+    reset=st.sampled_from(["subtract", "zero"]),
+    coding=st.sampled_from(["direct", "spikes"]),
+    storage=st.sampled_from(list(STORAGES)),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_spiking_networks(seed: int, readout: str, reset: str, coding: str, storage: str) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = tuple(kind for kind in KINDS if storage != "int8" or kind != "coordinates")
+    network = random_network(rng, spiking=True, kinds=kinds, readout=readout, reset=reset, input_coding=coding)
+    network = STORAGES[storage](network)
+    x = random_input(rng, network, 10)
+    expected = reference.trace(network, x)
+    for session in sessions(network):
+        outputs = session.run_all(x)
+        assert_close(outputs["output"], expected[-1], allowed=0.1)
+        for index, counts in enumerate(expected[:-1]):
+            assert np.mean(outputs[f"layer{index}/activation"] != counts) <= 0.05
+
+
+@in_every_way
+@pytest.mark.parametrize("block", [(1, 1), (16, 1), (8, 1), (4, 1), (1, 4), (1, 8), (3, 2), (32, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (37, 29), (130, 64)], ids=str)
+def test_sparse_blocks_of_every_size(way: dict, block: tuple[int, int], shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=shape) * (rng.random(shape) < 0.3)
+    network = Network((Layer(Sparse.from_dense(w.astype(np.float32), block), None, Identity()),))
+    x = rng.normal(size=(3, shape[1])).astype(np.float32)
+    for make in STORAGES.values():
+        stored = make(network)
+        assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
+
+
+@in_every_way
+@pytest.mark.parametrize("n_out", [1, 15, 16, 17, 63, 64, 65, 130])
+def test_dense_of_every_width(way: dict, n_out: int) -> None:
+    rng = np.random.default_rng(n_out)
+    network = Network(
+        (
+            Layer(Dense(rng.normal(size=(n_out, 33)).astype(np.float32)), None, Relu()),
+            Layer(Dense(rng.normal(size=(5, n_out)).astype(np.float32)), None, Identity()),
+        )
+    )
+    x = rng.normal(size=(4, 33)).astype(np.float32) * (rng.random((4, 33)) < 0.5)
+    for make in STORAGES.values():
+        stored = make(network)
+        assert_close(native.load(image.dumps(stored), **way).run(x.astype(np.float32)), reference.run(stored, x))
+
+
+@pytest.mark.parametrize("exponent", [0.25, 0.5, 1, 1.5, 2, 3, 4.75])
+def test_exponents_of_the_distance(exponent: float) -> None:
+    rng = np.random.default_rng(0)
+    operator = Coordinates(
+        rng.normal(size=(9, 3)).astype(np.float32),
+        (rng.normal(size=(7, 3)) + 4).astype(np.float32),
+        rng.uniform(-1, 1, 9).astype(np.float32),
+        exponent=exponent,
+    )
+    network = Network((Layer(operator, None, Identity()),))
+    x = rng.normal(size=(3, 9)).astype(np.float32)
+    assert_close(native.load(image.dumps(network)).run(x), reference.run(network, x))
+
+
+def test_coincident_neurons_are_an_error() -> None:
+    operator = Coordinates(*(np.zeros((1, 2), np.float32),) * 2, np.ones(1, np.float32))
+    with pytest.raises(ImageError, match="two neurons are at the same point"):
+        native.load(image.dumps(Network((Layer(operator, None, Identity()),))))
+
+
+def test_sums_nest_to_the_limit_on_either_side() -> None:
+    leaf = Dense(np.ones((2, 3), np.float32))
+    left = right = leaf
+    for _ in range(31):
+        left, right = Sum(left, leaf), Sum(leaf, right)
+    for operator in (left, right):
+        network = Network((Layer(operator, None, Identity()),))
+        np.testing.assert_allclose(native.load(image.dumps(network)).run(np.ones((1, 3), np.float32)), 96)
+
+
+def test_two_models_at_once_and_streams_that_do_not_mix() -> None:
+    rng = np.random.default_rng(0)
+    network = random_network(rng, spiking=True, kinds=("dense",), sizes=(6, 5, 3))
+    data = image.dumps(network)
+    a, b = native.load(data), native.load(data)
+    frames = rng.random((8, 6)).astype(np.float32)
+    alone = [a.step(frame) for frame in frames]
+    a.reset()
+    for frame, expected in zip(frames, alone, strict=True):
+        np.testing.assert_array_equal(a.step(frame), expected)
+        b.step(frame[::-1])
+
+
+def test_a_file_is_read_where_it_is(tmp_path: Path) -> None:
+    network = random_network(np.random.default_rng(0), kinds=("dense",), sizes=(400, 300, 10))
+    image.write(network, tmp_path / "net.sen")
+    in_place = native.load(tmp_path / "net.sen", pack=False)
+    assert in_place.arena_bytes < 20_000 < 4 * 300 * 400 < native.load(tmp_path / "net.sen").arena_bytes
+    x = random_input(np.random.default_rng(1), network, 2)
+    assert_close(in_place.run(x), reference.run(network, x))
+
+
+def test_the_border() -> None:
+    session = native.load(SMALL)
+    assert (session.input.shape, session.output.shape, session.batch_size) == ((3,), (2,), None)
+    session.input[...] = [1, 2, 3]
+    session.invoke()
+    np.testing.assert_array_equal(session.output, session.run(np.array([[1, 2, 3]], np.float32))[0])
+    for wrong in (np.zeros((1, 4)), np.zeros(3), np.zeros((2, 3, 1))):
+        with pytest.raises(EngineError, match=r"expected \[batch, 3\]"):
+            session.run(wrong)
+    for call in (session.reset, lambda: session.step(np.zeros(3, np.float32))):
+        with pytest.raises(EngineError, match="not a spiking one"):
+            call()
+    with pytest.raises(EngineError, match="layer 0 has no output"):
+        session.layer_output(0)
+    assert native.load(SMALL, kernels="plain").kernels == "plain"
+    for layout in (np.asfortranarray, lambda x: x.astype(np.float64), lambda x: np.repeat(x, 2, 0)[::2]):
+        x = np.random.default_rng(0).random((4, 3), np.float32)
+        np.testing.assert_allclose(session.run(layout(x)), session.run(x), rtol=1e-6)
+
+
+def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_LIBRARY", "nothing.so")
+    native._library.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"native library .* is not installed") as raised:
+        native.load(SMALL)
+    assert "C compiler" in raised.value.hint
+    native._library.cache_clear()
+
+
+# --- hostile images ------------------------------------------------------------------------------
+
+
+def with_checksum(data: bytes) -> bytes:
+    blank = data[:24] + bytes(4) + data[28:]
+    return data[:24] + struct.pack("<I", zlib.crc32(blank)) + data[28:]
+
+
+def load_or_refuse(data: bytes) -> bool:
+    """Whether the library takes these bytes; then it must run them as well."""
+    try:
+        session = native.load(data)
+    except (ImageError, EngineError):
+        return False
+    if session.timesteps < 1000:  # an image may well ask for billions of steps
+        session.run(np.ones((2, *session.input.shape), np.float32))
+    return True
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    for size in range(len(SMALL)):
+        assert not load_or_refuse(SMALL[:size])
+    assert not load_or_refuse(SMALL + b"\0")
+    (tmp_path / "empty.sen").touch()
+    with pytest.raises(ImageError):
+        native.load(tmp_path / "empty.sen")
+    with pytest.raises(EngineError, match="cannot read"):
+        native.load(tmp_path / "absent.sen")
+
+
+def test_a_changed_byte_is_found_by_the_checksum() -> None:
+    for at in range(28, len(SMALL)):
+        changed = bytearray(SMALL)
+        changed[at] ^= 0x10
+        with pytest.raises(ImageError):
+            native.load(bytes(changed))
+
+
+def test_images_with_any_word_replaced_are_refused_or_run() -> None:
+    """With a right checksum, as an attacker would write it. A library that trusted them would die here."""
+    rng = np.random.default_rng(0)
+    for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
+        for spiking in (False, True):
+            data = image.dumps(random_network(rng, spiking=spiking, kinds=(kind,), sizes=(5, 4, 3)))
+            taken = 0
+            for at in range(0, min(len(data), 1600), 4):
+                for word in (0, 1, 2, 5, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, int(rng.integers(2**32))):
+                    taken += load_or_refuse(with_checksum(data[:at] + struct.pack("<I", word) + data[at + 4 :]))
+            assert taken > 0
+
+
+def test_library_and_reader_agree_on_what_is_an_image() -> None:
+    rng = np.random.default_rng(1)
+    data = image.dumps(random_network(rng, kinds=("blocks",), sizes=(5, 4, 3)))
+    for at in range(64, 600, 4):
+        changed = with_checksum(data[:at] + struct.pack("<I", 3) + data[at + 4 :])
+        try:
+            image.loads(changed)
+        except ImageError:
+            continue
+        assert load_or_refuse(changed), at
+
+
+def test_statuses_of_the_caller() -> None:
+    library = native._library()
+    size, model = ctypes.c_size_t(), ctypes.c_void_p()
+    aligned = native._aligned(len(SMALL))
+    aligned[:] = np.frombuffer(SMALL, np.uint8)
+    address = aligned.ctypes.data
+
+    def text(status: int) -> str:
+        return library.sen_status_text(status).decode()
+
+    assert text(library.sen_arena_size(None, 10, 0, ctypes.byref(size))) == "a pointer is null"
+    assert text(library.sen_arena_size(address, len(SMALL), 0, None)) == "a pointer is null"
+    assert "image does not start" in text(library.sen_arena_size(address + 1, 100, 0, ctypes.byref(size)))
+    assert library.sen_arena_size(address, len(SMALL), 0, ctypes.byref(size)) == 0
+    arena = native._aligned(size.value + 64)
+    for start, length, expected in ((4, size.value, "arena does not start"), (0, size.value - 1, "arena is too small")):
+        status = library.sen_load(ctypes.byref(model), address, len(SMALL), arena.ctypes.data + start, length, 0)
+        assert expected in text(status) and not model.value
+    assert text(99) == "unknown status"
+
+
+def test_kernels_are_told_apart() -> None:
+    network = Network(
+        (
+            Layer(LowRank(np.ones((2, 1), np.float32), np.ones((1, 3), np.float32)), None, Lif(0.5)),
+            Layer(Dense(np.ones((2, 2), np.float32)), None, LeakyIntegrator(0.5)),
+        ),
+        timesteps=2,
+    )
+    assert {native.load(image.dumps(network), kernels=name).kernels for name in ("fastest", "plain")} >= {"plain"}
