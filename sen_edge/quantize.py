@@ -32,6 +32,8 @@ RANGE_SAMPLE = 1 << 20
 #: Values between 0 and the threshold that int8 membranes may have, and examples that choose among them.
 MEMBRANE_STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 120)
 MEMBRANE_SAMPLE = 128
+#: Share of a neuron's greatest output by which its bias may be corrected.
+CORRECTION = 0.05
 #: A bias in int32 reaches 2^31 steps; half of that is left for the product.
 BIAS_STEPS = 2.0**30
 #: Spike counts beyond this many steps do not fit int8.
@@ -187,11 +189,16 @@ class _Quantizer:
         x, bias = self.inputs[index], layer.bias
         factor = readout_factors(self.network).sum() if isinstance(layer.neuron, LeakyIntegrator) else 1.0
         added = None if bias is None else (bias.astype(np.float64) * factor).astype(np.float32)
-        weight = self._operator(layer.weight, x, added, x_grid)
-        if x is not None and bias is not None:
-            expected, actual = (reference.affine(each, x, added) for each in (layer.weight, weight))
-            missing = np.mean(expected - actual, axis=0, dtype=np.float64)
-            bias = (bias + missing / factor).astype(np.float32)
+        if x is None or bias is None:
+            weight = self._operator(layer.weight, x, added, x_grid)
+        else:
+            expected = reference.affine(layer.weight, x, added)
+            # room for what the bias will take up
+            reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)
+            weight = self._operator(layer.weight, x, added, x_grid, reach)
+            missing = np.mean(expected - reference.affine(weight, x, added), axis=0, dtype=np.float64)
+            limit = reach - np.abs(added)
+            bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
         grid = None
         if x_grid is not None:
             grid = (
@@ -202,11 +209,17 @@ class _Quantizer:
         return replace(layer, weight=weight, bias=bias, grid=grid)
 
     def _operator(
-        self, operator: WeightOperator, x: FloatArray | None, bias: FloatArray | None, x_grid: Grid | None
+        self,
+        operator: WeightOperator,
+        x: FloatArray | None,
+        bias: FloatArray | None,
+        x_grid: Grid | None,
+        reach: FloatArray | None = None,
     ) -> WeightOperator:
-        """The operator in int8; `bias` is what is added to its product."""
+        """The operator in int8; `bias` is what is added to its product, `reach` the most that it may become."""
+        reach = bias if reach is None else reach
         if isinstance(operator, Sum):
-            a, b = self._operator(operator.a, x, None, x_grid), self._operator(operator.b, x, bias, x_grid)
+            a, b = self._operator(operator.a, x, None, x_grid), self._operator(operator.b, x, bias, x_grid, reach)
             if x is None or x_grid is None:
                 return Sum(a, b)
             a_grid = self._grid(reference.affine(operator.a, x), "the first operand of a sum")
@@ -220,13 +233,13 @@ class _Quantizer:
             if x is not None:
                 inner = x @ operator.right.astype(np.float32).T
                 inner_grid = None if x_grid is None else self._grid(inner, "the right factor")
-            left, left_scale = self._matrix(operator.left, inner, bias, inner_grid)
+            left, left_scale = self._matrix(operator.left, inner, reach, inner_grid)
             return LowRank(left, right, left_scale, right_scale, inner_grid)
         if isinstance(operator, Sparse):
-            return round_sparse(operator, self.granularity, _moment(x), _least_scale(bias, x_grid))
+            return round_sparse(operator, self.granularity, _moment(x), _least_scale(reach, x_grid))
         if isinstance(operator, Coordinates):
             raise NetworkError("coordinates have no int8 form", hint="take --weights dense, or --dtype float16")
-        return Dense(*self._matrix(operator.w, x, bias, x_grid))
+        return Dense(*self._matrix(operator.w, x, reach, x_grid))
 
     def _matrix(
         self, w: Array, x: FloatArray | None, bias: FloatArray | None, x_grid: Grid | None

@@ -78,7 +78,7 @@ def choose_scale(
     if granularity == "tensor":
         greatest = np.full_like(greatest, greatest.max())
     # where every weight is 0 the scale is the bias's alone
-    widest = np.where(greatest > 0, greatest / WEIGHT_LIMIT, np.where(np.asarray(least_scale) > 0, least_scale, 1.0))
+    widest = np.where(greatest > 0, greatest / WEIGHT_LIMIT, np.where(np.asarray(least_scale) > 0, LEAST_SCALE, 1.0))
     best = widest
     if importance is not None:
         least = np.full(len(weights), np.inf)

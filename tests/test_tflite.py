@@ -250,7 +250,7 @@ REFUSED = {
     "float16 blocks": (to_float16(BLOCKS), BLOCK, "block with float16", "float32"),
     "int8 blocks": (to_int8_weights(BLOCKS), BLOCK, "block with int8", "float32"),
     "int8 densify": (to_int8_weights(BLOCKS), DENSIFY, "densify with int8", "float32"),
-    "float16 densify": (to_float16(BLOCKS), DENSIFY, "dies of a resize", "--batch-size 1"),
+    "float16 densify": (to_float16(BLOCKS), DENSIFY, "densify with float16", "float32"),
     "sparse format": (PLAIN, {"sparse_format": "csr"}, "'csr'; expected one of densify", "leave"),
     "int8 border": (PLAIN, {"int8_io": True}, "need int8 activations", "--dtype int8"),
     "target": (PLAIN, {"tflite_target": "edgetpu"}, "expected one of any, litert", "any"),

@@ -5,8 +5,8 @@ Versions of operators are chosen so that both interpreters compute the same, or 
 - FULLY_CONNECTED 1 for float32 weights (from 8 on XNNPACK leaves it alone), 4 for int8 activations, 8 for
   sparse weights (below, XNNPACK reads the compressed values as a dense matrix), 9 for int8 weights under
   float activations, whose inputs are quantized around their own zero point.
-- float16 weights are not stored sparse where a caller may change the batch size: tflite-runtime 2.14 dies of the
-  resize, in XNNPACK.
+- float16 weights are never stored sparse: in XNNPACK, ai-edge-litert 2.1 computes with memory that is not theirs, and
+  tflite-runtime 2.14 dies of a resize.
 - One scale per row under float activations: tflite-runtime 2.14 ignores all but the first, silently. So either
   the product has one scale, and a MUL by the rows' scales follows; or it has version 12, which 2.14 refuses.
 """
@@ -157,17 +157,16 @@ class WeightLowering:
         sparse_format = "dense" if isinstance(operator, Dense) else storage(operator, self.options)
         if isinstance(operator, Dense) or sparse_format == "dense":
             w = operator.w if isinstance(operator, Dense) else operator.to_dense().astype(operator.values.dtype)
-            return Weights(self._widened(self.graph.constant(name, w), name, w), 1)
+            return Weights(self._widened(self.graph.constant(name, w), w), 1)
         if sparse_format == "block":
             return Weights(self.graph.sparse_constant(name, in_blocks(operator)), 8)
         rows = operator if operator.block == (1, 1) else Sparse.from_dense(_written_out(operator))
         if not len(rows.values):  # DENSIFY takes no empty tensor
             return Weights(self.graph.constant(name, np.zeros(operator.shape, np.float32)), 1)
-        dtype = operator.values.dtype
         sparse = self.graph.sparse_constant(f"{name}_sparse", rows)
-        dense = self.graph.value(f"{name}_dense", operator.shape, dtype)
+        dense = self.graph.value(f"{name}_dense", operator.shape)
         self.graph.operator("DENSIFY", 1, [sparse], [dense], schema.DensifyOptionsT())
-        return Weights(self._widened(dense, name, rows.values), 1)
+        return Weights(dense, 1)
 
     def _int8_weights(self, operator: Dense | Sparse, name: str) -> Weights:
         """Weights that meet float activations."""
@@ -178,7 +177,7 @@ class WeightLowering:
             return Weights(self.graph.constant(name, stored, Affine(scale)), 12)
         return Weights(self.graph.constant(name, stored, Affine(np.ones(1, np.float32))), 9, scale)
 
-    def _widened(self, stored: str, name: str, array: Array) -> str:
+    def _widened(self, stored: str, array: Array) -> str:
         """Weights in float32, from float16 if they are stored so; once for every use."""
         if array.dtype == np.float32:
             return stored
@@ -243,12 +242,11 @@ def storage(operator: Sparse, options: ExportOptions) -> str:
                 hint="take --dtype float32, or --sparse-format densify",
             )
         in_blocks(operator)
-    may_be_resized = options.batch_size is None and options.tflite_target != "litert"
-    if dtype == np.float16 and may_be_resized:
+    if dtype == np.float16:
         if asked == "densify":
             raise ExportError(
-                "--sparse-format densify with float16 weights and a dynamic batch: tflite-runtime dies of a resize",
-                hint="take --batch-size 1, --tflite-target litert, --dtype float32 or --sparse-format dense",
+                "--sparse-format densify with float16 weights: interpreters compute wrong numbers, or die of a resize",
+                hint="leave --sparse-format out, or take --dtype float32",
             )
         return "dense"
     return asked or "densify"

@@ -159,7 +159,9 @@ def _print(result: ExportResult, model: Path) -> None:
         "accuracy (checkpoint)",
         "verified in",
     )
-    err.print(console.table(f"{model.name}: exported and verified", columns, rows))
+    used = [i for i in range(len(columns)) if any(row[i] != "-" for row in rows)]
+    kept = [[row[i] for i in used] for row in rows]
+    err.print(console.table(f"{model.name}: exported and verified", [columns[i] for i in used], kept))
     for artifact in result.manifest["artifacts"]:
         for engine, reason in artifact["not_run_in"].items():
             console.note(f"{next(iter(artifact['files']))} was not run in {engine}: {reason}")
