@@ -10,6 +10,11 @@ from sen_edge import checkpoint as checkpoints
 from sen_edge.checkpoint import Checkpoint
 from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.spatial import build
+from sen_runtime.engines import missing
+
+#: tflite-runtime has no wheel after Python 3.11; CI has both interpreters.
+INTERPRETERS = tuple(name for name in ("litert", "tflite-runtime") if name not in missing(("litert", "tflite-runtime")))
+needs_both_interpreters = pytest.mark.skipif(len(INTERPRETERS) < 2, reason="tflite-runtime is not installed")
 
 MLP = SpatialConfig((64, 32, 10), dimensions=3, layer_spacing=0.5)
 SNN = SpatialConfig((64, 32, 10), dimensions=3, layer_spacing=0.5, spiking=SpikingConfig(6))

@@ -12,7 +12,7 @@ from sen_edge.checkpoint import save
 from sen_edge.config import SpatialConfig
 from sen_edge.datasets import load
 from sen_runtime.engines import tflite
-from tests.conftest import SNN, Outcome, make_checkpoint
+from tests.conftest import INTERPRETERS, SNN, Outcome, make_checkpoint
 
 Run = Callable[..., Outcome]
 INT8 = ("--dtype", "int8", "--calibration", "digits")
@@ -36,7 +36,7 @@ def test_onnx_and_tflite_are_written_by_default(sen_edge: Run, mlp_path: Path, t
     manifest = json.loads((tmp_path / "out/mlp.manifest.json").read_text())
     assert manifest["request"]["targets"] == ["onnx", "tflite"] and manifest["quantization"] is None
     engines = [figures["engine"].split()[0] for figures in manifest["artifacts"][1]["verification"]]
-    assert engines == ["litert", "tflite-runtime"]
+    assert engines == list(INTERPRETERS)
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_onnx_and_tflite_are_written_by_default(sen_edge: Run, mlp_path: Path, t
         ("--dtype", "int8-dynamic", "--calibration", "digits"),
         ("--dtype", "int8-dynamic", "--calibration", "digits", "--granularity", "tensor"),
         ("--dtype", "int8-dynamic", "--tflite-target", "litert"),
-        ("--dtype", "int8-dynamic", "--tflite-target", "tflite-runtime"),
+        ("--dtype", "int8-dynamic", "--tflite-target", INTERPRETERS[-1]),
         INT8,
         (*INT8, "--activation-range", "minmax"),
         (*INT8, "--activation-range", "mse", "--int8-io", "--batch-size", "1"),

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from sen_edge.errors import DataError
-from tests.conftest import Outcome
+from tests.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
 
@@ -45,7 +45,7 @@ def test_an_export_has_the_accuracy_of_the_checkpoint(
     artifacts = json.loads(outcome.out)["artifacts"]
     assert [artifact["target"] for artifact in artifacts] == ["onnx", "tflite"][: 1 if weights == "coordinates" else 2]
     verified = [figures for artifact in artifacts for figures in artifact["verification"]]
-    assert len(verified) == (1 if weights == "coordinates" else 3)
+    assert len(verified) == (1 if weights == "coordinates" else 1 + len(INTERPRETERS))
     promised = float(json.loads(sen_edge("inspect", model, "--json").out)["metadata"]["test_accuracy"])
     for figures in verified:
         if "mlp" in model.name:
