@@ -143,7 +143,7 @@ def _half(operator: Leaf) -> WeightOperator:
 
 def _round(array: Array) -> NDArray[np.float16]:
     largest = float(np.max(np.abs(array), initial=0))
-    if largest > np.finfo(np.float16).max:
+    if largest > float(np.finfo(np.float16).max):  # numpy 2 would compare in float16
         raise NetworkError(
             f"the value {largest:g} does not fit float16, whose largest is 65504", hint="export with --dtype float32"
         )
