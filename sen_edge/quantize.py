@@ -188,10 +188,12 @@ class _Quantizer:
     def _layer(self, index: int, layer: Layer, x_grid: Grid | None) -> Layer:
         x, bias = self.inputs[index], layer.bias
         factor = readout_factors(self.network).sum() if isinstance(layer.neuron, LeakyIntegrator) else 1.0
-        added = None if bias is None else (bias.astype(np.float64) * factor).astype(np.float32)
-        if x is None or bias is None:
-            weight = self._operator(layer.weight, x, added, x_grid)
+        if bias is None:
+            weight = self._operator(layer.weight, x, None, x_grid)
+        elif x is None:
+            weight = self._operator(layer.weight, None, bias, None)
         else:
+            added = (bias.astype(np.float64) * factor).astype(np.float32)
             expected = reference.affine(layer.weight, x, added)
             # room for what the bias will take up
             reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)

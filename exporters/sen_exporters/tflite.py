@@ -144,7 +144,7 @@ def _model(network: Network, options: ExportOptions) -> bytes:
         inputs, outputs = SpikingLowering(graph, weights, network, rows).step(x)
     return graph.finish(
         name=options.name,
-        description=f"{options.name}, written by sen-edge {version('sen-edge')}",
+        description=f"sen-edge {version('sen-edge')}",
         signature=signature,
         inputs=inputs,
         outputs=outputs,

@@ -58,7 +58,6 @@ def _append(model: Any, operator: str, version: int, inputs: list[int], name: st
             type=schema.TensorType.FLOAT32,
             buffer=0,
             name=name,
-            hasRank=True,
         )
     )
     graph.operators.append(

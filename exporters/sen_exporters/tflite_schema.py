@@ -136,6 +136,10 @@ class ModelBuilder:
         properties: Mapping[str, str],
     ) -> bytes:
         """The file. `inputs` and `outputs` map the signature's names to values."""
+        border = {*inputs.values(), *outputs.values()}
+        for value, index in self._index.items():
+            if value not in border:  # an interpreter knows the sizes inside from those of the inputs
+                self._tensors[index].shapeSignature = None
         graph = schema.SubGraphT(
             tensors=self._tensors,
             inputs=[self._index[value] for value in inputs.values()],
@@ -169,7 +173,7 @@ class ModelBuilder:
         if name in self._index:
             raise ExportError(f"two values are called {name!r}", hint="this is a defect of sen-edge: please report it")
         self._index[name] = len(self._tensors)
-        tensor = schema.TensorT(shape=shape, type=TENSOR_TYPES[dtype], buffer=buffer, name=name, hasRank=True)
+        tensor = schema.TensorT(shape=shape, type=TENSOR_TYPES[dtype], buffer=buffer, name=name)
         if affine is not None:
             tensor.quantization = schema.QuantizationParametersT(
                 scale=affine.scale.astype(np.float32),

@@ -110,7 +110,7 @@ class WeightLowering:
         if weights.row_scale is not None:
             bias = None if bias is None else _unscaled_bias(bias, weights.row_scale)
             scaled = replace(y, name=f"{name}_unscaled_product")
-        bias_name = None if bias is None else self.graph.constant(f"{name}_bias", bias)
+        bias_name = None if bias is None else self.graph.constant(_bias_name(name), bias)
         self.graph.declare(scaled, n_out)
         options = schema.FullyConnectedOptionsT(
             fusedActivationFunction=activation_code(_activation(relu and weights.row_scale is None)),
@@ -145,7 +145,7 @@ class WeightLowering:
         bias_name = None
         if whole is not None:
             affine = Affine(bias_scale.astype(np.float32))
-            bias_name = self.graph.constant(f"{name}_bias", whole.astype(np.int32), affine)
+            bias_name = self.graph.constant(_bias_name(name), whole.astype(np.int32), affine)
         self.graph.declare(y, n_out)
         options = schema.FullyConnectedOptionsT(fusedActivationFunction=activation_code(_activation(relu)))
         self.graph.operator("FULLY_CONNECTED", 4, [x.name, weight, bias_name], [y.name], options)
@@ -186,6 +186,11 @@ class WeightLowering:
             self.graph.value(wide, self.graph.shape(stored))
             self.graph.operator("DEQUANTIZE", 3, [stored], [wide], schema.DequantizeOptionsT())
         return wide
+
+
+def _bias_name(weights: str) -> str:
+    """Of the bias that goes with weights: a layer's operands have one at most."""
+    return f"{weights.rpartition('/')[0]}/bias"
 
 
 def int8_matrix(operator: Dense | Sparse) -> tuple[NDArray[np.int8], Scale]:

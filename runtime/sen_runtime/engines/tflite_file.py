@@ -18,7 +18,7 @@ from sen_runtime.errors import EngineError
 #: Name of the metadata entry that holds the properties.
 PROPERTIES = b"sen_edge_properties"
 #: The properties are JSON that begins so.
-BEGINNING = b'{"sen_edge_properties": "1"'
+BEGINNING = b'{"sen_edge_properties":"1"'
 
 _IDENTIFIER = b"TFL3"
 _SEAL = b"SEN\x00SEAL"
@@ -58,8 +58,8 @@ def encode_properties(properties: Mapping[str, str]) -> bytes:
     """
     if PROPERTIES.decode() in properties:
         raise EngineError(f"a property is called {PROPERTIES.decode()}; that name is taken")
-    rest = json.dumps(dict(properties), sort_keys=True)[1:]
-    return BEGINNING + (b"}" if rest == "}" else b", " + rest.encode())
+    rest = json.dumps(dict(properties), sort_keys=True, separators=(",", ":"))[1:]
+    return BEGINNING + (b"}" if rest == "}" else b"," + rest.encode())
 
 
 def seal(data: bytes) -> bytes:
