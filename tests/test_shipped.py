@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import onnx
 import pytest
 
@@ -68,11 +67,20 @@ def test_coordinates_of_the_smallest_are_under_40_kb(sen_edge: Run, tmp_path: Pa
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8-dynamic", "int8"])
 @pytest.mark.parametrize("model", [path for path in SHIPPED if "mlp" in path.name], ids=lambda path: path.stem)
-def test_a_tflite_file_is_its_weights_and_at_most_8_kib(model: Path, dtype: str, sen_edge: Run, tmp_path: Path) -> None:
-    images = np.random.default_rng(0).random((64, 784)) * (np.random.default_rng(1).random((64, 784)) < 0.2)
-    np.savez(tmp_path / "images.npz", x=images)
-    options = ("--calibration", tmp_path / "images.npz") if dtype == "int8" else ()
-    outcome = sen_edge("export", model, "--to", "tflite", "-o", tmp_path, "--dtype", dtype, "--json", *options)
+def test_a_tflite_file_is_its_weights_and_at_most_8_kib(
+    model: Path, dtype: str, data: tuple[str, ...], sen_edge: Run, tmp_path: Path
+) -> None:
+    if dtype == "int8" and not data:
+        pytest.skip("no MNIST on this machine to calibrate with")
+    calibration = ("--calibration", "mnist") if dtype == "int8" else ()
+    outcome = sen_edge(
+        "export", model, "--to", "tflite", "-o", tmp_path, "--dtype", dtype, "--json", *data, *calibration
+    )
+    assert outcome.code == 0, outcome.err
     manifest = json.loads(outcome.out)
-    (size,) = (facts["bytes"] for facts in manifest["artifacts"][0]["files"].values())
+    (artifact,) = manifest["artifacts"]
+    (size,) = (facts["bytes"] for facts in artifact["files"].values())
     assert size <= manifest["network"]["weight_bytes"] + 8192
+    if data and "d32" in model.name and calibration:
+        for figures in artifact["verification"]:
+            assert abs(figures["data"]["artifact"] - figures["data"]["checkpoint"]) <= 0.2

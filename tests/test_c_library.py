@@ -1,0 +1,117 @@
+"""The C library as a C programmer meets it: warnings as errors, sanitizers, hostile images, C++."""
+
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sen_edge.quantize import to_int8_weights
+from sen_runtime import image
+from tests.networks import random_network
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "runtime/sen_runtime/c"
+SOURCES = sorted((LIBRARY / "src").glob("*.c"))
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
+VECTOR = ["-DSEN_KERNELS=sen_kernels_avx2", '-DSEN_KERNELS_NAME="avx2"', "-Wno-psabi"]
+
+
+def compile_c(compiler: str, *arguments: object) -> None:
+    done = subprocess.run([compiler, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("compiler", COMPILERS)
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
+def test_no_warnings(compiler: str, source: Path, tmp_path: Path) -> None:
+    flags = VECTOR if source.name == "kernels_vector.c" else []
+    compile_c(compiler, *STRICT, *flags, "-O2", "-I", LIBRARY / "include", "-c", source, "-o", tmp_path / "object.o")
+
+
+def test_the_header_is_cxx_too(tmp_path: Path) -> None:
+    if not shutil.which("c++"):
+        pytest.skip("no C++ compiler")
+    (tmp_path / "main.cpp").write_text('#include "sen.h"\nint main() { return SEN_OK; }\n')
+    compile_c(
+        "c++",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-I",
+        LIBRARY / "include",
+        "-c",
+        tmp_path / "main.cpp",
+        "-o",
+        tmp_path / "o",
+    )
+
+
+def test_the_core_needs_no_heap_no_stdio_and_of_libm_only_sqrtf(tmp_path: Path) -> None:
+    undefined = set()
+    for source in SOURCES:
+        flags = VECTOR if source.name == "kernels_vector.c" else []
+        compile_c(
+            "gcc",
+            *STRICT,
+            *flags,
+            "-O2",
+            "-fno-pic",
+            "-I",
+            LIBRARY / "include",
+            "-c",
+            source,
+            "-o",
+            tmp_path / "object.o",
+        )
+        names = subprocess.run(["nm", "-u", tmp_path / "object.o"], capture_output=True, text=True, check=True).stdout
+        undefined |= {line.split()[-1] for line in names.splitlines()}
+        data = subprocess.run(["nm", tmp_path / "object.o"], capture_output=True, text=True, check=True).stdout
+        assert not [line for line in data.splitlines() if line.split()[-2] in "BbDdC"], "a global variable"
+    outside = {name for name in undefined if not name.startswith("sen_")} - {"_GLOBAL_OFFSET_TABLE_"}
+    assert outside <= {"memcpy", "memset", "memcmp", "sqrtf", "__stack_chk_fail"}
+
+
+def with_checksum(data: bytes) -> bytes:
+    import zlib
+
+    return data[:24] + struct.pack("<I", zlib.crc32(data[:24] + bytes(4) + data[28:])) + data[28:]
+
+
+def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = []
+    for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
+        for spiking in (False, True):
+            network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=(5, 4, 3))
+            networks = [network] if kind == "coordinates" else [network, to_int8_weights(network)]
+            for data in map(image.dumps, networks):
+                images.append(data)
+                images += [data[:size] for size in range(0, len(data), 37)]
+                for _ in range(150):
+                    at, word = 4 * int(rng.integers(len(data) // 4)), int(rng.choice([0, 1, 3, 2**31 - 1, 2**32 - 1]))
+                    images.append(with_checksum(data[:at] + struct.pack("<I", word) + data[at + 4 :]))
+    packed = b"".join(struct.pack("<I", len(data)) + data for data in images)
+    (tmp_path / "images").write_bytes(packed)
+    sources = [source for source in SOURCES if source.name != "kernels_vector.c"]
+    driver = Path(__file__).parent / "c/run_images.c"
+    include = ("-D_POSIX_C_SOURCE=200112L", "-I", LIBRARY / "include")
+    compile_c("gcc", *STRICT, *SANITIZERS, *include, *sources, driver, "-lm", "-o", tmp_path / "run")
+    done = subprocess.run([tmp_path / "run", tmp_path / "images"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    taken, refused = (int(word) for word in done.stdout.split() if word.isdigit())
+    assert taken > 100 and refused > 1000
+
+
+def test_it_builds_alone_with_cmake(tmp_path: Path) -> None:
+    if not shutil.which("cmake"):
+        pytest.skip("no cmake")
+    for command in (["cmake", "-S", LIBRARY, "-B", tmp_path], ["cmake", "--build", tmp_path]):
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning" not in done.stdout + done.stderr
+    assert (tmp_path / "libsen.a").exists()
