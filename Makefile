@@ -38,6 +38,7 @@ lint: $(VENV)/.dev ## format, lint, types, direction of imports
 bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
 	$(BIN)/python benchmarks/tflite.py
+	$(BIN)/python benchmarks/native.py
 
 docs: $(VENV)/.dev ## write the generated reference pages
 	$(BIN)/python docs/generate_cli.py

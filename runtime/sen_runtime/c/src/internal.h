@@ -99,6 +99,8 @@ typedef struct sen_lif {
 typedef struct sen_kernels_table {
     const char *name;
     void (*dense)(const sen_matrix *w, const float *x, float *y);
+    /* Writes the indices of what is not 0, and up to 15 more words behind them; how many there are. */
+    uint32_t (*nonzero)(const float *x, uint32_t n, uint32_t *events);
     /* The `count` columns `events` of packed weights, and no others: those whose input is not 0. */
     void (*panels)(const sen_panels *w, const float *x, const uint32_t *events, uint32_t count, float *y);
     void (*sparse)(const sen_blocks *w, const float *x, float *y);

@@ -17,6 +17,15 @@ static void dense(const sen_matrix *w, const float *x, float *y)
     }
 }
 
+static uint32_t nonzero(const float *x, uint32_t n, uint32_t *events)
+{
+    uint32_t count = 0, i;
+    for (i = 0; i < n; i++)
+        if (x[i] != 0)
+            events[count++] = i;
+    return count;
+}
+
 static void panels(const sen_panels *w, const float *x, const uint32_t *events, uint32_t count, float *y)
 {
     uint32_t first, i, event;
@@ -67,4 +76,4 @@ static void integrate(const sen_lif *neuron, uint32_t n, const float *current, f
     }
 }
 
-const sen_kernels_table sen_kernels_plain = {"plain", dense, panels, sparse, integrate};
+const sen_kernels_table sen_kernels_plain = {"plain", dense, nonzero, panels, sparse, integrate};

@@ -5,6 +5,10 @@
 
 #include <string.h>
 
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
+
 #define LANES 16
 
 typedef float vector __attribute__((vector_size(64)));
@@ -131,32 +135,50 @@ static void dense(const sen_matrix *w, const float *x, float *y)
         dense_i8(w, x, y);
 }
 
-/* One panel of `vectors` times sixteen outputs, which stay in registers over all events. */
+/* One panel of `vectors` times sixteen outputs, whose sums stay in registers over all events: `at_once` of them have sums
+ * of their own, so that no addition waits for the one before. */
 static inline __attribute__((always_inline)) void panel(
-    const float *data, const float *x, const uint32_t *events, uint32_t count, float *sums, const int vectors)
+    const float *data, const float *x, const uint32_t *events, uint32_t count, float *sums, const int vectors,
+    const int at_once)
 {
-    vector even[4] = {{0}}, odd[4] = {{0}};
+    vector sum[8] = {{0}};
     const size_t width = (size_t)vectors * LANES;
     uint32_t event = 0;
-    int k;
-    for (; event + 2 <= count; event += 2) {
-        const float *a = data + events[event] * width, *b = data + events[event + 1] * width;
-        const float xa = x[events[event]], xb = x[events[event + 1]];
-        for (k = 0; k < vectors; k++) {
-            even[k] += load_f32(a + k * LANES) * xa;
-            odd[k] += load_f32(b + k * LANES) * xb;
+    int k, e;
+    for (; event + (uint32_t)at_once <= count; event += (uint32_t)at_once)
+        for (e = 0; e < at_once; e++) {
+            const float *column = data + events[event + (uint32_t)e] * width;
+            const float value = x[events[event + (uint32_t)e]];
+            for (k = 0; k < vectors; k++)
+                sum[e * vectors + k] += load_f32(column + k * LANES) * value;
         }
-    }
-    if (event < count) {
-        const float *a = data + events[event] * width;
-        const float xa = x[events[event]];
+    for (; event < count; event++)
         for (k = 0; k < vectors; k++)
-            even[k] += load_f32(a + k * LANES) * xa;
-    }
+            sum[k] += load_f32(data + events[event] * width + k * LANES) * x[events[event]];
     for (k = 0; k < vectors; k++) {
-        even[k] += odd[k];
-        memcpy(sums + k * LANES, &even[k], sizeof even[k]);
+        for (e = 1; e < at_once; e++)
+            sum[k] += sum[e * vectors + k];
+        memcpy(sums + k * LANES, &sum[k], sizeof sum[k]);
     }
+}
+
+static uint32_t nonzero(const float *x, uint32_t n, uint32_t *events)
+{
+    uint32_t count = 0, i = 0;
+#ifdef __AVX512F__
+    __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + LANES <= n; i += LANES) {
+        const __mmask16 kept = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        _mm512_storeu_si512(events + count, _mm512_maskz_compress_epi32(kept, index));
+        count += (uint32_t)__builtin_popcount(kept);
+        index = _mm512_add_epi32(index, _mm512_set1_epi32(LANES));
+    }
+#endif
+    for (; i < n; i++) {
+        events[count] = i;
+        count += x[i] != 0;
+    }
+    return count;
 }
 
 static void panels(const sen_panels *w, const float *x, const uint32_t *events, uint32_t count, float *y)
@@ -168,13 +190,13 @@ static void panels(const sen_panels *w, const float *x, const uint32_t *events, 
         const uint32_t kept = w->rows - first < width ? w->rows - first : width;
         float sums[SEN_PANEL];
         if (width == 4 * LANES)
-            panel(data, x, events, count, sums, 4);
+            panel(data, x, events, count, sums, 4, 2);
         else if (width == 3 * LANES)
-            panel(data, x, events, count, sums, 3);
+            panel(data, x, events, count, sums, 3, 2);
         else if (width == 2 * LANES)
-            panel(data, x, events, count, sums, 2);
+            panel(data, x, events, count, sums, 2, 4);
         else
-            panel(data, x, events, count, sums, 1);
+            panel(data, x, events, count, sums, 1, 8);
         for (i = 0; i < kept; i++)
             y[first + i] += sums[i];
         data += (size_t)w->columns * width;
@@ -303,4 +325,4 @@ static void integrate(const sen_lif *neuron, uint32_t n, const float *current, f
     sen_kernels_plain.integrate(neuron, n - whole, current + whole, membrane + whole, spikes + whole);
 }
 
-const sen_kernels_table SEN_KERNELS = {SEN_KERNELS_NAME, dense, panels, sparse, integrate};
+const sen_kernels_table SEN_KERNELS = {SEN_KERNELS_NAME, dense, nonzero, panels, sparse, integrate};

@@ -212,7 +212,7 @@ static sen_status lay_out(sen_arena *arena, const sen_image *image, unsigned fla
     for (index = 0; index < program->layers; index++)
         place_layer(arena, image, index, layers ? &layers[index] : NULL, operators);
     inner = take(arena, widest, sizeof(float));
-    events = take(arena, widest, sizeof(uint32_t));
+    events = take(arena, (uint64_t)widest + 15, sizeof(uint32_t));
     if (arena->overflows)
         return SEN_TOO_LARGE;
     if (arena->base) {
@@ -313,24 +313,15 @@ const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *
 
 /* ------------------------------------------------------------------------------------------------ running */
 
-/* Writes the indices of what is not 0 to the model's events; how many. */
-static uint32_t find_events(const sen_model *model, const float *x, uint32_t n)
-{
-    uint32_t count = 0, i;
-    for (i = 0; i < n; i++) {
-        model->events[count] = i;
-        count += x[i] != 0;
-    }
-    return count;
-}
-
 /* y += w x, from packed weights where there are some. */
 static void multiply(const sen_model *model, const sen_matrix *w, const sen_panels *panels, const float *x, float *y)
 {
-    if (panels->data)
-        model->kernels->panels(panels, x, model->events, find_events(model, x, panels->columns), y);
-    else
+    if (panels->data) {
+        const uint32_t count = model->kernels->nonzero(x, panels->columns, model->events);
+        model->kernels->panels(panels, x, model->events, count, y);
+    } else {
         model->kernels->dense(w, x, y);
+    }
 }
 
 /* y += W x. Operators nest at most SEN_MAX_DEPTH deep, along either side of a Sum: a stack instead of recursion. */
