@@ -272,6 +272,8 @@ def _manifest_path(out_dir: Path, request: ExportRequest) -> Path:
 
 def _refuse_existing(out_dir: Path, request: ExportRequest, chosen: list[Exporter], *, force: bool) -> None:
     """An output that exists is an error the user wants to hear early."""
+    if out_dir.exists() and not out_dir.is_dir():
+        raise OutputError(f"{out_dir} is a file; expected a folder", hint="choose another with -o")
     if force:
         return
     names = [f"{request.options.name}{each.suffixes[0]}" for each in chosen]

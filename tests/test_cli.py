@@ -97,6 +97,13 @@ def test_export_and_verify_a_spiking_network(
         assert figures["passed"] and figures["spike_agreement"] >= 0.999
 
 
+def test_a_file_is_no_folder(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    outcome = sen_edge("export", mlp_path, "-o", tmp_path / "out", "--force")
+    assert outcome.code == 1 and "out is a file; expected a folder" in outcome.err
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_export_is_deterministic(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
     for folder in ("a", "b"):
         assert sen_edge("export", mlp_path, "--to", "onnx,sen", "-o", tmp_path / folder).code == 0
