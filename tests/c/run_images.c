@@ -12,16 +12,16 @@ static void *aligned(size_t size)
     return posix_memalign(&memory, SEN_ALIGNMENT, size ? size : 1) == 0 ? memory : NULL;
 }
 
-/* Outputs of one run and of one step, in a number; -1 where the image is refused. */
-static double run(const void *bytes, size_t size, unsigned flags)
+/* Whether the image is taken; adds the outputs of one run to `sum`, and takes one step. */
+static int run(const void *bytes, size_t size, unsigned flags, double *sum)
 {
     void *image = aligned(size), *arena = NULL;
     float *x = NULL, *y = NULL;
     sen_model *model = NULL;
     size_t arena_size = 0, values, i;
-    double sum = -1;
+    int is_taken = 0;
     if (!image)
-        return -1;
+        return 0;
     memcpy(image, bytes, size);
     if (sen_arena_size(image, size, flags, &arena_size) == SEN_OK && arena_size < ((size_t)1 << 28)) {
         arena = aligned(arena_size);
@@ -32,10 +32,10 @@ static double run(const void *bytes, size_t size, unsigned flags)
             for (i = 0; x && i < values; i++)
                 x[i] = (float)(i % 3);
             if (x && y && sen_run(model, x, y) == SEN_OK) {
-                sum = 0;
-                (void)sen_step(model, x, y);
+                is_taken = 1;
                 for (i = 0; i < sen_outputs(model); i++)
-                    sum += (double)y[i];
+                    *sum += (double)y[i];
+                (void)sen_step(model, x, y);
             }
         }
     }
@@ -43,7 +43,7 @@ static double run(const void *bytes, size_t size, unsigned flags)
     free(y);
     free(arena);
     free(image);
-    return sum;
+    return is_taken;
 }
 
 int main(int argc, char **argv)
@@ -51,6 +51,7 @@ int main(int argc, char **argv)
     FILE *file = argc > 1 ? fopen(argv[1], "rb") : NULL;
     unsigned char head[4];
     unsigned long taken = 0, refused = 0;
+    double sum = 0;
     if (!file)
         return 2;
     while (fread(head, 1, sizeof head, file) == sizeof head) {
@@ -60,14 +61,14 @@ int main(int argc, char **argv)
         if (!bytes || fread(bytes, 1, size, file) != size)
             return 2;
         for (flags = 0; flags < 16; flags += 2) {
-            if (run(bytes, size, flags) == -1)
-                refused++;
-            else
+            if (run(bytes, size, flags, &sum))
                 taken++;
+            else
+                refused++;
         }
         free(bytes);
     }
     (void)fclose(file);
-    printf("%lu taken, %lu refused\n", taken, refused);
+    printf("%lu taken, %lu refused, outputs add up to %.4g\n", taken, refused, sum);
     return 0;
 }

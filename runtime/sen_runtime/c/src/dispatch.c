@@ -4,6 +4,9 @@
 #ifdef SEN_X86_KERNELS
 extern const sen_kernels_table sen_kernels_avx2, sen_kernels_avx512;
 #endif
+#ifdef SEN_NEON_KERNELS
+extern const sen_kernels_table sen_kernels_neon;
+#endif
 
 const sen_kernels_table *sen_choose_kernels(unsigned flags)
 {
@@ -15,5 +18,9 @@ const sen_kernels_table *sen_choose_kernels(unsigned flags)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return &sen_kernels_avx2;
 #endif
+#ifdef SEN_NEON_KERNELS
+    return &sen_kernels_neon; /* every 64-bit ARM processor has them */
+#else
     return &sen_kernels_plain;
+#endif
 }
