@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 PROJECTS := pyproject.toml runtime/pyproject.toml constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench docs clean
+.PHONY: help demo test lint bench fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,16 @@ bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
 	$(BIN)/python benchmarks/tflite.py
 	$(BIN)/python benchmarks/native.py
+
+C := runtime/sen_runtime/c
+FUZZ_SECONDS ?= 60
+
+fuzz: ## feed the C library with what libFuzzer makes up (needs clang)
+	mkdir -p build/corpus
+	clang -std=c99 -D_POSIX_C_SOURCE=200112L -DSEN_FUZZ -g -O1 -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=all -I $(C)/include $(filter-out %vector.c,$(wildcard $(C)/src/*.c)) \
+		tests/c/run_images.c -lm -o build/fuzz
+	build/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 build/corpus
 
 docs: $(VENV)/.dev ## write the generated reference pages
 	$(BIN)/python docs/generate_cli.py

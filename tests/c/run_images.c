@@ -1,4 +1,5 @@
-/* Loads and runs every image of a file: a sequence of u32 length, bytes. Built with sanitizers by test_c_library.py. */
+/* Loads and runs every image of a file: a sequence of u32 length, bytes. Built with sanitizers by test_c_library.py; with
+ * SEN_FUZZ, by `make fuzz`, it is a target of libFuzzer instead. */
 #include "sen.h"
 
 #include <stdio.h>
@@ -46,6 +47,17 @@ static int run(const void *bytes, size_t size, unsigned flags, double *sum)
     return is_taken;
 }
 
+#ifdef SEN_FUZZ
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
+{
+    double sum = 0;
+    unsigned flags;
+    for (flags = 0; flags < 16; flags += 2)
+        (void)run(bytes, size, flags, &sum);
+    return 0;
+}
+#else
 int main(int argc, char **argv)
 {
     FILE *file = argc > 1 ? fopen(argv[1], "rb") : NULL;
@@ -72,3 +84,4 @@ int main(int argc, char **argv)
     printf("%lu taken, %lu refused, outputs add up to %.4g\n", taken, refused, sum);
     return 0;
 }
+#endif
