@@ -1,6 +1,7 @@
 """The C library against the reference: every operator, every kernel, hostile images."""
 
 import ctypes
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from sen_runtime.engines import native
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError
 from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from tests.images import HOSTILE
 from tests.networks import KINDS, random_input, random_network
 
 #: How a model may be loaded.
@@ -283,3 +285,15 @@ def test_kernels_are_told_apart() -> None:
         timesteps=2,
     )
     assert {native.load(image.dumps(network), kernels=name).kernels for name in ("fastest", "plain")} >= {"plain"}
+
+
+#: What the library leaves to the reader: no weight, index or size depends on it.
+UNCHECKED = re.compile(r"padding|the metadata|belong to no layer|values outside the matrix|mask has values outside")
+
+
+@pytest.mark.parametrize(("data", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_images_of_the_reader_are_refused_here_too(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError) as told:
+        image.loads(data)
+    taken = load_or_refuse(data)
+    assert not taken or UNCHECKED.search(told.value.message), told.value.message
