@@ -138,6 +138,7 @@ TINY = image.dumps(tiny())
 
 
 W, B = f32([0.5, -2.0]), f32(1.5)
+I8 = np.array([[1, -2]], np.int8)
 ONE = f32([1.0])
 DENSE = operator(1, 1, 2, (1,))
 PADDING = 64 + 3 * 48  # of TINY: the first byte between the table and the program
@@ -187,6 +188,10 @@ def chain(levels):
 def sparse(values=((1,), (2,)), columns=(0, 1), starts=(0, 2), shape=(1, 2), block=(1, 1)):
     record = operator(2, *shape, (1, 2, 3), block=block)
     return with_operator(record, [f32(*values), i32(*columns), i32(*starts)], *shape)
+
+
+def int8(scale):
+    return with_operator(operator(1, 1, 2, (1, 2)), [I8, scale])
 
 
 def with_coordinates(*scalars, target=((0, 1, 0),), mask=(1, 1)):
@@ -320,7 +325,6 @@ HOSTILE = {
     "Dense with operands": (with_operator(operator(1, 1, 2, (1,), operands=(0, NONE)), [W]), "a Dense does not use"),
     "Dense with blocks": (with_operator(operator(1, 1, 2, (1,), block=(1, 1)), [W]), "a Dense does not use"),
     "Dense with scalars": (with_operator(operator(1, 1, 2, (1,), scalars=(0, 0, np.nan)), [W]), "a Dense does not use"),
-    "Dense of int8": (with_operator(DENSE, [W.astype(np.int8)]), "weights: got int8"),
     "Dense of int32": (with_operator(DENSE, [W.astype(np.int32)]), "weights: got int32"),
     "Dense of rank 3": (with_operator(DENSE, [f32([[1, 2]])]), "weights: shape is"),
     "Dense without rows": (with_operator(operator(1, 0, 2, (1,)), [np.zeros((0, 2), "f4")], 0), "weights: shape is"),
@@ -365,6 +369,22 @@ HOSTILE = {
     "Sparse rows fall": (sparse(starts=(0, 3, 2), shape=(2, 2)), "must rise from 0 to 2"),
     "Sparse rows negative": (sparse(starts=(0, -(2**31), 2), shape=(2, 2)), "must rise from 0 to 2"),
     "Sparse shape": (sparse(shape=(NONE, NONE)), r"row_starts: got int32 \[2\]; expected int32 \[4294967296\]"),
+    "Sparse rows beyond counting, no starts": (
+        with_operator(
+            operator(2, NONE, 1, (1, 2, 3), block=(1, 1)),
+            [np.zeros((0, 1), "f4"), np.zeros(0, "i4"), np.zeros(0, "i4")],
+            NONE,
+            1,
+        ),
+        r"row_starts: got int32 \[0\]; expected int32 \[4294967296\]",
+    ),
+    "int8 without a scale": (with_operator(DENSE, [I8]), "weights: got int8"),
+    "int8 with a scale of 0": (int8(f32(0)), "scale of weights: 0; expected values > 0"),
+    "int8 with a scale below 0": (int8(f32(-1)), "scale of weights: -1; expected values > 0"),
+    "int8 with a scale that is none": (int8(f32(np.nan)), "scale of weights: value at .* is nan"),
+    "int8 with two scales for a row": (int8(f32(1, 1)), "expected float32, one value or 1"),
+    "int8 with scales in float16": (int8(f32(1).astype("f2")), "expected float32, one value or 1"),
+    "int8 with scales of rank 2": (int8(f32([1])), "scale of weights: shape is"),
     "Sparse overhang": (sparse(values=((1, 2),), columns=(0,), starts=(0, 1), shape=(1, 1), block=(1, 2)), "outside"),
     "Sparse overhang of a huge matrix": (
         sparse(values=((1, 2),), columns=(2**31 - 1,), starts=(0, 1), shape=(1, NONE), block=(1, 2)),

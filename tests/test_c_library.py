@@ -10,6 +10,7 @@ import pytest
 
 from sen_edge.quantize import to_int8_weights
 from sen_runtime import image
+from tests.images import HOSTILE
 from tests.networks import random_network
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +85,7 @@ def with_checksum(data: bytes) -> bytes:
 
 def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    images = []
+    images = [data for data, _ in HOSTILE.values()]
     for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
         for spiking in (False, True):
             network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=(5, 4, 3))

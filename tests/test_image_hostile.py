@@ -24,7 +24,9 @@ from tests.images import (
     assemble,
     assert_round_trip,
     chain,
+    f32,
     i32,
+    int8,
     layer,
     operator,
     patched,
@@ -79,6 +81,7 @@ def test_the_files_above_are_wrong_in_one_way_only():
         chain(32),
         spiking(layer(0, 2, 3, 0.5)),
         spiking(layer(0, 2, 2, 0.5, 1, 1), readout=2),
+        int8(f32(2)),
     ]
     for data in good:
         image.loads(data)

@@ -111,7 +111,7 @@ def test_dense_of_every_width(way: dict, n_out: int) -> None:
         assert_close(native.load(image.dumps(stored), **way).run(x.astype(np.float32)), reference.run(stored, x))
 
 
-@pytest.mark.parametrize("exponent", [0.25, 0.5, 1, 1.5, 2, 3, 4.75])
+@pytest.mark.parametrize("exponent", [0.25, 0.5, 1, 1.5, 2, 3, 4.75, 12.5])
 def test_exponents_of_the_distance(exponent: float) -> None:
     rng = np.random.default_rng(0)
     operator = Coordinates(
@@ -123,6 +123,15 @@ def test_exponents_of_the_distance(exponent: float) -> None:
     network = Network((Layer(operator, None, Identity()),))
     x = rng.normal(size=(3, 9)).astype(np.float32)
     assert_close(native.load(image.dumps(network)).run(x), reference.run(network, x))
+
+
+@pytest.mark.parametrize("exponent", [300.0, 1000.5, 1e9])
+def test_exponents_beyond_reason(exponent: float) -> None:
+    source, target = np.zeros((1, 1), np.float32), np.full((1, 1), 1.01, np.float32)
+    operator = Coordinates(source, target, np.ones(1, np.float32), exponent=exponent)
+    network = Network((Layer(operator, None, Identity()),))
+    x = np.ones((1, 1), np.float32)
+    np.testing.assert_allclose(native.load(image.dumps(network)).run(x), reference.run(network, x), rtol=1e-3)
 
 
 def test_coincident_neurons_are_an_error() -> None:

@@ -49,7 +49,7 @@ typedef enum sen_status {
     SEN_OPERATOR,          /* an operator's record contradicts itself or its tensors */
     SEN_LAYER,             /* a layer's record contradicts itself or its neighbours */
     SEN_INDICES,           /* sparse indices that do not rise, or lead outside the matrix */
-    SEN_VALUES,            /* weights that are not finite, or scales that are not positive */
+    SEN_VALUES,            /* weights that are not finite */
     SEN_COINCIDENT,        /* two neurons at the same point, or so close that a weight overflows */
     SEN_NOT_SPIKING,       /* sen_step and sen_reset are for spiking networks */
     SEN_STATUS_COUNT

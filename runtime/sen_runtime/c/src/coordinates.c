@@ -3,21 +3,26 @@
 
 #include <math.h>
 
-/* base ^ (exponent / 2) for base >= 0: squares for the whole part, square roots for the binary digits of the rest. */
+/* base ^ (exponent / 2) for base >= 0: squares for the binary digits of the whole part, square roots for those of the
+ * rest. Beyond 2^24 a float has no rest, and the power of any base but 1 is 0 or infinite. */
 static float half_power(float base, float exponent)
 {
-    float whole = exponent / 2, power = 1, root = base;
-    int digits = 0;
-    while (whole >= 1 && digits++ < 128) {
-        power *= base;
-        whole -= 1;
+    const float half = exponent / 2;
+    uint32_t whole = half < 16777216.0f ? (uint32_t)half : 16777216u;
+    float rest = half < 16777216.0f ? half - (float)whole : 0.0f;
+    float power = 1, square = base, root = base;
+    int digits;
+    for (; whole; whole >>= 1) {
+        if (whole & 1u)
+            power *= square;
+        square *= square;
     }
-    for (digits = 0; whole > 0 && digits < 24; digits++) {
+    for (digits = 0; rest > 0 && digits < 24; digits++) {
         root = sqrtf(root);
-        whole *= 2;
-        if (whole >= 1) {
+        rest *= 2;
+        if (rest >= 1) {
             power *= root;
-            whole -= 1;
+            rest -= 1;
         }
     }
     return power;

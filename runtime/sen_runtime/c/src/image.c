@@ -189,15 +189,22 @@ static int has_shape(const sen_tensor *tensor, uint32_t rank, uint32_t rows, uin
     return tensor->data && tensor->rank == rank && tensor->shape[0] == rows && (rank == 1 || tensor->shape[1] == columns);
 }
 
-/* A matrix of floats without a scale, or of int8 with one scale or one per row of `rows`. */
+/* A matrix of floats without a scale, or of int8 with positive scales: one, or one for each of `rows`. */
 static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows)
 {
+    uint32_t i;
     if (!w->data || w->rank != 2)
         return 0;
     if (w->dtype != SEN_INT8)
         return is_float(w) && !scale->data;
-    return scale->data && scale->dtype == SEN_FLOAT32 && scale->rank == 1
-        && (scale->shape[0] == 1 || scale->shape[0] == rows);
+    if (!scale->data || scale->dtype != SEN_FLOAT32 || scale->rank != 1)
+        return 0;
+    if (scale->shape[0] != 1 && scale->shape[0] != rows)
+        return 0;
+    for (i = 0; i < scale->shape[0]; i++)
+        if (!(((const float *)scale->data)[i] > 0))
+            return 0;
+    return 1;
 }
 
 static sen_status check_coordinates(const sen_operator_record *op)
@@ -224,7 +231,7 @@ static sen_status check_sparse(const sen_operator_record *op)
     block_rows = op->n_out / rows + (op->n_out % rows != 0);
     block_columns = op->n_in / width + (op->n_in % width != 0);
     if (values->shape[1] != (uint64_t)rows * width || !has_shape(columns, 1, blocks, 0)
-        || !has_shape(starts, 1, block_rows + 1, 0) || columns->dtype != SEN_INT32 || starts->dtype != SEN_INT32)
+        || block_rows == UINT32_MAX || !has_shape(starts, 1, block_rows + 1, 0) || columns->dtype != SEN_INT32 || starts->dtype != SEN_INT32)
         return SEN_OPERATOR;
     {
         const int32_t *start = starts->data, *column = columns->data;

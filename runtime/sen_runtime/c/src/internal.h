@@ -59,6 +59,12 @@ typedef struct sen_matrix {
     uint32_t dtype, rows, columns;
 } sen_matrix;
 
+/* What the stored values of a row are multiplied with. */
+static inline float sen_scale(const sen_matrix *w, uint32_t row)
+{
+    return w->scale ? w->scale[(size_t)row * w->scale_step] : 1.0f;
+}
+
 /* Blocks of `block_rows` x `block_columns` values, row of blocks by row of blocks. */
 typedef struct sen_blocks {
     sen_matrix values; /* a block in each row; `scale` counts rows of the whole matrix */
@@ -83,10 +89,10 @@ static inline uint32_t sen_panel_width(uint32_t rows, uint32_t first)
 typedef struct sen_operator sen_operator;
 struct sen_operator {
     uint32_t kind, n_out, n_in;
-    sen_matrix left, right;    /* Dense: left. LowRank: both. Coordinates: left, expanded. */
+    sen_matrix left, right;    /* Dense: left. LowRank: both. */
     sen_blocks blocks;         /* Sparse */
     const sen_operator *a, *b; /* Sum */
-    sen_panels left_panels, right_panels; /* the same weights, packed, where they were */
+    sen_panels left_panels, right_panels; /* the same weights, packed, where they were; Coordinates: left */
 };
 
 /* Parameters of Lif neurons. */

@@ -1,11 +1,6 @@
 /* The reference kernels: standard C99, every sum in order. The others are tested against them. */
 #include "internal.h"
 
-static float scale_of(const sen_matrix *w, uint32_t row)
-{
-    return w->scale ? w->scale[(size_t)row * w->scale_step] : 1.0f;
-}
-
 static void dense(const sen_matrix *w, const float *x, float *y)
 {
     uint32_t i, j;
@@ -13,7 +8,7 @@ static void dense(const sen_matrix *w, const float *x, float *y)
         float sum = 0;
         for (j = 0; j < w->columns; j++)
             sum += sen_value(w->data, w->dtype, (size_t)i * w->columns + j) * x[j];
-        y[i] += scale_of(w, i) * sum;
+        y[i] += sen_scale(w, i) * sum;
     }
 }
 
@@ -57,7 +52,7 @@ static void sparse(const sen_blocks *w, const float *x, float *y)
                 for (j = 0; j < w->block_columns && column + j < w->columns_in; j++)
                     sum += sen_value(values->data, values->dtype, (size_t)at * size + (size_t)i * w->block_columns + j)
                         * x[column + j];
-                y[row + i] += scale_of(values, row + i) * sum;
+                y[row + i] += sen_scale(values, row + i) * sum;
             }
         }
     }

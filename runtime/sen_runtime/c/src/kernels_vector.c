@@ -19,26 +19,19 @@ typedef uint32_t words __attribute__((vector_size(64)));
 typedef uint16_t halves __attribute__((vector_size(32)));
 typedef int8_t bytes __attribute__((vector_size(16)));
 
-static inline vector load_f32(const float *from)
-{
-    vector value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
+#define LOAD(NAME, VECTOR)                                                                                              \
+    static inline VECTOR NAME(const float *from)                                                                       \
+    {                                                                                                                  \
+        VECTOR value;                                                                                                  \
+        memcpy(&value, from, sizeof value);                                                                            \
+        return value;                                                                                                  \
+    }
 
-static inline vector8 load8_f32(const float *from)
-{
-    vector8 value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
+LOAD(load_f32, vector)
+LOAD(load8_f32, vector8)
+LOAD(load4_f32, vector4)
 
-static inline vector4 load4_f32(const float *from)
-{
-    vector4 value;
-    memcpy(&value, from, sizeof value);
-    return value;
-}
+#undef LOAD
 
 static inline vector load_f16(const uint16_t *from)
 {
@@ -73,11 +66,6 @@ static inline float add_up(vector v)
     return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
 }
 
-static inline float scale_of(const sen_matrix *w, uint32_t row)
-{
-    return w->scale ? w->scale[(size_t)row * w->scale_step] : 1.0f;
-}
-
 /* Four rows at once, so that an input is loaded once for all of them. */
 #define DENSE(NAME, TYPE, LOAD)                                                                                        \
     static void NAME(const sen_matrix *w, const float *x, float *y)                                                    \
@@ -107,7 +95,7 @@ static inline float scale_of(const sen_matrix *w, uint32_t row)
                 sums[3] += sen_value(w->data, w->dtype, (size_t)(i + 3) * n + j) * x[j];                               \
             }                                                                                                          \
             for (j = 0; j < 4; j++)                                                                                    \
-                y[i + j] += scale_of(w, i + j) * sums[j];                                                              \
+                y[i + j] += sen_scale(w, i + j) * sums[j];                                                              \
         }                                                                                                              \
         for (; i < w->rows; i++, row += n) {                                                                           \
             vector a = {0};                                                                                            \
@@ -117,7 +105,7 @@ static inline float scale_of(const sen_matrix *w, uint32_t row)
             sum = add_up(a);                                                                                           \
             for (; j < n; j++)                                                                                         \
                 sum += sen_value(w->data, w->dtype, (size_t)i * n + j) * x[j];                                         \
-            y[i] += scale_of(w, i) * sum;                                                                              \
+            y[i] += sen_scale(w, i) * sum;                                                                              \
         }                                                                                                              \
     }
 
@@ -225,7 +213,7 @@ static void panels(const sen_panels *w, const float *x, const uint32_t *events, 
                 a += LOAD(block) * x[w->columns[at]];                                                                  \
             a = (a + b) + (c + d);                                                                                     \
             for (k = 0; k < kept; k++)                                                                                 \
-                y[row + k] += scale_of(&w->values, row + k) * a[k];                                                    \
+                y[row + k] += sen_scale(&w->values, row + k) * a[k];                                                    \
         }                                                                                                              \
     }
 

@@ -76,12 +76,11 @@ static sen_status pack(sen_panels *panels, float *to, const sen_matrix *w, const
             for (i = first; i < first + width; i++) {
                 float weight = 0;
                 if (i < panels->rows && w)
-                    weight = (w->scale ? w->scale[(size_t)i * w->scale_step] : 1.0f)
-                        * sen_value(w->data, w->dtype, (size_t)i * w->columns + j);
+                    weight = sen_scale(w, i) * sen_value(w->data, w->dtype, (size_t)i * w->columns + j);
                 else if (i < panels->rows)
                     weight = sen_weight(record, i, j);
                 if (!(weight - weight == 0)) /* infinite, or 0 / 0 */
-                    return SEN_COINCIDENT;
+                    return w ? SEN_VALUES : SEN_COINCIDENT;
                 *to++ = weight;
             }
     }
