@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -61,8 +60,7 @@ def _matrix(graph: GraphBuilder, operator: Coordinates | Dense | Sparse, name: s
         return coordinate_weights(graph.root, operator, name)
     if isinstance(operator, Dense):
         return _scaled(graph, name, operator.w, operator.scale)
-    w = replace(operator, scale=None, values=operator.values.astype(np.float32)).to_dense()
-    return _scaled(graph, name, w.astype(operator.values.dtype), operator.scale, is_sparse=sparse_format == "densify")
+    return _scaled(graph, name, operator.written_out(), operator.scale, is_sparse=sparse_format == "densify")
 
 
 def _low_rank(graph: GraphBuilder, operator: LowRank, prefix: str, x: str, bias: str | None, output: str) -> str:

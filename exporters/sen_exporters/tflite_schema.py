@@ -77,13 +77,13 @@ class ModelBuilder:
             self._stored[key] = name
         return self._stored[key]
 
-    def sparse_constant(self, name: str, operator: Sparse, affine: Affine | None = None) -> str:
+    def sparse_constant(self, name: str, operator: Sparse) -> str:
         """Store weights `[n_out, n_in]` as compressed rows of blocks; columns of blocks must divide `n_in`."""
         columns_per_block = operator.block[1]
         traversal, block_map = [0, 1], []
         if columns_per_block > 1:
             traversal, block_map = [0, 1, 2], [1]
-        self._add(name, list(operator.shape), operator.values.dtype, self._buffer(operator.values.ravel()), affine)
+        self._add(name, list(operator.shape), operator.values.dtype, self._buffer(operator.values.ravel()), None)
         dimensions = [
             schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=operator.shape[0]),
             schema.DimensionMetadataT(

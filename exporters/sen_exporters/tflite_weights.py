@@ -156,11 +156,11 @@ class WeightLowering:
             return self._int8_weights(operator, name)
         sparse_format = "dense" if isinstance(operator, Dense) else storage(operator, self.options)
         if isinstance(operator, Dense) or sparse_format == "dense":
-            w = operator.w if isinstance(operator, Dense) else operator.to_dense().astype(operator.values.dtype)
+            w = operator.w if isinstance(operator, Dense) else operator.written_out()
             return Weights(self._widened(self.graph.constant(name, w), w), 1)
         if sparse_format == "block":
             return Weights(self.graph.sparse_constant(name, in_blocks(operator)), 8)
-        rows = operator if operator.block == (1, 1) else Sparse.from_dense(_written_out(operator))
+        rows = operator if operator.block == (1, 1) else Sparse.from_dense(operator.written_out())
         if not len(rows.values):  # DENSIFY takes no empty tensor
             return Weights(self.graph.constant(name, np.zeros(operator.shape, np.float32)), 1)
         sparse = self.graph.sparse_constant(f"{name}_sparse", rows)
@@ -171,10 +171,8 @@ class WeightLowering:
     def _int8_weights(self, operator: Dense | Sparse, name: str) -> Weights:
         """Weights that meet float activations."""
         stored, scale = int8_matrix(operator)
-        if len(scale) == 1:
-            return Weights(self.graph.constant(name, stored, Affine(scale)), 9)
-        if self.options.tflite_target == "litert":
-            return Weights(self.graph.constant(name, stored, Affine(scale)), 12)
+        if len(scale) == 1 or self.options.tflite_target == "litert":
+            return Weights(self.graph.constant(name, stored, Affine(scale)), 9 if len(scale) == 1 else 12)
         return Weights(self.graph.constant(name, stored, Affine(np.ones(1, np.float32))), 9, scale)
 
     def _widened(self, stored: str, array: Array) -> str:
@@ -198,7 +196,7 @@ def int8_matrix(operator: Dense | Sparse) -> tuple[NDArray[np.int8], Scale]:
     assert operator.scale is not None
     if isinstance(operator, Dense):
         return operator.w, operator.scale
-    return _written_out(operator), operator.scale
+    return operator.written_out(), operator.scale
 
 
 def in_blocks(operator: Sparse) -> Sparse:
@@ -215,8 +213,8 @@ def in_blocks(operator: Sparse) -> Sparse:
         )
     if operator.block == BLOCK:
         return operator
-    blocked = Sparse.from_dense(_written_out(operator), BLOCK)
-    kept = int(np.count_nonzero(_written_out(operator)))
+    stored = operator.written_out()
+    blocked, kept = Sparse.from_dense(stored, BLOCK), int(np.count_nonzero(stored))
     if blocked.values.size != kept:
         raise ExportError(
             f"its pattern is not made of 1x4 blocks: {kept} weights other than 0 touch {len(blocked.values)} blocks, "
@@ -272,12 +270,6 @@ def check_products(operator: WeightOperator, options: ExportOptions) -> None:
             )
         if isinstance(leaf, Sparse):
             storage(leaf, options)
-
-
-def _written_out(operator: Sparse) -> Array:
-    """Stored values `[n_out, n_in]` with zeros, in their own type."""
-    plain = replace(operator, values=operator.values.astype(np.float32), scale=None)
-    return plain.to_dense().astype(operator.values.dtype)
 
 
 def _unscaled_bias(bias: Array, scale: Scale) -> Array:

@@ -145,16 +145,21 @@ class Sparse:
 
     def to_dense(self) -> NDArray[np.float32]:
         """Weights `[n_out, n_in]`."""
+        return dequantize(self.written_out(), self.scale)
+
+    def written_out(self) -> Array:
+        """The stored values `[n_out, n_in]`, zeros included, in their own type."""
+        dtype = self.values.dtype
         if not len(self.values):
-            return np.zeros(self.shape, np.float32)
+            return np.zeros(self.shape, dtype)
         (grid_rows, grid_columns), (rows, columns) = self.block_grid, self.block
-        tiles = np.zeros((grid_rows, grid_columns, rows, columns), np.float32)
+        tiles = np.zeros((grid_rows, grid_columns, rows, columns), dtype)
         tiles[self.block_rows(), self.columns] = self.values.reshape(-1, rows, columns)
         whole = tiles.transpose(0, 2, 1, 3).reshape(grid_rows * rows, grid_columns * columns)
-        return dequantize(np.ascontiguousarray(whole[: self.shape[0], : self.shape[1]]), self.scale)
+        return np.ascontiguousarray(whole[: self.shape[0], : self.shape[1]])
 
     @classmethod
-    def from_dense(cls, w: Array, block: tuple[int, int] = (1, 1), scale: Scale | None = None) -> Sparse:
+    def from_dense(cls, w: Array, block: tuple[int, int] = (1, 1)) -> Sparse:
         """Keep the blocks of `w [n_out, n_in]` that hold a non-zero value."""
         tiles = _tiles(w, block)
         kept = np.any(tiles != 0, axis=(2, 3))
@@ -164,7 +169,6 @@ class Sparse:
             row_starts=np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32),
             shape=(w.shape[0], w.shape[1]),
             block=block,
-            scale=scale,
         )
 
     def with_values_of(self, w: Array, scale: Scale | None = None) -> Sparse:
