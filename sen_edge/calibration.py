@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge import mnist
 from sen_edge.config import SpatialConfig
-from sen_edge.datasets import NAMES, load, read_npz
+from sen_edge.datasets import NAMES, check_finite, check_shape, load, read_npz
 from sen_edge.errors import DataError
 
 FloatArray = NDArray[np.float32]
@@ -61,14 +61,9 @@ def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) ->
         DataError: the inputs are absent, damaged, too few, of another shape than the network takes, not finite, all
             equal, or outside the network's input range.
     """
-    spiking = config.spiking
-    spikes = spiking is not None and spiking.input_coding == "spikes"
-    inputs = _read(name, data_dir, config, spikes=spikes)
-    expected: tuple[int, ...] = (config.layer_sizes[0],)
-    if spiking is not None and spikes:
-        expected = (spiking.timesteps, *expected)
-    _check(name, inputs, expected, config.input_range, spikes=spikes)
-    most = MAX_EXAMPLES if spiking is None else MAX_SPIKING_EXAMPLES
+    inputs = _read(name, data_dir, config)
+    _check(name, inputs, config)
+    most = MAX_EXAMPLES if config.spiking is None else MAX_SPIKING_EXAMPLES
     chosen = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).round().astype(np.intp)
     used = np.ascontiguousarray(inputs[chosen], "<f4")
     is_held_out = np.arange(len(used)) % HELD_OUT_STRIDE == HELD_OUT_STRIDE - 1
@@ -76,13 +71,13 @@ def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) ->
     return Calibration(Path(name).name, used[~is_held_out], used[is_held_out], digest)
 
 
-def _read(name: str, data_dir: Path | None, config: SpatialConfig, *, spikes: bool) -> FloatArray:
-    """Inputs with whatever is behind their first axis (first two if `spikes`) flattened."""
+def _read(name: str, data_dir: Path | None, config: SpatialConfig) -> FloatArray:
+    """Inputs with whatever is behind their first axis (first two of spike trains) flattened."""
     if name in NAMES:
-        return load(name, data_dir, spikes=spikes).train_inputs
+        return load(name, data_dir, spikes=config.takes_spikes).train_inputs
     path = Path(name)
     if path.suffix == ".npz":
-        array = next(iter(read_npz(path, _inputs_name(path)).values()))
+        array = next(iter(read_npz(path, partial(_inputs_name, path)).values()))
         if array.dtype.kind not in "fiub":
             raise DataError(f"{path}: the inputs are {array.dtype}; expected numbers")
     elif path.is_file():
@@ -93,9 +88,9 @@ def _read(name: str, data_dir: Path | None, config: SpatialConfig, *, spikes: bo
             f"calibration data {name!r} is unknown",
             hint=f"expected {', '.join(NAMES)}, the path of a .npz, or the path of an IDX file",
         )
-    kept = 2 if spikes else 1
+    kept = len(config.input_shape)
     if array.ndim <= kept or array.size == 0:
-        shape = "[n, T, n_in]" if spikes else "[n, n_in]"
+        shape = "[n, T, n_in]" if config.takes_spikes else "[n, n_in]"
         raise DataError(
             f"{name}: the calibration inputs have shape {list(array.shape)}; expected {shape} with no axis empty"
         )
@@ -103,44 +98,36 @@ def _read(name: str, data_dir: Path | None, config: SpatialConfig, *, spikes: bo
         return array.reshape(*array.shape[:kept], -1).astype(np.float32)
 
 
-def _inputs_name(path: Path) -> Any:
-    def choose(names: Sequence[str]) -> Iterable[str]:
-        for name in ("x_train", "x", *(names if len(names) == 1 else ())):
-            if name in names:
-                return [name]
+def _inputs_name(path: Path, names: Sequence[str]) -> list[str]:
+    """Which array of a `.npz` holds the inputs."""
+    found = [name for name in ("x_train", "x", *(names if len(names) == 1 else ())) if name in names]
+    if not found:
         raise DataError(
             f"{path} holds the arrays {', '.join(names) or 'none'}; expected x, x_train, or one array alone"
         )
+    return found[:1]
 
-    return choose
 
-
-def _check(
-    name: str, inputs: FloatArray, expected: tuple[int, ...], input_range: tuple[float, float], *, spikes: bool
-) -> None:
-    if inputs.shape[1:] != expected:
-        raise DataError(
-            f"{name}: a calibration input has shape {list(inputs.shape[1:])}; the network takes {list(expected)}",
-            hint="name the data set that the network was trained on",
-        )
-    if not np.isfinite(inputs).all():
-        at = np.argwhere(~np.isfinite(inputs))[0]
-        raise DataError(f"{name}: calibration input {at[0]} holds {inputs[tuple(at)]}; expected finite numbers")
+def _check(name: str, inputs: FloatArray, config: SpatialConfig) -> None:
+    """Inputs that the network takes, of which a range can be told."""
+    where = f"{name}, calibration"
+    check_shape(where, inputs, config)
+    check_finite(where, inputs)
     least, greatest = float(inputs.min()), float(inputs.max())
     if least == greatest:
         raise DataError(
             f"{name}: every value of the calibration inputs is {least:g}; no range can be told from them",
             hint="calibrate with inputs like those that the network will see",
         )
-    if spikes and not np.isin(inputs, (0, 1)).all():
+    if config.takes_spikes and not np.isin(inputs, (0, 1)).all():
         raise DataError(
             f"{name}: the network takes spikes, 0 or 1; the calibration inputs go from {least:g} to {greatest:g}"
         )
-    slack = RANGE_SLACK * (input_range[1] - input_range[0])
-    if least < input_range[0] - slack or greatest > input_range[1] + slack:
+    low, high = config.input_range
+    slack = RANGE_SLACK * (high - low)
+    if least < low - slack or greatest > high + slack:
         raise DataError(
-            f"{name}: the calibration inputs go from {least:g} to {greatest:g}, "
-            f"the network's from {input_range[0]:g} to {input_range[1]:g}",
+            f"{name}: the calibration inputs go from {least:g} to {greatest:g}, the network's from {low:g} to {high:g}",
             hint="scale them as the training data was scaled; input_range is in the checkpoint's config",
         )
     if len(inputs) < MIN_EXAMPLES:

@@ -102,6 +102,17 @@ class SpatialConfig:
         return "mlp" if self.spiking is None else "snn"
 
     @property
+    def takes_spikes(self) -> bool:
+        """Whether the caller gives spike trains."""
+        return self.spiking is not None and self.spiking.input_coding == "spikes"
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: `(n_in,)`, or `(T, n_in)` of a spike train."""
+        n_in = self.layer_sizes[0]
+        return (self.spiking.timesteps, n_in) if self.spiking is not None and self.takes_spikes else (n_in,)
+
+    @property
     def free_dimensions(self) -> int:
         """Coordinates of a position that are stored and learned."""
         return self.dimensions - (1 if self.layer_axis == "fixed" else 0)

@@ -137,7 +137,7 @@ def test_split(
         inputs, labels = digits.test_inputs, digits.test_labels
     else:
         path = _npz_path(name)
-        spikes = config is not None and config.spiking is not None and config.spiking.input_coding == "spikes"
+        spikes = config is not None and config.takes_spikes
         arrays = _npz_arrays(path)
         inputs, labels = _npz_examples(path, arrays, "_test" if "x_test" in arrays else "", spikes=spikes)
     check_examples(name, inputs, labels)
@@ -156,12 +156,34 @@ def check_examples(where: str, inputs: FloatArray, labels: LabelArray) -> None:
         raise DataError(f"{where}: inputs have shape {list(inputs.shape)}; expected [n, n_in] with no axis empty")
     if labels.shape != inputs.shape[:1]:
         raise DataError(f"{where}: {list(labels.shape)} labels for {inputs.shape[0]} inputs; expected one for each")
-    if not np.isfinite(inputs).all():
-        at = np.argwhere(~np.isfinite(inputs))[0]
-        raise DataError(f"{where}: input {at[0]} holds {inputs[tuple(at)]}; expected finite numbers")
+    check_finite(where, inputs)
     wrong = np.flatnonzero((labels < 0) | (labels >= max(len(labels), 1000)))
     if len(wrong):
         raise DataError(f"{where}: label {wrong[0]} is {labels[wrong[0]]}; expected class numbers 0, 1, 2 ...")
+
+
+def check_finite(where: str, inputs: FloatArray) -> None:
+    """No input holds NaN or infinity.
+
+    Raises:
+        DataError: the first that does, and what it holds.
+    """
+    if not np.isfinite(inputs).all():
+        at = np.argwhere(~np.isfinite(inputs))[0]
+        raise DataError(f"{where}: input {at[0]} holds {inputs[tuple(at)]}; expected finite numbers")
+
+
+def check_shape(name: str, inputs: FloatArray, config: SpatialConfig) -> None:
+    """Inputs of the width and length that a network of this configuration takes.
+
+    Raises:
+        DataError: they have another shape.
+    """
+    if inputs.shape[1:] != config.input_shape:
+        raise DataError(
+            f"{name}: an input has shape {list(inputs.shape[1:])}; the network takes {list(config.input_shape)}",
+            hint="name the data set that the network was trained on",
+        )
 
 
 def check_fit(name: str, inputs: FloatArray, labels: LabelArray, config: SpatialConfig) -> None:
@@ -170,14 +192,7 @@ def check_fit(name: str, inputs: FloatArray, labels: LabelArray, config: Spatial
     Raises:
         DataError: they have another width, length or number of classes.
     """
-    expected: tuple[int, ...] = (config.layer_sizes[0],)
-    if config.spiking is not None and config.spiking.input_coding == "spikes":
-        expected = (config.spiking.timesteps, *expected)
-    if inputs.shape[1:] != expected:
-        raise DataError(
-            f"{name}: an input has shape {list(inputs.shape[1:])}; the network takes {list(expected)}",
-            hint="name the data set that the network was trained on",
-        )
+    check_shape(name, inputs, config)
     if labels.max() >= config.layer_sizes[-1]:
         raise DataError(f"{name}: label {labels.max()} for a network of {config.layer_sizes[-1]} outputs")
 

@@ -19,7 +19,16 @@ from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.precompute import precompute
 from sen_edge.quantize import LayerError, quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_edge.verify import LabelledData, Verification, verify
-from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, NoFormError, exporter, exporter_names
+from sen_exporters.base import (
+    Artifact,
+    Exporter,
+    ExportError,
+    ExportOptions,
+    NoFormError,
+    exporter,
+    exporter_names,
+    usable_exporters,
+)
 from sen_runtime.engines import missing
 from sen_runtime.files import write_all
 from sen_runtime.int8 import Grid
@@ -185,13 +194,9 @@ def _chosen(request: ExportRequest) -> tuple[list[Exporter], dict[str, str]]:
     """The exporters asked for, and those default ones that this machine lacks packages for, with the reason."""
     if request.targets is not None:
         return [exporter(target) for target in dict.fromkeys(request.targets)], {}
-    chosen: list[Exporter] = []
-    unusable: dict[str, str] = {}
-    for target in DEFAULT_TARGETS:
-        try:
-            chosen.append(exporter(target))
-        except ExportError as error:
-            unusable[target] = error.message
+    found = {target: candidate for target, candidate in usable_exporters().items() if target in DEFAULT_TARGETS}
+    chosen = [candidate for candidate in found.values() if not isinstance(candidate, ExportError)]
+    unusable = {target: error.message for target, error in found.items() if isinstance(error, ExportError)}
     if not chosen:
         raise ExportError("; ".join(unusable.values()), hint="sen-edge doctor says what is missing")
     return chosen, unusable

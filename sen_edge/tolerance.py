@@ -42,9 +42,7 @@ class Tolerance:
 TOLERANCES = {
     ("mlp", "float32"): Tolerance(output=1e-4),
     ("mlp", "float16"): Tolerance(output=2e-2, argmax=0.98, accuracy=0.5),
-    ("mlp", "int8-dynamic"): Tolerance(
-        output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=0.15, rounding_unit="std"
-    ),
+    ("mlp", "int8-dynamic"): Tolerance(output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=0.15),
     ("mlp", "int8"): Tolerance(
         output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=3.0, rounding_unit="step", rounding_share=0.98
     ),
@@ -57,7 +55,6 @@ TOLERANCES = {
         spikes=0.9,
         accuracy=1.0,
         rounding=0.5,
-        rounding_unit="std",
         rounding_share=0.9,
     ),
     ("snn", "int8"): Tolerance(

@@ -6,7 +6,7 @@ data rarely does: dense noise, sparse inputs, zeros, the extremes of the input r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -131,16 +131,14 @@ def verification_inputs(config: SpatialConfig, seed: int = 0) -> FloatArray:
     """
     rng = np.random.default_rng(seed)
     least, greatest = config.input_range
-    shape: tuple[int, ...] = (config.layer_sizes[0],)
-    if config.spiking is not None and config.spiking.input_coding == "spikes":
-        shape = (config.spiking.timesteps, *shape)
+    shape = config.input_shape
     n_axes = (1,) * len(shape)
     dense: NDArray[Any] = rng.uniform(least, greatest, (128, *shape))
     density = np.linspace(0.02, 0.3, 96).reshape(96, *n_axes)
     sparse: NDArray[Any] = np.where(rng.random((96, *shape)) < density, rng.uniform(least, greatest, (96, *shape)), 0)
     extreme = np.where(rng.random((61, *shape)) < rng.random((61, *n_axes)), greatest, least)
     flat = np.stack([np.full(shape, value) for value in (least, greatest, 0.0)])
-    if len(shape) == 2:  # a spike train holds 0 and 1 only, at every rate
+    if config.takes_spikes:  # a spike train holds 0 and 1 only, at every rate
         dense = rng.random((128, *shape)) < rng.random((128, *n_axes))
         sparse = sparse != 0
         extreme, flat = extreme == greatest, flat == greatest
@@ -232,10 +230,10 @@ def _verify_in(
     instrumented = engine(name).load(exporter.instrument(model))
     expected, singles = checkpoint.layers, slice(None, None, SINGLE_STRIDE)
     try:
-        actual = _run(session, checkpoint.inputs)["output"]
-        alone = _run(session, checkpoint.inputs[singles], 1)["output"]
+        actual = _outputs(session, checkpoint.inputs)
+        alone = _outputs(session, checkpoint.inputs[singles], 1)
         layers = _layers(instrumented, checkpoint.inputs, len(expected))
-        rounded = None if exported is None else _run(session, exported.inputs)["output"]
+        rounded = None if exported is None else _outputs(session, exported.inputs)
     except (EngineError, NetworkError) as error:
         raise VerificationError(
             f"the artifact does not run on the checkpoint's input: {error.message}",
@@ -254,8 +252,7 @@ def _verify_in(
         inputs=len(checkpoint.inputs),
         spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if checkpoint.is_spiking else None,
         layer_errors=tuple(
-            float(np.max(np.nan_to_num(np.abs(a.astype(np.float64) - b), nan=np.inf)) / _scale(b))
-            for a, b in zip(layers, expected, strict=True)
+            float(_errors(got, wanted).max() / _scale(wanted)) for got, wanted in zip(layers, expected, strict=True)
         ),
         data=_accuracies(checkpoint, session),
         tolerance=tolerance,
@@ -275,27 +272,30 @@ def trace(network: SpatialNetwork, x: FloatArray) -> list[FloatArray]:
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
-def _run(session: Session, x: FloatArray, rows: int = CHUNK) -> dict[str, FloatArray]:
-    """All outputs of a session, in chunks of its batch size, else of `rows`; the last chunk is padded with zeros."""
+def _chunks(session: Session, x: FloatArray, rows: int = CHUNK) -> Iterator[tuple[FloatArray, int]]:
+    """Chunks of a session's batch size, else of `rows`, and how many rows count: the last is filled up with zeros."""
     size = session.batch_size or rows
-    results = []
     for start in range(0, len(x), size):
         chunk = x[start : start + size]
         kept = len(chunk)
         if session.batch_size and kept < size:
             chunk = np.concatenate([chunk, np.zeros((size - kept, *x.shape[1:]), np.float32)])
-        results.append({name: value[:kept] for name, value in session.run_all(chunk).items()})
-    return {name: np.concatenate([result[name] for result in results]) for name in results[0]}
+        yield chunk, kept
+
+
+def _outputs(session: Session, x: FloatArray, rows: int = CHUNK) -> FloatArray:
+    """Outputs of a session `[batch, n_out]`, at most `rows` at once."""
+    return np.concatenate([session.run(chunk)[:kept] for chunk, kept in _chunks(session, x, rows)])
 
 
 def _layers(session: Session, x: FloatArray, n_layers: int) -> list[FloatArray]:
     """Activations of the layers an instrumented model shows, the outputs last."""
-    outputs = _run(session, x)
+    results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x)]
     names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
-    missing = [name for name in names if name not in outputs]
+    missing = [name for name in names if name not in results[0][0]]
     if missing:
         raise EngineError(f"it has no value {missing[0]}")
-    return [outputs[name] for name in names]
+    return [np.concatenate([values[name][:kept] for values, kept in results]) for name in names]
 
 
 def _errors(actual: FloatArray, expected: FloatArray) -> NDArray[np.float64]:
@@ -344,7 +344,7 @@ def _accuracies(checkpoint: _Checkpoint, session: Session) -> DataFigures | None
     data = checkpoint.data
     if data is None or checkpoint.correct is None:
         return None
-    correct = _run(session, data.inputs)["output"].argmax(1) == data.labels
+    correct = _outputs(session, data.inputs).argmax(1) == data.labels
     return DataFigures(
         name=data.name,
         samples=len(data.labels),

@@ -83,11 +83,11 @@ def with_nan() -> np.ndarray:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": INPUTS[:, :5]}, r"a calibration input has shape \[5\]; the network takes \[6\]"),
+        ({"x": INPUTS[:, :5]}, r"data.npz, calibration: an input has shape \[5\]; the network takes \[6\]"),
         ({"x": INPUTS[:0]}, r"shape \[0, 6\]; expected \[n, n_in\] with no axis empty"),
         ({"x": INPUTS[0]}, r"shape \[6\]; expected \[n, n_in\]"),
-        ({"x": with_nan()}, "calibration input 3 holds nan; expected finite numbers"),
-        ({"x": np.full((3, 6), 1e300)}, "calibration input 0 holds inf"),
+        ({"x": with_nan()}, "calibration: input 3 holds nan; expected finite numbers"),
+        ({"x": np.full((3, 6), 1e300)}, "calibration: input 0 holds inf"),
         ({"x": np.full((3, 6), 0.5)}, "every value of the calibration inputs is 0.5"),
         ({"x": INPUTS * 255}, r"go from .* to 2\d\d.*, the network's from 0 to 1"),
         ({"x": np.array([["a"]])}, "the inputs are <U1; expected numbers"),

@@ -192,22 +192,23 @@ def test_target_without_a_wheel_for_this_python(
     assert [each["engine"].split()[0] for each in manifest["artifacts"][0]["verification"]] == ["litert"]
 
 
+def disturb(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    """An engine whose outputs go through `change`."""
+    genuine = tflite.TfliteSession.run
+    monkeypatch.setattr(tflite.TfliteSession, "run", lambda session, x: change(genuine(session, x)))
+
+
 def test_an_engine_that_computes_something_else_is_found(
     sen_edge: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """int8 tolerances against the checkpoint are wide; against the exported network they are not."""
-    genuine = tflite.TfliteSession.run_all
-
-    def shifted(session: tflite.TfliteSession, x: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = genuine(session, x)
-        return {**outputs, "output": outputs["output"] + 6 * session.output_step}
-
-    monkeypatch.setattr(tflite.TfliteSession, "run_all", shifted)
-    monkeypatch.setattr(tflite.TfliteSession, "output_step", 0.0, raising=False)
     assert sen_edge("export", trained, "-o", tmp_path / "a", *INT8).code == 0
-    monkeypatch.setattr(tflite.TfliteSession, "output_step", 2.0, raising=False)
+    manifest = json.loads((tmp_path / "a/digits.manifest.json").read_text())
+    step = manifest["quantization"]["output_grid"]["scale"]
+    disturb(monkeypatch, lambda y: y + np.float32(4.1 * step))
     outcome = sen_edge("export", trained, "-o", tmp_path / "b", *INT8)
     assert outcome.code == 3 and "the engine computes something else" in outcome.err
+    assert "argmax" not in outcome.err and "outputs:" not in outcome.err
     assert not (tmp_path / "b").exists()
 
 
@@ -215,13 +216,7 @@ def test_a_single_row_is_verified_too(
     sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Engines have kernels of their own for one row."""
-    genuine = tflite.TfliteSession.run_all
-
-    def wrong_alone(session: tflite.TfliteSession, x: np.ndarray) -> dict[str, np.ndarray]:
-        outputs = genuine(session, x)
-        return {**outputs, "output": outputs["output"] * (1.5 if len(x) == 1 else 1)}
-
-    monkeypatch.setattr(tflite.TfliteSession, "run_all", wrong_alone)
+    disturb(monkeypatch, lambda y: y * (1.5 if len(y) == 1 else 1))
     assert verification.SINGLE_STRIDE > 1
     outcome = sen_edge("export", mlp_path, "--to", "tflite", "-o", tmp_path / "out")
     assert outcome.code == 3 and "outputs:" in outcome.err

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from sen_edge.export import ExportResult
 
 
+#: No batch size has more; Python itself refuses to read a number of thousands.
+MAX_DIGITS = 20
+
+
 def export(
     model: Annotated[Path, typer.Argument(help="Checkpoint, .pt or .safetensors.", metavar="MODEL")],
     *,
@@ -128,7 +132,7 @@ def _stem(name: str | None, model: Path) -> str:
 def _batch_size(text: str) -> int | None:
     if text == "dynamic":
         return None
-    if not text.isdecimal() or int(text) < 1:
+    if not text.isdecimal() or len(text) > MAX_DIGITS:
         raise UsageError(f"--batch-size is {text!r}; expected a number >= 1, or dynamic")
     return int(text)
 

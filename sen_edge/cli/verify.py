@@ -51,7 +51,7 @@ def verify(
         with console.quiet_engines():
             examples = None if labelled is None else labelled.inputs
             if calibration is not None:
-                examples = load_calibration(calibration, data_dir, loaded.config).inputs
+                examples = load_calibration(calibration, data_dir, loaded.config).held_out
             results = run_verify(loaded, model, exporter, examples=examples, data=labelled, seed=seed)
     except (EngineError, ImageError) as error:  # raised on bytes; here they have a name
         raise type(error)(f"{artifact}: {error.message}", error.hint) from error
