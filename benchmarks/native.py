@@ -105,24 +105,11 @@ def calls(rng: np.random.Generator) -> Mapping[str, Callable[[], object]]:
         ("spiking", snn, pixels, ExportOptions()),
     ):
         with quiet_engines():
-            found[f"litert, {name}"] = _litert(TfliteExporter().export(net, options).main, x)
+            found[f"litert, {name}"] = litert.load(TfliteExporter().export(net, options).main).bare_call(x)
         if name != "1x4 blocks":
             session_ort = onnxruntime.load(OnnxExporter().export(net, ExportOptions()).main)
             found[f"onnxruntime, {name}"] = partial(session_ort.run, x)
     return found
-
-
-def _litert(model: bytes, x: FloatArray) -> Callable[[], object]:
-    """The interpreter's own three calls, without ours around them."""
-    interpreter = litert.load(model).interpreter
-    (given,), (taken,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def call() -> object:
-        interpreter.set_tensor(given["index"], x)
-        interpreter.invoke()
-        return interpreter.get_tensor(taken["index"])
-
-    return call
 
 
 def overhead() -> tuple[float, float]:

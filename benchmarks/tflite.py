@@ -93,7 +93,8 @@ def measure(title: str, files: Files, engines: Sequence[str], x: FloatArray, dat
                 if data is not None:
                     figures["accuracy", name, engine] = _accuracy(ENGINES[engine].load(model), *data)
             figures["error", name, engine] = float(np.abs(outputs - expected).max() / expected.std())
-            calls[name, engine] = _call(session, x[:1])
+            is_step = session.properties.get("snn") == "step"  # all steps, driven from Python
+            calls[name, engine] = partial(session.run, x[:1]) if is_step else session.bare_call(x[:1])
     times, first = interleaved({" ".join(key): call for key, call in calls.items()}, SECONDS), next(iter(files))
     for name, engine in calls:
         figures["ratio", name, engine] = times.ratio(f"{name} {engine}", f"{first} {engine}")
@@ -104,21 +105,6 @@ def measure(title: str, files: Files, engines: Sequence[str], x: FloatArray, dat
 def _accuracy(session: TfliteSession, inputs: FloatArray, labels: NDArray[np.int64]) -> float:
     classes = [session.run(inputs[i : i + CHUNK]).argmax(axis=1) for i in range(0, len(inputs), CHUNK)]
     return float(100 * np.mean(np.concatenate(classes) == labels))
-
-
-def _call(session: TfliteSession, x: FloatArray) -> Callable[[], object]:
-    """One inference without conversions in Python; a step model through all its steps."""
-    if session.properties.get("snn") == "step":
-        return partial(session.run, x)
-    interpreter, stored = session.interpreter, session.grids["input"].quantize(x) if "input" in session.grids else x
-    (given,), (taken,) = interpreter.get_input_details(), interpreter.get_output_details()
-
-    def call() -> object:
-        interpreter.set_tensor(given["index"], stored)
-        interpreter.invoke()
-        return interpreter.get_tensor(taken["index"])
-
-    return call
 
 
 def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:

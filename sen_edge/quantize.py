@@ -188,16 +188,14 @@ class _Quantizer:
     def _layer(self, index: int, layer: Layer, x_grid: Grid | None) -> Layer:
         x, bias = self.inputs[index], layer.bias
         factor = readout_factors(self.network).sum() if isinstance(layer.neuron, LeakyIntegrator) else 1.0
-        if bias is None:
-            weight = self._operator(layer.weight, x, None, x_grid)
-        elif x is None:
-            weight = self._operator(layer.weight, None, bias, None)
+        if bias is None or x is None:
+            weight = self._operator(layer.weight, x, x_grid)
         else:
             added = (bias.astype(np.float64) * factor).astype(np.float32)
             expected = reference.affine(layer.weight, x, added)
             # room for what the bias will take up
             reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)
-            weight = self._operator(layer.weight, x, added, x_grid, reach)
+            weight = self._operator(layer.weight, x, x_grid, added, reach)
             missing = np.mean(expected - reference.affine(weight, x, added), axis=0, dtype=np.float64)
             limit = reach - np.abs(added)
             bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
@@ -214,14 +212,13 @@ class _Quantizer:
         self,
         operator: WeightOperator,
         x: FloatArray | None,
-        bias: FloatArray | None,
         x_grid: Grid | None,
+        bias: FloatArray | None = None,
         reach: FloatArray | None = None,
     ) -> WeightOperator:
         """The operator in int8; `bias` is what is added to its product, `reach` the most that it may become."""
-        reach = bias if reach is None else reach
         if isinstance(operator, Sum):
-            a, b = self._operator(operator.a, x, None, x_grid), self._operator(operator.b, x, bias, x_grid, reach)
+            a, b = self._operator(operator.a, x, x_grid), self._operator(operator.b, x, x_grid, bias, reach)
             if x is None or x_grid is None:
                 return Sum(a, b)
             a_grid = self._grid(reference.affine(operator.a, x), "the first operand of a sum")
@@ -231,22 +228,22 @@ class _Quantizer:
             raise NetworkError("the weights are int8 already", hint="quantize the network it was made from")
         if isinstance(operator, LowRank):
             inner, inner_grid = None, None
-            right, right_scale = self._matrix(operator.right, x, None, x_grid)
+            right, right_scale = self._matrix(operator.right, x, x_grid)
             if x is not None:
                 inner = x @ operator.right.astype(np.float32).T
                 inner_grid = None if x_grid is None else self._grid(inner, "the right factor")
-            left, left_scale = self._matrix(operator.left, inner, reach, inner_grid)
+            left, left_scale = self._matrix(operator.left, inner, inner_grid, reach)
             return LowRank(left, right, left_scale, right_scale, inner_grid)
         if isinstance(operator, Sparse):
             return round_sparse(operator, self.granularity, _moment(x), _least_scale(reach, x_grid))
         if isinstance(operator, Coordinates):
             raise NetworkError("coordinates have no int8 form", hint="take --weights dense, or --dtype float16")
-        return Dense(*self._matrix(operator.w, x, reach, x_grid))
+        return Dense(*self._matrix(operator.w, x, x_grid, reach))
 
     def _matrix(
-        self, w: Array, x: FloatArray | None, bias: FloatArray | None, x_grid: Grid | None
+        self, w: Array, x: FloatArray | None, x_grid: Grid | None, reach: FloatArray | None = None
     ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        return round_weights(w.astype(np.float32), self.granularity, _moment(x), _least_scale(bias, x_grid))
+        return round_weights(w.astype(np.float32), self.granularity, _moment(x), _least_scale(reach, x_grid))
 
     def _grid(self, values: FloatArray | None, what: str = "it") -> Grid:
         least, greatest = self._range(values)
@@ -312,6 +309,6 @@ def _moment(x: FloatArray | None) -> NDArray[np.float64] | None:
     return None if x is None else damped_moment(x)
 
 
-def _least_scale(bias: FloatArray | None, x_grid: Grid | None) -> NDArray[np.float64] | float:
-    """Scales of weights so wide that the bias, in steps of their product with the input, fits 32 bits."""
-    return 0.0 if bias is None or x_grid is None else np.abs(bias.astype(np.float64)) / (x_grid.scale * BIAS_STEPS)
+def _least_scale(reach: FloatArray | None, x_grid: Grid | None) -> NDArray[np.float64] | float:
+    """Scales of weights so wide that a bias up to `reach`, in steps of their product with the input, fits 32 bits."""
+    return 0.0 if reach is None or x_grid is None else reach.astype(np.float64) / (x_grid.scale * BIAS_STEPS)

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from sen_edge import verify as verification
-from sen_edge.checkpoint import save
-from sen_edge.config import SpatialConfig
+from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.datasets import load
 from sen_runtime.engines import tflite
-from tests.conftest import INTERPRETERS, SNN, Outcome, make_checkpoint
+from tests.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
 INT8 = ("--dtype", "int8", "--calibration", "digits")
@@ -25,6 +24,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("trained") / "digits.pt"
     config = SpatialConfig((64, 48, 10), dimensions=8, layer_spacing=0.1)
+    train(config, load("digits"), Recipe(epochs=15, learning_rate=0.02), out=path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained_snn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from sen_edge.train import Recipe, train
+
+    path = tmp_path_factory.mktemp("trained") / "spikes.pt"
+    config = SpatialConfig((64, 48, 10), dimensions=8, layer_spacing=0.1, spiking=SpikingConfig(6))
     train(config, load("digits"), Recipe(epochs=15, learning_rate=0.02), out=path)
     return path
 
@@ -113,17 +122,23 @@ def test_a_calibration_that_is_unlike_the_data_is_found_by_the_data(
     assert not (tmp_path / "out").exists()
 
 
-def test_int8_that_loses_its_decisions_is_not_written(sen_edge: Run, tmp_path: Path) -> None:
-    """An untrained spiking network calibrated on noise: eight bits of membrane do not carry it."""
-    save(make_checkpoint(SNN, seed=5), tmp_path / "snn.pt")
-    np.savez(tmp_path / "faint.npz", x=np.random.default_rng(0).random((64, 64)) * 1e-3)
-    out = tmp_path / "out"
-    outcome = sen_edge(
-        "export", tmp_path / "snn.pt", "-o", out, "--dtype", "int8", "--calibration", tmp_path / "faint.npz"
-    )
-    assert outcome.code in (1, 3), outcome.err
-    assert "nothing was written" in outcome.err or "gives 0 for every calibration input" in outcome.err
-    assert not out.exists()
+@pytest.mark.parametrize("io", [(), ("--int8-io", "--batch-size", "1")], ids=["float io", "int8 io"])
+def test_int8_membranes_that_keep_the_decisions_are_written(
+    io: tuple[str, ...], sen_edge: Run, trained_snn: Path, tmp_path: Path
+) -> None:
+    outcome = sen_edge("export", trained_snn, "--to", "tflite", "-o", tmp_path, "--data", "digits", *INT8, *io)
+    assert outcome.code == 0, outcome.err
+    again = sen_edge("verify", tmp_path / "spikes.tflite", "--against", trained_snn, "--data", "digits")
+    assert again.code == 0, again.err
+
+
+def test_int8_membranes_that_lose_them_are_not(sen_edge: Run, trained_snn: Path, tmp_path: Path) -> None:
+    """Ranges of faint inputs cut off those of the data."""
+    np.savez(tmp_path / "faint.npz", x=0.1 * load("digits").train_inputs)
+    options = ("--dtype", "int8", "--calibration", tmp_path / "faint.npz", "--data", "digits")
+    outcome = sen_edge("export", trained_snn, "--to", "tflite", "-o", tmp_path / "out", *options)
+    assert outcome.code == 3 and "nothing was written" in outcome.err, outcome.err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

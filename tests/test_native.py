@@ -285,6 +285,19 @@ def test_statuses_of_the_caller() -> None:
     assert text(99) == "unknown status"
 
 
+def test_numbers_are_those_of_the_header() -> None:
+    header = (Path(native.__file__).parents[1] / "c/include/sen.h").read_text()
+    flags = {name: int(value) for name, value in re.findall(r"SEN_(\w+) = (\d+)", header)}
+    for name in ("CHECK_CHECKSUM", "CHECK_VALUES", "PACK", "PLAIN"):
+        assert getattr(native, name) == flags[name]
+    statuses = re.findall(r"^    SEN_(\w+)", header.split("enum sen_status {")[1].split("}")[0], re.MULTILINE)
+    of_the_image = [statuses[number] for number in native._IMAGE_STATUSES]
+    assert (of_the_image[0], of_the_image[-1]) == ("TRUNCATED", "COINCIDENT")
+    library = native._library()
+    texts = {library.sen_status_text(number) for number in range(statuses.index("STATUS_COUNT"))}
+    assert len(texts) == len(statuses) - 1 and b"unknown status" not in texts
+
+
 def test_kernels_are_told_apart() -> None:
     network = Network(
         (

@@ -282,6 +282,34 @@ def test_installed_keeps_what_is_there(device):
         engines.installed(["reference", "tvm"])
 
 
+def test_load_takes_what_is_there(device):
+    x = np.ones((1, 3), np.float32)
+    expected = tflite.litert.load(SMALL).run(x)
+    np.testing.assert_array_equal(tflite.load(SMALL).run(x), expected)
+    asked = []
+    with patch.object(tflite.TfliteEngine, "load", lambda engine, *given, **options: asked.append(engine.package)):
+        device()
+        tflite.load(SMALL)
+        device(absent=[tflite.litert])
+        tflite.load(SMALL)
+    assert asked == ["ai-edge-litert", "tflite-runtime"]
+    device(absent=BOTH.values())
+    with pytest.raises(MissingExtraError, match="the engine ai-edge-litert is not installed"):
+        tflite.load(SMALL)
+
+
+@in_each_interpreter
+@pytest.mark.parametrize("int8_io", [False, True])
+def test_a_bare_call_gives_what_run_gives(load, int8_io):
+    network = make_network()
+    x = inputs(network, 2)
+    network = to_int8(network, inputs(network, 64)) if int8_io else network
+    session = load(export(network, int8_io=int8_io))
+    stored = session.bare_call(x)()
+    grid = session.grids.get("output")
+    np.testing.assert_array_equal(stored if grid is None else grid.dequantize(stored), session.run(x))
+
+
 def with_content(content):
     """SMALL with these bytes in place of its properties, under a right checksum."""
     model = parse(SMALL)

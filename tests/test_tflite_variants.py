@@ -1,5 +1,7 @@
 """Random networks through every variant of the TFLite export, in both interpreters, with and without XNNPACK."""
 
+import platform
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -157,6 +159,15 @@ def test_sparse_blocks(interpreter: tflite.TfliteEngine, shape: tuple[int, int])
     for xnnpack in (True, False):
         session = interpreter.load(model, xnnpack=xnnpack)
         np.testing.assert_allclose(session.run(x), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(
+    sys.version_info >= (3, 12) or (sys.platform, platform.machine()) != ("linux", "x86_64"),
+    reason="tflite-runtime has no wheel for this Python or machine",
+)
+def test_both_interpreters_are_here() -> None:
+    """Where there are wheels of both, nothing in these files may be skipped for want of one."""
+    assert INTERPRETERS == ("litert", "tflite-runtime")
 
 
 @needs_both_interpreters

@@ -214,6 +214,8 @@ def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> t
     if network.input_coding == "direct" and len(network.layers) > 1:
         inputs[0] = inputs[0][:1]
     if network.readout != "spike_count":
-        values[-1] = [_trace_spiking(network, x)[-1]]
-        inputs[-1] = [np.einsum("t,tbi->bi", readout_factors(network).astype(x.dtype), np.stack(inputs[-1]))]
+        layer, factors = network.layers[-1], readout_factors(network)
+        arrived = np.einsum("t,tbi->bi", factors.astype(x.dtype), np.stack(inputs[-1]))
+        bias = None if layer.bias is None else layer.bias.astype(np.float64) * factors.sum()
+        inputs[-1], values[-1] = [arrived], [affine(layer.weight, arrived, bias)]
     return [np.concatenate(rows) for rows in inputs], [np.concatenate(rows) for rows in values]

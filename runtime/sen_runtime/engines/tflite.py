@@ -9,13 +9,14 @@ from __future__ import annotations
 import importlib
 import platform
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines import Model
+from sen_runtime.engines import Model, missing
 from sen_runtime.engines.steps import run_steps
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError
@@ -63,6 +64,23 @@ class TfliteSession:
         if self._membranes:
             return run_steps(self._call, x, self._membranes, self.properties)
         return self._call({"input": x})
+
+    def bare_call(self, x: Array) -> Callable[[], Array]:
+        """The interpreter's own three calls on `x [rows, n_in]`, nothing checked or converted: for measurements."""
+        if self._membranes:
+            raise EngineError("a step model has no call of its own for all steps")
+        self.run(x)  # of the right shape, and the tensors resized to it
+        given, taken = self._inputs["input"]["index"], self._outputs["output"]["index"]
+        grid = self.grids.get("input")
+        stored = np.ascontiguousarray(x, np.float32) if grid is None else grid.quantize(x)
+
+        def call() -> Array:
+            self.interpreter.set_tensor(given, stored)
+            self.interpreter.invoke()
+            output: Array = self.interpreter.get_tensor(taken)
+            return output
+
+        return call
 
     def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
         self._invoke(feeds)
@@ -192,6 +210,12 @@ tflite_runtime = LegacyEngine(
     LEGACY_PIP_LINE,
     ("x86_64", "aarch64", "armv7l"),
 )
+
+
+def load(model: Model, threads: int = 1, *, xnnpack: bool = True) -> TfliteSession:
+    """A session in ai-edge-litert if it is there, else in tflite-runtime; as `TfliteEngine.load`."""
+    engine = tflite_runtime if list(missing(("litert", "tflite-runtime"))) == ["litert"] else litert
+    return engine.load(model, threads, xnnpack=xnnpack)
 
 
 def _remedy(engine: TfliteEngine) -> str:
