@@ -36,7 +36,7 @@ def seal(data):
 
 def assemble(program, tensors=(), metadata=None):
     """A file of these sections; a tensor is an array."""
-    codes = {"float32": 1, "float16": 2, "int8": 3, "int32": 4}
+    codes = {"float32": 1, "float16": 2, "int8": 3, "int32": 4, "uint16": 5}
     sections = [(1, 0, (), program)]
     if metadata is not None:
         sections.append((2, 0, (), metadata))
@@ -185,9 +185,9 @@ def chain(levels):
     return with_sums(*records, top=top)
 
 
-def sparse(values=((1,), (2,)), columns=(0, 1), starts=(0, 2), shape=(1, 2), block=(1, 1)):
+def sparse(values=((1,), (2,)), columns=(0, 1), starts=(0, 2), shape=(1, 2), block=(1, 1), dtype=np.int32):
     record = operator(2, *shape, (1, 2, 3), block=block)
-    return with_operator(record, [f32(*values), i32(*columns), i32(*starts)], *shape)
+    return with_operator(record, [f32(*values), np.array(columns, dtype), i32(*starts)], *shape)
 
 
 def int8(scale):
@@ -244,7 +244,7 @@ HOSTILE = {
     "program dtype": (patched(TINY, 64 + 4, "I", 1), "program section has a dtype"),
     "program shape": (patched(patched(TINY, 64 + 24, "I", 1), 64 + 28, "I", 128), "program section has a .*shape"),
     "dtype 0": (patched(TINY, 64 + 48 + 4, "I", 0), "unknown dtype 0"),
-    "dtype 5": (patched(TINY, 64 + 48 + 4, "I", 5), "unknown dtype 5"),
+    "dtype 6": (patched(TINY, 64 + 48 + 4, "I", 6), "unknown dtype 6"),
     "tensor without axes": (
         with_operator(operator(1, 1, 1, (1,)), [np.array(1, "f4")], 1, 1),
         "its shape \\[\\] needs",
@@ -360,6 +360,12 @@ HOSTILE = {
     "Sparse block 0": (sparse(block=(0, 1)), "expected sizes >= 1"),
     "Sparse block": (sparse(block=(2, 1)), "sparse values have 1 columns; expected 2 x 1"),
     "Sparse columns too far": (sparse(columns=(0, 2)), r"sparse columns must lie in 0\.\.1"),
+    "Sparse uint16 columns too far": (
+        sparse(columns=(0, 65535), dtype=np.uint16),
+        r"sparse columns must lie in 0\.\.1",
+    ),
+    "Sparse uint16 columns twice": (sparse(columns=(1, 1), dtype=np.uint16), "must rise strictly"),
+    "Sparse columns of another type": (sparse(columns=(0, 1), dtype=np.float16), "sparse columns: got float16"),
     "Sparse columns negative": (sparse(columns=(-1, 1)), r"sparse columns must lie in 0\.\.1"),
     "Sparse columns twice": (sparse(columns=(1, 1)), "must rise strictly"),
     "Sparse columns few": (sparse(columns=(0,)), r"sparse columns: got int32 \[1\]; expected int32 \[2\]"),

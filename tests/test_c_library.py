@@ -1,5 +1,7 @@
 """The C library as a C programmer meets it: warnings as errors, sanitizers, hostile images, C++."""
 
+import platform
+import re
 import shutil
 import struct
 import subprocess
@@ -19,7 +21,26 @@ SOURCES = sorted((LIBRARY / "src").glob("*.c"))
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
-VECTOR = ["-DSEN_KERNELS=sen_kernels_avx2", '-DSEN_KERNELS_NAME="avx2"', "-Wno-psabi"]
+#: The kernel families of each instruction set, beside the portable ones.
+BUILDS: dict[str, list[str]] = {
+    "portable": [],
+    "avx2": ["-DSEN_ISA=avx2", "-mavx2", "-mfma", "-Wno-psabi"],
+    "avx512": [
+        "-DSEN_ISA=avx512",
+        *("-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512vbmi", "-mavx512vnni", "-mfma", "-Wno-psabi"),
+    ],
+}
+if platform.machine() not in ("x86_64", "AMD64"):
+    BUILDS = {"portable": []}
+FAMILIES = re.findall(
+    r"src/(\w+\.c)", re.findall(r"set\(SEN_FAMILIES (.*)\)", (LIBRARY / "CMakeLists.txt").read_text())[0]
+)
+OBJECTS = [
+    pytest.param(source, build, id=f"{source.stem}-{build}")
+    for build in BUILDS
+    for source in SOURCES
+    if build == "portable" or source.name in (*FAMILIES, "isa.c")
+]
 
 
 def compile_c(compiler: str, *arguments: object) -> None:
@@ -28,10 +49,11 @@ def compile_c(compiler: str, *arguments: object) -> None:
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.name)
-def test_no_warnings(compiler: str, source: Path, tmp_path: Path) -> None:
-    flags = VECTOR if source.name == "kernels_vector.c" else []
-    compile_c(compiler, *STRICT, *flags, "-O2", "-I", LIBRARY / "include", "-c", source, "-o", tmp_path / "object.o")
+@pytest.mark.parametrize(("source", "build"), OBJECTS)
+def test_no_warnings(compiler: str, source: Path, build: str, tmp_path: Path) -> None:
+    compile_c(
+        compiler, *STRICT, *BUILDS[build], "-O2", "-I", LIBRARY / "include", "-c", source, "-o", tmp_path / "object.o"
+    )
 
 
 def test_the_header_is_cxx_too(tmp_path: Path) -> None:
@@ -52,29 +74,15 @@ def test_the_header_is_cxx_too(tmp_path: Path) -> None:
     )
 
 
-def test_the_core_needs_no_heap_no_stdio_and_of_libm_only_sqrtf(tmp_path: Path) -> None:
-    undefined = set()
-    for source in SOURCES:
-        flags = VECTOR if source.name == "kernels_vector.c" else []
-        compile_c(
-            "gcc",
-            *STRICT,
-            *flags,
-            "-O2",
-            "-fno-pic",
-            "-I",
-            LIBRARY / "include",
-            "-c",
-            source,
-            "-o",
-            tmp_path / "object.o",
-        )
-        names = subprocess.run(["nm", "-u", tmp_path / "object.o"], capture_output=True, text=True, check=True).stdout
-        undefined |= {line.split()[-1] for line in names.splitlines()}
-        data = subprocess.run(["nm", tmp_path / "object.o"], capture_output=True, text=True, check=True).stdout
-        assert not [line for line in data.splitlines() if line.split()[-2] in "BbDdC"], "a global variable"
-    outside = {name for name in undefined if not name.startswith("sen_")} - {"_GLOBAL_OFFSET_TABLE_"}
-    assert outside <= {"memcpy", "memset", "memcmp", "sqrtf", "__stack_chk_fail"}
+@pytest.mark.parametrize(("source", "build"), OBJECTS)
+def test_the_core_needs_no_heap_no_stdio_and_of_libm_only_sqrtf(source: Path, build: str, tmp_path: Path) -> None:
+    flags = [*STRICT, *BUILDS[build], "-O2", "-fno-pic", "-I", LIBRARY / "include"]
+    compile_c("gcc", *flags, "-c", source, "-o", tmp_path / "object.o")
+    listed = subprocess.run(["nm", tmp_path / "object.o"], capture_output=True, text=True, check=True).stdout
+    symbols = [line.split()[-2:] for line in listed.splitlines()]
+    assert not [name for kind, name in symbols if kind in "BbDdC"], "a global variable"
+    outside = {name for kind, name in symbols if kind == "U" and not name.startswith("sen_")}
+    assert outside <= {"memcpy", "memset", "memcmp", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 
 
 def with_checksum(data: bytes) -> bytes:
@@ -98,10 +106,9 @@ def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
                     images.append(with_checksum(data[:at] + struct.pack("<I", word) + data[at + 4 :]))
     packed = b"".join(struct.pack("<I", len(data)) + data for data in images)
     (tmp_path / "images").write_bytes(packed)
-    sources = [source for source in SOURCES if source.name != "kernels_vector.c"]
     driver = Path(__file__).parent / "c/run_images.c"
     include = ("-D_POSIX_C_SOURCE=200112L", "-I", LIBRARY / "include")
-    compile_c("gcc", *STRICT, *SANITIZERS, *include, *sources, driver, "-lm", "-o", tmp_path / "run")
+    compile_c("gcc", *STRICT, *SANITIZERS, *include, *SOURCES, driver, "-lm", "-o", tmp_path / "run")
     done = subprocess.run([tmp_path / "run", tmp_path / "images"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     taken, refused = (int(part.split()[0]) for part in done.stdout.split(",")[:2])

@@ -104,7 +104,7 @@ def test_spiking_network_with_every_operator_byte_for_byte():
         operator(4, 2, 3, operands=(1, 2)),
         operator(1, 1, 2, (10,)),
     ]
-    tensors = [source, target, mask, left, right, values, columns, row_starts, bias, f32([1, 1])]
+    tensors = [source, target, mask, left, right, values, columns.astype(np.uint16), row_starts, bias, f32([1, 1])]
     expected = assemble(program(2, 1, layers, operators, timesteps=9, coding=1, readout=1), tensors)
     assert image.dumps(network) == expected
     assert_same(image.loads(expected), network)

@@ -28,7 +28,7 @@ static int run(const void *bytes, size_t size, unsigned flags, double *sum)
         arena = aligned(arena_size);
         if (arena && sen_load(&model, image, size, arena, arena_size, flags) == SEN_OK && sen_timesteps(model) < 100) {
             values = (size_t)sen_inputs(model) * (sen_takes_spike_train(model) ? sen_timesteps(model) : 1);
-            x = calloc(values, sizeof *x);
+            x = values < ((size_t)1 << 24) ? calloc(values, sizeof *x) : NULL;
             y = calloc(sen_outputs(model), sizeof *y);
             for (i = 0; x && i < values; i++)
                 x[i] = (float)(i % 3);
@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     double sum = 0;
     unsigned flags;
-    for (flags = 0; flags < 16; flags += 2)
+    for (flags = 0; flags < 128; flags += 2)
         (void)run(bytes, size, flags, &sum);
     return 0;
 }
@@ -72,7 +72,7 @@ int main(int argc, char **argv)
         unsigned flags;
         if (!bytes || fread(bytes, 1, size, file) != size)
             return 2;
-        for (flags = 0; flags < 16; flags += 2) {
+        for (flags = 0; flags < 128; flags += 2) {
             if (run(bytes, size, flags, &sum))
                 taken++;
             else

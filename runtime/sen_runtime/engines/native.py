@@ -20,7 +20,9 @@ Array = NDArray[Any]
 
 ALIGNMENT = 64
 #: Flags of sen.h.
-CHECK_CHECKSUM, CHECK_VALUES, PACK, PLAIN = 1, 2, 4, 8
+CHECK_CHECKSUM, CHECK_VALUES, PACK, ON_THE_FLY = 1, 2, 4, 8
+#: Which kernels a session takes, and the flag that asks for them; "narrow" is AVX2, and NEON without dot products.
+KERNELS = {"fastest": 0, "reference": 16, "portable": 32, "narrow": 64}
 #: Statuses of sen.h whose cause is the image, and not the caller or the machine.
 _IMAGE_STATUSES = range(7, 19)
 _LIBRARY = {"darwin": "libsen.dylib", "win32": "sen.dll"}.get(sys.platform, "libsen.so")
@@ -36,16 +38,16 @@ class NativeSession:
         output: `[n_out]`: what `invoke` and `step` write.
         timesteps: of a spiking network; 0 for a multilayer perceptron.
         arena_bytes: memory that it needs beside the image.
-        kernels: name of the kernels in use: "plain", "avx2", "avx512".
+        kernels: name of the kernels in use: "avx512", "avx2", "neon_dotprod", "neon", "portable", "reference".
     """
 
     batch_size: int | None = None
 
-    def __init__(self, image: Array, *, kernels: str = "fastest", pack: bool = True) -> None:
+    def __init__(self, image: Array, flags: int) -> None:
         library = _library()
         self._library = library
         self._image = image
-        flags = CHECK_CHECKSUM | CHECK_VALUES | PACK * pack | PLAIN * (kernels == "plain")
+        flags |= CHECK_CHECKSUM | CHECK_VALUES
         size = ctypes.c_size_t()
         _check(library.sen_arena_size(image.ctypes.data, image.size, flags, ctypes.byref(size)))
         self.arena_bytes = size.value
@@ -56,7 +58,7 @@ class NativeSession:
         )
         self._model = model.value
         self.timesteps: int = library.sen_timesteps(self._model)
-        self.kernels: str = library.sen_kernels(self._model).decode()
+        self.kernels: str = library.sen_kernels_name(self._model).decode()
         n_in: int = library.sen_inputs(self._model)
         is_train = bool(library.sen_takes_spike_train(self._model))
         self.input = np.zeros((self.timesteps, n_in) if is_train else n_in, np.float32)
@@ -139,34 +141,40 @@ class NativeSession:
         return self.output.copy()
 
 
-def load(model: Model, threads: int = 1, *, kernels: str = "fastest", pack: bool = True) -> NativeSession:
+def load(
+    model: Model, threads: int = 1, *, kernels: str = "fastest", pack: bool = True, expand: bool = True
+) -> NativeSession:
     """A session on a `.sen` image; a file is mapped, and its weights stay where they are.
 
     Args:
         model: path or bytes.
         threads: 1 is what it has.
-        kernels: "fastest" that this processor has, or "plain", the reference ones.
-        pack: copy dense weights into the order that kernels like best, which takes their size in float32 once more;
+        kernels: one of `KERNELS`: "fastest" that this processor has; the others are for comparison.
+        pack: copy weights into the order that kernels like best, which takes up to their size in float32 once more;
             otherwise they are read where they are.
+        expand: compute the weights of coordinates once; otherwise whenever they are needed, which takes no memory.
 
     Raises:
         MissingExtraError: the library was not built when sen-edge-runtime was installed.
         ImageError: the image is damaged or not one.
-        EngineError: the file cannot be read.
+        EngineError: the file cannot be read, or no such kernels.
     """
     del threads
     _library()
+    if kernels not in KERNELS:
+        raise EngineError(f"no kernels called {kernels!r}; expected one of {', '.join(KERNELS)}")
+    flags = KERNELS[kernels] | PACK * pack | ON_THE_FLY * (not expand)
     try:
-        return _load(model, kernels=kernels, pack=pack)
+        return NativeSession(_mapped(model), flags)
     except MemoryError:
         raise EngineError(f"the model needs more memory than there is{_of(model)}") from None
 
 
-def _load(model: Model, *, kernels: str, pack: bool) -> NativeSession:
+def _mapped(model: Model) -> Array:
     if isinstance(model, bytes):
         image = _aligned(len(model))
         image[:] = np.frombuffer(model, np.uint8)
-        return NativeSession(image, kernels=kernels, pack=pack)
+        return image
     try:
         with model.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # lives as long as the array
@@ -174,7 +182,7 @@ def _load(model: Model, *, kernels: str, pack: bool) -> NativeSession:
         raise ImageError(f"{model}: {error}") from error
     except OSError as error:
         raise EngineError(f"cannot read {model}: {error.strerror}") from error
-    return NativeSession(np.frombuffer(mapped, np.uint8), kernels=kernels, pack=pack)
+    return np.frombuffer(mapped, np.uint8)
 
 
 def _of(model: Model) -> str:
@@ -217,7 +225,7 @@ def _library() -> Any:
         ("sen_outputs", ctypes.c_uint32, [pointer]),
         ("sen_timesteps", ctypes.c_uint32, [pointer]),
         ("sen_takes_spike_train", ctypes.c_int, [pointer]),
-        ("sen_kernels", ctypes.c_char_p, [pointer]),
+        ("sen_kernels_name", ctypes.c_char_p, [pointer]),
         ("sen_layers", ctypes.c_uint32, [pointer]),
         ("sen_layer_output", pointer, [pointer, ctypes.c_uint32, pointer]),
         ("sen_run", ctypes.c_int, [pointer, pointer, pointer]),

@@ -23,9 +23,17 @@ LAYER = struct.Struct("<IIIffIII")  # operator, bias, neuron, beta, threshold, r
 OPERATOR = struct.Struct("<3I4I2I2I3f2I")  # kind, n_out, n_in, tensors, operands, block, scalars, reserved
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
-DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f4"), 2: np.dtype("<f2"), 3: np.dtype("i1"), 4: np.dtype("<i4")}
+DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype("<f4"),
+    2: np.dtype("<f2"),
+    3: np.dtype("i1"),
+    4: np.dtype("<i4"),
+    5: np.dtype("<u2"),
+}
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 NEURONS = (Identity, Relu, Lif, LeakyIntegrator)
 OPERATORS = (Coordinates, Dense, Sparse, LowRank, Sum)
 #: Levels of sums within sums: deep enough for any compression, shallow enough for any stack.
 MAX_DEPTH = 32
+#: Block columns that uint16 can name; a matrix that has more of them has int32 indices.
+UINT16_COLUMNS = 1 << 16

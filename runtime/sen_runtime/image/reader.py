@@ -291,7 +291,8 @@ def _operator(
     if operator_type is Coordinates:
         return Coordinates(arrays[0], arrays[1], arrays[2], *scalars), ()
     if operator_type is Sparse:
-        return Sparse(arrays[0], arrays[1], arrays[2], (n_out, n_in), (block[0], block[1]), scales[0]), ()
+        columns = arrays[1].astype(np.int32) if arrays[1].dtype == np.uint16 else arrays[1]
+        return Sparse(arrays[0], columns, arrays[2], (n_out, n_in), (block[0], block[1]), scales[0]), ()
     if operator_type is Dense:
         return Dense(arrays[0], scales[0]), ()
     return LowRank(arrays[0], arrays[1], scales[0], scales[1]), ()

@@ -29,6 +29,7 @@ from sen_runtime.image.layout import (
     OPERATORS,
     PROGRAM,
     SECTION,
+    UINT16_COLUMNS,
     VERSION,
 )
 from sen_runtime.network import INPUT_CODINGS, READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
@@ -132,7 +133,10 @@ def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: 
     elif isinstance(operator, Dense):
         arrays = (operator.w, operator.scale)
     elif isinstance(operator, Sparse):
-        arrays = (operator.values, operator.columns, operator.row_starts, operator.scale)
+        columns = operator.columns
+        if operator.block_grid[1] <= UINT16_COLUMNS:
+            columns = columns.astype(np.uint16)
+        arrays = (operator.values, columns, operator.row_starts, operator.scale)
         block = operator.block
     elif isinstance(operator, LowRank):
         arrays = (operator.left, operator.right, operator.left_scale, operator.right_scale)

@@ -38,7 +38,7 @@ typedef enum sen_status {
     SEN_ARENA_ALIGNMENT,   /* the arena does not start at a multiple of SEN_ALIGNMENT */
     SEN_ARENA_SIZE,        /* the arena is smaller than sen_arena_size says */
     SEN_ENDIANNESS,        /* this processor is not little-endian */
-    SEN_TOO_LARGE,         /* the image needs more memory than this processor can address */
+    SEN_TOO_LARGE,         /* the image needs more memory than this processor can address, or has over 2^20 time steps */
     SEN_TRUNCATED,         /* fewer bytes than the image says it has, or more */
     SEN_MAGIC,             /* not a .sen image */
     SEN_VERSION,           /* an image of a version that this library does not read */
@@ -60,8 +60,12 @@ enum {
     SEN_DEFAULT = 0,
     SEN_CHECK_CHECKSUM = 1, /* compare the checksum: reads every byte */
     SEN_CHECK_VALUES = 2,   /* look at every weight: reads every byte */
-    SEN_PACK = 4,           /* copy dense weights into the arena, in the order that kernels like best */
-    SEN_PLAIN = 8           /* the reference kernels, whatever the processor could do */
+    SEN_PACK = 4,           /* copy weights into the arena, in the order that kernels like best */
+    SEN_ON_THE_FLY = 8,     /* compute weights from coordinates whenever they are needed: no arena for them, and slow */
+    /* Of the kernels that the processor could run, not the fastest: */
+    SEN_REFERENCE = 16,     /* every sum in order */
+    SEN_PORTABLE = 32,      /* standard C */
+    SEN_NARROW = 64         /* AVX2 where there is AVX-512, NEON without dot products */
 };
 
 typedef struct sen_model sen_model;
@@ -86,8 +90,8 @@ SEN_API uint32_t sen_timesteps(const sen_model *model);
 /* Whether sen_run takes a spike train `[timesteps, inputs]` instead of one input `[inputs]`. */
 SEN_API int sen_takes_spike_train(const sen_model *model);
 
-/* Name of the kernels in use: "plain", "avx2", "avx512", "neon". */
-SEN_API const char *sen_kernels(const sen_model *model);
+/* Name of the kernels in use: "reference", "portable", "avx2", "avx512", "neon", "neon_dotprod". */
+SEN_API const char *sen_kernels_name(const sen_model *model);
 
 /* One inference from `x` to `y [outputs]`; of a spiking network all time steps, from membranes of 0. */
 SEN_API sen_status sen_run(sen_model *model, const float *x, float *y);

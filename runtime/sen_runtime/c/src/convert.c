@@ -1,5 +1,5 @@
 /* Numbers in fewer bits. */
-#include "internal.h"
+#include "network.h"
 
 #include <string.h>
 

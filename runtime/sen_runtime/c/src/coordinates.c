@@ -1,5 +1,5 @@
 /* Weights from positions: w[i][j] = gain * mask[j] / max(|q[i] - p[j]|, min_distance) ^ exponent. */
-#include "internal.h"
+#include "network.h"
 
 #include <math.h>
 
@@ -28,19 +28,31 @@ static float half_power(float base, float exponent)
     return power;
 }
 
-float sen_weight(const sen_operator_record *op, uint32_t target, uint32_t source)
+float sen_weight(const sen_weights *w, uint32_t target, uint32_t source)
 {
-    const sen_tensor *p = &op->tensors[0], *q = &op->tensors[1], *mask = &op->tensors[2];
-    const uint32_t dimensions = p->shape[1];
-    const float least = op->scalars[2] * op->scalars[2];
+    const uint32_t dimensions = w->dimensions;
+    const float least = w->min_distance * w->min_distance;
     float squared = 0;
     uint32_t k;
     for (k = 0; k < dimensions; k++) {
-        const float difference = sen_value(q->data, q->dtype, (size_t)target * dimensions + k)
-            - sen_value(p->data, p->dtype, (size_t)source * dimensions + k);
+        const float difference = sen_value(w->target, w->target_dtype, (size_t)target * dimensions + k)
+            - sen_value(w->values, w->dtype, (size_t)source * dimensions + k);
         squared += difference * difference;
     }
     if (squared < least)
         squared = least;
-    return op->scalars[0] * sen_value(mask->data, mask->dtype, source) / half_power(squared, op->scalars[1]);
+    return w->gain * sen_value(w->mask, w->mask_dtype, source) / half_power(squared, w->exponent);
+}
+
+/* An input of 0 costs nothing here. */
+void sen_coordinates(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    uint32_t i, j;
+    for (i = 0; i < w->rows; i++) {
+        float sum = 0;
+        for (j = 0; j < w->columns; j++)
+            if (x->values[j] != 0)
+                sum += sen_weight(w, i, j) * x->values[j];
+        y[i] = sen_finish(addend, is_relu, i, sum);
+    }
 }

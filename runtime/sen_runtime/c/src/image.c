@@ -83,7 +83,7 @@ static sen_status check_header(const uint8_t *bytes, size_t size, unsigned flags
 /* Bytes of a value of this type, or 0 if there is no such type. */
 static uint32_t value_bytes(uint32_t dtype)
 {
-    static const uint8_t bytes[] = {0, 4, 2, 1, 4};
+    static const uint8_t bytes[] = {0, 4, 2, 1, 4, 2};
     return dtype < sizeof bytes ? bytes[dtype] : 0;
 }
 
@@ -221,35 +221,44 @@ static sen_status check_coordinates(const sen_operator_record *op)
     return op->scalars[1] > 0 && op->scalars[2] >= 0 ? SEN_OK : SEN_OPERATOR;
 }
 
+/* Starts rise from 0 to the number of blocks, columns within each block row. */
+static sen_status check_indices(
+    const sen_tensor *columns, const int32_t *start, uint32_t block_rows, uint32_t block_columns, uint32_t blocks)
+{
+    uint32_t row;
+    int32_t at;
+    if (start[0] != 0 || (uint32_t)start[block_rows] != blocks)
+        return SEN_INDICES;
+    for (row = 0; row < block_rows; row++) {
+        int64_t before = -1;
+        if (start[row] < 0 || start[row + 1] < start[row] || (uint32_t)start[row + 1] > blocks)
+            return SEN_INDICES;
+        for (at = start[row]; at < start[row + 1]; at++) {
+            const int64_t column = columns->dtype == SEN_UINT16 ? ((const uint16_t *)columns->data)[at]
+                                                                : ((const int32_t *)columns->data)[at];
+            if (column <= before || column >= block_columns)
+                return SEN_INDICES;
+            before = column;
+        }
+    }
+    return SEN_OK;
+}
+
 static sen_status check_sparse(const sen_operator_record *op)
 {
     const sen_tensor *values = &op->tensors[0], *columns = &op->tensors[1], *starts = &op->tensors[2];
     const uint32_t rows = op->block[0], width = op->block[1], blocks = values->shape[0];
-    uint32_t block_rows, block_columns, row;
+    uint32_t block_rows, block_columns;
     if (rows == 0 || width == 0 || !is_matrix(values, &op->tensors[3], op->n_out))
         return SEN_OPERATOR;
     block_rows = op->n_out / rows + (op->n_out % rows != 0);
     block_columns = op->n_in / width + (op->n_in % width != 0);
     if (values->shape[1] != (uint64_t)rows * width || !has_shape(columns, 1, blocks, 0)
-        || block_rows == UINT32_MAX || !has_shape(starts, 1, block_rows + 1, 0) || columns->dtype != SEN_INT32 || starts->dtype != SEN_INT32)
+        || block_rows == UINT32_MAX || !has_shape(starts, 1, block_rows + 1, 0))
         return SEN_OPERATOR;
-    {
-        const int32_t *start = starts->data, *column = columns->data;
-        if (start[0] != 0 || (uint32_t)start[block_rows] != blocks)
-            return SEN_INDICES;
-        for (row = 0; row < block_rows; row++) {
-            int64_t before = -1;
-            int32_t at;
-            if (start[row] < 0 || start[row + 1] < start[row] || (uint32_t)start[row + 1] > blocks)
-                return SEN_INDICES;
-            for (at = start[row]; at < start[row + 1]; at++) {
-                if (column[at] <= before || (uint32_t)column[at] >= block_columns)
-                    return SEN_INDICES;
-                before = column[at];
-            }
-        }
-    }
-    return SEN_OK;
+    if ((columns->dtype != SEN_INT32 && columns->dtype != SEN_UINT16) || starts->dtype != SEN_INT32)
+        return SEN_OPERATOR;
+    return check_indices(columns, starts->data, block_rows, block_columns, blocks);
 }
 
 static sen_status check_operator(const sen_image *image, uint32_t index)

@@ -1,16 +1,14 @@
-/* What the library's files share. Nothing here is public. */
+/* What the library has besides a network that runs: images, and the choice of kernels. Nothing here is public. */
 #ifndef SEN_INTERNAL_H
 #define SEN_INTERNAL_H
 
+#include "network.h"
 #include "sen.h"
 
 #define SEN_NONE 0xFFFFFFFFu
 #define SEN_MAX_DEPTH 32u
 
-enum { SEN_FLOAT32 = 1, SEN_FLOAT16 = 2, SEN_INT8 = 3, SEN_INT32 = 4 };
 enum { SEN_COORDINATES, SEN_DENSE, SEN_SPARSE, SEN_LOW_RANK, SEN_SUM };
-enum { SEN_IDENTITY, SEN_RELU, SEN_LIF, SEN_LEAKY_INTEGRATOR };
-enum { SEN_MEAN_MEMBRANE, SEN_LAST_MEMBRANE, SEN_SPIKE_COUNT };
 
 /* A tensor section of a checked image; `data` is null where a record names none. */
 typedef struct sen_tensor {
@@ -51,78 +49,22 @@ sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsi
 void sen_image_layer(const sen_image *image, uint32_t index, sen_layer_record *layer);
 void sen_image_operator(const sen_image *image, uint32_t index, sen_operator_record *record);
 
-/* A matrix `[rows, columns]` as it is stored, row by row. */
-typedef struct sen_matrix {
-    const void *data;
-    const float *scale;  /* of int8, else null */
-    uint32_t scale_step; /* 1 where every row has its own scale, else 0 */
-    uint32_t dtype, rows, columns;
-} sen_matrix;
+/* The products of one instruction set. Those that it has no version of are null where `panels`, `quads` and `slices` are
+ * concerned, whose weights are rearranged when a model is loaded; else the portable ones. */
+typedef struct sen_isa {
+    sen_kernels kernels;
+    sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads;
+    sen_multiply *sparse_f32, *sparse_16x1_f32, *sparse_16x1_f16, *sparse_8x1_f32, *sparse_1x4_f32;
+    sen_multiply *sparse_int8, *sparse_16x1_int8, *sparse_1x4_int8, *slices_f32, *slices_int8;
+} sen_isa;
 
-/* What the stored values of a row are multiplied with. */
-static inline float sen_scale(const sen_matrix *w, uint32_t row)
-{
-    return w->scale ? w->scale[(size_t)row * w->scale_step] : 1.0f;
-}
+/* isa.c: the reference kernels, and the fastest ones of this processor. */
+extern const sen_isa sen_isa_reference;
+const sen_isa *sen_choose_isa(unsigned flags);
 
-/* Blocks of `block_rows` x `block_columns` values, row of blocks by row of blocks. */
-typedef struct sen_blocks {
-    sen_matrix values; /* a block in each row; `scale` counts rows of the whole matrix */
-    const int32_t *columns, *starts;
-    uint32_t rows, columns_in, block_rows, block_columns;
-} sen_blocks;
-
-/* A float32 matrix in the order that fast kernels like: SEN_PANEL rows (the last time fewer) of every column, one column
- * after the other. A row of zeros fills up a panel to a multiple of 16. */
-#define SEN_PANEL 64u
-typedef struct sen_panels {
-    const float *data; /* null where there is none */
-    uint32_t rows, columns;
-} sen_panels;
-
-static inline uint32_t sen_panel_width(uint32_t rows, uint32_t first)
-{
-    return rows - first >= SEN_PANEL ? SEN_PANEL : (rows - first + 15u) / 16u * 16u;
-}
-
-/* A weight operator, ready to run. */
-typedef struct sen_operator sen_operator;
-struct sen_operator {
-    uint32_t kind, n_out, n_in;
-    sen_matrix left, right;    /* Dense: left. LowRank: both. */
-    sen_blocks blocks;         /* Sparse */
-    const sen_operator *a, *b; /* Sum */
-    sen_panels left_panels, right_panels; /* the same weights, packed, where they were; Coordinates: left */
-};
-
-/* Parameters of Lif neurons. */
-typedef struct sen_lif {
-    float beta, threshold;
-    uint32_t resets_to_zero;
-} sen_lif;
-
-/* The kernels of one instruction set. Products add to `y`. */
-typedef struct sen_kernels_table {
-    const char *name;
-    void (*dense)(const sen_matrix *w, const float *x, float *y);
-    /* Writes the indices of what is not 0, and up to 15 more words behind them; how many there are. */
-    uint32_t (*nonzero)(const float *x, uint32_t n, uint32_t *events);
-    /* The `count` columns `events` of packed weights, and no others: those whose input is not 0. */
-    void (*panels)(const sen_panels *w, const float *x, const uint32_t *events, uint32_t count, float *y);
-    void (*sparse)(const sen_blocks *w, const float *x, float *y);
-    /* One step of `n` Lif neurons from their currents: new membranes, and spikes 0 or 1. */
-    void (*integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes);
-} sen_kernels_table;
-
-extern const sen_kernels_table sen_kernels_plain;
-
-/* dispatch.c: the fastest kernels of this processor. */
-const sen_kernels_table *sen_choose_kernels(unsigned flags);
-
-/* coordinates.c: weight of one synapse; not finite where two neurons coincide. */
-float sen_weight(const sen_operator_record *op, uint32_t target, uint32_t source);
-
-/* convert.c: value `index` of float32, float16 or int8 data, without its scale. */
-float sen_value(const void *data, uint32_t dtype, size_t index);
+/* slices.c: steps that rearranged weights take, and the weights rearranged; `sums` is null for floats. */
+#define SEN_LANES 16u
+uint32_t sen_slice_steps(const sen_weights *w);
+void sen_slice(sen_weights *w, uint16_t *tiles, uint8_t *indices, void *values, int32_t *starts, int32_t *sums);
 
 #endif

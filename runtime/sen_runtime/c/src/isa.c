@@ -1,0 +1,159 @@
+/* The products of every instruction set, and which of them this processor can run: asked once, when a model is loaded. */
+#include "internal.h"
+
+#ifdef SEN_ISA
+
+#define DECLARE(name) sen_multiply SEN_NAME(name)
+DECLARE(sen_dense_f32);
+DECLARE(sen_dense_f16);
+DECLARE(sen_dense_int8);
+DECLARE(sen_panels);
+DECLARE(sen_quads);
+DECLARE(sen_sparse_16x1_f32);
+DECLARE(sen_sparse_16x1_f16);
+DECLARE(sen_sparse_8x1_f32);
+DECLARE(sen_sparse_1x4_f32);
+DECLARE(sen_sparse_16x1_int8);
+DECLARE(sen_slices_f32);
+DECLARE(sen_slices_int8);
+
+void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input);
+uint32_t SEN_NAME(sen_nonzero)(const float *x, uint32_t n, uint32_t *events);
+void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes);
+void SEN_NAME(sen_integrate_constant)(
+    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
+    float *total);
+
+#ifdef __AVX2__
+DECLARE(sen_sparse4_int8);
+#define SPARSE4 SEN_NAME(sen_sparse4_int8)
+#else
+#define SPARSE4 sen_sparse4_int8
+#endif
+
+#define SEN_TEXT(name) SEN_TEXT_OF(name)
+#define SEN_TEXT_OF(name) #name
+
+#ifdef __AVX512VNNI__
+#define QUADS SEN_NAME(sen_quads)
+#define SLICES(name) SEN_NAME(name)
+#else
+#define QUADS 0
+#define SLICES(name) 0
+#endif
+
+extern const sen_isa SEN_NAME(sen_isa);
+const sen_isa SEN_NAME(sen_isa) = {
+    {SEN_TEXT(SEN_ISA), SEN_NAME(sen_quantize), SEN_NAME(sen_nonzero), SEN_NAME(sen_integrate),
+     SEN_NAME(sen_integrate_constant)},
+    SEN_NAME(sen_dense_f32),
+    SEN_NAME(sen_dense_f16),
+    SEN_NAME(sen_dense_int8),
+    SEN_NAME(sen_panels),
+    QUADS,
+    sen_sparse_f32,
+    SEN_NAME(sen_sparse_16x1_f32),
+    SEN_NAME(sen_sparse_16x1_f16),
+    SEN_NAME(sen_sparse_8x1_f32),
+    SEN_NAME(sen_sparse_1x4_f32),
+    sen_sparse_int8,
+    SEN_NAME(sen_sparse_16x1_int8),
+    SPARSE4,
+    SLICES(sen_slices_f32),
+    SLICES(sen_slices_int8),
+};
+
+#else
+
+const sen_isa sen_isa_reference = {
+    {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    sen_dense_reference,
+    sen_dense_reference,
+    sen_dense_int8_reference,
+    sen_panels,
+    0,
+    sen_sparse_reference,
+    sen_sparse_reference,
+    sen_sparse_reference,
+    sen_sparse_reference,
+    sen_sparse_reference,
+    sen_sparse_int8_reference,
+    sen_sparse_int8_reference,
+    sen_sparse_int8_reference,
+    0,
+    0,
+};
+
+static const sen_isa portable = {
+    {"portable", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    sen_dense_f32,
+    sen_dense_reference,
+    sen_dense_int8,
+    sen_panels,
+    0,
+    sen_sparse_f32,
+    sen_sparse_reference,
+    sen_sparse_reference,
+    sen_sparse_reference,
+    sen_sparse_reference,
+    sen_sparse_int8,
+    sen_sparse_int8_reference,
+    sen_sparse4_int8,
+    0,
+    0,
+};
+
+#ifdef SEN_X86_KERNELS
+extern const sen_isa sen_isa_avx2, sen_isa_avx512;
+
+static int has_avx512(void)
+{
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
+#ifdef SEN_NEON_KERNELS
+extern const sen_isa sen_isa_neon, sen_isa_neon_dotprod;
+
+#ifdef __linux__
+#include <sys/auxv.h>
+
+static int has_dotprod(void)
+{
+    return (getauxval(AT_HWCAP) >> 20 & 1) != 0; /* HWCAP_ASIMDDP */
+}
+#else
+static int has_dotprod(void)
+{
+#ifdef __ARM_FEATURE_DOTPROD
+    return 1;
+#else
+    return 0;
+#endif
+}
+#endif
+#endif
+
+const sen_isa *sen_choose_isa(unsigned flags)
+{
+    if (flags & SEN_REFERENCE)
+        return &sen_isa_reference;
+    if (flags & SEN_PORTABLE)
+        return &portable;
+#ifdef SEN_X86_KERNELS
+    if (!(flags & SEN_NARROW) && has_avx512())
+        return &sen_isa_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return &sen_isa_avx2;
+#endif
+#ifdef SEN_NEON_KERNELS
+    if (!(flags & SEN_NARROW) && has_dotprod())
+        return &sen_isa_neon_dotprod;
+    return &sen_isa_neon; /* every 64-bit ARM processor has them */
+#else
+    return &portable;
+#endif
+}
+
+#endif

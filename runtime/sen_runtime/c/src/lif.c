@@ -1,0 +1,96 @@
+/* Leaky integrate-and-fire neurons: u = beta u + current, less a reset where it spiked the step before. */
+#include "network.h"
+
+#ifndef SEN_ISA
+
+void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
+{
+    uint32_t i;
+    for (i = 0; i < n; i++) {
+        const int fired = membrane[i] > neuron->threshold;
+        if (neuron->resets_to_zero)
+            membrane[i] = (fired ? 0.0f : neuron->beta * membrane[i]) + current[i];
+        else
+            membrane[i] = (neuron->beta * membrane[i] + current[i]) - (fired ? neuron->threshold : 0.0f);
+        spikes[i] = membrane[i] > neuron->threshold ? 1.0f : 0.0f;
+    }
+}
+
+void sen_integrate_constant(
+    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
+    float *total)
+{
+    uint32_t i, t;
+    for (i = 0; i < n; i++) {
+        float sum = 0, spike;
+        for (t = 0; t < steps; t++) {
+            sen_integrate(neuron, 1, current + i, membrane + i, &spike);
+            sum += factors[t] * spike;
+        }
+        total[i] = sum;
+    }
+}
+
+#else
+
+#include "vector.h"
+
+static inline __attribute__((always_inline)) vector next_membrane(
+    const sen_lif *neuron, vector before, integers fired, vector current)
+{
+    const vector zero = {0};
+    vector after = before * neuron->beta;
+    if (neuron->resets_to_zero)
+        return where(~fired, after) + current;
+    return (after + current) - where(fired, zero + neuron->threshold);
+}
+
+void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
+{
+    const vector zero = {0}, threshold = zero + neuron->threshold, one = zero + 1.0f;
+    const uint32_t whole = n - n % LANES;
+    uint32_t i;
+    for (i = 0; i < whole; i += LANES) {
+        const vector before = load_f32(membrane + i);
+        const vector after = next_membrane(neuron, before, before > threshold, load_f32(current + i));
+        const vector spike = where(after > threshold, one);
+        memcpy(membrane + i, &after, sizeof after);
+        memcpy(spikes + i, &spike, sizeof spike);
+    }
+    sen_integrate(neuron, n - whole, current + whole, membrane + whole, spikes + whole);
+}
+
+/* Sixty-four neurons at once, so that a step of one vector does not wait for that of another. */
+#define AT_ONCE 4
+
+void SEN_NAME(sen_integrate_constant)(
+    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
+    float *total)
+{
+    const vector zero = {0}, threshold = zero + neuron->threshold;
+    const uint32_t whole = n - n % (AT_ONCE * LANES);
+    uint32_t i, t;
+    int k;
+    for (i = 0; i < whole; i += AT_ONCE * LANES) {
+        vector u[AT_ONCE], arriving[AT_ONCE], sum[AT_ONCE];
+        for (k = 0; k < AT_ONCE; k++) {
+            u[k] = load_f32(membrane + i + LANES * k);
+            arriving[k] = load_f32(current + i + LANES * k);
+            sum[k] = zero;
+        }
+        for (t = 0; t < steps; t++) {
+            const vector factor = zero + factors[t];
+            for (k = 0; k < AT_ONCE; k++) {
+                u[k] = next_membrane(neuron, u[k], u[k] > threshold, arriving[k]);
+                sum[k] += where(u[k] > threshold, factor);
+            }
+        }
+        for (k = 0; k < AT_ONCE; k++) {
+            memcpy(membrane + i + LANES * k, &u[k], sizeof u[k]);
+            memcpy(total + i + LANES * k, &sum[k], sizeof sum[k]);
+        }
+    }
+    sen_integrate_constant(neuron, n - whole, current + whole, factors, steps, membrane + whole, total + whole);
+}
+
+#endif

@@ -1,0 +1,568 @@
+/* From an image to a network that runs: what it needs is laid out in the arena, once. */
+#include "internal.h"
+
+#include <string.h>
+
+struct sen_model {
+    sen_network network;
+    float *work;
+};
+
+/* Time steps of one inference; a stream has no end. */
+#define MAX_TIMESTEPS (1u << 20)
+
+/* Columns up to which a sum of products of int8 fits 32 bits, in every version of the kernels. */
+#define MAX_INT8_COLUMNS 65536u
+
+/* Hands out memory, or only counts it where `base` is null. */
+typedef struct sen_arena {
+    uint8_t *base;
+    uint64_t used;
+    int overflows;
+} sen_arena;
+
+static void *take(sen_arena *arena, uint64_t count, uint64_t size)
+{
+    const uint64_t start = arena->used;
+    if (count > (UINT64_MAX / 4) / size || start > UINT64_MAX / 4) {
+        arena->overflows = 1;
+        return NULL;
+    }
+    arena->used = (start + count * size + SEN_ALIGNMENT - 1) / SEN_ALIGNMENT * SEN_ALIGNMENT;
+    if (arena->used > SIZE_MAX / 2 || arena->used / sizeof(float) > UINT32_MAX)
+        arena->overflows = 1;
+    return arena->base && !arena->overflows ? arena->base + (size_t)start : NULL;
+}
+
+/* The same for floats of `work`, which begins where the arena does. */
+static uint32_t take_floats(sen_arena *arena, uint64_t count)
+{
+    const uint64_t start = arena->used / sizeof(float);
+    (void)take(arena, count, sizeof(float));
+    return (uint32_t)start;
+}
+
+/* Where an image is being laid out, how, and the widest input that products use in each form. */
+typedef struct sen_loader {
+    sen_arena arena;
+    const sen_image *image;
+    const sen_isa *isa;
+    unsigned flags;
+    uint32_t quantized, events, inner;
+} sen_loader;
+
+static void note_uses(sen_loader *loader, const sen_weights *w)
+{
+    if (w->uses & SEN_USES_INT8 && w->columns > loader->quantized)
+        loader->quantized = w->columns;
+    if (w->uses & SEN_USES_EVENTS && w->columns > loader->events)
+        loader->events = w->columns;
+}
+
+/* ------------------------------------------------------------------------------------------------ rearranged weights */
+
+/* Rows in all panels of `rows` rows. */
+static uint64_t panel_rows(uint64_t rows)
+{
+    return (rows + 15) / 16 * 16;
+}
+
+static float weight_at(const sen_weights *w, uint32_t row, uint32_t column)
+{
+    if (row >= w->rows)
+        return 0;
+    if (w->target)
+        return sen_weight(w, row, column);
+    return sen_scale(w, row) * sen_value(w->values, w->dtype, (size_t)row * w->columns + column);
+}
+
+/* Dense weights, or those of positions, in panels of float32. */
+static sen_status to_panels(sen_loader *loader, sen_weights *w)
+{
+    float *const panels = take(&loader->arena, panel_rows(w->rows) * w->columns, sizeof(float));
+    float *to = panels;
+    uint32_t first, i, j;
+    w->uses = SEN_USES_EVENTS;
+    for (first = 0; panels && first < w->rows; first += SEN_PANEL) {
+        const uint32_t width = sen_panel_width(w->rows, first);
+        for (j = 0; j < w->columns; j++)
+            for (i = first; i < first + width; i++) {
+                *to = weight_at(w, i, j);
+                if (!(*to - *to == 0)) /* infinite, or 0 / 0 */
+                    return w->target ? SEN_COINCIDENT : SEN_VALUES;
+                to++;
+            }
+    }
+    w->multiply = loader->isa->panels;
+    w->values = panels;
+    w->dtype = SEN_FLOAT32;
+    w->scale = NULL;
+    return SEN_OK;
+}
+
+/* int8 weights in panels, four columns of every row together, with 128 added: see sen_quads. */
+static void to_quads(sen_loader *loader, sen_weights *w)
+{
+    const uint32_t groups = w->columns / 4 + (w->columns % 4 != 0);
+    const int8_t *from = w->values;
+    uint8_t *const quads = take(&loader->arena, panel_rows(w->rows) * groups, 4);
+    uint8_t *to = quads;
+    uint32_t first, group, i, k;
+    for (first = 0; quads && first < w->rows; first += SEN_PANEL)
+        for (group = 0; group < groups; group++)
+            for (i = first; i < first + sen_panel_width(w->rows, first); i++)
+                for (k = 4 * group; k < 4 * group + 4; k++)
+                    *to++ = (uint8_t)(128 + (i < w->rows && k < w->columns ? from[(size_t)i * w->columns + k] : 0));
+    w->multiply = loader->isa->quads;
+    w->values = quads;
+}
+
+/* Single weights in slices: see slices.c. */
+static void to_slices(sen_loader *loader, sen_weights *w)
+{
+    const uint32_t steps = sen_slice_steps(w), depth = w->dtype == SEN_INT8 ? 4 : 2;
+    sen_arena *arena = &loader->arena;
+    uint16_t *tiles = take(arena, steps, sizeof *tiles);
+    uint8_t *indices = take(arena, (uint64_t)steps * SEN_LANES, depth);
+    void *values = take(arena, (uint64_t)steps * SEN_LANES * depth, depth == 4 ? 1 : sizeof(float));
+    int32_t *starts = take(arena, (uint64_t)w->rows / SEN_LANES + 2, sizeof *starts);
+    int32_t *sums = depth == 4 ? take(arena, panel_rows(w->rows), sizeof *sums) : NULL;
+    if (starts && values)
+        sen_slice(w, tiles, indices, values, starts, sums);
+    w->multiply = depth == 4 ? loader->isa->slices_int8 : loader->isa->slices_f32;
+}
+
+/* Single weights by source: see sen_sparse_events. */
+static void by_source(sen_loader *loader, sen_weights *w)
+{
+    const uint32_t width = w->dtype == SEN_FLOAT32 ? 4 : w->dtype == SEN_FLOAT16 ? 2 : 1;
+    const uint32_t count = (uint32_t)w->starts[w->rows];
+    const uint16_t *columns = w->indices;
+    sen_arena *arena = &loader->arena;
+    int32_t *starts = take(arena, (uint64_t)w->columns + 1, sizeof *starts);
+    uint16_t *rows = take(arena, count, sizeof *rows);
+    uint8_t *values = take(arena, count, width);
+    uint32_t row, j;
+    w->multiply = sen_sparse_events;
+    w->uses = SEN_USES_EVENTS;
+    if (!starts || !rows || !values)
+        return;
+    memset(starts, 0, ((size_t)w->columns + 1) * sizeof *starts);
+    for (j = 0; j < count; j++)
+        starts[columns[j] + 1]++;
+    for (j = 0; j < w->columns; j++)
+        starts[j + 1] += starts[j];
+    for (row = 0; row < w->rows; row++) {
+        int32_t at;
+        for (at = w->starts[row]; at < w->starts[row + 1]; at++) {
+            const int32_t to = starts[columns[at]]++;
+            rows[to] = (uint16_t)row;
+            memcpy(values + (size_t)to * width, (const uint8_t *)w->values + (size_t)at * width, width);
+        }
+    }
+    for (j = w->columns; j > 0; j--) /* each start has moved to the next one's */
+        starts[j] = starts[j - 1];
+    starts[0] = 0;
+    w->starts = starts;
+    w->indices = rows;
+    w->values = values;
+}
+
+/* ------------------------------------------------------------------------------------------------ choice of products */
+
+static sen_status place_dense(sen_loader *loader, sen_weights *w, int meets_spikes)
+{
+    const sen_isa *isa = loader->isa;
+    const int is_packed = (loader->flags & SEN_PACK) != 0, is_int8 = w->dtype == SEN_INT8 && !meets_spikes;
+    if (is_int8 && w->columns <= MAX_INT8_COLUMNS) {
+        w->uses = SEN_USES_INT8;
+        w->multiply = isa->dense_int8;
+        if (is_packed && isa->quads)
+            to_quads(loader, w);
+    } else if (is_packed) {
+        return to_panels(loader, w);
+    } else if (meets_spikes) {
+        w->uses = SEN_USES_EVENTS;
+        w->multiply = sen_dense_events;
+    } else {
+        w->multiply = w->dtype == SEN_FLOAT32 ? isa->dense_f32
+            : w->dtype == SEN_FLOAT16         ? isa->dense_f16
+                                              : sen_dense_reference;
+    }
+    return SEN_OK;
+}
+
+/* The product of float blocks, where there is a better one than the reference. */
+static sen_multiply *sparse_float(const sen_isa *isa, const sen_weights *w)
+{
+    const uint32_t rows = w->block_rows, columns = w->block_columns;
+    if (w->index_dtype != SEN_UINT16)
+        return sen_sparse_reference;
+    if (rows == 16 && columns == 1 && w->dtype != SEN_INT8)
+        return w->dtype == SEN_FLOAT32 ? isa->sparse_16x1_f32 : isa->sparse_16x1_f16;
+    if (w->dtype != SEN_FLOAT32)
+        return sen_sparse_reference;
+    if (rows == 1 && columns == 1)
+        return isa->sparse_f32;
+    if (rows == 8 && columns == 1)
+        return isa->sparse_8x1_f32;
+    return rows == 1 && columns == 4 && w->columns % 4 == 0 ? isa->sparse_1x4_f32 : sen_sparse_reference;
+}
+
+static sen_multiply *sparse_int8(const sen_isa *isa, const sen_weights *w)
+{
+    const uint32_t rows = w->block_rows, columns = w->block_columns;
+    if (w->index_dtype != SEN_UINT16)
+        return sen_sparse_int8_reference;
+    if (rows == 1 && columns == 1)
+        return isa->sparse_int8;
+    if (rows == 16 && columns == 1)
+        return isa->sparse_16x1_int8;
+    return rows == 1 && columns == 4 && w->columns % 4 == 0 ? isa->sparse_1x4_int8 : sen_sparse_int8_reference;
+}
+
+static void place_sparse(sen_loader *loader, sen_weights *w, int meets_spikes)
+{
+    const sen_isa *isa = loader->isa;
+    const int is_int8 = w->dtype == SEN_INT8 && w->columns <= MAX_INT8_COLUMNS;
+    const int is_single = w->block_rows == 1 && w->block_columns == 1 && w->index_dtype == SEN_UINT16;
+    const uint32_t tile = is_int8 ? 64 : 32;
+    const int has_slices = is_int8 ? isa->slices_int8 != NULL : w->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;
+    if (is_single && meets_spikes && loader->flags & SEN_PACK && w->rows <= UINT16_MAX + 1u) {
+        by_source(loader, w);
+        return;
+    }
+    w->uses = is_int8 ? SEN_USES_INT8 : 0;
+    if (is_single && has_slices && loader->flags & SEN_PACK && w->columns >= tile && w->columns <= UINT16_MAX)
+        to_slices(loader, w);
+    else
+        w->multiply = is_int8 ? sparse_int8(isa, w) : sparse_float(isa, w);
+}
+
+/* ------------------------------------------------------------------------------------------------ operators */
+
+static void set_matrix(sen_weights *w, const sen_tensor *data, const sen_tensor *scale, uint32_t rows, uint32_t columns)
+{
+    memset(w, 0, sizeof *w);
+    w->rows = rows;
+    w->columns = columns;
+    w->dtype = data->dtype;
+    w->values = data->data;
+    w->scale = scale->data;
+    w->scale_step = scale->data && scale->shape[0] > 1;
+}
+
+static sen_status place_coordinates(sen_loader *loader, const sen_operator_record *record, sen_weights *w)
+{
+    const sen_tensor *tensors = record->tensors;
+    memset(w, 0, sizeof *w);
+    w->rows = record->n_out;
+    w->columns = record->n_in;
+    w->dtype = tensors[0].dtype;
+    w->values = tensors[0].data;
+    w->target = tensors[1].data;
+    w->mask = tensors[2].data;
+    w->target_dtype = tensors[1].dtype;
+    w->mask_dtype = tensors[2].dtype;
+    w->dimensions = tensors[0].shape[1];
+    w->gain = record->scalars[0];
+    w->exponent = record->scalars[1];
+    w->min_distance = record->scalars[2];
+    if (!(loader->flags & SEN_ON_THE_FLY))
+        return to_panels(loader, w);
+    w->multiply = sen_coordinates;
+    return SEN_OK;
+}
+
+/* One or two matrices of an operator without operands. */
+static sen_status place_operator(
+    sen_loader *loader, const sen_operator_record *record, int meets_spikes, sen_weights *first, sen_weights *second)
+{
+    const sen_tensor *tensors = record->tensors;
+    const uint32_t rank = tensors[1].shape[0];
+    sen_status status;
+    switch (record->kind) {
+    case SEN_COORDINATES:
+        return place_coordinates(loader, record, first);
+    case SEN_DENSE:
+        set_matrix(first, &tensors[0], &tensors[1], record->n_out, record->n_in);
+        return place_dense(loader, first, meets_spikes);
+    case SEN_SPARSE:
+        set_matrix(first, &tensors[0], &tensors[3], record->n_out, record->n_in);
+        first->indices = tensors[1].data;
+        first->index_dtype = tensors[1].dtype;
+        first->starts = tensors[2].data;
+        first->block_rows = record->block[0];
+        first->block_columns = record->block[1];
+        place_sparse(loader, first, meets_spikes);
+        return SEN_OK;
+    default:
+        set_matrix(first, &tensors[1], &tensors[3], rank, record->n_in);
+        set_matrix(second, &tensors[0], &tensors[2], record->n_out, rank);
+        if (rank > loader->inner)
+            loader->inner = rank;
+        status = place_dense(loader, first, meets_spikes);
+        return status == SEN_OK ? place_dense(loader, second, 0) : status;
+    }
+}
+
+/* The terms of a layer: the operators without operands of its tree, which lies from `index` to its root. */
+static sen_status place_terms(
+    sen_loader *loader, uint32_t index, const sen_layer_record *record, int meets_spikes, sen_layer *layer)
+{
+    sen_term *terms = take(&loader->arena, (uint64_t)record->op - index + 1, sizeof *terms);
+    for (layer->term_count = 0; index <= record->op; index++) {
+        sen_operator_record op;
+        sen_weights first, second, *placed;
+        sen_status status;
+        int count;
+        sen_image_operator(loader->image, index, &op);
+        layer->n_out = op.n_out;
+        layer->n_in = op.n_in;
+        if (op.kind == SEN_SUM)
+            continue;
+        count = op.kind == SEN_LOW_RANK ? 2 : 1;
+        placed = take(&loader->arena, (uint64_t)count, sizeof *placed);
+        status = place_operator(loader, &op, meets_spikes, &first, &second);
+        if (status != SEN_OK)
+            return status;
+        note_uses(loader, &first);
+        if (count == 2)
+            note_uses(loader, &second);
+        if (terms && placed && !loader->arena.overflows) {
+            placed[0] = first;
+            if (count == 2)
+                placed[1] = second;
+            terms[layer->term_count].first = &placed[0];
+            terms[layer->term_count].second = count == 2 ? &placed[1] : NULL;
+        }
+        layer->term_count++;
+    }
+    layer->terms = terms;
+    return SEN_OK;
+}
+
+static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first_operator, sen_layer *placed)
+{
+    const int is_spiking = loader->image->program.timesteps > 0;
+    sen_layer_record record;
+    sen_layer layer;
+    sen_status status;
+    memset(&layer, 0, sizeof layer);
+    sen_image_layer(loader->image, index, &record);
+    status = place_terms(
+        loader, first_operator, &record, record.neuron == SEN_LIF && (index > 0 || loader->image->program.is_spike_train),
+        &layer);
+    if (status != SEN_OK)
+        return status;
+    layer.bias = record.bias.data;
+    layer.bias_dtype = record.bias.dtype;
+    layer.neuron = record.neuron;
+    layer.lif.beta = record.beta;
+    layer.lif.threshold = record.threshold;
+    layer.lif.resets_to_zero = record.resets_to_zero;
+    layer.out = take_floats(&loader->arena, layer.n_out);
+    if (is_spiking)
+        layer.current = take_floats(&loader->arena, layer.n_out);
+    if (is_spiking && record.neuron == SEN_LIF)
+        layer.membrane = take_floats(&loader->arena, layer.n_out);
+    if (is_spiking && record.neuron == SEN_LEAKY_INTEGRATOR)
+        layer.total = take_floats(&loader->arena, layer.n_in);
+    if (placed)
+        *placed = layer;
+    return SEN_OK;
+}
+
+/* What a current of 1 in step t adds to the readout: it decays by beta from step to step. */
+static void set_factors(float *factors, const sen_program *program, float beta)
+{
+    const uint32_t steps = program->timesteps;
+    float factor = 0, decay = 1;
+    uint32_t t;
+    for (t = steps; t-- > 0;) {
+        if (program->readout == SEN_SPIKE_COUNT) {
+            factors[t] = 1;
+        } else if (program->readout == SEN_LAST_MEMBRANE) {
+            factors[t] = decay;
+            decay *= beta;
+        } else {
+            factor = beta * factor + 1;
+            factors[t] = factor / (float)steps;
+        }
+    }
+}
+
+/* Lays a model out, or counts its bytes where the arena has no base. */
+static sen_status lay_out(sen_loader *loader, sen_model **placed)
+{
+    const sen_program *program = &loader->image->program;
+    sen_arena *arena = &loader->arena;
+    sen_model *model = take(arena, 1, sizeof *model);
+    sen_layer *layers = take(arena, program->layers, sizeof *layers);
+    float *factors = take(arena, program->timesteps, sizeof *factors);
+    uint32_t index, first_operator = 0, inner, quantized, events;
+    sen_layer_record record;
+    if (program->timesteps > MAX_TIMESTEPS)
+        return SEN_TOO_LARGE;
+    for (index = 0; index < program->layers; index++) {
+        const sen_status status = place_layer(loader, index, first_operator, layers ? &layers[index] : NULL);
+        if (status != SEN_OK)
+            return status;
+        sen_image_layer(loader->image, index, &record);
+        first_operator = record.op + 1;
+    }
+    inner = take_floats(arena, loader->inner);
+    quantized = take_floats(arena, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
+    events = take_floats(arena, loader->events ? (uint64_t)loader->events + 15 : 0);
+    if (arena->overflows)
+        return SEN_TOO_LARGE;
+    if (arena->base) {
+        const sen_network network = {
+            &loader->isa->kernels, layers,         program->layers, program->timesteps, program->is_spike_train,
+            program->readout,      program->n_in,  program->n_out,  factors,            inner,
+            quantized,             events};
+        set_factors(factors, program, record.beta);
+        model->network = network;
+        model->work = (float *)(void *)arena->base;
+        *placed = model;
+    }
+    return SEN_OK;
+}
+
+static sen_loader new_loader(const sen_image *image, unsigned flags, void *memory)
+{
+    sen_loader loader;
+    memset(&loader, 0, sizeof loader);
+    loader.arena.base = memory;
+    loader.image = image;
+    loader.isa = sen_choose_isa(flags);
+    loader.flags = flags;
+    return loader;
+}
+
+sen_status sen_arena_size(const void *bytes, size_t image_size, unsigned flags, size_t *arena_size)
+{
+    sen_image image;
+    sen_status status;
+    if (!arena_size)
+        return SEN_NULL;
+    status = sen_image_open(&image, bytes, image_size, flags);
+    if (status == SEN_OK) {
+        sen_loader loader = new_loader(&image, flags, NULL);
+        status = lay_out(&loader, NULL);
+        if (status == SEN_OK)
+            *arena_size = (size_t)loader.arena.used;
+    }
+    return status;
+}
+
+sen_status sen_load(
+    sen_model **model, const void *bytes, size_t image_size, void *memory, size_t memory_size, unsigned flags)
+{
+    sen_image image;
+    sen_loader loader;
+    sen_status status;
+    if (!model || !memory)
+        return SEN_NULL;
+    *model = NULL;
+    if ((uintptr_t)memory % SEN_ALIGNMENT != 0)
+        return SEN_ARENA_ALIGNMENT;
+    status = sen_image_open(&image, bytes, image_size, flags);
+    if (status != SEN_OK)
+        return status;
+    loader = new_loader(&image, flags, NULL);
+    status = lay_out(&loader, NULL);
+    if (status == SEN_OK && loader.arena.used > memory_size)
+        return SEN_ARENA_SIZE;
+    if (status == SEN_OK) {
+        loader = new_loader(&image, flags, memory);
+        status = lay_out(&loader, model);
+    }
+    if (status == SEN_OK)
+        sen_network_reset(&(*model)->network, (*model)->work);
+    else
+        *model = NULL;
+    return status;
+}
+
+/* ------------------------------------------------------------------------------------------------ the public face */
+
+uint32_t sen_inputs(const sen_model *model)
+{
+    return model->network.n_in;
+}
+
+uint32_t sen_outputs(const sen_model *model)
+{
+    return model->network.n_out;
+}
+
+uint32_t sen_timesteps(const sen_model *model)
+{
+    return model->network.timesteps;
+}
+
+int sen_takes_spike_train(const sen_model *model)
+{
+    return (int)model->network.is_spike_train;
+}
+
+const char *sen_kernels_name(const sen_model *model)
+{
+    return model->network.kernels->name;
+}
+
+uint32_t sen_layers(const sen_model *model)
+{
+    return model->network.layer_count;
+}
+
+const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *size)
+{
+    const sen_layer *layer;
+    *size = 0;
+    if (index >= model->network.layer_count)
+        return NULL;
+    layer = &model->network.layers[index];
+    *size = layer->n_out;
+    return index == model->network.layer_count - 1 && model->network.timesteps == 0 ? NULL : model->work + layer->out;
+}
+
+sen_status sen_reset(sen_model *model)
+{
+    if (!model)
+        return SEN_NULL;
+    if (model->network.timesteps == 0)
+        return SEN_NOT_SPIKING;
+    sen_network_reset(&model->network, model->work);
+    return SEN_OK;
+}
+
+sen_status sen_step(sen_model *model, const float *x, float *y)
+{
+    if (!model || !x || !y)
+        return SEN_NULL;
+    if (model->network.timesteps == 0)
+        return SEN_NOT_SPIKING;
+    sen_network_step(&model->network, model->work, x, y);
+    return SEN_OK;
+}
+
+sen_status sen_run(sen_model *model, const float *x, float *y)
+{
+    if (!model || !x || !y)
+        return SEN_NULL;
+    sen_network_run(&model->network, model->work, x, y);
+    return SEN_OK;
+}
+
+sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows)
+{
+    size_t row, width;
+    if (!model || !x || !y)
+        return SEN_NULL;
+    width = model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
+    for (row = 0; row < rows; row++)
+        sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
+    return SEN_OK;
+}

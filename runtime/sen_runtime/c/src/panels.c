@@ -1,0 +1,103 @@
+/* Dense float32 weights in the order that caches and vectors like: SEN_PANEL rows (the last time fewer) of every column, one
+ * column after the other. A panel's sums stay in registers over all inputs, and inputs that are 0 are not multiplied. */
+#include "network.h"
+
+#ifndef SEN_ISA
+
+void sen_panels(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const float *panel = w->values;
+    uint32_t first, i, e;
+    for (first = 0; first < w->rows; first += SEN_PANEL) {
+        const uint32_t width = sen_panel_width(w->rows, first);
+        for (i = 0; i < width && first + i < w->rows; i++) {
+            float sum = 0;
+            for (e = 0; e < x->count; e++)
+                sum += panel[(size_t)x->events[e] * width + i] * x->values[x->events[e]];
+            y[first + i] = sen_finish(addend, is_relu, first + i, sum);
+        }
+        panel += (size_t)w->columns * width;
+    }
+}
+
+uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events)
+{
+    uint32_t count = 0, i;
+    for (i = 0; i < n; i++)
+        if (x[i] != 0)
+            events[count++] = i;
+    return count;
+}
+
+#else
+
+#include "vector.h"
+
+/* `vectors` times sixteen outputs: `at_once` events have sums of their own, so that no addition waits for the one before. */
+static inline __attribute__((always_inline)) void panel_sums(
+    const float *data, const sen_input *x, float *sums, const int vectors, const int at_once)
+{
+    vector sum[8] = {{0}};
+    const size_t width = (size_t)vectors * LANES;
+    const uint32_t *events = x->events, count = x->count;
+    const float *values = x->values;
+    uint32_t event = 0;
+    int k, e;
+    for (; event + (uint32_t)at_once <= count; event += (uint32_t)at_once)
+        for (e = 0; e < at_once; e++) {
+            const float *column = data + events[event + (uint32_t)e] * width;
+            const float value = values[events[event + (uint32_t)e]];
+            for (k = 0; k < vectors; k++)
+                sum[e * vectors + k] += load_f32(column + k * LANES) * value;
+        }
+    for (; event < count; event++)
+        for (k = 0; k < vectors; k++)
+            sum[k] += load_f32(data + events[event] * width + k * LANES) * values[events[event]];
+    for (k = 0; k < vectors; k++) {
+        for (e = 1; e < at_once; e++)
+            sum[k] += sum[e * vectors + k];
+        memcpy(sums + k * LANES, &sum[k], sizeof sum[k]);
+    }
+}
+
+void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const float *data = w->values;
+    uint32_t first;
+    for (first = 0; first < w->rows; first += SEN_PANEL) {
+        const uint32_t width = sen_panel_width(w->rows, first);
+        const uint32_t kept = w->rows - first < width ? w->rows - first : width;
+        float sums[SEN_PANEL];
+        if (width == 4 * LANES)
+            panel_sums(data, x, sums, 4, 2);
+        else if (width == 3 * LANES)
+            panel_sums(data, x, sums, 3, 2);
+        else if (width == 2 * LANES)
+            panel_sums(data, x, sums, 2, 4);
+        else
+            panel_sums(data, x, sums, 1, 8);
+        finish_rows(sums, kept, addend ? addend + first : NULL, is_relu, y + first);
+        data += (size_t)w->columns * width;
+    }
+}
+
+uint32_t SEN_NAME(sen_nonzero)(const float *x, uint32_t n, uint32_t *events)
+{
+    uint32_t count = 0, i = 0;
+#ifdef __AVX512F__
+    __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + LANES <= n; i += LANES) {
+        const __mmask16 kept = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+        _mm512_storeu_si512(events + count, _mm512_maskz_compress_epi32(kept, index));
+        count += (uint32_t)__builtin_popcount(kept);
+        index = _mm512_add_epi32(index, _mm512_set1_epi32(LANES));
+    }
+#endif
+    for (; i < n; i++) {
+        events[count] = i;
+        count += x[i] != 0;
+    }
+    return count;
+}
+
+#endif

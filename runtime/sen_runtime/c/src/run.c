@@ -1,0 +1,164 @@
+/* Running a network: the layers in order, and in a spiking network the steps. */
+#include "network.h"
+
+#include <string.h>
+
+/* What a product of `network` knows of its input `x` [n], once it was asked for. */
+static void prepare(const sen_network *network, float *work, const float *x, uint32_t n, uint32_t uses, sen_input *input)
+{
+    if (input->values != x)
+        memset(input, 0, sizeof *input);
+    input->values = x;
+    if (uses & SEN_USES_INT8 && !input->quantized)
+        network->kernels->quantize(x, n, work + network->quantized, input);
+    if (uses & SEN_USES_EVENTS && !input->events) {
+        uint32_t *events = (uint32_t *)(void *)(work + network->events);
+        input->count = network->kernels->nonzero(x, n, events);
+        input->events = events;
+    }
+}
+
+/* y = act(addend + W x) of a layer. */
+static void apply(
+    const sen_network *network, float *work, const sen_layer *layer, const float *x, const float *addend, int is_relu,
+    float *y)
+{
+    sen_input input = {NULL, NULL, 0, 0, NULL, 0};
+    uint32_t index;
+    for (index = 0; index < layer->term_count; index++) {
+        const sen_weights *first = layer->terms[index].first, *second = layer->terms[index].second;
+        const int is_last = index == layer->term_count - 1;
+        prepare(network, work, x, layer->n_in, first->uses, &input);
+        if (second) {
+            float *inner = work + network->inner;
+            first->multiply(first, &input, NULL, 0, inner);
+            prepare(network, work, inner, second->columns, second->uses, &input);
+            second->multiply(second, &input, addend, is_relu && is_last, y);
+        } else {
+            first->multiply(first, &input, addend, is_relu && is_last, y);
+        }
+        addend = y;
+    }
+}
+
+/* A layer's bias times `factor`, as floats: where it lies, or in `y`; null where there is none. */
+static const float *bias_of(const sen_layer *layer, float factor, float *y)
+{
+    uint32_t i;
+    if (!layer->bias)
+        return NULL;
+    if (layer->bias_dtype == SEN_FLOAT32 && factor == 1.0f)
+        return layer->bias;
+    for (i = 0; i < layer->n_out; i++)
+        y[i] = factor * sen_value(layer->bias, layer->bias_dtype, i);
+    return y;
+}
+
+static void run_perceptron(const sen_network *network, float *work, const float *x, float *y)
+{
+    const uint32_t count = network->layer_count;
+    uint32_t index;
+    for (index = 0; index < count; index++) {
+        const sen_layer *layer = &network->layers[index];
+        float *out = index == count - 1 ? y : work + layer->out;
+        apply(network, work, layer, x, bias_of(layer, 1.0f, out), layer->neuron == SEN_RELU, out);
+        x = out;
+    }
+}
+
+/* The current of a spiking layer: W x + b. */
+static void charge(const sen_network *network, float *work, const sen_layer *layer, const float *x)
+{
+    float *current = work + layer->current;
+    apply(network, work, layer, x, bias_of(layer, 1.0f, current), 0, current);
+}
+
+void sen_network_reset(const sen_network *network, float *work)
+{
+    uint32_t index;
+    for (index = 0; index < network->layer_count; index++) {
+        const sen_layer *layer = &network->layers[index];
+        if (layer->neuron == SEN_LIF)
+            memset(work + layer->membrane, 0, layer->n_out * sizeof(float));
+        else
+            memset(work + layer->out, 0, layer->n_out * sizeof(float));
+    }
+}
+
+/* The spikes of the last Lif layer after one step; the first layer's current is taken as it is if `is_charged`. */
+static const float *advance(const sen_network *network, float *work, const float *x, int is_charged)
+{
+    uint32_t index;
+    for (index = 0; index < network->layer_count; index++) {
+        const sen_layer *layer = &network->layers[index];
+        if (layer->neuron != SEN_LIF)
+            break;
+        if (index > 0 || !is_charged)
+            charge(network, work, layer, x);
+        network->kernels->integrate(
+            &layer->lif, layer->n_out, work + layer->current, work + layer->membrane, work + layer->out);
+        x = work + layer->out;
+    }
+    return x;
+}
+
+void sen_network_step(const sen_network *network, float *work, const float *x, float *y)
+{
+    const sen_layer *last = &network->layers[network->layer_count - 1];
+    float *out = work + last->out;
+    uint32_t i;
+    x = advance(network, work, x, 0);
+    if (last->neuron == SEN_LEAKY_INTEGRATOR) {
+        charge(network, work, last, x);
+        for (i = 0; i < last->n_out; i++)
+            out[i] = last->lif.beta * out[i] + work[last->current + i];
+    }
+    memcpy(y, out, last->n_out * sizeof(float));
+}
+
+/* What arrives at the readout in all steps, weighted: of an input that stays the same, of one constant layer, or of any. */
+static void run_steps(const sen_network *network, float *work, const float *x, uint32_t n, float *total)
+{
+    const sen_layer *first = &network->layers[0];
+    const int is_constant = !network->is_spike_train;
+    uint32_t spiking = network->layer_count - (network->readout != SEN_SPIKE_COUNT), t, i;
+    if (is_constant && spiking > 0)
+        charge(network, work, first, x);
+    if (is_constant && spiking == 1) {
+        network->kernels->integrate_constant(
+            &first->lif, n, work + first->current, network->factors, network->timesteps, work + first->membrane, total);
+        return;
+    }
+    memset(total, 0, n * sizeof(float));
+    for (t = 0; t < network->timesteps; t++) {
+        const float *out = advance(network, work, is_constant ? x : x + (size_t)t * network->n_in, is_constant);
+        const float factor = network->factors[t];
+        for (i = 0; i < n; i++)
+            total[i] += factor * out[i];
+    }
+}
+
+/* All steps. A leaky integrator is linear, so its weights are multiplied once, with what arrives in all steps. */
+static void run_spiking(const sen_network *network, float *work, const float *x, float *y)
+{
+    const sen_layer *last = &network->layers[network->layer_count - 1];
+    float sum = 0;
+    uint32_t t;
+    sen_network_reset(network, work);
+    if (network->readout == SEN_SPIKE_COUNT) {
+        run_steps(network, work, x, network->n_out, y);
+        return;
+    }
+    for (t = 0; t < network->timesteps; t++)
+        sum += network->factors[t];
+    run_steps(network, work, x, last->n_in, work + last->total);
+    apply(network, work, last, work + last->total, bias_of(last, sum, y), 0, y);
+}
+
+void sen_network_run(const sen_network *network, float *work, const float *x, float *y)
+{
+    if (network->timesteps > 0)
+        run_spiking(network, work, x, y);
+    else
+        run_perceptron(network, work, x, y);
+}

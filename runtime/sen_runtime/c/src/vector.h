@@ -1,0 +1,111 @@
+/* Vectors of sixteen floats, in the extensions that gcc and clang share. Where a processor's vectors are shorter, the
+ * compiler takes several. Sums are split over accumulators in the source, so no flag that changes arithmetic is needed. */
+#ifndef SEN_VECTOR_H
+#define SEN_VECTOR_H
+
+#include "network.h"
+
+#include <string.h>
+
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
+#define LANES 16
+
+typedef float vector __attribute__((vector_size(64)));
+typedef float vector8 __attribute__((vector_size(32)));
+typedef float vector4 __attribute__((vector_size(16)));
+typedef int32_t integers __attribute__((vector_size(64)));
+typedef uint32_t words __attribute__((vector_size(64)));
+typedef uint16_t halves __attribute__((vector_size(32)));
+typedef int16_t shorts __attribute__((vector_size(32)));
+typedef int8_t bytes __attribute__((vector_size(16)));
+
+#define LOAD(NAME, VECTOR, TYPE)                                                                                       \
+    static inline VECTOR NAME(const TYPE *from)                                                                        \
+    {                                                                                                                  \
+        VECTOR value;                                                                                                  \
+        memcpy(&value, from, sizeof value);                                                                            \
+        return value;                                                                                                  \
+    }
+
+LOAD(load_f32, vector, float)
+LOAD(load8_f32, vector8, float)
+LOAD(load4_f32, vector4, float)
+LOAD(load_bytes, bytes, int8_t)
+
+#undef LOAD
+
+static inline vector load_f16(const uint16_t *from)
+{
+    halves packed;
+    words bits, sign;
+    vector value;
+    memcpy(&packed, from, sizeof packed);
+    bits = __builtin_convertvector(packed, words);
+    sign = (bits & 0x8000u) << 16;
+    bits = (bits & 0x7FFFu) << 13;
+    memcpy(&value, &bits, sizeof value);
+    value *= 5.192296858534828e33f; /* 2^112: the exponents differ by that, subnormal numbers included */
+    memcpy(&bits, &value, sizeof bits);
+    bits |= sign;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline float add_up(vector v)
+{
+    float half[8];
+    int k;
+    for (k = 0; k < 8; k++)
+        half[k] = v[k] + v[k + 8];
+    return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
+}
+
+/* Comparisons give -1 for true, so an `and` with a number's bits keeps it or makes it 0. */
+static inline vector where(integers condition, vector value)
+{
+    integers bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits &= condition;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* y = act(addend + sums) of `n` rows. */
+static inline void finish_rows(const float *sums, uint32_t n, const float *addend, int is_relu, float *y)
+{
+    const vector zero = {0};
+    uint32_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vector value = load_f32(sums + i);
+        if (addend)
+            value = load_f32(addend + i) + value;
+        if (is_relu)
+            value = where(value > zero, value);
+        memcpy(y + i, &value, sizeof value);
+    }
+    for (; i < n; i++)
+        y[i] = sen_finish(addend, is_relu, i, sums[i]);
+}
+
+#ifdef __AVX512F__
+/* Sixteen rows from their sums. */
+static inline void sen_finish_sixteen(
+    const sen_weights *w, const sen_input *x, const float *addend, int is_relu, uint32_t row, __m512i sum, float *y)
+{
+    const uint32_t left = w->rows - row;
+    const __mmask16 kept = left >= LANES ? 0xFFFF : (__mmask16)((1u << left) - 1);
+    __m512 scale = w->scale_step ? _mm512_maskz_loadu_ps(kept, w->scale + row) : _mm512_set1_ps(w->scale[0]);
+    __m512 value = _mm512_mul_ps(
+        _mm512_mul_ps(scale, _mm512_set1_ps(x->scale)), _mm512_cvtepi32_ps(sum));
+    if (addend)
+        value = _mm512_add_ps(_mm512_maskz_loadu_ps(kept, addend + row), value);
+    if (is_relu)
+        value = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ), value);
+    _mm512_mask_storeu_ps(y + row, kept, value);
+}
+#endif
+
+#endif
