@@ -17,9 +17,10 @@ from sen_runtime import image, reference
 from sen_runtime.engines import native
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError
 from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum, leaves
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.images import HOSTILE
 from tests.networks import KINDS, random_input, random_network
+from tests.products import run_int8
 
 #: How a model may be loaded.
 WAYS = [{"kernels": kernels, "pack": pack, "expand": pack} for kernels in native.KERNELS for pack in (True, False)]
@@ -41,37 +42,6 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, *, allowed: float = 0
     assert (actual.dtype, actual.shape) == (np.float32, expected.shape)
     errors = np.abs(actual - expected).max(axis=1) / max(float(np.abs(expected).max()), 1e-3)
     assert np.mean(errors > error) <= allowed, errors.max()
-
-
-def in_eight_bits(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows rounded to -127..127, and their scales, as the library rounds what int8 weights are multiplied with."""
-    greatest = np.abs(x).max(axis=1, keepdims=True)
-    inverse = np.divide(np.float32(127), greatest, out=np.zeros_like(greatest), where=greatest > 1e-30)
-    return np.rint(x * inverse).astype(np.int64), greatest / np.float32(127)
-
-
-def int8_product(w: np.ndarray, scale: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """`x w^T` in integers, then in float32, operation by operation."""
-    values, x_scale = in_eight_bits(x)
-    return (scale * x_scale) * (values @ w.astype(np.int64).T).astype(np.float32)
-
-
-def run_int8(network: Network, x: np.ndarray) -> list[np.ndarray]:
-    """What every layer of a perceptron with int8 weights gives out, to the bit."""
-    activations = []
-    for layer in network.layers:
-        y = None if layer.bias is None else np.broadcast_to(layer.bias, (len(x), len(layer.bias)))
-        for leaf in leaves(layer.weight):
-            if isinstance(leaf, LowRank):
-                inner = int8_product(leaf.right, leaf.right_scale, x)
-                product = int8_product(leaf.left, leaf.left_scale, inner)
-            else:
-                stored = leaf.w if isinstance(leaf, Dense) else leaf.written_out()
-                product = int8_product(stored, leaf.scale, x)
-            y = product if y is None else y + product
-        x = np.where(y > 0, y, np.float32(0)) if isinstance(layer.neuron, Relu) else y
-        activations.append(x)
-    return activations
 
 
 @given(seed=st.integers(0, 2**32 - 1), storage=st.sampled_from(["float32", "float16"]))
@@ -383,7 +353,7 @@ def test_numbers_are_those_of_the_header() -> None:
     flags = {name: int(value) for name, value in re.findall(r"SEN_(\w+) = (\d+)", header)}
     for name in ("CHECK_CHECKSUM", "CHECK_VALUES", "PACK", "ON_THE_FLY"):
         assert getattr(native, name) == flags[name]
-    assert native.KERNELS == {"fastest": 0, **{name: flags[name.upper()] for name in list(native.KERNELS)[1:]}}
+    assert {"fastest": 0, **{name: flags[name.upper()] for name in list(native.KERNELS)[1:]}} == native.KERNELS
     statuses = re.findall(r"^    SEN_(\w+)", header.split("enum sen_status {")[1].split("}")[0], re.MULTILINE)
     of_the_image = [statuses[number] for number in native._IMAGE_STATUSES]
     assert (of_the_image[0], of_the_image[-1]) == ("TRUNCATED", "COINCIDENT")
