@@ -2,7 +2,8 @@
 
     python benchmarks/native.py [--write]
 
-One interleaved run, one thread, one input of one row, calls from Python included. `--write` puts the table into
+One interleaved run, one thread, one input of one row. Two times of everything: "run", the whole call from Python, arrays in
+and out; and "invoke", what runs where the input already lies in its place. `--write` puts the tables into
 docs/reference/c-library.md. Exit status 1 if a claim fails.
 """
 
@@ -11,16 +12,18 @@ from __future__ import annotations
 import sys
 import timeit
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from bandwidth import load_bandwidths
 from numpy.typing import NDArray
 
-from sen_edge import checkpoint
 from sen_edge.cli.console import quiet_engines
-from sen_edge.precompute import precompute
+from sen_edge.quantize import to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions
 from sen_exporters.onnx import OnnxExporter
 from sen_exporters.tflite import TfliteExporter
@@ -28,7 +31,7 @@ from sen_runtime import image, reference
 from sen_runtime.bench.interleaved import Latencies, interleaved
 from sen_runtime.engines import native, onnxruntime
 from sen_runtime.engines.tflite import litert
-from sen_runtime.network import Identity, Layer, Network, Relu
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.operators import Dense, LowRank, Sparse, WeightOperator
 
 FloatArray = NDArray[np.float32]
@@ -36,16 +39,47 @@ FloatArray = NDArray[np.float32]
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference/c-library.md"
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
-SECONDS, SIZES, DENSITY, RANK = 20.0, (784, 512, 256, 10), 0.1, 32
-#: Who is how many times faster than whom, at least.
+SECONDS, SIZES, DENSITY, RANK, PIXELS = 40.0, (784, 512, 256, 10), 0.1, 32, 0.2
+SPIKING_SIZES, TIMESTEPS = (784, 256, 10), 25
+#: Who is how many times as fast as whom, at least, and in which of the two times.
 CLAIMS = (
-    ("native, dense", "litert, dense", 0.9),
-    ("native, dense", "onnxruntime, dense", 1.1),
-    ("native, dense, 80 % zero inputs", "native, dense", 2.0),
-    ("native, rank 32", "litert, dense", 4.0),
-    ("native, 16x1 blocks", "litert, dense", 5.0),
-    ("native, spiking", "litert, spiking", 3.0),
+    ("native, dense", "litert, dense", 1.0, "run"),
+    ("native, dense", "onnxruntime, dense", 1.2, "run"),
+    ("native, unstructured", "litert, dense", 2.0, "run"),
+    ("native, 16x1 blocks", "litert, dense", 7.0, "run"),
+    ("native, 16x1 blocks", "litert, 1x4 blocks", 3.0, "run"),
+    ("native, int8 unstructured", "litert, int8", 2.5, "run"),
+    ("native, rank 32", "litert, dense", 6.0, "run"),
+    ("native, rank 32", "litert, rank 32", 1.3, "run"),
+    ("native, int8 rank 32", "litert, int8", 8.0, "invoke"),
+    ("native, int8 rank 32", "litert, dense", 28.0, "invoke"),
+    ("native, int8 rank 32", "litert, int8", 4.0, "run"),
+    ("native, dense, 80 % zero inputs", "native, dense", 2.0, "run"),
+    ("native, spiking", "litert, spiking", 7.0, "invoke"),
+    ("native, spiking", "onnxruntime, spiking", 25.0, "invoke"),
 )
+#: Microseconds that a call of an empty model may take.
+OVERHEAD_US = 1.5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network and an input to measure it with; `engines` beside the C library."""
+
+    name: str
+    network: Network
+    x: FloatArray
+    engines: tuple[str, ...] = ()
+    options: ExportOptions = ExportOptions()  # noqa: RUF009 - frozen
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is measured: the two calls, and the bytes of weights that an inference reads, where that is known."""
+
+    run: Callable[[], object]
+    invoke: Callable[[], object]
+    bytes_read: float | None = None
 
 
 def network(rng: np.random.Generator, hidden: Callable[[int, int], WeightOperator]) -> Network:
@@ -56,6 +90,13 @@ def network(rng: np.random.Generator, hidden: Callable[[int, int], WeightOperato
         weight = Dense(_normal(rng, n_out, n_in)) if is_last else hidden(n_out, n_in)
         layers.append(Layer(weight, rng.random(n_out, np.float32), Identity() if is_last else Relu()))
     return Network(tuple(layers))
+
+
+def spiking(rng: np.random.Generator) -> Network:
+    """784-256-10 with T = 25, weights such that about an eighth of the neurons fires in a step."""
+    n_in, n_hidden, n_out = SPIKING_SIZES
+    hidden = Layer(Dense(_normal(rng, n_hidden, n_in)), None, Lif(beta=0.9, threshold=1.0))
+    return Network((hidden, Layer(Dense(_normal(rng, n_out, n_hidden)), None, LeakyIntegrator(0.9))), TIMESTEPS)
 
 
 def _normal(rng: np.random.Generator, n_out: int, n_in: int) -> FloatArray:
@@ -72,85 +113,156 @@ def _low_rank(rng: np.random.Generator, n_out: int, n_in: int) -> LowRank:
     return LowRank(_normal(rng, n_out, RANK), _normal(rng, RANK, n_in))
 
 
-def calls(rng: np.random.Generator) -> Mapping[str, Callable[[], object]]:
-    """What is measured, by name; each was compared with the reference."""
+def cases(rng: np.random.Generator) -> list[Case]:
+    """Everything that is measured."""
     full = rng.random((1, SIZES[0]), np.float32)
-    pixels = full * (rng.random(full.shape) < 0.2)
+    pixels = full * (rng.random(full.shape) < PIXELS)
     dense = network(rng, lambda n_out, n_in: Dense(_normal(rng, n_out, n_in)))
     low_rank = network(rng, partial(_low_rank, rng))
     blocks = {block: network(rng, partial(_sparse, rng, block)) for block in ((1, 1), (16, 1), (8, 1), (1, 4))}
-    snn = precompute(checkpoint.to_network(checkpoint.load(ROOT / "examples/checkpoints/mnist-snn-d32.pt")))
-    found: dict[str, Callable[[], object]] = {}
-    for name, net, x in (
-        ("dense", dense, full),
-        ("dense, 80 % zero inputs", dense, pixels),
-        ("rank 32", low_rank, full),
-        ("unstructured", blocks[1, 1], full),
-        ("16x1 blocks", blocks[16, 1], full),
-        ("8x1 blocks", blocks[8, 1], full),
-        ("1x4 blocks", blocks[1, 4], full),
-        ("spiking", snn, pixels),
-    ):
-        session = native.load(image.dumps(net))
-        expected = reference.run(net, x)
-        if np.abs(session.run(x) - expected).max() > 1e-3 * np.abs(expected).max():
-            raise SystemExit(f"native, {name}: wrong outputs")
-        found[f"native, {name}"] = partial(session.run, x)
-    in_place = native.load(image.dumps(dense), pack=False)
-    found["native, dense in place"] = partial(in_place.run, full)
-    for name, net, x, options in (
-        ("dense", dense, full, ExportOptions()),
-        ("rank 32", low_rank, full, ExportOptions()),
-        ("1x4 blocks", blocks[1, 4], full, ExportOptions(sparse_format="block")),
-        ("spiking", snn, pixels, ExportOptions()),
-    ):
-        with quiet_engines():
-            found[f"litert, {name}"] = litert.load(TfliteExporter().export(net, options).main).bare_call(x)
-        if name != "1x4 blocks":
-            session_ort = onnxruntime.load(OnnxExporter().export(net, ExportOptions()).main)
-            found[f"onnxruntime, {name}"] = partial(session_ort.run, x)
-    return found
+    others = ("litert", "onnxruntime")
+    return [
+        Case("dense", dense, full, others),
+        Case("dense, 80 % zero inputs", dense, pixels),
+        Case("rank 32", low_rank, full, others),
+        Case("unstructured", blocks[1, 1], full),
+        Case("16x1 blocks", blocks[16, 1], full),
+        Case("8x1 blocks", blocks[8, 1], full),
+        Case("1x4 blocks", blocks[1, 4], full, ("litert",), ExportOptions(sparse_format="block")),
+        Case("int8", to_int8_weights(dense), full),
+        Case("int8 rank 32", to_int8_weights(low_rank), full),
+        Case("int8 unstructured", to_int8_weights(blocks[1, 1]), full),
+        Case("int8 16x1 blocks", to_int8_weights(blocks[16, 1]), full),
+        Case("int8 1x4 blocks", to_int8_weights(blocks[1, 4]), full),
+        Case("spiking", spiking(rng), pixels, others),
+    ]
+
+
+def rows(found: list[Case], rng: np.random.Generator) -> Mapping[str, Row]:
+    """The calls of every case, each compared with the reference first."""
+    result: dict[str, Row] = {}
+    for case in found:
+        result[f"native, {case.name}"] = _native(case)
+    for case in found:
+        if "litert" in case.engines:
+            result[f"litert, {case.name}"] = _litert(TfliteExporter().export(case.network, case.options).main, case.x)
+        if "onnxruntime" in case.engines:
+            result[f"onnxruntime, {case.name}"] = _onnxruntime(case)
+    calibration = rng.random((64, SIZES[0]), np.float32)
+    for name in ("dense", "rank 32"):
+        case = next(case for case in found if case.name == name)
+        static = TfliteExporter().export(to_int8(case.network, calibration), ExportOptions()).main
+        result[f"litert, int8{'' if name == 'dense' else ' ' + name}"] = _litert(static, case.x)
+    return result
+
+
+def _native(case: Case) -> Row:
+    data = image.dumps(case.network)
+    session, in_place = native.load(data), native.load(data, pack=False)
+    expected = reference.run(case.network, case.x)
+    tolerance = 0.05 if "int8" in case.name else 1e-3
+    if np.abs(session.run(case.x) - expected).max() > tolerance * np.abs(expected).max():
+        raise SystemExit(f"native, {case.name}: wrong outputs")
+    session.input[...] = case.x[0]
+    weights = max(case.network.nbytes, session.arena_bytes - in_place.arena_bytes)
+    if "spiking" in case.name or "zero inputs" in case.name:
+        weights = round(weights * float(np.mean(case.x != 0)))
+    return Row(partial(session.run, case.x), session.invoke, weights)
+
+
+def _litert(data: bytes, x: FloatArray) -> Row:
+    with quiet_engines():
+        session = litert.load(data)
+        call = session.bare_call(x)
+        call()
+    return Row(call, session.interpreter.invoke)
+
+
+def _onnxruntime(case: Case) -> Row:
+    session = onnxruntime.load(OnnxExporter().export(case.network, ExportOptions()).main)
+    inner: Any = session.session
+    binding = inner.io_binding()
+    binding.bind_cpu_input("input", case.x)
+    binding.bind_output("output")
+    return Row(partial(inner.run, ["output"], {"input": case.x}), partial(inner.run_with_iobinding, binding))
+
+
+def empty_network() -> Network:
+    """One neuron with one input: what a call costs beside the arithmetic."""
+    return Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))
 
 
 def overhead() -> tuple[float, float]:
     """Microseconds of `run` and of `invoke` on a network of one neuron."""
-    tiny = native.load(image.dumps(Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))))
-    x = np.ones((1, 1), np.float32)
-    run, invoke = (
-        min(timeit.repeat(call, number=20_000, repeat=5)) / 20_000 for call in (partial(tiny.run, x), tiny.invoke)
-    )
+    tiny, x = native.load(image.dumps(empty_network())), np.ones((1, 1), np.float32)
+    calls = (partial(tiny.run, x), tiny.invoke)
+    run, invoke = (min(timeit.repeat(call, number=20_000, repeat=5)) / 20_000 for call in calls)
     return 1e6 * run, 1e6 * invoke
 
 
-def report(measured: Latencies, names: list[str]) -> tuple[list[str], bool]:
-    """Lines of Markdown, and whether every claim holds."""
+def firing_rate(case: Case) -> float:
+    """Share of hidden neurons that fire in a step."""
+    return float(np.mean(reference.trace(case.network, case.x)[0])) / case.network.timesteps
+
+
+def table(measured: Latencies, found: Mapping[str, Row], roofs: Mapping[str, float]) -> list[str]:
+    """One line of Markdown for each row."""
     first = "litert, dense"
-    run, invoke = overhead()
-    kernels = native.load(image.dumps(Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),)))).kernels
     lines = [
-        f"`python benchmarks/native.py --write`, kernels {kernels}, {len(measured.blocks_us[first])} rounds. "
-        f"A call of an empty model costs {run:.2f} us through `run`, {invoke:.2f} us through `invoke`.",
-        "",
-        f"| 784-512-256-10 (spiking: mnist-snn-d32, T = 10) | ratio to {first} |",
-        "| --- | ---: |",
-        *(f"| {name} | {measured.ratio(name, first):.2f} |" for name in names),
-        "",
-        "| claim | measured | result |",
-        "| --- | ---: | --- |",
+        f"| 784-512-256-10 (spiking: 784-256-10, T = {TIMESTEPS}) | run | invoke | weights read, bytes/ns | of the cache's |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
-    holds = True
-    for fast, slow, least in CLAIMS:
-        times = 1 / measured.ratio(fast, slow)
+    for name, row in found.items():
+        times = [measured.ratio(f"{name} {kind}", f"{first} {kind}") for kind in ("run", "invoke")]
+        speed = "" if row.bytes_read is None else row.bytes_read / measured.median_us(f"{name} invoke") / 1000
+        share = "" if speed == "" else f"{speed / roofs['second-level cache']:.0%}"
+        lines.append(
+            f"| {name} | {times[0]:.3f} | {times[1]:.3f} | {speed if speed == '' else f'{speed:.0f}'} | {share} |"
+        )
+    return lines
+
+
+def claims(measured: Latencies, overhead_us: float) -> tuple[list[str], bool]:
+    """One line of Markdown for each claim, and whether all of them hold."""
+    lines, holds = ["| claim | measured | result |", "| --- | ---: | --- |"], True
+    for fast, slow, least, kind in CLAIMS:
+        times = 1 / measured.ratio(f"{fast} {kind}", f"{slow} {kind}")
         holds &= times >= least
         result = "pass" if times >= least else "FAIL"
-        lines.append(f"| {fast}: at least {least:g} times as fast as {slow} | {times:.1f} | {result} |")
+        lines.append(f"| {fast}: at least {least:g} times as fast as {slow} ({kind}) | {times:.1f} | {result} |")
+    holds &= overhead_us <= OVERHEAD_US
+    result = "pass" if overhead_us <= OVERHEAD_US else "FAIL"
+    lines.append(f"| a call of an empty model takes at most {OVERHEAD_US:g} us | {overhead_us:.2f} | {result} |")
+    return lines, holds
+
+
+def report(rng: np.random.Generator) -> tuple[list[str], bool]:
+    """Lines of Markdown, and whether every claim holds."""
+    found = cases(rng)
+    measurable = rows(found, rng)
+    calls = {f"{name} {kind}": getattr(row, kind) for name, row in measurable.items() for kind in ("run", "invoke")}
+    measured = interleaved(calls, SECONDS)
+    run, invoke = overhead()
+    roofs = load_bandwidths()
+    claimed, holds = claims(measured, run)
+    kernels = native.load(image.dumps(empty_network())).kernels
+    rounds = len(next(iter(measured.blocks_us.values())))
+    lines = [
+        f"`python benchmarks/native.py --write`, kernels {kernels}, {rounds} rounds; times as ratios to litert, dense. "
+        f"A call of an empty model costs {run:.2f} us through `run`, {invoke:.2f} us through `invoke`. The processor loads "
+        f"{roofs['second-level cache']:.0f} bytes/ns from its second-level cache, {roofs['memory']:.0f} from memory. "
+        f"{firing_rate(found[-1]):.0%} of the spiking network's hidden neurons fire in a step.",
+        "",
+        *table(measured, measurable, roofs),
+        "",
+        *claimed,
+    ]
     return lines, holds
 
 
 def main(arguments: list[str]) -> int:
     """Measure, print, and write the page if asked to."""
-    found = calls(np.random.default_rng(0))
-    lines, holds = report(interleaved(found, SECONDS), list(found))
+    lines, holds = report(np.random.default_rng(0))
     print("\n".join(lines))
     if arguments == ["--write"]:
         before, _, rest = PAGE.read_text().partition(START)

@@ -12,13 +12,11 @@ import pytest
 
 from sen_edge.quantize import to_int8_weights
 from sen_runtime import image
+from tests.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
 from tests.images import HOSTILE
 from tests.networks import random_network
 
-ROOT = Path(__file__).parents[1]
-LIBRARY = ROOT / "runtime/sen_runtime/c"
 SOURCES = sorted((LIBRARY / "src").glob("*.c"))
-STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 #: The kernel families of each instruction set, beside the portable ones.
@@ -41,11 +39,6 @@ OBJECTS = [
     for source in SOURCES
     if build == "portable" or source.name in (*FAMILIES, "isa.c")
 ]
-
-
-def compile_c(compiler: str, *arguments: object) -> None:
-    done = subprocess.run([compiler, *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -85,6 +78,20 @@ def test_the_core_needs_no_heap_no_stdio_and_of_libm_only_sqrtf(source: Path, bu
     assert outside <= {"memcpy", "memset", "memcmp", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 
 
+@pytest.mark.parametrize("tool", ["sanitizers", "valgrind"])
+def test_all_kernels_agree_and_stay_within_their_memory(tool: str, tmp_path: Path) -> None:
+    if tool == "valgrind" and not shutil.which("valgrind"):
+        pytest.skip("no valgrind")
+    flags = SANITIZERS if tool == "sanitizers" else ["-g", "-O1", "-DSEN_LEAVE_ARENA"]
+    library = cmake_library(tmp_path / "library", f"-DCMAKE_C_FLAGS={' '.join(flags)}")
+    driver = Path(__file__).parent / "c/compare_kernels.c"
+    compile_c("gcc", *STRICT, *flags, "-I", LIBRARY / "include", driver, library, "-lm", "-o", tmp_path / "compare")
+    command = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full"] if tool == "valgrind" else []
+    for path, allowed in write_comparisons(tmp_path):
+        done = subprocess.run([*command, tmp_path / "compare", path, allowed], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+
+
 def with_checksum(data: bytes) -> bytes:
     import zlib
 
@@ -113,13 +120,3 @@ def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     taken, refused = (int(part.split()[0]) for part in done.stdout.split(",")[:2])
     assert taken > 100 and refused > 1000
-
-
-def test_it_builds_alone_with_cmake(tmp_path: Path) -> None:
-    if not shutil.which("cmake"):
-        pytest.skip("no cmake")
-    for command in (["cmake", "-S", LIBRARY, "-B", tmp_path], ["cmake", "--build", tmp_path]):
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "warning" not in done.stdout + done.stderr
-    assert (tmp_path / "libsen.a").exists()

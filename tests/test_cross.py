@@ -1,6 +1,7 @@
 """The C library on ARM: emulated Linux, and microcontrollers without an operating system or, some, an FPU."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from sen_edge.quantize import to_int8_weights
 from sen_runtime import image, reference
 from sen_runtime.network import Network
+from tests.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
 from tests.cross import harness
 from tests.cross.harness import COUNT_IMAGE, RUN_IMAGE, TARGETS, Target
 from tests.networks import random_input, random_network
@@ -40,8 +42,12 @@ FAULT = "int main(void) { __builtin_trap(); return 0; }\n"
 
 @pytest.fixture(scope="session", params=TARGETS)
 def target(request: pytest.FixtureRequest) -> Target:
-    """Each target; where its tools are missing, no test of it."""
-    target = TARGETS[request.param]
+    """Each target."""
+    return with_tools(TARGETS[request.param])
+
+
+def with_tools(target: Target) -> Target:
+    """The same target; where its tools are missing, the test is skipped, or fails where that is asked for."""
     lacking = harness.missing(target)
     if lacking:
         refuse = pytest.fail if os.environ.get("SEN_EDGE_REQUIRE_CROSS") == "1" else pytest.skip
@@ -133,3 +139,22 @@ def test_bytes_of_code(target: Target, tmp_path: Path) -> None:
     small = harness.text_bytes(target, sources, tmp_path)
     assert 0 < harness.text_bytes(target, sources[:2], tmp_path) < small
     assert small < harness.text_bytes(target, sources, tmp_path, optimize="-O3")
+
+
+@pytest.mark.parametrize(("name", "cpu"), [("aarch64", "max"), ("aarch64", "cortex-a53"), ("armhf", "max")])
+def test_all_kernels_agree(name: str, cpu: str, tmp_path: Path) -> None:
+    """NEON with dot products, without, and the portable kernels, each with the reference."""
+    target = with_tools(TARGETS[name])
+    compiler = f"{target.prefix}gcc"
+    cross = [f"-DCMAKE_C_COMPILER={compiler}", "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={name}"]
+    library = cmake_library(tmp_path / "library", *cross)
+    driver = Path(__file__).parent / "c/compare_kernels.c"
+    compile_c(
+        compiler, *STRICT, "-static", "-I", LIBRARY / "include", driver, library, "-lm", "-o", tmp_path / "compare"
+    )
+    for path, allowed in write_comparisons(tmp_path):
+        command = [target.emulator, "-cpu", cpu, tmp_path / "compare", path, allowed]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        if name == "aarch64":
+            assert ("neon_dotprod" in done.stdout) == (cpu == "max") and "neon " in done.stdout

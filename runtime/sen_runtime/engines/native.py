@@ -63,6 +63,7 @@ class NativeSession:
         is_train = bool(library.sen_takes_spike_train(self._model))
         self.input = np.zeros((self.timesteps, n_in) if is_train else n_in, np.float32)
         self.output = np.zeros(library.sen_outputs(self._model), np.float32)
+        self._input_row, self._output_row = self.input[np.newaxis], self.output[np.newaxis]
         # addresses are looked up once: numpy takes longer to tell one than the library to run a small model
         self._invoke = library.sen_run
         self._border = self._model, self.input.ctypes.data, self.output.ctypes.data
@@ -79,13 +80,13 @@ class NativeSession:
         Raises:
             EngineError: an input of another shape.
         """
+        if x.shape == self._input_row.shape:
+            self._input_row[...] = x
+            self._invoke(*self._border)
+            return self._output_row.copy()
         if x.shape[1:] != self.input.shape:
             expected = ", ".join(map(str, self.input.shape))
             raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {expected}]")
-        if len(x) == 1:
-            self.input[...] = x[0]
-            self._invoke(*self._border)
-            return self.output[np.newaxis].copy()
         x = np.ascontiguousarray(x, np.float32)
         y = np.empty((len(x), len(self.output)), np.float32)
         _check(self._library.sen_run_batch(self._model, x.ctypes.data, y.ctypes.data, len(x)))

@@ -76,20 +76,29 @@ void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *adden
 
 #if defined(__AVX512VNNI__)
 
-/* Those of the sixteen lanes from `first` that lie below `n`. */
-static inline __mmask16 lanes_below(uint32_t n, uint32_t first)
+/* The first `n` of 64 values in eight bits, with zeros behind them; a copy with 128 added goes `size` bytes further. */
+static inline __attribute__((always_inline)) __m512i quantize_vectors(
+    const float *x, uint32_t n, __m512 inverse, int8_t *to, size_t size, __m512i sum)
 {
-    return first >= n ? 0 : n - first >= LANES ? (__mmask16)0xFFFF : (__mmask16)((1u << (n - first)) - 1);
+    /* packing works within quarters of a vector */
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    __m512i value[4], packed;
+    uint32_t k;
+    for (k = 0; k < 4; k++)
+        value[k] = _mm512_cvtps_epi32(
+            _mm512_mul_ps(_mm512_maskz_loadu_ps(sen_lanes_below(n, LANES * k), x + LANES * k), inverse));
+    packed = _mm512_packs_epi16(_mm512_packs_epi32(value[0], value[1]), _mm512_packs_epi32(value[2], value[3]));
+    packed = _mm512_permutexvar_epi32(order, packed);
+    _mm512_storeu_si512(to, packed);
+    _mm512_storeu_si512(to + size, _mm512_xor_si512(packed, _mm512_set1_epi8(-128)));
+    return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), packed);
 }
 
 /* A copy with 128 added lies behind the values: the instruction multiplies unsigned bytes with signed ones. */
 void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
 {
-    /* packing works within quarters of a vector */
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const uint32_t size = (uint32_t)(SEN_QUANTIZED_BYTES(n) / 2);
+    const size_t size = SEN_QUANTIZED_BYTES(n) / 2;
     int8_t *to = quantized;
-    uint8_t *biased = (uint8_t *)quantized + size;
     __m512 most[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()}, inverse;
     __m512i sum = _mm512_setzero_si512();
     float greatest;
@@ -99,20 +108,14 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
         for (k = 0; k < 4; k++)
             most[k] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i + LANES * k)), most[k]);
     for (; i < n; i += LANES)
-        most[0] = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(lanes_below(n, i), x + i)), most[0]);
+        most[0] = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(sen_lanes_below(n, i), x + i)), most[0]);
     greatest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
     greatest = greatest > SEN_LEAST ? greatest : 0;
     inverse = _mm512_set1_ps(greatest > 0 ? 127.0f / greatest : 0);
-    for (i = 0; i < size; i += 64) {
-        __m512i value[4], packed;
-        for (k = 0; k < 4; k++)
-            value[k] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_maskz_loadu_ps(lanes_below(n, i + LANES * k), x + i + LANES * k), inverse));
-        packed = _mm512_packs_epi16(_mm512_packs_epi32(value[0], value[1]), _mm512_packs_epi32(value[2], value[3]));
-        packed = _mm512_permutexvar_epi32(order, packed);
-        sum = _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), packed);
-        _mm512_storeu_si512(to + i, packed);
-        _mm512_storeu_si512(biased + i, _mm512_xor_si512(packed, _mm512_set1_epi8(-128)));
-    }
+    for (i = 0; i + 64 <= n; i += 64)
+        sum = quantize_vectors(x + i, 64, inverse, to + i, size, sum);
+    if (i < n)
+        sum = quantize_vectors(x + i, n - i, inverse, to + i, size, sum);
     input->quantized = quantized;
     input->scale = greatest / 127.0f;
     input->sum = _mm512_reduce_add_epi32(sum);
@@ -183,12 +186,39 @@ static inline __attribute__((always_inline)) void quad_panel(
     }
 }
 
+/* Of a left factor of rank 29 to 32: its whole input stays in registers. */
+static const uint8_t *rank_32(
+    const sen_weights *w, const sen_input *x, const float *addend, int is_relu, const uint8_t *data, float *y)
+{
+    const __m512i offset = _mm512_set1_epi32(128 * x->sum);
+    const int8_t *q = x->quantized;
+    __m512i value[8], sum[4];
+    uint32_t row;
+    int k, group;
+    for (group = 0; group < 8; group++)
+        value[group] = four_bytes(q + 4 * group);
+    for (row = 0; row + SEN_PANEL <= w->rows; row += SEN_PANEL, data += 8 * 256) {
+        for (k = 0; k < 4; k++)
+            sum[k] = _mm512_setzero_si512();
+        for (group = 0; group < 8; group++)
+            for (k = 0; k < 4; k++)
+                sum[k] = _mm512_dpbusd_epi32(sum[k], _mm512_loadu_si512(data + 256 * group + 64 * k), value[group]);
+        for (k = 0; k < 4; k++)
+            sen_finish_sixteen(w, x, addend, is_relu, row + LANES * (uint32_t)k, _mm512_sub_epi32(sum[k], offset), y);
+    }
+    return data;
+}
+
 void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const size_t groups = w->columns / 4 + (w->columns % 4 != 0);
     const uint8_t *data = w->values;
-    uint32_t row;
-    for (row = 0; row < w->rows; row += SEN_PANEL) {
+    uint32_t row = 0;
+    if (groups == 8) {
+        data = rank_32(w, x, addend, is_relu, data, y);
+        row = w->rows / SEN_PANEL * SEN_PANEL;
+    }
+    for (; row < w->rows; row += SEN_PANEL) {
         const uint32_t width = sen_panel_width(w->rows, row);
         if (width == 64)
             quad_panel(w, x, addend, is_relu, row, data, y, 4, 2);

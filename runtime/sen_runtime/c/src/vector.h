@@ -91,19 +91,24 @@ static inline void finish_rows(const float *sums, uint32_t n, const float *adden
 }
 
 #ifdef __AVX512F__
+/* Those of the sixteen lanes from `first` that lie below `n`. */
+static inline __mmask16 sen_lanes_below(uint32_t n, uint32_t first)
+{
+    return (__mmask16)(first >= n ? 0u : n - first >= LANES ? 0xFFFFu : (1u << (n - first)) - 1u);
+}
+
 /* Sixteen rows from their sums. */
 static inline void sen_finish_sixteen(
     const sen_weights *w, const sen_input *x, const float *addend, int is_relu, uint32_t row, __m512i sum, float *y)
 {
-    const uint32_t left = w->rows - row;
-    const __mmask16 kept = left >= LANES ? 0xFFFF : (__mmask16)((1u << left) - 1);
+    const __mmask16 kept = sen_lanes_below(w->rows, row);
     __m512 scale = w->scale_step ? _mm512_maskz_loadu_ps(kept, w->scale + row) : _mm512_set1_ps(w->scale[0]);
     __m512 value = _mm512_mul_ps(
         _mm512_mul_ps(scale, _mm512_set1_ps(x->scale)), _mm512_cvtepi32_ps(sum));
     if (addend)
         value = _mm512_add_ps(_mm512_maskz_loadu_ps(kept, addend + row), value);
     if (is_relu)
-        value = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(value, _mm512_setzero_ps(), _CMP_GT_OQ), value);
+        value = _mm512_max_ps(value, _mm512_setzero_ps()); /* which is 0 for what is not a number */
     _mm512_mask_storeu_ps(y + row, kept, value);
 }
 #endif
