@@ -6,8 +6,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 PROJECTS := pyproject.toml runtime/pyproject.toml constraints.txt
 
+C := runtime/sen_runtime/c
+CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz docs clean
+.PHONY: help demo test test-arm lint bench fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,26 +32,36 @@ demo: $(VENV)/.user ## train on bundled digits, export every target, verify, mea
 test: $(VENV)/.dev ## everything needed to trust a change
 	$(BIN)/python -m pytest -n auto
 
+BOARD ?= pi4
+
+test-arm: $(VENV)/.dev ## the shipped networks on an emulated Raspberry Pi, in its own engines (BOARD=pi5: the other one)
+	$(BIN)/python -m tests.arm $(BOARD)
+
 lint: $(VENV)/.dev ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) $(C)/src
+	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=avx512 -D__AVX2__ -D__AVX512F__ -D__AVX512VNNI__ -D__AVX512VBMI__ $(C)/src
+	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=neon -D__ARM_NEON $(C)/src
+	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D__ARM_FEATURE_DSP $(C)/src
 
 bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
 	$(BIN)/python benchmarks/tflite.py
 	$(BIN)/python benchmarks/native.py
 
-C := runtime/sen_runtime/c
 FUZZ_SECONDS ?= 60
+FUZZ_FLAGS := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_POSIX_C_SOURCE=200112L
 
-fuzz: ## feed the C library with what libFuzzer makes up (needs clang)
-	mkdir -p build/corpus
-	clang -std=c99 -D_POSIX_C_SOURCE=200112L -DSEN_FUZZ -g -O1 -fsanitize=fuzzer,address,undefined \
-		-fno-sanitize-recover=all -I $(C)/include $(filter-out %vector.c,$(wildcard $(C)/src/*.c)) \
-		tests/c/run_images.c -lm -o build/fuzz
-	build/fuzz -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 build/corpus
+fuzz: $(VENV)/.dev ## feed the C library with what libFuzzer makes up (needs clang)
+	$(BIN)/python -m tests.corpus build/corpus
+	cmake -S $(C) -B build/fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS="$(FUZZ_FLAGS) -fsanitize=fuzzer-no-link" >/dev/null
+	cmake --build build/fuzz -j2 >/dev/null
+	clang -std=c99 $(FUZZ_FLAGS) -fsanitize=fuzzer -DSEN_FUZZ -I $(C)/include tests/c/run_images.c build/fuzz/libsen.a -lm \
+		-o build/fuzz/target
+	build/fuzz/target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -print_final_stats=1 build/corpus
 
 docs: $(VENV)/.dev ## write the generated reference pages
 	$(BIN)/python docs/generate_cli.py
