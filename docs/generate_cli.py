@@ -22,7 +22,7 @@ Results go to stdout, progress and errors to stderr. `--json` prints a result fo
 | 0 | ok |
 | 1 | failed: the input or the disk |
 | 2 | usage: an option is unknown, or contradicts the model |
-| 3 | verification failed: the artifact disagrees with its checkpoint |
+| 3 | verification failed: the artifact disagrees with its checkpoint, or is beyond a budget |
 | 4 | a needed extra is missing; the message holds the pip line |
 | 130 | interrupted |
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from sen_edge import checkpoint as checkpoints
 from sen_edge.calibration import Calibration
 from sen_edge.config import SpatialConfig
 from sen_edge.errors import OutputError, UsageError, VerificationError
+from sen_edge.outputs import put_in_place, refuse_existing
 from sen_edge.precompute import precompute
 from sen_edge.quantize import LayerError, quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_edge.verify import LabelledData, Verification, verify
@@ -30,7 +33,6 @@ from sen_exporters.base import (
     usable_exporters,
 )
 from sen_runtime.engines import missing
-from sen_runtime.files import write_all
 from sen_runtime.int8 import Grid
 from sen_runtime.network import Network, output_grid
 
@@ -124,7 +126,7 @@ def export(
     _check_request(request, is_calibrated=calibration is not None)
     chosen, unusable = _chosen(request)
     if request.targets is not None:
-        _refuse_existing(out_dir, request, chosen, force=force)
+        refuse_existing(out_dir, _outputs(request, chosen), force=force)
     checkpoint = checkpoints.load(model, map_path=map_path)
     network = checkpoints.to_network(checkpoint)
     if not network.is_spiking and request.options.snn != ExportOptions.snn:
@@ -134,14 +136,14 @@ def export(
         network = precompute(network)
     subject = _quantized(checkpoint, network, request, None if calibration is None else calibration(checkpoint.config))
     chosen, formless = _with_form(chosen, subject.network, request)
-    _refuse_existing(out_dir, request, chosen, force=force)
+    refuse_existing(out_dir, _outputs(request, chosen), force=force)
     exported = [_export_one(each, subject, request, labelled) for each in chosen]
     left_out = {**unusable, **formless}
     manifest = _manifest(model, subject, request, exported, left_out)
-    files = {out_dir / name: content for each in exported for name, content in each.artifact.files.items()}
-    files[_manifest_path(out_dir, request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
-    _put_in_place(out_dir, files, force=force)
-    return ExportResult({path: len(content) for path, content in files.items()}, manifest)
+    files = {name: content for each in exported for name, content in each.artifact.files.items()}
+    files[_manifest_name(request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    put_in_place(out_dir, files, force=force)
+    return ExportResult({out_dir / name: len(content) for name, content in files.items()}, manifest)
 
 
 def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
@@ -172,6 +174,13 @@ def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
     ):
         if is_given and not applies:
             raise UsageError(f"{flag} has no use with --dtype {request.dtype}", hint=f"add --dtype {dtypes}")
+    for flag, is_given in (
+        ("--max-flash", request.options.max_flash is not None),
+        ("--max-ram", request.options.max_ram is not None),
+        ("--c-weights", request.options.c_weights is not None),
+    ):
+        if is_given and "c" not in (request.targets or ()):
+            raise UsageError(f"{flag} is for the target c alone", hint="add --to c")
 
 
 def _quantized(
@@ -229,9 +238,8 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
     }
     artifact = target.stamp(target.export(subject.network, request.options), provenance)
     examples = None if subject.calibration is None else subject.calibration.held_out
-    verification = verify(
-        subject.checkpoint, artifact.main, target, exported=subject.network, examples=examples, data=data
-    )
+    with _in_a_folder(artifact) as path:
+        verification = verify(subject.checkpoint, path, target, exported=subject.network, examples=examples, data=data)
     missed = [sentence for each in verification for sentence in each.failures]
     if missed:
         raise VerificationError(
@@ -241,6 +249,20 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
         )
     not_run_in = {name: error.message for name, error in missing(target.engines(artifact.main)).items()}
     return Exported(target.stamp(artifact, _stamped_figures(verification)), verification, not_run_in)
+
+
+@contextmanager
+def _in_a_folder(artifact: Artifact) -> Iterator[Path]:
+    """The artifact on the disk, as long as an engine needs it: path of the file to load."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = artifact.write(Path(folder))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {folder}, where the artifact is verified: {error.strerror}",
+                hint="nothing was written; the environment variable TMPDIR names another folder",
+            ) from error
+        yield path
 
 
 def _remedy(request: ExportRequest, *, is_calibrated: bool) -> str:
@@ -271,32 +293,14 @@ def _stamped_figures(verification: tuple[Verification, ...]) -> dict[str, str]:
     }
 
 
-def _manifest_path(out_dir: Path, request: ExportRequest) -> Path:
-    return out_dir / f"{request.options.name}.manifest.json"
+def _outputs(request: ExportRequest, chosen: list[Exporter]) -> list[str]:
+    """Names of the files and folders to be written."""
+    names = [each.main_file(request.options).split("/")[0] for each in chosen]
+    return [*names, _manifest_name(request)]
 
 
-def _refuse_existing(out_dir: Path, request: ExportRequest, chosen: list[Exporter], *, force: bool) -> None:
-    """An output that exists is an error the user wants to hear early."""
-    if out_dir.exists() and not out_dir.is_dir():
-        raise OutputError(f"{out_dir} is a file; expected a folder", hint="choose another with -o")
-    if force:
-        return
-    names = [f"{request.options.name}{each.suffixes[0]}" for each in chosen]
-    for path in (*(out_dir / name for name in names), _manifest_path(out_dir, request)):
-        if path.exists():
-            raise OutputError(f"{path} exists", hint="pass --force to replace it, or -o / --name for another place")
-
-
-def _put_in_place(out_dir: Path, files: Mapping[Path, bytes], *, force: bool) -> None:
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        write_all(files, replace=force)
-    except FileExistsError as error:
-        raise OutputError(f"{error.filename} exists", hint="pass --force to replace it") from None
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to {out_dir}: {error.strerror}", hint="nothing was written; choose another folder with -o"
-        ) from error
+def _manifest_name(request: ExportRequest) -> str:
+    return f"{request.options.name}.manifest.json"
 
 
 def _manifest(
@@ -324,6 +328,7 @@ def _manifest(
                     name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
                     for name, content in each.artifact.files.items()
                 },
+                "footprint": None if each.artifact.footprint is None else dict(each.artifact.footprint),
                 "verification": [engine.to_dict() for engine in each.verification],
                 "not_run_in": dict(each.not_run_in),
             }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -148,7 +149,7 @@ def verification_inputs(config: SpatialConfig, seed: int = 0) -> FloatArray:
 
 def verify(
     checkpoint: Checkpoint,
-    model: bytes,
+    artifact: Path,
     exporter: Exporter,
     *,
     exported: Network | None = None,
@@ -156,11 +157,11 @@ def verify(
     data: LabelledData | None = None,
     seed: int = 0,
 ) -> tuple[Verification, ...]:
-    """Run the artifact `model` against its checkpoint, in every engine that is installed of those it was made for.
+    """Run the file `artifact` against its checkpoint, in every engine that is installed of those it was made for.
 
     Args:
         checkpoint: what it was made from.
-        model: the artifact.
+        artifact: path of the file an engine loads; others that belong to it lie beside it.
         exporter: of its target.
         exported: the network that was exported, if it is at hand: tells what quantization cost from what an engine
             gets wrong.
@@ -171,10 +172,12 @@ def verify(
 
     Raises:
         EngineError, ImageError: the artifact does not load: damaged, or no such file.
+        OSError: it cannot be read.
         VerificationError: the artifact does not take the checkpoint's input at all.
         UsageError: the artifact has int8 activations, and there are no examples.
         MissingExtraError: no engine for it is installed.
     """
+    model = artifact.read_bytes()
     dtype = exporter.properties(model).get("dtype", "float32")
     inputs = verification_inputs(checkpoint.config, seed)
     examples = None if examples is None else examples[:: max(1, -(-len(examples) // MAX_EXAMPLES))]
@@ -191,7 +194,8 @@ def verify(
         rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
     tolerance = TOLERANCES[checkpoint.config.architecture, dtype]
     return tuple(
-        _verify_in(name, model, exporter, side, rounded, tolerance) for name in installed(exporter.engines(model))
+        _verify_in(name, *_sessions(name, artifact, model, exporter), side, rounded, tolerance)
+        for name in installed(exporter.engines(model))
     )
 
 
@@ -217,17 +221,21 @@ class _Exported:
         self.step = None if grid is None else grid.scale
 
 
+def _sessions(name: str, artifact: Path, model: bytes, exporter: Exporter) -> tuple[Session, Session]:
+    """The artifact in an engine, and one that shows its activations too: the same, where it does that anyway."""
+    session, instrumented = engine(name).load(artifact), exporter.instrument(model)
+    return session, session if instrumented == model else engine(name).load(instrumented)
+
+
 def _verify_in(
     name: str,
-    model: bytes,
-    exporter: Exporter,
+    session: Session,
+    instrumented: Session,
     checkpoint: _Checkpoint,
     exported: _Exported | None,
     tolerance: Tolerance,
 ) -> Verification:
     """The figures of the artifact in one engine."""
-    session = engine(name).load(model)
-    instrumented = engine(name).load(exporter.instrument(model))
     expected, singles = checkpoint.layers, slice(None, None, SINGLE_STRIDE)
     try:
         actual = _outputs(session, checkpoint.inputs)

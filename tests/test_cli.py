@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import resource
 import shutil
 import signal
 import subprocess
@@ -321,16 +320,32 @@ def test_sigkill_leaves_no_partial_file(nth: int, sen_edge: Run, mlp_path: Path,
     assert names(out) == {"mlp.onnx", "mlp.sen", "mlp.manifest.json"}  # and the leftovers are gone
 
 
-def test_a_full_disk_leaves_no_file(mlp_path: Path, tmp_path: Path) -> None:
+FULL_DISK = """
+import resource, sys
+from sen_runtime import files
+genuine = files._write_synced
+def full(path, data):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+    genuine(path, data)
+if sys.argv[1] == "output":
+    files._write_synced = full
+else:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+sys.argv = ["sen-edge", *sys.argv[2:]]
+from sen_edge.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize("disk", ["output", "temporary"])
+def test_a_full_disk_leaves_no_file(disk: str, mlp_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run = subprocess.run(
-        [sys.executable, "-m", "sen_edge", "export", mlp_path, "-o", out],
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)),
-        capture_output=True,
-        text=True,
+        [sys.executable, "-c", FULL_DISK, disk, "export", mlp_path, "-o", out], capture_output=True, text=True
     )
     assert run.returncode == 1 and "cannot write to" in run.stderr and "Traceback" not in run.stderr
-    assert names(out) == set()
+    assert "nothing was written" in run.stderr
+    assert not out.exists() or names(out) == set()
 
 
 # --- inspect, doctor, help -----------------------------------------------------------------------
@@ -365,6 +380,8 @@ def test_demo_exports_verifies_and_measures_every_target(
     assert outcome.code == 0, outcome.err
     for name in ("dense.onnx", "dense.sen", "dense.tflite", "coordinates.onnx", "coordinates.sen", "int8.tflite"):
         assert (tmp_path / "demo" / f"digits-{name}").exists() and f"digits-{name}" in outcome.out
+    for name in ("digits_dense", "digits_coordinates", "digits_int8_dynamic"):
+        assert (tmp_path / "demo" / name / f"{name}.c").exists() and f"{name}.c" in outcome.out
 
 
 def test_doctor_runs_every_engine(sen_edge: Run) -> None:

@@ -172,3 +172,66 @@ def test_file_of_a_process_of_another_user_is_kept(tmp_path, monkeypatch):
     (tmp_path / ".a.4242.tmp").write_bytes(b"kept")
     write_atomic(tmp_path / "a", b"whole")
     assert content(tmp_path) == {"a": b"whole", ".a.4242.tmp": b"kept"}
+
+
+# --- folders
+
+
+def tree(folder):
+    """Name -> bytes of every file below `folder`, hidden ones included."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_writes_folders(tmp_path, replace):
+    write_all({tmp_path / "a": {"x": b"1", "deep/y": b"2"}, tmp_path / "b": b"3"}, replace=replace)
+    assert tree(tmp_path) == {"a/x": b"1", "a/deep/y": b"2", "b": b"3"}
+
+
+def test_replaces_a_folder_with_all_that_is_in_it(tmp_path):
+    write_all({tmp_path / "a": {"x": b"1", "old": b"2"}})
+    write_all({tmp_path / "a": {"x": b"3"}})
+    assert tree(tmp_path) == {"a/x": b"3"}
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_does_not_replace_a_folder_unless_asked(tmp_path):
+    write_all({tmp_path / "a": {"x": b"1"}})
+    with pytest.raises(FileExistsError):
+        write_all({tmp_path / "b": b"2", tmp_path / "a": {"x": b"3"}}, replace=False)
+    assert tree(tmp_path) == {"a/x": b"1"}
+
+
+def test_a_file_replaces_no_folder_and_a_folder_no_file(tmp_path):
+    write_all({tmp_path / "folder": {"x": b"1"}, tmp_path / "file": b"2"})
+    for path, content in ((tmp_path / "folder", b"3"), (tmp_path / "file", {"x": b"3"})):
+        with pytest.raises(OSError, match=path.name):
+            write_all({path: content})
+    assert tree(tmp_path) == {"folder/x": b"1", "file": b"2"}
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_failure_within_a_folder_leaves_what_was_there(tmp_path, monkeypatch, replace):
+    if replace:
+        write_all({tmp_path / "a": {"x": b"old"}})
+    before = tree(tmp_path)
+    fail_in_second_file(monkeypatch, "fsync")
+    with pytest.raises(OSError, match="No space left"):
+        write_all({tmp_path / "a": {"x": b"1", "y": b"2"}}, replace=replace)
+    assert tree(tmp_path) == before and len(list(tmp_path.iterdir())) == replace
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+    write_all({tmp_path / "a": {"x": b"old"}})
+    fail_in_second_file(monkeypatch, "rename")
+    with pytest.raises(OSError, match="No space left"):
+        write_all({tmp_path / "a": {"x": b"new"}})
+    assert tree(tmp_path) == {"a/x": b"old"}
+
+
+def test_removes_what_dead_processes_left_of_folders(tmp_path, dead_pid):
+    for name in (f".a.{dead_pid}.tmp", f".a.old.{dead_pid}.tmp", f".a.{os.getppid()}.tmp", ".a.old.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x").write_bytes(b"")
+    write_all({tmp_path / "a": {"x": b"1"}})
+    assert {path.name for path in tmp_path.iterdir()} == {"a", f".a.{os.getppid()}.tmp", ".a.old.tmp"}

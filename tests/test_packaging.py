@@ -42,6 +42,13 @@ def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None
         assert any(name.endswith("LICENSE") for name in names)
 
 
+def test_the_runtime_wheel_carries_the_sources_that_exported_c_is_made_of(wheels: dict[str, Path]) -> None:
+    from sen_exporters.c99_library import KERNEL_FILES
+
+    names = set(zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist())
+    assert {f"sen_runtime/c/src/{name}" for name in (*KERNEL_FILES, "network.h")} <= names
+
+
 RUNTIME_ALONE = """
 import importlib, pkgutil, sys
 

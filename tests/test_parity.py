@@ -1,5 +1,8 @@
 """One network, every way to run it: torch = reference = image round trip = ONNX, for random shapes and operators."""
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import numpy as np
 import pytest
 import torch
@@ -114,7 +117,7 @@ def test_spiking_networks(seed: int, kind: str, readout: str, reset: str, coding
     exponent=st.sampled_from([1.0, 2.0]),
     timesteps=st.sampled_from([0, 1, 6]),
     weights=st.sampled_from(["dense", "coordinates"]),
-    target=st.sampled_from(["onnx", "sen", "tflite"]),
+    target=st.sampled_from(["c", "onnx", "sen", "tflite"]),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_checkpoints_of_any_shape_verify(
@@ -134,7 +137,9 @@ def test_checkpoints_of_any_shape_verify(
     network = checkpoints.to_network(checkpoint)
     network = precompute(network) if weights == "dense" or target == "tflite" else network
     artifact = exporter(target).export(network, ExportOptions())
-    for result in verify(checkpoint, artifact.main, exporter(target)):
+    with TemporaryDirectory() as folder:
+        results = verify(checkpoint, artifact.write(Path(folder)), exporter(target))
+    for result in results:
         if not timesteps:
             assert result.passed, result.failures
         assert np.isfinite(result.max_abs_error)

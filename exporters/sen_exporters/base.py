@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Protocol
 
 from sen_runtime.errors import SenError
@@ -36,6 +37,9 @@ class ExportOptions:
             "dense" (zeros stored); None is the target's own choice.
         int8_io: input and output are int8 too, in a network whose activations are.
         tflite_target: "any" (right in every interpreter), "litert" or "tflite-runtime" (right in that one).
+        c_weights: "array" (C text) or "incbin" (a binary file that the assembler takes in); None is by size.
+        max_flash: bytes of flash that C code and constants may take; None for any number.
+        max_ram: bytes of RAM that the C arena may take; None for any number.
     """
 
     name: str = "model"
@@ -45,6 +49,9 @@ class ExportOptions:
     sparse_format: str | None = None
     int8_io: bool = False
     tflite_target: str = "any"
+    c_weights: str | None = None
+    max_flash: int | None = None
+    max_ram: int | None = None
 
 
 @dataclass(frozen=True)
@@ -53,16 +60,31 @@ class Artifact:
 
     Attributes:
         target: name of the exporter.
-        files: file name -> bytes; the first is the one an engine loads.
+        files: file name -> bytes; the first is the one an engine loads. Names `FOLDER/...` all have the same folder.
+        footprint: bytes that it takes on a device, by kind of memory, where the target knows them.
     """
 
     target: str
     files: Mapping[str, bytes]
+    footprint: Mapping[str, int] | None = None
+
+    @property
+    def main_name(self) -> str:
+        """Name of the file an engine loads."""
+        return next(iter(self.files))
 
     @property
     def main(self) -> bytes:
-        """Bytes of the file an engine loads."""
-        return next(iter(self.files.values()))
+        """Bytes of that file."""
+        return self.files[self.main_name]
+
+    def write(self, folder: Path) -> Path:
+        """Write the files into a folder of the caller's own; the path of the one an engine loads."""
+        for name, content in self.files.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        return folder / self.main_name
 
 
 class Exporter(Protocol):
@@ -75,6 +97,9 @@ class Exporter(Protocol):
 
     name: str
     suffixes: tuple[str, ...]
+
+    def main_file(self, options: ExportOptions) -> str:
+        """Name of the file an engine loads; `FOLDER/FILE` where the target writes a folder."""
 
     def check(self, network: Network, options: ExportOptions) -> None:
         """Raise `ExportError` if this network cannot be expressed with these options."""

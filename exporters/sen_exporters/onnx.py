@@ -38,6 +38,10 @@ class OnnxExporter:
     name = "onnx"
     suffixes = (".onnx",)
 
+    def main_file(self, options: ExportOptions) -> str:
+        """`NAME.onnx`."""
+        return f"{options.name}.onnx"
+
     def check(self, network: Network, options: ExportOptions) -> None:
         """Refuse options this target does not have, and networks beyond one file.
 
@@ -74,7 +78,7 @@ class OnnxExporter:
         model = _model(network, options)
         _check_size(model.ByteSize())
         _check_model(model)
-        return Artifact(self.name, {f"{options.name}.onnx": _serialize(model)})
+        return Artifact(self.name, {self.main_file(options): _serialize(model)})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """The artifact with `properties` added to its metadata_props, sorted by key."""

@@ -16,6 +16,10 @@ class SenExporter:
     name = "sen"
     suffixes = (".sen",)
 
+    def main_file(self, options: ExportOptions) -> str:
+        """`NAME.sen`."""
+        return f"{options.name}.sen"
+
     def check(self, network: Network, options: ExportOptions) -> None:
         """Every network without int8 activations fits; options of other targets do not apply.
 
@@ -36,7 +40,7 @@ class SenExporter:
             ImageError: sums nested too deeply.
         """
         self.check(network, options)
-        return Artifact(self.name, {f"{options.name}.sen": image.dumps(network)})
+        return Artifact(self.name, {self.main_file(options): image.dumps(network)})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """The artifact with `properties` added to the network's metadata."""

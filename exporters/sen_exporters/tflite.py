@@ -42,6 +42,10 @@ class TfliteExporter:
     name = "tflite"
     suffixes = (".tflite",)
 
+    def main_file(self, options: ExportOptions) -> str:
+        """`NAME.tflite`."""
+        return f"{options.name}.tflite"
+
     def check(self, network: Network, options: ExportOptions) -> None:
         """Refuse what an interpreter cannot do, or would do wrongly.
 
@@ -81,7 +85,7 @@ class TfliteExporter:
             ExportError: see `check`; or an int8 product that does not fit 32 bits; or a file beyond 2 GB.
         """
         self.check(network, options)
-        return Artifact(self.name, {f"{options.name}.tflite": _model(network, options)})
+        return Artifact(self.name, {self.main_file(options): _model(network, options)})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """The artifact with `properties` added to those it carries, sorted by key."""

@@ -40,7 +40,7 @@ def demo(
     console.note(f"3/3 measuring side by side for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
     with console.quiet_engines():
         latencies = _measure(output_dir, rows, x)
-    table = [(*row, *figures, *latencies[row]) for row, figures in rows.items()]
+    table = [(Path(name).name, engine, *rows[name, engine], *latencies[name, engine]) for name, engine in rows]
     console.console(stderr=False).print(console.table(f"{model}: exported, verified, measured", HEADINGS, table))
     console.note(f"next: sen-edge inspect {model}")
 
@@ -67,6 +67,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     from sen_edge.cli.verify import load_data
     from sen_edge.export import ExportRequest, export
     from sen_exporters.base import ExportError, ExportOptions, usable_exporters
+    from sen_runtime.engines import missing
 
     rows: dict[Row, tuple[str, ...]] = {}
     found = usable_exporters()
@@ -74,10 +75,15 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
         if isinstance(candidate, ExportError):
             console.note(f"left out: {name} ({candidate.message})")
     usable = [name for name, candidate in found.items() if not isinstance(candidate, ExportError)]
+    usable.sort(key=lambda name: name == "c")  # the first is what the others are compared with
+    if "c" in usable and missing(("c",)):
+        console.note("left out: c (there is no C compiler to verify it with)")
+        usable.remove("c")
     for kind, targets, request in (
         ("dense", usable, ExportRequest()),
         ("coordinates", [name for name in usable if name != "tflite"], ExportRequest(weights="coordinates")),
         ("int8", [name for name in usable if name == "tflite"], ExportRequest(dtype="int8")),
+        ("int8-dynamic", [name for name in usable if name == "c"], ExportRequest(dtype="int8-dynamic")),
     ):
         if not targets:
             continue
@@ -86,14 +92,17 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
             model.parent,
             replace(request, targets=tuple(targets), options=ExportOptions(name=f"{model.stem}-{kind}")),
             data=partial(load_data, "digits", None),
-            calibration=partial(load_calibration, "digits", None) if kind == "int8" else None,
+            calibration=partial(load_calibration, "digits", None) if kind.startswith("int8") else None,
             force=True,
         )
         for artifact in result.manifest["artifacts"]:
-            name, facts = next(iter(artifact["files"].items()))
+            name = next(iter(artifact["files"]))
+            size = sum(file["bytes"] for file in artifact["files"].values())
+            if artifact["footprint"] is not None:
+                size = artifact["footprint"]["flash"]
             for figures in artifact["verification"]:
                 accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['checkpoint']:.2f} %)"
-                measured = (console.size(facts["bytes"]), f"{figures['max_rel_error']:.2g}", accuracy)
+                measured = (console.size(size), f"{figures['max_rel_error']:.2g}", accuracy)
                 rows[name, figures["engine"].split()[0]] = measured
     return rows
 

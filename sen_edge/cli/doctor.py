@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -103,10 +105,12 @@ def _export_and_run(target: str) -> str:
     x = np.array([[1, 10]], np.float32)
     works = []
     engines = exporter.engines(artifact.main)
-    for name in installed(engines):
-        y = engine(name).load(artifact.main).run(x)
-        if not np.array_equal(y, x @ weight.T):
-            raise EngineError(f"{name} runs, and computes a wrong product", hint="reinstall the engine")
-        works.append(f"{name} {engine(name).version()}")
+    with TemporaryDirectory() as folder:
+        path = artifact.write(Path(folder))
+        for name in installed(engines):
+            y = engine(name).load(path).run(x)
+            if not np.array_equal(y, x @ weight.T):
+                raise EngineError(f"{name} runs, and computes a wrong product", hint="reinstall the engine")
+            works.append(f"{name} {engine(name).version()}")
     absent = "".join(f"; {name}: {error.hint}" for name, error in missing(engines).items())
     return f"{', '.join(works)} {'run' if len(works) > 1 else 'runs'} a model{absent}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from functools import partial
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sen_edge.export import ExportResult
 
 
+UNITS = {"b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
 #: No batch size has more; Python itself refuses to read a number of thousands.
 MAX_DIGITS = 20
 
@@ -27,7 +29,7 @@ def export(
     to: Annotated[
         str | None,
         typer.Option(
-            help="Targets, separated by commas: onnx, sen, tflite. Left out: onnx and tflite.", show_default=False
+            help="Targets, separated by commas: c, onnx, sen, tflite. Left out: onnx and tflite.", show_default=False
         ),
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path(),
@@ -73,6 +75,20 @@ def export(
         str,
         typer.Option(help="Interpreters a .tflite must be right in: any (all of them), litert, or tflite-runtime."),
     ] = "any",
+    max_flash: Annotated[
+        str | None, typer.Option(help="C: exit 3 if code and constants take more, e.g. 64KiB.", metavar="SIZE")
+    ] = None,
+    max_ram: Annotated[
+        str | None, typer.Option(help="C: exit 3 if the arena takes more, e.g. 16KiB.", metavar="SIZE")
+    ] = None,
+    c_weights: Annotated[
+        str | None,
+        typer.Option(
+            help="C: weights as array (text) or incbin (a binary file for the assembler). Left out: incbin from "
+            "256 KiB on.",
+            show_default=False,
+        ),
+    ] = None,
     map_path: Annotated[
         Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
     ] = None,
@@ -104,6 +120,9 @@ def export(
             sparse_format=sparse_format,
             int8_io=int8_io,
             tflite_target=tflite_target,
+            c_weights=c_weights,
+            max_flash=None if max_flash is None else _bytes("--max-flash", max_flash),
+            max_ram=None if max_ram is None else _bytes("--max-ram", max_ram),
         ),
     )
     with console.quiet_engines():
@@ -137,6 +156,14 @@ def _batch_size(text: str) -> int | None:
     return int(text)
 
 
+def _bytes(flag: str, text: str) -> int:
+    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) ?([A-Za-z]*)", text.strip(), re.ASCII)
+    unit = UNITS.get(found.group(2).lower() or "b") if found else None
+    if found is None or unit is None:
+        raise UsageError(f"{flag} is {text!r}; expected a number and B, KB, KiB, MB or MiB, such as 64KiB")
+    return int(float(found.group(1)) * unit)
+
+
 def _print(result: ExportResult, model: Path) -> None:
     err = console.console(stderr=True)
     quantization = result.manifest["quantization"]
@@ -151,8 +178,7 @@ def _print(result: ExportResult, model: Path) -> None:
             "no calibration" if calibration is None else f"{calibration['samples']} inputs of {calibration['data']}"
         )
         err.print(console.table(f"int8 ({source})", headings, errors))
-    sizes = {path.name: n_bytes for path, n_bytes in result.files.items()}
-    rows = [row for artifact in result.manifest["artifacts"] for row in _rows(artifact, sizes)]
+    rows = [row for artifact in result.manifest["artifacts"] for row in _rows(artifact)]
     columns = (
         "file",
         "size",
@@ -167,6 +193,9 @@ def _print(result: ExportResult, model: Path) -> None:
     kept = [[row[i] for i in used] for row in rows]
     err.print(console.table(f"{model.name}: exported and verified", [columns[i] for i in used], kept))
     for artifact in result.manifest["artifacts"]:
+        if artifact["footprint"] is not None:
+            takes = " and ".join(f"{console.size(nbytes)} of {kind}" for kind, nbytes in artifact["footprint"].items())
+            console.note(f"{next(iter(artifact['files']))} takes {takes}")
         for engine, reason in artifact["not_run_in"].items():
             console.note(f"{next(iter(artifact['files']))} was not run in {engine}: {reason}")
     for target, reason in result.manifest["left_out"].items():
@@ -176,17 +205,18 @@ def _print(result: ExportResult, model: Path) -> None:
     console.note(f"next: {shlex.join(['sen-edge', 'verify', str(first), '--against', str(model)])} --data DATA")
 
 
-def _rows(artifact: Mapping[str, Any], sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
-    """One row for each engine that ran the artifact; the file is the first it holds."""
+def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row for each engine that ran the artifact; the file is the first it holds, the size that of all."""
     rows: list[tuple[str, ...]] = []
     name = next(iter(artifact["files"]))
+    size = sum(facts["bytes"] for facts in artifact["files"].values())
     for index, figures in enumerate(artifact["verification"]):
         data, spikes, rounding = figures["data"], figures["spike_agreement"], figures["rounding_error"]
         unit = figures["tolerance"]["rounding_unit"]
         rows.append(
             (
                 name if index == 0 else "",
-                console.size(sizes[name]) if index == 0 else "",
+                console.size(size) if index == 0 else "",
                 f"{figures['max_rel_error']:.2g}",
                 "-" if rounding is None else f"{rounding:.2g} {unit}",
                 f"{figures['argmax_agreement']:.2%}",

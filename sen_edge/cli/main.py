@@ -1,6 +1,6 @@
 """The command `sen-edge`: collects the subcommands, and turns errors into a message and an exit code.
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 a needed extra is missing, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
 app = typer.Typer(
     name="sen-edge",
     help="Deploy spatially embedded networks: a trained checkpoint in, verified edge artifacts out.",
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed, 4 a needed extra is missing.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

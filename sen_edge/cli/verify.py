@@ -42,7 +42,7 @@ def verify(
 
     exporter = exporter_for(artifact.suffix)
     try:
-        model = artifact.read_bytes()
+        artifact.open("rb").close()
     except OSError as error:
         raise OutputError(f"cannot read {artifact}: {error.strerror}") from error
     loaded = checkpoint.load(against, map_path=map_path)
@@ -52,8 +52,10 @@ def verify(
             examples = None if labelled is None else labelled.inputs
             if calibration is not None:
                 examples = load_calibration(calibration, data_dir, loaded.config).held_out
-            results = run_verify(loaded, model, exporter, examples=examples, data=labelled, seed=seed)
+            results = run_verify(loaded, artifact, exporter, examples=examples, data=labelled, seed=seed)
     except (EngineError, ImageError) as error:  # raised on bytes; here they have a name
+        if str(artifact) in error.message:
+            raise
         raise type(error)(f"{artifact}: {error.message}", error.hint) from error
     if as_json:
         console.print_json([result.to_dict() for result in results])

@@ -21,6 +21,7 @@ Model = Union[bytes, Path]
 
 #: engine name -> file ending it runs
 ENGINES = {
+    "c": ".c",
     "litert": ".tflite",
     "native": ".sen",
     "onnxruntime": ".onnx",

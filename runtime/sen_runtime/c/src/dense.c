@@ -16,23 +16,38 @@ void sen_dense_reference(const sen_weights *w, const sen_input *x, const float *
     }
 }
 
-/* Four sums, so that one addition need not wait for another. */
+/* Four products of a row from column `j` on, to four sums. */
+#define SEN_ADD_PRODUCTS(row, x, j, sums)                                                                                  \
+    do {                                                                                                                   \
+        sums[0] = sen_fused(row[j], x[j], sums[0]);                                                                        \
+        sums[1] = sen_fused(row[(j) + 1], x[(j) + 1], sums[1]);                                                            \
+        sums[2] = sen_fused(row[(j) + 2], x[(j) + 2], sums[2]);                                                            \
+        sums[3] = sen_fused(row[(j) + 3], x[(j) + 3], sums[3]);                                                            \
+    } while (0)
+
+/* Two rows at a time, which share the inputs; four sums of each, so that one addition need not wait for another. */
 void sen_dense_f32(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const float *row = w->values, *v = x->values;
+    const float *upper = w->values, *v = x->values;
     const uint32_t n = w->columns;
     uint32_t i, j;
-    for (i = 0; i < w->rows; i++, row += n) {
-        float a = 0, b = 0, c = 0, d = 0;
-        for (j = 0; j + 4 <= n; j += 4) {
-            a += row[j] * v[j];
-            b += row[j + 1] * v[j + 1];
-            c += row[j + 2] * v[j + 2];
-            d += row[j + 3] * v[j + 3];
+    for (i = 0; i < w->rows; i += 2, upper += 2 * (size_t)n) {
+        const int has_lower = i + 1 < w->rows;
+        const float *lower = has_lower ? upper + n : upper;
+        float a[4] = {0}, b[4] = {0};
+        for (j = 0; j + 8 <= n; j += 8) {
+            SEN_ADD_PRODUCTS(upper, v, j, a);
+            SEN_ADD_PRODUCTS(lower, v, j, b);
+            SEN_ADD_PRODUCTS(upper, v, j + 4, a);
+            SEN_ADD_PRODUCTS(lower, v, j + 4, b);
         }
-        for (; j < n; j++)
-            a += row[j] * v[j];
-        y[i] = sen_finish(addend, is_relu, i, (a + b) + (c + d));
+        for (; j < n; j++) {
+            a[0] = sen_fused(upper[j], v[j], a[0]);
+            b[0] = sen_fused(lower[j], v[j], b[0]);
+        }
+        y[i] = sen_finish(addend, is_relu, i, (a[0] + a[1]) + (a[2] + a[3]));
+        if (has_lower)
+            y[i + 1] = sen_finish(addend, is_relu, i + 1, (b[0] + b[1]) + (b[2] + b[3]));
     }
 }
 

@@ -4,16 +4,13 @@
 
 #include <string.h>
 
-/* A greatest value that is not above this is taken for 0: 127 over it might not be finite. */
-#define SEN_LEAST 1e-30f
-
-/* 1.5 * 2^23: added to a small float, it leaves the nearest whole number in the low bits. */
-#define SEN_ROUNDING 12582912.0f
 #define SEN_ROUNDING_BITS 0x4B400000
 
-#ifndef __AVX512VNNI__
+#if !defined(SEN_PAIRS) && !defined(__AVX512VNNI__)
+
 static inline void sen_quantize_values(const float *x, uint32_t n, float inverse, int8_t *to, sen_input *input)
 {
+    int32_t sum = 0;
     uint32_t i;
     for (i = 0; i < n; i++) {
         float value = x[i] * inverse;
@@ -21,42 +18,65 @@ static inline void sen_quantize_values(const float *x, uint32_t n, float inverse
         value += SEN_ROUNDING;
         memcpy(&bits, &value, sizeof bits);
         to[i] = (int8_t)(uint8_t)(bits - SEN_ROUNDING_BITS);
-        input->sum += to[i];
+        sum += to[i];
     }
+    input->sum += sum;
 }
+
 #endif
 
 #ifndef SEN_ISA
 
+/* Bits are compared: on a processor without an FPU that costs a fraction of what floats cost. */
+static float greatest_magnitude(const float *x, uint32_t n)
+{
+    uint32_t greatest = SEN_NOTHING, bits, i = 0;
+    float value;
+#ifdef SEN_PAIRS
+    greatest = sen_greatest_of_fours(x, n);
+    i = n - n % 4;
+#endif
+    for (; i < n; i++) {
+        memcpy(&bits, x + i, sizeof bits);
+        bits = sen_magnitude(bits);
+        greatest = bits > greatest ? bits : greatest;
+    }
+    greatest = (greatest - SEN_NOTHING) >> 1;
+    memcpy(&value, &greatest, sizeof value);
+    return value;
+}
+
 void sen_quantize(const float *x, uint32_t n, void *quantized, sen_input *input)
 {
-    float greatest = 0;
-    uint32_t i;
-    for (i = 0; i < n; i++) {
-        const float magnitude = x[i] < 0 ? -x[i] : x[i];
-        greatest = magnitude > greatest ? magnitude : greatest;
-    }
-    greatest = greatest > SEN_LEAST ? greatest : 0;
+    const float most = greatest_magnitude(x, n), greatest = most > SEN_LEAST ? most : 0;
+    const float inverse = greatest > 0 ? 127.0f / greatest : 0;
     input->quantized = quantized;
     input->scale = greatest / 127.0f;
     input->sum = 0;
-    sen_quantize_values(x, n, greatest > 0 ? 127.0f / greatest : 0, quantized, input);
+#ifdef SEN_PAIRS
+    sen_quantize_pairs(x, n, inverse, quantized);
+#else
+    sen_quantize_values(x, n, inverse, quantized, input);
+#endif
 }
 
 void sen_dense_int8_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const int8_t *row = w->values, *q = x->quantized;
+    const int8_t *row = w->values;
     uint32_t i, j;
     for (i = 0; i < w->rows; i++, row += w->columns) {
         int32_t sum = 0;
         for (j = 0; j < w->columns; j++)
-            sum += row[j] * q[j];
+            sum += row[j] * sen_quantized(x, j);
         y[i] = sen_finish_int8(w, x, addend, is_relu, i, sum);
     }
 }
 
 void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
+#ifdef SEN_PAIRS
+    sen_dense_pairs(w, x, addend, is_relu, y);
+#else
     const int8_t *row = w->values, *q = x->quantized;
     const uint32_t n = w->columns;
     uint32_t i, j;
@@ -68,6 +88,7 @@ void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *adden
             sum += row[j] * q[j];
         y[i] = sen_finish_int8(w, x, addend, is_relu, i, sum);
     }
+#endif
 }
 
 #else

@@ -67,4 +67,35 @@ const sen_isa *sen_choose_isa(unsigned flags);
 uint32_t sen_slice_steps(const sen_weights *w);
 void sen_slice(sen_weights *w, uint16_t *tiles, uint8_t *indices, void *values, int32_t *starts, int32_t *sums);
 
+/* A model in its arena. */
+struct sen_model {
+    sen_network network;
+    float *work;
+};
+
+/* Hands out memory, or only counts it where `base` is null. */
+typedef struct sen_arena {
+    uint8_t *base;
+    uint64_t used;
+    int overflows;
+} sen_arena;
+
+/* Where an image is being laid out, how, and the widest input that products use in each form. */
+typedef struct sen_loader {
+    sen_arena arena;
+    const sen_image *image;
+    const sen_isa *isa;
+    unsigned flags;
+    uint32_t quantized, events, inner;
+} sen_loader;
+
+/* pack.c: `count` times `size` bytes of the arena, at a multiple of SEN_ALIGNMENT. The others rearrange weights and choose
+ * their product: dense ones, or those of positions, into panels of float32; int8 ones into panels of four columns; single
+ * weights into slices, or by source. */
+void *sen_take(sen_arena *arena, uint64_t count, uint64_t size);
+sen_status sen_to_panels(sen_loader *loader, sen_weights *w);
+void sen_to_quads(sen_loader *loader, sen_weights *w);
+void sen_to_slices(sen_loader *loader, sen_weights *w);
+void sen_by_source(sen_loader *loader, sen_weights *w);
+
 #endif

@@ -3,53 +3,19 @@
 
 #include <string.h>
 
-struct sen_model {
-    sen_network network;
-    float *work;
-};
-
 /* Time steps of one inference; a stream has no end. */
 #define MAX_TIMESTEPS (1u << 20)
 
 /* Columns up to which a sum of products of int8 fits 32 bits, in every version of the kernels. */
 #define MAX_INT8_COLUMNS 65536u
 
-/* Hands out memory, or only counts it where `base` is null. */
-typedef struct sen_arena {
-    uint8_t *base;
-    uint64_t used;
-    int overflows;
-} sen_arena;
-
-static void *take(sen_arena *arena, uint64_t count, uint64_t size)
-{
-    const uint64_t start = arena->used;
-    if (count > (UINT64_MAX / 4) / size || start > UINT64_MAX / 4) {
-        arena->overflows = 1;
-        return NULL;
-    }
-    arena->used = (start + count * size + SEN_ALIGNMENT - 1) / SEN_ALIGNMENT * SEN_ALIGNMENT;
-    if (arena->used > SIZE_MAX / 2 || arena->used / sizeof(float) > UINT32_MAX)
-        arena->overflows = 1;
-    return arena->base && !arena->overflows ? arena->base + (size_t)start : NULL;
-}
-
 /* The same for floats of `work`, which begins where the arena does. */
 static uint32_t take_floats(sen_arena *arena, uint64_t count)
 {
     const uint64_t start = arena->used / sizeof(float);
-    (void)take(arena, count, sizeof(float));
+    (void)sen_take(arena, count, sizeof(float));
     return (uint32_t)start;
 }
-
-/* Where an image is being laid out, how, and the widest input that products use in each form. */
-typedef struct sen_loader {
-    sen_arena arena;
-    const sen_image *image;
-    const sen_isa *isa;
-    unsigned flags;
-    uint32_t quantized, events, inner;
-} sen_loader;
 
 static void note_uses(sen_loader *loader, const sen_weights *w)
 {
@@ -57,115 +23,6 @@ static void note_uses(sen_loader *loader, const sen_weights *w)
         loader->quantized = w->columns;
     if (w->uses & SEN_USES_EVENTS && w->columns > loader->events)
         loader->events = w->columns;
-}
-
-/* ------------------------------------------------------------------------------------------------ rearranged weights */
-
-/* Rows in all panels of `rows` rows. */
-static uint64_t panel_rows(uint64_t rows)
-{
-    return (rows + 15) / 16 * 16;
-}
-
-static float weight_at(const sen_weights *w, uint32_t row, uint32_t column)
-{
-    if (row >= w->rows)
-        return 0;
-    if (w->target)
-        return sen_weight(w, row, column);
-    return sen_scale(w, row) * sen_value(w->values, w->dtype, (size_t)row * w->columns + column);
-}
-
-/* Dense weights, or those of positions, in panels of float32. */
-static sen_status to_panels(sen_loader *loader, sen_weights *w)
-{
-    float *const panels = take(&loader->arena, panel_rows(w->rows) * w->columns, sizeof(float));
-    float *to = panels;
-    uint32_t first, i, j;
-    w->uses = SEN_USES_EVENTS;
-    for (first = 0; panels && first < w->rows; first += SEN_PANEL) {
-        const uint32_t width = sen_panel_width(w->rows, first);
-        for (j = 0; j < w->columns; j++)
-            for (i = first; i < first + width; i++) {
-                *to = weight_at(w, i, j);
-                if (!(*to - *to == 0)) /* infinite, or 0 / 0 */
-                    return w->target ? SEN_COINCIDENT : SEN_VALUES;
-                to++;
-            }
-    }
-    w->multiply = loader->isa->panels;
-    w->values = panels;
-    w->dtype = SEN_FLOAT32;
-    w->scale = NULL;
-    return SEN_OK;
-}
-
-/* int8 weights in panels, four columns of every row together, with 128 added: see sen_quads. */
-static void to_quads(sen_loader *loader, sen_weights *w)
-{
-    const uint32_t groups = w->columns / 4 + (w->columns % 4 != 0);
-    const int8_t *from = w->values;
-    uint8_t *const quads = take(&loader->arena, panel_rows(w->rows) * groups, 4);
-    uint8_t *to = quads;
-    uint32_t first, group, i, k;
-    for (first = 0; quads && first < w->rows; first += SEN_PANEL)
-        for (group = 0; group < groups; group++)
-            for (i = first; i < first + sen_panel_width(w->rows, first); i++)
-                for (k = 4 * group; k < 4 * group + 4; k++)
-                    *to++ = (uint8_t)(128 + (i < w->rows && k < w->columns ? from[(size_t)i * w->columns + k] : 0));
-    w->multiply = loader->isa->quads;
-    w->values = quads;
-}
-
-/* Single weights in slices: see slices.c. */
-static void to_slices(sen_loader *loader, sen_weights *w)
-{
-    const uint32_t steps = sen_slice_steps(w), depth = w->dtype == SEN_INT8 ? 4 : 2;
-    sen_arena *arena = &loader->arena;
-    uint16_t *tiles = take(arena, steps, sizeof *tiles);
-    uint8_t *indices = take(arena, (uint64_t)steps * SEN_LANES, depth);
-    void *values = take(arena, (uint64_t)steps * SEN_LANES * depth, depth == 4 ? 1 : sizeof(float));
-    int32_t *starts = take(arena, (uint64_t)w->rows / SEN_LANES + 2, sizeof *starts);
-    int32_t *sums = depth == 4 ? take(arena, panel_rows(w->rows), sizeof *sums) : NULL;
-    if (starts && values)
-        sen_slice(w, tiles, indices, values, starts, sums);
-    w->multiply = depth == 4 ? loader->isa->slices_int8 : loader->isa->slices_f32;
-}
-
-/* Single weights by source: see sen_sparse_events. */
-static void by_source(sen_loader *loader, sen_weights *w)
-{
-    const uint32_t width = w->dtype == SEN_FLOAT32 ? 4 : w->dtype == SEN_FLOAT16 ? 2 : 1;
-    const uint32_t count = (uint32_t)w->starts[w->rows];
-    const uint16_t *columns = w->indices;
-    sen_arena *arena = &loader->arena;
-    int32_t *starts = take(arena, (uint64_t)w->columns + 1, sizeof *starts);
-    uint16_t *rows = take(arena, count, sizeof *rows);
-    uint8_t *values = take(arena, count, width);
-    uint32_t row, j;
-    w->multiply = sen_sparse_events;
-    w->uses = SEN_USES_EVENTS;
-    if (!starts || !rows || !values)
-        return;
-    memset(starts, 0, ((size_t)w->columns + 1) * sizeof *starts);
-    for (j = 0; j < count; j++)
-        starts[columns[j] + 1]++;
-    for (j = 0; j < w->columns; j++)
-        starts[j + 1] += starts[j];
-    for (row = 0; row < w->rows; row++) {
-        int32_t at;
-        for (at = w->starts[row]; at < w->starts[row + 1]; at++) {
-            const int32_t to = starts[columns[at]]++;
-            rows[to] = (uint16_t)row;
-            memcpy(values + (size_t)to * width, (const uint8_t *)w->values + (size_t)at * width, width);
-        }
-    }
-    for (j = w->columns; j > 0; j--) /* each start has moved to the next one's */
-        starts[j] = starts[j - 1];
-    starts[0] = 0;
-    w->starts = starts;
-    w->indices = rows;
-    w->values = values;
 }
 
 /* ------------------------------------------------------------------------------------------------ choice of products */
@@ -178,9 +35,9 @@ static sen_status place_dense(sen_loader *loader, sen_weights *w, int meets_spik
         w->uses = SEN_USES_INT8;
         w->multiply = isa->dense_int8;
         if (is_packed && isa->quads)
-            to_quads(loader, w);
+            sen_to_quads(loader, w);
     } else if (is_packed) {
-        return to_panels(loader, w);
+        return sen_to_panels(loader, w);
     } else if (meets_spikes) {
         w->uses = SEN_USES_EVENTS;
         w->multiply = sen_dense_events;
@@ -229,12 +86,12 @@ static void place_sparse(sen_loader *loader, sen_weights *w, int meets_spikes)
     const uint32_t tile = is_int8 ? 64 : 32;
     const int has_slices = is_int8 ? isa->slices_int8 != NULL : w->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;
     if (is_single && meets_spikes && loader->flags & SEN_PACK && w->rows <= UINT16_MAX + 1u) {
-        by_source(loader, w);
+        sen_by_source(loader, w);
         return;
     }
     w->uses = is_int8 ? SEN_USES_INT8 : 0;
     if (is_single && has_slices && loader->flags & SEN_PACK && w->columns >= tile && w->columns <= UINT16_MAX)
-        to_slices(loader, w);
+        sen_to_slices(loader, w);
     else
         w->multiply = is_int8 ? sparse_int8(isa, w) : sparse_float(isa, w);
 }
@@ -269,7 +126,7 @@ static sen_status place_coordinates(sen_loader *loader, const sen_operator_recor
     w->exponent = record->scalars[1];
     w->min_distance = record->scalars[2];
     if (!(loader->flags & SEN_ON_THE_FLY))
-        return to_panels(loader, w);
+        return sen_to_panels(loader, w);
     w->multiply = sen_coordinates;
     return SEN_OK;
 }
@@ -310,7 +167,7 @@ static sen_status place_operator(
 static sen_status place_terms(
     sen_loader *loader, uint32_t index, const sen_layer_record *record, int meets_spikes, sen_layer *layer)
 {
-    sen_term *terms = take(&loader->arena, (uint64_t)record->op - index + 1, sizeof *terms);
+    sen_term *terms = sen_take(&loader->arena, (uint64_t)record->op - index + 1, sizeof *terms);
     for (layer->term_count = 0; index <= record->op; index++) {
         sen_operator_record op;
         sen_weights first, second, *placed;
@@ -322,7 +179,7 @@ static sen_status place_terms(
         if (op.kind == SEN_SUM)
             continue;
         count = op.kind == SEN_LOW_RANK ? 2 : 1;
-        placed = take(&loader->arena, (uint64_t)count, sizeof *placed);
+        placed = sen_take(&loader->arena, (uint64_t)count, sizeof *placed);
         status = place_operator(loader, &op, meets_spikes, &first, &second);
         if (status != SEN_OK)
             return status;
@@ -397,9 +254,9 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
 {
     const sen_program *program = &loader->image->program;
     sen_arena *arena = &loader->arena;
-    sen_model *model = take(arena, 1, sizeof *model);
-    sen_layer *layers = take(arena, program->layers, sizeof *layers);
-    float *factors = take(arena, program->timesteps, sizeof *factors);
+    sen_model *model = sen_take(arena, 1, sizeof *model);
+    sen_layer *layers = sen_take(arena, program->layers, sizeof *layers);
+    float *factors = sen_take(arena, program->timesteps, sizeof *factors);
     uint32_t index, first_operator = 0, inner, quantized, events;
     sen_layer_record record;
     if (program->timesteps > MAX_TIMESTEPS)
@@ -483,86 +340,4 @@ sen_status sen_load(
     else
         *model = NULL;
     return status;
-}
-
-/* ------------------------------------------------------------------------------------------------ the public face */
-
-uint32_t sen_inputs(const sen_model *model)
-{
-    return model->network.n_in;
-}
-
-uint32_t sen_outputs(const sen_model *model)
-{
-    return model->network.n_out;
-}
-
-uint32_t sen_timesteps(const sen_model *model)
-{
-    return model->network.timesteps;
-}
-
-int sen_takes_spike_train(const sen_model *model)
-{
-    return (int)model->network.is_spike_train;
-}
-
-const char *sen_kernels_name(const sen_model *model)
-{
-    return model->network.kernels->name;
-}
-
-uint32_t sen_layers(const sen_model *model)
-{
-    return model->network.layer_count;
-}
-
-const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *size)
-{
-    const sen_layer *layer;
-    *size = 0;
-    if (index >= model->network.layer_count)
-        return NULL;
-    layer = &model->network.layers[index];
-    *size = layer->n_out;
-    return index == model->network.layer_count - 1 && model->network.timesteps == 0 ? NULL : model->work + layer->out;
-}
-
-sen_status sen_reset(sen_model *model)
-{
-    if (!model)
-        return SEN_NULL;
-    if (model->network.timesteps == 0)
-        return SEN_NOT_SPIKING;
-    sen_network_reset(&model->network, model->work);
-    return SEN_OK;
-}
-
-sen_status sen_step(sen_model *model, const float *x, float *y)
-{
-    if (!model || !x || !y)
-        return SEN_NULL;
-    if (model->network.timesteps == 0)
-        return SEN_NOT_SPIKING;
-    sen_network_step(&model->network, model->work, x, y);
-    return SEN_OK;
-}
-
-sen_status sen_run(sen_model *model, const float *x, float *y)
-{
-    if (!model || !x || !y)
-        return SEN_NULL;
-    sen_network_run(&model->network, model->work, x, y);
-    return SEN_OK;
-}
-
-sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows)
-{
-    size_t row, width;
-    if (!model || !x || !y)
-        return SEN_NULL;
-    width = model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
-    for (row = 0; row < rows; row++)
-        sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
-    return SEN_OK;
 }

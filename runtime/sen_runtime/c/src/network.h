@@ -25,7 +25,7 @@ typedef struct sen_input {
     const float *values;    /* [n] */
     const void *quantized;  /* [n] as sen_quantize leaves it; a value is about scale times that */
     float scale;
-    int32_t sum;            /* of the quantized values */
+    int32_t sum;            /* of the quantized values; where they are pairs, 0 */
     const uint32_t *events; /* [count] indices, rising, of the values that are not 0 */
     uint32_t count;
 } sen_input;
@@ -41,7 +41,7 @@ struct sen_weights {
     uint32_t uses; /* SEN_USES_... */
     uint32_t rows, columns;
     uint32_t dtype;      /* of `values` */
-    const void *values;
+    const void *values;  /* of int8 from an address on that is a multiple of 4 */
     const float *scale;  /* of int8, else null: what a row's sum is multiplied with */
     uint32_t scale_step; /* 1 where every row has its own scale, 0 where all share one */
 
@@ -153,9 +153,52 @@ void sen_integrate_constant(
     const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
     float *total);
 
-/* Bytes of `work` that `n` quantized values take: two each, of which sen_quantize uses the first half, and for whole vectors
- * of the widest processor. */
-#define SEN_QUANTIZED_BYTES(n) (((size_t)(n) + 63u) / 64u * 128u)
+/* A greatest value that is not above this is taken for 0: 127 over it might not be finite. */
+#define SEN_LEAST 1e-30f
+
+/* 1.5 * 2^23: added to a small float, it leaves the nearest whole number in the low bits. */
+#define SEN_ROUNDING 12582912.0f
+
+/* Twice the bits of a float without its sign, and 2^24 - 1: in the order of the magnitudes, but what is not a number goes
+ * beyond 32 bits and comes out below SEN_NOTHING, which is what 0 gives. */
+#define SEN_NOTHING 0x00FFFFFFu
+
+static inline uint32_t sen_magnitude(uint32_t bits)
+{
+    return (bits << 1) + SEN_NOTHING;
+}
+
+/* Thumb-2 with instructions for pairs of int16. There quantized values are such pairs: see pairs.c. */
+#if defined(__ARM_FEATURE_SIMD32) && defined(__thumb2__) && !defined(__ARM_BIG_ENDIAN)
+#include <arm_acle.h>
+#define SEN_PAIRS
+#endif
+
+/* pairs.c: the same products. Of quantization, the greatest sen_magnitude of the first n - n % 4 values; the values, times
+ * `inverse`, as pairs. */
+sen_multiply sen_dense_pairs, sen_sparse_pairs, sen_sparse4_pairs;
+uint32_t sen_greatest_of_fours(const float *x, uint32_t n);
+void sen_quantize_pairs(const float *x, uint32_t n, float inverse, uint32_t *pairs);
+
+/* A quantized value, in whatever form sen_quantize leaves them. */
+static inline int32_t sen_quantized(const sen_input *x, uint32_t j)
+{
+#ifdef SEN_PAIRS
+    const uint32_t pair = ((const uint32_t *)x->quantized)[j / 4 * 2 + j % 2];
+    return (int16_t)(uint16_t)(j & 2 ? pair >> 16 : pair);
+#else
+    return ((const int8_t *)x->quantized)[j];
+#endif
+}
+
+/* Bytes of `work` that `n` quantized values take, for whole vectors of the widest processor: one each, and one more for a
+ * second form; pairs two, and one more. */
+#define SEN_QUANTIZED_BYTES(n) (((size_t)(n) + 63u) / 64u * SEN_QUANTIZED_64)
+#ifdef SEN_PAIRS
+#define SEN_QUANTIZED_64 192u
+#else
+#define SEN_QUANTIZED_64 128u
+#endif
 
 #define SEN_PANEL 64u
 
@@ -163,6 +206,16 @@ void sen_integrate_constant(
 static inline uint32_t sen_panel_width(uint32_t rows, uint32_t first)
 {
     return rows - first >= SEN_PANEL ? SEN_PANEL : (rows - first + 15u) / 16u * 16u;
+}
+
+/* sum + a b, rounded once where that takes one instruction. */
+static inline float sen_fused(float a, float b, float sum)
+{
+#ifdef __FP_FAST_FMAF
+    return __builtin_fmaf(a, b, sum);
+#else
+    return sum + a * b;
+#endif
 }
 
 /* What the stored values of a row are multiplied with. */

@@ -46,12 +46,15 @@ static int32_t write_slice(const slice_writer *to, const sen_weights *w, uint32_
 {
     const uint32_t width = to->depth == 2 ? 32 : 64, columns = w->columns;
     const uint16_t *column = w->indices;
-    int32_t at[SEN_LANES], end[SEN_LANES], stop[SEN_LANES];
+    int32_t at[SEN_LANES], end[SEN_LANES], stop[SEN_LANES], count = 0;
     uint32_t tile, lane;
     for (lane = 0; lane < SEN_LANES; lane++) {
         at[lane] = row + lane < w->rows ? w->starts[row + lane] : 0;
         stop[lane] = row + lane < w->rows ? w->starts[row + lane + 1] : 0;
+        count += stop[lane] - at[lane];
     }
+    if (count == 0) /* an image may claim any number of rows and columns without a weight */
+        return step;
     for (tile = 0; tile < columns; tile += width) {
         /* the last tile begins earlier rather than ends behind the inputs */
         const uint32_t first = columns - tile < width ? columns - width : tile;

@@ -38,10 +38,10 @@ void sen_sparse_f32(const sen_weights *w, const sen_input *x, const float *adden
         const int32_t end = w->starts[r + 1];
         float a = 0, b = 0, c = 0, d = 0;
         for (; at + 4 <= end; at += 4) {
-            a += value[at] * v[column[at]];
-            b += value[at + 1] * v[column[at + 1]];
-            c += value[at + 2] * v[column[at + 2]];
-            d += value[at + 3] * v[column[at + 3]];
+            a = sen_fused(value[at], v[column[at]], a);
+            b = sen_fused(value[at + 1], v[column[at + 1]], b);
+            c = sen_fused(value[at + 2], v[column[at + 2]], c);
+            d = sen_fused(value[at + 3], v[column[at + 3]], d);
         }
         for (; at < end; at++)
             a += value[at] * v[column[at]];

@@ -6,7 +6,7 @@
 void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t rows = w->block_rows, width = w->block_columns;
-    const int8_t *values = w->values, *q = x->quantized;
+    const int8_t *values = w->values;
     uint32_t row, j;
     for (row = 0; row < w->rows; row++) {
         const uint32_t r = row / rows;
@@ -18,7 +18,7 @@ void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const f
             const uint32_t column = block * width;
             const size_t value = ((size_t)at * rows + row % rows) * width;
             for (j = 0; j < width && column + j < w->columns; j++)
-                sum += values[value + j] * q[column + j];
+                sum += values[value + j] * sen_quantized(x, column + j);
         }
         y[row] = sen_finish_int8(w, x, addend, is_relu, row, sum);
     }
@@ -26,6 +26,9 @@ void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const f
 
 void sen_sparse_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
+#ifdef SEN_PAIRS
+    sen_sparse_pairs(w, x, addend, is_relu, y);
+#else
     const int8_t *value = w->values, *q = x->quantized;
     const uint16_t *column = w->indices;
     uint32_t row;
@@ -40,11 +43,15 @@ void sen_sparse_int8(const sen_weights *w, const sen_input *x, const float *adde
             sum += value[at] * q[column[at]];
         y[row] = sen_finish_int8(w, x, addend, is_relu, row, sum);
     }
+#endif
 }
 
 /* Blocks of 1 x 4. The columns are a multiple of 4. */
 void sen_sparse4_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
+#ifdef SEN_PAIRS
+    sen_sparse4_pairs(w, x, addend, is_relu, y);
+#else
     const int8_t *block = w->values, *q = x->quantized;
     const uint16_t *column = w->indices;
     uint32_t row;
@@ -58,6 +65,7 @@ void sen_sparse4_int8(const sen_weights *w, const sen_input *x, const float *add
         }
         y[row] = sen_finish_int8(w, x, addend, is_relu, row, sum);
     }
+#endif
 }
 
 #else

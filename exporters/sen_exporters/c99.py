@@ -1,0 +1,151 @@
+"""C99: a folder that a firmware project takes in as it is.
+
+NAME.c holds the functions of the C library that the network needs, its weights and its description as constants, and
+the interface that NAME.h declares. The other files build and test it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+
+from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, check_border, check_word
+from sen_exporters.c99_budget import Footprint, check_budget, footprint, size
+from sen_exporters.c99_files import arduino, assembly, cmake, readme, zephyr
+from sen_exporters.c99_golden import golden
+from sen_exporters.c99_plan import Plan, plan
+from sen_exporters.c99_selftest import selftest
+from sen_exporters.c99_source import WEIGHTS, blob, header, source, takes_binary
+from sen_exporters.c99_text import read_properties, with_properties
+from sen_runtime.network import Network
+
+#: What a file and a CMake target cannot be called: words of C and C++; headers it would hide; targets there are.
+RESERVED = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        alignas alignof and asm auto bitand bitor bool break case catch char class compl const consteval constexpr
+        continue default delete do double else enum explicit export extern false float for friend goto if inline int
+        long main mutable namespace new not nullptr operator or private protected public register requires restrict
+        return short signed sizeof static struct switch template this throw true try typedef typeid typename typeof
+        union unsigned using virtual void volatile wchar_t while xor
+
+        assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef stdint
+        stdio stdlib string tgmath threads time uchar wchar wctype
+
+        all clean help install test
+        """,
+    )
+)
+
+
+class CExporter:
+    """A folder `NAME/` of C99 source and build files; NAME is the stem of the files as a C identifier."""
+
+    name = "c"
+    suffixes = (".c",)
+
+    def main_file(self, options: ExportOptions) -> str:
+        """`NAME/NAME.c`."""
+        name = identifier(options.name)
+        return f"{name}/{name}.c"
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        """Refuse int8 activations, names that C has no form for, and networks beyond the budgets.
+
+        Raises:
+            ExportError: with what was found, what was expected, and the next step.
+        """
+        check_border(options)
+        check_word("--c-weights", options.c_weights or WEIGHTS[0], WEIGHTS)
+        name = identifier(options.name)
+        if network.input_grid is not None:
+            raise NoFormError(
+                "the C export has no int8 activations",
+                hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
+            )
+        planned = plan(network, name)
+        check_budget(name, footprint(planned, is_binary=takes_binary(planned, options)), options)
+
+    def export(self, network: Network, options: ExportOptions) -> Artifact:
+        """Build the folder.
+
+        Raises:
+            ExportError: see `check`.
+        """
+        self.check(network, options)
+        planned = plan(network, identifier(options.name))
+        found = footprint(planned, is_binary=takes_binary(planned, options))
+        files = {
+            f"{planned.prefix}/{name}": content.encode() if isinstance(content, str) else content
+            for name, content in _files(planned, found, is_binary=takes_binary(planned, options)).items()
+        }
+        return Artifact(self.name, files, {"flash": found.flash_bytes, "RAM": found.ram_bytes})
+
+    def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
+        """The artifact with `properties` in the comment at the head of NAME.c."""
+        text = artifact.main.decode()
+        stamped = with_properties(text, {**read_properties(text), **properties})
+        return replace(artifact, files={**artifact.files, artifact.main_name: stamped.encode()})
+
+    def properties(self, model: bytes) -> Mapping[str, str]:
+        """What the comment at the head of NAME.c says."""
+        return read_properties(model.decode("utf-8", "replace"))
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """The host's C compiler."""
+        del model
+        return ("c",)
+
+    def instrument(self, model: bytes) -> bytes:
+        """The model itself: it shows every layer."""
+        return model
+
+
+def identifier(stem: str) -> str:
+    """The stem of a file as a C identifier: letters, digits, and `_` for all else.
+
+    Raises:
+        ExportError: nothing is left, or what is left has a meaning of its own.
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")
+    if re.match(r"[0-9]", name):
+        name = f"net_{name}"
+    hint = "give another with --name"
+    if not name:
+        raise ExportError(f"the name {stem!r} has no letters or digits that C takes", hint)
+    if name.lower() in RESERVED or re.match(r"sen(_|$)", name.lower()):
+        raise ExportError(f"the name {stem!r} becomes {name!r} in C, which has a meaning of its own there", hint)
+    return name
+
+
+def _files(planned: Plan, found: Footprint, *, is_binary: bool) -> dict[str, str | bytes]:
+    """Names in the folder and their content, NAME.c first."""
+    name, network = planned.prefix, planned.network
+    facts = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
+    if network.is_spiking:
+        facts |= {
+            "timesteps": str(network.timesteps),
+            "input_coding": network.input_coding,
+            "readout": network.readout,
+        }
+    number = version("sen-edge")
+    title = [
+        f"{name}: a {facts['architecture']} network, exported by sen-edge {number}. Do not edit; export again.",
+        f"Flash {size(found.flash_bytes)}, RAM {size(found.ram_bytes)}: README.md says what takes how much.",
+        "SPDX-License-Identifier: Apache-2.0 (the functions; the weights are their owner's)",
+    ]
+    files: dict[str, str | bytes] = {
+        f"{name}.c": source(planned, title, facts, is_binary=is_binary),
+        f"{name}.h": header(planned),
+    }
+    if is_binary:
+        files |= {f"{name}_weights.bin": blob(planned)[0], f"{name}_weights.S": assembly(name)}
+    files[f"{name}_selftest.c"] = selftest(planned, golden(planned))
+    files["CMakeLists.txt"] = cmake(planned, is_binary=is_binary)
+    files |= zephyr(planned, is_binary=is_binary)
+    files |= arduino(planned, number, is_binary=is_binary)
+    files["README.md"] = readme(planned, found, is_binary=is_binary)
+    return files

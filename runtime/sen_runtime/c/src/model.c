@@ -1,0 +1,82 @@
+/* A loaded model: what it is, and running it. */
+#include "internal.h"
+
+uint32_t sen_inputs(const sen_model *model)
+{
+    return model->network.n_in;
+}
+
+uint32_t sen_outputs(const sen_model *model)
+{
+    return model->network.n_out;
+}
+
+uint32_t sen_timesteps(const sen_model *model)
+{
+    return model->network.timesteps;
+}
+
+int sen_takes_spike_train(const sen_model *model)
+{
+    return (int)model->network.is_spike_train;
+}
+
+const char *sen_kernels_name(const sen_model *model)
+{
+    return model->network.kernels->name;
+}
+
+uint32_t sen_layers(const sen_model *model)
+{
+    return model->network.layer_count;
+}
+
+const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *size)
+{
+    const sen_layer *layer;
+    *size = 0;
+    if (index >= model->network.layer_count)
+        return NULL;
+    layer = &model->network.layers[index];
+    *size = layer->n_out;
+    return index == model->network.layer_count - 1 && model->network.timesteps == 0 ? NULL : model->work + layer->out;
+}
+
+sen_status sen_reset(sen_model *model)
+{
+    if (!model)
+        return SEN_NULL;
+    if (model->network.timesteps == 0)
+        return SEN_NOT_SPIKING;
+    sen_network_reset(&model->network, model->work);
+    return SEN_OK;
+}
+
+sen_status sen_step(sen_model *model, const float *x, float *y)
+{
+    if (!model || !x || !y)
+        return SEN_NULL;
+    if (model->network.timesteps == 0)
+        return SEN_NOT_SPIKING;
+    sen_network_step(&model->network, model->work, x, y);
+    return SEN_OK;
+}
+
+sen_status sen_run(sen_model *model, const float *x, float *y)
+{
+    if (!model || !x || !y)
+        return SEN_NULL;
+    sen_network_run(&model->network, model->work, x, y);
+    return SEN_OK;
+}
+
+sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows)
+{
+    size_t row, width;
+    if (!model || !x || !y)
+        return SEN_NULL;
+    width = model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
+    for (row = 0; row < rows; row++)
+        sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
+    return SEN_OK;
+}

@@ -1,0 +1,124 @@
+/* Weights copied into the arena, in the order that kernels like best; and the arena. */
+#include "internal.h"
+
+#include <string.h>
+
+void *sen_take(sen_arena *arena, uint64_t count, uint64_t size)
+{
+    const uint64_t start = arena->used;
+    if (count > (UINT64_MAX / 4) / size || start > UINT64_MAX / 4) {
+        arena->overflows = 1;
+        return NULL;
+    }
+    arena->used = (start + count * size + SEN_ALIGNMENT - 1) / SEN_ALIGNMENT * SEN_ALIGNMENT;
+    if (arena->used > SIZE_MAX / 2 || arena->used / sizeof(float) > UINT32_MAX)
+        arena->overflows = 1;
+    return arena->base && !arena->overflows ? arena->base + (size_t)start : NULL;
+}
+
+/* Rows in all panels of `rows` rows. */
+static uint64_t panel_rows(uint64_t rows)
+{
+    return (rows + 15) / 16 * 16;
+}
+
+static float weight_at(const sen_weights *w, uint32_t row, uint32_t column)
+{
+    if (row >= w->rows)
+        return 0;
+    if (w->target)
+        return sen_weight(w, row, column);
+    return sen_scale(w, row) * sen_value(w->values, w->dtype, (size_t)row * w->columns + column);
+}
+
+/* Dense weights, or those of positions, in panels of float32. */
+sen_status sen_to_panels(sen_loader *loader, sen_weights *w)
+{
+    float *const panels = sen_take(&loader->arena, panel_rows(w->rows) * w->columns, sizeof(float));
+    float *to = panels;
+    uint32_t first, i, j;
+    w->uses = SEN_USES_EVENTS;
+    for (first = 0; panels && first < w->rows; first += SEN_PANEL) {
+        const uint32_t width = sen_panel_width(w->rows, first);
+        for (j = 0; j < w->columns; j++)
+            for (i = first; i < first + width; i++) {
+                *to = weight_at(w, i, j);
+                if (!(*to - *to == 0)) /* infinite, or 0 / 0 */
+                    return w->target ? SEN_COINCIDENT : SEN_VALUES;
+                to++;
+            }
+    }
+    w->multiply = loader->isa->panels;
+    w->values = panels;
+    w->dtype = SEN_FLOAT32;
+    w->scale = NULL;
+    return SEN_OK;
+}
+
+/* int8 weights in panels, four columns of every row together, with 128 added: see sen_quads. */
+void sen_to_quads(sen_loader *loader, sen_weights *w)
+{
+    const uint32_t groups = w->columns / 4 + (w->columns % 4 != 0);
+    const int8_t *from = w->values;
+    uint8_t *const quads = sen_take(&loader->arena, panel_rows(w->rows) * groups, 4);
+    uint8_t *to = quads;
+    uint32_t first, group, i, k;
+    for (first = 0; quads && first < w->rows; first += SEN_PANEL)
+        for (group = 0; group < groups; group++)
+            for (i = first; i < first + sen_panel_width(w->rows, first); i++)
+                for (k = 4 * group; k < 4 * group + 4; k++)
+                    *to++ = (uint8_t)(128 + (i < w->rows && k < w->columns ? from[(size_t)i * w->columns + k] : 0));
+    w->multiply = loader->isa->quads;
+    w->values = quads;
+}
+
+/* Single weights in slices: see slices.c. */
+void sen_to_slices(sen_loader *loader, sen_weights *w)
+{
+    const uint32_t steps = sen_slice_steps(w), depth = w->dtype == SEN_INT8 ? 4 : 2;
+    sen_arena *arena = &loader->arena;
+    uint16_t *tiles = sen_take(arena, steps, sizeof *tiles);
+    uint8_t *indices = sen_take(arena, (uint64_t)steps * SEN_LANES, depth);
+    void *values = sen_take(arena, (uint64_t)steps * SEN_LANES * depth, depth == 4 ? 1 : sizeof(float));
+    int32_t *starts = sen_take(arena, (uint64_t)w->rows / SEN_LANES + 2, sizeof *starts);
+    int32_t *sums = depth == 4 ? sen_take(arena, panel_rows(w->rows), sizeof *sums) : NULL;
+    if (starts && values)
+        sen_slice(w, tiles, indices, values, starts, sums);
+    w->multiply = depth == 4 ? loader->isa->slices_int8 : loader->isa->slices_f32;
+}
+
+/* Single weights by source: see sen_sparse_events. */
+void sen_by_source(sen_loader *loader, sen_weights *w)
+{
+    const uint32_t width = w->dtype == SEN_FLOAT32 ? 4 : w->dtype == SEN_FLOAT16 ? 2 : 1;
+    const uint32_t count = (uint32_t)w->starts[w->rows];
+    const uint16_t *columns = w->indices;
+    sen_arena *arena = &loader->arena;
+    int32_t *starts = sen_take(arena, (uint64_t)w->columns + 1, sizeof *starts);
+    uint16_t *rows = sen_take(arena, count, sizeof *rows);
+    uint8_t *values = sen_take(arena, count, width);
+    uint32_t row, j;
+    w->multiply = sen_sparse_events;
+    w->uses = SEN_USES_EVENTS;
+    if (!starts || !rows || !values)
+        return;
+    memset(starts, 0, ((size_t)w->columns + 1) * sizeof *starts);
+    for (j = 0; j < count; j++)
+        starts[columns[j] + 1]++;
+    for (j = 0; j < w->columns; j++)
+        starts[j + 1] += starts[j];
+    for (row = 0; row < w->rows; row++) {
+        int32_t at;
+        for (at = w->starts[row]; at < w->starts[row + 1]; at++) {
+            const int32_t to = starts[columns[at]]++;
+            rows[to] = (uint16_t)row;
+            memcpy(values + (size_t)to * width, (const uint8_t *)w->values + (size_t)at * width, width);
+        }
+    }
+    for (j = w->columns; j > 0; j--) /* each start has moved to the next one's */
+        starts[j] = starts[j - 1];
+    starts[0] = 0;
+    w->starts = starts;
+    w->indices = rows;
+    w->values = values;
+}

@@ -1,0 +1,185 @@
+"""Exported C in the host's own compiler: built into a library, called one row at a time.
+
+The C code runs in this process: load none that you would not compile yourself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.engines import Model
+from sen_runtime.errors import EngineError, MissingExtraError
+
+Array = NDArray[Any]
+
+FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
+_SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d+)$", re.MULTILINE)
+
+
+class CSession:
+    """An exported network, compiled.
+
+    Attributes:
+        batch_size: None: any number of rows, each run by itself.
+        arena_bytes: memory that the network needs beside its code and constants.
+    """
+
+    batch_size: int | None = None
+
+    def __init__(self, library: ctypes.CDLL, prefix: str, sizes: dict[str, int], *, takes_train: bool) -> None:
+        self.timesteps = sizes.get("TIMESTEPS", 0)
+        self.arena_bytes = sizes["ARENA_BYTES"]
+        self._n_layers = sizes["LAYERS"]
+        n_in = sizes["INPUTS"]
+        self._input = np.zeros((self.timesteps, n_in) if takes_train else (n_in,), np.float32)
+        self._output = np.zeros(sizes["OUTPUTS"], np.float32)
+        self._arena = np.zeros(-(-self.arena_bytes // 8), np.uint64)
+        pointer = ctypes.c_void_p
+        self._run = self._function(library, f"{prefix}_run", None, pointer, pointer, pointer)
+        self._layer_output = self._function(
+            library, f"{prefix}_layer_output", pointer, pointer, ctypes.c_uint32, pointer
+        )
+        if self.timesteps:
+            self._reset = self._function(library, f"{prefix}_reset", None, pointer)
+            self._step = self._function(library, f"{prefix}_step", None, pointer, pointer, pointer)
+        if hasattr(library, f"{prefix}_init"):
+            self._function(library, f"{prefix}_init", None)()
+
+    @staticmethod
+    def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
+        try:
+            function = getattr(library, name)
+        except AttributeError:
+            raise EngineError(f"the C code has no function {name}; was it exported by sen-edge?") from None
+        function.restype, function.argtypes = result, arguments
+        return function
+
+    def run(self, x: Array) -> Array:
+        """Outputs `[batch, n_out]` for `x [batch, n_in]`, or `[batch, T, n_in]` where spike trains go in.
+
+        Raises:
+            EngineError: an input of another shape.
+        """
+        if x.shape[1:] != self._input.shape:
+            expected = ", ".join(map(str, self._input.shape))
+            raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {expected}]")
+        y = np.empty((len(x), len(self._output)), np.float32)
+        for row, out in zip(np.ascontiguousarray(x, np.float32), y):
+            self._run(self._arena.ctypes.data, row.ctypes.data, out.ctypes.data)
+        return y
+
+    def run_all(self, x: Array) -> dict[str, Array]:
+        """The outputs, and the activations (spike counts) of the hidden layers."""
+        outputs = self.run(x)
+        rows = [self._hidden(row) for row in np.ascontiguousarray(x, np.float32)]
+        hidden = {f"layer{i}/activation": np.stack(layer) for i, layer in enumerate(zip(*rows))}
+        return {"output": outputs, **hidden}
+
+    def step(self, x: Array) -> Array:
+        """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membranes, or spikes if they count."""
+        x = np.ascontiguousarray(x, np.float32)
+        self._step(self._arena.ctypes.data, x.ctypes.data, self._output.ctypes.data)
+        return self._output.copy()
+
+    def reset(self) -> None:
+        """Membranes of a spiking network to 0."""
+        self._reset(self._arena.ctypes.data)
+
+    def layer_output(self, index: int) -> Array:
+        """What a layer gave out last, `[n]`.
+
+        Raises:
+            EngineError: it keeps nothing, or there is no such layer.
+        """
+        size = ctypes.c_uint32()
+        address = self._layer_output(self._arena.ctypes.data, index, ctypes.byref(size))
+        if not address:
+            raise EngineError(f"layer {index} has no output in the arena; it is the last, or there is none")
+        return np.ctypeslib.as_array((ctypes.c_float * size.value).from_address(address)).copy()
+
+    def _hidden(self, row: Array) -> list[Array]:
+        """What the hidden layers give out for one row; spikes are counted step by step."""
+        hidden = range(self._n_layers - 1)
+        if not self.timesteps:
+            self._run(self._arena.ctypes.data, row.ctypes.data, self._output.ctypes.data)
+            return [self.layer_output(i) for i in hidden]
+        self.reset()
+        steps = []
+        for t in range(self.timesteps):
+            self.step(row[t] if row.ndim == 2 else row)
+            steps.append([self.layer_output(i) for i in hidden])
+        return [np.sum(spikes, axis=0) for spikes in zip(*steps)]
+
+
+def load(model: Model, threads: int = 1, *, flags: tuple[str, ...] = FLAGS) -> CSession:
+    """A session on `NAME.c` in the folder that `sen-edge export --to c` wrote.
+
+    Args:
+        model: path of the file; its header lies beside it.
+        threads: 1 is what it has.
+        flags: of the compiler.
+
+    Raises:
+        MissingExtraError: there is no C compiler.
+        EngineError: the code does not compile, or is none that sen-edge exported.
+    """
+    del threads
+    if isinstance(model, bytes):
+        raise EngineError("exported C is a folder of files; expected the path of its .c file")
+    compiler = _compiler()
+    try:
+        header = model.with_suffix(".h").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise EngineError(f"cannot read {model.with_suffix('.h')}: {error}") from error
+    found = _SIZE.findall(header)
+    sizes = {what: int(size) for _, what, size in found}
+    if not {"INPUTS", "OUTPUTS", "LAYERS", "ARENA_BYTES"} <= set(sizes):
+        raise EngineError(f"{model.with_suffix('.h')} is no header that sen-edge exported")
+    takes_train = re.search(r"\bx\[\w+_TIMESTEPS \* \w+_INPUTS\]", header) is not None
+    return CSession(_library(compiler, model, flags), model.stem, sizes, takes_train=takes_train)
+
+
+def version() -> str:
+    """The compiler and its version.
+
+    Raises:
+        MissingExtraError: there is none.
+    """
+    command = _compiler()
+    run = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
+    number = re.search(r"\d+(\.\d+)+", run.stdout)
+    return f"{Path(command[0]).name} {number.group() if number else 'of unknown version'}"
+
+
+def _compiler() -> list[str]:
+    """The compiler's command: that of the variable CC, else cc."""
+    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
+    if shutil.which(command[0]) is None:
+        raise MissingExtraError(
+            f"a C compiler ({command[0]})", "install gcc or clang, or name a compiler in the environment variable CC"
+        )
+    return command
+
+
+def _library(compiler: list[str], model: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
+    sources = [model, *model.parent.glob(f"{model.stem}_weights.S")]
+    with tempfile.TemporaryDirectory() as folder:
+        built = Path(folder) / "network.so"
+        command = [*compiler, *flags, "-I", str(model.parent), *map(str, sources), "-lm", "-o", str(built)]
+        run = subprocess.run(command, capture_output=True, text=True, check=False)
+        if run.returncode != 0:
+            lines = run.stderr.strip().splitlines() or ["no message"]
+            line = next((line for line in lines if "error" in line), lines[0])
+            raise EngineError(f"{compiler[0]} does not compile the C code: {line}")
+        return ctypes.CDLL(str(built))
