@@ -188,7 +188,7 @@ def test_exponents_beyond_reason(exponent: float) -> None:
 
 def test_coincident_neurons_are_an_error() -> None:
     operator = Coordinates(*(np.zeros((1, 2), np.float32),) * 2, np.ones(1, np.float32))
-    with pytest.raises(ImageError, match="two neurons are at the same point"):
+    with pytest.raises(ImageError, match=r"source neuron 0 and target neuron 0 sit at the same point"):
         native.load(image.dumps(Network((Layer(operator, None, Identity()),))))
 
 
@@ -292,6 +292,21 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
         native.load(tmp_path / "empty.sen")
     with pytest.raises(EngineError, match="cannot read"):
         native.load(tmp_path / "absent.sen")
+
+
+def test_the_file_and_the_section_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.sen").write_bytes(SMALL[:-1])
+    with pytest.raises(ImageError, match=r"cut\.sen: .*bytes"):
+        native.load(tmp_path / "cut.sen")
+    with pytest.raises(ImageError, match=r"section 1 .* needs"):
+        native.load(HOSTILE["shape too small"][0])
+
+
+def test_a_matrix_that_claims_much_and_holds_nothing_costs_nothing() -> None:
+    """Found by fuzzing: every tile of every slice was looked at, which takes hours."""
+    starts = np.zeros((1 << 22) + 1, np.int32)
+    operator = Sparse(np.zeros((0, 1), np.float32), np.zeros(0, np.int32), starts, ((1 << 22), 65_000))
+    native.load(image.dumps(Network((Layer(operator, None, Identity()),))))
 
 
 def test_a_changed_byte_is_found_by_the_checksum() -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sen_runtime
+from sen_runtime import image, reference
 from sen_runtime.engines import Model
-from sen_runtime.errors import EngineError, ImageError, MissingExtraError
+from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
 
 Array = NDArray[Any]
 
@@ -43,19 +44,17 @@ class NativeSession:
 
     batch_size: int | None = None
 
-    def __init__(self, image: Array, flags: int) -> None:
+    def __init__(self, data: Array, flags: int) -> None:
         library = _library()
         self._library = library
-        self._image = image
+        self._image = data  # which the library reads in place
         flags |= CHECK_CHECKSUM | CHECK_VALUES
         size = ctypes.c_size_t()
-        _check(library.sen_arena_size(image.ctypes.data, image.size, flags, ctypes.byref(size)))
+        _check(library.sen_arena_size(data.ctypes.data, data.size, flags, ctypes.byref(size)))
         self.arena_bytes = size.value
         self._arena = _aligned(self.arena_bytes)
         model = ctypes.c_void_p()
-        _check(
-            library.sen_load(ctypes.byref(model), image.ctypes.data, image.size, self._arena.ctypes.data, size, flags)
-        )
+        _check(library.sen_load(ctypes.byref(model), data.ctypes.data, data.size, self._arena.ctypes.data, size, flags))
         self._model = model.value
         self.timesteps: int = library.sen_timesteps(self._model)
         self.kernels: str = library.sen_kernels_name(self._model).decode()
@@ -167,15 +166,17 @@ def load(
     flags = KERNELS[kernels] | PACK * pack | ON_THE_FLY * (not expand)
     try:
         return NativeSession(_mapped(model), flags)
+    except ImageError as error:
+        raise _explained(model, error) from error
     except MemoryError:
         raise EngineError(f"the model needs more memory than there is{_of(model)}") from None
 
 
 def _mapped(model: Model) -> Array:
     if isinstance(model, bytes):
-        image = _aligned(len(model))
-        image[:] = np.frombuffer(model, np.uint8)
-        return image
+        data = _aligned(len(model))
+        data[:] = np.frombuffer(model, np.uint8)
+        return data
     try:
         with model.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # lives as long as the array
@@ -184,6 +185,15 @@ def _mapped(model: Model) -> Array:
     except OSError as error:
         raise EngineError(f"cannot read {model}: {error.strerror}") from error
     return np.frombuffer(mapped, np.uint8)
+
+
+def _explained(model: Model, error: ImageError) -> ImageError:
+    """The same, with what the reader has to say about the image: it names the file, the section and the neurons."""
+    try:
+        reference.expand(image.loads(model) if isinstance(model, bytes) else image.read(model))
+    except SenError as found:
+        return ImageError(found.message, found.hint)
+    return ImageError(f"{error.message}{_of(model)}", error.hint)
 
 
 def _of(model: Model) -> str:
