@@ -90,6 +90,18 @@ def test_outputs_are_those_of_the_reference(target: Target, library: list[Path],
     assert "worst error" in done.stdout
 
 
+def test_products_of_int8_are_those_of_the_reference(target: Target, library: list[Path], tmp_path: Path) -> None:
+    """To the bit, on every processor; compiled for size as well, which takes other instructions."""
+    sources = [harness.HERE / "compare_int8.c"]
+    program = harness.build(target, [*sources, *library], tmp_path / "compare", includes=[LIBRARY / "src"])
+    done = harness.run(target, program)
+    assert done.code == 0, done
+    sources += [LIBRARY / f"src/{name}.c" for name in ("pairs", "int8", "sparse_int8")]
+    program = harness.build(target, sources, tmp_path / "small", includes=[LIBRARY / "src"], optimize="-Os")
+    assert harness.run(target, program) == done
+    assert "588 matrices" in done.stdout
+
+
 def test_what_fails_is_told(target: Target, library: list[Path], tmp_path: Path) -> None:
     case = write_case(tmp_path, "float32 sparse", wrong_by=1e-4)
     done = harness.run(target, harness.build(target, [*RUN_IMAGE, *library], tmp_path / "run", includes=[case]))

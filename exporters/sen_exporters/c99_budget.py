@@ -22,7 +22,7 @@ CODE_BYTES = {
     "sen_weight": 144,
     "sen_columns": 240,
     "sen_dense_events": 120,
-    "sen_dense_f32": 408,
+    "sen_dense_f32": 620,
     "sen_dense_reference": 114,
     "sen_fused": 10,
     "sen_scale": 24,

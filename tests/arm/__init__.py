@@ -1,0 +1,1 @@
+"""`make test-arm`: the runtime on an emulated Raspberry Pi, compared with this machine."""
