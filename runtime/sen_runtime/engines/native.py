@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +62,15 @@ class NativeSession:
         is_train = bool(library.sen_takes_spike_train(self._model))
         self.input = np.zeros((self.timesteps, n_in) if is_train else n_in, np.float32)
         self.output = np.zeros(library.sen_outputs(self._model), np.float32)
-        self._input_row, self._output_row = self.input[np.newaxis], self.output[np.newaxis]
-        # addresses are looked up once: numpy takes longer to tell one than the library to run a small model
-        self._invoke = library.sen_run
-        self._border = self._model, self.input.ctypes.data, self.output.ctypes.data
+        # What one inference needs is looked up once: that takes longer than to run a small model.
+        self._input_row = self.input[np.newaxis]
+        self._row_shape = self._input_row.shape
+        self._copy_output = self.output[np.newaxis].copy
+        self._invoke = partial(library.sen_run, self._model, self.input.ctypes.data, self.output.ctypes.data)
 
     def invoke(self) -> None:
         """One inference from `input` to `output`, without a copy."""
-        self._invoke(*self._border)
+        self._invoke()
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]` for `x [batch, n_in]`, or `[batch, T, n_in]` where spike trains go in.
@@ -79,10 +80,10 @@ class NativeSession:
         Raises:
             EngineError: an input of another shape.
         """
-        if x.shape == self._input_row.shape:
+        if x.shape == self._row_shape:
             self._input_row[...] = x
-            self._invoke(*self._border)
-            return self._output_row.copy()
+            self._invoke()
+            return self._copy_output()
         if x.shape[1:] != self.input.shape:
             expected = ", ".join(map(str, self.input.shape))
             raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {expected}]")
