@@ -51,6 +51,7 @@ bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
 	$(BIN)/python benchmarks/tflite.py
 	$(BIN)/python benchmarks/native.py
+	$(BIN)/python benchmarks/cortex_m.py
 
 FUZZ_SECONDS ?= 60
 FUZZ_FLAGS := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_POSIX_C_SOURCE=200112L

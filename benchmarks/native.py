@@ -2,9 +2,9 @@
 
     python benchmarks/native.py [--write]
 
-One interleaved run, one thread, one input of one row. Two times of everything: "run", the whole call from Python, arrays
-in and out; and "kernel", a call where the input already lies in its place, less the same call of an empty network. With
-`--write` the tables go into docs/reference/c-library.md. Exit status 1 if a claim fails.
+One interleaved run, one thread, one input of one row. Two times of everything: "run", the whole call from Python,
+arrays in and out; and "kernel", a call where the input already lies in its place, less the same call of an empty
+network. With `--write` the tables go into docs/reference/c-library.md. Exit status 1 if a claim fails.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Images for the fuzzer to start from: hostile ones, and one of every kind that is right.
 
-    python -m tests.corpus FOLDER
+python -m tests.corpus FOLDER
 """
 
 import hashlib

@@ -23,6 +23,7 @@ KERNEL_FILES = (
     "int8.c",
     "sparse.c",
     "sparse_int8.c",
+    "streams.c",
     "lif.c",
     "run.c",
 )

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_exporters import c99_streams
 from sen_runtime.network import Layer, LeakyIntegrator, Lif, Network, readout_factors
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, leaves
 
@@ -268,11 +269,12 @@ def _scratch(layers: list[LayerPlan], layout: _Layout) -> dict[str, Vector]:
 
 
 def _quantized_bytes(matrix: Matrix) -> int:
-    """Bytes that the input of a product takes in eight bits, at most those of `SEN_QUANTIZED_BYTES`.
+    """Bytes that the input of a product takes in eight bits, for whole vectors of 64.
 
-    Where there are instructions for pairs of int16, two for each value, and for single sparse weights one more.
+    Where there are instructions for pairs of int16, two for each value, and as many as a second form takes.
     """
-    return (matrix.shape[1] + 63) // 64 * (192 if matrix.multiply == "sen_sparse_int8" else 128)
+    second = {"sen_sparse_int8": 1, "sen_stream_int8": 1, "sen_stream4_int8": 2}
+    return (matrix.shape[1] + 63) // 64 * 64 * (2 + second.get(matrix.multiply, 0))
 
 
 def _factors(network: Network) -> Constant | None:
@@ -342,6 +344,10 @@ class _Lowering:
         name, shape, is_int8 = f"{self.name}_weights", operator.shape, operator.scale is not None
         if meets_spikes and operator.block == (1, 1) and shape[0] <= MAX_UINT16:
             return self._by_source(operator)
+        if is_int8 and operator.block == (1, 1):
+            return self._stream(operator, "sen_stream_int8", *c99_streams.single(operator))
+        if is_int8 and operator.block == (1, 4) and c99_streams.takes_blocks(operator):
+            return self._stream(operator, "sen_stream4_int8", *c99_streams.blocks(operator))
         fields = self._head(operator.values, operator.scale, shape, "weights", "SEN_USES_INT8" if is_int8 else "")
         is_short = operator.block_grid[1] <= MAX_UINT16
         columns = operator.columns.astype(np.uint16) if is_short else operator.columns
@@ -349,11 +355,17 @@ class _Lowering:
         fields["starts"] = self._constant("starts", operator.row_starts, "first block of each block row")
         fields["index_dtype"] = "SEN_UINT16" if is_short else "SEN_INT32"
         fields["block_rows"], fields["block_columns"] = operator.block
-        if is_short and operator.block == (1, 1) and operator.values.dtype != np.float16:
-            return Matrix(name, "sen_sparse_int8" if is_int8 else "sen_sparse_f32", fields)
+        if is_short and operator.block == (1, 1) and operator.values.dtype == np.float32:
+            return Matrix(name, "sen_sparse_f32", fields)
         if is_short and operator.block == (1, 4) and is_int8 and shape[1] % 4 == 0:
             return Matrix(name, "sen_sparse4_int8", fields)
         return Matrix(name, "sen_sparse_int8_reference" if is_int8 else "sen_sparse_reference", fields)
+
+    def _stream(self, operator: Sparse, multiply: str, words: Array, starts: Array) -> Matrix:
+        fields = self._head(operator.values, operator.scale, operator.shape, "weights", "SEN_USES_INT8")
+        fields["values"] = self._constant("weights_values", words, "weights and where they are, groups of three words")
+        fields["starts"] = self._constant("starts", starts, "first word of each row")
+        return Matrix(f"{self.name}_weights", multiply, fields)
 
     def _by_source(self, operator: Sparse) -> Matrix:
         """Single weights, those from one neuron together: only the rows of neurons that spike are read."""

@@ -53,7 +53,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float = 1.0,
 
 
 def _repeats(call: Callable[[], object]) -> int:
-    """Calls that make a block of about BLOCK_NS: by the fastest of a few tries, as an interruption would make it short."""
+    """Calls that make a block of about BLOCK_NS, by the fastest of some tries: an interruption would make it short."""
     repeats = 1
     while True:
         elapsed_ns = min(_block_us(call, repeats) for _ in range(CALIBRATION_TRIES)) * 1000 * repeats

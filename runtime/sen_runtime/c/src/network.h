@@ -145,6 +145,7 @@ sen_multiply sen_dense_int8;     /* int8.c */
 sen_multiply sen_sparse_f32;     /* sparse.c: single weights, uint16 columns */
 sen_multiply sen_sparse_events;  /* sparse.c: by source, `starts` [columns + 1] and uint16 rows */
 sen_multiply sen_sparse_int8, sen_sparse4_int8; /* sparse_int8.c: single weights, blocks of 1x4; uint16 columns */
+sen_multiply sen_stream_int8, sen_stream4_int8; /* streams.c: the same, in the order in which they are read */
 
 void sen_quantize(const float *x, uint32_t n, void *quantized, sen_input *input);
 uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events);
@@ -176,7 +177,7 @@ static inline uint32_t sen_magnitude(uint32_t bits)
 
 /* pairs.c: the same products. Of quantization, the greatest sen_magnitude of the first n - n % 4 values; the values, times
  * `inverse`, as pairs. */
-sen_multiply sen_dense_pairs, sen_sparse_pairs, sen_sparse4_pairs;
+sen_multiply sen_dense_pairs, sen_sparse_pairs, sen_sparse4_pairs, sen_stream_pairs, sen_stream4_pairs;
 uint32_t sen_greatest_of_fours(const float *x, uint32_t n);
 void sen_quantize_pairs(const float *x, uint32_t n, float inverse, uint32_t *pairs);
 
@@ -192,7 +193,7 @@ static inline int32_t sen_quantized(const sen_input *x, uint32_t j)
 }
 
 /* Bytes of `work` that `n` quantized values take, for whole vectors of the widest processor: one each, and one more for a
- * second form; pairs two, and one more. */
+ * second form; pairs two, and one more. For sen_stream4_int8, which no image has, pairs take two more. */
 #define SEN_QUANTIZED_BYTES(n) (((size_t)(n) + 63u) / 64u * SEN_QUANTIZED_64)
 #ifdef SEN_PAIRS
 #define SEN_QUANTIZED_64 192u

@@ -294,6 +294,12 @@ void sen_dense_pairs(const sen_weights *w, const sen_input *x, const float *adde
     }
 }
 
+/* Where values begin. A matrix without any has a null, which is no place to count back from. */
+static inline SEN_TOGETHER const void *values_of(const sen_weights *w)
+{
+    return w->values ? w->values : w->starts;
+}
+
 /* sum + the products of the next four weights. `q` are the inputs in their own order, a byte each. */
 static inline SEN_TOGETHER int32_t add_four(const int8_t *value, const uint16_t *column, const int8_t *q, int32_t sum)
 {
@@ -354,8 +360,11 @@ static const int8_t *in_order(const sen_input *x, uint32_t n)
     const uint32_t *pairs = x->quantized;
     uint32_t *const words = (uint32_t *)x->quantized + ((size_t)n + 63) / 64 * 32, *to = words;
     uint32_t *const end = to + (n + 3) / 4;
-    for (; to != end; pairs += 2)
-        *to++ = (pairs[0] & 0x00FF00FFu) | (pairs[1] & 0x00FF00FFu) << 8;
+    while (to != end) {
+        uint32_t even, odd;
+        pairs = load_two(pairs, &even, &odd);
+        *to++ = (even & 0x00FF00FFu) | (odd & 0x00FF00FFu) << 8;
+    }
     return (const int8_t *)words;
 }
 
@@ -366,7 +375,7 @@ void sen_sparse_pairs(const sen_weights *w, const sen_input *x, const float *add
     for (row = 0; row < w->rows; row += count) {
         int32_t sums[SEN_SUMS];
         count = rows_together(w, row);
-        add_rows(w->starts + row, w->values, w->indices, q, sums, count);
+        add_rows(w->starts + row, values_of(w), w->indices, q, sums, count);
         finish(w, x, addend, is_relu, row, sums, count, y);
     }
 }
@@ -418,7 +427,140 @@ void sen_sparse4_pairs(const sen_weights *w, const sen_input *x, const float *ad
     for (row = 0; row < w->rows; row += count) {
         int32_t sums[SEN_SUMS];
         count = rows_together(w, row);
-        add_block_rows(w->starts + row, w->values, w->indices, x->quantized, sums, count);
+        add_block_rows(w->starts + row, values_of(w), w->indices, x->quantized, sums, count);
+        finish(w, x, addend, is_relu, row, sums, count, y);
+    }
+}
+
+static inline SEN_TOGETHER const void *load_three(const void *from, uint32_t *a, uint32_t *b, uint32_t *c)
+{
+    register uint32_t r4 __asm__("r4"), r5 __asm__("r5"), r6 __asm__("r6");
+    __asm__ volatile("ldmia %0!, {%1, %2, %3}" : "+r"(from), "=r"(r4), "=r"(r5), "=r"(r6) : : "memory");
+    *a = r4;
+    *b = r5;
+    *c = r6;
+    return from;
+}
+
+/* A byte of `gaps` further. */
+#define SEN_SKIP(from, gaps, rotation) __asm__("uxtab %0, %0, %1, ror #" rotation : "+r"(from) : "r"(gaps))
+
+/* sum + the products of the next group of four single weights, the last of which was at `q`. */
+static inline SEN_TOGETHER int32_t add_gaps(const void **group, const int8_t **q, int32_t sum)
+{
+    uint32_t gaps, first, second;
+    const int8_t *at = *q;
+    *group = load_three(*group, &gaps, &first, &second);
+    __asm__("uxtab %0, %0, %1" : "+r"(at) : "r"(gaps));
+    sum = __smlabb((int32_t)first, *at, sum);
+    SEN_SKIP(at, gaps, "8");
+    sum = __smlatb((int32_t)first, *at, sum);
+    SEN_SKIP(at, gaps, "16");
+    sum = __smlabb((int32_t)second, *at, sum);
+    SEN_SKIP(at, gaps, "24");
+    *q = at;
+    return __smlatb((int32_t)second, *at, sum);
+}
+
+static SEN_ALONE void add_gap_rows(
+    const int32_t *starts, const uint32_t *words, const int8_t *q, int32_t *sums, uint32_t count)
+{
+    const int32_t *const end = sums + count;
+    const void *group = words + *starts;
+    while (sums != end) {
+        uintptr_t limit = (uintptr_t)(words + *++starts) - 4 * 12;
+        const int8_t *at = q;
+        int32_t sum = 0;
+        while ((uintptr_t)group <= limit) {
+            sum = add_gaps(&group, &at, sum);
+            sum = add_gaps(&group, &at, sum);
+            sum = add_gaps(&group, &at, sum);
+            sum = add_gaps(&group, &at, sum);
+        }
+        limit += 3 * 12;
+        while ((uintptr_t)group <= limit)
+            sum = add_gaps(&group, &at, sum);
+        *sums++ = sum;
+    }
+}
+
+void sen_stream_pairs(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const int8_t *q = in_order(x, w->columns);
+    uint32_t row, count;
+    for (row = 0; row < w->rows; row += count) {
+        int32_t sums[SEN_SUMS];
+        count = rows_together(w, row);
+        add_gap_rows(w->starts + row, values_of(w), q, sums, count);
+        finish(w, x, addend, is_relu, row, sums, count, y);
+    }
+}
+
+/* Behind the pairs: of each four inputs a, b, c, d the pairs 256 a - b, 256 c - d and b, d. The first times weights e, g of
+ * a, c and the second times 256 f + e, 256 h + g are together 256 (a e + b f + c g + d h), with one pair of bytes to take
+ * apart instead of two. */
+static const uint32_t *differences(const sen_input *x, uint32_t n)
+{
+    const uint32_t *pairs = x->quantized;
+    uint32_t *const words = (uint32_t *)x->quantized + ((size_t)n + 63) / 64 * 32, *to = words;
+    uint32_t *const end = to + n / 2;
+    while (to != end) {
+        uint32_t even, odd;
+        pairs = load_two(pairs, &even, &odd);
+        *to++ = (uint32_t)__ssub16((int16x2_t)(even << 8 & 0xFF00FF00u), (int16x2_t)odd);
+        *to++ = odd;
+    }
+    return words;
+}
+
+/* sum + 256 times the products of a block whose inputs are at `from`. */
+static inline SEN_TOGETHER int32_t add_halves(uint32_t weights, const void *from, int32_t sum)
+{
+    uint32_t difference, odd;
+    (void)load_two(from, &difference, &odd);
+    sum = __smlad((int16x2_t)weights, (int16x2_t)odd, sum);
+    return __smlad(even_bytes(weights), (int16x2_t)difference, sum);
+}
+
+/* The same of the next group of two blocks. */
+static inline SEN_TOGETHER int32_t add_two_blocks(const void **group, const void *inputs, int32_t sum)
+{
+    uint32_t columns, first, second;
+    const void *at;
+    *group = load_three(*group, &columns, &first, &second);
+    __asm__("uxtah %0, %1, %2" : "=r"(at) : "r"(inputs), "r"(columns));
+    sum = add_halves(first, at, sum);
+    __asm__("uxtah %0, %1, %2, ror #16" : "=r"(at) : "r"(inputs), "r"(columns));
+    return add_halves(second, at, sum);
+}
+
+static SEN_ALONE void add_two_block_rows(
+    const int32_t *starts, const uint32_t *words, const void *inputs, int32_t *sums, uint32_t count)
+{
+    const int32_t *const end = sums + count;
+    const void *group = words + *starts;
+    while (sums != end) {
+        uintptr_t limit = (uintptr_t)(words + *++starts) - 2 * 12;
+        int32_t sum = 0;
+        while ((uintptr_t)group <= limit) {
+            sum = add_two_blocks(&group, inputs, sum);
+            sum = add_two_blocks(&group, inputs, sum);
+        }
+        limit += 12;
+        if ((uintptr_t)group <= limit)
+            sum = add_two_blocks(&group, inputs, sum);
+        *sums++ = sum >> 8;
+    }
+}
+
+void sen_stream4_pairs(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const uint32_t *inputs = differences(x, w->columns);
+    uint32_t row, count;
+    for (row = 0; row < w->rows; row += count) {
+        int32_t sums[SEN_SUMS];
+        count = rows_together(w, row);
+        add_two_block_rows(w->starts + row, values_of(w), inputs, sums, count);
         finish(w, x, addend, is_relu, row, sums, count, y);
     }
 }

@@ -1,0 +1,282 @@
+"""Instructions that one inference of an exported network takes on Cortex-M, and the claims that rest on it.
+
+    python benchmarks/cortex_m.py [--write | --check]
+
+Networks with random weights are exported as C, built with arm-none-eabi-gcc -O2 and run under QEMU, whose counts are
+the same each time; code is what -Os makes of it. `--write` puts the table into docs/reference/cortex-m.md and
+benchmarks/cortex_m.json. `--check` compares with the latter, unless the compiler is another one. Exit status 1 if a
+claim fails, or a count is more than 3 % above that of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.quantize import to_int8_weights
+from sen_exporters.base import ExportOptions
+from sen_exporters.c99 import CExporter
+from sen_runtime import reference
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Neuron, Relu
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # tests is no installed package
+
+from tests.cross import harness  # noqa: E402
+from tests.cross.harness import TARGETS, Target  # noqa: E402
+
+FloatArray = NDArray[np.float32]
+
+PAGE, TABLE = ROOT / "docs/reference/cortex-m.md", Path(__file__).with_suffix(".json")
+START, END = "<!-- measured: start -->", "<!-- measured: end -->"
+LARGE, SMALL, SPIKING = (784, 512, 256, 10), (64, 48, 10), (784, 256, 10)
+DENSITY, RANK, TIMESTEPS = 0.1, 32, 25
+#: What a count may be above the file's.
+SLACK = 1.03
+#: Cases of networks that fit the 256 KB of flash and 16 KB of RAM of the Cortex-M0 board.
+LITTLE = ("dense float32, small", "dense int8, small", "coordinates, small")
+#: Error of an output allowed, over the greatest.
+FLOAT_ERROR, INT8_ERROR = 1e-4, 0.05
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One network on one processor.
+
+    Attributes:
+        instructions: of one inference.
+        arena_bytes: RAM.
+        code_bytes: flash without weights.
+    """
+
+    instructions: int
+    arena_bytes: int
+    code_bytes: int
+
+
+@dataclass(frozen=True)
+class Claim:
+    """`attribute` of `case` on Cortex-M4 is at most `most`."""
+
+    case: str
+    attribute: str
+    most: int
+
+
+INT8_CASES = ("rank 32 int8", "unstructured int8", "1x4 blocks int8")
+CLAIMS = (
+    *(Claim(case, "instructions", most) for case, most in zip(INT8_CASES, (120_000, 230_000, 130_000), strict=True)),
+    *(Claim(case, "code_bytes", 8192) for case in INT8_CASES),
+    *(Claim(case, "arena_bytes", 8192) for case in INT8_CASES),
+)
+
+
+def _normal(rng: np.random.Generator, n_out: int, n_in: int) -> FloatArray:
+    return rng.standard_normal((n_out, n_in), np.float32) * np.float32(n_in**-0.5)
+
+
+def _dense(rng: np.random.Generator, n_out: int, n_in: int) -> Dense:
+    return Dense(_normal(rng, n_out, n_in))
+
+
+def _low_rank(rng: np.random.Generator, n_out: int, n_in: int) -> LowRank:
+    return LowRank(_normal(rng, n_out, RANK), _normal(rng, RANK, n_in))
+
+
+def _sparse(rng: np.random.Generator, n_out: int, n_in: int, *, block: tuple[int, int]) -> Sparse:
+    kept = rng.random((n_out // block[0], n_in // block[1])) < DENSITY
+    mask = np.repeat(np.repeat(kept, block[0], axis=0), block[1], axis=1)
+    return Sparse.from_dense(_normal(rng, n_out, n_in) * mask / np.float32(DENSITY**0.5), block)
+
+
+def _coordinates(rng: np.random.Generator, n_out: int, n_in: int) -> Coordinates:
+    source, target = (2 * rng.random((n, 3), np.float32) - 1 for n in (n_in, n_out))
+    source[:, 2], target[:, 2] = 0, 2  # two planes, so that no two neurons coincide
+    return Coordinates(source, target, 2 * rng.random(n_in, np.float32) - 1, gain=4 * n_in**-0.5, exponent=2.0)
+
+
+def _network(
+    rng: np.random.Generator, sizes: tuple[int, ...], hidden: Callable[[np.random.Generator, int, int], WeightOperator]
+) -> Network:
+    """A perceptron; its last layer is dense."""
+    layers = []
+    for index, (n_in, n_out) in enumerate(pairwise(sizes)):
+        is_last = index == len(sizes) - 2
+        neuron: Neuron = Identity() if is_last else Relu()
+        weight = _dense(rng, n_out, n_in) if is_last else hidden(rng, n_out, n_in)
+        layers.append(Layer(weight, rng.random(n_out, np.float32), neuron))
+    return Network(tuple(layers))
+
+
+def _spiking(rng: np.random.Generator) -> Network:
+    (n_in, n_hidden, n_out) = SPIKING
+    hidden = Layer(_dense(rng, n_hidden, n_in), rng.random(n_hidden, np.float32), Lif(0.9))
+    return Network((hidden, Layer(_dense(rng, n_out, n_hidden), None, LeakyIntegrator(0.9))), TIMESTEPS)
+
+
+def networks() -> Mapping[str, Network]:
+    """What is measured, by name."""
+    rng = np.random.default_rng(0)
+    dense, low_rank = _network(rng, LARGE, _dense), _network(rng, LARGE, _low_rank)
+    single, blocks = (_network(rng, LARGE, partial(_sparse, block=block)) for block in ((1, 1), (1, 4)))
+    small = _network(rng, SMALL, _dense)
+    return {
+        "dense float32": dense,
+        "dense int8": to_int8_weights(dense),
+        "rank 32 float32": low_rank,
+        "rank 32 int8": to_int8_weights(low_rank),
+        "unstructured float32": single,
+        "unstructured int8": to_int8_weights(single),
+        "1x4 blocks int8": to_int8_weights(blocks),
+        "spiking float32": _spiking(rng),
+        "dense float32, small": small,
+        "dense int8, small": to_int8_weights(small),
+        "coordinates, small": _network(rng, SMALL, _coordinates),
+    }
+
+
+def _floats(name: str, values: FloatArray) -> str:
+    return f"static const float {name}[] = {{{','.join(f'{float(value).hex()}f' for value in values.ravel())}}};\n"
+
+
+def _export(network: Network, folder: Path, error: float) -> None:
+    """The network as C, its weights in a file of their own, and an input and its outputs for count_exported.c.
+
+    Args:
+        network: what is exported.
+        folder: where to.
+        error: of an output allowed, over the greatest.
+    """
+    main = CExporter().export(network, ExportOptions(name="net", c_weights="incbin")).write(folder)
+    x = np.random.default_rng(1).random((1, network.n_in), np.float32)
+    y = reference.run(network, x)
+    tolerance = error * np.abs(y).max()
+    (main.parent / "exported_case.h").write_text(
+        '#include "net.h"\n#define CASE_TYPE net_arena\n#define CASE_RUN net_run\n'
+        f"#define CASE_TOLERANCE {float(tolerance).hex()}f\n" + _floats("case_x", x) + _floats("case_y", y)
+    )
+
+
+def measure(target: Target, folder: Path) -> Measured:
+    """Of the network that `_export` left in `folder`."""
+    build = folder / target.name
+    build.mkdir()
+    sources = [folder / "net.c", folder / "net_weights.S"]
+    sources += [harness.HERE / "count_exported.c", harness.HERE / "markers.c"]
+    program = harness.build(target, sources, build / "count", includes=[folder])
+    arena = re.search(r"^#define NET_ARENA_BYTES (\d+)", (folder / "net.h").read_text(), re.MULTILINE)
+    assert arena is not None
+    return Measured(
+        harness.count(target, program),
+        int(arena[1]),
+        harness.text_bytes(target, [folder / "net.c"], build / "code", includes=[folder]),
+    )
+
+
+def measure_all() -> dict[str, dict[str, Measured]]:
+    """By case, then by processor."""
+    boards = [target for target in TARGETS.values() if target.memory]
+    found: dict[str, dict[str, Measured]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        for number, (case, network) in enumerate(networks().items()):
+            folder = Path(place, str(number))
+            _export(network, folder, INT8_ERROR if "int8" in case else FLOAT_ERROR)
+            fitting = [target for target in boards if target.name != "cortex-m0" or case in LITTLE]
+            found[case] = {target.name: measure(target, folder / "net") for target in fitting}
+            print(case, {name: each.instructions for name, each in found[case].items()}, file=sys.stderr)
+    return found
+
+
+def compiler() -> str:
+    """Its version, as it says it."""
+    done = subprocess.run(["arm-none-eabi-gcc", "-dumpfullversion"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def report(found: Mapping[str, Mapping[str, Measured]]) -> tuple[list[str], bool]:
+    """Lines of Markdown, and whether every claim holds."""
+    boards = [target.name for target in TARGETS.values() if target.memory]
+    counts = {
+        case: " | ".join(f"{row[name].instructions:,}" if name in row else "" for name in boards)
+        for case, row in found.items()
+    }
+    lines = [
+        f"`python benchmarks/cortex_m.py --write`, arm-none-eabi-gcc {compiler()}. Instructions of one inference at",
+        "-O2, bytes of RAM, bytes of code for Cortex-M4 at -Os. Large networks are 784-512-256-10, and of sparse ones",
+        "90 % of the hidden layers' weights are 0; small ones are 64-48-10; the spiking one is 784-256-10 and takes 25",
+        "steps.",
+        "",
+        f"| network | {' | '.join(boards)} | RAM | code |",
+        f"| --- |{' ---: |' * (len(boards) + 2)}",
+        *(
+            f"| {case} | {counts[case]} | {row['cortex-m4'].arena_bytes:,} | {row['cortex-m4'].code_bytes:,} |"
+            for case, row in found.items()
+        ),
+        "",
+        "| claim, Cortex-M4 | measured | result |",
+        "| --- | ---: | --- |",
+    ]
+    holds = True
+    for claim in CLAIMS:
+        value = getattr(found[claim.case]["cortex-m4"], claim.attribute)
+        holds &= value <= claim.most
+        result = "pass" if value <= claim.most else "FAIL"
+        what = claim.attribute.replace("_", " ").replace("arena", "RAM")
+        lines.append(f"| {claim.case}: at most {claim.most:,} {what} | {value:,} | {result} |")
+    return lines, holds
+
+
+def as_table(found: Mapping[str, Mapping[str, Measured]]) -> dict[str, object]:
+    """What benchmarks/cortex_m.json holds."""
+    rows = {case: {name: asdict(each) for name, each in row.items()} for case, row in found.items()}
+    return {"compiler": compiler(), "measured": rows}
+
+
+def check() -> int:
+    """Counts against those of the file."""
+    table = json.loads(TABLE.read_text())
+    if table["compiler"] != compiler():
+        print(f"skipped: {TABLE.name} is of gcc {table['compiler']}, this is {compiler()}")
+        return 0
+    failed = 0
+    for case, row in measure_all().items():
+        for name, now in row.items():
+            before = table["measured"].get(case, {}).get(name)
+            if before is None or now.instructions > SLACK * before["instructions"]:
+                print(f"{case} on {name}: {now.instructions:,}, {TABLE.name} has {before and before['instructions']}")
+                failed = 1
+    return failed
+
+
+def main(arguments: list[str]) -> int:
+    """Measure, print, and write or compare if asked to."""
+    lacking = harness.missing(TARGETS["cortex-m4"])
+    if lacking:
+        print(f"skipped: needs {', '.join(lacking)}")
+        return 0
+    if arguments == ["--check"]:
+        return check()
+    found = measure_all()
+    lines, holds = report(found)
+    print("\n".join(lines))
+    if arguments == ["--write"]:
+        before, _, rest = PAGE.read_text().partition(START)
+        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]))
+        TABLE.write_text(json.dumps(as_table(found), indent=1) + "\n")
+    return 0 if holds else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
