@@ -278,7 +278,7 @@ def test_installed_keeps_what_is_there(device):
     for names in (["litert", "tflite-runtime"], ["tflite-runtime", "litert"]):
         with pytest.raises(MissingExtraError, match=f"the engine {BOTH[names[0]].package} is not installed"):
             engines.installed(names)
-    with pytest.raises(EngineError, match="no engine called 'tvm'; expected one of litert, native, onnxruntime"):
+    with pytest.raises(EngineError, match="no engine called 'tvm'; expected one of c, litert, native, onnxruntime"):
         engines.installed(["reference", "tvm"])
 
 
