@@ -86,6 +86,9 @@ def test_int8_takes_inputs_of_any_size(way: dict) -> None:
     x = np.array(rows, np.float32)
     session = native.load(image.dumps(network), **way)
     np.testing.assert_array_equal(session.run(x), run_int8(network, x)[-1])
+    holes = np.where(rng.random((1, 70)) < 0.3, np.nan, rows[4] / 1e30).astype(np.float32)
+    expected = native.load(image.dumps(network), kernels="reference").run(holes)
+    np.testing.assert_array_equal(session.run(holes), expected)
     for value in (np.nan, np.inf, -np.inf):
         session.run(np.full((1, 70), value, np.float32))
 

@@ -165,10 +165,13 @@ def load(
     if kernels not in KERNELS:
         raise EngineError(f"no kernels called {kernels!r}; expected one of {', '.join(KERNELS)}")
     flags = KERNELS[kernels] | PACK * pack | ON_THE_FLY * (not expand)
+    data = _mapped(model)
     try:
-        return NativeSession(_mapped(model), flags)
+        return NativeSession(data, flags)
     except ImageError as error:
         raise _explained(model, error) from error
+    except EngineError as error:
+        raise EngineError(f"{error.message}{_of(model)}", error.hint) from error
     except MemoryError:
         raise EngineError(f"the model needs more memory than there is{_of(model)}") from None
 
@@ -224,10 +227,12 @@ def _check(status: int) -> None:
 @lru_cache(maxsize=1)
 def _library() -> Any:
     path = Path(sen_runtime.__file__).parent / "c" / _LIBRARY
+    if not path.exists():
+        raise MissingExtraError("the native library of sen-edge-runtime", PIP_LINE)
     try:
         library = ctypes.CDLL(str(path))
-    except OSError:
-        raise MissingExtraError("the native library of sen-edge-runtime", PIP_LINE) from None
+    except OSError as error:
+        raise MissingExtraError(f"a native library of sen-edge-runtime that loads ({error})", PIP_LINE) from error
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     for name, result, arguments in (
         ("sen_status_text", ctypes.c_char_p, [ctypes.c_int]),

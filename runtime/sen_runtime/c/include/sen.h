@@ -93,7 +93,8 @@ SEN_API int sen_takes_spike_train(const sen_model *model);
 /* Name of the kernels in use: "reference", "portable", "avx2", "avx512", "neon", "neon_dotprod". */
 SEN_API const char *sen_kernels_name(const sen_model *model);
 
-/* One inference from `x` to `y [outputs]`; of a spiking network all time steps, from membranes of 0. */
+/* One inference from `x` to `y [outputs]`, which may not overlap; of a spiking network all time steps, from membranes of 0,
+ * so call sen_reset before the next sen_step. Inputs are finite: what is not a number may come out as one. */
 SEN_API sen_status sen_run(sen_model *model, const float *x, float *y);
 
 /* `rows` inferences, `x` and `y` row after row. */
@@ -106,7 +107,7 @@ SEN_API sen_status sen_reset(sen_model *model);
 SEN_API sen_status sen_step(sen_model *model, const float *x, float *y);
 
 /* Number of layers, and what one of them gave out last: activations; of a spiking network the spikes, or the last layer's
- * membranes, of a sen_step. The last layer of a multilayer perceptron writes to `y` instead; then, and for an index without
+ * membranes, of a sen_step; before the first, anything. The last layer of a multilayer perceptron writes to `y` instead; then, and for an index without
  * a layer, the result is null. */
 SEN_API uint32_t sen_layers(const sen_model *model);
 SEN_API const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *size);

@@ -10,10 +10,11 @@ static int is_finite(float value)
 
 static void read_tensor(const sen_image *image, uint32_t section, sen_tensor *tensor)
 {
-    const uint8_t *row = image->bytes + HEADER_BYTES + (size_t)SECTION_BYTES * section;
+    const uint8_t *row;
     memset(tensor, 0, sizeof *tensor);
     if (section == SEN_NONE)
         return;
+    row = image->bytes + HEADER_BYTES + (size_t)SECTION_BYTES * section;
     tensor->data = image->bytes + (size_t)u64(row + 8);
     tensor->dtype = u32(row + 4);
     tensor->rank = u32(row + 24);

@@ -8,9 +8,8 @@
 
 #if !defined(SEN_PAIRS) && !defined(__AVX512VNNI__)
 
-static inline void sen_quantize_values(const float *x, uint32_t n, float inverse, int8_t *to, sen_input *input)
+static inline void sen_quantize_values(const float *x, uint32_t n, float inverse, int8_t *to)
 {
-    int32_t sum = 0;
     uint32_t i;
     for (i = 0; i < n; i++) {
         float value = x[i] * inverse;
@@ -18,9 +17,7 @@ static inline void sen_quantize_values(const float *x, uint32_t n, float inverse
         value += SEN_ROUNDING;
         memcpy(&bits, &value, sizeof bits);
         to[i] = (int8_t)(uint8_t)(bits - SEN_ROUNDING_BITS);
-        sum += to[i];
     }
-    input->sum += sum;
 }
 
 #endif
@@ -56,7 +53,7 @@ void sen_quantize(const float *x, uint32_t n, void *quantized, sen_input *input)
 #ifdef SEN_PAIRS
     sen_quantize_pairs(x, n, inverse, quantized);
 #else
-    sen_quantize_values(x, n, inverse, quantized, input);
+    sen_quantize_values(x, n, inverse, quantized);
 #endif
 }
 
@@ -105,9 +102,12 @@ static inline __attribute__((always_inline)) __m512i quantize_vectors(
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     __m512i value[4], packed;
     uint32_t k;
-    for (k = 0; k < 4; k++)
-        value[k] = _mm512_cvtps_epi32(
-            _mm512_mul_ps(_mm512_maskz_loadu_ps(sen_lanes_below(n, LANES * k), x + LANES * k), inverse));
+    for (k = 0; k < 4; k++) {
+        const __m512 product =
+            _mm512_mul_ps(_mm512_maskz_loadu_ps(sen_lanes_below(n, LANES * k), x + LANES * k), inverse);
+        /* what is not a number becomes 0 */
+        value[k] = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(product, product, _CMP_ORD_Q), product);
+    }
     packed = _mm512_packs_epi16(_mm512_packs_epi32(value[0], value[1]), _mm512_packs_epi32(value[2], value[3]));
     packed = _mm512_permutexvar_epi32(order, packed);
     _mm512_storeu_si512(to, packed);
@@ -261,7 +261,6 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
     const uint32_t whole = n - n % LANES;
     int8_t *to = quantized;
     vector most = zero;
-    integers sum = {0};
     float greatest = 0, inverse;
     uint32_t i, k;
     for (i = 0; i < whole; i += LANES) {
@@ -284,15 +283,12 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
         memcpy(&rounded, &value, sizeof rounded);
         rounded -= SEN_ROUNDING_BITS;
         narrow = __builtin_convertvector(rounded, bytes);
-        sum += rounded;
         memcpy(to + i, &narrow, sizeof narrow);
     }
-    input->sum = 0;
-    sen_quantize_values(x + whole, n - whole, inverse, to + whole, input);
-    for (k = 0; k < LANES; k++)
-        input->sum += sum[k];
+    sen_quantize_values(x + whole, n - whole, inverse, to + whole);
     input->quantized = quantized;
     input->scale = greatest / 127.0f;
+    input->sum = 0;
 }
 
 #endif

@@ -218,7 +218,8 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
     layer.lif.beta = record.beta;
     layer.lif.threshold = record.threshold;
     layer.lif.resets_to_zero = record.resets_to_zero;
-    layer.out = take_floats(&loader->arena, layer.n_out);
+    if (is_spiking || index < loader->image->program.layers - 1) /* a perceptron's last layer writes to `y` */
+        layer.out = take_floats(&loader->arena, layer.n_out);
     if (is_spiking)
         layer.current = take_floats(&loader->arena, layer.n_out);
     if (is_spiking && record.neuron == SEN_LIF)
@@ -335,9 +336,9 @@ sen_status sen_load(
         loader = new_loader(&image, flags, memory);
         status = lay_out(&loader, model);
     }
-    if (status == SEN_OK)
+    if (status == SEN_OK && image.program.timesteps > 0)
         sen_network_reset(&(*model)->network, (*model)->work);
-    else
+    if (status != SEN_OK)
         *model = NULL;
     return status;
 }

@@ -25,7 +25,7 @@ typedef struct sen_input {
     const float *values;    /* [n] */
     const void *quantized;  /* [n] as sen_quantize leaves it; a value is about scale times that */
     float scale;
-    int32_t sum;            /* of the quantized values; where they are pairs, 0 */
+    int32_t sum;            /* of the quantized values, where the instruction set's products ask for it */
     const uint32_t *events; /* [count] indices, rising, of the values that are not 0 */
     uint32_t count;
 } sen_input;

@@ -41,23 +41,31 @@ static void write_step(
         }
 }
 
+/* The first column that has a weight left; beyond all columns if there is none. An image may claim many columns and hold few
+ * weights, so tiles without one are not looked at. */
+static uint32_t nearest_column(const uint16_t *column, const int32_t *at, const int32_t *stop)
+{
+    uint32_t nearest = UINT32_MAX, lane;
+    for (lane = 0; lane < SEN_LANES; lane++)
+        if (at[lane] < stop[lane] && column[at[lane]] < nearest)
+            nearest = column[at[lane]];
+    return nearest;
+}
+
 /* The steps of one slice, written behind `step`; the number of the next step. */
 static int32_t write_slice(const slice_writer *to, const sen_weights *w, uint32_t row, int32_t step)
 {
     const uint32_t width = to->depth == 2 ? 32 : 64, columns = w->columns;
     const uint16_t *column = w->indices;
-    int32_t at[SEN_LANES], end[SEN_LANES], stop[SEN_LANES], count = 0;
-    uint32_t tile, lane;
+    int32_t at[SEN_LANES], end[SEN_LANES], stop[SEN_LANES];
+    uint32_t nearest, lane;
     for (lane = 0; lane < SEN_LANES; lane++) {
         at[lane] = row + lane < w->rows ? w->starts[row + lane] : 0;
         stop[lane] = row + lane < w->rows ? w->starts[row + lane + 1] : 0;
-        count += stop[lane] - at[lane];
     }
-    if (count == 0) /* an image may claim any number of rows and columns without a weight */
-        return step;
-    for (tile = 0; tile < columns; tile += width) {
+    while ((nearest = nearest_column(column, at, stop)) < columns) {
         /* the last tile begins earlier rather than ends behind the inputs */
-        const uint32_t first = columns - tile < width ? columns - width : tile;
+        const uint32_t tile = nearest / width * width, first = columns - tile < width ? columns - width : tile;
         int32_t longest = 0;
         for (lane = 0; lane < SEN_LANES; lane++) {
             end[lane] = at[lane];
