@@ -33,26 +33,31 @@ uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events)
 
 #include "vector.h"
 
+/* The event `index`; of inputs without a 0 the events are all of them, in order. */
+static inline uint32_t event_at(const sen_input *x, uint32_t index, const int is_full)
+{
+    return is_full ? index : x->events[index];
+}
+
 /* `vectors` times sixteen outputs: `at_once` events have sums of their own, so that no addition waits for the one before. */
 static inline __attribute__((always_inline)) void panel_sums(
-    const float *data, const sen_input *x, float *sums, const int vectors, const int at_once)
+    const float *data, const sen_input *x, float *sums, const int vectors, const int at_once, const int is_full)
 {
     vector sum[8] = {{0}};
     const size_t width = (size_t)vectors * LANES;
-    const uint32_t *events = x->events, count = x->count;
-    const float *values = x->values;
     uint32_t event = 0;
     int k, e;
-    for (; event + (uint32_t)at_once <= count; event += (uint32_t)at_once)
+    for (; event + (uint32_t)at_once <= x->count; event += (uint32_t)at_once)
         for (e = 0; e < at_once; e++) {
-            const float *column = data + events[event + (uint32_t)e] * width;
-            const float value = values[events[event + (uint32_t)e]];
+            const uint32_t j = event_at(x, event + (uint32_t)e, is_full);
             for (k = 0; k < vectors; k++)
-                sum[e * vectors + k] += load_f32(column + k * LANES) * value;
+                sum[e * vectors + k] += load_f32(data + j * width + k * LANES) * x->values[j];
         }
-    for (; event < count; event++)
+    for (; event < x->count; event++) {
+        const uint32_t j = event_at(x, event, is_full);
         for (k = 0; k < vectors; k++)
-            sum[k] += load_f32(data + events[event] * width + k * LANES) * values[events[event]];
+            sum[k] += load_f32(data + j * width + k * LANES) * x->values[j];
+    }
     for (k = 0; k < vectors; k++) {
         for (e = 1; e < at_once; e++)
             sum[k] += sum[e * vectors + k];
@@ -60,7 +65,8 @@ static inline __attribute__((always_inline)) void panel_sums(
     }
 }
 
-void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+static inline __attribute__((always_inline)) void all_panels(
+    const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y, const int is_full)
 {
     const float *data = w->values;
     uint32_t first;
@@ -69,16 +75,24 @@ void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float 
         const uint32_t kept = w->rows - first < width ? w->rows - first : width;
         float sums[SEN_PANEL];
         if (width == 4 * LANES)
-            panel_sums(data, x, sums, 4, 2);
+            panel_sums(data, x, sums, 4, 2, is_full);
         else if (width == 3 * LANES)
-            panel_sums(data, x, sums, 3, 2);
+            panel_sums(data, x, sums, 3, 2, is_full);
         else if (width == 2 * LANES)
-            panel_sums(data, x, sums, 2, 4);
+            panel_sums(data, x, sums, 2, 4, is_full);
         else
-            panel_sums(data, x, sums, 1, 8);
+            panel_sums(data, x, sums, 1, 8, is_full);
         finish_rows(sums, kept, addend ? addend + first : NULL, is_relu, y + first);
         data += (size_t)w->columns * width;
     }
+}
+
+void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    if (x->count == w->columns)
+        all_panels(w, x, addend, is_relu, y, 1);
+    else
+        all_panels(w, x, addend, is_relu, y, 0);
 }
 
 uint32_t SEN_NAME(sen_nonzero)(const float *x, uint32_t n, uint32_t *events)
@@ -88,7 +102,7 @@ uint32_t SEN_NAME(sen_nonzero)(const float *x, uint32_t n, uint32_t *events)
     __m512i index = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     for (; i + LANES <= n; i += LANES) {
         const __mmask16 kept = _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_setzero_ps(), _CMP_NEQ_UQ);
-        _mm512_storeu_si512(events + count, _mm512_maskz_compress_epi32(kept, index));
+        _mm512_storeu_si512(events + count, kept == 0xFFFF ? index : _mm512_maskz_compress_epi32(kept, index));
         count += (uint32_t)__builtin_popcount(kept);
         index = _mm512_add_epi32(index, _mm512_set1_epi32(LANES));
     }
