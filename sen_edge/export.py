@@ -294,9 +294,9 @@ def _stamped_figures(verification: tuple[Verification, ...]) -> dict[str, str]:
 
 
 def _outputs(request: ExportRequest, chosen: list[Exporter]) -> list[str]:
-    """Names of the files and folders to be written."""
-    names = [each.main_file(request.options).split("/")[0] for each in chosen]
-    return [*names, _manifest_name(request)]
+    """Names of the files and folders to be written; those of folders end in `/`."""
+    parts = [each.main_file(request.options).partition("/") for each in chosen]
+    return [*(f"{first}{slash}" for first, slash, _ in parts), _manifest_name(request)]
 
 
 def _manifest_name(request: ExportRequest) -> str:

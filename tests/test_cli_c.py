@@ -14,6 +14,7 @@ from sen_edge import checkpoint as checkpoints
 from sen_runtime import files
 from tests.conftest import MLP, Outcome, make_checkpoint
 from tests.test_cli import SCRIPT
+from tests.test_engine_c import IMPOSTOR, false_compiler
 
 Run = Callable[..., Outcome]
 
@@ -171,7 +172,20 @@ def test_budgets_need_the_target(sen_edge: Run, mlp_path: Path, tmp_path: Path) 
 
 
 def test_no_compiler_is_exit_4(sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CC", "no-such-compiler")
+    monkeypatch.setenv("SEN_EDGE_CC", "no-such-compiler")
     outcome = sen_edge("export", mlp_path, "--to", "c", "-o", tmp_path / "out")
-    assert outcome.code == 4 and "no-such-compiler" in outcome.err and "CC" in outcome.err
+    assert outcome.code == 4 and "no-such-compiler" in outcome.err and "SEN_EDGE_CC" in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("variable", ["CC", "SEN_EDGE_CC"])
+def test_a_compiler_for_another_machine(
+    variable: str, sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a shell for firmware CC names one, which is none of our business."""
+    path = false_compiler(tmp_path, IMPOSTOR)
+    monkeypatch.setenv(variable, str(path))
+    outcome = sen_edge("export", mlp_path, "--to", "c", "-o", tmp_path / "out")
+    assert outcome.code == (0 if variable == "CC" else 1), outcome.err
+    if variable == "SEN_EDGE_CC":
+        assert f"what {path} builds does not load here" in outcome.err.replace("\n", " ")

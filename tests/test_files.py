@@ -4,10 +4,12 @@ import errno
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from sen_runtime.files import write_all, write_atomic
+from sen_runtime.files import NotRestoredError, write_all, write_atomic
 
 
 def content(folder):
@@ -33,13 +35,13 @@ def dead_pid():
     return process.pid
 
 
-def fail_in_second_file(monkeypatch, function):
-    """Let `os.<function>` fail on its second call, as on a disk that is full."""
+def fail_in_call(monkeypatch, function, *which):
+    """Let `os.<function>` fail on these calls, counted from 1, as on a disk that is full."""
     true, calls = getattr(os, function), []
 
     def failing(*arguments, **options):
         calls.append(arguments)
-        if len(calls) == 2:
+        if len(calls) in which:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return true(*arguments, **options)
 
@@ -101,7 +103,7 @@ def test_one_file_in_the_way_and_none_is_written_without_hard_links(tmp_path, no
 
 @pytest.mark.parametrize("replace", [True, False])
 def test_failure_in_the_second_file_leaves_nothing(tmp_path, monkeypatch, replace):
-    fail_in_second_file(monkeypatch, "fsync")
+    fail_in_call(monkeypatch, "fsync", 2)
     with pytest.raises(OSError, match="No space left"):
         write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"}, replace=replace)
     assert content(tmp_path) == {}
@@ -109,7 +111,7 @@ def test_failure_in_the_second_file_leaves_nothing(tmp_path, monkeypatch, replac
 
 def test_failure_in_the_second_file_leaves_what_was_there(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
-    fail_in_second_file(monkeypatch, "fsync")
+    fail_in_call(monkeypatch, "fsync", 2)
     with pytest.raises(OSError, match="No space left"):
         write_all({tmp_path / "a": b"1", tmp_path / "b": b"2"})
     assert content(tmp_path) == {"a": b"old"}
@@ -215,7 +217,7 @@ def test_failure_within_a_folder_leaves_what_was_there(tmp_path, monkeypatch, re
     if replace:
         write_all({tmp_path / "a": {"x": b"old"}})
     before = tree(tmp_path)
-    fail_in_second_file(monkeypatch, "fsync")
+    fail_in_call(monkeypatch, "fsync", 2)
     with pytest.raises(OSError, match="No space left"):
         write_all({tmp_path / "a": {"x": b"1", "y": b"2"}}, replace=replace)
     assert tree(tmp_path) == before and len(list(tmp_path.iterdir())) == replace
@@ -223,15 +225,101 @@ def test_failure_within_a_folder_leaves_what_was_there(tmp_path, monkeypatch, re
 
 def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
     write_all({tmp_path / "a": {"x": b"old"}})
-    fail_in_second_file(monkeypatch, "rename")
+    fail_in_call(monkeypatch, "replace", 1)
     with pytest.raises(OSError, match="No space left"):
         write_all({tmp_path / "a": {"x": b"new"}})
     assert tree(tmp_path) == {"a/x": b"old"}
 
 
 def test_removes_what_dead_processes_left_of_folders(tmp_path, dead_pid):
-    for name in (f".a.{dead_pid}.tmp", f".a.old.{dead_pid}.tmp", f".a.{os.getppid()}.tmp", ".a.old.tmp"):
+    for name in (f".a.{dead_pid}.tmp", f".a.{dead_pid}.old.tmp", f".a.{os.getppid()}.tmp", ".a.old.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x").write_bytes(b"")
     write_all({tmp_path / "a": {"x": b"1"}})
     assert {path.name for path in tmp_path.iterdir()} == {"a", f".a.{os.getppid()}.tmp", ".a.old.tmp"}
+
+
+# --- a failure half-way
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_what_was_replaced_before_a_failure_is_put_back(tmp_path, monkeypatch, links, request):
+    if not links:
+        request.getfixturevalue("no_hard_links")
+    write_all({tmp_path / "file": b"old", tmp_path / "folder": {"x": b"old"}, tmp_path / "last": b"old"})
+    (tmp_path / "link").symlink_to("last")
+    fail_in_call(monkeypatch, "replace", 5)
+    new = {"file": b"new", "folder": {"y": b"new"}, "none": b"new", "link": b"new", "last": b"new"}
+    with pytest.raises(OSError, match="No space left"):
+        write_all({tmp_path / name: data for name, data in new.items()})
+    assert tree(tmp_path) == {"file": b"old", "folder/x": b"old", "last": b"old", "link": b"old"}
+    assert (tmp_path / "link").readlink() == Path("last")
+
+
+def test_a_kind_in_the_way_and_nothing_is_replaced(tmp_path):
+    write_all({tmp_path / "a": b"old", tmp_path / "b": b"old", tmp_path / "c": {"x": b"old"}})
+    before = tree(tmp_path)
+    for last in ({tmp_path / "b": {"x": b"new"}}, {tmp_path / "c": b"new"}):
+        with pytest.raises(OSError, match="irectory"):
+            write_all({tmp_path / "a": b"new", **last})
+        assert tree(tmp_path) == before
+
+
+def test_an_interrupt_half_way_puts_back_what_was_replaced(tmp_path, monkeypatch):
+    write_all({tmp_path / "a": b"old", tmp_path / "b": b"old"})
+    true = os.replace
+
+    def interrupted(source, target):
+        true(source, target)
+        if str(target).endswith("b") and not str(source).endswith(".old.tmp"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_all({tmp_path / "a": b"new", tmp_path / "b": b"new"})
+    assert content(tmp_path) == {"a": b"old", "b": b"old"}
+
+
+def test_what_cannot_be_put_back_is_named_and_kept(tmp_path, monkeypatch):
+    write_all({tmp_path / "a": b"old", tmp_path / "b": b"old"})
+    fail_in_call(monkeypatch, "replace", 2, 3)  # b, and a back again
+    kept = tmp_path / f".a.{os.getpid()}.old.tmp"
+    with pytest.raises(NotRestoredError, match=rf"a was replaced, what was there before is {kept}"):
+        write_all({tmp_path / "a": b"new", tmp_path / "b": b"new"})
+    assert content(tmp_path) == {"a": b"new", "b": b"old", kept.name: b"old"}
+    write_all({tmp_path / "a": b"newest"})
+    assert content(tmp_path) == {"a": b"newest", "b": b"old"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there can a process be asked whether it lives")
+def test_the_only_copy_of_a_folder_outlives_a_disk_that_is_full(tmp_path, monkeypatch, dead_pid):
+    """As after a kill between two renames: the old folder is aside, the new one has no name yet."""
+    write_all({tmp_path / f".a.{dead_pid}.old.tmp": {"x": b"old"}, tmp_path / f".a.{dead_pid}.tmp": {"x": b"new"}})
+    with monkeypatch.context() as patch:
+        fail_in_call(patch, "fsync", 1)
+        with pytest.raises(OSError, match="No space left"):
+            write_all({tmp_path / "a": {"x": b"newer"}})
+    assert tree(tmp_path) == {"a/x": b"old"}
+    with pytest.raises(FileExistsError):
+        write_all({tmp_path / "a": {"x": b"newer"}}, replace=False)
+    write_all({tmp_path / "a": {"x": b"newer"}})
+    assert tree(tmp_path) == {"a/x": b"newer"} and [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="only there can a process be asked whether it lives")
+def test_of_two_old_folders_the_last_comes_back(tmp_path, dead_pid):
+    for pid, data in ((dead_pid, b"last"), ("999999999", b"first")):
+        write_all({tmp_path / f".a.{pid}.old.tmp": {"x": data}})
+    time.sleep(0.02)  # times of files come in ticks of the kernel's clock
+    (tmp_path / f".a.{dead_pid}.old.tmp").rename(tmp_path / "moved")
+    (tmp_path / "moved").rename(tmp_path / f".a.{dead_pid}.old.tmp")
+    with pytest.raises(FileExistsError):
+        write_all({tmp_path / "a": {"x": b"new"}}, replace=False)
+    assert (tmp_path / "a/x").read_bytes() == b"last"
+
+
+def test_an_old_name_is_no_other_paths_new_one(tmp_path):
+    """`a.old` waits under a name of its own while `a` is kept."""
+    write_all({tmp_path / "a": {"x": b"1"}, tmp_path / "a.old": {"x": b"2"}})
+    write_all({tmp_path / "a": {"x": b"3"}, tmp_path / "a.old": {"x": b"4"}})
+    assert tree(tmp_path) == {"a/x": b"3", "a.old/x": b"4"}

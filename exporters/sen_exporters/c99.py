@@ -6,39 +6,20 @@ the interface that NAME.h declares. The other files build and test it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, check_border, check_word
+from sen_exporters.base import Artifact, ExportOptions, NoFormError, check_border, check_word
 from sen_exporters.c99_budget import Footprint, check_budget, footprint, size
 from sen_exporters.c99_files import arduino, assembly, cmake, readme, zephyr
 from sen_exporters.c99_golden import golden
+from sen_exporters.c99_names import identifier
 from sen_exporters.c99_plan import Plan, plan
 from sen_exporters.c99_selftest import selftest
 from sen_exporters.c99_source import WEIGHTS, blob, header, source, takes_binary
 from sen_exporters.c99_text import read_properties, with_properties
 from sen_runtime.network import Network
-
-#: What a file and a CMake target cannot be called: words of C and C++; headers it would hide; targets there are.
-RESERVED = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        alignas alignof and asm auto bitand bitor bool break case catch char class compl const consteval constexpr
-        continue default delete do double else enum explicit export extern false float for friend goto if inline int
-        long main mutable namespace new not nullptr operator or private protected public register requires restrict
-        return short signed sizeof static struct switch template this throw true try typedef typeid typename typeof
-        union unsigned using virtual void volatile wchar_t while xor
-
-        assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdarg stdbool stddef stdint
-        stdio stdlib string tgmath threads time uchar wchar wctype
-
-        all clean help install test
-        """,
-    )
-)
 
 
 class CExporter:
@@ -102,23 +83,6 @@ class CExporter:
     def instrument(self, model: bytes) -> bytes:
         """The model itself: it shows every layer."""
         return model
-
-
-def identifier(stem: str) -> str:
-    """The stem of a file as a C identifier: letters, digits, and `_` for all else.
-
-    Raises:
-        ExportError: nothing is left, or what is left has a meaning of its own.
-    """
-    name = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")
-    if re.match(r"[0-9]", name):
-        name = f"net_{name}"
-    hint = "give another with --name"
-    if not name:
-        raise ExportError(f"the name {stem!r} has no letters or digits that C takes", hint)
-    if name.lower() in RESERVED or re.match(r"sen(_|$)", name.lower()):
-        raise ExportError(f"the name {stem!r} becomes {name!r} in C, which has a meaning of its own there", hint)
-    return name
 
 
 def _files(planned: Plan, found: Footprint, *, is_binary: bool) -> dict[str, str | bytes]:

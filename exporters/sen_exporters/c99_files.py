@@ -6,20 +6,22 @@ import json
 
 from sen_exporters.c99_budget import STACK_BYTES, Footprint, Item, size, total
 from sen_exporters.c99_plan import Plan
+from sen_exporters.c99_source import blob_symbol
 
 
 def assembly(name: str) -> str:
     """NAME_weights.S: puts NAME_weights.bin into the program."""
+    symbol = blob_symbol(name)
     return f"""\
 /* The weights of {name}, from {name}_weights.bin beside this file; for ELF, little endian. */
-    .section .rodata.{name}_weights, "a", %progbits
+    .section .rodata.{symbol}, "a", %progbits
     .balign 16
-    .global {name}_weights
-    .hidden {name}_weights
-    .type {name}_weights, %object
-{name}_weights:
+    .global {symbol}
+    .hidden {symbol}
+    .type {symbol}, %object
+{symbol}:
     .incbin "{name}_weights.bin"
-    .size {name}_weights, . - {name}_weights
+    .size {symbol}, . - {symbol}
 
 #ifdef __linux__
     .section .note.GNU-stack, "", %progbits
@@ -77,36 +79,39 @@ endif()
 
 
 def zephyr(plan: Plan, *, is_binary: bool) -> dict[str, str]:
-    """A Zephyr module: its description, its CMakeLists.txt and its Kconfig."""
+    """A Zephyr module: its description, its CMakeLists.txt and its Kconfig.
+
+    Zephyr has options, libraries and modules called `net`, `log` or `sensor`, and merges what has the same name.
+    """
     name, macro = plan.prefix, plan.prefix.upper()
     weights = f"  zephyr_library_sources(../{name}_weights.S)\n" if is_binary else ""
     expand, choose = "", ""
     if plan.has_positions:
-        expand = f"  zephyr_compile_definitions_ifdef(CONFIG_{macro}_EXPAND {macro}_EXPAND)\n"
+        expand = f"  zephyr_compile_definitions_ifdef(CONFIG_SEN_{macro}_EXPAND {macro}_EXPAND)\n"
         choose = f"""
-config {macro}_EXPAND
+config SEN_{macro}_EXPAND
     bool "Write the weights of {name} out into RAM once"
-    depends on {macro}
+    depends on SEN_{macro}
 """
     return {
-        "zephyr/module.yml": f"name: {name}\nbuild:\n  cmake: zephyr\n  kconfig: zephyr/Kconfig\n",
+        "zephyr/module.yml": f"name: sen_{name}\nbuild:\n  cmake: zephyr\n  kconfig: zephyr/Kconfig\n",
         "zephyr/CMakeLists.txt": f"""\
-if(CONFIG_{macro})
-  zephyr_library_named({name})
+if(CONFIG_SEN_{macro})
+  zephyr_library_named(sen_{name})
   zephyr_library_sources(../{name}.c)
-{weights}  zephyr_library_sources_ifdef(CONFIG_{macro}_SELFTEST ../{name}_selftest.c)
+{weights}  zephyr_library_sources_ifdef(CONFIG_SEN_{macro}_SELFTEST ../{name}_selftest.c)
   zephyr_include_directories(${{CMAKE_CURRENT_LIST_DIR}}/..)
 {expand}endif()
 """,
         "zephyr/Kconfig": f"""\
-config {macro}
+config SEN_{macro}
     bool "{name}, a neural network"
     help
       A network exported by sen-edge: include {name}.h and call {name}_run().
 
-config {macro}_SELFTEST
+config SEN_{macro}_SELFTEST
     bool "Golden vectors of {name}"
-    depends on {macro}
+    depends on SEN_{macro}
     help
       {name}_selftest() is 0 if this device computes what was computed at export.
 {choose}""",
@@ -168,6 +173,7 @@ static float x[{n_input}], y[{macro}_OUTPUTS];
 {initialize}{name}_run(&arena, x, y);
 ```
 {_steps(plan) if network.is_spiking else ""}
+{_rules(plan)}
 ## What it takes
 
 | | bytes | |
@@ -195,7 +201,7 @@ static float x[{n_input}], y[{macro}_OUTPUTS];
 | --- | --- |
 | any compiler | add {sources} to the sources and this folder to the include path{mathematics} |
 | CMake | `add_subdirectory({name})`, `target_link_libraries(your_target {name})` |
-| Zephyr | `-DZEPHYR_EXTRA_MODULES=/path/to/{name}`, and `CONFIG_{macro}=y` in prj.conf |
+| Zephyr | `-DZEPHYR_EXTRA_MODULES=/path/to/{name}`, and `CONFIG_SEN_{macro}=y` in prj.conf |
 | PlatformIO, Arduino | this folder into `lib/`, or into the sketchbook's `libraries/` |
 
 Does it compute on your device what was computed at export? `{name}_selftest()` of
@@ -210,6 +216,19 @@ def _steps(plan: Plan) -> str:
     return f"""
 Step by step: `{name}_reset(&arena)`, then `{name}_step(&arena, x, y)` for each input `x [{plan.network.n_in}]`;
 the membranes stay in the arena.
+"""
+
+
+def _rules(plan: Plan) -> str:
+    name, last = plan.prefix, "run"
+    reset = ""
+    if plan.network.is_spiking:
+        last = "step or run"
+        reset = f"- After `{name}_run` call `{name}_reset` before `{name}_step`: a run leaves membranes of its own.\n"
+    return f"""\
+- Inputs are finite: a NaN is not carried through, because ReLU and eight bits make a number of it.
+- `x`, `y` and the arena do not overlap.
+{reset}- `{name}_layer_output` is what the last {last} left of a layer, and undefined before the first.
 """
 
 

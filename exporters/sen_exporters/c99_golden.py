@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_exporters.base import ExportError
 from sen_exporters.c99_plan import Array, LayerPlan, Plan
 from sen_runtime.int8 import dequantize
 from sen_runtime.network import Lif, Network, Relu, readout_factors
@@ -23,6 +24,8 @@ MOST_VECTORS = 4
 MOST_VALUES = 4096
 #: Inputs are multiples of 1 / STEPS of their range, which are short in decimal.
 STEPS = 64
+#: Where the metadata names no range, or one whose products a float32 may not hold.
+DEFAULT_RANGE, MOST_INPUT = (0.0, 1.0), 1e18
 #: Greatest difference of an output, as a share of the greatest output. A product in eight bits may round an input the
 #: other way, where a sum of floats before it was taken in another order.
 TOLERANCE, TOLERANCE_INT8 = 1e-4, 1e-2
@@ -44,16 +47,20 @@ class Golden:
 
 
 def golden(plan: Plan) -> Golden:
-    """Seeded vectors for a network."""
+    """Seeded vectors for a network.
+
+    Raises:
+        ExportError: it gives outputs beyond float32.
+    """
     network = plan.network
-    rng = np.random.default_rng(0)
-    if network.input_coding == "spikes":
-        inputs = (rng.random((CANDIDATES, network.timesteps, network.n_in)) < 0.3).astype(np.float32)
-    else:
-        least, greatest = _input_range(network)
-        steps = rng.integers(0, STEPS + 1, (CANDIDATES, network.n_in))
-        inputs = (least + (greatest - least) * steps / STEPS).astype(np.float32)
-    outputs, margins = _run(plan, inputs.astype(np.float64))
+    inputs, outputs, margins = _drawn(plan, *_input_range(network))
+    if not _fits(outputs):
+        inputs, outputs, margins = _drawn(plan, *DEFAULT_RANGE)
+    if not _fits(outputs):
+        raise ExportError(
+            "the self-test has no outputs to compare with: they are beyond float32 for inputs from 0 to 1",
+            hint="look at the weights: a device would compute infinities as well",
+        )
     count = min(MOST_VECTORS, max(1, MOST_VALUES // plan.input_size))
     chosen = np.sort(np.argsort(-margins, kind="stable")[:count])
     share = TOLERANCE_INT8 if any(matrix.uses("SEN_USES_INT8") for matrix in plan.matrices) else TOLERANCE
@@ -61,13 +68,29 @@ def golden(plan: Plan) -> Golden:
     return Golden(inputs[chosen], outputs[chosen], share * (greatest or 1.0))
 
 
+def _drawn(plan: Plan, least: float, greatest: float) -> tuple[Array, FloatArray, FloatArray]:
+    """Inputs within a range, or spikes, and what `_run` gives for them."""
+    network, rng = plan.network, np.random.default_rng(0)
+    if network.input_coding == "spikes":
+        inputs = (rng.random((CANDIDATES, network.timesteps, network.n_in)) < 0.3).astype(np.float32)
+    else:
+        steps = rng.integers(0, STEPS + 1, (CANDIDATES, network.n_in))
+        inputs = (least + (greatest - least) * steps / STEPS).astype(np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # `golden` looks at what comes out
+        return inputs, *_run(plan, inputs.astype(np.float64))
+
+
 def _input_range(network: Network) -> tuple[float, float]:
     """What the metadata says; it is free text."""
     try:
         least, greatest = map(float, network.metadata["input_range"].split())
     except (KeyError, ValueError):
-        return 0.0, 1.0
-    return (least, greatest) if np.isfinite([least, greatest]).all() else (0.0, 1.0)
+        return DEFAULT_RANGE
+    return (least, greatest) if abs(least) <= MOST_INPUT and abs(greatest) <= MOST_INPUT else DEFAULT_RANGE
+
+
+def _fits(outputs: FloatArray) -> bool:
+    return bool((np.abs(outputs) <= np.finfo(np.float32).max).all())
 
 
 def _run(plan: Plan, x: FloatArray) -> tuple[FloatArray, FloatArray]:

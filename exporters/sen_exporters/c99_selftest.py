@@ -32,7 +32,7 @@ static const float golden[VECTORS][{macro}_OUTPUTS] = {{
 {_train_runner(plan) if is_train else ""}int {name}_selftest(void)
 {{
     static {name}_arena arena;
-    float y[{macro}_OUTPUTS];
+    static float y[{macro}_OUTPUTS];
     int vector, output, result = 0;
 {initialization}    for (vector = 0; vector < VECTORS; vector++) {{
         float worst = 0;
@@ -100,8 +100,7 @@ def _train_runner(plan: Plan) -> str:
     return f"""\
 static void run_train({name}_arena *arena, const uint8_t *train, float *y)
 {{
-    static float x[{macro}_INPUTS];
-    float out[{macro}_OUTPUTS];
+    static float x[{macro}_INPUTS], out[{macro}_OUTPUTS];
     int step, input, output;
     for (output = 0; output < {macro}_OUTPUTS; output++)
         y[output] = 0;

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from sen_exporters.base import ExportOptions
 from sen_exporters.c99_library import KERNEL_FILES, Piece, as_static, heading, includes, kernels, needed, types
 from sen_exporters.c99_plan import DTYPES, Constant, Field, LayerPlan, Matrix, Plan
-from sen_exporters.c99_text import array, comment, number
+from sen_exporters.c99_text import array, comment, number, paragraph
 from sen_runtime.network import Identity, LeakyIntegrator, Lif, Relu
 
 #: Forms of the constants: C text, or a binary file that the assembler takes in.
@@ -43,6 +43,11 @@ def blob(plan: Plan) -> tuple[bytes, dict[str, int]]:
     return bytes(data), offsets
 
 
+def blob_symbol(name: str) -> str:
+    """What the linker calls the blob; no array, matrix or function has a name that ends so."""
+    return f"{name}_blob"
+
+
 def header(plan: Plan) -> str:
     """NAME.h."""
     name, macro, network = plan.prefix, plan.prefix.upper(), plan.network
@@ -56,7 +61,7 @@ def header(plan: Plan) -> str:
     sizes.append(f"#define {macro}_ARENA_BYTES {plan.arena_bytes}")
     text = f"In {name}_selftest.c: 0 if this device computes what was computed at export, else the first wrong vector."
     declared = [*_prototypes(plan), ("selftest", text, f"int {name}_selftest(void)")]
-    prototypes = "".join(f"/* {text} */\n{prototype};\n\n" for _, text, prototype in declared)
+    prototypes = "".join(f"{paragraph(text)}{prototype};\n\n" for _, text, prototype in declared)
     return f"""\
 /* {name}: a {_architecture(plan)} network. README.md says how to use it. */
 #ifndef {macro}_H
@@ -93,15 +98,20 @@ def _prototypes(plan: Plan) -> list[tuple[str, str, str]]:
     if plan.has_positions:
         text = f"Compiled with {macro}_EXPAND, call this once before all others; otherwise it does nothing."
         found.append(("init", text, "void {}(void)"))
-    text = "One inference from x to y, which lie outside the arena"
-    text += ": all time steps, from membranes of 0." if network.is_spiking else "."
+    text = "One inference from x, finite numbers, to y; x, y and the arena do not overlap."
+    if network.is_spiking:
+        text += f" All time steps, from membranes of 0; call {name}_reset before a {name}_step that follows."
     found.append(("run", text, f"void {{}}({arena}, {x}, {y})"))
     if network.is_spiking:
         found.append(("reset", "Membranes to 0: what comes before the first step.", f"void {{}}({arena})"))
         out = "spikes" if network.readout == "spike_count" else "membranes"
-        found.append(("step", f"One time step: y are the last layer's {out}.", f"void {{}}({arena}, {step}, {y})"))
-    what = "spikes (membranes, of a layer without) of the last step" if network.is_spiking else "activations"
-    text = f"The {what} of a layer, and how many; null of a layer that keeps none."
+        text = f"One time step: y are the last layer's {out}. Of x and y the same is true as in a run."
+        found.append(("step", text, f"void {{}}({arena}, {step}, {y})"))
+    what, last = "activations", "run"
+    if network.is_spiking:
+        what, last = "spikes (membranes, of a layer without)", "step or run"
+    text = f"The {what} that the last {last} left of a layer, and how many; null of a layer that keeps none."
+    text += f" Undefined before the first {last}."
     found.append(("layer_output", text, f"const float *{{}}(const {arena}, uint32_t layer, uint32_t *size)"))
     return [(function, text, prototype.format(f"{name}_{function}")) for function, text, prototype in found]
 
@@ -159,7 +169,7 @@ def _data(plan: Plan, offsets: Mapping[str, int] | None) -> Iterable[str]:
     lines = [f"/* from byte {offsets[each.name]}: {each.meaning} */" for each in constants]
     return [
         f"/* {plan.prefix}_weights.bin, which {plan.prefix}_weights.S puts here. */\n"
-        f"extern const unsigned char {plan.prefix}_weights[];\n" + "\n".join(lines) + "\n"
+        f"extern const unsigned char {blob_symbol(plan.prefix)}[];\n" + "\n".join(lines) + "\n"
     ]
 
 
@@ -168,7 +178,7 @@ def _address(plan: Plan, member: str, constant: Constant, offsets: Mapping[str, 
         return "NULL"
     if offsets is None:
         return constant.name
-    address = f"{plan.prefix}_weights + {offsets[constant.name]}"
+    address = f"{blob_symbol(plan.prefix)} + {offsets[constant.name]}"
     return f"(const {_POINTERS[member]} *)(const void *)({address})" if member in _POINTERS else address
 
 

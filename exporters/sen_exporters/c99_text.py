@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -58,6 +59,11 @@ def comment(title: Iterable[str], properties: Mapping[str, str]) -> str:
     shown = [f"{_escape(key)}: {_escape(value)}" for key, value in sorted(properties.items())]
     lines = [*title, "", *(f"  {line}" for line in shown)]
     return "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in lines) + " */\n"
+
+
+def paragraph(text: str) -> str:
+    """A comment of one or more lines."""
+    return textwrap.fill(f"/* {text} */", WIDTH, subsequent_indent="   ", break_on_hyphens=False) + "\n"
 
 
 def read_properties(text: str) -> dict[str, str]:

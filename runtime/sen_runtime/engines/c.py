@@ -6,24 +6,18 @@ The C code runs in this process: load none that you would not compile yourself.
 from __future__ import annotations
 
 import ctypes
-import os
 import re
-import shlex
-import shutil
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines import Model
-from sen_runtime.errors import EngineError, MissingExtraError
+from sen_runtime.engines import Model, c_compiler
+from sen_runtime.engines.c_compiler import FLAGS
+from sen_runtime.errors import EngineError
 
 Array = NDArray[Any]
 
-FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
 _SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d+)$", re.MULTILINE)
 
 
@@ -87,14 +81,30 @@ class CSession:
         return {"output": outputs, **hidden}
 
     def step(self, x: Array) -> Array:
-        """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membranes, or spikes if they count."""
+        """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membranes, or spikes if they count.
+
+        Raises:
+            EngineError: the network is not a spiking one, or the input has another shape.
+        """
+        self._check_spiking()
+        if x.shape != self._input.shape[-1:]:
+            raise EngineError(f"the input has shape {list(x.shape)}; expected {list(self._input.shape[-1:])}")
         x = np.ascontiguousarray(x, np.float32)
         self._step(self._arena.ctypes.data, x.ctypes.data, self._output.ctypes.data)
         return self._output.copy()
 
     def reset(self) -> None:
-        """Membranes of a spiking network to 0."""
+        """Membranes to 0.
+
+        Raises:
+            EngineError: the network is not a spiking one.
+        """
+        self._check_spiking()
         self._reset(self._arena.ctypes.data)
+
+    def _check_spiking(self) -> None:
+        if not self.timesteps:
+            raise EngineError("the network is not a spiking one")
 
     def layer_output(self, index: int) -> Array:
         """What a layer gave out last, `[n]`.
@@ -132,12 +142,12 @@ def load(model: Model, threads: int = 1, *, flags: tuple[str, ...] = FLAGS) -> C
 
     Raises:
         MissingExtraError: there is no C compiler.
-        EngineError: the code does not compile, or is none that sen-edge exported.
+        EngineError: the code does not compile, not for this machine, or is none that sen-edge exported.
     """
     del threads
     if isinstance(model, bytes):
         raise EngineError("exported C is a folder of files; expected the path of its .c file")
-    compiler = _compiler()
+    compiler = c_compiler.compiler()
     try:
         header = model.with_suffix(".h").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -147,7 +157,7 @@ def load(model: Model, threads: int = 1, *, flags: tuple[str, ...] = FLAGS) -> C
     if not {"INPUTS", "OUTPUTS", "LAYERS", "ARENA_BYTES"} <= set(sizes):
         raise EngineError(f"{model.with_suffix('.h')} is no header that sen-edge exported")
     takes_train = re.search(r"\bx\[\w+_TIMESTEPS \* \w+_INPUTS\]", header) is not None
-    return CSession(_library(compiler, model, flags), model.stem, sizes, takes_train=takes_train)
+    return CSession(c_compiler.build(compiler, model, flags), model.stem, sizes, takes_train=takes_train)
 
 
 def version() -> str:
@@ -155,31 +165,6 @@ def version() -> str:
 
     Raises:
         MissingExtraError: there is none.
+        EngineError: it cannot be started.
     """
-    command = _compiler()
-    run = subprocess.run([*command, "--version"], capture_output=True, text=True, check=False)
-    number = re.search(r"\d+(\.\d+)+", run.stdout)
-    return f"{Path(command[0]).name} {number.group() if number else 'of unknown version'}"
-
-
-def _compiler() -> list[str]:
-    """The compiler's command: that of the variable CC, else cc."""
-    command = shlex.split(os.environ.get("CC", "")) or ["cc"]
-    if shutil.which(command[0]) is None:
-        raise MissingExtraError(
-            f"a C compiler ({command[0]})", "install gcc or clang, or name a compiler in the environment variable CC"
-        )
-    return command
-
-
-def _library(compiler: list[str], model: Path, flags: tuple[str, ...]) -> ctypes.CDLL:
-    sources = [model, *model.parent.glob(f"{model.stem}_weights.S")]
-    with tempfile.TemporaryDirectory() as folder:
-        built = Path(folder) / "network.so"
-        command = [*compiler, *flags, "-I", str(model.parent), *map(str, sources), "-lm", "-o", str(built)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode != 0:
-            lines = run.stderr.strip().splitlines() or ["no message"]
-            line = next((line for line in lines if "error" in line), lines[0])
-            raise EngineError(f"{compiler[0]} does not compile the C code: {line}")
-        return ctypes.CDLL(str(built))
+    return c_compiler.version(c_compiler.compiler())

@@ -94,9 +94,9 @@ void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *adden
 
 #if defined(__AVX512VNNI__)
 
-/* The first `n` of 64 values in eight bits, with zeros behind them; a copy with 128 added goes `size` bytes further. */
+/* The first `n` of 64 values in eight bits, with zeros behind them. */
 static inline __attribute__((always_inline)) __m512i quantize_vectors(
-    const float *x, uint32_t n, __m512 inverse, int8_t *to, size_t size, __m512i sum)
+    const float *x, uint32_t n, __m512 inverse, int8_t *to, __m512i sum)
 {
     /* packing works within quarters of a vector */
     const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
@@ -111,14 +111,11 @@ static inline __attribute__((always_inline)) __m512i quantize_vectors(
     packed = _mm512_packs_epi16(_mm512_packs_epi32(value[0], value[1]), _mm512_packs_epi32(value[2], value[3]));
     packed = _mm512_permutexvar_epi32(order, packed);
     _mm512_storeu_si512(to, packed);
-    _mm512_storeu_si512(to + size, _mm512_xor_si512(packed, _mm512_set1_epi8(-128)));
     return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), packed);
 }
 
-/* A copy with 128 added lies behind the values: the instruction multiplies unsigned bytes with signed ones. */
 void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
 {
-    const size_t size = SEN_QUANTIZED_BYTES(n) / 2;
     int8_t *to = quantized;
     __m512 most[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()}, inverse;
     __m512i sum = _mm512_setzero_si512();
@@ -134,9 +131,9 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
     greatest = greatest > SEN_LEAST ? greatest : 0;
     inverse = _mm512_set1_ps(greatest > 0 ? 127.0f / greatest : 0);
     for (i = 0; i + 64 <= n; i += 64)
-        sum = quantize_vectors(x + i, 64, inverse, to + i, size, sum);
+        sum = quantize_vectors(x + i, 64, inverse, to + i, sum);
     if (i < n)
-        sum = quantize_vectors(x + i, n - i, inverse, to + i, size, sum);
+        sum = quantize_vectors(x + i, n - i, inverse, to + i, sum);
     input->quantized = quantized;
     input->scale = greatest / 127.0f;
     input->sum = _mm512_reduce_add_epi32(sum);

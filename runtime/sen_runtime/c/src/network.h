@@ -192,13 +192,13 @@ static inline int32_t sen_quantized(const sen_input *x, uint32_t j)
 #endif
 }
 
-/* Bytes of `work` that `n` quantized values take, for whole vectors of the widest processor: one each, and one more for a
- * second form; pairs two, and one more. For sen_stream4_int8, which no image has, pairs take two more. */
+/* Bytes of `work` that `n` quantized values take, for whole vectors of the widest processor: one each; as pairs two, and one
+ * more for a second form. For sen_stream4_int8, which no image has, pairs take two more. */
 #define SEN_QUANTIZED_BYTES(n) (((size_t)(n) + 63u) / 64u * SEN_QUANTIZED_64)
 #ifdef SEN_PAIRS
 #define SEN_QUANTIZED_64 192u
 #else
-#define SEN_QUANTIZED_64 128u
+#define SEN_QUANTIZED_64 64u
 #endif
 
 #define SEN_PANEL 64u

@@ -152,16 +152,18 @@ void SEN_NAME(sen_slices_f32)(const sen_weights *w, const sen_input *x, const fl
     }
 }
 
-static inline __m512i four_weights(const uint8_t *from, const uint8_t *index, const int8_t *value, __m512i sum)
+/* Inputs become unsigned by a flipped bit, which adds 128 times the weights' sum. */
+static inline __m512i four_weights(const int8_t *from, const uint8_t *index, const int8_t *value, __m512i sum)
 {
     const __m512i inputs = _mm512_permutexvar_epi8(_mm512_loadu_si512(index), _mm512_loadu_si512(from));
-    return _mm512_dpbusd_epi32(sum, inputs, _mm512_loadu_si512(value));
+    return _mm512_dpbusd_epi32(
+        sum, _mm512_xor_si512(inputs, _mm512_set1_epi8(-128)), _mm512_loadu_si512(value));
 }
 
 void SEN_NAME(sen_slices_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const uint8_t *index = w->indices, *biased = (const uint8_t *)x->quantized + SEN_QUANTIZED_BYTES(w->columns) / 2;
-    const int8_t *value = w->values;
+    const uint8_t *index = w->indices;
+    const int8_t *value = w->values, *q = x->quantized;
     const uint16_t *tile = w->tiles;
     uint32_t row;
     int32_t step = 0, k;
@@ -171,9 +173,9 @@ void SEN_NAME(sen_slices_int8)(const sen_weights *w, const sen_input *x, const f
             _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
         for (; step + AT_ONCE <= end; step += AT_ONCE, index += 64 * AT_ONCE, value += 64 * AT_ONCE)
             for (k = 0; k < AT_ONCE; k++)
-                sum[k] = four_weights(biased + tile[step + k], index + 64 * k, value + 64 * k, sum[k]);
+                sum[k] = four_weights(q + tile[step + k], index + 64 * k, value + 64 * k, sum[k]);
         for (; step < end; step++, index += 64, value += 64)
-            sum[0] = four_weights(biased + tile[step], index, value, sum[0]);
+            sum[0] = four_weights(q + tile[step], index, value, sum[0]);
         sum[0] = _mm512_add_epi32(_mm512_add_epi32(sum[0], sum[1]), _mm512_add_epi32(sum[2], sum[3]));
         sum[0] = _mm512_sub_epi32(sum[0], _mm512_slli_epi32(_mm512_loadu_si512(w->sums + row), 7));
         sen_finish_sixteen(w, x, addend, is_relu, row, sum[0], y);
