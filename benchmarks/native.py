@@ -50,7 +50,7 @@ CLAIMS = (
     ("native, unstructured", "litert, dense", 2.0, "run"),
     ("native, 16x1 blocks", "litert, dense", 7.0, "run"),
     ("native, 16x1 blocks", "litert, 1x4 blocks", 3.0, "run"),
-    ("native, int8 unstructured", "litert, int8", 2.5, "run"),
+    ("native, int8 unstructured", "litert, int8", 2.5, "kernel"),
     ("native, rank 32", "litert, dense", 6.0, "run"),
     ("native, rank 32", "litert, rank 32", 1.3, "run"),
     ("native, int8 rank 32", "litert, int8", 8.0, "kernel"),

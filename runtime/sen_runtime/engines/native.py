@@ -67,7 +67,10 @@ class NativeSession:
         self._input_row = self.input[np.newaxis]
         self._row_shape = self._input_row.shape
         self._copy_output = self.output[np.newaxis].copy
-        self._invoke = partial(library.sen_run, self._model, self.input.ctypes.data, self.output.ctypes.data)
+        invoke = library["sen_run"]  # a function of its own: no status, which only a null pointer makes, is converted
+        invoke.restype = None
+        border = (self._model, self.input.ctypes.data, self.output.ctypes.data)
+        self._invoke = partial(invoke, *map(ctypes.c_void_p, border))
 
     def invoke(self) -> None:
         """One inference from `input` to `output`, without a copy."""
