@@ -15,12 +15,12 @@ import timeit
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bandwidth import load_bandwidths
+from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, normal, perceptron, sparse
 from numpy.typing import NDArray
 
 from sen_edge.cli.console import quiet_engines
@@ -32,17 +32,16 @@ from sen_runtime import image, reference
 from sen_runtime.bench.interleaved import Latencies, interleaved
 from sen_runtime.engines import native, onnxruntime
 from sen_runtime.engines.tflite import litert
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, WeightOperator
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.operators import Dense
 
 FloatArray = NDArray[np.float32]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference/c-library.md"
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
-SECONDS, SIZES, DENSITY, RANK, PIXELS = 40.0, (784, 512, 256, 10), 0.1, 32, 0.2
+SECONDS, PIXELS = 40.0, 0.2
 EMPTY = "empty network"
-SPIKING_SIZES, TIMESTEPS = (784, 256, 10), 25
 #: Who is how many times as fast as whom, at least, and in which of the two times.
 CLAIMS = (
     ("native, dense", "litert, dense", 1.0, "run"),
@@ -50,6 +49,7 @@ CLAIMS = (
     ("native, unstructured", "litert, dense", 2.0, "run"),
     ("native, 16x1 blocks", "litert, dense", 7.0, "run"),
     ("native, 16x1 blocks", "litert, 1x4 blocks", 3.0, "run"),
+    ("native, int8 unstructured", "litert, int8", 2.5, "run"),
     ("native, int8 unstructured", "litert, int8", 2.5, "kernel"),
     ("native, rank 32", "litert, dense", 6.0, "run"),
     ("native, rank 32", "litert, rank 32", 1.3, "run"),
@@ -57,7 +57,9 @@ CLAIMS = (
     ("native, int8 rank 32", "litert, dense", 28.0, "kernel"),
     ("native, int8 rank 32", "litert, int8", 4.0, "run"),
     ("native, dense, 80 % zero inputs", "native, dense", 2.0, "run"),
+    ("native, spiking", "litert, spiking", 7.0, "run"),
     ("native, spiking", "litert, spiking", 7.0, "kernel"),
+    ("native, spiking", "onnxruntime, spiking", 25.0, "run"),
     ("native, spiking", "onnxruntime, spiking", 25.0, "kernel"),
 )
 #: Microseconds that a call of an empty model may take.
@@ -84,55 +86,32 @@ class Row:
     bytes_read: float | None = None
 
 
-def network(rng: np.random.Generator, hidden: Callable[[int, int], WeightOperator]) -> Network:
-    """784-512-256-10, the hidden layers' weights from `hidden(n_out, n_in)`."""
-    layers = []
-    for index, (n_in, n_out) in enumerate(pairwise(SIZES)):
-        is_last = index == len(SIZES) - 2
-        weight = Dense(_normal(rng, n_out, n_in)) if is_last else hidden(n_out, n_in)
-        layers.append(Layer(weight, rng.random(n_out, np.float32), Identity() if is_last else Relu()))
-    return Network(tuple(layers))
-
-
 def spiking(rng: np.random.Generator) -> Network:
     """784-256-10 with T = 25, weights such that about an eighth of the neurons fires in a step."""
     n_in, n_hidden, n_out = SPIKING_SIZES
-    hidden = Layer(Dense(np.float32(1.3) * _normal(rng, n_hidden, n_in)), None, Lif(beta=0.9, threshold=1.0))
-    return Network((hidden, Layer(Dense(_normal(rng, n_out, n_hidden)), None, LeakyIntegrator(0.9))), TIMESTEPS)
-
-
-def _normal(rng: np.random.Generator, n_out: int, n_in: int) -> FloatArray:
-    return rng.standard_normal((n_out, n_in), np.float32) * np.float32(n_in**-0.5)
-
-
-def _sparse(rng: np.random.Generator, block: tuple[int, int], n_out: int, n_in: int) -> Sparse:
-    kept = rng.random((-(-n_out // block[0]), -(-n_in // block[1]))) < DENSITY
-    mask = np.repeat(np.repeat(kept, block[0], axis=0), block[1], axis=1)[:n_out, :n_in]
-    return Sparse.from_dense(_normal(rng, n_out, n_in) * mask / np.float32(DENSITY**0.5), block)
-
-
-def _low_rank(rng: np.random.Generator, n_out: int, n_in: int) -> LowRank:
-    return LowRank(_normal(rng, n_out, RANK), _normal(rng, RANK, n_in))
+    hidden = Layer(Dense(np.float32(1.3) * normal(rng, n_hidden, n_in)), None, Lif(beta=0.9, threshold=1.0))
+    return Network((hidden, Layer(Dense(normal(rng, n_out, n_hidden)), None, LeakyIntegrator(0.9))), TIMESTEPS)
 
 
 def cases(rng: np.random.Generator) -> list[Case]:
     """Everything that is measured."""
     full = rng.random((1, SIZES[0]), np.float32)
     pixels = full * (rng.random(full.shape) < PIXELS)
-    dense = network(rng, lambda n_out, n_in: Dense(_normal(rng, n_out, n_in)))
-    low_rank = network(rng, partial(_low_rank, rng))
-    blocks = {block: network(rng, partial(_sparse, rng, block)) for block in ((1, 1), (16, 1), (8, 1), (1, 4))}
+    whole, factors = perceptron(rng, SIZES, dense), perceptron(rng, SIZES, low_rank)
+    blocks = {
+        block: perceptron(rng, SIZES, partial(sparse, block=block)) for block in ((1, 1), (16, 1), (8, 1), (1, 4))
+    }
     others = ("litert", "onnxruntime")
     return [
-        Case("dense", dense, full, others),
-        Case("dense, 80 % zero inputs", dense, pixels),
-        Case("rank 32", low_rank, full, others),
+        Case("dense", whole, full, others),
+        Case("dense, 80 % zero inputs", whole, pixels),
+        Case("rank 32", factors, full, others),
         Case("unstructured", blocks[1, 1], full),
         Case("16x1 blocks", blocks[16, 1], full),
         Case("8x1 blocks", blocks[8, 1], full),
         Case("1x4 blocks", blocks[1, 4], full, ("litert",), ExportOptions(sparse_format="block")),
-        Case("int8", to_int8_weights(dense), full),
-        Case("int8 rank 32", to_int8_weights(low_rank), full),
+        Case("int8", to_int8_weights(whole), full),
+        Case("int8 rank 32", to_int8_weights(factors), full),
         Case("int8 unstructured", to_int8_weights(blocks[1, 1]), full),
         Case("int8 16x1 blocks", to_int8_weights(blocks[16, 1]), full),
         Case("int8 1x4 blocks", to_int8_weights(blocks[1, 4]), full),
