@@ -273,7 +273,7 @@ def _quantized_bytes(matrix: Matrix) -> int:
 
     Where there are instructions for pairs of int16, two for each value, and as many as a second form takes.
     """
-    second = {"sen_sparse_int8": 1, "sen_stream_int8": 1, "sen_stream4_int8": 2}
+    second = {"sen_stream_int8": 1, "sen_stream4_int8": 2}
     return (matrix.shape[1] + 63) // 64 * 64 * (2 + second.get(matrix.multiply, 0))
 
 

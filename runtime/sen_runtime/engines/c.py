@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines import Model, c_compiler
+from sen_runtime.engines import Model, c_compiler, layers
 from sen_runtime.engines.c_compiler import FLAGS
 from sen_runtime.errors import EngineError
 
@@ -75,10 +75,7 @@ class CSession:
 
     def run_all(self, x: Array) -> dict[str, Array]:
         """The outputs, and the activations (spike counts) of the hidden layers."""
-        outputs = self.run(x)
-        rows = [self._hidden(row) for row in np.ascontiguousarray(x, np.float32)]
-        hidden = {f"layer{i}/activation": np.stack(layer) for i, layer in enumerate(zip(*rows))}
-        return {"output": outputs, **hidden}
+        return layers.run_all(self, x, self._n_layers)
 
     def step(self, x: Array) -> Array:
         """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membranes, or spikes if they count.
@@ -114,22 +111,7 @@ class CSession:
         """
         size = ctypes.c_uint32()
         address = self._layer_output(self._arena.ctypes.data, index, ctypes.byref(size))
-        if not address:
-            raise EngineError(f"layer {index} has no output in the arena; it is the last, or there is none")
-        return np.ctypeslib.as_array((ctypes.c_float * size.value).from_address(address)).copy()
-
-    def _hidden(self, row: Array) -> list[Array]:
-        """What the hidden layers give out for one row; spikes are counted step by step."""
-        hidden = range(self._n_layers - 1)
-        if not self.timesteps:
-            self._run(self._arena.ctypes.data, row.ctypes.data, self._output.ctypes.data)
-            return [self.layer_output(i) for i in hidden]
-        self.reset()
-        steps = []
-        for t in range(self.timesteps):
-            self.step(row[t] if row.ndim == 2 else row)
-            steps.append([self.layer_output(i) for i in hidden])
-        return [np.sum(spikes, axis=0) for spikes in zip(*steps)]
+        return layers.read(address, size.value, index)
 
 
 def load(model: Model, threads: int = 1, *, flags: tuple[str, ...] = FLAGS) -> CSession:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import sen_runtime
 from sen_runtime import image, reference
-from sen_runtime.engines import Model
+from sen_runtime.engines import Model, layers
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
 
 Array = NDArray[Any]
@@ -112,32 +112,13 @@ class NativeSession:
 
     def run_all(self, x: Array) -> dict[str, Array]:
         """The outputs, and the activations (spike counts) of the hidden layers."""
-        outputs = self.run(x)
-        rows = [self._hidden(np.ascontiguousarray(row, np.float32)) for row in x]
-        hidden = {f"layer{i}/activation": np.stack(layer) for i, layer in enumerate(zip(*rows))}
-        return {"output": outputs, **hidden}
-
-    def _hidden(self, row: Array) -> list[Array]:
-        """What the hidden layers give out for one row; spikes are counted step by step."""
-        hidden = range(self._library.sen_layers(self._model) - 1)
-        self.input[...] = row
-        if not self.timesteps:
-            self.invoke()
-            return [self.layer_output(i) for i in hidden]
-        self.reset()
-        steps = []
-        for t in range(self.timesteps):
-            self.step(row[t] if row.ndim == 2 else row)
-            steps.append([self.layer_output(i) for i in hidden])
-        return [np.sum(spikes, axis=0) for spikes in zip(*steps)]
+        return layers.run_all(self, x, self._library.sen_layers(self._model))
 
     def layer_output(self, index: int) -> Array:
         """What a hidden layer gave out last, `[n]`: activations of a multilayer perceptron, or the spikes of a step."""
         size = ctypes.c_uint32()
         address = self._library.sen_layer_output(self._model, index, ctypes.byref(size))
-        if not address:
-            raise EngineError(f"layer {index} has no output in the arena; it is the last, or there is none")
-        return np.ctypeslib.as_array((ctypes.c_float * size.value).from_address(address)).copy()
+        return layers.read(address, size.value, index)
 
     def reset(self) -> None:
         """Membranes to zero.
