@@ -35,6 +35,13 @@ def test_top_level_of_the_wheels(wheels: dict[str, Path]) -> None:
     }
 
 
+def test_the_runtime_wheel_fits_any_python_of_one_platform(wheels: dict[str, Path]) -> None:
+    python, abi, platform = wheels["sen_edge_runtime"].stem.split("-")[2:]
+    assert (python, abi) == ("py3", "none") and platform != "any"
+    names = zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist()
+    assert any(name.startswith("sen_runtime/c/libsen.") for name in names)
+
+
 def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None:
     for wheel in wheels.values():
         names = zipfile.ZipFile(wheel).namelist()
