@@ -1,9 +1,10 @@
-"""Coordinates -> Dense: the weights of a network computed once, in tiles of bounded memory.
+"""Coordinates -> Dense or Sparse: the weights of a network computed once, in tiles of bounded memory.
 
 The plain reference is `sen_runtime.operators.Coordinates.to_dense`. Here distances use the expanded form
 |p|^2 + |q|^2 - 2 p.q in float64, one BLAS product per tile, and tiles run in threads. The expanded form
 cancels for near points, so those are computed again from differences; every weight is then within 1 ulp
-of the float64 result rounded to float32.
+of the float64 result rounded to float32. So are pairs about as far apart as `max_distance`: which weights are 0
+is the same as in the reference.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.coordinates import check_distances, check_range
+from sen_runtime.coordinates import check_distances, check_range, squared_distances
 from sen_runtime.network import Network, map_weights
-from sen_runtime.operators import Coordinates, Dense, Leaf, WeightOperator
+from sen_runtime.operators import Coordinates, Dense, Leaf, Sparse, WeightOperator
 
 FloatArray = NDArray[np.float64]
 
@@ -32,7 +33,9 @@ EXPANDED_ERROR = 2.0**-28
 
 
 def precompute(network: Network) -> Network:
-    """The network with every `Coordinates` replaced by the `Dense` it means.
+    """The network with every `Coordinates` replaced by the weights it means.
+
+    `Dense`; `Sparse` in 1x1 blocks, without the weights that are 0, where `max_distance` leaves synapses out.
 
     Raises:
         NetworkError: coincident neurons or weights beyond float32; the layer and both neurons are named.
@@ -41,7 +44,10 @@ def precompute(network: Network) -> Network:
 
 
 def _expand(operator: Leaf) -> WeightOperator:
-    return Dense(weights(operator)) if isinstance(operator, Coordinates) else operator
+    if not isinstance(operator, Coordinates):
+        return operator
+    w = weights(operator)
+    return Sparse.from_dense(w) if operator.has_max_distance else Dense(w)
 
 
 def weights(operator: Coordinates) -> NDArray[np.float32]:
@@ -76,24 +82,27 @@ def _tile(operator: Coordinates, rows: slice, columns: slice) -> FloatArray:
     """Weights of the target neurons `rows` from the source neurons `columns`, in float64."""
     target = operator.target[rows].astype(np.float64)
     source = operator.source[columns].astype(np.float64)
-    squared = _squared_distance(source, target, operator.exponent)
+    squared = _squared_distance(source, target, operator)
     np.maximum(squared, operator.min_distance**2, out=squared)
     check_distances(squared, columns.start, rows.start)
     with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
         # sqrt and one division where the power allows it: several times faster than pow.
         divisor = np.sqrt(squared, out=squared)
+        is_beyond = divisor > operator.max_distance  # the floor lies below max_distance and so moves none across it
         if operator.exponent != 1:
             divisor **= operator.exponent
         result: FloatArray = np.divide(operator.gain * operator.mask[columns].astype(np.float64), divisor, out=divisor)
+    result[is_beyond] = 0
     check_range(result, columns.start, rows.start)
     return result
 
 
-def _squared_distance(source: FloatArray, target: FloatArray, exponent: float) -> FloatArray:
+def _squared_distance(source: FloatArray, target: FloatArray, operator: Coordinates) -> FloatArray:
     """Squared distances `[n_out, n_in]`.
 
     The expanded form is off by at most (d + 4) 2^-52 (|p|^2 + |q|^2); a weight inherits exponent / 2 times the
-    relative error. Pairs for which that could exceed EXPANDED_ERROR are computed from differences.
+    relative error. Pairs for which that could exceed EXPANDED_ERROR are computed from differences, and so are those
+    that it could put on the other side of max_distance; differences and their root err by as much again.
     """
     centre = (source.mean(0) + target.mean(0)) / 2
     p, q = source - centre, target - centre
@@ -101,10 +110,12 @@ def _squared_distance(source: FloatArray, target: FloatArray, exponent: float) -
     squared: FloatArray = q @ p.T
     squared *= -2
     squared += norms
-    near_share = (source.shape[1] + 4) * 2.0**-52 * max(exponent, 1) / 2 / EXPANDED_ERROR
-    norms *= near_share
-    near = np.argwhere(squared <= norms)
-    for start in range(0, len(near), chunk := max(1, TILE_ENTRIES // source.shape[1])):
-        j, i = near[start : start + chunk].T
-        squared[j, i] = np.sum((target[j] - source[i]) ** 2, axis=1)
+    error_share = (source.shape[1] + 4) * 2.0**-52
+    is_doubtful = squared <= norms * (error_share * max(operator.exponent, 1) / 2 / EXPANDED_ERROR)
+    if operator.has_max_distance:
+        is_doubtful |= np.abs(squared - operator.max_distance**2) <= norms * (2 * error_share)
+    doubtful = np.argwhere(is_doubtful)
+    for start in range(0, len(doubtful), chunk := max(1, TILE_ENTRIES // source.shape[1])):
+        j, i = doubtful[start : start + chunk].T
+        squared[j, i] = squared_distances(source[i], target[j])
     return squared

@@ -61,9 +61,9 @@ def layer(operator=0, bias=NONE, neuron=0, beta=0.0, threshold=0.0, reset=0):
     return struct.pack("<3I2f3I", operator, bias, neuron, beta, threshold, reset, 0, 0)
 
 
-def operator(kind, n_out, n_in, tensors=(), operands=(NONE, NONE), block=(0, 0), scalars=(0.0, 0.0, 0.0)):
-    tensors = (*tensors, *[NONE] * 4)[:4]
-    return struct.pack("<3I4I2I2I3f2I", kind, n_out, n_in, *tensors, *operands, *block, *scalars, 0, 0)
+def operator(kind, n_out, n_in, tensors=(), operands=(NONE, NONE), block=(0, 0), scalars=()):
+    tensors, scalars = (*tensors, *[NONE] * 4)[:4], (*scalars, *[0.0] * 4)[:4]
+    return struct.pack("<3I4I2I2I4fI", kind, n_out, n_in, *tensors, *operands, *block, *scalars, 0)
 
 
 def f32(*values):
@@ -325,6 +325,10 @@ HOSTILE = {
     "Dense with operands": (with_operator(operator(1, 1, 2, (1,), operands=(0, NONE)), [W]), "a Dense does not use"),
     "Dense with blocks": (with_operator(operator(1, 1, 2, (1,), block=(1, 1)), [W]), "a Dense does not use"),
     "Dense with scalars": (with_operator(operator(1, 1, 2, (1,), scalars=(0, 0, np.nan)), [W]), "a Dense does not use"),
+    "Dense with max_distance": (
+        with_operator(operator(1, 1, 2, (1,), scalars=(0, 0, 0, 1)), [W]),
+        "a Dense does not use",
+    ),
     "Dense of int32": (with_operator(DENSE, [W.astype(np.int32)]), "weights: got int32"),
     "Dense of rank 3": (with_operator(DENSE, [f32([[1, 2]])]), "weights: shape is"),
     "Dense without rows": (with_operator(operator(1, 0, 2, (1,)), [np.zeros((0, 2), "f4")], 0), "weights: shape is"),
@@ -353,6 +357,12 @@ HOSTILE = {
     "Coordinates gain": (with_coordinates(np.inf, 1, 0), "gain is inf"),
     "Coordinates exponent": (with_coordinates(1, 0, 0), "exponent is 0"),
     "Coordinates min_distance": (with_coordinates(1, 1, -1), "min_distance is -1"),
+    "Coordinates max_distance negative": (with_coordinates(1, 1, 0, -1), "max_distance is -1; expected a value > "),
+    "Coordinates max_distance -0": (with_coordinates(1, 1, 0, -0.0), "max_distance is -0; expected a finite number"),
+    "Coordinates max_distance NaN": (with_coordinates(1, 1, 0, np.nan), "max_distance is nan"),
+    "Coordinates max_distance infinite": (with_coordinates(1, 1, 0, np.inf), "max_distance is inf; expected a finite"),
+    "Coordinates max_distance at the floor": (with_coordinates(1, 1, 2, 2), "> min_distance, which is 2"),
+    "Coordinates reserved": (patched(with_coordinates(1, 1, 0, 2), 64 + 48 * 4 + 32 + 32 + 60, "I", 1), "does not use"),
     "Coordinates with blocks": (
         with_operator(operator(0, 1, 2, (1, 2, 3), block=(1, 1), scalars=(1, 1, 0)), [W, W, W]),
         "a Coordinates does not use",

@@ -1,6 +1,7 @@
 """Random operators and networks for the tests of every engine, format and exporter."""
 
 from itertools import pairwise
+from math import inf
 
 import numpy as np
 
@@ -42,14 +43,31 @@ def _coordinates(rng: np.random.Generator, n_out: int, n_in: int, dtype: type[np
     d = int(rng.integers(1, 5))
     source, target = rng.uniform(-1, 1, (n_in, d)), rng.uniform(-1, 1, (n_out, d))
     source[:, -1], target[:, -1] = 0, 2
+    source, target = source.astype(dtype), target.astype(dtype)
     return Coordinates(
-        source.astype(dtype),
-        target.astype(dtype),
+        source,
+        target,
         rng.uniform(-1, 1, n_in).astype(dtype),
         gain=float(rng.uniform(1, 3)) * n_in**-0.5,
         exponent=float(rng.choice([1.0, 1.5, 2.0])),
         min_distance=float(rng.choice([0.0, 0.01])),
+        max_distance=radius(source, target, rng.uniform(0.3, 0.9)) if rng.random() < 0.5 else inf,
     )
+
+
+def radius(source: np.ndarray, target: np.ndarray, quantile: float) -> float:
+    """About this quantile of the distances, in the widest gap thereabouts: no engine's rounding decides a pair.
+
+    Infinite where all distances are much the same.
+    """
+    differences = target.astype(np.float64)[:, None] - source.astype(np.float64)
+    distances = np.sort(np.sqrt((differences**2).sum(-1)), axis=None)
+    at = int(quantile * (len(distances) - 1))
+    near = distances[max(0, at - 10) : at + 11]
+    if len(near) < 2 or np.max(np.diff(near)) < 1e-5:
+        return inf
+    widest = int(np.argmax(np.diff(near)))
+    return float((near[widest] + near[widest + 1]) / 2)
 
 
 def random_network(

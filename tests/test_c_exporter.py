@@ -23,7 +23,7 @@ from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.errors import EngineError
 from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Dense, Sparse
+from sen_runtime.operators import Coordinates, Dense, Sparse
 from tests.networks import KINDS, random_input, random_network
 from tests.products import run_int8
 
@@ -122,6 +122,25 @@ def test_spiking_networks_of_one_and_two_layers(coding: str, readout: str, tmp_p
         session = engine.load(export(network).write(tmp_path / str(len(sizes))), flags=SHARED)
         x = random_input(rng, network, 20)
         assert_close(session.run(x), reference.run(network, x), allowed=0.1)
+
+
+@pytest.mark.parametrize("flags", [(), ("-DNET_EXPAND",)], ids=["computed", "expanded"])
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_synapses_beyond_max_distance_have_no_weight(storage: str, flags: tuple[str, ...], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    source, target = rng.integers(-8, 9, (20, 3)) / 4, rng.integers(-8, 9, (30, 3)) / 4
+    target[0] = source[0] + [1, 2, 2]  # as long as max_distance
+    mask = rng.uniform(0.5, 1, 20).astype(np.float32)
+    operator = Coordinates(source.astype(np.float32), target.astype(np.float32), mask, min_distance=0.5, max_distance=3)
+    network = STORAGES[storage](Network((Layer(operator, None, Identity()),)))
+    stored = network.layers[0].weight
+    assert stored.max_distance == 3
+    artifact = export(network)
+    weights = engine.load(artifact.write(tmp_path), flags=(*SHARED, *flags)).run(np.eye(20, dtype=np.float32)).T
+    np.testing.assert_allclose(weights, stored.to_dense(), rtol=1e-6)
+    assert weights[0, 0] != 0 and 0.3 < np.mean(weights == 0) < 0.8
+    without = export(Network((Layer(replace(stored, max_distance=np.inf), None, Identity()),)))
+    assert ".max_distance = 3.0f" in artifact.main.decode() and ".max_distance =" not in without.main.decode()
 
 
 def test_steps_are_those_of_the_reference(tmp_path: Path) -> None:

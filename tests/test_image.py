@@ -62,7 +62,7 @@ def test_multilayer_perceptron_byte_for_byte():
         + struct.pack("<IIQQIIIIQ", 3, 1, 512, 4, 1, 1, 0, 0, 0)
         + struct.pack("<8I", 1, 1, 0, 0, 0, 2, 1, 0)
         + struct.pack("<3I2f3I", 0, 3, 0, 0.0, 0.0, 0, 0, 0)
-        + struct.pack("<3I4I2I2I3f2I", 1, 1, 2, 2, NONE, NONE, NONE, NONE, NONE, 0, 0, 0.0, 0.0, 0.0, 0, 0)
+        + struct.pack("<3I4I2I2I4fI", 1, 1, 2, 2, NONE, NONE, NONE, NONE, NONE, 0, 0, 0.0, 0.0, 0.0, 0.0, 0)
         + metadata
         + bytes(448 - 384 - len(metadata))
         + struct.pack("<2e", 0.5, -2.0)
@@ -76,7 +76,8 @@ def test_multilayer_perceptron_byte_for_byte():
     assert_same(image.loads(expected), network)
 
 
-def test_spiking_network_with_every_operator_byte_for_byte():
+@pytest.mark.parametrize(("max_distance", "stored"), [(np.inf, 0.0), (1.75, 1.75)])
+def test_spiking_network_with_every_operator_byte_for_byte(max_distance, stored):
     source, target, mask = f32([0, 0], [1, 0]), f32([0, 2], [1, 2], [2, 2]), f32(1, -0.5)
     left, right = np.array([[1], [2]], np.float16), np.array([[1, 0, 3]], np.float16)
     values, columns, row_starts, bias = f32([1, 2, 3, 0], [4, 5, 6, 0]), i32(0, 1), i32(0, 2), f32(7, 8)
@@ -84,7 +85,7 @@ def test_spiking_network_with_every_operator_byte_for_byte():
     sum_of = Sum(LowRank(left, right), Sparse(values, columns, row_starts, (2, 3), (2, 2)))
     network = Network(
         (
-            Layer(Coordinates(source, target, mask, 2.0, 1.5, 0.25), None, Lif(0.5, 0.75, "zero")),
+            Layer(Coordinates(source, target, mask, 2.0, 1.5, 0.25, max_distance), None, Lif(0.5, 0.75, "zero")),
             Layer(sum_of, bias, Lif(0.25)),
             Layer(Dense(f32([1, 1])), None, LeakyIntegrator(1.0)),
         ),
@@ -98,7 +99,7 @@ def test_spiking_network_with_every_operator_byte_for_byte():
         layer(4, NONE, neuron=3, beta=1.0),
     ]
     operators = [
-        operator(0, 3, 2, (1, 2, 3), scalars=(2.0, 1.5, 0.25)),
+        operator(0, 3, 2, (1, 2, 3), scalars=(2.0, 1.5, 0.25, stored)),
         operator(3, 2, 3, (4, 5)),
         operator(2, 2, 3, (6, 7, 8), block=(2, 2)),
         operator(4, 2, 3, operands=(1, 2)),

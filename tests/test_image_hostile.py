@@ -76,6 +76,7 @@ def test_the_files_above_are_wrong_in_one_way_only():
     good = [
         sparse(),
         with_coordinates(1, 1, 0),
+        with_coordinates(1, 1, 1, 2),
         with_metadata(b'{"a":"b"}'),
         with_sums(LEAF, LEAF, sum_(0, 1), top=2),
         chain(32),

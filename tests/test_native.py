@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,6 +181,21 @@ def test_exponents_of_the_distance(exponent: float) -> None:
     assert_close(native.load(image.dumps(network)).run(x), reference.run(network, x))
 
 
+@in_every_way
+@pytest.mark.parametrize("min_distance", [0.0, 1.5])
+def test_synapses_beyond_max_distance_have_no_weight(way: dict, min_distance: float) -> None:
+    rng = np.random.default_rng(0)
+    source, target = (rng.normal(size=(n, 3)).astype(np.float32) for n in (40, 70))
+    source[0], target[0], target[1] = [2, 2, 2], [2, 4, 2], [2, np.nextafter(np.float32(4), np.float32(5)), 2]
+    mask = rng.uniform(0.5, 1, 40).astype(np.float32)
+    operator = Coordinates(source, target, mask, min_distance=min_distance, max_distance=2)
+    network = Network((Layer(operator, None, Identity()),))
+    weights = native.load(image.dumps(network), **way).run(np.eye(40, dtype=np.float32)).T
+    np.testing.assert_array_equal(weights == 0, operator.to_dense() == 0)
+    np.testing.assert_allclose(weights, operator.to_dense(), rtol=1e-6)
+    assert (weights[0, 0], weights[1, 0]) == (mask[0] / 2, 0) and 0.3 < np.mean(weights == 0) < 0.8
+
+
 @pytest.mark.parametrize("exponent", [300.0, 1000.5, 1e9])
 def test_exponents_beyond_reason(exponent: float) -> None:
     source, target = np.zeros((1, 1), np.float32), np.full((1, 1), 1.01, np.float32)
@@ -191,8 +207,10 @@ def test_exponents_beyond_reason(exponent: float) -> None:
 
 def test_coincident_neurons_are_an_error() -> None:
     operator = Coordinates(*(np.zeros((1, 2), np.float32),) * 2, np.ones(1, np.float32))
-    with pytest.raises(ImageError, match=r"source neuron 0 and target neuron 0 sit at the same point"):
-        native.load(image.dumps(Network((Layer(operator, None, Identity()),))))
+    for limit in (np.inf, 0.5):
+        network = Network((Layer(replace(operator, max_distance=limit), None, Identity()),))
+        with pytest.raises(ImageError, match=r"source neuron 0 and target neuron 0 sit at the same point"):
+            native.load(image.dumps(network))
 
 
 def test_coordinates_on_the_fly_take_no_memory() -> None:

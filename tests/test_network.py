@@ -38,25 +38,46 @@ def normal(*shape, seed=0, dtype=np.float32):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(
-    ("gain", "exponent", "min_distance"), [(1, 1, 0), (-2.5, 1, 0), (1, 2, 0), (3, 1.5, 0.75), (1, 0.5, 100)]
+    ("gain", "exponent", "min_distance", "max_distance"),
+    [
+        (1, 1, 0, np.inf),
+        (-2.5, 1, 0, 2),
+        (1, 2, 0, np.inf),
+        (3, 1.5, 0.75, 1.5),
+        (1, 0.5, 100, np.inf),
+        (1, 0.5, 100, 101),
+    ],
 )
-def test_coordinates_mean_gain_mask_over_distance(gain, exponent, min_distance, dtype):
+def test_coordinates_mean_gain_mask_over_distance(gain, exponent, min_distance, max_distance, dtype):
     source, target = normal(5, 3, seed=1, dtype=dtype), normal(4, 3, seed=2, dtype=dtype)
     mask = np.array([-1, -0.5, 0, 0.25, 1], dtype)
-    w = Coordinates(source, target, mask, gain, exponent, min_distance).to_dense()
+    w = Coordinates(source, target, mask, gain, exponent, min_distance, max_distance).to_dense()
     assert w.dtype == np.float32
     assert w.shape == (4, 5)
     for j in range(4):
         for i in range(5):
-            distance = max(
-                sum((float(a) - float(b)) ** 2 for a, b in zip(source[i], target[j], strict=True)) ** 0.5, min_distance
-            )
-            assert w[j, i] == pytest.approx(gain * float(mask[i]) / distance**exponent, rel=1e-7, abs=0)
+            between = sum((float(a) - float(b)) ** 2 for a, b in zip(source[i], target[j], strict=True)) ** 0.5
+            expected = gain * float(mask[i]) / max(between, min_distance) ** exponent if between <= max_distance else 0
+            assert w[j, i] == pytest.approx(expected, rel=1e-7, abs=0)
 
 
 def test_coordinates_of_one_dimension_by_hand():
     weights = Coordinates(f32([0], [3]), f32([1], [-1], [2]), f32(1, -0.5), gain=2)
     assert weights.to_dense().tolist() == [[2, -0.5], [2, -0.25], [1, -1]]
+
+
+def test_a_synapse_as_long_as_max_distance_counts_and_a_longer_one_does_not():
+    source, target = f32([0, 0], [1, 1]), f32([3, 4], [np.nextafter(np.float32(3), np.float32(4)), 4], [1, 1.5])
+    w = Coordinates(source, target, f32(-1, 0.5), max_distance=5).to_dense()
+    np.testing.assert_array_equal(w, f32([-1 / 5, 0.5 / 13**0.5], [0, w[0, 1]], [-1 / 3.25**0.5, 1]))
+    assert not np.signbit(w[1, 0])
+
+
+def test_a_weight_that_is_left_out_may_be_beyond_float32():
+    weights = Coordinates(f32([0], [1e-20]), f32([2e-20]), f32(1, 1), gain=1e20, max_distance=1.5e-20)
+    with pytest.raises(NetworkError, match="from source neuron 1 to target neuron 0 is"):
+        weights.to_dense()
+    assert Coordinates(f32([0]), f32([2e-20]), f32(1), gain=1e20, max_distance=1e-20).to_dense().tolist() == [[0]]
 
 
 def test_coincident_neurons_are_both_named():
@@ -198,6 +219,7 @@ def test_scalars_are_what_a_device_holds():
     assert (Lif(1 / 3, 1 / 3).beta, Lif(1 / 3, 1 / 3).threshold, LeakyIntegrator(1 / 3).beta) == (third,) * 3
     weights = Coordinates(f32([0]), f32([1]), f32(1), 1 / 3, 1 / 3, 1 / 3)
     assert (weights.gain, weights.exponent, weights.min_distance) == (third,) * 3
+    assert Coordinates(f32([0]), f32([1]), f32(1), max_distance=1 / 3).max_distance == third
 
 
 # What is refused
@@ -249,6 +271,14 @@ REFUSED = {
     "exponent infinite": (coordinates(exponent=np.inf), "exponent is inf; expected a finite number"),
     "min_distance": (coordinates(min_distance=-0.5), "min_distance is -0.5; expected a value >= 0"),
     "min_distance infinite": (coordinates(min_distance=np.inf), "min_distance is inf"),
+    "max_distance": (coordinates(max_distance=0), "max_distance is 0; expected a value > min_distance, which is 0"),
+    "max_distance negative": (coordinates(max_distance=-np.inf), "max_distance is -inf; expected a finite number"),
+    "max_distance NaN": (coordinates(max_distance=np.nan), "max_distance is nan; expected a finite number"),
+    "max_distance beyond float32": (coordinates(max_distance=1e39), "max_distance is inf; expected a finite number"),
+    "max_distance at the floor": (
+        coordinates(min_distance=2, max_distance=2 + 1e-9),
+        "max_distance is 2; expected a value > min_distance, which is 2",
+    ),
     # Sparse
     "shape": (sparse(shape=(0, 2)), "sparse weights of shape (0, 2) in blocks of (1, 1); expected sizes >= 1"),
     "block": (sparse(block=(1, 0)), "sparse weights of shape (1, 2) in blocks of (1, 0); expected sizes >= 1"),
@@ -354,6 +384,8 @@ def test_the_edge_of_what_is_allowed():
     """The nearest neighbours of what is refused above."""
     for make in (
         coordinates(mask=(-1,), gain=-3e38, exponent=1e-30, min_distance=0),
+        coordinates(min_distance=2, max_distance=np.nextafter(np.float32(2), np.float32(3))),
+        coordinates(max_distance=np.inf),
         sparse(),
         sparse(values=((1, 0),), columns=(1,), starts=(0, 1), shape=(1, 3), block=(1, 2)),
         sparse(values=((1, 0),), columns=(0,), starts=(0, 1), shape=(1, 1), block=(2, 1)),

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from sen_exporters.onnx_weights import DISTANCE_ERROR, expansion_error
+from sen_exporters.onnx_weights import DISTANCE_ERROR, expansion_error, squared_bound
 from sen_runtime.errors import NetworkError
 from sen_runtime.network import Identity, Layer, Network, Relu
 from sen_runtime.operators import Coordinates
@@ -28,11 +28,16 @@ def spatial(rng, sizes, d, dtype=np.float32, **fields):
     return Network(tuple(layers))
 
 
+def folded(model, tmp_path):
+    """Arrays of the model by name, as onnxruntime has them after load."""
+    return {array.name: numpy_helper.to_array(array) for array in optimized(model, tmp_path).initializer}
+
+
 def assert_folded(model, network, tmp_path):
     """onnxruntime folds every weight into an array, within 2 ulp of the plain reference."""
     graph = optimized(model, tmp_path)
     assert {node.op_type for node in graph.node} <= {"FusedGemm", "Gemm", "Relu"}
-    arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+    arrays = folded(model, tmp_path)
     for index, layer in enumerate(network.layers):
         weight = arrays[f"layer{index}/weight"]
         assert weight.dtype == np.float32
@@ -55,6 +60,45 @@ def test_coordinates_fold_to_the_plain_weights(d, min_distance, exponent, dtype,
     model = export(network)
     assert "layer0/difference" not in names(graph_of(model))
     assert_folded(model, network, tmp_path)
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("exponent", [1.0, 2.0, 3.7])
+@pytest.mark.parametrize("limits", [(0.0, 2.0), (1.25, 2.0), (2.5, 2.51)], ids=str)
+def test_synapses_beyond_max_distance_fold_to_zeros(limits, exponent, opset, tmp_path):
+    fields = {"min_distance": limits[0], "max_distance": limits[1], "exponent": exponent}
+    network = spatial(np.random.default_rng(2), (30, 20, 9), 4, **fields)
+    model = export(network, opset=opset)
+    assert "layer0/difference" not in names(graph_of(model))
+    assert_folded(model, network, tmp_path)
+    for index, layer in enumerate(network.layers):
+        weight = folded(model, tmp_path)[f"layer{index}/weight"]
+        np.testing.assert_array_equal(weight == 0, layer.weight.to_dense() == 0)
+        assert 0 < np.mean(weight == 0) < 1
+
+
+def test_only_a_max_distance_that_leaves_synapses_out_is_in_the_graph():
+    for limit, is_there in ((np.inf, False), (100.0, False), (2.0, True)):
+        found = names(graph_of(export(spatial(np.random.default_rng(2), (30, 20, 9), 4, max_distance=limit))))
+        assert ("layer0/is_beyond_max_distance" in found) == is_there
+
+
+@pytest.mark.parametrize("is_clear", [True, False])
+def test_rounding_decides_about_no_synapse(is_clear, tmp_path):
+    """Some pairs are exactly max_distance apart, some aside by a step of one coordinate; all far from the origin."""
+    rng = np.random.default_rng(0)
+    source = rng.integers(-320, 320, (60, 3)) / 32 + 100
+    goal = source.astype(np.float32)
+    goal[:, 0] += 7
+    goal[30:, 2] += 1 / 32 if is_clear else 2.0**-16
+    operator = Coordinates(source.astype(np.float32), goal, np.ones(60, np.float32), max_distance=7)
+    assert squared_bound(operator)[1] == is_clear
+    network = Network((Layer(operator, None, Identity()),))
+    model = export(network)
+    assert ("layer0/difference" in names(graph_of(model))) != is_clear
+    weight = folded(model, tmp_path)["layer0/weight"]
+    np.testing.assert_array_equal(weight == 0, ((goal.astype(np.float64)[:, None] - source) ** 2).sum(-1) > 49)
+    assert np.all(np.diag(weight)[:30] != 0) and np.all(np.diag(weight)[30:] == 0)
 
 
 def test_shared_positions_are_stored_once():
@@ -109,6 +153,17 @@ def test_neurons_at_one_point_are_named():
     assert "min_distance" in raised.value.hint
     floored = replace(last, target=goal, min_distance=0.1)
     export(replace(network, layers=(network.layers[0], replace(network.layers[1], weight=floored))))
+
+
+def test_a_weight_that_is_left_out_may_be_beyond_float32(tmp_path):
+    operator = Coordinates(
+        np.array([[0], [1e-20]], np.float32), np.array([[3e-20]], np.float32), np.ones(2, np.float32),
+        gain=1e20, max_distance=2.5e-20,
+    )  # fmt: skip
+    with pytest.raises(NetworkError, match="from source neuron 1 to target neuron 0 is"):
+        export(Network((Layer(operator, None, Identity()),)))
+    network = Network((Layer(replace(operator, max_distance=1e-20), None, Identity()),))
+    assert folded(export(network), tmp_path)["layer0/weight"].tolist() == [[0, 0]]
 
 
 def test_weights_beyond_float32_are_named():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sen_edge.precompute import precompute, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, Sum
+from sen_runtime.operators import Coordinates, Dense, Sparse, Sum
 
 
 def coordinates(seed: int, n_in: int, n_out: int, d: int, scale: float = 1.0, **options: float) -> Coordinates:
@@ -34,7 +34,8 @@ def float64_weights(operator: Coordinates) -> np.ndarray:
     """Written out independently of the package."""
     source, target, mask = (a.astype(np.float64) for a in (operator.source, operator.target, operator.mask))
     distance = np.sqrt(((target[:, None] - source[None]) ** 2).sum(-1))
-    return operator.gain * mask / np.maximum(distance, operator.min_distance) ** operator.exponent
+    w = operator.gain * mask / np.maximum(distance, operator.min_distance) ** operator.exponent
+    return np.where(distance > operator.max_distance, 0, w)
 
 
 @given(
@@ -45,12 +46,14 @@ def float64_weights(operator: Coordinates) -> np.ndarray:
     scale=st.sampled_from([1e-3, 1.0, 1e3]),
     exponent=st.sampled_from([0.5, 1.0, 2.0, 3.0]),
     min_distance=st.sampled_from([0.0, 0.7]),
+    max_distance=st.sampled_from([np.inf, 1.0, 2.0]),
 )
 @settings(max_examples=60, deadline=None)
 def test_within_one_ulp(
-    seed: int, n_in: int, n_out: int, d: int, scale: float, exponent: float, min_distance: float
+    seed: int, n_in: int, n_out: int, d: int, scale: float, exponent: float, min_distance: float, max_distance: float
 ) -> None:
-    operator = coordinates(seed, n_in, n_out, d, scale, gain=1.3, exponent=exponent, min_distance=min_distance)
+    limits = {"min_distance": min_distance, "max_distance": max(scale, 1.0) * max_distance * d**0.5}
+    operator = coordinates(seed, n_in, n_out, d, scale, gain=1.3, exponent=exponent, **limits)
     expected = float64_weights(operator).astype(np.float32)
     assert ulps(weights(operator), expected) <= 1
     assert ulps(operator.to_dense(), expected) <= 1
@@ -63,6 +66,33 @@ def test_near_points_far_from_the_origin_keep_all_digits(offset: float) -> None:
     source[:200] = np.nextafter(base.target, np.inf) + np.float32(offset) * (offset > 1e-6)
     operator = Coordinates(source, base.target, base.mask)
     assert ulps(weights(operator), float64_weights(operator).astype(np.float32)) <= 1
+
+
+@pytest.mark.parametrize("far", [0, 1, 1000])
+def test_pairs_at_max_distance_are_decided_as_in_the_reference(far: int) -> None:
+    """Whole numbers over 64, so that many pairs are exactly 7 apart; the expanded form alone puts some beyond."""
+    rng = np.random.default_rng(far)
+    source = rng.integers(-10 * 64, 10 * 64, (300, 3))
+    step = rng.permuted(np.tile([2, 3, 6], (300, 1)), axis=1) * rng.choice([-64, 64], (300, 3))
+    target = source + step + np.repeat([[0, 0, 0], [1, 0, 0]], 150, axis=0)
+    at = rng.normal(0, far, 3).astype(np.float16).astype(np.float32)
+    operator = Coordinates(
+        (source / 64 + at).astype(np.float32), (target / 64 + at).astype(np.float32), np.ones(300, np.float32),
+        max_distance=7,
+    )  # fmt: skip
+    is_beyond = ((target[:, None] - source) ** 2).sum(-1) > (7 * 64) ** 2
+    assert 0.2 < np.mean(np.diag(is_beyond)) < 0.3
+    np.testing.assert_array_equal(weights(operator) == 0, is_beyond)
+    np.testing.assert_array_equal(operator.to_dense() == 0, is_beyond)
+
+
+def test_max_distance_gives_sparse_weights() -> None:
+    first, second = coordinates(0, 40, 30, 3, max_distance=1.5), coordinates(1, 30, 20, 3)
+    network = precompute(Network((Layer(first, None, Relu()), Layer(second, None, Identity()))))
+    weight = network.layers[0].weight
+    assert isinstance(weight, Sparse) and weight.block == (1, 1) and isinstance(network.layers[1].weight, Dense)
+    assert 0 < weight.macs == np.count_nonzero(float64_weights(first)) < 0.8 * first.macs
+    np.testing.assert_array_equal(weight.to_dense(), weights(first))
 
 
 def test_more_than_one_tile_in_both_directions() -> None:
@@ -90,6 +120,12 @@ def test_coincident_neurons_are_named() -> None:
     network = two_layers(Coordinates(second.source, target, second.mask))
     with pytest.raises(NetworkError, match=r"layer 1: source neuron 1 and target neuron 3 sit at the same point"):
         precompute(network)
+
+
+def test_max_distance_hides_no_coincident_neurons() -> None:
+    base = coordinates(1, 5, 4, 3)
+    with pytest.raises(NetworkError, match="source neuron 0 and target neuron 0 sit at the same point"):
+        weights(Coordinates(base.source, base.source[:4].copy(), base.mask, max_distance=1e-3))
 
 
 def test_coincident_neurons_with_a_floor_are_fine() -> None:

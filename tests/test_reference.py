@@ -30,6 +30,8 @@ SPIKING = list(product(INPUT_CODINGS, READOUTS, RESETS))
 
 def coordinate_weight(operator, j, i):
     squares = [(float(p) - float(q)) ** 2 for p, q in zip(operator.source[i], operator.target[j], strict=True)]
+    if sum(squares) ** 0.5 > operator.max_distance:
+        return 0.0
     distance = max(sum(squares) ** 0.5, operator.min_distance)
     weight = operator.gain * float(operator.mask[i]) / distance**operator.exponent
     return float(np.float32(weight))  # stored weights are rounded once

@@ -392,6 +392,8 @@ class _Lowering:
         fields["mask_dtype"] = DTYPES[operator.mask.dtype.name]
         fields["dimensions"] = operator.dimensions
         fields |= {"gain": operator.gain, "exponent": operator.exponent, "min_distance": operator.min_distance}
+        if operator.has_max_distance:
+            fields["max_distance"] = operator.max_distance
         return Matrix(f"{self.name}_weights", "sen_coordinates", fields)
 
 

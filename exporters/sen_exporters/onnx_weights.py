@@ -96,7 +96,9 @@ def _scaled(
 def coordinate_weights(graph: GraphBuilder, operator: Coordinates, name: str) -> str:
     """Weights `[n_out, n_in]` computed in the graph from stored positions; onnxruntime folds them at load.
 
-        w = gain * mask / max(|q - p|, min_distance) ** exponent, in float64, rounded once
+        w = gain * mask / max(|q - p|, min_distance) ** exponent, or 0 where |q - p| > max_distance
+
+    In float64, rounded once.
 
     Raises:
         NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
@@ -104,10 +106,11 @@ def coordinate_weights(graph: GraphBuilder, operator: Coordinates, name: str) ->
     prefix = name.rpartition("/")[0]
     source = graph.cast_constant(f"{prefix}/source_positions", operator.source, DOUBLE)
     target = graph.cast_constant(f"{prefix}/target_positions", operator.target, DOUBLE)
-    if expansion_error(operator) > DISTANCE_ERROR:
-        squared = _squared_distance_by_difference(graph, prefix, source, target)
+    bound, is_clear = squared_bound(operator)
+    if expansion_error(operator) > DISTANCE_ERROR or not is_clear:
+        distances = squared = _squared_distance_by_difference(graph, prefix, source, target)
     else:
-        squared = _squared_distance_by_expansion(graph, prefix, source, target)
+        distances = squared = _squared_distance_by_expansion(graph, prefix, source, target)
     if operator.min_distance > 0:
         floor = graph.scalar(f"{prefix}/min_squared_distance", operator.min_distance**2, np.float64)
         squared = graph.node("Max", [squared, floor], f"{prefix}/floored_squared_distance")
@@ -122,7 +125,12 @@ def coordinate_weights(graph: GraphBuilder, operator: Coordinates, name: str) ->
     gain = graph.scalar(f"{prefix}/gain", operator.gain, np.float64)
     numerator = graph.node("Mul", [mask, gain], f"{prefix}/numerator")
     quotient = graph.node("Div", [numerator, power], f"{name}_f64")
-    return graph.node("Cast", [quotient], name, to=FLOAT)
+    if bound == np.inf:
+        return graph.node("Cast", [quotient], name, to=FLOAT)
+    every = graph.node("Cast", [quotient], f"{name}_of_any_length", to=FLOAT)
+    longest = graph.scalar(f"{prefix}/max_squared_distance", bound, np.float64)
+    is_beyond = graph.node("Greater", [distances, longest], f"{prefix}/is_beyond_max_distance")
+    return graph.node("Where", [is_beyond, graph.scalar(f"{prefix}/no_weight", 0.0), every], name)
 
 
 def _squared_distance_by_expansion(graph: GraphBuilder, prefix: str, source: str, target: str) -> str:
@@ -168,10 +176,33 @@ def expansion_error(operator: Coordinates) -> float:
         check_distances(distance, first_target=first)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
             weights = numerator / distance**operator.exponent
+        weights[distance > operator.max_distance] = 0
         check_range(weights, first_target=first)
         magnitude = norms + np.sum(tile**2, axis=1, keepdims=True)
         worst = max(worst, float(np.max(magnitude / squared)))
     return (operator.dimensions + 4) * 2.0**-52 * worst
+
+
+def squared_bound(operator: Coordinates) -> tuple[float, bool]:
+    """What a squared distance is compared with, so that no rounding decides which synapses are beyond `max_distance`.
+
+    Returns:
+        The middle between the longest synapse that counts and the shortest beyond, squared; inf where none is beyond.
+        Whether the gap between them is wider than what the expanded form may be off.
+    """
+    if not operator.has_max_distance:
+        return np.inf, True
+    source, target = operator.source.astype(np.float64), operator.target.astype(np.float64)
+    rows = max(1, TILE_VALUES // len(source))
+    longest, shortest_beyond = 0.0, np.inf
+    for first in range(0, len(target), rows):
+        squared = _squared_distances(source, target[first : first + rows])
+        is_beyond = np.sqrt(squared) > operator.max_distance
+        longest = max(longest, float(np.max(squared, initial=0, where=~is_beyond)))
+        shortest_beyond = min(shortest_beyond, float(np.min(squared, initial=np.inf, where=is_beyond)))
+    magnitude = float(np.max(np.sum(source**2, axis=1)) + np.max(np.sum(target**2, axis=1)))
+    error = (operator.dimensions + 4) * 2.0**-52 * magnitude
+    return (longest + shortest_beyond) / 2, shortest_beyond - longest > 4 * error
 
 
 def _squared_distances(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ FloatArray = NDArray[np.float64]
 class Coordinates:
     """Weights given by where neurons sit; O(n) storage.
 
-        w[j, i] = gain * mask[i] / max(|| source[i] - target[j] ||_2, min_distance) ** exponent
+        r[j, i] = || source[i] - target[j] ||_2
+        w[j, i] = gain * mask[i] / max(r[j, i], min_distance) ** exponent    where r[j, i] <= max_distance, else 0
 
     Attributes:
         source: `[n_in, d]` positions of the presynaptic neurons.
@@ -26,6 +27,8 @@ class Coordinates:
         gain: factor of the layer.
         exponent: power of the distance, > 0; the paper's form is 1.
         min_distance: floor of the distance, >= 0; at 0 coincident neurons are an error.
+        max_distance: radius, > min_distance: a longer synapse has weight 0, and the positions alone say which; inf
+            leaves none out.
 
     Source: arXiv 2506.13410, section on spatially embedded networks.
     """
@@ -36,6 +39,7 @@ class Coordinates:
     gain: float = 1.0
     exponent: float = 1.0
     min_distance: float = 0.0
+    max_distance: float = np.inf
 
     def __post_init__(self) -> None:
         check_array(self.source, "source positions", 2)
@@ -58,6 +62,13 @@ class Coordinates:
             raise NetworkError(f"distance exponent is {self.exponent:g}; expected a value > 0")
         if self.min_distance < 0:
             raise NetworkError(f"min_distance is {self.min_distance:g}; expected a value >= 0")
+        if self.max_distance != np.inf:
+            store_float32(self, "max_distance")
+        if self.max_distance <= self.min_distance:
+            raise NetworkError(
+                f"max_distance is {self.max_distance:g}; expected a value > min_distance, "
+                f"which is {self.min_distance:g}"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -70,8 +81,13 @@ class Coordinates:
         return int(self.source.shape[1])
 
     @property
+    def has_max_distance(self) -> bool:
+        """Whether synapses may be left out for their length."""
+        return self.max_distance != np.inf
+
+    @property
     def macs(self) -> int:
-        """Multiply-accumulates of one product, once the weights are expanded."""
+        """Multiply-accumulates of one product with all weights written out, those beyond `max_distance` among them."""
         return self.shape[0] * self.shape[1]
 
     @property
@@ -89,14 +105,26 @@ class Coordinates:
         numerator = self.gain * self.mask.astype(np.float64)
         weights = np.empty(self.shape, np.float32)
         for j, target in enumerate(self.target.astype(np.float64)):
-            distance = np.sqrt(np.sum((source - target) ** 2, axis=1))
+            distance = np.sqrt(squared_distances(source, target))
+            is_beyond = distance > self.max_distance
             distance = np.maximum(distance, self.min_distance)
             check_distances(distance[np.newaxis, :], first_target=j)
             with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
                 row = numerator / distance**self.exponent
+            row[is_beyond] = 0
             check_range(row[np.newaxis, :], first_target=j)
             weights[j] = row
         return weights
+
+
+def squared_distances(source: FloatArray, target: FloatArray) -> FloatArray:
+    """Squared distances `[n]` of the rows of `source [n, d]` from those of `target`, `[n, d]` or one `[d]`.
+
+    From differences, each in the same order: whoever asks whether a synapse is longer than `max_distance` asks this.
+    """
+    difference = np.ascontiguousarray(source - target)  # the order of a sum follows the layout
+    squared: FloatArray = np.sum(difference**2, axis=1)
+    return squared
 
 
 def check_distances(distance: FloatArray, first_source: int = 0, first_target: int = 0) -> None:

@@ -20,7 +20,7 @@ CRC_OFFSET = 24
 SECTION = struct.Struct("<IIQQI3IQ")  # kind, dtype, offset, nbytes, rank, shape[3], reserved
 PROGRAM = struct.Struct("<8I")  # layers, operators, timesteps, input coding, readout, n_in, n_out, reserved
 LAYER = struct.Struct("<IIIffIII")  # operator, bias, neuron, beta, threshold, reset, reserved[2]
-OPERATOR = struct.Struct("<3I4I2I2I3f2I")  # kind, n_out, n_in, tensors, operands, block, scalars, reserved
+OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, reserved
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
 DTYPES: dict[int, np.dtype[Any]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -265,7 +266,7 @@ def _operator(
 ) -> tuple[WeightOperator, tuple[int, ...]]:
     """The operator of one record, and the indices of its operands."""
     kind, n_out, n_in, *rest = record
-    references, operands, block, scalars, reserved = rest[:4], rest[4:6], rest[6:8], rest[8:11], rest[11:]
+    references, operands, block, scalars, reserved = rest[:4], rest[4:6], rest[6:8], rest[8:12], rest[12]
     operator_type = OPERATORS[_index(OPERATORS, kind, "operator kind")]
     n_tensors, n_scales = {Coordinates: (3, 0), Dense: (1, 1), Sparse: (3, 1), LowRank: (2, 2), Sum: (0, 0)}[
         operator_type
@@ -274,8 +275,8 @@ def _operator(
         *(reference != NONE for reference in references[n_tensors + n_scales :]),
         operator_type is not Sum and operands != [NONE, NONE],
         operator_type is not Sparse and block != [0, 0],
-        operator_type is not Coordinates and scalars != [0, 0, 0],
-        reserved != [0, 0],
+        operator_type is not Coordinates and scalars != [0, 0, 0, 0],
+        reserved != 0,
     ]
     if any(unused_fields):
         raise ImageError(f"fields that a {operator_type.__name__} does not use are set")
@@ -289,13 +290,21 @@ def _operator(
         for reference in references[n_tensors : n_tensors + n_scales]
     ]
     if operator_type is Coordinates:
-        return Coordinates(arrays[0], arrays[1], arrays[2], *scalars), ()
+        return _coordinates(arrays, scalars), ()
     if operator_type is Sparse:
         columns = arrays[1].astype(np.int32) if arrays[1].dtype == np.uint16 else arrays[1]
         return Sparse(arrays[0], columns, arrays[2], (n_out, n_in), (block[0], block[1]), scales[0]), ()
     if operator_type is Dense:
         return Dense(arrays[0], scales[0]), ()
     return LowRank(arrays[0], arrays[1], scales[0], scales[1]), ()
+
+
+def _coordinates(arrays: list[Array], scalars: list[float]) -> Coordinates:
+    gain, exponent, min_distance, stored = scalars
+    if stored == math.inf or (stored == 0 and math.copysign(1, stored) < 0):
+        raise ImageError(f"max_distance is {stored:g}; expected a finite number, 0 for none")
+    max_distance = math.inf if stored == 0 else stored
+    return Coordinates(arrays[0], arrays[1], arrays[2], gain, exponent, min_distance, max_distance)
 
 
 def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensors: _Unused) -> Layer:

@@ -126,10 +126,11 @@ def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: 
     if depth == 0:
         raise ImageError(f"sums are nested more than {MAX_DEPTH} deep; an image holds no more")
     arrays: tuple[Array | None, ...] = ()
-    operands, block, scalars = (NONE, NONE), (0, 0), (0.0, 0.0, 0.0)
+    operands, block, scalars = (NONE, NONE), (0, 0), (0.0, 0.0, 0.0, 0.0)
     if isinstance(operator, Coordinates):
         arrays = (operator.source, operator.target, operator.mask)
-        scalars = (operator.gain, operator.exponent, operator.min_distance)
+        max_distance = operator.max_distance if operator.has_max_distance else 0.0
+        scalars = (operator.gain, operator.exponent, operator.min_distance, max_distance)
     elif isinstance(operator, Dense):
         arrays = (operator.w, operator.scale)
     elif isinstance(operator, Sparse):
@@ -145,7 +146,7 @@ def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: 
         operands = (a, _append_operator(operator.b, operators, tensors, depth - 1))
     references = [NONE if array is None else tensors.add(array) for array in arrays] + [NONE] * (4 - len(arrays))
     kind = OPERATORS.index(type(operator))
-    operators.append(OPERATOR.pack(kind, *operator.shape, *references, *operands, *block, *scalars, 0, 0))
+    operators.append(OPERATOR.pack(kind, *operator.shape, *references, *operands, *block, *scalars, 0))
     return len(operators) - 1
 
 

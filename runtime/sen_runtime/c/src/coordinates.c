@@ -1,4 +1,5 @@
-/* Weights from positions: w[i][j] = gain * mask[j] / max(|q[i] - p[j]|, min_distance) ^ exponent. */
+/* Weights from positions: w[i][j] = gain * mask[j] / max(|q[i] - p[j]|, min_distance) ^ exponent, or 0 where
+ * |q[i] - p[j]| > max_distance: which synapses that leaves out is decided in float32. */
 #include "network.h"
 
 #include <math.h>
@@ -39,6 +40,8 @@ float sen_weight(const sen_weights *w, uint32_t target, uint32_t source)
             - sen_value(w->values, w->dtype, (size_t)source * dimensions + k);
         squared += difference * difference;
     }
+    if (w->max_distance > 0 && squared > w->max_distance * w->max_distance)
+        return 0;
     if (squared < least)
         squared = least;
     return w->gain * sen_value(w->mask, w->mask_dtype, source) / half_power(squared, w->exponent);

@@ -53,7 +53,7 @@ void sen_image_operator(const sen_image *image, uint32_t index, sen_operator_rec
         op->operands[i] = u32(record + 28 + 4 * i);
         op->block[i] = u32(record + 36 + 4 * i);
     }
-    for (i = 0; i < 3; i++)
+    for (i = 0; i < 4; i++)
         op->scalars[i] = f32(record + 44 + 4 * i);
 }
 
@@ -88,15 +88,20 @@ static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows
 static sen_status check_coordinates(const sen_operator_record *op)
 {
     const sen_tensor *source = &op->tensors[0], *target = &op->tensors[1], *mask = &op->tensors[2];
+    const float *scalars = op->scalars; /* gain, exponent, min_distance, max_distance */
     const uint32_t dimensions = source->shape[1];
+    uint32_t i;
     if (dimensions == 0 || !has_shape(source, 2, op->n_in, dimensions) || !has_shape(target, 2, op->n_out, dimensions)
         || !has_shape(mask, 1, op->n_in, 0) || op->tensors[3].data)
         return SEN_OPERATOR;
     if (!is_float(source) || !is_float(target) || !is_float(mask))
         return SEN_OPERATOR;
-    if (!is_finite(op->scalars[0]) || !is_finite(op->scalars[1]) || !is_finite(op->scalars[2]))
+    for (i = 0; i < 4; i++)
+        if (!is_finite(scalars[i]))
+            return SEN_OPERATOR;
+    if (!(scalars[3] > scalars[2]) && !all_zero((const uint8_t *)&scalars[3], sizeof scalars[3]))
         return SEN_OPERATOR;
-    return op->scalars[1] > 0 && op->scalars[2] >= 0 ? SEN_OK : SEN_OPERATOR;
+    return scalars[1] > 0 && scalars[2] >= 0 ? SEN_OK : SEN_OPERATOR;
 }
 
 /* Starts rise from 0 to the number of blocks, columns within each block row. */
@@ -145,7 +150,7 @@ static sen_status check_operator(const sen_image *image, uint32_t index)
     static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
     sen_operator_record op;
     uint32_t i;
-    if (u32(record) > SEN_SUM || u32(record + 4) == 0 || u32(record + 8) == 0 || !all_zero(record + 56, 8))
+    if (u32(record) > SEN_SUM || u32(record + 4) == 0 || u32(record + 8) == 0 || !all_zero(record + 60, 4))
         return SEN_OPERATOR;
     for (i = 0; i < 4; i++) {
         const uint32_t section = u32(record + 12 + 4 * i);
@@ -155,7 +160,7 @@ static sen_status check_operator(const sen_image *image, uint32_t index)
     sen_image_operator(image, index, &op);
     if (op.kind != SEN_SPARSE && (op.block[0] || op.block[1]))
         return SEN_OPERATOR;
-    if (op.kind != SEN_COORDINATES && !all_zero(record + 44, 12))
+    if (op.kind != SEN_COORDINATES && !all_zero(record + 44, 16))
         return SEN_OPERATOR;
     if (op.kind != SEN_SUM && (op.operands[0] != SEN_NONE || op.operands[1] != SEN_NONE))
         return SEN_OPERATOR;

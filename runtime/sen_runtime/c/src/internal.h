@@ -32,7 +32,7 @@ typedef struct sen_layer_record {
  * row_starts, scale; LowRank left, right, their scales. */
 typedef struct sen_operator_record {
     uint32_t kind, n_out, n_in, operands[2], block[2];
-    float scalars[3]; /* gain, exponent, min_distance */
+    float scalars[4]; /* gain, exponent, min_distance, max_distance */
     sen_tensor tensors[4];
 } sen_operator_record;
 

@@ -125,6 +125,7 @@ static sen_status place_coordinates(sen_loader *loader, const sen_operator_recor
     w->gain = record->scalars[0];
     w->exponent = record->scalars[1];
     w->min_distance = record->scalars[2];
+    w->max_distance = record->scalars[3];
     if (!(loader->flags & SEN_ON_THE_FLY))
         return sen_to_panels(loader, w);
     w->multiply = sen_coordinates;

@@ -58,6 +58,7 @@ struct sen_weights {
     const void *target, *mask; /* [rows, dimensions], [columns] */
     uint32_t target_dtype, mask_dtype, dimensions;
     float gain, exponent, min_distance;
+    float max_distance; /* 0 for none */
 };
 
 /* One term of a layer's weights: `first`, or the product of both factors of a low-rank matrix, the right one first. */
@@ -129,7 +130,8 @@ void sen_network_step(const sen_network *network, float *work, const float *x, f
 /* convert.c: value `index` of float32, float16 or int8 data, without its scale. */
 float sen_value(const void *data, uint32_t dtype, size_t index);
 
-/* coordinates.c: weight of one synapse; not finite where two neurons coincide. */
+/* coordinates.c: weight of one synapse; not finite where two neurons coincide. A synapse as long as max_distance, but for
+ * rounding in float32, may count or not. */
 float sen_weight(const sen_weights *w, uint32_t target, uint32_t source);
 
 /* Any storage and dtype of its family, every sum in order: what the others are tested against. */
