@@ -21,9 +21,11 @@ from numpy.typing import NDArray
 
 from sen_edge.config import SpatialConfig
 from sen_edge.errors import CheckpointError, OutputError
+from sen_edge.precompute import weights
+from sen_edge.storage import stored
 from sen_runtime.files import write_atomic
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Neuron, Relu
-from sen_runtime.operators import Coordinates
+from sen_runtime.network import Layer, Network
+from sen_runtime.operators import Coordinates, WeightOperator
 
 if TYPE_CHECKING:
     from sen_edge.spatial import SpatialNetwork
@@ -33,7 +35,11 @@ VERSION = 1
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 
+#: Start of the names of the tensors that say which neurons are connected.
+SYNAPSES = "synapses."
+
 Float32Array = NDArray[np.float32]
+Synapses = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Checkpoint:
     Attributes:
         config: shape and constants.
         tensors: float32 arrays under the names and shapes of `config.tensor_shapes()`.
+        synapses: weight layer -> `[n_out, n_in]`, which neurons are connected; layers that are not named have all.
         metadata: free text that travels with it (how it was trained, accuracy, licence).
         sha256: of the file it was read from, or empty.
     """
@@ -51,6 +58,7 @@ class Checkpoint:
     tensors: Mapping[str, Float32Array]
     metadata: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
+    synapses: Mapping[int, Synapses] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         shapes = self.config.tensor_shapes()
@@ -70,6 +78,11 @@ class Checkpoint:
                     f"tensor {name} holds {tensor[tuple(where)]} at {where}; expected finite numbers",
                     hint="the training diverged: lower its learning rate, or take an earlier checkpoint",
                 )
+        sizes = self.config.layer_sizes
+        for index, mask in self.synapses.items():
+            expected = (sizes[index + 1], sizes[index]) if 0 <= index < len(sizes) - 1 else None
+            if mask.shape != expected:
+                raise CheckpointError(f"synapses of layer {index} have shape {list(mask.shape)}; expected {expected}")
 
     @property
     def n_parameters(self) -> int:
@@ -123,7 +136,12 @@ def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
 def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = None) -> Checkpoint:
     """The parameters of a torch network as a checkpoint."""
     tensors = {name: value.detach().float().numpy().copy() for name, value in network.named_tensors().items()}
-    return Checkpoint(network.config, tensors, dict(metadata or {}))
+    synapses = {
+        index: layer.synapses.numpy() != 0
+        for index, layer in enumerate(network.linears())
+        if layer.synapses is not None
+    }
+    return Checkpoint(network.config, tensors, dict(metadata or {}), synapses=synapses)
 
 
 def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
@@ -136,16 +154,20 @@ def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
     with torch.no_grad():
         for name, parameter in network.named_tensors().items():
             parameter.copy_(torch.from_numpy(checkpoint.tensors[name]))
+    for index, mask in checkpoint.synapses.items():
+        network.linears()[index].synapses = torch.from_numpy(mask.astype(np.float32))
     return network.eval()
 
 
 def to_network(checkpoint: Checkpoint) -> Network:
-    """The checkpoint as a network of `Coordinates`: the start of every export."""
+    """The checkpoint as a network of `Coordinates`: the start of every export.
+
+    A layer with a pattern of its own, `checkpoint.synapses`, has the weights that are left instead.
+    """
     config, tensors = checkpoint.config, checkpoint.tensors
     positions = [_full_positions(config, tensors[f"positions.{i}"], i) for i in range(len(config.layer_sizes))]
-    last = len(config.layer_sizes) - 2
     layers = []
-    for index in range(last + 1):
+    for index, neuron in enumerate(config.neurons()):
         inhibition = tensors[f"inhibition.{index}"].astype(np.float64)
         weight = Coordinates(
             source=positions[index],
@@ -154,10 +176,11 @@ def to_network(checkpoint: Checkpoint) -> Network:
             gain=float(tensors[f"gain.{index}"]) if config.gain else 1.0,
             exponent=config.exponent,
             min_distance=config.min_distance,
+            max_distance=config.radius(index),
         )
         bias = tensors[f"bias.{index}"] if config.bias else None
-        layers.append(Layer(weight, bias, _neuron(config, is_last=index == last)))
-    metadata = {"input_range": f"{config.input_range[0]:g} {config.input_range[1]:g}"}
+        layers.append(Layer(_connected(weight, checkpoint.synapses.get(index)), bias, neuron))
+    metadata = {"input_range": f"{config.input_range[0]:.9g} {config.input_range[1]:.9g}"}
     if config.spiking is None:
         return Network(tuple(layers), metadata=metadata)
     spiking = config.spiking
@@ -172,13 +195,8 @@ def _full_positions(config: SpatialConfig, positions: Float32Array, layer: int) 
     return np.concatenate([positions, axis], axis=1)
 
 
-def _neuron(config: SpatialConfig, *, is_last: bool) -> Neuron:
-    spiking = config.spiking
-    if spiking is None:
-        return Identity() if is_last else Relu()
-    if is_last and spiking.readout != "spike_count":
-        return LeakyIntegrator(spiking.beta)
-    return Lif(spiking.beta, spiking.threshold, spiking.reset)
+def _connected(weight: Coordinates, synapses: Synapses | None) -> WeightOperator:
+    return weight if synapses is None else stored(weights(weight), synapses)
 
 
 # --- reading -------------------------------------------------------------------------------------
@@ -278,8 +296,27 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
         isinstance(key, str) and isinstance(value, str) for key, value in metadata.items()
     ):
         raise CheckpointError("entry metadata must map text to text")
-    tensors = {str(name): as_array(str(name), tensor) for name, tensor in content["tensors"].items()}
-    return Checkpoint(SpatialConfig.from_dict(content["config"]), tensors, dict(metadata), sha256)
+    config = SpatialConfig.from_dict(content["config"])
+    tensors: dict[str, Float32Array] = {}
+    synapses: dict[int, Synapses] = {}
+    for name, tensor in content["tensors"].items():
+        index = str(name).removeprefix(SYNAPSES)
+        if index != name and index.isdecimal() and int(index) < len(config.layer_sizes) - 1:
+            synapses[int(index)] = _unpacked(str(name), tensor, *config.layer_sizes[int(index) : int(index) + 2])
+        else:
+            tensors[str(name)] = as_array(str(name), tensor)
+    return Checkpoint(config, tensors, dict(metadata), sha256, synapses)
+
+
+def _unpacked(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
+    """A mask `[n_out, n_in]` from a bit for each synapse, the least significant first."""
+    import torch
+
+    shape = (n_out, -(-n_in // 8))
+    if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.uint8 or tuple(tensor.shape) != shape:
+        found = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
+        raise CheckpointError(f"tensor {name} is {found}; expected torch.uint8 {list(shape)}, a bit for each synapse")
+    return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)
 
 
 def as_array(name: str, tensor: object) -> Float32Array:
@@ -300,6 +337,15 @@ def as_array(name: str, tensor: object) -> Float32Array:
 # --- writing -------------------------------------------------------------------------------------
 
 
+def _all_tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
+    """What a file holds: the learned tensors, and the synapses as a bit each."""
+    packed = {
+        f"{SYNAPSES}{index}": np.packbits(mask, axis=1, bitorder="little")
+        for index, mask in checkpoint.synapses.items()
+    }
+    return {name: np.array(tensor) for name, tensor in {**checkpoint.tensors, **packed}.items()}
+
+
 def _torch_bytes(checkpoint: Checkpoint) -> bytes:
     import torch
 
@@ -308,7 +354,7 @@ def _torch_bytes(checkpoint: Checkpoint) -> bytes:
         "format": FORMAT,
         "version": VERSION,
         "config": checkpoint.config.to_dict(),
-        "tensors": {name: torch.from_numpy(np.array(tensor)) for name, tensor in checkpoint.tensors.items()},
+        "tensors": {name: torch.from_numpy(tensor) for name, tensor in _all_tensors(checkpoint).items()},
         "metadata": dict(checkpoint.metadata),
     }
     torch.save(content, buffer)
@@ -324,4 +370,4 @@ def _safetensors_bytes(checkpoint: Checkpoint) -> bytes:
         "config": json.dumps(checkpoint.config.to_dict(), sort_keys=True),
         "metadata": json.dumps(dict(checkpoint.metadata), sort_keys=True),
     }
-    return save_tensors({name: np.array(tensor) for name, tensor in checkpoint.tensors.items()}, metadata=header)
+    return save_tensors(_all_tensors(checkpoint), metadata=header)

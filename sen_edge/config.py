@@ -9,9 +9,20 @@ from itertools import pairwise
 from typing import Any
 
 from sen_edge.errors import CheckpointError
-from sen_runtime.network import INPUT_CODINGS, READOUTS, RESETS
+from sen_runtime.network import (
+    INPUT_CODINGS,
+    READOUTS,
+    RESETS,
+    Identity,
+    LeakyIntegrator,
+    Lif,
+    Neuron,
+    Relu,
+)
 
 LAYER_AXES = ("fixed", "free")
+#: Fields that a checkpoint stores as lists.
+TUPLES = ("layer_sizes", "max_distance", "input_range")
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,8 @@ class SpatialConfig:
         steepness: k in the inhibition mask 2 * sigmoid(k * inhibition) - 1, > 0.
         exponent: power e of the distance, > 0; the paper's form is 1, anything else an extension.
         min_distance: floor of the distance, >= 0; 0 makes coincident neurons an error at export.
+        max_distance: for each weight layer the distance beyond which neurons are not connected, 0 for none; empty
+            where no layer has one.
         gain: whether each layer has a learned factor (an extension).
         bias: whether each neuron has a learned bias.
         input_range: least and greatest value an input takes; verification tests its extremes.
@@ -71,6 +84,7 @@ class SpatialConfig:
     steepness: float = 1.0
     exponent: float = 1.0
     min_distance: float = 0.0
+    max_distance: tuple[float, ...] = ()
     gain: bool = True
     bias: bool = True
     input_range: tuple[float, float] = (0.0, 1.0)
@@ -87,6 +101,7 @@ class SpatialConfig:
         _number("steepness", self.steepness, 0, above=True)
         _number("exponent", self.exponent, 0, above=True)
         _number("min_distance", self.min_distance, 0)
+        self._check_max_distance()
         _boolean("gain", self.gain)
         _boolean("bias", self.bias)
         if not isinstance(self.input_range, tuple) or len(self.input_range) != 2:
@@ -95,6 +110,25 @@ class SpatialConfig:
             _number(f"input_range[{index}]", value)
         if self.input_range[0] >= self.input_range[1]:
             raise CheckpointError(f"config input_range is {list(self.input_range)}; expected least < greatest")
+
+    def _check_max_distance(self) -> None:
+        n_layers = len(self.layer_sizes) - 1
+        if not isinstance(self.max_distance, tuple) or len(self.max_distance) not in (0, n_layers):
+            raise CheckpointError(
+                f"config max_distance is {self.max_distance!r}; expected {n_layers} numbers, one for each layer, "
+                "or none"
+            )
+        for index, value in enumerate(self.max_distance):
+            _number(f"max_distance[{index}]", value, 0)
+            if 0 < value <= self.min_distance:
+                raise CheckpointError(
+                    f"config max_distance[{index}] is {value:g}; expected 0 for none, or more than min_distance "
+                    f"({self.min_distance:g})"
+                )
+
+    def radius(self, index: int) -> float:
+        """Distance beyond which the neurons of weight layer `index` are not connected; infinite for none."""
+        return (self.max_distance[index] if self.max_distance else 0.0) or math.inf
 
     @property
     def architecture(self) -> str:
@@ -117,6 +151,15 @@ class SpatialConfig:
         """Coordinates of a position that are stored and learned."""
         return self.dimensions - (1 if self.layer_axis == "fixed" else 0)
 
+    def neurons(self) -> tuple[Neuron, ...]:
+        """The neurons of each weight layer."""
+        n_hidden, spiking = len(self.layer_sizes) - 2, self.spiking
+        if spiking is None:
+            return (*(Relu(),) * n_hidden, Identity())
+        hidden = Lif(spiking.beta, spiking.threshold, spiking.reset)
+        last: Neuron = hidden if spiking.readout == "spike_count" else LeakyIntegrator(spiking.beta)
+        return (*(hidden,) * n_hidden, last)
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor a checkpoint of this configuration holds."""
         shapes: dict[str, tuple[int, ...]] = {}
@@ -131,10 +174,12 @@ class SpatialConfig:
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint stores them."""
+        """Plain values, as a checkpoint stores them; what version 1 began without is left out where it is not used."""
         values = asdict(self)
-        values["layer_sizes"] = list(self.layer_sizes)
-        values["input_range"] = list(self.input_range)
+        for name in TUPLES:
+            values[name] = list(values[name])
+        if not self.max_distance:
+            del values["max_distance"]
         return values
 
     @classmethod
@@ -149,7 +194,7 @@ class SpatialConfig:
             values["spiking"] = SpikingConfig(**_known(values["spiking"], SpikingConfig, "config spiking"))
         elif values.get("spiking") is not None:
             raise CheckpointError(f"config spiking is {values['spiking']!r}; expected a table or nothing")
-        for name in ("layer_sizes", "input_range"):
+        for name in TUPLES:
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
         return cls(**values)

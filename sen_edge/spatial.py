@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.config import SpatialConfig
+from sen_edge.dynamics import Product, Timing, trace_perceptron, trace_spiking
 
 #: A pair counts as near, and is computed from differences, below this share of |p|^2 + |q|^2.
 NEAR = 2.0**-7
@@ -104,10 +105,13 @@ class SpatialLinear(nn.Module):
         inhibition: `[n_in]`.
         gain: scalar, or None.
         bias: `[n_out]`, or None.
+        synapses: `[n_out, n_in]`, 1 where two neurons are connected and 0 elsewhere; None where all are.
+        max_distance: beyond it neurons are not connected either.
     """
 
     gain: nn.Parameter | None
     bias: nn.Parameter | None
+    synapses: Tensor | None
 
     def __init__(
         self,
@@ -118,6 +122,7 @@ class SpatialLinear(nn.Module):
         steepness: float = 1.0,
         exponent: float = 1.0,
         min_distance: float = 0.0,
+        max_distance: float = math.inf,
         gain: bool = True,
         bias: bool = True,
     ) -> None:
@@ -130,15 +135,18 @@ class SpatialLinear(nn.Module):
             steepness: k of the inhibition mask.
             exponent: power of the distance.
             min_distance: floor of the distance.
+            max_distance: beyond it neurons are not connected.
             gain: learn a factor.
             bias: learn a bias.
         """
         super().__init__()
         self.source, self.target = source, target
         self.axis, self.steepness, self.exponent, self.min_distance = axis, steepness, exponent, min_distance
+        self.max_distance = max_distance
         self.inhibition = nn.Parameter(torch.zeros(source.shape[0]))
         self.gain = nn.Parameter(torch.ones(())) if gain else None
         self.bias = nn.Parameter(torch.zeros(target.shape[0])) if bias else None
+        self.register_buffer("synapses", None)
 
     def weight(self) -> Tensor:
         """Weights `[n_out, n_in]`, in the dtype of the positions."""
@@ -150,11 +158,20 @@ class SpatialLinear(nn.Module):
         if self.gain is not None:
             factor = factor * self.gain.to(exact)
         weight: Tensor = inverse * factor
+        if self.max_distance < math.inf:  # an inverse distance falls with the distance
+            weight = weight * (inverse.detach() >= self.max_distance**-self.exponent)
+        if self.synapses is not None:
+            weight = weight * self.synapses
         return weight.to(self.source.dtype)
+
+    def product(self) -> Product:
+        """`x [..., n_in] -> W x + b [..., n_out]`, with the weights computed once."""
+        weight, bias = self.weight(), self.bias
+        return lambda x: functional.linear(x, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """`x [..., n_in]` -> `[..., n_out]`."""
-        return functional.linear(x, self.weight(), self.bias)
+        return self.product()(x)
 
 
 class SpatialNetwork(nn.Module, ABC):
@@ -175,15 +192,20 @@ class SpatialNetwork(nn.Module, ABC):
                 steepness=config.steepness,
                 exponent=config.exponent,
                 min_distance=config.min_distance,
+                max_distance=config.radius(index),
                 gain=config.gain,
                 bias=config.bias,
             )
-            for source, target in pairwise(self.positions)
+            for index, (source, target) in enumerate(pairwise(self.positions))
         )
 
     def linears(self) -> list[SpatialLinear]:
         """The layers, typed."""
         return [layer for layer in self.layers if isinstance(layer, SpatialLinear)]
+
+    def products(self) -> list[Product]:
+        """What every layer multiplies with, for one pass."""
+        return [layer.product() for layer in self.linears()]
 
     def named_tensors(self) -> dict[str, nn.Parameter]:
         """The parameters under the names and shapes of `SpatialConfig.tensor_shapes`, each once."""
@@ -227,37 +249,7 @@ class SpatialMLP(SpatialNetwork):
 
     def trace(self, x: Tensor) -> list[Tensor]:
         """Activations of every layer."""
-        outputs = []
-        last = len(self.layers) - 1
-        for index, layer in enumerate(self.layers):
-            x = layer(x) if index == last else functional.relu(layer(x))
-            outputs.append(x)
-        return outputs
-
-
-class FastSigmoidSpike(torch.autograd.Function):
-    """1 where the membrane is above threshold; in training the derivative is 1 / (1 + slope |v|)^2.
-
-    Source: Zenke and Ganguli, "SuperSpike", Neural Computation 30 (2018).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, above: Tensor, slope: float) -> Tensor:  # noqa: D102
-        ctx.save_for_backward(above)
-        ctx.slope = slope
-        return (above > 0).to(above.dtype)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: D102
-        (above,) = ctx.saved_tensors
-        return gradients[0] / (above.abs().mul(ctx.slope).add(1).square()), None
-
-
-def spike(above: Tensor, slope: float) -> Tensor:
-    """`FastSigmoidSpike` as a function."""
-    result: Tensor = FastSigmoidSpike.apply(above, slope)  # type: ignore[no-untyped-call]
-    return result
+        return trace_perceptron(self.products(), self.config.neurons(), x)
 
 
 class SpatialSNN(SpatialNetwork):
@@ -270,50 +262,12 @@ class SpatialSNN(SpatialNetwork):
         if config.spiking is None:
             raise ValueError("a spiking network needs config.spiking")
         super().__init__(config)
-        self.spiking: SpikingConfig = config.spiking
+        spiking = config.spiking
+        self.timing = Timing(spiking.timesteps, spiking.input_coding, spiking.readout, spiking.surrogate_slope)
 
     def trace(self, x: Tensor) -> list[Tensor]:
         """Spike counts of every hidden layer, then the readout."""
-        spiking = self.spiking
-        weights = [layer.weight() for layer in self.linears()]
-        biases = [layer.bias for layer in self.linears()]
-        last = len(weights) - 1
-        readout_spikes = spiking.readout == "spike_count"
-        # The first product does not depend on the membranes: one product for all steps.
-        first = functional.linear(x, weights[0], biases[0])
-        membranes: list[Tensor | None] = [None] * len(weights)
-        spikes: list[Tensor | None] = [None] * len(weights)
-        totals: list[Tensor | None] = [None] * len(weights)
-        for t in range(spiking.timesteps):
-            current = first if spiking.input_coding == "direct" else first[:, t]
-            for index in range(len(weights)):
-                if index:
-                    current = functional.linear(current, weights[index], biases[index])
-                membrane = self._membrane(current, membranes[index], spikes[index])
-                membranes[index] = membrane
-                out = membrane
-                if index < last or readout_spikes:
-                    out = spike(membrane - spiking.threshold, spiking.surrogate_slope)
-                    spikes[index] = out
-                total = totals[index]
-                totals[index] = out if total is None else total + out
-                current = out
-        outputs = [total for total in totals if total is not None]
-        if spiking.readout == "mean_membrane":
-            outputs[-1] = outputs[-1] / spiking.timesteps
-        elif spiking.readout == "last_membrane":
-            outputs[-1] = current
-        return outputs
-
-    def _membrane(self, current: Tensor, before: Tensor | None, spiked: Tensor | None) -> Tensor:
-        """One step of the membrane equation; `spiked` is None for a leaky integrator and in the first step."""
-        if before is None:
-            return current
-        if spiked is None:
-            return self.spiking.beta * before + current
-        if self.spiking.reset == "subtract":
-            return self.spiking.beta * before + current - self.spiking.threshold * spiked
-        return self.spiking.beta * before * (1 - spiked) + current
+        return trace_spiking(self.products(), self.config.neurons(), x, self.timing)
 
 
 def build(config: SpatialConfig) -> SpatialNetwork:

@@ -167,7 +167,7 @@ def test_spiking_network_follows_the_equations(reset: str, readout: str, coding:
 
 
 def test_surrogate_gradient_is_the_fast_sigmoid() -> None:
-    from sen_edge.spatial import spike
+    from sen_edge.dynamics import spike
 
     above = torch.linspace(-2, 2, 41, requires_grad=True)
     spike(above, 25.0).sum().backward()
