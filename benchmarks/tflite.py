@@ -109,10 +109,9 @@ def _accuracy(session: TfliteSession, inputs: FloatArray, labels: NDArray[np.int
 
 def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
     """Every number type of a shipped checkpoint."""
-    loaded = checkpoint.load(path)
-    inputs, labels, _ = datasets.test_split("mnist", None, loaded.config)
-    calibration = load_calibration("mnist", None, loaded.config).inputs
-    network = precompute(checkpoint.to_network(loaded))
+    network = precompute(checkpoint.to_network(checkpoint.load(path)))
+    inputs, labels, _ = datasets.test_split("mnist", None, network)
+    calibration = load_calibration("mnist", None, network).inputs
     x = inputs[:: len(inputs) // COMPARED][:COMPARED]
     weights, full = to_int8_weights(network, calibration=calibration), to_int8(network, calibration)
     rows = {

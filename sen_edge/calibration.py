@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge import mnist
-from sen_edge.config import SpatialConfig
 from sen_edge.datasets import NAMES, check_finite, check_shape, load, read_npz
 from sen_edge.errors import DataError
+from sen_runtime.network import Network
 
 FloatArray = NDArray[np.float32]
 
@@ -45,7 +45,7 @@ class Calibration:
     sha256: str
 
 
-def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) -> Calibration:
+def load_calibration(name: str, data_dir: Path | None, network: Network) -> Calibration:
     """Calibration inputs by name or path.
 
     - `mnist`, `digits`: their training part, never the test part.
@@ -55,15 +55,15 @@ def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) ->
     Args:
         name: what to read.
         data_dir: folder of the MNIST files; searched alone if given.
-        config: of the network that the inputs are for.
+        network: that the inputs are for.
 
     Raises:
         DataError: the inputs are absent, damaged, too few, of another shape than the network takes, not finite, all
             equal, or outside the network's input range.
     """
-    inputs = _read(name, data_dir, config)
-    _check(name, inputs, config)
-    most = MAX_EXAMPLES if config.spiking is None else MAX_SPIKING_EXAMPLES
+    inputs = _read(name, data_dir, network)
+    _check(name, inputs, network)
+    most = MAX_SPIKING_EXAMPLES if network.is_spiking else MAX_EXAMPLES
     chosen = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).round().astype(np.intp)
     used = np.ascontiguousarray(inputs[chosen], "<f4")
     is_held_out = np.arange(len(used)) % HELD_OUT_STRIDE == HELD_OUT_STRIDE - 1
@@ -71,26 +71,27 @@ def load_calibration(name: str, data_dir: Path | None, config: SpatialConfig) ->
     return Calibration(Path(name).name, used[~is_held_out], used[is_held_out], digest)
 
 
-def _read(name: str, data_dir: Path | None, config: SpatialConfig) -> FloatArray:
+def _read(name: str, data_dir: Path | None, network: Network) -> FloatArray:
     """Inputs with whatever is behind their first axis (first two of spike trains) flattened."""
+    is_train = network.input_coding == "spikes"
     if name in NAMES:
-        return load(name, data_dir, spikes=config.takes_spikes).train_inputs
+        return load(name, data_dir, spikes=is_train).train_inputs
     path = Path(name)
     if path.suffix == ".npz":
         array = next(iter(read_npz(path, partial(_inputs_name, path)).values()))
         if array.dtype.kind not in "fiub":
             raise DataError(f"{path}: the inputs are {array.dtype}; expected numbers")
     elif path.is_file():
-        least, greatest = config.input_range
+        least, greatest = network.input_range
         array = mnist.read_idx(path) / np.float32(255) * np.float32(greatest - least) + np.float32(least)
     else:
         raise DataError(
             f"calibration data {name!r} is unknown",
             hint=f"expected {', '.join(NAMES)}, the path of a .npz, or the path of an IDX file",
         )
-    kept = len(config.input_shape)
+    kept = len(network.input_shape)
     if array.ndim <= kept or array.size == 0:
-        shape = "[n, T, n_in]" if config.takes_spikes else "[n, n_in]"
+        shape = "[n, T, n_in]" if is_train else "[n, n_in]"
         raise DataError(
             f"{name}: the calibration inputs have shape {list(array.shape)}; expected {shape} with no axis empty"
         )
@@ -108,10 +109,10 @@ def _inputs_name(path: Path, names: Sequence[str]) -> list[str]:
     return found[:1]
 
 
-def _check(name: str, inputs: FloatArray, config: SpatialConfig) -> None:
+def _check(name: str, inputs: FloatArray, network: Network) -> None:
     """Inputs that the network takes, of which a range can be told."""
     where = f"{name}, calibration"
-    check_shape(where, inputs, config)
+    check_shape(where, inputs, network.input_shape)
     check_finite(where, inputs)
     least, greatest = float(inputs.min()), float(inputs.max())
     if least == greatest:
@@ -119,16 +120,17 @@ def _check(name: str, inputs: FloatArray, config: SpatialConfig) -> None:
             f"{name}: every value of the calibration inputs is {least:g}; no range can be told from them",
             hint="calibrate with inputs like those that the network will see",
         )
-    if config.takes_spikes and not np.isin(inputs, (0, 1)).all():
+    if network.input_coding == "spikes" and not np.isin(inputs, (0, 1)).all():
         raise DataError(
             f"{name}: the network takes spikes, 0 or 1; the calibration inputs go from {least:g} to {greatest:g}"
         )
-    low, high = config.input_range
+    low, high = network.input_range
     slack = RANGE_SLACK * (high - low)
     if least < low - slack or greatest > high + slack:
         raise DataError(
             f"{name}: the calibration inputs go from {least:g} to {greatest:g}, the network's from {low:g} to {high:g}",
-            hint="scale them as the training data was scaled; input_range is in the checkpoint's config",
+            hint="scale them as the training data was scaled; input_range is in a checkpoint's config, or an image's "
+            "metadata",
         )
     if len(inputs) < MIN_EXAMPLES:
         raise DataError(

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge import mnist
-from sen_edge.config import SpatialConfig
 from sen_edge.errors import DataError
 from sen_runtime.errors import MissingExtraError
+from sen_runtime.network import Network
 
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
@@ -116,7 +116,7 @@ def load(
 
 
 def test_split(
-    name: str, data_dir: Path | None = None, config: SpatialConfig | None = None
+    name: str, data_dir: Path | None = None, network: Network | None = None
 ) -> tuple[FloatArray, LabelArray, str]:
     """The data an accuracy is measured on: inputs, labels, name.
 
@@ -125,7 +125,7 @@ def test_split(
     Args:
         name: as for `load`.
         data_dir: as for `load`.
-        config: of the network to measure; says whether inputs are spike trains, and is checked against the data.
+        network: to measure; says whether inputs are spike trains, and is checked against the data.
 
     Raises:
         DataError: as `load`, and if the data do not fit the network.
@@ -137,12 +137,12 @@ def test_split(
         inputs, labels = digits.test_inputs, digits.test_labels
     else:
         path = _npz_path(name)
-        spikes = config is not None and config.takes_spikes
+        spikes = network is not None and network.input_coding == "spikes"
         arrays = _npz_arrays(path)
         inputs, labels = _npz_examples(path, arrays, "_test" if "x_test" in arrays else "", spikes=spikes)
     check_examples(name, inputs, labels)
-    if config is not None:
-        check_fit(name, inputs, labels, config)
+    if network is not None:
+        check_fit(name, inputs, labels, network.input_shape, network.n_out)
     return inputs, labels, f"{name} (test)" if name in NAMES else name
 
 
@@ -173,28 +173,28 @@ def check_finite(where: str, inputs: FloatArray) -> None:
         raise DataError(f"{where}: input {at[0]} holds {inputs[tuple(at)]}; expected finite numbers")
 
 
-def check_shape(name: str, inputs: FloatArray, config: SpatialConfig) -> None:
-    """Inputs of the width and length that a network of this configuration takes.
+def check_shape(name: str, inputs: FloatArray, shape: tuple[int, ...]) -> None:
+    """Inputs `[n, *shape]`: of the width and length that a network takes.
 
     Raises:
         DataError: they have another shape.
     """
-    if inputs.shape[1:] != config.input_shape:
+    if inputs.shape[1:] != shape:
         raise DataError(
-            f"{name}: an input has shape {list(inputs.shape[1:])}; the network takes {list(config.input_shape)}",
+            f"{name}: an input has shape {list(inputs.shape[1:])}; the network takes {list(shape)}",
             hint="name the data set that the network was trained on",
         )
 
 
-def check_fit(name: str, inputs: FloatArray, labels: LabelArray, config: SpatialConfig) -> None:
-    """Inputs and labels that a network of this configuration takes.
+def check_fit(name: str, inputs: FloatArray, labels: LabelArray, shape: tuple[int, ...], n_out: int) -> None:
+    """Inputs `[n, *shape]` and labels that a network of `n_out` outputs takes.
 
     Raises:
         DataError: they have another width, length or number of classes.
     """
-    check_shape(name, inputs, config)
-    if labels.max() >= config.layer_sizes[-1]:
-        raise DataError(f"{name}: label {labels.max()} for a network of {config.layer_sizes[-1]} outputs")
+    check_shape(name, inputs, shape)
+    if labels.max() >= n_out:
+        raise DataError(f"{name}: label {labels.max()} for a network of {n_out} outputs")
 
 
 def hold_out(labels: LabelArray, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

@@ -24,6 +24,6 @@ class UsageError(SenError):
 
 
 class VerificationError(SenError):
-    """An artifact that does not agree with its checkpoint."""
+    """An artifact that does not agree with its model."""
 
     exit_code = EXIT_VERIFICATION

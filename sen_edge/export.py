@@ -1,26 +1,27 @@
-"""A checkpoint in, verified files out: the way of the data in one function."""
+"""A model in, verified files out: the way of the data in one function."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import sen_edge
-from sen_edge import checkpoint as checkpoints
+from sen_edge import model as models
 from sen_edge.calibration import Calibration
-from sen_edge.config import SpatialConfig
 from sen_edge.errors import OutputError, UsageError, VerificationError
+from sen_edge.manifest import manifest
+from sen_edge.model import Model, stored_dtype
 from sen_edge.outputs import put_in_place, refuse_existing
 from sen_edge.precompute import precompute
 from sen_edge.quantize import LayerError, quantization_errors, to_float16, to_int8, to_int8_weights
+from sen_edge.summary import form
 from sen_edge.verify import LabelledData, Verification, verify
 from sen_exporters.base import (
     Artifact,
@@ -33,14 +34,15 @@ from sen_exporters.base import (
     usable_exporters,
 )
 from sen_runtime.engines import missing
-from sen_runtime.int8 import Grid
-from sen_runtime.network import Network, output_grid
+from sen_runtime.network import Network
+from sen_runtime.operators import Coordinates, leaves
 
 WEIGHTS = ("dense", "coordinates")
 DTYPES = ("float32", "float16", "int8-dynamic", "int8")
 #: What is written where no target is named; those that have no form for a request are left out of it.
 DEFAULT_TARGETS = ("onnx", "tflite")
-MANIFEST_VERSION = 2
+
+Transform = Callable[[Model], tuple[Network, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,10 @@ class ExportRequest:
 
     Attributes:
         targets: names of exporters; None for those of `DEFAULT_TARGETS` that have a form for the rest.
-        weights: "dense" (computed before export) or "coordinates" (left to the engine).
-        dtype: storage of the weights, "float32" or "float16"; "int8-dynamic", weights in int8; "int8", activations too.
+        weights: those that coordinates stand for: "dense" (computed before export) or "coordinates" (left to the
+            engine). Others keep their form.
+        dtype: "float32" (weights as the model stores them); "float16" or "int8-dynamic" (weights stored so); "int8"
+            (activations too).
         granularity: of int8 weights, a scale per "channel" (row) or per "tensor".
         activation_range: of int8 activations, "percentile", "minmax" or "mse"; see `sen_edge.quantize.to_int8`.
         options: what the exporters themselves take.
@@ -78,14 +82,18 @@ class Subject:
     """What is exported.
 
     Attributes:
-        checkpoint: where it came from.
+        source: the model that was loaded.
+        truth: what artifacts are compared with: the source, or what a transform made of it.
         network: in the form that the exporters get.
+        compression: what the transform says of what it did; None without one.
         calibration: inputs that int8 was fitted to; None for other types, and for int8 weights without them.
         errors: what quantization did to each layer; empty for floating point.
     """
 
-    checkpoint: checkpoints.Checkpoint
+    source: Model
+    truth: Model
     network: Network
+    compression: Mapping[str, Any] | None = None
     calibration: Calibration | None = None
     errors: tuple[LayerError, ...] = ()
 
@@ -109,41 +117,48 @@ def export(
     request: ExportRequest,
     *,
     map_path: Path | None = None,
-    data: Callable[[SpatialConfig], LabelledData] | None = None,
-    calibration: Callable[[SpatialConfig], Calibration] | None = None,
+    data: Callable[[Network], LabelledData] | None = None,
+    calibration: Callable[[Network], Calibration] | None = None,
+    transform: Transform | None = None,
     force: bool = False,
 ) -> ExportResult:
-    """Export the checkpoint at `model` to every target, verify each, then put all files in place.
+    """Export the model at `model` to every target, verify each, then put all files in place.
 
-    `data` and `calibration`, called with the checkpoint's configuration, give the examples on which accuracies are
-    compared, and those to which int8 is fitted.
+    Args:
+        model: path of a checkpoint or an image.
+        out_dir: where the files go.
+        request: what to export, and how.
+        map_path: TOML map of a foreign state dict.
+        data: gives, for the model's network, the examples on which accuracies are compared.
+        calibration: the same, the inputs to which int8 is fitted.
+        transform: makes of the model the network that is exported, and that artifacts are compared with. What it says
+            of it, plain values, is `compression` in the manifest.
+        force: existing files may be replaced.
 
     Raises:
-        CheckpointError, NetworkError, ExportError, UsageError, DataError: the input or the request is wrong.
-        VerificationError: an artifact disagrees with the checkpoint; nothing is written.
-        OutputError: a file exists and `force` is False, or cannot be written.
+        CheckpointError, ImageError, NetworkError, ExportError, UsageError, DataError: the input or the request is
+            wrong.
+        VerificationError: an artifact disagrees with the model; nothing is written.
+        OutputError: a file exists and `force` is False, or is the model, or cannot be written.
     """
     _check_request(request, is_calibrated=calibration is not None)
     chosen, unusable = _chosen(request)
     if request.targets is not None:
-        refuse_existing(out_dir, _outputs(request, chosen), force=force)
-    checkpoint = checkpoints.load(model, map_path=map_path)
-    network = checkpoints.to_network(checkpoint)
-    if not network.is_spiking and request.options.snn != ExportOptions.snn:
+        _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
+    source = models.load(model, map_path=map_path)
+    if not source.network.is_spiking and request.options.snn != ExportOptions.snn:
         raise UsageError(f"--snn {request.options.snn} is for spiking networks; {model} is a multilayer perceptron")
-    labelled = None if data is None else data(checkpoint.config)
-    if request.weights == "dense":
-        network = precompute(network)
-    subject = _quantized(checkpoint, network, request, None if calibration is None else calibration(checkpoint.config))
+    labelled = None if data is None else data(source.network)
+    calibrated = None if calibration is None else calibration(source.network)
+    subject = _quantized(_subject(model, source, request, transform), request, calibrated)
     chosen, formless = _with_form(chosen, subject.network, request)
-    refuse_existing(out_dir, _outputs(request, chosen), force=force)
+    _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
     exported = [_export_one(each, subject, request, labelled) for each in chosen]
-    left_out = {**unusable, **formless}
-    manifest = _manifest(model, subject, request, exported, left_out)
+    described = manifest(model, subject, request, exported, {**unusable, **formless})
     files = {name: content for each in exported for name, content in each.artifact.files.items()}
-    files[_manifest_name(request)] = (json.dumps(manifest, indent=2, sort_keys=True) + "\n").encode()
+    files[_manifest_name(request)] = (json.dumps(described, indent=2, sort_keys=True) + "\n").encode()
     put_in_place(out_dir, files, force=force)
-    return ExportResult({out_dir / name: len(content) for name, content in files.items()}, manifest)
+    return ExportResult({out_dir / name: len(content) for name, content in files.items()}, described)
 
 
 def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
@@ -183,20 +198,40 @@ def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
             raise UsageError(f"{flag} is for the target c alone", hint="add --to c")
 
 
-def _quantized(
-    checkpoint: checkpoints.Checkpoint, network: Network, request: ExportRequest, calibration: Calibration | None
-) -> Subject:
+def _subject(model: Path, source: Model, request: ExportRequest, transform: Transform | None) -> Subject:
+    """What is exported, before it is quantized."""
+    truth, compression = source, None
+    if transform is not None:
+        transformed, compression = transform(source)
+        truth = replace(source, network=transformed, checkpoint=None)
+    network = truth.network
+    operators = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
+    if request.weights == "coordinates" and not any(isinstance(leaf, Coordinates) for leaf in operators):
+        raise UsageError(f"no weights of {model} are given by coordinates", hint="leave --weights out")
+    if request.dtype != "float32" and stored_dtype(network) == "int8-dynamic":
+        raise UsageError(
+            f"weights of {model} are int8 already, and are exported as they are stored",
+            hint=f"leave --dtype {request.dtype} out, or quantize the model that it was made from",
+        )
+    if request.weights == "dense":
+        network = precompute(network)
+    return Subject(source, truth, network, compression)
+
+
+def _quantized(subject: Subject, request: ExportRequest, calibration: Calibration | None) -> Subject:
+    network = subject.network
     if request.dtype == "float32":
-        return Subject(checkpoint, network)
+        return subject
     if request.dtype == "float16":
-        return Subject(checkpoint, to_float16(network))
+        return replace(subject, network=to_float16(network))
     inputs = None if calibration is None else calibration.inputs
     if inputs is not None and request.dtype == "int8":
         after = to_int8(network, inputs, request.granularity, request.activation_range)
     else:
         after = to_int8_weights(network, request.granularity, inputs)
     judged = None if calibration is None else calibration.held_out
-    return Subject(checkpoint, after, calibration, tuple(quantization_errors(network, after, judged)))
+    errors = tuple(quantization_errors(network, after, judged))
+    return replace(subject, network=after, calibration=calibration, errors=errors)
 
 
 def _chosen(request: ExportRequest) -> tuple[list[Exporter], dict[str, str]]:
@@ -232,18 +267,18 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
     provenance = {
         "producer": "sen-edge",
         "version": sen_edge.__version__,
-        "checkpoint_sha256": subject.checkpoint.sha256,
-        "weights": request.weights,
-        "dtype": request.dtype,
+        f"{subject.source.kind}_sha256": subject.source.sha256,
+        "weights": ", ".join(dict.fromkeys(form(layer.weight) for layer in subject.network.layers)),
+        "dtype": stored_dtype(subject.network),
     }
     artifact = target.stamp(target.export(subject.network, request.options), provenance)
     examples = None if subject.calibration is None else subject.calibration.held_out
     with _in_a_folder(artifact) as path:
-        verification = verify(subject.checkpoint, path, target, exported=subject.network, examples=examples, data=data)
+        verification = verify(subject.truth, path, target, exported=subject.network, examples=examples, data=data)
     missed = [sentence for each in verification for sentence in each.failures]
     if missed:
         raise VerificationError(
-            f"the {target.name} file does not agree with its checkpoint, so nothing was written:\n  - "
+            f"the {target.name} file does not agree with its model, so nothing was written:\n  - "
             + "\n  - ".join(missed),
             hint=_remedy(request, is_calibrated=subject.calibration is not None),
         )
@@ -266,7 +301,7 @@ def _in_a_folder(artifact: Artifact) -> Iterator[Path]:
 
 
 def _remedy(request: ExportRequest, *, is_calibrated: bool) -> str:
-    """What may help where a file disagrees with its checkpoint."""
+    """What may help where a file disagrees with its model."""
     if request.dtype.startswith("int8"):
         if request.granularity == "tensor":
             return "one scale for all weights is too coarse for this network: leave --granularity out"
@@ -299,66 +334,13 @@ def _outputs(request: ExportRequest, chosen: list[Exporter]) -> list[str]:
     return [*(f"{first}{slash}" for first, slash, _ in parts), _manifest_name(request)]
 
 
+def _refuse_outputs(model: Path, out_dir: Path, names: list[str], *, force: bool) -> None:
+    """As `refuse_existing`; and `force` does not reach the model itself, which may be an image."""
+    for path in (out_dir / name for name in names):
+        if path.exists() and model.exists() and path.samefile(model):
+            raise OutputError(f"{path} is the model", hint="choose another place with -o or --name")
+    refuse_existing(out_dir, names, force=force)
+
+
 def _manifest_name(request: ExportRequest) -> str:
     return f"{request.options.name}.manifest.json"
-
-
-def _manifest(
-    model: Path, subject: Subject, request: ExportRequest, exported: list[Exported], left_out: Mapping[str, str]
-) -> dict[str, Any]:
-    """Everything needed to know, later, what these files are; no time stamp, so that it is reproducible."""
-    checkpoint, network = subject.checkpoint, subject.network
-    return {
-        "manifest_version": MANIFEST_VERSION,
-        "sen_edge": sen_edge.__version__,
-        "input": {"file": model.name, "sha256": checkpoint.sha256, "config": checkpoint.config.to_dict()},
-        "request": {**asdict(request), "targets": [each.artifact.target for each in exported]},
-        "network": {
-            "layer_sizes": list(network.layer_sizes),
-            "parameters": checkpoint.n_parameters,
-            "macs": network.macs,
-            "weight_bytes": network.nbytes,
-        },
-        "quantization": _quantization(subject),
-        "left_out": dict(left_out),
-        "artifacts": [
-            {
-                "target": each.artifact.target,
-                "files": {
-                    name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-                    for name, content in each.artifact.files.items()
-                },
-                "footprint": None if each.artifact.footprint is None else dict(each.artifact.footprint),
-                "verification": [engine.to_dict() for engine in each.verification],
-                "not_run_in": dict(each.not_run_in),
-            }
-            for each in exported
-        ],
-    }
-
-
-def _quantization(subject: Subject) -> dict[str, Any] | None:
-    """What int8 did to each layer, and to which inputs it was fitted; None for floating point."""
-    if not subject.errors:
-        return None
-    calibration, network = subject.calibration, subject.network
-    return {
-        "calibration": None
-        if calibration is None
-        else {
-            "data": calibration.name,
-            "sha256": calibration.sha256,
-            "samples": len(calibration.inputs),
-            "held_out": len(calibration.held_out),
-        },
-        "input_grid": _as_dict(network.input_grid),
-        "output_grid": _as_dict(output_grid(network)),
-        "layers": [
-            {**asdict(error), "grid": _as_dict(layer.grid)}
-            for error, layer in zip(subject.errors, network.layers, strict=True)
-        ],
-    }
-
-
-def _as_dict(grid: Grid | None) -> dict[str, Any] | None:
-    return None if grid is None else asdict(grid)

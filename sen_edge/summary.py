@@ -1,4 +1,4 @@
-"""What a checkpoint holds, in figures: the content of `sen-edge inspect`."""
+"""What a model holds, in figures: the content of `sen-edge inspect`, and of a manifest."""
 
 from __future__ import annotations
 
@@ -8,37 +8,67 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.checkpoint import Checkpoint, to_network
+from sen_edge.checkpoint import Checkpoint
+from sen_edge.model import Model, stored_numbers, weight_arrays
 from sen_edge.precompute import weights
 from sen_runtime.errors import NetworkError
-from sen_runtime.operators import Coordinates
+from sen_runtime.network import Layer, Network
+from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator, leaves, map_leaves
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
+FloatArray = NDArray[np.float32]
+
 
 @dataclass(frozen=True)
-class LayerSummary:
-    """One weight layer.
+class LayerFigures:
+    """One layer in the form that it has; JSON in the manifest under these names.
 
     Attributes:
         n_in: source neurons.
         n_out: target neurons.
-        parameters: learned numbers that this layer adds: the target's positions (and the input's, for the
-            first layer), inhibition, gain, bias.
-        synapses: weights that the coordinates stand for, n_in * n_out.
-        excitatory: share of source neurons with a positive outgoing weight.
-        inhibitory: share of source neurons with a negative outgoing weight; the rest are silent.
-        distance_quantiles: at 0, 5, 50, 95 and 100 %; None where neurons coincide.
-        weight_quantiles: the same of the signed weights.
-        problem: why the weights cannot be computed, or empty.
+        form: of its weights: "coordinates", "dense", "sparse 16x1" (with the size of the blocks), "rank 32", or a sum
+            of them, "rank 32 + sparse 1x1".
+        dtype: that its weights, or positions, are stored in: "float32", "float16" or "int8"; "int8 + float32" where a
+            sum has both.
+        sparsity: share of zeros in the matrix that it multiplies with; None where coordinates give no matrix.
+        rank: inner size of what is low-rank in it; None without that.
+        macs: multiply-accumulates of one product.
+        bytes: of the stored arrays, the bias included.
     """
 
     n_in: int
     n_out: int
+    form: str
+    dtype: str
+    sparsity: float | None
+    rank: int | None
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer, looked at more closely.
+
+    Attributes:
+        figures: of the form that it has.
+        parameters: learned numbers that this layer of a checkpoint adds: the target's positions (and the input's, for
+            the first layer), inhibition, gain, bias; of an image the numbers that it adds to the file.
+        synapses: weights of the fully connected layer, n_in * n_out.
+        excitatory: share of source neurons with outgoing weights > 0 and none < 0; None if they are unknown.
+        inhibitory: share of source neurons with outgoing weights < 0 and none > 0. The rest are silent, or have both.
+        distance_quantiles: of the neurons that a weight lies between, at 0, 5, 50, 95 and 100 %; None where neurons
+            coincide, and where weights are not given by coordinates.
+        weight_quantiles: the same of the signed weights, zeros included.
+        problem: why the weights cannot be computed, or empty.
+    """
+
+    figures: LayerFigures
     parameters: int
     synapses: int
-    excitatory: float
-    inhibitory: float
+    excitatory: float | None
+    inhibitory: float | None
     distance_quantiles: tuple[float, ...] | None
     weight_quantiles: tuple[float, ...] | None
     problem: str
@@ -46,86 +76,176 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A checkpoint.
+    """A model.
 
     Attributes:
+        kind: "checkpoint" or "image".
         architecture: "mlp" or "snn".
+        config: of a checkpoint; None for an image.
         layer_sizes: neurons per layer, input first.
-        parameters: learned numbers.
-        dense_parameters: those of the fully connected network with the same layers (weights, and biases if any).
-        saved: share of `dense_parameters` that the coordinates save, in percent.
+        neurons: all of them.
+        timesteps: steps T of a spiking network; 0 for a multilayer perceptron.
+        input_coding: "direct" or "spikes".
+        readout: of a spiking network.
+        dimensions: coordinates of a position; None for an image.
+        parameters: learned numbers of a checkpoint, stored numbers of an image.
+        synapses: weights of the fully connected network with the same layers.
+        dense_parameters: its parameters: weights, and biases if any.
+        saved: share of `dense_parameters` that is saved, in percent.
+        macs: multiply-accumulates of one pass through all layers (one step of a spiking network).
+        weight_bytes: of weights and biases, or positions; those that two layers share count twice.
+        metadata: free text that travels with it.
+        sha256: of the file.
     """
 
+    kind: str
     architecture: str
-    config: dict[str, Any]
+    config: dict[str, Any] | None
     layer_sizes: tuple[int, ...]
     neurons: int
-    dimensions: int
+    timesteps: int
+    input_coding: str
+    readout: str
+    dimensions: int | None
     parameters: int
     synapses: int
     dense_parameters: int
     saved: float
+    macs: int
+    weight_bytes: int
     layers: tuple[LayerSummary, ...]
     metadata: dict[str, str]
     sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; a layer's figures are beside the rest that is known of it."""
+        values = asdict(self)
+        values["layers"] = [{**layer.pop("figures"), **layer} for layer in values["layers"]]
+        return values
 
 
-def summarize(checkpoint: Checkpoint) -> Summary:
-    """Figures of a checkpoint; a layer whose neurons coincide is described, not refused."""
-    network = to_network(checkpoint)
-    layers = []
-    for index, layer in enumerate(network.layers):
-        operator = layer.weight
-        if not isinstance(operator, Coordinates):  # to_network gives nothing else
-            raise TypeError(type(operator).__name__)
-        layers.append(_layer(checkpoint, index, operator))
+def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
+    """Figures of every layer, for a manifest."""
+    return tuple(_figures(layer, _matrix(layer.weight)[0]) for layer in network.layers)
+
+
+def form(operator: WeightOperator) -> str:
+    """What an operator is, in the words of `LayerFigures.form`."""
+    return " + ".join(_leaf_form(leaf) for leaf in leaves(operator))
+
+
+def summarize(model: Model) -> Summary:
+    """Figures of a model; a layer whose neurons coincide is described, not refused."""
+    network, checkpoint = model.network, model.checkpoint
+    if checkpoint is None:
+        parameters = stored_numbers(network)
+    else:
+        parameters = tuple(_learned(checkpoint, index) for index in range(len(network.layers)))
+    layers = tuple(_summary(layer, count) for layer, count in zip(network.layers, parameters, strict=True))
     synapses = sum(layer.synapses for layer in layers)
-    biases = sum(layer.n_out for layer in layers) if checkpoint.config.bias else 0
-    dense = synapses + biases
+    dense = synapses + sum(0 if layer.bias is None else len(layer.bias) for layer in network.layers)
     return Summary(
-        architecture=checkpoint.config.architecture,
-        config=checkpoint.config.to_dict(),
+        kind=model.kind,
+        architecture=model.architecture,
+        config=None if checkpoint is None else checkpoint.config.to_dict(),
         layer_sizes=network.layer_sizes,
         neurons=sum(network.layer_sizes),
-        dimensions=checkpoint.config.dimensions,
-        parameters=checkpoint.n_parameters,
+        timesteps=network.timesteps,
+        input_coding=network.input_coding,
+        readout=network.readout,
+        dimensions=None if checkpoint is None else checkpoint.config.dimensions,
+        parameters=model.n_parameters,
         synapses=synapses,
         dense_parameters=dense,
-        saved=100 * (1 - checkpoint.n_parameters / dense),
-        layers=tuple(layers),
-        metadata=dict(checkpoint.metadata),
-        sha256=checkpoint.sha256,
+        saved=100 * (1 - model.n_parameters / dense),
+        macs=network.macs,
+        weight_bytes=network.nbytes,
+        layers=layers,
+        metadata=dict(network.metadata if checkpoint is None else checkpoint.metadata),
+        sha256=model.sha256,
     )
 
 
-def _layer(checkpoint: Checkpoint, index: int, operator: Coordinates) -> LayerSummary:
-    n_out, n_in = operator.shape
+def _learned(checkpoint: Checkpoint, index: int) -> int:
+    """Learned numbers that layer `index` adds."""
     names = [f"positions.{index + 1}", f"inhibition.{index}", f"gain.{index}", f"bias.{index}"]
     names += ["positions.0"] if index == 0 else []
-    outgoing = operator.mask * np.sign(operator.gain)
-    distances, signed, problem = None, None, ""
-    try:
-        inverse = weights(replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0))
-        distances = _quantiles(1 / inverse)
-        signed = _quantiles(weights(operator))
-    except NetworkError as error:
-        problem = error.message
+    return sum(int(checkpoint.tensors[name].size) for name in names if name in checkpoint.tensors)
+
+
+def _summary(layer: Layer, parameters: int) -> LayerSummary:
+    matrix, problem = _matrix(layer.weight)
+    n_out, n_in = layer.weight.shape
+    excitatory, inhibitory = _signs(layer.weight, matrix)
     return LayerSummary(
-        n_in=n_in,
-        n_out=n_out,
-        parameters=sum(int(checkpoint.tensors[name].size) for name in names if name in checkpoint.tensors),
+        figures=_figures(layer, matrix),
+        parameters=parameters,
         synapses=n_in * n_out,
-        excitatory=float(np.mean(outgoing > 0)),
-        inhibitory=float(np.mean(outgoing < 0)),
-        distance_quantiles=distances,
-        weight_quantiles=signed,
+        excitatory=excitatory,
+        inhibitory=inhibitory,
+        distance_quantiles=_distances(layer.weight),
+        weight_quantiles=None if matrix is None else _quantiles(matrix),
         problem=problem,
     )
 
 
-def _quantiles(values: NDArray[np.float32]) -> tuple[float, ...]:
+def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
+    ranks = [leaf.rank for leaf in leaves(layer.weight) if isinstance(leaf, LowRank)]
+    dtypes = dict.fromkeys(str(array.dtype) for array in weight_arrays(layer.weight))
+    return LayerFigures(
+        n_in=layer.weight.shape[1],
+        n_out=layer.weight.shape[0],
+        form=form(layer.weight),
+        dtype=" + ".join(dtypes),
+        sparsity=None if matrix is None else float(np.mean(matrix == 0)),
+        rank=sum(ranks) if ranks else None,
+        macs=layer.weight.macs,
+        bytes=layer.nbytes,
+    )
+
+
+def _leaf_form(leaf: Leaf) -> str:
+    if isinstance(leaf, Sparse):
+        return f"sparse {leaf.block[0]}x{leaf.block[1]}"
+    if isinstance(leaf, LowRank):
+        return f"rank {leaf.rank}"
+    return "coordinates" if isinstance(leaf, Coordinates) else "dense"
+
+
+def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:
+    """Weights `[n_out, n_in]`; or None, and why there are none."""
+    try:
+        return map_leaves(operator, _expanded).to_dense(), ""
+    except NetworkError as error:
+        return None, error.message
+
+
+def _expanded(leaf: Leaf) -> WeightOperator:
+    """Coordinates in tiles and threads, which their own `to_dense` is not."""
+    return Dense(weights(leaf)) if isinstance(leaf, Coordinates) else leaf
+
+
+def _signs(operator: WeightOperator, matrix: FloatArray | None) -> tuple[float | None, float | None]:
+    """Shares of excitatory and of inhibitory source neurons."""
+    if isinstance(operator, Coordinates):  # known where neurons coincide, too
+        outgoing = operator.mask * np.sign(operator.gain)
+        return float(np.mean(outgoing > 0)), float(np.mean(outgoing < 0))
+    if matrix is None:
+        return None, None
+    positive, negative = (matrix > 0).any(axis=0), (matrix < 0).any(axis=0)
+    return float(np.mean(positive & ~negative)), float(np.mean(negative & ~positive))
+
+
+def _distances(operator: WeightOperator) -> tuple[float, ...] | None:
+    if not isinstance(operator, Coordinates):
+        return None
+    try:
+        inverse = weights(replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0))
+    except NetworkError:
+        return None
+    between = inverse[inverse > 0]
+    return _quantiles(1 / between) if between.size else None
+
+
+def _quantiles(values: FloatArray) -> tuple[float, ...]:
     return tuple(float(value) for value in np.quantile(values, QUANTILES))

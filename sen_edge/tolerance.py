@@ -1,4 +1,4 @@
-"""What still counts as agreement between an artifact and its checkpoint, and in which words it is missed."""
+"""What still counts as agreement between an artifact and its model, and in which words it is missed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tolerance:
         spikes: least share of equal spike counts, over hidden neurons and inputs.
         accuracy: greatest difference of the accuracies on the user's data, in points, beyond two standard errors of it.
         rounding: greatest error against the exported network in plain numpy, in `rounding_unit`; None where the
-            checkpoint itself is close enough to tell a wrong kernel.
+            model itself is close enough to tell a wrong kernel.
         rounding_unit: "step" of the output's int8 grid, or "std", the standard deviation of all outputs.
         rounding_share: least share of inputs whose outputs all keep `rounding`.
     """
@@ -91,9 +91,9 @@ def failures(result: Verification) -> tuple[str, ...]:
             f"allowed {100 * (1 - tolerance.rounding_share):.3g} %: the engine computes something else"
         )
     data = result.data
-    if data is not None and abs(data.checkpoint - data.artifact) > tolerance.accuracy + data.chance + 1e-9:
+    if data is not None and abs(data.model - data.artifact) > tolerance.accuracy + data.chance + 1e-9:
         found.append(
-            f"accuracy on {data.name}: {data.artifact:.2f} %, the checkpoint has {data.checkpoint:.2f} %; "
+            f"accuracy on {data.name}: {data.artifact:.2f} %, the model has {data.model:.2f} %; "
             f"expected within {tolerance.accuracy:g} points, and {data.chance:.2g} for chance"
         )
     return tuple(f"{sentence} ({result.engine})" for sentence in found)

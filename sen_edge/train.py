@@ -187,7 +187,7 @@ def train(
         TrainingError: the loss is no longer finite. The best epoch so far, if any, has been written.
     """
     check_output(out, replace=replace, resume=resume)
-    check_fit(dataset.name, dataset.train_inputs, dataset.train_labels, config)
+    check_fit(dataset.name, dataset.train_inputs, dataset.train_labels, config.input_shape, config.layer_sizes[-1])
     job = _Job(config, dataset, recipe, out, replace, metadata or {}, progress or (lambda _: None))
     data = _prepare(dataset, recipe)
     options = options_of(config, dataset, asdict(recipe))

@@ -1,7 +1,7 @@
-"""Does an artifact compute what its checkpoint computes? Every export passes here before it is put in place.
+"""Does an artifact compute what its model computes? Every export passes here before it is put in place.
 
-The artifact runs in a real engine, the checkpoint in torch, on seeded inputs that include what users'
-data rarely does: dense noise, sparse inputs, zeros, the extremes of the input range.
+The artifact runs in a real engine, a checkpoint in torch, an image in plain numpy, on seeded inputs that include
+what users' data rarely does: dense noise, sparse inputs, zeros, the extremes of the input range.
 """
 
 from __future__ import annotations
@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from sen_edge.checkpoint import Checkpoint, to_module
-from sen_edge.config import SpatialConfig
 from sen_edge.errors import UsageError, VerificationError
-from sen_edge.spatial import SpatialNetwork
+from sen_edge.model import CHUNK, Model
 from sen_edge.tolerance import TOLERANCES, Tolerance, failures
 from sen_exporters.base import Exporter
 from sen_runtime import reference
@@ -28,8 +25,6 @@ from sen_runtime.network import Network, output_grid
 
 FloatArray = NDArray[np.float32]
 
-#: Rows that torch or an engine takes at once: bounds memory, not results.
-CHUNK = 1000
 #: Of the user's own inputs, at most so many are compared one by one, besides the accuracy on all of them.
 MAX_EXAMPLES = 256
 #: Every so many inputs one is run alone as well: engines have other kernels for a single row.
@@ -45,14 +40,14 @@ class DataFigures:
     Attributes:
         name: of the data.
         samples: number of examples.
-        checkpoint: accuracy of the checkpoint, in percent.
+        model: accuracy of the model, in percent.
         artifact: accuracy of the artifact, in percent.
         changed: number of examples that one side has right and the other wrong.
     """
 
     name: str
     samples: int
-    checkpoint: float
+    model: float
     artifact: float
     changed: int
 
@@ -124,22 +119,22 @@ class LabelledData:
     labels: NDArray[np.int64]
 
 
-def verification_inputs(config: SpatialConfig, seed: int = 0) -> FloatArray:
+def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
     """288 seeded inputs `[288, n_in]`, or `[288, T, n_in]` of spikes.
 
     128 dense, uniform over the input range; 96 sparse with 2 % to 30 % non-zero; 61 with every value at one end
     of the range; all least, all greatest, all zero.
     """
     rng = np.random.default_rng(seed)
-    least, greatest = config.input_range
-    shape = config.input_shape
+    least, greatest = network.input_range
+    shape = network.input_shape
     n_axes = (1,) * len(shape)
     dense: NDArray[Any] = rng.uniform(least, greatest, (128, *shape))
     density = np.linspace(0.02, 0.3, 96).reshape(96, *n_axes)
     sparse: NDArray[Any] = np.where(rng.random((96, *shape)) < density, rng.uniform(least, greatest, (96, *shape)), 0)
     extreme = np.where(rng.random((61, *shape)) < rng.random((61, *n_axes)), greatest, least)
     flat = np.stack([np.full(shape, value) for value in (least, greatest, 0.0)])
-    if config.takes_spikes:  # a spike train holds 0 and 1 only, at every rate
+    if network.input_coding == "spikes":  # a spike train holds 0 and 1 only, at every rate
         dense = rng.random((128, *shape)) < rng.random((128, *n_axes))
         sparse = sparse != 0
         extreme, flat = extreme == greatest, flat == greatest
@@ -148,7 +143,7 @@ def verification_inputs(config: SpatialConfig, seed: int = 0) -> FloatArray:
 
 
 def verify(
-    checkpoint: Checkpoint,
+    model: Model,
     artifact: Path,
     exporter: Exporter,
     *,
@@ -157,10 +152,10 @@ def verify(
     data: LabelledData | None = None,
     seed: int = 0,
 ) -> tuple[Verification, ...]:
-    """Run the file `artifact` against its checkpoint, in every engine that is installed of those it was made for.
+    """Run the file `artifact` against its model, in every engine that is installed of those it was made for.
 
     Args:
-        checkpoint: what it was made from.
+        model: what it was made from.
         artifact: path of the file an engine loads; others that belong to it lie beside it.
         exporter: of its target.
         exported: the network that was exported, if it is at hand: tells what quantization cost from what an engine
@@ -173,42 +168,43 @@ def verify(
     Raises:
         EngineError, ImageError: the artifact does not load: damaged, or no such file.
         OSError: it cannot be read.
-        VerificationError: the artifact does not take the checkpoint's input at all.
+        VerificationError: the artifact does not take the model's input at all, or names a dtype that is unknown.
         UsageError: the artifact has int8 activations, and there are no examples.
         MissingExtraError: no engine for it is installed.
     """
-    model = artifact.read_bytes()
-    dtype = exporter.properties(model).get("dtype", "float32")
-    inputs = verification_inputs(checkpoint.config, seed)
+    content = artifact.read_bytes()
+    dtype = exporter.properties(content).get("dtype", "float32")
+    tolerance = TOLERANCES.get((model.architecture, dtype))
+    if tolerance is None:
+        raise VerificationError(f"the artifact's dtype is {dtype!r}; no tolerance is known for that")
+    inputs = verification_inputs(model.network, seed)
     examples = None if examples is None else examples[:: max(1, -(-len(examples) // MAX_EXAMPLES))]
     if dtype == "int8" and examples is None:
         raise UsageError(
             "the file's int8 ranges hold for inputs like those it was calibrated with, so it is compared on such",
             hint="name labelled data with --data, or inputs alone with --calibration",
         )
-    module = to_module(checkpoint)
     is_int8 = dtype.startswith("int8")
-    side = _Checkpoint(module, inputs if examples is None or not is_int8 else examples, data)
+    truth = _Truth(model, inputs if examples is None or not is_int8 else examples, data)
     rounded = None
     if exported is not None and is_int8:
         rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
-    tolerance = TOLERANCES[checkpoint.config.architecture, dtype]
     return tuple(
-        _verify_in(name, *_sessions(name, artifact, model, exporter), side, rounded, tolerance)
-        for name in installed(exporter.engines(model))
+        _verify_in(name, *_sessions(name, artifact, content, exporter), truth, rounded, tolerance)
+        for name in installed(exporter.engines(content))
     )
 
 
-class _Checkpoint:
-    """What the checkpoint gives for the inputs, in torch."""
+class _Truth:
+    """What the model gives for the inputs."""
 
-    def __init__(self, network: SpatialNetwork, inputs: FloatArray, data: LabelledData | None) -> None:
+    def __init__(self, model: Model, inputs: FloatArray, data: LabelledData | None) -> None:
         self.inputs, self.data = inputs, data
-        self.layers = trace(network, inputs)
-        self.is_spiking = network.config.spiking is not None
+        self.layers = model.trace(inputs)
+        self.is_spiking = model.network.is_spiking
         self.correct = None
         if data is not None:
-            self.correct = trace(network, data.inputs)[-1].argmax(1) == data.labels
+            self.correct = model.trace(data.inputs)[-1].argmax(1) == data.labels
 
 
 class _Exported:
@@ -221,63 +217,53 @@ class _Exported:
         self.step = None if grid is None else grid.scale
 
 
-def _sessions(name: str, artifact: Path, model: bytes, exporter: Exporter) -> tuple[Session, Session]:
+def _sessions(name: str, artifact: Path, content: bytes, exporter: Exporter) -> tuple[Session, Session]:
     """The artifact in an engine, and one that shows its activations too: the same, where it does that anyway."""
-    session, instrumented = engine(name).load(artifact), exporter.instrument(model)
-    return session, session if instrumented == model else engine(name).load(instrumented)
+    session, instrumented = engine(name).load(artifact), exporter.instrument(content)
+    return session, session if instrumented == content else engine(name).load(instrumented)
 
 
 def _verify_in(
     name: str,
     session: Session,
     instrumented: Session,
-    checkpoint: _Checkpoint,
+    truth: _Truth,
     exported: _Exported | None,
     tolerance: Tolerance,
 ) -> Verification:
     """The figures of the artifact in one engine."""
-    expected, singles = checkpoint.layers, slice(None, None, SINGLE_STRIDE)
+    expected, singles = truth.layers, slice(None, None, SINGLE_STRIDE)
     try:
-        actual = _outputs(session, checkpoint.inputs)
-        alone = _outputs(session, checkpoint.inputs[singles], 1)
-        layers = _layers(instrumented, checkpoint.inputs, len(expected))
+        actual = _outputs(session, truth.inputs)
+        alone = _outputs(session, truth.inputs[singles], 1)
+        layers = _layers(instrumented, truth.inputs, len(expected))
         rounded = None if exported is None else _outputs(session, exported.inputs)
     except (EngineError, NetworkError) as error:
         raise VerificationError(
-            f"the artifact does not run on the checkpoint's input: {error.message}",
-            hint="was it made from another checkpoint, or for another batch size?",
+            f"the artifact does not run on the model's input: {error.message}",
+            hint="was it made from another model, or for another batch size?",
         ) from error
     for index, (got, wanted) in enumerate(zip([*layers[:-1], actual], expected, strict=True)):
         if got.shape != wanted.shape:
             raise VerificationError(
-                f"layer {index} of the artifact gives shape {list(got.shape)}, the checkpoint's {list(wanted.shape)}",
-                hint="was it made from another checkpoint?",
+                f"layer {index} of the artifact gives shape {list(got.shape)}, the model's {list(wanted.shape)}",
+                hint="was it made from another model?",
             )
     outputs = np.concatenate([expected[-1], expected[-1][singles]])
     figures = _compare(outputs, np.concatenate([actual, alone]), tolerance)
     result = Verification(
         engine=f"{name} {engine(name).version()}",
-        inputs=len(checkpoint.inputs),
-        spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if checkpoint.is_spiking else None,
+        inputs=len(truth.inputs),
+        spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if truth.is_spiking else None,
         layer_errors=tuple(
             float(_errors(got, wanted).max() / _scale(wanted)) for got, wanted in zip(layers, expected, strict=True)
         ),
-        data=_accuracies(checkpoint, session),
+        data=_accuracies(truth, session),
         tolerance=tolerance,
         **figures,
         **_rounding(exported, rounded, tolerance),
     )
     return replace(result, failures=failures(result))
-
-
-def trace(network: SpatialNetwork, x: FloatArray) -> list[FloatArray]:
-    """What every layer of the torch network gives out, `[batch, n]` each; in chunks."""
-    with torch.inference_mode():
-        chunks = [
-            [layer.numpy() for layer in network.trace(torch.from_numpy(x[start : start + CHUNK]))]
-            for start in range(0, len(x), CHUNK)
-        ]
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
 def _chunks(session: Session, x: FloatArray, rows: int = CHUNK) -> Iterator[tuple[FloatArray, int]]:
@@ -348,15 +334,15 @@ def _scale(values: FloatArray) -> float:
     return max(float(values.std(dtype=np.float64)), LEAST_VARIATION * greatest) or 1.0
 
 
-def _accuracies(checkpoint: _Checkpoint, session: Session) -> DataFigures | None:
-    data = checkpoint.data
-    if data is None or checkpoint.correct is None:
+def _accuracies(truth: _Truth, session: Session) -> DataFigures | None:
+    data = truth.data
+    if data is None or truth.correct is None:
         return None
     correct = _outputs(session, data.inputs).argmax(1) == data.labels
     return DataFigures(
         name=data.name,
         samples=len(data.labels),
-        checkpoint=float(100 * np.mean(checkpoint.correct)),
+        model=float(100 * np.mean(truth.correct)),
         artifact=float(100 * np.mean(correct)),
-        changed=int(np.sum(correct != checkpoint.correct)),
+        changed=int(np.sum(correct != truth.correct)),
     )

@@ -10,8 +10,10 @@ import pytest
 from sen_edge import checkpoint as checkpoints
 from sen_edge.checkpoint import Checkpoint
 from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.model import Model
 from sen_edge.spatial import build
 from sen_runtime.engines import missing
+from sen_runtime.network import Network
 
 #: tflite-runtime has no wheel after Python 3.11; CI has both interpreters.
 INTERPRETERS = tuple(name for name in ("litert", "tflite-runtime") if name not in missing(("litert", "tflite-runtime")))
@@ -25,6 +27,15 @@ def make_checkpoint(config: SpatialConfig, seed: int = 0) -> Checkpoint:
     network = build(config)
     network.reset_parameters(seed, position_scale=1.0)
     return checkpoints.from_module(network)
+
+
+def make_network(config: SpatialConfig) -> Network:
+    """As a checkpoint's start, of coordinates."""
+    return checkpoints.to_network(make_checkpoint(config))
+
+
+def make_model(checkpoint: Checkpoint) -> Model:
+    return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
 
 
 @pytest.hookimpl(wrapper=True)

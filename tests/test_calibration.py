@@ -12,9 +12,10 @@ from sen_edge.calibration import load_calibration
 from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.datasets import load
 from sen_edge.errors import DataError
+from tests.conftest import make_network
 
-CONFIG = SpatialConfig((6, 4, 2))
-SPIKES = SpatialConfig((6, 4, 2), spiking=SpikingConfig(3, input_coding="spikes"))
+NETWORK = make_network(SpatialConfig((6, 4, 2)))
+SPIKES = make_network(SpatialConfig((6, 4, 2), spiking=SpikingConfig(3, input_coding="spikes")))
 INPUTS = np.random.default_rng(0).random((80, 6)).astype(np.float32)
 
 
@@ -37,7 +38,7 @@ def idx(path: Path, array: np.ndarray) -> str:
     ids=["x_train first", "x", "the only one, with more axes"],
 )
 def test_npz(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
-    found = load_calibration(npz(tmp_path, **arrays), None, CONFIG)
+    found = load_calibration(npz(tmp_path, **arrays), None, NETWORK)
     np.testing.assert_array_equal(found.held_out, INPUTS[7::8])
     np.testing.assert_array_equal(found.inputs, np.delete(INPUTS, np.s_[7::8], axis=0))
     assert found.name == "data.npz" and len(found.sha256) == 64
@@ -46,23 +47,23 @@ def test_npz(arrays: dict[str, np.ndarray], tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["images-idx3-ubyte", "images-idx3-ubyte.gz"])
 def test_idx_is_scaled_to_the_input_range(name: str, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (64, 2, 3))
-    config = SpatialConfig((6, 4, 2), input_range=(-1.0, 1.0))
-    found = load_calibration(idx(tmp_path / name, pixels), None, config)
+    network = make_network(SpatialConfig((6, 4, 2), input_range=(-1.0, 1.0)))
+    found = load_calibration(idx(tmp_path / name, pixels), None, network)
     np.testing.assert_allclose(found.held_out, pixels.reshape(64, 6)[7::8] / 127.5 - 1, atol=1e-6)
 
 
 def test_a_data_sets_training_part_is_used() -> None:
     digits = load("digits")
-    found = load_calibration("digits", None, SpatialConfig((64, 8, 10)))
+    found = load_calibration("digits", None, make_network(SpatialConfig((64, 8, 10))))
     assert len(found.inputs) + len(found.held_out) == len(digits.train_inputs)
     np.testing.assert_array_equal(found.held_out, digits.train_inputs[7::8])
 
 
 def test_many_examples_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "MAX_EXAMPLES", 4)
-    found = load_calibration(npz(tmp_path, x=INPUTS), None, CONFIG)
+    found = load_calibration(npz(tmp_path, x=INPUTS), None, NETWORK)
     np.testing.assert_array_equal(found.inputs, INPUTS[[0, 26, 53, 79]])
-    assert found.sha256 != load_calibration(npz(tmp_path, x=INPUTS[::-1]), None, CONFIG).sha256
+    assert found.sha256 != load_calibration(npz(tmp_path, x=INPUTS[::-1]), None, NETWORK).sha256
 
 
 def test_spike_trains(tmp_path: Path) -> None:
@@ -98,16 +99,16 @@ def with_nan() -> np.ndarray:
 )  # fmt: skip
 def test_wrong_inputs_are_refused(arrays: dict[str, np.ndarray], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
-        load_calibration(npz(tmp_path, **arrays), None, CONFIG)
+        load_calibration(npz(tmp_path, **arrays), None, NETWORK)
 
 
 def test_no_such_data(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="calibration data 'fashion' is unknown") as raised:
-        load_calibration("fashion", None, CONFIG)
+        load_calibration("fashion", None, NETWORK)
     assert "the path of an IDX file" in raised.value.hint
     (tmp_path / "noise").write_bytes(b"\0\0\x0d\x01 no bytes")
     with pytest.raises(DataError, match="expected 00 00 08 01"):
-        load_calibration(str(tmp_path / "noise"), None, CONFIG)
+        load_calibration(str(tmp_path / "noise"), None, NETWORK)
     with pytest.raises(DataError, match="starts with nothing"):
         (tmp_path / "noise").write_bytes(b"")
-        load_calibration(str(tmp_path / "noise"), None, CONFIG)
+        load_calibration(str(tmp_path / "noise"), None, NETWORK)

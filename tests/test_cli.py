@@ -260,8 +260,8 @@ def test_verify_refuses_a_file_of_another_checkpoint(
     checkpoints.save(make_checkpoint(MLP, seed=1), other)
     assert "it starts in layer 0" in sen_edge("verify", tmp_path / f"mlp.{target}", "--against", other).err
     for sizes, message in {
-        (65, 32, 10): "does not run on the checkpoint's input",
-        (64, 31, 10): "layer 0 of the artifact gives shape [288, 32], the checkpoint's [288, 31]",
+        (65, 32, 10): "does not run on the model's input",
+        (64, 31, 10): "layer 0 of the artifact gives shape [288, 32], the model's [288, 31]",
         (64, 32, 9): "layer 1 of the artifact gives shape [288, 10]",
         (64, 10): "disagrees",
         (64, 32, 10, 10): "it has no value layer1/activation",
@@ -362,6 +362,10 @@ def test_inspect(sen_edge: Run, mlp_path: Path) -> None:
     assert sum(layer["parameters"] for layer in figures["layers"]) == figures["parameters"]
     layer = figures["layers"][0]
     assert layer["excitatory"] + layer["inhibitory"] == pytest.approx(1)
+    assert (layer["form"], layer["dtype"], layer["sparsity"], layer["rank"]) == ("coordinates", "float32", 0, None)
+    assert (layer["n_in"], layer["n_out"], layer["macs"]) == (64, 32, 64 * 32)
+    assert layer["bytes"] == 4 * ((64 + 32) * 3 + 64 + 32)
+    assert (figures["kind"], figures["macs"]) == ("checkpoint", 64 * 32 + 32 * 10)
     made = checkpoints.to_network(make_checkpoint(MLP)).layers[0].weight
     weight = made.to_dense()
     np.testing.assert_allclose(layer["weight_quantiles"], np.quantile(weight, [0, 0.05, 0.5, 0.95, 1]), rtol=1e-5)

@@ -18,6 +18,7 @@ from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.datasets import Dataset, hold_out, load
 from sen_edge.errors import DataError, UsageError
 from sen_runtime.errors import MissingExtraError
+from tests.conftest import make_network
 
 SHAPES = {"train": 20, "t10k": 10}
 #: Content of each file of a miniature MNIST: 20 training and 10 test images.
@@ -292,8 +293,8 @@ def test_spike_trains_keep_their_steps(tmp_path: Path) -> None:
     spikes = (X > 0).astype(np.uint8)
     path = save(tmp_path / "data.npz", x=spikes, y=Y)
     assert load(path, spikes=True).train_inputs.shape == (16, 2, 3)
-    config = SpatialConfig((3, 4), spiking=SpikingConfig(2, input_coding="spikes"))
-    np.testing.assert_array_equal(datasets.test_split(path, config=config)[0], spikes)
+    network = make_network(SpatialConfig((3, 4), spiking=SpikingConfig(2, input_coding="spikes")))
+    np.testing.assert_array_equal(datasets.test_split(path, network=network)[0], spikes)
     with pytest.raises(DataError, match="no spike trains"):
         load("digits", spikes=True)
 
@@ -347,9 +348,9 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
 def test_data_that_do_not_fit_a_network(tmp_path: Path) -> None:
     path = save(tmp_path / "data.npz", x=X, y=Y)
     with pytest.raises(DataError, match=r"shape \[6\]; the network takes \[5\]"):
-        datasets.test_split(path, config=SpatialConfig((5, 4)))
+        datasets.test_split(path, network=make_network(SpatialConfig((5, 4))))
     with pytest.raises(DataError, match="label 3 for a network of 3 outputs"):
-        datasets.test_split(path, config=SpatialConfig((6, 3)))
+        datasets.test_split(path, network=make_network(SpatialConfig((6, 3))))
 
 
 def test_missing_scikit_learn_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from sen_runtime.engines import onnxruntime
 from sen_runtime.errors import NetworkError
 from sen_runtime.network import Identity, Layer, Lif, Network, Relu
 from sen_runtime.operators import Dense, LowRank, Sparse, Sum, WeightOperator
+from tests.conftest import make_model
 from tests.networks import KINDS, random_input, random_network, random_operator
 
 
@@ -138,7 +139,7 @@ def test_checkpoints_of_any_shape_verify(
     network = precompute(network) if weights == "dense" or target == "tflite" else network
     artifact = exporter(target).export(network, ExportOptions())
     with TemporaryDirectory() as folder:
-        results = verify(checkpoint, artifact.write(Path(folder)), exporter(target))
+        results = verify(make_model(checkpoint), artifact.write(Path(folder)), exporter(target))
     for result in results:
         if not timesteps:
             assert result.passed, result.failures

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sen_exporters.base import ExportError
 from sen_exporters.c99_plan import Array, LayerPlan, Plan
 from sen_runtime.int8 import dequantize
-from sen_runtime.network import Lif, Network, Relu, readout_factors
+from sen_runtime.network import DEFAULT_INPUT_RANGE, Lif, Relu, readout_factors
 from sen_runtime.operators import Leaf, LowRank, leaves
 from sen_runtime.reference import integrate
 
@@ -24,8 +24,6 @@ MOST_VECTORS = 4
 MOST_VALUES = 4096
 #: Inputs are multiples of 1 / STEPS of their range, which are short in decimal.
 STEPS = 64
-#: Where the metadata names no range, or one whose products a float32 may not hold.
-DEFAULT_RANGE, MOST_INPUT = (0.0, 1.0), 1e18
 #: Greatest difference of an output, as a share of the greatest output. A product in eight bits may round an input the
 #: other way, where a sum of floats before it was taken in another order.
 TOLERANCE, TOLERANCE_INT8 = 1e-4, 1e-2
@@ -53,9 +51,9 @@ def golden(plan: Plan) -> Golden:
         ExportError: it gives outputs beyond float32.
     """
     network = plan.network
-    inputs, outputs, margins = _drawn(plan, *_input_range(network))
+    inputs, outputs, margins = _drawn(plan, *network.input_range)
     if not _fits(outputs):
-        inputs, outputs, margins = _drawn(plan, *DEFAULT_RANGE)
+        inputs, outputs, margins = _drawn(plan, *DEFAULT_INPUT_RANGE)
     if not _fits(outputs):
         raise ExportError(
             "the self-test has no outputs to compare with: they are beyond float32 for inputs from 0 to 1",
@@ -78,15 +76,6 @@ def _drawn(plan: Plan, least: float, greatest: float) -> tuple[Array, FloatArray
         inputs = (least + (greatest - least) * steps / STEPS).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):  # `golden` looks at what comes out
         return inputs, *_run(plan, inputs.astype(np.float64))
-
-
-def _input_range(network: Network) -> tuple[float, float]:
-    """What the metadata says; it is free text."""
-    try:
-        least, greatest = map(float, network.metadata["input_range"].split())
-    except (KeyError, ValueError):
-        return DEFAULT_RANGE
-    return (least, greatest) if abs(least) <= MOST_INPUT and abs(greatest) <= MOST_INPUT else DEFAULT_RANGE
 
 
 def _fits(outputs: FloatArray) -> bool:

@@ -23,6 +23,8 @@ from sen_runtime.operators import Leaf, WeightOperator, map_leaves, operator_gri
 RESETS = ("subtract", "zero")
 INPUT_CODINGS = ("direct", "spikes")
 READOUTS = ("mean_membrane", "last_membrane", "spike_count")
+#: Where the metadata names no range, or one whose products a float32 may not hold.
+DEFAULT_INPUT_RANGE, MOST_INPUT = (0.0, 1.0), 1e18
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,24 @@ class Network:
     def n_in(self) -> int:
         """Number of input neurons."""
         return self.layers[0].weight.shape[1]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: `(n_in,)`, or `(T, n_in)` of a spike train."""
+        return (self.timesteps, self.n_in) if self.input_coding == "spikes" else (self.n_in,)
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """Least and greatest value that an input takes: two numbers under `input_range` in the metadata.
+
+        That is free text: where there are not two numbers, the first below the second, neither beyond `MOST_INPUT`,
+        it is `DEFAULT_INPUT_RANGE`.
+        """
+        try:
+            least, greatest = map(float, self.metadata["input_range"].split())
+        except (KeyError, ValueError):
+            return DEFAULT_INPUT_RANGE
+        return (least, greatest) if -MOST_INPUT <= least < greatest <= MOST_INPUT else DEFAULT_INPUT_RANGE
 
     @property
     def n_out(self) -> int:

@@ -53,7 +53,7 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
     Raises:
         NetworkError: with the shape found and the shape expected.
     """
-    tail = (network.timesteps, network.n_in) if network.input_coding == "spikes" else (network.n_in,)
+    tail = network.input_shape
     if len(shape) != len(tail) + 1 or tuple(shape[1:]) != tail:
         raise NetworkError(f"input has shape {list(shape)}; expected [batch, {', '.join(map(str, tail))}]")
 

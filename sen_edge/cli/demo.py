@@ -19,7 +19,7 @@ DIMENSIONS = 8
 BENCHMARK_SECONDS = 3.0
 #: A file and the engine that runs it.
 Row: TypeAlias = tuple[str, str]
-HEADINGS = ("artifact", "engine", "size", "max error / std", "accuracy (checkpoint)", "latency", "ratio")
+HEADINGS = ("artifact", "engine", "size", "max error / std", "accuracy (model)", "latency", "ratio")
 
 
 def demo(
@@ -101,7 +101,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
             if artifact["footprint"] is not None:
                 size = artifact["footprint"]["flash"]
             for figures in artifact["verification"]:
-                accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['checkpoint']:.2f} %)"
+                accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['model']:.2f} %)"
                 measured = (console.size(size), f"{figures['max_rel_error']:.2g}", accuracy)
                 rows[name, figures["engine"].split()[0]] = measured
     return rows

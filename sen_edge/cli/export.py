@@ -24,7 +24,7 @@ MAX_DIGITS = 20
 
 
 def export(
-    model: Annotated[Path, typer.Argument(help="Checkpoint, .pt or .safetensors.", metavar="MODEL")],
+    model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
     *,
     to: Annotated[
         str | None,
@@ -33,14 +33,19 @@ def export(
         ),
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path(),
-    name: Annotated[str | None, typer.Option(help="Stem of the files; the checkpoint's by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Stem of the files; the model's by default.")] = None,
     weights: Annotated[
-        str, typer.Option(help="dense (computed now) or coordinates (computed by the engine at load).")
+        str,
+        typer.Option(
+            help="What coordinates stand for: dense (computed now) or coordinates (computed by the engine at load). "
+            "Sparse and low-rank weights keep their form."
+        ),
     ] = "dense",
     dtype: Annotated[
         str,
         typer.Option(
-            help="float32; float16 or int8-dynamic (the weights are stored so); int8 (activations too, TFLite only)."
+            help="float32 (an image's weights as they are stored there); float16 or int8-dynamic (the weights are "
+            "stored so); int8 (activations too, TFLite only)."
         ),
     ] = "float32",
     calibration: Annotated[
@@ -99,7 +104,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
 ) -> None:
-    """Export a checkpoint, verify every file against it, and put the files and their manifest in place."""
+    """Export a model, verify every file against it, and put the files and their manifest in place."""
     from sen_edge.calibration import load_calibration
     from sen_edge.cli.verify import load_data
     from sen_edge.export import ExportRequest
@@ -186,7 +191,7 @@ def _print(result: ExportResult, model: Path) -> None:
         "rounding",
         "argmax",
         "spikes",
-        "accuracy (checkpoint)",
+        "accuracy (model)",
         "verified in",
     )
     used = [i for i in range(len(columns)) if any(row[i] != "-" for row in rows)]
@@ -198,6 +203,9 @@ def _print(result: ExportResult, model: Path) -> None:
             console.note(f"{next(iter(artifact['files']))} takes {takes}")
         for engine, reason in artifact["not_run_in"].items():
             console.note(f"{next(iter(artifact['files']))} was not run in {engine}: {reason}")
+    dtypes = dict.fromkeys(layer["dtype"] for layer in result.manifest["network"]["layers"])
+    if result.manifest["request"]["dtype"] == "float32" and list(dtypes) != ["float32"]:
+        console.note(f"weights are exported as {model.name} stores them: {', '.join(dtypes)}")
     for target, reason in result.manifest["left_out"].items():
         console.note(f"left out: {target} ({reason})")
     console.print_lines(result.files)
@@ -221,7 +229,7 @@ def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 "-" if rounding is None else f"{rounding:.2g} {unit}",
                 f"{figures['argmax_agreement']:.2%}",
                 "-" if spikes is None else f"{spikes:.3%}",
-                "-" if data is None else f"{data['artifact']:.2f} % ({data['checkpoint']:.2f} %)",
+                "-" if data is None else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
                 figures["engine"],
             )
         )

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    model: Annotated[Path, typer.Argument(help="Checkpoint, .pt or .safetensors.", metavar="MODEL")],
+    model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
     *,
     map_path: Annotated[
         Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
-    """Show what a checkpoint holds: layers, parameters, what the coordinates save, distances and weights."""
-    from sen_edge.checkpoint import load
+    """Show what a model holds: layers, parameters, the form of the weights, what that saves, distances."""
+    from sen_edge.model import load
     from sen_edge.summary import summarize
 
     summary = summarize(load(model, map_path=map_path))
@@ -37,10 +37,15 @@ def _print(summary: Summary, model: Path) -> None:
     headings = ("layer", "neurons", "parameters", "synapses", "excit. / inhib.", "distance min / med / max", "weight")
     rows = [_row(index, layer) for index, layer in enumerate(summary.layers)]
     out.print(console.table(f"{model.name}: {_title(summary)}", headings, rows))
+    forms = [_form_row(index, layer) for index, layer in enumerate(summary.layers)]
+    out.print(console.table("weights", ("layer", "form", "dtype", "sparsity", "MACs", "size"), forms))
+    step = " in each time step" if summary.timesteps else ""
     lines = [
         f"parameters      {summary.parameters:,}",
-        f"synapses        {summary.synapses:,} replaced by coordinates",
+        f"synapses        {summary.synapses:,}" + " replaced by coordinates" * (summary.kind == "checkpoint"),
         f"fully connected {summary.dense_parameters:,} parameters; this network saves {summary.saved:.1f} %",
+        f"MACs            {summary.macs:,}{step}",
+        f"size            {console.size(summary.weight_bytes)} of weights and biases",
     ]
     lines += [f"{key:<15} {value}" for key, value in summary.metadata.items() if value]
     lines += [f"problem in layer {i}: {layer.problem}" for i, layer in enumerate(summary.layers) if layer.problem]
@@ -48,9 +53,12 @@ def _print(summary: Summary, model: Path) -> None:
 
 
 def _title(summary: Summary) -> str:
-    sizes = "-".join(map(str, summary.layer_sizes))
+    title = f"{summary.architecture} {'-'.join(map(str, summary.layer_sizes))}"
+    if summary.config is None:
+        spiking = f", T = {summary.timesteps}, input {summary.input_coding}, {summary.readout}"
+        return title + (spiking if summary.timesteps else "")
     axis = "layer axis fixed" if summary.config["layer_axis"] == "fixed" else "all axes free"
-    title = f"{summary.architecture} {sizes}, d = {summary.dimensions} ({axis})"
+    title = f"{title}, d = {summary.dimensions} ({axis})"
     spiking = summary.config["spiking"]
     return title if spiking is None else f"{title}, T = {spiking['timesteps']}, beta = {spiking['beta']:g}"
 
@@ -58,13 +66,23 @@ def _title(summary: Summary) -> str:
 def _row(index: int, layer: LayerSummary) -> tuple[str, ...]:
     return (
         str(index),
-        f"{layer.n_in} -> {layer.n_out}",
+        f"{layer.figures.n_in} -> {layer.figures.n_out}",
         f"{layer.parameters:,}",
         f"{layer.synapses:,}",
-        f"{layer.excitatory:.0%} / {layer.inhibitory:.0%}",
+        f"{_share(layer.excitatory)} / {_share(layer.inhibitory)}",
         _spread(layer.distance_quantiles),
         _spread(layer.weight_quantiles),
     )
+
+
+def _form_row(index: int, layer: LayerSummary) -> tuple[str, ...]:
+    figures = layer.figures
+    sparsity = "-" if figures.sparsity is None else f"{figures.sparsity:.1%}"
+    return str(index), figures.form, figures.dtype, sparsity, f"{figures.macs:,}", console.size(figures.bytes)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _spread(quantiles: tuple[float, ...] | None) -> str:

@@ -12,14 +12,14 @@ from sen_edge.errors import OutputError, VerificationError
 from sen_runtime.errors import EngineError, ImageError
 
 if TYPE_CHECKING:
-    from sen_edge.config import SpatialConfig
     from sen_edge.verify import LabelledData, Verification
+    from sen_runtime.network import Network
 
 
 def verify(
     artifact: Annotated[Path, typer.Argument(help="Exported file.", metavar="ARTIFACT")],
     *,
-    against: Annotated[Path, typer.Option(help="The checkpoint it was made from.", metavar="MODEL")],
+    against: Annotated[Path, typer.Option(help="The checkpoint or image it was made from.", metavar="MODEL")],
     map_path: Annotated[
         Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
     ] = None,
@@ -34,9 +34,9 @@ def verify(
     seed: Annotated[int, typer.Option(help="Seed of the inputs.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
-    """Run an exported file in every installed engine, and compare it with its checkpoint; exit 3 if they disagree."""
-    from sen_edge import checkpoint
+    """Run an exported file in every installed engine, and compare it with its model; exit 3 if they disagree."""
     from sen_edge.calibration import load_calibration
+    from sen_edge.model import load
     from sen_edge.verify import verify as run_verify
     from sen_exporters.base import exporter_for
 
@@ -45,14 +45,14 @@ def verify(
         artifact.open("rb").close()
     except OSError as error:
         raise OutputError(f"cannot read {artifact}: {error.strerror}") from error
-    loaded = checkpoint.load(against, map_path=map_path)
-    labelled = None if data is None else load_data(data, data_dir, loaded.config)
+    model = load(against, map_path=map_path)
+    labelled = None if data is None else load_data(data, data_dir, model.network)
     try:
         with console.quiet_engines():
             examples = None if labelled is None else labelled.inputs
             if calibration is not None:
-                examples = load_calibration(calibration, data_dir, loaded.config).held_out
-            results = run_verify(loaded, artifact, exporter, examples=examples, data=labelled, seed=seed)
+                examples = load_calibration(calibration, data_dir, model.network).held_out
+            results = run_verify(model, artifact, exporter, examples=examples, data=labelled, seed=seed)
     except (EngineError, ImageError) as error:  # raised on bytes; here they have a name
         if str(artifact) in error.message:
             raise
@@ -65,15 +65,15 @@ def verify(
             console.console(stderr=False).print(console.table(title, ("figure", "measured", "expected"), _rows(result)))
     missed = [sentence for result in results for sentence in result.failures]
     if missed:
-        raise VerificationError("the artifact disagrees with its checkpoint:\n  - " + "\n  - ".join(missed))
+        raise VerificationError("the artifact disagrees with its model:\n  - " + "\n  - ".join(missed))
 
 
-def load_data(name: str, data_dir: Path | None, config: SpatialConfig) -> LabelledData:
+def load_data(name: str, data_dir: Path | None, network: Network) -> LabelledData:
     """The test split of a data set, checked against the network whose accuracy it is to tell."""
     from sen_edge.datasets import test_split
     from sen_edge.verify import LabelledData
 
-    inputs, labels, title = test_split(name, data_dir, config)
+    inputs, labels, title = test_split(name, data_dir, network)
     return LabelledData(title, inputs, labels)
 
 
@@ -92,6 +92,6 @@ def _rows(result: Verification) -> list[tuple[str, str, str]]:
     rows += [(f"layer {index}: max error / std", f"{e:.3g}", "") for index, e in enumerate(result.layer_errors)]
     if result.data is not None:
         within = f"within {tolerance.accuracy + result.data.chance:.2g} points"
-        rows.append((f"accuracy of the checkpoint, {result.data.name}", f"{result.data.checkpoint:.2f} %", ""))
+        rows.append((f"accuracy of the model, {result.data.name}", f"{result.data.model:.2f} %", ""))
         rows.append((f"accuracy of the artifact, {result.data.name}", f"{result.data.artifact:.2f} %", within))
     return rows
