@@ -20,6 +20,7 @@ from torch import Tensor
 from sen_edge.config import SpatialConfig
 from sen_edge.datasets import Dataset
 from sen_edge.errors import CheckpointError, OutputError, UsageError
+from sen_edge.fitting import Run
 from sen_edge.spatial import SpatialNetwork
 from sen_runtime.files import write_atomic
 
@@ -38,14 +39,10 @@ class Best:
 
 
 @dataclass
-class Training:
+class Training(Run):
     """Everything that changes from epoch to epoch."""
 
     network: SpatialNetwork
-    optimizer: torch.optim.Adam
-    schedule: torch.optim.lr_scheduler.OneCycleLR
-    generator: torch.Generator
-    epoch: int = 0
     best: Best | None = None
 
 

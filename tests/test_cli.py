@@ -376,10 +376,10 @@ def test_inspect(sen_edge: Run, mlp_path: Path) -> None:
 def test_demo_exports_verifies_and_measures_every_target(
     sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sen_edge import train
+    from sen_edge import fitting
 
-    suggested = train.suggested_recipe
-    monkeypatch.setattr(train, "suggested_recipe", lambda *given: replace(suggested(*given), epochs=12))
+    suggested = fitting.suggested_recipe
+    monkeypatch.setattr(fitting, "suggested_recipe", lambda *given: replace(suggested(*given), epochs=12))
     outcome = sen_edge("demo", "-o", tmp_path / "demo")
     assert outcome.code == 0, outcome.err
     for name in ("dense.onnx", "dense.sen", "dense.tflite", "coordinates.onnx", "coordinates.sen", "int8.tflite"):

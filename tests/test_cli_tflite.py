@@ -20,7 +20,8 @@ INT8 = ("--dtype", "int8", "--calibration", "digits")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learned something: int8 is judged by its decisions."""
-    from sen_edge.train import Recipe, train
+    from sen_edge.fitting import Recipe
+    from sen_edge.train import train
 
     path = tmp_path_factory.mktemp("trained") / "digits.pt"
     config = SpatialConfig((64, 48, 10), dimensions=8, layer_spacing=0.1)
@@ -30,7 +31,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained_snn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sen_edge.train import Recipe, train
+    from sen_edge.fitting import Recipe
+    from sen_edge.train import train
 
     path = tmp_path_factory.mktemp("trained") / "spikes.pt"
     config = SpatialConfig((64, 48, 10), dimensions=8, layer_spacing=0.1, spiking=SpikingConfig(6))

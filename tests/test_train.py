@@ -16,16 +16,8 @@ from sen_edge import checkpoint
 from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.datasets import Dataset, load
 from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
-from sen_edge.train import (
-    Progress,
-    Recipe,
-    TrainingError,
-    evaluate,
-    shifted,
-    suggested_recipe,
-    suggested_spiking,
-    train,
-)
+from sen_edge.fitting import Progress, Recipe, TrainingError, evaluate, shifted, suggested_recipe
+from sen_edge.train import suggested_spiking, train
 from sen_edge.training_state import state_path
 from tests.conftest import Outcome
 
@@ -193,7 +185,7 @@ def test_the_output_is_checked_before_training(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sen_edge import train as module
+    from sen_edge import fitting as module
 
     real = module._step
     calls = iter(range(1000))
@@ -378,7 +370,7 @@ def test_command_needs_force_to_replace(sen_edge: Run, npz: Path, tmp_path: Path
 def test_ctrl_c_says_how_to_go_on(
     sen_edge: Run, npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, kept: bool
 ) -> None:
-    from sen_edge import train as module
+    from sen_edge import fitting as module
 
     real, out = module._step, tmp_path / "model.pt"
     calls = iter(range(1, 1000))

@@ -49,7 +49,8 @@ def _train(model: Path, seed: int) -> NDArray[np.float32]:
     """Train and save; one input `[1, 64]` to measure with."""
     from sen_edge.config import SpatialConfig
     from sen_edge.datasets import load
-    from sen_edge.train import suggested_recipe, train
+    from sen_edge.fitting import suggested_recipe
+    from sen_edge.train import train
 
     digits = load("digits")
     recipe = replace(suggested_recipe(DIMENSIONS, digits), seed=seed)

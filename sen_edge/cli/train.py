@@ -20,7 +20,8 @@ from sen_edge.errors import CheckpointError, UsageError
 if TYPE_CHECKING:
     from sen_edge.config import SpatialConfig
     from sen_edge.datasets import Dataset
-    from sen_edge.train import Progress, Recipe, Result
+    from sen_edge.fitting import Progress, Recipe
+    from sen_edge.train import Result
 
 ARCHITECTURES = ("mlp", "snn")
 #: Status after Ctrl-C, as shells have it: 128 + SIGINT.
@@ -89,7 +90,8 @@ def train(
     import torch
 
     from sen_edge.datasets import load
-    from sen_edge.train import check_output, suggested_recipe, suggested_spiking
+    from sen_edge.fitting import suggested_recipe
+    from sen_edge.train import check_output, suggested_spiking
     from sen_edge.train import train as run_train
 
     if threads is not None:
