@@ -1,0 +1,1 @@
+"""Compression of trained networks: passes Network -> Network, and training under what they leave."""

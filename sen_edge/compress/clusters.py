@@ -1,0 +1,148 @@
+"""Clusters of positions: a binary tree of boxes, and which pairs of boxes are far from each other.
+
+Source: L. Greengard and V. Rokhlin, "A fast algorithm for particle simulations", 1987, and W. Hackbusch, "Hierarchical
+Matrices", 2015, sections 5 and 7: trees of clusters, and blocks that are admissible because they are far off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Index = NDArray[np.int64]
+
+#: All clusters but the last of a level hold a multiple of this many points, so that blocks of a `Sparse` fit them.
+STEP = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """A binary tree of boxes over positions; the root is cluster 0, and parents come before their children.
+
+    Attributes:
+        order: `[n]` points, those of one cluster side by side.
+        start: `[clusters]` where the points of a cluster start in `order`.
+        stop: `[clusters]` where they end.
+        child: `[clusters]` the first of two children that follow each other; 0 for a leaf.
+        low: `[clusters, d]` least coordinates of the points of a cluster.
+        high: `[clusters, d]` greatest coordinates.
+    """
+
+    order: Index
+    start: Index
+    stop: Index
+    child: Index
+    low: FloatArray
+    high: FloatArray
+
+    def points(self, cluster: int) -> Index:
+        """Points of a cluster."""
+        return self.order[self.start[cluster] : self.stop[cluster]]
+
+    @cached_property
+    def size(self) -> Index:
+        """Points per cluster, `[clusters]`."""
+        return self.stop - self.start
+
+    @cached_property
+    def leaves(self) -> Index:
+        """Clusters without children; together they hold every point once."""
+        return np.flatnonzero(self.child == 0)
+
+    @cached_property
+    def diameter(self) -> FloatArray:
+        """Diagonals of the boxes, `[clusters]`."""
+        return _norm(self.high - self.low)
+
+    @cached_property
+    def parent(self) -> Index:
+        """`[clusters]`; the root is its own."""
+        parent = np.zeros(len(self.start), np.int64)
+        inner = np.flatnonzero(self.child)
+        parent[self.child[inner]] = inner
+        parent[self.child[inner] + 1] = inner
+        return parent
+
+    def path(self, cluster: int) -> Index:
+        """The root, its child that holds the cluster, and so on down to the cluster."""
+        path = [cluster]
+        while path[-1]:
+            path.append(int(self.parent[path[-1]]))
+        return np.array(path[::-1])
+
+
+def grow(positions: NDArray[Any], leaf_size: int) -> Clusters:
+    """Clusters of `positions [n, d]`: split at the median of the widest axis, down to `leaf_size` >= STEP points."""
+    points = positions.astype(np.float64)
+    order = np.arange(len(points))
+    spans, child, low, high = [(0, len(points))], [], [], []
+    for start, stop in spans:  # grows while it is walked through
+        part = points[order[start:stop]]
+        low.append(part.min(axis=0))
+        high.append(part.max(axis=0))
+        size = stop - start
+        if size <= leaf_size:
+            child.append(0)
+            continue
+        axis = int(np.argmax(high[-1] - low[-1]))
+        middle = -(-size // (2 * STEP)) * STEP
+        order[start:stop] = order[start:stop][np.argpartition(part[:, axis], middle)]
+        child.append(len(spans))
+        spans += [(start, start + middle), (start + middle, stop)]
+    start, stop = np.array(spans).T
+    return Clusters(order, start, stop, np.array(child), np.array(low), np.array(high))
+
+
+def partition(
+    target: Clusters, source: Clusters, ratio: float, min_distance: float, max_distance: float
+) -> tuple[Index, Index]:
+    """Blocks that together cover the matrix `[targets, sources]` once, but for what lies beyond `max_distance`.
+
+    A block is far where neither cluster is wider than `ratio` times the distance between them: weights then change
+    little over it. What is split is the wider of the two; blocks of two leaves that are not far are near.
+
+    Args:
+        target: clusters of the target neurons.
+        source: clusters of the source neurons.
+        ratio: greatest width of a far block over its distance, > 0.
+        min_distance: floor of the distance: nearer neurons act as if that far.
+        max_distance: radius beyond which weights are 0; inf for none.
+
+    Returns:
+        The far and the near blocks: `[blocks, 2]` each, target cluster and source cluster.
+    """
+    far, near = [], []
+    pairs = np.zeros((1, 2), np.int64)
+    while len(pairs):
+        t, s = pairs.T
+        least = _norm(np.maximum(0, np.maximum(target.low[t] - source.high[s], source.low[s] - target.high[t])))
+        most = _norm(np.maximum(target.high[t] - source.low[s], source.high[s] - target.low[t]))
+        width = np.maximum(target.diameter[t], source.diameter[s])
+        distance = np.maximum(least, min_distance)
+        is_within = least <= max_distance * (1 + 1e-12)
+        is_far = (width <= ratio * distance) & (distance > 0) & (most <= max_distance)
+        is_near = ~is_far & (target.child[t] == 0) & (source.child[s] == 0)
+        far.append(pairs[is_within & is_far])
+        near.append(pairs[is_within & is_near])
+        pairs = _split(target, source, pairs[is_within & ~is_far & ~is_near])
+    return np.concatenate(far), np.concatenate(near)
+
+
+def _split(target: Clusters, source: Clusters, pairs: Index) -> Index:
+    """Both halves of each pair, the wider cluster halved unless it is a leaf."""
+    t, s = pairs.T
+    is_wider = target.diameter[t] >= source.diameter[s]
+    halves_target = (source.child[s] == 0) | (is_wider & (target.child[t] != 0))
+    first = np.where(halves_target[:, np.newaxis], np.c_[target.child[t], s], np.c_[t, source.child[s]])
+    second = first + np.where(halves_target[:, np.newaxis], [1, 0], [0, 1])
+    return np.concatenate([first, second])
+
+
+def _norm(vectors: FloatArray) -> FloatArray:
+    lengths: FloatArray = np.sqrt(np.sum(vectors**2, axis=-1))
+    return lengths

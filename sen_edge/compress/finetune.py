@@ -1,0 +1,282 @@
+"""Training after compression: coordinates under a pattern, or the free weights of what is no SEN any more.
+
+Labels are needed for the first only where nothing is distilled. The epoch that is best on held-out examples is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sen_edge import checkpoint as checkpoints
+from sen_edge.checkpoint import Checkpoint
+from sen_edge.compress.free import FreeNetwork
+from sen_edge.compress.moments import Inputs
+from sen_edge.compress.patterns import Mask
+from sen_edge.compress.prune import PruneRequest, choose_masks, distances_of, radius_for
+from sen_edge.datasets import Dataset
+from sen_edge.errors import UsageError
+from sen_edge.fitting import (
+    Examples,
+    Loss,
+    Progress,
+    Recipe,
+    Run,
+    evaluate,
+    label_loss,
+    one_cycle,
+    prepare,
+    run_epoch,
+    steps_per_epoch,
+)
+from sen_edge.spatial import SpatialNetwork
+from sen_runtime.network import Network
+from sen_runtime.operators import Coordinates
+
+FloatArray = NDArray[np.float32]
+#: Told after every step, and with the validation accuracy after every epoch.
+Report = Callable[[Progress], None]
+
+#: Peak learning rate of free weights; of coordinates that of their first training, times the other.
+FREE_LEARNING_RATE, COORDINATE_RATE = 2e-3, 0.75
+#: Epochs that are fine-tuned unless asked for, and the share of them in which the sparsity rises.
+EPOCHS, RAMP = 20, 0.25
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How to fine-tune, beside the recipe of its training.
+
+    Attributes:
+        ramp: share of the epochs in which the sparsity rises, in [0, 1), its distance from the end with the third
+            power (M. Zhu and S. Gupta, "To prune, or not to prune", 2017); the pattern is chosen anew in each of them.
+            0 for all at once.
+        distillation: share of the loss that is the distance to the original network's outputs, in [0, 1]; the rest is
+            that to the labels.
+        temperature: both softmax outputs are compared at, > 0.
+        patience: epochs without a better one after which training ends; 0 for never.
+    """
+
+    ramp: float = RAMP
+    distillation: float = 0.0
+    temperature: float = 2.0
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ramp < 1:
+            raise UsageError(f"ramp is {self.ramp:g}; expected a share of the epochs >= 0 and < 1")
+        if not 0 <= self.distillation <= 1:
+            raise UsageError(f"distillation is {self.distillation:g}; expected a share of the loss from 0 to 1")
+        if not 0 < self.temperature < math.inf:
+            raise UsageError(f"temperature is {self.temperature:g}; expected a number > 0")
+        if self.patience < 0:
+            raise UsageError(f"patience is {self.patience}; expected a number of epochs >= 0")
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What fine-tuning gave.
+
+    Attributes:
+        checkpoint: of the best epoch; None where free weights were trained.
+        network: of the best epoch.
+        best_epoch: its number, 0 where no epoch was better than the start.
+        epochs: that were run.
+        validation_accuracy: of the best epoch on the held-out examples, in percent.
+        original_accuracy: of the network before compression on them.
+    """
+
+    checkpoint: Checkpoint | None
+    network: Network
+    best_epoch: int
+    epochs: int
+    validation_accuracy: float
+    original_accuracy: float
+
+
+def finetune(
+    checkpoint: Checkpoint,
+    dataset: Dataset,
+    request: PruneRequest,
+    recipe: Recipe,
+    tuning: Tuning = Tuning(),
+    *,
+    calibration: Inputs | None = None,
+    progress: Report = lambda _: None,
+) -> Tuned:
+    """Prune a checkpoint and train its coordinates, inhibition, gains and biases under the pattern; it stays a SEN.
+
+    Args:
+        checkpoint: trained; synapses that it lacks already stay cut.
+        dataset: its training part is trained on, but for what the recipe holds out; test data are not touched.
+        request: what to cut; not whole neurons, not by threshold.
+        recipe: epochs, learning rate and so on.
+        tuning: schedule and loss.
+        calibration: inputs for criterion "second-order"; the training inputs, thinned out, by default.
+        progress: see `Report`.
+
+    Raises:
+        UsageError: a request that training cannot follow.
+        TrainingError: the loss is no longer finite.
+    """
+    if request.pattern.neurons or request.threshold is not None:
+        raise UsageError("fine-tuning follows a sparsity; remove neurons before it, and take no threshold")
+    examples = prepare(dataset, recipe)
+    module, teacher = checkpoints.to_module(checkpoint), checkpoints.to_module(checkpoint)
+    if calibration is None:
+        calibration = thinned(examples.inputs.numpy())
+    n_ramp = round(tuning.ramp * recipe.epochs)
+    cut = _Cut(module, request, calibration, checkpoint.synapses)
+
+    def before(epoch: int) -> None:
+        if epoch <= max(n_ramp - 1, 0):
+            cut.to(1.0 if epoch >= n_ramp - 1 else 1 - (1 - (epoch + 1) / n_ramp) ** 3)
+
+    loss = _loss(teacher, tuning)
+    kept = _fit(module, examples, recipe, loss, before, max(n_ramp - 1, 0), tuning.patience, progress)
+    tuned = checkpoints.from_module(module, checkpoint.metadata)
+    original, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
+    return Tuned(tuned, checkpoints.to_network(tuned), *kept, original)
+
+
+def distil(
+    network: Network,
+    original: Network,
+    dataset: Dataset,
+    recipe: Recipe,
+    tuning: Tuning = Tuning(distillation=1.0),
+    *,
+    progress: Report = lambda _: None,
+) -> Tuned:
+    """Train the stored weights of a compressed network so that it gives what the original gives.
+
+    With `tuning.distillation` 1 labels are used for nothing but to choose the epoch.
+
+    Args:
+        network: compressed: zeros of sparse weights stay, ranks too.
+        original: that it was made from.
+        dataset: as for `finetune`.
+        recipe: epochs, learning rate and so on.
+        tuning: loss; there is no schedule.
+        progress: see `Report`.
+
+    Raises:
+        NetworkError: weights are coordinates or int8.
+        TrainingError: the loss is no longer finite.
+    """
+    examples = prepare(dataset, recipe)
+    module, teacher = FreeNetwork(network), FreeNetwork(original)
+    start, _ = evaluate(module, examples.held_inputs, examples.held_labels)
+    kept = _fit(module, examples, recipe, _loss(teacher, tuning), lambda _: None, 0, tuning.patience, progress)
+    accuracy, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
+    if kept[2] < start:
+        return Tuned(None, network, 0, kept[1], start, accuracy)
+    return Tuned(None, module.stored(), *kept, accuracy)
+
+
+def coordinate_recipe(recipe: Recipe) -> Recipe:
+    """A recipe for fine-tuning coordinates that were trained with `recipe`."""
+    return replace(recipe, epochs=EPOCHS, learning_rate=COORDINATE_RATE * recipe.learning_rate)
+
+
+def free_recipe(recipe: Recipe) -> Recipe:
+    """A recipe for free weights on the data for which `recipe` is suggested."""
+    return replace(recipe, epochs=EPOCHS, learning_rate=FREE_LEARNING_RATE, second_moment=0.999)
+
+
+def thinned(inputs: FloatArray, most: int = 4096) -> FloatArray:
+    """At most so many inputs, evenly spread."""
+    return inputs[:: max(1, -(-len(inputs) // most))]
+
+
+class _Cut:
+    """Cuts a network's synapses to a share of the sparsity that is asked for."""
+
+    def __init__(
+        self, module: SpatialNetwork, request: PruneRequest, calibration: FloatArray, cut: Mapping[int, Mask]
+    ) -> None:
+        self.module, self.request, self.calibration, self.cut = module, request, calibration, cut
+
+    def to(self, share: float) -> None:
+        """Choose the pattern anew, for `share` of the sparsity."""
+        request = self.request
+        if request.sparsity is not None:
+            request = replace(request, sparsity=share * request.sparsity)
+        for layer in self.module.linears():
+            layer.synapses, layer.max_distance = None, math.inf
+        network = checkpoints.to_network(checkpoints.from_module(self.module))
+        if request.criterion == "distance":
+            self._within_radius(network, request)
+            return
+        for index, mask in choose_masks(network, request, self.calibration).items():
+            here = mask & self.cut[index] if index in self.cut else mask
+            self.module.linears()[index].synapses = torch.from_numpy(here.astype(np.float32))
+
+    def _within_radius(self, network: Network, request: PruneRequest) -> None:
+        config = self.module.config
+        radii = list(config.max_distance or (0.0,) * len(network.layers))
+        for index in request.chosen(network):
+            operator = network.layers[index].weight
+            assert isinstance(operator, Coordinates) and request.sparsity is not None  # _Cut took patterns off
+            radius = radius_for(distances_of(operator), request.sparsity)
+            radii[index] = 0.0 if math.isinf(radius) else radius
+            self.module.linears()[index].max_distance = radius
+        self.module.config = replace(config, max_distance=tuple(radii))
+
+
+def _loss(teacher: nn.Module, tuning: Tuning) -> Loss:
+    """Cross-entropy with the labels, and the divergence from the teacher's outputs (G. Hinton et al., 2015)."""
+    teacher.eval()
+    share, temperature = tuning.distillation, tuning.temperature
+
+    def loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+        if share == 0:
+            return label_loss(inputs, outputs, labels)
+        with torch.no_grad():
+            aim = functional.softmax(teacher(inputs) / temperature, dim=1)
+        apart = functional.kl_div(functional.log_softmax(outputs / temperature, dim=1), aim, reduction="batchmean")
+        value = share * temperature**2 * apart
+        return value if share == 1 else value + (1 - share) * label_loss(inputs, outputs, labels)
+
+    return loss
+
+
+def _fit(
+    module: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    loss: Loss,
+    before: Callable[[int], None],
+    first: int,
+    patience: int,
+    progress: Report,
+) -> tuple[int, int, float]:
+    """Train and leave the best epoch's state in `module`; that epoch, the epochs run, its accuracy.
+
+    `before(epoch)` is called ahead of each; those before `first` are not candidates for the best.
+    """
+    steps = recipe.epochs * steps_per_epoch(examples, recipe)
+    optimizer, schedule = one_cycle(list(module.parameters()), recipe, steps)
+    run = Run(module, optimizer, schedule, torch.Generator().manual_seed(recipe.seed))
+    best, best_epoch, state = (-1.0, -math.inf), 0, {}
+    while run.epoch < recipe.epochs:
+        is_candidate = run.epoch >= first
+        before(run.epoch)
+        now = run_epoch(run, examples, recipe, loss, progress)
+        accuracy, value = evaluate(module, examples.held_inputs, examples.held_labels)
+        if is_candidate and (accuracy, -value) >= best:
+            best, best_epoch = (accuracy, -value), run.epoch
+            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        progress(replace(now, validation_accuracy=accuracy, best_accuracy=max(best[0], 0.0)))
+        if patience and is_candidate and run.epoch - best_epoch >= patience:
+            break
+    module.load_state_dict(state)
+    module.eval()
+    return best_epoch, run.epoch, best[0]

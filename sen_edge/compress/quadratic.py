@@ -1,0 +1,219 @@
+"""The problem behind every form of compression, and its solution under a pattern of zeros.
+
+To second order, replacing the weights W of a layer by V changes the network's outputs by
+
+    error(V) = tr( A (V - W) C (V - W)^T )
+
+with C the covariance of what arrives at the layer and A the mean of J^T J, where J is the derivative of the network's
+outputs with respect to the layer's. C alone is the layer-wise error of OBS and SparseGPT (B. Hassibi and D. Stork,
+1993; E. Frantar and D. Alistarh, 2023); A is the other Kronecker factor of the Gauss-Newton matrix (J. Martens and
+R. Grosse, "K-FAC", 2015). Means are left out of C, because the bias makes up for them.
+
+A pattern is found by ADMM (X. Meng et al., "ALPS", 2024; V. Boža, 2024): the step without the pattern is a division
+in the eigenbases of A and C. Then the weights that are kept are solved for, by conjugate gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+#: Shares of the mean diagonal that are added to it: a direction without variance still counts a little.
+INPUT_DAMPING, OUTPUT_DAMPING = 1e-3, 3e-2
+#: Neurons beyond which a matrix is replaced by its diagonal: the eigenbasis costs their cube.
+MAX_NEURONS = 4096
+#: ADMM's penalty at the start, its growth in each round, and the rounds.
+PENALTY, GROWTH, ROUNDS = 0.03, 1.03, 150
+CONJUGATE_GRADIENT_STEPS = 60
+LEAST_EIGENVALUE = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Quadratic:
+    """`error(V)`, in units in which every input and output has the diagonal 1.
+
+    Attributes:
+        weight: `[n_out, n_in]` in these units; its square is what each weight alone adds to the outputs' variance,
+            and so comparable between layers.
+        inputs: C, `[n_in, n_in]`, damped; or its diagonal, `[n_in]`, where there are too many inputs.
+        outputs: A, `[n_out, n_out]`, damped; or its diagonal, `[n_out]`.
+        input_unit: `[n_in]` roots of C's diagonal; times `output_unit` a weight in these units over the weight.
+        output_unit: `[n_out]` roots of A's diagonal.
+    """
+
+    weight: FloatArray
+    inputs: FloatArray
+    outputs: FloatArray
+    input_unit: FloatArray
+    output_unit: FloatArray
+
+    @classmethod
+    def of(cls, weight: FloatArray, covariance: FloatArray, sensitivity: FloatArray) -> Quadratic:
+        """The problem for weights `[n_out, n_in]`, C `[n_in, n_in]` and A `[n_out, n_out]` (or their diagonals)."""
+        inputs, input_unit = _normalized(covariance, INPUT_DAMPING)
+        outputs, output_unit = _normalized(sensitivity, OUTPUT_DAMPING)
+        return cls(weight * np.outer(output_unit, input_unit), inputs, outputs, input_unit, output_unit)
+
+    def to_weights(self, scaled: FloatArray) -> FloatArray:
+        """Weights `[n_out, n_in]` of what is in this problem's units."""
+        return scaled / np.outer(self.output_unit, self.input_unit)
+
+    def to_scaled(self, weights: FloatArray) -> FloatArray:
+        """The reverse of `to_weights`."""
+        return weights * np.outer(self.output_unit, self.input_unit)
+
+    def apply(self, v: FloatArray) -> FloatArray:
+        """`A v C`."""
+        return _times(_times(self.outputs, v), self.inputs)
+
+    def energy(self, v: FloatArray) -> float:
+        """`tr(A v C v^T)`."""
+        return float(np.sum(self.apply(v) * v))
+
+    def saliency(self) -> FloatArray:
+        """What the outputs' variance loses with each weight alone, if all others make up for it: `[n_out, n_in]`.
+
+        That of the optimal brain surgeon, `w^2 / (A^-1_jj C^-1_ii)`; comparable between layers.
+        """
+        inverses = [
+            1 / values if vectors.ndim == 1 else vectors**2 @ (1 / values)
+            for values, vectors in (self.output_basis, self.input_basis)
+        ]
+        return self.weight**2 / np.outer(*inverses)
+
+    def relative_error(self, v: FloatArray) -> float:
+        """Root of `error(v)` over the energy of the weights; 0 where they have none."""
+        total = self.energy(self.weight)
+        return float(np.sqrt(max(self.energy(v - self.weight), 0.0) / total)) if total > 0 else 0.0
+
+    @cached_property
+    def input_basis(self) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues `[n_in]` and eigenvectors of C."""
+        return _eigen(self.inputs)
+
+    @cached_property
+    def output_basis(self) -> tuple[FloatArray, FloatArray]:
+        """Eigenvalues `[n_out]` and eigenvectors of A."""
+        return _eigen(self.outputs)
+
+    @cached_property
+    def roots(self) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """`A^(1/2)`, its inverse, `C^(1/2)` and its inverse."""
+        return (*_roots(self.output_basis), *_roots(self.input_basis))
+
+    def factors(self, v: FloatArray, rank: int) -> tuple[FloatArray, FloatArray]:
+        """Left `[n_out, rank]` and right `[rank, n_in]` with the least `energy(v - left right)`, of equal size."""
+        a, a_inverse, c, c_inverse = self.roots
+        u, values, vt = np.linalg.svd(_times(_times(a, v), c), full_matrices=False)
+        size = np.sqrt(values[:rank])
+        return _times(a_inverse, u[:, :rank] * size), _times(size[:, np.newaxis] * vt[:rank], c_inverse)
+
+    def truncated(self, v: FloatArray, rank: int) -> FloatArray:
+        """The product of `factors`."""
+        left, right = self.factors(v, rank)
+        return left @ right
+
+    def tail_energies(self) -> FloatArray:
+        """`error` of the best factors of rank 0, 1, 2 ... of the weights."""
+        a, _, c, _ = self.roots
+        values = np.linalg.svd(_times(_times(a, self.weight), c), compute_uv=False) ** 2
+        return np.append(np.cumsum(values[::-1])[::-1], 0.0)
+
+    def solve(self, v: FloatArray, penalty: float) -> FloatArray:
+        """`X` with `A X C + penalty X = v`."""
+        (output_values, q), (input_values, p) = self.output_basis, self.input_basis
+        inside = _times(_times(q.T, v), p) / (np.outer(output_values, input_values) + penalty)
+        return _times(_times(q, inside), p.T)
+
+
+def best_under_pattern(
+    problem: Quadratic, select: Callable[[FloatArray], Mask], rounds: int = ROUNDS
+) -> tuple[FloatArray, Mask]:
+    """The weights `[n_out, n_in]`, in the problem's units, of nearly the least error that a pattern allows.
+
+    Args:
+        problem: the weights and what they are for.
+        select: the mask that the pattern allows for energies `[n_out, n_in]`.
+        rounds: of ADMM.
+
+    Returns:
+        The weights, and the mask outside of which they are 0.
+    """
+    target = problem.apply(problem.weight)
+    mask = select(problem.weight**2)
+    if mask.all():
+        return problem.weight, mask
+    kept = np.where(mask, problem.weight, 0.0)
+    dual = np.zeros_like(kept)
+    penalty = PENALTY
+    for _ in range(rounds):
+        free = problem.solve(target + penalty * (kept - dual), penalty)
+        wanted = free + dual
+        mask = select(wanted**2)
+        kept = np.where(mask, wanted, 0.0)
+        dual += free - kept
+        penalty *= GROWTH
+    return best_weights(problem, mask, kept), mask
+
+
+def best_weights(problem: Quadratic, mask: Mask, start: FloatArray | None = None) -> FloatArray:
+    """The weights under `mask` of the least error, in the problem's units: conjugate gradients from `start`."""
+    x = np.where(mask, problem.weight if start is None else start, 0.0)
+    residual = np.where(mask, problem.apply(problem.weight - x), 0.0)
+    direction = residual.copy()
+    size = float(np.sum(residual**2))
+    least = 1e-20 * problem.energy(problem.weight)
+    for _ in range(CONJUGATE_GRADIENT_STEPS):
+        if size <= least:
+            break
+        image = np.where(mask, problem.apply(direction), 0.0)
+        step = size / float(np.sum(direction * image))
+        x += step * direction
+        residual -= step * image
+        before, size = size, float(np.sum(residual**2))
+        direction = residual + (size / before) * direction
+    return x
+
+
+def _normalized(moment: FloatArray, damping: float) -> tuple[FloatArray, FloatArray]:
+    """A damped moment with the diagonal 1, and the roots of the diagonal it had."""
+    diagonal = moment if moment.ndim == 1 else np.diag(moment)
+    if moment.ndim == 2 and len(moment) > MAX_NEURONS:
+        moment = diagonal
+    added: float = damping * float(diagonal.mean()) or 1.0
+    unit = np.sqrt(diagonal + added)
+    if moment.ndim == 1:
+        return np.ones_like(unit), unit
+    normal = moment / np.outer(unit, unit)
+    np.fill_diagonal(normal, 1.0)
+    return normal, unit
+
+
+def _eigen(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Eigenvalues and eigenvectors; of a diagonal the eigenvectors are a diagonal too."""
+    if matrix.ndim == 1:
+        return matrix, np.ones_like(matrix)
+    values, vectors = np.linalg.eigh(matrix)
+    return np.maximum(values, LEAST_EIGENVALUE), vectors
+
+
+def _roots(basis: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
+    """Square root of a matrix with these eigenvalues and eigenvectors, and its inverse."""
+    values, vectors = basis
+    if vectors.ndim == 1:
+        return np.sqrt(values), 1 / np.sqrt(values)
+    return (vectors * np.sqrt(values)) @ vectors.T, (vectors / np.sqrt(values)) @ vectors.T
+
+
+def _times(a: FloatArray, b: FloatArray) -> FloatArray:
+    """`a b`, where one of both may be the diagonal of a matrix."""
+    if a.ndim == 1:
+        return a[:, np.newaxis] * b
+    return a * b if b.ndim == 1 else a @ b
