@@ -45,7 +45,7 @@ class Calibration:
     sha256: str
 
 
-def load_calibration(name: str, data_dir: Path | None, network: Network) -> Calibration:
+def load_calibration(name: str, data_dir: Path | None, network: Network, most: int | None = None) -> Calibration:
     """Calibration inputs by name or path.
 
     - `mnist`, `digits`: their training part, never the test part.
@@ -56,6 +56,7 @@ def load_calibration(name: str, data_dir: Path | None, network: Network) -> Cali
         name: what to read.
         data_dir: folder of the MNIST files; searched alone if given.
         network: that the inputs are for.
+        most: inputs to use; None for what int8 needs.
 
     Raises:
         DataError: the inputs are absent, damaged, too few, of another shape than the network takes, not finite, all
@@ -63,7 +64,8 @@ def load_calibration(name: str, data_dir: Path | None, network: Network) -> Cali
     """
     inputs = _read(name, data_dir, network)
     _check(name, inputs, network)
-    most = MAX_SPIKING_EXAMPLES if network.is_spiking else MAX_EXAMPLES
+    if most is None:
+        most = MAX_SPIKING_EXAMPLES if network.is_spiking else MAX_EXAMPLES
     chosen = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).round().astype(np.intp)
     used = np.ascontiguousarray(inputs[chosen], "<f4")
     is_held_out = np.arange(len(used)) % HELD_OUT_STRIDE == HELD_OUT_STRIDE - 1

@@ -122,15 +122,24 @@ def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
         CheckpointError: an unknown suffix.
         OutputError: the file exists and `replace` is False, or cannot be written.
     """
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
-    data = _safetensors_bytes(checkpoint) if path.suffix == ".safetensors" else _torch_bytes(checkpoint)
+    data = dumps(checkpoint, path)
     try:
         write_atomic(path, data, replace=replace)
     except FileExistsError:
         raise OutputError(f"{path} exists", hint="pass --force to replace it") from None
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def dumps(checkpoint: Checkpoint, path: Path) -> bytes:
+    """What `save` writes to `path`.
+
+    Raises:
+        CheckpointError: an unknown suffix.
+    """
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    return _safetensors_bytes(checkpoint) if path.suffix == ".safetensors" else _torch_bytes(checkpoint)
 
 
 def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = None) -> Checkpoint:

@@ -5,11 +5,13 @@ Nothing that would execute code is read, and everything is checked before it is 
 
 from __future__ import annotations
 
+import hashlib
 import math
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +69,13 @@ class Dataset:
     def n_in(self) -> int:
         """Numbers per input (per step of a spike train)."""
         return self.train_inputs.shape[-1]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes of the training inputs and labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.train_inputs).data)
+        digest.update(np.ascontiguousarray(self.train_labels).data)
+        return digest.hexdigest()
 
     @property
     def n_classes(self) -> int:

@@ -5,7 +5,6 @@ The file is a plain dict of tensors and values, read with `torch.load(weights_on
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -53,8 +51,6 @@ def state_path(out: Path) -> Path:
 
 def options_of(config: SpatialConfig, dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Any]:
     """What a resumed training must have in common with the interrupted one."""
-    digest = hashlib.sha256(np.ascontiguousarray(dataset.train_inputs).data)
-    digest.update(np.ascontiguousarray(dataset.train_labels).data)
     values = config.to_dict()
     spiking = values.pop("spiking") or {}
     return {
@@ -62,7 +58,7 @@ def options_of(config: SpatialConfig, dataset: Dataset, recipe: Mapping[str, Any
         **{f"spiking {name}": value for name, value in spiking.items()},
         **recipe,
         "dataset": dataset.name,
-        "content of the dataset (SHA-256)": digest.hexdigest(),
+        "content of the dataset (SHA-256)": dataset.sha256,
         "threads": torch.get_num_threads(),
     }
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sen_edge.cli import compression as options
 from sen_edge.cli import console
 from sen_edge.errors import UsageError
 
@@ -51,7 +52,8 @@ def export(
     calibration: Annotated[
         str | None,
         typer.Option(
-            help="Inputs to fit int8 to: mnist, digits, a .npz or an IDX file. int8 needs them.", metavar="DATA"
+            help="Inputs to fit int8 and compression to: mnist, digits, a .npz or an IDX file. int8 needs them.",
+            metavar="DATA",
         ),
     ] = None,
     granularity: Annotated[
@@ -94,6 +96,26 @@ def export(
             show_default=False,
         ),
     ] = None,
+    sparsity: options.Sparsity = None,
+    threshold: options.Threshold = None,
+    criterion: options.Criterion = None,
+    pattern: options.PatternName = None,
+    scope: options.Scope = None,
+    layers: options.Layers = None,
+    rank: options.Rank = None,
+    macs: options.Macs = None,
+    error: options.Error = None,
+    near: options.Near = None,
+    hierarchical: options.Hierarchical = None,
+    max_accuracy_drop: options.MaxAccuracyDrop = None,
+    objective: options.Objective = None,
+    engine: options.Engine = None,
+    methods: options.Methods = None,
+    epochs: options.Epochs = 0,
+    distillation: options.Distillation = None,
+    ramp: options.Ramp = None,
+    patience: options.Patience = None,
+    seed: options.Seed = 0,
     map_path: Annotated[
         Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
     ] = None,
@@ -111,6 +133,10 @@ def export(
     from sen_edge.export import export as run_export
     from sen_exporters.base import ExportOptions
 
+    flags = {name: value for name, value in locals().items() if name in options.FLAGS}
+    transform = options.transform_of(flags, calibration, data, data_dir)
+    if transform is not None and not dtype.startswith("int8"):
+        calibration = None  # it is for compression alone
     request = ExportRequest(
         targets=None if to is None else tuple(filter(None, (target.strip() for target in to.split(",")))),
         weights=weights,
@@ -138,6 +164,7 @@ def export(
             map_path=map_path,
             data=None if data is None else partial(load_data, data, data_dir),
             calibration=None if calibration is None else partial(load_calibration, calibration, data_dir),
+            transform=transform,
             force=force,
         )
     if as_json:
@@ -171,6 +198,8 @@ def _bytes(flag: str, text: str) -> int:
 
 def _print(result: ExportResult, model: Path) -> None:
     err = console.console(stderr=True)
+    if result.manifest["compression"] is not None:
+        options.print_figures(f"{model.name}: compressed", result.manifest["compression"])
     quantization = result.manifest["quantization"]
     if quantization is not None:
         headings = ("layer", "rms error of the weights", "rms error of the output")
@@ -210,6 +239,8 @@ def _print(result: ExportResult, model: Path) -> None:
         console.note(f"left out: {target} ({reason})")
     console.print_lines(result.files)
     first = next(iter(result.files))
+    if result.manifest["compression"] is not None:
+        return  # the files agree with the compressed network, not with the model
     console.note(f"next: {shlex.join(['sen-edge', 'verify', str(first), '--against', str(model)])} --data DATA")
 
 

@@ -13,6 +13,7 @@ import typer
 
 import sen_edge
 from sen_edge.cli import console
+from sen_edge.cli.compress import compress
 from sen_edge.cli.demo import demo
 from sen_edge.cli.doctor import doctor
 from sen_edge.cli.export import export
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, inspect, export, verify, demo, doctor):
+for command in (train, inspect, compress, export, verify, demo, doctor):
     app.command()(command)
 
 

@@ -104,6 +104,11 @@ def factorize(
         NetworkError: weights that cannot be computed.
     """
     request = RankRequest(rank, macs, error, near, Pattern.parse(pattern), None if layers is None else tuple(layers))
+    return low_rank(network, request, calibration, seed)
+
+
+def low_rank(network: Network, request: RankRequest, calibration: Inputs | None, seed: int = 0) -> Network:
+    """`factorize` for a request that is checked already."""
     calibration = check_calibration(network, calibration)
     chosen = request.chosen(network)
     dense = precompute(network)

@@ -121,11 +121,19 @@ def prune(
     request = PruneRequest(
         sparsity, threshold, criterion, Pattern.parse(pattern), scope, None if layers is None else tuple(layers)
     )
+    return pruned(network, request, calibration, seed)
+
+
+def pruned(network: Network, request: PruneRequest, calibration: Inputs | None = None, seed: int = 0) -> Network:
+    """`prune` for a request that is checked already."""
+    criterion = request.criterion
     if calibration is not None or criterion == "second-order":
         calibration = check_calibration(network, calibration)
     if request.pattern.neurons:
-        assert sparsity is not None  # PruneRequest has seen to it; this is for mypy
-        return remove_neurons(network, request.chosen(network), sparsity=sparsity, calibration=calibration, seed=seed)
+        assert request.sparsity is not None  # PruneRequest has seen to it; this is for mypy
+        return remove_neurons(
+            network, request.chosen(network), sparsity=request.sparsity, calibration=calibration, seed=seed
+        )
     if criterion == "distance":
         result = _within_radius(network, request)
     elif criterion == "magnitude":

@@ -1,0 +1,140 @@
+"""`sen-edge compress`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+import sen_edge
+from sen_edge.cli import compression as options
+from sen_edge.cli import console
+from sen_edge.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from sen_edge.compress.pipeline import Compressed
+    from sen_edge.model import Model
+
+CHECKPOINTS = (".pt", ".safetensors")
+SUFFIXES = (*CHECKPOINTS, ".sen")
+
+
+def compress(
+    model: Annotated[Path, typer.Argument(help="Checkpoint or .sen image.", metavar="MODEL")],
+    *,
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help=".sen for any result; .pt or .safetensors where it stays a SEN."),
+    ] = Path("compressed.sen"),
+    sparsity: options.Sparsity = None,
+    threshold: options.Threshold = None,
+    criterion: options.Criterion = None,
+    pattern: options.PatternName = None,
+    scope: options.Scope = None,
+    layers: options.Layers = None,
+    rank: options.Rank = None,
+    macs: options.Macs = None,
+    error: options.Error = None,
+    near: options.Near = None,
+    hierarchical: options.Hierarchical = None,
+    max_accuracy_drop: options.MaxAccuracyDrop = None,
+    objective: options.Objective = None,
+    engine: options.Engine = None,
+    methods: options.Methods = None,
+    epochs: options.Epochs = 0,
+    distillation: options.Distillation = None,
+    ramp: options.Ramp = None,
+    patience: options.Patience = None,
+    seed: options.Seed = 0,
+    calibration: Annotated[
+        str | None,
+        typer.Option(help="Inputs without labels: mnist, digits, a .npz or an IDX file. Default: those of --data."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Labelled data, for training, a search, and the accuracy: mnist, digits or a .npz."),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
+    map_path: Annotated[
+        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
+) -> None:
+    """Prune or factorize a model, or search for the best that keeps its accuracy; an interrupted search goes on.
+
+    Choices are made on training data; the accuracy that is printed is that on the test data, measured once.
+    """
+    from sen_edge import model as models
+    from sen_edge.compress.budget_state import state_path
+    from sen_edge.compress.pipeline import compress as run_compress
+
+    flags = {name: value for name, value in locals().items() if name in options.FLAGS}
+    request = options.request_of(flags)
+    if request is None:
+        raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error or --max-accuracy-drop")
+    _refuse_output(model, output, force=force)
+    source = models.load(model, map_path=map_path)
+    inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
+    state = state_path(output) if request.budget is not None else None
+    with console.quiet_engines(), options.shown_progress() as progress:
+        result = run_compress(
+            source,
+            request,
+            calibration=inputs,
+            dataset=dataset,
+            as_checkpoint=output.suffix in CHECKPOINTS,
+            state=state,
+            progress=progress,
+        )
+    _write(result, source, model, output, force=force)
+    if state is not None:
+        state.unlink(missing_ok=True)
+    if as_json:
+        console.print_json(result.figures)
+        return
+    options.print_figures(f"{model.name}: compressed", result.figures)
+    console.print_lines([output, _manifest_path(output)])
+    console.note(f"next: {shlex.join(['sen-edge', 'export', str(output)])}")
+
+
+def _refuse_output(model: Path, output: Path, *, force: bool) -> None:
+    """Refuse before minutes of work what would fail after them."""
+    from sen_edge.outputs import refuse_existing
+
+    if output.suffix not in SUFFIXES:
+        raise UsageError(f"{output}: suffix is {output.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    if output.resolve() == model.resolve():
+        raise OutputError(f"{output} is the model itself", hint="choose another with -o")
+    refuse_existing(output.parent, [output.name, _manifest_path(output).name], force=force)
+
+
+def _manifest_path(output: Path) -> Path:
+    return output.with_name(f"{output.stem}.manifest.json")
+
+
+def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> None:
+    """The output and its manifest, both or neither."""
+    from sen_edge import checkpoint as checkpoints
+    from sen_edge.outputs import put_in_place
+    from sen_runtime import image
+
+    figures: dict[str, Any] = {
+        "sen_edge": sen_edge.__version__,
+        "input": model.name,
+        **result.figures,
+    }
+    notes = {"compression": json.dumps({name: figures[name] for name in ("request", "accuracy")}, sort_keys=True)}
+    if result.checkpoint is not None:
+        metadata = {**result.checkpoint.metadata, **notes}
+        data = checkpoints.dumps(replace(result.checkpoint, metadata=metadata, sha256=""), output)
+    else:
+        origin = {f"{source.kind}_sha256": source.sha256}
+        metadata = {**source.network.metadata, **origin, **notes}
+        data = image.dumps(replace(result.network, metadata=metadata))
+    manifest = (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode()
+    put_in_place(output.parent, {output.name: data, _manifest_path(output).name: manifest}, force=force)
