@@ -52,6 +52,8 @@ bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/tflite.py
 	$(BIN)/python benchmarks/native.py
 	$(BIN)/python benchmarks/cortex_m.py
+	$(BIN)/python benchmarks/far_field.py
+	$(BIN)/python benchmarks/compression.py
 
 FUZZ_SECONDS ?= 60
 FUZZ_FLAGS := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_POSIX_C_SOURCE=200112L

@@ -128,7 +128,12 @@ def _write(result: Compressed, source: Model, model: Path, output: Path, *, forc
         "input": model.name,
         **result.figures,
     }
+    accuracy, training = figures["accuracy"], figures.get("training")
     notes = {"compression": json.dumps({name: figures[name] for name in ("request", "accuracy")}, sort_keys=True)}
+    if accuracy is not None:
+        notes["test_accuracy"] = f"{accuracy['compressed']:.2f}"
+    if training is not None:
+        notes["validation_accuracy"] = f"{training['validation_accuracy']:.2f}"
     if result.checkpoint is not None:
         metadata = {**result.checkpoint.metadata, **notes}
         data = checkpoints.dumps(replace(result.checkpoint, metadata=metadata, sha256=""), output)

@@ -1,1 +1,29 @@
-"""Compression of trained networks: passes Network -> Network, and training under what they leave."""
+"""Compression of trained networks: passes Network -> Network, and training under what they leave.
+
+    network = prune(network, sparsity=0.9, calibration=x)
+    network = factorize(network, macs=0.1, calibration=x)
+    found = search(network, dataset, BudgetRequest(max_drop=0.5))
+"""
+
+from sen_edge.compress.budget import BudgetRequest, search
+from sen_edge.compress.far_field import factorize_coordinates
+from sen_edge.compress.finetune import Tuning, distil, finetune
+from sen_edge.compress.hierarchical import hierarchical
+from sen_edge.compress.lowrank import factorize, fold_linear
+from sen_edge.compress.moments import CompressionWarning
+from sen_edge.compress.prune import PruneRequest, prune
+
+__all__ = [
+    "BudgetRequest",
+    "CompressionWarning",
+    "PruneRequest",
+    "Tuning",
+    "distil",
+    "factorize",
+    "factorize_coordinates",
+    "finetune",
+    "fold_linear",
+    "hierarchical",
+    "prune",
+    "search",
+]
