@@ -19,6 +19,9 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 FloatArray = NDArray[np.float32]
 
+#: Weights beyond which a matrix is not written out for its figures.
+MAX_WRITTEN_OUT = 1 << 26
+
 
 @dataclass(frozen=True)
 class LayerFigures:
@@ -31,7 +34,8 @@ class LayerFigures:
             of them, "rank 32 + sparse 1x1".
         dtype: that its weights, or positions, are stored in: "float32", "float16" or "int8"; "int8 + float32" where a
             sum has both.
-        sparsity: share of zeros in the matrix that it multiplies with; None where coordinates give no matrix.
+        sparsity: share of zeros in the matrix that it multiplies with; None where coordinates give no matrix, or it is
+            too large to be written out.
         rank: inner size of what is low-rank in it; None without that.
         macs: multiply-accumulates of one product.
         bytes: of the stored arrays, the bias included.
@@ -197,11 +201,18 @@ def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
         n_out=layer.weight.shape[0],
         form=form(layer.weight),
         dtype=" + ".join(dtypes),
-        sparsity=None if matrix is None else float(np.mean(matrix == 0)),
+        sparsity=_sparsity(layer.weight) if matrix is None else float(np.mean(matrix == 0)),
         rank=sum(ranks) if ranks else None,
         macs=layer.weight.macs,
         bytes=layer.nbytes,
     )
+
+
+def _sparsity(operator: WeightOperator) -> float | None:
+    """Share of zeros by what is stored, where the matrix is not written out."""
+    if not isinstance(operator, Sparse):
+        return None
+    return 1 - int(np.count_nonzero(operator.values)) / (operator.shape[0] * operator.shape[1])
 
 
 def _leaf_form(leaf: Leaf) -> str:
@@ -213,7 +224,9 @@ def _leaf_form(leaf: Leaf) -> str:
 
 
 def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:
-    """Weights `[n_out, n_in]`; or None, and why there are none."""
+    """Weights `[n_out, n_in]`; or None, and why there are none. They are not written out where they are too many."""
+    if operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
+        return None, ""
     try:
         return map_leaves(operator, _expanded).to_dense(), ""
     except NetworkError as error:
@@ -237,7 +250,7 @@ def _signs(operator: WeightOperator, matrix: FloatArray | None) -> tuple[float |
 
 
 def _distances(operator: WeightOperator) -> tuple[float, ...] | None:
-    if not isinstance(operator, Coordinates):
+    if not isinstance(operator, Coordinates) or operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
         return None
     try:
         inverse = weights(replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0))

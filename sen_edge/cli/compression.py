@@ -234,7 +234,7 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
             str(index),
             f"{layer['n_in']} -> {layer['n_out']}",
             layer["form"],
-            f"{layer['sparsity']:.1%}",
+            "-" if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
             f"{layer['macs']:,}",
             console.size(layer["bytes"]),
         )

@@ -1,8 +1,7 @@
 """Compression of trained networks: passes Network -> Network, and training under what they leave.
 
-    network = prune(network, sparsity=0.9, calibration=x)
-    network = factorize(network, macs=0.1, calibration=x)
-    found = search(network, dataset, BudgetRequest(max_drop=0.5))
+`prune(network, sparsity=0.9, calibration=x)`, `factorize(network, macs=0.1, calibration=x)` and `search(network,
+dataset, BudgetRequest(max_drop=0.5))` are what the command does; `sen_edge.compress.pipeline` does it for a model.
 """
 
 from sen_edge.compress.budget import BudgetRequest, search

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,9 @@ from sen_edge.errors import UsageError
 from sen_edge.fitting import Progress, Recipe, suggested_recipe
 from sen_edge.model import Model
 from sen_edge.precompute import precompute
-from sen_edge.summary import layer_figures
+from sen_edge.summary import MAX_WRITTEN_OUT, layer_figures
 from sen_runtime import reference
-from sen_runtime.network import Network
+from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Coordinates
 
 #: Told what is done, and the share of it that is over.
@@ -198,13 +199,7 @@ def _compressed(network: Network, request: CompressRequest, inputs: Inputs | Non
     if request.prune is not None:
         return pruned(network, request.prune, inputs, request.seed)
     if request.hierarchical_error is not None:
-        layers = [
-            hierarchical(layer, tolerance=request.hierarchical_error, seed=request.seed).layers
-            for layer in network.layers
-        ]
-        if network.is_spiking:
-            raise UsageError("a spiking network has no hierarchical form: its layers cannot be three linear ones each")
-        return replace(network, layers=tuple(part for parts in layers for part in parts))
+        return _straight(network, partial(_three_layers, tolerance=request.hierarchical_error, seed=request.seed))
     rank = request.rank
     assert rank is not None  # CompressRequest has seen to it; this is for mypy
     if inputs is None:
@@ -216,23 +211,36 @@ def _from_coordinates(network: Network, request: RankRequest, seed: int) -> Netw
     """Low rank without any inputs: of the weights for their own sake, and no matrix is formed."""
     if request.macs is not None or request.near:
         raise UsageError(
-            "a share of the MACs and a near field need calibration inputs",
-            hint="name them with --calibration",
+            "a share of the MACs and a near field need calibration inputs", hint="name them with --calibration"
         )
-    layers, reason = list(network.layers), UsageError("no layer is given by coordinates")
-    for index in request.chosen(network):
-        operator = layers[index].weight
-        if isinstance(operator, Coordinates):
-            try:
-                found = factorize_coordinates(operator, tolerance=request.error, rank=request.rank, seed=seed)
-            except UsageError as error:  # of a layer so small or so close that factors save nothing
-                reason = UsageError(f"layer {index}: {error.message}", error.hint)
-                continue
-            layers[index] = replace(layers[index], weight=found.operator)
-    result = replace(network, layers=tuple(layers))
-    if all(new is old for new, old in zip(result.layers, network.layers, strict=True)):
+    chosen = [network.layers[index] for index in request.chosen(network)]
+
+    def factors(layer: Layer) -> tuple[Layer, ...]:
+        if layer not in chosen or not isinstance(layer.weight, Coordinates):
+            return (layer,)
+        found = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=seed)
+        return (replace(layer, weight=found.operator),)
+
+    return _straight(network, factors)
+
+
+def _three_layers(layer: Layer, *, tolerance: float, seed: int) -> tuple[Layer, ...]:
+    return hierarchical(layer, tolerance=tolerance, seed=seed).layers
+
+
+def _straight(network: Network, smaller: Callable[[Layer], tuple[Layer, ...]]) -> Network:
+    """The network with each layer replaced that becomes smaller by it; others, often the last, stay as they are."""
+    layers: list[Layer] = []
+    reason = UsageError("no layer that was named is given by coordinates", "calibration inputs do without them")
+    for index, layer in enumerate(network.layers):
+        try:
+            layers += smaller(layer)
+        except UsageError as error:
+            reason = UsageError(f"layer {index}: {error.message}", error.hint)
+            layers.append(layer)
+    if all(layer in network.layers for layer in layers):
         raise reason
-    return result
+    return replace(network, layers=tuple(layers))
 
 
 def _pruned_checkpoint(checkpoint: Checkpoint, network: Network) -> Checkpoint:
@@ -279,7 +287,7 @@ def _training(tuned: Tuned) -> dict[str, Any]:
 
 def _is_small(network: Network) -> bool:
     """Whether the dense network is worth a look: not where it was never to be formed."""
-    return max(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers) <= 1 << 24
+    return max(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers) <= MAX_WRITTEN_OUT
 
 
 def _totals(network: Network) -> dict[str, int]:
