@@ -56,13 +56,16 @@ def weights(operator: Coordinates) -> NDArray[np.float32]:
     Raises:
         NetworkError: coincident neurons or weights beyond float32.
     """
+    tiles = list(_tiles(operator))
+    if len(tiles) == 1:
+        return _tile(operator, *tiles[0]).astype(np.float32)
     result = np.empty(operator.shape, np.float32)
 
     def fill(tile: tuple[slice, slice]) -> None:
         result[tile] = _tile(operator, *tile)
 
     with ThreadPoolExecutor(min(MAX_THREADS, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(fill, _tiles(operator)):
+        for _ in pool.map(fill, tiles):
             pass
     return result
 

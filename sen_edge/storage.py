@@ -9,7 +9,7 @@ from sen_runtime.operators import Dense, Sparse
 
 Mask = NDArray[np.bool_]
 
-#: Blocks that kernels exist for.
+#: Blocks that masks come in: along outputs for vectors of outputs, along inputs for TFLite and microcontrollers.
 BLOCKS = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 4))
 
 

@@ -118,6 +118,8 @@ class Sparse:
         if not len(self.values):  # a block then costs nothing, and may claim any size
             return
         rows, columns = self.block
+        if self.shape[0] % rows == 0 and self.shape[1] % columns == 0:
+            return
         row = self.block_rows()[:, None] * rows + np.repeat(np.arange(rows), columns)
         column = self.columns.astype(np.int64)[:, None] * columns + np.tile(np.arange(columns), rows)
         outside = (row >= self.shape[0]) | (column >= self.shape[1])

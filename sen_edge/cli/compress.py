@@ -81,7 +81,7 @@ def compress(
     source = models.load(model, map_path=map_path)
     inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
     state = state_path(output) if request.budget is not None else None
-    with console.quiet_engines(), options.shown_progress() as progress:
+    with options.shown_progress() as progress, console.quiet_engines():
         result = run_compress(
             source,
             request,

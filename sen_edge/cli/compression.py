@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +16,8 @@ from sen_edge.cli import console
 from sen_edge.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.progress import TaskID
+
     from sen_edge.calibration import Calibration
     from sen_edge.compress.pipeline import CompressRequest
     from sen_edge.datasets import Dataset
@@ -165,7 +170,11 @@ FLAGS = (
 
 
 def transform_of(
-    flags: Mapping[str, Any], calibration: str | None, data: str | None, data_dir: Path | None
+    flags: Mapping[str, Any],
+    calibration: str | None,
+    data: str | None,
+    data_dir: Path | None,
+    progress: Callable[[str, float], None],
 ) -> Callable[[Model], tuple[Network, dict[str, Any]]] | None:
     """Compression on the way to an export, as options ask for it; None where they ask for none."""
     request = request_of(flags)
@@ -176,8 +185,7 @@ def transform_of(
         from sen_edge.compress.pipeline import compress
 
         inputs, dataset = load_inputs(model, request, calibration, data, data_dir)
-        with shown_progress() as progress:
-            result = compress(model, request, calibration=inputs, dataset=dataset, progress=progress)
+        result = compress(model, request, calibration=inputs, dataset=dataset, progress=progress)
         return result.network, dict(result.figures)
 
     return transform
@@ -204,24 +212,35 @@ def load_inputs(
 
 @contextmanager
 def shown_progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal, a line for each new step elsewhere; both on stderr."""
-    terminal = console.console(stderr=True)
-    if not terminal.is_terminal:
-        said: set[str] = set()
+    """A bar on a terminal, a line for each new step elsewhere; from the first report on, on stderr.
 
-        def say(what: str, share: float) -> None:
-            del share
-            if what not in said:
-                said.add(what)
-                console.note(what)
-
-        yield say
-        return
+    To be entered before `console.quiet_engines`, which takes stderr away: it goes on writing there.
+    """
+    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=terminal) as bar:
-        task = bar.add_task("compressing", total=1.0)
-        yield lambda what, share: bar.update(task, completed=share, description=what)
+    stream = sys.stderr
+    with suppress(OSError, io.UnsupportedOperation):  # where stderr is no file there is nothing to be taken away
+        stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    terminal = Console(file=stream)
+    said: set[str] = set()
+    with Progress(
+        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=terminal, auto_refresh=False
+    ) as bar:
+        tasks: list[TaskID] = []
+
+        def show(what: str, share: float) -> None:
+            if terminal.is_terminal:
+                tasks.extend([] if tasks else [bar.add_task(what, total=1.0)])
+                bar.update(tasks[0], completed=share, description=what, refresh=True)
+            elif what not in said:
+                said.add(what)
+                stream.write(f"{what}\n")
+                stream.flush()
+
+        yield show
+    if stream is not sys.stderr:
+        stream.close()
 
 
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:

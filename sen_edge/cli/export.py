@@ -134,9 +134,8 @@ def export(
     from sen_exporters.base import ExportOptions
 
     flags = {name: value for name, value in locals().items() if name in options.FLAGS}
-    transform = options.transform_of(flags, calibration, data, data_dir)
-    if transform is not None and not dtype.startswith("int8"):
-        calibration = None  # it is for compression alone
+    is_compressed = options.request_of(flags) is not None
+    fits_int8 = calibration is not None and (dtype.startswith("int8") or not is_compressed)
     request = ExportRequest(
         targets=None if to is None else tuple(filter(None, (target.strip() for target in to.split(",")))),
         weights=weights,
@@ -156,15 +155,15 @@ def export(
             max_ram=None if max_ram is None else _bytes("--max-ram", max_ram),
         ),
     )
-    with console.quiet_engines():
+    with options.shown_progress() as progress, console.quiet_engines():
         result = run_export(
             model,
             output_dir,
             request,
             map_path=map_path,
             data=None if data is None else partial(load_data, data, data_dir),
-            calibration=None if calibration is None else partial(load_calibration, calibration, data_dir),
-            transform=transform,
+            calibration=partial(load_calibration, calibration, data_dir) if calibration and fits_int8 else None,
+            transform=options.transform_of(flags, calibration, data, data_dir, progress),
             force=force,
         )
     if as_json:

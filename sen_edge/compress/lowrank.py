@@ -96,7 +96,8 @@ def factorize(
     """The network with low-rank weights, or low rank plus sparse; arguments as at `RankRequest`.
 
     Layers for which that would take more multiply-accumulates than they have stay as they are, but make up for what
-    those before them lost. `calibration` are inputs `[n, n_in]` (`[n, T, n_in]` for input coding "spikes"), no labels.
+    those before them lost. Factors next to linear layers are multiplied into them, see `fold_linear`. `calibration` are
+    inputs `[n, n_in]` (`[n, T, n_in]` for input coding "spikes"), no labels.
 
     Raises:
         UsageError: the request is wrong.
@@ -122,7 +123,7 @@ def low_rank(network: Network, request: RankRequest, calibration: Inputs | None,
         n_near = round(request.near * problem.weight.size)
         return factorized(problem, ranks[index], request.pattern, n_near)
 
-    return layerwise(dense, calibration, method, outputs)
+    return fold_linear(layerwise(dense, calibration, method, outputs))
 
 
 def factorized(problem: Quadratic, rank: int, pattern: Pattern = UNSTRUCTURED, n_near: int = 0) -> WeightOperator:

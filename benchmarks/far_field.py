@@ -1,0 +1,83 @@
+"""Cost of taking a large layer apart straight from its positions, and the latency of what comes out.
+
+    python benchmarks/far_field.py low-rank [--neurons 65536 --radius 5 --tolerance 1e-3]
+    python benchmarks/far_field.py hierarchical [--neurons 65536 --radius 50 --tolerance 1e-2 --leaf-size 16]
+
+As many source as target neurons, spread evenly over two discs one layer spacing apart; the radius is in spacings.
+Memory is the peak of this whole process before the engine starts. The latency is that of the native engine, one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.compress.far_field import Factorized, factorize_coordinates
+from sen_edge.compress.hierarchical import Hierarchical, hierarchical
+from sen_runtime import image
+from sen_runtime.engines import native
+from sen_runtime.network import Identity, Layer, Network
+from sen_runtime.operators import Coordinates
+
+DEFAULTS = {"low-rank": (5.0, 1e-3), "hierarchical": (50.0, 1e-2)}
+RUNS = 20
+
+
+def disc(rng: np.random.Generator, neurons: int, radius: float, height: float) -> NDArray[np.float32]:
+    """Positions `[neurons, 3]` spread evenly over a disc."""
+    r, angle = radius * np.sqrt(rng.random(neurons)), 2 * np.pi * rng.random(neurons)
+    points: NDArray[np.float32] = np.stack([r * np.cos(angle), r * np.sin(angle), np.full(neurons, height)], axis=1)
+    return points.astype(np.float32)
+
+
+def take_apart(options: argparse.Namespace, operator: Coordinates) -> tuple[Factorized | Hierarchical, Network]:
+    """The layer in the form that was asked for, and the network that it makes."""
+    if options.form == "low-rank":
+        factorized = factorize_coordinates(operator, tolerance=options.tolerance, progress=print)
+        return factorized, Network((Layer(factorized.operator, None, Identity()),))
+    layer = Layer(operator, None, Identity())
+    form = hierarchical(layer, tolerance=options.tolerance, leaf_size=options.leaf_size, progress=print)
+    return form, Network(form.layers)
+
+
+def main(options: argparse.Namespace) -> None:
+    """Take apart, print, run."""
+    rng = np.random.default_rng(0)
+    source, target = (disc(rng, options.neurons, options.radius, height) for height in (0.0, 1.0))
+    operator = Coordinates(source, target, rng.uniform(-1, 1, options.neurons).astype(np.float32))
+    start = time.perf_counter()
+    result, network = take_apart(options, operator)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    rank = f"rank {result.rank}, " if isinstance(result, Factorized) else ""
+    print(
+        f"{options.form}, {options.neurons} x {options.neurons}, radius {options.radius:g}: {seconds:.1f} s, peak "
+        f"{peak:.2f} GiB, {rank}relative error {result.error:.3g} +- {result.estimate.standard_error:.1g} "
+        f"({result.sampled_entries} entries sampled), {network.nbytes / 1e6:.1f} MB of {4 * operator.macs / 1e6:.0f}: "
+        f"1/{4 * operator.macs / network.nbytes:.0f}"
+    )
+    session = native.load(image.dumps(network))
+    x, took = rng.random((1, options.neurons), np.float32), []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        session.run(x)
+        took.append(time.perf_counter() - start)
+    print(f"native engine, {session.kernels}: {1000 * np.median(took):.2f} ms")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("form", choices=DEFAULTS)
+    parser.add_argument("--neurons", type=int, default=65536)
+    parser.add_argument("--radius", type=float)
+    parser.add_argument("--tolerance", type=float)
+    parser.add_argument("--leaf-size", type=int, default=16)
+    chosen = parser.parse_args()
+    default_radius, default_tolerance = DEFAULTS[chosen.form]
+    chosen.radius = default_radius if chosen.radius is None else chosen.radius
+    chosen.tolerance = default_tolerance if chosen.tolerance is None else chosen.tolerance
+    main(chosen)
