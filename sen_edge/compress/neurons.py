@@ -13,8 +13,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compress.layerwise import layerwise, second_order_problems
-from sen_edge.compress.moments import Inputs, sensitivities
+from sen_edge.compress.layerwise import layerwise
+from sen_edge.compress.moments import Inputs, moments, sensitivities
 from sen_edge.compress.patterns import Pattern, greatest
 from sen_edge.compress.quadratic import Quadratic, best_under_pattern
 from sen_edge.errors import UsageError
@@ -26,7 +26,7 @@ from sen_runtime.operators import Coordinates, Dense, LowRank, Sum, WeightOperat
 FloatArray = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-#: Share of the mean energy of a layer's neurons below which one is dead, and goes in any case.
+#: Share of the mean of a layer's neurons below which one is dead, by its variance or its weights, and goes in any case.
 DEAD = 1e-9
 
 
@@ -58,8 +58,9 @@ def remove_neurons(
         return without_neurons(network, _strongest(network, hidden, sparsity))
     dense = precompute(network)
     outputs = sensitivities(dense, calibration, seed)
-    problems = second_order_problems(dense, [index + 1 for index in hidden], calibration, outputs)
-    counts = _counts([(problem.weight**2).sum(axis=0) for problem in problems], sparsity)
+    found = moments(dense, dense, calibration)
+    variances = [c if c.ndim == 1 else np.diag(c) for c in (found[index + 1].covariance for index in hidden)]
+    counts = _counts(variances, sparsity)
     wanted = {index + 1: count for index, count in zip(hidden, counts, strict=True)}
     kept: dict[int, Indices] = {}
 

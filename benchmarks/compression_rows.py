@@ -1,0 +1,307 @@
+"""The networks of benchmarks/compression.py for one seed, every way they are compressed in, and what is kept of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sen_edge import checkpoint as checkpoints
+from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
+from sen_edge.compress.finetune import coordinate_recipe, free_recipe, thinned
+from sen_edge.compress.free import FreeNetwork
+from sen_edge.compress.patterns import Pattern
+from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.datasets import Dataset
+from sen_edge.fitting import Run, label_loss, one_cycle, prepare, run_epoch, steps_per_epoch, suggested_recipe
+from sen_edge.precompute import precompute
+from sen_edge.quantize import to_int8_weights
+from sen_edge.train import suggested_spiking, train
+from sen_runtime import reference
+from sen_runtime.network import Identity, Layer, Network, Relu
+from sen_runtime.operators import Dense
+
+ROOT = Path(__file__).parents[1]
+CACHE = ROOT / "out/compression"
+SHIPPED = ROOT / "examples/checkpoints"
+SIZES = (784, 512, 10)
+CHUNK = 1000
+#: Training inputs that one-shot methods see, without labels; and those that int8 weights are rounded by.
+CALIBRATION, INT8_INPUTS = 20_000, 2048
+#: Epochs of training after compression.
+TUNED_EPOCHS, DISTILLED_EPOCHS = 20, 10
+#: Of the fully connected networks, which learn sooner than coordinates.
+DENSE_EPOCHS, DENSE_LEARNING_RATE, DENSE_SECOND_MOMENT = 30, 1e-3, 0.999
+
+Options = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A way to compress a network.
+
+    Attributes:
+        name: in the table.
+        base: the network: "mlp-d32", "mlp-d3", "snn-d32" or "dense".
+        method: one of `METHODS`.
+        options: of the method; all that its result depends on beside the seed and the network.
+        most: points of test accuracy that it may lose in the mean; None where nothing is claimed.
+    """
+
+    name: str
+    base: str
+    method: str
+    options: Options = field(default_factory=dict)
+    most: float | None = None
+
+    def path(self, seed: int) -> Path:
+        """Where its result is kept."""
+        content = json.dumps([self.base, self.method, self.options, seed, CALIBRATION], sort_keys=True)
+        slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
+        return CACHE / str(seed) / f"{slug}.{hashlib.sha256(content.encode()).hexdigest()[:10]}.json"
+
+
+def cached(path: Path, compute: Callable[[], Any]) -> Any:
+    """What `compute` gives as JSON, from the file if it is there."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        found = compute()
+        print(f"{path.parent.name}/{path.stem}: {found}", file=sys.stderr, flush=True)
+        path.write_text(json.dumps(found))
+    return json.loads(path.read_text())
+
+
+class Bench:
+    """One seed: its data, its networks and its results."""
+
+    def __init__(self, seed: int, dataset: Dataset) -> None:
+        self.seed, self.dataset = seed, dataset
+        self.folder = CACHE / str(seed)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.calibration = thinned(dataset.train_inputs, CALIBRATION)
+
+    def checkpoint(self, base: str) -> checkpoints.Checkpoint:
+        """The trained spatially embedded network; of seed 0 the one that is shipped."""
+        path = self.folder / f"{base}.pt"
+        if not path.exists() and self.seed == 0:
+            shutil.copy(SHIPPED / f"mnist-{base}.pt", path)
+        if not path.exists():
+            dimensions = int(base.partition("-d")[2])
+            spiking = SpikingConfig(**suggested_spiking(self.dataset)) if base.startswith("snn") else None
+            config = SpatialConfig(SIZES, dimensions=dimensions, layer_spacing=0.1, spiking=spiking)
+            recipe = replace(suggested_recipe(dimensions, self.dataset), seed=self.seed)
+            print(f"{self.seed}: training {base}", file=sys.stderr, flush=True)
+            train(config, self.dataset, recipe, out=path, replace=True)
+        return checkpoints.load(path)
+
+    def network(self, base: str) -> Network:
+        """The trained network with its weights written out."""
+        if base != "dense":
+            return precompute(checkpoints.to_network(self.checkpoint(base)))
+        path = self.folder / f"dense-{DENSE_EPOCHS}.npz"
+        if not path.exists():
+            print(f"{self.seed}: training the fully connected network", file=sys.stderr, flush=True)
+            layers = train_dense(self.dataset, self.seed).layers
+            np.savez(path, *(array for layer in layers for array in (layer.weight.to_dense(), layer.bias)))
+        with np.load(path) as arrays:
+            w1, b1, w2, b2 = (arrays[name] for name in arrays.files)
+        return Network((Layer(Dense(w1), b1, Relu()), Layer(Dense(w2), b2, Identity())))
+
+    def accuracy(self, network: Network) -> float:
+        """On the test data, in percent."""
+        x, y = self.dataset.test_inputs, self.dataset.test_labels
+        found = [reference.run(network, x[i : i + CHUNK], np.float32).argmax(1) for i in range(0, len(y), CHUNK)]
+        return float(100 * np.mean(np.concatenate(found) == y))
+
+    def original_accuracy(self, base: str) -> float:
+        """Of the network before compression, on the test data, in percent."""
+        found: float = cached(self.folder / f"original-{base}.json", lambda: self.accuracy(self.network(base)))
+        return found
+
+    def result(self, row: Row) -> dict[str, Any]:
+        """Figures of a row: accuracy before and after, multiply-accumulates, stored numbers, bytes."""
+        found: dict[str, Any] = cached(row.path(self.seed), lambda: self._measure(row))
+        return found
+
+    def _measure(self, row: Row) -> dict[str, Any]:
+        began = time.perf_counter()
+        network, learned = METHODS[row.method](self, row.base, **row.options)
+        seconds = time.perf_counter() - began
+        biases = sum(layer.bias.size for layer in network.layers if layer.bias is not None)
+        return {
+            "before": self.original_accuracy(row.base),
+            "after": self.accuracy(precompute(network)),
+            "macs": network.macs,
+            "of_macs": sum(int(np.prod(layer.weight.shape)) for layer in self.network(row.base).layers),
+            "numbers": network.macs + biases if learned is None else learned,
+            "bytes": network.nbytes,
+            "seconds": seconds,
+        }
+
+
+def train_dense(dataset: Dataset, seed: int) -> Network:
+    """784-512-10 with free weights, on the same images, shifted alike."""
+    recipe = replace(
+        suggested_recipe(32, dataset),
+        epochs=DENSE_EPOCHS,
+        learning_rate=DENSE_LEARNING_RATE,
+        second_moment=DENSE_SECOND_MOMENT,
+        seed=seed,
+    )
+    rng = np.random.default_rng(seed)
+    layers = [
+        Layer(
+            Dense((rng.standard_normal((n_out, n_in)) * (2 / n_in) ** 0.5).astype(np.float32)),
+            np.zeros(n_out, np.float32),
+            Identity() if n_out == SIZES[-1] else Relu(),
+        )
+        for n_in, n_out in pairwise(SIZES)
+    ]
+    module, examples = FreeNetwork(Network(tuple(layers))), prepare(dataset, recipe)
+    steps = recipe.epochs * steps_per_epoch(examples, recipe)
+    run = Run(module, *one_cycle(list(module.parameters()), recipe, steps), torch.Generator().manual_seed(seed))
+    while run.epoch < recipe.epochs:
+        run_epoch(run, examples, recipe, label_loss, lambda _: None)
+    return module.stored()
+
+
+# A method gives the network and, where that is still a SEN, its learned numbers.
+Compressed = tuple[Network, int | None]
+
+
+def pruned(bench: Bench, base: str, **request: Any) -> Compressed:
+    """One shot, with calibration inputs alone."""
+    return prune(bench.network(base), calibration=bench.calibration, **request), None
+
+
+def factorized(bench: Bench, base: str, **request: Any) -> Compressed:
+    """Low rank, or low rank and a sparse near field, with calibration inputs alone."""
+    return factorize(bench.network(base), calibration=bench.calibration, **request), None
+
+
+def int8(bench: Bench, base: str, **request: Any) -> Compressed:
+    """Low rank with int8 weights."""
+    network, _ = factorized(bench, base, **request)
+    return to_int8_weights(network, calibration=thinned(bench.calibration, INT8_INPUTS)), None
+
+
+def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructured", epochs: int) -> Compressed:
+    """Coordinates trained under a pattern: still a SEN."""
+    original = bench.checkpoint(base)
+    recipe = coordinate_recipe(suggested_recipe(original.config.dimensions, bench.dataset))
+    recipe = replace(recipe, epochs=epochs, seed=bench.seed)
+    found = finetune(original, bench.dataset, PruneRequest(sparsity, pattern=Pattern.parse(pattern)), recipe)
+    assert found.checkpoint is not None
+    return found.network, found.checkpoint.n_parameters
+
+
+def distilled(bench: Bench, base: str, *, method: str, options: Options, epochs: int) -> Compressed:
+    """Free weights trained towards the original network's outputs; labels only choose the epoch."""
+    start, _ = METHODS[method](bench, base, **options)
+    recipe = replace(free_recipe(suggested_recipe(32, bench.dataset)), epochs=epochs, seed=bench.seed)
+    return distil(start, bench.network(base), bench.dataset, recipe, Tuning(distillation=1.0)).network, None
+
+
+METHODS: dict[str, Callable[..., Compressed]] = {
+    "pruned": pruned,
+    "factorized": factorized,
+    "int8": int8,
+    "tuned": tuned,
+    "distilled": distilled,
+}
+
+
+def _tuned(name: str, sparsity: float, most: float | None = None, base: str = "mlp-d32", **options: Any) -> Row:
+    options = {"sparsity": sparsity, "epochs": TUNED_EPOCHS, **options}
+    return Row(f"fine-tuned, {sparsity:.0%}{name}", base, "tuned", options, most)
+
+
+def _pruned(name: str, sparsity: float, most: float | None = None, base: str = "mlp-d32", **options: Any) -> Row:
+    return Row(f"one shot, {sparsity:.0%}{name}", base, "pruned", {"sparsity": sparsity, **options}, most)
+
+
+def _distilled(name: str, base: str, method: str, options: Options, most: float | None = None) -> Row:
+    return Row(name, base, "distilled", {"method": method, "options": options, "epochs": DISTILLED_EPOCHS}, most)
+
+
+LOW_RANK: Options = {"macs": 0.1}
+NEAR: Options = {"rank": 8, "near": 0.06, "layers": [0]}
+NEAR_16: Options = {"rank": 16, "near": 0.035, "layers": [0]}
+
+#: What is compressed, in the order of the table.
+ROWS = (
+    _pruned("", 0.8, 1.0),
+    _pruned("", 0.9),
+    _pruned("", 0.95),
+    _pruned(", 16x1 blocks", 0.9, pattern="16x1"),
+    _pruned(", 1x4 blocks", 0.9, pattern="1x4"),
+    _tuned("", 0.8),
+    _tuned("", 0.9, 0.4),
+    _tuned("", 0.95, 1.0),
+    _tuned(", 16x1 blocks", 0.9, 0.7, pattern="16x1"),
+    _tuned(", 1x4 blocks", 0.9, 0.7, pattern="1x4"),
+    _tuned(", spiking", 0.9, 0.6, "snn-d32"),
+    _tuned(", d = 3", 0.8, 1.0, "mlp-d3"),
+    Row("rank 8 + sparse", "mlp-d32", "factorized", NEAR, 0.3),
+    Row("rank 16 + sparse", "mlp-d32", "factorized", NEAR_16),
+    Row("low rank", "mlp-d32", "factorized", LOW_RANK),
+    Row("low rank, int8 weights", "mlp-d32", "int8", LOW_RANK, 0.5),
+    _distilled("rank 8 + sparse, distilled", "mlp-d32", "factorized", NEAR, 0.1),
+    _distilled("low rank, distilled", "mlp-d32", "factorized", LOW_RANK),
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A SEN and a fully connected network with as many synapses left, compressed alike."""
+
+    how: str
+    sparsity: float
+    spatial: Row
+    dense: Row
+
+
+def _pairs(sparsity: float) -> list[Pair]:
+    magnitude = {"criterion": "magnitude"}
+    second_order = _pruned(", fully connected", sparsity, base="dense")
+    dense_name = f"distilled, {sparsity:.0%}, fully connected"
+    return [
+        Pair("one shot, by magnitude", sparsity, *_both(sparsity, magnitude)),
+        Pair("one shot, second-order", sparsity, _pruned("", sparsity), second_order),
+        Pair(
+            "trained afterwards",
+            sparsity,
+            _tuned("", sparsity),
+            _distilled(dense_name, "dense", "pruned", second_order.options),
+        ),
+    ]
+
+
+def _both(sparsity: float, options: Options) -> tuple[Row, Row]:
+    return (
+        _pruned(" by magnitude", sparsity, **options),
+        _pruned(" by magnitude, fully connected", sparsity, base="dense", **options),
+    )
+
+
+PAIRS = tuple(pair for sparsity in (0.8, 0.9, 0.95) for pair in _pairs(sparsity))
+
+
+def everything() -> list[Row]:
+    """All rows, once each: what is claimed first."""
+    rows = [
+        *sorted(ROWS, key=lambda row: row.most is None),
+        *(row for pair in PAIRS for row in (pair.spatial, pair.dense)),
+    ]
+    return list({row.path(0): row for row in rows}.values())
