@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +15,7 @@ import typer
 import sen_edge
 from sen_edge.cli import compression as options
 from sen_edge.cli import console
+from sen_edge.cli.train import EXIT_INTERRUPTED
 from sen_edge.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -81,7 +84,7 @@ def compress(
     source = models.load(model, map_path=map_path)
     inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
     state = state_path(output) if request.budget is not None else None
-    with options.shown_progress() as progress, console.quiet_engines():
+    with _interruptible(state), options.shown_progress() as progress, console.quiet_engines():
         result = run_compress(
             source,
             request,
@@ -111,6 +114,20 @@ def _refuse_output(model: Path, output: Path, *, force: bool) -> None:
     if output.resolve() == model.resolve():
         raise OutputError(f"{output} is the model itself", hint="choose another with -o")
     refuse_existing(output.parent, [output.name, _manifest_path(output).name], force=force)
+
+
+@contextmanager
+def _interruptible(state: Path | None) -> Iterator[None]:
+    """On Ctrl-C say what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if state is not None and state.exists():
+            console.note(f"interrupted; {state} keeps what was measured")
+            console.note("  -> give the same command again to go on, or remove the file to start over")
+        else:
+            console.note("interrupted; nothing was written")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def _manifest_path(output: Path) -> Path:

@@ -216,7 +216,7 @@ class _Search:
         seen: dict[tuple[tuple[Option, ...], str], float] = {}
         for dtype in self.request.dtypes:
             costs = [self._costs(index, options[index], dtype) for index in range(len(problems))]
-            scale = sum(float(cost.max()) for cost in costs) / max(sum(float(e.max()) for e in errors), 1e-300)
+            scale = sum(float(cost.max()) for cost in costs) / (sum(float(e.max()) for e in errors) or 1.0)
             for price in PRICES:
                 picked = [
                     int(np.argmin(cost + price * scale * error)) for cost, error in zip(costs, errors, strict=True)
