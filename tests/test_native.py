@@ -1,6 +1,7 @@
 """The C library against the reference: every operator, every kernel, hostile images."""
 
 import ctypes
+import gc
 import re
 import struct
 import zlib
@@ -420,3 +421,12 @@ def test_hostile_images_of_the_reader_are_refused_here_too(data: bytes, message:
         image.loads(data)
     taken = load_or_refuse(data)
     assert not taken or UNCHECKED.search(told.value.message), told.value.message
+
+
+def test_a_bare_call_outlives_its_session() -> None:
+    network = random_network(np.random.default_rng(0), kinds=("dense",))
+    x = random_input(np.random.default_rng(1), network, 1)
+    call = native.load(image.dumps(network)).bare_call(x)
+    gc.collect()
+    others = [native.load(image.dumps(network)) for _ in range(20)]  # which take the memory, if it was given back
+    assert np.array_equal(call(), others[0].run(x))

@@ -177,3 +177,12 @@ def test_per_channel_int8_for_litert_is_refused_by_the_other_loudly() -> None:
     model = EXPORTER.export(network, ExportOptions(tflite_target="litert")).main
     with pytest.raises(EngineError, match="tflite-runtime does not load the model"):
         tflite.tflite_runtime.load(model)
+
+
+@pytest.mark.parametrize("sparse_format", ["block", "densify", "dense"])
+def test_weights_that_are_all_zero_load_in_every_form(sparse_format: str) -> None:
+    empty = Sparse.from_dense(np.zeros((4, 8), np.float32), (1, 4))
+    bias = np.arange(4, dtype=np.float32)
+    network = Network((Layer(empty, bias, Identity()),))
+    for session in sessions(network, sparse_format=sparse_format):
+        assert np.array_equal(run(session, np.ones((2, 8), np.float32)), [bias, bias])

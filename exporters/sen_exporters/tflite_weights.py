@@ -158,11 +158,11 @@ class WeightLowering:
         if isinstance(operator, Dense) or sparse_format == "dense":
             w = operator.w if isinstance(operator, Dense) else operator.written_out()
             return Weights(self._widened(self.graph.constant(name, w), w), 1)
+        if not np.any(operator.values):  # neither DENSIFY nor a sparse kernel takes an empty tensor
+            return Weights(self.graph.constant(name, np.zeros(operator.shape, np.float32)), 1)
         if sparse_format == "block":
             return Weights(self.graph.sparse_constant(name, in_blocks(operator)), 8)
         rows = operator if operator.block == (1, 1) else Sparse.from_dense(operator.written_out())
-        if not len(rows.values):  # DENSIFY takes no empty tensor
-            return Weights(self.graph.constant(name, np.zeros(operator.shape, np.float32)), 1)
         sparse = self.graph.sparse_constant(f"{name}_sparse", rows)
         dense = self.graph.value(f"{name}_dense", operator.shape)
         self.graph.operator("DENSIFY", 1, [sparse], [dense], schema.DensifyOptionsT())

@@ -102,7 +102,7 @@ class NativeSession:
         row, stored = self._input_row, np.ascontiguousarray(x, np.float32)
         invoke, copy_output = self._invoke, self._copy_output
 
-        def call() -> Array:
+        def call(_owner: NativeSession = self) -> Array:  # which keeps the memory that the rest points to
             row[...] = stored
             invoke()
             output: Array = copy_output()
