@@ -23,6 +23,7 @@ from sen_edge.config import SpatialConfig
 from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.precompute import weights
 from sen_edge.storage import stored
+from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Coordinates, WeightOperator
@@ -172,6 +173,9 @@ def to_network(checkpoint: Checkpoint) -> Network:
     """The checkpoint as a network of `Coordinates`: the start of every export.
 
     A layer with a pattern of its own, `checkpoint.synapses`, has the weights that are left instead.
+
+    Raises:
+        NetworkError: such weights cannot be computed, because neurons coincide; the layer is named.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     positions = [_full_positions(config, tensors[f"positions.{i}"], i) for i in range(len(config.layer_sizes))]
@@ -188,7 +192,10 @@ def to_network(checkpoint: Checkpoint) -> Network:
             max_distance=config.radius(index),
         )
         bias = tensors[f"bias.{index}"] if config.bias else None
-        layers.append(Layer(_connected(weight, checkpoint.synapses.get(index)), bias, neuron))
+        try:
+            layers.append(Layer(_connected(weight, checkpoint.synapses.get(index)), bias, neuron))
+        except NetworkError as error:
+            raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
     metadata = {"input_range": f"{config.input_range[0]:.9g} {config.input_range[1]:.9g}"}
     if config.spiking is None:
         return Network(tuple(layers), metadata=metadata)

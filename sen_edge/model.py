@@ -16,7 +16,7 @@ from sen_edge.checkpoint import Checkpoint
 from sen_edge.errors import CheckpointError, UsageError
 from sen_runtime import image, reference
 from sen_runtime.checks import Array
-from sen_runtime.errors import ImageError
+from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.network import Network
 from sen_runtime.operators import Coordinates, Dense, Sparse, WeightOperator, leaves
 
@@ -98,6 +98,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
     Raises:
         CheckpointError: see `sen_edge.checkpoint.load`; or another suffix.
         ImageError: the image is absent or damaged; the path is named.
+        NetworkError: weights of a checkpoint with a pattern of its own that cannot be computed.
         UsageError: a map for an image.
     """
     if path.suffix == IMAGE_SUFFIX:
@@ -107,7 +108,10 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     checkpoint = checkpoints.load(path, map_path=map_path)
-    return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
+    try:
+        return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
+    except NetworkError as error:
+        raise NetworkError(f"{path}: {error.message}", error.hint) from error
 
 
 def _load_image(path: Path) -> Model:

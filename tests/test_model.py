@@ -200,3 +200,15 @@ def test_a_sum_whose_coordinates_coincide_is_described() -> None:
     assert layer.figures.form == "coordinates + dense" and layer.figures.sparsity is None
     assert (layer.excitatory, layer.inhibitory, layer.weight_quantiles) == (None, None, None)
     assert "sit at the same point" in layer.problem
+
+
+def test_a_pattern_over_coincident_neurons_names_file_and_layer(tmp_path: Path) -> None:
+    start = make_checkpoint(MLP)
+    tensors = {**start.tensors, "positions.0": start.tensors["positions.0"].copy()}
+    config = replace(MLP, layer_axis="free", dimensions=2)
+    tensors["positions.0"][5] = tensors["positions.1"][7]
+    checkpoints.save(
+        replace(start, config=config, tensors=tensors, synapses={0: np.ones((32, 64), bool)}), tmp_path / "a.pt"
+    )
+    with pytest.raises(NetworkError, match=r"a\.pt: layer 0: source neuron 5 and target neuron 7"):
+        models.load(tmp_path / "a.pt")

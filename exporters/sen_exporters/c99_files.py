@@ -162,7 +162,7 @@ def readme(plan: Plan, found: Footprint, *, is_binary: bool) -> str:
 # {name}
 
 A {what} in C99: no heap, no globals, no stdio. The head of `{name}.c` says
-which checkpoint it was made from.
+which model it was made from.
 
 ```c
 #include "{name}.h"

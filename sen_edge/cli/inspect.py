@@ -42,7 +42,7 @@ def _print(summary: Summary, model: Path) -> None:
     step = " in each time step" if summary.timesteps else ""
     lines = [
         f"parameters      {summary.parameters:,}",
-        f"synapses        {summary.synapses:,}" + " replaced by coordinates" * (summary.kind == "checkpoint"),
+        f"synapses        {_synapses(summary)}",
         f"fully connected {summary.dense_parameters:,} parameters; this network saves {summary.saved:.1f} %",
         f"MACs            {summary.macs:,}{step}",
         f"size            {console.size(summary.weight_bytes)} of weights and biases",
@@ -50,6 +50,14 @@ def _print(summary: Summary, model: Path) -> None:
     lines += [f"{key:<15} {value}" for key, value in summary.metadata.items() if value]
     lines += [f"problem in layer {i}: {layer.problem}" for i, layer in enumerate(summary.layers) if layer.problem]
     console.print_lines(lines)
+
+
+def _synapses(summary: Summary) -> str:
+    """How many there could be, and what stands for them or is left of them."""
+    shares = [layer.figures.sparsity or 0.0 for layer in summary.layers]
+    left = round(sum((1 - share) * layer.synapses for share, layer in zip(shares, summary.layers, strict=True)))
+    text = f"{summary.synapses:,}" + " replaced by coordinates" * (summary.kind == "checkpoint")
+    return text + (f", {left:,} of them connected" if left < summary.synapses else "")
 
 
 def _title(summary: Summary) -> str:
