@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.compress.accuracy import accuracy
 from sen_edge.compress.budget_state import Memory
 from sen_edge.compress.cost import ENGINES, CostModel, calibrate, measure, weight_bytes
 from sen_edge.compress.finetune import Tuning, distil, free_recipe, thinned
@@ -28,7 +29,6 @@ from sen_edge.errors import UsageError, VerificationError
 from sen_edge.fitting import Examples, prepare, suggested_recipe
 from sen_edge.precompute import precompute
 from sen_edge.quantize import to_int8_weights
-from sen_runtime import reference
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import WeightOperator
 
@@ -43,8 +43,8 @@ DTYPES = ("float32", "int8-dynamic")
 PRICES = np.geomspace(1e-6, 1e6, 400)
 #: Candidates whose accuracy is measured, at most; finalists whose latency is.
 MOST_CANDIDATES, FINALISTS = 16, 4
-#: Inputs that methods are fitted to, and that costs are measured with; examples evaluated at once.
-CALIBRATION_INPUTS, COST_INPUTS, CHUNK = 8192, 256, 1000
+#: Inputs that methods are fitted to, and that costs are measured with.
+CALIBRATION_INPUTS, COST_INPUTS = 8192, 256
 #: Dimensions that a network is said to have where its recipe is asked for: many, for it is free weights that train.
 MANY_DIMENSIONS = 32
 
@@ -299,14 +299,14 @@ class _Search:
 
     def _original(self) -> Candidate:
         layers = (OPTION_DENSE,) * len(self.original.layers)
-        accuracy = float(self.memory.recall("accuracy", lambda: self._accuracy(self.original)))
-        return Candidate(tuple(map(str, layers)), "float32", 0, self._cost(layers, "float32"), accuracy, 0.0)
+        found = float(self.memory.recall("accuracy", lambda: self._accuracy(self.original)))
+        return Candidate(tuple(map(str, layers)), "float32", 0, self._cost(layers, "float32"), found, 0.0)
 
     def _judged(self, layers: tuple[Option, ...], dtype: str, epochs: int, cost: float, original: float) -> Candidate:
         names = tuple(map(str, layers))
         key = f"accuracy {dtype} {epochs} {'; '.join(names)}"
-        accuracy = float(self.memory.recall(key, lambda: self._accuracy(self._build(layers, dtype, epochs))))
-        return Candidate(names, dtype, epochs, cost, accuracy, original - accuracy)
+        found = float(self.memory.recall(key, lambda: self._accuracy(self._build(layers, dtype, epochs))))
+        return Candidate(names, dtype, epochs, cost, found, original - found)
 
     def _distilled(self, found: Sequence[Candidate], original: float) -> list[Candidate]:
         """Cheaper candidates than the cheapest that fits, trained: by bisection, for accuracy rises with cost."""
@@ -344,12 +344,7 @@ class _Search:
         return layerwise(self.original, self.calibration, method, self.outputs)
 
     def _accuracy(self, network: Network) -> float:
-        inputs, labels = self.examples.held_inputs.numpy(), self.examples.held_labels.numpy()
-        right = sum(
-            int((reference.run(network, inputs[i : i + CHUNK], np.float32).argmax(1) == labels[i : i + CHUNK]).sum())
-            for i in range(0, len(labels), CHUNK)
-        )
-        return 100 * right / len(labels)
+        return accuracy(network, self.examples.held_inputs.numpy(), self.examples.held_labels.numpy())
 
     # --- the choice ------------------------------------------------------------------------------
 

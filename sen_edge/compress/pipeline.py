@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sen_edge.calibration import Calibration
 from sen_edge.checkpoint import Checkpoint, to_network
-from sen_edge.compress.budget import BudgetRequest, search
+from sen_edge.compress.accuracy import accuracy
+from sen_edge.compress.budget import MANY_DIMENSIONS, BudgetRequest, search
 from sen_edge.compress.far_field import factorize_coordinates
 from sen_edge.compress.finetune import Tuned, Tuning, coordinate_recipe, distil, finetune, free_recipe, thinned
 from sen_edge.compress.hierarchical import hierarchical
@@ -27,7 +26,6 @@ from sen_edge.fitting import Progress, Recipe, suggested_recipe
 from sen_edge.model import Model
 from sen_edge.precompute import precompute
 from sen_edge.summary import MAX_WRITTEN_OUT, layer_figures
-from sen_runtime import reference
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Coordinates
 
@@ -36,8 +34,6 @@ Report = Callable[[str, float], None]
 
 #: Calibration inputs that are used, evenly spread; of a spiking network fewer, for steps add to them.
 MAX_INPUTS, MAX_SPIKING_INPUTS = 20_000, 4096
-#: Examples that accuracies are measured on at once.
-CHUNK = 1000
 
 
 @dataclass(frozen=True)
@@ -188,7 +184,7 @@ def _run(
     if not request.epochs:
         return network, None, {}
     assert dataset is not None
-    recipe = _recipe(request, free_recipe(suggested_recipe(1000, dataset)))
+    recipe = _recipe(request, free_recipe(suggested_recipe(MANY_DIMENSIONS, dataset)))
     tuning = replace(request.tuning, distillation=request.tuning.distillation or 1.0)
     original = precompute(model.network)
     tuned = distil(network, original, dataset, recipe, tuning, progress=_epochs(progress, recipe))
@@ -311,18 +307,9 @@ def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, A
     return {
         "data": f"{dataset.name} (test)",
         "samples": len(dataset.test_labels),
-        "original": _accuracy(original, dataset),
-        "compressed": _accuracy(precompute(network), dataset),
+        "original": accuracy(original, dataset.test_inputs, dataset.test_labels),
+        "compressed": accuracy(precompute(network), dataset.test_inputs, dataset.test_labels),
     }
-
-
-def _accuracy(network: Network, dataset: Dataset) -> float:
-    x, y = dataset.test_inputs, dataset.test_labels
-    right = sum(
-        int((reference.run(network, x[i : i + CHUNK], np.float32).argmax(1) == y[i : i + CHUNK]).sum())
-        for i in range(0, len(y), CHUNK)
-    )
-    return 100 * right / len(y)
 
 
 def _plain(value: Any) -> Any:
