@@ -136,15 +136,10 @@ class SpatialConfig:
         return "mlp" if self.spiking is None else "snn"
 
     @property
-    def takes_spikes(self) -> bool:
-        """Whether the caller gives spike trains."""
-        return self.spiking is not None and self.spiking.input_coding == "spikes"
-
-    @property
     def input_shape(self) -> tuple[int, ...]:
         """Shape of one input: `(n_in,)`, or `(T, n_in)` of a spike train."""
-        n_in = self.layer_sizes[0]
-        return (self.spiking.timesteps, n_in) if self.spiking is not None and self.takes_spikes else (n_in,)
+        n_in, spiking = self.layer_sizes[0], self.spiking
+        return (n_in,) if spiking is None or spiking.input_coding != "spikes" else (spiking.timesteps, n_in)
 
     @property
     def free_dimensions(self) -> int:

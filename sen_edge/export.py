@@ -205,9 +205,8 @@ def _subject(model: Path, source: Model, request: ExportRequest, transform: Tran
         transformed, compression = transform(source)
         truth = replace(source, network=transformed, checkpoint=None)
     network = truth.network
-    operators = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
-    if request.weights == "coordinates" and not any(isinstance(leaf, Coordinates) for leaf in operators):
-        raise UsageError(f"no weights of {model} are given by coordinates", hint="leave --weights out")
+    if request.weights == "coordinates":
+        _check_coordinates(model, truth)
     if request.dtype != "float32" and stored_dtype(network) == "int8-dynamic":
         raise UsageError(
             f"weights of {model} are int8 already, and are exported as they are stored",
@@ -216,6 +215,19 @@ def _subject(model: Path, source: Model, request: ExportRequest, transform: Tran
     if request.weights == "dense":
         network = precompute(network)
     return Subject(source, truth, network, compression)
+
+
+def _check_coordinates(model: Path, truth: Model) -> None:
+    """Refuse to leave weights to coordinates that do not give them, as they do not give a checkpoint's patterns."""
+    synapses = {} if truth.checkpoint is None else truth.checkpoint.synapses
+    if synapses:
+        raise UsageError(
+            f"{model}: the pattern of layer {min(synapses)}, its synapses, is not given by its coordinates",
+            hint="leave --weights out, or prune by distance: sen-edge compress --criterion distance",
+        )
+    operators = [leaf for layer in truth.network.layers for leaf in leaves(layer.weight)]
+    if not any(isinstance(leaf, Coordinates) for leaf in operators):
+        raise UsageError(f"no weights of {model} are given by coordinates", hint="leave --weights out")
 
 
 def _quantized(subject: Subject, request: ExportRequest, calibration: Calibration | None) -> Subject:

@@ -94,6 +94,8 @@ class Summary:
         dimensions: coordinates of a position; None for an image.
         parameters: learned numbers of a checkpoint, stored numbers of an image.
         synapses: weights of the fully connected network with the same layers.
+        synapse_bits: bits with which a checkpoint says, of the layers that have a pattern of their own, which synapses
+            they keep; 0 without such layers.
         dense_parameters: its parameters: weights, and biases if any.
         saved: share of `dense_parameters` that is saved, in percent.
         macs: multiply-accumulates of one pass through all layers (one step of a spiking network).
@@ -113,6 +115,7 @@ class Summary:
     dimensions: int | None
     parameters: int
     synapses: int
+    synapse_bits: int
     dense_parameters: int
     saved: float
     macs: int
@@ -160,6 +163,7 @@ def summarize(model: Model) -> Summary:
         dimensions=None if checkpoint is None else checkpoint.config.dimensions,
         parameters=model.n_parameters,
         synapses=synapses,
+        synapse_bits=0 if checkpoint is None else sum(mask.size for mask in checkpoint.synapses.values()),
         dense_parameters=dense,
         saved=100 * (1 - model.n_parameters / dense),
         macs=network.macs,

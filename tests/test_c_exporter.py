@@ -356,6 +356,7 @@ def test_vectors_cover_the_input_range_and_fit_a_device() -> None:
 def test_the_folder_says_what_a_caller_must_know(is_spiking: bool) -> None:
     files = export(small(spiking=is_spiking)).files
     header, readme = (" ".join(files[f"net/{name}"].decode().split()) for name in ("net.h", "README.md"))
+    assert "The head of `net.c` says which model it was made from" in readme  # a checkpoint, or an image
     last = "step or run" if is_spiking else "run"
     assert "from x, finite numbers, to y; x, y and the arena do not overlap" in header
     assert f"Undefined before the first {last}." in header and f"that the last {last} left" in header

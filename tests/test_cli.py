@@ -145,11 +145,30 @@ def write_nan(path: Path) -> None:
     torch.save(wrong, path)
 
 
-def write_coincident(path: Path) -> None:
+def coincident() -> dict[str, Any]:
     wrong = content()
     wrong["config"]["layer_axis"], wrong["config"]["dimensions"] = "free", 2
     wrong["tensors"]["positions.2"][1] = wrong["tensors"]["positions.1"][4]
+    return wrong
+
+
+def write_coincident(path: Path) -> None:
+    torch.save(coincident(), path)
+
+
+def write_coincident_pattern(path: Path) -> None:
+    """The weights that are left are computed when the file is read, so that no command can go on."""
+    wrong = coincident()
+    (n_in,), (n_out,) = (wrong["tensors"][f"{name}.1"].shape for name in ("inhibition", "bias"))
+    wrong["tensors"]["synapses.1"] = torch.full((n_out, -(-n_in // 8)), 255, dtype=torch.uint8)
     torch.save(wrong, path)
+
+
+def write_pruned(path: Path, layers: tuple[int, ...]) -> None:
+    """Every second synapse of these layers of `MLP`."""
+    sizes = MLP.layer_sizes
+    synapses = {i: np.indices((sizes[i + 1], sizes[i])).sum(axis=0) % 2 == 0 for i in layers}
+    checkpoints.save(replace(make_checkpoint(MLP), synapses=synapses), path, replace=True)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +206,17 @@ def test_a_bad_checkpoint(
     assert not out.exists() and not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("command", ["export", "inspect", "verify"])
+def test_a_pattern_over_coincident_neurons(command: str, sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "bad.pt", tmp_path / "out"
+    write_coincident_pattern(path)
+    sen_edge("export", mlp_path, "-o", tmp_path)
+    arguments = {"export": (path, "-o", out), "inspect": (path,), "verify": (tmp_path / "mlp.onnx", "--against", path)}
+    outcome = sen_edge(command, *arguments[command])
+    message = f"error: {path}: layer 1: source neuron 4 and target neuron 1 sit at the same point"
+    assert outcome.code == 1 and message in outcome.err and not out.exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -215,6 +245,19 @@ def test_a_wrong_option_is_a_usage_error(
     outcome = sen_edge("export", mlp_path, "-o", tmp_path / "out", *options)
     assert outcome.code == 2 and message in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("layers", [(1,), (0, 1)], ids=["one layer", "all layers"])
+def test_coordinates_do_not_give_a_pattern(
+    layers: tuple[int, ...], sen_edge: Run, mlp_path: Path, tmp_path: Path
+) -> None:
+    write_pruned(mlp_path, layers)
+    request = ("export", mlp_path, "--to", "onnx", "-o", tmp_path / "out")
+    outcome = sen_edge(*request, "--weights", "coordinates")
+    assert outcome.code == 2 and f"the pattern of layer {layers[0]}, its synapses, is not given by its" in outcome.err
+    assert "leave --weights out, or prune by distance: sen-edge compress --criterion distance" in outcome.err
+    assert not (tmp_path / "out").exists()
+    assert sen_edge(*request).code == 0
 
 
 def test_data_of_another_shape(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
@@ -371,6 +414,28 @@ def test_inspect(sen_edge: Run, mlp_path: Path) -> None:
     np.testing.assert_allclose(layer["weight_quantiles"], np.quantile(weight, [0, 0.05, 0.5, 0.95, 1]), rtol=1e-5)
     distance = np.linalg.norm(made.source[None].astype(float) - made.target[:, None], axis=-1)
     np.testing.assert_allclose(layer["distance_quantiles"], np.quantile(distance, [0, 0.05, 0.5, 0.95, 1]), rtol=1e-5)
+
+
+def test_inspect_counts_the_synapses_that_a_pattern_keeps(sen_edge: Run, tmp_path: Path) -> None:
+    pruned, within = tmp_path / "pruned.pt", tmp_path / "within.pt"
+    write_pruned(pruned, (0,))
+    outcome = sen_edge("inspect", pruned)
+    kept, every = 64 * 32 // 2 + 32 * 10, 64 * 32 + 32 * 10
+    line = f"synapses        {kept:,} of {every:,} kept; {64 * 32:,} bits beside the parameters say which\n"
+    assert outcome.code == 0 and line in outcome.out
+    assert "replaced by coordinates" not in outcome.out
+    figures = json.loads(sen_edge("inspect", pruned, "--json").out)
+    assert (figures["synapses"], figures["synapse_bits"]) == (every, 64 * 32)
+    assert figures["parameters"] == make_checkpoint(MLP).n_parameters  # the learned numbers, as without a pattern
+    assert [layer["sparsity"] for layer in figures["layers"]] == [0.5, 0]
+    start = make_checkpoint(MLP)
+    checkpoints.save(replace(start, config=replace(MLP, max_distance=(2.0, 0.0))), within)
+    w = checkpoints.to_network(checkpoints.load(within)).layers[0].weight.to_dense()
+    left = int(np.count_nonzero(w)) + 32 * 10
+    outcome = sen_edge("inspect", within)
+    assert 32 * 10 < left < every
+    assert f"synapses        {every:,} replaced by coordinates, {left:,} of them connected\n" in outcome.out
+    assert json.loads(sen_edge("inspect", within, "--json").out)["synapse_bits"] == 0
 
 
 def test_demo_exports_verifies_and_measures_every_target(

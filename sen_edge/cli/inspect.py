@@ -53,11 +53,16 @@ def _print(summary: Summary, model: Path) -> None:
 
 
 def _synapses(summary: Summary) -> str:
-    """How many there could be, and what stands for them or is left of them."""
-    shares = [layer.figures.sparsity or 0.0 for layer in summary.layers]
-    left = round(sum((1 - share) * layer.synapses for share, layer in zip(shares, summary.layers, strict=True)))
-    text = f"{summary.synapses:,}" + " replaced by coordinates" * (summary.kind == "checkpoint")
-    return text + (f", {left:,} of them connected" if left < summary.synapses else "")
+    """How many there could be, what stands for them, and how many are left where every layer says so."""
+    shares = [(layer.synapses, layer.figures.sparsity) for layer in summary.layers]
+    counts = [count * (1 - sparsity) for count, sparsity in shares if sparsity is not None]
+    left = round(sum(counts)) if len(counts) == len(shares) else summary.synapses
+    text, is_known = f"{summary.synapses:,}", left < summary.synapses
+    if summary.synapse_bits:
+        kept = f"{left:,} of {text} kept" if is_known else text
+        return f"{kept}; {summary.synapse_bits:,} bits beside the parameters say which"
+    text += " replaced by coordinates" * (summary.kind == "checkpoint")
+    return text + (f", {left:,} of them connected" if is_known else "")
 
 
 def _title(summary: Summary) -> str:
