@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +61,7 @@ def remove_neurons(
     variances = [c if c.ndim == 1 else np.diag(c) for c in (found[index + 1].covariance for index in hidden)]
     counts = _counts(variances, sparsity)
     wanted = {index + 1: count for index, count in zip(hidden, counts, strict=True)}
+    alive = {index + 1: v > DEAD * v.mean() for index, v in zip(hidden, variances, strict=True)}
     kept: dict[int, Indices] = {}
 
     def method(index: int, problem: Quadratic) -> WeightOperator | None:
@@ -69,7 +69,10 @@ def remove_neurons(
             return None
         columns = Pattern(block=(problem.weight.shape[0], 1))
         n_kept = wanted[index] * problem.weight.shape[0]
-        scaled, mask = best_under_pattern(problem, partial(columns.select, kept=n_kept))
+        # damping gives a dead neuron with large weights some energy: it must not stay in the place of a live one
+        scaled, mask = best_under_pattern(
+            problem, lambda energy: columns.select(np.where(alive[index], energy, -1.0), n_kept)
+        )
         kept[index - 1] = np.flatnonzero(mask[0])
         return Dense(problem.to_weights(scaled).astype(np.float32))
 
