@@ -239,8 +239,11 @@ LOW_RANK: Options = {"macs": 0.1}
 NEAR: Options = {"rank": 8, "near": 0.06, "layers": [0]}
 NEAR_16: Options = {"rank": 16, "near": 0.035, "layers": [0]}
 
-#: The network whose latency is measured.
-SMALL: Options = {"method": "factorized", "options": {"rank": 40}}
+#: The networks whose latency is measured, by the name of their row.
+SMALL: dict[str, Options] = {
+    "low rank, int8 weights": {"method": "factorized", "options": LOW_RANK},
+    "rank 40, int8 weights": {"method": "factorized", "options": {"rank": 40}},
+}
 DISTILLED = _distilled("low rank, distilled", "mlp-d32", "factorized", LOW_RANK)
 
 #: What is compressed, in the order of the table.
@@ -257,12 +260,10 @@ ROWS = (
     _tuned(", 1x4 blocks", 0.9, 0.7, pattern="1x4"),
     _tuned(", spiking", 0.9, 0.6, "snn-d32"),
     _tuned(", d = 3", 0.8, 1.0, "mlp-d3"),
-    _tuned("", 0.0),
     Row("rank 8 + sparse", "mlp-d32", "factorized", NEAR, 0.3),
     Row("rank 16 + sparse", "mlp-d32", "factorized", NEAR_16),
     Row("low rank", "mlp-d32", "factorized", LOW_RANK),
-    Row("rank 40, int8 weights", "mlp-d32", "int8", SMALL, 0.5),
-    Row("low rank, int8 weights", "mlp-d32", "int8", {"method": "factorized", "options": LOW_RANK}),
+    *(Row(name, "mlp-d32", "int8", options, 0.5) for name, options in SMALL.items()),
     _distilled("rank 8 + sparse, distilled", "mlp-d32", "factorized", NEAR, 0.1),
     DISTILLED,
     Row("low rank, distilled, int8 weights", "mlp-d32", "int8", {"method": "distilled", "options": DISTILLED.options}),

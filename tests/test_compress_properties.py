@@ -1,6 +1,7 @@
 """What holds of every pattern, form and network: counts are exact, nothing is lost that was not asked for."""
 
 from dataclasses import replace
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from sen_edge.errors import UsageError
 from sen_edge.precompute import precompute
 from sen_edge.storage import BLOCKS, stored
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse
+from sen_runtime.network import Identity, Layer, Network, Relu, map_weights
+from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
 from tests.networks import KINDS, random_input, random_network, random_operator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compress.moments.CompressionWarning")
@@ -39,6 +40,13 @@ def moment(rng: np.random.Generator, n: int) -> np.ndarray:
 
 def dense_of(network: Network) -> list[np.ndarray]:
     return [layer.weight.to_dense() for layer in precompute(network).layers]
+
+
+def without_radii(network: Network) -> Network:
+    def unbounded(operator: Leaf) -> WeightOperator:
+        return replace(operator, max_distance=np.inf) if isinstance(operator, Coordinates) else operator
+
+    return map_weights(network, unbounded)
 
 
 def distances(operator: Coordinates) -> np.ndarray:
@@ -147,9 +155,7 @@ def test_the_step_without_a_pattern_is_a_kronecker_system(
 ) -> None:
     rng = RNG(seed)
     c, a = moment(rng, n_in), moment(rng, n_out)
-    problem = Quadratic.of(
-        rng.normal(size=(n_out, n_in)), np.diag(c) if forms[0] else c, np.diag(a) if forms[1] else a
-    )
+    problem = Quadratic.of(rng.normal(size=(n_out, n_in)), np.diag(c) if forms[0] else c, np.diag(a) if forms[1] else a)
     v, penalty = rng.normal(size=(n_out, n_in)), float(rng.uniform(0.01, 2))
     full = [np.diag(each) if each.ndim == 1 else each for each in (problem.outputs, problem.inputs)]
     exact = np.linalg.solve(np.kron(*full) + penalty * np.eye(n_out * n_in), v.ravel()).reshape(v.shape)
@@ -169,8 +175,6 @@ def test_saliency_is_the_exact_cost_of_one_weight(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_search_for_a_pattern_is_near_the_best_there_is(seed: int) -> None:
-    from itertools import combinations
-
     rng = RNG(seed)
     problem = Quadratic.of(rng.normal(size=(2, 4)), moment(rng, 4), moment(rng, 2))
     found, mask = best_under_pattern(problem, lambda energy: Pattern().select(energy, 4))
@@ -203,11 +207,7 @@ def test_layers_without_variance_or_weights_do_no_harm() -> None:
 def test_the_sparsity_is_exact(seed: int, sparsity: float, spiking: bool, criterion: str, scope: str) -> None:
     rng = RNG(seed)
     network = random_network(rng, spiking=spiking, kinds=("coordinates", "dense"), sizes=(9, 11, 6, 4))
-    whole = tuple(
-        replace(each, weight=replace(each.weight, max_distance=np.inf)) if isinstance(each.weight, Coordinates) else each
-        for each in network.layers
-    )
-    network = replace(network, layers=whole)
+    network = without_radii(network)
     x = random_input(rng, network, 40)
     result = prune(network, sparsity=sparsity, criterion=criterion, scope=scope, calibration=x)
     counts = [int(np.count_nonzero(w)) for w in dense_of(result)]
@@ -265,9 +265,7 @@ def test_a_spiking_readout_keeps_its_mean(options: dict, readout: str) -> None:
 @pytest.mark.parametrize("scope", ["global", "layer"])
 @pytest.mark.parametrize("sparsity", [0.2, 0.5, 0.8])
 def test_a_radius_cuts_the_longest_synapses(scope: str, sparsity: float) -> None:
-    network = random_network(RNG(SPREAD), kinds=("coordinates",), sizes=(20, 25, 15))
-    layers = tuple(replace(each, weight=replace(each.weight, max_distance=np.inf)) for each in network.layers)
-    network = replace(network, layers=layers)
+    network = without_radii(random_network(RNG(SPREAD), kinds=("coordinates",), sizes=(20, 25, 15)))
     result = prune(network, sparsity=sparsity, criterion="distance", scope=scope)
     lengths = [distances(layer.weight) for layer in network.layers if isinstance(layer.weight, Coordinates)]
     kept = [layer.weight.to_dense() != 0 for layer in result.layers]
@@ -283,7 +281,7 @@ def test_a_radius_cuts_the_longest_synapses(scope: str, sparsity: float) -> None
 
 
 def test_a_radius_only_shrinks_and_means_are_kept() -> None:
-    network = random_network(RNG(SPREAD), kinds=("coordinates",), sizes=(20, 25, 15))
+    network = without_radii(random_network(RNG(SPREAD), kinds=("coordinates",), sizes=(20, 25, 15)))
     x = random_input(RNG(1), network, 80)
     small = prune(network, sparsity=0.6, criterion="distance")
     again = prune(small, sparsity=0.2, criterion="distance", calibration=x)
@@ -342,12 +340,12 @@ def test_neurons_by_their_weights_are_those_of_the_greatest_norms() -> None:
     network = Network(
         (
             Layer(Dense(w), np.arange(6, dtype=np.float32), Relu()),
-            Layer(Dense(np.ones((2, 6), np.float32)), None, Identity()),
+            Layer(Dense(np.array([[1, 1, 1, 1e-3, 1e3, 1]] * 2, np.float32)), None, Identity()),
         )
     )
     result = prune(network, sparsity=0.5, pattern="neurons", criterion="magnitude")
-    assert result.layers[0].bias is not None and result.layers[0].bias.tolist() == [1, 3, 5]
-    assert np.array_equal(result.layers[0].weight.to_dense(), w[[1, 3, 5]])
+    assert result.layers[0].bias is not None and result.layers[0].bias.tolist() == [1, 4, 5]
+    assert np.array_equal(result.layers[0].weight.to_dense(), w[[1, 4, 5]])
 
 
 @pytest.mark.parametrize("calibrated", [True, False])

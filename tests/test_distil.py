@@ -93,9 +93,9 @@ def test_distillation_comes_nearer_to_the_original_under_the_same_form(
         network = factorize(original, rank=1, near=near, layers=[0], calibration=noise)
     losses: list[float] = []
     tuned = distil(network, original, toy(), FREE, progress=lambda now: losses.append(now.loss))
-    assert tuned.best_epoch > 0 and tuned.epochs == 8 and losses[-1] < losses[0]
-    if kind == "mlp":  # spikes are few here, and the epoch is chosen by the labels
-        assert divergence(tuned.network, original) < divergence(network, original)
+    assert tuned.epochs == 8 and losses[-1] < losses[0]
+    if kind == "mlp":  # the epoch is chosen by the labels, and of the spiking network not always the nearest
+        assert tuned.best_epoch > 0 and divergence(tuned.network, original) < divergence(network, original)
     assert tuned.validation_accuracy == held_accuracy(FreeNetwork(tuned.network))
     assert tuned.validation_accuracy >= held_accuracy(FreeNetwork(network))
     assert tuned.original_accuracy == held_accuracy(FreeNetwork(original))
@@ -178,10 +178,12 @@ def test_the_sparsity_rises_with_the_third_power(
         seen.append(request.sparsity or 0.0)
         return real(network, request, *others)
 
+    falling = iter(range(99, 0, -1))
     monkeypatch.setattr(module, "choose_masks", choose)
+    monkeypatch.setattr(module, "evaluate", lambda *_: (float(next(falling)), 1.0))
     tuned = finetune(trained["mlp"], toy(), PruneRequest(0.6), RECIPE, Tuning(ramp=ramp))
     assert seen == pytest.approx([0.6 * share for share in shares])
-    assert tuned.best_epoch >= len(shares)  # earlier epochs had fewer zeros
+    assert tuned.best_epoch == len(shares)  # earlier epochs are better, but had fewer zeros
 
 
 @pytest.mark.parametrize("criterion", ["second-order", "magnitude"])
@@ -212,6 +214,9 @@ def test_layers_that_are_not_named_keep_all_synapses(trained: dict[str, Checkpoi
     assert radius.checkpoint is not None
     first, second = radius.checkpoint.config.max_distance
     assert first == 0 and second > 0
+    assert np.mean(radius.network.layers[1].weight.to_dense() != 0) > 0.3
+    assert radius.validation_accuracy == held_accuracy(checkpoints.to_module(radius.checkpoint))
+    assert np.mean(radius.network.layers[1].weight.to_dense() == 0) > 0.3
 
 
 @pytest.mark.parametrize("patience", [0, 1, 3])
