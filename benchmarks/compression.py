@@ -46,6 +46,7 @@ START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 TURNS, SECONDS = 64, 20.0
 #: Least times as fast as the dense float32 export on litert; most seconds of second-order pruning.
 LEAST_RATIO, MOST_SECONDS = 5.0, 15.0
+#: Name of the network that the others are compared with.
 DENSE = "dense"
 #: Layers of 65,536 x 65,536: form, radius of the discs in layer spacings, relative error, seconds, GiB, times smaller.
 LARGE = (("low-rank", 5, 1e-3, 60, 2, 1), ("hierarchical", 50, 1e-2, 300, 4, 20))

@@ -329,7 +329,11 @@ def _unpacked(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
     import torch
 
     shape = (n_out, -(-n_in // 8))
-    if not isinstance(tensor, torch.Tensor) or tensor.dtype != torch.uint8 or tuple(tensor.shape) != shape:
+    if (
+        not isinstance(tensor, torch.Tensor)
+        or (tensor.dtype, tensor.layout, tensor.device.type) != (torch.uint8, torch.strided, "cpu")
+        or tuple(tensor.shape) != shape
+    ):
         found = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
         raise CheckpointError(f"tensor {name} is {found}; expected torch.uint8 {list(shape)}, a bit for each synapse")
     return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)

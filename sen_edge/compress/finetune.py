@@ -128,6 +128,7 @@ def finetune(
     """
     if request.pattern.neurons or request.threshold is not None:
         raise UsageError("fine-tuning follows a sparsity; remove neurons before it, and take no threshold")
+    _check_kind(checkpoint, request)
     examples = prepare(dataset, recipe)
     module, teacher = checkpoints.to_module(checkpoint), checkpoints.to_module(checkpoint)
     if calibration is None:
@@ -181,6 +182,14 @@ def distil(
     return Tuned(None, module.stored(), *kept, accuracy)
 
 
+def _check_kind(checkpoint: Checkpoint, request: PruneRequest) -> None:
+    """A checkpoint's pattern is a radius or synapses, and one cannot be trained on top of the other."""
+    if request.criterion == "distance" and checkpoint.synapses:
+        raise UsageError("the checkpoint has synapses of its own, to which a radius cannot be added by training")
+    if request.criterion != "distance" and any(checkpoint.config.max_distance):
+        raise UsageError("the checkpoint has a radius, to which other patterns cannot be added by training")
+
+
 def coordinate_recipe(recipe: Recipe) -> Recipe:
     """A recipe for fine-tuning coordinates that were trained with `recipe`."""
     return replace(recipe, epochs=EPOCHS, learning_rate=COORDINATE_RATE * recipe.learning_rate)
@@ -203,21 +212,22 @@ class _Cut:
         self, module: SpatialNetwork, request: PruneRequest, calibration: FloatArray, cut: Mapping[int, Mask]
     ) -> None:
         self.module, self.request, self.calibration, self.cut = module, request, calibration, cut
+        self.radii = [layer.max_distance for layer in module.linears()]
 
     def to(self, share: float) -> None:
         """Choose the pattern anew, for `share` of the sparsity."""
         request = self.request
-        if request.sparsity is not None:
+        if request.sparsity is not None and request.pattern.group is None:
             request = replace(request, sparsity=share * request.sparsity)
-        for layer in self.module.linears():
-            layer.synapses, layer.max_distance = None, math.inf
+        for index, layer in enumerate(self.module.linears()):
+            layer.synapses = _as_tensor(self.cut[index]) if index in self.cut else None
         network = checkpoints.to_network(checkpoints.from_module(self.module))
         if request.criterion == "distance":
             self._within_radius(network, request)
             return
         for index, mask in choose_masks(network, request, self.calibration).items():
             here = mask & self.cut[index] if index in self.cut else mask
-            self.module.linears()[index].synapses = torch.from_numpy(here.astype(np.float32))
+            self.module.linears()[index].synapses = _as_tensor(here)
 
     def _within_radius(self, network: Network, request: PruneRequest) -> None:
         config = self.module.config
@@ -225,10 +235,14 @@ class _Cut:
         for index in request.chosen(network):
             operator = network.layers[index].weight
             assert isinstance(operator, Coordinates) and request.sparsity is not None  # _Cut took patterns off
-            radius = radius_for(distances_of(operator), request.sparsity)
+            radius = min(radius_for(distances_of(operator), request.sparsity), self.radii[index])
             radii[index] = 0.0 if math.isinf(radius) else radius
             self.module.linears()[index].max_distance = radius
         self.module.config = replace(config, max_distance=tuple(radii))
+
+
+def _as_tensor(mask: Mask) -> Tensor:
+    return torch.from_numpy(mask.astype(np.float32))
 
 
 def _loss(teacher: nn.Module, tuning: Tuning) -> Loss:
