@@ -253,6 +253,7 @@ ROWS = (
     _pruned("", 0.95),
     _pruned(", 16x1 blocks", 0.9, pattern="16x1"),
     _pruned(", 1x4 blocks", 0.9, pattern="1x4"),
+    _tuned("", 0.0),
     _tuned("", 0.8),
     _tuned("", 0.9, 0.4),
     _tuned("", 0.95, 1.0),
