@@ -10,8 +10,9 @@ Memory is the peak of this whole process before the engine starts. The latency i
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,14 @@ def take_apart(options: argparse.Namespace, operator: Coordinates) -> tuple[Fact
     return form, Network(form.layers)
 
 
+def peak_kib() -> int:
+    """Most resident memory of this process; what getrusage says may be that of the process it was started from."""
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if found is None:
+        raise SystemExit("this system does not tell a process's peak memory")
+    return int(found[1])
+
+
 def main(options: argparse.Namespace) -> None:
     """Take apart, print, run."""
     rng = np.random.default_rng(0)
@@ -52,7 +61,7 @@ def main(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     result, network = take_apart(options, operator)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    peak = peak_kib() / 2**20
     rank = f"rank {result.rank}, " if isinstance(result, Factorized) else ""
     print(
         f"{options.form}, {options.neurons} x {options.neurons}, radius {options.radius:g}: {seconds:.1f} s, peak "

@@ -143,12 +143,12 @@ def test_the_seed_decides() -> None:
 
 
 MEMORY_SCRIPT = """
-import resource
 import numpy as np
 from sen_edge.compress.far_field import factorize_coordinates
 from sen_edge.compress.hierarchical import hierarchical
 from sen_runtime.network import Identity, Layer
 from sen_runtime.operators import Coordinates
+from tests.memory import peak_bytes
 rng = np.random.default_rng(0)
 source, target = rng.uniform(-4, 4, (2, 16384, 3)).astype(np.float32)
 source[:, 2], target[:, 2] = 0, 1
@@ -156,7 +156,7 @@ operator = Coordinates(source, target, rng.uniform(-1, 1, 16384).astype(np.float
 low = factorize_coordinates(operator, tolerance=0.05)
 form = hierarchical(Layer(operator, None, Identity()), tolerance=0.05)
 assert max(low.error, form.error) <= 0.05
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+print(peak_bytes())
 """
 
 

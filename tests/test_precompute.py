@@ -165,17 +165,18 @@ def test_only_coordinates_change() -> None:
 
 
 MEMORY_SCRIPT = """
-import resource, sys
+import sys
 import numpy as np
 from sen_edge.precompute import weights
 from sen_runtime.operators import Coordinates
+from tests.memory import peak_bytes
 n, d = 8192, int(sys.argv[1])
 rng = np.random.default_rng(0)
 points = [rng.normal(size=(n, d)).astype(np.float32) for _ in range(2)]
 operator = Coordinates(*points, np.full(n, 0.5, np.float32))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_bytes()
 weights(operator)
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(peak_bytes() - before)
 """
 
 
