@@ -82,8 +82,9 @@ class Checkpoint:
         sizes = self.config.layer_sizes
         for index, mask in self.synapses.items():
             expected = (sizes[index + 1], sizes[index]) if 0 <= index < len(sizes) - 1 else None
-            if mask.shape != expected:
-                raise CheckpointError(f"synapses of layer {index} have shape {list(mask.shape)}; expected {expected}")
+            if mask.shape != expected or mask.dtype != bool:
+                found = f"{mask.dtype} {list(mask.shape)}"
+                raise CheckpointError(f"synapses of layer {index} are {found}; expected bool {expected}")
 
     @property
     def n_parameters(self) -> int:
@@ -317,7 +318,7 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
     synapses: dict[int, Synapses] = {}
     for name, tensor in content["tensors"].items():
         index = str(name).removeprefix(SYNAPSES)
-        if index != name and index.isdecimal() and int(index) < len(config.layer_sizes) - 1:
+        if index != name and index in map(str, range(len(config.layer_sizes) - 1)):
             synapses[int(index)] = _unpacked(str(name), tensor, *config.layer_sizes[int(index) : int(index) + 2])
         else:
             tensors[str(name)] = as_array(str(name), tensor)
@@ -390,4 +391,9 @@ def _safetensors_bytes(checkpoint: Checkpoint) -> bytes:
         "config": json.dumps(checkpoint.config.to_dict(), sort_keys=True),
         "metadata": json.dumps(dict(checkpoint.metadata), sort_keys=True),
     }
-    return save_tensors(_all_tensors(checkpoint), metadata=header)
+    data = save_tensors(_all_tensors(checkpoint), metadata=header)
+    # The library writes its header in any order; sorted, the same checkpoint is the same file.
+    length = int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]

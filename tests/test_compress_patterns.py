@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from sen_edge.compress.patterns import Pattern, greatest
+from sen_edge.compress.prune import PruneRequest, kept_per_layer
 from sen_edge.errors import UsageError
 from sen_edge.storage import stored
 from sen_runtime.operators import Dense, Sparse
 
-ENERGY = np.random.default_rng(0).random((18, 22))
+RNG = np.random.default_rng
+ENERGY = RNG(0).random((18, 22))
 
 
 @pytest.mark.parametrize("text", ["unstructured", "16x1", "1x4", "8x1", "2:4", "1:3", "neurons"])
@@ -54,6 +56,19 @@ def test_n_of_every_m_inputs_stay() -> None:
 def test_a_threshold_judges_the_mean_of_a_block() -> None:
     assert np.array_equal(Pattern().above(ENERGY, 0.5), ENERGY >= 0.5)
     assert Pattern.parse("2x2").above(np.ones((2, 2)), 1.0).all()
+    assert Pattern.parse("4x4").above(np.ones((3, 5)), 1.0).all()  # what lies beyond the edge does not count
+
+
+def test_blocks_at_the_edge_count_as_what_they_hold() -> None:
+    energy = RNG(0).random((10, 64))  # a layer of 10 outputs, whose 16x1 blocks hold 10 synapses
+    pattern = Pattern.parse("16x1")
+    assert pattern.select(energy, 320).sum() == 320
+    assert pattern.sizes((18, 3)).tolist() == [[16] * 3, [2] * 3]
+    whole, part = RNG(1).random((32, 64)), RNG(2).random((10, 64))
+    request = PruneRequest(0.75, pattern=pattern, scope="global")
+    kept = kept_per_layer([whole, part], request)
+    assert sum(kept) == pytest.approx(0.25 * (whole.size + part.size), abs=8)
+    assert [pattern.select(energy, n).sum() for energy, n in zip((whole, part), kept, strict=True)] == kept
 
 
 @pytest.mark.parametrize("block", [(1, 1), (4, 1), (8, 1), (16, 1), (1, 4)])

@@ -75,6 +75,8 @@ def test_a_radius_is_a_number_in_the_configuration(tmp_path: Path) -> None:
     again = checkpoints.load(tmp_path / "radius.pt")
     x = toy().test_inputs
     assert again.config.max_distance == radii
+    left = [np.mean(layer.weight.to_dense() != 0) for layer in checkpoints.to_network(again).layers]
+    assert left == pytest.approx([0.6, 0.6], abs=0.25)  # the positions move on after the radius was chosen
     expected = outputs(again, x)
     assert np.allclose(expected, reference.run(precompute(checkpoints.to_network(again)), x), atol=1e-4)
 

@@ -12,9 +12,10 @@ from safetensors.numpy import save as save_tensors
 
 from sen_edge import checkpoint as checkpoints
 from sen_edge.checkpoint import Checkpoint
-from sen_edge.compress.prune import distances_of, radius_for
+from sen_edge.compress import CompressionWarning, prune
+from sen_edge.compress.prune import PruneRequest, radius_for
 from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.errors import CheckpointError
+from sen_edge.errors import CheckpointError, UsageError
 from sen_edge.precompute import precompute
 from sen_edge.spatial import SpatialNetwork
 from sen_runtime import reference
@@ -45,11 +46,15 @@ def whole(config: SpatialConfig) -> Checkpoint:
     return replace(start, tensors={**start.tensors, **biases})
 
 
+def within_request(sparsity: float) -> PruneRequest:
+    return PruneRequest(sparsity, criterion="distance")
+
+
 def radii(config: SpatialConfig, sparsity: float) -> tuple[float, ...]:
     """Of a fresh checkpoint, half way between two distances."""
     layers = checkpoints.to_network(whole(config)).layers
     operators = [layer.weight for layer in layers if isinstance(layer.weight, Coordinates)]
-    return tuple(radius_for(distances_of(operator), sparsity) for operator in operators)
+    return tuple(radius_for([operator], within_request(sparsity)) for operator in operators)
 
 
 def masked(config: SpatialConfig, layers: tuple[int, ...] = (0, 1)) -> Checkpoint:
@@ -130,10 +135,35 @@ def test_a_radius_is_that_of_the_plain_distance() -> None:
 
 @pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.999])
 def test_a_radius_leaves_the_share_it_was_chosen_for(sparsity: float) -> None:
-    distances = RNG(0).random(200).astype(np.float32)
-    radius = radius_for(distances, sparsity)
-    assert np.sum(distances <= radius) == max(1, round((1 - sparsity) * 200))
+    places = RNG(0).random(200).astype(np.float32)
+    operator = Coordinates(places[:, None], np.full((1, 1), -1, np.float32), np.ones(200, np.float32))
+    radius = radius_for([operator], within_request(sparsity))
+    assert np.sum(places + 1 <= radius) == max(1, round((1 - sparsity) * 200))
     assert math.isinf(radius) == (sparsity == 0)
+
+
+def test_a_radius_counts_neurons_below_the_floor_as_connected() -> None:
+    network = checkpoints.to_network(whole(replace(MLP, min_distance=0.5)))
+    source = network.layers[0].weight
+    assert isinstance(source, Coordinates)
+    target = source.target.copy()
+    target[3] = source.source[2]  # at the same point, which the floor allows
+    operator = replace(source, target=target)
+    radius = radius_for([operator], within_request(0.5))
+    kept = replace(operator, max_distance=radius).to_dense() != 0
+    assert kept.mean() == pytest.approx(0.5, abs=0.01) and kept[3, 2]
+    wide = replace(source, min_distance=100.0)  # above every distance
+    with pytest.warns(CompressionWarning, match=r"equal length stay together: a radius cuts 0\.0% of them, not 50\.0%"):
+        radius = radius_for([wide], within_request(0.5))
+    assert replace(wide, max_distance=radius).to_dense().all()
+
+
+def test_a_radius_at_or_below_the_floor_is_refused() -> None:
+    network = checkpoints.to_network(whole(replace(MLP, min_distance=0.5)))
+    for radius in (0.2, 0.5):
+        with pytest.raises(UsageError, match=f"radius of {radius} leaves layer 0 no synapse: its min_distance is 0.5"):
+            prune(network, threshold=radius, criterion="distance")
+    assert prune(network, threshold=50.0, criterion="distance").layers[0].weight.max_distance == 50
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -181,6 +211,12 @@ DAMAGED = {
 }
 
 
+def test_the_same_checkpoint_is_the_same_file(tmp_path: Path) -> None:
+    checkpoint = masked(SNN)
+    files = {checkpoints.dumps(checkpoint, tmp_path / "model.safetensors") for _ in range(20)}
+    assert len(files) == 1
+
+
 @pytest.mark.parametrize("case", DAMAGED)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_damaged_synapses_are_refused(tmp_path: Path, suffix: str, case: str) -> None:
@@ -201,7 +237,7 @@ def test_damaged_synapses_are_refused(tmp_path: Path, suffix: str, case: str) ->
         checkpoints.load(path)
 
 
-@pytest.mark.parametrize("name", ["synapses.2", "synapses.-1", "synapses.x", "synapses."])
+@pytest.mark.parametrize("name", ["synapses.2", "synapses.-1", "synapses.x", "synapses.", "synapses.00", "synapses.٠"])
 def test_synapses_of_no_layer_are_refused(tmp_path: Path, name: str) -> None:
     checkpoints.save(make_checkpoint(MLP), tmp_path / "plain.pt")
     content = torch.load(tmp_path / "plain.pt", weights_only=True)
@@ -215,8 +251,10 @@ def test_synapses_of_no_layer_are_refused(tmp_path: Path, name: str) -> None:
 def test_masks_of_no_layer_or_another_shape_are_refused(index: int) -> None:
     with pytest.raises(CheckpointError, match=f"synapses of layer {index}"):
         replace(make_checkpoint(MLP), synapses={index: np.ones((17, 12), bool)})
-    with pytest.raises(CheckpointError, match=r"synapses of layer 0 have shape \[12, 17\]; expected \(17, 12\)"):
+    with pytest.raises(CheckpointError, match=r"synapses of layer 0 are bool \[12, 17\]; expected bool \(17, 12\)"):
         replace(make_checkpoint(MLP), synapses={0: np.ones((12, 17), bool)})
+    with pytest.raises(CheckpointError, match="synapses of layer 0 are float64"):
+        replace(make_checkpoint(MLP), synapses={0: np.ones((17, 12))})
 
 
 def test_a_bare_state_dict_has_no_synapses(tmp_path: Path) -> None:

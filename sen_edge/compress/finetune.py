@@ -20,7 +20,7 @@ from sen_edge.checkpoint import Checkpoint
 from sen_edge.compress.free import FreeNetwork
 from sen_edge.compress.moments import Inputs
 from sen_edge.compress.patterns import Mask
-from sen_edge.compress.prune import PruneRequest, choose_masks, distances_of, radius_for
+from sen_edge.compress.prune import PruneRequest, choose_masks, radius_for
 from sen_edge.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.fitting import (
@@ -234,8 +234,8 @@ class _Cut:
         radii = list(config.max_distance or (0.0,) * len(network.layers))
         for index in request.chosen(network):
             operator = network.layers[index].weight
-            assert isinstance(operator, Coordinates) and request.sparsity is not None  # _Cut took patterns off
-            radius = min(radius_for(distances_of(operator), request.sparsity), self.radii[index])
+            assert isinstance(operator, Coordinates)  # _Cut took patterns off; this is for mypy
+            radius = min(radius_for([operator], request), self.radii[index])
             radii[index] = 0.0 if math.isinf(radius) else radius
             self.module.linears()[index].max_distance = radius
         self.module.config = replace(config, max_distance=tuple(radii))

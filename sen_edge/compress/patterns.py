@@ -69,6 +69,10 @@ class Pattern:
         result: FloatArray = tiles.sum(axis=(1, 3))
         return result
 
+    def sizes(self, shape: tuple[int, ...]) -> FloatArray:
+        """Synapses `[block rows, block columns]` in each block of a layer `[n_out, n_in]`: fewer at an edge."""
+        return self.energies(np.ones(shape))
+
     def select(self, energy: FloatArray, kept: int) -> Mask:
         """The mask `[n_out, n_in]` that keeps about `kept` synapses, those of the greatest energy.
 
@@ -76,13 +80,12 @@ class Pattern:
         """
         if self.group is not None:
             return self._select_in_groups(energy)
-        energies = self.energies(energy)
-        return self.spread(greatest(energies, round(kept / (self.block[0] * self.block[1]))), energy.shape)
+        sizes = None if self.block == (1, 1) else self.sizes(energy.shape)
+        return self.spread(greatest(self.energies(energy), kept, sizes), energy.shape)
 
     def above(self, energy: FloatArray, threshold: float) -> Mask:
         """The mask `[n_out, n_in]` of the blocks whose mean energy is at least `threshold`."""
-        size = self.block[0] * self.block[1]
-        return self.spread(self.energies(energy) / size >= threshold, energy.shape)
+        return self.spread(self.energies(energy) / self.sizes(energy.shape) >= threshold, energy.shape)
 
     def spread(self, blocks: Mask, shape: tuple[int, ...]) -> Mask:
         """The mask of synapses `[n_out, n_in]` for one of blocks."""
@@ -106,10 +109,24 @@ class Pattern:
 UNSTRUCTURED = Pattern()
 
 
-def greatest(values: FloatArray, count: int) -> Mask:
-    """The `count` greatest values; of equal ones the first, so that the number is exact."""
+def greatest(values: FloatArray, count: int, sizes: FloatArray | None = None) -> Mask:
+    """The greatest values that together count as nearly `count`; of equal ones the first, so that the number is exact.
+
+    Args:
+        values: any shape.
+        count: how many to keep; of blocks, how many synapses.
+        sizes: what each value counts for, of the same shape; None for 1.
+    """
+    count = min(max(count, 0), values.size if sizes is None else int(sizes.sum()))
+    if sizes is not None and sizes.min() < sizes.max():
+        order = np.argsort(-values, axis=None, kind="stable")
+        totals = np.concatenate(([0.0], np.cumsum(sizes.ravel()[order])))
+        mask = np.zeros(values.size, bool)
+        mask[order[: int(np.argmin(np.abs(totals - count)))]] = True
+        return mask.reshape(values.shape)
+    if sizes is not None:
+        count = round(count / float(sizes.flat[0]))
     mask = np.zeros(values.size, bool)
-    count = min(max(count, 0), values.size)
     if count:
         flat = values.ravel()
         threshold = np.partition(flat, -count)[-count]

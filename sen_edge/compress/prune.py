@@ -26,6 +26,8 @@ FloatArray = NDArray[np.float64]
 
 CRITERIA = ("second-order", "magnitude", "distance")
 SCOPES = ("global", "layer")
+#: Share of the synapses by which a radius may miss the sparsity before that is worth a warning.
+TIES = 0.01
 #: Steps of the search for the sparsity that a relative error allows.
 BISECTIONS = 7
 
@@ -186,11 +188,11 @@ def kept_per_layer(energies: Sequence[FloatArray], request: PruneRequest) -> lis
     if request.scope == "layer":
         return [round(density * energy.size) for energy in energies]
     blocks = [request.pattern.energies(energy).ravel() for energy in energies]
-    size = request.pattern.block[0] * request.pattern.block[1]
+    sizes = [request.pattern.sizes(energy.shape).ravel() for energy in energies]
     total = sum(energy.size for energy in energies)
-    kept = greatest(np.concatenate(blocks), round(density * total / size))
+    kept = greatest(np.concatenate(blocks), round(density * total), np.concatenate(sizes))
     ends = np.cumsum([len(each) for each in blocks])[:-1]
-    return [int(part.sum()) * size for part in np.split(kept, ends)]
+    return [int(size @ part) for part, size in zip(np.split(kept, ends), sizes, strict=True)]
 
 
 def warn_of_disconnected(network: Network) -> None:
@@ -230,15 +232,18 @@ def _within_radius(network: Network, request: PruneRequest) -> Network:
                 f"layer {index} has no coordinates to take distances from", hint="prune the checkpoint, or by magnitude"
             )
         operators[index] = operator
+    for index, operator in operators.items():
+        if request.threshold is not None and request.threshold <= operator.min_distance:
+            raise UsageError(
+                f"a radius of {request.threshold:g} leaves layer {index} no synapse: its min_distance is "
+                f"{operator.min_distance:g}"
+            )
     if request.threshold is not None:
         radii = dict.fromkeys(chosen, request.threshold)
+    elif request.scope == "global":
+        radii = dict.fromkeys(chosen, radius_for([*operators.values()], request))
     else:
-        assert request.sparsity is not None  # PruneRequest has seen to it; this is for mypy
-        distances = {index: distances_of(operator) for index, operator in operators.items()}
-        if request.scope == "global":
-            radii = dict.fromkeys(chosen, radius_for(np.concatenate([*distances.values()]), request.sparsity))
-        else:
-            radii = {index: radius_for(values, request.sparsity) for index, values in distances.items()}
+        radii = {index: radius_for([operator], request) for index, operator in operators.items()}
     new = {
         index: replace(operator, max_distance=min(radii[index], operator.max_distance))
         for index, operator in operators.items()
@@ -246,21 +251,34 @@ def _within_radius(network: Network, request: PruneRequest) -> Network:
     return _with_weights(network, new)
 
 
-def distances_of(operator: Coordinates) -> NDArray[np.float32]:
-    """Distances between all sources and targets, flat."""
-    plain = replace(
-        operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0, min_distance=0.0, max_distance=math.inf
-    )
-    return np.float32(1) / weights(plain).ravel()
+def radius_for(operators: Sequence[Coordinates], request: PruneRequest) -> float:
+    """A radius that the asked-for share of all distances exceeds: half way between two of them; inf for none.
 
-
-def radius_for(distances: NDArray[np.float32], sparsity: float) -> float:
-    """A radius that a share `sparsity` of the distances exceeds: half way between two of them."""
-    kept = min(max(round((1 - sparsity) * distances.size), 1), distances.size)
+    Neurons nearer than `min_distance` act as if that far, and so stay connected. Synapses of equal length stay or go
+    together; a warning says so where that leaves many more of them than were asked for.
+    """
+    assert request.sparsity is not None  # whoever asks has looked; this is for mypy
+    distances = np.concatenate([_distances(operator) for operator in operators])
+    kept = max(round((1 - request.sparsity) * distances.size), 1)
     if kept == distances.size:
         return math.inf
     inside, outside = np.partition(distances, (kept - 1, kept))[[kept - 1, kept]]
-    return float(np.float32((float(inside) + float(outside)) / 2))
+    least = np.nextafter(np.float32(max(operator.min_distance for operator in operators)), np.float32(np.inf))
+    radius = max(float(np.float32((float(inside) + float(outside)) / 2)), float(least))
+    sparsity = float(np.mean(distances > radius))
+    if sparsity < request.sparsity - TIES:
+        warnings.warn(
+            f"synapses of equal length stay together: a radius cuts {sparsity:.1%} of them, not {request.sparsity:.1%}",
+            CompressionWarning,
+            stacklevel=3,
+        )
+    return radius
+
+
+def _distances(operator: Coordinates) -> NDArray[np.float32]:
+    """Distances between all sources and targets, flat."""
+    plain = replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0, max_distance=math.inf)
+    return np.float32(1) / weights(plain).ravel()
 
 
 def _second_order(network: Network, request: PruneRequest, calibration: Inputs, seed: int) -> Network:
