@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.compress import CompressionWarning, factorize, fold_linear
+from sen_edge.compress import CompressionWarning, factorize, fold_linear, prune
 from sen_edge.compress.lowrank import factorized
 from sen_edge.compress.moments import moments, sensitivities
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic
 from sen_edge.errors import UsageError
 from sen_edge.precompute import precompute
+from sen_edge.quantize import to_int8_weights
 from sen_edge.storage import stored
 from sen_runtime import reference
 from sen_runtime.network import Identity, Layer, Network, Relu
@@ -119,9 +120,21 @@ def test_a_layer_for_which_a_rank_saves_nothing_stays() -> None:
 
 def test_a_rank_that_saves_nothing_anywhere_changes_nothing() -> None:
     network = perceptron()
-    result = factorize(network, rank=20, calibration=inputs(network))
+    with pytest.warns(CompressionWarning, match="no layer takes fewer MACs as factors: all stay as they are"):
+        result = factorize(network, rank=20, calibration=inputs(network))
     for before, after in zip(network.layers, result.layers, strict=True):
         assert before.weight is after.weight and before.bias is after.bias
+
+
+def test_a_sparse_layer_is_factorized_only_where_that_saves() -> None:
+    network = perceptron(sizes=(40, 60, 50, 20))
+    x = inputs(network)
+    sparse = prune(network, sparsity=0.85, calibration=x)
+    same = factorize(sparse, rank=8, calibration=x)  # less than dense, more than what is left
+    assert [type(layer.weight) for layer in same.layers] == [type(layer.weight) for layer in sparse.layers]
+    assert same.macs == sparse.macs
+    half = factorize(sparse, macs=0.5, calibration=x)
+    assert half.macs <= 0.5 * sparse.macs
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.8])
@@ -257,6 +270,14 @@ def test_low_rank_layers_keep_their_inner_size() -> None:
     for pair in ((thin, square), (Dense(rng.normal(size=(30, 30)).astype(np.float32)), thin)):
         (layer,) = fold_linear(Network(tuple(Layer(w, None, Identity()) for w in pair))).layers
         assert isinstance(layer.weight, LowRank) and layer.weight.rank == 2
+
+
+def test_int8_weights_are_not_multiplied_out() -> None:
+    rng = RNG(0)
+    thin = LowRank(rng.normal(size=(20, 2)).astype(np.float32), rng.normal(size=(2, 30)).astype(np.float32))
+    square = Dense(rng.normal(size=(20, 20)).astype(np.float32))
+    network = to_int8_weights(Network(tuple(Layer(w, None, Identity()) for w in (thin, square))))
+    assert fold_linear(network).layers == network.layers
 
 
 def test_neurons_between_layers_are_not_multiplied_away() -> None:

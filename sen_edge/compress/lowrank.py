@@ -8,6 +8,7 @@ ones are single, so what is left is sparse (L. Greengard and V. Rokhlin, "A fast
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.compress.layerwise import layerwise, second_order_problems
-from sen_edge.compress.moments import Inputs, check_calibration, sensitivities
+from sen_edge.compress.moments import CompressionWarning, Inputs, check_calibration, sensitivities
 from sen_edge.compress.patterns import UNSTRUCTURED, Mask, Pattern
 from sen_edge.compress.quadratic import Quadratic, best_under_pattern, best_weights
 from sen_edge.errors import UsageError
+from sen_edge.model import weight_arrays
 from sen_edge.precompute import precompute
 from sen_edge.storage import stored
 from sen_runtime.network import Identity, Layer, Network
@@ -116,6 +118,8 @@ def low_rank(network: Network, request: RankRequest, calibration: Inputs | None,
     outputs = sensitivities(dense, calibration, seed)
     problems = dict(zip(chosen, second_order_problems(dense, chosen, calibration, outputs), strict=True))
     ranks = _ranks(dense, problems, request)
+    if not ranks:
+        warnings.warn("no layer takes fewer MACs as factors: all stay as they are", CompressionWarning, stacklevel=2)
 
     def method(index: int, problem: Quadratic) -> WeightOperator | None:
         if index not in ranks:
@@ -154,7 +158,7 @@ def _low_rank(problem: Quadratic, scaled: FloatArray, rank: int) -> LowRank:
 
 def _ranks(network: Network, problems: dict[int, Quadratic], request: RankRequest) -> dict[int, int]:
     """The rank of each layer that is factorized."""
-    most = {index: _worthwhile(problem, request) for index, problem in problems.items()}
+    most = {index: _worthwhile(network.layers[index], request) for index in problems}
     if request.rank is not None:
         return {index: request.rank for index in problems if request.rank <= most[index]}
     tails = {index: problem.tail_energies() for index, problem in problems.items()}
@@ -165,10 +169,11 @@ def _ranks(network: Network, problems: dict[int, Quadratic], request: RankReques
     return _ranks_for_macs(network, problems, tails, most, request)
 
 
-def _worthwhile(problem: Quadratic, request: RankRequest) -> int:
-    """The greatest rank that takes fewer multiply-accumulates than the dense layer."""
-    n_out, n_in = problem.weight.shape
-    return min(int((n_out * n_in * (1 - request.near) - 1) // (n_out + n_in)), n_out, n_in)
+def _worthwhile(layer: Layer, request: RankRequest) -> int:
+    """The greatest rank that takes fewer multiply-accumulates than the layer does now; 0 where there is none."""
+    n_out, n_in = layer.weight.shape
+    left = layer.weight.macs - request.near * n_out * n_in
+    return max(0, min(int((left - 1) // (n_out + n_in)), n_out, n_in))
 
 
 def _ranks_for_macs(
@@ -180,7 +185,7 @@ def _ranks_for_macs(
 ) -> dict[int, int]:
     """Ranks such that no multiply-accumulate is worth more in one layer than in another."""
     assert request.macs is not None  # as above
-    target = request.macs * sum(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers)
+    target = request.macs * network.macs
     fixed = sum(layer.weight.macs for index, layer in enumerate(network.layers) if index not in problems)
 
     def at(price: float) -> tuple[dict[int, int], float]:
@@ -190,10 +195,11 @@ def _ranks_for_macs(
             costs = np.arange(most[index] + 1) * (n_out + n_in) + request.near * problem.weight.size
             values = tails[index][: most[index] + 1] + price * costs
             rank = int(np.argmin(values[1:])) + 1 if most[index] else 0
-            if rank and values[rank] < price * problem.weight.size:
+            now = network.layers[index].weight.macs
+            if rank and values[rank] < price * now:
                 ranks[index], total = rank, total + costs[rank]
             else:
-                total += problem.weight.size
+                total += now
         return ranks, total
 
     low, high = 0.0, max(float(tail[0]) for tail in tails.values()) or 1.0
@@ -210,18 +216,24 @@ def _ranks_for_macs(
 def fold_linear(network: Network) -> Network:
     """The network with products of neighbouring layers multiplied out where that is exact and saves operations.
 
-    That is so where nothing but `Identity` neurons lies between them: `W2 (W1 x + b1) + b2 = (W2 W1) x + W2 b1 + b2`.
+    That is so where nothing but `Identity` neurons lies between them and no weights are int8:
+    `W2 (W1 x + b1) + b2 = (W2 W1) x + W2 b1 + b2`.
     """
     layers: list[Layer] = []
     for layer in network.layers:
         before = layers[-1] if layers else None
-        if before is not None and isinstance(before.neuron, Identity) and before.grid is None:
+        if before is not None and isinstance(before.neuron, Identity) and not _is_int8(before) and not _is_int8(layer):
             folded = _folded(before, layer)
             if folded.weight.macs <= before.weight.macs + layer.weight.macs:
                 layers[-1] = folded
                 continue
         layers.append(layer)
     return replace(network, layers=tuple(layers))
+
+
+def _is_int8(layer: Layer) -> bool:
+    """Whether products with these weights would have to be rounded anew."""
+    return layer.grid is not None or any(array.dtype == np.int8 for array in weight_arrays(layer.weight))
 
 
 def _folded(before: Layer, after: Layer) -> Layer:

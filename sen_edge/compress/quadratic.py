@@ -152,14 +152,14 @@ def best_under_pattern(
         return problem.weight, mask
     kept = np.where(mask, problem.weight, 0.0)
     dual = np.zeros_like(kept)
-    penalty = PENALTY
+    penalty, growth = PENALTY, GROWTH ** (ROUNDS / rounds)  # few rounds end at the same penalty
     for _ in range(rounds):
         free = problem.solve(target + penalty * (kept - dual), penalty)
         wanted = free + dual
         mask = select(wanted**2)
         kept = np.where(mask, wanted, 0.0)
         dual += free - kept
-        penalty *= GROWTH
+        penalty *= growth
     return best_weights(problem, mask, kept), mask
 
 
