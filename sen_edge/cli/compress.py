@@ -94,11 +94,11 @@ def compress(
             state=state,
             progress=progress,
         )
-    _write(result, source, model, output, force=force)
+    manifest = _write(result, source, model, output, force=force)
     if state is not None:
         state.unlink(missing_ok=True)
     if as_json:
-        console.print_json(result.figures)
+        console.print_json(manifest)
         return
     options.print_figures(f"{model.name}: compressed", result.figures)
     console.print_lines([output, _manifest_path(output)])
@@ -134,8 +134,8 @@ def _manifest_path(output: Path) -> Path:
     return output.with_name(f"{output.stem}.manifest.json")
 
 
-def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> None:
-    """The output and its manifest, both or neither."""
+def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> dict[str, Any]:
+    """The output and its manifest, both or neither; what the manifest says."""
     from sen_edge import checkpoint as checkpoints
     from sen_edge.outputs import put_in_place
     from sen_runtime import image
@@ -160,3 +160,4 @@ def _write(result: Compressed, source: Model, model: Path, output: Path, *, forc
         data = image.dumps(replace(result.network, metadata=metadata))
     manifest = (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode()
     put_in_place(output.parent, {output.name: data, _manifest_path(output).name: manifest}, force=force)
+    return figures

@@ -281,16 +281,24 @@ class _Search:
     # --- accuracies ------------------------------------------------------------------------------
 
     def _along(self, chain: Sequence[Link], original: float) -> list[Candidate]:
-        """Some candidates of the chain: spread over it, then ever closer below the cheapest that fits."""
+        """Some candidates of each dtype; accuracy rises with cost within one, and not from one to the other."""
+        most = MOST_CANDIDATES // len(self.request.dtypes)
+        found: list[Candidate] = []
+        for dtype in self.request.dtypes:
+            found += self._bisected([link for link in chain if link[1] == dtype], original, most, len(found))
+        return sorted(found, key=lambda each: each.cost)
+
+    def _bisected(self, chain: Sequence[Link], original: float, most: int, before: int) -> list[Candidate]:
+        """At most so many candidates of the chain: spread over it, then ever closer below the cheapest that fits."""
         found: dict[int, Candidate] = {}
-        spread = np.linspace(0, len(chain) - 1, min(MOST_CANDIDATES // 2, len(chain))).round()
+        spread = np.linspace(0, len(chain) - 1, min(most // 2, len(chain))).round()
         waiting = [int(position) for position in np.unique(spread)]
         while waiting:
             position = waiting.pop(0)
-            self.progress("candidates", len(found) / MOST_CANDIDATES)
+            self.progress("candidates", (before + len(found)) / MOST_CANDIDATES)
             layers, dtype, cost = chain[position]
             found[position] = self._judged(layers, dtype, 0, cost, original)
-            if not waiting and len(found) < MOST_CANDIDATES:
+            if not waiting and len(found) < most:
                 first = min((i for i, each in found.items() if each.fits(self.request)), default=len(chain) - 1)
                 below = max((i for i in found if i < first), default=-1)
                 if first - below > 1:
@@ -309,17 +317,17 @@ class _Search:
         return Candidate(names, dtype, epochs, cost, found, original - found)
 
     def _distilled(self, found: Sequence[Candidate], original: float) -> list[Candidate]:
-        """Cheaper candidates than the cheapest that fits, trained: by bisection, for accuracy rises with cost."""
-        first = next((i for i, each in enumerate(found) if each.fits(self.request)), len(found))
-        low, high = 0, first
+        """Cheaper candidates than the cheapest that fits, trained: by bisection, for each dtype."""
         tried: list[Candidate] = []
-        while low < high:
-            middle = (low + high) // 2
-            each = found[middle]
-            self.progress("distilling", len(tried) / max(len(found).bit_length(), 1))
-            layers = tuple(map(Option.parse, each.layers))
-            tried.append(self._judged(layers, each.dtype, self.request.epochs, each.cost, original))
-            low, high = (low, middle) if tried[-1].fits(self.request) else (middle + 1, high)
+        for dtype in self.request.dtypes:
+            here = [each for each in found if each.dtype == dtype]
+            low, high = 0, next((i for i, each in enumerate(here) if each.fits(self.request)), len(here))
+            while low < high:
+                middle = (low + high) // 2
+                self.progress("distilling", len(tried) / (len(self.request.dtypes) * max(len(here).bit_length(), 1)))
+                layers = tuple(map(Option.parse, here[middle].layers))
+                tried.append(self._judged(layers, dtype, self.request.epochs, here[middle].cost, original))
+                low, high = (low, middle) if tried[-1].fits(self.request) else (middle + 1, high)
         return tried
 
     def _network(self, candidate: Candidate) -> Network:

@@ -85,8 +85,3 @@ class Memory:
             write_atomic(self.path, json.dumps(state, indent=1).encode())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
-
-    def forget(self) -> None:
-        """Remove the file: the search is over."""
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)

@@ -23,8 +23,9 @@ from sen_edge.compress.prune import PruneRequest, pruned
 from sen_edge.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.fitting import Progress, Recipe, suggested_recipe
-from sen_edge.model import Model
+from sen_edge.model import Model, stored_dtype
 from sen_edge.precompute import precompute
+from sen_edge.quantize import to_float16
 from sen_edge.summary import MAX_WRITTEN_OUT, layer_figures
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Coordinates
@@ -118,14 +119,16 @@ def compress(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompressionWarning)
         network, checkpoint, details = _run(model, request, inputs, dataset, as_checkpoint, state, progress)
+    if checkpoint is None and request.budget is None and stored_dtype(model.network) == "float16":
+        network = to_float16(network)
     messages = [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
-    before = precompute(model.network) if _is_small(model.network) else model.network
+    before = _written_out(model.network)
     figures = {
-        **details,
+        **_plain(details),
         "request": _plain(asdict(request)),
         "input_sha256": model.sha256,
-        "before": _totals(before),
-        "after": _totals(network),
+        "before": {"macs": before.macs, "weight_bytes": before.nbytes},
+        "after": {"macs": _written_out(network).macs, "weight_bytes": network.nbytes},
         "layers": [asdict(each) for each in layer_figures(network)],
         "calibration": _calibration(calibration, dataset, inputs),
         "accuracy": None if dataset is None else _accuracies(model, network, dataset),
@@ -135,6 +138,8 @@ def compress(
 
 
 def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, as_checkpoint: bool) -> None:
+    if stored_dtype(model.network).startswith("int8"):
+        raise UsageError("the weights are int8 already", hint="compress the network they were made from")
     needs = "a budget" if request.budget else "training" if request.epochs else None
     if needs and dataset is None:
         raise UsageError(f"{needs} needs labelled data", hint="name them with --data")
@@ -215,6 +220,8 @@ def _from_coordinates(network: Network, request: RankRequest, seed: int) -> Netw
         if layer not in chosen or not isinstance(layer.weight, Coordinates):
             return (layer,)
         found = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=seed)
+        if found.operator.macs >= layer.weight.macs:
+            raise UsageError(f"rank {request.rank} takes as many MACs as the weights do", hint="ask for less")
         return (replace(layer, weight=found.operator),)
 
     return _straight(network, factors)
@@ -281,13 +288,10 @@ def _training(tuned: Tuned) -> dict[str, Any]:
     }
 
 
-def _is_small(network: Network) -> bool:
-    """Whether the dense network is worth a look: not where it was never to be formed."""
-    return max(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers) <= MAX_WRITTEN_OUT
-
-
-def _totals(network: Network) -> dict[str, int]:
-    return {"macs": network.macs, "weight_bytes": network.nbytes}
+def _written_out(network: Network) -> Network:
+    """The network without coordinates, which is what runs; as it is where such weights were never to be formed."""
+    largest = max(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers)
+    return precompute(network) if largest <= MAX_WRITTEN_OUT else network
 
 
 def _calibration(
