@@ -343,3 +343,11 @@ def test_many_outputs_are_mixed_at_random() -> None:
     metric = np.eye(400) - (1 - COMMON) / 400
     expected = np.mean([np.outer(row, row) for row in on.astype(float)], axis=0) * (w.T @ metric @ w)
     assert np.linalg.norm(found[0] - expected) < 0.5 * np.linalg.norm(expected)
+
+
+def test_a_radius_on_a_large_layer_writes_no_matrix_out() -> None:
+    rng = RNG(0)
+    source, target = rng.normal(size=(2, 70_000, 3)).astype(np.float32)  # 20 GB as a matrix
+    network = Network((Layer(Coordinates(source, target, np.ones(70_000, np.float32)), None, Identity()),))
+    weight = prune(network, threshold=0.5, criterion="distance").layers[0].weight
+    assert isinstance(weight, Coordinates) and weight.max_distance == 0.5

@@ -19,6 +19,7 @@ from sen_edge.compress.quadratic import Quadratic, best_under_pattern
 from sen_edge.errors import UsageError
 from sen_edge.precompute import precompute, weights
 from sen_edge.storage import stored
+from sen_edge.summary import MAX_WRITTEN_OUT
 from sen_runtime.network import Network
 from sen_runtime.operators import Coordinates, WeightOperator
 
@@ -196,8 +197,10 @@ def kept_per_layer(energies: Sequence[FloatArray], request: PruneRequest) -> lis
 
 
 def warn_of_disconnected(network: Network) -> None:
-    """Name the neurons that no input reaches any more."""
+    """Name the neurons that no input reaches any more; not of layers that are too large to be written out."""
     for index, layer in enumerate(network.layers):
+        if layer.weight.shape[0] * layer.weight.shape[1] > MAX_WRITTEN_OUT:
+            continue
         silent = np.flatnonzero(~np.any(layer.weight.to_dense() != 0, axis=1))
         if len(silent):
             names = ", ".join(map(str, silent[:8])) + (f" and {len(silent) - 8} more" if len(silent) > 8 else "")
