@@ -168,8 +168,8 @@ def _throttling(before: State, after: State, during: Sequence[State]) -> list[st
         held |= bits & (1 << SINCE_BOOT) - 1
         told |= bits >> SINCE_BOOT
     happened = held | told & ~(_bits(before) >> SINCE_BOOT)
-    bits = {bit: what for bit, what in THROTTLED_BITS.items() if happened >> bit & 1}
-    return [f"{what} (vcgencmd get_throttled, bit {bit})" for bit, what in bits.items()]
+    found = {bit: what for bit, what in THROTTLED_BITS.items() if happened >> bit & 1}
+    return [f"{what} (vcgencmd get_throttled, bit {bit})" for bit, what in found.items()]
 
 
 def _bits(sample: State) -> int:

@@ -1,0 +1,41 @@
+"""How figures are written for people: four significant digits, and one unit for a column."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import exp, floor, log, log10
+
+DIGITS = 4
+#: Unit -> how many of it a microsecond has, shortest first.
+UNITS_OF_TIME = {"ns": 1e3, "us": 1.0, "ms": 1e-3, "s": 1e-6}
+UNITS_OF_SIZE = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def significant(value: float, digits: int = DIGITS) -> str:
+    """Rounded to so many significant digits, without an exponent: 0.8 is "0.8000", 12345 is "12350"."""
+    if value == 0:
+        return "0"
+    rounded = float(f"{value:.{digits - 1}e}")
+    return f"{rounded:.{max(0, digits - 1 - floor(log10(abs(rounded))))}f}"
+
+
+def brief(value: float) -> str:
+    """At most four significant digits, without zeros at the end: for axes."""
+    text = significant(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def unit_of_time(latencies_us: Iterable[float]) -> str:
+    """The unit in which the middle of a column, by its geometric mean, is 1 to 1000 or nearest to that."""
+    logs = [log(latency) for latency in latencies_us if latency > 0]
+    middle = exp(sum(logs) / len(logs)) if logs else 1.0
+    fitting = [unit for unit, per_us in UNITS_OF_TIME.items() if middle * per_us >= 1]
+    return fitting[-1] if fitting else "ns"
+
+
+def size(count: float) -> str:
+    """Bytes in the largest unit that they fill: "2.044 MiB"."""
+    value, unit = float(count), 0
+    while abs(value) >= 1024 and unit + 1 < len(UNITS_OF_SIZE):
+        value, unit = value / 1024, unit + 1
+    return f"{significant(value) if unit else int(value)} {UNITS_OF_SIZE[unit]}"
