@@ -1,6 +1,7 @@
 """Records of benchmarks such as a device writes."""
 
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def row(name: str, turns_us: np.ndarray, first: dict[str, Any] | None = None, **
     median = float(np.median(turns))
     counts, edges = np.histogram(turns, bins=40)
     return {
-        "name": name, "file": file, "sha256": f"{abs(hash(file)) % 16**8:08x}" * 8, "bytes": 2143272,
+        "name": name, "file": file, "sha256": sha256(file.encode()).hexdigest(), "bytes": 2143272,
         "engine": engine, "engine_version": engine_version, "kernels": "neon" if engine == "native" else None,
         "threads": int(threads) if threads.isdecimal() else 1, "n_in": 64, "n_out": 10, "timesteps": 0,
         "load_us": 40 * median + 300, "first_us": 5 * median, "calls_per_sample": max(1, round(1000 / median)),

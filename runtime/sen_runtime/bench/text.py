@@ -8,7 +8,7 @@ import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
 
@@ -53,7 +53,7 @@ def _field(*path: str) -> Callable[[Row], Any]:
     return value
 
 
-def _interval(row: Row) -> Optional[str]:
+def _interval(row: Row) -> str | None:
     ratio = row["ratio"]
     return None if ratio is None else f"{significant(ratio['low'])} to {significant(ratio['high'])}"
 
@@ -127,7 +127,7 @@ def markdown(record: Mapping[str, Any]) -> str:
 def csv(record: Mapping[str, Any]) -> str:
     """All figures with full precision, a line for each row below the line of `CSV_FIELDS`; empty where not known."""
     buffer = io.StringIO()
-    writer = csv_format.DictWriter(buffer, CSV_FIELDS, lineterminator="\n")
+    writer = csv_format.DictWriter(buffer, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     device = record["device"]
     common = {key: record[key] for key in ("created", "status", "valid")}

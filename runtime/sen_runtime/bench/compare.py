@@ -1,0 +1,223 @@
+"""Two records of one device side by side: which rows became slower, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sen_runtime.bench import bootstrap
+from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
+from sen_runtime.bench.text import printable
+from sen_runtime.errors import SenError
+
+Record = Mapping[str, Any]
+
+SCHEMA = "sen-edge/bench-comparison/1"
+#: Below so many turns an interval says little.
+LEAST_TURNS = 20
+#: Fields of the device that must be equal, and of a row.
+SAME_DEVICE = {"model": "model", "cpu": "processor", "architecture": "architecture of the kernel"}
+SAME_ROW = ("n_in", "n_out", "timesteps", "engine", "threads")
+#: What may differ, and is said.
+NOTED_DEVICE = ("kernel", "os", "userland_bits", "compiler")
+NOTED_ROW = {
+    "sha256": "another artifact",
+    "engine_version": "another version of the engine",
+    "kernels": "other kernels",
+}
+ALLOW = "--allow-different compares them all the same"
+
+
+class CompareError(SenError):
+    """Two records that are not about the same thing, or one that cannot be relied on."""
+
+
+@dataclass(frozen=True)
+class RowComparison:
+    """A row that both records have.
+
+    Attributes:
+        name: of the row.
+        a_us, b_us: medians of the turns, microseconds.
+        ratio: b_us / a_us; above 1 is slower.
+        low, high: its interval at `bootstrap.CONFIDENCE`, from blocks of both series drawn independently.
+        effect: Cliff's delta, -1 to 1: the share of pairs of turns in which b is slower, less that in which it is
+            faster. 0 for two series that lie on each other, 1 where even the fastest turn of b is slower than all of a.
+        notes: what else is different.
+    """
+
+    name: str
+    a_us: float
+    b_us: float
+    ratio: float
+    low: float
+    high: float
+    effect: float
+    notes: tuple[str, ...]
+
+    def is_regression(self, max_share: float) -> bool:
+        """Whether the ratio is above 1 + max_share, and its interval does not reach down to 1."""
+        return self.ratio > 1 + max_share and self.low > 1
+
+    def is_undecided(self, max_share: float) -> bool:
+        """Whether the interval holds both 1 and more than is allowed: a longer run is needed to tell."""
+        return self.low <= 1 and self.high > 1 + max_share
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        return "slower" if self.low > 1 else "faster" if self.high < 1 else "no difference seen"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What two records say of each other.
+
+    Attributes:
+        rows: those that both have, in the order of the first.
+        only_in_a, only_in_b: names of the others.
+        notes: what is different about devices and records as a whole.
+        confidence: of the intervals.
+    """
+
+    rows: tuple[RowComparison, ...]
+    only_in_a: tuple[str, ...]
+    only_in_b: tuple[str, ...]
+    notes: tuple[str, ...]
+    confidence: float = bootstrap.CONFIDENCE
+
+    def regressions(self, max_share: float) -> tuple[RowComparison, ...]:
+        """Rows that became slower by more than `max_share` (0.05: five percent); see `RowComparison.is_regression`."""
+        return tuple(row for row in self.rows if row.is_regression(max_share))
+
+    def undecided(self, max_share: float) -> tuple[RowComparison, ...]:
+        """Rows that may have, and may not: too noisy, or measured too shortly."""
+        return tuple(row for row in self.rows if row.is_undecided(max_share))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        rows = [{**asdict(row), "notes": list(row.notes), "verdict": row.verdict} for row in self.rows]
+        names = {"only_in_a": list(self.only_in_a), "only_in_b": list(self.only_in_b), "notes": list(self.notes)}
+        return {"schema": SCHEMA, "confidence": self.confidence, "effect": "Cliff's delta", "rows": rows, **names}
+
+
+def compare(a: Record, b: Record, *, allow_different: bool = False) -> Comparison:
+    """Match the rows of two records by name, and compare their latencies.
+
+    Args:
+        a: what was.
+        b: what is.
+        allow_different: compare other devices, other shapes and engines under the same name, and records that are
+            interrupted or invalid; what is different is then among the notes.
+
+    Raises:
+        CompareError: they are not of the same device, or not of the same models; one is invalid or interrupted; no row
+            is in both; fewer than `LEAST_TURNS` turns.
+    """
+    objections = [*_doubts("the first record", a), *_doubts("the second record", b), *_other_device(a, b)]
+    rows_a, rows_b = ({row["name"]: row for row in record["rows"]} for record in (a, b))
+    both = [name for name in rows_a if name in rows_b]
+    for name in both:
+        objections += _other_row(rows_a[name], rows_b[name])
+    if objections and not allow_different:
+        raise CompareError("; ".join(objections), ALLOW)
+    if not both:
+        names = " / ".join(", ".join(map(repr, rows)) or "none" for rows in (rows_a, rows_b))
+        raise CompareError(f"no row is in both records: {names}", "rows are matched by name: file, engine and threads")
+    return Comparison(
+        rows=tuple(_compare_row(rows_a[name], rows_b[name]) for name in both),
+        only_in_a=tuple(name for name in rows_a if name not in rows_b),
+        only_in_b=tuple(name for name in rows_b if name not in rows_a),
+        notes=(*objections, *_notes(a["device"], b["device"])),
+    )
+
+
+def text(comparison: Comparison, max_share: float | None = None) -> str:
+    """A table for a terminal, and below it what else there is to know.
+
+    Args:
+        comparison: what to show.
+        max_share: with it, rows that are slower by more are marked, and those that may be are named.
+    """
+    rows = comparison.rows
+    unit = unit_of_time(value for row in rows for value in (row.a_us, row.b_us))
+    lines = [["row", f"a {unit}", f"b {unit}", "b / a", "interval", "effect", "verdict"]]
+    for row in rows:
+        figures = [significant(value * UNITS_OF_TIME[unit]) for value in (row.a_us, row.b_us)]
+        figures += [significant(row.ratio), f"{significant(row.low)} to {significant(row.high)}", f"{row.effect:+.2f}"]
+        is_over = max_share is not None and row.is_regression(max_share)
+        lines.append([printable(row.name), *figures, "REGRESSION" if is_over else row.verdict])
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    shown = [
+        "  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:-1])), verdict])
+        for name, *cells, verdict in lines
+    ]
+    shown += ["", f"interval: {100 * comparison.confidence:g} % confidence; effect: Cliff's delta, -1 to 1"]
+    shown += [f"{row.name}: {note}" for row in rows for note in row.notes]
+    shown += [f"only in the first record: {name}" for name in comparison.only_in_a]
+    shown += [f"only in the second record: {name}" for name in comparison.only_in_b]
+    shown += comparison.notes
+    for row in comparison.undecided(max_share) if max_share is not None else ():
+        shown.append(
+            f"{row.name}: undecided, as its interval holds both 1 and more than {significant(1 + (max_share or 0))}: "
+            "measure longer (--seconds) or on a quieter machine"
+        )
+    return "\n".join(printable(line) for line in shown) + "\n"
+
+
+def cliffs_delta(a: bootstrap.Floats, b: bootstrap.Floats) -> float:
+    """Share of pairs (a [n], b [m]) with b > a, less that with b < a."""
+    ordered = np.sort(a)
+    below = np.searchsorted(ordered, b, "left").sum()
+    above = len(a) * len(b) - np.searchsorted(ordered, b, "right").sum()
+    return float(below - above) / (len(a) * len(b))
+
+
+def _compare_row(a: Record, b: Record) -> RowComparison:
+    turns_a, turns_b = _turns(a), _turns(b)
+    drawn = bootstrap.medians(turns_b, seed=1) / bootstrap.medians(turns_a, seed=0)
+    a_us, b_us = float(np.median(turns_a)), float(np.median(turns_b))
+    low, high = bootstrap.interval(drawn)
+    notes = tuple(
+        f"{what}: {printable(str(a[key]))[:16]} / {printable(str(b[key]))[:16]}"
+        for key, what in NOTED_ROW.items()
+        if a[key] != b[key]
+    )
+    effect = cliffs_delta(turns_a, turns_b)
+    return RowComparison(a["name"], a_us, b_us, b_us / a_us, low, high, effect, notes)
+
+
+def _turns(row: Record) -> bootstrap.Floats:
+    turns = np.asarray(row["turns_us"], np.float64)
+    if len(turns) < LEAST_TURNS:
+        message = f"{row['name']}: there are {len(turns)} turns; expected at least {LEAST_TURNS}"
+        raise CompareError(message, "measure longer: --seconds")
+    if not np.all(turns > 0):
+        raise CompareError(f"{row['name']}: turns_us holds {turns.min():g}; expected latencies > 0")
+    return turns
+
+
+def _doubts(which: str, record: Record) -> list[str]:
+    doubts = [] if record["status"] == "complete" else [f"{which} is {record['status']}"]
+    if not record["valid"]:
+        doubts.append(f"{which} is not valid ({'; '.join(record['invalid_because']) or 'no reason given'})")
+    return doubts
+
+
+def _other_device(a: Record, b: Record) -> list[str]:
+    pairs = [(what, a["device"][key], b["device"][key]) for key, what in SAME_DEVICE.items()]
+    return [f"the {what} of the device is another: {one!r} / {two!r}" for what, one, two in pairs if one != two]
+
+
+def _other_row(a: Record, b: Record) -> list[str]:
+    return [f"{a['name']}: {key} is {a[key]} / {b[key]}" for key in SAME_ROW if a[key] != b[key]]
+
+
+def _notes(a: Record, b: Record) -> list[str]:
+    notes = [f"{key} is another: {a[key]} / {b[key]}" for key in NOTED_DEVICE if a[key] != b[key]]
+    if a["model"] == "unavailable":
+        notes.append("neither record knows the model of its device: they may be of different ones")
+    return notes

@@ -1,0 +1,201 @@
+"""Energy of an inference from the file of an external meter."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.errors import SenError
+
+Floats = NDArray[np.float64]
+
+#: Times that a meter must have read within the spans of a row.
+LEAST_READINGS = 10
+#: Readings so close to the run are not counted as idle, seconds: the machine loads models and settles.
+MARGIN_S = 1.0
+EXPECTED = "expected the columns timestamp (ISO 8601 with its offset from UTC, or seconds since 1970) and watts"
+CLOCKS = "the clocks of meter and device must agree: the file has to cover the run"
+
+
+class EnergyError(SenError):
+    """A meter's file that cannot be used, or a run whose energy cannot be told from it."""
+
+
+class Span(NamedTuple):
+    """Time in which one row ran and nothing else: seconds since 1970, and the inferences made."""
+
+    start_s: float
+    end_s: float
+    inferences: int
+
+
+@dataclass(frozen=True)
+class Meter:
+    """What a meter read.
+
+    Attributes:
+        name: of its file.
+        t_s: seconds since 1970, ascending `[n]`.
+        watts: power at those times `[n]`.
+    """
+
+    name: str
+    t_s: Floats
+    watts: Floats
+
+
+def read_meter(path: Path) -> Meter:
+    """Read a CSV with the columns `timestamp` and `watts`, in any order and beside others.
+
+    Raises:
+        EnergyError: names the line, what is there and what was expected.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise EnergyError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EnergyError(f"{path} is no text in UTF-8", EXPECTED) from error
+    reader = csv.reader(lines, strict=True)
+    times: list[float] = []
+    watts: list[float] = []
+    places: tuple[int, int] | None = None
+    try:
+        for fields in reader:
+            cells = [field.strip() for field in fields]
+            where = f"{path}: line {reader.line_num}"
+            if not any(cells):
+                continue
+            if places is None:
+                places = _places(where, [cell.lower() for cell in cells])
+                continue
+            if len(cells) <= max(places):
+                raise EnergyError(f"{where} has {len(cells)} columns; expected at least {max(places) + 1}")
+            times.append(_seconds(where, cells[places[0]]))
+            watts.append(_watts(where, cells[places[1]]))
+            if len(times) > 1 and times[-1] <= times[-2]:
+                raise EnergyError(f"{where}: timestamp {cells[places[0]]!r} is not later than the one before")
+    except csv.Error as error:
+        raise EnergyError(f"{path}: line {reader.line_num}: {error}", EXPECTED) from error
+    if len(times) < LEAST_READINGS:
+        raise EnergyError(f"{path} has {len(times)} readings; expected at least {LEAST_READINGS}", EXPECTED)
+    return Meter(path.name, np.array(times), np.array(watts))
+
+
+def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) -> dict[str, Any]:
+    """The record with `energy_uj` of its row, and what the meter read while the machine was idle.
+
+    `energy_uj` is gross: all that the device drew while it ran, what it draws when idle included. It is the median
+    over parts of the run that are long enough for the meter.
+
+    Args:
+        record: of a run with one row: rows that alternate every millisecond cannot be told apart by a meter.
+        meter: from `read_meter`.
+        spans: when the row ran, in order: its turns, or longer.
+
+    Raises:
+        EnergyError: there are several rows, or the meter did not read often enough while the row ran.
+    """
+    rows = record["rows"]
+    if len(rows) != 1:
+        raise EnergyError(
+            f"the run has {len(rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
+            "measure energy in a run of its own for each: one artifact, one engine, one number of threads",
+        )
+    energy_uj = uj_per_inference(meter, spans)
+    idle = idle_watts(meter, spans)
+    return {
+        **record,
+        "rows": [{**rows[0], "energy_uj": energy_uj}],
+        "energy": {"meter": meter.name, "idle_watts": idle},
+    }
+
+
+def uj_per_inference(meter: Meter, spans: Sequence[Span]) -> float:
+    """Median over the parts of a run of mean power x time / inferences, in microjoules.
+
+    Raises:
+        EnergyError: the meter did not read `LEAST_READINGS` times while the row ran.
+    """
+    spans = [span for span in spans if span.inferences > 0 and span.end_s > span.start_s]
+    if not spans:
+        raise EnergyError("no inference was made while the meter ran")
+    start, end = spans[0].start_s, spans[-1].end_s
+    inside = (meter.t_s >= start) & (meter.t_s <= end)
+    if inside.sum() < LEAST_READINGS:
+        raise EnergyError(
+            f"{meter.name} has {int(inside.sum())} readings between {_iso(start)} and {_iso(end)}, when the row ran; "
+            f"expected at least {LEAST_READINGS}. It reads from {_iso(meter.t_s[0])} to {_iso(meter.t_s[-1])}",
+            CLOCKS,
+        )
+    edges = meter.t_s[inside]
+    centres = np.array([(span.start_s + span.end_s) / 2 for span in spans])
+    durations = np.array([span.end_s - span.start_s for span in spans])
+    inferences = np.array([span.inferences for span in spans], np.float64)
+    # A reading stands for the time until the next; a turn belongs to the reading before its middle.
+    part = np.clip(np.searchsorted(edges, centres, "right") - 1, 0, len(edges) - 1)
+    time_s, count = np.bincount(part, durations, len(edges)), np.bincount(part, inferences, len(edges))
+    if np.count_nonzero(count) < len(edges) / 2:  # spans longer than the meter's period: one figure of time per call
+        time_s, count = np.full(len(edges), durations.sum()), np.full(len(edges), inferences.sum())
+    used = count > 0
+    return float(np.median(meter.watts[inside][used] * time_s[used] / count[used])) * 1e6
+
+
+def idle_watts(meter: Meter, spans: Sequence[Span]) -> float | None:
+    """Median power before and after the run; None where the meter hardly read then."""
+    outside = (meter.t_s < spans[0].start_s - MARGIN_S) | (meter.t_s > spans[-1].end_s + MARGIN_S)
+    return float(np.median(meter.watts[outside])) if outside.sum() >= LEAST_READINGS else None
+
+
+def _places(where: str, header: Sequence[str]) -> tuple[int, int]:
+    for name in ("timestamp", "watts"):
+        if header.count(name) != 1:
+            found = ", ".join(repr(cell) for cell in header)
+            raise EnergyError(f"{where}: the header is {found}; there must be one column {name!r}", EXPECTED)
+    return header.index("timestamp"), header.index("watts")
+
+
+def _watts(where: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value) or value < 0:
+        raise EnergyError(f"{where}: watts is {cell!r}; expected a number >= 0")
+    return value
+
+
+def _seconds(where: str, cell: str) -> float:
+    """Seconds since 1970."""
+    if re.fullmatch(r"[0-9]+(\.[0-9]*)?", cell):
+        return float(cell)
+    # Python before 3.11 reads neither "Z" nor any number of digits of a second.
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:?\d\d)?", cell)
+    try:
+        if match is None:
+            raise ValueError
+        moment, fraction, offset = match.groups(default="")
+        if not offset:
+            raise EnergyError(f"{where}: timestamp {cell!r} has no offset from UTC", "such as 2026-11-25T08:00:00.5Z")
+        zone = "+00:00" if offset == "Z" else offset if ":" in offset else f"{offset[:3]}:{offset[3:]}"
+        return datetime.fromisoformat(moment + zone).timestamp() + float(f"0.{fraction[1:] or 0}")
+    except ValueError:
+        raise EnergyError(
+            f"{where}: timestamp is {cell!r}; expected ISO 8601, such as 2026-11-25T08:00:00.5Z, or seconds since 1970"
+        ) from None
+
+
+def _iso(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(float(seconds), timezone.utc).isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):  # a timestamp in milliseconds lies far beyond
+        return f"{float(seconds):g} s"
