@@ -217,8 +217,10 @@ def _dots(
             if mark is None:
                 continue
             y, colour = middle + 14.0 * (place - (series - 1) / 2), f"s{place % 5}"
-            parts.append(svg.line(across(mark.low), y, across(mark.high), y, f"whisker {colour}"))
-            parts.append(svg.marker(across(mark.middle), y, place, f"dot {colour}"))
+            low, x_of_mark, high = map(across, mark)
+            parts.append(svg.line(low, y, high, y, f"whisker {colour}"))
+            parts += [svg.line(x, y - 6, x, y + 6, f"cap {colour}") for x in (low, high) if high > low]
+            parts.append(svg.marker(x_of_mark, y, place, f"dot {colour}", 4.5))
         if figures:
             parts.append(svg.text(right + 12, middle + 4, figures[index], class_="label figure"))
     return svg.picture(WIDTH, bottom + 40, ident, title, description, *parts)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +114,21 @@ def _entry(line: str) -> dict[str, Any]:
     entry = json.loads(line)
     if entry["schema"] != SCHEMA:
         raise ValueError
-    str(entry["created"]), entry["device"]["model"], bool(entry["valid"])
+    moment(entry)
+    bool(entry["valid"])
+    str(entry["device"]["model"])
     for row in entry["rows"]:
-        str(row["name"]), float(row["median_us"])
-        if (row["low_us"] is None) != (row["high_us"] is None):
+        str(row["name"])
+        numbers = [float(row[key]) for key in ("median_us", "low_us", "high_us") if row[key] is not None]
+        if not numbers or not all(number > 0 for number in numbers):
             raise ValueError
     return dict(entry)
+
+
+def moment(entry: Mapping[str, Any]) -> float:
+    """When its record was made, seconds since 1970."""
+    made = datetime.strptime(entry["created"], "%Y-%m-%dT%H:%M:%SZ")
+    return made.replace(tzinfo=timezone.utc).timestamp()
 
 
 @contextmanager

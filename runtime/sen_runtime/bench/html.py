@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ UNKNOWN = "\N{EN DASH}"
 LATENCIES = {"median": "median", "mad": "MAD", "min": "min", "p90": "p90", "p99": "p99", "p99_9": "p99.9"}
 
 
-def report(record: Union[Record, Sequence[Record]]) -> str:
+def report(record: Record | Sequence[Record]) -> str:
     """The page for one record, or for those of several devices side by side.
 
     Raises:
@@ -88,26 +88,29 @@ def _side_by_side(records: Sequence[Record], labels: Sequence[str]) -> list[str]
     if not found:
         return []
     unit = unit_of_time(row["latency_us"]["median"] for row in found)
-    lines = [
-        [escape(name), *(cell(_time(rows[name]["latency_us"]["median"], unit) if name in rows else UNKNOWN) for rows in by_name)]
-        for name in names
-    ]  # fmt: skip
+    figures = [{name: _time(row["latency_us"]["median"], unit) for name, row in rows.items()} for rows in by_name]
+    lines = [[escape(name), *(cell(shown.get(name, UNKNOWN)) for shown in figures)] for name in names]
     keys = "".join(
-        f"<li>{svg.element('svg', svg.marker(8, 8, index, f'dot s{index % 5}'), width=16, height=16, aria_hidden='true')}"
-        f'<a href="#d{index}" style="color:inherit">{escape(label)}</a>{_state_of(record)}</li>'
+        f'<li>{_key(index)}<a href="#d{index}" style="color:inherit">{escape(label)}</a>{_state_of(record)}</li>'
         for index, (label, record) in enumerate(zip(labels, records))
     )
     return [
         f'<ul class="legend">{keys}</ul>',
         table(f"Median latency, {unit_name(unit)}", ["row", *labels], lines),
-        _figure("Median latency", charts.medians(names, by_name, labels, "all"), "from the least to p99", wide=True),
+        figure("Median latency", charts.medians(names, by_name, labels, "all"), "from the least to p99", wide=True),
     ]
 
 
+def _key(index: int) -> str:
+    """The mark of a device, for the legend."""
+    mark = svg.marker(8, 8, index, f"dot s{index % 5}")
+    return svg.element("svg", mark, width=16, height=16, aria_hidden="true")
+
+
 def _state_of(record: Record) -> str:
-    if record["status"] != "complete":
-        return " (interrupted)"
-    return "" if record["valid"] else " (not valid)"
+    states = [] if record["status"] == "complete" else ["interrupted"]
+    states += [] if record["valid"] else ["not valid"]
+    return f" ({', '.join(states)})" if states else ""
 
 
 def _head(record: Record) -> list[str]:
@@ -128,7 +131,8 @@ def _head(record: Record) -> list[str]:
 
 def _banner(class_: str, words: str, reasons: Sequence[str] = ()) -> str:
     items = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
-    return f'<div class="banner {class_}" role="status"><strong>{escape(words)}</strong>{f"<ul>{items}</ul>" * bool(items)}</div>'
+    listed = f"<ul>{items}</ul>" if items else ""
+    return f'<div class="banner {class_}" role="status"><strong>{escape(words)}</strong>{listed}</div>'
 
 
 def _record(record: Record, ident: str) -> list[str]:
@@ -138,17 +142,17 @@ def _record(record: Record, ident: str) -> list[str]:
         parts += [_latencies(rows)]
     if len(rows) > 1:
         caption = "Latency over that of the first row"
-        parts.append(_figure(caption, charts.ratios(rows, f"{ident}-ratio"), _confidence(rows), wide=True))
+        parts.append(figure(caption, charts.ratios(rows, f"{ident}-ratio"), _confidence(rows), wide=True))
     if rows:
         parts += [_correctness(rows), _sizes(rows)]
         parts += ["<h3>Histograms</h3>", '<p class="soft">Each has an axis of its own.</p>', '<div class="panels">']
-        parts += [_figure(row["name"], charts.histogram(row, f"{ident}-h{i}")) for i, row in enumerate(rows)]
+        parts += [figure(row["name"], charts.histogram(row, f"{ident}-h{i}")) for i, row in enumerate(rows)]
         parts += ["</div>", "<h3>Latency over time</h3>"]
         parts.append(
             '<p class="soft">Line: median; nine tenths of the turns lie within the band.</p><div class="panels">'
         )
         drawn = [(i, row) for i, row in enumerate(rows) if row["turns_us"]]
-        parts += [_figure(row["name"], charts.over_turns(row, f"{ident}-t{i}")) for i, row in drawn]
+        parts += [figure(row["name"], charts.over_turns(row, f"{ident}-t{i}")) for i, row in drawn]
         parts.append("</div>")
     if record["sustained"]:
         parts += _sustained(record["sustained"], [row["name"] for row in rows], ident)
@@ -160,7 +164,8 @@ def _confidence(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"line: interval at {100 * shares[0]:g} % confidence" if shares else ""
 
 
-def _figure(caption: str, drawn: str, note: str = "", *, wide: bool = False) -> str:
+def figure(caption: str, drawn: str, note: str = "", *, wide: bool = False) -> str:
+    """A picture with its caption; where it is wide it scrolls on a narrow screen. `drawn` is markup."""
     more = f' <span class="soft">{escape(note)}</span>' if note else ""
     inner = f'<div class="scroll wide">{drawn}</div>' if wide else drawn
     return f"<figure><figcaption>{escape(caption)}{more}</figcaption>{inner}</figure>"
@@ -187,8 +192,8 @@ def _latencies(rows: Sequence[Mapping[str, Any]]) -> str:
     cold = unit_of_time(row["load_us"] for row in rows if row["load_us"] is not None)
     is_spiking = any(row["step_us"] is not None for row in rows)
     shown = unit_name(unit)
-    headings = ["row", *LATENCIES.values(), *(["step"] * is_spiking), "per second", f"load, {unit_name(cold)}"]
-    headings += [f"first, {unit_name(cold)}", "samples", "calls in one"]
+    headings = ["row", *LATENCIES.values(), *(["step"] * is_spiking), "per second"]
+    headings += [f"load, {unit_name(cold)}", f"first, {unit_name(cold)}"]
     lines = [
         [
             escape(row["name"]),
@@ -197,8 +202,6 @@ def _latencies(rows: Sequence[Mapping[str, Any]]) -> str:
             cell(_count(row["throughput_per_s"])),
             cell(_time(row["load_us"], cold)),
             cell(_time(row["first_us"], cold)),
-            cell(_count(row["n_samples"])),
-            cell(_count(row["calls_per_sample"])),
         ]
         for row in rows
     ]
@@ -211,7 +214,7 @@ def _correctness(rows: Sequence[Mapping[str, Any]]) -> str:
         agreement = row["agreement"]
         accuracy = UNKNOWN if row["accuracy_percent"] is None else f"{row['accuracy_percent']:.2f} %"
         if agreement is None:
-            cells = [cell("the others are compared with it" if row is rows[0] else UNKNOWN), *[cell(UNKNOWN)] * 3]
+            cells = [cell("reference" if row is rows[0] else UNKNOWN), *[cell(UNKNOWN)] * 3]
         else:
             matches = bool(agreement["matches"])
             argmax = agreement["argmax_percent"]
@@ -263,12 +266,12 @@ def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str], ident
             drawn = charts.over_time(
                 t_s, latencies * UNITS_OF_TIME[unit], f"Latency of {name}", unit_name(unit), f"{ident}-s{index}"
             )
-            parts.append(_figure(name, drawn, f"latency, {unit_name(unit)}", wide=True))
+            parts.append(figure(name, drawn, f"latency, {unit_name(unit)}", wide=True))
     for key, what, unit in (("mhz", "Clock", "MHz"), ("celsius", "Temperature", "°C")):
         values = np.array([np.nan if sample[key] is None else sample[key] for sample in samples], float)
         if np.isfinite(values).any():
             drawn = charts.over_time(t_s, values, what, unit, f"{ident}-{key}")
-            parts.append(_figure(what, drawn, unit, wide=True))
+            parts.append(figure(what, drawn, unit, wide=True))
     return parts
 
 
@@ -331,16 +334,23 @@ def _settings(record: Record) -> list[str]:
         facts["meter"] = record["energy"]["meter"]
         facts["power when idle"] = UNKNOWN if idle is None else f"{significant(idle)} W"
     lines = [
-        [escape(row["name"]), cell(row["file"], "words"), cell(f"{row['engine']} {row['engine_version']}", "words"),
-         cell(_brief(row["kernels"]), "words"), cell(str(row["threads"])), f"<td><code>{escape(str(row['sha256'])[:16])}</code></td>"]
+        [
+            escape(row["name"]),
+            cell(row["file"], "words"),
+            cell(f"{row['engine']} {row['engine_version']}", "words"),
+            cell(_brief(row["kernels"]), "words"),
+            *(cell(_count(row[key])) for key in ("threads", "n_samples", "calls_per_sample")),
+            f"<td><code>{escape(str(row['sha256'])[:16])}</code></td>",
+        ]
         for row in record["rows"]
-    ]  # fmt: skip
+    ]
+    headings = ["row", "file", "engine", "kernels", "threads", "samples", "calls in one", "SHA-256 (start)"]
     command = " ".join(shlex.quote(word) for word in record["command"])
     return [
         "<h3>How it was measured</h3>",
         f"<pre><code>{escape(command)}</code></pre>",
         _facts(facts),
-        table("Artifacts and engines", ["row", "file", "engine", "kernels", "threads", "SHA-256 (start)"], lines),
+        table("Artifacts and engines", headings, lines),
     ]
 
 

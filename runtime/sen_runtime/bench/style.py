@@ -12,7 +12,7 @@ STYLE = """
   --tint: #1b2129; --s0: #6cb9ee; --s1: #f0a05a; --s2: #4fcfa6; --s3: #e79fcb; --s4: #e8d65a;
   --good: #123524; --good-ink: #a6e9bf; --bad: #471a12; --bad-ink: #ffc2b5; --warn: #3b3013; --warn-ink: #f6dc95; } }
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1010px; padding: 24px 20px 64px; background: var(--paper); color: var(--ink);
+body { margin: 0 auto; max-width: 1180px; padding: 24px 20px 64px; background: var(--paper); color: var(--ink);
   font: 15px/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif; overflow-wrap: anywhere; }
 h1 { font-size: 26px; line-height: 1.25; margin: 0 0 4px; }
 h2 { font-size: 20px; margin: 44px 0 8px; padding-top: 12px; border-top: 2px solid var(--rule); }
@@ -25,13 +25,14 @@ p { margin: 6px 0; max-width: 78ch; }
 .bad { background: var(--bad); color: var(--bad-ink); }
 .warn { background: var(--warn); color: var(--warn-ink); }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; margin: 8px 0 16px; font-variant-numeric: tabular-nums; min-width: 60%; }
+table { border-collapse: collapse; margin: 8px 0 16px; font-size: 14px; font-variant-numeric: tabular-nums;
+  min-width: 60%; }
 caption { text-align: left; font-weight: 600; padding: 4px 0; }
 caption .soft { font-weight: 400; }
-th, td { padding: 5px 10px; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top;
-  white-space: nowrap; }
-thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-tbody th, thead th:first-child { text-align: left; font-weight: 500; white-space: normal; min-width: 150px; }
+th, td { padding: 5px 9px; border-bottom: 1px solid var(--rule); text-align: right; vertical-align: top; }
+td { white-space: nowrap; }
+thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
+tbody th, thead th:first-child { text-align: left; font-weight: 500; padding-left: 0; min-width: min(230px, 40vw); }
 td.words { text-align: left; white-space: normal; }
 td.wrong { color: var(--bad-ink); background: var(--bad); font-weight: 600; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(215px, 1fr)); gap: 8px 20px; margin: 8px 0; }
@@ -57,7 +58,10 @@ svg text.tick { fill: var(--soft); font-size: 11.5px; }
 .band { fill: var(--s0); fill-opacity: .22; }
 .line { fill: none; stroke: var(--s0); stroke-width: 1.75; stroke-linejoin: round; }
 .whisker { stroke: var(--s0); stroke-width: 3; stroke-opacity: .55; }
+.cap { stroke: var(--s0); stroke-width: 1.5; }
 .dot { fill: var(--s0); stroke: var(--paper); stroke-width: 1; }
+.hollow { fill: var(--paper); stroke: var(--s0); stroke-width: 2; }
+.thin { stroke-opacity: .35; }
 .s1 { --s0: var(--s1); } .s2 { --s0: var(--s2); } .s3 { --s0: var(--s3); } .s4 { --s0: var(--s4); }
 .legend { display: flex; flex-wrap: wrap; gap: 4px 22px; list-style: none; padding: 0; margin: 6px 0; }
 .legend svg { display: inline-block; vertical-align: -2px; margin-right: 6px; }
@@ -65,5 +69,6 @@ svg text.tick { fill: var(--soft); font-size: 11.5px; }
   --s0: #0063a6; --s1: #b34700; --s2: #00795a; --s3: #9c3f80; --s4: #6b5b00;
   --good: #fff; --good-ink: #000; --bad: #fff; --bad-ink: #000; --warn: #fff; --warn-ink: #000; }
   body { max-width: none; padding: 0; font-size: 11px; } .scroll { overflow: visible; } h2, h3 { break-after: avoid; }
-  tr, .banner { break-inside: avoid; } th, td { padding: 3px 5px; white-space: normal; } svg { print-color-adjust: exact; } }
+  tr, .banner { break-inside: avoid; } th, td { padding: 3px 5px; white-space: normal; }
+  svg { print-color-adjust: exact; } }
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -47,9 +48,8 @@ class Scale:
             found = _log_ticks(self.low, self.high, count)
             if len(found) >= 2:
                 return found
-        step = _round_step((self.high - self.low) / count)
-        first = ceil(self.low / step - 1e-9)
-        return [index * step for index in range(first, floor(self.high / step + 1e-9) + 1)]
+        found = _round_values(self.low, self.high, count)
+        return found if len(found) >= 3 else _round_values(self.low, self.high, 2 * count)
 
 
 def scale(values: Sequence[float], start: float, end: float, *, margin: float = 0.05, allow_log: bool = True) -> Scale:
@@ -137,12 +137,13 @@ def marker(x: float, y: float, shape: int, class_: str, radius: float = 5) -> st
 
 
 def wrapped(words: str, width: float, most: int = 2) -> list[str]:
-    """At most so many lines that fit into `width` pixels, broken at spaces where there are any; "..." for the rest."""
+    """At most so many lines that fit into `width` pixels, broken between words; what is too long loses its middle."""
     room = max(4, int(width / LETTER_PX))
     lines: list[str] = []
     rest = words
     while rest and len(lines) < most:
-        cut = len(rest) if len(rest) <= room else max(rest.rfind(" ", room // 3, room + 1), 0) or room
+        breaks = [match.end() for match in re.finditer(r"[ ._-]", rest[:room]) if match.end() > room // 3]
+        cut = len(rest) if len(rest) <= room else breaks[-1] if breaks else room
         lines.append(rest[:cut])
         rest = rest[cut:].lstrip()
     if rest:  # the end says engine and threads: it is worth more than the middle
@@ -155,16 +156,18 @@ def _attribute(value: object) -> str:
     return f"{value:.1f}".rstrip("0").rstrip(".") if isinstance(value, float) else escape(str(value))
 
 
-def _round_step(least: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
-    power: float = 10.0 ** floor(log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+def _round_values(low: float, high: float, count: int) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten, not more than `count` apart from one end to the other."""
+    least = (high - low) / count
+    power = 10.0 ** floor(log10(least))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
+    return [index * step for index in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
 
 
 def _log_ticks(low: float, high: float, count: int) -> list[float]:
     """Powers of ten, with 2 and 5 times these where there is room."""
     powers = range(floor(log10(low)), ceil(log10(high)) + 1)
-    for factors in ((1, 2, 5), (1, 3), (1,)):
+    for factors in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
         found = [factor * 10.0**power for power in powers for factor in factors if low <= factor * 10.0**power <= high]
         if len(found) <= count + 1:
             return found

@@ -1,0 +1,84 @@
+"""Histograms and latency over time as a PNG or SVG file, drawn by matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sen_runtime.bench.figures import UNITS_OF_TIME, unit_of_time
+from sen_runtime.errors import MissingExtraError, SenError
+from sen_runtime.files import write_atomic
+
+PIP_LINE = "pip install 'sen-edge-runtime[plot]'"
+ENDINGS = (".png", ".svg")
+LONGEST_NAME = 60
+
+
+class PlotError(SenError):
+    """A plot that cannot be drawn or written."""
+
+
+def check(path: Path) -> None:
+    """Whether a plot could be drawn to such a file: asked before a long run rather than after it.
+
+    Raises:
+        PlotError: the ending is none of `ENDINGS`.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if path.suffix.lower() not in ENDINGS:
+        raise PlotError(f"{path}: the ending is {path.suffix!r}; expected one of {', '.join(ENDINGS)}")
+    _figure_class()
+
+
+def save(record: Mapping[str, Any], path: Path) -> None:
+    """Draw a histogram and the latency over the turns of each row, one row below the other.
+
+    Raises:
+        PlotError: the ending is none of `ENDINGS`, there are no rows, or the file cannot be written.
+        MissingExtraError: matplotlib is not installed.
+    """
+    check(path)
+    rows = record["rows"]
+    if not rows:
+        raise PlotError(f"cannot draw {path}: the record has no rows")
+    figure = _figure_class()(figsize=(11, 2.6 * len(rows) + 0.6), layout="constrained")
+    figure.suptitle(_plain(f"{record['device']['model']}, {record['created']}"))
+    for (histogram, over_time), row in zip(figure.subplots(len(rows), 2, squeeze=False), rows):
+        _draw_row(histogram, over_time, row)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=120)
+    try:
+        write_atomic(path, buffer.getvalue())
+    except OSError as error:
+        raise PlotError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _draw_row(histogram: Any, over_time: Any, row: Mapping[str, Any]) -> None:
+    unit = unit_of_time([row["latency_us"]["median"]])
+    edges = np.array(row["histogram"]["edges_us"]) * UNITS_OF_TIME[unit]
+    histogram.stairs(row["histogram"]["counts"], edges, fill=True, color="#0063a6", alpha=0.6)
+    for key, style in (("median", "-"), ("p99", ":")):
+        histogram.axvline(row["latency_us"][key] * UNITS_OF_TIME[unit], color="black", linestyle=style, label=key)
+    histogram.legend(frameon=False)
+    histogram.set(xlabel=f"latency, {unit}", ylabel="samples")
+    histogram.set_title(_plain(row["name"]), fontsize=10, loc="left")
+    over_time.plot(np.array(row["turns_us"]) * UNITS_OF_TIME[unit], color="#0063a6", linewidth=0.8)
+    over_time.set(xlabel="turn", ylabel=f"latency, {unit}")
+
+
+def _plain(name: str) -> str:
+    """Names are no formulas: matplotlib would take what is between two dollars for one."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return shown[:LONGEST_NAME].replace("$", r"\$")
+
+
+def _figure_class() -> Any:
+    try:
+        from matplotlib.figure import Figure  # without pyplot, which would look for a display
+    except ImportError:
+        raise MissingExtraError("matplotlib, which draws --plot,", PIP_LINE) from None
+    return Figure
