@@ -65,7 +65,7 @@ def read_meter(path: Path) -> Meter:
         raise EnergyError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise EnergyError(f"{path} is no text in UTF-8", EXPECTED) from error
-    reader = csv.reader(lines, strict=True)
+    reader = csv.reader(lines, strict=True, skipinitialspace=True)
     times: list[float] = []
     watts: list[float] = []
     places: tuple[int, int] | None = None

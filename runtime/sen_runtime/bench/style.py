@@ -33,7 +33,7 @@ th, td { padding: 5px 9px; border-bottom: 1px solid var(--rule); text-align: rig
 td { white-space: nowrap; }
 thead th { color: var(--soft); font-weight: 600; vertical-align: bottom; overflow-wrap: normal; }
 tbody th, thead th:first-child { text-align: left; font-weight: 500; padding-left: 0; min-width: min(230px, 40vw); }
-td.words { text-align: left; white-space: normal; }
+.words th, td.words { text-align: left; white-space: normal; }
 td.wrong { color: var(--bad-ink); background: var(--bad); font-weight: 600; }
 dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(215px, 1fr)); gap: 8px 20px; margin: 8px 0; }
 dt { color: var(--soft); font-size: 13px; }

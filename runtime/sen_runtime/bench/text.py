@@ -18,6 +18,8 @@ Row = Mapping[str, Any]
 NARROWEST = 40
 SHORTEST_NAME = 12
 GAP = "  "
+#: What has a meaning in Markdown.
+MARKS = "\\`*_[]<>|&"
 
 
 @dataclass(frozen=True)
@@ -232,9 +234,7 @@ def _shortened(text: str, width: int) -> str:
 
 def _escaped(text: str) -> str:
     """As Markdown, without what would be taken for marks or HTML."""
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, f"&#{ord(mark)};" if mark in "<>|" else f"\\{mark}")
-    return text
+    return text.translate({ord(mark): f"&#{ord(mark)};" if mark in "<>|&" else f"\\{mark}" for mark in MARKS})
 
 
 def _line(cells: Sequence[str]) -> str:

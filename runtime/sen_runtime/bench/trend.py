@@ -40,7 +40,7 @@ def page(history: History) -> str:
     changes = _changes(entries)
     if changes:
         lines = [[escape(entries[at]["created"]), html.cell(words, "words")] for at, words in changes]
-        body.append(html.table("Changes of the device", ["since", "what is different"], lines))
+        body.append(html.table("Changes of the device", ["since", "what is different"], lines, "words"))
     return html.page(f"Benchmark history: {last['device']['model']}", body)
 
 
