@@ -160,6 +160,12 @@ def test_constant_turns_have_an_interval_of_no_width():
     assert (row.ratio, row.low, row.high, row.effect) == (1.0, 1.0, 1.0, 0.0)
 
 
+def test_the_two_sides_are_drawn_independently():
+    row = compare(records.record(), records.record()).rows[0]
+    assert row.ratio == 1
+    assert row.low < 1 < row.high
+
+
 def test_cliffs_delta_against_all_pairs():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 6, 30).astype(float), rng.integers(1, 7, 20).astype(float)

@@ -18,7 +18,7 @@ def matplotlib():
 
 def test_png_and_svg(tmp_path, matplotlib):
     record = records.record()
-    record["rows"][0]["name"] = r"a$b$ \frac{ _x <y> " + "long " * 40
+    record["rows"][0]["name"] = r"a$\frac{$ _x <y> " + "long " * 40
     plots.save(record, tmp_path / "plot.PNG")
     plots.save(record, tmp_path / "plot.svg")
     assert (tmp_path / "plot.PNG").read_bytes().startswith(b"\x89PNG\r\n")
