@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sen_runtime.bench import charts, html, svg
 from sen_runtime.bench.style import STYLE
+from sen_runtime.bench.text import table
 from tests import records
 
 HOSTILE = '</title><script>alert("1")</script>&amp;\' onload="x" \\ .sen native 1'
@@ -149,6 +150,13 @@ def test_what_is_wrong_is_said_in_words():
     ):
         assert expected in words
     assert "Not valid" not in " ".join(Page(html.report(records.record())).words)
+
+
+def test_throttling_that_was_allowed_is_still_said():
+    record = records.record()
+    record["device"]["throttled_during"] = ["the clock fell"]
+    assert "the clock fell" in " ".join(Page(html.report(record)).words)
+    assert "the clock fell" in table(record, 100)
 
 
 def test_figures_are_in_the_table():

@@ -123,7 +123,8 @@ def _head(record: Record) -> list[str]:
         parts.append(_banner("good", "✓ Valid: the device ran evenly, and the rows agree"))
     else:
         parts.append(_banner("bad", "✗ Not valid: do not rely on these figures", record["invalid_because"]))
-    warnings = [f"{row['name']}: {warning['message']}" for row in record["rows"] for warning in row["warnings"]]
+    warnings = [reason for reason in record["device"]["throttled_during"] if reason not in record["invalid_because"]]
+    warnings += [f"{row['name']}: {warning['message']}" for row in record["rows"] for warning in row["warnings"]]
     if warnings:
         parts.append(_banner("warn", "! To be kept in mind", warnings))
     return parts
@@ -190,15 +191,16 @@ def _size(value: float | None) -> str:
 def _latencies(rows: Sequence[Mapping[str, Any]]) -> str:
     unit = unit_of_time(row["latency_us"]["median"] for row in rows)
     cold = unit_of_time(row["load_us"] for row in rows if row["load_us"] is not None)
-    is_spiking = any(row["step_us"] is not None for row in rows)
+    optional = {"step_us": "step", "call_us": "call from Python"}
+    optional = {key: name for key, name in optional.items() if any(row[key] is not None for row in rows)}
     shown = unit_name(unit)
-    headings = ["row", *LATENCIES.values(), *(["step"] * is_spiking), "per second"]
+    headings = ["row", *LATENCIES.values(), *optional.values(), "per second"]
     headings += [f"load, {unit_name(cold)}", f"first, {unit_name(cold)}"]
     lines = [
         [
             escape(row["name"]),
             *(cell(_time(row["latency_us"][key], unit)) for key in LATENCIES),
-            *([cell(_time(row["step_us"], unit))] * is_spiking),
+            *(cell(_time(row[key], unit)) for key in optional),
             cell(_count(row["throughput_per_s"])),
             cell(_time(row["load_us"], cold)),
             cell(_time(row["first_us"], cold)),

@@ -69,6 +69,8 @@ svg text.tick { fill: var(--soft); font-size: 11.5px; }
   --s0: #0063a6; --s1: #b34700; --s2: #00795a; --s3: #9c3f80; --s4: #6b5b00;
   --good: #fff; --good-ink: #000; --bad: #fff; --bad-ink: #000; --warn: #fff; --warn-ink: #000; }
   body { max-width: none; padding: 0; font-size: 11px; } .scroll { overflow: visible; } h2, h3 { break-after: avoid; }
-  tr, .banner { break-inside: avoid; } th, td { padding: 3px 5px; white-space: normal; }
+  tr, .banner { break-inside: avoid; } table { font-size: 9.5px; } th, td { padding: 2px 5px; }
+  td.words { white-space: normal; } tbody th, thead th:first-child { min-width: 100px; } h1 { font-size: 20px; }
+  h2 { font-size: 15px; } h3 { font-size: 13px; } figcaption { font-size: 11px; }
   svg { print-color-adjust: exact; } }
 """
