@@ -1,0 +1,56 @@
+"""One measurement on many hosts at once."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from sen_edge.remote.hosts import Host
+from sen_edge.remote.source import source
+from sen_edge.remote.visit import Job, Note, Outcome, Visit, files_of, visit
+
+HOSTS_AT_ONCE = 16
+
+
+def bench(hosts: Sequence[Host], job: Job, *, note: Note) -> list[Outcome]:
+    """Measure on all hosts at once, and clean up there; one that fails does not disturb the others.
+
+    Ctrl-C ends the measurements there; what they have until then is fetched.
+
+    Args:
+        hosts: where.
+        job: what.
+        note: takes progress, line by line.
+
+    Raises:
+        OutputError: an artifact cannot be read.
+        SourceError: the runtime has to be sent, and there is no source of it.
+    """
+    files = files_of(job)
+    runtime = source() if any(not host.python for host in hosts) else None
+    run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+    stop = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="sen-") as folder, ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
+        futures = []
+        for index, host in enumerate(hosts):
+            private = Path(folder, str(index))
+            private.mkdir(mode=0o700)
+            futures.append(
+                pool.submit(visit, Visit(host, job, files, runtime, f"{run_id}-{index}", private, stop, note))
+            )
+        return _results(futures, stop)
+
+
+def _results(futures: Sequence[Future[Outcome]], stop: threading.Event) -> list[Outcome]:
+    try:
+        return [future.result() for future in futures]
+    except KeyboardInterrupt:
+        stop.set()
+        return [future.result() for future in futures]
+    finally:
+        stop.set()  # whatever happened, nothing is left running anywhere
