@@ -13,6 +13,7 @@ import typer
 
 import sen_edge
 from sen_edge.cli import console
+from sen_edge.cli.bench import bench
 from sen_edge.cli.compress import compress
 from sen_edge.cli.demo import demo
 from sen_edge.cli.doctor import doctor
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, inspect, compress, export, verify, demo, doctor):
+for command in (train, inspect, compress, export, verify, bench, demo, doctor):
     app.command()(command)
 
 

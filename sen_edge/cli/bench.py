@@ -1,0 +1,201 @@
+"""`sen-edge bench`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sen_edge.cli import console
+from sen_edge.cli.train import EXIT_INTERRUPTED
+from sen_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from sen_edge.remote.visit import Job, Outcome
+
+#: Options of `sen-runtime bench` that say how to measure; on a host they are passed on as they are.
+MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "allow_throttled")
+#: Those that say what becomes of the record, which is on this machine.
+RESULTS = ("json", "csv", "markdown", "html", "plot", "history", "force")
+DEFAULT_SECONDS = 10.0
+#: Seconds that a host has beside those of the measurement, unless --timeout says otherwise.
+TIMEOUT_S = 900.0
+SECONDS_IN = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def bench(
+    artifacts: Annotated[list[Path], typer.Argument(help="Exported files.", metavar="ARTIFACT...")],
+    *,
+    engine: Annotated[
+        list[str] | None, typer.Option(help="Engine, once for each. Default: those that run the files.", metavar="NAME")
+    ] = None,
+    threads: Annotated[
+        str | None, typer.Option(help="Numbers of threads, separated by commas. Default: 1.", metavar="N,...")
+    ] = None,
+    seconds: Annotated[float | None, typer.Option(help="How long to measure. Default: 10.")] = None,
+    duration: Annotated[
+        str | None,
+        typer.Option(help="Measure for so long, e.g. 10m, and show latency, clock and temperature over time."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help=".npz with inputs x and, for accuracies, labels. Default: random.", metavar="FILE")
+    ] = None,
+    cold_cache: Annotated[
+        bool, typer.Option("--cold-cache", help="Inputs that are all distinct, so that the cache has none of them.")
+    ] = False,
+    cpu: Annotated[
+        int | None, typer.Option(help="Core to measure on; before that of the inventory.", metavar="N")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Of inputs and order. Default: 0.")] = None,
+    json: Annotated[str | None, typer.Option(help="Write the record as JSON; - is stdout.", metavar="FILE")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the rows as CSV.", metavar="FILE")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write the table as Markdown.", metavar="FILE")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report that is one file.", metavar="FILE")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw histograms, .png or .svg.", metavar="FILE")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Keep all samples in the record.")] = False,
+    history: Annotated[Path | None, typer.Option(help="Append the record to this file.", metavar="FILE")] = None,
+    energy: Annotated[
+        Path | None, typer.Option(help="CSV of a power meter: time, watts. Without --host only.", metavar="FILE")
+    ] = None,
+    allow_throttled: Annotated[
+        bool, typer.Option("--allow-throttled", help="Do not fail where the processor was slowed down meanwhile.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Measure there, over SSH; once for each: [user@]host, or a name in the inventory. Default: all of the "
+            "inventory, or this machine.",
+            metavar="HOST",
+        ),
+    ] = None,
+    inventory: Annotated[Path | None, typer.Option(help="TOML file of hosts.", metavar="FILE")] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option("--keep/--clean", help="Leave the working folder on the hosts, or remove it. Default: --clean."),
+    ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="Seconds that a host has for all. Default: 900 beside those of the measurement."),
+    ] = None,
+    no_install: Annotated[
+        bool, typer.Option("--no-install", help="Fail where the runtime is missing on a host, instead of installing it.")
+    ] = False,
+    ssh_config: Annotated[
+        Path | None, typer.Option(help="Configuration of ssh, instead of yours.", metavar="FILE")
+    ] = None,
+) -> None:
+    """Measure the latency of exported files side by side, on this machine or, over SSH, on others.
+
+    A host needs Python and sshd. The runtime is installed there, for the user only, unless it is there already.
+    """
+    values = dict(locals())
+    if host or inventory is not None:
+        _bench_hosts(values)
+    else:
+        _bench_here(values)
+
+
+def _bench_here(values: Mapping[str, Any]) -> None:
+    from sen_runtime import cli
+
+    given = [name for name in ("keep", "timeout", "no_install", "ssh_config") if values[name] not in (None, False)]
+    if given:
+        raise UsageError(f"{_flag(given[0])} is for hosts; name one with --host, or give an --inventory")
+    names = (*MEASURING, "engine", "data", "cpu", "energy", *RESULTS)
+    paths = [_positional(path) for path in values["artifacts"]]
+    raise typer.Exit(cli.main(["bench", *_arguments(values, names), *paths]))
+
+
+def _bench_hosts(values: Mapping[str, Any]) -> None:
+    from sen_edge.remote.bench import bench as bench_hosts
+    from sen_edge.remote.hosts import choose
+    from sen_edge.remote.results import check_results, write_results
+
+    if values["energy"] is not None:
+        raise UsageError("--energy goes with a measurement on this machine; on the device, use `sen-runtime bench`")
+    if shutil.which("ssh") is None:
+        raise UsageError("there is no `ssh` on this machine", hint="install OpenSSH's client")
+    hosts = choose(values["host"] or (), values["inventory"])
+    results = {name: values[name] for name in RESULTS}
+    check_results(results, n_hosts=len(hosts))
+    outcomes = bench_hosts(hosts, _job(values), note=console.note)
+    sys.stdout.write(write_results(outcomes, results, _command(values)))
+    _finish(outcomes)
+
+
+def _job(values: Mapping[str, Any]) -> Job:
+    from sen_edge.remote.visit import Job
+
+    timeout_s = values["timeout"]
+    if timeout_s is not None and not 0 < timeout_s < float("inf"):
+        raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds")
+    config = values["ssh_config"]
+    if config is not None and not config.is_file():
+        raise UsageError(f"--ssh-config {config} is no file")
+    return Job(
+        artifacts=tuple(values["artifacts"]),
+        options=tuple(_arguments(values, MEASURING)),
+        engines=tuple(values["engine"] or ()),
+        data=values["data"],
+        cpu=values["cpu"],
+        config=None if config is None else config.absolute(),
+        timeout_s=TIMEOUT_S + _measurement_s(values) if timeout_s is None else timeout_s,
+        keep=bool(values["keep"]),
+        may_install=not values["no_install"],
+    )
+
+
+def _command(values: Mapping[str, Any]) -> list[str]:
+    """The command line as it would be given for one host, which is to be added."""
+    options = _arguments(values, ("engine", "data", "cpu", *MEASURING, "inventory"))
+    return ["sen-edge", "bench", *map(_positional, values["artifacts"]), *options]
+
+
+def _measurement_s(values: Mapping[str, Any]) -> float:
+    """How long the measurement is to take."""
+    if values["duration"] is None:
+        return DEFAULT_SECONDS if values["seconds"] is None else float(values["seconds"])
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", values["duration"])
+    if match is None:
+        raise UsageError(f"--duration is {values['duration']!r}; expected seconds, or a number with s, m or h: 10m")
+    return float(match.group(1)) * SECONDS_IN[match.group(2)]
+
+
+def _finish(outcomes: Iterable[Outcome]) -> None:
+    """Say which hosts failed; the exit code."""
+    from sen_edge.remote.results import HostsError
+
+    outcomes = list(outcomes)
+    if any(outcome.code == EXIT_INTERRUPTED for outcome in outcomes):
+        console.note("interrupted; what was measured until then is kept")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        raise HostsError(failed, n_hosts=len(outcomes))
+    raise typer.Exit(max(outcome.code for outcome in outcomes))
+
+
+def _arguments(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """Options as they are written on a command line; those that were not given are left to their defaults there."""
+    given = []
+    for name in names:
+        value = values[name]
+        if value is True:
+            given.append(_flag(name))
+        elif value is not None and value is not False:
+            given += [f"{_flag(name)}={item}" for item in (value if isinstance(value, list) else [value])]
+    return given
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _positional(path: Path) -> str:
+    return f"./{path}" if str(path).startswith("-") else str(path)

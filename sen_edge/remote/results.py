@@ -1,0 +1,131 @@
+"""What came of many hosts, side by side: a table, and the files that were asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sen_edge.errors import OutputError, UsageError
+from sen_edge.remote.visit import Outcome
+from sen_runtime.errors import SenError
+from sen_runtime.files import write_atomic
+
+FILES = ("json", "csv", "markdown", "html", "plot")
+
+
+class HostsError(SenError):
+    """Some hosts failed; the message says for each at what stage, why, and what it said last."""
+
+    def __init__(self, failed: Sequence[Outcome], *, n_hosts: int) -> None:
+        lines = [f"{len(failed)} of {n_hosts} {'host' if n_hosts == 1 else 'hosts'} failed"]
+        for outcome in failed:
+            error = outcome.error
+            if error is not None:
+                lines.append(f"  - {outcome.host.name}, {outcome.stage}: {error.message}")
+                lines += [f"      | {line}" for line in error.lines]
+                lines += [f"      -> {error.hint}"] if error.hint else []
+        super().__init__("\n".join(lines))
+
+
+def check_results(results: Mapping[str, Any], *, n_hosts: int) -> None:
+    """Find out before the measurement what would go wrong after it.
+
+    Args:
+        results: option -> value, as in `write_results`.
+        n_hosts: how many hosts there are.
+
+    Raises:
+        OutputError: a file is there already, or its folder is not.
+        UsageError: a plot of many hosts.
+    """
+    if results["plot"] is not None and n_hosts > 1:
+        raise UsageError("--plot draws one host; expected --html for several")
+    for name in FILES:
+        path = _path(results[name])
+        if path is None:
+            continue
+        if not path.parent.is_dir():
+            raise OutputError(f"--{name} {path}: there is no folder {path.parent}")
+        if path.is_dir():
+            raise OutputError(f"--{name} {path} is a folder; expected a file")
+        if path.exists() and not results["force"]:
+            raise OutputError(f"--{name} {path} exists", hint="pass --force to replace it")
+
+
+def write_results(outcomes: Iterable[Outcome], results: Mapping[str, Any], command: Sequence[str]) -> str:
+    """Write what was asked for of the hosts that gave a record; what goes to stdout.
+
+    JSON is the record of the host, or a list of them where there are several.
+
+    Args:
+        outcomes: of the hosts.
+        results: option of `sen-runtime bench` -> value: json, csv, markdown, html, plot, history.
+        command: the command line without the hosts; with the host, it is the command of each record.
+
+    Raises:
+        OutputError: a file cannot be written.
+    """
+    from sen_runtime.bench import history, html, plots, text
+
+    outcomes = list(outcomes)
+    records = {
+        outcome.host.name: {**outcome.record, "command": [*command, f"--host={outcome.host.name}"]}
+        for outcome in outcomes
+        if outcome.record is not None
+    }
+    if not records:
+        return ""
+    several = len(outcomes) > 1
+    every = list(records.values())
+    as_json = json.dumps(every if several else every[0], indent=2, allow_nan=False) + "\n"
+    contents: dict[str, Callable[[], str]] = {
+        "json": lambda: as_json,
+        "csv": lambda: _csv(records) if several else text.csv(every[0]),
+        "markdown": lambda: _titled(records, text.markdown, "## {}\n\n") if several else text.markdown(every[0]),
+        "html": lambda: html.report(every if several else every[0]),
+    }
+    for name, content in contents.items():
+        path = _path(results[name])
+        if path is not None:
+            _write(path, content().encode())
+    if results["plot"] is not None:
+        plots.plot(every[0], results["plot"])
+    if results["history"] is not None:
+        for record in every:
+            history.append(results["history"], record)
+    if results["json"] == "-":
+        return as_json
+    return _titled(records, text.table, "{}\n") if several else text.table(every[0])
+
+
+def _path(value: Any) -> Path | None:
+    return None if value is None or value == "-" else Path(value)
+
+
+def _titled(records: Mapping[str, dict[str, Any]], show: Callable[[dict[str, Any]], str], title: str) -> str:
+    return "\n".join(title.format(name) + show(record) for name, record in records.items())
+
+
+def _csv(records: Mapping[str, dict[str, Any]]) -> str:
+    """One table, the host in the first column."""
+    from sen_runtime.bench import text
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for index, (name, record) in enumerate(records.items()):
+        heading, *rows = csv.reader(io.StringIO(text.csv(record)))
+        if index == 0:
+            writer.writerow(["host", *heading])
+        writer.writerows([name, *row] for row in rows)
+    return out.getvalue()
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        write_atomic(path, data)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,400 @@
+"""`sen-edge bench --host` against a real sshd: what it measures with is a stand-in, so that it can be made to fail."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+import sen_runtime.bench
+from tests import sshd
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+pytestmark = pytest.mark.skipif(sshd.SSHD is None or shutil.which("ssh") is None, reason="sshd is not installed")
+
+#: The measurement on the "device": does what the file `orders` in its home says, then prints a record.
+MEASUREMENT = """
+import json, os, pathlib, subprocess, sys, time
+home = pathlib.Path.home()
+(home / "pid").write_text(str(os.getpid()))
+orders = (home / "orders").read_text().split() if (home / "orders").exists() else []
+print("measuring a row", file=sys.stderr, flush=True)
+record = {"argv": sys.argv[1:], "files": {str(p): p.read_bytes().decode() for p in pathlib.Path().glob("*/*")}}
+try:
+    if "hang" in orders or ("twin-hangs" in orders and "--cpu=3" in sys.argv):
+        subprocess.run(["sleep", "600"])
+except KeyboardInterrupt:
+    print(json.dumps({**record, "status": "interrupted"}))
+    sys.exit(130)
+if "fail" in orders:
+    print("error: \\x1b[31mno engine called 'x'", file=sys.stderr)
+    sys.exit(4)
+print("nonsense" if "garbage" in orders else json.dumps({**record, "status": "complete"}))
+sys.exit(3 if "throttled" in orders else 0)
+"""
+
+#: `sen-edge` in a process of its own, with the same stand-ins as here.
+DRIVER = """
+from tests import test_remote
+test_remote.use_stand_ins()
+from sen_edge.cli.main import main
+main()
+"""
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    from sen_runtime.errors import SenError
+
+    try:
+        return dict(json.loads(path.read_text()))
+    except ValueError:
+        raise SenError("not JSON") from None
+
+
+def append(path: Path, record: dict[str, Any]) -> None:
+    with path.open("a") as file:
+        file.write(record["status"] + "\n")
+
+
+def use_stand_ins() -> None:
+    """What reads and shows records is tested elsewhere."""
+    kinds: dict[str, dict[str, Any]] = {
+        "record": {"read": read_record},
+        "text": {
+            "table": lambda record: f"table of {record['status']}\n",
+            "markdown": lambda record: f"| {record['status']} |\n",
+            "csv": lambda record: f"status\n{record['status']}\n",
+        },
+        "html": {"report": lambda records: f"<p>{len(records) if isinstance(records, list) else 'one'}</p>"},
+        "plots": {"plot": lambda record, path: path.write_text(record["status"])},
+        "history": {"append": append},
+    }
+    for name, content in kinds.items():
+        module = ModuleType(f"sen_runtime.bench.{name}")
+        vars(module).update(content)
+        sys.modules[module.__name__] = module
+        setattr(sen_runtime.bench, name, module)
+
+
+@pytest.fixture(autouse=True)
+def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("record", "text", "html", "plots", "history"):
+        full = f"sen_runtime.bench.{name}"
+        if full in sys.modules:
+            monkeypatch.setitem(sys.modules, full, sys.modules[full])  # put back afterwards
+        else:
+            monkeypatch.setitem(sys.modules, full, ModuleType(full))
+        monkeypatch.setattr(sen_runtime.bench, name, None, raising=False)
+    use_stand_ins()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sshd.Server]:
+    folder = tmp_path_factory.mktemp("sshd")
+    sshd.stand_in(folder, MEASUREMENT)
+    server = sshd.start(folder)
+    yield server
+    sshd.stop(server)
+
+
+@pytest.fixture
+def device(server: sshd.Server) -> Iterator[sshd.Server]:
+    """The server with an empty home, which is empty again, or nearly, at the end."""
+    for path in server.home.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    yield server
+    assert set(os.listdir(server.home)) <= {".cache", "orders", "pid"}
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    path = tmp_path / "net.onnx"
+    path.write_text("model")
+    return path
+
+
+def inventory(device: sshd.Server, tmp_path: Path, text: str = "", names: tuple[str, ...] = ("device",)) -> Path:
+    path = tmp_path / "hosts.toml"
+    tables = [f'[hosts.{name}]\naddress = "{name}"\npython = "{device.folder}/python"\n{text}' for name in names]
+    path.write_text("\n".join(tables))
+    return path
+
+
+def options(device: sshd.Server, tmp_path: Path, **kinds: Any) -> list[object]:
+    return ["--ssh-config", device.config, "--inventory", inventory(device, tmp_path, **kinds)]
+
+
+def left(device: sshd.Server) -> list[str]:
+    """Files in the working folders there."""
+    folder = device.home / ".cache/sen-edge/bench"
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def await_file(path: Path) -> str:
+    for _ in range(400):
+        if path.exists() and path.read_text():
+            return path.read_text()
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
+
+
+def is_gone(pid: int) -> bool:
+    for _ in range(200):
+        status = Path(f"/proc/{pid}/status")
+        if not status.exists() or "State:\tZ" in status.read_text():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+# --- what works ----------------------------------------------------------------------------------
+
+
+def test_two_hosts_at_once_side_by_side(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data set.npz"
+    data.write_text("inputs")
+    outputs = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "markdown", "html", "history")}
+    flags = [f"--{name}={path}" for name, path in outputs.items()]
+    asked = options(device, tmp_path, names=("device", "twin"))
+    outcome = sen_edge("bench", artifact, *asked, "--engine", "x", "--threads", "1,2", "--data", data, "--raw", *flags)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == "device\ntable of complete\n\ntwin\ntable of complete\n"
+    assert {"device: measuring a row", "twin: measuring a row"} <= set(outcome.err.splitlines())
+    one, two = json.loads(outputs["json"].read_text())
+    assert one["command"][-1] == "--host=device" and two["command"][-1] == "--host=twin"
+    assert one["argv"] == [
+        "bench", "--threads=1,2", "--raw", "--engine=x", "--json=-", "--data=data/data set.npz", "0/net.onnx"
+    ]  # fmt: skip
+    assert one["files"] == {"0/net.onnx": "model", "data/data set.npz": "inputs"}
+    assert outputs["csv"].read_text() == "host,status\ndevice,complete\ntwin,complete\n"
+    assert outputs["markdown"].read_text() == "## device\n\n| complete |\n\n## twin\n\n| complete |\n"
+    assert outputs["html"].read_text() == "<p>2</p>"
+    assert outputs["history"].read_text() == "complete\n" * 2
+    assert left(device) == []
+
+
+def test_one_host_gives_one_record(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--json=-", "--plot", tmp_path / "p.svg")
+    assert json.loads(outcome.out)["status"] == "complete"
+    assert (tmp_path / "p.svg").read_text() == "complete"
+
+
+def test_names_that_a_shell_or_a_parser_would_misread(sen_edge: Run, device: sshd.Server, tmp_path: Path) -> None:
+    names = ["my model's \"best\" $(touch pwned);`x`.onnx", "-rf.onnx", "--help", "a\\b*?.sen", "ünï.sen"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/--help").write_text("another of the same name")
+    paths = [tmp_path / name for name in names] + [tmp_path / "other/--help", tmp_path / names[0]]
+    outcome = sen_edge("bench", *options(device, tmp_path), "--json=-", "--", *paths)
+    record = json.loads(outcome.out)
+    assert record["files"] == {
+        **{f"{index}/{name}": name for index, name in enumerate(names)},
+        "5/--help": "another of the same name",
+    }
+    assert record["argv"][-7:] == [f"{i}/{name}" for i, name in enumerate([*names, "--help"])] + [f"0/{names[0]}"]
+
+
+def test_a_file_named_like_an_option_is_taken_from_the_folder_we_are_in(
+    sen_edge: Run, device: sshd.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "-v.sen").write_text("model")
+    monkeypatch.chdir(tmp_path)
+    outcome = sen_edge("bench", *options(device, tmp_path), "--json=-", "--", "-v.sen")
+    assert json.loads(outcome.out)["command"][:3] == ["sen-edge", "bench", "./-v.sen"]
+
+
+@pytest.mark.parametrize("option", ["--keep", "--clean"])
+def test_the_working_folder_stays_or_goes(
+    option: str, sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    (device.home / "orders").write_text("fail")  # also after a failure
+    assert sen_edge("bench", artifact, *options(device, tmp_path), option).code == 1
+    assert [name.split("/", 1)[1] for name in left(device)] == (["0/net.onnx"] if option == "--keep" else [])
+
+
+def test_the_core_of_the_inventory_and_of_the_command_line(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    asked = options(device, tmp_path, text="cpu = 3")
+    assert "--cpu=3" in json.loads(sen_edge("bench", artifact, *asked, "--json=-").out)["argv"]
+    argv = json.loads(sen_edge("bench", artifact, *asked, "--json=-", "--cpu", 1).out)["argv"]
+    assert "--cpu=1" in argv and "--cpu=3" not in argv
+
+
+def test_a_measurement_that_was_throttled_is_kept_and_exits_3(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    (device.home / "orders").write_text("throttled")
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path))
+    assert (outcome.code, outcome.out) == (3, "table of complete\n")
+
+
+# --- hosts that cannot be reached ----------------------------------------------------------------
+
+
+def client_config(device: sshd.Server, tmp_path: Path, *, old: str, new: str) -> Path:
+    text = device.config.read_text()
+    assert old in text
+    path = tmp_path / "ssh_config"
+    path.write_text(text.replace(old, new))
+    return path
+
+
+def refused(sen_edge: Run, config: Path, device: sshd.Server, artifact: Path, tmp_path: Path) -> str:
+    asked = ["--ssh-config", config, "--inventory", inventory(device, tmp_path)]
+    started = time.monotonic()
+    outcome = sen_edge("bench", artifact, *asked)
+    assert (outcome.code, outcome.out) == (1, "") and time.monotonic() - started < 30
+    assert "error: 1 of 1 host failed\n  - device, connect: " in outcome.err
+    return outcome.err
+
+
+def test_wrong_key(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    sshd.keygen(tmp_path / "other_key")
+    config = client_config(device, tmp_path, old=str(device.folder / "user_key"), new=str(tmp_path / "other_key"))
+    said = refused(sen_edge, config, device, artifact, tmp_path)
+    assert "does not let you in" in said and "Permission denied (publickey)" in said and "ssh-copy-id" in said
+
+
+def test_unknown_host_key(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    config = client_config(device, tmp_path, old=str(device.folder / "known_hosts"), new=str(tmp_path / "empty"))
+    with config.open("a") as file:
+        file.write("  StrictHostKeyChecking no\n")  # whatever the user's configuration says
+    said = refused(sen_edge, config, device, artifact, tmp_path)
+    assert "the host's key is not known" in said and "ssh-keyscan" in said
+    assert not (tmp_path / "empty").exists()
+
+
+def test_changed_host_key(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    (tmp_path / "known").write_text(f"[127.0.0.1]:{device.port} {sshd.keygen(tmp_path / 'old_key')}\n")
+    config = client_config(device, tmp_path, old=str(device.folder / "known_hosts"), new=str(tmp_path / "known"))
+    said = refused(sen_edge, config, device, artifact, tmp_path)
+    assert "not the one you know" in said and "ssh-keygen -R" in said
+
+
+def test_nothing_listens(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    config = client_config(device, tmp_path, old=f"Port {device.port}", new=f"Port {sshd.free_port()}")
+    assert "nothing listens there" in refused(sen_edge, config, device, artifact, tmp_path)
+
+
+def test_no_such_name(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    config = client_config(device, tmp_path, old="HostName 127.0.0.1", new="HostName no-such-host.invalid")
+    assert "no host of this name" in refused(sen_edge, config, device, artifact, tmp_path)
+
+
+@pytest.mark.parametrize("address", ["-oProxyCommand=touch pwned", "pi@-x", "a b", "x;touch pwned", "$(id)", "", "a\nb"])
+def test_addresses_that_are_none(
+    address: str, sen_edge: Run, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = sen_edge("bench", artifact, f"--host={address}")
+    assert outcome.code == 2 and "is no address" in outcome.err
+    assert not (tmp_path / "pwned").exists()
+
+
+# --- hosts on which something goes wrong ---------------------------------------------------------
+
+
+def test_a_failure_is_told_with_its_stage_and_last_lines(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    (device.home / "orders").write_text("fail")
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--json", tmp_path / "x.json")
+    assert outcome.code == 1 and not (tmp_path / "x.json").exists()
+    assert "  - device, measure: failed there with exit status 4\n" in outcome.err
+    assert "      | error: [31mno engine called 'x'\n" in outcome.err  # and no escape before the bracket
+
+
+def test_what_is_no_record_is_refused(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    (device.home / "orders").write_text("garbage")
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path))
+    assert outcome.code == 1 and "device, fetch: what it sent is no record: not JSON" in outcome.err
+
+
+def test_a_host_that_hangs_is_given_up_and_the_other_finishes(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    (device.home / "orders").write_text("twin-hangs")
+    path = inventory(device, tmp_path, names=("device", "twin"))
+    path.write_text(path.read_text() + "cpu = 3\n")
+    asked = ["--ssh-config", device.config, "--inventory", path, "--timeout", "4"]
+    outcome = sen_edge("bench", artifact, *asked, "--json", tmp_path / "x.json")
+    assert outcome.code == 1
+    assert "1 of 2 hosts failed\n  - twin, measure: the time that a host has is over\n" in outcome.err
+    assert outcome.out == "device\ntable of complete\n"
+    assert len(json.loads((tmp_path / "x.json").read_text())) == 1
+    assert left(device) == []
+
+
+def test_a_connection_that_drops_stops_the_measurement_there(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    import threading
+
+    (device.home / "orders").write_text("hang")
+    pids: list[int] = []
+
+    def drop() -> None:
+        pids.append(int(await_file(device.home / "pid")))
+        for pid in device.session_ids():
+            os.kill(pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=drop)
+    thread.start()
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path))
+    thread.join()
+    assert outcome.code == 1 and "  - device, measure: the connection was lost\n" in outcome.err
+    assert is_gone(pids[0])
+    assert left(device) == []  # over a connection of its own
+
+
+def test_ctrl_c_stops_the_measurement_there_and_keeps_what_it_has(
+    device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    (device.home / "orders").write_text("hang")
+    asked = [artifact, *options(device, tmp_path), "--json", tmp_path / "x.json"]
+    command = [sys.executable, "-c", DRIVER, "bench", *map(str, asked)]
+    root = Path(__file__).parents[1]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root, start_new_session=True)
+    pid = int(await_file(device.home / "pid"))
+    time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130 and "Traceback" not in said, said
+    assert json.loads((tmp_path / "x.json").read_text())["status"] == "interrupted"
+    assert is_gone(pid) and left(device) == []
+
+
+def test_no_python_there(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hosts.toml"
+    path.write_text('[hosts.device]\naddress = "device"\npython = "/nowhere/python3"\n')
+    outcome = sen_edge("bench", artifact, "--ssh-config", device.config, "--inventory", path)
+    assert outcome.code == 1
+    assert "device, python: there is no Python on the host: /nowhere/python3 does not run" in outcome.err
+    assert "install Python 3.9" in outcome.err
+
+
+def test_an_interpreter_without_the_runtime(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    bare = device.folder / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
+    bare.chmod(0o755)
+    path = tmp_path / "hosts.toml"
+    path.write_text(f'[hosts.device]\naddress = "device"\npython = "{bare}"\n')
+    outcome = sen_edge("bench", artifact, "--ssh-config", device.config, "--inventory", path)
+    assert outcome.code == 1 and f"device, install: {bare} on the host has no sen_runtime" in outcome.err
