@@ -55,8 +55,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(folder: Path, *settings: str) -> Server:
-    """Start sshd with these settings on top; the client's config knows it as `device` and `twin`."""
+def start(folder: Path, *settings: str, environment: str = "") -> Server:
+    """Start sshd with these settings and variables on top; the client's config knows it as `device` and `twin`."""
     assert SSHD is not None
     home = folder / "home"
     home.mkdir(parents=True)
@@ -73,7 +73,8 @@ def start(folder: Path, *settings: str) -> Server:
         "UsePAM no",
         "StrictModes no",
         "PasswordAuthentication no",
-        f"SetEnv HOME={home}",
+        "KbdInteractiveAuthentication no",
+        f"SetEnv HOME={home} {environment}",
         *settings,
     ]
     (folder / "sshd_config").write_text("\n".join(lines) + "\n")

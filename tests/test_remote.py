@@ -2,11 +2,11 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,7 +30,7 @@ home = pathlib.Path.home()
 (home / "pid").write_text(str(os.getpid()))
 orders = (home / "orders").read_text().split() if (home / "orders").exists() else []
 print("measuring a row", file=sys.stderr, flush=True)
-record = {"argv": sys.argv[1:], "files": {str(p): p.read_bytes().decode() for p in pathlib.Path().glob("*/*")}}
+record = {"argv": sys.argv[1:], "files": {str(p): p.read_text() for p in pathlib.Path().glob("[0-9d]*/*")}}
 try:
     if "hang" in orders or ("twin-hangs" in orders and "--cpu=3" in sys.argv):
         subprocess.run(["sleep", "600"])
@@ -161,9 +161,7 @@ def is_gone(pid: int) -> bool:
 # --- what works ----------------------------------------------------------------------------------
 
 
-def test_two_hosts_at_once_side_by_side(
-    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
-) -> None:
+def test_two_hosts_at_once_side_by_side(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     data = tmp_path / "data set.npz"
     data.write_text("inputs")
     outputs = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "markdown", "html", "history")}
@@ -193,7 +191,7 @@ def test_one_host_gives_one_record(sen_edge: Run, device: sshd.Server, artifact:
 
 
 def test_names_that_a_shell_or_a_parser_would_misread(sen_edge: Run, device: sshd.Server, tmp_path: Path) -> None:
-    names = ["my model's \"best\" $(touch pwned);`x`.onnx", "-rf.onnx", "--help", "a\\b*?.sen", "ünï.sen"]
+    names = ['my model\'s "best" $(touch pwned);`x`.onnx', "-rf.onnx", "--help", "a\\b*?.sen", "ünï.sen"]
     for name in names:
         (tmp_path / name).write_text(name)
     (tmp_path / "other").mkdir()
@@ -267,7 +265,7 @@ def test_wrong_key(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path:
     sshd.keygen(tmp_path / "other_key")
     config = client_config(device, tmp_path, old=str(device.folder / "user_key"), new=str(tmp_path / "other_key"))
     said = refused(sen_edge, config, device, artifact, tmp_path)
-    assert "does not let you in" in said and "Permission denied (publickey)" in said and "ssh-copy-id" in said
+    assert "does not let you in" in said and "Permission denied (publickey)." in said and "ssh-copy-id" in said
 
 
 def test_unknown_host_key(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
@@ -296,7 +294,9 @@ def test_no_such_name(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_pa
     assert "no host of this name" in refused(sen_edge, config, device, artifact, tmp_path)
 
 
-@pytest.mark.parametrize("address", ["-oProxyCommand=touch pwned", "pi@-x", "a b", "x;touch pwned", "$(id)", "", "a\nb"])
+@pytest.mark.parametrize(
+    "address", ["-oProxyCommand=touch pwned", "pi@-x", "a b", "x;touch pwned", "$(id)", "", "a\nb"]
+)
 def test_addresses_that_are_none(
     address: str, sen_edge: Run, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,8 +343,6 @@ def test_a_host_that_hangs_is_given_up_and_the_other_finishes(
 def test_a_connection_that_drops_stops_the_measurement_there(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
 ) -> None:
-    import threading
-
     (device.home / "orders").write_text("hang")
     pids: list[int] = []
 
@@ -388,9 +386,7 @@ def test_no_python_there(sen_edge: Run, device: sshd.Server, artifact: Path, tmp
     assert "install Python 3.9" in outcome.err
 
 
-def test_an_interpreter_without_the_runtime(
-    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
-) -> None:
+def test_an_interpreter_without_the_runtime(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     bare = device.folder / "bare"
     bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S "$@"\n')
     bare.chmod(0o755)
@@ -398,3 +394,206 @@ def test_an_interpreter_without_the_runtime(
     path.write_text(f'[hosts.device]\naddress = "device"\npython = "{bare}"\n')
     outcome = sen_edge("bench", artifact, "--ssh-config", device.config, "--inventory", path)
     assert outcome.code == 1 and f"device, install: {bare} on the host has no sen_runtime" in outcome.err
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Callable[..., sshd.Server]]:
+    """Start a server with settings of its own."""
+    servers = []
+
+    def start(*settings: str, environment: str = "") -> sshd.Server:
+        sshd.stand_in(tmp_path / "own", MEASUREMENT)
+        servers.append(sshd.start(tmp_path / "own", *settings, environment=environment))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        sshd.stop(server)
+
+
+def test_no_python_on_the_path(sen_edge: Run, own_server: Callable[..., sshd.Server], artifact: Path) -> None:
+    server = own_server(environment="PATH=/nowhere")
+    outcome = sen_edge("bench", artifact, "--ssh-config", server.config, "--host", "device")
+    assert outcome.code == 1
+    assert "device, python: there is no Python on the host: python3 does not run" in outcome.err
+
+
+def test_a_full_disk(sen_edge: Run, own_server: Callable[..., sshd.Server], artifact: Path, tmp_path: Path) -> None:
+    server = own_server('ForceCommand ulimit -f 8; exec sh -c "$SSH_ORIGINAL_COMMAND"')  # no file above some kB
+    artifact.write_bytes(bytes(1 << 20))
+    outcome = sen_edge("bench", artifact, *options(server, tmp_path))
+    assert outcome.code == 1 and "device, upload: the host's disk is full\n      | File too large: " in outcome.err
+    assert left(server) == []
+    artifact.write_bytes(bytes(100))
+    assert sen_edge("bench", artifact, *options(server, tmp_path)).code == 0
+
+
+def test_what_a_login_shell_prints_is_not_taken_for_the_record(
+    sen_edge: Run, own_server: Callable[..., sshd.Server], artifact: Path, tmp_path: Path
+) -> None:
+    server = own_server('ForceCommand echo welcome; exec sh -c "$SSH_ORIGINAL_COMMAND"')
+    outcome = sen_edge("bench", artifact, *options(server, tmp_path), "--json=-")
+    assert json.loads(outcome.out)["status"] == "complete"
+
+
+# --- installing ----------------------------------------------------------------------------------
+
+#: `python3` of a device without network or runtime: makes environments whose pip notes what it is asked for.
+DEVICE_PYTHON = """#!/bin/sh
+if [ "$1 $2" = "-m venv" ]; then
+  mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo venv >> "$HOME/log"
+elif [ "$1 $2" = "-m pip" ]; then
+  for last; do :; done
+  echo "pip $last" >> "$HOME/log"
+  if [ -e "$HOME/offline" ]; then echo "ERROR: No matching distribution found for numpy" >&2; exit 1; fi
+  tar -tf "${last#*file://}" > "$HOME/archive"
+else
+  PYTHONPATH={stand_in}
+  export PYTHONPATH
+  exec {python} -S "$@"
+fi
+"""
+
+
+@pytest.fixture
+def bare_device(own_server: Callable[..., sshd.Server], tmp_path: Path) -> sshd.Server:
+    """A device whose python3 has no runtime yet."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    server = own_server(environment=f"PATH={path}:/usr/bin:/bin")
+    stand_in = server.folder / "stand-in"
+    wrapper = path / "python3.sh"
+    wrapper.write_text(DEVICE_PYTHON.replace("{stand_in}", str(stand_in)).replace("{python}", sys.executable))
+    wrapper.chmod(0o755)
+    # what the agent takes for its own interpreter is the wrapper too
+    (path / "python3").write_text(
+        f'#!/bin/sh\nexec {sys.executable} -S "$1" "$2" "import sys; sys.executable = \'{wrapper}\'\nexec(sys.argv.pop(1))" '
+        '"$3" "$4" "$5"\n'
+    )
+    (path / "python3").chmod(0o755)
+    return server
+
+
+def test_the_runtime_is_installed_once_and_said_so(sen_edge: Run, bare_device: sshd.Server, artifact: Path) -> None:
+    home, asked = bare_device.home, ["--ssh-config", bare_device.config, "--host", "device"]
+    outcome = sen_edge("bench", artifact, *asked, "--no-install")
+    assert outcome.code == 1 and not (home / "log").exists()
+    assert "device, install: the host has no sen-edge-runtime onnx in ~/.cache/sen-edge" in outcome.err
+    outcome = sen_edge("bench", artifact, *asked)
+    assert outcome.code == 0, outcome.err
+    assert "device: installing into " in outcome.err and "sen-edge-runtime 0.1.0, numpy, [onnx]" in outcome.err
+    made, pip = (home / "log").read_text().splitlines()
+    assert made == "venv" and pip.startswith(f"pip sen-edge-runtime[onnx] @ file://{home}/.cache/sen-edge/bench/")
+    archive = (home / "archive").read_text().split()
+    assert "sen_edge_runtime-0.1.0/pyproject.toml" in archive
+    assert "sen_edge_runtime-0.1.0/sen_runtime/c/src/dense.c" in archive
+    (home / "log").unlink()
+    assert sen_edge("bench", artifact, *asked, "--no-install").code == 0
+    assert not (home / "log").exists()
+    assert sen_edge("bench", artifact, *asked, "--engine", "litert").code == 0
+    assert "[onnx,tflite] @" in (home / "log").read_text() and "venv" not in (home / "log").read_text().split()
+
+
+def test_an_installation_that_fails_is_tried_anew(sen_edge: Run, bare_device: sshd.Server, artifact: Path) -> None:
+    home, asked = bare_device.home, ["--ssh-config", bare_device.config, "--host", "device"]
+    (home / "offline").touch()
+    outcome = sen_edge("bench", artifact, *asked)
+    assert outcome.code == 1 and "device, install: the runtime could not be installed" in outcome.err
+    assert (
+        "| ERROR: No matching distribution found for numpy" in outcome.err
+        and "-> the host needs an index" in outcome.err
+    )
+    assert left(bare_device) == []
+    (home / "offline").unlink()
+    assert sen_edge("bench", artifact, *asked).code == 0
+    assert [line.split()[0] for line in (home / "log").read_text().splitlines()] == ["venv", "pip"] * 2
+
+
+# --- before anything is measured -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[hosts", "is not TOML"),
+        ("", "hosts is None; expected at least one table"),
+        ("[machines.a]", "unknown entry machines; expected hosts"),
+        ("[hosts]\na = 1", "[hosts.a] is 1; expected a table"),
+        ("[hosts.a]\npython = 'x'", "[hosts.a]: address is missing"),
+        ("[hosts.a]\naddress = 'x'\npassword = 'y'", "[hosts.a]: unknown key password; expected one of address,"),
+        ("[hosts.a]\naddress = 7", "[hosts.a]: address = 7; expected a string"),
+        ("[hosts.a]\naddress = '-oX'", "[hosts.a]: address = '-oX'; expected [user@]host"),
+        ("[hosts.a]\naddress = 'x'\ncpu = -1", "[hosts.a]: cpu = -1; expected a whole number from 0"),
+        ("[hosts.a]\naddress = 'x'\ncpu = true", "[hosts.a]: cpu = True; expected a whole number from 0"),
+        ("[hosts.a]\naddress = 'x'\npython = ''", "[hosts.a]: python = ''; expected a string"),
+    ],
+)
+def test_inventories_that_are_wrong(text: str, message: str, sen_edge: Run, artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "hosts.toml"
+    path.write_text(text)
+    outcome = sen_edge("bench", artifact, "--inventory", path)
+    assert outcome.code == 1 and message in outcome.err and str(path) in outcome.err
+
+
+def test_hosts_are_chosen_from_the_inventory(tmp_path: Path) -> None:
+    from sen_edge.errors import UsageError
+    from sen_edge.remote.hosts import Host, choose
+
+    path = tmp_path / "hosts.toml"
+    path.write_text(
+        "[hosts.a]\naddress = 'pi@10.0.0.4'\ncpu = 3\n[hosts.b]\naddress = 'ssh://pi@[fe80::1%eth0]:2222'\n"
+    )
+    a, b = Host("a", "pi@10.0.0.4", cpu=3), Host("b", "ssh://pi@[fe80::1%eth0]:2222")
+    assert choose([], path) == [a, b]
+    assert choose(["b", "pi@c"], path) == [b, Host("pi@c", "pi@c")]
+    with pytest.raises(UsageError, match=r"pi@10.0.0.4 is there twice, as a and as pi@10.0.0.4"):
+        choose(["a", "pi@10.0.0.4"], path)
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--host=a", "--energy=x.csv"], 2, "--energy goes with a measurement on this machine"),
+        (["--host=a", "--host=b", "--plot=p.svg"], 2, "--plot draws one host"),
+        (["--host=a", "--timeout=0"], 2, "--timeout is 0"),
+        (["--host=a", "--duration=soon"], 2, "--duration is 'soon'"),
+        (["--host=a", "--ssh-config=none"], 2, "--ssh-config none is no file"),
+        (["--host=a", "--json=nowhere/x.json"], 1, "there is no folder nowhere"),
+        (["--host=a", "--csv=old.csv"], 1, "--csv old.csv exists"),
+        (["--host=a", "--html=."], 1, "--html . is a folder"),
+        (["--timeout=5"], 2, "--timeout is for hosts"),
+        (["--keep"], 2, "--keep is for hosts"),
+    ],
+    ids=str,
+)
+def test_options_that_cannot_be(
+    flags: list[str],
+    code: int,
+    message: str,
+    sen_edge: Run,
+    artifact: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.csv").touch()
+    outcome = sen_edge("bench", artifact, *flags)
+    assert (outcome.code, outcome.out) == (code, "") and message in outcome.err
+
+
+def test_an_artifact_that_is_not_there(sen_edge: Run, tmp_path: Path) -> None:
+    outcome = sen_edge("bench", tmp_path / "none.onnx", "--host", "device")
+    assert outcome.code == 1 and "none.onnx: No such file or directory" in outcome.err
+
+
+def test_without_hosts_the_command_of_the_runtime_does_it(
+    sen_edge: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    module = ModuleType("sen_runtime.cli")
+    vars(module)["main"] = lambda arguments: seen.append(arguments) or 3
+    monkeypatch.setitem(sys.modules, "sen_runtime.cli", module)
+    monkeypatch.setattr("sen_runtime.cli", module, raising=False)
+    outcome = sen_edge("bench", artifact, "--engine", "a", "--engine", "b", "--cold-cache", "--json", "-", "--force")
+    assert outcome.code == 3
+    assert seen == [["bench", "--cold-cache", "--engine=a", "--engine=b", "--json=-", "--force", str(artifact)]]

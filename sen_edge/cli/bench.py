@@ -43,7 +43,8 @@ def bench(
         typer.Option(help="Measure for so long, e.g. 10m, and show latency, clock and temperature over time."),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option(help=".npz with inputs x and, for accuracies, labels. Default: random.", metavar="FILE")
+        Path | None,
+        typer.Option(help=".npz with inputs x and, for accuracies, labels. Default: random.", metavar="FILE"),
     ] = None,
     cold_cache: Annotated[
         bool, typer.Option("--cold-cache", help="Inputs that are all distinct, so that the cache has none of them.")
@@ -84,7 +85,8 @@ def bench(
         typer.Option(help="Seconds that a host has for all. Default: 900 beside those of the measurement."),
     ] = None,
     no_install: Annotated[
-        bool, typer.Option("--no-install", help="Fail where the runtime is missing on a host, instead of installing it.")
+        bool,
+        typer.Option("--no-install", help="Fail where the runtime is missing on a host, instead of installing it."),
     ] = False,
     ssh_config: Annotated[
         Path | None, typer.Option(help="Configuration of ssh, instead of yours.", metavar="FILE")
@@ -102,11 +104,11 @@ def bench(
 
 
 def _bench_here(values: Mapping[str, Any]) -> None:
-    from sen_runtime import cli
-
     given = [name for name in ("keep", "timeout", "no_install", "ssh_config") if values[name] not in (None, False)]
     if given:
         raise UsageError(f"{_flag(given[0])} is for hosts; name one with --host, or give an --inventory")
+    from sen_runtime import cli
+
     names = (*MEASURING, "engine", "data", "cpu", "energy", *RESULTS)
     paths = [_positional(path) for path in values["artifacts"]]
     raise typer.Exit(cli.main(["bench", *_arguments(values, names), *paths]))

@@ -82,7 +82,11 @@ def receive(folder: str) -> int:
     for entry in json.loads(stream.readline()):
         path = root / entry["name"]
         path.parent.mkdir(exist_ok=True)
-        if not _write(path, stream, entry["bytes"]):
+        try:
+            is_whole = _write(path, stream, entry["bytes"])
+        except OSError as error:  # one of a write does not know of which file
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        if not is_whole:
             sys.stderr.write(f"{path}: the transfer ended too early\n")
             return 1
         if _sha256(path) != entry["sha256"]:

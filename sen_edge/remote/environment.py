@@ -11,11 +11,12 @@ from sen_edge.remote.ssh import StageError
 EXTRAS = {"onnxruntime": "onnx", "litert": "tflite", "tflite-runtime": "tflite-legacy"}
 #: Machines that there are wheels of ai-edge-litert for, and the first Python.
 LITERT_MACHINES, LITERT_PYTHON = ("x86_64", "aarch64", "arm64"), [3, 10]
+#: What a host says that is full.
+FULL = ("No space left", "File too large", "quota exceeded")
+ROOM = "make some room in ~/.cache/sen-edge there"
 
 
-def extras_for(
-    engines: Iterable[str], artifacts: Iterable[Path], machine: str, python: Sequence[int]
-) -> set[str]:
+def extras_for(engines: Iterable[str], artifacts: Iterable[Path], machine: str, python: Sequence[int]) -> set[str]:
     """Extras of sen-edge-runtime, for the engines that were asked for, or for those that the artifacts need.
 
     Args:
@@ -40,4 +41,11 @@ def install_error(lines: Sequence[str]) -> StageError:
     )
     if any("ensurepip" in line for line in lines):
         hint = "the host's Python cannot make virtual environments; on Debian: sudo apt install python3-venv"
+    if no_room(lines):
+        hint = ROOM
     return StageError("the runtime could not be installed", hint, lines)
+
+
+def no_room(lines: Iterable[str]) -> bool:
+    """Whether a disk is full, by what was said."""
+    return any(part in line for part in FULL for line in lines)

@@ -1,9 +1,9 @@
 """Which machines to measure on: addresses for OpenSSH, and the inventory, a TOML file.
 
-    [hosts.pi4]
-    address = "pi@10.0.0.4"          # as for `ssh`: [user@]host, ssh://[user@]host[:port], or an alias of its config
-    python = "~/venv/bin/python"     # this interpreter, which has the runtime already; else one is set up there
-    cpu = 3                          # the core to measure on
+[hosts.pi4]
+address = "pi@10.0.0.4"          # as for `ssh`: [user@]host, ssh://[user@]host[:port], or an alias of its config
+python = "~/venv/bin/python"     # this interpreter, which has the runtime already; else one is set up there
+cpu = 3                          # the core to measure on
 """
 
 from __future__ import annotations

@@ -121,7 +121,7 @@ def connected(
     if os.name == "posix":  # elsewhere every call makes a connection of its own
         shared = ("-o", f"ControlPath={folder / 's'}", "-o", "ControlPersist=no")
         link = replace(link, options=(*link.options, *shared))
-    command = ["ssh", *link.options, "-o", "ControlMaster=yes", "--", address, f"echo '{READY}'; exec cat >/dev/null"]
+    command = ["ssh", *link.options, "-o", "ControlMaster=yes", "--", address, f"echo '{READY}'; read nothing"]
     process = _start(command)
     try:
         _await_connection(process, link)

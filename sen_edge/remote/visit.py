@@ -13,7 +13,7 @@ from typing import Any
 
 from sen_edge.errors import OutputError
 from sen_edge.remote.agent import GRACE_S
-from sen_edge.remote.environment import extras_for, install_error
+from sen_edge.remote.environment import ROOM, extras_for, install_error, no_room
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source
 from sen_edge.remote.ssh import EXIT_CONNECTION, INTERRUPTED, Link, Reply, StageError, call, connected
@@ -142,9 +142,7 @@ def visit(there: Visit) -> Outcome:
     try:
         if there.stop.is_set():
             raise StageError(INTERRUPTED)
-        with connected(
-            there.host.address, there.private, job.config, stop=there.stop, timeout_s=job.timeout_s
-        ) as link:
+        with connected(there.host.address, there.private, job.config, stop=there.stop, timeout_s=job.timeout_s) as link:
             return _on_host(there, link, stage)
     except StageError as error:
         code = EXIT_INTERRUPTED if error.message == INTERRUPTED else 1
@@ -222,8 +220,8 @@ def _upload(there: Visit, link: Link, python: str, folder: str, *, with_source: 
         archive.write_bytes(there.source.data)
         files = (*files, _sent(f"runtime/{archive.name}", archive))
     reply = call(link, python, "receive", [folder], chunks=_stream(files))
-    if reply.code != 0 and any("space" in line or "large" in line or "quota" in line for line in reply.lines):
-        raise StageError(f"the host has no room: {reply.lines[-1]}", "make some in ~/.cache there", reply.lines)
+    if reply.code != 0 and no_room(reply.lines):
+        raise StageError("the host's disk is full", ROOM, reply.lines)
     _refuse(reply)
 
 
