@@ -114,7 +114,7 @@ def device(server: sshd.Server) -> Iterator[sshd.Server]:
     for path in server.home.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     yield server
-    assert set(os.listdir(server.home)) <= {".cache", "orders", "pid"}
+    assert {path.name for path in server.home.iterdir()} <= {".cache", "orders", "pid"}
 
 
 @pytest.fixture
@@ -466,10 +466,8 @@ def bare_device(own_server: Callable[..., sshd.Server], tmp_path: Path) -> sshd.
     wrapper.write_text(DEVICE_PYTHON.replace("{stand_in}", str(stand_in)).replace("{python}", sys.executable))
     wrapper.chmod(0o755)
     # what the agent takes for its own interpreter is the wrapper too
-    (path / "python3").write_text(
-        f'#!/bin/sh\nexec {sys.executable} -S "$1" "$2" "import sys; sys.executable = \'{wrapper}\'\nexec(sys.argv.pop(1))" '
-        '"$3" "$4" "$5"\n'
-    )
+    patch = f"import sys; sys.executable = {str(wrapper)!r}; exec(sys.argv.pop(1))"
+    (path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$1" "$2" "{patch}" "$3" "$4" "$5"\n')
     (path / "python3").chmod(0o755)
     return server
 

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,13 @@ def main() -> int:
     name, arguments = sys.argv[1], json.loads(sys.argv[2])
     sys.stdout.write(MARK + "\n")
     sys.stdout.flush()
-    functions = {"probe": probe, "receive": receive, "install": install, "run": run, "remove": remove}
+    functions: dict[str, Callable[..., int]] = {
+        "probe": probe,
+        "receive": receive,
+        "install": install,
+        "run": run,
+        "remove": remove,
+    }
     try:
         return functions[name](*arguments)
     except OSError as error:

@@ -1,0 +1,38 @@
+"""The source distribution that is sent to a device builds there, from whatever kind of install it was made."""
+
+import subprocess
+import sys
+import tarfile
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from sen_edge.remote.source import Source, SourceError, source
+
+
+def members(packed: Source) -> dict[str, bytes]:
+    with tarfile.open(fileobj=BytesIO(packed.data)) as archive:
+        return {entry.name: archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr]
+
+
+def test_what_is_sent_builds_a_wheel_from_which_the_same_can_be_sent(tmp_path: Path) -> None:
+    packed = source()
+    assert packed == source()  # the environment there is named by the bytes
+    assert packed.environment.startswith(f"venv-{packed.version}-")
+    assert not [name for name in members(packed) if name.endswith((".so", ".pyc", ".a"))]
+    with tarfile.open(fileobj=BytesIO(packed.data)) as archive:
+        archive.extractall(tmp_path, filter="data")
+    project = tmp_path / packed.file_name.removesuffix(".tar.gz")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, project]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    assert list((tmp_path / "installed/sen_runtime/c").glob("libsen.*"))
+    assert members(source(tmp_path / "installed/sen_runtime")) == members(packed)
+
+
+def test_an_install_without_sources_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"no sources for another machine: .*pyproject\.toml"):
+        source(tmp_path / "sen_runtime")
