@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -426,6 +427,17 @@ def test_a_full_disk(sen_edge: Run, own_server: Callable[..., sshd.Server], arti
     assert left(server) == []
     artifact.write_bytes(bytes(100))
     assert sen_edge("bench", artifact, *options(server, tmp_path)).code == 0
+
+
+def test_a_temporary_folder_whose_name_is_no_socket_s(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = Path(tempfile.mkdtemp(prefix="a %h "))
+    for folder in (short, tmp_path / ("long" * 20)):
+        folder.mkdir(exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(folder))
+        assert sen_edge("bench", artifact, *options(device, tmp_path)).code == 0
+    short.rmdir()
 
 
 def test_what_a_login_shell_prints_is_not_taken_for_the_record(

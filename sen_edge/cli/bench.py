@@ -117,7 +117,7 @@ def _bench_here(values: Mapping[str, Any]) -> None:
 def _bench_hosts(values: Mapping[str, Any]) -> None:
     from sen_edge.remote.bench import bench as bench_hosts
     from sen_edge.remote.hosts import choose
-    from sen_edge.remote.results import check_results, write_results
+    from sen_edge.remote.results import check_results, for_stdout, records_of, write_results
 
     if values["energy"] is not None:
         raise UsageError("--energy goes with a measurement on this machine; on the device, use `sen-runtime bench`")
@@ -127,7 +127,9 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     results = {name: values[name] for name in RESULTS}
     check_results(results, n_hosts=len(hosts))
     outcomes = bench_hosts(hosts, _job(values), note=console.note)
-    sys.stdout.write(write_results(outcomes, results, _command(values)))
+    records = records_of(outcomes, _command(values))
+    sys.stdout.write(for_stdout(records, results, n_hosts=len(hosts)))
+    write_results(records, results, n_hosts=len(hosts))
     _finish(outcomes)
 
 

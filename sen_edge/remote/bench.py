@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from sen_edge.remote.hosts import Host
@@ -36,21 +36,17 @@ def bench(hosts: Sequence[Host], job: Job, *, note: Note) -> list[Outcome]:
     run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
     stop = threading.Event()
     with tempfile.TemporaryDirectory(prefix="sen-") as folder, ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
-        futures = []
+        visits = []
         for index, host in enumerate(hosts):
             private = Path(folder, str(index))
             private.mkdir(mode=0o700)
-            futures.append(
-                pool.submit(visit, Visit(host, job, files, runtime, f"{run_id}-{index}", private, stop, note))
-            )
-        return _results(futures, stop)
-
-
-def _results(futures: Sequence[Future[Outcome]], stop: threading.Event) -> list[Outcome]:
-    try:
+            visits.append(Visit(host, job, files, runtime, f"{run_id}-{index}", private, stop, note))
+        futures: list[Future[Outcome]] = []
+        try:
+            futures += [pool.submit(visit, there) for there in visits]
+            wait(futures)
+        except KeyboardInterrupt:
+            note("interrupted: stopping what was started")
+        finally:
+            stop.set()  # whatever happened, nothing is left running anywhere
         return [future.result() for future in futures]
-    except KeyboardInterrupt:
-        stop.set()
-        return [future.result() for future in futures]
-    finally:
-        stop.set()  # whatever happened, nothing is left running anywhere

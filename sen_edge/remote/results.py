@@ -14,7 +14,7 @@ from sen_edge.remote.visit import Outcome
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 
-FILES = ("json", "csv", "markdown", "html", "plot")
+FILES = ("json", "csv", "markdown", "html", "plot", "history")
 
 
 class HostsError(SenError):
@@ -52,38 +52,58 @@ def check_results(results: Mapping[str, Any], *, n_hosts: int) -> None:
             raise OutputError(f"--{name} {path}: there is no folder {path.parent}")
         if path.is_dir():
             raise OutputError(f"--{name} {path} is a folder; expected a file")
-        if path.exists() and not results["force"]:
+        if path.exists() and name != "history" and not results["force"]:
             raise OutputError(f"--{name} {path} exists", hint="pass --force to replace it")
 
 
-def write_results(outcomes: Iterable[Outcome], results: Mapping[str, Any], command: Sequence[str]) -> str:
-    """Write what was asked for of the hosts that gave a record; what goes to stdout.
-
-    JSON is the record of the host, or a list of them where there are several.
+def records_of(outcomes: Iterable[Outcome], command: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Records of the hosts that gave one, by the names of the hosts.
 
     Args:
         outcomes: of the hosts.
-        results: option of `sen-runtime bench` -> value: json, csv, markdown, html, plot, history.
         command: the command line without the hosts; with the host, it is the command of each record.
+    """
+    return {
+        outcome.host.name: {**outcome.record, "command": [*command, f"--host={outcome.host.name}"]}
+        for outcome in outcomes
+        if outcome.record is not None
+    }
+
+
+def for_stdout(records: Mapping[str, dict[str, Any]], results: Mapping[str, Any], *, n_hosts: int) -> str:
+    """A table for each host; or JSON, where that is what was asked for."""
+    from sen_runtime.bench import text
+
+    if not records:
+        return ""
+    if results["json"] == "-":
+        return _json(records, n_hosts)
+    if n_hosts > 1:
+        return _titled(records, text.table, "{}\n")
+    return text.table(*records.values())
+
+
+def write_results(records: Mapping[str, dict[str, Any]], results: Mapping[str, Any], *, n_hosts: int) -> None:
+    """Write the files that were asked for.
+
+    JSON is the record of the host, or a list of records where several hosts were asked.
+
+    Args:
+        records: host -> record; where there is none, nothing is written.
+        results: option of `sen-runtime bench` -> value: json, csv, markdown, html, plot, history.
+        n_hosts: how many hosts were asked.
 
     Raises:
         OutputError: a file cannot be written.
     """
     from sen_runtime.bench import history, html, plots, text
 
-    outcomes = list(outcomes)
-    records = {
-        outcome.host.name: {**outcome.record, "command": [*command, f"--host={outcome.host.name}"]}
-        for outcome in outcomes
-        if outcome.record is not None
-    }
     if not records:
-        return ""
-    several = len(outcomes) > 1
+        return
+    several = n_hosts > 1
     every = list(records.values())
-    as_json = json.dumps(every if several else every[0], indent=2, allow_nan=False) + "\n"
     contents: dict[str, Callable[[], str]] = {
-        "json": lambda: as_json,
+        "json": lambda: _json(records, n_hosts),
         "csv": lambda: _csv(records) if several else text.csv(every[0]),
         "markdown": lambda: _titled(records, text.markdown, "## {}\n\n") if several else text.markdown(every[0]),
         "html": lambda: html.report(every if several else every[0]),
@@ -97,9 +117,11 @@ def write_results(outcomes: Iterable[Outcome], results: Mapping[str, Any], comma
     if results["history"] is not None:
         for record in every:
             history.append(results["history"], record)
-    if results["json"] == "-":
-        return as_json
-    return _titled(records, text.table, "{}\n") if several else text.table(every[0])
+
+
+def _json(records: Mapping[str, dict[str, Any]], n_hosts: int) -> str:
+    every = list(records.values())
+    return json.dumps(every if n_hosts > 1 else every[0], indent=2, allow_nan=False) + "\n"
 
 
 def _path(value: Any) -> Path | None:

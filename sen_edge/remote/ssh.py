@@ -27,6 +27,8 @@ from sen_runtime.errors import SenError
 EXIT_CONNECTION = 255
 INTERRUPTED = "interrupted"
 POLL_S = 0.05
+#: Of a socket, which takes 104 bytes, of which `ssh` needs some while it makes it.
+LONGEST_PATH = 80
 LAST_LINES = 8
 READY = "--- sen-edge: connected ---"
 #: Seconds for a connection; seconds between signs of life, and how many may be missed.
@@ -106,7 +108,7 @@ def connected(
 
     Args:
         address: of the host.
-        folder: a private one, for the socket of the shared connection; its path is short.
+        folder: a private one, for the socket of the shared connection.
         config: instead of the user's ssh configuration.
         stop: see `Link`.
         timeout_s: seconds for all that is done on the host.
@@ -118,8 +120,9 @@ def connected(
     for name, value in OPTIONS.items():
         options += ["-o", f"{name}={value}"]
     link = Link(address, tuple(options), stop, time.monotonic() + timeout_s)
-    if os.name == "posix":  # elsewhere every call makes a connection of its own
-        shared = ("-o", f"ControlPath={folder / 's'}", "-o", "ControlPersist=no")
+    path = str(folder / "s")
+    if os.name == "posix" and len(path) <= LONGEST_PATH:  # elsewhere every call makes a connection of its own
+        shared = ("-o", f'ControlPath="{path.replace("%", "%%")}"', "-o", "ControlPersist=no")
         link = replace(link, options=(*link.options, *shared))
     command = ["ssh", *link.options, "-o", "ControlMaster=yes", "--", address, f"echo '{READY}'; read nothing"]
     process = _start(command)
@@ -272,10 +275,12 @@ def _read_bytes(stream: IO[bytes] | None, into: bytearray) -> threading.Thread:
 def _feed(stream: IO[bytes] | None, chunks: Iterable[bytes]) -> None:
     def write() -> None:
         assert stream is not None
-        with suppress(OSError):  # the other side has gone; its exit status tells
+        try:
             for chunk in chunks:
                 stream.write(chunk)
             stream.flush()
+        except OSError:  # the other side has gone, or a file here: it is told that no more comes
+            _close(stream)
 
     _thread(write)
 

@@ -17,7 +17,7 @@ from sen_edge.remote.environment import ROOM, extras_for, install_error, no_room
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source
 from sen_edge.remote.ssh import EXIT_CONNECTION, INTERRUPTED, Link, Reply, StageError, call, connected
-from sen_runtime.errors import SenError
+from sen_runtime.errors import EXIT_FAILED, SenError
 
 #: Seconds for cleaning up, after the time that the host had.
 CLEAN_S = 20.0
@@ -145,8 +145,12 @@ def visit(there: Visit) -> Outcome:
         with connected(there.host.address, there.private, job.config, stop=there.stop, timeout_s=job.timeout_s) as link:
             return _on_host(there, link, stage)
     except StageError as error:
-        code = EXIT_INTERRUPTED if error.message == INTERRUPTED else 1
-        return Outcome(there.host, code=code, stage=stage.name, error=error)
+        failure = error
+    except Exception as error:  # the others are not to suffer from it
+        failure = StageError(f"failed unexpectedly: {type(error).__name__}: {error}")
+    there.say(f"{stage.name} failed: {failure.message}")
+    code = EXIT_INTERRUPTED if failure.message == INTERRUPTED else EXIT_FAILED
+    return Outcome(there.host, code=code, stage=stage.name, error=failure)
 
 
 def _on_host(there: Visit, link: Link, stage: _Stage) -> Outcome:
