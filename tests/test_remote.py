@@ -32,6 +32,8 @@ home = pathlib.Path.home()
 orders = (home / "orders").read_text().split() if (home / "orders").exists() else []
 print("measuring a row", file=sys.stderr, flush=True)
 record = {"argv": sys.argv[1:], "files": {str(p): p.read_text() for p in pathlib.Path().glob("[0-9d]*/*")}}
+if "leave" in orders:
+    (home / "child").write_text(str(subprocess.Popen(["sleep", "600"], stdout=2).pid))
 try:
     if "hang" in orders or ("twin-hangs" in orders and "--cpu=3" in sys.argv):
         subprocess.run(["sleep", "600"])
@@ -115,7 +117,7 @@ def device(server: sshd.Server) -> Iterator[sshd.Server]:
     for path in server.home.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     yield server
-    assert {path.name for path in server.home.iterdir()} <= {".cache", "orders", "pid"}
+    assert {path.name for path in server.home.iterdir()} <= {".cache", "orders", "pid", "child"}
 
 
 @pytest.fixture
@@ -359,6 +361,37 @@ def test_a_connection_that_drops_stops_the_measurement_there(
     assert outcome.code == 1 and "  - device, measure: the connection was lost\n" in outcome.err
     assert is_gone(pids[0])
     assert left(device) == []  # over a connection of its own
+
+
+def test_a_link_that_is_dead_is_given_up(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sen_edge.remote.visit.CLEAN_S", 0.5)
+    monkeypatch.setattr("sen_edge.remote.ssh.GRACE_S", 0.5)
+    (device.home / "orders").write_text("hang")
+    stopped: list[int] = []
+
+    def freeze() -> None:
+        await_file(device.home / "pid")
+        stopped.extend(device.session_ids())
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+    thread = threading.Thread(target=freeze)
+    thread.start()
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--timeout", 3)
+    thread.join()
+    for pid in stopped:
+        os.kill(pid, signal.SIGKILL)
+    assert outcome.code == 1 and "  - device, measure: the time that a host has is over\n" in outcome.err
+    assert "device: could not remove " in outcome.err
+    assert is_gone(int((device.home / "pid").read_text()))
+
+
+def test_nothing_is_left_running_there(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
+    (device.home / "orders").write_text("leave")
+    assert sen_edge("bench", artifact, *options(device, tmp_path)).code == 0
+    assert is_gone(int((device.home / "child").read_text()))
 
 
 def test_ctrl_c_stops_the_measurement_there_and_keeps_what_it_has(
