@@ -80,7 +80,7 @@ def use_stand_ins() -> None:
             "csv": lambda record: f"status\n{record['status']}\n",
         },
         "html": {"report": lambda records: f"<p>{len(records) if isinstance(records, list) else 'one'}</p>"},
-        "plots": {"plot": lambda record, path: path.write_text(record["status"])},
+        "plots": {"check": lambda path: None, "save": lambda record, path: path.write_text(record["status"])},
         "history": {"append": append},
     }
     for name, content in kinds.items():
@@ -524,7 +524,7 @@ def test_the_runtime_is_installed_once_and_said_so(sen_edge: Run, bare_device: s
     assert "device, install: the host has no sen-edge-runtime onnx in ~/.cache/sen-edge" in outcome.err
     outcome = sen_edge("bench", artifact, *asked)
     assert outcome.code == 0, outcome.err
-    assert "device: installing into " in outcome.err and "sen-edge-runtime 0.1.0, numpy, [onnx]" in outcome.err
+    assert "device: installing into " in outcome.err and "sen-edge-runtime 0.1.0, numpy, onnxruntime" in outcome.err
     made, pip = (home / "log").read_text().splitlines()
     assert made == "venv" and pip.startswith(f"pip sen-edge-runtime[onnx] @ file://{home}/.cache/sen-edge/bench/")
     archive = (home / "archive").read_text().split()

@@ -9,6 +9,7 @@ from sen_edge.remote.ssh import StageError
 
 #: Extra of the runtime by engine; the others need numpy only.
 EXTRAS = {"onnxruntime": "onnx", "litert": "tflite", "tflite-runtime": "tflite-legacy"}
+PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "tflite-legacy": "tflite-runtime"}
 #: Machines that there are wheels of ai-edge-litert for, and the first Python.
 LITERT_MACHINES, LITERT_PYTHON = ("x86_64", "aarch64", "arm64"), [3, 10]
 #: What a host says that is full.

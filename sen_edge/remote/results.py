@@ -41,9 +41,15 @@ def check_results(results: Mapping[str, Any], *, n_hosts: int) -> None:
     Raises:
         OutputError: a file is there already, or its folder is not.
         UsageError: a plot of many hosts.
+        PlotError: a plot of no known kind.
+        MissingExtraError: a plot, and matplotlib is not installed.
     """
     if results["plot"] is not None and n_hosts > 1:
         raise UsageError("--plot draws one host; expected --html for several")
+    if results["plot"] is not None:
+        from sen_runtime.bench import plots
+
+        plots.check(results["plot"])
     for name in FILES:
         path = _path(results[name])
         if path is None:
@@ -113,7 +119,7 @@ def write_results(records: Mapping[str, dict[str, Any]], results: Mapping[str, A
         if path is not None:
             _write(path, content().encode())
     if results["plot"] is not None:
-        plots.plot(every[0], results["plot"])
+        plots.save(every[0], results["plot"])
     if results["history"] is not None:
         for record in every:
             history.append(results["history"], record)

@@ -13,7 +13,7 @@ from typing import Any
 
 from sen_edge.errors import OutputError
 from sen_edge.remote.agent import GRACE_S
-from sen_edge.remote.environment import ROOM, extras_for, install_error, no_room
+from sen_edge.remote.environment import PACKAGES, ROOM, extras_for, install_error, no_room
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source
 from sen_edge.remote.ssh import EXIT_CONNECTION, INTERRUPTED, Link, Reply, StageError, call, connected
@@ -247,8 +247,8 @@ def _install(
     environment = there.source.environment
     if extras is None:
         return f"{facts['root']}/{environment}/bin/python"
-    what = ", ".join((f"sen-edge-runtime {there.source.version}", "numpy", *(f"[{extra}]" for extra in extras)))
-    there.say(f"installing into {facts['root']}/{environment}, which may take minutes: {what}")
+    packages = (f"sen-edge-runtime {there.source.version}", "numpy", *(PACKAGES[extra] for extra in extras))
+    there.say(f"installing into {facts['root']}/{environment}, which may take minutes: {', '.join(packages)}")
     archive = f"{folder}/runtime/{there.source.file_name}"
     reply = call(link, python, "install", [environment, archive, extras, link.remaining_s + GRACE_S])
     if reply.code != 0 and reply.output is not None and not reply.cut:
