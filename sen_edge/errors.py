@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sen_runtime.errors import EXIT_USAGE, EXIT_VERIFICATION, SenError
+from sen_runtime.errors import EXIT_VERIFICATION, OutputError, SenError, UsageError
+
+__all__ = ["CheckpointError", "DataError", "OutputError", "UsageError", "VerificationError"]
 
 
 class CheckpointError(SenError):
@@ -11,16 +13,6 @@ class CheckpointError(SenError):
 
 class DataError(SenError):
     """A data set that is absent, damaged or does not fit the network."""
-
-
-class OutputError(SenError):
-    """An output that cannot be written where it was asked for."""
-
-
-class UsageError(SenError):
-    """Options that contradict each other or the model."""
-
-    exit_code = EXIT_USAGE
 
 
 class VerificationError(SenError):

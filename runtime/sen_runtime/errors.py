@@ -6,6 +6,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_VERIFICATION = 3
 EXIT_MISSING = 4
+EXIT_INTERRUPTED = 130
 
 
 class SenError(Exception):
@@ -35,6 +36,16 @@ class ImageError(SenError):
 
 class EngineError(SenError):
     """An engine that refused a model or its input."""
+
+
+class UsageError(SenError):
+    """Options that contradict each other, or what they are about."""
+
+    exit_code = EXIT_USAGE
+
+
+class OutputError(SenError):
+    """An output that cannot be written where it was asked for."""
 
 
 class MissingExtraError(SenError):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import cycle
 from math import log
 from typing import Any
@@ -380,9 +380,7 @@ def _call(network: Network, engine: str, x: FloatArray, options: ExportOptions |
 
 
 def _bare_call(session: engines.Session, x: FloatArray) -> Call:
-    if isinstance(session, OnnxRuntimeSession):
-        return partial(session.session.run, ["output"], {"input": x})
-    assert isinstance(session, (NativeSession, TfliteSession))  # of the engines that there are; this is for mypy
+    assert isinstance(session, (NativeSession, OnnxRuntimeSession, TfliteSession))  # of the engines that there are; this is for mypy
     return session.bare_call(x)
 
 

@@ -1,19 +1,45 @@
-"""Latency of several callables side by side, in randomised turns, so that drift hits all of them alike."""
+"""Latency of several loops side by side, in randomised turns, so that drift hits all of them alike."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-#: A block of calls lasts about this long: far above the clock's resolution, far below a scheduler's patience.
-BLOCK_NS = 1_000_000
+#: `loop(n)` makes n calls of what is measured; `loop(0)` costs what a sample costs beside them.
+Loop = Callable[[int], object]
+
+#: A turn lasts about this long: far above the clock's resolution, far below a scheduler's patience.
+TURN_NS = 1_000_000
+#: What a sample costs beside its calls, the reading of the clock included, is at most this share of it.
+OVERHEAD_SHARE = 0.01
 WARM_UP_ROUNDS = 5
 CALIBRATION_TRIES = 5
+EMPTY_TRIES = 101
+#: A call that takes longer than this many turns is calibrated with one try.
+LONG_TURNS = 10
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A loop, and how it is timed.
+
+    Attributes:
+        loop: what is measured.
+        calls: of the loop in one sample.
+        samples: in one turn.
+        before: what happens before each sample and is not timed, such as emptying the cache.
+    """
+
+    loop: Loop
+    calls: int
+    samples: int
+    before: Callable[[], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -21,7 +47,7 @@ class Latencies:
     """What was measured.
 
     Attributes:
-        blocks_us: per name, the mean latency of each block in microseconds `[rounds]`; round r of all names
+        blocks_us: per name, the mean latency of each turn in microseconds `[rounds]`; round r of all names
             was measured within a few milliseconds.
     """
 
@@ -38,32 +64,98 @@ class Latencies:
 
 def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float = 1.0, seed: int = 0) -> Latencies:
     """Call each in turn, in an order drawn anew every round, for about `seconds` in total."""
-    repeats = {name: _repeats(call) for name, call in calls.items()}
+    timed = {name: calibrated(repeated([call])) for name, call in calls.items()}
+    rng = random.Random(seed)
     for _ in range(WARM_UP_ROUNDS):
-        for name, call in calls.items():
-            _block_us(call, repeats[name])
-    order, rng = list(calls), random.Random(seed)
+        one_round(timed, rng)
     blocks: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + seconds
-    while time.perf_counter() < end or not blocks[order[0]]:
-        rng.shuffle(order)
-        for name in order:
-            blocks[name].append(_block_us(calls[name], repeats[name]))
-    return Latencies({name: np.array(values) for name, values in blocks.items()})
-
-
-def _repeats(call: Callable[[], object]) -> int:
-    """Calls that make a block of about BLOCK_NS, by the fastest of some tries: an interruption would make it short."""
-    repeats = 1
     while True:
-        elapsed_ns = min(_block_us(call, repeats) for _ in range(CALIBRATION_TRIES)) * 1000 * repeats
-        if elapsed_ns >= BLOCK_NS / 2:
-            return max(1, round(repeats * BLOCK_NS / elapsed_ns))
-        repeats *= 2
+        for name, times_ns in one_round(timed, rng).items():
+            blocks[name].append(sum(times_ns) / len(times_ns) / timed[name].calls / 1000)
+        if time.perf_counter() >= end:
+            return Latencies({name: np.array(values) for name, values in blocks.items()})
 
 
-def _block_us(call: Callable[[], object], repeats: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(repeats):
-        call()
-    return (time.perf_counter_ns() - start) / repeats / 1000
+def repeated(calls: Sequence[Callable[[], object]]) -> Loop:
+    """A loop in Python over calls that take turns."""
+    turns = cycle(calls)
+
+    def loop(n: int) -> None:
+        for call in islice(turns, n):
+            call()
+
+    return loop
+
+
+def one_round(timed: Mapping[str, Timed], rng: random.Random) -> dict[str, list[int]]:
+    """A turn of each, in an order drawn anew: nanoseconds of its samples."""
+    order = list(timed)
+    rng.shuffle(order)
+    times_ns = {name: turn(timed[name]) for name in order}
+    return {name: times_ns[name] for name in timed}
+
+
+def turn(timed: Timed) -> list[int]:
+    """Nanoseconds of each sample `[samples]`, of `calls` calls each.
+
+    The first sample of a turn is not kept: it finds the caches as the others left them. Where something happens before
+    each sample, it is that which decides what a sample finds.
+    """
+    clock, loop, calls, before = time.perf_counter_ns, timed.loop, timed.calls, timed.before
+    times_ns = []
+    if before is None:
+        loop(calls)
+    for _ in range(timed.samples):
+        if before is not None:
+            before()
+        start = clock()
+        loop(calls)
+        end = clock()
+        times_ns.append(end - start)
+    return times_ns
+
+
+def calibrated(loop: Loop) -> Timed:
+    """So many calls in a sample, a power of two, that they outweigh what a sample costs beside them.
+
+    By the fastest of some tries: an interruption would make a sample too short.
+    """
+    least_ns = empty_ns(loop) / OVERHEAD_SHARE
+    calls = 1
+    while True:
+        elapsed_ns = turn(Timed(loop, calls, 1))[0]
+        if elapsed_ns < LONG_TURNS * TURN_NS:
+            elapsed_ns = min(turn(Timed(loop, calls, CALIBRATION_TRIES)))
+        if elapsed_ns >= least_ns:
+            return Timed(loop, calls, max(1, round(TURN_NS / elapsed_ns)))
+        calls *= 2
+
+
+def empty_ns(loop: Loop) -> float:
+    """Median of what a sample without calls takes: reading the clock twice, and entering the loop."""
+    return float(np.median(turn(Timed(loop, 0, EMPTY_TRIES))))
+
+
+def timer_ns() -> float:
+    """What reading the clock costs: the median time from one reading to the next, through ten of them."""
+    clock, found = time.perf_counter_ns, []
+    for _ in range(EMPTY_TRIES):
+        start = clock()
+        for _ in range(10):
+            clock()
+        found.append((clock() - start) / 11)
+    return float(np.median(found))
+
+
+def loop_ns() -> float:
+    """What one turn of a loop in Python costs with a call that does nothing."""
+    timed = calibrated(repeated([lambda: None]))
+    return float(np.median([min(turn(timed)) for _ in range(CALIBRATION_TRIES)])) / timed.calls
+
+
+def resolution_ns() -> int:
+    """The smallest step of the clock that shows in a thousand pairs of readings, at least 1."""
+    clock = time.perf_counter_ns
+    steps = [abs(clock() - clock()) for _ in range(1000)]
+    return max(1, min((step for step in steps if step), default=1))

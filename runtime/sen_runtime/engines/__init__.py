@@ -39,6 +39,10 @@ class Session(Protocol):
 
     batch_size: int | None
 
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in."""
+
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]` for `x [batch, n_in]` (`[batch, T, n_in]` for input coding "spikes")."""
 

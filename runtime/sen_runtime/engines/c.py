@@ -26,6 +26,7 @@ class CSession:
 
     Attributes:
         batch_size: None: any number of rows, each run by itself.
+        input_shape: of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
         arena_bytes: memory that the network needs beside its code and constants.
     """
 
@@ -37,6 +38,7 @@ class CSession:
         self._n_layers = sizes["LAYERS"]
         n_in = sizes["INPUTS"]
         self._input = np.zeros((self.timesteps, n_in) if takes_train else (n_in,), np.float32)
+        self.input_shape: tuple[int, ...] = self._input.shape
         self._output = np.zeros(sizes["OUTPUTS"], np.float32)
         self._arena = np.zeros(-(-self.arena_bytes // 8), np.uint64)
         pointer = ctypes.c_void_p

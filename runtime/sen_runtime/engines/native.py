@@ -36,7 +36,8 @@ class NativeSession:
 
     Attributes:
         batch_size: None: any number of rows.
-        input: `[n_in]`, or `[T, n_in]` where spike trains go in: what `invoke` reads.
+        input_shape: of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
+        input: of that shape: what `invoke` reads.
         output: `[n_out]`: what `invoke` and `step` write.
         timesteps: of a spiking network; 0 for a multilayer perceptron.
         arena_bytes: memory that it needs beside the image.
@@ -62,6 +63,7 @@ class NativeSession:
         n_in: int = library.sen_inputs(self._model)
         is_train = bool(library.sen_takes_spike_train(self._model))
         self.input = np.zeros((self.timesteps, n_in) if is_train else n_in, np.float32)
+        self.input_shape: tuple[int, ...] = self.input.shape
         self.output = np.zeros(library.sen_outputs(self._model), np.float32)
         # What one inference needs is looked up once: that takes longer than to run a small model.
         self._input_row = self.input[np.newaxis]
@@ -109,6 +111,31 @@ class NativeSession:
             return output
 
         return call
+
+    def bare_loop(self, x: Array) -> Callable[[int], None]:
+        """A function that runs the next n rows of `x [rows, ...]`, again from the first after the last, in a loop in C.
+
+        Rows are read where they are, and outputs written where nobody reads them: for measurements.
+        """
+        self.run(x[:1])  # of the right shape
+        x, rows = np.ascontiguousarray(x, np.float32), len(x)
+        y = np.empty((rows, len(self.output)), np.float32)
+        run_batch = self._library["sen_run_batch"]
+        run_batch.restype, run_batch.argtypes = None, [ctypes.c_void_p] * 3 + [ctypes.c_size_t]
+        model, given, taken = self._model, x.ctypes.data, y.ctypes.data
+        given_step, taken_step, at = x.strides[0], y.strides[0], 0
+
+        def loop(n: int, _owners: object = (self, x, y)) -> None:  # which keep the memory that the rest points to
+            nonlocal at
+            while True:
+                count = min(n, rows - at)
+                run_batch(model, given + at * given_step, taken + at * taken_step, count)
+                at = (at + count) % rows
+                n -= count
+                if n == 0:
+                    return
+
+        return loop
 
     def run_all(self, x: Array) -> dict[str, Array]:
         """The outputs, and the activations (spike counts) of the hidden layers."""

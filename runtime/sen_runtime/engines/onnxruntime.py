@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.engines import Model
-from sen_runtime.engines.steps import run_steps
+from sen_runtime.engines.steps import row_shape_of, run_steps
 from sen_runtime.errors import EngineError, MissingExtraError
 
 Array = NDArray[Any]
@@ -29,15 +31,25 @@ class OnnxRuntimeSession:
 
     A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an
     output of the same name with `_next`. `run` then drives it over all time steps, from zero membranes.
+
+    Attributes:
+        properties: the metadata in the file.
+        batch_size: rows it takes at once, or None for any number.
     """
 
     def __init__(self, session: Any) -> None:
         self.session = session
         self.properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
-        rows = session.get_inputs()[0].shape[0]
+        rows, *row_shape = session.get_inputs()[0].shape
         self.batch_size: int | None = rows if isinstance(rows, int) else None
         self._outputs = [value.name for value in session.get_outputs()]
         self._membranes = {value.name: value.shape[1] for value in session.get_inputs() if value.name != "input"}
+        self._row_shape = row_shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in; raises `EngineError` where a size is open."""
+        return row_shape_of(self._row_shape, self._membranes, self.properties)
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]`."""
@@ -45,6 +57,13 @@ class OnnxRuntimeSession:
             return self.run_all(x)["output"]
         result: Array = self._call(["output"], {"input": np.ascontiguousarray(x, np.float32)})[0]
         return result
+
+    def bare_call(self, x: Array) -> Callable[[], object]:
+        """The library's own call on `x [rows, n_in]`, nothing checked or converted: for measurements."""
+        if self._membranes:
+            raise EngineError("a step model has no call of its own for all steps")
+        self.run(x)  # of the right shape
+        return partial(self.session.run, ["output"], {"input": np.ascontiguousarray(x, np.float32)})
 
     def run_all(self, x: Array) -> dict[str, Array]:
         """Every output of the graph; for a step model the readout and the spike counts over all steps."""

@@ -22,6 +22,7 @@ class ReferenceSession:
 
     def __init__(self, network: Network) -> None:
         self.network = reference.expand(network)
+        self.input_shape = network.input_shape
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,7 @@ def run_steps(
             f"the model has inputs besides `input`, and does not say its {missing[0]}",
             "only step models of sen-edge are run over all steps",
         )
-    timesteps, readout = int(properties["timesteps"]), properties["readout"]
+    timesteps, readout = timesteps_of(properties), properties["readout"]
     is_train = properties["input_coding"] == "spikes"
     if is_train and (x.ndim != 3 or x.shape[1] != timesteps):
         raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {timesteps}, n_in]")
@@ -54,3 +54,33 @@ def run_steps(
     elif readout == "last_membrane":
         totals["output"] = last
     return totals
+
+
+def row_shape_of(
+    declared: Sequence[object], membranes: Mapping[str, int], properties: Mapping[str, str]
+) -> tuple[int, ...]:
+    """Shape of one row that `run` takes, from that of the model's input without its batch.
+
+    A step model declares one time step: where spike trains go in, a row of it has all of them.
+
+    Raises:
+        EngineError: a size is open.
+    """
+    sizes = [size for size in declared if isinstance(size, int) and size > 0]
+    if len(sizes) != len(declared):
+        raise EngineError(f"the model's input has rows of shape {list(declared)}; expected sizes that are known")
+    if membranes and properties.get("input_coding") == "spikes":
+        return (timesteps_of(properties), *sizes)
+    return tuple(sizes)
+
+
+def timesteps_of(properties: Mapping[str, str]) -> int:
+    """Steps T of a spiking network, as its file says; 0 for a multilayer perceptron.
+
+    Raises:
+        EngineError: it says something else than a number.
+    """
+    found = properties.get("timesteps", "0")
+    if not found.isdecimal():
+        raise EngineError(f"the model's timesteps are {found!r}; expected a number")
+    return int(found)

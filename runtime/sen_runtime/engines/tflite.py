@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.engines import Model, missing
-from sen_runtime.engines.steps import run_steps
+from sen_runtime.engines.steps import row_shape_of, run_steps
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.int8 import Grid
@@ -38,6 +38,7 @@ class TfliteSession:
     Attributes:
         properties: the metadata that sen-edge wrote; empty for a file of other origin.
         batch_size: rows it takes at once, or None for any number.
+        input_shape: of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
         grids: int8 grid of every input and output that has one, by name.
     """
 
@@ -51,6 +52,7 @@ class TfliteSession:
         self._rows = int(shape[0])
         self.batch_size: int | None = None if signature[0] < 0 else self._rows
         self._membranes = {name: int(d["shape"][-1]) for name, d in self._inputs.items() if name != "input"}
+        self.input_shape = row_shape_of([int(size) for size in shape[1:]], self._membranes, properties)
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]`, float32."""

@@ -1,0 +1,180 @@
+"""What samples say: a summary, a histogram, doubts about them, and how sure a ratio is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+PERCENTILES = {"p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
+MOST_BINS = 60
+#: A histogram ends here: the longest samples would leave one bar of it.
+HISTOGRAM_PERCENTILE = 99.5
+
+CONFIDENCE, NORMAL_QUANTILE = 0.95, 1.959964
+RESAMPLES = 1000
+#: Of more rounds than these an even choice is resampled.
+MOST_ROUNDS = 2000
+#: With fewer loads than these nothing is known of how loads differ.
+LEAST_LOADS = 4
+#: Values that are drawn at once: 16 MiB.
+CHUNK = 1 << 21
+
+FEW_SAMPLES = 1000
+OUTLIER_TIMES, OUTLIER_SHARE = 1.5, 0.01
+TREND_SHARE, TREND_PARTS, TREND_CORRELATION = 0.03, 10, 0.8
+#: Two groups: each at least this share, their means apart by so many of their deviations, and by this share of the median.
+GROUP_SHARE, GROUP_DEVIATIONS, GROUP_APART = 0.1, 5.0, 0.05
+
+
+def summary(samples_us: Floats) -> dict[str, float]:
+    """Minimum, median, mean, median absolute deviation and percentiles of samples `[n]`, n > 0, in their unit."""
+    median = float(np.median(samples_us))
+    result = {
+        "min": float(samples_us.min()),
+        "median": median,
+        "mean": float(samples_us.mean()),
+        "mad": float(np.median(np.abs(samples_us - median))),
+    }
+    values = np.percentile(samples_us, list(PERCENTILES.values()))
+    return {**result, **dict(zip(PERCENTILES, values.tolist()))}
+
+
+def histogram(samples_us: Floats) -> dict[str, list[Any]]:
+    """At most `MOST_BINS` bins of one width from the least sample to the `HISTOGRAM_PERCENTILE`; longer ones are left out."""
+    end = np.percentile(samples_us, HISTOGRAM_PERCENTILE)
+    bins = min(MOST_BINS, ceil(sqrt(len(samples_us))))
+    counts, edges = np.histogram(samples_us[samples_us <= end], bins)
+    return {"edges_us": edges.tolist(), "counts": counts.tolist()}
+
+
+def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) -> dict[str, float]:
+    """Median over the rounds of times / baseline, and its interval.
+
+    Rounds that follow each other share the machine's state, so they are drawn in blocks. All rounds between two loads
+    of the models share where the models lie in memory, which can matter more than all else; so the loads are drawn
+    too, and within each the blocks. Of few loads the interval of the percentiles is too narrow; it is widened as
+    Hesterberg describes ("What teachers should know about the bootstrap", 2015, expanded percentiles).
+
+    Args:
+        times: of one row, per round `[rounds]`.
+        baseline: of the row to compare with, in the same rounds.
+        loads: number of rounds between one loading of the models and the next; their sum is `rounds`.
+        seed: of the resampling.
+    """
+    ratios = np.log(times / baseline)
+    of_load = np.repeat(np.arange(len(loads)), loads)
+    if len(ratios) > MOST_ROUNDS:
+        kept = np.linspace(0, len(ratios) - 1, MOST_ROUNDS).astype(int)
+        ratios, of_load = ratios[kept], of_load[kept]
+    _, sizes = np.unique(of_load, return_counts=True)
+    if len(sizes) < LEAST_LOADS:
+        sizes = np.array([len(ratios)])
+    median = float(np.median(ratios))
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(_resampled(ratios, sizes, np.random.default_rng(seed)), [tail, 100 - tail])
+    wider = _widening(len(sizes))
+    return {
+        "median": float(np.exp(median)),
+        "low": float(np.exp(median - wider * (median - low))),
+        "high": float(np.exp(median + wider * (high - median))),
+        "confidence": CONFIDENCE,
+    }
+
+
+def _resampled(values: Floats, sizes: NDArray[Any], rng: np.random.Generator) -> Floats:
+    """Medians `[RESAMPLES]` of groups of `values` drawn anew, each made of blocks of that group; groups are rings."""
+    groups, typical = len(sizes), int(np.median(sizes))
+    length = ceil(sqrt(typical))
+    blocks, starts = ceil(typical / length), np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    found, step = [], max(1, CHUNK // (groups * blocks * length))
+    for done in range(0, RESAMPLES, step):
+        count = min(step, RESAMPLES - done)
+        drawn = rng.integers(0, groups, (count, groups, 1, 1)) if groups > 1 else np.zeros((count, 1, 1, 1), int)
+        size = sizes[drawn]
+        first = (rng.random((count, groups, blocks, 1)) * size).astype(int)
+        index = starts[drawn] + (first + np.arange(length)) % size
+        found.append(np.median(values[index.reshape(count, -1)], axis=1))
+    return np.concatenate(found)
+
+
+def _widening(groups: int) -> float:
+    """Of an interval of percentiles over few groups: Student's quantile for the normal one, and n for n - 1."""
+    if groups < LEAST_LOADS:
+        return 1.0
+    n, z = groups - 1, NORMAL_QUANTILE
+    # Student's quantile by the expansion of Abramowitz and Stegun, 26.7.5.
+    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    return t / z * sqrt(groups / n)
+
+
+def warnings(samples_us: Floats, turns_us: Floats) -> list[dict[str, str]]:
+    """Doubts about samples `[n]` and the medians of the turns `[rounds]` that they came in; none where all is well."""
+    found = {
+        "few-samples": _few(samples_us),
+        "outliers": _outliers(samples_us),
+        "bimodal": _two_groups(samples_us),
+        "trend": _trend(turns_us),
+    }
+    return [{"kind": kind, "message": message} for kind, message in found.items() if message]
+
+
+def _few(samples_us: Floats) -> str:
+    n = len(samples_us)
+    if n >= FEW_SAMPLES:
+        return ""
+    return f"{n} samples are few: p99 and p99.9 want at least {FEW_SAMPLES}; measure longer (--seconds)"
+
+
+def _outliers(samples_us: Floats) -> str:
+    median = float(np.median(samples_us))
+    share = float(np.mean(samples_us > OUTLIER_TIMES * median))
+    if share <= OUTLIER_SHARE:
+        return ""
+    return (
+        f"{100 * share:.2g} % of the samples take more than {OUTLIER_TIMES:g} times the median, the longest "
+        f"{samples_us.max() / median:.3g} times: something else runs on this machine"
+    )
+
+
+def _trend(turns_us: Floats) -> str:
+    """Whether the medians of the parts of a run rise or fall, and by how much from its first part to its last."""
+    if len(turns_us) < 5 * TREND_PARTS:
+        return ""
+    parts = np.array([np.median(part) for part in np.array_split(turns_us, TREND_PARTS)])
+    change = float(parts[-1] / parts[0] - 1)
+    ranks = parts.argsort().argsort()
+    correlation = float(np.corrcoef(np.arange(TREND_PARTS), ranks)[0, 1])  # Spearman's
+    if abs(change) < TREND_SHARE or abs(correlation) < TREND_CORRELATION:
+        return ""
+    word = "longer" if change > 0 else "shorter"
+    return f"the last tenth of the turns takes {100 * abs(change):.2g} % {word} than the first: did the clock change?"
+
+
+def _two_groups(samples_us: Floats) -> str:
+    """Whether the samples fall into two groups: the cut of least variance (Otsu), then how far the groups are apart."""
+    low, high = np.percentile(samples_us, [0.5, HISTOGRAM_PERCENTILE])
+    values = np.sort(samples_us[(samples_us >= low) & (samples_us <= high)])
+    n = len(values)
+    if n < 100:
+        return ""
+    below = np.arange(1, n)
+    sums, squares = np.cumsum(values), np.cumsum(values**2)
+    means = sums[:-1] / below, (sums[-1] - sums[:-1]) / (n - below)
+    between = below * (n - below) * (means[1] - means[0]) ** 2
+    cut = int(np.argmax(between))
+    size, first, second = int(below[cut]), float(means[0][cut]), float(means[1][cut])
+    spread = squares[cut] / size - first**2 + (squares[-1] - squares[cut]) / (n - size) - second**2
+    deviation, share = sqrt(max(float(spread) / 2, 0.0)), 1 - size / n
+    is_apart = second - first > max(GROUP_DEVIATIONS * deviation, GROUP_APART * float(np.median(values)))
+    if not is_apart or not GROUP_SHARE <= share <= 1 - GROUP_SHARE:
+        return ""
+    return (
+        f"the samples fall into two groups, around {first:.4g} and {second:.4g} us ({100 * share:.0f} % in the second): "
+        "two clock rates, other load, or inputs that take different ways"
+    )
