@@ -204,11 +204,7 @@ class Network:
         That is free text: where there are not two numbers, the first below the second, neither beyond `MOST_INPUT`,
         it is `DEFAULT_INPUT_RANGE`.
         """
-        try:
-            least, greatest = map(float, self.metadata["input_range"].split())
-        except (KeyError, ValueError):
-            return DEFAULT_INPUT_RANGE
-        return (least, greatest) if -MOST_INPUT <= least < greatest <= MOST_INPUT else DEFAULT_INPUT_RANGE
+        return input_range_of(self.metadata)
 
     @property
     def n_out(self) -> int:
@@ -229,6 +225,15 @@ class Network:
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         return sum(layer.nbytes for layer in self.layers)
+
+
+def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
+    """Least and greatest value of an input, as `Network.input_range` says."""
+    try:
+        least, greatest = map(float, metadata["input_range"].split())
+    except (KeyError, ValueError):
+        return DEFAULT_INPUT_RANGE
+    return (least, greatest) if -MOST_INPUT <= least < greatest <= MOST_INPUT else DEFAULT_INPUT_RANGE
 
 
 def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.float64]:

@@ -53,7 +53,7 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
         EngineError: the process died, or took longer than `limit_seconds`.
     """
     what = f"{path}: the engine {engine_name}"
-    command = [sys.executable, "-m", __spec__.name, str(path.absolute()), engine_name, str(threads)]
+    command = [sys.executable, "-m", "sen_runtime.bench.coldstart", str(path.absolute()), engine_name, str(threads)]
     packages = str(Path(sen_runtime.__file__).parents[1])
     inherited = os.environ.get("PYTHONPATH")
     environment = {**os.environ, "PYTHONPATH": packages + (os.pathsep + inherited if inherited else "")}

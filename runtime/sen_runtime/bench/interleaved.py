@@ -64,11 +64,15 @@ class Latencies:
 
 def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float = 1.0, seed: int = 0) -> Latencies:
     """Call each in turn, in an order drawn anew every round, for about `seconds` in total."""
-    timed = {name: calibrated(repeated([call])) for name, call in calls.items()}
-    rng = random.Random(seed)
+    return side_by_side({name: repeated([call]) for name, call in calls.items()}, seconds, seed)
+
+
+def side_by_side(loops: Mapping[str, Loop], seconds: float, seed: int = 0) -> Latencies:
+    """The same for loops."""
+    timed, rng = {name: calibrated(loop) for name, loop in loops.items()}, random.Random(seed)
     for _ in range(WARM_UP_ROUNDS):
         one_round(timed, rng)
-    blocks: dict[str, list[float]] = {name: [] for name in calls}
+    blocks: dict[str, list[float]] = {name: [] for name in loops}
     end = time.perf_counter() + seconds
     while True:
         for name, times_ns in one_round(timed, rng).items():

@@ -1,0 +1,83 @@
+"""Caches and memory: how fast they are, and how to find them cold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+#: A buffer for memory is at least this large, and at least twice the largest cache; it may take this share of the RAM.
+LEAST_BYTES, RAM_SHARE = 32 << 20, 1 / 8
+TRIES, L2_TRIES = 5, 200
+#: All inputs of a cold run, and what is swept between its calls, take up to this many bytes each.
+MOST_COLD_BYTES = 64 << 20
+
+
+def cache_bytes(device: Mapping[str, Any], name: str) -> int | None:
+    """Size of a cache ("l1d", "l2", "l3"); None where the machine does not tell."""
+    caches = device.get("caches")
+    size = caches.get(name) if isinstance(caches, Mapping) else None
+    return size if isinstance(size, int) and size > 0 else None
+
+
+def last_level_bytes(device: Mapping[str, Any]) -> int | None:
+    """Size of the largest cache."""
+    sizes = [size for name in ("l2", "l3") if (size := cache_bytes(device, name))]
+    return max(sizes) if sizes else None
+
+
+def bandwidth(device: Mapping[str, Any]) -> dict[str, float | None]:
+    """Bytes/ns that one core reads: a maximum over a buffer of half the second-level cache, and over one far beyond
+    every cache. None where the sizes are not known, or the buffer would take more than `RAM_SHARE` of the memory.
+    """
+    l2, last, ram = cache_bytes(device, "l2"), last_level_bytes(device), device.get("ram_bytes")
+    result: dict[str, float | None] = {"l2_bytes_per_ns": None, "memory_bytes_per_ns": None}
+    if l2 is not None:
+        result["l2_bytes_per_ns"] = _bytes_per_ns(l2 // 2, L2_TRIES)
+    if last is not None and isinstance(ram, int):
+        size = max(LEAST_BYTES, 2 * last)
+        if size <= ram * RAM_SHARE:
+            result["memory_bytes_per_ns"] = _bytes_per_ns(size, TRIES)
+    return result
+
+
+def _bytes_per_ns(size: int, tries: int) -> float:
+    """The best of some passes over `size` bytes, each value looked at once."""
+    buffer = np.ones(size // 8, np.float64)
+    times_ns = []
+    for _ in range(tries):
+        start = time.perf_counter_ns()
+        buffer.max()
+        times_ns.append(time.perf_counter_ns() - start)
+    return buffer.nbytes / max(1, min(times_ns))
+
+
+def cold_inputs(row_bytes: int, device: Mapping[str, Any]) -> int:
+    """Number of inputs of `row_bytes` each that together exceed the last-level cache, up to `MOST_COLD_BYTES`."""
+    wanted = 2 * (last_level_bytes(device) or MOST_COLD_BYTES)
+    return max(2, -(-min(wanted, MOST_COLD_BYTES) // row_bytes))
+
+
+def sweep(device: Mapping[str, Any]) -> Callable[[], object]:
+    """A function that reads and writes a buffer of twice the largest cache (up to `MOST_COLD_BYTES`, and more than the
+    second level): after it the caches hold nothing else."""
+    wanted = 2 * (last_level_bytes(device) or MOST_COLD_BYTES)
+    size = max(min(wanted, MOST_COLD_BYTES), 2 * (cache_bytes(device, "l2") or 0))
+    buffer = np.zeros(size // 8, np.int64)
+
+    def swept() -> None:
+        np.add(buffer, 1, out=buffer)
+
+    return swept
+
+
+def cold_warning(device: Mapping[str, Any]) -> list[dict[str, str]]:
+    """A warning where the last-level cache is so large, or unknown, that it may not be cold."""
+    last = last_level_bytes(device)
+    if last is not None and 2 * last <= MOST_COLD_BYTES:
+        return []
+    size = "of unknown size" if last is None else f"of {last / 2**20:.0f} MiB"
+    message = f"the last-level cache, {size}, may not be cold: {MOST_COLD_BYTES >> 20} MiB are swept between the calls"
+    return [{"kind": "cold-cache-small", "message": message}]

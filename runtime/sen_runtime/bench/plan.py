@@ -1,0 +1,239 @@
+"""Which rows a benchmark has: artifacts x engines x threads, and what is known of a file before it runs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime import image
+from sen_runtime.engines import ENGINES, engine, installed
+from sen_runtime.engines.tflite_file import read_properties
+from sen_runtime.errors import SenError, UsageError
+from sen_runtime.network import Network
+from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator, leaves
+
+#: Engines that are measured only when they are asked for: one is slow by intent, one runs the user's compiler.
+ON_DEMAND = ("c", "reference")
+#: Engines that have one thread, whatever is asked for.
+ONE_THREAD = ("c", "native", "reference")
+
+
+class BenchError(SenError):
+    """Something that cannot be measured."""
+
+
+@dataclass(frozen=True)
+class BenchRequest:
+    """What to measure, and how.
+
+    Attributes:
+        artifacts: files that engines load; the first is what the others are compared with.
+        engines: names; empty for all that are installed and run a file, but for those `ON_DEMAND`.
+        threads: numbers of threads, each a row of its own.
+        seconds: how long to measure, beside loading and warming up.
+        sustained: note latency, clock and temperature each second.
+        data: a `.npz` of inputs and labels; None for random inputs.
+        cold_cache: let each inference find the caches empty.
+        cpu: the only core to run on; None for any.
+        seed: of the order and of random inputs.
+        raw: keep all samples in the record.
+        energy: file of an external meter, read after the run.
+        command: what the user called, for the record.
+    """
+
+    artifacts: tuple[Path, ...]
+    engines: tuple[str, ...] = ()
+    threads: tuple[int, ...] = (1,)
+    seconds: float = 10.0
+    sustained: bool = False
+    data: Path | None = None
+    cold_cache: bool = False
+    cpu: int | None = None
+    seed: int = 0
+    raw: bool = False
+    energy: Path | None = None
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ArtifactFile:
+    """A file, and what it says of itself.
+
+    Attributes:
+        path: of the file.
+        sha256: of its bytes.
+        size: in bytes.
+        properties: its metadata, where they can be read without an engine.
+        network: what is in a `.sen` image; None for other files.
+    """
+
+    path: Path
+    sha256: str
+    size: int
+    properties: Mapping[str, str] = field(default_factory=dict)
+    network: Network | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RowPlan:
+    """A row to measure.
+
+    Attributes:
+        name: unique; file, engine and threads.
+        artifact: the file.
+        engine: that loads it.
+        version: of the engine's library.
+        threads: that it uses.
+    """
+
+    name: str
+    artifact: ArtifactFile
+    engine: str
+    version: str
+    threads: int
+
+
+def check_request(request: BenchRequest) -> None:
+    """Refuse what contradicts itself.
+
+    Raises:
+        UsageError: says what.
+    """
+    if not request.artifacts:
+        raise UsageError("there is nothing to measure", "name at least one file: .onnx, .tflite or .sen")
+    if not (np.isfinite(request.seconds) and request.seconds > 0):
+        raise UsageError(f"{request.seconds:g} seconds are no time to measure in", "--seconds takes a number > 0")
+    for threads in request.threads:
+        if threads < 1:
+            raise UsageError(f"{threads} threads cannot run anything", "--threads takes numbers >= 1")
+    if request.cpu is not None and max(request.threads) > 1:
+        raise UsageError(
+            f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more", "leave out one of them"
+        )
+    if request.cold_cache and request.data is not None:
+        raise UsageError(
+            "--cold-cache wants more inputs, all different, than caches hold, and makes them itself",
+            "leave out --data",
+        )
+    for path in request.artifacts:
+        if path.suffix not in ENGINES.values():
+            raise UsageError(f"{path}: no engine runs {path.suffix or 'a file without ending'}; expected {_endings()}")
+    for name in request.engines:
+        if name not in ENGINES:
+            raise UsageError(f"no engine called {name!r}; expected one of {', '.join(ENGINES)}")
+        if ENGINES[name] not in {path.suffix for path in request.artifacts}:
+            raise UsageError(f"the engine {name} runs {ENGINES[name]}, and none of the files is one")
+
+
+def plan(request: BenchRequest) -> list[RowPlan]:
+    """The rows, in the order of the files, their engines and threads.
+
+    Raises:
+        UsageError: see `check_request`; none of the engines asked for runs a file.
+        BenchError: a file cannot be read.
+        ImageError, EngineError: a file is damaged.
+        MissingExtraError: an engine that was asked for is not installed, or none that runs a file is.
+    """
+    check_request(request)
+    rows: list[RowPlan] = []
+    for artifact in map(read_artifact, request.artifacts):
+        for name in _engines_for(artifact, request.engines):
+            version = engine(name).version()
+            for threads in (1,) if name in ONE_THREAD else dict.fromkeys(request.threads):
+                title = _unique(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
+                rows.append(RowPlan(title, artifact, name, version, threads))
+    return rows
+
+
+def read_artifact(path: Path) -> ArtifactFile:
+    """A file's checksum, and what its metadata say.
+
+    Raises:
+        BenchError: it cannot be read.
+        ImageError, EngineError: it is damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BenchError(f"cannot read {path}: {error.strerror}") from error
+    properties: Mapping[str, str] = {}
+    network = None
+    if path.suffix == ".sen":
+        network = image.read(path)
+        properties = network.metadata
+    elif path.suffix == ".tflite":
+        try:
+            properties = read_properties(data)
+        except SenError as error:
+            raise BenchError(f"{path}: {error.message}", error.hint) from error
+    return ArtifactFile(path, hashlib.sha256(data).hexdigest(), len(data), properties, network)
+
+
+def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
+    suffix = artifact.path.suffix
+    if asked:
+        found = [name for name in dict.fromkeys(asked) if ENGINES[name] == suffix]
+        if not found:
+            raise UsageError(f"{artifact.path}: none of the engines {', '.join(asked)} runs it", f"leave out --engine")
+        return found
+    target = artifact.properties.get("tflite_target", "any")
+    if suffix == ".tflite" and target in ENGINES:  # it is right in one interpreter only
+        return installed([target])
+    found = [name for name, ending in ENGINES.items() if ending == suffix and name not in ON_DEMAND]
+    if not found:
+        raise UsageError(f"{artifact.path}: {suffix} files are compiled and run only if asked for", "add --engine c")
+    return installed(found)
+
+
+def _endings() -> str:
+    return ", ".join(dict.fromkeys(ENGINES.values()))
+
+
+def _unique(name: str, taken: Sequence[str]) -> str:
+    """The name, or where it is taken the name and a number."""
+    found, number = name, 1
+    while found in taken:
+        number += 1
+        found = f"{name} #{number}"
+    return found
+
+
+def count_nonzero(network: Network) -> int:
+    """Numbers that are stored and not zero: weights, factors and biases; of coordinates the weights they stand for."""
+    weights = sum(_nonzero(leaf) for layer in network.layers for leaf in leaves(layer.weight))
+    return weights + sum(int(np.count_nonzero(layer.bias)) for layer in network.layers if layer.bias is not None)
+
+
+def _nonzero(leaf: WeightOperator) -> int:
+    if isinstance(leaf, Dense):
+        return int(np.count_nonzero(leaf.w))
+    if isinstance(leaf, Sparse):
+        return int(np.count_nonzero(leaf.values))
+    if isinstance(leaf, LowRank):
+        return int(np.count_nonzero(leaf.left) + np.count_nonzero(leaf.right))
+    return leaf.macs
+
+
+def reads_all_weights(network: Network) -> bool:
+    """Whether an inference reads each stored byte about once: neither event by event, nor expanded when loaded."""
+    has_coordinates = any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight))
+    return not network.is_spiking and not has_coordinates
+
+
+def stored_dtype(network: Network) -> str:
+    """"float32", "float16", "int8-dynamic" (int8 weights) or "int8" (activations too)."""
+    if network.input_grid is not None:
+        return "int8"
+    dtypes = {array.dtype for layer in network.layers for leaf in leaves(layer.weight) for array in _arrays(leaf)}
+    if np.dtype(np.int8) in dtypes:
+        return "int8-dynamic"
+    return "float16" if np.dtype(np.float16) in dtypes else "float32"
+
+
+def _arrays(leaf: WeightOperator) -> list[NDArray[np.generic]]:
+    return [value for value in vars(leaf).values() if isinstance(value, np.ndarray)]

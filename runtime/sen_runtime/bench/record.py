@@ -1,0 +1,175 @@
+"""The record of a benchmark: its schema, and reading one that somebody else wrote.
+
+`record.schema.json` says what a record is. Whether a file is one is told here, by the few words of JSON Schema (draft
+2020-12) that it uses, so that a device needs no package for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+from sen_runtime.errors import SenError
+
+SCHEMA = "sen-edge/bench/1"
+SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
+#: A record has two thousand turns per row, and with --raw some hundred thousand samples.
+MOST_BYTES = 1 << 30
+
+_TYPES: Mapping[str, Callable[[Any], bool]] = {
+    "array": lambda value: isinstance(value, list),
+    "boolean": lambda value: isinstance(value, bool),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value),
+    "object": lambda value: isinstance(value, dict),
+    "string": lambda value: isinstance(value, str),
+}
+#: How much of a wrong value is shown.
+SHOWN = 60
+
+
+class RecordError(SenError):
+    """A file that is no record of a benchmark."""
+
+
+def schema_text() -> str:
+    """The JSON Schema of a record."""
+    return SCHEMA_FILE.read_text(encoding="utf-8")
+
+
+def dumps(record: Mapping[str, Any]) -> bytes:
+    """The record as JSON; numbers are kept to the last digit."""
+    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read and check a record.
+
+    Raises:
+        RecordError: it cannot be read; it is no JSON, no record, or one of another version; says what and where.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise RecordError(f"{path} has {size} bytes; expected at most {MOST_BYTES}")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecordError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecordError(f"{path} is no JSON: {error}") from error
+    try:
+        return loads(text)
+    except RecordError as error:
+        raise RecordError(f"{path}: {error.message}", error.hint) from error
+
+
+def loads(text: str) -> dict[str, Any]:
+    """A record from its JSON.
+
+    Raises:
+        RecordError: see `read`.
+    """
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"this is no JSON: {error}") from error
+    found = value.get("schema") if isinstance(value, dict) else None
+    if found != SCHEMA:
+        raise RecordError(
+            f"schema is {_shown(found)}; expected {SCHEMA!r}", "records are written by `sen-runtime bench --json FILE`"
+        )
+    check(value)
+    record: dict[str, Any] = value
+    return record
+
+
+def check(record: Any) -> None:
+    """Refuse what is no record.
+
+    Raises:
+        RecordError: names the place, what is there and what was expected.
+    """
+    _check(record, _schema(), "record")
+    names = [row["name"] for row in record["rows"]]
+    for name in names:
+        if names.count(name) > 1:
+            raise RecordError(f"two rows are called {name!r}; expected different names")
+    for index, row in enumerate(record["rows"]):
+        where, histogram = f"record.rows[{index}]", row["histogram"]
+        if len(histogram["edges_us"]) != len(histogram["counts"]) + 1:
+            raise RecordError(f"{where}.histogram: there must be one more of edges_us than of counts")
+        for key in ("ratio", "agreement"):
+            if row[key] is not None and row[key]["to"] not in names:
+                raise RecordError(f"{where}.{key}.to is {_shown(row[key]['to'])}, which is no row")
+
+
+@lru_cache(maxsize=1)
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(schema_text())
+    return schema
+
+
+def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
+    if "$ref" in schema:
+        _check(value, _schema()["$defs"][schema["$ref"].rpartition("/")[2]], where)
+        return
+    if "const" in schema and value != schema["const"]:
+        raise _wrong(where, value, repr(schema["const"]))
+    if "type" in schema:
+        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+        if not any(_TYPES[name](value) for name in types):
+            raise _wrong(where, value, " or ".join(types))
+    if "enum" in schema and value not in schema["enum"]:
+        raise _wrong(where, value, f"one of {', '.join(schema['enum'])}")
+    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
+        raise _wrong(where, value, f"text like {schema['pattern']}")
+    if _TYPES["number"](value):
+        _check_range(value, schema, where)
+    if isinstance(value, list):
+        _check_items(value, schema, where)
+    if isinstance(value, dict):
+        _check_fields(value, schema, where)
+
+
+def _check_range(value: float, schema: Mapping[str, Any], where: str) -> None:
+    if value < schema.get("minimum", value):
+        raise _wrong(where, value, f"at least {schema['minimum']}")
+    if value > schema.get("maximum", value):
+        raise _wrong(where, value, f"at most {schema['maximum']}")
+
+
+def _check_items(value: list[Any], schema: Mapping[str, Any], where: str) -> None:
+    least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
+    if not least <= len(value) <= most:
+        raise RecordError(f"{where} has {len(value)} values; expected {least} to {most if most > least else 'any'}")
+    for index, item in enumerate(value):
+        _check(item, schema["items"], f"{where}[{index}]")
+
+
+def _check_fields(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> None:
+    known, others = schema.get("properties", {}), schema["additionalProperties"]
+    for name in schema.get("required", ()):
+        if name not in value:
+            raise RecordError(f"{where} has no {name}")
+    for name, item in value.items():
+        if name in known:
+            _check(item, known[name], f"{where}.{name}")
+        elif others is False:
+            raise RecordError(f"{where} has a field {_shown(name)}, which is not known")
+        else:
+            _check(item, others, f"{where}.{name}")
+
+
+def _wrong(where: str, value: Any, expected: str) -> RecordError:
+    return RecordError(f"{where} is {_shown(value)}; expected {expected}")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
