@@ -27,7 +27,6 @@ from compression_rows import CACHE, PAIRS, ROOT, ROWS, SMALL, Bench, Row, cached
 from numpy.typing import NDArray
 
 from sen_edge import datasets
-from sen_edge.cli.console import quiet_engines
 from sen_edge.compress import CompressionWarning, prune
 from sen_edge.compress.finetune import thinned
 from sen_exporters.base import ExportOptions
@@ -37,6 +36,7 @@ from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import native
 from sen_runtime.engines.native import NativeSession
 from sen_runtime.engines.tflite import TfliteSession, litert
+from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]
 

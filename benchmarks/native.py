@@ -23,7 +23,6 @@ from bandwidth import load_bandwidths
 from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, normal, perceptron, sparse
 from numpy.typing import NDArray
 
-from sen_edge.cli.console import quiet_engines
 from sen_edge.quantize import to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions
 from sen_exporters.onnx import OnnxExporter
@@ -34,6 +33,7 @@ from sen_runtime.engines import native, onnxruntime
 from sen_runtime.engines.tflite import litert
 from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.operators import Dense
+from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]
 

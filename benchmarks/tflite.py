@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from sen_edge import checkpoint, datasets
 from sen_edge.calibration import load_calibration
-from sen_edge.cli.console import quiet_engines
 from sen_edge.precompute import precompute
 from sen_edge.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions
@@ -36,6 +35,7 @@ from sen_runtime.engines.tflite import TfliteSession, litert, tflite_runtime
 from sen_runtime.errors import SenError
 from sen_runtime.network import Identity, Layer, Network, Relu
 from sen_runtime.operators import Dense, LowRank, Sparse, WeightOperator
+from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]
 Data = tuple[FloatArray, NDArray[np.int64]]

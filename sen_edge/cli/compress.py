@@ -17,6 +17,7 @@ from sen_edge.cli import compression as options
 from sen_edge.cli import console
 from sen_edge.cli.train import EXIT_INTERRUPTED
 from sen_edge.errors import OutputError, UsageError
+from sen_runtime.quiet import quiet_engines
 
 if TYPE_CHECKING:
     from sen_edge.compress.pipeline import Compressed
@@ -84,7 +85,7 @@ def compress(
     source = models.load(model, map_path=map_path)
     inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
     state = state_path(output) if request.budget is not None else None
-    with _interruptible(state), options.shown_progress() as progress, console.quiet_engines():
+    with _interruptible(state), options.shown_progress() as progress, quiet_engines():
         result = run_compress(
             source,
             request,

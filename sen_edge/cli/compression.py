@@ -214,7 +214,7 @@ def load_inputs(
 def shown_progress() -> Iterator[Callable[[str, float], None]]:
     """A bar on a terminal, a line for each new step elsewhere; from the first report on, on stderr.
 
-    To be entered before `console.quiet_engines`, which takes stderr away: it goes on writing there.
+    To be entered before `quiet_engines`, which takes stderr away: it goes on writing there.
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

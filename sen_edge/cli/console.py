@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
-import os
 import sys
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,8 +13,6 @@ if TYPE_CHECKING:
 
 #: Columns of a table that goes to a file or a pipe, where there is no terminal to ask.
 PLAIN_WIDTH = 120
-#: The descriptor that native code writes to.
-STDERR = 2
 
 
 def console(*, stderr: bool) -> Console:
@@ -55,36 +49,6 @@ def print_lines(lines: Iterable[object]) -> None:
 def note(message: str) -> None:
     """A remark beside the result, on stderr."""
     sys.stderr.write(f"{message}\n")
-
-
-@contextmanager
-def quiet_engines() -> Iterator[None]:
-    """Keep native libraries from announcing themselves on stderr; what is more than information is passed on.
-
-    What they write comes at the end. Should one die, Python's own report of that is not held back.
-    """
-    try:
-        saved = os.dup(STDERR)
-    except OSError:  # there is no stderr to keep clean
-        yield
-        return
-    with tempfile.TemporaryFile() as captured, open(saved, "wb", closefd=True) as own:  # noqa: PTH123 - a descriptor
-        sys.stderr.flush()
-        os.dup2(captured.fileno(), STDERR)
-        was_enabled = faulthandler.is_enabled()
-        faulthandler.enable(own)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(saved, STDERR)
-            faulthandler.disable()
-            if was_enabled:
-                faulthandler.enable(STDERR)
-            captured.seek(0)
-            for line in captured:
-                if not line.startswith(b"INFO: "):
-                    os.write(STDERR, line)
 
 
 def size(n_bytes: int) -> str:

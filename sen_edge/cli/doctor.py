@@ -16,6 +16,7 @@ import typer
 import sen_edge
 from sen_edge.cli import console
 from sen_runtime.errors import EXIT_MISSING, SenError
+from sen_runtime.quiet import quiet_engines
 
 #: What each package is for, and the line that installs it. The first four are what an export needs.
 PACKAGES = {
@@ -53,7 +54,7 @@ def doctor(
 
     Nothing is installed. Exit 4 if something is missing or broken.
     """
-    with console.quiet_engines():
+    with quiet_engines():
         findings = [*map(_package, PACKAGES), *_engines()]
     if as_json:
         console.print_json([asdict(finding) for finding in findings])

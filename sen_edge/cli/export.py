@@ -14,6 +14,7 @@ import typer
 from sen_edge.cli import compression as options
 from sen_edge.cli import console
 from sen_edge.errors import UsageError
+from sen_runtime.quiet import quiet_engines
 
 if TYPE_CHECKING:
     from sen_edge.export import ExportResult
@@ -155,7 +156,7 @@ def export(
             max_ram=None if max_ram is None else _bytes("--max-ram", max_ram),
         ),
     )
-    with options.shown_progress() as progress, console.quiet_engines():
+    with options.shown_progress() as progress, quiet_engines():
         result = run_export(
             model,
             output_dir,

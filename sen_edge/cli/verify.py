@@ -10,6 +10,7 @@ import typer
 from sen_edge.cli import console
 from sen_edge.errors import OutputError, VerificationError
 from sen_runtime.errors import EngineError, ImageError
+from sen_runtime.quiet import quiet_engines
 
 if TYPE_CHECKING:
     from sen_edge.verify import LabelledData, Verification
@@ -48,7 +49,7 @@ def verify(
     model = load(against, map_path=map_path)
     labelled = None if data is None else load_data(data, data_dir, model.network)
     try:
-        with console.quiet_engines():
+        with quiet_engines():
             examples = None if labelled is None else labelled.inputs
             if calibration is not None:
                 examples = load_calibration(calibration, data_dir, model.network).held_out

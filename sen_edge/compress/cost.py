@@ -380,7 +380,9 @@ def _call(network: Network, engine: str, x: FloatArray, options: ExportOptions |
 
 
 def _bare_call(session: engines.Session, x: FloatArray) -> Call:
-    assert isinstance(session, (NativeSession, OnnxRuntimeSession, TfliteSession))  # of the engines that there are; this is for mypy
+    assert isinstance(
+        session, (NativeSession, OnnxRuntimeSession, TfliteSession)
+    )  # of the engines that there are; this is for mypy
     return session.bare_call(x)
 
 

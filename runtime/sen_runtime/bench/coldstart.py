@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,8 @@ def _peak_bytes() -> int | None:
 
 
 def _reset_peak() -> None:
-    try:
+    with suppress(OSError):  # an old kernel: the peak then holds what importing the library took for a moment
         CLEAR.write_text(RESET_PEAK)
-    except OSError:  # an old kernel: the peak then holds what importing the library took for a moment
-        pass
 
 
 def _measured(path: Path, engine_name: str, threads: int) -> dict[str, Any]:

@@ -49,7 +49,15 @@ def read_data(path: Path) -> Data:
             arrays = {name: file[name] for name in ("x", "labels") if name in file.files}
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, AttributeError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (
+        ValueError,
+        AttributeError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+    ) as error:
         raise DataError(f"{path} is no .npz of plain numbers: {error}", FORM) from error
     if "x" not in arrays:
         raise DataError(f"{path} has no array x", FORM)
@@ -70,7 +78,9 @@ def _inputs(path: Path, x: NDArray[Any]) -> FloatArray:
 
 def _labels(path: Path, labels: NDArray[Any], n: int) -> NDArray[np.int64]:
     if labels.dtype.kind not in "iu" or labels.shape != (n,):
-        raise DataError(f"{path}: labels are {labels.dtype} {list(labels.shape)}; expected integers [{n}], one per input")
+        raise DataError(
+            f"{path}: labels are {labels.dtype} {list(labels.shape)}; expected integers [{n}], one per input"
+        )
     return labels.astype(np.int64)
 
 
@@ -90,7 +100,8 @@ def fitting(data: Data, path: Path, shape: tuple[int, ...], name: str) -> Data:
 def some(data: Data) -> FloatArray:
     """At most `N_INPUTS` of the user's inputs, spread evenly."""
     kept = np.linspace(0, len(data.x) - 1, min(N_INPUTS, len(data.x))).astype(int)
-    return data.x[kept]
+    chosen: FloatArray = data.x[kept]
+    return chosen
 
 
 def random_inputs(shape: tuple[int, ...], n: int, seed: int, least: float, greatest: float) -> FloatArray:

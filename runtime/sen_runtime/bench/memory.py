@@ -29,8 +29,10 @@ def last_level_bytes(device: Mapping[str, Any]) -> int | None:
 
 
 def bandwidth(device: Mapping[str, Any]) -> dict[str, float | None]:
-    """Bytes/ns that one core reads: a maximum over a buffer of half the second-level cache, and over one far beyond
-    every cache. None where the sizes are not known, or the buffer would take more than `RAM_SHARE` of the memory.
+    """Bytes/ns that one core reads from its second-level cache, and from memory.
+
+    It looks for a maximum in a buffer of half that cache, and in one far beyond every cache. None where the sizes are
+    not known, or the buffer would take more than `RAM_SHARE` of the memory.
     """
     l2, last, ram = cache_bytes(device, "l2"), last_level_bytes(device), device.get("ram_bytes")
     result: dict[str, float | None] = {"l2_bytes_per_ns": None, "memory_bytes_per_ns": None}
@@ -61,8 +63,10 @@ def cold_inputs(row_bytes: int, device: Mapping[str, Any]) -> int:
 
 
 def sweep(device: Mapping[str, Any]) -> Callable[[], object]:
-    """A function that reads and writes a buffer of twice the largest cache (up to `MOST_COLD_BYTES`, and more than the
-    second level): after it the caches hold nothing else."""
+    """A function after which the caches hold nothing of a model: it reads and writes a large buffer.
+
+    That is twice the largest cache, up to `MOST_COLD_BYTES`, but at least twice the second level.
+    """
     wanted = 2 * (last_level_bytes(device) or MOST_COLD_BYTES)
     size = max(min(wanted, MOST_COLD_BYTES), 2 * (cache_bytes(device, "l2") or 0))
     buffer = np.zeros(size // 8, np.int64)

@@ -113,7 +113,8 @@ def check_request(request: BenchRequest) -> None:
             raise UsageError(f"{threads} threads cannot run anything", "--threads takes numbers >= 1")
     if request.cpu is not None and max(request.threads) > 1:
         raise UsageError(
-            f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more", "leave out one of them"
+            f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more",
+            "leave out one of them",
         )
     if request.cold_cache and request.data is not None:
         raise UsageError(
@@ -179,7 +180,7 @@ def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
     if asked:
         found = [name for name in dict.fromkeys(asked) if ENGINES[name] == suffix]
         if not found:
-            raise UsageError(f"{artifact.path}: none of the engines {', '.join(asked)} runs it", f"leave out --engine")
+            raise UsageError(f"{artifact.path}: none of the engines {', '.join(asked)} runs it", "leave out --engine")
         return found
     target = artifact.properties.get("tflite_target", "any")
     if suffix == ".tflite" and target in ENGINES:  # it is right in one interpreter only
@@ -226,7 +227,7 @@ def reads_all_weights(network: Network) -> bool:
 
 
 def stored_dtype(network: Network) -> str:
-    """"float32", "float16", "int8-dynamic" (int8 weights) or "int8" (activations too)."""
+    """One of "float32", "float16", "int8-dynamic" (int8 weights) or "int8" (activations too)."""
     if network.input_grid is not None:
         return "int8"
     dtypes = {array.dtype for layer in network.layers for leaf in leaves(layer.weight) for array in _arrays(leaf)}

@@ -183,7 +183,7 @@ def _loaded_anew(
     timed: Mapping[str, Timed], openers: Mapping[str, Opener], rng: random.Random
 ) -> tuple[dict[str, Timed], list[object]]:
     """The same rows loaded again, in another order and with gaps between them, while the old ones are still there."""
-    order, pads, loops = list(openers), [], {}
+    order, pads, loops = list(openers), list[object](), dict[str, Loop]()
     rng.shuffle(order)
     for name in order:
         pads.append(bytearray(rng.randrange(MOST_PAD_BYTES)))

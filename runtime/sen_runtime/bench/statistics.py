@@ -28,7 +28,7 @@ CHUNK = 1 << 21
 FEW_SAMPLES = 1000
 OUTLIER_TIMES, OUTLIER_SHARE = 1.5, 0.01
 TREND_SHARE, TREND_PARTS, TREND_CORRELATION = 0.03, 10, 0.8
-#: Two groups: each at least this share, their means apart by so many of their deviations, and by this share of the median.
+#: Two groups: each at least this share, their means apart by so many deviations and by this share of the median.
 GROUP_SHARE, GROUP_DEVIATIONS, GROUP_APART = 0.1, 5.0, 0.05
 
 
@@ -46,7 +46,7 @@ def summary(samples_us: Floats) -> dict[str, float]:
 
 
 def histogram(samples_us: Floats) -> dict[str, list[Any]]:
-    """At most `MOST_BINS` bins of one width from the least sample to the `HISTOGRAM_PERCENTILE`; longer ones are left out."""
+    """At most `MOST_BINS` bins of one width, from the least sample to the `HISTOGRAM_PERCENTILE`; the rest is left out."""
     end = np.percentile(samples_us, HISTOGRAM_PERCENTILE)
     bins = min(MOST_BINS, ceil(sqrt(len(samples_us))))
     counts, edges = np.histogram(samples_us[samples_us <= end], bins)
@@ -175,6 +175,6 @@ def _two_groups(samples_us: Floats) -> str:
     if not is_apart or not GROUP_SHARE <= share <= 1 - GROUP_SHARE:
         return ""
     return (
-        f"the samples fall into two groups, around {first:.4g} and {second:.4g} us ({100 * share:.0f} % in the second): "
-        "two clock rates, other load, or inputs that take different ways"
+        f"the samples fall into two groups, around {first:.4g} and {second:.4g} us ({100 * share:.0f} % in the "
+        "second): two clock rates, other load, or inputs that take different ways"
     )
