@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime import image
-from sen_runtime.engines import ENGINES, engine, installed
+from sen_runtime.engines import ENGINES, engine, installed, missing
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import SenError, UsageError
 from sen_runtime.network import Network
@@ -149,6 +149,19 @@ def plan(request: BenchRequest) -> list[RowPlan]:
                 title = _unique(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
                 rows.append(RowPlan(title, artifact, name, version, threads))
     return rows
+
+
+def notes(request: BenchRequest) -> list[str]:
+    """What a user may expect to be measured, and is not: engines that are not installed, threads that there are not."""
+    endings = {path.suffix for path in request.artifacts}
+    usual = [name for name, ending in ENGINES.items() if ending in endings and name not in ON_DEMAND]
+    found = []
+    if not request.engines:
+        found += [f"left out: {name} ({error.message}: {error.hint})" for name, error in missing(usual).items()]
+    if max(request.threads) > 1:
+        single = [name for name in request.engines or usual if name in ONE_THREAD]
+        found += [f"{name} has one thread" for name in single]
+    return found
 
 
 def read_artifact(path: Path) -> ArtifactFile:

@@ -46,7 +46,7 @@ def summary(samples_us: Floats) -> dict[str, float]:
 
 
 def histogram(samples_us: Floats) -> dict[str, list[Any]]:
-    """At most `MOST_BINS` bins of one width, from the least sample to the `HISTOGRAM_PERCENTILE`; the rest is left out."""
+    """At most `MOST_BINS` bins of one width, from the least sample to the `HISTOGRAM_PERCENTILE`; without the rest."""
     end = np.percentile(samples_us, HISTOGRAM_PERCENTILE)
     bins = min(MOST_BINS, ceil(sqrt(len(samples_us))))
     counts, edges = np.histogram(samples_us[samples_us <= end], bins)
