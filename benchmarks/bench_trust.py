@@ -3,8 +3,8 @@
     python benchmarks/bench_trust.py [--runs 20] [--seconds 3]
 
 Of each engine: in how many runs the interval of the ratio contains 1 where both rows are the same file, and lies above
-1 where the second row waits a tenth of its latency longer after each call. Then what the benchmark says of a native model
-of about a microsecond, beside the plainest loop in C, in turns. Exit status 1 if a claim fails.
+1 where the second row waits a tenth of its latency longer after each call. Then what the benchmark says of a native
+model of about a microsecond, beside the plainest loop in C, in turns. Exit status 1 if a claim fails.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def overhead(network: Network) -> tuple[float, float]:
     """Nanoseconds of a call: as the benchmark has it, and in the loop in C; medians of turns that alternate."""
     inputs, loop_ns = random_inputs((network.n_in,), N_INPUTS, 0, 0.0, 1.0), c_loop()
     session = native.load(image.dumps(network))
-    timed = calibrated(loop_over(session, inputs))
+    timed = calibrated({"benchmark": loop_over(session, inputs)})["benchmark"]
     run, output = ctypes.cast(session._library.sen_run, ctypes.c_void_p), session.output.ctypes.data
     benchmark, plain = [], []
     for _ in range(ROUNDS):

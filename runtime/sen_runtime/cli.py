@@ -150,7 +150,11 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     _check_outputs(options)
     for line in notes(request):
         _note(line)
-    run = measure.run(request, progress=_Progress())
+    progress = _Progress()
+    try:
+        run = measure.run(request, progress=progress)
+    finally:
+        progress.end()
     record = run.record
     failed = None
     if options.energy is not None:
@@ -309,6 +313,11 @@ class _Progress:
             sys.stderr.flush()
         elif not is_repeated:
             _note(stage)
+
+    def end(self) -> None:
+        """Leave an empty line for what follows."""
+        if self._is_terminal:
+            sys.stderr.write("\r\x1b[K")
 
 
 def _part(name: str) -> Any:

@@ -17,7 +17,9 @@ Loop = Callable[[int], object]
 #: A turn lasts about this long: far above the clock's resolution, far below a scheduler's patience.
 TURN_NS = 1_000_000
 #: What a sample costs beside its calls, the reading of the clock included, is at most this share of it.
-OVERHEAD_SHARE = 0.01
+OVERHEAD_SHARE = 0.005
+#: Rows whose calls take as long, up to this factor, have as many of them in a sample.
+ALIKE = 1.5
 WARM_UP_ROUNDS = 5
 CALIBRATION_TRIES = 5
 EMPTY_TRIES = 101
@@ -69,7 +71,7 @@ def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float = 1.0,
 
 def side_by_side(loops: Mapping[str, Loop], seconds: float, seed: int = 0) -> Latencies:
     """The same for loops."""
-    timed, rng = {name: calibrated(loop) for name, loop in loops.items()}, random.Random(seed)
+    timed, rng = calibrated(loops), random.Random(seed)
     for _ in range(WARM_UP_ROUNDS):
         one_round(timed, rng)
     blocks: dict[str, list[float]] = {name: [] for name in loops}
@@ -120,11 +122,26 @@ def turn(timed: Timed) -> list[int]:
     return times_ns
 
 
-def calibrated(loop: Loop) -> Timed:
+def calibrated(loops: Mapping[str, Loop]) -> dict[str, Timed]:
     """So many calls in a sample, a power of two, that they outweigh what a sample costs beside them.
 
-    By the fastest of some tries: an interruption would make a sample too short.
+    Loops that take about as long get the same number. Else what little the clock costs would be twice as much of one as
+    of the other, by chance and for the whole run: more than what intervals of their ratio leave open.
     """
+    found = {name: _calibrated(loop) for name, loop in loops.items()}
+    result: dict[str, Timed] = {}
+    most_calls, since_ns = 0, 0.0
+    for name in sorted(found, key=lambda name: found[name][1]):
+        calls, call_ns = found[name]
+        if calls >= most_calls or call_ns > ALIKE * since_ns:
+            most_calls, since_ns = calls, call_ns
+        samples = max(1, round(TURN_NS / (most_calls * call_ns)))
+        result[name] = Timed(loops[name], most_calls, samples)
+    return {name: result[name] for name in loops}
+
+
+def _calibrated(loop: Loop) -> tuple[int, float]:
+    """Calls that a sample needs, and nanoseconds of one, by the fastest of some tries, as one may be interrupted."""
     least_ns = empty_ns(loop) / OVERHEAD_SHARE
     calls = 1
     while True:
@@ -132,7 +149,7 @@ def calibrated(loop: Loop) -> Timed:
         if elapsed_ns < LONG_TURNS * TURN_NS:
             elapsed_ns = min(turn(Timed(loop, calls, CALIBRATION_TRIES)))
         if elapsed_ns >= least_ns:
-            return Timed(loop, calls, max(1, round(TURN_NS / elapsed_ns)))
+            return calls, elapsed_ns / calls
         calls *= 2
 
 
@@ -154,7 +171,7 @@ def timer_ns() -> float:
 
 def loop_ns() -> float:
     """What one turn of a loop in Python costs with a call that does nothing."""
-    timed = calibrated(repeated([lambda: None]))
+    timed = calibrated({"empty": repeated([lambda: None])})["empty"]
     return float(np.median([min(turn(timed)) for _ in range(CALIBRATION_TRIES)])) / timed.calls
 
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -120,7 +121,7 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
     gc.collect()
     gc.disable()  # a collection in the middle of a sample would count as the model's
     try:
-        timed = {name: _timed(opener(), options) for name, opener in openers.items()}
+        timed = _timed({name: opener() for name, opener in openers.items()}, options.before)
         round_s = _warm_up(timed, rng, min(MOST_WARM_UP_S, WARM_UP_SHARE * options.seconds))
         start = time.perf_counter()
         timed, pads = _loaded_anew(timed, openers, rng)
@@ -144,11 +145,14 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
         gc.enable()
 
 
-def _timed(loop: Loop, options: Options) -> Timed:
-    if options.before is None:
-        return calibrated(loop)
-    each_ns = _duration_ns(lambda: (options.before and options.before(), loop(1)))
-    return Timed(loop, 1, max(1, round(TURN_NS / each_ns)), options.before)
+def _timed(loops: Mapping[str, Loop], before: Callable[[], object] | None) -> dict[str, Timed]:
+    if before is None:
+        return calibrated(loops)
+    empty_ns = _duration_ns(before)
+    return {
+        name: Timed(loop, 1, max(1, round(TURN_NS / (empty_ns + _duration_ns(partial(loop, 1))))), before)
+        for name, loop in loops.items()
+    }
 
 
 def _duration_ns(call: Callable[[], object]) -> int:

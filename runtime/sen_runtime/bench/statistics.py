@@ -110,6 +110,7 @@ def _widening(groups: int) -> float:
     n, z = groups - 1, NORMAL_QUANTILE
     # Student's quantile by the expansion of Abramowitz and Stegun, 26.7.5.
     t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
     return t / z * sqrt(groups / n)
 
 
