@@ -45,13 +45,13 @@ def read_data(path: Path) -> Data:
             labels differ.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in ("x", "labels") if name in file.files}
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (
         ValueError,
-        AttributeError,
+        TypeError,
         EOFError,
         KeyError,
         zipfile.BadZipFile,
