@@ -27,8 +27,8 @@ Floats = NDArray[np.float64]
 #: Loads a model and gives the loop to time.
 Opener = Callable[[], Loop]
 
-#: Loading takes at most this share of the time, and happens at most so often; so many rounds follow each, at least.
-LOAD_SHARE, MOST_LOADS, ROUNDS_PER_LOAD = 0.2, 40, 20
+#: Models are loaded at most so often, and all loading takes at most as long as measuring; so many rounds follow each.
+MOST_LOADS, ROUNDS_PER_LOAD = 40, 10
 #: Rounds after each loading that are not kept.
 SETTLING_ROUNDS = 3
 #: Warm: the medians of two windows of so many rounds differ by less than this share, in every row.
@@ -49,7 +49,7 @@ class Options:
     """How to measure.
 
     Attributes:
-        seconds: for how long.
+        seconds: for how long; loading and warming up come on top.
         seed: of the orders and places.
         before: what happens before each sample, which then is one call; None to let calls follow each other.
         watch: called about each second with the seconds since the start and the medians of that second by name
@@ -126,7 +126,7 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
         start = time.perf_counter()
         timed, pads = _loaded_anew(timed, openers, rng)
         load_s = time.perf_counter() - start
-        most = min(LOAD_SHARE * options.seconds / load_s, options.seconds / round_s / ROUNDS_PER_LOAD)
+        most = options.seconds / max(load_s, ROUNDS_PER_LOAD * round_s)
         n_loads = max(1, min(MOST_LOADS, int(most)))
         result = Measured(timed, {name: Samples() for name in openers}, {name: [] for name in openers})
         with _noted_interrupts() as is_interrupted:
@@ -135,7 +135,7 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
                 if load:
                     result.timed, pads = _loaded_anew(result.timed, openers, rng)
                 least = LEAST_ROUNDS if load == n_loads - 1 else 1
-                end = watcher.start + options.seconds * (load + 1) / n_loads
+                end = time.perf_counter() + options.seconds / n_loads
                 if not _rounds_until(end, least, result, rng, options, watcher, is_interrupted):
                     result.is_complete = False
                     break

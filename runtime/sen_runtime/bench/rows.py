@@ -141,7 +141,7 @@ def figures(row: Row, context: Context, call_through_python_us: float | None) ->
         **_traffic(row, median, context.bandwidth),
         "energy_uj": None,
         "warnings": [
-            *statistics.warnings(samples_us, turns_us),
+            *statistics.warnings(samples_us, turns_us, len(measured.loads)),
             *(memory.cold_warning(context.device) if context.cold_cache else []),
             *_overheads(row, timed, median, context.loop_ns),
         ],

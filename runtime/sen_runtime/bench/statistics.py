@@ -20,8 +20,8 @@ CONFIDENCE, NORMAL_QUANTILE = 0.95, 1.959964
 RESAMPLES = 1000
 #: Of more rounds than these an even choice is resampled.
 MOST_ROUNDS = 2000
-#: With fewer loads than these nothing is known of how loads differ.
-LEAST_LOADS = 4
+#: With fewer loads than these nothing is known of how loads differ; from so many on it is known well.
+LEAST_LOADS, ENOUGH_LOADS = 4, 8
 #: Values that are drawn at once: 16 MiB.
 CHUNK = 1 << 21
 
@@ -114,10 +114,11 @@ def _widening(groups: int) -> float:
     return t / z * sqrt(groups / n)
 
 
-def warnings(samples_us: Floats, turns_us: Floats) -> list[dict[str, str]]:
+def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> list[dict[str, str]]:
     """Doubts about samples `[n]` and the medians of the turns `[rounds]` that they came in; none where all is well."""
     found = {
         "few-samples": _few(samples_us),
+        "few-loads": _few_loads(n_loads),
         "outliers": _outliers(samples_us),
         "bimodal": _two_groups(samples_us),
         "trend": _trend(turns_us),
@@ -130,6 +131,16 @@ def _few(samples_us: Floats) -> str:
     if n >= FEW_SAMPLES:
         return ""
     return f"{n} samples are few: p99 and p99.9 want at least {FEW_SAMPLES}; measure longer (--seconds)"
+
+
+def _few_loads(n_loads: int) -> str:
+    if n_loads >= ENOUGH_LOADS:
+        return ""
+    times = "once" if n_loads == 1 else f"{n_loads} times"
+    return (
+        f"the model was loaded {times}: how much it matters where it lies in memory is hardly in the interval; measure "
+        "longer (--seconds)"
+    )
 
 
 def _outliers(samples_us: Floats) -> str:
