@@ -1,6 +1,8 @@
 """`python -m sen_runtime`."""
 
+import sys
+
 from sen_runtime.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

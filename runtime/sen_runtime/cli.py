@@ -38,22 +38,27 @@ TEXTS = {
 SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; ends the process."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, by default that of the process; the exit code.
+
+    Raises:
+        SystemExit: 2 for options that are unknown or malformed, 0 after --help.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
-        sys.exit(options.command(options, words))
+        code: int = options.command(options, words)
     except BrokenPipeError:  # the reader of our output has gone; there is nobody to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         _note("interrupted before anything was measured")
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     except Exception as error:
         if options.debug or os.environ.get(DEBUG_VARIABLE):
             raise
-        sys.exit(_report(error))
+        return _report(error)
+    return code
 
 
 def _report(error: Exception) -> int:
@@ -249,10 +254,7 @@ def _write(options: argparse.Namespace, record: Mapping[str, Any]) -> None:
         ) from error
     if options.plot:
         _part("plots").save(record, options.plot)
-    table = _part("text").table(record)
-    sys.stdout.write(table if printed is None else printed.decode())
-    if printed is not None:
-        sys.stderr.write(table)
+    sys.stdout.write(_part("text").table(record) if printed is None else printed.decode())
     for path in (*files, *([options.plot] if options.plot else [])):
         _note(f"wrote {path}")
     if options.json not in (None, STDOUT):

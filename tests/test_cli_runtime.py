@@ -1,0 +1,320 @@
+"""The command `sen-runtime`: what it writes, what it refuses, and how it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sen_runtime import cli, device
+from sen_runtime.bench import measure, memory, record, rounds
+from tests.bench import small_network, write
+from tests.conftest import Outcome
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def sen_runtime(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `sen-runtime` with these arguments in this process."""
+    monkeypatch.setattr("sen_runtime.bench.rows.CALL_SECONDS", 0.01)
+    monkeypatch.setattr(memory, "LEAST_BYTES", 1 << 20)
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        try:
+            code = cli.main([*map(str, arguments)])
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("artifacts")
+    for name in ("net.sen", "net.onnx"):
+        write(made, name, small_network())
+    write(made, "other.sen", small_network(n_in=7))
+    return made
+
+
+SHORT = ("--seconds", "0.05")
+
+
+def test_everything_is_written(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+    names = {
+        "json": "a.json",
+        "csv": "a.csv",
+        "markdown": "a.md",
+        "html": "a.html",
+        "history": "a.jsonl",
+        "trend": "t.html",
+    }
+    outputs = [word for name, file in names.items() for word in (f"--{name}", tmp_path / file)]
+    ended = sen_runtime("bench", folder / "net.sen", folder / "net.onnx", *SHORT, *outputs)
+    assert ended.code == 0, ended.err
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".")) == sorted(names.values())
+    found = record.read(tmp_path / "a.json")
+    assert [row["name"] for row in found["rows"]] == ["net.sen native 1", "net.onnx onnxruntime 1"]
+    assert found["command"][:2] == ["sen-runtime", "bench"] and found["device"]["model"]
+    assert "net.onnx onnxruntime 1" in ended.out
+    assert f"wrote {tmp_path / 'a.html'}" in ended.err and "sen-runtime compare" in ended.err
+    for name in ("a.csv", "a.md", "a.html", "a.jsonl", "t.html"):
+        assert "net.onnx" in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_a_record_goes_to_stdout(sen_runtime: Run, folder: Path) -> None:
+    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--json", "-", "--seed", "3", "--raw")
+    found = record.loads(ended.out)
+    assert ended.code == 0 and found["settings"]["seed"] == 3 and found["rows"][0]["samples_us"]
+
+
+def test_a_duration_is_noted_second_by_second(sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "WATCH_S", 0.02)
+    found = record.loads(sen_runtime("bench", folder / "net.sen", "--duration", "0.2s", "--json", "-").out)
+    assert found["settings"]["seconds"] == 0.2 and len(found["sustained"]) >= 1
+
+
+def test_energy_of_a_meter(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+    now = time.time()
+    lines = [f"{now + i / 100:.3f},2.5" for i in range(-500, 12_000)]
+    (tmp_path / "meter.csv").write_text("\n".join(["timestamp,watts", *lines]) + "\n")
+    ended = sen_runtime(
+        "bench", folder / "net.sen", "--seconds", "0.5", "--energy", tmp_path / "meter.csv", "--json", "-"
+    )
+    row = record.loads(ended.out)["rows"][0]
+    assert ended.code == 0, ended.err
+    # All of the time is the model's or the benchmark's own, which can take longer than so small a model.
+    assert row["energy_uj"] > 2.5 * row["latency_us"]["median"] * 0.9
+
+
+def test_a_meter_that_is_useless_costs_no_measurement(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "meter.csv").write_text("time,power\n")
+    target = tmp_path / "a.json"
+    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--energy", tmp_path / "meter.csv", "--json", target)
+    assert ended.code == 1 and "meter.csv" in ended.err
+    assert record.read(target)["rows"][0]["energy_uj"] is None
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, which: str) -> None:
+    """An engine whose outputs are wrong."""
+    true_load = measure.load_session
+
+    class Wrong:
+        batch_size, input_shape = None, (12,)
+
+        def __init__(self, session: Any) -> None:
+            self.session = session
+
+        def run(self, x: np.ndarray) -> np.ndarray:
+            return np.full_like(self.session.run(x), np.nan)
+
+    def load(row: Any) -> Any:
+        return Wrong(true_load(row)) if row.engine == which else true_load(row)
+
+    monkeypatch.setattr(measure.run, "__kwdefaults__", {**measure.run.__kwdefaults__, "load": load})
+
+
+def test_wrong_outputs_end_with_3(
+    sen_runtime: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch, "onnxruntime")
+    target = tmp_path / "a.json"
+    for more in ((), ("--allow-throttled", "--force")):
+        ended = sen_runtime("bench", folder / "net.sen", folder / "net.onnx", *SHORT, "--json", target, *more)
+        assert ended.code == 3 and "net.onnx onnxruntime 1: outputs are not finite" in ended.err
+    assert record.read(target)["valid"] is False
+
+
+def test_throttling_ends_with_3_unless_allowed(sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "changes", lambda *states: ["the clock fell"])
+    ended = sen_runtime("bench", folder / "net.sen", *SHORT)
+    assert ended.code == 3 and "the clock fell" in ended.err
+    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--allow-throttled", "--json", "-")
+    assert ended.code == 0 and record.loads(ended.out)["valid"] is False
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        pytest.param([], 2, "required: COMMAND", id="no command"),
+        pytest.param(["bench"], 2, "required: ARTIFACT", id="no artifact"),
+        pytest.param(["bench", "net.sen", "--seconds", "0"], 2, "0 seconds are no time to measure in", id="zero runs"),
+        pytest.param(["bench", "net.sen", "--seconds", "x"], 2, "invalid float value: 'x'", id="seconds"),
+        pytest.param(["bench", "net.sen", "--threads", "two"], 2, "'two'; expected numbers", id="threads"),
+        pytest.param(["bench", "net.sen", "--duration", "10x"], 2, "'10x'; expected a time", id="duration"),
+        pytest.param(["bench", "net.sen", "--engine", "tpu"], 2, "no engine called 'tpu'", id="engine"),
+        pytest.param(
+            ["bench", "net.sen", "other.sen"], 2, "net.sen takes inputs of shape [12], other.sen", id="widths"
+        ),
+        pytest.param(["bench", "absent.sen"], 1, "cannot read", id="no file"),
+        pytest.param(["bench", "net.txt"], 2, "no engine runs .txt", id="ending"),
+        pytest.param(["bench", "net.sen", "--data", "absent.npz"], 1, "absent.npz: No such file", id="data"),
+        pytest.param(["bench", "net.sen", "--json", "-", "--csv", "-"], 2, "only one output can go", id="stdout twice"),
+        pytest.param(["bench", "net.sen", "--json", "a", "--csv", "a"], 2, "--json goes there", id="one file twice"),
+        pytest.param(["bench", "net.sen", "--json", "net.sen", "--force"], 2, "is measured", id="the artifact"),
+        pytest.param(["bench", "net.sen", "--html", "no/a.html"], 1, "cannot write to", id="no folder"),
+        pytest.param(["bench", "net.sen", "--html", "."], 1, "is a folder; expected a file", id="folder"),
+        pytest.param(["bench", "net.sen", "--csv", "there.csv"], 1, "there.csv exists", id="exists"),
+        pytest.param(["bench", "net.sen", "--history", "there.csv"], 1, "is no entry of a history", id="no history"),
+        pytest.param(["bench", "net.sen", "--trend", "t.html"], 2, "name it with --history", id="trend of nothing"),
+        pytest.param(["bench", "net.sen", "--plot", "a.gif"], 1, "expected one of .png, .svg", id="plot"),
+        pytest.param(["bench", "net.sen", "net.onnx", "--energy", "m.csv"], 2, "there are 2 rows", id="energy of two"),
+        pytest.param(["compare", "there.csv", "there.csv"], 1, "there.csv: this is no JSON", id="no record"),
+        pytest.param(["compare", "a.json", "b.json", "--max-regression", "0.05"], 2, "expected percent", id="percent"),
+    ],
+)
+def test_mistakes(
+    sen_runtime: Run,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+) -> None:
+    for name in ("net.sen", "net.onnx", "other.sen"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "there.csv").write_text("mine\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        rounds, "measure_rounds", lambda *_: pytest.fail("this was to be refused before it is measured")
+    )
+    monkeypatch.setattr(measure, "measure_rounds", rounds.measure_rounds)
+    ended = sen_runtime(*arguments)
+    assert (ended.code, ended.out) == (code, "") and message in ended.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert (tmp_path / "there.csv").read_text() == "mine\n"
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_read_only(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    ended = sen_runtime("bench", folder / "net.sen", "--json", tmp_path / "a.json")
+    assert ended.code == 1 and "Permission denied" in ended.err
+
+
+def test_force_replaces(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("mine\n")
+    assert sen_runtime("bench", folder / "net.sen", *SHORT, "--csv", tmp_path / "a.csv", "--force").code == 0
+    assert "net.sen" in (tmp_path / "a.csv").read_text()
+
+
+def test_a_missing_engine_ends_with_4(sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    ended = sen_runtime("bench", folder / "net.onnx", *SHORT)
+    assert ended.code == 4 and "  -> pip install onnxruntime" in ended.err
+
+
+def test_a_missing_matplotlib_is_told_before(sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    ended = sen_runtime("bench", folder / "net.sen", "--plot", folder / "a.png")
+    assert ended.code == 4 and "pip install 'sen-edge-runtime[plot]'" in ended.err
+
+
+def test_a_damaged_file(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.sen").write_bytes((folder / "net.sen").read_bytes()[:-10])
+    ended = sen_runtime("bench", tmp_path / "bad.sen", *SHORT)
+    assert ended.code == 1 and "bad.sen" in ended.err
+
+
+def started(*arguments: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "sen_runtime", *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_keeps_what_was_measured(folder: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a.json"
+    process = started("bench", folder / "net.sen", "--seconds", "600", "--json", target, "--html", tmp_path / "a.html")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("warming up"):
+            break
+    time.sleep(6)  # a warm-up takes three seconds at most
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
+    found = record.read(target)
+    assert found["status"] == "interrupted" and found["rows"][0]["n_samples"] > 0
+    assert "interrupted" in out and (tmp_path / "a.html").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_before_anything_was_measured(folder: Path, tmp_path: Path) -> None:
+    process = started("bench", folder / "net.sen", "--json", tmp_path / "a.json")
+    assert process.stderr is not None
+    process.stderr.readline()  # loading
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "") and "before anything was measured" in err and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compare_is_a_gate(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    assert sen_runtime("bench", folder / "net.sen", "--seconds", "0.3", "--json", a).code == 0
+    found = record.read(a)
+    row = found["rows"][0]
+    slower = {**row, "turns_us": [1.2 * value for value in row["turns_us"]]}
+    b.write_bytes(record.dumps({**found, "rows": [slower]}))
+    assert sen_runtime("compare", a, a, "--max-regression", "5%").code == 0
+    ended = sen_runtime("compare", a, b, "--max-regression", "5%")
+    assert ended.code == 3 and "regression: net.sen native 1 takes 1.2 times as long" in ended.err
+    assert sen_runtime("compare", a, b).code == 0
+    assert sen_runtime("compare", a, b, "--max-regression", "25%").code == 0
+    printed = json.loads(sen_runtime("compare", a, b, "--json").out)
+    assert printed["rows"][0]["ratio"] == pytest.approx(1.2)
+    other = {**found, "rows": [{**row, "n_in": 13}]}
+    b.write_bytes(record.dumps(other))
+    assert sen_runtime("compare", a, b).code != 0
+    assert sen_runtime("compare", a, b, "--allow-different").code == 0
+
+
+def test_the_machine_is_shown(sen_runtime: Run) -> None:
+    found = json.loads(sen_runtime("device", "--json").out)
+    assert {"model", "cpu", "governor", "celsius", "throttled"} <= set(found)
+    assert re.search(r"^model +\S", sen_runtime("device").out, re.MULTILINE)
+
+
+def test_the_schema_is_printed(sen_runtime: Run) -> None:
+    assert json.loads(sen_runtime("schema").out)["properties"]["schema"] == {"const": record.SCHEMA}
+
+
+def test_help_and_version_load_nothing_heavy() -> None:
+    code = (
+        "import sys; from sen_runtime import cli\n"
+        "try: cli.main(['bench', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in ('numpy', 'matplotlib', 'onnxruntime') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_debug_shows_the_traceback(folder: Path) -> None:
+    with pytest.raises(Exception, match="no time to measure in"):
+        cli.main(["--debug", "bench", str(folder / "net.sen"), "--seconds", "0"])
+
+
+def test_the_slow_engines_run_if_asked_for(sen_runtime: Run, folder: Path) -> None:
+    ended = sen_runtime(
+        "bench", folder / "net.sen", "--engine", "reference", "--engine", "native", *SHORT, "--json", "-"
+    )
+    found = record.loads(ended.out)
+    assert [row["engine"] for row in found["rows"]] == ["reference", "native"]
+    assert found["rows"][1]["agreement"]["matches"]
