@@ -1,0 +1,175 @@
+/* Inputs of all rows, and whether all rows make the same of them. */
+#include "bench.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* Share of ones in spike trains that are drawn. */
+#define FIRING 0.2
+/* What still counts as the same: the greatest output for this share of the inputs, and for this share of them (less where
+ * neurons spike) all outputs within so many standard deviations. That is what verification allows int8 weights. */
+#define LEAST_ARGMAX 0.9
+#define MOST_ERROR 0.5
+#define LEAST_CLOSE 0.9
+#define LEAST_CLOSE_SPIKING 0.8
+
+static void draw_inputs(bench_run *run)
+{
+    const size_t count = run->inputs.n * run->inputs.values;
+    bench_random random = bench_seeded(run->options->seed, 0);
+    size_t i;
+    for (i = 0; i < count; i++) {
+        const float drawn = (float)(bench_draw(&random) >> 29) / 16777216.0f; /* 24 bits: below 1 */
+        run->inputs.x[i] = !run->rows->takes_train ? drawn : drawn < FIRING ? 1.0f : 0.0f;
+    }
+}
+
+static float little_endian(const unsigned char *bytes)
+{
+    const uint32_t bits
+        = (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+    float value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+/* The file's inputs, all looked at, the first MOST_INPUTS kept. */
+static int read_values(bench_run *run, FILE *file)
+{
+    const char *path = run->options->inputs;
+    const size_t values = run->inputs.values, kept = run->inputs.n * values;
+    unsigned char bytes[4];
+    size_t count = 0;
+    while (fread(bytes, 1, sizeof bytes, file) == sizeof bytes) {
+        const float value = little_endian(bytes);
+        if (!isfinite(value))
+            return bench_fail(
+                EXIT_USAGE, NULL, "%s: value %lu of input %lu is not finite", path, (unsigned long)(count % values),
+                (unsigned long)(count / values));
+        if (count < kept)
+            run->inputs.x[count] = value;
+        count++;
+    }
+    if (ferror(file) || count < kept)
+        return bench_fail(EXIT_FAILED, NULL, "cannot read %s", path);
+    return EXIT_OK;
+}
+
+static int open_inputs(const bench_run *run, FILE **file, size_t *n)
+{
+    const uint64_t row_bytes = (uint64_t)run->inputs.values * 4;
+    const char *path = run->options->inputs;
+    struct stat found;
+    if (stat(path, &found) != 0)
+        return bench_fail(EXIT_FAILED, NULL, "cannot read %s: %s", path, strerror(errno));
+    if (!S_ISREG(found.st_mode))
+        return bench_fail(EXIT_FAILED, NULL, "%s is no file", path);
+    if (found.st_size <= 0 || (uint64_t)found.st_size % row_bytes)
+        return bench_fail(
+            EXIT_USAGE, "expected float32 values, little-endian, input after input",
+            "%s has %lld bytes; expected a multiple of %llu, the bytes of one input of %s", path,
+            (long long)found.st_size, (unsigned long long)row_bytes, run->rows->path);
+    *n = (uint64_t)found.st_size / row_bytes < MOST_INPUTS ? (size_t)((uint64_t)found.st_size / row_bytes) : MOST_INPUTS;
+    *file = fopen(path, "rb");
+    if (!*file)
+        return bench_fail(EXIT_FAILED, NULL, "cannot read %s: %s", path, strerror(errno));
+    return EXIT_OK;
+}
+
+int bench_make_inputs(bench_run *run)
+{
+    const bench_row *row = run->rows;
+    FILE *file = NULL;
+    uint64_t bytes;
+    int code = EXIT_OK;
+    run->inputs.values = (size_t)row->n_in * (row->takes_train ? row->timesteps : 1);
+    run->inputs.n = MOST_INPUTS;
+    if (run->options->inputs)
+        code = open_inputs(run, &file, &run->inputs.n);
+    if (code != EXIT_OK)
+        return code;
+    bytes = (uint64_t)run->inputs.n * run->inputs.values * sizeof(float);
+    run->inputs.x = bytes <= bench_free_bytes() ? malloc((size_t)bytes) : NULL;
+    if (!run->inputs.x)
+        code = bench_fail(EXIT_FAILED, NULL, "no memory for the inputs: %llu bytes", (unsigned long long)bytes);
+    else if (file)
+        code = read_values(run, file);
+    else
+        draw_inputs(run);
+    if (file)
+        (void)fclose(file);
+    return code;
+}
+
+static size_t greatest(const float *y, size_t n)
+{
+    size_t best = 0, i;
+    for (i = 1; i < n; i++)
+        best = y[i] > y[best] ? i : best;
+    return best;
+}
+
+/* Standard deviation of all values; 1 where they are all the same. */
+static double deviation(const float *values, size_t count)
+{
+    double sum = 0, squares = 0, mean;
+    size_t i;
+    for (i = 0; i < count; i++)
+        sum += (double)values[i];
+    mean = sum / (double)count;
+    for (i = 0; i < count; i++)
+        squares += ((double)values[i] - mean) * ((double)values[i] - mean);
+    return squares > 0 ? sqrt(squares / (double)count) : 1;
+}
+
+/* Outputs [n, n_out] against those of the first row. */
+static void compare(bench_row *row, const float *actual, const float *expected, size_t n, int is_spiking)
+{
+    const size_t n_out = row->n_out;
+    const double scale = deviation(expected, n * n_out);
+    size_t same = 0, close = 0, i, k;
+    row->max_error = row->argmax_percent = 0;
+    row->is_finite = 1;
+    for (i = 0; i < n; i++) {
+        const float *y = actual + i * n_out, *z = expected + i * n_out;
+        double worst = 0;
+        for (k = 0; k < n_out; k++) {
+            const double error = fabs((double)y[k] - (double)z[k]);
+            row->is_finite = row->is_finite && isfinite(y[k]) && isfinite(z[k]);
+            worst = error > worst ? error : worst;
+        }
+        same += greatest(y, n_out) == greatest(z, n_out);
+        close += worst <= MOST_ERROR * scale;
+        row->max_error = worst > row->max_error ? worst : row->max_error;
+    }
+    row->error_over_std = row->max_error / scale;
+    row->argmax_percent = row->is_finite ? 100 * (double)same / (double)n : 0;
+    row->matches = row->is_finite && row->argmax_percent >= 100 * LEAST_ARGMAX
+        && (double)close >= (is_spiking ? LEAST_CLOSE_SPIKING : LEAST_CLOSE) * (double)n;
+}
+
+int bench_compare(bench_run *run)
+{
+    const size_t n = run->inputs.n, n_out = run->rows->n_out;
+    float *first = malloc(n * n_out * sizeof *first), *y = malloc(n * n_out * sizeof *y);
+    int is_spiking = 0, code = first && y ? EXIT_OK : bench_fail(EXIT_FAILED, NULL, "no memory for the outputs");
+    size_t i, k;
+    for (i = 0; i < run->n_rows; i++)
+        is_spiking = is_spiking || run->rows[i].timesteps > 0;
+    for (i = 0; i < run->n_rows && code == EXIT_OK && !bench_is_interrupted; i++) {
+        bench_row *row = run->rows + i;
+        float *here = i ? y : first;
+        code = bench_load(row, run->options, NULL);
+        for (k = 0; k < n && code == EXIT_OK; k++)
+            (void)sen_run(row->loop.model, run->inputs.x + k * run->inputs.values, here + k * n_out);
+        if (code == EXIT_OK)
+            compare(row, here, first, n, is_spiking);
+        bench_unload(row);
+    }
+    free(first);
+    free(y);
+    return code;
+}
