@@ -46,6 +46,7 @@ lint: $(VENV)/.dev ## format, lint, types, direction of imports
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=avx512 -D__AVX2__ -D__AVX512F__ -D__AVX512VNNI__ -D__AVX512VBMI__ $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=neon -D__ARM_NEON $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D__ARM_FEATURE_DSP $(C)/src
+	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D_POSIX_C_SOURCE=200809L $(C)/bench
 
 bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
@@ -61,7 +62,7 @@ FUZZ_FLAGS := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_P
 fuzz: $(VENV)/.dev ## feed the C library with what libFuzzer makes up (needs clang)
 	$(BIN)/python -m tests.corpus build/corpus
 	cmake -S $(C) -B build/fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS="$(FUZZ_FLAGS) -fsanitize=fuzzer-no-link" >/dev/null
-	cmake --build build/fuzz -j2 >/dev/null
+	cmake --build build/fuzz -j2 --target sen >/dev/null
 	clang -std=c99 $(FUZZ_FLAGS) -fsanitize=fuzzer -DSEN_FUZZ -I $(C)/include tests/c/run_images.c build/fuzz/libsen.a -lm \
 		-o build/fuzz/target
 	build/fuzz/target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -print_final_stats=1 build/corpus

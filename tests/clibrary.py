@@ -21,11 +21,17 @@ def compile_c(compiler: str, *arguments: object) -> None:
 
 def cmake_library(folder: Path, *settings: str) -> Path:
     """libsen.a with the kernels of every instruction set."""
-    for command in (["cmake", "-S", LIBRARY, "-B", folder, *settings], ["cmake", "--build", folder, "-j2"]):
+    return cmake_target("sen", folder, *settings) / "libsen.a"
+
+
+def cmake_target(target: str, folder: Path, *settings: str) -> Path:
+    """The folder, where a target of the library's CMakeLists.txt is built without a warning."""
+    build = ["cmake", "--build", folder, "-j2", "--target", target]
+    for command in (["cmake", "-S", LIBRARY, "-B", folder, *settings], build):
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "warning" not in done.stdout + done.stderr
-    return folder / "libsen.a"
+        assert "warning" not in (done.stdout + done.stderr).replace("warnings.c", "")
+    return folder
 
 
 def write_comparisons(folder: Path) -> list[tuple[Path, str]]:

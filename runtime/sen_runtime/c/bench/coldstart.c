@@ -17,7 +17,7 @@ typedef struct report {
 static int probe(bench_row *row, const bench_options *options, report *found)
 {
     const size_t values = (size_t)row->n_in * (row->takes_train ? row->timesteps : 1);
-    float *x = malloc(values * sizeof *x);
+    float *x;
     bench_random random = bench_seeded(options->seed, 0);
     const int64_t before = bench_kilobytes(STATUS, "VmRSS");
     double start, loaded, ready, done;
@@ -29,6 +29,7 @@ static int probe(bench_row *row, const bench_options *options, report *found)
     loaded = bench_now_ns();
     if (code != EXIT_OK)
         return code;
+    x = malloc(values * sizeof *x);
     if (!x)
         return bench_fail(EXIT_FAILED, NULL, "%s: no memory for an input", row->path);
     for (i = 0; i < values; i++)
@@ -36,6 +37,7 @@ static int probe(bench_row *row, const bench_options *options, report *found)
     ready = bench_now_ns();
     (void)sen_run(row->loop.model, x, row->loop.y);
     done = bench_now_ns();
+    free(x);
     after = bench_kilobytes(STATUS, "VmHWM");
     found->load_us = (loaded - start) / 1000;
     found->first_us = (done - ready) / 1000;

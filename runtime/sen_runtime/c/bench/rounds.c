@@ -172,13 +172,12 @@ static size_t plan(bench_run *run, double loading_ns)
 {
     const double total = run->options->seconds * 1e9;
     double loads = LOADING_SHARE * total / (loading_ns > 1 ? loading_ns : 1);
-    double round_ns = 0, most_samples = 1;
+    double round_ns = 0, most_samples = 1, samples[MOST_TURN_SAMPLES];
     size_t i;
     for (i = 0; i < run->n_rows; i++) {
-        bench_row *row = run->rows + i;
-        const double turn = bench_time(&row->loop, row->calls) * (double)row->samples;
-        round_ns += run->sweep.start || turn > TURN_NS / 2.0 ? turn : TURN_NS / 2.0;
-        most_samples = (double)row->samples > most_samples ? (double)row->samples : most_samples;
+        const double start = bench_now_ns(), count = (double)take_turn(run->rows + i, &run->sweep, samples);
+        round_ns += bench_now_ns() - start;
+        most_samples = count > most_samples ? count : most_samples;
     }
     run->turn_step = (size_t)ceil(total / round_ns / MOST_ROUNDS);
     run->sample_step = (size_t)ceil(total / round_ns * most_samples / MOST_SAMPLES);

@@ -18,8 +18,8 @@
 static int fail_memory(const char *path, uint64_t needed)
 {
     return bench_fail(
-        EXIT_FAILED, SHRINK, "%s: needs %" PRIu64 " bytes of memory; %" PRIu64 " are free", path, needed,
-        bench_free_bytes());
+        EXIT_FAILED, SHRINK, "%s: needs %" PRIu64 " bytes of memory that this process cannot have; %" PRIu64 " are free",
+        path, needed, bench_free_bytes());
 }
 
 /* `size` bytes of a file that is open. */
@@ -148,25 +148,30 @@ static int describe(bench_run *run, size_t index)
     return code;
 }
 
+/* `[n]`, or `[T, n]` of spike trains. */
+static const char *shape(const bench_row *row, char *text, size_t size)
+{
+    if (row->takes_train)
+        (void)snprintf(text, size, "[%" PRIu32 ", %" PRIu32 "]", row->timesteps, row->n_in);
+    else
+        (void)snprintf(text, size, "[%" PRIu32 "]", row->n_in);
+    return text;
+}
+
 /* Rows are compared on the same inputs, so they must take the same. */
 static int check_shapes(const bench_run *run)
 {
-    const bench_row *first = run->rows, *row;
     static const char hint[] = "measure them in runs of their own";
+    const bench_row *first = run->rows, *row;
+    char here[32], there[32];
     for (row = run->rows + 1; row < run->rows + run->n_rows; row++) {
-        if (row->n_in != first->n_in)
+        if (strcmp(shape(row, here, sizeof here), shape(first, there, sizeof there)) != 0)
             return bench_fail(
-                EXIT_USAGE, hint, "%s takes %" PRIu32 " inputs, %s takes %" PRIu32, row->path, row->n_in, first->path,
-                first->n_in);
+                EXIT_USAGE, hint, "%s takes inputs of shape %s, %s of %s", row->path, here, first->path, there);
         if (row->n_out != first->n_out)
             return bench_fail(
                 EXIT_USAGE, hint, "%s gives %" PRIu32 " outputs, %s gives %" PRIu32, row->path, row->n_out,
                 first->path, first->n_out);
-        if (row->takes_train != first->takes_train || (row->takes_train && row->timesteps != first->timesteps))
-            return bench_fail(
-                EXIT_USAGE, hint, "%s takes %s of %" PRIu32 " time steps, %s %s of %" PRIu32, row->path,
-                row->takes_train ? "spike trains" : "single inputs", row->timesteps, first->path,
-                first->takes_train ? "spike trains" : "single inputs", first->timesteps);
     }
     return EXIT_OK;
 }

@@ -11,9 +11,10 @@
 #define HELP_HINT "sen_bench --help"
 #define LONGEST_S 604800.0 /* a week */
 #define BANDWIDTH_S 0.2
-/* What no cache of a small device holds; several times what those of this one hold, but never more than this. */
-#define SWEEP_BYTES ((size_t)64 << 20)
-#define MOST_SWEEP_BYTES ((size_t)1 << 30)
+/* What no cache of a small device holds, and what is read at most where caches are larger: once, and ahead of each sample. */
+#define LEAST_SWEEP ((size_t)64 << 20)
+#define MOST_MEMORY ((size_t)1 << 30)
+#define MOST_SWEEP ((size_t)256 << 20)
 
 volatile sig_atomic_t bench_is_interrupted;
 
@@ -48,7 +49,7 @@ static void watch_interrupts(void)
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = note_interrupt;
-    action.sa_flags = SA_RESETHAND;
+    action.sa_flags = (int)SA_RESETHAND;
     (void)sigemptyset(&action.sa_mask);
     (void)sigaction(SIGINT, &action, NULL);
 }
@@ -182,28 +183,30 @@ static double measure_bandwidth(size_t size)
     return found;
 }
 
-/* More than the caches hold. */
-static size_t sweep_bytes(void)
+/* Twice what the last cache holds, and within limits; less where so much memory is not to spare. */
+static size_t beyond_caches(int64_t last, size_t most)
 {
-    const int64_t l2 = bench_cache_bytes("", 2), l3 = bench_cache_bytes("", 3), last = l3 > l2 ? l3 : l2;
-    size_t size = SWEEP_BYTES;
-    while (size < MOST_SWEEP_BYTES && (int64_t)(size / 2) < last)
+    size_t size = LEAST_SWEEP;
+    while (size < most && (int64_t)(size / 2) < last)
         size *= 2;
+    while (size > LEAST_SWEEP / 16 && size > bench_free_bytes() / 4)
+        size /= 2;
     return size;
 }
 
-static void measure_machine(bench_run *run)
+static int measure_machine(bench_run *run)
 {
-    const int64_t l2 = bench_cache_bytes("", 2), l3 = bench_cache_bytes("", 3);
-    size_t size = sweep_bytes();
+    const int64_t l2 = bench_cache_bytes("", 2), l3 = bench_cache_bytes("", 3), last = l3 > l2 ? l3 : l2;
+    const size_t size = beyond_caches(last, MOST_MEMORY), sweep = beyond_caches(last, MOST_SWEEP);
     /* Half of it, so that nothing else evicts it. */
     run->l2_bytes_per_ns = l2 > 0 ? measure_bandwidth((size_t)l2 / 2 / 128 * 128) : (double)NAN;
-    run->memory_bytes_per_ns = measure_bandwidth(size);
-    if (!run->options->is_cold)
-        return;
-    for (take_filled(&run->sweep, size); !run->sweep.start && size > 4096; take_filled(&run->sweep, size))
-        size /= 2;
-    run->sweep_is_small = (int64_t)size < (l3 > l2 ? l3 : l2);
+    run->memory_bytes_per_ns = (int64_t)size > last ? measure_bandwidth(size) : (double)NAN;
+    if (run->options->is_cold)
+        take_filled(&run->sweep, sweep);
+    if (run->options->is_cold && !run->sweep.start)
+        return bench_fail(EXIT_FAILED, "leave --cold-cache out", "no memory to empty the caches with");
+    run->sweep_is_small = run->options->is_cold && (int64_t)sweep < last;
+    return EXIT_OK;
 }
 
 /* What samples say; of rows that are compared, the ratio too. */
@@ -241,7 +244,7 @@ static int prepare(bench_run *run)
     if (code == EXIT_OK && !bench_is_interrupted)
         code = bench_compare(run);
     if (code == EXIT_OK && !bench_is_interrupted)
-        measure_machine(run);
+        code = measure_machine(run);
     return code;
 }
 
@@ -250,7 +253,7 @@ static int run_bench(bench_run *run)
     const bench_options *options = run->options;
     int code = prepare(run);
     if (code == EXIT_OK && !bench_is_interrupted) {
-        (void)fprintf(stderr, "measuring %lu rows for %g s\n", (unsigned long)run->n_rows, options->seconds);
+        (void)fprintf(stderr, "measuring for %g s, rows: %lu\n", options->seconds, (unsigned long)run->n_rows);
         bench_read_state(&run->before, "");
         run->watch.every_ns = options->seconds * 1e6; /* a thousand looks, or fewer */
         code = bench_measure(run);

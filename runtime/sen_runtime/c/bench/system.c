@@ -71,13 +71,13 @@ static sen_status nothing(sen_model *model, const float *x, float *y)
 void bench_measure_clock(bench_clock *found)
 {
     bench_loop empty = {nothing, NULL, NULL, MOST_INPUTS, 0, 0, NULL};
-    struct timespec resolution, now;
+    struct timespec resolution, begun;
     double last;
     int i;
     if (reading_ns(the_clock) > 2 * reading_ns(CLOCK_MONOTONIC)) /* older kernels on ARM make a system call of it */
         the_clock = CLOCK_MONOTONIC;
-    (void)clock_gettime(the_clock, &now);
-    origin_s = now.tv_sec;
+    (void)clock_gettime(the_clock, &begun);
+    origin_s = begun.tv_sec;
     (void)clock_getres(the_clock, &resolution);
     found->resolution_ns = (double)resolution.tv_sec * 1e9 + (double)resolution.tv_nsec;
     found->timer_ns = found->loop_ns = found->step_ns = 1e9;

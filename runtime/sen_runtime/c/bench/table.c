@@ -56,7 +56,7 @@ static void write_row(FILE *file, const bench_run *run, const bench_row *row, in
         (void)fprintf(file, "  %9s", duration(times[i], cell));
     if (row != run->rows && row->ratio.median > 0)
         (void)snprintf(
-            interval, sizeof interval, "%.4g (%.4g to %.4g)", row->ratio.median, row->ratio.low, row->ratio.high);
+            interval, sizeof interval, "%#.4g (%#.4g to %#.4g)", row->ratio.median, row->ratio.low, row->ratio.high);
     (void)fprintf(file, "  %24s", interval);
     (void)fprintf(file, "  %9s", duration(row->load_us, cell));
     (void)fprintf(file, "  %9s", duration(row->first_us, cell));
