@@ -16,7 +16,7 @@ import sen_edge
 from sen_edge import model as models
 from sen_edge.calibration import Calibration
 from sen_edge.errors import OutputError, UsageError, VerificationError
-from sen_edge.manifest import manifest
+from sen_edge.manifest import compression_note, manifest
 from sen_edge.model import Model, stored_dtype
 from sen_edge.outputs import put_in_place, refuse_existing
 from sen_edge.precompute import precompute
@@ -282,6 +282,7 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
         f"{subject.source.kind}_sha256": subject.source.sha256,
         "weights": ", ".join(dict.fromkeys(form(layer.weight) for layer in subject.network.layers)),
         "dtype": stored_dtype(subject.network),
+        **({} if subject.compression is None else compression_note(subject.compression)),
     }
     artifact = target.stamp(target.export(subject.network, request.options), provenance)
     examples = None if subject.calibration is None else subject.calibration.held_out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -50,6 +51,11 @@ def manifest(
         "left_out": dict(left_out),
         "artifacts": [_artifact(each) for each in exported],
     }
+
+
+def compression_note(figures: Mapping[str, Any]) -> dict[str, str]:
+    """What a file's metadata say of its compression: files that say the same should compute the same."""
+    return {"compression": json.dumps({name: figures[name] for name in ("request", "accuracy")}, sort_keys=True)}
 
 
 def _artifact(exported: Exported) -> dict[str, Any]:

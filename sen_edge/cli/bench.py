@@ -111,7 +111,7 @@ def _bench_here(values: Mapping[str, Any]) -> None:
 
     names = (*MEASURING, "engine", "data", "cpu", "energy", *RESULTS)
     paths = [_positional(path) for path in values["artifacts"]]
-    raise typer.Exit(cli.main(["bench", *_arguments(values, names), *paths]))
+    cli.main(["bench", *_arguments(values, names), *paths])
 
 
 def _bench_hosts(values: Mapping[str, Any]) -> None:

@@ -138,6 +138,7 @@ def _manifest_path(output: Path) -> Path:
 def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The output and its manifest, both or neither; what the manifest says."""
     from sen_edge import checkpoint as checkpoints
+    from sen_edge.manifest import compression_note
     from sen_edge.outputs import put_in_place
     from sen_runtime import image
 
@@ -147,7 +148,7 @@ def _write(result: Compressed, source: Model, model: Path, output: Path, *, forc
         **result.figures,
     }
     accuracy, training = figures["accuracy"], figures.get("training")
-    notes = {"compression": json.dumps({name: figures[name] for name in ("request", "accuracy")}, sort_keys=True)}
+    notes = compression_note(figures)
     if accuracy is not None:
         notes["test_accuracy"] = f"{accuracy['compressed']:.2f}"
     if training is not None:

@@ -86,7 +86,7 @@ def for_stdout(records: Mapping[str, dict[str, Any]], results: Mapping[str, Any]
         return _json(records, n_hosts)
     if n_hosts > 1:
         return _titled(records, text.table, "{}\n")
-    return text.table(*records.values())
+    return text.table(next(iter(records.values())))
 
 
 def write_results(records: Mapping[str, dict[str, Any]], results: Mapping[str, Any], *, n_hosts: int) -> None:
