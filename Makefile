@@ -10,7 +10,7 @@ C := runtime/sen_runtime/c
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm lint bench fuzz docs clean
+.PHONY: help demo test test-arm lint bench bench-shipped fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/cortex_m.py
 	$(BIN)/python benchmarks/far_field.py
 	$(BIN)/python benchmarks/compression.py
+	$(BIN)/python benchmarks/bench_trust.py
+
+bench-shipped: $(VENV)/.user ## the shipped networks in every form, side by side on this machine: table, record, report
+	$(BIN)/python benchmarks/shipped.py
 
 FUZZ_SECONDS ?= 60
 FUZZ_FLAGS := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_POSIX_C_SOURCE=200112L

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "allow_throttled")
 #: Those that say what becomes of the record, which is on this machine.
 RESULTS = ("json", "csv", "markdown", "html", "plot", "history", "force")
+#: Those that only a measurement on this machine takes.
+HERE = ("energy", "trend")
 DEFAULT_SECONDS = 10.0
 #: Seconds that a host has beside those of the measurement, unless --timeout says otherwise.
 TIMEOUT_S = 900.0
@@ -60,6 +62,9 @@ def bench(
     plot: Annotated[Path | None, typer.Option(help="Draw histograms, .png or .svg.", metavar="FILE")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep all samples in the record.")] = False,
     history: Annotated[Path | None, typer.Option(help="Append the record to this file.", metavar="FILE")] = None,
+    trend: Annotated[
+        Path | None, typer.Option(help="Write a page that shows the history. Without --host only.", metavar="FILE")
+    ] = None,
     energy: Annotated[
         Path | None, typer.Option(help="CSV of a power meter: time, watts. Without --host only.", metavar="FILE")
     ] = None,
@@ -109,9 +114,9 @@ def _bench_here(values: Mapping[str, Any]) -> None:
         raise UsageError(f"{_flag(given[0])} is for hosts; name one with --host, or give an --inventory")
     from sen_runtime import cli
 
-    names = (*MEASURING, "engine", "data", "cpu", "energy", *RESULTS)
+    names = (*MEASURING, "engine", "data", "cpu", *HERE, *RESULTS)
     paths = [_positional(path) for path in values["artifacts"]]
-    cli.main(["bench", *_arguments(values, names), *paths])
+    raise typer.Exit(cli.main(["bench", *_arguments(values, names), *paths]))
 
 
 def _bench_hosts(values: Mapping[str, Any]) -> None:
@@ -119,8 +124,11 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     from sen_edge.remote.hosts import choose
     from sen_edge.remote.results import check_results, for_stdout, records_of, write_results
 
-    if values["energy"] is not None:
-        raise UsageError("--energy goes with a measurement on this machine; on the device, use `sen-runtime bench`")
+    for name in HERE:
+        if values[name] is not None:
+            raise UsageError(
+                f"{_flag(name)} goes with a measurement on this machine", hint="on the device, use `sen-runtime bench`"
+            )
     if shutil.which("ssh") is None:
         raise UsageError("there is no `ssh` on this machine", hint="install OpenSSH's client")
     hosts = choose(values["host"] or (), values["inventory"])
