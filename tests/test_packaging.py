@@ -56,6 +56,13 @@ def test_the_runtime_wheel_carries_the_sources_that_exported_c_is_made_of(wheels
     assert {f"sen_runtime/c/src/{name}" for name in (*KERNEL_FILES, "network.h")} <= names
 
 
+def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels: dict[str, Path]) -> None:
+    wheel = zipfile.ZipFile(wheels["sen_edge_runtime"])
+    assert "sen_runtime/bench/record.schema.json" in wheel.namelist()
+    entries = next(name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    assert "sen-runtime = sen_runtime.cli:main" in wheel.read(entries).decode().replace("=", " = ").replace("  ", " ")
+
+
 RUNTIME_ALONE = """
 import importlib, pkgutil, sys
 
