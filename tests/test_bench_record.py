@@ -2,6 +2,9 @@
 
 import copy
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -190,3 +193,20 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_numbers_that_are_none_are_not_written(real: Made) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         record.dumps({**real, "clock": {"loop_ns": float("nan")}})
+
+
+PAGE = (Path(__file__).parents[1] / "docs/reference/bench.md").read_text(encoding="utf-8")
+
+
+def test_every_field_is_in_the_documentation() -> None:
+    row, whole = SCHEMA["$defs"]["row"]["properties"], SCHEMA["properties"]
+    names = {*row, *whole, *whole["settings"]["properties"], *whole["clock"]["properties"]}
+    names |= {*row["latency_us"]["properties"], *row["agreement"]["properties"], *row["histogram"]["properties"]}
+    assert [name for name in sorted(names) if not re.search(rf"[`.]{name}`", PAGE)] == []
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    done = subprocess.run([sys.executable, "-m", "sen_runtime", "bench", "--help"], capture_output=True, text=True)
+    options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
+    assert len(options) > 15
+    assert [option for option in sorted(options) if not re.search(rf"{option}\b", PAGE)] == []

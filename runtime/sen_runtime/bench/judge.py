@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from sen_runtime.bench.rows import Row
 
 FloatArray = NDArray[np.float32]
 #: The figures of a row, or None where they cannot be judged, and warnings.
-Judged = tuple[dict[str, Any] | None, list[dict[str, str]]]
+Judged = tuple[Optional[dict[str, Any]], list[dict[str, str]]]
 
 
 def judge(rows: Sequence[Row], inputs: FloatArray, *, has_data: bool) -> list[Judged]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -78,12 +79,18 @@ def load_session(row: RowPlan) -> Session:
     Raises:
         SenError: what the engine raised.
     """
+    with _naming(row.artifact.path), quiet_engines():
+        return engine(row.engine).load(row.artifact.path, row.threads)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors name the file that they are about."""
     try:
-        with quiet_engines():
-            return engine(row.engine).load(row.artifact.path, row.threads)
+        yield
     except SenError as error:
-        if row.artifact.path.name not in error.message:
-            error.message = f"{row.artifact.path}: {error.message}"
+        if path.name not in error.message:
+            error.message = f"{path}: {error.message}"
         raise
 
 
@@ -246,18 +253,19 @@ def _loaded(row: RowPlan, load: Load, progress: Progress) -> Row:
     """A row, first in a process of its own, which also shows whether the engine survives the file."""
     progress(f"loading {row.name}")
     cold = cold_start(row.artifact.path, row.engine, row.threads)
-    session, network = load(row), row.artifact.network
-    properties = getattr(session, "properties", row.artifact.properties)
-    timesteps = getattr(session, "timesteps", None)
-    if timesteps is None:
-        timesteps = timesteps_of(properties) if network is None else network.timesteps
-    dtype = "unknown" if network is None else stored_dtype(network)
-    outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
-    if outputs.ndim != 2:
-        raise EngineError(
-            f"{row.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
-        )
-    return Row(row, session, outputs.shape[1], properties, properties.get("dtype", dtype), timesteps, cold)
+    with _naming(row.artifact.path):
+        session, network = load(row), row.artifact.network
+        properties = getattr(session, "properties", row.artifact.properties)
+        timesteps = getattr(session, "timesteps", None)
+        if timesteps is None:
+            timesteps = timesteps_of(properties) if network is None else network.timesteps
+        dtype = "unknown" if network is None else stored_dtype(network)
+        outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
+        if outputs.ndim != 2:
+            raise EngineError(
+                f"{row.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
+            )
+        return Row(row, session, outputs.shape[1], properties, properties.get("dtype", dtype), timesteps, cold)
 
 
 def _open(row: RowPlan, load: Load, inputs: FloatArray) -> interleaved.Loop:
