@@ -91,6 +91,7 @@ def _naming(path: Path) -> Iterator[None]:
     except SenError as error:
         if path.name not in error.message:
             error.message = f"{path}: {error.message}"
+            error.args = (error.message,)
         raise
 
 
