@@ -30,7 +30,7 @@ def cmake_target(target: str, folder: Path, *settings: str) -> Path:
     for command in (["cmake", "-S", LIBRARY, "-B", folder, *settings], build):
         done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "warning" not in (done.stdout + done.stderr).replace("warnings.c", "")
+        assert "warning" not in done.stdout + done.stderr
     return folder
 
 

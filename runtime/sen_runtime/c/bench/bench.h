@@ -158,18 +158,17 @@ double bench_now_ns(void);
 void bench_measure_clock(bench_clock *found);
 int bench_pin(long cpu);
 int bench_is_pinned(long cpu);
-/* A line `name: N kB` of a file below /proc as bytes; -1 where there is none. */
-int64_t bench_kilobytes(const char *path, const char *name);
 /* Bytes that can be had without swapping. */
 uint64_t bench_free_bytes(void);
 /* `size` bytes at a place that `random` shifts; 0 where there is no memory. */
 int bench_take(bench_block *block, size_t size, bench_random *random);
 void bench_give_back(bench_block *block);
-/* Streams of one seed are independent of each other. */
-bench_random bench_seeded(uint64_t seed, uint64_t stream);
-uint64_t bench_draw(bench_random *random);
 /* Whether there was memory for it. */
 int bench_add(bench_list *list, double value);
+
+/* random.c: streams of one seed are independent of each other. */
+bench_random bench_seeded(uint64_t seed, uint64_t stream);
+uint64_t bench_draw(bench_random *random);
 
 /* rows.c: all return EXIT_OK, or another code after saying why. */
 int bench_describe_rows(bench_run *run);
@@ -195,12 +194,14 @@ int bench_compare_turns(bench_ratio *ratio, const bench_list *turns, const bench
 /* Edges [BINS + 1] and counts [BINS]; the last bin reaches to the greatest value. Returns the number of bins. */
 size_t bench_histogram(const bench_list *samples, const bench_summary *summary, double *edges, size_t *counts);
 
-/* warnings.c: an item of the array of warnings for each doubt. */
+/* doubts.c: an item of the array of warnings for each doubt. */
 void bench_write_warnings(json *out, const bench_run *run, const bench_row *row);
 
 /* device.c, state.c, watch.c: below `root`, which is empty for this machine. */
 void bench_write_device(json *out, const char *root);
 size_t bench_read_text(const char *root, const char *path, char *text, size_t size);
+/* A line `name: N kB` of a file below /proc as bytes; -1 where there is none. */
+int64_t bench_kilobytes(const char *path, const char *name);
 void bench_read_state(bench_state *state, const char *root);
 void bench_write_state(json *out, const char *key, const bench_state *state);
 /* Bytes of the data cache of a level; -1 where the machine does not tell. */

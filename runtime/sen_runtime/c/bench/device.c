@@ -44,6 +44,22 @@ size_t bench_read_text(const char *root, const char *path, char *text, size_t si
     return count;
 }
 
+int64_t bench_kilobytes(const char *path, const char *name)
+{
+    const size_t length = strlen(name);
+    FILE *file = fopen(path, "r");
+    char line[BENCH_TEXT];
+    int64_t found = -1;
+    while (file && found < 0 && fgets(line, sizeof line, file))
+        if (strncmp(line, name, length) == 0 && line[length] == ':') {
+            const long long kilobytes = strtoll(line + length + 1, NULL, 10);
+            found = kilobytes >= 0 && kilobytes < INT64_MAX / 1024 ? kilobytes * 1024 : -1;
+        }
+    if (file)
+        (void)fclose(file);
+    return found;
+}
+
 /* Adds a name to a list, once. */
 static void add_name(char *names, const char *name)
 {

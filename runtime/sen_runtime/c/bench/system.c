@@ -136,22 +136,6 @@ int bench_is_pinned(long cpu)
 }
 #endif
 
-int64_t bench_kilobytes(const char *path, const char *name)
-{
-    const size_t length = strlen(name);
-    FILE *file = fopen(path, "r");
-    char line[BENCH_TEXT];
-    int64_t found = -1;
-    while (file && found < 0 && fgets(line, sizeof line, file))
-        if (strncmp(line, name, length) == 0 && line[length] == ':') {
-            const long long kilobytes = strtoll(line + length + 1, NULL, 10);
-            found = kilobytes >= 0 && kilobytes < INT64_MAX / 1024 ? kilobytes * 1024 : -1;
-        }
-    if (file)
-        (void)fclose(file);
-    return found;
-}
-
 uint64_t bench_free_bytes(void)
 {
     const int64_t told = bench_kilobytes("/proc/meminfo", "MemAvailable");
@@ -180,27 +164,6 @@ void bench_give_back(bench_block *block)
 {
     free(block->memory);
     memset(block, 0, sizeof *block);
-}
-
-/* One step of SplitMix64 (G. Steele, D. Lea, C. Flood, 2014), so that seeds that resemble each other give other numbers. */
-bench_random bench_seeded(uint64_t seed, uint64_t stream)
-{
-    bench_random random = {seed + (2 * stream + 1) * 0x9e3779b97f4a7c15u};
-    random.state = (random.state ^ random.state >> 30) * 0xbf58476d1ce4e5b9u;
-    random.state = (random.state ^ random.state >> 27) * 0x94d049bb133111ebu;
-    random.state ^= random.state >> 31;
-    random.state = random.state ? random.state : 1; /* 0 would stay 0 */
-    return random;
-}
-
-uint64_t bench_draw(bench_random *random)
-{
-    uint64_t x = random->state;
-    x ^= x >> 12;
-    x ^= x << 25;
-    x ^= x >> 27;
-    random->state = x;
-    return (x * 0x2545f4914f6cdd1du) >> 11; /* the best 53 bits */
 }
 
 int bench_add(bench_list *list, double value)
