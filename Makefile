@@ -13,7 +13,7 @@ CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitco
 .PHONY: help demo test test-arm lint bench bench-shipped fuzz docs clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # What a user has: the toolkit and the bundled digits.
 $(VENV)/.user: $(PROJECTS)

@@ -2,8 +2,8 @@
 
     python benchmarks/shipped.py [--data-dir DIR] [--seconds 20]
 
-Writes out/shipped/: the files, record.json, report.html. Compression and int8 are calibrated with MNIST where it lies in
-DIR; without it, forms are made that need no data, whose speed is the same and whose accuracy is not looked at.
+Writes out/shipped/: the files, record.json, report.html. Compression and int8 are calibrated with MNIST if it lies in
+DIR; without it, forms are made that need no data: as fast, but their accuracy is not looked at.
 """
 
 from __future__ import annotations
