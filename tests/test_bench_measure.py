@@ -120,6 +120,7 @@ def test_a_model_of_a_fixed_batch_is_measured_per_input(tmp_path: Path, folder: 
     row = found["rows"][1]
     assert row["agreement"]["matches"] and row["agreement"]["inputs"] == 64
     assert "batch" in [warning["kind"] for warning in row["warnings"]]
+    assert row["latency_us"]["median"] == pytest.approx(np.median(row["turns_us"]), rel=0.5)
     assert row["ratio"]["median"] < 0.5  # a call costs more than 48 of these products
     assert row["ratio"]["median"] == pytest.approx(
         np.median(np.array(row["turns_us"]) / found["rows"][0]["turns_us"]), rel=0.05

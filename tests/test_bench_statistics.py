@@ -103,6 +103,26 @@ def test_student_quantile_that_widens() -> None:
     assert statistics._widening(1) == 1.0
 
 
+@pytest.mark.parametrize(
+    ("n", "first", "last"),
+    [
+        (1, 0, 0),
+        (3, 0, 2),
+        (5, 0, 4),
+        (6, 0, 5),
+        (8, 0, 7),
+        (9, 1, 7),
+        (11, 1, 9),
+        (17, 4, 12),
+        (25, 7, 17),
+        (40, 13, 26),
+    ],
+)
+def test_order_statistics_of_the_sign_test(n: int, first: int, last: int) -> None:
+    values = np.random.default_rng(0).permutation(n).astype(float)
+    assert statistics._sign_interval(values) == (first, last)
+
+
 def runs(
     n_runs: int, loads: int, load_spread: float, noise: float, slower: float = 0.0
 ) -> list[tuple[np.ndarray, ...]]:
@@ -135,6 +155,16 @@ def test_an_interval_that_knew_nothing_of_loads_would_be_wrong() -> None:
         found = statistics.ratio(second, first, [300])
         covered += found["low"] <= 1 <= found["high"]
     assert covered < 50
+
+
+def test_loads_that_are_much_slower_are_in_the_interval() -> None:
+    rng, covered = np.random.default_rng(6), 0
+    for _ in range(60):
+        effects = rng.normal(0, 0.003, (2, 9)) + rng.choice([0, 0.2], (2, 9), p=[0.8, 0.2])
+        first, second = np.exp(np.repeat(effects, 12, axis=1) + rng.normal(0, 0.03, (2, 108)))
+        found = statistics.ratio(second, first, [12] * 9)
+        covered += found["low"] <= 1 <= found["high"]
+    assert covered >= 57
 
 
 def test_ten_percent_are_detected() -> None:

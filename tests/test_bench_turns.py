@@ -74,6 +74,30 @@ def test_an_interruption_does_not_make_samples_short(clock: Clock) -> None:
     assert calibrated({"it": interrupted})["it"].calls == 16
 
 
+def test_not_even_many_long_interruptions(clock: Clock) -> None:
+    loop, rng = clock.loop(1_000), random.Random(1)
+
+    def interrupted(n: int) -> None:
+        loop(n)
+        if n and rng.random() < 0.6:
+            clock.now_ns += 15_000_000
+
+    found = calibrated({"quiet": loop, "busy": interrupted})
+    assert [(timed.calls, timed.samples) for timed in found.values()] == [(16, 62)] * 2
+
+
+def test_what_takes_long_is_tried_little(clock: Clock) -> None:
+    seen: list[int] = []
+    loop = clock.loop(10**9)
+
+    def slow(n: int) -> None:
+        seen.append(n)
+        loop(n)
+
+    calibrated({"it": slow})
+    assert sum(seen) <= 2
+
+
 def test_a_turn_leaves_out_its_first_sample(clock: Clock) -> None:
     costs = [9_000, 100, 200, 300]
 

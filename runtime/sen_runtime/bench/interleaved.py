@@ -21,10 +21,9 @@ OVERHEAD_SHARE = 0.005
 #: Rows whose calls take as long, up to this factor, have as many of them in a sample.
 ALIKE = 1.5
 WARM_UP_ROUNDS = 5
-CALIBRATION_TRIES = 5
 EMPTY_TRIES = 101
-#: A call that takes longer than this many turns is calibrated with one try.
-LONG_TURNS = 10
+#: A sample is tried so often, or for so long but some times at least; once where it takes so long that nothing matters.
+MOST_TRIES, TRIES_NS, LEAST_TRIES, LONG_NS = 15, 100_000_000, 4, 200_000_000
 
 
 @dataclass(frozen=True)
@@ -141,16 +140,24 @@ def calibrated(loops: Mapping[str, Loop]) -> dict[str, Timed]:
 
 
 def _calibrated(loop: Loop) -> tuple[int, float]:
-    """Calls that a sample needs, and nanoseconds of one, by the fastest of some tries, as one may be interrupted."""
+    """Calls that a sample needs, and nanoseconds of one."""
     least_ns = empty_ns(loop) / OVERHEAD_SHARE
     calls = 1
     while True:
-        elapsed_ns = turn(Timed(loop, calls, 1))[0]
-        if elapsed_ns < LONG_TURNS * TURN_NS:
-            elapsed_ns = min(turn(Timed(loop, calls, CALIBRATION_TRIES)))
+        elapsed_ns = _fastest_ns(loop, calls)
         if elapsed_ns >= least_ns:
             return calls, elapsed_ns / calls
         calls *= 2
+
+
+def _fastest_ns(loop: Loop, calls: int) -> int:
+    """A sample, the fastest of some: on a busy machine most of them may be interrupted."""
+    found: list[int] = []
+    while len(found) < LEAST_TRIES or (len(found) < MOST_TRIES and sum(found) < TRIES_NS):
+        found += turn(Timed(loop, calls, 1))
+        if found[-1] > LONG_NS:
+            break
+    return min(found)
 
 
 def empty_ns(loop: Loop) -> float:
@@ -172,7 +179,7 @@ def timer_ns() -> float:
 def loop_ns() -> float:
     """What one turn of a loop in Python costs with a call that does nothing."""
     timed = calibrated({"empty": repeated([lambda: None])})["empty"]
-    return float(np.median([min(turn(timed)) for _ in range(CALIBRATION_TRIES)])) / timed.calls
+    return float(np.median([min(turn(timed)) for _ in range(LEAST_TRIES)])) / timed.calls
 
 
 def resolution_ns() -> int:

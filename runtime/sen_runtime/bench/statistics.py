@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import ceil, sqrt
+from math import ceil, comb, sqrt
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,9 @@ def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) 
     Rounds that follow each other share the machine's state, so they are drawn in blocks. All rounds between two loads
     of the models share where the models lie in memory, which can matter more than all else; so the loads are drawn
     too, and within each the blocks. Of few loads the interval of the percentiles is too narrow; it is widened as
-    Hesterberg describes ("What teachers should know about the bootstrap", 2015, expanded percentiles).
+    Hesterberg describes ("What teachers should know about the bootstrap", 2015, expanded percentiles). It also holds
+    the interval that the sign test gives of the loads' medians, which is right whatever their distribution: some loads
+    are much slower than the rest.
 
     Args:
         times: of one row, per round `[rounds]`.
@@ -72,7 +74,8 @@ def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) 
     if len(ratios) > MOST_ROUNDS:
         kept = np.linspace(0, len(ratios) - 1, MOST_ROUNDS).astype(int)
         ratios, of_load = ratios[kept], of_load[kept]
-    _, sizes = np.unique(of_load, return_counts=True)
+    numbers, sizes = np.unique(of_load, return_counts=True)
+    least, greatest = _sign_interval(np.array([np.median(ratios[of_load == number]) for number in numbers]))
     if len(sizes) < LEAST_LOADS:
         sizes = np.array([len(ratios)])
     median = float(np.median(ratios))
@@ -81,10 +84,20 @@ def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) 
     wider = _widening(len(sizes))
     return {
         "median": float(np.exp(median)),
-        "low": float(np.exp(median - wider * (median - low))),
-        "high": float(np.exp(median + wider * (high - median))),
+        "low": float(np.exp(min(least, median - wider * (median - low), median))),
+        "high": float(np.exp(max(greatest, median + wider * (high - median), median))),
         "confidence": CONFIDENCE,
     }
+
+
+def _sign_interval(values: Floats) -> tuple[float, float]:
+    """Where the median of what `values [n]` are drawn from lies at `CONFIDENCE`; of fewer than six, all there is."""
+    n, outside, tail = len(values), 0, 1 / 2 ** len(values)
+    while 2 * tail <= 1 - CONFIDENCE:  # tail: probability that at most `outside` of n lie below the median
+        outside += 1
+        tail += comb(n, outside) / 2**n
+    ordered, first = np.sort(values), max(outside - 1, 0)
+    return float(ordered[first]), float(ordered[n - 1 - first])
 
 
 def _resampled(values: Floats, sizes: NDArray[Any], rng: np.random.Generator) -> Floats:
