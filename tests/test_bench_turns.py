@@ -79,7 +79,7 @@ def test_not_even_many_long_interruptions(clock: Clock) -> None:
 
     def interrupted(n: int) -> None:
         loop(n)
-        if n and rng.random() < 0.6:
+        if n and rng.random() < 0.4:
             clock.now_ns += 15_000_000
 
     found = calibrated({"quiet": loop, "busy": interrupted})
