@@ -160,6 +160,8 @@ int bench_pin(long cpu);
 int bench_is_pinned(long cpu);
 /* Bytes that can be had without swapping. */
 uint64_t bench_free_bytes(void);
+/* Room for so many floats; null where there is no memory. Counts come from files: a product of them is 64 bits wide. */
+float *bench_floats(uint64_t count);
 /* `size` bytes at a place that `random` shifts; 0 where there is no memory. */
 int bench_take(bench_block *block, size_t size, bench_random *random);
 void bench_give_back(bench_block *block);

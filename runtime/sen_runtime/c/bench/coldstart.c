@@ -16,20 +16,20 @@ typedef struct report {
 
 static int probe(bench_row *row, const bench_options *options, report *found)
 {
-    const size_t values = (size_t)row->n_in * (row->takes_train ? row->timesteps : 1);
+    const uint64_t values = (uint64_t)row->n_in * (row->takes_train ? row->timesteps : 1);
     float *x;
     bench_random random = bench_seeded(options->seed, 0);
     const int64_t before = bench_kilobytes(STATUS, "VmRSS");
     double start, loaded, ready, done;
     int64_t after;
-    size_t i;
+    uint64_t i;
     int code;
     start = bench_now_ns();
     code = bench_load(row, options, NULL);
     loaded = bench_now_ns();
     if (code != EXIT_OK)
         return code;
-    x = malloc(values * sizeof *x);
+    x = bench_floats(values);
     if (!x)
         return bench_fail(EXIT_FAILED, NULL, "%s: no memory for an input", row->path);
     for (i = 0; i < values; i++)

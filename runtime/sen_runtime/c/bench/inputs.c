@@ -2,6 +2,7 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,9 +59,8 @@ static int read_values(bench_run *run, FILE *file)
     return EXIT_OK;
 }
 
-static int open_inputs(const bench_run *run, FILE **file, size_t *n)
+static int open_inputs(const bench_run *run, uint64_t row_bytes, FILE **file, size_t *n)
 {
-    const uint64_t row_bytes = (uint64_t)run->inputs.values * 4;
     const char *path = run->options->inputs;
     struct stat found;
     if (stat(path, &found) != 0)
@@ -82,19 +82,20 @@ static int open_inputs(const bench_run *run, FILE **file, size_t *n)
 int bench_make_inputs(bench_run *run)
 {
     const bench_row *row = run->rows;
+    const uint64_t values = (uint64_t)row->n_in * (row->takes_train ? row->timesteps : 1);
     FILE *file = NULL;
-    uint64_t bytes;
     int code = EXIT_OK;
-    run->inputs.values = (size_t)row->n_in * (row->takes_train ? row->timesteps : 1);
     run->inputs.n = MOST_INPUTS;
     if (run->options->inputs)
-        code = open_inputs(run, &file, &run->inputs.n);
+        code = open_inputs(run, values * sizeof(float), &file, &run->inputs.n);
     if (code != EXIT_OK)
         return code;
-    bytes = (uint64_t)run->inputs.n * run->inputs.values * sizeof(float);
-    run->inputs.x = bytes <= bench_free_bytes() ? malloc((size_t)bytes) : NULL;
+    run->inputs.x = bench_floats(run->inputs.n * values);
+    run->inputs.values = (size_t)values;
     if (!run->inputs.x)
-        code = bench_fail(EXIT_FAILED, NULL, "no memory for the inputs: %llu bytes", (unsigned long long)bytes);
+        code = bench_fail(
+            EXIT_FAILED, NULL, "%s: no memory for %lu inputs of %" PRIu64 " values", row->path,
+            (unsigned long)run->inputs.n, values);
     else if (file)
         code = read_values(run, file);
     else
@@ -154,9 +155,13 @@ static void compare(bench_row *row, const float *actual, const float *expected, 
 int bench_compare(bench_run *run)
 {
     const size_t n = run->inputs.n, n_out = run->rows->n_out;
-    float *first = malloc(n * n_out * sizeof *first), *y = malloc(n * n_out * sizeof *y);
-    int is_spiking = 0, code = first && y ? EXIT_OK : bench_fail(EXIT_FAILED, NULL, "no memory for the outputs");
+    float *first = bench_floats((uint64_t)n * n_out), *y = bench_floats((uint64_t)n * n_out);
+    int is_spiking = 0, code = EXIT_OK;
     size_t i, k;
+    if (!first || !y)
+        code = bench_fail(
+            EXIT_FAILED, NULL, "%s: no memory for %lu outputs of %lu values", run->rows->path, (unsigned long)n,
+            (unsigned long)n_out);
     for (i = 0; i < run->n_rows; i++)
         is_spiking = is_spiking || run->rows[i].timesteps > 0;
     for (i = 0; i < run->n_rows && code == EXIT_OK && !bench_is_interrupted; i++) {

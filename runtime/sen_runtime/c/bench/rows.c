@@ -88,8 +88,8 @@ static int make_model(bench_row *row, const bench_options *options, bench_random
         return refused(row, status);
     row->loop.call = sen_run;
     free(row->loop.y);
-    row->loop.y = malloc(sen_outputs(row->loop.model) * sizeof *row->loop.y);
-    return row->loop.y ? EXIT_OK : fail_memory(row->path, sen_outputs(row->loop.model) * sizeof *row->loop.y);
+    row->loop.y = bench_floats(sen_outputs(row->loop.model));
+    return row->loop.y ? EXIT_OK : fail_memory(row->path, (uint64_t)sen_outputs(row->loop.model) * sizeof(float));
 }
 
 int bench_load(bench_row *row, const bench_options *options, bench_random *random)

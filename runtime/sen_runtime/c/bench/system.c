@@ -148,6 +148,11 @@ uint64_t bench_free_bytes(void)
     return found < SIZE_MAX / 2 ? found : SIZE_MAX / 2;
 }
 
+float *bench_floats(uint64_t count)
+{
+    return count < bench_free_bytes() / sizeof(float) ? malloc((size_t)count * sizeof(float)) : NULL;
+}
+
 int bench_take(bench_block *block, size_t size, bench_random *random)
 {
     const size_t shift = random ? (size_t)(bench_draw(random) % (PAGE / SEN_ALIGNMENT)) * SEN_ALIGNMENT : 0;
