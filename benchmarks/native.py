@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bandwidth import load_bandwidths
 from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, normal, perceptron, sparse
 from numpy.typing import NDArray
 
@@ -27,8 +26,9 @@ from sen_edge.quantize import to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions
 from sen_exporters.onnx import OnnxExporter
 from sen_exporters.tflite import TfliteExporter
-from sen_runtime import image, reference
+from sen_runtime import device, image, reference
 from sen_runtime.bench.interleaved import Latencies, interleaved
+from sen_runtime.bench.memory import bandwidth
 from sen_runtime.engines import native, onnxruntime
 from sen_runtime.engines.tflite import litert
 from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network
@@ -215,7 +215,7 @@ def table(measured: Latencies, found: Mapping[str, Row], roofs: Mapping[str, flo
         speed = share = ""
         if row.bytes_read is not None:
             found_speed = row.bytes_read / float(np.median(times_us(measured, name, "kernel"))) / 1000
-            speed, share = f"{found_speed:.0f}", f"{found_speed / roofs['second-level cache']:.0%}"
+            speed, share = f"{found_speed:.0f}", f"{found_speed / roofs['l2_bytes_per_ns']:.0%}"
         lines.append(f"| {' | '.join([name, *ratios, speed, share])} |")
     return lines
 
@@ -241,7 +241,7 @@ def report(rng: np.random.Generator) -> tuple[list[str], bool]:
     calls = {f"{name} {kind}": getattr(row, kind) for name, row in measurable.items() for kind in ("run", "invoke")}
     measured = interleaved(calls, SECONDS)
     run, invoke = overhead()
-    roofs = load_bandwidths()
+    roofs = bandwidth(device.describe())
     claimed, holds = claims(measured, run)
     kernels = native.load(image.dumps(empty_network())).kernels
     rounds = len(next(iter(measured.blocks_us.values())))
@@ -249,9 +249,9 @@ def report(rng: np.random.Generator) -> tuple[list[str], bool]:
     lines = [
         f"`python benchmarks/native.py --write`, kernels {kernels}, {rounds} rounds; times as ratios to litert, dense. "
         f"A call of an empty network costs {run:.2f} us through `run`, {invoke:.2f} us through `invoke`. The processor "
-        f"loads {roofs['second-level cache']:.0f} bytes/ns from its second-level cache (the roof), "
-        f"{roofs['memory']:.0f} from memory. {firing_rate(spikes):.0%} of the spiking network's hidden neurons fire in "
-        "a step.",
+        f"loads {roofs['l2_bytes_per_ns']:.0f} bytes/ns from its second-level cache (the roof), "
+        f"{roofs['memory_bytes_per_ns']:.0f} from memory. {firing_rate(spikes):.0%} of the spiking network's hidden "
+        "neurons fire in a step.",
         "",
         *table(measured, measurable, roofs),
         "",

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from sen_runtime.engines import native
+
 #: A buffer for memory is at least this large, and at least twice the largest cache; it may take this share of the RAM.
 LEAST_BYTES, RAM_SHARE = 32 << 20, 1 / 8
-TRIES, L2_TRIES = 5, 200
+TRIES = 5
+#: How long to read, at most, from a buffer in the second-level cache, and from one in memory.
+L2_SECONDS, MEMORY_SECONDS = 0.05, 0.2
 #: All inputs of a cold run, and what is swept between its calls, take up to this many bytes each.
 MOST_COLD_BYTES = 64 << 20
 
@@ -31,25 +35,26 @@ def last_level_bytes(device: Mapping[str, Any]) -> int | None:
 def bandwidth(device: Mapping[str, Any]) -> dict[str, float | None]:
     """Bytes/ns that one core reads from its second-level cache, and from memory.
 
-    It looks for a maximum in a buffer of half that cache, and in one far beyond every cache. None where the sizes are
-    not known, or the buffer would take more than `RAM_SHARE` of the memory.
+    The C library reads a buffer of half that cache, and one far beyond every cache. None where the sizes are not known,
+    or the buffer would take more than `RAM_SHARE` of the memory. Without the library numpy reads the memory; of the
+    cache it would rather measure itself.
     """
     l2, last, ram = cache_bytes(device, "l2"), last_level_bytes(device), device.get("ram_bytes")
     result: dict[str, float | None] = {"l2_bytes_per_ns": None, "memory_bytes_per_ns": None}
     if l2 is not None:
-        result["l2_bytes_per_ns"] = _bytes_per_ns(l2 // 2, L2_TRIES)
+        result["l2_bytes_per_ns"] = native.bandwidth(l2 // 2, L2_SECONDS)
     if last is not None and isinstance(ram, int):
         size = max(LEAST_BYTES, 2 * last)
         if size <= ram * RAM_SHARE:
-            result["memory_bytes_per_ns"] = _bytes_per_ns(size, TRIES)
+            result["memory_bytes_per_ns"] = native.bandwidth(size, MEMORY_SECONDS) or _numpy_bytes_per_ns(size)
     return result
 
 
-def _bytes_per_ns(size: int, tries: int) -> float:
+def _numpy_bytes_per_ns(size: int) -> float:
     """The best of some passes over `size` bytes, each value looked at once."""
     buffer = np.ones(size // 8, np.float64)
     times_ns = []
-    for _ in range(tries):
+    for _ in range(TRIES):
         start = time.perf_counter_ns()
         buffer.max()
         times_ns.append(time.perf_counter_ns() - start)

@@ -21,6 +21,8 @@ from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenEr
 Array = NDArray[Any]
 
 ALIGNMENT = 64
+#: Multiples that bandwidth is measured of.
+BANDWIDTH_BYTES = 128
 #: Flags of sen.h.
 CHECK_CHECKSUM, CHECK_VALUES, PACK, ON_THE_FLY = 1, 2, 4, 8
 #: Which kernels a session takes, and the flag that asks for them; "narrow" is AVX2, and NEON without dot products.
@@ -228,6 +230,21 @@ def _explained(model: Model, error: ImageError) -> ImageError:
 
 def _of(model: Model) -> str:
     return "" if isinstance(model, bytes) else f": {model}"
+
+
+def bandwidth(size: int, seconds: float) -> float | None:
+    """Bytes per nanosecond that one core reads from a buffer of `size` bytes, the best of some tries within `seconds`.
+
+    None where the library was not built, or without the function.
+    """
+    try:
+        function = _library()["sen_bench_bandwidth"]
+    except (MissingExtraError, AttributeError):
+        return None
+    function.restype, function.argtypes = ctypes.c_double, [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_double]
+    buffer = _aligned(size // BANDWIDTH_BYTES * BANDWIDTH_BYTES)
+    buffer[...] = 1  # untouched memory would all be one page of the kernel
+    return float(function(buffer.ctypes.data, buffer.size, seconds))
 
 
 def version() -> str:

@@ -11,6 +11,9 @@
 #endif
 #define LEAST_NS 200000.0
 
+#if defined(SEN_SHARED) && defined(__linux__) && defined(__x86_64__) && !defined(__ILP32__)
+__attribute__((target_clones("avx512f", "avx2", "default")))
+#endif
 uint32_t sen_bench_read(const void *data, size_t bytes, unsigned rounds)
 {
     const uint32_t *values = (const uint32_t *)data;
