@@ -117,7 +117,9 @@ void bench_write_warnings(json *out, const bench_run *run, const bench_row *row)
     warn_groups(out, &row->turns_us);
     warn_trend(out, &row->turns_us);
     if (run->sweep_is_small)
-        warn(out, "cold-cache-small", "what is read ahead of an inference does not fill the last-level cache: some of it stays warm");
+        warn(
+            out, "cold-cache-small",
+            "what is read ahead of an inference does not fill the last-level cache: some of it stays warm");
     if (row->matches && row->error_over_std > ROUNDING)
         warn(
             out, "rounding",
