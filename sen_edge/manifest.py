@@ -55,7 +55,8 @@ def manifest(
 
 def compression_note(figures: Mapping[str, Any]) -> dict[str, str]:
     """What a file's metadata say of its compression: files that say the same should compute the same."""
-    return {"compression": json.dumps({name: figures[name] for name in ("request", "accuracy")}, sort_keys=True)}
+    said = {name: figures[name] for name in ("request", "accuracy") if name in figures}
+    return {"compression": json.dumps(said or dict(figures), sort_keys=True)}
 
 
 def _artifact(exported: Exported) -> dict[str, Any]:
