@@ -123,11 +123,14 @@ def _head(record: Record) -> list[str]:
         parts.append(_banner("good", "✓ Valid: the device ran evenly, and the rows agree"))
     else:
         parts.append(_banner("bad", "✗ Not valid: do not rely on these figures", record["invalid_because"]))
-    warnings = [reason for reason in record["device"]["throttled_during"] if reason not in record["invalid_because"]]
-    warnings += [f"{row['name']}: {warning['message']}" for row in record["rows"] for warning in row["warnings"]]
-    if warnings:
-        parts.append(_banner("warn", "! To be kept in mind", warnings))
     return parts
+
+
+def _warnings(record: Record) -> list[str]:
+    """What to keep in mind, below the figures that it is about: there may be much of it."""
+    found = [reason for reason in record["device"]["throttled_during"] if reason not in record["invalid_because"]]
+    found += [f"{row['name']}: {warning['message']}" for row in record["rows"] for warning in row["warnings"]]
+    return [_banner("warn", "! To be kept in mind", found)] if found else []
 
 
 def _banner(class_: str, words: str, reasons: Sequence[str] = ()) -> str:
@@ -144,6 +147,7 @@ def _record(record: Record, ident: str) -> list[str]:
     if len(rows) > 1:
         caption = "Latency over that of the first row"
         parts.append(figure(caption, charts.ratios(rows, f"{ident}-ratio"), _confidence(rows), wide=True))
+    parts += _warnings(record)
     if rows:
         parts += [_correctness(rows), _sizes(rows)]
         parts += ["<h3>Histograms</h3>", '<p class="soft">Each has an axis of its own.</p>', '<div class="panels">']
@@ -228,7 +232,7 @@ def _correctness(rows: Sequence[Mapping[str, Any]]) -> str:
             ]
         lines.append([escape(row["name"]), *cells, cell(accuracy)])
     headings = ["row", "outputs", "largest error", "over standard deviation", "same argmax", "accuracy"]
-    return table("Correctness: outputs compared with those of the first row", headings, lines)
+    return table("Correctness: outputs compared with those of the first row of the same model", headings, lines)
 
 
 def _exponent(value: float | None) -> str:
