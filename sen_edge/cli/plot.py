@@ -1,0 +1,108 @@
+"""`sen-edge plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sen_edge.cli import console
+from sen_edge.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from sen_edge.plot.figures import Panel
+
+BEFORE_AFTER = "before-after"
+
+
+def plot(
+    model: Annotated[
+        Path, typer.Argument(help="Checkpoint, or .sen image that stores coordinates.", metavar="MODEL")
+    ],
+    *,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help=".html for a page to explore; .png, .svg or .pdf for a figure.")
+    ] = Path("network.html"),
+    what: Annotated[
+        str | None,
+        typer.Option(
+            help="Panels of a figure, separated by commas: network, distances, weights, degrees, wiring, input-grid, "
+            "before-after=OTHER.pt. Default: all that the network has something to show in.",
+            metavar="NAME,...",
+        ),
+    ] = None,
+    synapses: Annotated[
+        int | None, typer.Option(help="Draw the strongest N of each layer. Default: 500.", metavar="N", min=0)
+    ] = None,
+    max_distance: Annotated[
+        float | None, typer.Option(help="Draw all that are not longer, instead.", metavar="R")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Input of a spiking network: mnist, digits or a .npz. Default: random.", metavar="DATA"),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
+    example: Annotated[int, typer.Option(help="Which input of the test data, from 0.", metavar="N")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random input.")] = 0,
+    map_path: Annotated[
+        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Draw a network: where its neurons sit, its strongest synapses, and the spikes of a spiking one.
+
+    The page is one file that needs no network; it shows at most 10,000 neurons, evenly chosen, and says so.
+    """
+    from sen_edge.outputs import put_in_place, refuse_existing
+    from sen_edge.plot.figures import check_matplotlib
+    from sen_edge.plot.picture import ENDINGS, PAGE, PlotRequest, check_options, draw
+    from sen_edge.plot.source import load
+    from sen_edge.plot.synapses import Choice
+
+    ending = output.suffix.lower()
+    if ending not in ENDINGS:
+        raise UsageError(f"{output}: the ending is {output.suffix!r}; expected one of {', '.join(ENDINGS)}")
+    if synapses is not None and max_distance is not None:
+        raise UsageError("--synapses and --max-distance both say which synapses to draw", hint="leave one out")
+    if max_distance is not None and not 0 < max_distance < float("inf"):
+        raise UsageError(f"--max-distance is {max_distance:g}; expected more than 0")
+    if ending != PAGE:
+        check_matplotlib()
+    panels, before_path = _panels(what)
+    if output.resolve() in {path.resolve() for path in (model, before_path) if path is not None}:
+        raise OutputError(f"{output} is the model itself", hint="choose another with -o")
+    refuse_existing(output.parent, [output.name], force=force)
+    source = load(model, map_path=map_path)
+    request = PlotRequest(
+        ending=ending,
+        choice=Choice(Choice.strongest if synapses is None else synapses, max_distance),
+        panels=panels,
+        before=None if before_path is None else load(before_path, map_path=map_path),
+        data=data,
+        data_dir=data_dir,
+        example=example,
+        seed=seed,
+    )
+    check_options(request, source)
+    put_in_place(output.parent, {output.name: draw(source, request, console.note)}, force=force)
+    console.print_lines([output])
+
+
+def _panels(what: str | None) -> tuple[tuple[Panel, ...], Path | None]:
+    """Names of panels, and the other checkpoint of `before-after`."""
+    from sen_edge.plot.figures import PANELS
+
+    panels: list[Panel] = []
+    before = None
+    for word in [] if what is None else what.split(","):
+        name, _, value = word.strip().partition("=")
+        if name == BEFORE_AFTER:
+            if not value:
+                raise UsageError(f"--what {name} names no checkpoint", hint=f"--what {name}=OTHER.pt")
+            before = Path(value)
+        known = {panel: panel for panel in PANELS}.get(name)  # type: ignore[call-overload]
+        if known is None or (value and name != BEFORE_AFTER):
+            raise UsageError(f"--what has {word.strip()!r}; expected {', '.join(PANELS)}=OTHER.pt")
+        panels += [] if known in panels else [known]
+    return tuple(panels), before

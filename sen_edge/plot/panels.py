@@ -1,0 +1,288 @@
+"""The panels of a figure, each a function of the same arguments. Colours and shapes are those of the page."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sen_edge.plot.page import layer_names
+from sen_edge.plot.scene import FloatArray, Scene, project
+from sen_edge.plot.source import Source
+from sen_edge.plot.still import marks
+from sen_edge.plot.synapses import Drawn
+
+EXCITATORY, INHIBITORY, SOFT, RULE = "#b34700", "#0063a6", "#57606a", "#d0d7de"
+#: Of layers, in their order; the line styles tell them apart as well.
+LAYERS = ("#0063a6", "#b34700", "#00795a", "#9c3f80", "#6b5b00")
+LINES = ("-", "--", ":", "-.")
+MARKERS = {"excitatory": "o", "inhibitory": "s", "silent": "o", "output": "D"}
+COLOURS = {"excitatory": EXCITATORY, "inhibitory": INHIBITORY, "silent": "white", "output": "#1b1f24"}
+STYLE = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": SOFT,
+    "axes.grid": False,
+    "svg.hashsalt": "sen-edge",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+}
+BINS = 60
+#: Share of a histogram's values that its axis spans; the few beyond are counted in the caption.
+SPAN = 0.995
+MOST_LINES = 300
+
+
+def title(scene: Scene) -> str:
+    """Of the whole sheet."""
+    network = scene.source.network
+    sizes = "-".join(map(str, network.layer_sizes))
+    kind = f"spiking network {sizes}, T = {network.timesteps}" if network.is_spiking else f"perceptron {sizes}"
+    return f"{plain(scene.source.name)}: {kind}, d = {scene.source.dimensions}"
+
+
+def footnote(scene: Scene, n_columns: int) -> str:
+    """How positions were drawn, and what was left out."""
+    return "\n".join(textwrap.wrap(plain(" ".join(scene.notes), 1000), 56 * n_columns))
+
+
+def plain(name: str, longest: int = 60) -> str:
+    """Names are no formulas: matplotlib would take what is between two dollars for one."""
+    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
+    return shown[:longest].replace("$", r"\$")
+
+
+def image_side(scene: Scene) -> int | None:
+    """Rows of the square image that the input neurons see; None where they see none, or not all are drawn."""
+    n_in = scene.source.network.n_in
+    side = round(n_in**0.5)
+    return side if side > 1 and side * side == n_in == len(scene.neurons[0]) else None
+
+
+def network(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
+    """Neurons in three dimensions, layers moved apart, with the strongest synapses."""
+    del before
+    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+    axes = figure.add_subplot(spot, projection="3d", computed_zorder=False)
+    places = scene.apart()
+    for layer, drawn in enumerate(synapses):
+        count = min(MOST_LINES, len(drawn.weight))
+        ends = np.stack([places[layer][drawn.source[:count]], places[layer + 1][drawn.target[:count]]], axis=1)
+        colours = np.where(drawn.weight[:count] > 0, EXCITATORY, INHIBITORY)
+        axes.add_collection3d(Line3DCollection(ends, colors=colours, linewidths=0.45, alpha=0.35, zorder=1))
+    n_neurons = sum(map(len, places))
+    size = float(np.clip(9000 / n_neurons, 1.5, 14))
+    named = set()
+    for layer, at in enumerate(places):
+        kinds = np.array(marks(scene, layer))
+        for kind in dict.fromkeys(kinds):
+            chosen = at[kinds == kind]
+            axes.scatter(
+                *chosen.T, s=size * (3 if kind == "output" else 1), c=COLOURS[kind], marker=MARKERS[kind],
+                linewidths=0.4 if kind == "silent" else 0.15, edgecolors=SOFT if kind == "silent" else "white",
+                depthshade=False, zorder=2, label=None if kind in named else kind,
+            )  # fmt: skip
+            named.add(kind)
+        top = float(np.quantile(at[:, 2], 0.99))
+        name = layer_names(scene)[layer].replace(": ", "\n", 1)
+        axes.text(at[:, 0].mean(), at[:, 1].mean(), top * 1.35, name, ha="center", va="bottom", zorder=3, fontsize=8)
+    _set_box(axes, np.concatenate(places), scene)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False, markerscale=1.8, fontsize=8)
+    axes.set_title(f"Network, with the strongest synapses (at most {MOST_LINES} of a layer)")
+
+
+def _set_box(axes: Any, everything: FloatArray, scene: Scene) -> None:
+    """One scale on all axes, as distances are what matters; the few that lie far out may be cut off."""
+    low, high = np.quantile(everything, 0.003, axis=0), np.quantile(everything, 0.997, axis=0)
+    span = np.maximum(high - low, 1e-3 * max(float(np.max(high - low)), 1e-12))
+    axes.set_box_aspect(np.maximum(span, 0.25 * span.max()), zoom=1.05)
+    for which, least, most, name in zip("xyz", low, high, scene.axes, strict=True):
+        margin = 0.03 * (most - least) or 0.5
+        getattr(axes, f"set_{which}lim")(least - margin, most + margin)
+        label = "layers, moved apart" if which == "x" else name
+        getattr(axes, f"set_{which}label")("" if name == "nothing" else label, fontsize=8, labelpad=-8)
+        getattr(axes, f"set_{which}ticklabels")([])
+        getattr(axes, f"{which}axis").set_pane_color((1, 1, 1, 0))
+        getattr(axes, f"{which}axis")._axinfo["grid"]["color"] = RULE
+    axes.view_init(elev=18, azim=-62)
+
+
+def distances(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
+    """Histogram of the synapses' lengths, layer by layer."""
+    del synapses, before
+    found = []
+    for link in scene.links:
+        values = link.distances()
+        found.append(values[np.isfinite(values)])
+    axes = figure.add_subplot(spot)
+    _histogram(axes, found, "distance of the neurons")
+    axes.set_title("Lengths of synapses")
+
+
+def weights(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
+    """Histogram of the weights that are not 0, layer by layer, each over its largest magnitude's quantile."""
+    del synapses, before
+    found, units = [], []
+    for link in scene.links:
+        values = link.weights()
+        values = values[np.isfinite(values) & (values != 0)]
+        units.append(float(np.median(np.abs(values))) if values.size else 1.0)
+        found.append(values / np.float32(units[-1]))
+    axes = figure.add_subplot(spot)
+    _histogram(axes, found, "weight / median magnitude of its layer", notes=[f"median {unit:.3g}" for unit in units])
+    axes.axvline(0, color=SOFT, linewidth=0.8)
+    axes.set_title("Weights")
+
+
+def degrees(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
+    """Histogram of how many synapses a neuron has, those that arrive and those that leave."""
+    del synapses, before
+    axes = figure.add_subplot(spot)
+    counts = []
+    for link in scene.links:
+        is_there = np.isfinite(link.distances()) & (link.operator.mask != 0)
+        counts.append((is_there.sum(axis=1), is_there.sum(axis=0), is_there.size, int(is_there.sum())))
+    if all(total == kept for _, _, total, kept in counts):
+        _say(axes, "no synapse is left out:\nevery neuron is connected\nwith all of the next layer")
+    else:
+        for index, (arriving, leaving, total, kept) in enumerate(counts):
+            for values, what, style in ((arriving, "into", "-"), (leaving, "out of", ":")):
+                edges = np.linspace(0, max(1, values.max()) + 1, min(BINS, int(values.max()) + 1) + 1)
+                axes.stairs(
+                    np.histogram(values, edges)[0] / len(values), edges, color=LAYERS[index % len(LAYERS)],
+                    linestyle=style, linewidth=1.3,
+                    label=f"{what} layer {index + (what == 'into')}, {100 * kept / total:.3g} % kept",
+                )  # fmt: skip
+        axes.set(xlabel="synapses of a neuron", ylabel="share of neurons")
+        axes.legend(frameon=False, fontsize=7.5)
+    axes.set_title("Degree")
+
+
+def wiring(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
+    """Total length of the synapses of each layer, and how much of it a fully connected one would have."""
+    del synapses, before
+    axes = figure.add_subplot(spot)
+    names, means, totals = [], [], []
+    for index, link in enumerate(scene.links):
+        values = link.distances()
+        values = values[np.isfinite(values)].astype(np.float64)
+        names.append(f"{index} to {index + 1}")
+        means.append(float(values.mean()) if values.size else 0.0)
+        totals.append(float(values.sum()))
+    places = range(len(names))
+    axes.barh(places, totals, color=[LAYERS[i % len(LAYERS)] for i in places], height=0.55)
+    for place, (total, mean) in enumerate(zip(totals, means, strict=True)):
+        axes.annotate(
+            f"{total:,.4g} in all, {mean:.3g} a synapse", (0, place), (4, 17), textcoords="offset points", fontsize=8
+        )
+    axes.set_yticks(list(places), [f"layer {name}" for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.75)
+    axes.set(xlabel="summed length of all synapses")
+    axes.set_title("Wiring")
+
+
+def input_grid(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
+    """Input neurons laid out as the image they see, coloured by how strong their weights are together."""
+    del synapses, before
+    side = image_side(scene)
+    assert side is not None
+    values = scene.links[0].weights()
+    values[~np.isfinite(values)] = 0
+    strength = values.astype(np.float64).sum(axis=0).reshape(side, side)
+    bound = float(np.quantile(np.abs(strength), 0.98)) or 1.0
+    axes = figure.add_subplot(spot)
+    shown = axes.imshow(strength, cmap=diverging(), vmin=-bound, vmax=bound, interpolation="nearest")
+    bar = figure.colorbar(shown, ax=axes, shrink=0.85, extend="both")
+    bar.set_label("sum of outgoing weights", fontsize=8)
+    bar.outline.set_visible(False)
+    axes.set_xticks([0, side - 1])
+    axes.set_yticks([0, side - 1])
+    axes.set_title(f"Input neurons as a {side} x {side} image")
+
+
+def diverging() -> Any:
+    """From inhibitory over white to excitatory."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list("inhibition", [INHIBITORY, "#cfe3f2", "#f7f7f7", "#f6d9c4", EXCITATORY])
+
+
+def before_after(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
+    """Positions of another checkpoint beside those of this one, in one projection and on one scale."""
+    del synapses
+    assert before is not None
+    layers = [*(operator.source for operator in before.operators), before.operators[-1].target]
+    own = scene.source
+    layers += [*(operator.source for operator in own.operators), own.operators[-1].target]
+    is_fixed = own.is_axis_fixed and own.dimensions > 1
+    flat = [np.asarray(at[:, :-1] if is_fixed else at, np.float64) for at in layers]
+    places = _in_a_plane(flat)
+    half = len(places) // 2
+    limit = float(np.quantile(np.abs(np.concatenate(places)), 0.997)) * 1.05 or 1.0
+    inner = spot.subgridspec(1, 2, wspace=0.05)
+    moved = [np.linalg.norm(b - a, axis=1) for a, b in zip(flat[:half], flat[half:], strict=True)]
+    middle = float(np.median(np.concatenate(moved)))
+    for column, (name, shown) in enumerate((("Before", places[:half]), ("After", places[half:]))):
+        axes = figure.add_subplot(inner[column])
+        for layer, at in enumerate(shown):
+            chosen = at[scene.neurons[layer]]
+            axes.scatter(
+                *chosen.T, s=5 if len(chosen) > 50 else 22, color=LAYERS[layer % len(LAYERS)], marker="osD^v"[layer % 5],
+                linewidths=0.2, edgecolors="white", label=f"layer {layer}", zorder=2 + layer / 10,
+            )  # fmt: skip
+        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+        axes.set_xticks([-limit / 2, 0, limit / 2], [f"{-limit / 2:.2g}", "0", f"{limit / 2:.2g}"])
+        axes.set_yticks([-limit / 2, 0, limit / 2], [] if column else [f"{-limit / 2:.2g}", "0", f"{limit / 2:.2g}"])
+        axes.set_title(f"{name}: {plain((before if column == 0 else own).name, 28)}")
+        if column:
+            axes.legend(frameon=False, fontsize=8, markerscale=1.6, loc="upper right")
+            axes.set_xlabel(f"neurons moved by {middle:.3g} (median)", fontsize=8)
+
+
+def _in_a_plane(layers: list[FloatArray]) -> list[FloatArray]:
+    """Two coordinates `[n, 2]` for each neuron, the same for all layers: principal components where there are more."""
+    everything = np.concatenate(layers)
+    if layers[0].shape[1] > 3:
+        projected, _, _, _ = project(layers, is_axis_fixed=False)
+        return [at[:, 1:] for at in projected]
+    middle = everything.mean(axis=0)
+    return [np.pad(at - middle, ((0, 0), (0, 2)))[:, :2] for at in layers]
+
+
+def _histogram(axes: Any, layers: Sequence[Any], label: str, notes: Sequence[str] = ()) -> None:
+    """Outlines of one histogram for each layer, on common bins, each as shares of its own layer."""
+    kept = [values for values in layers if values.size]
+    if not kept:
+        _say(axes, "no synapses")
+        return
+    spans = [np.quantile(values, [(1 - SPAN) / 2, (1 + SPAN) / 2]) for values in kept]
+    low, high = float(min(span[0] for span in spans)), float(max(span[1] for span in spans))
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, BINS + 1)
+    for index, values in enumerate(layers):
+        if not values.size:
+            continue
+        counts = np.histogram(values, edges)[0] / values.size
+        note = f", {notes[index]}" if notes else ""
+        axes.stairs(
+            counts, edges, color=LAYERS[index % len(LAYERS)], linestyle=LINES[index % len(LINES)], linewidth=1.4,
+            label=f"layer {index} to {index + 1}{note}", fill=False,
+        )  # fmt: skip
+        axes.stairs(counts, edges, color=LAYERS[index % len(LAYERS)], alpha=0.12, fill=True)
+    axes.set(xlabel=label, ylabel="share of synapses", xlim=(low, high))
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _say(axes: Any, words: str) -> None:
+    """In place of a diagram."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, ha="center", va="center", color=SOFT, transform=axes.transAxes)

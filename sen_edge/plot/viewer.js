@@ -1,0 +1,630 @@
+// Draws the network on a canvas: points sorted by depth, positions in typed arrays, nothing but what the page holds.
+"use strict";
+(() => {
+  const canvas = document.getElementById("canvas");
+  const context = canvas.getContext && canvas.getContext("2d");
+  if (!context) return; // the still picture stays
+
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const element = (id) => document.getElementById(id);
+
+  // --- what the page holds -----------------------------------------------------------------------
+
+  function decoded(text, Kind) {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Kind(bytes.buffer);
+  }
+
+  const positions = decoded(data.positions, Float32Array); // [n, 3]
+  const numbers = decoded(data.numbers, Uint32Array); // [n], of a neuron in its layer
+  const masks = decoded(data.masks, Float32Array); // [n], NaN in the last layer
+  const signs = decoded(data.signs, Int8Array); // [n], of the weights that leave a neuron
+  const sources = decoded(data.sources, Uint32Array); // [links], the strongest of each layer first
+  const targets = decoded(data.targets, Uint32Array);
+  const weights = decoded(data.weights, Float32Array);
+  const coordinates = data.coordinates ? decoded(data.coordinates, Float32Array) : null; // [n, d] as learned
+  const activity = data.activity ? decoded(data.activity.values, Uint8Array) : null; // [T, active], 255 for a spike
+
+  const n = numbers.length;
+  const layers = data.drawn.length;
+  const layerOf = new Uint16Array(n);
+  const firstOf = [];
+  const firstLinkOf = [];
+  let total = 0;
+  data.drawn.forEach((count, layer) => {
+    firstOf.push(total);
+    layerOf.fill(layer, total, total + count);
+    total += count;
+  });
+  let totalLinks = 0;
+  for (const count of data.links) {
+    firstLinkOf.push(totalLinks);
+    totalLinks += count;
+  }
+  const active = activity ? activity.length / data.activity.steps : 0;
+
+  const boxes = data.drawn.map((count, layer) => {
+    const box = [Infinity, -Infinity, Infinity, -Infinity, 0];
+    for (let i = firstOf[layer]; i < firstOf[layer] + count; i++) {
+      box[0] = Math.min(box[0], positions[3 * i + 1]);
+      box[1] = Math.max(box[1], positions[3 * i + 1]);
+      box[2] = Math.min(box[2], positions[3 * i + 2]);
+      box[3] = Math.max(box[3], positions[3 * i + 2]);
+      box[4] += positions[3 * i] / count;
+    }
+    return box;
+  });
+
+  // --- how it is seen ----------------------------------------------------------------------------
+
+  const view = { yaw: data.view[0], pitch: data.view[1], zoom: 1, panX: 0, panY: 0 };
+  const still = { ...view };
+  const shown = data.drawn.map(() => true);
+  let apart = 1;
+  let share = 1;
+  let step = 0; // 0: all steps together
+  let hovered = -1;
+  let picked = -1;
+  let isPlaying = false;
+  let isAsked = false;
+  const sprites = new Map();
+
+  const screenX = new Float32Array(n);
+  const screenY = new Float32Array(n);
+  const depth = new Float32Array(n); // scale of perspective: larger is nearer
+  const order = new Uint32Array(n);
+  const BINS = 1024;
+  const bins = new Uint32Array(BINS + 1);
+
+  function offset(layer) {
+    return (layer - (layers - 1) / 2) * data.gap * apart;
+  }
+
+  /** Radius of what is to be seen, for where the layers are now; a few neurons far away may lie outside. */
+  function extent() {
+    const sum = [0, 0, 0];
+    for (let i = 0; i < n; i++) {
+      sum[0] += positions[3 * i] + offset(layerOf[i]);
+      sum[1] += positions[3 * i + 1];
+      sum[2] += positions[3 * i + 2];
+    }
+    const centre = sum.map((value) => value / n);
+    centre[0] = (boxes[0][4] + offset(0) + boxes[layers - 1][4] + offset(layers - 1)) / 2;
+    const radii = new Float32Array(n);
+    for (let i = 0; i < n; i++) {
+      radii[i] = Math.hypot(
+        positions[3 * i] + offset(layerOf[i]) - centre[0],
+        positions[3 * i + 1] - centre[1],
+        positions[3 * i + 2] - centre[2],
+      );
+    }
+    radii.sort();
+    return { centre, radius: radii[Math.floor(0.985 * (n - 1))] || 1 };
+  }
+  let seen = extent();
+
+  function camera() {
+    const width = canvas.clientWidth;
+    const height = canvas.clientHeight;
+    return {
+      width,
+      height,
+      scale: (0.5 * Math.min(width * 0.92, height * 1.25) * view.zoom) / seen.radius,
+      cosY: Math.cos(view.yaw),
+      sinY: Math.sin(view.yaw),
+      cosP: Math.cos(view.pitch),
+      sinP: Math.sin(view.pitch),
+    };
+  }
+
+  /** From where a point is to [x, y, scale of perspective] on the screen. */
+  function project(eye, x, y, z) {
+    x -= seen.centre[0];
+    y -= seen.centre[1];
+    z -= seen.centre[2];
+    const across = x * eye.cosY + z * eye.sinY;
+    const back = z * eye.cosY - x * eye.sinY;
+    const up = y * eye.cosP - back * eye.sinP;
+    const near = 1 / Math.max(0.3, 1 - (0.22 * (back * eye.cosP + y * eye.sinP)) / seen.radius);
+    return [
+      eye.width / 2 + view.panX + across * eye.scale * near,
+      eye.height / 2 + view.panY - up * eye.scale * near,
+      near,
+    ];
+  }
+
+  function place(eye) {
+    bins.fill(0);
+    for (let i = 0; i < n; i++) {
+      const at = project(eye, positions[3 * i] + offset(layerOf[i]), positions[3 * i + 1], positions[3 * i + 2]);
+      screenX[i] = at[0];
+      screenY[i] = at[1];
+      depth[i] = at[2];
+      bins[bin(at[2]) + 1]++;
+    }
+    for (let b = 0; b < BINS; b++) bins[b + 1] += bins[b];
+    for (let i = 0; i < n; i++) order[bins[bin(depth[i])]++] = i;
+  }
+
+  function bin(near) {
+    return Math.max(0, Math.min(BINS - 1, ((near - 0.7) / 0.8) * BINS)) | 0;
+  }
+
+  // --- drawing -----------------------------------------------------------------------------------
+
+  function colour(name) {
+    return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  }
+
+  let ink = {};
+  function readColours() {
+    ink = {
+      "-1": colour("--s0"), 1: colour("--s1"), 0: colour("--soft"),
+      text: colour("--ink"), paper: colour("--paper"), rule: colour("--rule"),
+    };
+    sprites.clear();
+  }
+
+  /** The mark of a neuron: a disc excites, a square inhibits, a diamond is an output, a ring is silent. */
+  function sprite(kind, isSpiking) {
+    const key = `${kind}${isSpiking}`;
+    if (sprites.has(key)) return sprites.get(key);
+    const size = 64;
+    const picture = document.createElement("canvas");
+    picture.width = picture.height = size;
+    const pen = picture.getContext("2d");
+    pen.translate(size / 2, size / 2);
+    if (isSpiking) {
+      pen.fillStyle = kind === 2 ? ink[0] : ink[kind];
+      pen.globalAlpha = 0.28;
+      pen.beginPath();
+      pen.arc(0, 0, 31, 0, 7);
+      pen.fill();
+      pen.globalAlpha = 1;
+    }
+    const r = isSpiking ? 16 : 25;
+    pen.beginPath();
+    if (kind === 1 || kind === 0) pen.arc(0, 0, r, 0, 7);
+    else if (kind === -1) pen.rect(-0.86 * r, -0.86 * r, 1.72 * r, 1.72 * r);
+    else [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]].forEach(([x, y]) => pen.lineTo(x * r, y * r));
+    pen.closePath();
+    pen.fillStyle = kind === 0 ? ink.paper : kind === 2 ? ink.text : ink[kind];
+    pen.strokeStyle = kind === 0 ? ink[0] : isSpiking ? ink.text : ink.paper;
+    pen.lineWidth = kind === 0 || isSpiking ? 6 : 5;
+    pen.fill();
+    pen.stroke();
+    sprites.set(key, picture);
+    return picture;
+  }
+
+  function kindOf(i) {
+    return layerOf[i] === layers - 1 ? 2 : signs[i];
+  }
+
+  /** 0 to 1: what a neuron does in the step that is shown; -1 where that is not known. */
+  function level(i) {
+    if (!activity || i >= active) return -1;
+    if (step) return activity[(step - 1) * active + i] / 255;
+    let sum = 0;
+    for (let t = 0; t < data.activity.steps; t++) sum += activity[t * active + i];
+    return sum / (255 * data.activity.steps);
+  }
+
+  function draw() {
+    isAsked = false;
+    const ratio = Math.min(2, window.devicePixelRatio || 1);
+    const eye = camera();
+    if (!eye.width || !eye.height) return;
+    if (canvas.width !== Math.round(eye.width * ratio) || canvas.height !== Math.round(eye.height * ratio)) {
+      canvas.width = Math.round(eye.width * ratio);
+      canvas.height = Math.round(eye.height * ratio);
+    }
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = ink.paper;
+    context.fillRect(0, 0, eye.width, eye.height);
+    place(eye);
+    drawFrames(eye);
+    drawLinks();
+    drawNeurons(eye);
+    drawLabels(eye);
+    drawAxes(eye);
+  }
+
+  function corners(eye, layer) {
+    const [low, high, near, far, x] = boxes[layer];
+    return [[low, near], [high, near], [high, far], [low, far]].map(([y, z]) => project(eye, x + offset(layer), y, z));
+  }
+
+  function drawFrames(eye) {
+    context.strokeStyle = ink.rule;
+    context.lineWidth = 1;
+    for (let layer = 0; layer < layers; layer++) {
+      if (!shown[layer] || data.drawn[layer] < 2) continue;
+      context.beginPath();
+      corners(eye, layer).forEach(([x, y]) => context.lineTo(x, y));
+      context.closePath();
+      context.stroke();
+    }
+  }
+
+  /** Links in few paths: by sign and by how strong they are among those of their layer. */
+  function drawLinks() {
+    const LEVELS = 4;
+    for (let layer = 0; layer < layers - 1; layer++) {
+      if (!shown[layer] || !shown[layer + 1]) continue;
+      const first = firstLinkOf[layer];
+      const count = Math.round(share * data.links[layer]);
+      const dense = Math.min(1, 14 / Math.sqrt(count + 1));
+      for (let part = LEVELS - 1; part >= 0; part--) {
+        const from = first + Math.floor((part * count) / LEVELS);
+        const to = first + Math.floor(((part + 1) * count) / LEVELS);
+        for (const sign of [-1, 1]) {
+          const strength = (1 - part / LEVELS) * dense;
+          stroke(from, to, sign, 0.25 + 0.6 * strength, 0.6 + 1.2 * strength);
+        }
+      }
+    }
+  }
+
+  function stroke(from, to, sign, alpha, width) {
+    context.strokeStyle = ink[sign];
+    for (const isMeant of [false, true]) {
+      context.globalAlpha = isMeant ? alpha : 0.05 + 0.1 * alpha;
+      context.lineWidth = isMeant ? width : 0.6;
+      context.beginPath();
+      for (let k = from; k < to; k++) {
+        if (weights[k] > 0 !== sign > 0 || concerns(k) !== isMeant) continue;
+        context.moveTo(screenX[sources[k]], screenY[sources[k]]);
+        context.lineTo(screenX[targets[k]], screenY[targets[k]]);
+      }
+      context.stroke();
+    }
+    context.globalAlpha = 1;
+  }
+
+  /** Whether a link is drawn in full: those of the neuron that is looked at, those that carry a spike, or all. */
+  function concerns(k) {
+    const looked = hovered >= 0 ? hovered : picked;
+    if (looked >= 0) return sources[k] === looked || targets[k] === looked;
+    return !step || level(sources[k]) !== 0;
+  }
+
+  function drawNeurons(eye) {
+    const base = Math.max(1.7, Math.min(5.5, 190 / Math.sqrt(n))) * Math.sqrt(view.zoom) *
+      Math.max(0.75, Math.min(1.15, Math.min(eye.width, eye.height) / 560));
+    for (let k = 0; k < n; k++) {
+      const i = order[k];
+      const layer = layerOf[i];
+      if (!shown[layer]) continue;
+      const now = level(i);
+      const isInput = layer === 0;
+      const isSpiking = now > 0 && !(isInput && data.activity.isCurrent) && step > 0;
+      let size = base * depth[i] * (layer === layers - 1 ? 1.7 : 1);
+      let alpha = Math.min(1, 0.35 + 0.65 * Math.max(0, (depth[i] - 0.8) / 0.4));
+      if (now >= 0) {
+        alpha *= 0.22 + 0.78 * Math.sqrt(now);
+        size *= isSpiking ? 2.6 : 0.7 + 0.7 * now;
+      }
+      if (i === hovered || i === picked) {
+        alpha = 1;
+        size = Math.max(size * 1.6, 7);
+      }
+      const reach = size * (isSpiking ? 1 : 1.28);
+      context.globalAlpha = alpha;
+      context.drawImage(sprite(kindOf(i), isSpiking), screenX[i] - reach, screenY[i] - reach, 2 * reach, 2 * reach);
+    }
+    context.globalAlpha = 1;
+    for (const i of [picked, hovered]) {
+      if (i < 0 || !shown[layerOf[i]]) continue;
+      context.strokeStyle = ink.text;
+      context.lineWidth = 2;
+      context.beginPath();
+      context.arc(screenX[i], screenY[i], 13, 0, 7);
+      context.stroke();
+    }
+  }
+
+  function drawLabels(eye) {
+    context.font = "13px system-ui, sans-serif";
+    context.textAlign = "center";
+    context.lineWidth = 4;
+    context.lineJoin = "round";
+    context.strokeStyle = ink.paper;
+    context.fillStyle = ink.text;
+    let lowest = [];
+    for (let layer = 0; layer < layers; layer++) {
+      if (!shown[layer]) continue;
+      const at = corners(eye, layer);
+      const words = data.names[layer];
+      const x = at.reduce((sum, corner) => sum + corner[0], 0) / 4;
+      let y = Math.max(18, Math.min(...at.map((corner) => corner[1])) - 12);
+      const half = context.measureText(words).width / 2 + 4;
+      const isFree = () => lowest.every(([other, at, width]) => Math.abs(other - x) > half + width || Math.abs(at - y) > 16);
+      while (!isFree() && y < eye.height - 20) y += 17;
+      lowest.push([x, y, half]);
+      context.strokeText(words, x, y);
+      context.fillText(words, x, y);
+    }
+  }
+
+  function drawAxes(eye) {
+    const length = 26;
+    const x0 = 46;
+    const y0 = eye.height - 46;
+    context.font = "11px system-ui, sans-serif";
+    context.strokeStyle = context.fillStyle = ink[0];
+    context.lineWidth = 1.2;
+    [[eye.cosY, eye.sinY * eye.sinP], [0, eye.cosP], [eye.sinY, -eye.cosY * eye.sinP]].forEach(([right, up], axis) => {
+      const name = data.axes[axis];
+      if (!name || Math.hypot(right, up) < 0.15) return;
+      context.beginPath();
+      context.moveTo(x0, y0);
+      context.lineTo(x0 + length * right, y0 - length * up);
+      context.stroke();
+      context.textAlign = right > 0.3 ? "left" : right < -0.3 ? "right" : "center";
+      context.fillText(name, x0 + (length + 6) * right, y0 - (length + 8) * up + 4);
+    });
+  }
+
+  function ask() {
+    if (isAsked) return;
+    isAsked = true;
+    requestAnimationFrame(draw);
+  }
+
+  // --- what a neuron is --------------------------------------------------------------------------
+
+  function brief(value) {
+    return Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : value.toPrecision(3);
+  }
+
+  function facts(i) {
+    const layer = layerOf[i];
+    const kind = { 1: "excitatory", "-1": "inhibitory", 0: "silent", 2: "output" }[kindOf(i)];
+    const lines = [`neuron ${numbers[i]}, ${data.names[layer].replace(/,[^,]*$/, "")}`];
+    lines.push(Number.isNaN(masks[i]) ? `${kind}, no mask` : `${kind}, mask ${masks[i].toFixed(3)}`);
+    if (coordinates) {
+      const own = Array.from(coordinates.subarray(i * data.dimensions, (i + 1) * data.dimensions), brief);
+      lines.push(`position ${own.slice(0, 8).join(", ")}${own.length > 8 ? `, … (${own.length} coordinates)` : ""}`);
+    }
+    if (data.isProjected || !coordinates) {
+      lines.push(`drawn at ${Array.from(positions.subarray(3 * i, 3 * i + 3), brief).join(", ")}`);
+    }
+    let into = 0;
+    let out = 0;
+    for (let k = 0; k < sources.length; k++) {
+      if (sources[k] === i) out++;
+      if (targets[k] === i) into++;
+    }
+    lines.push(`strongest synapses: ${into} in, ${out} out`);
+    if (activity && i < active) {
+      if (layer === 0 && data.activity.isCurrent) {
+        lines.push(`input ${brief(activity[i] / 255)} of its range`);
+      } else {
+        const spikes = [];
+        for (let t = 0; t < data.activity.steps; t++) if (activity[t * active + i]) spikes.push(t + 1);
+        lines.push(spikes.length ? `spikes in steps ${spikes.join(", ")}` : "no spike");
+      }
+    }
+    return lines;
+  }
+
+  function nearest(x, y, reach) {
+    let best = -1;
+    let least = reach * reach;
+    for (let i = 0; i < n; i++) {
+      if (!shown[layerOf[i]]) continue;
+      const away = (screenX[i] - x) ** 2 + (screenY[i] - y) ** 2 - 6 * depth[i];
+      if (away < least) {
+        least = away;
+        best = i;
+      }
+    }
+    return best;
+  }
+
+  const tip = element("tip");
+  function hover(x, y, reach = 12) {
+    const before = hovered;
+    hovered = nearest(x, y, reach);
+    tip.hidden = hovered < 0;
+    if (hovered >= 0) {
+      const [first, ...rest] = facts(hovered);
+      const strong = document.createElement("strong");
+      strong.textContent = first;
+      tip.replaceChildren(strong, ...rest.flatMap((line, index) => (index ? [document.createElement("br"), line] : [line])));
+      const right = Math.min(screenX[hovered] + 18, canvas.clientWidth - tip.offsetWidth - 6);
+      tip.style.left = `${Math.max(6, right)}px`;
+      tip.style.top = `${Math.max(6, Math.min(screenY[hovered] + 18, canvas.clientHeight - tip.offsetHeight - 6))}px`;
+    }
+    if (hovered !== before) ask();
+  }
+
+  function pick(i) {
+    picked = i;
+    element("picked").textContent = i < 0 ? "" : facts(i).join("; ");
+    ask();
+  }
+
+  // --- mouse, touch, keys ------------------------------------------------------------------------
+
+  const pointers = new Map();
+  let moved = 0;
+
+  function spot(event) {
+    const box = canvas.getBoundingClientRect();
+    return [event.clientX - box.left, event.clientY - box.top];
+  }
+
+  function zoomBy(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+    const zoom = Math.max(0.2, Math.min(60, view.zoom * factor));
+    const done = zoom / view.zoom;
+    view.panX = (x - canvas.clientWidth / 2) * (1 - done) + view.panX * done;
+    view.panY = (y - canvas.clientHeight / 2) * (1 - done) + view.panY * done;
+    view.zoom = zoom;
+    ask();
+  }
+
+  function rotateBy(yaw, pitch) {
+    view.yaw += yaw;
+    view.pitch = Math.max(-1.57, Math.min(1.57, view.pitch + pitch));
+    ask();
+  }
+
+  function panBy(x, y) {
+    view.panX += x;
+    view.panY += y;
+    ask();
+  }
+
+  canvas.addEventListener("pointerdown", (event) => {
+    canvas.setPointerCapture(event.pointerId);
+    pointers.set(event.pointerId, spot(event));
+    moved = 0;
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const at = spot(event);
+    const before = pointers.get(event.pointerId);
+    if (!before) {
+      hover(...at);
+      return;
+    }
+    const [dx, dy] = [at[0] - before[0], at[1] - before[1]];
+    moved += Math.abs(dx) + Math.abs(dy);
+    const other = [...pointers].find(([id]) => id !== event.pointerId);
+    pointers.set(event.pointerId, at);
+    if (other) {
+      const [x, y] = other[1];
+      panBy(dx / 2, dy / 2);
+      const was = Math.hypot(before[0] - x, before[1] - y);
+      if (was > 5) zoomBy(Math.hypot(at[0] - x, at[1] - y) / was, (at[0] + x) / 2, (at[1] + y) / 2);
+    } else if (event.shiftKey || event.buttons & 6) panBy(dx, dy);
+    else rotateBy(dx * 0.008, dy * 0.008);
+    tip.hidden = true;
+    hovered = -1;
+  });
+  for (const kind of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(kind, (event) => {
+      pointers.delete(event.pointerId);
+      if (kind === "pointerup" && moved < 4) {
+        const found = nearest(...spot(event), event.pointerType === "touch" ? 22 : 12);
+        pick(found === picked ? -1 : found);
+      }
+    });
+  }
+  canvas.addEventListener("pointerleave", () => {
+    tip.hidden = true;
+    if (hovered >= 0) ask();
+    hovered = -1;
+  });
+  canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+  canvas.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    zoomBy(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...spot(event));
+  }, { passive: false });
+  canvas.addEventListener("dblclick", reset);
+
+  function neighbour(by) {
+    let i = picked < 0 ? (by > 0 ? -1 : n) : picked;
+    for (let tried = 0; tried < n; tried++) {
+      i = (i + by + n) % n;
+      if (shown[layerOf[i]]) return i;
+    }
+    return -1;
+  }
+
+  function onKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const arrow = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
+    if (arrow && event.shiftKey) panBy(24 * arrow[0], 24 * arrow[1]);
+    else if (arrow) rotateBy(0.09 * arrow[0], 0.09 * arrow[1]);
+    else if (event.key === "+" || event.key === "=") zoomBy(1.2);
+    else if (event.key === "-" || event.key === "_") zoomBy(1 / 1.2);
+    else if (event.key === "0" || event.key === "Home") reset();
+    else if (event.key === "]" || event.key === "n") pick(neighbour(1));
+    else if (event.key === "[" || event.key === "p") pick(neighbour(-1));
+    else if (event.key === "Escape") pick(-1);
+    else if (event.key === " " && activity) play();
+    else return;
+    event.preventDefault();
+  }
+  canvas.addEventListener("keydown", onKey);
+
+  function reset() {
+    Object.assign(view, still);
+    ask();
+  }
+
+  // --- controls ----------------------------------------------------------------------------------
+
+  function slider(id, act) {
+    const input = element(id);
+    if (input) input.addEventListener("input", () => act(Number(input.value)));
+  }
+
+  slider("apart", (value) => {
+    apart = value / 100;
+    seen = extent();
+    ask();
+  });
+  slider("links", (value) => {
+    share = value / 100;
+    showShare();
+    ask();
+  });
+  function showShare() {
+    const count = data.links.reduce((sum, links) => sum + Math.round(share * links), 0);
+    element("links-said").textContent = `${count.toLocaleString("en")} shown`;
+  }
+  showShare();
+  for (const box of document.querySelectorAll("[data-layer]")) {
+    box.addEventListener("change", () => {
+      shown[Number(box.dataset.layer)] = box.checked;
+      ask();
+    });
+  }
+  element("reset").addEventListener("click", reset);
+
+  function show(next) {
+    step = next;
+    element("time").value = String(step);
+    let spikes = 0;
+    for (let i = data.activity.isCurrent ? data.drawn[0] : 0; i < active; i++) {
+      for (let t = 0; t < data.activity.steps; t++) if (!step || t + 1 === step) spikes += activity[t * active + i] > 0;
+    }
+    const when = step ? `step ${step} of ${data.activity.steps}` : `all ${data.activity.steps} steps`;
+    element("time-said").textContent = `${when}: ${spikes.toLocaleString("en")} spikes`;
+    if (picked >= 0) element("picked").textContent = facts(picked).join("; ");
+    ask();
+  }
+
+  function play() {
+    isPlaying = !isPlaying;
+    element("play").textContent = isPlaying ? "Pause" : "Play";
+    if (isPlaying) advance();
+  }
+
+  function advance() {
+    if (!isPlaying) return;
+    show((step % data.activity.steps) + 1);
+    setTimeout(advance, 450);
+  }
+
+  if (activity) {
+    slider("time", (value) => show(value));
+    element("play").addEventListener("click", play);
+    show(1);
+  }
+
+  // --- begin -------------------------------------------------------------------------------------
+
+  element("still").hidden = true;
+  element("viewer").hidden = false;
+  readColours();
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+    readColours();
+    ask();
+  });
+  new ResizeObserver(ask).observe(canvas);
+  draw();
+})();
