@@ -17,9 +17,7 @@ BEFORE_AFTER = "before-after"
 
 
 def plot(
-    model: Annotated[
-        Path, typer.Argument(help="Checkpoint, or .sen image that stores coordinates.", metavar="MODEL")
-    ],
+    model: Annotated[Path, typer.Argument(help="Checkpoint, or .sen image that stores coordinates.", metavar="MODEL")],
     *,
     output: Annotated[
         Path, typer.Option("--output", "-o", help=".html for a page to explore; .png, .svg or .pdf for a figure.")

@@ -17,9 +17,9 @@ PIP_LINE = "pip install 'sen-edge[plot]'"
 
 Panel = Literal["network", "distances", "weights", "degrees", "wiring", "input-grid", "before-after"]
 PANELS: tuple[Panel, ...] = ("network", "distances", "weights", "degrees", "wiring", "input-grid", "before-after")
-#: Panels that need the room of two by two; the others are beside and below them.
-LARGE = ("network",)
-COLUMNS = 4
+#: Rows and columns of the panels that need more than one of each.
+SIZES: dict[Panel, tuple[int, int]] = {"network": (2, 2), "before-after": (1, 2)}
+MOST_COLUMNS = 5
 CELL_INCHES = (3.5, 3.0)
 DPI = 160
 
@@ -36,9 +36,7 @@ def check_matplotlib() -> None:
         raise MissingExtraError("matplotlib, which draws .png, .svg and .pdf,", PIP_LINE) from None
 
 
-def sheet(
-    scene: Scene, synapses: Sequence[Drawn], asked: Sequence[Panel], before: Source | None, ending: str
-) -> bytes:
+def sheet(scene: Scene, synapses: Sequence[Drawn], asked: Sequence[Panel], before: Source | None, ending: str) -> bytes:
     """A sheet of panels as `ending`: ".png", ".svg" or ".pdf"; the same bytes each time.
 
     Args:
@@ -76,6 +74,7 @@ def sheet(
 def default_panels(scene: Scene, before: Source | None) -> tuple[Panel, ...]:
     """The panels that a network has something to show in."""
     has: dict[Panel, bool] = {
+        "degrees": panels.is_pruned(scene),
         "input-grid": panels.image_side(scene) is not None,
         "before-after": before is not None,
     }
@@ -103,18 +102,16 @@ def _check_panels(scene: Scene, shown: Sequence[Panel], before: Source | None) -
 
 def layout(shown: Sequence[Panel]) -> tuple[list[tuple[slice, slice]], int, int]:
     """Where each panel goes: rows and columns of a grid, and how many of both there are."""
-    if len(shown) == 1:
-        size = 2 if shown[0] in LARGE or shown[0] == "before-after" else 1
-        return [(slice(0, size), slice(0, size + (shown[0] == "before-after")))], size + (shown[0] == "before-after"), size
+    sizes = [SIZES.get(panel, (1, 1)) for panel in shown]
+    heights = [height for height, _ in sizes]
+    cells = sum(height * width for height, width in sizes)
+    n_columns = max(*(width for _, width in sizes), min(MOST_COLUMNS, -(-cells // max(2, *heights)), cells), 1)
     taken: set[tuple[int, int]] = set()
-    n_columns = min(COLUMNS, sum(2 if panel in LARGE else 1 for panel in shown))
     spots = []
-    for panel in shown:
-        size = 2 if panel in LARGE else 1
-        wide = 2 if panel in LARGE or panel == "before-after" else 1
-        row, column = _free(taken, size, min(wide, n_columns), n_columns)
-        taken |= {(row + i, column + j) for i in range(size) for j in range(wide)}
-        spots.append((slice(row, row + size), slice(column, column + wide)))
+    for height, width in sizes:
+        row, column = _free(taken, height, width, n_columns)
+        taken |= {(row + i, column + j) for i in range(height) for j in range(width)}
+        spots.append((slice(row, row + height), slice(column, column + width)))
     return spots, n_columns, max(row for row, _ in taken) + 1
 
 

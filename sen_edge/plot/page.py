@@ -174,9 +174,7 @@ def _facts(scene: Scene) -> str:
     return table("What travels with the file", ("name", "value"), rows, "words")
 
 
-def _data(
-    scene: Scene, synapses: Sequence[Drawn], activity: Activity | None, names: Sequence[str]
-) -> dict[str, Any]:
+def _data(scene: Scene, synapses: Sequence[Drawn], activity: Activity | None, names: Sequence[str]) -> dict[str, Any]:
     """What the script draws; arrays as base64 of little-endian bytes."""
     drawn = [len(neurons) for neurons in scene.neurons]
     first = np.cumsum([0, *drawn])

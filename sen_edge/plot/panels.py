@@ -36,7 +36,7 @@ STYLE = {
 }
 BINS = 60
 #: Share of a histogram's values that its axis spans; the few beyond are counted in the caption.
-SPAN = 0.995
+SPAN = 0.98
 MOST_LINES = 300
 
 
@@ -66,6 +66,11 @@ def image_side(scene: Scene) -> int | None:
     return side if side > 1 and side * side == n_in == len(scene.neurons[0]) else None
 
 
+def is_pruned(scene: Scene) -> bool:
+    """Whether there are neurons that are not connected with all of the next layer."""
+    return any(link.synapses is not None or link.operator.has_max_distance for link in scene.links)
+
+
 def network(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
     """Neurons in three dimensions, layers moved apart, with the strongest synapses."""
     del before
@@ -77,33 +82,40 @@ def network(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], bef
         count = min(MOST_LINES, len(drawn.weight))
         ends = np.stack([places[layer][drawn.source[:count]], places[layer + 1][drawn.target[:count]]], axis=1)
         colours = np.where(drawn.weight[:count] > 0, EXCITATORY, INHIBITORY)
-        axes.add_collection3d(Line3DCollection(ends, colors=colours, linewidths=0.45, alpha=0.35, zorder=1))
+        axes.add_collection3d(
+            Line3DCollection(ends, colors=colours, linewidths=0.45, alpha=0.35, zorder=1, clip_on=False)
+        )
     n_neurons = sum(map(len, places))
+    span = float(np.max(np.ptp(np.quantile(np.concatenate(places), [0.01, 0.99], axis=0), axis=0)[1:]))
     size = float(np.clip(9000 / n_neurons, 1.5, 14))
     named = set()
     for layer, at in enumerate(places):
         kinds = np.array(marks(scene, layer))
-        for kind in dict.fromkeys(kinds):
+        for kind in (kind for kind in MARKERS if kind in kinds):
             chosen = at[kinds == kind]
             axes.scatter(
                 *chosen.T, s=size * (3 if kind == "output" else 1), c=COLOURS[kind], marker=MARKERS[kind],
                 linewidths=0.4 if kind == "silent" else 0.15, edgecolors=SOFT if kind == "silent" else "white",
-                depthshade=False, zorder=2, label=None if kind in named else kind,
+                depthshade=False, zorder=2, clip_on=False, label=None if kind in named else kind,
             )  # fmt: skip
             named.add(kind)
         top = float(np.quantile(at[:, 2], 0.99))
         name = layer_names(scene)[layer].replace(": ", "\n", 1)
-        axes.text(at[:, 0].mean(), at[:, 1].mean(), top * 1.35, name, ha="center", va="bottom", zorder=3, fontsize=8)
-    _set_box(axes, np.concatenate(places), scene)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.08), ncols=4, frameon=False, markerscale=1.8, fontsize=8)
+        axes.text(
+            at[:, 0].mean(), at[:, 1].mean(), top + 0.12 * span, name, ha="center", va="bottom", zorder=3, fontsize=8
+        )
+    _set_box(axes, places, scene)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.04), ncols=4, frameon=False, markerscale=1.8, fontsize=8)
     axes.set_title(f"Network, with the strongest synapses (at most {MOST_LINES} of a layer)")
 
 
-def _set_box(axes: Any, everything: FloatArray, scene: Scene) -> None:
-    """One scale on all axes, as distances are what matters; the few that lie far out may be cut off."""
-    low, high = np.quantile(everything, 0.003, axis=0), np.quantile(everything, 0.997, axis=0)
+def _set_box(axes: Any, places: Sequence[FloatArray], scene: Scene) -> None:
+    """One scale on all axes, as distances are what matters; the few neurons that lie far out are outside."""
+    low, high = (
+        pick([np.quantile(at, q, axis=0) for at in places], axis=0) for pick, q in ((np.min, 0.003), (np.max, 0.997))
+    )
     span = np.maximum(high - low, 1e-3 * max(float(np.max(high - low)), 1e-12))
-    axes.set_box_aspect(np.maximum(span, 0.25 * span.max()), zoom=1.05)
+    axes.set_box_aspect(np.maximum(span, 0.25 * span.max()), zoom=1.08)
     for which, least, most, name in zip("xyz", low, high, scene.axes, strict=True):
         margin = 0.03 * (most - least) or 0.5
         getattr(axes, f"set_{which}lim")(least - margin, most + margin)
@@ -138,7 +150,7 @@ def weights(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], bef
         found.append(values / np.float32(units[-1]))
     axes = figure.add_subplot(spot)
     _histogram(axes, found, "weight / median magnitude of its layer", notes=[f"median {unit:.3g}" for unit in units])
-    axes.axvline(0, color=SOFT, linewidth=0.8)
+    axes.axvline(0, color=RULE, linewidth=1, zorder=0)
     axes.set_title("Weights")
 
 
@@ -148,21 +160,24 @@ def degrees(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], bef
     axes = figure.add_subplot(spot)
     counts = []
     for link in scene.links:
-        is_there = np.isfinite(link.distances()) & (link.operator.mask != 0)
-        counts.append((is_there.sum(axis=1), is_there.sum(axis=0), is_there.size, int(is_there.sum())))
-    if all(total == kept for _, _, total, kept in counts):
+        is_there = np.isfinite(link.distances())
+        counts.append((is_there.sum(axis=1), is_there.sum(axis=0)))
+    if all((arriving == len(leaving)).all() for arriving, leaving in counts):
         _say(axes, "no synapse is left out:\nevery neuron is connected\nwith all of the next layer")
     else:
-        for index, (arriving, leaving, total, kept) in enumerate(counts):
-            for values, what, style in ((arriving, "into", "-"), (leaving, "out of", ":")):
-                edges = np.linspace(0, max(1, values.max()) + 1, min(BINS, int(values.max()) + 1) + 1)
+        most = max(float(arriving.max() / len(leaving)) for arriving, leaving in counts)
+        most = max(most, *(float(leaving.max() / len(arriving)) for arriving, leaving in counts))
+        edges = np.linspace(0, max(most, 0.01) * 1.02, BINS // 2 + 1)
+        for index, (arriving, leaving) in enumerate(counts):
+            for values, possible, what in ((arriving, len(leaving), f"into layer {index + 1}"),
+                                           (leaving, len(arriving), f"out of layer {index}")):  # fmt: skip
                 axes.stairs(
-                    np.histogram(values, edges)[0] / len(values), edges, color=LAYERS[index % len(LAYERS)],
-                    linestyle=style, linewidth=1.3,
-                    label=f"{what} layer {index + (what == 'into')}, {100 * kept / total:.3g} % kept",
+                    np.histogram(values / possible, edges)[0] / len(values), 100 * edges,
+                    color=LAYERS[index % len(LAYERS)], linestyle=":" if values is leaving else "-", linewidth=1.4,
+                    label=f"{what}: median {np.median(values):,.0f} of {possible:,}",
                 )  # fmt: skip
-        axes.set(xlabel="synapses of a neuron", ylabel="share of neurons")
-        axes.legend(frameon=False, fontsize=7.5)
+        axes.set(xlabel="synapses of a neuron, % of all possible", ylabel="share of neurons")
+        _legend_above(axes)
     axes.set_title("Degree")
 
 
@@ -181,12 +196,17 @@ def wiring(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], befo
     axes.barh(places, totals, color=[LAYERS[i % len(LAYERS)] for i in places], height=0.55)
     for place, (total, mean) in enumerate(zip(totals, means, strict=True)):
         axes.annotate(
-            f"{total:,.4g} in all, {mean:.3g} a synapse", (0, place), (4, 17), textcoords="offset points", fontsize=8
+            f"{total:,.0f} in all, {mean:.3g} a synapse",
+            (0, place - 0.33),
+            (2, 2),
+            textcoords="offset points",
+            fontsize=8,
         )
     axes.set_yticks(list(places), [f"layer {name}" for name in names])
     axes.set_ylim(len(names) - 0.5, -0.75)
-    axes.set(xlabel="summed length of all synapses")
-    axes.set_title("Wiring")
+    axes.set_xticks([])
+    axes.spines["bottom"].set_visible(False)
+    axes.set_title("Summed length of synapses")
 
 
 def input_grid(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
@@ -216,7 +236,7 @@ def diverging() -> Any:
 
 
 def before_after(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
-    """Positions of another checkpoint beside those of this one, in one projection and on one scale."""
+    """Positions of another checkpoint beside those of this one, in one projection, each on its own scale."""
     del synapses
     assert before is not None
     layers = [*(operator.source for operator in before.operators), before.operators[-1].target]
@@ -226,12 +246,12 @@ def before_after(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn]
     flat = [np.asarray(at[:, :-1] if is_fixed else at, np.float64) for at in layers]
     places = _in_a_plane(flat)
     half = len(places) // 2
-    limit = float(np.quantile(np.abs(np.concatenate(places)), 0.997)) * 1.05 or 1.0
-    inner = spot.subgridspec(1, 2, wspace=0.05)
+    inner = spot.subgridspec(1, 2, wspace=0.1)
     moved = [np.linalg.norm(b - a, axis=1) for a, b in zip(flat[:half], flat[half:], strict=True)]
     middle = float(np.median(np.concatenate(moved)))
     for column, (name, shown) in enumerate((("Before", places[:half]), ("After", places[half:]))):
         axes = figure.add_subplot(inner[column])
+        limit = float(np.quantile(np.abs(np.concatenate(shown)), 0.997)) * 1.1 or 1.0
         for layer, at in enumerate(shown):
             chosen = at[scene.neurons[layer]]
             axes.scatter(
@@ -240,11 +260,11 @@ def before_after(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn]
             )  # fmt: skip
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
         axes.set_xticks([-limit / 2, 0, limit / 2], [f"{-limit / 2:.2g}", "0", f"{limit / 2:.2g}"])
-        axes.set_yticks([-limit / 2, 0, limit / 2], [] if column else [f"{-limit / 2:.2g}", "0", f"{limit / 2:.2g}"])
+        axes.set_yticks([-limit / 2, 0, limit / 2], [f"{-limit / 2:.2g}", "0", f"{limit / 2:.2g}"])
         axes.set_title(f"{name}: {plain((before if column == 0 else own).name, 28)}")
+        axes.set_xlabel(f"neurons moved by {middle:.3g} (median)" if column else "each on its own scale", fontsize=8)
         if column:
-            axes.legend(frameon=False, fontsize=8, markerscale=1.6, loc="upper right")
-            axes.set_xlabel(f"neurons moved by {middle:.3g} (median)", fontsize=8)
+            axes.legend(frameon=False, fontsize=8, markerscale=1.6, loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _in_a_plane(layers: list[FloatArray]) -> list[FloatArray]:
@@ -279,7 +299,14 @@ def _histogram(axes: Any, layers: Sequence[Any], label: str, notes: Sequence[str
         )  # fmt: skip
         axes.stairs(counts, edges, color=LAYERS[index % len(LAYERS)], alpha=0.12, fill=True)
     axes.set(xlabel=label, ylabel="share of synapses", xlim=(low, high))
-    axes.legend(frameon=False, fontsize=8)
+    _legend_above(axes)
+
+
+def _legend_above(axes: Any) -> None:
+    """Legends get room of their own, as curves may be anywhere."""
+    n_lines = len(axes.get_legend_handles_labels()[1])
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.02 + 0.085 * n_lines))
+    axes.legend(frameon=False, fontsize=8, loc="upper left", borderaxespad=0.1)
 
 
 def _say(axes: Any, words: str) -> None:

@@ -104,9 +104,7 @@ class Scene:
     def apart(self) -> tuple[FloatArray, ...]:
         """Positions `[n, 3]` with the layers moved apart, their middle at the origin."""
         middle = (len(self.positions) - 1) / 2
-        return tuple(
-            positions + [(layer - middle) * self.gap, 0, 0] for layer, positions in enumerate(self.positions)
-        )
+        return tuple(positions + [(layer - middle) * self.gap, 0, 0] for layer, positions in enumerate(self.positions))
 
 
 def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
@@ -126,7 +124,11 @@ def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
         _link(operator, source.synapses.get(index), neurons[index], neurons[index + 1])
         for index, operator in enumerate(operators)
     )
-    return Scene(source, neurons, drawn, axes, _gap(drawn), kept, links, (sentence, *_sampling_note(sizes, neurons)))
+    gap = _gap(drawn)
+    apart = f"Layers are drawn {gap:.3g} further apart than they are."
+    return Scene(
+        source, neurons, drawn, axes, gap, kept, links, (f"{sentence} {apart}", *_sampling_note(sizes, neurons))
+    )
 
 
 def _link(operator: Coordinates, synapses: Synapses | None, source: IndexArray, target: IndexArray) -> Link:

@@ -99,8 +99,7 @@ def _of_image(model: models.Model, path: Path) -> Source:
     for index, (before, after) in enumerate(pairwise(source.operators)):
         if not np.array_equal(before.target, after.source):
             raise UsageError(
-                f"{path}: neurons of layer {index + 1} have two positions each, as targets and as sources; "
-                "expected one"
+                f"{path}: neurons of layer {index + 1} have two positions each, as targets and as sources; expected one"
             )
     return source
 

@@ -43,16 +43,12 @@
   }
   const active = activity ? activity.length / data.activity.steps : 0;
 
+  /** Of each layer where nearly all its neurons are, y and z, and its middle along x; a few may lie far outside. */
   const boxes = data.drawn.map((count, layer) => {
-    const box = [Infinity, -Infinity, Infinity, -Infinity, 0];
-    for (let i = firstOf[layer]; i < firstOf[layer] + count; i++) {
-      box[0] = Math.min(box[0], positions[3 * i + 1]);
-      box[1] = Math.max(box[1], positions[3 * i + 1]);
-      box[2] = Math.min(box[2], positions[3 * i + 2]);
-      box[3] = Math.max(box[3], positions[3 * i + 2]);
-      box[4] += positions[3 * i] / count;
-    }
-    return box;
+    const along = [0, 1, 2].map((axis) =>
+      Float32Array.from({ length: count }, (_, i) => positions[3 * (firstOf[layer] + i) + axis]).sort());
+    const at = (axis, share) => along[axis][Math.round(share * (count - 1))];
+    return [at(1, 0.02), at(1, 0.98), at(2, 0.02), at(2, 0.98), at(0, 0.5)];
   });
 
   // --- how it is seen ----------------------------------------------------------------------------
@@ -82,14 +78,12 @@
 
   /** Radius of what is to be seen, for where the layers are now; a few neurons far away may lie outside. */
   function extent() {
-    const sum = [0, 0, 0];
-    for (let i = 0; i < n; i++) {
-      sum[0] += positions[3 * i] + offset(layerOf[i]);
-      sum[1] += positions[3 * i + 1];
-      sum[2] += positions[3 * i + 2];
-    }
-    const centre = sum.map((value) => value / n);
-    centre[0] = (boxes[0][4] + offset(0) + boxes[layers - 1][4] + offset(layers - 1)) / 2;
+    const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2;
+    const centre = [
+      middle(boxes.map((box, layer) => box[4] + offset(layer))),
+      middle(boxes.flatMap((box) => box.slice(0, 2))),
+      middle(boxes.flatMap((box) => box.slice(2, 4))),
+    ];
     const radii = new Float32Array(n);
     for (let i = 0; i < n; i++) {
       radii[i] = Math.hypot(
@@ -109,7 +103,7 @@
     return {
       width,
       height,
-      scale: (0.5 * Math.min(width * 0.92, height * 1.25) * view.zoom) / seen.radius,
+      scale: (0.5 * Math.min(width * 0.94, height * 1.3) * view.zoom) / seen.radius,
       cosY: Math.cos(view.yaw),
       sinY: Math.sin(view.yaw),
       cosP: Math.cos(view.pitch),
@@ -331,7 +325,7 @@
     context.lineJoin = "round";
     context.strokeStyle = ink.paper;
     context.fillStyle = ink.text;
-    let lowest = [];
+    const lowest = [];
     for (let layer = 0; layer < layers; layer++) {
       if (!shown[layer]) continue;
       const at = corners(eye, layer);
