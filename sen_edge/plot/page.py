@@ -43,7 +43,7 @@ def page(scene: Scene, synapses: Sequence[Drawn], activity: Activity | None, not
         notes: what a reader has to know beside the scene's own.
     """
     names = layer_names(scene)
-    style, script = STYLE + _resource("viewer.css"), _resource("viewer.js")
+    style, script = STYLE + _resource("viewer.css"), _script()
     title = f"Network: {scene.source.name}"
     body = [
         f"<h1>{escape(title)}</h1>",
@@ -51,7 +51,8 @@ def page(scene: Scene, synapses: Sequence[Drawn], activity: Activity | None, not
         *(f"<p>{escape(note)}</p>" for note in (*scene.notes, *notes)),
         _legend(scene),
         f'<div id="still">{still(scene, synapses, names)}'
-        "<noscript><p>Without scripts the network is this still picture; the table below sums it up.</p></noscript></div>",
+        "<noscript><p>Without scripts the network is this still picture; the table below sums it up.</p></noscript>"
+        "</div>",
         _viewer(names, activity),
         _table(scene, names, synapses),
         _facts(scene),
@@ -80,6 +81,12 @@ def _head(title: str, style: str, script: str) -> str:
         f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(title)}</title>'
         f"<style>{style}</style></head>"
     )
+
+
+def _script() -> str:
+    """The viewer as one function, whose names are its own."""
+    parts = "".join(_resource(name) for name in ("viewer_drawing.js", "viewer_controls.js"))
+    return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
 def _resource(name: str) -> str:
@@ -125,7 +132,8 @@ def _viewer(names: Sequence[str], activity: Activity | None) -> str:
         '<canvas id="canvas" tabindex="0" role="application" aria-label="Neurons in three dimensions" '
         'aria-describedby="keys"></canvas><div id="tip" hidden></div></div>'
         '<p id="picked" role="status" aria-live="polite"></p>'
-        '<div class="controls"><label>Layers apart <input type="range" id="apart" min="0" max="100" value="100"></label>'
+        '<div class="controls">'
+        '<label>Layers apart <input type="range" id="apart" min="0" max="100" value="100"></label>'
         '<label>Synapses <input type="range" id="links" min="0" max="100" value="100">'
         '<output id="links-said"></output></label>'
         f"<fieldset><legend>Show</legend>{boxes}</fieldset>"
@@ -170,7 +178,7 @@ def _table(scene: Scene, names: Sequence[str], synapses: Sequence[Drawn]) -> str
 def _facts(scene: Scene) -> str:
     """Its metadata."""
     shown = {**scene.source.metadata, "sha256": scene.source.sha256}
-    rows = [[escape(name), cell(value)] for name, value in shown.items() if value]
+    rows = [[escape(name), cell(value, "words")] for name, value in shown.items() if value]
     return table("What travels with the file", ("name", "value"), rows, "words")
 
 

@@ -20,7 +20,7 @@ LAYERS = ("#0063a6", "#b34700", "#00795a", "#9c3f80", "#6b5b00")
 LINES = ("-", "--", ":", "-.")
 MARKERS = {"excitatory": "o", "inhibitory": "s", "silent": "o", "output": "D"}
 COLOURS = {"excitatory": EXCITATORY, "inhibitory": INHIBITORY, "silent": "white", "output": "#1b1f24"}
-STYLE = {
+STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 10,
@@ -255,8 +255,9 @@ def before_after(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn]
         for layer, at in enumerate(shown):
             chosen = at[scene.neurons[layer]]
             axes.scatter(
-                *chosen.T, s=5 if len(chosen) > 50 else 22, color=LAYERS[layer % len(LAYERS)], marker="osD^v"[layer % 5],
-                linewidths=0.2, edgecolors="white", label=f"layer {layer}", zorder=2 + layer / 10,
+                *chosen.T, s=5 if len(chosen) > 50 else 22, color=LAYERS[layer % len(LAYERS)],
+                marker="osD^v"[layer % 5], linewidths=0.2, edgecolors="white",
+                label=f"layer {layer}", zorder=2 + layer / 10,
             )  # fmt: skip
         axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
         axes.set_xticks([-limit / 2, 0, limit / 2], [f"{-limit / 2:.2g}", "0", f"{limit / 2:.2g}"])

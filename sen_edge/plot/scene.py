@@ -41,7 +41,7 @@ class Link:
     synapses: Synapses | None
 
     def distances(self) -> Float32Array:
-        """Distances `[n_out, n_in]`, at least `min_distance`: 0 of coincident neurons, inf where there is no synapse."""
+        """Distances `[n_out, n_in]`, at least `min_distance`: 0 of coincident neurons, inf without a synapse."""
         operator = replace(
             self.operator,
             mask=np.ones_like(self.operator.mask),
@@ -104,7 +104,8 @@ class Scene:
     def apart(self) -> tuple[FloatArray, ...]:
         """Positions `[n, 3]` with the layers moved apart, their middle at the origin."""
         middle = (len(self.positions) - 1) / 2
-        return tuple(positions + [(layer - middle) * self.gap, 0, 0] for layer, positions in enumerate(self.positions))
+        step = np.array([self.gap, 0, 0])
+        return tuple(positions + (layer - middle) * step for layer, positions in enumerate(self.positions))
 
 
 def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
