@@ -63,6 +63,12 @@ def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels:
     assert "sen-runtime = sen_runtime.cli:main" in wheel.read(entries).decode().replace("=", " = ").replace("  ", " ")
 
 
+def test_the_wheel_carries_what_a_page_of_a_network_is_made_of(wheels: dict[str, Path]) -> None:
+    names = set(zipfile.ZipFile(wheels["sen_edge"]).namelist())
+    viewer = {path.name for path in (ROOT / "sen_edge/plot").glob("viewer*")}
+    assert viewer and {f"sen_edge/plot/{name}" for name in viewer} <= names
+
+
 RUNTIME_ALONE = """
 import importlib, pkgutil, sys
 

@@ -85,7 +85,7 @@ def _head(title: str, style: str, script: str) -> str:
 
 def _script() -> str:
     """The viewer as one function, whose names are its own."""
-    parts = "".join(_resource(name) for name in ("viewer_drawing.js", "viewer_controls.js"))
+    parts = "".join(_resource(name) for name in ("viewer_drawing.js", "viewer_marks.js", "viewer_controls.js"))
     return f'"use strict";\n(() => {{\n{parts}}})();\n'
 
 
@@ -130,7 +130,8 @@ def _viewer(names: Sequence[str], activity: Activity | None) -> str:
     return (
         f'<div id="viewer" hidden>{_time(activity)}<div id="stage">'
         '<canvas id="canvas" tabindex="0" role="application" aria-label="Neurons in three dimensions" '
-        'aria-describedby="keys"></canvas><div id="tip" hidden></div></div>'
+        'aria-describedby="keys"></canvas><canvas id="front" aria-hidden="true"></canvas>'
+        '<div id="tip" hidden></div></div>'
         '<p id="picked" role="status" aria-live="polite"></p>'
         '<div class="controls">'
         '<label>Layers apart <input type="range" id="apart" min="0" max="100" value="100"></label>'

@@ -1,4 +1,4 @@
-// What a neuron is, and what mouse, touch, keys and controls do; goes on where viewer_drawing.js ends.
+// What a neuron is, and what mouse, touch, keys and controls do; goes on where the drawing ends.
 // --- what a neuron is --------------------------------------------------------------------------
 
 function brief(value) {

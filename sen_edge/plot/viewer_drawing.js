@@ -1,8 +1,11 @@
-// Draws the network on a canvas: points sorted by depth, positions in typed arrays, nothing but what the page holds.
-// The page puts this and viewer_controls.js into one function, so that a browser without a canvas can be left here.
+// Draws the network: lines on one canvas; on another, above it, neurons from far to near, pixel by pixel, because a call
+// to the canvas for each of ten thousand takes longer than a frame. Nothing but what the page holds is used.
+// The page puts this, viewer_marks.js and viewer_controls.js into one function, which can be left early.
 const canvas = document.getElementById("canvas");
 const context = canvas.getContext && canvas.getContext("2d");
 if (!context) return; // the still picture stays
+const front = document.getElementById("front");
+const pen = front.getContext("2d");
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
@@ -66,6 +69,7 @@ let hovered = -1;
 let picked = -1;
 let isPlaying = false;
 let isAsked = false;
+let frame = null; // the pixels of the neurons
 const sprites = new Map();
 
 const screenX = new Float32Array(n);
@@ -170,38 +174,6 @@ function readColours() {
   sprites.clear();
 }
 
-/** The mark of a neuron: a disc excites, a square inhibits, a diamond is an output, a ring is silent. */
-function sprite(kind, isSpiking, size) {
-  const key = (size * 4 + kind + 1) * 2 + isSpiking;
-  if (sprites.has(key)) return sprites.get(key);
-  const picture = document.createElement("canvas");
-  picture.width = picture.height = size;
-  const pen = picture.getContext("2d");
-  pen.translate(size / 2, size / 2);
-  pen.scale(size / 64, size / 64);
-  if (isSpiking) {
-    pen.fillStyle = kind === 2 ? ink[0] : ink[kind];
-    pen.globalAlpha = 0.28;
-    pen.beginPath();
-    pen.arc(0, 0, 31, 0, 7);
-    pen.fill();
-    pen.globalAlpha = 1;
-  }
-  const r = isSpiking ? 16 : 25;
-  pen.beginPath();
-  if (kind === 1 || kind === 0) pen.arc(0, 0, r, 0, 7);
-  else if (kind === -1) pen.rect(-0.86 * r, -0.86 * r, 1.72 * r, 1.72 * r);
-  else [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]].forEach(([x, y]) => pen.lineTo(x * r, y * r));
-  pen.closePath();
-  pen.fillStyle = kind === 0 ? ink.paper : kind === 2 ? ink.text : ink[kind];
-  pen.strokeStyle = kind === 0 ? ink[0] : isSpiking ? ink.text : ink.paper;
-  pen.lineWidth = kind === 0 || isSpiking ? 6 : 5;
-  pen.fill();
-  pen.stroke();
-  sprites.set(key, picture);
-  return picture;
-}
-
 function kindOf(i) {
   return layerOf[i] === layers - 1 ? 2 : signs[i];
 }
@@ -218,11 +190,14 @@ function draw() {
   const ratio = Math.min(2, window.devicePixelRatio || 1);
   const eye = camera();
   if (!eye.width || !eye.height) return;
-  if (canvas.width !== Math.round(eye.width * ratio) || canvas.height !== Math.round(eye.height * ratio)) {
-    canvas.width = Math.round(eye.width * ratio);
-    canvas.height = Math.round(eye.height * ratio);
+  const [width, height] = [Math.round(eye.width * ratio), Math.round(eye.height * ratio)];
+  if (!frame || frame.width !== width || frame.height !== height) {
+    canvas.width = front.width = width;
+    canvas.height = front.height = height;
+    frame = pen.createImageData(width, height);
   }
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
+  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.fillStyle = ink.paper;
   context.fillRect(0, 0, eye.width, eye.height);
   place(eye);
@@ -295,6 +270,7 @@ function concerns(k) {
 function drawNeurons(eye, ratio) {
   const base = Math.max(1.7, Math.min(4.8, 170 / Math.sqrt(n))) * Math.sqrt(view.zoom / closeness) *
     Math.max(0.75, Math.min(1.15, Math.min(eye.width, eye.height) / 560));
+  frame.data.fill(0);
   for (let k = 0; k < n; k++) {
     const i = order[k];
     const layer = layerOf[i];
@@ -313,32 +289,29 @@ function drawNeurons(eye, ratio) {
       size = Math.max(size * 1.6, 7);
     }
     const reach = size * (isSpiking ? 1 : 1.28);
-    const x = screenX[i];
-    const y = screenY[i];
-    if (x < -reach || y < -reach || x > eye.width + reach || y > eye.height + reach) continue;
-    const pixels = Math.max(2, Math.min(64, Math.round(2 * reach * ratio))); // drawn as it is, not scaled, it is faster
-    const side = reach > 32 ? 2 * reach : pixels / ratio;
-    context.globalAlpha = Math.round(alpha * 16) / 16;
-    context.drawImage(sprite(kindOf(i), isSpiking, pixels), x - side / 2, y - side / 2, side, side);
+    const pixels = Math.max(2, Math.min(96, Math.round(2 * reach * ratio)));
+    const left = Math.round(screenX[i] * ratio - pixels / 2);
+    const top = Math.round(screenY[i] * ratio - pixels / 2);
+    stamp(sprite(kindOf(i), isSpiking, pixels), pixels, left, top, alpha);
   }
-  context.globalAlpha = 1;
+  pen.putImageData(frame, 0, 0);
   for (const i of [picked, hovered]) {
     if (i < 0 || !shown[layerOf[i]]) continue;
-    context.strokeStyle = ink.text;
-    context.lineWidth = 2;
-    context.beginPath();
-    context.arc(screenX[i], screenY[i], 13, 0, 7);
-    context.stroke();
+    pen.strokeStyle = ink.text;
+    pen.lineWidth = 2;
+    pen.beginPath();
+    pen.arc(screenX[i], screenY[i], 13, 0, 7);
+    pen.stroke();
   }
 }
 
 function drawLabels(eye) {
-  context.font = "13px system-ui, sans-serif";
-  context.textAlign = "center";
-  context.lineWidth = 4;
-  context.lineJoin = "round";
-  context.strokeStyle = ink.paper;
-  context.fillStyle = ink.text;
+  pen.font = "13px system-ui, sans-serif";
+  pen.textAlign = "center";
+  pen.lineWidth = 4;
+  pen.lineJoin = "round";
+  pen.strokeStyle = ink.paper;
+  pen.fillStyle = ink.text;
   const lowest = [];
   for (let layer = 0; layer < layers; layer++) {
     if (!shown[layer]) continue;
@@ -346,12 +319,12 @@ function drawLabels(eye) {
     const words = data.names[layer];
     const x = at.reduce((sum, corner) => sum + corner[0], 0) / 4;
     let y = Math.max(18, Math.min(...at.map((corner) => corner[1])) - 12);
-    const half = context.measureText(words).width / 2 + 4;
+    const half = pen.measureText(words).width / 2 + 4;
     const isFree = () => lowest.every(([other, at, width]) => Math.abs(other - x) > half + width || Math.abs(at - y) > 16);
     while (!isFree() && y < eye.height - 20) y += 17;
     lowest.push([x, y, half]);
-    context.strokeText(words, x, y);
-    context.fillText(words, x, y);
+    pen.strokeText(words, x, y);
+    pen.fillText(words, x, y);
   }
 }
 
@@ -359,18 +332,18 @@ function drawAxes(eye) {
   const length = 26;
   const x0 = 46;
   const y0 = eye.height - 46;
-  context.font = "11px system-ui, sans-serif";
-  context.strokeStyle = context.fillStyle = ink[0];
-  context.lineWidth = 1.2;
+  pen.font = "11px system-ui, sans-serif";
+  pen.strokeStyle = pen.fillStyle = ink[0];
+  pen.lineWidth = 1.2;
   [[eye.cosY, eye.sinY * eye.sinP], [0, eye.cosP], [eye.sinY, -eye.cosY * eye.sinP]].forEach(([right, up], axis) => {
     const name = data.axes[axis];
     if (!name || Math.hypot(right, up) < 0.15) return;
-    context.beginPath();
-    context.moveTo(x0, y0);
-    context.lineTo(x0 + length * right, y0 - length * up);
-    context.stroke();
-    context.textAlign = right > 0.3 ? "left" : right < -0.3 ? "right" : "center";
-    context.fillText(name, x0 + (length + 6) * right, y0 - (length + 8) * up + 4);
+    pen.beginPath();
+    pen.moveTo(x0, y0);
+    pen.lineTo(x0 + length * right, y0 - length * up);
+    pen.stroke();
+    pen.textAlign = right > 0.3 ? "left" : right < -0.3 ? "right" : "center";
+    pen.fillText(name, x0 + (length + 6) * right, y0 - (length + 8) * up + 4);
   });
 }
 
