@@ -172,7 +172,16 @@ def _table(scene: Scene, names: Sequence[str], synapses: Sequence[Drawn]) -> str
         else:
             cells += ["–"] * 6
         rows.append([escape(name), *map(cell, cells)])
-    headings = ("layer", "drawn", "excitatory", "inhibitory", "synapses out", "drawn", "median distance", "strongest")
+    headings = (
+        "layer",
+        "neurons",
+        "excitatory",
+        "inhibitory",
+        "synapses",
+        "drawn",
+        "median distance",
+        "strongest weight",
+    )
     return table("Layers, and the synapses from each to the next", headings, rows)
 
 
