@@ -19,6 +19,7 @@ import torch
 from sen_edge import checkpoint as checkpoints
 from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.plot import activity, figures
+from sen_edge.plot.page import as_json
 from sen_edge.plot.scene import project, sample, scene
 from sen_edge.plot.source import Source, load, of_checkpoint
 from sen_edge.plot.synapses import Choice, chosen_synapses
@@ -188,6 +189,7 @@ def test_hostile_text_stays_text(sen_edge: Run, tmp_path: Path) -> None:
     page = (tmp_path / "net.html").read_text()
     assert page.count("<script") == 2 and "<img" not in page and "<b>" not in page
     assert "a&lt;b&gt;&amp;" in page and "&lt;img src=x" in page
+    assert "<" not in as_json({HOSTILE: HOSTILE}) and json.loads(as_json({"a": HOSTILE})) == {"a": HOSTILE}
     assert sen_edge("plot", path, "-o", tmp_path / "net.svg", "--what", "weights").code == 0
     ElementTree.parse(tmp_path / "net.svg")
 
@@ -294,7 +296,9 @@ def test_coincident_neurons_are_drawn_and_named(sen_edge: Run, tmp_path: Path) -
             outcome = sen_edge("plot", tmp_path / name, "-o", tmp_path / f"{name}.{ending}")
             assert outcome.code == 0, outcome.err
             assert "Layer 1 to 2: 1 pair of neurons at the same point" in outcome.err
-    assert "1 pair of neurons at the same point" in (tmp_path / "a.pt.html").read_text()
+    page = (tmp_path / "a.pt.html").read_text()
+    assert "1 pair of neurons at the same point" in page
+    assert np.isfinite(decoded(data_of(page)["weights"], "<f4")).all()
 
 
 def test_a_spiking_network_that_cannot_run_is_drawn_without_spikes(sen_edge: Run, tmp_path: Path) -> None:

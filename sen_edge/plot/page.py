@@ -56,7 +56,7 @@ def page(scene: Scene, synapses: Sequence[Drawn], activity: Activity | None, not
         _viewer(names, activity),
         _table(scene, names, synapses),
         _facts(scene),
-        f'<script type="application/json" id="data">{_json(_data(scene, synapses, activity, names))}</script>',
+        f'<script type="application/json" id="data">{as_json(_data(scene, synapses, activity, names))}</script>',
         f"<script>{script}</script>",
     ]
     return f"{_head(title, style, script)}\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
@@ -240,7 +240,7 @@ def _base64(array: NDArray[Any], dtype: str) -> str:
     return base64.b64encode(np.ascontiguousarray(array).astype(dtype).tobytes()).decode()
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
     """JSON that ends no script element, whatever text is in it."""
     text = json.dumps(value, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
