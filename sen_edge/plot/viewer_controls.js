@@ -23,7 +23,7 @@ function facts(i) {
     if (sources[k] === i) out++;
     if (targets[k] === i) into++;
   }
-  lines.push(`strongest synapses: ${into} in, ${out} out`);
+  lines.push(`synapses drawn: ${into} in, ${out} out`);
   if (activity && i < active) {
     if (layer === 0 && data.activity.isCurrent) {
       lines.push(`input ${brief(activity[i] / 255)} of its range`);
