@@ -197,7 +197,14 @@ def test_hostile_text_stays_text(sen_edge: Run, tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
 def test_a_browser_draws_the_page(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
     sen_edge("plot", snn_path, "-o", tmp_path / "net.html")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+    ]
     command = ["chromium", *options, (tmp_path / "net.html").as_uri()]
     page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
     assert '<div id="viewer">' in page and '<div id="still" hidden="">' in page
