@@ -207,7 +207,7 @@ def test_a_browser_draws_the_page(sen_edge: Run, snn_path: Path, tmp_path: Path)
     ]
     command = ["chromium", *options, (tmp_path / "net.html").as_uri()]
     page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-    assert '<div id="viewer">' in page and '<div id="still" hidden="">' in page
+    assert '<div id="viewer">' in page and '<div id="still" class="still" hidden="">' in page
     assert re.search(r'id="time-said">step 1 of 6: [0-9]+ spikes<', page)
     assert re.search(r'id="links-said">[0-9,]+ shown<', page)
 

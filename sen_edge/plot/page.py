@@ -50,7 +50,7 @@ def page(scene: Scene, synapses: Sequence[Drawn], activity: Activity | None, not
         f'<p class="soft">{escape(_subtitle(scene))}</p>',
         *(f"<p>{escape(note)}</p>" for note in (*scene.notes, *notes)),
         _legend(scene),
-        f'<div id="still">{still(scene, synapses, names)}'
+        f'<div id="still" class="still">{still(scene, synapses, names)}'
         "<noscript><p>Without scripts the network is this still picture; the table below sums it up.</p></noscript>"
         "</div>",
         _viewer(names, activity),

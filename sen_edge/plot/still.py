@@ -17,7 +17,7 @@ WIDTH, HEIGHT = 900, 480
 MOST_NEURONS, MOST_SYNAPSES = 2000, 150
 
 
-def still(scene: Scene, synapses: Sequence[Drawn], names: Sequence[str]) -> str:
+def still(scene: Scene, synapses: Sequence[Drawn], names: Sequence[str], ident: str = "still") -> str:
     """An `<svg>` of the network from its first angle; of many neurons it shows every second, third ..."""
     places = [_seen(positions) for positions in scene.apart()]
     everything = np.concatenate(places)
@@ -34,7 +34,7 @@ def still(scene: Scene, synapses: Sequence[Drawn], names: Sequence[str]) -> str:
         parts += [svg.marker(float(at[i, 0]), float(at[i, 1]), *SHAPES[kinds[i]], radius=2.6) for i in shown]
         top = max(16.0, float(np.quantile(at[:, 1], 0.01)) - 14)
         parts.append(svg.text(float(at[:, 0].mean()), top, names[layer], "middle"))
-    return svg.picture(WIDTH, HEIGHT, "still", f"Neurons of {scene.source.name}", "; ".join(names), *parts)
+    return svg.picture(WIDTH, HEIGHT, ident, f"Neurons of {scene.source.name}", "; ".join(names), *parts)
 
 
 #: Shape and class of each kind of neuron: a disc excites, a square inhibits, a diamond is an output.

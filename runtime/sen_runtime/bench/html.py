@@ -32,20 +32,25 @@ def report(record: Record | Sequence[Record]) -> str:
     labels = _labels(records)
     if len(records) == 1:
         title = f"Benchmark: {labels[0]}"
-        body = [*_head(records[0]), *_record(records[0], "d0")]
+        body = sections(records[0], "d0")
     else:
         title = f"Benchmark: {len(records)} devices"
         body = _side_by_side(records, labels)
         for index, (one, label) in enumerate(zip(records, labels)):
-            body += [f'<h2 id="d{index}">{escape(label)}</h2>', *_head(one), *_record(one, f"d{index}")]
+            body += [f'<h2 id="d{index}">{escape(label)}</h2>', *sections(one, f"d{index}")]
     return page(title, body)
 
 
-def page(title: str, body: Iterable[str]) -> str:
-    """A whole page in the style of the reports; `body` is markup."""
+def sections(record: Record, ident: str) -> list[str]:
+    """Everything about one record, as markup; `ident` begins every id in it."""
+    return [*_head(record), *_record(record, ident)]
+
+
+def page(title: str, body: Iterable[str], style: str = "") -> str:
+    """A whole page in the style of the reports; `body` is markup, `style` more of that."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head>\n'
+        f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}{style}</style></head>\n'
         f"<body><main>\n<h1>{escape(title)}</h1>\n" + "\n".join(body) + "\n</main></body></html>\n"
     )
 

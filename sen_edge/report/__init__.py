@@ -1,0 +1,1 @@
+"""One page about everything in a folder: models, compression, verification, benchmarks."""

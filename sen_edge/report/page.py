@@ -1,0 +1,221 @@
+"""The page: one file that opens without a network, prints, and can be read aloud. All that is shown is escaped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import sen_edge
+from sen_edge import model as models
+from sen_edge.cli import console
+from sen_edge.plot.page import layer_names
+from sen_edge.plot.scene import scene
+from sen_edge.plot.source import load as load_source
+from sen_edge.plot.still import still
+from sen_edge.plot.synapses import Choice, chosen_synapses
+from sen_edge.report.folder import RunFolder
+from sen_edge.summary import Summary, summarize
+from sen_runtime.bench import html
+from sen_runtime.errors import SenError
+
+UNKNOWN = html.UNKNOWN
+#: Neurons of a picture; the page that `sen-edge plot` writes shows more, and turns.
+MOST_NEURONS = 1500
+CHUNK = 1 << 20
+
+
+def page(folder: RunFolder) -> str:
+    """The report of a folder, as HTML."""
+    sections = {
+        "Models": _models(folder),
+        "Compression": [part for name, values in _compressions(folder).items() for part in _compression(name, values)],
+        "Exports and their verification": _exports(folder.exports),
+        "Benchmarks": [
+            part
+            for index, (name, record) in enumerate(folder.records.items())
+            for part in [f"<h3>{escape(name)}</h3>", *html.sections(record, f"b{index}")]
+        ],
+        "Files and manifests": _files(folder),
+    }
+    shown = {title: parts for title, parts in sections.items() if parts}
+    links = "".join(f'<li><a href="#{_anchor(title)}">{escape(title)}</a></li>' for title in shown)
+    body = [
+        f'<p class="soft">sen-edge {escape(sen_edge.__version__)}</p>',
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
+    ]
+    body += [f'<p class="soft">{escape(note)}</p>' for note in folder.notes]
+    for title, parts in shown.items():
+        body += [f'<h2 id="{_anchor(title)}">{escape(title)}</h2>', *parts]
+    return html.page(f"Report: {folder.path.resolve().name}", body, _style())
+
+
+def _style() -> str:
+    """That of the pictures, beside that of all reports."""
+    return (files("sen_edge.plot") / "viewer.css").read_text(encoding="utf-8")
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _models(folder: RunFolder) -> list[str]:
+    """All of them in one table, then layers and picture of each; those that can be drawn first."""
+    rows: list[list[str]] = []
+    drawn: list[str] = []
+    others: list[str] = []
+    for name, path in folder.models.items():
+        try:
+            summary = summarize(models.load(path))
+        except SenError as error:
+            others.append(f"<p>{escape(name)}: {escape(error.message)}</p>")
+            continue
+        rows.append(_row(name, *_facts(summary)))
+        picture = _picture(name, path)
+        layers = _layers(f"{name}: layers", [_layer(index, summary) for index in range(len(summary.layers))])
+        (drawn if picture else others).extend([f"<h3>{escape(name)}</h3>", layers, *picture])
+    headings = ["file", "kind", "neurons", "d", "numbers", "saved", "MACs", "weights"]
+    overview = [html.table("Models; saved: of a fully connected network's numbers", headings, rows)] if rows else []
+    return [*overview, *drawn, *others]
+
+
+def _facts(summary: Summary) -> list[str]:
+    """Figures of a model, for its line in the table."""
+    return [
+        f"{summary.kind}, {'spiking' if summary.architecture == 'snn' else 'perceptron'}",
+        "-".join(map(str, summary.layer_sizes)),
+        UNKNOWN if summary.dimensions is None else str(summary.dimensions),
+        f"{summary.parameters:,}",
+        f"{summary.saved:.1f} %",
+        f"{summary.macs:,}",
+        console.size(summary.weight_bytes),
+    ]
+
+
+def _layer(index: int, summary: Summary) -> Mapping[str, Any]:
+    figures = summary.layers[index].figures
+    return {name: getattr(figures, name) for name in ("n_in", "n_out", "form", "dtype", "sparsity", "macs", "bytes")}
+
+
+def _picture(name: str, path: Path) -> list[str]:
+    """The network as it lies in space; nothing for one without coordinates."""
+    try:
+        laid_out = scene(load_source(path), MOST_NEURONS)
+        drawn = chosen_synapses(laid_out, Choice(strongest=200))
+    except SenError:
+        return []
+    picture = still(laid_out, drawn, layer_names(laid_out), f"still-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+    legend = "disc: excitatory, square: inhibitory, diamond: output; lines: strongest synapses"
+    return [f'<div class="still">{html.figure(" ".join(laid_out.notes), picture, legend, wide=True)}</div>']
+
+
+def _compressions(folder: RunFolder) -> dict[str, Mapping[str, Any]]:
+    """By file: those of `sen-edge compress`, and those that came with an export."""
+    exports = {name: manifest.get("compression") for name, manifest in folder.exports.items()}
+    return {
+        **folder.compressions,
+        **{name: values for name, values in exports.items() if values and "before" in values},
+    }
+
+
+def _compression(name: str, values: Mapping[str, Any]) -> list[str]:
+    before, after, accuracy = values["before"], values["after"], values.get("accuracy")
+    rows = [
+        _row("MACs", f"{before['macs']:,}", f"{after['macs']:,}", f"{after['macs'] / max(1, before['macs']):.1%}"),
+        _row(
+            "weights",
+            console.size(before["weight_bytes"]),
+            console.size(after["weight_bytes"]),
+            f"{after['weight_bytes'] / max(1, before['weight_bytes']):.1%}",
+        ),
+    ]
+    if accuracy:
+        dropped = accuracy["original"] - accuracy["compressed"]
+        cells = (f"{accuracy['original']:.2f} %", f"{accuracy['compressed']:.2f} %", f"{-dropped:+.2f} points")
+        rows.append(_row(f"accuracy, {accuracy['data']}", *cells))
+    notes = [f"<li>{escape(str(warning))}</li>" for warning in values.get("warnings", [])]
+    return [
+        f"<h3>{escape(name)}</h3>",
+        html.table(f"{name}: compression", ["", "before", "after", "after / before"], rows),
+        _layers(f"{name}: layers after it", values.get("layers", [])),
+        *([f"<ul>{''.join(notes)}</ul>"] if notes else []),
+    ]
+
+
+def _layers(caption: str, layers: Sequence[Mapping[str, Any]]) -> str:
+    rows = [
+        _row(
+            str(index),
+            f"{layer['n_in']} to {layer['n_out']}",
+            str(layer["form"]),
+            str(layer["dtype"]),
+            UNKNOWN if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
+            f"{layer['macs']:,}",
+            console.size(layer["bytes"]),
+        )
+        for index, layer in enumerate(layers)
+    ]
+    return html.table(caption, ["layer", "neurons", "weights", "stored as", "zeros", "MACs", "size"], rows)
+
+
+def _exports(exports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    rows = []
+    for manifest in exports.values():
+        for artifact in manifest["artifacts"]:
+            name, facts = next(iter(artifact["files"].items()))
+            for found in artifact["verification"]:
+                data = found["data"]
+                rows.append(
+                    _row(
+                        name,
+                        console.size(facts["bytes"]),
+                        str(found["engine"]),
+                        "✓ agrees" if found["passed"] else "✗ differs",
+                        f"{found['max_rel_error']:.2g}",
+                        f"{found['argmax_agreement']:.2%}",
+                        UNKNOWN if data is None else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
+                    )
+                )
+    headings = ["file", "size", "engine", "verified", "max error / std", "same argmax", "accuracy (model)"]
+    return (
+        [html.table("Exported files, each run in every engine and compared with its model", headings, rows)]
+        if rows
+        else []
+    )
+
+
+def _files(folder: RunFolder) -> list[str]:
+    kinds: dict[str, Iterable[str]] = {
+        "model": folder.models,
+        "manifest of an export": folder.exports,
+        "manifest of a compression": folder.compressions,
+        "record of a benchmark": folder.records,
+        "other": folder.others,
+    }
+    rows = []
+    for kind, names in kinds.items():
+        for name in names:
+            path = folder.path / name
+            rows.append(_row(name, kind, console.size(path.stat().st_size), _sha256(path)))
+    parts = [html.table("Files of the folder", ["file", "what it is", "size", "SHA-256"], rows)]
+    for name, manifest in {**folder.exports, **folder.compressions}.items():
+        text = escape(json.dumps(manifest, indent=2, sort_keys=True))
+        parts.append(f"<details><summary>{escape(name)}</summary><pre>{text}</pre></details>")
+    return parts
+
+
+def _row(first: str, *others: str) -> list[str]:
+    cell: Callable[[str], str] = html.cell
+    return [escape(first), *map(cell, others)]
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(CHUNK):
+            digest.update(block)
+    return digest.hexdigest()
