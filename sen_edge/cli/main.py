@@ -21,6 +21,7 @@ from sen_edge.cli.export import export
 from sen_edge.cli.inspect import inspect
 from sen_edge.cli.plot import plot
 from sen_edge.cli.report import report
+from sen_edge.cli.sweep import sweep
 from sen_edge.cli.train import train
 from sen_edge.cli.verify import verify
 from sen_runtime.errors import EXIT_FAILED, SenError
@@ -36,7 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (train, inspect, plot, compress, export, verify, bench, report, demo, doctor):
+for command in (train, sweep, inspect, plot, compress, export, verify, bench, report, demo, doctor):
     app.command()(command)
 
 

@@ -1,0 +1,93 @@
+"""Where trials run: a Dask cluster of processes on this machine, or one that is there already."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from sen_edge.errors import UsageError
+from sen_edge.sweep.errors import SweepError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Workers that may die of one trial before it counts as failed.
+ALLOWED_DEATHS = 3
+#: Until a scheduler must have answered.
+TIMEOUT_S = 5.0
+PROTOCOLS = ("tcp", "tls")
+
+
+@dataclass(frozen=True)
+class Where:
+    """What runs the trials.
+
+    Attributes:
+        scheduler: address of a Dask scheduler such as `tcp://10.0.0.4:8786`; None for this machine.
+        workers: processes on this machine; None for one per core.
+        memory_bytes: that each of them may take before it is ended and begun anew; None for an equal share.
+    """
+
+    scheduler: str | None = None
+    workers: int | None = None
+    memory_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.scheduler is None:
+            return
+        if self.workers is not None:
+            raise UsageError("--workers is for this machine", hint="start workers with `dask worker ADDRESS`")
+        try:
+            parts = urlsplit(self.scheduler)
+            fits = parts.scheme in PROTOCOLS and bool(parts.hostname) and parts.port is not None
+        except ValueError:  # no port number
+            fits = False
+        if not fits:
+            raise UsageError(f"--scheduler is {self.scheduler!r}; expected an address such as tcp://10.0.0.4:8786")
+
+
+@contextmanager
+def connected(where: Where) -> Iterator[Client]:
+    """A client of the cluster; one on this machine is ended with the block, whatever happens in it.
+
+    Raises:
+        SweepError: there is no scheduler at the address.
+    """
+    import dask
+    from distributed import Client
+
+    if where.scheduler is None:
+        with (
+            dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}),
+            _local(where) as cluster,
+            Client(cluster) as client,
+        ):
+            yield client
+        return
+    try:
+        client = Client(where.scheduler, timeout=TIMEOUT_S, set_as_default=False)
+    except Exception as error:  # what answers may be anything, and so may be what is raised for it
+        raise SweepError(
+            f"no Dask scheduler answers at {where.scheduler}: {type(error).__name__}: {error}",
+            hint="start one with `dask scheduler`, or leave --scheduler out",
+        ) from error
+    with client:
+        yield client
+
+
+def _local(where: Where) -> Any:
+    from distributed import LocalCluster
+
+    n_workers = where.workers or len(os.sched_getaffinity(0))
+    return LocalCluster(
+        n_workers=n_workers,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=where.memory_bytes or "auto",
+        dashboard_address=None,
+        host="127.0.0.1",
+    )
