@@ -217,7 +217,7 @@ def _finish(plan: Sweep, state: State, folder: Path, *, as_json: bool) -> None:
             }
         )
     else:
-        console.console(stderr=False).print(_table(plan, state, FINAL_ROWS))
+        console.console(stderr=True).print(_table(plan, state, FINAL_ROWS))
         console.print_lines(paths)
     if failed:
         console.note(f"{len(failed)} of {len(table)} trials failed, the first with: {failed[0]['error']}")
@@ -230,7 +230,9 @@ def _plain(place: int, each: Ranked) -> dict[str, Any]:
     return {
         "rank": place,
         "point": each.point.number,
-        "values": {name: list(value) if isinstance(value, tuple) else value for name, value in each.point.values.items()},
+        "values": {
+            name: list(value) if isinstance(value, tuple) else value for name, value in each.point.values.items()
+        },
         "validation_accuracy": each.accuracy,
         "validation_range": [each.low, each.high],
         "test_accuracy": each.test_accuracy,

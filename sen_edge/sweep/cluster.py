@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import sen_edge
 from sen_edge.errors import UsageError
 from sen_edge.sweep.errors import SweepError
 
@@ -20,6 +22,7 @@ ALLOWED_DEATHS = 3
 #: Until a scheduler must have answered.
 TIMEOUT_S = 5.0
 PROTOCOLS = ("tcp", "tls")
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,12 @@ def connected(where: Where) -> Iterator[Client]:
         with (
             dask.config.set({"distributed.scheduler.allowed-failures": ALLOWED_DEATHS}),
             _local(where) as cluster,
-            Client(cluster) as client,
+            Client(cluster, set_as_default=False) as client,
         ):
-            yield client
+            try:
+                yield client
+            finally:
+                _say_no_more()
         return
     try:
         client = Client(where.scheduler, timeout=TIMEOUT_S, set_as_default=False)
@@ -76,7 +82,35 @@ def connected(where: Where) -> Iterator[Client]:
             hint="start one with `dask scheduler`, or leave --scheduler out",
         ) from error
     with client:
+        check_workers(client)
         yield client
+
+
+def check_workers(client: Client, module: str = "sen_edge.sweep.trial") -> None:
+    """Whether the workers that are there have what trials need: a task that one cannot read would break it.
+
+    Raises:
+        SweepError: a worker cannot import `module`, or has another version of sen-edge.
+    """
+
+    def version() -> str:  # not known by a name elsewhere, so it is sent as a whole
+        import importlib
+
+        importlib.import_module(module)
+        return str(importlib.import_module("sen_edge").__version__)
+
+    hint = "install the same sen-edge on all workers as here"
+    for address, found in client.run(version, on_error="return").items():
+        if isinstance(found, BaseException):
+            reason = f"{type(found).__name__}: {found}"
+            raise SweepError(f"worker {address} cannot run trials: {reason}", hint)
+        if found != sen_edge.__version__:
+            raise SweepError(f"worker {address} has sen-edge {found}; here it is {sen_edge.__version__}", hint)
+
+
+def _say_no_more() -> None:
+    """A process that has torch takes seconds to end, and is killed after four: nothing is lost, so nothing is said."""
+    logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
 
 
 def _local(where: Where) -> Any:
@@ -88,6 +122,9 @@ def _local(where: Where) -> Any:
         threads_per_worker=1,
         processes=True,
         memory_limit=where.memory_bytes or "auto",
+        host=LOOPBACK,
+        preload=["sen_edge.sweep.worker"],
         dashboard_address=None,
-        host="127.0.0.1",
+        # Without a dashboard the scheduler has a page of metrics all the same, and one port for it on all machines.
+        scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},
     )

@@ -160,7 +160,7 @@ def _data(path: Path, name: str) -> str:
 
 
 def _seeds(path: Path, seeds: Any) -> tuple[int, ...]:
-    fits = isinstance(seeds, list) and seeds and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
+    fits = isinstance(seeds, list) and bool(seeds) and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
     _check(str(path), "seeds", seeds, "a list of whole numbers from 0 such as [0, 1, 2]", fits)
     _check(str(path), "seeds", seeds, "numbers that are all different", len(set(seeds)) == len(seeds))
     return tuple(seeds)

@@ -83,7 +83,7 @@ def rows(state: State, seeds: Sequence[int]) -> list[dict[str, Any]]:
         values = {name: shown(value) if isinstance(value, tuple) else value for name, value in point.values.items()}
         for index, seed in enumerate(seeds):
             ident = trial_id(point.settings[index]) if point.settings else None
-            record = {"error": point.error} if ident is None else state.records.get(ident, {})
+            record: Mapping[str, Any] = {"error": point.error} if ident is None else state.records.get(ident, {})
             figures = record.get("figures") or {}
             found.append(
                 {

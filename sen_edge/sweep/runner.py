@@ -140,7 +140,7 @@ class _Run:
 
     def submit(self) -> None:
         """One trial for each thread of the cluster: of a worker that dies all trials that it was given are blamed."""
-        free = max(1, sum(self.client.nthreads().values())) - len(self.futures)
+        free = max(1, self.n_threads()) - len(self.futures)
         for _ in range(min(free, len(self.backlog))):
             settings = self.backlog.popleft()
             future = self.client.submit(
@@ -148,6 +148,13 @@ class _Run:
             )
             self.futures[future] = settings
             future.add_done_callback(self.finished.put)
+
+    def n_threads(self) -> int:
+        """Of the whole cluster, as it is now."""
+        try:
+            return sum(self.client.nthreads().values())
+        except OSError as error:
+            raise _lost() from error
 
     def keep(self, future: Future) -> str:
         """Write down what a future gave; the name of the trial."""
@@ -163,8 +170,7 @@ class _Run:
         except Exception as error:  # `recorded` lets none of the trial's pass
             self.check_cluster()
             raise SweepError(
-                f"the workers cannot run trials: {type(error).__name__}: {error}",
-                hint="they need the same sen-edge[sweep] as this machine; finished trials are kept",
+                f"the cluster could not run a trial: {type(error).__name__}: {error}", hint="finished trials are kept"
             ) from error
         self.store.write(settings, record)
         self.records[ident] = record
@@ -172,9 +178,7 @@ class _Run:
 
     def check_cluster(self) -> None:
         if self.client.status not in ("running", "connecting"):
-            raise SweepError(
-                "the connection to the scheduler is lost", hint="run the same command to go on; finished trials are kept"
-            )
+            raise _lost()
 
 
 def point_accuracy(point: Point, records: Mapping[str, Mapping[str, Any]]) -> float | None:
@@ -184,6 +188,12 @@ def point_accuracy(point: Point, records: Mapping[str, Mapping[str, Any]]) -> fl
     if not found or len(figures) < len(found):
         return None
     return float(sum(each["validation_accuracy"] for each in figures) / len(figures))
+
+
+def _lost() -> SweepError:
+    return SweepError(
+        "the connection to the scheduler is lost", hint="run the same command to go on; finished trials are kept"
+    )
 
 
 def _killed(error: str) -> dict[str, Any]:
