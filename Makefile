@@ -48,7 +48,7 @@ lint: $(VENV)/.dev ## format, lint, types, direction of imports
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D__ARM_FEATURE_DSP $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D_POSIX_C_SOURCE=200809L $(C)/bench
 
-bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
+bench: $(VENV)/.dev ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
 	$(BIN)/python benchmarks/tflite.py
 	$(BIN)/python benchmarks/native.py
@@ -57,6 +57,7 @@ bench: $(VENV)/.user ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/far_field.py
 	$(BIN)/python benchmarks/compression.py
 	$(BIN)/python benchmarks/bench_trust.py
+	$(BIN)/python benchmarks/sweep_scaling.py
 
 bench-shipped: $(VENV)/.user ## the shipped networks in every form, side by side on this machine: table, record, report
 	$(BIN)/python benchmarks/shipped.py

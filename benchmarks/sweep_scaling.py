@@ -1,0 +1,86 @@
+"""Do two workers finish a sweep faster than one? The same sweep on both, in turns.
+
+    python benchmarks/sweep_scaling.py [--rounds 3] [--trials 8]
+
+Both clusters are up, and each worker has run a trial before, when time is taken; every sweep writes its trials to a new
+folder. Exit status 1 if the ratio of the medians misses the claim, or figures differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sen_edge.datasets import Dataset, load
+from sen_edge.sweep.cluster import Where, connected
+from sen_edge.sweep.file import read_sweep
+from sen_edge.sweep.runner import run_sweep
+from sen_edge.sweep.search import search_of
+from sen_edge.sweep.store import opened
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+CLAIM = 1.7
+SWEEP = """
+data = "digits"
+seeds = {seeds}
+[training]
+hidden = [64]
+dims = 8
+epochs = 10
+[grid]
+training.exponent = [1.0, 2.0]
+"""
+
+
+def timed(client: Client, dataset: Dataset, n_trials: int) -> tuple[float, Mapping[str, Any]]:
+    """Seconds that a sweep takes, and its figures by trial."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sweep.toml"
+        path.write_text(SWEEP.format(seeds=list(range(n_trials // 2))))
+        search = search_of(read_sweep(path), dataset)
+        with opened(Path(folder) / "out") as store:
+            begin = time.perf_counter()
+            state = run_sweep(search, store, client)
+            seconds = time.perf_counter() - begin
+    return seconds, {ident: record["figures"] for ident, record in state.records.items()}
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=8)
+    options = parser.parse_args()
+    dataset = load("digits")
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    figures = []
+    with connected(Where(workers=1)) as one, connected(Where(workers=2)) as two:
+        for client in (one, two):
+            timed(client, dataset, 4)
+        for _ in range(options.rounds):
+            for n_workers, client in ((1, one), (2, two)):
+                taken, found = timed(client, dataset, options.trials)
+                seconds[n_workers].append(taken)
+                figures.append(found)
+    medians = {n_workers: statistics.median(values) for n_workers, values in seconds.items()}
+    ratio = medians[1] / medians[2]
+    are_equal = all(found == figures[0] for found in figures)
+    print("| workers | trials | seconds, median | rounds |\n| ---: | ---: | ---: | --- |")
+    for n_workers, values in seconds.items():
+        rounds = ", ".join(f"{value:.1f}" for value in values)
+        print(f"| {n_workers} | {options.trials} | {medians[n_workers]:.1f} | {rounds} |")
+    print(f"two workers are {ratio:.2f} times as fast (claim: {CLAIM}): {'pass' if ratio >= CLAIM else 'FAIL'}")
+    print(f"figures of all {len(figures)} sweeps are equal: {'pass' if are_equal else 'FAIL'}")
+    return 0 if ratio >= CLAIM and are_equal else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
