@@ -465,6 +465,22 @@ def test_an_unreachable_scheduler(sen_edge: Run, tmp_path: Path) -> None:
     assert time.monotonic() - begin < 60
 
 
+def test_what_answers_is_no_scheduler(sen_edge: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1000)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        outcome = sen_edge("sweep", write(tmp_path, GRID), "-o", tmp_path / "out", "--scheduler", address)
+        thread.join()
+    assert outcome.code == 1 and f"no Dask scheduler answers at {address}" in outcome.err
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -121,7 +121,7 @@ def _progress(plan: Sweep, n_points: int) -> Iterator[Callable[[State], None]]:
 
     bar = Progress(TextColumn("trials"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=terminal)
     task = bar.add_task("trials", total=n_trials)
-    with Live(bar, console=terminal, refresh_per_second=4) as live:
+    with Live(bar, console=terminal, refresh_per_second=4, transient=True) as live:
 
         def show(state: State) -> None:
             bar.update(task, completed=_n_done(state, len(plan.seeds)))
@@ -173,8 +173,8 @@ def _table(plan: Sweep, state: State, most: int) -> Table:
 
     ranked = ranking(state)
     names = [axis.name for axis in plan.axes]
-    title = f"{plan.path}: the best {min(most, len(ranked))} of {len(ranked)} points by validation accuracy"
-    headings = ("#", *names, "validation", "range", "test", "parameters", "MACs", "seeds")
+    title = f"{plan.path.name}: the best {min(most, len(ranked))} of {len(ranked)} points by validation accuracy"
+    headings = ("#", *_short(plan), "validation", "range", "test", "MACs", "seeds")
     return console.table(
         title,
         headings,
@@ -185,13 +185,18 @@ def _table(plan: Sweep, state: State, most: int) -> Table:
                 f"{each.accuracy:.2f} %",
                 f"{each.low:.2f}-{each.high:.2f}",
                 f"{each.test_accuracy:.2f} %",
-                f"{each.figures['parameters']:,}",
                 f"{each.figures['macs']:,}",
                 f"{each.n_done}" + (f", {each.n_failed} failed" if each.n_failed else ""),
             )
             for place, each in enumerate(ranked[:most], start=1)
         ],
     )
+
+
+def _short(plan: Sweep) -> list[str]:
+    """Names of the searched settings, with their table only where two tables have the same."""
+    keys = [axis.key for axis in plan.axes]
+    return [axis.name if keys.count(axis.key) > 1 else axis.key for axis in plan.axes]
 
 
 def _finish(plan: Sweep, state: State, folder: Path, *, as_json: bool) -> None:

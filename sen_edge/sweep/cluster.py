@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 #: Workers that may die of one trial before it counts as failed.
-ALLOWED_DEATHS = 3
+ALLOWED_DEATHS = 2
 #: Until a scheduler must have answered.
 TIMEOUT_S = 5.0
 PROTOCOLS = ("tcp", "tls")
@@ -75,6 +76,7 @@ def connected(where: Where) -> Iterator[Client]:
                 _say_no_more()
         return
     try:
+        asyncio.run(_shake_hands(where.scheduler))
         client = Client(where.scheduler, timeout=TIMEOUT_S, set_as_default=False)
     except Exception as error:  # what answers may be anything, and so may be what is raised for it
         raise SweepError(
@@ -84,6 +86,14 @@ def connected(where: Where) -> Iterator[Client]:
     with client:
         check_workers(client)
         yield client
+
+
+async def _shake_hands(address: str) -> None:
+    """Fail before there is a client, which would go on for a while after it failed."""
+    from distributed.comm import connect
+
+    comm = await connect(address, timeout=TIMEOUT_S)
+    await comm.close()
 
 
 def check_workers(client: Client, module: str = "sen_edge.sweep.trial") -> None:
