@@ -17,7 +17,7 @@ from sen_edge import model as models
 from sen_edge.calibration import Calibration
 from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.manifest import compression_note, manifest
-from sen_edge.model import Model, stored_dtype
+from sen_edge.model import Model
 from sen_edge.outputs import put_in_place, refuse_existing
 from sen_edge.precompute import precompute
 from sen_edge.quantize import LayerError, quantization_errors, to_float16, to_int8, to_int8_weights
@@ -34,7 +34,7 @@ from sen_exporters.base import (
     usable_exporters,
 )
 from sen_runtime.engines import missing
-from sen_runtime.network import Network
+from sen_runtime.network import Network, stored_dtype
 from sen_runtime.operators import Coordinates, leaves
 
 WEIGHTS = ("dense", "coordinates")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +15,9 @@ from sen_edge import checkpoint as checkpoints
 from sen_edge.checkpoint import Checkpoint
 from sen_edge.errors import CheckpointError, UsageError
 from sen_runtime import image, reference
-from sen_runtime.checks import Array
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.network import Network
-from sen_runtime.operators import Coordinates, Dense, Sparse, WeightOperator, leaves
+from sen_runtime.operators import weight_arrays
 
 FloatArray = NDArray[np.float32]
 
@@ -137,26 +136,3 @@ def stored_numbers(network: Network) -> tuple[int, ...]:
         counts.append(sum(int(array.size) for key, array in arrays.items() if key not in seen))
         seen.update(arrays)
     return tuple(counts)
-
-
-def stored_dtype(network: Network) -> str:
-    """How the network's numbers are stored, in the words of `--dtype`: tolerances are chosen by it."""
-    if network.input_grid is not None:
-        return "int8"
-    dtypes = {array.dtype for layer in network.layers for array in weight_arrays(layer.weight)}
-    if np.dtype(np.int8) in dtypes:
-        return "int8-dynamic"
-    return "float16" if np.dtype(np.float16) in dtypes else "float32"
-
-
-def weight_arrays(operator: WeightOperator) -> Iterator[Array]:
-    """The arrays of weights, or of positions, that an operator stores; its indices and scales are not among them."""
-    for leaf in leaves(operator):
-        if isinstance(leaf, Coordinates):
-            yield from (leaf.source, leaf.target, leaf.mask)
-        elif isinstance(leaf, Dense):
-            yield leaf.w
-        elif isinstance(leaf, Sparse):
-            yield leaf.values
-        else:
-            yield from (leaf.left, leaf.right)

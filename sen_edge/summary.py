@@ -9,11 +9,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.checkpoint import Checkpoint
-from sen_edge.model import Model, stored_numbers, weight_arrays
+from sen_edge.model import Model, stored_numbers
 from sen_edge.precompute import weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.network import Layer, Network
-from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator, leaves, map_leaves
+from sen_runtime.operators import (
+    Coordinates,
+    Dense,
+    Leaf,
+    LowRank,
+    Sparse,
+    WeightOperator,
+    leaves,
+    map_leaves,
+    weight_arrays,
+)
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 

@@ -22,11 +22,11 @@ from sen_edge.compress.prune import PruneRequest
 from sen_edge.config import SpatialConfig
 from sen_edge.datasets import Dataset
 from sen_edge.errors import DataError, UsageError
-from sen_edge.model import Model, stored_dtype
+from sen_edge.model import Model
 from sen_edge.precompute import precompute
 from sen_edge.quantize import to_float16
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Network, Relu
+from sen_runtime.network import Identity, Layer, Network, Relu, stored_dtype
 from sen_runtime.operators import Coordinates, Dense, LowRank
 from tests.clouds import float64_weights, mixed, planes, relative
 from tests.conftest import MLP, SNN, make_checkpoint, make_model

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sen_runtime.checks import Array, check_array, check_choice, store_float32
 from sen_runtime.errors import NetworkError
 from sen_runtime.int8 import GREATEST, LEAST, Grid
-from sen_runtime.operators import Leaf, WeightOperator, map_leaves, operator_grids
+from sen_runtime.operators import Leaf, WeightOperator, map_leaves, operator_grids, weight_arrays
 
 RESETS = ("subtract", "zero")
 INPUT_CODINGS = ("direct", "spikes")
@@ -302,3 +302,13 @@ def _check_beta(neuron: Lif | LeakyIntegrator) -> None:
     store_float32(neuron, "beta")
     if not 0 <= neuron.beta <= 1:
         raise NetworkError(f"beta is {neuron.beta:g}; expected a value in [0, 1]")
+
+
+def stored_dtype(network: Network) -> str:
+    """How the network's numbers are stored, in the words of `--dtype`: tolerances are chosen by it."""
+    if network.input_grid is not None:
+        return "int8"
+    dtypes = {array.dtype for layer in network.layers for array in weight_arrays(layer.weight)}
+    if np.dtype(np.int8) in dtypes:
+        return "int8-dynamic"
+    return "float16" if np.dtype(np.float16) in dtypes else "float32"

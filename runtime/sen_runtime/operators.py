@@ -315,3 +315,16 @@ def map_leaves(operator: WeightOperator, transform: Callable[[Leaf], WeightOpera
 
 def _nbytes(*arrays: Array | None) -> int:
     return sum(int(array.nbytes) for array in arrays if array is not None)
+
+
+def weight_arrays(operator: WeightOperator) -> Iterator[Array]:
+    """The arrays of weights, or of positions, that an operator stores; its indices and scales are not among them."""
+    for leaf in leaves(operator):
+        if isinstance(leaf, Coordinates):
+            yield from (leaf.source, leaf.target, leaf.mask)
+        elif isinstance(leaf, Dense):
+            yield leaf.w
+        elif isinstance(leaf, Sparse):
+            yield leaf.values
+        else:
+            yield from (leaf.left, leaf.right)

@@ -23,11 +23,11 @@ from sen_edge.compress.prune import PruneRequest, pruned
 from sen_edge.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.fitting import Progress, Recipe, suggested_recipe
-from sen_edge.model import Model, stored_dtype
+from sen_edge.model import Model
 from sen_edge.precompute import precompute
 from sen_edge.quantize import to_float16
 from sen_edge.summary import MAX_WRITTEN_OUT, layer_figures
-from sen_runtime.network import Layer, Network
+from sen_runtime.network import Layer, Network, stored_dtype
 from sen_runtime.operators import Coordinates
 
 #: Told what is done, and the share of it that is over.

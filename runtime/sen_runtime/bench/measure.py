@@ -23,14 +23,14 @@ from sen_runtime.bench import interleaved, loops, memory
 from sen_runtime.bench.coldstart import cold_start
 from sen_runtime.bench.inputs import N_INPUTS, Data, fitting, random_inputs, read_data, some
 from sen_runtime.bench.judge import judge, wrong
-from sen_runtime.bench.plan import BenchRequest, RowPlan, plan, stored_dtype
+from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.record import SCHEMA
 from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.bench.rows import Context, Row, accuracy_percent, call_us, figures, spans
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineError, SenError, UsageError
-from sen_runtime.network import input_range_of
+from sen_runtime.network import input_range_of, stored_dtype
 from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]

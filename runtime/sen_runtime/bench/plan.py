@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_runtime import image
 from sen_runtime.engines import ENGINES, engine, installed, missing
@@ -237,17 +236,3 @@ def reads_all_weights(network: Network) -> bool:
     """Whether an inference reads each stored byte about once: neither event by event, nor expanded when loaded."""
     has_coordinates = any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight))
     return not network.is_spiking and not has_coordinates
-
-
-def stored_dtype(network: Network) -> str:
-    """One of "float32", "float16", "int8-dynamic" (int8 weights) or "int8" (activations too)."""
-    if network.input_grid is not None:
-        return "int8"
-    dtypes = {array.dtype for layer in network.layers for leaf in leaves(layer.weight) for array in _arrays(leaf)}
-    if np.dtype(np.int8) in dtypes:
-        return "int8-dynamic"
-    return "float16" if np.dtype(np.float16) in dtypes else "float32"
-
-
-def _arrays(leaf: WeightOperator) -> list[NDArray[np.generic]]:
-    return [value for value in vars(leaf).values() if isinstance(value, np.ndarray)]
