@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sen_edge.cli import console
-from sen_edge.cli.train import EXIT_INTERRUPTED
 from sen_edge.errors import UsageError
+from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from sen_edge.remote.visit import Job, Outcome

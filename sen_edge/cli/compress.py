@@ -15,8 +15,8 @@ import typer
 import sen_edge
 from sen_edge.cli import compression as options
 from sen_edge.cli import console
-from sen_edge.cli.train import EXIT_INTERRUPTED
 from sen_edge.errors import OutputError, UsageError
+from sen_runtime.errors import EXIT_INTERRUPTED
 from sen_runtime.quiet import quiet_engines
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sen_edge.cli import console
-from sen_edge.cli.train import EXIT_INTERRUPTED
+from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.table import Table

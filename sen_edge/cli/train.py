@@ -16,6 +16,7 @@ import typer
 
 from sen_edge.cli import console
 from sen_edge.errors import CheckpointError, UsageError
+from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from sen_edge.config import SpatialConfig
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from sen_edge.train import Result
 
 ARCHITECTURES = ("mlp", "snn")
-#: Status after Ctrl-C, as shells have it: 128 + SIGINT.
-EXIT_INTERRUPTED = 130
 
 
 def train(

@@ -17,7 +17,7 @@ from sen_edge.remote.environment import PACKAGES, ROOM, extras_for, install_erro
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source
 from sen_edge.remote.ssh import EXIT_CONNECTION, INTERRUPTED, Link, Reply, StageError, call, connected
-from sen_runtime.errors import EXIT_FAILED, SenError
+from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
 
 #: Seconds for cleaning up, after the time that the host had.
 CLEAN_S = 20.0
@@ -25,7 +25,6 @@ CHUNK = 1 << 20
 #: Exit statuses of a shell where the interpreter is not there, or cannot be run.
 NO_PYTHON = (126, 127)
 OLDEST_PYTHON = [3, 9]
-EXIT_INTERRUPTED = 130
 
 Note = Callable[[str], None]
 
