@@ -13,7 +13,7 @@ import pytest
 
 from sen_edge.quantize import to_int8, to_int8_weights
 from sen_runtime import reference
-from sen_runtime.bench import coldstart, measure, memory, plan, record, rounds
+from sen_runtime.bench import agreement, coldstart, measure, memory, plan, record, rounds
 from sen_runtime.bench.coldstart import cold_start
 from sen_runtime.bench.inputs import DataError, read_data
 from sen_runtime.bench.plan import BenchError, BenchRequest, RowPlan
@@ -226,6 +226,15 @@ def test_int8_is_judged_more_loosely_and_on_data(tmp_path: Path) -> None:
         assert any("--data" in warning["message"] for warning in row["warnings"])
     load = spoilt(f"full.tflite {INTERPRETERS[0]} 1", lambda y: np.full_like(y, np.inf))
     assert not run(*paths, load=load)["valid"]
+
+
+def test_greatest_outputs_of_int8_are_judged_on_data_alone() -> None:
+    for is_spiking in (False, True):
+        for dtypes in (("float32", "int8-dynamic"), ("int8", "float16"), ("float32", "unknown")):
+            assert agreement.tolerance_for(dtypes, is_spiking=is_spiking, has_data=True).argmax == 0.9
+            drawn = agreement.tolerance_for(dtypes, is_spiking=is_spiking, has_data=False)
+            assert (drawn.argmax, drawn.output) == (0, 0.5)
+    assert agreement.tolerance_for(("float32", "float16"), is_spiking=False, has_data=False).argmax == 0.95
 
 
 def test_accuracy_on_labels(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def _judged(
 ) -> Judged:
     row, to = rows[index], _counterpart(index, origins)
     dtypes = row.dtype, rows[to].dtype
-    tolerance = agreement.tolerance_for(dtypes, is_spiking=row.timesteps > 0)
+    tolerance = agreement.tolerance_for(dtypes, is_spiking=row.timesteps > 0, has_data=has_data)
     found = agreement.compare(outputs[index], outputs[to], rows[to].name, tolerance)
     if to == index:
         note = "" if index == 0 else _other_model(outputs[index], outputs[0], rows[0].name)
