@@ -52,7 +52,6 @@ bench: $(VENV)/.dev ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py
 	$(BIN)/python benchmarks/tflite.py
 	$(BIN)/python benchmarks/native.py
-	$(BIN)/python benchmarks/bench_trust.py
 	$(BIN)/python benchmarks/cortex_m.py
 	$(BIN)/python benchmarks/far_field.py
 	$(BIN)/python benchmarks/compression.py

@@ -10,9 +10,8 @@ Memory is the peak of this whole process before the engine starts. The latency i
 from __future__ import annotations
 
 import argparse
-import re
+import math
 import time
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from sen_edge.compress.far_field import Factorized, factorize_coordinates
 from sen_edge.compress.hierarchical import Hierarchical, hierarchical
 from sen_runtime import image
+from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import native
 from sen_runtime.network import Identity, Layer, Network
 from sen_runtime.operators import Coordinates
@@ -45,14 +45,6 @@ def take_apart(options: argparse.Namespace, operator: Coordinates) -> tuple[Fact
     return form, Network(form.layers)
 
 
-def peak_kib() -> int:
-    """Most resident memory of this process; what getrusage says may be that of the process it was started from."""
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise SystemExit("this system does not tell a process's peak memory")
-    return int(found[1])
-
-
 def main(options: argparse.Namespace) -> None:
     """Take apart, print, run."""
     rng = np.random.default_rng(0)
@@ -61,7 +53,7 @@ def main(options: argparse.Namespace) -> None:
     start = time.perf_counter()
     result, network = take_apart(options, operator)
     seconds = time.perf_counter() - start
-    peak = peak_kib() / 2**20
+    peak = (peak_bytes() or math.nan) / 2**30
     rank = f"rank {result.rank}, " if isinstance(result, Factorized) else ""
     print(
         f"{options.form}, {options.neurons} x {options.neurons}, radius {options.radius:g}: {seconds:.1f} s, peak "

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from sen_runtime.errors import EXIT_VERIFICATION, OutputError, SenError, UsageError
+from sen_runtime.errors import EXIT_VERIFICATION, DataError, OutputError, SenError, UsageError
 
 __all__ = ["CheckpointError", "DataError", "OutputError", "UsageError", "VerificationError"]
 
 
 class CheckpointError(SenError):
     """A checkpoint, or a map of a foreign one, that cannot be read as a spatially embedded network."""
-
-
-class DataError(SenError):
-    """A data set that is absent, damaged or does not fit the network."""
 
 
 class VerificationError(SenError):

@@ -176,9 +176,33 @@ def test_cliffs_delta_against_all_pairs():
 
 def test_bootstrap_is_the_same_every_time_and_in_any_chunks(monkeypatch):
     series = np.random.default_rng(0).gamma(2, 1, 101)
-    once = bootstrap.medians(series, seed=5)
+    sizes = bootstrap.sizes_of_loads(None, 101)
+    once = bootstrap.medians(series, sizes, seed=5)
     assert once.shape == (bootstrap.RESAMPLES,)
-    assert np.array_equal(once, bootstrap.medians(series, seed=5))
-    assert set(once) <= set(series)
+    assert np.array_equal(once, bootstrap.medians(series, sizes, seed=5))
     monkeypatch.setattr(bootstrap, "CHUNK", 1000)
-    assert bootstrap.medians(series, seed=5).shape == (bootstrap.RESAMPLES,)
+    assert bootstrap.medians(series, sizes, seed=5).shape == (bootstrap.RESAMPLES,)
+
+
+def test_loads_of_which_too_little_is_known_are_one_group():
+    assert bootstrap.sizes_of_loads([10] * 8, 80).tolist() == [10] * 8
+    assert bootstrap.sizes_of_loads([40] * 8, 80).tolist() == [10] * 8  # every fourth round is kept
+    for loads, n in (([20, 30, 50], 100), ([10] * 8, 90), (None, 70)):
+        assert bootstrap.sizes_of_loads(loads, n).tolist() == [n]
+
+
+def test_records_whose_loads_differ_are_less_sure_of_a_ratio():
+    """Of two runs of one program, in which every load is a few percent slower or faster than the others."""
+    rng = np.random.default_rng(4)
+    turns = [
+        np.concatenate([rng.normal(10 * slow, 0.01, 25) for slow in rng.normal(1, 0.03, 40)]).tolist() for _ in "ab"
+    ]
+    known = [records.record((10.0,), ("net.sen native 1",)) for _ in "ab"]
+    for each, values in zip(known, turns, strict=True):
+        each["rows"][0]["turns_us"] = values
+    (blind,) = compare(*known).rows
+    for each in known:
+        each["settings"] = {**each["settings"], "loads": [25] * 40}
+    (row,) = compare(*known).rows
+    assert row.ratio == blind.ratio and row.low <= 1 <= row.high
+    assert row.high - row.low > 1.2 * (blind.high - blind.low)

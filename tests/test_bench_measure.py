@@ -470,17 +470,17 @@ def test_a_process_that_hangs_is_ended(folder: Path) -> None:
 def test_memory_grows_by_about_the_model(tmp_path: Path) -> None:
     network = random_network(np.random.default_rng(0), kinds=("dense",), sizes=(2000, 2000, 10))
     found = cold_start(write(tmp_path, "large.sen", network), "native", 1)
-    if coldstart.STATUS.exists():
+    if memory.STATUS.exists():
         assert found.rss_growth_bytes is not None
         assert 12e6 < found.rss_growth_bytes < 60e6  # 16 MB of weights, mapped and packed
     assert found.load_us > 0 and found.first_us > 0
 
 
 def test_no_memory_is_told_where_the_system_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(coldstart, "STATUS", tmp_path / "status")
-    assert coldstart._peak_bytes() is None
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert memory.peak_bytes() is None
     (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t   12345 kB\n")
-    assert coldstart._peak_bytes() == 12345 * 1024
+    assert memory.peak_bytes() == 12345 * 1024
 
 
 def test_the_memory_of_a_board() -> None:

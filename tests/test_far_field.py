@@ -148,7 +148,7 @@ from sen_edge.compress.far_field import factorize_coordinates
 from sen_edge.compress.hierarchical import hierarchical
 from sen_runtime.network import Identity, Layer
 from sen_runtime.operators import Coordinates
-from tests.memory import peak_bytes
+from sen_runtime.bench.memory import peak_bytes
 rng = np.random.default_rng(0)
 source, target = rng.uniform(-4, 4, (2, 16384, 3)).astype(np.float32)
 source[:, 2], target[:, 2] = 0, 1

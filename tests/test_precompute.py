@@ -169,7 +169,7 @@ import sys
 import numpy as np
 from sen_edge.precompute import weights
 from sen_runtime.operators import Coordinates
-from tests.memory import peak_bytes
+from sen_runtime.bench.memory import peak_bytes
 n, d = 8192, int(sys.argv[1])
 rng = np.random.default_rng(0)
 points = [rng.normal(size=(n, d)).astype(np.float32) for _ in range(2)]

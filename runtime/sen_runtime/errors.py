@@ -44,6 +44,10 @@ class UsageError(SenError):
     exit_code = EXIT_USAGE
 
 
+class DataError(SenError):
+    """Data that are absent, damaged, or do not fit the network."""
+
+
 class OutputError(SenError):
     """An output that cannot be written where it was asked for."""
 

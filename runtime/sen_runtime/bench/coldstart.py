@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -21,12 +20,13 @@ import numpy as np
 
 import sen_runtime
 from sen_runtime import errors
+from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import engine
 from sen_runtime.errors import EngineError, SenError
 
 #: Far beyond what a model that fits a small board takes to load.
 LIMIT_SECONDS = 120.0
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+CLEAR = Path("/proc/self/clear_refs")
 #: Written to `CLEAR`: the peak of the resident memory starts anew from what is resident now.
 RESET_PEAK = "5"
 
@@ -95,15 +95,6 @@ def _as_here(path: Path, answer: dict[str, Any]) -> SenError:
     return error
 
 
-def _peak_bytes() -> int | None:
-    """Greatest resident memory of this process alone: that of `getrusage` may be its parent's."""
-    try:
-        found = re.search(r"^VmHWM:\s*([0-9]+) kB$", STATUS.read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return int(found.group(1)) * 1024 if found else None
-
-
 def _reset_peak() -> None:
     with suppress(OSError):  # an old kernel: the peak then holds what importing the library took for a moment
         CLEAR.write_text(RESET_PEAK)
@@ -113,7 +104,7 @@ def _measured(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
     found = engine(engine_name)
     found.version()  # imports the library
     _reset_peak()
-    before = _peak_bytes()
+    before = peak_bytes()
     start = time.perf_counter_ns()
     session = found.load(path, threads)
     loaded = time.perf_counter_ns()
@@ -121,7 +112,7 @@ def _measured(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
     begin = time.perf_counter_ns()
     session.run(x)
     end = time.perf_counter_ns()
-    after = _peak_bytes()
+    after = peak_bytes()
     growth = None if before is None or after is None else max(0, after - before)
     return {"load_us": (loaded - start) / 1000, "first_us": (end - begin) / 1000, "rss_growth_bytes": growth}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from sen_runtime.bench.text import printable
 from sen_runtime.errors import SenError
 
 Record = Mapping[str, Any]
+#: Rounds between one loading of the models and the next, where a record tells.
+Loads = Optional[list[int]]
 
 SCHEMA = "sen-edge/bench-comparison/1"
 #: Below so many turns an interval says little.
@@ -43,7 +45,8 @@ class RowComparison:
         name: of the row.
         a_us, b_us: medians of the turns, microseconds.
         ratio: b_us / a_us; above 1 is slower.
-        low, high: its interval at `bootstrap.CONFIDENCE`, from blocks of both series drawn independently.
+        low, high: its interval at `bootstrap.CONFIDENCE`, from loads of both series, and blocks of these, drawn
+            independently.
         effect: Cliff's delta, -1 to 1: the share of pairs of turns in which b is slower, less that in which it is
             faster. 0 for two series that lie on each other, 1 where even the fastest turn of b is slower than all of a.
         notes: what else is different.
@@ -127,8 +130,9 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
     if not both:
         names = " / ".join(", ".join(map(repr, rows)) or "none" for rows in (rows_a, rows_b))
         raise CompareError(f"no row is in both records: {names}", "rows are matched by name: file, engine and threads")
+    loads = a["settings"].get("loads"), b["settings"].get("loads")
     return Comparison(
-        rows=tuple(_compare_row(rows_a[name], rows_b[name]) for name in both),
+        rows=tuple(_compare_row(rows_a[name], rows_b[name], loads) for name in both),
         only_in_a=tuple(name for name in rows_a if name not in rows_b),
         only_in_b=tuple(name for name in rows_b if name not in rows_a),
         notes=(*objections, *_notes(a["device"], b["device"])),
@@ -176,11 +180,12 @@ def cliffs_delta(a: bootstrap.Floats, b: bootstrap.Floats) -> float:
     return float(below - above) / (len(a) * len(b))
 
 
-def _compare_row(a: Record, b: Record) -> RowComparison:
+def _compare_row(a: Record, b: Record, loads: tuple[Loads, Loads]) -> RowComparison:
     turns_a, turns_b = _turns(a), _turns(b)
-    drawn = bootstrap.medians(turns_b, seed=1) / bootstrap.medians(turns_a, seed=0)
+    sizes = [bootstrap.sizes_of_loads(each, len(turns)) for each, turns in zip(loads, (turns_a, turns_b))]
     a_us, b_us = float(np.median(turns_a)), float(np.median(turns_b))
-    low, high = bootstrap.interval(drawn)
+    drawn = np.log(bootstrap.medians(turns_b, sizes[1], seed=1) / bootstrap.medians(turns_a, sizes[0], seed=0))
+    low, high = np.exp(bootstrap.interval(drawn, float(np.log(b_us / a_us)), min(map(len, sizes)))).tolist()
     notes = tuple(
         f"{what}: {printable(str(a[key]))[:16]} / {printable(str(b[key]))[:16]}"
         for key, what in NOTED_ROW.items()

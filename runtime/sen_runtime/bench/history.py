@@ -51,7 +51,10 @@ def summary(record: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for row in record["rows"]:
         turns = np.asarray(row["turns_us"], np.float64)
-        low, high = bootstrap.interval(bootstrap.medians(turns)) if len(turns) else (None, None)
+        low, high = None, None
+        if len(turns):
+            sizes = bootstrap.sizes_of_loads(record["settings"].get("loads"), len(turns))
+            low, high = bootstrap.interval(bootstrap.medians(turns, sizes), float(np.median(turns)), len(sizes))
         figures = {"median_us": row["latency_us"]["median"], "low_us": low, "high_us": high}
         rows.append({**{key: row[key] for key in ROW}, **figures})
     common = {key: record[key] for key in ("created", "tool", "status", "valid", "invalid_because")}

@@ -11,17 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.errors import SenError
+from sen_runtime.bench.bootstrap import even_choice
+from sen_runtime.errors import DataError
 
 FloatArray = NDArray[np.float32]
 
 #: Different inputs that take turns.
 N_INPUTS = 64
+#: Share of ones in spike trains that are drawn.
+FIRING = 0.2
 FORM = "expected x [n, n_in] (or [n, T, n_in]) and, if there are any, labels [n]"
-
-
-class DataError(SenError):
-    """Data that cannot be read, or do not fit the models."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def read_data(path: Path) -> Data:
         KeyError,
         zipfile.BadZipFile,
         zlib.error,
-        NotImplementedError,
+        NotImplementedError,  # what zipfile says of a compression that it does not know
     ) as error:
         raise DataError(f"{path} is no .npz of plain numbers: {error}", FORM) from error
     if "x" not in arrays:
@@ -99,7 +98,7 @@ def fitting(data: Data, path: Path, shape: tuple[int, ...], name: str) -> Data:
 
 def some(data: Data) -> FloatArray:
     """At most `N_INPUTS` of the user's inputs, spread evenly."""
-    kept = np.linspace(0, len(data.x) - 1, min(N_INPUTS, len(data.x))).astype(int)
+    kept = even_choice(len(data.x), N_INPUTS)
     chosen: FloatArray = data.x[kept]
     return chosen
 
@@ -108,5 +107,5 @@ def random_inputs(shape: tuple[int, ...], n: int, seed: int, least: float, great
     """`[n, *shape]`: evenly between two values, or spikes at random where a row has time steps."""
     rng = np.random.default_rng(seed)
     if len(shape) > 1:
-        return (rng.random((n, *shape), np.float32) < 0.5).astype(np.float32)
+        return (rng.random((n, *shape), np.float32) < FIRING).astype(np.float32)
     return rng.random((n, *shape), np.float32) * np.float32(greatest - least) + np.float32(least)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sen_runtime.engines import native
 
+STATUS = Path("/proc/self/status")
 #: A buffer for memory is at least this large, and at least twice the largest cache; it may take this share of the RAM.
 LEAST_BYTES, RAM_SHARE = 32 << 20, 1 / 8
 TRIES = 5
@@ -17,6 +20,18 @@ TRIES = 5
 L2_SECONDS, MEMORY_SECONDS = 0.05, 0.2
 #: All inputs of a cold run, and what is swept between its calls, take up to this many bytes each.
 MOST_COLD_BYTES = 64 << 20
+
+
+def peak_bytes() -> int | None:
+    """Greatest resident memory that this process had; None where the system does not tell.
+
+    Not that of `getrusage`, which starts at the peak of the process that started this one.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s*([0-9]+) kB$", STATUS.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found.group(1)) * 1024 if found else None
 
 
 def cache_bytes(device: Mapping[str, Any], name: str) -> int | None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.bench import interleaved, loops, memory, statistics
+from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.coldstart import ColdStart
 from sen_runtime.bench.inputs import N_INPUTS, Data
 from sen_runtime.bench.plan import RowPlan, count_nonzero, reads_all_weights
@@ -85,7 +86,7 @@ def accuracy_percent(session: Session, data: Data | None) -> float | None:
     """Share of labelled examples whose greatest output is the right one; None without labels."""
     if data is None or data.labels is None:
         return None
-    kept = np.linspace(0, len(data.x) - 1, min(MOST_LABELLED, len(data.x))).astype(int)
+    kept = even_choice(len(data.x), MOST_LABELLED)
     right = 0
     for start in range(0, len(kept), LABELLED_ROWS):
         part = kept[start : start + LABELLED_ROWS]
@@ -112,7 +113,7 @@ def figures(row: Row, context: Context, call_through_python_us: float | None) ->
     turns_us = _turns_us(row, measured)
     latency_us, network = statistics.summary(samples_us), artifact.network
     median = latency_us["median"]
-    kept = np.linspace(0, len(turns_us) - 1, min(MOST_TURNS, len(turns_us))).astype(int)
+    kept = even_choice(len(turns_us), MOST_TURNS)
     return {
         "name": row.name,
         "file": artifact.path.name,

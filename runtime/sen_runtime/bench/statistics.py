@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.bench.bootstrap import CONFIDENCE, even_choice, interval, medians, sizes_of_loads
+
 Floats = NDArray[np.float64]
 
 PERCENTILES = {"p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
@@ -16,14 +18,10 @@ MOST_BINS = 60
 #: A histogram ends here: the longest samples would leave one bar of it.
 HISTOGRAM_PERCENTILE = 99.5
 
-CONFIDENCE, NORMAL_QUANTILE = 0.95, 1.959964
-RESAMPLES = 1000
 #: Of more rounds than these an even choice is resampled.
 MOST_ROUNDS = 2000
-#: With fewer loads than these nothing is known of how loads differ; from so many on it is known well.
-LEAST_LOADS, ENOUGH_LOADS = 4, 8
-#: Values that are drawn at once: 16 MiB.
-CHUNK = 1 << 21
+#: From so many loads on it is known well how loads differ.
+ENOUGH_LOADS = 8
 
 FEW_SAMPLES = 1000
 OUTLIER_TIMES, OUTLIER_SHARE = 1.5, 0.01
@@ -58,10 +56,8 @@ def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) 
 
     Rounds that follow each other share the machine's state, so they are drawn in blocks. All rounds between two loads
     of the models share where the models lie in memory, which can matter more than all else; so the loads are drawn
-    too, and within each the blocks. Of few loads the interval of the percentiles is too narrow; it is widened as
-    Hesterberg describes ("What teachers should know about the bootstrap", 2015, expanded percentiles). It also holds
-    the interval that the sign test gives of the loads' medians, which is right whatever their distribution: some loads
-    are much slower than the rest.
+    too, and within each the blocks. The interval also holds the one that the sign test gives of the loads' medians,
+    which is right whatever their distribution: some loads are much slower than the rest.
 
     Args:
         times: of one row, per round `[rounds]`.
@@ -69,23 +65,16 @@ def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) 
         loads: number of rounds between one loading of the models and the next; their sum is `rounds`.
         seed: of the resampling.
     """
-    ratios = np.log(times / baseline)
-    of_load = np.repeat(np.arange(len(loads)), loads)
-    if len(ratios) > MOST_ROUNDS:
-        kept = np.linspace(0, len(ratios) - 1, MOST_ROUNDS).astype(int)
-        ratios, of_load = ratios[kept], of_load[kept]
-    numbers, sizes = np.unique(of_load, return_counts=True)
-    least, greatest = _sign_interval(np.array([np.median(ratios[of_load == number]) for number in numbers]))
-    if len(sizes) < LEAST_LOADS:
-        sizes = np.array([len(ratios)])
-    median = float(np.median(ratios))
-    tail = 50 * (1 - CONFIDENCE)
-    low, high = np.percentile(_resampled(ratios, sizes, np.random.default_rng(seed)), [tail, 100 - tail])
-    wider = _widening(len(sizes))
+    kept = even_choice(len(times), MOST_ROUNDS)
+    ratios, of_load = np.log(times / baseline)[kept], np.repeat(np.arange(len(loads)), loads)[kept]
+    by_load = [np.median(ratios[of_load == number]) for number in np.unique(of_load)]
+    least, greatest = _sign_interval(np.array(by_load))
+    sizes, median = sizes_of_loads(loads, len(ratios)), float(np.median(ratios))
+    low, high = interval(medians(ratios, sizes, seed), median, len(sizes))
     return {
         "median": float(np.exp(median)),
-        "low": float(np.exp(min(least, median - wider * (median - low), median))),
-        "high": float(np.exp(max(greatest, median + wider * (high - median), median))),
+        "low": float(np.exp(min(least, low))),
+        "high": float(np.exp(max(greatest, high))),
         "confidence": CONFIDENCE,
     }
 
@@ -98,33 +87,6 @@ def _sign_interval(values: Floats) -> tuple[float, float]:
         tail += comb(n, outside) / 2**n
     ordered, first = np.sort(values), max(outside - 1, 0)
     return float(ordered[first]), float(ordered[n - 1 - first])
-
-
-def _resampled(values: Floats, sizes: NDArray[Any], rng: np.random.Generator) -> Floats:
-    """Medians `[RESAMPLES]` of groups of `values` drawn anew, each made of blocks of that group; groups are rings."""
-    groups, typical = len(sizes), int(np.median(sizes))
-    length = ceil(sqrt(typical))
-    blocks, starts = ceil(typical / length), np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    found, step = [], max(1, CHUNK // (groups * blocks * length))
-    for done in range(0, RESAMPLES, step):
-        count = min(step, RESAMPLES - done)
-        drawn = rng.integers(0, groups, (count, groups, 1, 1)) if groups > 1 else np.zeros((count, 1, 1, 1), int)
-        size = sizes[drawn]
-        first = (rng.random((count, groups, blocks, 1)) * size).astype(int)
-        index = starts[drawn] + (first + np.arange(length)) % size
-        found.append(np.median(values[index.reshape(count, -1)], axis=1))
-    return np.concatenate(found)
-
-
-def _widening(groups: int) -> float:
-    """Of an interval of percentiles over few groups: Student's quantile for the normal one, and n for n - 1."""
-    if groups < LEAST_LOADS:
-        return 1.0
-    n, z = groups - 1, NORMAL_QUANTILE
-    # Student's quantile by the expansion of Abramowitz and Stegun, 26.7.5.
-    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-    return t / z * sqrt(groups / n)
 
 
 def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> list[dict[str, str]]:
