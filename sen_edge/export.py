@@ -282,6 +282,8 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
         f"{subject.source.kind}_sha256": subject.source.sha256,
         "weights": ", ".join(dict.fromkeys(form(layer.weight) for layer in subject.network.layers)),
         "dtype": stored_dtype(subject.network),
+        "macs": str(subject.network.macs),
+        "nnz": str(subject.network.nnz),
         **({} if subject.compression is None else compression_note(subject.compression)),
     }
     artifact = target.stamp(target.export(subject.network, request.options), provenance)

@@ -78,3 +78,13 @@ def test_two_machines_over_ssh_give_records_of_the_schema(
         assert [row["name"] for row in each["rows"]] == ["net.onnx onnxruntime 1", "net.sen native 1"]
     assert [each["command"][-1] for each in found] == ["--host=device", "--host=twin"]
     assert "twin" in outcome.out
+
+
+def test_exported_files_tell_their_work(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    assert sen_edge("export", mlp_path, "--to", "onnx,sen,tflite", "-o", tmp_path, "--name", "net").code == 0
+    files = [tmp_path / f"net.{ending}" for ending in ("onnx", "tflite", "sen")]
+    out = tmp_path / "r.json"
+    assert sen_edge("bench", *files, "--seconds", 0.3, "--json", out, "--allow-throttled").code == 0
+    network = image.read(files[2])
+    for row in record.read(out)["rows"]:
+        assert (row["macs"], row["nnz"]) == (network.macs, network.nnz)

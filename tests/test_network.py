@@ -438,3 +438,17 @@ def test_map_weights_names_the_layer():
 def test_map_weights_names_the_layer_whose_shape_no_longer_fits():
     with pytest.raises(NetworkError, match="layer 0: bias has 1 values; expected 2"):
         map_weights(Network((Layer(ONE, f32(1), Relu()),)), lambda leaf: Dense(f32([1], [2])))
+
+
+def test_stored_numbers_that_are_not_zero() -> None:
+    w = np.array([[1, 0, 2], [0, 0, 3]], np.float32)
+    bias = np.array([0, 1], np.float32)
+    places = [np.array([[0.0], [1.0], [2.0]], np.float32), np.array([[5.0], [6.0]], np.float32)]
+    for weight, expected in (
+        (Dense(w), 3),
+        (Sparse.from_dense(w), 3),
+        (LowRank(w[:, :1], w[:1]), 1 + 2),
+        (Sum(Dense(w), Sparse.from_dense(w)), 6),
+        (Coordinates(*places, np.ones(3, np.float32)), 6),
+    ):
+        assert Network((Layer(weight, bias, Relu()),)).nnz == expected + 1

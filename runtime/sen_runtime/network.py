@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sen_runtime.checks import Array, check_array, check_choice, store_float32
 from sen_runtime.errors import NetworkError
 from sen_runtime.int8 import GREATEST, LEAST, Grid
-from sen_runtime.operators import Leaf, WeightOperator, map_leaves, operator_grids, weight_arrays
+from sen_runtime.operators import Leaf, WeightOperator, count_nonzero, map_leaves, operator_grids, weight_arrays
 
 RESETS = ("subtract", "zero")
 INPUT_CODINGS = ("direct", "spikes")
@@ -225,6 +225,12 @@ class Network:
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
         return sum(layer.nbytes for layer in self.layers)
+
+    @property
+    def nnz(self) -> int:
+        """Stored numbers that are not zero, biases among them; of coordinates the weights that they stand for."""
+        biases = sum(int(np.count_nonzero(layer.bias)) for layer in self.layers if layer.bias is not None)
+        return biases + sum(count_nonzero(layer.weight) for layer in self.layers)
 
 
 def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:

@@ -328,3 +328,11 @@ def weight_arrays(operator: WeightOperator) -> Iterator[Array]:
             yield leaf.values
         else:
             yield from (leaf.left, leaf.right)
+
+
+def count_nonzero(operator: WeightOperator) -> int:
+    """Numbers that an operator stores and that are not zero; of coordinates the weights that they stand for."""
+    return sum(
+        leaf.macs if isinstance(leaf, Coordinates) else sum(int(np.count_nonzero(a)) for a in weight_arrays(leaf))
+        for leaf in leaves(operator)
+    )

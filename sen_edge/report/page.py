@@ -12,7 +12,6 @@ from typing import Any
 
 import sen_edge
 from sen_edge import model as models
-from sen_edge.cli import console
 from sen_edge.plot.page import layer_names
 from sen_edge.plot.scene import scene
 from sen_edge.plot.source import load as load_source
@@ -21,6 +20,7 @@ from sen_edge.plot.synapses import Choice, chosen_synapses
 from sen_edge.report.folder import RunFolder
 from sen_edge.summary import Summary, summarize
 from sen_runtime.bench import html
+from sen_runtime.bench.figures import size
 from sen_runtime.errors import SenError
 
 UNKNOWN = html.UNKNOWN
@@ -92,7 +92,7 @@ def _facts(summary: Summary) -> list[str]:
         f"{summary.parameters:,}",
         f"{summary.saved:.1f} %",
         f"{summary.macs:,}",
-        console.size(summary.weight_bytes),
+        size(summary.weight_bytes),
     ]
 
 
@@ -128,8 +128,8 @@ def _compression(name: str, values: Mapping[str, Any]) -> list[str]:
         _row("MACs", f"{before['macs']:,}", f"{after['macs']:,}", f"{after['macs'] / max(1, before['macs']):.1%}"),
         _row(
             "weights",
-            console.size(before["weight_bytes"]),
-            console.size(after["weight_bytes"]),
+            size(before["weight_bytes"]),
+            size(after["weight_bytes"]),
             f"{after['weight_bytes'] / max(1, before['weight_bytes']):.1%}",
         ),
     ]
@@ -155,7 +155,7 @@ def _layers(caption: str, layers: Sequence[Mapping[str, Any]]) -> str:
             str(layer["dtype"]),
             UNKNOWN if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
             f"{layer['macs']:,}",
-            console.size(layer["bytes"]),
+            size(layer["bytes"]),
         )
         for index, layer in enumerate(layers)
     ]
@@ -172,7 +172,7 @@ def _exports(exports: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 rows.append(
                     _row(
                         name,
-                        console.size(facts["bytes"]),
+                        size(facts["bytes"]),
                         str(found["engine"]),
                         "✓ agrees" if found["passed"] else "✗ differs",
                         f"{found['max_rel_error']:.2g}",
@@ -200,7 +200,7 @@ def _files(folder: RunFolder) -> list[str]:
     for kind, names in kinds.items():
         for name in names:
             path = folder.path / name
-            rows.append(_row(name, kind, console.size(path.stat().st_size), _sha256(path)))
+            rows.append(_row(name, kind, size(path.stat().st_size), _sha256(path)))
     parts = [html.table("Files of the folder", ["file", "what it is", "size", "SHA-256"], rows)]
     for name, manifest in {**folder.exports, **folder.compressions}.items():
         text = escape(json.dumps(manifest, indent=2, sort_keys=True))

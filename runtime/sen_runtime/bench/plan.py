@@ -14,7 +14,7 @@ from sen_runtime.engines import ENGINES, engine, installed, missing
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import SenError, UsageError
 from sen_runtime.network import Network
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator, leaves
+from sen_runtime.operators import Coordinates, leaves
 
 #: Engines that are measured only when they are asked for: one is slow by intent, one runs the user's compiler.
 ON_DEMAND = ("c", "reference")
@@ -214,22 +214,6 @@ def _unique(name: str, taken: Sequence[str]) -> str:
         number += 1
         found = f"{name} #{number}"
     return found
-
-
-def count_nonzero(network: Network) -> int:
-    """Numbers that are stored and not zero: weights, factors and biases; of coordinates the weights they stand for."""
-    weights = sum(_nonzero(leaf) for layer in network.layers for leaf in leaves(layer.weight))
-    return weights + sum(int(np.count_nonzero(layer.bias)) for layer in network.layers if layer.bias is not None)
-
-
-def _nonzero(leaf: WeightOperator) -> int:
-    if isinstance(leaf, Dense):
-        return int(np.count_nonzero(leaf.w))
-    if isinstance(leaf, Sparse):
-        return int(np.count_nonzero(leaf.values))
-    if isinstance(leaf, LowRank):
-        return int(np.count_nonzero(leaf.left) + np.count_nonzero(leaf.right))
-    return leaf.macs
 
 
 def reads_all_weights(network: Network) -> bool:

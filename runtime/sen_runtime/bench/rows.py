@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from sen_runtime.bench import interleaved, loops, memory, statistics
 from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.coldstart import ColdStart
 from sen_runtime.bench.inputs import N_INPUTS, Data
-from sen_runtime.bench.plan import RowPlan, count_nonzero, reads_all_weights
+from sen_runtime.bench.plan import RowPlan, reads_all_weights
 from sen_runtime.bench.rounds import Measured
 from sen_runtime.engines import Session
 
@@ -135,8 +136,8 @@ def figures(row: Row, context: Context, call_through_python_us: float | None) ->
         "call_us": call_through_python_us,
         "throughput_per_s": 1e6 / latency_us["mean"],
         "ratio": _ratio(row, turns_us, context),
-        "macs": None if network is None else network.macs,
-        "nnz": None if network is None else count_nonzero(network),
+        "macs": _told(row, "macs") if network is None else network.macs,
+        "nnz": _told(row, "nnz") if network is None else network.nnz,
         "rss_growth_bytes": row.cold.rss_growth_bytes,
         "arena_bytes": getattr(row.session, "arena_bytes", None),
         **_traffic(row, median, context.bandwidth),
@@ -150,6 +151,12 @@ def figures(row: Row, context: Context, call_through_python_us: float | None) ->
         **({"samples_us": samples_us.tolist()} if context.raw else {}),
         "turns_us": turns_us[kept].tolist(),
     }
+
+
+def _told(row: Row, name: str) -> int | None:
+    """A number in the metadata that sen-edge writes; None in other files."""
+    found = row.properties.get(name, "")
+    return int(found) if re.fullmatch("[0-9]{1,15}", found) else None
 
 
 def _turns_us(row: Row, measured: Measured) -> NDArray[np.float64]:
