@@ -77,6 +77,14 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.train_labels).data)
         return digest.hexdigest()
 
+    @cached_property
+    def content_sha256(self) -> str:
+        """Of all of it, the test data too."""
+        digest = hashlib.sha256(self.sha256.encode())
+        digest.update(np.ascontiguousarray(self.test_inputs).data)
+        digest.update(np.ascontiguousarray(self.test_labels).data)
+        return digest.hexdigest()
+
     @property
     def n_classes(self) -> int:
         """One more than the greatest training label."""

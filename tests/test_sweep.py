@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -274,6 +275,19 @@ def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
     assert len(kept(tmp_path / "out")) == 1
 
 
+def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("sen_edge.sweep.cluster.WORKER_S", 0.2)
+    with LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as cluster:
+        address = cluster.scheduler_address
+        with (
+            pytest.raises(SweepError, match=f"the scheduler at {address} has no worker"),
+            connected(Where(scheduler=address)),
+        ):
+            raise AssertionError("there is nobody to run anything")
+
+
 def test_workers_without_the_toolkit(two_workers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check_workers(two_workers)
     monkeypatch.setattr(sen_edge_package, "__version__", "9.9")
@@ -301,10 +315,12 @@ def test_a_folder_takes_one_sweep_at_a_time(tmp_path: Path) -> None:
     [
         (lambda text: text[:-30], "is no finished trial, or damaged"),
         (lambda text: "[]", "is no finished trial, or damaged"),
-        (lambda text: text.replace('"version": 1', '"version": 9', 1), "other settings|version 9"),
+        (lambda text: "9".join(text.rsplit("1", 1)), "is 'sen-edge-trial', version 9"),
+        (lambda text: re.sub(r'"figures": {[^}]*}', '"figures": {}', text), "is no finished trial, or damaged"),
+        (lambda text: re.sub(r'"figures": {[^}]*}', '"figures": null', text), "is no finished trial, or damaged"),
         (lambda text: text.replace('"epochs": 1', '"epochs": 2'), "other settings than its name says"),
     ],
-    ids=["cut", "list", "version", "settings"],
+    ids=["cut", "list", "version", "no figures", "nothing", "settings"],
 )
 def test_a_damaged_trial_is_named(change: Callable[[str], str], message: str, two_workers: Any, tmp_path: Path) -> None:
     sweep(tmp_path, two_workers, sweeps.quick)
@@ -436,6 +452,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         (GRID[: GRID.index("[grid]")], "either a table [grid] or a table [sampled]; found none"),
         (SAMPLED.replace("trials = 14", ""), "[sampled]: trials is missing"),
         (SAMPLED.replace("seed = 5", 'sampler = "best"'), "[sampled]: sampler = 'best'; expected one of tpe, random"),
+        (SAMPLED.replace("high = 3.0", "high = 3.0, step = 0.4"), "exponent: step = 0.4; expected one that leads from"),
+        (SAMPLED.replace("[2, 3]", "{ low = 3, high = 8, step = 100 }"), "dims: step = 100; expected one that leads"),
+        (GRID.replace("[1.0, 2.0]", f"[1{'0' * 400}]"), "exponent = 1000"),
         (SAMPLED.replace("high", "hi"), "[sampled.training]: exponent: unknown key hi; expected one of low, high"),
         (SAMPLED.replace("3.0", "0.5"), "exponent: high = 0.5; expected a number > low (0.5)"),
         (SAMPLED.replace("0.5", "0"), "exponent = 0: config exponent is 0.0; expected a number > 0"),
@@ -489,6 +508,7 @@ def test_what_answers_is_no_scheduler(sen_edge: Run, tmp_path: Path) -> None:
         (("--scheduler", "http://10.0.0.4:8786"), "expected an address such as"),
         (("--scheduler", "tcp://10.0.0.4:x"), "expected an address such as"),
         (("--scheduler", "tcp://10.0.0.4:1", "--workers", "2"), "--workers is for this machine"),
+        (("--scheduler", "tcp://10.0.0.4:1", "--memory", "2"), "--memory is for this machine"),
         (("--workers", "0"), "--workers"),
         (("--memory", "0"), "--memory is 0; expected a number of GiB > 0"),
     ],

@@ -42,7 +42,7 @@ def plot(
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
     example: Annotated[int, typer.Option(help="Which input of the test data, from 0.", metavar="N")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the random input.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random input.", min=0)] = 0,
     map_path: Annotated[
         Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
     ] = None,

@@ -132,9 +132,7 @@ def _progress(plan: Sweep, n_points: int) -> Iterator[Callable[[State], None]]:
 
 def _n_done(state: State, n_seeds: int) -> int:
     """Trials that are over, whether they failed or not."""
-    from sen_edge.sweep.settings import trial_id
-
-    done = sum(trial_id(settings) in state.records for point in state.points for settings in point.settings)
+    done = sum(ident in state.records for point in state.points for ident in point.trials)
     return done + n_seeds * sum(point.error is not None for point in state.points)
 
 
@@ -158,12 +156,10 @@ def _line(plan: Sweep, state: State) -> str:
 def _named(plan: Sweep, state: State, ident: str) -> str:
     """The values of a trial."""
     from sen_edge.sweep.search import described
-    from sen_edge.sweep.settings import trial_id
 
     for point in state.points:
-        for seed, settings in zip(plan.seeds, point.settings, strict=False):
-            if trial_id(settings) == ident:
-                return f"{described(point.values)}, seed {seed}"
+        if ident in point.trials:
+            return f"{described(point.values)}, seed {plan.seeds[point.trials.index(ident)]}"
     return ident
 
 

@@ -36,7 +36,14 @@ def check_matplotlib() -> None:
         raise MissingExtraError("matplotlib, which draws .png, .svg and .pdf,", PIP_LINE) from None
 
 
-def sheet(scene: Scene, synapses: Sequence[Drawn], asked: Sequence[Panel], before: Source | None, ending: str) -> bytes:
+def sheet(
+    scene: Scene,
+    synapses: Sequence[Drawn],
+    asked: Sequence[Panel],
+    before: Source | None,
+    ending: str,
+    notes: Sequence[str] = (),
+) -> bytes:
     """A sheet of panels as `ending`: ".png", ".svg" or ".pdf"; the same bytes each time.
 
     Args:
@@ -45,6 +52,7 @@ def sheet(scene: Scene, synapses: Sequence[Drawn], asked: Sequence[Panel], befor
         asked: panels; empty for those that the network has something to show in.
         before: the network before training, for "before-after".
         ending: of the file.
+        notes: what to say below it, beside how the scene was laid out.
 
     Raises:
         UsageError: a panel that the network has nothing for.
@@ -65,7 +73,7 @@ def sheet(scene: Scene, synapses: Sequence[Drawn], asked: Sequence[Panel], befor
         for panel, (rows, columns) in zip(shown, spots, strict=True):
             DRAWERS[panel](figure, grid[rows, columns], scene, synapses, before)
         figure.suptitle(panels.title(scene), fontsize=12, fontweight="bold")
-        figure.supxlabel(panels.footnote(scene, n_columns), fontsize=8, color=panels.SOFT)
+        figure.supxlabel(panels.footnote([*scene.notes, *notes], n_columns), fontsize=8, color=panels.SOFT)
         buffer = io.BytesIO()
         figure.savefig(buffer, format=ending[1:], dpi=DPI, metadata=_metadata(ending))
     return buffer.getvalue()

@@ -13,6 +13,7 @@ from sen_edge.plot.scene import FloatArray, Scene, project
 from sen_edge.plot.source import Source
 from sen_edge.plot.still import marks
 from sen_edge.plot.synapses import Drawn
+from sen_runtime.bench.plots import plain
 
 EXCITATORY, INHIBITORY, SOFT, RULE = "#b34700", "#0063a6", "#57606a", "#d0d7de"
 #: Of layers, in their order; the line styles tell them apart as well.
@@ -35,7 +36,7 @@ STYLE: Any = {
     "pdf.fonttype": 42,
 }
 BINS = 60
-#: Share of a histogram's values that its axis spans; the few beyond are counted in the caption.
+#: Share of a histogram's values that its axis spans; the few beyond are left out.
 SPAN = 0.98
 MOST_LINES = 300
 
@@ -48,15 +49,9 @@ def title(scene: Scene) -> str:
     return f"{plain(scene.source.name)}: {kind}, d = {scene.source.dimensions}"
 
 
-def footnote(scene: Scene, n_columns: int) -> str:
+def footnote(notes: Sequence[str], n_columns: int) -> str:
     """How positions were drawn, and what was left out."""
-    return "\n".join(textwrap.wrap(plain(" ".join(scene.notes), 1000), 56 * n_columns))
-
-
-def plain(name: str, longest: int = 60) -> str:
-    """Names are no formulas: matplotlib would take what is between two dollars for one."""
-    shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return shown[:longest].replace("$", r"\$")
+    return "\n".join(textwrap.wrap(plain(" ".join(notes), 1000), 56 * n_columns))
 
 
 def image_side(scene: Scene) -> int | None:
@@ -140,7 +135,7 @@ def distances(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], b
 
 
 def weights(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
-    """Histogram of the weights that are not 0, layer by layer, each over its largest magnitude's quantile."""
+    """Histogram of the weights that are not 0, layer by layer, each over its median magnitude."""
     del synapses, before
     found, units = [], []
     for link in scene.links:
@@ -182,7 +177,7 @@ def degrees(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], bef
 
 
 def wiring(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Drawn], before: Source | None) -> None:
-    """Total length of the synapses of each layer, and how much of it a fully connected one would have."""
+    """Total length of the synapses of each layer, and their mean."""
     del synapses, before
     axes = figure.add_subplot(spot)
     names, means, totals = [], [], []
@@ -272,7 +267,7 @@ def _in_a_plane(layers: list[FloatArray]) -> list[FloatArray]:
     """Two coordinates `[n, 2]` for each neuron, the same for all layers: principal components where there are more."""
     everything = np.concatenate(layers)
     if layers[0].shape[1] > 3:
-        projected, _, _, _ = project(layers, is_axis_fixed=False)
+        projected, _, _ = project(layers, is_axis_fixed=False)
         return [at[:, 1:] for at in projected]
     middle = everything.mean(axis=0)
     return [np.pad(at - middle, ((0, 0), (0, 2)))[:, :2] for at in layers]

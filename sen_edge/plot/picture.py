@@ -64,7 +64,7 @@ def draw(source: Source, request: PlotRequest, note: Callable[[str], None]) -> b
     if request.ending != PAGE:
         for line in (*laid_out.notes, *notes):
             note(line)
-        return sheet(laid_out, synapses, request.panels, request.before, request.ending)
+        return sheet(laid_out, synapses, request.panels, request.before, request.ending, notes)
     activity = None
     if source.network.is_spiking:
         activity, why = _activity(laid_out, request)
@@ -73,7 +73,7 @@ def draw(source: Source, request: PlotRequest, note: Callable[[str], None]) -> b
         note(line)
     if activity is not None:
         note(f"spikes: input {activity.input_name}")
-    return page(laid_out, synapses, activity, notes).encode()
+    return page(laid_out, synapses, activity, notes).encode(errors="replace")  # a file's name may be no text
 
 
 def _activity(laid_out: Scene, request: PlotRequest) -> tuple[activities.Activity | None, str]:

@@ -76,7 +76,6 @@ class Scene:
         positions: for each layer `[n, 3]`, the first coordinate that along which layers are drawn apart.
         axes: what the three coordinates are.
         gap: how far a layer is moved from the one before; 0 leaves them where they are.
-        kept: share of the positions' variance that three coordinates show.
         links: for each layer but the last, its synapses to the next.
         notes: what a reader has to know to understand the picture.
     """
@@ -86,14 +85,8 @@ class Scene:
     positions: tuple[FloatArray, ...]
     axes: tuple[str, str, str]
     gap: float
-    kept: float
     links: tuple[Link, ...]
     notes: tuple[str, ...]
-
-    @property
-    def is_sampled(self) -> bool:
-        """Whether there are neurons that are not drawn."""
-        return sum(map(len, self.neurons)) < sum(self.source.network.layer_sizes)
 
     @property
     def outgoing(self) -> tuple[Float32Array, ...]:
@@ -117,7 +110,7 @@ def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
     """
     operators = source.operators
     everything = [*(operator.source for operator in operators), operators[-1].target]
-    projected, axes, kept, sentence = project(everything, is_axis_fixed=source.is_axis_fixed)
+    projected, axes, sentence = project(everything, is_axis_fixed=source.is_axis_fixed)
     sizes = source.network.layer_sizes
     neurons = sample(sizes, most)
     drawn = tuple(positions[chosen] for positions, chosen in zip(projected, neurons, strict=True))
@@ -127,9 +120,7 @@ def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
     )
     gap = _gap(drawn)
     apart = f"Layers are drawn {gap:.3g} further apart than they are."
-    return Scene(
-        source, neurons, drawn, axes, gap, kept, links, (f"{sentence} {apart}", *_sampling_note(sizes, neurons))
-    )
+    return Scene(source, neurons, drawn, axes, gap, links, (f"{sentence} {apart}", *_sampling_note(sizes, neurons)))
 
 
 def _link(operator: Coordinates, synapses: Synapses | None, source: IndexArray, target: IndexArray) -> Link:
@@ -140,9 +131,15 @@ def _link(operator: Coordinates, synapses: Synapses | None, source: IndexArray, 
 
 
 def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
-    """For each layer the numbers of the neurons to draw: all, or about `most` in all, evenly spread."""
-    share = min(1.0, most / sum(sizes))
-    counts = [size if share == 1 else min(size, max(LEAST_OF_A_LAYER, int(size * share))) for size in sizes]
+    """For each layer the numbers of the neurons to draw: all, or at most `most` in all, evenly spread.
+
+    Of each layer there are `LEAST_OF_A_LAYER`, or an equal share where there are many layers; the rest goes by size.
+    """
+    least = min(LEAST_OF_A_LAYER, max(1, most // len(sizes)))
+    counts = [min(size, least) for size in sizes]
+    others = [size - count for size, count in zip(sizes, counts, strict=True)]
+    share = min(1.0, max(0, most - sum(counts)) / max(1, sum(others)))
+    counts = [count + int(share * other) for count, other in zip(counts, others, strict=True)]
     return tuple(
         np.linspace(0, size - 1, count).round().astype(np.intp) for size, count in zip(sizes, counts, strict=True)
     )
@@ -161,7 +158,7 @@ def _sampling_note(sizes: Sequence[int], neurons: Sequence[IndexArray]) -> list[
 
 def project(
     layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool
-) -> tuple[list[FloatArray], tuple[str, str, str], float, str]:
+) -> tuple[list[FloatArray], tuple[str, str, str], str]:
     """Three coordinates for every neuron, those of all layers in the same way.
 
     Args:
@@ -169,8 +166,8 @@ def project(
         is_axis_fixed: whether the last coordinate is that of the layer.
 
     Returns:
-        Positions `[n, 3]` of each layer, the first that of the layer where there is one; the names of the axes; the
-        share of variance that is kept; a sentence that says what was done.
+        Positions `[n, 3]` of each layer, the first that of the layer where there is one; the names of the axes; a
+        sentence that says what was done, and what share of the variance is kept.
     """
     d = layers[0].shape[1]
     exact = [positions.astype(np.float64) for positions in layers]
@@ -192,10 +189,10 @@ def project(
         sentence += ", with " + " and ".join([*added, *["0"] * missing]) + " as further coordinates"
     if is_axis_fixed:
         sentence += "; the layer axis is fixed, not learned"
-    return exact, (axes[0], axes[1], axes[2]), 1.0, sentence + "."
+    return exact, (axes[0], axes[1], axes[2]), sentence + "."
 
 
-def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, str, str], float, str]:
+def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, str, str], str]:
     """Principal components of all neurons together: the third first, for layers are thinnest along it."""
     everything = np.concatenate(layers)
     middle = everything.mean(axis=0)
@@ -210,7 +207,7 @@ def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tupl
         f"which keep {100 * kept:.1f} % of their variance."
     )
     axes = ("component 3", "component 1", "component 2")
-    return [(positions - middle) @ chosen for positions in layers], axes, kept, sentence
+    return [(positions - middle) @ chosen for positions in layers], axes, sentence
 
 
 def _gap(layers: Sequence[FloatArray]) -> float:

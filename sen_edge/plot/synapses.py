@@ -60,17 +60,14 @@ def _chosen(link: Link, index: int, choice: Choice) -> Drawn:
             f"Layer {index} to {index + 1}: {pairs} at the same point; their weight is infinite and their synapse has "
             "no length, so it is not drawn."
         )
-    most = choice.strongest
+    asked, what = choice.strongest, "were asked for"
     if choice.max_distance is not None:
         strength[link.distances() > choice.max_distance] = 0
-        most = MAX_DRAWN
-    found = int(np.count_nonzero(strength))
-    if choice.max_distance is not None and found > most:
-        notes.append(
-            f"Layer {index} to {index + 1}: {found:,} synapses are not longer than {choice.max_distance:g}; "
-            f"the {most:,} strongest are drawn."
-        )
-    count = min(most, found)
+        asked, what = strength.size, f"are not longer than {choice.max_distance:g}"
+    wanted = min(asked, int(np.count_nonzero(strength)))
+    count = min(wanted, MAX_DRAWN)
+    if count < wanted:
+        notes.append(f"Layer {index} to {index + 1}: {wanted:,} synapses {what}; the {count:,} strongest are drawn.")
     flat = strength.ravel()
     best = np.argpartition(flat, flat.size - count)[flat.size - count :] if count else np.empty(0, np.intp)
     best = best[np.argsort(-flat[best], kind="stable")]

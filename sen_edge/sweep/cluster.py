@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 ALLOWED_DEATHS = 2
 #: Until a scheduler must have answered.
 TIMEOUT_S = 5.0
+#: Until a first worker must be there.
+WORKER_S = 30.0
 PROTOCOLS = ("tcp", "tls")
 LOOPBACK = "127.0.0.1"
 
@@ -43,8 +45,9 @@ class Where:
     def __post_init__(self) -> None:
         if self.scheduler is None:
             return
-        if self.workers is not None:
-            raise UsageError("--workers is for this machine", hint="start workers with `dask worker ADDRESS`")
+        for option, value in (("--workers", self.workers), ("--memory", self.memory_bytes)):
+            if value is not None:
+                raise UsageError(f"{option} is for this machine", hint="start workers with `dask worker ADDRESS`")
         try:
             parts = urlsplit(self.scheduler)
             fits = parts.scheme in PROTOCOLS and bool(parts.hostname) and parts.port is not None
@@ -84,6 +87,13 @@ def connected(where: Where) -> Iterator[Client]:
             hint="start one with `dask scheduler`, or leave --scheduler out",
         ) from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=WORKER_S)
+        except (TimeoutError, asyncio.TimeoutError):  # two things before Python 3.11
+            raise SweepError(
+                f"the scheduler at {where.scheduler} has no worker",
+                hint=f"start one: dask worker {where.scheduler} --nthreads 1",
+            ) from None
         check_workers(client)
         yield client
 

@@ -221,6 +221,8 @@ def _range(where: str, table: str, key: str, value: Mapping[str, Any]) -> Axis:
     if step is not None:
         step = _value(where_range, "step", step, kind)
         _check(where_range, "step", step, "a number > 0, and no log beside it", step > 0 and not log)
+        steps = (ends["high"] - ends["low"]) / step
+        _check(where_range, "step", step, "one that leads from low to high", math.isclose(steps, round(steps)))
     if log:
         _check(where_range, "low", ends["low"], "a number > 0 with log", ends["low"] > 0)
     return Axis(table, key, **ends, step=step, log=log)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from sen_edge.errors import OutputError
-from sen_edge.sweep.runner import State
+from sen_edge.sweep.runner import State, figures_of
 from sen_edge.sweep.search import Point, shown
-from sen_edge.sweep.settings import trial_id
 from sen_runtime.files import write_all
 
 #: Columns of results beside the searched values, in this order.
@@ -56,8 +55,7 @@ def ranking(state: State) -> list[Ranked]:
     """Points with a finished trial, the best first: by validation accuracy; those that failed for a seed come last."""
     ranked = []
     for point in state.points:
-        found = [state.records.get(trial_id(settings)) for settings in point.settings]
-        figures = [record["figures"] for record in found if record is not None and record["figures"] is not None]
+        figures = figures_of(point, state.records)
         if not figures:
             continue
         accuracies = [each["validation_accuracy"] for each in figures]
@@ -69,7 +67,7 @@ def ranking(state: State) -> list[Ranked]:
                 max(accuracies),
                 sum(each["test_accuracy"] for each in figures) / len(figures),
                 len(figures),
-                sum(record is not None and record["error"] is not None for record in found),
+                sum(ident in state.records for ident in point.trials) - len(figures),
                 figures[0],
             )
         )
@@ -82,7 +80,7 @@ def rows(state: State, seeds: Sequence[int]) -> list[dict[str, Any]]:
     for point in state.points:
         values = {name: shown(value) if isinstance(value, tuple) else value for name, value in point.values.items()}
         for index, seed in enumerate(seeds):
-            ident = trial_id(point.settings[index]) if point.settings else None
+            ident = point.trials[index] if point.trials else None
             record: Mapping[str, Any] = {"error": point.error} if ident is None else state.records.get(ident, {})
             figures = record.get("figures") or {}
             found.append(

@@ -118,8 +118,7 @@ class _Run:
         """Take up new points; trials that are kept already are not run."""
         for point in points:
             self.points.append(point)
-            for settings in point.settings:
-                ident = trial_id(settings)
+            for ident, settings in zip(point.trials, point.settings, strict=True):
                 if ident in self.known:
                     continue
                 self.known.add(ident)
@@ -133,7 +132,7 @@ class _Run:
         """Tell the search what is known, in the order of its points, and take up those that follow."""
         while self.told < len(self.points):
             point = self.points[self.told]
-            if any(trial_id(settings) not in self.records for settings in point.settings):
+            if any(ident not in self.records for ident in point.trials):
                 return
             self.told += 1
             self.add(self.search.following(point_accuracy(point, self.records)))
@@ -181,11 +180,16 @@ class _Run:
             raise _lost()
 
 
+def figures_of(point: Point, records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Figures of the point's trials that are finished and did not fail."""
+    found = [records[ident] for ident in point.trials if ident in records]
+    return [record["figures"] for record in found if record["figures"] is not None]
+
+
 def point_accuracy(point: Point, records: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Mean validation accuracy over all seeds in percent; None where a trial failed or is not finished."""
-    found = [records.get(trial_id(settings)) for settings in point.settings]
-    figures = [record["figures"] for record in found if record is not None and record["figures"] is not None]
-    if not found or len(figures) < len(found):
+    figures = figures_of(point, records)
+    if not point.trials or len(figures) < len(point.trials):
         return None
     return float(sum(each["validation_accuracy"] for each in figures) / len(figures))
 

@@ -11,12 +11,13 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Protocol
 
 from sen_edge.datasets import Dataset
 from sen_edge.sweep.errors import SweepError
 from sen_edge.sweep.file import Axis, Sampling, Sweep
-from sen_edge.sweep.settings import Settings, place_of, settings_of
+from sen_edge.sweep.settings import Settings, place_of, settings_of, trial_id
 from sen_runtime.errors import SenError
 
 
@@ -35,6 +36,11 @@ class Point:
     values: Mapping[str, Any]
     settings: tuple[Settings, ...]
     error: str | None = None
+
+    @cached_property
+    def trials(self) -> tuple[str, ...]:
+        """Names of its trials, one for each seed."""
+        return tuple(map(trial_id, self.settings))
 
 
 class Search(Protocol):
@@ -161,7 +167,7 @@ def shown(value: Any) -> str:
     """One value for people."""
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(str, value)) + "]"
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
+    return f"{value:.7g}" if isinstance(value, float) else str(value)
 
 
 def _distribution(axis: Axis) -> Any:

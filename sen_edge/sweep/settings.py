@@ -13,8 +13,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sen_edge.compress.finetune import Tuning
 from sen_edge.compress.lowrank import RankRequest
 from sen_edge.compress.patterns import Pattern
@@ -79,7 +77,7 @@ def settings_of(
         request_of(values, seed)
     settings = {
         "version": VERSION,
-        "data": {**place, "sha256": content_sha256(dataset)},
+        "data": {**place, "sha256": dataset.content_sha256},
         "config": config.to_dict(),
         "recipe": asdict(recipe),
         "compression": values,
@@ -92,14 +90,6 @@ def trial_id(settings: Settings) -> str:
     """Name of a trial: a hash of its settings, of the data by what they are and not by where."""
     what = {**settings, "data": {name: settings["data"][name] for name in ("sha256", "spikes")}}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def content_sha256(dataset: Dataset) -> str:
-    """Of training and test data."""
-    digest = hashlib.sha256(dataset.sha256.encode())
-    digest.update(np.ascontiguousarray(dataset.test_inputs).data)
-    digest.update(np.ascontiguousarray(dataset.test_labels).data)
-    return digest.hexdigest()
 
 
 def config_of(settings: Settings) -> SpatialConfig:

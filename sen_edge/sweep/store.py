@@ -17,6 +17,8 @@ from sen_runtime.files import write_atomic
 
 FORMAT = "sen-edge-trial"
 VERSION = 1
+#: What every trial that did not fail has: a ranking shows it.
+RANKED_BY = ("validation_accuracy", "test_accuracy", "macs")
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,12 @@ class Store:
             if (content["format"], content["version"]) != (FORMAT, VERSION):
                 raise SweepError(f"{path} is {content['format']!r}, version {content['version']!r}", hint=_away(path))
             record: dict[str, Any] = content["record"]
-            same = trial_id(content["settings"]) == path.stem and (record["figures"] is None) != (
-                record["error"] is None
-            )
+            figures = record["figures"]
+            if (figures is None) == (record["error"] is None):
+                raise ValueError("figures, or an error")
+            if figures is not None:
+                [float(figures[name]) for name in RANKED_BY]
+            same = trial_id(content["settings"]) == path.stem
         except FileNotFoundError:
             return None
         except OSError as error:

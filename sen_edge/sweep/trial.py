@@ -22,7 +22,7 @@ from sen_edge.errors import DataError
 from sen_edge.fitting import Recipe
 from sen_edge.model import Model
 from sen_edge.precompute import precompute
-from sen_edge.sweep.settings import Settings, config_of, content_sha256, recipe_of, request_of
+from sen_edge.sweep.settings import Settings, config_of, recipe_of, request_of
 from sen_edge.train import Result, train
 from sen_runtime.errors import SenError
 from sen_runtime.network import Network
@@ -118,11 +118,10 @@ def _sizes(network: Network) -> dict[str, int]:
 def _dataset(name: str, data_dir: str | None, spikes: bool, sha256: str) -> Dataset:
     """The data of the settings; kept, for the next trial is likely to need them too."""
     dataset = load(name, None if data_dir is None else Path(data_dir), spikes=spikes)
-    found = content_sha256(dataset)
-    if found != sha256:
+    if dataset.content_sha256 != sha256:
         raise DataError(
-            f"{name} on this worker has the SHA-256 {found[:16]}..., expected {sha256[:16]}...: other data than where "
-            "the sweep was started"
+            f"{name} on this worker has the SHA-256 {dataset.content_sha256[:16]}..., expected {sha256[:16]}...: other "
+            "data than where the sweep was started"
         )
     return dataset
 

@@ -46,7 +46,7 @@ def save(record: Mapping[str, Any], path: Path) -> None:
     if not rows:
         raise PlotError(f"cannot draw {path}: the record has no rows")
     figure = _figure_class()(figsize=(11, 2.6 * len(rows) + 0.6), layout="constrained")
-    figure.suptitle(_plain(f"{record['device']['model']}, {record['created']}"))
+    figure.suptitle(plain(f"{record['device']['model']}, {record['created']}"))
     for (histogram, over_time), row in zip(figure.subplots(len(rows), 2, squeeze=False), rows):
         _draw_row(histogram, over_time, row)
     buffer = io.BytesIO()
@@ -65,15 +65,15 @@ def _draw_row(histogram: Any, over_time: Any, row: Mapping[str, Any]) -> None:
         histogram.axvline(row["latency_us"][key] * UNITS_OF_TIME[unit], color="black", linestyle=style, label=key)
     histogram.legend(frameon=False)
     histogram.set(xlabel=f"latency, {unit}", ylabel="samples")
-    histogram.set_title(_plain(row["name"]), fontsize=10, loc="left")
+    histogram.set_title(plain(row["name"]), fontsize=10, loc="left")
     over_time.plot(np.array(row["turns_us"]) * UNITS_OF_TIME[unit], color="#0063a6", linewidth=0.8)
     over_time.set(xlabel="turn", ylabel=f"latency, {unit}")
 
 
-def _plain(name: str) -> str:
+def plain(name: str, longest: int = LONGEST_NAME) -> str:
     """Names are no formulas: matplotlib would take what is between two dollars for one."""
     shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-    return shown[:LONGEST_NAME].replace("$", r"\$")
+    return shown[:longest].replace("$", r"\$")
 
 
 def _figure_class() -> Any:
