@@ -1,10 +1,12 @@
 """`sen-edge report`: what a folder's page shows, and folders that hold something else."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +53,7 @@ class Page(HTMLParser):
         for name, value in attributes:
             if name == "id":
                 self.ids.append(str(value))
-            if name in ("src", "href") and not str(value).startswith("#"):
+            if name in ("src", "href") and not str(value).startswith(("#", "data:")):
                 self.outside.append(str(value))
 
 
@@ -88,6 +90,52 @@ def test_what_is_damaged_is_named_and_the_rest_is_reported(sen_edge: Run, run_di
     assert outcome.code == 0 and "broken.json cannot be read" in outcome.err and "bench.json" in outcome.err
     text = (tmp_path / "page.html").read_text()
     assert "broken.pt" in text and "not a torch file" in text and 'id="benchmarks"' not in text
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest["artifacts"][0].pop("files"),
+        lambda manifest: manifest["artifacts"][0].update(files={}),
+        lambda manifest: manifest["artifacts"][0]["verification"].append(None),
+        lambda manifest: manifest["artifacts"].append(3),
+        lambda manifest: manifest.update(input="net.pt"),
+    ],
+)
+def test_a_manifest_that_was_changed_is_left_out(
+    change: Callable[[dict[str, Any]], object], sen_edge: Run, run_dir: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads((run_dir / "net.manifest.json").read_text())
+    change(manifest)
+    (run_dir / "net.manifest.json").write_text(json.dumps(manifest))
+    outcome = sen_edge("report", run_dir, "-o", tmp_path / "page.html")
+    assert outcome.code == 0 and "net.manifest.json is damaged, and left out" in outcome.err
+    text = (tmp_path / "page.html").read_text()
+    assert "is damaged, and left out" in text and 'id="models"' in text and 'id="benchmarks"' in text
+
+
+def test_a_page_takes_so_much_and_no_more(
+    sen_edge: Run, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sen_edge.report.page.MOST_BYTES", 150_000)
+    (run_dir / "large.manifest.json").write_text(
+        json.dumps({"manifest_version": 3, "input": {"file": "x"}, "artifacts": [], "more": "x" * 200_000})
+    )
+    outcome = sen_edge("report", run_dir, "-o", tmp_path / "page.html")
+    assert (
+        outcome.code == 0
+        and "large.manifest.json is left out of a section: a page takes at most 0.15 MB" in outcome.err
+    )
+    assert (tmp_path / "page.html").stat().st_size < 170_000
+
+
+def test_a_name_that_is_no_text(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(mlp_path, os.fsdecode(os.fsencode(folder) + b"/net\xff.pt"))
+    outcome = sen_edge("report", folder, "-o", tmp_path / "page.html")
+    assert outcome.code == 0, outcome.err
+    assert "net?.pt" in (tmp_path / "page.html").read_text()
 
 
 def test_hostile_names_are_escaped(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:

@@ -235,7 +235,7 @@ def _write(options: argparse.Namespace, record: Mapping[str, Any]) -> None:
         if target is None:
             continue
         made = getattr(_part(part), function)(record)
-        content = made if isinstance(made, bytes) else made.encode()
+        content = made if isinstance(made, bytes) else made.encode(errors="replace")  # names may be no text
         if target == STDOUT:
             printed = content
         else:

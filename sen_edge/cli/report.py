@@ -33,5 +33,6 @@ def report(
     found = read_folder(folder)
     for line in found.notes:
         console.note(line)
-    put_in_place(output.parent, {output.name: page(found).encode()}, force=force)
+    text = page(found, console.note)
+    put_in_place(output.parent, {output.name: text.encode(errors="replace")}, force=force)  # names may be no text
     console.print_lines([output])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -12,46 +14,90 @@ from typing import Any
 
 import sen_edge
 from sen_edge import model as models
+from sen_edge.plot.figures import Panel, sheet
 from sen_edge.plot.page import layer_names
-from sen_edge.plot.scene import scene
+from sen_edge.plot.panels import is_pruned
+from sen_edge.plot.scene import Scene, scene
 from sen_edge.plot.source import load as load_source
 from sen_edge.plot.still import still
-from sen_edge.plot.synapses import Choice, chosen_synapses
+from sen_edge.plot.synapses import Choice, Drawn, chosen_synapses
 from sen_edge.report.folder import RunFolder
 from sen_edge.summary import Summary, summarize
 from sen_runtime.bench import html
 from sen_runtime.bench.figures import size
-from sen_runtime.errors import SenError
+from sen_runtime.errors import MissingExtraError, SenError
 
 UNKNOWN = html.UNKNOWN
 #: Neurons of a picture; the page that `sen-edge plot` writes shows more, and turns.
 MOST_NEURONS = 1500
+#: A page takes no more; what does not fit is named.
+MOST_BYTES = 5_000_000
+#: What a file of ours that somebody has changed makes of being read.
+DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, ZeroDivisionError)
 CHUNK = 1 << 20
 
+#: Told what is not on the page, and why.
+Note = Callable[[str], None]
 
-def page(folder: RunFolder) -> str:
-    """The report of a folder, as HTML."""
+
+class _Room:
+    """How much more fits on the page."""
+
+    def __init__(self, note: Note) -> None:
+        self.note, self.left = note, MOST_BYTES - len(html.page("", [], _style()))
+
+    def take(self, name: str, make: Callable[[], list[str]]) -> list[str]:
+        """The parts about a file; none where the file is damaged or they do not fit, which is said."""
+        try:
+            parts = make()
+        except DAMAGE as error:
+            self.note(f"{name} is damaged, and left out: {type(error).__name__}: {error}")
+            return []
+        needed = sum(len(part.encode(errors="replace")) + 1 for part in parts)
+        if needed > self.left:
+            self.note(f"{name} is left out of a section: a page takes at most {MOST_BYTES / 1e6:g} MB")
+            return []
+        self.left -= needed
+        return parts
+
+
+def page(folder: RunFolder, note: Note) -> str:
+    """The report of a folder, as HTML; `note` is told what is not on it, which the page says too."""
+    notes = list(folder.notes)
+
+    def say(line: str) -> None:
+        notes.append(line)
+        note(line)
+
+    room = _Room(say)
+    exports = {name: room.take(name, partial(_exports, found)) for name, found in folder.exports.items()}
     sections = {
-        "Models": _models(folder),
-        "Compression": [part for name, values in _compressions(folder).items() for part in _compression(name, values)],
-        "Exports and their verification": _exports(folder.exports),
+        "Models": _models(folder, room),
+        "Compression": [
+            part
+            for name, values in _compressions(folder).items()
+            for part in room.take(name, partial(_compression, name, values))
+        ],
+        "Exports and their verification": [part for parts in exports.values() for part in parts],
         "Benchmarks": [
             part
             for index, (name, record) in enumerate(folder.records.items())
-            for part in [f"<h3>{escape(name)}</h3>", *html.sections(record, f"b{index}")]
+            for part in room.take(name, partial(_benchmark, name, record, index))
         ],
-        "Files and manifests": _files(folder),
+        "Files and manifests": _files(folder, room),
     }
     shown = {title: parts for title, parts in sections.items() if parts}
     links = "".join(f'<li><a href="#{_anchor(title)}">{escape(title)}</a></li>' for title in shown)
-    body = [
-        f'<p class="soft">sen-edge {escape(sen_edge.__version__)}</p>',
-        f'<nav aria-label="Sections"><ul>{links}</ul></nav>',
-    ]
-    body += [f'<p class="soft">{escape(note)}</p>' for note in folder.notes]
+    body = [f'<p class="soft">sen-edge {escape(sen_edge.__version__)}</p>']
+    body += [f'<nav aria-label="Sections"><ul>{links}</ul></nav>']
+    body += [f'<p class="soft">{escape(line)}</p>' for line in notes]
     for title, parts in shown.items():
         body += [f'<h2 id="{_anchor(title)}">{escape(title)}</h2>', *parts]
     return html.page(f"Report: {folder.path.resolve().name}", body, _style())
+
+
+def _benchmark(name: str, record: Mapping[str, Any], index: int) -> list[str]:
+    return [f"<h3>{escape(name)}</h3>", *html.sections(record, f"b{index}")]
 
 
 def _style() -> str:
@@ -63,8 +109,8 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
-def _models(folder: RunFolder) -> list[str]:
-    """All of them in one table, then layers and picture of each; those that can be drawn first."""
+def _models(folder: RunFolder, room: _Room) -> list[str]:
+    """All of them in one table, then layers and pictures of each; those that can be drawn first."""
     rows: list[list[str]] = []
     drawn: list[str] = []
     others: list[str] = []
@@ -75,7 +121,7 @@ def _models(folder: RunFolder) -> list[str]:
             others.append(f"<p>{escape(name)}: {escape(error.message)}</p>")
             continue
         rows.append(_row(name, *_facts(summary)))
-        picture = _picture(name, path)
+        picture = room.take(name, partial(_pictures, name, path))
         layers = _layers(f"{name}: layers", [_layer(index, summary) for index in range(len(summary.layers))])
         (drawn if picture else others).extend([f"<h3>{escape(name)}</h3>", layers, *picture])
     headings = ["file", "kind", "neurons", "d", "numbers", "saved", "MACs", "weights"]
@@ -101,16 +147,34 @@ def _layer(index: int, summary: Summary) -> Mapping[str, Any]:
     return {name: getattr(figures, name) for name in ("n_in", "n_out", "form", "dtype", "sparsity", "macs", "bytes")}
 
 
-def _picture(name: str, path: Path) -> list[str]:
-    """The network as it lies in space; nothing for one without coordinates."""
+def _pictures(name: str, path: Path) -> list[str]:
+    """The network as it lies in space, and histograms of it; nothing for one without coordinates."""
     try:
         laid_out = scene(load_source(path), MOST_NEURONS)
         drawn = chosen_synapses(laid_out, Choice(strongest=200))
     except SenError:
         return []
-    picture = still(laid_out, drawn, layer_names(laid_out), f"still-{hashlib.sha256(name.encode()).hexdigest()[:8]}")
+    ident = f"still-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
+    picture = still(laid_out, drawn, layer_names(laid_out), ident)
     legend = "disc: excitatory, square: inhibitory, diamond: output; lines: strongest synapses"
-    return [f'<div class="still">{html.figure(" ".join(laid_out.notes), picture, legend, wide=True)}</div>']
+    return [
+        f'<div class="still">{html.figure(" ".join(laid_out.notes), picture, legend, wide=True)}</div>',
+        *_histograms(name, laid_out, drawn),
+    ]
+
+
+def _histograms(name: str, laid_out: Scene, drawn: Sequence[Drawn]) -> list[str]:
+    """Lengths, weights, degrees and wiring, as matplotlib draws them; nothing where that is not installed."""
+    shown: list[Panel] = ["distances", "weights", "wiring"]
+    if is_pruned(laid_out):
+        shown.append("degrees")
+    try:
+        picture = sheet(laid_out, drawn, shown, None, ".svg")
+    except MissingExtraError:
+        return []
+    words = f"{name}: {', '.join(shown)} of each layer"
+    source = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode()}"
+    return [html.figure(words, f'<img alt="{escape(words)}" src="{source}" style="max-width:100%;background:#fff">')]
 
 
 def _compressions(folder: RunFolder) -> dict[str, Mapping[str, Any]]:
@@ -162,33 +226,29 @@ def _layers(caption: str, layers: Sequence[Mapping[str, Any]]) -> str:
     return html.table(caption, ["layer", "neurons", "weights", "stored as", "zeros", "MACs", "size"], rows)
 
 
-def _exports(exports: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _exports(manifest: Mapping[str, Any]) -> list[str]:
     rows = []
-    for manifest in exports.values():
-        for artifact in manifest["artifacts"]:
-            name, facts = next(iter(artifact["files"].items()))
-            for found in artifact["verification"]:
-                data = found["data"]
-                rows.append(
-                    _row(
-                        name,
-                        size(facts["bytes"]),
-                        str(found["engine"]),
-                        "✓ agrees" if found["passed"] else "✗ differs",
-                        f"{found['max_rel_error']:.2g}",
-                        f"{found['argmax_agreement']:.2%}",
-                        UNKNOWN if data is None else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
-                    )
+    for artifact in manifest["artifacts"]:
+        name, facts = next(iter(artifact["files"].items()))
+        for found in artifact["verification"]:
+            data = found["data"]
+            rows.append(
+                _row(
+                    name,
+                    size(facts["bytes"]),
+                    str(found["engine"]),
+                    "✓ agrees" if found["passed"] else "✗ differs",
+                    f"{found['max_rel_error']:.2g}",
+                    f"{found['argmax_agreement']:.2%}",
+                    UNKNOWN if data is None else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
                 )
+            )
     headings = ["file", "size", "engine", "verified", "max error / std", "same argmax", "accuracy (model)"]
-    return (
-        [html.table("Exported files, each run in every engine and compared with its model", headings, rows)]
-        if rows
-        else []
-    )
+    model = manifest["input"]["file"]
+    return [html.table(f"Exports of {model}, each run in every engine and compared with it", headings, rows)]
 
 
-def _files(folder: RunFolder) -> list[str]:
+def _files(folder: RunFolder, room: _Room) -> list[str]:
     kinds: dict[str, Iterable[str]] = {
         "model": folder.models,
         "manifest of an export": folder.exports,
@@ -200,17 +260,23 @@ def _files(folder: RunFolder) -> list[str]:
     for kind, names in kinds.items():
         for name in names:
             path = folder.path / name
-            rows.append(_row(name, kind, size(path.stat().st_size), _sha256(path)))
+            try:
+                rows.append(_row(name, kind, size(path.stat().st_size), _sha256(path)))
+            except OSError as error:
+                rows.append(_row(name, kind, UNKNOWN, f"cannot be read: {error.strerror}"))
     parts = [html.table("Files of the folder", ["file", "what it is", "size", "SHA-256"], rows)]
     for name, manifest in {**folder.exports, **folder.compressions}.items():
-        text = escape(json.dumps(manifest, indent=2, sort_keys=True))
-        parts.append(f"<details><summary>{escape(name)}</summary><pre>{text}</pre></details>")
+        parts += room.take(name, partial(_whole, name, manifest))
     return parts
 
 
+def _whole(name: str, manifest: Mapping[str, Any]) -> list[str]:
+    text = escape(json.dumps(manifest, indent=2, sort_keys=True))
+    return [f"<details><summary>{escape(name)}</summary><pre>{text}</pre></details>"]
+
+
 def _row(first: str, *others: str) -> list[str]:
-    cell: Callable[[str], str] = html.cell
-    return [escape(first), *map(cell, others)]
+    return [escape(first), *(html.cell(words) for words in others)]
 
 
 def _sha256(path: Path) -> str:
