@@ -206,3 +206,18 @@ def test_records_whose_loads_differ_are_less_sure_of_a_ratio():
     (row,) = compare(*known).rows
     assert row.ratio == blind.ratio and row.low <= 1 <= row.high
     assert row.high - row.low > 1.2 * (blind.high - blind.low)
+
+
+def test_warm_and_cold_caches_are_not_compared():
+    warm, cold = records.record(), records.record()
+    cold["settings"] = {**cold["settings"], "inputs": "cold-cache", "n_inputs": 1000}
+    with pytest.raises(CompareError, match="the caches were emptied in one of them: random / cold-cache"):
+        compare(warm, cold)
+    notes = compare(warm, cold, allow_different=True).notes
+    assert "another number of inputs: 64 / 1000" in notes
+
+
+def test_other_inputs_are_noted():
+    drawn, given = records.record(), records.record()
+    given["settings"] = {**given["settings"], "inputs": "data"}
+    assert "other inputs: random / data" in compare(drawn, given).notes

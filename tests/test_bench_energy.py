@@ -44,11 +44,11 @@ def test_energy_follows_the_latency():
     assert uj_per_inference(meter_of([3.0] * 50), slow) == pytest.approx(150.0)
 
 
-def test_idle_power_is_that_outside_the_run():
-    watts = [1.5] * 40 + [3.0] * 50 + [1.7] * 10
+def test_idle_power_is_that_before_the_run():
+    watts = [1.5] * 40 + [3.0] * 50 + [2.7] * 90  # after it figures are worked out, which is not idle
     meter = meter_of(watts, start=START - 4)
-    assert idle_watts(meter, turns(5)) == 1.5
-    assert idle_watts(meter_of([3.0] * 50), turns(5)) is None
+    assert idle_watts(meter, START) == 1.5
+    assert idle_watts(meter_of([3.0] * 50), START) is None
 
 
 def test_record_with_energy():

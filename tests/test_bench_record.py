@@ -89,7 +89,7 @@ def test_a_real_record_is_one(real: Made) -> None:
 
 
 def test_a_record_is_read_as_it_was_written(real: Made, tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_bytes(record.dumps(real))
+    (tmp_path / "a.json").write_text(record.dumps(real))
     assert record.read(tmp_path / "a.json") == real
 
 
@@ -210,3 +210,9 @@ def test_every_option_is_in_the_documentation() -> None:
     options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
     assert len(options) > 15
     assert [option for option in sorted(options) if not re.search(rf"{option}\b", PAGE)] == []
+
+
+def test_a_number_beyond_all_floats_is_refused(tmp_path: Path, real: dict[str, Any]) -> None:
+    (tmp_path / "a.json").write_text(record.dumps({**real, "clock": {**real["clock"], "loop_ns": 10**400}}))
+    with pytest.raises(record.RecordError, match=r"record.clock.loop_ns is 1000.*; expected number"):
+        record.read(tmp_path / "a.json")

@@ -134,7 +134,10 @@ def test_wrong_outputs_end_with_3(
     target = tmp_path / "a.json"
     for more in ((), ("--allow-throttled", "--force")):
         ended = sen_runtime("bench", folder / "net.sen", folder / "net.onnx", *SHORT, "--json", target, *more)
-        assert ended.code == 3 and "net.onnx onnxruntime 1: outputs are not finite" in ended.err
+        assert (
+            ended.code == 3
+            and "net.onnx onnxruntime 1: its outputs or those of net.sen native 1 are not finite" in ended.err
+        )
     assert record.read(target)["valid"] is False
 
 
@@ -260,7 +263,7 @@ def test_ctrl_c_before_anything_was_measured(folder: Path, tmp_path: Path) -> No
     process.stderr.readline()  # loading
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "") and "before anything was measured" in err and "Traceback" not in err
+    assert (process.returncode, out) == (130, "") and "before anything was written" in err and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -270,7 +273,7 @@ def test_compare_is_a_gate(sen_runtime: Run, folder: Path, tmp_path: Path) -> No
     found = record.read(a)
     row = found["rows"][0]
     slower = {**row, "turns_us": [1.2 * value for value in row["turns_us"]]}
-    b.write_bytes(record.dumps({**found, "rows": [slower]}))
+    b.write_text(record.dumps({**found, "rows": [slower]}))
     assert sen_runtime("compare", a, a, "--max-regression", "5%").code == 0
     ended = sen_runtime("compare", a, b, "--max-regression", "5%")
     assert ended.code == 3 and "regression: net.sen native 1 takes 1.2 times as long" in ended.err
@@ -279,7 +282,7 @@ def test_compare_is_a_gate(sen_runtime: Run, folder: Path, tmp_path: Path) -> No
     printed = json.loads(sen_runtime("compare", a, b, "--json").out)
     assert printed["rows"][0]["ratio"] == pytest.approx(1.2)
     other = {**found, "rows": [{**row, "n_in": 13}]}
-    b.write_bytes(record.dumps(other))
+    b.write_text(record.dumps(other))
     assert sen_runtime("compare", a, b).code != 0
     assert sen_runtime("compare", a, b, "--allow-different").code == 0
 
@@ -317,3 +320,21 @@ def test_the_slow_engines_run_if_asked_for(sen_runtime: Run, folder: Path) -> No
     found = record.loads(ended.out)
     assert [row["engine"] for row in found["rows"]] == ["reference", "native"]
     assert found["rows"][1]["agreement"]["matches"]
+
+
+def test_figures_are_printed_even_if_a_file_cannot_be_written(
+    sen_runtime: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sen_runtime.bench.outputs.write_all", full)
+    history = tmp_path / "history.jsonl"
+    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--csv", tmp_path / "a.csv", "--history", history)
+    assert ended.code == 1 and "No space left on device" in ended.err and "nothing was written" in ended.err
+    assert "net.sen native 1" in ended.out and not history.exists()
+
+
+def test_a_seed_below_zero_is_refused(sen_runtime: Run, folder: Path) -> None:
+    ended = sen_runtime("bench", folder / "net.sen", "--seed", "-1")
+    assert ended.code == 2 and "the seed is -1" in ended.err

@@ -7,34 +7,21 @@ Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, or slower than 
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sen_runtime
-from sen_runtime.errors import (
-    EXIT_FAILED,
-    EXIT_INTERRUPTED,
-    EXIT_VERIFICATION,
-    OutputError,
-    SenError,
-    UsageError,
-)
+from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError
+
+if TYPE_CHECKING:
+    from sen_runtime.bench.plan import BenchRequest
 
 DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
-STDOUT = "-"
-#: Outputs that are text: the option, and the module of `sen_runtime.bench` and the function that make it.
-TEXTS = {
-    "json": ("record", "dumps"),
-    "csv": ("text", "csv"),
-    "markdown": ("text", "markdown"),
-    "html": ("html", "report"),
-}
 SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -52,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
     except KeyboardInterrupt:
-        _note("interrupted before anything was measured")
+        _note("interrupted before anything was written")
         return EXIT_INTERRUPTED
     except Exception as error:
         if options.debug or os.environ.get(DEBUG_VARIABLE):
@@ -132,12 +119,24 @@ def _add_bench(commands: Any) -> None:
     add("--force", action="store_true", help="replace files that exist")
 
 
-def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Measure files, engines and numbers of threads side by side in one run, and compare their outputs."""
-    from sen_runtime.bench import measure
-    from sen_runtime.bench.plan import BenchRequest, check_request, notes
+def bench_request(words: Sequence[str]) -> BenchRequest:
+    """What a command line of `bench`, that word included, asks for, checked.
 
-    request = BenchRequest(
+    Raises:
+        SystemExit: the words are none; argparse has said why.
+        UsageError: they contradict each other.
+    """
+    from sen_runtime.bench.plan import check_request
+
+    request = _request(_parser().parse_args(words), words)
+    check_request(request)
+    return request
+
+
+def _request(options: argparse.Namespace, words: Sequence[str]) -> BenchRequest:
+    from sen_runtime.bench.plan import BenchRequest
+
+    return BenchRequest(
         tuple(options.artifacts),
         tuple(options.engine),
         options.threads,
@@ -151,36 +150,60 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
         energy=options.energy,
         command=("sen-runtime", *words),
     )
+
+
+def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Measure files, engines and numbers of threads side by side in one run, and compare their outputs."""
+    from sen_runtime.bench import energy, measure, outputs, text
+    from sen_runtime.bench.plan import check_request, notes
+
+    request, wanted = _request(options, words), vars(options)
     check_request(request)
-    _check_outputs(options)
+    outputs.check(wanted, request.artifacts)
     for line in notes(request):
         _note(line)
-    progress = _Progress()
-    try:
-        run = measure.run(request, progress=progress)
-    finally:
-        progress.end()
+    run = measure.run(request, progress=_Progress())
     record = run.record
     failed = None
-    if options.energy is not None:
+    if request.energy is not None:
         try:
-            energy = _part("energy")
             spans = [energy.Span(*span) for span in run.spans]
-            record = energy.with_energy(record, energy.read_meter(options.energy), spans)
+            record = energy.with_energy(record, energy.read_meter(request.energy), spans)
         except SenError as error:  # the latencies are none the worse for it
             failed = error
-    _write(options, record)
+    texts = _texts(record)
+    printed = next((texts[name]() for name in outputs.TEXTS if wanted[name] == outputs.STDOUT), None)
+    if printed is not None:
+        sys.stderr.write(text.table(record))
+    sys.stdout.write(text.table(record) if printed is None else printed)
+    sys.stdout.flush()
+    outputs.write(wanted, texts, [record], _note)
+    if options.json not in (None, outputs.STDOUT):
+        _note(f"next: sen-runtime compare {options.json} LATER.json --max-regression 5%")
     if failed is not None:
         raise failed
     return _exit_code(record, allow_throttled=options.allow_throttled)
 
 
+def _texts(record: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
+    """What makes each text of a record."""
+    from sen_runtime.bench import html, text
+    from sen_runtime.bench import record as records
+
+    return {
+        "json": lambda: records.dumps(record),
+        "csv": lambda: text.csv(record),
+        "markdown": lambda: text.markdown(record),
+        "html": lambda: html.report(record),
+    }
+
+
 def _exit_code(record: Mapping[str, Any], *, allow_throttled: bool) -> int:
+    from sen_runtime.bench.record import is_wrong
+
     if record["status"] == "interrupted":
         _note("interrupted: the figures are of what was measured until then")
         return EXIT_INTERRUPTED
-    from sen_runtime.bench.measure import is_wrong
-
     if any(map(is_wrong, record["rows"])) or (record["device"]["throttled_during"] and not allow_throttled):
         for reason in record["invalid_because"]:
             _note(f"not valid: {reason}")
@@ -188,90 +211,16 @@ def _exit_code(record: Mapping[str, Any], *, allow_throttled: bool) -> int:
     return 0
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Everything that would fail after a long run, before it."""
-    targets = {name: getattr(options, name) for name in (*TEXTS, "plot", "history", "trend") if getattr(options, name)}
-    if sum(target == STDOUT for target in targets.values()) > 1:
-        raise UsageError("only one output can go to stdout", f"name files instead of {STDOUT}")
-    paths = {name: Path(target) for name, target in targets.items() if target != STDOUT}
-    seen = {path.resolve(): f"{path} is measured" for path in options.artifacts}
-    for name, path in paths.items():
-        if path.resolve() in seen:
-            raise UsageError(f"--{name} {path}: {seen[path.resolve()]}", "name another file")
-        seen[path.resolve()] = f"--{name} goes there"
-        if path.is_dir():
-            raise OutputError(f"--{name}: {path} is a folder; expected a file, or nothing", "name a file")
-        if path.exists() and name != "history" and not options.force:
-            raise OutputError(f"--{name}: {path} exists", "pass --force to replace it, or name another file")
-        _check_folder(name, path)
-    if options.trend and not options.history:
-        raise UsageError("--trend shows what is in a history", "name it with --history")
-    if options.plot:
-        _part("plots").check(options.plot)
-    if options.history and options.history.exists():
-        _part("history").read(options.history)
-
-
-def _check_folder(name: str, path: Path) -> None:
-    """Whether a file can be made beside `path`: permissions do not tell that of a file system that is read-only."""
-    import tempfile
-
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"--{name}: cannot write to {path.parent}: {error.strerror}", "name another folder"
-        ) from error
-
-
-def _write(options: argparse.Namespace, record: Mapping[str, Any]) -> None:
-    from sen_runtime.files import Content, write_all
-
-    files: dict[Path, Content] = {}
-    printed: bytes | None = None
-    for name, (part, function) in TEXTS.items():
-        target = getattr(options, name)
-        if target is None:
-            continue
-        made = getattr(_part(part), function)(record)
-        content = made if isinstance(made, bytes) else made.encode(errors="replace")  # names may be no text
-        if target == STDOUT:
-            printed = content
-        else:
-            files[Path(target)] = content
-    if options.history:
-        history = _part("history").append(options.history, record)
-        for line in history.notes:
-            _note(line)
-        if options.trend:
-            files[options.trend] = _part("trend").page(history).encode()
-    try:
-        write_all(files, replace=options.force)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {', '.join(map(str, files))}: {error.strerror}", "nothing was written"
-        ) from error
-    if options.plot:
-        _part("plots").save(record, options.plot)
-    sys.stdout.write(_part("text").table(record) if printed is None else printed.decode())
-    for path in (*files, *([options.plot] if options.plot else [])):
-        _note(f"wrote {path}")
-    if options.json not in (None, STDOUT):
-        _note(f"next: sen-runtime compare {options.json} LATER.json --max-regression 5%")
-
-
 def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Compare two records row by row: ratio B / A with its interval, effect size; a gate with --max-regression."""
     del words
-    from sen_runtime.bench import record
+    from sen_runtime.bench import compare, record
 
-    part = _part("compare")
-    found = part.compare(record.read(options.a), record.read(options.b), allow_different=options.allow_different)
+    found = compare.compare(record.read(options.a), record.read(options.b), allow_different=options.allow_different)
     if options.json:
         _print_json(found.to_dict())
     else:
-        sys.stdout.write(part.text(found, options.max_regression))
+        sys.stdout.write(compare.text(found, options.max_regression))
     slower = [] if options.max_regression is None else found.regressions(options.max_regression)
     for row in slower:
         _note(f"regression: {row.name} takes {row.ratio:.3g} times as long")
@@ -281,7 +230,8 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
 def _device(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Show what machine this is and what state it is in, as a record has it."""
     del words
-    device = importlib.import_module("sen_runtime.device")
+    from sen_runtime import device
+
     found = {**device.describe(), **device.state()}
     if options.json:
         _print_json(found)
@@ -320,11 +270,6 @@ class _Progress:
         """Leave an empty line for what follows."""
         if self._is_terminal:
             sys.stderr.write("\r\x1b[K")
-
-
-def _part(name: str) -> Any:
-    """A module of `sen_runtime.bench`, imported when it is asked for, so that the rest starts fast."""
-    return importlib.import_module(f"sen_runtime.bench.{name}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

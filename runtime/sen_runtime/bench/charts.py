@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.bench import svg
+from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
 
 Row = Mapping[str, Any]
@@ -169,7 +170,7 @@ def over_time(t_s: NDArray[Any], values: NDArray[Any], what: str, unit: str, ide
         float(t_s.min()) / per_unit, max(float(t_s.max()), float(t_s.min()) + 1) / per_unit, 64, width - 12
     )
     upward = svg.scale([float(known.min()), float(known.max())], bottom, top, margin=0.1)
-    keep = np.unique(np.linspace(0, len(t_s) - 1, min(len(t_s), 3 * STEPS)).astype(int))
+    keep = even_choice(len(t_s), 3 * STEPS)
     parts = [
         svg.left_axis(upward, 64, width - 12),
         svg.bottom_axis(across, bottom, bottom, f"{time_unit} since the start", 8),

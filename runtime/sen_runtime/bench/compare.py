@@ -30,6 +30,7 @@ NOTED_ROW = {
     "engine_version": "another version of the engine",
     "kernels": "other kernels",
 }
+NOTED_SETTINGS = {"inputs": "other inputs", "n_inputs": "another number of inputs", "cpus": "bound to other cores"}
 ALLOW = "--allow-different compares them all the same"
 
 
@@ -121,6 +122,9 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
             is in both; fewer than `LEAST_TURNS` turns.
     """
     objections = [*_doubts("the first record", a), *_doubts("the second record", b), *_other_device(a, b)]
+    inputs = a["settings"]["inputs"], b["settings"]["inputs"]
+    if "cold-cache" in inputs and inputs[0] != inputs[1]:
+        objections.append(f"the caches were emptied in one of them: {inputs[0]} / {inputs[1]}")
     rows_a, rows_b = ({row["name"]: row for row in record["rows"]} for record in (a, b))
     both = [name for name in rows_a if name in rows_b]
     for name in both:
@@ -135,7 +139,7 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
         rows=tuple(_compare_row(rows_a[name], rows_b[name], loads) for name in both),
         only_in_a=tuple(name for name in rows_a if name not in rows_b),
         only_in_b=tuple(name for name in rows_b if name not in rows_a),
-        notes=(*objections, *_notes(a["device"], b["device"])),
+        notes=(*objections, *_notes(a["device"], b["device"]), *_other_settings(a["settings"], b["settings"])),
     )
 
 
@@ -219,6 +223,10 @@ def _other_device(a: Record, b: Record) -> list[str]:
 
 def _other_row(a: Record, b: Record) -> list[str]:
     return [f"{a['name']}: {key} is {a[key]} / {b[key]}" for key in SAME_ROW if a[key] != b[key]]
+
+
+def _other_settings(a: Record, b: Record) -> list[str]:
+    return [f"{what}: {a[key]} / {b[key]}" for key, what in NOTED_SETTINGS.items() if a[key] != b[key]]
 
 
 def _notes(a: Record, b: Record) -> list[str]:

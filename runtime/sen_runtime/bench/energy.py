@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.bench.record import began_s
 from sen_runtime.errors import SenError
 
 Floats = NDArray[np.float64]
 
 #: Times that a meter must have read within the spans of a row.
 LEAST_READINGS = 10
-#: Readings so close to the run are not counted as idle, seconds: the machine loads models and settles.
+#: Readings so close before the run are not counted as idle, seconds.
 MARGIN_S = 1.0
 EXPECTED = "expected the columns timestamp (ISO 8601 with its offset from UTC, or seconds since 1970) and watts"
 CLOCKS = "the clocks of meter and device must agree: the file has to cover the run"
@@ -112,7 +113,7 @@ def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) 
             "measure energy in a run of its own for each: one artifact, one engine, one number of threads",
         )
     energy_uj = uj_per_inference(meter, spans)
-    idle = idle_watts(meter, spans)
+    idle = idle_watts(meter, began_s(record))
     return {
         **record,
         "rows": [{**rows[0], "energy_uj": energy_uj}],
@@ -150,10 +151,13 @@ def uj_per_inference(meter: Meter, spans: Sequence[Span]) -> float:
     return float(np.median(meter.watts[inside][used] * time_s[used] / count[used])) * 1e6
 
 
-def idle_watts(meter: Meter, spans: Sequence[Span]) -> float | None:
-    """Median power before and after the run; None where the meter hardly read then."""
-    outside = (meter.t_s < spans[0].start_s - MARGIN_S) | (meter.t_s > spans[-1].end_s + MARGIN_S)
-    return float(np.median(meter.watts[outside])) if outside.sum() >= LEAST_READINGS else None
+def idle_watts(meter: Meter, began_s: float) -> float | None:
+    """Median power before the run began; None where the meter hardly read then.
+
+    Not after it, nor between its beginning and its first round: the machine loads models and works out figures.
+    """
+    before = meter.t_s < began_s - MARGIN_S
+    return float(np.median(meter.watts[before])) if before.sum() >= LEAST_READINGS else None
 
 
 def _places(where: str, header: Sequence[str]) -> tuple[int, int]:

@@ -11,12 +11,12 @@ UNITS_OF_TIME = {"ns": 1e3, "us": 1.0, "ms": 1e-3, "s": 1e-6}
 UNITS_OF_SIZE = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
-def significant(value: float, digits: int = DIGITS) -> str:
-    """Rounded to so many significant digits, without an exponent: 0.8 is "0.8000", 12345 is "12350"."""
+def significant(value: float) -> str:
+    """Rounded to `DIGITS` significant digits, without an exponent: 0.8 is "0.8000", 12345 is "12350"."""
     if value == 0:
         return "0"
-    rounded = float(f"{value:.{digits - 1}e}")
-    return f"{rounded:.{max(0, digits - 1 - floor(log10(abs(rounded))))}f}"
+    rounded = float(f"{value:.{DIGITS - 1}e}")
+    return f"{rounded:.{max(0, DIGITS - 1 - floor(log10(abs(rounded))))}f}"
 
 
 def brief(value: float) -> str:

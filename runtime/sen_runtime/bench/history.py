@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sen_runtime.bench import bootstrap
+from sen_runtime.bench.record import began_s
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 
@@ -117,21 +117,15 @@ def _entry(line: str) -> dict[str, Any]:
     entry = json.loads(line)
     if entry["schema"] != SCHEMA:
         raise ValueError
-    moment(entry)
-    bool(entry["valid"])
-    str(entry["device"]["model"])
+    began_s(entry)
+    [entry[key] for key in ("valid", "status")], float(entry["confidence"])
+    [str(entry["device"][key]) for key in DEVICE]
     for row in entry["rows"]:
         str(row["name"])
         numbers = [float(row[key]) for key in ("median_us", "low_us", "high_us") if row[key] is not None]
         if not numbers or not all(number > 0 for number in numbers):
             raise ValueError
     return dict(entry)
-
-
-def moment(entry: Mapping[str, Any]) -> float:
-    """When its record was made, seconds since 1970."""
-    made = datetime.strptime(entry["created"], "%Y-%m-%dT%H:%M:%SZ")
-    return made.replace(tzinfo=timezone.utc).timestamp()
 
 
 @contextmanager

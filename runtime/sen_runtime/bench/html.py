@@ -12,6 +12,7 @@ import numpy as np
 from sen_runtime.bench import charts, svg
 from sen_runtime.bench.charts import unit_name
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
+from sen_runtime.bench.record import is_wrong
 from sen_runtime.bench.style import STYLE
 
 Record = Mapping[str, Any]
@@ -125,10 +126,19 @@ def _head(record: Record) -> list[str]:
     if record["status"] != "complete":
         parts.append(_banner("warn", f"! {record['status']}: the figures are of what was measured until then"))
     if record["valid"]:
-        parts.append(_banner("good", "✓ Valid: the device ran evenly, and the rows agree"))
+        parts.append(_banner("good", f"✓ Valid: {_checked(record)}"))
     else:
         parts.append(_banner("bad", "✗ Not valid: do not rely on these figures", record["invalid_because"]))
     return parts
+
+
+def _checked(record: Record) -> str:
+    """What was looked at and found in order."""
+    before = record["device"]["before"]
+    can_tell = any(before[name] != "unavailable" for name in ("throttled", "mhz", "arm_clock_mhz"))
+    clock = "the clock held" if can_tell else "the machine does not tell of its clock"
+    compared = any(row["agreement"] is not None for row in record["rows"])
+    return f"{clock}, and {'the rows agree' if compared else 'no two rows were to be compared'}"
 
 
 def _warnings(record: Record) -> list[str]:
@@ -227,10 +237,9 @@ def _correctness(rows: Sequence[Mapping[str, Any]]) -> str:
         if agreement is None:
             cells = [cell("reference" if row is rows[0] else UNKNOWN), *[cell(UNKNOWN)] * 3]
         else:
-            matches = bool(agreement["matches"])
             argmax = agreement["argmax_percent"]
             cells = [
-                cell("✓ agrees" if matches else "✗ wrong outputs", "" if matches else "wrong"),
+                cell("✗ wrong outputs", "wrong") if is_wrong(row) else cell("✓ agrees"),
                 cell(_exponent(agreement["max_error"])),
                 cell(_exponent(agreement["max_error_over_std"])),
                 cell(UNKNOWN if argmax is None else f"{argmax:.2f} %"),

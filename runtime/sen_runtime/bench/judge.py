@@ -74,7 +74,7 @@ def wrong(row: Mapping[str, Any]) -> str:
     """A sentence about a row of the record whose outputs do not match."""
     found = row["agreement"]
     if found["max_error"] is None:
-        return f"{row['name']}: outputs are not finite numbers, or not as many as those of {found['to']}"
+        return f"{row['name']}: its outputs or those of {found['to']} are not finite, or not of the same number"
     return (
         f"{row['name']}: outputs differ from those of {found['to']} by up to {found['max_error_over_std']:.3g} "
         f"standard deviations; the greatest is the same for {found['argmax_percent']:.3g} % of the inputs"

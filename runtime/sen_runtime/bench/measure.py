@@ -5,7 +5,6 @@ The record is described in docs/reference/bench.md and, for programs, in record.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sen_runtime
+from sen_runtime import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory
 from sen_runtime.bench.coldstart import cold_start
 from sen_runtime.bench.inputs import N_INPUTS, Data, fitting, random_inputs, read_data, some
 from sen_runtime.bench.judge import judge, wrong
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
-from sen_runtime.bench.record import SCHEMA
+from sen_runtime.bench.record import SCHEMA, is_wrong
 from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.bench.rows import Context, Row, accuracy_percent, call_us, figures, spans
 from sen_runtime.engines import Session, engine
@@ -95,11 +95,6 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def measure(request: BenchRequest, *, progress: Progress = lambda stage: None) -> dict[str, Any]:
-    """The record of a run; see `run`."""
-    return run(request, progress=progress).record
-
-
 def run(
     request: BenchRequest,
     *,
@@ -130,7 +125,7 @@ def run(
         )
     data = None if request.data is None else read_data(request.data)
     if device is None:
-        device = importlib.import_module("sen_runtime.device")
+        device = this_machine
     with _pinned(request.cpu) as is_verified:
         return _run(request, rows, data, device, load, progress, is_verified)
 
@@ -192,11 +187,6 @@ def _run(
         "energy": None,
     }
     return Run(record, spans(measured, rows[0]))
-
-
-def is_wrong(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a record has other outputs than it should."""
-    return row["agreement"] is not None and not row["agreement"]["matches"]
 
 
 def _settings(

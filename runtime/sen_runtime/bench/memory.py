@@ -20,6 +20,7 @@ TRIES = 5
 L2_SECONDS, MEMORY_SECONDS = 0.05, 0.2
 #: All inputs of a cold run, and what is swept between its calls, take up to this many bytes each.
 MOST_COLD_BYTES = 64 << 20
+MOST_COLD_INPUTS = 1 << 14
 
 
 def peak_bytes() -> int | None:
@@ -77,9 +78,12 @@ def _numpy_bytes_per_ns(size: int) -> float:
 
 
 def cold_inputs(row_bytes: int, device: Mapping[str, Any]) -> int:
-    """Number of inputs of `row_bytes` each that together exceed the last-level cache, up to `MOST_COLD_BYTES`."""
+    """Number of inputs of `row_bytes` each that together exceed the last-level cache, up to `MOST_COLD_BYTES`.
+
+    Of small ones no more than `MOST_COLD_INPUTS`: each takes a call of its own, and `sweep` empties the caches anyway.
+    """
     wanted = 2 * (last_level_bytes(device) or MOST_COLD_BYTES)
-    return max(2, -(-min(wanted, MOST_COLD_BYTES) // row_bytes))
+    return min(MOST_COLD_INPUTS, max(2, -(-min(wanted, MOST_COLD_BYTES) // row_bytes)))
 
 
 def sweep(device: Mapping[str, Any]) -> Callable[[], object]:

@@ -107,6 +107,8 @@ def check_request(request: BenchRequest) -> None:
         raise UsageError("there is nothing to measure", "name at least one file: .onnx, .tflite or .sen")
     if not (np.isfinite(request.seconds) and request.seconds > 0):
         raise UsageError(f"{request.seconds:g} seconds are no time to measure in", "--seconds takes a number > 0")
+    if request.seed < 0:
+        raise UsageError(f"the seed is {request.seed}", "--seed takes a number >= 0")
     for threads in request.threads:
         if threads < 1:
             raise UsageError(f"{threads} threads cannot run anything", "--threads takes numbers >= 1")

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
 from functools import lru_cache
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "boolean": lambda value: isinstance(value, bool),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "null": lambda value: value is None,
-    "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value),
+    "number": lambda value: (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    ),
     "object": lambda value: isinstance(value, dict),
     "string": lambda value: isinstance(value, str),
 }
@@ -43,9 +46,14 @@ def schema_text() -> str:
     return SCHEMA_FILE.read_text(encoding="utf-8")
 
 
-def dumps(record: Mapping[str, Any]) -> bytes:
-    """The record as JSON; numbers are kept to the last digit."""
-    return (json.dumps(record, indent=1, allow_nan=False) + "\n").encode()
+def dumps(record: Any) -> str:
+    """A record, or a list of them, as JSON; numbers are kept to the last digit."""
+    return json.dumps(record, indent=1, allow_nan=False) + "\n"
+
+
+def is_wrong(row: Mapping[str, Any]) -> bool:
+    """Whether a row of a record has other outputs than it should."""
+    return row["agreement"] is not None and not row["agreement"]["matches"]
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -107,6 +115,12 @@ def check(record: Any) -> None:
         for key in ("ratio", "agreement"):
             if row[key] is not None and row[key]["to"] not in names:
                 raise RecordError(f"{where}.{key}.to is {_shown(row[key]['to'])}, which is no row")
+
+
+def began_s(entry: Mapping[str, Any]) -> float:
+    """When a record, or an entry of a history, was begun: seconds since 1970."""
+    made = datetime.strptime(entry["created"], "%Y-%m-%dT%H:%M:%SZ")
+    return made.replace(tzinfo=timezone.utc).timestamp()
 
 
 @lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
+from sen_runtime.bench.record import is_wrong
 
 Row = Mapping[str, Any]
 
@@ -108,7 +109,7 @@ def table(record: Mapping[str, Any], width: int | None = None) -> str:
     lines = [_padded("row", min(longest, room)) + "".join(GAP + cell[0] for cell in cells)]
     for index, name in enumerate(names):
         shown = _padded(_shortened(name, room), min(longest, room))
-        mark = "" if _matches(record["rows"][index]) else "  WRONG OUTPUTS"
+        mark = "  WRONG OUTPUTS" if is_wrong(record["rows"][index]) else ""
         lines.append(shown + "".join(GAP + cell[index + 1] for cell in cells) + mark)
     return "\n".join(line.rstrip() for line in [heading(record), "", *lines, *_remarks(record)]) + "\n"
 
@@ -120,7 +121,7 @@ def markdown(record: Mapping[str, Any]) -> str:
     lines = [_escaped(heading(record)), ""]
     lines += [_line(["row", *(cell[0].strip() for cell in cells)]), _line(["---", *["---:"] * len(cells)])]
     for index, row in enumerate(record["rows"]):
-        name = _escaped(printable(row["name"])) + ("" if _matches(row) else " **wrong outputs**")
+        name = _escaped(printable(row["name"])) + (" **wrong outputs**" if is_wrong(row) else "")
         lines.append(_line([name, *(_escaped(cell[index + 1].strip()) for cell in cells)]))
     remarks = [_escaped(remark) for remark in _remarks(record) if remark]
     return "\n".join([*lines, *([""] if remarks else []), *(f"- {remark}" for remark in remarks)]) + "\n"
@@ -189,10 +190,6 @@ def _shown(kind: str, value: Any, unit: str) -> str:
     if kind == "size":
         return size(value)
     return f"{value:.2f}" if kind == "percent" else significant(value) if kind == "figure" else str(value)
-
-
-def _matches(row: Row) -> bool:
-    return row["agreement"] is None or bool(row["agreement"]["matches"])
 
 
 def _remarks(record: Mapping[str, Any]) -> list[str]:

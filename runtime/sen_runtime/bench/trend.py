@@ -10,7 +10,8 @@ from typing import Any
 from sen_runtime.bench import html, svg
 from sen_runtime.bench.charts import unit_name
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
-from sen_runtime.bench.history import History, moment
+from sen_runtime.bench.history import History
+from sen_runtime.bench.record import began_s
 
 Entry = Mapping[str, Any]
 
@@ -24,13 +25,14 @@ def page(history: History) -> str:
     A dashed line marks where the device is another than in the record before; a hollow mark is a record that is not
     valid, or was interrupted.
     """
-    entries = sorted(history.entries, key=moment)
+    entries = sorted(history.entries, key=began_s)
     body = [f"<p>{escape(note)}</p>" for note in history.notes]
     if not entries:
         return html.page("Benchmark history", [*body, "<p>There is no record yet.</p>"])
     first, last = entries[0], entries[-1]
     body.append(f'<p class="soft">{len(entries)} records, {first["created"]} to {last["created"]}</p>')
-    legend = "Dot: median; line: its interval at 95 % confidence; hollow: not valid or interrupted. "
+    confidence = f"{100 * last['confidence']:g} %"
+    legend = f"Dot: median; line: its interval at {confidence} confidence; hollow: not valid or interrupted. "
     body.append(f'<p class="soft">{legend}Dashed: from here on another device, system or kernel.</p>')
     names = dict.fromkeys(row["name"] for entry in entries for row in entry["rows"])
     for index, name in enumerate(names):
@@ -59,14 +61,14 @@ def chart(entries: Sequence[Entry], name: str, ident: str) -> str:
         for key in ("low_us", "median_us", "high_us")
     ]
     top, bottom = 10.0, HEIGHT - 30
-    times = [moment(entry) for entry in entries]
+    times = [began_s(entry) for entry in entries]
     across = svg.scale(times, LEFT, WIDTH - 16, margin=0.02, allow_log=False)
     upward = svg.scale([value for bound in bounds for value in bound], bottom, top, margin=0.12)
     parts = [svg.left_axis(upward, LEFT, WIDTH - 16, 4), _dates(across, top, bottom)]
     for at, _ in _changes(entries):
         x = across((times[at - 1] + times[at]) / 2)
         parts.append(svg.line(x, top, x, bottom, "reference"))
-    centres = [across(moment(entry)) for entry, _ in points]
+    centres = [across(began_s(entry)) for entry, _ in points]
     parts.append(svg.path([*zip(centres, map(upward, bounds[1]))], "line thin"))
     for (entry, _), x, low, median, high in zip(points, centres, *bounds):
         parts.append(svg.line(x, upward(low), x, upward(high), "whisker"))
