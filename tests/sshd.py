@@ -83,7 +83,11 @@ def start(folder: Path, *settings: str, environment: str = "") -> Server:
     log = (folder / "sshd.log").open("wb")
     process = subprocess.Popen([SSHD, "-D", "-e", "-f", folder / "sshd_config"], stderr=log, start_new_session=True)
     log.close()
-    _await_port(port, process, folder / "sshd.log")
+    try:
+        _await_port(port, process, folder / "sshd.log")
+    except BaseException:
+        process.kill()
+        raise
     return Server(folder, home, port, process, _client_config(folder, port))
 
 

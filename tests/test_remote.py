@@ -10,8 +10,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,24 +57,25 @@ main()
 """
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def load_record(text: str) -> dict[str, Any]:
     from sen_runtime.errors import SenError
 
     try:
-        return dict(json.loads(path.read_text()))
+        return dict(json.loads(text))
     except ValueError:
         raise SenError("not JSON") from None
 
 
-def append(path: Path, record: dict[str, Any]) -> None:
+def append(path: Path, record: dict[str, Any]) -> SimpleNamespace:
     with path.open("a") as file:
         file.write(record["status"] + "\n")
+    return SimpleNamespace(notes=())
 
 
 def use_stand_ins() -> None:
     """What reads and shows records is tested elsewhere."""
     kinds: dict[str, dict[str, Any]] = {
-        "record": {"read": read_record},
+        "record": {"loads": load_record, "dumps": json.dumps},
         "text": {
             "table": lambda record: f"table of {record['status']}\n",
             "markdown": lambda record: f"| {record['status']} |\n",
@@ -81,7 +83,7 @@ def use_stand_ins() -> None:
         },
         "html": {"report": lambda records: f"<p>{len(records) if isinstance(records, list) else 'one'}</p>"},
         "plots": {"check": lambda path: None, "save": lambda record, path: path.write_text(record["status"])},
-        "history": {"append": append},
+        "history": {"append": append, "read": lambda path: None},
     }
     for name, content in kinds.items():
         module = ModuleType(f"sen_runtime.bench.{name}")
@@ -170,14 +172,16 @@ def test_two_hosts_at_once_side_by_side(sen_edge: Run, device: sshd.Server, arti
     outputs = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "markdown", "html", "history")}
     flags = [f"--{name}={path}" for name, path in outputs.items()]
     asked = options(device, tmp_path, names=("device", "twin"))
-    outcome = sen_edge("bench", artifact, *asked, "--engine", "x", "--threads", "1,2", "--data", data, "--raw", *flags)
+    outcome = sen_edge(
+        "bench", artifact, *asked, "--engine", "onnxruntime", "--threads", "1,2", "--data", data, "--raw", *flags
+    )
     assert outcome.code == 0, outcome.err
     assert outcome.out == "device\ntable of complete\n\ntwin\ntable of complete\n"
     assert {"device: measuring a row", "twin: measuring a row"} <= set(outcome.err.splitlines())
     one, two = json.loads(outputs["json"].read_text())
     assert one["command"][-1] == "--host=device" and two["command"][-1] == "--host=twin"
     assert one["argv"] == [
-        "bench", "--threads=1,2", "--raw", "--engine=x", "--json=-", "--data=data/data set.npz", "0/net.onnx"
+        "bench", "--threads=1,2", "--raw", "--engine=onnxruntime", "--json=-", "--data=data/data set.npz", "0/net.onnx"
     ]  # fmt: skip
     assert one["files"] == {"0/net.onnx": "model", "data/data set.npz": "inputs"}
     assert outputs["csv"].read_text() == "host,status\ndevice,complete\ntwin,complete\n"
@@ -194,19 +198,19 @@ def test_one_host_gives_one_record(sen_edge: Run, device: sshd.Server, artifact:
 
 
 def test_names_that_a_shell_or_a_parser_would_misread(sen_edge: Run, device: sshd.Server, tmp_path: Path) -> None:
-    names = ['my model\'s "best" $(touch pwned);`x`.onnx', "-rf.onnx", "--help", "a\\b*?.sen", "ünï.sen"]
+    names = ['my model\'s "best" $(touch pwned);`x`.onnx', "-rf.onnx", "--help.onnx", "a\\b*?.sen", "ünï.sen"]
     for name in names:
         (tmp_path / name).write_text(name)
     (tmp_path / "other").mkdir()
-    (tmp_path / "other/--help").write_text("another of the same name")
-    paths = [tmp_path / name for name in names] + [tmp_path / "other/--help", tmp_path / names[0]]
+    (tmp_path / "other/--help.onnx").write_text("another of the same name")
+    paths = [tmp_path / name for name in names] + [tmp_path / "other/--help.onnx", tmp_path / names[0]]
     outcome = sen_edge("bench", *options(device, tmp_path), "--json=-", "--", *paths)
     record = json.loads(outcome.out)
     assert record["files"] == {
         **{f"{index}/{name}": name for index, name in enumerate(names)},
-        "5/--help": "another of the same name",
+        "5/--help.onnx": "another of the same name",
     }
-    assert record["argv"][-7:] == [f"{i}/{name}" for i, name in enumerate([*names, "--help"])] + [f"0/{names[0]}"]
+    assert record["argv"][-7:] == [f"{i}/{name}" for i, name in enumerate([*names, "--help.onnx"])] + [f"0/{names[0]}"]
 
 
 def test_a_file_named_like_an_option_is_taken_from_the_folder_we_are_in(
@@ -533,7 +537,9 @@ def test_the_runtime_is_installed_once_and_said_so(sen_edge: Run, bare_device: s
     (home / "log").unlink()
     assert sen_edge("bench", artifact, *asked, "--no-install").code == 0
     assert not (home / "log").exists()
-    assert sen_edge("bench", artifact, *asked, "--engine", "litert").code == 0
+    other = artifact.with_suffix(".tflite")
+    other.write_text("model")
+    assert sen_edge("bench", artifact, other, *asked, "--engine", "onnxruntime", "--engine", "litert").code == 0
     assert "[onnx,tflite] @" in (home / "log").read_text() and "venv" not in (home / "log").read_text().split()
 
 
@@ -599,11 +605,16 @@ def test_hosts_are_chosen_from_the_inventory(tmp_path: Path) -> None:
         (["--host=a", "--energy=x.csv"], 2, "--energy goes with a measurement on this machine"),
         (["--host=a", "--host=b", "--plot=p.svg"], 2, "--plot draws one host"),
         (["--host=a", "--timeout=0"], 2, "--timeout is 0"),
-        (["--host=a", "--duration=soon"], 2, "--duration is 'soon'"),
+        (["--host=a", "--duration=soon"], 2, "argument --duration: 'soon'; expected a time such as 90s"),
+        (["--host=a", "--threads=abc"], 2, "argument --threads: 'abc'; expected numbers"),
+        (["--host=a", "--seconds=nan"], 2, "nan seconds are no time to measure in"),
+        (["--host=a", "--engine=nope"], 2, "no engine called 'nope'"),
+        (["--host=a", "--json=net.onnx", "--force"], 2, "net.onnx is measured"),
+        (["--host=a", "--csv=-", "--json=-"], 2, "only one output can go to stdout"),
         (["--host=a", "--ssh-config=none"], 2, "--ssh-config none is no file"),
-        (["--host=a", "--json=nowhere/x.json"], 1, "there is no folder nowhere"),
-        (["--host=a", "--csv=old.csv"], 1, "--csv old.csv exists"),
-        (["--host=a", "--html=."], 1, "--html . is a folder"),
+        (["--host=a", "--json=nowhere/x.json"], 1, "--json: cannot write to nowhere"),
+        (["--host=a", "--csv=old.csv"], 1, "--csv: old.csv exists"),
+        (["--host=a", "--html=."], 1, "--html: . is a folder"),
         (["--timeout=5"], 2, "--timeout is for hosts"),
         (["--keep"], 2, "--keep is for hosts"),
     ],
@@ -627,6 +638,21 @@ def test_options_that_cannot_be(
 def test_an_artifact_that_is_not_there(sen_edge: Run, tmp_path: Path) -> None:
     outcome = sen_edge("bench", tmp_path / "none.onnx", "--host", "device")
     assert outcome.code == 1 and "none.onnx: No such file or directory" in outcome.err
+
+
+def test_a_file_that_becomes_shorter_on_the_way(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sen_edge.remote import visit
+
+    sent = visit._sent
+    longer = lambda name, path: replace(sent(name, path), n_bytes=sent(name, path).n_bytes + 5)  # noqa: E731
+    monkeypatch.setattr(visit, "_sent", longer)
+    started = time.monotonic()
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path))
+    assert outcome.code == 1 and "device, upload" in outcome.err
+    assert time.monotonic() - started < 60  # and not until the host's time is over
+    assert left(device) == []
 
 
 def test_without_hosts_the_command_of_the_runtime_does_it(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +22,8 @@ MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "all
 RESULTS = ("json", "csv", "markdown", "html", "plot", "history", "force")
 #: Those that only a measurement on this machine takes.
 HERE = ("energy", "trend")
-DEFAULT_SECONDS = 10.0
 #: Seconds that a host has beside those of the measurement, unless --timeout says otherwise.
 TIMEOUT_S = 900.0
-SECONDS_IN = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
 def bench(
@@ -122,7 +118,8 @@ def _bench_here(values: Mapping[str, Any]) -> None:
 def _bench_hosts(values: Mapping[str, Any]) -> None:
     from sen_edge.remote.bench import bench as bench_hosts
     from sen_edge.remote.hosts import choose
-    from sen_edge.remote.results import check_results, for_stdout, records_of, write_results
+    from sen_edge.remote.results import records_of, show_and_write
+    from sen_runtime.bench import outputs
 
     for name in HERE:
         if values[name] is not None:
@@ -132,18 +129,27 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     if shutil.which("ssh") is None:
         raise UsageError("there is no `ssh` on this machine", hint="install OpenSSH's client")
     hosts = choose(values["host"] or (), values["inventory"])
-    results = {name: values[name] for name in RESULTS}
-    check_results(results, n_hosts=len(hosts))
-    outcomes = bench_hosts(hosts, _job(values), note=console.note)
+    if values["plot"] is not None and len(hosts) > 1:
+        raise UsageError("--plot draws one host; expected --html for several")
+    job = _job(values)
+    outputs.check(values, values["artifacts"])
+    outcomes = bench_hosts(hosts, job, note=console.note)
     records = records_of(outcomes, _command(values))
-    sys.stdout.write(for_stdout(records, results, n_hosts=len(hosts)))
-    write_results(records, results, n_hosts=len(hosts))
-    _finish(outcomes)
+    try:
+        show_and_write(records, values, console.note, n_hosts=len(hosts))
+    finally:
+        _tell_failures(outcomes)
+    raise typer.Exit(max((outcome.code for outcome in outcomes), default=EXIT_INTERRUPTED))
 
 
 def _job(values: Mapping[str, Any]) -> Job:
     from sen_edge.remote.visit import Job
+    from sen_runtime.cli import bench_request
 
+    options = tuple(_arguments(values, MEASURING))
+    # What the device would refuse is refused here, before anything is sent; its cores are its own.
+    asked = _arguments(values, (*MEASURING, "engine"))
+    request = bench_request(["bench", *asked, *map(_positional, values["artifacts"])])
     timeout_s = values["timeout"]
     if timeout_s is not None and not 0 < timeout_s < float("inf"):
         raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds")
@@ -152,12 +158,12 @@ def _job(values: Mapping[str, Any]) -> Job:
         raise UsageError(f"--ssh-config {config} is no file")
     return Job(
         artifacts=tuple(values["artifacts"]),
-        options=tuple(_arguments(values, MEASURING)),
+        options=options,
         engines=tuple(values["engine"] or ()),
         data=values["data"],
         cpu=values["cpu"],
         config=None if config is None else config.absolute(),
-        timeout_s=TIMEOUT_S + _measurement_s(values) if timeout_s is None else timeout_s,
+        timeout_s=TIMEOUT_S + request.seconds if timeout_s is None else timeout_s,
         keep=bool(values["keep"]),
         may_install=not values["no_install"],
     )
@@ -169,28 +175,24 @@ def _command(values: Mapping[str, Any]) -> list[str]:
     return ["sen-edge", "bench", *map(_positional, values["artifacts"]), *options]
 
 
-def _measurement_s(values: Mapping[str, Any]) -> float:
-    """How long the measurement is to take."""
-    if values["duration"] is None:
-        return DEFAULT_SECONDS if values["seconds"] is None else float(values["seconds"])
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", values["duration"])
-    if match is None:
-        raise UsageError(f"--duration is {values['duration']!r}; expected seconds, or a number with s, m or h: 10m")
-    return float(match.group(1)) * SECONDS_IN[match.group(2)]
+def _tell_failures(outcomes: Sequence[Outcome]) -> None:
+    """Which hosts failed; what was interrupted did not.
 
-
-def _finish(outcomes: Iterable[Outcome]) -> None:
-    """Say which hosts failed; the exit code."""
+    Raises:
+        HostsError: some failed.
+        Exit: the user ended it.
+    """
     from sen_edge.remote.results import HostsError
 
-    outcomes = list(outcomes)
-    if any(outcome.code == EXIT_INTERRUPTED for outcome in outcomes):
+    is_interrupted = any(outcome.code == EXIT_INTERRUPTED for outcome in outcomes)
+    failed = [outcome for outcome in outcomes if outcome.error is not None and outcome.code != EXIT_INTERRUPTED]
+    if is_interrupted:
+        for line in str(HostsError(failed, n_hosts=len(outcomes))).splitlines() if failed else ():
+            console.note(line)
         console.note("interrupted; what was measured until then is kept")
         raise typer.Exit(EXIT_INTERRUPTED)
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
     if failed:
         raise HostsError(failed, n_hosts=len(outcomes))
-    raise typer.Exit(max(outcome.code for outcome in outcomes))
 
 
 def _arguments(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:

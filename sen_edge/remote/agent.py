@@ -17,6 +17,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,8 @@ MARK = "--- sen-edge: reply ---"
 EXIT_TIMEOUT = 124
 #: A measurement that is interrupted may say what it has until then, in so many seconds.
 GRACE_S = 5.0
+#: An interpreter tells what it has within so many seconds.
+ASK_S = 120.0
 CHUNK = 1 << 20
 #: In an environment made here: what is installed in it, written last.
 INSTALLED = "sen-edge.json"
@@ -165,10 +168,10 @@ def _installed(folder: Path) -> list[str] | None:
 
 def _runtime(python: str) -> Any:
     """Version of the runtime that an interpreter has, and engines that it lacks; None where it has no runtime."""
-    done = subprocess.run(  # noqa: PLW1510 - a failure is an answer
-        [python, "-c", ASK_RUNTIME], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    )
-    return json.loads(done.stdout.decode().splitlines()[-1]) if done.returncode == 0 else None
+    with tempfile.TemporaryFile() as answer:
+        code = _watched([python, "-c", ASK_RUNTIME], ASK_S, stdout=answer, stderr=subprocess.DEVNULL)
+        answer.seek(0)
+        return json.loads(answer.read().decode().splitlines()[-1]) if code == 0 else None
 
 
 def _write(path: Path, stream: Any, n_bytes: int) -> bool:
@@ -194,12 +197,12 @@ def _sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _watched(command: list[str], limit_s: float, stdout: Any = None) -> int:
+def _watched(command: list[str], limit_s: float, stdout: Any = None, stderr: Any = None) -> int:
     """Exit status of a command, which is stopped when standard input ends or the time is over.
 
     It leads a process group of its own, so that what it started ends with it.
     """
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True)
     ended = threading.Event()
     threading.Thread(target=_end_with_input, args=(process.pid, ended), daemon=True).start()
     try:

@@ -43,7 +43,8 @@ def bench(hosts: Sequence[Host], job: Job, *, note: Note) -> list[Outcome]:
             visits.append(Visit(host, job, files, runtime, f"{run_id}-{index}", private, stop, note))
         futures: list[Future[Outcome]] = []
         try:
-            futures += [pool.submit(visit, there) for there in visits]
+            for there in visits:
+                futures.append(pool.submit(visit, there))  # noqa: PERF401 - Ctrl-C may come between two
             wait(futures)
         except KeyboardInterrupt:
             note("interrupted: stopping what was started")

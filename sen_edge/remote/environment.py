@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sen_edge.remote.ssh import StageError
+from sen_runtime.engines.tflite import litert, tflite_runtime
 
 #: Extra of the runtime by engine; the others need numpy only.
 EXTRAS = {"onnxruntime": "onnx", "litert": "tflite", "tflite-runtime": "tflite-legacy"}
-PACKAGES = {"onnx": "onnxruntime", "tflite": "ai-edge-litert", "tflite-legacy": "tflite-runtime"}
-#: Machines that there are wheels of ai-edge-litert for, and the first Python.
-LITERT_MACHINES, LITERT_PYTHON = ("x86_64", "aarch64", "arm64"), [3, 10]
+PACKAGES = {"onnx": "onnxruntime", "tflite": litert.package, "tflite-legacy": tflite_runtime.package}
+#: The first Python that there are wheels of ai-edge-litert for.
+LITERT_PYTHON = [3, 10]
 #: What a host says that is full.
 FULL = ("No space left", "File too large", "quota exceeded")
 ROOM = "make some room in ~/.cache/sen-edge there"
@@ -28,7 +29,7 @@ def extras_for(engines: Iterable[str], artifacts: Iterable[Path], machine: str, 
     """
     named = list(engines)
     if not named:
-        has_litert = machine in LITERT_MACHINES and list(python) >= LITERT_PYTHON
+        has_litert = machine in litert.machines and list(python) >= LITERT_PYTHON
         tflite = "litert" if has_litert else "tflite-runtime"
         named = [{".onnx": "onnxruntime", ".tflite": tflite}.get(path.suffix, "") for path in artifacts]
     return {EXTRAS[name] for name in named if name in EXTRAS}

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from sen_edge.errors import OutputError, UsageError
 from sen_edge.remote.visit import Outcome
 from sen_runtime.errors import SenError
-from sen_runtime.files import write_atomic
-
-FILES = ("json", "csv", "markdown", "html", "plot", "history")
 
 
 class HostsError(SenError):
@@ -31,37 +26,6 @@ class HostsError(SenError):
         super().__init__("\n".join(lines))
 
 
-def check_results(results: Mapping[str, Any], *, n_hosts: int) -> None:
-    """Find out before the measurement what would go wrong after it.
-
-    Args:
-        results: option -> value, as in `write_results`.
-        n_hosts: how many hosts there are.
-
-    Raises:
-        OutputError: a file is there already, or its folder is not.
-        UsageError: a plot of many hosts.
-        PlotError: a plot of no known kind.
-        MissingExtraError: a plot, and matplotlib is not installed.
-    """
-    if results["plot"] is not None and n_hosts > 1:
-        raise UsageError("--plot draws one host; expected --html for several")
-    if results["plot"] is not None:
-        from sen_runtime.bench import plots
-
-        plots.check(results["plot"])
-    for name in FILES:
-        path = _path(results[name])
-        if path is None:
-            continue
-        if not path.parent.is_dir():
-            raise OutputError(f"--{name} {path}: there is no folder {path.parent}")
-        if path.is_dir():
-            raise OutputError(f"--{name} {path} is a folder; expected a file")
-        if path.exists() and name != "history" and not results["force"]:
-            raise OutputError(f"--{name} {path} exists", hint="pass --force to replace it")
-
-
 def records_of(outcomes: Iterable[Outcome], command: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Records of the hosts that gave one, by the names of the hosts.
 
@@ -76,62 +40,39 @@ def records_of(outcomes: Iterable[Outcome], command: Sequence[str]) -> dict[str,
     }
 
 
-def for_stdout(records: Mapping[str, dict[str, Any]], results: Mapping[str, Any], *, n_hosts: int) -> str:
-    """A table for each host; or JSON, where that is what was asked for."""
-    from sen_runtime.bench import text
-
-    if not records:
-        return ""
-    if results["json"] == "-":
-        return _json(records, n_hosts)
-    if n_hosts > 1:
-        return _titled(records, text.table, "{}\n")
-    return text.table(next(iter(records.values())))
-
-
-def write_results(records: Mapping[str, dict[str, Any]], results: Mapping[str, Any], *, n_hosts: int) -> None:
-    """Write the files that were asked for.
+def show_and_write(
+    records: Mapping[str, dict[str, Any]], options: Mapping[str, Any], note: Callable[[str], None], *, n_hosts: int
+) -> None:
+    """Print a table for each host, or the text that is to go to stdout, and write the files that were asked for.
 
     JSON is the record of the host, or a list of records where several hosts were asked.
 
     Args:
-        records: host -> record; where there is none, nothing is written.
-        results: option of `sen-runtime bench` -> value: json, csv, markdown, html, plot, history.
+        records: host -> record; where there is none, nothing is shown or written.
+        options: of `sen-runtime bench`, see `sen_runtime.bench.outputs.check`, where they were checked.
+        note: told what was written.
         n_hosts: how many hosts were asked.
 
     Raises:
-        OutputError: a file cannot be written.
+        OutputError: a file cannot be written; what there is to print has been.
     """
-    from sen_runtime.bench import history, html, plots, text
+    from sen_runtime.bench import html, outputs, record, text
 
     if not records:
         return
-    several = n_hosts > 1
     every = list(records.values())
-    contents: dict[str, Callable[[], str]] = {
-        "json": lambda: _json(records, n_hosts),
+    several = n_hosts > 1
+    tables = _titled(records, text.table, "{}\n") if several else text.table(every[0])
+    texts: dict[str, Callable[[], str]] = {
+        "json": lambda: record.dumps(every if several else every[0]),
         "csv": lambda: _csv(records) if several else text.csv(every[0]),
         "markdown": lambda: _titled(records, text.markdown, "## {}\n\n") if several else text.markdown(every[0]),
         "html": lambda: html.report(every if several else every[0]),
     }
-    for name, content in contents.items():
-        path = _path(results[name])
-        if path is not None:
-            _write(path, content().encode())
-    if results["plot"] is not None:
-        plots.save(every[0], results["plot"])
-    if results["history"] is not None:
-        for record in every:
-            history.append(results["history"], record)
-
-
-def _json(records: Mapping[str, dict[str, Any]], n_hosts: int) -> str:
-    every = list(records.values())
-    return json.dumps(every if n_hosts > 1 else every[0], indent=2, allow_nan=False) + "\n"
-
-
-def _path(value: Any) -> Path | None:
-    return None if value is None or value == "-" else Path(value)
+    printed = next((texts[name]() for name in outputs.TEXTS if options[name] == outputs.STDOUT), tables)
+    sys.stdout.write(printed)
+    sys.stdout.flush()
+    outputs.write(options, texts, every, note)
 
 
 def _titled(records: Mapping[str, dict[str, Any]], show: Callable[[dict[str, Any]], str], title: str) -> str:
@@ -150,10 +91,3 @@ def _csv(records: Mapping[str, dict[str, Any]]) -> str:
             writer.writerow(["host", *heading])
         writer.writerows([name, *row] for row in rows)
     return out.getvalue()
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        write_atomic(path, data)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error.strerror}") from error

@@ -30,6 +30,8 @@ POLL_S = 0.05
 #: Of a socket, which takes 104 bytes, of which `ssh` needs some while it makes it.
 LONGEST_PATH = 80
 LAST_LINES = 8
+#: Of a line that is shown, and of what a device may answer, bytes.
+LONGEST_LINE, MOST_BYTES = 1 << 16, 1 << 30
 READY = "--- sen-edge: connected ---"
 #: Seconds for a connection; seconds between signs of life, and how many may be missed.
 CONNECT_S, ALIVE_S, MISSED = 15, 10, 3
@@ -255,7 +257,7 @@ def _read_lines(stream: IO[bytes] | None, take: Callable[[str], object]) -> thre
 
 
 def _take_lines(stream: IO[bytes], take: Callable[[str], object]) -> None:
-    for raw in stream:
+    while raw := stream.readline(LONGEST_LINE):
         for part in raw.decode("utf-8", errors="replace").splitlines():
             line = "".join(character for character in part if character.isprintable()).rstrip()
             if line:
@@ -267,7 +269,8 @@ def _read_bytes(stream: IO[bytes] | None, into: bytearray) -> threading.Thread:
         assert stream is not None
         with stream:
             while block := os.read(stream.fileno(), 1 << 16):
-                into.extend(block)
+                if len(into) <= MOST_BYTES:  # the rest is read, so that nothing waits, and not kept
+                    into.extend(block)
 
     return _thread(read)
 
@@ -279,8 +282,10 @@ def _feed(stream: IO[bytes] | None, chunks: Iterable[bytes]) -> None:
             for chunk in chunks:
                 stream.write(chunk)
             stream.flush()
-        except OSError:  # the other side has gone, or a file here: it is told that no more comes
-            _close(stream)
+        except (OSError, ValueError):  # the other side has gone, or a file here, or the call has ended
+            pass
+        finally:
+            _close(stream)  # the other side is told that no more comes, even where a file became shorter
 
     _thread(write)
 
@@ -292,7 +297,7 @@ def _thread(target: Callable[[], None]) -> threading.Thread:
 
 
 def _close(stream: IO[Any] | None) -> None:
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         if stream is not None:
             stream.close()
 

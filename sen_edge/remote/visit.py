@@ -278,10 +278,8 @@ def _record(there: Visit, reply: Reply) -> dict[str, Any]:
     """The record that the measurement printed, checked."""
     from sen_runtime.bench import record
 
-    path = there.private / "record.json"
-    path.write_bytes(reply.output or b"")
     try:
-        return dict(record.read(path))
+        return record.loads((reply.output or b"").decode("utf-8", "replace"))
     except SenError as error:
         if reply.cut:
             raise StageError(INTERRUPTED) from error

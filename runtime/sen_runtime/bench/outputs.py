@@ -82,13 +82,15 @@ def write(
         plots.save(records[0], options["plot"])
         note(f"wrote {options['plot']}")
     if options.get("history"):
-        from sen_runtime.bench import history, trend
+        from sen_runtime.bench import history
 
         for record in records:
             entries = history.append(options["history"], record)
         for line in entries.notes:
             note(line)
         if options.get("trend"):
+            from sen_runtime.bench import trend
+
             _put({"trend": options["trend"]}, {"trend": lambda: trend.page(entries)}, replace=options["force"])
             note(f"wrote {options['trend']}")
 
