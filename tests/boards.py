@@ -1,4 +1,7 @@
-"""Trees of files as Raspberry Pis and a PC show them, and what `vcgencmd` and `uname` answer there."""
+"""Trees of files as Raspberry Pis and a PC show them, and what `vcgencmd` and `uname` answer there.
+
+Composed from the documentation of the kernel and of the boards, not recorded on them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace

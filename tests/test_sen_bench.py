@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from tests.networks import random_input, random_network
 
 BENCH = LIBRARY / "bench"
 SOURCES = sorted(BENCH.glob("*.c"))
-POSIX = ("-D_POSIX_C_SOURCE=200809L", "-I", LIBRARY / "include")
+POSIX = ("-D_POSIX_C_SOURCE=200809L", "-D_FILE_OFFSET_BITS=64", "-I", LIBRARY / "include")
 SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 SHORT = ("--seconds", "0.1")
@@ -126,6 +127,7 @@ def test_record_of_one_network_in_two_forms(bench: Bench, models: dict[str, Netw
     assert record["tool"] == {"name": "sen_bench", "version": "0.1.0"}
     assert record["command"][1:4] == ["mlp.sen", "int8.sen", "mlp.sen"]
     assert record["settings"]["seed"] == 7 and record["settings"]["n_inputs"] == 64
+    assert sum(record["settings"]["loads"]) >= len(record["rows"][0]["turns_us"]) > 100
     assert [row["name"] for row in record["rows"]] == ["mlp.sen native 1", "int8.sen native 1", "mlp.sen native 1 #2"]
     for row in record["rows"]:
         session = native.load(tmp_path / row["file"])
@@ -155,9 +157,10 @@ def test_figures_are_those_of_the_samples(bench: Bench, models: dict[str, Networ
             },
         }
         assert latency == pytest.approx(expected, rel=1e-9)
-        assert row["throughput_per_s"] == pytest.approx(1e6 / latency["median"])
+        assert row["throughput_per_s"] == pytest.approx(1e6 / latency["mean"])
         edges, counts = np.array(row["histogram"]["edges_us"]), row["histogram"]["counts"]
-        assert sum(counts) == samples.size and edges[-1] == samples.max()
+        assert edges[-1] == pytest.approx(np.percentile(samples, 99.5))
+        assert sum(counts) == np.count_nonzero(samples <= edges[-1])
         assert np.abs(np.histogram(samples, edges)[0] - counts).max() <= samples.size // 100  # ties at an edge
     ratio = second["ratio"]
     assert ratio["median"] == pytest.approx(np.median(np.array(second["turns_us"]) / first["turns_us"]))
@@ -202,7 +205,7 @@ def test_inputs_of_a_file(bench: Bench, models: dict[str, Network], tmp_path: Pa
 def test_cold_cache(bench: Bench, models: dict[str, Network]) -> None:
     record = measured(bench("mlp.sen", *SHORT, "--cold-cache", "--json", "-"))
     assert record["settings"]["inputs"] == "cold-cache" and record["rows"][0]["calls_per_sample"] == 1
-    assert "few-samples" in {warning["kind"] for warning in record["rows"][0]["warnings"]}
+    assert {"few-samples", "few-loads"} <= {warning["kind"] for warning in record["rows"][0]["warnings"]}
 
 
 def test_the_core_is_chosen_and_verified(bench: Bench, models: dict[str, Network]) -> None:
@@ -221,6 +224,24 @@ def test_a_row_with_other_outputs_is_marked(bench: Bench, models: dict[str, Netw
     assert (found["max_error"] is None) == (name == "infinite")
     table = bench("mlp.sen", f"{name}.sen", *SHORT)
     assert table.returncode == 3 and table.stdout.count(b"WRONG OUTPUTS") == 1
+
+
+def test_float32_may_not_differ_as_int8_may(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    noisy = Network(
+        tuple(
+            replace(layer, weight=Dense(w + 0.02 * w.std() * rng.standard_normal(w.shape, np.float32)))
+            for layer in models["mlp"].layers
+            for w in [layer.weight.to_dense()]
+        )
+    )
+    (tmp_path / "noisy.sen").write_bytes(image.dumps(noisy))
+    codes = {}
+    for names in (("mlp", "int8"), ("int8", "noisy"), ("mlp", "noisy")):
+        done = bench(*(f"{name}.sen" for name in names), *SHORT, "--json", "-")
+        assert 1e-3 < measured(done)["rows"][1]["agreement"]["max_error_over_std"] < 0.5
+        codes[names] = done.returncode
+    assert codes == {("mlp", "int8"): 0, ("int8", "noisy"): 0, ("mlp", "noisy"): 3}
 
 
 def test_a_first_row_without_finite_outputs_is_wrong(bench: Bench, models: dict[str, Network]) -> None:
@@ -258,7 +279,9 @@ FAILURES = [
     pytest.param(["empty.sen"], 1, "empty.sen: ", id="empty"),
     pytest.param(["--", "-bad\n.sen"], 1, "-bad?.sen: the image was changed", id="changed"),
     pytest.param(["mlp.sen", "--json", "no/r.json"], 1, "cannot write no/r.json: No such file", id="no-folder"),
-    pytest.param(["mlp.sen", "--json", "mlp.sen"], 1, "mlp.sen exists", id="exists"),
+    pytest.param(["mlp.sen", "--json", "empty.sen"], 1, "empty.sen exists", id="exists"),
+    pytest.param(["mlp.sen", "--json", "./mlp.sen", "--force"], 2, "./mlp.sen is measured", id="a-model"),
+    pytest.param(["mlp.sen", "--inputs", "x.f32", "--json", "x.f32", "--force"], 2, "x.f32 is measured", id="data"),
     pytest.param(["mlp.sen", "--json", "/dev/null", "--force"], 1, "/dev/null is no file", id="device"),
 ]
 
@@ -268,6 +291,7 @@ def test_failures(
     bench: Bench, models: dict[str, Network], tmp_path: Path, arguments: list[str], code: int, message: str
 ) -> None:
     (tmp_path / "short.f32").write_bytes(bytes(100))
+    (tmp_path / "x.f32").write_bytes(bytes(96))
     np.array([0] * 26 + [np.nan] + [0] * 21, "<f4").tofile(tmp_path / "nan.f32")
     (tmp_path / "empty.sen").touch()
     content = (tmp_path / "mlp.sen").read_bytes()
@@ -560,7 +584,7 @@ def test_a_board_that_slows_down(
     record = measured(done)
     sentence = "the cores were throttled (vcgencmd get_throttled, bit 2)"
     assert done.returncode == (0 if allowed else 3)
-    assert record["valid"] is allowed and record["invalid_because"] == ([] if allowed else [sentence])
+    assert not record["valid"] and record["invalid_because"] == [sentence]
     assert record["device"]["throttled_during"] == [sentence]
     assert record["device"]["before"]["throttled"] == "0x10000" and record["device"]["after"]["throttled"] == "0x50000"
     assert record["device"]["before"]["arm_clock_mhz"] == 1500.398464

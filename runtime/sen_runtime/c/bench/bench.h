@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "json.h"
 #include "sen.h"
@@ -26,7 +27,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_WRONG = 3, EXIT_INTERR
 /* Of the record; more turns are measured and an even choice of them is kept. */
 #define MOST_TURNS 2000u
 #define CONFIDENCE 0.95
-#define BINS 59u
+#define BINS 60u
 
 /* What the command line says. */
 typedef struct bench_options {
@@ -61,7 +62,7 @@ typedef struct bench_list {
 } bench_list;
 
 typedef struct bench_summary {
-    double min, median, mean, mad, p90, p95, p99, p99_9;
+    double min, median, mean, mad, p90, p95, p99, p99_5, p99_9;
 } bench_summary;
 
 typedef struct bench_ratio {
@@ -89,6 +90,7 @@ typedef struct bench_row {
     const char *kernels;
     uint32_t n_in, n_out, timesteps;
     int takes_train;
+    int stores_float16, stores_int8;
     size_t arena_bytes;
     double load_us, first_us;
     int64_t rss_growth; /* -1: unknown */
@@ -145,6 +147,7 @@ typedef struct bench_run {
     bench_block sweep; /* read ahead of every inference, to empty the caches */
     int sweep_is_small, cpus_verified, is_complete;
     double l2_bytes_per_ns, memory_bytes_per_ns; /* NAN: unknown */
+    time_t began;
     int n_slowed;
     char slowed[8][BENCH_TEXT];
 } bench_run;
@@ -158,10 +161,11 @@ double bench_now_ns(void);
 void bench_measure_clock(bench_clock *found);
 int bench_pin(long cpu);
 int bench_is_pinned(long cpu);
-/* Bytes that can be had without swapping. */
+/* Bytes that can be had without swapping, as they were within the last second: to ask takes as long as to load a model. */
 uint64_t bench_free_bytes(void);
 /* Room for so many floats; null where there is no memory. Counts come from files: a product of them is 64 bits wide. */
 float *bench_floats(uint64_t count);
+void bench_keep_no_memory(void);
 /* `size` bytes at a place that `random` shifts; 0 where there is no memory. */
 int bench_take(bench_block *block, size_t size, bench_random *random);
 void bench_give_back(bench_block *block);
@@ -193,8 +197,10 @@ double bench_time(bench_loop *loop, size_t calls);
 int bench_summarize(bench_summary *summary, const double *values, size_t count);
 double bench_median(double *values, size_t count);
 int bench_compare_turns(bench_ratio *ratio, const bench_list *turns, const bench_list *first, const bench_list *loads, uint64_t seed);
-/* Edges [BINS + 1] and counts [BINS]; the last bin reaches to the greatest value. Returns the number of bins. */
+/* Edges [BINS + 1] and counts [BINS], up to a high percentile and without the rest. Returns the number of bins. */
 size_t bench_histogram(const bench_list *samples, const bench_summary *summary, double *edges, size_t *counts);
+/* For qsort: doubles, the least first. */
+int bench_ascending(const void *a, const void *b);
 
 /* doubts.c: an item of the array of warnings for each doubt. */
 void bench_write_warnings(json *out, const bench_run *run, const bench_row *row);

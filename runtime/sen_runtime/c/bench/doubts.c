@@ -9,7 +9,8 @@
 /* Fewer samples or rounds say little about percentiles and intervals. */
 #define LEAST_SAMPLES 1000u
 #define LEAST_ROUNDS 50u
-/* Share of samples beyond twice the median. */
+/* Samples that take more than so many times the median, and the share of them that is worth a word. */
+#define OUTLIER_TIMES 1.5
 #define OUTLIERS 0.01
 /* Change of the median from the first to the last third of a run. */
 #define TREND 0.05
@@ -18,8 +19,8 @@
 #define BIMODAL 0.85
 #define LEAST_GROUP 0.1
 #define LEAST_DISTANCE 0.05
-/* An error that no rounding of float32 explains, in standard deviations. */
-#define ROUNDING 1e-3
+/* From so many loads on it is known well how loads differ. */
+#define ENOUGH_LOADS 8u
 
 static void warn(json *out, const char *kind, const char *format, ...)
 {
@@ -32,12 +33,6 @@ static void warn(json *out, const char *kind, const char *format, ...)
     json_text(out, "kind", kind);
     json_text(out, "message", text);
     json_end(out);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* Logarithms of the two groups that sorted logarithms fall into, if they do: N. Otsu, 1979. */
@@ -75,7 +70,7 @@ static void warn_groups(json *out, const bench_list *turns)
     if (sorted) {
         for (i = 0; i < turns->count; i++)
             sorted[i] = log(turns->values[i]);
-        qsort(sorted, turns->count, sizeof *sorted, ascending);
+        qsort(sorted, turns->count, sizeof *sorted, bench_ascending);
         if (kept >= LEAST_ROUNDS && two_groups(sorted, kept, &low, &high))
             warn(out, "bimodal", "two speeds: turns of about %.4g us and of about %.4g us", exp(low), exp(high));
     }
@@ -105,25 +100,24 @@ void bench_write_warnings(json *out, const bench_run *run, const bench_row *row)
     const bench_list *samples = &row->samples_us;
     size_t beyond = 0, i;
     for (i = 0; i < samples->count; i++)
-        beyond += samples->values[i] > 2 * row->summary.median;
+        beyond += samples->values[i] > OUTLIER_TIMES * row->summary.median;
     if (samples->count < LEAST_SAMPLES || row->turns_us.count < LEAST_ROUNDS)
         warn(
             out, "few-samples", "%lu samples in %lu rounds: measure longer", (unsigned long)samples->count,
             (unsigned long)row->turns_us.count);
+    if (run->loads.count < ENOUGH_LOADS)
+        warn(
+            out, "few-loads",
+            "models were loaded %lu times: how much it matters where they lie in memory is hardly in the interval; measure longer",
+            (unsigned long)run->loads.count);
     if ((double)beyond > OUTLIERS * (double)samples->count)
         warn(
-            out, "outliers", "%.1f%% of the samples took more than twice the median",
-            100 * (double)beyond / (double)samples->count);
+            out, "outliers", "%.1f%% of the samples took more than %g times the median",
+            100 * (double)beyond / (double)samples->count, OUTLIER_TIMES);
     warn_groups(out, &row->turns_us);
     warn_trend(out, &row->turns_us);
     if (run->sweep_is_small)
         warn(
             out, "cold-cache-small",
             "what is read ahead of an inference does not fill the last-level cache: some of it stays warm");
-    if (row->matches && row->error_over_std > ROUNDING)
-        warn(
-            out, "rounding",
-            "outputs differ from the first row's by up to %.2g of their standard deviation: as compressed or int8 weights "
-            "do, and float32 weights do not",
-            row->error_over_std);
 }

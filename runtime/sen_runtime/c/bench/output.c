@@ -42,6 +42,19 @@ static int fail_write(const char *path)
     return bench_fail(EXIT_FAILED, "name another file, or - for stdout", "cannot write %s: %s", path, strerror(errno));
 }
 
+/* Whether a file that is there is one of those that are read. */
+static int is_input(const struct stat *found, const bench_options *options)
+{
+    struct stat other;
+    size_t i;
+    for (i = 0; i <= options->n_files; i++) {
+        const char *path = i < options->n_files ? options->files[i] : options->inputs;
+        if (path && stat(path, &other) == 0 && other.st_dev == found->st_dev && other.st_ino == found->st_ino)
+            return 1;
+    }
+    return 0;
+}
+
 int bench_check_output(const bench_options *options)
 {
     const char *path = options->json;
@@ -53,6 +66,8 @@ int bench_check_output(const bench_options *options)
     if (stat(path, &found) == 0) {
         if (!S_ISREG(found.st_mode))
             return bench_fail(EXIT_FAILED, "name another file, or - for stdout", "%s is no file", path);
+        if (is_input(&found, options))
+            return bench_fail(EXIT_USAGE, "name another file, or - for stdout", "%s is measured", path);
         if (!options->replaces)
             return bench_fail(EXIT_FAILED, "replace it with --force, or name another file", "%s exists", path);
     }

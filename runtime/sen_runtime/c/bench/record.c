@@ -7,8 +7,7 @@
 
 static void write_head(json *out, const bench_run *run)
 {
-    const time_t now = time(NULL);
-    const struct tm *utc = gmtime(&now);
+    const struct tm *utc = gmtime(&run->began);
     char created[BENCH_TEXT] = "1970-01-01T00:00:00Z";
     int i;
     if (utc)
@@ -26,16 +25,11 @@ static void write_head(json *out, const bench_run *run)
     json_text(out, "status", run->is_complete ? "complete" : "interrupted");
 }
 
-static int is_wrong(const bench_row *row)
-{
-    return !row->matches;
-}
-
 int bench_is_right(const bench_run *run)
 {
     size_t i;
     for (i = 0; i < run->n_rows; i++)
-        if (is_wrong(run->rows + i))
+        if (!run->rows[i].matches)
             return 0;
     return 1;
 }
@@ -45,17 +39,17 @@ static void write_validity(json *out, const bench_run *run)
     char sentence[4 * BENCH_TEXT];
     size_t i;
     int k;
-    json_bool(out, "valid", bench_is_right(run) && (run->options->allows_throttled || !run->n_slowed));
+    json_bool(out, "valid", bench_is_right(run) && !run->n_slowed);
     json_array(out, "invalid_because");
     for (i = 0; i < run->n_rows; i++)
-        if (is_wrong(run->rows + i)) {
+        if (!run->rows[i].matches) {
             (void)snprintf(
                 sentence, sizeof sentence, run->rows[i].is_finite ? "%s: its outputs are not those of %s"
                                                                   : "%s: its outputs, or those of %s, are not finite",
                 run->rows[i].name, run->rows->name);
             json_text(out, NULL, sentence);
         }
-    for (k = 0; k < run->n_slowed && !run->options->allows_throttled; k++)
+    for (k = 0; k < run->n_slowed; k++)
         json_text(out, NULL, run->slowed[k]);
     json_end(out);
 }
@@ -63,6 +57,7 @@ static void write_validity(json *out, const bench_run *run)
 static void write_settings(json *out, const bench_run *run)
 {
     const bench_options *options = run->options;
+    size_t i;
     json_object(out, "settings");
     json_number(out, "seconds", options->seconds);
     json_integer(out, "seed", (int64_t)options->seed);
@@ -77,6 +72,10 @@ static void write_settings(json *out, const bench_run *run)
     }
     json_bool(out, "cpus_verified", run->cpus_verified);
     json_integer(out, "turn_ns", TURN_NS);
+    json_flat_array(out, "loads");
+    for (i = 0; i < run->loads.count; i++)
+        json_integer(out, NULL, (int64_t)run->loads.values[i]);
+    json_end(out);
     json_end(out);
     json_object(out, "clock");
     json_number(out, "resolution_ns", run->clock.resolution_ns);
@@ -114,7 +113,7 @@ static void write_comparison(json *out, const bench_run *run, const bench_row *r
         json_number(out, "confidence", CONFIDENCE);
         json_end(out);
     }
-    if (is_first && !is_wrong(row)) {
+    if (is_first && row->matches) {
         json_null(out, "agreement");
         return;
     }
@@ -163,7 +162,7 @@ static void write_values(json *out, const char *key, const bench_list *list, siz
     size_t i;
     json_flat_array(out, key);
     for (i = 0; i < count; i++)
-        json_number(out, NULL, list->values[count < 2 ? 0 : i * (list->count - 1) / (count - 1)]);
+        json_number(out, NULL, list->values[count < 2 ? 0 : (size_t)((uint64_t)i * (list->count - 1) / (count - 1))]);
     json_end(out);
 }
 
@@ -190,7 +189,7 @@ static void write_row(json *out, const bench_run *run, const bench_row *row)
         json_number(out, "step_us", row->summary.median / row->timesteps);
     else
         json_null(out, "step_us");
-    json_number(out, "throughput_per_s", 1e6 / row->summary.median);
+    json_number(out, "throughput_per_s", 1e6 / row->summary.mean);
     write_comparison(out, run, row);
     write_unknown(out);
     if (row->rss_growth < 0)

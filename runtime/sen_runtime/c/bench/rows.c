@@ -13,6 +13,10 @@
 
 #define FLAGS (SEN_CHECK_CHECKSUM | SEN_CHECK_VALUES | SEN_PACK)
 #define MOST_PADDING 65536u
+/* Of the section table, docs/reference/sen-image.md: where it starts, bytes of a row, and what it says. */
+#define TABLE 64u
+#define TABLE_ROW 48u
+enum { TENSOR = 3, FLOAT16 = 2, INT8 = 3 };
 #define SHRINK "stop other programs, or take a smaller network"
 
 static int fail_memory(const char *path, uint64_t needed)
@@ -128,6 +132,27 @@ static int name_row(bench_run *run, size_t index)
     return EXIT_OK;
 }
 
+static uint32_t read_u32(const uint8_t *bytes)
+{
+    return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
+}
+
+/* What numbers an image stores, which the library has checked. */
+static void note_dtypes(bench_row *row)
+{
+    const uint8_t *image = row->image.start;
+    const uint32_t sections = read_u32(image + 12);
+    uint32_t i;
+    for (i = 0; i < sections; i++) {
+        const uint8_t *section = image + TABLE + (size_t)i * TABLE_ROW;
+        const uint32_t dtype = read_u32(section + 4);
+        if (read_u32(section) == TENSOR) {
+            row->stores_float16 = row->stores_float16 || dtype == FLOAT16;
+            row->stores_int8 = row->stores_int8 || dtype == INT8;
+        }
+    }
+}
+
 static int describe(bench_run *run, size_t index)
 {
     bench_row *row = run->rows + index;
@@ -143,6 +168,7 @@ static int describe(bench_run *run, size_t index)
         row->n_out = sen_outputs(model);
         row->timesteps = sen_timesteps(model);
         row->takes_train = sen_takes_spike_train(model);
+        note_dtypes(row);
     }
     bench_unload(row);
     return code;

@@ -238,7 +238,8 @@ static int prepare(bench_run *run)
         code = bench_describe_rows(run);
     if (code == EXIT_OK && !bench_is_interrupted)
         code = bench_make_inputs(run);
-    bench_measure_clock(&run->clock);
+    if (code == EXIT_OK)
+        bench_measure_clock(&run->clock);
     for (i = 0; i < run->n_rows && code == EXIT_OK && !bench_is_interrupted; i++)
         code = bench_cold_start(run->rows + i, options);
     if (code == EXIT_OK && !bench_is_interrupted)
@@ -251,14 +252,16 @@ static int prepare(bench_run *run)
 static int run_bench(bench_run *run)
 {
     const bench_options *options = run->options;
-    int code = prepare(run);
+    int code;
+    run->began = time(NULL);
+    code = prepare(run);
     if (code == EXIT_OK && !bench_is_interrupted) {
         (void)fprintf(stderr, "measuring for %g s, rows: %lu\n", options->seconds, (unsigned long)run->n_rows);
         bench_read_state(&run->before, "");
         run->watch.every_ns = options->seconds * 1e6; /* a thousand looks, or fewer */
         code = bench_measure(run);
         bench_read_state(&run->after, "");
-        run->cpus_verified = options->cpu >= 0 && bench_is_pinned(options->cpu);
+        run->cpus_verified = options->cpu < 0 || bench_is_pinned(options->cpu);
     }
     if (code != EXIT_OK)
         return code;
@@ -312,6 +315,7 @@ int main(int argc, char **argv)
     code = read_options(&options, argc, argv);
     if (code == EXIT_OK) {
         watch_interrupts();
+        bench_keep_no_memory();
         run.options = &options;
         code = run_bench(&run);
         free_run(&run);

@@ -10,7 +10,7 @@
 /* With fewer loads than these nothing is known of how loads differ. */
 #define LEAST_LOADS 4u
 
-static int ascending(const void *a, const void *b)
+int bench_ascending(const void *a, const void *b)
 {
     const double x = *(const double *)a, y = *(const double *)b;
     return (x > y) - (x < y);
@@ -71,7 +71,7 @@ int bench_summarize(bench_summary *summary, const double *values, size_t count)
     if (!sorted)
         return 0;
     memcpy(sorted, values, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, ascending);
+    qsort(sorted, count, sizeof *sorted, bench_ascending);
     for (i = 0; i < count; i++)
         sum += sorted[i];
     summary->min = sorted[0];
@@ -80,6 +80,7 @@ int bench_summarize(bench_summary *summary, const double *values, size_t count)
     summary->p90 = percentile(sorted, count, 90);
     summary->p95 = percentile(sorted, count, 95);
     summary->p99 = percentile(sorted, count, 99);
+    summary->p99_5 = percentile(sorted, count, 99.5);
     summary->p99_9 = percentile(sorted, count, 99.9);
     for (i = 0; i < count; i++)
         sorted[i] = fabs(sorted[i] - summary->median);
@@ -90,26 +91,20 @@ int bench_summarize(bench_summary *summary, const double *values, size_t count)
 
 size_t bench_histogram(const bench_list *samples, const bench_summary *summary, double *edges, size_t *counts)
 {
-    const double low = summary->min, width = (summary->p99 - low) / BINS;
-    double greatest = low;
+    const double low = summary->min, end = summary->p99_5; /* the longest samples would leave one bar of it */
+    const double wanted = ceil(sqrt((double)samples->count));
+    const size_t bins = wanted < BINS ? (size_t)wanted : BINS;
+    const double width = end > low ? (end - low) / (double)bins : low * 1e-12 + 1e-12;
     size_t i;
     memset(counts, 0, BINS * sizeof *counts);
-    for (i = 0; i < samples->count; i++)
-        greatest = samples->values[i] > greatest ? samples->values[i] : greatest;
-    if (!(width > 0)) {
-        edges[0] = low;
-        edges[1] = greatest > low ? greatest : low * (1 + 1e-12) + 1e-12;
-        counts[0] = samples->count;
-        return 1;
-    }
-    for (i = 0; i <= BINS; i++)
-        edges[i] = low + (double)i * width;
-    edges[BINS] = greatest > edges[BINS] ? greatest : edges[BINS];
+    for (i = 0; i <= bins; i++)
+        edges[i] = i == bins && end > low ? end : low + (double)i * width;
     for (i = 0; i < samples->count; i++) {
         const double at = (samples->values[i] - low) / width;
-        counts[at < BINS - 1 ? (size_t)at : BINS - 1]++;
+        if (samples->values[i] <= end)
+            counts[at < (double)(bins - 1) ? (size_t)at : bins - 1]++;
     }
-    return BINS;
+    return bins;
 }
 
 /* Of an interval of percentiles over few groups: Student's quantile for the normal one, n for n - 1 (T. Hesterberg, "What
@@ -129,7 +124,7 @@ typedef struct paired {
 
 static int by_ratio(const void *a, const void *b)
 {
-    return ascending(&((const paired *)a)->ratio, &((const paired *)b)->ratio);
+    return bench_ascending(&((const paired *)a)->ratio, &((const paired *)b)->ratio);
 }
 
 /* Where each group of rounds ends. What the rounds of a group share is drawn as often as there are groups: where models lie
@@ -181,7 +176,7 @@ static void interval(bench_ratio *found, paired *rounds, size_t total, size_t *e
     qsort(rounds, total, sizeof *rounds, by_ratio);
     for (i = 0; i < RESAMPLES; i++)
         medians[i] = resampled_median(rounds, total, ends, groups, drawn, &random);
-    qsort(medians, RESAMPLES, sizeof *medians, ascending);
+    qsort(medians, RESAMPLES, sizeof *medians, bench_ascending);
     middle = log((rounds[(total - 1) / 2].ratio + rounds[total / 2].ratio) / 2);
     found->median = exp(middle);
     found->low = exp(middle - wider * (middle - log(percentile(medians, RESAMPLES, tail))));

@@ -9,6 +9,9 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #define CLOCK_READS 10000
 #define PAGE 4096u
@@ -136,7 +139,7 @@ int bench_is_pinned(long cpu)
 }
 #endif
 
-uint64_t bench_free_bytes(void)
+static uint64_t ask_free_bytes(void)
 {
     const int64_t told = bench_kilobytes("/proc/meminfo", "MemAvailable");
     uint64_t found = told > 0 ? (uint64_t)told : UINT64_MAX;
@@ -148,9 +151,28 @@ uint64_t bench_free_bytes(void)
     return found < SIZE_MAX / 2 ? found : SIZE_MAX / 2;
 }
 
+uint64_t bench_free_bytes(void)
+{
+    static uint64_t known;
+    static time_t asked;
+    const time_t now = time(NULL);
+    if (!known || now != asked)
+        known = ask_free_bytes();
+    asked = now;
+    return known;
+}
+
 float *bench_floats(uint64_t count)
 {
     return count < bench_free_bytes() / sizeof(float) ? malloc((size_t)count * sizeof(float)) : NULL;
+}
+
+/* Large blocks come from the system and go back to it, so that none meets what another left. */
+void bench_keep_no_memory(void)
+{
+#ifdef __GLIBC__
+    (void)mallopt(M_MMAP_THRESHOLD, 128 * 1024); /* which else grows with every block that is freed */
+#endif
 }
 
 int bench_take(bench_block *block, size_t size, bench_random *random)
