@@ -1,5 +1,6 @@
 """The command `sen-runtime`: what it writes, what it refuses, and how it ends."""
 
+import io
 import json
 import os
 import re
@@ -73,6 +74,17 @@ def test_everything_is_written(sen_runtime: Run, folder: Path, tmp_path: Path) -
     assert f"wrote {tmp_path / 'a.html'}" in ended.err and "sen-runtime compare" in ended.err
     for name in ("a.csv", "a.md", "a.html", "a.jsonl", "t.html"):
         assert "net.onnx" in (tmp_path / name).read_text(encoding="utf-8")
+
+
+def test_a_terminal_shows_progress_in_one_line_and_clears_it(
+    sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounds, "WATCH_S", 0.02)
+    shown = io.StringIO()
+    monkeypatch.setattr(shown, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", shown)
+    assert sen_runtime("bench", folder / "net.sen", "--seconds", "0.2").code == 0
+    assert re.search(r"\r\x1b\[Kmeasuring, 0 of 0\.2 s\r\x1b\[K$", shown.getvalue())
 
 
 def test_a_record_goes_to_stdout(sen_runtime: Run, folder: Path) -> None:

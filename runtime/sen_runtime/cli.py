@@ -162,7 +162,8 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     outputs.check(wanted, request.artifacts)
     for line in notes(request):
         _note(line)
-    run = measure.run(request, progress=_Progress())
+    with _Progress() as progress:
+        run = measure.run(request, progress=progress)
     record = run.record
     failed = None
     if request.energy is not None:
@@ -266,9 +267,11 @@ class _Progress:
         elif not is_repeated:
             _note(stage)
 
-    def end(self) -> None:
-        """Leave an empty line for what follows."""
-        if self._is_terminal:
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._is_terminal:  # an empty line for what follows
             sys.stderr.write("\r\x1b[K")
 
 
