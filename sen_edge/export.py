@@ -277,8 +277,7 @@ def _with_form(
 
 def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data: LabelledData | None) -> Exported:
     provenance = {
-        "producer": "sen-edge",
-        "version": sen_edge.__version__,
+        "producer": f"sen-edge {sen_edge.__version__}",
         f"{subject.source.kind}_sha256": subject.source.sha256,
         "weights": ", ".join(dict.fromkeys(form(layer.weight) for layer in subject.network.layers)),
         "dtype": stored_dtype(subject.network),

@@ -1,6 +1,7 @@
 """What several test files share: small checkpoints, and the command line run in this process."""
 
 import os
+import signal
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,12 @@ def make_network(config: SpatialConfig) -> Network:
 
 def make_model(checkpoint: Checkpoint) -> Model:
     return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the commands under test: jobs that a shell runs in the background inherit that it is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

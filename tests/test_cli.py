@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_exported_file_is_self_describing(sen_edge: Run, mlp_path: Path, tmp_pat
     sen_edge("export", mlp_path, "-o", tmp_path)
     model = onnx.load(tmp_path / "mlp.onnx")
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties["producer"] == "sen-edge"
+    assert properties["producer"] == f"sen-edge {version('sen-edge')}"
     assert properties["checkpoint_sha256"] == hashlib.sha256(mlp_path.read_bytes()).hexdigest()
     assert properties["verified_inputs"] == "288"
     assert properties["verified_max_rel_error"].startswith("<= ")

@@ -152,8 +152,9 @@ def test_border_signature_names_and_properties():
     assert EXPORTER.properties(export(network(dense(5, 4)))) == {
         "architecture": "4-5",
         "input_range": "0 1",
-        "tflite_target": "any",
     }
+    for_one = EXPORTER.export(network(dense(5, 4)), ExportOptions(tflite_target="litert"))
+    assert EXPORTER.properties(for_one.main)["tflite_target"] == "litert"
 
 
 def test_stamp_changes_the_properties_only():

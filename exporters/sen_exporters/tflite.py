@@ -124,7 +124,7 @@ def _model(network: Network, options: ExportOptions) -> bytes:
     facts = {
         **network.metadata,
         "architecture": "-".join(map(str, network.layer_sizes)),
-        "tflite_target": options.tflite_target,
+        **({} if options.tflite_target == "any" else {"tflite_target": options.tflite_target}),
     }
     if network.is_spiking:
         facts |= {
