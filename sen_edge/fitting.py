@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +102,10 @@ class Progress:
     accuracy: float
     validation_accuracy: float | None = None
     best_accuracy: float | None = None
+
+
+#: Told after every step, and with the validation accuracy after every epoch.
+Report = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
@@ -225,6 +229,57 @@ def evaluate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float,
     network.train(mode)
     correct = int((logits.argmax(1) == labels).sum())
     return 100 * correct / len(labels), float(functional.cross_entropy(logits, labels))
+
+
+def fit(
+    module: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    loss: Loss = label_loss,
+    *,
+    before: Callable[[int], None] = lambda _: None,
+    first: int = 0,
+    patience: int = 0,
+    progress: Report = lambda _: None,
+) -> tuple[int, int, float]:
+    """Train a network that gives outputs `[batch, n_out]`, and leave the best epoch's state in it.
+
+    Args:
+        module: the network.
+        examples: that it learns, and those that decide which epoch is the best.
+        recipe: how.
+        loss: what becomes small.
+        before: called with the number of each epoch, from 0, ahead of it.
+        first: epochs before this one are no candidates for the best.
+        patience: epochs without a better one after which training ends; 0 for never.
+        progress: see `Report`.
+
+    Returns:
+        The best epoch from 1, the epochs that were run, the best one's accuracy on the held-out examples in percent.
+
+    Raises:
+        TrainingError: the loss is no longer finite, or the outputs were not in any epoch.
+    """
+    steps = recipe.epochs * steps_per_epoch(examples, recipe)
+    optimizer, schedule = one_cycle(list(module.parameters()), recipe, steps)
+    run = Run(module, optimizer, schedule, torch.Generator().manual_seed(recipe.seed))
+    best, best_epoch, state = (-1.0, -math.inf), 0, {}
+    while run.epoch < recipe.epochs:
+        is_candidate = run.epoch >= first
+        before(run.epoch)
+        now = run_epoch(run, examples, recipe, loss, progress)
+        accuracy, value = evaluate(module, examples.held_inputs, examples.held_labels)
+        if is_candidate and math.isfinite(value) and (accuracy, -value) >= best:
+            best, best_epoch = (accuracy, -value), run.epoch
+            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        progress(replace(now, validation_accuracy=accuracy, best_accuracy=max(best[0], 0.0)))
+        if patience and is_candidate and run.epoch - best_epoch >= patience:
+            break
+    if not state:
+        raise TrainingError("no epoch gave finite outputs", hint="lower the learning rate")
+    module.load_state_dict(state)
+    module.eval()
+    return best_epoch, run.epoch, best[0]
 
 
 def shifted(inputs: Tensor, image_shape: tuple[int, int], most: int, generator: torch.Generator) -> Tensor:

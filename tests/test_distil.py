@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sen_edge import checkpoint as checkpoints
+from sen_edge import fitting
 from sen_edge.checkpoint import Checkpoint
 from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
 from sen_edge.compress.free import FreeNetwork
@@ -180,7 +181,7 @@ def test_the_sparsity_rises_with_the_third_power(
 
     falling = iter(range(99, 0, -1))
     monkeypatch.setattr(module, "choose_masks", choose)
-    monkeypatch.setattr(module, "evaluate", lambda *_: (float(next(falling)), 1.0))
+    monkeypatch.setattr(fitting, "evaluate", lambda *_: (float(next(falling)), 1.0))
     tuned = finetune(trained["mlp"], toy(), PruneRequest(0.6), RECIPE, Tuning(ramp=ramp))
     assert seen == pytest.approx([0.6 * share for share in shares])
     assert tuned.best_epoch == len(shares)  # earlier epochs are better, but had fewer zeros

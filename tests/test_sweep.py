@@ -126,6 +126,39 @@ def test_a_trial_is_a_function_of_its_settings(one_worker: Any, two_workers: Any
     assert {process for state in states for process in (r["pid"] for r in state.records.values())} != {os.getpid()}
 
 
+FREE = """
+data = "digits"
+seeds = [0]
+[training]
+weights = "free"
+hidden = [16]
+epochs = 3
+[compression]
+epochs = 2
+as_checkpoint = true
+[grid]
+compression.sparsity = [0.8, 0.95]
+"""
+
+
+def test_a_conventional_network_is_trained_once_and_pruned_alike(tmp_path: Path) -> None:
+    from sen_edge.datasets import load
+    from sen_edge.sweep import trial
+
+    search = search_of(read_sweep(write(tmp_path, FREE)), load("digits"))
+    settings = [each for point in search.first() for each in point.settings]
+    assert [each["recipe"]["learning_rate"] for each in settings] == [1e-3, 1e-3]
+    trial._trained.cache_clear()
+    some, few = map(run_trial, settings)
+    assert trial._trained.cache_info().misses == 1
+    assert some["parameters"] == few["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert some["trained_test_accuracy"] == few["trained_test_accuracy"]
+    assert few["macs"] < 100 < some["macs"] < 400  # a small layer with zeros may be stored dense
+    assert some["validation_accuracy"] > few["validation_accuracy"] > 10
+    one_shot = {**settings[0], "compression": {**settings[0]["compression"], "epochs": 0, "as_checkpoint": False}}
+    assert run_trial(one_shot)["macs"] < 400
+
+
 def test_a_trial_uses_one_thread_and_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
@@ -426,7 +459,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     [
         ("seeds = [0", "is not TOML"),
         (GRID + "\n[extra]\na = 1", "unknown key extra; expected one of data,"),
-        (GRID.replace("hidden", "hiden"), "[training]: unknown key hiden; expected one of arch, hidden,"),
+        (GRID.replace("hidden", "hiden"), "[training]: unknown key hiden; expected one of arch, weights, hidden,"),
         (GRID.replace("training.exponent", "training.exponnent"), "[grid.training]: unknown key exponnent; expected"),
         (GRID.replace("training.exponent", "model.exponent"), "[grid]: unknown key model; expected one of training"),
         (GRID.replace("[8]", '"8"'), "[training]: hidden = '8'; expected a list of layer sizes"),
@@ -446,6 +479,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         (GRID.replace('"digits"', "3"), "data = 3; expected a string"),
         (GRID.replace('"digits"', '"ciphers"'), "data: data set 'ciphers' is unknown; expected mnist, digits or"),
         (GRID.replace('"digits"', '"none.npz"'), "none.npz does not exist"),
+        (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims is for networks with positions"),
+        (GRID.replace("dims = 3", 'weights = "frei"'), "weights = 'frei'; expected \"positions\" or \"free\""),
+        (FREE.replace("epochs = 2", 'criterion = "distance"'), "criterion = distance is for networks with positions"),
         (GRID.replace("[grid]", "[compression]\nsparsity = 1.5\n[grid]"), "sparsity is 1.5; expected a number >= 0"),
         (GRID.replace("[grid]", "[compression]\nnear = 0.5\n[grid]"), "near has no use here"),
         (GRID + "\n[sampled]\ntrials = 3", "either a table [grid] or a table [sampled]; found both"),

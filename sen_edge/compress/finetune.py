@@ -6,8 +6,9 @@ Labels are needed for the first only where nothing is distilled. The epoch that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -26,24 +27,18 @@ from sen_edge.errors import UsageError
 from sen_edge.fitting import (
     Examples,
     Loss,
-    Progress,
     Recipe,
-    Run,
+    Report,
     evaluate,
+    fit,
     label_loss,
-    one_cycle,
     prepare,
-    run_epoch,
-    steps_per_epoch,
 )
 from sen_edge.spatial import SpatialNetwork
 from sen_runtime.network import Network
-from sen_runtime.operators import Coordinates
+from sen_runtime.operators import Coordinates, Dense
 
 FloatArray = NDArray[np.float32]
-#: Told after every step, and with the validation accuracy after every epoch.
-Report = Callable[[Progress], None]
-
 #: Peak learning rate of free weights; of coordinates that of their first training, times the other.
 FREE_LEARNING_RATE, COORDINATE_RATE = 2e-3, 0.75
 #: Epochs that are fine-tuned unless asked for, and the share of them in which the sparsity rises.
@@ -126,25 +121,56 @@ def finetune(
         UsageError: a request that training cannot follow.
         TrainingError: the loss is no longer finite.
     """
-    if request.pattern.neurons or request.threshold is not None:
-        raise UsageError("fine-tuning follows a sparsity; remove neurons before it, and take no threshold")
+    _check_sparsity(request)
     _check_kind(checkpoint, request)
     examples = prepare(dataset, recipe)
     module, teacher = checkpoints.to_module(checkpoint), checkpoints.to_module(checkpoint)
     if calibration is None:
         calibration = thinned(examples.inputs.numpy())
-    n_ramp = round(tuning.ramp * recipe.epochs)
     cut = _Cut(module, request, calibration, checkpoint.synapses)
-
-    def before(epoch: int) -> None:
-        if epoch <= max(n_ramp - 1, 0):
-            cut.to(1.0 if epoch >= n_ramp - 1 else 1 - (1 - (epoch + 1) / n_ramp) ** 3)
-
-    loss = _loss(teacher, tuning)
-    kept = _fit(module, examples, recipe, loss, before, max(n_ramp - 1, 0), tuning.patience, progress)
+    kept = _under(cut, module, examples, recipe, _loss(teacher, tuning), tuning, progress)
     tuned = checkpoints.from_module(module, checkpoint.metadata)
     original, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
     return Tuned(tuned, checkpoints.to_network(tuned), *kept, original)
+
+
+def finetune_free(
+    network: Network,
+    dataset: Dataset,
+    request: PruneRequest,
+    recipe: Recipe,
+    tuning: Tuning = Tuning(),
+    *,
+    calibration: Inputs | None = None,
+    progress: Report = lambda _: None,
+) -> Tuned:
+    """What `finetune` does, to a network that is not given by coordinates: its weights are trained under the pattern.
+
+    Args:
+        network: with dense weights.
+        dataset: as for `finetune`, like all that follows.
+        request: what to cut; not by distance.
+        recipe: epochs, learning rate and so on.
+        tuning: schedule and loss.
+        calibration: inputs for criterion "second-order".
+        progress: see `Report`.
+
+    Raises:
+        UsageError: a request that training cannot follow.
+        NetworkError: weights are coordinates or int8.
+        TrainingError: the loss is no longer finite.
+    """
+    _check_sparsity(request)
+    if request.criterion == "distance" or not all(isinstance(layer.weight, Dense) for layer in network.layers):
+        raise UsageError("free weights are pruned by magnitude or second-order, and start out dense")
+    examples = prepare(dataset, recipe)
+    module, teacher = FreeNetwork(network), FreeNetwork(network)
+    if calibration is None:
+        calibration = thinned(examples.inputs.numpy())
+    cut = _FreeCut(module, request, calibration)
+    kept = _under(cut, module, examples, recipe, _loss(teacher, tuning), tuning, progress)
+    original, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
+    return Tuned(None, module.stored(), *kept, original)
 
 
 def distil(
@@ -175,11 +201,16 @@ def distil(
     examples = prepare(dataset, recipe)
     module, teacher = FreeNetwork(network), FreeNetwork(original)
     start, _ = evaluate(module, examples.held_inputs, examples.held_labels)
-    kept = _fit(module, examples, recipe, _loss(teacher, tuning), lambda _: None, 0, tuning.patience, progress)
+    kept = fit(module, examples, recipe, _loss(teacher, tuning), patience=tuning.patience, progress=progress)
     accuracy, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
     if kept[2] < start:
         return Tuned(None, network, 0, kept[1], start, accuracy)
     return Tuned(None, module.stored(), *kept, accuracy)
+
+
+def _check_sparsity(request: PruneRequest) -> None:
+    if request.pattern.neurons or request.threshold is not None:
+        raise UsageError("fine-tuning follows a sparsity; remove neurons before it, and take no threshold")
 
 
 def _check_kind(checkpoint: Checkpoint, request: PruneRequest) -> None:
@@ -205,8 +236,55 @@ def thinned(inputs: FloatArray, most: int = 4096) -> FloatArray:
     return inputs[:: max(1, -(-len(inputs) // most))]
 
 
-class _Cut:
+class Cut(Protocol):
     """Cuts a network's synapses to a share of the sparsity that is asked for."""
+
+    def to(self, share: float) -> None:
+        """Choose the pattern anew, for `share` of the sparsity."""
+
+
+def _under(
+    cut: Cut,
+    module: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    loss: Loss,
+    tuning: Tuning,
+    progress: Report,
+) -> tuple[int, int, float]:
+    """Train under a pattern that is cut in a ramp; see `fit`."""
+    n_ramp = round(tuning.ramp * recipe.epochs)
+    last = max(n_ramp - 1, 0)
+
+    def before(epoch: int) -> None:
+        if epoch <= last:
+            cut.to(1.0 if epoch == last else 1 - (1 - (epoch + 1) / n_ramp) ** 3)
+
+    return fit(module, examples, recipe, loss, before=before, first=last, patience=tuning.patience, progress=progress)
+
+
+def _partial(request: PruneRequest, share: float) -> PruneRequest:
+    """The request for a share of the sparsity; N:M has one sparsity only."""
+    if request.sparsity is None or request.pattern.group is not None:
+        return request
+    return replace(request, sparsity=share * request.sparsity)
+
+
+class _FreeCut:
+    """The cut of a network with free weights."""
+
+    def __init__(self, module: FreeNetwork, request: PruneRequest, calibration: FloatArray) -> None:
+        self.module, self.request, self.calibration = module, request, calibration
+
+    def to(self, share: float) -> None:
+        """Choose the pattern anew."""
+        self.module.restrict({})
+        request = _partial(self.request, share)
+        self.module.restrict(choose_masks(self.module.stored(), request, self.calibration))
+
+
+class _Cut:
+    """The cut of a spatially embedded network."""
 
     def __init__(
         self, module: SpatialNetwork, request: PruneRequest, calibration: FloatArray, cut: Mapping[int, Mask]
@@ -215,10 +293,8 @@ class _Cut:
         self.radii = [layer.max_distance for layer in module.linears()]
 
     def to(self, share: float) -> None:
-        """Choose the pattern anew, for `share` of the sparsity."""
-        request = self.request
-        if request.sparsity is not None and request.pattern.group is None:
-            request = replace(request, sparsity=share * request.sparsity)
+        """Choose the pattern anew."""
+        request = _partial(self.request, share)
         for index, layer in enumerate(self.module.linears()):
             layer.synapses = _as_tensor(self.cut[index]) if index in self.cut else None
         network = checkpoints.to_network(checkpoints.from_module(self.module))
@@ -260,37 +336,3 @@ def _loss(teacher: nn.Module, tuning: Tuning) -> Loss:
         return value if share == 1 else value + (1 - share) * label_loss(inputs, outputs, labels)
 
     return loss
-
-
-def _fit(
-    module: nn.Module,
-    examples: Examples,
-    recipe: Recipe,
-    loss: Loss,
-    before: Callable[[int], None],
-    first: int,
-    patience: int,
-    progress: Report,
-) -> tuple[int, int, float]:
-    """Train and leave the best epoch's state in `module`; that epoch, the epochs run, its accuracy.
-
-    `before(epoch)` is called ahead of each; those before `first` are not candidates for the best.
-    """
-    steps = recipe.epochs * steps_per_epoch(examples, recipe)
-    optimizer, schedule = one_cycle(list(module.parameters()), recipe, steps)
-    run = Run(module, optimizer, schedule, torch.Generator().manual_seed(recipe.seed))
-    best, best_epoch, state = (-1.0, -math.inf), 0, {}
-    while run.epoch < recipe.epochs:
-        is_candidate = run.epoch >= first
-        before(run.epoch)
-        now = run_epoch(run, examples, recipe, loss, progress)
-        accuracy, value = evaluate(module, examples.held_inputs, examples.held_labels)
-        if is_candidate and (accuracy, -value) >= best:
-            best, best_epoch = (accuracy, -value), run.epoch
-            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        progress(replace(now, validation_accuracy=accuracy, best_accuracy=max(best[0], 0.0)))
-        if patience and is_candidate and run.epoch - best_epoch >= patience:
-            break
-    module.load_state_dict(state)
-    module.eval()
-    return best_epoch, run.epoch, best[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sen_edge.dynamics import Product, Timing, trace_perceptron, trace_spiking
+from sen_edge.storage import Mask, stored
 from sen_runtime.checks import Array
 from sen_runtime.errors import NetworkError
 from sen_runtime.network import Network
@@ -24,7 +26,7 @@ class FreeLeaf(nn.Module):
 
     Attributes:
         factors: the matrix, or left and right factor.
-        kept: `[n_out, n_in]`, 1 where a sparse weight is stored; None for other operators.
+        kept: `[n_out, n_in]`, 1 where a weight is stored and 0 elsewhere; None where all are.
     """
 
     kept: Tensor | None
@@ -59,7 +61,7 @@ class FreeLeaf(nn.Module):
             return LowRank(*matrices)
         if isinstance(self.operator, Sparse):
             return self.operator.with_values_of(matrices[0])
-        return Dense(matrices[0])
+        return Dense(matrices[0]) if self.kept is None else stored(matrices[0], self.kept.numpy() != 0)
 
 
 class FreeNetwork(nn.Module):
@@ -112,6 +114,15 @@ class FreeNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Outputs `[batch, n_out]`."""
         return self.trace(x)[-1]
+
+    def restrict(self, masks: Mapping[int, Mask]) -> None:
+        """Connect neurons only where masks `[n_out, n_in]` by layer say so; layers without one in full.
+
+        The weights of all layers must be dense.
+        """
+        for index in range(len(self.network.layers)):
+            (leaf,) = self._leaves(index)
+            leaf.kept = torch.from_numpy(masks[index].astype(np.float32)) if index in masks else None
 
     def stored(self) -> Network:
         """The network with the weights as they are now."""

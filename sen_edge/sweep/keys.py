@@ -40,6 +40,7 @@ WHOLE = Kind("a whole number from 0", _is_integer, number=int)
 NUMBER = Kind("a number", _is_number, float, number=float)
 SWITCH = Kind("true or false", lambda value: isinstance(value, bool))
 WORD = Kind("a string", lambda value: isinstance(value, str))
+WEIGHTS = Kind('"positions" or "free"', lambda value: value in ("positions", "free"))
 ARCHITECTURE = Kind('"mlp" or "snn"', lambda value: value in ("mlp", "snn"))
 SIZES = Kind(
     "a list of layer sizes such as [512, 256]",
@@ -67,6 +68,7 @@ RECIPE: Mapping[str, Kind] = {
     "epochs": COUNT,
     "batch_size": COUNT,
     "learning_rate": NUMBER,
+    "position_scale": NUMBER,
     "shift": WHOLE,
     "validation": NUMBER,
 }
@@ -80,8 +82,18 @@ CONFIG: Mapping[str, Kind] = {
     "gain": SWITCH,
     "bias": SWITCH,
 }
+#: Of spatially embedded networks alone.
+SPATIAL = frozenset(("dims", "position_scale", *CONFIG)) - {"bias"}
 KEYS: Mapping[str, Mapping[str, Kind]] = {
-    "training": {"arch": ARCHITECTURE, "hidden": SIZES, "dims": COUNT, **CONFIG, **RECIPE, **SPIKING},
+    "training": {
+        "arch": ARCHITECTURE,
+        "weights": WEIGHTS,
+        "hidden": SIZES,
+        "dims": COUNT,
+        **CONFIG,
+        **RECIPE,
+        **SPIKING,
+    },
     "compression": {
         "sparsity": NUMBER,
         "threshold": NUMBER,

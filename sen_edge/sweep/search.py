@@ -199,7 +199,7 @@ def _check(sweep: Sweep, dataset: Dataset) -> None:
     place = place_of(sweep.data, sweep.data_dir, spikes=is_spikes(sweep))
 
     def check(where: str, key: str, value: Any) -> None:
-        kind = {"arch": sweep.training["arch"]} if "arch" in sweep.training else {}
+        kind = {name: sweep.training[name] for name in ("arch", "weights") if name in sweep.training}
         try:
             settings_of({**kind, key: value}, {}, 0, dataset, place)
         except SenError as error:
@@ -209,6 +209,6 @@ def _check(sweep: Sweep, dataset: Dataset) -> None:
         check("[training]", key, value)
     table = "grid" if sweep.sampling is None else "sampled"
     for axis in sweep.axes:
-        if axis.table == "training" and axis.key != "arch" and not any(each.key == "arch" for each in sweep.axes):
+        if axis.table == "training" and not any(each.key in ("arch", "weights") for each in sweep.axes):
             for value in axis.values or (axis.low, axis.high):
                 check(f"[{table}.training]", axis.key, value)

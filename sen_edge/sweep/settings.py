@@ -19,16 +19,23 @@ from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.pipeline import CompressRequest
 from sen_edge.compress.prune import PruneRequest
 from sen_edge.config import SpatialConfig, SpikingConfig
+from sen_edge.conventional import conventional_recipe
 from sen_edge.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.fitting import Recipe, suggested_recipe
-from sen_edge.sweep.keys import CONFIG, KEYS, RECIPE, SPIKING
+from sen_edge.sweep.keys import CONFIG, KEYS, RECIPE, SPATIAL, SPIKING
 from sen_edge.train import suggested_spiking
 
 #: Goes into the hash: a change in what settings mean begins new trials.
-VERSION = 1
+VERSION = 2
 #: What `sen-edge train` and `sen-edge compress` take where nothing is said.
-TRAINING_DEFAULTS: Mapping[str, Any] = {"arch": "mlp", "hidden": (512,), "dims": 32, "layer_spacing": 0.1}
+TRAINING_DEFAULTS: Mapping[str, Any] = {
+    "arch": "mlp",
+    "weights": "positions",
+    "hidden": (512,),
+    "dims": 32,
+    "layer_spacing": 0.1,
+}
 COMPRESSION_DEFAULTS: Mapping[str, Any] = {
     "criterion": "second-order",
     "pattern": "unstructured",
@@ -70,7 +77,10 @@ def settings_of(
         SenError: values are out of range, or contradict each other.
     """
     config, recipe = _config(training, dataset), _recipe(training, dataset, seed)
+    weights = training.get("weights", TRAINING_DEFAULTS["weights"])
     values = None
+    if weights == "free":
+        _refuse_spatial(training, compression)
     if compression:
         _refuse_useless(compression)
         values = {**dict.fromkeys(KEYS["compression"]), **COMPRESSION_DEFAULTS, **compression}
@@ -78,6 +88,7 @@ def settings_of(
     settings = {
         "version": VERSION,
         "data": {**place, "sha256": dataset.content_sha256},
+        "weights": weights,
         "config": config.to_dict(),
         "recipe": asdict(recipe),
         "compression": values,
@@ -143,7 +154,18 @@ def _config(training: Mapping[str, Any], dataset: Dataset) -> SpatialConfig:
 
 def _recipe(training: Mapping[str, Any], dataset: Dataset, seed: int) -> Recipe:
     suggested = suggested_recipe(training.get("dims", TRAINING_DEFAULTS["dims"]), dataset)
+    if training.get("weights") == "free":
+        suggested = conventional_recipe(suggested)
     return replace(suggested, seed=seed, **{name: training[name] for name in RECIPE if name in training})
+
+
+def _refuse_spatial(training: Mapping[str, Any], compression: Mapping[str, Any]) -> None:
+    """What only networks with positions have."""
+    found = [name for name in training if name in SPATIAL]
+    if compression.get("criterion") == "distance":
+        found.append("criterion = distance")
+    if found:
+        raise UsageError(f"{found[0]} is for networks with positions", hint='set weights = "positions"')
 
 
 def _refuse_useless(compression: Mapping[str, Any]) -> None:

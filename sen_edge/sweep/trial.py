@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -16,17 +19,22 @@ import torch
 import sen_edge
 from sen_edge import checkpoint as checkpoints
 from sen_edge.compress.accuracy import accuracy
+from sen_edge.compress.finetune import FREE_LEARNING_RATE, finetune_free
+from sen_edge.compress.moments import CompressionWarning
 from sen_edge.compress.pipeline import compress
+from sen_edge.conventional import conventional_recipe, train_conventional
 from sen_edge.datasets import Dataset, hold_out, load
 from sen_edge.errors import DataError
 from sen_edge.fitting import Recipe
 from sen_edge.model import Model
 from sen_edge.precompute import precompute
 from sen_edge.sweep.settings import Settings, config_of, recipe_of, request_of
-from sen_edge.train import Result, train
+from sen_edge.train import train
 from sen_runtime.errors import SenError
 from sen_runtime.network import Network
 
+#: Trained networks that a worker keeps: a sweep of compressions trains each of them once.
+KEPT = 16
 #: Settings -> figures.
 Trial = Callable[[Settings], dict[str, Any]]
 
@@ -49,19 +57,18 @@ def run_trial(settings: Settings) -> dict[str, Any]:
         TrainingError: the loss is no longer finite.
         SenError: the compression cannot be done.
     """
-    with _one_thread(), tempfile.TemporaryDirectory() as folder:
+    with _one_thread():
         dataset = _dataset(**settings["data"])
-        recipe = recipe_of(settings)
-        trained = train(config_of(settings), dataset, recipe, out=Path(folder) / "model.pt")
+        trained = _trained(json.dumps({name: settings[name] for name in ("data", "weights", "config", "recipe")}))
         if settings["compression"] is None:
             return {
                 "validation_accuracy": trained.validation_accuracy,
                 "test_accuracy": trained.test_accuracy,
                 "best_epoch": trained.best_epoch,
-                "parameters": trained.checkpoint.n_parameters,
-                **_sizes(checkpoints.to_network(trained.checkpoint)),
+                "parameters": trained.model.n_parameters,
+                **_sizes(trained.model.network),
             }
-        return _compressed(trained, settings["compression"], dataset, recipe)
+        return _compressed(trained, settings["compression"], dataset, recipe_of(settings))
 
 
 def recorded(trial: Trial, settings: Settings) -> dict[str, Any]:
@@ -88,23 +95,53 @@ def versions() -> dict[str, str]:
     return {"sen_edge": sen_edge.__version__, "torch": torch.__version__}
 
 
-def _compressed(trained: Result, values: dict[str, Any], dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Trained:
+    """A network before compression; accuracies in percent."""
+
+    model: Model
+    best_epoch: int
+    validation_accuracy: float
+    test_accuracy: float
+
+
+@lru_cache(maxsize=KEPT)
+def _trained(settings: str) -> _Trained:
+    """The network of settings without compression, as JSON; kept, for other trials may compress it otherwise."""
+    values = json.loads(settings)
+    dataset, config, recipe = _dataset(**values["data"]), config_of(values), recipe_of(values)
+    if values["weights"] == "free":
+        free = train_conventional(config, dataset, recipe)
+        tested = accuracy(free.network, dataset.test_inputs, dataset.test_labels)
+        return _Trained(Model(free.network, ""), free.best_epoch, free.validation_accuracy, tested)
+    with tempfile.TemporaryDirectory() as folder:
+        found = train(config, dataset, recipe, out=Path(folder) / "model.pt")
+    model = Model(checkpoints.to_network(found.checkpoint), found.checkpoint.sha256, found.checkpoint)
+    return _Trained(model, found.best_epoch, found.validation_accuracy, found.test_accuracy)
+
+
+def _compressed(trained: _Trained, values: dict[str, Any], dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
     """Figures of the compressed network, and the accuracies of the one it came from."""
-    checkpoint = trained.checkpoint
-    model = Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
     request = request_of(values, recipe.seed)
-    made = compress(model, request, dataset=dataset, as_checkpoint=values["as_checkpoint"])
+    if trained.model.checkpoint is None and values["as_checkpoint"] and request.prune is not None and request.epochs:
+        tuned = replace(conventional_recipe(recipe), epochs=request.epochs, learning_rate=FREE_LEARNING_RATE)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CompressionWarning)
+            network = finetune_free(trained.model.network, dataset, request.prune, tuned, request.tuning).network
+        tested = accuracy(network, dataset.test_inputs, dataset.test_labels)
+    else:
+        made = compress(trained.model, request, dataset=dataset, as_checkpoint=values["as_checkpoint"])
+        network, tested = made.network, made.figures["accuracy"]["compressed"]
     # Training afterwards holds out its own share; of one seed the smaller share is part of the larger, and in neither
     # training were its examples learned.
     share = min(recipe.validation, Recipe().validation) if request.epochs else recipe.validation
     _, held = hold_out(dataset.train_labels, share, recipe.seed)
-    network = precompute(made.network)
     return {
-        "validation_accuracy": accuracy(network, dataset.train_inputs[held], dataset.train_labels[held]),
-        "test_accuracy": made.figures["accuracy"]["compressed"],
+        "validation_accuracy": accuracy(precompute(network), dataset.train_inputs[held], dataset.train_labels[held]),
+        "test_accuracy": tested,
         "best_epoch": trained.best_epoch,
-        "parameters": checkpoint.n_parameters,
-        **_sizes(made.network),
+        "parameters": trained.model.n_parameters,
+        **_sizes(network),
         "trained_validation_accuracy": trained.validation_accuracy,
         "trained_test_accuracy": trained.test_accuracy,
     }

@@ -1,0 +1,77 @@
+"""Conventional networks, each weight a learned number: what spatially embedded ones are compared with.
+
+They have the layers, neurons, time steps and biases that a configuration names, start at random (K. He et al.,
+"Delving deep into rectifiers", 2015), and are trained on the same examples in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from sen_edge.compress.free import FreeNetwork
+from sen_edge.config import SpatialConfig
+from sen_edge.datasets import Dataset, check_fit
+from sen_edge.fitting import Recipe, Report, fit, prepare
+from sen_runtime.network import Layer, Network
+from sen_runtime.operators import Dense
+
+#: What trains free weights well on MNIST and the digits: peak of the learning rate, Adam's second decay.
+LEARNING_RATE, SECOND_MOMENT = 1e-3, 0.999
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A conventional network, and how its training went.
+
+    Attributes:
+        network: with dense weights, of the best epoch.
+        best_epoch: its number.
+        validation_accuracy: its accuracy on the held-out examples, in percent.
+    """
+
+    network: Network
+    best_epoch: int
+    validation_accuracy: float
+
+
+def conventional_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of a spatially embedded network, with the optimizer's settings for free weights."""
+    return replace(recipe, learning_rate=LEARNING_RATE, second_moment=SECOND_MOMENT)
+
+
+def initial(config: SpatialConfig, seed: int) -> Network:
+    """A network with random weights of variance 2 / n_in; of `config` the layers, neurons, time and biases count."""
+    rng = np.random.default_rng(seed)
+    spiking = config.spiking
+    layers = [
+        Layer(
+            Dense(rng.standard_normal((n_out, n_in), np.float32) * np.float32((2 / n_in) ** 0.5)),
+            np.zeros(n_out, np.float32) if config.bias else None,
+            neuron,
+        )
+        for (n_in, n_out), neuron in zip(pairwise(config.layer_sizes), config.neurons(), strict=True)
+    ]
+    if spiking is None:
+        return Network(tuple(layers))
+    return Network(
+        tuple(layers), timesteps=spiking.timesteps, input_coding=spiking.input_coding, readout=spiking.readout
+    )
+
+
+def train_conventional(
+    config: SpatialConfig, dataset: Dataset, recipe: Recipe, *, progress: Report = lambda _: None
+) -> Trained:
+    """Train from `initial`; the test data are not touched.
+
+    Raises:
+        DataError: the data do not fit the network.
+        TrainingError: the loss is no longer finite.
+    """
+    check_fit(dataset.name, dataset.train_inputs, dataset.train_labels, config.input_shape, config.layer_sizes[-1])
+    start = initial(config, recipe.seed)
+    module = FreeNetwork(start) if config.spiking is None else FreeNetwork(start, config.spiking.surrogate_slope)
+    best_epoch, _, accuracy = fit(module, prepare(dataset, recipe), recipe, progress=progress)
+    return Trained(module.stored(), best_epoch, accuracy)
