@@ -68,15 +68,17 @@ class Recipe:
             raise UsageError(f"second moment is {self.second_moment!r}; expected a number >= 0 and < 1")
 
 
-def suggested_recipe(dimensions: int, dataset: Dataset) -> Recipe:
+def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -> Recipe:
     """What trains well where a user has not chosen; measured on MNIST and the digits.
 
-    Shifting pays once a network has the capacity to learn the training images by heart, and images are not tiny.
+    Shifting pays once a network has the capacity to learn the training images by heart, and images are not tiny. The
+    higher the power of the distance, the more a step of the same length changes weights.
     """
     few = dimensions < FEW_DIMENSIONS
+    rate = 0.1 if few else 0.2
     return Recipe(
         batch_size=256 if len(dataset.train_labels) >= LARGE else 32,
-        learning_rate=0.1 if few else 0.2,
+        learning_rate=rate if exponent <= 1 else min(rate, 0.06 / exponent),
         shift=0 if few or min(dataset.image_shape or (0,)) < SHIFTED_PIXELS else 1,
     )
 

@@ -43,7 +43,10 @@ def train(
         int | None, typer.Option(help="Examples per step. Default: 256; 32 below 10,000 examples.")
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak of the one-cycle schedule. Default: 0.2; 0.1 for --dims below 8.")
+        float | None,
+        typer.Option(
+            help="Peak of the one-cycle schedule. Default: 0.2; 0.1 below 8 --dims; 0.06 / E with --exponent E > 1."
+        ),
     ] = None,
     shift: Annotated[
         int | None,
@@ -111,7 +114,7 @@ def train(
         data, data_dir, spikes=input_coding == "spikes", download=download, mirror=mirror, report=console.note
     )
     recipe = replace(
-        suggested_recipe(dims, dataset),
+        suggested_recipe(dims, dataset, exponent),
         seed=seed,
         validation=validation,
         **_given(epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, shift=shift),

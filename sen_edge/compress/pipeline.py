@@ -178,7 +178,9 @@ def _run(
         assert checkpoint is not None  # as above
         if request.epochs:
             assert dataset is not None
-            recipe = _recipe(request, coordinate_recipe(suggested_recipe(checkpoint.config.dimensions, dataset)))
+            config = checkpoint.config
+            suggested = suggested_recipe(config.dimensions, dataset, config.exponent)
+            recipe = _recipe(request, coordinate_recipe(suggested))
             tuned = finetune(
                 checkpoint, dataset, request.prune, recipe, request.tuning, progress=_epochs(progress, recipe)
             )

@@ -153,7 +153,8 @@ def _config(training: Mapping[str, Any], dataset: Dataset) -> SpatialConfig:
 
 
 def _recipe(training: Mapping[str, Any], dataset: Dataset, seed: int) -> Recipe:
-    suggested = suggested_recipe(training.get("dims", TRAINING_DEFAULTS["dims"]), dataset)
+    dimensions = training.get("dims", TRAINING_DEFAULTS["dims"])
+    suggested = suggested_recipe(dimensions, dataset, training.get("exponent", 1.0))
     if training.get("weights") == "free":
         suggested = conventional_recipe(suggested)
     return replace(suggested, seed=seed, **{name: training[name] for name in RECIPE if name in training})

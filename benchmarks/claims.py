@@ -1,0 +1,317 @@
+"""What the method claims, tested on MNIST: the tables and figures of docs/results/claims.md.
+
+    python benchmarks/claims.py [--write]
+
+Each study is a sweep, benchmarks/claims/NAME.toml, run by `sen-edge sweep` into out/claims/NAME, where finished trials
+are kept, so that a run goes on where the last one was; remove the folder to measure anew. Sizes and latencies are those
+of `benchmarks/shipped.py --all`, measured anew in each run. With `--write`, tables and figures go into docs/results.
+Exit status 1 if a goal is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import datetime
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from claims_figures import Curve, Dot, curves, front, pareto
+from shipped import SHIPPED
+
+from sen_runtime.bench import statistics
+
+ROOT = Path(__file__).parents[1]
+CONFIGURATIONS, OUT, RESULTS = ROOT / "benchmarks/claims", ROOT / "out/claims", ROOT / "docs/results"
+PAGE = RESULTS / "claims.md"
+#: Points of test accuracy that a spatially embedded network may lie behind a conventional one, and its least saving.
+MOST_BEHIND, MOST_BEHIND_SPIKING, LEAST_SAVED = 0.5, 0.7, 0.8
+#: Points that pruning may cost, and the sparsity from which a claim is about.
+MOST_LOST, SPARSE = 0.5, 0.8
+SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Point:
+    """Searched values of a sweep, and what came of them for each seed; accuracies in percent."""
+
+    values: Mapping[str, str]
+    validation: tuple[float, ...]
+    test: tuple[float, ...]
+    parameters: int
+    macs: int
+
+    @property
+    def mean(self) -> float:
+        """Of the test accuracy."""
+        return float(np.mean(self.test))
+
+
+@dataclass
+class Section:
+    """A part of the page: lines of Markdown, figures by file name, and the goals that were missed."""
+
+    lines: list[str]
+    figures: dict[str, bytes] = field(default_factory=dict)
+    missed: list[str] = field(default_factory=list)
+
+    def goal(self, sentence: str, *, holds: bool) -> None:
+        """Add a goal and whether it was reached."""
+        self.lines += ["", f"**{sentence}: {'reached' if holds else 'MISSED'}.**"]
+        if not holds:
+            self.missed.append(sentence)
+
+
+def run(*command: str) -> None:
+    """Run a command of this repository in the project's root, where MNIST is looked for; stop if it fails."""
+    print("$", *command, file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, *command], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def command_of(study: str) -> list[str]:
+    """What runs a study."""
+    return ["sweep", f"benchmarks/claims/{study}.toml", "-o", f"out/claims/{study}"]
+
+
+def measured(study: str) -> list[Point]:
+    """The points of a study, in the order of its grid, after it was run."""
+    run("-m", "sen_edge", *command_of(study))
+    points: dict[str, list[dict[str, str]]] = {}
+    with (OUT / study / "results.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            if row["error"]:
+                raise SystemExit(f"{study}: a trial failed: {row['error']}")
+            points.setdefault(row["point"], []).append(row)
+    return [
+        Point(
+            {name.partition(".")[2]: value for name, value in rows[0].items() if "." in name},
+            tuple(float(row["validation_accuracy"]) for row in rows),
+            tuple(float(row["test_accuracy"]) for row in rows),
+            int(rows[0]["parameters"]),
+            int(rows[0]["macs"]),
+        )
+        for rows in points.values()
+    ]
+
+
+def stamp(*studies: str) -> str:
+    """Which commands made a table, with which versions, and when."""
+    files = [path for study in studies for path in (OUT / study / "trials").glob("*.json")]
+    records = [json.loads(path.read_text())["record"] for path in files]
+    versions = sorted({f"sen-edge {record['sen_edge']}, torch {record['torch']}" for record in records})
+    last = datetime.datetime.fromtimestamp(max(path.stat().st_mtime for path in files), datetime.timezone.utc)
+    hours = sum(record["seconds"] for record in records) / 3600
+    commands = "; ".join(f"`sen-edge {' '.join(command_of(study))}`" for study in studies)
+    return f"{commands}: {'; '.join(versions)}; {last:%Y-%m-%d}; {hours:.1f} hours of one core."
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range."""
+    return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def form(point: Point) -> str:
+    """A spatially embedded network in words."""
+    exponent = float(point.values.get("exponent", 1))
+    return f"SEN, d = {point.values['dims']}" + ("" if exponent == 1 else f", exponent {exponent:g} (extension)")
+
+
+def beside_conventional(conventional: str, spatial: str, most: float) -> Section:
+    """Spatially embedded networks beside the conventional one of the same layers."""
+    (baseline,), points = measured(conventional), measured(spatial)
+    section = Section(
+        [
+            stamp(conventional, spatial),
+            "",
+            "| network | learned numbers | fewer | validation, mean | test, mean (range) | behind |",
+            "| --- | ---: | ---: | ---: | ---: | ---: |",
+            f"| fully connected | {baseline.parameters:,} | | {np.mean(baseline.validation):.2f} | "
+            f"{spread(baseline.test)} | |",
+        ]
+    )
+    for point in points:
+        section.lines.append(
+            f"| {form(point)} | {point.parameters:,} | {100 * (1 - point.parameters / baseline.parameters):.1f} % | "
+            f"{np.mean(point.validation):.2f} | {spread(point.test)} | {baseline.mean - point.mean:.2f} |"
+        )
+    saving = [each for each in points if each.parameters <= (1 - LEAST_SAVED) * baseline.parameters]
+    for name, among in (
+        ("with the paper's exponent", [each for each in saving if float(each.values["exponent"]) == 1]),
+        ("with any exponent", saving),
+    ):
+        best = max(among, key=lambda each: float(np.mean(each.validation)))
+        behind = baseline.mean - best.mean
+        sentence = (
+            f"At least {100 * LEAST_SAVED:.0f} % fewer numbers and at most {most:g} points behind, {name}, the best by "
+            f"validation ({form(best)}): {behind:.2f} points behind"
+        )
+        section.goal(sentence, holds=behind <= most)
+    return section
+
+
+def dimensions() -> Section:
+    """Accuracy by the number of dimensions and by the layer axis."""
+    by_axis: dict[str, list[Point]] = {}
+    studies = {"the paper's exponent": "dimensions", "exponent 6": "dimensions-exponent"}
+    for name, study in studies.items():
+        for point in measured(study):
+            by_axis.setdefault(f"{point.values['layer_axis']} axis, {name}", []).append(point)
+    dims = sorted({int(point.values["dims"]) for points in by_axis.values() for point in points})
+    lines = [stamp(*studies.values()), "", "| d | " + " | ".join(f"numbers | {name}" for name in by_axis) + " |"]
+    lines.append("| ---: |" + " ---: | ---: |" * len(by_axis))
+    for d in dims:
+        cells = []
+        for points in by_axis.values():
+            (point,) = [each for each in points if int(each.values["dims"]) == d]
+            cells.append(f"{point.parameters:,} | {spread(point.test)}")
+        lines.append(f"| {d} | " + " | ".join(cells) + " |")
+    drawn = [
+        Curve(name, [int(each.values["dims"]) for each in points], [each.test for each in points])
+        for name, points in by_axis.items()
+    ]
+    figure = curves(drawn, "dimensions d, the layer axis included", "test accuracy, %", ticks=dims)
+    return Section(lines, {"dimensions.svg": figure})
+
+
+def three_dimensions() -> Section:
+    """The paper's form."""
+    studies = {"three-dimensions-plain": "none: the paper's form", "three-dimensions": "learned"}
+    points = [(extra, point) for study, extra in studies.items() for point in measured(study)]
+    lines = [
+        stamp(*studies),
+        "",
+        "| gain and bias | hidden neurons | learned numbers | validation, mean | test, mean (range) |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        *(
+            f"| {extra} | {point.values['hidden'].strip('[]')} | {point.parameters:,} | "
+            f"{np.mean(point.validation):.2f} | {spread(point.test)} |"
+            for extra, point in points
+        ),
+    ]
+    return Section(lines)
+
+
+def pruning() -> Section:
+    """Accuracy by sparsity, of spatially embedded and conventional networks."""
+    studies = {
+        "SEN": "pruning",
+        "same layers": "pruning-conventional",
+        "as many numbers": "pruning-small",
+    }
+    points = {name: measured(study) for name, study in studies.items()}
+    sparsities = [float(point.values["sparsity"]) for point in points["SEN"]]
+    lines = [
+        stamp(*studies.values()),
+        "",
+        "| sparsity | SEN | fully connected, same layers | fully connected, as many numbers |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    rows = list(zip(sparsities, *points.values(), strict=True))
+    for sparsity, *three in rows:
+        lines.append(f"| {100 * sparsity:.0f} % | " + " | ".join(spread(each.test) for each in three) + " |")
+    numbers = [f"{name}: {each[0].parameters:,}" for name, each in points.items()]
+    lines += ["", f"Learned numbers before pruning: {'; '.join(numbers)}."]
+    drawn = [
+        Curve(
+            name if name == "SEN" else f"fully connected, {name}",
+            [100 * each for each in sparsities],
+            [p.test for p in found],
+        )
+        for name, found in points.items()
+    ]
+    figure = curves(drawn, "weights that are zero, %", "test accuracy, %")
+    section = Section(lines, {"pruning.svg": figure})
+    whole = rows[0][1].mean
+    for sparsity, spatial, _, small in rows:
+        if sparsity >= SPARSE:
+            lost, ahead = whole - spatial.mean, spatial.mean - small.mean
+            share = f"{100 * sparsity:.0f} %"
+            section.goal(
+                f"At {share} a SEN keeps its accuracy (at most {MOST_LOST:g} points): it loses {lost:.2f}",
+                holds=lost <= MOST_LOST,
+            )
+            section.goal(
+                f"At {share} a SEN is ahead of the fully connected network of as many numbers: by {ahead:+.2f}",
+                holds=ahead > 0,
+            )
+    return section
+
+
+def size_and_speed() -> Section:
+    """Bytes, accuracy and latency of what is exported."""
+    run("benchmarks/shipped.py", "--all", "--seconds", f"{SECONDS:g}")
+    record = json.loads((SHIPPED / "record.json").read_text())
+    loads = record["settings"]["loads"]
+    first = {row["engine"]: row for row in reversed(record["rows"]) if row["file"].startswith("dense.")}
+    tool, device = record["tool"], record["device"]
+    engines = ", ".join(f"{name} {row['engine_version']}" for name, row in first.items())
+    lines = [
+        f"`python benchmarks/shipped.py --all --seconds {SECONDS:g}`: {tool['name']} {tool['version']}, {engines}; "
+        f"{device['cpu']}; {record['created'][:10]}; one interleaved run, "
+        f"load {device['before']['load']:.1f} before it.",
+        "",
+        "| form | engine | bytes | accuracy | latency, us | times the dense one's in the same engine, 95 % interval |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    dots = []
+    for row in record["rows"]:
+        name, us = row["file"].rpartition(".")[0], row["latency_us"]["median"]
+        base = first[row["engine"]]
+        ratio = statistics.ratio(np.array(row["turns_us"]), np.array(base["turns_us"]), loads)
+        versus = "" if row is base else f"{ratio['median']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
+        dots.append(Dot(name, row["engine"], us, row["accuracy_percent"], row["bytes"]))
+        lines.append(
+            f"| {name} | {row['engine']} | {row['bytes']:,} | {row['accuracy_percent']:.2f} % | {us:.3g} | {versus} |"
+        )
+    best = [f"{dot.form} in {dot.engine}" for dot in sorted(front(dots), key=lambda dot: dot.us)]
+    lines += ["", f"No other is better in accuracy, bytes and latency at once: {', '.join(best)}."]
+    return Section(lines, {"pareto.svg": pareto(dots)})
+
+
+SECTIONS = {
+    "perceptrons": lambda: beside_conventional("conventional", "spatial", MOST_BEHIND),
+    "spiking": lambda: beside_conventional("spiking-conventional", "spiking", MOST_BEHIND_SPIKING),
+    "dimensions": dimensions,
+    "three-dimensions": three_dimensions,
+    "pruning": pruning,
+    "size-and-speed": size_and_speed,
+}
+
+
+def written(page: str, name: str, lines: Sequence[str]) -> str:
+    """The page with the lines between the marks of a section."""
+    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
+    pattern = re.escape(start) + ".*?" + re.escape(end)
+    if not re.search(pattern, page, re.DOTALL):
+        raise SystemExit(f"{PAGE} has no place for {name}: {start} ... {end}")
+    text = "\n".join([start, "", *lines, "", end])
+    return re.sub(pattern, lambda _: text, page, flags=re.DOTALL)
+
+
+def main(arguments: list[str]) -> int:
+    """Run what has not been run, print, and write the page if asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="write the page and its figures")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="this section; may be repeated")
+    options = parser.parse_args(arguments)
+    missed = []
+    for name in options.only or SECTIONS:
+        section = SECTIONS[name]()
+        print("\n".join([f"## {name}", "", *section.lines, ""]), flush=True)
+        missed += section.missed
+        if options.write:
+            for file, content in section.figures.items():
+                (RESULTS / file).write_bytes(content)
+            PAGE.write_text(written(PAGE.read_text(), name, section.lines))
+    print(f"{len(missed)} goals missed", file=sys.stderr)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
