@@ -122,12 +122,12 @@ def form(point: Point) -> str:
     return f"SEN, d = {point.values['dims']}" + ("" if exponent == 1 else f", exponent {exponent:g} (extension)")
 
 
-def beside_conventional(conventional: str, spatial: str, most: float) -> Section:
+def beside_conventional(conventional: str, *spatial: str, most: float) -> Section:
     """Spatially embedded networks beside the conventional one of the same layers."""
-    (baseline,), points = measured(conventional), measured(spatial)
+    (baseline,), points = measured(conventional), [point for study in spatial for point in measured(study)]
     section = Section(
         [
-            stamp(conventional, spatial),
+            stamp(conventional, *spatial),
             "",
             "| network | learned numbers | fewer | validation, mean | test, mean (range) | behind |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",
@@ -275,8 +275,8 @@ def size_and_speed() -> Section:
 
 
 SECTIONS = {
-    "perceptrons": lambda: beside_conventional("conventional", "spatial", MOST_BEHIND),
-    "spiking": lambda: beside_conventional("spiking-conventional", "spiking", MOST_BEHIND_SPIKING),
+    "perceptrons": lambda: beside_conventional("conventional", "spatial-paper", "spatial", most=MOST_BEHIND),
+    "spiking": lambda: beside_conventional("spiking-conventional", "spiking", most=MOST_BEHIND_SPIKING),
     "dimensions": dimensions,
     "three-dimensions": three_dimensions,
     "pruning": pruning,

@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sen_edge import fitting
 from sen_edge.compress import PruneRequest, Tuning
 from sen_edge.compress.finetune import finetune_free
 from sen_edge.compress.patterns import Pattern
 from sen_edge.config import SpatialConfig
 from sen_edge.conventional import conventional_recipe, initial, train_conventional
 from sen_edge.errors import DataError, UsageError
+from sen_edge.fitting import TrainingError
 from sen_edge.precompute import precompute
 from sen_runtime import reference
 from sen_runtime.network import Identity, LeakyIntegrator, Lif, Network, Relu
@@ -98,3 +100,9 @@ def test_coordinates_are_no_free_weights() -> None:
     with pytest.raises(UsageError, match="start out dense"):
         finetune_free(model.network, toy(), PruneRequest(0.5), RECIPE)
     finetune_free(precompute(model.network), toy(), PruneRequest(0.5), replace(RECIPE, epochs=1))
+
+
+def test_outputs_that_are_never_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "evaluate", lambda *_: (50.0, float("nan")))
+    with pytest.raises(TrainingError, match="no epoch gave finite outputs"):
+        train_conventional(MLP, toy(), RECIPE)
