@@ -19,7 +19,7 @@ import torch
 
 from sen_edge import checkpoint as checkpoints
 from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
-from sen_edge.compress.finetune import coordinate_recipe, free_recipe, thinned
+from sen_edge.compress.finetune import finetune_recipe, free_recipe, thinned
 from sen_edge.compress.free import FreeNetwork
 from sen_edge.compress.patterns import Pattern
 from sen_edge.config import SpatialConfig, SpikingConfig
@@ -199,7 +199,7 @@ def int8(bench: Bench, base: str, *, method: str, options: Options) -> Compresse
 def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructured", epochs: int) -> Compressed:
     """Coordinates trained under a pattern: still a SEN."""
     original = bench.checkpoint(base)
-    recipe = coordinate_recipe(suggested_recipe(original.config.dimensions, bench.dataset))
+    recipe = finetune_recipe(suggested_recipe(original.config.dimensions, bench.dataset))
     recipe = replace(recipe, epochs=epochs, seed=bench.seed)
     found = finetune(original, bench.dataset, PruneRequest(sparsity, pattern=Pattern.parse(pattern)), recipe)
     assert found.checkpoint is not None

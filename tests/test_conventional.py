@@ -59,7 +59,7 @@ def test_it_learns_and_keeps_the_best_epoch(config: SpatialConfig) -> None:
 
 def test_the_recipe_differs_in_the_optimizer_alone() -> None:
     recipe = conventional_recipe(RECIPE)
-    assert (recipe.learning_rate, recipe.second_moment) == (1e-3, 0.999)
+    assert (recipe.learning_rate, recipe.second_moment) == (4e-3, 0.999)
     assert replace(recipe, learning_rate=0.05, second_moment=RECIPE.second_moment) == RECIPE
 
 

@@ -132,9 +132,9 @@ seeds = [0]
 [training]
 weights = "free"
 hidden = [16]
-epochs = 3
+epochs = 8
 [compression]
-epochs = 2
+epochs = 3
 as_checkpoint = true
 [grid]
 compression.sparsity = [0.8, 0.95]
@@ -147,14 +147,14 @@ def test_a_conventional_network_is_trained_once_and_pruned_alike(tmp_path: Path)
 
     search = search_of(read_sweep(write(tmp_path, FREE)), load("digits"))
     settings = [each for point in search.first() for each in point.settings]
-    assert [each["recipe"]["learning_rate"] for each in settings] == [1e-3, 1e-3]
+    assert [each["recipe"]["learning_rate"] for each in settings] == [4e-3, 4e-3]
     trial._trained.cache_clear()
     some, few = map(run_trial, settings)
     assert trial._trained.cache_info().misses == 1
     assert some["parameters"] == few["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
     assert some["trained_test_accuracy"] == few["trained_test_accuracy"]
     assert few["macs"] < 100 < some["macs"] < 400  # a small layer with zeros may be stored dense
-    assert some["validation_accuracy"] > few["validation_accuracy"] > 10
+    assert some["validation_accuracy"] > few["validation_accuracy"]
     one_shot = {**settings[0], "compression": {**settings[0]["compression"], "epochs": 0, "as_checkpoint": False}}
     assert run_trial(one_shot)["macs"] < 400
 
@@ -481,7 +481,12 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         (GRID.replace('"digits"', '"none.npz"'), "none.npz does not exist"),
         (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims is for networks with positions"),
         (GRID.replace("dims = 3", 'weights = "frei"'), "weights = 'frei'; expected \"positions\" or \"free\""),
-        (FREE.replace("epochs = 2", 'criterion = "distance"'), "criterion = distance is for networks with positions"),
+        (FREE.replace("epochs = 3\nas", "as"), "trains the weights of a conventional network under its pattern"),
+        (FREE.replace("[grid]\ncompression.sparsity", "rank = 2\n[grid]\ntraining.batch_size").replace("0.8, 0.95", "32"),
+         "as_checkpoint with epochs needs a sparsity"),
+        (FREE.replace("as_checkpoint = true", "ramp = 0.5"), "ramp has no use here"),
+        (FREE.replace("as_checkpoint = true", "layers = [2]"), "there is no layer 2; expected 0 to 1"),
+        (FREE.replace("epochs = 3", 'criterion = "distance"'), "criterion = distance is for networks with positions"),
         (GRID.replace("[grid]", "[compression]\nsparsity = 1.5\n[grid]"), "sparsity is 1.5; expected a number >= 0"),
         (GRID.replace("[grid]", "[compression]\nnear = 0.5\n[grid]"), "near has no use here"),
         (GRID + "\n[sampled]\ntrials = 3", "either a table [grid] or a table [sampled]; found both"),

@@ -45,7 +45,7 @@ def train(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            help="Peak of the one-cycle schedule. Default: 0.2; 0.1 below 8 --dims; 0.06 / E with --exponent E > 1."
+            help="Peak of the one-cycle schedule. Default: 0.2; 0.1 below 8 --dims; over E^(5/3) with --exponent E > 1."
         ),
     ] = None,
     shift: Annotated[

@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from sen_edge import checkpoint as checkpoints
 from sen_edge.checkpoint import Checkpoint
-from sen_edge.compress.free import FreeNetwork
+from sen_edge.compress.free import SURROGATE_SLOPE, FreeNetwork
 from sen_edge.compress.moments import Inputs
 from sen_edge.compress.patterns import Mask
 from sen_edge.compress.prune import PruneRequest, choose_masks, radius_for
+from sen_edge.conventional import conventional_recipe
 from sen_edge.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.fitting import (
@@ -39,8 +40,8 @@ from sen_runtime.network import Network
 from sen_runtime.operators import Coordinates, Dense
 
 FloatArray = NDArray[np.float32]
-#: Peak learning rate of free weights; of coordinates that of their first training, times the other.
-FREE_LEARNING_RATE, COORDINATE_RATE = 2e-3, 0.75
+#: Peak learning rate of distilled weights; of what is fine-tuned that of its training, times the other.
+FREE_LEARNING_RATE, TUNING_RATE = 2e-3, 0.75
 #: Epochs that are fine-tuned unless asked for, and the share of them in which the sparsity rises.
 EPOCHS, RAMP = 20, 0.25
 
@@ -121,7 +122,7 @@ def finetune(
         UsageError: a request that training cannot follow.
         TrainingError: the loss is no longer finite.
     """
-    _check_sparsity(request)
+    check_sparsity(request)
     _check_kind(checkpoint, request)
     examples = prepare(dataset, recipe)
     module, teacher = checkpoints.to_module(checkpoint), checkpoints.to_module(checkpoint)
@@ -142,6 +143,7 @@ def finetune_free(
     tuning: Tuning = Tuning(),
     *,
     calibration: Inputs | None = None,
+    surrogate_slope: float = SURROGATE_SLOPE,
     progress: Report = lambda _: None,
 ) -> Tuned:
     """What `finetune` does, to a network that is not given by coordinates: its weights are trained under the pattern.
@@ -153,18 +155,19 @@ def finetune_free(
         recipe: epochs, learning rate and so on.
         tuning: schedule and loss.
         calibration: inputs for criterion "second-order".
+        surrogate_slope: of a spiking network.
         progress: see `Report`.
 
     Raises:
-        UsageError: a request that training cannot follow.
-        NetworkError: weights are coordinates or int8.
+        UsageError: a request that training cannot follow, or weights that are not dense.
+        NetworkError: weights are int8.
         TrainingError: the loss is no longer finite.
     """
-    _check_sparsity(request)
+    check_sparsity(request)
     if request.criterion == "distance" or not all(isinstance(layer.weight, Dense) for layer in network.layers):
         raise UsageError("free weights are pruned by magnitude or second-order, and start out dense")
     examples = prepare(dataset, recipe)
-    module, teacher = FreeNetwork(network), FreeNetwork(network)
+    module, teacher = FreeNetwork(network, surrogate_slope), FreeNetwork(network, surrogate_slope)
     if calibration is None:
         calibration = thinned(examples.inputs.numpy())
     cut = _FreeCut(module, request, calibration)
@@ -208,7 +211,12 @@ def distil(
     return Tuned(None, module.stored(), *kept, accuracy)
 
 
-def _check_sparsity(request: PruneRequest) -> None:
+def check_sparsity(request: PruneRequest) -> None:
+    """Refuse what training cannot follow.
+
+    Raises:
+        UsageError: whole neurons, or a threshold.
+    """
     if request.pattern.neurons or request.threshold is not None:
         raise UsageError("fine-tuning follows a sparsity; remove neurons before it, and take no threshold")
 
@@ -221,14 +229,14 @@ def _check_kind(checkpoint: Checkpoint, request: PruneRequest) -> None:
         raise UsageError("the checkpoint has a radius, to which other patterns cannot be added by training")
 
 
-def coordinate_recipe(recipe: Recipe) -> Recipe:
-    """A recipe for fine-tuning coordinates that were trained with `recipe`."""
-    return replace(recipe, epochs=EPOCHS, learning_rate=COORDINATE_RATE * recipe.learning_rate)
+def finetune_recipe(recipe: Recipe) -> Recipe:
+    """A recipe for fine-tuning what was trained with `recipe`."""
+    return replace(recipe, epochs=EPOCHS, learning_rate=TUNING_RATE * recipe.learning_rate)
 
 
 def free_recipe(recipe: Recipe) -> Recipe:
     """A recipe for free weights on the data for which `recipe` is suggested."""
-    return replace(recipe, epochs=EPOCHS, learning_rate=FREE_LEARNING_RATE, second_moment=0.999)
+    return replace(conventional_recipe(recipe), epochs=EPOCHS, learning_rate=FREE_LEARNING_RATE)
 
 
 def thinned(inputs: FloatArray, most: int = 4096) -> FloatArray:

@@ -118,9 +118,12 @@ class FreeNetwork(nn.Module):
     def restrict(self, masks: Mapping[int, Mask]) -> None:
         """Connect neurons only where masks `[n_out, n_in]` by layer say so; layers without one in full.
 
-        The weights of all layers must be dense.
+        Raises:
+            NetworkError: the weights of a layer are not dense.
         """
-        for index in range(len(self.network.layers)):
+        for index, layer in enumerate(self.network.layers):
+            if not isinstance(layer.weight, Dense):
+                raise NetworkError(f"layer {index} is {type(layer.weight).__name__}; only dense weights take a mask")
             (leaf,) = self._leaves(index)
             leaf.kept = torch.from_numpy(masks[index].astype(np.float32)) if index in masks else None
 

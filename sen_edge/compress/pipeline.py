@@ -14,7 +14,7 @@ from sen_edge.checkpoint import Checkpoint, to_network
 from sen_edge.compress.accuracy import accuracy
 from sen_edge.compress.budget import MANY_DIMENSIONS, BudgetRequest, search
 from sen_edge.compress.far_field import factorize_coordinates
-from sen_edge.compress.finetune import Tuned, Tuning, coordinate_recipe, distil, finetune, free_recipe, thinned
+from sen_edge.compress.finetune import Tuned, Tuning, distil, finetune, finetune_recipe, free_recipe, thinned
 from sen_edge.compress.hierarchical import hierarchical
 from sen_edge.compress.lowrank import RankRequest, low_rank
 from sen_edge.compress.moments import CompressionWarning, Inputs
@@ -180,7 +180,7 @@ def _run(
             assert dataset is not None
             config = checkpoint.config
             suggested = suggested_recipe(config.dimensions, dataset, config.exponent)
-            recipe = _recipe(request, coordinate_recipe(suggested))
+            recipe = _recipe(request, finetune_recipe(suggested))
             tuned = finetune(
                 checkpoint, dataset, request.prune, recipe, request.tuning, progress=_epochs(progress, recipe)
             )

@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sen_edge.compress.finetune import Tuning
+from sen_edge.compress.finetune import Tuning, check_sparsity
 from sen_edge.compress.lowrank import RankRequest
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.pipeline import CompressRequest
@@ -49,7 +49,7 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "criterion": ("sparsity", "threshold"),
     "scope": ("sparsity", "threshold"),
     "near": ("rank", "macs", "error"),
-    "ramp": ("epochs",),
+    "ramp": ("as_checkpoint",),
     "distillation": ("epochs",),
     "patience": ("epochs",),
 }
@@ -84,7 +84,7 @@ def settings_of(
     if compression:
         _refuse_useless(compression)
         values = {**dict.fromkeys(KEYS["compression"]), **COMPRESSION_DEFAULTS, **compression}
-        request_of(values, seed)
+        _check_compression(request_of(values, seed), weights, config, is_tuned=values["as_checkpoint"])
     settings = {
         "version": VERSION,
         "data": {**place, "sha256": dataset.content_sha256},
@@ -169,7 +169,28 @@ def _refuse_spatial(training: Mapping[str, Any], compression: Mapping[str, Any])
         raise UsageError(f"{found[0]} is for networks with positions", hint='set weights = "positions"')
 
 
+def _check_compression(request: CompressRequest, weights: str, config: SpatialConfig, *, is_tuned: bool) -> None:
+    """What would fail only once a network is trained."""
+    n_layers = len(config.layer_sizes) - 1
+    for part in (request.prune, request.rank):
+        for index in () if part is None else part.layers or ():
+            if index >= n_layers:
+                raise UsageError(f"there is no layer {index}; expected 0 to {n_layers - 1}")
+    if weights == "free" and request.hierarchical_error is not None:
+        raise UsageError("hierarchical is for networks with positions", hint='set weights = "positions"')
+    if weights == "free" and is_tuned and not request.epochs:
+        raise UsageError(
+            "as_checkpoint trains the weights of a conventional network under its pattern, and epochs are 0",
+            hint="set epochs, or leave as_checkpoint out",
+        )
+    if is_tuned and request.epochs:
+        if request.prune is None:
+            raise UsageError("as_checkpoint with epochs needs a sparsity", hint="leave as_checkpoint out")
+        check_sparsity(request.prune)
+
+
 def _refuse_useless(compression: Mapping[str, Any]) -> None:
     for name, others in NEEDS.items():
-        if name in compression and not any(compression.get(other) is not None for other in others):
+        given = [compression.get(other) for other in others]
+        if name in compression and all(value is None or value is False for value in given):
             raise UsageError(f"{name} has no use here", hint=f"add {' or '.join(others)}")

@@ -19,10 +19,12 @@ import torch
 import sen_edge
 from sen_edge import checkpoint as checkpoints
 from sen_edge.compress.accuracy import accuracy
-from sen_edge.compress.finetune import FREE_LEARNING_RATE, finetune_free
+from sen_edge.compress.finetune import finetune, finetune_free, finetune_recipe
+from sen_edge.compress.free import SURROGATE_SLOPE
 from sen_edge.compress.moments import CompressionWarning
-from sen_edge.compress.pipeline import compress
-from sen_edge.conventional import conventional_recipe, train_conventional
+from sen_edge.compress.pipeline import CompressRequest, compress
+from sen_edge.config import SpatialConfig
+from sen_edge.conventional import train_conventional
 from sen_edge.datasets import Dataset, hold_out, load
 from sen_edge.errors import DataError
 from sen_edge.fitting import Recipe
@@ -99,6 +101,7 @@ def versions() -> dict[str, str]:
 class _Trained:
     """A network before compression; accuracies in percent."""
 
+    config: SpatialConfig
     model: Model
     best_epoch: int
     validation_accuracy: float
@@ -113,27 +116,24 @@ def _trained(settings: str) -> _Trained:
     if values["weights"] == "free":
         free = train_conventional(config, dataset, recipe)
         tested = accuracy(free.network, dataset.test_inputs, dataset.test_labels)
-        return _Trained(Model(free.network, ""), free.best_epoch, free.validation_accuracy, tested)
+        return _Trained(config, Model(free.network, ""), free.best_epoch, free.validation_accuracy, tested)
     with tempfile.TemporaryDirectory() as folder:
         found = train(config, dataset, recipe, out=Path(folder) / "model.pt")
     model = Model(checkpoints.to_network(found.checkpoint), found.checkpoint.sha256, found.checkpoint)
-    return _Trained(model, found.best_epoch, found.validation_accuracy, found.test_accuracy)
+    return _Trained(config, model, found.best_epoch, found.validation_accuracy, found.test_accuracy)
 
 
 def _compressed(trained: _Trained, values: dict[str, Any], dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
     """Figures of the compressed network, and the accuracies of the one it came from."""
     request = request_of(values, recipe.seed)
-    if trained.model.checkpoint is None and values["as_checkpoint"] and request.prune is not None and request.epochs:
-        tuned = replace(conventional_recipe(recipe), epochs=request.epochs, learning_rate=FREE_LEARNING_RATE)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CompressionWarning)
-            network = finetune_free(trained.model.network, dataset, request.prune, tuned, request.tuning).network
-        tested = accuracy(network, dataset.test_inputs, dataset.test_labels)
+    if values["as_checkpoint"] and request.epochs:
+        network = _finetuned(trained, request, dataset, recipe)
+        tested = accuracy(precompute(network), dataset.test_inputs, dataset.test_labels)
     else:
         made = compress(trained.model, request, dataset=dataset, as_checkpoint=values["as_checkpoint"])
         network, tested = made.network, made.figures["accuracy"]["compressed"]
-    # Training afterwards holds out its own share; of one seed the smaller share is part of the larger, and in neither
-    # training were its examples learned.
+    # Distillation holds out its own share; of one seed the smaller share is part of the larger, and in neither training
+    # were its examples learned.
     share = min(recipe.validation, Recipe().validation) if request.epochs else recipe.validation
     _, held = hold_out(dataset.train_labels, share, recipe.seed)
     return {
@@ -145,6 +145,20 @@ def _compressed(trained: _Trained, values: dict[str, Any], dataset: Dataset, rec
         "trained_validation_accuracy": trained.validation_accuracy,
         "trained_test_accuracy": trained.test_accuracy,
     }
+
+
+def _finetuned(trained: _Trained, request: CompressRequest, dataset: Dataset, recipe: Recipe) -> Network:
+    """Coordinates, or the weights of a conventional network, trained under the pattern as they were trained before."""
+    assert request.prune is not None  # settings_of has seen to it; this is for mypy
+    recipe, spiking = replace(finetune_recipe(recipe), epochs=request.epochs), trained.config.spiking
+    checkpoint = trained.model.checkpoint
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CompressionWarning)
+        if checkpoint is not None:
+            return finetune(checkpoint, dataset, request.prune, recipe, request.tuning).network
+        slope = SURROGATE_SLOPE if spiking is None else spiking.surrogate_slope
+        network = trained.model.network
+        return finetune_free(network, dataset, request.prune, recipe, request.tuning, surrogate_slope=slope).network
 
 
 def _sizes(network: Network) -> dict[str, int]:
