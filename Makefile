@@ -58,13 +58,11 @@ bench: $(VENV)/.dev ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/bench_trust.py
 	$(BIN)/python benchmarks/sweep_scaling.py
 
-# "-": a claim that fails stands in its table and is no reason to leave the others out.
-results: $(VENV)/.dev ## every table and figure in docs, from what is committed: hours; goes on where it was
-	-$(BIN)/python benchmarks/tflite.py --write
-	-$(BIN)/python benchmarks/native.py --write
-	-$(BIN)/python benchmarks/cortex_m.py --write
-	-$(BIN)/python benchmarks/compression.py --write
-	-$(BIN)/python benchmarks/claims.py --write
+# Status 3: a claim fails; it stands in its table, and is no reason to leave the others out.
+results: $(VENV)/.dev ## every table and figure of docs/results, and the measured ones of the reference: hours; MNIST is needed
+	for page in tflite native cortex_m compression claims; do \
+		$(BIN)/python benchmarks/$$page.py --write || [ $$? -eq 3 ] || exit 1; \
+	done
 
 bench-shipped: $(VENV)/.user ## the shipped networks in every form, side by side on this machine: table, record, report
 	$(BIN)/python benchmarks/shipped.py

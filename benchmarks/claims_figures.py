@@ -84,16 +84,16 @@ def pareto(dots: Sequence[Dot], size: tuple[float, float] = (7.2, 4.6)) -> bytes
     engines = list(dict.fromkeys(dot.engine for dot in dots))
     best = front(dots)
     for number, engine in enumerate(engines):
+        colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         for dot in (each for each in dots if each.engine == engine):
-            colour = COLOURS[number % len(COLOURS)]
             axes.scatter(
-                [dot.us], [dot.accuracy], s=LEAST_AREA + AREA_PER_BYTE * dot.size, marker=MARKERS[number],
+                [dot.us], [dot.accuracy], s=LEAST_AREA + AREA_PER_BYTE * dot.size, marker=marker,
                 facecolor=colour if dot in best else "none", edgecolor=colour, alpha=0.8, linewidth=1.2,
             )  # fmt: skip
             if dot in best:
                 axes.annotate(dot.form, (dot.us, dot.accuracy), xytext=(0, 9), textcoords="offset points", fontsize=8,
                               ha="center")  # fmt: skip
-        axes.scatter([], [], marker=MARKERS[number], color=COLOURS[number % len(COLOURS)], label=engine)
+        axes.scatter([], [], marker=marker, color=colour, label=engine)
     axes.set_xscale("log")
     axes.margins(0.08, 0.14)
     axes.set_xlabel("latency, us (one thread, one input at a time)")

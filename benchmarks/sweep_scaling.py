@@ -4,7 +4,7 @@
 
 Both clusters are up, and each worker has run a trial before, when time is taken; every sweep writes its trials to a new
 folder. The share of the workers' time that goes into trials tells a slow sweep from cores that others use too: twice
-that of two workers over that of one is the ratio on free cores. Exit status 1 if the ratio of the medians misses the
+that of two workers over that of one is the ratio on free cores. Exit status 3 if the ratio of the medians misses the
 claim, or figures differ.
 """
 
@@ -85,7 +85,7 @@ def main() -> int:
         print(f"| {n_workers} | {options.trials} | {medians[n_workers]:.1f} | {rounds} | {share:.0f} % |")
     print(f"two workers are {ratio:.2f} times as fast (claim: {CLAIM}): {'pass' if ratio >= CLAIM else 'FAIL'}")
     print(f"figures of all {len(figures)} sweeps are equal: {'pass' if are_equal else 'FAIL'}")
-    return 0 if ratio >= CLAIM and are_equal else 1
+    return 0 if ratio >= CLAIM and are_equal else 3
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sen_edge import fitting
-from sen_edge.compress import PruneRequest, Tuning
+from sen_edge.compress import PruneRequest, Tuning, prune
 from sen_edge.compress.finetune import finetune_free
+from sen_edge.compress.free import FreeNetwork
 from sen_edge.compress.patterns import Pattern
 from sen_edge.config import SpatialConfig
 from sen_edge.conventional import conventional_recipe, initial, train_conventional
@@ -15,6 +16,7 @@ from sen_edge.errors import DataError, UsageError
 from sen_edge.fitting import TrainingError
 from sen_edge.precompute import precompute
 from sen_runtime import reference
+from sen_runtime.errors import NetworkError
 from sen_runtime.network import Identity, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.operators import Dense
 from tests.conftest import make_model
@@ -77,14 +79,30 @@ def test_weights_are_trained_under_the_pattern(config: SpatialConfig, options: d
     assert tuned.checkpoint is None and tuned.epochs == 12 and 6 <= tuned.best_epoch <= 12
     weights = [layer.weight.to_dense() for layer in tuned.network.layers]
     left = sum(np.count_nonzero(w) for w in weights) / sum(w.size for w in weights)
-    assert left == pytest.approx(0.5, abs=0.08)
+    assert left == pytest.approx(0.5, abs=0.08 if "pattern" in options else 0)  # blocks reach beyond three outputs
     assert accuracy(tuned.network) > 85
     assert np.array_equal(start.layers[0].weight.to_dense(), initial(config, 0).layers[0].weight.to_dense())
 
 
 def test_nothing_cut_is_plain_training() -> None:
-    tuned = finetune_free(initial(MLP, 0), toy(), PruneRequest(0.0), RECIPE)
-    assert all(isinstance(layer.weight, Dense) for layer in tuned.network.layers)
+    tuned = finetune_free(initial(MLP, 0), toy(), PruneRequest(0.0), RECIPE, Tuning(ramp=0.0))
+    plain = train_conventional(MLP, toy(), RECIPE)
+    for one, other in zip(tuned.network.layers, plain.network.layers, strict=True):
+        assert isinstance(one.weight, Dense) and np.array_equal(one.weight.w, other.weight.to_dense())
+
+
+def test_the_slope_of_the_surrogate_counts() -> None:
+    pruned = [finetune_free(initial(SNN, 0), toy(), PruneRequest(0.5), RECIPE, surrogate_slope=k) for k in (5.0, 9.0)]
+    first, second = (each.network.layers[0].weight.to_dense() for each in pruned)
+    assert not np.array_equal(first, second)
+    default = finetune_free(initial(SNN, 0), toy(), PruneRequest(0.5), RECIPE).network
+    assert np.array_equal(first, default.layers[0].weight.to_dense())
+
+
+def test_masks_are_for_dense_weights() -> None:
+    module = FreeNetwork(prune(initial(MLP, 0), sparsity=0.9, criterion="magnitude"))
+    with pytest.raises(NetworkError, match="layer 0 is Sparse; only dense weights take a mask"):
+        module.restrict({})
 
 
 @pytest.mark.parametrize(

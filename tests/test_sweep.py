@@ -157,6 +157,7 @@ def test_a_conventional_network_is_trained_once_and_pruned_alike(tmp_path: Path)
     assert some["validation_accuracy"] > few["validation_accuracy"]
     one_shot = {**settings[0], "compression": {**settings[0]["compression"], "epochs": 0, "as_checkpoint": False}}
     assert run_trial(one_shot)["macs"] < 400
+    assert trial_id({**settings[0], "weights": "positions"}) != trial_id(settings[0])
 
 
 def test_a_trial_uses_one_thread_and_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -482,7 +483,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims is for networks with positions"),
         (GRID.replace("dims = 3", 'weights = "frei"'), "weights = 'frei'; expected \"positions\" or \"free\""),
         (FREE.replace("epochs = 3\nas", "as"), "trains the weights of a conventional network under its pattern"),
-        (FREE.replace("[grid]\ncompression.sparsity", "rank = 2\n[grid]\ntraining.batch_size").replace("0.8, 0.95", "32"),
+        (FREE.replace("[grid]\ncompression.sparsity = [0.8, 0.95]", "rank = 2\n[grid]\ntraining.batch_size = [32]"),
          "as_checkpoint with epochs needs a sparsity"),
         (FREE.replace("as_checkpoint = true", "ramp = 0.5"), "ramp has no use here"),
         (FREE.replace("as_checkpoint = true", "layers = [2]"), "there is no layer 2; expected 0 to 1"),
