@@ -175,6 +175,14 @@ def test_a_trial_uses_one_thread_and_leaves_the_others(monkeypatch: pytest.Monke
     torch.set_num_threads(before)
 
 
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_workers_keep_memory_between_steps(one_worker: Any) -> None:
+    assert one_worker.submit(environment, "MALLOC_TRIM_THRESHOLD_", pure=False).result() is None
+
+
 def test_other_data_than_where_the_sweep_began_are_refused() -> None:
     from sen_edge.errors import DataError
     from sen_edge.sweep.trial import _dataset
