@@ -174,6 +174,8 @@ def beside_conventional(conventional: str, *spatial: str, most: float) -> Sectio
         ("with the paper's exponent", [each for each in saving if float(each.values["exponent"]) == 1]),
         ("with any exponent", saving),
     ):
+        if not among:
+            continue
         best = max(among, key=lambda each: float(np.mean(each.validation)))
         behind = baseline.mean - best.mean
         sentence = (

@@ -5,7 +5,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 
@@ -345,8 +344,7 @@ def test_ctrl_c_in_training_keeps_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    module = import_module("sen_edge.compress.finetune")  # the package has a function of that name
-    monkeypatch.setattr(module, "one_cycle", interrupted)
+    monkeypatch.setattr("sen_edge.fitting.one_cycle", interrupted)
     before = files(tmp_path)
     outcome = sen_edge("compress", mlp_path, "--sparsity", 0.5, "--epochs", 2, "--data", npz, "-o", tmp_path / name)
     assert (outcome.code, outcome.out, files(tmp_path)) == (130, "", before)

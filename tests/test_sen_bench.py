@@ -127,7 +127,7 @@ def test_record_of_one_network_in_two_forms(bench: Bench, models: dict[str, Netw
     assert record["tool"] == {"name": "sen_bench", "version": "0.1.0"}
     assert record["command"][1:4] == ["mlp.sen", "int8.sen", "mlp.sen"]
     assert record["settings"]["seed"] == 7 and record["settings"]["n_inputs"] == 64
-    assert sum(record["settings"]["loads"]) >= len(record["rows"][0]["turns_us"]) > 100
+    assert sum(record["settings"]["loads"]) >= len(record["rows"][0]["turns_us"]) > 10
     assert [row["name"] for row in record["rows"]] == ["mlp.sen native 1", "int8.sen native 1", "mlp.sen native 1 #2"]
     for row in record["rows"]:
         session = native.load(tmp_path / row["file"])
