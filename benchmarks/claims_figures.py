@@ -50,8 +50,10 @@ class Dot:
     size: int
 
 
-def curves(drawn: Sequence[Curve], x_label: str, y_label: str, *, ticks: Sequence[float] = ()) -> bytes:
-    """SVG of means as lines and ranges as bands; with `ticks`, x is logarithmic and marked there."""
+def curves(
+    drawn: Sequence[Curve], x_label: str, y_label: str, *, ticks: Sequence[float] = (), least: float | None = None
+) -> bytes:
+    """SVG of means as lines and ranges as bands; with `ticks`, x is logarithmic and marked there, y from `least`."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
     for number, curve in enumerate(drawn):
@@ -67,6 +69,7 @@ def curves(drawn: Sequence[Curve], x_label: str, y_label: str, *, ticks: Sequenc
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
+    axes.set_ylim(bottom=least)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
