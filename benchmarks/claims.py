@@ -37,7 +37,7 @@ PAGE = RESULTS / "claims.md"
 MOST_BEHIND, MOST_BEHIND_SPIKING, LEAST_SAVED = 0.5, 0.7, 0.8
 #: Points that pruning may cost, and the sparsity from which a claim is about.
 MOST_LOST, SPARSE = 0.5, 0.8
-SECONDS = 60.0
+SECONDS = 40.0
 #: Accuracy below which the figure of the dimensions does not go.
 WORST = 88.0
 #: Name of the form of another network.

@@ -102,7 +102,7 @@ def pareto(dots: Sequence[Dot], size: tuple[float, float] = (7.2, 4.6)) -> bytes
     axes.set_xlabel("latency, us (one thread, one input at a time)")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower left")
     return _svg(figure)
 
 
