@@ -42,11 +42,14 @@ training.exponent = [1.0, 2.0]
 """
 
 
-def timed(client: Client, dataset: Dataset, n_trials: int) -> tuple[float, float, Mapping[str, Any]]:
-    """Seconds that a sweep takes, those that its trials take one by one, and its figures by trial."""
+def timed(client: Client, dataset: Dataset, n_trials: int, first_seed: int) -> tuple[float, float, Mapping[str, Any]]:
+    """Seconds that a sweep takes, those that its trials take one by one, and its figures by trial.
+
+    Workers keep what they have trained, so the seeds must be new to them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.toml"
-        path.write_text(SWEEP.format(seeds=list(range(n_trials // 2))))
+        path.write_text(SWEEP.format(seeds=list(range(first_seed, first_seed + n_trials // 2))))
         search = search_of(read_sweep(path), dataset)
         with opened(Path(folder) / "out") as store:
             begin = time.perf_counter()
@@ -68,23 +71,23 @@ def main() -> int:
     figures = []
     with connected(Where(workers=1)) as one, connected(Where(workers=2)) as two:
         for client in (one, two):
-            timed(client, dataset, 4)
-        for _ in range(options.rounds):
+            timed(client, dataset, 4, 0)
+        for number in range(1, options.rounds + 1):
             for n_workers, client in ((1, one), (2, two)):
-                taken, alone, found = timed(client, dataset, options.trials)
+                taken, alone, found = timed(client, dataset, options.trials, 1000 * number)
                 seconds[n_workers].append(taken)
                 busy[n_workers].append(100 * alone / (n_workers * taken))
                 figures.append(found)
     medians = {n_workers: statistics.median(values) for n_workers, values in seconds.items()}
     ratio = medians[1] / medians[2]
-    are_equal = all(found == figures[0] for found in figures)
+    are_equal = all(one == two for one, two in zip(figures[::2], figures[1::2], strict=True))
     print("| workers | trials | seconds, median | rounds | in trials |\n| ---: | ---: | ---: | --- | ---: |")
     for n_workers, values in seconds.items():
         rounds = ", ".join(f"{value:.1f}" for value in values)
         share = statistics.median(busy[n_workers])
         print(f"| {n_workers} | {options.trials} | {medians[n_workers]:.1f} | {rounds} | {share:.0f} % |")
     print(f"two workers are {ratio:.2f} times as fast (claim: {CLAIM}): {'pass' if ratio >= CLAIM else 'FAIL'}")
-    print(f"figures of all {len(figures)} sweeps are equal: {'pass' if are_equal else 'FAIL'}")
+    print(f"figures of both are equal in each round: {'pass' if are_equal else 'FAIL'}")
     return 0 if ratio >= CLAIM and are_equal else 3
 
 
