@@ -53,7 +53,7 @@ class Point:
         validation, test: accuracies in percent.
         parameters: learned numbers before compression.
         macs: weights that are multiplied with, in the mean.
-        rate: peak of the learning rate.
+        settings: all of them, of the first seed.
     """
 
     values: Mapping[str, str]
@@ -61,7 +61,12 @@ class Point:
     test: tuple[float, ...]
     parameters: int
     macs: float
-    rate: float
+    settings: Mapping[str, Any]
+
+    @property
+    def rate(self) -> float:
+        """Peak of the learning rate."""
+        return float(self.settings["recipe"]["learning_rate"])
 
     @property
     def mean(self) -> float:
@@ -102,7 +107,7 @@ def rows_of(study: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def settings_of(study: str, row: Mapping[str, str]) -> dict[str, Any]:
+def trial_of(study: str, row: Mapping[str, str]) -> dict[str, Any]:
     """All settings of a trial, and its record."""
     content: dict[str, Any] = json.loads((OUT / study / "trials" / f"{row['trial']}.json").read_text())
     return content
@@ -123,7 +128,7 @@ def measured(study: str) -> list[Point]:
             tuple(float(row["test_accuracy"]) for row in rows),
             int(rows[0]["parameters"]),
             float(np.mean([float(row["macs"]) for row in rows])),
-            settings_of(study, rows[0])["settings"]["recipe"]["learning_rate"],
+            trial_of(study, rows[0])["settings"],
         )
         for rows in points.values()
     ]
@@ -132,7 +137,7 @@ def measured(study: str) -> list[Point]:
 def stamp(*studies: str) -> str:
     """Which commands made a table, with which versions, and when."""
     trials = [(study, row) for study in studies for row in rows_of(study)]
-    records = [settings_of(study, row)["record"] for study, row in trials]
+    records = [trial_of(study, row)["record"] for study, row in trials]
     versions = sorted({f"sen-edge {record['sen_edge']}, torch {record['torch']}" for record in records})
     last = max((OUT / study / "trials" / f"{row['trial']}.json").stat().st_mtime for study, row in trials)
     date = datetime.datetime.fromtimestamp(last, datetime.timezone.utc)
@@ -213,16 +218,15 @@ def dimensions() -> Section:
 def three_dimensions() -> Section:
     """The paper's form."""
     studies = ("three-dimensions-plain", "three-dimensions", "three-dimensions-near")
-    points = [(study, point) for study in studies for point in measured(study)]
+    points = [point for study in studies for point in measured(study)]
     lines = [
         stamp(*studies),
         "",
         "| gain, bias | layer spacing | first positions within | learned numbers | validation | test, mean (range) |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
-    for study, point in points:
-        settings = settings_of(study, rows_of(study)[0])["settings"]
-        config, recipe = settings["config"], settings["recipe"]
+    for point in points:
+        config, recipe = point.settings["config"], point.settings["recipe"]
         lines.append(
             f"| {'learned' if config['gain'] else 'none: the paper’s form'} | {config['layer_spacing']:g} | "
             f"{recipe['position_scale']:g} | {point.parameters:,} | {np.mean(point.validation):.2f} | "

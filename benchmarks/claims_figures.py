@@ -77,12 +77,12 @@ def curves(
     return _svg(figure)
 
 
-def pareto(dots: Sequence[Dot], size: tuple[float, float] = (7.2, 4.6)) -> bytes:
+def pareto(dots: Sequence[Dot]) -> bytes:
     """SVG of accuracy over latency, a disc as large as the file, a colour and shape for each engine.
 
     Those that nothing beats in accuracy, latency and bytes at once are filled.
     """
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
     engines = list(dict.fromkeys(dot.engine for dot in dots))
     best = front(dots)

@@ -121,13 +121,13 @@ def test_no_warnings(compiler: str, source: Path, tmp_path: Path) -> None:
 
 
 def test_record_of_one_network_in_two_forms(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
-    done = bench("mlp.sen", "int8.sen", "mlp.sen", "--seconds", "0.5", "--seed", "7", "--raw", "--json", "-")
+    done = bench("mlp.sen", "int8.sen", "mlp.sen", "--seconds", "2", "--seed", "7", "--raw", "--json", "-")
     record = measured(done)
     assert (done.returncode, record["status"], record["valid"]) == (0, "complete", True)
     assert record["tool"] == {"name": "sen_bench", "version": "0.1.0"}
     assert record["command"][1:4] == ["mlp.sen", "int8.sen", "mlp.sen"]
     assert record["settings"]["seed"] == 7 and record["settings"]["n_inputs"] == 64
-    assert sum(record["settings"]["loads"]) >= len(record["rows"][0]["turns_us"]) > 10
+    assert sum(record["settings"]["loads"]) >= len(record["rows"][0]["turns_us"]) > 100
     assert [row["name"] for row in record["rows"]] == ["mlp.sen native 1", "int8.sen native 1", "mlp.sen native 1 #2"]
     for row in record["rows"]:
         session = native.load(tmp_path / row["file"])

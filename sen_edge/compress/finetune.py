@@ -126,13 +126,10 @@ def finetune(
     _check_kind(checkpoint, request)
     examples = prepare(dataset, recipe)
     module, teacher = checkpoints.to_module(checkpoint), checkpoints.to_module(checkpoint)
-    if calibration is None:
-        calibration = thinned(examples.inputs.numpy())
-    cut = _Cut(module, request, calibration, checkpoint.synapses)
-    kept = _under(cut, module, examples, recipe, _loss(teacher, tuning), tuning, progress)
+    cut = _Cut(module, request, _inputs(calibration, examples), checkpoint.synapses)
+    figures = _under(cut, module, teacher, examples, recipe, tuning, progress)
     tuned = checkpoints.from_module(module, checkpoint.metadata)
-    original, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
-    return Tuned(tuned, checkpoints.to_network(tuned), *kept, original)
+    return Tuned(tuned, checkpoints.to_network(tuned), *figures)
 
 
 def finetune_free(
@@ -168,12 +165,9 @@ def finetune_free(
         raise UsageError("free weights are pruned by magnitude or second-order, and start out dense")
     examples = prepare(dataset, recipe)
     module, teacher = FreeNetwork(network, surrogate_slope), FreeNetwork(network, surrogate_slope)
-    if calibration is None:
-        calibration = thinned(examples.inputs.numpy())
-    cut = _FreeCut(module, request, calibration)
-    kept = _under(cut, module, examples, recipe, _loss(teacher, tuning), tuning, progress)
-    original, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
-    return Tuned(None, module.stored(), *kept, original)
+    cut = _FreeCut(module, request, _inputs(calibration, examples))
+    figures = _under(cut, module, teacher, examples, recipe, tuning, progress)
+    return Tuned(None, module.stored(), *figures)
 
 
 def distil(
@@ -254,13 +248,13 @@ class Cut(Protocol):
 def _under(
     cut: Cut,
     module: nn.Module,
+    teacher: nn.Module,
     examples: Examples,
     recipe: Recipe,
-    loss: Loss,
     tuning: Tuning,
     progress: Report,
-) -> tuple[int, int, float]:
-    """Train under a pattern that is cut in a ramp; see `fit`."""
+) -> tuple[int, int, float, float]:
+    """Train under a pattern that is cut in a ramp; what `fit` returns, and the teacher's accuracy."""
     n_ramp = round(tuning.ramp * recipe.epochs)
     last = max(n_ramp - 1, 0)
 
@@ -268,7 +262,14 @@ def _under(
         if epoch <= last:
             cut.to(1.0 if epoch == last else 1 - (1 - (epoch + 1) / n_ramp) ** 3)
 
-    return fit(module, examples, recipe, loss, before=before, first=last, patience=tuning.patience, progress=progress)
+    loss = _loss(teacher, tuning)
+    kept = fit(module, examples, recipe, loss, before=before, first=last, patience=tuning.patience, progress=progress)
+    original, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
+    return *kept, original
+
+
+def _inputs(calibration: Inputs | None, examples: Examples) -> FloatArray:
+    return thinned(examples.inputs.numpy()) if calibration is None else calibration
 
 
 def _partial(request: PruneRequest, share: float) -> PruneRequest:
