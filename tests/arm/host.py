@@ -29,8 +29,8 @@ ENGINES = {
     ".sen": ("native", "reference"),
     ".tflite": ("litert", "tflite-runtime"),
 }
-#: One of each kind. `mnist-mlp-d32-e6.pt` has the layers of `mnist-mlp-d32.pt`, so it runs the same kernels; and its full
-#: int8 form, fitted to strokes instead of digits, agrees with it for too few strokes to be exported.
+#: One of each kind. `mnist-mlp-d32-e6.pt` has the layers of `mnist-mlp-d32.pt`, so it runs the same kernels; and its
+#: full int8 form, fitted to strokes instead of digits, agrees with it for too few strokes to be exported.
 NAMES = ("mnist-mlp-d3.pt", "mnist-mlp-d32.pt", "mnist-snn-d32.pt")
 #: Engines that multiply int8 weights in integers.
 ROUNDING = ("litert", "native", "tflite-runtime")
