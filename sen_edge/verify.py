@@ -31,6 +31,8 @@ MAX_EXAMPLES = 256
 SINGLE_STRIDE = 8
 #: Outputs that vary less than this share of the greatest have no scale of their own; rounding is relative to size.
 LEAST_VARIATION = 1e-2
+#: An engine that rounds what int8 weights are multiplied with may err so many times as plain numpy does with it.
+EIGHT_BITS_COST = 1.5
 
 
 @dataclass(frozen=True)
@@ -189,6 +191,7 @@ def verify(
     rounded = None
     if exported is not None and is_int8:
         rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
+        tolerance = rounded.allowed(tolerance)
     return tuple(
         _verify_in(name, *_sessions(name, artifact, content, exporter), truth, rounded, tolerance)
         for name in installed(exporter.engines(content))
@@ -208,13 +211,25 @@ class _Truth:
 
 
 class _Exported:
-    """What the exported network gives in plain numpy, and the step of its output's int8 grid."""
+    """What the exported network gives in plain numpy, and the unit of errors: its output's int8 grid or deviation."""
 
     def __init__(self, network: Network, inputs: FloatArray) -> None:
-        self.inputs = inputs
+        self.network, self.inputs = network, inputs
         self.outputs: FloatArray = reference.run(network, inputs, np.float32)
-        grid = output_grid(network)
-        self.step = None if grid is None else grid.scale
+        self.grid = output_grid(network)
+
+    def errors(self, actual: FloatArray, unit: str) -> NDArray[np.float64]:
+        """Of each input the greatest error of an output, in steps or standard deviations."""
+        is_step = unit == "step" and self.grid is not None and self.grid.scale
+        error: NDArray[np.float64] = _errors(actual, self.outputs).max(axis=1)
+        return error / (self.grid.scale if is_step and self.grid else _scale(self.outputs))
+
+    def allowed(self, tolerance: Tolerance) -> Tolerance:
+        """The tolerance, or what eight bits may cost this network, which depends on its weights, where that is more."""
+        if tolerance.rounding is None or self.grid is not None or self.network.is_spiking:
+            return tolerance
+        cost = self.errors(reference.trace_int8(self.network, self.inputs)[-1], tolerance.rounding_unit).max()
+        return replace(tolerance, rounding=max(tolerance.rounding, EIGHT_BITS_COST * float(cost)))
 
 
 def _sessions(name: str, artifact: Path, content: bytes, exporter: Exporter) -> tuple[Session, Session]:
@@ -320,8 +335,7 @@ def _spike_agreement(expected: list[FloatArray], actual: list[FloatArray]) -> fl
 def _rounding(exported: _Exported | None, actual: FloatArray | None, tolerance: Tolerance) -> Mapping[str, Any]:
     if exported is None or actual is None or tolerance.rounding is None:
         return {"rounding_error": None, "rounding_agreement": None}
-    unit = exported.step if tolerance.rounding_unit == "step" and exported.step else _scale(exported.outputs)
-    error = _errors(actual, exported.outputs).max(axis=1) / unit
+    error = exported.errors(actual, tolerance.rounding_unit)
     return {
         "rounding_error": float(error.max()),
         "rounding_agreement": float(np.mean(error <= tolerance.rounding)),

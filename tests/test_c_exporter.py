@@ -25,7 +25,6 @@ from sen_runtime.errors import EngineError
 from sen_runtime.network import Identity, Layer, Network, Relu
 from sen_runtime.operators import Coordinates, Dense, Sparse
 from tests.networks import KINDS, random_input, random_network
-from tests.products import run_int8
 
 EXPORTER = CExporter()
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Wpedantic", "-Werror")
@@ -76,7 +75,7 @@ def test_perceptrons(kind: str, storage: str, flags: tuple[str, ...], tmp_path: 
     found = session.run_all(x)
     names = ["layer0/activation", "layer1/activation", "output"]
     if storage == "int8":  # to the bit
-        for name, values in zip(names, run_int8(network, x), strict=True):
+        for name, values in zip(names, reference.trace_int8(network, x), strict=True):
             np.testing.assert_array_equal(found[name], values)
         return
     for name, values in zip(names, reference.trace(network, x), strict=True):

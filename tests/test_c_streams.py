@@ -9,10 +9,10 @@ import pytest
 from sen_exporters import c99_streams
 from sen_exporters.base import ExportOptions
 from sen_exporters.c99 import CExporter
+from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.network import Identity, Layer, Network
 from sen_runtime.operators import Sparse
-from tests.products import run_int8
 
 WIDE = 2000
 
@@ -99,4 +99,4 @@ def test_exported_products_are_exact(block: tuple[int, int], columns: int, multi
     main = CExporter().export(network, ExportOptions(name="net")).write(tmp_path)
     assert f".multiply = {multiply}," in main.read_text()
     x = np.random.default_rng(1).normal(size=(3, columns)).astype(np.float32)
-    np.testing.assert_array_equal(engine.load(main).run(x), run_int8(network, x)[-1])
+    np.testing.assert_array_equal(engine.load(main).run(x), reference.trace_int8(network, x)[-1])

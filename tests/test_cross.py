@@ -13,7 +13,6 @@ from tests.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comp
 from tests.cross import harness
 from tests.cross.harness import COUNT_IMAGE, RUN_IMAGE, TARGETS, Target
 from tests.networks import random_input, random_network
-from tests.products import run_int8
 
 #: Small enough for the 16 KB of RAM of a Cortex-M0 board.
 SIZES = (24, 16, 5)
@@ -74,7 +73,7 @@ def write_case(folder: Path, kind: str, *, wrong_by: float = 0.0, magic: bytes =
     """What `network_of` gives, its expected outputs and its first bytes changed if asked for."""
     network = network_of(kind)
     x = random_input(np.random.default_rng(1), network)
-    y = run_int8(network, x)[-1] if kind.startswith("int8") else reference.run(network, x)
+    y = reference.trace_int8(network, x)[-1] if kind.startswith("int8") else reference.run(network, x)
     assert np.ptp(y) > 0
     data = magic + image.dumps(network)[len(magic) :]
     return harness.write_case(folder, data, x, y + wrong_by, arena_bytes=ARENA_BYTES)

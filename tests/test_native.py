@@ -23,7 +23,6 @@ from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, 
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.images import HOSTILE
 from tests.networks import KINDS, random_input, random_network
-from tests.products import run_int8
 
 #: How a model may be loaded.
 WAYS = [{"kernels": kernels, "pack": pack, "expand": pack} for kernels in native.KERNELS for pack in (True, False)]
@@ -72,7 +71,7 @@ def test_int8_is_the_same_to_the_bit_in_every_kernel(seed: int, widest: int) -> 
     network = to_int8_weights(random_network(rng, kinds=kinds, sizes=sizes))
     x = rng.normal(size=(4, sizes[0])).astype(np.float32) * (rng.random((4, sizes[0])) < 0.8)
     x = x.astype(np.float32)
-    expected = run_int8(network, x)
+    expected = reference.trace_int8(network, x)
     for session in sessions(network):
         outputs = session.run_all(x)
         np.testing.assert_array_equal(outputs["output"], expected[-1])
@@ -88,7 +87,7 @@ def test_int8_takes_inputs_of_any_size(way: dict) -> None:
     rows = [np.zeros(70), np.full(70, 1e-38), np.full(70, -0.0), np.arange(70) - 0.5, rng.normal(size=70) * 1e30]
     x = np.array(rows, np.float32)
     session = native.load(image.dumps(network), **way)
-    np.testing.assert_array_equal(session.run(x), run_int8(network, x)[-1])
+    np.testing.assert_array_equal(session.run(x), reference.trace_int8(network, x)[-1])
     holes = np.where(rng.random((1, 70)) < 0.3, np.nan, rows[4] / 1e30).astype(np.float32)
     expected = native.load(image.dumps(network), kernels="reference").run(holes)
     np.testing.assert_array_equal(session.run(holes), expected)
@@ -134,7 +133,7 @@ def test_sparse_blocks_of_every_size(way: dict, block: tuple[int, int], shape: t
         stored = make(network)
         assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
     stored = to_int8_weights(network)
-    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), run_int8(stored, x)[-1])
+    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), reference.trace_int8(stored, x)[-1])
 
 
 @in_every_way
@@ -152,7 +151,7 @@ def test_dense_of_every_width(way: dict, n_out: int) -> None:
         stored = make(network)
         assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
     stored = to_int8_weights(network)
-    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), run_int8(stored, x)[-1])
+    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), reference.trace_int8(stored, x)[-1])
 
 
 def test_more_columns_than_sixteen_bits_name() -> None:

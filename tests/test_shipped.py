@@ -8,6 +8,8 @@ import onnx
 import pytest
 
 from sen_edge.errors import DataError
+from sen_edge.tolerance import TOLERANCES
+from sen_runtime.engines import native
 from tests.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
@@ -89,3 +91,23 @@ def test_a_tflite_file_is_its_weights_and_at_most_8_kib(
     if data and "d32" in model.name and calibration:
         for figures in artifact["verification"]:
             assert abs(figures["data"]["artifact"] - figures["data"]["model"]) <= 0.2
+
+
+def test_eight_bits_may_cost_what_they_cost_in_numpy_and_no_more(
+    sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A high exponent gives weights of very different sizes, and inputs rounded to eight bits cost more than usual."""
+    sparse = ("--sparsity", "0.9", "--pattern", "16x1", "--criterion", "magnitude", "--dtype", "int8-dynamic")
+    command = ("export", FOLDER / "mnist-mlp-d32-e6.pt", "--to", "sen", *sparse, "--json")
+    outcome = sen_edge(*command, "-o", tmp_path / "a")
+    assert outcome.code == 0, outcome.err
+    verified = {each["engine"].split()[0]: each for each in json.loads(outcome.out)["artifacts"][0]["verification"]}
+    assert verified["native"]["rounding_error"] > TOLERANCES["mlp", "int8-dynamic"].rounding
+    # native computes what numpy does, to the bit, and may err 1.5 times as much
+    allowed = verified["native"]["tolerance"]["rounding"]
+    assert allowed == pytest.approx(1.5 * verified["native"]["rounding_error"])
+    genuine = native.NativeSession.run
+    monkeypatch.setattr(native.NativeSession, "run", lambda session, x: 1.1 * genuine(session, x))
+    outcome = sen_edge(*command, "-o", tmp_path / "b")
+    assert outcome.code == 3 and "the engine computes something else (native" in outcome.err
+    assert not (tmp_path / "b").exists()

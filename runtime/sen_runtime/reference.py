@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import repeat
 from typing import Any
 
@@ -9,11 +10,14 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.int8 import Grid, Scale, dequantize
+from sen_runtime.int8 import WEIGHT_LIMIT, Grid, Scale, dequantize
 from sen_runtime.network import Lif, Network, Relu, is_constant_readout, map_weights, readout_factors, readout_grid
-from sen_runtime.operators import Dense, Leaf, LowRank, Sum, WeightOperator
+from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, leaves
 
 Array = NDArray[Any]
+
+#: A vector with no greater value than this counts as zeros where it is rounded to eight bits.
+LEAST_ROUNDED = 1e-30
 
 
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
@@ -105,6 +109,54 @@ def _trace_mlp(network: Network, x: Array) -> list[Array]:
         x = _on_grid(x, layer.grid)
         activations.append(x)
     return activations
+
+
+def trace_int8(network: Network, x: Array) -> list[Array]:
+    """What every layer of a perceptron gives out whose int8 weights are multiplied in integers, as the C library does.
+
+    The vector that such weights are multiplied with is rounded to -127..127, symmetric, by a scale of its own; sums of
+    integers are exact, all else is float32, so this is what the C library gives, to the bit. Not to the bit are float
+    weights, and int8 rows of more than 65,536 weights, which the C library takes for floats.
+
+    Args:
+        network: a perceptron without grids.
+        x: `[batch, n_in]`.
+
+    Returns:
+        One `[batch, n]` array per layer.
+
+    Raises:
+        NetworkError: the input has the wrong shape.
+    """
+    x = np.asarray(x, np.float32)
+    check_input(network, x.shape)
+    activations = []
+    for layer in network.layers:
+        terms = [] if layer.bias is None else [np.broadcast_to(layer.bias, (len(x), len(layer.bias)))]
+        terms += [_leaf_int8(leaf, x) for leaf in leaves(layer.weight)]
+        y: Array = reduce(np.add, terms)
+        x = np.where(y > 0, y, np.float32(0)) if isinstance(layer.neuron, Relu) else y
+        activations.append(x)
+    return activations
+
+
+def _leaf_int8(leaf: Leaf, x: Array) -> Array:
+    if isinstance(leaf, LowRank):
+        return _product_int8(_product_int8(x, leaf.right, leaf.right_scale), leaf.left, leaf.left_scale)
+    if isinstance(leaf, Coordinates) or leaf.scale is None:
+        return _product(x, leaf.to_dense())
+    return _product_int8(x, leaf.w if isinstance(leaf, Dense) else leaf.written_out(), leaf.scale)
+
+
+def _product_int8(x: Array, w: Array, scale: Scale | None) -> Array:
+    """`x w^T`, operation by operation as the C library has it; float64 holds every sum of integers exactly."""
+    if scale is None:
+        return _product(x, w)
+    greatest = np.abs(x).max(axis=1, keepdims=True)
+    inverse = np.divide(np.float32(WEIGHT_LIMIT), greatest, out=np.zeros_like(greatest), where=greatest > LEAST_ROUNDED)
+    sums = np.rint(x * inverse).astype(np.float64) @ w.astype(np.float64).T
+    product: Array = (scale * (greatest / np.float32(WEIGHT_LIMIT))) * sums.astype(np.float32)
+    return product
 
 
 def initial_membranes(network: Network, batch: int, dtype: DTypeLike = np.float64) -> list[Array]:
