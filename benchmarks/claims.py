@@ -82,11 +82,15 @@ class Section:
     figures: dict[str, bytes] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
 
-    def goal(self, sentence: str, *, holds: bool) -> None:
-        """Add a goal and whether it was reached."""
-        self.lines += ["", f"**{sentence}: {'reached' if holds else 'MISSED'}.**"]
+    def verdict(self, sentence: str, *, holds: bool) -> str:
+        """Whether a goal was reached, in a word."""
         if not holds:
             self.missed.append(sentence)
+        return "reached" if holds else "MISSED"
+
+    def goal(self, sentence: str, *, holds: bool) -> None:
+        """Add a goal and whether it was reached."""
+        self.lines += ["", f"**{sentence}: {self.verdict(sentence, holds=holds)}.**"]
 
 
 def run(*command: str) -> None:
@@ -237,22 +241,22 @@ def three_dimensions() -> Section:
 
 def pruning() -> Section:
     """Accuracy by sparsity, of spatially embedded and conventional networks."""
-    studies = {
-        "SEN": "pruning",
+    spatial = {"SEN": "pruning-paper", "SEN, exponent 6 (extension)": "pruning"}
+    conventional = {
         "fully connected, same layers": "pruning-conventional",
         "fully connected, as many numbers before": "pruning-small",
     }
+    studies = spatial | conventional
     points = {name: measured(study) for name, study in studies.items()}
     sparsities = [float(point.values["sparsity"]) for point in points["SEN"]]
-    rows = list(zip(sparsities, *points.values(), strict=True))
     lines = [
         stamp(*studies.values()),
         "",
         "| sparsity | " + " | ".join(f"{name} | weights" for name in studies) + " |",
         "| ---: |" + " ---: | ---: |" * len(studies),
     ]
-    for sparsity, *three in rows:
-        cells = [f"{spread(each.test)} | {each.macs:,.0f}" for each in three]
+    for sparsity, *each in zip(sparsities, *points.values(), strict=True):
+        cells = [f"{spread(point.test)} | {point.macs:,.0f}" for point in each]
         lines.append(f"| {100 * sparsity:.0f} % | " + " | ".join(cells) + " |")
     numbers = [f"{name}: {each[0].parameters:,}" for name, each in points.items()]
     lines += ["", f"Learned numbers before pruning: {'; '.join(numbers)}."]
@@ -260,20 +264,24 @@ def pruning() -> Section:
         Curve(name, [100 * each for each in sparsities], [p.test for p in found]) for name, found in points.items()
     ]
     section = Section(lines, {"pruning.svg": curves(drawn, "weights that are zero, %", "test accuracy, %")})
-    whole = rows[0][1].mean
-    for sparsity, spatial, large, small in rows:
-        if sparsity < SPARSE:
-            continue
-        lost, ahead = whole - spatial.mean, spatial.mean - small.mean
-        section.goal(
-            f"At {100 * sparsity:.0f} % a SEN keeps its accuracy (at most {MOST_LOST:g} points): it loses {lost:.2f}",
-            holds=lost <= MOST_LOST,
-        )
-        section.goal(
-            f"At {100 * sparsity:.0f} % it is ahead of the network of as many numbers: by {ahead:+.2f} (of that of the "
-            f"same layers: by {spatial.mean - large.mean:+.2f})",
-            holds=ahead > 0,
-        )
+    large, small = (points[name] for name in conventional)
+    section.lines += [
+        "",
+        f"| network | sparsity | loses | at most {MOST_LOST:g} | ahead of as many numbers | above 0 "
+        "| ahead of the same layers |",
+        "| --- | ---: | ---: | --- | ---: | --- | ---: |",
+    ]
+    for name in spatial:
+        for sparsity, point, same, few in zip(sparsities, points[name], large, small, strict=True):
+            if sparsity < SPARSE:
+                continue
+            lost, ahead = points[name][0].mean - point.mean, point.mean - few.mean
+            kept = section.verdict(f"{name}, {100 * sparsity:.0f} %: loses {lost:.2f}", holds=lost <= MOST_LOST)
+            above = section.verdict(f"{name}, {100 * sparsity:.0f} %: ahead by {ahead:.2f}", holds=ahead > 0)
+            section.lines.append(
+                f"| {name} | {100 * sparsity:.0f} % | {lost:.2f} | {kept} | {ahead:+.2f} | {above} | "
+                f"{point.mean - same.mean:+.2f} |"
+            )
     return section
 
 
@@ -312,7 +320,9 @@ def size_and_speed() -> Section:
 
 SECTIONS = {
     "perceptrons": lambda: beside_conventional("conventional", "spatial-paper", "spatial", most=MOST_BEHIND),
-    "spiking": lambda: beside_conventional("spiking-conventional", "spiking", most=MOST_BEHIND_SPIKING),
+    "spiking": lambda: beside_conventional(
+        "spiking-conventional", "spiking-paper", "spiking", most=MOST_BEHIND_SPIKING
+    ),
     "dimensions": dimensions,
     "three-dimensions": three_dimensions,
     "pruning": pruning,

@@ -41,7 +41,7 @@ class Form:
     name: str
     targets: str
     options: tuple[str, ...] = ()
-    checkpoint: str = "mnist-mlp-d32.pt"
+    checkpoint: str = "mnist-mlp-d32-e6.pt"
     is_calibrated: bool = False
 
     def chosen(self, *, everything: bool) -> str:
