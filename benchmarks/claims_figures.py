@@ -14,6 +14,8 @@ from sen_edge.plot.panels import LAYERS as COLOURS
 STYLES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")
 #: Least area of a dot in points squared, and what a byte of a file adds.
 LEAST_AREA, AREA_PER_BYTE = 18.0, 4e-4
+#: Ratio of latencies and points of accuracy within which two dots have one label.
+SAME_US, SAME_ACCURACY = 1.3, 0.08
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,17 @@ def pareto(dots: Sequence[Dot]) -> bytes:
     best = front(dots)
     for number, engine in enumerate(engines):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
-        for dot in (each for each in dots if each.engine == engine):
+        for dot in sorted((each for each in dots if each.engine == engine), key=lambda each: -each.size):
             axes.scatter(
                 [dot.us], [dot.accuracy], s=LEAST_AREA + AREA_PER_BYTE * dot.size, marker=marker,
                 facecolor=colour if dot in best else "none", edgecolor=colour, alpha=0.8, linewidth=1.2,
             )  # fmt: skip
-            if dot in best:
-                axes.annotate(dot.form, (dot.us, dot.accuracy), xytext=(0, 9), textcoords="offset points", fontsize=8,
-                              ha="center")  # fmt: skip
         axes.scatter([], [], marker=marker, color=colour, label=engine)
+    for group in together(best):
+        greatest = max(group, key=lambda each: each.size)
+        above = (LEAST_AREA + AREA_PER_BYTE * greatest.size) ** 0.5 / 2 + 4
+        axes.annotate(", ".join(dot.form for dot in group), (greatest.us, greatest.accuracy), xytext=(0, above),
+                      textcoords="offset points", fontsize=8, ha="center")  # fmt: skip
     axes.set_xscale("log")
     axes.margins(0.08, 0.14)
     axes.set_xlabel("latency, us (one thread, one input at a time)")
@@ -116,6 +120,24 @@ def front(dots: Sequence[Dot]) -> list[Dot]:
         )
 
     return [dot for dot in dots if not is_beaten(dot)]
+
+
+def together(dots: Sequence[Dot]) -> list[list[Dot]]:
+    """Dots in groups that one label must do for, because their own would cover each other."""
+    groups: list[list[Dot]] = []
+    for dot in dots:
+        near = (
+            group
+            for group in groups
+            if max(group[0].us, dot.us) < SAME_US * min(group[0].us, dot.us)
+            and abs(group[0].accuracy - dot.accuracy) < SAME_ACCURACY
+        )
+        group = next(near, None)
+        if group is None:
+            groups.append([dot])
+        else:
+            group.append(dot)
+    return groups
 
 
 def _svg(figure: Figure) -> bytes:

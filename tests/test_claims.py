@@ -99,3 +99,11 @@ def test_the_front_is_what_nothing_beats(claims: Any) -> None:
     dots = [slow, fast, small, good]
     assert figures.front(dots) == [fast, small, good]
     assert figures.pareto(dots) == figures.pareto(dots)
+
+
+def test_dots_at_one_place_share_a_label(claims: Any) -> None:
+    import claims_figures as figures
+
+    dense, half = figures.Dot("dense", "native", 3.0, 98.79, 1600), figures.Dot("half", "native", 3.1, 98.8, 800)
+    slow, worse = figures.Dot("slow", "native", 9.0, 98.79, 100), figures.Dot("worse", "native", 3.0, 98.5, 100)
+    assert figures.together([dense, half, slow, worse]) == [[dense, half], [slow], [worse]]
