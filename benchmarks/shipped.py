@@ -62,7 +62,7 @@ FORMS = (
     Form("sparse-int8", ";sen", (*SPARSITY, "--pattern", "16x1", *INT8), is_calibrated=True),
     Form("low-rank", "sen;onnx,tflite", RANK, is_calibrated=True),
     Form("low-rank-int8", "sen;tflite", (*RANK, *INT8), is_calibrated=True),
-    Form("spiking", "onnx,tflite,sen", checkpoint="mnist-snn-d32.pt"),
+    Form("spiking", "onnx,tflite,sen", checkpoint="mnist-snn-d32-e6.pt"),
 )
 
 
