@@ -220,9 +220,9 @@ class _Exported:
 
     def errors(self, actual: FloatArray, unit: str) -> NDArray[np.float64]:
         """Of each input the greatest error of an output, in steps or standard deviations."""
-        is_step = unit == "step" and self.grid is not None and self.grid.scale
+        grid = self.grid if unit == "step" else None
         error: NDArray[np.float64] = _errors(actual, self.outputs).max(axis=1)
-        return error / (self.grid.scale if is_step and self.grid else _scale(self.outputs))
+        return error / (_scale(self.outputs) if grid is None else grid.scale)
 
     def allowed(self, tolerance: Tolerance) -> Tolerance:
         """The tolerance, or what eight bits may cost this network, which depends on its weights, where that is more."""
