@@ -106,7 +106,7 @@ def pareto(dots: Sequence[Dot]) -> bytes:
     axes.set_xlabel("latency, us (one thread, one input at a time)")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(frameon=False, loc="lower left")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(engines))
     return _svg(figure)
 
 
