@@ -34,7 +34,7 @@ from sen_runtime.operators import Coordinates, LowRank
 #: Rows and columns that a first attempt samples; each further one doubles them.
 FIRST_SAMPLES = 128
 #: Samples per rank, so that the rank is nearly the least possible.
-SAMPLES_PER_RANK = 2.5
+SAMPLES_PER_RANK = 3.5
 MAX_RANK = 1024
 #: Target neurons that are looked at whatever is drawn, because they sit closest to a source neuron.
 CLOSE_ROWS = 64
