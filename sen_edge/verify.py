@@ -31,8 +31,6 @@ MAX_EXAMPLES = 256
 SINGLE_STRIDE = 8
 #: Outputs that vary less than this share of the greatest have no scale of their own; rounding is relative to size.
 LEAST_VARIATION = 1e-2
-#: An engine that rounds what int8 weights are multiplied with may err so many times as plain numpy does with it.
-EIGHT_BITS_COST = 1.5
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,6 @@ def verify(
     rounded = None
     if exported is not None and is_int8:
         rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
-        tolerance = rounded.allowed(tolerance)
     return tuple(
         _verify_in(name, *_sessions(name, artifact, content, exporter), truth, rounded, tolerance)
         for name in installed(exporter.engines(content))
@@ -211,25 +208,24 @@ class _Truth:
 
 
 class _Exported:
-    """What the exported network gives in plain numpy, and the unit of errors: its output's int8 grid or deviation."""
+    """What the exported network gives in plain numpy, and the unit of errors: its output's int8 grid or deviation.
+
+    Without grids there are two right answers, and engines give either: what int8 weights are multiplied with stays in
+    floats, or is rounded to eight bits.
+    """
 
     def __init__(self, network: Network, inputs: FloatArray) -> None:
-        self.network, self.inputs = network, inputs
-        self.outputs: FloatArray = reference.run(network, inputs, np.float32)
-        self.grid = output_grid(network)
+        self.inputs, self.grid = inputs, output_grid(network)
+        self.answers: list[FloatArray] = [reference.run(network, inputs, np.float32)]
+        if self.grid is None and not network.is_spiking:
+            self.answers.append(reference.trace_int8(network, inputs)[-1])
 
     def errors(self, actual: FloatArray, unit: str) -> NDArray[np.float64]:
-        """Of each input the greatest error of an output, in steps or standard deviations."""
+        """Of each input the greatest error of an output from the nearer answer, in steps or standard deviations."""
         grid = self.grid if unit == "step" else None
-        error: NDArray[np.float64] = _errors(actual, self.outputs).max(axis=1)
-        return error / (_scale(self.outputs) if grid is None else grid.scale)
-
-    def allowed(self, tolerance: Tolerance) -> Tolerance:
-        """The tolerance, or what eight bits may cost this network, which depends on its weights, where that is more."""
-        if tolerance.rounding is None or self.grid is not None or self.network.is_spiking:
-            return tolerance
-        cost = self.errors(reference.trace_int8(self.network, self.inputs)[-1], tolerance.rounding_unit).max()
-        return replace(tolerance, rounding=max(tolerance.rounding, EIGHT_BITS_COST * float(cost)))
+        scale = _scale(self.answers[0]) if grid is None else grid.scale
+        error: NDArray[np.float64] = np.min([_errors(actual, each).max(axis=1) for each in self.answers], axis=0)
+        return error / scale
 
 
 def _sessions(name: str, artifact: Path, content: bytes, exporter: Exporter) -> tuple[Session, Session]:

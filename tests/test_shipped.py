@@ -4,11 +4,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 
 from sen_edge.errors import DataError
 from sen_edge.tolerance import TOLERANCES
+from sen_runtime import image, reference
 from sen_runtime.engines import native
 from tests.conftest import INTERPRETERS, Outcome
 
@@ -94,19 +96,19 @@ def test_a_tflite_file_is_its_weights_and_at_most_8_kib(
             assert abs(figures["data"]["artifact"] - figures["data"]["model"]) <= 0.2
 
 
-def test_eight_bits_may_cost_what_they_cost_in_numpy_and_no_more(
+def test_an_engine_that_rounds_inputs_to_eight_bits_is_right(
     sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A high exponent gives weights of very different sizes, and inputs rounded to eight bits cost more than usual."""
+    """A high exponent gives weights of very different sizes, and rounded inputs cost more than the tolerance."""
     sparse = ("--sparsity", "0.9", "--pattern", "16x1", "--criterion", "magnitude", "--dtype", "int8-dynamic")
     command = ("export", FOLDER / "mnist-mlp-d32-e6.pt", "--to", "sen", *sparse, "--json")
     outcome = sen_edge(*command, "-o", tmp_path / "a")
     assert outcome.code == 0, outcome.err
     verified = {each["engine"].split()[0]: each for each in json.loads(outcome.out)["artifacts"][0]["verification"]}
-    assert verified["native"]["rounding_error"] > TOLERANCES["mlp", "int8-dynamic"].rounding
-    # native computes what numpy does, to the bit, and may err 1.5 times as much
-    allowed = verified["native"]["tolerance"]["rounding"]
-    assert allowed == pytest.approx(1.5 * verified["native"]["rounding_error"])
+    assert verified["native"]["rounding_error"] == verified["reference"]["rounding_error"] == 0
+    network, x = image.read(tmp_path / "a/mnist-mlp-d32-e6.sen"), np.random.default_rng(0).random((64, 784), np.float32)
+    floats, rounded = reference.run(network, x, np.float32), reference.trace_int8(network, x)[-1]
+    assert np.abs(floats - rounded).max() / floats.std() > TOLERANCES["mlp", "int8-dynamic"].rounding
     genuine = native.NativeSession.run
     monkeypatch.setattr(native.NativeSession, "run", lambda session, x: 1.1 * genuine(session, x))
     outcome = sen_edge(*command, "-o", tmp_path / "b")

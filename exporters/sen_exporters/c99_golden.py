@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError
 from sen_exporters.c99_plan import Array, LayerPlan, Plan
-from sen_runtime.int8 import dequantize
+from sen_runtime.int8 import dequantize, round_rows
 from sen_runtime.network import DEFAULT_INPUT_RANGE, Lif, Relu, readout_factors
 from sen_runtime.operators import Leaf, LowRank, leaves
 from sen_runtime.reference import integrate
@@ -139,9 +139,5 @@ def _factors_of(leaf: Leaf) -> Iterator[Array]:
 
 def _quantized(x: FloatArray) -> FloatArray:
     """What `sen_quantize` makes of each row."""
-    values = x.astype(np.float32)
-    greatest = np.abs(values).max(axis=1, keepdims=True)
-    inverse = np.divide(np.float32(127), greatest, out=np.zeros_like(greatest), where=greatest > 1e-30)
-    steps: FloatArray = np.rint(values * inverse).astype(np.float64)
-    scale: FloatArray = (greatest / np.float32(127)).astype(np.float64)
-    return np.multiply(steps, scale)
+    steps, scale = round_rows(x.astype(np.float32))
+    return np.multiply(steps, scale, dtype=np.float64)

@@ -15,6 +15,8 @@ Scale = NDArray[np.float32]
 #: Weights use a symmetric range, so that a product never needs the weights' zero point.
 WEIGHT_LIMIT = 127
 LEAST, GREATEST = -128, 127
+#: A vector without a greater magnitude than this counts as zeros where it is rounded to eight bits.
+LEAST_MAGNITUDE = 1e-30
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,14 @@ class Grid:
 
 #: Spikes in int8: 0 and 64 mean 0 and 1, because a bias is stored in steps of the product's, which 1 makes coarse.
 SPIKES = Grid(1 / 64, 0)
+
+
+def round_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rows `[n, m]` in whole numbers from -127 to 127, and their scales `[n, 1]`: `sen_quantize` of the C library."""
+    greatest = np.abs(x).max(axis=1, keepdims=True)
+    limit = np.float32(WEIGHT_LIMIT)
+    inverse = np.divide(limit, greatest, out=np.zeros_like(greatest), where=greatest > LEAST_MAGNITUDE)
+    return np.rint(x * inverse), greatest / limit
 
 
 def check_weights(

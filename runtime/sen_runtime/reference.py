@@ -10,14 +10,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.int8 import WEIGHT_LIMIT, Grid, Scale, dequantize
+from sen_runtime.int8 import Grid, Scale, dequantize, round_rows
 from sen_runtime.network import Lif, Network, Relu, is_constant_readout, map_weights, readout_factors, readout_grid
 from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, leaves
 
 Array = NDArray[Any]
-
-#: A vector with no greater value than this counts as zeros where it is rounded to eight bits.
-LEAST_ROUNDED = 1e-30
 
 
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
@@ -152,10 +149,9 @@ def _product_int8(x: Array, w: Array, scale: Scale | None) -> Array:
     """`x w^T`, operation by operation as the C library has it; float64 holds every sum of integers exactly."""
     if scale is None:
         return _product(x, w)
-    greatest = np.abs(x).max(axis=1, keepdims=True)
-    inverse = np.divide(np.float32(WEIGHT_LIMIT), greatest, out=np.zeros_like(greatest), where=greatest > LEAST_ROUNDED)
-    sums = np.rint(x * inverse).astype(np.float64) @ w.astype(np.float64).T
-    product: Array = (scale * (greatest / np.float32(WEIGHT_LIMIT))) * sums.astype(np.float32)
+    steps, x_scale = round_rows(x)
+    sums = steps.astype(np.float64) @ w.astype(np.float64).T
+    product: Array = (scale * x_scale) * sums.astype(np.float32)
     return product
 
 
