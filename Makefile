@@ -10,7 +10,7 @@ C := runtime/sen_runtime/c
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-arm lint bench results bench-shipped fuzz docs clean
+.PHONY: help demo test test-rounding test-arm lint bench results bench-shipped fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,17 @@ demo: $(VENV)/.user ## train on bundled digits, export every target, verify, mea
 
 test: $(VENV)/.dev ## everything needed to trust a change
 	$(BIN)/python -m pytest -n auto
+
+# What another processor rounds differently: torch without AVX, MKL and OpenBLAS with other kernels, one thread or two.
+ROUNDING := "default COMPATIBLE Prescott 1" "avx2 AVX2 Haswell 2"
+NUMERIC := $(addprefix tests/test_,$(addsuffix .py,budget compress_properties conventional distil finetune free lowrank \
+	moments parity pipeline prune quantize reference shipped spatial train))
+
+test-rounding: $(VENV)/.dev ## the tests of training and compression under the rounding of other processors
+	for kind in $(ROUNDING); do set -- $$kind; \
+		ATEN_CPU_CAPABILITY=$$1 MKL_CBWR=$$2 OPENBLAS_CORETYPE=$$3 OMP_NUM_THREADS=$$4 \
+			$(BIN)/python -m pytest -n auto -q $(NUMERIC) || exit 1; \
+	done
 
 BOARD ?= pi4
 

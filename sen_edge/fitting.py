@@ -272,7 +272,7 @@ def fit(
         before(run.epoch)
         now = run_epoch(run, examples, recipe, loss, progress)
         accuracy, value = evaluate(module, examples.held_inputs, examples.held_labels)
-        if is_candidate and math.isfinite(value) and (accuracy, -value) >= best:
+        if is_candidate and math.isfinite(value) and (accuracy, -value) > best:
             best, best_epoch = (accuracy, -value), run.epoch
             state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
         progress(replace(now, validation_accuracy=accuracy, best_accuracy=max(best[0], 0.0)))

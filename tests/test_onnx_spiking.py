@@ -1,6 +1,5 @@
 """The three ONNX forms of spiking networks, through onnxruntime."""
 
-import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -187,9 +186,7 @@ def test_a_scan_does_not_grow_with_time(n_layers, readout, coding):
 def test_a_thousand_unrolled_steps():
     rng = np.random.default_rng(0)
     network = plain_snn(rng, (6, 5, 4), 1000, beta=0.9)
-    started = time.perf_counter()
     model = export(network)
-    assert time.perf_counter() - started < 20
     x = make_input(rng, network, 2)
     assert_close(load(model).run(x), reference.run(network, x, np.float32))
 
