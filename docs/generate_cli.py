@@ -20,11 +20,15 @@ Results go to stdout, progress and errors to stderr. `--json` prints a result fo
 | exit code | meaning |
 | --- | --- |
 | 0 | ok |
-| 1 | failed: the input or the disk |
+| 1 | failed: the input, the disk, or stdout that takes no output (`>/dev/full`) |
 | 2 | usage: an option is unknown, or contradicts the model |
 | 3 | verification failed: the artifact disagrees with its checkpoint, or is beyond a budget |
 | 4 | a needed extra is missing; the message holds the pip line |
-| 130 | interrupted |
+| 130 | interrupted by Ctrl-C, SIGTERM or SIGHUP; nothing is half-written, no temporary folder remains |
+
+Output files do not depend on stdout, and neither files nor exit code depend on stderr. A closed stdout and a pipe whose
+reader ended (`| head -1`) leave the exit code as it is. Characters that the encoding of a stream lacks are written as
+escapes (`\\u2265`).
 
 `sen-edge --debug COMMAND` shows the traceback of an error.
 """

@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 #: The descriptor that native code writes to.
 STDERR = 2
@@ -40,4 +40,5 @@ def quiet_engines() -> Iterator[None]:
             captured.seek(0)
             for line in captured:
                 if not line.startswith(b"INFO: "):
-                    os.write(STDERR, line)
+                    with suppress(OSError):  # stderr may be closed or full
+                        os.write(STDERR, line)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +15,6 @@ import sen_edge
 from sen_edge.cli import compression as options
 from sen_edge.cli import console
 from sen_edge.errors import OutputError, UsageError
-from sen_runtime.errors import EXIT_INTERRUPTED
 from sen_runtime.quiet import quiet_engines
 
 if TYPE_CHECKING:
@@ -85,17 +83,18 @@ def compress(
     source = models.load(model, map_path=map_path)
     inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
     state = state_path(output) if request.budget is not None else None
-    with _interruptible(state), options.shown_progress() as progress, quiet_engines():
-        result = run_compress(
-            source,
-            request,
-            calibration=inputs,
-            dataset=dataset,
-            as_checkpoint=output.suffix in CHECKPOINTS,
-            state=state,
-            progress=progress,
-        )
-    manifest = _write(result, source, model, output, force=force)
+    with console.interruptible(partial(_interrupted, state)):
+        with options.shown_progress() as progress, quiet_engines():
+            result = run_compress(
+                source,
+                request,
+                calibration=inputs,
+                dataset=dataset,
+                as_checkpoint=output.suffix in CHECKPOINTS,
+                state=state,
+                progress=progress,
+            )
+        manifest = _write(result, source, model, output, force=force)
     if state is not None:
         state.unlink(missing_ok=True)
     if as_json:
@@ -117,18 +116,14 @@ def _refuse_output(model: Path, output: Path, *, force: bool) -> None:
     refuse_existing(output.parent, [output.name, _manifest_path(output).name], force=force)
 
 
-@contextmanager
-def _interruptible(state: Path | None) -> Iterator[None]:
-    """On Ctrl-C say what is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        if state is not None and state.exists():
-            console.note(f"interrupted; {state} keeps what was measured")
-            console.note("  -> give the same command again to go on, or remove the file to start over")
-        else:
-            console.note("interrupted; nothing was written")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+def _interrupted(state: Path | None) -> list[str]:
+    """What an interrupted search keeps, and how to resume it."""
+    if state is None or not state.exists():
+        return ["interrupted; nothing was written"]
+    return [
+        f"interrupted; {state} keeps what was measured",
+        "  -> give the same command again to go on, or remove the file to start over",
+    ]
 
 
 def _manifest_path(output: Path) -> Path:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +12,7 @@ import typer
 
 from sen_edge.cli import console
 from sen_edge.errors import UsageError
+from sen_runtime import streams
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -219,9 +218,7 @@ def shown_progress() -> Iterator[Callable[[str, float], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    stream = sys.stderr
-    with suppress(OSError, io.UnsupportedOperation):  # where stderr is no file there is nothing to be taken away
-        stream = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    stream = streams.duplicate_stderr()
     terminal = Console(file=stream)
     said: set[str] = set()
     with Progress(

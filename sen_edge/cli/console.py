@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +54,21 @@ def print_lines(lines: Iterable[object]) -> None:
 def note(message: str) -> None:
     """A remark beside the result, on stderr."""
     sys.stderr.write(f"{message}\n")
+
+
+@contextmanager
+def interruptible(remarks: Callable[[], Sequence[str]] | None = None) -> Iterator[None]:
+    """End with the exit code of an interrupt on Ctrl-C, SIGTERM and SIGHUP.
+
+    Args:
+        remarks: what the user is told then, line by line; by default that nothing was written.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        for line in ("interrupted; nothing was written",) if remarks is None else remarks():
+            note(line)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
 def size(n_bytes: int) -> str:

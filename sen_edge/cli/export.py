@@ -156,7 +156,7 @@ def export(
             max_ram=None if max_ram is None else _bytes("--max-ram", max_ram),
         ),
     )
-    with options.shown_progress() as progress, quiet_engines():
+    with console.interruptible(), options.shown_progress() as progress, quiet_engines():
         result = run_export(
             model,
             output_dir,

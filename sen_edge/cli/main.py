@@ -1,6 +1,8 @@
 """The command `sen-edge`: collects the subcommands, and turns errors into a message and an exit code.
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing, 130 interrupted
+(Ctrl-C, SIGTERM, SIGHUP). They depend on stdout only where output is lost, and never on stderr: see
+`sen_runtime.streams`.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from sen_edge.cli.report import report
 from sen_edge.cli.sweep import sweep
 from sen_edge.cli.train import train
 from sen_edge.cli.verify import verify
+from sen_runtime import signals, streams
 from sen_runtime.errors import EXIT_FAILED, SenError
 
 DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
@@ -31,7 +34,8 @@ DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
 app = typer.Typer(
     name="sen-edge",
     help="Deploy spatially embedded networks: a trained checkpoint in, verified edge artifacts out.",
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing, "
+    "130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,15 +66,23 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    streams.protect()
+    with signals.requests_interrupt():
+        code = _run()
+    sys.exit(streams.finish(code))
+
+
+def _run() -> int:
+    """Run the command; the exit code."""
     try:
         app(prog_name="sen-edge")
-    except BrokenPipeError:  # the reader of our output has gone; there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+    except SystemExit as ended:  # how typer ends, always with a number
+        return int(ended.code or 0)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        sys.exit(_report(error))
+        return _report(error)
+    return 0
 
 
 def _report(error: Exception) -> int:

@@ -83,7 +83,8 @@ def plot(
         seed=seed,
     )
     check_options(request, source)
-    put_in_place(output.parent, {output.name: draw(source, request, console.note)}, force=force)
+    with console.interruptible():
+        put_in_place(output.parent, {output.name: draw(source, request, console.note)}, force=force)
     console.print_lines([output])
 
 

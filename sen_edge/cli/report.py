@@ -30,9 +30,10 @@ def report(
     if output.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"{output}: the ending is {output.suffix!r}; expected .html")
     refuse_existing(output.parent, [output.name], force=force)
-    found = read_folder(folder)
-    for line in found.notes:
-        console.note(line)
-    text = page(found, console.note)
-    put_in_place(output.parent, {output.name: text.encode(errors="replace")}, force=force)  # names may be no text
+    with console.interruptible():
+        found = read_folder(folder)
+        for line in found.notes:
+            console.note(line)
+        text = page(found, console.note)
+        put_in_place(output.parent, {output.name: text.encode(errors="replace")}, force=force)  # names may be no text
     console.print_lines([output])

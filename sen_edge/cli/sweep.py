@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sen_edge.cli import console
-from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -69,7 +68,7 @@ def sweep(
     where = Where(scheduler, workers, _bytes(memory))
     search = search_of(plan, _load(plan))
     folder = output or Path(file.stem)
-    with _interruptible(), opened(folder) as store:
+    with console.interruptible(_interrupted), opened(folder) as store:
         with connected(where) as client, _progress(plan, search.n_points) as report:
             state = run_sweep(search, store, client, retry_failed=retry_failed, report=report)
         _finish(plan, state, folder, as_json=as_json)
@@ -96,15 +95,10 @@ def _load(plan: Sweep) -> Dataset:
         raise DataError(f"{plan.path}: data: {error.message}", error.hint) from None
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """On Ctrl-C say what is kept and how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.note("interrupted; finished trials are kept")
-        console.note(f"  -> go on with: {shlex.join(['sen-edge', *sys.argv[1:]])}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+def _interrupted() -> list[str]:
+    """What an interrupted sweep keeps, and how to resume it."""
+    command = shlex.join(["sen-edge", *sys.argv[1:]])
+    return ["interrupted; finished trials are kept", f"  -> go on with: {command}"]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,6 @@ import typer
 
 from sen_edge.cli import console
 from sen_edge.errors import CheckpointError, UsageError
-from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from sen_edge.config import SpatialConfig
@@ -134,7 +134,7 @@ def train(
     )
     _announce(config, recipe, dataset)
     begin = time.monotonic()
-    with _interruptible(output), _progress(recipe) as progress:
+    with console.interruptible(partial(_interrupted, output)), _progress(recipe) as progress:
         result = run_train(
             config,
             dataset,
@@ -191,21 +191,14 @@ def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
     )
 
 
-@contextmanager
-def _interruptible(output: Path) -> Iterator[None]:
-    """On Ctrl-C say what is kept and how to go on."""
+def _interrupted(output: Path) -> list[str]:
+    """What an interrupted training keeps, and how to resume it."""
     from sen_edge.training_state import state_path
 
-    try:
-        yield
-    except KeyboardInterrupt:
-        state = state_path(output)
-        if state.exists():
-            console.note(f"interrupted; {state} keeps the epochs done")
-            console.note(f"  -> go on with: {_command()} --resume")
-        else:
-            console.note("interrupted before the first epoch was done; nothing is kept")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+    state = state_path(output)
+    if not state.exists():
+        return ["interrupted before the first epoch was done; nothing is kept"]
+    return [f"interrupted; {state} keeps the epochs done", f"  -> go on with: {_command()} --resume"]
 
 
 @contextmanager
