@@ -238,7 +238,7 @@ def test_a_pattern_over_coincident_neurons(command: str, sen_edge: Run, mlp_path
         (("--name", ""), "without folders"),
         (("--colour", "red"), "colour"),
     ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else "",
 )
 def test_a_wrong_option_is_a_usage_error(
     options: tuple[str, ...], message: str, sen_edge: Run, mlp_path: Path, tmp_path: Path

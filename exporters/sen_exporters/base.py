@@ -10,6 +10,7 @@ from typing import Protocol
 
 from sen_runtime.errors import SenError
 from sen_runtime.network import Network
+from sen_runtime.untrusted import quote
 
 ENTRY_POINT_GROUP = "sen_edge.exporters"
 
@@ -143,7 +144,7 @@ def check_word(flag: str, word: str, choices: Sequence[str]) -> None:
     """
     if word not in choices:
         raise ExportError(
-            f"{flag} is {word!r}; expected one of {', '.join(choices)}", hint=f"leave it out for {choices[0]}"
+            f"{flag} is {quote(word)}; expected one of {', '.join(choices)}", hint=f"leave it out for {choices[0]}"
         )
 
 

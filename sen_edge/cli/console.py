@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sen_runtime.errors import EXIT_INTERRUPTED
+from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,7 +26,8 @@ def console(*, stderr: bool) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False, soft_wrap=False)
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(file=stream, width=width, highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -33,11 +35,11 @@ def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) ->
     from rich import box
     from rich.table import Table
 
-    result = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
+    result = Table(title=printable(title), title_justify="left", box=box.SIMPLE_HEAD, title_style="bold")
     for index, heading in enumerate(headings):
         result.add_column(heading, justify="left" if index == 0 else "right", overflow="fold")
     for row in rows:
-        result.add_row(*row)
+        result.add_row(*map(printable, row))
     return result
 
 
@@ -48,12 +50,12 @@ def print_json(value: Any) -> None:
 
 def print_lines(lines: Iterable[object]) -> None:
     """A result for people and pipes, on stdout."""
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.writelines(f"{printable(str(line), None)}\n" for line in lines)
 
 
 def note(message: str) -> None:
-    """A remark beside the result, on stderr."""
-    sys.stderr.write(f"{message}\n")
+    """One line of remark, progress or error on stderr: bounded, without control characters."""
+    sys.stderr.write(f"{printable(message)}\n")
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from sen_edge.cli import compression as options
 from sen_edge.cli import console
 from sen_edge.errors import UsageError
 from sen_runtime.quiet import quiet_engines
+from sen_runtime.untrusted import quote
 
 if TYPE_CHECKING:
     from sen_edge.export import ExportResult
@@ -176,7 +177,7 @@ def export(
 def _stem(name: str | None, model: Path) -> str:
     stem = model.stem if name is None else name
     if not stem or stem != Path(stem).name or stem.startswith(".") or not stem.isprintable():
-        raise UsageError(f"--name is {stem!r}; expected a file name without folders, in printable characters")
+        raise UsageError(f"--name is {quote(stem)}; expected a file name without folders, in printable characters")
     return stem
 
 
@@ -184,7 +185,7 @@ def _batch_size(text: str) -> int | None:
     if text == "dynamic":
         return None
     if not text.isdecimal() or len(text) > MAX_DIGITS:
-        raise UsageError(f"--batch-size is {text!r}; expected a number >= 1, or dynamic")
+        raise UsageError(f"--batch-size is {quote(text)}; expected a number >= 1, or dynamic")
     return int(text)
 
 
@@ -192,7 +193,7 @@ def _bytes(flag: str, text: str) -> int:
     found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) ?([A-Za-z]*)", text.strip(), re.ASCII)
     unit = UNITS.get(found.group(2).lower() or "b") if found else None
     if found is None or unit is None:
-        raise UsageError(f"{flag} is {text!r}; expected a number and B, KB, KiB, MB or MiB, such as 64KiB")
+        raise UsageError(f"{flag} is {quote(text)}; expected a number and B, KB, KiB, MB or MiB, such as 64KiB")
     return int(float(found.group(1)) * unit)
 
 
