@@ -132,7 +132,7 @@ def stand_in(folder: Path, source: str) -> Path:
     package = folder / "stand-in" / "sen_runtime"
     (package / "engines").mkdir(parents=True)
     (package / "__init__.py").write_text('__version__ = "0.1.0"\n')
-    (package / "engines" / "__init__.py").write_text("ENGINES = {}\ndef missing(names): return {}\n")
+    (package / "engines" / "__init__.py").write_text("def usable(): return {}\ndef missing(names): return {}\n")
     (package / "__main__.py").write_text(source)
     python = folder / "python"
     python.write_text(PYTHON.format(stand_in=package.parent, python=sys.executable))

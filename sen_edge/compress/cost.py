@@ -394,4 +394,4 @@ def _version(engine: str) -> str:
 
 @lru_cache(maxsize=len(ENGINES))
 def _exporter(engine: str) -> Exporter:
-    return exporter_for(engines.ENGINES[engine])
+    return exporter_for(engines.engine(engine).suffix)

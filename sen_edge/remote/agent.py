@@ -38,8 +38,8 @@ INSTALLED = "sen-edge.json"
 
 ASK_RUNTIME = """
 import json, sen_runtime
-from sen_runtime.engines import ENGINES, missing
-print(json.dumps({"version": sen_runtime.__version__, "missing": sorted(missing(list(ENGINES)))}))
+from sen_runtime.engines import missing, usable
+print(json.dumps({"version": sen_runtime.__version__, "missing": sorted(missing(list(usable())))}))
 """
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
@@ -275,6 +276,11 @@ def build_runtime() -> Path:
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
     run(["cmake", "--install", str(objects), "--prefix", str(site)])
+    installed = distribution("sen-edge-runtime")
+    metadata = site / f"sen_edge_runtime-{installed.version}.dist-info"
+    metadata.mkdir()
+    for name in ("METADATA", "entry_points.txt"):  # by which engines are found
+        (metadata / name).write_text(installed.read_text(name) or "", encoding="utf-8")
     return site
 
 

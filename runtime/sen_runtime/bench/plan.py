@@ -10,16 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from sen_runtime import image
-from sen_runtime.engines import ENGINES, engine, installed, missing
+from sen_runtime.engines import engine, installed, missing, names, names_for
 from sen_runtime.engines.tflite_file import read_properties
-from sen_runtime.errors import SenError, UsageError
+from sen_runtime.errors import EngineError, SenError, UsageError
 from sen_runtime.network import Network
 from sen_runtime.operators import Coordinates, leaves
-
-#: Engines that are measured only when they are asked for: one is slow by intent, one runs the user's compiler.
-ON_DEMAND = ("c", "reference")
-#: Engines that have one thread, whatever is asked for.
-ONE_THREAD = ("c", "native", "reference")
 
 
 class BenchError(SenError):
@@ -32,7 +27,7 @@ class BenchRequest:
 
     Attributes:
         artifacts: files that engines load; the first is what the others are compared with.
-        engines: names; empty for all that are installed and run a file, but for those `ON_DEMAND`.
+        engines: names; empty for all that are installed and run a file, but for those on demand.
         threads: numbers of threads, each a row of its own.
         seconds: how long to measure, beside loading and warming up.
         sustained: note latency, clock and temperature each second.
@@ -123,13 +118,13 @@ def check_request(request: BenchRequest) -> None:
             "leave out --data",
         )
     for path in request.artifacts:
-        if path.suffix not in ENGINES.values():
-            raise UsageError(f"{path}: no engine runs {path.suffix or 'a file without ending'}; expected {_endings()}")
+        _names_for(path)
     for name in request.engines:
-        if name not in ENGINES:
-            raise UsageError(f"no engine called {name!r}; expected one of {', '.join(ENGINES)}")
-        if ENGINES[name] not in {path.suffix for path in request.artifacts}:
-            raise UsageError(f"the engine {name} runs {ENGINES[name]}, and none of the files is one")
+        if name not in names():
+            raise UsageError(f"no engine called {name!r}; expected one of {', '.join(names())}")
+        suffix = engine(name).suffix
+        if suffix not in {path.suffix for path in request.artifacts}:
+            raise UsageError(f"the engine {name} runs {suffix}, and none of the files is one")
 
 
 def plan(request: BenchRequest) -> list[RowPlan]:
@@ -146,7 +141,7 @@ def plan(request: BenchRequest) -> list[RowPlan]:
     for artifact in map(read_artifact, request.artifacts):
         for name in _engines_for(artifact, request.engines):
             version = engine(name).version()
-            for threads in (1,) if name in ONE_THREAD else dict.fromkeys(request.threads):
+            for threads in dict.fromkeys(request.threads) if engine(name).is_threaded else (1,):
                 title = _unique(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
                 rows.append(RowPlan(title, artifact, name, version, threads))
     return rows
@@ -154,13 +149,12 @@ def plan(request: BenchRequest) -> list[RowPlan]:
 
 def notes(request: BenchRequest) -> list[str]:
     """What a user may expect to be measured, and is not: engines that are not installed, threads that there are not."""
-    endings = {path.suffix for path in request.artifacts}
-    usual = [name for name, ending in ENGINES.items() if ending in endings and name not in ON_DEMAND]
+    usual = list(dict.fromkeys(name for path in request.artifacts for name in _usual(path)))
     found = []
     if not request.engines:
         found += [f"left out: {name} ({error.message}: {error.hint})" for name, error in missing(usual).items()]
     if max(request.threads) > 1:
-        single = [name for name in request.engines or usual if name in ONE_THREAD]
+        single = [name for name in request.engines or usual if not engine(name).is_threaded]
         found += [f"{name} has one thread" for name in single]
     return found
 
@@ -192,21 +186,29 @@ def read_artifact(path: Path) -> ArtifactFile:
 def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
     suffix = artifact.path.suffix
     if asked:
-        found = [name for name in dict.fromkeys(asked) if ENGINES[name] == suffix]
+        found = [name for name in dict.fromkeys(asked) if engine(name).suffix == suffix]
         if not found:
             raise UsageError(f"{artifact.path}: none of the engines {', '.join(asked)} runs it", "leave out --engine")
         return found
     target = artifact.properties.get("tflite_target", "any")
-    if suffix == ".tflite" and target in ENGINES:  # it is right in one interpreter only
+    if suffix == ".tflite" and target in names():  # it is right in one interpreter only
         return installed([target])
-    found = [name for name, ending in ENGINES.items() if ending == suffix and name not in ON_DEMAND]
+    found = _usual(artifact.path)
     if not found:
         raise UsageError(f"{artifact.path}: {suffix} files are compiled and run only if asked for", "add --engine c")
     return installed(found)
 
 
-def _endings() -> str:
-    return ", ".join(dict.fromkeys(ENGINES.values()))
+def _usual(path: Path) -> list[str]:
+    """The engines that are measured where none is asked for."""
+    return [name for name in _names_for(path) if not engine(name).is_on_demand]
+
+
+def _names_for(path: Path) -> list[str]:
+    try:
+        return names_for(path.suffix)
+    except EngineError as error:
+        raise UsageError(f"{path}: {error.message}") from None
 
 
 def _unique(name: str, taken: Sequence[str]) -> str:

@@ -1,16 +1,18 @@
-"""Inference engines, all with the same small face.
+"""Inference engines, found by entry points.
 
-Each has `load(model, threads=1) -> Session`, where `model` is a path or the file's bytes, and
-`version() -> str`: a module of this package, or one of the two engines in `tflite`. An engine's library is imported
-when it is used; where it is missing the error names the pip line.
+An engine registers under the entry-point group `sen_edge.engines` of its distribution, as the built-in ones do in
+runtime/pyproject.toml; the entry point names a module, an object or a class of the form `Engine`. An engine imports
+its library when it is used, not when it is found; where the library is missing, the error names the pip line.
 """
 
 from __future__ import annotations
 
-import importlib
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Protocol, Union, cast
+from typing import Any, Protocol, Union, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -19,15 +21,7 @@ from sen_runtime.errors import EngineError, MissingExtraError
 Array = NDArray[Any]
 Model = Union[bytes, Path]
 
-#: engine name -> file ending it runs
-ENGINES = {
-    "c": ".c",
-    "litert": ".tflite",
-    "native": ".sen",
-    "onnxruntime": ".onnx",
-    "reference": ".sen",
-    "tflite-runtime": ".tflite",
-}
+ENTRY_POINT_GROUP = "sen_edge.engines"
 
 
 class Session(Protocol):
@@ -50,29 +44,71 @@ class Session(Protocol):
         """`output`, and `layerN/activation [batch, n]` for every hidden layer the model lets see."""
 
 
+@runtime_checkable
 class Engine(Protocol):
-    """What loads models; a module of this package, or an object in one."""
+    """Loads models.
+
+    Attributes:
+        suffix: ending of the files it runs, such as ".onnx".
+        is_threaded: whether `threads` has an effect; an engine without threads is measured once.
+        is_on_demand: whether it is measured only where it is asked for by name.
+    """
+
+    suffix: str
+    is_threaded: bool
+    is_on_demand: bool
 
     def load(self, model: Model, threads: int = 1) -> Session:
-        """A session on `model`."""
+        """A session on `model`, the path or the bytes of a file."""
 
     def version(self) -> str:
         """Version of the engine's library; raises `MissingExtraError` where it is not installed."""
+
+
+def names() -> tuple[str, ...]:
+    """Names of all engines that are registered, whether or not their libraries are installed.
+
+    Raises:
+        EngineError: none is registered.
+    """
+    return tuple(_entry_points())
 
 
 def engine(name: str) -> Engine:
     """The engine called `name`.
 
     Raises:
-        EngineError: no such engine.
+        EngineError: there is none, or it does not load.
     """
-    if name not in ENGINES:
-        raise EngineError(f"no engine called {name!r}; expected one of {', '.join(ENGINES)}")
-    if ENGINES[name] == ".tflite":
-        from sen_runtime.engines import tflite
+    if name not in _entry_points():
+        raise EngineError(f"no engine called {name!r}; expected one of {', '.join(names())}")
+    return _load(_entry_points()[name])
 
-        return tflite.litert if name == "litert" else tflite.tflite_runtime
-    return cast(Engine, importlib.import_module(f"sen_runtime.engines.{name}"))
+
+def usable() -> dict[str, Engine]:
+    """Every engine by name; those that do not load are left out."""
+    found = {}
+    for name in names():
+        try:
+            found[name] = engine(name)
+        except EngineError:
+            continue
+    return found
+
+
+def names_for(suffix: str) -> list[str]:
+    """Names of the engines that run files with this ending.
+
+    Raises:
+        EngineError: there is none; engines that do not load are named, with the reason.
+    """
+    found = usable()
+    chosen = [name for name, each in found.items() if each.suffix == suffix]
+    if chosen:
+        return chosen
+    expected = ", ".join(dict.fromkeys(each.suffix for each in found.values()))
+    broken = "".join(f"; {reason}" for name in names() if name not in found and (reason := _defect(name)))
+    raise EngineError(f"no engine runs {suffix or 'a file without ending'}; expected {expected}{broken}")
 
 
 def installed(names: Sequence[str]) -> list[str]:
@@ -96,3 +132,38 @@ def missing(names: Sequence[str]) -> dict[str, MissingExtraError]:
         except MissingExtraError as error:
             reasons[name] = error
     return reasons
+
+
+@lru_cache(maxsize=1)  # reading the metadata of all distributions takes tens of milliseconds
+def _entry_points() -> dict[str, EntryPoint]:
+    points: Sequence[EntryPoint]
+    if sys.version_info >= (3, 10):
+        points = tuple(entry_points(group=ENTRY_POINT_GROUP))
+    else:
+        points = entry_points().get(ENTRY_POINT_GROUP, ())
+    if not points:
+        raise EngineError("no engines are registered", "install sen-edge-runtime again: pip install ./runtime")
+    return {point.name: point for point in sorted(points, key=lambda point: point.name)}
+
+
+def _load(point: EntryPoint) -> Engine:
+    try:
+        loaded = point.load()
+        if isinstance(loaded, type):
+            loaded = loaded()
+    except Exception as error:  # code of a third party
+        raise EngineError(f"engine {point.name!r} ({point.value}) does not load: {error}") from error
+    if not isinstance(loaded, Engine):
+        raise EngineError(
+            f"engine {point.name!r} ({point.value}) is not an engine; expected the attributes suffix, is_threaded and "
+            "is_on_demand, and the functions load and version"
+        )
+    return loaded
+
+
+def _defect(name: str) -> str:
+    try:
+        engine(name)
+    except EngineError as error:
+        return error.message
+    return ""

@@ -18,6 +18,8 @@ from sen_runtime.errors import EngineError
 
 Array = NDArray[Any]
 
+suffix, is_threaded, is_on_demand = ".c", False, True
+
 _SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d+)$", re.MULTILINE)
 
 

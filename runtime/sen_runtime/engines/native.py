@@ -20,6 +20,8 @@ from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenEr
 
 Array = NDArray[Any]
 
+suffix, is_threaded, is_on_demand = ".sen", False, False
+
 ALIGNMENT = 64
 #: Multiples that bandwidth is measured of.
 BANDWIDTH_BYTES = 128

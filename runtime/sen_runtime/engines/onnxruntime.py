@@ -15,6 +15,8 @@ from sen_runtime.errors import EngineError, MissingExtraError
 
 Array = NDArray[Any]
 
+suffix, is_threaded, is_on_demand = ".onnx", True, False
+
 PIP_LINE = "pip install onnxruntime"
 
 

@@ -14,6 +14,8 @@ from sen_runtime.network import Network
 
 Array = NDArray[Any]
 
+suffix, is_threaded, is_on_demand = ".sen", False, True
+
 
 class ReferenceSession:
     """A network, interpreted in float32."""

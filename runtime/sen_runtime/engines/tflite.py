@@ -132,6 +132,8 @@ class TfliteEngine:
         machines: for which there are wheels, as `platform.machine()` calls them.
     """
 
+    suffix, is_threaded, is_on_demand = ".tflite", True, False
+
     def __init__(self, package: str, module: str, pip_line: str, machines: tuple[str, ...]) -> None:
         self.machines = machines
         self.package = package
