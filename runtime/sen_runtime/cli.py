@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import sen_runtime
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError
+from sen_runtime.memory_limits import allocation_failure
 from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:
@@ -51,14 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(error: Exception) -> int:
     """Say what went wrong; the exit code."""
-    if isinstance(error, SenError):
-        _note(f"error: {error.message}")
-        if error.hint:
-            _note(f"  -> {error.hint}")
-        return error.exit_code
-    if isinstance(error, MemoryError):
-        _note("error: there is not enough memory for this")
-        return EXIT_FAILED
+    known = error if isinstance(error, SenError) else allocation_failure(error)
+    if known is not None:
+        _note(f"error: {known.message}")
+        if known.hint:
+            _note(f"  -> {known.hint}")
+        return known.exit_code
     _note(f"error: sen-runtime failed unexpectedly: {type(error).__name__}: {error}")
     _note("  -> run again as `sen-runtime --debug ...` and report the traceback")
     return EXIT_FAILED

@@ -28,6 +28,7 @@ from sen_edge.cli.train import train
 from sen_edge.cli.verify import verify
 from sen_runtime import signals, streams
 from sen_runtime.errors import EXIT_FAILED, SenError
+from sen_runtime.memory_limits import allocation_failure
 
 DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
 
@@ -87,11 +88,12 @@ def _run() -> int:
 
 def _report(error: Exception) -> int:
     """Say what went wrong; the exit code."""
-    if isinstance(error, SenError):
-        console.note(f"error: {error.message}")
-        if error.hint:
-            console.note(f"  -> {error.hint}")
-        return error.exit_code
+    known = error if isinstance(error, SenError) else allocation_failure(error)
+    if known is not None:
+        console.note(f"error: {known.message}")
+        if known.hint:
+            console.note(f"  -> {known.hint}")
+        return known.exit_code
     console.note(f"error: sen-edge failed unexpectedly: {type(error).__name__}: {error}")
     console.note("  -> run again as `sen-edge --debug ...` and report the traceback")
     return EXIT_FAILED
