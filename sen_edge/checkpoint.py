@@ -1,15 +1,13 @@
 """The checkpoint format: reading, checking, writing, and the way to a network.
 
-The specification is docs/reference/checkpoint.md. A `.pt` file is read with `torch.load(weights_only=True)`
-and nothing else; a `.safetensors` file carries the same content. Everything is checked before any maths.
+The specification is docs/reference/checkpoint.md; `sen_edge.tensor_file` reads the bytes of both forms.
+Everything is checked before any maths.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -19,28 +17,46 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge import tensor_file
 from sen_edge.config import SpatialConfig
 from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.precompute import weights
 from sen_edge.storage import stored
+from sen_edge.tensor_file import Float32Array, as_array, check_stored
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Coordinates, WeightOperator
+from sen_runtime.untrusted import listing, load_json, quote, read_regular
 
 if TYPE_CHECKING:
     from sen_edge.spatial import SpatialNetwork
 
 FORMAT = "sen-edge-checkpoint"
 VERSION = 1
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
-SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+SUFFIXES = tensor_file.SUFFIXES
 
 #: Start of the names of the tensors that say which neurons are connected.
 SYNAPSES = "synapses."
 
-Float32Array = NDArray[np.float32]
 Synapses = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class AppliedMap:
+    """How a foreign state dict was read; JSON in a manifest under these names.
+
+    Attributes:
+        file: name of the map.
+        sha256: of the map.
+        unused: entries of the state dict that the map does not use.
+        assumed: constants that the map does not state, with the defaults that stand for them.
+    """
+
+    file: str
+    sha256: str
+    unused: tuple[str, ...]
+    assumed: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -53,6 +69,7 @@ class Checkpoint:
         synapses: weight layer -> `[n_out, n_in]`, which neurons are connected; layers that are not named have all.
         metadata: free text that travels with it (how it was trained, accuracy, licence).
         sha256: of the file it was read from, or empty.
+        applied_map: of a foreign state dict; None for a checkpoint of this format.
     """
 
     config: SpatialConfig
@@ -60,15 +77,16 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict)
     sha256: str = ""
     synapses: Mapping[int, Synapses] = field(default_factory=dict)
+    applied_map: AppliedMap | None = None
 
     def __post_init__(self) -> None:
         shapes = self.config.tensor_shapes()
         missing = [name for name in shapes if name not in self.tensors]
         if missing:
-            raise CheckpointError(f"tensors are missing: {', '.join(missing)}")
+            raise CheckpointError(f"tensors are missing: {listing(missing)}")
         unknown = [name for name in self.tensors if name not in shapes]
         if unknown:
-            raise CheckpointError(f"tensors do not belong to the configuration: {', '.join(unknown)}")
+            raise CheckpointError(f"tensors do not belong to the configuration: {listing(unknown)}")
         for name, shape in shapes.items():
             tensor = self.tensors[name]
             if tensor.shape != shape:
@@ -106,12 +124,15 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
     sha256 = hashlib.sha256(data).hexdigest()
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
-    content = _read_safetensors(path, data) if path.suffix == ".safetensors" else _read_torch(path, data)
+    content = tensor_file.read(path, data)
     try:
         if map_path is not None:
             from sen_edge.foreign import apply_map
 
             return apply_map(content, map_path, sha256)
+        if path.suffix == ".safetensors":
+            header = tensor_file.safetensors_metadata(data)
+            content = _native_safetensors(content, header) if header.get("format") == FORMAT else content
         return _from_content(content, sha256)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error.message}", error.hint) from error
@@ -220,91 +241,37 @@ def _connected(weight: Coordinates, synapses: Synapses | None) -> WeightOperator
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} does not exist") from None
-    except IsADirectoryError:
-        raise CheckpointError(f"{path} is a folder; expected a checkpoint file") from None
-    except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror}") from error
+    data = read_regular(path, error=CheckpointError)
     if not data:
         raise CheckpointError(f"{path} is empty")
     return data
 
 
-def _read_torch(path: Path, data: bytes) -> Mapping[str, Any]:
-    """The dict in a torch file, with nothing executed on the way."""
-    import torch
-
-    if data[:4] == b"PK\x03\x04":
-        _check_archive(path, data)
-    try:
-        content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "GLOBAL" in str(error) or "class" in str(error):  # "Unsupported operand" is what any text file gives
-            raise CheckpointError(
-                f"{path} holds Python objects besides tensors and plain values; unpickling them could run code, "
-                "so it is refused",
-                hint="save {'config': ..., 'tensors': state_dict} or the bare state_dict, without custom classes",
-            ) from error
-        raise CheckpointError(f"{path} is not a torch file", hint="expected what torch.save wrote") from error
-    except Exception as error:  # torch.load raises whatever a damaged file leads it into
-        raise CheckpointError(f"{path} is damaged, or not a torch file: {error}") from error
-    if not isinstance(content, Mapping):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}; expected a dict")
-    return content
-
-
-def _check_archive(path: Path, data: bytes) -> None:
-    """torch.save stores its entries uncompressed; a compressed one could unpack to any size."""
-    try:
-        entries = zipfile.ZipFile(BytesIO(data)).infolist()
-    except zipfile.BadZipFile:
-        raise CheckpointError(f"{path} is cut off: a torch file without its end", hint="copy it again") from None
-    for entry in entries:
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
-            raise CheckpointError(
-                f"{path}: entry {entry.filename} is compressed or larger than the file; torch.save writes neither"
-            )
-
-
-def _read_safetensors(path: Path, data: bytes) -> Mapping[str, Any]:
+def _native_safetensors(tensors: Mapping[Any, Any], header: Mapping[str, str]) -> Mapping[Any, Any]:
     """The content of a safetensors file in the shape of a torch file's."""
-    import safetensors
-    from safetensors.torch import load as load_tensors
-
     try:
-        tensors = load_tensors(data)
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged, or not a safetensors file: {error}") from error
-    length = int.from_bytes(data[:8], "little")  # bounded: load_tensors has accepted the header
-    header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    if header.get("format") != FORMAT:
-        return tensors
-    try:
-        content = {name: json.loads(header[name]) for name in ("version", "config", "metadata")}
-    except (KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: its metadata has no readable {error}") from error
+        texts = {name: header[name] for name in ("version", "config", "metadata")}
+    except KeyError as error:
+        raise CheckpointError(f"its metadata lacks {error}") from None
+    content = {name: load_json(text, f"its {name}", error=CheckpointError) for name, text in texts.items()}
     return {"format": FORMAT, "tensors": tensors, **content}
 
 
 def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
     if content.get("format") != FORMAT:
-        names = ", ".join(list(map(str, content))[:8]) or "nothing"
         raise CheckpointError(
-            f"not a sen-edge checkpoint (it holds: {names})",
+            f"not a sen-edge checkpoint (it holds: {listing(content)})",
             hint="a state dict of other training code loads with --map; see docs/how-to/foreign-checkpoints.md",
         )
     version = content.get("version")
     if version != VERSION:
         raise CheckpointError(
-            f"checkpoint version is {version!r}; this sen-edge reads version {VERSION}",
+            f"checkpoint version is {quote(version)}; this sen-edge reads version {VERSION}",
             hint="update sen-edge, or save the checkpoint again with a matching version",
         )
-    unknown = [str(name) for name in content if name not in ("format", "version", "config", "tensors", "metadata")]
+    unknown = [name for name in content if name not in ("format", "version", "config", "tensors", "metadata")]
     if unknown:
-        raise CheckpointError(f"unknown entries: {', '.join(unknown)}")
+        raise CheckpointError(f"unknown entries: {listing(unknown)}")
     for name in ("config", "tensors"):
         if not isinstance(content.get(name), Mapping):
             raise CheckpointError(f"entry {name} is {type(content.get(name)).__name__}; expected a dict")
@@ -316,12 +283,13 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
     config = SpatialConfig.from_dict(content["config"])
     tensors: dict[str, Float32Array] = {}
     synapses: dict[int, Synapses] = {}
+    packed = {f"{SYNAPSES}{index}": index for index in range(len(config.layer_sizes) - 1)}
     for name, tensor in content["tensors"].items():
-        index = str(name).removeprefix(SYNAPSES)
-        if index != name and index in map(str, range(len(config.layer_sizes) - 1)):
-            synapses[int(index)] = _unpacked(str(name), tensor, *config.layer_sizes[int(index) : int(index) + 2])
+        if name in packed:
+            index = packed[name]
+            synapses[index] = _unpacked(name, tensor, *config.layer_sizes[index : index + 2])
         else:
-            tensors[str(name)] = as_array(str(name), tensor)
+            tensors[name] = as_array(name, tensor)
     return Checkpoint(config, tensors, dict(metadata), sha256, synapses)
 
 
@@ -330,29 +298,15 @@ def _unpacked(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
     import torch
 
     shape = (n_out, -(-n_in // 8))
-    if (
-        not isinstance(tensor, torch.Tensor)
-        or (tensor.dtype, tensor.layout, tensor.device.type) != (torch.uint8, torch.strided, "cpu")
-        or tuple(tensor.shape) != shape
-    ):
-        found = f"{tensor.dtype} {list(tensor.shape)}" if isinstance(tensor, torch.Tensor) else type(tensor).__name__
-        raise CheckpointError(f"tensor {name} is {found}; expected torch.uint8 {list(shape)}, a bit for each synapse")
-    return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)
-
-
-def as_array(name: str, tensor: object) -> Float32Array:
-    """A floating-point torch tensor as a float32 array.
-
-    Raises:
-        CheckpointError: something else.
-    """
-    import torch
-
+    expected = f"torch.uint8 {list(shape)}, a bit for each synapse"
     if not isinstance(tensor, torch.Tensor):
-        raise CheckpointError(f"{name} is a {type(tensor).__name__}; expected a tensor")
-    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_quantized:
-        raise CheckpointError(f"tensor {name} is {tensor.dtype} {tensor.layout}; expected dense floating-point values")
-    return np.ascontiguousarray(tensor.detach().to(torch.float32).numpy()).reshape(tuple(tensor.shape))
+        raise CheckpointError(f"tensor {name} is {type(tensor).__name__}; expected {expected}")
+    kind = (tensor.dtype, tensor.layout, tensor.device.type, tuple(tensor.shape))
+    if kind != (torch.uint8, torch.strided, "cpu", shape):
+        found = f"{tensor.dtype} {quote(list(tensor.shape))}"
+        raise CheckpointError(f"tensor {name} is {found}; expected {expected}")
+    check_stored(name, tensor)
+    return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)
 
 
 # --- writing -------------------------------------------------------------------------------------

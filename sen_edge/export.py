@@ -16,6 +16,7 @@ import sen_edge
 from sen_edge import model as models
 from sen_edge.calibration import Calibration
 from sen_edge.errors import OutputError, UsageError, VerificationError
+from sen_edge.expectation import Agreement, check
 from sen_edge.manifest import compression_note, manifest
 from sen_edge.model import Model
 from sen_edge.outputs import put_in_place, refuse_existing
@@ -88,6 +89,7 @@ class Subject:
         compression: what the transform says of what it did; None without one.
         calibration: inputs that int8 was fitted to; None for other types, and for int8 weights without them.
         errors: what quantization did to each layer; empty for floating point.
+        agreement: of the source with the outputs of the user's own model; None where none were given.
     """
 
     source: Model
@@ -96,6 +98,7 @@ class Subject:
     compression: Mapping[str, Any] | None = None
     calibration: Calibration | None = None
     errors: tuple[LayerError, ...] = ()
+    agreement: Agreement | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ def export(
     request: ExportRequest,
     *,
     map_path: Path | None = None,
+    expect: Path | None = None,
     data: Callable[[Network], LabelledData] | None = None,
     calibration: Callable[[Network], Calibration] | None = None,
     transform: Transform | None = None,
@@ -129,6 +133,7 @@ def export(
         out_dir: where the files go.
         request: what to export, and how.
         map_path: TOML map of a foreign state dict.
+        expect: inputs and outputs of the user's own model, with which the source is compared before anything else.
         data: gives, for the model's network, the examples on which accuracies are compared.
         calibration: the same, the inputs to which int8 is fitted.
         transform: makes of the model the network that is exported, and that artifacts are compared with. What it says
@@ -146,11 +151,13 @@ def export(
     if request.targets is not None:
         _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
     source = models.load(model, map_path=map_path)
+    agreement = None if expect is None else check(source, expect, model.name)
     if not source.network.is_spiking and request.options.snn != ExportOptions.snn:
         raise UsageError(f"--snn {request.options.snn} is for spiking networks; {model} is a multilayer perceptron")
     labelled = None if data is None else data(source.network)
     calibrated = None if calibration is None else calibration(source.network)
     subject = _quantized(_subject(model, source, request, transform), request, calibrated)
+    subject = replace(subject, agreement=agreement)
     chosen, formless = _with_form(chosen, subject.network, request)
     _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
     exported = [_export_one(each, subject, request, labelled) for each in chosen]

@@ -15,6 +15,8 @@ from sen_runtime.int8 import Grid
 from sen_runtime.network import output_grid
 
 if TYPE_CHECKING:
+    from sen_edge.checkpoint import AppliedMap
+    from sen_edge.expectation import Agreement
     from sen_edge.export import Exported, ExportRequest, Subject
 
 MANIFEST_VERSION = 3
@@ -37,7 +39,12 @@ def manifest(
     return {
         "manifest_version": MANIFEST_VERSION,
         "sen_edge": sen_edge.__version__,
-        "input": {"file": model.name, "sha256": subject.source.sha256, "config": config},
+        "input": {
+            "file": model.name,
+            "sha256": subject.source.sha256,
+            "config": config,
+            **map_note(subject.source.applied_map, subject.agreement),
+        },
         "request": {**asdict(request), "targets": [each.artifact.target for each in exported]},
         "compression": subject.compression,
         "network": {
@@ -50,6 +57,14 @@ def manifest(
         "quantization": _quantization(subject),
         "left_out": dict(left_out),
         "artifacts": [_artifact(each) for each in exported],
+    }
+
+
+def map_note(applied: AppliedMap | None, agreement: Agreement | None) -> dict[str, Any]:
+    """How a foreign checkpoint was read, and what it was compared with: null where there is none."""
+    return {
+        "map": None if applied is None else asdict(applied),
+        "expect": None if agreement is None else asdict(agreement),
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge import checkpoint as checkpoints
-from sen_edge.checkpoint import Checkpoint
+from sen_edge.checkpoint import AppliedMap, Checkpoint
 from sen_edge.errors import CheckpointError, UsageError
 from sen_runtime import image, reference
 from sen_runtime.errors import ImageError, NetworkError
@@ -50,6 +50,11 @@ class Model:
     def architecture(self) -> str:
         """Either "mlp" or "snn"."""
         return "snn" if self.network.is_spiking else "mlp"
+
+    @property
+    def applied_map(self) -> AppliedMap | None:
+        """The map that a foreign checkpoint was read through."""
+        return None if self.checkpoint is None else self.checkpoint.applied_map
 
     @property
     def n_parameters(self) -> int:

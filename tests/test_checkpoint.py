@@ -1,11 +1,15 @@
 """Checkpoints: both forms, every way to be wrong, and nothing executed on the way."""
 
+import argparse
+import collections
+import datetime
 import hashlib
 import json
+import types
 import zipfile
 from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -13,6 +17,7 @@ import pytest
 import torch
 
 from sen_edge import checkpoint as checkpoints
+from sen_edge import tensor_file
 from sen_edge.checkpoint import Checkpoint
 from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import CheckpointError, OutputError
@@ -146,6 +151,17 @@ WRONG_CONTENT = [
     ("tensors/bias.0", [0.0] * 9, "bias.0 is a list; expected a tensor"),
     ("tensors/bias.0", torch.full((9,), torch.nan), r"bias.0 holds nan at \[0\]"),
     ("tensors/gain.1", torch.tensor(torch.inf), "gain.1 holds inf"),
+    (
+        "tensors/gain.1",
+        torch.tensor(1e39, dtype=torch.float64),
+        r"gain.1 holds 1e\+39 at \[\]; expected at most 3.4e38",
+    ),
+    ("tensors/bias.0", torch.zeros(9, device="meta"), "bias.0 is on the device meta"),
+    ("tensors/bias.0", torch.zeros(1).expand(9), r"bias.0 has shape \[9\], but the file stores 1 values"),
+    ("tensors/bias.0", torch.zeros(1).expand(10**12), "the file stores 1 values"),
+    ("tensors/bias.0", torch.zeros(1).as_strided((9, 10**6, 10**6), (0, 0, 0)), "the file stores 1 values"),
+    ("tensors/bias.0", torch.zeros(9, dtype=torch.complex64), "bias.0 is torch.complex64"),
+    ("tensors/synapses.0", torch.zeros(1, dtype=torch.uint8).expand(9, 2), "the file stores 1 values"),
 ]
 
 
@@ -176,14 +192,60 @@ class Payload:
 def test_a_pickle_with_code_is_refused_and_does_not_run(zipped: bool, tmp_path: Path) -> None:
     sentinel, path = tmp_path / "ran", tmp_path / "model.pt"
     torch.save({**content(), "extra": Payload(sentinel)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match="unpickling them could run code"):
+    with pytest.raises(CheckpointError, match="object of getattr"):
         checkpoints.load(path)
     assert not sentinel.exists()
 
 
-def test_a_whole_module_is_refused(tmp_path: Path) -> None:
-    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match="could run code"):
+class Settings:
+    """What training code leaves next to its tensors."""
+
+    def __init__(self) -> None:
+        self.rate = 0.1
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("content", ["module", "dict"])
+def test_a_refused_object_is_named_and_the_two_lines_save_the_file_again(
+    content: str, zipped: bool, tmp_path: Path, sen_edge: Callable[..., Any]
+) -> None:
+    module, path = torch.nn.Linear(2, 2), tmp_path / "model.pt"
+    value = (
+        module if content == "module" else {"settings": Settings(), "model": module.state_dict(), "w": torch.ones(2)}
+    )
+    torch.save(value, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.load(path)
+    assert ("Linear" if content == "module" else "Settings") in caught.value.message
+    *_, read, write = caught.value.hint.splitlines()
+    assert {read, write} <= {line.strip(" ->") for line in sen_edge("inspect", path).err.splitlines()}
+    exec(f"{read}\n{write}", {"torch": torch})
+    with pytest.raises(CheckpointError, match=r"not a sen-edge checkpoint \(it holds: (weight|model), (bias|w)\)"):
+        checkpoints.load(tmp_path / "model.state.pt")
+
+
+def test_harmless_objects_next_to_the_tensors_are_read(tmp_path: Path) -> None:
+    values = [
+        *(np.float64(1.5), np.int64(3), np.bool_(True), np.str_("text"), np.arange(3.0), np.array(["a"])),
+        *(argparse.Namespace(lr=0.1), types.SimpleNamespace(a=1), collections.defaultdict(list, a=[1])),
+        *(tmp_path, PureWindowsPath("C:/data"), datetime.datetime(2026, 1, 1), datetime.timedelta(1)),
+        *(collections.Counter("aab"), collections.OrderedDict(a=1), collections.deque([1]), {1}, frozenset([1])),
+    ]
+    weight, allowed = torch.rand(2), torch.serialization.get_safe_globals()
+    for old in (False, True):
+        torch.save({"weight": weight, "rest": values}, tmp_path / "model.pt", _use_new_zipfile_serialization=not old)
+        with pytest.raises(CheckpointError, match="not a sen-edge checkpoint"):
+            checkpoints.load(tmp_path / "model.pt")
+        data = (tmp_path / "model.pt").read_bytes()
+        assert torch.equal(tensor_file.read(tmp_path / "model.pt", data)["weight"], weight)
+    assert torch.serialization.get_safe_globals() == allowed
+
+
+def test_what_stands_for_a_harmless_object_is_no_tensor(tmp_path: Path) -> None:
+    changed = content()
+    changed["tensors"]["bias.0"] = np.zeros(9)
+    torch.save(changed, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"bias\.0 is a numpy\.\S+ndarray; expected a tensor"):
         checkpoints.load(tmp_path / "model.pt")
 
 
@@ -247,7 +309,7 @@ def test_safetensors_without_our_metadata_is_foreign(tmp_path: Path) -> None:
     assert "--map" in caught.value.hint
     metadata = {"format": "sen-edge-checkpoint", "version": "1", "config": json.dumps({}), "metadata": "{"}
     save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors", metadata)
-    with pytest.raises(CheckpointError, match="no readable"):
+    with pytest.raises(CheckpointError, match="its metadata is not JSON"):
         checkpoints.load(tmp_path / "model.safetensors")
 
 

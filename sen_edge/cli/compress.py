@@ -13,7 +13,7 @@ import typer
 
 import sen_edge
 from sen_edge.cli import compression as options
-from sen_edge.cli import console
+from sen_edge.cli import console, mapping
 from sen_edge.errors import OutputError, UsageError
 from sen_runtime.quiet import quiet_engines
 
@@ -61,9 +61,7 @@ def compress(
         typer.Option(help="Labelled data, for training, a search, and the accuracy: mnist, digits or a .npz."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
-    map_path: Annotated[
-        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
-    ] = None,
+    map_path: mapping.MapFile = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
 ) -> None:
@@ -101,6 +99,7 @@ def compress(
         console.print_json(manifest)
         return
     options.print_figures(f"{model.name}: compressed", result.figures)
+    mapping.note({"map": manifest["map"], "expect": None})
     console.print_lines([output, _manifest_path(output)])
     console.note(f"next: {shlex.join(['sen-edge', 'export', str(output)])}")
 
@@ -133,13 +132,14 @@ def _manifest_path(output: Path) -> Path:
 def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The output and its manifest, both or neither; what the manifest says."""
     from sen_edge import checkpoint as checkpoints
-    from sen_edge.manifest import compression_note
+    from sen_edge.manifest import compression_note, map_note
     from sen_edge.outputs import put_in_place
     from sen_runtime import image
 
     figures: dict[str, Any] = {
         "sen_edge": sen_edge.__version__,
         "input": model.name,
+        "map": map_note(source.applied_map, None)["map"],
         **result.figures,
     }
     accuracy, training = figures["accuracy"], figures.get("training")

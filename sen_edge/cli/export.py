@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sen_edge.cli import compression as options
-from sen_edge.cli import console
+from sen_edge.cli import console, mapping
 from sen_edge.errors import UsageError
 from sen_runtime.quiet import quiet_engines
 from sen_runtime.untrusted import quote
@@ -118,9 +118,8 @@ def export(
     ramp: options.Ramp = None,
     patience: options.Patience = None,
     seed: options.Seed = 0,
-    map_path: Annotated[
-        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
-    ] = None,
+    map_path: mapping.MapFile = None,
+    expect: mapping.ExpectFile = None,
     data: Annotated[
         str | None, typer.Option(help="Compare accuracies on this data: mnist, digits or a .npz.", metavar="DATA")
     ] = None,
@@ -163,6 +162,7 @@ def export(
             output_dir,
             request,
             map_path=map_path,
+            expect=expect,
             data=None if data is None else partial(load_data, data, data_dir),
             calibration=partial(load_calibration, calibration, data_dir) if calibration and fits_int8 else None,
             transform=options.transform_of(flags, calibration, data, data_dir, progress),
@@ -171,7 +171,7 @@ def export(
     if as_json:
         console.print_json(result.manifest)
     else:
-        _print(result, model)
+        _print(result, model, map_path)
 
 
 def _stem(name: str | None, model: Path) -> str:
@@ -197,7 +197,7 @@ def _bytes(flag: str, text: str) -> int:
     return int(float(found.group(1)) * unit)
 
 
-def _print(result: ExportResult, model: Path) -> None:
+def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     err = console.console(stderr=True)
     if result.manifest["compression"] is not None:
         options.print_figures(f"{model.name}: compressed", result.manifest["compression"])
@@ -226,7 +226,10 @@ def _print(result: ExportResult, model: Path) -> None:
     )
     used = [i for i in range(len(columns)) if any(row[i] != "-" for row in rows)]
     kept = [[row[i] for i in used] for row in rows]
-    err.print(console.table(f"{model.name}: exported and verified", [columns[i] for i in used], kept))
+    origin = result.manifest["input"]
+    mapped_by = "" if origin["map"] is None or origin["expect"] else f" as {origin['map']['file']} maps it"
+    err.print(console.table(f"{model.name}: exported and verified{mapped_by}", [columns[i] for i in used], kept))
+    mapping.note(origin)
     for artifact in result.manifest["artifacts"]:
         if artifact["footprint"] is not None:
             takes = " and ".join(f"{console.size(nbytes)} of {kind}" for kind, nbytes in artifact["footprint"].items())
@@ -242,7 +245,9 @@ def _print(result: ExportResult, model: Path) -> None:
     first = next(iter(result.files))
     if result.manifest["compression"] is not None:
         return  # the files agree with the compressed network, not with the model
-    console.note(f"next: {shlex.join(['sen-edge', 'verify', str(first), '--against', str(model)])} --data DATA")
+    mapped = [] if map_path is None else ["--map", str(map_path)]
+    line = shlex.join(["sen-edge", "verify", str(first), "--against", str(model), *mapped])
+    console.note(f"next: {line} --data DATA")
 
 
 def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:

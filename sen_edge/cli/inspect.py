@@ -7,29 +7,38 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sen_edge.cli import console
+from sen_edge.cli import console, mapping
+from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:
     from sen_edge.summary import LayerSummary, Summary
+
+#: Characters of a text from a file's metadata.
+MAX_TEXT = 500
 
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
     *,
-    map_path: Annotated[
-        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
-    ] = None,
+    map_path: mapping.MapFile = None,
+    expect: mapping.ExpectFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Show what a model holds: layers, parameters, the form of the weights, what that saves, distances."""
+    from sen_edge.expectation import check
+    from sen_edge.manifest import map_note
     from sen_edge.model import load
     from sen_edge.summary import summarize
 
-    summary = summarize(load(model, map_path=map_path))
+    loaded = load(model, map_path=map_path)
+    agreement = None if expect is None else check(loaded, expect, model.name)
+    summary = summarize(loaded)
+    described = map_note(loaded.applied_map, agreement)
     if as_json:
-        console.print_json(summary.to_dict())
+        console.print_json({**summary.to_dict(), **described})
         return
     _print(summary, model)
+    console.print_lines(mapping.lines(described))
 
 
 def _print(summary: Summary, model: Path) -> None:
@@ -47,7 +56,9 @@ def _print(summary: Summary, model: Path) -> None:
         f"MACs            {summary.macs:,}{step}",
         f"size            {console.size(summary.weight_bytes)} of weights and biases",
     ]
-    lines += [f"{key:<15} {value}" for key, value in summary.metadata.items() if value]
+    lines += [
+        f"{printable(key, 40):<15} {printable(value, MAX_TEXT)}" for key, value in summary.metadata.items() if value
+    ]
     lines += [f"problem in layer {i}: {layer.problem}" for i, layer in enumerate(summary.layers) if layer.problem]
     console.print_lines(lines)
 

@@ -91,8 +91,8 @@ def _report(error: Exception) -> int:
     known = error if isinstance(error, SenError) else allocation_failure(error)
     if known is not None:
         console.note(f"error: {known.message}")
-        if known.hint:
-            console.note(f"  -> {known.hint}")
+        for line in known.hint.splitlines():
+            console.note(f"  -> {line}")
         return known.exit_code
     console.note(f"error: sen-edge failed unexpectedly: {type(error).__name__}: {error}")
     console.note("  -> run again as `sen-edge --debug ...` and report the traceback")

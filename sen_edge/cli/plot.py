@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sen_edge.cli import console
+from sen_edge.cli import console, mapping
 from sen_edge.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -43,15 +43,14 @@ def plot(
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
     example: Annotated[int, typer.Option(help="Which input of the test data, from 0.", metavar="N")] = 0,
     seed: Annotated[int, typer.Option(help="Of the random input.", min=0)] = 0,
-    map_path: Annotated[
-        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
-    ] = None,
+    map_path: mapping.MapFile = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Draw a network: where its neurons sit, its strongest synapses, and the spikes of a spiking one.
 
     The page is one file that needs no network; it shows at most 10,000 neurons, evenly chosen, and says so.
     """
+    from sen_edge.manifest import map_note
     from sen_edge.outputs import put_in_place, refuse_existing
     from sen_edge.plot.figures import check_matplotlib
     from sen_edge.plot.picture import ENDINGS, PAGE, PlotRequest, check_options, draw
@@ -86,6 +85,7 @@ def plot(
     with console.interruptible():
         put_in_place(output.parent, {output.name: draw(source, request, console.note)}, force=force)
     console.print_lines([output])
+    mapping.note(map_note(None if source.checkpoint is None else source.checkpoint.applied_map, None))
 
 
 def _panels(what: str | None) -> tuple[tuple[Panel, ...], Path | None]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sen_edge.cli import console
+from sen_edge.cli import console, mapping
 from sen_edge.errors import OutputError, VerificationError
 from sen_runtime.errors import EngineError, ImageError
 from sen_runtime.quiet import quiet_engines
@@ -21,9 +21,8 @@ def verify(
     artifact: Annotated[Path, typer.Argument(help="Exported file.", metavar="ARTIFACT")],
     *,
     against: Annotated[Path, typer.Option(help="The checkpoint or image it was made from.", metavar="MODEL")],
-    map_path: Annotated[
-        Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")
-    ] = None,
+    map_path: mapping.MapFile = None,
+    expect: mapping.ExpectFile = None,
     data: Annotated[
         str | None, typer.Option(help="Compare accuracies on this data: mnist, digits or a .npz.", metavar="DATA")
     ] = None,
@@ -37,6 +36,8 @@ def verify(
 ) -> None:
     """Run an exported file in every installed engine, and compare it with its model; exit 3 if they disagree."""
     from sen_edge.calibration import load_calibration
+    from sen_edge.expectation import check
+    from sen_edge.manifest import map_note
     from sen_edge.model import load
     from sen_edge.verify import verify as run_verify
     from sen_exporters.base import exporter_for
@@ -47,6 +48,7 @@ def verify(
     except OSError as error:
         raise OutputError(f"cannot read {artifact}: {error.strerror}") from error
     model = load(against, map_path=map_path)
+    agreement = None if expect is None else check(model, expect, against.name)
     labelled = None if data is None else load_data(data, data_dir, model.network)
     try:
         with quiet_engines():
@@ -58,12 +60,14 @@ def verify(
         if str(artifact) in error.message:
             raise
         raise type(error)(f"{artifact}: {error.message}", error.hint) from error
+    described = map_note(model.applied_map, agreement)
     if as_json:
-        console.print_json([result.to_dict() for result in results])
+        console.print_json([{**result.to_dict(), **described} for result in results])
     else:
         for result in results:
             title = f"{artifact.name} against {against.name}"
             console.console(stderr=False).print(console.table(title, ("figure", "measured", "expected"), _rows(result)))
+        console.print_lines(mapping.lines(described))
     missed = [sentence for result in results for sentence in result.failures]
     if missed:
         raise VerificationError("the artifact disagrees with its model:\n  - " + "\n  - ".join(missed))
