@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from itertools import pairwise
@@ -19,7 +20,10 @@ from sen_runtime.network import (
     Neuron,
     Relu,
 )
+from sen_runtime.untrusted import listing, quote
 
+#: Neurons of a layer, and coordinates of a position: what the index types of all formats hold.
+MAX_SIZE = 2**31 - 1
 LAYER_AXES = ("fixed", "free")
 #: Fields that a checkpoint stores as lists.
 TUPLES = ("layer_sizes", "max_distance", "input_range")
@@ -92,7 +96,7 @@ class SpatialConfig:
 
     def __post_init__(self) -> None:
         if not isinstance(self.layer_sizes, tuple) or len(self.layer_sizes) < 2:
-            raise CheckpointError(f"config layer_sizes is {self.layer_sizes!r}; expected two or more layer sizes")
+            raise CheckpointError(f"config layer_sizes is {quote(self.layer_sizes)}; expected two or more layer sizes")
         for index, size in enumerate(self.layer_sizes):
             _integer(f"layer_sizes[{index}]", size, 1)
         _choice("layer_axis", self.layer_axis, LAYER_AXES)
@@ -105,7 +109,7 @@ class SpatialConfig:
         _boolean("gain", self.gain)
         _boolean("bias", self.bias)
         if not isinstance(self.input_range, tuple) or len(self.input_range) != 2:
-            raise CheckpointError(f"config input_range is {self.input_range!r}; expected [least, greatest]")
+            raise CheckpointError(f"config input_range is {quote(self.input_range)}; expected [least, greatest]")
         for index, value in enumerate(self.input_range):
             _number(f"input_range[{index}]", value)
         if self.input_range[0] >= self.input_range[1]:
@@ -115,7 +119,7 @@ class SpatialConfig:
         n_layers = len(self.layer_sizes) - 1
         if not isinstance(self.max_distance, tuple) or len(self.max_distance) not in (0, n_layers):
             raise CheckpointError(
-                f"config max_distance is {self.max_distance!r}; expected {n_layers} numbers, one for each layer, "
+                f"config max_distance is {quote(self.max_distance)}; expected {n_layers} numbers, one for each layer, "
                 "or none"
             )
         for index, value in enumerate(self.max_distance):
@@ -188,7 +192,7 @@ class SpatialConfig:
         if isinstance(values.get("spiking"), Mapping):
             values["spiking"] = SpikingConfig(**_known(values["spiking"], SpikingConfig, "config spiking"))
         elif values.get("spiking") is not None:
-            raise CheckpointError(f"config spiking is {values['spiking']!r}; expected a table or nothing")
+            raise CheckpointError(f"config spiking is {quote(values['spiking'])}; expected a table or nothing")
         for name in TUPLES:
             if isinstance(values.get(name), list):
                 values[name] = tuple(values[name])
@@ -197,34 +201,34 @@ class SpatialConfig:
 
 def _known(values: Mapping[str, Any], kind: type, where: str) -> Mapping[str, Any]:
     names = [field.name for field in fields(kind)]
-    unknown = [str(name) for name in values if name not in names]
+    unknown = [name for name in values if name not in names]
     if unknown:
-        raise CheckpointError(f"{where} has unknown keys: {', '.join(unknown)}; known are {', '.join(names)}")
+        raise CheckpointError(f"{where} has unknown keys: {listing(unknown)}; known are {', '.join(names)}")
     required = names[0]  # layer_sizes, timesteps: the one field without a default
     if required not in values:
         raise CheckpointError(f"{where} lacks {required}")
     return values
 
 
-def _integer(name: str, value: object, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise CheckpointError(f"config {name} is {value!r}; expected an integer >= {least}")
+def _integer(name: str, value: object, least: int, most: int = MAX_SIZE) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise CheckpointError(f"config {name} is {quote(value)}; expected an integer from {least} to {most}")
 
 
 def _boolean(name: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise CheckpointError(f"config {name} is {value!r}; expected true or false")
+        raise CheckpointError(f"config {name} is {quote(value)}; expected true or false")
 
 
 def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise CheckpointError(f"config {name} is {value!r}; expected one of {', '.join(choices)}")
+    if not isinstance(value, str) or value not in choices:
+        raise CheckpointError(f"config {name} is {quote(value)}; expected one of {', '.join(choices)}")
 
 
 def _number(name: str, value: object, least: float = -math.inf, most: float = math.inf, *, above: bool = False) -> None:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not fits or not least <= value <= most or (above and value == least):  # type: ignore[operator]
         bound = "a finite number" if least == -math.inf else f"a number {'>' if above else '>='} {least:g}"
         raise CheckpointError(
-            f"config {name} is {value!r}; expected {bound}" + (f" and <= {most:g}" * (most < math.inf))
+            f"config {name} is {quote(value)}; expected {bound}" + (f" and <= {most:g}" * (most < math.inf))
         )

@@ -18,6 +18,7 @@ from sen_runtime import image, reference
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.network import Network
 from sen_runtime.operators import weight_arrays
+from sen_runtime.untrusted import quote, read_regular
 
 FloatArray = NDArray[np.float32]
 
@@ -110,7 +111,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
             raise UsageError(f"--map is for foreign checkpoints; {path} is an image", hint="leave it out")
         return _load_image(path)
     if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+        raise CheckpointError(f"{path}: suffix is {quote(path.suffix)}; expected one of {', '.join(SUFFIXES)}")
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:
         return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
@@ -120,11 +121,9 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
 
 def _load_image(path: Path) -> Model:
     """Read once, so that the hash is that of the network."""
+    data = read_regular(path, error=ImageError)
     try:
-        data = path.read_bytes()
         return Model(image.loads(data), hashlib.sha256(data).hexdigest())
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
     except ImageError as error:
         raise ImageError(f"{path}: {error.message}", error.hint) from error
 

@@ -22,6 +22,7 @@ from sen_runtime import reference
 from sen_runtime.engines import Session, engine, installed
 from sen_runtime.errors import EngineError, NetworkError
 from sen_runtime.network import Network, output_grid
+from sen_runtime.untrusted import quote, read_regular
 
 FloatArray = NDArray[np.float32]
 
@@ -172,11 +173,11 @@ def verify(
         UsageError: the artifact has int8 activations, and there are no examples.
         MissingExtraError: no engine for it is installed.
     """
-    content = artifact.read_bytes()
+    content = read_regular(artifact, error=EngineError)
     dtype = exporter.properties(content).get("dtype", "float32")
     tolerance = TOLERANCES.get((model.architecture, dtype))
     if tolerance is None:
-        raise VerificationError(f"the artifact's dtype is {dtype!r}; no tolerance is known for that")
+        raise VerificationError(f"the artifact's dtype is {quote(dtype)}; no tolerance is known for that")
     inputs = verification_inputs(model.network, seed)
     examples = None if examples is None else examples[:: max(1, -(-len(examples) // MAX_EXAMPLES))]
     if dtype == "int8" and examples is None:

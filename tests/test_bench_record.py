@@ -169,9 +169,9 @@ def test_what_a_schema_cannot_say(real: Made, change: Callable[[Made], None], me
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", "this is no JSON", id="empty"),
-        pytest.param(b"\xff\xfe", "no JSON", id="no text"),
-        pytest.param(b"[" * 100_000, "no JSON", id="deep"),
+        pytest.param(b"", "a.json is not JSON", id="empty"),
+        pytest.param(b"\xff\xfe", "not UTF-8", id="no text"),
+        pytest.param(b"[" * 100_000, "nested too deep", id="deep"),
         pytest.param(b"[]", "schema is None; expected 'sen-edge/bench/1'", id="list"),
         pytest.param(b'{"schema": "sen-edge/bench/2"}', "schema is 'sen-edge/bench/2'; expected", id="version"),
         pytest.param(b'{"schema": "sen-edge/bench/1"}', "record has no created", id="nothing else"),
@@ -186,7 +186,7 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: bytes, messa
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"cannot read .*a.json: No such file"):
+    with pytest.raises(RecordError, match=r"a.json does not exist"):
         record.read(tmp_path / "a.json")
 
 
@@ -214,5 +214,5 @@ def test_every_option_is_in_the_documentation() -> None:
 
 def test_a_number_beyond_all_floats_is_refused(tmp_path: Path, real: dict[str, Any]) -> None:
     (tmp_path / "a.json").write_text(record.dumps({**real, "clock": {**real["clock"], "loop_ns": 10**400}}))
-    with pytest.raises(record.RecordError, match=r"record.clock.loop_ns is 1000.*; expected number"):
+    with pytest.raises(record.RecordError, match=r"a.json is not JSON: an integer of 401 digits"):
         record.read(tmp_path / "a.json")

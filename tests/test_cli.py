@@ -319,7 +319,7 @@ def test_verify_refuses_a_file_of_another_checkpoint(
 @pytest.mark.parametrize(
     ("name", "data", "code", "message"),
     [
-        ("model.onnx", None, 1, "cannot read"),
+        ("model.onnx", None, 1, "does not exist"),
         ("model.gguf", b"x", 2, "no exporter writes '.gguf' files"),
         ("model.onnx", b"not onnx", 1, "model.onnx"),
         ("model.sen", b"not an image", 1, "model.sen"),

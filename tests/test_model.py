@@ -67,10 +67,10 @@ def test_each_has_its_own_truth(mlp_path: Path, tmp_path: Path, monkeypatch: pyt
 def test_what_cannot_be_loaded(mlp_path: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"net.gguf: suffix is '.gguf'; expected one of .pt.*, .sen"):
         models.load(tmp_path / "net.gguf")
-    with pytest.raises(ImageError, match=r"cannot read .*none.sen: No such file"):
+    with pytest.raises(ImageError, match=r"none.sen does not exist"):
         models.load(tmp_path / "none.sen")
     (tmp_path / "folder.sen").mkdir()
-    with pytest.raises(ImageError, match=r"cannot read .*folder.sen"):
+    with pytest.raises(ImageError, match=r"folder.sen is a folder"):
         models.load(tmp_path / "folder.sen")
     mlp_path.rename(tmp_path / "mlp.sen")
     with pytest.raises(ImageError, match=r"mlp.sen: not a .sen image"):

@@ -174,7 +174,7 @@ def test_a_spike_train_of_another_shape_is_refused(load, form, shape):
 @in_each_interpreter
 def test_what_cannot_be_loaded_is_named(load, tmp_path):
     for path in (tmp_path / "nowhere.tflite", tmp_path):
-        with pytest.raises(EngineError, match=f"^cannot read {path}: [A-Z]"):
+        with pytest.raises(EngineError, match=f"^{path} "):
             load(path)
     with pytest.raises(EngineError, match=r"does not load the model: .*threads"):
         load(SMALL, threads=0)

@@ -192,7 +192,10 @@ def _parse(model: bytes) -> ModelProto:
 
 
 def _properties(model: ModelProto) -> dict[str, str]:
-    return {entry.key: entry.value for entry in model.metadata_props}
+    try:
+        return {entry.key: entry.value for entry in model.metadata_props}
+    except UnicodeDecodeError as error:
+        raise EngineError(f"the metadata of this ONNX file is not UTF-8 text: {error.reason}") from None
 
 
 def _set_properties(model: ModelProto, properties: Mapping[str, str]) -> None:

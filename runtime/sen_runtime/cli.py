@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import sen_runtime
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError
 from sen_runtime.memory_limits import allocation_failure
-from sen_runtime.untrusted import printable
+from sen_runtime.untrusted import printable_message
 
 if TYPE_CHECKING:
     from sen_runtime.bench.plan import BenchRequest
@@ -300,4 +300,4 @@ def _print_json(value: Any) -> None:
 
 
 def _note(message: str) -> None:
-    sys.stderr.write(f"{printable(message)}\n")
+    sys.stderr.write(f"{printable_message(message)}\n")

@@ -26,6 +26,8 @@ MAX_DEPTH = 64
 MAX_DIGITS = 400
 #: Characters of a message.
 MAX_MESSAGE = 2000
+#: Lines of a message: of one that lists several hosts, or tolerances.
+MAX_LINES = 100
 #: Nesting and items of a value that a message shows.
 SHOWN_DEPTH, SHOWN_ITEMS = 3, 4
 
@@ -195,7 +197,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(text: str) -> int:
     if len(text) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(text):,} digits")
+        raise ValueError(f"an integer of {len(text):,} digits is beyond the range of numbers")
     return int(text)
 
 
@@ -228,6 +230,11 @@ def printable(text: str, limit: int | None = MAX_MESSAGE) -> str:
     if not line.isprintable():
         line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
     return line if limit is None or len(text) <= limit else f"{line}..."
+
+
+def printable_message(text: str) -> str:
+    """A message for a terminal: lines that are indented continue it, each as `printable` has it."""
+    return "\n  ".join(map(printable, text.split("\n  ")[:MAX_LINES]))
 
 
 def _rendered(value: object, limit: int, depth: int) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from sen_runtime.errors import EXIT_INTERRUPTED
-from sen_runtime.untrusted import printable
+from sen_runtime.untrusted import printable, printable_message
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,8 +54,8 @@ def print_lines(lines: Iterable[object]) -> None:
 
 
 def note(message: str) -> None:
-    """One line of remark, progress or error on stderr: bounded, without control characters."""
-    sys.stderr.write(f"{printable(message)}\n")
+    """A remark, progress or an error on stderr: bounded, without control characters."""
+    sys.stderr.write(f"{printable_message(message)}\n")
 
 
 @contextmanager

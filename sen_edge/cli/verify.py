@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sen_edge.cli import console, mapping
-from sen_edge.errors import OutputError, VerificationError
+from sen_edge.errors import VerificationError
 from sen_runtime.errors import EngineError, ImageError
 from sen_runtime.quiet import quiet_engines
+from sen_runtime.untrusted import open_regular
 
 if TYPE_CHECKING:
     from sen_edge.verify import LabelledData, Verification
@@ -43,10 +44,7 @@ def verify(
     from sen_exporters.base import exporter_for
 
     exporter = exporter_for(artifact.suffix)
-    try:
-        artifact.open("rb").close()
-    except OSError as error:
-        raise OutputError(f"cannot read {artifact}: {error.strerror}") from error
+    open_regular(artifact).close()
     model = load(against, map_path=map_path)
     agreement = None if expect is None else check(model, expect, against.name)
     labelled = None if data is None else load_data(data, data_dir, model.network)

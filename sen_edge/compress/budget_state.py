@@ -12,11 +12,15 @@ from typing import Any
 from sen_edge.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_runtime import image
+from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 from sen_runtime.network import Network
+from sen_runtime.untrusted import load_json, read_regular
 
 FORMAT = "sen-edge-search"
 VERSION = 1
+#: Of a state file; a search with a thousand candidates takes 0.2 MB.
+MOST_BYTES = 1 << 26
 
 
 def state_path(out: Path) -> Path:
@@ -54,11 +58,14 @@ class Memory:
             return cls(path, subject)
         hint = f"remove {path} to search anew"
         try:
-            state = json.loads(path.read_text())
+            state = load_json(read_regular(path, MOST_BYTES), str(path))
             if (state["format"], state["version"]) != (FORMAT, VERSION):
                 raise ValueError("another format")
             before, values = dict(state["subject"]), dict(state["values"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            model = values.pop("cost model", None)
+            values = {name: float(value) for name, value in values.items()}
+            values |= {} if model is None else {"cost model": dict(model)}
+        except (SenError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{path} is not the state of an interrupted search: {error}", hint) from error
         if before != subject:
             names = [name for name in subject if before.get(name) != subject[name]]

@@ -9,19 +9,15 @@ cpu = 3                          # the core to measure on
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sen_edge.errors import UsageError
+from sen_edge.toml import read_toml
 from sen_runtime.errors import SenError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sen_runtime.untrusted import printable, quote
 
 #: What an address may hold; neither the user nor the host may begin like an option.
 ADDRESS = re.compile(r"(ssh://)?([A-Za-z0-9_.][A-Za-z0-9_.+-]*@)?[A-Za-z0-9_.:\[][A-Za-z0-9_.:%\[\]-]*/?")
@@ -62,8 +58,8 @@ def choose(names: Sequence[str], inventory: Path | None) -> list[Host]:
     for host in hosts:
         if not is_address(host.address):
             raise UsageError(
-                f"--host {host.address!r} is no address; expected [user@]host, ssh://[user@]host[:port], or an alias "
-                "of your ssh configuration"
+                f"--host {quote(host.address)} is no address; expected [user@]host, ssh://[user@]host[:port], or an "
+                "alias of your ssh configuration"
             )
     _refuse_twice(hosts)
     return hosts
@@ -80,39 +76,34 @@ def read_inventory(path: Path) -> dict[str, Host]:
     Raises:
         InventoryError: the file cannot be read, is not TOML, or has an entry that is not one of a host.
     """
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InventoryError(f"cannot read the inventory {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InventoryError(f"the inventory {path} is not TOML: {error}", hint=EXAMPLE) from error
+    document = read_toml(path, error=InventoryError)
     unknown = [name for name in document if name != "hosts"]
     if unknown:
-        raise InventoryError(f"{path}: unknown entry {unknown[0]}; expected hosts", hint=EXAMPLE)
+        raise InventoryError(f"{path}: unknown entry {printable(unknown[0], 80)}; expected hosts", hint=EXAMPLE)
     tables = document.get("hosts")
     if not isinstance(tables, dict) or not tables:
-        raise InventoryError(f"{path}: hosts is {tables!r}; expected at least one table", hint=EXAMPLE)
+        raise InventoryError(f"{path}: hosts is {quote(tables)}; expected at least one table", hint=EXAMPLE)
     return {name: _host(path, name, table) for name, table in tables.items()}
 
 
 def _host(path: Path, name: str, table: Any) -> Host:
-    where = f"{path}: [hosts.{name}]"
+    where = f"{path}: [hosts.{printable(name, 80)}]"
     if not isinstance(table, dict):
-        raise InventoryError(f"{where} is {table!r}; expected a table", hint=EXAMPLE)
+        raise InventoryError(f"{where} is {quote(table)}; expected a table", hint=EXAMPLE)
     for key, value in table.items():
         if key not in KEYS:
-            raise InventoryError(f"{where}: unknown key {key}; expected one of {', '.join(KEYS)}")
+            raise InventoryError(f"{where}: unknown key {printable(key, 80)}; expected one of {', '.join(KEYS)}")
         is_right = _is_count(value) if key == "cpu" else isinstance(value, str) and value.isprintable() and value
         if not is_right:
-            raise InventoryError(f"{where}: {key} = {value!r}; expected {KEYS[key]}")
+            raise InventoryError(f"{where}: {key} = {quote(value)}; expected {KEYS[key]}")
     if not name.isprintable() or not name:
-        raise InventoryError(f"{where}: {name!r} is no name; expected printable characters")
+        raise InventoryError(f"{where}: {quote(name)} is no name; expected printable characters")
     if "address" not in table:
         raise InventoryError(f"{where}: address is missing", hint=EXAMPLE)
     if not is_address(table["address"]):
         raise InventoryError(
-            f"{where}: address = {table['address']!r}; expected [user@]host, ssh://[user@]host[:port], or an alias of "
-            "your ssh configuration"
+            f"{where}: address = {quote(table['address'])}; expected [user@]host, ssh://[user@]host[:port], or an "
+            "alias of your ssh configuration"
         )
     return Host(name, **table)
 

@@ -18,6 +18,7 @@ from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source
 from sen_edge.remote.ssh import EXIT_CONNECTION, INTERRUPTED, Link, Reply, StageError, call, connected
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
+from sen_runtime.untrusted import load_json
 
 #: Seconds for cleaning up, after the time that the host had.
 CLEAN_S = 20.0
@@ -279,7 +280,7 @@ def _record(there: Visit, reply: Reply) -> dict[str, Any]:
     from sen_runtime.bench import record
 
     try:
-        return record.loads((reply.output or b"").decode("utf-8", "replace"))
+        return record.loads(reply.output or b"")
     except SenError as error:
         if reply.cut:
             raise StageError(INTERRUPTED) from error
@@ -319,8 +320,8 @@ def _clean(there: Visit, link: Link, python: str, folder: str) -> None:
 
 def _json(reply: Reply) -> Any:
     try:
-        return json.loads(reply.output or b"")
-    except ValueError as error:
+        return load_json(reply.output or b"", "the host's answer")
+    except SenError as error:
         raise StageError("the host's answer cannot be read", lines=reply.lines) from error
 
 

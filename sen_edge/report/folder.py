@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from sen_edge.errors import UsageError
 from sen_edge.model import IMAGE_SUFFIX
 from sen_runtime.bench import record
 from sen_runtime.errors import SenError
+from sen_runtime.untrusted import load_json, read_regular
 
 #: No file of JSON that is reported on is larger; a record with all samples may be, and is left out.
 MOST_BYTES = 32 << 20
@@ -78,15 +78,10 @@ def _json(file: Path) -> tuple[str, dict[str, Any]]:
     """What kind of JSON it is, and its content; an empty kind for what is not ours.
 
     Raises:
-        UsageError: it is too large, or no JSON.
+        FileError: it is too large, or no JSON.
         RecordError: a record that contradicts itself.
     """
-    if file.stat().st_size > MOST_BYTES:
-        raise UsageError(f"{file.name} has more than {MOST_BYTES >> 20} MiB and is left out")
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{file.name} cannot be read: {error}") from error
+    value = load_json(read_regular(file, MOST_BYTES), file.name)
     if not isinstance(value, dict):
         return "", {}
     if value.get("schema") == record.SCHEMA:

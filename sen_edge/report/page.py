@@ -26,6 +26,7 @@ from sen_edge.summary import Summary, summarize
 from sen_runtime.bench import html
 from sen_runtime.bench.figures import size
 from sen_runtime.errors import MissingExtraError, SenError
+from sen_runtime.untrusted import printable
 
 UNKNOWN = html.UNKNOWN
 #: Neurons of a picture; the page that `sen-edge plot` writes shows more, and turns.
@@ -51,7 +52,7 @@ class _Room:
         try:
             parts = make()
         except DAMAGE as error:
-            self.note(f"{name} is damaged, and left out: {type(error).__name__}: {error}")
+            self.note(f"{name} is damaged, and left out: {type(error).__name__}: {printable(str(error), 200)}")
             return []
         needed = sum(len(part.encode(errors="replace")) + 1 for part in parts)
         if needed > self.left:

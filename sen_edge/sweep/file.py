@@ -18,7 +18,6 @@ compression.sparsity = [0.5, 0.9]
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +25,8 @@ from typing import Any
 
 from sen_edge.sweep.errors import SweepError
 from sen_edge.sweep.keys import KEYS, TABLES, Kind
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from sen_edge.toml import read_toml
+from sen_runtime.untrusted import printable, quote
 
 TOP = ("data", "data_dir", "seeds", "training", "compression", "grid", "sampled")
 SAMPLED = ("trials", "seed", "sampler", "in_flight")
@@ -121,7 +117,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         SweepError: it cannot be read, or has something that is unknown or of the wrong type.
     """
-    document = _document(path)
+    document = read_toml(path, error=SweepError)
     _known(f"{path}", document, TOP)
     if "data" not in document:
         raise SweepError(f'{path}: data is missing; expected "mnist", "digits" or the path of a .npz file')
@@ -146,15 +142,6 @@ def read_sweep(path: Path) -> Sweep:
     )
 
 
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SweepError(f"cannot read the sweep file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SweepError(f"the sweep file {path} is not TOML: {error}") from error
-
-
 def _data(path: Path, name: str) -> str:
     return str((path.parent / name).absolute()) if name.endswith(".npz") else name
 
@@ -162,6 +149,7 @@ def _data(path: Path, name: str) -> str:
 def _seeds(path: Path, seeds: Any) -> tuple[int, ...]:
     fits = isinstance(seeds, list) and bool(seeds) and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
     _check(str(path), "seeds", seeds, "a list of whole numbers from 0 such as [0, 1, 2]", fits)
+    _check(str(path), "seeds", seeds, f"at most {MAX_POINTS:,} numbers", fits and len(seeds) <= MAX_POINTS)
     _check(str(path), "seeds", seeds, "numbers that are all different", len(set(seeds)) == len(seeds))
     return tuple(seeds)
 
@@ -201,7 +189,7 @@ def _axis(where: str, table: str, key: str, value: Any, *, may_range: bool) -> A
     _check(where, key, value, expected, isinstance(value, list) and bool(value))
     values = tuple(_value(where, key, each, kind) for each in value)
     if any(each in values[:index] for index, each in enumerate(values)):
-        raise SweepError(f"{where}: {key} = {value!r}; expected values that are all different")
+        raise SweepError(f"{where}: {key} = {quote(value)}; expected values that are all different")
     return Axis(table, key, values)
 
 
@@ -209,7 +197,7 @@ def _range(where: str, table: str, key: str, value: Mapping[str, Any]) -> Axis:
     kind = KEYS[table][key]
     where_range = f"{where}: {key}"
     if kind.number is None:
-        raise SweepError(f"{where_range} = {value!r}; expected a list, for a range is of numbers")
+        raise SweepError(f"{where_range} = {quote(value)}; expected a list, for a range is of numbers")
     _known(where_range, value, RANGE)
     for end in ("low", "high"):
         if end not in value:
@@ -248,10 +236,10 @@ def _value(where: str, key: str, value: Any, kind: Kind) -> Any:
 
 def _check(where: str, key: str, value: Any, expected: str, fits: bool) -> None:
     if not fits:
-        raise SweepError(f"{where}: {key} = {value!r}; expected {expected}")
+        raise SweepError(f"{where}: {key} = {quote(value)}; expected {expected}")
 
 
 def _known(where: str, table: Mapping[str, Any], names: Iterable[str]) -> None:
     for key in table:
         if key not in names:
-            raise SweepError(f"{where}: unknown key {key}; expected one of {', '.join(names)}")
+            raise SweepError(f"{where}: unknown key {printable(key, 80)}; expected one of {', '.join(names)}")

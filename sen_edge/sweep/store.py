@@ -14,9 +14,12 @@ from sen_edge.errors import OutputError
 from sen_edge.sweep.errors import SweepError
 from sen_edge.sweep.settings import Settings, trial_id
 from sen_runtime.files import write_atomic
+from sen_runtime.untrusted import load_json, quote, read_regular
 
 FORMAT = "sen-edge-trial"
 VERSION = 1
+#: A trial has some dozen figures.
+MOST_BYTES = 1 << 24
 #: What every trial that did not fail has: a ranking shows it.
 RANKED_BY = ("validation_accuracy", "test_accuracy", "macs")
 
@@ -42,10 +45,14 @@ class Store:
             SweepError: the file is damaged, or is one of other settings.
         """
         path = self.path(trial_id(settings))
+        if not path.exists():
+            return None
         try:
-            content = json.loads(path.read_bytes())
+            content = load_json(read_regular(path, MOST_BYTES, error=SweepError), str(path), error=SweepError)
             if (content["format"], content["version"]) != (FORMAT, VERSION):
-                raise SweepError(f"{path} is {content['format']!r}, version {content['version']!r}", hint=_away(path))
+                raise SweepError(
+                    f"{path} is {quote(content['format'])}, version {quote(content['version'])}", hint=_away(path)
+                )
             record: dict[str, Any] = content["record"]
             figures = record["figures"]
             if (figures is None) == (record["error"] is None):
@@ -53,10 +60,6 @@ class Store:
             if figures is not None:
                 [float(figures[name]) for name in RANKED_BY]
             same = trial_id(content["settings"]) == path.stem
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise SweepError(f"cannot read {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise SweepError(f"{path} is no finished trial, or damaged", hint=_away(path)) from error
         if not same:

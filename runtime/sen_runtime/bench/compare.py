@@ -10,8 +10,8 @@ import numpy as np
 
 from sen_runtime.bench import bootstrap
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
-from sen_runtime.bench.text import printable
 from sen_runtime.errors import SenError
+from sen_runtime.untrusted import printable
 
 Record = Mapping[str, Any]
 #: Rounds between one loading of the models and the next, where a record tells.

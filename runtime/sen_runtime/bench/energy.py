@@ -16,11 +16,14 @@ from numpy.typing import NDArray
 
 from sen_runtime.bench.record import began_s
 from sen_runtime.errors import SenError
+from sen_runtime.untrusted import decode, quote, read_regular
 
 Floats = NDArray[np.float64]
 
 #: Times that a meter must have read within the spans of a row.
 LEAST_READINGS = 10
+#: A meter that reads a thousand times a second fills it in an hour.
+MOST_BYTES = 1 << 27
 #: Readings so close before the run are not counted as idle, seconds.
 MARGIN_S = 1.0
 EXPECTED = "expected the columns timestamp (ISO 8601 with its offset from UTC, or seconds since 1970) and watts"
@@ -60,12 +63,7 @@ def read_meter(path: Path) -> Meter:
     Raises:
         EnergyError: names the line, what is there and what was expected.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise EnergyError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise EnergyError(f"{path} is no text in UTF-8", EXPECTED) from error
+    lines = decode(read_regular(path, MOST_BYTES, error=EnergyError), str(path), error=EnergyError).splitlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     times: list[float] = []
     watts: list[float] = []
@@ -84,7 +82,7 @@ def read_meter(path: Path) -> Meter:
             times.append(_seconds(where, cells[places[0]]))
             watts.append(_watts(where, cells[places[1]]))
             if len(times) > 1 and times[-1] <= times[-2]:
-                raise EnergyError(f"{where}: timestamp {cells[places[0]]!r} is not later than the one before")
+                raise EnergyError(f"{where}: timestamp {quote(cells[places[0]])} is not later than the one before")
     except csv.Error as error:
         raise EnergyError(f"{path}: line {reader.line_num}: {error}", EXPECTED) from error
     if len(times) < LEAST_READINGS:
@@ -163,8 +161,7 @@ def idle_watts(meter: Meter, began_s: float) -> float | None:
 def _places(where: str, header: Sequence[str]) -> tuple[int, int]:
     for name in ("timestamp", "watts"):
         if header.count(name) != 1:
-            found = ", ".join(repr(cell) for cell in header)
-            raise EnergyError(f"{where}: the header is {found}; there must be one column {name!r}", EXPECTED)
+            raise EnergyError(f"{where}: the header is {quote(header)}; there must be one column {name!r}", EXPECTED)
     return header.index("timestamp"), header.index("watts")
 
 
@@ -174,7 +171,7 @@ def _watts(where: str, cell: str) -> float:
     except ValueError:
         value = float("nan")
     if not isfinite(value) or value < 0:
-        raise EnergyError(f"{where}: watts is {cell!r}; expected a number >= 0")
+        raise EnergyError(f"{where}: watts is {quote(cell)}; expected a number >= 0")
     return value
 
 
@@ -189,12 +186,15 @@ def _seconds(where: str, cell: str) -> float:
             raise ValueError
         moment, fraction, offset = match.groups(default="")
         if not offset:
-            raise EnergyError(f"{where}: timestamp {cell!r} has no offset from UTC", "such as 2026-11-25T08:00:00.5Z")
+            raise EnergyError(
+                f"{where}: timestamp {quote(cell)} has no offset from UTC", "such as 2026-11-25T08:00:00.5Z"
+            )
         zone = "+00:00" if offset == "Z" else offset if ":" in offset else f"{offset[:3]}:{offset[3:]}"
         return datetime.fromisoformat(moment + zone).timestamp() + float(f"0.{fraction[1:] or 0}")
     except ValueError:
         raise EnergyError(
-            f"{where}: timestamp is {cell!r}; expected ISO 8601, such as 2026-11-25T08:00:00.5Z, or seconds since 1970"
+            f"{where}: timestamp is {quote(cell)}; expected ISO 8601, such as 2026-11-25T08:00:00.5Z, or seconds since "
+            "1970"
         ) from None
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from sen_runtime.bench import bootstrap
-from sen_runtime.bench.record import began_s
+from sen_runtime.bench.record import began_s, validate
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
+from sen_runtime.untrusted import load_json, read_regular
 
 try:
     import fcntl
@@ -26,7 +27,46 @@ SCHEMA = "sen-edge/bench-history/1"
 #: How each line starts: a line cut short by a crash is told by it from another kind of file.
 START = f'{{"schema": "{SCHEMA}"'
 DEVICE = ("model", "cpu", "architecture", "kernel", "os")
+#: A line of a record with ten rows has 4 kB.
+MOST_BYTES = 1 << 28
+REMEDY = "name another file, or remove that line"
 ROW = ("name", "sha256", "engine", "engine_version", "threads", "n_samples", "bytes", "energy_uj")
+
+
+_LATENCY = {"type": ["number", "null"], "minimum": 1e-9}
+#: What is read of a line, as JSON Schema; further fields are kept as they are.
+ENTRY: Mapping[str, Any] = {
+    "type": "object",
+    "required": ["schema", "created", "status", "valid", "confidence", "device", "rows"],
+    "properties": {
+        "schema": {"const": SCHEMA},
+        "created": {"type": "string"},
+        "status": {"type": "string"},
+        "valid": {"type": "boolean"},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+        "device": {
+            "type": "object",
+            "required": DEVICE,
+            "properties": {name: {"type": "string"} for name in DEVICE},
+            "additionalProperties": {},
+        },
+        "rows": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "median_us", "low_us", "high_us"],
+                "properties": {
+                    "name": {"type": "string"},
+                    "median_us": {**_LATENCY, "type": "number"},
+                    "low_us": _LATENCY,
+                    "high_us": _LATENCY,
+                },
+                "additionalProperties": {},
+            },
+        },
+    },
+    "additionalProperties": {},
+}
 
 
 class HistoryError(SenError):
@@ -89,22 +129,20 @@ def read(path: Path) -> History:
     Raises:
         HistoryError: a line is no entry (its number is named), or the file cannot be read.
     """
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError as error:
-        raise HistoryError(f"cannot read {path}: {error.strerror}") from error
+    lines = read_regular(path, MOST_BYTES, error=HistoryError).split(b"\n")
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
+        where = f"{path}: line {number}"
         try:
-            entries.append(_entry(line))
-        except (ValueError, KeyError, TypeError) as error:
-            is_cut = number == len(lines) and (line.startswith(START) or START.startswith(line))
-            if is_cut and isinstance(error, json.JSONDecodeError):
-                return History(tuple(entries), (f"{path}: line {number} is cut short and was left out",))
-            message = f"{path}: line {number} is no entry of a history of benchmarks ({SCHEMA})"
-            raise HistoryError(message, "name another file, or remove that line") from error
+            entry = load_json(line, where, error=HistoryError)
+        except HistoryError as error:
+            start = START.encode()
+            if number == len(lines) and (line.startswith(start) or start.startswith(line)):
+                return History(tuple(entries), (f"{where} is cut short and was left out",))
+            raise HistoryError(error.message, REMEDY) from error
+        entries.append(_checked(entry, where))
     return History(tuple(entries))
 
 
@@ -112,19 +150,13 @@ def _line(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, allow_nan=False) + "\n"
 
 
-def _entry(line: str) -> dict[str, Any]:
-    """One line; ValueError, KeyError or TypeError where it is something else."""
-    entry = json.loads(line)
-    if entry["schema"] != SCHEMA:
-        raise ValueError
-    began_s(entry)
-    [entry[key] for key in ("valid", "status")], float(entry["confidence"])
-    [str(entry["device"][key]) for key in DEVICE]
-    for row in entry["rows"]:
-        str(row["name"])
-        numbers = [float(row[key]) for key in ("median_us", "low_us", "high_us") if row[key] is not None]
-        if not numbers or not all(number > 0 for number in numbers):
-            raise ValueError
+def _checked(entry: Any, where: str) -> dict[str, Any]:
+    """An entry; HistoryError where it is something else."""
+    try:
+        validate(entry, ENTRY, "the entry")
+        began_s(entry)
+    except (SenError, ValueError) as error:
+        raise HistoryError(f"{where} is no entry of a history of benchmarks ({SCHEMA}): {error}", REMEDY) from error
     return dict(entry)
 
 

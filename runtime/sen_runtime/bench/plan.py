@@ -15,6 +15,7 @@ from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, SenError, UsageError
 from sen_runtime.network import Network
 from sen_runtime.operators import Coordinates, leaves
+from sen_runtime.untrusted import read_regular
 
 
 class BenchError(SenError):
@@ -166,10 +167,7 @@ def read_artifact(path: Path) -> ArtifactFile:
         BenchError: it cannot be read.
         ImageError, EngineError: it is damaged.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise BenchError(f"cannot read {path}: {error.strerror}") from error
+    data = read_regular(path, error=BenchError)
     properties: Mapping[str, str] = {}
     network = None
     if path.suffix == ".sen":

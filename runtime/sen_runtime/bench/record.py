@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sen_runtime.errors import SenError
+from sen_runtime.untrusted import load_json, printable, quote, read_regular
 
 SCHEMA = "sen-edge/bench/1"
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 #: A record has two thousand turns per row, and with --raw some hundred thousand samples.
-MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 28
 
 _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "array": lambda value: isinstance(value, list),
@@ -33,8 +34,6 @@ _TYPES: Mapping[str, Callable[[Any], bool]] = {
     "object": lambda value: isinstance(value, dict),
     "string": lambda value: isinstance(value, str),
 }
-#: How much of a wrong value is shown.
-SHOWN = 60
 
 
 class RecordError(SenError):
@@ -62,37 +61,26 @@ def read(path: Path) -> dict[str, Any]:
     Raises:
         RecordError: it cannot be read; it is no JSON, no record, or one of another version; says what and where.
     """
-    try:
-        size = path.stat().st_size
-        if size > MOST_BYTES:
-            raise RecordError(f"{path} has {size} bytes; expected at most {MOST_BYTES}")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecordError(f"cannot read {path}: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise RecordError(f"{path} is no JSON: {error}") from error
-    try:
-        return loads(text)
-    except RecordError as error:
-        raise RecordError(f"{path}: {error.message}", error.hint) from error
+    return loads(read_regular(path, MOST_BYTES, error=RecordError), str(path))
 
 
-def loads(text: str) -> dict[str, Any]:
-    """A record from its JSON.
+def loads(content: str | bytes, where: str = "the record") -> dict[str, Any]:
+    """A record from its JSON; `where` it is from starts each message.
 
     Raises:
         RecordError: see `read`.
     """
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise RecordError(f"this is no JSON: {error}") from error
+    value = load_json(content, where, error=RecordError)
     found = value.get("schema") if isinstance(value, dict) else None
     if found != SCHEMA:
         raise RecordError(
-            f"schema is {_shown(found)}; expected {SCHEMA!r}", "records are written by `sen-runtime bench --json FILE`"
+            f"{where}: schema is {quote(found)}; expected {SCHEMA!r}",
+            "records are written by `sen-runtime bench --json FILE`",
         )
-    check(value)
+    try:
+        check(value)
+    except RecordError as error:
+        raise RecordError(f"{where}: {error.message}", error.hint) from error
     record: dict[str, Any] = value
     return record
 
@@ -103,18 +91,23 @@ def check(record: Any) -> None:
     Raises:
         RecordError: names the place, what is there and what was expected.
     """
-    _check(record, _schema(), "record")
-    names = [row["name"] for row in record["rows"]]
-    for name in names:
-        if names.count(name) > 1:
-            raise RecordError(f"two rows are called {name!r}; expected different names")
+    validate(record, _schema(), "record")
+    try:
+        began_s(record)
+    except ValueError:
+        raise _wrong("record.created", record["created"], "a time such as 2026-11-25T08:00:00Z") from None
+    names: set[str] = set()
+    for row in record["rows"]:
+        if row["name"] in names:
+            raise RecordError(f"two rows are called {quote(row['name'])}; expected different names")
+        names.add(row["name"])
     for index, row in enumerate(record["rows"]):
         where, histogram = f"record.rows[{index}]", row["histogram"]
         if len(histogram["edges_us"]) != len(histogram["counts"]) + 1:
             raise RecordError(f"{where}.histogram: there must be one more of edges_us than of counts")
         for key in ("ratio", "agreement"):
             if row[key] is not None and row[key]["to"] not in names:
-                raise RecordError(f"{where}.{key}.to is {_shown(row[key]['to'])}, which is no row")
+                raise RecordError(f"{where}.{key}.to is {quote(row[key]['to'])}, which is no row")
 
 
 def began_s(entry: Mapping[str, Any]) -> float:
@@ -129,9 +122,14 @@ def _schema() -> dict[str, Any]:
     return schema
 
 
-def _check(value: Any, schema: Mapping[str, Any], where: str) -> None:
+def validate(value: Any, schema: Mapping[str, Any], where: str) -> None:
+    """Check a value against a JSON Schema made of the words that `record.schema.json` uses.
+
+    Raises:
+        RecordError: names the place, what is there and what was expected.
+    """
     if "$ref" in schema:
-        _check(value, _schema()["$defs"][schema["$ref"].rpartition("/")[2]], where)
+        validate(value, _schema()["$defs"][schema["$ref"].rpartition("/")[2]], where)
         return
     if "const" in schema and value != schema["const"]:
         raise _wrong(where, value, repr(schema["const"]))
@@ -163,27 +161,22 @@ def _check_items(value: list[Any], schema: Mapping[str, Any], where: str) -> Non
     if not least <= len(value) <= most:
         raise RecordError(f"{where} has {len(value)} values; expected {least} to {most if most > least else 'any'}")
     for index, item in enumerate(value):
-        _check(item, schema["items"], f"{where}[{index}]")
+        validate(item, schema["items"], f"{where}[{index}]")
 
 
 def _check_fields(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> None:
-    known, others = schema.get("properties", {}), schema["additionalProperties"]
+    known, others = schema.get("properties", {}), schema.get("additionalProperties", {})
     for name in schema.get("required", ()):
         if name not in value:
             raise RecordError(f"{where} has no {name}")
     for name, item in value.items():
         if name in known:
-            _check(item, known[name], f"{where}.{name}")
+            validate(item, known[name], f"{where}.{name}")
         elif others is False:
-            raise RecordError(f"{where} has a field {_shown(name)}, which is not known")
+            raise RecordError(f"{where} has a field {quote(name)}, which is not known")
         else:
-            _check(item, others, f"{where}.{name}")
+            validate(item, others, f"{where}.{printable(name, 40)}")
 
 
 def _wrong(where: str, value: Any, expected: str) -> RecordError:
-    return RecordError(f"{where} is {_shown(value)}; expected {expected}")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return RecordError(f"{where} is {quote(value)}; expected {expected}")

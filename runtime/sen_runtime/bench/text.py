@@ -12,6 +12,7 @@ from typing import Any
 
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.bench.record import is_wrong
+from sen_runtime.untrusted import printable
 
 Row = Mapping[str, Any]
 
@@ -152,11 +153,6 @@ def heading(record: Mapping[str, Any]) -> str:
     bits = f"{device['userland_bits']}-bit programs"
     parts = [device["model"], device["cpu"], device["architecture"], bits, device["os"], record["created"]]
     return printable(", ".join(str(part) for part in parts if "unavailable" not in str(part)))
-
-
-def printable(text: str) -> str:
-    """The same without what could move the cursor or hide letters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _columns(rows: Sequence[Row]) -> list[Column]:

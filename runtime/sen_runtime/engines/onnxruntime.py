@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sen_runtime.engines import Model
 from sen_runtime.engines.steps import row_shape_of, run_steps
 from sen_runtime.errors import EngineError, MissingExtraError
+from sen_runtime.untrusted import listing, open_regular
 
 Array = NDArray[Any]
 
@@ -41,12 +42,24 @@ class OnnxRuntimeSession:
 
     def __init__(self, session: Any) -> None:
         self.session = session
-        self.properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
-        rows, *row_shape = session.get_inputs()[0].shape
+        try:
+            self.properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
+            shapes: dict[str, list[Any]] = {value.name: value.shape for value in session.get_inputs()}
+            self._outputs: list[str] = [value.name for value in session.get_outputs()]
+        except UnicodeDecodeError as error:
+            raise EngineError(f"the ONNX file holds text that is not UTF-8: {error.reason}") from None
+        if "input" not in shapes or "output" not in self._outputs or any(len(shape) < 2 for shape in shapes.values()):
+            raise EngineError(
+                f"the ONNX file takes {listing(shapes)} and gives {listing(self._outputs)}; expected input [batch, n] "
+                "and output"
+            )
+        rows, *self._row_shape = shapes.pop("input")
         self.batch_size: int | None = rows if isinstance(rows, int) else None
-        self._outputs = [value.name for value in session.get_outputs()]
-        self._membranes = {value.name: value.shape[1] for value in session.get_inputs() if value.name != "input"}
-        self._row_shape = row_shape
+        self._membranes = {name: shape[1] for name, shape in shapes.items()}
+        if not all(isinstance(size, int) for size in self._membranes.values()):
+            raise EngineError(
+                f"the ONNX file takes {listing(self._membranes)} besides input; expected membranes [batch, n]"
+            )
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -97,6 +110,8 @@ def load(model: Model, threads: int = 1) -> OnnxRuntimeSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    if not isinstance(model, bytes):
+        open_regular(model, error=EngineError).close()  # the library would wait for a pipe
     source = model if isinstance(model, bytes) else str(model)
     try:
         session = library.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import EngineError
+from sen_runtime.untrusted import listing
 
 Array = NDArray[Any]
 
@@ -46,6 +47,9 @@ def run_steps(
     for t in range(timesteps):
         x_t = np.ascontiguousarray(x[:, t]) if is_train else x
         values = call({"input": x_t, **state})
+        lacking = [name for name in ("output", *(f"{name}_next" for name in state)) if name not in values]
+        if lacking:
+            raise EngineError(f"the model gives no {listing(lacking)}", "only step models of sen-edge are run so")
         state = {name: values.pop(f"{name}_next") for name in state}
         last = values["output"]
         totals = {name: totals.get(name, 0) + value for name, value in values.items()}

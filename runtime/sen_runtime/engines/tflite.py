@@ -21,6 +21,7 @@ from sen_runtime.engines.steps import row_shape_of, run_steps
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.int8 import Grid
+from sen_runtime.untrusted import read_regular
 
 Array = NDArray[Any]
 
@@ -148,10 +149,7 @@ class TfliteEngine:
             EngineError: the interpreter refuses the file; or it is one of sen-edge that has changed since.
         """
         library = self._library()
-        try:
-            data = model if isinstance(model, bytes) else model.read_bytes()
-        except OSError as error:
-            raise EngineError(f"cannot read {model!s}: {error.strerror}") from error
+        data = model if isinstance(model, bytes) else read_regular(model, error=EngineError)
         properties = read_properties(data)
         resolvers = library.OpResolverType
         resolver = resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Mapping
 
 from sen_runtime.errors import EngineError
+from sen_runtime.untrusted import check_document
 
 #: Name of the metadata entry that holds the properties.
 PROPERTIES = b"sen_edge_properties"
@@ -45,6 +46,7 @@ def read_properties(data: bytes) -> dict[str, str]:
         properties, _ = json.JSONDecoder().raw_decode(data[start:].decode("ascii", errors="replace"))
     except (ValueError, RecursionError) as error:
         raise EngineError(f"this TFLite file is damaged: its properties are no JSON ({error})", _AGAIN) from error
+    check_document(properties, "the properties of this TFLite file", error=EngineError)
     if not all(isinstance(value, str) for value in properties.values()):
         raise EngineError("this TFLite file is damaged: a property is no text", _AGAIN)
     return {name: value for name, value in properties.items() if name != PROPERTIES.decode()}

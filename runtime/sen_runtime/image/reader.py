@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zlib
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from sen_runtime.network import (
     Relu,
 )
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.untrusted import listing, load_json, read_regular
 
 Buffer = Union[bytes, memoryview]
 
@@ -66,10 +66,9 @@ def read(path: Path) -> Network:
     Raises:
         ImageError: the file cannot be read, or is not an image; the path is named.
     """
+    data = read_regular(path, error=ImageError)
     try:
-        return loads(path.read_bytes())
-    except OSError as error:
-        raise ImageError(f"cannot read {path}: {error.strerror}") from error
+        return loads(data)
     except ImageError as error:
         raise ImageError(f"{path}: {error.message}", error.hint) from error
 
@@ -154,16 +153,10 @@ def _check_kind(index: int, kind: int) -> None:
 def _metadata(view: memoryview, section: Section) -> dict[str, str]:
     if section.dtype != 0 or section.shape:
         raise ImageError("the metadata section has a dtype or a shape")
-    try:
-        values = json.loads(str(view[section.offset : section.offset + section.nbytes], "utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ImageError(f"the metadata is not JSON: {error}") from error
+    content = view[section.offset : section.offset + section.nbytes].tobytes()
+    values = load_json(content, "the metadata", error=ImageError)
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise ImageError("the metadata is not an object of texts")
-    try:
-        "".join([*values, *values.values()]).encode()
-    except UnicodeEncodeError as error:
-        raise ImageError(f"the metadata is not Unicode text: {error}") from error
     return values
 
 
@@ -207,7 +200,9 @@ def _network(program: memoryview, tensors: dict[int, Array], metadata: dict[str,
         except (NetworkError, ImageError) as error:
             raise ImageError(f"layer {index}: {error.message}", error.hint) from error
     if operators or unused.names:
-        raise ImageError(f"operators {sorted(operators)} and sections {sorted(unused.names)} belong to no layer")
+        raise ImageError(
+            f"operators [{listing(operators)}] and sections [{listing(sorted(unused.names))}] belong to no layer"
+        )
     try:
         network = Network(
             tuple(layers),
@@ -233,7 +228,7 @@ class _Unused:
     def take(self, index: int) -> Array:
         """The tensor at a section index."""
         if index not in self.tensors:
-            raise ImageError(f"section {index} is asked for as a tensor; the tensors are {sorted(self.tensors)}")
+            raise ImageError(f"section {index} is asked for as a tensor; the tensors are {listing(self.tensors)}")
         self.names.discard(index)
         return self.tensors[index]
 
