@@ -12,6 +12,7 @@ from typing import Any
 from sen_edge.errors import CheckpointError
 from sen_runtime.network import (
     INPUT_CODINGS,
+    MAX_TIMESTEPS,
     READOUTS,
     RESETS,
     Identity,
@@ -34,10 +35,11 @@ class SpikingConfig:
     """Time and neurons of a spiking network; equations at `sen_runtime.network.Lif`.
 
     Attributes:
-        timesteps: steps T, >= 1.
+        timesteps: steps T, from 1 to `MAX_TIMESTEPS`.
         beta: decay of the membrane per step, in [0, 1].
         threshold: membrane above which a neuron spikes, > 0.
         reset: "subtract" or "zero".
+        reset_delay: whether the reset acts after the decay of the next step instead of in the step of the spike.
         input_coding: "direct" (constant current) or "spikes" (the caller gives `[batch, T, n_in]`).
         readout: "mean_membrane", "last_membrane" or "spike_count".
         surrogate_slope: slope of the fast sigmoid that replaces the spike's derivative in training, > 0.
@@ -50,13 +52,15 @@ class SpikingConfig:
     input_coding: str = "direct"
     readout: str = "mean_membrane"
     surrogate_slope: float = 25.0
+    reset_delay: bool = True
 
     def __post_init__(self) -> None:
-        _integer("spiking.timesteps", self.timesteps, 1)
+        _integer("spiking.timesteps", self.timesteps, 1, MAX_TIMESTEPS)
         _number("spiking.beta", self.beta, 0, 1)
         _number("spiking.threshold", self.threshold, 0, above=True)
         _number("spiking.surrogate_slope", self.surrogate_slope, 0, above=True)
         _choice("spiking.reset", self.reset, RESETS)
+        _boolean("spiking.reset_delay", self.reset_delay)
         _choice("spiking.input_coding", self.input_coding, INPUT_CODINGS)
         _choice("spiking.readout", self.readout, READOUTS)
 
@@ -155,7 +159,7 @@ class SpatialConfig:
         n_hidden, spiking = len(self.layer_sizes) - 2, self.spiking
         if spiking is None:
             return (*(Relu(),) * n_hidden, Identity())
-        hidden = Lif(spiking.beta, spiking.threshold, spiking.reset)
+        hidden = Lif(spiking.beta, spiking.threshold, spiking.reset, spiking.reset_delay)
         last: Neuron = hidden if spiking.readout == "spike_count" else LeakyIntegrator(spiking.beta)
         return (*(hidden,) * n_hidden, last)
 
@@ -179,6 +183,8 @@ class SpatialConfig:
             values[name] = list(values[name])
         if not self.max_distance:
             del values["max_distance"]
+        if self.spiking is not None and self.spiking.reset_delay:
+            del values["spiking"]["reset_delay"]
         return values
 
     @classmethod

@@ -110,6 +110,8 @@ def _membrane(neuron: Neuron, current: Tensor, before: Tensor | None, spiked: Te
         return current
     if spiked is None or not isinstance(neuron, Lif):
         return neuron.beta * before + current
+    if neuron.subtracts_before_decay:
+        return neuron.beta * (before - neuron.threshold * spiked) + current
     if neuron.reset == "subtract":
         return neuron.beta * before + current - neuron.threshold * spiked
     return neuron.beta * before * (1 - spiked) + current

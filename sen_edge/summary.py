@@ -49,6 +49,7 @@ class LayerFigures:
         rank: inner size of what is low-rank in it; None without that.
         macs: multiply-accumulates of one product.
         bytes: of the stored arrays, the bias included.
+        neuron: `kind` of its neurons and their constants: of `Lif` beta, threshold, reset and reset_delay.
     """
 
     n_in: int
@@ -59,6 +60,7 @@ class LayerFigures:
     rank: int | None
     macs: int
     bytes: int
+    neuron: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -219,6 +221,7 @@ def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
         rank=sum(ranks) if ranks else None,
         macs=layer.weight.macs,
         bytes=layer.nbytes,
+        neuron={"kind": type(layer.neuron).__name__, **asdict(layer.neuron)},
     )
 
 

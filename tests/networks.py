@@ -80,6 +80,7 @@ def random_network(
     input_coding: str = "direct",
     readout: str = "mean_membrane",
     reset: str = "subtract",
+    reset_delay: bool = True,
     dtype: type[np.floating] = np.float32,
     metadata: dict[str, str] | None = None,
 ) -> Network:
@@ -87,13 +88,15 @@ def random_network(
 
     Args:
         rng: source of everything random.
-        spiking: whether neurons spike; `timesteps`, `input_coding`, `readout` and `reset` are of such networks.
+        spiking: whether neurons spike; `timesteps`, `input_coding`, `readout`, `reset` and `reset_delay` are of
+            such networks.
         kinds: of `random_operator`.
         sizes: neurons per layer, input first; drawn if None: 1 to 3 layers of 1 to 20 neurons.
         timesteps: steps T.
         input_coding: "direct" or "spikes".
         readout: "mean_membrane", "last_membrane" or "spike_count".
         reset: "subtract" or "zero".
+        reset_delay: of `Lif`.
         dtype: np.float32 or np.float16 storage.
         metadata: of the network.
     """
@@ -107,7 +110,7 @@ def random_network(
         elif last and readout != "spike_count":
             neuron = LeakyIntegrator(float(rng.uniform(0.5, 1)))
         else:
-            neuron = Lif(float(rng.uniform(0.5, 1)), float(rng.uniform(0.2, 0.6)), reset)
+            neuron = Lif(float(rng.uniform(0.5, 1)), float(rng.uniform(0.2, 0.6)), reset, reset_delay)
         weight = random_operator(rng, n_out, n_in, str(rng.choice(kinds)), dtype)
         bias = rng.normal(0, 0.3, n_out).astype(dtype) if rng.random() < 0.7 else None
         layers.append(Layer(weight, bias, neuron))

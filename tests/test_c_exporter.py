@@ -88,10 +88,9 @@ def test_perceptrons(kind: str, storage: str, flags: tuple[str, ...], tmp_path: 
 def test_spiking_networks(storage: str, readout: str, coding: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(len(storage) + len(readout))
     kinds = tuple(kind for kind in KINDS if storage != "int8" or kind != "coordinates")
-    reset = "zero" if readout == "last_membrane" else "subtract"
-    network = random_network(
-        rng, spiking=True, kinds=kinds, sizes=(6, 11, 8, 3), readout=readout, input_coding=coding, reset=reset
-    )
+    options = {"readout": readout, "input_coding": coding, "reset_delay": readout == "mean_membrane"}
+    options["reset"] = "zero" if readout == "last_membrane" else "subtract"
+    network = random_network(rng, spiking=True, kinds=kinds, sizes=(6, 11, 8, 3), **options)
     network = STORAGES[storage](network)
     artifact = export(network)
     session = engine.load(artifact.write(tmp_path), flags=SHARED)

@@ -20,10 +20,12 @@ KINDS = ("dense", "sparse", "blocks", "low_rank", "sum", "nested_sum")
 TIMES = [
     pytest.param({}, id="perceptron"),
     *(
-        pytest.param({"spiking": True, "readout": r, "input_coding": c, "reset": z}, id=f"{r}-{c}-{z}")
+        pytest.param(
+            {"spiking": True, "readout": r, "input_coding": c, "reset": z, "reset_delay": d}, id=f"{r}-{c}-{z}-{d}"
+        )
         for r in ("mean_membrane", "last_membrane", "spike_count")
         for c in ("direct", "spikes")
-        for z in ("subtract", "zero")
+        for z, d in (("subtract", True), ("subtract", False), ("zero", True))
     ),
 ]
 

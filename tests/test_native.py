@@ -99,14 +99,17 @@ def test_int8_takes_inputs_of_any_size(way: dict) -> None:
     seed=st.integers(0, 2**32 - 1),
     readout=st.sampled_from(["mean_membrane", "last_membrane", "spike_count"]),
     reset=st.sampled_from(["subtract", "zero"]),
+    delay=st.booleans(),
     coding=st.sampled_from(["direct", "spikes"]),
     storage=st.sampled_from(list(STORAGES)),
 )
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_spiking_networks(seed: int, readout: str, reset: str, coding: str, storage: str) -> None:
+def test_spiking_networks(seed: int, readout: str, reset: str, delay: bool, coding: str, storage: str) -> None:
     rng = np.random.default_rng(seed)
     kinds = tuple(kind for kind in KINDS if storage != "int8" or kind != "coordinates")
-    network = random_network(rng, spiking=True, kinds=kinds, readout=readout, reset=reset, input_coding=coding)
+    network = random_network(
+        rng, spiking=True, kinds=kinds, readout=readout, reset=reset, reset_delay=delay, input_coding=coding
+    )
     network = STORAGES[storage](network)
     x = random_input(rng, network, 10)
     expected = reference.trace(network, x)

@@ -340,7 +340,7 @@ REFUSED = {
     "bias axes": (lambda: Layer(ONE, f32([1]), Relu()), "bias: shape is [1, 1]"),
     "bias length": (lambda: Layer(ONE, f32(1, 2), Relu()), "bias has 2 values; expected 1, one per neuron"),
     "no layers": (network(), "a network needs at least one layer"),
-    "timesteps": (network((ONE, Relu()), timesteps=-1), "timesteps is -1; expected a value >= 0"),
+    "timesteps": (network((ONE, Relu()), timesteps=-1), "timesteps is -1; expected a value from 0 to"),
     "coding": (network((ONE, Relu()), input_coding="rate"), "input_coding is 'rate'; expected one of direct, spikes"),
     "readout": (
         network((ONE, Relu()), readout="max"),

@@ -35,8 +35,8 @@ def exact_operator(rng, n_out, n_in, kind):
     return Sum(exact_operator(rng, n_out, n_in, "low_rank"), exact_operator(rng, n_out, n_in, "sparse"))
 
 
-def make_snn(operators, biases, timesteps, *, coding, readout, reset="subtract", beta=0.5, threshold=1.0):
-    neuron = Lif(beta, threshold, reset)
+def make_snn(operators, biases, timesteps, *, coding, readout, reset="subtract", delay=True, beta=0.5, threshold=1.0):
+    neuron = Lif(beta, threshold, reset, delay)
     layers = [Layer(weight, bias, neuron) for weight, bias in zip(operators, biases, strict=True)]
     if readout != "spike_count":
         layers[-1] = replace(layers[-1], neuron=LeakyIntegrator(beta))
@@ -82,13 +82,14 @@ def assert_layers(model, network, x):
     coding=st.sampled_from(["direct", "spikes"]),
     readout=st.sampled_from(READOUTS),
     reset=st.sampled_from(RESETS),
+    delay=st.booleans(),
     beta=st.sampled_from([0.0, 0.5, 1.0]),
     threshold=st.sampled_from([1.0, 0.75]),
     batch_size=st.sampled_from([None, 3]),
     opset=st.sampled_from([OLDEST_OPSET, 17, 18, NEWEST_OPSET]),
 )
 def test_exact_networks_spike_exactly(
-    form, seed, sizes, data, timesteps, coding, readout, reset, beta, threshold, batch_size, opset
+    form, seed, sizes, data, timesteps, coding, readout, reset, delay, beta, threshold, batch_size, opset
 ):
     rng = np.random.default_rng(seed)
     n_layers = len(sizes) - 1
@@ -96,9 +97,8 @@ def test_exact_networks_spike_exactly(
     with_bias = data.draw(st.booleans())
     operators = [exact_operator(rng, o, i, kind) for (i, o), kind in zip(pairwise(sizes), kinds, strict=True)]
     biases = [(rng.integers(0, 33, n) / 64).astype(np.float32) if with_bias else None for n in sizes[1:]]
-    network = make_snn(
-        operators, biases, timesteps, coding=coding, readout=readout, reset=reset, beta=beta, threshold=threshold
-    )
+    neurons = {"reset": reset, "delay": delay, "beta": beta, "threshold": threshold}
+    network = make_snn(operators, biases, timesteps, coding=coding, readout=readout, **neurons)
     model = export(network, snn=form, batch_size=batch_size, opset=opset)
     assert_layers(model, network, make_input(rng, network, 3))
 
@@ -191,10 +191,11 @@ def test_a_thousand_unrolled_steps():
     assert_close(load(model).run(x), reference.run(network, x, np.float32))
 
 
+@pytest.mark.parametrize("delay", [True, False])
 @pytest.mark.parametrize("reset", RESETS)
-def test_a_step_carries_the_membranes_in_and_out(reset):
+def test_a_step_carries_the_membranes_in_and_out(reset, delay):
     rng = np.random.default_rng(0)
-    network = plain_snn(rng, (6, 5, 4, 3), 5, beta=0.9, reset=reset)
+    network = plain_snn(rng, (6, 5, 4, 3), 5, beta=0.9, reset=reset, delay=delay)
     session = load(export(network, snn="step")).session
     x = make_input(rng, network, 2)
     membranes = reference.initial_membranes(network, 2, np.float32)

@@ -55,7 +55,8 @@ def torch_run(network: Network, x: np.ndarray) -> np.ndarray:
             membranes[i] = layer.neuron.beta * membranes[i] * keep + value
             if isinstance(layer.neuron, Lif):
                 if layer.neuron.reset == "subtract":
-                    membranes[i] = membranes[i] - layer.neuron.threshold * spikes[i]
+                    decay = 1 if layer.neuron.reset_delay else layer.neuron.beta
+                    membranes[i] = membranes[i] - decay * layer.neuron.threshold * spikes[i]
                 spikes[i] = (membranes[i] > layer.neuron.threshold).float()
             value = spikes[i] if isinstance(layer.neuron, Lif) else membranes[i]
         outputs.append(value)
@@ -93,14 +94,21 @@ def test_perceptrons(seed: int, kind: str) -> None:
     kind=st.sampled_from(KINDS),
     readout=st.sampled_from(["mean_membrane", "last_membrane", "spike_count"]),
     reset=st.sampled_from(["subtract", "zero"]),
+    delay=st.booleans(),
     coding=st.sampled_from(["direct", "spikes"]),
     form=st.sampled_from(["unrolled", "scan", "step"]),
 )
 @settings(max_examples=60, deadline=None)
-def test_spiking_networks(seed: int, kind: str, readout: str, reset: str, coding: str, form: str) -> None:
+def test_spiking_networks(seed: int, kind: str, readout: str, reset: str, delay: bool, coding: str, form: str) -> None:
     rng = np.random.default_rng(seed)
     network = random_network(
-        rng, spiking=True, kinds=(kind, "dense"), readout=readout, reset=reset, input_coding=coding
+        rng,
+        spiking=True,
+        kinds=(kind, "dense"),
+        readout=readout,
+        reset=reset,
+        reset_delay=delay,
+        input_coding=coding,
     )
     x = random_input(rng, network, 20)
     expected = reference.run(network, x)

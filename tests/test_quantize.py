@@ -183,10 +183,11 @@ def test_a_bias_beside_tiny_weights_fits_32_bits():
 # --- spiking networks ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.parametrize("coding", ["direct", "spikes"])
 @pytest.mark.parametrize("readout", ["mean_membrane", "last_membrane", "spike_count"])
-def test_int8_membranes_spike_like_float_ones(reset, coding, readout):
+def test_int8_membranes_spike_like_float_ones(reset, reset_delay, coding, readout):
     rng = np.random.default_rng(1)
     network = random_network(
         rng,
@@ -195,6 +196,7 @@ def test_int8_membranes_spike_like_float_ones(reset, coding, readout):
         sizes=(40, 30, 10),
         timesteps=8,
         reset=reset,
+        reset_delay=reset_delay,
         input_coding=coding,
         readout=readout,
     )

@@ -23,7 +23,7 @@ from sen_runtime.network import (
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.networks import KINDS, random_input, random_network, random_operator
 
-SPIKING = list(product(INPUT_CODINGS, READOUTS, RESETS))
+SPIKING = list(product(INPUT_CODINGS, READOUTS, RESETS, ("delay", "no delay")))
 
 # The equations in loops over Python floats, which are float64. Nothing of sen_runtime but the stored numbers.
 
@@ -82,16 +82,24 @@ def scalar_mlp(network, x):
     return outputs
 
 
+def spiking_options(words):
+    """Keywords of `random_network` for one entry of `SPIKING`."""
+    coding, readout, reset, delay = words
+    return {"input_coding": coding, "readout": readout, "reset": reset, "reset_delay": delay == "delay"}
+
+
 def scalar_neuron(neuron, u, fired, y):
     """Membrane and spike of one neuron after one step."""
     if isinstance(neuron, LeakyIntegrator):
         return neuron.beta * u + y, 0.0
     if not fired:
         u = neuron.beta * u + y
-    elif neuron.reset == "subtract":
+    elif neuron.reset == "zero":
+        u = y
+    elif neuron.reset_delay:
         u = neuron.beta * u + y - neuron.threshold
     else:
-        u = y
+        u = neuron.beta * (u - neuron.threshold) + y
     return u, 1.0 if u > neuron.threshold else 0.0
 
 
@@ -158,12 +166,10 @@ def test_any_multilayer_perceptron_follows_the_equations(seed):
     assert_follows(network, random_input(rng, network))
 
 
-@pytest.mark.parametrize(("coding", "readout", "reset"), SPIKING, ids=["-".join(words) for words in SPIKING])
-def test_spiking_networks_follow_the_equations(coding, readout, reset):
+@pytest.mark.parametrize("words", SPIKING, ids=["-".join(words) for words in SPIKING])
+def test_spiking_networks_follow_the_equations(words):
     rng = np.random.default_rng(3)
-    network = random_network(
-        rng, spiking=True, sizes=(6, 12, 9, 4), timesteps=9, input_coding=coding, readout=readout, reset=reset
-    )
+    network = random_network(rng, spiking=True, sizes=(6, 12, 9, 4), timesteps=9, **spiking_options(words))
     x = random_input(rng, network, batch=4)
     assert_follows(network, x)
     spikes = reference.trace(network, x)[0]
@@ -174,8 +180,7 @@ def test_spiking_networks_follow_the_equations(coding, readout, reset):
 @given(seed=st.integers(0, 2**32 - 1), words=st.sampled_from(SPIKING), timesteps=st.integers(1, 7))
 def test_any_spiking_network_follows_the_equations(seed, words, timesteps):
     rng = np.random.default_rng(seed)
-    coding, readout, reset = words
-    network = random_network(rng, spiking=True, timesteps=timesteps, input_coding=coding, readout=readout, reset=reset)
+    network = random_network(rng, spiking=True, timesteps=timesteps, **spiking_options(words))
     assert_follows(network, random_input(rng, network))
 
 
@@ -190,14 +195,17 @@ def test_float32_stays_float32_and_near():
 BY_HAND = {
     "subtract": ([0.75, 1.125, 0.3125, 0.90625, 1.203125], [0, 1, 0, 0, 1]),
     "zero": ([0.75, 1.125, 0.75, 1.125, 0.75], [0, 1, 0, 1, 0]),
+    "subtract, no delay": ([0.75, 1.125, 0.8125, 1.15625, 0.828125], [0, 1, 0, 1, 0]),
+    "zero, no delay": ([0.75, 1.125, 0.75, 1.125, 0.75], [0, 1, 0, 1, 0]),
 }
 
 
-@pytest.mark.parametrize("reset", RESETS)
-def test_membrane_of_one_neuron_by_hand(reset):
-    neuron = Layer(Dense(np.ones((1, 1), np.float32)), None, Lif(0.5, 1.0, reset))
+@pytest.mark.parametrize("words", BY_HAND)
+def test_membrane_of_one_neuron_by_hand(words):
+    reset, *no_delay = words.split(", ")
+    neuron = Layer(Dense(np.ones((1, 1), np.float32)), None, Lif(0.5, 1.0, reset, not no_delay))
     network = Network((neuron,), 5, "direct", "spike_count")
-    membranes, spikes = BY_HAND[reset]
+    membranes, spikes = BY_HAND[words]
     state = reference.initial_membranes(network, 1)
     for u, s in zip(membranes, spikes, strict=True):
         state, fired = reference.step(network, state, np.array([[0.75]]))
@@ -222,12 +230,11 @@ def test_leaky_integrator_by_hand(readout, expected):
 # Steps
 
 
-@pytest.mark.parametrize(("coding", "readout", "reset"), SPIKING, ids=["-".join(words) for words in SPIKING])
-def test_steps_add_up_to_run(coding, readout, reset):
+@pytest.mark.parametrize("words", SPIKING, ids=["-".join(words) for words in SPIKING])
+def test_steps_add_up_to_run(words):
     rng = np.random.default_rng(5)
-    network = random_network(
-        rng, spiking=True, sizes=(5, 8, 3), timesteps=6, input_coding=coding, readout=readout, reset=reset
-    )
+    coding, readout, *_ = words
+    network = random_network(rng, spiking=True, sizes=(5, 8, 3), timesteps=6, **spiking_options(words))
     x = random_input(rng, network).astype(np.float64)
     state = reference.initial_membranes(network, 3)
     assert [membrane.shape for membrane in state] == [(3, 8), (3, 3)]

@@ -138,6 +138,8 @@ def expected_spikes(network: SpatialNetwork, x: np.ndarray) -> tuple[list[np.nda
             leaky = i == len(weights) - 1 and spiking.readout != "spike_count"
             if leaky:
                 membranes[i] = spiking.beta * membranes[i] + y
+            elif spiking.reset == "subtract" and not spiking.reset_delay:
+                membranes[i] = spiking.beta * (membranes[i] - spiking.threshold * spikes[i]) + y
             elif spiking.reset == "subtract":
                 membranes[i] = spiking.beta * membranes[i] + y - spiking.threshold * spikes[i]
             else:
@@ -151,9 +153,11 @@ def expected_spikes(network: SpatialNetwork, x: np.ndarray) -> tuple[list[np.nda
 
 @pytest.mark.parametrize("coding", ["direct", "spikes"])
 @pytest.mark.parametrize("readout", ["mean_membrane", "last_membrane", "spike_count"])
+@pytest.mark.parametrize("reset_delay", [True, False])
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
-def test_spiking_network_follows_the_equations(reset: str, readout: str, coding: str) -> None:
-    spiking = SpikingConfig(7, beta=0.8, threshold=0.6, reset=reset, readout=readout, input_coding=coding)
+def test_spiking_network_follows_the_equations(reset: str, reset_delay: bool, readout: str, coding: str) -> None:
+    options = {"reset": reset, "reset_delay": reset_delay, "readout": readout, "input_coding": coding}
+    spiking = SpikingConfig(7, beta=0.8, threshold=0.6, **options)
     network = random_network(SpatialConfig((12, 20, 8, 4), spiking=spiking))
     rng = np.random.default_rng(4)
     x = (rng.random((9, 7, 12)) < 0.6).astype(np.float32) if coding == "spikes" else rng.random((9, 12), np.float32)

@@ -32,6 +32,7 @@ SNN = st.fixed_dictionaries(
     {
         "readout": st.sampled_from(["mean_membrane", "last_membrane", "spike_count"]),
         "reset": st.sampled_from(["subtract", "zero"]),
+        "reset_delay": st.booleans(),
         "input_coding": st.sampled_from(["direct", "spikes"]),
         "timesteps": st.integers(1, 6),
     }

@@ -321,12 +321,24 @@ def test_command_trains_and_names_the_next(sen_edge: Run, npz: Path, tmp_path: P
 
 def test_command_prints_json_alone_on_stdout(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "model.safetensors"
-    spiking = ("--arch", "snn", "--timesteps", 3, "--beta", 0.5, "--reset", "zero", "--readout", "spike_count")
+    spiking = (
+        "--arch",
+        "snn",
+        "--timesteps",
+        3,
+        "--beta",
+        0.5,
+        "--reset",
+        "zero",
+        "--readout",
+        "spike_count",
+        "--no-reset-delay",
+    )
     outcome = sen_edge("train", "--data", npz, *SMALL, *spiking, "--json", "-o", out)
     assert outcome.code == 0, outcome.err
     result = json.loads(outcome.out)
     assert result["output"] == str(out) and result["bytes"] == out.stat().st_size
-    assert result["config"]["spiking"]["reset"] == "zero"
+    assert result["config"]["spiking"]["reset"] == "zero" and not result["config"]["spiking"]["reset_delay"]
     assert result["metadata"]["test_accuracy"] == f"{result['test_accuracy']:.2f}"
     assert checkpoint.load(out).config.to_dict() == result["config"]
 

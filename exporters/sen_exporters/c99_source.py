@@ -247,11 +247,18 @@ def _layer(plan: Plan, index: int, offsets: Mapping[str, int] | None) -> str:
         }
     members["neuron"] = NEURONS[type(neuron)]
     if isinstance(neuron, Lif):
-        members["lif"] = f"{{{number(neuron.beta)}, {number(neuron.threshold)}, {int(neuron.reset == 'zero')}}}"
+        members["lif"] = f"{{{number(neuron.beta)}, {number(neuron.threshold)}, {_reset(neuron)}}}"
     elif isinstance(neuron, LeakyIntegrator):
         members["lif"] = f"{{{number(neuron.beta)}, 0.0f, 0}}"
     members |= {name: vector.start for name, vector in layer.vectors.items()}
     return f"    {{\n{_members(members, '        ')}    }},\n"
+
+
+def _reset(neuron: Lif) -> str:
+    """Name of the reset in `network.h`."""
+    if neuron.subtracts_before_decay:
+        return "SEN_RESET_BEFORE_DECAY"
+    return "SEN_RESET_ZERO" if neuron.reset == "zero" else "SEN_RESET_SUBTRACT"
 
 
 def _network(plan: Plan, offsets: Mapping[str, int] | None) -> str:

@@ -192,19 +192,25 @@ def _integrate(
     graph: GraphBuilder, neuron: Lif | LeakyIntegrator, layer: str, before: str, signal: str, current: str, after: str
 ) -> str:
     """The membrane `after`, from the one `before`, from that step's reset signal, and from the current."""
-    beta = graph.scalar(f"{layer}/beta", neuron.beta)
-    decayed = graph.node("Mul", [before, beta], f"{after}_decayed")
     if isinstance(neuron, LeakyIntegrator):
-        return graph.node("Add", [decayed, current], after)
+        return graph.node("Add", [_decay(graph, neuron, layer, before, after), current], after)
     if neuron.reset == "zero":
-        zero = graph.scalar("zero", 0.0)
+        zero, decayed = graph.scalar("zero", 0.0), _decay(graph, neuron, layer, before, after)
         kept = graph.node("Where", [signal, zero, decayed], f"{after}_kept")
         return graph.node("Add", [kept, current], after)
     if neuron.threshold != 1:
         threshold = graph.scalar(f"{layer}/threshold", neuron.threshold)
         signal = graph.node("Mul", [signal, threshold], f"{after}_reset")
-    charged = graph.node("Add", [decayed, current], f"{after}_charged")
+    if neuron.subtracts_before_decay:
+        kept = graph.node("Sub", [before, signal], f"{after}_kept")
+        return graph.node("Add", [_decay(graph, neuron, layer, kept, after), current], after)
+    charged = graph.node("Add", [_decay(graph, neuron, layer, before, after), current], f"{after}_charged")
     return graph.node("Sub", [charged, signal], after)
+
+
+def _decay(graph: GraphBuilder, neuron: Lif | LeakyIntegrator, layer: str, membrane: str, after: str) -> str:
+    """The membrane times beta."""
+    return graph.node("Mul", [membrane, graph.scalar(f"{layer}/beta", neuron.beta)], f"{after}_decayed")
 
 
 def _fire(graph: GraphBuilder, neuron: Lif, layer: str, membrane: str, prefix: str) -> str:

@@ -115,20 +115,24 @@ class SpikingLowering:
         def on_the_way(name: str) -> Signal:
             return replace(before, name=f"{after}_{name}")
 
-        beta = self._factor(f"layer{index}/beta", neuron.beta)
-        decayed = graph.binary("MUL", before, beta, on_the_way("decayed"), size)
+        def decay(value: Signal) -> Signal:
+            beta = self._factor(f"layer{index}/beta", neuron.beta)
+            return graph.binary("MUL", value, beta, on_the_way("decayed"), size)
+
         if spikes is None or isinstance(neuron, LeakyIntegrator):
-            return graph.binary("ADD", decayed, current, membrane, size)
+            return graph.binary("ADD", decay(before), current, membrane, size)
         if neuron.reset == "zero":
-            silent = graph.binary(
-                "SUB", graph.scalar("one", 1.0, spikes.grid), spikes, replace(spikes, name=f"{after}_silent"), size
-            )
-            kept = graph.binary("MUL", decayed, silent, on_the_way("kept"), size)
+            one = graph.scalar("one", 1.0, spikes.grid)
+            silent = graph.binary("SUB", one, spikes, replace(spikes, name=f"{after}_silent"), size)
+            kept = graph.binary("MUL", decay(before), silent, on_the_way("kept"), size)
             return graph.binary("ADD", kept, current, membrane, size)
         if neuron.threshold != 1 or before.grid is not None:
             threshold = self._factor(f"layer{index}/threshold_factor", neuron.threshold)
             spikes = graph.binary("MUL", spikes, threshold, on_the_way("reset"), size)
-        charged = graph.binary("ADD", decayed, current, on_the_way("charged"), size)
+        if neuron.subtracts_before_decay:
+            kept = graph.binary("SUB", before, spikes, on_the_way("kept"), size)
+            return graph.binary("ADD", decay(kept), current, membrane, size)
+        charged = graph.binary("ADD", decay(before), current, on_the_way("charged"), size)
         return graph.binary("SUB", charged, spikes, membrane, size)
 
     def _factor(self, name: str, value: float) -> Signal:

@@ -23,6 +23,8 @@ from sen_runtime.operators import Leaf, WeightOperator, count_nonzero, map_leave
 RESETS = ("subtract", "zero")
 INPUT_CODINGS = ("direct", "spikes")
 READOUTS = ("mean_membrane", "last_membrane", "spike_count")
+#: Time steps of one inference, in every format and engine; a stream of steps has no end.
+MAX_TIMESTEPS = 1 << 20
 #: Where the metadata names no range, or one whose products a float32 may not hold.
 DEFAULT_INPUT_RANGE, MOST_INPUT = (0.0, 1.0), 1e18
 
@@ -41,21 +43,26 @@ class Relu:
 class Lif:
     """Leaky integrate-and-fire neuron, in discrete time.
 
-        s[t-1] = 1 if u[t-1] > threshold else 0
-        subtract:  u[t] = beta * u[t-1] + y[t] - threshold * s[t-1]
-        zero:      u[t] = beta * u[t-1] * (1 - s[t-1]) + y[t]
+        s[t] = 1 if u[t] > threshold else 0
+        subtract, reset_delay:     u[t] = beta * u[t-1] + y[t] - threshold * s[t-1]
+        subtract, no reset_delay:  u[t] = beta * (u[t-1] - threshold * s[t-1]) + y[t]
+        zero:                      u[t] = beta * u[t-1] * (1 - s[t-1]) + y[t]
 
-    with u[0] = y[0]. The spike is a function of the membrane, so the membrane is the whole state.
+    with u[0] = y[0]. The membrane u is the one before its own reset; the spike is a function of it, so it is the
+    whole state. A membrane that is set to zero gives the same u whether it decays before or after.
 
     Attributes:
         beta: decay of the membrane per step, in [0, 1].
         threshold: membrane above which the neuron spikes, > 0.
         reset: "subtract" or "zero".
+        reset_delay: whether the reset acts after the decay of the next step (snnTorch's default) instead of in the
+            step of the spike (SpikingJelly). Both values give the same spikes for the reset "zero".
     """
 
     beta: float
     threshold: float = 1.0
     reset: str = "subtract"
+    reset_delay: bool = True
 
     def __post_init__(self) -> None:
         _check_beta(self)
@@ -63,6 +70,13 @@ class Lif:
         if self.threshold <= 0:
             raise NetworkError(f"threshold is {self.threshold:g}; expected a value > 0")
         check_choice(self.reset, "reset", RESETS)
+        if not isinstance(self.reset_delay, bool):
+            raise NetworkError(f"reset_delay is {self.reset_delay!r}; expected true or false")
+
+    @property
+    def subtracts_before_decay(self) -> bool:
+        """Whether the threshold is subtracted before the membrane decays."""
+        return self.reset == "subtract" and not self.reset_delay
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ class Network:
 
     Attributes:
         layers: from input to readout.
-        timesteps: steps T of a spiking network; 0 for a multilayer perceptron.
+        timesteps: steps T of a spiking network, at most `MAX_TIMESTEPS`; 0 for a multilayer perceptron.
         input_coding: "direct" (input `[batch, n_in]`, the same current in each step) or "spikes"
             (input `[batch, T, n_in]`).
         readout: "mean_membrane" or "last_membrane" (last layer `LeakyIntegrator`), "spike_count" (`Lif`);
@@ -137,8 +151,8 @@ class Network:
     def __post_init__(self) -> None:
         if not self.layers:
             raise NetworkError("a network needs at least one layer")
-        if self.timesteps < 0:
-            raise NetworkError(f"timesteps is {self.timesteps}; expected a value >= 0")
+        if not 0 <= self.timesteps <= MAX_TIMESTEPS:
+            raise NetworkError(f"timesteps is {self.timesteps}; expected a value from 0 to {MAX_TIMESTEPS}")
         check_choice(self.input_coding, "input_coding", INPUT_CODINGS)
         check_choice(self.readout, "readout", READOUTS)
         for index, (before, after) in enumerate(zip(self.layers, self.layers[1:])):

@@ -188,8 +188,12 @@ def integrate(neuron: Lif, membrane: Array, current: Array, grid: Grid | None = 
     """The next membrane of `Lif` neurons and the spikes it gives, all `[..., n]`; on `grid` if membranes are int8."""
     threshold = _on_grid(np.asarray(neuron.threshold, membrane.dtype), grid)
     before = (membrane > threshold).astype(membrane.dtype)
+    if neuron.subtracts_before_decay:
+        membrane = _on_grid(membrane - threshold * before, grid)
     after = _on_grid(membrane.dtype.type(neuron.beta) * membrane, grid)
-    if neuron.reset == "subtract":
+    if neuron.subtracts_before_decay:
+        after = _on_grid(after + current, grid)
+    elif neuron.reset == "subtract":
         after = _on_grid(_on_grid(after + current, grid) - threshold * before, grid)
     else:
         after = _on_grid(after * (1 - before) + current, grid)

@@ -56,11 +56,22 @@ def _print(summary: Summary, model: Path) -> None:
         f"MACs            {summary.macs:,}{step}",
         f"size            {console.size(summary.weight_bytes)} of weights and biases",
     ]
+    lines += [f"neurons         {text}" for text in dict.fromkeys(map(_spiking_neuron, summary.layers)) if text]
     lines += [
         f"{printable(key, 40):<15} {printable(value, MAX_TEXT)}" for key, value in summary.metadata.items() if value
     ]
     lines += [f"problem in layer {i}: {layer.problem}" for i, layer in enumerate(summary.layers) if layer.problem]
     console.print_lines(lines)
+
+
+def _spiking_neuron(layer: LayerSummary) -> str:
+    """Constants of neurons that spike; empty for others."""
+    neuron = layer.figures.neuron
+    if neuron["kind"] != "Lif":
+        return ""
+    when = "after the next decay" if neuron["reset_delay"] else "before the next decay"
+    reset = f"{neuron['reset']}, reset_delay {str(neuron['reset_delay']).lower()} ({when})"
+    return f"beta {neuron['beta']:.6g}, threshold {neuron['threshold']:.6g}, reset {reset}"
 
 
 def _synapses(summary: Summary) -> str:

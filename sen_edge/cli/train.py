@@ -66,6 +66,13 @@ def train(
     beta: Annotated[float | None, typer.Option(help="Decay of the membrane per step. Default: 0.9.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Membrane above which a neuron spikes. Default: 1.")] = None,
     reset: Annotated[str | None, typer.Option(help="subtract or zero. Default: subtract.")] = None,
+    reset_delay: Annotated[
+        bool | None,
+        typer.Option(
+            "--reset-delay/--no-reset-delay",
+            help="Reset after the next decay, or in the step of the spike. Default: after the next decay.",
+        ),
+    ] = None,
     readout: Annotated[
         str | None, typer.Option(help="mean_membrane, last_membrane or spike_count. Default: mean_membrane.")
     ] = None,
@@ -103,6 +110,7 @@ def train(
         beta=beta,
         threshold=threshold,
         reset=reset,
+        reset_delay=reset_delay,
         readout=readout,
         input_coding=input_coding,
         surrogate_slope=surrogate_slope,

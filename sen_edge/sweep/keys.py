@@ -59,6 +59,7 @@ SPIKING: Mapping[str, Kind] = {
     "beta": NUMBER,
     "threshold": NUMBER,
     "reset": WORD,
+    "reset_delay": SWITCH,
     "readout": WORD,
     "input_coding": WORD,
     "surrogate_slope": NUMBER,

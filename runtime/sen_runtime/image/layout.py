@@ -32,6 +32,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
 NEURONS = (Identity, Relu, Lif, LeakyIntegrator)
+#: `reset` and `reset_delay` of `Lif` neurons; readers before the last two refuse them.
+RESETS = (("subtract", True), ("zero", True), ("subtract", False), ("zero", False))
 OPERATORS = (Coordinates, Dense, Sparse, LowRank, Sum)
 #: Levels of sums within sums: deep enough for any compression, shallow enough for any stack.
 MAX_DEPTH = 32

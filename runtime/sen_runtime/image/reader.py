@@ -28,13 +28,13 @@ from sen_runtime.image.layout import (
     OPERATOR,
     OPERATORS,
     PROGRAM,
+    RESETS,
     SECTION,
     VERSION,
 )
 from sen_runtime.network import (
     INPUT_CODINGS,
     READOUTS,
-    RESETS,
     Identity,
     Layer,
     LeakyIntegrator,
@@ -311,7 +311,7 @@ def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensor
         raise ImageError(f"fields that {neuron_type.__name__} neurons do not use are set")
     neuron: Neuron
     if neuron_type is Lif:
-        neuron = Lif(beta, threshold, _word(RESETS, reset, "reset"))
+        neuron = Lif(beta, threshold, *RESETS[_index(RESETS, reset, "reset")])
     elif neuron_type is LeakyIntegrator:
         neuron = LeakyIntegrator(beta)
     elif beta != 0:

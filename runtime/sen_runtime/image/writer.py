@@ -28,11 +28,12 @@ from sen_runtime.image.layout import (
     OPERATOR,
     OPERATORS,
     PROGRAM,
+    RESETS,
     SECTION,
     UINT16_COLUMNS,
     VERSION,
 )
-from sen_runtime.network import INPUT_CODINGS, READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.network import INPUT_CODINGS, READOUTS, Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 
 _SectionContent = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
@@ -117,7 +118,9 @@ def _layer_record(layer: Layer, operators: list[bytes], tensors: _Tensors) -> by
     bias = NONE if layer.bias is None else tensors.add(layer.bias)
     neuron = layer.neuron
     beta = neuron.beta if isinstance(neuron, (Lif, LeakyIntegrator)) else 0.0
-    threshold, reset = (neuron.threshold, RESETS.index(neuron.reset)) if isinstance(neuron, Lif) else (0.0, 0)
+    threshold, reset = 0.0, 0
+    if isinstance(neuron, Lif):
+        threshold, reset = neuron.threshold, RESETS.index((neuron.reset, neuron.reset_delay))
     return LAYER.pack(operator, bias, NEURONS.index(type(neuron)), beta, threshold, reset, 0, 0)
 
 

@@ -37,7 +37,7 @@ void sen_image_layer(const sen_image *image, uint32_t index, sen_layer_record *l
     layer->neuron = u32(record + 8);
     layer->beta = f32(record + 12);
     layer->threshold = f32(record + 16);
-    layer->resets_to_zero = u32(record + 20);
+    layer->reset = u32(record + 20);
 }
 
 void sen_image_operator(const sen_image *image, uint32_t index, sen_operator_record *op)
@@ -251,7 +251,7 @@ static sen_status check_layer(const sen_image *image, uint32_t index)
         return SEN_LAYER;
     if (layer.neuron == SEN_LEAKY_INTEGRATOR)
         return all_zero(record + 16, 8) ? SEN_OK : SEN_LAYER;
-    return layer.threshold > 0 && is_finite(layer.threshold) && layer.resets_to_zero <= 1 ? SEN_OK : SEN_LAYER;
+    return layer.threshold > 0 && is_finite(layer.threshold) && layer.reset <= SEN_ZERO_WITHOUT_DELAY ? SEN_OK : SEN_LAYER;
 }
 
 static sen_status check_program(sen_image *image)

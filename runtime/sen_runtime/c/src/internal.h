@@ -8,6 +8,9 @@
 #define SEN_NONE 0xFFFFFFFFu
 #define SEN_MAX_DEPTH 32u
 
+/* The image's word for a reset to zero in the step of the spike, which computes the same as SEN_RESET_ZERO. */
+enum { SEN_ZERO_WITHOUT_DELAY = 3 };
+
 enum { SEN_COORDINATES, SEN_DENSE, SEN_SPARSE, SEN_LOW_RANK, SEN_SUM };
 
 /* A tensor section of a checked image; `data` is null where a record names none. */
@@ -21,9 +24,9 @@ typedef struct sen_program {
     uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out;
 } sen_program;
 
-/* A layer's record. */
+/* A layer's record; `reset` is SEN_RESET_... or SEN_ZERO_WITHOUT_DELAY. */
 typedef struct sen_layer_record {
-    uint32_t op, neuron, resets_to_zero;
+    uint32_t op, neuron, reset;
     float beta, threshold;
     sen_tensor bias;
 } sen_layer_record;

@@ -1,4 +1,4 @@
-/* Leaky integrate-and-fire neurons: u = beta u + current, less a reset where it spiked the step before. */
+/* Leaky integrate-and-fire neurons: u = beta u + current, with a reset where u was above the threshold in the last step. */
 #include "network.h"
 
 #ifndef SEN_ISA
@@ -8,8 +8,10 @@ void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, floa
     uint32_t i;
     for (i = 0; i < n; i++) {
         const int fired = membrane[i] > neuron->threshold;
-        if (neuron->resets_to_zero)
+        if (neuron->reset == SEN_RESET_ZERO)
             membrane[i] = (fired ? 0.0f : neuron->beta * membrane[i]) + current[i];
+        else if (neuron->reset == SEN_RESET_BEFORE_DECAY)
+            membrane[i] = neuron->beta * (membrane[i] - (fired ? neuron->threshold : 0.0f)) + current[i];
         else
             membrane[i] = (neuron->beta * membrane[i] + current[i]) - (fired ? neuron->threshold : 0.0f);
         spikes[i] = membrane[i] > neuron->threshold ? 1.0f : 0.0f;
@@ -39,8 +41,11 @@ static inline __attribute__((always_inline)) vector next_membrane(
     const sen_lif *neuron, vector before, integers fired, vector current)
 {
     const vector zero = {0};
-    vector after = before * neuron->beta;
-    if (neuron->resets_to_zero)
+    vector after;
+    if (neuron->reset == SEN_RESET_BEFORE_DECAY)
+        return (before - where(fired, zero + neuron->threshold)) * neuron->beta + current;
+    after = before * neuron->beta;
+    if (neuron->reset == SEN_RESET_ZERO)
         return where(~fired, after) + current;
     return (after + current) - where(fired, zero + neuron->threshold);
 }

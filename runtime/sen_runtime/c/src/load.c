@@ -218,7 +218,7 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
     layer.neuron = record.neuron;
     layer.lif.beta = record.beta;
     layer.lif.threshold = record.threshold;
-    layer.lif.resets_to_zero = record.resets_to_zero;
+    layer.lif.reset = record.reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO : record.reset;
     if (is_spiking || index < loader->image->program.layers - 1) /* a perceptron's last layer writes to `y` */
         layer.out = take_floats(&loader->arena, layer.n_out);
     if (is_spiking)

@@ -12,6 +12,8 @@ extern "C" {
 
 enum { SEN_FLOAT32 = 1, SEN_FLOAT16 = 2, SEN_INT8 = 3, SEN_INT32 = 4, SEN_UINT16 = 5 };
 enum { SEN_IDENTITY, SEN_RELU, SEN_LIF, SEN_LEAKY_INTEGRATOR };
+/* What a spike does to the membrane: subtract the threshold after the next decay, set it to 0, subtract before the decay. */
+enum { SEN_RESET_SUBTRACT, SEN_RESET_ZERO, SEN_RESET_BEFORE_DECAY };
 enum { SEN_MEAN_MEMBRANE, SEN_LAST_MEMBRANE, SEN_SPIKE_COUNT };
 
 /* What a product wants to know of its input besides the values. */
@@ -69,7 +71,7 @@ typedef struct sen_term {
 /* Parameters of Lif neurons, and beta of a leaky integrator. */
 typedef struct sen_lif {
     float beta, threshold;
-    uint32_t resets_to_zero;
+    uint32_t reset; /* SEN_RESET_... */
 } sen_lif;
 
 /* A layer; where its vectors lie is counted in floats from the start of `work`. */
