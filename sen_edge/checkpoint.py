@@ -25,6 +25,7 @@ from sen_edge.storage import stored
 from sen_edge.tensor_file import Float32Array, as_array, check_stored
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
+from sen_runtime.memory_limits import reported, require_layers
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Coordinates, WeightOperator
 from sen_runtime.untrusted import listing, load_json, quote, read_regular
@@ -38,6 +39,8 @@ SUFFIXES = tensor_file.SUFFIXES
 
 #: Start of the names of the tensors that say which neurons are connected.
 SYNAPSES = "synapses."
+#: Live at once for each weight of a layer with a pattern of its own: weights, masked weights, marks, mask.
+PATTERN_BYTES = 13
 
 Synapses = NDArray[np.bool_]
 
@@ -110,6 +113,7 @@ class Checkpoint:
         return sum(int(tensor.size) for tensor in self.tensors.values())
 
 
+@reported()
 def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
     """Read a checkpoint.
 
@@ -200,6 +204,9 @@ def to_network(checkpoint: Checkpoint) -> Network:
         NetworkError: such weights cannot be computed, because neurons coincide; the layer is named.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
+    sizes = config.layer_sizes
+    if checkpoint.synapses:  # whose weights are computed here
+        require_layers([(sizes[index + 1], sizes[index]) for index in checkpoint.synapses], PATTERN_BYTES)
     positions = [_full_positions(config, tensors[f"positions.{i}"], i) for i in range(len(config.layer_sizes))]
     layers = []
     for index, neuron in enumerate(config.neurons()):

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.coordinates import check_distances, check_range, squared_distances
+from sen_runtime.memory_limits import require_network
 from sen_runtime.network import Network, map_weights
-from sen_runtime.operators import Coordinates, Dense, Leaf, Sparse, WeightOperator
+from sen_runtime.operators import Coordinates, Dense, Leaf, Sparse, WeightOperator, leaves
 
 FloatArray = NDArray[np.float64]
 
@@ -39,7 +40,10 @@ def precompute(network: Network) -> Network:
 
     Raises:
         NetworkError: coincident neurons or weights beyond float32; the layer and both neurons are named.
+        MemoryLimitError: the weights need more memory than is available.
     """
+    if any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight)):
+        require_network(network, 4)
     return map_weights(network, _expand)
 
 

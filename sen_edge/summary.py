@@ -12,6 +12,7 @@ from sen_edge.checkpoint import Checkpoint
 from sen_edge.model import Model, stored_numbers
 from sen_edge.precompute import weights
 from sen_runtime.errors import NetworkError
+from sen_runtime.memory_limits import reported, require
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import (
     Coordinates,
@@ -31,6 +32,8 @@ FloatArray = NDArray[np.float32]
 
 #: Weights beyond which a matrix is not written out for its figures.
 MAX_WRITTEN_OUT = 1 << 26
+#: Live at once for each weight of a layer that is summarized.
+SUMMARY_BYTES = 16
 
 
 @dataclass(frozen=True)
@@ -153,9 +156,11 @@ def form(operator: WeightOperator) -> str:
     return " + ".join(_leaf_form(leaf) for leaf in leaves(operator))
 
 
+@reported()
 def summarize(model: Model) -> Summary:
     """Figures of a model; a layer whose neurons coincide is described, not refused."""
     network, checkpoint = model.network, model.checkpoint
+    _require_largest(network)
     if checkpoint is None:
         parameters = stored_numbers(network)
     else:
@@ -184,6 +189,13 @@ def summarize(model: Model) -> Summary:
         metadata=dict(network.metadata if checkpoint is None else checkpoint.metadata),
         sha256=model.sha256,
     )
+
+
+def _require_largest(network: Network) -> None:
+    """Refuse to write out the largest matrix, of those that are, where it needs more memory than is available."""
+    shapes = [layer.weight.shape for layer in network.layers]
+    largest = max((n_out * n_in for n_out, n_in in shapes if n_out * n_in <= MAX_WRITTEN_OUT), default=0)
+    require(SUMMARY_BYTES * largest, f"the largest layer that is written out has {largest:,} weights")
 
 
 def _learned(checkpoint: Checkpoint, index: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,10 @@ from sen_edge.fitting import (
 )
 from sen_edge.spatial import build
 from sen_edge.training_state import Best, Training, options_of, restore, save_state, state_path
+from sen_runtime.memory_limits import reported, require_layers
+
+#: Live at once for each weight in a step of training: weights, distances, and a gradient.
+TRAIN_BYTES = 12
 
 
 def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
@@ -67,6 +72,7 @@ class _Job:
     progress: Callable[[Progress], None]
 
 
+@reported()
 def train(
     config: SpatialConfig,
     dataset: Dataset,
@@ -99,6 +105,7 @@ def train(
         TrainingError: the loss is no longer finite. The best epoch so far, if any, has been written.
     """
     check_output(out, replace=replace, resume=resume)
+    require_layers([(n_out, n_in) for n_in, n_out in pairwise(config.layer_sizes)], TRAIN_BYTES)
     check_fit(dataset.name, dataset.train_inputs, dataset.train_labels, config.input_shape, config.layer_sizes[-1])
     job = _Job(config, dataset, recipe, out, replace, metadata or {}, progress or (lambda _: None))
     examples = prepare(dataset, recipe)

@@ -6,6 +6,7 @@ what users' data rarely does: dense noise, sparse inputs, zeros, the extremes of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,11 +22,14 @@ from sen_exporters.base import Exporter
 from sen_runtime import reference
 from sen_runtime.engines import Session, engine, installed
 from sen_runtime.errors import EngineError, NetworkError
+from sen_runtime.memory_limits import reported, require, require_network
 from sen_runtime.network import Network, output_grid
 from sen_runtime.untrusted import quote, read_regular
 
 FloatArray = NDArray[np.float32]
 
+#: Live at once for each weight: of the model, of the file, and of the two sessions that run it.
+VERIFY_BYTES = 16
 #: Of the user's own inputs, at most so many are compared one by one, besides the accuracy on all of them.
 MAX_EXAMPLES = 256
 #: Every so many inputs one is run alone as well: engines have other kernels for a single row.
@@ -129,6 +133,7 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
     rng = np.random.default_rng(seed)
     least, greatest = network.input_range
     shape = network.input_shape
+    require(8 * 288 * math.prod(shape), f"288 inputs of {' x '.join(f'{length:,}' for length in shape)} values")
     n_axes = (1,) * len(shape)
     dense: NDArray[Any] = rng.uniform(least, greatest, (128, *shape))
     density = np.linspace(0.02, 0.3, 96).reshape(96, *n_axes)
@@ -143,6 +148,7 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
     return inputs
 
 
+@reported()
 def verify(
     model: Model,
     artifact: Path,
@@ -178,6 +184,7 @@ def verify(
     tolerance = TOLERANCES.get((model.architecture, dtype))
     if tolerance is None:
         raise VerificationError(f"the artifact's dtype is {quote(dtype)}; no tolerance is known for that")
+    require_network(model.network, VERIFY_BYTES, rows=288)
     inputs = verification_inputs(model.network, seed)
     examples = None if examples is None else examples[:: max(1, -(-len(examples) // MAX_EXAMPLES))]
     if dtype == "int8" and examples is None:

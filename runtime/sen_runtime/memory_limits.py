@@ -9,8 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sen_runtime.errors import SenError
+
+if TYPE_CHECKING:
+    from sen_runtime.network import Network
 
 try:
     import resource
@@ -60,7 +64,7 @@ def require(n_bytes: int, detail: str = "") -> None:
         raise MemoryLimitError(f"needs about {size(n_bytes)}, {size(free)} available{detail and f'; {detail}'}")
 
 
-def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: float, rows: int = 0) -> None:
+def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: int, rows: int = 0) -> None:
     """Refuse work on layers that needs more memory than is available.
 
     Args:
@@ -72,12 +76,35 @@ def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: float, r
         MemoryLimitError: names the largest layer too.
     """
     layers = list(shapes)
-    weights = sum(n_out * n_in for n_out, n_in in layers)
-    neurons = layers[0][1] + sum(n_out for n_out, _ in layers)
-    largest = max(range(len(layers)), key=lambda index: layers[index][0] * layers[index][1])
-    n_out, n_in = layers[largest]
-    need = weights * round(8 * bytes_per_weight) // 8 + 4 * rows * neurons
-    require(need, f"layer {largest} is {n_in:,} x {n_out:,}")
+    _require_layers(layers, [bytes_per_weight * n_out * n_in for n_out, n_in in layers], rows)
+
+
+def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> None:
+    """Refuse work that writes out the weights of a network where it needs more memory than is available.
+
+    Args:
+        network: whose matrices are written out; those of low rank never are, and sparse ones once, in float32.
+        bytes_per_weight: live at once for each other weight.
+        rows: see `require_layers`.
+
+    Raises:
+        MemoryLimitError: names the largest layer too.
+    """
+    from sen_runtime.operators import Coordinates, Dense, Sparse, leaves  # numpy, which --help does without
+
+    needs = []
+    for layer in network.layers:
+        kinds = {type(leaf) for leaf in leaves(layer.weight)}
+        each = bytes_per_weight if kinds & {Coordinates, Dense} else 4 if Sparse in kinds else 0
+        needs.append(each * layer.weight.shape[0] * layer.weight.shape[1])
+    _require_layers([layer.weight.shape for layer in network.layers], needs, rows)
+
+
+def _require_layers(shapes: list[tuple[int, int]], needs: list[int], rows: int) -> None:
+    neurons = shapes[0][1] + sum(n_out for n_out, _ in shapes)
+    largest = max(range(len(shapes)), key=lambda index: needs[index])
+    n_out, n_in = shapes[largest]
+    require(sum(needs) + 4 * rows * neurons, f"layer {largest} is {n_in:,} x {n_out:,}")
 
 
 @contextmanager

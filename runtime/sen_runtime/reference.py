@@ -11,6 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
 from sen_runtime.int8 import Grid, Scale, dequantize, round_rows
+from sen_runtime.memory_limits import require_network
 from sen_runtime.network import Lif, Network, Relu, is_constant_readout, map_weights, readout_factors, readout_grid
 from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, leaves
 
@@ -60,7 +61,12 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
 
 
 def expand(network: Network) -> Network:
-    """The network with every matrix written out in float32, so that each is expanded only once."""
+    """The network with every matrix written out in float32, so that each is expanded only once.
+
+    Raises:
+        MemoryLimitError: the matrices need more memory than is available.
+    """
+    require_network(network, 4)
     return map_weights(network, _expanded)
 
 

@@ -27,12 +27,15 @@ from sen_edge.model import Model
 from sen_edge.precompute import precompute
 from sen_edge.quantize import to_float16
 from sen_edge.summary import MAX_WRITTEN_OUT, layer_figures
+from sen_runtime.memory_limits import reported, require_network
 from sen_runtime.network import Layer, Network, stored_dtype
 from sen_runtime.operators import Coordinates
 
 #: Told what is done, and the share of it that is over.
 Report = Callable[[str, float], None]
 
+#: Live at once for each weight: the measured peak of pruning is 48.
+COMPRESS_BYTES = 24
 #: Calibration inputs that are used, evenly spread; of a spiking network fewer, for steps add to them.
 MAX_INPUTS, MAX_SPIKING_INPUTS = 20_000, 4096
 
@@ -85,6 +88,7 @@ class Compressed:
     figures: Mapping[str, Any]
 
 
+@reported()
 def compress(
     model: Model,
     request: CompressRequest,
@@ -113,6 +117,8 @@ def compress(
         NetworkError, TrainingError: see the passes.
     """
     _check(model, request, dataset, as_checkpoint=as_checkpoint)
+    if request.hierarchical_error is None and (request.rank is None or calibration or dataset):  # else without matrices
+        require_network(model.network, COMPRESS_BYTES)
     inputs = None if calibration is None else calibration.inputs
     if inputs is None and dataset is not None:
         inputs = thinned(dataset.train_inputs, MAX_SPIKING_INPUTS if model.network.is_spiking else MAX_INPUTS)
