@@ -33,8 +33,8 @@ MAX_FLIPPED_INPUTS = 0.1
 #: Share of spike counts of a hidden layer that may differ.
 MAX_FLIPPED_COUNTS = 1e-3
 HINT = (
-    "y are logits before softmax; check the map: steepness (tanh(inhibition) is 2), layer_axis and layer_spacing, "
-    "exponent, bias, `first` and `transpose`; of a spiking network also beta, threshold, the reset and the readout"
+    "check the map: steepness (tanh(inhibition) is 2), exponent, layer_axis and layer_spacing, gain, bias, first and "
+    "transpose; of a spiking network also beta, threshold, the reset and the readout; y are logits, before softmax"
 )
 
 

@@ -206,7 +206,7 @@ def as_array(name: object, tensor: object) -> Float32Array:
         raise CheckpointError(f"{shown(name)} is a {type(tensor).__name__}; expected a tensor")
     what = f"tensor {shown(name)}"
     try:
-        if tensor.layout != torch.strided or tensor.is_quantized or not tensor.is_floating_point():
+        if tensor.is_nested or tensor.is_quantized or tensor.layout != torch.strided or not tensor.is_floating_point():
             raise CheckpointError(f"{what} is {tensor.dtype} {tensor.layout}; expected dense floating-point values")
         if tensor.device.type != "cpu":
             raise CheckpointError(

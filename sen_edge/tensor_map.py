@@ -113,6 +113,13 @@ def read_map(path: Path) -> TensorMap:
             hint='layer_axis = "free" where positions hold every coordinate, "fixed" where the last one is not stored '
             "and is layer index * layer_spacing",
         )
+    spiking = config.get("spiking")
+    if isinstance(spiking, dict) and "reset_delay" not in spiking:
+        raise CheckpointError(
+            f"{where} does not state config.spiking.reset_delay",
+            hint="reset_delay = true where the reset acts after the next decay (snnTorch), false where it acts in the "
+            "step of the spike (SpikingJelly); docs/explanation/maths.md has the equations",
+        )
     rules = _rules(where, document["tensors"])
     return TensorMap(path.name, hashlib.sha256(data).hexdigest(), state_dict, config, rules)
 

@@ -1,6 +1,9 @@
 """A loaded model against the outputs of the user's own: found right, found wrong, and files that cannot be compared."""
 
 import json
+import re
+import runpy
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -209,3 +212,37 @@ def test_the_next_command_of_an_export_has_the_map(sen_edge: Run, foreign: Path)
     mapped = ("--map", foreign / "right.toml")
     outcome = sen_edge("export", foreign / "model.pt", "--to", "sen", "-o", foreign / "out", *mapped)
     assert f"--map {foreign / 'right.toml'}" in outcome.err.splitlines()[-1]
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+PAGE = Path(__file__).parents[1] / "docs/how-to/foreign-checkpoints.md"
+
+
+def test_the_code_of_the_page_runs(sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models in plain PyTorch, as a stranger writes them: maps and native files compute what they compute."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = PAGE.read_text(encoding="utf-8")
+    files = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", text, re.DOTALL)
+    assert len(files) == text.count("```python") + text.count("```toml")
+    for name, content in files:
+        Path(name).write_text(content)
+        if name.endswith(".py"):
+            runpy.run_path(name)
+    commands = [shlex.split(line)[1:] for line in text.splitlines() if line.startswith("sen-edge")]
+    checked = [arguments for arguments in commands if "--expect" in arguments]
+    assert len(checked) == 5
+    for arguments in checked:
+        outcome = sen_edge(*arguments)
+        assert outcome.code == 0, outcome.err
+    for name, right, wrong in (
+        ("mlp.toml", "steepness = 2.0", "steepness = 1.0"),
+        ("snn.toml", "reset_delay = true", "reset_delay = false"),
+    ):
+        content = Path(name).read_text()
+        assert right in content
+        Path(name).write_text(content.replace(right, wrong))
+        stem = Path(name).stem
+        outcome = sen_edge("inspect", f"{stem}.pt", "--map", name, "--expect", f"{stem}.npz")
+        assert outcome.code == 3 and "layer 0" in outcome.err

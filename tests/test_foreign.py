@@ -80,9 +80,9 @@ def test_sizes_and_dimensions_follow_from_the_tensors(tmp_path: Path) -> None:
 
 
 def test_spiking_constants_come_from_the_map(tmp_path: Path) -> None:
-    loaded = load(tmp_path, GOOD + "[config.spiking]\ntimesteps = 4\nbeta = 0.7\n")
+    loaded = load(tmp_path, GOOD + "[config.spiking]\ntimesteps = 4\nbeta = 0.7\nreset_delay = false\n")
     assert loaded.config.spiking is not None
-    assert (loaded.config.spiking.timesteps, loaded.config.spiking.beta) == (4, 0.7)
+    assert loaded.config.spiking.timesteps == 4 and not loaded.config.spiking.reset_delay
     assert loaded.applied_map is not None
     assert "spiking.threshold" in loaded.applied_map.assumed and "spiking.beta" not in loaded.applied_map.assumed
 
@@ -127,6 +127,7 @@ def test_one_tensor_is_split_by_the_layer_sizes(tmp_path: Path) -> None:
         ("config = 3\n[tensors.positions]\nname = 'pos.{i}'\n", "config must be a table"),
         ("state_dict = 3\n" + GOOD, "state_dict is 3"),
         (GOOD.replace('layer_axis = "free"', ""), "does not state config.layer_axis"),
+        (GOOD + "[config.spiking]\ntimesteps = 4\n", "does not state config.spiking.reset_delay"),
         (GOOD.replace("inhibition", "inhibitions"), "unknown roles: inhibitions"),
         (GOOD.replace('[tensors.inhibition]\nname = "inh.{i}"', ""), "lacks inhibition"),
         (GOOD.replace("pos.{i}", "position.{i}"), "positions are not in the file: position.0"),
