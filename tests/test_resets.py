@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import CheckpointError
+from sen_exporters.base import MAX_UNROLLED_STEPS, ExportError, ExportOptions, exporter
 from sen_runtime import image, reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.network import MAX_TIMESTEPS, Layer, LeakyIntegrator, Lif, Network
@@ -169,6 +170,17 @@ def test_a_reset_delay_is_true_or_false(value: object) -> None:
         SpikingConfig(3, reset_delay=value)
     with pytest.raises(NetworkError, match="reset_delay"):
         Lif(0.5, reset_delay=value)
+
+
+@pytest.mark.parametrize(("target", "other"), [("onnx", "scan"), ("onnx", "step"), ("tflite", "step")])
+def test_many_steps_are_not_unrolled(target: str, other: str) -> None:
+    network = replace(make(0, Lif(0.5))[0], timesteps=MAX_UNROLLED_STEPS + 1)
+    chosen = exporter(target)
+    with pytest.raises(ExportError) as caught:
+        chosen.export(network, ExportOptions())
+    assert f"--snn {other}" in caught.value.hint
+    chosen.check(replace(network, timesteps=MAX_UNROLLED_STEPS), ExportOptions())
+    assert len(chosen.export(network, ExportOptions(snn=other)).main) < 20_000
 
 
 def test_timesteps_have_one_limit() -> None:

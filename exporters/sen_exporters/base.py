@@ -13,6 +13,8 @@ from sen_runtime.network import Network
 from sen_runtime.untrusted import quote
 
 ENTRY_POINT_GROUP = "sen_edge.exporters"
+#: Steps that are written out one by one; onnxruntime loads such a graph in a time that grows with their square.
+MAX_UNROLLED_STEPS = 2048
 
 
 class ExportError(SenError):
@@ -145,6 +147,24 @@ def check_word(flag: str, word: str, choices: Sequence[str]) -> None:
     if word not in choices:
         raise ExportError(
             f"{flag} is {quote(word)}; expected one of {', '.join(choices)}", hint=f"leave it out for {choices[0]}"
+        )
+
+
+def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -> None:
+    """Refuse an unrolled graph of more than `MAX_UNROLLED_STEPS` steps.
+
+    Args:
+        network: to export.
+        options: of the export.
+        other_forms: of `--snn`, that the target has besides.
+
+    Raises:
+        ExportError: the graph would have too many steps.
+    """
+    if options.snn == "unrolled" and network.timesteps > MAX_UNROLLED_STEPS:
+        raise ExportError(
+            f"--snn unrolled writes out {network.timesteps:,} time steps; expected at most {MAX_UNROLLED_STEPS:,}",
+            hint=f"take --snn {other_forms}, whose size does not grow with the steps",
         )
 
 

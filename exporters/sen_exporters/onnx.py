@@ -10,7 +10,15 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto, helper
 
-from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, check_border, check_word
+from sen_exporters.base import (
+    Artifact,
+    ExportError,
+    ExportOptions,
+    NoFormError,
+    check_border,
+    check_unrolled,
+    check_word,
+)
 from sen_exporters.onnx_graph import GraphBuilder, value_info
 from sen_exporters.onnx_instrument import show_activations
 from sen_exporters.onnx_spiking import FORMS
@@ -55,6 +63,7 @@ class OnnxExporter:
                 hint="leave --opset out for 17, which every current engine reads",
             )
         check_word("--snn", options.snn, tuple(FORMS))
+        check_unrolled(network, options, "scan or --snn step")
         if options.sparse_format == "block":
             raise NoFormError(
                 "onnxruntime has no kernel for block-sparse weights", hint="take --sparse-format densify or dense"

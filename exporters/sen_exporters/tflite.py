@@ -10,7 +10,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, check_border, check_word
+from sen_exporters.base import (
+    Artifact,
+    ExportError,
+    ExportOptions,
+    NoFormError,
+    check_border,
+    check_unrolled,
+    check_word,
+)
 from sen_exporters.tflite_graph import Graph, Signal
 from sen_exporters.tflite_instrument import show_activations
 from sen_exporters.tflite_schema import parse, serialize, set_properties
@@ -60,6 +68,7 @@ class TfliteExporter:
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
             )
         check_word("--snn", options.snn, FORMS)
+        check_unrolled(network, options, "step")
         if network.is_spiking and network.input_grid is not None and options.snn == "step":
             raise ExportError(
                 "--snn step with int8 membranes: rounded in each step, the readout's drifts",
