@@ -55,7 +55,7 @@ def test_an_open_size_is_an_error() -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "g", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = onnxruntime.load(onnx.ModelProto.SerializeToString(model))
-    with pytest.raises(EngineError, match=r"rows of shape \['n'\]; expected sizes that are known"):
+    with pytest.raises(EngineError, match=r"rows of shape \[\?\]"):
         _ = session.input_shape
 
 

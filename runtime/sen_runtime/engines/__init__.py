@@ -11,37 +11,25 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from pathlib import Path
-from typing import Any, Protocol, Union, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from numpy.typing import NDArray
-
+from sen_runtime.engines.session import Model, Session
 from sen_runtime.errors import EngineError, MissingExtraError
 
-Array = NDArray[Any]
-Model = Union[bytes, Path]
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Engine",
+    "Model",
+    "Session",
+    "engine",
+    "installed",
+    "missing",
+    "names",
+    "names_for",
+    "usable",
+]
 
 ENTRY_POINT_GROUP = "sen_edge.engines"
-
-
-class Session(Protocol):
-    """A loaded model.
-
-    Attributes:
-        batch_size: rows it takes at once, or None for any number.
-    """
-
-    batch_size: int | None
-
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in."""
-
-    def run(self, x: Array) -> Array:
-        """Outputs `[batch, n_out]` for `x [batch, n_in]` (`[batch, T, n_in]` for input coding "spikes")."""
-
-    def run_all(self, x: Array) -> dict[str, Array]:
-        """`output`, and `layerN/activation [batch, n]` for every hidden layer the model lets see."""
 
 
 @runtime_checkable
@@ -58,8 +46,8 @@ class Engine(Protocol):
     is_threaded: bool
     is_on_demand: bool
 
-    def load(self, model: Model, threads: int = 1) -> Session:
-        """A session on `model`, the path or the bytes of a file."""
+    def load(self, model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Session:
+        """A session on `model`, the path or the bytes of a file; see `Session` about inputs that are not finite."""
 
     def version(self) -> str:
         """Version of the engine's library; raises `MissingExtraError` where it is not installed."""

@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines import Model, c_compiler, layers
+from sen_runtime import untrusted
+from sen_runtime.engines import c_compiler
+from sen_runtime.engines.arena import ArenaSession
 from sen_runtime.engines.c_compiler import FLAGS
+from sen_runtime.engines.session import Float32Array, Model, source_of
 from sen_runtime.errors import EngineError
 
 Array = NDArray[Any]
@@ -23,34 +26,35 @@ suffix, is_threaded, is_on_demand = ".c", False, True
 _SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d+)$", re.MULTILINE)
 
 
-class CSession:
+class CSession(ArenaSession):
     """An exported network, compiled.
 
     Attributes:
-        batch_size: None: any number of rows, each run by itself.
-        input_shape: of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
         arena_bytes: memory that the network needs beside its code and constants.
     """
 
-    batch_size: int | None = None
-
-    def __init__(self, library: ctypes.CDLL, prefix: str, sizes: dict[str, int], *, takes_train: bool) -> None:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        prefix: str,
+        sizes: dict[str, int],
+        *,
+        takes_train: bool,
+        allow_nonfinite: bool = False,
+    ) -> None:
         self.timesteps = sizes.get("TIMESTEPS", 0)
+        n_in = sizes["INPUTS"]
+        super().__init__((self.timesteps, n_in) if takes_train else (n_in,), allow_nonfinite=allow_nonfinite)
         self.arena_bytes = sizes["ARENA_BYTES"]
         self._n_layers = sizes["LAYERS"]
-        n_in = sizes["INPUTS"]
-        self._input = np.zeros((self.timesteps, n_in) if takes_train else (n_in,), np.float32)
-        self.input_shape: tuple[int, ...] = self._input.shape
-        self._output = np.zeros(sizes["OUTPUTS"], np.float32)
+        self._n_out = sizes["OUTPUTS"]
         self._arena = np.zeros(-(-self.arena_bytes // 8), np.uint64)
         pointer = ctypes.c_void_p
-        self._run = self._function(library, f"{prefix}_run", None, pointer, pointer, pointer)
-        self._layer_output = self._function(
-            library, f"{prefix}_layer_output", pointer, pointer, ctypes.c_uint32, pointer
-        )
+        self._infer = self._function(library, f"{prefix}_run", None, pointer, pointer, pointer)
+        self._layer = self._function(library, f"{prefix}_layer_output", pointer, pointer, ctypes.c_uint32, pointer)
         if self.timesteps:
-            self._reset = self._function(library, f"{prefix}_reset", None, pointer)
-            self._step = self._function(library, f"{prefix}_step", None, pointer, pointer, pointer)
+            self._reset_membranes = self._function(library, f"{prefix}_reset", None, pointer)
+            self._advance = self._function(library, f"{prefix}_step", None, pointer, pointer, pointer)
         if hasattr(library, f"{prefix}_init"):
             self._function(library, f"{prefix}_init", None)()
 
@@ -63,67 +67,33 @@ class CSession:
         function.restype, function.argtypes = result, arguments
         return function
 
-    def run(self, x: Array) -> Array:
-        """Outputs `[batch, n_out]` for `x [batch, n_in]`, or `[batch, T, n_in]` where spike trains go in.
-
-        Raises:
-            EngineError: an input of another shape.
-        """
-        if x.shape[1:] != self._input.shape:
-            expected = ", ".join(map(str, self._input.shape))
-            raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {expected}]")
-        y = np.empty((len(x), len(self._output)), np.float32)
-        for row, out in zip(np.ascontiguousarray(x, np.float32), y):
-            self._run(self._arena.ctypes.data, row.ctypes.data, out.ctypes.data)
+    def _run(self, rows: Float32Array) -> Array:
+        y = np.empty((len(rows), self._n_out), np.float32)
+        for row, out in zip(rows, y):
+            self._infer(self._arena.ctypes.data, row.ctypes.data, out.ctypes.data)
+        self._is_stream_over = True
         return y
 
-    def run_all(self, x: Array) -> dict[str, Array]:
-        """The outputs, and the activations (spike counts) of the hidden layers."""
-        return layers.run_all(self, x, self._n_layers)
+    def _step(self, row: Float32Array) -> Array:
+        y = np.empty(self._n_out, np.float32)
+        self._advance(self._arena.ctypes.data, row.ctypes.data, y.ctypes.data)
+        return y
 
-    def step(self, x: Array) -> Array:
-        """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membranes, or spikes if they count.
+    def _reset(self) -> None:
+        self._reset_membranes(self._arena.ctypes.data)
 
-        Raises:
-            EngineError: the network is not a spiking one, or the input has another shape.
-        """
-        self._check_spiking()
-        if x.shape != self._input.shape[-1:]:
-            raise EngineError(f"the input has shape {list(x.shape)}; expected {list(self._input.shape[-1:])}")
-        x = np.ascontiguousarray(x, np.float32)
-        self._step(self._arena.ctypes.data, x.ctypes.data, self._output.ctypes.data)
-        return self._output.copy()
-
-    def reset(self) -> None:
-        """Membranes to 0.
-
-        Raises:
-            EngineError: the network is not a spiking one.
-        """
-        self._check_spiking()
-        self._reset(self._arena.ctypes.data)
-
-    def _check_spiking(self) -> None:
-        if not self.timesteps:
-            raise EngineError("the network is not a spiking one")
-
-    def layer_output(self, index: int) -> Array:
-        """What a layer gave out last, `[n]`.
-
-        Raises:
-            EngineError: it keeps nothing, or there is no such layer.
-        """
+    def _layer_address(self, index: int) -> tuple[int | None, int]:
         size = ctypes.c_uint32()
-        address = self._layer_output(self._arena.ctypes.data, index, ctypes.byref(size))
-        return layers.read(address, size.value, index)
+        return self._layer(self._arena.ctypes.data, index, ctypes.byref(size)), size.value
 
 
-def load(model: Model, threads: int = 1, *, flags: tuple[str, ...] = FLAGS) -> CSession:
+def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags: tuple[str, ...] = FLAGS) -> CSession:
     """A session on `NAME.c` in the folder that `sen-edge export --to c` wrote.
 
     Args:
         model: path of the file; its header lies beside it.
-        threads: 1 is what it has.
+        threads: has no effect.
+        allow_nonfinite: run inputs that are NaN or infinite.
         flags: of the compiler.
 
     Raises:
@@ -131,19 +101,23 @@ def load(model: Model, threads: int = 1, *, flags: tuple[str, ...] = FLAGS) -> C
         EngineError: the code does not compile, not for this machine, or is none that sen-edge exported.
     """
     del threads
-    if isinstance(model, bytes):
+    source = source_of(model)
+    if isinstance(source, bytes):
         raise EngineError("exported C is a folder of files; expected the path of its .c file")
     compiler = c_compiler.compiler()
-    try:
-        header = model.with_suffix(".h").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EngineError(f"cannot read {model.with_suffix('.h')}: {error}") from error
+    header_path = source.with_suffix(".h")
+    header = untrusted.decode(
+        untrusted.read_regular(header_path, error=EngineError), str(header_path), error=EngineError
+    )
     found = _SIZE.findall(header)
     sizes = {what: int(size) for _, what, size in found}
     if not {"INPUTS", "OUTPUTS", "LAYERS", "ARENA_BYTES"} <= set(sizes):
-        raise EngineError(f"{model.with_suffix('.h')} is no header that sen-edge exported")
+        raise EngineError(f"{header_path} is not a header that sen-edge exported")
     takes_train = re.search(r"\bx\[\w+_TIMESTEPS \* \w+_INPUTS\]", header) is not None
-    return CSession(c_compiler.build(compiler, model, flags), model.stem, sizes, takes_train=takes_train)
+    if allow_nonfinite:
+        flags = (*flags, "-DSEN_ALLOW_NONFINITE")
+    library = c_compiler.build(compiler, source, flags)
+    return CSession(library, source.stem, sizes, takes_train=takes_train, allow_nonfinite=allow_nonfinite)
 
 
 def version() -> str:

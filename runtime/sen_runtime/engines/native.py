@@ -1,22 +1,27 @@
-"""The C library on `.sen` images: one thread, and nothing between numpy's arrays and the kernels."""
+"""The C library on `.sen` images: one thread for each inference, and little between numpy's arrays and the kernels."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import sys
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import sen_runtime
-from sen_runtime import image, reference
-from sen_runtime.engines import Model, layers
+from sen_runtime import image, reference, untrusted
+from sen_runtime.engines.arena import ArenaSession
+from sen_runtime.engines.session import Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 Array = NDArray[Any]
 
@@ -26,100 +31,102 @@ ALIGNMENT = 64
 #: Multiples that bandwidth is measured of.
 BANDWIDTH_BYTES = 128
 #: Flags of sen.h.
-CHECK_CHECKSUM, CHECK_VALUES, PACK, ON_THE_FLY = 1, 2, 4, 8
+CHECK_CHECKSUM, CHECK_VALUES, PACK, ON_THE_FLY, ALLOW_NONFINITE = 1, 2, 4, 8, 128
 #: Which kernels a session takes, and the flag that asks for them; "narrow" is AVX2, and NEON without dot products.
 KERNELS = {"fastest": 0, "reference": 16, "portable": 32, "narrow": 64}
 #: Statuses of sen.h whose cause is the image, and not the caller or the machine.
 _IMAGE_STATUSES = range(7, 19)
+_NONFINITE = 20
+_FLOAT32 = np.dtype(np.float32)
 _LIBRARY = {"darwin": "libsen.dylib", "win32": "sen.dll"}.get(sys.platform, "libsen.so")
 PIP_LINE = "install a C compiler, then: pip install --force-reinstall --no-deps ./runtime"
 
 
-class NativeSession:
+class NativeSession(ArenaSession):
     """A network in the C library.
 
+    `input`, `invoke` and `output` run one input without a copy, for one thread; other threads may call `run` meanwhile.
+
     Attributes:
-        batch_size: None: any number of rows.
-        input_shape: of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
-        input: of that shape: what `invoke` reads.
-        output: `[n_out]`: what `invoke` and `step` write.
-        timesteps: of a spiking network; 0 for a multilayer perceptron.
-        arena_bytes: memory that it needs beside the image.
+        input: `[n_in]`, or `[T, n_in]` where spike trains go in: what `invoke` reads.
+        output: `[n_out]`: what `invoke` writes.
+        arena_bytes: memory that the session needs beside the image, or, where weights are packed, instead of it.
         kernels: name of the kernels in use: "avx512", "avx2", "neon_dotprod", "neon", "portable", "reference".
     """
-
-    batch_size: int | None = None
 
     def __init__(self, data: Array, flags: int) -> None:
         library = _library()
         self._library = library
-        self._image = data  # which the library reads in place
         flags |= CHECK_CHECKSUM | CHECK_VALUES
         size = ctypes.c_size_t()
         _check(library.sen_arena_size(data.ctypes.data, data.size, flags, ctypes.byref(size)))
         self.arena_bytes = size.value
-        self._arena = _aligned(self.arena_bytes)
+        self._arena: Array | None = _aligned(self.arena_bytes)
         model = ctypes.c_void_p()
         _check(library.sen_load(ctypes.byref(model), data.ctypes.data, data.size, self._arena.ctypes.data, size, flags))
+        self._image = None if flags & PACK else data  # which the library reads in place
         self._model = model.value
-        self.timesteps: int = library.sen_timesteps(self._model)
+        self.timesteps = library.sen_timesteps(self._model)
         self.kernels: str = library.sen_kernels_name(self._model).decode()
-        n_in: int = library.sen_inputs(self._model)
-        is_train = bool(library.sen_takes_spike_train(self._model))
-        self.input = np.zeros((self.timesteps, n_in) if is_train else n_in, np.float32)
-        self.input_shape: tuple[int, ...] = self.input.shape
-        self.output = np.zeros(library.sen_outputs(self._model), np.float32)
+        self._n_layers = library.sen_layers(self._model)
+        n_in, n_out = library.sen_inputs(self._model), library.sen_outputs(self._model)
+        shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
+        super().__init__(shape, allow_nonfinite=True)  # the C library looks at the inputs
+        self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         # What one inference needs is looked up once: that takes longer than to run a small model.
-        self._input_row = self.input[np.newaxis]
-        self._row_shape = self._input_row.shape
-        self._copy_output = self.output[np.newaxis].copy
-        invoke = library["sen_run"]  # a function of its own: no status, which only a null pointer makes, is converted
-        invoke.restype = None
-        border = (self._model, self.input.ctypes.data, self.output.ctypes.data)
-        self._invoke = partial(invoke, *map(ctypes.c_void_p, border))
+        self._given, self._taken = np.zeros((1, *shape), np.float32), np.zeros((1, n_out), np.float32)
+        self._one_row = self._given.shape
+        self._copy_output = self._taken.copy
+        self._infer, self._infer_in_place = self._call(self._given, self._taken), self._call(self.input, self.output)
+
+    def _call(self, x: Float32Array, y: Float32Array) -> Callable[[], int]:
+        """The library's call on these arrays, which the caller keeps; its status."""
+        call = self._library["sen_run"]  # a function of its own, without types: the arguments are converted here, once
+        return partial(call, *map(ctypes.c_void_p, (self._model, x.ctypes.data, y.ctypes.data)))
 
     def invoke(self) -> None:
-        """One inference from `input` to `output`, without a copy."""
-        self._invoke()
-
-    def run(self, x: Array) -> Array:
-        """Outputs `[batch, n_out]` for `x [batch, n_in]`, or `[batch, T, n_in]` where spike trains go in.
-
-        Of several rows, a float32 array in C order is read where it is.
+        """One inference from `input` to `output`, without a copy.
 
         Raises:
-            EngineError: an input of another shape.
+            EngineError: an input that is not finite, or a closed session.
         """
-        if x.shape == self._row_shape:
-            self._input_row[...] = x
-            self._invoke()
-            return self._copy_output()
-        if x.shape[1:] != self.input.shape:
-            expected = ", ".join(map(str, self.input.shape))
-            raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {expected}]")
-        x = np.ascontiguousarray(x, np.float32)
-        y = np.empty((len(x), len(self.output)), np.float32)
-        _check(self._library.sen_run_batch(self._model, x.ctypes.data, y.ctypes.data, len(x)))
-        return y
+        with self._turn:
+            if self._infer_in_place():
+                require_finite(self.input)
+            self._is_stream_over = True
+
+    def run(self, x: ArrayLike) -> Array:
+        """See `Session.run`. Of several rows, a float32 array in C order is read where it is."""
+        if isinstance(x, np.ndarray) and x.shape == self._one_row and x.dtype is _FLOAT32:
+            with self._turn:
+                self._given[...] = x
+                if self._infer():
+                    require_finite(x)
+                self._is_stream_over = True
+                return self._copy_output()
+        return super().run(x)
 
     def bare_call(self, x: Array) -> Callable[[], Array]:
-        """The library on `x [1, ...]`: input copied in, output copied out, nothing checked: for measurements."""
-        self.run(x)  # of the right shape
-        row, stored = self._input_row, np.ascontiguousarray(x, np.float32)
-        invoke, copy_output = self._invoke, self._copy_output
+        """The library on `x [1, ...]`: input copied in, output copied out, nothing checked: for measurements.
 
-        def call(_owner: NativeSession = self) -> Array:  # which keeps the memory that the rest points to
+        No other thread may use the session meanwhile.
+        """
+        self.run(x)  # of the right shape
+        row, stored = self._given, np.ascontiguousarray(x, np.float32)
+        infer, copy_output = self._infer, self._copy_output
+
+        def call(_owners: object = (self._arena, self._image)) -> Array:  # the memory that the rest points to
             row[...] = stored
-            invoke()
-            output: Array = copy_output()
-            return output
+            infer()
+            return copy_output()
 
         return call
 
     def bare_loop(self, x: Array) -> Callable[[int], None]:
         """A function that runs the next n rows of `x [rows, ...]`, again from the first after the last, in a loop in C.
 
-        Rows are read where they are, and outputs written where nobody reads them: for measurements.
+        Rows are read where they are, and outputs written where nobody reads them: for measurements. No other thread may
+        use the session meanwhile.
         """
         self.run(x[:1])  # of the right shape
         x, rows = np.ascontiguousarray(x, np.float32), len(x)
@@ -129,7 +136,7 @@ class NativeSession:
         model, given, taken = self._model, x.ctypes.data, y.ctypes.data
         given_step, taken_step, at = x.strides[0], y.strides[0], 0
 
-        def loop(n: int, _owners: object = (self, x, y)) -> None:  # which keep the memory that the rest points to
+        def loop(n: int, _owners: object = (self._arena, self._image, x, y)) -> None:
             nonlocal at
             while True:
                 count = min(n, rows - at)
@@ -141,49 +148,55 @@ class NativeSession:
 
         return loop
 
-    def run_all(self, x: Array) -> dict[str, Array]:
-        """The outputs, and the activations (spike counts) of the hidden layers."""
-        return layers.run_all(self, x, self._library.sen_layers(self._model))
+    def _run(self, rows: Float32Array) -> Array:
+        y = np.empty((len(rows), len(self.output)), np.float32)
+        status = self._library.sen_run_batch(self._model, rows.ctypes.data, y.ctypes.data, len(rows))
+        self._is_stream_over = True
+        _check(status, rows)
+        return y
 
-    def layer_output(self, index: int) -> Array:
-        """What a hidden layer gave out last, `[n]`: activations of a multilayer perceptron, or the spikes of a step."""
-        size = ctypes.c_uint32()
-        address = self._library.sen_layer_output(self._model, index, ctypes.byref(size))
-        return layers.read(address, size.value, index)
+    def _step(self, row: Float32Array) -> Array:
+        y = np.empty(len(self.output), np.float32)
+        _check(self._library.sen_step(self._model, row.ctypes.data, y.ctypes.data), row)
+        return y
 
-    def reset(self) -> None:
-        """Membranes to zero.
-
-        Raises:
-            EngineError: the network is not a spiking one.
-        """
+    def _reset(self) -> None:
         _check(self._library.sen_reset(self._model))
 
-    def step(self, x: Array) -> Array:
-        """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membrane, or its spikes if they count.
+    def _layer_address(self, index: int) -> tuple[int | None, int]:
+        size = ctypes.c_uint32()
+        return self._library.sen_layer_output(self._model, index, ctypes.byref(size)), size.value
 
-        Raises:
-            EngineError: the network is not a spiking one, or the input has another shape.
-        """
-        if x.shape != self.input.shape[-1:]:
-            raise EngineError(f"the input has shape {list(x.shape)}; expected {list(self.input.shape[-1:])}")
-        x = np.ascontiguousarray(x, np.float32)
-        _check(self._library.sen_step(self._model, x.ctypes.data, self.output.ctypes.data))
-        return self.output.copy()
+    def _release(self) -> None:
+        """Nothing points into the arena afterwards: arrays of the caller and bare calls own what they need."""
+        self._infer = self._infer_in_place = self._refuse
+        self._model = self._arena = self._image = None
+
+    def _refuse(self) -> int:
+        self._check_open()
+        return 0
 
 
 def load(
-    model: Model, threads: int = 1, *, kernels: str = "fastest", pack: bool = True, expand: bool = True
+    model: Model,
+    threads: int = 1,
+    *,
+    kernels: str = "fastest",
+    pack: bool = True,
+    expand: bool = True,
+    allow_nonfinite: bool = False,
 ) -> NativeSession:
-    """A session on a `.sen` image; a file is mapped, and its weights stay where they are.
+    """A session on a `.sen` image.
 
     Args:
         model: path or bytes.
-        threads: 1 is what it has.
+        threads: has no effect.
         kernels: one of `KERNELS`: "fastest" that this processor has; the others are for comparison.
-        pack: copy weights into the order that kernels like best, which takes up to their size in float32 once more;
-            otherwise they are read where they are.
+        pack: copy all weights, in the order that kernels like best; the image is not used afterwards. Dense weights
+            take float32. Otherwise weights are read where they are; a file is mapped then, and must not be changed: if
+            it is truncated while the session is open, the operating system ends the process (SIGBUS).
         expand: compute the weights of coordinates once; otherwise whenever they are needed, which takes no memory.
+        allow_nonfinite: run inputs that are NaN or infinite; each kernel makes other numbers of them.
 
     Raises:
         MissingExtraError: the library was not built when sen-edge-runtime was installed.
@@ -194,34 +207,36 @@ def load(
     _library()
     if kernels not in KERNELS:
         raise EngineError(f"no kernels called {kernels!r}; expected one of {', '.join(KERNELS)}")
-    flags = KERNELS[kernels] | PACK * pack | ON_THE_FLY * (not expand)
-    data = _mapped(model)
+    flags = KERNELS[kernels] | PACK * pack | ON_THE_FLY * (not expand) | ALLOW_NONFINITE * allow_nonfinite
+    source = source_of(model)
+    data = _content(source, mapped=not pack)
     try:
         return NativeSession(data, flags)
     except ImageError as error:
-        raise _explained(model, error) from error
+        raise _explained(source, error) from error
     except EngineError as error:
-        raise EngineError(f"{error.message}{_of(model)}", error.hint) from error
+        raise EngineError(f"{error.message}{_of(source)}", error.hint) from error
     except MemoryError:
-        raise EngineError(f"the model needs more memory than there is{_of(model)}") from None
+        raise EngineError(f"the model needs more memory than there is{_of(source)}") from None
 
 
-def _mapped(model: Model) -> Array:
-    if isinstance(model, bytes):
-        data = _aligned(len(model))
-        data[:] = np.frombuffer(model, np.uint8)
+def _content(source: bytes | Path, *, mapped: bool) -> Array:
+    """The bytes of an image, from a multiple of `ALIGNMENT` on."""
+    if isinstance(source, bytes):
+        data = _aligned(len(source))
+        data[:] = np.frombuffer(source, np.uint8)
         return data
-    try:
-        with model.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)  # lives as long as the array
-    except ValueError as error:  # an empty file cannot be mapped
-        raise ImageError(f"{model}: {error}") from error
-    except OSError as error:
-        raise EngineError(f"cannot read {model}: {error.strerror}") from error
-    return np.frombuffer(mapped, np.uint8)
+    with untrusted.open_regular(source, error=EngineError) as file:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
+            raise ImageError(f"{source} is empty")
+        if mapped:
+            return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
+        data = _aligned(size)
+        return data[: cast("BufferedReader", file).readinto(data.data)]
 
 
-def _explained(model: Model, error: ImageError) -> ImageError:
+def _explained(model: bytes | Path, error: ImageError) -> ImageError:
     """The same, with what the reader has to say about the image: it names the file, the section and the neurons."""
     try:
         reference.expand(image.loads(model) if isinstance(model, bytes) else image.read(model))
@@ -230,7 +245,7 @@ def _explained(model: Model, error: ImageError) -> ImageError:
     return ImageError(f"{error.message}{_of(model)}", error.hint)
 
 
-def _of(model: Model) -> str:
+def _of(model: bytes | Path) -> str:
     return "" if isinstance(model, bytes) else f": {model}"
 
 
@@ -262,9 +277,12 @@ def _aligned(size: int) -> Array:
     return memory[start : start + size]
 
 
-def _check(status: int) -> None:
+def _check(status: int, x: Array | None = None) -> None:
+    """Raise the error of a status; `x` are the inputs of the call."""
     if status == 0:
         return
+    if status == _NONFINITE and x is not None:
+        require_finite(x)
     text = _library().sen_status_text(status).decode()
     raise (ImageError if status in _IMAGE_STATUSES else EngineError)(text)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines import Model
+from sen_runtime.engines.session import Float32Array, Model, Session, source_of
 from sen_runtime.engines.steps import row_shape_of, run_steps
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.untrusted import listing, open_regular
@@ -29,7 +30,7 @@ def _library() -> Any:
     return onnxruntime
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(Session):
     """An ONNX graph on the CPU.
 
     A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an
@@ -37,11 +38,9 @@ class OnnxRuntimeSession:
 
     Attributes:
         properties: the metadata in the file.
-        batch_size: rows it takes at once, or None for any number.
     """
 
-    def __init__(self, session: Any) -> None:
-        self.session = session
+    def __init__(self, session: Any, *, allow_nonfinite: bool = False) -> None:
         try:
             self.properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
             shapes: dict[str, list[Any]] = {value.name: value.shape for value in session.get_inputs()}
@@ -53,24 +52,21 @@ class OnnxRuntimeSession:
                 f"the ONNX file takes {listing(shapes)} and gives {listing(self._outputs)}; expected input [batch, n] "
                 "and output"
             )
-        rows, *self._row_shape = shapes.pop("input")
-        self.batch_size: int | None = rows if isinstance(rows, int) else None
+        rows, *declared = shapes.pop("input")
         self._membranes = {name: shape[1] for name, shape in shapes.items()}
         if not all(isinstance(size, int) for size in self._membranes.values()):
             raise EngineError(
                 f"the ONNX file takes {listing(self._membranes)} besides input; expected membranes [batch, n]"
             )
+        row_shape = row_shape_of(declared, self._membranes, self.properties)
+        super().__init__(row_shape, allow_nonfinite=allow_nonfinite, is_reentrant=True)
+        self.batch_size = rows if isinstance(rows, int) else None
+        self.session = session
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in; raises `EngineError` where a size is open."""
-        return row_shape_of(self._row_shape, self._membranes, self.properties)
-
-    def run(self, x: Array) -> Array:
-        """Outputs `[batch, n_out]`."""
+    def _run(self, rows: Float32Array) -> Array:
         if self._membranes:
-            return self.run_all(x)["output"]
-        result: Array = self._call(["output"], {"input": np.ascontiguousarray(x, np.float32)})[0]
+            return self._run_all(rows)["output"]
+        result: Array = self._call(["output"], {"input": rows})[0]
         return result
 
     def bare_call(self, x: Array) -> Callable[[], object]:
@@ -80,12 +76,14 @@ class OnnxRuntimeSession:
         self.run(x)  # of the right shape
         return partial(self.session.run, ["output"], {"input": np.ascontiguousarray(x, np.float32)})
 
-    def run_all(self, x: Array) -> dict[str, Array]:
+    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         """Every output of the graph; for a step model the readout and the spike counts over all steps."""
-        x = np.ascontiguousarray(x, np.float32)
         if self._membranes:
-            return run_steps(self._named, x, self._membranes, self.properties)
-        return self._named({"input": x})
+            return run_steps(self._named, rows, self._membranes, self.properties)
+        return self._named({"input": rows})
+
+    def _release(self) -> None:
+        self.session = None
 
     def _named(self, feeds: dict[str, Array]) -> dict[str, Array]:
         return dict(zip(self._outputs, self._call(self._outputs, feeds)))
@@ -98,7 +96,7 @@ class OnnxRuntimeSession:
         return results
 
 
-def load(model: Model, threads: int = 1) -> OnnxRuntimeSession:
+def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> OnnxRuntimeSession:
     """A session on an `.onnx` file.
 
     Raises:
@@ -110,14 +108,15 @@ def load(model: Model, threads: int = 1) -> OnnxRuntimeSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    if not isinstance(model, bytes):
-        open_regular(model, error=EngineError).close()  # the library would wait for a pipe
-    source = model if isinstance(model, bytes) else str(model)
+    source = source_of(model)
+    if isinstance(source, Path):
+        open_regular(source, error=EngineError).close()  # the library would wait for a pipe
+    content = source if isinstance(source, bytes) else str(source)
     try:
-        session = library.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        session = library.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exception types are not public
         raise EngineError(f"onnxruntime does not load the model: {error}") from error
-    return OnnxRuntimeSession(session)
+    return OnnxRuntimeSession(session, allow_nonfinite=allow_nonfinite)
 
 
 def version() -> str:

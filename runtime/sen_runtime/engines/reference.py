@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import sen_runtime
 from sen_runtime import image, reference
-from sen_runtime.engines import Model
+from sen_runtime.engines.session import Float32Array, Model, Session, source_of
 from sen_runtime.network import Network
 
 Array = NDArray[Any]
@@ -17,33 +17,31 @@ Array = NDArray[Any]
 suffix, is_threaded, is_on_demand = ".sen", False, True
 
 
-class ReferenceSession:
+class ReferenceSession(Session):
     """A network, interpreted in float32."""
 
-    batch_size: int | None = None
-
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, *, allow_nonfinite: bool = False) -> None:
+        super().__init__(network.input_shape, allow_nonfinite=allow_nonfinite, is_reentrant=True)
         self.network = reference.expand(network)
-        self.input_shape = network.input_shape
 
-    def run(self, x: Array) -> Array:
-        """Outputs `[batch, n_out]`."""
-        return reference.run(self.network, x, np.float32)
+    def _run(self, rows: Float32Array) -> Array:
+        return reference.run(self.network, rows, np.float32)
 
-    def run_all(self, x: Array) -> dict[str, Array]:
-        """Outputs, and the activations of the hidden layers."""
-        layers = reference.trace(self.network, x, np.float32)
+    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
+        layers = reference.trace(self.network, rows, np.float32)
         return {"output": layers[-1], **{f"layer{i}/activation": layer for i, layer in enumerate(layers[:-1])}}
 
 
-def load(model: Model, threads: int = 1) -> ReferenceSession:
+def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> ReferenceSession:
     """A session on a `.sen` image; numpy's BLAS chooses its own threads.
 
     Raises:
         ImageError: the image is damaged or not one.
     """
     del threads
-    return ReferenceSession(image.loads(model) if isinstance(model, bytes) else image.read(model))
+    source = source_of(model)
+    network = image.loads(source) if isinstance(source, bytes) else image.read(source)
+    return ReferenceSession(network, allow_nonfinite=allow_nonfinite)
 
 
 def version() -> str:

@@ -62,17 +62,12 @@ def run_steps(
 
 def row_shape_of(
     declared: Sequence[object], membranes: Mapping[str, int], properties: Mapping[str, str]
-) -> tuple[int, ...]:
-    """Shape of one row that `run` takes, from that of the model's input without its batch.
+) -> tuple[int | None, ...]:
+    """Shape of one row that `run` takes, from that of the model's input without its batch; None for a size left open.
 
     A step model declares one time step: where spike trains go in, a row of it has all of them.
-
-    Raises:
-        EngineError: a size is open.
     """
-    sizes = [size for size in declared if isinstance(size, int) and size > 0]
-    if len(sizes) != len(declared):
-        raise EngineError(f"the model's input has rows of shape {list(declared)}; expected sizes that are known")
+    sizes = [size if isinstance(size, int) and size > 0 else None for size in declared]
     if membranes and properties.get("input_coding") == "spikes":
         return (timesteps_of(properties), *sizes)
     return tuple(sizes)

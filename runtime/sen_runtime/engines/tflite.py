@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines import Model, missing
+from sen_runtime.engines import missing
+from sen_runtime.engines.session import Float32Array, Model, Session, read_model
 from sen_runtime.engines.steps import row_shape_of, run_steps
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.int8 import Grid
-from sen_runtime.untrusted import read_regular
 
 Array = NDArray[Any]
 
@@ -30,7 +30,7 @@ LEGACY_PIP_LINE = "pip install tflite-runtime==2.14.0 'numpy<2'"
 NEWEST_LEGACY_PYTHON = (3, 11)
 
 
-class TfliteSession:
+class TfliteSession(Session):
     """A TFLite model.
 
     A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an
@@ -38,38 +38,42 @@ class TfliteSession:
 
     Attributes:
         properties: the metadata that sen-edge wrote; empty for a file of other origin.
-        batch_size: rows it takes at once, or None for any number.
-        input_shape: of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
         grids: int8 grid of every input and output that has one, by name.
     """
 
-    def __init__(self, interpreter: Any, properties: dict[str, str]) -> None:
+    def __init__(self, interpreter: Any, properties: dict[str, str], *, allow_nonfinite: bool = False) -> None:
+        self._inputs, self._outputs = _signature(interpreter)
+        self._membranes = {name: int(d["shape"][-1]) for name, d in self._inputs.items() if name != "input"}
+        shape, signature = self._inputs["input"]["shape"], self._inputs["input"]["shape_signature"]
+        row_shape = row_shape_of([int(size) for size in shape[1:]], self._membranes, properties)
+        super().__init__(row_shape, allow_nonfinite=allow_nonfinite)
         self.interpreter = interpreter
         self.properties = properties
-        self._inputs, self._outputs = _signature(interpreter)
         details = {**self._inputs, **self._outputs}
         self.grids = {name: grid for name in details if (grid := _grid(details[name])) is not None}
-        shape, signature = self._inputs["input"]["shape"], self._inputs["input"]["shape_signature"]
-        self._rows = int(shape[0])
-        self.batch_size: int | None = None if signature[0] < 0 else self._rows
-        self._membranes = {name: int(d["shape"][-1]) for name, d in self._inputs.items() if name != "input"}
-        self.input_shape = row_shape_of([int(size) for size in shape[1:]], self._membranes, properties)
+        self._rows_allocated = int(shape[0])
+        self.batch_size = None if signature[0] < 0 else self._rows_allocated
 
-    def run(self, x: Array) -> Array:
-        """Outputs `[batch, n_out]`, float32."""
+    def _run(self, rows: Float32Array) -> Array:
         if self._membranes:
-            return self.run_all(x)["output"]
-        self._invoke({"input": x})
+            return self._run_all(rows)["output"]
+        self._invoke({"input": rows})
         return self._value("output")
 
-    def run_all(self, x: Array) -> dict[str, Array]:
+    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         """Every output of the graph; for a step model the readout and the spike counts over all steps."""
         if self._membranes:
-            return run_steps(self._call, x, self._membranes, self.properties)
-        return self._call({"input": x})
+            return run_steps(self._call, rows, self._membranes, self.properties)
+        return self._call({"input": rows})
+
+    def _release(self) -> None:
+        self.interpreter = None
 
     def bare_call(self, x: Array) -> Callable[[], Array]:
-        """The interpreter's own three calls on `x [rows, n_in]`, nothing checked or converted: for measurements."""
+        """The interpreter's own three calls on `x [rows, n_in]`, nothing checked or converted: for measurements.
+
+        No other thread may use the session meanwhile.
+        """
         if self._membranes:
             raise EngineError("a step model has no call of its own for all steps")
         self.run(x)  # of the right shape, and the tensors resized to it
@@ -77,10 +81,10 @@ class TfliteSession:
         grid = self.grids.get("input")
         stored = np.ascontiguousarray(x, np.float32) if grid is None else grid.quantize(x)
 
-        def call() -> Array:
-            self.interpreter.set_tensor(given, stored)
-            self.interpreter.invoke()
-            output: Array = self.interpreter.get_tensor(taken)
+        def call(interpreter: Any = self.interpreter) -> Array:
+            interpreter.set_tensor(given, stored)
+            interpreter.invoke()
+            output: Array = interpreter.get_tensor(taken)
             return output
 
         return call
@@ -90,9 +94,8 @@ class TfliteSession:
         return {name: self._value(name) for name in self._outputs}
 
     def _invoke(self, feeds: dict[str, Array]) -> None:
-        self._check(np.shape(feeds["input"]))
         try:
-            if len(feeds["input"]) != self._rows:
+            if len(feeds["input"]) != self._rows_allocated:
                 self._resize(feeds)
             for name, x in feeds.items():
                 grid = self.grids.get(name)
@@ -102,20 +105,11 @@ class TfliteSession:
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"TFLite refused the input: {_one_line(error)}") from error
 
-    def _check(self, shape: tuple[int, ...]) -> None:
-        """Refuse an input before a tensor is resized to it: interpreters compute something, or are left spoilt."""
-        size = [int(length) for length in self._inputs["input"]["shape"][1:]]
-        if list(shape[1:]) != size or not shape:
-            expected = ", ".join(map(str, [self.batch_size or "batch", *size]))
-            raise EngineError(f"the input has shape {list(shape)}; expected [{expected}]")
-        if self.batch_size not in (None, shape[0]):
-            raise EngineError(f"the model takes {self.batch_size} inputs at once, not {shape[0]}")
-
     def _resize(self, feeds: dict[str, Array]) -> None:
         for name, x in feeds.items():
             self.interpreter.resize_tensor_input(self._inputs[name]["index"], x.shape)
         self.interpreter.allocate_tensors()
-        self._rows = len(feeds["input"])
+        self._rows_allocated = len(feeds["input"])
 
     def _value(self, name: str) -> Array:
         value: Array = self.interpreter.get_tensor(self._outputs[name]["index"])
@@ -141,7 +135,9 @@ class TfliteEngine:
         self.module = module
         self.pip_line = pip_line
 
-    def load(self, model: Model, threads: int = 1, *, xnnpack: bool = True) -> TfliteSession:
+    def load(
+        self, model: Model, threads: int = 1, *, allow_nonfinite: bool = False, xnnpack: bool = True
+    ) -> TfliteSession:
         """A session on a `.tflite` file; without `xnnpack` the interpreter's own kernels run all of it.
 
         Raises:
@@ -149,7 +145,7 @@ class TfliteEngine:
             EngineError: the interpreter refuses the file; or it is one of sen-edge that has changed since.
         """
         library = self._library()
-        data = model if isinstance(model, bytes) else read_regular(model, error=EngineError)
+        data = read_model(model)
         properties = read_properties(data)
         resolvers = library.OpResolverType
         resolver = resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -160,7 +156,7 @@ class TfliteEngine:
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
             raise EngineError(f"{self.package} does not load the model: {_one_line(error)}") from error
-        return TfliteSession(interpreter, properties)
+        return TfliteSession(interpreter, properties, allow_nonfinite=allow_nonfinite)
 
     def version(self) -> str:
         """Version of the package.
@@ -214,10 +210,10 @@ tflite_runtime = LegacyEngine(
 )
 
 
-def load(model: Model, threads: int = 1, *, xnnpack: bool = True) -> TfliteSession:
+def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, xnnpack: bool = True) -> TfliteSession:
     """A session in ai-edge-litert if it is there, else in tflite-runtime; as `TfliteEngine.load`."""
     engine = tflite_runtime if list(missing(("litert", "tflite-runtime"))) == ["litert"] else litert
-    return engine.load(model, threads, xnnpack=xnnpack)
+    return engine.load(model, threads, allow_nonfinite=allow_nonfinite, xnnpack=xnnpack)
 
 
 def _remedy(engine: TfliteEngine) -> str:

@@ -179,6 +179,7 @@ uint64_t bench_draw(bench_random *random);
 /* rows.c: all return EXIT_OK, or another code after saying why. */
 int bench_describe_rows(bench_run *run);
 int bench_load(bench_row *row, const bench_options *options, bench_random *random);
+int bench_infer(const bench_row *row, const float *x, float *y);
 void bench_unload(bench_row *row);
 
 /* coldstart.c */

@@ -36,9 +36,11 @@ static int probe(bench_row *row, const bench_options *options, report *found)
     for (i = 0; i < values; i++)
         x[i] = (float)(bench_draw(&random) % 2);
     ready = bench_now_ns();
-    (void)sen_run(row->loop.model, x, row->loop.y);
+    code = bench_infer(row, x, row->loop.y);
     done = bench_now_ns();
     free(x);
+    if (code != EXIT_OK)
+        return code;
     after = bench_kilobytes(STATUS, "VmHWM");
     found->load_us = (loaded - start) / 1000;
     found->first_us = (done - ready) / 1000;

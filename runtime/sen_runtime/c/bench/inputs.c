@@ -188,7 +188,7 @@ int bench_compare(bench_run *run)
         float *here = i ? y : first;
         code = bench_load(row, run->options, NULL);
         for (k = 0; k < n && code == EXIT_OK; k++)
-            (void)sen_run(row->loop.model, run->inputs.x + k * run->inputs.values, here + k * n_out);
+            code = bench_infer(row, run->inputs.x + k * run->inputs.values, here + k * n_out);
         if (code == EXIT_OK)
             compare(row, here, first, n, tolerance_of(row, run->rows, is_spiking, !run->options->inputs));
         bench_unload(row);

@@ -78,6 +78,12 @@ static int refused(const bench_row *row, sen_status status)
     return bench_fail(EXIT_FAILED, NULL, "%s: %s", row->path, sen_status_text(status));
 }
 
+int bench_infer(const bench_row *row, const float *x, float *y)
+{
+    const sen_status status = sen_run(row->loop.model, x, y);
+    return status == SEN_OK ? EXIT_OK : refused(row, status);
+}
+
 static int make_model(bench_row *row, const bench_options *options, bench_random *random)
 {
     const unsigned flags = FLAGS | options->kernels;

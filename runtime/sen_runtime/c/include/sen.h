@@ -52,20 +52,22 @@ typedef enum sen_status {
     SEN_VALUES,            /* weights that are not finite */
     SEN_COINCIDENT,        /* two neurons at the same point, or so close that a weight overflows */
     SEN_NOT_SPIKING,       /* sen_step and sen_reset are for spiking networks */
+    SEN_NONFINITE,         /* an input is NaN or infinite */
     SEN_STATUS_COUNT
 } sen_status;
 
-/* What sen_load does besides; combine with |. */
+/* Options of sen_load; combine with |. */
 enum {
     SEN_DEFAULT = 0,
     SEN_CHECK_CHECKSUM = 1, /* compare the checksum: reads every byte */
     SEN_CHECK_VALUES = 2,   /* look at every weight: reads every byte */
-    SEN_PACK = 4,           /* copy weights into the arena, in the order that kernels like best */
+    SEN_PACK = 4,           /* copy all weights into the arena, in the fastest order; the image is not used afterwards */
     SEN_ON_THE_FLY = 8,     /* compute weights from coordinates whenever they are needed: no arena for them, and slow */
     /* Of the kernels that the processor could run, not the fastest: */
     SEN_REFERENCE = 16,     /* every sum in order */
     SEN_PORTABLE = 32,      /* standard C */
-    SEN_NARROW = 64         /* AVX2 where there is AVX-512, NEON without dot products */
+    SEN_NARROW = 64,        /* AVX2 where there is AVX-512, NEON without dot products */
+    SEN_ALLOW_NONFINITE = 128 /* run NaN and infinite inputs: each kernel makes other numbers of them */
 };
 
 typedef struct sen_model sen_model;
@@ -76,7 +78,7 @@ SEN_API const char *sen_status_text(sen_status status);
 /* Bytes of arena that sen_load needs with the same flags. Checks the whole image on the way, as sen_load does. */
 SEN_API sen_status sen_arena_size(const void *image, size_t image_size, unsigned flags, size_t *arena_size);
 
-/* A model in `arena`. Image and arena must stay where they are, and the image as it is, while it is used. */
+/* A model in `arena`. The arena must stay where it is while the model is used; without SEN_PACK the image must too, unchanged. */
 SEN_API sen_status sen_load(
     sen_model **model, const void *image, size_t image_size, void *arena, size_t arena_size, unsigned flags);
 
@@ -94,10 +96,11 @@ SEN_API int sen_takes_spike_train(const sen_model *model);
 SEN_API const char *sen_kernels_name(const sen_model *model);
 
 /* One inference from `x` to `y [outputs]`, which may not overlap; of a spiking network all time steps, from membranes of 0,
- * so call sen_reset before the next sen_step. Inputs are finite: what is not a number may come out as one. */
+ * so call sen_reset before the next sen_step. SEN_NONFINITE where an input is NaN or infinite: nothing is computed then, and
+ * `y` is unchanged. Outputs are not checked: sums of finite inputs beyond float32 overflow to infinity. */
 SEN_API sen_status sen_run(sen_model *model, const float *x, float *y);
 
-/* `rows` inferences, `x` and `y` row after row. */
+/* `rows` inferences, `x` and `y` row after row; it ends at the first row with an input that is not finite. */
 SEN_API sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows);
 
 /* Membranes of a spiking network to 0. */

@@ -74,6 +74,7 @@ void sen_slice(sen_weights *w, uint16_t *tiles, uint8_t *indices, void *values, 
 struct sen_model {
     sen_network network;
     float *work;
+    int allows_nonfinite;
 };
 
 /* Hands out memory, or only counts it where `base` is null. */

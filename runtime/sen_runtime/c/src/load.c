@@ -17,6 +17,36 @@ static uint32_t take_floats(sen_arena *arena, uint64_t count)
     return (uint32_t)start;
 }
 
+/* The values of a tensor: where they lie, or with SEN_PACK a copy in the arena. */
+static const void *keep(sen_loader *loader, const sen_tensor *tensor)
+{
+    static const uint8_t widths[] = {[SEN_FLOAT32] = 4, [SEN_FLOAT16] = 2, [SEN_INT8] = 1, [SEN_INT32] = 4, [SEN_UINT16] = 2};
+    uint64_t count = 1;
+    uint32_t i;
+    void *copy;
+    if (!tensor->data || !(loader->flags & SEN_PACK))
+        return tensor->data;
+    for (i = 0; i < tensor->rank; i++)
+        count *= tensor->shape[i];
+    copy = sen_take(&loader->arena, count, widths[tensor->dtype]);
+    return copy ? memcpy(copy, tensor->data, (size_t)(count * widths[tensor->dtype])) : tensor->data;
+}
+
+/* Whether the product reads weights that were rearranged, instead of the image's. */
+static int is_rearranged(const sen_isa *isa, const sen_weights *w)
+{
+    return w->multiply == isa->panels || w->multiply == isa->quads || w->multiply == isa->slices_f32
+        || w->multiply == isa->slices_int8 || w->multiply == sen_sparse_events;
+}
+
+static void keep_matrix(sen_loader *loader, const sen_tensor *data, const sen_tensor *scale, sen_weights *w)
+{
+    if (!is_rearranged(loader->isa, w))
+        w->values = keep(loader, data);
+    if (w->scale)
+        w->scale = keep(loader, scale);
+}
+
 static void note_uses(sen_loader *loader, const sen_weights *w)
 {
     if (w->uses & SEN_USES_INT8 && w->columns > loader->quantized)
@@ -129,6 +159,9 @@ static sen_status place_coordinates(sen_loader *loader, const sen_operator_recor
     if (!(loader->flags & SEN_ON_THE_FLY))
         return sen_to_panels(loader, w);
     w->multiply = sen_coordinates;
+    w->values = keep(loader, &tensors[0]);
+    w->target = keep(loader, &tensors[1]);
+    w->mask = keep(loader, &tensors[2]);
     return SEN_OK;
 }
 
@@ -144,7 +177,9 @@ static sen_status place_operator(
         return place_coordinates(loader, record, first);
     case SEN_DENSE:
         set_matrix(first, &tensors[0], &tensors[1], record->n_out, record->n_in);
-        return place_dense(loader, first, meets_spikes);
+        status = place_dense(loader, first, meets_spikes);
+        keep_matrix(loader, &tensors[0], &tensors[1], first);
+        return status;
     case SEN_SPARSE:
         set_matrix(first, &tensors[0], &tensors[3], record->n_out, record->n_in);
         first->indices = tensors[1].data;
@@ -153,6 +188,11 @@ static sen_status place_operator(
         first->block_rows = record->block[0];
         first->block_columns = record->block[1];
         place_sparse(loader, first, meets_spikes);
+        if (!is_rearranged(loader->isa, first)) {
+            first->indices = keep(loader, &tensors[1]);
+            first->starts = keep(loader, &tensors[2]);
+        }
+        keep_matrix(loader, &tensors[0], &tensors[3], first);
         return SEN_OK;
     default:
         set_matrix(first, &tensors[1], &tensors[3], rank, record->n_in);
@@ -160,7 +200,12 @@ static sen_status place_operator(
         if (rank > loader->inner)
             loader->inner = rank;
         status = place_dense(loader, first, meets_spikes);
-        return status == SEN_OK ? place_dense(loader, second, 0) : status;
+        keep_matrix(loader, &tensors[1], &tensors[3], first);
+        if (status == SEN_OK) {
+            status = place_dense(loader, second, 0);
+            keep_matrix(loader, &tensors[0], &tensors[2], second);
+        }
+        return status;
     }
 }
 
@@ -213,7 +258,7 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
         &layer);
     if (status != SEN_OK)
         return status;
-    layer.bias = record.bias.data;
+    layer.bias = keep(loader, &record.bias);
     layer.bias_dtype = record.bias.dtype;
     layer.neuron = record.neuron;
     layer.lif.beta = record.beta;
@@ -282,6 +327,7 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
             quantized,             events};
         set_factors(factors, program, record.beta);
         model->network = network;
+        model->allows_nonfinite = (loader->flags & SEN_ALLOW_NONFINITE) != 0;
         model->work = (float *)(void *)arena->base;
         *placed = model;
     }

@@ -52,22 +52,26 @@ sen_status sen_reset(sen_model *model)
     return SEN_OK;
 }
 
+static int is_refused(const sen_model *model, const float *x, size_t count)
+{
+    return !model->allows_nonfinite && !sen_is_finite(x, count);
+}
+
 sen_status sen_step(sen_model *model, const float *x, float *y)
 {
     if (!model || !x || !y)
         return SEN_NULL;
     if (model->network.timesteps == 0)
         return SEN_NOT_SPIKING;
+    if (is_refused(model, x, model->network.n_in))
+        return SEN_NONFINITE;
     sen_network_step(&model->network, model->work, x, y);
     return SEN_OK;
 }
 
 sen_status sen_run(sen_model *model, const float *x, float *y)
 {
-    if (!model || !x || !y)
-        return SEN_NULL;
-    sen_network_run(&model->network, model->work, x, y);
-    return SEN_OK;
+    return sen_run_batch(model, x, y, 1);
 }
 
 sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows)
@@ -76,7 +80,10 @@ sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows
     if (!model || !x || !y)
         return SEN_NULL;
     width = model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
-    for (row = 0; row < rows; row++)
+    for (row = 0; row < rows; row++) {
+        if (is_refused(model, x + row * width, width))
+            return SEN_NONFINITE;
         sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
+    }
     return SEN_OK;
 }

@@ -115,6 +115,9 @@ typedef struct sen_network {
 /* One inference from `x` to `y`; of a spiking network all steps, from membranes of 0. `x` and `y` lie outside `work`. */
 void sen_network_run(const sen_network *network, float *work, const float *x, float *y);
 
+/* Whether `count` values are neither NaN nor infinite. */
+int sen_is_finite(const float *x, size_t count);
+
 /* Membranes of a spiking network to 0; one step of it. */
 void sen_network_reset(const sen_network *network, float *work);
 void sen_network_step(const sen_network *network, float *work, const float *x, float *y);

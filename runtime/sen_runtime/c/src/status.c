@@ -24,6 +24,7 @@ const char *sen_status_text(sen_status status)
         "weights are not finite",
         "two neurons are at the same point, or so close that a weight overflows",
         "the network is not a spiking one",
+        "an input is NaN or infinite",
     };
     return (unsigned)status < SEN_STATUS_COUNT ? texts[status] : "unknown status";
 }

@@ -1,0 +1,199 @@
+"""What all sessions have in common: their inputs, their use from several threads, their end."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from threading import Lock
+from typing import Any, NoReturn, TypeVar, Union
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sen_runtime import untrusted
+from sen_runtime.errors import EngineError
+
+Array = NDArray[Any]
+Float32Array = NDArray[np.float32]
+#: The path or the bytes of a file.
+Model = Union[bytes, str, "os.PathLike[str]"]
+Self = TypeVar("Self", bound="Session")
+
+
+class Session(ABC):
+    """A loaded model; the base class of the sessions of all engines.
+
+    `run` and `run_all` take an array or nested lists: a batch `[batch, n_in]`, or `[batch, T, n_in]` where spike
+    trains go in; or a single input `[n_in]` (`[T, n_in]`), whose outputs have no batch axis either. Inputs are finite,
+    unless the session was loaded with `allow_nonfinite=True`. Outputs are not checked: sums beyond float32 overflow.
+
+    Any number of threads may use one session. A session is a context manager. It cannot be pickled.
+
+    An engine implements `_run`, and `_run_all` and `_release` where it has something to show or to give back.
+
+    Attributes:
+        batch_size: rows it takes at once, or None for any number.
+    """
+
+    batch_size: int | None = None
+
+    def __init__(
+        self, row_shape: tuple[int | None, ...], *, allow_nonfinite: bool = False, is_reentrant: bool = False
+    ) -> None:
+        """A session that is open.
+
+        Args:
+            row_shape: shape of one row, without the batch axis; None for a size that the model leaves open.
+            allow_nonfinite: run inputs that are NaN or infinite.
+            is_reentrant: whether several threads may be in `_run` at once; otherwise they take turns.
+        """
+        self._row_shape = row_shape
+        self._refuses_nonfinite = not allow_nonfinite
+        self._turn: AbstractContextManager[object] = nullcontext() if is_reentrant else Lock()
+        self._is_closed = False
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
+
+        Raises:
+            EngineError: the model leaves a size open.
+        """
+        sizes = tuple(size for size in self._row_shape if size is not None)
+        if len(sizes) != len(self._row_shape):
+            raise EngineError(f"the model's input has rows of shape {_listed(self._row_shape)}; expected known sizes")
+        return sizes
+
+    def run(self, x: ArrayLike) -> Array:
+        """Outputs `[batch, n_out]`, or `[n_out]` of a single input.
+
+        Raises:
+            EngineError: an input of another shape or type, an input that is not finite, or a closed session.
+        """
+        rows, is_single = self._rows(x)
+        with self._turn:
+            self._check_open()
+            y = self._run(rows)
+        return y[0] if is_single else y
+
+    def run_all(self, x: ArrayLike) -> dict[str, Array]:
+        """`output`, and `layerN/activation [batch, n]` of every hidden layer that the model shows.
+
+        Raises:
+            EngineError: see `run`.
+        """
+        rows, is_single = self._rows(x)
+        with self._turn:
+            self._check_open()
+            values = self._run_all(rows)
+        return {name: value[0] for name, value in values.items()} if is_single else values
+
+    def close(self) -> None:
+        """Release the model. A session that is closed runs nothing; closing it again has no effect."""
+        with self._turn:
+            if not self._is_closed:
+                self._is_closed = True
+                self._release()
+
+    def __enter__(self: Self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a session cannot be pickled or copied; load the model in each process")
+
+    @abstractmethod
+    def _run(self, rows: Float32Array) -> Array:
+        """Outputs `[batch, n_out]`; `rows` are checked and in C order, and it is this thread's turn."""
+
+    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
+        """Outputs by name."""
+        return {"output": self._run(rows)}
+
+    def _release(self) -> None:  # noqa: B027  most engines' models go with the session
+        """Give memory back."""
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise EngineError("the session is closed", "load the model again")
+
+    def _rows(self, x: ArrayLike) -> tuple[Float32Array, bool]:
+        """Rows `[batch, ...]` of an input, and whether it was a single one."""
+        array = to_float32(x)
+        is_single = array.ndim == len(self._row_shape)
+        rows = array[np.newaxis] if is_single else array
+        self._check_shape(array.shape, rows.shape)
+        if self._refuses_nonfinite:
+            require_finite(rows)
+        return rows, is_single
+
+    def _check_shape(self, given: tuple[int, ...], rows: tuple[int, ...]) -> None:
+        row = rows[1:]
+        if row != self._row_shape and not (
+            len(row) == len(self._row_shape) and all(want in (None, got) for got, want in zip(row, self._row_shape))
+        ):
+            batched = _listed((self.batch_size or "batch", *self._row_shape))
+            single = f" or {_listed(self._row_shape)}" if self.batch_size in (None, 1) else ""
+            raise EngineError(f"the input has shape {list(given)}; expected {batched}{single}")
+        if self.batch_size not in (None, rows[0]):
+            raise EngineError(f"the model takes {self.batch_size} inputs at once, not {rows[0]}")
+
+
+def to_float32(x: ArrayLike) -> Float32Array:
+    """Numbers as float32 in C order, without a copy where they are that already.
+
+    Raises:
+        EngineError: they are not numbers, or not in the form of an array.
+    """
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError) as error:  # nested lists of different lengths
+        raise EngineError(f"the input is not an array: {error}") from None
+    if array.dtype == np.float32:
+        return np.ascontiguousarray(array) if array.ndim else array
+    if array.dtype.kind not in "fiub":
+        raise EngineError(f"the input has dtype {array.dtype}; expected real numbers")
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused by its value
+        return array.astype(np.float32, order="C")
+
+
+def require_finite(x: Array) -> None:
+    """Raises `EngineError` where a value of `x` is NaN or infinite, and says which."""
+    finite = np.isfinite(x)
+    if 0 in finite.tobytes():  # several times as fast as finite.all() for one row
+        at = tuple(map(int, np.argwhere(~finite)[0]))
+        raise EngineError(
+            f"the input at {list(at)} is {x[at]}; expected finite numbers within float32",
+            "load(..., allow_nonfinite=True) runs such inputs",
+        )
+
+
+def source_of(model: Model) -> bytes | Path:
+    """The bytes of a model, or its path.
+
+    Raises:
+        EngineError: neither.
+    """
+    if isinstance(model, bytes):
+        return model
+    if isinstance(model, (str, os.PathLike)):
+        return Path(model)
+    raise EngineError(f"the model is a {type(model).__name__}; expected a path or the bytes of a file")
+
+
+def read_model(model: Model) -> bytes:
+    """The bytes of a model.
+
+    Raises:
+        EngineError: the file cannot be read.
+    """
+    source = source_of(model)
+    return source if isinstance(source, bytes) else untrusted.read_regular(source, error=EngineError)
+
+
+def _listed(shape: tuple[object, ...]) -> str:
+    return f"[{', '.join('?' if size is None else str(size) for size in shape)}]"
