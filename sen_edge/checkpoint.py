@@ -23,6 +23,7 @@ from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.precompute import weights
 from sen_edge.storage import stored
 from sen_edge.tensor_file import Float32Array, as_array, check_stored
+from sen_edge.tensor_map import read_map
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.memory_limits import reported, require_layers
@@ -124,16 +125,17 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
     Raises:
         CheckpointError: the file is absent, damaged, would execute code, or does not hold a network.
     """
+    tensor_map = None if map_path is None else read_map(map_path)
     data = _read_bytes(path)
     sha256 = hashlib.sha256(data).hexdigest()
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     content = tensor_file.read(path, data)
     try:
-        if map_path is not None:
+        if tensor_map is not None:
             from sen_edge.foreign import apply_map
 
-            return apply_map(content, map_path, sha256)
+            return apply_map(content, tensor_map, sha256)
         if path.suffix == ".safetensors":
             header = tensor_file.safetensors_metadata(data)
             content = _native_safetensors(content, header) if header.get("format") == FORMAT else content

@@ -24,8 +24,9 @@ from sen_runtime.untrusted import listing, quote, read_regular
 
 Float64Array = NDArray[np.float64]
 
-#: Inputs that are compared: evenly chosen from more.
-MAX_INPUTS = 1024
+#: Inputs that are compared, evenly chosen from more: fewer where `MAX_MACS` do not suffice for all.
+MAX_INPUTS, MIN_INPUTS = 1024, 64
+MAX_MACS = 20_000_000_000
 #: Largest error of an output that float32 arithmetic may cause, relative to the standard deviation of its layer.
 TOLERANCE = 1e-3
 #: Share of inputs of a spiking network that may exceed it: rounding flips a spike now and then.
@@ -186,8 +187,9 @@ def _values(path: Path, name: str, array: NDArray[Any], network: Network, index:
 
 def compare(network: Network, expectation: Expectation) -> Agreement:
     """The layers that the user's model tells of, next to those of the network."""
-    n_given = len(expectation.inputs)
-    rows = np.unique(np.linspace(0, n_given - 1, min(n_given, MAX_INPUTS)).round().astype(np.intp))
+    n_given, macs = len(expectation.inputs), network.macs * max(network.timesteps, 1)
+    n_compared = min(n_given, MAX_INPUTS, max(MIN_INPUTS, MAX_MACS // macs))
+    rows = np.unique(np.linspace(0, n_given - 1, n_compared).round().astype(np.intp))
     expanded, inputs = reference.expand(network), expectation.inputs[rows]
     parts = [reference.trace(expanded, inputs[i : i + CHUNK], np.float64) for i in range(0, len(rows), CHUNK)]
     layers = []

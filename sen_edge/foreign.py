@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from sen_edge.checkpoint import AppliedMap, Checkpoint
 from sen_edge.config import SpatialConfig
 from sen_edge.errors import CheckpointError
 from sen_edge.tensor_file import Float32Array, as_array, shown
-from sen_edge.tensor_map import TensorMap, TensorRule, read_map
+from sen_edge.tensor_map import TensorMap, TensorRule
 from sen_runtime.untrusted import listing, quote
 
 #: Constants that a map may leave to their defaults; the rest follow from the tensors, or must be stated.
@@ -38,13 +37,12 @@ class Found:
     arrays: tuple[Float32Array, ...]
 
 
-def apply_map(content: Mapping[Any, Any], map_path: Path, sha256: str) -> Checkpoint:
-    """Read `content` (what a torch or safetensors file holds) through the map at `map_path`.
+def apply_map(content: Mapping[Any, Any], tensor_map: TensorMap, sha256: str) -> Checkpoint:
+    """Read `content`, what a torch or safetensors file of this hash holds, through a map.
 
     Raises:
-        CheckpointError: the map is wrong, or does not fit the file.
+        CheckpointError: the map does not fit the file.
     """
-    tensor_map = read_map(map_path)
     state = _state_dict(content, tensor_map.state_dict)
     names = {role: _find(rule, state) for role, rule in tensor_map.rules.items()}
     _refuse_shared(names)
@@ -82,22 +80,27 @@ def _find(rule: TensorRule, state: Mapping[Any, Any]) -> tuple[str, ...]:
     names = _numbered(rule, state) if rule.is_pattern else rule.names or (rule.name,)
     missing = [name for name in names if name not in state]
     if missing:
-        raise CheckpointError(
-            f"the map's {rule.role} are not in the file: {listing(missing)}", hint=f"the file holds: {listing(state)}"
-        )
+        raise CheckpointError(f"the map's {rule.role} are not in the file: {listing(missing)}", hint=_holds(state))
     return names
+
+
+def _holds(state: Mapping[Any, Any]) -> str:
+    """What a file has instead of the tensors that a map names."""
+    dicts = [name for name, value in state.items() if isinstance(name, str) and isinstance(value, Mapping)]
+    inner = f'; if the tensors are in {shown(dicts[0])}: state_dict = "{shown(dicts[0])}"' if dicts else ""
+    return f"the file holds: {listing(state)}{inner}"
 
 
 def _numbered(rule: TensorRule, state: Mapping[Any, Any]) -> tuple[str, ...]:
     """The names that match a pattern. A number that is left out, or one more, would be another network."""
     head, *tail = (re.escape(part) for part in rule.name.split("{i}"))
-    pattern = re.compile(head + r"(0|[1-9][0-9]{0,17})" + r"\1".join(tail))
+    pattern = re.compile(head + r"([0-9]{1,40})" + r"\1".join(tail))  # zero-padded numbers too
     matches = (pattern.fullmatch(name) for name in state if isinstance(name, str))
     found = sorted((int(match[1]), match[0]) for match in matches if match and int(match[1]) >= rule.first)
     if not found:
         raise CheckpointError(
             f"the map's {rule.role} are not in the file: {shown(rule.name.replace('{i}', str(rule.first)))}",
-            hint=f"the file holds: {listing(state)}",
+            hint=_holds(state),
         )
     numbers, names = [number for number, _ in found], [name for _, name in found]
     if numbers != [rule.first + index * rule.step for index in range(len(numbers))]:

@@ -23,7 +23,6 @@ The reference is docs/how-to/foreign-checkpoints.md.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +35,8 @@ from sen_runtime.untrusted import listing, quote, read_regular
 ROLES = ("positions", "inhibition", "gain", "bias")
 #: Largest `first` and `step`.
 MAX_COUNT = 1_000_000
+#: Largest `value`, that of float32.
+MAX_VALUE = 3.4e38
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,13 @@ def read_map(path: Path) -> TensorMap:
             "step of the spike (SpikingJelly); docs/explanation/maths.md has the equations",
         )
     rules = _rules(where, document["tensors"])
+    for role in ("gain", "bias"):
+        if role in config and config[role] is not (role in rules):
+            raise CheckpointError(
+                f"{where}: config.{role} is {quote(config[role])}, and [tensors.{role}] is "
+                f"{'there' if role in rules else 'missing'}",
+                hint=f"leave config.{role} out: [tensors.{role}] says it",
+            )
     return TensorMap(path.name, hashlib.sha256(data).hexdigest(), state_dict, config, rules)
 
 
@@ -162,7 +170,7 @@ def _is_count(value: object, least: int) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_VALUE
 
 
 def _is_names(value: object) -> bool:
@@ -173,7 +181,7 @@ def _is_names(value: object) -> bool:
 _VALID: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "name": (lambda value: isinstance(value, str) and bool(value), "text"),
     "names": (_is_names, "a list of names"),
-    "value": (_is_number, "a number"),
+    "value": (_is_number, f"a number of at most {MAX_VALUE:g}"),
     "first": (lambda value: _is_count(value, 0), f"an integer from 0 to {MAX_COUNT:,}"),
     "step": (lambda value: _is_count(value, 1), f"an integer from 1 to {MAX_COUNT:,}"),
     "transpose": (lambda value: isinstance(value, bool), "true or false"),

@@ -1,8 +1,9 @@
 """Foreign state dicts through a map."""
 
+import os
 import runpy
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,9 @@ def test_one_tensor_is_split_by_the_layer_sizes(tmp_path: Path) -> None:
         ("state_dict = 3\n" + GOOD, "state_dict is 3"),
         (GOOD.replace('layer_axis = "free"', ""), "does not state config.layer_axis"),
         (GOOD + "[config.spiking]\ntimesteps = 4\n", "does not state config.spiking.reset_delay"),
+        (GOOD.replace("[config]", "[config]\ngain = true"), "config.gain is True"),
+        (GOOD.replace("[config]", "[config]\nbias = false"), "config.bias is False"),
+        (GOOD + "[tensors.gain]\nvalue = 1e39\n", "value is 1e\\+39; expected a number of at most 3.4e\\+38"),
         (GOOD.replace("inhibition", "inhibitions"), "unknown roles: inhibitions"),
         (GOOD.replace('[tensors.inhibition]\nname = "inh.{i}"', ""), "lacks inhibition"),
         (GOOD.replace("pos.{i}", "position.{i}"), "positions are not in the file: position.0"),
@@ -253,3 +257,67 @@ def test_absent_map(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=r"none\.toml does not exist"):
         checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "none.toml")
+
+
+def test_zero_padded_numbers_count(tmp_path: Path) -> None:
+    state = state_of(["p.00", "p.01", "p.02"], {"inhibition": ["m.0", "m.1"]})
+    loaded = load(tmp_path, map_of(positions='"p.{i}"', inhibition='"m.{i}"'), state)
+    np.testing.assert_array_equal(loaded.tensors["positions.2"], state["p.02"])
+
+
+def test_a_nested_state_dict_is_pointed_out(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"pos\.0") as caught:
+        load(tmp_path, GOOD, {"epoch": 3, "model": STATE})
+    assert 'state_dict = "model"' in caught.value.hint
+    assert load(tmp_path, 'state_dict = "model"\n' + GOOD, {"epoch": 3, "model": STATE}).config.layer_sizes == (6, 5, 2)
+
+
+HOSTILE_STATES = {
+    "control characters": {"\x1b[2Jname\n": 1},
+    "surrogate": {"\ud800": 1},
+    "long name": {"n" * 10**6: 1},
+    "numbers": {i: i for i in range(5000)},
+    "nested tuple": {((1, 2), (3,)): 1},
+}
+
+
+@pytest.mark.parametrize("entries", HOSTILE_STATES.values(), ids=HOSTILE_STATES)
+def test_names_of_a_file_are_printed_bounded_and_plain(
+    entries: Mapping[Any, Any], sen_edge: Callable[..., Any], tmp_path: Path
+) -> None:
+    load(tmp_path, GOOD, {**STATE, **entries})
+    outcome = sen_edge("inspect", tmp_path / "model.pt", "--map", tmp_path / "map.toml")
+    assert outcome.code == 0 and outcome.out.replace("\n", "").isprintable() and len(outcome.out) < 4000
+    (tmp_path / "map.toml").write_text(GOOD.replace("pos.{i}", "position.{i}"))
+    outcome = sen_edge("inspect", tmp_path / "model.pt", "--map", tmp_path / "map.toml")
+    assert outcome.code == 1 and outcome.err.replace("\n", "").isprintable() and len(outcome.err) < 1000
+
+
+def test_a_map_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff" + GOOD).config.layer_sizes == (6, 5, 2)
+
+
+HOSTILE_MAPS = {
+    "dotted key": ".".join(["a"] * 20_000) + " = 1\n" + GOOD,
+    "digits": GOOD.replace("[config]", "[config]\nsteepness = 1" + "0" * 50_000),
+    "beyond float": GOOD.replace("[config]", "[config]\nsteepness = 1" + "0" * 400),
+    "deep list": "x = " + "[" * 5000 + "]" * 5000 + "\n" + GOOD,
+    "long text": 'state_dict = "' + "k" * 60_000 + '"\n' + GOOD,
+    "many names": GOOD.replace('["b.0", "b.1"]', str([f"a{i}" for i in range(5000)])),
+    "large": "#" * 70_000 + "\n" + GOOD,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_MAPS.values(), ids=HOSTILE_MAPS)
+def test_a_hostile_map_is_one_short_error(text: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path, text)
+    assert len(caught.value.message) < 1000
+
+
+def test_a_pipe_is_no_map(tmp_path: Path) -> None:
+    load(tmp_path, GOOD)
+    (tmp_path / "map.toml").unlink()
+    os.mkfifo(tmp_path / "map.toml")
+    with pytest.raises(CheckpointError, match="is a pipe"):
+        checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "map.toml")
