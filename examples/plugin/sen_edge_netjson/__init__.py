@@ -1,0 +1,1 @@
+"""Multilayer perceptrons as JSON: an example of a target and an engine outside of sen-edge."""

@@ -1,0 +1,76 @@
+"""The target: a network as JSON text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from sen_exporters.base import Artifact, ExportOptions, NoFormError
+from sen_runtime.network import Network, Relu
+from sen_runtime.operators import Dense
+
+
+class NetjsonExporter:
+    """`.netjson` files: dense float32 layers of multilayer perceptrons."""
+
+    name = "netjson"
+    suffixes = (".netjson",)
+
+    def main_file(self, options: ExportOptions) -> str:
+        """`NAME.netjson`."""
+        return f"{options.name}.netjson"
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        """Refuse what the format has no form for.
+
+        Raises:
+            NoFormError: a spiking network, or weights that are not dense float32.
+        """
+        if network.is_spiking:
+            raise NoFormError("netjson has no spiking networks", hint="--to onnx has")
+        for index, layer in enumerate(network.layers):
+            if not isinstance(layer.weight, Dense) or layer.weight.w.dtype != np.float32:
+                raise NoFormError(f"netjson takes dense float32 weights; layer {index} has others")
+        if options.batch_size is not None:
+            raise NoFormError("netjson has no fixed batch size", hint="leave out --batch-size")
+
+    def export(self, network: Network, options: ExportOptions) -> Artifact:
+        """Build the file; the same network gives the same bytes."""
+        self.check(network, options)
+        layers = [
+            {
+                "w": layer.weight.to_dense().tolist(),
+                "bias": None if layer.bias is None else layer.bias.tolist(),
+                "relu": isinstance(layer.neuron, Relu),
+            }
+            for layer in network.layers
+        ]
+        return Artifact(self.name, {self.main_file(options): _dumps({"properties": {}, "layers": layers})})
+
+    def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
+        """The artifact with `properties` added to its metadata."""
+        content = json.loads(artifact.main)
+        content["properties"].update(properties)
+        return replace(artifact, files={artifact.main_name: _dumps(content)})
+
+    def properties(self, model: bytes) -> Mapping[str, str]:
+        """The metadata in a file."""
+        found: Mapping[str, str] = json.loads(model)["properties"]
+        return found
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """The engine next to this file."""
+        del model
+        return ("netjson-numpy",)
+
+    def instrument(self, model: bytes) -> bytes:
+        """The model itself: the engine shows every layer."""
+        return model
+
+
+def _dumps(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()
