@@ -10,6 +10,7 @@ import json
 import pickle
 import pickletools
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -48,6 +49,8 @@ HARMLESS = (
 MAX_REASON = 200
 #: Characters of a name in a message.
 MAX_NAME = 80
+#: What zipfile raises for an archive that is damaged, encrypted, or of another kind.
+DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error)
 #: torch's list of safe globals belongs to the process, not to a thread.
 _SAFE_GLOBALS = Lock()
 
@@ -142,21 +145,18 @@ def _refusal(path: Path, data: bytes, reason: str) -> CheckpointError:
 
 def _is_dict(data: bytes, *, is_archive: bool) -> bool:
     """Whether the outermost object of a torch file is a dict; else it is of a class, such as a module."""
-    n_before = 0
-    if is_archive:
-        with zipfile.ZipFile(BytesIO(data)) as archive:
-            name = next((name for name in archive.namelist() if name.endswith("data.pkl")), "")
-            data = archive.read(name) if name else b""
-    else:
-        n_before = 3  # a legacy file begins with three pickles: magic number, version, machine
-    stream = BytesIO(data)
+    n_before = 0 if is_archive else 3  # a legacy file begins with three pickles: magic number, version, machine
     try:
+        if is_archive:
+            with zipfile.ZipFile(BytesIO(data)) as archive:
+                data = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
+        stream = BytesIO(data)
         for _ in range(n_before):
             for _ in pickletools.genops(stream):
                 pass
         opcodes = ((opcode.name, argument) for opcode, argument, _ in pickletools.genops(stream))
         name, argument = next(each for each in opcodes if each[0] != "PROTO")
-    except (ValueError, StopIteration):
+    except (*DAMAGED, StopIteration):
         return False
     return name == "EMPTY_DICT" or (
         name == "GLOBAL" and argument in ("collections OrderedDict", "collections defaultdict")
@@ -164,17 +164,22 @@ def _is_dict(data: bytes, *, is_archive: bool) -> bool:
 
 
 def _check_archive(path: Path, data: bytes) -> None:
-    """torch.save stores its entries uncompressed; a compressed one could unpack to any size."""
+    """Refuse compressed entries, which can unpack to any size, and wrong checksums, which torch does not compare."""
     try:
-        entries = zipfile.ZipFile(BytesIO(data)).infolist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        archive = zipfile.ZipFile(BytesIO(data))
+    except DAMAGED:
         raise CheckpointError(f"{path} is cut off: a torch file without its end", hint="copy it again") from None
-    for entry in entries:
+    for entry in archive.infolist():
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
             raise CheckpointError(
                 f"{path}: entry {shown(entry.filename)} is compressed or larger than the file; "
                 "torch.save writes neither"
             )
+        try:
+            if entry.CRC:  # torch.serialization.set_crc32_options(False) writes 0
+                archive.read(entry)
+        except DAMAGED as error:
+            raise CheckpointError(f"{path} is damaged: {_reason(error)}", hint="copy it again") from None
 
 
 def _read_safetensors(path: Path, data: bytes) -> Mapping[Any, Any]:

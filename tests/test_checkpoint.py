@@ -260,6 +260,28 @@ def test_every_truncation_is_an_error(suffix: str, tmp_path: Path) -> None:
             checkpoints.load(path)
 
 
+@pytest.mark.parametrize("name", ["data.pkl", "data/0"])
+def test_an_altered_byte_is_noticed(name: str, tmp_path: Path) -> None:
+    """torch.load does not compare checksums: altered weights would load."""
+    path = tmp_path / "model.pt"
+    torch.save(content(), path)
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        data[archive.getinfo(f"model/{name}").header_offset + 200] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CheckpointError, match="is damaged"):
+        checkpoints.load(path)
+
+
+def test_a_file_without_checksums_is_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(content(), tmp_path / "model.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert checkpoints.load(tmp_path / "model.pt").config == CONFIGS["mlp"]
+
+
 def test_compressed_entries_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "model.pt"
     torch.save(content(), path)
