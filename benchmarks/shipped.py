@@ -95,7 +95,7 @@ def examples(out: Path, data_dir: Path | None, most: int | None) -> list[str]:
         print(f"without MNIST: {error.message}", flush=True)
         return []
     path = out / "mnist.npz"
-    np.savez(path, x=mnist.test_inputs[:most], labels=mnist.test_labels[:most])
+    np.savez(path, x_test=mnist.test_inputs[:most], y_test=mnist.test_labels[:most])
     return ["--data", str(path)]
 
 

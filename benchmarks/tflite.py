@@ -110,9 +110,9 @@ def _accuracy(session: TfliteSession, inputs: FloatArray, labels: NDArray[np.int
 def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
     """Every number type of a shipped checkpoint."""
     network = precompute(checkpoint.to_network(checkpoint.load(path)))
-    inputs, labels, _ = datasets.test_split("mnist", None, network)
+    test = datasets.load_test("mnist", None, network)
     calibration = load_calibration("mnist", None, network).inputs
-    x = inputs[:: len(inputs) // COMPARED][:COMPARED]
+    x = test.inputs[:: len(test.inputs) // COMPARED][:COMPARED]
     weights, full = to_int8_weights(network, calibration=calibration), to_int8(network, calibration)
     rows = {
         "float32": (network, PLAIN),
@@ -127,7 +127,9 @@ def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
     if network.is_spiking:
         rows |= {"float32, step": (network, STEP), "int8-dynamic, step": (weights, STEP)}
     files = {name: (_export(*row), reference.run(network, x)) for name, row in rows.items()}
-    return measure(f"{path.name}, {'-'.join(map(str, network.layer_sizes))}", files, engines, x, (inputs, labels))
+    return measure(
+        f"{path.name}, {'-'.join(map(str, network.layer_sizes))}", files, engines, x, (test.inputs, test.labelled)
+    )
 
 
 def _export(network: Network, options: ExportOptions = PLAIN) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sen_edge.compress.free import FreeNetwork
 from sen_edge.config import SpatialConfig
-from sen_edge.datasets import Dataset, check_fit
+from sen_edge.datasets import Dataset, check_dataset
 from sen_edge.fitting import Recipe, Report, fit, prepare
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Dense
@@ -71,7 +71,7 @@ def train_conventional(
         UsageError: nothing would be left to train on or to validate on, or what are no images is to be shifted.
         TrainingError: the loss is no longer finite.
     """
-    check_fit(dataset.name, dataset.train_inputs, dataset.train_labels, config.input_shape, config.layer_sizes[-1])
+    check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
     start = initial(config, recipe.seed)
     module = FreeNetwork(start) if config.spiking is None else FreeNetwork(start, config.spiking.surrogate_slope)
     best_epoch, _, accuracy = fit(module, prepare(dataset, recipe), recipe, progress=progress)

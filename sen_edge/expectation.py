@@ -7,7 +7,7 @@ runs in plain numpy, in float64. docs/how-to/foreign-checkpoints.md says how to 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.datasets import read_npz
 from sen_edge.errors import DataError, VerificationError
 from sen_edge.model import CHUNK, Model
 from sen_runtime import reference
+from sen_runtime.arrays import Npz
 from sen_runtime.network import Lif, Network, Relu
 from sen_runtime.untrusted import listing, quote, read_regular
 
@@ -136,15 +136,11 @@ def read(path: Path, network: Network) -> Expectation:
     """
     n_layers = len(network.layers)
     hidden = {f"layer{index}": index for index in range(n_layers - 1)}
-
-    def choose(names: Sequence[str]) -> Sequence[str]:
-        unknown = [name for name in names if name not in ("x", "y", *hidden)]
-        if unknown or not {"x", "y"} <= set(names):
-            known = ["x", "y", *list(hidden)[:8]]
-            raise DataError(f"{path} holds the arrays {listing(names)}; expected {', '.join(known)}")
-        return names
-
-    arrays = read_npz(path, choose)
+    known = ["x", "y", *hidden]
+    npz = Npz(path, known.__contains__, listing(known))
+    if not {"x", "y"} <= set(npz.headers):
+        raise DataError(f"{path} holds the arrays {listing(npz.headers)}; expected {listing(known)}")
+    arrays = {name: npz.array(name) for name in npz.headers}
     inputs = _numbers(path, "x", arrays["x"], network.input_shape)
     layers = {
         index: _values(path, name, arrays[name], network, index, len(inputs))

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sen_edge.datasets import Dataset, hold_out
+from sen_edge.datasets import Dataset
 from sen_edge.errors import UsageError
+from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
 
 #: Inputs, outputs `[batch, n_out]` and labels -> the loss to make small.

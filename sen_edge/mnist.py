@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
-import math
 import os
 import urllib.error
 import urllib.request
@@ -20,12 +19,15 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_edge.errors import DataError, OutputError, UsageError
+from sen_runtime.arrays import read_idx
+from sen_runtime.data import TEST, TRAINING, Examples
 from sen_runtime.files import write_all
 
 IMAGE_SHAPE = (28, 28)
+#: How the names of a part's files begin.
+PREFIXES = {TRAINING: "train", TEST: "t10k"}
 #: Folder that is searched before the default ones.
 DATA_VARIABLE = "SEN_EDGE_DATA"
 #: Uncompressed file -> its SHA-256.
@@ -87,51 +89,21 @@ def locate(
     return target
 
 
-def read(folder: Path, part: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images `[n, 784]` scaled to [0, 1] and labels `[n]`; `part` is "train" or "t10k"."""
-    images_path, labels_path = (_stored(folder, f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+def read(folder: Path, part: str) -> Examples:
+    """Images `[n, 784]` scaled to [0, 1] and their labels; `part` is `sen_runtime.data.TRAINING` or `TEST`.
+
+    Raises:
+        DataError: a file is gone or damaged, or its images are not of 28 x 28 pixels.
+    """
+    prefix = PREFIXES[part]
+    images_path, labels_path = (_stored(folder, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     if images_path is None or labels_path is None:
         raise DataError(f"{folder} no longer holds the MNIST files of the {part} part")
     images, labels = read_idx(images_path, rank=3), read_idx(labels_path, rank=1)
     if images.shape[1:] != IMAGE_SHAPE:
         raise DataError(f"{images_path}: images have {list(images.shape[1:])} pixels; expected {list(IMAGE_SHAPE)}")
-    return images.reshape(len(images), -1).astype(np.float32) / 255, labels.astype(np.int64)
-
-
-def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes with `rank` axes, or any number; gzip-compressed if its name ends in `.gz`.
-
-    Format ("The MNIST database of handwritten digits"): two zero bytes, 8 for uint8, the rank, then one big-endian
-    uint32 for each axis, then the data.
-
-    Raises:
-        DataError: another magic number, or a size that its bytes do not have.
-    """
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            magic = file.read(4)
-            axes = magic[3] if rank is None and len(magic) == 4 else rank or 1
-            shape = _idx_shape(path, magic + file.read(4 * axes), axes)
-            size = math.prod(shape)
-            data = file.read(size + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {error}", hint="copy it again, or delete it and --download") from error
-    if len(data) != size:
-        found = "more" if len(data) > size else str(len(data))
-        raise DataError(f"{path} claims shape {list(shape)}, that is {size} bytes, and holds {found}")
-    return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def _idx_shape(path: Path, header: bytes, rank: int) -> tuple[int, ...]:
-    magic = bytes((0, 0, 8, rank))
-    if header[:4] != magic or len(header) < 4 + 4 * rank:
-        raise DataError(
-            f"{path} starts with {header[:4].hex(' ') or 'nothing'}; expected {magic.hex(' ')} and {rank} sizes (IDX)"
-        )
-    shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
-    if not 0 < math.prod(shape) <= MAX_UNPACKED:
-        raise DataError(f"{path} claims shape {list(shape)}; expected between 1 and {MAX_UNPACKED} bytes")
-    return shape
+    inputs = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+    return Examples("mnist", part, inputs, labels.astype(np.int64))
 
 
 def _stored(folder: Path, name: str) -> Path | None:

@@ -20,7 +20,7 @@ import sen_edge
 from sen_edge import checkpoint
 from sen_edge.checkpoint import SUFFIXES, Checkpoint
 from sen_edge.config import SpatialConfig
-from sen_edge.datasets import Dataset, check_fit
+from sen_edge.datasets import Dataset, check_dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.fitting import (
     Examples,
@@ -106,7 +106,7 @@ def train(
     """
     check_output(out, replace=replace, resume=resume)
     require_layers([(n_out, n_in) for n_in, n_out in pairwise(config.layer_sizes)], TRAIN_BYTES)
-    check_fit(dataset.name, dataset.train_inputs, dataset.train_labels, config.input_shape, config.layer_sizes[-1])
+    check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
     job = _Job(config, dataset, recipe, out, replace, metadata or {}, progress or (lambda _: None))
     examples = prepare(dataset, recipe)
     options = options_of(config, dataset, asdict(recipe))

@@ -15,10 +15,10 @@ from sen_edge.quantize import to_int8, to_int8_weights
 from sen_runtime import reference
 from sen_runtime.bench import agreement, coldstart, measure, memory, plan, record, rounds
 from sen_runtime.bench.coldstart import cold_start
-from sen_runtime.bench.inputs import DataError, read_data
 from sen_runtime.bench.plan import BenchError, BenchRequest, RowPlan
+from sen_runtime.data import TEST_SHARE, hold_out
 from sen_runtime.engines import Session
-from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError, UsageError
+from sen_runtime.errors import DataError, EngineError, ImageError, MissingExtraError, SenError, UsageError
 from sen_runtime.network import Network
 from tests.bench import FACTS, Machine, small_network, write
 from tests.conftest import INTERPRETERS
@@ -241,10 +241,23 @@ def test_accuracy_on_labels(tmp_path: Path) -> None:
     network, x = small_network(), np.random.default_rng(1).random((700, 12), np.float32)
     labels = reference.run(network, x).argmax(axis=1)
     labels[:70] = (labels[:70] + 1) % 5
-    np.savez(tmp_path / "data.npz", x=x, labels=labels)
+    np.savez(tmp_path / "data.npz", x_test=x.reshape(700, 4, 3, 1), y_test=labels[:, None])
     paths = [write(tmp_path, f"net.{kind}", network) for kind in ("sen", "onnx")]
     found = run(*paths, data=tmp_path / "data.npz")
     assert [row["accuracy_percent"] for row in found["rows"]] == [90.0, 90.0]
+    assert found["settings"]["data"] == "data.npz (test part: 700)"
+
+
+def test_data_without_a_split_give_their_test_part(tmp_path: Path) -> None:
+    network, x = small_network(), np.random.default_rng(1).random((700, 12), np.float32)
+    labels = reference.run(network, x).argmax(axis=1)
+    labels[::7] = (labels[::7] + 1) % 5
+    _, held = hold_out(labels, TEST_SHARE, seed=0)
+    right = 100 * np.mean(reference.run(network, x[held]).argmax(axis=1) == labels[held])
+    np.savez(tmp_path / "data.npz", x=x, y=labels)
+    found = run(write(tmp_path, "net.sen", network), data=tmp_path / "data.npz")
+    assert found["rows"][0]["accuracy_percent"] == right
+    assert found["settings"]["data"] == f"data.npz (test part: {len(held)} of 700)"
 
 
 def test_throttling_makes_a_run_invalid(folder: Path) -> None:
@@ -406,45 +419,24 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        pytest.param(
-            {"x": np.zeros((3, 7), np.float32)}, r"rows of shape \[7\]; expected \[12\], which net.sen", id="width"
-        ),
-        pytest.param({"y": np.zeros((3, 12))}, "has no array x", id="no x"),
-        pytest.param({"x": np.zeros((0, 12))}, "x is float64", id="empty"),
-        pytest.param({"x": np.zeros(12)}, r"x is float64 \[12\]", id="one axis"),
-        pytest.param({"x": np.array([["a"]])}, "x is <U1", id="text"),
-        pytest.param({"x": np.array([[None] * 12], object)}, "no .npz of plain numbers", id="a pickle"),
-        pytest.param({"x": np.full((2, 12), np.nan)}, r"x at \[0, 0\] is nan", id="NaN"),
-        pytest.param({"x": np.full((2, 12), 1e300)}, "expected finite numbers", id="beyond float32"),
-        pytest.param(
-            {"x": np.zeros((3, 12)), "labels": np.zeros(2, int)}, r"labels are int64 \[2\]", id="too few labels"
-        ),
-        pytest.param({"x": np.zeros((3, 12)), "labels": np.zeros(3)}, "labels are float64", id="labels of floats"),
+        pytest.param({"x": np.zeros((3, 7), np.float32)}, r"shape \[7\]; the network takes \[12\]", id="width"),
+        pytest.param({"x": np.zeros((3, 12)), "labels": np.zeros(3, int)}, "arrays x, labels; expected", id="key"),
+        pytest.param({"x": np.full((3, 12), 255)}, "expected 0 to 1, the network's", id="range"),
+        pytest.param({"x_test": np.zeros((3, 12)), "y_test": np.full(3, 5)}, "label 5 for a network of 5", id="label"),
     ],
 )
-def test_data_that_do_not_fit(folder: Path, tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+def test_data_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
+    model = write(tmp_path, "net.sen", replace(small_network(), metadata={"input_range": "0 1"}))
     np.savez(tmp_path / "data.npz", **arrays)
     with pytest.raises(DataError, match=message) as found:
-        run(folder / "net.sen", data=tmp_path / "data.npz")
+        run(model, data=tmp_path / "data.npz")
     assert "data.npz" in found.value.message
 
 
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"text", bytes(100)])
-def test_data_that_are_none(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "data.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"data\.npz"):
-        read_data(tmp_path / "data.npz")
-
-
-def test_one_array_is_no_npz(tmp_path: Path) -> None:
-    np.save(tmp_path / "x.npy", np.zeros((3, 12)))
-    with pytest.raises(DataError, match=r"x.npy is no .npz"):
-        read_data(tmp_path / "x.npy")
-
-
-def test_data_that_are_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot read .*data.npz: No such file"):
-        read_data(tmp_path / "data.npz")
+def test_classes_without_examples_are_a_warning(folder: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x_test=np.zeros((3, 12)), y_test=np.arange(3))
+    found = run(folder / "net.sen", data=tmp_path / "data.npz")
+    assert any(each["kind"] == "data" and "2 of 5" in each["message"] for each in found["rows"][0]["warnings"])
 
 
 # The process of a cold start.

@@ -15,11 +15,12 @@ from sen_edge.compress.budget import Budgeted, BudgetError, BudgetRequest, searc
 from sen_edge.compress.budget_state import Memory, state_path
 from sen_edge.compress.options import DENSITIES, NEAR, OPTIONS, RANKS, Option, build, options_for
 from sen_edge.compress.quadratic import Quadratic
-from sen_edge.datasets import Dataset, hold_out
+from sen_edge.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.fitting import Recipe
 from sen_runtime import image
 from sen_runtime.bench.interleaved import Latencies
+from sen_runtime.data import hold_out
 from sen_runtime.network import Identity, Layer, Network, Relu
 from sen_runtime.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 from tests.networks import random_network

@@ -176,7 +176,7 @@ def test_throttling_ends_with_3_unless_allowed(sen_runtime: Run, folder: Path, m
         ),
         pytest.param(["bench", "absent.sen"], 1, "does not exist", id="no file"),
         pytest.param(["bench", "net.txt"], 2, "no engine runs .txt", id="ending"),
-        pytest.param(["bench", "net.sen", "--data", "absent.npz"], 1, "absent.npz: No such file", id="data"),
+        pytest.param(["bench", "net.sen", "--data", "absent.npz"], 1, "absent.npz does not exist", id="data"),
         pytest.param(["bench", "net.sen", "--json", "-", "--csv", "-"], 2, "only one output can go", id="stdout twice"),
         pytest.param(["bench", "net.sen", "--json", "a", "--csv", "a"], 2, "--json goes there", id="one file twice"),
         pytest.param(["bench", "net.sen", "--json", "net.sen", "--force"], 2, "is measured", id="the artifact"),

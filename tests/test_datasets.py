@@ -15,7 +15,7 @@ import pytest
 
 from sen_edge import datasets, mnist
 from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import Dataset, hold_out, load
+from sen_edge.datasets import Dataset, load, load_test
 from sen_edge.errors import DataError, UsageError
 from sen_runtime.errors import MissingExtraError
 from tests.conftest import make_network
@@ -91,9 +91,9 @@ def test_the_real_mnist_has_the_known_checksums() -> None:
     for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
         content = gzip.decompress((folder / f"{name}.gz").read_bytes())
         assert hashlib.sha256(content).hexdigest() == mnist.FILES[name]
-    inputs, labels, name = datasets.test_split("mnist", folder)
-    assert inputs.shape == (10_000, 784) and name == "mnist (test)"
-    np.testing.assert_array_equal(np.bincount(labels), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+    test = load_test("mnist", folder, make_network(SpatialConfig((784, 10))))
+    assert test.inputs.shape == (10_000, 784) and test.title == "mnist (test part: 10,000)"
+    np.testing.assert_array_equal(np.bincount(test.labelled), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
 
 
 LABEL_FILE = CONTENT["t10k-labels-idx1-ubyte"]
@@ -253,10 +253,10 @@ def test_digits_are_scaled_and_split_by_class() -> None:
     assert (digits.n_in, digits.n_classes, digits.input_range) == (64, 10, (0.0, 1.0))
     share = np.bincount(digits.test_labels) / np.bincount(np.concatenate([digits.train_labels, digits.test_labels]))
     np.testing.assert_allclose(share, 0.2, atol=0.005)
-    inputs, labels, name = datasets.test_split("digits")
-    np.testing.assert_array_equal(inputs, digits.test_inputs)
-    np.testing.assert_array_equal(labels, digits.test_labels)
-    assert name == "digits (test)"
+    test = load_test("digits", None, make_network(SpatialConfig((64, 10))))
+    np.testing.assert_array_equal(test.inputs, digits.test_inputs)
+    np.testing.assert_array_equal(test.labelled, digits.test_labels)
+    assert test.title == digits.test.title == "digits (test part: 359 of 1,797)"
 
 
 def save(path: Path, **arrays: object) -> str:
@@ -264,18 +264,20 @@ def save(path: Path, **arrays: object) -> str:
     return str(path)
 
 
-X = np.random.default_rng(1).normal(size=(20, 2, 3))
+X = np.random.default_rng(1).random((20, 2, 3))
 Y = np.arange(20) % 4
+NETWORK = make_network(SpatialConfig((6, 4)))
 
 
 def test_npz_with_a_split(tmp_path: Path) -> None:
-    path = save(tmp_path / "data.npz", x_train=X, y_train=Y, x_test=X[:4] + 9, y_test=Y[:4].astype(np.uint8))
+    path = save(tmp_path / "data.npz", x_train=X, y_train=Y, x_test=X[:4] - 0.03, y_test=Y[:4].astype(np.uint8))
     dataset = load(path)
     assert (dataset.name, dataset.train_inputs.shape, dataset.n_classes) == ("data.npz", (20, 6), 4)
-    assert dataset.input_range == (np.float32(X.min()), np.float32((X[:4] + 9).max()))
-    inputs, labels, _ = datasets.test_split(path)
-    np.testing.assert_array_equal(inputs, (X[:4] + 9).reshape(4, 6).astype(np.float32))
-    np.testing.assert_array_equal(labels, Y[:4])
+    assert dataset.input_range == (np.float32((X[:4] - 0.03).min()), np.float32(X.max()))
+    test = load_test(path, None, NETWORK)
+    np.testing.assert_array_equal(test.inputs, (X[:4] - 0.03).reshape(4, 6).astype(np.float32))
+    np.testing.assert_array_equal(test.labelled, Y[:4])
+    assert test.title == dataset.test.title == "data.npz (test part: 4)"
 
 
 def test_npz_without_a_split(tmp_path: Path) -> None:
@@ -286,35 +288,49 @@ def test_npz_without_a_split(tmp_path: Path) -> None:
     )
     together = np.concatenate([dataset.train_inputs, dataset.test_inputs])
     np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(X.reshape(20, 6).astype(np.float32), axis=0))
-    assert datasets.test_split(path)[0].shape == (20, 6)
+    test = load_test(path, None, NETWORK)
+    np.testing.assert_array_equal(test.inputs, dataset.test_inputs)
+    assert test.title == dataset.test.title == "data.npz (test part: 4 of 20)"
+
+
+def test_test_data_alone_are_all_used(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", x_test=X, y_test=Y)
+    assert load_test(path, None, NETWORK).title == "data.npz (test part: 20)"
+    with pytest.raises(DataError, match="no training part"):
+        load(path)
 
 
 def test_spike_trains_keep_their_steps(tmp_path: Path) -> None:
-    spikes = (X > 0).astype(np.uint8)
-    path = save(tmp_path / "data.npz", x=spikes, y=Y)
-    assert load(path, spikes=True).train_inputs.shape == (16, 2, 3)
+    spikes = (X > 0.5).astype(np.uint8)
+    path = save(tmp_path / "data.npz", x_train=spikes, y_train=Y, x_test=spikes, y_test=Y)
+    assert load(path, spikes=True).train_inputs.shape == (20, 2, 3)
     network = make_network(SpatialConfig((3, 4), spiking=SpikingConfig(2, input_coding="spikes")))
-    np.testing.assert_array_equal(datasets.test_split(path, network=network)[0], spikes)
+    np.testing.assert_array_equal(load_test(path, None, network).inputs, spikes)
     with pytest.raises(DataError, match="no spike trains"):
         load("digits", spikes=True)
+
+
+def test_idx_files_are_a_set(tmp_path: Path) -> None:
+    folder = put(tmp_path / "fashion")
+    images = "images-idx3-ubyte.gz"
+    for part in ("train", "t10k"):
+        dataset = load(str(folder / f"{part}-{images}"))
+        np.testing.assert_array_equal(dataset.train_labels, LABELS["train"])
+        np.testing.assert_array_equal(dataset.test_inputs, IMAGES["t10k"].reshape(10, 784).astype(np.float32) / 255)
+    network = make_network(SpatialConfig((784, 10), input_range=(-1.0, 1.0)))
+    test = load_test(str(folder / f"train-{images}"), None, network)
+    np.testing.assert_allclose(test.inputs, IMAGES["t10k"].reshape(10, 784) / 127.5 - 1, atol=1e-6)
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="no labels"):
+        load_test(str(folder / f"t10k-{images}"), None, network)
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        pytest.param({"x": X}, "holds the arrays x; expected x_train", id="no labels"),
-        pytest.param({"x": X, "y": Y[:-1]}, r"\[19\] labels for 20 inputs", id="a label missing"),
-        pytest.param({"x": X, "y": Y.astype(float)}, "expected integer labels", id="labels not integers"),
-        pytest.param({"x": X, "y": Y - 1}, "label 0 is -1", id="negative label"),
-        pytest.param({"x": X, "y": Y.astype(np.uint64) + 2**63}, "label 0 is -", id="label beyond int64"),
-        pytest.param({"x": X, "y": Y + 10**6}, "label 0 is 1000000; expected class numbers", id="labels not classes"),
-        pytest.param({"x": X + np.nan, "y": Y}, "input 0 holds nan", id="nan"),
-        pytest.param({"x": X * 1e300, "y": Y}, "input 0 holds -?inf", id="beyond float32"),
-        pytest.param({"x": X * 1j, "y": Y}, "complex128", id="complex"),
-        pytest.param({"x": X[:, 0, 0], "y": Y}, r"float64 \[20\]; expected numbers", id="no axis of inputs"),
-        pytest.param({"x": X[:0], "y": Y[:0]}, "no axis empty", id="empty"),
+        pytest.param({"x": X}, "there are no labels", id="no labels"),
         pytest.param({"x": X * 0, "y": Y}, "every input value is 0", id="constant"),
-        pytest.param({"x": X[:4], "y": Y[:4]}, "too few for a test split", id="too few"),
+        pytest.param({"x": X[:4], "y": Y[:4]}, "too few for a test part", id="too few"),
         pytest.param(
             {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "test label 4 is not among", id="unseen label"
         ),
@@ -323,34 +339,39 @@ def test_spike_trains_keep_their_steps(tmp_path: Path) -> None:
             r"shape \[6\], test inputs \[3\]",
             id="widths",
         ),
-        pytest.param({"x": np.array([None, 1]), "y": Y}, "cannot read", id="objects"),
     ],
 )
-def test_bad_npz_is_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+def test_bad_data_sets_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(save(tmp_path / "data.npz", **arrays))
 
 
-def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
-    whole = Path(save(tmp_path / "whole.npz", x=X, y=Y)).read_bytes()
-    np.save(tmp_path / "bare.npy", X)
-    (tmp_path / "bare.npy").rename(tmp_path / "bare.npz")
-    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / "text.npz").write_text("x,y")
-    (tmp_path / "damaged.npz").write_bytes(whole.replace(X[0, 0].tobytes(), bytes(24)))
-    for name in ("bare", "cut", "text", "damaged", "absent"):
-        with pytest.raises(DataError, match=f"{name}.npz"):
-            load(str(tmp_path / f"{name}.npz"))
-    with pytest.raises(DataError, match="'cifar' is unknown; expected mnist, digits or"):
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(DataError, match="'cifar' is unknown; expected mnist, digits, or"):
         load("cifar")
 
 
 def test_data_that_do_not_fit_a_network(tmp_path: Path) -> None:
     path = save(tmp_path / "data.npz", x=X, y=Y)
     with pytest.raises(DataError, match=r"shape \[6\]; the network takes \[5\]"):
-        datasets.test_split(path, network=make_network(SpatialConfig((5, 4))))
+        load_test(path, None, make_network(SpatialConfig((5, 4))))
     with pytest.raises(DataError, match="label 3 for a network of 3 outputs"):
-        datasets.test_split(path, network=make_network(SpatialConfig((6, 3))))
+        load_test(path, None, make_network(SpatialConfig((6, 3))))
+    with pytest.raises(DataError, match=r"from 0\.\d+ to 0\.\d+; expected 2 to 3, the network's"):
+        load_test(path, None, make_network(SpatialConfig((6, 4), input_range=(2.0, 3.0))))
+    with pytest.raises(DataError, match="expected 2 to 3, the network's"):
+        datasets.check_dataset(load(path), (6,), (2.0, 3.0), 4)
+
+
+def test_many_classes_with_few_test_examples(tmp_path: Path) -> None:
+    labels = np.arange(3000) % 1500
+    x = np.random.default_rng(0).random((3000, 6))
+    path = save(tmp_path / "data.npz", x_train=x, y_train=labels, x_test=x[-200:], y_test=labels[-200:])
+    dataset = load(path)
+    assert dataset.n_classes == 1500
+    (warning,) = dataset.warnings()
+    assert "1,300 of 1,500 classes" in warning and len(warning) < 200
+    assert len(load_test(path, None, make_network(SpatialConfig((6, 1500)))).labelled) == 200
 
 
 def test_missing_scikit_learn_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,15 +379,6 @@ def test_missing_scikit_learn_names_the_pip_line(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(MissingExtraError) as caught:
         load("digits")
     assert caught.value.hint == "pip install scikit-learn"
-
-
-def test_hold_out_is_seeded_and_complete() -> None:
-    labels = np.repeat([0, 1], [100, 40])
-    kept, held = hold_out(labels, 0.25, seed=3)
-    assert np.bincount(labels[held]).tolist() == [25, 10]
-    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(140))
-    np.testing.assert_array_equal(held, hold_out(labels, 0.25, seed=3)[1])
-    assert not np.array_equal(held, hold_out(labels, 0.25, seed=4)[1])
 
 
 def test_a_data_set_checks_itself() -> None:

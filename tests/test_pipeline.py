@@ -302,10 +302,10 @@ def test_figures_are_json_and_true(name: str, model: Model) -> None:
     assert name in ("budget", "groups") or figures["after"]["macs"] < figures["before"]["macs"]
     assert sum(layer["macs"] for layer in figures["layers"]) == found.network.macs
     assert sum(layer["bytes"] for layer in figures["layers"]) == found.network.nbytes
-    assert figures["calibration"] == {"data": "clouds (training)", "sha256": DATA.sha256, "samples": 400}
+    assert figures["calibration"] == {"data": "clouds (training part: 400)", "sha256": DATA.sha256, "samples": 400}
     x, labels = DATA.test_inputs, DATA.test_labels
     assert figures["accuracy"] == {
-        "data": "clouds (test)",
+        "data": "clouds (test part: 100)",
         "samples": 100,
         "original": accuracy(precompute(model.network), x, labels),
         "compressed": accuracy(precompute(found.network), x, labels),

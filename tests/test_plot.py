@@ -176,7 +176,7 @@ def test_the_page_holds_the_network_and_asks_for_nothing(sen_edge: Run, mlp_path
 def test_the_page_of_a_spiking_network_says_what_its_input_was(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.random((5, 64), np.float32)
-    np.savez(tmp_path / "x.npz", x=x, y=np.arange(5))
+    np.savez(tmp_path / "x.npz", x_test=x, y_test=np.arange(5))
     out = tmp_path / "net.html"
     outcome = sen_edge("plot", snn_path, "-o", out, "--data", tmp_path / "x.npz", "--example", 3)
     assert outcome.code == 0 and "spikes: input example 3 of" in outcome.err
@@ -382,7 +382,7 @@ def test_wrong_files(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
     write_nan(tmp_path / "nan.pt")
     outcome = sen_edge("plot", tmp_path / "nan.pt", "-o", tmp_path / "net.html")
     assert outcome.code == 1 and "inhibition.1 holds nan at [3]" in outcome.err
-    np.savez(tmp_path / "x.npz", x=np.zeros((5, 64), np.float32), y=np.arange(5))
+    np.savez(tmp_path / "x.npz", x=np.zeros((5, 64), np.float32))
     outcome = sen_edge("plot", snn_path, "-o", tmp_path / "net.html", "--data", tmp_path / "x.npz", "--example", 5)
     assert outcome.code == 2 and "has the examples 0 to 4" in outcome.err
     outcome = sen_edge("plot", snn_path, "-o", tmp_path / "net.html", "--data", "digit")

@@ -23,10 +23,10 @@ SHIPPED = sorted(path for path in FOLDER.iterdir() if path.suffix == ".pt")
 @pytest.fixture(scope="module")
 def data() -> tuple[str, ...]:
     """`--data mnist`, or nothing where MNIST is not on this machine."""
-    from sen_edge.datasets import test_split
+    from sen_edge import mnist
 
     try:
-        test_split("mnist", None)
+        mnist.locate()
     except DataError:
         return ()
     return ("--data", "mnist")

@@ -487,7 +487,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         (GRID.replace("[0, 1]", "[]"), "seeds = []; expected a list of whole numbers"),
         (GRID.replace('data = "digits"', ""), "data is missing; expected"),
         (GRID.replace('"digits"', "3"), "data = 3; expected a string"),
-        (GRID.replace('"digits"', '"ciphers"'), "data: data set 'ciphers' is unknown; expected mnist, digits or"),
+        (GRID.replace('"digits"', '"ciphers"'), "data: data set 'ciphers' is unknown; expected mnist, digits, or"),
         (GRID.replace('"digits"', '"none.npz"'), "none.npz does not exist"),
         (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims is for networks with positions"),
         (GRID.replace("dims = 3", 'weights = "frei"'), "weights = 'frei'; expected \"positions\" or \"free\""),

@@ -23,7 +23,7 @@ from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
 
-MLP = SpatialConfig((12, 8, 3), dimensions=4, layer_spacing=0.1, steepness=0.5)
+MLP = SpatialConfig((12, 8, 3), dimensions=4, layer_spacing=0.1, steepness=0.5, input_range=(0.0, 1.3))
 SNN = replace(MLP, spiking=SpikingConfig(4, surrogate_slope=5.0))
 RECIPE = Recipe(epochs=4, batch_size=16, learning_rate=0.1)
 
@@ -235,7 +235,9 @@ def test_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"shape \[12\]; the network takes \[5\]"):
         train(SpatialConfig((5, 3)), toy(), RECIPE, out=out)
     with pytest.raises(DataError, match="label 2 for a network of 2 outputs"):
-        train(SpatialConfig((12, 2)), toy(), RECIPE, out=out)
+        train(SpatialConfig((12, 2), input_range=(0.0, 1.3)), toy(), RECIPE, out=out)
+    with pytest.raises(DataError, match="expected 0 to 1, the network's input range"):
+        train(replace(MLP, input_range=(0.0, 1.0)), toy(), RECIPE, out=out)
     with pytest.raises(UsageError, match=r"holding out 0\.001 of 240"):
         train(MLP, toy(), replace(RECIPE, validation=0.001), out=out)
     with pytest.raises(UsageError, match="not images"):

@@ -100,7 +100,7 @@ def _add_bench(commands: Any) -> None:
     add("--threads", type=_numbers, default=(1,), metavar="1,2", help="numbers of threads (default: 1)")
     add("--seconds", type=float, default=10.0, metavar="S", help="how long to measure (default: 10)")
     add("--duration", type=_duration, metavar="10m", help="measure so long, and note clock and temperature each second")
-    add("--data", type=Path, metavar="FILE.npz", help="inputs x [n, n_in] and, for accuracy, labels [n]")
+    add("--data", type=Path, metavar="FILE", help="inputs and, for accuracy, labels: a .npz (x, y) or IDX images")
     add("--cold-cache", action="store_true", help="empty the caches before each inference")
     add("--cpu", type=int, metavar="N", help="run on this core only")
     add("--seed", type=int, default=0, metavar="N", help="of the order and of random inputs (default: 0)")

@@ -42,7 +42,7 @@ def bench(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(help=".npz with inputs x and, for accuracies, labels. Default: random.", metavar="FILE"),
+        typer.Option(help="Inputs and, for accuracies, labels: a .npz or IDX images. Default: random.", metavar="FILE"),
     ] = None,
     cold_cache: Annotated[
         bool, typer.Option("--cold-cache", help="Inputs that are all distinct, so that the cache has none of them.")

@@ -54,11 +54,11 @@ def compress(
     seed: options.Seed = 0,
     calibration: Annotated[
         str | None,
-        typer.Option(help="Inputs without labels: mnist, digits, a .npz or an IDX file. Default: those of --data."),
+        typer.Option(help="Inputs without labels: mnist, digits, a .npz or IDX images. Default: those of --data."),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled data, for training, a search, and the accuracy: mnist, digits or a .npz."),
+        typer.Option(help="Labelled data for training, a search, the accuracy: mnist, digits, a .npz or IDX images."),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
     map_path: mapping.MapFile = None,

@@ -193,10 +193,10 @@ def transform_of(
 def load_inputs(
     model: Model, request: CompressRequest, calibration: str | None, data: str | None, data_dir: Path | None
 ) -> tuple[Calibration | None, Dataset | None]:
-    """The inputs and the labelled data that options name, checked against the model."""
+    """The inputs and the labelled data that options name."""
     from sen_edge.calibration import load_calibration
     from sen_edge.compress.pipeline import MAX_INPUTS, MAX_SPIKING_INPUTS
-    from sen_edge.datasets import check_fit, load
+    from sen_edge.datasets import load
 
     network = model.network
     inputs = dataset = None
@@ -205,7 +205,6 @@ def load_inputs(
         inputs = load_calibration(calibration, data_dir, network, most)
     if data is not None:
         dataset = load(data, data_dir, spikes=network.input_coding == "spikes")
-        check_fit(data, dataset.train_inputs, dataset.train_labels, network.input_shape, network.n_out)
     return inputs, dataset
 
 

@@ -54,7 +54,7 @@ def export(
     calibration: Annotated[
         str | None,
         typer.Option(
-            help="Inputs to fit int8 and compression to: mnist, digits, a .npz or an IDX file. int8 needs them.",
+            help="Inputs to fit int8 and compression to: mnist, digits, a .npz or IDX images. int8 needs them.",
             metavar="DATA",
         ),
     ] = None,
@@ -121,7 +121,8 @@ def export(
     map_path: mapping.MapFile = None,
     expect: mapping.ExpectFile = None,
     data: Annotated[
-        str | None, typer.Option(help="Compare accuracies on this data: mnist, digits or a .npz.", metavar="DATA")
+        str | None,
+        typer.Option(help="Compare accuracies on this data: mnist, digits, a .npz or IDX images.", metavar="DATA"),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
@@ -197,6 +198,12 @@ def _bytes(flag: str, text: str) -> int:
     return int(float(found.group(1)) * unit)
 
 
+def _on_data(result: ExportResult) -> str:
+    """Which data accuracies were measured on."""
+    figures = [found["data"] for each in result.manifest["artifacts"] for found in each["verification"]]
+    return next((f", accuracies on {found['name']}" for found in figures if found is not None), "")
+
+
 def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     err = console.console(stderr=True)
     if result.manifest["compression"] is not None:
@@ -228,7 +235,8 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     kept = [[row[i] for i in used] for row in rows]
     origin = result.manifest["input"]
     mapped_by = "" if origin["map"] is None or origin["expect"] else f" as {origin['map']['file']} maps it"
-    err.print(console.table(f"{model.name}: exported and verified{mapped_by}", [columns[i] for i in used], kept))
+    title = f"{model.name}: exported and verified{mapped_by}{_on_data(result)}"
+    err.print(console.table(title, [columns[i] for i in used], kept))
     mapping.note(origin)
     for artifact in result.manifest["artifacts"]:
         if artifact["footprint"] is not None:

@@ -38,7 +38,9 @@ def plot(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Input of a spiking network: mnist, digits or a .npz. Default: random.", metavar="DATA"),
+        typer.Option(
+            help="Input of a spiking network: mnist, digits, a .npz or IDX images. Default: random.", metavar="DATA"
+        ),
     ] = None,
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
     example: Annotated[int, typer.Option(help="Which input of the test data, from 0.", metavar="N")] = 0,

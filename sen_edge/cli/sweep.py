@@ -66,7 +66,10 @@ def sweep(
     check_extra()
     plan = read_sweep(file)
     where = Where(scheduler, workers, _bytes(memory))
-    search = search_of(plan, _load(plan))
+    dataset = _load(plan)
+    for warning in dataset.warnings():
+        console.note(f"warning: {warning}")
+    search = search_of(plan, dataset)
     folder = output or Path(file.stem)
     with console.interruptible(_interrupted), opened(folder) as store:
         with connected(where) as client, _progress(plan, search.n_points) as report:

@@ -29,7 +29,12 @@ ARCHITECTURES = ("mlp", "snn")
 
 def train(
     *,
-    data: Annotated[str, typer.Option(help="mnist, digits or a .npz with x_train, y_train, x_test, y_test.")] = "mnist",
+    data: Annotated[
+        str,
+        typer.Option(
+            help="mnist, digits, a .npz (x_train, y_train, x_test, y_test; or x, y: a fifth is test data), IDX images."
+        ),
+    ] = "mnist",
     data_dir: Annotated[Path | None, typer.Option(help="Folder of the MNIST files.")] = None,
     download: Annotated[bool, typer.Option("--download", help="Fetch MNIST (11 MB) if it is not there.")] = False,
     mirror: Annotated[
@@ -121,6 +126,8 @@ def train(
     dataset = load(
         data, data_dir, spikes=input_coding == "spikes", download=download, mirror=mirror, report=console.note
     )
+    for warning in dataset.warnings():
+        console.note(f"warning: {warning}")
     recipe = replace(
         suggested_recipe(dims, dataset, exponent),
         seed=seed,
@@ -153,7 +160,7 @@ def train(
             metadata={"command": _command()},
             progress=progress,
         )
-    _print(result, recipe, time.monotonic() - begin, as_json=as_json)
+    _print(result, recipe, dataset.test.title, time.monotonic() - begin, as_json=as_json)
 
 
 def _given(**values: Any) -> dict[str, Any]:
@@ -236,7 +243,7 @@ def _line(now: Progress, recipe: Recipe) -> str:
     return f"{line}  validation {now.validation_accuracy:.2f} %  best {now.best_accuracy:.2f} %"
 
 
-def _print(result: Result, recipe: Recipe, seconds: float, *, as_json: bool) -> None:
+def _print(result: Result, recipe: Recipe, test_title: str, seconds: float, *, as_json: bool) -> None:
     made = result.checkpoint
     n_bytes = result.path.stat().st_size
     if as_json:
@@ -246,6 +253,7 @@ def _print(result: Result, recipe: Recipe, seconds: float, *, as_json: bool) -> 
                 "bytes": n_bytes,
                 "parameters": made.n_parameters,
                 "test_accuracy": result.test_accuracy,
+                "test_data": test_title,
                 "validation_accuracy": result.validation_accuracy,
                 "best_epoch": result.best_epoch,
                 "seconds": seconds,
@@ -256,7 +264,7 @@ def _print(result: Result, recipe: Recipe, seconds: float, *, as_json: bool) -> 
         )
         return
     rows = [
-        ("test accuracy", f"{result.test_accuracy:.2f} %"),
+        (f"test accuracy, {test_title}", f"{result.test_accuracy:.2f} %"),
         (f"validation accuracy, epoch {result.best_epoch}", f"{result.validation_accuracy:.2f} %"),
         ("parameters", f"{made.n_parameters:,}"),
         ("size", console.size(n_bytes)),

@@ -25,7 +25,8 @@ def verify(
     map_path: mapping.MapFile = None,
     expect: mapping.ExpectFile = None,
     data: Annotated[
-        str | None, typer.Option(help="Compare accuracies on this data: mnist, digits or a .npz.", metavar="DATA")
+        str | None,
+        typer.Option(help="Compare accuracies on this data: mnist, digits, a .npz or IDX images.", metavar="DATA"),
     ] = None,
     calibration: Annotated[
         str | None,
@@ -72,12 +73,14 @@ def verify(
 
 
 def load_data(name: str, data_dir: Path | None, network: Network) -> LabelledData:
-    """The test split of a data set, checked against the network whose accuracy it is to tell."""
-    from sen_edge.datasets import test_split
+    """The test part of a data set, checked against the network; classes without examples are a warning."""
+    from sen_edge.datasets import load_test
     from sen_edge.verify import LabelledData
 
-    inputs, labels, title = test_split(name, data_dir, network)
-    return LabelledData(title, inputs, labels)
+    examples = load_test(name, data_dir, network)
+    for warning in examples.warnings(network.n_out):
+        console.note(f"warning: {warning}")
+    return LabelledData(examples.title, examples.inputs, examples.labelled)
 
 
 def _rows(result: Verification) -> list[tuple[str, str, str]]:

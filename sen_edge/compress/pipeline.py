@@ -20,7 +20,7 @@ from sen_edge.compress.lowrank import RankRequest, low_rank
 from sen_edge.compress.moments import CompressionWarning, Inputs
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.prune import PruneRequest, pruned
-from sen_edge.datasets import Dataset
+from sen_edge.datasets import Dataset, check_dataset
 from sen_edge.errors import UsageError
 from sen_edge.fitting import Progress, Recipe, suggested_recipe
 from sen_edge.model import Model
@@ -127,7 +127,8 @@ def compress(
         network, checkpoint, details = _run(model, request, inputs, dataset, as_checkpoint, state, progress)
     if checkpoint is None and request.budget is None and stored_dtype(model.network) == "float16":
         network = to_float16(network)
-    messages = [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
+    messages = [] if dataset is None else dataset.training.warnings(network.n_out)
+    messages += [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
     before = _written_out(model.network)
     figures = {
         **_plain(details),
@@ -149,6 +150,9 @@ def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, a
     needs = "a budget" if request.budget else "training" if request.epochs else None
     if needs and dataset is None:
         raise UsageError(f"{needs} needs labelled data", hint="name them with --data")
+    if dataset is not None:
+        network = model.network
+        check_dataset(dataset, network.input_shape, network.input_range, network.n_out)
     if not as_checkpoint:
         return
     hint = "write a .sen image instead"
@@ -310,14 +314,14 @@ def _calibration(
     if calibration is not None:
         return {"data": calibration.name, "sha256": calibration.sha256, "samples": len(inputs)}
     assert dataset is not None  # where else inputs come from
-    return {"data": f"{dataset.name} (training)", "sha256": dataset.sha256, "samples": len(inputs)}
+    return {"data": dataset.training.title, "sha256": dataset.sha256, "samples": len(inputs)}
 
 
 def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:
     """Accuracy on the test data before and after, in percent."""
     original = precompute(model.network)
     return {
-        "data": f"{dataset.name} (test)",
+        "data": dataset.test.title,
         "samples": len(dataset.test_labels),
         "original": accuracy(original, dataset.test_inputs, dataset.test_labels),
         "compressed": accuracy(precompute(network), dataset.test_inputs, dataset.test_labels),

@@ -49,15 +49,17 @@ def data_input(network: Network, data: str, data_dir: Path | None, example: int)
     """One example of a data set's test part, and what to call it.
 
     Raises:
-        DataError: see `sen_edge.datasets.test_split`.
+        DataError: see `sen_edge.datasets.load_part`.
         UsageError: there is no such example.
     """
-    from sen_edge.datasets import test_split
+    from sen_edge.datasets import load_part
+    from sen_runtime.data import TEST
 
-    inputs, labels, title = test_split(data, data_dir, network)
-    if not 0 <= example < len(inputs):
-        raise UsageError(f"--example is {example}; {title} has the examples 0 to {len(inputs) - 1}")
-    return inputs[example], f"example {example} of {title}, label {labels[example]}"
+    found = load_part(data, TEST, data_dir, network)
+    if not 0 <= example < len(found.inputs):
+        raise UsageError(f"--example is {example}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
+    label = "" if found.labels is None else f", label {found.labels[example]}"
+    return found.inputs[example], f"example {example} of {found.title}{label}"
 
 
 def record(network: Network, x: FloatArray, input_name: str) -> Activity:

@@ -25,13 +25,14 @@ from sen_edge.compress.moments import CompressionWarning
 from sen_edge.compress.pipeline import CompressRequest, compress
 from sen_edge.config import SpatialConfig
 from sen_edge.conventional import train_conventional
-from sen_edge.datasets import Dataset, hold_out, load
+from sen_edge.datasets import Dataset, load
 from sen_edge.errors import DataError
 from sen_edge.fitting import Recipe
 from sen_edge.model import Model
 from sen_edge.precompute import precompute
 from sen_edge.sweep.settings import Settings, config_of, recipe_of, request_of
 from sen_edge.train import train
+from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
 from sen_runtime.network import Network
 

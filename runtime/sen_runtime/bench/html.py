@@ -339,7 +339,7 @@ def _settings(record: Record) -> list[str]:
     settings, clock, bandwidth = record["settings"], record["clock"], record["bandwidth"]
     facts = {
         "duration": f"{significant(settings['seconds'])} s", "seed": settings["seed"],
-        "inputs": f"{settings['inputs']}, {settings['n_inputs']}",
+        "inputs": f"{settings.get('data') or settings['inputs']}, {settings['n_inputs']}",
         "cores used": "not pinned" if settings["cpus"] is None else f"{_brief(settings['cpus'])}"
         + ("" if settings["cpus_verified"] else " (not verified)"),
         "length of a turn": f"{significant(settings['turn_ns'] / 1000)} µs",

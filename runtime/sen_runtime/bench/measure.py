@@ -21,16 +21,17 @@ import sen_runtime
 from sen_runtime import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory
 from sen_runtime.bench.coldstart import cold_start
-from sen_runtime.bench.inputs import N_INPUTS, Data, fitting, random_inputs, read_data, some
+from sen_runtime.bench.inputs import N_INPUTS, random_inputs, read_data, some
 from sen_runtime.bench.judge import judge, wrong
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.record import SCHEMA, is_wrong
 from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.bench.rows import Context, Row, accuracy_percent, call_us, figures, spans
+from sen_runtime.data import DataFile, Examples
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineError, SenError, UsageError
-from sen_runtime.network import input_range_of, stored_dtype
+from sen_runtime.network import DEFAULT_INPUT_RANGE, input_range_of, stored_dtype
 from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]
@@ -123,17 +124,17 @@ def run(
             f"there are {len(rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
             "measure energy in a run of its own for each: one file, one --engine, one number of --threads",
         )
-    data = None if request.data is None else read_data(request.data)
+    file = None if request.data is None else DataFile(request.data)
     if device is None:
         device = this_machine
     with _pinned(request.cpu) as is_verified:
-        return _run(request, rows, data, device, load, progress, is_verified)
+        return _run(request, rows, file, device, load, progress, is_verified)
 
 
 def _run(
     request: BenchRequest,
     plans: Sequence[RowPlan],
-    data: Data | None,
+    file: DataFile | None,
     device: Device,
     load: Load,
     progress: Progress,
@@ -141,7 +142,8 @@ def _run(
 ) -> Run:
     facts, created = device.describe(), datetime.now(timezone.utc)
     rows = [_loaded(each, load, progress) for each in plans]
-    inputs = _inputs(request, rows, data, facts)
+    data = _data(rows, file)
+    inputs = _inputs(request, rows, facts) if data is None else some(data)
     progress("comparing outputs")
     judged = judge(rows, inputs[:N_INPUTS], has_data=data is not None)
     accuracies = [accuracy_percent(row.session, data) for row in rows]
@@ -169,6 +171,10 @@ def _run(
     found = [figures(row, context, call_us(row.session, inputs, measured)) for row in rows]
     for each, (agreement, warnings), accuracy in zip(found, judged, accuracies):
         each.update(agreement=agreement, accuracy_percent=accuracy, warnings=[*warnings, *each["warnings"]])
+    if data is not None:
+        found[0]["warnings"] += [
+            {"kind": "data", "message": message} for message in data.warnings(min(row.n_out for row in rows))
+        ]
     reasons = [wrong(each) for each in found if is_wrong(each)] + throttled
     record = {
         "schema": SCHEMA,
@@ -190,13 +196,14 @@ def _run(
 
 
 def _settings(
-    request: BenchRequest, n_inputs: int, loads: Sequence[int], data: Data | None, *, is_verified: bool
+    request: BenchRequest, n_inputs: int, loads: Sequence[int], data: Examples | None, *, is_verified: bool
 ) -> dict[str, Any]:
     return {
         "seconds": float(request.seconds),
         "seed": request.seed,
         "inputs": "cold-cache" if request.cold_cache else "random" if data is None else "data",
         "n_inputs": n_inputs,
+        "data": None if data is None else data.title,
         "cpus": None if request.cpu is None else [request.cpu],
         "cpus_verified": is_verified,
         "turn_ns": interleaved.TURN_NS,
@@ -277,10 +284,21 @@ def _common_shape(rows: Sequence[Row]) -> tuple[int, ...]:
     return first.session.input_shape
 
 
-def _inputs(request: BenchRequest, rows: Sequence[Row], data: Data | None, facts: Mapping[str, Any]) -> FloatArray:
+def _range(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """Input range of the models: that of the first file which says it."""
+    properties = next((row.properties for row in rows if "input_range" in row.properties), None)
+    return None if properties is None else input_range_of(properties)
+
+
+def _data(rows: Sequence[Row], file: DataFile | None) -> Examples | None:
+    """The user's data, checked against the models."""
+    if file is None:
+        return None
+    return read_data(file, _common_shape(rows), _range(rows), min(row.n_out for row in rows))
+
+
+def _inputs(request: BenchRequest, rows: Sequence[Row], facts: Mapping[str, Any]) -> FloatArray:
+    """Random inputs."""
     shape = _common_shape(rows)
-    if data is not None and request.data is not None:
-        return some(fitting(data, request.data, shape, rows[0].plan.artifact.path.name))
-    properties = next((row.properties for row in rows if "input_range" in row.properties), {})
     n = memory.cold_inputs(4 * int(np.prod(shape)), facts) if request.cold_cache else N_INPUTS
-    return random_inputs(shape, n, request.seed, *input_range_of(properties))
+    return random_inputs(shape, n, request.seed, *_range(rows) or DEFAULT_INPUT_RANGE)

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sen_runtime.bench import interleaved, loops, memory, statistics
 from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.coldstart import ColdStart
-from sen_runtime.bench.inputs import N_INPUTS, Data
+from sen_runtime.bench.inputs import N_INPUTS
 from sen_runtime.bench.plan import RowPlan, reads_all_weights
 from sen_runtime.bench.rounds import Measured
+from sen_runtime.data import Examples
 from sen_runtime.engines import Session
 
 FloatArray = NDArray[np.float32]
@@ -83,15 +84,15 @@ class Context:
     raw: bool
 
 
-def accuracy_percent(session: Session, data: Data | None) -> float | None:
+def accuracy_percent(session: Session, data: Examples | None) -> float | None:
     """Share of labelled examples whose greatest output is the right one; None without labels."""
     if data is None or data.labels is None:
         return None
-    kept = even_choice(len(data.x), MOST_LABELLED)
+    kept = even_choice(len(data.inputs), MOST_LABELLED)
     right = 0
     for start in range(0, len(kept), LABELLED_ROWS):
         part = kept[start : start + LABELLED_ROWS]
-        x = data.x[part]
+        x = data.inputs[part]
         found = loops.outputs(session, x) if session.batch_size else session.run(x)
         right += int(np.sum(found.argmax(axis=1) == data.labels[part]))
     return 100 * right / len(kept)

@@ -194,6 +194,8 @@ def _remarks(record: Mapping[str, Any]) -> list[str]:
     ratio = next((row["ratio"] for row in record["rows"] if row["ratio"] is not None), None)
     if ratio is not None:
         lines.append(f"ratio: latency over that of {ratio['to']}; interval: {100 * ratio['confidence']:g} % confidence")
+    if record["settings"].get("data"):
+        lines.append(f"data: {record['settings']['data']}")
     lines += [reason for reason in record["device"]["throttled_during"] if reason not in record["invalid_because"]]
     for row in record["rows"]:
         lines += [f"{row['name']}: {warning['message']}" for warning in row["warnings"]]

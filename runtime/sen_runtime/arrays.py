@@ -1,0 +1,182 @@
+"""Arrays in files: `.npz` and IDX.
+
+Nothing is unpickled. Sizes that headers declare are compared with those of the file before content is decompressed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime import memory_limits
+from sen_runtime.errors import DataError
+from sen_runtime.untrusted import listing, open_regular, printable, quote
+
+#: Start of a member of a `.npz` in which its header must end; numpy writes 128 bytes.
+MAX_HEADER = 1 << 14
+#: Bytes that are decompressed at once.
+CHUNK = 1 << 20
+#: Bytes of an IDX file; MNIST's largest has 47 MB.
+MAX_IDX = 1 << 28
+NPY_MAGIC = b"\x93NUMPY"
+#: numpy's module, some versions of which have no types.
+NPY: Any = np.lib.format
+#: What it raises for a header that is none.
+BAD_HEADER = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError)
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+HINT = "numpy.savez(PATH, x=..., y=...) writes such a file"
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a member of a `.npz` declares: an array of numbers, as large as the member.
+
+    Attributes:
+        shape: of the array; no axis is empty.
+        dtype: bool, integer or floating point.
+        is_fortran: whether the first axis changes fastest.
+        offset: bytes of the header.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    is_fortran: bool
+    offset: int
+
+
+class Npz:
+    """A `.npz`: the headers of its arrays, checked; their content on demand.
+
+    Attributes:
+        path: of the file.
+        headers: by name of the array.
+    """
+
+    headers: Mapping[str, Header]
+
+    def __init__(self, path: Path, is_known: Callable[[str], bool], expected: str) -> None:
+        """Read and check all headers.
+
+        Args:
+            path: of the file.
+            is_known: whether an array may have this name.
+            expected: which names an array may have, for messages.
+
+        Raises:
+            DataError: the file is absent, no regular file or no `.npz`; an array has another name, is not numeric,
+                is empty, or has another size than it declares.
+        """
+        self.path = path
+        with _archive(path) as archive:
+            members = archive.infolist()
+            names = [member.filename.removesuffix(".npy") for member in members]
+            if not names or len(set(names)) < len(names) or not all(map(is_known, names)):
+                raise DataError(f"{path} holds the arrays {listing(names)}; expected {expected}", HINT)
+            self.headers = {name: _header(path, name, archive, member) for name, member in zip(names, members)}
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Content of an array.
+
+        Raises:
+            DataError: it cannot be decompressed, or its checksum is wrong.
+            MemoryLimitError: it, and the same in float32, take more memory than is available.
+        """
+        header = self.headers[name]
+        shown = f"{name} of {self.path} is {header.dtype} {list(header.shape)}"
+        memory_limits.require(math.prod(header.shape) * (header.dtype.itemsize + 4), shown)
+        data = np.empty(math.prod(header.shape), header.dtype)
+        target = data.view(np.uint8)
+        with _archive(self.path) as archive, archive.open(f"{name}.npy") as stream:
+            stream.read(header.offset)
+            done = 0
+            while done < len(target):
+                block = stream.read(min(CHUNK, len(target) - done))
+                if not block:
+                    raise EOFError(f"{name} ends after {done:,} of {len(target):,} bytes")
+                target[done : done + len(block)] = np.frombuffer(block, np.uint8)
+                done += len(block)
+        return data.reshape(header.shape, order="F" if header.is_fortran else "C")
+
+
+@contextmanager
+def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The zip file; what goes wrong with it is a `DataError`."""
+    with open_regular(path, error=DataError) as file:
+        if file.read(len(NPY_MAGIC)) == NPY_MAGIC:
+            raise DataError(f"{path} holds one bare array; expected a .npz with named arrays", HINT)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        except (OSError, ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as problem:
+            raise DataError(f"cannot read {path} as .npz: {printable(str(problem), 200)}", HINT) from problem
+
+
+def _header(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Header:
+    if member.compress_type not in METHODS:
+        raise DataError(f"{path}: {name} is compressed with method {member.compress_type}; expected deflate", HINT)
+    with archive.open(member) as stream:
+        buffer = BytesIO(stream.read(MAX_HEADER))
+    try:
+        is_first = NPY.read_magic(buffer) == (1, 0)
+        shape, is_fortran, dtype = (NPY.read_array_header_1_0 if is_first else NPY.read_array_header_2_0)(buffer)
+    except BAD_HEADER as problem:
+        raise DataError(f"{path}: {name} has no header of an array: {printable(str(problem), 200)}", HINT) from problem
+    if dtype.kind not in "biuf":
+        raise DataError(f"{path}: {name} is {printable(str(dtype), 60)} {quote(list(shape))}; expected numbers", HINT)
+    if any(size < 1 for size in shape):
+        raise DataError(f"{path}: {name} has shape {quote(list(shape))}; expected no axis empty")
+    found, declared = member.file_size - buffer.tell(), math.prod(shape) * dtype.itemsize
+    if found != declared:
+        raise DataError(
+            f"{path}: {name} declares {dtype} {quote(list(shape))}, {quote(declared)} bytes, and holds {found:,} bytes"
+        )
+    return Header(shape, dtype, is_fortran, buffer.tell())
+
+
+def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
+    """Read an IDX file of bytes with `rank` axes, or any number; gzip-compressed if its name ends in `.gz`.
+
+    Format ("The MNIST database of handwritten digits"): two zero bytes, 8 for uint8, the rank, then one big-endian
+    uint32 for each axis, then the data.
+
+    Raises:
+        DataError: no regular file; another magic number, or a size that its bytes do not have.
+    """
+    with open_regular(path, error=DataError) as raw:
+        try:
+            with gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
+                magic = file.read(4)
+                axes = magic[3] if rank is None and len(magic) == 4 else rank or 1
+                shape = _idx_shape(path, magic + file.read(4 * axes), axes)
+                size = math.prod(shape)
+                data = file.read(size + 1)
+        except (OSError, EOFError, zlib.error) as problem:
+            raise DataError(f"cannot read {path}: {problem}", hint="copy it again") from problem
+    if len(data) != size:
+        found = "more" if len(data) > size else str(len(data))
+        raise DataError(f"{path} declares shape {list(shape)}, {size} bytes, and holds {found}")
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def _idx_shape(path: Path, header: bytes, rank: int) -> tuple[int, ...]:
+    magic = bytes((0, 0, 8, rank))
+    if header[:4] != magic or len(header) < 4 + 4 * rank:
+        raise DataError(
+            f"{path} starts with {header[:4].hex(' ') or 'nothing'}; expected {magic.hex(' ')} and {rank} sizes (IDX)"
+        )
+    shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
+    if not 0 < math.prod(shape) <= MAX_IDX:
+        raise DataError(f"{path} declares shape {list(shape)}; expected between 1 and {MAX_IDX} bytes")
+    return shape

@@ -1,0 +1,309 @@
+"""Examples in files: the one reader for training, compression, calibration, verification and benchmarks.
+
+Files are `.npz` or IDX; see `sen_runtime.arrays`. A file of `x` and `y` alone is split the same way by every command:
+a seeded fifth of each class is the test part.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.arrays import Npz, read_idx
+from sen_runtime.errors import DataError
+from sen_runtime.untrusted import listing
+
+FloatArray = NDArray[np.float32]
+LabelArray = NDArray[np.int64]
+
+#: Share of the examples that becomes test data where a source has no split of its own.
+TEST_SHARE = 0.2
+#: Share of the input range by which inputs may lie outside it.
+RANGE_SLACK = 0.05
+#: Bound of class numbers.
+MAX_CLASSES = 1 << 16
+TRAINING, TEST, ALL = "training", "test", ""
+#: Part -> suffix of its arrays in a `.npz`.
+SUFFIXES = {TRAINING: "_train", TEST: "_test", ALL: ""}
+LAYOUTS = "x and y, or x_train, y_train, x_test, y_test"
+#: Images of a set of IDX files, as those of MNIST are called; labels lie beside them.
+IDX_IMAGES = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-images-idx3(?P<end>.*)", re.DOTALL)
+IDX_PARTS = {TRAINING: ("train",), TEST: ("t10k", "test")}
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One part of a data set, checked: finite inputs, and where there are labels, a class number for each.
+
+    Attributes:
+        name: of the data set, for people.
+        part: `TRAINING`, `TEST`, or `ALL` of a set that is not split.
+        inputs: `[n, n_in]`, or `[n, T, n_in]` spike trains.
+        labels: `[n]`; None where the set has none.
+        total: examples of the set that this part was split from; None where the set has that split itself.
+    """
+
+    name: str
+    part: str
+    inputs: FloatArray
+    labels: LabelArray | None = None
+    total: int | None = None
+
+    def __post_init__(self) -> None:
+        inputs, labels = self.inputs, self.labels
+        if inputs.ndim not in (2, 3) or inputs.size == 0:
+            raise DataError(
+                f"{self.where}: inputs have shape {list(inputs.shape)}; expected [n, n_in] with no axis empty"
+            )
+        if not np.isfinite(inputs).all():
+            at = np.argwhere(~np.isfinite(inputs))[0]
+            raise DataError(f"{self.where}: input {at[0]} holds {inputs[tuple(at)]}; expected finite numbers")
+        if labels is None:
+            return
+        if labels.shape != inputs.shape[:1]:
+            raise DataError(
+                f"{self.where}: {list(labels.shape)} labels for {len(inputs)} inputs; expected one for each"
+            )
+        wrong = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
+        if len(wrong):
+            raise DataError(
+                f"{self.where}: label {wrong[0]} is {labels[wrong[0]]}; expected class numbers 0 to {MAX_CLASSES - 1}"
+            )
+
+    @property
+    def where(self) -> str:
+        """Start of a message about these examples."""
+        return f"{self.name}, {self.part} data" if self.part else self.name
+
+    @property
+    def title(self) -> str:
+        """Which examples of which set these are, for tables and records."""
+        n = f"{len(self.inputs):,}"
+        if not self.part:
+            return f"{self.name} (all {n})"
+        return f"{self.name} ({self.part} part: {n}{'' if self.total is None else f' of {self.total:,}'})"
+
+    @property
+    def labelled(self) -> LabelArray:
+        """The labels.
+
+        Raises:
+            DataError: there are none.
+        """
+        if self.labels is None:
+            suffix = SUFFIXES[self.part]
+            raise DataError(f"{self.where}: there are no labels", hint=f"add class numbers as y{suffix}")
+        return self.labels
+
+    def warnings(self, n_classes: int) -> list[str]:
+        """What is odd about the labels for a network of `n_classes` outputs."""
+        absent = [] if self.labels is None else np.setdiff1d(np.arange(n_classes), self.labels).tolist()
+        if not absent:
+            return []
+        return [f"{self.title}: {len(absent):,} of {n_classes:,} classes have no example: {listing(absent)}"]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """Arrays of one part as they are stored.
+
+    Attributes:
+        inputs: reads the inputs `[n, ...]`.
+        labels: reads the labels; None where there are none.
+        is_scaled: whether inputs are bytes that stand for the input range.
+    """
+
+    inputs: Callable[[], NDArray[Any]]
+    labels: Callable[[], NDArray[Any]] | None
+    is_scaled: bool = False
+
+
+class DataFile:
+    """Examples in a `.npz` or in IDX files; names and headers are checked at once, content is read on demand.
+
+    Attributes:
+        path: as it was given.
+        parts: of `TRAINING` and `TEST`, those that the file has.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open a file.
+
+        Args:
+            path: a `.npz` with the arrays of `LAYOUTS`, those of labels as they are there; or an IDX file, of which
+                labels and the other part are found by their names (`IDX_IMAGES`).
+
+        Raises:
+            DataError: the file is absent or damaged, or holds other arrays.
+        """
+        self.path = path
+        self._stored = _stored_in_npz(path) if path.suffix == ".npz" else _stored_in_idx(path)
+        self.parts = (TRAINING, TEST) if ALL in self._stored else tuple(self._stored)
+
+    def read(
+        self, parts: Sequence[str], *, has_steps: bool = False, input_range: tuple[float, float] = (0.0, 1.0)
+    ) -> list[Examples]:
+        """Read parts of the set.
+
+        A file of `x` and `y` is split; of a file of `x` alone each part is the whole.
+
+        Args:
+            parts: of `TRAINING` and `TEST`.
+            has_steps: whether inputs are spike trains `[n, T, ...]`; axes behind those are flattened.
+            input_range: of the network; bytes of IDX are scaled to it.
+
+        Raises:
+            DataError: the file has no such part; inputs are not finite or have too few axes; labels are no class
+                numbers, or not one for each input; there are too few examples to split.
+        """
+        if ALL in self._stored:
+            whole = self._read(ALL, has_steps, input_range)
+            if whole.labels is None:
+                return [whole for _ in parts]
+            split = dict(zip((TRAINING, TEST), split_examples(whole)))
+            return [split[part] for part in parts]
+        absent = next((part for part in parts if part not in self._stored), None)
+        if absent is not None:
+            raise DataError(
+                f"{self.path} has no {absent} part, only {', '.join(self.parts)} data",
+                hint="a .npz has x_train, y_train, x_test, y_test, or x, y; IDX files are train- and t10k-images-idx3",
+            )
+        return [self._read(part, has_steps, input_range) for part in parts]
+
+    def _read(self, part: str, has_steps: bool, input_range: tuple[float, float]) -> Examples:
+        stored, kept = self._stored[part], 2 if has_steps else 1
+        x = stored.inputs()
+        if x.ndim <= kept:
+            expected = "[n, T, n_in]" if has_steps else "[n, n_in]"
+            raise DataError(f"{self.path}: x{SUFFIXES[part]} is {x.dtype} {list(x.shape)}; expected {expected}")
+        with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, which Examples names
+            inputs: FloatArray = x.reshape(*x.shape[:kept], -1).astype(np.float32, copy=False)
+        if stored.is_scaled:
+            low, high = map(np.float32, input_range)
+            inputs = inputs / np.float32(255) * (high - low) + low
+        labels = None if stored.labels is None else _class_numbers(self.path, f"y{SUFFIXES[part]}", stored.labels())
+        return Examples(self.path.name, part, inputs, labels)
+
+
+def _stored_in_npz(path: Path) -> dict[str, _Stored]:
+    known = [f"{array}{suffix}" for suffix in SUFFIXES.values() for array in "xy"]
+    npz = Npz(path, known.__contains__, LAYOUTS)
+    names = list(npz.headers)
+    is_mixed = "x" in names and any(name not in ("x", "y") for name in names)
+    if is_mixed or any(name.replace("y", "x") not in names for name in names):
+        raise DataError(f"{path} holds the arrays {listing(names)}; expected {LAYOUTS}")
+    return {
+        part: _Stored(
+            partial(npz.array, f"x{suffix}"), partial(npz.array, f"y{suffix}") if f"y{suffix}" in names else None
+        )
+        for part, suffix in SUFFIXES.items()
+        if f"x{suffix}" in names
+    }
+
+
+def _stored_in_idx(path: Path) -> dict[str, _Stored]:
+    name = IDX_IMAGES.fullmatch(path.name)
+    if name is None:
+        return {ALL: _Stored(partial(read_idx, path), None, is_scaled=True)}
+    found = {}
+    for part, words in IDX_PARTS.items():
+        for word in words:
+            images = path.with_name(f"{name['set']}{word}-images-idx3{name['end']}")
+            labels = path.with_name(f"{name['set']}{word}-labels-idx1{name['end']}")
+            if images.exists():
+                read_labels = partial(read_idx, labels, 1) if labels.exists() else None
+                found[part] = _Stored(partial(read_idx, images), read_labels, is_scaled=True)
+    if not found:
+        raise DataError(f"{path} does not exist")
+    return found
+
+
+def _class_numbers(path: Path, name: str, y: NDArray[Any]) -> LabelArray:
+    """Labels `[n]` of labels `[n]` or `[n, 1]`: bool, integer, or floating point with whole numbers."""
+    if math.prod(y.shape[1:]) != 1 or y.ndim == 0:
+        raise DataError(f"{path}: {name} has shape {list(y.shape)}; expected one class number per input: [n] or [n, 1]")
+    y = y.reshape(-1).astype(np.uint8) if y.dtype.kind == "b" else y.reshape(-1)
+    wrong = np.flatnonzero(~((y >= 0) & (y < MAX_CLASSES) & (y == np.floor(y))))
+    if len(wrong):
+        raise DataError(
+            f"{path}: {name}[{wrong[0]}] is {y[wrong[0]]}; expected class numbers 0, 1, 2 ... below {MAX_CLASSES}"
+        )
+    labels: LabelArray = y.astype(np.int64)
+    return labels
+
+
+def split_examples(whole: Examples) -> tuple[Examples, Examples]:
+    """Training and test part of a set without a split of its own: the one rule that all commands follow.
+
+    Raises:
+        DataError: there are no labels; no class has enough examples.
+    """
+    kept, held = hold_out(whole.labelled, TEST_SHARE, seed=0)
+    if not len(held):
+        raise DataError(
+            f"{whole.name}: {len(whole.inputs)} examples are too few for a test part of {TEST_SHARE:.0%} of each class",
+            hint="name the arrays x_test and y_test where all of them are test data",
+        )
+    training, test = (
+        Examples(whole.name, part, whole.inputs[chosen], whole.labelled[chosen], len(whole.inputs))
+        for part, chosen in ((TRAINING, kept), (TEST, held))
+    )
+    return training, test
+
+
+def hold_out(labels: LabelArray, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Split examples into kept and held-out ones, class by class: indices of both, ascending."""
+    rng = np.random.default_rng(seed)
+    held = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        members = rng.permutation(np.flatnonzero(labels == label))
+        held[members[: round(share * len(members))]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def check_fit(
+    examples: Examples,
+    shape: tuple[int, ...],
+    input_range: tuple[float, float] | None,
+    n_out: int | None = None,
+) -> None:
+    """Refuse examples that a network does not take.
+
+    Args:
+        examples: to check.
+        shape: of one input: `(n_in,)`, or `(T, n_in)` of a spike train, which holds 0 and 1.
+        input_range: of the network; None where it is not known.
+        n_out: outputs of the network; None to leave labels alone.
+
+    Raises:
+        DataError: inputs have another shape, or lie outside the range by more than `RANGE_SLACK` of it; a label is
+            no output.
+    """
+    inputs, where = examples.inputs, examples.where
+    if inputs.shape[1:] != shape:
+        raise DataError(
+            f"{where}: an input has shape {list(inputs.shape[1:])}; the network takes {list(shape)}",
+            hint="name the data set that the network was trained on",
+        )
+    low, high = float(inputs.min()), float(inputs.max())
+    if len(shape) > 1 and not np.isin(inputs, (0, 1)).all():
+        raise DataError(f"{where}: the network takes spikes, 0 or 1; the inputs go from {low:g} to {high:g}")
+    if input_range is not None:
+        slack = RANGE_SLACK * (input_range[1] - input_range[0])
+        if low < input_range[0] - slack or high > input_range[1] + slack:
+            raise DataError(
+                f"{where}: inputs go from {low:g} to {high:g}; expected {input_range[0]:g} to {input_range[1]:g}, the "
+                "network's input range",
+                hint="scale them as the training data was scaled; input_range is in a checkpoint's config, a map's "
+                "[config], or a file's metadata",
+            )
+    if n_out is not None and examples.labelled.max() >= n_out:
+        raise DataError(f"{where}: label {examples.labelled.max()} for a network of {n_out} outputs")
