@@ -29,7 +29,7 @@ from sen_runtime.files import write_atomic
 from sen_runtime.memory_limits import reported, require_layers
 from sen_runtime.network import Layer, Network
 from sen_runtime.operators import Coordinates, WeightOperator
-from sen_runtime.untrusted import listing, load_json, quote, read_regular
+from sen_runtime.untrusted import check_document, listing, load_json, quote, read_regular
 
 if TYPE_CHECKING:
     from sen_edge.spatial import SpatialNetwork
@@ -289,6 +289,7 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
         isinstance(key, str) and isinstance(value, str) for key, value in metadata.items()
     ):
         raise CheckpointError("entry metadata must map text to text")
+    check_document(dict(metadata), "entry metadata", error=CheckpointError)
     config = SpatialConfig.from_dict(content["config"])
     tensors: dict[str, Float32Array] = {}
     synapses: dict[int, Synapses] = {}

@@ -1,11 +1,10 @@
 """The state of a training between two epochs: what it is, and how it is written and read back.
 
-The file is a plain dict of tensors and values, read with `torch.load(weights_only=True)`: nothing in it is executed.
+The file is a plain dict of tensors and values, read by `sen_edge.tensor_file`: nothing in it is executed.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,15 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sen_edge import tensor_file
 from sen_edge.config import SpatialConfig
 from sen_edge.datasets import Dataset
 from sen_edge.errors import CheckpointError, OutputError, UsageError
 from sen_edge.fitting import Run
 from sen_edge.spatial import SpatialNetwork
 from sen_runtime.files import write_atomic
+from sen_runtime.untrusted import printable, quote, read_regular
 
 FORMAT = "sen-edge-training-state"
 VERSION = 1
+#: What a state that somebody changed makes of being restored.
+DAMAGE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def restore(training: Training, path: Path, options: Mapping[str, Any]) -> None:
     """
     unreadable = f"{path} is not the state of an interrupted training, or damaged"
     hint = "pass --force instead of --resume to start over"
+    state = tensor_file.read(path, read_regular(path, error=CheckpointError))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         if (state["format"], state["version"]) != (FORMAT, VERSION):
             raise CheckpointError(unreadable, hint)
         _check_options(path, state["options"], options)
@@ -110,13 +113,13 @@ def restore(training: Training, path: Path, options: Mapping[str, Any]) -> None:
         training.generator.set_state(state["generator"])
         training.epoch = int(state["epoch"])
         training.best = None if state["best"] is None else Best(**state["best"])
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{unreadable}: {error}", hint) from error
+    except DAMAGE as error:
+        raise CheckpointError(f"{unreadable}: {type(error).__name__} {printable(str(error), 200)}", hint) from error
 
 
 def _check_options(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     differences = [
-        f"{name.replace('_', ' ')} is {now.get(name)}, was {before.get(name)}"
+        f"{printable(str(name), 80).replace('_', ' ')} is {quote(now.get(name))}, was {quote(before.get(name))}"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)
     ]

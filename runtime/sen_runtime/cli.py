@@ -55,8 +55,8 @@ def _report(error: Exception) -> int:
     known = error if isinstance(error, SenError) else allocation_failure(error)
     if known is not None:
         _note(f"error: {known.message}")
-        if known.hint:
-            _note(f"  -> {known.hint}")
+        for line in known.hint.splitlines():
+            _note(f"  -> {line}")
         return known.exit_code
     _note(f"error: sen-runtime failed unexpectedly: {type(error).__name__}: {error}")
     _note("  -> run again as `sen-runtime --debug ...` and report the traceback")

@@ -23,6 +23,7 @@ from sen_runtime import errors
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import engine
 from sen_runtime.errors import EngineError, SenError
+from sen_runtime.memory_limits import allocation_failure
 
 #: Far beyond what a model that fits a small board takes to load.
 LIMIT_SECONDS = 120.0
@@ -123,7 +124,8 @@ def _main(path: str, engine_name: str, threads: str) -> None:
     except SenError as error:
         answer = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
     except Exception as error:  # what an engine makes of a file that is not its own
-        message = f"{engine_name} failed: {type(error).__name__}: {error}"
+        failed = allocation_failure(error)
+        message = f"{engine_name} failed: {type(error).__name__}: {error}" if failed is None else failed.message
         answer = {"error": message, "hint": "", "exit_code": errors.EXIT_FAILED}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
 
