@@ -18,12 +18,13 @@ from sen_runtime.engines.arena import ArenaSession
 from sen_runtime.engines.c_compiler import FLAGS
 from sen_runtime.engines.session import Float32Array, Model, source_of
 from sen_runtime.errors import EngineError
+from sen_runtime.memory_limits import require
 
 Array = NDArray[Any]
 
 suffix, is_threaded, is_on_demand = ".c", False, True
 
-_SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d+)$", re.MULTILINE)
+_SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d{1,18})$", re.MULTILINE)
 
 
 class CSession(ArenaSession):
@@ -46,6 +47,7 @@ class CSession(ArenaSession):
         n_in = sizes["INPUTS"]
         super().__init__((self.timesteps, n_in) if takes_train else (n_in,), allow_nonfinite=allow_nonfinite)
         self.arena_bytes = sizes["ARENA_BYTES"]
+        require(self.arena_bytes)
         self._n_layers = sizes["LAYERS"]
         self._n_out = sizes["OUTPUTS"]
         self._arena = np.zeros(-(-self.arena_bytes // 8), np.uint64)

@@ -19,6 +19,7 @@ from sen_runtime import image, reference, untrusted
 from sen_runtime.engines.arena import ArenaSession
 from sen_runtime.engines.session import Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
+from sen_runtime.memory_limits import MemoryLimitError, reported, require
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -61,6 +62,7 @@ class NativeSession(ArenaSession):
         size = ctypes.c_size_t()
         _check(library.sen_arena_size(data.ctypes.data, data.size, flags, ctypes.byref(size)))
         self.arena_bytes = size.value
+        require(self.arena_bytes)
         self._arena: Array | None = _aligned(self.arena_bytes)
         model = ctypes.c_void_p()
         _check(library.sen_load(ctypes.byref(model), data.ctypes.data, data.size, self._arena.ctypes.data, size, flags))
@@ -202,6 +204,7 @@ def load(
         MissingExtraError: the library was not built when sen-edge-runtime was installed.
         ImageError: the image is damaged or not one.
         EngineError: the file cannot be read, or no such kernels.
+        MemoryLimitError: the session needs more memory than is available.
     """
     del threads
     _library()
@@ -211,13 +214,14 @@ def load(
     source = source_of(model)
     data = _content(source, mapped=not pack)
     try:
-        return NativeSession(data, flags)
+        with reported():
+            return NativeSession(data, flags)
     except ImageError as error:
         raise _explained(source, error) from error
     except EngineError as error:
         raise EngineError(f"{error.message}{_of(source)}", error.hint) from error
-    except MemoryError:
-        raise EngineError(f"the model needs more memory than there is{_of(source)}") from None
+    except MemoryLimitError as error:
+        raise MemoryLimitError(f"{error.message}{_of(source)}") from error
 
 
 def _content(source: bytes | Path, *, mapped: bool) -> Array:
