@@ -34,7 +34,8 @@ from sen_exporters.base import (
     exporter_names,
     usable_exporters,
 )
-from sen_runtime.engines import missing
+from sen_runtime import worker
+from sen_runtime.errors import EngineCrashError
 from sen_runtime.memory_limits import reported, require_network
 from sen_runtime.network import Network, stored_dtype
 from sen_runtime.operators import Coordinates, leaves
@@ -300,7 +301,10 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
     artifact = target.stamp(target.export(subject.network, request.options), provenance)
     examples = None if subject.calibration is None else subject.calibration.held_out
     with _in_a_folder(artifact) as path:
-        verification = verify(subject.truth, path, target, exported=subject.network, examples=examples, data=data)
+        try:
+            verification = verify(subject.truth, path, target, exported=subject.network, examples=examples, data=data)
+        except EngineCrashError as error:
+            raise EngineCrashError(f"{error.message}; nothing was written", _suspect(subject.network)) from error
     missed = [sentence for each in verification for sentence in each.failures]
     if missed:
         raise VerificationError(
@@ -308,7 +312,7 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
             + "\n  - ".join(missed),
             hint=_remedy(request, is_calibrated=subject.calibration is not None),
         )
-    not_run_in = {name: error.message for name, error in missing(target.engines(artifact.main)).items()}
+    not_run_in = {name: error.message for name, error in worker.versions(target.engines(artifact.main))[1].items()}
     return Exported(target.stamp(artifact, _stamped_figures(verification)), verification, not_run_in)
 
 
@@ -340,6 +344,15 @@ def _remedy(request: ExportRequest, *, is_calibrated: bool) -> str:
         "an export that fails here is a defect of sen-edge unless --dtype float16 was asked of a network "
         "that needs float32"
     )
+
+
+def _suspect(network: Network) -> str:
+    """What a crash of an engine may result from: the smallest int8 step, if there is one."""
+    steps = {index: layer.grid.scale for index, layer in enumerate(network.layers) if layer.grid is not None}
+    if not steps:
+        return "leave this target out of --to, or report the crash to the engine's authors"
+    layer = min(steps, key=steps.__getitem__)
+    return f"the smallest int8 step is {steps[layer]:.3g}, in layer {layer}; export with another --dtype or target"
 
 
 def _stamped_figures(verification: tuple[Verification, ...]) -> dict[str, str]:

@@ -56,6 +56,9 @@ def manifest(
         },
         "quantization": _quantization(subject),
         "left_out": dict(left_out),
+        "warnings": list(
+            dict.fromkeys(line for each in exported for one in each.verification for line in one.warnings)
+        ),
         "artifacts": [_artifact(each) for each in exported],
     }
 

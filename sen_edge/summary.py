@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sen_edge.checkpoint import Checkpoint
 from sen_edge.model import Model, stored_numbers
 from sen_edge.precompute import weights
+from sen_edge.probe import constant_output, verification_inputs
 from sen_runtime.errors import NetworkError
 from sen_runtime.memory_limits import reported, require
 from sen_runtime.network import Layer, Network
@@ -30,7 +31,7 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 FloatArray = NDArray[np.float32]
 
-#: Weights beyond which a matrix is not written out for its figures.
+#: Weights beyond which a matrix is not written out for its figures, nor a network run.
 MAX_WRITTEN_OUT = 1 << 26
 #: Live at once for each weight of a layer that is summarized.
 SUMMARY_BYTES = 16
@@ -115,6 +116,7 @@ class Summary:
         saved: share of `dense_parameters` that is saved, in percent.
         macs: multiply-accumulates of one pass through all layers (one step of a spiking network).
         weight_bytes: of weights and biases, or positions; those that two layers share count twice.
+        warnings: that the output is constant, where it is, and the model small enough to be tried.
         metadata: free text that travels with it.
         sha256: of the file.
     """
@@ -136,6 +138,7 @@ class Summary:
     macs: int
     weight_bytes: int
     layers: tuple[LayerSummary, ...]
+    warnings: tuple[str, ...]
     metadata: dict[str, str]
     sha256: str
 
@@ -186,6 +189,7 @@ def summarize(model: Model) -> Summary:
         macs=network.macs,
         weight_bytes=network.nbytes,
         layers=layers,
+        warnings=_warnings(model),
         metadata=dict(network.metadata if checkpoint is None else checkpoint.metadata),
         sha256=model.sha256,
     )
@@ -196,6 +200,19 @@ def _require_largest(network: Network) -> None:
     shapes = [layer.weight.shape for layer in network.layers]
     largest = max((n_out * n_in for n_out, n_in in shapes if n_out * n_in <= MAX_WRITTEN_OUT), default=0)
     require(SUMMARY_BYTES * largest, f"the largest layer that is written out has {largest:,} weights")
+
+
+def _warnings(model: Model) -> tuple[str, ...]:
+    """Of what the model gives for the inputs of a verification."""
+    network = model.network
+    if network.macs * max(1, network.timesteps) > MAX_WRITTEN_OUT:
+        return ()
+    inputs = verification_inputs(network)
+    try:
+        warning = constant_output(network, inputs, model.trace(inputs))
+    except NetworkError:  # neurons coincide, which is reported as a problem of their layer
+        return ()
+    return () if warning is None else (warning,)
 
 
 def _learned(checkpoint: Checkpoint, index: int) -> int:

@@ -16,7 +16,8 @@ class Tolerance:
     """What still counts as agreement.
 
     Attributes:
-        output: greatest error of an output, relative to the standard deviation of all outputs.
+        output: greatest error of an output, relative to the standard deviation of all outputs. Where rounding may
+            cause a larger one (`sen_edge.error_bound`), that is the limit.
         readout: least share of inputs whose outputs all keep `output`. Below 1 for spiking networks: rounding flips a
             spike now and then, and one spike is a whole step of the readout; and for int8, whose error is judged by
             argmax and accuracy.
@@ -76,7 +77,7 @@ def failures(result: Verification) -> tuple[str, ...]:
     if result.readout_agreement < tolerance.readout:
         found.append(
             f"outputs: {100 * (1 - result.readout_agreement):.3g} % of the inputs are off by more than "
-            f"{tolerance.output:g} standard deviations (worst {result.max_rel_error:.3g}); "
+            f"{result.allowed_error:.3g} standard deviations (worst {result.max_rel_error:.3g}); "
             f"allowed {100 * (1 - tolerance.readout):.3g} %; {_worst_layer(result)}"
         )
     if result.argmax_agreement < tolerance.argmax:
@@ -103,5 +104,5 @@ def _worst_layer(result: Verification) -> str:
     """Where the disagreement starts, and where it is greatest."""
     errors = result.layer_errors
     worst = int(np.argmax(errors))
-    first = next((i for i, error in enumerate(errors) if error > result.tolerance.output), worst)
+    first = worst if result.first_wrong_layer is None else result.first_wrong_layer
     return f"it starts in layer {first} (error {errors[first]:.3g}), the worst is layer {worst} ({errors[worst]:.3g})"

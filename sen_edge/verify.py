@@ -6,23 +6,25 @@ what users' data rarely does: dense noise, sparse inputs, zeros, the extremes of
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.error_bound import error_bounds
 from sen_edge.errors import UsageError, VerificationError
-from sen_edge.model import CHUNK, Model
+from sen_edge.model import Model
+from sen_edge.probe import constant_output, verification_inputs
+from sen_edge.running import Running, running
 from sen_edge.tolerance import TOLERANCES, Tolerance, failures
 from sen_exporters.base import Exporter
-from sen_runtime import reference
-from sen_runtime.engines import Session, engine, installed
-from sen_runtime.errors import EngineError, NetworkError
-from sen_runtime.memory_limits import reported, require, require_network
+from sen_runtime import reference, worker
+from sen_runtime.errors import EngineCrashError, EngineError, NetworkError
+from sen_runtime.memory_limits import reported, require_network
 from sen_runtime.network import Network, output_grid
 from sen_runtime.untrusted import quote, read_regular
 
@@ -71,15 +73,19 @@ class Verification:
         inputs: number of inputs.
         max_abs_error: greatest error of an output.
         max_rel_error: the same over the standard deviation of the outputs.
-        readout_agreement: share of inputs whose outputs all keep the tolerance.
-        argmax_agreement: share of inputs with the same greatest output.
+        allowed_error: largest error of an output that rounding may cause, over that standard deviation: the tolerance,
+            or the rounding bound where that is larger and matters.
+        readout_agreement: share of inputs whose outputs all keep the tolerance, or the rounding bound.
+        argmax_agreement: share of inputs with the same largest output, or two that rounding may exchange.
         spike_agreement: share of equal spike counts in hidden layers; None for a perceptron.
         layer_errors: greatest error of each layer's activation over that layer's standard deviation.
+        first_wrong_layer: the first with an error beyond tolerance and rounding bound; None where all keep one.
         rounding_error: greatest error against the exported network in plain numpy, in the tolerance's unit; None
             where it is not judged.
         rounding_agreement: share of inputs whose outputs all keep that tolerance.
         data: accuracies, where data was given.
         tolerance: what was asked.
+        warnings: what makes the figures say less than they seem to.
         failures: one sentence per tolerance that was not kept; empty if verified.
     """
 
@@ -87,14 +93,17 @@ class Verification:
     inputs: int
     max_abs_error: float
     max_rel_error: float
+    allowed_error: float
     readout_agreement: float
     argmax_agreement: float
     spike_agreement: float | None
     layer_errors: tuple[float, ...]
+    first_wrong_layer: int | None
     rounding_error: float | None
     rounding_agreement: float | None
     data: DataFigures | None
     tolerance: Tolerance
+    warnings: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
 
     @property
@@ -105,7 +114,7 @@ class Verification:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; an error that is not finite is null."""
         values = {**asdict(self), "passed": self.passed}
-        for name in ("max_abs_error", "max_rel_error", "rounding_error"):
+        for name in ("max_abs_error", "max_rel_error", "allowed_error", "rounding_error"):
             values[name] = _finite(values[name])
         values["layer_errors"] = [_finite(error) for error in self.layer_errors]
         return values
@@ -122,30 +131,6 @@ class LabelledData:
     name: str
     inputs: FloatArray
     labels: NDArray[np.int64]
-
-
-def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
-    """288 seeded inputs `[288, n_in]`, or `[288, T, n_in]` of spikes.
-
-    128 dense, uniform over the input range; 96 sparse with 2 % to 30 % non-zero; 61 with every value at one end
-    of the range; all least, all greatest, all zero.
-    """
-    rng = np.random.default_rng(seed)
-    least, greatest = network.input_range
-    shape = network.input_shape
-    require(8 * 288 * math.prod(shape), f"288 inputs of {' x '.join(f'{length:,}' for length in shape)} values")
-    n_axes = (1,) * len(shape)
-    dense: NDArray[Any] = rng.uniform(least, greatest, (128, *shape))
-    density = np.linspace(0.02, 0.3, 96).reshape(96, *n_axes)
-    sparse: NDArray[Any] = np.where(rng.random((96, *shape)) < density, rng.uniform(least, greatest, (96, *shape)), 0)
-    extreme = np.where(rng.random((61, *shape)) < rng.random((61, *n_axes)), greatest, least)
-    flat = np.stack([np.full(shape, value) for value in (least, greatest, 0.0)])
-    if network.input_coding == "spikes":  # a spike train holds 0 and 1 only, at every rate
-        dense = rng.random((128, *shape)) < rng.random((128, *n_axes))
-        sparse = sparse != 0
-        extreme, flat = extreme == greatest, flat == greatest
-    inputs: FloatArray = np.concatenate([dense, sparse, extreme, flat]).astype(np.float32)
-    return inputs
 
 
 @reported()
@@ -178,6 +163,7 @@ def verify(
         VerificationError: the artifact does not take the model's input at all, or names a dtype that is unknown.
         UsageError: the artifact has int8 activations, and there are no examples.
         MissingExtraError: no engine for it is installed.
+        EngineCrashError: an engine ended its process when it loaded or ran the artifact.
     """
     content = read_regular(artifact, error=EngineError)
     dtype = exporter.properties(content).get("dtype", "float32")
@@ -193,26 +179,60 @@ def verify(
             hint="name labelled data with --data, or inputs alone with --calibration",
         )
     is_int8 = dtype.startswith("int8")
-    truth = _Truth(model, inputs if examples is None or not is_int8 else examples, data)
+    truth = _Truth(model, inputs if examples is None or not is_int8 else examples, data, dtype)
     rounded = None
     if exported is not None and is_int8:
         rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
-    return tuple(
-        _verify_in(name, *_sessions(name, artifact, content, exporter), truth, rounded, tolerance)
-        for name in installed(exporter.engines(content))
-    )
+    versions, missing = worker.versions(exporter.engines(content))
+    if not versions:
+        raise next(iter(missing.values()))
+    results = []
+    for name, version in versions.items():
+        with running(name, artifact, content, exporter) as subject:
+            results.append(_verify_in(f"{name} {version}", subject, truth, rounded, tolerance))
+    return tuple(results)
 
 
 class _Truth:
-    """What the model gives for the inputs."""
+    """What the model gives for the inputs.
 
-    def __init__(self, model: Model, inputs: FloatArray, data: LabelledData | None) -> None:
+    Attributes:
+        inputs: `[batch, ...]`.
+        data: of the user; None without.
+        layers: values of every layer, `[batch, n]` each.
+        is_spiking: whether the model is.
+        correct: which examples of the data the model has right, `[n]`.
+        warning: that the output is constant, if it is.
+    """
+
+    def __init__(self, model: Model, inputs: FloatArray, data: LabelledData | None, dtype: str) -> None:
         self.inputs, self.data = inputs, data
         self.layers = model.trace(inputs)
         self.is_spiking = model.network.is_spiking
-        self.correct = None
+        self.correct: NDArray[np.bool_] | None = None
+        self.warning = constant_output(model.network, inputs, self.layers)
+        self._model, self._dtype = model, dtype
         if data is not None:
-            self.correct = model.trace(data.inputs)[-1].argmax(1) == data.labels
+            traced = model.trace(data.inputs)
+            self.correct = traced[-1].argmax(1) == data.labels
+            self.warning = self.warning and constant_output(model.network, data.inputs, traced)
+
+    @cached_property
+    def bounds(self) -> list[NDArray[np.float64]] | None:
+        """Rounding bounds of every layer; None for int8, whose tolerances are steps of its grids."""
+        if self._dtype.startswith("int8"):
+            return None
+        return error_bounds(self._model.network, self.inputs, self.layers, is_float16=self._dtype == "float16")
+
+    def allowed(self, layer: int, error: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+        """Errors `[batch, n]` allowed in a layer: the tolerance; the bound as well, where an error is beyond that.
+
+        The bound takes as long as another run of the model.
+        """
+        allowed = np.full(self.layers[layer].shape, tolerance * _scale(self.layers[layer]))
+        if (error > allowed).any() and self.bounds is not None:
+            allowed = np.maximum(allowed, self.bounds[layer])
+        return allowed
 
 
 class _Exported:
@@ -236,16 +256,9 @@ class _Exported:
         return error / scale
 
 
-def _sessions(name: str, artifact: Path, content: bytes, exporter: Exporter) -> tuple[Session, Session]:
-    """The artifact in an engine, and one that shows its activations too: the same, where it does that anyway."""
-    session, instrumented = engine(name).load(artifact), exporter.instrument(content)
-    return session, session if instrumented == content else engine(name).load(instrumented)
-
-
 def _verify_in(
-    name: str,
-    session: Session,
-    instrumented: Session,
+    engine: str,
+    subject: Running,
     truth: _Truth,
     exported: _Exported | None,
     tolerance: Tolerance,
@@ -253,10 +266,12 @@ def _verify_in(
     """The figures of the artifact in one engine."""
     expected, singles = truth.layers, slice(None, None, SINGLE_STRIDE)
     try:
-        actual = _outputs(session, truth.inputs)
-        alone = _outputs(session, truth.inputs[singles], 1)
-        layers = _layers(instrumented, truth.inputs, len(expected))
-        rounded = None if exported is None else _outputs(session, exported.inputs)
+        actual = subject.outputs(truth.inputs)
+        alone = subject.outputs(truth.inputs[singles], 1)
+        layers = subject.layers(truth.inputs, len(expected))
+        rounded = None if exported is None else subject.outputs(exported.inputs)
+    except EngineCrashError:
+        raise
     except (EngineError, NetworkError) as error:
         raise VerificationError(
             f"the artifact does not run on the model's input: {error.message}",
@@ -268,47 +283,27 @@ def _verify_in(
                 f"layer {index} of the artifact gives shape {list(got.shape)}, the model's {list(wanted.shape)}",
                 hint="was it made from another model?",
             )
-    outputs = np.concatenate([expected[-1], expected[-1][singles]])
-    figures = _compare(outputs, np.concatenate([actual, alone]), tolerance)
+    errors = [_errors(got, wanted) for got, wanted in zip(layers, expected, strict=True)]
     result = Verification(
-        engine=f"{name} {engine(name).version()}",
+        engine=engine,
         inputs=len(truth.inputs),
         spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if truth.is_spiking else None,
-        layer_errors=tuple(
-            float(_errors(got, wanted).max() / _scale(wanted)) for got, wanted in zip(layers, expected, strict=True)
-        ),
-        data=_accuracies(truth, session),
+        layer_errors=tuple(float(error.max() / _scale(wanted)) for error, wanted in zip(errors, expected, strict=True)),
+        first_wrong_layer=_first_wrong(errors, truth, tolerance),
+        data=_accuracies(truth, subject),
         tolerance=tolerance,
-        **figures,
+        warnings=() if truth.warning is None else (truth.warning,),
+        **_compare(truth, actual, alone, tolerance),
         **_rounding(exported, rounded, tolerance),
     )
     return replace(result, failures=failures(result))
 
 
-def _chunks(session: Session, x: FloatArray, rows: int = CHUNK) -> Iterator[tuple[FloatArray, int]]:
-    """Chunks of a session's batch size, else of `rows`, and how many rows count: the last is filled up with zeros."""
-    size = session.batch_size or rows
-    for start in range(0, len(x), size):
-        chunk = x[start : start + size]
-        kept = len(chunk)
-        if session.batch_size and kept < size:
-            chunk = np.concatenate([chunk, np.zeros((size - kept, *x.shape[1:]), np.float32)])
-        yield chunk, kept
-
-
-def _outputs(session: Session, x: FloatArray, rows: int = CHUNK) -> FloatArray:
-    """Outputs of a session `[batch, n_out]`, at most `rows` at once."""
-    return np.concatenate([session.run(chunk)[:kept] for chunk, kept in _chunks(session, x, rows)])
-
-
-def _layers(session: Session, x: FloatArray, n_layers: int) -> list[FloatArray]:
-    """Activations of the layers an instrumented model shows, the outputs last."""
-    results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x)]
-    names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
-    missing = [name for name in names if name not in results[0][0]]
-    if missing:
-        raise EngineError(f"it has no value {missing[0]}")
-    return [np.concatenate([values[name][:kept] for values, kept in results]) for name in names]
+def _first_wrong(errors: list[NDArray[np.float64]], truth: _Truth, tolerance: Tolerance) -> int | None:
+    for index, error in enumerate(errors):
+        if (error > truth.allowed(index, error, tolerance.output)).any():
+            return index
+    return None
 
 
 def _errors(actual: FloatArray, expected: FloatArray) -> NDArray[np.float64]:
@@ -318,14 +313,35 @@ def _errors(actual: FloatArray, expected: FloatArray) -> NDArray[np.float64]:
     return error
 
 
-def _compare(expected: FloatArray, actual: FloatArray, tolerance: Tolerance) -> Mapping[str, Any]:
-    error, scale = _errors(actual, expected), _scale(expected)
+def _compare(truth: _Truth, together: FloatArray, alone: FloatArray, tolerance: Tolerance) -> Mapping[str, Any]:
+    """Figures of the outputs of all inputs together, and of every `SINGLE_STRIDE`-th alone."""
+    rows = np.concatenate([np.arange(len(together)), np.arange(0, len(together), SINGLE_STRIDE)])
+    expected, actual = truth.layers[-1][rows], np.concatenate([together, alone])
+    error, scale = _errors(actual, expected), _scale(truth.layers[-1])
+    worst = error[: len(together)].copy()
+    np.maximum.at(worst, rows[len(together) :], error[len(together) :])
+    allowed = truth.allowed(-1, worst, tolerance.output)
     return {
         "max_abs_error": float(error.max()),
         "max_rel_error": float(error.max() / scale),
-        "readout_agreement": float(np.mean(error.max(axis=1) <= tolerance.output * scale)),
-        "argmax_agreement": float(np.mean(actual.argmax(1) == expected.argmax(1))),
+        "allowed_error": float(allowed.max() / scale),
+        "readout_agreement": float(np.mean((error <= allowed[rows]).all(axis=1))),
+        "argmax_agreement": float(np.mean(_same_argmax(expected, actual, allowed[rows] - tolerance.output * scale))),
     }
+
+
+def _same_argmax(expected: FloatArray, actual: FloatArray, margin: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which inputs have the same largest output, or two that rounding beyond the tolerance may exchange.
+
+    Args:
+        expected: outputs of the model, `[batch, n_out]`.
+        actual: outputs of the artifact.
+        margin: what the rounding bound allows beyond the tolerance; 0 where it is smaller.
+    """
+    rows, wanted, got = np.arange(len(expected)), expected.argmax(1), actual.argmax(1)
+    lead = expected[rows, wanted].astype(np.float64) - expected[rows, got]
+    is_same: NDArray[np.bool_] = (wanted == got) | (lead < margin[rows, wanted] + margin[rows, got])
+    return is_same
 
 
 def _spike_agreement(expected: list[FloatArray], actual: list[FloatArray]) -> float:
@@ -352,11 +368,11 @@ def _scale(values: FloatArray) -> float:
     return max(float(values.std(dtype=np.float64)), LEAST_VARIATION * greatest) or 1.0
 
 
-def _accuracies(truth: _Truth, session: Session) -> DataFigures | None:
+def _accuracies(truth: _Truth, subject: Running) -> DataFigures | None:
     data = truth.data
     if data is None or truth.correct is None:
         return None
-    correct = _outputs(session, data.inputs).argmax(1) == data.labels
+    correct = subject.outputs(data.inputs).argmax(1) == data.labels
     return DataFigures(
         name=data.name,
         samples=len(data.labels),

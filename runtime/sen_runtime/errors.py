@@ -38,6 +38,12 @@ class EngineError(SenError):
     """An engine that refused a model or its input."""
 
 
+class EngineCrashError(EngineError):
+    """An engine that ended its process while it loaded or ran a model."""
+
+    exit_code = EXIT_VERIFICATION
+
+
 class UsageError(SenError):
     """Options that contradict each other, or what they are about."""
 

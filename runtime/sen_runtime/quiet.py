@@ -13,6 +13,11 @@ from contextlib import contextmanager, suppress
 STDERR = 2
 
 
+def is_announcement(line: bytes) -> bool:
+    """Whether a line that a native library wrote is information, not a warning or an error."""
+    return line.startswith(b"INFO: ")
+
+
 @contextmanager
 def quiet_engines() -> Iterator[None]:
     """Keep native libraries from announcing themselves on stderr; what is more than information is passed on.
@@ -39,6 +44,6 @@ def quiet_engines() -> Iterator[None]:
                 faulthandler.enable(STDERR)
             captured.seek(0)
             for line in captured:
-                if not line.startswith(b"INFO: "):
+                if not is_announcement(line):
                     with suppress(OSError):  # stderr may be closed or full
                         os.write(STDERR, line)

@@ -247,6 +247,8 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     dtypes = dict.fromkeys(layer["dtype"] for layer in result.manifest["network"]["layers"])
     if result.manifest["request"]["dtype"] == "float32" and list(dtypes) != ["float32"]:
         console.note(f"weights are exported as {model.name} stores them: {', '.join(dtypes)}")
+    for warning in result.manifest["warnings"]:
+        console.note(f"warning: {warning}")
     for target, reason in result.manifest["left_out"].items():
         console.note(f"left out: {target} ({reason})")
     console.print_lines(result.files)

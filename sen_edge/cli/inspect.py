@@ -61,6 +61,7 @@ def _print(summary: Summary, model: Path) -> None:
         f"{printable(key, 40):<15} {printable(value, MAX_TEXT)}" for key, value in summary.metadata.items() if value
     ]
     lines += [f"problem in layer {i}: {layer.problem}" for i, layer in enumerate(summary.layers) if layer.problem]
+    lines += [f"warning         {warning}" for warning in summary.warnings]
     console.print_lines(lines)
 
 

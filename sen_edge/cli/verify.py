@@ -67,6 +67,8 @@ def verify(
             title = f"{artifact.name} against {against.name}"
             console.console(stderr=False).print(console.table(title, ("figure", "measured", "expected"), _rows(result)))
         console.print_lines(mapping.lines(described))
+    for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
+        console.note(f"warning: {warning}")
     missed = [sentence for result in results for sentence in result.failures]
     if missed:
         raise VerificationError("the artifact disagrees with its model:\n  - " + "\n  - ".join(missed))
@@ -90,7 +92,11 @@ def _rows(result: Verification) -> list[tuple[str, str, str]]:
         ("inputs", str(result.inputs), ""),
         ("max abs error", f"{result.max_abs_error:.3g}", ""),
         ("max error / std of outputs", f"{result.max_rel_error:.3g}", ""),
-        (f"inputs within {tolerance.output:g} std", f"{result.readout_agreement:.2%}", f">= {tolerance.readout:.2%}"),
+        (
+            f"inputs within {result.allowed_error:.3g} std",
+            f"{result.readout_agreement:.2%}",
+            f">= {tolerance.readout:.2%}",
+        ),
         ("argmax agreement", f"{result.argmax_agreement:.2%}", f">= {tolerance.argmax:.2%}"),
     ]
     if result.spike_agreement is not None:

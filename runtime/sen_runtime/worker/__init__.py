@@ -1,0 +1,255 @@
+"""Engines in a process of their own, so that one that crashes on a file does not end the program that uses it.
+
+There is at most one worker in each process. It starts with the first request, starts again after a crash, and ends
+with its parent, even one that is killed: its stdin ends then.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+
+from sen_runtime.engines import Array, Model
+from sen_runtime.errors import EngineCrashError, EngineError, MissingExtraError
+from sen_runtime.quiet import STDERR, is_announcement
+from sen_runtime.untrusted import printable
+from sen_runtime.worker.frames import decode_error, receive, send
+
+#: Isolated from the caller's folder and user site: the import path is exactly that of the parent.
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from sen_runtime.worker.child import main; main()"
+#: Time in which a worker ends by itself.
+GRACE_S = 2.0
+
+
+class WorkerSession:
+    """A model that is loaded in the worker.
+
+    Attributes:
+        batch_size: rows it takes at once, or None for any number.
+    """
+
+    def __init__(self, process: _Process, number: int, batch_size: int | None, what: str) -> None:
+        self._process, self._number, self._what = process, number, what
+        self.batch_size = batch_size
+
+    def run(self, x: Array) -> Array:
+        """Outputs `[batch, n_out]`.
+
+        Raises:
+            EngineCrashError: the engine crashed.
+            EngineError: it refuses the input.
+        """
+        return self._call("run", {"x": x})["output"]
+
+    def run_all(self, x: Array) -> dict[str, Array]:
+        """The outputs, and `layerN/activation` of every hidden layer that can be seen; errors as `run`."""
+        return self._call("run_all", {"x": x})
+
+    def close(self) -> None:
+        """Release the model."""
+        if self._process.is_alive:
+            self._call("close")
+
+    def _call(self, command: str, arrays: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        request = {"command": command, "session": self._number}
+        return self._process.call(f"while it ran {self._what}", request, arrays)[1]
+
+    def __enter__(self) -> WorkerSession:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Process:
+    """A running worker."""
+
+    def __init__(self) -> None:
+        self.path = list(sys.path)
+        self._lock = threading.Lock()
+        self._folder = tempfile.mkdtemp(prefix="sen-edge-")  # a crash leaves what an engine has put there
+        self._errors = cast(BinaryIO, open(os.path.join(self._folder, "stderr"), "a+b"))  # noqa: PTH118, PTH123, SIM115
+        command = [sys.executable, "-I", "-c", _START, json.dumps(self.path)]
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                env={**os.environ, "TMPDIR": self._folder},
+                start_new_session=True,  # Ctrl-C is for the parent
+            )
+        except OSError:
+            self._remove()
+            raise
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes requests."""
+        return not self._errors.closed and self._process.poll() is None
+
+    def call(
+        self, doing: str, request: Mapping[str, Any], arrays: Mapping[str, Array] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Array]]:
+        """The answer to a request.
+
+        Args:
+            doing: end of the message of a crash, such as "while it loaded net.tflite".
+            request: what is asked.
+            arrays: that belong to it.
+        """
+        with self._lock:
+            try:
+                send(cast(BinaryIO, self._process.stdin), request, arrays)
+                answer, results = receive(cast(BinaryIO, self._process.stdout))
+            except (OSError, EOFError, ValueError):
+                raise self._crash(doing) from None
+            except BaseException:  # an interrupt: the answer is still to come, and would be taken for another's
+                self.end(at_once=True)
+                raise
+            self._pass_on()
+        if "error" in answer:
+            raise decode_error(answer["error"])
+        return answer, results
+
+    def end(self, *, at_once: bool = False) -> None:
+        """End it, and remove what it left behind."""
+        if self._errors.closed:
+            return
+        if at_once:
+            self._process.kill()
+        with suppress(OSError):  # it ended before it read all
+            cast(BinaryIO, self._process.stdin).close()
+        try:
+            self._process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        cast(BinaryIO, self._process.stdout).close()
+        self._remove()
+
+    def _crash(self, doing: str) -> EngineCrashError:
+        if self._errors.closed:
+            return EngineCrashError("the engine's process has ended already", "load the model again")
+        self._process.kill()
+        code = self._process.wait()
+        lines = [line for line in self._printed() if not is_announcement(line)]
+        last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "it printed nothing"
+        self.end()
+        return EngineCrashError(f"the engine crashed ({_ending(code)}) {doing}: {last}")
+
+    def _pass_on(self) -> None:
+        """Repeat on stderr what engines wrote, except their announcements."""
+        for line in self._printed():
+            if not is_announcement(line):
+                try:
+                    os.write(STDERR, line)
+                except OSError:  # closed or full
+                    return
+
+    def _printed(self) -> list[bytes]:
+        self._errors.seek(0)
+        lines = [line for line in self._errors if line.strip()]
+        self._errors.truncate(0)
+        return lines
+
+    def _remove(self) -> None:
+        self._errors.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+_running: _Process | None = None
+_starting = threading.Lock()
+
+
+def load(engine: str, model: Model, what: str) -> WorkerSession:
+    """Load a model in an engine, in the worker.
+
+    Args:
+        engine: its name.
+        model: path, or bytes.
+        what: name of the model for messages.
+
+    Raises:
+        EngineCrashError: the engine crashed; its own last line is part of the message.
+        SenError: as the engine's `load` raises it.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
+    request: dict[str, Any] = {"command": "load", "engine": engine, "environment": environment}
+    arrays = {}
+    if isinstance(model, bytes):
+        arrays["model"] = np.frombuffer(model, np.uint8)
+    else:
+        request["path"] = os.fspath(model.absolute())
+    process = _worker()
+    try:
+        answer, _ = process.call(f"while it loaded {what}", request, arrays)
+    except EngineCrashError as error:
+        raise EngineCrashError(f"{engine}: {error.message}", error.hint) from None
+    return WorkerSession(process, answer["session"], answer["batch_size"], f"{what} in {engine}")
+
+
+def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
+    """Versions of those engines that are installed, and why the others are not.
+
+    Raises:
+        EngineError: an engine does not exist, or does not load.
+    """
+    answer, _ = _worker().call("while it was imported", {"command": "versions", "names": list(names)})
+    missing = {name: cast(MissingExtraError, decode_error(error)) for name, error in answer["missing"].items()}
+    return answer["versions"], missing
+
+
+def _worker() -> _Process:
+    """The worker of this process, started if there is none, or another import path holds since."""
+    global _running  # noqa: PLW0603 - one in each process
+    with _starting:
+        if _running is not None and (not _running.is_alive or _running.path != sys.path):
+            _running.end()
+            _running = None
+        if _running is None:
+            try:
+                _running = _Process()
+            except OSError as error:
+                raise EngineError(
+                    f"cannot start a process for engines: {error.strerror}",
+                    "the environment variable TMPDIR names the folder for its files",
+                ) from error
+        return _running
+
+
+def _close() -> None:
+    global _running  # noqa: PLW0603
+    if _running is not None:
+        _running.end()
+        _running = None
+
+
+def _forget() -> None:
+    """In a fork of the parent: the worker is the parent's."""
+    global _running, _starting
+    _running, _starting = None, threading.Lock()
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+
+
+atexit.register(_close)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
