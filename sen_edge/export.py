@@ -17,7 +17,7 @@ from sen_edge import model as models
 from sen_edge.calibration import Calibration
 from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.expectation import Agreement, check
-from sen_edge.manifest import compression_note, manifest
+from sen_edge.manifest import compression_note, extend, manifest, refuse_other
 from sen_edge.model import Model
 from sen_edge.outputs import put_in_place, refuse_existing
 from sen_edge.precompute import precompute
@@ -112,10 +112,17 @@ class ExportResult:
     Attributes:
         files: path -> size in bytes, the manifest last.
         manifest: the content of the manifest.
+        targets: what was exported now; the manifest may describe earlier exports of the model as well.
     """
 
     files: Mapping[Path, int]
     manifest: Mapping[str, Any]
+    targets: tuple[str, ...]
+
+    @property
+    def artifacts(self) -> list[Mapping[str, Any]]:
+        """What the manifest says of the files that were exported now."""
+        return [artifact for artifact in self.manifest["artifacts"] if artifact["target"] in self.targets]
 
 
 @reported()
@@ -156,6 +163,7 @@ def export(
     if request.targets is not None:
         _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
     source = models.load(model, map_path=map_path)
+    refuse_other(out_dir / _manifest_name(request), source.sha256, force=force)
     require_network(source.network, EXPORT_BYTES)
     agreement = None if expect is None else check(source, expect, model.name)
     if not source.network.is_spiking and request.options.snn != ExportOptions.snn:
@@ -167,11 +175,14 @@ def export(
     chosen, formless = _with_form(chosen, subject.network, request)
     _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
     exported = [_export_one(each, subject, request, labelled) for each in chosen]
-    described = manifest(model, subject, request, exported, {**unusable, **formless})
-    files = {name: content for each in exported for name, content in each.artifact.files.items()}
-    files[_manifest_name(request)] = (json.dumps(described, indent=2, sort_keys=True) + "\n").encode()
-    put_in_place(out_dir, files, force=force)
-    return ExportResult({out_dir / name: len(content) for name, content in files.items()}, described)
+    new = manifest(model, subject, request, exported, {**unusable, **formless})
+    name = _manifest_name(request)
+    described = extend(out_dir / name, new, force=force)
+    files = {file: content for each in exported for file, content in each.artifact.files.items()}
+    files[name] = (json.dumps(described, indent=2, sort_keys=True) + "\n").encode()
+    put_in_place(out_dir, files, force=force, updated=[name])
+    targets = tuple(each.artifact.target for each in exported)
+    return ExportResult({out_dir / file: len(content) for file, content in files.items()}, described, targets)
 
 
 def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
@@ -368,9 +379,9 @@ def _stamped_figures(verification: tuple[Verification, ...]) -> dict[str, str]:
 
 
 def _outputs(request: ExportRequest, chosen: list[Exporter]) -> list[str]:
-    """Names of the files and folders to be written; those of folders end in `/`."""
+    """Names of the files and folders to be written, without the manifest; those of folders end in `/`."""
     parts = [each.main_file(request.options).partition("/") for each in chosen]
-    return [*(f"{first}{slash}" for first, slash, _ in parts), _manifest_name(request)]
+    return [f"{first}{slash}" for first, slash, _ in parts]
 
 
 def _refuse_outputs(model: Path, out_dir: Path, names: list[str], *, force: bool) -> None:

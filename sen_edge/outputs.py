@@ -34,8 +34,14 @@ def refuse_existing(out_dir: Path, names: Iterable[str], *, force: bool) -> None
         _refuse_other_kind(path, is_folder=name.endswith("/"))
 
 
-def put_in_place(out_dir: Path, files: Mapping[str, bytes], *, force: bool) -> None:
+def put_in_place(out_dir: Path, files: Mapping[str, bytes], *, force: bool, updated: Iterable[str] = ()) -> None:
     """Write all files, or none; names are relative to `out_dir`, and a folder in them is written as a whole.
+
+    Args:
+        out_dir: where they go.
+        files: name -> content.
+        force: whether existing ones may be replaced.
+        updated: names of those that may be replaced in any case.
 
     Raises:
         OutputError: one exists and `force` is False; a file is where a folder goes, or the reverse; a folder to be
@@ -48,7 +54,7 @@ def put_in_place(out_dir: Path, files: Mapping[str, bytes], *, force: bool) -> N
             _refuse_foreign(path, content)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
-        write_all(contents, replace=force)
+        write_all(contents, replace=force, updated={out_dir / name for name in updated})
     except FileExistsError as error:
         raise OutputError(f"{error.filename} exists", hint="pass --force to replace it") from None
     except NotRestoredError as error:

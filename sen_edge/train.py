@@ -94,14 +94,14 @@ def train(
         recipe: how.
         out: `.pt` or `.safetensors`.
         replace: `out`, and the state of an interrupted training, may be replaced.
-        resume: go on from the state of an interrupted training with the same options.
+        resume: continue from the state of an interrupted training with the same options, if there is one.
         metadata: goes into the checkpoint, with accuracies, epochs, seed, data set and version.
         progress: called after every step, and with the validation accuracy after every epoch.
 
     Raises:
         DataError: the data do not fit the network.
         OutputError: `out` exists or cannot be written.
-        UsageError: nothing to resume, or other options than the interrupted training had.
+        UsageError: other options than the interrupted training had.
         TrainingError: the loss is no longer finite. The best epoch so far, if any, has been written.
     """
     check_output(out, replace=replace, resume=resume)
@@ -111,7 +111,7 @@ def train(
     examples = prepare(dataset, recipe)
     options = options_of(config, dataset, asdict(recipe))
     training = _start(config, recipe, examples)
-    if resume:
+    if resume and state_path(out).exists():
         restore(training, state_path(out), options)
     while training.epoch < recipe.epochs:
         try:
@@ -131,8 +131,6 @@ def check_output(out: Path, *, replace: bool, resume: bool) -> None:
         raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
     if out.is_dir() or (out.exists() and not replace):
         raise OutputError(f"{out} exists", hint="name another --output, or pass --force to replace it")
-    if resume and not state.exists():
-        raise UsageError(f"nothing to resume: {state} does not exist", hint="run again without --resume")
     if state.exists() and not (resume or replace):
         raise OutputError(
             f"{state} holds an interrupted training", hint="go on with --resume, or pass --force to start over"

@@ -1,14 +1,17 @@
 """What `export --force` may replace, and what it must not touch."""
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sen_edge import checkpoint as checkpoints
 from sen_edge.errors import OutputError
 from sen_edge.outputs import put_in_place
-from tests.conftest import Outcome
+from tests.conftest import MLP, Outcome, make_checkpoint
 
 Run = Callable[..., Outcome]
 #: An export to a folder, and one that left its weights out.
@@ -122,3 +125,72 @@ def test_a_failure_half_way_is_undone_or_admitted(
     else:
         kept = next(path for path in tmp_path.iterdir() if path.name.endswith(".old.tmp"))
         assert str(kept) in raised.value.message and everything(kept) == {"net.c": b"new", "zephyr/Kconfig": b"new"}
+
+
+# --- a second target -----------------------------------------------------------------------------
+
+
+def manifest_of(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "mlp.manifest.json").read_text())
+    return found
+
+
+def described(out: Path) -> list[str]:
+    return [artifact["target"] for artifact in manifest_of(out)["artifacts"]]
+
+
+def test_a_second_target_extends_the_manifest(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    out, both = tmp_path / "out", tmp_path / "both"
+    assert sen_edge("export", mlp_path, "--to", "sen", "-o", out).code == 0
+    before = (out / "mlp.sen").read_bytes()
+    second = sen_edge("export", mlp_path, "--to", "onnx", "-o", out)
+    assert second.code == 0, second.err
+    assert described(out) == ["sen", "onnx"] and (out / "mlp.sen").read_bytes() == before
+    assert "mlp.sen" not in second.out.replace("mlp.sen.", "")  # the table is of what was exported now
+    assert sen_edge("export", mlp_path, "--to", "sen,onnx", "-o", both).code == 0
+    once, twice = manifest_of(both), manifest_of(out)
+    assert once.keys() == twice.keys() and once["request"] == twice["request"]
+    assert [each["files"] for each in once["artifacts"]] == [each["files"] for each in twice["artifacts"]]
+
+    again = sen_edge("export", mlp_path, "--to", "onnx", "-o", out)
+    assert again.code == 1 and "mlp.onnx exists" in again.err
+    assert sen_edge("export", mlp_path, "--to", "onnx", "-o", out, "--force").code == 0
+    assert described(out) == ["sen", "onnx"]
+
+
+def test_a_manifest_of_something_else_is_kept(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert sen_edge("export", mlp_path, "--to", "sen", "-o", out).code == 0
+    before = everything(out)
+    half = sen_edge("export", mlp_path, "--to", "onnx", "--dtype", "float16", "-o", out)
+    assert half.code == 1 and "another network" in half.err and everything(out) == before
+    checkpoints.save(make_checkpoint(MLP, seed=5), mlp_path, replace=True)
+    other = sen_edge("export", mlp_path, "--to", "onnx", "-o", out)
+    assert other.code == 1 and "mlp.manifest.json exists" in other.err and everything(out) == before
+    assert sen_edge("export", mlp_path, "--to", "onnx", "-o", out, "--force").code == 0
+    assert described(out) == ["onnx"]
+    (out / "mlp.manifest.json").write_text("[" * 100_000)
+    damaged = sen_edge("export", mlp_path, "--to", "sen", "-o", out, "--name", "mlp")
+    assert damaged.code == 1 and "exists" in damaged.err
+
+
+def test_files_that_changed_leave_the_manifest(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert sen_edge("export", mlp_path, "--to", "sen", "-o", out).code == 0
+    (out / "mlp.sen").write_bytes(b"mine")
+    assert sen_edge("export", mlp_path, "--to", "onnx", "-o", out).code == 0
+    assert described(out) == ["onnx"] and (out / "mlp.sen").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("name", ["net.json", "net"])
+def test_a_lost_race_names_the_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process writes the output after ours has looked, three times for a folder."""
+    put_in_place(tmp_path, OLD, force=False)
+    genuine, looks = Path.exists, [False, False, False]
+    monkeypatch.setattr(
+        Path, "exists", lambda path: looks.pop() if path == tmp_path / name and looks else genuine(path)
+    )
+    with pytest.raises(OutputError) as raised:
+        put_in_place(tmp_path, {path: NEW[path] for path in NEW if path.split("/")[0] == name}, force=False)
+    assert raised.value.message == f"{tmp_path / name} exists"
+    assert everything(tmp_path) == OLD

@@ -179,8 +179,6 @@ def test_the_output_is_checked_before_training(tmp_path: Path) -> None:
     for name, error, message in cases:
         with pytest.raises(error, match=message):
             train(MLP, toy(), RECIPE, out=tmp_path / name, progress=fail)
-    with pytest.raises(UsageError, match="nothing to resume"):
-        train(MLP, toy(), RECIPE, out=tmp_path / "new.pt", resume=True, progress=fail)
     assert (tmp_path / "there.pt").read_bytes() == b"precious"
 
 
@@ -360,7 +358,6 @@ def test_command_prints_json_alone_on_stdout(sen_edge: Run, npz: Path, tmp_path:
         pytest.param(("--arch", "snn", "--reset", "never"), "expected one of subtract, zero", id="reset"),
         pytest.param(("--layer-axis", "up"), "expected one of fixed, free", id="layer axis"),
         pytest.param(("--threads", "0"), "Invalid value for '--threads'", id="threads"),
-        pytest.param(("--resume",), "nothing to resume", id="resume"),
         pytest.param(("--shift", "1"), "not images", id="shift"),
     ],
 )
@@ -371,6 +368,16 @@ def test_command_refuses_bad_options(
     assert outcome.code == 2, outcome.err
     assert message in outcome.err and outcome.out == ""
     assert {path.name for path in tmp_path.iterdir()} == {"toy.npz"}
+
+
+def test_a_training_without_a_saved_state_starts(sen_edge: Run, npz: Path, tmp_path: Path) -> None:
+    fresh, resumed = tmp_path / "a.pt", tmp_path / "b.pt"
+    assert "resume" not in sen_edge("train", "--data", npz, *SMALL, "-o", fresh).err
+    outcome = sen_edge("train", "--data", npz, *SMALL, "-o", resumed, "--resume")
+    assert outcome.code == 0 and f"{resumed}.resume does not exist" in outcome.err
+    first, second = checkpoint.load(fresh), checkpoint.load(resumed)
+    assert all((first.tensors[name] == second.tensors[name]).all() for name in first.tensors)
+    assert sen_edge("train", "--data", npz, *SMALL, "-o", resumed, "--resume").code == 1  # it is done
 
 
 def test_command_needs_force_to_replace(sen_edge: Run, npz: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Union
@@ -31,7 +31,7 @@ class NotRestoredError(OSError):
         super().__init__(cause.errno, f"{cause.strerror}; {path} was replaced{where}")
 
 
-def write_all(files: Mapping[Path, Content], *, replace: bool = True) -> None:
+def write_all(files: Mapping[Path, Content], *, replace: bool = True, updated: Container[Path] = ()) -> None:
     """Write files and folders so that none is ever seen half written.
 
     All bytes go to temporary siblings and to the disk first; only then are they renamed, in order. Where anything
@@ -43,9 +43,11 @@ def write_all(files: Mapping[Path, Content], *, replace: bool = True) -> None:
     Args:
         files: path -> content.
         replace: whether an existing file or folder may be replaced, each by one of its kind.
+        updated: paths that may be replaced in any case.
 
     Raises:
-        FileExistsError: a path exists and `replace` is False.
+        FileExistsError: a path exists and may not be replaced, also one that another process has written meanwhile;
+            `filename` is that path.
         NotRestoredError: a path could not be put back after another failure.
         OSError: the disk is full, the folder cannot be written.
     """
@@ -58,7 +60,7 @@ def write_all(files: Mapping[Path, Content], *, replace: bool = True) -> None:
         for path, content in files.items():
             _stage(staged[path], content)
         for path, temporary in staged.items():
-            if replace:
+            if replace or path in updated:
                 kept[path] = _keep(path, is_folder=temporary.is_dir())
                 temporary.replace(path)
             else:
@@ -147,12 +149,21 @@ def _rename_new(temporary: Path, path: Path) -> None:
             os.link(temporary, path)  # fails if the path exists, whoever made it in the meantime
             return
     except FileExistsError:
-        raise
+        raise _exists(path) from None
     except OSError:  # a file system without hard links, such as FAT on a memory card
         pass
     if path.exists():
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    temporary.rename(path)
+        raise _exists(path)
+    try:
+        temporary.rename(path)
+    except OSError as error:  # a folder that was made in the meantime
+        if path.exists():
+            raise _exists(path) from error
+        raise
+
+
+def _exists(path: Path) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
 def _is_folder(path: Path) -> bool:

@@ -97,7 +97,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
             calibration=partial(load_calibration, "digits", None) if kind.startswith("int8") else None,
             force=True,
         )
-        for artifact in result.manifest["artifacts"]:
+        for artifact in result.artifacts:
             name = next(iter(artifact["files"]))
             size = sum(file["bytes"] for file in artifact["files"].values())
             if artifact["footprint"] is not None:

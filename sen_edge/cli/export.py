@@ -220,7 +220,7 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
             "no calibration" if calibration is None else f"{calibration['samples']} inputs of {calibration['data']}"
         )
         err.print(console.table(f"int8 ({source})", headings, errors))
-    rows = [row for artifact in result.manifest["artifacts"] for row in _rows(artifact)]
+    rows = [row for artifact in result.artifacts for row in _rows(artifact)]
     columns = (
         "file",
         "size",
@@ -238,7 +238,7 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     title = f"{model.name}: exported and verified{mapped_by}{_on_data(result)}"
     err.print(console.table(title, [columns[i] for i in used], kept))
     mapping.note(origin)
-    for artifact in result.manifest["artifacts"]:
+    for artifact in result.artifacts:
         if artifact["footprint"] is not None:
             takes = " and ".join(f"{console.size(nbytes)} of {kind}" for kind, nbytes in artifact["footprint"].items())
             console.note(f"{next(iter(artifact['files']))} takes {takes}")

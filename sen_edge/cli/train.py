@@ -93,7 +93,9 @@ def train(
     threads: Annotated[int | None, typer.Option(help="Threads; results depend on them. Default: all.", min=1)] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help=".pt or .safetensors to write.")] = Path("model.pt"),
     force: Annotated[bool, typer.Option("--force", help="Replace the output, and an interrupted training.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted training.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Resume an interrupted training; without a saved state, start it.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")] = False,
 ) -> None:
     """Train a network, keep the epoch that is best on held-out training data, and measure it on the test data.
@@ -107,6 +109,7 @@ def train(
     from sen_edge.fitting import suggested_recipe
     from sen_edge.train import check_output, suggested_spiking
     from sen_edge.train import train as run_train
+    from sen_edge.training_state import state_path
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -148,6 +151,8 @@ def train(
         spiking=None if arch == "mlp" else {**suggested_spiking(dataset), **spiking},
     )
     _announce(config, recipe, dataset)
+    if resume and not state_path(output).exists():
+        console.note(f"{state_path(output)} does not exist, so there is nothing to resume: training starts at epoch 1")
     begin = time.monotonic()
     with console.interruptible(partial(_interrupted, output)), _progress(recipe) as progress:
         result = run_train(
