@@ -390,8 +390,15 @@ def test_command_needs_force_to_replace(sen_edge: Run, npz: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize(("steps", "kept"), [(20, True), (5, False)], ids=["second epoch", "first epoch"])
-def test_ctrl_c_says_how_to_go_on(
-    sen_edge: Run, npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int, kept: bool
+@pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_says_how_to_go_on(
+    sen_edge: Run,
+    npz: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    kept: bool,
+    request_to_end: signal.Signals,
 ) -> None:
     from sen_edge import fitting as module
 
@@ -400,7 +407,7 @@ def test_ctrl_c_says_how_to_go_on(
 
     def step(*arguments: Any) -> tuple[float, int]:
         if next(calls) == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), request_to_end)
         return real(*arguments)
 
     monkeypatch.setattr(module, "_step", step)

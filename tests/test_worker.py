@@ -121,6 +121,38 @@ def _is_running(pid: int) -> bool:
         return False
 
 
+FORK = """
+import os, time
+import numpy as np
+from sen_runtime import worker
+x = np.ones((1, 2), np.float32)
+first = worker.load("fragile", b"a", "a")
+child = os.fork()
+other = worker.load("fragile", b"a", "a") if child == 0 else first
+print(int(other.run_all(x)["pid"][0]), flush=True)
+if child == 0:
+    time.sleep(60)
+"""
+
+
+def test_a_fork_has_a_worker_of_its_own(fragile: None, tmp_path: Path) -> None:
+    """And does not keep that of its parent alive."""
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORK], stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    )
+    assert process.stdout is not None
+    pids = {int(process.stdout.readline()) for _ in range(2)}
+    process.wait()
+    try:
+        while sum(map(_is_running, pids)) > 1:
+            time.sleep(0.02)
+        assert len(pids) == 2
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stdout.close()
+
+
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
 def test_no_worker_outlives_its_parent(ending: signal.Signals, fragile: None, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()

@@ -140,6 +140,12 @@ class _Process:
         cast(BinaryIO, self._process.stdout).close()
         self._remove()
 
+    def abandon(self) -> None:
+        """Close the streams, and leave the process to another."""
+        self._errors.close()
+        for stream in (self._process.stdin, self._process.stdout):
+            cast(Any, stream).raw.close()  # what is buffered belongs to the parent
+
     def _crash(self, doing: str) -> EngineCrashError:
         if self._errors.closed:
             return EngineCrashError("the engine's process has ended already", "load the model again")
@@ -186,8 +192,7 @@ def load(engine: str, model: Model, what: str) -> WorkerSession:
         EngineCrashError: the engine crashed; its own last line is part of the message.
         SenError: as the engine's `load` raises it.
     """
-    environment = {name: value for name, value in os.environ.items() if name != "TMPDIR"}
-    request: dict[str, Any] = {"command": "load", "engine": engine, "environment": environment}
+    request: dict[str, Any] = {"command": "load", "engine": engine, "environment": _environment()}
     arrays = {}
     if isinstance(model, bytes):
         arrays["model"] = np.frombuffer(model, np.uint8)
@@ -207,9 +212,15 @@ def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExt
     Raises:
         EngineError: an engine does not exist, or does not load.
     """
-    answer, _ = _worker().call("while it was imported", {"command": "versions", "names": list(names)})
+    request = {"command": "versions", "names": list(names), "environment": _environment()}
+    answer, _ = _worker().call(f"while {' or '.join(names)} was imported", request)
     missing = {name: cast(MissingExtraError, decode_error(error)) for name, error in answer["missing"].items()}
     return answer["versions"], missing
+
+
+def _environment() -> dict[str, str]:
+    """The environment as it is now; the worker has its own folder for temporary files."""
+    return {name: value for name, value in os.environ.items() if name != "TMPDIR"}
 
 
 def _worker() -> _Process:
@@ -238,9 +249,11 @@ def _close() -> None:
 
 
 def _forget() -> None:
-    """In a fork of the parent: the worker is the parent's."""
-    global _running, _starting
-    _running, _starting = None, threading.Lock()
+    """In a fork of the parent: the worker is the parent's, and must see its streams end with that."""
+    global _starting  # noqa: PLW0603
+    _starting = threading.Lock()
+    if _running is not None:
+        _running.abandon()
 
 
 def _ending(code: int) -> str:

@@ -25,6 +25,8 @@ class _Worker:
     def answer(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
         """The answer to a request; errors are answers as well."""
         try:
+            if "environment" in request:
+                _take_over(request["environment"])
             answer: Answer = getattr(self, f"on_{request['command']}")(request, arrays)
         except SenError as error:
             return {"error": encode_error(error)}, {}
@@ -45,7 +47,6 @@ class _Worker:
 
     def on_load(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
         """Load a model, a path or bytes."""
-        _take_over(request["environment"])
         model = bytes(arrays["model"]) if "model" in arrays else Path(request["path"])
         session = engine(request["engine"]).load(model)
         self._count += 1
