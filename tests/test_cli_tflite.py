@@ -10,7 +10,9 @@ import pytest
 from sen_edge import verify as verification
 from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.datasets import load
-from sen_runtime.engines import tflite
+from sen_runtime import worker
+from sen_runtime.engines import engine, missing, tflite
+from sen_runtime.errors import MissingExtraError
 from tests.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
@@ -198,6 +200,11 @@ def test_wrong_calibration_inputs(
 def test_target_without_a_wheel_for_this_python(
     sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def versions(names: tuple[str, ...]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
+        absent = missing(names)
+        return {name: engine(name).version() for name in names if name not in absent}, absent
+
+    monkeypatch.setattr(worker, "versions", versions)  # in this process, whose Python changes its version
     monkeypatch.setattr(tflite.sys, "version_info", (3, 13, 0, "final", 0))
     out = tmp_path / "out"
     outcome = sen_edge("export", mlp_path, "--to", "tflite", "--tflite-target", "tflite-runtime", "-o", out)
@@ -211,8 +218,8 @@ def test_target_without_a_wheel_for_this_python(
 
 def disturb(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray]) -> None:
     """An engine whose outputs go through `change`."""
-    genuine = tflite.TfliteSession.run
-    monkeypatch.setattr(tflite.TfliteSession, "run", lambda session, x: change(genuine(session, x)))
+    genuine = worker.WorkerSession.run
+    monkeypatch.setattr(worker.WorkerSession, "run", lambda session, x: change(genuine(session, x)))
 
 
 def test_an_engine_that_computes_something_else_is_found(
