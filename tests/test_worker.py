@@ -28,6 +28,7 @@ class Session:
         if self.model == b"crash in run": os.abort()
         if self.model == b"bug": raise ZeroDivisionError("a bug")
         return x * 2
+    def close(self): pass
     def run_all(self, x): return {"output": self.run(x), "pid": __import__("numpy").array([os.getpid()])}
 def load(model, threads=1):
     data = model if isinstance(model, bytes) else model.read_bytes()

@@ -17,11 +17,13 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from sen_runtime.engines import Array, Model
+from sen_runtime.engines import Model
+from sen_runtime.engines.session import Array
 from sen_runtime.errors import EngineCrashError, EngineError, MissingExtraError
 from sen_runtime.quiet import STDERR, is_announcement
 from sen_runtime.untrusted import printable
@@ -197,7 +199,7 @@ def load(engine: str, model: Model, what: str) -> WorkerSession:
     if isinstance(model, bytes):
         arrays["model"] = np.frombuffer(model, np.uint8)
     else:
-        request["path"] = os.fspath(model.absolute())
+        request["path"] = str(Path(model).absolute())
     process = _worker()
     try:
         answer, _ = process.call(f"while it loaded {what}", request, arrays)

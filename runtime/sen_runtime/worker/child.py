@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from sen_runtime.engines import Array, Session, engine
+from sen_runtime.engines import Session, engine
+from sen_runtime.engines.session import Array
 from sen_runtime.errors import EngineError, MissingExtraError, SenError
 from sen_runtime.worker.frames import encode_error, receive, send
 
@@ -64,7 +65,7 @@ class _Worker:
     def on_close(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
         """Release a session."""
         del arrays
-        self._sessions.pop(request["session"], None)
+        self._sessions.pop(request["session"]).close()
         return {}, {}
 
 
