@@ -127,6 +127,26 @@ def test_spiking_networks(seed: int, readout: str, reset: str, delay: bool, codi
 
 
 @in_every_way
+@pytest.mark.parametrize("coding", ["direct", "spikes"])
+@pytest.mark.parametrize(("reset", "delay"), [("subtract", True), ("subtract", False), ("zero", True), ("zero", False)])
+def test_every_reset_in_whole_vectors_and_beyond(way: dict, reset: str, delay: bool, coding: str) -> None:
+    """150 neurons: blocks of 64, vectors of 16, and 6 one by one. All numbers are exact in float32."""
+    rng = np.random.default_rng(0)
+    neuron = Lif(0.5, 0.75, reset, delay)
+    layers = [Layer(Dense((rng.integers(-16, 48, (150, 9)) / 64).astype(np.float32)), None, neuron)]
+    layers.append(Layer(Dense((rng.integers(-16, 16, (4, 150)) / 64).astype(np.float32)), None, LeakyIntegrator(0.5)))
+    network = Network(tuple(layers), 6, coding, "last_membrane")
+    x = (rng.integers(0, 2, (5, 6, 9) if coding == "spikes" else (5, 9))).astype(np.float32)
+    expected = reference.trace(network, x)
+    session = native.load(image.dumps(network), **way)
+    outputs = session.run_all(x)
+    np.testing.assert_array_equal(session.run(x), expected[-1])
+    np.testing.assert_array_equal(outputs["layer0/activation"], expected[0])
+    np.testing.assert_array_equal(outputs["output"], expected[-1])
+    assert 0 < expected[0].mean() < 6
+
+
+@in_every_way
 @pytest.mark.parametrize("block", [(1, 1), (16, 1), (8, 1), (4, 1), (1, 4), (1, 8), (3, 2), (32, 1)], ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (37, 29), (130, 64), (33, 200)], ids=str)
 def test_sparse_blocks_of_every_size(way: dict, block: tuple[int, int], shape: tuple[int, int]) -> None:
