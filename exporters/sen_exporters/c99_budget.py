@@ -62,7 +62,7 @@ CODE_BYTES = {
     "sen_sparse_int8_reference": 194,
     "sen_stream4_int8": 4,
     "sen_stream_int8": 4,
-    "sen_integrate": 132,
+    "sen_integrate": 168,
     "sen_integrate_constant": 104,
     "advance": 106,
     "apply": 214,

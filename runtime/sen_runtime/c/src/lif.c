@@ -37,43 +37,52 @@ void sen_integrate_constant(
 
 #include "vector.h"
 
+/* `reset` is neuron->reset as a constant: each has loops of its own, without a branch in them. */
 static inline __attribute__((always_inline)) vector next_membrane(
-    const sen_lif *neuron, vector before, integers fired, vector current)
+    const sen_lif *neuron, const uint32_t reset, vector before, integers fired, vector current)
 {
-    const vector zero = {0};
-    vector after;
-    if (neuron->reset == SEN_RESET_BEFORE_DECAY)
-        return (before - where(fired, zero + neuron->threshold)) * neuron->beta + current;
-    after = before * neuron->beta;
-    if (neuron->reset == SEN_RESET_ZERO)
-        return where(~fired, after) + current;
-    return (after + current) - where(fired, zero + neuron->threshold);
+    const vector zero = {0}, threshold = zero + neuron->threshold;
+    if (reset == SEN_RESET_ZERO)
+        return where(~fired, before * neuron->beta) + current;
+    if (reset == SEN_RESET_BEFORE_DECAY)
+        return (before - where(fired, threshold)) * neuron->beta + current;
+    return (before * neuron->beta + current) - where(fired, threshold);
 }
 
-void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
+static inline __attribute__((always_inline)) void integrate_vectors(
+    const sen_lif *neuron, const uint32_t reset, uint32_t whole, const float *current, float *membrane, float *spikes)
 {
     const vector zero = {0}, threshold = zero + neuron->threshold, one = zero + 1.0f;
-    const uint32_t whole = n - n % LANES;
     uint32_t i;
     for (i = 0; i < whole; i += LANES) {
         const vector before = load_f32(membrane + i);
-        const vector after = next_membrane(neuron, before, before > threshold, load_f32(current + i));
+        const vector after = next_membrane(neuron, reset, before, before > threshold, load_f32(current + i));
         const vector spike = where(after > threshold, one);
         memcpy(membrane + i, &after, sizeof after);
         memcpy(spikes + i, &spike, sizeof spike);
     }
+}
+
+void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
+{
+    const uint32_t whole = n - n % LANES;
+    if (neuron->reset == SEN_RESET_ZERO)
+        integrate_vectors(neuron, SEN_RESET_ZERO, whole, current, membrane, spikes);
+    else if (neuron->reset == SEN_RESET_BEFORE_DECAY)
+        integrate_vectors(neuron, SEN_RESET_BEFORE_DECAY, whole, current, membrane, spikes);
+    else
+        integrate_vectors(neuron, SEN_RESET_SUBTRACT, whole, current, membrane, spikes);
     sen_integrate(neuron, n - whole, current + whole, membrane + whole, spikes + whole);
 }
 
 /* Sixty-four neurons at once, so that a step of one vector does not wait for that of another. */
 #define AT_ONCE 4
 
-void SEN_NAME(sen_integrate_constant)(
-    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
-    float *total)
+static inline __attribute__((always_inline)) void integrate_blocks(
+    const sen_lif *neuron, const uint32_t reset, uint32_t whole, const float *current, const float *factors,
+    uint32_t steps, float *membrane, float *total)
 {
     const vector zero = {0}, threshold = zero + neuron->threshold;
-    const uint32_t whole = n - n % (AT_ONCE * LANES);
     uint32_t i, t;
     int k;
     for (i = 0; i < whole; i += AT_ONCE * LANES) {
@@ -86,7 +95,7 @@ void SEN_NAME(sen_integrate_constant)(
         for (t = 0; t < steps; t++) {
             const vector factor = zero + factors[t];
             for (k = 0; k < AT_ONCE; k++) {
-                u[k] = next_membrane(neuron, u[k], u[k] > threshold, arriving[k]);
+                u[k] = next_membrane(neuron, reset, u[k], u[k] > threshold, arriving[k]);
                 sum[k] += where(u[k] > threshold, factor);
             }
         }
@@ -95,6 +104,19 @@ void SEN_NAME(sen_integrate_constant)(
             memcpy(total + i + LANES * k, &sum[k], sizeof sum[k]);
         }
     }
+}
+
+void SEN_NAME(sen_integrate_constant)(
+    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
+    float *total)
+{
+    const uint32_t whole = n - n % (AT_ONCE * LANES);
+    if (neuron->reset == SEN_RESET_ZERO)
+        integrate_blocks(neuron, SEN_RESET_ZERO, whole, current, factors, steps, membrane, total);
+    else if (neuron->reset == SEN_RESET_BEFORE_DECAY)
+        integrate_blocks(neuron, SEN_RESET_BEFORE_DECAY, whole, current, factors, steps, membrane, total);
+    else
+        integrate_blocks(neuron, SEN_RESET_SUBTRACT, whole, current, factors, steps, membrane, total);
     sen_integrate_constant(neuron, n - whole, current + whole, factors, steps, membrane + whole, total + whole);
 }
 
