@@ -22,7 +22,9 @@ from sen_edge.sweep.store import Store
 from sen_exporters.base import ExportOptions, exporter
 from sen_runtime import cli, image, memory_limits
 from sen_runtime.bench import energy, history, record
+from sen_runtime.engines import engine
 from sen_runtime.errors import SenError
+from sen_runtime.memory_limits import MemoryLimitError
 from sen_runtime.network import Identity, Layer, Network
 from sen_runtime.operators import Sparse
 from sen_runtime.untrusted import printable
@@ -310,6 +312,13 @@ def test_a_small_image_of_a_large_network(
     (tmp_path / "model.sen").write_bytes(image_of(n))
     exporter("onnx").export(precompute(make_network(MLP)), ExportOptions(name="mlp")).write(tmp_path)
     refused(sen_edge, *(word.format("model.sen") for word in MODEL_COMMANDS[command]))
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_an_engine_asks_before_it_allocates(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_limits, "available", lambda: 3_000_000_000)
+    with pytest.raises(MemoryLimitError):
+        engine(name).load(image_of(4_000_000_000))
 
 
 @pytest.mark.parametrize("command", ["export", "compress", "verify", "train"])

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import sen_runtime
 from sen_runtime import errors
+from sen_runtime.bench.inputs import random_inputs
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import engine
 from sen_runtime.errors import EngineError, SenError
@@ -109,7 +108,7 @@ def _measured(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
     start = time.perf_counter_ns()
     session = found.load(path, threads)
     loaded = time.perf_counter_ns()
-    x = np.random.default_rng(0).random((session.batch_size or 1, *session.input_shape), np.float32)
+    x = random_inputs(session.input_shape, session.batch_size or 1, 0, 0.0, 1.0)
     begin = time.perf_counter_ns()
     session.run(x)
     end = time.perf_counter_ns()

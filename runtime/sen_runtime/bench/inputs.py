@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
+from sen_runtime.memory_limits import require
 
 FloatArray = NDArray[np.float32]
 
@@ -43,6 +46,7 @@ def some(data: Examples) -> FloatArray:
 
 def random_inputs(shape: tuple[int, ...], n: int, seed: int, least: float, greatest: float) -> FloatArray:
     """`[n, *shape]`: evenly between two values, or spikes at random where a row has time steps."""
+    require(4 * n * math.prod(shape), f"{n} inputs of {' x '.join(f'{size:,}' for size in shape)} values")
     rng = np.random.default_rng(seed)
     if len(shape) > 1:
         return (rng.random((n, *shape), np.float32) < FIRING).astype(np.float32)

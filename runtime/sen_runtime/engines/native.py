@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 import os
 import sys
@@ -73,6 +74,7 @@ class NativeSession(ArenaSession):
         self._n_layers = library.sen_layers(self._model)
         n_in, n_out = library.sen_inputs(self._model), library.sen_outputs(self._model)
         shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
+        require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
         super().__init__(shape, allow_nonfinite=True)  # the C library looks at the inputs
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         # What one inference needs is looked up once: that takes longer than to run a small model.
