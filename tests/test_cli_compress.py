@@ -157,6 +157,7 @@ def test_bad_requests(
         (["--sparsity", "0.5", "--calibration", "narrow.npz"], 1, "the network takes [64]"),
         (["--sparsity", "0.5", "--calibration", "nan.npz"], 1, "holds nan"),
         (["--sparsity", "0.5", "--calibration", "none.npz"], 1, "does not exist"),
+        (["--sparsity", "0.5", "--data", "bytes.npz"], 1, "expected 0 to 1, the network's input range"),
     ],
 )
 def test_bad_data(
@@ -171,6 +172,7 @@ def test_bad_data(
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     np.savez("narrow.npz", x=rng.random((100, 63)).astype(np.float32))
+    np.savez("bytes.npz", x=rng.integers(0, 256, (100, 8, 8, 1), np.uint8), y=np.arange(100)[:, None] % 10)
     np.savez("nan.npz", x=np.full((100, 64), np.nan, np.float32))
     outcome = sen_edge("compress", mlp_path, *flags)
     assert outcome.code == code and message in outcome.err, outcome.err
