@@ -14,7 +14,8 @@ from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import CheckpointError
 from sen_exporters.base import MAX_UNROLLED_STEPS, ExportError, ExportOptions, exporter
 from sen_runtime import image, reference
-from sen_runtime.errors import NetworkError
+from sen_runtime.engines.steps import timesteps_of
+from sen_runtime.errors import EngineError, NetworkError
 from sen_runtime.network import MAX_TIMESTEPS, Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.operators import Dense
 
@@ -188,5 +189,10 @@ def test_timesteps_have_one_limit() -> None:
     assert replace(network, timesteps=SpikingConfig(MAX_TIMESTEPS).timesteps).timesteps == MAX_TIMESTEPS
     with pytest.raises(CheckpointError, match="timesteps"):
         SpikingConfig(MAX_TIMESTEPS + 1)
+    assert timesteps_of({"timesteps": str(MAX_TIMESTEPS)}) == MAX_TIMESTEPS
+    for value in ("many", "-1", str(MAX_TIMESTEPS + 1), "9" * 100_000):
+        with pytest.raises(EngineError) as caught:
+            timesteps_of({"timesteps": value})
+        assert len(caught.value.message) < 200
     with pytest.raises(NetworkError, match="timesteps"):
         replace(network, timesteps=MAX_TIMESTEPS + 1)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import EngineError
-from sen_runtime.untrusted import listing
+from sen_runtime.network import MAX_TIMESTEPS
+from sen_runtime.untrusted import listing, quote
 
 Array = NDArray[Any]
 
@@ -77,9 +78,10 @@ def timesteps_of(properties: Mapping[str, str]) -> int:
     """Steps T of a spiking network, as its file says; 0 for a multilayer perceptron.
 
     Raises:
-        EngineError: it says something else than a number.
+        EngineError: it is not a number up to `MAX_TIMESTEPS`.
     """
     found = properties.get("timesteps", "0")
-    if not found.isdecimal():
-        raise EngineError(f"the model's timesteps are {found!r}; expected a number")
-    return int(found)
+    steps = int(found) if found.isdecimal() and len(found) <= len(str(MAX_TIMESTEPS)) else -1
+    if not 0 <= steps <= MAX_TIMESTEPS:
+        raise EngineError(f"the model's timesteps are {quote(found)}; expected a number up to {MAX_TIMESTEPS}")
+    return steps
