@@ -33,7 +33,8 @@ TOLERANCE = 1e-3
 MAX_FLIPPED_INPUTS = 0.1
 #: Share of spike counts of a hidden layer that may differ.
 MAX_FLIPPED_COUNTS = 1e-3
-HINT = (
+HINT = "y are logits before softmax, or the readout; weights stored as float16 or int8 give other outputs"
+HINT_OF_A_MAP = (
     "check the map: steepness (tanh(inhibition) is 2), exponent, layer_axis and layer_spacing, gain, bias, first and "
     "transpose; of a spiking network also beta, threshold, the reset and the readout; y are logits, before softmax"
 )
@@ -108,19 +109,21 @@ def check(model: Model, path: Path, name: str) -> Agreement:
     first = next((each for each in agreement.layers if not each.agrees), None)
     if first is None:
         return agreement
-    n_layers = len(model.network.layers)
-    mapped = model.checkpoint.applied_map if model.checkpoint is not None else None
+    last, mapped = len(model.network.layers) - 1, model.applied_map
     source = name if mapped is None else f"{name}, as {mapped.file} maps it,"
-    where = "the output" if first.layer == n_layers - 1 else f"layer {first.layer}"
-    is_counts = isinstance(model.network.layers[first.layer].neuron, Lif) and first.layer < n_layers - 1
+    is_output = first.layer == last
+    is_counts = model.network.is_spiking and not is_output
     unit = "spike counts" if is_counts else f"{agreement.inputs} inputs"
-    given = {each.layer for each in agreement.layers}
-    absent = [f"layer{index}" for index in range(first.layer) if index not in given]
-    hint = f"add {listing(absent)} to {path.name} to see where it starts; " if absent else ""
+    absent = [f"layer{index}" for index in range(first.layer) if index not in expectation.layers]
+    hints = [f"add {listing(absent)} to {path.name} to see where it starts"] if absent else []
+    softmax = _softmax_hint(expectation.layers[last]) if is_output else ""
+    hints.append(softmax or (HINT if mapped is None else HINT_OF_A_MAP))
+    where = "the output" if is_output else f"layer {first.layer}"
     raise VerificationError(
-        f"{source} does not compute the outputs in {path}: {where} differs first, by up to "
-        f"{first.max_rel_error:.3g} standard deviations, in {first.differing:.2%} of the {unit}",
-        hint=hint + (_softmax_hint(expectation.layers[n_layers - 1]) or HINT),
+        f"{source} does not compute the outputs in {path}: {where} "
+        f"differs first, by up to {first.max_rel_error:.3g} standard deviations, in {first.differing:.2%} of "
+        f"the {unit}",
+        hint="; ".join(hints),
     )
 
 
