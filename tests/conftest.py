@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sen_edge import checkpoint as checkpoints
@@ -15,6 +16,7 @@ from sen_edge.model import Model
 from sen_edge.spatial import build
 from sen_runtime.engines import missing
 from sen_runtime.network import Network
+from sen_runtime.worker import WorkerSession
 
 #: tflite-runtime has no wheel after Python 3.11; CI has both interpreters.
 INTERPRETERS = tuple(name for name in ("litert", "tflite-runtime") if name not in missing(("litert", "tflite-runtime")))
@@ -66,6 +68,22 @@ def snn_path(tmp_path: Path) -> Path:
     """A checkpoint file of a small spiking network."""
     checkpoints.save(make_checkpoint(SNN), tmp_path / "snn.pt")
     return tmp_path / "snn.pt"
+
+
+@pytest.fixture
+def disturb(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have the outputs of an engine go through a function, those of all engines by default."""
+
+    def arm(change: Callable[[np.ndarray], np.ndarray], engine: str | None = None) -> None:
+        genuine = WorkerSession.run
+
+        def run(session: WorkerSession, x: np.ndarray) -> np.ndarray:
+            y = genuine(session, x)
+            return change(y) if engine in (None, session.engine) else y
+
+        monkeypatch.setattr(WorkerSession, "run", run)
+
+    return arm
 
 
 @dataclass(frozen=True)

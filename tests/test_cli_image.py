@@ -17,7 +17,6 @@ from sen_edge.model import Model
 from sen_edge.quantize import to_float16, to_int8_weights
 from sen_exporters.base import ExportOptions
 from sen_runtime import image, reference
-from sen_runtime.engines import native
 from sen_runtime.network import Identity, Layer, Network, Relu
 from sen_runtime.operators import Dense, LowRank, Sparse, Sum
 from tests.conftest import Outcome
@@ -259,10 +258,9 @@ def test_verify_finds_the_file_of_another_image(sen_edge: Run, images: Path, tmp
 
 
 def test_an_engine_that_computes_something_else_is_found(
-    sen_edge: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sen_edge: Run, images: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
-    genuine = native.NativeSession.run
-    monkeypatch.setattr(native.NativeSession, "run", lambda session, x: genuine(session, x) * np.float32(1.001))
+    disturb(lambda y: y * np.float32(1.001), "native")
     outcome = sen_edge("export", images / "mlp.sen", "--to", "sen", "-o", tmp_path / "out")
     assert outcome.code == 3 and "the sen file does not agree with its model" in outcome.err
     assert "(native " in outcome.err and "(reference " not in outcome.err
@@ -382,10 +380,9 @@ def test_a_transform_that_leaves_coordinates(mlp_path: Path, tmp_path: Path) -> 
 
 
 def test_an_artifact_is_held_to_the_transformed_network(
-    mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mlp_path: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
-    genuine = native.NativeSession.run
-    monkeypatch.setattr(native.NativeSession, "run", lambda session, x: genuine(session, x) * np.float32(1.001))
+    disturb(lambda y: y * np.float32(1.001), "native")
     with pytest.raises(VerificationError, match="the sen file does not agree with its model"):
         export(mlp_path, tmp_path / "out", ExportRequest(targets=("sen",)), transform=halved)
     assert not (tmp_path / "out").exists()

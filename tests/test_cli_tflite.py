@@ -216,20 +216,14 @@ def test_target_without_a_wheel_for_this_python(
     assert [each["engine"].split()[0] for each in manifest["artifacts"][0]["verification"]] == ["litert"]
 
 
-def disturb(monkeypatch: pytest.MonkeyPatch, change: Callable[[np.ndarray], np.ndarray]) -> None:
-    """An engine whose outputs go through `change`."""
-    genuine = worker.WorkerSession.run
-    monkeypatch.setattr(worker.WorkerSession, "run", lambda session, x: change(genuine(session, x)))
-
-
 def test_an_engine_that_computes_something_else_is_found(
-    sen_edge: Run, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sen_edge: Run, trained: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     """int8 tolerances against the checkpoint are wide; against the exported network they are not."""
     assert sen_edge("export", trained, "-o", tmp_path / "a", *INT8).code == 0
     manifest = json.loads((tmp_path / "a/digits.manifest.json").read_text())
     step = manifest["quantization"]["output_grid"]["scale"]
-    disturb(monkeypatch, lambda y: y + np.float32(4.1 * step))
+    disturb(lambda y: y + np.float32(4.1 * step))
     outcome = sen_edge("export", trained, "-o", tmp_path / "b", *INT8)
     assert outcome.code == 3 and "the engine computes something else" in outcome.err
     assert "argmax" not in outcome.err and "outputs:" not in outcome.err
@@ -237,10 +231,10 @@ def test_an_engine_that_computes_something_else_is_found(
 
 
 def test_a_single_row_is_verified_too(
-    sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sen_edge: Run, mlp_path: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     """Engines have kernels of their own for one row."""
-    disturb(monkeypatch, lambda y: y * (1.5 if len(y) == 1 else 1))
+    disturb(lambda y: y * (1.5 if len(y) == 1 else 1))
     assert verification.SINGLE_STRIDE > 1
     outcome = sen_edge("export", mlp_path, "--to", "tflite", "-o", tmp_path / "out")
     assert outcome.code == 3 and "outputs:" in outcome.err

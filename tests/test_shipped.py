@@ -11,7 +11,6 @@ import pytest
 from sen_edge.errors import DataError
 from sen_edge.tolerance import TOLERANCES
 from sen_runtime import image, reference
-from sen_runtime.engines import native
 from tests.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
@@ -97,7 +96,7 @@ def test_a_tflite_file_is_its_weights_and_at_most_8_kib(
 
 
 def test_an_engine_that_rounds_inputs_to_eight_bits_is_right(
-    sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sen_edge: Run, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     """A high exponent gives weights of very different sizes, and rounded inputs cost more than the tolerance."""
     sparse = ("--sparsity", "0.9", "--pattern", "16x1", "--criterion", "magnitude", "--dtype", "int8-dynamic")
@@ -109,8 +108,7 @@ def test_an_engine_that_rounds_inputs_to_eight_bits_is_right(
     network, x = image.read(tmp_path / "a/mnist-mlp-d32-e6.sen"), np.random.default_rng(0).random((64, 784), np.float32)
     floats, rounded = reference.run(network, x, np.float32), reference.trace_int8(network, x)[-1]
     assert np.abs(floats - rounded).max() / floats.std() > TOLERANCES["mlp", "int8-dynamic"].rounding
-    genuine = native.NativeSession.run
-    monkeypatch.setattr(native.NativeSession, "run", lambda session, x: 1.1 * genuine(session, x))
+    disturb(lambda y: 1.1 * y, "native")
     outcome = sen_edge(*command, "-o", tmp_path / "b")
     assert outcome.code == 3 and "the engine computes something else (native" in outcome.err
     assert not (tmp_path / "b").exists()

@@ -78,6 +78,8 @@ def _run() -> int:
     try:
         app(prog_name="sen-edge")
     except SystemExit as ended:  # how typer ends, always with a number
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):  # no command has said so
+            console.note("interrupted")
         return int(ended.code or 0)
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):

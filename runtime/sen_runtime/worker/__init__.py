@@ -39,12 +39,13 @@ class WorkerSession:
     """A model that is loaded in the worker.
 
     Attributes:
+        engine: name of the engine that runs it.
         batch_size: rows it takes at once, or None for any number.
     """
 
-    def __init__(self, process: _Process, number: int, batch_size: int | None, what: str) -> None:
+    def __init__(self, process: _Process, number: int, batch_size: int | None, engine: str, what: str) -> None:
         self._process, self._number, self._what = process, number, what
-        self.batch_size = batch_size
+        self.engine, self.batch_size = engine, batch_size
 
     def run(self, x: Array) -> Array:
         """Outputs `[batch, n_out]`.
@@ -66,7 +67,7 @@ class WorkerSession:
 
     def _call(self, command: str, arrays: Mapping[str, Array] | None = None) -> dict[str, Array]:
         request = {"command": command, "session": self._number}
-        return self._process.call(f"while it ran {self._what}", request, arrays)[1]
+        return self._process.call(f"while it ran {self._what} in {self.engine}", request, arrays)[1]
 
     def __enter__(self) -> WorkerSession:
         return self
@@ -205,7 +206,7 @@ def load(engine: str, model: Model, what: str) -> WorkerSession:
         answer, _ = process.call(f"while it loaded {what}", request, arrays)
     except EngineCrashError as error:
         raise EngineCrashError(f"{engine}: {error.message}", error.hint) from None
-    return WorkerSession(process, answer["session"], answer["batch_size"], f"{what} in {engine}")
+    return WorkerSession(process, answer["session"], answer["batch_size"], engine, what)
 
 
 def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
