@@ -110,6 +110,6 @@ def _files(planned: Plan, found: Footprint, *, is_binary: bool) -> dict[str, str
     files[f"{name}_selftest.c"] = selftest(planned, golden(planned))
     files["CMakeLists.txt"] = cmake(planned, is_binary=is_binary)
     files |= zephyr(planned, is_binary=is_binary)
-    files |= arduino(planned, number, is_binary=is_binary)
     files["README.md"] = readme(planned, found, is_binary=is_binary)
+    files |= arduino(planned, number, files, is_binary=is_binary)
     return files

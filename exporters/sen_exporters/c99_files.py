@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
-from sen_exporters.c99_budget import STACK_BYTES, Footprint, Item, size, total
+from sen_exporters.c99_budget import STACK_BYTES, STACK_BYTES_UNOPTIMIZED, Footprint, Item, size, total
 from sen_exporters.c99_plan import Plan
 from sen_exporters.c99_source import blob_symbol
 
@@ -118,8 +119,15 @@ config SEN_{macro}_SELFTEST
     }
 
 
-def arduino(plan: Plan, version: str, *, is_binary: bool) -> dict[str, str]:
-    """library.json for PlatformIO, library.properties for Arduino."""
+def arduino(plan: Plan, version: str, others: Iterable[str], *, is_binary: bool) -> dict[str, str]:
+    """library.json for PlatformIO, library.properties for Arduino.
+
+    Args:
+        plan: of the network.
+        version: of the library.
+        others: all other files of the folder.
+        is_binary: whether the constants are a binary file.
+    """
     name = plan.prefix
     sources = [f"{name}.c", f"{name}_selftest.c", *([f"{name}_weights.S"] if is_binary else [])]
     sizes = "-".join(map(str, plan.network.layer_sizes))
@@ -131,6 +139,8 @@ def arduino(plan: Plan, version: str, *, is_binary: bool) -> dict[str, str]:
         "frameworks": "*",
         "platforms": "*",
         "build": {"srcDir": ".", "includeDir": ".", "srcFilter": [f"+<{source}>" for source in sources]},
+        # without a list `pio pkg pack` leaves out *.bin
+        "export": {"include": sorted([*others, "library.json", "library.properties"])},
     }
     properties = {
         "name": name,
@@ -170,7 +180,8 @@ which model it was made from.
 static {name}_arena arena; /* {plan.arena_bytes} bytes; one for each task that runs the network */
 static float x[{n_input}], y[{macro}_OUTPUTS];
 
-{initialize}{name}_run(&arena, x, y);
+{initialize}if ({name}_run(&arena, x, y) != 0)
+    handle_error(); /* x holds NaN or infinity; nothing was computed */
 ```
 {_steps(plan) if network.is_spiking else ""}
 {_rules(plan)}
@@ -184,7 +195,7 @@ static float x[{n_input}], y[{macro}_OUTPUTS];
 {_row("RAM: arena", found.ram, "exact")}\
 | RAM: `x` and `y` | {4 * (plan.input_size + network.n_out)} | exact; the caller's |
 {_expanded_row(plan)}\
-| RAM: stack | {STACK_BYTES} | upper estimate |
+| RAM: stack | {STACK_BYTES} | upper estimate with optimization, -Og included; {STACK_BYTES_UNOPTIMIZED} with -O0 |
 
 | constants | bytes |
 | --- | --- |
@@ -220,13 +231,14 @@ the membranes stay in the arena.
 
 
 def _rules(plan: Plan) -> str:
-    name, last = plan.prefix, "run"
+    name, last, called = plan.prefix, "run", f"`{plan.prefix}_run` returns"
     reset = ""
     if plan.network.is_spiking:
-        last = "step or run"
+        last, called = "step or run", f"`{name}_run` and `{name}_step` return"
         reset = f"- After `{name}_run` call `{name}_reset` before `{name}_step`: a run leaves membranes of its own.\n"
     return f"""\
-- Inputs are finite: a NaN is not carried through, because ReLU and eight bits make a number of it.
+- {called} 0, or 1 where `x` holds NaN or infinity; then `y` and the arena are unchanged. Compiled
+  with `SEN_ALLOW_NONFINITE` they do not check, and the outputs of such inputs are undefined.
 - `x`, `y` and the arena do not overlap.
 {reset}- `{name}_layer_output` is what the last {last} left of a layer, and undefined before the first.
 """

@@ -20,6 +20,7 @@ KERNEL_FILES = (
     "dense.c",
     "panels.c",
     "pairs.c",
+    "finite.c",
     "int8.c",
     "sparse.c",
     "sparse_int8.c",

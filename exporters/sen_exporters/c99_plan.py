@@ -187,7 +187,7 @@ class Plan:
         run = {"run_perceptron"}
         if self.network.is_spiking:
             run = {"run_spiking", "sen_network_reset", "sen_network_step"}
-        return {*run, *self.kernels.values(), *(matrix.multiply for matrix in self.matrices)}
+        return {"sen_is_finite", *run, *self.kernels.values(), *(matrix.multiply for matrix in self.matrices)}
 
     @property
     def expanded_functions(self) -> set[str]:

@@ -13,6 +13,7 @@ def selftest(plan: Plan, golden: Golden) -> str:
     """The text of NAME_selftest.c."""
     name, macro = plan.prefix, plan.prefix.upper()
     is_train = plan.network.input_coding == "spikes"
+    run = "run_train(&arena, trains[vector], y)" if is_train else f"{name}_run(&arena, inputs[vector], y)"
     initialization = f"    {name}_init();\n" if plan.has_positions else ""
     return f"""\
 /* Does this device compute what was computed when {name} was exported? {name}_selftest() is 0 if it does. */
@@ -36,8 +37,7 @@ static const float golden[VECTORS][{macro}_OUTPUTS] = {{
     int vector, output, result = 0;
 {initialization}    for (vector = 0; vector < VECTORS; vector++) {{
         float worst = 0;
-        int is_wrong = 0;
-        {"run_train(&arena, trains[vector], y);" if is_train else f"{name}_run(&arena, inputs[vector], y);"}
+        int is_wrong = {run};
         for (output = 0; output < {macro}_OUTPUTS; output++) {{
             const float difference = y[output] - golden[vector][output];
             const float size = difference < 0 ? -difference : difference;
@@ -98,20 +98,21 @@ def _train_runner(plan: Plan) -> str:
         "spike_count": "y[output] += out[output];",
     }
     return f"""\
-static void run_train({name}_arena *arena, const uint8_t *train, float *y)
+static int run_train({name}_arena *arena, const uint8_t *train, float *y)
 {{
     static float x[{macro}_INPUTS], out[{macro}_OUTPUTS];
-    int step, input, output;
+    int step, input, output, status = 0;
     for (output = 0; output < {macro}_OUTPUTS; output++)
         y[output] = 0;
     {name}_reset(arena);
     for (step = 0; step < {macro}_TIMESTEPS; step++, train += TRAIN_BYTES) {{
         for (input = 0; input < {macro}_INPUTS; input++)
             x[input] = (float)(train[input / 8] >> (input % 8) & 1);
-        {name}_step(arena, x, out);
+        status |= {name}_step(arena, x, out);
         for (output = 0; output < {macro}_OUTPUTS; output++)
             {add[readout]}
     }}
+    return status;
 }}
 
 """

@@ -98,15 +98,16 @@ def _prototypes(plan: Plan) -> list[tuple[str, str, str]]:
     if plan.has_positions:
         text = f"Compiled with {macro}_EXPAND, call this once before all others; otherwise it does nothing."
         found.append(("init", text, "void {}(void)"))
-    text = "One inference from x, finite numbers, to y; x, y and the arena do not overlap."
+    text = "One inference from x to y; x, y and the arena do not overlap."
     if network.is_spiking:
         text += f" All time steps, from membranes of 0; call {name}_reset before a {name}_step that follows."
-    found.append(("run", text, f"void {{}}({arena}, {x}, {y})"))
+    text += " Returns 0, or 1 if x holds NaN or infinity: then nothing is computed or written."
+    found.append(("run", text, f"int {{}}({arena}, {x}, {y})"))
     if network.is_spiking:
         found.append(("reset", "Membranes to 0: what comes before the first step.", f"void {{}}({arena})"))
         out = "spikes" if network.readout == "spike_count" else "membranes"
-        text = f"One time step: y are the last layer's {out}. Of x and y the same is true as in a run."
-        found.append(("step", text, f"void {{}}({arena}, {step}, {y})"))
+        text = f"One time step: y are the last layer's {out}. Overlap and result are as for {name}_run."
+        found.append(("step", text, f"int {{}}({arena}, {step}, {y})"))
     what, last = "activations", "run"
     if network.is_spiking:
         what, last = "spikes (membranes, of a layer without)", "step or run"
@@ -168,6 +169,9 @@ def _data(plan: Plan, offsets: Mapping[str, int] | None) -> Iterable[str]:
         return map(array, constants)
     lines = [f"/* from byte {offsets[each.name]}: {each.meaning} */" for each in constants]
     return [
+        "#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
+        f'#error "{plan.prefix}_weights.bin is little endian; for this processor export with --c-weights array"\n'
+        "#endif\n\n"
         f"/* {plan.prefix}_weights.bin, which {plan.prefix}_weights.S puts here. */\n"
         f"extern const unsigned char {blob_symbol(plan.prefix)}[];\n" + "\n".join(lines) + "\n"
     ]
@@ -296,9 +300,9 @@ def _interface(plan: Plan) -> str:
     n_kept = len(plan.layers) - (0 if plan.network.is_spiking else 1)
     bodies = {
         "init": _initialization(plan),
-        "run": f"    {'run_spiking' if plan.network.is_spiking else 'run_perceptron'}(&network, arena->work, x, y);\n",
+        "run": _checked("run_spiking" if plan.network.is_spiking else "run_perceptron", _input_size(plan)),
         "reset": "    sen_network_reset(&network, arena->work);\n",
-        "step": "    sen_network_step(&network, arena->work, x, y);\n",
+        "step": _checked("sen_network_step", f"{plan.prefix.upper()}_INPUTS"),
         "layer_output": f"""\
     const int is_kept = layer < {n_kept};
     *size = is_kept ? layers[layer].n_out : 0;
@@ -307,7 +311,35 @@ def _interface(plan: Plan) -> str:
         if n_kept
         else "    (void)arena;\n    (void)layer;\n    *size = 0;\n    return NULL;\n",
     }
-    return "\n".join(f"{prototype}\n{{\n{bodies[name]}}}\n" for name, _, prototype in _prototypes(plan))
+    functions = (f"{prototype}\n{{\n{bodies[name]}}}\n" for name, _, prototype in _prototypes(plan))
+    return "\n".join([_CHECKS, *functions])
+
+
+#: The macro that builds out the check of inputs, as a value, so that nothing is left unused.
+_CHECKS = """\
+#ifdef SEN_ALLOW_NONFINITE
+#define SEN_CHECKS_INPUTS 0
+#else
+#define SEN_CHECKS_INPUTS 1
+#endif
+"""
+
+
+def _checked(function: str, size: str) -> str:
+    """A call of `function` for `size` inputs that are finite."""
+    return f"""\
+    if (SEN_CHECKS_INPUTS && !sen_is_finite(x, {size}))
+        return 1;
+    {function}(&network, arena->work, x, y);
+    return 0;
+"""
+
+
+def _input_size(plan: Plan) -> str:
+    """Floats that NAME_run reads, as C text."""
+    macro = plan.prefix.upper()
+    is_train = plan.network.input_coding == "spikes"
+    return f"(size_t){macro}_TIMESTEPS * {macro}_INPUTS" if is_train else f"{macro}_INPUTS"
 
 
 def _initialization(plan: Plan) -> str:

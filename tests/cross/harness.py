@@ -1,7 +1,7 @@
-"""C sources built for ARM and run under QEMU, with counts of executed instructions that never vary.
+"""C sources built for other processors and run under emulators, with counts of executed instructions that never vary.
 
-Two targets are Linux on emulated processors, the others boards without an operating system, whose programs talk to
-QEMU through newlib's semihosting (exit code, arguments, output).
+Some targets are Linux on emulated processors, others boards without an operating system, whose programs talk to QEMU
+through newlib's semihosting (exit code, arguments, output). An ATmega2560 runs in simavr.
 """
 
 import re
@@ -95,6 +95,17 @@ TARGETS = {
     )
 }
 
+#: The most significant byte first: exported C alone runs there.
+BIG_ENDIAN = {
+    target.name: target
+    for target in (
+        Target("powerpc", "powerpc-linux-gnu-", "qemu-ppc", ("-static",)),
+        Target("s390x", "s390x-linux-gnu-", "qemu-s390x", ("-static",)),
+    )
+}
+#: int has 16 bits.
+AVR = Target("atmega2560", "avr-", "simavr", ("-mmcu=atmega2560",))
+
 
 def missing(target: Target) -> list[str]:
     """What this target needs and this machine lacks: programs, and the C library of the compiler."""
@@ -170,6 +181,17 @@ def run(target: Target, program: Path, arguments: Sequence[str] = ()) -> Complet
         subprocess.TimeoutExpired: it does not end.
     """
     return _run(target, program, arguments, ())
+
+
+def run_avr(program: Path) -> str:
+    """What a program for `AVR` prints.
+
+    Raises:
+        subprocess.TimeoutExpired: it does not end.
+    """
+    command = [AVR.emulator, "-m", AVR.name, "-f", "16000000", str(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS)
+    return done.stdout + done.stderr
 
 
 def count(

@@ -52,11 +52,11 @@ class CSession(ArenaSession):
         self._n_out = sizes["OUTPUTS"]
         self._arena = np.zeros(-(-self.arena_bytes // 8), np.uint64)
         pointer = ctypes.c_void_p
-        self._infer = self._function(library, f"{prefix}_run", None, pointer, pointer, pointer)
+        self._infer = self._function(library, f"{prefix}_run", ctypes.c_int, pointer, pointer, pointer)
         self._layer = self._function(library, f"{prefix}_layer_output", pointer, pointer, ctypes.c_uint32, pointer)
         if self.timesteps:
             self._reset_membranes = self._function(library, f"{prefix}_reset", None, pointer)
-            self._advance = self._function(library, f"{prefix}_step", None, pointer, pointer, pointer)
+            self._advance = self._function(library, f"{prefix}_step", ctypes.c_int, pointer, pointer, pointer)
         if hasattr(library, f"{prefix}_init"):
             self._function(library, f"{prefix}_init", None)()
 
@@ -72,13 +72,13 @@ class CSession(ArenaSession):
     def _run(self, rows: Float32Array) -> Array:
         y = np.empty((len(rows), self._n_out), np.float32)
         for row, out in zip(rows, y):
-            self._infer(self._arena.ctypes.data, row.ctypes.data, out.ctypes.data)
+            _check(self._infer(self._arena.ctypes.data, row.ctypes.data, out.ctypes.data))
         self._is_stream_over = True
         return y
 
     def _step(self, row: Float32Array) -> Array:
         y = np.empty(self._n_out, np.float32)
-        self._advance(self._arena.ctypes.data, row.ctypes.data, y.ctypes.data)
+        _check(self._advance(self._arena.ctypes.data, row.ctypes.data, y.ctypes.data))
         return y
 
     def _reset(self) -> None:
@@ -87,6 +87,12 @@ class CSession(ArenaSession):
     def _layer_address(self, index: int) -> tuple[int | None, int]:
         size = ctypes.c_uint32()
         return self._layer(self._arena.ctypes.data, index, ctypes.byref(size)), size.value
+
+
+def _check(status: int) -> None:
+    """Raises `EngineError` for a result other than 0; finite inputs, which sessions check, have none."""
+    if status:
+        raise EngineError(f"the C code returned {status} for finite inputs; expected 0", "export the network again")
 
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags: tuple[str, ...] = FLAGS) -> CSession:

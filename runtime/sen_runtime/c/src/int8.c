@@ -4,24 +4,6 @@
 
 #include <string.h>
 
-#define SEN_ROUNDING_BITS 0x4B400000
-
-#if !defined(SEN_PAIRS) && !defined(__AVX512VNNI__)
-
-static inline void sen_quantize_values(const float *x, uint32_t n, float inverse, int8_t *to)
-{
-    uint32_t i;
-    for (i = 0; i < n; i++) {
-        float value = x[i] * inverse;
-        uint32_t bits;
-        value += SEN_ROUNDING;
-        memcpy(&bits, &value, sizeof bits);
-        to[i] = (int8_t)(uint8_t)(bits - SEN_ROUNDING_BITS);
-    }
-}
-
-#endif
-
 #ifndef SEN_ISA
 
 /* Bits are compared: on a processor without an FPU that costs a fraction of what floats cost. */
@@ -34,7 +16,8 @@ static float greatest_magnitude(const float *x, uint32_t n)
     i = n - n % 4;
 #endif
     for (; i < n; i++) {
-        memcpy(&bits, x + i, sizeof bits);
+        value = x[i];
+        memcpy(&bits, &value, sizeof bits);
         bits = sen_magnitude(bits);
         greatest = bits > greatest ? bits : greatest;
     }
@@ -80,9 +63,10 @@ void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *adden
     for (i = 0; i < w->rows; i++, row += n) {
         int32_t sum = 0;
         for (j = 0; j + 4 <= n; j += 4)
-            sum += row[j] * q[j] + row[j + 1] * q[j + 1] + row[j + 2] * q[j + 2] + row[j + 3] * q[j + 3];
+            sum += sen_product(row[j], q[j]) + sen_product(row[j + 1], q[j + 1]) + sen_product(row[j + 2], q[j + 2])
+                + sen_product(row[j + 3], q[j + 3]);
         for (; j < n; j++)
-            sum += row[j] * q[j];
+            sum += sen_product(row[j], q[j]);
         y[i] = sen_finish_int8(w, x, addend, is_relu, i, sum);
     }
 #endif

@@ -3,17 +3,21 @@
 
 #ifndef SEN_ISA
 
+static inline float membrane_after(const sen_lif *neuron, float before, float current)
+{
+    const int fired = before > neuron->threshold;
+    if (neuron->reset == SEN_RESET_ZERO)
+        return (fired ? 0.0f : neuron->beta * before) + current;
+    if (neuron->reset == SEN_RESET_BEFORE_DECAY)
+        return neuron->beta * (before - (fired ? neuron->threshold : 0.0f)) + current;
+    return (neuron->beta * before + current) - (fired ? neuron->threshold : 0.0f);
+}
+
 void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
 {
     uint32_t i;
     for (i = 0; i < n; i++) {
-        const int fired = membrane[i] > neuron->threshold;
-        if (neuron->reset == SEN_RESET_ZERO)
-            membrane[i] = (fired ? 0.0f : neuron->beta * membrane[i]) + current[i];
-        else if (neuron->reset == SEN_RESET_BEFORE_DECAY)
-            membrane[i] = neuron->beta * (membrane[i] - (fired ? neuron->threshold : 0.0f)) + current[i];
-        else
-            membrane[i] = (neuron->beta * membrane[i] + current[i]) - (fired ? neuron->threshold : 0.0f);
+        membrane[i] = membrane_after(neuron, membrane[i], current[i]);
         spikes[i] = membrane[i] > neuron->threshold ? 1.0f : 0.0f;
     }
 }
@@ -24,11 +28,13 @@ void sen_integrate_constant(
 {
     uint32_t i, t;
     for (i = 0; i < n; i++) {
-        float sum = 0, spike;
+        float sum = 0, u = membrane[i];
         for (t = 0; t < steps; t++) {
-            sen_integrate(neuron, 1, current + i, membrane + i, &spike);
-            sum += factors[t] * spike;
+            u = membrane_after(neuron, u, current[i]);
+            if (u > neuron->threshold)
+                sum += factors[t];
         }
+        membrane[i] = u;
         total[i] = sum;
     }
 }

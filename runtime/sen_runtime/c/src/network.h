@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -115,7 +116,7 @@ typedef struct sen_network {
 /* One inference from `x` to `y`; of a spiking network all steps, from membranes of 0. `x` and `y` lie outside `work`. */
 void sen_network_run(const sen_network *network, float *work, const float *x, float *y);
 
-/* Whether `count` values are neither NaN nor infinite. */
+/* finite.c: whether `count` values are neither NaN nor infinite. */
 int sen_is_finite(const float *x, size_t count);
 
 /* Membranes of a spiking network to 0; one step of it. */
@@ -130,6 +131,13 @@ void sen_network_step(const sen_network *network, float *work, const float *x, f
 #define SEN_NAME(function) SEN_JOINED(function, SEN_ISA)
 #else
 #define SEN_NAME(function) function
+#endif
+
+/* Small functions that kernels share; not every processor's kernels use all of them. */
+#ifdef __GNUC__
+#define SEN_INLINE static inline __attribute__((unused))
+#else
+#define SEN_INLINE static inline
 #endif
 
 /* convert.c: value `index` of float32, float16 or int8 data, without its scale. */
@@ -166,12 +174,32 @@ void sen_integrate_constant(
 
 /* 1.5 * 2^23: added to a small float, it leaves the nearest whole number in the low bits. */
 #define SEN_ROUNDING 12582912.0f
+#define SEN_ROUNDING_BITS 0x4B400000
+
+/* Values times `inverse` in eight bits. */
+SEN_INLINE void sen_quantize_values(const float *x, uint32_t n, float inverse, int8_t *to)
+{
+    uint32_t i;
+    for (i = 0; i < n; i++) {
+        float value = x[i] * inverse;
+        uint32_t bits;
+        value += SEN_ROUNDING;
+        memcpy(&bits, &value, sizeof bits);
+        to[i] = (int8_t)(uint8_t)(bits - SEN_ROUNDING_BITS);
+    }
+}
+
+/* A product of int8 that can be summed: int has 16 bits on some processors. */
+SEN_INLINE int32_t sen_product(int8_t a, int8_t b)
+{
+    return (int32_t)a * b;
+}
 
 /* Twice the bits of a float without its sign, and 2^24 - 1: in the order of the magnitudes, but what is not a number goes
  * beyond 32 bits and comes out below SEN_NOTHING, which is what 0 gives. */
 #define SEN_NOTHING 0x00FFFFFFu
 
-static inline uint32_t sen_magnitude(uint32_t bits)
+SEN_INLINE uint32_t sen_magnitude(uint32_t bits)
 {
     return (bits << 1) + SEN_NOTHING;
 }
@@ -182,14 +210,15 @@ static inline uint32_t sen_magnitude(uint32_t bits)
 #define SEN_PAIRS
 #endif
 
-/* pairs.c: the same products. Of quantization, the greatest sen_magnitude of the first n - n % 4 values; the values, times
+/* pairs.c: the same products. Whether the first n - n % 8 values are finite. Of quantization, the greatest sen_magnitude of the first n - n % 4 values; the values, times
  * `inverse`, as pairs. */
 sen_multiply sen_dense_pairs, sen_sparse_pairs, sen_sparse4_pairs, sen_stream_pairs, sen_stream4_pairs;
+int sen_eights_are_finite(const float *x, size_t n);
 uint32_t sen_greatest_of_fours(const float *x, uint32_t n);
 void sen_quantize_pairs(const float *x, uint32_t n, float inverse, uint32_t *pairs);
 
 /* A quantized value, in whatever form sen_quantize leaves them. */
-static inline int32_t sen_quantized(const sen_input *x, uint32_t j)
+SEN_INLINE int32_t sen_quantized(const sen_input *x, uint32_t j)
 {
 #ifdef SEN_PAIRS
     const uint32_t pair = ((const uint32_t *)x->quantized)[j / 4 * 2 + j % 2];
@@ -211,13 +240,13 @@ static inline int32_t sen_quantized(const sen_input *x, uint32_t j)
 #define SEN_PANEL 64u
 
 /* Rows of the panel that begins at row `first`: rows of zeros fill up the last to a multiple of 16. */
-static inline uint32_t sen_panel_width(uint32_t rows, uint32_t first)
+SEN_INLINE uint32_t sen_panel_width(uint32_t rows, uint32_t first)
 {
     return rows - first >= SEN_PANEL ? SEN_PANEL : (rows - first + 15u) / 16u * 16u;
 }
 
 /* sum + a b, rounded once where that takes one instruction. */
-static inline float sen_fused(float a, float b, float sum)
+SEN_INLINE float sen_fused(float a, float b, float sum)
 {
 #ifdef __FP_FAST_FMAF
     return __builtin_fmaf(a, b, sum);
@@ -227,20 +256,20 @@ static inline float sen_fused(float a, float b, float sum)
 }
 
 /* What the stored values of a row are multiplied with. */
-static inline float sen_scale(const sen_weights *w, uint32_t row)
+SEN_INLINE float sen_scale(const sen_weights *w, uint32_t row)
 {
     return w->scale ? w->scale[(size_t)row * w->scale_step] : 1.0f;
 }
 
 /* act(addend + sum) of one row. */
-static inline float sen_finish(const float *addend, int is_relu, uint32_t row, float sum)
+SEN_INLINE float sen_finish(const float *addend, int is_relu, uint32_t row, float sum)
 {
     const float y = addend ? addend[row] + sum : sum;
     return is_relu && !(y > 0) ? 0.0f : y;
 }
 
 /* The same from a sum of products of int8. */
-static inline float sen_finish_int8(
+SEN_INLINE float sen_finish_int8(
     const sen_weights *w, const sen_input *x, const float *addend, int is_relu, uint32_t row, int32_t sum)
 {
     const float scale = sen_scale(w, row) * x->scale;

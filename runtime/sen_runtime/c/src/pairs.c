@@ -78,6 +78,33 @@ static inline SEN_TOGETHER uint32_t greater(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
+/* Whether no exponent of four floats is all ones: twice their bits, without the sign, are less than `limit`. */
+static inline SEN_TOGETHER int are_finite(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t limit)
+{
+    __asm__ goto(
+        "cmp %0, %1, lsl #1\n\tittt hi\n\tcmphi %0, %2, lsl #1\n\tcmphi %0, %3, lsl #1\n\tcmphi %0, %4, lsl #1\n\tbls %l5"
+        : : "r"(limit), "r"(a), "r"(b), "r"(c), "r"(d) : "cc" : nonfinite);
+    return 1;
+nonfinite:
+    return 0;
+}
+
+int sen_eights_are_finite(const float *x, size_t n)
+{
+    const void *from = x, *const end = x + (n - n % 8);
+    const uint32_t limit = 0xFF000000u;
+    while (from != end) {
+        uint32_t a, b, c, d;
+        from = load_four(from, &a, &b, &c, &d);
+        if (!are_finite(a, b, c, d, limit))
+            return 0;
+        from = load_four(from, &a, &b, &c, &d);
+        if (!are_finite(a, b, c, d, limit))
+            return 0;
+    }
+    return 1;
+}
+
 uint32_t sen_greatest_of_fours(const float *x, uint32_t n)
 {
     const void *from = x, *const end = x + (n - n % 4);

@@ -54,34 +54,6 @@ static const float *bias_of(const sen_layer *layer, float factor, float *y)
     return y;
 }
 
-#define FINITE_BLOCK 64u
-#define FINITE_EXPONENT 0x7F800000u
-#define FINITE_ONE 0x00800000u
-
-static inline uint32_t carry_of(float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return (bits & FINITE_EXPONENT) + FINITE_ONE;
-}
-
-/* Whether `count` values are finite. The exponent of any other is all ones, so adding one to it carries into the sign bit.
- * Blocks of a constant size are what compilers vectorize at -O2. */
-int sen_is_finite(const float *x, size_t count)
-{
-    uint32_t carries = 0;
-    size_t i = 0;
-    for (; count - i >= FINITE_BLOCK; i += FINITE_BLOCK) {
-        uint32_t of_block = 0, k;
-        for (k = 0; k < FINITE_BLOCK; k++)
-            of_block |= carry_of(x[i + k]);
-        carries |= of_block;
-    }
-    for (; i < count; i++)
-        carries |= carry_of(x[i]);
-    return carries >> 31 == 0;
-}
-
 static void run_perceptron(const sen_network *network, float *work, const float *x, float *y)
 {
     const uint32_t count = network->layer_count;

@@ -37,10 +37,10 @@ void sen_sparse_int8(const sen_weights *w, const sen_input *x, const float *adde
         const int32_t end = w->starts[row + 1];
         int32_t sum = 0;
         for (; at + 4 <= end; at += 4)
-            sum += value[at] * q[column[at]] + value[at + 1] * q[column[at + 1]] + value[at + 2] * q[column[at + 2]]
-                + value[at + 3] * q[column[at + 3]];
+            sum += sen_product(value[at], q[column[at]]) + sen_product(value[at + 1], q[column[at + 1]])
+                + sen_product(value[at + 2], q[column[at + 2]]) + sen_product(value[at + 3], q[column[at + 3]]);
         for (; at < end; at++)
-            sum += value[at] * q[column[at]];
+            sum += sen_product(value[at], q[column[at]]);
         y[row] = sen_finish_int8(w, x, addend, is_relu, row, sum);
     }
 #endif
@@ -61,7 +61,8 @@ void sen_sparse4_int8(const sen_weights *w, const sen_input *x, const float *add
         int32_t sum = 0;
         for (; at < end; at++, block += 4) {
             const int8_t *four = q + 4 * (size_t)column[at];
-            sum += block[0] * four[0] + block[1] * four[1] + block[2] * four[2] + block[3] * four[3];
+            sum += sen_product(block[0], four[0]) + sen_product(block[1], four[1]) + sen_product(block[2], four[2])
+                + sen_product(block[3], four[3]);
         }
         y[row] = sen_finish_int8(w, x, addend, is_relu, row, sum);
     }

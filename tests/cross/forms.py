@@ -1,0 +1,117 @@
+"""Networks that between them hold every form that exported C stores weights in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from sen_edge.quantize import to_float16, to_int8_weights
+from sen_exporters.base import ExportOptions
+from sen_exporters.c99 import CExporter
+from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.operators import Dense, LowRank, Sparse, WeightOperator
+from tests.networks import KINDS, random_network, random_operator
+
+STORAGES: dict[str, Callable[[Network], Network]] = {
+    "float32": lambda network: network,
+    "float16": to_float16,
+    "int8": to_int8_weights,
+}
+#: Inputs, and neurons of each layer: small enough for the 8 KB of RAM of an ATmega2560, where constants lie in RAM.
+N_IN, WIDTH = 12, 8
+
+
+def write(network: Network, name: str, folder: Path, weights: str = "array") -> Path:
+    """Export a network; the folder `folder/name` with the C files."""
+    return CExporter().export(network, ExportOptions(name=name, c_weights=weights)).write(folder).parent
+
+
+def sources(folder: Path) -> list[Path]:
+    """C and assembly files of an export."""
+    return [*sorted(folder.glob("*.c")), *sorted(folder.glob("*.S"))]
+
+
+def every_form() -> dict[str, Network]:
+    """A perceptron, a spiking network, and an int8 network whose sums exceed 16 bits."""
+    rng = np.random.default_rng(0)
+
+    def sparse(block: tuple[int, int]) -> Sparse:
+        kept = rng.random((WIDTH, WIDTH)) < 0.7
+        return Sparse.from_dense((rng.normal(0, 0.4, (WIDTH, WIDTH)) * kept).astype(np.float32), block)
+
+    def kind(name: str, n_in: int = WIDTH) -> WeightOperator:
+        return random_operator(rng, WIDTH, n_in, name)
+
+    perceptron: list[tuple[WeightOperator, str]] = [
+        (kind("dense", N_IN), "float32"),
+        (kind("dense"), "float16"),
+        (kind("dense"), "int8"),
+        (sparse((1, 1)), "float32"),
+        (sparse((2, 3)), "float16"),
+        (sparse((1, 1)), "int8"),
+        (sparse((1, 4)), "int8"),
+        (sparse((2, 3)), "int8"),
+        (kind("low_rank"), "float32"),
+        (kind("sum"), "int8"),
+        (kind("coordinates"), "float32"),
+        (kind("coordinates"), "float16"),
+    ]
+    spiking: list[tuple[WeightOperator, str]] = [
+        (kind("dense", N_IN), "int8"),
+        *((kind(name), storage) for name, storage in product(("dense", "sparse"), STORAGES)),
+        (kind("sum"), "float32"),
+        (kind("coordinates"), "float32"),
+    ]
+    lif = [Lif(0.9, 0.3)] * (len(spiking) - 1)
+    layers = _layers(rng, spiking, [*lif, LeakyIntegrator(0.9)])
+    return {
+        "perceptron": Network(_layers(rng, perceptron, [Identity()] * len(perceptron))),
+        "spiking": Network(layers, timesteps=4),
+        "extremes": _extremes(rng),
+    }
+
+
+def single_forms() -> dict[str, Network]:
+    """One form in each, by name: a function that one of them leaves unused is a warning."""
+    return {
+        f"{kind}_{storage}{'_spiking' * spiking}": STORAGES[storage](
+            random_network(np.random.default_rng(0), kinds=(kind,), sizes=(N_IN, WIDTH, 4), spiking=spiking)
+        )
+        for kind, storage, spiking in product(KINDS, STORAGES, (False, True))
+        if (kind, storage) != ("coordinates", "int8")
+    }
+
+
+def _layers(
+    rng: np.random.Generator, stored: Sequence[tuple[WeightOperator, str]], neurons: Sequence[Identity | Lif]
+) -> tuple[Layer, ...]:
+    """Layers with biases, each in its own storage."""
+    found = []
+    for (weight, storage), neuron in zip(stored, neurons, strict=True):
+        layer = Layer(weight, rng.normal(0, 0.1, weight.shape[0]).astype(np.float32), Identity())
+        converted = STORAGES[storage](Network((layer,))).layers[0]
+        found.append(Layer(converted.weight, converted.bias, neuron))
+    return tuple(found)
+
+
+def _extremes(rng: np.random.Generator) -> Network:
+    """Weights and inputs of about 127 steps: four products add up to more than 16 bits hold."""
+    scale = np.full(1, 1 / (127 * WIDTH), np.float32)
+
+    def weights(n_in: int) -> np.ndarray:
+        return rng.integers(115, 128, (WIDTH, n_in)).astype(np.int8)
+
+    blocks = Sparse.from_dense(np.ones((WIDTH, WIDTH), np.float32), (1, 4))
+    values = weights(WIDTH).reshape(blocks.values.shape)
+    values.ravel()[0] = -128  # which streams do not hold: sen_sparse4_int8 reads it
+    operators: list[WeightOperator] = [
+        Dense(weights(N_IN), scale),
+        Sparse(values, blocks.columns, blocks.row_starts, blocks.shape, blocks.block, scale),
+        LowRank(weights(WIDTH), weights(WIDTH), scale, scale),
+        Dense(weights(WIDTH), scale),
+    ]
+    layers = tuple(Layer(operator, None, Relu()) for operator in operators)
+    return Network(layers, metadata={"input_range": "0.9 1"})
