@@ -50,7 +50,16 @@ MAX_REASON = 200
 #: Characters of a name in a message.
 MAX_NAME = 80
 #: What zipfile raises for an archive that is damaged, encrypted, or of another kind.
-DAMAGED = (zipfile.BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, struct.error)
+DAMAGED = (
+    zipfile.BadZipFile,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    struct.error,
+)
 #: torch's list of safe globals belongs to the process, not to a thread.
 _SAFE_GLOBALS = Lock()
 

@@ -6,6 +6,7 @@ Files of one format are made once. What is in them is no business of a command: 
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -291,6 +292,21 @@ def test_a_report_leaves_damaged_files_out(sen_edge: Run, mlp_path: Path, tmp_pa
     assert outcome.code == 0 and outcome.err.replace("\n", "").isprintable()
     page = (tmp_path / "page.html").read_text()
     assert "<script>" not in page and "\x1b" not in page and "\u202e" not in page
+
+
+def test_pages_and_tables_show_no_controls(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    made = checkpoints.load(mlp_path)
+    text = f"{ESCAPES}[bold]x[/bold]<script>"
+    checkpoints.save(replace(made, metadata={text: text}), tmp_path / "model.pt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "model.pt").rename(tmp_path / "run" / "model.pt")
+    outcome = sen_edge("inspect", tmp_path / "run" / "model.pt")
+    assert outcome.code == 0 and outcome.out.replace("\n", "").isprintable() and "[bold]x[/bold]" in outcome.out
+    for command in (("plot", tmp_path / "run" / "model.pt"), ("report", tmp_path / "run")):
+        assert sen_edge(*command, "-o", tmp_path / "page.html", "--force").code == 0
+        page = (tmp_path / "page.html").read_text()
+        assert not set(ESCAPES) & set(page) - set("title;[0red31m]")
+        assert "x[/bold]<script>" not in page
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -31,6 +31,10 @@ MAX_LINES = 100
 #: Nesting and items of a value that a message shows.
 SHOWN_DEPTH, SHOWN_ITEMS = 3, 4
 
+#: Of Unicode: C0 but for tab and newline, DEL and C1; what reorders or isolates text.
+_CONTROLS = dict.fromkeys(
+    [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+)
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -230,6 +234,11 @@ def printable(text: str, limit: int | None = MAX_MESSAGE) -> str:
     if not line.isprintable():
         line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
     return line if limit is None or len(text) <= limit else f"{line}..."
+
+
+def printable_page(text: str) -> str:
+    """A text of many lines, such as HTML, with control characters and bidirectional overrides replaced by U+FFFD."""
+    return text.translate(_CONTROLS)
 
 
 def printable_message(text: str) -> str:

@@ -21,6 +21,7 @@ from sen_edge.plot.synapses import Drawn
 from sen_runtime.bench import svg
 from sen_runtime.bench.html import cell, table
 from sen_runtime.bench.style import STYLE
+from sen_runtime.untrusted import printable_page
 
 #: Coordinates that a page carries so that they can be read there; of larger networks it has the drawn ones alone.
 MOST_COORDINATES = 400_000
@@ -59,7 +60,8 @@ def page(scene: Scene, synapses: Sequence[Drawn], activity: Activity | None, not
         f'<script type="application/json" id="data">{as_json(_data(scene, synapses, activity, names))}</script>',
         f"<script>{script}</script>",
     ]
-    return f"{_head(title, style, script)}\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
+    text = f"{_head(title, style, script)}\n<body><main>\n" + "\n".join(body) + "\n</main></body></html>\n"
+    return printable_page(text)
 
 
 def layer_names(scene: Scene) -> list[str]:

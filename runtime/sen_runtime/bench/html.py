@@ -14,6 +14,7 @@ from sen_runtime.bench.charts import unit_name
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.bench.record import is_wrong
 from sen_runtime.bench.style import STYLE
+from sen_runtime.untrusted import printable_page
 
 Record = Mapping[str, Any]
 
@@ -50,7 +51,7 @@ def sections(record: Record, ident: str) -> list[str]:
 def page(title: str, body: Iterable[str], style: str = "") -> str:
     """A whole page in the style of the reports; `body` is markup, `style` more of that."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>'
-    return (
+    return printable_page(
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}<style>{STYLE}{style}</style></head>\n'
         f"<body><main>\n<h1>{escape(title)}</h1>\n" + "\n".join(body) + "\n</main></body></html>\n"
     )
