@@ -266,6 +266,8 @@ def test_the_zephyr_module_names_files_that_are_there(tmp_path: Path) -> None:
     subprocess.run(["cmake", "--build", tmp_path / "b"], check=True, capture_output=True)
     kconfig = (path.parent / "zephyr/Kconfig").read_text()
     assert re.findall(r"^config (\w+)", kconfig, re.MULTILINE) == ["SEN_NET", "SEN_NET_SELFTEST", "SEN_NET_EXPAND"]
+    assert "    select REQUIRES_FULL_LIBC" in kconfig  # minimal libc may lack sqrtf, which no other form needs
+    assert "select" not in export(small("nested_sum")).files["net/zephyr/Kconfig"].decode()
     assert "kconfig: zephyr/Kconfig" in (path.parent / "zephyr/module.yml").read_text()
     assert "`CONFIG_SEN_NET=y`" in (path.parent / "README.md").read_text()
 

@@ -86,8 +86,9 @@ def zephyr(plan: Plan, *, is_binary: bool) -> dict[str, str]:
     """
     name, macro = plan.prefix, plan.prefix.upper()
     weights = f"  zephyr_library_sources(../{name}_weights.S)\n" if is_binary else ""
-    expand, choose = "", ""
+    expand, choose, library = "", "", ""
     if plan.has_positions:
+        library = "    select REQUIRES_FULL_LIBC # for sqrtf\n"
         expand = f"  zephyr_compile_definitions_ifdef(CONFIG_SEN_{macro}_EXPAND {macro}_EXPAND)\n"
         choose = f"""
 config SEN_{macro}_EXPAND
@@ -107,7 +108,7 @@ if(CONFIG_SEN_{macro})
         "zephyr/Kconfig": f"""\
 config SEN_{macro}
     bool "{name}, a neural network"
-    help
+{library}    help
       A network exported by sen-edge: include {name}.h and call {name}_run().
 
 config SEN_{macro}_SELFTEST
