@@ -1,11 +1,14 @@
 """A machine that tells what a test wants, and files to measure."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
+import pytest
 
 from sen_exporters.base import ExportOptions
 from sen_exporters.onnx import OnnxExporter
@@ -40,6 +43,43 @@ FACTS = {
     "libraries": {"numpy": np.__version__, "onnxruntime": "unavailable"},
     "compiler": "unavailable",
 }
+
+
+@dataclass
+class Clock:
+    """In the place of the clocks of `time`: it runs as fast as the test says, and reading it takes `reading_ns`."""
+
+    reading_ns: int = 50
+    now_ns: int = 0
+
+    def read_ns(self) -> int:
+        self.now_ns += self.reading_ns
+        return self.now_ns
+
+    def read_s(self) -> float:
+        return self.read_ns() / 1e9
+
+    def loop(self, call_ns: int, entering_ns: int = 0) -> Callable[[int], None]:
+        def loop(n: int) -> None:
+            self.now_ns += entering_ns + n * call_ns
+
+        return loop
+
+    def install(self, monkeypatch: pytest.MonkeyPatch) -> "Clock":
+        monkeypatch.setattr(time, "perf_counter_ns", self.read_ns)
+        monkeypatch.setattr(time, "perf_counter", self.read_s)
+        monkeypatch.setattr(time, "time", self.read_s)
+        return self
+
+
+def await_work(pid: int, seconds: float) -> None:
+    """Until a process has had so much more time of a processor, however busy the machine is."""
+    process = psutil.Process(pid)
+    used = lambda: sum(process.cpu_times()[:2])  # noqa: E731
+    end = used() + seconds
+    while used() < end:
+        assert process.status() != psutil.STATUS_ZOMBIE
+        time.sleep(0.02)
 
 
 @dataclass

@@ -99,7 +99,7 @@ def stop(server: Server) -> None:
 
 
 def _await_port(port: int, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    for _ in range(200):
+    for _ in range(2000):
         if process.poll() is not None:
             raise AssertionError(f"sshd did not start: {log.read_text()}")
         with socket.socket() as probe:

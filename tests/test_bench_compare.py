@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sen_runtime.bench import bootstrap
-from sen_runtime.bench.compare import LEAST_TURNS, CompareError, cliffs_delta, compare, text
+from sen_runtime.bench.compare import LEAST_TURNS, CompareError, Gate, cliffs_delta, compare, text
 from tests import records
 
 
@@ -140,6 +140,24 @@ def test_nothing_in_common():
         compare(a, b)
     with pytest.raises(CompareError, match=r"none / 'b\.sen native 1'"):
         compare(records.record((), ()), b, allow_different=True)
+
+
+def test_a_gate_fails_where_a_row_is_slower_missing_or_if_strict_undecided():
+    a = records.record((42.0, 58.0, 11.0), seed=1)
+    b = records.record((42.0, 58.0), records.NAMES[:2], seed=2)
+    gate, strict = Gate(0.05), Gate(0.05, strict=True)
+    assert [failure.split(":")[0] for failure in compare(a, b).failures(gate)] == ["missing"]
+    assert compare(b, a).failures(strict) == ()  # a new row is no failure
+    noisy = other(b, 0, turns_us=np.random.default_rng(0).lognormal(3.74, 0.8, 40).tolist())
+    found = compare(b, noisy)
+    assert found.rows[0].outcome(0.05) == "undecided" and found.failures(gate) == ()
+    assert [failure.split(":")[0] for failure in found.failures(strict)] == ["undecided"]
+    found = compare(a, slowed(b, 1.2))
+    assert [failure.split(":")[0] for failure in found.failures(strict)] == ["regression", "regression", "missing"]
+    told = json.loads(json.dumps(found.to_dict(gate), allow_nan=False))
+    assert [row["outcome"] for row in told["rows"]] == ["regression"] * 2
+    assert told["gate"]["max_regression"] == 0.05 and not told["gate"]["passed"] and len(told["gate"]["failures"]) == 3
+    assert compare(b, b).to_dict(gate)["gate"]["passed"] and compare(b, b).to_dict()["gate"] is None
 
 
 def test_as_json_and_text():

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from sen_runtime.bench.energy import EnergyError, Meter, Span, idle_watts, read_meter, uj_per_inference, with_energy
+from sen_runtime.bench.energy import (
+    EnergyError,
+    Meter,
+    Span,
+    check_meter,
+    idle_watts,
+    read_meter,
+    uj_per_inference,
+    with_energy,
+)
 from tests import records
 
 START = 1795593600.0  # 2026-11-25T08:00:00Z
@@ -121,8 +130,26 @@ def test_files_that_cannot_be_used(tmp_path, lines, message):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(EnergyError, match="does not exist"):
-        read_meter(tmp_path / "missing.csv")
-    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(EnergyError, match="not UTF-8 text"):
+    for name in ("missing.csv", "."):
+        with pytest.raises(EnergyError, match=r"does not exist|a folder"):
+            read_meter(tmp_path / name)
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\n")
+    with pytest.raises(EnergyError, match="not UTF-8"):
         read_meter(tmp_path / "binary.csv")
+
+
+def test_a_file_is_checked_while_it_grows(tmp_path):
+    path = tmp_path / "meter.csv"
+    for content in ("", HEADER[:5], f"{HEADER}\n", f"{HEADER}\n{ROWS[0]}\n179559"):
+        path.write_text(content)
+        check_meter(path)
+        with pytest.raises(EnergyError, match="readings"):
+            read_meter(path)
+    path.write_text("\n".join([HEADER, *ROWS]) + "\n1795593700.0,3")  # of 3.5, say
+    assert read_meter(path).watts.tolist() == [3.0] * 12
+    for content in ("time,power\n", f"{HEADER}\nyesterday,1\n"):
+        path.write_text(content)
+        with pytest.raises(EnergyError):
+            check_meter(path)
+    with pytest.raises(EnergyError):
+        check_meter(tmp_path / "missing.csv")

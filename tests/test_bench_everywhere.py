@@ -78,6 +78,8 @@ def test_two_machines_over_ssh_give_records_of_the_schema(
         assert [row["name"] for row in each["rows"]] == ["net.onnx onnxruntime 1", "net.sen native 1"]
     assert [each["command"][-1] for each in found] == ["--host=device", "--host=twin"]
     assert "twin" in outcome.out
+    headings = [line for line in (outcome.out + outcome.err).splitlines() if line.startswith("row ")]
+    assert len(headings) == 2 and "native 1  " not in outcome.err  # each table once
 
 
 def test_exported_files_tell_their_work(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from sen_runtime.bench import measure, record
+from sen_runtime.bench import measure, record, rounds
 from sen_runtime.bench.plan import BenchRequest
 from sen_runtime.bench.record import RecordError
 from tests.bench import Machine, small_network, write
@@ -44,8 +44,10 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("artifacts")
     paths = [write(folder, name, small_network()) for name in ("net.sen", "net.onnx")]
     paths.append(write(folder, "snn.sen", small_network(spiking=True), {"checkpoint_sha256": "other"}))
-    request = BenchRequest(tuple(paths), seconds=1.2, sustained=True, raw=True, command=("sen-runtime", "bench"))
-    return measure.run(request, device=Machine()).record
+    request = BenchRequest(tuple(paths), seconds=0.1, sustained=True, raw=True, command=("sen-runtime", "bench"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "WATCH_S", 0.0)
+        return measure.run(request, device=Machine()).record
 
 
 def is_refused_by_both(value: Made) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -12,44 +11,40 @@ from sen_runtime.bench import rounds
 from sen_runtime.bench.interleaved import Loop
 from sen_runtime.bench.rounds import Measured, Options, Samples, measure_rounds
 from sen_runtime.errors import EngineError
+from tests.bench import Clock
 
 
-def busy(us: float) -> Loop:
-    """A loop whose calls take so many microseconds."""
-
-    def loop(n: int) -> None:
-        end = time.perf_counter_ns() + n * 1000 * us
-        while time.perf_counter_ns() < end:
-            pass
-
-    return loop
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Time passes only in the loops, so that nothing depends on the load of the machine."""
+    return Clock().install(monkeypatch)
 
 
 class Rows:
     """Opens loops, and counts how often."""
 
-    def __init__(self, times_us: Mapping[str, float]) -> None:
-        self.times_us = times_us
+    def __init__(self, clock: Clock, times_us: Mapping[str, float]) -> None:
+        self.clock, self.times_us = clock, times_us
         self.opened: list[str] = []
 
     def openers(self) -> dict[str, Callable[[], Loop]]:
         def opener(name: str) -> Callable[[], Loop]:
             def opened() -> Loop:
                 self.opened.append(name)
-                return busy(self.times_us[name])
+                return self.clock.loop(round(1000 * self.times_us[name]))
 
             return opened
 
         return {name: opener(name) for name in self.times_us}
 
 
-def measured(options: Options, rows: Rows | None = None) -> Measured:
-    return measure_rounds((rows or Rows({"a": 20.0, "b": 40.0})).openers(), options)
+def measured(clock: Clock, options: Options) -> Measured:
+    return measure_rounds(Rows(clock, {"a": 20.0, "b": 40.0}).openers(), options)
 
 
-def test_models_are_loaded_again_and_again_in_another_order() -> None:
-    rows = Rows({"a": 20.0, "b": 40.0, "c": 30.0})
-    found = measured(Options(0.8, 0), rows)
+def test_models_are_loaded_again_and_again_in_another_order(clock: Clock) -> None:
+    rows = Rows(clock, {"a": 20.0, "b": 40.0, "c": 30.0})
+    found = measure_rounds(rows.openers(), Options(0.8, 0))
     assert found.is_complete and len(found.loads) >= 2 and min(found.loads) >= 1
     times = [rows.opened[start : start + 3] for start in range(0, len(rows.opened), 3)]
     assert len(times) == len(found.loads) + 1  # one to calibrate
@@ -57,49 +52,50 @@ def test_models_are_loaded_again_and_again_in_another_order() -> None:
     assert len({tuple(names) for names in times}) > 1
     assert {name: len(us) for name, us in found.turns_us.items()} == dict.fromkeys("abc", found.n_rounds)
     ratios = np.array(found.turns_us["b"]) / np.array(found.turns_us["a"])
-    assert 1.5 < np.median(ratios) < 2.5
+    assert np.median(ratios) == pytest.approx(2, rel=0.01)
 
 
-def test_what_is_slow_gets_some_rounds_all_the_same() -> None:
-    found = measured(Options(0.01, 0), Rows({"slow": 2000.0}))
+def test_what_is_slow_gets_some_rounds_all_the_same(clock: Clock) -> None:
+    found = measure_rounds(Rows(clock, {"slow": 2000.0}).openers(), Options(0.01, 0))
     assert found.n_rounds == rounds.LEAST_ROUNDS and found.loads == [20]
     assert len(found.samples["slow"].all()) == 20
 
 
-def test_loading_takes_no_longer_than_measuring() -> None:
-    rows = Rows({"a": 20.0})
-    openers = {"a": lambda: (time.sleep(0.03), rows.openers()["a"]())[1]}
-    found = measure_rounds(openers, Options(0.5, 0))
-    assert len(found.loads) <= 16
+def test_loading_takes_no_longer_than_measuring(clock: Clock) -> None:
+    def opener() -> Loop:
+        clock.now_ns += 30_000_000
+        return clock.loop(20_000)
+
+    assert 8 <= len(measure_rounds({"a": opener}, Options(0.5, 0)).loads) <= 16
 
 
-def test_each_second_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_second_is_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "WATCH_S", 0.1)
     seen: list[tuple[float, Mapping[str, float]]] = []
-    measured(Options(0.6, 0, watch=lambda t_s, us: seen.append((t_s, us))))
+    measured(clock, Options(0.6, 0, watch=lambda t_s, us: seen.append((t_s, us))))
     assert len(seen) >= 2
     assert [t_s for t_s, _ in seen] == sorted(t_s for t_s, _ in seen)
     assert all(set(us) == {"a", "b"} and us["a"] >= 20 and us["b"] >= 40 for _, us in seen)
 
 
-def test_before_each_sample_something_may_happen() -> None:
+def test_before_each_sample_something_may_happen(clock: Clock) -> None:
     happened: list[int] = []
-    found = measured(Options(0.2, 0, before=lambda: happened.append(1)))
+    found = measured(clock, Options(0.2, 0, before=lambda: happened.append(1)))
     assert {timed.calls for timed in found.timed.values()} == {1}
     n_samples = sum(len(found.samples[name].all()) for name in "ab")
     assert len(happened) >= n_samples > 0
 
 
-def test_spans_are_when_rounds_were() -> None:
-    start = time.time()
-    found = measured(Options(0.2, 0, keep_spans=True))
+def test_spans_are_when_rounds_were(clock: Clock) -> None:
+    start = clock.read_s()
+    found = measured(clock, Options(0.2, 0, keep_spans=True))
     assert len(found.spans) == found.n_rounds
-    assert all(start <= begin < end <= time.time() for begin, end in found.spans)
-    assert measured(Options(0.1, 0)).spans == []
+    assert all(start <= begin < end <= clock.read_s() for begin, end in found.spans)
+    assert measured(clock, Options(0.1, 0)).spans == []
 
 
-def interrupting(monkeypatch: pytest.MonkeyPatch, at_round: int, times: int = 1) -> None:
-    """Ctrl-C in the middle of a round that is kept."""
+def interrupting(monkeypatch: pytest.MonkeyPatch, at_round: int, *numbers: signal.Signals) -> None:
+    """A signal in the middle of a round that is kept."""
     true_round, seen = rounds.one_round, []
     true_load = rounds._loaded_anew
 
@@ -112,37 +108,53 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, at_round: int, times: int = 1)
         if seen:
             seen.append(1)
             if sum(seen) == at_round:
-                for _ in range(times):
-                    os.kill(os.getpid(), signal.SIGINT)
+                for number in numbers:
+                    os.kill(os.getpid(), number)
         return true_round(*arguments)
 
     monkeypatch.setattr(rounds, "_loaded_anew", loaded)
     monkeypatch.setattr(rounds, "one_round", one_round)
 
 
-def test_an_interrupt_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupting(monkeypatch, 5)
-    before = signal.getsignal(signal.SIGINT)
-    found = measured(Options(30.0, 0))
+@pytest.mark.parametrize(
+    "numbers",
+    [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGHUP,), (signal.SIGHUP, signal.SIGHUP)],  # a terminal that closes
+    ids=str,
+)
+def test_a_signal_keeps_what_was_measured(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, numbers: tuple[signal.Signals, ...]
+) -> None:
+    interrupting(monkeypatch, 5, *numbers)
+    before = {number: signal.getsignal(number) for number in numbers}
+    found = measured(clock, Options(30.0, 0))
     assert not found.is_complete and found.n_rounds == 5
     assert {len(us) for us in found.turns_us.values()} == {5}
-    assert signal.getsignal(signal.SIGINT) is before
+    assert {number: signal.getsignal(number) for number in numbers} == before
 
 
-def test_a_second_interrupt_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    interrupting(monkeypatch, 5, times=2)
+def test_a_signal_that_is_ignored_stays_so(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupting(monkeypatch, 5, signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        assert measured(clock, Options(0.3, 0)).is_complete
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_interrupt_is_one(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    interrupting(monkeypatch, 5, signal.SIGINT, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        measured(Options(30.0, 0))
+        measured(clock, Options(30.0, 0))
 
 
-def test_an_engine_that_fails_to_load_again_ends_the_run() -> None:
+def test_an_engine_that_fails_to_load_again_ends_the_run(clock: Clock) -> None:
     times: list[int] = []
 
     def opener() -> Loop:
         times.append(1)
         if len(times) == 3:
             raise EngineError("out of memory")
-        return busy(20.0)
+        return clock.loop(20_000)
 
     with pytest.raises(EngineError):
         measure_rounds({"a": opener}, Options(1.0, 0))

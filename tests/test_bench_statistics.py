@@ -24,6 +24,18 @@ def test_histogram_leaves_out_the_longest() -> None:
     assert sum(found["counts"]) == 9950 and found["edges_us"][0] == 1.0 and found["edges_us"][-1] < 2
 
 
+@pytest.mark.parametrize("share", [0.01, 0.03, 0.07, 0.2, 0.4])
+@pytest.mark.parametrize("times", [1.7, 20.0, 500.0])
+def test_outliers_leave_most_samples_more_than_one_bar(share: float, times: float) -> None:
+    rng = np.random.default_rng(0)
+    samples = rng.normal(10, 0.3, 4000)
+    samples[: int(share * 4000)] *= times * rng.uniform(0.5, 1.5, int(share * 4000))
+    found = statistics.histogram(samples)
+    counts = np.array(found["counts"])
+    assert counts.max() < 0.75 * counts.sum()  # of one linear bar 93 % and more
+    assert sum(counts) >= 0.9 * 4000
+
+
 @pytest.mark.parametrize("samples", [[3.0], [3.0] * 50, [1.0, 2.0]])
 def test_histogram_of_little(samples: list[float]) -> None:
     found = statistics.histogram(np.array(samples))

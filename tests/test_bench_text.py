@@ -5,7 +5,8 @@ import io
 
 import pytest
 
-from sen_runtime.bench import text
+from sen_runtime.bench import html, text
+from sen_runtime.bench.compare import compare
 from sen_runtime.bench.figures import brief, significant, size, unit_of_time
 from tests import records
 
@@ -76,6 +77,29 @@ def test_table_names_what_is_wrong():
     for words in ("INTERRUPTED", "NOT VALID: the clock fell", "digits.sen native 1: latency rose by 9 %"):
         assert words in table
     assert "NOT VALID" in text.table(records.record(valid=False), 200)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "threads", "cores", "is_busy"),
+    [
+        (0.3, 1.2, 1, 4, False),
+        (0.3, 4.4, 4, 4, False),  # its own
+        (16.0, 3.0, 1, 2, True),
+        (0.3, 16.0, 1, 2, True),
+        (0.3, 16.0, 1, "unavailable", False),
+        ("unavailable", "unavailable", 1, 2, False),
+    ],
+)
+def test_a_busy_machine_is_in_every_headline(before, after, threads, cores, is_busy):
+    record = records.record()
+    state = record["device"]["before"]
+    record["rows"][1]["threads"] = threads
+    record["device"].update(cpus=cores, before={**state, "load": before}, after={**state, "load": after})
+    assert ("BUSY" in text.table(record, 200)) == ("BUSY" in text.markdown(record)) == is_busy
+    page = html.report(record)
+    assert ("Busy machine" in page, "Valid" in page) == (is_busy, not is_busy)
+    assert ("busy machine" in html.report([record, record])) == is_busy
+    assert bool(compare(record, record).notes) == is_busy
 
 
 def test_table_of_a_record_without_rows():

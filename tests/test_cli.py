@@ -460,6 +460,19 @@ def test_doctor_runs_every_engine(sen_edge: Run) -> None:
     assert {"torch", "onnxruntime", "target onnx", "target sen"} <= set(findings)
 
 
+@pytest.mark.parametrize(("extra", "module"), [("plot", "matplotlib.figure"), ("sweep", "optuna")])
+def test_doctor_tries_the_extras_which_may_be_missing(
+    sen_edge: Run, monkeypatch: pytest.MonkeyPatch, extra: str, module: str
+) -> None:
+    findings = {finding["name"]: finding for finding in json.loads(sen_edge("doctor", "--json").out)}
+    assert findings[f"extra {extra}"]["works"]
+    monkeypatch.setitem(sys.modules, module, None)
+    outcome = sen_edge("doctor", "--json")
+    found = {finding["name"]: finding for finding in json.loads(outcome.out)}[f"extra {extra}"]
+    assert outcome.code == 0 and not found["works"]
+    assert found["remedy"] == f"pip install 'sen-edge[{extra}]'" and module.split(".")[0] in found["detail"]
+
+
 def test_doctor_names_the_pip_line(sen_edge: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     outcome = sen_edge("doctor")

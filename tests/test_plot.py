@@ -22,6 +22,7 @@ from sen_edge.plot import activity, figures
 from sen_edge.plot.page import as_json
 from sen_edge.plot.scene import project, sample, scene
 from sen_edge.plot.source import Source, load, of_checkpoint
+from sen_edge.plot.still import frame
 from sen_edge.plot.synapses import Choice, chosen_synapses
 from sen_runtime import image, reference
 from tests.conftest import MLP, SNN, Outcome, make_checkpoint
@@ -391,3 +392,12 @@ def test_wrong_files(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
     outcome = sen_edge("plot", odd, "-o", tmp_path / "net.svg", "--what", "input-grid")
     assert outcome.code == 2 and "63 input neurons" in outcome.err
     assert not [*tmp_path.glob("net.*")]
+
+
+def test_the_still_picture_holds_the_output_layer() -> None:
+    rng = np.random.default_rng(0)
+    layers = [rng.normal(at, 1, (size, 2)) for at, size in ((0, 2000), (5, 500), (40, 10))]
+    low, high = frame(layers)
+    assert np.all(layers[-1] >= low) and np.all(layers[-1] <= high)
+    layers[0][0] = 1000  # one neuron far from its layer does not shrink the rest
+    assert np.all(frame(layers)[1] < 100)

@@ -15,9 +15,11 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 import sen_runtime.bench
+from sen_edge.remote.ssh import Link
 from tests import sshd
 from tests.conftest import Outcome
 
@@ -37,6 +39,7 @@ if "leave" in orders:
     (home / "child").write_text(str(subprocess.Popen(["sleep", "600"], stdout=2).pid))
 try:
     if "hang" in orders or ("twin-hangs" in orders and "--cpu=3" in sys.argv):
+        (home / "hanging").write_text(str(os.getpid()))
         subprocess.run(["sleep", "600"])
 except KeyboardInterrupt:
     print(json.dumps({**record, "status": "interrupted"}))
@@ -119,7 +122,7 @@ def device(server: sshd.Server) -> Iterator[sshd.Server]:
     for path in server.home.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     yield server
-    assert {path.name for path in server.home.iterdir()} <= {".cache", "orders", "pid", "child"}
+    assert {path.name for path in server.home.iterdir()} <= {".cache", "orders", "pid", "child", "hanging"}
 
 
 @pytest.fixture
@@ -146,8 +149,13 @@ def left(device: sshd.Server) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
+def time_is_over(monkeypatch: pytest.MonkeyPatch, is_over: Callable[[Link], bool]) -> None:
+    """Hosts have time until this is so, however long that takes on a busy machine."""
+    monkeypatch.setattr(Link, "remaining_s", property(lambda link: 0.0 if is_over(link) else 1000.0))
+
+
 def await_file(path: Path) -> str:
-    for _ in range(400):
+    for _ in range(4000):
         if path.exists() and path.read_text():
             return path.read_text()
         time.sleep(0.05)
@@ -155,7 +163,7 @@ def await_file(path: Path) -> str:
 
 
 def is_gone(pid: int) -> bool:
-    for _ in range(200):
+    for _ in range(2000):
         status = Path(f"/proc/{pid}/status")
         if not status.exists() or "State:\tZ" in status.read_text():
             return True
@@ -261,9 +269,8 @@ def client_config(device: sshd.Server, tmp_path: Path, *, old: str, new: str) ->
 
 def refused(sen_edge: Run, config: Path, device: sshd.Server, artifact: Path, tmp_path: Path) -> str:
     asked = ["--ssh-config", config, "--inventory", inventory(device, tmp_path)]
-    started = time.monotonic()
     outcome = sen_edge("bench", artifact, *asked)
-    assert (outcome.code, outcome.out) == (1, "") and time.monotonic() - started < 30
+    assert (outcome.code, outcome.out) == (1, "")
     assert "error: 1 of 1 host failed\n  - device, connect: " in outcome.err
     return outcome.err
 
@@ -333,12 +340,13 @@ def test_what_is_no_record_is_refused(sen_edge: Run, device: sshd.Server, artifa
 
 
 def test_a_host_that_hangs_is_given_up_and_the_other_finishes(
-    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    time_is_over(monkeypatch, lambda link: link.address == "twin" and (device.home / "hanging").exists())
     (device.home / "orders").write_text("twin-hangs")
     path = inventory(device, tmp_path, names=("device", "twin"))
     path.write_text(path.read_text() + "cpu = 3\n")
-    asked = ["--ssh-config", device.config, "--inventory", path, "--timeout", "4"]
+    asked = ["--ssh-config", device.config, "--inventory", path]
     outcome = sen_edge("bench", artifact, *asked, "--json", tmp_path / "x.json")
     assert outcome.code == 1
     assert "1 of 2 hosts failed\n  - twin, measure: the time that a host has is over\n" in outcome.err
@@ -383,7 +391,8 @@ def test_a_link_that_is_dead_is_given_up(
 
     thread = threading.Thread(target=freeze)
     thread.start()
-    outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--timeout", 3)
+    time_is_over(monkeypatch, lambda link: bool(stopped))
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path))
     thread.join()
     for pid in stopped:
         os.kill(pid, signal.SIGKILL)
@@ -398,18 +407,24 @@ def test_nothing_is_left_running_there(sen_edge: Run, device: sshd.Server, artif
     assert is_gone(int((device.home / "child").read_text()))
 
 
-def test_ctrl_c_stops_the_measurement_there_and_keeps_what_it_has(
-    device: sshd.Server, artifact: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "where"),
+    [(signal.SIGINT, "terminal"), (signal.SIGTERM, "here"), (signal.SIGHUP, "here"), (signal.SIGTERM, "there")],
+)
+def test_a_signal_stops_the_measurement_there_and_keeps_what_it_has(
+    device: sshd.Server, artifact: Path, tmp_path: Path, number: signal.Signals, where: str
 ) -> None:
     (device.home / "orders").write_text("hang")
     asked = [artifact, *options(device, tmp_path), "--json", tmp_path / "x.json"]
     command = [sys.executable, "-c", DRIVER, "bench", *map(str, asked)]
     root = Path(__file__).parents[1]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root, start_new_session=True)
-    pid = int(await_file(device.home / "pid"))
-    time.sleep(0.5)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-    _, said = process.communicate(timeout=30)
+    pid = int(await_file(device.home / "hanging"))
+    if where == "terminal":
+        os.killpg(process.pid, number)
+    else:  # there: to the program that started the measurement
+        os.kill(process.pid if where == "here" else psutil.Process(pid).ppid(), number)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 130 and "Traceback" not in said, said
     assert json.loads((tmp_path / "x.json").read_text())["status"] == "interrupted"
     assert is_gone(pid) and left(device) == []
@@ -648,10 +663,9 @@ def test_a_file_that_becomes_shorter_on_the_way(
     sent = visit._sent
     longer = lambda name, path: replace(sent(name, path), n_bytes=sent(name, path).n_bytes + 5)  # noqa: E731
     monkeypatch.setattr(visit, "_sent", longer)
-    started = time.monotonic()
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
     assert outcome.code == 1 and "device, upload" in outcome.err
-    assert time.monotonic() - started < 60  # and not until the host's time is over
+    assert "the time that a host has is over" not in outcome.err
     assert left(device) == []
 
 
@@ -660,7 +674,7 @@ def test_without_hosts_the_command_of_the_runtime_does_it(
 ) -> None:
     seen = []
     module = ModuleType("sen_runtime.cli")
-    vars(module)["main"] = lambda arguments: seen.append(arguments) or 3
+    vars(module)["run"] = lambda arguments: seen.append(arguments) or 3
     monkeypatch.setitem(sys.modules, "sen_runtime.cli", module)
     monkeypatch.setattr("sen_runtime.cli", module, raising=False)
     outcome = sen_edge("bench", artifact, "--engine", "a", "--engine", "b", "--cold-cache", "--json", "-", "--force")

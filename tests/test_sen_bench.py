@@ -25,6 +25,7 @@ from sen_runtime.engines import native
 from sen_runtime.network import Identity, Layer, Network
 from sen_runtime.operators import Dense
 from tests import bench_record
+from tests.bench import await_work
 from tests.clibrary import LIBRARY, STRICT, cmake_target, compile_c
 from tests.cross import harness
 from tests.images import HOSTILE
@@ -35,7 +36,8 @@ SOURCES = sorted(BENCH.glob("*.c"))
 POSIX = ("-D_POSIX_C_SOURCE=200809L", "-D_FILE_OFFSET_BITS=64", "-I", LIBRARY / "include")
 SANITIZERS = ("-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
-SHORT = ("--seconds", "0.1")
+#: What the machine's clock does meanwhile, and how much fits into the time, is not what these tests are about.
+SHORT = ("--seconds", "0.1", "--allow-throttled")
 SIZES = (24, 16, 5)
 PT_INTERP = 3
 #: `vcgencmd` of a board that slows down: a bit that tells of the time since boot is set once the run is on.
@@ -107,6 +109,11 @@ def measured(done: subprocess.CompletedProcess[bytes]) -> dict[str, Any]:
     return record
 
 
+def doubts(row: dict[str, Any]) -> set[str]:
+    """Kinds of the warnings of a row."""
+    return {warning["kind"] for warning in row["warnings"]}
+
+
 def shared(folder: Path, *names: str) -> ctypes.CDLL:
     """Files of sen_bench as a library."""
     path = folder / "part.so"
@@ -121,13 +128,13 @@ def test_no_warnings(compiler: str, source: Path, tmp_path: Path) -> None:
 
 
 def test_record_of_one_network_in_two_forms(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
-    done = bench("mlp.sen", "int8.sen", "mlp.sen", "--seconds", "2", "--seed", "7", "--raw", "--json", "-")
+    done = bench("mlp.sen", "int8.sen", "mlp.sen", *SHORT, "--seed", "7", "--raw", "--json", "-")
     record = measured(done)
-    assert (done.returncode, record["status"], record["valid"]) == (0, "complete", True)
+    assert (done.returncode, record["status"]) == (0, "complete")
     assert record["tool"] == {"name": "sen_bench", "version": "0.1.0"}
     assert record["command"][1:4] == ["mlp.sen", "int8.sen", "mlp.sen"]
     assert record["settings"]["seed"] == 7 and record["settings"]["n_inputs"] == 64
-    assert sum(record["settings"]["loads"]) >= len(record["rows"][0]["turns_us"]) > 100
+    assert sum(record["settings"]["loads"]) >= len(record["rows"][0]["turns_us"]) > 0
     assert [row["name"] for row in record["rows"]] == ["mlp.sen native 1", "int8.sen native 1", "mlp.sen native 1 #2"]
     for row in record["rows"]:
         session = native.load(tmp_path / row["file"])
@@ -137,16 +144,17 @@ def test_record_of_one_network_in_two_forms(bench: Bench, models: dict[str, Netw
         assert row["bytes"] == len(content) and row["sha256"] == hashlib.sha256(content).hexdigest()
         assert row["step_us"] is None and row["load_us"] > 0 and row["first_us"] > 0
     first, int8, same = record["rows"]
-    assert first["ratio"] is None and first["agreement"] is None
+    assert first["ratio"] is None and first["agreement"]["to"] == "reference"
+    assert all(row["agreement"]["matches"] for row in record["rows"])
     assert int8["agreement"]["to"] == first["name"] and int8["agreement"]["max_error"] > 0
     assert same["agreement"]["max_error"] == 0 and same["agreement"]["argmax_percent"] == 100
 
 
 def test_figures_are_those_of_the_samples(bench: Bench, models: dict[str, Network]) -> None:
-    first, second = measured(bench("mlp.sen", "int8.sen", "--seconds", "0.3", "--raw", "--json", "-"))["rows"]
+    first, second = measured(bench("mlp.sen", "int8.sen", *SHORT, "--raw", "--json", "-"))["rows"]
     for row in (first, second):
         samples, latency = np.array(row["samples_us"]), row["latency_us"]
-        assert samples.size == row["n_samples"] > 100
+        assert samples.size == row["n_samples"] > 0
         expected = {
             "min": samples.min(),
             "median": np.median(samples),
@@ -159,9 +167,11 @@ def test_figures_are_those_of_the_samples(bench: Bench, models: dict[str, Networ
         assert latency == pytest.approx(expected, rel=1e-9)
         assert row["throughput_per_s"] == pytest.approx(1e6 / latency["mean"])
         edges, counts = np.array(row["histogram"]["edges_us"]), row["histogram"]["counts"]
-        assert edges[-1] == pytest.approx(np.percentile(samples, 99.5))
+        assert min(abs(edges[-1] / np.percentile(samples, [99.5, 99, 95, 90]) - 1)) < 1e-9
         assert sum(counts) == np.count_nonzero(samples <= edges[-1])
-        assert np.abs(np.histogram(samples, edges)[0] - counts).max() <= samples.size // 100  # ties at an edge
+        assert {"few-samples"} & doubts(row) == (
+            {"few-samples"} if samples.size < 1000 or len(row["turns_us"]) < 50 else set()
+        )
     ratio = second["ratio"]
     assert ratio["median"] == pytest.approx(np.median(np.array(second["turns_us"]) / first["turns_us"]))
     assert ratio["low"] <= ratio["median"] <= ratio["high"] and ratio["confidence"] == 0.95
@@ -205,7 +215,7 @@ def test_inputs_of_a_file(bench: Bench, models: dict[str, Network], tmp_path: Pa
 def test_cold_cache(bench: Bench, models: dict[str, Network]) -> None:
     record = measured(bench("mlp.sen", *SHORT, "--cold-cache", "--json", "-"))
     assert record["settings"]["inputs"] == "cold-cache" and record["rows"][0]["calls_per_sample"] == 1
-    assert {"few-samples", "few-loads"} <= {warning["kind"] for warning in record["rows"][0]["warnings"]}
+    assert ("few-loads" in doubts(record["rows"][0])) == (len(record["settings"]["loads"]) < 8)
 
 
 def test_the_core_is_chosen_and_verified(bench: Bench, models: dict[str, Network]) -> None:
@@ -247,6 +257,37 @@ def test_float32_may_not_differ_as_int8_may(bench: Bench, models: dict[str, Netw
 def test_a_first_row_without_finite_outputs_is_wrong(bench: Bench, models: dict[str, Network]) -> None:
     done = bench("infinite.sen", *SHORT, "--json", "-")
     assert done.returncode == 3 and measured(done)["rows"][0]["agreement"]["matches"] is False
+
+
+def write_of(folder: Path, name: str, network: Network, **metadata: str) -> str:
+    """The network as an image that tells what it was made from."""
+    (folder / name).write_bytes(image.dumps(replace(network, metadata=metadata)))
+    return name
+
+
+def test_rows_of_another_model_are_not_compared_with_the_first(
+    bench: Bench, models: dict[str, Network], tmp_path: Path
+) -> None:
+    mlp, other = models["mlp"], models["other"]
+    names = [
+        write_of(tmp_path, "a.sen", mlp, checkpoint_sha256="1"),
+        write_of(tmp_path, "a8.sen", to_int8_weights(mlp), checkpoint_sha256="1", dtype="int8-dynamic"),
+        write_of(tmp_path, "small.sen", other, checkpoint_sha256="1", compression='{"rank": "\\"4\\""}'),
+        write_of(tmp_path, "same.sen", other, checkpoint_sha256="1", compression='{"rank": "\\"4\\""}', producer="x"),
+        write_of(tmp_path, "foreign.sen", other, image_sha256="2"),
+    ]
+    done = bench(*names, *SHORT, "--json", "-")
+    rows = measured(done)["rows"]
+    assert done.returncode == 0 and all(row["agreement"]["matches"] for row in rows)
+    to = [row["agreement"]["to"] for row in rows]
+    assert to == ["reference", "a.sen native 1", "reference", "small.sen native 1", "reference"]
+    wrong = write_of(tmp_path, "wrong.sen", other, checkpoint_sha256="1")
+    done = bench("a.sen", wrong, "small.sen", *SHORT, "--json", "-")
+    assert done.returncode == 3 and [row["agreement"]["matches"] for row in measured(done)["rows"]] == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_a_table_without_json(bench: Bench, models: dict[str, Network]) -> None:
@@ -330,6 +371,18 @@ def test_a_full_disk_is_told(bench: Bench, models: dict[str, Network], program: 
     assert b"mlp.sen native 1" in done.stdout and not list(tmp_path.glob("*.json*"))
 
 
+@pytest.mark.parametrize(
+    "streams", [">/dev/full", "| true", ">&-", ">&- 2>&- <&-", "2>/dev/full", "2>&-", "2>&1 | true"]
+)
+def test_a_stream_that_cannot_be_written_does_not_cost_the_record(
+    models: dict[str, Network], program: Path, tmp_path: Path, streams: str
+) -> None:
+    line = f"{{ {program} mlp.sen {' '.join(SHORT)} --json r.json; echo $? >code; }} {streams}"
+    subprocess.run(["sh", "-c", line], cwd=tmp_path, check=False, capture_output=True)
+    bench_record.check(json.loads((tmp_path / "r.json").read_text()))
+    assert int((tmp_path / "code").read_text()) == (1 if streams == ">/dev/full" else 0)
+
+
 def test_a_file_larger_than_memory_is_refused(bench: Bench, tmp_path: Path) -> None:
     with (tmp_path / "large.sen").open("wb") as file:
         file.truncate(1 << 30)
@@ -340,20 +393,23 @@ def test_a_file_larger_than_memory_is_refused(bench: Bench, tmp_path: Path) -> N
     )
 
 
-def started(program: Path, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def started(program: Path, folder: Path, *arguments: str, until: bytes = b"measuring") -> subprocess.Popen[bytes]:
     """sen_bench once it has begun to measure."""
     command = [program, *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder)
     assert process.stderr is not None
-    assert process.stderr.readline().startswith(b"measuring")
+    while not process.stderr.readline().startswith(until):
+        assert process.poll() is None
     return process
 
 
-def test_an_interrupt_keeps_what_was_measured(program: Path, models: dict[str, Network], tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_what_was_measured(
+    program: Path, models: dict[str, Network], tmp_path: Path, number: signal.Signals
+) -> None:
     process = started(program, tmp_path, "mlp.sen", "int8.sen", "--seconds", "60", "--json", "-")
-    with pytest.raises(subprocess.TimeoutExpired):
-        process.wait(6)  # warming up takes 4 s at most
-    process.send_signal(signal.SIGINT)
+    await_work(process.pid, 0.2)  # a round takes some thousandths of a second
+    process.send_signal(number)
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130 and b"interrupted: what was measured" in error
     record = json.loads(out)
@@ -364,7 +420,7 @@ def test_an_interrupt_keeps_what_was_measured(program: Path, models: dict[str, N
 def test_an_interrupt_before_the_first_round_keeps_nothing(
     program: Path, models: dict[str, Network], tmp_path: Path
 ) -> None:
-    process = started(program, tmp_path, "mlp.sen", "--seconds", "60", "--json", "r.json")
+    process = started(program, tmp_path, "mlp.sen", "--seconds", "60", "--json", "r.json", until=b"warming up")
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130 and b"interrupted" in error
@@ -372,7 +428,7 @@ def test_an_interrupt_before_the_first_round_keeps_nothing(
 
 
 def test_a_file_that_changes_is_told(program: Path, models: dict[str, Network], tmp_path: Path) -> None:
-    process = started(program, tmp_path, "mlp.sen", "--seconds", "2")
+    process = started(program, tmp_path, "mlp.sen", "--seconds", "30")  # until models are loaded again
     (tmp_path / "new.sen").write_bytes((tmp_path / "other.sen").read_bytes())
     (tmp_path / "new.sen").replace(tmp_path / "mlp.sen")
     _, error = process.communicate(timeout=60)
@@ -455,6 +511,14 @@ def test_an_interval_counts_loads_where_they_differ(statistics: ctypes.CDLL) -> 
     assert median == np.median(noise * places) and wide_high - wide_low > 0.02
     _, blind_low, blind_high = interval(statistics, noise * places, [800, 800])  # as if they were the machine's drift
     assert blind_low < median < blind_high
+
+
+def test_an_interval_holds_its_median(statistics: ctypes.CDLL) -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(300):  # few rounds of a busy machine
+        loads = rng.integers(1, 5, rng.integers(1, 7)).tolist()
+        median, low, high = interval(statistics, np.exp(rng.standard_cauchy(sum(loads)).clip(-9, 9)), loads)
+        assert low <= median <= high
 
 
 @pytest.mark.parametrize("loads", [[200] * 8, [1600]])
@@ -576,7 +640,7 @@ def test_a_board_that_slows_down(
     program, tool = checked_program
     tool.write_text(SLOWING.format(counter=tmp_path / "counter"))
     tool.chmod(0o755)
-    command = [program, "mlp.sen", "--seconds", "0.2", "--json", "-", *(["--allow-throttled"] if allowed else [])]
+    command = [program, "mlp.sen", "--seconds", "0.1", "--json", "-", *(["--allow-throttled"] if allowed else [])]
     try:
         done = subprocess.run(command, capture_output=True, cwd=tmp_path)
     finally:
@@ -622,12 +686,12 @@ def test_one_file_that_runs_on_arm(name: str, models: dict[str, Network], tmp_pa
     cross = [f"-DCMAKE_C_COMPILER={target.prefix}gcc", "-DCMAKE_SYSTEM_NAME=Linux", f"-DCMAKE_SYSTEM_PROCESSOR={name}"]
     program = cmake_target("sen_bench", tmp_path / "build", *cross) / "sen_bench"
     assert not has_interpreter(program.read_bytes())
-    command = [target.emulator, program, "mlp.sen", "int8.sen", "mlp.sen", "--seconds", "0.3", "--json", "-"]
+    command = [target.emulator, program, "mlp.sen", "int8.sen", "mlp.sen", *SHORT, "--json", "-"]
     record = measured(subprocess.run(command, capture_output=True, cwd=tmp_path, timeout=300))
     first, int8, same = record["rows"]
-    assert record["valid"] and record["device"]["userland_bits"] == {"aarch64": 64, "armhf": 32}[name]
+    assert record["device"]["userland_bits"] == {"aarch64": 64, "armhf": 32}[name]
     assert first["kernels"] == {"aarch64": "neon_dotprod", "armhf": "portable"}[name]
-    assert same["agreement"]["max_error"] == 0 and int8["agreement"]["matches"]
+    assert first["agreement"]["matches"] and same["agreement"]["max_error"] == 0 and int8["agreement"]["matches"]
     assert first["sha256"] == hashlib.sha256((tmp_path / "mlp.sen").read_bytes()).hexdigest()
     done = subprocess.run([target.emulator, program, "other.sen", "mlp.sen", *SHORT], capture_output=True, cwd=tmp_path)
     assert done.returncode == 3 and b"WRONG OUTPUTS" in done.stdout

@@ -1,7 +1,7 @@
 """The command `sen-runtime`: benchmarks on the device itself.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, or slower than allowed, 4 a needed package is missing,
-130 interrupted.
+130 interrupted (Ctrl-C, SIGTERM, SIGHUP).
 """
 
 from __future__ import annotations
@@ -12,11 +12,13 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sen_runtime
-from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError
+from sen_runtime import signals, streams
+from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError, UsageError
 from sen_runtime.memory_limits import allocation_failure
 from sen_runtime.untrusted import printable_message
 
@@ -28,18 +30,27 @@ SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, by default that of the process; the exit code.
+    """Run the command line, by default that of the process, as a command of its own; the exit code.
 
     Raises:
         SystemExit: 2 for options that are unknown or malformed, 0 after --help.
+    """
+    streams.protect()
+    with signals.requests_interrupt():
+        code = run(arguments)
+    return streams.finish(code)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line within a command that takes care of streams and signals; the exit code.
+
+    Raises:
+        SystemExit: see `main`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words)
     try:
         code: int = options.command(options, words)
-    except BrokenPipeError:  # the reader of our output has gone; there is nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED
     except KeyboardInterrupt:
         _note("interrupted before anything was written")
         return EXIT_INTERRUPTED
@@ -68,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="sen-runtime",
         description="Benchmarks of exported networks, on the device itself.",
         epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, or slower than allowed, "
-        "4 a needed package is missing, 130 interrupted.",
+        "4 a needed package is missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
     )
     parser.add_argument("--version", action="version", version=f"sen-runtime {sen_runtime.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -78,7 +89,13 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("a", type=Path, metavar="A.json", help="what was")
     compare.add_argument("b", type=Path, metavar="B.json", help="what is")
     compare.add_argument(
-        "--max-regression", type=_share, metavar="5%", help="exit with 3 if a row is slower by more than this"
+        "--max-regression",
+        type=_share,
+        metavar="5%",
+        help="exit with 3 if a row is slower by more than this, or is missing in B",
+    )
+    compare.add_argument(
+        "--strict", action="store_true", help="with --max-regression, exit with 3 also if a row is undecided"
     )
     compare.add_argument("--allow-different", action="store_true", help="compare other devices and models too")
     compare.add_argument("--json", action="store_true", help="print JSON")
@@ -115,6 +132,7 @@ def _add_bench(commands: Any) -> None:
     add("--history", type=Path, metavar="FILE", help="append the record's figures to this file")
     add("--trend", type=Path, metavar="FILE.html", help="write a page with the trend of --history")
     add("--energy", type=Path, metavar="FILE.csv", help="what a meter writes meanwhile: timestamp, watts")
+    add("--strict", action="store_true", help="exit with 4, and measure nothing, if an engine is missing")
     add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
     add("--force", action="store_true", help="replace files that exist")
 
@@ -148,6 +166,7 @@ def _request(options: argparse.Namespace, words: Sequence[str]) -> BenchRequest:
         seed=options.seed,
         raw=options.raw,
         energy=options.energy,
+        strict=options.strict,
         command=("sen-runtime", *words),
     )
 
@@ -173,12 +192,14 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
         except SenError as error:  # the latencies are none the worse for it
             failed = error
     texts = _texts(record)
-    printed = next((texts[name]() for name in outputs.TEXTS if wanted[name] == outputs.STDOUT), None)
-    if printed is not None:
-        sys.stderr.write(text.table(record))
-    sys.stdout.write(text.table(record) if printed is None else printed)
-    sys.stdout.flush()
-    outputs.write(wanted, texts, [record], _note)
+    printed = next(
+        (texts[name] for name in outputs.TEXTS if wanted[name] == outputs.STDOUT), partial(text.table, record)
+    )
+    try:  # the files first: nothing that happens to stdout costs them
+        outputs.write(wanted, texts, [record], _note)
+    finally:
+        sys.stdout.write(printed())
+        sys.stdout.flush()
     if options.json not in (None, outputs.STDOUT):
         _note(f"next: sen-runtime compare {options.json} LATER.json --max-regression 5%")
     if failed is not None:
@@ -217,15 +238,18 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
     del words
     from sen_runtime.bench import compare, record
 
+    gate = None if options.max_regression is None else compare.Gate(options.max_regression, options.strict)
+    if gate is None and options.strict:
+        raise UsageError("--strict judges rows by a limit", "add --max-regression, such as --max-regression 5%")
     found = compare.compare(record.read(options.a), record.read(options.b), allow_different=options.allow_different)
     if options.json:
-        _print_json(found.to_dict())
+        _print_json(found.to_dict(gate))
     else:
         sys.stdout.write(compare.text(found, options.max_regression))
-    slower = [] if options.max_regression is None else found.regressions(options.max_regression)
-    for row in slower:
-        _note(f"regression: {row.name} takes {row.ratio:.3g} times as long")
-    return EXIT_VERIFICATION if slower else 0
+    failures = () if gate is None else found.failures(gate)
+    for sentence in failures:
+        _note(sentence)
+    return EXIT_VERIFICATION if failures else 0
 
 
 def _device(options: argparse.Namespace, words: Sequence[str]) -> int:

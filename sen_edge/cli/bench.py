@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sen_edge.remote.visit import Job, Outcome
 
 #: Options of `sen-runtime bench` that say how to measure; on a host they are passed on as they are.
-MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "allow_throttled")
+MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "strict", "allow_throttled")
 #: Those that say what becomes of the record, which is on this machine.
 RESULTS = ("json", "csv", "markdown", "html", "plot", "history", "force")
 #: Those that only a measurement on this machine takes.
@@ -64,6 +64,9 @@ def bench(
     energy: Annotated[
         Path | None, typer.Option(help="CSV of a power meter: time, watts. Without --host only.", metavar="FILE")
     ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit with 4, and measure nothing, if an engine is missing.")
+    ] = False,
     allow_throttled: Annotated[
         bool, typer.Option("--allow-throttled", help="Do not fail where the processor was slowed down meanwhile.")
     ] = False,
@@ -112,7 +115,7 @@ def _bench_here(values: Mapping[str, Any]) -> None:
 
     names = (*MEASURING, "engine", "data", "cpu", *HERE, *RESULTS)
     paths = [_positional(path) for path in values["artifacts"]]
-    raise typer.Exit(cli.main(["bench", *_arguments(values, names), *paths]))
+    raise typer.Exit(cli.run(["bench", *_arguments(values, names), *paths]))
 
 
 def _bench_hosts(values: Mapping[str, Any]) -> None:

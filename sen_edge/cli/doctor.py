@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ import sen_edge
 from sen_edge.cli import console
 from sen_runtime.errors import EXIT_MISSING, SenError
 from sen_runtime.quiet import quiet_engines
+from sen_runtime.untrusted import quote
 
 #: What each package is for, and the line that installs it. The first four are what an export needs.
 PACKAGES = {
@@ -27,6 +29,11 @@ PACKAGES = {
     "safetensors": (".safetensors checkpoints", "pip install safetensors"),
     "scikit-learn": ("the bundled digits data", "pip install scikit-learn"),
 }
+#: Extras: what each is for, and the modules of its packages.
+EXTRAS = {
+    "plot": ("figures of networks and benchmarks", {"matplotlib": "matplotlib.figure"}),
+    "sweep": ("sweeps", {"dask": "dask", "distributed": "distributed", "optuna": "optuna", "pyarrow": "pyarrow"}),
+}
 
 
 @dataclass(frozen=True)
@@ -34,16 +41,23 @@ class Finding:
     """One thing that was tried.
 
     Attributes:
-        name: package, engine or exporter.
+        name: package, extra, engine or exporter.
         works: whether it does.
         detail: version or the error.
         remedy: the pip line, where something is missing.
+        is_optional: whether all else works without it.
     """
 
     name: str
     works: bool
     detail: str
     remedy: str = ""
+    is_optional: bool = False
+
+    @property
+    def state(self) -> str:
+        """In a word."""
+        return "ok" if self.works else "not there" if self.is_optional else "MISSING"
 
 
 def doctor(
@@ -52,17 +66,17 @@ def doctor(
 ) -> None:
     """Say which engines and extras work on this machine, and the pip line for those that do not.
 
-    Nothing is installed. Exit 4 if something is missing or broken.
+    Nothing is installed. Exit 4 if something is missing or broken; the extras plot and sweep may be missing.
     """
     with quiet_engines():
-        findings = [*map(_package, PACKAGES), *_engines()]
+        findings = [*map(_package, PACKAGES), *map(_extra, EXTRAS), *_engines()]
     if as_json:
         console.print_json([asdict(finding) for finding in findings])
     else:
         title = f"sen-edge {sen_edge.__version__}, Python {platform.python_version()}, {platform.platform()}"
-        rows = [(f.name, "ok" if f.works else "MISSING", f.detail, f.remedy) for f in findings]
+        rows = [(f.name, f.state, f.detail, f.remedy) for f in findings]
         console.console(stderr=False).print(console.table(title, ("what", "state", "detail", "to mend"), rows))
-    if not all(finding.works for finding in findings):
+    if not all(finding.works or finding.is_optional for finding in findings):
         raise typer.Exit(EXIT_MISSING)
 
 
@@ -72,6 +86,23 @@ def _package(name: str) -> Finding:
         return Finding(name, works=True, detail=f"{version(name)}: {purpose}")
     except PackageNotFoundError:
         return Finding(name, works=False, detail=f"not installed: {purpose}", remedy=pip_line)
+
+
+def _extra(name: str) -> Finding:
+    """An extra, whose packages are imported: installed is not the same as working."""
+    purpose, modules = EXTRAS[name]
+    found, lacking = [], []
+    for package, module in modules.items():
+        try:
+            importlib.import_module(module)
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:  # imported from a folder
+            found.append(package)
+        except Exception as error:  # of a broken package anything
+            lacking.append(f"{package} ({type(error).__name__}: {quote(str(error))})")
+    remedy = f"pip install 'sen-edge[{name}]'" if lacking else ""
+    detail = f"{', '.join(found)}: {purpose}" if not lacking else f"{purpose} need {', '.join(lacking)}"
+    return Finding(f"extra {name}", not lacking, detail, remedy, is_optional=True)
 
 
 def _engines() -> list[Finding]:

@@ -36,7 +36,7 @@ STYLE: Any = {
     "pdf.fonttype": 42,
 }
 BINS = 60
-#: Share of a histogram's values that its axis spans; the few beyond are left out.
+#: Share of a histogram's values that its axis spans; the few beyond are left out, and the axis says so.
 SPAN = 0.98
 MOST_LINES = 300
 
@@ -284,6 +284,7 @@ def _histogram(axes: Any, layers: Sequence[Any], label: str, notes: Sequence[str
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
+    beyond = max(float(np.mean((values < low) | (values > high))) for values in kept)
     for index, values in enumerate(layers):
         if not values.size:
             continue
@@ -294,6 +295,8 @@ def _histogram(axes: Any, layers: Sequence[Any], label: str, notes: Sequence[str
             label=f"layer {index} to {index + 1}{note}", fill=False,
         )  # fmt: skip
         axes.stairs(counts, edges, color=LAYERS[index % len(LAYERS)], alpha=0.12, fill=True)
+    if beyond > 0:
+        label += f"\n(up to {100 * beyond:.2g} % of a layer lie beyond)"
     axes.set(xlabel=label, ylabel="share of synapses", xlim=(low, high))
     _legend_above(axes)
 

@@ -198,12 +198,14 @@ def _sha256(path: Path) -> str:
 
 
 def _watched(command: list[str], limit_s: float, stdout: Any = None, stderr: Any = None) -> int:
-    """Exit status of a command, which is stopped when standard input ends or the time is over.
+    """Exit status of a command, which is stopped when standard input ends, on SIGTERM or SIGHUP, or when time is over.
 
     It leads a process group of its own, so that what it started ends with it.
     """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True)
     ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGHUP):  # to this process, which the command would outlive
+        signal.signal(number, lambda *_: threading.Thread(target=_end, args=(process.pid, ended), daemon=True).start())
     threading.Thread(target=_end_with_input, args=(process.pid, ended), daemon=True).start()
     try:
         code = process.wait(limit_s)
@@ -218,6 +220,11 @@ def _watched(command: list[str], limit_s: float, stdout: Any = None, stderr: Any
 def _end_with_input(group: int, ended: threading.Event) -> None:
     while os.read(sys.stdin.fileno(), CHUNK):
         pass
+    _end(group, ended)
+
+
+def _end(group: int, ended: threading.Event) -> None:
+    """Interrupt a process group, which may say what it has, and kill it if it does not end."""
     if not ended.is_set():
         _signal_group(group, signal.SIGINT)
         if not ended.wait(GRACE_S):

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sen_edge.remote.visit import Outcome
@@ -54,7 +55,7 @@ def show_and_write(
         n_hosts: how many hosts were asked.
 
     Raises:
-        OutputError: a file cannot be written; what there is to print has been.
+        OutputError: a file cannot be written; what there is to print is printed all the same.
     """
     from sen_runtime.bench import html, outputs, record, text
 
@@ -62,17 +63,19 @@ def show_and_write(
         return
     every = list(records.values())
     several = n_hosts > 1
-    tables = _titled(records, text.table, "{}\n") if several else text.table(every[0])
+    tables = partial(_titled, records, text.table, "{}\n") if several else partial(text.table, every[0])
     texts: dict[str, Callable[[], str]] = {
         "json": lambda: record.dumps(every if several else every[0]),
         "csv": lambda: _csv(records) if several else text.csv(every[0]),
         "markdown": lambda: _titled(records, text.markdown, "## {}\n\n") if several else text.markdown(every[0]),
         "html": lambda: html.report(every if several else every[0]),
     }
-    printed = next((texts[name]() for name in outputs.TEXTS if options[name] == outputs.STDOUT), tables)
-    sys.stdout.write(printed)
-    sys.stdout.flush()
-    outputs.write(options, texts, every, note)
+    printed = next((texts[name] for name in outputs.TEXTS if options[name] == outputs.STDOUT), tables)
+    try:  # the files first: nothing that happens to stdout costs them
+        outputs.write(options, texts, every, note)
+    finally:
+        sys.stdout.write(printed())
+        sys.stdout.flush()
 
 
 def _titled(records: Mapping[str, dict[str, Any]], show: Callable[[dict[str, Any]], str], title: str) -> str:

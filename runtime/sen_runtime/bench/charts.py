@@ -106,7 +106,7 @@ def medians(names: Sequence[str], devices: Sequence[Mapping[str, Row]], labels: 
 
 
 def histogram(row: Row, ident: str) -> str:
-    """How often which latency was seen; median and p99 marked."""
+    """How often which latency was seen; median and p99 marked, and what is beyond the end of the axis told."""
     latency = row["latency_us"]
     unit = unit_of_time([latency["median"]])
     edges = np.array(row["histogram"]["edges_us"], float) * UNITS_OF_TIME[unit]
@@ -129,10 +129,22 @@ def histogram(row: Row, ident: str) -> str:
     ]
     median, p99 = (latency[key] * UNITS_OF_TIME[unit] for key in ("median", "p99"))
     parts += [svg.line(across(median), top, across(median), bottom, "mark")]
-    parts += [svg.line(across(p99), top, across(p99), bottom, "mark dashed")]
-    parts.append(_label_pair(across(median), "median", across(p99), "p99", width, top - 7))
-    words = f"median {significant(median)} {unit_name(unit)}, p99 {significant(p99)} {unit_name(unit)}"
+    label, shown = "p99", f"{significant(p99)} {unit_name(unit)}"
+    if p99 > edges[-1]:
+        label = f"p99 at {shown} \N{RIGHTWARDS ARROW}"
+    else:
+        parts += [svg.line(across(p99), top, across(p99), bottom, "mark dashed")]
+    parts.append(_label_pair(across(median), "median", across(p99), label, width, top - 7))
+    words = f"median {significant(median)} {unit_name(unit)}, p99 {shown}"
+    words += f"; {beyond}" if (beyond := beyond_histogram(row)) else ""
     return svg.picture(width, height, ident, f"Histogram of {row['name']}", words, *parts)
+
+
+def beyond_histogram(row: Row) -> str:
+    """The share of samples that a histogram leaves out; empty where there are none."""
+    counts = row["histogram"]["counts"]
+    left_out = 1 - sum(counts) / row["n_samples"]
+    return f"{100 * left_out:.2g} % of the samples are beyond its end" if left_out > 0 else ""
 
 
 def over_turns(row: Row, ident: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from sen_runtime.bench import bootstrap
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
+from sen_runtime.bench.load import busy
 from sen_runtime.errors import SenError
 from sen_runtime.untrusted import printable
 
@@ -67,13 +68,32 @@ class RowComparison:
         return self.ratio > 1 + max_share and self.low > 1
 
     def is_undecided(self, max_share: float) -> bool:
-        """Whether the interval holds both 1 and more than is allowed: a longer run is needed to tell."""
-        return self.low <= 1 and self.high > 1 + max_share
+        """Whether it is no regression, and the interval holds more than is allowed: a longer run is needed to tell."""
+        return self.high > 1 + max_share and not self.is_regression(max_share)
+
+    def outcome(self, max_share: float) -> str:
+        """What a gate of `max_share` makes of it."""
+        if self.is_regression(max_share):
+            return "regression"
+        return "undecided" if self.is_undecided(max_share) else "passed"
 
     @property
     def verdict(self) -> str:
         """In words."""
         return "slower" if self.low > 1 else "faster" if self.high < 1 else "no difference seen"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A limit that rows may not exceed.
+
+    Attributes:
+        max_share: 0.05 allows 5 % more time.
+        strict: whether a row that is undecided fails as well.
+    """
+
+    max_share: float
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,11 +121,38 @@ class Comparison:
         """Rows that may have, and may not: too noisy, or measured too shortly."""
         return tuple(row for row in self.rows if row.is_undecided(max_share))
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        rows = [{**asdict(row), "notes": list(row.notes), "verdict": row.verdict} for row in self.rows]
+    def failures(self, gate: Gate) -> tuple[str, ...]:
+        """Why the second record does not pass a gate, in sentences; none where it does.
+
+        A row of the first record that the second one lacks fails: what is not measured is not known to be fast enough.
+        """
+        slower = self.regressions(gate.max_share)
+        undecided = self.undecided(gate.max_share) if gate.strict else ()
+        return (
+            *(f"regression: {row.name} takes {row.ratio:.3g} times as long" for row in slower),
+            *(f"missing: {name} is in the first record only" for name in self.only_in_a),
+            *(f"undecided: {row.name} takes {row.low:.3g} to {row.high:.3g} times as long" for row in undecided),
+        )
+
+    def to_dict(self, gate: Gate | None = None) -> dict[str, Any]:
+        """For JSON; with a gate also its limit, what it makes of each row, and whether it is passed."""
+        rows: list[dict[str, Any]] = [
+            {**asdict(row), "notes": list(row.notes), "verdict": row.verdict} for row in self.rows
+        ]
         names = {"only_in_a": list(self.only_in_a), "only_in_b": list(self.only_in_b), "notes": list(self.notes)}
-        return {"schema": SCHEMA, "confidence": self.confidence, "effect": "Cliff's delta", "rows": rows, **names}
+        judged = None
+        if gate is not None:
+            for shown, row in zip(rows, self.rows):
+                shown["outcome"] = row.outcome(gate.max_share)
+            failures = self.failures(gate)
+            judged = {
+                "max_regression": gate.max_share,
+                "strict": gate.strict,
+                "passed": not failures,
+                "failures": list(failures),
+            }
+        common = {"schema": SCHEMA, "confidence": self.confidence, "effect": "Cliff's delta", "gate": judged}
+        return {**common, "rows": rows, **names}
 
 
 def compare(a: Record, b: Record, *, allow_different: bool = False) -> Comparison:
@@ -139,7 +186,12 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
         rows=tuple(_compare_row(rows_a[name], rows_b[name], loads) for name in both),
         only_in_a=tuple(name for name in rows_a if name not in rows_b),
         only_in_b=tuple(name for name in rows_b if name not in rows_a),
-        notes=(*objections, *_notes(a["device"], b["device"]), *_other_settings(a["settings"], b["settings"])),
+        notes=(
+            *objections,
+            *_loads(a, b),
+            *_notes(a["device"], b["device"]),
+            *_other_settings(a["settings"], b["settings"]),
+        ),
     )
 
 
@@ -170,7 +222,7 @@ def text(comparison: Comparison, max_share: float | None = None) -> str:
     shown += comparison.notes
     for row in comparison.undecided(max_share) if max_share is not None else ():
         shown.append(
-            f"{row.name}: undecided, as its interval holds both 1 and more than {significant(1 + (max_share or 0))}: "
+            f"{row.name}: undecided, as its interval reaches beyond {significant(1 + (max_share or 0))}: "
             "measure longer (--seconds) or on a quieter machine"
         )
     return "\n".join(printable(line) for line in shown) + "\n"
@@ -219,6 +271,11 @@ def _doubts(which: str, record: Record) -> list[str]:
 def _other_device(a: Record, b: Record) -> list[str]:
     pairs = [(what, a["device"][key], b["device"][key]) for key, what in SAME_DEVICE.items()]
     return [f"the {what} of the device is another: {one!r} / {two!r}" for what, one, two in pairs if one != two]
+
+
+def _loads(a: Record, b: Record) -> list[str]:
+    found = {"the first record": busy(a), "the second record": busy(b)}
+    return [f"{which}: {sentence}" for which, sentence in found.items() if sentence]
 
 
 def _other_row(a: Record, b: Record) -> list[str]:

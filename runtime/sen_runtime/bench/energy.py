@@ -57,13 +57,33 @@ class Meter:
     watts: Floats
 
 
+def check_meter(path: Path) -> None:
+    """Find out before a run whether its energy can be read after it; the meter may not have written anything yet.
+
+    Raises:
+        EnergyError: see `read_meter`; too few readings are none.
+    """
+    _read_lines(path)
+
+
 def read_meter(path: Path) -> Meter:
     """Read a CSV with the columns `timestamp` and `watts`, in any order and beside others.
+
+    A last line without an end is left out: the meter may still be writing it.
 
     Raises:
         EnergyError: names the line, what is there and what was expected.
     """
-    lines = decode(read_regular(path, MOST_BYTES, error=EnergyError), str(path), error=EnergyError).splitlines()
+    times, watts = _read_lines(path)
+    if len(times) < LEAST_READINGS:
+        raise EnergyError(f"{path} has {len(times)} readings; expected at least {LEAST_READINGS}", EXPECTED)
+    return Meter(path.name, np.array(times), np.array(watts))
+
+
+def _read_lines(path: Path) -> tuple[list[float], list[float]]:
+    """Timestamps and watts of the lines that are complete."""
+    data = read_regular(path, MOST_BYTES, error=EnergyError)
+    lines = decode(data[: data.rfind(b"\n") + 1], str(path), error=EnergyError).splitlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     times: list[float] = []
     watts: list[float] = []
@@ -85,9 +105,7 @@ def read_meter(path: Path) -> Meter:
                 raise EnergyError(f"{where}: timestamp {quote(cells[places[0]])} is not later than the one before")
     except csv.Error as error:
         raise EnergyError(f"{path}: line {reader.line_num}: {error}", EXPECTED) from error
-    if len(times) < LEAST_READINGS:
-        raise EnergyError(f"{path} has {len(times)} readings; expected at least {LEAST_READINGS}", EXPECTED)
-    return Meter(path.name, np.array(times), np.array(watts))
+    return times, watts
 
 
 def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import numpy as np
 from sen_runtime.bench import charts, svg
 from sen_runtime.bench.charts import unit_name
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
+from sen_runtime.bench.load import busy
 from sen_runtime.bench.record import is_wrong
 from sen_runtime.bench.style import STYLE
+from sen_runtime.bench.text import left_out
 from sen_runtime.untrusted import printable_page
 
 Record = Mapping[str, Any]
@@ -117,6 +119,7 @@ def _key(index: int) -> str:
 def _state_of(record: Record) -> str:
     states = [] if record["status"] == "complete" else ["interrupted"]
     states += [] if record["valid"] else ["not valid"]
+    states += ["busy machine"] if busy(record) else []
     return f" ({', '.join(states)})" if states else ""
 
 
@@ -126,10 +129,14 @@ def _head(record: Record) -> list[str]:
     parts = [f'<p class="soft">{escape(record["created"])} · {escape(tool)}</p>']
     if record["status"] != "complete":
         parts.append(_banner("warn", f"! {record['status']}: the figures are of what was measured until then"))
-    if record["valid"]:
+    load = busy(record)
+    if record["valid"] and load:
+        parts.append(_banner("warn", f"! Busy machine: {_checked(record)}, but other programs ran", [load]))
+    elif record["valid"]:
         parts.append(_banner("good", f"✓ Valid: {_checked(record)}"))
     else:
-        parts.append(_banner("bad", "✗ Not valid: do not rely on these figures", record["invalid_because"]))
+        reasons = [*record["invalid_because"], *([load] if load else [])]
+        parts.append(_banner("bad", "✗ Not valid: do not rely on these figures", reasons))
     return parts
 
 
@@ -146,6 +153,7 @@ def _warnings(record: Record) -> list[str]:
     """What to keep in mind, below the figures that it is about: there may be much of it."""
     found = [reason for reason in record["device"]["throttled_during"] if reason not in record["invalid_because"]]
     found += [f"{row['name']}: {warning['message']}" for row in record["rows"] for warning in row["warnings"]]
+    found += map(left_out, record.get("left_out", ()))
     return [_banner("warn", "! To be kept in mind", found)] if found else []
 
 
@@ -167,7 +175,10 @@ def _record(record: Record, ident: str) -> list[str]:
     if rows:
         parts += [_correctness(rows), _sizes(rows)]
         parts += ["<h3>Histograms</h3>", '<p class="soft">Each has an axis of its own.</p>', '<div class="panels">']
-        parts += [figure(row["name"], charts.histogram(row, f"{ident}-h{i}")) for i, row in enumerate(rows)]
+        parts += [
+            figure(row["name"], charts.histogram(row, f"{ident}-h{i}"), charts.beyond_histogram(row))
+            for i, row in enumerate(rows)
+        ]
         parts += ["</div>", "<h3>Latency over time</h3>"]
         parts.append(
             '<p class="soft">Line: median; nine tenths of the turns lie within the band.</p><div class="panels">'

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime import reference
 from sen_runtime.bench import agreement, loops
+from sen_runtime.bench.record import REFERENCE
 from sen_runtime.bench.rows import Row
 
 FloatArray = NDArray[np.float32]
+#: The reference runs networks with at most so many synapses, dense.
+MOST_WEIGHTS = 1 << 25
 #: The figures of a row, or None where they cannot be judged, and warnings.
 Judged = tuple[Optional[dict[str, Any]], list[dict[str, str]]]
 
@@ -20,12 +25,32 @@ def judge(rows: Sequence[Row], inputs: FloatArray, *, has_data: bool) -> list[Ju
     """Compare each row with the first one that should compute the same, on `inputs [n, ...]`.
 
     Rows of one checkpoint, compressed alike, should; so should rows of which that is not known. A row that is the first
-    of another model is not judged, and neither is int8 on random inputs, for which it is not calibrated: a warning says
-    so. Outputs that are not finite are wrong in any case.
+    of its model is compared with the reference on the same file, if that is a `.sen` image; else it is not judged, and
+    neither is int8 on random inputs, for which it is not calibrated: a warning says so. Outputs that are not finite are
+    wrong in any case.
     """
     outputs = [loops.outputs(row.session, inputs) for row in rows]
     origins = [agreement.origin(row.properties) for row in rows]
-    return [_judged(index, rows, outputs, origins, has_data) for index in range(len(rows))]
+    return [
+        _against_reference(row, outputs[index], inputs, has_data)
+        if _counterpart(index, origins) == index and _has_reference(row)
+        else _judged(index, rows, outputs, origins, has_data)
+        for index, row in enumerate(rows)
+    ]
+
+
+def _has_reference(row: Row) -> bool:
+    network = row.plan.artifact.network
+    sizes = () if network is None else network.layer_sizes
+    return network is not None and sum(map(prod, zip(sizes, sizes[1:]))) <= MOST_WEIGHTS
+
+
+def _against_reference(row: Row, outputs: FloatArray, inputs: FloatArray, has_data: bool) -> Judged:
+    network = row.plan.artifact.network
+    assert network is not None
+    expected = reference.run(network, inputs, np.float32)
+    tolerance = agreement.tolerance_for((row.dtype, row.dtype), is_spiking=row.timesteps > 0, has_data=has_data)
+    return agreement.compare(outputs, expected, REFERENCE, tolerance), []
 
 
 def _judged(

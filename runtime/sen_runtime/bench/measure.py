@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 import sen_runtime
 from sen_runtime import device as this_machine
-from sen_runtime.bench import interleaved, loops, memory
+from sen_runtime.bench import interleaved, loops, memory, text
 from sen_runtime.bench.coldstart import cold_start
+from sen_runtime.bench.energy import check_meter
 from sen_runtime.bench.inputs import N_INPUTS, random_inputs, read_data, some
 from sen_runtime.bench.judge import judge, wrong
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
@@ -113,22 +114,29 @@ def run(
 
     Raises:
         UsageError: the request contradicts itself; the files take inputs of different shapes.
-        BenchError, DataError: a file cannot be read, or data do not fit.
+        BenchError, DataError, EnergyError: a file cannot be read, or data do not fit.
         ImageError, EngineError: a file is damaged, or an engine refuses it or dies of it.
-        MissingExtraError: an engine is not installed.
+        MissingExtraError: none of the engines is installed, or, where the request is strict, one of them is not.
         KeyboardInterrupt: before anything was measured.
     """
-    rows = plan(request)
+    planned = plan(request)
+    rows = planned.rows
+    left_out = [asdict(each) for each in planned.left_out]
+    for each in left_out:
+        progress(text.left_out(each))
     if request.energy is not None and len(rows) != 1:
         raise UsageError(
             f"there are {len(rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
             "measure energy in a run of its own for each: one file, one --engine, one number of --threads",
         )
+    if request.energy is not None:
+        check_meter(request.energy)
     file = None if request.data is None else DataFile(request.data)
     if device is None:
         device = this_machine
     with _pinned(request.cpu) as is_verified:
-        return _run(request, rows, file, device, load, progress, is_verified)
+        found = _run(request, rows, file, device, load, progress, is_verified)
+    return replace(found, record={**found.record, "left_out": left_out})
 
 
 def _run(

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from sen_runtime import image
-from sen_runtime.engines import engine, installed, missing, names, names_for
+from sen_runtime.engines import engine, missing, names, names_for
 from sen_runtime.engines.tflite_file import read_properties
-from sen_runtime.errors import EngineError, SenError, UsageError
+from sen_runtime.errors import EngineError, MissingExtraError, SenError, UsageError
 from sen_runtime.network import Network
 from sen_runtime.operators import Coordinates, leaves
 from sen_runtime.untrusted import read_regular
@@ -38,6 +38,7 @@ class BenchRequest:
         seed: of the order and of random inputs.
         raw: keep all samples in the record.
         energy: file of an external meter, read after the run.
+        strict: refuse to measure where an engine is missing, instead of leaving it out.
         command: what the user called, for the record.
     """
 
@@ -52,6 +53,7 @@ class BenchRequest:
     seed: int = 0
     raw: bool = False
     energy: Path | None = None
+    strict: bool = False
     command: tuple[str, ...] = ()
 
 
@@ -93,6 +95,31 @@ class RowPlan:
     threads: int
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """A row that cannot be measured here.
+
+    Attributes:
+        file: name of the artifact.
+        engine: that would run it.
+        reason: why it does not.
+        hint: the pip line.
+    """
+
+    file: str
+    engine: str
+    reason: str
+    hint: str
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What is measured, and what is left out because its engine is missing."""
+
+    rows: tuple[RowPlan, ...]
+    left_out: tuple[LeftOut, ...]
+
+
 def check_request(request: BenchRequest) -> None:
     """Refuse what contradicts itself.
 
@@ -128,36 +155,48 @@ def check_request(request: BenchRequest) -> None:
             raise UsageError(f"the engine {name} runs {suffix}, and none of the files is one")
 
 
-def plan(request: BenchRequest) -> list[RowPlan]:
-    """The rows, in the order of the files, their engines and threads.
+def plan(request: BenchRequest) -> Plan:
+    """The rows, in the order of the files, their engines and threads, and what is left out.
 
     Raises:
         UsageError: see `check_request`; none of the engines asked for runs a file.
         BenchError: a file cannot be read.
         ImageError, EngineError: a file is damaged.
-        MissingExtraError: an engine that was asked for is not installed, or none that runs a file is.
+        MissingExtraError: no row can be measured, or, where the request is strict, one of them cannot.
     """
     check_request(request)
     rows: list[RowPlan] = []
+    left_out: list[LeftOut] = []
     for artifact in map(read_artifact, request.artifacts):
-        for name in _engines_for(artifact, request.engines):
+        wanted = _engines_for(artifact, request.engines)
+        absent = missing(wanted)
+        left_out += [LeftOut(artifact.path.name, name, each.message, each.hint) for name, each in absent.items()]
+        for name in [name for name in wanted if name not in absent]:
             version = engine(name).version()
             for threads in dict.fromkeys(request.threads) if engine(name).is_threaded else (1,):
                 title = _unique(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
                 rows.append(RowPlan(title, artifact, name, version, threads))
-    return rows
+    if left_out and (request.strict or not rows):
+        raise _not_measured(left_out)
+    return Plan(tuple(rows), tuple(left_out))
+
+
+def _not_measured(left_out: Sequence[LeftOut]) -> MissingExtraError:
+    """The error of a plan that lacks engines, each of which is named once."""
+    engines = {each.engine: each for each in left_out}.values()
+    error = MissingExtraError("an engine", "; ".join(dict.fromkeys(each.hint for each in engines)))
+    files = ", ".join(dict.fromkeys(each.file for each in left_out))
+    error.message = f"{files}: " + "; ".join(dict.fromkeys(each.reason for each in engines))
+    error.args = (error.message,)
+    return error
 
 
 def notes(request: BenchRequest) -> list[str]:
-    """What a user may expect to be measured, and is not: engines that are not installed, threads that there are not."""
+    """Engines that have one thread, where more are asked for."""
+    if max(request.threads) == 1:
+        return []
     usual = list(dict.fromkeys(name for path in request.artifacts for name in _usual(path)))
-    found = []
-    if not request.engines:
-        found += [f"left out: {name} ({error.message}: {error.hint})" for name, error in missing(usual).items()]
-    if max(request.threads) > 1:
-        single = [name for name in request.engines or usual if not engine(name).is_threaded]
-        found += [f"{name} has one thread" for name in single]
-    return found
+    return [f"{name} has one thread" for name in request.engines or usual if not engine(name).is_threaded]
 
 
 def read_artifact(path: Path) -> ArtifactFile:
@@ -182,6 +221,7 @@ def read_artifact(path: Path) -> ArtifactFile:
 
 
 def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
+    """Engines that are to run a file, installed or not."""
     suffix = artifact.path.suffix
     if asked:
         found = [name for name in dict.fromkeys(asked) if engine(name).suffix == suffix]
@@ -190,11 +230,11 @@ def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
         return found
     target = artifact.properties.get("tflite_target", "any")
     if suffix == ".tflite" and target in names():  # it is right in one interpreter only
-        return installed([target])
+        return [target]
     found = _usual(artifact.path)
     if not found:
         raise UsageError(f"{artifact.path}: {suffix} files are compiled and run only if asked for", "add --engine c")
-    return installed(found)
+    return found
 
 
 def _usual(path: Path) -> list[str]:

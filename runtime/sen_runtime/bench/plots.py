@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from sen_runtime.bench import charts
 from sen_runtime.bench.figures import UNITS_OF_TIME, unit_of_time
+from sen_runtime.bench.statistics import LOG_FROM
 from sen_runtime.errors import MissingExtraError, SenError
 from sen_runtime.files import write_atomic
 
@@ -62,9 +64,14 @@ def _draw_row(histogram: Any, over_time: Any, row: Mapping[str, Any]) -> None:
     edges = np.array(row["histogram"]["edges_us"]) * UNITS_OF_TIME[unit]
     histogram.stairs(row["histogram"]["counts"], edges, fill=True, color="#0063a6", alpha=0.6)
     for key, style in (("median", "-"), ("p99", ":")):
-        histogram.axvline(row["latency_us"][key] * UNITS_OF_TIME[unit], color="black", linestyle=style, label=key)
+        value = row["latency_us"][key] * UNITS_OF_TIME[unit]
+        if value <= edges[-1]:  # a line beyond would widen the axis
+            histogram.axvline(value, color="black", linestyle=style, label=key)
     histogram.legend(frameon=False)
-    histogram.set(xlabel=f"latency, {unit}", ylabel="samples")
+    if edges[0] * LOG_FROM < edges[-1]:
+        histogram.set_xscale("log")
+    beyond = charts.beyond_histogram(row)
+    histogram.set(xlabel=f"latency, {unit}" + (f"; {beyond}" if beyond else ""), ylabel="samples")
     histogram.set_title(plain(row["name"]), fontsize=10, loc="left")
     over_time.plot(np.array(row["turns_us"]) * UNITS_OF_TIME[unit], color="#0063a6", linewidth=0.8)
     over_time.set(xlabel="turn", ylabel=f"latency, {unit}")

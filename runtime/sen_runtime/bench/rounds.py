@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import gc
 import random
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.bench.interleaved import TURN_NS, Loop, Timed, calibrated, one_round
+from sen_runtime.signals import noted_requests
 
 Floats = NDArray[np.float64]
 #: Loads a model and gives the loop to time.
@@ -111,7 +108,7 @@ class Measured:
 
 
 def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
-    """Measure rows side by side; an interrupt (SIGINT) ends it after the round that runs.
+    """Measure rows side by side; Ctrl-C, SIGTERM or SIGHUP ends it after the round that runs.
 
     Raises:
         KeyboardInterrupt: before the first round, or a second time.
@@ -129,7 +126,7 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
         most = options.seconds / max(load_s, ROUNDS_PER_LOAD * round_s)
         n_loads = max(1, min(MOST_LOADS, int(most)))
         result = Measured(timed, {name: Samples() for name in openers}, {name: [] for name in openers})
-        with _noted_interrupts() as is_interrupted:
+        with noted_requests() as is_interrupted:
             watcher = _Watcher(options, time.perf_counter())
             for load in range(n_loads):
                 if load:
@@ -241,24 +238,3 @@ def _rounds_until(
             return False
         if time.perf_counter() >= end and result.n_rounds >= least:
             return True
-
-
-@contextmanager
-def _noted_interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C is noted instead of raised, so that a round is complete or not there; the second one is raised."""
-    noted: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # where no signals arrive
-        yield lambda: False
-        return
-    previous: Any = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: object) -> None:
-        del frame
-        noted.append(number)
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(noted)
-    finally:
-        signal.signal(signal.SIGINT, previous)

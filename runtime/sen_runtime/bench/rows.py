@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,6 +148,7 @@ def figures(row: Row, context: Context, call_through_python_us: float | None) ->
             *statistics.warnings(samples_us, turns_us, len(measured.loads)),
             *(memory.cold_warning(context.device) if context.cold_cache else []),
             *_overheads(row, timed, median, context.loop_ns),
+            *_threads(row.plan.threads, usable_cores()),
         ],
         "histogram": statistics.histogram(samples_us),
         **({"samples_us": samples_us.tolist()} if context.raw else {}),
@@ -206,6 +208,21 @@ def _overheads(row: Row, timed: interleaved.Timed, median_us: float, loop_ns: fl
         message = f"the model takes {rows_per_call} inputs in a call; the latency is that of a call, divided by them"
         found.append({"kind": "batch", "message": message})
     return found
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _threads(threads: int, cores: int) -> list[dict[str, str]]:
+    if threads <= cores:
+        return []
+    message = (
+        f"{threads} threads share {cores} {'core' if cores == 1 else 'cores'}: latency and ratio depend on the "
+        "scheduler, and say nothing of a machine with more cores"
+    )
+    return [{"kind": "threads", "message": message}]
 
 
 def spans(measured: Measured, row: Row) -> tuple[tuple[float, float, int], ...]:

@@ -15,8 +15,11 @@ Floats = NDArray[np.float64]
 
 PERCENTILES = {"p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
 MOST_BINS = 60
-#: A histogram ends here: the longest samples would leave one bar of it.
-HISTOGRAM_PERCENTILE = 99.5
+#: A histogram ends at the first of these percentiles at which the middle four fifths of the samples have at least this
+#: share of its width: a few long samples would leave one bar of it.
+HISTOGRAM_ENDS, LEAST_BULK = (99.5, 99.0, 95.0, 90.0), 0.1
+#: An axis from one value to another that is so many times as large is logarithmic.
+LOG_FROM = 8
 
 #: Of more rounds than these an even choice is resampled.
 MOST_ROUNDS = 2000
@@ -44,10 +47,18 @@ def summary(samples_us: Floats) -> dict[str, float]:
 
 
 def histogram(samples_us: Floats) -> dict[str, list[Any]]:
-    """At most `MOST_BINS` bins of one width, from the least sample to the `HISTOGRAM_PERCENTILE`; without the rest."""
-    end = np.percentile(samples_us, HISTOGRAM_PERCENTILE)
+    """At most `MOST_BINS` bins of one width, from the shortest sample to one of `HISTOGRAM_ENDS`; without the rest.
+
+    Where the longest is more than `LOG_FROM` times the shortest, the logarithms of the bins have one width.
+    """
+    low, (tenth, nine_tenths) = samples_us.min(), np.percentile(samples_us, [10, 90])
+    ends = np.percentile(samples_us, HISTOGRAM_ENDS)
+    end = next((end for end in ends if LEAST_BULK * (end - low) <= nine_tenths - tenth), ends[-1])
     bins = min(MOST_BINS, ceil(sqrt(len(samples_us))))
-    counts, edges = np.histogram(samples_us[samples_us <= end], bins)
+    shown = samples_us[samples_us <= end]
+    wide = 0 < LOG_FROM * low < end
+    counts, edges = np.histogram(np.log(shown) if wide else shown, bins)
+    edges = np.exp(edges) if wide else edges
     return {"edges_us": edges.tolist(), "counts": counts.tolist()}
 
 
@@ -145,7 +156,7 @@ def _trend(turns_us: Floats) -> str:
 
 def _two_groups(samples_us: Floats) -> str:
     """Whether the samples fall into two groups: the cut of least variance (Otsu), then how far the groups are apart."""
-    low, high = np.percentile(samples_us, [0.5, HISTOGRAM_PERCENTILE])
+    low, high = np.percentile(samples_us, [0.5, 99.5])
     values = np.sort(samples_us[(samples_us >= low) & (samples_us <= high)])
     n = len(values)
     if n < 100:

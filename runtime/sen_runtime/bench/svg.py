@@ -9,12 +9,11 @@ from html import escape
 from math import ceil, floor, log10
 
 from sen_runtime.bench.figures import brief
+from sen_runtime.bench.statistics import LOG_FROM
 
 #: Width of a letter in the font of the charts, pixels: on the safe side.
 LETTER_PX = 6.6
 LINE_PX = 15
-#: An axis from one value to another that is so many times as large is logarithmic.
-LOG_FROM = 8
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
+from sen_runtime.bench.load import busy
 from sen_runtime.bench.record import is_wrong
 from sen_runtime.untrusted import printable
 
@@ -201,10 +202,17 @@ def _remarks(record: Mapping[str, Any]) -> list[str]:
         lines += [f"{row['name']}: {warning['message']}" for warning in row["warnings"]]
     if record["status"] != "complete":
         lines.append("INTERRUPTED: the figures are of what was measured until then")
+    lines += [f"BUSY: {sentence}" for sentence in [busy(record)] if sentence]
+    lines += [left_out(each) for each in record.get("left_out", ())]
     lines += [f"NOT VALID: {reason}" for reason in record["invalid_because"]]
     if not record["valid"] and not record["invalid_because"]:
         lines.append("NOT VALID")
     return [printable(line) for line in lines] if len(lines) > 1 else []
+
+
+def left_out(each: Mapping[str, str]) -> str:
+    """What could not be measured, and the pip line."""
+    return f"left out: {each['file']} {each['engine']} ({each['reason']}: {each['hint']})"
 
 
 def _width(text: str) -> int:

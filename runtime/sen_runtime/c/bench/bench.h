@@ -62,7 +62,7 @@ typedef struct bench_list {
 } bench_list;
 
 typedef struct bench_summary {
-    double min, median, mean, mad, p90, p95, p99, p99_5, p99_9;
+    double min, median, mean, mad, p10, p90, p95, p99, p99_5, p99_9;
 } bench_summary;
 
 typedef struct bench_ratio {
@@ -91,6 +91,7 @@ typedef struct bench_row {
     uint32_t n_in, n_out, timesteps;
     int takes_train;
     int stores_float16, stores_int8;
+    char *origin; /* equal for images of one model; null where the image does not tell */
     size_t arena_bytes;
     double load_us, first_us;
     int64_t rss_growth; /* -1: unknown */
@@ -98,6 +99,7 @@ typedef struct bench_row {
     bench_loop loop;
     size_t calls, samples; /* of a sample, of a turn */
     bench_list samples_us, turns_us; /* what is kept of them */
+    size_t to; /* row whose outputs its own are compared with; its own number: those of the reference kernels */
     int is_finite, matches;
     double max_error, error_over_std, argmax_percent;
     bench_summary summary;
@@ -152,7 +154,7 @@ typedef struct bench_run {
     char slowed[8][BENCH_TEXT];
 } bench_run;
 
-/* sen_bench.c: set by SIGINT. */
+/* sen_bench.c: set by SIGINT, SIGTERM and SIGHUP. */
 extern volatile sig_atomic_t bench_is_interrupted;
 
 /* system.c: `error: ...` and, if there is one, `  -> hint` on stderr; the code. */
@@ -182,6 +184,9 @@ int bench_load(bench_row *row, const bench_options *options, bench_random *rando
 int bench_infer(const bench_row *row, const float *x, float *y);
 void bench_unload(bench_row *row);
 
+/* origin.c: what an image was made from, and how it was compressed; null where it does not tell. To be freed. */
+char *bench_read_origin(const uint8_t *image);
+
 /* coldstart.c */
 int bench_cold_start(bench_row *row, const bench_options *options);
 
@@ -198,7 +203,7 @@ double bench_time(bench_loop *loop, size_t calls);
 int bench_summarize(bench_summary *summary, const double *values, size_t count);
 double bench_median(double *values, size_t count);
 int bench_compare_turns(bench_ratio *ratio, const bench_list *turns, const bench_list *first, const bench_list *loads, uint64_t seed);
-/* Edges [BINS + 1] and counts [BINS], up to a high percentile and without the rest. Returns the number of bins. */
+/* Edges [BINS + 1] and counts [BINS], up to a percentile that leaves room for most samples. Returns the number of bins. */
 size_t bench_histogram(const bench_list *samples, const bench_summary *summary, double *edges, size_t *counts);
 /* For qsort: doubles, the least first. */
 int bench_ascending(const void *a, const void *b);
@@ -227,5 +232,9 @@ void bench_write_table(FILE *file, const bench_run *run);
 int bench_check_output(const bench_options *options);
 int bench_save_record(const bench_run *run);
 int bench_is_right(const bench_run *run);
+/* Name of what the outputs of a row are compared with. */
+const char *bench_compared_with(const bench_run *run, const bench_row *row);
+/* Load of other programs, if they leave fewer cores than the run needs; else NAN. */
+double bench_other_load(const bench_run *run);
 
 #endif

@@ -53,6 +53,8 @@ static void run_child(bench_row *row, const bench_options *options, int output)
     report found;
     int code;
     (void)signal(SIGINT, SIG_DFL);
+    (void)signal(SIGTERM, SIG_DFL);
+    (void)signal(SIGHUP, SIG_DFL);
     code = probe(row, options, &found);
     if (code == EXIT_OK && write(output, &found, sizeof found) != (ssize_t)sizeof found)
         code = EXIT_FAILED;

@@ -146,7 +146,7 @@ static double scale_of(const float *values, size_t count)
     return found > 0 ? found : 1;
 }
 
-/* Outputs [n, n_out] against those of the first row. */
+/* Outputs [n, n_out] against those that they should be. */
 static void compare(bench_row *row, const float *actual, const float *expected, size_t n, tolerance allowed)
 {
     const size_t n_out = row->n_out;
@@ -171,29 +171,60 @@ static void compare(bench_row *row, const float *actual, const float *expected, 
     row->matches = row->is_finite && (double)same >= allowed.argmax * (double)n && (double)close >= allowed.share * (double)n;
 }
 
+/* The first row of the same model: of the same origin, or the first of all where an origin is not known. */
+static size_t counterpart(const bench_run *run, size_t index)
+{
+    const char *origin = run->rows[index].origin;
+    size_t i;
+    if (!origin || !run->rows->origin)
+        return 0;
+    for (i = 0; i < index; i++)
+        if (run->rows[i].origin && strcmp(run->rows[i].origin, origin) == 0)
+            break;
+    return i;
+}
+
+static int run_inputs(bench_run *run, bench_row *row, const bench_options *options, float *y)
+{
+    int code = bench_load(row, options, NULL);
+    size_t k;
+    for (k = 0; k < run->inputs.n && code == EXIT_OK && !bench_is_interrupted; k++)
+        code = bench_infer(row, run->inputs.x + k * run->inputs.values, y + k * row->n_out);
+    bench_unload(row);
+    return code;
+}
+
+/* A row is compared with the first one of its model, and that one with the reference kernels on the same image. */
+static int judge(bench_run *run, size_t index, float *outputs, float *scratch)
+{
+    bench_row *row = run->rows + index;
+    const size_t count = run->inputs.n * row->n_out;
+    bench_options plain = *run->options;
+    float *here = outputs + index * count;
+    int code = run_inputs(run, row, run->options, here);
+    plain.kernels = SEN_REFERENCE;
+    row->to = counterpart(run, index);
+    if (code == EXIT_OK && row->to == index)
+        code = run_inputs(run, row, &plain, scratch);
+    if (code == EXIT_OK)
+        compare(
+            row, here, row->to == index ? scratch : outputs + row->to * count, run->inputs.n,
+            tolerance_of(row, run->rows + row->to, row->timesteps > 0, !run->options->inputs));
+    return code;
+}
+
 int bench_compare(bench_run *run)
 {
-    const size_t n = run->inputs.n, n_out = run->rows->n_out;
-    float *first = bench_floats((uint64_t)n * n_out), *y = bench_floats((uint64_t)n * n_out);
-    int is_spiking = 0, code = EXIT_OK;
-    size_t i, k;
-    if (!first || !y)
+    const uint64_t count = (uint64_t)run->inputs.n * run->rows->n_out;
+    float *outputs = bench_floats((run->n_rows + 1) * count);
+    int code = EXIT_OK;
+    size_t i;
+    if (!outputs)
         code = bench_fail(
-            EXIT_FAILED, NULL, "%s: no memory for %lu outputs of %lu values", run->rows->path, (unsigned long)n,
-            (unsigned long)n_out);
-    for (i = 0; i < run->n_rows; i++)
-        is_spiking = is_spiking || run->rows[i].timesteps > 0;
-    for (i = 0; i < run->n_rows && code == EXIT_OK && !bench_is_interrupted; i++) {
-        bench_row *row = run->rows + i;
-        float *here = i ? y : first;
-        code = bench_load(row, run->options, NULL);
-        for (k = 0; k < n && code == EXIT_OK; k++)
-            code = bench_infer(row, run->inputs.x + k * run->inputs.values, here + k * n_out);
-        if (code == EXIT_OK)
-            compare(row, here, first, n, tolerance_of(row, run->rows, is_spiking, !run->options->inputs));
-        bench_unload(row);
-    }
-    free(first);
-    free(y);
+            EXIT_FAILED, NULL, "%s: no memory for %lu outputs of %lu values", run->rows->path,
+            (unsigned long)run->inputs.n, (unsigned long)run->rows->n_out);
+    for (i = 0; i < run->n_rows && code == EXIT_OK && !bench_is_interrupted; i++)
+        code = judge(run, i, outputs, outputs + run->n_rows * count);
+    free(outputs);
     return code;
 }

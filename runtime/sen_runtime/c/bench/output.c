@@ -103,11 +103,14 @@ int bench_save_record(const bench_run *run)
 {
     const char *path = run->options->json;
     const int is_stdout = path && strcmp(path, "-") == 0;
+    /* The file first: a stdout that cannot be written must not cost the record, nor a full disk the table. */
+    const int code = path && !is_stdout ? save_at(run, path) : EXIT_OK;
+    errno = 0;
     if (is_stdout)
         bench_write_record(stdout, run);
     else
         bench_write_table(stdout, run);
-    if (fflush(stdout) != 0 || ferror(stdout))
+    if ((fflush(stdout) != 0 || ferror(stdout)) && errno != EPIPE) /* a reader that has gone has read what it wanted */
         return bench_fail(EXIT_FAILED, NULL, "cannot write to stdout: %s", strerror(errno));
-    return path && !is_stdout ? save_at(run, path) : EXIT_OK;
+    return code;
 }

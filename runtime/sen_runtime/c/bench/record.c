@@ -34,6 +34,11 @@ int bench_is_right(const bench_run *run)
     return 1;
 }
 
+const char *bench_compared_with(const bench_run *run, const bench_row *row)
+{
+    return run->rows + row->to == row ? "reference" : run->rows[row->to].name;
+}
+
 static void write_validity(json *out, const bench_run *run)
 {
     char sentence[4 * BENCH_TEXT];
@@ -46,7 +51,7 @@ static void write_validity(json *out, const bench_run *run)
             (void)snprintf(
                 sentence, sizeof sentence, run->rows[i].is_finite ? "%s: its outputs are not those of %s"
                                                                   : "%s: its outputs, or those of %s, are not finite",
-                run->rows[i].name, run->rows->name);
+                run->rows[i].name, bench_compared_with(run, run->rows + i));
             json_text(out, NULL, sentence);
         }
     for (k = 0; k < run->n_slowed; k++)
@@ -113,12 +118,8 @@ static void write_comparison(json *out, const bench_run *run, const bench_row *r
         json_number(out, "confidence", CONFIDENCE);
         json_end(out);
     }
-    if (is_first && row->matches) {
-        json_null(out, "agreement");
-        return;
-    }
     json_object(out, "agreement");
-    json_text(out, "to", run->rows->name);
+    json_text(out, "to", bench_compared_with(run, row));
     json_integer(out, "inputs", (int64_t)run->inputs.n);
     json_number(out, "max_error", row->is_finite ? row->max_error : (double)NAN);
     json_number(out, "max_error_over_std", row->is_finite ? row->error_over_std : (double)NAN);

@@ -213,6 +213,7 @@ static int measure(bench_run *run, size_t *order, bench_random *random)
     if (code != EXIT_OK || bench_is_interrupted)
         return code;
     n_loads = plan(run, loading_ns);
+    (void)fprintf(stderr, "measuring for %g s, rows: %lu\n", run->options->seconds, (unsigned long)run->n_rows);
     start = bench_now_ns();
     for (load = 0; load < n_loads && code == EXIT_OK && !bench_is_interrupted; load++) {
         if (load)

@@ -175,6 +175,7 @@ static int describe(bench_run *run, size_t index)
         row->timesteps = sen_timesteps(model);
         row->takes_train = sen_takes_spike_train(model);
         note_dtypes(row);
+        row->origin = bench_read_origin(row->image.start);
     }
     bench_unload(row);
     return code;

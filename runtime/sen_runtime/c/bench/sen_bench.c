@@ -2,9 +2,11 @@
 #include "bench.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bandwidth.h"
 
@@ -43,15 +45,32 @@ static void note_interrupt(int number)
     bench_is_interrupted = 1;
 }
 
-/* The first SIGINT is noted, the second one ends the program. */
+/* The first of each signal is noted, the second one ends the program. One that is ignored (nohup) stays so. A pipe
+ * whose reader has gone does not end the program. */
 static void watch_interrupts(void)
 {
-    struct sigaction action;
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action, before;
+    size_t i;
     memset(&action, 0, sizeof action);
     action.sa_handler = note_interrupt;
     action.sa_flags = (int)SA_RESETHAND;
     (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(SIGINT, &action, NULL);
+    for (i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            (void)sigaction(numbers[i], &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+/* A standard stream that is closed counts as /dev/null; the next file that is opened must not take its place, and its text. */
+static void hold_standard_streams(void)
+{
+    int number;
+    do
+        number = open("/dev/null", O_RDWR);
+    while (number >= 0 && number <= STDERR_FILENO);
+    if (number >= 0)
+        (void)close(number);
 }
 
 static int bad_value(const char *option, const char *value, const char *expected)
@@ -256,7 +275,7 @@ static int run_bench(bench_run *run)
     run->began = time(NULL);
     code = prepare(run);
     if (code == EXIT_OK && !bench_is_interrupted) {
-        (void)fprintf(stderr, "measuring for %g s, rows: %lu\n", options->seconds, (unsigned long)run->n_rows);
+        (void)fputs("warming up\n", stderr);
         bench_read_state(&run->before, "");
         run->watch.every_ns = options->seconds * 1e6; /* a thousand looks, or fewer */
         code = bench_measure(run);
@@ -286,6 +305,7 @@ static void free_run(bench_run *run)
     size_t i;
     for (i = 0; i < run->n_rows; i++) {
         free(run->rows[i].name);
+        free(run->rows[i].origin);
         free(run->rows[i].loop.y);
         free(run->rows[i].samples_us.values);
         free(run->rows[i].turns_us.values);
@@ -314,6 +334,7 @@ int main(int argc, char **argv)
         return bench_fail(EXIT_FAILED, NULL, "no memory");
     code = read_options(&options, argc, argv);
     if (code == EXIT_OK) {
+        hold_standard_streams();
         watch_interrupts();
         bench_keep_no_memory();
         run.options = &options;

@@ -7,6 +7,8 @@
 
 #define RESAMPLES 1000u
 #define NORMAL_QUANTILE 1.959963984540054 /* of CONFIDENCE */
+/* The middle four fifths of the samples have at least this share of a histogram's width. */
+#define LEAST_BULK 0.1
 /* With fewer loads than these nothing is known of how loads differ. */
 #define LEAST_LOADS 4u
 
@@ -77,6 +79,7 @@ int bench_summarize(bench_summary *summary, const double *values, size_t count)
     summary->min = sorted[0];
     summary->median = percentile(sorted, count, 50);
     summary->mean = sum / (double)count;
+    summary->p10 = percentile(sorted, count, 10);
     summary->p90 = percentile(sorted, count, 90);
     summary->p95 = percentile(sorted, count, 95);
     summary->p99 = percentile(sorted, count, 99);
@@ -91,7 +94,9 @@ int bench_summarize(bench_summary *summary, const double *values, size_t count)
 
 size_t bench_histogram(const bench_list *samples, const bench_summary *summary, double *edges, size_t *counts)
 {
-    const double low = summary->min, end = summary->p99_5; /* the longest samples would leave one bar of it */
+    const double ends[] = {summary->p99_5, summary->p99, summary->p95, summary->p90}, low = summary->min;
+    const double most = (summary->p90 - summary->p10) / LEAST_BULK;
+    const double end = *ends - low <= most ? *ends : ends[1] - low <= most ? ends[1] : ends[2] - low <= most ? ends[2] : ends[3];
     const double wanted = ceil(sqrt((double)samples->count));
     const size_t bins = wanted < BINS ? (size_t)wanted : BINS;
     const double width = end > low ? (end - low) / (double)bins : low * 1e-12 + 1e-12;
@@ -179,8 +184,9 @@ static void interval(bench_ratio *found, paired *rounds, size_t total, size_t *e
     qsort(medians, RESAMPLES, sizeof *medians, bench_ascending);
     middle = log((rounds[(total - 1) / 2].ratio + rounds[total / 2].ratio) / 2);
     found->median = exp(middle);
-    found->low = exp(middle - wider * (middle - log(percentile(medians, RESAMPLES, tail))));
-    found->high = exp(middle + wider * (log(percentile(medians, RESAMPLES, 100 - tail)) - middle));
+    /* Of few rounds even these percentiles can lie on one side of the median. */
+    found->low = exp(middle - wider * fmax(0, middle - log(percentile(medians, RESAMPLES, tail))));
+    found->high = exp(middle + wider * fmax(0, log(percentile(medians, RESAMPLES, 100 - tail)) - middle));
 }
 
 int bench_compare_turns(bench_ratio *ratio, const bench_list *turns, const bench_list *first, const bench_list *loads, uint64_t seed)

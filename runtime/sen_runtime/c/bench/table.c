@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MOST_NAME 40
 #define CELL 32
@@ -61,7 +62,7 @@ static void write_row(FILE *file, const bench_run *run, const bench_row *row, in
     (void)fprintf(file, "  %9s", duration(row->load_us, cell));
     (void)fprintf(file, "  %9s", duration(row->first_us, cell));
     (void)snprintf(cell, sizeof cell, "%.4g", row->argmax_percent);
-    (void)fprintf(file, "  %8s%s\n", row == run->rows ? "" : cell, row->matches ? "" : "  WRONG OUTPUTS");
+    (void)fprintf(file, "  %8s%s\n", cell, row->matches ? "" : "  WRONG OUTPUTS");
 }
 
 static void write_heading(FILE *file, int width)
@@ -76,6 +77,7 @@ static void write_heading(FILE *file, int width)
 
 void bench_write_table(FILE *file, const bench_run *run)
 {
+    const double load = bench_other_load(run);
     size_t widest = 3, i;
     char cell[CELL];
     int k;
@@ -94,6 +96,10 @@ void bench_write_table(FILE *file, const bench_run *run)
         (void)fprintf(file, "memory gives %.4g bytes/ns\n", run->memory_bytes_per_ns);
     for (k = 0; k < run->n_slowed; k++)
         (void)fprintf(file, "%s: %s\n", run->options->allows_throttled ? "slowed down" : "NOT VALID", run->slowed[k]);
+    if (isfinite(load))
+        (void)fprintf(
+            file, "BUSY: a load of %.3g from other programs on %ld cores: latencies may be longer, and vary more\n", load,
+            sysconf(_SC_NPROCESSORS_ONLN));
     if (!run->is_complete)
         (void)fputs("interrupted: figures are of what was measured until then\n", file);
 }

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A clock that is lower than the highest of the run by more than this share has changed, if so in this share of the samples
  * and twice: one may have met the core between two turns. */
@@ -13,6 +14,8 @@
 /* Between looks at the machine. */
 #define LOOK_NS 1e9
 #define SINCE_BOOT 16
+/* Load of other programs that may go beyond the cores that the run leaves. */
+#define SPARE_LOAD 0.5
 
 /* What one bit of `vcgencmd get_throttled` means; the bit 16 higher tells of the time since boot. */
 static const char *const throttled_bits[4] = {
@@ -124,6 +127,13 @@ static void judge_settings(bench_run *run)
         }
     judge_limit(run, "the least clock", before->min_mhz, after->min_mhz, count);
     judge_limit(run, "the greatest clock", before->max_mhz, after->max_mhz, count);
+}
+
+double bench_other_load(const bench_run *run)
+{
+    const double cores = (double)sysconf(_SC_NPROCESSORS_ONLN);
+    const double others = fmax(run->before.load, run->after.load - 1); /* ours is one */
+    return others >= 0 && others + 1 > cores + SPARE_LOAD ? others : (double)NAN;
 }
 
 void bench_judge(bench_run *run)
