@@ -194,3 +194,11 @@ def test_the_stack_is_no_deeper_than_stated(level: str, tmp_path: Path) -> None:
             )
             used = int(harness.run(target, program).stdout.split()[1])
             assert 100 < used <= LEVELS[level], f"{name}: {call}"
+
+
+@pytest.mark.parametrize("name", ["cortex-m0", "cortex-m4", "aarch64"])
+def test_each_input_that_is_not_finite_is_refused(name: str, tmp_path: Path) -> None:
+    target = with_tools(TARGETS[name])
+    folder = forms.write(forms.every_form()["extremes"], "net", tmp_path)
+    program = harness.build(target, [folder / "net.c", HERE / "nonfinite.c"], tmp_path / "program", includes=[folder])
+    assert harness.run(target, program).code == 0
