@@ -14,7 +14,7 @@ from sen_edge.errors import OutputError
 from sen_edge.sweep.errors import SweepError
 from sen_edge.sweep.settings import Settings, trial_id
 from sen_runtime.files import write_atomic
-from sen_runtime.untrusted import load_json, quote, read_regular
+from sen_runtime.untrusted import FileError, load_json, quote, read_regular
 
 FORMAT = "sen-edge-trial"
 VERSION = 1
@@ -48,7 +48,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            content = load_json(read_regular(path, MOST_BYTES, error=SweepError), str(path), error=SweepError)
+            content = load_json(read_regular(path, MOST_BYTES), str(path))
             if (content["format"], content["version"]) != (FORMAT, VERSION):
                 raise SweepError(
                     f"{path} is {quote(content['format'])}, version {quote(content['version'])}", hint=_away(path)
@@ -60,7 +60,7 @@ class Store:
             if figures is not None:
                 [float(figures[name]) for name in RANKED_BY]
             same = trial_id(content["settings"]) == path.stem
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (FileError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SweepError(f"{path} is no finished trial, or damaged", hint=_away(path)) from error
         if not same:
             raise SweepError(f"{path} holds other settings than its name says", hint=_away(path))
