@@ -100,7 +100,10 @@ def restore(training: Training, path: Path, options: Mapping[str, Any]) -> None:
     """
     unreadable = f"{path} is not the state of an interrupted training, or damaged"
     hint = "pass --force instead of --resume to start over"
-    state = tensor_file.read(path, read_regular(path, error=CheckpointError))
+    try:
+        state = tensor_file.read(path, read_regular(path, error=CheckpointError))
+    except CheckpointError as error:
+        raise CheckpointError(f"{unreadable}: {error.message}", hint) from error
     try:
         if (state["format"], state["version"]) != (FORMAT, VERSION):
             raise CheckpointError(unreadable, hint)
