@@ -279,6 +279,20 @@ def test_what_is_no_model_is_refused(values: dict[str, object]) -> None:
         CostModel.from_dict(values)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"macs": [1, 1]}, {"macs": [2, 1]}, {"us": ["1", "2"]}, {"us": [1.0]}, {"macs": [], "us": []}, {"shape": [3]}],
+)
+def test_figures_of_other_types_are_refused(change: dict[str, object]) -> None:
+    curve = {"shape": [2, 3], "per_step": False, "form": "dense", "dtype": "float32", "macs": [1, 2], "us": [1.0, 2.0]}
+    names = ("overhead_us", "neuron_us", "crowding_us", "alone_bytes", "dense_bytes", "timesteps")
+    values = {"engine": "native", "version": engines.engine("native").version(), **dict.fromkeys(names, 0)}
+    assert CostModel.from_dict({**values, "curves": [curve]}).engine == "native"
+    for wrong in ({**values, "curves": [{**curve, **change}]}, {**values, "curves": [curve], "overhead_us": "1"}):
+        with pytest.raises(UsageError):
+            CostModel.from_dict(wrong)
+
+
 def calls_of(x: np.ndarray | None = None, engine: str = "native", **arguments: object) -> Callable[[], object]:
     network = perceptron()
     return lambda: calibrate(network, engine, inputs(network) if x is None else x, **{"seconds": 0.1, **arguments})

@@ -652,7 +652,13 @@ def test_options_that_cannot_be(
 
 def test_an_artifact_that_is_not_there(sen_edge: Run, tmp_path: Path) -> None:
     outcome = sen_edge("bench", tmp_path / "none.onnx", "--host", "device")
-    assert outcome.code == 1 and "none.onnx: No such file or directory" in outcome.err
+    assert outcome.code == 1 and "none.onnx" in outcome.err
+
+
+def test_an_artifact_that_is_a_pipe(sen_edge: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "net.onnx")
+    outcome = sen_edge("bench", tmp_path / "net.onnx", "--host", "device")
+    assert outcome.code == 1 and "net.onnx" in outcome.err
 
 
 def test_a_file_that_becomes_shorter_on_the_way(

@@ -53,6 +53,7 @@ from sen_runtime.engines.onnxruntime import OnnxRuntimeSession
 from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.network import Network
 from sen_runtime.operators import leaves
+from sen_runtime.untrusted import quote
 
 FloatArray = NDArray[np.float32]
 Call = Callable[[], object]
@@ -64,6 +65,10 @@ FEWEST_SIZES, MOST_SIZES = 2, 5
 SECONDS_PER_NETWORK, SECONDS_TO_WARM_UP = 0.05, 0.01
 #: Names of what is measured beside points.
 DENSE, LEAST, NEURONS, NEURON, IDLE, CLOCK = "dense network", "network of rank 1", "neurons", "neuron", "idle", "clock"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,15 @@ class Curve:
         high = min(max(int(np.searchsorted(self.macs, macs)), 1), len(self.macs) - 1)
         slope = (self.us[high] - self.us[high - 1]) / (self.macs[high] - self.macs[high - 1])
         return max(0.0, self.us[high] + slope * (macs - self.macs[high]))
+
+    def is_sound(self) -> bool:
+        """Whether a curve that comes from a file has the types and the order of its figures."""
+        return (
+            len(self.shape) == 2
+            and all(_is_number(each) for each in (*self.shape, *self.macs, *self.us))
+            and len(self.macs) == len(self.us) > 0
+            and all(before < after for before, after in zip(self.macs, self.macs[1:], strict=False))
+        )
 
 
 @dataclass(frozen=True)
@@ -155,7 +169,9 @@ class CostModel:
             )
             model = cls(**{**values, "curves": curves})
         except (KeyError, TypeError) as error:
-            raise UsageError(f"this is no cost model: {error!r}", hint="measure again") from None
+            raise UsageError(f"this is no cost model: {quote(str(error))}", hint="measure again") from None
+        if not _is_sound(model):
+            raise UsageError("this is no cost model: its figures have other types or orders", hint="measure again")
         installed = _version(model.engine)
         if model.version != installed:
             raise UsageError(
@@ -198,6 +214,18 @@ class CostModel:
                 hint="measure them as well, or leave them out",
             )
         return min(found, key=lambda curve: sum(abs(log(a / b)) for a, b in zip(curve.shape, shape, strict=True)))
+
+
+def _is_sound(model: CostModel) -> bool:
+    numbers = (
+        model.timesteps,
+        model.overhead_us,
+        model.neuron_us,
+        model.crowding_us,
+        model.alone_bytes,
+        model.dense_bytes,
+    )
+    return model.engine in ENGINES and all(map(_is_number, numbers)) and all(curve.is_sound() for curve in model.curves)
 
 
 def calibrate(

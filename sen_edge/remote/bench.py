@@ -28,7 +28,7 @@ def bench(hosts: Sequence[Host], job: Job, *, note: Note) -> list[Outcome]:
         note: takes progress, line by line.
 
     Raises:
-        OutputError: an artifact cannot be read.
+        FileError: an artifact cannot be read.
         SourceError: the runtime has to be sent, and there is no source of it.
     """
     files = files_of(job)

@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sen_edge.errors import OutputError
 from sen_edge.remote.agent import GRACE_S
 from sen_edge.remote.environment import PACKAGES, ROOM, extras_for, install_error, no_room
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source
 from sen_edge.remote.ssh import EXIT_CONNECTION, INTERRUPTED, Link, Reply, StageError, call, connected
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
-from sen_runtime.untrusted import load_json
+from sen_runtime.untrusted import FileError, load_json, open_regular
 
 #: Seconds for cleaning up, after the time that the host had.
 CLEAN_S = 20.0
@@ -126,7 +125,7 @@ def files_of(job: Job) -> tuple[SentFile, ...]:
     """The artifacts, each once and in a folder of its own, so that names are kept and may be equal; and the inputs.
 
     Raises:
-        OutputError: one cannot be read.
+        FileError: one cannot be read.
     """
     unique = dict.fromkeys(job.artifacts)
     paths = {f"{index}/{path.name}": path for index, path in enumerate(unique)}
@@ -234,7 +233,7 @@ def _stream(files: Sequence[SentFile]) -> Iterator[bytes]:
     header = [{"name": file.name, "bytes": file.n_bytes, "sha256": file.sha256} for file in files]
     yield json.dumps(header).encode() + b"\n"
     for file in files:
-        with file.path.open("rb") as stream:
+        with open_regular(file.path) as stream:
             yield from iter(lambda stream=stream: stream.read(CHUNK), b"")  # type: ignore[misc]
 
 
@@ -328,12 +327,12 @@ def _json(reply: Reply) -> Any:
 def _sent(name: str, path: Path) -> SentFile:
     digest, n_bytes = hashlib.sha256(), 0
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while block := file.read(CHUNK):
                 digest.update(block)
                 n_bytes += len(block)
     except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
     return SentFile(name, path, n_bytes, digest.hexdigest())
 
 

@@ -26,7 +26,7 @@ from sen_edge.summary import Summary, summarize
 from sen_runtime.bench import html
 from sen_runtime.bench.figures import size
 from sen_runtime.errors import MissingExtraError, SenError
-from sen_runtime.untrusted import printable
+from sen_runtime.untrusted import open_regular, printable
 
 UNKNOWN = html.UNKNOWN
 #: Neurons of a picture; the page that `sen-edge plot` writes shows more, and turns.
@@ -282,7 +282,7 @@ def _row(first: str, *others: str) -> list[str]:
 
 def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while block := file.read(CHUNK):
             digest.update(block)
     return digest.hexdigest()
