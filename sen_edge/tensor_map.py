@@ -118,8 +118,8 @@ def read_map(path: Path) -> TensorMap:
     if isinstance(spiking, dict) and "reset_delay" not in spiking:
         raise CheckpointError(
             f"{where} does not state config.spiking.reset_delay",
-            hint="reset_delay = true where the reset acts after the next decay (snnTorch), false where it acts in the "
-            "step of the spike (SpikingJelly); docs/explanation/maths.md has the equations",
+            hint="reset_delay = true where the reset acts after the next decay (snnTorch by default), false where it "
+            "acts in the step of the spike (SpikingJelly); docs/explanation/maths.md has the equations",
         )
     rules = _rules(where, document["tensors"])
     for role in ("gain", "bias"):

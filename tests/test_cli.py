@@ -527,3 +527,9 @@ def test_the_script_is_installed(tmp_path: Path) -> None:
     assert script is not None
     run = subprocess.run([script, "inspect", tmp_path / "none.pt"], capture_output=True, text=True)
     assert run.returncode == 1 and run.stderr.startswith("error: ") and run.stdout == ""
+
+
+def test_a_target_may_be_repeated(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    outcome = sen_edge("export", mlp_path, "--to", "onnx", "--to", "sen", "-o", tmp_path / "out")
+    assert outcome.code == 0, outcome.err
+    assert {path.suffix for path in (tmp_path / "out").iterdir()} == {".onnx", ".sen", ".json"}

@@ -30,9 +30,11 @@ def export(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
     *,
     to: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="Targets, separated by commas: c, onnx, sen, tflite. Left out: onnx and tflite.", show_default=False
+            help="Targets: c, onnx, sen, tflite; separated by commas or repeated. Left out: onnx and tflite.",
+            show_default=False,
+            metavar="TARGETS",
         ),
     ] = None,
     output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path(),
@@ -139,7 +141,9 @@ def export(
     is_compressed = options.request_of(flags) is not None
     fits_int8 = calibration is not None and (dtype.startswith("int8") or not is_compressed)
     request = ExportRequest(
-        targets=None if to is None else tuple(filter(None, (target.strip() for target in to.split(",")))),
+        targets=None
+        if to is None
+        else tuple(filter(None, (target.strip() for each in to for target in each.split(",")))),
         weights=weights,
         dtype=dtype,
         granularity=granularity,
