@@ -161,7 +161,8 @@ def test_a_disk_that_fails_keeps_the_old_folder(
 def test_budgets_and_wrong_requests(
     options: tuple[str, ...], code: int, message: str, sen_edge: Run, mlp_path: Path, tmp_path: Path
 ) -> None:
-    outcome = sen_edge("export", mlp_path, "--to", "c", "-o", tmp_path / "out", *options)
+    target = () if "--to" in options else ("--to", "c")
+    outcome = sen_edge("export", mlp_path, *target, "-o", tmp_path / "out", *options)
     assert outcome.code == code and message in outcome.err, outcome.err
     assert (tmp_path / "out").exists() == (code == 0)
 

@@ -20,6 +20,7 @@ from sen_edge.quantize import to_float16, to_int8_weights
 from sen_runtime import image, reference
 from sen_runtime.engines import native
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError
+from sen_runtime.memory_limits import MemoryLimitError
 from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.images import HOSTILE
@@ -323,7 +324,7 @@ def load_or_refuse(data: bytes) -> bool:
     """Whether the library takes these bytes; then it must run them as well."""
     try:
         session = native.load(data)
-    except (ImageError, EngineError):
+    except (ImageError, EngineError, MemoryLimitError):
         return False
     if session.input.size < 1 << 24 and session.timesteps < 1000:  # an image may well ask for billions
         session.run(np.ones((2, *session.input.shape), np.float32))
