@@ -24,6 +24,7 @@ from sen_runtime.memory_limits import MemoryLimitError, reported, require
 
 if TYPE_CHECKING:
     from io import BufferedReader
+    from threading import Lock
 
 Array = NDArray[Any]
 
@@ -76,6 +77,7 @@ class NativeSession(ArenaSession):
         shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
         require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
         super().__init__(shape, allow_nonfinite=True)  # the C library looks at the inputs
+        self._lock = cast("Lock", self._turn)  # acquire() and release() are 0.15 us faster than `with`
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         # What one inference needs is looked up once: that takes longer than to run a small model.
         self._given, self._taken = np.zeros((1, *shape), np.float32), np.zeros((1, n_out), np.float32)
@@ -94,20 +96,26 @@ class NativeSession(ArenaSession):
         Raises:
             EngineError: an input that is not finite, or a closed session.
         """
-        with self._turn:
-            if self._infer_in_place():
-                require_finite(self.input)
+        self._lock.acquire()
+        try:
+            if status := self._infer_in_place():
+                _check(status, self.input)
             self._is_stream_over = True
+        finally:
+            self._lock.release()
 
     def run(self, x: ArrayLike) -> Array:
         """See `Session.run`. Of several rows, a float32 array in C order is read where it is."""
         if isinstance(x, np.ndarray) and x.shape == self._one_row and x.dtype is _FLOAT32:
-            with self._turn:
+            self._lock.acquire()
+            try:
                 self._given[...] = x
-                if self._infer():
-                    require_finite(x)
+                if status := self._infer():
+                    _check(status, x)
                 self._is_stream_over = True
                 return self._copy_output()
+            finally:
+                self._lock.release()
         return super().run(x)
 
     def bare_call(self, x: Array) -> Callable[[], Array]:
