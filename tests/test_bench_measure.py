@@ -13,8 +13,7 @@ import pytest
 
 from sen_edge.quantize import to_int8, to_int8_weights
 from sen_runtime import reference
-from sen_runtime.bench import agreement, coldstart, html, measure, memory, plan, record, rounds, text
-from sen_runtime.bench.coldstart import cold_start
+from sen_runtime.bench import agreement, html, measure, memory, plan, record, rounds, text
 from sen_runtime.bench.interleaved import Timed
 from sen_runtime.bench.plan import BenchError, BenchRequest, RowPlan
 from sen_runtime.bench.rounds import Measured, Options, Samples
@@ -483,35 +482,6 @@ def test_classes_without_examples_are_a_warning(folder: Path, tmp_path: Path) ->
     np.savez(tmp_path / "data.npz", x_test=np.zeros((3, 12)), y_test=np.arange(3))
     found = run(folder / "net.sen", data=tmp_path / "data.npz")
     assert any(each["kind"] == "data" and "2 of 5" in each["message"] for each in found["rows"][0]["warnings"])
-
-
-# The process of a cold start.
-
-
-def test_a_process_that_dies_is_told(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "sitecustomize.py").write_text(
-        "import sys\nif 'sen_runtime.bench.coldstart' in sys.orig_argv:\n    import os; os.kill(os.getpid(), 11)\n"
-    )
-    monkeypatch.setattr(coldstart.sen_runtime, "__file__", str(tmp_path / "sen_runtime/__init__.py"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    with pytest.raises(
-        EngineError, match=r"net.sen: the engine native died while it loaded it or ran it once: SIGSEGV"
-    ):
-        cold_start(folder / "net.sen", "native", 1)
-
-
-def test_a_process_that_hangs_is_ended(folder: Path) -> None:
-    with pytest.raises(EngineError, match=r"net.sen: the engine native did not load it .* within 0.01 s"):
-        cold_start(folder / "net.sen", "native", 1, limit_seconds=0.01)
-
-
-def test_memory_grows_by_about_the_model(tmp_path: Path) -> None:
-    network = random_network(np.random.default_rng(0), kinds=("dense",), sizes=(2000, 2000, 10))
-    found = cold_start(write(tmp_path, "large.sen", network), "native", 1)
-    if memory.STATUS.exists():
-        assert found.rss_growth_bytes is not None
-        assert 12e6 < found.rss_growth_bytes < 60e6  # 16 MB of weights, mapped and packed
-    assert found.load_us > 0 and found.first_us > 0
 
 
 def test_no_memory_is_told_where_the_system_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

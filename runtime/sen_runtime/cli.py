@@ -1,7 +1,7 @@
 """The command `sen-runtime`: benchmarks on the device itself.
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, or slower than allowed, 4 a needed package is missing,
-130 interrupted (Ctrl-C, SIGTERM, SIGHUP).
+Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, a crashed engine, or slower than allowed, 4 a needed
+package is missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sen-runtime",
         description="Benchmarks of exported networks, on the device itself.",
-        epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, or slower than allowed, "
-        "4 a needed package is missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
+        epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, a crashed engine, or slower than "
+        "allowed, 4 a needed package is missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
     )
     parser.add_argument("--version", action="version", version=f"sen-runtime {sen_runtime.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -132,7 +132,7 @@ def _add_bench(commands: Any) -> None:
     add("--history", type=Path, metavar="FILE", help="append the record's figures to this file")
     add("--trend", type=Path, metavar="FILE.html", help="write a page with the trend of --history")
     add("--energy", type=Path, metavar="FILE.csv", help="what a meter writes meanwhile: timestamp, watts")
-    add("--strict", action="store_true", help="exit with 4, and measure nothing, if an engine is missing")
+    add("--strict", action="store_true", help="exit with 4, and measure nothing, if an engine is missing or crashes")
     add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
     add("--force", action="store_true", help="replace files that exist")
 
@@ -221,6 +221,7 @@ def _texts(record: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
 
 
 def _exit_code(record: Mapping[str, Any], *, allow_throttled: bool) -> int:
+    from sen_runtime.bench.plan import CRASHED
     from sen_runtime.bench.record import is_wrong
 
     if record["status"] == "interrupted":
@@ -230,7 +231,8 @@ def _exit_code(record: Mapping[str, Any], *, allow_throttled: bool) -> int:
         for reason in record["invalid_because"]:
             _note(f"not valid: {reason}")
         return EXIT_VERIFICATION
-    return 0
+    has_crash = any(each["kind"] == CRASHED for each in record["left_out"])
+    return EXIT_VERIFICATION if has_crash else 0
 
 
 def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:

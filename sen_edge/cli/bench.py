@@ -65,7 +65,7 @@ def bench(
         Path | None, typer.Option(help="CSV of a power meter: time, watts. Without --host only.", metavar="FILE")
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 4, and measure nothing, if an engine is missing.")
+        bool, typer.Option("--strict", help="Exit with 4, and measure nothing, if an engine is missing or crashes.")
     ] = False,
     allow_throttled: Annotated[
         bool, typer.Option("--allow-throttled", help="Do not fail where the processor was slowed down meanwhile.")

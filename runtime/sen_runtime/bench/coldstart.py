@@ -1,13 +1,11 @@
-"""What it takes to start: a model's first load and first inference, and their memory, in a process of their own.
+"""Cold start: a model's first load and first inference, and their memory, in a process of their own.
 
-Run as a program, it is that process: `python -m sen_runtime.bench.coldstart FILE ENGINE THREADS` prints JSON.
+An engine that crashes on the file ends that process, not the benchmark.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
@@ -16,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sen_runtime
-from sen_runtime import errors
+from sen_runtime import worker
 from sen_runtime.bench.inputs import random_inputs
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import engine
-from sen_runtime.errors import EngineError, SenError
+from sen_runtime.errors import EngineCrashError, EngineError, SenError
 from sen_runtime.memory_limits import allocation_failure
+from sen_runtime.worker.frames import decode_error, encode_error
 
 #: Far beyond what a model that fits a small board takes to load.
 LIMIT_SECONDS = 120.0
@@ -50,49 +48,33 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
     """Load a model for the first time and run it once, in a child process.
 
     Raises:
-        SenError: what the engine raised; the file is named.
-        EngineError: the process died, or took longer than `limit_seconds`.
+        SenError: what the engine raised.
+        EngineCrashError: the engine crashed.
+        EngineError: it took longer than `limit_seconds`.
     """
-    what = f"{path}: the engine {engine_name}"
-    command = [sys.executable, "-m", "sen_runtime.bench.coldstart", str(path.absolute()), engine_name, str(threads)]
-    packages = str(Path(sen_runtime.__file__).parents[1])
-    inherited = os.environ.get("PYTHONPATH")
-    environment = {**os.environ, "PYTHONPATH": packages + (os.pathsep + inherited if inherited else "")}
+    arguments = (str(path.absolute()), engine_name, str(threads))
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=limit_seconds, env=environment, check=False
+            worker.command(__name__, sys.path, *arguments),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=limit_seconds,
+            check=False,
         )
     except subprocess.TimeoutExpired:
-        raise EngineError(f"{what} did not load it and run it once within {limit_seconds:g} s") from None
+        raise EngineError(
+            f"{path}: the engine {engine_name} did not load it and run it once within {limit_seconds:g} s"
+        ) from None
     except OSError as error:
         raise EngineError(f"cannot start {sys.executable}: {error.strerror}") from error
     try:
         answer = json.loads(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
     except (ValueError, IndexError):
-        raise EngineError(f"{what} died while it loaded it or ran it once: {_death(done)}") from None
+        crash = worker.crash(done.returncode, done.stderr.splitlines(), f"while it loaded {path.name} or ran it once")
+        raise EngineCrashError(f"{engine_name}: {crash.message}") from None
     if "error" in answer:
-        raise _as_here(path, answer)
+        raise decode_error(answer["error"])
     return ColdStart(**answer)
-
-
-def _death(done: subprocess.CompletedProcess[bytes]) -> str:
-    if done.returncode < 0:
-        try:
-            return signal.Signals(-done.returncode).name
-        except ValueError:
-            return f"signal {-done.returncode}"
-    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    return f"exit status {done.returncode}" + (f", {lines[-1]}" if lines else "")
-
-
-def _as_here(path: Path, answer: dict[str, Any]) -> SenError:
-    """The child's error as one of this process."""
-    message = answer["error"]
-    if path.name not in message:
-        message = f"{path}: {message}"
-    error = SenError(message, answer["hint"])
-    error.exit_code = answer["exit_code"]
-    return error
 
 
 def _reset_peak() -> None:
@@ -117,17 +99,13 @@ def _measured(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
     return {"load_us": (loaded - start) / 1000, "first_us": (end - begin) / 1000, "rss_growth_bytes": growth}
 
 
-def _main(path: str, engine_name: str, threads: str) -> None:
+def main(path: str, engine_name: str, threads: str) -> None:
+    """In the child: print what was measured, or the error, as JSON in the last line."""
     try:
         answer = _measured(Path(path), engine_name, int(threads))
     except SenError as error:
-        answer = {"error": error.message, "hint": error.hint, "exit_code": error.exit_code}
+        answer = {"error": encode_error(error)}
     except Exception as error:  # what an engine makes of a file that is not its own
-        failed = allocation_failure(error)
-        message = f"{engine_name} failed: {type(error).__name__}: {error}" if failed is None else failed.message
-        answer = {"error": message, "hint": "", "exit_code": errors.EXIT_FAILED}
+        failed = EngineError(f"{engine_name} failed: {type(error).__name__}: {error}")
+        answer = {"error": encode_error(allocation_failure(error) or failed)}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -24,14 +24,14 @@ from sen_runtime.bench.coldstart import cold_start
 from sen_runtime.bench.energy import check_meter
 from sen_runtime.bench.inputs import N_INPUTS, random_inputs, read_data, some
 from sen_runtime.bench.judge import judge, wrong
-from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
+from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, Plan, RowPlan, not_measured, plan
 from sen_runtime.bench.record import SCHEMA, is_wrong
 from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.bench.rows import Context, Row, accuracy_percent, call_us, figures, spans
 from sen_runtime.data import DataFile, Examples
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
-from sen_runtime.errors import EngineError, SenError, UsageError
+from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
 from sen_runtime.network import DEFAULT_INPUT_RANGE, input_range_of, stored_dtype
 from sen_runtime.quiet import quiet_engines
 
@@ -115,18 +115,17 @@ def run(
     Raises:
         UsageError: the request contradicts itself; the files take inputs of different shapes.
         BenchError, DataError, EnergyError: a file cannot be read, or data do not fit.
-        ImageError, EngineError: a file is damaged, or an engine refuses it or dies of it.
-        MissingExtraError: none of the engines is installed, or, where the request is strict, one of them is not.
+        ImageError, EngineError: a file is damaged, or an engine refuses it.
+        EngineCrashError: the engines of all rows crash on their files.
+        MissingExtraError: none of the engines is installed, or, where the request is strict, a row is left out.
         KeyboardInterrupt: before anything was measured.
     """
     planned = plan(request)
-    rows = planned.rows
-    left_out = [asdict(each) for each in planned.left_out]
-    for each in left_out:
-        progress(text.left_out(each))
-    if request.energy is not None and len(rows) != 1:
+    for each in planned.left_out:
+        progress(text.left_out(asdict(each)))
+    if request.energy is not None and len(planned.rows) != 1:
         raise UsageError(
-            f"there are {len(rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
+            f"there are {len(planned.rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
             "measure energy in a run of its own for each: one file, one --engine, one number of --threads",
         )
     if request.energy is not None:
@@ -135,13 +134,12 @@ def run(
     if device is None:
         device = this_machine
     with _pinned(request.cpu) as is_verified:
-        found = _run(request, rows, file, device, load, progress, is_verified)
-    return replace(found, record={**found.record, "left_out": left_out})
+        return _run(request, planned, file, device, load, progress, is_verified)
 
 
 def _run(
     request: BenchRequest,
-    plans: Sequence[RowPlan],
+    planned: Plan,
     file: DataFile | None,
     device: Device,
     load: Load,
@@ -149,18 +147,13 @@ def _run(
     is_verified: bool,
 ) -> Run:
     facts, created = device.describe(), datetime.now(timezone.utc)
-    rows = [_loaded(each, load, progress) for each in plans]
+    rows, left_out = _load_rows(planned, load, progress, is_strict=request.strict)
     data = _data(rows, file)
     inputs = _inputs(request, rows, facts) if data is None else some(data)
     progress("comparing outputs")
     judged = judge(rows, inputs[:N_INPUTS], has_data=data is not None)
     accuracies = [accuracy_percent(row.session, data) for row in rows]
-    bandwidth = memory.bandwidth(facts)
-    clock = {
-        "resolution_ns": interleaved.resolution_ns(),
-        "timer_ns": interleaved.timer_ns(),
-        "loop_ns": interleaved.loop_ns(),
-    }
+    bandwidth, clock = memory.bandwidth(facts), _clock()
     progress("warming up")
     before, watched = device.state(), _Watched(device, progress, request)
     options = Options(
@@ -196,11 +189,20 @@ def _run(
         "clock": clock,
         "device": {**facts, "before": before, "after": after, "throttled_during": throttled},
         "bandwidth": bandwidth,
+        "left_out": [asdict(each) for each in left_out],
         "rows": found,
         "sustained": watched.samples if request.sustained else None,
         "energy": None,
     }
     return Run(record, spans(measured, rows[0]))
+
+
+def _clock() -> dict[str, float]:
+    return {
+        "resolution_ns": interleaved.resolution_ns(),
+        "timer_ns": interleaved.timer_ns(),
+        "loop_ns": interleaved.loop_ns(),
+    }
 
 
 def _settings(
@@ -255,11 +257,35 @@ def _pinned(cpu: int | None) -> Iterator[bool]:
         os.sched_setaffinity(0, before)
 
 
-def _loaded(row: RowPlan, load: Load, progress: Progress) -> Row:
-    """A row, first in a process of its own, which also shows whether the engine survives the file."""
-    progress(f"loading {row.name}")
-    cold = cold_start(row.artifact.path, row.engine, row.threads)
+def _load_rows(
+    planned: Plan, load: Load, progress: Progress, *, is_strict: bool
+) -> tuple[list[Row], tuple[LeftOut, ...]]:
+    """Load the rows of a plan; those whose engine crashes on the file are added to those that are left out.
+
+    Raises:
+        EngineCrashError: all crash.
+        MissingExtraError: the request is strict, and one crashes.
+    """
+    rows, left_out = list[Row](), planned.left_out
+    for each in planned.rows:
+        progress(f"loading {each.name}")
+        try:
+            rows.append(_load_row(each, load))
+        except EngineCrashError as error:
+            crash = LeftOut(CRASHED, each.artifact.path.name, each.engine, error.message, "")
+            left_out = (*left_out, crash)
+            progress(text.left_out(asdict(crash)))
+            if is_strict:
+                raise not_measured(left_out) from error
+    if not rows:
+        raise EngineCrashError(left_out[-1].reason)
+    return rows, left_out
+
+
+def _load_row(row: RowPlan, load: Load) -> Row:
+    """Load a row: first in a process of its own, which also shows whether the engine survives the file."""
     with _naming(row.artifact.path):
+        cold = cold_start(row.artifact.path, row.engine, row.threads)
         session, network = load(row), row.artifact.network
         properties = getattr(session, "properties", row.artifact.properties)
         timesteps = getattr(session, "timesteps", None)

@@ -17,6 +17,9 @@ from sen_runtime.network import Network
 from sen_runtime.operators import Coordinates, leaves
 from sen_runtime.untrusted import read_regular
 
+#: Kinds of `LeftOut`.
+MISSING, CRASHED = "missing", "crashed"
+
 
 class BenchError(SenError):
     """Something that cannot be measured."""
@@ -38,7 +41,7 @@ class BenchRequest:
         seed: of the order and of random inputs.
         raw: keep all samples in the record.
         energy: file of an external meter, read after the run.
-        strict: refuse to measure where an engine is missing, instead of leaving it out.
+        strict: refuse to measure where an engine is missing or crashes on a file, instead of leaving the row out.
         command: what the user called, for the record.
     """
 
@@ -100,12 +103,14 @@ class LeftOut:
     """A row that cannot be measured here.
 
     Attributes:
+        kind: `MISSING` or `CRASHED`: what the engine is, or did while it loaded the file.
         file: name of the artifact.
         engine: that would run it.
-        reason: why it does not.
-        hint: the pip line.
+        reason: error message.
+        hint: pip line of a missing engine.
     """
 
+    kind: str
     file: str
     engine: str
     reason: str
@@ -170,23 +175,24 @@ def plan(request: BenchRequest) -> Plan:
     for artifact in map(read_artifact, request.artifacts):
         wanted = _engines_for(artifact, request.engines)
         absent = missing(wanted)
-        left_out += [LeftOut(artifact.path.name, name, each.message, each.hint) for name, each in absent.items()]
+        left_out += [
+            LeftOut(MISSING, artifact.path.name, name, each.message, each.hint) for name, each in absent.items()
+        ]
         for name in [name for name in wanted if name not in absent]:
             version = engine(name).version()
             for threads in dict.fromkeys(request.threads) if engine(name).is_threaded else (1,):
                 title = _unique(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
                 rows.append(RowPlan(title, artifact, name, version, threads))
     if left_out and (request.strict or not rows):
-        raise _not_measured(left_out)
+        raise not_measured(left_out)
     return Plan(tuple(rows), tuple(left_out))
 
 
-def _not_measured(left_out: Sequence[LeftOut]) -> MissingExtraError:
-    """The error of a plan that lacks engines, each of which is named once."""
-    engines = {each.engine: each for each in left_out}.values()
-    error = MissingExtraError("an engine", "; ".join(dict.fromkeys(each.hint for each in engines)))
+def not_measured(left_out: Sequence[LeftOut]) -> MissingExtraError:
+    """The error of rows that cannot be left out; each reason is given once."""
+    error = MissingExtraError("an engine", "; ".join(dict.fromkeys(each.hint for each in left_out if each.hint)))
     files = ", ".join(dict.fromkeys(each.file for each in left_out))
-    error.message = f"{files}: " + "; ".join(dict.fromkeys(each.reason for each in engines))
+    error.message = f"{files}: " + "; ".join(dict.fromkeys(each.reason for each in left_out))
     error.args = (error.message,)
     return error
 

@@ -211,8 +211,8 @@ def _remarks(record: Mapping[str, Any]) -> list[str]:
 
 
 def left_out(each: Mapping[str, str]) -> str:
-    """What could not be measured, and the pip line."""
-    return f"left out: {each['file']} {each['engine']} ({each['reason']}: {each['hint']})"
+    """What could not be measured, why, and the pip line of a missing engine."""
+    return f"left out: {each['file']} {each['engine']} ({': '.join(filter(None, (each['reason'], each['hint'])))})"
 
 
 def _width(text: str) -> int:

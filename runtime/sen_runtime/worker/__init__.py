@@ -29,8 +29,7 @@ from sen_runtime.quiet import STDERR, is_announcement
 from sen_runtime.untrusted import printable
 from sen_runtime.worker.frames import decode_error, receive, send
 
-#: Isolated from the caller's folder and user site: the import path is exactly that of the parent.
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from sen_runtime.worker.child import main; main()"
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import main; main(*sys.argv[2:])"
 #: Time in which a worker ends by itself.
 GRACE_S = 2.0
 
@@ -84,10 +83,9 @@ class _Process:
         self._lock = threading.Lock()
         self._folder = tempfile.mkdtemp(prefix="sen-edge-")  # a crash leaves what an engine has put there
         self._errors = cast(BinaryIO, open(os.path.join(self._folder, "stderr"), "a+b"))  # noqa: PTH118, PTH123, SIM115
-        command = [sys.executable, "-I", "-c", _START, json.dumps(self.path)]
         try:
             self._process = subprocess.Popen(
-                command,
+                command("sen_runtime.worker.child", self.path),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -154,10 +152,9 @@ class _Process:
             return EngineCrashError("the engine's process has ended already", "load the model again")
         self._process.kill()
         code = self._process.wait()
-        lines = [line for line in self._printed() if not is_announcement(line)]
-        last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "it printed nothing"
+        error = crash(code, self._printed(), doing)
         self.end()
-        return EngineCrashError(f"the engine crashed ({_ending(code)}) {doing}: {last}")
+        return error
 
     def _pass_on(self) -> None:
         """Repeat on stderr what engines wrote, except their announcements."""
@@ -257,6 +254,21 @@ def _forget() -> None:
     _starting = threading.Lock()
     if _running is not None:
         _running.abandon()
+
+
+def command(module: str, path: Sequence[str], *arguments: str) -> list[str]:
+    """Command line of a process that calls `main` of a module.
+
+    It is isolated from the caller's folder and user site: its import path is exactly `path`.
+    """
+    return [sys.executable, "-I", "-c", _START.format(module), json.dumps(path), *arguments]
+
+
+def crash(code: int, printed: Sequence[bytes], doing: str) -> EngineCrashError:
+    """The error of an engine that ended its process with an exit status, after it printed these lines on stderr."""
+    lines = [line for line in printed if line.strip() and not is_announcement(line)]
+    last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "it printed nothing"
+    return EngineCrashError(f"the engine crashed ({_ending(code)}) {doing}: {last}")
 
 
 def _ending(code: int) -> str:
