@@ -106,7 +106,7 @@ def medians(names: Sequence[str], devices: Sequence[Mapping[str, Row]], labels: 
 
 
 def histogram(row: Row, ident: str) -> str:
-    """How often which latency was seen; median and p99 marked, and what is beyond the end of the axis told."""
+    """Histogram of latencies with median and p99; the share of samples beyond the axis is in the description."""
     latency = row["latency_us"]
     unit = unit_of_time([latency["median"]])
     edges = np.array(row["histogram"]["edges_us"], float) * UNITS_OF_TIME[unit]
@@ -141,10 +141,10 @@ def histogram(row: Row, ident: str) -> str:
 
 
 def beyond_histogram(row: Row) -> str:
-    """The share of samples that a histogram leaves out; empty where there are none."""
+    """The share of samples beyond the axis of a histogram, in words; empty where there are none."""
     counts = row["histogram"]["counts"]
     left_out = 1 - sum(counts) / row["n_samples"]
-    return f"{100 * left_out:.2g} % of the samples are beyond its end" if left_out > 0 else ""
+    return f"{100 * left_out:.2g} % of the samples lie beyond the axis" if left_out > 0 else ""
 
 
 def over_turns(row: Row, ident: str) -> str:

@@ -69,7 +69,12 @@ def _draw_row(histogram: Any, over_time: Any, row: Mapping[str, Any]) -> None:
             histogram.axvline(value, color="black", linestyle=style, label=key)
     histogram.legend(frameon=False)
     if edges[0] * LOG_FROM < edges[-1]:
+        from matplotlib import ticker
+
         histogram.set_xscale("log")
+        histogram.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        histogram.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:g}"))
+        histogram.xaxis.set_minor_formatter(ticker.NullFormatter())
     beyond = charts.beyond_histogram(row)
     histogram.set(xlabel=f"latency, {unit}" + (f"; {beyond}" if beyond else ""), ylabel="samples")
     histogram.set_title(plain(row["name"]), fontsize=10, loc="left")
