@@ -478,6 +478,19 @@ def test_data_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], mes
     assert "data.npz" in found.value.message
 
 
+def test_data_are_checked_against_every_range_that_a_file_states(tmp_path: Path) -> None:
+    bytes_, ones = (
+        write(tmp_path, name, small_network(), {"input_range": stated, "checkpoint_sha256": name})
+        for name, stated in (("bytes.sen", "0 255"), ("ones.sen", "0 1"))
+    )
+    np.savez(tmp_path / "data.npz", x=np.full((3, 12), 255))
+    assert run(bytes_, data=tmp_path / "data.npz")["valid"]
+    with pytest.raises(DataError, match="expected 0 to 1, the network's"):
+        run(bytes_, ones, data=tmp_path / "data.npz")
+    unknown = run(write(tmp_path, "unknown.sen", small_network()), data=tmp_path / "data.npz")
+    assert any("input range" in each["message"] for each in unknown["rows"][0]["warnings"] if each["kind"] == "data")
+
+
 def test_classes_without_examples_are_a_warning(folder: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "data.npz", x_test=np.zeros((3, 12)), y_test=np.arange(3))
     found = run(folder / "net.sen", data=tmp_path / "data.npz")

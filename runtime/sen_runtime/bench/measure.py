@@ -28,7 +28,7 @@ from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, Plan, RowPlan
 from sen_runtime.bench.record import SCHEMA, is_wrong
 from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.bench.rows import Context, Row, accuracy_percent, call_us, figures, spans
-from sen_runtime.data import DataFile, Examples
+from sen_runtime.data import DataFile, Examples, check_fit
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
@@ -173,9 +173,7 @@ def _run(
     for each, (agreement, warnings), accuracy in zip(found, judged, accuracies):
         each.update(agreement=agreement, accuracy_percent=accuracy, warnings=[*warnings, *each["warnings"]])
     if data is not None:
-        found[0]["warnings"] += [
-            {"kind": "data", "message": message} for message in data.warnings(min(row.n_out for row in rows))
-        ]
+        found[0]["warnings"] += _data_warnings(rows, data)
     reasons = [wrong(each) for each in found if is_wrong(each)] + throttled
     record = {
         "schema": SCHEMA,
@@ -318,21 +316,35 @@ def _common_shape(rows: Sequence[Row]) -> tuple[int, ...]:
     return first.session.input_shape
 
 
-def _range(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """Input range of the models: that of the first file which says it."""
-    properties = next((row.properties for row in rows if "input_range" in row.properties), None)
-    return None if properties is None else input_range_of(properties)
+def _ranges(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """Input ranges that the files state, each once."""
+    return list(dict.fromkeys(input_range_of(row.properties) for row in rows if "input_range" in row.properties))
 
 
 def _data(rows: Sequence[Row], file: DataFile | None) -> Examples | None:
     """The user's data, checked against the models."""
     if file is None:
         return None
-    return read_data(file, _common_shape(rows), _range(rows), min(row.n_out for row in rows))
+    shape, ranges = _common_shape(rows), _ranges(rows)
+    data = read_data(file, shape, ranges[0] if ranges else None, min(row.n_out for row in rows))
+    for other in ranges[1:]:
+        check_fit(data, shape, other)
+    return data
+
+
+def _data_warnings(rows: Sequence[Row], data: Examples) -> list[dict[str, str]]:
+    messages = data.warnings(min(row.n_out for row in rows))
+    if not _ranges(rows):
+        low, high = float(data.inputs.min()), float(data.inputs.max())
+        messages.append(
+            f"no file states its input range; the data, from {low:g} to {high:g}, were not checked against it"
+        )
+    return [{"kind": "data", "message": message} for message in messages]
 
 
 def _inputs(request: BenchRequest, rows: Sequence[Row], facts: Mapping[str, Any]) -> FloatArray:
     """Random inputs."""
     shape = _common_shape(rows)
     n = memory.cold_inputs(4 * int(np.prod(shape)), facts) if request.cold_cache else N_INPUTS
-    return random_inputs(shape, n, request.seed, *_range(rows) or DEFAULT_INPUT_RANGE)
+    low, high = (*_ranges(rows), DEFAULT_INPUT_RANGE)[0]
+    return random_inputs(shape, n, request.seed, low, high)
