@@ -25,9 +25,9 @@ from networks import dense, perceptron
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportOptions
-from sen_exporters.onnx import OnnxExporter
-from sen_exporters.tflite import TfliteExporter
-from sen_runtime import image
+from sen_exporters.onnx.exporter import OnnxExporter
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_runtime import format as image
 from sen_runtime.bench import statistics
 from sen_runtime.bench.inputs import N_INPUTS, random_inputs
 from sen_runtime.bench.interleaved import Loop, calibrated, side_by_side, turn
@@ -35,7 +35,7 @@ from sen_runtime.bench.loops import loop_over
 from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.engines import Session, native, onnxruntime
 from sen_runtime.engines.tflite import litert
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]

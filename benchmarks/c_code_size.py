@@ -1,4 +1,4 @@
-"""Measure the code of every function of the C library on Cortex-M4, and print the table of sen_exporters.c99_budget.
+"""Measure the code of every function of the C library on Cortex-M4, and print the table of sen_exporters.c.budget.
 
 A test fails where a figure of the table is too small. Needs arm-none-eabi-gcc.
 """
@@ -11,7 +11,7 @@ import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from sen_exporters.c99_library import KERNEL_FILES
+from sen_exporters.c.library import KERNEL_FILES
 
 #: Every function by itself, because which ones share a caller differs between networks.
 APART = ("-fno-inline",)

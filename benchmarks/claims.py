@@ -26,7 +26,7 @@ import numpy as np
 from claims_figures import Curve, Dot, curves, front, pareto
 from shipped import SHIPPED
 
-from sen_edge.datasets import load
+from sen_edge.data.datasets import load
 from sen_edge.errors import DataError
 from sen_runtime.bench import statistics
 

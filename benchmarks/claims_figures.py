@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 from matplotlib.figure import Figure  # without pyplot, which would look for a display
 
-from sen_edge.plot.panels import LAYERS as COLOURS
+from sen_edge.report.plot.panels import LAYERS as COLOURS
 
 STYLES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")
 #: Least area of a dot in points squared, and what a byte of a file adds.

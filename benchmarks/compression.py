@@ -26,12 +26,12 @@ import numpy as np
 from compression_rows import CACHE, PAIRS, ROOT, ROWS, SMALL, Bench, Row, cached, everything, int8
 from numpy.typing import NDArray
 
-from sen_edge import datasets
 from sen_edge.compress import CompressionWarning, prune
 from sen_edge.compress.finetune import thinned
+from sen_edge.data import datasets
 from sen_exporters.base import ExportOptions
-from sen_exporters.tflite import TfliteExporter
-from sen_runtime import image
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_runtime import format as image
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import native
 from sen_runtime.engines.native import NativeSession

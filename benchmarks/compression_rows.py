@@ -17,20 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from sen_edge import checkpoint as checkpoints
 from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
 from sen_edge.compress.finetune import finetune_recipe, free_recipe, thinned
-from sen_edge.compress.free import FreeNetwork
 from sen_edge.compress.patterns import Pattern
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import Dataset
-from sen_edge.fitting import Run, label_loss, one_cycle, prepare, run_epoch, steps_per_epoch, suggested_recipe
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_int8_weights
-from sen_edge.train import suggested_spiking, train
+from sen_edge.data.datasets import Dataset
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.free import FreeNetwork
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.training.loop import Run, label_loss, one_cycle, prepare, run_epoch, steps_per_epoch, suggested_recipe
+from sen_edge.training.train import suggested_spiking, train
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Dense
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "out/compression"
@@ -91,7 +92,7 @@ class Bench:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.calibration = thinned(dataset.train_inputs, CALIBRATION)
 
-    def checkpoint(self, base: str) -> checkpoints.Checkpoint:
+    def checkpoint(self, base: str) -> Checkpoint:
         """The trained spatially embedded network; of seed 0 the one that is shipped."""
         path = self.folder / f"{base}.pt"
         if not path.exists() and self.seed == 0:

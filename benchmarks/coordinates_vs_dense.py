@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_edge.export import ExportRequest, export
+from sen_edge.export.pipeline import export
+from sen_edge.export.request import ExportRequest
 from sen_exporters.base import ExportOptions
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import onnxruntime

@@ -24,12 +24,12 @@ import numpy as np
 from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, perceptron, sparse
 from numpy.typing import NDArray
 
-from sen_edge.quantize import to_int8_weights
+from sen_edge.passes.quantize import to_int8_weights
 from sen_exporters.base import ExportOptions
-from sen_exporters.c99 import CExporter
+from sen_exporters.c.exporter import CExporter
 from sen_runtime import reference
-from sen_runtime.network import Layer, LeakyIntegrator, Lif, Network
-from sen_runtime.operators import Coordinates
+from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.operators import Coordinates
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # tests is no installed package

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 
 from sen_edge.compress.far_field import Factorized, factorize_coordinates
 from sen_edge.compress.hierarchical import Hierarchical, hierarchical
-from sen_runtime import image
+from sen_runtime import format as image
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import native
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Coordinates
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Coordinates
 
 DEFAULTS = {"low-rank": (5.0, 1e-3), "hierarchical": (50.0, 1e-2)}
 RUNS = 20

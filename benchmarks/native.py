@@ -22,17 +22,19 @@ import numpy as np
 from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, normal, perceptron, sparse
 from numpy.typing import NDArray
 
-from sen_edge.quantize import to_int8, to_int8_weights
+from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions
-from sen_exporters.onnx import OnnxExporter
-from sen_exporters.tflite import TfliteExporter
-from sen_runtime import device, image, reference
+from sen_exporters.onnx.exporter import OnnxExporter
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_runtime import format as image
+from sen_runtime import reference
+from sen_runtime.bench import device
 from sen_runtime.bench.interleaved import Latencies, interleaved
 from sen_runtime.bench.memory import bandwidth
 from sen_runtime.engines import native, onnxruntime
 from sen_runtime.engines.tflite import litert
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.operators import Dense
 from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]

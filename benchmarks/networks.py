@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.network import Identity, Layer, Network, Neuron, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.network import Identity, Layer, Network, Neuron, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 
 #: Neurons of a large perceptron and of a spiking network; of these the time steps.
 SIZES, SPIKING_SIZES, TIMESTEPS = (784, 512, 256, 10), (784, 256, 10), 25

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_edge.datasets import load
+from sen_edge.data.datasets import load
 from sen_edge.errors import DataError
 
 ROOT = Path(__file__).parents[1]

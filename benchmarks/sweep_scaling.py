@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sen_edge.datasets import Dataset, load
+from sen_edge.data.datasets import Dataset, load
 from sen_edge.sweep.cluster import Where, connected
 from sen_edge.sweep.file import read_sweep
 from sen_edge.sweep.runner import run_sweep

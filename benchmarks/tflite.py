@@ -22,19 +22,20 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from sen_edge import checkpoint, datasets
-from sen_edge.calibration import load_calibration
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_float16, to_int8, to_int8_weights
+from sen_edge.data import datasets
+from sen_edge.data.calibration import load_calibration
+from sen_edge.model import checkpoint
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions
-from sen_exporters.tflite import SPARSE_FORMATS, TfliteExporter
+from sen_exporters.tflite.exporter import SPARSE_FORMATS, TfliteExporter
 from sen_runtime import reference
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import installed
 from sen_runtime.engines.tflite import TfliteSession, litert, tflite_runtime
 from sen_runtime.errors import SenError
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from sen_exporters.base import ExportOptions
-from sen_exporters.onnx import OnnxExporter
-from sen_exporters.tflite import TfliteExporter
-from sen_runtime import image
-from sen_runtime.network import Network
+from sen_exporters.onnx.exporter import OnnxExporter
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_runtime import format as image
+from sen_runtime.ir.network import Network
 from tests.networks import random_network
 
 STATE = {
@@ -84,7 +84,7 @@ def await_work(pid: int, seconds: float) -> None:
 
 @dataclass
 class Machine:
-    """In the place of `sen_runtime.device`."""
+    """In the place of `sen_runtime.bench.device`."""
 
     facts: Mapping[str, Any] = field(default_factory=lambda: FACTS)
     reasons: Sequence[str] = ()

@@ -4,7 +4,7 @@ import numpy as np
 
 from sen_edge.compress.far_field import Factorized
 from sen_edge.compress.hierarchical import Hierarchical
-from sen_runtime.operators import Coordinates
+from sen_runtime.ir.operators import Coordinates
 
 
 def planes(

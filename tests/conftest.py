@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.checkpoint import Checkpoint
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.model import Model
-from sen_edge.spatial import build
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.layers import build
+from sen_edge.model.model import Model
+from sen_edge.model.parameters import Checkpoint
 from sen_runtime.engines import missing
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 from sen_runtime.worker import WorkerSession
 
 #: tflite-runtime has no wheel after Python 3.11; CI has both interpreters.

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_edge.quantize import to_int8_weights
-from sen_runtime import image
+from sen_edge.passes.quantize import to_int8_weights
+from sen_runtime import format as image
 from tests.images import HOSTILE
 from tests.networks import KINDS, random_network
 

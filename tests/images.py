@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_runtime import image
-from sen_runtime.network import (
+from sen_runtime import format as image
+from sen_runtime.ir.network import (
     Identity,
     Layer,
     LeakyIntegrator,
     Lif,
     Network,
 )
-from sen_runtime.operators import Dense, Sum
+from sen_runtime.ir.operators import Dense, Sum
 from tests.networks import random_operator
 
 PAGE = Path(__file__).parents[1] / "docs/reference/sen-image.md"

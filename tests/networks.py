@@ -5,8 +5,8 @@ from math import inf
 
 import numpy as np
 
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
 #: Kinds of `random_operator`.
 KINDS = ("coordinates", "dense", "sparse", "blocks", "low_rank", "sum", "nested_sum")

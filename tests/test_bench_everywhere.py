@@ -12,8 +12,9 @@ import pytest
 
 from sen_edge.cli.bench import bench
 from sen_exporters.base import ExportOptions
-from sen_exporters.onnx import OnnxExporter
-from sen_runtime import cli, image
+from sen_exporters.onnx.exporter import OnnxExporter
+from sen_runtime import cli
+from sen_runtime import format as image
 from sen_runtime.bench import record
 from tests import sshd
 from tests.conftest import Outcome

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from sen_exporters.base import ExportOptions
-from sen_exporters.onnx import OnnxExporter
-from sen_exporters.tflite import TfliteExporter
-from sen_runtime import image, reference
+from sen_exporters.onnx.exporter import OnnxExporter
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.bench import loops
 from sen_runtime.bench.inputs import random_inputs
 from sen_runtime.engines import Session, engine, native, onnxruntime
@@ -40,7 +41,7 @@ def test_every_session_knows_the_shape_of_a_row(name: str, coding: str) -> None:
 
 
 def test_exported_c_knows_it_too(tmp_path: Path) -> None:
-    from sen_exporters.c99 import CExporter
+    from sen_exporters.c.exporter import CExporter
 
     network = small_network(spiking=True, timesteps=4, input_coding="spikes")
     path = CExporter().export(network, ExportOptions(name="net")).write(tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_edge.quantize import to_int8, to_int8_weights
+from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import reference
 from sen_runtime.bench import agreement, html, measure, memory, plan, record, rounds, text
 from sen_runtime.bench.interleaved import Timed
@@ -20,7 +20,7 @@ from sen_runtime.bench.rounds import Measured, Options, Samples
 from sen_runtime.data import TEST_SHARE, hold_out
 from sen_runtime.engines import Session
 from sen_runtime.errors import DataError, EngineError, ImageError, MissingExtraError, SenError, UsageError
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 from tests.bench import FACTS, Machine, small_network, write
 from tests.conftest import INTERPRETERS
 from tests.networks import random_network
@@ -130,7 +130,7 @@ def test_a_model_of_a_fixed_batch_is_measured_per_input(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sen_exporters.base import ExportOptions
-    from sen_exporters.onnx import OnnxExporter
+    from sen_exporters.onnx.exporter import OnnxExporter
 
     path = tmp_path / "batch.onnx"
     path.write_bytes(OnnxExporter().export(small_network(), ExportOptions(batch_size=48)).main)

@@ -15,14 +15,14 @@ from sen_edge.compress.budget import Budgeted, BudgetError, BudgetRequest, searc
 from sen_edge.compress.budget_state import Memory, state_path
 from sen_edge.compress.options import DENSITIES, NEAR, OPTIONS, RANKS, Option, build, options_for
 from sen_edge.compress.quadratic import Quadratic
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
-from sen_edge.fitting import Recipe
-from sen_runtime import image
+from sen_edge.training.loop import Recipe
+from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies
 from sen_runtime.data import hold_out
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 from tests.networks import random_network
 
 PATTERNS = ("unstructured", "16x1", "1x4")

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 
 from benchmarks import c_code_size
-from sen_edge.quantize import to_float16, to_int8, to_int8_weights
-from sen_exporters import c99_budget, c99_library
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, exporter_for
-from sen_exporters.c99 import CExporter
-from sen_exporters.c99_budget import BudgetError, footprint
-from sen_exporters.c99_plan import plan
+from sen_exporters.c import budget, library
+from sen_exporters.c.budget import BudgetError, footprint
+from sen_exporters.c.exporter import CExporter
+from sen_exporters.c.plan import plan
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.errors import EngineError
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, Sparse
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, Sparse
 from tests.networks import KINDS, random_input, random_network
 
 EXPORTER = CExporter()
@@ -337,7 +337,7 @@ def test_the_self_test_takes_little_stack(coding: str, tmp_path: Path) -> None:
     command = ["gcc", "-std=c99", "-O0", "-fstack-usage", "-c", folder / "net_selftest.c", "-o", tmp_path / "s.o"]
     subprocess.run(command, check=True)
     frames = [int(line.split("\t")[1]) for line in (tmp_path / "s.su").read_text().splitlines()]
-    assert len(frames) == (3 if coding == "spikes" else 2) and sum(frames) <= c99_budget.STACK_BYTES
+    assert len(frames) == (3 if coding == "spikes" else 2) and sum(frames) <= budget.STACK_BYTES
 
 
 def test_vectors_cover_the_input_range_and_fit_a_device() -> None:
@@ -448,12 +448,12 @@ def test_budgets() -> None:
         "flash": found.flash_bytes,
         "RAM": found.ram_bytes,
     }
-    for budget, message in (
+    for limits, message in (
         ({"max_flash": found.flash_bytes - 1}, f"flash {found.flash_bytes} B, 1 B more than"),
         ({"max_ram": found.ram_bytes - 8}, f"RAM {found.ram_bytes} B, 8 B more than"),
     ):
         with pytest.raises(BudgetError, match=message) as raised:
-            export(network, **budget)
+            export(network, **limits)
         assert raised.value.exit_code == 3
         for line in ("layer 0: weights [12, 9]", "layer 0: activations", "code of run.c", "total"):
             assert line in raised.value.message
@@ -481,11 +481,11 @@ def test_code_is_no_larger_than_the_table_says() -> None:
     version = subprocess.run(["arm-none-eabi-gcc", "-dumpversion"], capture_output=True, text=True).stdout
     slack = 1.0 if version.startswith("12.") else 1.15  # the table is gcc 12's
     for table, measured in (
-        (c99_budget.CODE_BYTES, c_code_size.code_bytes()),
-        (c99_budget.STRUCT_BYTES, c_code_size.struct_bytes()),
+        (budget.CODE_BYTES, c_code_size.code_bytes()),
+        (budget.STRUCT_BYTES, c_code_size.struct_bytes()),
     ):
         too_small = {name: size for name, size in measured.items() if size > slack * table.get(name, 0)}
-        assert not too_small, "run benchmarks/c_code_size.py and update sen_exporters.c99_budget"
+        assert not too_small, "run benchmarks/c_code_size.py and update sen_exporters.c.budget"
 
 
 @needs_arm
@@ -602,21 +602,21 @@ def test_arenas_are_independent(tmp_path: Path) -> None:
 
 
 def test_every_function_of_the_library_is_a_piece() -> None:
-    pieces = {name for piece in c99_library.kernels() for name in piece.defines}
+    pieces = {name for piece in library.kernels() for name in piece.defines}
     assert {"sen_value", "sen_dense_f32", "sen_sparse4_int8", "sen_integrate", "sen_network_run"} <= pieces
-    assert not any("vector.h" in piece.text for piece in c99_library.kernels())
+    assert not any("vector.h" in piece.text for piece in library.kernels())
 
 
 def test_no_condition_of_the_library_on_an_instruction_set_is_left() -> None:
     """Compiled for such a processor, an export would otherwise lack a function or hold two."""
     of_many = re.compile(r"SEN_ISA|__AVX\w*|__SSE\w*|__FMA__|__F16C__|__ARM_NEON|__ARM_FEATURE_DOTPROD")
-    for piece in (*c99_library.types(), *c99_library.kernels()):
+    for piece in (*library.types(), *library.kernels()):
         assert not list(filter(of_many.fullmatch, piece.words)), piece.defines
 
 
 def test_a_function_that_is_not_there_is_named() -> None:
     with pytest.raises(LookupError, match="sen_nothing"):
-        c99_library.needed({"sen_nothing"})
+        library.needed({"sen_nothing"})
 
 
 def test_relu_layers_without_bias(tmp_path: Path) -> None:

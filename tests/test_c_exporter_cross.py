@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.quantize import to_float16, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.base import ExportOptions
-from sen_exporters.c99 import CExporter
-from sen_runtime.network import Network
+from sen_exporters.c.exporter import CExporter
+from sen_runtime.ir.network import Network
 from tests.cross import harness
 from tests.cross.harness import TARGETS, Target
 from tests.networks import KINDS, random_network

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sen_exporters.base import ExportError, ExportOptions
-from sen_exporters.c99_names import RESERVED, identifier
+from sen_exporters.c.names import RESERVED, identifier
 from tests.test_c_exporter import EXPORTER, compile_and_run, export, small
 
 COMPILERS = [name for name in ("gcc", "clang", "arm-none-eabi-gcc") if shutil.which(name)]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sen_exporters.base import ExportOptions
-from sen_exporters.c99 import CExporter
+from sen_exporters.c.exporter import CExporter
 from tests.networks import random_network
 
 

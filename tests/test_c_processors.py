@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from sen_exporters import c99_budget
-from sen_exporters.c99_library import kernels
-from sen_exporters.c99_plan import plan
-from sen_runtime.network import Network
+from sen_exporters.c import budget
+from sen_exporters.c.library import kernels
+from sen_exporters.c.plan import plan
+from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
 from tests.cross.harness import AVR, BIG_ENDIAN, HERE, STRICT, TARGETS, Target
 
@@ -45,8 +45,8 @@ CLANG = {
 }
 #: Optimization levels, and the bound on the stack that the README of an export gives for them.
 LEVELS = {
-    "-O0": c99_budget.STACK_BYTES_UNOPTIMIZED,
-    **dict.fromkeys(("-Og", "-Os", "-O2"), c99_budget.STACK_BYTES),
+    "-O0": budget.STACK_BYTES_UNOPTIMIZED,
+    **dict.fromkeys(("-Og", "-Os", "-O2"), budget.STACK_BYTES),
 }
 
 

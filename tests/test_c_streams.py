@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_exporters import c99_streams
 from sen_exporters.base import ExportOptions
-from sen_exporters.c99 import CExporter
+from sen_exporters.c import streams
+from sen_exporters.c.exporter import CExporter
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Sparse
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Sparse
 
 WIDE = 2000
 
@@ -57,18 +57,18 @@ def block_weights(groups: np.ndarray, columns: int) -> np.ndarray:
 @pytest.mark.parametrize("part", [0.5, 0.004])
 def test_single_weights(part: float) -> None:
     operator = matrix((1, 1), (5, WIDE), part)
-    words, starts = c99_streams.single(operator)
+    words, starts = streams.single(operator)
     assert words.dtype == starts.dtype == np.int32
     found = [single_weights(groups, WIDE) for groups in rows_of(words, starts)]
     np.testing.assert_array_equal(found, operator.written_out())
     if part < 0.01:  # gaps that a byte does not say
-        assert np.diff(operator.columns).max() > 2 * c99_streams.WIDEST_GAP
+        assert np.diff(operator.columns).max() > 2 * streams.WIDEST_GAP
 
 
 def test_blocks() -> None:
     operator = matrix((1, 4), (5, WIDE), 0.2)
-    assert c99_streams.takes_blocks(operator)
-    words, starts = c99_streams.blocks(operator)
+    assert streams.takes_blocks(operator)
+    words, starts = streams.blocks(operator)
     found = [block_weights(groups, WIDE) for groups in rows_of(words, starts)]
     np.testing.assert_array_equal(found, operator.written_out())
 
@@ -78,12 +78,12 @@ def test_what_blocks_cannot_be() -> None:
     columns, starts = np.arange(131, dtype=np.int32), np.array([0, 131], np.int32)
     scale = np.ones(1, np.float32)
     heavy = Sparse(values, columns, starts, (1, WIDE), (1, 4), scale)
-    assert not c99_streams.takes_blocks(heavy)
-    assert c99_streams.takes_blocks(Sparse(values - 1, columns, starts, (1, WIDE), (1, 4), scale))
-    assert not c99_streams.takes_blocks(Sparse(-values - 1, columns, starts, (1, WIDE), (1, 4), scale))
-    assert c99_streams.takes_blocks(Sparse(values - 1, columns, starts, (1, 4 * 8192), (1, 4), scale))
-    assert not c99_streams.takes_blocks(Sparse(values - 1, columns, starts, (1, 4 * 8193), (1, 4), scale))
-    assert not c99_streams.takes_blocks(matrix((1, 4), (5, WIDE + 1), 0.2))
+    assert not streams.takes_blocks(heavy)
+    assert streams.takes_blocks(Sparse(values - 1, columns, starts, (1, WIDE), (1, 4), scale))
+    assert not streams.takes_blocks(Sparse(-values - 1, columns, starts, (1, WIDE), (1, 4), scale))
+    assert streams.takes_blocks(Sparse(values - 1, columns, starts, (1, 4 * 8192), (1, 4), scale))
+    assert not streams.takes_blocks(Sparse(values - 1, columns, starts, (1, 4 * 8193), (1, 4), scale))
+    assert not streams.takes_blocks(matrix((1, 4), (5, WIDE + 1), 0.2))
 
 
 @pytest.mark.parametrize(

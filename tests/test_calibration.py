@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge import calibration
-from sen_edge.calibration import load_calibration
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import load, load_test
+from sen_edge.data import calibration
+from sen_edge.data.calibration import load_calibration
+from sen_edge.data.datasets import load, load_test
 from sen_edge.errors import DataError
+from sen_edge.model.config import SpatialConfig, SpikingConfig
 from tests.conftest import make_network
 
 NETWORK = make_network(SpatialConfig((6, 4, 2)))

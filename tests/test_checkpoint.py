@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge import tensor_file
-from sen_edge.checkpoint import Checkpoint
-from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import CheckpointError, OutputError
-from sen_edge.spatial import build
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model import tensor_file
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.layers import build
+from sen_edge.model.parameters import Checkpoint
 from sen_runtime import reference
-from sen_runtime.network import Identity, LeakyIntegrator, Lif, Relu
+from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Relu
 
 CONFIGS = {
     "mlp": SpatialConfig((12, 9, 4), dimensions=3, layer_spacing=0.5, steepness=2.0),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.sweep.file import read_sweep
 from sen_edge.sweep.search import Point, search_of
 from sen_edge.sweep.settings import trial_id

@@ -17,8 +17,8 @@ import onnx
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.config import SpatialConfig
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig
 from tests.conftest import MLP, Outcome, make_checkpoint
 from tests.test_checkpoint import Payload, content
 
@@ -277,9 +277,9 @@ def test_a_file_that_disagrees_is_not_written(
     sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A defect in the precomputed weights of the second layer must be caught, and its layer named."""
-    from sen_edge import precompute
+    from sen_edge.passes import materialize
 
-    exact = precompute.weights
+    exact = materialize.weights
 
     def wrong(operator: Any) -> Any:
         result = exact(operator)
@@ -287,7 +287,7 @@ def test_a_file_that_disagrees_is_not_written(
             result[3, 5] *= 1.01
         return result
 
-    monkeypatch.setattr(precompute, "weights", wrong)
+    monkeypatch.setattr(materialize, "weights", wrong)
     outcome = sen_edge("export", mlp_path, "-o", tmp_path / "out")
     assert outcome.code == 3
     assert "nothing was written" in outcome.err and "it starts in layer 1" in outcome.err
@@ -441,10 +441,10 @@ def test_inspect_counts_the_synapses_that_a_pattern_keeps(sen_edge: Run, tmp_pat
 def test_demo_exports_verifies_and_measures_every_target(
     sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sen_edge import fitting
+    from sen_edge.training import loop
 
-    suggested = fitting.suggested_recipe
-    monkeypatch.setattr(fitting, "suggested_recipe", lambda *given: replace(suggested(*given), epochs=12))
+    suggested = loop.suggested_recipe
+    monkeypatch.setattr(loop, "suggested_recipe", lambda *given: replace(suggested(*given), epochs=12))
     outcome = sen_edge("demo", "-o", tmp_path / "demo")
     assert outcome.code == 0, outcome.err
     for name in ("dense.onnx", "dense.sen", "dense.tflite", "coordinates.onnx", "coordinates.sen", "int8.tflite"):
@@ -512,7 +512,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_an_unexpected_failure_is_one_line_unless_debugging(
     sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sen_edge.export.manifest", lambda *_: 1 / 0)
+    monkeypatch.setattr("sen_edge.export.pipeline.manifest", lambda *_: 1 / 0)
     outcome = sen_edge("export", mlp_path, "-o", tmp_path)
     assert outcome.code == 1 and "ZeroDivisionError" in outcome.err and "--debug" in outcome.err
     monkeypatch.setenv("SEN_EDGE_DEBUG", "1")

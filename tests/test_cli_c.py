@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sen_edge import checkpoint as checkpoints
+from sen_edge.model import checkpoint as checkpoints
 from sen_runtime import files
 from tests.conftest import MLP, Outcome, make_checkpoint
 from tests.test_cli import SCRIPT

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge import model as models
 from sen_edge.compress import budget
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model import model as models
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge import checkpoint as checkpoints
 from sen_edge.compress import budget
-from sen_edge.quantize import to_int8_weights
-from sen_runtime import image
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.passes.quantize import to_int8_weights
+from sen_runtime import format as image
 from tests.conftest import Outcome
 from tests.networks import random_network
 
@@ -344,7 +344,7 @@ def test_ctrl_c_in_training_keeps_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sen_edge.fitting.one_cycle", interrupted)
+    monkeypatch.setattr("sen_edge.training.loop.one_cycle", interrupted)
     before = files(tmp_path)
     outcome = sen_edge("compress", mlp_path, "--sparsity", 0.5, "--epochs", 2, "--data", npz, "-o", tmp_path / name)
     assert (outcome.code, outcome.out, files(tmp_path)) == (130, "", before)

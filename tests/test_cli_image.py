@@ -12,13 +12,15 @@ import onnx
 import pytest
 
 from sen_edge.errors import UsageError, VerificationError
-from sen_edge.export import ExportRequest, export
-from sen_edge.model import Model
-from sen_edge.quantize import to_float16, to_int8_weights
+from sen_edge.export.pipeline import export
+from sen_edge.export.request import ExportRequest
+from sen_edge.model.model import Model
+from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.base import ExportOptions
-from sen_runtime import image, reference
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, Sum
+from sen_runtime import format as image
+from sen_runtime import reference
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.conftest import Outcome
 from tests.networks import random_input, random_network
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_runtime import cli, device
-from sen_runtime.bench import measure, memory, record, rounds
+from sen_runtime import cli
+from sen_runtime.bench import device, measure, memory, record, rounds
 from tests import records
 from tests.bench import await_work, small_network, write
 from tests.conftest import Outcome

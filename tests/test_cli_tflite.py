@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge import verify as verification
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import load
+from sen_edge.data.datasets import load
+from sen_edge.export.verify import verification as verification
+from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_runtime import worker
 from sen_runtime.engines import engine, missing, tflite
 from sen_runtime.errors import MissingExtraError
@@ -22,8 +22,8 @@ INT8 = ("--dtype", "int8", "--calibration", "digits")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learned something: int8 is judged by its decisions."""
-    from sen_edge.fitting import Recipe
-    from sen_edge.train import train
+    from sen_edge.training.loop import Recipe
+    from sen_edge.training.train import train
 
     path = tmp_path_factory.mktemp("trained") / "digits.pt"
     config = SpatialConfig((64, 48, 10), dimensions=8, layer_spacing=0.1)
@@ -33,8 +33,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained_snn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sen_edge.fitting import Recipe
-    from sen_edge.train import train
+    from sen_edge.training.loop import Recipe
+    from sen_edge.training.train import train
 
     path = tmp_path_factory.mktemp("trained") / "spikes.pt"
     config = SpatialConfig((64, 48, 10), dimensions=8, layer_spacing=0.1, spiking=SpikingConfig(6))

@@ -6,8 +6,8 @@ import pytest
 from sen_edge.compress.patterns import Pattern, greatest
 from sen_edge.compress.prune import PruneRequest, kept_per_layer
 from sen_edge.errors import UsageError
-from sen_edge.storage import stored
-from sen_runtime.operators import Dense, Sparse
+from sen_edge.passes.sparse_layout import stored
+from sen_runtime.ir.operators import Dense, Sparse
 
 RNG = np.random.default_rng
 ENERGY = RNG(0).random((18, 22))

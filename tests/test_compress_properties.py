@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_edge.compress import CompressionWarning, prune
-from sen_edge.compress.neurons import take, without_neurons
 from sen_edge.compress.patterns import Pattern, greatest
 from sen_edge.compress.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic, best_under_pattern, best_weights
+from sen_edge.compress.structured import take, without_neurons
 from sen_edge.errors import UsageError
-from sen_edge.precompute import precompute
-from sen_edge.storage import BLOCKS, stored
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.sparse_layout import BLOCKS, stored
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Network, Relu, map_weights
-from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.network import Identity, Layer, Network, Relu, map_weights
+from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
 from tests.networks import KINDS, random_input, random_network, random_operator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compress.moments.CompressionWarning")

@@ -5,20 +5,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sen_edge import fitting
 from sen_edge.compress import PruneRequest, Tuning, prune
 from sen_edge.compress.finetune import finetune_free
-from sen_edge.compress.free import FreeNetwork
 from sen_edge.compress.patterns import Pattern
-from sen_edge.config import SpatialConfig
-from sen_edge.conventional import conventional_recipe, initial, train_conventional
 from sen_edge.errors import DataError, UsageError
-from sen_edge.fitting import TrainingError
-from sen_edge.precompute import precompute
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.free import FreeNetwork
+from sen_edge.passes.materialize import precompute
+from sen_edge.training import loop
+from sen_edge.training.dense_baseline import conventional_recipe, initial, train_conventional
+from sen_edge.training.loop import TrainingError
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Identity, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Dense
 from tests.conftest import make_model
 from tests.test_finetune import MLP, RECIPE, SNN, make_checkpoint, toy
 
@@ -121,6 +121,6 @@ def test_coordinates_are_no_free_weights() -> None:
 
 
 def test_outputs_that_are_never_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "evaluate", lambda *_: (50.0, float("nan")))
+    monkeypatch.setattr(loop, "evaluate", lambda *_: (50.0, float("nan")))
     with pytest.raises(TrainingError, match="no epoch gave finite outputs"):
         train_conventional(MLP, toy(), RECIPE)

@@ -12,14 +12,15 @@ from sen_edge.compress import cost, cost_layers
 from sen_edge.compress.cost import CostModel, Curve, calibrate, measure, weight_bytes
 from sen_edge.compress.cost_layers import PRODUCTS, places
 from sen_edge.errors import DataError, UsageError
-from sen_edge.quantize import to_float16, to_int8, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact, ExportOptions
-from sen_exporters.tflite import TfliteExporter
-from sen_runtime import engines, image, reference
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_runtime import engines, reference
+from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies
 from sen_runtime.errors import MissingExtraError, NetworkError
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.networks import random_input, random_network
 
 #: What calls, idle networks and multiply-accumulates are made to take.

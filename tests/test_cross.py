@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.quantize import to_int8_weights
-from sen_runtime import image, reference
-from sen_runtime.network import Network
+from sen_edge.passes.quantize import to_int8_weights
+from sen_runtime import format as image
+from sen_runtime import reference
+from sen_runtime.ir.network import Network
 from tests.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
 from tests.cross import harness
 from tests.cross.harness import COUNT_IMAGE, RUN_IMAGE, TARGETS, Target

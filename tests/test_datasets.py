@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge import datasets, mnist
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import Dataset, load, load_test
+from sen_edge.data import datasets, mnist
+from sen_edge.data.datasets import Dataset, load, load_test
 from sen_edge.errors import DataError, UsageError
+from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_runtime.errors import MissingExtraError
 from tests.conftest import make_network
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sen_runtime import device
-from sen_runtime.device import UNAVAILABLE, celsius, changes, cpu_mhz, describe, run_command, state
+from sen_runtime.bench import device
+from sen_runtime.bench.device import UNAVAILABLE, celsius, changes, cpu_mhz, describe, run_command, state
 from tests.boards import BOARDS, pi_3, pi_4, pi_5, pi_zero_2, plain_pc, virtual_machine
 
 MIB = 1 << 20

@@ -8,19 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge import fitting
-from sen_edge.checkpoint import Checkpoint
 from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
-from sen_edge.compress.free import FreeNetwork
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import Dataset
-from sen_edge.fitting import Progress, Recipe, evaluate, prepare
-from sen_edge.precompute import precompute
-from sen_edge.train import train
+from sen_edge.data.datasets import Dataset
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.free import FreeNetwork
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.materialize import precompute
+from sen_edge.training import loop
+from sen_edge.training.loop import Progress, Recipe, evaluate, prepare
+from sen_edge.training.train import train
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Network
-from sen_runtime.operators import LowRank, Sparse
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import LowRank, Sparse
 from tests.conftest import make_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compress.moments.CompressionWarning")
@@ -181,7 +181,7 @@ def test_the_sparsity_rises_with_the_third_power(
 
     falling = iter(range(99, 0, -1))
     monkeypatch.setattr(module, "choose_masks", choose)
-    monkeypatch.setattr(fitting, "evaluate", lambda *_: (float(next(falling)), 1.0))
+    monkeypatch.setattr(loop, "evaluate", lambda *_: (float(next(falling)), 1.0))
     tuned = finetune(trained["mlp"], toy(), PruneRequest(0.6), RECIPE, Tuning(ramp=ramp))
     assert seen == pytest.approx([0.6 * share for share in shares])
     assert tuned.best_epoch == len(shares)  # earlier epochs are better, but had fewer zeros

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sen_edge.verify import TOLERANCES
+from sen_edge.export.verify.verification import TOLERANCES
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]

@@ -9,16 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.error_bound import error_bounds
-from sen_edge.model import Model
-from sen_edge.probe import constant_output, verification_inputs
-from sen_edge.tolerance import TOLERANCES
-from sen_edge.verify import Verification, verify
-from sen_exporters.sen import SenExporter
-from sen_runtime import image, reference
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, Sum
+from sen_edge.export.verify.error_bound import error_bounds
+from sen_edge.export.verify.result import Verification
+from sen_edge.export.verify.tolerance import TOLERANCES
+from sen_edge.export.verify.verification import verify
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.model import Model
+from sen_edge.model.probe import constant_output, verification_inputs
+from sen_exporters.sen.exporter import SenExporter
+from sen_runtime import format as image
+from sen_runtime import reference
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.conftest import MLP, SNN, Outcome, make_checkpoint
 
 Run = Callable[..., Outcome]
@@ -61,7 +63,7 @@ def verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., V
         def running(*_: object) -> Iterator[Fake]:
             yield Fake(trace)
 
-        monkeypatch.setattr("sen_edge.verify.running", running)
+        monkeypatch.setattr("sen_edge.export.verify.verification.running", running)
         monkeypatch.setattr("sen_runtime.worker.versions", lambda _: ({"fake": "1"}, {}))
         (tmp_path / "net.sen").write_bytes(image.dumps(network))
         return verify(Model(network, ""), tmp_path / "net.sen", SenExporter())[0]

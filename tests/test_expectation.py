@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import DataError, VerificationError
-from sen_edge.expectation import check
-from sen_edge.model import Model
+from sen_edge.export.verify.expectation import check
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.model import Model
 from tests.conftest import Outcome, make_checkpoint, make_model
 
 Run = Callable[..., Outcome]

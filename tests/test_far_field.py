@@ -9,10 +9,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sen_edge.compress.far_field import factorize_coordinates
-from sen_edge.compress.sampled import Check, draw, interpolate, row_basis
+from sen_edge.compress.randomized_svd import Check, draw, interpolate, row_basis
 from sen_edge.errors import UsageError
 from sen_runtime.errors import NetworkError
-from sen_runtime.operators import Coordinates
+from sen_runtime.ir.operators import Coordinates
 from tests.clouds import assert_judged, float64_weights, mixed, planes, relative
 
 
@@ -147,8 +147,8 @@ MEMORY_SCRIPT = """
 import numpy as np
 from sen_edge.compress.far_field import factorize_coordinates
 from sen_edge.compress.hierarchical import hierarchical
-from sen_runtime.network import Identity, Layer
-from sen_runtime.operators import Coordinates
+from sen_runtime.ir.network import Identity, Layer
+from sen_runtime.ir.operators import Coordinates
 from sen_runtime.bench.memory import peak_bytes
 rng = np.random.default_rng(0)
 source, target = rng.uniform(-4, 4, (2, 16384, 3)).astype(np.float32)

@@ -7,18 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
 from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
-from sen_edge.compress.free import FreeNetwork
 from sen_edge.compress.patterns import Pattern
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import CheckpointError, UsageError
-from sen_edge.fitting import Recipe
-from sen_edge.precompute import precompute
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.free import FreeNetwork
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.materialize import precompute
+from sen_edge.training.loop import Recipe
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.operators import LowRank, Sparse
+from sen_runtime.ir.operators import LowRank, Sparse
 from tests.conftest import make_checkpoint
 from tests.networks import random_input, random_network
 
@@ -38,13 +39,13 @@ def toy(seed: int = 0) -> Dataset:
     return Dataset("toy", x[:300], labels[:300], x[300:], labels[300:], (0.0, 1.0))
 
 
-def outputs(checkpoint: checkpoints.Checkpoint, x: np.ndarray) -> np.ndarray:
+def outputs(checkpoint: Checkpoint, x: np.ndarray) -> np.ndarray:
     """In torch, evaluation mode."""
     with torch.no_grad():
         return checkpoints.to_module(checkpoint)(torch.from_numpy(x)).numpy()
 
 
-def synapses_left(checkpoint: checkpoints.Checkpoint) -> float:
+def synapses_left(checkpoint: Checkpoint) -> float:
     masks = checkpoint.synapses.values()
     return sum(int(mask.sum()) for mask in masks) / sum(mask.size for mask in masks)
 
@@ -191,7 +192,7 @@ def test_free_networks_compute_what_the_reference_does(options: dict) -> None:
 
 
 def test_coordinates_and_int8_are_no_free_weights() -> None:
-    from sen_edge.quantize import to_int8_weights
+    from sen_edge.passes.quantize import to_int8_weights
 
     dense = random_network(np.random.default_rng(0), kinds=("dense",))
     for network in (random_network(np.random.default_rng(0), kinds=("coordinates",)), to_int8_weights(dense)):

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
 from sen_edge.errors import CheckpointError
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.parameters import Checkpoint
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -60,7 +61,7 @@ names = ["b.0", "b.1"]
 """
 
 
-def load(tmp_path: Path, text: str, state: Any = STATE) -> checkpoints.Checkpoint:
+def load(tmp_path: Path, text: str, state: Any = STATE) -> Checkpoint:
     torch.save(state, tmp_path / "model.pt")
     (tmp_path / "map.toml").write_text(textwrap.dedent(text))
     return checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "map.toml")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge.compress.free import FreeNetwork
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_int8_weights
+from sen_edge.model.free import FreeNetwork
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Dense, Sparse, Sum, WeightOperator, leaves
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Dense, Sparse, Sum, WeightOperator, leaves
 from tests.networks import random_input, random_network, random_operator
 
 RNG = np.random.default_rng

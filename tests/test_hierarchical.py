@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from sen_edge.compress.clusters import STEP, grow, partition
 from sen_edge.compress.hierarchical import Hierarchical, hierarchical
 from sen_edge.errors import UsageError
-from sen_runtime import image, reference
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.engines import native
-from sen_runtime.int8 import Grid
-from sen_runtime.network import Identity, Layer, Lif, Network, Relu
-from sen_runtime.operators import Coordinates, Dense
+from sen_runtime.ir.int8 import Grid
+from sen_runtime.ir.network import Identity, Layer, Lif, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense
 from tests.clouds import assert_judged, float64_weights, mixed, planes, relative
 
 

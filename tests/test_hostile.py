@@ -15,19 +15,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge import training_state
 from sen_edge.compress.budget_state import Memory
-from sen_edge.precompute import precompute
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.passes.materialize import precompute
 from sen_edge.sweep.store import Store
+from sen_edge.training import state
 from sen_exporters.base import ExportOptions, exporter
-from sen_runtime import cli, image, memory_limits
+from sen_runtime import cli, memory_limits
+from sen_runtime import format as image
 from sen_runtime.bench import energy, history, record
 from sen_runtime.engines import engine
 from sen_runtime.errors import SenError
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Sparse
 from sen_runtime.memory_limits import MemoryLimitError
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Sparse
 from sen_runtime.untrusted import printable
 from tests import records
 from tests.conftest import MLP, Outcome, make_checkpoint, make_network
@@ -266,7 +267,7 @@ def test_states_that_programs_keep(kind: str, tmp_path: Path, monkeypatch: pytes
         lambda: energy.read_meter(path),
         lambda: Memory.of(path, make_network(MLP), _Data(), {}),  # type: ignore[arg-type]
         lambda: Store(tmp_path).read({}),
-        lambda: training_state.restore(None, path, {}),  # type: ignore[arg-type]
+        lambda: state.restore(None, path, {}),  # type: ignore[arg-type]
     ]
     for read in readers:
         with pytest.raises(SenError) as caught:

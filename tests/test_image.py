@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_exporters.base import ExportOptions
-from sen_exporters.sen import SenExporter
-from sen_runtime import image
+from sen_exporters.sen.exporter import SenExporter
+from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.image import layout
-from sen_runtime.network import (
+from sen_runtime.format import layout
+from sen_runtime.ir.network import (
     INPUT_CODINGS,
     MAX_TIMESTEPS,
     READOUTS,
@@ -28,7 +28,7 @@ from sen_runtime.network import (
     Network,
     Relu,
 )
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.images import (
     MAGIC,
     NONE,

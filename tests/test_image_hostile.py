@@ -5,9 +5,9 @@ import struct
 import numpy as np
 import pytest
 
-from sen_runtime import image
+from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.network import (
+from sen_runtime.ir.network import (
     Identity,
     Layer,
     Network,

@@ -14,12 +14,12 @@ from sen_edge.compress.moments import moments, sensitivities
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic
 from sen_edge.errors import UsageError
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_int8_weights
-from sen_edge.storage import stored
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.passes.sparse_layout import stored
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.networks import random_network, random_operator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compress.moments.CompressionWarning")

@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge import model as models
-from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import CheckpointError, UsageError
-from sen_edge.model import Model, stored_numbers
-from sen_edge.quantize import to_float16, to_int8, to_int8_weights
-from sen_edge.summary import form, layer_figures, summarize
-from sen_runtime import image, reference
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model import model as models
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.model import Model, stored_numbers
+from sen_edge.model.statistics import form, layer_figures, summarize
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.errors import ImageError, NetworkError
-from sen_runtime.network import Identity, Layer, Network, stored_dtype
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.network import Identity, Layer, Network, stored_dtype
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.conftest import MLP, SNN, make_checkpoint, make_network
 from tests.networks import random_input, random_network
 

@@ -12,8 +12,8 @@ from sen_edge.compress.moments import COMMON, check_calibration, moments, sensit
 from sen_edge.errors import DataError
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Dense
 from tests.networks import random_input, random_network
 
 RNG = np.random.default_rng

@@ -16,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.quantize import to_float16, to_int8_weights
-from sen_runtime import image, reference
+from sen_edge.passes.quantize import to_float16, to_int8_weights
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.engines import native
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from sen_runtime.memory_limits import MemoryLimitError
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.images import HOSTILE
 from tests.networks import KINDS, random_input, random_network
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_runtime.coordinates import check_distances, check_range
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, map_weights
-from sen_runtime.operators import (
+from sen_runtime.ir.coordinates import check_distances, check_range
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, map_weights
+from sen_runtime.ir.operators import (
     Coordinates,
     Dense,
     LowRank,

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_exporters import onnx as target
 from sen_exporters.base import Artifact, ExportError, ExportOptions, exporter
-from sen_exporters.onnx import NEWEST_OPSET, OLDEST_OPSET, OnnxExporter
+from sen_exporters.onnx import exporter as target
+from sen_exporters.onnx.exporter import NEWEST_OPSET, OLDEST_OPSET, OnnxExporter
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
 from sen_runtime.errors import EngineError
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 
 EXPORTER = OnnxExporter()
 KINDS = ("dense", "sparse", "blocks", "low_rank", "sum", "coordinates")
@@ -170,7 +170,7 @@ def test_bytes_are_the_same_in_every_process():
 
 
 def test_no_torch_is_loaded():
-    script = "import sys, sen_exporters.onnx; sys.exit('torch' in sys.modules)"
+    script = "import sys, sen_exporters.onnx.exporter; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -8,10 +8,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from sen_exporters.onnx_weights import DISTANCE_ERROR, expansion_error, squared_bound
+from sen_exporters.onnx.weights import DISTANCE_ERROR, expansion_error, squared_bound
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Coordinates
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Coordinates
 from tests.test_onnx import export, graph_of, names, optimized
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_exporters.onnx import NEWEST_OPSET, OLDEST_OPSET
+from sen_exporters.onnx.exporter import NEWEST_OPSET, OLDEST_OPSET
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
-from sen_runtime.network import READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.network import READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.test_onnx import EXPORTER, KINDS, assert_close, export, graph_of, make_operator, names, optimized
 
 FORMS = ("unrolled", "scan", "step")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from sen_edge import checkpoint as checkpoints
 from sen_edge.errors import OutputError
-from sen_edge.outputs import put_in_place
+from sen_edge.export.overwrite import put_in_place
+from sen_edge.model import checkpoint as checkpoints
 from tests.conftest import MLP, Outcome, make_checkpoint
 
 Run = Callable[..., Outcome]
@@ -88,7 +88,7 @@ def test_another_kind_in_the_way_is_said_before_the_work(
         out, {"mlp" if in_the_way == "file" else "mlp.sen/x": b"mine", "mlp.manifest.json": b"old"}, force=False
     )
     before = everything(out)
-    monkeypatch.setattr("sen_edge.export._export_one", lambda *_: pytest.fail("it exports before it looks"))
+    monkeypatch.setattr("sen_edge.export.pipeline._export_one", lambda *_: pytest.fail("it exports before it looks"))
     outcome = sen_edge("export", mlp_path, "--to", "sen,c", "-o", out, "--force")
     expected = "mlp is a file; expected a folder" if in_the_way == "file" else "mlp.sen is a folder; expected a file"
     assert outcome.code == 1 and expected in outcome.err

@@ -50,7 +50,7 @@ def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None
 
 
 def test_the_runtime_wheel_carries_the_sources_that_exported_c_is_made_of(wheels: dict[str, Path]) -> None:
-    from sen_exporters.c99_library import KERNEL_FILES
+    from sen_exporters.c.library import KERNEL_FILES
 
     names = set(zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist())
     assert {f"sen_runtime/c/src/{name}" for name in (*KERNEL_FILES, "network.h")} <= names
@@ -66,7 +66,7 @@ def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels:
 def test_the_wheel_carries_what_a_page_of_a_network_is_made_of(wheels: dict[str, Path]) -> None:
     names = set(zipfile.ZipFile(wheels["sen_edge"]).namelist())
     viewer = {path.name for path in (ROOT / "sen_edge/plot").glob("viewer*")}
-    assert viewer and {f"sen_edge/plot/{name}" for name in viewer} <= names
+    assert viewer and {f"sen_edge/report/plot/{name}" for name in viewer} <= names
 
 
 RUNTIME_ALONE = """
@@ -88,8 +88,8 @@ for name in names:
     importlib.import_module(name)
 import numpy as np
 from sen_runtime import image, reference
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Dense
 network = Network((Layer(Dense(np.ones((2, 3), np.float32)), None, Identity()),))
 assert reference.run(image.loads(image.dumps(network)), np.ones((1, 3))).tolist() == [[3, 3]]
 print(sorted({"torch", "typer", "onnx", "onnxruntime", "rich"} & set(sys.modules)))
@@ -110,7 +110,7 @@ def test_a_broken_third_party_exporter_is_named_and_disturbs_no_other(monkeypatc
 
     from sen_exporters import base
 
-    good = EntryPoint("onnx", "sen_exporters.onnx:OnnxExporter", base.ENTRY_POINT_GROUP)
+    good = EntryPoint("onnx", "sen_exporters.onnx.exporter:OnnxExporter", base.ENTRY_POINT_GROUP)
     bad = EntryPoint("bad", "nowhere.at_all:Exporter", base.ENTRY_POINT_GROUP)
     monkeypatch.setattr(base, "entry_points", lambda group: [good, bad])
     assert base.exporter_names() == ("bad", "onnx")

@@ -9,19 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_float16
-from sen_edge.spatial import build
-from sen_edge.verify import verify
+from sen_edge.export.verify.verification import verify
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.layers import build
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_float16
 from sen_exporters.base import ExportOptions, exporter
-from sen_exporters.onnx import OnnxExporter
-from sen_runtime import image, reference
+from sen_exporters.onnx.exporter import OnnxExporter
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.engines import onnxruntime
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Identity, Layer, Lif, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.network import Identity, Layer, Lif, Network, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 from tests.conftest import make_model
 from tests.networks import KINDS, random_input, random_network, random_operator
 

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.calibration import Calibration
-from sen_edge.checkpoint import Checkpoint
 from sen_edge.compress import pipeline
 from sen_edge.compress.accuracy import accuracy
 from sen_edge.compress.budget import BudgetRequest
@@ -19,15 +16,18 @@ from sen_edge.compress.lowrank import RankRequest
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.pipeline import CompressRequest, compress
 from sen_edge.compress.prune import PruneRequest
-from sen_edge.config import SpatialConfig
-from sen_edge.datasets import Dataset
+from sen_edge.data.calibration import Calibration
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import DataError, UsageError
-from sen_edge.model import Model
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_float16
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.model import Model
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_float16
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Network, Relu, stored_dtype
-from sen_runtime.operators import Coordinates, Dense, LowRank
+from sen_runtime.ir.network import Identity, Layer, Network, Relu, stored_dtype
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank
 from tests.clouds import float64_weights, mixed, planes, relative
 from tests.conftest import MLP, SNN, make_checkpoint, make_model
 from tests.networks import random_network

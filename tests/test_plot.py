@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.plot import activity, figures
-from sen_edge.plot.page import as_json
-from sen_edge.plot.scene import project, sample, scene
-from sen_edge.plot.source import Source, load, of_checkpoint
-from sen_edge.plot.still import frame
-from sen_edge.plot.synapses import Choice, chosen_synapses
-from sen_runtime import image, reference
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.report.plot import activity, figures
+from sen_edge.report.plot.page import as_json
+from sen_edge.report.plot.scene import project, sample, scene
+from sen_edge.report.plot.source import Source, load, of_checkpoint
+from sen_edge.report.plot.still import frame
+from sen_edge.report.plot.synapses import Choice, chosen_synapses
+from sen_runtime import format as image
+from sen_runtime import reference
 from tests.conftest import MLP, SNN, Outcome, make_checkpoint
 from tests.test_cli import coincident, write_coincident_pattern, write_nan
 
@@ -124,7 +126,7 @@ def test_only_kept_synapses_are_drawn(how: str) -> None:
 
 
 def test_so_many_synapses_are_drawn_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sen_edge.plot.synapses.MAX_DRAWN", 100)
+    monkeypatch.setattr("sen_edge.report.plot.synapses.MAX_DRAWN", 100)
     many, few = chosen_synapses(scene(source_of(MLP)), Choice(strongest=150))
     assert len(many.weight) == len(few.weight) == 100
     assert many.note == "Layer 0 to 1: 150 synapses were asked for; the 100 strongest are drawn."
@@ -296,7 +298,7 @@ def test_a_hundred_thousand_neurons_are_sampled_and_that_is_said(sen_edge: Run, 
     rng = np.random.default_rng(0)
     shapes = config.tensor_shapes().items()
     tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes}
-    checkpoints.save(checkpoints.Checkpoint(config, tensors), tmp_path / "net.pt")
+    checkpoints.save(Checkpoint(config, tensors), tmp_path / "net.pt")
     outcome = sen_edge("plot", tmp_path / "net.pt", "-o", tmp_path / "net.html")
     said = "4,995 of 50,000, 4,994 of 49,990, 10 of 10"
     assert outcome.code == 0 and said in outcome.err

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.precompute import precompute, weights
+from sen_edge.passes.materialize import precompute, weights
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, Sparse, Sum
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, Sparse, Sum
 
 
 def coordinates(seed: int, n_in: int, n_out: int, d: int, scale: float = 1.0, **options: float) -> Coordinates:
@@ -167,8 +167,8 @@ def test_only_coordinates_change() -> None:
 MEMORY_SCRIPT = """
 import sys
 import numpy as np
-from sen_edge.precompute import weights
-from sen_runtime.operators import Coordinates
+from sen_edge.passes.materialize import weights
+from sen_runtime.ir.operators import Coordinates
 from sen_runtime.bench.memory import peak_bytes
 n, d = 8192, int(sys.argv[1])
 rng = np.random.default_rng(0)

@@ -7,12 +7,12 @@ import pytest
 
 from sen_edge.compress import CompressionWarning, factorize, fold_linear, prune
 from sen_edge.compress.moments import COMMON, moments, sensitivities
-from sen_edge.compress.neurons import without_neurons
+from sen_edge.compress.structured import without_neurons
 from sen_edge.errors import DataError, UsageError
-from sen_edge.precompute import precompute
+from sen_edge.passes.materialize import precompute
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sum
+from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum
 from tests.networks import random_input, random_network
 
 pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compress.moments.CompressionWarning")

@@ -6,13 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_edge.errors import DataError, UsageError
-from sen_edge.quantize import quantization_errors, to_int8, to_int8_weights
-from sen_edge.rounding import SHRINKS, choose_scale, damped_moment, round_weights
-from sen_runtime import image, reference
+from sen_edge.passes import gptq
+from sen_edge.passes.gptq import SHRINKS, choose_scale, damped_moment, round_weights
+from sen_edge.passes.quantize import quantization_errors, to_int8, to_int8_weights
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.int8 import SPIKES, Grid
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, readout_factors, readout_grid
-from sen_runtime.operators import Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.int8 import SPIKES, Grid
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, readout_factors, readout_grid
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.networks import KINDS, random_input, random_network, random_operator
 
 WITHOUT_COORDINATES = tuple(kind for kind in KINDS if kind != "coordinates")
@@ -61,24 +63,22 @@ def test_compensated_rounding_makes_the_products_error_a_fraction(granularity):
 
 
 def test_blocks_of_columns_change_nothing(monkeypatch):
-    from sen_edge import rounding
 
     rng = np.random.default_rng(1)
     w, moment = rng.normal(size=(7, 150)).astype(np.float32), damped_moment(correlated(rng, 300, 150))
     stored = {}
     for columns in (1, 64, 1000):
-        monkeypatch.setattr(rounding, "BLOCK_COLUMNS", columns)
+        monkeypatch.setattr(gptq, "BLOCK_COLUMNS", columns)
         stored[columns] = round_weights(w, "channel", moment)[0]
     np.testing.assert_array_equal(stored[1], stored[64])
     np.testing.assert_array_equal(stored[1], stored[1000])
 
 
 def test_beyond_the_limit_only_the_diagonal_is_used(monkeypatch):
-    from sen_edge import rounding
 
     x = correlated(np.random.default_rng(0), 50, 20)
     full = damped_moment(x)
-    monkeypatch.setattr(rounding, "MAX_COMPENSATED_INPUTS", 10)
+    monkeypatch.setattr(gptq, "MAX_COMPENSATED_INPUTS", 10)
     diagonal = damped_moment(x)
     assert (full.shape, diagonal.shape) == ((20, 20), (20,))
     np.testing.assert_allclose(diagonal, np.diag(full))

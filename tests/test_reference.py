@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.network import (
+from sen_runtime.ir.network import (
     INPUT_CODINGS,
     READOUTS,
     RESETS,
@@ -20,7 +20,7 @@ from sen_runtime.network import (
     Network,
     Relu,
 )
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.networks import KINDS, random_input, random_network, random_operator
 
 SPIKING = list(product(INPUT_CODINGS, READOUTS, RESETS, ("delay", "no delay")))

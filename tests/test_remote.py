@@ -378,7 +378,7 @@ def test_a_connection_that_drops_stops_the_measurement_there(
 def test_a_link_that_is_dead_is_given_up(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sen_edge.remote.visit.CLEAN_S", 0.5)
+    monkeypatch.setattr("sen_edge.remote.host_run.CLEAN_S", 0.5)
     monkeypatch.setattr("sen_edge.remote.ssh.GRACE_S", 0.5)
     (device.home / "orders").write_text("hang")
     stopped: list[int] = []
@@ -664,11 +664,11 @@ def test_an_artifact_that_is_a_pipe(sen_edge: Run, tmp_path: Path) -> None:
 def test_a_file_that_becomes_shorter_on_the_way(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sen_edge.remote import visit
+    from sen_edge.remote import host_run
 
-    sent = visit._sent
+    sent = host_run._sent
     longer = lambda name, path: replace(sent(name, path), n_bytes=sent(name, path).n_bytes + 5)  # noqa: E731
-    monkeypatch.setattr(visit, "_sent", longer)
+    monkeypatch.setattr(host_run, "_sent", longer)
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
     assert outcome.code == 1 and "device, upload" in outcome.err
     assert "the time that a host has is over" not in outcome.err

@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import CheckpointError
+from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_exporters.base import MAX_UNROLLED_STEPS, ExportError, ExportOptions, exporter
-from sen_runtime import image, reference
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineError, NetworkError
-from sen_runtime.network import MAX_TIMESTEPS, Layer, LeakyIntegrator, Lif, Network
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import MAX_TIMESTEPS, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.operators import Dense
 
 STEPS = 12
 SEEDS = st.integers(0, 2**32 - 1)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_edge.quantize import to_int8_weights
-from sen_runtime import image
+from sen_edge.passes.quantize import to_int8_weights
+from sen_runtime import format as image
 from sen_runtime.engines import native
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Dense
 from tests import bench_record
 from tests.bench import await_work
 from tests.clibrary import LIBRARY, STRICT, cmake_target, compile_c

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.quantize import to_int8, to_int8_weights
+from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions, exporter_for
 from sen_runtime import engines
 from sen_runtime.errors import EngineError, ImageError
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 from tests.networks import random_network
 
 NAMES = [name for name in engines.names() if name not in engines.missing(engines.names())]
@@ -87,7 +87,7 @@ def test_threads_do_not_disturb_each_other(name: str, kind: str, rows: int, tmp_
 
 @pytest.mark.usefixtures("frequent_switches")
 def test_one_thread_works_without_copies_while_others_run() -> None:
-    from sen_runtime import image
+    from sen_runtime import format as image
     from sen_runtime.engines import native
 
     session = native.load(image.dumps(network_of()))

@@ -9,8 +9,9 @@ import onnx
 import pytest
 
 from sen_edge.errors import DataError
-from sen_edge.tolerance import TOLERANCES
-from sen_runtime import image, reference
+from sen_edge.export.verify.tolerance import TOLERANCES
+from sen_runtime import format as image
+from sen_runtime import reference
 from tests.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
@@ -22,7 +23,7 @@ SHIPPED = sorted(path for path in FOLDER.iterdir() if path.suffix == ".pt")
 @pytest.fixture(scope="module")
 def data() -> tuple[str, ...]:
     """`--data mnist`, or nothing where MNIST is not on this machine."""
-    from sen_edge import mnist
+    from sen_edge.data import mnist
 
     try:
         mnist.locate()

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.spatial import (
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.layers import (
     NEAR,
     InverseDistance,
     SpatialLinear,
@@ -171,7 +171,7 @@ def test_spiking_network_follows_the_equations(reset: str, reset_delay: bool, re
 
 
 def test_surrogate_gradient_is_the_fast_sigmoid() -> None:
-    from sen_edge.dynamics import spike
+    from sen_edge.model.dynamics import spike
 
     above = torch.linspace(-2, 2, 41, requires_grad=True)
     spike(above, 25.0).sum().backward()

@@ -20,7 +20,7 @@ import pytest
 from pyarrow import parquet
 
 import sen_edge as sen_edge_package
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.sweep.cluster import ALLOWED_DEATHS, Where, check_workers, connected
 from sen_edge.sweep.errors import SweepError
 from sen_edge.sweep.file import read_sweep
@@ -108,7 +108,7 @@ def kept(folder: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_a_trial_is_a_function_of_its_settings(one_worker: Any, two_workers: Any, tmp_path: Path) -> None:
-    from sen_edge.datasets import load
+    from sen_edge.data.datasets import load
 
     compression = '[compression]\ncriterion = "magnitude"\nepochs = 1\n[grid]\ncompression.sparsity = [0.9]'
     plan = read_sweep(write(tmp_path, GRID.replace("[grid]", compression)))
@@ -142,7 +142,7 @@ compression.sparsity = [0.8, 0.95]
 
 
 def test_a_conventional_network_is_trained_once_and_pruned_alike(tmp_path: Path) -> None:
-    from sen_edge.datasets import load
+    from sen_edge.data.datasets import load
     from sen_edge.sweep import trial
 
     search = search_of(read_sweep(write(tmp_path, FREE)), load("digits"))

@@ -10,16 +10,16 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.numpy import save as save_tensors
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.checkpoint import Checkpoint
 from sen_edge.compress import CompressionWarning, prune
 from sen_edge.compress.prune import PruneRequest, radius_for
-from sen_edge.config import SpatialConfig, SpikingConfig
 from sen_edge.errors import CheckpointError, UsageError
-from sen_edge.precompute import precompute
-from sen_edge.spatial import SpatialNetwork
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.layers import SpatialNetwork
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.materialize import precompute
 from sen_runtime import reference
-from sen_runtime.operators import Coordinates, Sparse
+from sen_runtime.ir.operators import Coordinates, Sparse
 from tests.conftest import make_checkpoint
 
 RNG = np.random.default_rng

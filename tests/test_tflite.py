@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
 
-from sen_edge.quantize import to_float16, to_int8, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, exporter
-from sen_exporters.tflite import TfliteExporter
-from sen_exporters.tflite_schema import MAX_BYTES, ModelBuilder, parse, serialize
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_exporters.tflite.schema import MAX_BYTES, ModelBuilder, parse, serialize
 from sen_runtime import reference
 from sen_runtime.engines import tflite
 from sen_runtime.engines.tflite_file import read_properties
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.networks import random_input, random_network
 
 EXPORTER = TfliteExporter()
@@ -209,7 +209,7 @@ def test_bytes_are_the_same_in_every_process():
 
 
 def test_no_torch_is_loaded():
-    script = "import sys, sen_exporters.tflite; sys.exit('torch' in sys.modules)"
+    script = "import sys, sen_exporters.tflite.exporter; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", script], check=True)
 
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.quantize import to_int8
+from sen_edge.passes.quantize import to_int8
 from sen_exporters.base import ExportOptions
-from sen_exporters.tflite import TfliteExporter
-from sen_exporters.tflite_schema import parse, serialize
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_exporters.tflite.schema import parse, serialize
 from sen_runtime import engines, reference
 from sen_runtime.engines import tflite, tflite_file
 from sen_runtime.engines.tflite_file import BEGINNING, encode_properties, read_properties

@@ -10,15 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_edge.errors import DataError
-from sen_edge.quantize import to_float16, to_int8, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import ExportOptions
-from sen_exporters.tflite import TfliteExporter
+from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import reference
 from sen_runtime.engines import tflite
 from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.errors import EngineError
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Sparse
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Sparse
 from tests.conftest import INTERPRETERS, needs_both_interpreters
 from tests.networks import KINDS, random_input, random_network
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge import checkpoint
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.datasets import Dataset, load
+from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
-from sen_edge.fitting import Progress, Recipe, TrainingError, evaluate, shifted, suggested_recipe
-from sen_edge.train import suggested_spiking, train
-from sen_edge.training_state import state_path
+from sen_edge.model import checkpoint
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.training.loop import Progress, Recipe, TrainingError, evaluate, shifted, suggested_recipe
+from sen_edge.training.state import state_path
+from sen_edge.training.train import suggested_spiking, train
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -183,7 +183,7 @@ def test_the_output_is_checked_before_training(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sen_edge import fitting as module
+    from sen_edge.training import loop as module
 
     real = module._step
     calls = iter(range(1000))
@@ -400,7 +400,7 @@ def test_an_interrupt_says_how_to_go_on(
     kept: bool,
     request_to_end: signal.Signals,
 ) -> None:
-    from sen_edge import fitting as module
+    from sen_edge.training import loop as module
 
     real, out = module._step, tmp_path / "model.pt"
     calls = iter(range(1, 1000))

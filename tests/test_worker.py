@@ -130,11 +130,11 @@ def test_an_export_that_crashes_an_engine(
     sen_edge: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fragile: None
 ) -> None:
     """As litert 2.3 crashes on int8 steps of 1e-10."""
-    from sen_edge import checkpoint as checkpoints
+    from sen_edge.model import checkpoint as checkpoints
     from tests.conftest import MLP, make_checkpoint
 
-    monkeypatch.setattr("sen_exporters.onnx.OnnxExporter.engines", lambda *_: ("fragile",))
-    monkeypatch.setattr("sen_exporters.onnx.OnnxExporter.instrument", lambda *_: b"crash")
+    monkeypatch.setattr("sen_exporters.onnx.exporter.OnnxExporter.engines", lambda *_: ("fragile",))
+    monkeypatch.setattr("sen_exporters.onnx.exporter.OnnxExporter.instrument", lambda *_: b"crash")
     checkpoints.save(make_checkpoint(MLP), tmp_path / "mlp.pt")
     outcome = sen_edge("export", tmp_path / "mlp.pt", "--to", "onnx", "-o", tmp_path / "out")
     assert outcome.code == 3 and not (tmp_path / "out").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sen_runtime.errors import SenError
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 from sen_runtime.untrusted import quote
 
 ENTRY_POINT_GROUP = "sen_edge.exporters"

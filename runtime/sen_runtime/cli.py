@@ -257,7 +257,7 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
 def _device(options: argparse.Namespace, words: Sequence[str]) -> int:
     """Show what machine this is and what state it is in, as a record has it."""
     del words
-    from sen_runtime import device
+    from sen_runtime.bench import device
 
     found = {**device.describe(), **device.state()}
     if options.json:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
-    from sen_runtime.network import Network
+    from sen_runtime.ir.network import Network
 
 try:
     import resource
@@ -90,7 +90,7 @@ def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> N
     Raises:
         MemoryLimitError: names the largest layer too.
     """
-    from sen_runtime.operators import Coordinates, Dense, Sparse, leaves  # numpy, which --help does without
+    from sen_runtime.ir.operators import Coordinates, Dense, Sparse, leaves  # numpy, which --help does without
 
     needs = []
     for layer in network.layers:

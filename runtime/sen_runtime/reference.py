@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.int8 import Grid, Scale, dequantize, round_rows
+from sen_runtime.ir.int8 import Grid, Scale, dequantize, round_rows
+from sen_runtime.ir.network import Lif, Network, Relu, is_constant_readout, map_weights, readout_factors, readout_grid
+from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, leaves
 from sen_runtime.memory_limits import require_network
-from sen_runtime.network import Lif, Network, Relu, is_constant_readout, map_weights, readout_factors, readout_grid
-from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, leaves
 
 Array = NDArray[Any]
 

@@ -19,7 +19,7 @@ from sen_runtime.quiet import quiet_engines
 
 if TYPE_CHECKING:
     from sen_edge.compress.pipeline import Compressed
-    from sen_edge.model import Model
+    from sen_edge.model.model import Model
 
 CHECKPOINTS = (".pt", ".safetensors")
 SUFFIXES = (*CHECKPOINTS, ".sen")
@@ -69,9 +69,9 @@ def compress(
 
     Choices are made on training data; the accuracy that is printed is that on the test data, measured once.
     """
-    from sen_edge import model as models
     from sen_edge.compress.budget_state import state_path
     from sen_edge.compress.pipeline import compress as run_compress
+    from sen_edge.model import model as models
 
     flags = {name: value for name, value in locals().items() if name in options.FLAGS}
     request = options.request_of(flags)
@@ -106,7 +106,7 @@ def compress(
 
 def _refuse_output(model: Path, output: Path, *, force: bool) -> None:
     """Refuse before minutes of work what would fail after them."""
-    from sen_edge.outputs import refuse_existing
+    from sen_edge.export.overwrite import refuse_existing
 
     if output.suffix not in SUFFIXES:
         raise UsageError(f"{output}: suffix is {output.suffix!r}; expected one of {', '.join(SUFFIXES)}")
@@ -131,10 +131,10 @@ def _manifest_path(output: Path) -> Path:
 
 def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The output and its manifest, both or neither; what the manifest says."""
-    from sen_edge import checkpoint as checkpoints
-    from sen_edge.manifest import compression_note, map_note
-    from sen_edge.outputs import put_in_place
-    from sen_runtime import image
+    from sen_edge.export.manifest import compression_note, map_note
+    from sen_edge.export.overwrite import put_in_place
+    from sen_edge.model import checkpoint as checkpoints
+    from sen_runtime import format as image
 
     figures: dict[str, Any] = {
         "sen_edge": sen_edge.__version__,

@@ -17,11 +17,11 @@ from sen_runtime import streams
 if TYPE_CHECKING:
     from rich.progress import TaskID
 
-    from sen_edge.calibration import Calibration
     from sen_edge.compress.pipeline import CompressRequest
-    from sen_edge.datasets import Dataset
-    from sen_edge.model import Model
-    from sen_runtime.network import Network
+    from sen_edge.data.calibration import Calibration
+    from sen_edge.data.datasets import Dataset
+    from sen_edge.model.model import Model
+    from sen_runtime.ir.network import Network
 
 Sparsity = Annotated[float | None, typer.Option(help="Share of the weights that become 0.", metavar="SHARE")]
 Threshold = Annotated[
@@ -194,9 +194,9 @@ def load_inputs(
     model: Model, request: CompressRequest, calibration: str | None, data: str | None, data_dir: Path | None
 ) -> tuple[Calibration | None, Dataset | None]:
     """The inputs and the labelled data that options name."""
-    from sen_edge.calibration import load_calibration
     from sen_edge.compress.pipeline import MAX_INPUTS, MAX_SPIKING_INPUTS
-    from sen_edge.datasets import load
+    from sen_edge.data.calibration import load_calibration
+    from sen_edge.data.datasets import load
 
     network = model.network
     inputs = dataset = None

@@ -48,10 +48,10 @@ def demo(
 
 def _train(model: Path, seed: int) -> NDArray[np.float32]:
     """Train and save; one input `[1, 64]` to measure with."""
-    from sen_edge.config import SpatialConfig
-    from sen_edge.datasets import load
-    from sen_edge.fitting import suggested_recipe
-    from sen_edge.train import train
+    from sen_edge.data.datasets import load
+    from sen_edge.model.config import SpatialConfig
+    from sen_edge.training.loop import suggested_recipe
+    from sen_edge.training.train import train
 
     digits = load("digits")
     recipe = replace(suggested_recipe(DIMENSIONS, digits), seed=seed)
@@ -65,9 +65,10 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     """Every target, in float32, as coordinates where it has them, and in int8: figures of each file and engine."""
     from functools import partial
 
-    from sen_edge.calibration import load_calibration
     from sen_edge.cli.verify import load_data
-    from sen_edge.export import ExportRequest, export
+    from sen_edge.data.calibration import load_calibration
+    from sen_edge.export.pipeline import export
+    from sen_edge.export.request import ExportRequest
     from sen_exporters.base import ExportError, ExportOptions, usable_exporters
     from sen_runtime.engines import missing
 

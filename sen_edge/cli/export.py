@@ -18,7 +18,7 @@ from sen_runtime.quiet import quiet_engines
 from sen_runtime.untrusted import quote
 
 if TYPE_CHECKING:
-    from sen_edge.export import ExportResult
+    from sen_edge.export.request import ExportResult
 
 
 UNITS = {"b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
@@ -131,10 +131,10 @@ def export(
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
 ) -> None:
     """Export a model, verify every file against it, and put the files and their manifest in place."""
-    from sen_edge.calibration import load_calibration
     from sen_edge.cli.verify import load_data
-    from sen_edge.export import ExportRequest
-    from sen_edge.export import export as run_export
+    from sen_edge.data.calibration import load_calibration
+    from sen_edge.export.pipeline import export as run_export
+    from sen_edge.export.request import ExportRequest
     from sen_exporters.base import ExportOptions
 
     flags = {name: value for name, value in locals().items() if name in options.FLAGS}

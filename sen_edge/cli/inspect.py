@@ -11,7 +11,7 @@ from sen_edge.cli import console, mapping
 from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:
-    from sen_edge.summary import LayerSummary, Summary
+    from sen_edge.model.statistics import LayerSummary, Summary
 
 #: Characters of a text from a file's metadata.
 MAX_TEXT = 500
@@ -25,10 +25,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Show what a model holds: layers, parameters, the form of the weights, what that saves, distances."""
-    from sen_edge.expectation import check
-    from sen_edge.manifest import map_note
-    from sen_edge.model import load
-    from sen_edge.summary import summarize
+    from sen_edge.export.manifest import map_note
+    from sen_edge.export.verify.expectation import check
+    from sen_edge.model.model import load
+    from sen_edge.model.statistics import summarize
 
     loaded = load(model, map_path=map_path)
     agreement = None if expect is None else check(loaded, expect, model.name)

@@ -11,7 +11,7 @@ from sen_edge.cli import console, mapping
 from sen_edge.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from sen_edge.plot.figures import Panel
+    from sen_edge.report.plot.figures import Panel
 
 BEFORE_AFTER = "before-after"
 
@@ -52,12 +52,12 @@ def plot(
 
     The page is one file that needs no network; it shows at most 10,000 neurons, evenly chosen, and says so.
     """
-    from sen_edge.manifest import map_note
-    from sen_edge.outputs import put_in_place, refuse_existing
-    from sen_edge.plot.figures import check_matplotlib
-    from sen_edge.plot.picture import ENDINGS, PAGE, PlotRequest, check_options, draw
-    from sen_edge.plot.source import load
-    from sen_edge.plot.synapses import Choice
+    from sen_edge.export.manifest import map_note
+    from sen_edge.export.overwrite import put_in_place, refuse_existing
+    from sen_edge.report.plot.figures import check_matplotlib
+    from sen_edge.report.plot.picture import ENDINGS, PAGE, PlotRequest, check_options, draw
+    from sen_edge.report.plot.source import load
+    from sen_edge.report.plot.synapses import Choice
 
     ending = output.suffix.lower()
     if ending not in ENDINGS:
@@ -92,7 +92,7 @@ def plot(
 
 def _panels(what: str | None) -> tuple[tuple[Panel, ...], Path | None]:
     """Names of panels, and the other checkpoint of `before-after`."""
-    from sen_edge.plot.figures import PANELS
+    from sen_edge.report.plot.figures import PANELS
 
     panels: list[Panel] = []
     before = None

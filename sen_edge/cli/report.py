@@ -23,7 +23,7 @@ def report(
 
     The page needs no network. It reports on what lies in the folder, and runs nothing.
     """
-    from sen_edge.outputs import put_in_place, refuse_existing
+    from sen_edge.export.overwrite import put_in_place, refuse_existing
     from sen_edge.report.folder import read_folder
     from sen_edge.report.page import page
 

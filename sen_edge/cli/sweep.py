@@ -16,7 +16,7 @@ from sen_edge.cli import console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sen_edge.datasets import Dataset
+    from sen_edge.data.datasets import Dataset
     from sen_edge.sweep.file import Sweep
     from sen_edge.sweep.results import Ranked
     from sen_edge.sweep.runner import State
@@ -88,7 +88,7 @@ def _bytes(memory_gib: float | None) -> int | None:
 
 
 def _load(plan: Sweep) -> Dataset:
-    from sen_edge.datasets import load
+    from sen_edge.data.datasets import load
     from sen_edge.errors import DataError
     from sen_edge.sweep.search import is_spikes
 

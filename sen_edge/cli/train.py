@@ -19,10 +19,10 @@ from sen_edge.cli import console
 from sen_edge.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:
-    from sen_edge.config import SpatialConfig
-    from sen_edge.datasets import Dataset
-    from sen_edge.fitting import Progress, Recipe
-    from sen_edge.train import Result
+    from sen_edge.data.datasets import Dataset
+    from sen_edge.model.config import SpatialConfig
+    from sen_edge.training.loop import Progress, Recipe
+    from sen_edge.training.train import Result
 
 ARCHITECTURES = ("mlp", "snn")
 
@@ -105,11 +105,11 @@ def train(
     """
     import torch
 
-    from sen_edge.datasets import load
-    from sen_edge.fitting import suggested_recipe
-    from sen_edge.train import check_output, suggested_spiking
-    from sen_edge.train import train as run_train
-    from sen_edge.training_state import state_path
+    from sen_edge.data.datasets import load
+    from sen_edge.training.loop import suggested_recipe
+    from sen_edge.training.state import state_path
+    from sen_edge.training.train import check_output, suggested_spiking
+    from sen_edge.training.train import train as run_train
 
     if threads is not None:
         torch.set_num_threads(threads)
@@ -188,7 +188,7 @@ def _hidden(text: str) -> tuple[int, ...]:
 
 
 def _config(*, spiking: dict[str, Any] | None, **values: Any) -> SpatialConfig:
-    from sen_edge.config import SpatialConfig, SpikingConfig
+    from sen_edge.model.config import SpatialConfig, SpikingConfig
 
     try:
         return SpatialConfig(**values, spiking=None if spiking is None else SpikingConfig(**spiking))
@@ -213,7 +213,7 @@ def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
 
 def _interrupted(output: Path) -> list[str]:
     """What an interrupted training keeps, and how to resume it."""
-    from sen_edge.training_state import state_path
+    from sen_edge.training.state import state_path
 
     state = state_path(output)
     if not state.exists():

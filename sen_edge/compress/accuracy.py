@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime import reference
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 
 #: Examples that run at once: bounds memory, not results.
 CHUNK = 1000

@@ -24,13 +24,13 @@ from sen_edge.compress.layerwise import layerwise, second_order_problems
 from sen_edge.compress.moments import Inputs, sensitivities
 from sen_edge.compress.options import OPTIONS, Option, build, options_for
 from sen_edge.compress.quadratic import Quadratic
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError, VerificationError
-from sen_edge.fitting import Examples, prepare, suggested_recipe
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_int8_weights
-from sen_runtime.network import Layer, Network
-from sen_runtime.operators import WeightOperator
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.training.loop import Examples, prepare, suggested_recipe
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.operators import WeightOperator
 
 FloatArray = NDArray[np.float64]
 Report = Callable[[str, float], None]

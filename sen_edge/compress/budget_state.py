@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
-from sen_runtime import image
+from sen_runtime import format as image
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 from sen_runtime.untrusted import load_json, read_regular
 
 FORMAT = "sen-edge-search"

@@ -46,13 +46,14 @@ from sen_edge.compress.cost_layers import (
 )
 from sen_edge.errors import UsageError
 from sen_exporters.base import Exporter, ExportError, ExportOptions, exporter_for
-from sen_runtime import engines, image
+from sen_runtime import engines
+from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies, interleaved
 from sen_runtime.engines.native import NativeSession
 from sen_runtime.engines.onnxruntime import OnnxRuntimeSession
 from sen_runtime.engines.tflite import TfliteSession
-from sen_runtime.network import Network
-from sen_runtime.operators import leaves
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import leaves
 from sen_runtime.untrusted import quote
 
 FloatArray = NDArray[np.float32]

@@ -18,12 +18,12 @@ from sen_edge.compress.moments import sensitivities
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.quadratic import Quadratic
 from sen_edge.errors import DataError, UsageError
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_int8_weights
-from sen_edge.storage import BLOCKS
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.passes.sparse_layout import BLOCKS
 from sen_runtime import reference
-from sen_runtime.network import Identity, Layer, Lif, Network
-from sen_runtime.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.network import Identity, Layer, Lif, Network
+from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
 
 FloatArray = NDArray[np.float32]
 #: Form and dtype.

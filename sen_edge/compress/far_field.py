@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sen_edge.compress.clusters import grow
-from sen_edge.compress.sampled import (
+from sen_edge.compress.randomized_svd import (
     Check,
     Estimate,
     Float32,
@@ -29,7 +29,7 @@ from sen_edge.compress.sampled import (
     row_basis,
 )
 from sen_edge.errors import UsageError
-from sen_runtime.operators import Coordinates, LowRank
+from sen_runtime.ir.operators import Coordinates, LowRank
 
 #: Rows and columns that a first attempt samples; each further one doubles them.
 FIRST_SAMPLES = 128

@@ -16,16 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sen_edge import checkpoint as checkpoints
-from sen_edge.checkpoint import Checkpoint
-from sen_edge.compress.free import SURROGATE_SLOPE, FreeNetwork
 from sen_edge.compress.moments import Inputs
 from sen_edge.compress.patterns import Mask
 from sen_edge.compress.prune import PruneRequest, choose_masks, radius_for
-from sen_edge.conventional import conventional_recipe
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
-from sen_edge.fitting import (
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.free import SURROGATE_SLOPE, FreeNetwork
+from sen_edge.model.layers import SpatialNetwork
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.training.dense_baseline import conventional_recipe
+from sen_edge.training.loop import (
     Examples,
     Loss,
     Recipe,
@@ -35,9 +36,8 @@ from sen_edge.fitting import (
     label_loss,
     prepare,
 )
-from sen_edge.spatial import SpatialNetwork
-from sen_runtime.network import Network
-from sen_runtime.operators import Coordinates, Dense
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import Coordinates, Dense
 
 FloatArray = NDArray[np.float32]
 #: Peak learning rate of distilled weights; of what is fine-tuned that of its training, times the other.

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from sen_edge.compress.clusters import STEP, Clusters, Index, grow, partition
-from sen_edge.compress.sampled import (
+from sen_edge.compress.randomized_svd import (
     Check,
     Estimate,
     Float32,
@@ -28,8 +28,8 @@ from sen_edge.compress.sampled import (
 )
 from sen_edge.compress.three_layers import HEIGHT, WIDTH, UniformMatrix, filled, rows_of
 from sen_edge.errors import UsageError
-from sen_runtime.network import Identity, Layer, Relu
-from sen_runtime.operators import Coordinates
+from sen_runtime.ir.network import Identity, Layer, Relu
+from sen_runtime.ir.operators import Coordinates
 
 #: Greatest width of two far clusters over their distance; from 3 to 6 the bytes are nearly the same.
 RATIO = 4.0

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sen_edge.compress.moments import Inputs, Moments, moments, warn_of_rank
 from sen_edge.compress.quadratic import Quadratic
-from sen_edge.precompute import precompute
-from sen_runtime.network import Layer, LeakyIntegrator, Network, readout_factors
-from sen_runtime.operators import Dense, WeightOperator
+from sen_edge.passes.materialize import precompute
+from sen_runtime.ir.network import Layer, LeakyIntegrator, Network, readout_factors
+from sen_runtime.ir.operators import Dense, WeightOperator
 
 FloatArray = NDArray[np.float64]
 #: A layer's number and problem -> its new weights, or None to leave it as it is.

@@ -20,10 +20,10 @@ from sen_edge.compress.moments import CompressionWarning, Inputs, check_calibrat
 from sen_edge.compress.patterns import UNSTRUCTURED, Mask, Pattern
 from sen_edge.compress.quadratic import Quadratic, best_under_pattern, best_weights
 from sen_edge.errors import UsageError
-from sen_edge.precompute import precompute
-from sen_edge.storage import stored
-from sen_runtime.network import Identity, Layer, Network
-from sen_runtime.operators import Dense, LowRank, Sum, WeightOperator, weight_arrays
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.sparse_layout import stored
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator, weight_arrays
 
 FloatArray = NDArray[np.float64]
 

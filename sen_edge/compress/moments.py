@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sen_edge.compress.free import FreeNetwork
 from sen_edge.compress.quadratic import MAX_NEURONS
-from sen_edge.dynamics import Product
 from sen_edge.errors import DataError
+from sen_edge.model.dynamics import Product
+from sen_edge.model.free import FreeNetwork
 from sen_runtime import reference
-from sen_runtime.network import LeakyIntegrator, Network
+from sen_runtime.ir.network import LeakyIntegrator, Network
 
 FloatArray = NDArray[np.float64]
 Inputs = NDArray[np.float32]

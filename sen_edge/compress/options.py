@@ -13,8 +13,8 @@ from sen_edge.compress.lowrank import factorized
 from sen_edge.compress.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compress.prune import sparsified
 from sen_edge.compress.quadratic import Quadratic, best_under_pattern
-from sen_edge.storage import stored
-from sen_runtime.operators import Dense, LowRank, Sum, WeightOperator
+from sen_edge.passes.sparse_layout import stored
+from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator
 
 #: Kinds of options, besides leaving a layer dense.
 OPTIONS = ("sparse", "low-rank", "both")

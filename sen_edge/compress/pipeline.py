@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sen_edge.calibration import Calibration
-from sen_edge.checkpoint import Checkpoint, to_network
 from sen_edge.compress.accuracy import accuracy
 from sen_edge.compress.budget import MANY_DIMENSIONS, BudgetRequest, search
 from sen_edge.compress.far_field import factorize_coordinates
@@ -20,16 +18,19 @@ from sen_edge.compress.lowrank import RankRequest, low_rank
 from sen_edge.compress.moments import CompressionWarning, Inputs
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.prune import PruneRequest, pruned
-from sen_edge.datasets import Dataset, check_dataset
+from sen_edge.data.calibration import Calibration
+from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.errors import UsageError
-from sen_edge.fitting import Progress, Recipe, suggested_recipe
-from sen_edge.model import Model
-from sen_edge.precompute import precompute
-from sen_edge.quantize import to_float16
-from sen_edge.summary import MAX_WRITTEN_OUT, layer_figures
+from sen_edge.model.checkpoint import to_network
+from sen_edge.model.model import Model
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_float16
+from sen_edge.training.loop import Progress, Recipe, suggested_recipe
+from sen_runtime.ir.network import Layer, Network, stored_dtype
+from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import reported, require_network
-from sen_runtime.network import Layer, Network, stored_dtype
-from sen_runtime.operators import Coordinates
 
 #: Told what is done, and the share of it that is over.
 Report = Callable[[str, float], None]

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from sen_edge.compress.layerwise import layerwise, second_order_problems, with_means_kept
 from sen_edge.compress.moments import CompressionWarning, Inputs, check_calibration, sensitivities
-from sen_edge.compress.neurons import remove_neurons
 from sen_edge.compress.patterns import UNSTRUCTURED, Mask, Pattern, greatest
 from sen_edge.compress.quadratic import Quadratic, best_under_pattern
+from sen_edge.compress.structured import remove_neurons
 from sen_edge.errors import UsageError
-from sen_edge.precompute import precompute, weights
-from sen_edge.storage import stored
-from sen_edge.summary import MAX_WRITTEN_OUT
-from sen_runtime.network import Network
-from sen_runtime.operators import Coordinates, WeightOperator
+from sen_edge.model.statistics import MAX_WRITTEN_OUT
+from sen_edge.passes.materialize import precompute, weights
+from sen_edge.passes.sparse_layout import stored
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import Coordinates, WeightOperator
 
 FloatArray = NDArray[np.float64]
 

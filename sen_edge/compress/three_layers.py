@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sen_edge.compress.clusters import Clusters, Index
-from sen_edge.compress.sampled import Float32, FloatArray, entries
-from sen_runtime.operators import Coordinates, Sparse
+from sen_edge.compress.randomized_svd import Float32, FloatArray, entries
+from sen_runtime.ir.operators import Coordinates, Sparse
 
 #: A multiple of WIDTH.
 HEIGHT = 8

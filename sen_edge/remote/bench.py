@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from sen_edge.remote.host_run import Job, Note, Outcome, Visit, files_of, visit
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import source
-from sen_edge.remote.visit import Job, Note, Outcome, Visit, files_of, visit
 
 HOSTS_AT_ONCE = 16
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from sen_edge.remote.visit import Outcome
+from sen_edge.remote.host_run import Outcome
 from sen_runtime.errors import SenError
 
 

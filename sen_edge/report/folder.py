@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sen_edge.checkpoint import SUFFIXES
 from sen_edge.errors import UsageError
-from sen_edge.model import IMAGE_SUFFIX
+from sen_edge.model.checkpoint import SUFFIXES
+from sen_edge.model.model import IMAGE_SUFFIX
 from sen_runtime.bench import record
 from sen_runtime.errors import SenError
 from sen_runtime.untrusted import load_json, read_regular

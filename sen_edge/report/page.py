@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import sen_edge
-from sen_edge import model as models
-from sen_edge.plot.figures import Panel, sheet
-from sen_edge.plot.page import layer_names
-from sen_edge.plot.panels import is_pruned
-from sen_edge.plot.scene import Scene, scene
-from sen_edge.plot.source import load as load_source
-from sen_edge.plot.still import still
-from sen_edge.plot.synapses import Choice, Drawn, chosen_synapses
+from sen_edge.model import model as models
+from sen_edge.model.statistics import Summary, summarize
 from sen_edge.report.folder import RunFolder
-from sen_edge.summary import Summary, summarize
+from sen_edge.report.plot.figures import Panel, sheet
+from sen_edge.report.plot.page import layer_names
+from sen_edge.report.plot.panels import is_pruned
+from sen_edge.report.plot.scene import Scene, scene
+from sen_edge.report.plot.source import load as load_source
+from sen_edge.report.plot.still import still
+from sen_edge.report.plot.synapses import Choice, Drawn, chosen_synapses
 from sen_runtime.bench import html
 from sen_runtime.bench.figures import size
 from sen_runtime.errors import MissingExtraError, SenError
@@ -103,7 +103,7 @@ def _benchmark(name: str, record: Mapping[str, Any], index: int) -> list[str]:
 
 def _style() -> str:
     """That of the pictures, beside that of all reports."""
-    return (files("sen_edge.plot") / "viewer.css").read_text(encoding="utf-8")
+    return (files("sen_edge.report.plot") / "viewer.css").read_text(encoding="utf-8")
 
 
 def _anchor(title: str) -> str:

@@ -92,7 +92,7 @@ class Sweep:
 
     Attributes:
         path: of the file.
-        data: as `sen_edge.datasets.load` takes it.
+        data: as `sen_edge.data.datasets.load` takes it.
         data_dir: folder of the MNIST files, or None.
         seeds: of training and compression.
         training: fixed values of [training].

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.sweep.errors import SweepError
 from sen_edge.sweep.file import Axis, Sampling, Sweep
 from sen_edge.sweep.settings import Settings, place_of, settings_of, trial_id

@@ -18,13 +18,13 @@ from sen_edge.compress.lowrank import RankRequest
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.pipeline import CompressRequest
 from sen_edge.compress.prune import PruneRequest
-from sen_edge.config import SpatialConfig, SpikingConfig
-from sen_edge.conventional import conventional_recipe
-from sen_edge.datasets import Dataset
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
-from sen_edge.fitting import Recipe, suggested_recipe
+from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.sweep.keys import CONFIG, KEYS, RECIPE, SPATIAL, SPIKING
-from sen_edge.train import suggested_spiking
+from sen_edge.training.dense_baseline import conventional_recipe
+from sen_edge.training.loop import Recipe, suggested_recipe
+from sen_edge.training.train import suggested_spiking
 
 #: Goes into the hash: a change in what settings mean begins new trials.
 VERSION = 2
@@ -71,7 +71,7 @@ def settings_of(
         compression: values by the keys of [compression]; empty for none.
         seed: of training and compression.
         dataset: what is learned.
-        place: where a worker finds it: arguments of `sen_edge.datasets.load`.
+        place: where a worker finds it: arguments of `sen_edge.data.datasets.load`.
 
     Raises:
         SenError: values are out of range, or contradict each other.

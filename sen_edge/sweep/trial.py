@@ -17,24 +17,24 @@ from typing import Any
 import torch
 
 import sen_edge
-from sen_edge import checkpoint as checkpoints
 from sen_edge.compress.accuracy import accuracy
 from sen_edge.compress.finetune import finetune, finetune_free, finetune_recipe
-from sen_edge.compress.free import SURROGATE_SLOPE
 from sen_edge.compress.moments import CompressionWarning
 from sen_edge.compress.pipeline import CompressRequest, compress
-from sen_edge.config import SpatialConfig
-from sen_edge.conventional import train_conventional
-from sen_edge.datasets import Dataset, load
+from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import DataError
-from sen_edge.fitting import Recipe
-from sen_edge.model import Model
-from sen_edge.precompute import precompute
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.free import SURROGATE_SLOPE
+from sen_edge.model.model import Model
+from sen_edge.passes.materialize import precompute
 from sen_edge.sweep.settings import Settings, config_of, recipe_of, request_of
-from sen_edge.train import train
+from sen_edge.training.dense_baseline import train_conventional
+from sen_edge.training.loop import Recipe
+from sen_edge.training.train import train
 from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 
 #: Trained networks that a worker keeps: a sweep of compressions trains each of them once.
 KEPT = 16

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_edge.quantize import to_float16, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.base import ExportOptions
-from sen_exporters.c99 import CExporter
-from sen_runtime.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
-from sen_runtime.operators import Dense, LowRank, Sparse, WeightOperator
+from sen_exporters.c.exporter import CExporter
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.networks import KINDS, random_network, random_operator
 
 STORAGES: dict[str, Callable[[Network], Network]] = {

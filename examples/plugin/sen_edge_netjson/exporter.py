@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from sen_exporters.base import Artifact, ExportOptions, NoFormError
-from sen_runtime.network import Network, Relu
-from sen_runtime.operators import Dense
+from sen_runtime.ir.network import Network, Relu
+from sen_runtime.ir.operators import Dense
 
 
 class NetjsonExporter:

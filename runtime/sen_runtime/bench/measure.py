@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sen_runtime
-from sen_runtime import device as this_machine
+from sen_runtime.bench import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory, text
 from sen_runtime.bench.coldstart import cold_start
 from sen_runtime.bench.energy import check_meter
@@ -32,7 +32,7 @@ from sen_runtime.data import DataFile, Examples, check_fit
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
-from sen_runtime.network import DEFAULT_INPUT_RANGE, input_range_of, stored_dtype
+from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, input_range_of, stored_dtype
 from sen_runtime.quiet import quiet_engines
 
 FloatArray = NDArray[np.float32]
@@ -41,7 +41,7 @@ Load = Callable[[RowPlan], Session]
 
 
 class Device(Protocol):
-    """The machine; `sen_runtime.device`, or what a test puts in its place."""
+    """The machine; `sen_runtime.bench.device`, or what a test puts in its place."""
 
     def describe(self) -> dict[str, Any]:
         """What does not change."""
@@ -109,7 +109,7 @@ def run(
     Args:
         request: what, and how.
         progress: told what is being done.
-        device: the machine; `sen_runtime.device` if None.
+        device: the machine; `sen_runtime.bench.device` if None.
         load: loads a row; for tests and benchmarks of the benchmark.
 
     Raises:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_runtime import image
+from sen_runtime import format as image
 from sen_runtime.engines import engine, missing, names, names_for
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError, SenError, UsageError
-from sen_runtime.network import Network
-from sen_runtime.operators import Coordinates, leaves
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import Coordinates, leaves
 from sen_runtime.untrusted import read_regular
 
 #: Kinds of `LeftOut`.

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import sen_runtime
-from sen_runtime import image, reference, untrusted
+from sen_runtime import format as image
+from sen_runtime import reference, untrusted
 from sen_runtime.engines.arena import ArenaSession
 from sen_runtime.engines.session import Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sen_runtime
-from sen_runtime import image, reference
+from sen_runtime import format as image
+from sen_runtime import reference
 from sen_runtime.engines.session import Float32Array, Model, Session, source_of
-from sen_runtime.network import Network
+from sen_runtime.ir.network import Network
 
 Array = NDArray[Any]
 

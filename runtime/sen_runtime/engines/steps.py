@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import EngineError
-from sen_runtime.network import MAX_TIMESTEPS
+from sen_runtime.ir.network import MAX_TIMESTEPS
 from sen_runtime.untrusted import listing, quote
 
 Array = NDArray[Any]

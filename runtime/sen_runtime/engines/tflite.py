@@ -21,7 +21,7 @@ from sen_runtime.engines.session import Float32Array, Model, Session, read_model
 from sen_runtime.engines.steps import row_shape_of, run_steps
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError
-from sen_runtime.int8 import Grid
+from sen_runtime.ir.int8 import Grid
 
 Array = NDArray[Any]
 

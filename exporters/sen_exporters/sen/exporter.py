@@ -1,0 +1,62 @@
+"""The toolkit's own image: what the runtime reads in place. The format is `sen_runtime.format`'s."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sen_exporters.base import Artifact, ExportOptions, NoFormError
+from sen_runtime import format as image
+from sen_runtime.ir.network import Network
+
+
+class SenExporter:
+    """`.sen` files: every operator, spiking or not, stored as it is."""
+
+    name = "sen"
+    suffixes = (".sen",)
+
+    def main_file(self, options: ExportOptions) -> str:
+        """`NAME.sen`."""
+        return f"{options.name}.sen"
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        """Every network without int8 activations fits; options of other targets do not apply.
+
+        Raises:
+            NoFormError: activations are int8.
+        """
+        if network.input_grid is not None:
+            raise NoFormError(
+                "version 1 of the image has no int8 activations",
+                hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
+            )
+
+    def export(self, network: Network, options: ExportOptions) -> Artifact:
+        """Build the file `name.sen`.
+
+        Raises:
+            ExportError: see `check`.
+            ImageError: sums nested too deeply.
+        """
+        self.check(network, options)
+        return Artifact(self.name, {self.main_file(options): image.dumps(network)})
+
+    def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
+        """The artifact with `properties` added to the network's metadata."""
+        network = image.loads(artifact.main)
+        stamped = replace(network, metadata={**network.metadata, **properties})
+        return replace(artifact, files={next(iter(artifact.files)): image.dumps(stamped)})
+
+    def properties(self, model: bytes) -> Mapping[str, str]:
+        """The network's metadata."""
+        return image.loads(model).metadata
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """The C library, and the reference interpreter."""
+        del model
+        return ("native", "reference")
+
+    def instrument(self, model: bytes) -> bytes:
+        """The model itself: both engines show every layer."""
+        return model

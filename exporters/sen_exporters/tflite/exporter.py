@@ -1,0 +1,187 @@
+"""TFLite: the flatbuffer written directly, for ai-edge-litert and for tflite-runtime 2.14.
+
+Several combinations of operator, version and element type compute wrong numbers in one of the two interpreters
+without an error. `sen_exporters.tflite.weights` says which, and what is written instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import version
+
+from sen_exporters.base import (
+    Artifact,
+    ExportError,
+    ExportOptions,
+    NoFormError,
+    check_border,
+    check_unrolled,
+    check_word,
+)
+from sen_exporters.tflite.graph import Graph, Signal
+from sen_exporters.tflite.instrument import show_activations
+from sen_exporters.tflite.schema import parse, serialize, set_properties
+from sen_exporters.tflite.spiking import SpikingLowering, check_thresholds
+from sen_exporters.tflite.weights import WeightLowering, check_products
+from sen_runtime.engines.tflite_file import read_properties
+from sen_runtime.ir.network import Network, Relu
+from sen_runtime.ir.operators import Sparse, leaves
+
+FORMS = ("unrolled", "step")
+SPARSE_FORMATS = ("densify", "block", "dense")
+#: `--tflite-target` -> the engines that must run the file alike.
+ENGINES = {
+    "any": ("litert", "tflite-runtime"),
+    "litert": ("litert",),
+    "tflite-runtime": ("tflite-runtime",),
+}
+
+
+class TfliteExporter:
+    """`.tflite` files.
+
+    One signature, `serving_default` (`step` for a step model), with `input`, `output`, and the membranes of a step
+    model. Hidden layer N of a multilayer perceptron gives `layerN/activation`; a spiking network holds
+    `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or `layerN/membrane_next` and `layerN/spikes`
+    (step). Inputs and outputs are float32 unless `int8_io` was asked for.
+    """
+
+    name = "tflite"
+    suffixes = (".tflite",)
+
+    def main_file(self, options: ExportOptions) -> str:
+        """`NAME.tflite`."""
+        return f"{options.name}.tflite"
+
+    def check(self, network: Network, options: ExportOptions) -> None:
+        """Refuse what an interpreter cannot do, or would do wrongly.
+
+        Raises:
+            ExportError: with what was found, what was expected, and the next step.
+        """
+        check_border(options)
+        check_word("--tflite-target", options.tflite_target, tuple(ENGINES))
+        check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
+        if options.snn == "scan":
+            raise NoFormError(
+                "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
+            )
+        check_word("--snn", options.snn, FORMS)
+        check_unrolled(network, options, "step")
+        if network.is_spiking and network.input_grid is not None and options.snn == "step":
+            raise ExportError(
+                "--snn step with int8 membranes: rounded in each step, the readout's drifts",
+                hint="take --dtype int8-dynamic, which has int8 weights and float membranes, or --snn unrolled",
+            )
+        if options.int8_io and network.input_grid is None:
+            raise ExportError("int8 inputs and outputs need int8 activations", hint="add --dtype int8")
+        if options.sparse_format == "block" and not _has_sparse_weights(network):
+            raise ExportError(
+                "--sparse-format block, and no layer has sparse weights", hint="leave --sparse-format out"
+            )
+        for index, layer in enumerate(network.layers):
+            try:
+                check_products(layer.weight, options)
+            except ExportError as error:
+                raise type(error)(f"layer {index}: {error.message}", error.hint) from error
+        check_thresholds(network)
+
+    def export(self, network: Network, options: ExportOptions) -> Artifact:
+        """Build the file `name.tflite`.
+
+        Raises:
+            ExportError: see `check`; or an int8 product that does not fit 32 bits; or a file beyond 2 GB.
+        """
+        self.check(network, options)
+        return Artifact(self.name, {self.main_file(options): _model(network, options)})
+
+    def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
+        """The artifact with `properties` added to those it carries, sorted by key."""
+        model = parse(artifact.main)
+        set_properties(model, {**self.properties(artifact.main), **properties})
+        main = next(iter(artifact.files))
+        return replace(artifact, files={**artifact.files, main: serialize(model)})
+
+    def properties(self, model: bytes) -> Mapping[str, str]:
+        """The properties of a file; those of the network, of the form, and what `stamp` added."""
+        return read_properties(model)
+
+    def engines(self, model: bytes) -> tuple[str, ...]:
+        """The interpreters that the file was made for."""
+        return ENGINES.get(read_properties(model).get("tflite_target", "any"), ENGINES["any"])
+
+    def instrument(self, model: bytes) -> bytes:
+        """The model with `layerN/activation [batch, n]` of every layer but the last as a further output.
+
+        Activations of a multilayer perceptron; spike counts over the steps that the graph holds.
+        """
+        loaded = parse(model)
+        show_activations(loaded, read_properties(model))
+        return serialize(loaded)
+
+
+def _has_sparse_weights(network: Network) -> bool:
+    return any(isinstance(leaf, Sparse) for layer in network.layers for leaf in leaves(layer.weight))
+
+
+def _model(network: Network, options: ExportOptions) -> bytes:
+    graph = Graph()
+    weights = WeightLowering(graph, options)
+    rows = options.batch_size
+    size: tuple[int, ...] = (network.n_in,)
+    facts = {
+        **network.metadata,
+        "architecture": "-".join(map(str, network.layer_sizes)),
+        **({} if options.tflite_target == "any" else {"tflite_target": options.tflite_target}),
+    }
+    if network.is_spiking:
+        facts |= {
+            "snn": options.snn,
+            "timesteps": str(network.timesteps),
+            "input_coding": network.input_coding,
+            "readout": network.readout,
+        }
+        if network.input_coding == "spikes" and options.snn != "step":
+            size = (network.timesteps, network.n_in)
+    x = _input(graph, network, rows, size, is_int8=options.int8_io)
+    signature, inputs, outputs = "serving_default", {"input": "input"}, {}
+    if not network.is_spiking:
+        y = _perceptron(weights, network, x)
+        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
+    elif options.snn == "unrolled":
+        y = SpikingLowering(graph, weights, network, rows).unrolled(x)
+        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
+    else:
+        signature = "step"
+        inputs, outputs = SpikingLowering(graph, weights, network, rows).step(x)
+    return graph.finish(
+        name=options.name,
+        description=f"sen-edge {version('sen-edge')}",
+        signature=signature,
+        inputs=inputs,
+        outputs=outputs,
+        properties=facts,
+    )
+
+
+def _input(graph: Graph, network: Network, rows: int | None, size: tuple[int, ...], *, is_int8: bool) -> Signal:
+    grid = network.input_grid
+    if grid is None or is_int8:
+        return graph.declare(Signal("input", rows, grid), *size)
+    x = graph.declare(Signal("input", rows), *size)
+    return graph.convert(x, Signal("input/int8", rows, grid), *size)
+
+
+def _output(graph: Graph, y: Signal, network: Network, *, is_int8: bool) -> Signal:
+    if y.grid is None or is_int8:
+        return y
+    return graph.convert(y, Signal("output", y.rows), network.n_out)
+
+
+def _perceptron(weights: WeightLowering, network: Network, x: Signal) -> Signal:
+    for index, layer in enumerate(network.layers):
+        is_last = index == len(network.layers) - 1
+        name = f"layer{index}/activation" if not is_last else "output" if layer.grid is None else "output/int8"
+        x = weights.affine(layer, index, x, name, relu=isinstance(layer.neuron, Relu))
+    return x

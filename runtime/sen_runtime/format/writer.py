@@ -1,0 +1,170 @@
+"""Network -> image."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from sen_runtime.errors import ImageError
+from sen_runtime.files import write_atomic
+from sen_runtime.format.layout import (
+    ALIGNMENT,
+    DTYPE_CODES,
+    HEADER,
+    KIND_METADATA,
+    KIND_PROGRAM,
+    KIND_TENSOR,
+    LAYER,
+    MAGIC,
+    MAX_DEPTH,
+    NEURONS,
+    NONE,
+    OPERATOR,
+    OPERATORS,
+    PROGRAM,
+    RESETS,
+    SECTION,
+    UINT16_COLUMNS,
+    VERSION,
+)
+from sen_runtime.ir.checks import Array
+from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
+
+_SectionContent = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
+
+
+def write(network: Network, path: Path) -> None:
+    """Write `network` to `path`, whole or not at all.
+
+    Raises:
+        ImageError: see `dumps`.
+        OSError: the file cannot be written.
+    """
+    write_atomic(path, dumps(network))
+
+
+def dumps(network: Network) -> bytes:
+    """The image of `network`; the same network gives the same bytes.
+
+    Raises:
+        ImageError: sums nested too deeply, sizes beyond 32 bits, metadata that is not text, or int8 activations.
+    """
+    if network.input_grid is not None:
+        raise ImageError("this version of the image has no int8 activations", "store int8 weights only")
+    try:
+        return _dumps(network)
+    except struct.error as error:
+        raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
+
+
+def _dumps(network: Network) -> bytes:
+    tensors = _Tensors(first=2 if network.metadata else 1)
+    operators: list[bytes] = []
+    layers = [_layer_record(layer, operators, tensors) for layer in network.layers]
+    head = PROGRAM.pack(
+        len(layers),
+        len(operators),
+        network.timesteps,
+        INPUT_CODINGS.index(network.input_coding),
+        READOUTS.index(network.readout),
+        network.n_in,
+        network.n_out,
+        0,
+    )
+    sections: list[_SectionContent] = [(KIND_PROGRAM, 0, (), b"".join([head, *layers, *operators]))]
+    if network.metadata:
+        sections.append((KIND_METADATA, 0, (), _metadata(network.metadata)))
+    sections += [(KIND_TENSOR, DTYPE_CODES[array.dtype], array.shape, array.tobytes()) for array in tensors.arrays]
+    return _assemble(sections)
+
+
+def _metadata(metadata: Mapping[str, str]) -> bytes:
+    for item in metadata.items():
+        if not all(isinstance(text, str) for text in item):
+            raise ImageError(f"metadata {item[0]!r} is {item[1]!r}; expected texts")
+    text = json.dumps(dict(metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"metadata is not Unicode text: {error}") from error
+
+
+class _Tensors:
+    """Arrays in order of first use; equal ones are stored once."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.arrays: list[Array] = []
+        self._index: dict[tuple[str, tuple[int, ...], bytes], int] = {}
+
+    def add(self, array: Array) -> int:
+        """Section index of `array`."""
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        key = (little.dtype.str, little.shape, little.tobytes())
+        if key not in self._index:
+            self._index[key] = self.first + len(self.arrays)
+            self.arrays.append(little)
+        return self._index[key]
+
+
+def _layer_record(layer: Layer, operators: list[bytes], tensors: _Tensors) -> bytes:
+    operator = _append_operator(layer.weight, operators, tensors, MAX_DEPTH)
+    bias = NONE if layer.bias is None else tensors.add(layer.bias)
+    neuron = layer.neuron
+    beta = neuron.beta if isinstance(neuron, (Lif, LeakyIntegrator)) else 0.0
+    threshold, reset = 0.0, 0
+    if isinstance(neuron, Lif):
+        threshold, reset = neuron.threshold, RESETS.index((neuron.reset, neuron.reset_delay))
+    return LAYER.pack(operator, bias, NEURONS.index(type(neuron)), beta, threshold, reset, 0, 0)
+
+
+def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: _Tensors, depth: int) -> int:
+    """Index of the operator's record; operands come before."""
+    if depth == 0:
+        raise ImageError(f"sums are nested more than {MAX_DEPTH} deep; an image holds no more")
+    arrays: tuple[Array | None, ...] = ()
+    operands, block, scalars = (NONE, NONE), (0, 0), (0.0, 0.0, 0.0, 0.0)
+    if isinstance(operator, Coordinates):
+        arrays = (operator.source, operator.target, operator.mask)
+        max_distance = operator.max_distance if operator.has_max_distance else 0.0
+        scalars = (operator.gain, operator.exponent, operator.min_distance, max_distance)
+    elif isinstance(operator, Dense):
+        arrays = (operator.w, operator.scale)
+    elif isinstance(operator, Sparse):
+        columns = operator.columns
+        if operator.block_grid[1] <= UINT16_COLUMNS:
+            columns = columns.astype(np.uint16)
+        arrays = (operator.values, columns, operator.row_starts, operator.scale)
+        block = operator.block
+    elif isinstance(operator, LowRank):
+        arrays = (operator.left, operator.right, operator.left_scale, operator.right_scale)
+    else:
+        a = _append_operator(operator.a, operators, tensors, depth - 1)
+        operands = (a, _append_operator(operator.b, operators, tensors, depth - 1))
+    references = [NONE if array is None else tensors.add(array) for array in arrays] + [NONE] * (4 - len(arrays))
+    kind = OPERATORS.index(type(operator))
+    operators.append(OPERATOR.pack(kind, *operator.shape, *references, *operands, *block, *scalars, 0))
+    return len(operators) - 1
+
+
+def _assemble(sections: list[_SectionContent]) -> bytes:
+    offset = HEADER.size + SECTION.size * len(sections)
+    table, payloads = [], []
+    for kind, dtype, shape, payload in sections:
+        padding = -offset % ALIGNMENT
+        offset += padding
+        table.append(SECTION.pack(kind, dtype, offset, len(payload), len(shape), *shape, *(0,) * (3 - len(shape)), 0))
+        payloads += [bytes(padding), payload]
+        offset += len(payload)
+    body = b"".join([*table, *payloads])
+
+    def header(crc: int) -> bytes:
+        return HEADER.pack(MAGIC, VERSION, HEADER.size, len(sections), HEADER.size + len(body), crc, 0)
+
+    return header(zlib.crc32(body, zlib.crc32(header(0)))) + body

@@ -1,0 +1,1 @@
+"""Intermediate representation: networks, layers, neurons, weight operators."""

@@ -1,0 +1,160 @@
+"""Weights given by where neurons sit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array, check_array, store_float32
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Coordinates:
+    """Weights given by where neurons sit; O(n) storage.
+
+        r[j, i] = || source[i] - target[j] ||_2
+        w[j, i] = gain * mask[i] / max(r[j, i], min_distance) ** exponent    where r[j, i] <= max_distance, else 0
+
+    Attributes:
+        source: `[n_in, d]` positions of the presynaptic neurons.
+        target: `[n_out, d]` positions of the postsynaptic neurons.
+        mask: `[n_in]` inhibition mask of the presynaptic neurons, in [-1, 1]; 0 silences a neuron.
+        gain: factor of the layer.
+        exponent: power of the distance, > 0; the paper's form is 1.
+        min_distance: floor of the distance, >= 0; at 0 coincident neurons are an error.
+        max_distance: radius, > min_distance: a longer synapse has weight 0, and the positions alone say which; inf
+            leaves none out.
+
+    Source: arXiv 2506.13410, section on spatially embedded networks.
+    """
+
+    source: Array
+    target: Array
+    mask: Array
+    gain: float = 1.0
+    exponent: float = 1.0
+    min_distance: float = 0.0
+    max_distance: float = np.inf
+
+    def __post_init__(self) -> None:
+        check_array(self.source, "source positions", 2)
+        check_array(self.target, "target positions", 2)
+        check_array(self.mask, "mask", 1)
+        if self.source.shape[1] != self.target.shape[1]:
+            raise NetworkError(
+                f"source positions have {self.source.shape[1]} coordinates, target positions have "
+                f"{self.target.shape[1]}; both need the same number"
+            )
+        if self.mask.shape[0] != self.source.shape[0]:
+            raise NetworkError(
+                f"mask has {self.mask.shape[0]} values for {self.source.shape[0]} source neurons; expected one each"
+            )
+        if np.any(np.abs(self.mask) > 1):
+            raise NetworkError("mask has values outside [-1, 1]; expected 2 * sigmoid(k * inhibition) - 1")
+        for name in ("gain", "exponent", "min_distance"):
+            store_float32(self, name)
+        if self.exponent <= 0:
+            raise NetworkError(f"distance exponent is {self.exponent:g}; expected a value > 0")
+        if self.min_distance < 0:
+            raise NetworkError(f"min_distance is {self.min_distance:g}; expected a value >= 0")
+        if self.max_distance != np.inf:
+            store_float32(self, "max_distance")
+        if self.max_distance <= self.min_distance:
+            raise NetworkError(
+                f"max_distance is {self.max_distance:g}; expected a value > min_distance, "
+                f"which is {self.min_distance:g}"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(n_out, n_in)`."""
+        return self.target.shape[0], self.source.shape[0]
+
+    @property
+    def dimensions(self) -> int:
+        """Number of coordinates d of a position."""
+        return int(self.source.shape[1])
+
+    @property
+    def has_max_distance(self) -> bool:
+        """Whether synapses may be left out for their length."""
+        return self.max_distance != np.inf
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one product with all weights written out, those beyond `max_distance` among them."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays."""
+        return int(self.source.nbytes + self.target.nbytes + self.mask.nbytes)
+
+    def to_dense(self) -> NDArray[np.float32]:
+        """Weights `[n_out, n_in]`: computed in float64, rounded once. The plain reference.
+
+        Raises:
+            NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
+        """
+        source = self.source.astype(np.float64)
+        numerator = self.gain * self.mask.astype(np.float64)
+        weights = np.empty(self.shape, np.float32)
+        for j, target in enumerate(self.target.astype(np.float64)):
+            distance = np.sqrt(squared_distances(source, target))
+            is_beyond = distance > self.max_distance
+            distance = np.maximum(distance, self.min_distance)
+            check_distances(distance[np.newaxis, :], first_target=j)
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
+                row = numerator / distance**self.exponent
+            row[is_beyond] = 0
+            check_range(row[np.newaxis, :], first_target=j)
+            weights[j] = row
+        return weights
+
+
+def squared_distances(source: FloatArray, target: FloatArray) -> FloatArray:
+    """Squared distances `[n]` of the rows of `source [n, d]` from those of `target`, `[n, d]` or one `[d]`.
+
+    From differences, each in the same order: whoever asks whether a synapse is longer than `max_distance` asks this.
+    """
+    difference = np.ascontiguousarray(source - target)  # the order of a sum follows the layout
+    squared: FloatArray = np.sum(difference**2, axis=1)
+    return squared
+
+
+def check_distances(distance: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
+    """Refuse coincident neurons in a tile of distances `[targets, sources]`, naming the first pair.
+
+    Raises:
+        NetworkError: a distance is 0.
+    """
+    if np.min(distance) > 0:
+        return
+    j, i = np.unravel_index(int(np.argmin(distance)), distance.shape)
+    raise NetworkError(
+        f"source neuron {first_source + int(i)} and target neuron {first_target + int(j)} sit at the same point: "
+        "the weight between them is infinite",
+        hint="move one of them, or train and save with a positive min_distance",
+    )
+
+
+def check_range(weights: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
+    """Refuse weights that float32 cannot hold in a tile `[targets, sources]`, naming the first.
+
+    Raises:
+        NetworkError: a weight is not finite in float32.
+    """
+    magnitude = np.abs(weights)
+    if np.max(magnitude) <= np.finfo(np.float32).max:  # False for NaN too
+        return
+    j, i = np.unravel_index(int(np.argmax(magnitude)), weights.shape)
+    raise NetworkError(
+        f"the weight from source neuron {first_source + int(i)} to target neuron {first_target + int(j)} is "
+        f"{weights[j, i]:.3g}: beyond float32",
+        hint="the two neurons nearly coincide; train and save with a positive min_distance",
+    )

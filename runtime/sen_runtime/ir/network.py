@@ -1,0 +1,334 @@
+"""The network representation: frozen dataclasses over numpy arrays, shared by every stage.
+
+A `Network` is a chain of layers; a `Layer` is a weight operator, an optional bias and a neuron model.
+Every stage of the toolkit is a function from `Network` to `Network`, and every exporter reads this.
+
+Shapes: weights `[n_out, n_in]`, vectors `[n]`, batches `[batch, n]`, spike trains `[batch, T, n]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array, check_array, check_choice, store_float32
+from sen_runtime.ir.int8 import GREATEST, LEAST, Grid
+from sen_runtime.ir.operators import Leaf, WeightOperator, count_nonzero, map_leaves, operator_grids, weight_arrays
+
+RESETS = ("subtract", "zero")
+INPUT_CODINGS = ("direct", "spikes")
+READOUTS = ("mean_membrane", "last_membrane", "spike_count")
+#: Time steps of one inference, in every format and engine; a stream of steps has no end.
+MAX_TIMESTEPS = 1 << 20
+#: Where the metadata names no range, or one whose products a float32 may not hold.
+DEFAULT_INPUT_RANGE, MOST_INPUT = (0.0, 1.0), 1e18
+
+
+@dataclass(frozen=True)
+class Identity:
+    """x = y: the readout of a multilayer perceptron."""
+
+
+@dataclass(frozen=True)
+class Relu:
+    """x = max(y, 0)."""
+
+
+@dataclass(frozen=True)
+class Lif:
+    """Leaky integrate-and-fire neuron, in discrete time.
+
+        s[t] = 1 if u[t] > threshold else 0
+        subtract, reset_delay:     u[t] = beta * u[t-1] + y[t] - threshold * s[t-1]
+        subtract, no reset_delay:  u[t] = beta * (u[t-1] - threshold * s[t-1]) + y[t]
+        zero:                      u[t] = beta * u[t-1] * (1 - s[t-1]) + y[t]
+
+    with u[0] = y[0]. The membrane u is the one before its own reset; the spike is a function of it, so it is the
+    whole state. A membrane that is set to zero gives the same u whether it decays before or after.
+
+    Attributes:
+        beta: decay of the membrane per step, in [0, 1].
+        threshold: membrane above which the neuron spikes, > 0.
+        reset: "subtract" or "zero".
+        reset_delay: whether the reset acts after the decay of the next step (snnTorch's default) instead of in the
+            step of the spike (SpikingJelly). Both values give the same spikes for the reset "zero".
+    """
+
+    beta: float
+    threshold: float = 1.0
+    reset: str = "subtract"
+    reset_delay: bool = True
+
+    def __post_init__(self) -> None:
+        _check_beta(self)
+        store_float32(self, "threshold")
+        if self.threshold <= 0:
+            raise NetworkError(f"threshold is {self.threshold:g}; expected a value > 0")
+        check_choice(self.reset, "reset", RESETS)
+        if not isinstance(self.reset_delay, bool):
+            raise NetworkError(f"reset_delay is {self.reset_delay!r}; expected true or false")
+
+    @property
+    def subtracts_before_decay(self) -> bool:
+        """Whether the threshold is subtracted before the membrane decays."""
+        return self.reset == "subtract" and not self.reset_delay
+
+
+@dataclass(frozen=True)
+class LeakyIntegrator:
+    """u[t] = beta * u[t-1] + y[t]: the membrane readout of a spiking network; it never spikes.
+
+    Attributes:
+        beta: decay of the membrane per step, in [0, 1].
+    """
+
+    beta: float
+
+    def __post_init__(self) -> None:
+        _check_beta(self)
+
+
+Neuron = Union[Identity, Relu, Lif, LeakyIntegrator]
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One weight operator, an optional bias `[n_out]`, and the neurons that receive the sum.
+
+    Attributes:
+        weight: the operator.
+        bias: `[n_out]` or None.
+        neuron: of all n_out neurons.
+        grid: int8 grid of what the layer gives out, in a network whose activations are int8; else None. In a
+            layer of `Lif` neurons that is the current `W x + b` and the membrane, and the threshold lies on it.
+    """
+
+    weight: WeightOperator
+    bias: Array | None
+    neuron: Neuron
+    grid: Grid | None = None
+
+    def __post_init__(self) -> None:
+        if self.bias is None:
+            return
+        check_array(self.bias, "bias", 1)
+        if self.bias.shape[0] != self.weight.shape[0]:
+            raise NetworkError(f"bias has {self.bias.shape[0]} values; expected {self.weight.shape[0]}, one per neuron")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays."""
+        return self.weight.nbytes + (0 if self.bias is None else int(self.bias.nbytes))
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A chain of layers; spiking where `timesteps` > 0.
+
+    Attributes:
+        layers: from input to readout.
+        timesteps: steps T of a spiking network, at most `MAX_TIMESTEPS`; 0 for a multilayer perceptron.
+        input_coding: "direct" (input `[batch, n_in]`, the same current in each step) or "spikes"
+            (input `[batch, T, n_in]`).
+        readout: "mean_membrane" or "last_membrane" (last layer `LeakyIntegrator`), "spike_count" (`Lif`);
+            ignored by a multilayer perceptron.
+        metadata: free text that travels with the network.
+        input_grid: int8 grid of the input; None where activations are floating point.
+    """
+
+    layers: tuple[Layer, ...]
+    timesteps: int = 0
+    input_coding: str = "direct"
+    readout: str = "mean_membrane"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    input_grid: Grid | None = None
+
+    def __post_init__(self) -> None:
+        if not self.layers:
+            raise NetworkError("a network needs at least one layer")
+        if not 0 <= self.timesteps <= MAX_TIMESTEPS:
+            raise NetworkError(f"timesteps is {self.timesteps}; expected a value from 0 to {MAX_TIMESTEPS}")
+        check_choice(self.input_coding, "input_coding", INPUT_CODINGS)
+        check_choice(self.readout, "readout", READOUTS)
+        for index, (before, after) in enumerate(zip(self.layers, self.layers[1:])):
+            if before.weight.shape[0] != after.weight.shape[1]:
+                raise NetworkError(
+                    f"layer {index} has {before.weight.shape[0]} outputs, layer {index + 1} takes "
+                    f"{after.weight.shape[1]} inputs; expected the same number"
+                )
+        if not self.is_spiking and self.input_coding != "direct":
+            raise NetworkError("input coding 'spikes' needs timesteps > 0")
+        for index, layer in enumerate(self.layers):
+            self._check_neuron(index, layer.neuron)
+            self._check_grids(index, layer)
+
+    def _check_grids(self, index: int, layer: Layer) -> None:
+        """Activations are int8 everywhere or nowhere."""
+        grids = [layer.grid, *operator_grids(layer.weight)]
+        if any((grid is None) != (self.input_grid is None) for grid in grids):
+            has, lacks = ("has none", "has one") if self.input_grid is None else ("has one", "lacks one")
+            raise NetworkError(
+                f"the input {has} and a value in layer {index} {lacks} of the grids of int8 activations; "
+                "expected all of them or none"
+            )
+        if isinstance(layer.neuron, Lif) and layer.grid is not None:
+            threshold = np.array([layer.neuron.threshold], np.float32)
+            if not np.allclose(layer.grid.round(threshold), threshold, rtol=1e-6, atol=0):
+                raise NetworkError(
+                    f"layer {index}: the threshold {threshold[0]:g} does not lie on the grid of its membranes"
+                )
+
+    def _check_neuron(self, index: int, neuron: Neuron) -> None:
+        last = index == len(self.layers) - 1
+        expected: tuple[type, ...]
+        if not self.is_spiking:
+            expected = (Identity, Relu)
+        elif not last or self.readout == "spike_count":
+            expected = (Lif,)
+        else:
+            expected = (LeakyIntegrator,)
+        if not isinstance(neuron, expected):
+            names = " or ".join(kind.__name__ for kind in expected)
+            raise NetworkError(f"layer {index} has {type(neuron).__name__} neurons; expected {names}")
+
+    @property
+    def is_spiking(self) -> bool:
+        """Whether the network has membranes and time steps."""
+        return self.timesteps > 0
+
+    @property
+    def n_in(self) -> int:
+        """Number of input neurons."""
+        return self.layers[0].weight.shape[1]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input: `(n_in,)`, or `(T, n_in)` of a spike train."""
+        return (self.timesteps, self.n_in) if self.input_coding == "spikes" else (self.n_in,)
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """Least and greatest value that an input takes: two numbers under `input_range` in the metadata.
+
+        That is free text: where there are not two numbers, the first below the second, neither beyond `MOST_INPUT`,
+        it is `DEFAULT_INPUT_RANGE`.
+        """
+        return input_range_of(self.metadata)
+
+    @property
+    def n_out(self) -> int:
+        """Number of output neurons."""
+        return self.layers[-1].weight.shape[0]
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Neurons per layer, input first: L + 1 values."""
+        return (self.n_in, *(layer.weight.shape[0] for layer in self.layers))
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one pass through all layers (one step of a spiking network)."""
+        return sum(layer.weight.macs for layer in self.layers)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored arrays."""
+        return sum(layer.nbytes for layer in self.layers)
+
+    @property
+    def nnz(self) -> int:
+        """Stored numbers that are not zero, biases among them; of coordinates the weights that they stand for."""
+        biases = sum(int(np.count_nonzero(layer.bias)) for layer in self.layers if layer.bias is not None)
+        return biases + sum(count_nonzero(layer.weight) for layer in self.layers)
+
+
+def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
+    """Least and greatest value of an input, as `Network.input_range` says."""
+    try:
+        least, greatest = map(float, metadata["input_range"].split())
+    except (KeyError, ValueError):
+        return DEFAULT_INPUT_RANGE
+    return (least, greatest) if -MOST_INPUT <= least < greatest <= MOST_INPUT else DEFAULT_INPUT_RANGE
+
+
+def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.float64]:
+    """Factors c `[T]`: what a unit of current in each step adds to the readout of the leaky integrator.
+
+    It is linear, so its readout is `sum_t c[t] y[t]`; for the sum over T of a spike count they are all 1. With `grid`
+    they are whole steps of it, each rounded with what the ones before are short of, so that no sum is far off.
+    """
+    factors = _exact_factors(network)
+    if grid is None:
+        return factors
+    return np.diff(np.rint(np.cumsum(factors) / grid.scale), prepend=0.0) * grid.scale
+
+
+def _exact_factors(network: Network) -> NDArray[np.float64]:
+    neuron, steps = network.layers[-1].neuron, network.timesteps
+    if not isinstance(neuron, LeakyIntegrator):
+        return np.ones(steps)
+    decay: NDArray[np.float64] = neuron.beta ** np.arange(steps, dtype=np.float64)
+    return decay[::-1] if network.readout == "last_membrane" else np.cumsum(decay)[::-1] / steps
+
+
+def output_grid(network: Network) -> Grid | None:
+    """Grid of the network's output; None where activations are floating point."""
+    if network.input_grid is None or not isinstance(network.layers[-1].neuron, Lif):
+        return network.layers[-1].grid
+    return readout_grid(network, network.input_grid)
+
+
+def is_constant_readout(network: Network) -> bool:
+    """Whether the same input reaches the readout of a spiking network in each step."""
+    return len(network.layers) == 1 and network.input_coding == "direct"
+
+
+def readout_grid(network: Network, input_grid: Grid) -> Grid:
+    """Grid of `sum_t c[t] x[t]`, what reaches the readout of a spiking network whose activations are int8.
+
+    For spikes the values from 0 to `sum_t c[t]`; for a spike count whole numbers; for a current that is the same in
+    each step the grid of that current, scaled.
+    """
+    total = float(readout_factors(network).sum())
+    if isinstance(network.layers[-1].neuron, Lif):
+        return Grid(1.0, LEAST)
+    if is_constant_readout(network):
+        return Grid(input_grid.scale * total, input_grid.zero_point)
+    return Grid(total / (GREATEST - LEAST), LEAST)
+
+
+def map_weights(network: Network, transform: Callable[[Leaf], WeightOperator]) -> Network:
+    """The network with `transform` applied to every weight operator: what a pass is made of.
+
+    Raises:
+        NetworkError: what `transform` raised, with the layer named.
+    """
+    return replace(network, layers=tuple(_map_layer(i, layer, transform) for i, layer in enumerate(network.layers)))
+
+
+def _map_layer(index: int, layer: Layer, transform: Callable[[Leaf], WeightOperator]) -> Layer:
+    try:
+        return replace(layer, weight=map_leaves(layer.weight, transform))
+    except NetworkError as error:
+        raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
+
+
+def _check_beta(neuron: Lif | LeakyIntegrator) -> None:
+    store_float32(neuron, "beta")
+    if not 0 <= neuron.beta <= 1:
+        raise NetworkError(f"beta is {neuron.beta:g}; expected a value in [0, 1]")
+
+
+def stored_dtype(network: Network) -> str:
+    """How the network's numbers are stored, in the words of `--dtype`: tolerances are chosen by it."""
+    if network.input_grid is not None:
+        return "int8"
+    dtypes = {array.dtype for layer in network.layers for array in weight_arrays(layer.weight)}
+    if np.dtype(np.int8) in dtypes:
+        return "int8-dynamic"
+    return "float16" if np.dtype(np.float16) in dtypes else "float32"

@@ -1,0 +1,221 @@
+"""Labelled data for training and for comparing accuracies: MNIST, scikit-learn's digits, or the user's files.
+
+Files are read and split by `sen_runtime.data`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from sen_edge.data import mnist
+from sen_edge.errors import DataError
+from sen_runtime.data import ALL, TEST, TRAINING, DataFile, Examples, FloatArray, LabelArray, check_fit, split_examples
+from sen_runtime.errors import MissingExtraError
+from sen_runtime.ir.network import Network
+
+NAMES = ("mnist", "digits")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Examples with class labels, checked: see `sen_runtime.data.Examples`; test labels are among the training's.
+
+    Attributes:
+        name: for people; goes into a checkpoint's metadata.
+        train_inputs: `[n, n_in]` float32, or `[n, T, n_in]` for spike trains.
+        train_labels: `[n]` int64.
+        test_inputs: `[m, n_in]` or `[m, T, n_in]`.
+        test_labels: `[m]`.
+        input_range: min and max of the inputs.
+        image_shape: rows and columns if an input is an image, else None.
+        is_split: whether the test part is a seeded share of each class, for want of a split of its own.
+    """
+
+    name: str
+    train_inputs: FloatArray
+    train_labels: LabelArray
+    test_inputs: FloatArray
+    test_labels: LabelArray
+    input_range: tuple[float, float]
+    image_shape: tuple[int, int] | None = None
+    is_split: bool = False
+
+    def __post_init__(self) -> None:
+        train, test = self.training.inputs.shape[1:], self.test.inputs.shape[1:]
+        if train != test:
+            raise DataError(f"{self.name}: training inputs have shape {list(train)}, test inputs {list(test)}")
+        if self.test_labels.max() >= self.n_classes:
+            raise DataError(
+                f"{self.name}: test label {self.test_labels.max()} is not among the training labels "
+                f"0 to {self.n_classes - 1}"
+            )
+
+    @cached_property
+    def training(self) -> Examples:
+        """The training part."""
+        return Examples(self.name, TRAINING, self.train_inputs, self.train_labels, self._total)
+
+    @cached_property
+    def test(self) -> Examples:
+        """The test part."""
+        return Examples(self.name, TEST, self.test_inputs, self.test_labels, self._total)
+
+    @property
+    def _total(self) -> int | None:
+        return len(self.train_inputs) + len(self.test_inputs) if self.is_split else None
+
+    def warnings(self) -> list[str]:
+        """What is odd about the labels of either part."""
+        return [*self.training.warnings(self.n_classes), *self.test.warnings(self.n_classes)]
+
+    @property
+    def n_in(self) -> int:
+        """Numbers per input (per step of a spike train)."""
+        return self.train_inputs.shape[-1]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the bytes of the training inputs and labels."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.train_inputs).data)
+        digest.update(np.ascontiguousarray(self.train_labels).data)
+        return digest.hexdigest()
+
+    @cached_property
+    def content_sha256(self) -> str:
+        """Of all of it, the test data too."""
+        digest = hashlib.sha256(self.sha256.encode())
+        digest.update(np.ascontiguousarray(self.test_inputs).data)
+        digest.update(np.ascontiguousarray(self.test_labels).data)
+        return digest.hexdigest()
+
+    @property
+    def n_classes(self) -> int:
+        """One more than the largest training label."""
+        return int(self.train_labels.max()) + 1
+
+
+def load(
+    name: str,
+    data_dir: Path | None = None,
+    *,
+    spikes: bool = False,
+    download: bool = False,
+    mirror: str | None = None,
+    report: Callable[[str], None] | None = None,
+) -> Dataset:
+    """Training and test data by name or path.
+
+    - `mnist`: the four IDX files, compressed or not, pixels scaled to [0, 1]; see `sen_edge.data.mnist`.
+    - `digits`: scikit-learn's 1,797 digits of 8 x 8 pixels, scaled to [0, 1]; a seeded fifth of each is test data.
+    - the path of a `.npz` or of IDX images: see `sen_runtime.data.DataFile`.
+
+    Args:
+        name: `mnist`, `digits` or a path.
+        data_dir: folder of the MNIST files; searched alone if given.
+        spikes: inputs are spike trains `[n, T, n_in]` and stay so.
+        download: fetch MNIST if it is not there.
+        mirror: fetch it from this URL.
+        report: told what a download is doing.
+
+    Raises:
+        DataError: the data are absent, damaged, without labels, or do not have this form.
+        MissingExtraError: scikit-learn is needed and not installed.
+    """
+    if spikes and name in NAMES:
+        raise DataError(f"{name} holds no spike trains; expected a .npz with inputs [n, T, n_in]")
+    if name == "mnist":
+        folder = mnist.locate(data_dir, download=download, mirror=mirror, report=report)
+        dataset = _dataset(mnist.read(folder, TRAINING), mnist.read(folder, TEST), (0.0, 1.0))
+        return replace(dataset, image_shape=mnist.IMAGE_SHAPE)
+    if name == "digits":
+        return replace(_dataset(*_digits(), (0.0, 1.0)), image_shape=(8, 8))
+    training, test = data_file(name).read((TRAINING, TEST), has_steps=spikes)
+    low = float(min(training.inputs.min(), test.inputs.min()))
+    high = float(max(training.inputs.max(), test.inputs.max()))
+    if low >= high:
+        raise DataError(f"{training.name}: every input value is {low:g}; there is nothing to learn from")
+    return _dataset(training, test, (low, high))
+
+
+def load_part(name: str, part: str, data_dir: Path | None, network: Network) -> Examples:
+    """One part of a data set for a network, with or without labels; the other part is not read.
+
+    Args:
+        name: as for `load`.
+        part: `sen_runtime.data.TRAINING` or `TEST`.
+        data_dir: as for `load`.
+        network: says whether inputs are spike trains, and their shape and range.
+
+    Raises:
+        DataError: as `load`; the inputs do not fit the network.
+    """
+    examples = _part(name, part, data_dir, network)
+    check_fit(examples, network.input_shape, network.input_range)
+    return examples
+
+
+def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
+    """The labelled test part, on which an accuracy is measured.
+
+    Raises:
+        DataError: as `load_part`; there are no labels, or one is no output of the network.
+    """
+    examples = _part(name, TEST, data_dir, network)
+    check_fit(examples, network.input_shape, network.input_range, network.n_out)
+    return examples
+
+
+def check_dataset(dataset: Dataset, shape: tuple[int, ...], input_range: tuple[float, float], n_out: int) -> None:
+    """Refuse a data set whose training or test part does not fit a network: see `sen_runtime.data.check_fit`."""
+    for examples in (dataset.training, dataset.test):
+        check_fit(examples, shape, input_range, n_out)
+
+
+def data_file(name: str) -> DataFile:
+    """The file that `--data` or `--calibration` names.
+
+    Raises:
+        DataError: it is neither a file nor the name of a data set; or see `DataFile`.
+    """
+    path = Path(name)
+    if path.suffix != ".npz" and not path.exists():
+        raise DataError(
+            f"data set {name!r} is unknown; expected {', '.join(NAMES)}, or the path of a .npz or an IDX file"
+        )
+    return DataFile(path)
+
+
+def _part(name: str, part: str, data_dir: Path | None, network: Network) -> Examples:
+    if name == "mnist":
+        return mnist.read(mnist.locate(data_dir), part)
+    if name == "digits":
+        return dict(zip((TRAINING, TEST), _digits(), strict=True))[part]
+    has_steps = network.input_coding == "spikes"
+    return data_file(name).read((part,), has_steps=has_steps, input_range=network.input_range)[0]
+
+
+def _dataset(training: Examples, test: Examples, input_range: tuple[float, float]) -> Dataset:
+    return Dataset(
+        training.name,
+        training.inputs,
+        training.labelled,
+        test.inputs,
+        test.labelled,
+        input_range,
+        is_split=training.total is not None,
+    )
+
+
+def _digits() -> tuple[Examples, Examples]:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise MissingExtraError("scikit-learn, which carries the digits,", "pip install scikit-learn") from None
+    inputs, labels = load_digits(return_X_y=True)
+    return split_examples(Examples("digits", ALL, (inputs / 16).astype(np.float32), labels.astype(np.int64)))

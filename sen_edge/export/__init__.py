@@ -1,0 +1,1 @@
+"""Export pipeline: load, lower, build, verify, write."""

@@ -1,0 +1,1 @@
+"""Verification of artifacts against their model."""

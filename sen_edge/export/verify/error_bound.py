@@ -1,0 +1,143 @@
+"""How far apart two right answers of a network may be: a bound of float32 rounding, for the inputs at hand.
+
+N. Higham and T. Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019:
+a sum of n products, in any order, is off by at most lambda sqrt(n) u |W||x| but with a probability that vanishes
+exponentially in lambda^2; u is 2^-24. Errors of different neurons are independent, so their squares add up on the way
+through a layer. docs/reference/verification.md says why this is the bound and not the one of the worst case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.passes.materialize import weights
+from sen_runtime import reference
+from sen_runtime.ir.int8 import dequantize
+from sen_runtime.ir.network import Layer, LeakyIntegrator, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, map_leaves
+
+FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
+
+#: Half the distance of neighbouring numbers at 1.
+FLOAT32_UNIT, FLOAT16_UNIT = 2.0**-24, 2.0**-11
+#: Half the distance of float16's smallest numbers.
+FLOAT16_LEAST = 2.0**-25
+#: The constant lambda of sums in any order: 7 standard deviations of errors that are uniform in +-u.
+SUM_FACTOR = 2.0
+#: That of weights rounded to float16, whose errors do not depend on an order: again 7 standard deviations.
+WEIGHT_FACTOR = 4.0
+#: Entries of a matrix that are looked at together: bounds memory.
+TILE_ENTRIES = 1 << 22
+
+
+@dataclass(frozen=True)
+class _Value:
+    """Values `[batch, n]` and the squares of their bounds, the same shape."""
+
+    x: DoubleArray
+    squared: DoubleArray
+
+
+def error_bounds(
+    network: Network, x: FloatArray, layers: Sequence[FloatArray], *, is_float16: bool
+) -> list[DoubleArray]:
+    """Bounds of the difference between model and artifact that rounding can cause.
+
+    Args:
+        network: the model's.
+        x: inputs, `[batch, n_in]`, or `[batch, T, n_in]` of spikes.
+        layers: what the model's layers give for them, `[batch, n]` each.
+        is_float16: whether the artifact's weights are rounded to float16.
+
+    Returns:
+        A bound `[batch, n]` for each layer. In a spiking network those of spike counts are 0: a membrane within
+        rounding of its threshold changes a count by 1, and how often that may happen is a tolerance of its own.
+    """
+    if network.is_spiking:
+        return _spiking(network, x, layers, is_float16=is_float16)
+    bounds = []
+    value = _Value(x.astype(np.float64), np.zeros(x.shape))
+    for stored, activations in zip(network.layers, layers, strict=True):
+        layer = replace(stored, weight=map_leaves(stored.weight, _materialize))
+        squared = _squared(layer.weight, value, layer.bias, is_float16=is_float16)
+        if isinstance(layer.neuron, Relu):
+            squared[_is_silent(layer, value.x, np.sqrt(squared))] = 0
+        value = _Value(activations.astype(np.float64), squared)
+        bounds.append(np.sqrt(squared))
+    return bounds
+
+
+def _materialize(leaf: Leaf) -> WeightOperator:
+    """Coordinates as weights, in tiles and threads."""
+    return Dense(weights(leaf)) if isinstance(leaf, Coordinates) else leaf
+
+
+def _is_silent(layer: Layer, x: DoubleArray, bound: DoubleArray) -> NDArray[np.bool_]:
+    """Which neurons `[batch, n]` are below 0 by more than the bound, and so give 0 whatever rounding does."""
+    is_silent: NDArray[np.bool_] = reference.affine(layer.weight, x, layer.bias) < -bound
+    return is_silent
+
+
+def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, is_float16: bool) -> list[DoubleArray]:
+    """The readout's bound, for spikes that are equal: the sum over all steps is that of one product with the counts."""
+    *hidden, readout = network.layers
+    bounds: list[DoubleArray] = [np.zeros(counts.shape) for counts in layers]
+    if not isinstance(readout.neuron, LeakyIntegrator):
+        return bounds
+    if hidden:
+        counts = layers[-2].astype(np.float64)
+    else:
+        counts = x.astype(np.float64).sum(axis=1) if network.input_coding == "spikes" else x * float(network.timesteps)
+    bias = None if readout.bias is None else readout.bias * np.float64(network.timesteps)
+    weight = map_leaves(readout.weight, _materialize)
+    squared = _squared(weight, _Value(counts, np.zeros(counts.shape)), bias, is_float16=is_float16)
+    steps = network.timesteps  # errors of different steps may be equal, so they are added as they are
+    memory = float(np.sum(readout.neuron.beta ** np.arange(steps)))
+    share = memory / steps if network.readout == "mean_membrane" else 1.0
+    bounds[-1] = np.sqrt(squared) * share * np.sqrt(1 + 3 * steps / readout.weight.shape[1])
+    return bounds
+
+
+def _squared(
+    operator: WeightOperator, value: _Value, bias: NDArray[np.floating[Any]] | None, *, is_float16: bool
+) -> DoubleArray:
+    """Squares of the bounds of `W x + b`."""
+    if isinstance(operator, Sum):
+        a = _squared(operator.a, value, None, is_float16=is_float16)
+        return a + _squared(operator.b, value, bias, is_float16=is_float16)
+    if isinstance(operator, LowRank):
+        right = dequantize(operator.right, operator.right_scale)
+        squared = _product(right, value, None, is_float16=is_float16)
+        inner = _Value(value.x @ right.T.astype(np.float64), squared)
+        return _product(dequantize(operator.left, operator.left_scale), inner, bias, is_float16=is_float16)
+    return _product(operator.to_dense(), value, bias, is_float16=is_float16)
+
+
+def _product(w: FloatArray, value: _Value, bias: NDArray[np.floating[Any]] | None, *, is_float16: bool) -> DoubleArray:
+    size, has_errors = np.abs(value.x), bool(value.squared.any())
+    result = np.empty((len(size), len(w)))
+    for rows in _tiles(w):
+        tile = np.abs(w[rows].astype(np.float64))
+        n_terms = np.count_nonzero(tile, axis=1) + (bias is not None)
+        total = size @ tile.T
+        if bias is not None:
+            total += np.abs(bias[rows])
+        result[:, rows] = n_terms * (SUM_FACTOR * FLOAT32_UNIT * total) ** 2
+        if has_errors:
+            result[:, rows] += value.squared @ (tile**2).T
+        if is_float16:
+            rounding = np.where(tile > 0, np.maximum(FLOAT16_UNIT * tile, FLOAT16_LEAST), 0)
+            result[:, rows] += size**2 @ ((WEIGHT_FACTOR * rounding) ** 2).T
+    return result
+
+
+def _tiles(w: FloatArray) -> Iterator[slice]:
+    rows = max(1, TILE_ENTRIES // w.shape[1])
+    for start in range(0, len(w), rows):
+        yield slice(start, min(start + rows, len(w)))

@@ -1,0 +1,222 @@
+"""Outputs of the user's own model against those of a loaded one: what tells whether a map is right.
+
+A `.npz` holds inputs `x`, outputs `y`, and optionally `layer0`, `layer1`, ... of the hidden layers. The loaded network
+runs in plain numpy, in float64. docs/how-to/foreign-checkpoints.md says how to write the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.errors import DataError, VerificationError
+from sen_edge.model.model import CHUNK, Model
+from sen_runtime import reference
+from sen_runtime.arrays import Npz
+from sen_runtime.ir.network import Lif, Network, Relu
+from sen_runtime.untrusted import listing, quote, read_regular
+
+Float64Array = NDArray[np.float64]
+
+#: Inputs that are compared, evenly chosen from more: fewer where `MAX_MACS` do not suffice for all.
+MAX_INPUTS, MIN_INPUTS = 1024, 64
+MAX_MACS = 20_000_000_000
+#: Largest error of an output that float32 arithmetic may cause, relative to the standard deviation of its layer.
+TOLERANCE = 1e-3
+#: Share of inputs of a spiking network that may exceed it: rounding flips a spike now and then.
+MAX_FLIPPED_INPUTS = 0.1
+#: Share of spike counts of a hidden layer that may differ.
+MAX_FLIPPED_COUNTS = 1e-3
+HINT = "y are logits before softmax, or the readout; weights stored as float16 or int8 give other outputs"
+HINT_OF_A_MAP = (
+    "check the map: steepness (tanh(inhibition) is 2), exponent, layer_axis and layer_spacing, gain, bias, first and "
+    "transpose; of a spiking network also beta, threshold, the reset and the readout; y are logits, before softmax"
+)
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What the user's model gave.
+
+    Attributes:
+        file: name of the `.npz`.
+        sha256: of its bytes.
+        inputs: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes".
+        layers: layer -> `[n, n_layer]`: activations, or spike counts over T; of the last layer the output.
+    """
+
+    file: str
+    sha256: str
+    inputs: Float64Array
+    layers: Mapping[int, Float64Array]
+
+
+@dataclass(frozen=True)
+class LayerAgreement:
+    """One layer of the loaded network next to the user's.
+
+    Attributes:
+        layer: index; the last one is the output.
+        max_rel_error: largest error over the standard deviation of the layer.
+        differing: share of inputs with an error above the tolerance; of spike counts in a hidden spiking layer.
+        agrees: whether that is within the tolerance.
+    """
+
+    layer: int
+    max_rel_error: float
+    differing: float
+    agrees: bool
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A loaded network next to the user's model; JSON in a manifest under these names.
+
+    Attributes:
+        file: name of the `.npz`.
+        sha256: of its bytes.
+        inputs: number of inputs that were compared.
+        layers: those the file has, input side first, the output last.
+    """
+
+    file: str
+    sha256: str
+    inputs: int
+    layers: tuple[LayerAgreement, ...]
+
+
+def check(model: Model, path: Path, name: str) -> Agreement:
+    """Compare a model with the outputs in a file.
+
+    Args:
+        model: as it was loaded.
+        path: `.npz`; see `read`.
+        name: of the model, for messages.
+
+    Raises:
+        DataError: the file is not as `read` expects it.
+        NetworkError: the network has no weights, because neurons coincide.
+        VerificationError: a layer differs; the first is named.
+    """
+    expectation = read(path, model.network)
+    agreement = compare(model.network, expectation)
+    first = next((each for each in agreement.layers if not each.agrees), None)
+    if first is None:
+        return agreement
+    last, mapped = len(model.network.layers) - 1, model.applied_map
+    source = name if mapped is None else f"{name}, as {mapped.file} maps it,"
+    is_output = first.layer == last
+    is_counts = model.network.is_spiking and not is_output
+    unit = "spike counts" if is_counts else f"{agreement.inputs} inputs"
+    absent = [f"layer{index}" for index in range(first.layer) if index not in expectation.layers]
+    hints = [f"add {listing(absent)} to {path.name} to see where it starts"] if absent else []
+    softmax = _softmax_hint(expectation.layers[last]) if is_output else ""
+    hints.append(softmax or (HINT if mapped is None else HINT_OF_A_MAP))
+    where = "the output" if is_output else f"layer {first.layer}"
+    raise VerificationError(
+        f"{source} does not compute the outputs in {path}: {where} "
+        f"differs first, by up to {first.max_rel_error:.3g} standard deviations, in {first.differing:.2%} of "
+        f"the {unit}",
+        hint="; ".join(hints),
+    )
+
+
+def read(path: Path, network: Network) -> Expectation:
+    """Read the outputs of the user's model.
+
+    - `x`: `[n, ...]`, inputs as the network takes them; further axes are flattened.
+    - `y`: `[n, n_out]`: logits, or what the readout of a spiking network gives.
+    - `layer0`, `layer1`, ...: `[n, n_hidden]`, optional: activations after the ReLU; spike counts over all steps.
+
+    Raises:
+        DataError: no such file; other keys, shapes, or values.
+    """
+    n_layers = len(network.layers)
+    hidden = {f"layer{index}": index for index in range(n_layers - 1)}
+    known = ["x", "y", *hidden]
+    npz = Npz(path, known.__contains__, listing(known))
+    if not {"x", "y"} <= set(npz.headers):
+        raise DataError(f"{path} holds the arrays {listing(npz.headers)}; expected {listing(known)}")
+    arrays = {name: npz.array(name) for name in npz.headers}
+    inputs = _numbers(path, "x", arrays["x"], network.input_shape)
+    layers = {
+        index: _values(path, name, arrays[name], network, index, len(inputs))
+        for name, index in [*hidden.items(), ("y", n_layers - 1)]
+        if name in arrays
+    }
+    sha256 = hashlib.sha256(read_regular(path, error=DataError)).hexdigest()
+    return Expectation(path.name, sha256, inputs, layers)
+
+
+def _numbers(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> Float64Array:
+    """An array as finite float64 `[n, *shape]`; the axes after the time steps may be several."""
+    kept = array.shape[: len(shape)]  # n, and T of spike trains
+    expected = f"numbers [n, {', '.join(map(str, shape))}]"
+    fits = array.dtype.kind in "fiub" and array.ndim > 0 and len(array) > 0
+    if not fits or kept[1:] != shape[:-1] or array.size != len(array) * int(np.prod(shape)):
+        found = f"{array.dtype} {quote(list(array.shape))}"
+        raise DataError(f"{path}: {name} is {found}; expected {expected}")
+    values = array.reshape(len(array), *shape).astype(np.float64)
+    if not np.isfinite(values).all():
+        at = np.argwhere(~np.isfinite(values))[0].tolist()
+        raise DataError(f"{path}: {name} holds {values[tuple(at)]} at {at}; expected finite numbers")
+    return values
+
+
+def _values(path: Path, name: str, array: NDArray[Any], network: Network, index: int, n_inputs: int) -> Float64Array:
+    """The values of one layer `[n, n_layer]`, of the kind that its neurons give."""
+    layer = network.layers[index]
+    if len(array.shape) > 2:
+        raise DataError(f"{path}: {name} has shape {quote(list(array.shape))}; expected [n, {layer.weight.shape[0]}]")
+    values = _numbers(path, name, array, (layer.weight.shape[0],))
+    if len(values) != n_inputs:
+        raise DataError(f"{path}: {name} has {len(values)} rows; expected {n_inputs}, one for each input in x")
+    if isinstance(layer.neuron, Relu) and (values < 0).any():
+        raise DataError(f"{path}: {name} holds negative values; expected activations after the ReLU")
+    if isinstance(layer.neuron, Lif) and ((values < 0) | (values != np.round(values))).any():
+        raise DataError(f"{path}: {name} holds fractions or negative values; expected spike counts over all time steps")
+    return values
+
+
+def compare(network: Network, expectation: Expectation) -> Agreement:
+    """The layers that the user's model tells of, next to those of the network."""
+    n_given, macs = len(expectation.inputs), network.macs * max(network.timesteps, 1)
+    n_compared = min(n_given, MAX_INPUTS, max(MIN_INPUTS, MAX_MACS // macs))
+    rows = np.unique(np.linspace(0, n_given - 1, n_compared).round().astype(np.intp))
+    expanded, inputs = reference.expand(network), expectation.inputs[rows]
+    parts = [reference.trace(expanded, inputs[i : i + CHUNK], np.float64) for i in range(0, len(rows), CHUNK)]
+    layers = []
+    for index, expected in sorted(expectation.layers.items()):
+        actual = np.concatenate([part[index] for part in parts])
+        is_output = index == len(network.layers) - 1
+        layers.append(_agreement(index, actual, expected[rows], network, is_output=is_output))
+    return Agreement(expectation.file, expectation.sha256, len(rows), tuple(layers))
+
+
+def _agreement(
+    index: int, actual: Float64Array, expected: Float64Array, network: Network, *, is_output: bool
+) -> LayerAgreement:
+    error = np.abs(actual - expected)
+    # The floor is that of values which hardly vary: rounding is relative to their size.
+    scale = max(float(expected.std()), TOLERANCE * float(np.abs(expected).max())) or 1.0
+    wrong = error > TOLERANCE * scale
+    if network.is_spiking and not is_output:
+        differing, allowed = float(wrong.mean()), MAX_FLIPPED_COUNTS
+    else:
+        differing, allowed = float(wrong.any(axis=1).mean()), MAX_FLIPPED_INPUTS if network.is_spiking else 0.0
+    return LayerAgreement(index, float(error.max()) / scale, differing, differing <= allowed)
+
+
+def _softmax_hint(y: Float64Array) -> str:
+    """Where the outputs look like probabilities or their logarithms."""
+    is_softmax = bool((y >= 0).all()) and np.allclose(y.sum(1), 1, atol=1e-3)
+    is_log = bool((y <= 0).all()) and np.allclose(np.exp(y).sum(1), 1, atol=1e-3)
+    if y.shape[1] < 2 or not (is_softmax or is_log):
+        return ""
+    return f"y looks like the {'softmax' if is_softmax else 'log-softmax'} of the output; expected the logits before it"

@@ -1,0 +1,85 @@
+"""An exported file in an engine, in a process of its own: its outputs, and those of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.model.model import CHUNK
+from sen_exporters.base import Exporter
+from sen_runtime import worker
+from sen_runtime.errors import EngineError
+from sen_runtime.worker import WorkerSession
+
+FloatArray = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Running:
+    """An artifact in an engine.
+
+    Attributes:
+        session: runs the artifact.
+        instrumented: shows the activations of its layers too; the same session, where the artifact does that anyway.
+    """
+
+    session: WorkerSession
+    instrumented: WorkerSession
+
+    def outputs(self, x: FloatArray, rows: int = CHUNK) -> FloatArray:
+        """Outputs `[batch, n_out]`, at most `rows` at once."""
+        return np.concatenate([self.session.run(chunk)[:kept] for chunk, kept in _chunks(self.session, x, rows)])
+
+    def layers(self, x: FloatArray, n_layers: int) -> list[FloatArray]:
+        """Activations `[batch, n]` of all layers, the outputs last.
+
+        Raises:
+            EngineError: the artifact has no such layer.
+        """
+        session = self.instrumented
+        results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x, CHUNK)]
+        names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
+        missing = [name for name in names if name not in results[0][0]]
+        if missing:
+            raise EngineError(f"it has no value {missing[0]}")
+        return [np.concatenate([values[name][:kept] for values, kept in results]) for name in names]
+
+
+@contextmanager
+def running(engine: str, artifact: Path, content: bytes, exporter: Exporter) -> Iterator[Running]:
+    """Load an artifact in an engine, and release it.
+
+    Args:
+        engine: its name.
+        artifact: path of the file; others that belong to it lie next to it.
+        content: of the file.
+        exporter: of its target.
+
+    Raises:
+        EngineCrashError: the engine crashed.
+        SenError: the engine refuses the file.
+    """
+    with ExitStack() as stack:
+        session = stack.enter_context(worker.load(engine, artifact, artifact.name))
+        instrumented = exporter.instrument(content)
+        if instrumented == content:
+            yield Running(session, session)
+        else:
+            what = f"{artifact.name} with the outputs of all layers"
+            yield Running(session, stack.enter_context(worker.load(engine, instrumented, what)))
+
+
+def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[FloatArray, int]]:
+    """Chunks of a session's batch size, else of `rows`, and how many rows count: the last is filled up with zeros."""
+    size = session.batch_size or rows
+    for start in range(0, len(x), size):
+        chunk = x[start : start + size]
+        kept = len(chunk)
+        if session.batch_size and kept < size:
+            chunk = np.concatenate([chunk, np.zeros((size - kept, *x.shape[1:]), np.float32)])
+        yield chunk, kept

@@ -1,0 +1,1 @@
+"""Models: configuration, torch layers, checkpoints, foreign maps, statistics."""

@@ -1,0 +1,293 @@
+"""The checkpoint format: reading, checking, writing, and the way to a network.
+
+The specification is docs/reference/checkpoint.md; `sen_edge.model.tensor_file` reads the bytes of both forms.
+Everything is checked before any maths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.errors import CheckpointError, OutputError
+from sen_edge.model import tensor_file
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.parameters import Checkpoint, Synapses
+from sen_edge.model.tensor_file import Float32Array, as_array, check_stored
+from sen_edge.model.tensor_map import read_map
+from sen_edge.passes.materialize import weights
+from sen_edge.passes.sparse_layout import stored
+from sen_runtime.errors import NetworkError
+from sen_runtime.files import write_atomic
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.operators import Coordinates, WeightOperator
+from sen_runtime.memory_limits import reported, require_layers
+from sen_runtime.untrusted import check_document, listing, load_json, quote, read_regular
+
+if TYPE_CHECKING:
+    from sen_edge.model.layers import SpatialNetwork
+
+FORMAT = "sen-edge-checkpoint"
+VERSION = 1
+SUFFIXES = tensor_file.SUFFIXES
+
+#: Start of the names of the tensors that say which neurons are connected.
+SYNAPSES = "synapses."
+#: Live at once for each weight of a layer with a pattern of its own: weights, masked weights, marks, mask.
+PATTERN_BYTES = 13
+
+
+@reported()
+def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
+    """Read a checkpoint.
+
+    Args:
+        path: `.pt`, `.pth`, `.ckpt` or `.safetensors`.
+        map_path: TOML map that says where a foreign state dict keeps its tensors; see `sen_edge.model.foreign`.
+
+    Raises:
+        CheckpointError: the file is absent, damaged, would execute code, or does not hold a network.
+    """
+    tensor_map = None if map_path is None else read_map(map_path)
+    data = _read_bytes(path)
+    sha256 = hashlib.sha256(data).hexdigest()
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    content = tensor_file.read(path, data)
+    try:
+        if tensor_map is not None:
+            from sen_edge.model.foreign import apply_map
+
+            return apply_map(content, tensor_map, sha256)
+        if path.suffix == ".safetensors":
+            header = tensor_file.safetensors_metadata(data)
+            content = _native_safetensors(content, header) if header.get("format") == FORMAT else content
+        return _from_content(content, sha256)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error.message}", error.hint) from error
+
+
+def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
+    """Write a checkpoint, whole or not at all; the suffix chooses the form.
+
+    Raises:
+        CheckpointError: an unknown suffix.
+        OutputError: the file exists and `replace` is False, or cannot be written.
+    """
+    data = dumps(checkpoint, path)
+    try:
+        write_atomic(path, data, replace=replace)
+    except FileExistsError:
+        raise OutputError(f"{path} exists", hint="pass --force to replace it") from None
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def dumps(checkpoint: Checkpoint, path: Path) -> bytes:
+    """What `save` writes to `path`.
+
+    Raises:
+        CheckpointError: an unknown suffix.
+    """
+    if path.suffix not in SUFFIXES:
+        raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    return _safetensors_bytes(checkpoint) if path.suffix == ".safetensors" else _torch_bytes(checkpoint)
+
+
+def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = None) -> Checkpoint:
+    """The parameters of a torch network as a checkpoint."""
+    tensors = {name: value.detach().float().numpy().copy() for name, value in network.named_tensors().items()}
+    synapses = {
+        index: layer.synapses.numpy() != 0
+        for index, layer in enumerate(network.linears())
+        if layer.synapses is not None
+    }
+    return Checkpoint(network.config, tensors, dict(metadata or {}), synapses=synapses)
+
+
+def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
+    """A torch network with the checkpoint's parameters, in evaluation mode."""
+    import torch
+
+    from sen_edge.model.layers import build
+
+    network = build(checkpoint.config)
+    with torch.no_grad():
+        for name, parameter in network.named_tensors().items():
+            parameter.copy_(torch.from_numpy(checkpoint.tensors[name]))
+    for index, mask in checkpoint.synapses.items():
+        network.linears()[index].synapses = torch.from_numpy(mask.astype(np.float32))
+    return network.eval()
+
+
+def to_network(checkpoint: Checkpoint) -> Network:
+    """The checkpoint as a network of `Coordinates`: the start of every export.
+
+    A layer with a pattern of its own, `checkpoint.synapses`, has the weights that are left instead.
+
+    Raises:
+        NetworkError: such weights cannot be computed, because neurons coincide; the layer is named.
+    """
+    config, tensors = checkpoint.config, checkpoint.tensors
+    sizes = config.layer_sizes
+    if checkpoint.synapses:  # whose weights are computed here
+        require_layers([(sizes[index + 1], sizes[index]) for index in checkpoint.synapses], PATTERN_BYTES)
+    positions = [_full_positions(config, tensors[f"positions.{i}"], i) for i in range(len(config.layer_sizes))]
+    layers = []
+    for index, neuron in enumerate(config.neurons()):
+        inhibition = tensors[f"inhibition.{index}"].astype(np.float64)
+        weight = Coordinates(
+            source=positions[index],
+            target=positions[index + 1],
+            mask=np.tanh(config.steepness * inhibition / 2).astype(np.float32),
+            gain=float(tensors[f"gain.{index}"]) if config.gain else 1.0,
+            exponent=config.exponent,
+            min_distance=config.min_distance,
+            max_distance=config.radius(index),
+        )
+        bias = tensors[f"bias.{index}"] if config.bias else None
+        try:
+            layers.append(Layer(_connected(weight, checkpoint.synapses.get(index)), bias, neuron))
+        except NetworkError as error:
+            raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
+    metadata = {"input_range": f"{config.input_range[0]:.9g} {config.input_range[1]:.9g}"}
+    if config.spiking is None:
+        return Network(tuple(layers), metadata=metadata)
+    spiking = config.spiking
+    return Network(tuple(layers), spiking.timesteps, spiking.input_coding, spiking.readout, metadata)
+
+
+def _full_positions(config: SpatialConfig, positions: Float32Array, layer: int) -> Float32Array:
+    """Positions `[n, d]` with the fixed layer axis written out as the last coordinate."""
+    if config.layer_axis == "free":
+        return positions
+    axis = np.full((positions.shape[0], 1), layer * config.layer_spacing, np.float32)
+    return np.concatenate([positions, axis], axis=1)
+
+
+def _connected(weight: Coordinates, synapses: Synapses | None) -> WeightOperator:
+    return weight if synapses is None else stored(weights(weight), synapses)
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def _read_bytes(path: Path) -> bytes:
+    data = read_regular(path, error=CheckpointError)
+    if not data:
+        raise CheckpointError(f"{path} is empty")
+    return data
+
+
+def _native_safetensors(tensors: Mapping[Any, Any], header: Mapping[str, str]) -> Mapping[Any, Any]:
+    """The content of a safetensors file in the shape of a torch file's."""
+    try:
+        texts = {name: header[name] for name in ("version", "config", "metadata")}
+    except KeyError as error:
+        raise CheckpointError(f"its metadata lacks {error}") from None
+    content = {name: load_json(text, f"its {name}", error=CheckpointError) for name, text in texts.items()}
+    return {"format": FORMAT, "tensors": tensors, **content}
+
+
+def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            f"not a sen-edge checkpoint (it holds: {listing(content)})",
+            hint="a state dict of other training code loads with --map; see docs/how-to/foreign-checkpoints.md",
+        )
+    version = content.get("version")
+    if version != VERSION:
+        raise CheckpointError(
+            f"checkpoint version is {quote(version)}; this sen-edge reads version {VERSION}",
+            hint="update sen-edge, or save the checkpoint again with a matching version",
+        )
+    unknown = [name for name in content if name not in ("format", "version", "config", "tensors", "metadata")]
+    if unknown:
+        raise CheckpointError(f"unknown entries: {listing(unknown)}")
+    for name in ("config", "tensors"):
+        if not isinstance(content.get(name), Mapping):
+            raise CheckpointError(f"entry {name} is {type(content.get(name)).__name__}; expected a dict")
+    metadata = content.get("metadata", {})
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(key, str) and isinstance(value, str) for key, value in metadata.items()
+    ):
+        raise CheckpointError("entry metadata must map text to text")
+    check_document(dict(metadata), "entry metadata", error=CheckpointError)
+    config = SpatialConfig.from_dict(content["config"])
+    tensors: dict[str, Float32Array] = {}
+    synapses: dict[int, Synapses] = {}
+    packed = {f"{SYNAPSES}{index}": index for index in range(len(config.layer_sizes) - 1)}
+    for name, tensor in content["tensors"].items():
+        if name in packed:
+            index = packed[name]
+            synapses[index] = _unpacked(name, tensor, *config.layer_sizes[index : index + 2])
+        else:
+            tensors[name] = as_array(name, tensor)
+    return Checkpoint(config, tensors, dict(metadata), sha256, synapses)
+
+
+def _unpacked(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
+    """A mask `[n_out, n_in]` from a bit for each synapse, the least significant first."""
+    import torch
+
+    shape = (n_out, -(-n_in // 8))
+    expected = f"torch.uint8 {list(shape)}, a bit for each synapse"
+    if not isinstance(tensor, torch.Tensor):
+        raise CheckpointError(f"tensor {name} is {type(tensor).__name__}; expected {expected}")
+    kind = (tensor.dtype, tensor.layout, tensor.device.type, tuple(tensor.shape))
+    if kind != (torch.uint8, torch.strided, "cpu", shape):
+        found = f"{tensor.dtype} {quote(list(tensor.shape))}"
+        raise CheckpointError(f"tensor {name} is {found}; expected {expected}")
+    check_stored(name, tensor)
+    return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def _all_tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
+    """What a file holds: the learned tensors, and the synapses as a bit each."""
+    packed = {
+        f"{SYNAPSES}{index}": np.packbits(mask, axis=1, bitorder="little")
+        for index, mask in checkpoint.synapses.items()
+    }
+    return {name: np.array(tensor) for name, tensor in {**checkpoint.tensors, **packed}.items()}
+
+
+def _torch_bytes(checkpoint: Checkpoint) -> bytes:
+    import torch
+
+    buffer = BytesIO()
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": checkpoint.config.to_dict(),
+        "tensors": {name: torch.from_numpy(tensor) for name, tensor in _all_tensors(checkpoint).items()},
+        "metadata": dict(checkpoint.metadata),
+    }
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _safetensors_bytes(checkpoint: Checkpoint) -> bytes:
+    from safetensors.numpy import save as save_tensors
+
+    header = {
+        "format": FORMAT,
+        "version": json.dumps(VERSION),
+        "config": json.dumps(checkpoint.config.to_dict(), sort_keys=True),
+        "metadata": json.dumps(dict(checkpoint.metadata), sort_keys=True),
+    }
+    data = save_tensors(_all_tensors(checkpoint), metadata=header)
+    # The library writes its header in any order; sorted, the same checkpoint is the same file.
+    length = int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]

@@ -1,0 +1,117 @@
+"""How a network runs in torch, whatever its weights are made of: activations of a perceptron, membranes in time.
+
+A layer is a product `x [..., n_in] -> W x + b [..., n_out]`; its neurons are those of `sen_runtime.ir.network`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from sen_runtime.ir.network import LeakyIntegrator, Lif, Neuron, Relu
+
+Product = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Time of a spiking network; words as in `sen_runtime.ir.network.Network`.
+
+    Attributes:
+        timesteps: steps T.
+        input_coding: "direct" or "spikes".
+        readout: "mean_membrane", "last_membrane" or "spike_count".
+        surrogate_slope: of the derivative that replaces the spike's.
+    """
+
+    timesteps: int
+    input_coding: str
+    readout: str
+    surrogate_slope: float
+
+
+class FastSigmoidSpike(torch.autograd.Function):
+    """1 where the membrane is above threshold; in training the derivative is 1 / (1 + slope |v|)^2.
+
+    Source: Zenke and Ganguli, "SuperSpike", Neural Computation 30 (2018).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, above: Tensor, slope: float) -> Tensor:  # noqa: D102
+        ctx.save_for_backward(above)
+        ctx.slope = slope
+        return (above > 0).to(above.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # noqa: D102
+        (above,) = ctx.saved_tensors
+        return gradients[0] / (above.abs().mul(ctx.slope).add(1).square()), None
+
+
+def spike(above: Tensor, slope: float) -> Tensor:
+    """`FastSigmoidSpike` as a function."""
+    result: Tensor = FastSigmoidSpike.apply(above, slope)  # type: ignore[no-untyped-call]
+    return result
+
+
+def trace_perceptron(products: Sequence[Product], neurons: Sequence[Neuron], x: Tensor) -> list[Tensor]:
+    """Activations of every layer, `[batch, n]` each, for `x [batch, n_in]`."""
+    outputs = []
+    for product, neuron in zip(products, neurons, strict=True):
+        x = functional.relu(product(x)) if isinstance(neuron, Relu) else product(x)
+        outputs.append(x)
+    return outputs
+
+
+def trace_spiking(products: Sequence[Product], neurons: Sequence[Neuron], x: Tensor, timing: Timing) -> list[Tensor]:
+    """Spike counts of every hidden layer, then the readout, `[batch, n]` each.
+
+    Args:
+        products: of the layers.
+        neurons: `Lif`, and for the membrane readouts a `LeakyIntegrator` at the end.
+        x: `[batch, n_in]` for input coding "direct", `[batch, T, n_in]` for "spikes".
+        timing: of the network.
+    """
+    # The first product does not depend on the membranes: one product for all steps.
+    first = products[0](x)
+    membranes: list[Tensor | None] = [None] * len(products)
+    spikes: list[Tensor | None] = [None] * len(products)
+    totals: list[Tensor | None] = [None] * len(products)
+    for t in range(timing.timesteps):
+        current = first if timing.input_coding == "direct" else first[:, t]
+        for index, (product, neuron) in enumerate(zip(products, neurons, strict=True)):
+            if index:
+                current = product(current)
+            out = membranes[index] = _membrane(neuron, current, membranes[index], spikes[index])
+            if isinstance(neuron, Lif):
+                out = spikes[index] = spike(out - neuron.threshold, timing.surrogate_slope)
+            total = totals[index]
+            totals[index] = out if total is None else total + out
+            current = out
+    outputs = [total for total in totals if total is not None]
+    if timing.readout == "mean_membrane":
+        outputs[-1] = outputs[-1] / timing.timesteps
+    elif timing.readout == "last_membrane":
+        outputs[-1] = current
+    return outputs
+
+
+def _membrane(neuron: Neuron, current: Tensor, before: Tensor | None, spiked: Tensor | None) -> Tensor:
+    """One step of the membrane equation; `spiked` is None for a leaky integrator and in the first step."""
+    assert isinstance(neuron, (Lif, LeakyIntegrator))  # a network with time steps has no others
+    if before is None:
+        return current
+    if spiked is None or not isinstance(neuron, Lif):
+        return neuron.beta * before + current
+    if neuron.subtracts_before_decay:
+        return neuron.beta * (before - neuron.threshold * spiked) + current
+    if neuron.reset == "subtract":
+        return neuron.beta * before + current - neuron.threshold * spiked
+    return neuron.beta * before * (1 - spiked) + current

@@ -1,0 +1,275 @@
+"""Spatially embedded layers and networks in torch, for training and as the truth an export is held against.
+
+Equations (arXiv 2506.13410; symbols as in docs/explanation/maths.md):
+
+    mask[i] = 2 * sigmoid(k * inhibition[i]) - 1
+    w[j, i] = gain * mask[i] / max(|| source[i] - target[j] ||, min_distance) ** exponent
+
+Distances use the expanded form |p|^2 + |q|^2 - 2 p.q, one matrix product instead of an [n_out, n_in, d]
+tensor. It cancels for near points, so those are computed again from differences: see `squared_distance`.
+In training mode the arithmetic is float32; in evaluation mode weights are computed in float64 and rounded once.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.dynamics import Product, Timing, trace_perceptron, trace_spiking
+
+#: A pair counts as near, and is computed from differences, below this share of |p|^2 + |q|^2.
+NEAR = 2.0**-7
+#: Floor of the squared distance where `min_distance` is 0: keeps training finite at coincident points.
+TINY = 1e-12
+#: Entries of the temporary difference tensor of one round of near pairs.
+NEAR_CHUNK = 1 << 22
+
+
+def squared_distance(source: Tensor, target: Tensor) -> Tensor:
+    """Squared distances between two sets of points.
+
+    With u the unit round-off of the dtype, the relative error of every entry is at most
+    2 (d + 4) u / NEAR: below 2^-10 for d = 32 in float32, 2^-39 in float64. Without the near pairs
+    computed again there would be no bound at all.
+
+    Args:
+        source: `[n_in, d]`.
+        target: `[n_out, d]`.
+
+    Returns:
+        `[n_out, n_in]`.
+    """
+    if source.shape[1] == 0:
+        return source.new_zeros(target.shape[0], source.shape[0])
+    centre = (source.mean(0) + target.mean(0)) / 2
+    p, q = source - centre, target - centre
+    norms = q.square().sum(1, keepdim=True) + p.square().sum(1)
+    squared = torch.addmm(norms, q, p.T, alpha=-2)
+    near = (squared < NEAR * norms).nonzero()
+    for pairs in torch.split(near, max(1, NEAR_CHUNK // source.shape[1])):
+        j, i = pairs.unbind(1)
+        squared[j, i] = (target[j] - source[i]).square().sum(1)
+    return squared
+
+
+class InverseDistance(torch.autograd.Function):
+    """`(squared distance + axis^2) ** (-exponent / 2)` with its gradient as two matrix products.
+
+    With D the squared distance, w = D^(-e/2) and G the gradient of w, A = -e G w / D gives
+    dp_i = p_i sum_j A_ji - sum_j A_ji q_j and dq_j = q_j sum_i A_ji - sum_i A_ji p_i.
+    At or below the floor the distance is constant, so the gradient there is 0 and never NaN.
+    """
+
+    @staticmethod
+    def forward(  # noqa: D102
+        ctx: Any, source: Tensor, target: Tensor, axis: float, exponent: float, min_distance: float
+    ) -> Tensor:
+        floor = max(min_distance**2, TINY)
+        squared = squared_distance(source, target).add_(axis**2)
+        clamped = squared <= floor
+        squared = squared.clamp_min_(floor)
+        weight = squared.rsqrt() if exponent == 1 else squared.pow(-exponent / 2)
+        ctx.save_for_backward(source, target, squared, weight, clamped)
+        ctx.exponent = exponent
+        return weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        source, target, squared, weight, clamped = ctx.saved_tensors
+        a = (gradients[0] * weight).div_(squared).mul_(-ctx.exponent).masked_fill_(clamped, 0)
+        d_source = source * a.sum(0).unsqueeze(1) - a.T @ target
+        d_target = target * a.sum(1).unsqueeze(1) - a @ source
+        return d_source, d_target, None, None, None
+
+
+def inhibition_mask(inhibition: Tensor, steepness: float) -> Tensor:
+    """`2 * sigmoid(k * inhibition) - 1`, written as the tanh it equals."""
+    return torch.tanh(inhibition * (steepness / 2))
+
+
+class SpatialLinear(nn.Module):
+    """A linear layer whose weights follow from the positions of its neurons.
+
+    Attributes:
+        source: `[n_in, d_free]` positions of the presynaptic neurons.
+        target: `[n_out, d_free]` positions of the postsynaptic neurons.
+        inhibition: `[n_in]`.
+        gain: scalar, or None.
+        bias: `[n_out]`, or None.
+        synapses: `[n_out, n_in]`, 1 where two neurons are connected and 0 elsewhere; None where all are.
+        max_distance: beyond it neurons are not connected either.
+    """
+
+    gain: nn.Parameter | None
+    bias: nn.Parameter | None
+    synapses: Tensor | None
+
+    def __init__(
+        self,
+        source: nn.Parameter,
+        target: nn.Parameter,
+        *,
+        axis: float = 0.0,
+        steepness: float = 1.0,
+        exponent: float = 1.0,
+        min_distance: float = 0.0,
+        max_distance: float = math.inf,
+        gain: bool = True,
+        bias: bool = True,
+    ) -> None:
+        """A layer between two sets of neurons; hand the same parameter to two layers to share positions.
+
+        Args:
+            source: `[n_in, d_free]`.
+            target: `[n_out, d_free]`.
+            axis: distance of the two layers along a fixed layer axis; 0 where all axes are free.
+            steepness: k of the inhibition mask.
+            exponent: power of the distance.
+            min_distance: floor of the distance.
+            max_distance: beyond it neurons are not connected.
+            gain: learn a factor.
+            bias: learn a bias.
+        """
+        super().__init__()
+        self.source, self.target = source, target
+        self.axis, self.steepness, self.exponent, self.min_distance = axis, steepness, exponent, min_distance
+        self.max_distance = max_distance
+        self.inhibition = nn.Parameter(torch.zeros(source.shape[0]))
+        self.gain = nn.Parameter(torch.ones(())) if gain else None
+        self.bias = nn.Parameter(torch.zeros(target.shape[0])) if bias else None
+        self.register_buffer("synapses", None)
+
+    def weight(self) -> Tensor:
+        """Weights `[n_out, n_in]`, in the dtype of the positions."""
+        exact = torch.float64 if not self.training else self.source.dtype
+        inverse = InverseDistance.apply(  # type: ignore[no-untyped-call]
+            self.source.to(exact), self.target.to(exact), self.axis, self.exponent, self.min_distance
+        )
+        factor = inhibition_mask(self.inhibition.to(exact), self.steepness)
+        if self.gain is not None:
+            factor = factor * self.gain.to(exact)
+        weight: Tensor = inverse * factor
+        if self.max_distance < math.inf:  # an inverse distance falls with the distance
+            weight = weight * (inverse.detach() >= self.max_distance**-self.exponent)
+        if self.synapses is not None:
+            weight = weight * self.synapses
+        return weight.to(self.source.dtype)
+
+    def product(self) -> Product:
+        """`x [..., n_in] -> W x + b [..., n_out]`, with the weights computed once."""
+        weight, bias = self.weight(), self.bias
+        return lambda x: functional.linear(x, weight, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x [..., n_in]` -> `[..., n_out]`."""
+        return self.product()(x)
+
+
+class SpatialNetwork(nn.Module, ABC):
+    """What perceptron and spiking network share: one position per neuron, one layer between neighbours."""
+
+    def __init__(self, config: SpatialConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.positions = nn.ParameterList(
+            nn.Parameter(torch.zeros(size, config.free_dimensions)) for size in config.layer_sizes
+        )
+        fixed = config.layer_axis == "fixed"
+        self.layers = nn.ModuleList(
+            SpatialLinear(
+                source,
+                target,
+                axis=config.layer_spacing if fixed else 0.0,
+                steepness=config.steepness,
+                exponent=config.exponent,
+                min_distance=config.min_distance,
+                max_distance=config.radius(index),
+                gain=config.gain,
+                bias=config.bias,
+            )
+            for index, (source, target) in enumerate(pairwise(self.positions))
+        )
+
+    def linears(self) -> list[SpatialLinear]:
+        """The layers, typed."""
+        return [layer for layer in self.layers if isinstance(layer, SpatialLinear)]
+
+    def products(self) -> list[Product]:
+        """What every layer multiplies with, for one pass."""
+        return [layer.product() for layer in self.linears()]
+
+    def named_tensors(self) -> dict[str, nn.Parameter]:
+        """The parameters under the names and shapes of `SpatialConfig.tensor_shapes`, each once."""
+        named = {f"positions.{index}": position for index, position in enumerate(self.positions)}
+        for index, layer in enumerate(self.linears()):
+            named[f"inhibition.{index}"] = layer.inhibition
+            if layer.gain is not None:
+                named[f"gain.{index}"] = layer.gain
+            if layer.bias is not None:
+                named[f"bias.{index}"] = layer.bias
+        return named
+
+    def reset_parameters(self, seed: int, position_scale: float = 0.3, inhibition_scale: float = 1.0) -> None:
+        """Draw new parameters: positions uniform in [-scale, scale], inhibition normal, bias 0.
+
+        The gain is set so that inputs of variance 1 give pre-activations of variance 1 (2 before a ReLU).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for position in self.positions:
+                position.uniform_(-position_scale, position_scale, generator=generator)
+            for layer in self.linears():
+                layer.inhibition.normal_(0, inhibition_scale, generator=generator)
+                if layer.bias is not None:
+                    layer.bias.zero_()
+                if layer.gain is not None:
+                    layer.gain.fill_(1)
+                    layer.gain.fill_(math.sqrt(2) / float(layer.weight().square().sum(1).mean().sqrt()))
+
+    @abstractmethod
+    def trace(self, x: Tensor) -> list[Tensor]:
+        """What every layer gives out: activations, or spike counts and then the readout. `[batch, n]` each."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Outputs `[batch, n_out]`."""
+        return self.trace(x)[-1]
+
+
+class SpatialMLP(SpatialNetwork):
+    """A multilayer perceptron: ReLU between spatial layers, logits at the end. Input `[batch, n_in]`."""
+
+    def trace(self, x: Tensor) -> list[Tensor]:
+        """Activations of every layer."""
+        return trace_perceptron(self.products(), self.config.neurons(), x)
+
+
+class SpatialSNN(SpatialNetwork):
+    """A spiking network of leaky integrate-and-fire neurons; equations at `sen_runtime.ir.network.Lif`.
+
+    Input `[batch, n_in]` for coding "direct", `[batch, T, n_in]` for "spikes".
+    """
+
+    def __init__(self, config: SpatialConfig) -> None:
+        if config.spiking is None:
+            raise ValueError("a spiking network needs config.spiking")
+        super().__init__(config)
+        spiking = config.spiking
+        self.timing = Timing(spiking.timesteps, spiking.input_coding, spiking.readout, spiking.surrogate_slope)
+
+    def trace(self, x: Tensor) -> list[Tensor]:
+        """Spike counts of every hidden layer, then the readout."""
+        return trace_spiking(self.products(), self.config.neurons(), x, self.timing)
+
+
+def build(config: SpatialConfig) -> SpatialNetwork:
+    """The network class that `config` asks for, with all parameters zero."""
+    return SpatialMLP(config) if config.spiking is None else SpatialSNN(config)

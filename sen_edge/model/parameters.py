@@ -1,0 +1,85 @@
+"""The learned parameters of a spatially embedded network as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.errors import CheckpointError
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.tensor_file import Float32Array
+from sen_runtime.untrusted import listing
+
+Synapses = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class AppliedMap:
+    """How a foreign state dict was read; JSON in a manifest under these names.
+
+    Attributes:
+        file: name of the map.
+        sha256: of the map.
+        unused: entries of the state dict that the map does not use.
+        assumed: constants that the map does not state, with the defaults that stand for them.
+    """
+
+    file: str
+    sha256: str
+    unused: tuple[str, ...]
+    assumed: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network as data; complete and checked once it exists.
+
+    Attributes:
+        config: shape and constants.
+        tensors: float32 arrays under the names and shapes of `config.tensor_shapes()`.
+        synapses: weight layer -> `[n_out, n_in]`, which neurons are connected; layers that are not named have all.
+        metadata: free text that travels with it (how it was trained, accuracy, licence).
+        sha256: of the file it was read from, or empty.
+        applied_map: of a foreign state dict; None for a checkpoint of this format.
+    """
+
+    config: SpatialConfig
+    tensors: Mapping[str, Float32Array]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    sha256: str = ""
+    synapses: Mapping[int, Synapses] = field(default_factory=dict)
+    applied_map: AppliedMap | None = None
+
+    def __post_init__(self) -> None:
+        shapes = self.config.tensor_shapes()
+        missing = [name for name in shapes if name not in self.tensors]
+        if missing:
+            raise CheckpointError(f"tensors are missing: {listing(missing)}")
+        unknown = [name for name in self.tensors if name not in shapes]
+        if unknown:
+            raise CheckpointError(f"tensors do not belong to the configuration: {listing(unknown)}")
+        for name, shape in shapes.items():
+            tensor = self.tensors[name]
+            if tensor.shape != shape:
+                raise CheckpointError(f"tensor {name} has shape {list(tensor.shape)}; expected {list(shape)}")
+            if not np.all(np.isfinite(tensor)):
+                where = np.argwhere(~np.isfinite(tensor))[0].tolist()
+                raise CheckpointError(
+                    f"tensor {name} holds {tensor[tuple(where)]} at {where}; expected finite numbers",
+                    hint="the training diverged: lower its learning rate, or take an earlier checkpoint",
+                )
+        sizes = self.config.layer_sizes
+        for index, mask in self.synapses.items():
+            expected = (sizes[index + 1], sizes[index]) if 0 <= index < len(sizes) - 1 else None
+            if mask.shape != expected or mask.dtype != bool:
+                found = f"{mask.dtype} {list(mask.shape)}"
+                raise CheckpointError(f"synapses of layer {index} are {found}; expected bool {expected}")
+
+    @property
+    def n_parameters(self) -> int:
+        """Learned numbers."""
+        return sum(int(tensor.size) for tensor in self.tensors.values())

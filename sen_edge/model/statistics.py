@@ -1,0 +1,310 @@
+"""What a model holds, in figures: the content of `sen-edge inspect`, and of a manifest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.model.model import Model, stored_numbers
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.model.probe import constant_output, verification_inputs
+from sen_edge.passes.materialize import weights
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.operators import (
+    Coordinates,
+    Dense,
+    Leaf,
+    LowRank,
+    Sparse,
+    WeightOperator,
+    leaves,
+    map_leaves,
+    weight_arrays,
+)
+from sen_runtime.memory_limits import reported, require
+
+QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
+
+FloatArray = NDArray[np.float32]
+
+#: Weights beyond which a matrix is not written out for its figures, nor a network run.
+MAX_WRITTEN_OUT = 1 << 26
+#: Live at once for each weight of a layer that is summarized.
+SUMMARY_BYTES = 16
+
+
+@dataclass(frozen=True)
+class LayerFigures:
+    """One layer in the form that it has; JSON in the manifest under these names.
+
+    Attributes:
+        n_in: source neurons.
+        n_out: target neurons.
+        form: of its weights: "coordinates", "dense", "sparse 16x1" (with the size of the blocks), "rank 32", or a sum
+            of them, "rank 32 + sparse 1x1".
+        dtype: that its weights, or positions, are stored in: "float32", "float16" or "int8"; "int8 + float32" where a
+            sum has both.
+        sparsity: share of zeros in the matrix that it multiplies with; None where coordinates give no matrix, or it is
+            too large to be written out.
+        rank: inner size of what is low-rank in it; None without that.
+        macs: multiply-accumulates of one product.
+        bytes: of the stored arrays, the bias included.
+        neuron: `kind` of its neurons and their constants: of `Lif` beta, threshold, reset and reset_delay.
+    """
+
+    n_in: int
+    n_out: int
+    form: str
+    dtype: str
+    sparsity: float | None
+    rank: int | None
+    macs: int
+    bytes: int
+    neuron: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerSummary:
+    """One layer, looked at more closely.
+
+    Attributes:
+        figures: of the form that it has.
+        parameters: learned numbers that this layer of a checkpoint adds: the target's positions (and the input's, for
+            the first layer), inhibition, gain, bias; of an image the numbers that it adds to the file.
+        synapses: weights of the fully connected layer, n_in * n_out.
+        excitatory: share of source neurons with outgoing weights > 0 and none < 0; None if they are unknown.
+        inhibitory: share of source neurons with outgoing weights < 0 and none > 0. The rest are silent, or have both.
+        distance_quantiles: of the neurons that a weight lies between, at 0, 5, 50, 95 and 100 %; None where neurons
+            coincide, and where weights are not given by coordinates.
+        weight_quantiles: the same of the signed weights, zeros included.
+        problem: why the weights cannot be computed, or empty.
+    """
+
+    figures: LayerFigures
+    parameters: int
+    synapses: int
+    excitatory: float | None
+    inhibitory: float | None
+    distance_quantiles: tuple[float, ...] | None
+    weight_quantiles: tuple[float, ...] | None
+    problem: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model.
+
+    Attributes:
+        kind: "checkpoint" or "image".
+        architecture: "mlp" or "snn".
+        config: of a checkpoint; None for an image.
+        layer_sizes: neurons per layer, input first.
+        neurons: all of them.
+        timesteps: steps T of a spiking network; 0 for a multilayer perceptron.
+        input_coding: "direct" or "spikes".
+        readout: of a spiking network.
+        dimensions: coordinates of a position; None for an image.
+        parameters: learned numbers of a checkpoint, stored numbers of an image.
+        synapses: weights of the fully connected network with the same layers.
+        synapse_bits: bits with which a checkpoint says, of the layers that have a pattern of their own, which synapses
+            they keep; 0 without such layers.
+        dense_parameters: its parameters: weights, and biases if any.
+        saved: share of `dense_parameters` that is saved, in percent.
+        macs: multiply-accumulates of one pass through all layers (one step of a spiking network).
+        weight_bytes: of weights and biases, or positions; those that two layers share count twice.
+        warnings: that the output is constant, where it is, and the model small enough to be tried.
+        metadata: free text that travels with it.
+        sha256: of the file.
+    """
+
+    kind: str
+    architecture: str
+    config: dict[str, Any] | None
+    layer_sizes: tuple[int, ...]
+    neurons: int
+    timesteps: int
+    input_coding: str
+    readout: str
+    dimensions: int | None
+    parameters: int
+    synapses: int
+    synapse_bits: int
+    dense_parameters: int
+    saved: float
+    macs: int
+    weight_bytes: int
+    layers: tuple[LayerSummary, ...]
+    warnings: tuple[str, ...]
+    metadata: dict[str, str]
+    sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; a layer's figures are beside the rest that is known of it."""
+        values = asdict(self)
+        values["layers"] = [{**layer.pop("figures"), **layer} for layer in values["layers"]]
+        return values
+
+
+def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
+    """Figures of every layer, for a manifest."""
+    return tuple(_figures(layer, _matrix(layer.weight)[0]) for layer in network.layers)
+
+
+def form(operator: WeightOperator) -> str:
+    """What an operator is, in the words of `LayerFigures.form`."""
+    return " + ".join(_leaf_form(leaf) for leaf in leaves(operator))
+
+
+@reported()
+def summarize(model: Model) -> Summary:
+    """Figures of a model; a layer whose neurons coincide is described, not refused."""
+    network, checkpoint = model.network, model.checkpoint
+    _require_largest(network)
+    if checkpoint is None:
+        parameters = stored_numbers(network)
+    else:
+        parameters = tuple(_learned(checkpoint, index) for index in range(len(network.layers)))
+    layers = tuple(_summary(layer, count) for layer, count in zip(network.layers, parameters, strict=True))
+    synapses = sum(layer.synapses for layer in layers)
+    dense = synapses + sum(0 if layer.bias is None else len(layer.bias) for layer in network.layers)
+    return Summary(
+        kind=model.kind,
+        architecture=model.architecture,
+        config=None if checkpoint is None else checkpoint.config.to_dict(),
+        layer_sizes=network.layer_sizes,
+        neurons=sum(network.layer_sizes),
+        timesteps=network.timesteps,
+        input_coding=network.input_coding,
+        readout=network.readout,
+        dimensions=None if checkpoint is None else checkpoint.config.dimensions,
+        parameters=model.n_parameters,
+        synapses=synapses,
+        synapse_bits=0 if checkpoint is None else sum(mask.size for mask in checkpoint.synapses.values()),
+        dense_parameters=dense,
+        saved=100 * (1 - model.n_parameters / dense),
+        macs=network.macs,
+        weight_bytes=network.nbytes,
+        layers=layers,
+        warnings=_warnings(model),
+        metadata=dict(network.metadata if checkpoint is None else checkpoint.metadata),
+        sha256=model.sha256,
+    )
+
+
+def _require_largest(network: Network) -> None:
+    """Refuse to write out the largest matrix, of those that are, where it needs more memory than is available."""
+    shapes = [layer.weight.shape for layer in network.layers]
+    largest = max((n_out * n_in for n_out, n_in in shapes if n_out * n_in <= MAX_WRITTEN_OUT), default=0)
+    require(SUMMARY_BYTES * largest, f"the largest layer that is written out has {largest:,} weights")
+
+
+def _warnings(model: Model) -> tuple[str, ...]:
+    """Of what the model gives for the inputs of a verification."""
+    network = model.network
+    if network.macs * max(1, network.timesteps) > MAX_WRITTEN_OUT:
+        return ()
+    inputs = verification_inputs(network)
+    try:
+        warning = constant_output(network, inputs, model.trace(inputs))
+    except NetworkError:  # neurons coincide, which is reported as a problem of their layer
+        return ()
+    return () if warning is None else (warning,)
+
+
+def _learned(checkpoint: Checkpoint, index: int) -> int:
+    """Learned numbers that layer `index` adds."""
+    names = [f"positions.{index + 1}", f"inhibition.{index}", f"gain.{index}", f"bias.{index}"]
+    names += ["positions.0"] if index == 0 else []
+    return sum(int(checkpoint.tensors[name].size) for name in names if name in checkpoint.tensors)
+
+
+def _summary(layer: Layer, parameters: int) -> LayerSummary:
+    matrix, problem = _matrix(layer.weight)
+    n_out, n_in = layer.weight.shape
+    excitatory, inhibitory = _signs(layer.weight, matrix)
+    return LayerSummary(
+        figures=_figures(layer, matrix),
+        parameters=parameters,
+        synapses=n_in * n_out,
+        excitatory=excitatory,
+        inhibitory=inhibitory,
+        distance_quantiles=_distances(layer.weight),
+        weight_quantiles=None if matrix is None else _quantiles(matrix),
+        problem=problem,
+    )
+
+
+def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
+    ranks = [leaf.rank for leaf in leaves(layer.weight) if isinstance(leaf, LowRank)]
+    dtypes = dict.fromkeys(str(array.dtype) for array in weight_arrays(layer.weight))
+    return LayerFigures(
+        n_in=layer.weight.shape[1],
+        n_out=layer.weight.shape[0],
+        form=form(layer.weight),
+        dtype=" + ".join(dtypes),
+        sparsity=_sparsity(layer.weight) if matrix is None else float(np.mean(matrix == 0)),
+        rank=sum(ranks) if ranks else None,
+        macs=layer.weight.macs,
+        bytes=layer.nbytes,
+        neuron={"kind": type(layer.neuron).__name__, **asdict(layer.neuron)},
+    )
+
+
+def _sparsity(operator: WeightOperator) -> float | None:
+    """Share of zeros by what is stored, where the matrix is not written out."""
+    if not isinstance(operator, Sparse):
+        return None
+    return 1 - int(np.count_nonzero(operator.values)) / (operator.shape[0] * operator.shape[1])
+
+
+def _leaf_form(leaf: Leaf) -> str:
+    if isinstance(leaf, Sparse):
+        return f"sparse {leaf.block[0]}x{leaf.block[1]}"
+    if isinstance(leaf, LowRank):
+        return f"rank {leaf.rank}"
+    return "coordinates" if isinstance(leaf, Coordinates) else "dense"
+
+
+def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:
+    """Weights `[n_out, n_in]`; or None, and why there are none. They are not written out where they are too many."""
+    if operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
+        return None, ""
+    try:
+        return map_leaves(operator, _expanded).to_dense(), ""
+    except NetworkError as error:
+        return None, error.message
+
+
+def _expanded(leaf: Leaf) -> WeightOperator:
+    """Coordinates in tiles and threads, which their own `to_dense` is not."""
+    return Dense(weights(leaf)) if isinstance(leaf, Coordinates) else leaf
+
+
+def _signs(operator: WeightOperator, matrix: FloatArray | None) -> tuple[float | None, float | None]:
+    """Shares of excitatory and of inhibitory source neurons."""
+    if isinstance(operator, Coordinates):  # known where neurons coincide, too
+        outgoing = operator.mask * np.sign(operator.gain)
+        return float(np.mean(outgoing > 0)), float(np.mean(outgoing < 0))
+    if matrix is None:
+        return None, None
+    positive, negative = (matrix > 0).any(axis=0), (matrix < 0).any(axis=0)
+    return float(np.mean(positive & ~negative)), float(np.mean(negative & ~positive))
+
+
+def _distances(operator: WeightOperator) -> tuple[float, ...] | None:
+    if not isinstance(operator, Coordinates) or operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
+        return None
+    try:
+        inverse = weights(replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0))
+    except NetworkError:
+        return None
+    between = inverse[inverse > 0]
+    return _quantiles(1 / between) if between.size else None
+
+
+def _quantiles(values: FloatArray) -> tuple[float, ...]:
+    return tuple(float(value) for value in np.quantile(values, QUANTILES))

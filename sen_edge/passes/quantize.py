@@ -1,0 +1,314 @@
+"""Passes that change how numbers are stored, Network -> Network.
+
+Three of them: float16 weights; int8 weights under float activations; int8 weights and activations. What int8
+activations need to know, the range of every value, comes from calibration inputs alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.errors import DataError, UsageError
+from sen_edge.passes.gptq import GRANULARITIES, damped_moment, round_sparse, round_weights
+from sen_runtime import reference
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array
+from sen_runtime.ir.int8 import GREATEST, LEAST, SPIKES, Grid
+from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network, map_weights, readout_factors, readout_grid
+from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, Sum, WeightOperator
+
+FloatArray = NDArray[np.float32]
+
+RANGES = ("percentile", "minmax", "mse")
+#: Share of the values, in percent, that range "percentile" leaves outside at either end.
+OUTSIDE_PERCENT = 0.01
+#: How far range "mse" may draw in the ends.
+RANGE_SHRINKS = np.linspace(1, 0.3, 36)
+#: Values of which range "mse" takes the squared error.
+RANGE_SAMPLE = 1 << 20
+#: Values between 0 and the threshold that int8 membranes may have, and examples that choose among them.
+MEMBRANE_STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 120)
+MEMBRANE_SAMPLE = 128
+#: Share of a neuron's greatest output by which its bias may be corrected.
+CORRECTION = 0.05
+#: A bias in int32 reaches 2^31 steps; half of that is left for the product.
+BIAS_STEPS = 2.0**30
+#: Spike counts beyond this many steps do not fit int8.
+MAX_INT8_TIMESTEPS = GREATEST - LEAST
+
+
+def to_float16(network: Network) -> Network:
+    """The network with its weights stored in float16; biases stay float32, arithmetic is the engine's.
+
+    Raises:
+        NetworkError: a weight is beyond float16's 65504; the layer is named.
+    """
+    return map_weights(network, _half)
+
+
+def to_int8_weights(network: Network, granularity: str = "channel", calibration: FloatArray | None = None) -> Network:
+    """The network with int8 weights; activations and biases stay as they are ("dynamic" quantization).
+
+    Args:
+        network: without coordinates.
+        granularity: a scale per output "channel" (row) or per "tensor".
+        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes". With them, scales and rounding
+            make the products' error small instead of the weights', and biases take up its mean.
+
+    Raises:
+        NetworkError: weights are given by coordinates.
+        UsageError: another granularity.
+    """
+    return _Quantizer(network, granularity, calibration).run()
+
+
+def to_int8(
+    network: Network, calibration: FloatArray, granularity: str = "channel", activation_range: str = "percentile"
+) -> Network:
+    """The network with int8 weights and int8 activations on static grids ("full" quantization).
+
+    Args:
+        network: without coordinates.
+        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; ranges come from them.
+        granularity: a scale per output "channel" (row) or per "tensor".
+        activation_range: "percentile" (all but 0.01 % at either end); "minmax"; "mse" (least squared error).
+
+    Raises:
+        NetworkError: weights are given by coordinates.
+        UsageError: another granularity or range, or more time steps than int8 can count.
+        DataError: a layer gives 0 for every calibration input.
+    """
+    if activation_range not in RANGES:
+        raise UsageError(f"--activation-range is {activation_range!r}; expected one of {', '.join(RANGES)}")
+    if network.readout == "spike_count" and network.timesteps > MAX_INT8_TIMESTEPS:
+        raise UsageError(
+            f"{network.timesteps} time steps: int8 counts spikes up to {MAX_INT8_TIMESTEPS}",
+            hint="take --dtype int8-dynamic",
+        )
+    return _Quantizer(network, granularity, calibration, activation_range).run()
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """What quantization did to one layer.
+
+    Attributes:
+        layer: its number.
+        weights: root mean square error of the weights over the root mean square of the weights.
+        output: the same of the layer's output on the calibration inputs, all layers before quantized too; None if
+            there were none.
+    """
+
+    layer: int
+    weights: float
+    output: float | None
+
+
+def quantization_errors(before: Network, after: Network, calibration: FloatArray | None) -> list[LayerError]:
+    """How far `after`, a quantized form of `before`, is from it, layer by layer."""
+    outputs: list[float | None] = [None] * len(before.layers)
+    if calibration is not None:
+        pairs = zip(
+            reference.trace(before, calibration, np.float32),
+            reference.trace(after, calibration, np.float32),
+            strict=True,
+        )
+        outputs = [_relative_error(expected, actual) for expected, actual in pairs]
+    return [
+        LayerError(index, _relative_error(old.weight.to_dense(), new.weight.to_dense()), output)
+        for index, (old, new, output) in enumerate(zip(before.layers, after.layers, outputs, strict=True))
+    ]
+
+
+def _relative_error(expected: Array, actual: Array) -> float:
+    size = float(np.sqrt(np.mean(np.square(expected, dtype=np.float64))))
+    error = float(np.sqrt(np.mean(np.square(actual.astype(np.float64) - expected))))
+    return error / size if size else error
+
+
+def _half(operator: Leaf) -> WeightOperator:
+    if isinstance(operator, Coordinates):
+        return replace(
+            operator, source=_round(operator.source), target=_round(operator.target), mask=_round(operator.mask)
+        )
+    if isinstance(operator, Dense):
+        return replace(operator, w=_round(operator.w))
+    if isinstance(operator, Sparse):
+        return replace(operator, values=_round(operator.values))
+    return replace(operator, left=_round(operator.left), right=_round(operator.right))
+
+
+def _round(array: Array) -> NDArray[np.float16]:
+    largest = float(np.max(np.abs(array), initial=0))
+    if largest > float(np.finfo(np.float16).max):  # numpy 2 would compare in float16
+        raise NetworkError(
+            f"the value {largest:g} does not fit float16, whose largest is 65504", hint="export with --dtype float32"
+        )
+    return array.astype(np.float16)
+
+
+class _Quantizer:
+    """One quantization of one network; with `activation_range` activations go to int8 as well."""
+
+    def __init__(
+        self, network: Network, granularity: str, calibration: FloatArray | None, activation_range: str | None = None
+    ) -> None:
+        if granularity not in GRANULARITIES:
+            raise UsageError(f"--granularity is {granularity!r}; expected one of {', '.join(GRANULARITIES)}")
+        self.network = network
+        self.granularity = granularity
+        self.activation_range = activation_range
+        self.inputs: list[FloatArray] | list[None] = [None] * len(network.layers)
+        self.values: list[FloatArray] | list[None] = [None] * len(network.layers)
+        if calibration is not None:
+            self.inputs, self.values = reference.layer_inputs(network, calibration)
+
+    def run(self) -> Network:
+        input_grid = None if self.activation_range is None else self._input_grid()
+        layers: list[Layer] = []
+        for index, layer in enumerate(self.network.layers):
+            if isinstance(layer.neuron, LeakyIntegrator):
+                grid = None if input_grid is None else readout_grid(self.network, input_grid)
+            elif not layers or input_grid is None:
+                grid = input_grid
+            else:
+                grid = SPIKES if self.network.is_spiking else layers[-1].grid
+            try:
+                layers.append(self._layer(index, layer, grid))
+            except (NetworkError, DataError) as error:
+                raise type(error)(f"layer {index}: {error.message}", error.hint) from error
+        return replace(self.network, layers=tuple(layers), input_grid=input_grid)
+
+    def _input_grid(self) -> Grid:
+        return SPIKES if self.network.input_coding == "spikes" else self._grid(self.inputs[0], "the input")
+
+    def _layer(self, index: int, layer: Layer, x_grid: Grid | None) -> Layer:
+        x, bias = self.inputs[index], layer.bias
+        factor = readout_factors(self.network).sum() if isinstance(layer.neuron, LeakyIntegrator) else 1.0
+        if bias is None or x is None:
+            weight = self._operator(layer.weight, x, x_grid)
+        else:
+            added = (bias.astype(np.float64) * factor).astype(np.float32)
+            expected = reference.affine(layer.weight, x, added)
+            # room for what the bias will take up
+            reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)
+            weight = self._operator(layer.weight, x, x_grid, added, reach)
+            missing = np.mean(expected - reference.affine(weight, x, added), axis=0, dtype=np.float64)
+            limit = reach - np.abs(added)
+            bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
+        grid = None
+        if x_grid is not None:
+            grid = (
+                self._membrane_grid(index, layer.neuron)
+                if isinstance(layer.neuron, Lif)
+                else self._grid(self.values[index])
+            )
+        return replace(layer, weight=weight, bias=bias, grid=grid)
+
+    def _operator(
+        self,
+        operator: WeightOperator,
+        x: FloatArray | None,
+        x_grid: Grid | None,
+        bias: FloatArray | None = None,
+        reach: FloatArray | None = None,
+    ) -> WeightOperator:
+        """The operator in int8; `bias` is what is added to its product, `reach` the most that it may become."""
+        if isinstance(operator, Sum):
+            a, b = self._operator(operator.a, x, x_grid), self._operator(operator.b, x, x_grid, bias, reach)
+            if x is None or x_grid is None:
+                return Sum(a, b)
+            a_grid = self._grid(reference.affine(operator.a, x), "the first operand of a sum")
+            b_grid = self._grid(reference.affine(operator.b, x, bias), "the second operand of a sum")
+            return Sum(a, b, a_grid, b_grid)
+        if any(array.dtype == np.int8 for array in vars(operator).values() if isinstance(array, np.ndarray)):
+            raise NetworkError("the weights are int8 already", hint="quantize the network it was made from")
+        if isinstance(operator, LowRank):
+            inner, inner_grid = None, None
+            right, right_scale = self._matrix(operator.right, x, x_grid)
+            if x is not None:
+                inner = x @ operator.right.astype(np.float32).T
+                inner_grid = None if x_grid is None else self._grid(inner, "the right factor")
+            left, left_scale = self._matrix(operator.left, inner, inner_grid, reach)
+            return LowRank(left, right, left_scale, right_scale, inner_grid)
+        if isinstance(operator, Sparse):
+            return round_sparse(operator, self.granularity, _moment(x), _least_scale(reach, x_grid))
+        if isinstance(operator, Coordinates):
+            raise NetworkError("coordinates have no int8 form", hint="take --weights dense, or --dtype float16")
+        return Dense(*self._matrix(operator.w, x, x_grid, reach))
+
+    def _matrix(
+        self, w: Array, x: FloatArray | None, x_grid: Grid | None, reach: FloatArray | None = None
+    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        return round_weights(w.astype(np.float32), self.granularity, _moment(x), _least_scale(reach, x_grid))
+
+    def _grid(self, values: FloatArray | None, what: str = "it") -> Grid:
+        least, greatest = self._range(values)
+        if least == greatest:
+            raise DataError(
+                f"{what} gives 0 for every calibration input, so an int8 range cannot be told",
+                hint="are these inputs like those that the network was trained on?",
+            )
+        return Grid.covering(least, greatest)
+
+    def _membrane_grid(self, index: int, neuron: Lif) -> Grid:
+        """The grid whose membranes give the spikes most like those of float membranes.
+
+        A membrane far below the threshold need not be told from one further below, so to cover the whole range would
+        waste most of the values. Candidates differ in the number of values up to the threshold, and above it.
+        """
+        layer, steps = self.network.layers[index], self.network.timesteps
+        x, values = self.inputs[index], self.values[index]
+        assert x is not None and values is not None
+        currents = reference.affine(layer.weight, x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
+        currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
+        currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
+        expected = _spike_train(neuron, currents, None)
+        highest = max(float(values.max()) / neuron.threshold, 1.0)
+        candidates = [
+            Grid(neuron.threshold / count, max(LEAST, min(GREATEST - 1 - count, GREATEST - round(count * above))))
+            for count in MEMBRANE_STEPS
+            for above in (highest, (highest + 1) / 2, (highest + 3) / 4)
+        ]
+        errors = [float(np.mean(_spike_train(neuron, currents, grid) != expected)) for grid in candidates]
+        return candidates[int(np.argmin(errors))]
+
+    def _range(self, values: FloatArray | None) -> tuple[float, float]:
+        """Least and greatest value to cover, 0 included."""
+        assert values is not None  # whoever asks has calibration inputs; this is for mypy
+        least, greatest = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+        if self.activation_range == "percentile":
+            low, high = np.percentile(values, [OUTSIDE_PERCENT, 100 - OUTSIDE_PERCENT])
+            if min(low, 0) < max(high, 0):  # else all but a few values are 0, and those few are the signal
+                least, greatest = min(float(low), 0.0), max(float(high), 0.0)
+        elif self.activation_range == "mse" and least < greatest:
+            sample = values[:: max(1, values.size // RANGE_SAMPLE)]  # whole rows: every neuron counts
+            errors = [
+                float(np.mean((sample - Grid.covering(least * s, greatest * s).round(sample)) ** 2))
+                for s in RANGE_SHRINKS
+            ]
+            best = float(RANGE_SHRINKS[int(np.argmin(errors))])
+            least, greatest = least * best, greatest * best
+        return least, greatest
+
+
+def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatArray:
+    """Spikes `[T, rows, n]` that currents `[T, rows, n]` make, membranes on `grid` if there is one."""
+    membrane = np.zeros_like(currents[0])
+    spikes = np.empty_like(currents)
+    for t, current in enumerate(currents):
+        on_grid = current if grid is None else grid.round(current)
+        membrane, spikes[t] = reference.integrate(neuron, membrane, on_grid, grid)
+    return spikes
+
+
+def _moment(x: FloatArray | None) -> NDArray[np.float64] | None:
+    return None if x is None else damped_moment(x)
+
+
+def _least_scale(reach: FloatArray | None, x_grid: Grid | None) -> NDArray[np.float64] | float:
+    """Scales of weights so wide that a bias up to `reach`, in steps of their product with the input, fits 32 bits."""
+    return 0.0 if reach is None or x_grid is None else reach.astype(np.float64) / (x_grid.scale * BIAS_STEPS)

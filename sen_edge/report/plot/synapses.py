@@ -1,0 +1,75 @@
+"""Which synapses are drawn: the strongest of each layer, or those that are short."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.report.plot.scene import Link, Scene
+
+#: Synapses of a layer beyond which a picture shows nothing but lines.
+MAX_DRAWN = 20_000
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which synapses to draw.
+
+    Attributes:
+        strongest: of each layer so many, by the magnitude of their weight.
+        max_distance: all that are not longer, instead; None for the strongest.
+    """
+
+    strongest: int = 500
+    max_distance: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Synapses of one layer, the strongest first.
+
+    Attributes:
+        source: `[n]`, places among the drawn neurons of the layer.
+        target: `[n]`, places among those of the next.
+        weight: `[n]`.
+        note: what is left out for another reason than being weak, or nothing.
+    """
+
+    source: NDArray[np.intp]
+    target: NDArray[np.intp]
+    weight: NDArray[np.float32]
+    note: str
+
+
+def chosen_synapses(scene: Scene, choice: Choice) -> list[Drawn]:
+    """The synapses to draw, one entry for each layer but the last."""
+    return [_chosen(link, index, choice) for index, link in enumerate(scene.links)]
+
+
+def _chosen(link: Link, index: int, choice: Choice) -> Drawn:
+    weights = link.weights()
+    strength = np.abs(weights)
+    is_infinite = np.isinf(strength)
+    strength[is_infinite] = 0
+    notes = []
+    if n_infinite := int(is_infinite.sum()):
+        pairs = "1 pair of neurons" if n_infinite == 1 else f"{n_infinite:,} pairs of neurons"
+        notes.append(
+            f"Layer {index} to {index + 1}: {pairs} at the same point; their weight is infinite and their synapse has "
+            "no length, so it is not drawn."
+        )
+    asked, what = choice.strongest, "were asked for"
+    if choice.max_distance is not None:
+        strength[link.distances() > choice.max_distance] = 0
+        asked, what = strength.size, f"are not longer than {choice.max_distance:g}"
+    wanted = min(asked, int(np.count_nonzero(strength)))
+    count = min(wanted, MAX_DRAWN)
+    if count < wanted:
+        notes.append(f"Layer {index} to {index + 1}: {wanted:,} synapses {what}; the {count:,} strongest are drawn.")
+    flat = strength.ravel()
+    best = np.argpartition(flat, flat.size - count)[flat.size - count :] if count else np.empty(0, np.intp)
+    best = best[np.argsort(-flat[best], kind="stable")]
+    target, source = np.unravel_index(best, strength.shape)
+    return Drawn(source, target, weights[target, source], " ".join(notes))

@@ -1,0 +1,1 @@
+"""Training: epoch loop, resume, dense baseline."""

@@ -1,0 +1,78 @@
+"""Conventional networks, each weight a learned number: what spatially embedded ones are compared with.
+
+They have the layers, neurons, time steps and biases that a configuration names, start at random (K. He et al.,
+"Delving deep into rectifiers", 2015), and are trained on the same examples in the same way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from sen_edge.data.datasets import Dataset, check_dataset
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.free import FreeNetwork
+from sen_edge.training.loop import Recipe, Report, fit, prepare
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.operators import Dense
+
+#: Peak of the learning rate and Adam's second decay: the best of 0.0005 to 0.008 by validation on MNIST.
+LEARNING_RATE, SECOND_MOMENT = 4e-3, 0.999
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A conventional network, and how its training went.
+
+    Attributes:
+        network: with dense weights, of the best epoch.
+        best_epoch: its number.
+        validation_accuracy: its accuracy on the held-out examples, in percent.
+    """
+
+    network: Network
+    best_epoch: int
+    validation_accuracy: float
+
+
+def conventional_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of a spatially embedded network, with the optimizer's settings for free weights."""
+    return replace(recipe, learning_rate=LEARNING_RATE, second_moment=SECOND_MOMENT)
+
+
+def initial(config: SpatialConfig, seed: int) -> Network:
+    """A network with random weights of variance 2 / n_in; of `config` the layers, neurons, time and biases count."""
+    rng = np.random.default_rng(seed)
+    spiking = config.spiking
+    layers = [
+        Layer(
+            Dense(rng.standard_normal((n_out, n_in), np.float32) * np.float32((2 / n_in) ** 0.5)),
+            np.zeros(n_out, np.float32) if config.bias else None,
+            neuron,
+        )
+        for (n_in, n_out), neuron in zip(pairwise(config.layer_sizes), config.neurons(), strict=True)
+    ]
+    if spiking is None:
+        return Network(tuple(layers))
+    return Network(
+        tuple(layers), timesteps=spiking.timesteps, input_coding=spiking.input_coding, readout=spiking.readout
+    )
+
+
+def train_conventional(
+    config: SpatialConfig, dataset: Dataset, recipe: Recipe, *, progress: Report = lambda _: None
+) -> Trained:
+    """Train from `initial`; the test data are not touched.
+
+    Raises:
+        DataError: the data do not fit the network.
+        UsageError: nothing would be left to train on or to validate on, or what are no images is to be shifted.
+        TrainingError: the loss is no longer finite.
+    """
+    check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
+    start = initial(config, recipe.seed)
+    module = FreeNetwork(start) if config.spiking is None else FreeNetwork(start, config.spiking.surrogate_slope)
+    best_epoch, _, accuracy = fit(module, prepare(dataset, recipe), recipe, progress=progress)
+    return Trained(module.stored(), best_epoch, accuracy)

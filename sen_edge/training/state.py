@@ -1,0 +1,133 @@
+"""The state of a training between two epochs: what it is, and how it is written and read back.
+
+The file is a plain dict of tensors and values, read by `sen_edge.model.tensor_file`: nothing in it is executed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sen_edge.data.datasets import Dataset
+from sen_edge.errors import CheckpointError, OutputError, UsageError
+from sen_edge.model import tensor_file
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.layers import SpatialNetwork
+from sen_edge.training.loop import Run
+from sen_runtime.files import write_atomic
+from sen_runtime.untrusted import printable, quote, read_regular
+
+FORMAT = "sen-edge-training-state"
+VERSION = 1
+#: What a state that somebody changed makes of being restored.
+DAMAGE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The parameters of the best epoch and what it reached on the held-out examples."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+    tensors: dict[str, Tensor]
+
+
+@dataclass
+class Training(Run):
+    """Everything that changes from epoch to epoch."""
+
+    network: SpatialNetwork
+    best: Best | None = None
+
+
+def state_path(out: Path) -> Path:
+    """Where the state of the training of `out` is kept between epochs."""
+    return out.with_name(f"{out.name}.resume")
+
+
+def options_of(config: SpatialConfig, dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """What a resumed training must have in common with the interrupted one."""
+    values = config.to_dict()
+    spiking = values.pop("spiking") or {}
+    return {
+        **values,
+        **{f"spiking {name}": value for name, value in spiking.items()},
+        **recipe,
+        "dataset": dataset.name,
+        "content of the dataset (SHA-256)": dataset.sha256,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def save_state(training: Training, path: Path, options: Mapping[str, Any]) -> None:
+    """Replace the state file.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    buffer = BytesIO()
+    state = {
+        "format": FORMAT,
+        "version": VERSION,
+        "options": dict(options),
+        "epoch": training.epoch,
+        "network": {name: tensor.detach() for name, tensor in training.network.named_tensors().items()},
+        "optimizer": training.optimizer.state_dict(),
+        "schedule": training.schedule.state_dict(),
+        "generator": training.generator.get_state(),
+        "best": None if training.best is None else vars(training.best),
+    }
+    torch.save(state, buffer)
+    try:
+        write_atomic(path, buffer.getvalue())
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def restore(training: Training, path: Path, options: Mapping[str, Any]) -> None:
+    """Bring a fresh training to where an interrupted one was.
+
+    Raises:
+        CheckpointError: the file is damaged, or something else.
+        UsageError: it belongs to a training with other options.
+    """
+    unreadable = f"{path} is not the state of an interrupted training, or damaged"
+    hint = "pass --force instead of --resume to start over"
+    try:
+        state = tensor_file.read(path, read_regular(path, error=CheckpointError))
+    except CheckpointError as error:
+        raise CheckpointError(f"{unreadable}: {error.message}", hint) from error
+    try:
+        if (state["format"], state["version"]) != (FORMAT, VERSION):
+            raise CheckpointError(unreadable, hint)
+        _check_options(path, state["options"], options)
+        with torch.no_grad():
+            for name, parameter in training.network.named_tensors().items():
+                parameter.copy_(state["network"][name])
+        training.optimizer.load_state_dict(state["optimizer"])
+        training.schedule.load_state_dict(state["schedule"])
+        training.generator.set_state(state["generator"])
+        training.epoch = int(state["epoch"])
+        training.best = None if state["best"] is None else Best(**state["best"])
+    except DAMAGE as error:
+        raise CheckpointError(f"{unreadable}: {type(error).__name__} {printable(str(error), 200)}", hint) from error
+
+
+def _check_options(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    differences = [
+        f"{printable(str(name), 80).replace('_', ' ')} is {quote(now.get(name))}, was {quote(before.get(name))}"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name)
+    ]
+    if differences:
+        raise UsageError(
+            f"{path} belongs to a training with other options: " + "; ".join(differences),
+            hint="resume with the same options, or pass --force instead of --resume to start over",
+        )
