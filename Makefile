@@ -34,8 +34,8 @@ test: $(VENV)/.dev ## everything needed to trust a change
 
 # What another processor rounds differently: torch without AVX, MKL and OpenBLAS with other kernels, one thread or two.
 ROUNDING := "default COMPATIBLE Prescott 1" "avx2 AVX2 Haswell 2"
-NUMERIC := $(addprefix tests/test_,$(addsuffix .py,budget compress_properties conventional distil finetune free lowrank \
-	moments parity pipeline prune quantize reference shipped spatial train))
+NUMERIC := tests/compress tests/training tests/passes/test_quantize.py tests/ir/test_reference.py tests/model/test_layers.py \
+	tests/exporters/test_parity.py tests/project/test_shipped.py
 
 test-rounding: $(VENV)/.dev ## the tests of training and compression under the rounding of other processors
 	for kind in $(ROUNDING); do set -- $$kind; \
@@ -82,7 +82,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_FLAGS := -g -O1 -fsanitize=address,undefined -fno-sanitize-recover=all -D_POSIX_C_SOURCE=200112L
 
 fuzz: $(VENV)/.dev ## feed the C library with what libFuzzer makes up (needs clang)
-	$(BIN)/python -m tests.corpus build/corpus
+	$(BIN)/python -m tests.support.corpus build/corpus
 	cmake -S $(C) -B build/fuzz -DCMAKE_C_COMPILER=clang -DCMAKE_C_FLAGS="$(FUZZ_FLAGS) -fsanitize=fuzzer-no-link" >/dev/null
 	cmake --build build/fuzz -j2 --target sen >/dev/null
 	clang -std=c99 $(FUZZ_FLAGS) -fsanitize=fuzzer -DSEN_FUZZ -I $(C)/include tests/c/run_images.c build/fuzz/libsen.a -lm \

@@ -13,7 +13,7 @@ from sen_exporters.base import ExportOptions
 from sen_exporters.c.exporter import CExporter
 from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
-from tests.networks import KINDS, random_network, random_operator
+from tests.support.networks import KINDS, random_network, random_operator
 
 STORAGES: dict[str, Callable[[Network], Network]] = {
     "float32": lambda network: network,

@@ -1,0 +1,220 @@
+"""The record: its schema, and reading one. A real record is judged by `jsonschema` as well."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from sen_runtime.bench import measure, record, rounds
+from sen_runtime.bench.plan import BenchRequest
+from sen_runtime.bench.record import RecordError
+from tests.support.bench import Machine, small_network, write
+
+SCHEMA = json.loads(record.schema_text())
+Made = dict[str, Any]
+#: Words of JSON Schema that `record.check` knows, and those that say nothing about a value.
+KNOWN = {
+    *(
+        "$ref",
+        "additionalProperties",
+        "const",
+        "enum",
+        "items",
+        "maxItems",
+        "maximum",
+        "minItems",
+        "minimum",
+        "pattern",
+    ),
+    *("properties", "required", "type"),
+}
+WORDS = {"$schema", "$id", "$defs", "title", "description"}
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Of a spiking network and a perceptron in two formats, with all that is optional."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    paths = [write(folder, name, small_network()) for name in ("net.sen", "net.onnx")]
+    paths.append(write(folder, "snn.sen", small_network(spiking=True), {"checkpoint_sha256": "other"}))
+    request = BenchRequest(tuple(paths), seconds=0.1, sustained=True, raw=True, command=("sen-runtime", "bench"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "WATCH_S", 0.0)
+        return measure.run(request, device=Machine()).record
+
+
+def is_refused_by_both(value: Made) -> bool:
+    found = list(jsonschema.Draft202012Validator(SCHEMA).iter_errors(value))
+    try:
+        record.check(value)
+    except RecordError:
+        return bool(found)
+    assert not found, found[0].message
+    return False
+
+
+def test_the_schema_is_one_and_uses_known_words_only() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+    def words(schema: Any) -> set[str]:
+        if not isinstance(schema, dict):
+            return set()
+        found = set(schema)
+        inner = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values(), schema.get("items")]
+        return found.union(*map(words, [*inner, schema.get("additionalProperties")]))
+
+    assert words(SCHEMA) <= KNOWN | WORDS
+
+
+def test_every_object_of_the_schema_is_strict() -> None:
+    def check(schema: Any) -> None:
+        if isinstance(schema, dict):
+            if "object" in schema.get("type", []):
+                assert "additionalProperties" in schema
+            for value in schema.values():
+                check(value)
+
+    check(SCHEMA)
+    assert SCHEMA["additionalProperties"] is False and "rows" in SCHEMA["required"]
+
+
+def test_a_real_record_is_one(real: Made) -> None:
+    jsonschema.validate(real, SCHEMA, jsonschema.Draft202012Validator)
+    record.check(real)
+
+
+def test_a_record_is_read_as_it_was_written(real: Made, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(record.dumps(real))
+    assert record.read(tmp_path / "a.json") == real
+
+
+def test_what_c_writes_has_no_loads(real: Made) -> None:
+    value = copy.deepcopy(real)
+    del value["settings"]["loads"]
+    assert not is_refused_by_both(value)
+
+
+def put(*path: Any, to: Any) -> Callable[[Made], None]:
+    def change(value: Any) -> None:
+        for key in path[:-1]:
+            value = value[key]
+        value[path[-1]] = to
+
+    return change
+
+
+def drop(*path: Any) -> Callable[[Made], None]:
+    def change(value: Any) -> None:
+        for key in path[:-1]:
+            value = value[key]
+        del value[path[-1]]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(drop("rows"), "record has no rows", id="no rows"),
+        pytest.param(put("rows", to=[]), "record.rows has 0 values; expected 1", id="empty rows"),
+        pytest.param(put("more", to=1), "record has a field 'more', which is not known", id="more"),
+        pytest.param(put("rows", 0, "more", to=1), r"record.rows\[0\] has a field 'more'", id="more in a row"),
+        pytest.param(drop("rows", 1, "latency_us", "p99_9"), r"rows\[1\].latency_us has no p99_9", id="no p99.9"),
+        pytest.param(put("status", to="done"), "status is 'done'; expected one of complete, interrupted", id="status"),
+        pytest.param(put("valid", to=1), "valid is 1; expected boolean", id="1 is not true"),
+        pytest.param(put("rows", 0, "threads", to=True), "threads is True; expected integer", id="true is not 1"),
+        pytest.param(put("rows", 0, "threads", to=0), "threads is 0; expected at least 1", id="no threads"),
+        pytest.param(put("rows", 0, "sha256", to="x"), "sha256 is 'x'; expected text like", id="checksum"),
+        pytest.param(put("created", to="today"), "created is 'today'", id="time"),
+        pytest.param(
+            put("rows", 1, "ratio", "confidence", to=95), "confidence is 95; expected at most 1", id="percent"
+        ),
+        pytest.param(put("rows", 0, "ratio", to=[]), r"ratio is \[\]; expected object or null", id="ratio"),
+        pytest.param(put("device", "before", to=None), "before is None; expected object", id="state"),
+        pytest.param(put("device", "caches", "l1d", to="32K"), "l1d is '32K'; expected integer or null", id="cache"),
+        pytest.param(put("rows", 0, "turns_us", to=[1.0] * 2001), "turns_us has 2001 values", id="too many turns"),
+        pytest.param(put("rows", 0, "turns_us", 0, to=None), r"turns_us\[0\] is None; expected number", id="a hole"),
+        pytest.param(put("sustained", 0, "latency_us", "x", to="1"), "expected number", id="sustained"),
+    ],
+)
+def test_what_is_no_record(real: Made, change: Callable[[Made], None], message: str) -> None:
+    value = copy.deepcopy(real)
+    change(value)
+    with pytest.raises(RecordError, match=message):
+        record.check(value)
+    assert is_refused_by_both(value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param(put("rows", 1, "name", to="net.sen native 1"), "two rows are called", id="one name twice"),
+        pytest.param(put("rows", 1, "ratio", "to", to="x"), r"rows\[1\].ratio.to is 'x', which is no row", id="to"),
+        pytest.param(put("rows", 0, "histogram", "edges_us", to=[1.0, 2.0]), "one more of edges_us", id="edges"),
+        pytest.param(put("clock", "loop_ns", to=float("inf")), "loop_ns is inf; expected number", id="infinite"),
+    ],
+)
+def test_what_a_schema_cannot_say(real: Made, change: Callable[[Made], None], message: str) -> None:
+    value = copy.deepcopy(real)
+    change(value)
+    with pytest.raises(RecordError, match=message):
+        record.check(value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"", "a.json is not JSON", id="empty"),
+        pytest.param(b"\xff\xfe", "not UTF-8", id="no text"),
+        pytest.param(b"[" * 100_000, "nested too deep", id="deep"),
+        pytest.param(b"[]", "schema is None; expected 'sen-edge/bench/1'", id="list"),
+        pytest.param(b'{"schema": "sen-edge/bench/2"}', "schema is 'sen-edge/bench/2'; expected", id="version"),
+        pytest.param(b'{"schema": "sen-edge/bench/1"}', "record has no created", id="nothing else"),
+    ],
+)
+def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=message) as found:
+        record.read(path)
+    assert "a.json" in found.value.message and found.value.exit_code == 1
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match=r"a.json does not exist"):
+        record.read(tmp_path / "a.json")
+
+
+def test_numbers_that_are_none_are_not_written(real: Made) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        record.dumps({**real, "clock": {"loop_ns": float("nan")}})
+
+
+PAGE = (Path(__file__).parents[2] / "docs/reference/bench.md").read_text(encoding="utf-8")
+
+
+def test_every_field_is_in_the_documentation() -> None:
+    row, whole = SCHEMA["$defs"]["row"]["properties"], SCHEMA["properties"]
+    names = {*row, *whole, *whole["settings"]["properties"], *whole["clock"]["properties"]}
+    names |= {*row["latency_us"]["properties"], *row["agreement"]["properties"], *row["histogram"]["properties"]}
+    assert [name for name in sorted(names) if not re.search(rf"[`.]{name}`", PAGE)] == []
+
+
+def test_every_option_is_in_the_documentation() -> None:
+    done = subprocess.run([sys.executable, "-m", "sen_runtime", "bench", "--help"], capture_output=True, text=True)
+    options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
+    assert len(options) > 15
+    assert [option for option in sorted(options) if not re.search(rf"{option}\b", PAGE)] == []
+
+
+def test_a_number_beyond_all_floats_is_refused(tmp_path: Path, real: dict[str, Any]) -> None:
+    (tmp_path / "a.json").write_text(record.dumps({**real, "clock": {**real["clock"], "loop_ns": 10**400}}))
+    with pytest.raises(record.RecordError, match=r"a.json is not JSON: an integer of 401 digits"):
+        record.read(tmp_path / "a.json")

@@ -1,0 +1,409 @@
+"""Bad files for every command: one error line, a documented exit code, and nothing written.
+
+Files of one format are made once. What is in them is no business of a command: they pass `sen_runtime.untrusted`.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sen_edge.compress.budget_state import Memory
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.passes.materialize import precompute
+from sen_edge.sweep.store import Store
+from sen_edge.training import state
+from sen_exporters.base import ExportOptions, exporter
+from sen_runtime import cli, memory_limits
+from sen_runtime import format as image
+from sen_runtime.bench import energy, history, record
+from sen_runtime.engines import engine
+from sen_runtime.errors import SenError
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Sparse
+from sen_runtime.memory_limits import MemoryLimitError
+from sen_runtime.untrusted import printable
+from tests.conftest import MLP, Outcome, make_checkpoint, make_network
+from tests.support import records
+
+Run = Callable[..., Outcome]
+
+ESCAPES = "\x1b]0;title\x07\x1b[31mred\x9b31m\u202e\u2066"
+DEEP = 100_000
+#: No file of any format, whatever its suffix.
+ANY_FORMAT = {
+    "empty": b"",
+    "text": b"hello",
+    "not UTF-8": b"\xff\xfe\x00\x80" * 9,
+    "zeros": bytes(4096),
+    "escapes": ESCAPES.encode() * 1000,
+}
+JSON = {
+    "deep lists": b"[" * DEEP,
+    "deep objects": b'{"a":' * DEEP,
+    "digits": b'{"schema": ' + b"9" * 100_000 + b"}",
+    "beyond float": b'{"schema": 1e999}',
+    "surrogate": rb'{"schema": "\ud800"}',
+    "key twice": b'{"schema": 1, "schema": 2}',
+    "list": b"[]",
+    "number": b"1",
+    "escapes in a value": json.dumps({"schema": ESCAPES * 1000}).encode(),
+    "escapes in a key": json.dumps({"schema": record.SCHEMA, ESCAPES * 1000: 1}).encode(),
+    "long value": json.dumps({"schema": "a" * 10_000_000}).encode(),
+}
+TOML = {
+    "deep lists": b"a = " + b"[" * 30_000,
+    "deep tables": b"a = " + b"{a = " * 9_000,
+    "dotted key": b".".join([b"a"] * 20_000) + b" = 1",
+    "digits": b"a = " + b"9" * 50_000,
+    "hexadecimal": b"a = 0x" + b"f" * 50_000,
+    "beyond float": b"a = 1e999",
+    "surrogate": rb'a = "\ud800"',
+    "too large": b"#" * 1_000_000,
+    "escapes in a key": b'"' + rb"\u001b[31m" * 500 + b'" = 1',
+    "escapes in a value": b'data = "' + rb"\u001b[31m\u202e" * 500 + b'"\nseeds = "a"\n[grid]\n',
+}
+SPECIAL = ("absent", "folder", "fifo", "/dev/zero")
+
+
+def put(path: Path, kind: str, contents: dict[str, bytes]) -> Path:
+    """The bad file `kind` at `path`."""
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "/dev/zero":
+        path.symlink_to(kind)
+    elif kind != "absent":
+        path.write_bytes({**ANY_FORMAT, **contents}[kind])
+    return path
+
+
+def shared_list(levels: int) -> list:
+    value: list = [1]
+    for _ in range(levels):
+        value = [value, value]
+    return value
+
+
+def torch_bytes(path: Path, content: object) -> bytes:
+    torch.save(content, path)
+    data = path.read_bytes()
+    path.unlink()
+    return data
+
+
+def checkpoint_content(**changes: object) -> dict:
+    made = make_checkpoint(MLP)
+    tensors = {name: torch.from_numpy(tensor.copy()) for name, tensor in made.tensors.items()}
+    content = {"format": checkpoints.FORMAT, "version": 1, "config": MLP.to_dict(), "tensors": tensors, "metadata": {}}
+    return {**content, **changes}
+
+
+def config(**changes: object) -> dict:
+    return {"config": {**MLP.to_dict(), **changes}}
+
+
+#: What a checkpoint can say that is wrong.
+CHECKPOINTS: dict[str, Callable[[], object]] = {
+    "list": lambda: [1, 2],
+    "shared list": lambda: checkpoint_content(**config(layer_sizes=shared_list(25))),
+    "shared list as config": lambda: checkpoint_content(config=shared_list(25)),
+    "shared list as version": lambda: checkpoint_content(version=shared_list(25)),
+    "shared list in spiking": lambda: checkpoint_content(**config(spiking=shared_list(25))),
+    "shared list as a choice": lambda: checkpoint_content(**config(layer_axis=shared_list(25))),
+    "beyond float": lambda: checkpoint_content(**config(steepness=10**400)),
+    "digits": lambda: checkpoint_content(**config(dimensions=10**100_000)),
+    "negative digits": lambda: checkpoint_content(**config(min_distance=-(10**100_000))),
+    "escapes in a key": lambda: checkpoint_content(**{ESCAPES: 1}),
+    "escapes in a tensor": lambda: checkpoint_content(tensors={ESCAPES * 1000: torch.zeros(1)}),
+    "escapes in a config": lambda: checkpoint_content(**config(**{ESCAPES * 1000: 1})),
+    "many keys": lambda: {f"k{i}": 1 for i in range(10_000)},
+    "claims": lambda: checkpoint_content(**config(layer_sizes=[10**6, 10**6]), tensors={}),
+    "meta": lambda: checkpoint_content(
+        **config(layer_sizes=[10**6, 10**6]),
+        tensors={"positions.0": torch.zeros(10**6, 2, device="meta")},
+    ),
+    "surrogate": lambda: checkpoint_content(metadata={"a": "\ud800"}),
+    "metadata": lambda: checkpoint_content(metadata={"a": shared_list(25)}),
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Bad checkpoints by what is wrong."""
+    path = tmp_path_factory.mktemp("models") / "model.pt"
+    return {name: torch_bytes(path, make()) for name, make in CHECKPOINTS.items()}
+
+
+@pytest.fixture
+def sen_runtime(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `sen-runtime` with these arguments in this process."""
+
+    def run(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = cli.main([*map(str, arguments)])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return run
+
+
+def check(outcome: Outcome) -> None:
+    """One error line, short, clean, expected; the exit code of a user's mistake."""
+    lines = outcome.err.splitlines()
+    assert outcome.code in (1, 2), outcome.err[:500]
+    assert sum(line.startswith("error: ") for line in lines) == 1, outcome.err[:500]
+    assert all(line.isprintable() for line in lines)
+    assert outcome.out.replace("\n", "").isprintable()
+    assert len(outcome.err) < 5000
+    assert "unexpectedly" not in outcome.err and "Traceback" not in outcome.err
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a command in the temporary folder: it fails as it should, and leaves no file."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(command: Run, *arguments: object) -> None:
+        before = files(tmp_path)
+        check(command(*arguments))
+        assert files(tmp_path) == before
+
+    return run
+
+
+MODEL_COMMANDS = {
+    "inspect": ("inspect", "{}"),
+    "export": ("export", "{}", "-o", "out"),
+    "compress": ("compress", "{}", "--sparsity", "0.5", "-o", "out.sen"),
+    "plot": ("plot", "{}", "-o", "out.html"),
+    "verify": ("verify", "mlp.onnx", "--against", "{}"),
+}
+
+
+@pytest.mark.parametrize("command", MODEL_COMMANDS)
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".sen"])
+@pytest.mark.parametrize("kind", [*SPECIAL, *ANY_FORMAT])
+def test_files_that_are_no_models(
+    kind: str, suffix: str, command: str, sen_edge: Run, refused: Callable[..., None], tmp_path: Path
+) -> None:
+    put(tmp_path / f"model{suffix}", kind, {})
+    (tmp_path / "mlp.onnx").write_bytes(b"")
+    refused(sen_edge, *(word.format(f"model{suffix}") for word in MODEL_COMMANDS[command]))
+
+
+@pytest.mark.parametrize("command", MODEL_COMMANDS)
+@pytest.mark.parametrize("kind", CHECKPOINTS)
+def test_checkpoints(
+    kind: str, command: str, models: dict[str, bytes], sen_edge: Run, refused: Callable[..., None], tmp_path: Path
+) -> None:
+    put(tmp_path / "model.pt", kind, models)
+    (tmp_path / "mlp.onnx").write_bytes(b"")
+    refused(sen_edge, *(word.format("model.pt") for word in MODEL_COMMANDS[command]))
+
+
+def onnx_with_metadata(key: bytes) -> bytes:
+    data = exporter("onnx").export(precompute(make_network(MLP)), ExportOptions(name="mlp")).main
+    entry = b"\x0a" + bytes([len(key)]) + key + b"\x12\x01b"
+    return data + b"\x72" + bytes([len(entry)]) + entry  # field 14 of ModelProto: metadata_props
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".sen"])
+@pytest.mark.parametrize("kind", [*SPECIAL, *ANY_FORMAT, "metadata"])
+def test_artifacts(
+    kind: str,
+    suffix: str,
+    sen_edge: Run,
+    sen_runtime: Run,
+    refused: Callable[..., None],
+    mlp_path: Path,
+    tmp_path: Path,
+) -> None:
+    put(tmp_path / f"net{suffix}", kind, {"metadata": onnx_with_metadata(b"\xff\xfe")})
+    refused(sen_edge, "verify", f"net{suffix}", "--against", mlp_path)
+    refused(sen_runtime, "bench", f"net{suffix}", "--seconds", "0.01")
+
+
+@pytest.mark.parametrize("kind", [*SPECIAL, *ANY_FORMAT, *JSON])
+def test_records_and_histories(
+    kind: str, sen_runtime: Run, sen_edge: Run, refused: Callable[..., None], tmp_path: Path
+) -> None:
+    (tmp_path / "good.json").write_text(record.dumps(records.record()))
+    put(tmp_path / "bad.json", kind, JSON)
+    refused(sen_runtime, "compare", "bad.json", "good.json")
+    refused(sen_runtime, "compare", "good.json", "bad.json")
+    if kind not in ("absent", "empty", "zeros"):  # a history may start so
+        refused(sen_runtime, "bench", "net.sen", "--history", "bad.json")
+
+
+@pytest.mark.parametrize("kind", [*SPECIAL, *ANY_FORMAT, *TOML])
+def test_toml(kind: str, sen_edge: Run, refused: Callable[..., None], mlp_path: Path, tmp_path: Path) -> None:
+    put(tmp_path / "bad.toml", kind, TOML)
+    refused(sen_edge, "sweep", "bad.toml", "-o", "out")
+    refused(sen_edge, "inspect", mlp_path, "--map", "bad.toml")
+    refused(sen_edge, "bench", "net.onnx", "--inventory", "bad.toml")
+
+
+@pytest.mark.parametrize("kind", [*SPECIAL[1:], *ANY_FORMAT, *JSON])
+def test_states_that_programs_keep(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that a command finds beside its output or in its folder; whoever reads them says it with `SenError`."""
+    monkeypatch.setattr("sen_edge.sweep.store.trial_id", lambda _settings: "state")
+    (tmp_path / "trials").mkdir()
+    path = put(tmp_path / "trials" / "state.json", kind, JSON)
+    readers: list[Callable[[], object]] = [
+        lambda: record.read(path),
+        lambda: energy.read_meter(path),
+        lambda: Memory.of(path, make_network(MLP), _Data(), {}),  # type: ignore[arg-type]
+        lambda: Store(tmp_path).read({}),
+        lambda: state.restore(None, path, {}),  # type: ignore[arg-type]
+    ]
+    for read in readers:
+        with pytest.raises(SenError) as caught:
+            read()
+        assert len(printable(caught.value.message)) < 1000
+
+
+class _Data:
+    sha256 = ""
+
+
+def test_a_report_leaves_damaged_files_out(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    mlp_path.rename(run / "mlp.pt")
+    for name, content in {**ANY_FORMAT, **JSON}.items():
+        (run / f"{name}.json").write_bytes(content)
+        (run / f"{name}.sen").write_bytes(content)
+    (run / "<script>.json").write_text(json.dumps({"manifest_version": 3, "artifacts": [{"files": {"<script>": 1}}]}))
+    os.mkfifo(run / "fifo.json")
+    (run / "zero.json").symlink_to("/dev/zero")
+    outcome = sen_edge("report", run, "-o", tmp_path / "page.html")
+    assert outcome.code == 0 and outcome.err.replace("\n", "").isprintable()
+    page = (tmp_path / "page.html").read_text()
+    assert "<script>" not in page and "\x1b" not in page and "\u202e" not in page
+
+
+def test_pages_and_tables_show_no_controls(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    made = checkpoints.load(mlp_path)
+    text = f"{ESCAPES}[bold]x[/bold]<script>"
+    checkpoints.save(replace(made, metadata={text: text}), tmp_path / "model.pt")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "model.pt").rename(tmp_path / "run" / "model.pt")
+    outcome = sen_edge("inspect", tmp_path / "run" / "model.pt")
+    assert outcome.code == 0 and outcome.out.replace("\n", "").isprintable() and "[bold]x[/bold]" in outcome.out
+    for command in (("plot", tmp_path / "run" / "model.pt"), ("report", tmp_path / "run")):
+        assert sen_edge(*command, "-o", tmp_path / "page.html", "--force").code == 0
+        page = (tmp_path / "page.html").read_text()
+        assert not set(ESCAPES) & set(page) - set("title;[0red31m]")
+        assert "x[/bold]<script>" not in page
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def image_of(n: int) -> bytes:
+    """An image of 392 bytes whose matrix is n x n."""
+    starts = np.zeros(2, np.int32)
+    w = Sparse(np.zeros((0, n), np.float32), np.zeros(0, np.int32), starts, (n, n), (n, 1))
+    return image.dumps(Network((Layer(w, None, Identity()),)))
+
+
+@pytest.mark.parametrize("n", [30_000, 4_000_000_000])
+@pytest.mark.parametrize("command", ["export", "compress", "verify"])
+def test_a_small_image_of_a_large_network(
+    command: str, n: int, sen_edge: Run, refused: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory_limits, "available", lambda: 3_000_000_000)
+    (tmp_path / "model.sen").write_bytes(image_of(n))
+    exporter("onnx").export(precompute(make_network(MLP)), ExportOptions(name="mlp")).write(tmp_path)
+    refused(sen_edge, *(word.format("model.sen") for word in MODEL_COMMANDS[command]))
+
+
+@pytest.mark.parametrize("name", ["native", "reference"])
+def test_an_engine_asks_before_it_allocates(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_limits, "available", lambda: 3_000_000_000)
+    with pytest.raises(MemoryLimitError):
+        engine(name).load(image_of(4_000_000_000))
+
+
+@pytest.mark.parametrize("command", ["export", "compress", "verify", "train"])
+def test_a_network_that_does_not_fit(
+    command: str,
+    sen_edge: Run,
+    refused: Callable[..., None],
+    mlp_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory_limits, "available", lambda: 10_000)
+    monkeypatch.setattr(memory_limits, "UNCHECKED_BYTES", 0)
+    exporter("onnx").export(precompute(make_network(MLP)), ExportOptions(name="mlp")).write(tmp_path)
+    commands = {**MODEL_COMMANDS, "train": ("train", "--data", "digits", "-o", "out.pt")}
+    refused(sen_edge, *(word.format(mlp_path.name) for word in commands[command]))
+
+
+# --- mutations -----------------------------------------------------------------------------------
+
+PARSERS = ("pt", "safetensors", "sen", "onnx", "tflite", "json", "jsonl")
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a valid file of each format."""
+    folder, made = tmp_path_factory.mktemp("originals"), make_checkpoint(MLP)
+    for suffix in (".pt", ".safetensors"):
+        checkpoints.save(made, folder / f"mlp{suffix}")
+    network = precompute(checkpoints.to_network(made))
+    found: dict[str, bytes] = {}
+    for target in ("onnx", "tflite"):
+        found[target] = exporter(target).export(network, ExportOptions(name="mlp")).main
+    found["sen"] = image.dumps(network)
+    found["json"] = record.dumps(records.record(rounds=3)).encode()
+    found["jsonl"] = (json.dumps(history.summary(records.record())) + "\n").encode() * 2
+    for suffix, content in found.items():
+        (folder / f"mlp.{suffix}").write_bytes(content)
+    return folder
+
+
+def read(suffix: str, path: Path) -> object:
+    if suffix in ("pt", "safetensors"):
+        return checkpoints.load(path)
+    if suffix == "sen":
+        return image.read(path)
+    if suffix == "json":
+        return record.read(path)
+    if suffix == "jsonl":
+        return history.read(path)
+    return exporter(suffix).properties(path.read_bytes())
+
+
+SHARE = st.floats(0, 1, exclude_max=True)
+
+
+@pytest.mark.parametrize("suffix", PARSERS)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(flips=st.lists(st.tuples(SHARE, st.integers(1, 255)), max_size=4), cut=st.just(0.0) | SHARE)
+def test_a_damaged_file_is_read_or_refused(
+    suffix: str, originals: Path, tmp_path: Path, flips: list[tuple[float, int]], cut: float
+) -> None:
+    content = bytearray((originals / f"mlp.{suffix}").read_bytes())
+    for place, bits in flips:
+        content[int(place * len(content))] ^= bits
+    path = tmp_path / f"file.{suffix}"
+    path.write_bytes(content[: len(content) - int(cut * len(content))])
+    try:
+        read(suffix, path)
+    except SenError as error:
+        assert len(error.message) < 5000

@@ -1,0 +1,388 @@
+"""Data sets: what is read, what is refused, and downloads that go wrong."""
+
+import gzip
+import hashlib
+import http.server
+import struct
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sen_edge.data import datasets, mnist
+from sen_edge.data.datasets import Dataset, load, load_test
+from sen_edge.errors import DataError, UsageError
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_runtime.errors import MissingExtraError
+from tests.conftest import make_network
+
+SHAPES = {"train": 20, "t10k": 10}
+#: Content of each file of a miniature MNIST: 20 training and 10 test images.
+RNG = np.random.default_rng(0)
+IMAGES = {part: RNG.integers(0, 256, (n, 28, 28), dtype=np.uint8) for part, n in SHAPES.items()}
+LABELS = {part: (np.arange(n) % 10).astype(np.uint8) for part, n in SHAPES.items()}
+CONTENT = {
+    f"{part}-{kind}": data
+    for part, n in SHAPES.items()
+    for kind, data in {
+        "images-idx3-ubyte": struct.pack(">4I", 0x803, n, 28, 28) + IMAGES[part].tobytes(),
+        "labels-idx1-ubyte": struct.pack(">2I", 0x801, n) + LABELS[part].tobytes(),
+    }.items()
+}
+
+
+def put(folder: Path, *, compressed: bool = True) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in CONTENT.items():
+        if compressed:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+        else:
+            (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test sees the MNIST of this machine or leaves anything in its cache."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(mnist.DATA_VARIABLE, raising=False)
+
+
+# --- MNIST ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_mnist_is_read_and_scaled(tmp_path: Path, compressed: bool) -> None:
+    dataset = load("mnist", put(tmp_path / "files", compressed=compressed))
+    assert dataset.train_inputs.shape == (20, 784) and dataset.train_inputs.dtype == np.float32
+    np.testing.assert_array_equal(dataset.test_inputs, IMAGES["t10k"].reshape(10, 784).astype(np.float32) / 255)
+    np.testing.assert_array_equal(dataset.test_labels, LABELS["t10k"])
+    assert dataset.test_labels.dtype == np.int64
+    assert (dataset.input_range, dataset.n_in, dataset.n_classes) == ((0.0, 1.0), 784, 10)
+
+
+def test_mnist_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path.cwd()
+    places = [tmp_path / "cache/sen-edge/mnist", here / "../shared/data/mnist", here / "data/mnist", tmp_path / "env"]
+    monkeypatch.setenv(mnist.DATA_VARIABLE, str(tmp_path / "env"))
+    for place in places:
+        put(place)
+        assert mnist.locate().resolve() == place.resolve()
+    with pytest.raises(DataError, match=r"in none of: .*other"):  # a folder that is named is the only one
+        load("mnist", tmp_path / "other")
+
+
+def test_absent_mnist_says_where_it_looked_and_what_to_do() -> None:
+    with pytest.raises(DataError, match=r"\.\./shared/data/mnist, .*/cache/sen-edge/mnist") as caught:
+        load("mnist")
+    assert "--download" in caught.value.hint
+
+
+def test_the_real_mnist_has_the_known_checksums() -> None:
+    folder = Path(__file__).parents[3] / "shared/data/mnist"
+    if not folder.is_dir():
+        pytest.skip("no MNIST on this machine")
+    for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        content = gzip.decompress((folder / f"{name}.gz").read_bytes())
+        assert hashlib.sha256(content).hexdigest() == mnist.FILES[name]
+    test = load_test("mnist", folder, make_network(SpatialConfig((784, 10))))
+    assert test.inputs.shape == (10_000, 784) and test.title == "mnist (test part: 10,000)"
+    np.testing.assert_array_equal(np.bincount(test.labelled), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+
+
+LABEL_FILE = CONTENT["t10k-labels-idx1-ubyte"]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        pytest.param(b"", "starts with nothing", id="empty"),
+        pytest.param(CONTENT["t10k-images-idx3-ubyte"], "expected 00 00 08 01", id="images as labels"),
+        pytest.param(LABEL_FILE[:6], "and 1 sizes", id="header cut off"),
+        pytest.param(LABEL_FILE[:-1], "10 bytes, and holds 9", id="one byte short"),
+        pytest.param(LABEL_FILE + b"\0", "10 bytes, and holds more", id="one byte long"),
+        pytest.param(struct.pack(">2I", 0x801, 2**32 - 1), "expected between 1 and", id="claims 4 GB"),
+        pytest.param(struct.pack(">2I", 0x801, 0), "expected between 1 and", id="claims nothing"),
+        pytest.param(struct.pack(">2I", 0x801, 9) + bytes(9), r"\[9\] labels for 10 inputs", id="a label missing"),
+    ],
+)
+@pytest.mark.parametrize("compressed", [True, False])
+def test_damaged_idx_is_refused(tmp_path: Path, data: bytes, message: str, compressed: bool) -> None:
+    folder = put(tmp_path / "files", compressed=compressed)
+    if compressed:
+        (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(data))
+    else:
+        (folder / "t10k-labels-idx1-ubyte").write_bytes(data)
+    with pytest.raises(DataError, match=message):
+        load("mnist", folder)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [gzip.compress(LABEL_FILE)[:-9], gzip.compress(LABEL_FILE)[:-8] + bytes(8), b"not gzip", b"\x1f\x8b" * 20],
+    ids=["cut off", "wrong checksum", "text", "magic only"],
+)
+def test_damaged_gzip_is_refused(tmp_path: Path, data: bytes) -> None:
+    folder = put(tmp_path / "files")
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(data)
+    with pytest.raises(DataError, match=r"cannot read .*t10k-labels"):
+        load("mnist", folder)
+
+
+def test_a_gzip_bomb_is_not_unpacked(tmp_path: Path) -> None:
+    folder = put(tmp_path / "files")
+    bomb = struct.pack(">2I", 0x801, 10) + bytes(1 << 25)
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bomb, compresslevel=1))
+    with pytest.raises(DataError, match="10 bytes, and holds more"):
+        load("mnist", folder)
+
+
+# --- downloads -----------------------------------------------------------------------------------
+
+
+@dataclass
+class Mirror:
+    """A loopback mirror: what it answers by path (absent: 404), and which answers break off half way."""
+
+    url: str
+    answers: dict[str, bytes]
+    cut: set[str] = field(default_factory=set)
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = served.answers.get(self.path)
+            if body is None:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if self.path in served.cut else body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    answers = {f"/mnist/{name}.gz": gzip.compress(data) for name, data in CONTENT.items()}
+    served = Mirror(f"http://127.0.0.1:{server.server_port}/mnist", answers)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(mnist, "FILES", {name: hashlib.sha256(data).hexdigest() for name, data in CONTENT.items()})
+    yield served
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_download_goes_to_the_cache_and_is_used_again(mirror: Mirror) -> None:
+    lines: list[str] = []
+    first = load("mnist", download=True, mirror=mirror.url + "/", report=lines.append)
+    assert lines == [f"downloading {mirror.url}/{name}.gz" for name in CONTENT]
+    assert {path.name for path in mnist.cache_folder().iterdir()} == {f"{name}.gz" for name in CONTENT}
+    mirror.answers.clear()
+    np.testing.assert_array_equal(load("mnist").train_inputs, first.train_inputs)
+
+
+def test_download_goes_to_the_named_folder(mirror: Mirror, tmp_path: Path) -> None:
+    load("mnist", tmp_path / "new" / "folder", download=True, mirror=mirror.url)
+    assert len(list((tmp_path / "new" / "folder").iterdir())) == 4
+    assert not mnist.cache_folder().exists()
+
+
+def test_the_next_mirror_is_tried(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "MIRRORS", (mirror.url + "/absent/", mirror.url))
+    assert load("mnist", download=True).n_in == 784
+
+
+LAST = "/mnist/t10k-labels-idx1-ubyte.gz"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        pytest.param(None, "404", id="404"),
+        pytest.param(gzip.compress(LABEL_FILE[:-1] + b"\7"), "SHA-256 of its content is", id="other content"),
+        pytest.param(gzip.compress(LABEL_FILE)[:-4], "not a whole gzip file", id="gzip cut off"),
+        pytest.param(b"<html>", "not a whole gzip file", id="a web page"),
+        pytest.param(gzip.compress(bytes(1 << 16)), "more bytes than it should", id="unpacks to more"),
+        pytest.param(bytes(1 << 15), "more than 20000 bytes", id="too long"),
+        pytest.param("cut", "not a whole gzip file|IncompleteRead", id="connection breaks off"),
+    ],
+)
+def test_a_failed_download_leaves_nothing(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, answer: bytes | str | None, message: str
+) -> None:
+    monkeypatch.setattr(mnist, "MAX_DOWNLOAD", 20_000)
+    monkeypatch.setattr(mnist, "MAX_UNPACKED", 30_000)
+    if answer is None:
+        del mirror.answers[LAST]
+    elif isinstance(answer, bytes):
+        mirror.answers[LAST] = answer
+    else:
+        mirror.cut.add(LAST)
+    with pytest.raises(DataError, match=f"cannot download MNIST: .*{LAST}: .*({message})") as caught:
+        load("mnist", download=True, mirror=mirror.url)
+    assert "--mirror" in caught.value.hint
+    assert not mnist.cache_folder().exists()
+
+
+def test_an_unreachable_mirror_and_another_scheme_are_refused(mirror: Mirror) -> None:
+    with pytest.raises(DataError, match="refused"):
+        load("mnist", download=True, mirror="http://127.0.0.1:9")
+    with pytest.raises(UsageError, match="expected an http"):
+        load("mnist", download=True, mirror="file:///etc")
+
+
+# --- digits and .npz -----------------------------------------------------------------------------
+
+
+def test_digits_are_scaled_and_split_by_class() -> None:
+    pytest.importorskip("sklearn")
+    digits = load("digits")
+    assert len(digits.train_labels) + len(digits.test_labels) == 1797
+    assert (digits.n_in, digits.n_classes, digits.input_range) == (64, 10, (0.0, 1.0))
+    share = np.bincount(digits.test_labels) / np.bincount(np.concatenate([digits.train_labels, digits.test_labels]))
+    np.testing.assert_allclose(share, 0.2, atol=0.005)
+    test = load_test("digits", None, make_network(SpatialConfig((64, 10))))
+    np.testing.assert_array_equal(test.inputs, digits.test_inputs)
+    np.testing.assert_array_equal(test.labelled, digits.test_labels)
+    assert test.title == digits.test.title == "digits (test part: 359 of 1,797)"
+
+
+def save(path: Path, **arrays: object) -> str:
+    np.savez(path, **{name: np.asarray(array) for name, array in arrays.items()})
+    return str(path)
+
+
+X = np.random.default_rng(1).random((20, 2, 3))
+Y = np.arange(20) % 4
+NETWORK = make_network(SpatialConfig((6, 4)))
+
+
+def test_npz_with_a_split(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", x_train=X, y_train=Y, x_test=X[:4] - 0.03, y_test=Y[:4].astype(np.uint8))
+    dataset = load(path)
+    assert (dataset.name, dataset.train_inputs.shape, dataset.n_classes) == ("data.npz", (20, 6), 4)
+    assert dataset.input_range == (np.float32((X[:4] - 0.03).min()), np.float32(X.max()))
+    test = load_test(path, None, NETWORK)
+    np.testing.assert_array_equal(test.inputs, (X[:4] - 0.03).reshape(4, 6).astype(np.float32))
+    np.testing.assert_array_equal(test.labelled, Y[:4])
+    assert test.title == dataset.test.title == "data.npz (test part: 4)"
+
+
+def test_npz_without_a_split(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", x=X, y=Y)
+    dataset = load(path)
+    assert (
+        np.bincount(dataset.train_labels).tolist() == [4] * 4 and np.bincount(dataset.test_labels).tolist() == [1] * 4
+    )
+    together = np.concatenate([dataset.train_inputs, dataset.test_inputs])
+    np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(X.reshape(20, 6).astype(np.float32), axis=0))
+    test = load_test(path, None, NETWORK)
+    np.testing.assert_array_equal(test.inputs, dataset.test_inputs)
+    assert test.title == dataset.test.title == "data.npz (test part: 4 of 20)"
+
+
+def test_test_data_alone_are_all_used(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", x_test=X, y_test=Y)
+    assert load_test(path, None, NETWORK).title == "data.npz (test part: 20)"
+    with pytest.raises(DataError, match="no training part"):
+        load(path)
+
+
+def test_spike_trains_keep_their_steps(tmp_path: Path) -> None:
+    spikes = (X > 0.5).astype(np.uint8)
+    path = save(tmp_path / "data.npz", x_train=spikes, y_train=Y, x_test=spikes, y_test=Y)
+    assert load(path, spikes=True).train_inputs.shape == (20, 2, 3)
+    network = make_network(SpatialConfig((3, 4), spiking=SpikingConfig(2, input_coding="spikes")))
+    np.testing.assert_array_equal(load_test(path, None, network).inputs, spikes)
+    with pytest.raises(DataError, match="no spike trains"):
+        load("digits", spikes=True)
+
+
+def test_idx_files_are_a_set(tmp_path: Path) -> None:
+    folder = put(tmp_path / "fashion")
+    images = "images-idx3-ubyte.gz"
+    for part in ("train", "t10k"):
+        dataset = load(str(folder / f"{part}-{images}"))
+        np.testing.assert_array_equal(dataset.train_labels, LABELS["train"])
+        np.testing.assert_array_equal(dataset.test_inputs, IMAGES["t10k"].reshape(10, 784).astype(np.float32) / 255)
+    network = make_network(SpatialConfig((784, 10), input_range=(-1.0, 1.0)))
+    test = load_test(str(folder / f"train-{images}"), None, network)
+    np.testing.assert_allclose(test.inputs, IMAGES["t10k"].reshape(10, 784) / 127.5 - 1, atol=1e-6)
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match="no labels"):
+        load_test(str(folder / f"t10k-{images}"), None, network)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        pytest.param({"x": X}, "there are no labels", id="no labels"),
+        pytest.param({"x": X * 0, "y": Y}, "every input value is 0", id="constant"),
+        pytest.param({"x": X[:4], "y": Y[:4]}, "too few for a test part", id="too few"),
+        pytest.param(
+            {"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "test label 4 is not among", id="unseen label"
+        ),
+        pytest.param(
+            {"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y},
+            r"shape \[6\], test inputs \[3\]",
+            id="widths",
+        ),
+    ],
+)
+def test_bad_data_sets_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(save(tmp_path / "data.npz", **arrays))
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(DataError, match="'cifar' is unknown; expected mnist, digits, or"):
+        load("cifar")
+
+
+def test_data_that_do_not_fit_a_network(tmp_path: Path) -> None:
+    path = save(tmp_path / "data.npz", x=X, y=Y)
+    with pytest.raises(DataError, match=r"shape \[6\]; the network takes \[5\]"):
+        load_test(path, None, make_network(SpatialConfig((5, 4))))
+    with pytest.raises(DataError, match="label 3 for a network of 3 outputs"):
+        load_test(path, None, make_network(SpatialConfig((6, 3))))
+    with pytest.raises(DataError, match=r"from 0\.\d+ to 0\.\d+; expected 2 to 3, the network's"):
+        load_test(path, None, make_network(SpatialConfig((6, 4), input_range=(2.0, 3.0))))
+    with pytest.raises(DataError, match="expected 2 to 3, the network's"):
+        datasets.check_dataset(load(path), (6,), (2.0, 3.0), 4)
+
+
+def test_many_classes_with_few_test_examples(tmp_path: Path) -> None:
+    labels = np.arange(3000) % 1500
+    x = np.random.default_rng(0).random((3000, 6))
+    path = save(tmp_path / "data.npz", x_train=x, y_train=labels, x_test=x[-200:], y_test=labels[-200:])
+    dataset = load(path)
+    assert dataset.n_classes == 1500
+    (warning,) = dataset.warnings()
+    assert "1,300 of 1,500 classes" in warning and len(warning) < 200
+    assert len(load_test(path, None, make_network(SpatialConfig((6, 1500)))).labelled) == 200
+
+
+def test_missing_scikit_learn_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(MissingExtraError) as caught:
+        load("digits")
+    assert caught.value.hint == "pip install scikit-learn"
+
+
+def test_a_data_set_checks_itself() -> None:
+    with pytest.raises(DataError, match=r"toy, test data: \[1\] labels for 2"):
+        Dataset(
+            "toy", np.zeros((2, 3), np.float32), np.array([0, 1]), np.zeros((2, 3), np.float32), np.array([0]), (0, 1)
+        )

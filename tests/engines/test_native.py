@@ -1,0 +1,522 @@
+"""The C library against the reference: every operator, every kernel, hostile images."""
+
+import ctypes
+import gc
+import re
+import struct
+import weakref
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sen_edge.passes.quantize import to_float16, to_int8_weights
+from sen_runtime import format as image
+from sen_runtime import reference
+from sen_runtime.engines import native
+from sen_runtime.errors import EngineError, ImageError, MissingExtraError
+from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.memory_limits import MemoryLimitError
+from tests.support.images import HOSTILE
+from tests.support.networks import KINDS, random_input, random_network
+
+#: How a model may be loaded.
+WAYS = [{"kernels": kernels, "pack": pack, "expand": pack} for kernels in native.KERNELS for pack in (True, False)]
+in_every_way = pytest.mark.parametrize(
+    "way", WAYS, ids=lambda way: f"{way['kernels']}-{'packed' if way['pack'] else 'in place'}"
+)
+STORAGES = {"float32": lambda network: network, "float16": to_float16, "int8": to_int8_weights}
+SMALL = image.dumps(random_network(np.random.default_rng(0), kinds=("dense",), sizes=(3, 2)))
+
+
+def sessions(network: Network) -> Iterator[native.NativeSession]:
+    data = image.dumps(network)
+    for way in WAYS:
+        yield native.load(data, **way)
+
+
+def assert_close(actual: np.ndarray, expected: np.ndarray, *, allowed: float = 0.0, error: float = 2e-5) -> None:
+    """Within float32 rounding, but for a share `allowed` of the rows, whose spikes may flip."""
+    assert (actual.dtype, actual.shape) == (np.float32, expected.shape)
+    errors = np.abs(actual - expected).max(axis=1) / max(float(np.abs(expected).max()), 1e-3)
+    assert np.mean(errors > error) <= allowed, errors.max()
+
+
+@given(seed=st.integers(0, 2**32 - 1), storage=st.sampled_from(["float32", "float16"]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_perceptrons(seed: int, storage: str) -> None:
+    rng = np.random.default_rng(seed)
+    network = STORAGES[storage](random_network(rng))
+    x = random_input(rng, network, 4)
+    expected = reference.trace(network, x)
+    for session in sessions(network):
+        outputs = session.run_all(x)
+        assert_close(outputs["output"], expected[-1])
+        for index, values in enumerate(expected[:-1]):
+            assert_close(outputs[f"layer{index}/activation"], values)
+        np.testing.assert_array_equal(session.run(x), outputs["output"])
+        np.testing.assert_array_equal(session.run(x[:1]), outputs["output"][:1])
+
+
+@given(seed=st.integers(0, 2**32 - 1), widest=st.sampled_from([20, 150]))
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_int8_is_the_same_to_the_bit_in_every_kernel(seed: int, widest: int) -> None:
+    rng = np.random.default_rng(seed)
+    sizes = tuple(int(n) for n in rng.integers(1, widest, rng.integers(2, 5)))
+    kinds = tuple(kind for kind in KINDS if kind != "coordinates")
+    network = to_int8_weights(random_network(rng, kinds=kinds, sizes=sizes))
+    x = rng.normal(size=(4, sizes[0])).astype(np.float32) * (rng.random((4, sizes[0])) < 0.8)
+    x = x.astype(np.float32)
+    expected = reference.trace_int8(network, x)
+    for session in sessions(network):
+        outputs = session.run_all(x)
+        np.testing.assert_array_equal(outputs["output"], expected[-1])
+        for index, values in enumerate(expected[:-1]):
+            np.testing.assert_array_equal(outputs[f"layer{index}/activation"], values)
+
+
+@in_every_way
+def test_int8_takes_inputs_of_any_size(way: dict) -> None:
+    """Zeros, halves between two steps, values too small to divide by, and what is not a number: no kernel may trip."""
+    rng = np.random.default_rng(0)
+    network = to_int8_weights(random_network(rng, kinds=("dense",), sizes=(70, 33, 3)))
+    rows = [np.zeros(70), np.full(70, 1e-38), np.full(70, -0.0), np.arange(70) - 0.5, rng.normal(size=70) * 1e30]
+    x = np.array(rows, np.float32)
+    session = native.load(image.dumps(network), **way)
+    np.testing.assert_array_equal(session.run(x), reference.trace_int8(network, x)[-1])
+    holes = np.where(rng.random((1, 70)) < 0.3, np.nan, rows[4] / 1e30).astype(np.float32)
+    expected = native.load(image.dumps(network), kernels="reference", allow_nonfinite=True).run(holes)
+    session = native.load(image.dumps(network), allow_nonfinite=True, **way)
+    np.testing.assert_array_equal(session.run(holes), expected)
+    for value in (np.nan, np.inf, -np.inf):
+        session.run(np.full((1, 70), value, np.float32))
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    readout=st.sampled_from(["mean_membrane", "last_membrane", "spike_count"]),
+    reset=st.sampled_from(["subtract", "zero"]),
+    delay=st.booleans(),
+    coding=st.sampled_from(["direct", "spikes"]),
+    storage=st.sampled_from(list(STORAGES)),
+)
+@settings(max_examples=60, deadline=None, derandomize=True)
+def test_spiking_networks(seed: int, readout: str, reset: str, delay: bool, coding: str, storage: str) -> None:
+    rng = np.random.default_rng(seed)
+    kinds = tuple(kind for kind in KINDS if storage != "int8" or kind != "coordinates")
+    network = random_network(
+        rng, spiking=True, kinds=kinds, readout=readout, reset=reset, reset_delay=delay, input_coding=coding
+    )
+    network = STORAGES[storage](network)
+    x = random_input(rng, network, 10)
+    expected = reference.trace(network, x)
+    outputs = [session.run_all(x) for session in sessions(network)]
+    for each in outputs:
+        if storage == "int8":  # the reference rounds no inputs
+            assert_close(each["output"], expected[-1], allowed=0.5, error=0.1)
+            assert_close(each["output"], outputs[0]["output"], allowed=0.1)
+            continue
+        assert_close(each["output"], expected[-1], allowed=0.1)
+        for index, counts in enumerate(expected[:-1]):
+            assert np.mean(each[f"layer{index}/activation"] != counts) <= 0.05
+
+
+@in_every_way
+@pytest.mark.parametrize("coding", ["direct", "spikes"])
+@pytest.mark.parametrize(("reset", "delay"), [("subtract", True), ("subtract", False), ("zero", True), ("zero", False)])
+def test_every_reset_in_whole_vectors_and_beyond(way: dict, reset: str, delay: bool, coding: str) -> None:
+    """150 neurons: blocks of 64, vectors of 16, and 6 one by one. All numbers are exact in float32."""
+    rng = np.random.default_rng(0)
+    neuron = Lif(0.5, 0.75, reset, delay)
+    layers = [Layer(Dense((rng.integers(-16, 48, (150, 9)) / 64).astype(np.float32)), None, neuron)]
+    layers.append(Layer(Dense((rng.integers(-16, 16, (4, 150)) / 64).astype(np.float32)), None, LeakyIntegrator(0.5)))
+    network = Network(tuple(layers), 6, coding, "last_membrane")
+    x = (rng.integers(0, 2, (5, 6, 9) if coding == "spikes" else (5, 9))).astype(np.float32)
+    expected = reference.trace(network, x)
+    session = native.load(image.dumps(network), **way)
+    outputs = session.run_all(x)
+    np.testing.assert_array_equal(session.run(x), expected[-1])
+    np.testing.assert_array_equal(outputs["layer0/activation"], expected[0])
+    np.testing.assert_array_equal(outputs["output"], expected[-1])
+    assert 0 < expected[0].mean() < 6
+
+
+@in_every_way
+@pytest.mark.parametrize("block", [(1, 1), (16, 1), (8, 1), (4, 1), (1, 4), (1, 8), (3, 2), (32, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1), (16, 16), (37, 29), (130, 64), (33, 200)], ids=str)
+def test_sparse_blocks_of_every_size(way: dict, block: tuple[int, int], shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    w = rng.normal(size=shape) * (rng.random(shape) < 0.3)
+    network = Network((Layer(Sparse.from_dense(w.astype(np.float32), block), None, Identity()),))
+    x = rng.normal(size=(3, shape[1])).astype(np.float32)
+    for make in (to_float16, lambda network: network):
+        stored = make(network)
+        assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
+    stored = to_int8_weights(network)
+    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), reference.trace_int8(stored, x)[-1])
+
+
+@in_every_way
+@pytest.mark.parametrize("n_out", [1, 15, 16, 17, 63, 64, 65, 130])
+def test_dense_of_every_width(way: dict, n_out: int) -> None:
+    rng = np.random.default_rng(n_out)
+    network = Network(
+        (
+            Layer(Dense(rng.normal(size=(n_out, 33)).astype(np.float32)), None, Relu()),
+            Layer(Dense(rng.normal(size=(5, n_out)).astype(np.float32)), None, Identity()),
+        )
+    )
+    x = (rng.normal(size=(4, 33)) * (rng.random((4, 33)) < 0.5)).astype(np.float32)
+    for make in (to_float16, lambda network: network):
+        stored = make(network)
+        assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
+    stored = to_int8_weights(network)
+    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), reference.trace_int8(stored, x)[-1])
+
+
+def test_more_columns_than_sixteen_bits_name() -> None:
+    """Sparse indices are then int32, and sums of int8 products no longer fit 32 bits."""
+    rng = np.random.default_rng(0)
+    w = np.zeros((3, 70_000), np.float32)
+    w[rng.integers(3, size=500), rng.integers(70_000, size=500)] = 1
+    w[0, :] = 1
+    x = np.ones((1, 70_000), np.float32)
+    for operator in (Sparse.from_dense(w), Dense(w)):
+        network = Network((Layer(operator, None, Identity()),))
+        for stored in (network, to_int8_weights(network)):
+            for session in sessions(stored):
+                assert_close(session.run(x), reference.run(stored, x))
+
+
+@pytest.mark.parametrize("exponent", [0.25, 0.5, 1, 1.5, 2, 3, 4.75, 12.5])
+def test_exponents_of_the_distance(exponent: float) -> None:
+    rng = np.random.default_rng(0)
+    operator = Coordinates(
+        rng.normal(size=(9, 3)).astype(np.float32),
+        (rng.normal(size=(7, 3)) + 4).astype(np.float32),
+        rng.uniform(-1, 1, 9).astype(np.float32),
+        exponent=exponent,
+    )
+    network = Network((Layer(operator, None, Identity()),))
+    x = rng.normal(size=(3, 9)).astype(np.float32)
+    assert_close(native.load(image.dumps(network)).run(x), reference.run(network, x))
+
+
+@in_every_way
+@pytest.mark.parametrize("min_distance", [0.0, 1.5])
+def test_synapses_beyond_max_distance_have_no_weight(way: dict, min_distance: float) -> None:
+    rng = np.random.default_rng(0)
+    source, target = (rng.normal(size=(n, 3)).astype(np.float32) for n in (40, 70))
+    source[0], target[0], target[1] = [2, 2, 2], [2, 4, 2], [2, np.nextafter(np.float32(4), np.float32(5)), 2]
+    mask = rng.uniform(0.5, 1, 40).astype(np.float32)
+    operator = Coordinates(source, target, mask, min_distance=min_distance, max_distance=2)
+    network = Network((Layer(operator, None, Identity()),))
+    weights = native.load(image.dumps(network), **way).run(np.eye(40, dtype=np.float32)).T
+    np.testing.assert_array_equal(weights == 0, operator.to_dense() == 0)
+    np.testing.assert_allclose(weights, operator.to_dense(), rtol=1e-6)
+    assert (weights[0, 0], weights[1, 0]) == (mask[0] / 2, 0) and 0.3 < np.mean(weights == 0) < 0.8
+
+
+@pytest.mark.parametrize("exponent", [300.0, 1000.5, 1e9])
+def test_exponents_beyond_reason(exponent: float) -> None:
+    source, target = np.zeros((1, 1), np.float32), np.full((1, 1), 1.01, np.float32)
+    operator = Coordinates(source, target, np.ones(1, np.float32), exponent=exponent)
+    network = Network((Layer(operator, None, Identity()),))
+    x = np.ones((1, 1), np.float32)
+    np.testing.assert_allclose(native.load(image.dumps(network)).run(x), reference.run(network, x), rtol=1e-3)
+
+
+def test_coincident_neurons_are_an_error() -> None:
+    operator = Coordinates(*(np.zeros((1, 2), np.float32),) * 2, np.ones(1, np.float32))
+    for limit in (np.inf, 0.5):
+        network = Network((Layer(replace(operator, max_distance=limit), None, Identity()),))
+        with pytest.raises(ImageError, match=r"source neuron 0 and target neuron 0 sit at the same point"):
+            native.load(image.dumps(network))
+
+
+def test_coordinates_on_the_fly_take_no_memory() -> None:
+    rng = np.random.default_rng(0)
+    network = random_network(rng, kinds=("coordinates",), sizes=(300, 200, 10))
+    x = random_input(rng, network, 2)
+    expanded, computed = (native.load(image.dumps(network), expand=expand) for expand in (True, False))
+    assert computed.arena_bytes < 20_000 < 4 * 300 * 200 < expanded.arena_bytes
+    assert_close(computed.run(x), expanded.run(x))
+
+
+def test_sums_nest_to_the_limit_on_either_side() -> None:
+    leaf = Dense(np.ones((2, 3), np.float32))
+    left = right = leaf
+    for _ in range(31):
+        left, right = Sum(left, leaf), Sum(leaf, right)
+    for operator in (left, right):
+        network = Network((Layer(operator, None, Identity()),))
+        np.testing.assert_allclose(native.load(image.dumps(network)).run(np.ones((1, 3), np.float32)), 96)
+
+
+def test_two_models_at_once_and_streams_that_do_not_mix() -> None:
+    rng = np.random.default_rng(0)
+    network = random_network(rng, spiking=True, kinds=("dense",), sizes=(6, 5, 3))
+    data = image.dumps(network)
+    a, b = native.load(data), native.load(data)
+    frames = rng.random((8, 6)).astype(np.float32)
+    alone = [a.step(frame) for frame in frames]
+    a.reset()
+    for frame, expected in zip(frames, alone, strict=True):
+        np.testing.assert_array_equal(a.step(frame), expected)
+        b.step(frame[::-1])
+
+
+def test_a_file_is_read_where_it_is(tmp_path: Path) -> None:
+    network = random_network(np.random.default_rng(0), kinds=("dense",), sizes=(400, 300, 10))
+    image.write(network, tmp_path / "net.sen")
+    in_place = native.load(tmp_path / "net.sen", pack=False)
+    assert in_place.arena_bytes < 20_000 < 4 * 300 * 400 < native.load(tmp_path / "net.sen").arena_bytes
+    x = random_input(np.random.default_rng(1), network, 2)
+    assert_close(in_place.run(x), reference.run(network, x))
+
+
+def test_the_border() -> None:
+    session = native.load(SMALL)
+    assert (session.input.shape, session.output.shape, session.batch_size) == ((3,), (2,), None)
+    session.input[...] = [1, 2, 3]
+    session.invoke()
+    np.testing.assert_array_equal(session.output, session.run(np.array([[1, 2, 3]], np.float32))[0])
+    for wrong in (np.zeros((1, 4)), np.zeros(4), np.zeros((2, 3, 1))):
+        with pytest.raises(EngineError, match=r"expected \[batch, 3\] or \[3\]"):
+            session.run(wrong)
+    for call in (session.reset, lambda: session.step(np.zeros(3, np.float32))):
+        with pytest.raises(EngineError, match="not a spiking one"):
+            call()
+    with pytest.raises(EngineError, match="layer 0 has no output"):
+        session.layer_output(0)
+    assert native.load(SMALL, kernels="reference").kernels == "reference"
+    with pytest.raises(EngineError, match="no kernels called 'fast'; expected one of fastest"):
+        native.load(SMALL, kernels="fast")
+    for layout in (np.asfortranarray, lambda x: x.astype(np.float64), lambda x: np.repeat(x, 2, 0)[::2]):
+        x = np.random.default_rng(0).random((4, 3), np.float32)
+        np.testing.assert_allclose(session.run(layout(x)), session.run(x), rtol=1e-6)
+
+
+def test_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "_LIBRARY", "nothing.so")
+    native._library.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"native library .* is not installed") as raised:
+        native.load(SMALL)
+    assert "C compiler" in raised.value.hint
+    native._library.cache_clear()
+
+
+# --- hostile images ------------------------------------------------------------------------------
+
+
+def with_checksum(data: bytes) -> bytes:
+    blank = data[:24] + bytes(4) + data[28:]
+    return data[:24] + struct.pack("<I", zlib.crc32(blank)) + data[28:]
+
+
+def load_or_refuse(data: bytes) -> bool:
+    """Whether the library takes these bytes; then it must run them as well."""
+    try:
+        session = native.load(data)
+    except (ImageError, EngineError, MemoryLimitError):
+        return False
+    if session.input.size < 1 << 24 and session.timesteps < 1000:  # an image may well ask for billions
+        session.run(np.ones((2, *session.input.shape), np.float32))
+    return True
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    for size in range(len(SMALL)):
+        assert not load_or_refuse(SMALL[:size])
+    assert not load_or_refuse(SMALL + b"\0")
+    (tmp_path / "empty.sen").touch()
+    with pytest.raises(ImageError):
+        native.load(tmp_path / "empty.sen")
+    with pytest.raises(EngineError, match=r"absent\.sen"):
+        native.load(tmp_path / "absent.sen")
+
+
+def test_the_file_and_the_section_are_named(tmp_path: Path) -> None:
+    (tmp_path / "cut.sen").write_bytes(SMALL[:-1])
+    with pytest.raises(ImageError, match=r"cut\.sen: .*bytes"):
+        native.load(tmp_path / "cut.sen")
+    with pytest.raises(ImageError, match=r"section 1 .* needs"):
+        native.load(HOSTILE["shape too small"][0])
+
+
+def test_a_matrix_that_claims_much_and_holds_nothing_costs_nothing() -> None:
+    """Found by fuzzing: every tile of every slice was looked at, which takes hours."""
+    starts = np.zeros((1 << 22) + 1, np.int32)
+    operator = Sparse(np.zeros((0, 1), np.float32), np.zeros(0, np.int32), starts, ((1 << 22), 65_000))
+    native.load(image.dumps(Network((Layer(operator, None, Identity()),))))
+
+
+def test_a_changed_byte_is_found_by_the_checksum() -> None:
+    for at in range(28, len(SMALL)):
+        changed = bytearray(SMALL)
+        changed[at] ^= 0x10
+        with pytest.raises(ImageError):
+            native.load(bytes(changed))
+
+
+def test_images_with_any_word_replaced_are_refused_or_run() -> None:
+    """With a right checksum, as an attacker would write it. A library that trusted them would die here."""
+    rng = np.random.default_rng(0)
+    for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
+        for spiking in (False, True):
+            data = image.dumps(random_network(rng, spiking=spiking, kinds=(kind,), sizes=(5, 4, 3)))
+            taken = 0
+            for at in range(0, min(len(data), 1600), 4):
+                for word in (0, 1, 2, 5, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, int(rng.integers(2**32))):
+                    taken += load_or_refuse(with_checksum(data[:at] + struct.pack("<I", word) + data[at + 4 :]))
+            assert taken > 0
+
+
+def test_library_and_reader_agree_on_what_is_an_image() -> None:
+    rng = np.random.default_rng(1)
+    data = image.dumps(random_network(rng, kinds=("blocks",), sizes=(5, 4, 3)))
+    for at in range(64, 600, 4):
+        changed = with_checksum(data[:at] + struct.pack("<I", 3) + data[at + 4 :])
+        try:
+            image.loads(changed)
+        except ImageError:
+            continue
+        assert load_or_refuse(changed), at
+
+
+def test_statuses_of_the_caller() -> None:
+    library = native._library()
+    size, model = ctypes.c_size_t(), ctypes.c_void_p()
+    aligned = native._aligned(len(SMALL))
+    aligned[:] = np.frombuffer(SMALL, np.uint8)
+    address = aligned.ctypes.data
+
+    def text(status: int) -> str:
+        return library.sen_status_text(status).decode()
+
+    assert text(library.sen_arena_size(None, 10, 0, ctypes.byref(size))) == "a pointer is null"
+    assert text(library.sen_arena_size(address, len(SMALL), 0, None)) == "a pointer is null"
+    assert "image does not start" in text(library.sen_arena_size(address + 1, 100, 0, ctypes.byref(size)))
+    assert library.sen_arena_size(address, len(SMALL), 0, ctypes.byref(size)) == 0
+    arena = native._aligned(size.value + 64)
+    for start, length, expected in ((4, size.value, "arena does not start"), (0, size.value - 1, "arena is too small")):
+        status = library.sen_load(ctypes.byref(model), address, len(SMALL), arena.ctypes.data + start, length, 0)
+        assert expected in text(status) and not model.value
+    assert text(99) == "unknown status"
+
+
+def test_numbers_are_those_of_the_header() -> None:
+    header = (Path(native.__file__).parents[1] / "c/include/sen.h").read_text()
+    flags = {name: int(value) for name, value in re.findall(r"SEN_(\w+) = (\d+)", header)}
+    for name in ("CHECK_CHECKSUM", "CHECK_VALUES", "PACK", "ON_THE_FLY", "ALLOW_NONFINITE"):
+        assert getattr(native, name) == flags[name]
+    assert {"fastest": 0, **{name: flags[name.upper()] for name in list(native.KERNELS)[1:]}} == native.KERNELS
+    statuses = re.findall(r"^    SEN_(\w+)", header.split("enum sen_status {")[1].split("}")[0], re.MULTILINE)
+    of_the_image = [statuses[number] for number in native._IMAGE_STATUSES]
+    assert (of_the_image[0], of_the_image[-1]) == ("TRUNCATED", "COINCIDENT")
+    assert statuses[native._NONFINITE] == "NONFINITE"
+    library = native._library()
+    texts = {library.sen_status_text(number) for number in range(statuses.index("STATUS_COUNT"))}
+    assert len(texts) == len(statuses) - 1 and b"unknown status" not in texts
+
+
+def test_kernels_are_told_apart() -> None:
+    network = Network(
+        (
+            Layer(LowRank(np.ones((2, 1), np.float32), np.ones((1, 3), np.float32)), None, Lif(0.5)),
+            Layer(Dense(np.ones((2, 2), np.float32)), None, LeakyIntegrator(0.5)),
+        ),
+        timesteps=2,
+    )
+    names = {native.load(image.dumps(network), kernels=name).kernels for name in native.KERNELS}
+    assert names >= {"reference", "portable"}
+
+
+#: What the library leaves to the reader: no weight, index or size depends on it.
+UNCHECKED = re.compile(r"padding|the metadata|belong to no layer|values outside the matrix|mask has values outside")
+
+
+@pytest.mark.parametrize(("data", "message"), HOSTILE.values(), ids=HOSTILE)
+def test_hostile_images_of_the_reader_are_refused_here_too(data: bytes, message: str) -> None:
+    with pytest.raises(ImageError) as told:
+        image.loads(data)
+    taken = load_or_refuse(data)
+    assert not taken or UNCHECKED.search(told.value.message), told.value.message
+
+
+def test_a_bare_call_outlives_its_session() -> None:
+    network = random_network(np.random.default_rng(0), kinds=("dense",))
+    x = random_input(np.random.default_rng(1), network, 1)
+    session = native.load(image.dumps(network))
+    expected, call, left = session.run(x), session.bare_call(x), weakref.ref(session._arena)
+    session.close()
+    del session
+    gc.collect()
+    assert left() is not None  # else the call reads memory that was given back, which may or may not show
+    assert np.array_equal(call(), expected)
+
+
+@pytest.mark.parametrize("kernels", native.KERNELS)
+@pytest.mark.parametrize("expand", [True, False])
+def test_a_packed_model_does_not_use_its_image(kernels: str, expand: bool) -> None:
+    library, flags = native._library(), native.KERNELS[kernels] | native.PACK | native.ON_THE_FLY * (not expand)
+    for kind, storage, spiking in product(KINDS, STORAGES, (False, True)):
+        if (kind, storage) == ("coordinates", "int8"):
+            continue
+        network = random_network(np.random.default_rng(1), spiking=spiking, kinds=(kind,), sizes=(70, 40, 5))
+        data = image.dumps(STORAGES[storage](network))
+        copy, size, model = native._aligned(len(data)), ctypes.c_size_t(), ctypes.c_void_p()
+        copy[:] = np.frombuffer(data, np.uint8)
+        assert library.sen_arena_size(copy.ctypes.data, copy.size, flags, ctypes.byref(size)) == 0
+        arena = native._aligned(size.value)
+        assert not library.sen_load(
+            ctypes.byref(model), copy.ctypes.data, copy.size, arena.ctypes.data, arena.size, flags
+        )
+        copy[:] = 0xFF
+        x = random_input(np.random.default_rng(2), network, 1)
+        y = np.zeros((1, 5), np.float32)
+        assert library.sen_run(model, x.ctypes.data, y.ctypes.data) == 0
+        np.testing.assert_array_equal(y, native.load(data, kernels=kernels, expand=expand).run(x))
+
+
+@in_every_way
+def test_every_value_is_looked_at(way: dict) -> None:
+    """In blocks and after them; the largest and the smallest finite numbers are no others."""
+    for spiking in (False, True):
+        network = random_network(np.random.default_rng(0), spiking=spiking, kinds=("dense",), sizes=(131, 2))
+        session = native.load(image.dumps(network), **way)
+        for at, value in product(range(131), (np.nan, -np.nan, np.inf, -np.inf)):
+            for call, x in ((session.run, np.zeros((1, 131))), (session.run, np.zeros((3, 131)))):
+                x[-1, at] = value
+                with pytest.raises(EngineError, match=re.escape(f"[{len(x) - 1}, {at}]")):
+                    call(x.astype(np.float32))
+            session.input[...] = x[-1]
+            with pytest.raises(EngineError, match=re.escape(f"[{at}]")):
+                session.invoke()
+            if spiking:
+                session.reset()
+                with pytest.raises(EngineError, match=re.escape(f"[{at}]")):
+                    session.step(x[-1])
+        for value in (
+            np.finfo(np.float32).max,
+            np.finfo(np.float32).min,
+            np.finfo(np.float32).smallest_subnormal,
+            -0.0,
+        ):
+            session.run(np.full((1, 131), value, np.float32))
+
+
+def test_the_library_itself_refuses_what_is_not_finite() -> None:
+    library, session = native._library(), native.load(SMALL)
+    x, y = np.array([[1, 2, 3], [1, np.nan, 3]], np.float32), np.full((2, 2), 7, np.float32)
+    assert library.sen_run_batch(session._model, x.ctypes.data, y.ctypes.data, 2) == native._NONFINITE
+    np.testing.assert_array_equal(y, [session.run(x[0]), [7, 7]])
+    assert library.sen_run(session._model, x[1:].ctypes.data, y.ctypes.data) == native._NONFINITE
+    native.load(SMALL, allow_nonfinite=True).run(x)

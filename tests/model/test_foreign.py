@@ -1,0 +1,324 @@
+"""Foreign state dicts through a map."""
+
+import os
+import runpy
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sen_edge.errors import CheckpointError
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.parameters import Checkpoint
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize("example", ["per_layer", "single_tensor"])
+def test_worked_example_is_the_network_it_was_made_from(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = EXAMPLES / "foreign" / example
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(folder / "make_checkpoint.py"))
+    loaded = checkpoints.load(Path("model.pt"), map_path=folder / "map.toml")
+    native = checkpoints.load(EXAMPLES / "checkpoints" / "mnist-mlp-d3.pt")
+    for ours, theirs in zip(checkpoints.to_network(native).layers, checkpoints.to_network(loaded).layers, strict=True):
+        np.testing.assert_array_equal(ours.weight.to_dense(), theirs.weight.to_dense())
+        np.testing.assert_array_equal(ours.bias, theirs.bias)
+    assert loaded.applied_map is not None
+    assert loaded.applied_map.file == "map.toml"
+    assert loaded.applied_map.unused == {"per_layer": (), "single_tensor": ("optimizer_steps",)}[example]
+
+
+STATE = {
+    "pos.0": torch.rand(6, 3),
+    "pos.1": torch.rand(5, 3),
+    "pos.2": torch.rand(2, 3),
+    "inh.0": torch.rand(6),
+    "inh.1": torch.rand(5, 1),
+    "inh.2": torch.rand(2),
+    "b.0": torch.rand(5),
+    "b.1": torch.rand(2),
+    "all": torch.rand(13, 3),
+    "all_inh": torch.rand(11),
+    "step": torch.tensor(3),
+}
+
+GOOD = """
+[config]
+layer_axis = "free"
+[tensors.positions]
+name = "pos.{i}"
+[tensors.inhibition]
+name = "inh.{i}"
+[tensors.bias]
+names = ["b.0", "b.1"]
+"""
+
+
+def load(tmp_path: Path, text: str, state: Any = STATE) -> Checkpoint:
+    torch.save(state, tmp_path / "model.pt")
+    (tmp_path / "map.toml").write_text(textwrap.dedent(text))
+    return checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "map.toml")
+
+
+def test_sizes_and_dimensions_follow_from_the_tensors(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GOOD)
+    assert loaded.config.layer_sizes == (6, 5, 2)
+    assert (loaded.config.dimensions, loaded.config.layer_axis) == (3, "free")
+    assert (loaded.config.gain, loaded.config.bias) == (False, True)
+    assert loaded.applied_map is not None
+    # inh.2 belongs to the output neurons: it matches the pattern, but the network does not use it.
+    assert loaded.applied_map.unused == ("inh.2", "all", "all_inh", "step")
+    assert loaded.applied_map.assumed == {
+        "steepness": 1.0, "exponent": 1.0, "min_distance": 0.0, "input_range": [0.0, 1.0]
+    }  # fmt: skip
+    np.testing.assert_array_equal(loaded.tensors["inhibition.1"], STATE["inh.1"][:, 0])
+
+
+def test_spiking_constants_come_from_the_map(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GOOD + "[config.spiking]\ntimesteps = 4\nbeta = 0.7\nreset_delay = false\n")
+    assert loaded.config.spiking is not None
+    assert loaded.config.spiking.timesteps == 4 and not loaded.config.spiking.reset_delay
+    assert loaded.applied_map is not None
+    assert "spiking.threshold" in loaded.applied_map.assumed and "spiking.beta" not in loaded.applied_map.assumed
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+def test_square_looking_positions_are_never_reshaped(transpose: bool, tmp_path: Path) -> None:
+    """[3, 6] read as [6, 3] without a transpose would be silently wrong: the sizes must come out different."""
+    state = {**STATE, **{f"pos.{i}": STATE[f"pos.{i}"].T.contiguous() for i in range(3)}}
+    text = GOOD.replace('"pos.{i}"', f'"pos.{{i}}"\ntranspose = {str(transpose).lower()}')
+    if transpose:
+        loaded = load(tmp_path, text, state)
+        np.testing.assert_array_equal(loaded.tensors["positions.0"], STATE["pos.0"])
+    else:
+        with pytest.raises(CheckpointError, match="coordinates") as caught:
+            load(tmp_path, text, state)
+        assert "transpose = true" in caught.value.hint
+
+
+SPLIT = """
+[config]
+layer_axis = "free"
+layer_sizes = [6, 5, 2]
+[tensors.positions]
+name = "all"
+[tensors.inhibition]
+name = "all_inh"
+"""
+
+
+def test_one_tensor_is_split_by_the_layer_sizes(tmp_path: Path) -> None:
+    loaded = load(tmp_path, SPLIT)
+    np.testing.assert_array_equal(loaded.tensors["positions.1"], STATE["all"][6:11])
+    np.testing.assert_array_equal(loaded.tensors["inhibition.1"], STATE["all_inh"][6:])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tensors", "is not TOML"),
+        ("colour = 1\n" + GOOD, "unknown entries: colour"),
+        ("[config]\n", r"needs a table \[tensors\]"),
+        ("config = 3\n[tensors.positions]\nname = 'pos.{i}'\n", "config must be a table"),
+        ("state_dict = 3\n" + GOOD, "state_dict is 3"),
+        (GOOD.replace('layer_axis = "free"', ""), "does not state config.layer_axis"),
+        (GOOD + "[config.spiking]\ntimesteps = 4\n", "does not state config.spiking.reset_delay"),
+        (GOOD.replace("[config]", "[config]\ngain = true"), "config.gain is True"),
+        (GOOD.replace("[config]", "[config]\nbias = false"), "config.bias is False"),
+        (GOOD + "[tensors.gain]\nvalue = 1e39\n", "value is 1e\\+39; expected a number of at most 3.4e\\+38"),
+        (GOOD.replace("inhibition", "inhibitions"), "unknown roles: inhibitions"),
+        (GOOD.replace('[tensors.inhibition]\nname = "inh.{i}"', ""), "lacks inhibition"),
+        (GOOD.replace("pos.{i}", "position.{i}"), "positions are not in the file: position.0"),
+        (GOOD.replace('"b.0", "b.1"', '"b.0", "b.7"'), "bias are not in the file: b.7"),
+        (GOOD.replace('"b.0", "b.1"', '"b.1", "b.0"'), r"b.1 has shape \[2\]; expected \[5\] for bias.0"),
+        (GOOD.replace('"b.0", "b.1"', '"inh.0", "inh.1"'), "inh.0 for inhibition and for bias"),
+        (GOOD.replace('"b.0", "b.1"', '1, "b.1"'), "names is .*expected a list of names"),
+        (GOOD.replace('"b.0", "b.1"', ""), "expected a list of names"),
+        (GOOD.replace("names =", "name = 1\nnames ="), "name is 1; expected text"),
+        (GOOD.replace("names =", 'name = "b.{i}"\nnames ='), "needs one of name, names and value"),
+        (GOOD.replace("names =", "first = true\nnames ="), "first is True; expected an integer"),
+        (GOOD.replace("names =", "first = -1\nnames ="), "first is -1"),
+        (GOOD.replace("names =", "step = 2\nnames ="), "step needs a name with {i}"),
+        (GOOD.replace("names =", "value = 1.0\nnames ="), "needs one of name"),
+        (GOOD.replace('names = ["b.0", "b.1"]', "value = 1.0"), "value is for the gain"),
+        (GOOD.replace("names =", "colour = 2\nnames ="), "unknown key 'colour'"),
+        (GOOD + "[tensors.gain]\nvalue = 'one'\n", "value is 'one'; expected a number"),
+        (GOOD.replace('name = "inh.{i}"', 'name = "inh.{i}"\ntranspose = true'), "transpose is for positions"),
+        (GOOD.replace('"inh.{i}"', '"inh.0"'), "expected 11 or 13 for the layer sizes"),
+        (GOOD.replace('"pos.{i}"', '"inh.{i}"'), "inh.0 for positions and for inhibition"),
+        (GOOD.replace('"pos.{i}"', '"all_inh"'), "expected two axes"),
+        (GOOD + "[tensors]\ngain = 3\n", "expected a table"),
+        (SPLIT.replace("layer_sizes = [6, 5, 2]", ""), "config.layer_sizes to split it"),
+        (SPLIT.replace("[6, 5, 2]", "[6, 5, 3]"), "has 13 rows and first = 0; expected 14"),
+        ('state_dict = "model.state"\n' + GOOD, "no dict at state_dict = 'model.state'"),
+        (GOOD.replace("[config]", "[config]\nbeta = 0.9"), "unknown keys: beta"),
+        (GOOD.replace("[config]", "[config]\nlayer_sizes = [6, 5, 2, 2]"), "finds 3 positions tensors"),
+        (SPLIT.replace('"all"', '"step"'), "tensor step is torch.int64"),
+    ],
+)
+def test_wrong_map(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path, text)
+
+
+def state_of(positions: Sequence[str], roles: Mapping[str, Sequence[str]], n: int = 4) -> dict[str, torch.Tensor]:
+    """A network of equal widths, in which no shape tells one layer from the next."""
+    state = {name: torch.rand(n, 3) for name in positions}
+    return {
+        **state,
+        **{name: torch.rand(()) if role == "gain" else torch.rand(n) for role in roles for name in roles[role]},
+    }
+
+
+def map_of(**rules: str) -> str:
+    """A map with a pattern, and further keys, for each role."""
+    tables = (f"[tensors.{role}]\nname = {rule}\n" for role, rule in rules.items())
+    return '[config]\nlayer_axis = "free"\n' + "".join(tables)
+
+
+@pytest.mark.parametrize("role", ["gain", "bias"])
+def test_one_tensor_more_than_layers_is_an_error(role: str, tmp_path: Path) -> None:
+    """Of equal widths, L + 1 biases would fit from either end: one of them is the network of the user."""
+    state = state_of([f"p.{i}" for i in range(3)], {"inhibition": ["m.0", "m.1"], role: ["r.0", "r.1", "r.2"]})
+    text = map_of(positions='"p.{i}"', inhibition='"m.{i}"', **{role: '"r.{i}"'})
+    with pytest.raises(CheckpointError, match=r"r.0, r.1, r.2") as caught:
+        load(tmp_path, text, state)
+    assert "first = 1" in caught.value.hint
+    loaded = load(tmp_path, text + "first = 1\n", state)
+    np.testing.assert_array_equal(loaded.tensors[f"{role}.0"], state["r.1"])
+    assert loaded.applied_map is not None and loaded.applied_map.unused == ("r.0",)
+    # The same as one tensor.
+    single = {name: value for name, value in state.items() if not name.startswith("r.")}
+    single["r"] = torch.stack([state[f"r.{i}"] for i in range(3)]).reshape(-1)
+    text = map_of(positions='"p.{i}"', inhibition='"m.{i}"', **{role: '"r"'})
+    with pytest.raises(CheckpointError, match="rows") as caught:
+        load(tmp_path, text, single)
+    assert "first = 1" in caught.value.hint
+    loaded = load(tmp_path, text + "first = 1\n", single)
+    np.testing.assert_array_equal(loaded.tensors[f"{role}.1"], state["r.2"])
+
+
+def test_more_inhibition_than_neurons_with_synapses_is_an_error(tmp_path: Path) -> None:
+    state = state_of(["p.0", "p.1"], {"inhibition": ["m.0", "m.1", "m.2"]})
+    with pytest.raises(CheckpointError, match="3 inhibition tensors"):
+        load(tmp_path, map_of(positions='"p.{i}"', inhibition='"m.{i}"'), state)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "keys", "hint"),
+    [
+        ((0, 2, 4), "", "step = 2"),
+        ((1, 2, 3), "", "first = 1"),
+        ((1, 3, 5), "", "first = 1, step = 2"),
+        ((0, 1, 2, 4), "", "names ="),
+        ((0, 1, 2, 4), "step = 2\n", "names ="),
+        ((0, 2, 4), "step = 4\n", "step = 2"),
+    ],
+)
+def test_numbers_with_a_gap_are_an_error(numbers: tuple[int, ...], keys: str, hint: str, tmp_path: Path) -> None:
+    """nn.Sequential counts activations too; a network that ends at the first gap is another network."""
+    names = [f"net.{i}.pos" for i in numbers]
+    state = state_of(names, {"inhibition": [f"m.{i}" for i in range(len(numbers))]})
+    text = map_of(inhibition='"m.{i}"', positions='"net.{i}.pos"')
+    with pytest.raises(CheckpointError, match="net") as caught:
+        load(tmp_path, text + keys, state)
+    assert all(name in caught.value.message for name in names) and hint in caught.value.hint
+    keys = hint + "\n" if "names" not in hint else ""
+    if keys:
+        assert load(tmp_path, text + keys.replace(", ", "\n"), state).config.layer_sizes == (4, 4, 4)
+    listed = text.replace('name = "net.{i}.pos"', f"names = {names}")
+    loaded = load(tmp_path, listed, state)
+    np.testing.assert_array_equal(loaded.tensors["positions.1"], state[names[1]])
+
+
+def test_square_positions_need_a_stated_orientation(tmp_path: Path) -> None:
+    state = state_of(["p.0", "p.1"], {"inhibition": ["m.0"]}, n=3)
+    text = map_of(inhibition='"m.{i}"', positions='"p.{i}"')
+    with pytest.raises(CheckpointError, match="square"):
+        load(tmp_path, text, state)
+    as_stored = load(tmp_path, text + "transpose = false\n", state)
+    turned = load(tmp_path, text + "transpose = true\n", state)
+    np.testing.assert_array_equal(as_stored.tensors["positions.0"], state["p.0"])
+    np.testing.assert_array_equal(turned.tensors["positions.0"], state["p.0"].T)
+
+
+def test_a_constant_gain(tmp_path: Path) -> None:
+    loaded = load(tmp_path, GOOD + "[tensors.gain]\nvalue = 0.25\n")
+    assert loaded.config.gain and loaded.tensors["gain.1"] == np.float32(0.25)
+
+
+def test_absent_map(tmp_path: Path) -> None:
+    torch.save(STATE, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"none\.toml does not exist"):
+        checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "none.toml")
+
+
+def test_zero_padded_numbers_count(tmp_path: Path) -> None:
+    state = state_of(["p.00", "p.01", "p.02"], {"inhibition": ["m.0", "m.1"]})
+    loaded = load(tmp_path, map_of(positions='"p.{i}"', inhibition='"m.{i}"'), state)
+    np.testing.assert_array_equal(loaded.tensors["positions.2"], state["p.02"])
+
+
+def test_a_nested_state_dict_is_pointed_out(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"pos\.0") as caught:
+        load(tmp_path, GOOD, {"epoch": 3, "model": STATE})
+    assert 'state_dict = "model"' in caught.value.hint
+    assert load(tmp_path, 'state_dict = "model"\n' + GOOD, {"epoch": 3, "model": STATE}).config.layer_sizes == (6, 5, 2)
+
+
+HOSTILE_STATES = {
+    "control characters": {"\x1b[2Jname\n": 1},
+    "surrogate": {"\ud800": 1},
+    "long name": {"n" * 10**6: 1},
+    "numbers": {i: i for i in range(5000)},
+    "nested tuple": {((1, 2), (3,)): 1},
+}
+
+
+@pytest.mark.parametrize("entries", HOSTILE_STATES.values(), ids=HOSTILE_STATES)
+def test_names_of_a_file_are_printed_bounded_and_plain(
+    entries: Mapping[Any, Any], sen_edge: Callable[..., Any], tmp_path: Path
+) -> None:
+    load(tmp_path, GOOD, {**STATE, **entries})
+    outcome = sen_edge("inspect", tmp_path / "model.pt", "--map", tmp_path / "map.toml")
+    assert outcome.code == 0 and outcome.out.replace("\n", "").isprintable() and len(outcome.out) < 4000
+    (tmp_path / "map.toml").write_text(GOOD.replace("pos.{i}", "position.{i}"))
+    outcome = sen_edge("inspect", tmp_path / "model.pt", "--map", tmp_path / "map.toml")
+    assert outcome.code == 1 and outcome.err.replace("\n", "").isprintable() and len(outcome.err) < 1000
+
+
+def test_a_map_with_a_byte_order_mark(tmp_path: Path) -> None:
+    assert load(tmp_path, "\ufeff" + GOOD).config.layer_sizes == (6, 5, 2)
+
+
+HOSTILE_MAPS = {
+    "dotted key": ".".join(["a"] * 20_000) + " = 1\n" + GOOD,
+    "digits": GOOD.replace("[config]", "[config]\nsteepness = 1" + "0" * 50_000),
+    "beyond float": GOOD.replace("[config]", "[config]\nsteepness = 1" + "0" * 400),
+    "deep list": "x = " + "[" * 5000 + "]" * 5000 + "\n" + GOOD,
+    "long text": 'state_dict = "' + "k" * 60_000 + '"\n' + GOOD,
+    "many names": GOOD.replace('["b.0", "b.1"]', str([f"a{i}" for i in range(5000)])),
+    "large": "#" * 70_000 + "\n" + GOOD,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE_MAPS.values(), ids=HOSTILE_MAPS)
+def test_a_hostile_map_is_one_short_error(text: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path, text)
+    assert len(caught.value.message) < 1000
+
+
+def test_a_pipe_is_no_map(tmp_path: Path) -> None:
+    load(tmp_path, GOOD)
+    (tmp_path / "map.toml").unlink()
+    os.mkfifo(tmp_path / "map.toml")
+    with pytest.raises(CheckpointError, match="is a pipe"):
+        checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "map.toml")

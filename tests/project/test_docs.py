@@ -1,0 +1,52 @@
+"""The documentation says what the code does."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from sen_edge.export.verify.verification import TOLERANCES
+
+ROOT = Path(__file__).parents[2]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]
+
+
+def test_command_reference_is_generated_from_the_code() -> None:
+    page = runpy.run_path(str(ROOT / "docs" / "generate_cli.py"))["page"]()
+    assert (ROOT / "docs/reference/cli.md").read_text(encoding="utf-8") == page, "run `make docs`"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_tolerances_on_the_page_are_those_of_the_code() -> None:
+    page = (ROOT / "docs/reference/verification.md").read_text(encoding="utf-8")
+    lines = [line.split("|")[1:-1] for line in page.splitlines() if line.count("|") == len(TOLERANCES) + 2]
+    heading, _, *rows = [[cell.strip() for cell in line] for line in lines]
+    assert heading[1:] == [", ".join(key) for key in TOLERANCES]
+    cells = {name: [cell.removesuffix(" %") for cell in values] for name, *values in rows}
+    for index, ((architecture, _), tolerance) in enumerate(TOLERANCES.items()):
+        expected = {
+            "error of an output / standard deviation": tolerance.output,
+            "least share of inputs within it": 100 * tolerance.readout,
+            "least argmax agreement": 100 * tolerance.argmax,
+            "least share of equal spike counts": 100 * tolerance.spikes if architecture == "snn" else None,
+            "accuracy on `--data`, points": tolerance.accuracy,
+            "least share of inputs within that": 100 * tolerance.rounding_share if tolerance.rounding else None,
+        }
+        for name, value in expected.items():
+            assert (float(cells[name][index]) if cells[name][index] else None) == value
+        unit = "steps" if tolerance.rounding_unit == "step" else "std"
+        rounding = f"{tolerance.rounding:g} {unit}" if tolerance.rounding else ""
+        assert cells["error against the exported network"][index] == rounding
+
+
+def test_every_make_target_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

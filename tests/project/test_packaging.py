@@ -1,0 +1,124 @@
+"""Two distributions, three import packages, and a device side that needs numpy only."""
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("wheels")
+    for project in (ROOT, ROOT / "runtime"):
+        subprocess.run(
+            [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, project],
+            check=True,
+            capture_output=True,
+        )
+    return {wheel.name.split("-")[0]: wheel for wheel in folder.glob("*.whl")}
+
+
+def top_level(wheel: Path) -> set[str]:
+    names = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    return {name for name in names if not name.endswith(".dist-info")}
+
+
+def test_top_level_of_the_wheels(wheels: dict[str, Path]) -> None:
+    assert {name: top_level(wheel) for name, wheel in wheels.items()} == {
+        "sen_edge": {"sen_edge", "sen_exporters"},
+        "sen_edge_runtime": {"sen_runtime"},
+    }
+
+
+def test_the_runtime_wheel_fits_any_python_of_one_platform(wheels: dict[str, Path]) -> None:
+    python, abi, platform = wheels["sen_edge_runtime"].stem.split("-")[2:]
+    assert (python, abi) == ("py3", "none") and platform != "any"
+    names = zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist()
+    assert any(name.startswith("sen_runtime/c/libsen.") for name in names)
+
+
+def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None:
+    for wheel in wheels.values():
+        names = zipfile.ZipFile(wheel).namelist()
+        assert any(name.endswith("py.typed") for name in names)
+        assert any(name.endswith("LICENSE") for name in names)
+
+
+def test_the_runtime_wheel_carries_the_sources_that_exported_c_is_made_of(wheels: dict[str, Path]) -> None:
+    from sen_exporters.c.library import KERNEL_FILES
+
+    names = set(zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist())
+    assert {f"sen_runtime/c/src/{name}" for name in (*KERNEL_FILES, "network.h")} <= names
+
+
+def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels: dict[str, Path]) -> None:
+    wheel = zipfile.ZipFile(wheels["sen_edge_runtime"])
+    assert "sen_runtime/bench/record.schema.json" in wheel.namelist()
+    entries = next(name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
+    assert "sen-runtime = sen_runtime.cli:main" in wheel.read(entries).decode().replace("=", " = ").replace("  ", " ")
+
+
+def test_the_wheel_carries_what_a_page_of_a_network_is_made_of(wheels: dict[str, Path]) -> None:
+    names = set(zipfile.ZipFile(wheels["sen_edge"]).namelist())
+    viewer = {path.name for path in (ROOT / "sen_edge/plot").glob("viewer*")}
+    assert viewer and {f"sen_edge/report/plot/{name}" for name in viewer} <= names
+
+
+RUNTIME_ALONE = """
+import importlib, pkgutil, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in allowed and path is None:
+            raise ImportError(f"sen_runtime may not import {name}")
+
+allowed = {"sen_runtime", "numpy", *sys.stdlib_module_names}
+sys.path[:0] = sys.argv[1:3]
+sys.meta_path.insert(0, Refuse())
+import sen_runtime
+assert sen_runtime.__file__.startswith(sys.argv[1]), sen_runtime.__file__
+names = [module.name for module in pkgutil.walk_packages(sen_runtime.__path__, "sen_runtime.")]
+assert len(names) > 8, names
+for name in names:
+    importlib.import_module(name)
+import numpy as np
+from sen_runtime import image, reference
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Dense
+network = Network((Layer(Dense(np.ones((2, 3), np.float32)), None, Identity()),))
+assert reference.run(image.loads(image.dumps(network)), np.ones((1, 3))).tolist() == [[3, 3]]
+print(sorted({"torch", "typer", "onnx", "onnxruntime", "rich"} & set(sys.modules)))
+"""
+
+
+def test_the_runtime_wheel_works_alone_with_numpy(wheels: dict[str, Path], tmp_path: Path) -> None:
+    zipfile.ZipFile(wheels["sen_edge_runtime"]).extractall(tmp_path)
+    site_packages = Path(numpy.__file__).parents[1]
+    # -I -S: no site, so that neither this checkout nor anything installed is found but what is named
+    command = [sys.executable, "-I", "-S", "-c", RUNTIME_ALONE, str(tmp_path), str(site_packages)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+
+
+def test_a_broken_third_party_exporter_is_named_and_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib.metadata import EntryPoint
+
+    from sen_exporters import base
+
+    good = EntryPoint("onnx", "sen_exporters.onnx.exporter:OnnxExporter", base.ENTRY_POINT_GROUP)
+    bad = EntryPoint("bad", "nowhere.at_all:Exporter", base.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(base, "entry_points", lambda group: [good, bad])
+    assert base.exporter_names() == ("bad", "onnx")
+    assert base.exporter("onnx").name == "onnx"
+    assert base.exporter_for(".onnx").name == "onnx"
+    with pytest.raises(base.ExportError, match=r"'bad' .* does not load"):
+        base.exporter("bad")
+    with pytest.raises(base.ExportError, match="no exporter called 'other'; expected one of bad, onnx"):
+        base.exporter("other")
+    with pytest.raises(base.ExportError, match=r"no exporter writes '.gguf' files; known are .*'bad'.*, .onnx"):
+        base.exporter_for(".gguf")

@@ -1,0 +1,405 @@
+"""Pictures of networks: what they are drawn from, the page, the figures, and what cannot be drawn."""
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.report.plot import activity, figures
+from sen_edge.report.plot.page import as_json
+from sen_edge.report.plot.scene import project, sample, scene
+from sen_edge.report.plot.source import Source, load, of_checkpoint
+from sen_edge.report.plot.still import frame
+from sen_edge.report.plot.synapses import Choice, chosen_synapses
+from sen_runtime import format as image
+from sen_runtime import reference
+from tests.cli.test_cli import coincident, write_coincident_pattern, write_nan
+from tests.conftest import MLP, SNN, Outcome, make_checkpoint
+
+Run = Callable[..., Outcome]
+WIDE = SpatialConfig((64, 32, 10), dimensions=7, layer_spacing=0.5)
+
+
+def source_of(config: SpatialConfig, **changes: object) -> Source:
+    return of_checkpoint(replace(make_checkpoint(config), **changes), "net.pt")
+
+
+def save(path: Path, config: SpatialConfig, **changes: object) -> Path:
+    checkpoints.save(replace(make_checkpoint(config), **changes), path)
+    return path
+
+
+def data_of(page: str) -> dict:
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found.group(1))
+
+
+def decoded(text: str, dtype: str) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(text), dtype)
+
+
+# --- what is drawn -------------------------------------------------------------------------------
+
+
+def test_many_dimensions_keep_the_variance_that_the_principal_components_have() -> None:
+    rng = np.random.default_rng(3)
+    layers = [rng.standard_normal((n, 7)) * [9, 1, 5, 1, 1, 3, 1] for n in (50, 30)]
+    projected, _, sentence = project(layers, is_axis_fixed=False)
+    everything = np.concatenate(layers)
+    singular = np.linalg.svd(everything - everything.mean(0), compute_uv=False)
+    assert f"{100 * (singular[:3] ** 2).sum() / (singular**2).sum():.1f} %" in sentence
+    third, first, second = np.concatenate(projected).std(0)
+    assert np.allclose([first, second, third], singular[:3] / len(everything) ** 0.5)
+
+
+def test_learned_positions_are_drawn_as_they_are_with_the_layer_axis_first() -> None:
+    drawn = scene(source_of(MLP))
+    for layer, positions in enumerate(drawn.positions):
+        learned = make_checkpoint(MLP).tensors[f"positions.{layer}"]
+        assert np.array_equal(positions, np.column_stack([np.full(len(learned), 0.5 * layer), learned]))
+    gaps = np.diff([at[:, 0].mean() for at in drawn.apart()])
+    assert np.allclose(gaps, 0.5 + drawn.gap)
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "axis", "names"),
+    [
+        (1, "free", ("layer index", "coordinate 1", "nothing")),
+        (2, "free", ("layer index", "coordinate 1", "coordinate 2")),
+        (2, "fixed", ("layer axis", "coordinate 1", "nothing")),
+        (3, "free", ("coordinate 1", "coordinate 2", "coordinate 3")),
+    ],
+)
+def test_few_dimensions_are_padded_and_that_is_said(dimensions: int, axis: str, names: tuple[str, ...]) -> None:
+    drawn = scene(source_of(SpatialConfig((6, 4), dimensions, axis)))
+    assert drawn.axes == names
+    assert ("further coordinates" in drawn.notes[0]) == (dimensions < 3)
+    if names[0] == "layer index":
+        assert [set(at[:, 0]) for at in drawn.positions] == [{0.0}, {1.0}]
+
+
+def test_the_strongest_synapses_are_those_of_the_weight_matrix() -> None:
+    source = source_of(replace(WIDE, exponent=2.0))
+    for index, drawn in enumerate(chosen_synapses(scene(source), Choice(strongest=25))):
+        dense = source.network.layers[index].weight.to_dense()
+        order = np.argsort(-np.abs(dense).ravel())[:25]
+        assert set(zip(drawn.target, drawn.source, strict=True)) == set(
+            zip(*np.unravel_index(order, dense.shape), strict=True)
+        )
+        assert np.allclose(drawn.weight, dense.ravel()[order], rtol=1e-5)
+
+
+def test_synapses_up_to_a_length() -> None:
+    source = source_of(MLP)
+    drawn = chosen_synapses(scene(source), Choice(max_distance=0.9))
+    for index, operator in enumerate(source.operators):
+        between = np.linalg.norm(operator.target[:, None] - operator.source[None], axis=2)
+        assert len(drawn[index].weight) == (between <= 0.9).sum() > 0
+
+
+@pytest.mark.parametrize("how", ["synapses", "max_distance"])
+def test_only_kept_synapses_are_drawn(how: str) -> None:
+    if how == "synapses":
+        kept = np.zeros((32, 64), bool)
+        kept[3, [5, 9]] = True
+        source, expected = source_of(MLP, synapses={0: kept}), 2
+    else:
+        source = source_of(replace(MLP, max_distance=(0.7, 0.0)))
+        expected = int(np.count_nonzero(source.operators[0].to_dense()))
+    drawn = chosen_synapses(scene(source), Choice(strongest=5000))
+    assert 0 < len(drawn[0].weight) == expected < 64 * 32
+    assert len(drawn[1].weight) == 320
+
+
+def test_so_many_synapses_are_drawn_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sen_edge.report.plot.synapses.MAX_DRAWN", 100)
+    many, few = chosen_synapses(scene(source_of(MLP)), Choice(strongest=150))
+    assert len(many.weight) == len(few.weight) == 100
+    assert many.note == "Layer 0 to 1: 150 synapses were asked for; the 100 strongest are drawn."
+    all_of_it = chosen_synapses(scene(source_of(MLP)), Choice(max_distance=1e9))[1]
+    assert all_of_it.note == "Layer 1 to 2: 320 synapses are not longer than 1e+09; the 100 strongest are drawn."
+
+
+def test_spikes_are_those_that_the_network_counts() -> None:
+    source = source_of(SNN)
+    x, name = activity.random_input(source.network, 5)
+    found = activity.record(source.runnable(), x, name)
+    counts = reference.trace(source.runnable(), x[np.newaxis], np.float32)[0][0]
+    assert len(found.layers) == 2 and counts.sum() > 0
+    assert np.array_equal(found.layers[1].sum(axis=0), counts)
+    assert name == "random, seed 5"
+
+
+def test_a_sample_is_spread_evenly_and_leaves_small_layers_whole() -> None:
+    first, second, last = sample((80_000, 19_990, 10), 10_000)
+    assert (len(first), len(second), len(last)) == (7884, 2105, 10)
+    assert (first[0], first[-1]) == (0, 79_999)
+    assert np.diff(first).max() - np.diff(first).min() <= 1
+    for sizes in ((200,) * 500, (90_000, *(300,) * 40), (50_000, 49_990, 10), (5000, 5000)):
+        assert 0.98 * 10_000 <= sum(map(len, sample(sizes, 10_000))) <= 10_000
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_the_network_and_asks_for_nothing(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.html"
+    outcome = sen_edge("plot", mlp_path, "-o", out, "--synapses", 30)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out == f"{out}\n"
+    page = out.read_text()
+    assert set(re.findall(r"https?://[^\"' ]*", page)) <= {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"<(link|img|iframe)|\bsrc=|@import|url\(", page)
+    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
+    assert len(script) == 1 and f"script-src 'sha256-{digest}'" in page
+    data = data_of(page)
+    learned = np.concatenate([make_checkpoint(MLP).tensors[f"positions.{i}"] for i in range(3)])
+    assert np.array_equal(decoded(data["positions"], "<f4").reshape(-1, 3)[:, 1:], learned)
+    assert data["links"] == [30, 30] and data["activity"] is None
+    assert decoded(data["targets"], "<u4")[:30].min() >= 64
+    for words in ("layer 1: hidden, 32", "inhibitory: weights", "<noscript>", "prefers-color-scheme", 'role="img"'):
+        assert words in page
+
+
+def test_the_page_of_a_spiking_network_says_what_its_input_was(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.random((5, 64), np.float32)
+    np.savez(tmp_path / "x.npz", x_test=x, y_test=np.arange(5))
+    out = tmp_path / "net.html"
+    outcome = sen_edge("plot", snn_path, "-o", out, "--data", tmp_path / "x.npz", "--example", 3)
+    assert outcome.code == 0 and "spikes: input example 3 of" in outcome.err
+    data = data_of(out.read_text())
+    values = decoded(data["activity"]["values"], "u1").reshape(SNN.spiking.timesteps, 64 + 32)
+    assert np.array_equal(values[0, :64], np.rint(255 * x[3]))
+    spikes = activity.record(source_of(SNN).runnable(), x[3], "").layers[1]
+    assert np.array_equal(values[:, 64:], 255 * spikes)
+    assert 'id="time"' in out.read_text()
+    assert sen_edge("plot", snn_path, "-o", out, "--force").code == 0
+    assert "random, seed 0" in out.read_text()
+
+
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>&\"'"
+
+
+def test_hostile_text_stays_text(sen_edge: Run, tmp_path: Path) -> None:
+    path = save(tmp_path / "a<b>&$\\frac{$.pt", MLP, metadata={HOSTILE: HOSTILE})
+    assert sen_edge("plot", path, "-o", tmp_path / "net.html").code == 0
+    page = (tmp_path / "net.html").read_text()
+    assert page.count("<script") == 2 and "<img" not in page and "<b>" not in page
+    assert "a&lt;b&gt;&amp;" in page and "&lt;img src=x" in page
+    assert "<" not in as_json({HOSTILE: HOSTILE}) and json.loads(as_json({"a": HOSTILE})) == {"a": HOSTILE}
+    assert sen_edge("plot", path, "-o", tmp_path / "net.svg", "--what", "weights").code == 0
+    ElementTree.parse(tmp_path / "net.svg")
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_draws_the_page(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
+    sen_edge("plot", snn_path, "-o", tmp_path / "net.html")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--dump-dom",
+    ]
+    command = ["chromium", *options, (tmp_path / "net.html").as_uri()]
+    page = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert '<div id="viewer">' in page and '<div id="still" class="still" hidden="">' in page
+    assert re.search(r'id="time-said">step 1 of 6: [0-9]+ spikes<', page)
+    assert re.search(r'id="links-said">[0-9,]+ shown<', page)
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+SHAPES = {
+    "one": SpatialConfig((64, 10), layer_spacing=0.5),
+    "d1": SpatialConfig((64, 32, 10), 1, "free"),
+    "d2": SpatialConfig((64, 32, 10), 2),
+    "d2-free": SpatialConfig((64, 32, 10), 2, "free"),
+    "one-neuron": SpatialConfig((1, 1), 1, "free"),
+    "spiking-one": SpatialConfig((64, 10), layer_spacing=0.5, spiking=SpikingConfig(3)),
+    "wide": WIDE,
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_all_shapes_are_drawn(name: str, sen_edge: Run, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    path = save(tmp_path / "net.pt", SHAPES[name])
+    for ending in ("html", "png"):
+        outcome = sen_edge("plot", path, "-o", tmp_path / f"net.{ending}")
+        assert outcome.code == 0, outcome.err
+    assert (tmp_path / "net.png").read_bytes().startswith(b"\x89PNG\r\n")
+
+
+@pytest.mark.parametrize(("ending", "start"), [("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")])
+def test_every_panel_in_every_format_is_the_same_each_time(
+    ending: str, start: bytes, sen_edge: Run, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    synapses = {0: np.indices((32, 64)).sum(axis=0) % 3 == 0}
+    path, before = save(tmp_path / "net.pt", MLP, synapses=synapses), save(tmp_path / "before.pt", MLP)
+    what = f"network,distances,weights,degrees,wiring,input-grid,before-after={before}"
+    for name in ("a", "b"):
+        outcome = sen_edge("plot", path, "-o", tmp_path / f"{name}.{ending}", "--what", what)
+        assert outcome.code == 0, outcome.err
+    data = (tmp_path / f"a.{ending}").read_bytes()
+    assert data.startswith(start) and data == (tmp_path / f"b.{ending}").read_bytes()
+
+
+def test_panels_are_those_with_something_to_show() -> None:
+    pruned = source_of(MLP, synapses={0: np.eye(32, 64, dtype=bool)})
+    everything = figures.default_panels(scene(pruned), source_of(MLP))
+    assert everything == figures.PANELS
+    odd = scene(source_of(SpatialConfig((63, 10))))
+    assert figures.default_panels(odd, None) == ("network", "distances", "weights", "wiring")
+
+
+@pytest.mark.parametrize("n", range(1, len(figures.PANELS) + 1))
+def test_panels_do_not_overlap(n: int) -> None:
+    for shown in (figures.PANELS[:n], figures.PANELS[-n:]):
+        spots, n_columns, n_rows = figures.layout(shown)
+        cells = np.zeros((n_rows, n_columns), int)
+        for spot in spots:
+            cells[spot] += 1
+        assert cells.max() == 1 and len(spots) == n
+
+
+def test_without_matplotlib_the_pip_line_is_named(
+    sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    outcome = sen_edge("plot", mlp_path, "-o", tmp_path / "net.pdf")
+    assert outcome.code == 4 and "pip install 'sen-edge[plot]'" in outcome.err
+    assert sen_edge("plot", mlp_path, "-o", tmp_path / "net.html").code == 0
+
+
+# --- what is large, coincident or wrong ----------------------------------------------------------
+
+
+def test_a_hundred_thousand_neurons_are_sampled_and_that_is_said(sen_edge: Run, tmp_path: Path) -> None:
+    config = SpatialConfig((50_000, 49_990, 10))
+    rng = np.random.default_rng(0)
+    shapes = config.tensor_shapes().items()
+    tensors = {name: rng.standard_normal(shape).astype(np.float32) for name, shape in shapes}
+    checkpoints.save(Checkpoint(config, tensors), tmp_path / "net.pt")
+    outcome = sen_edge("plot", tmp_path / "net.pt", "-o", tmp_path / "net.html")
+    said = "4,995 of 50,000, 4,994 of 49,990, 10 of 10"
+    assert outcome.code == 0 and said in outcome.err
+    page = (tmp_path / "net.html").read_text()
+    assert said in page and len(page) < 2_000_000
+    data = data_of(page)
+    numbers = decoded(data["numbers"], "<u4")
+    assert data["drawn"] == [4995, 4994, 10] and (numbers[0], numbers[4994]) == (0, 49_999)
+
+
+def test_coincident_neurons_are_drawn_and_named(sen_edge: Run, tmp_path: Path) -> None:
+    for name, write in {"a.pt": lambda path: torch.save(coincident(), path), "b.pt": write_coincident_pattern}.items():
+        write(tmp_path / name)
+        for ending in ("html", "svg"):
+            outcome = sen_edge("plot", tmp_path / name, "-o", tmp_path / f"{name}.{ending}")
+            assert outcome.code == 0, outcome.err
+            assert "Layer 1 to 2: 1 pair of neurons at the same point" in outcome.err
+    page = (tmp_path / "a.pt.html").read_text()
+    assert "1 pair of neurons at the same point" in page
+    assert "1 pair of neurons" in " ".join((tmp_path / "a.pt.svg").read_text().split())  # the footnote is in lines
+    assert np.isfinite(decoded(data_of(page)["weights"], "<f4")).all()
+
+
+def test_a_spiking_network_that_cannot_run_is_drawn_without_spikes(sen_edge: Run, tmp_path: Path) -> None:
+    config = replace(SNN, layer_axis="free")
+    checkpoint = make_checkpoint(config)
+    checkpoint.tensors["positions.1"][2] = checkpoint.tensors["positions.0"][7]
+    checkpoints.save(checkpoint, tmp_path / "net.pt")
+    outcome = sen_edge("plot", tmp_path / "net.pt", "-o", tmp_path / "net.html")
+    assert outcome.code == 0 and "Spikes are not shown" in outcome.err
+    assert "source neuron 7 and target neuron 2" in (tmp_path / "net.html").read_text()
+
+
+def test_an_image_is_drawn_if_it_stores_coordinates(sen_edge: Run, tmp_path: Path) -> None:
+    source = source_of(MLP)
+    (tmp_path / "net.sen").write_bytes(image.dumps(source.network))
+    drawn = load(tmp_path / "net.sen")
+    assert drawn.is_axis_fixed and np.array_equal(drawn.operators[1].target, source.operators[1].target)
+    assert sen_edge("plot", tmp_path / "net.sen", "-o", tmp_path / "net.html").code == 0
+    (tmp_path / "dense.sen").write_bytes(image.dumps(reference.expand(source.network)))
+    outcome = sen_edge("plot", tmp_path / "dense.sen", "-o", tmp_path / "dense.html")
+    assert outcome.code == 2 and "layer 0 holds weights and no positions" in outcome.err
+    assert not (tmp_path / "dense.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("-o", "net.gif"), 2, "the ending is '.gif'; expected one of .html, .png, .svg, .pdf"),
+        (("-o", "net"), 2, "the ending is ''"),
+        (("-o", "taken.html"), 1, "taken.html exists"),
+        (("-o", "net.html", "--synapses", "5", "--max-distance", "1"), 2, "leave one out"),
+        (("-o", "net.html", "--max-distance", "nan"), 2, "--max-distance is nan"),
+        (("-o", "net.html", "--what", "weights"), 2, "--what is for .png, .svg, .pdf"),
+        (("-o", "net.svg", "--what", "nothing"), 2, "--what has 'nothing'"),
+        (("-o", "net.svg", "--what", "weights=3"), 2, "--what has 'weights=3'"),
+        (("-o", "net.svg", "--what", "before-after"), 2, "before-after names no checkpoint"),
+        (("-o", "net.svg", "--what", "before-after=absent.pt"), 1, "absent.pt does not exist"),
+        (("-o", "net.svg", "--what", "before-after=other.pt"), 2, "expected 64-32-10 and d = 3"),
+        (("-o", "net.html", "--data", "digits"), 2, "this is a perceptron"),
+        (("-o", "net.html", "--map", "map.toml"), 1, "map.toml"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_wrong_options(
+    options: tuple[str, ...],
+    code: int,
+    message: str,
+    sen_edge: Run,
+    mlp_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "taken.html").write_text("mine")
+    save(tmp_path / "other.pt", SpatialConfig((64, 10)))
+    before = sorted(tmp_path.iterdir())
+    outcome = sen_edge("plot", mlp_path, *options)
+    assert outcome.code == code and message in outcome.err
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "taken.html").read_text() == "mine"
+
+
+def test_wrong_files(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
+    write_nan(tmp_path / "nan.pt")
+    outcome = sen_edge("plot", tmp_path / "nan.pt", "-o", tmp_path / "net.html")
+    assert outcome.code == 1 and "inhibition.1 holds nan at [3]" in outcome.err
+    np.savez(tmp_path / "x.npz", x=np.zeros((5, 64), np.float32))
+    outcome = sen_edge("plot", snn_path, "-o", tmp_path / "net.html", "--data", tmp_path / "x.npz", "--example", 5)
+    assert outcome.code == 2 and "has the examples 0 to 4" in outcome.err
+    outcome = sen_edge("plot", snn_path, "-o", tmp_path / "net.html", "--data", "digit")
+    assert outcome.code == 1 and "'digit' is unknown" in outcome.err
+    odd = save(tmp_path / "odd.pt", SpatialConfig((63, 10)))
+    outcome = sen_edge("plot", odd, "-o", tmp_path / "net.svg", "--what", "input-grid")
+    assert outcome.code == 2 and "63 input neurons" in outcome.err
+    assert not [*tmp_path.glob("net.*")]
+
+
+def test_the_still_picture_holds_the_output_layer() -> None:
+    rng = np.random.default_rng(0)
+    layers = [rng.normal(at, 1, (size, 2)) for at, size in ((0, 2000), (5, 500), (40, 10))]
+    low, high = frame(layers)
+    assert np.all(layers[-1] >= low) and np.all(layers[-1] <= high)
+    layers[0][0] = 1000  # one neuron far from its layer does not shrink the rest
+    assert np.all(frame(layers)[1] < 100)

@@ -1,0 +1,57 @@
+"""The C library built by CMake, and images on which all of its kernels are compared."""
+
+import struct
+import subprocess
+from pathlib import Path
+
+import numpy as np
+
+from sen_edge.passes.quantize import to_int8_weights
+from sen_runtime import format as image
+from tests.support.networks import KINDS, random_network
+
+LIBRARY = Path(__file__).parents[2] / "runtime/sen_runtime/c"
+STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+
+
+def compile_c(compiler: str, *arguments: object) -> None:
+    done = subprocess.run([compiler, *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def cmake_library(folder: Path, *settings: str) -> Path:
+    """libsen.a with the kernels of every instruction set."""
+    return cmake_target("sen", folder, *settings) / "libsen.a"
+
+
+def cmake_target(target: str, folder: Path, *settings: str) -> Path:
+    """The folder, where a target of the library's CMakeLists.txt is built without a warning."""
+    build = ["cmake", "--build", folder, "-j2", "--target", target]
+    for command in (["cmake", "-S", LIBRARY, "-B", folder, *settings], build):
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "warning" not in done.stdout + done.stderr
+    return folder
+
+
+def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
+    """Files of images, and how far the outputs of two kernels may lie apart: int8 not at all, spikes may flip."""
+    rng = np.random.default_rng(0)
+    files: dict[str, list[bytes]] = {"1e-5": [], "0": [], "100": []}
+    for kind in KINDS:
+        for sizes in ((1, 1), (3, 2), (65, 70, 33, 5), (200, 130, 17)):
+            dtype = rng.choice([np.float32, np.float16])
+            files["1e-5"].append(image.dumps(random_network(rng, kinds=(kind,), sizes=sizes, dtype=dtype)))
+            network = random_network(rng, kinds=(kind,), sizes=sizes)
+            coding = str(rng.choice(["direct", "spikes"]))
+            train = random_network(rng, spiking=True, kinds=(kind,), sizes=sizes, input_coding=coding)
+            files["100"].append(image.dumps(train))
+            if kind != "coordinates":
+                files["0"].append(image.dumps(to_int8_weights(network)))
+                files["100"].append(image.dumps(to_int8_weights(train)))
+    written = []
+    for allowed, images in files.items():
+        path = folder / f"within-{allowed}"
+        path.write_bytes(b"".join(struct.pack("<I", len(data)) + data for data in images))
+        written.append((path, allowed))
+    return written

@@ -1,0 +1,578 @@
+"""Sweeps on real worker processes: what is kept, what is run again, and what comes out."""
+
+import csv
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from pyarrow import parquet
+
+import sen_edge as sen_edge_package
+from sen_edge.data.datasets import Dataset
+from sen_edge.sweep.cluster import ALLOWED_DEATHS, Where, check_workers, connected
+from sen_edge.sweep.errors import SweepError
+from sen_edge.sweep.file import read_sweep
+from sen_edge.sweep.results import ranking, rows
+from sen_edge.sweep.runner import State, run_sweep
+from sen_edge.sweep.search import search_of
+from sen_edge.sweep.settings import trial_id
+from sen_edge.sweep.store import opened
+from sen_edge.sweep.trial import Trial, run_trial
+from tests.conftest import Outcome
+from tests.support import sweeps
+
+Run = Callable[..., Outcome]
+
+GRID = """
+data = "digits"
+seeds = [0, 1]
+[training]
+hidden = [8]
+dims = 3
+epochs = 1
+[grid]
+training.exponent = [1.0, 2.0]
+"""
+SAMPLED = """
+data = "digits"
+seeds = [0, 1]
+[training]
+hidden = [8]
+dims = 3
+epochs = 1
+[sampled]
+trials = 14
+seed = 5
+in_flight = 3
+training.exponent = { low = 0.5, high = 3.0 }
+training.dims = [2, 3]
+"""
+SAMPLED = SAMPLED.replace("dims = 3\nepochs", "epochs")
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[Any]:
+    with connected(Where(workers=2)) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def one_worker() -> Iterator[Any]:
+    with connected(Where(workers=1)) as client:
+        yield client
+
+
+def tiny() -> Dataset:
+    """Ten inputs of each of two classes."""
+    inputs = np.random.default_rng(0).random((40, 4), np.float32)
+    labels = np.arange(40) % 2
+    return Dataset("tiny", inputs[:30], labels[:30], inputs[30:], labels[30:], (0.0, 1.0))
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "s.toml"
+    path.write_text(text)
+    return path
+
+
+def sweep(folder: Path, client: Any, trial: Trial, text: str = GRID, **options: Any) -> State:
+    """On data that no trial here looks at; `data_dir` is the folder."""
+    (folder / "data").mkdir(exist_ok=True)
+    plan = read_sweep(write(folder, f'data_dir = "data"\n{text}'))
+    with opened(folder / "out") as store:
+        return run_sweep(search_of(plan, tiny()), store, client, trial=trial, **options)
+
+
+def comparable(state: State, seeds: tuple[int, ...] = (0, 1)) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(state, seeds)]
+
+
+def kept(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Trials on the disk, with the time of writing."""
+    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "trials").glob("*.json")}
+
+
+# --- trials --------------------------------------------------------------------------------------
+
+
+def test_a_trial_is_a_function_of_its_settings(one_worker: Any, two_workers: Any, tmp_path: Path) -> None:
+    from sen_edge.data.datasets import load
+
+    compression = '[compression]\ncriterion = "magnitude"\nepochs = 1\n[grid]\ncompression.sparsity = [0.9]'
+    plan = read_sweep(write(tmp_path, GRID.replace("[grid]", compression)))
+    search = search_of(plan, load("digits"))
+    states = []
+    for name, client in (("one", one_worker), ("two", two_workers)):
+        with opened(tmp_path / name) as store:
+            states.append(run_sweep(search, store, client))
+    assert comparable(states[0]) == comparable(states[1])
+    settings = search.first()[0].settings[0]
+    figures = run_trial(settings)
+    assert states[0].records[trial_id(settings)]["figures"] == figures
+    assert figures["macs"] < 0.5 * (64 * 8 + 8 * 10)
+    assert figures["validation_accuracy"] != figures["trained_validation_accuracy"]
+    assert {process for state in states for process in (r["pid"] for r in state.records.values())} != {os.getpid()}
+
+
+FREE = """
+data = "digits"
+seeds = [0]
+[training]
+weights = "free"
+hidden = [16]
+epochs = 8
+[compression]
+epochs = 3
+as_checkpoint = true
+[grid]
+compression.sparsity = [0.8, 0.95]
+"""
+
+
+def test_a_conventional_network_is_trained_once_and_pruned_alike(tmp_path: Path) -> None:
+    from sen_edge.data.datasets import load
+    from sen_edge.sweep import trial
+
+    search = search_of(read_sweep(write(tmp_path, FREE)), load("digits"))
+    settings = [each for point in search.first() for each in point.settings]
+    assert [each["recipe"]["learning_rate"] for each in settings] == [4e-3, 4e-3]
+    trial._trained.cache_clear()
+    some, few = map(run_trial, settings)
+    assert trial._trained.cache_info().misses == 1
+    assert some["parameters"] == few["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
+    assert some["trained_test_accuracy"] == few["trained_test_accuracy"]
+    assert few["macs"] < 100 < some["macs"] < 400  # a small layer with zeros may be stored dense
+    assert some["validation_accuracy"] > few["validation_accuracy"]
+    one_shot = {**settings[0], "compression": {**settings[0]["compression"], "epochs": 0, "as_checkpoint": False}}
+    assert run_trial(one_shot)["macs"] < 400
+    assert trial_id({**settings[0], "weights": "positions"}) != trial_id(settings[0])
+
+
+def test_a_trial_uses_one_thread_and_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from sen_edge.sweep import trial
+
+    seen = []
+    monkeypatch.setattr(trial, "_dataset", lambda **_: seen.append(torch.get_num_threads()) or 1 / 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    with pytest.raises(ZeroDivisionError):
+        run_trial({"data": {}})
+    assert (seen, torch.get_num_threads()) == ([1], 2)
+    torch.set_num_threads(before)
+
+
+def environment(name: str) -> str | None:
+    return os.environ.get(name)
+
+
+def test_workers_keep_memory_between_steps(one_worker: Any) -> None:
+    assert one_worker.submit(environment, "MALLOC_TRIM_THRESHOLD_", pure=False).result() is None
+
+
+def test_other_data_than_where_the_sweep_began_are_refused() -> None:
+    from sen_edge.errors import DataError
+    from sen_edge.sweep.trial import _dataset
+
+    with pytest.raises(DataError, match="digits on this worker has the SHA-256"):
+        _dataset("digits", None, False, "0" * 64)
+
+
+# --- searches ------------------------------------------------------------------------------------
+
+
+def test_a_grid_is_ranked_by_validation_accuracy(two_workers: Any, tmp_path: Path) -> None:
+    state = sweep(tmp_path, two_workers, sweeps.quick)
+    assert [each.point.values["training.exponent"] for each in ranking(state)] == [1.0, 2.0]
+    best = ranking(state)[0]
+    assert (best.n_done, best.n_failed) == (2, 0)
+    assert (best.low, best.high) == pytest.approx((88.8, 88.81)) and best.accuracy == pytest.approx(88.805)
+    assert len(kept(tmp_path / "out")) == 4
+
+
+def test_samples_are_the_same_with_one_and_two_workers_and_after_an_interruption(
+    one_worker: Any, two_workers: Any, tmp_path: Path
+) -> None:
+    for name in ("one", "two", "cut"):
+        (tmp_path / name).mkdir()
+    first = sweep(tmp_path / "one", one_worker, sweeps.uneven, SAMPLED)
+    second = sweep(tmp_path / "two", two_workers, sweeps.uneven, SAMPLED)
+    assert len(first.points) == 14 and comparable(first) == comparable(second)
+
+    def stop(state: State) -> None:
+        if len(state.records) == 15:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(tmp_path / "cut", two_workers, sweeps.uneven, SAMPLED, report=stop)
+    before = kept(tmp_path / "cut/out")
+    third = sweep(tmp_path / "cut", two_workers, sweeps.uneven, SAMPLED)
+    assert comparable(third) == comparable(first)
+    assert before.items() <= kept(tmp_path / "cut/out").items() and len(before) == 15
+
+
+def test_the_sampler_learns_from_what_it_is_told(two_workers: Any, tmp_path: Path) -> None:
+    state = sweep(tmp_path, two_workers, sweeps.quick, SAMPLED.replace("trials = 14", "trials = 40"))
+    apart = [abs(point.values["training.exponent"] - 1.3) for point in state.points]
+    assert np.mean(apart[20:]) < 0.7 * np.mean(apart[:10])
+
+
+def test_a_changed_file_takes_over_equal_trials(two_workers: Any, tmp_path: Path) -> None:
+    sweep(tmp_path, two_workers, sweeps.quick)
+    before = kept(tmp_path / "out")
+    wider = GRID.replace("[1.0, 2.0]", "[1, 2, 3]").replace("epochs = 1", "epochs = 1\nsteepness = 1.0")
+    state = sweep(tmp_path, two_workers, sweeps.quick, wider)
+    assert len(state.records) == 6
+    assert before.items() <= kept(tmp_path / "out").items()
+
+
+def test_values_that_contradict_each_other_fail_alone(two_workers: Any, tmp_path: Path) -> None:
+    text = """
+data = "digits"
+[sampled]
+trials = 8
+training.layer_axis = ["fixed", "free"]
+training.dims = [1, 3]
+training.exponent = [1.0]
+"""
+    with pytest.raises(SweepError, match=r"\[sampled.training\]: dims = 1: config dimensions is 1; expected"):
+        sweep(tmp_path, two_workers, sweeps.quick, text)
+    text = text.replace("[1, 3]", "[2, 3]").replace("training.exponent", "training.min_distance = [0.1]\n#")
+    assert len(sweep(tmp_path, two_workers, sweeps.quick, text).points) == 8
+    text = 'data = "digits"\n[sampled]\ntrials = 8\ncompression.sparsity = [0.5]\ncompression.rank = [1]'
+    state = sweep(tmp_path, two_workers, sweeps.quick, text)
+    assert not state.records and len(state.points) == 8
+    assert all("compression needs one of" in row["error"] for row in rows(state, (0,)))
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def test_a_failing_trial_is_recorded_and_does_not_stop_the_rest(two_workers: Any, tmp_path: Path) -> None:
+    state = sweep(tmp_path, two_workers, sweeps.fails)
+    assert [row["error"] for row in rows(state, (0, 1))] == [None, None, "RuntimeError: no luck", None]
+    assert [(each.n_done, each.n_failed) for each in ranking(state)] == [(2, 0), (1, 1)]
+    before = kept(tmp_path / "out")
+    assert sweep(tmp_path, two_workers, sweeps.quick).records == state.records and kept(tmp_path / "out") == before
+    again = sweep(tmp_path, two_workers, sweeps.quick, retry_failed=True)
+    assert not any(row["error"] for row in rows(again, (0, 1)))
+    assert len(before.items() - kept(tmp_path / "out").items()) == 1
+
+
+def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
+    def kill() -> None:
+        while not (found := list((tmp_path / "data").glob("*.pid"))):
+            time.sleep(0.05)
+        os.kill(int(found[0].read_text()), signal.SIGKILL)
+        killed.append(int(found[0].read_text()))
+
+    killed: list[int] = []
+    (tmp_path / "data").mkdir()
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with connected(Where(workers=2)) as client:
+        state = sweep(tmp_path, client, sweeps.waits_to_be_killed)
+    killer.join()
+    marked = next(point for point in state.points if point.values["training.exponent"] == 2.0).settings[0]
+    assert not any(row["error"] for row in rows(state, (0, 1))) and len(kept(tmp_path / "out")) == 4
+    assert state.records[trial_id(marked)]["pid"] != killed[0]
+
+
+def test_a_trial_that_kills_its_workers_fails_in_the_end(tmp_path: Path) -> None:
+    with connected(Where(workers=2)) as client:
+        state = sweep(tmp_path, client, sweeps.kills_its_worker)
+    errors = [row["error"] for row in rows(state, (0, 1))]
+    assert errors[:2] + errors[3:] == [None] * 3
+    assert errors[2] is not None and errors[2].startswith(f"{ALLOWED_DEATHS + 1} workers died of it")
+    assert len(list((tmp_path / "data").glob("*.died"))) == ALLOWED_DEATHS + 1
+
+
+def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
+
+        def close(state: State) -> None:
+            if state.fresh:
+                cluster.close()
+
+        with (
+            pytest.raises(SweepError, match="the connection to the scheduler is lost"),
+            connected(Where(scheduler=cluster.scheduler_address)) as client,
+        ):
+            sweep(tmp_path, client, sweeps.quick, report=close)
+    assert len(kept(tmp_path / "out")) == 1
+
+
+def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("sen_edge.sweep.cluster.WORKER_S", 0.2)
+    with LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as cluster:
+        address = cluster.scheduler_address
+        with (
+            pytest.raises(SweepError, match=f"the scheduler at {address} has no worker"),
+            connected(Where(scheduler=address)),
+        ):
+            raise AssertionError("there is nobody to run anything")
+
+
+def test_workers_without_the_toolkit(two_workers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_workers(two_workers)
+    monkeypatch.setattr(sen_edge_package, "__version__", "9.9")
+    with pytest.raises(SweepError, match=r"worker tcp://.* has sen-edge 0.1.0; here it is 9.9"):
+        check_workers(two_workers)
+    with pytest.raises(SweepError, match=r"worker tcp://.* cannot run trials: ModuleNotFoundError: .*nowhere"):
+        check_workers(two_workers, "nowhere")
+
+
+def test_a_folder_takes_one_sweep_at_a_time(tmp_path: Path) -> None:
+    from sen_edge.errors import OutputError
+
+    with opened(tmp_path / "out"), pytest.raises(OutputError, match="in use"), opened(tmp_path / "out"):
+        pass
+    with opened(tmp_path / "out"):
+        pass
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").write_text("dear")
+    with pytest.raises(OutputError, match="something else than a sweep"), opened(tmp_path / "mine"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text[:-30], "is no finished trial, or damaged"),
+        (lambda text: "[]", "is no finished trial, or damaged"),
+        (lambda text: "9".join(text.rsplit("1", 1)), "is 'sen-edge-trial', version 9"),
+        (lambda text: re.sub(r'"figures": {[^}]*}', '"figures": {}', text), "is no finished trial, or damaged"),
+        (lambda text: re.sub(r'"figures": {[^}]*}', '"figures": null', text), "is no finished trial, or damaged"),
+        (lambda text: text.replace('"epochs": 1', '"epochs": 2'), "other settings than its name says"),
+    ],
+    ids=["cut", "list", "version", "no figures", "nothing", "settings"],
+)
+def test_a_damaged_trial_is_named(change: Callable[[str], str], message: str, two_workers: Any, tmp_path: Path) -> None:
+    sweep(tmp_path, two_workers, sweeps.quick)
+    path = sorted((tmp_path / "out/trials").glob("*.json"))[0]
+    path.write_text(change(path.read_text()))
+    with pytest.raises(SweepError, match=f"{path.name}.*({message})"):
+        sweep(tmp_path, two_workers, sweeps.quick)
+
+
+# --- the command ---------------------------------------------------------------------------------
+
+
+def test_the_command(sen_edge: Run, tmp_path: Path) -> None:
+    path, out = write(tmp_path, GRID), tmp_path / "out"
+    outcome = sen_edge("sweep", path, "-o", out, "--workers", 2)
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[:2] == [str(out / "results.csv"), str(out / "results.parquet")]
+    assert "4/4 trials" in outcome.err and "the best 2 of 2 points" in outcome.err
+    with (out / "results.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(row["training.exponent"], row["seed"]) for row in table] == [
+        ("1.0", "0"), ("1.0", "1"), ("2.0", "0"), ("2.0", "1")
+    ]  # fmt: skip
+    columns = parquet.read_table(out / "results.parquet").to_pylist()
+    assert [row["test_accuracy"] for row in columns] == [float(row["test_accuracy"]) for row in table]
+    again = sen_edge("sweep", path, "-o", out, "--json")
+    found = json.loads(again.out)
+    assert again.code == 0 and found["trials"] == 4 and found["failed"] == 0
+    best = [each["validation_accuracy"] for each in found["ranking"]]
+    assert best == sorted(best, reverse=True)
+
+
+def test_the_command_on_a_scheduler(sen_edge: Run, two_workers: Any, tmp_path: Path) -> None:
+    outcome = sen_edge(
+        "sweep", write(tmp_path, GRID), "-o", tmp_path / "out", "--scheduler", two_workers.scheduler.address
+    )
+    assert outcome.code == 0, outcome.err
+    assert len(kept(tmp_path / "out")) == 4
+
+
+def test_every_trial_failing_is_a_failure(sen_edge: Run, tmp_path: Path) -> None:
+    text = 'data = "digits"\n[training]\nhidden = [4]\nepochs = 1\n[grid]\ncompression.rank = [1000]'
+    outcome = sen_edge("sweep", write(tmp_path, text), "-o", tmp_path / "out", "--workers", 1)
+    assert outcome.code == 1 and "every trial failed" in outcome.err
+    assert "rank is 1000; the layers have at most" in (tmp_path / "out/results.csv").read_text()
+
+
+def start(tmp_path: Path, trials: int) -> "subprocess.Popen[str]":
+    """Start a sweep in a process group of its own, as a shell does, and wait until the first trial is kept."""
+    exponents = [1 + step / trials for step in range(trials // 2)]
+    path = write(tmp_path, GRID.replace("[1.0, 2.0]", str(exponents)))
+    command = [sys.executable, "-m", "sen_edge", "sweep", str(path), "-o", str(tmp_path / "out"), "--workers", "2"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while process.poll() is None and not kept_if_any(tmp_path):
+        time.sleep(0.02)
+    return process
+
+
+def kept_if_any(tmp_path: Path) -> bool:
+    return bool(list((tmp_path / "out/trials").glob("*.json")))
+
+
+def wait_for_end(pids: set[int]) -> bool:
+    """Whether these processes end."""
+    for _ in range(600):
+        if not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_killed_sweep_goes_on(sen_edge: Run, tmp_path: Path) -> None:
+    process = start(tmp_path, trials=16)
+    children = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+    process.kill()
+    process.communicate()
+    before = kept(tmp_path / "out")
+    assert before
+    assert len(children) >= 2 and wait_for_end(children)
+    outcome = sen_edge("sweep", tmp_path / "s.toml", "-o", tmp_path / "out", "--workers", 2)
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.splitlines()[0].startswith(f"{len(before)}/16 trials")
+    after = kept(tmp_path / "out")
+    assert before.items() <= after.items() and len(after) == 16
+
+
+def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
+    process = start(tmp_path, trials=1000)  # so many that it cannot end by itself before it is interrupted
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "finished trials are kept" in err and "go on with: sen-edge sweep" in err
+    assert "Traceback" not in err, err
+    assert 1 <= len(kept(tmp_path / "out")) < 1000
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds = [0", "is not TOML"),
+        (GRID + "\n[extra]\na = 1", "unknown key extra; expected one of data,"),
+        (GRID.replace("hidden", "hiden"), "[training]: unknown key hiden; expected one of arch, weights, hidden,"),
+        (GRID.replace("training.exponent", "training.exponnent"), "[grid.training]: unknown key exponnent; expected"),
+        (GRID.replace("training.exponent", "model.exponent"), "[grid]: unknown key model; expected one of training"),
+        (GRID.replace("[8]", '"8"'), "[training]: hidden = '8'; expected a list of layer sizes"),
+        (GRID.replace("[8]", "[0]"), "[training]: hidden = [0]; expected a list of layer sizes"),
+        (GRID.replace("dims = 3", "dims = 3.0"), "[training]: dims = 3.0; expected a whole number from 1"),
+        (GRID.replace("dims = 3", "dims = true"), "[training]: dims = True; expected a whole number from 1"),
+        (GRID.replace("dims = 3", "dims = 1"), "[training]: dims = 1: config dimensions is 1; expected an integer"),
+        (GRID.replace("epochs", "beta"), "[training]: beta = 1: beta is for spiking networks"),
+        (GRID.replace("2.0", "-2.0"), "[grid.training]: exponent = -2: config exponent is -2.0; expected a number > 0"),
+        (GRID.replace("2.0", "1"), "[grid.training]: exponent = [1.0, 1]; expected values that are all different"),
+        (GRID.replace("[1.0, 2.0]", "1.0"), "[grid.training]: exponent = 1.0; expected a list of values"),
+        (GRID.replace("dims = 3", "exponent = 1.0"), "[training]: exponent is searched too"),
+        (GRID.replace("training.exponent = [1.0, 2.0]", ""), "[grid] searches nothing"),
+        (GRID.replace("[0, 1]", "[0, 0]"), "seeds = [0, 0]; expected numbers that are all different"),
+        (GRID.replace("[0, 1]", "[]"), "seeds = []; expected a list of whole numbers"),
+        (GRID.replace('data = "digits"', ""), "data is missing; expected"),
+        (GRID.replace('"digits"', "3"), "data = 3; expected a string"),
+        (GRID.replace('"digits"', '"ciphers"'), "data: data set 'ciphers' is unknown; expected mnist, digits, or"),
+        (GRID.replace('"digits"', '"none.npz"'), "none.npz does not exist"),
+        (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims is for networks with positions"),
+        (GRID.replace("dims = 3", 'weights = "frei"'), "weights = 'frei'; expected \"positions\" or \"free\""),
+        (FREE.replace("epochs = 3\nas", "as"), "trains the weights of a conventional network under its pattern"),
+        (FREE.replace("[grid]\ncompression.sparsity = [0.8, 0.95]", "rank = 2\n[grid]\ntraining.batch_size = [32]"),
+         "as_checkpoint with epochs needs a sparsity"),
+        (FREE.replace("as_checkpoint = true", "ramp = 0.5"), "ramp has no use here"),
+        (FREE.replace("as_checkpoint = true", "layers = [2]"), "there is no layer 2; expected 0 to 1"),
+        (FREE.replace("epochs = 3", 'criterion = "distance"'), "criterion = distance is for networks with positions"),
+        (GRID.replace("[grid]", "[compression]\nsparsity = 1.5\n[grid]"), "sparsity is 1.5; expected a number >= 0"),
+        (GRID.replace("[grid]", "[compression]\nnear = 0.5\n[grid]"), "near has no use here"),
+        (GRID + "\n[sampled]\ntrials = 3", "either a table [grid] or a table [sampled]; found both"),
+        (GRID[: GRID.index("[grid]")], "either a table [grid] or a table [sampled]; found none"),
+        (SAMPLED.replace("trials = 14", ""), "[sampled]: trials is missing"),
+        (SAMPLED.replace("seed = 5", 'sampler = "best"'), "[sampled]: sampler = 'best'; expected one of tpe, random"),
+        (SAMPLED.replace("high = 3.0", "high = 3.0, step = 0.4"), "exponent: step = 0.4; expected one that leads from"),
+        (SAMPLED.replace("[2, 3]", "{ low = 3, high = 8, step = 100 }"), "dims: step = 100; expected one that leads"),
+        (GRID.replace("[1.0, 2.0]", f"[1{'0' * 400}]"), "beyond the range of numbers"),
+        (SAMPLED.replace("high", "hi"), "[sampled.training]: exponent: unknown key hi; expected one of low, high"),
+        (SAMPLED.replace("3.0", "0.5"), "exponent: high = 0.5; expected a number > low (0.5)"),
+        (SAMPLED.replace("0.5", "0"), "exponent = 0: config exponent is 0.0; expected a number > 0"),
+        (SAMPLED.replace("exponent", "gain"), "gain = {'low': 0.5, 'high': 3.0}; expected a list, for a range is of"),
+    ],
+)  # fmt: skip
+def test_a_bad_sweep_file(text: str, message: str, sen_edge: Run, tmp_path: Path) -> None:
+    path = write(tmp_path, text)
+    outcome = sen_edge("sweep", path, "-o", tmp_path / "out")
+    assert outcome.code == 1
+    assert message in outcome.err and str(path) in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_sweep_file(sen_edge: Run, tmp_path: Path) -> None:
+    outcome = sen_edge("sweep", tmp_path / "none.toml")
+    assert outcome.code == 1 and f"{tmp_path / 'none.toml'} does not exist" in outcome.err
+
+
+def test_an_unreachable_scheduler(sen_edge: Run, tmp_path: Path) -> None:
+    with socket.socket() as listener:  # bound, so that nobody else has the port, and not listening
+        listener.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        outcome = sen_edge("sweep", write(tmp_path, GRID), "-o", tmp_path / "out", "--scheduler", address)
+    assert outcome.code == 1 and f"no Dask scheduler answers at {address}" in outcome.err
+
+
+def test_what_answers_is_no_scheduler(sen_edge: Run, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            with listener.accept()[0] as connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.recv(1000)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        address = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        outcome = sen_edge("sweep", write(tmp_path, GRID), "-o", tmp_path / "out", "--scheduler", address)
+        thread.join()
+    assert outcome.code == 1 and f"no Dask scheduler answers at {address}" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--scheduler", "10.0.0.4"), "expected an address such as tcp://10.0.0.4:8786"),
+        (("--scheduler", "tcp://10.0.0.4"), "expected an address such as"),
+        (("--scheduler", "http://10.0.0.4:8786"), "expected an address such as"),
+        (("--scheduler", "tcp://10.0.0.4:x"), "expected an address such as"),
+        (("--scheduler", "tcp://10.0.0.4:1", "--workers", "2"), "--workers is for this machine"),
+        (("--scheduler", "tcp://10.0.0.4:1", "--memory", "2"), "--memory is for this machine"),
+        (("--workers", "0"), "--workers"),
+        (("--memory", "0"), "--memory is 0; expected a number of GiB > 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_wrong_option(options: tuple[str, ...], message: str, sen_edge: Run, tmp_path: Path) -> None:
+    outcome = sen_edge("sweep", write(tmp_path, GRID), "-o", tmp_path / "out", *options)
+    assert outcome.code == 2 and message in outcome.err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("module", ["distributed", "optuna", "pyarrow"])
+def test_a_missing_package(module: str, sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sen_edge.sweep import errors
+
+    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == module else object())
+    outcome = sen_edge("sweep", write(tmp_path, GRID))
+    assert outcome.code == 4 and module in outcome.err and "pip install 'sen-edge[sweep]'" in outcome.err
