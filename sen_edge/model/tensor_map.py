@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from sen_edge.errors import CheckpointError
-from sen_edge.toml import MAX_BYTES, load_toml
+from sen_edge.schema import MAX_BYTES, load_toml
 from sen_runtime.untrusted import listing, quote, read_regular
 
 ROLES = ("positions", "inhibition", "gain", "bias")

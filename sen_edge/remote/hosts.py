@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from sen_edge.errors import UsageError
-from sen_edge.toml import read_toml
+from sen_edge.schema import MAX_BYTES, load_toml
 from sen_runtime.errors import SenError
-from sen_runtime.untrusted import printable, quote
+from sen_runtime.untrusted import printable, quote, read_regular
 
 #: What an address may hold; neither the user nor the host may begin like an option.
 ADDRESS = re.compile(r"(ssh://)?([A-Za-z0-9_.][A-Za-z0-9_.+-]*@)?[A-Za-z0-9_.:\[][A-Za-z0-9_.:%\[\]-]*/?")
@@ -76,7 +76,7 @@ def read_inventory(path: Path) -> dict[str, Host]:
     Raises:
         InventoryError: the file cannot be read, is not TOML, or has an entry that is not one of a host.
     """
-    document = read_toml(path, error=InventoryError)
+    document = load_toml(read_regular(path, MAX_BYTES, error=InventoryError), str(path), error=InventoryError)
     unknown = [name for name in document if name != "hosts"]
     if unknown:
         raise InventoryError(f"{path}: unknown entry {printable(unknown[0], 80)}; expected hosts", hint=EXAMPLE)

@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sen_edge.schema import MAX_BYTES, load_toml
 from sen_edge.sweep.errors import SweepError
 from sen_edge.sweep.keys import KEYS, TABLES, Kind
-from sen_edge.toml import read_toml
-from sen_runtime.untrusted import printable, quote
+from sen_runtime.untrusted import printable, quote, read_regular
 
 TOP = ("data", "data_dir", "seeds", "training", "compression", "grid", "sampled")
 SAMPLED = ("trials", "seed", "sampler", "in_flight")
@@ -117,7 +117,7 @@ def read_sweep(path: Path) -> Sweep:
     Raises:
         SweepError: it cannot be read, or has something that is unknown or of the wrong type.
     """
-    document = read_toml(path, error=SweepError)
+    document = load_toml(read_regular(path, MAX_BYTES, error=SweepError), str(path), error=SweepError)
     _known(f"{path}", document, TOP)
     if "data" not in document:
         raise SweepError(f'{path}: data is missing; expected "mnist", "digits" or the path of a .npz file')

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sen_edge.toml import load_toml
+from sen_edge.schema import load_toml
 from sen_runtime.errors import SenError
 from sen_runtime.untrusted import MAX_DEPTH, FileError, listing, load_json, printable, quote, read_regular
 

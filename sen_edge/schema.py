@@ -1,0 +1,334 @@
+"""Schemas of requests and file formats: one frozen dataclass validates Python arguments, TOML, JSON and options.
+
+    @dataclass(frozen=True)
+    class Prune(Schema):
+        sparsity: Annotated[float | None, Ge(0), Lt(1), Option("Share of the weights set to zero.")] = None
+
+        def check(self) -> None:                       # rules over several fields
+            ...
+
+    Prune(sparsity=2)                                  # SchemaError: sparsity is 2; expected a number >= 0 and < 1
+    read_toml(Prune, Path("prune.toml"))               # the same of a file, with its path in front
+    @command
+    def prune(request: Prune) -> None: ...             # the same of --sparsity; see `sen_edge.cli.options`
+
+Lists are accepted for tuples, text for paths and integers for floats; nothing else is converted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import re
+import sys
+import types
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import annotated_types
+
+from sen_edge.errors import UsageError
+from sen_runtime.errors import SenError
+from sen_runtime.untrusted import (
+    MAX_DEPTH,
+    FileError,
+    check_document,
+    decode,
+    finite_float,
+    load_json,
+    printable,
+    quote,
+    read_regular,
+)
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Check", "Option", "Schema", "SchemaError", "expectation", "fields_of", "parse", "read_json", "read_toml"]
+
+T = TypeVar("T", bound="Schema")
+#: Bytes of a file.
+MAX_BYTES = 64 << 10
+#: A dotted key of more than `MAX_DEPTH` parts; the parsers take time quadratic in their number.
+DEEP_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_DEPTH}}}""")
+NAMES: Mapping[Any, str] = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    Path: "a path",
+    Any: "a value",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """How the command line shows a field; a field without one is not an option.
+
+    Attributes:
+        help: one sentence.
+        short: a letter, such as "-o".
+        flag: instead of the field's name with hyphens, such as "--json".
+        metavar: placeholder of the value.
+        is_argument: whether it is a positional argument.
+        is_repeated: whether a tuple is written as one option for each item, instead of with commas.
+        group: heading of the help that it is listed under.
+    """
+
+    help: str
+    short: str = ""
+    flag: str = ""
+    metavar: str | None = None
+    is_argument: bool = False
+    is_repeated: bool = False
+    group: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Check(annotated_types.Predicate):
+    """A test of a value, and the text of messages for "expected"."""
+
+    expected: str = ""
+
+
+class SchemaError(UsageError, ValueError):
+    """A value that its schema refuses.
+
+    Attributes:
+        key: path of the field, such as "layer_sizes[1]" or "hosts.pi4.cpu"; empty for a rule over several.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, problem: str, hint: str = "", *, key: str = "") -> None:
+        super().__init__(f"{key} {problem}" if key else problem, hint)
+        self.key = key
+        self.problem = problem
+
+
+class Schema:
+    """Base of dataclasses that are validated when they are made."""
+
+    __pydantic_config__: ClassVar[Any] = {"strict": True, "extra": "forbid", "allow_inf_nan": False}
+
+    def __post_init__(self) -> None:
+        """Validate each field, then the rules over several."""
+        kinds = fields_of(type(self))
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # of subclasses
+            value = getattr(self, field.name)
+            if value is not field.default and not isinstance(value, Schema):
+                object.__setattr__(self, field.name, _validate(kinds[field.name], value, (field.name,)))
+        self.check()
+
+    def check(self) -> None:
+        """Refuse combinations of fields with a `SchemaError`; for subclasses."""
+
+
+def validate(cls: type[Schema], name: str, value: Any) -> Any:
+    """Value of one field, converted to its type.
+
+    Raises:
+        SchemaError: it is not one of this field; `key` is its path.
+    """
+    return _validate(fields_of(cls)[name], value, (name,))
+
+
+def parse(cls: type[T], values: Mapping[str, Any], where: str, *, error: type[SenError] = UsageError) -> T:
+    """Build `cls` from a mapping.
+
+    Args:
+        cls: the schema.
+        values: plain values, as TOML and JSON have them.
+        where: start of each message, such as the path of the file.
+        error: class of the errors.
+
+    Raises:
+        SenError (`error`): an unknown or missing key, a wrong type, a value out of range.
+    """
+    try:
+        found: T = _validate(cls, values, ())
+    except SchemaError as problem:
+        raise error(f"{where}: {problem.message}", problem.hint) from None
+    return found
+
+
+def read_toml(cls: type[T], path: Path, *, error: type[SenError] = FileError) -> T:
+    """Read a TOML file of at most `MAX_BYTES`; a byte order mark is accepted.
+
+    Raises:
+        SenError (`error`): the file cannot be read, is not TOML, or does not fit the schema.
+    """
+    return parse(
+        cls, load_toml(read_regular(path, MAX_BYTES, error=error), str(path), error=error), str(path), error=error
+    )
+
+
+def read_json(cls: type[T], path: Path, *, error: type[SenError] = FileError) -> T:
+    """Read a JSON file of at most `MAX_BYTES`.
+
+    Raises:
+        SenError (`error`): the file cannot be read, is not JSON, or does not fit the schema.
+    """
+    return parse(
+        cls, load_json(read_regular(path, MAX_BYTES, error=error), str(path), error=error), str(path), error=error
+    )
+
+
+def load_toml(content: bytes, where: str, *, error: type[SenError] = FileError) -> dict[str, Any]:
+    """Parse TOML; numbers are finite, see `sen_runtime.untrusted.check_document` for the other bounds.
+
+    Args:
+        content: UTF-8 text.
+        where: start of each message, such as the path.
+        error: class of the errors.
+
+    Raises:
+        SenError (`error`): the content is not such a document.
+    """
+    text = decode(content, where, error=error)
+    too_deep = f"{where}: nested too deep; expected at most {MAX_DEPTH} levels"
+    if DEEP_KEY.search(text):
+        raise error(too_deep)
+    try:
+        document = tomllib.loads(text, parse_float=finite_float)
+    except RecursionError:
+        raise error(too_deep) from None
+    except ValueError as problem:  # of the parser, or of int() for a literal of thousands of digits
+        raise error(f"{where} is not TOML: {problem}") from None
+    check_document(document, where, error=error)
+    return document
+
+
+# --- types ---------------------------------------------------------------------------------------
+
+
+def fields_of(cls: type) -> Mapping[str, Any]:
+    """Fields of a schema by name, with their annotated types."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def split(kind: Any) -> tuple[Any, list[Any]]:
+    """A type without None, and what it is annotated with."""
+    notes: list[Any] = []
+    while True:
+        if get_origin(kind) is Annotated:
+            kind, *more = get_args(kind)
+            notes += more
+            continue
+        variants = [each for each in get_args(kind) if each is not type(None)]
+        if get_origin(kind) not in (Union, types.UnionType) or len(variants) != 1:
+            return kind, notes
+        kind = variants[0]
+
+
+def expectation(kind: Any) -> str:
+    """What a message says a value of this type is."""
+    kind, notes = split(kind)
+    checks = [note.expected for note in notes if isinstance(note, Check)]
+    origin, parts = get_origin(kind), get_args(kind)
+    if checks:
+        text = checks[0]
+    elif origin is Literal:
+        text = f"one of {', '.join(map(str, parts))}"
+    elif origin in (Union, types.UnionType):
+        text = " or ".join(expectation(part) for part in parts)
+    elif origin is tuple:
+        size = _bounds(notes, " of ", " items") if parts[-1] is Ellipsis else f" of {len(parts)} items"
+        text = f"a list{size}, each {expectation(parts[0])}"
+    else:
+        text = NAMES.get(kind, "a table") + _bounds(notes, " ", "")
+    return text
+
+
+def _bounds(notes: Iterable[Any], before: str, after: str) -> str:
+    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": ">=", "max_length": "<="}
+    found = [
+        f"{sign} {getattr(note, name):g}"
+        for note in notes
+        for name, sign in signs.items()
+        if getattr(note, name, None) is not None
+    ]
+    return f"{before}{' and '.join(found)}{after}" if found else ""
+
+
+# --- validation ----------------------------------------------------------------------------------
+
+
+@cache
+def _adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    is_schema = isinstance(kind, type) and issubclass(kind, Schema)
+    return TypeAdapter(kind, config=None if is_schema else Schema.__pydantic_config__)
+
+
+def _validate(kind: Any, value: Any, path: tuple[str | int, ...]) -> Any:
+    """Validate in the JSON mode of pydantic: strict about scalars, while lists become tuples and text paths."""
+    from pydantic import ValidationError
+
+    try:
+        return _adapter(kind).validate_json(json.dumps(value, default=_to_plain), strict=True)
+    except ValidationError as errors:
+        raise _schema_error(kind, errors.errors(include_url=False)[0], path) from None
+    except (TypeError, ValueError) as error:  # not a plain value
+        if isinstance(error, SchemaError):
+            raise
+        raise SchemaError(f"is {quote(value)}; expected {expectation(kind)}", key=_key(path)) from None
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Schema):
+        return {name: getattr(value, name) for name in fields_of(type(value))}
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a number of numpy
+        return value.item()
+    raise TypeError(value)
+
+
+def _schema_error(kind: Any, error: Mapping[str, Any], path: tuple[str | int, ...]) -> SchemaError:
+    where = error["loc"]
+    parents = [kind]
+    for step in where:
+        parents.append(_child(parents[-1], step))
+    key = _key((*path, *where))
+    if error["type"] in ("unexpected_keyword_argument", "missing"):
+        known = list(fields_of(split(parents[-2])[0])) if dataclasses.is_dataclass(split(parents[-2])[0]) else []
+        if error["type"] == "missing":
+            return SchemaError(f"is missing; expected {expectation(parents[-1])}", key=key)
+        near = difflib.get_close_matches(str(where[-1]), known, n=1)
+        return SchemaError(
+            f"is unknown; expected one of {', '.join(known)}",
+            f"did you mean {near[0]}?" if near else "",
+            key=key,
+        )
+    rule = error.get("ctx", {}).get("error")
+    if isinstance(rule, SchemaError):
+        inner = ".".join(part for part in (key, rule.key) if part)
+        return SchemaError(rule.problem, rule.hint, key=inner)
+    return SchemaError(f"is {quote(error['input'])}; expected {expectation(parents[-1])}", key=key)
+
+
+def _child(kind: Any, step: str | int) -> Any:
+    """Type of a part, `step` being a field's name, a key or an index."""
+    kind, _ = split(kind)
+    if dataclasses.is_dataclass(kind):
+        return fields_of(kind).get(str(step), Any)  # type: ignore[arg-type]
+    parts = [part for part in get_args(kind) if part is not Ellipsis]
+    if get_origin(kind) is tuple and isinstance(step, int) and step < len(parts):
+        return parts[step]
+    return parts[-1] if parts else Any
+
+
+def _key(path: Iterable[str | int]) -> str:
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{printable(step, 60)}" if text else printable(step, 60)
+    return text
