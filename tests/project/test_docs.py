@@ -33,11 +33,11 @@ def test_tolerances_on_the_page_are_those_of_the_code() -> None:
     for index, ((architecture, _), tolerance) in enumerate(TOLERANCES.items()):
         expected = {
             "error of an output / standard deviation": tolerance.output,
-            "least share of inputs within it": 100 * tolerance.readout,
-            "least argmax agreement": 100 * tolerance.argmax,
-            "least share of equal spike counts": 100 * tolerance.spikes if architecture == "snn" else None,
+            "min share of inputs within it": 100 * tolerance.readout,
+            "min argmax agreement": 100 * tolerance.argmax,
+            "min share of equal spike counts": 100 * tolerance.spikes if architecture == "snn" else None,
             "accuracy on `--data`, points": tolerance.accuracy,
-            "least share of inputs within that": 100 * tolerance.rounding_share if tolerance.rounding else None,
+            "min share of inputs within that": 100 * tolerance.rounding_share if tolerance.rounding else None,
         }
         for name, value in expected.items():
             assert (float(cells[name][index]) if cells[name][index] else None) == value
