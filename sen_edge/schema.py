@@ -28,7 +28,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import annotated_types
+from annotated_types import Ge, Gt, Lt, MinLen, Predicate
 
 from sen_edge.errors import UsageError
 from sen_runtime.errors import SenError
@@ -52,6 +52,13 @@ else:
 __all__ = ["Check", "Option", "Schema", "SchemaError", "expectation", "fields_of", "parse", "read_json", "read_toml"]
 
 T = TypeVar("T", bound="Schema")
+Count = Annotated[int, Ge(1), Lt(2**63)]
+Whole = Annotated[int, Ge(0), Lt(2**63)]
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Text = Annotated[str, MinLen(1)]
+#: Bounds from here on are not worth a mention.
+LARGE = 1 << 31
 #: Bytes of a file.
 MAX_BYTES = 64 << 10
 #: A dotted key of more than `MAX_DEPTH` parts; the parsers take time quadratic in their number.
@@ -90,7 +97,7 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
-class Check(annotated_types.Predicate):
+class Check(Predicate):
     """A test of a value, and the text of messages for "expected"."""
 
     expected: str = ""
@@ -137,22 +144,25 @@ def validate(cls: type[Schema], name: str, value: Any) -> Any:
     return _validate(fields_of(cls)[name], value, (name,))
 
 
-def parse(cls: type[T], values: Mapping[str, Any], where: str, *, error: type[SenError] = UsageError) -> T:
+def parse(
+    cls: type[T], values: Mapping[str, Any], where: str, *, key: str = "", error: type[SenError] = UsageError
+) -> T:
     """Build `cls` from a mapping.
 
     Args:
         cls: the schema.
         values: plain values, as TOML and JSON have them.
         where: start of each message, such as the path of the file.
+        key: path of the mapping in the file, such as "config".
         error: class of the errors.
 
     Raises:
         SenError (`error`): an unknown or missing key, a wrong type, a value out of range.
     """
     try:
-        found: T = _validate(cls, values, ())
+        found: T = _validate(cls, values, (key,) if key else ())
     except SchemaError as problem:
-        raise error(f"{where}: {problem.message}", problem.hint) from None
+        raise error(f"{where}: {problem.message}" if where else problem.message, problem.hint) from None
     return found
 
 
@@ -247,13 +257,9 @@ def expectation(kind: Any) -> str:
 
 def _bounds(notes: Iterable[Any], before: str, after: str) -> str:
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": ">=", "max_length": "<="}
-    found = [
-        f"{sign} {getattr(note, name):g}"
-        for note in notes
-        for name, sign in signs.items()
-        if getattr(note, name, None) is not None
-    ]
-    return f"{before}{' and '.join(found)}{after}" if found else ""
+    bounds = [(sign, getattr(note, name, None)) for note in notes for name, sign in signs.items()]
+    texts = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None and bound < LARGE]
+    return f"{before}{' and '.join(texts)}{after}" if texts else ""
 
 
 # --- validation ----------------------------------------------------------------------------------
@@ -275,7 +281,7 @@ def _validate(kind: Any, value: Any, path: tuple[str | int, ...]) -> Any:
         return _adapter(kind).validate_json(json.dumps(value, default=_to_plain), strict=True)
     except ValidationError as errors:
         raise _schema_error(kind, errors.errors(include_url=False)[0], path) from None
-    except (TypeError, ValueError) as error:  # not a plain value
+    except (TypeError, ValueError, RecursionError) as error:  # not a plain value
         if isinstance(error, SchemaError):
             raise
         raise SchemaError(f"is {quote(value)}; expected {expectation(kind)}", key=_key(path)) from None

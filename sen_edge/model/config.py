@@ -1,76 +1,65 @@
-"""The configuration of a spatially embedded network: what a checkpoint says beside its tensors."""
+"""The configuration of a spatially embedded network: the hyperparameters of a checkpoint."""
 
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Le, MinLen
 
 from sen_edge.errors import CheckpointError
-from sen_runtime.ir.network import (
-    INPUT_CODINGS,
-    MAX_TIMESTEPS,
-    READOUTS,
-    RESETS,
-    Identity,
-    LeakyIntegrator,
-    Lif,
-    Neuron,
-    Relu,
-)
-from sen_runtime.untrusted import listing, quote
+from sen_edge.schema import NonNegative, Positive, Schema, SchemaError, parse
 
-#: Neurons of a layer, and coordinates of a position: what the index types of all formats hold.
-MAX_SIZE = 2**31 - 1
-LAYER_AXES = ("fixed", "free")
+if TYPE_CHECKING:
+    from sen_runtime.ir.network import Neuron
+
+#: A number of neurons or coordinates; what the index types of all formats hold.
+Size = Annotated[int, Ge(1), Le(2**31 - 1)]
+Decay = Annotated[float, Ge(0), Le(1)]
+LayerAxis = Literal["fixed", "free"]
+Reset = Literal["subtract", "zero"]
+InputCoding = Literal["direct", "spikes"]
+Readout = Literal["mean_membrane", "last_membrane", "spike_count"]
+#: Steps T, at most `sen_runtime.ir.network.MAX_TIMESTEPS`.
+Timesteps = Annotated[int, Ge(1), Le(1 << 20)]
 #: Fields that a checkpoint stores as lists.
 TUPLES = ("layer_sizes", "max_distance", "input_range")
 
 
 @dataclass(frozen=True)
-class SpikingConfig:
+class SpikingConfig(Schema):
     """Time and neurons of a spiking network; equations at `sen_runtime.ir.network.Lif`.
 
     Attributes:
-        timesteps: steps T, from 1 to `MAX_TIMESTEPS`.
-        beta: decay of the membrane per step, in [0, 1].
-        threshold: membrane above which a neuron spikes, > 0.
+        timesteps: steps T.
+        beta: decay of the membrane per step.
+        threshold: membrane above which a neuron spikes.
         reset: "subtract" or "zero".
         reset_delay: whether the reset acts after the decay of the next step instead of in the step of the spike.
         input_coding: "direct" (constant current) or "spikes" (the caller gives `[batch, T, n_in]`).
         readout: "mean_membrane", "last_membrane" or "spike_count".
-        surrogate_slope: slope of the fast sigmoid that replaces the spike's derivative in training, > 0.
+        surrogate_slope: slope of the fast sigmoid that replaces the spike's derivative in training.
     """
 
-    timesteps: int
-    beta: float = 0.9
-    threshold: float = 1.0
-    reset: str = "subtract"
-    input_coding: str = "direct"
-    readout: str = "mean_membrane"
-    surrogate_slope: float = 25.0
+    timesteps: Timesteps
+    beta: Decay = 0.9
+    threshold: Positive = 1.0
+    reset: Reset = "subtract"
+    input_coding: InputCoding = "direct"
+    readout: Readout = "mean_membrane"
+    surrogate_slope: Positive = 25.0
     reset_delay: bool = True
-
-    def __post_init__(self) -> None:
-        _integer("spiking.timesteps", self.timesteps, 1, MAX_TIMESTEPS)
-        _number("spiking.beta", self.beta, 0, 1)
-        _number("spiking.threshold", self.threshold, 0, above=True)
-        _number("spiking.surrogate_slope", self.surrogate_slope, 0, above=True)
-        _choice("spiking.reset", self.reset, RESETS)
-        _boolean("spiking.reset_delay", self.reset_delay)
-        _choice("spiking.input_coding", self.input_coding, INPUT_CODINGS)
-        _choice("spiking.readout", self.readout, READOUTS)
 
 
 @dataclass(frozen=True)
-class SpatialConfig:
+class SpatialConfig(Schema):
     """Shape and constants of a spatially embedded network; a multilayer perceptron unless `spiking` is set.
 
     Attributes:
-        layer_sizes: neurons per layer, input first; at least two layers.
+        layer_sizes: neurons per layer, input first.
         dimensions: coordinates d of a position, the layer axis included.
         layer_axis: "fixed" (the last coordinate is layer index * layer_spacing: the paper's form) or "free".
         layer_spacing: distance between layers along a fixed layer axis, > 0.
@@ -81,57 +70,41 @@ class SpatialConfig:
             where no layer has one.
         gain: whether each layer has a learned factor (an extension).
         bias: whether each neuron has a learned bias.
-        input_range: least and greatest value an input takes; verification tests its extremes.
+        input_range: min and max of an input; verification tests its extremes.
         spiking: time and neurons of a spiking network, or None.
     """
 
-    layer_sizes: tuple[int, ...]
-    dimensions: int = 3
-    layer_axis: str = "fixed"
-    layer_spacing: float = 1.0
-    steepness: float = 1.0
-    exponent: float = 1.0
-    min_distance: float = 0.0
-    max_distance: tuple[float, ...] = ()
+    layer_sizes: Annotated[tuple[Size, ...], MinLen(2)]
+    dimensions: Size = 3
+    layer_axis: LayerAxis = "fixed"
+    layer_spacing: Positive = 1.0
+    steepness: Positive = 1.0
+    exponent: Positive = 1.0
+    min_distance: NonNegative = 0.0
+    max_distance: tuple[NonNegative, ...] = ()
     gain: bool = True
     bias: bool = True
     input_range: tuple[float, float] = (0.0, 1.0)
     spiking: SpikingConfig | None = None
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.layer_sizes, tuple) or len(self.layer_sizes) < 2:
-            raise CheckpointError(f"config layer_sizes is {quote(self.layer_sizes)}; expected two or more layer sizes")
-        for index, size in enumerate(self.layer_sizes):
-            _integer(f"layer_sizes[{index}]", size, 1)
-        _choice("layer_axis", self.layer_axis, LAYER_AXES)
-        _integer("dimensions", self.dimensions, 2 if self.layer_axis == "fixed" else 1)
-        _number("layer_spacing", self.layer_spacing, 0, above=True)
-        _number("steepness", self.steepness, 0, above=True)
-        _number("exponent", self.exponent, 0, above=True)
-        _number("min_distance", self.min_distance, 0)
-        self._check_max_distance()
-        _boolean("gain", self.gain)
-        _boolean("bias", self.bias)
-        if not isinstance(self.input_range, tuple) or len(self.input_range) != 2:
-            raise CheckpointError(f"config input_range is {quote(self.input_range)}; expected [least, greatest]")
-        for index, value in enumerate(self.input_range):
-            _number(f"input_range[{index}]", value)
-        if self.input_range[0] >= self.input_range[1]:
-            raise CheckpointError(f"config input_range is {list(self.input_range)}; expected least < greatest")
-
-    def _check_max_distance(self) -> None:
+    def check(self) -> None:
+        """Relate dimensions, distances and the input range to each other."""
+        if self.layer_axis == "fixed" and self.dimensions < 2:
+            raise SchemaError("is 1; expected an integer >= 2 with a fixed layer axis", key="dimensions")
+        low, high = self.input_range
+        if low >= high:
+            raise SchemaError(f"is [{low:g}, {high:g}]; expected min < max", key="input_range")
         n_layers = len(self.layer_sizes) - 1
-        if not isinstance(self.max_distance, tuple) or len(self.max_distance) not in (0, n_layers):
-            raise CheckpointError(
-                f"config max_distance is {quote(self.max_distance)}; expected {n_layers} numbers, one for each layer, "
-                "or none"
+        if len(self.max_distance) not in (0, n_layers):
+            raise SchemaError(
+                f"has {len(self.max_distance)} items; expected {n_layers}, one for each layer, or none",
+                key="max_distance",
             )
         for index, value in enumerate(self.max_distance):
-            _number(f"max_distance[{index}]", value, 0)
             if 0 < value <= self.min_distance:
-                raise CheckpointError(
-                    f"config max_distance[{index}] is {value:g}; expected 0 for none, or more than min_distance "
-                    f"({self.min_distance:g})"
+                raise SchemaError(
+                    f"is {value:g}; expected 0 for none, or more than min_distance ({self.min_distance:g})",
+                    key=f"max_distance[{index}]",
                 )
 
     def radius(self, index: int) -> float:
@@ -156,6 +129,8 @@ class SpatialConfig:
 
     def neurons(self) -> tuple[Neuron, ...]:
         """The neurons of each weight layer."""
+        from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Relu
+
         n_hidden, spiking = len(self.layer_sizes) - 2, self.spiking
         if spiking is None:
             return (*(Relu(),) * n_hidden, Identity())
@@ -194,47 +169,4 @@ class SpatialConfig:
         Raises:
             CheckpointError: an unknown or missing key, a wrong type, a value out of range.
         """
-        values = dict(_known(values, cls, "config"))
-        if isinstance(values.get("spiking"), Mapping):
-            values["spiking"] = SpikingConfig(**_known(values["spiking"], SpikingConfig, "config spiking"))
-        elif values.get("spiking") is not None:
-            raise CheckpointError(f"config spiking is {quote(values['spiking'])}; expected a table or nothing")
-        for name in TUPLES:
-            if isinstance(values.get(name), list):
-                values[name] = tuple(values[name])
-        return cls(**values)
-
-
-def _known(values: Mapping[str, Any], kind: type, where: str) -> Mapping[str, Any]:
-    names = [field.name for field in fields(kind)]
-    unknown = [name for name in values if name not in names]
-    if unknown:
-        raise CheckpointError(f"{where} has unknown keys: {listing(unknown)}; known are {', '.join(names)}")
-    required = names[0]  # layer_sizes, timesteps: the one field without a default
-    if required not in values:
-        raise CheckpointError(f"{where} lacks {required}")
-    return values
-
-
-def _integer(name: str, value: object, least: int, most: int = MAX_SIZE) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise CheckpointError(f"config {name} is {quote(value)}; expected an integer from {least} to {most}")
-
-
-def _boolean(name: str, value: object) -> None:
-    if not isinstance(value, bool):
-        raise CheckpointError(f"config {name} is {quote(value)}; expected true or false")
-
-
-def _choice(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if not isinstance(value, str) or value not in choices:
-        raise CheckpointError(f"config {name} is {quote(value)}; expected one of {', '.join(choices)}")
-
-
-def _number(name: str, value: object, least: float = -math.inf, most: float = math.inf, *, above: bool = False) -> None:
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-    if not fits or not least <= value <= most or (above and value == least):  # type: ignore[operator]
-        bound = "a finite number" if least == -math.inf else f"a number {'>' if above else '>='} {least:g}"
-        raise CheckpointError(
-            f"config {name} is {quote(value)}; expected {bound}" + (f" and <= {most:g}" * (most < math.inf))
-        )
+        return parse(cls, values, "", key="config", error=CheckpointError)

@@ -23,43 +23,43 @@ The reference is docs/how-to/foreign-checkpoints.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from annotated_types import Ge, Le
 
 from sen_edge.errors import CheckpointError
-from sen_edge.schema import MAX_BYTES, load_toml
-from sen_runtime.untrusted import listing, quote, read_regular
+from sen_edge.schema import MAX_BYTES, Schema, SchemaError, Text, load_toml, parse
+from sen_runtime.untrusted import quote, read_regular
 
-ROLES = ("positions", "inhibition", "gain", "bias")
-#: Largest `first` and `step`.
 MAX_COUNT = 1_000_000
-#: Largest `value`, that of float32.
+#: The largest number of float32.
 MAX_VALUE = 3.4e38
 
 
 @dataclass(frozen=True)
-class TensorRule:
-    """Where the tensors of one role are.
+class TensorRule(Schema):
+    """Where the tensors of one role are: one of `name`, `names` and `value`.
 
     Attributes:
-        role: "positions", "inhibition", "gain" or "bias".
         name: pattern with `{i}`, or the name of one tensor that holds all layers.
-        names: the names one by one, instead of `name`.
+        names: the names one by one.
         value: a constant instead of tensors; gain only.
         first: `{i}` of the first layer; of one tensor, the layers at its start that are skipped.
         step: difference of `{i}` from layer to layer.
         transpose: whether positions are stored `[d, n]`; None where the map does not state it.
+        role: "positions", "inhibition", "gain" or "bias"; set by `TensorRules`.
     """
 
-    role: str
     name: str = ""
-    names: tuple[str, ...] = ()
-    value: float | None = None
-    first: int = 0
-    step: int = 1
+    names: tuple[Text, ...] = ()
+    value: Annotated[float, Ge(-MAX_VALUE), Le(MAX_VALUE)] | None = None
+    first: Annotated[int, Ge(0), Le(MAX_COUNT)] = 0
+    step: Annotated[int, Ge(1), Le(MAX_COUNT)] = 1
     transpose: bool | None = None
+    role: str = field(default="", init=False)
 
     @property
     def is_pattern(self) -> bool:
@@ -71,6 +71,80 @@ class TensorRule:
         """Whether one tensor holds all layers."""
         return bool(self.name) and not self.is_pattern
 
+    def check(self) -> None:
+        """Require one source of values, and a pattern where names are counted."""
+        if bool(self.name) + bool(self.names) + (self.value is not None) != 1:
+            raise SchemaError("needs one of name, names and value")
+        if self.step != 1 and not self.is_pattern:
+            raise SchemaError("needs a name with {i}", key="step")
+
+
+@dataclass(frozen=True)
+class TensorRules(Schema):
+    """The rule of each role; roles without one have no tensors."""
+
+    positions: TensorRule
+    inhibition: TensorRule
+    gain: TensorRule | None = None
+    bias: TensorRule | None = None
+
+    def check(self) -> None:
+        """Refuse keys that have no effect in a role."""
+        for role, rule in self.by_role.items():
+            object.__setattr__(rule, "role", role)
+            for key, is_used, applies, use in (
+                ("value", rule.value is not None, role == "gain", "applies to gain only"),
+                ("transpose", rule.transpose is not None, role == "positions", "applies to positions only"),
+                (
+                    "first",
+                    rule.first > 0,
+                    rule.is_pattern or (rule.is_split and role in ("gain", "bias")),
+                    "needs a name with {i}",
+                ),
+            ):
+                if is_used and not applies:
+                    raise SchemaError(use, key=f"{role}.{key}")
+
+    @property
+    def by_role(self) -> dict[str, TensorRule]:
+        """Role -> its rule."""
+        return {role: rule for role, rule in vars(self).items() if rule is not None}
+
+
+@dataclass(frozen=True)
+class _File(Schema):
+    """The document."""
+
+    tensors: TensorRules
+    config: dict[str, Any]
+    state_dict: str = ""
+
+    def check(self) -> None:
+        """Require the constants that differ between training codes, and no contradiction of config and tensors."""
+        if "layer_axis" not in self.config:
+            raise SchemaError(
+                "is missing",
+                'layer_axis = "free" where positions hold every coordinate, "fixed" where the last one is not stored '
+                "and is layer index * layer_spacing",
+                key="config.layer_axis",
+            )
+        spiking = self.config.get("spiking")
+        if isinstance(spiking, dict) and "reset_delay" not in spiking:
+            raise SchemaError(
+                "is missing",
+                "reset_delay = true where the reset acts after the next decay (snnTorch by default), false where it "
+                "acts in the step of the spike (SpikingJelly); docs/explanation/maths.md has the equations",
+                key="config.spiking.reset_delay",
+            )
+        for role in ("gain", "bias"):
+            has_rule = role in self.tensors.by_role
+            if self.config.get(role, has_rule) is not has_rule:
+                raise SchemaError(
+                    f"is {quote(self.config[role])}, and [tensors.{role}] is {'given' if has_rule else 'missing'}",
+                    f"leave config.{role} out: it follows from [tensors.{role}]",
+                    key=f"config.{role}",
+                )
+
 
 @dataclass(frozen=True)
 class TensorMap:
@@ -80,7 +154,7 @@ class TensorMap:
         file: its name.
         sha256: of its bytes.
         state_dict: keys that lead to the state dict, with dots between; empty for the file itself.
-        config: constants, not checked yet.
+        config: constants; `SpatialConfig` validates them.
         rules: role -> rule.
     """
 
@@ -99,90 +173,5 @@ def read_map(path: Path) -> TensorMap:
     """
     data = read_regular(path, MAX_BYTES, error=CheckpointError)
     document = load_toml(data, str(path), error=CheckpointError)
-    where = f"the map {path}"
-    unknown = [name for name in document if name not in ("state_dict", "config", "tensors")]
-    if unknown:
-        raise CheckpointError(f"{where} has unknown entries: {listing(unknown)}; known are state_dict, config, tensors")
-    state_dict, config = document.get("state_dict", ""), document.get("config", {})
-    if not isinstance(state_dict, str):
-        raise CheckpointError(f"{where}: state_dict is {quote(state_dict)}; expected text, such as 'model.state'")
-    if not isinstance(document.get("tensors"), dict) or not isinstance(config, dict):
-        raise CheckpointError(f"{where} needs a table [tensors], and config must be a table")
-    if "layer_axis" not in config:
-        raise CheckpointError(
-            f"{where} does not state config.layer_axis",
-            hint='layer_axis = "free" where positions hold every coordinate, "fixed" where the last one is not stored '
-            "and is layer index * layer_spacing",
-        )
-    spiking = config.get("spiking")
-    if isinstance(spiking, dict) and "reset_delay" not in spiking:
-        raise CheckpointError(
-            f"{where} does not state config.spiking.reset_delay",
-            hint="reset_delay = true where the reset acts after the next decay (snnTorch by default), false where it "
-            "acts in the step of the spike (SpikingJelly); docs/explanation/maths.md has the equations",
-        )
-    rules = _rules(where, document["tensors"])
-    for role in ("gain", "bias"):
-        if role in config and config[role] is not (role in rules):
-            raise CheckpointError(
-                f"{where}: config.{role} is {quote(config[role])}, and [tensors.{role}] is "
-                f"{'there' if role in rules else 'missing'}",
-                hint=f"leave config.{role} out: [tensors.{role}] says it",
-            )
-    return TensorMap(path.name, hashlib.sha256(data).hexdigest(), state_dict, config, rules)
-
-
-def _rules(where: str, tables: Mapping[str, Any]) -> dict[str, TensorRule]:
-    unknown = [role for role in tables if role not in ROLES]
-    missing = [role for role in ("positions", "inhibition") if role not in tables]
-    if unknown:
-        raise CheckpointError(f"{where}: [tensors] has unknown roles: {listing(unknown)}; known are {', '.join(ROLES)}")
-    if missing:
-        raise CheckpointError(f"{where}: [tensors] lacks {' and '.join(missing)}")
-    return {role: _rule(f"{where}: [tensors.{role}]", role, table) for role, table in tables.items()}
-
-
-def _rule(where: str, role: str, table: object) -> TensorRule:
-    if not isinstance(table, dict):
-        raise CheckpointError(f"{where} is {quote(table)}; expected a table")
-    for key, value in table.items():
-        if key not in _VALID:
-            raise CheckpointError(f"{where} has the unknown key {quote(key)}; known are {', '.join(_VALID)}")
-        is_valid, expected = _VALID[key]
-        if not is_valid(value):
-            raise CheckpointError(f"{where}: {key} is {quote(value)}; expected {expected}")
-    if sum(key in table for key in ("name", "names", "value")) != 1:
-        raise CheckpointError(f"{where} needs one of name, names and value")
-    rule = TensorRule(role, **{**table, "names": tuple(table.get("names", ()))})
-    for key, applies, use in (
-        ("value", role == "gain", "is for the gain"),
-        ("transpose", role == "positions", "is for positions"),
-        ("step", rule.is_pattern, "needs a name with {i}"),
-        ("first", rule.is_pattern or (rule.is_split and role in ("gain", "bias")), "needs a name with {i}"),
-    ):
-        if key in table and not applies:
-            raise CheckpointError(f"{where}: {key} {use}")
-    return rule
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= MAX_COUNT
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_VALUE
-
-
-def _is_names(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(name, str) and name for name in value)
-
-
-#: Key of [tensors.ROLE] -> whether a value is of its type, and what is expected.
-_VALID: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "name": (lambda value: isinstance(value, str) and bool(value), "text"),
-    "names": (_is_names, "a list of names"),
-    "value": (_is_number, f"a number of at most {MAX_VALUE:g}"),
-    "first": (lambda value: _is_count(value, 0), f"an integer from 0 to {MAX_COUNT:,}"),
-    "step": (lambda value: _is_count(value, 1), f"an integer from 1 to {MAX_COUNT:,}"),
-    "transpose": (lambda value: isinstance(value, bool), "true or false"),
-}
+    found = parse(_File, document, str(path), error=CheckpointError)
+    return TensorMap(path.name, hashlib.sha256(data).hexdigest(), found.state_dict, found.config, found.tensors.by_role)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.errors import CheckpointError
+from sen_edge.errors import UsageError
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_exporters.base import MAX_UNROLLED_STEPS, ExportError, ExportOptions, exporter
 from sen_runtime import format as image
@@ -168,7 +168,7 @@ def test_a_configuration_without_reset_delay_keeps_its_meaning() -> None:
 
 @pytest.mark.parametrize("value", [None, 0, "false"])
 def test_a_reset_delay_is_true_or_false(value: object) -> None:
-    with pytest.raises(CheckpointError, match="reset_delay"):
+    with pytest.raises(UsageError, match="reset_delay"):
         SpikingConfig(3, reset_delay=value)
     with pytest.raises(NetworkError, match="reset_delay"):
         Lif(0.5, reset_delay=value)
@@ -188,7 +188,7 @@ def test_many_steps_are_not_unrolled(target: str, other: str) -> None:
 def test_timesteps_have_one_limit() -> None:
     network, _ = make(0, Lif(0.5))
     assert replace(network, timesteps=SpikingConfig(MAX_TIMESTEPS).timesteps).timesteps == MAX_TIMESTEPS
-    with pytest.raises(CheckpointError, match="timesteps"):
+    with pytest.raises(UsageError, match="timesteps"):
         SpikingConfig(MAX_TIMESTEPS + 1)
     assert timesteps_of({"timesteps": str(MAX_TIMESTEPS)}) == MAX_TIMESTEPS
     for value in ("many", "-1", str(MAX_TIMESTEPS + 1), "9" * 100_000):

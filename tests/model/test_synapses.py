@@ -263,7 +263,7 @@ def test_a_bare_state_dict_has_no_synapses(tmp_path: Path) -> None:
         checkpoints.load(tmp_path / "bare.safetensors")
 
 
-@pytest.mark.parametrize("value", [(1.0,), (1.0, 2.0, 3.0), (1.0, -0.5), (1.0, math.inf), (1.0, "2"), [1.0, 2.0], 1.0])
+@pytest.mark.parametrize("value", [(1.0,), (1.0, 2.0, 3.0), (1.0, -0.5), (1.0, math.inf), (1.0, "2"), [1.0], 1.0])
 def test_radii_that_mean_nothing_are_refused(value: object) -> None:
-    with pytest.raises(CheckpointError, match="max_distance"):
+    with pytest.raises(UsageError, match="max_distance"):
         replace(MLP, max_distance=value)
