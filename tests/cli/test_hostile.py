@@ -74,7 +74,10 @@ SPECIAL = ("absent", "folder", "fifo", "/dev/zero")
 
 
 def put(path: Path, kind: str, contents: dict[str, bytes]) -> Path:
-    """The bad file `kind` at `path`."""
+    """The bad file `kind` at `path`, in the place of what is there."""
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
     if kind == "folder":
         path.mkdir()
     elif kind == "fifo":
@@ -195,23 +198,35 @@ MODEL_COMMANDS = {
 
 @pytest.mark.parametrize("command", MODEL_COMMANDS)
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors", ".sen"])
-@pytest.mark.parametrize("kind", [*SPECIAL, *ANY_FORMAT])
 def test_files_that_are_no_models(
-    kind: str, suffix: str, command: str, sen_edge: Run, refused: Callable[..., None], tmp_path: Path
+    suffix: str,
+    command: str,
+    sen_edge: Run,
+    refused: Callable[..., None],
+    tmp_path: Path,
+    subtests: pytest.Subtests,
 ) -> None:
-    put(tmp_path / f"model{suffix}", kind, {})
     (tmp_path / "mlp.onnx").write_bytes(b"")
-    refused(sen_edge, *(word.format(f"model{suffix}") for word in MODEL_COMMANDS[command]))
+    for kind in (*SPECIAL, *ANY_FORMAT):
+        put(tmp_path / f"model{suffix}", kind, {})
+        with subtests.test(kind):
+            refused(sen_edge, *(word.format(f"model{suffix}") for word in MODEL_COMMANDS[command]))
 
 
 @pytest.mark.parametrize("command", MODEL_COMMANDS)
-@pytest.mark.parametrize("kind", CHECKPOINTS)
 def test_checkpoints(
-    kind: str, command: str, models: dict[str, bytes], sen_edge: Run, refused: Callable[..., None], tmp_path: Path
+    command: str,
+    models: dict[str, bytes],
+    sen_edge: Run,
+    refused: Callable[..., None],
+    tmp_path: Path,
+    subtests: pytest.Subtests,
 ) -> None:
-    put(tmp_path / "model.pt", kind, models)
     (tmp_path / "mlp.onnx").write_bytes(b"")
-    refused(sen_edge, *(word.format("model.pt") for word in MODEL_COMMANDS[command]))
+    for kind in CHECKPOINTS:
+        put(tmp_path / "model.pt", kind, models)
+        with subtests.test(kind):
+            refused(sen_edge, *(word.format("model.pt") for word in MODEL_COMMANDS[command]))
 
 
 def onnx_with_metadata(key: bytes) -> bytes:

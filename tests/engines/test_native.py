@@ -49,6 +49,13 @@ def assert_close(actual: np.ndarray, expected: np.ndarray, *, allowed: float = 0
     assert np.mean(errors > error) <= allowed, errors.max()
 
 
+def assert_agrees_in_every_storage(network: Network, x: np.ndarray, way: dict) -> None:
+    for stored in (to_float16(network), network):
+        assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
+    stored = to_int8_weights(network)
+    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), reference.trace_int8(stored, x)[-1])
+
+
 @given(seed=st.integers(0, 2**32 - 1), storage=st.sampled_from(["float32", "float16"]))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_perceptrons(seed: int, storage: str) -> None:
@@ -148,37 +155,34 @@ def test_every_reset_in_whole_vectors_and_beyond(way: dict, reset: str, delay: b
     assert 0 < expected[0].mean() < 6
 
 
+BLOCKS = [(1, 1), (16, 1), (8, 1), (4, 1), (1, 4), (1, 8), (3, 2), (32, 1)]
+
+
 @in_every_way
-@pytest.mark.parametrize("block", [(1, 1), (16, 1), (8, 1), (4, 1), (1, 4), (1, 8), (3, 2), (32, 1)], ids=str)
 @pytest.mark.parametrize("shape", [(1, 1), (16, 16), (37, 29), (130, 64), (33, 200)], ids=str)
-def test_sparse_blocks_of_every_size(way: dict, block: tuple[int, int], shape: tuple[int, int]) -> None:
+def test_sparse_blocks_of_every_size(way: dict, shape: tuple[int, int], subtests: pytest.Subtests) -> None:
     rng = np.random.default_rng(0)
     w = rng.normal(size=shape) * (rng.random(shape) < 0.3)
-    network = Network((Layer(Sparse.from_dense(w.astype(np.float32), block), None, Identity()),))
     x = rng.normal(size=(3, shape[1])).astype(np.float32)
-    for make in (to_float16, lambda network: network):
-        stored = make(network)
-        assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
-    stored = to_int8_weights(network)
-    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), reference.trace_int8(stored, x)[-1])
+    for block in BLOCKS:
+        network = Network((Layer(Sparse.from_dense(w.astype(np.float32), block), None, Identity()),))
+        with subtests.test(block=block):
+            assert_agrees_in_every_storage(network, x, way)
 
 
 @in_every_way
-@pytest.mark.parametrize("n_out", [1, 15, 16, 17, 63, 64, 65, 130])
-def test_dense_of_every_width(way: dict, n_out: int) -> None:
-    rng = np.random.default_rng(n_out)
-    network = Network(
-        (
-            Layer(Dense(rng.normal(size=(n_out, 33)).astype(np.float32)), None, Relu()),
-            Layer(Dense(rng.normal(size=(5, n_out)).astype(np.float32)), None, Identity()),
+def test_dense_of_every_width(way: dict, subtests: pytest.Subtests) -> None:
+    for n_out in (1, 15, 16, 17, 63, 64, 65, 130):
+        rng = np.random.default_rng(n_out)
+        network = Network(
+            (
+                Layer(Dense(rng.normal(size=(n_out, 33)).astype(np.float32)), None, Relu()),
+                Layer(Dense(rng.normal(size=(5, n_out)).astype(np.float32)), None, Identity()),
+            )
         )
-    )
-    x = (rng.normal(size=(4, 33)) * (rng.random((4, 33)) < 0.5)).astype(np.float32)
-    for make in (to_float16, lambda network: network):
-        stored = make(network)
-        assert_close(native.load(image.dumps(stored), **way).run(x), reference.run(stored, x))
-    stored = to_int8_weights(network)
-    np.testing.assert_array_equal(native.load(image.dumps(stored), **way).run(x), reference.trace_int8(stored, x)[-1])
+        x = (rng.normal(size=(4, 33)) * (rng.random((4, 33)) < 0.5)).astype(np.float32)
+        with subtests.test(n_out=n_out):
+            assert_agrees_in_every_storage(network, x, way)
 
 
 def test_more_columns_than_sixteen_bits_name() -> None:
@@ -443,12 +447,13 @@ def test_kernels_are_told_apart() -> None:
 UNCHECKED = re.compile(r"padding|the metadata|belong to no layer|values outside the matrix|mask has values outside")
 
 
-@pytest.mark.parametrize(("data", "message"), HOSTILE.values(), ids=HOSTILE)
-def test_hostile_images_of_the_reader_are_refused_here_too(data: bytes, message: str) -> None:
-    with pytest.raises(ImageError) as told:
-        image.loads(data)
-    taken = load_or_refuse(data)
-    assert not taken or UNCHECKED.search(told.value.message), told.value.message
+def test_hostile_images_of_the_reader_are_refused_here_too(subtests: pytest.Subtests) -> None:
+    for name, (data, _) in HOSTILE.items():
+        with subtests.test(name):
+            with pytest.raises(ImageError) as told:
+                image.loads(data)
+            taken = load_or_refuse(data)
+            assert not taken or UNCHECKED.search(told.value.message), told.value.message
 
 
 def test_a_bare_call_outlives_its_session() -> None:
