@@ -106,10 +106,13 @@ def main(options: argparse.Namespace) -> int:
     data = examples(out, options.data_dir, None if options.all else MOST_EXAMPLES)
     folder = [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
     files = export(out, folder, is_calibrated=bool(data), everything=options.all)
-    results = ["--json", str(out / "record.json"), "--html", str(out / "report.html"), "--force"]
+    results = ["--json", str(out / "record.json"), "--force"]
     command = [sys.executable, "-m", "sen_runtime", "bench", *map(str, files), *data, *results]
     allowed = ["--allow-throttled"] if options.allow_throttled else []
-    return subprocess.run([*command, "--seconds", str(options.seconds), *allowed], check=False).returncode
+    code = subprocess.run([*command, "--seconds", str(options.seconds), *allowed], check=False).returncode
+    page = ["-o", str(out / "report.html"), "--force"]
+    subprocess.run([sys.executable, "-m", "sen_edge", "report", str(out / "record.json"), *page], check=True)
+    return code
 
 
 if __name__ == "__main__":

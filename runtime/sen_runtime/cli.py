@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -122,15 +122,8 @@ def _add_bench(commands: Any) -> None:
     add("--cpu", type=int, metavar="N", help="run on this core only")
     add("--seed", type=int, default=0, metavar="N", help="of the order and of random inputs (default: 0)")
     add("--json", metavar="FILE", help="write the record; - for stdout, instead of the table")
-    add("--csv", metavar="FILE", help="write the rows; - for stdout")
-    add("--markdown", metavar="FILE", help="write the table; - for stdout")
-    add("--html", metavar="FILE", help="write a report that needs no network")
-    add(
-        "--plot", type=Path, metavar="FILE", help="draw histograms and latency over time (.png, .svg; needs matplotlib)"
-    )
     add("--raw", action="store_true", help="keep all samples in the record")
     add("--history", type=Path, metavar="FILE", help="append the record's figures to this file")
-    add("--trend", type=Path, metavar="FILE.html", help="write a page with the trend of --history")
     add("--energy", type=Path, metavar="FILE.csv", help="what a meter writes meanwhile: timestamp, watts")
     add("--strict", action="store_true", help="exit with 4, and measure nothing, if an engine is missing or crashes")
     add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
@@ -176,7 +169,7 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     from sen_runtime.bench import energy, measure, outputs, text
     from sen_runtime.bench.plan import check_request, notes
 
-    request, wanted = _request(options, words), vars(options)
+    request, wanted = _request(options, words), outputs.Outputs(options.json, options.history, options.force)
     check_request(request)
     outputs.check(wanted, request.artifacts)
     for line in notes(request):
@@ -191,33 +184,12 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
             record = energy.with_energy(record, energy.read_meter(request.energy), spans)
         except SenError as error:  # the latencies are none the worse for it
             failed = error
-    texts = _texts(record)
-    printed = next(
-        (texts[name] for name in outputs.TEXTS if wanted[name] == outputs.STDOUT), partial(text.table, record)
-    )
-    try:  # the files first: nothing that happens to stdout costs them
-        outputs.write(wanted, texts, [record], _note)
-    finally:
-        sys.stdout.write(printed())
-        sys.stdout.flush()
+    outputs.publish(wanted, [record], partial(text.table, record), _note, as_list=False)
     if options.json not in (None, outputs.STDOUT):
         _note(f"next: sen-runtime compare {options.json} LATER.json --max-regression 5%")
     if failed is not None:
         raise failed
     return _exit_code(record, allow_throttled=options.allow_throttled)
-
-
-def _texts(record: Mapping[str, Any]) -> dict[str, Callable[[], str]]:
-    """What makes each text of a record."""
-    from sen_runtime.bench import html, text
-    from sen_runtime.bench import record as records
-
-    return {
-        "json": lambda: records.dumps(record),
-        "csv": lambda: text.csv(record),
-        "markdown": lambda: text.markdown(record),
-        "html": lambda: html.report(record),
-    }
 
 
 def _exit_code(record: Mapping[str, Any], *, allow_throttled: bool) -> int:

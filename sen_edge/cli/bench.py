@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 #: Options of `sen-runtime bench` that say how to measure; on a host they are passed on as they are.
 MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "strict", "allow_throttled")
 #: Those that say what becomes of the record, which is on this machine.
-RESULTS = ("json", "csv", "markdown", "html", "plot", "history", "force")
-#: Those that only a measurement on this machine takes.
-HERE = ("energy", "trend")
+RESULTS = ("json", "history", "force")
 #: Seconds that a host has beside those of the measurement, unless --timeout says otherwise.
 TIMEOUT_S = 900.0
 
@@ -52,15 +50,8 @@ def bench(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of inputs and order. Default: 0.")] = None,
     json: Annotated[str | None, typer.Option(help="Write the record as JSON; - is stdout.", metavar="FILE")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the rows as CSV.", metavar="FILE")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write the table as Markdown.", metavar="FILE")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report that is one file.", metavar="FILE")] = None,
-    plot: Annotated[Path | None, typer.Option(help="Draw histograms, .png or .svg.", metavar="FILE")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="Keep all samples in the record.")] = False,
     history: Annotated[Path | None, typer.Option(help="Append the record to this file.", metavar="FILE")] = None,
-    trend: Annotated[
-        Path | None, typer.Option(help="Write a page that shows the history. Without --host only.", metavar="FILE")
-    ] = None,
     energy: Annotated[
         Path | None, typer.Option(help="CSV of a power meter: time, watts. Without --host only.", metavar="FILE")
     ] = None,
@@ -113,7 +104,7 @@ def _bench_here(values: Mapping[str, Any]) -> None:
         raise UsageError(f"{_flag(given[0])} is for hosts; name one with --host, or give an --inventory")
     from sen_runtime import cli
 
-    names = (*MEASURING, "engine", "data", "cpu", *HERE, *RESULTS)
+    names = (*MEASURING, "engine", "data", "cpu", "energy", *RESULTS)
     paths = [_positional(path) for path in values["artifacts"]]
     raise typer.Exit(cli.run(["bench", *_arguments(values, names), *paths]))
 
@@ -124,22 +115,20 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     from sen_edge.remote.results import records_of, show_and_write
     from sen_runtime.bench import outputs
 
-    for name in HERE:
-        if values[name] is not None:
-            raise UsageError(
-                f"{_flag(name)} goes with a measurement on this machine", hint="on the device, use `sen-runtime bench`"
-            )
+    if values["energy"] is not None:
+        raise UsageError(
+            "--energy goes with a measurement on this machine", hint="on the device, use `sen-runtime bench`"
+        )
     if shutil.which("ssh") is None:
         raise UsageError("there is no `ssh` on this machine", hint="install OpenSSH's client")
     hosts = choose(values["host"] or (), values["inventory"])
-    if values["plot"] is not None and len(hosts) > 1:
-        raise UsageError("--plot draws one host; expected --html for several")
     job = _job(values)
-    outputs.check(values, values["artifacts"])
+    wanted = outputs.Outputs(values["json"], values["history"], values["force"])
+    outputs.check(wanted, values["artifacts"])
     outcomes = bench_hosts(hosts, job, note=console.note)
     records = records_of(outcomes, _command(values))
     try:
-        show_and_write(records, values, console.note, n_hosts=len(hosts))
+        show_and_write(records, wanted, console.note, n_hosts=len(hosts))
     finally:
         _tell_failures(outcomes)
     raise typer.Exit(max((outcome.code for outcome in outcomes), default=EXIT_INTERRUPTED))

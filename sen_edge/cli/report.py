@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,29 +13,54 @@ from sen_edge.cli import console
 from sen_edge.errors import UsageError
 
 
+class Format(str, Enum):
+    """Formats of a report."""
+
+    TEXT = "text"
+    CSV = "csv"
+    MARKDOWN = "markdown"
+    HTML = "html"
+
+
+SUFFIXES = {
+    ".txt": Format.TEXT, ".csv": Format.CSV, ".md": Format.MARKDOWN, ".html": Format.HTML, ".htm": Format.HTML,
+}  # fmt: skip
+
+
 def report(
-    folder: Annotated[
-        Path, typer.Argument(help="Folder of models, exports, manifests and records.", metavar="RUN_DIR")
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Records, histories (.jsonl), or folders of models, manifests and records.", metavar="SOURCE..."
+        ),
     ],
     *,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The page, .html.")] = Path("report.html"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File: .txt, .csv, .md or .html. Default: stdout.")
+    ] = None,
+    format: Annotated[  # noqa: A002
+        Format | None, typer.Option("--format", help="Default: that of the file's suffix, or text.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write one page about a folder: its models, compression, verification, benchmarks, and manifests.
+    """Report on benchmarks, and on models, exports and compressions of a folder: tables or one page.
 
-    The page needs no network. It reports on what lies in the folder, and runs nothing.
+    The page needs no network. Nothing is run.
     """
     from sen_edge.export.overwrite import put_in_place, refuse_existing
-    from sen_edge.report.folder import read_folder
-    from sen_edge.report.page import page
+    from sen_edge.report.contents import read
+    from sen_edge.report.render import render
 
-    if output.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"{output}: the ending is {output.suffix!r}; expected .html")
-    refuse_existing(output.parent, [output.name], force=force)
+    if output is not None:
+        format = format or SUFFIXES.get(output.suffix.lower())  # noqa: A001
+        if format is None:
+            raise UsageError(f"{output}: the suffix is {output.suffix!r}; expected {', '.join(SUFFIXES)}, or --format")
+        refuse_existing(output.parent, [output.name], force=force)
     with console.interruptible():
-        found = read_folder(folder)
-        for line in found.notes:
-            console.note(line)
-        text = page(found, console.note)
+        contents = read(sources)
+        text = render(contents, (format or Format.TEXT).value, console.note)
+        if output is None:
+            sys.stdout.write(text)
+            return
         put_in_place(output.parent, {output.name: text.encode(errors="replace")}, force=force)  # names may be no text
     console.print_lines([output])

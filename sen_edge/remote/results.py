@@ -1,16 +1,15 @@
-"""What came of many hosts, side by side: a table, and the files that were asked for."""
+"""Results of several hosts: a table for each, and the requested files."""
 
 from __future__ import annotations
 
-import csv
-import io
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sen_edge.remote.host_run import Outcome
 from sen_runtime.errors import SenError
+
+if TYPE_CHECKING:
+    from sen_runtime.bench.outputs import Outputs
 
 
 class HostsError(SenError):
@@ -42,55 +41,25 @@ def records_of(outcomes: Iterable[Outcome], command: Sequence[str]) -> dict[str,
 
 
 def show_and_write(
-    records: Mapping[str, dict[str, Any]], options: Mapping[str, Any], note: Callable[[str], None], *, n_hosts: int
+    records: Mapping[str, dict[str, Any]], outputs: Outputs, note: Callable[[str], None], *, n_hosts: int
 ) -> None:
-    """Print a table for each host, or the text that is to go to stdout, and write the files that were asked for.
-
-    JSON is the record of the host, or a list of records where several hosts were asked.
+    """Write the files, then print a table for each host, or the JSON.
 
     Args:
-        records: host -> record; where there is none, nothing is shown or written.
-        options: of `sen-runtime bench`, see `sen_runtime.bench.outputs.check`, where they were checked.
-        note: told what was written.
-        n_hosts: how many hosts were asked.
+        records: host -> record; where there is none, nothing is printed or written.
+        outputs: destinations; the JSON is a list of records if several hosts were asked.
+        note: receives names of written files.
+        n_hosts: number of hosts that were asked.
 
     Raises:
-        OutputError: a file cannot be written; what there is to print is printed all the same.
+        OutputError: a file cannot be written; stdout is printed all the same.
     """
-    from sen_runtime.bench import html, outputs, record, text
+    from sen_runtime.bench.outputs import publish
+    from sen_runtime.bench.text import table
 
-    if not records:
-        return
-    every = list(records.values())
-    several = n_hosts > 1
-    tables = partial(_titled, records, text.table, "{}\n") if several else partial(text.table, every[0])
-    texts: dict[str, Callable[[], str]] = {
-        "json": lambda: record.dumps(every if several else every[0]),
-        "csv": lambda: _csv(records) if several else text.csv(every[0]),
-        "markdown": lambda: _titled(records, text.markdown, "## {}\n\n") if several else text.markdown(every[0]),
-        "html": lambda: html.report(every if several else every[0]),
-    }
-    printed = next((texts[name] for name in outputs.TEXTS if options[name] == outputs.STDOUT), tables)
-    try:  # the files first: nothing that happens to stdout costs them
-        outputs.write(options, texts, every, note)
-    finally:
-        sys.stdout.write(printed())
-        sys.stdout.flush()
+    def tables() -> str:
+        titles = [f"{name}\n" if n_hosts > 1 else "" for name in records]
+        return "\n".join(title + table(record) for title, record in zip(titles, records.values(), strict=True))
 
-
-def _titled(records: Mapping[str, dict[str, Any]], show: Callable[[dict[str, Any]], str], title: str) -> str:
-    return "\n".join(title.format(name) + show(record) for name, record in records.items())
-
-
-def _csv(records: Mapping[str, dict[str, Any]]) -> str:
-    """One table, the host in the first column."""
-    from sen_runtime.bench import text
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    for index, (name, record) in enumerate(records.items()):
-        heading, *rows = csv.reader(io.StringIO(text.csv(record)))
-        if index == 0:
-            writer.writerow(["host", *heading])
-        writer.writerows([name, *row] for row in rows)
-    return out.getvalue()
+    if records:
+        publish(outputs, [*records.values()], tables, note, as_list=n_hosts > 1)

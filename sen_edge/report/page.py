@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from html import escape
 from importlib.resources import files
@@ -15,7 +15,8 @@ from typing import Any
 import sen_edge
 from sen_edge.model import model as models
 from sen_edge.model.statistics import Summary, summarize
-from sen_edge.report.folder import RunFolder
+from sen_edge.report import records as html
+from sen_edge.report.contents import Contents, Kind
 from sen_edge.report.plot.figures import Panel, sheet
 from sen_edge.report.plot.page import layer_names
 from sen_edge.report.plot.panels import is_pruned
@@ -23,7 +24,6 @@ from sen_edge.report.plot.scene import Scene, scene
 from sen_edge.report.plot.source import load as load_source
 from sen_edge.report.plot.still import still
 from sen_edge.report.plot.synapses import Choice, Drawn, chosen_synapses
-from sen_runtime.bench import html
 from sen_runtime.bench.figures import size
 from sen_runtime.errors import MissingExtraError, SenError
 from sen_runtime.untrusted import open_regular, printable
@@ -62,7 +62,7 @@ class _Room:
         return parts
 
 
-def page(folder: RunFolder, note: Note) -> str:
+def page(folder: Contents, title: str, note: Note) -> str:
     """The report of a folder, as HTML; `note` is told what is not on it, which the page says too."""
     notes = list(folder.notes)
 
@@ -71,7 +71,7 @@ def page(folder: RunFolder, note: Note) -> str:
         note(line)
 
     room = _Room(say)
-    exports = {name: room.take(name, partial(_exports, found)) for name, found in folder.exports.items()}
+    exports = {name: room.take(name, partial(_exports, found)) for name, found in _values(folder, "export").items()}
     sections = {
         "Models": _models(folder, room),
         "Compression": [
@@ -82,7 +82,7 @@ def page(folder: RunFolder, note: Note) -> str:
         "Exports and their verification": [part for parts in exports.values() for part in parts],
         "Benchmarks": [
             part
-            for index, (name, record) in enumerate(folder.records.items())
+            for index, (name, record) in enumerate(_values(folder, "record").items())
             for part in room.take(name, partial(_benchmark, name, record, index))
         ],
         "Files and manifests": _files(folder, room),
@@ -92,9 +92,9 @@ def page(folder: RunFolder, note: Note) -> str:
     body = [f'<p class="soft">sen-edge {escape(sen_edge.__version__)}</p>']
     body += [f'<nav aria-label="Sections"><ul>{links}</ul></nav>']
     body += [f'<p class="soft">{escape(line)}</p>' for line in notes]
-    for title, parts in shown.items():
-        body += [f'<h2 id="{_anchor(title)}">{escape(title)}</h2>', *parts]
-    return html.page(f"Report: {folder.path.resolve().name}", body, _style())
+    for heading, parts in shown.items():
+        body += [f'<h2 id="{_anchor(heading)}">{escape(heading)}</h2>', *parts]
+    return html.page(f"Report: {title}", body, _style())
 
 
 def _benchmark(name: str, record: Mapping[str, Any], index: int) -> list[str]:
@@ -110,12 +110,12 @@ def _anchor(title: str) -> str:
     return title.lower().replace(" ", "-")
 
 
-def _models(folder: RunFolder, room: _Room) -> list[str]:
+def _models(folder: Contents, room: _Room) -> list[str]:
     """All of them in one table, then layers and pictures of each; those that can be drawn first."""
     rows: list[list[str]] = []
     drawn: list[str] = []
     others: list[str] = []
-    for name, path in folder.models.items():
+    for name, path in _paths(folder).items():
         try:
             summary = summarize(models.load(path))
         except SenError as error:
@@ -178,11 +178,11 @@ def _histograms(name: str, laid_out: Scene, drawn: Sequence[Drawn]) -> list[str]
     return [html.figure(words, f'<img alt="{escape(words)}" src="{source}" style="max-width:100%;background:#fff">')]
 
 
-def _compressions(folder: RunFolder) -> dict[str, Mapping[str, Any]]:
+def _compressions(folder: Contents) -> dict[str, Mapping[str, Any]]:
     """By file: those of `sen-edge compress`, and those that came with an export."""
-    exports = {name: manifest.get("compression") for name, manifest in folder.exports.items()}
+    exports = {name: manifest.get("compression") for name, manifest in _values(folder, "export").items()}
     return {
-        **folder.compressions,
+        **_values(folder, "compression"),
         **{name: values for name, values in exports.items() if values and "before" in values},
     }
 
@@ -249,26 +249,25 @@ def _exports(manifest: Mapping[str, Any]) -> list[str]:
     return [html.table(f"Exports of {model}, each run in every engine and compared with it", headings, rows)]
 
 
-def _files(folder: RunFolder, room: _Room) -> list[str]:
-    kinds: dict[str, Iterable[str]] = {
-        "model": folder.models,
-        "manifest of an export": folder.exports,
-        "manifest of a compression": folder.compressions,
-        "record of a benchmark": folder.records,
-        "other": folder.others,
-    }
+def _files(folder: Contents, room: _Room) -> list[str]:
     rows = []
-    for kind, names in kinds.items():
-        for name in names:
-            path = folder.path / name
-            try:
-                rows.append(_row(name, kind, size(path.stat().st_size), _sha256(path)))
-            except OSError as error:
-                rows.append(_row(name, kind, UNKNOWN, f"cannot be read: {error.strerror}"))
-    parts = [html.table("Files of the folder", ["file", "what it is", "size", "SHA-256"], rows)]
-    for name, manifest in {**folder.exports, **folder.compressions}.items():
+    for item in folder.items:
+        try:
+            rows.append(_row(item.name, item.kind, size(item.path.stat().st_size), _sha256(item.path)))
+        except OSError as error:
+            rows.append(_row(item.name, item.kind, UNKNOWN, f"cannot be read: {error.strerror}"))
+    parts = [html.table("Files", ["file", "kind", "size", "SHA-256"], rows)]
+    for name, manifest in {**_values(folder, "export"), **_values(folder, "compression")}.items():
         parts += room.take(name, partial(_whole, name, manifest))
     return parts
+
+
+def _paths(folder: Contents) -> dict[str, Path]:
+    return {item.name: item.path for item in folder.of("model")}
+
+
+def _values(folder: Contents, kind: Kind) -> dict[str, Any]:
+    return {item.name: item.value for item in folder.of(kind)}
 
 
 def _whole(name: str, manifest: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ElementTree
 import numpy as np
 import pytest
 
-from sen_runtime.bench import history, trend
+from sen_edge.report import trend
+from sen_runtime.bench import history
 from sen_runtime.bench.history import HistoryError, append, read
 from tests.support import records
 

@@ -5,7 +5,9 @@ import io
 
 import pytest
 
-from sen_runtime.bench import html, text
+from sen_edge.report import records as html
+from sen_edge.report import tables
+from sen_runtime.bench import text
 from sen_runtime.bench.compare import compare
 from sen_runtime.bench.figures import brief, significant, size, unit_of_time
 from tests.support import records
@@ -95,7 +97,7 @@ def test_a_busy_machine_is_in_every_headline(before, after, threads, cores, is_b
     state = record["device"]["before"]
     record["rows"][1]["threads"] = threads
     record["device"].update(cpus=cores, before={**state, "load": before}, after={**state, "load": after})
-    assert ("BUSY" in text.table(record, 200)) == ("BUSY" in text.markdown(record)) == is_busy
+    assert ("BUSY" in text.table(record, 200)) == ("BUSY" in tables.markdown(record)) == is_busy
     page = html.report(record)
     assert ("Busy machine" in page, "Valid" in page) == (is_busy, not is_busy)
     assert ("busy machine" in html.report([record, record])) == is_busy
@@ -104,9 +106,9 @@ def test_a_busy_machine_is_in_every_headline(before, after, threads, cores, is_b
 
 def test_table_of_a_record_without_rows():
     record = records.record((), ())
-    for shown in (text.table(record, 80), text.markdown(record)):
+    for shown in (text.table(record, 80), tables.markdown(record)):
         assert "row" in shown
-    assert text.csv(record).splitlines() == [",".join(text.CSV_FIELDS)]
+    assert tables.csv({"r.json": record}).splitlines() == [",".join(tables.CSV_FIELDS)]
 
 
 def test_names_cannot_steer_the_terminal():
@@ -117,7 +119,7 @@ def test_names_cannot_steer_the_terminal():
 
 def test_markdown():
     record = records.record((1.0, 2.0), ("a|b<script>`x`_y_.sen native 1", "b.sen native 1"))
-    lines = text.markdown(record).splitlines()
+    lines = tables.markdown(record).splitlines()
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 4
     assert len({line.count("|") for line in table}) == 1
@@ -127,8 +129,8 @@ def test_markdown():
 
 def test_csv_has_every_figure_with_full_precision():
     record = records.record(names=('=a,"b"\n.sen native 1', *records.NAMES[1:]))
-    found = list(csv.DictReader(io.StringIO(text.csv(record))))
-    assert tuple(found[0]) == text.CSV_FIELDS
+    found = list(csv.DictReader(io.StringIO(tables.csv({"r.json": record}))))
+    assert tuple(found[0]) == tables.CSV_FIELDS
     for line, row in zip(found, record["rows"], strict=True):
         assert line["name"] == row["name"]
         assert {key: float(line[f"{key}_us"]) for key in row["latency_us"]} == row["latency_us"]

@@ -259,6 +259,7 @@ def test_records_and_histories(
     put(tmp_path / "bad.json", kind, JSON)
     refused(sen_runtime, "compare", "bad.json", "good.json")
     refused(sen_runtime, "compare", "good.json", "bad.json")
+    refused(sen_edge, "report", "bad.json")
     if kind not in ("absent", "empty", "zeros"):  # a history may start so
         refused(sen_runtime, "bench", "net.sen", "--history", "bad.json")
 

@@ -81,11 +81,7 @@ def use_stand_ins() -> None:
         "record": {"loads": load_record, "dumps": json.dumps},
         "text": {
             "table": lambda record: f"table of {record['status']}\n",
-            "markdown": lambda record: f"| {record['status']} |\n",
-            "csv": lambda record: f"status\n{record['status']}\n",
         },
-        "html": {"report": lambda records: f"<p>{len(records) if isinstance(records, list) else 'one'}</p>"},
-        "plots": {"check": lambda path: None, "save": lambda record, path: path.write_text(record["status"])},
         "history": {"append": append, "read": lambda path: None},
     }
     for name, content in kinds.items():
@@ -97,7 +93,7 @@ def use_stand_ins() -> None:
 
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("record", "text", "html", "plots", "history"):
+    for name in ("record", "text", "history"):
         full = f"sen_runtime.bench.{name}"
         if full in sys.modules:
             monkeypatch.setitem(sys.modules, full, sys.modules[full])  # put back afterwards
@@ -177,7 +173,7 @@ def is_gone(pid: int) -> bool:
 def test_two_hosts_at_once_side_by_side(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     data = tmp_path / "data set.npz"
     data.write_text("inputs")
-    outputs = {name: tmp_path / f"out.{name}" for name in ("json", "csv", "markdown", "html", "history")}
+    outputs = {name: tmp_path / f"out.{name}" for name in ("json", "history")}
     flags = [f"--{name}={path}" for name, path in outputs.items()]
     asked = options(device, tmp_path, names=("device", "twin"))
     outcome = sen_edge(
@@ -192,17 +188,13 @@ def test_two_hosts_at_once_side_by_side(sen_edge: Run, device: sshd.Server, arti
         "bench", "--threads=1,2", "--raw", "--engine=onnxruntime", "--json=-", "--data=data/data set.npz", "0/net.onnx"
     ]  # fmt: skip
     assert one["files"] == {"0/net.onnx": "model", "data/data set.npz": "inputs"}
-    assert outputs["csv"].read_text() == "host,status\ndevice,complete\ntwin,complete\n"
-    assert outputs["markdown"].read_text() == "## device\n\n| complete |\n\n## twin\n\n| complete |\n"
-    assert outputs["html"].read_text() == "<p>2</p>"
     assert outputs["history"].read_text() == "complete\n" * 2
     assert left(device) == []
 
 
 def test_one_host_gives_one_record(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
-    outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--json=-", "--plot", tmp_path / "p.svg")
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--json=-")
     assert json.loads(outcome.out)["status"] == "complete"
-    assert (tmp_path / "p.svg").read_text() == "complete"
 
 
 def test_names_that_a_shell_or_a_parser_would_misread(sen_edge: Run, device: sshd.Server, tmp_path: Path) -> None:
@@ -618,18 +610,17 @@ def test_hosts_are_chosen_from_the_inventory(tmp_path: Path) -> None:
     ("flags", "code", "message"),
     [
         (["--host=a", "--energy=x.csv"], 2, "--energy goes with a measurement on this machine"),
-        (["--host=a", "--host=b", "--plot=p.svg"], 2, "--plot draws one host"),
         (["--host=a", "--timeout=0"], 2, "--timeout is 0"),
         (["--host=a", "--duration=soon"], 2, "argument --duration: 'soon'; expected a time such as 90s"),
         (["--host=a", "--threads=abc"], 2, "argument --threads: 'abc'; expected numbers"),
         (["--host=a", "--seconds=nan"], 2, "nan seconds are no time to measure in"),
         (["--host=a", "--engine=nope"], 2, "no engine called 'nope'"),
         (["--host=a", "--json=net.onnx", "--force"], 2, "net.onnx is measured"),
-        (["--host=a", "--csv=-", "--json=-"], 2, "only one output can go to stdout"),
+        (["--host=a", "--json=x", "--history=x"], 2, "--json goes there"),
         (["--host=a", "--ssh-config=none"], 2, "--ssh-config none is no file"),
         (["--host=a", "--json=nowhere/x.json"], 1, "--json: cannot write to nowhere"),
-        (["--host=a", "--csv=old.csv"], 1, "--csv: old.csv exists"),
-        (["--host=a", "--html=."], 1, "--html: . is a folder"),
+        (["--host=a", "--json=old.json"], 1, "--json: old.json exists"),
+        (["--host=a", "--json=."], 1, "--json: . is a folder"),
         (["--timeout=5"], 2, "--timeout is for hosts"),
         (["--keep"], 2, "--keep is for hosts"),
     ],
@@ -645,7 +636,7 @@ def test_options_that_cannot_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("old.csv").touch()
+    Path("old.json").touch()
     outcome = sen_edge("bench", artifact, *flags)
     assert (outcome.code, outcome.out) == (code, "") and message in outcome.err
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sen_edge.report.folder import read_folder
+from sen_edge.report.contents import read
 from tests.conftest import Outcome
 from tests.support import records
 
@@ -75,11 +75,12 @@ def test_everything_in_a_folder_is_on_the_page(sen_edge: Run, run_dir: Path, tmp
 
 
 def test_a_folder_is_told_by_content(run_dir: Path) -> None:
-    found = read_folder(run_dir)
-    assert set(found.models) == {"net.pt", "net.sen", "small.sen"}
-    assert (set(found.exports), set(found.compressions)) == ({"net.manifest.json"}, {"small.manifest.json"})
-    assert set(found.records) == {"bench.json"}
-    assert set(found.others) == {"net.onnx", "notes.txt", "other.json"} and not found.notes
+    found = read([run_dir])
+    assert {item.name: item.kind for item in found.items if item.kind != "other"} == {
+        "net.pt": "model", "net.sen": "model", "small.sen": "model", "net.manifest.json": "export",
+        "small.manifest.json": "compression", "bench.json": "record",
+    }  # fmt: skip
+    assert {item.name for item in found.of("other")} == {"net.onnx", "notes.txt", "other.json"} and not found.notes
 
 
 def test_what_is_damaged_is_named_and_the_rest_is_reported(sen_edge: Run, run_dir: Path, tmp_path: Path) -> None:
@@ -150,9 +151,9 @@ def test_hostile_names_are_escaped(sen_edge: Run, mlp_path: Path, tmp_path: Path
     ("make", "output", "code", "message"),
     [
         pytest.param(None, "page.html", 2, "run does not exist", id="no folder"),
-        pytest.param("file", "page.html", 2, "run is a file; expected a folder", id="a file"),
+        pytest.param("file", "page.html", 2, "run is no file to report on", id="a file"),
         pytest.param("empty", "page.html", 2, "run holds nothing to report on", id="empty"),
-        pytest.param("full", "page.pdf", 2, "the ending is '.pdf'; expected .html", id="ending"),
+        pytest.param("full", "page.pdf", 2, "the suffix is '.pdf'; expected .txt", id="ending"),
         pytest.param("full", "there.html", 1, "there.html exists", id="exists"),
     ],
 )

@@ -57,14 +57,7 @@ SHORT = ("--seconds", "0.05")
 
 
 def test_everything_is_written(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
-    names = {
-        "json": "a.json",
-        "csv": "a.csv",
-        "markdown": "a.md",
-        "html": "a.html",
-        "history": "a.jsonl",
-        "trend": "t.html",
-    }
+    names = {"json": "a.json", "history": "a.jsonl"}
     outputs = [word for name, file in names.items() for word in (f"--{name}", tmp_path / file)]
     ended = sen_runtime("bench", folder / "net.sen", folder / "net.onnx", *SHORT, *outputs)
     assert ended.code == 0, ended.err
@@ -73,9 +66,8 @@ def test_everything_is_written(sen_runtime: Run, folder: Path, tmp_path: Path) -
     assert [row["name"] for row in found["rows"]] == ["net.sen native 1", "net.onnx onnxruntime 1"]
     assert found["command"][:2] == ["sen-runtime", "bench"] and found["device"]["model"]
     assert "net.onnx onnxruntime 1" in ended.out
-    assert f"wrote {tmp_path / 'a.html'}" in ended.err and "sen-runtime compare" in ended.err
-    for name in ("a.csv", "a.md", "a.html", "a.jsonl", "t.html"):
-        assert "net.onnx" in (tmp_path / name).read_text(encoding="utf-8")
+    assert f"wrote {tmp_path / 'a.json'}" in ended.err and "sen-runtime compare" in ended.err
+    assert "net.onnx" in (tmp_path / "a.jsonl").read_text(encoding="utf-8")
 
 
 def test_a_terminal_shows_progress_in_one_line_and_clears_it(
@@ -181,17 +173,17 @@ def test_throttling_ends_with_3_unless_allowed(sen_runtime: Run, folder: Path, m
         pytest.param(["bench", "absent.sen"], 1, "does not exist", id="no file"),
         pytest.param(["bench", "net.txt"], 2, "no engine runs .txt", id="ending"),
         pytest.param(["bench", "net.sen", "--data", "absent.npz"], 1, "absent.npz does not exist", id="data"),
-        pytest.param(["bench", "net.sen", "--json", "-", "--csv", "-"], 2, "only one output can go", id="stdout twice"),
-        pytest.param(["bench", "net.sen", "--json", "a", "--csv", "a"], 2, "--json goes there", id="one file twice"),
+        pytest.param(
+            ["bench", "net.sen", "--json", "a", "--history", "a"], 2, "--json goes there", id="one file twice"
+        ),
         pytest.param(["bench", "net.sen", "--json", "net.sen", "--force"], 2, "is measured", id="the artifact"),
-        pytest.param(["bench", "net.sen", "--html", "no/a.html"], 1, "cannot write to", id="no folder"),
-        pytest.param(["bench", "net.sen", "--html", "."], 1, "is a folder; expected a file", id="folder"),
-        pytest.param(["bench", "net.sen", "--csv", "there.csv"], 1, "there.csv exists", id="exists"),
+        pytest.param(["bench", "net.sen", "--json", "no/a.json"], 1, "cannot write to", id="no folder"),
+        pytest.param(["bench", "net.sen", "--json", "."], 1, "is a folder; expected a file", id="folder"),
+        pytest.param(["bench", "net.sen", "--json", "there.csv"], 1, "there.csv exists", id="exists"),
         pytest.param(
             ["bench", "net.sen", "--history", "there.csv"], 1, "there.csv: line 1 is not JSON", id="no history"
         ),
-        pytest.param(["bench", "net.sen", "--trend", "t.html"], 2, "name it with --history", id="trend of nothing"),
-        pytest.param(["bench", "net.sen", "--plot", "a.gif"], 1, "expected one of .png, .svg", id="plot"),
+        pytest.param(["bench", "net.sen", "--html", "a.html"], 2, "--html", id="no page is drawn here"),
         pytest.param(["bench", "net.sen", "net.onnx", "--energy", "m.csv"], 2, "there are 2 rows", id="energy of two"),
         pytest.param(["bench", "net.sen", "--energy", "m.csv"], 1, "m.csv does not exist", id="no meter"),
         pytest.param(["bench", "net.sen", "--energy", "there.csv"], 1, "there must be one column", id="no energy"),
@@ -231,22 +223,15 @@ def test_a_folder_that_cannot_be_written_to(sen_runtime: Run, folder: Path) -> N
 
 
 def test_force_replaces(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("mine\n")
-    assert sen_runtime("bench", folder / "net.sen", *SHORT, "--csv", tmp_path / "a.csv", "--force").code == 0
-    assert "net.sen" in (tmp_path / "a.csv").read_text()
+    (tmp_path / "a.json").write_text("mine\n")
+    assert sen_runtime("bench", folder / "net.sen", *SHORT, "--json", tmp_path / "a.json", "--force").code == 0
+    assert "net.sen" in (tmp_path / "a.json").read_text()
 
 
 def test_a_missing_engine_ends_with_4(sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     ended = sen_runtime("bench", folder / "net.onnx", *SHORT)
     assert ended.code == 4 and "  -> pip install onnxruntime" in ended.err
-
-
-def test_a_missing_matplotlib_is_told_before(sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    ended = sen_runtime("bench", folder / "net.sen", "--plot", folder / "a.png")
-    assert ended.code == 4 and "pip install 'sen-edge-runtime[plot]'" in ended.err
 
 
 def test_a_damaged_file(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
@@ -274,7 +259,7 @@ def started(*arguments: object) -> subprocess.Popen[str]:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_what_was_measured(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
     target = tmp_path / "a.json"
-    process = started("bench", folder / "net.sen", "--seconds", "600", "--json", target, "--html", tmp_path / "a.html")
+    process = started("bench", folder / "net.sen", "--seconds", "600", "--json", target)
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("warming up"):
@@ -285,7 +270,7 @@ def test_a_signal_keeps_what_was_measured(folder: Path, tmp_path: Path, number: 
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
     found = record.read(target)
     assert found["status"] == "interrupted" and found["rows"][0]["n_samples"] > 0
-    assert "interrupted" in out.lower() and (tmp_path / "a.html").exists()
+    assert "interrupted" in out.lower()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -373,7 +358,7 @@ def test_the_slow_engines_run_if_asked_for(sen_runtime: Run, folder: Path) -> No
 )
 def test_no_stream_costs_the_record(folder: Path, tmp_path: Path, redirection: str, code: int) -> None:
     (tmp_path / "\u0444\u2265.sen").write_bytes((folder / "net.sen").read_bytes())
-    files = "--html r.html" if "--json" in redirection else "--json r.json --html r.html"
+    files = "--history r.jsonl" if "--json" in redirection else "--json r.json --history r.jsonl"
     line = f"{sys.executable} -m sen_runtime bench *.sen --seconds 0.05 --allow-throttled {files} {redirection}"
     done = subprocess.run(
         ["bash", "-c", f"{line}; exit ${{PIPESTATUS[0]}}"],
@@ -382,7 +367,9 @@ def test_no_stream_costs_the_record(folder: Path, tmp_path: Path, redirection: s
         capture_output=True,
     )
     assert done.returncode == code, done.stderr
-    assert "\u0444\u2265.sen native 1" in (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert (
+        "\u0444\u2265.sen native 1" in json.loads((tmp_path / "r.jsonl").read_text(encoding="utf-8"))["rows"][0]["name"]
+    )
     if "--json" not in redirection:
         assert record.read(tmp_path / "r.json")["rows"][0]["file"] == "\u0444\u2265.sen"
 
@@ -395,7 +382,7 @@ def test_figures_are_printed_even_if_a_file_cannot_be_written(
 
     monkeypatch.setattr("sen_runtime.bench.outputs.write_all", full)
     history = tmp_path / "history.jsonl"
-    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--csv", tmp_path / "a.csv", "--history", history)
+    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--json", tmp_path / "a.json", "--history", history)
     assert ended.code == 1 and "No space left on device" in ended.err and "nothing was written" in ended.err
     assert "net.sen native 1" in ended.out and not history.exists()
 

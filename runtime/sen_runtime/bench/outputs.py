@@ -1,122 +1,113 @@
-"""Where results of a benchmark go: what would fail after a long run is found before it, and files are written whole."""
+"""Destinations of a benchmark's results, checked before the run and written after it."""
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sen_runtime.errors import OutputError, UsageError
-from sen_runtime.files import Content, write_all
+from sen_runtime.files import write_all
 
 STDOUT = "-"
-#: Options that name a text, which may go to stdout, and those that name other files.
-TEXTS = ("json", "csv", "markdown", "html")
-FILES = ("plot", "history", "trend")
+Record = Mapping[str, Any]
 
 
-def check(options: Mapping[str, Any], inputs: Sequence[Path]) -> None:
-    """Find out before a measurement what would go wrong after it.
+@dataclass(frozen=True)
+class Outputs:
+    """Destinations.
+
+    Attributes:
+        json: file of the record; "-" is stdout, where it replaces the table.
+        history: file that gets one line for each record.
+        force: whether an existing `json` is replaced.
+    """
+
+    json: str | None = None
+    history: Path | None = None
+    force: bool = False
+
+
+def check(outputs: Outputs, inputs: Sequence[Path]) -> None:
+    """Refuse destinations that would fail after the run.
 
     Args:
-        options: by the names of `TEXTS` and `FILES` where the results go, None for nowhere; `force`, whether files may
-            be replaced.
-        inputs: that are measured, and may not be written to.
+        outputs: destinations.
+        inputs: measured files, which are not overwritten.
 
     Raises:
-        UsageError: two results go to one place, or one to what is measured.
-        OutputError: a file exists, or cannot be made.
-        HistoryError: the file of the history is none.
-        PlotError, MissingExtraError: a plot cannot be drawn.
+        UsageError: two results have one destination, or it is a measured file.
+        OutputError: a file exists or cannot be created.
+        HistoryError: the history is another kind of file.
     """
-    targets = {name: options[name] for name in (*TEXTS, *FILES) if options.get(name)}
-    if sum(str(target) == STDOUT for name, target in targets.items() if name in TEXTS) > 1:
-        raise UsageError("only one output can go to stdout", f"name files instead of {STDOUT}")
-    seen = {path.resolve(): f"{path} is measured" for path in inputs}
-    for name, path in _paths(targets).items():
-        if path.resolve() in seen:
-            raise UsageError(f"--{name} {path}: {seen[path.resolve()]}", "name another file")
-        seen[path.resolve()] = f"--{name} goes there"
+    taken = {path.resolve(): f"{path} is measured" for path in inputs}
+    for name, path in {"json": _json_path(outputs), "history": outputs.history}.items():
+        if path is None:
+            continue
+        if path.resolve() in taken:
+            raise UsageError(f"--{name} {path}: {taken[path.resolve()]}", "name another file")
+        taken[path.resolve()] = f"--{name} goes there"
         if path.is_dir():
             raise OutputError(f"--{name}: {path} is a folder; expected a file, or nothing", "name a file")
-        if path.exists() and name != "history" and not options["force"]:
-            raise OutputError(f"--{name}: {path} exists", "pass --force to replace it, or name another file")
+        if name == "json" and path.exists() and not outputs.force:
+            raise OutputError(f"--json: {path} exists", "pass --force to replace it, or name another file")
         _check_folder(name, path)
-    if "trend" in targets and "history" not in targets:
-        raise UsageError("--trend shows what is in a history", "name it with --history")
-    if "plot" in targets:
-        from sen_runtime.bench import plots
-
-        plots.check(targets["plot"])
-    if "history" in targets and targets["history"].exists():
+    if outputs.history is not None and outputs.history.exists():
         from sen_runtime.bench import history
 
-        history.read(targets["history"])
+        history.read(outputs.history)
 
 
-def write(
-    options: Mapping[str, Any],
-    texts: Mapping[str, Callable[[], str]],
-    records: Sequence[Mapping[str, Any]],
-    note: Callable[[str], None],
+def publish(
+    outputs: Outputs, records: Sequence[Record], table: Callable[[], str], note: Callable[[str], None], *, as_list: bool
 ) -> None:
-    """Write the files, all texts or none of them, then plot, history and trend.
+    """Write the files, then print the table or the JSON.
 
     Args:
-        options: see `check`.
-        texts: what makes each of `TEXTS`.
-        records: of the run; the first is drawn, all go into the history.
-        note: told what was written, and what is wrong with the history.
+        outputs: destinations.
+        records: records of the run, in the order in which the history gets them.
+        table: makes the table for stdout.
+        note: receives names of written files and remarks on the history.
+        as_list: whether the JSON is a list of records, instead of the only one.
 
     Raises:
-        OutputError, PlotError, HistoryError: something cannot be written; what was written before was noted.
+        OutputError, HistoryError: a file cannot be written; stdout is printed all the same.
     """
-    paths = _paths({name: options[name] for name in TEXTS if options.get(name)})
-    _put(paths, texts, replace=options["force"])
-    for path in paths.values():
-        note(f"wrote {path}")
-    if options.get("plot"):
-        from sen_runtime.bench import plots
+    from sen_runtime.bench import history, record
 
-        plots.save(records[0], options["plot"])
-        note(f"wrote {options['plot']}")
-    if options.get("history"):
-        from sen_runtime.bench import history
-
-        for record in records:
-            entries = history.append(options["history"], record)
-        for line in entries.notes:
-            note(line)
-        if options.get("trend"):
-            from sen_runtime.bench import trend
-
-            _put({"trend": options["trend"]}, {"trend": lambda: trend.page(entries)}, replace=options["force"])
-            note(f"wrote {options['trend']}")
+    text = record.dumps(list(records) if as_list else records[0])
+    try:  # files first, so that a closed stdout does not lose them
+        path = _json_path(outputs)
+        if path is not None:
+            _write(path, text, replace=outputs.force)
+            note(f"wrote {path}")
+        if outputs.history is not None:
+            notes = [line for each in records for line in history.append(outputs.history, each).notes]
+            for line in notes:
+                note(line)
+    finally:
+        sys.stdout.write(text if outputs.json == STDOUT else table())
+        sys.stdout.flush()
 
 
-def _paths(targets: Mapping[str, Any]) -> dict[str, Path]:
-    """Those that are files."""
-    return {name: Path(target) for name, target in targets.items() if str(target) != STDOUT or name not in TEXTS}
+def _json_path(outputs: Outputs) -> Path | None:
+    return None if outputs.json is None or outputs.json == STDOUT else Path(outputs.json)
 
 
-def _put(paths: Mapping[str, Path], texts: Mapping[str, Callable[[], str]], *, replace: bool) -> None:
-    contents: dict[Path, Content] = {
-        path: texts[name]().encode(errors="replace")  # names of files may be no text
-        for name, path in paths.items()
-    }
+def _write(path: Path, text: str, *, replace: bool) -> None:
     try:
-        write_all(contents, replace=replace)
+        write_all({path: text.encode(errors="replace")}, replace=replace)  # file names may be undecodable
     except FileExistsError as error:
         raise OutputError(f"{error.filename} exists", "pass --force to replace it") from None
     except OSError as error:
-        raise OutputError(
-            f"cannot write {', '.join(map(str, contents))}: {error.strerror}", "nothing was written"
-        ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror}", "nothing was written") from error
 
 
 def _check_folder(name: str, path: Path) -> None:
-    """Whether a file can be made beside `path`: permissions do not tell that of a file system that is read-only."""
+    """Create a temporary file: permissions do not tell whether a file system is read-only."""
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass

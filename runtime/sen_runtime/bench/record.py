@@ -67,12 +67,20 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def loads(content: str | bytes, where: str = "the record") -> dict[str, Any]:
-    """A record from its JSON; `where` it is from starts each message.
+    """Parse and check a record; `where` starts each message.
 
     Raises:
         RecordError: see `read`.
     """
-    value = load_json(content, where, error=RecordError)
+    return parse(load_json(content, where, error=RecordError), where)
+
+
+def parse(value: Any, where: str) -> dict[str, Any]:
+    """Check a record that is parsed JSON; `where` starts each message.
+
+    Raises:
+        RecordError: see `read`.
+    """
     found = value.get("schema") if isinstance(value, dict) else None
     if found != SCHEMA:
         raise RecordError(

@@ -1,9 +1,7 @@
-"""A record as a table for a terminal, as Markdown, and as CSV."""
+"""A record as a table for a terminal."""
 
 from __future__ import annotations
 
-import csv as csv_format
-import io
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +19,6 @@ Row = Mapping[str, Any]
 NARROWEST = 40
 SHORTEST_NAME = 12
 GAP = "  "
-#: What has a meaning in Markdown.
-MARKS = "\\`*_[]<>|&"
 
 
 @dataclass(frozen=True)
@@ -81,71 +77,26 @@ COLUMNS = (
     Column("file", _field("bytes"), "size", "", 2),
 )
 
-#: Columns of the CSV, in this order in every version of the schema; new ones are added at the end.
-CSV_FIELDS = (
-    "created", "model", "cpu", "architecture", "status", "valid", "name", "file", "sha256", "bytes", "engine",
-    "engine_version", "kernels", "threads", "n_in", "n_out", "timesteps", "load_us", "first_us", "calls_per_sample",
-    "n_samples", "min_us", "median_us", "mean_us", "mad_us", "p90_us", "p95_us", "p99_us", "p99_9_us", "step_us",
-    "call_us", "throughput_per_s", "ratio_to", "ratio_median", "ratio_low", "ratio_high", "ratio_confidence",
-    "agreement_to", "agreement_inputs", "max_error", "max_error_over_std", "argmax_percent", "matches",
-    "accuracy_percent", "macs", "nnz", "weight_bytes", "rss_growth_bytes", "arena_bytes", "bytes_per_ns",
-    "share_of_l2", "share_of_memory", "energy_uj", "warnings",
-)  # fmt: skip
-
 
 def table(record: Mapping[str, Any], width: int | None = None) -> str:
-    """Device, rows and warnings for a terminal `width` letters wide (None: that of the terminal in use).
+    """Format device, rows and warnings for a terminal of `width` columns (None: the current one).
 
-    Of columns that do not fit those that tell least are left out; then names are shortened in the middle.
+    Columns that do not fit are dropped in the order of `Column.keep`; then names are shortened in the middle.
     """
     width = max(NARROWEST, shutil.get_terminal_size().columns if width is None else width)
-    columns = _columns(record["rows"])
-    cells = _cells(record["rows"], columns)
+    columns = cells(record["rows"])
     names = [printable(row["name"]) for row in record["rows"]]
     longest = max([SHORTEST_NAME, *map(_width, names)])
     needed = min(longest, max(SHORTEST_NAME, width // 3))
-    while len(columns) > 1 and needed + sum(len(GAP) + _width(cell[0]) for cell in cells) > width:
-        least = min(range(len(columns)), key=lambda index: columns[index].keep)
-        del columns[least], cells[least]
-    room = max(SHORTEST_NAME, width - sum(len(GAP) + _width(cell[0]) for cell in cells))
-    lines = [_padded("row", min(longest, room)) + "".join(GAP + cell[0] for cell in cells)]
+    while len(columns) > 1 and needed + _total_width(columns) > width:
+        del columns[min(columns, key=lambda column: column.keep)]
+    room = max(SHORTEST_NAME, width - _total_width(columns))
+    lines = [_padded("row", min(longest, room)) + "".join(GAP + texts[0] for texts in columns.values())]
     for index, name in enumerate(names):
-        shown = _padded(_shortened(name, room), min(longest, room))
         mark = "  WRONG OUTPUTS" if is_wrong(record["rows"][index]) else ""
-        lines.append(shown + "".join(GAP + cell[index + 1] for cell in cells) + mark)
-    return "\n".join(line.rstrip() for line in [heading(record), "", *lines, *_remarks(record)]) + "\n"
-
-
-def markdown(record: Mapping[str, Any]) -> str:
-    """Device, rows and warnings, for a pull request or a wiki."""
-    columns = _columns(record["rows"])
-    cells = _cells(record["rows"], columns)
-    lines = [_escaped(heading(record)), ""]
-    lines += [_line(["row", *(cell[0].strip() for cell in cells)]), _line(["---", *["---:"] * len(cells)])]
-    for index, row in enumerate(record["rows"]):
-        name = _escaped(printable(row["name"])) + (" **wrong outputs**" if is_wrong(row) else "")
-        lines.append(_line([name, *(_escaped(cell[index + 1].strip()) for cell in cells)]))
-    remarks = [_escaped(remark) for remark in _remarks(record) if remark]
-    return "\n".join([*lines, *([""] if remarks else []), *(f"- {remark}" for remark in remarks)]) + "\n"
-
-
-def csv(record: Mapping[str, Any]) -> str:
-    """All figures with full precision, a line for each row below the line of `CSV_FIELDS`; empty where not known."""
-    buffer = io.StringIO()
-    writer = csv_format.DictWriter(buffer, CSV_FIELDS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    device = record["device"]
-    common = {key: record[key] for key in ("created", "status", "valid")}
-    common.update({key: device[key] for key in ("model", "cpu", "architecture")})
-    for row in record["rows"]:
-        figures = {key: value for key, value in row.items() if key in CSV_FIELDS}
-        figures.update({f"{key}_us": value for key, value in row["latency_us"].items()})
-        figures.update({f"ratio_{key}": value for key, value in (row["ratio"] or {}).items()})
-        agreement = dict(row["agreement"] or {})
-        figures.update({f"agreement_{key}": agreement.pop(key, None) for key in ("to", "inputs")}, **agreement)
-        figures["warnings"] = "; ".join(warning["message"] for warning in row["warnings"])
-        writer.writerow({**common, **figures})
-    return buffer.getvalue()
+        figures = "".join(GAP + texts[index + 1] for texts in columns.values())
+        lines.append(_padded(_shortened(name, room), min(longest, room)) + figures + mark)
+    return "\n".join(line.rstrip() for line in [heading(record), "", *lines, "", *remarks(record)]).rstrip("\n") + "\n"
 
 
 def heading(record: Mapping[str, Any]) -> str:
@@ -156,19 +107,19 @@ def heading(record: Mapping[str, Any]) -> str:
     return printable(", ".join(str(part) for part in parts if "unavailable" not in str(part)))
 
 
-def _columns(rows: Sequence[Row]) -> list[Column]:
-    """Those of which at least one row knows something."""
-    return [column for column in COLUMNS if any(column.value(row) is not None for row in rows)]
-
-
-def _cells(rows: Sequence[Row], columns: Sequence[Column]) -> list[list[str]]:
-    """For each column the heading and a cell for each row, all equally wide, aligned at the decimal point."""
+def cells(rows: Sequence[Row]) -> dict[Column, list[str]]:
+    """Heading and cells of each column with at least one value, padded to one width, aligned at the decimal point."""
+    values = {column: [column.value(row) for row in rows] for column in COLUMNS}
     units = {}
-    for scale in {column.scale for column in columns if column.scale}:
-        members = [column for column in columns if column.scale == scale]
-        # The medians choose, not the tails: a row that was interrupted once must not change the unit of all.
-        units[scale] = unit_of_time(value for row in rows if (value := members[0].value(row)) is not None)
-    return [_aligned(column, [column.value(row) for row in rows], units.get(column.scale, "")) for column in columns]
+    for column in reversed(COLUMNS):
+        if column.scale:
+            # The first column of a scale selects its unit: medians, because one interrupted row must not change it.
+            units[column.scale] = unit_of_time(value for value in values[column] if value is not None)
+    return {
+        column: _aligned(column, found, units.get(column.scale, ""))
+        for column, found in values.items()
+        if any(value is not None for value in found)
+    }
 
 
 def _aligned(column: Column, values: Sequence[Any], unit: str) -> list[str]:
@@ -189,9 +140,9 @@ def _shown(kind: str, value: Any, unit: str) -> str:
     return f"{value:.2f}" if kind == "percent" else significant(value) if kind == "figure" else str(value)
 
 
-def _remarks(record: Mapping[str, Any]) -> list[str]:
-    """Below the table: to what the ratios are, warnings, and why the record is not to be used."""
-    lines = [""]
+def remarks(record: Mapping[str, Any]) -> list[str]:
+    """Lines below the table: reference of the ratios, warnings, and reasons why the record is not valid."""
+    lines = []
     ratio = next((row["ratio"] for row in record["rows"] if row["ratio"] is not None), None)
     if ratio is not None:
         lines.append(f"ratio: latency over that of {ratio['to']}; interval: {100 * ratio['confidence']:g} % confidence")
@@ -207,7 +158,7 @@ def _remarks(record: Mapping[str, Any]) -> list[str]:
     lines += [f"NOT VALID: {reason}" for reason in record["invalid_because"]]
     if not record["valid"] and not record["invalid_because"]:
         lines.append("NOT VALID")
-    return [printable(line) for line in lines] if len(lines) > 1 else []
+    return [printable(line) for line in lines]
 
 
 def left_out(each: Mapping[str, str]) -> str:
@@ -219,6 +170,10 @@ def _width(text: str) -> int:
     """Columns of a terminal."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
+
+
+def _total_width(columns: Mapping[Column, Sequence[str]]) -> int:
+    return sum(len(GAP) + _width(texts[0]) for texts in columns.values())
 
 
 def _padded(text: str, width: int) -> str:
@@ -234,12 +189,3 @@ def _shortened(text: str, width: int) -> str:
     while _width(shown := f"{text[:start]}..{text[len(text) - end :]}") > width:
         start, end = max(0, start - 1), max(0, end - 1)
     return shown
-
-
-def _escaped(text: str) -> str:
-    """As Markdown, without what would be taken for marks or HTML."""
-    return text.translate({ord(mark): f"&#{ord(mark)};" if mark in "<>|&" else f"\\{mark}" for mark in MARKS})
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sen_edge
+from sen_edge.report import svg
 from sen_edge.report.plot.activity import Activity
 from sen_edge.report.plot.scene import Scene
 from sen_edge.report.plot.still import PITCH, SHAPES, YAW, marks, still
 from sen_edge.report.plot.synapses import Drawn
-from sen_runtime.bench import svg
-from sen_runtime.bench.html import cell, table
-from sen_runtime.bench.style import STYLE
+from sen_edge.report.records import cell, table
+from sen_edge.report.style import STYLE
 from sen_runtime.untrusted import printable_page
 
 #: Coordinates that a page carries so that they can be read there; of larger networks it has the drawn ones alone.

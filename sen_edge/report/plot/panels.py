@@ -13,7 +13,7 @@ from sen_edge.report.plot.scene import FloatArray, Scene, project
 from sen_edge.report.plot.source import Source
 from sen_edge.report.plot.still import marks
 from sen_edge.report.plot.synapses import Drawn
-from sen_runtime.bench.plots import plain
+from sen_edge.report.plots import plain
 
 EXCITATORY, INHIBITORY, SOFT, RULE = "#b34700", "#0063a6", "#57606a", "#d0d7de"
 #: Of layers, in their order; the line styles tell them apart as well.

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sen_edge.report import svg
 from sen_edge.report.plot.scene import FloatArray, Scene
 from sen_edge.report.plot.synapses import Drawn
-from sen_runtime.bench import svg
 
 #: Angles from which a network is first seen, in radians: turned about the vertical axis, then tilted.
 YAW, PITCH = 0.62, 0.3

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from sen_runtime.bench import charts
+from sen_edge.report import charts
 from sen_runtime.bench.figures import UNITS_OF_TIME, unit_of_time
 from sen_runtime.bench.statistics import LOG_FROM
 from sen_runtime.errors import MissingExtraError, SenError
 from sen_runtime.files import write_atomic
 
-PIP_LINE = "pip install 'sen-edge-runtime[plot]'"
+PIP_LINE = "pip install 'sen-edge[plot]'"
 ENDINGS = (".png", ".svg")
 LONGEST_NAME = 60
 
@@ -49,7 +49,7 @@ def save(record: Mapping[str, Any], path: Path) -> None:
         raise PlotError(f"cannot draw {path}: the record has no rows")
     figure = _figure_class()(figsize=(11, 2.6 * len(rows) + 0.6), layout="constrained")
     figure.suptitle(plain(f"{record['device']['model']}, {record['created']}"))
-    for (histogram, over_time), row in zip(figure.subplots(len(rows), 2, squeeze=False), rows):
+    for (histogram, over_time), row in zip(figure.subplots(len(rows), 2, squeeze=False), rows, strict=False):
         _draw_row(histogram, over_time, row)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=path.suffix[1:].lower(), dpi=120)
@@ -92,5 +92,5 @@ def _figure_class() -> Any:
     try:
         from matplotlib.figure import Figure  # without pyplot, which would look for a display
     except ImportError:
-        raise MissingExtraError("matplotlib, which draws --plot,", PIP_LINE) from None
+        raise MissingExtraError("matplotlib, which draws .png and .svg,", PIP_LINE) from None
     return Figure

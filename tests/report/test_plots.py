@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from sen_runtime.bench import plots
-from sen_runtime.bench.plots import PlotError
+from sen_edge.report import plots
+from sen_edge.report.plots import PlotError
 from sen_runtime.errors import EXIT_MISSING, MissingExtraError
 from tests.support import records
 
@@ -42,5 +42,5 @@ def test_without_matplotlib_the_pip_line_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match="matplotlib") as missing:
         plots.check(tmp_path / "plot.png")
-    assert missing.value.hint == "pip install 'sen-edge-runtime[plot]'"
+    assert missing.value.hint == "pip install 'sen-edge[plot]'"
     assert missing.value.exit_code == EXIT_MISSING

@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 from html import escape
 from typing import Any
 
-from sen_runtime.bench import html, svg
-from sen_runtime.bench.charts import unit_name
+from sen_edge.report import records as html
+from sen_edge.report import svg
+from sen_edge.report.charts import unit_name
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
 from sen_runtime.bench.history import History
 from sen_runtime.bench.record import began_s
@@ -69,8 +70,8 @@ def chart(entries: Sequence[Entry], name: str, ident: str) -> str:
         x = across((times[at - 1] + times[at]) / 2)
         parts.append(svg.line(x, top, x, bottom, "reference"))
     centres = [across(began_s(entry)) for entry, _ in points]
-    parts.append(svg.path([*zip(centres, map(upward, bounds[1]))], "line thin"))
-    for (entry, _), x, low, median, high in zip(points, centres, *bounds):
+    parts.append(svg.path([*zip(centres, map(upward, bounds[1]), strict=False)], "line thin"))
+    for (entry, _), x, low, median, high in zip(points, centres, *bounds, strict=False):
         parts.append(svg.line(x, upward(low), x, upward(high), "whisker"))
         is_sound = entry["valid"] and entry["status"] == "complete"
         parts.append(svg.marker(x, upward(median), 0, "dot" if is_sound else "hollow", 4))

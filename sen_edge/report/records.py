@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from sen_runtime.bench import charts, svg
-from sen_runtime.bench.charts import unit_name
+from sen_edge.report import charts, svg
+from sen_edge.report.charts import unit_name
+from sen_edge.report.style import STYLE
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.bench.load import busy
 from sen_runtime.bench.record import is_wrong
-from sen_runtime.bench.style import STYLE
 from sen_runtime.bench.text import left_out
 from sen_runtime.untrusted import printable_page
 
@@ -40,7 +40,7 @@ def report(record: Record | Sequence[Record]) -> str:
     else:
         title = f"Benchmark: {len(records)} devices"
         body = _side_by_side(records, labels)
-        for index, (one, label) in enumerate(zip(records, labels)):
+        for index, (one, label) in enumerate(zip(records, labels, strict=False)):
             body += [f'<h2 id="d{index}">{escape(label)}</h2>', *sections(one, f"d{index}")]
     return page(title, body)
 
@@ -101,7 +101,7 @@ def _side_by_side(records: Sequence[Record], labels: Sequence[str]) -> list[str]
     lines = [[escape(name), *(cell(shown.get(name, UNKNOWN)) for shown in figures)] for name in names]
     keys = "".join(
         f'<li>{_key(index)}<a href="#d{index}" style="color:inherit">{escape(label)}</a>{_state_of(record)}</li>'
-        for index, (label, record) in enumerate(zip(labels, records))
+        for index, (label, record) in enumerate(zip(labels, records, strict=False))
     )
     return [
         f'<ul class="legend">{keys}</ul>',

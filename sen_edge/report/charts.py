@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.bench import svg
+from sen_edge.report import svg
 from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
 
@@ -49,9 +49,9 @@ def ratios(rows: Sequence[Row], ident: str) -> str:
         "1 (what the others are compared with)" if row["ratio"] is None and index == 0
         else "not compared" if row["ratio"] is None
         else f"{significant(mark.middle)} ({significant(mark.low)} to {significant(mark.high)})"
-        for index, (row, mark) in enumerate(zip(rows, marks))
+        for index, (row, mark) in enumerate(zip(rows, marks, strict=False))
     ]  # fmt: skip
-    words = "; ".join(f"{name}: {figure}" for name, figure in zip(names, figures))
+    words = "; ".join(f"{name}: {figure}" for name, figure in zip(names, figures, strict=False))
     shown = ["1" if figure.startswith("1 (what") else figure for figure in figures]
     return _dots(
         names,
@@ -90,7 +90,7 @@ def medians(names: Sequence[str], devices: Sequence[Mapping[str, Row]], labels: 
         f"{name}: "
         + ", ".join(
             f"{significant(mark.middle)} {unit_name(unit)} on {label}"
-            for label, mark in zip(labels, marks[index])
+            for label, mark in zip(labels, marks[index], strict=False)
             if mark is not None
         )
         for index, name in enumerate(names)
@@ -119,7 +119,7 @@ def histogram(row: Row, ident: str) -> str:
     density = counts / np.maximum(np.diff(sides), 1e-9)
     tallest = float(density.max()) or 1.0
     corners = [(float(sides[0]), bottom)]
-    for left, right, value in zip(sides[:-1], sides[1:], density):
+    for left, right, value in zip(sides[:-1], sides[1:], density, strict=False):
         y = bottom - float(value) / tallest * (bottom - top)
         corners += [(float(left), y), (float(right), y)]
     corners.append((float(sides[-1]), bottom))
@@ -160,12 +160,15 @@ def over_turns(row: Row, ident: str) -> str:
     across = svg.Scale(0, max(len(turns), 1), LEFT_PX, width - 12)
     upward = svg.scale([float(bands.min()), float(bands.max())], bottom, top)
     xs = [across(float(place)) for place in places]
-    band = [*zip(xs, map(upward, bands[:, 2])), *reversed([*zip(xs, map(upward, bands[:, 0]))])]
+    band = [
+        *zip(xs, map(upward, bands[:, 2]), strict=False),
+        *reversed([*zip(xs, map(upward, bands[:, 0]), strict=False)]),
+    ]
     drawn = [
         svg.left_axis(upward, LEFT_PX, width - 12),
         svg.bottom_axis(across, bottom, bottom, f"turn (latency in {unit_name(unit)})", 4),
         svg.path(band, "band", is_closed=True),
-        svg.path([*zip(xs, map(upward, bands[:, 1]))], "line"),
+        svg.path([*zip(xs, map(upward, bands[:, 1]), strict=False)], "line"),
     ]
     first, last = significant(float(bands[0, 1])), significant(float(bands[-1, 1]))
     words = f"from {first} {unit_name(unit)} in the first turns to {last} in the last"

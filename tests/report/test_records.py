@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sen_runtime.bench import charts, html, svg
-from sen_runtime.bench.style import STYLE
+from sen_edge.report import charts, svg
+from sen_edge.report import records as html
+from sen_edge.report.style import STYLE
 from sen_runtime.bench.text import table
 from tests.support import records
 

@@ -1,0 +1,131 @@
+"""Contents of a report: models, manifests, records and histories, given as files or in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sen_edge.errors import UsageError
+from sen_edge.model.checkpoint import SUFFIXES
+from sen_edge.model.model import IMAGE_SUFFIX
+from sen_runtime.bench import history, record
+from sen_runtime.errors import SenError
+from sen_runtime.untrusted import load_json, read_regular
+
+#: Bytes of a JSON file; larger ones, such as records with all samples, are not reported.
+MAX_BYTES = 32 << 20
+EXPECTED = "expected a folder, a model, a manifest, a record of `bench --json`, or a history of `bench --history`"
+
+Kind = Literal["model", "export", "compression", "record", "history", "other"]
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file, or one record of a file with several.
+
+    Attributes:
+        name: file name, or the path if several paths are reported; unique.
+        path: of the file.
+        kind: what the file holds.
+        value: parsed JSON; a `History` of a history; None of models and other files.
+    """
+
+    name: str
+    path: Path
+    kind: Kind
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Items in the order of the paths and, in folders, of the names; notes name unreadable files."""
+
+    items: tuple[Item, ...]
+    notes: tuple[str, ...] = ()
+
+    def of(self, kind: Kind) -> list[Item]:
+        """Items of one kind."""
+        return [item for item in self.items if item.kind == kind]
+
+
+def read(paths: Sequence[Path]) -> Contents:
+    """Read files, and the files of folders; their subfolders are not read.
+
+    A damaged file in a folder becomes a note and an item of the kind "other".
+
+    Raises:
+        UsageError: a path does not exist or is of no known kind; a folder holds nothing to report.
+        SenError: a given file is damaged.
+    """
+    items: list[Item] = []
+    notes: list[str] = []
+    for path in paths:
+        if path.is_dir():
+            found, damaged = _read_folder(path, is_only=len(paths) == 1)
+            notes += damaged
+            if all(item.kind == "other" for item in found):
+                raise UsageError(f"{path} holds nothing to report on", hint=EXPECTED)
+        elif not path.exists():
+            raise UsageError(f"{path} does not exist", hint=EXPECTED)
+        else:
+            found = _read_file(path, str(path))
+            if found[0].kind == "other":
+                raise UsageError(f"{path} is no file to report on", hint=EXPECTED)
+        items += found
+    return Contents(tuple(items), tuple(notes))
+
+
+def _read_folder(folder: Path, *, is_only: bool) -> tuple[list[Item], list[str]]:
+    items: list[Item] = []
+    notes = []
+    for path in sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")):
+        name = path.name if is_only else str(path)
+        try:
+            items += _read_file(path, name)
+        except SenError as error:
+            notes.append(error.message)
+            items.append(Item(name, path, "other"))
+    return items, notes
+
+
+def _read_file(path: Path, name: str) -> list[Item]:
+    """Items of a file: several for a list of records, else one.
+
+    Raises:
+        SenError: it is damaged.
+    """
+    if path.suffix in (*SUFFIXES, IMAGE_SUFFIX):
+        return [Item(name, path, "model")]
+    if path.suffix == ".jsonl":
+        return [Item(name, path, "history", history.read(path))]
+    value = load_json(read_regular(path, MAX_BYTES), str(path)) if path.suffix == ".json" else None
+    if isinstance(value, list) and value and all(_schema(each) == record.SCHEMA for each in value):
+        return [
+            Item(f"{name}: {_host(each) or index}", path, "record", record.parse(each, f"{path}: record {index}"))
+            for index, each in enumerate(value)
+        ]
+    if _schema(value) == record.SCHEMA:
+        return [Item(name, path, "record", record.parse(value, str(path)))]
+    return [Item(name, path, _manifest_kind(value), value)]
+
+
+def _schema(value: Any) -> object:
+    return value.get("schema") if isinstance(value, dict) else None
+
+
+def _host(each: dict[str, Any]) -> str:
+    """Host of a record of `sen-edge bench --host`, or nothing."""
+    command = each.get("command")
+    last = command[-1] if isinstance(command, list) and command else ""
+    return last.removeprefix("--host=") if isinstance(last, str) and last.startswith("--host=") else ""
+
+
+def _manifest_kind(value: Any) -> Kind:
+    if not isinstance(value, dict):
+        return "other"
+    if isinstance(value.get("artifacts"), list) and "manifest_version" in value:
+        return "export"
+    is_compression = all(isinstance(value.get(name), dict) for name in ("before", "after", "request"))
+    return "compression" if is_compression else "other"
