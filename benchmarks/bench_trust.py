@@ -24,7 +24,6 @@ import numpy as np
 from networks import dense, perceptron
 from numpy.typing import NDArray
 
-from sen_exporters.base import ExportOptions
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
@@ -51,8 +50,8 @@ ROUNDS = 400
 def sessions(sizes: tuple[int, ...]) -> Mapping[str, Callable[[], Session]]:
     """What loads a network of these sizes in each engine."""
     network = perceptron(np.random.default_rng(0), sizes, dense)
-    sen, plain = image.dumps(network), ExportOptions()
-    onnx, tflite = OnnxExporter().export(network, plain).main, TfliteExporter().export(network, plain).main
+    sen = image.dumps(network)
+    onnx, tflite = (each().export(network, each.Options()).main for each in (OnnxExporter, TfliteExporter))
     return {
         "native": partial(native.load, sen),
         "onnxruntime": partial(onnxruntime.load, onnx),

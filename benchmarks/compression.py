@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 from sen_edge.compress import CompressionWarning, prune
 from sen_edge.compress.finetune import thinned
 from sen_edge.data import datasets
-from sen_exporters.base import ExportOptions
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import interleaved
@@ -130,7 +129,7 @@ def latencies(bench: Bench) -> dict[str, Any]:
     """Microseconds of low rank with int8 weights on the native engine, and of the dense float32 export on litert."""
     x = thinned(bench.dataset.test_inputs, TURNS)
     with quiet_engines():
-        dense = litert.load(TfliteExporter().export(bench.network("mlp-d32"), ExportOptions()).main)
+        dense = litert.load(TfliteExporter().export(bench.network("mlp-d32"), TfliteExporter.Options()).main)
         calls = {DENSE: taking_turns(dense, x)}
     for name, options in SMALL.items():
         small, _ = int8(bench, "mlp-d32", **options)

@@ -17,7 +17,6 @@ import numpy as np
 
 from sen_edge.export.pipeline import export
 from sen_edge.export.request import ExportRequest
-from sen_exporters.base import ExportOptions
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import onnxruntime
 
@@ -30,7 +29,7 @@ def main(model: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
         for weights in ("dense", "coordinates"):
-            request = ExportRequest(("onnx",), weights, options=ExportOptions(name=weights))
+            request = ExportRequest(("onnx",), weights, name=weights)
             paths[weights] = next(iter(export(model, Path(folder), request).files))
         load_ms, sessions = {}, {}
         for weights, path in paths.items():

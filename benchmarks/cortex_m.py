@@ -25,8 +25,8 @@ from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, perceptro
 from numpy.typing import NDArray
 
 from sen_edge.passes.quantize import to_int8_weights
-from sen_exporters.base import ExportOptions
 from sen_exporters.c.exporter import CExporter
+from sen_exporters.c.options import COptions
 from sen_runtime import reference
 from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.ir.operators import Coordinates
@@ -127,7 +127,7 @@ def _export(network: Network, folder: Path, error: float) -> None:
         folder: where to.
         error: of an output allowed, over the greatest.
     """
-    main = CExporter().export(network, ExportOptions(name="net", c_weights="incbin")).write(folder)
+    main = CExporter().export(network, COptions(name="net", c_weights="incbin")).write(folder)
     x = np.random.default_rng(1).random((1, network.n_in), np.float32)
     y = reference.run(network, x)
     tolerance = error * np.abs(y).max()

@@ -23,9 +23,9 @@ from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, normal, p
 from numpy.typing import NDArray
 
 from sen_edge.passes.quantize import to_int8, to_int8_weights
-from sen_exporters.base import ExportOptions
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
+from sen_exporters.tflite.options import TfliteOptions
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.bench import device
@@ -76,7 +76,7 @@ class Case:
     network: Network
     x: FloatArray
     engines: tuple[str, ...] = ()
-    options: ExportOptions = ExportOptions()  # noqa: RUF009 - frozen
+    options: TfliteOptions = TfliteOptions()  # noqa: RUF009 - frozen
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def cases(rng: np.random.Generator) -> list[Case]:
         Case("unstructured", blocks[1, 1], full),
         Case("16x1 blocks", blocks[16, 1], full),
         Case("8x1 blocks", blocks[8, 1], full),
-        Case("1x4 blocks", blocks[1, 4], full, ("litert",), ExportOptions(sparse_format="block")),
+        Case("1x4 blocks", blocks[1, 4], full, ("litert",), TfliteOptions(sparse_format="block")),
         Case("int8", to_int8_weights(whole), full),
         Case("int8 rank 32", to_int8_weights(factors), full),
         Case("int8 unstructured", to_int8_weights(blocks[1, 1]), full),
@@ -135,7 +135,7 @@ def rows(found: list[Case], rng: np.random.Generator) -> Mapping[str, Row]:
     calibration = rng.random((64, SIZES[0]), np.float32)
     for name in ("dense", "rank 32"):
         case = next(case for case in found if case.name == name)
-        static = TfliteExporter().export(to_int8(case.network, calibration), ExportOptions()).main
+        static = TfliteExporter().export(to_int8(case.network, calibration), TfliteOptions()).main
         result[f"litert, int8{'' if name == 'dense' else ' ' + name}"] = _litert(static, case.x)
     return result
 
@@ -163,7 +163,7 @@ def _litert(data: bytes, x: FloatArray) -> Row:
 
 
 def _onnxruntime(case: Case) -> Row:
-    session = onnxruntime.load(OnnxExporter().export(case.network, ExportOptions()).main)
+    session = onnxruntime.load(OnnxExporter().export(case.network, OnnxExporter.Options()).main)
     inner: Any = session.session
     binding = inner.io_binding()
     binding.bind_cpu_input("input", case.x)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import flatbuffers
 import numpy as np
@@ -27,8 +28,9 @@ from sen_edge.data.calibration import load_calibration
 from sen_edge.model import checkpoint
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
-from sen_exporters.base import ExportOptions
-from sen_exporters.tflite.exporter import SPARSE_FORMATS, TfliteExporter
+from sen_exporters.base import SparseFormat
+from sen_exporters.tflite.exporter import TfliteExporter
+from sen_exporters.tflite.options import TfliteOptions
 from sen_runtime import reference
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import installed
@@ -53,7 +55,7 @@ FORMATS = {"error": "{:.1e}", "accuracy": "{:.2f} %", "ratio": "{:.2f}"}
 SECONDS, COMPARED, CHUNK = 30.0, 256, 1000
 SIZES, RANK, DENSITY = (784, 512, 256, 10), 32, 0.1
 MINIMAL = "minimal chain"
-PLAIN, STEP = ExportOptions(), ExportOptions(snn="step")
+PLAIN, STEP = TfliteOptions(), TfliteOptions(snn="step")
 
 
 @dataclass(frozen=True)
@@ -121,9 +123,9 @@ def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
         "int8-dynamic, not calibrated": (to_int8_weights(network), PLAIN),
         "int8-dynamic": (weights, PLAIN),
         "int8-dynamic, per tensor": (to_int8_weights(network, "tensor", calibration), PLAIN),
-        "int8-dynamic, for litert": (weights, ExportOptions(tflite_target="litert")),
+        "int8-dynamic, for litert": (weights, TfliteOptions(tflite_target="litert")),
         "int8": (full, PLAIN),
-        "int8, int8 io": (full, ExportOptions(int8_io=True)),
+        "int8, int8 io": (full, TfliteOptions(int8_io=True)),
     }
     if network.is_spiking:
         rows |= {"float32, step": (network, STEP), "int8-dynamic, step": (weights, STEP)}
@@ -133,7 +135,7 @@ def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
     )
 
 
-def _export(network: Network, options: ExportOptions = PLAIN) -> bytes:
+def _export(network: Network, options: TfliteOptions = PLAIN) -> bytes:
     return TfliteExporter().export(network, options).main
 
 
@@ -156,7 +158,7 @@ def synthetic_table(engines: Sequence[str]) -> Table:
 
     dense = network(lambda n_out, n_in: Dense(normal(n_out, n_in)))
     low_rank = network(lambda n_out, n_in: LowRank(normal(n_out, RANK), normal(RANK, n_in, 1.0)))
-    sparse, options = network(blocks), {form: ExportOptions(sparse_format=form) for form in SPARSE_FORMATS}
+    sparse, options = network(blocks), {form: TfliteOptions(sparse_format=form) for form in get_args(SparseFormat)}
     rows = {
         "dense float32": (_export(dense), dense),
         MINIMAL: (minimal_chain(dense), dense),

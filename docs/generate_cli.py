@@ -42,8 +42,9 @@ def page() -> str:
 
 
 def _section(name: str, command: Any) -> str:
-    arguments = [p for p in command.params if p.param_type_name == "argument"]
-    options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
+    params = command.get_params(command.make_context(name, [], resilient_parsing=True))
+    arguments = [p for p in params if p.param_type_name == "argument"]
+    options = [p for p in params if p.param_type_name == "option" and p.name != "help"]
     usage = " ".join(["sen-edge", name, *(_argument(p) for p in arguments), "[OPTIONS]"])
     lines = [f"\n## {name}\n", f"    {usage}\n", (command.help or "").strip() + "\n", "| option | meaning | default |"]
     lines.append("| --- | --- | --- |")

@@ -135,7 +135,7 @@ class Schema:
         """Refuse combinations of fields with a `SchemaError`; for subclasses."""
 
 
-def validate(cls: type[Schema], name: str, value: Any) -> Any:
+def validate(cls: type, name: str, value: Any) -> Any:
     """Value of one field, converted to its type.
 
     Raises:
@@ -258,7 +258,7 @@ def expectation(kind: Any) -> str:
 def _bounds(notes: Iterable[Any], before: str, after: str) -> str:
     signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": ">=", "max_length": "<="}
     bounds = [(sign, getattr(note, name, None)) for note in notes for name, sign in signs.items()]
-    texts = [f"{sign} {bound:g}" for sign, bound in bounds if bound is not None and bound < LARGE]
+    texts = [f"{sign} {bound:.15g}" for sign, bound in bounds if bound is not None and bound < LARGE]
     return f"{before}{' and '.join(texts)}{after}" if texts else ""
 
 

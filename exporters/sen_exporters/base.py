@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Protocol
+from typing import Annotated, Any, Literal, Protocol
+
+from annotated_types import Ge, Lt, MinLen
 
 from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Network
-from sen_runtime.untrusted import quote
 
 ENTRY_POINT_GROUP = "sen_edge.exporters"
 #: Steps that are written out one by one; onnxruntime loads such a graph in a time that grows with their square.
@@ -27,34 +28,29 @@ class NoFormError(ExportError):
     """A target that has no form for a network or an option, where another target has one."""
 
 
+SparseFormat = Literal["densify", "block", "dense"]
+SPARSE_FORMAT_HELP = (
+    "Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks) or dense. By "
+    "default densify, where it is right in every engine."
+)
+
+
 @dataclass(frozen=True)
 class ExportOptions:
-    """What the user asked for; an exporter refuses in `check` what it cannot honour, and never changes it.
+    """Options of every exporter. An exporter adds its own in a subclass, and refuses in `check` what it cannot honour.
+
+    The type of a field says which values are valid: `Literal` for a choice, `annotated_types` for bounds and for `doc`,
+    the text of `sen-edge export --help`. `sen_edge.export.options` validates values by it.
 
     Attributes:
         name: stem of the files, and the graph's name.
-        opset: ONNX operator set.
         batch_size: fixed batch, or None for a dynamic one.
         snn: "unrolled", "scan" or "step"; ignored by a multilayer perceptron.
-        sparse_format: "densify" (stored sparse, multiplied dense), "block" (kernels that skip zero blocks) or
-            "dense" (zeros stored); None is the target's own choice.
-        int8_io: input and output are int8 too, in a network whose activations are.
-        tflite_target: "any" (right in every interpreter), "litert" or "tflite-runtime" (right in that one).
-        c_weights: "array" (C text) or "incbin" (a binary file that the assembler takes in); None is by size.
-        max_flash: bytes of flash that C code and constants may take; None for any number.
-        max_ram: bytes of RAM that the C arena may take; None for any number.
     """
 
-    name: str = "model"
-    opset: int = 17
-    batch_size: int | None = None
-    snn: str = "unrolled"
-    sparse_format: str | None = None
-    int8_io: bool = False
-    tflite_target: str = "any"
-    c_weights: str | None = None
-    max_flash: int | None = None
-    max_ram: int | None = None
+    name: Annotated[str, MinLen(1)] = "model"
+    batch_size: Annotated[int | None, Ge(1), Lt(1 << 31)] = None
+    snn: Literal["unrolled", "scan", "step"] = "unrolled"
 
 
 @dataclass(frozen=True)
@@ -95,19 +91,21 @@ class Exporter(Protocol):
 
     Attributes:
         name: what `--to` takes.
+        Options: class of its options; `ExportOptions` where it adds none.
         suffixes: file endings it writes, the main one first; also how `verify` recognises a file.
     """
 
     name: str
     suffixes: tuple[str, ...]
+    Options: type[ExportOptions]
 
-    def main_file(self, options: ExportOptions) -> str:
+    def main_file(self, options: Any) -> str:
         """Name of the file an engine loads; `FOLDER/FILE` where the target writes a folder."""
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: Any) -> None:
         """Raise `ExportError` if this network cannot be expressed with these options."""
 
-    def export(self, network: Network, options: ExportOptions) -> Artifact:
+    def export(self, network: Network, options: Any) -> Artifact:
         """Build the files. The same network and options give the same bytes."""
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
@@ -121,33 +119,6 @@ class Exporter(Protocol):
 
     def instrument(self, model: bytes) -> bytes:
         """The model with every layer's activation (spike count) as a further output `layerN/activation`."""
-
-
-def check_border(options: ExportOptions) -> None:
-    """A name, and a batch size that is dynamic or at least 1.
-
-    Raises:
-        ExportError: one of them is wrong.
-    """
-    if not options.name:
-        raise ExportError("the name of the model is empty", hint="give one with --name")
-    if options.batch_size is not None and not 1 <= options.batch_size < 1 << 31:
-        raise ExportError(
-            f"batch size is {options.batch_size}; expected a number >= 1 and < 2^31",
-            hint="leave --batch-size out for a dynamic batch",
-        )
-
-
-def check_word(flag: str, word: str, choices: Sequence[str]) -> None:
-    """One of a few words; the first is what the target takes where the flag is left out.
-
-    Raises:
-        ExportError: another word.
-    """
-    if word not in choices:
-        raise ExportError(
-            f"{flag} is {quote(word)}; expected one of {', '.join(choices)}", hint=f"leave it out for {choices[0]}"
-        )
 
 
 def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -> None:

@@ -69,7 +69,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     from sen_edge.data.calibration import load_calibration
     from sen_edge.export.pipeline import export
     from sen_edge.export.request import ExportRequest
-    from sen_exporters.base import ExportError, ExportOptions, usable_exporters
+    from sen_exporters.base import ExportError, usable_exporters
     from sen_runtime.engines import missing
 
     rows: dict[Row, tuple[str, ...]] = {}
@@ -93,7 +93,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
         result = export(
             model,
             model.parent,
-            replace(request, targets=tuple(targets), options=ExportOptions(name=f"{model.stem}-{kind}")),
+            replace(request, targets=tuple(targets), name=f"{model.stem}-{kind}"),
             data=partial(load_data, "digits", None),
             calibration=partial(load_calibration, "digits", None) if kind.startswith("int8") else None,
             force=True,

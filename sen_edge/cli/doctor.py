@@ -124,7 +124,6 @@ def _attempt(name: str, action: Callable[[], str]) -> Finding:
 def _export_and_run(target: str) -> str:
     import numpy as np
 
-    from sen_exporters.base import ExportOptions
     from sen_exporters.base import exporter as load_exporter
     from sen_runtime.engines import engine, installed, missing
     from sen_runtime.errors import EngineError
@@ -133,7 +132,7 @@ def _export_and_run(target: str) -> str:
 
     exporter = load_exporter(target)
     weight = np.array([[1, 2], [3, 4]], np.float32)
-    artifact = exporter.export(Network((Layer(Dense(weight), None, Identity()),)), ExportOptions())
+    artifact = exporter.export(Network((Layer(Dense(weight), None, Identity()),)), exporter.Options())
     x = np.array([[1, 10]], np.float32)
     works = []
     engines = exporter.engines(artifact.main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping
 from functools import partial
@@ -13,6 +12,7 @@ import typer
 
 from sen_edge.cli import compression as options
 from sen_edge.cli import console, mapping
+from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.errors import UsageError
 from sen_runtime.quiet import quiet_engines
 from sen_runtime.untrusted import quote
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from sen_edge.export.request import ExportResult
 
 
-UNITS = {"b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
 #: No batch size has more; Python itself refuses to read a number of thousands.
 MAX_DIGITS = 20
 
 
 def export(
+    ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
     *,
     to: Annotated[
@@ -67,38 +67,14 @@ def export(
         str,
         typer.Option(help="How int8 ranges follow from the calibration: percentile (99.99), minmax or mse."),
     ] = "percentile",
-    int8_io: Annotated[bool, typer.Option("--int8-io", help="The int8 model's input and output are int8 too.")] = False,
-    opset: Annotated[int, typer.Option(help="ONNX operator set, 13 or newer.")] = 17,
     batch_size: Annotated[str, typer.Option(help="A number, or dynamic.")] = "dynamic",
     snn: Annotated[
         str,
         typer.Option(help="Form of a spiking network: unrolled, step (membranes in and out), or scan (ONNX only)."),
     ] = "unrolled",
-    sparse_format: Annotated[
-        str | None,
-        typer.Option(
-            help="Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks), "
-            "or dense. Left out: densify, where it is right in every engine.",
-            show_default=False,
-        ),
-    ] = None,
-    tflite_target: Annotated[
-        str,
-        typer.Option(help="Interpreters a .tflite must be right in: any (all of them), litert, or tflite-runtime."),
-    ] = "any",
-    max_flash: Annotated[
-        str | None, typer.Option(help="C: exit 3 if code and constants take more, e.g. 64KiB.", metavar="SIZE")
-    ] = None,
-    max_ram: Annotated[
-        str | None, typer.Option(help="C: exit 3 if the arena takes more, e.g. 16KiB.", metavar="SIZE")
-    ] = None,
-    c_weights: Annotated[
-        str | None,
-        typer.Option(
-            help="C: weights as array (text) or incbin (a binary file for the assembler). Left out: incbin from "
-            "256 KiB on.",
-            show_default=False,
-        ),
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("-O", help="An option of one target, such as onnx.opset=17.", metavar="TARGET.OPTION=VALUE"),
     ] = None,
     sparsity: options.Sparsity = None,
     threshold: options.Threshold = None,
@@ -135,7 +111,6 @@ def export(
     from sen_edge.data.calibration import load_calibration
     from sen_edge.export.pipeline import export as run_export
     from sen_edge.export.request import ExportRequest
-    from sen_exporters.base import ExportOptions
 
     flags = {name: value for name, value in locals().items() if name in options.FLAGS}
     is_compressed = options.request_of(flags) is not None
@@ -148,18 +123,10 @@ def export(
         dtype=dtype,
         granularity=granularity,
         activation_range=activation_range,
-        options=ExportOptions(
-            name=_stem(name, model),
-            opset=opset,
-            batch_size=_batch_size(batch_size),
-            snn=snn,
-            sparse_format=sparse_format,
-            int8_io=int8_io,
-            tflite_target=tflite_target,
-            c_weights=c_weights,
-            max_flash=None if max_flash is None else _bytes("--max-flash", max_flash),
-            max_ram=None if max_ram is None else _bytes("--max-ram", max_ram),
-        ),
+        name=_stem(name, model),
+        batch_size=_batch_size(batch_size),
+        snn=snn,
+        options={**ctx.obj, **parse_assignments(assignments)},
     )
     with console.interruptible(), options.shown_progress() as progress, quiet_engines():
         result = run_export(
@@ -192,14 +159,6 @@ def _batch_size(text: str) -> int | None:
     if not text.isdecimal() or len(text) > MAX_DIGITS:
         raise UsageError(f"--batch-size is {quote(text)}; expected a number >= 1, or dynamic")
     return int(text)
-
-
-def _bytes(flag: str, text: str) -> int:
-    found = re.fullmatch(r"(\d{1,20}(?:\.\d{1,20})?) ?([A-Za-z]*)", text.strip(), re.ASCII)
-    unit = UNITS.get(found.group(2).lower() or "b") if found else None
-    if found is None or unit is None:
-        raise UsageError(f"{flag} is {quote(text)}; expected a number and B, KB, KiB, MB or MiB, such as 64KiB")
-    return int(float(found.group(1)) * unit)
 
 
 def _on_data(result: ExportResult) -> str:

@@ -20,6 +20,7 @@ from sen_edge.cli.compress import compress
 from sen_edge.cli.demo import demo
 from sen_edge.cli.doctor import doctor
 from sen_edge.cli.export import export
+from sen_edge.cli.exporter_options import ExportCommand
 from sen_edge.cli.inspect import inspect
 from sen_edge.cli.plot import plot
 from sen_edge.cli.report import report
@@ -43,7 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for command in (train, sweep, inspect, plot, compress, export, verify, bench, report, demo, doctor):
-    app.command()(command)
+    app.command(cls=ExportCommand if command is export else None)(command)
 
 
 def _print_version(asked: bool) -> None:

@@ -46,6 +46,7 @@ from sen_edge.compress.cost_layers import (
 )
 from sen_edge.errors import UsageError
 from sen_exporters.base import Exporter, ExportError, ExportOptions, exporter_for
+from sen_exporters.tflite.options import TfliteOptions
 from sen_runtime import engines
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies, interleaved
@@ -382,9 +383,9 @@ def weight_bytes(network: Network) -> int:
 
 def export_options(engine: str, *, blocks: bool = False) -> ExportOptions:
     """How networks are exported for an engine; `blocks` for sparse kernels, where the engine has to be told."""
-    return ExportOptions(
-        sparse_format="block" if blocks else None, tflite_target="litert" if engine == "litert" else "any"
-    )
+    if engine == "litert":
+        return TfliteOptions(sparse_format="block" if blocks else None, tflite_target="litert")
+    return _exporter(engine).Options()
 
 
 def takes_blocks(network: Network) -> bool:

@@ -44,7 +44,7 @@ def manifest(
     """
     checkpoint, network = subject.source.checkpoint, subject.network
     config = None if checkpoint is None else checkpoint.config.to_dict()
-    options = {name: value for name, value in asdict(request).items() if name != "targets"}
+    asked = {name: value for name, value in asdict(request).items() if name not in ("targets", "options")}
     return {
         "manifest_version": MANIFEST_VERSION,
         "sen_edge": sen_edge.__version__,
@@ -54,7 +54,7 @@ def manifest(
             "config": config,
             **map_note(subject.source.applied_map, subject.agreement),
         },
-        "request": {**asdict(request), "targets": [each.artifact.target for each in exported]},
+        "request": {**asked, "targets": [each.artifact.target for each in exported]},
         "compression": subject.compression,
         "network": {
             "layer_sizes": list(network.layer_sizes),
@@ -68,7 +68,7 @@ def manifest(
         "warnings": list(
             dict.fromkeys(line for each in exported for one in each.verification for line in one.warnings)
         ),
-        "artifacts": [{**_artifact(each), "request": options} for each in exported],
+        "artifacts": [{**_artifact(each), "request": {**asked, "options": asdict(each.options)}} for each in exported],
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import sen_edge
 from sen_edge.data.calibration import Calibration
 from sen_edge.errors import OutputError, UsageError, VerificationError
 from sen_edge.export.manifest import compression_note, extend, manifest, refuse_other
+from sen_edge.export.options import build_options
 from sen_edge.export.overwrite import put_in_place, refuse_existing
 from sen_edge.export.request import Exported, ExportRequest, ExportResult, Subject
 from sen_edge.export.verify.expectation import check
@@ -87,21 +88,22 @@ def export(
     """
     _check_request(request, is_calibrated=calibration is not None)
     chosen, unusable = _chosen(request)
+    options = _options(request, chosen)
     if request.targets is not None:
-        _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
+        _refuse_outputs(model, out_dir, _outputs(chosen, options), force=force)
     source = models.load(model, map_path=map_path)
     refuse_other(out_dir / _manifest_name(request), source.sha256, force=force)
     require_network(source.network, EXPORT_BYTES)
     agreement = None if expect is None else check(source, expect, model.name)
-    if not source.network.is_spiking and request.options.snn != ExportOptions.snn:
-        raise UsageError(f"--snn {request.options.snn} is for spiking networks; {model} is a multilayer perceptron")
+    if not source.network.is_spiking and request.snn != ExportRequest.snn:
+        raise UsageError(f"--snn {request.snn} is for spiking networks; {model} is a multilayer perceptron")
     labelled = None if data is None else data(source.network)
     calibrated = None if calibration is None else calibration(source.network)
     subject = _quantized(_subject(model, source, request, transform), request, calibrated)
     subject = replace(subject, agreement=agreement)
-    chosen, formless = _with_form(chosen, subject.network, request)
-    _refuse_outputs(model, out_dir, _outputs(request, chosen), force=force)
-    exported = [_export_one(each, subject, request, labelled) for each in chosen]
+    chosen, formless = _with_form(chosen, subject.network, request, options)
+    _refuse_outputs(model, out_dir, _outputs(chosen, options), force=force)
+    exported = [_export_one(each, subject, request, options[each.name], labelled) for each in chosen]
     new = manifest(model, subject, request, exported, {**unusable, **formless})
     name = _manifest_name(request)
     described = extend(out_dir / name, new, force=force)
@@ -136,17 +138,15 @@ def _check_request(request: ExportRequest, *, is_calibrated: bool) -> None:
             has_int8_activations,
             "int8",
         ),
-        ("--int8-io", request.options.int8_io, has_int8_activations, "int8"),
     ):
         if is_given and not applies:
             raise UsageError(f"{flag} has no use with --dtype {request.dtype}", hint=f"add --dtype {dtypes}")
-    for flag, is_given in (
-        ("--max-flash", request.options.max_flash is not None),
-        ("--max-ram", request.options.max_ram is not None),
-        ("--c-weights", request.options.c_weights is not None),
-    ):
-        if is_given and "c" not in (request.targets or ()):
-            raise UsageError(f"{flag} is for the target c alone", hint="add --to c")
+
+
+def _options(request: ExportRequest, chosen: list[Exporter]) -> dict[str, ExportOptions]:
+    """Options of each exporter, by target."""
+    common = {"name": request.name, "batch_size": request.batch_size, "snn": request.snn}
+    return build_options(chosen, common, request.options)
 
 
 def _subject(model: Path, source: Model, request: ExportRequest, transform: Transform | None) -> Subject:
@@ -210,14 +210,14 @@ def _chosen(request: ExportRequest) -> tuple[list[Exporter], dict[str, str]]:
 
 
 def _with_form(
-    chosen: list[Exporter], network: Network, request: ExportRequest
+    chosen: list[Exporter], network: Network, request: ExportRequest, options: Mapping[str, ExportOptions]
 ) -> tuple[list[Exporter], dict[str, str]]:
     """The targets to export to, and the default ones that have no form for the request, with the reason."""
     kept: list[Exporter] = []
     refused: dict[str, NoFormError] = {}
     for target in chosen:
         try:
-            target.check(network, request.options)
+            target.check(network, options[target.name])
             kept.append(target)
         except NoFormError as error:
             refused[target.name] = error
@@ -226,7 +226,9 @@ def _with_form(
     return kept, {name: error.message for name, error in refused.items()}
 
 
-def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data: LabelledData | None) -> Exported:
+def _export_one(
+    target: Exporter, subject: Subject, request: ExportRequest, options: ExportOptions, data: LabelledData | None
+) -> Exported:
     provenance = {
         "producer": f"sen-edge {sen_edge.__version__}",
         f"{subject.source.kind}_sha256": subject.source.sha256,
@@ -236,7 +238,7 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
         "nnz": str(subject.network.nnz),
         **({} if subject.compression is None else compression_note(subject.compression)),
     }
-    artifact = target.stamp(target.export(subject.network, request.options), provenance)
+    artifact = target.stamp(target.export(subject.network, options), provenance)
     examples = None if subject.calibration is None else subject.calibration.held_out
     with _in_a_folder(artifact) as path:
         try:
@@ -251,7 +253,7 @@ def _export_one(target: Exporter, subject: Subject, request: ExportRequest, data
             hint=_remedy(request, is_calibrated=subject.calibration is not None),
         )
     not_run_in = {name: error.message for name, error in worker.versions(target.engines(artifact.main))[1].items()}
-    return Exported(target.stamp(artifact, _stamped_figures(verification)), verification, not_run_in)
+    return Exported(target.stamp(artifact, _stamped_figures(verification)), options, verification, not_run_in)
 
 
 @contextmanager
@@ -305,9 +307,9 @@ def _stamped_figures(verification: tuple[Verification, ...]) -> dict[str, str]:
     }
 
 
-def _outputs(request: ExportRequest, chosen: list[Exporter]) -> list[str]:
+def _outputs(chosen: list[Exporter], options: Mapping[str, ExportOptions]) -> list[str]:
     """Names of the files and folders to be written, without the manifest; those of folders end in `/`."""
-    parts = [each.main_file(request.options).partition("/") for each in chosen]
+    parts = [each.main_file(options[each.name]).partition("/") for each in chosen]
     return [f"{first}{slash}" for first, slash, _ in parts]
 
 
@@ -320,4 +322,4 @@ def _refuse_outputs(model: Path, out_dir: Path, names: list[str], *, force: bool
 
 
 def _manifest_name(request: ExportRequest) -> str:
-    return f"{request.options.name}.manifest.json"
+    return f"{request.name}.manifest.json"

@@ -28,7 +28,10 @@ class ExportRequest:
             (activations too).
         granularity: of int8 weights, a scale per "channel" (row) or per "tensor".
         activation_range: of int8 activations, "percentile", "minmax" or "mse"; see `sen_edge.passes.quantize.to_int8`.
-        options: what the exporters themselves take.
+        name: stem of the files.
+        batch_size: fixed batch, or None for a dynamic one.
+        snn: form of a spiking network: "unrolled", "scan" or "step".
+        options: of exporters, by `NAME` or `TARGET.NAME`; see `sen_edge.export.options`.
     """
 
     targets: tuple[str, ...] | None = None
@@ -36,14 +39,25 @@ class ExportRequest:
     dtype: str = "float32"
     granularity: str = "channel"
     activation_range: str = "percentile"
-    options: ExportOptions = field(default_factory=ExportOptions)
+    name: str = "model"
+    batch_size: int | None = None
+    snn: str = "unrolled"
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """One artifact in memory, verified in every installed engine it was made for; the others, and what is missing."""
+    """One artifact in memory, verified in every installed engine that it is for.
+
+    Attributes:
+        artifact: the files.
+        options: of its exporter.
+        verification: figures of each engine that ran it.
+        not_run_in: engine -> why it did not run.
+    """
 
     artifact: Artifact
+    options: ExportOptions
     verification: tuple[Verification, ...]
     not_run_in: Mapping[str, str]
 

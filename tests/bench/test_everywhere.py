@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from sen_edge.cli.bench import bench
-from sen_exporters.base import ExportOptions
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_runtime import cli
 from sen_runtime import format as image
@@ -32,7 +31,7 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("artifacts")
     network = random_network(np.random.default_rng(0), kinds=("dense",), sizes=(24, 16, 5))
     paths = folder / "net.onnx", folder / "net.sen"
-    paths[0].write_bytes(OnnxExporter().export(network, ExportOptions()).main)
+    paths[0].write_bytes(OnnxExporter().export(network, OnnxExporter.Options()).main)
     paths[1].write_bytes(image.dumps(network))
     return paths
 

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_exporters.base import ExportOptions
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
@@ -24,7 +23,7 @@ def session_of(network: Any, name: str, **options: Any) -> Session:
     if name in ("native", "reference"):
         return engine(name).load(image.dumps(network))
     exporter = OnnxExporter() if name == "onnxruntime" else TfliteExporter()
-    return engine(name).load(exporter.export(network, ExportOptions(**options)).main)
+    return engine(name).load(exporter.export(network, exporter.Options(**options)).main)
 
 
 ENGINES = ("native", "reference", "onnxruntime", *INTERPRETERS)
@@ -44,7 +43,7 @@ def test_exported_c_knows_it_too(tmp_path: Path) -> None:
     from sen_exporters.c.exporter import CExporter
 
     network = small_network(spiking=True, timesteps=4, input_coding="spikes")
-    path = CExporter().export(network, ExportOptions(name="net")).write(tmp_path)
+    path = CExporter().export(network, CExporter.Options(name="net")).write(tmp_path)
     assert engine("c").load(path).input_shape == network.input_shape
 
 

@@ -129,11 +129,10 @@ def all_calls_take(us: float) -> Callable[..., Measured]:
 def test_a_model_of_a_fixed_batch_is_measured_per_input(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sen_exporters.base import ExportOptions
     from sen_exporters.onnx.exporter import OnnxExporter
 
     path = tmp_path / "batch.onnx"
-    path.write_bytes(OnnxExporter().export(small_network(), ExportOptions(batch_size=48)).main)
+    path.write_bytes(OnnxExporter().export(small_network(), OnnxExporter.Options(batch_size=48)).main)
     monkeypatch.setattr(measure, "measure_rounds", all_calls_take(480.0))
     found = run(folder / "net.onnx", path)
     one, row = found["rows"]

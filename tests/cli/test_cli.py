@@ -227,7 +227,7 @@ def test_a_pattern_over_coincident_neurons(command: str, sen_edge: Run, mlp_path
         (("--opset", "12"), "opset is 12"),
         (("--opset", "99"), "opset is 99"),
         (("--opset", "x"), "x"),
-        (("--batch-size", "0"), "batch size is 0; expected a number >= 1"),
+        (("--batch-size", "0"), "batch_size is 0; expected an integer >= 1"),
         (("--batch-size", "9" * 5000), "expected a number >= 1, or dynamic"),
         (("--batch-size", "many"), "expected a number >= 1, or dynamic"),
         (("--snn", "rolled"), "rolled"),

@@ -16,7 +16,6 @@ from sen_edge.export.pipeline import export
 from sen_edge.export.request import ExportRequest
 from sen_edge.model.model import Model
 from sen_edge.passes.quantize import to_float16, to_int8_weights
-from sen_exporters.base import ExportOptions
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.ir.network import Identity, Layer, Network, Relu
@@ -340,7 +339,7 @@ def halved(model: Model) -> tuple[Network, dict[str, Any]]:
 
 
 def test_a_transform_is_what_is_exported_and_the_truth(mlp_path: Path, tmp_path: Path) -> None:
-    request = ExportRequest(targets=("onnx", "sen"), options=ExportOptions(name="half"))
+    request = ExportRequest(targets=("onnx", "sen"), name="half")
     result = export(mlp_path, tmp_path, request, transform=halved)
     manifest = result.manifest
     assert manifest["compression"] == {"kept": 0.5}
@@ -360,7 +359,7 @@ def test_a_transform_may_store_int8(mlp_path: Path, tmp_path: Path) -> None:
         network, described = halved(model)
         return to_int8_weights(network), described
 
-    request = ExportRequest(targets=("sen",), options=ExportOptions(name="small"))
+    request = ExportRequest(targets=("sen",), name="small")
     result = export(mlp_path, tmp_path, request, transform=quantized)
     assert image.read(tmp_path / "small.sen").metadata["dtype"] == "int8-dynamic"
     assert {layer["dtype"] for layer in result.manifest["network"]["layers"]} == {"int8"}
@@ -374,7 +373,7 @@ def test_a_transform_that_leaves_coordinates(mlp_path: Path, tmp_path: Path) -> 
         return replace(network, layers=(network.layers[0], model.network.layers[1])), described
 
     for weights, form in (("dense", "dense"), ("coordinates", "coordinates")):
-        request = ExportRequest(targets=("onnx",), weights=weights, options=ExportOptions(name=weights))
+        request = ExportRequest(targets=("onnx",), weights=weights, name=weights)
         result = export(mlp_path, tmp_path, request, transform=first_layer)
         assert [layer["form"] for layer in result.manifest["network"]["layers"]] == ["sparse 1x1", form]
     with pytest.raises(UsageError, match="given by coordinates"):

@@ -13,8 +13,9 @@ from sen_edge.compress.cost import CostModel, Curve, calibrate, measure, weight_
 from sen_edge.compress.cost_layers import PRODUCTS, places
 from sen_edge.errors import DataError, UsageError
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
-from sen_exporters.base import Artifact, ExportOptions
+from sen_exporters.base import Artifact
 from sen_exporters.tflite.exporter import TfliteExporter
+from sen_exporters.tflite.options import TfliteOptions
 from sen_runtime import engines, reference
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import Latencies
@@ -178,12 +179,12 @@ def test_sparse_kernels_of_litert_are_for_all_layers_or_none() -> None:
     blocks, others = sparse(48, 32, (1, 4)), sparse(16, 48, (1, 4))
     every = with_weights(network, blocks, others)
     assert model.latency_us(every) == pytest.approx(expected_us([blocks.macs, others.macs]))
-    assert model.options(every) == ExportOptions(sparse_format="block", tflite_target="litert")
+    assert model.options(every) == TfliteExporter.Options(sparse_format="block", tflite_target="litert")
     singly = with_weights(network, Sparse.from_dense(blocks.to_dense()), others)
     assert model.latency_us(singly) == pytest.approx(model.latency_us(every))
     mixed = with_weights(network, blocks, sparse(16, 48, (1, 1)))
     assert model.latency_us(mixed) == pytest.approx(expected_us([48 * 32, 16 * 48]))
-    assert model.options(mixed) == ExportOptions(tflite_target="litert")
+    assert model.options(mixed) == TfliteExporter.Options(tflite_target="litert")
 
 
 def test_sparse_kernels_of_litert_are_left_alone_where_they_are_slower() -> None:
@@ -375,20 +376,20 @@ def test_every_engine_is_called_on_one_input_after_the_other(
 
 
 def test_finalists_are_exported_as_they_were_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[ExportOptions] = []
+    asked: list[TfliteOptions] = []
     export = TfliteExporter.export
 
-    def noted(self: TfliteExporter, network: Network, options: ExportOptions) -> Artifact:
+    def noted(self: TfliteExporter, network: Network, options: TfliteOptions) -> Artifact:
         asked.append(options)
         return export(self, network, options)
 
     monkeypatch.setattr(TfliteExporter, "export", noted)
     monkeypatch.setattr(cost, "interleaved", lambda calls, seconds, seed: Latencies({}))
     network = with_weights(perceptron(), sparse(48, 32, (1, 4)), sparse(16, 48, (1, 4)))
-    block = ExportOptions(sparse_format="block", tflite_target="litert")
+    block = TfliteExporter.Options(sparse_format="block", tflite_target="litert")
     measure({"a": network}, "litert", inputs(network), 0.1)
     measure({"a": network}, "litert", inputs(network), 0.1, options=lambda _: block)
-    assert asked == [ExportOptions(tflite_target="litert"), block]
+    assert asked == [TfliteExporter.Options(tflite_target="litert"), block]
 
 
 def test_a_place_has_the_inputs_of_its_layer() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from sen_edge.passes.quantize import to_float16, to_int8_weights
-from sen_exporters.base import ExportOptions
 from sen_exporters.c.exporter import CExporter
+from sen_exporters.c.options import COptions
 from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.support.networks import KINDS, random_network, random_operator
@@ -26,7 +26,7 @@ N_IN, WIDTH = 12, 8
 
 def write(network: Network, name: str, folder: Path, weights: str = "array") -> Path:
     """Export a network; the folder `folder/name` with the C files."""
-    return CExporter().export(network, ExportOptions(name=name, c_weights=weights)).write(folder).parent
+    return CExporter().export(network, COptions(name=name, c_weights=weights)).write(folder).parent
 
 
 def sources(folder: Path) -> list[Path]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from sen_edge.passes.quantize import to_float16, to_int8_weights
-from sen_exporters.base import ExportOptions
 from sen_exporters.c.exporter import CExporter
+from sen_exporters.c.options import COptions
 from sen_runtime.ir.network import Network
 from tests.cross import harness
 from tests.cross.harness import TARGETS, Target
@@ -44,7 +44,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_self_test(kind: str, target: Target, tmp_path: Path) -> None:
     weights = "incbin" if kind == "float32" else "array"
-    options = ExportOptions(name="net", c_weights=weights)
+    options = COptions(name="net", c_weights=weights)
     folder = CExporter().export(NETWORKS[kind], options).write(tmp_path).parent
     sources = [*folder.glob("*.c"), *folder.glob("*.S")]
     program = harness.build(target, sources, tmp_path / "program", includes=[folder], optimize="-Os")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from sen_edge.passes.quantize import to_int8, to_int8_weights
-from sen_exporters.base import ExportOptions, exporter_for
+from sen_exporters.base import exporter_for
 from sen_runtime import engines
 from sen_runtime.errors import EngineError, ImageError
 from sen_runtime.ir.network import Network
@@ -36,7 +36,7 @@ def network_of(kind: str = "float32", **given) -> Network:
 def write(network: Network, name: str, folder: Path, **options) -> Path:
     """The file that an engine loads."""
     exporter = exporter_for(engines.engine(name).suffix)
-    return exporter.export(network, ExportOptions(name="net", **options)).write(folder)
+    return exporter.export(network, exporter.Options(name="net", **options)).write(folder)
 
 
 @pytest.fixture

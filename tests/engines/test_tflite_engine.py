@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_edge.passes.quantize import to_int8
-from sen_exporters.base import ExportOptions
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.schema import parse, serialize
 from sen_runtime import engines, reference
@@ -44,7 +43,7 @@ for_each_package = pytest.mark.parametrize("engine", BOTH.values(), ids=BOTH)
 
 
 def export(network, **options):
-    return EXPORTER.export(network, ExportOptions(**options)).main
+    return EXPORTER.export(network, EXPORTER.Options(**options)).main
 
 
 def make_network(seed=0, sizes=(6, 5, 4, 3), **options):

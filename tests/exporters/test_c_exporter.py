@@ -13,10 +13,11 @@ import pytest
 
 from benchmarks import c_code_size
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
-from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, exporter_for
+from sen_exporters.base import Artifact, ExportError, NoFormError, exporter_for
 from sen_exporters.c import budget, library
 from sen_exporters.c.budget import BudgetError, footprint
 from sen_exporters.c.exporter import CExporter
+from sen_exporters.c.options import COptions
 from sen_exporters.c.plan import plan
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
@@ -36,7 +37,7 @@ needs_arm = pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason
 
 
 def export(network: Network, name: str = "net", **options) -> Artifact:
-    return EXPORTER.export(network, ExportOptions(name=name, **options))
+    return EXPORTER.export(network, COptions(name=name, **options))
 
 
 def compile_and_run(folder: Path, *sources: Path, flags: tuple[str, ...] = (), compiler: str = "gcc") -> int:
@@ -431,11 +432,6 @@ def test_int8_activations_are_refused() -> None:
     network = random_network(rng, kinds=("dense",), sizes=(6, 5, 3))
     with pytest.raises(NoFormError, match="no int8 activations"):
         export(to_int8(network, rng.random((64, 6)).astype(np.float32)))
-
-
-def test_c_weights_is_a_word() -> None:
-    with pytest.raises(ExportError, match="--c-weights is 'flash'; expected one of array, incbin"):
-        export(small(), c_weights="flash")
 
 
 # --- budgets -------------------------------------------------------------------------------------

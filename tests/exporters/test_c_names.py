@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sen_exporters.base import ExportError, ExportOptions
+from sen_exporters.base import ExportError
 from sen_exporters.c.names import RESERVED, identifier
+from sen_exporters.c.options import COptions
 from tests.exporters.test_c_exporter import EXPORTER, compile_and_run, export, small
 
 COMPILERS = [name for name in ("gcc", "clang", "arm-none-eabi-gcc") if shutil.which(name)]
@@ -27,7 +28,7 @@ tar termios trace ulimit unistd utime utmpx wordexp alloca byteswap endian featu
 )
 def test_names_become_identifiers(stem: str, name: str) -> None:
     assert identifier(stem) == name
-    assert EXPORTER.main_file(ExportOptions(name=stem)) == f"{name}/{name}.c"
+    assert EXPORTER.main_file(COptions(name=stem)) == f"{name}/{name}.c"
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_exporters.base import ExportOptions
 from sen_exporters.c import streams
 from sen_exporters.c.exporter import CExporter
+from sen_exporters.c.options import COptions
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.ir.network import Identity, Layer, Network
@@ -96,7 +96,7 @@ def test_what_blocks_cannot_be() -> None:
 )
 def test_exported_products_are_exact(block: tuple[int, int], columns: int, multiply: str, tmp_path: Path) -> None:
     network = Network((Layer(matrix(block, (37, columns), 0.01), None, Identity()),))
-    main = CExporter().export(network, ExportOptions(name="net")).write(tmp_path)
+    main = CExporter().export(network, COptions(name="net")).write(tmp_path)
     assert f".multiply = {multiply}," in main.read_text()
     x = np.random.default_rng(1).normal(size=(3, columns)).astype(np.float32)
     np.testing.assert_array_equal(engine.load(main).run(x), reference.trace_int8(network, x)[-1])

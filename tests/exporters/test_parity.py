@@ -15,7 +15,7 @@ from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import build
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_float16
-from sen_exporters.base import ExportOptions, exporter
+from sen_exporters.base import exporter
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_runtime import format as image
 from sen_runtime import reference
@@ -86,7 +86,7 @@ def test_perceptrons(seed: int, kind: str) -> None:
     np.testing.assert_array_equal(reference.run(restored, x), expected)
     agree(reference.run(precompute(network), x), expected, spiking=False)
     for sparse_format in ("densify", "dense"):
-        model = OnnxExporter().export(network, ExportOptions(sparse_format=sparse_format)).main
+        model = OnnxExporter().export(network, OnnxExporter.Options(sparse_format=sparse_format)).main
         agree(onnxruntime.load(model).run(x), expected, spiking=False)
 
 
@@ -115,7 +115,7 @@ def test_spiking_networks(seed: int, kind: str, readout: str, reset: str, delay:
     expected = reference.run(network, x)
     agree(torch_run(network, x), expected, spiking=True)
     np.testing.assert_array_equal(reference.run(image.loads(image.dumps(network)), x), expected)
-    model = OnnxExporter().export(network, ExportOptions(snn=form)).main
+    model = OnnxExporter().export(network, OnnxExporter.Options(snn=form)).main
     agree(onnxruntime.load(model).run(x), expected, spiking=True)
 
 
@@ -146,7 +146,7 @@ def test_checkpoints_of_any_shape_verify(
     checkpoint = checkpoints.from_module(module)
     network = checkpoints.to_network(checkpoint)
     network = precompute(network) if weights == "dense" or target == "tflite" else network
-    artifact = exporter(target).export(network, ExportOptions())
+    artifact = exporter(target).export(network, exporter(target).Options())
     with TemporaryDirectory() as folder:
         results = verify(make_model(checkpoint), artifact.write(Path(folder)), exporter(target))
     for result in results:

@@ -11,7 +11,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
-from sen_exporters.base import Artifact, ExportError, ExportOptions, NoFormError, exporter
+from sen_exporters.base import Artifact, ExportError, NoFormError, exporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.schema import MAX_BYTES, ModelBuilder, parse, serialize
 from sen_runtime import reference
@@ -59,7 +59,7 @@ def quantized(net, variant, seed=0):
 
 
 def export(net, **options):
-    return EXPORTER.export(net, ExportOptions(**options)).main
+    return EXPORTER.export(net, EXPORTER.Options(**options)).main
 
 
 def operators(model):
@@ -153,12 +153,12 @@ def test_border_signature_names_and_properties():
         "architecture": "4-5",
         "input_range": "0 1",
     }
-    for_one = EXPORTER.export(network(dense(5, 4)), ExportOptions(tflite_target="litert"))
+    for_one = EXPORTER.export(network(dense(5, 4)), EXPORTER.Options(tflite_target="litert"))
     assert EXPORTER.properties(for_one.main)["tflite_target"] == "litert"
 
 
 def test_stamp_changes_the_properties_only():
-    plain = EXPORTER.export(network(dense(5, 4)), ExportOptions())
+    plain = EXPORTER.export(network(dense(5, 4)), EXPORTER.Options())
     extra = Artifact("tflite", {**plain.files, "side.txt": b"kept"})
     stamped = EXPORTER.stamp(extra, {"version": "9", "checkpoint_sha256": "ab"})
     assert list(stamped.files) == ["model.tflite", "side.txt"]
@@ -252,13 +252,8 @@ REFUSED = {
     "int8 blocks": (to_int8_weights(BLOCKS), BLOCK, "block with int8", "float32"),
     "int8 densify": (to_int8_weights(BLOCKS), DENSIFY, "densify with int8", "float32"),
     "float16 densify": (to_float16(BLOCKS), DENSIFY, "densify with float16", "float32"),
-    "sparse format": (PLAIN, {"sparse_format": "csr"}, "'csr'; expected one of densify", "leave"),
     "int8 border": (PLAIN, {"int8_io": True}, "need int8 activations", "--dtype int8"),
-    "target": (PLAIN, {"tflite_target": "edgetpu"}, "expected one of any, litert", "any"),
-    "batch": (PLAIN, {"batch_size": 0}, "batch size is 0", "dynamic"),
-    "name": (PLAIN, {"name": ""}, "name of the model is empty", "--name"),
     "scan": (SNN, {"snn": "scan"}, "no form in TFLite", "unrolled"),
-    "form": (SNN, {"snn": "rolled"}, "'rolled'; expected one of unrolled, step", "leave"),
     "int8 step": (quantized(SNN, "int8"), {"snn": "step"}, "step with int8 membranes", "int8-dynamic"),
     "threshold": (FAINT, {}, "layer 0: the threshold 1e-35 is below", "scale"),
 }
@@ -268,16 +263,16 @@ REFUSED = {
 def test_what_would_be_wrong_or_slow_is_refused(net, options, message, hint):
     for call in (EXPORTER.check, EXPORTER.export):
         with pytest.raises(ExportError, match=message) as raised:
-            call(net, ExportOptions(**options))
+            call(net, EXPORTER.Options(**options))
         assert raised.value.exit_code == 2
         assert hint in raised.value.hint
 
 
 def test_what_another_target_can_do_is_told_apart():
     with pytest.raises(NoFormError):
-        EXPORTER.check(network(COORDINATES), ExportOptions())
+        EXPORTER.check(network(COORDINATES), EXPORTER.Options())
     with pytest.raises(NoFormError):
-        EXPORTER.check(SNN, ExportOptions(snn="scan"))
+        EXPORTER.check(SNN, EXPORTER.Options(snn="scan"))
 
 
 def test_patterns_that_are_made_of_blocks_are_taken_as_such():

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
-from sen_exporters.base import ExportOptions
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import reference
 from sen_runtime.engines import tflite
@@ -41,7 +40,7 @@ SNN = st.fixed_dictionaries(
 
 def sessions(network: Network, **options: object) -> Iterator[TfliteSession]:
     """The file in every interpreter it is for, with and without XNNPACK."""
-    model = EXPORTER.export(network, ExportOptions(**options))
+    model = EXPORTER.export(network, EXPORTER.Options(**options))
     for name in EXPORTER.engines(model.main):
         for xnnpack in (True, False) if name in INTERPRETERS else ():
             yield ENGINES[name].load(model.main, xnnpack=xnnpack)
@@ -156,7 +155,7 @@ def test_sparse_blocks(interpreter: tflite.TfliteEngine, shape: tuple[int, int])
     network = Network((Layer(operator, rng.normal(size=shape[0]).astype(np.float32), Identity()),))
     x = rng.normal(size=(5, shape[1])).astype(np.float32)
     expected = reference.run(network, x, np.float32)
-    model = EXPORTER.export(network, ExportOptions(sparse_format="block")).main
+    model = EXPORTER.export(network, EXPORTER.Options(sparse_format="block")).main
     for xnnpack in (True, False):
         session = interpreter.load(model, xnnpack=xnnpack)
         np.testing.assert_allclose(session.run(x), expected, rtol=1e-5, atol=1e-5)
@@ -175,7 +174,7 @@ def test_both_interpreters_are_here() -> None:
 def test_per_channel_int8_for_litert_is_refused_by_the_other_loudly() -> None:
     """The one form that tflite-runtime would compute wrongly without a word is one that it does not load."""
     network = to_int8_weights(random_network(np.random.default_rng(0), kinds=("dense",), sizes=(8, 6, 4)))
-    model = EXPORTER.export(network, ExportOptions(tflite_target="litert")).main
+    model = EXPORTER.export(network, EXPORTER.Options(tflite_target="litert")).main
     with pytest.raises(EngineError, match="tflite-runtime does not load the model"):
         tflite.tflite_runtime.load(model)
 

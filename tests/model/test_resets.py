@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sen_edge.errors import UsageError
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_exporters.base import MAX_UNROLLED_STEPS, ExportError, ExportOptions, exporter
+from sen_exporters.base import MAX_UNROLLED_STEPS, ExportError, exporter
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines.steps import timesteps_of
@@ -179,10 +179,10 @@ def test_many_steps_are_not_unrolled(target: str, other: str) -> None:
     network = replace(make(0, Lif(0.5))[0], timesteps=MAX_UNROLLED_STEPS + 1)
     chosen = exporter(target)
     with pytest.raises(ExportError) as caught:
-        chosen.export(network, ExportOptions())
+        chosen.export(network, chosen.Options())
     assert f"--snn {other}" in caught.value.hint
-    chosen.check(replace(network, timesteps=MAX_UNROLLED_STEPS), ExportOptions())
-    assert len(chosen.export(network, ExportOptions(snn=other)).main) < 20_000
+    chosen.check(replace(network, timesteps=MAX_UNROLLED_STEPS), chosen.Options())
+    assert len(chosen.export(network, chosen.Options(snn=other)).main) < 20_000
 
 
 def test_timesteps_have_one_limit() -> None:

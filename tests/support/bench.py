@@ -10,7 +10,6 @@ import numpy as np
 import psutil
 import pytest
 
-from sen_exporters.base import ExportOptions
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
@@ -123,6 +122,6 @@ def write(folder: Path, name: str, network: Network, properties: Mapping[str, st
         path.write_bytes(image.dumps(replace(network, metadata=metadata)))
         return path
     exporter = OnnxExporter() if path.suffix == ".onnx" else TfliteExporter()
-    artifact = exporter.export(network, ExportOptions())
+    artifact = exporter.export(network, exporter.Options())
     path.write_bytes(exporter.stamp(artifact, properties or {}).main)
     return path

@@ -19,6 +19,7 @@ class NetjsonExporter:
 
     name = "netjson"
     suffixes = (".netjson",)
+    Options = ExportOptions
 
     def main_file(self, options: ExportOptions) -> str:
         """`NAME.netjson`."""

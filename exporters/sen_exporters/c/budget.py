@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sen_exporters.base import ExportError, ExportOptions
+from sen_exporters.base import ExportError
 from sen_exporters.c.library import needed
+from sen_exporters.c.options import COptions
 from sen_exporters.c.plan import Plan
 from sen_exporters.c.source import blob
 from sen_runtime.errors import EXIT_VERIFICATION
@@ -156,7 +157,7 @@ def footprint(plan: Plan, *, is_binary: bool) -> Footprint:
     return Footprint(tuple(constants), (*files, Item("code of the interface", INTERFACE_BYTES)), (*vectors, *padding))
 
 
-def check_budget(name: str, found: Footprint, options: ExportOptions) -> None:
+def check_budget(name: str, found: Footprint, options: COptions) -> None:
     """Refuse a network beyond `max_flash` or `max_ram`.
 
     Raises:

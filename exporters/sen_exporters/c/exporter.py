@@ -10,14 +10,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, ExportOptions, NoFormError, check_border, check_word
+from sen_exporters.base import Artifact, NoFormError
 from sen_exporters.c.budget import Footprint, check_budget, footprint, size
 from sen_exporters.c.files import arduino, assembly, cmake, readme, zephyr
 from sen_exporters.c.golden import golden
 from sen_exporters.c.names import identifier
+from sen_exporters.c.options import COptions
 from sen_exporters.c.plan import Plan, plan
 from sen_exporters.c.selftest import selftest
-from sen_exporters.c.source import WEIGHTS, blob, header, source, takes_binary
+from sen_exporters.c.source import blob, header, source, takes_binary
 from sen_exporters.c.text import read_properties, with_properties
 from sen_runtime.ir.network import Network
 
@@ -27,20 +28,19 @@ class CExporter:
 
     name = "c"
     suffixes = (".c",)
+    Options = COptions
 
-    def main_file(self, options: ExportOptions) -> str:
+    def main_file(self, options: COptions) -> str:
         """`NAME/NAME.c`."""
         name = identifier(options.name)
         return f"{name}/{name}.c"
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: COptions) -> None:
         """Refuse int8 activations, names that C has no form for, and networks beyond the budgets.
 
         Raises:
             ExportError: with what was found, what was expected, and the next step.
         """
-        check_border(options)
-        check_word("--c-weights", options.c_weights or WEIGHTS[0], WEIGHTS)
         name = identifier(options.name)
         if network.input_grid is not None:
             raise NoFormError(
@@ -50,7 +50,7 @@ class CExporter:
         planned = plan(network, name)
         check_budget(name, footprint(planned, is_binary=takes_binary(planned, options)), options)
 
-    def export(self, network: Network, options: ExportOptions) -> Artifact:
+    def export(self, network: Network, options: COptions) -> Artifact:
         """Build the folder.
 
         Raises:

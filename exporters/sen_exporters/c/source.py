@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sen_exporters.base import ExportOptions
 from sen_exporters.c.library import KERNEL_FILES, Piece, as_static, heading, includes, kernels, needed, types
+from sen_exporters.c.options import COptions
 from sen_exporters.c.plan import DTYPES, Constant, Field, LayerPlan, Matrix, Plan
 from sen_exporters.c.text import array, comment, number, paragraph
 from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Relu
 
-#: Forms of the constants: C text, or a binary file that the assembler takes in.
-WEIGHTS = ("array", "incbin")
 #: Bytes of constants above which they are a binary file: compilers take long over text.
 BINARY_FROM = 256 * 1024
 #: Arrays in a binary file start at multiples of this.
@@ -26,7 +24,7 @@ READOUTS = {
 _POINTERS = {"scale": "float", "starts": "int32_t", "factors": "float"}
 
 
-def takes_binary(plan: Plan, options: ExportOptions) -> bool:
+def takes_binary(plan: Plan, options: COptions) -> bool:
     """Whether the constants are a binary file."""
     if options.c_weights is not None:
         return options.c_weights == "incbin"

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Annotated
 
 import onnx
+from annotated_types import Interval, doc
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto, helper
 
 from sen_exporters.base import (
+    SPARSE_FORMAT_HELP,
     Artifact,
     ExportError,
     ExportOptions,
     NoFormError,
-    check_border,
+    SparseFormat,
     check_unrolled,
-    check_word,
 )
 from sen_exporters.onnx.graph import GraphBuilder, value_info
 from sen_exporters.onnx.instrument import show_activations
@@ -30,9 +32,21 @@ from sen_runtime.ir.operators import Sparse, leaves
 OLDEST_OPSET = 13
 #: Newest operator set with which onnxruntime 1.32.0 was seen to load and run every form of graph.
 NEWEST_OPSET = min(28, onnx.defs.onnx_opset_version())
-SPARSE_FORMATS = ("densify", "dense")
 #: A protobuf message ends at 2 GiB; beyond it ONNX needs files for its arrays, and one export is one file.
 MAX_BYTES = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class OnnxOptions(ExportOptions):
+    """Options of the ONNX exporter.
+
+    Attributes:
+        opset: ONNX operator set.
+        sparse_format: "densify" (stored sparse, multiplied dense) or "dense" (zeros stored).
+    """
+
+    opset: Annotated[int, Interval(ge=OLDEST_OPSET, le=NEWEST_OPSET), doc("ONNX operator set.")] = 17
+    sparse_format: Annotated[SparseFormat, doc(SPARSE_FORMAT_HELP)] = "densify"
 
 
 class OnnxExporter:
@@ -45,38 +59,31 @@ class OnnxExporter:
 
     name = "onnx"
     suffixes = (".onnx",)
+    Options = OnnxOptions
 
-    def main_file(self, options: ExportOptions) -> str:
+    def main_file(self, options: OnnxOptions) -> str:
         """`NAME.onnx`."""
         return f"{options.name}.onnx"
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: OnnxOptions) -> None:
         """Refuse options this target does not have, and networks beyond one file.
 
         Raises:
             ExportError: with what was found, what was expected, and the next step.
         """
-        check_border(options)
-        if not OLDEST_OPSET <= options.opset <= NEWEST_OPSET:
-            raise ExportError(
-                f"opset is {options.opset}; expected {OLDEST_OPSET} to {NEWEST_OPSET} with onnx {onnx.__version__}",
-                hint="leave --opset out for 17, which every current engine reads",
-            )
-        check_word("--snn", options.snn, tuple(FORMS))
         check_unrolled(network, options, "scan or --snn step")
         if options.sparse_format == "block":
             raise NoFormError(
                 "onnxruntime has no kernel for block-sparse weights", hint="take --sparse-format densify or dense"
             )
-        check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
-        _check_size(_array_bytes(network, options.sparse_format or SPARSE_FORMATS[0]))
+        _check_size(_array_bytes(network, options.sparse_format))
         if network.input_grid is not None:
             raise NoFormError(
                 "the ONNX export has no int8 activations",
                 hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
             )
 
-    def export(self, network: Network, options: ExportOptions) -> Artifact:
+    def export(self, network: Network, options: OnnxOptions) -> Artifact:
         """Build the file `name.onnx`.
 
         Raises:
@@ -136,9 +143,9 @@ def _check_size(size: int) -> None:
         )
 
 
-def _model(network: Network, options: ExportOptions) -> ModelProto:
+def _model(network: Network, options: OnnxOptions) -> ModelProto:
     batch = options.batch_size or "batch"
-    sparse_format = options.sparse_format or SPARSE_FORMATS[0]
+    sparse_format = options.sparse_format
     graph = GraphBuilder(batch, options.opset)
     input_shape = [batch, network.n_in]
     properties = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}

@@ -15,6 +15,7 @@ class SenExporter:
 
     name = "sen"
     suffixes = (".sen",)
+    Options = ExportOptions
 
     def main_file(self, options: ExportOptions) -> str:
         """`NAME.sen`."""

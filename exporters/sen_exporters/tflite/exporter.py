@@ -10,32 +10,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import (
-    Artifact,
-    ExportError,
-    ExportOptions,
-    NoFormError,
-    check_border,
-    check_unrolled,
-    check_word,
-)
+from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled
 from sen_exporters.tflite.graph import Graph, Signal
 from sen_exporters.tflite.instrument import show_activations
+from sen_exporters.tflite.options import ENGINES, TfliteOptions
 from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_exporters.tflite.spiking import SpikingLowering, check_thresholds
 from sen_exporters.tflite.weights import WeightLowering, check_products
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.ir.network import Network, Relu
 from sen_runtime.ir.operators import Sparse, leaves
-
-FORMS = ("unrolled", "step")
-SPARSE_FORMATS = ("densify", "block", "dense")
-#: `--tflite-target` -> the engines that must run the file alike.
-ENGINES = {
-    "any": ("litert", "tflite-runtime"),
-    "litert": ("litert",),
-    "tflite-runtime": ("tflite-runtime",),
-}
 
 
 class TfliteExporter:
@@ -49,25 +33,22 @@ class TfliteExporter:
 
     name = "tflite"
     suffixes = (".tflite",)
+    Options = TfliteOptions
 
-    def main_file(self, options: ExportOptions) -> str:
+    def main_file(self, options: TfliteOptions) -> str:
         """`NAME.tflite`."""
         return f"{options.name}.tflite"
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: TfliteOptions) -> None:
         """Refuse what an interpreter cannot do, or would do wrongly.
 
         Raises:
             ExportError: with what was found, what was expected, and the next step.
         """
-        check_border(options)
-        check_word("--tflite-target", options.tflite_target, tuple(ENGINES))
-        check_word("--sparse-format", options.sparse_format or SPARSE_FORMATS[0], SPARSE_FORMATS)
         if options.snn == "scan":
             raise NoFormError(
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
             )
-        check_word("--snn", options.snn, FORMS)
         check_unrolled(network, options, "step")
         if network.is_spiking and network.input_grid is not None and options.snn == "step":
             raise ExportError(
@@ -87,7 +68,7 @@ class TfliteExporter:
                 raise type(error)(f"layer {index}: {error.message}", error.hint) from error
         check_thresholds(network)
 
-    def export(self, network: Network, options: ExportOptions) -> Artifact:
+    def export(self, network: Network, options: TfliteOptions) -> Artifact:
         """Build the file `name.tflite`.
 
         Raises:
@@ -125,7 +106,7 @@ def _has_sparse_weights(network: Network) -> bool:
     return any(isinstance(leaf, Sparse) for layer in network.layers for leaf in leaves(layer.weight))
 
 
-def _model(network: Network, options: ExportOptions) -> bytes:
+def _model(network: Network, options: TfliteOptions) -> bytes:
     graph = Graph()
     weights = WeightLowering(graph, options)
     rows = options.batch_size

@@ -20,8 +20,9 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from sen_exporters.base import ExportError, ExportOptions, NoFormError
+from sen_exporters.base import ExportError, NoFormError
 from sen_exporters.tflite.graph import Graph, Signal, activation_code
+from sen_exporters.tflite.options import TfliteOptions
 from sen_exporters.tflite.schema import Affine
 from sen_runtime.ir.int8 import Grid, Scale
 from sen_runtime.ir.network import Layer
@@ -54,7 +55,7 @@ class Weights:
 class WeightLowering:
     """Adds products to a graph, in the forms that the options ask for and that are right in their engines."""
 
-    def __init__(self, graph: Graph, options: ExportOptions) -> None:
+    def __init__(self, graph: Graph, options: TfliteOptions) -> None:
         self.graph = graph
         self.options = options
 
@@ -224,7 +225,7 @@ def in_blocks(operator: Sparse) -> Sparse:
     return blocked
 
 
-def storage(operator: Sparse, options: ExportOptions) -> str:
+def storage(operator: Sparse, options: TfliteOptions) -> str:
     """The form of sparse weights: what was asked for, else densify where it is right in every engine.
 
     Raises:
@@ -255,7 +256,7 @@ def storage(operator: Sparse, options: ExportOptions) -> str:
     return asked or "densify"
 
 
-def check_products(operator: WeightOperator, options: ExportOptions) -> None:
+def check_products(operator: WeightOperator, options: TfliteOptions) -> None:
     """Refuse weights that no TFLite kernel multiplies rightly in the storage that was asked for.
 
     Raises:

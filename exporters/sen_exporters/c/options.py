@@ -1,0 +1,30 @@
+"""Options of the C exporter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Unit, doc
+
+from sen_exporters.base import ExportOptions
+
+
+@dataclass(frozen=True)
+class COptions(ExportOptions):
+    """Options of the C exporter.
+
+    Attributes:
+        max_flash: bytes of flash that code and constants may take; None for any number.
+        max_ram: bytes of RAM that the arena may take; None for any number.
+        c_weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
+    """
+
+    max_flash: Annotated[int | None, Ge(0), Unit("B"), doc("Exit 3 if code and constants take more, e.g. 64KiB.")] = (
+        None
+    )
+    max_ram: Annotated[int | None, Ge(0), Unit("B"), doc("Exit 3 if the arena takes more, e.g. 16KiB.")] = None
+    c_weights: Annotated[
+        Literal["array", "incbin"] | None,
+        doc("Weights as C text or as a binary file for the assembler. By default a binary file from 256 KiB on."),
+    ] = None

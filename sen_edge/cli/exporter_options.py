@@ -1,0 +1,94 @@
+"""Options of the installed exporters on the command line of `export`, made from their `Options`."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+from annotated_types import Unit
+from typer.core import TyperCommand
+
+from sen_edge.errors import UsageError
+from sen_runtime.untrusted import quote
+
+PANEL = "Options of targets"
+
+
+class ExportCommand(TyperCommand):
+    """A command that also accepts the options of exporters, and leaves them in `ctx.obj` by name.
+
+    Exporters are loaded when this command parses arguments or prints its help, not before.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Options of the command, then those of exporters whose flags the command does not have itself."""
+        own = super().get_params(ctx)
+        taken = {flag for param in own for flag in (*param.opts, *param.secondary_opts)}
+        return [*own, *(param for param in _parameters() if not taken.intersection(param.opts))]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse as usual, then move the options of exporters to `ctx.obj`."""
+        rest = super().parse_args(ctx, args)
+        values = {param.name: ctx.params.pop(param.name, None) for param in _parameters()}
+        ctx.obj = {name: value for name, value in values.items() if value is not None}
+        return rest
+
+
+def parse_assignments(assignments: list[str] | None) -> dict[str, str]:
+    """Values of `-O TARGET.NAME=VALUE`, by `TARGET.NAME`.
+
+    Raises:
+        UsageError: one has another form.
+    """
+    found = {}
+    for text in assignments or ():
+        key, equals, value = text.partition("=")
+        if not equals or "." not in key:
+            raise UsageError(f"-O is {quote(text)}; expected TARGET.OPTION=VALUE, such as onnx.opset=17")
+        found[key] = value
+    return found
+
+
+def _parameters() -> list[Any]:
+    """Options of all installed exporters, as typer has them."""
+    from sen_edge.export.options import own_options
+    from sen_edge.schema import split
+    from sen_exporters.base import ExportError, usable_exporters
+
+    def accept(**_: object) -> None:
+        """Carry a signature that typer reads."""
+
+    parameters = []
+    usable = [each for each in usable_exporters().values() if not isinstance(each, ExportError)]
+    for name, option in own_options(usable).items():
+        base = split(option.kind)[0]
+        text = f"{', '.join(option.targets)}: {option.help}" + (
+            "" if option.default in (None, False) else f" Default: {option.default}."
+        )
+        flag = f"--{name.replace('_', '-')}"
+        info = typer.Option(flag, help=text, metavar=_metavar(option.kind), rich_help_panel=PANEL, show_default=False)
+        parameters.append(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=None,
+                annotation=Annotated[(bool if base is bool else str) | None, info],
+            )
+        )
+    accept.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    accept.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    app = typer.Typer(add_completion=False)
+    app.command()(accept)
+    return [param for param in typer.main.get_command(app).params if param.name in accept.__annotations__]
+
+
+def _metavar(kind: Any) -> str | None:
+    from sen_edge.schema import split
+
+    base, notes = split(kind)
+    if get_origin(base) is Literal:
+        return "|".join(map(str, get_args(base)))
+    if any(isinstance(note, Unit) for note in notes):
+        return "SIZE"
+    return "NUMBER" if base in (int, float) else None
