@@ -17,6 +17,7 @@ from sen_edge.model.parameters import Checkpoint
 from sen_runtime.engines import missing
 from sen_runtime.ir.network import Network
 from sen_runtime.worker import WorkerSession
+from tests.support.tools import find_command
 
 #: tflite-runtime has no wheel after Python 3.11; CI has both interpreters.
 INTERPRETERS = tuple(name for name in ("litert", "tflite-runtime") if name not in missing(("litert", "tflite-runtime")))
@@ -45,6 +46,20 @@ def pytest_configure() -> None:
     """Let Ctrl-C reach the commands under test: jobs that a shell runs in the background inherit that it is ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that compile for other processors."""
+    for item in items:
+        if item.path.parent.name == "cross":
+            item.add_marker("cross")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test that `needs` a command which this machine lacks."""
+    missing_commands = [name for mark in item.iter_markers("needs") for name in mark.args if find_command(name) is None]
+    if missing_commands:
+        pytest.skip(f"not installed: {', '.join(missing_commands)}")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -23,7 +23,7 @@ Run = Callable[..., Outcome]
 #: Parameters of `sen-edge bench` that are about hosts.
 ABOUT_HOSTS = {"host", "inventory", "keep", "timeout", "no_install", "ssh_config"}
 
-needs_sshd = pytest.mark.skipif(sshd.SSHD is None, reason="sshd is not installed")
+needs_sshd = pytest.mark.needs("sshd")
 
 
 @pytest.fixture(scope="module")

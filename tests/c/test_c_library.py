@@ -48,9 +48,8 @@ def test_no_warnings(compiler: str, build: str, tmp_path: Path) -> None:
         compile_c(compiler, *flags, "-c", source, "-o", tmp_path / "object.o")
 
 
+@pytest.mark.needs("c++")
 def test_the_header_is_cxx_too(tmp_path: Path) -> None:
-    if not shutil.which("c++"):
-        pytest.skip("no C++ compiler")
     (tmp_path / "main.cpp").write_text('#include "sen.h"\nint main() { return SEN_OK; }\n')
     compile_c(
         "c++",
@@ -78,10 +77,8 @@ def test_the_core_needs_no_heap_no_stdio_and_of_libm_only_sqrtf(build: str, tmp_
         assert outside <= {"memcpy", "memset", "memcmp", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 
 
-@pytest.mark.parametrize("tool", ["sanitizers", "valgrind"])
+@pytest.mark.parametrize("tool", ["sanitizers", pytest.param("valgrind", marks=pytest.mark.needs("valgrind"))])
 def test_all_kernels_agree_and_stay_within_their_memory(tool: str, tmp_path: Path) -> None:
-    if tool == "valgrind" and not shutil.which("valgrind"):
-        pytest.skip("no valgrind")
     flags = SANITIZERS if tool == "sanitizers" else ["-g", "-O1", "-DSEN_LEAVE_ARENA"]
     library = cmake_library(tmp_path / "library", f"-DCMAKE_C_FLAGS={' '.join(flags)}")
     driver = Path(__file__).parents[1] / "c/compare_kernels.c"

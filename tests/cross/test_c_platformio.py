@@ -1,7 +1,6 @@
 """PlatformIO packs an exported folder, and what it packs computes the network."""
 
 import os
-import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -14,7 +13,7 @@ from sen_exporters.c.options import COptions
 from tests.support.networks import random_network
 
 
-@pytest.mark.skipif(shutil.which("pio") is None, reason="PlatformIO is not installed")
+@pytest.mark.needs("pio")
 @pytest.mark.parametrize("weights", ["array", "incbin"])
 def test_a_packed_export_passes_its_self_test(tmp_path: Path, weights: str) -> None:
     network = random_network(np.random.default_rng(0), kinds=("dense",), sizes=(8, 6, 3))

@@ -126,7 +126,7 @@ def test_arm(kind: str, tmp_path: Path) -> None:
     assert selftests(replace(target, flags=(*target.flags, *flags)), forms.every_form(), tmp_path, "array") == 0
 
 
-@pytest.mark.skipif("clang" not in COMPILERS, reason="clang is not installed")
+@pytest.mark.needs("clang")
 @pytest.mark.parametrize("processor", ["host", *CLANG])
 def test_clang_has_no_warning_for_any_single_form(processor: str, single_exports: list[Path]) -> None:
     """Of functions that only another form uses, for example."""

@@ -1,7 +1,6 @@
 """The engine `c`: which compiler it takes, and what it says where that one, or a caller, is wrong."""
 
 import re
-import shutil
 import sys
 from pathlib import Path
 
@@ -58,7 +57,7 @@ def test_a_perceptron_has_no_steps(tmp_path: Path) -> None:
 # --- compilers
 
 
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+@pytest.mark.needs("gcc")
 def test_the_order_of_compilers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert engine.version().startswith("cc ")
     monkeypatch.setenv("CC", "gcc -m64 -g0" if sys.maxsize > 2**32 else "gcc")

@@ -33,7 +33,7 @@ SHARED = (*STRICT, "-O1", "-fPIC", "-shared", "-fsanitize=undefined", "-fno-sani
 COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)]
 STORAGES = {"float32": lambda network: network, "float16": to_float16, "int8": to_int8_weights}
 NO_SUCH = ("coordinates", "int8")
-needs_arm = pytest.mark.skipif(shutil.which("arm-none-eabi-gcc") is None, reason="arm-none-eabi-gcc is not installed")
+needs_arm = pytest.mark.needs("arm-none-eabi-gcc")
 
 
 def export(network: Network, name: str = "net", **options) -> Artifact:
@@ -221,7 +221,7 @@ def test_two_networks_in_one_program(tmp_path: Path) -> None:
     assert compile_and_run(tmp_path, main, *sources, flags=flags) == 0
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+@pytest.mark.needs("g++")
 def test_the_header_is_for_cpp_too(tmp_path: Path) -> None:
     path = export(small("coordinates", spiking=True)).write(tmp_path)
     main = tmp_path / "main.cpp"
@@ -237,7 +237,7 @@ def test_the_header_is_for_cpp_too(tmp_path: Path) -> None:
     assert subprocess.run([tmp_path / "program"]).returncode == 0
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+@pytest.mark.needs("cmake")
 @pytest.mark.parametrize("weights", ["array", "incbin"])
 def test_cmake_builds_the_library_and_its_test(weights: str, tmp_path: Path) -> None:
     folder = export(small("coordinates"), c_weights=weights).write(tmp_path).parent
@@ -248,7 +248,7 @@ def test_cmake_builds_the_library_and_its_test(weights: str, tmp_path: Path) -> 
         assert "100% tests passed, 0 tests failed out of 1" in tested.stdout
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+@pytest.mark.needs("cmake")
 def test_the_zephyr_module_names_files_that_are_there(tmp_path: Path) -> None:
     """Zephyr's own functions, as far as the module calls them, in six lines of CMake."""
     path = export(small("coordinates"), c_weights="incbin").write(tmp_path)

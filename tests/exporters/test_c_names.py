@@ -93,7 +93,7 @@ add_custom_target(ours)
 """
 
 
-@pytest.mark.skipif(shutil.which("cmake") is None or shutil.which("make") is None, reason="cmake is not installed")
+@pytest.mark.needs("cmake", "make")
 def test_names_of_targets_that_cmake_makes(tmp_path: Path) -> None:
     (tmp_path / "CMakeLists.txt").write_text(CMAKE)
     subprocess.run(["cmake", "-G", "Unix Makefiles", "-B", "b"], cwd=tmp_path, check=True, capture_output=True)

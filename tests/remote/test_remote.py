@@ -25,7 +25,7 @@ from tests.support import sshd
 
 Run = Callable[..., Outcome]
 
-pytestmark = pytest.mark.skipif(sshd.SSHD is None or shutil.which("ssh") is None, reason="sshd is not installed")
+pytestmark = pytest.mark.needs("ssh", "sshd")
 
 #: The measurement on the "device": does what the file `orders` in its home says, then prints a record.
 MEASUREMENT = """

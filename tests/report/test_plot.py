@@ -4,7 +4,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -207,7 +206,7 @@ def test_hostile_text_stays_text(sen_edge: Run, tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "net.svg")
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.needs("chromium")
 def test_a_browser_draws_the_page(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
     sen_edge("plot", snn_path, "-o", tmp_path / "net.html")
     options = [

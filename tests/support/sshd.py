@@ -1,7 +1,6 @@
 """A real sshd on the loopback interface, with keys that are thrown away, as a device to measure on."""
 
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -9,7 +8,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
+from tests.support.tools import find_command
+
+SSHD = find_command("sshd")
 
 #: Runs the interpreter with a stand-in for the runtime, whose behaviour a file of the "device" sets.
 PYTHON = """#!/bin/sh
