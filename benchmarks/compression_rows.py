@@ -174,7 +174,7 @@ def train_dense(dataset: Dataset, seed: int) -> Network:
     run = Run(module, *one_cycle(list(module.parameters()), recipe, steps), torch.Generator().manual_seed(seed))
     while run.epoch < recipe.epochs:
         run_epoch(run, examples, recipe, label_loss, lambda _: None)
-    return module.stored()
+    return module.to_network()
 
 
 # A method gives the network and, where that is still a SEN, its learned numbers.

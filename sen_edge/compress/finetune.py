@@ -167,7 +167,7 @@ def finetune_free(
     module, teacher = FreeNetwork(network, surrogate_slope), FreeNetwork(network, surrogate_slope)
     cut = _FreeCut(module, request, _inputs(calibration, examples))
     figures = _under(cut, module, teacher, examples, recipe, tuning, progress)
-    return Tuned(None, module.stored(), *figures)
+    return Tuned(None, module.to_network(), *figures)
 
 
 def distil(
@@ -202,7 +202,7 @@ def distil(
     accuracy, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
     if kept[2] < start:
         return Tuned(None, network, 0, kept[1], start, accuracy)
-    return Tuned(None, module.stored(), *kept, accuracy)
+    return Tuned(None, module.to_network(), *kept, accuracy)
 
 
 def check_sparsity(request: PruneRequest) -> None:
@@ -289,7 +289,7 @@ class _FreeCut:
         """Choose the pattern anew."""
         self.module.restrict({})
         request = _partial(self.request, share)
-        self.module.restrict(choose_masks(self.module.stored(), request, self.calibration))
+        self.module.restrict(choose_masks(self.module.to_network(), request, self.calibration))
 
 
 class _Cut:

@@ -1,7 +1,6 @@
-"""The checkpoint format: reading, checking, writing, and the way to a network.
+"""Checkpoint format: read, check, write, and convert to a network.
 
-The specification is docs/reference/checkpoint.md; `sen_edge.model.tensor_file` reads the bytes of both forms.
-Everything is checked before any maths.
+Specification: docs/reference/checkpoint.md. `sen_edge.model.tensor_file` reads the bytes of both forms.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.model import tensor_file
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.parameters import Checkpoint, Synapses
-from sen_edge.model.tensor_file import Float32Array, as_array, check_stored
+from sen_edge.model.tensor_file import Float32Array, check_storage, to_float32_array
 from sen_edge.model.tensor_map import read_map
 from sen_edge.passes.materialize import weights
 from sen_edge.passes.sparse_layout import stored
@@ -38,9 +37,9 @@ FORMAT = "sen-edge-checkpoint"
 VERSION = 1
 SUFFIXES = tensor_file.SUFFIXES
 
-#: Start of the names of the tensors that say which neurons are connected.
+#: Prefix of the tensors that store patterns.
 SYNAPSES = "synapses."
-#: Live at once for each weight of a layer with a pattern of its own: weights, masked weights, marks, mask.
+#: Peak bytes per weight of a layer with a stored pattern: weights, masked weights, marks, mask.
 PATTERN_BYTES = 13
 
 
@@ -50,10 +49,10 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
 
     Args:
         path: `.pt`, `.pth`, `.ckpt` or `.safetensors`.
-        map_path: TOML map that says where a foreign state dict keeps its tensors; see `sen_edge.model.foreign`.
+        map_path: TOML map of a foreign state dict; see `sen_edge.model.foreign`.
 
     Raises:
-        CheckpointError: the file is absent, damaged, would execute code, or does not hold a network.
+        CheckpointError: the file is missing, damaged, would run code, or holds no network.
     """
     tensor_map = None if map_path is None else read_map(map_path)
     data = _read_bytes(path)
@@ -75,10 +74,10 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
-    """Write a checkpoint, whole or not at all; the suffix chooses the form.
+    """Write a checkpoint atomically; the suffix selects the form.
 
     Raises:
-        CheckpointError: an unknown suffix.
+        CheckpointError: unknown suffix.
         OutputError: the file exists and `replace` is False, or cannot be written.
     """
     data = dumps(checkpoint, path)
@@ -91,10 +90,10 @@ def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
 
 
 def dumps(checkpoint: Checkpoint, path: Path) -> bytes:
-    """What `save` writes to `path`.
+    """Return the bytes that `save` writes to `path`.
 
     Raises:
-        CheckpointError: an unknown suffix.
+        CheckpointError: unknown suffix.
     """
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
@@ -102,7 +101,7 @@ def dumps(checkpoint: Checkpoint, path: Path) -> bytes:
 
 
 def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = None) -> Checkpoint:
-    """The parameters of a torch network as a checkpoint."""
+    """Return the parameters of a torch network as a checkpoint."""
     tensors = {name: value.detach().float().numpy().copy() for name, value in network.named_tensors().items()}
     synapses = {
         index: layer.synapses.numpy() != 0
@@ -113,7 +112,7 @@ def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = No
 
 
 def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
-    """A torch network with the checkpoint's parameters, in evaluation mode."""
+    """Return a torch network with the parameters of a checkpoint, in evaluation mode."""
     import torch
 
     from sen_edge.model.layers import build
@@ -128,16 +127,16 @@ def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
 
 
 def to_network(checkpoint: Checkpoint) -> Network:
-    """The checkpoint as a network of `Coordinates`: the start of every export.
+    """Return a network of `Coordinates`.
 
-    A layer with a pattern of its own, `checkpoint.synapses`, has the weights that are left instead.
+    A layer with a stored pattern, `checkpoint.synapses`, is materialized and sparse instead.
 
     Raises:
-        NetworkError: such weights cannot be computed, because neurons coincide; the layer is named.
+        NetworkError: the weights of such a layer are infinite, because neurons coincide; names the layer.
     """
     config, tensors = checkpoint.config, checkpoint.tensors
     sizes = config.layer_sizes
-    if checkpoint.synapses:  # whose weights are computed here
+    if checkpoint.synapses:  # these layers are materialized
         require_layers([(sizes[index + 1], sizes[index]) for index in checkpoint.synapses], PATTERN_BYTES)
     positions = [_full_positions(config, tensors[f"positions.{i}"], i) for i in range(len(config.layer_sizes))]
     layers = []
@@ -154,7 +153,7 @@ def to_network(checkpoint: Checkpoint) -> Network:
         )
         bias = tensors[f"bias.{index}"] if config.bias else None
         try:
-            layers.append(Layer(_connected(weight, checkpoint.synapses.get(index)), bias, neuron))
+            layers.append(Layer(_apply_pattern(weight, checkpoint.synapses.get(index)), bias, neuron))
         except NetworkError as error:
             raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
     metadata = {"input_range": f"{config.input_range[0]:.9g} {config.input_range[1]:.9g}"}
@@ -165,14 +164,14 @@ def to_network(checkpoint: Checkpoint) -> Network:
 
 
 def _full_positions(config: SpatialConfig, positions: Float32Array, layer: int) -> Float32Array:
-    """Positions `[n, d]` with the fixed layer axis written out as the last coordinate."""
+    """Return positions `[n, d]` with a fixed layer axis as the last coordinate."""
     if config.layer_axis == "free":
         return positions
     axis = np.full((positions.shape[0], 1), layer * config.layer_spacing, np.float32)
     return np.concatenate([positions, axis], axis=1)
 
 
-def _connected(weight: Coordinates, synapses: Synapses | None) -> WeightOperator:
+def _apply_pattern(weight: Coordinates, synapses: Synapses | None) -> WeightOperator:
     return weight if synapses is None else stored(weights(weight), synapses)
 
 
@@ -187,26 +186,26 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _native_safetensors(tensors: Mapping[Any, Any], header: Mapping[str, str]) -> Mapping[Any, Any]:
-    """The content of a safetensors file in the shape of a torch file's."""
+    """Return the content of a safetensors file in the structure of a torch file."""
     try:
         texts = {name: header[name] for name in ("version", "config", "metadata")}
     except KeyError as error:
-        raise CheckpointError(f"its metadata lacks {error}") from None
-    content = {name: load_json(text, f"its {name}", error=CheckpointError) for name, text in texts.items()}
+        raise CheckpointError(f"the metadata lacks {error}") from None
+    content = {name: load_json(text, f"metadata {name}", error=CheckpointError) for name, text in texts.items()}
     return {"format": FORMAT, "tensors": tensors, **content}
 
 
 def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
     if content.get("format") != FORMAT:
         raise CheckpointError(
-            f"not a sen-edge checkpoint (it holds: {listing(content)})",
+            f"not a sen-edge checkpoint; it holds {listing(content)}",
             hint="a state dict of other training code loads with --map; see docs/how-to/foreign-checkpoints.md",
         )
     version = content.get("version")
     if version != VERSION:
         raise CheckpointError(
             f"checkpoint version is {quote(version)}; this sen-edge reads version {VERSION}",
-            hint="update sen-edge, or save the checkpoint again with a matching version",
+            hint="update sen-edge, or save the checkpoint with a matching version",
         )
     unknown = [name for name in content if name not in ("format", "version", "config", "tensors", "metadata")]
     if unknown:
@@ -218,7 +217,7 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
     if not isinstance(metadata, Mapping) or not all(
         isinstance(key, str) and isinstance(value, str) for key, value in metadata.items()
     ):
-        raise CheckpointError("entry metadata must map text to text")
+        raise CheckpointError("metadata must map strings to strings")
     check_document(dict(metadata), "entry metadata", error=CheckpointError)
     config = SpatialConfig.from_dict(content["config"])
     tensors: dict[str, Float32Array] = {}
@@ -227,25 +226,25 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
     for name, tensor in content["tensors"].items():
         if name in packed:
             index = packed[name]
-            synapses[index] = _unpacked(name, tensor, *config.layer_sizes[index : index + 2])
+            synapses[index] = _unpack_pattern(name, tensor, *config.layer_sizes[index : index + 2])
         else:
-            tensors[name] = as_array(name, tensor)
+            tensors[name] = to_float32_array(name, tensor)
     return Checkpoint(config, tensors, dict(metadata), sha256, synapses)
 
 
-def _unpacked(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
-    """A mask `[n_out, n_in]` from a bit for each synapse, the least significant first."""
+def _unpack_pattern(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
+    """Unpack a mask `[n_out, n_in]` from one bit per synapse, least significant bit first."""
     import torch
 
     shape = (n_out, -(-n_in // 8))
-    expected = f"torch.uint8 {list(shape)}, a bit for each synapse"
+    expected = f"torch.uint8 {list(shape)}, one bit per synapse"
     if not isinstance(tensor, torch.Tensor):
         raise CheckpointError(f"tensor {name} is {type(tensor).__name__}; expected {expected}")
     kind = (tensor.dtype, tensor.layout, tensor.device.type, tuple(tensor.shape))
     if kind != (torch.uint8, torch.strided, "cpu", shape):
         found = f"{tensor.dtype} {quote(list(tensor.shape))}"
         raise CheckpointError(f"tensor {name} is {found}; expected {expected}")
-    check_stored(name, tensor)
+    check_storage(name, tensor)
     return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)
 
 
@@ -253,7 +252,7 @@ def _unpacked(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
 
 
 def _all_tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """What a file holds: the learned tensors, and the synapses as a bit each."""
+    """Return the tensors of a file: parameters, and patterns with one bit per synapse."""
     packed = {
         f"{SYNAPSES}{index}": np.packbits(mask, axis=1, bitorder="little")
         for index, mask in checkpoint.synapses.items()
@@ -286,7 +285,7 @@ def _safetensors_bytes(checkpoint: Checkpoint) -> bytes:
         "metadata": json.dumps(dict(checkpoint.metadata), sort_keys=True),
     }
     data = save_tensors(_all_tensors(checkpoint), metadata=header)
-    # The library writes its header in any order; sorted, the same checkpoint is the same file.
+    # safetensors writes the header in any order; sorted keys make the file deterministic.
     length = int.from_bytes(data[:8], "little")
     text = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)

@@ -1,6 +1,6 @@
-"""How a network runs in torch, whatever its weights are made of: activations of a perceptron, membranes in time.
+"""Forward pass in torch, independent of the form of the weights.
 
-A layer is a product `x [..., n_in] -> W x + b [..., n_out]`; its neurons are those of `sen_runtime.ir.network`.
+A layer is a product `x [..., n_in] -> W x + b [..., n_out]`; neurons are those of `sen_runtime.ir.network`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Product = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Timing:
-    """Time of a spiking network; words as in `sen_runtime.ir.network.Network`.
+    """Time steps and readout of a spiking network; see `sen_runtime.ir.network.Network`.
 
     Attributes:
         timesteps: steps T.
         input_coding: "direct" or "spikes".
         readout: "mean_membrane", "last_membrane" or "spike_count".
-        surrogate_slope: of the derivative that replaces the spike's.
+        surrogate_slope: slope of the surrogate derivative.
     """
 
     timesteps: int
@@ -37,7 +37,7 @@ class Timing:
 
 
 class FastSigmoidSpike(torch.autograd.Function):
-    """1 where the membrane is above threshold; in training the derivative is 1 / (1 + slope |v|)^2.
+    """Heaviside function of `membrane - threshold` with the surrogate derivative 1 / (1 + slope |v|)^2.
 
     Source: Zenke and Ganguli, "SuperSpike", Neural Computation 30 (2018).
     """
@@ -56,13 +56,13 @@ class FastSigmoidSpike(torch.autograd.Function):
 
 
 def spike(above: Tensor, slope: float) -> Tensor:
-    """`FastSigmoidSpike` as a function."""
+    """Apply `FastSigmoidSpike`."""
     result: Tensor = FastSigmoidSpike.apply(above, slope)  # type: ignore[no-untyped-call]
     return result
 
 
 def trace_perceptron(products: Sequence[Product], neurons: Sequence[Neuron], x: Tensor) -> list[Tensor]:
-    """Activations of every layer, `[batch, n]` each, for `x [batch, n_in]`."""
+    """Return activations of every layer, `[batch, n]` each, for `x [batch, n_in]`."""
     outputs = []
     for product, neuron in zip(products, neurons, strict=True):
         x = functional.relu(product(x)) if isinstance(neuron, Relu) else product(x)
@@ -71,15 +71,15 @@ def trace_perceptron(products: Sequence[Product], neurons: Sequence[Neuron], x: 
 
 
 def trace_spiking(products: Sequence[Product], neurons: Sequence[Neuron], x: Tensor, timing: Timing) -> list[Tensor]:
-    """Spike counts of every hidden layer, then the readout, `[batch, n]` each.
+    """Return spike counts of every hidden layer, then the readout, `[batch, n]` each.
 
     Args:
-        products: of the layers.
-        neurons: `Lif`, and for the membrane readouts a `LeakyIntegrator` at the end.
+        products: one per layer.
+        neurons: `Lif`; a `LeakyIntegrator` at the end for membrane readouts.
         x: `[batch, n_in]` for input coding "direct", `[batch, T, n_in]` for "spikes".
-        timing: of the network.
+        timing: time steps and readout.
     """
-    # The first product does not depend on the membranes: one product for all steps.
+    # The first product does not depend on the membranes, so one serves all steps.
     first = products[0](x)
     membranes: list[Tensor | None] = [None] * len(products)
     spikes: list[Tensor | None] = [None] * len(products)
@@ -104,8 +104,8 @@ def trace_spiking(products: Sequence[Product], neurons: Sequence[Neuron], x: Ten
 
 
 def _membrane(neuron: Neuron, current: Tensor, before: Tensor | None, spiked: Tensor | None) -> Tensor:
-    """One step of the membrane equation; `spiked` is None for a leaky integrator and in the first step."""
-    assert isinstance(neuron, (Lif, LeakyIntegrator))  # a network with time steps has no others
+    """Compute one step of the membrane; `spiked` is None for a leaky integrator and in the first step."""
+    assert isinstance(neuron, (Lif, LeakyIntegrator))  # spiking networks have no other neurons
     if before is None:
         return current
     if spiked is None or not isinstance(neuron, Lif):

@@ -1,4 +1,4 @@
-"""A network whose stored weights are torch parameters: for derivatives, and to train what is no SEN any more."""
+"""Torch network with stored weights as parameters: for derivatives, and to train networks without coordinates."""
 
 from __future__ import annotations
 
@@ -17,55 +17,55 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator, leaves, map_leaves
 
-#: Of the spike's surrogate derivative; what networks are trained with.
+#: Slope of the surrogate derivative in training.
 SURROGATE_SLOPE = 5.0
 
 
 class FreeLeaf(nn.Module):
-    """One operator without operands; the zeros of sparse weights stay zeros.
+    """One operator without operands; zeros of sparse weights stay zero.
 
     Attributes:
         factors: the matrix, or left and right factor.
-        kept: `[n_out, n_in]`, 1 where a weight is stored and 0 elsewhere; None where all are.
+        mask: `[n_out, n_in]`, 1 for a stored weight and 0 elsewhere; None if all are stored.
     """
 
-    kept: Tensor | None
+    mask: Tensor | None
 
     def __init__(self, operator: Leaf) -> None:
         super().__init__()
         self.operator = operator
         if isinstance(operator, Coordinates) or any(array.dtype == np.int8 for array in _arrays(operator)):
             raise NetworkError(
-                f"{type(operator).__name__} weights are no free floating-point numbers",
-                hint="train before quantization, and coordinates with finetune()",
+                f"{type(operator).__name__} weights are not floating-point parameters",
+                hint="train before quantization; train coordinates with finetune()",
             )
         matrices = (operator.left, operator.right) if isinstance(operator, LowRank) else (operator.to_dense(),)
         self.factors = nn.ParameterList(nn.Parameter(torch.from_numpy(np.array(m, np.float32))) for m in matrices)
-        self.register_buffer("kept", None)
+        self.register_buffer("mask", None)
         if isinstance(operator, Sparse):
             ones = operator.with_values_of(np.ones(operator.shape, np.float32))
-            self.kept = torch.from_numpy(ones.to_dense())
+            self.mask = torch.from_numpy(ones.to_dense())
 
     def product(self) -> Product:
-        """`x [..., n_in] -> W x [..., n_out]`."""
+        """Return the function `x [..., n_in] -> W x [..., n_out]`."""
         if len(self.factors) == 2:
             left, right = self.factors
             return lambda x: functional.linear(functional.linear(x, right), left)
-        weight = self.factors[0] if self.kept is None else self.factors[0] * self.kept
+        weight = self.factors[0] if self.mask is None else self.factors[0] * self.mask
         return lambda x: functional.linear(x, weight)
 
-    def stored(self) -> WeightOperator:
-        """The operator with the weights as they are now."""
+    def to_operator(self) -> WeightOperator:
+        """Return the operator with the present weights."""
         matrices = [factor.detach().numpy().copy() for factor in self.factors]
         if isinstance(self.operator, LowRank):
             return LowRank(*matrices)
         if isinstance(self.operator, Sparse):
             return self.operator.with_values_of(matrices[0])
-        return Dense(matrices[0]) if self.kept is None else stored(matrices[0], self.kept.numpy() != 0)
+        return Dense(matrices[0]) if self.mask is None else stored(matrices[0], self.mask.numpy() != 0)
 
 
 class FreeNetwork(nn.Module):
-    """Weights and biases of a network as parameters; layers without a bias stay without."""
+    """Weights and biases of a network as parameters; layers without a bias keep none."""
 
     def __init__(self, network: Network, surrogate_slope: float = SURROGATE_SLOPE) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class FreeNetwork(nn.Module):
         )
 
     def products(self) -> list[Product]:
-        """What every layer multiplies with, for one pass."""
+        """Return the product of every layer, for one pass."""
         return [self._product(index) for index in range(len(self.network.layers))]
 
     def _product(self, index: int) -> Product:
@@ -104,7 +104,7 @@ class FreeNetwork(nn.Module):
         return [leaf for leaf in group if isinstance(leaf, FreeLeaf)]
 
     def trace(self, x: Tensor, products: list[Product] | None = None) -> list[Tensor]:
-        """What every layer gives out, as `sen_edge.model.dynamics` has it."""
+        """Return the outputs of every layer; see `sen_edge.model.dynamics`."""
         neurons = [layer.neuron for layer in self.network.layers]
         products = products or self.products()
         if self.network.is_spiking:
@@ -112,11 +112,11 @@ class FreeNetwork(nn.Module):
         return trace_perceptron(products, neurons, x)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs `[batch, n_out]`."""
+        """Return outputs `[batch, n_out]`."""
         return self.trace(x)[-1]
 
     def restrict(self, masks: Mapping[int, Mask]) -> None:
-        """Connect neurons only where masks `[n_out, n_in]` by layer say so; layers without one in full.
+        """Set masks `[n_out, n_in]` by layer; layers without one are fully connected.
 
         Raises:
             NetworkError: the weights of a layer are not dense.
@@ -125,14 +125,14 @@ class FreeNetwork(nn.Module):
             if not isinstance(layer.weight, Dense):
                 raise NetworkError(f"layer {index} is {type(layer.weight).__name__}; only dense weights take a mask")
             (leaf,) = self._leaves(index)
-            leaf.kept = torch.from_numpy(masks[index].astype(np.float32)) if index in masks else None
+            leaf.mask = torch.from_numpy(masks[index].astype(np.float32)) if index in masks else None
 
-    def stored(self) -> Network:
-        """The network with the weights as they are now."""
+    def to_network(self) -> Network:
+        """Return the network with the present weights."""
         layers = []
         for index, layer in enumerate(self.network.layers):
             parts = iter(self._leaves(index))
-            weight = map_leaves(layer.weight, lambda _, parts=parts: next(parts).stored())  # type: ignore[misc]
+            weight = map_leaves(layer.weight, lambda _, parts=parts: next(parts).to_operator())  # type: ignore[misc]
             bias = self.biases[str(index)].detach().numpy().copy() if layer.bias is not None else None
             layers.append(replace(layer, weight=weight, bias=bias))
         return replace(self.network, layers=tuple(layers))

@@ -1,13 +1,13 @@
-"""Spatially embedded layers and networks in torch, for training and as the truth an export is held against.
+"""Spatially embedded layers and networks in torch: training, and the reference for verification.
 
 Equations (arXiv 2506.13410; symbols as in docs/explanation/maths.md):
 
     mask[i] = 2 * sigmoid(k * inhibition[i]) - 1
     w[j, i] = gain * mask[i] / max(|| source[i] - target[j] ||, min_distance) ** exponent
 
-Distances use the expanded form |p|^2 + |q|^2 - 2 p.q, one matrix product instead of an [n_out, n_in, d]
-tensor. It cancels for near points, so those are computed again from differences: see `squared_distance`.
-In training mode the arithmetic is float32; in evaluation mode weights are computed in float64 and rounded once.
+Distances use the expanded form |p|^2 + |q|^2 - 2 p.q, one matrix product instead of an [n_out, n_in, d] tensor. It
+cancels for near points, which `squared_distance` recomputes from differences. Training uses float32; evaluation
+computes weights in float64 and rounds once.
 """
 
 from __future__ import annotations
@@ -25,20 +25,19 @@ from torch.nn import functional
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.dynamics import Product, Timing, trace_perceptron, trace_spiking
 
-#: A pair counts as near, and is computed from differences, below this share of |p|^2 + |q|^2.
+#: A pair is near, and is computed from differences, below this share of |p|^2 + |q|^2.
 NEAR = 2.0**-7
-#: Floor of the squared distance where `min_distance` is 0: keeps training finite at coincident points.
+#: Min squared distance if `min_distance` is 0: keeps training finite at coincident points.
 TINY = 1e-12
-#: Entries of the temporary difference tensor of one round of near pairs.
+#: Entries of the difference tensor of one chunk of near pairs.
 NEAR_CHUNK = 1 << 22
 
 
 def squared_distance(source: Tensor, target: Tensor) -> Tensor:
-    """Squared distances between two sets of points.
+    """Compute squared distances between two sets of points.
 
-    With u the unit round-off of the dtype, the relative error of every entry is at most
-    2 (d + 4) u / NEAR: below 2^-10 for d = 32 in float32, 2^-39 in float64. Without the near pairs
-    computed again there would be no bound at all.
+    With u the unit round-off of the dtype, the relative error of every entry is at most 2 (d + 4) u / NEAR: below 2^-10
+    for d = 32 in float32, 2^-39 in float64. The expanded form alone has no such bound.
 
     Args:
         source: `[n_in, d]`.
@@ -61,11 +60,11 @@ def squared_distance(source: Tensor, target: Tensor) -> Tensor:
 
 
 class InverseDistance(torch.autograd.Function):
-    """`(squared distance + axis^2) ** (-exponent / 2)` with its gradient as two matrix products.
+    """`(squared distance + axis^2) ** (-exponent / 2)` with a gradient of two matrix products.
 
     With D the squared distance, w = D^(-e/2) and G the gradient of w, A = -e G w / D gives
     dp_i = p_i sum_j A_ji - sum_j A_ji q_j and dq_j = q_j sum_i A_ji - sum_i A_ji p_i.
-    At or below the floor the distance is constant, so the gradient there is 0 and never NaN.
+    At or below the min distance the gradient is 0, never NaN.
     """
 
     @staticmethod
@@ -92,12 +91,12 @@ class InverseDistance(torch.autograd.Function):
 
 
 def inhibition_mask(inhibition: Tensor, steepness: float) -> Tensor:
-    """`2 * sigmoid(k * inhibition) - 1`, written as the tanh it equals."""
+    """Compute `2 * sigmoid(k * inhibition) - 1`, which equals `tanh(k * inhibition / 2)`."""
     return torch.tanh(inhibition * (steepness / 2))
 
 
 class SpatialLinear(nn.Module):
-    """A linear layer whose weights follow from the positions of its neurons.
+    """Linear layer with weights computed from the positions of its neurons.
 
     Attributes:
         source: `[n_in, d_free]` positions of the presynaptic neurons.
@@ -105,8 +104,8 @@ class SpatialLinear(nn.Module):
         inhibition: `[n_in]`.
         gain: scalar, or None.
         bias: `[n_out]`, or None.
-        synapses: `[n_out, n_in]`, 1 where two neurons are connected and 0 elsewhere; None where all are.
-        max_distance: beyond it neurons are not connected either.
+        synapses: `[n_out, n_in]`, 1 for connected neurons and 0 elsewhere; None if all are connected.
+        max_distance: max length of a synapse.
     """
 
     gain: nn.Parameter | None
@@ -126,16 +125,16 @@ class SpatialLinear(nn.Module):
         gain: bool = True,
         bias: bool = True,
     ) -> None:
-        """A layer between two sets of neurons; hand the same parameter to two layers to share positions.
+        """Create a layer between two sets of neurons; two layers share positions through the same parameter.
 
         Args:
             source: `[n_in, d_free]`.
             target: `[n_out, d_free]`.
-            axis: distance of the two layers along a fixed layer axis; 0 where all axes are free.
+            axis: distance of the two layers along a fixed layer axis; 0 for free axes.
             steepness: k of the inhibition mask.
             exponent: power of the distance.
-            min_distance: floor of the distance.
-            max_distance: beyond it neurons are not connected.
+            min_distance: min distance in a weight.
+            max_distance: max length of a synapse.
             gain: learn a factor.
             bias: learn a bias.
         """
@@ -149,7 +148,7 @@ class SpatialLinear(nn.Module):
         self.register_buffer("synapses", None)
 
     def weight(self) -> Tensor:
-        """Weights `[n_out, n_in]`, in the dtype of the positions."""
+        """Compute weights `[n_out, n_in]` in the dtype of the positions."""
         exact = torch.float64 if not self.training else self.source.dtype
         inverse = InverseDistance.apply(  # type: ignore[no-untyped-call]
             self.source.to(exact), self.target.to(exact), self.axis, self.exponent, self.min_distance
@@ -158,24 +157,24 @@ class SpatialLinear(nn.Module):
         if self.gain is not None:
             factor = factor * self.gain.to(exact)
         weight: Tensor = inverse * factor
-        if self.max_distance < math.inf:  # an inverse distance falls with the distance
+        if self.max_distance < math.inf:  # inverse distances decrease with distance
             weight = weight * (inverse.detach() >= self.max_distance**-self.exponent)
         if self.synapses is not None:
             weight = weight * self.synapses
         return weight.to(self.source.dtype)
 
     def product(self) -> Product:
-        """`x [..., n_in] -> W x + b [..., n_out]`, with the weights computed once."""
+        """Return the function `x [..., n_in] -> W x + b [..., n_out]`; computes the weights once."""
         weight, bias = self.weight(), self.bias
         return lambda x: functional.linear(x, weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x [..., n_in]` -> `[..., n_out]`."""
+        """Apply the layer: `x [..., n_in]` -> `[..., n_out]`."""
         return self.product()(x)
 
 
 class SpatialNetwork(nn.Module, ABC):
-    """What perceptron and spiking network share: one position per neuron, one layer between neighbours."""
+    """Base of perceptron and spiking network: one position per neuron, one layer between adjacent layers of neurons."""
 
     def __init__(self, config: SpatialConfig) -> None:
         super().__init__()
@@ -200,15 +199,15 @@ class SpatialNetwork(nn.Module, ABC):
         )
 
     def linears(self) -> list[SpatialLinear]:
-        """The layers, typed."""
+        """Return the layers, typed."""
         return [layer for layer in self.layers if isinstance(layer, SpatialLinear)]
 
     def products(self) -> list[Product]:
-        """What every layer multiplies with, for one pass."""
+        """Return the product of every layer, for one pass."""
         return [layer.product() for layer in self.linears()]
 
     def named_tensors(self) -> dict[str, nn.Parameter]:
-        """The parameters under the names and shapes of `SpatialConfig.tensor_shapes`, each once."""
+        """Return the parameters by the names of `SpatialConfig.tensor_shapes`, each once."""
         named = {f"positions.{index}": position for index, position in enumerate(self.positions)}
         for index, layer in enumerate(self.linears()):
             named[f"inhibition.{index}"] = layer.inhibition
@@ -219,7 +218,7 @@ class SpatialNetwork(nn.Module, ABC):
         return named
 
     def reset_parameters(self, seed: int, position_scale: float = 0.3, inhibition_scale: float = 1.0) -> None:
-        """Draw new parameters: positions uniform in [-scale, scale], inhibition normal, bias 0.
+        """Initialize parameters: positions uniform in [-scale, scale], inhibition normal, bias 0.
 
         The gain is set so that inputs of variance 1 give pre-activations of variance 1 (2 before a ReLU).
         """
@@ -237,23 +236,23 @@ class SpatialNetwork(nn.Module, ABC):
 
     @abstractmethod
     def trace(self, x: Tensor) -> list[Tensor]:
-        """What every layer gives out: activations, or spike counts and then the readout. `[batch, n]` each."""
+        """Return outputs of every layer, `[batch, n]` each: activations, or spike counts and then the readout."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Outputs `[batch, n_out]`."""
+        """Return outputs `[batch, n_out]`."""
         return self.trace(x)[-1]
 
 
 class SpatialMLP(SpatialNetwork):
-    """A multilayer perceptron: ReLU between spatial layers, logits at the end. Input `[batch, n_in]`."""
+    """Multilayer perceptron: ReLU between spatial layers, logits at the end. Input `[batch, n_in]`."""
 
     def trace(self, x: Tensor) -> list[Tensor]:
-        """Activations of every layer."""
+        """Return activations of every layer."""
         return trace_perceptron(self.products(), self.config.neurons(), x)
 
 
 class SpatialSNN(SpatialNetwork):
-    """A spiking network of leaky integrate-and-fire neurons; equations at `sen_runtime.ir.network.Lif`.
+    """Spiking network of leaky integrate-and-fire neurons; equations: `sen_runtime.ir.network.Lif`.
 
     Input `[batch, n_in]` for coding "direct", `[batch, T, n_in]` for "spikes".
     """
@@ -266,10 +265,10 @@ class SpatialSNN(SpatialNetwork):
         self.timing = Timing(spiking.timesteps, spiking.input_coding, spiking.readout, spiking.surrogate_slope)
 
     def trace(self, x: Tensor) -> list[Tensor]:
-        """Spike counts of every hidden layer, then the readout."""
+        """Return spike counts of every hidden layer, then the readout."""
         return trace_spiking(self.products(), self.config.neurons(), x, self.timing)
 
 
 def build(config: SpatialConfig) -> SpatialNetwork:
-    """The network class that `config` asks for, with all parameters zero."""
+    """Create the network of a configuration, with all parameters 0."""
     return SpatialMLP(config) if config.spiking is None else SpatialSNN(config)

@@ -1,4 +1,4 @@
-"""What an export starts from: a checkpoint, or a network that was stored as a `.sen` image."""
+"""A model: a checkpoint or a `.sen` image."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ FloatArray = NDArray[np.float32]
 
 IMAGE_SUFFIX = ".sen"
 SUFFIXES = (*checkpoints.SUFFIXES, IMAGE_SUFFIX)
-#: Rows that a network or an engine takes at once: bounds memory, not results.
+#: Rows per chunk: bounds memory, does not change results.
 CHUNK = 1000
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A network, and where it came from.
+    """A network with its source.
 
     Attributes:
-        network: of a checkpoint, as `checkpoint.to_network` gives it; of an image, as it is stored there.
+        network: of a checkpoint, from `checkpoint.to_network`; of an image, as stored.
         sha256: of the file.
-        checkpoint: the network's; None for an image.
+        checkpoint: None for an image.
     """
 
     network: Network
@@ -55,31 +55,31 @@ class Model:
 
     @property
     def applied_map(self) -> AppliedMap | None:
-        """The map that a foreign checkpoint was read through."""
+        """Map of a foreign checkpoint."""
         return None if self.checkpoint is None else self.checkpoint.applied_map
 
     @property
     def n_parameters(self) -> int:
-        """Learned numbers of a checkpoint; those that an image stores: see `stored_numbers`."""
-        return sum(stored_numbers(self.network)) if self.checkpoint is None else self.checkpoint.n_parameters
+        """Parameters of a checkpoint; stored numbers of an image (`count_stored_numbers`)."""
+        return sum(count_stored_numbers(self.network)) if self.checkpoint is None else self.checkpoint.n_parameters
 
     def trace(self, x: FloatArray) -> list[FloatArray]:
-        """What every layer gives out, `[batch, n]` each, the readout last: what an artifact is compared with.
+        """Compute outputs of every layer, `[batch, n]` each, the readout last: the reference for verification.
 
-        A checkpoint runs in torch, an image in the reference interpreter, both in float32 and in chunks.
+        A checkpoint runs in torch, an image in the reference interpreter, in float32 and in chunks.
 
         Args:
             x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
 
         Raises:
-            NetworkError: an image's coordinates have no weights, because neurons coincide.
+            NetworkError: neurons of an image coincide.
         """
         chunks = [self._layers(x[start : start + CHUNK]) for start in range(0, len(x), CHUNK)]
         return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
     @cached_property
     def _layers(self) -> Callable[[FloatArray], Sequence[FloatArray]]:
-        """What `trace` gives for a chunk; made once, because that takes longer than to run it."""
+        """Function that traces one chunk; cached, because building it takes longer than running it."""
         if self.checkpoint is None:
             network = reference.expand(self.network)
             return lambda x: reference.trace(network, x, np.float32)
@@ -98,13 +98,13 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
     """Read a model.
 
     Args:
-        path: a checkpoint, or an image: `.sen`.
-        map_path: TOML map of a foreign state dict; an image has none.
+        path: checkpoint, or `.sen` image.
+        map_path: TOML map of a foreign state dict.
 
     Raises:
-        CheckpointError: see `sen_edge.model.checkpoint.load`; or another suffix.
-        ImageError: the image is absent or damaged; the path is named.
-        NetworkError: weights of a checkpoint with a pattern of its own that cannot be computed.
+        CheckpointError: see `sen_edge.model.checkpoint.load`; or unknown suffix.
+        ImageError: the image is missing or damaged.
+        NetworkError: coincident neurons in a layer with a stored pattern.
         UsageError: a map for an image.
     """
     if path.suffix == IMAGE_SUFFIX:
@@ -121,7 +121,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
 
 
 def _load_image(path: Path) -> Model:
-    """Read once, so that the hash is that of the network."""
+    """Read the file once, so hash and network belong together."""
     data = read_regular(path, error=ImageError)
     try:
         return Model(image.loads(data), hashlib.sha256(data).hexdigest())
@@ -129,10 +129,10 @@ def _load_image(path: Path) -> Model:
         raise ImageError(f"{path}: {error.message}", error.hint) from error
 
 
-def stored_numbers(network: Network) -> tuple[int, ...]:
-    """Numbers that each layer adds to an image: weights or positions, and biases.
+def count_stored_numbers(network: Network) -> tuple[int, ...]:
+    """Count the weights or positions, and biases, that each layer adds to an image.
 
-    Indices and scales are not counted, and an array that layers share is counted in the first of them.
+    Indices and scales are not counted; a shared array counts in its first layer.
     """
     seen: set[int] = set()
     counts = []

@@ -19,13 +19,13 @@ Synapses = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class AppliedMap:
-    """How a foreign state dict was read; JSON in a manifest under these names.
+    """Result of a map for a foreign state dict; JSON in a manifest under these names.
 
     Attributes:
         file: name of the map.
         sha256: of the map.
         unused: entries of the state dict that the map does not use.
-        assumed: constants that the map does not state, with the defaults that stand for them.
+        assumed: constants that the map does not state, with their defaults.
     """
 
     file: str
@@ -36,15 +36,15 @@ class AppliedMap:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network as data; complete and checked once it exists.
+    """A trained network as data; checked at construction.
 
     Attributes:
         config: shape and constants.
         tensors: float32 arrays under the names and shapes of `config.tensor_shapes()`.
-        synapses: weight layer -> `[n_out, n_in]`, which neurons are connected; layers that are not named have all.
-        metadata: free text that travels with it (how it was trained, accuracy, licence).
-        sha256: of the file it was read from, or empty.
-        applied_map: of a foreign state dict; None for a checkpoint of this format.
+        synapses: weight layer -> `[n_out, n_in]`, True for connected neurons; other layers are fully connected.
+        metadata: text: training settings, accuracy, licence.
+        sha256: of the file, or empty.
+        applied_map: map of a foreign state dict; None for the native format.
     """
 
     config: SpatialConfig
@@ -61,7 +61,7 @@ class Checkpoint:
             raise CheckpointError(f"tensors are missing: {listing(missing)}")
         unknown = [name for name in self.tensors if name not in shapes]
         if unknown:
-            raise CheckpointError(f"tensors do not belong to the configuration: {listing(unknown)}")
+            raise CheckpointError(f"unexpected tensors: {listing(unknown)}")
         for name, shape in shapes.items():
             tensor = self.tensors[name]
             if tensor.shape != shape:
@@ -70,7 +70,7 @@ class Checkpoint:
                 where = np.argwhere(~np.isfinite(tensor))[0].tolist()
                 raise CheckpointError(
                     f"tensor {name} holds {tensor[tuple(where)]} at {where}; expected finite numbers",
-                    hint="the training diverged: lower its learning rate, or take an earlier checkpoint",
+                    hint="training diverged: lower the learning rate, or use an earlier checkpoint",
                 )
         sizes = self.config.layer_sizes
         for index, mask in self.synapses.items():
@@ -81,5 +81,5 @@ class Checkpoint:
 
     @property
     def n_parameters(self) -> int:
-        """Learned numbers."""
+        """Number of learned parameters."""
         return sum(int(tensor.size) for tensor in self.tensors.values())

@@ -1,4 +1,4 @@
-"""What a model holds, in figures: the content of `sen-edge inspect`, and of a manifest."""
+"""Figures of a model for `sen-edge inspect` and the manifest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.model.model import Model, stored_numbers
+from sen_edge.model.model import Model, count_stored_numbers
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_edge.passes.materialize import weights
@@ -31,29 +31,26 @@ QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
 FloatArray = NDArray[np.float32]
 
-#: Weights beyond which a matrix is not written out for its figures, nor a network run.
+#: Max weights of a matrix that is materialized for its figures, and max MACs of a network that is run.
 MAX_WRITTEN_OUT = 1 << 26
-#: Live at once for each weight of a layer that is summarized.
+#: Peak bytes per weight of a summarized layer.
 SUMMARY_BYTES = 16
 
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """One layer in the form that it has; JSON in the manifest under these names.
+    """Figures of one layer as stored; JSON in the manifest under these names.
 
     Attributes:
         n_in: source neurons.
         n_out: target neurons.
-        form: of its weights: "coordinates", "dense", "sparse 16x1" (with the size of the blocks), "rank 32", or a sum
-            of them, "rank 32 + sparse 1x1".
-        dtype: that its weights, or positions, are stored in: "float32", "float16" or "int8"; "int8 + float32" where a
-            sum has both.
-        sparsity: share of zeros in the matrix that it multiplies with; None where coordinates give no matrix, or it is
-            too large to be written out.
-        rank: inner size of what is low-rank in it; None without that.
+        form: "coordinates", "dense", "sparse 16x1" (with block size), "rank 32", or a sum: "rank 32 + sparse 1x1".
+        dtype: of weights or positions: "float32", "float16" or "int8"; "int8 + float32" for a sum of both.
+        sparsity: share of zeros in the matrix; None if coincident neurons or its size prevent materialization.
+        rank: inner dimension of low-rank parts; None without them.
         macs: multiply-accumulates of one product.
-        bytes: of the stored arrays, the bias included.
-        neuron: `kind` of its neurons and their constants: of `Lif` beta, threshold, reset and reset_delay.
+        bytes: of the stored arrays, including the bias.
+        neuron: `kind` and constants of the neurons; for `Lif` beta, threshold, reset and reset_delay.
     """
 
     n_in: int
@@ -69,19 +66,19 @@ class LayerFigures:
 
 @dataclass(frozen=True)
 class LayerSummary:
-    """One layer, looked at more closely.
+    """Detailed figures of one layer.
 
     Attributes:
-        figures: of the form that it has.
-        parameters: learned numbers that this layer of a checkpoint adds: the target's positions (and the input's, for
-            the first layer), inhibition, gain, bias; of an image the numbers that it adds to the file.
+        figures: see `LayerFigures`.
+        parameters: parameters that this layer of a checkpoint adds: positions of its targets (and of the input, for
+            the first layer), inhibition, gain, bias; for an image the stored numbers.
         synapses: weights of the fully connected layer, n_in * n_out.
-        excitatory: share of source neurons with outgoing weights > 0 and none < 0; None if they are unknown.
-        inhibitory: share of source neurons with outgoing weights < 0 and none > 0. The rest are silent, or have both.
-        distance_quantiles: of the neurons that a weight lies between, at 0, 5, 50, 95 and 100 %; None where neurons
-            coincide, and where weights are not given by coordinates.
-        weight_quantiles: the same of the signed weights, zeros included.
-        problem: why the weights cannot be computed, or empty.
+        excitatory: share of source neurons with outgoing weights > 0 and none < 0; None if unknown.
+        inhibitory: share of source neurons with outgoing weights < 0 and none > 0. The others are silent or mixed.
+        distance_quantiles: of the connected neurons, at 0, 5, 50, 95 and 100 %; None for coincident neurons and for
+            weights without coordinates.
+        weight_quantiles: the same for signed weights, including zeros.
+        problem: reason why the weights cannot be computed, or empty.
     """
 
     figures: LayerFigures
@@ -96,28 +93,27 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model.
+    """Figures of a model.
 
     Attributes:
         kind: "checkpoint" or "image".
         architecture: "mlp" or "snn".
         config: of a checkpoint; None for an image.
         layer_sizes: neurons per layer, input first.
-        neurons: all of them.
+        neurons: total number.
         timesteps: steps T of a spiking network; 0 for a multilayer perceptron.
         input_coding: "direct" or "spikes".
         readout: of a spiking network.
         dimensions: coordinates of a position; None for an image.
-        parameters: learned numbers of a checkpoint, stored numbers of an image.
+        parameters: learned parameters of a checkpoint, stored numbers of an image.
         synapses: weights of the fully connected network with the same layers.
-        synapse_bits: bits with which a checkpoint says, of the layers that have a pattern of their own, which synapses
-            they keep; 0 without such layers.
-        dense_parameters: its parameters: weights, and biases if any.
-        saved: share of `dense_parameters` that is saved, in percent.
+        synapse_bits: bits of the stored patterns of a checkpoint; 0 without patterns.
+        dense_parameters: weights, and biases if any, of the fully connected network.
+        saved: reduction relative to `dense_parameters`, in percent.
         macs: multiply-accumulates of one pass through all layers (one step of a spiking network).
-        weight_bytes: of weights and biases, or positions; those that two layers share count twice.
-        warnings: that the output is constant, where it is, and the model small enough to be tried.
-        metadata: free text that travels with it.
+        weight_bytes: of weights and biases, or positions; positions shared by two layers count twice.
+        warnings: constant output, for models small enough to run.
+        metadata: text in the file.
         sha256: of the file.
     """
 
@@ -143,31 +139,31 @@ class Summary:
     sha256: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; a layer's figures are beside the rest that is known of it."""
+        """Return plain values for JSON; merges the figures of a layer into its summary."""
         values = asdict(self)
         values["layers"] = [{**layer.pop("figures"), **layer} for layer in values["layers"]]
         return values
 
 
 def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
-    """Figures of every layer, for a manifest."""
+    """Return the figures of every layer, for a manifest."""
     return tuple(_figures(layer, _matrix(layer.weight)[0]) for layer in network.layers)
 
 
 def form(operator: WeightOperator) -> str:
-    """What an operator is, in the words of `LayerFigures.form`."""
+    """Describe an operator as `LayerFigures.form` does."""
     return " + ".join(_leaf_form(leaf) for leaf in leaves(operator))
 
 
 @reported()
 def summarize(model: Model) -> Summary:
-    """Figures of a model; a layer whose neurons coincide is described, not refused."""
+    """Compute the figures of a model; coincident neurons are reported, not refused."""
     network, checkpoint = model.network, model.checkpoint
     _require_largest(network)
     if checkpoint is None:
-        parameters = stored_numbers(network)
+        parameters = count_stored_numbers(network)
     else:
-        parameters = tuple(_learned(checkpoint, index) for index in range(len(network.layers)))
+        parameters = tuple(_count_parameters(checkpoint, index) for index in range(len(network.layers)))
     layers = tuple(_summary(layer, count) for layer, count in zip(network.layers, parameters, strict=True))
     synapses = sum(layer.synapses for layer in layers)
     dense = synapses + sum(0 if layer.bias is None else len(layer.bias) for layer in network.layers)
@@ -196,27 +192,27 @@ def summarize(model: Model) -> Summary:
 
 
 def _require_largest(network: Network) -> None:
-    """Refuse to write out the largest matrix, of those that are, where it needs more memory than is available."""
+    """Refuse if the largest materialized matrix needs more memory than is available."""
     shapes = [layer.weight.shape for layer in network.layers]
     largest = max((n_out * n_in for n_out, n_in in shapes if n_out * n_in <= MAX_WRITTEN_OUT), default=0)
-    require(SUMMARY_BYTES * largest, f"the largest layer that is written out has {largest:,} weights")
+    require(SUMMARY_BYTES * largest, f"the largest materialized layer has {largest:,} weights")
 
 
 def _warnings(model: Model) -> tuple[str, ...]:
-    """Of what the model gives for the inputs of a verification."""
+    """Run the model on the verification inputs and return its warnings."""
     network = model.network
     if network.macs * max(1, network.timesteps) > MAX_WRITTEN_OUT:
         return ()
     inputs = verification_inputs(network)
     try:
         warning = constant_output(network, inputs, model.trace(inputs))
-    except NetworkError:  # neurons coincide, which is reported as a problem of their layer
+    except NetworkError:  # coincident neurons, reported as a problem of their layer
         return ()
     return () if warning is None else (warning,)
 
 
-def _learned(checkpoint: Checkpoint, index: int) -> int:
-    """Learned numbers that layer `index` adds."""
+def _count_parameters(checkpoint: Checkpoint, index: int) -> int:
+    """Count the parameters that layer `index` adds."""
     names = [f"positions.{index + 1}", f"inhibition.{index}", f"gain.{index}", f"bias.{index}"]
     names += ["positions.0"] if index == 0 else []
     return sum(int(checkpoint.tensors[name].size) for name in names if name in checkpoint.tensors)
@@ -255,7 +251,7 @@ def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
 
 
 def _sparsity(operator: WeightOperator) -> float | None:
-    """Share of zeros by what is stored, where the matrix is not written out."""
+    """Compute the share of zeros from the stored values, for a matrix that is not materialized."""
     if not isinstance(operator, Sparse):
         return None
     return 1 - int(np.count_nonzero(operator.values)) / (operator.shape[0] * operator.shape[1])
@@ -270,23 +266,23 @@ def _leaf_form(leaf: Leaf) -> str:
 
 
 def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:
-    """Weights `[n_out, n_in]`; or None, and why there are none. They are not written out where they are too many."""
+    """Materialize weights `[n_out, n_in]`; None, with the reason, for coincident neurons or a large matrix."""
     if operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
         return None, ""
     try:
-        return map_leaves(operator, _expanded).to_dense(), ""
+        return map_leaves(operator, _materialize).to_dense(), ""
     except NetworkError as error:
         return None, error.message
 
 
-def _expanded(leaf: Leaf) -> WeightOperator:
-    """Coordinates in tiles and threads, which their own `to_dense` is not."""
+def _materialize(leaf: Leaf) -> WeightOperator:
+    """Materialize coordinates in tiles and threads, unlike `Coordinates.to_dense`."""
     return Dense(weights(leaf)) if isinstance(leaf, Coordinates) else leaf
 
 
 def _signs(operator: WeightOperator, matrix: FloatArray | None) -> tuple[float | None, float | None]:
-    """Shares of excitatory and of inhibitory source neurons."""
-    if isinstance(operator, Coordinates):  # known where neurons coincide, too
+    """Compute the shares of excitatory and inhibitory source neurons."""
+    if isinstance(operator, Coordinates):  # known for coincident neurons too
         outgoing = operator.mask * np.sign(operator.gain)
         return float(np.mean(outgoing > 0)), float(np.mean(outgoing < 0))
     if matrix is None:

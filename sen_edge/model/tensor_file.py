@@ -1,7 +1,7 @@
-"""Files of tensors: what torch and safetensors wrote, read without running anything in them.
+"""Tensor files of torch and safetensors, read without running code.
 
-A torch file is read with `torch.load(weights_only=True)` and nothing else. Objects that training code leaves next to
-its tensors, such as `argparse.Namespace` or a numpy scalar, are read as placeholders without content: see `HARMLESS`.
+Torch files are read with `torch.load(weights_only=True)`. Harmless objects next to the tensors, such as
+`argparse.Namespace` or a numpy scalar, become placeholders without content: see `HARMLESS`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Float32Array = NDArray[np.float32]
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
 SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 
-#: Classes and functions that a pickle may name, read as `_Placeholder`: their own code never runs.
+#: Classes and functions that a pickle may name, replaced by `_Placeholder`: their code never runs.
 HARMLESS = (
     *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")),
     *("numpy.dtype", "numpy.ndarray"),
@@ -45,11 +45,11 @@ HARMLESS = (
         for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
     ),
 )
-#: Characters of another library's message that are repeated.
+#: Characters quoted of a message of another library.
 MAX_REASON = 200
 #: Characters of a name in a message.
 MAX_NAME = 80
-#: What zipfile raises for an archive that is damaged, encrypted, or of another kind.
+#: Exceptions of zipfile for a damaged, encrypted or unsupported archive.
 DAMAGED = (
     zipfile.BadZipFile,
     EOFError,
@@ -60,12 +60,12 @@ DAMAGED = (
     ValueError,
     struct.error,
 )
-#: torch's list of safe globals belongs to the process, not to a thread.
+#: torch keeps one list of safe globals per process.
 _SAFE_GLOBALS = Lock()
 
 
 class _Placeholder:
-    """Stands for an object whose content is not needed; `__name__` is that of its class."""
+    """Placeholder of an object without content; `__name__` is that of its class."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -75,12 +75,12 @@ class _Placeholder:
 
 
 def _empty_dict(*_: object) -> dict[Any, Any]:
-    """A `defaultdict`, read as a dict: the items follow."""
+    """Replace a `defaultdict`; unpickling adds the items."""
     return {}
 
 
 def _empty_list(*_: object) -> list[Any]:
-    """A `deque`, read as a list."""
+    """Replace a `deque`."""
     return []
 
 
@@ -91,20 +91,20 @@ _SAFE: list[tuple[Any, str]] = [
 ]
 
 
-def shown(name: object) -> str:
-    """The name of an entry, for a message."""
+def quote_name(name: object) -> str:
+    """Quote the name of an entry for a message."""
     return printable(name, MAX_NAME) if isinstance(name, str) else quote(name, MAX_NAME)
 
 
 def read(path: Path, data: bytes) -> Mapping[Any, Any]:
-    """The dict that a file holds.
+    """Read the dict in a file.
 
     Args:
-        path: of the file; its suffix chooses the format.
-        data: its content.
+        path: of the file; the suffix selects the format.
+        data: content of the file.
 
     Raises:
-        CheckpointError: the file is damaged, holds something else, or would run code.
+        CheckpointError: the file is damaged, holds no dict, or would run code.
     """
     return _read_safetensors(path, data) if path.suffix == ".safetensors" else _read_torch(path, data)
 
@@ -119,7 +119,7 @@ def _read_torch(path: Path, data: bytes) -> Mapping[Any, Any]:
             content = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, data, str(error)) from error
-    except Exception as error:  # torch.load raises whatever a damaged file leads it into
+    except Exception as error:  # torch.load raises any type for a damaged file
         raise CheckpointError(f"{path} is damaged, or not a torch file: {_reason(error)}") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -130,15 +130,15 @@ def _read_torch(path: Path, data: bytes) -> Mapping[Any, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """The first line of another library's message."""
+    """Return the first line of a message of another library."""
     return printable(str(error).partition("\n")[0], MAX_REASON)
 
 
 def _refusal(path: Path, data: bytes, reason: str) -> CheckpointError:
-    """Which object is refused, and the lines that save the file without it."""
+    """Return the error for a pickle with other classes, with code that saves its tensors."""
     is_archive = data[:4] == b"PK\x03\x04"
     if not is_archive and data[:1] != b"\x80":  # the first byte of a pickle
-        return CheckpointError(f"{path} is not a torch file", hint="expected what torch.save wrote")
+        return CheckpointError(f"{path} is not a torch file", hint="expected a file of torch.save")
     found = re.search(r"GLOBAL ([\w.]+)", reason)
     what = f"an object of {printable(found[1], MAX_REASON)}" if found else "a pickle that torch.save does not write"
     is_dict = _is_dict(data, is_archive=is_archive)
@@ -146,15 +146,15 @@ def _refusal(path: Path, data: bytes, reason: str) -> CheckpointError:
     target = str(path.with_name(f"{path.stem}.state.pt"))
     return CheckpointError(
         f"{path} holds {what}; only tensors and plain values are read, because unpickling other objects could run code",
-        hint="save its tensors again where its classes can be imported:\n"
+        hint="save the tensors where the classes can be imported:\n"
         f"content = torch.load({str(path)!r}, weights_only=False)\n"
         f"torch.save({kept if is_dict else 'content.state_dict()'}, {target!r})",
     )
 
 
 def _is_dict(data: bytes, *, is_archive: bool) -> bool:
-    """Whether the outermost object of a torch file is a dict; else it is of a class, such as a module."""
-    n_before = 0 if is_archive else 3  # a legacy file begins with three pickles: magic number, version, machine
+    """Return whether the outermost object of a torch file is a dict, not of a class such as a module."""
+    n_before = 0 if is_archive else 3  # legacy files start with three pickles: magic number, version, machine
     try:
         if is_archive:
             with zipfile.ZipFile(BytesIO(data)) as archive:
@@ -173,15 +173,15 @@ def _is_dict(data: bytes, *, is_archive: bool) -> bool:
 
 
 def _check_archive(path: Path, data: bytes) -> None:
-    """Refuse compressed entries, which can unpack to any size, and wrong checksums, which torch does not compare."""
+    """Refuse compressed entries, which can expand to any size, and wrong checksums, which torch does not check."""
     try:
         archive = zipfile.ZipFile(BytesIO(data))
     except DAMAGED:
-        raise CheckpointError(f"{path} is cut off: a torch file without its end", hint="copy it again") from None
+        raise CheckpointError(f"{path} is truncated", hint="copy it again") from None
     for entry in archive.infolist():
         if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
             raise CheckpointError(
-                f"{path}: entry {shown(entry.filename)} is compressed or larger than the file; "
+                f"{path}: entry {quote_name(entry.filename)} is compressed or larger than the file; "
                 "torch.save writes neither"
             )
         try:
@@ -203,46 +203,46 @@ def _read_safetensors(path: Path, data: bytes) -> Mapping[Any, Any]:
 
 
 def safetensors_metadata(data: bytes) -> Mapping[str, str]:
-    """The texts in the header of a safetensors file that `read` has accepted."""
+    """Return the metadata in the header of a safetensors file that `read` accepted."""
     length = int.from_bytes(data[:8], "little")
     return json.loads(data[8 : 8 + length]).get("__metadata__") or {}
 
 
-def as_array(name: object, tensor: object) -> Float32Array:
-    """A floating-point torch tensor as a float32 array of finite numbers.
+def to_float32_array(name: object, tensor: object) -> Float32Array:
+    """Convert a floating-point torch tensor to a float32 array of finite numbers.
 
     Raises:
-        CheckpointError: something else; a view of more values than are stored; a value beyond float32.
+        CheckpointError: another type; a view of more values than stored; a value beyond float32.
     """
     import torch
 
     if not isinstance(tensor, torch.Tensor):
-        raise CheckpointError(f"{shown(name)} is a {type(tensor).__name__}; expected a tensor")
-    what = f"tensor {shown(name)}"
+        raise CheckpointError(f"{quote_name(name)} is a {type(tensor).__name__}; expected a tensor")
+    what = f"tensor {quote_name(name)}"
     try:
         if tensor.is_nested or tensor.is_quantized or tensor.layout != torch.strided or not tensor.is_floating_point():
             raise CheckpointError(f"{what} is {tensor.dtype} {tensor.layout}; expected dense floating-point values")
         if tensor.device.type != "cpu":
             raise CheckpointError(
                 f"{what} is on the device {tensor.device.type} and has no values; expected values",
-                hint="save the model after its parameters were loaded or initialized",
+                hint="save the model after its parameters are loaded or initialized",
             )
-        check_stored(name, tensor)
+        check_storage(name, tensor)
         return _float32(what, tensor.detach().resolve_neg())
-    except (RuntimeError, TypeError) as error:  # of tensor classes and dtypes that do not convert
+    except (RuntimeError, TypeError) as error:  # tensor classes and dtypes without conversion
         raise CheckpointError(f"{what} cannot be read: {_reason(error)}") from error
 
 
-def check_stored(name: object, tensor: Tensor) -> None:
-    """Refuse a strided tensor that claims more values than the file holds for it.
+def check_storage(name: object, tensor: Tensor) -> None:
+    """Refuse a strided tensor with more values than the file stores for it.
 
     Raises:
-        CheckpointError: it does.
+        CheckpointError: more values than stored.
     """
     n_stored = tensor.untyped_storage().nbytes() // tensor.element_size()
     if tensor.numel() > n_stored:
         raise CheckpointError(
-            f"tensor {shown(name)} has shape {quote(list(tensor.shape))}, but the file stores {n_stored} values for it",
+            f"tensor {quote_name(name)} has shape {quote(list(tensor.shape))}, but the file stores {n_stored} values",
             hint="save tensor.contiguous() instead of an expanded view",
         )
 
@@ -259,5 +259,5 @@ def _float32(what: str, tensor: Tensor) -> Float32Array:
         raise CheckpointError(f"{what} holds {value:.6g} at {at}; expected at most 3.4e38, the range of float32")
     raise CheckpointError(
         f"{what} holds {value} at {at}; expected finite numbers",
-        hint="the training diverged: lower its learning rate, or take an earlier checkpoint",
+        hint="training diverged: lower the learning rate, or use an earlier checkpoint",
     )

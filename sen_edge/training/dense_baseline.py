@@ -75,4 +75,4 @@ def train_conventional(
     start = initial(config, recipe.seed)
     module = FreeNetwork(start) if config.spiking is None else FreeNetwork(start, config.spiking.surrogate_slope)
     best_epoch, _, accuracy = fit(module, prepare(dataset, recipe), recipe, progress=progress)
-    return Trained(module.stored(), best_epoch, accuracy)
+    return Trained(module.to_network(), best_epoch, accuracy)

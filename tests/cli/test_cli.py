@@ -176,7 +176,7 @@ def write_pruned(path: Path, layers: tuple[int, ...]) -> None:
     [
         (lambda path: path.write_text("not a checkpoint"), "is not a torch file"),
         (write_code, "could run code"),
-        (write_truncated, "is cut off"),
+        (write_truncated, "is truncated"),
         (write_chain, "positions.1 has shape [7, 2]; expected [9, 2]"),
         (write_nan, "inhibition.1 holds nan at [3]"),
         (write_coincident, "layer 1: source neuron 4 and target neuron 1 sit at the same point"),

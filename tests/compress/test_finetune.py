@@ -187,7 +187,7 @@ def test_free_networks_compute_what_the_reference_does(options: dict) -> None:
             found = [each.numpy() for each in module.trace(torch.from_numpy(x))]
         for actual, expected in zip(found, reference.trace(network, x), strict=True):
             assert np.allclose(actual, expected, atol=1e-4)
-        again = module.stored()
+        again = module.to_network()
         assert np.array_equal(reference.run(again, x), reference.run(network, x))
 
 
@@ -196,5 +196,5 @@ def test_coordinates_and_int8_are_no_free_weights() -> None:
 
     dense = random_network(np.random.default_rng(0), kinds=("dense",))
     for network in (random_network(np.random.default_rng(0), kinds=("coordinates",)), to_int8_weights(dense)):
-        with pytest.raises(NetworkError, match="no free floating-point numbers"):
+        with pytest.raises(NetworkError, match="not floating-point parameters"):
             FreeNetwork(network)

@@ -119,7 +119,7 @@ WRONG_CONTENT = [
     ("extra", 1, "unknown entries: extra"),
     ("config", DELETE, "entry config is NoneType"),
     ("tensors", [1], "entry tensors is list"),
-    ("metadata", {"a": 1}, "metadata must map text to text"),
+    ("metadata", {"a": 1}, "metadata must map"),
     ("config/layer_sizes", DELETE, r"config\.layer_sizes is missing"),
     ("config/layer_sizes", [12], r"config\.layer_sizes is "),
     ("config/layer_sizes", [12, 0], r"config\.layer_sizes\[1\] is 0;"),
@@ -144,7 +144,7 @@ WRONG_CONTENT = [
     ("config/spiking", {"timesteps": 2, "beta": 1.5}, r"config\.spiking\.beta is 1.5;"),
     ("config/spiking", {"timesteps": 2, "reset": "hard"}, "reset is 'hard'"),
     ("tensors/gain.0", DELETE, "tensors are missing: gain.0"),
-    ("tensors/weight", torch.zeros(2), "do not belong to the configuration: weight"),
+    ("tensors/weight", torch.zeros(2), "unexpected tensors: weight"),
     ("tensors/bias.0", torch.zeros(8), r"bias.0 has shape \[8\]; expected \[9\]"),
     ("tensors/bias.0", torch.zeros(9, dtype=torch.int64), "tensor bias.0 is torch.int64"),
     ("tensors/bias.0", torch.zeros(9).to_sparse(), "torch.sparse_coo"),
@@ -220,7 +220,7 @@ def test_a_refused_object_is_named_and_the_two_lines_save_the_file_again(
     *_, read, write = caught.value.hint.splitlines()
     assert {read, write} <= {line.strip(" ->") for line in sen_edge("inspect", path).err.splitlines()}
     exec(f"{read}\n{write}", {"torch": torch})
-    with pytest.raises(CheckpointError, match=r"not a sen-edge checkpoint \(it holds: (weight|model), (bias|w)\)"):
+    with pytest.raises(CheckpointError, match=r"holds (weight|model), (bias|w)"):
         checkpoints.load(tmp_path / "model.state.pt")
 
 
@@ -326,12 +326,12 @@ def test_safetensors_without_our_metadata_is_foreign(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"not a sen-edge checkpoint \(it holds: w\)") as caught:
+    with pytest.raises(CheckpointError, match=r"holds w") as caught:
         checkpoints.load(tmp_path / "model.safetensors")
     assert "--map" in caught.value.hint
     metadata = {"format": "sen-edge-checkpoint", "version": "1", "config": json.dumps({}), "metadata": "{"}
     save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors", metadata)
-    with pytest.raises(CheckpointError, match="its metadata is not JSON"):
+    with pytest.raises(CheckpointError, match="metadata is not JSON"):
         checkpoints.load(tmp_path / "model.safetensors")
 
 

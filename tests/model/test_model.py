@@ -13,7 +13,7 @@ from sen_edge.errors import CheckpointError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import model as models
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_edge.model.model import Model, stored_numbers
+from sen_edge.model.model import Model, count_stored_numbers
 from sen_edge.model.statistics import form, layer_figures, summarize
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_runtime import format as image
@@ -131,12 +131,12 @@ def test_numbers_are_counted_as_they_are_stored(tmp_path: Path) -> None:
         Layer(Sum(factors, sparse), bias, Identity()),
         Layer(Dense(np.ones((3, 4), np.int8), np.ones(3, np.float32)), None, Identity()),
     )
-    assert stored_numbers(Network(layers)) == (8 + 12 + 8 + 4, 12)
+    assert count_stored_numbers(Network(layers)) == (8 + 12 + 8 + 4, 12)
     shared = make_network(MLP)  # the hidden layer's positions are in both layers, and once in the file
     image.write(shared, tmp_path / "net.sen")
     loaded = models.load(tmp_path / "net.sen")
-    assert stored_numbers(loaded.network) == (64 * 3 + 32 * 3 + 64 + 32, 10 * 3 + 32 + 10)
-    assert loaded.n_parameters == sum(stored_numbers(loaded.network))
+    assert count_stored_numbers(loaded.network) == (64 * 3 + 32 * 3 + 64 + 32, 10 * 3 + 32 + 10)
+    assert loaded.n_parameters == sum(count_stored_numbers(loaded.network))
 
 
 def test_how_numbers_are_stored() -> None:
