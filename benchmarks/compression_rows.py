@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
 from sen_edge.compress.finetune import finetune_recipe, free_recipe, thinned
@@ -27,7 +26,7 @@ from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_int8_weights
-from sen_edge.training.loop import Run, label_loss, one_cycle, prepare, run_epoch, steps_per_epoch, suggested_recipe
+from sen_edge.training.loop import label_loss, prepare, run_epoch, start, suggested_recipe
 from sen_edge.training.train import suggested_spiking, train
 from sen_runtime import reference
 from sen_runtime.ir.network import Identity, Layer, Network, Relu
@@ -170,8 +169,7 @@ def train_dense(dataset: Dataset, seed: int) -> Network:
         for n_in, n_out in pairwise(SIZES)
     ]
     module, examples = FreeNetwork(Network(tuple(layers))), prepare(dataset, recipe)
-    steps = recipe.epochs * steps_per_epoch(examples, recipe)
-    run = Run(module, *one_cycle(list(module.parameters()), recipe, steps), torch.Generator().manual_seed(seed))
+    run = start(module, examples, recipe)
     while run.epoch < recipe.epochs:
         run_epoch(run, examples, recipe, label_loss, lambda _: None)
     return module.to_network()

@@ -56,6 +56,7 @@ Count = Annotated[int, Ge(1), Lt(2**63)]
 Whole = Annotated[int, Ge(0), Lt(2**63)]
 Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
+OpenShare = Annotated[float, Gt(0), Lt(1)]
 Text = Annotated[str, MinLen(1)]
 #: Bounds from here on are not worth a mention.
 LARGE = 1 << 31

@@ -82,7 +82,7 @@ def compress(
     inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
     state = state_path(output) if request.budget is not None else None
     with console.interruptible(partial(_interrupted, state)):
-        with options.shown_progress() as progress, quiet_engines():
+        with console.progress() as progress, quiet_engines():
             result = run_compress(
                 source,
                 request,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,11 +10,9 @@ import typer
 
 from sen_edge.cli import console
 from sen_edge.errors import UsageError
-from sen_runtime import streams
+from sen_runtime.bench.figures import size
 
 if TYPE_CHECKING:
-    from rich.progress import TaskID
-
     from sen_edge.compress.pipeline import CompressRequest
     from sen_edge.data.calibration import Calibration
     from sen_edge.data.datasets import Dataset
@@ -208,37 +204,6 @@ def load_inputs(
     return inputs, dataset
 
 
-@contextmanager
-def shown_progress() -> Iterator[Callable[[str, float], None]]:
-    """A bar on a terminal, a line for each new step elsewhere; from the first report on, on stderr.
-
-    To be entered before `quiet_engines`, which takes stderr away: it goes on writing there.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    stream = streams.duplicate_stderr()
-    terminal = Console(file=stream)
-    said: set[str] = set()
-    with Progress(
-        TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=terminal, auto_refresh=False
-    ) as bar:
-        tasks: list[TaskID] = []
-
-        def show(what: str, share: float) -> None:
-            if terminal.is_terminal:
-                tasks.extend([] if tasks else [bar.add_task(what, total=1.0)])
-                bar.update(tasks[0], completed=share, description=what, refresh=True)
-            elif what not in said:
-                said.add(what)
-                stream.write(f"{what}\n")
-                stream.flush()
-
-        yield show
-    if stream is not sys.stderr:
-        stream.close()
-
-
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:
     """Tables of what compression did, and its warnings, on stderr."""
     err = console.console(stderr=True)
@@ -251,7 +216,7 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
             layer["form"],
             "-" if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
             f"{layer['macs']:,}",
-            console.size(layer["bytes"]),
+            size(layer["bytes"]),
         )
         for index, layer in enumerate(figures["layers"])
     ]
@@ -259,7 +224,7 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
     before, after, accuracy = figures["before"], figures["after"], figures["accuracy"]
     lines = [
         f"MACs      {after['macs']:,} ({after['macs'] / before['macs']:.1%} of {before['macs']:,})",
-        f"weights   {console.size(after['weight_bytes'])} (were {console.size(before['weight_bytes'])})",
+        f"weights   {size(after['weight_bytes'])} (were {size(before['weight_bytes'])})",
     ]
     if accuracy is not None:
         drop = accuracy["original"] - accuracy["compressed"]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from sen_edge.progress import Progress
+from sen_runtime import streams
 from sen_runtime.errors import EXIT_INTERRUPTED
 from sen_runtime.untrusted import printable, printable_message
 
@@ -73,8 +75,31 @@ def interruptible(remarks: Callable[[], Sequence[str]] | None = None) -> Iterato
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def size(n_bytes: int) -> str:
-    """A size in bytes, kB or MB, to three digits."""
-    if n_bytes < 10_000:
-        return f"{n_bytes} B"
-    return f"{n_bytes / 1000:.3g} kB" if n_bytes < 1_000_000 else f"{n_bytes / 1_000_000:.3g} MB"
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show progress on stderr: a bar on a terminal, a line for each new stage elsewhere.
+
+    Enter it before `quiet_engines`, which redirects stderr: it keeps the original stream.
+    """
+    from rich import progress as bars
+    from rich.console import Console
+
+    stream = streams.duplicate_stderr()
+    terminal = Console(file=stream)
+    stages: set[str] = set()
+    columns = (bars.TextColumn("{task.description}"), bars.BarColumn(), bars.TimeRemainingColumn())
+    with bars.Progress(*columns, console=terminal, auto_refresh=False) as bar:
+        tasks: list[bars.TaskID] = []
+
+        def show(stage: str, fraction: float) -> None:
+            if terminal.is_terminal:
+                tasks.extend([] if tasks else [bar.add_task(stage, total=1.0)])
+                bar.update(tasks[0], completed=fraction, description=stage, refresh=True)
+            elif stage not in stages:
+                stages.add(stage)
+                stream.write(f"{stage}\n")
+                stream.flush()
+
+        yield show
+    if stream is not sys.stderr:
+        stream.close()

@@ -105,7 +105,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
                 size = artifact["footprint"]["flash"]
             for figures in artifact["verification"]:
                 accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['model']:.2f} %)"
-                measured = (console.size(size), f"{figures['max_rel_error']:.2g}", accuracy)
+                measured = (size(size), f"{figures['max_rel_error']:.2g}", accuracy)
                 rows[name, figures["engine"].split()[0]] = measured
     return rows
 

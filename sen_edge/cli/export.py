@@ -14,6 +14,7 @@ from sen_edge.cli import compression as options
 from sen_edge.cli import console, mapping
 from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.errors import UsageError
+from sen_runtime.bench.figures import size
 from sen_runtime.quiet import quiet_engines
 from sen_runtime.untrusted import quote
 
@@ -128,7 +129,7 @@ def export(
         snn=snn,
         options={**ctx.obj, **parse_assignments(assignments)},
     )
-    with console.interruptible(), options.shown_progress() as progress, quiet_engines():
+    with console.interruptible(), console.progress() as progress, quiet_engines():
         result = run_export(
             model,
             output_dir,
@@ -203,7 +204,7 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     mapping.note(origin)
     for artifact in result.artifacts:
         if artifact["footprint"] is not None:
-            takes = " and ".join(f"{console.size(nbytes)} of {kind}" for kind, nbytes in artifact["footprint"].items())
+            takes = " and ".join(f"{size(nbytes)} of {kind}" for kind, nbytes in artifact["footprint"].items())
             console.note(f"{next(iter(artifact['files']))} takes {takes}")
         for engine, reason in artifact["not_run_in"].items():
             console.note(f"{next(iter(artifact['files']))} was not run in {engine}: {reason}")
@@ -234,7 +235,7 @@ def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:
         rows.append(
             (
                 name if index == 0 else "",
-                console.size(size) if index == 0 else "",
+                size(size) if index == 0 else "",
                 f"{figures['max_rel_error']:.2g}",
                 "-" if rounding is None else f"{rounding:.2g} {unit}",
                 f"{figures['argmax_agreement']:.2%}",

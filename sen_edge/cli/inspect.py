@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sen_edge.cli import console, mapping
+from sen_runtime.bench.figures import size
 from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _print(summary: Summary, model: Path) -> None:
         f"synapses        {_synapses(summary)}",
         f"fully connected {summary.dense_parameters:,} parameters; this network saves {summary.saved:.1f} %",
         f"MACs            {summary.macs:,}{step}",
-        f"size            {console.size(summary.weight_bytes)} of weights and biases",
+        f"size            {size(summary.weight_bytes)} of weights and biases",
     ]
     lines += [f"neurons         {text}" for text in dict.fromkeys(map(_spiking_neuron, summary.layers)) if text]
     lines += [
@@ -114,7 +115,7 @@ def _row(index: int, layer: LayerSummary) -> tuple[str, ...]:
 def _form_row(index: int, layer: LayerSummary) -> tuple[str, ...]:
     figures = layer.figures
     sparsity = "-" if figures.sparsity is None else f"{figures.sparsity:.1%}"
-    return str(index), figures.form, figures.dtype, sparsity, f"{figures.macs:,}", console.size(figures.bytes)
+    return str(index), figures.form, figures.dtype, sparsity, f"{figures.macs:,}", size(figures.bytes)
 
 
 def _share(value: float | None) -> str:

@@ -25,16 +25,18 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.free import SURROGATE_SLOPE, FreeNetwork
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
+from sen_edge.progress import Progress, silent
 from sen_edge.training.dense_baseline import conventional_recipe
 from sen_edge.training.loop import (
+    Epoch,
     Examples,
     Loss,
     Recipe,
-    Report,
     evaluate,
     fit,
     label_loss,
     prepare,
+    start,
 )
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense
@@ -84,7 +86,7 @@ class Tuned:
         checkpoint: of the best epoch; None where free weights were trained.
         network: of the best epoch.
         best_epoch: its number, 0 where no epoch was better than the start.
-        epochs: that were run.
+        history: figures of the epochs that were run.
         validation_accuracy: of the best epoch on the held-out examples, in percent.
         original_accuracy: of the network before compression on them.
     """
@@ -92,9 +94,14 @@ class Tuned:
     checkpoint: Checkpoint | None
     network: Network
     best_epoch: int
-    epochs: int
+    history: tuple[Epoch, ...]
     validation_accuracy: float
     original_accuracy: float
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were run."""
+        return len(self.history)
 
 
 def finetune(
@@ -105,7 +112,7 @@ def finetune(
     tuning: Tuning = Tuning(),
     *,
     calibration: Inputs | None = None,
-    progress: Report = lambda _: None,
+    progress: Progress = silent,
 ) -> Tuned:
     """Prune a checkpoint and train its coordinates, inhibition, gains and biases under the pattern; it stays a SEN.
 
@@ -116,7 +123,7 @@ def finetune(
         recipe: epochs, learning rate and so on.
         tuning: schedule and loss.
         calibration: inputs for criterion "second-order"; the training inputs, thinned out, by default.
-        progress: see `Report`.
+        progress: see `sen_edge.progress`.
 
     Raises:
         UsageError: a request that training cannot follow.
@@ -141,7 +148,7 @@ def finetune_free(
     *,
     calibration: Inputs | None = None,
     surrogate_slope: float = SURROGATE_SLOPE,
-    progress: Report = lambda _: None,
+    progress: Progress = silent,
 ) -> Tuned:
     """What `finetune` does, to a network that is not given by coordinates: its weights are trained under the pattern.
 
@@ -153,7 +160,7 @@ def finetune_free(
         tuning: schedule and loss.
         calibration: inputs for criterion "second-order".
         surrogate_slope: of a spiking network.
-        progress: see `Report`.
+        progress: see `sen_edge.progress`.
 
     Raises:
         UsageError: a request that training cannot follow, or weights that are not dense.
@@ -177,7 +184,7 @@ def distil(
     recipe: Recipe,
     tuning: Tuning = Tuning(distillation=1.0),
     *,
-    progress: Report = lambda _: None,
+    progress: Progress = silent,
 ) -> Tuned:
     """Train the stored weights of a compressed network so that it gives what the original gives.
 
@@ -189,7 +196,7 @@ def distil(
         dataset: as for `finetune`.
         recipe: epochs, learning rate and so on.
         tuning: loss; there is no schedule.
-        progress: see `Report`.
+        progress: see `sen_edge.progress`.
 
     Raises:
         NetworkError: weights are coordinates or int8.
@@ -197,12 +204,13 @@ def distil(
     """
     examples = prepare(dataset, recipe)
     module, teacher = FreeNetwork(network), FreeNetwork(original)
-    start, _ = evaluate(module, examples.held_inputs, examples.held_labels)
-    kept = fit(module, examples, recipe, _loss(teacher, tuning), patience=tuning.patience, progress=progress)
+    before, _ = evaluate(module, examples.held_inputs, examples.held_labels)
+    run = start(module, examples, recipe)
+    best = fit(run, examples, recipe, _loss(teacher, tuning), patience=tuning.patience, progress=progress)
     accuracy, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
-    if kept[2] < start:
-        return Tuned(None, network, 0, kept[1], start, accuracy)
-    return Tuned(None, module.to_network(), *kept, accuracy)
+    if best.accuracy < before:
+        return Tuned(None, network, 0, tuple(run.history), before, accuracy)
+    return Tuned(None, module.to_network(), best.epoch, tuple(run.history), best.accuracy, accuracy)
 
 
 def check_sparsity(request: PruneRequest) -> None:
@@ -252,8 +260,8 @@ def _under(
     examples: Examples,
     recipe: Recipe,
     tuning: Tuning,
-    progress: Report,
-) -> tuple[int, int, float, float]:
+    progress: Progress,
+) -> tuple[int, tuple[Epoch, ...], float, float]:
     """Train under a pattern that is cut in a ramp; what `fit` returns, and the teacher's accuracy."""
     n_ramp = round(tuning.ramp * recipe.epochs)
     last = max(n_ramp - 1, 0)
@@ -262,10 +270,10 @@ def _under(
         if epoch <= last:
             cut.to(1.0 if epoch == last else 1 - (1 - (epoch + 1) / n_ramp) ** 3)
 
-    loss = _loss(teacher, tuning)
-    kept = fit(module, examples, recipe, loss, before=before, first=last, patience=tuning.patience, progress=progress)
+    loss, run = _loss(teacher, tuning), start(module, examples, recipe)
+    best = fit(run, examples, recipe, loss, before=before, first=last, patience=tuning.patience, progress=progress)
     original, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
-    return *kept, original
+    return best.epoch, tuple(run.history), best.accuracy, original
 
 
 def _inputs(calibration: Inputs | None, examples: Examples) -> FloatArray:

@@ -27,13 +27,11 @@ from sen_edge.model.parameters import Checkpoint
 from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_float16
-from sen_edge.training.loop import Progress, Recipe, suggested_recipe
+from sen_edge.progress import Progress, silent
+from sen_edge.training.loop import Recipe, suggested_recipe
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import reported, require_network
-
-#: Told what is done, and the share of it that is over.
-Report = Callable[[str, float], None]
 
 #: Live at once for each weight: the measured peak of pruning is 48.
 COMPRESS_BYTES = 24
@@ -98,7 +96,7 @@ def compress(
     dataset: Dataset | None = None,
     as_checkpoint: bool = False,
     state: Path | None = None,
-    progress: Report = lambda _what, _share: None,
+    progress: Progress = silent,
 ) -> Compressed:
     """Compress a model.
 
@@ -109,7 +107,7 @@ def compress(
         dataset: labelled data, which training and a budget need; the accuracy is measured on its test part, once.
         as_checkpoint: the result is to be a SEN again.
         state: file for a search to go on from.
-        progress: see `Report`.
+        progress: see `sen_edge.progress`.
 
     Raises:
         UsageError: a request that contradicts itself or the model.
@@ -177,7 +175,7 @@ def _run(
     dataset: Dataset | None,
     as_checkpoint: bool,
     state: Path | None,
-    progress: Report,
+    progress: Progress,
 ) -> tuple[Network, Checkpoint | None, dict[str, Any]]:
     """The network, its checkpoint, and what the method has to say."""
     checkpoint = model.checkpoint
@@ -192,9 +190,7 @@ def _run(
             config = checkpoint.config
             suggested = suggested_recipe(config.dimensions, dataset, config.exponent)
             recipe = _recipe(request, finetune_recipe(suggested))
-            tuned = finetune(
-                checkpoint, dataset, request.prune, recipe, request.tuning, progress=_epochs(progress, recipe)
-            )
+            tuned = finetune(checkpoint, dataset, request.prune, recipe, request.tuning, progress=progress)
             return tuned.network, tuned.checkpoint, {"training": _training(tuned)}
         smaller = _pruned_checkpoint(checkpoint, pruned(model.network, request.prune, inputs, request.seed))
         return to_network(smaller), smaller, {}
@@ -205,7 +201,7 @@ def _run(
     recipe = _recipe(request, free_recipe(suggested_recipe(MANY_DIMENSIONS, dataset)))
     tuning = replace(request.tuning, distillation=request.tuning.distillation or 1.0)
     original = precompute(model.network)
-    tuned = distil(network, original, dataset, recipe, tuning, progress=_epochs(progress, recipe))
+    tuned = distil(network, original, dataset, recipe, tuning, progress=progress)
     return tuned.network, None, {"training": _training(tuned)}
 
 
@@ -277,15 +273,6 @@ def _pruned_checkpoint(checkpoint: Checkpoint, network: Network) -> Checkpoint:
 
 def _recipe(request: CompressRequest, recipe: Recipe) -> Recipe:
     return replace(recipe, epochs=request.epochs, seed=request.seed)
-
-
-def _epochs(progress: Report, recipe: Recipe) -> Callable[[Progress], None]:
-    def report(now: Progress) -> None:
-        done = now.epoch - 1 + now.step / now.steps
-        best = "" if now.best_accuracy is None else f", best {now.best_accuracy:.2f} %"
-        progress(f"epoch {now.epoch}/{recipe.epochs}{best}", done / recipe.epochs)
-
-    return report
 
 
 def _described(network: Network, model: Model) -> Network:

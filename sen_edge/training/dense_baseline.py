@@ -14,7 +14,8 @@ import numpy as np
 from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import FreeNetwork
-from sen_edge.training.loop import Recipe, Report, fit, prepare
+from sen_edge.progress import Progress, silent
+from sen_edge.training.loop import Epoch, Recipe, fit, prepare, start
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.operators import Dense
 
@@ -30,11 +31,13 @@ class Trained:
         network: with dense weights, of the best epoch.
         best_epoch: its number.
         validation_accuracy: its accuracy on the held-out examples, in percent.
+        history: figures of each epoch.
     """
 
     network: Network
     best_epoch: int
     validation_accuracy: float
+    history: tuple[Epoch, ...]
 
 
 def conventional_recipe(recipe: Recipe) -> Recipe:
@@ -62,7 +65,7 @@ def initial(config: SpatialConfig, seed: int) -> Network:
 
 
 def train_conventional(
-    config: SpatialConfig, dataset: Dataset, recipe: Recipe, *, progress: Report = lambda _: None
+    config: SpatialConfig, dataset: Dataset, recipe: Recipe, *, progress: Progress = silent
 ) -> Trained:
     """Train from `initial`; the test data are not touched.
 
@@ -72,7 +75,9 @@ def train_conventional(
         TrainingError: the loss is no longer finite.
     """
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
-    start = initial(config, recipe.seed)
-    module = FreeNetwork(start) if config.spiking is None else FreeNetwork(start, config.spiking.surrogate_slope)
-    best_epoch, _, accuracy = fit(module, prepare(dataset, recipe), recipe, progress=progress)
-    return Trained(module.to_network(), best_epoch, accuracy)
+    network, spiking = initial(config, recipe.seed), config.spiking
+    module = FreeNetwork(network) if spiking is None else FreeNetwork(network, spiking.surrogate_slope)
+    examples = prepare(dataset, recipe)
+    run = start(module, examples, recipe)
+    best = fit(run, examples, recipe, progress=progress)
+    return Trained(module.to_network(), best.epoch, best.accuracy, tuple(run.history))

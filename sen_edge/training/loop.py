@@ -1,17 +1,21 @@
-"""One epoch of training and what it takes, whatever network is trained and whatever its loss is."""
+"""The epoch loop of every training: any network that gives outputs `[batch, n_out]`, any loss, resumable."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torch.nn import functional
 
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
+from sen_edge.progress import Progress, silent
+from sen_edge.schema import Count, OpenShare, Positive, Schema, Whole
 from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
 
@@ -24,6 +28,7 @@ CHUNK = 5000
 LARGE, FEW_DIMENSIONS = 10_000, 8
 #: Images of fewer rows or columns are not shifted unless asked for.
 SHIFTED_PIXELS = 16
+LOWER = "lower the learning rate"
 #: Share of the epochs with a rising learning rate.
 WARM_UP = 0.3
 
@@ -33,40 +38,28 @@ class TrainingError(SenError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Schema):
     """How a network is trained.
 
     Attributes:
-        epochs: passes over the training data, >= 1.
-        batch_size: examples per step, >= 1; what does not fill a batch waits for the next epoch's order.
-        learning_rate: peak of the one-cycle schedule, > 0.
+        epochs: passes over the training data.
+        batch_size: examples per step; what does not fill a batch waits for the next epoch's order.
+        learning_rate: peak of the one-cycle schedule.
         seed: of the initial positions, the held-out examples and the order.
-        position_scale: initial positions are uniform in [-scale, scale], > 0.
-        second_moment: Adam's decay of the squared gradient, in [0, 1).
-        shift: each image moves by up to this many pixels in each direction, anew in each epoch; 0 for none.
-        validation: share of the training data held out, in (0, 1).
+        position_scale: initial positions are uniform in [-scale, scale].
+        second_moment: Adam's decay of the squared gradient.
+        shift: each image moves by up to this many pixels in each direction, again in each epoch; 0 for none.
+        validation: share of the training data held out.
     """
 
-    epochs: int = 60
-    batch_size: int = 256
-    learning_rate: float = 0.2
-    seed: int = 0
-    position_scale: float = 0.3
-    second_moment: float = 0.97
-    shift: int = 0
-    validation: float = 1 / 12
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("seed", 0), ("shift", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 2**63:
-                raise UsageError(f"{name.replace('_', ' ')} is {value!r}; expected an integer >= {least}")
-        for name, most in (("learning_rate", math.inf), ("position_scale", math.inf), ("validation", 1.0)):
-            value = getattr(self, name)
-            if not 0 < value < most:
-                raise UsageError(f"{name.replace('_', ' ')} is {value!r}; expected a number > 0 and < {most:g}")
-        if not 0 <= self.second_moment < 1:
-            raise UsageError(f"second moment is {self.second_moment!r}; expected a number >= 0 and < 1")
+    epochs: Count = 60
+    batch_size: Count = 256
+    learning_rate: Positive = 0.2
+    seed: Whole = 0
+    position_scale: Positive = 0.3
+    second_moment: Annotated[float, Ge(0), Lt(1)] = 0.97
+    shift: Whole = 0
+    validation: OpenShare = 1 / 12
 
 
 def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -> Recipe:
@@ -86,30 +79,12 @@ def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training is.
+class Epoch:
+    """Figures of one epoch: mean loss and accuracy on the training data, accuracy on the held-out data; in percent."""
 
-    Attributes:
-        epoch: 1 for the first.
-        step: steps done in this epoch.
-        steps: steps per epoch.
-        loss: mean over the epoch so far.
-        accuracy: on the training data of the epoch so far, in percent.
-        validation_accuracy: on held-out data, in percent, once the epoch is over.
-        best_accuracy: the best validation accuracy so far, in percent, once the epoch is over.
-    """
-
-    epoch: int
-    step: int
-    steps: int
     loss: float
     accuracy: float
-    validation_accuracy: float | None = None
-    best_accuracy: float | None = None
-
-
-#: Told after every step, and with the validation accuracy after every epoch.
-Report = Callable[[Progress], None]
+    validation_accuracy: float
 
 
 @dataclass(frozen=True)
@@ -152,40 +127,54 @@ def steps_per_epoch(examples: Examples, recipe: Recipe) -> int:
     return max(1, len(examples.labels) // recipe.batch_size)
 
 
-def one_cycle(
-    parameters: list[nn.Parameter], recipe: Recipe, steps: int
-) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.OneCycleLR]:
-    """Adam, with a learning rate that rises and falls once over so many steps."""
-    optimizer = torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=(0.9, recipe.second_moment))
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, recipe.learning_rate, total_steps=steps, pct_start=WARM_UP
-    )
-    return optimizer, schedule
+@dataclass(frozen=True)
+class Best:
+    """The best epoch: accuracy in percent and loss on the held-out examples, and the network's state."""
+
+    epoch: int
+    accuracy: float
+    loss: float
+    state: Mapping[str, Tensor]
 
 
 @dataclass
 class Run:
-    """A training under way: what one step changes.
+    """A training under way: everything that changes from epoch to epoch.
 
     Attributes:
         network: gives outputs `[batch, n_out]`.
         optimizer: of its parameters.
         schedule: of the learning rate.
         generator: of the order of the examples and of their shifts.
-        epoch: epochs that are done.
+        best: the best epoch so far.
+        history: figures of the epochs that are done.
     """
 
     network: nn.Module
     optimizer: torch.optim.Adam
     schedule: torch.optim.lr_scheduler.OneCycleLR
     generator: torch.Generator
-    epoch: int = 0
+    best: Best | None = None
+    history: list[Epoch] = field(default_factory=list)
+
+    @property
+    def epoch(self) -> int:
+        """Epochs that are done."""
+        return len(self.history)
+
+
+def start(network: nn.Module, examples: Examples, recipe: Recipe) -> Run:
+    """Prepare to train with Adam and a learning rate that rises and falls once."""
+    rate, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch(examples, recipe)
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, recipe.second_moment))
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=WARM_UP)
+    return Run(network, optimizer, schedule, torch.Generator().manual_seed(recipe.seed))
 
 
 def run_epoch(
-    run: Run, examples: Examples, recipe: Recipe, loss: Loss, progress: Callable[[Progress], None]
-) -> Progress:
-    """One pass over the training examples, in a new order; where it ended.
+    run: Run, examples: Examples, recipe: Recipe, loss: Loss, progress: Progress = silent, stage: str = "training"
+) -> tuple[float, float]:
+    """One pass over the training examples, in a new order: mean loss, and accuracy in percent.
 
     Raises:
         TrainingError: the loss is no longer finite.
@@ -199,12 +188,10 @@ def run_epoch(
             inputs = shifted(inputs, examples.image_shape, recipe.shift, run.generator)
         value, hits = _step(run, inputs, examples.labels[batch], loss)
         if not math.isfinite(value):
-            raise TrainingError(f"the loss became {value} in epoch {run.epoch + 1}, step {step} of {steps}")
+            raise TrainingError(f"the loss became {value} in epoch {run.epoch + 1}, step {step} of {steps}", LOWER)
         seen, correct, total = seen + len(batch), correct + hits, total + value * len(batch)
-        now = Progress(run.epoch + 1, step, steps, total / seen, 100 * correct / seen)
-        progress(now)
-    run.epoch += 1
-    return now
+        progress(stage, (run.epoch + step / steps) / recipe.epochs)
+    return total / seen, 100 * correct / seen
 
 
 def _step(run: Run, inputs: Tensor, labels: Tensor, loss: Loss) -> tuple[float, int]:
@@ -236,54 +223,66 @@ def evaluate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float,
 
 
 def fit(
-    module: nn.Module,
+    run: Run,
     examples: Examples,
     recipe: Recipe,
     loss: Loss = label_loss,
     *,
     before: Callable[[int], None] = lambda _: None,
+    after: Callable[[], None] = lambda: None,
     first: int = 0,
     patience: int = 0,
-    progress: Report = lambda _: None,
-) -> tuple[int, int, float]:
-    """Train a network that gives outputs `[batch, n_out]`, and leave the best epoch's state in it.
+    progress: Progress = silent,
+) -> Best:
+    """Train until `recipe.epochs` are done, and leave the state of the best epoch in the network.
 
     Args:
-        module: the network.
-        examples: that it learns, and those that decide which epoch is the best.
+        run: new, or restored from an interrupted training.
+        examples: that the network learns, and those that decide which epoch is the best.
         recipe: how.
-        loss: what becomes small.
+        loss: to minimize.
         before: called with the number of each epoch, from 0, ahead of it.
+        after: called after each epoch.
         first: epochs before this one are no candidates for the best.
         patience: epochs without a better one after which training ends; 0 for never.
-        progress: see `Report`.
-
-    Returns:
-        The best epoch from 1, the epochs that were run, the best one's accuracy on the held-out examples in percent.
+        progress: see `sen_edge.progress`.
 
     Raises:
         TrainingError: the loss is no longer finite, or the outputs were not in any epoch.
     """
-    steps = recipe.epochs * steps_per_epoch(examples, recipe)
-    optimizer, schedule = one_cycle(list(module.parameters()), recipe, steps)
-    run = Run(module, optimizer, schedule, torch.Generator().manual_seed(recipe.seed))
-    best, best_epoch, state = (-1.0, -math.inf), 0, {}
+    stage = "training"
     while run.epoch < recipe.epochs:
         is_candidate = run.epoch >= first
         before(run.epoch)
-        now = run_epoch(run, examples, recipe, loss, progress)
-        accuracy, value = evaluate(module, examples.held_inputs, examples.held_labels)
-        if is_candidate and math.isfinite(value) and (accuracy, -value) > best:
-            best, best_epoch = (accuracy, -value), run.epoch
-            state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-        progress(replace(now, validation_accuracy=accuracy, best_accuracy=max(best[0], 0.0)))
-        if patience and is_candidate and run.epoch - best_epoch >= patience:
+        mean, accuracy = run_epoch(run, examples, recipe, loss, progress, stage)
+        held, value = evaluate(run.network, examples.held_inputs, examples.held_labels)
+        run.history.append(Epoch(mean, accuracy, held))
+        is_better = run.best is None or (held, -value) > (run.best.accuracy, -run.best.loss)
+        if is_candidate and math.isfinite(value) and is_better:
+            state = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
+            run.best = Best(run.epoch, held, value, state)
+        stage = (
+            f"epoch {run.epoch}/{recipe.epochs}: loss {mean:.4f}, accuracy {accuracy:.2f} %, validation {held:.2f} %, "
+            f"best {run.best.accuracy if run.best else 0:.2f} %"
+        )
+        progress(stage, run.epoch / recipe.epochs)
+        after()
+        if patience and is_candidate and run.epoch - (run.best.epoch if run.best else 0) >= patience:
             break
-    if not state:
-        raise TrainingError("no epoch gave finite outputs")
-    module.load_state_dict(state)
-    module.eval()
-    return best_epoch, run.epoch, best[0]
+    return restore_best(run)
+
+
+def restore_best(run: Run) -> Best:
+    """Leave the state of the best epoch in the network, in evaluation mode.
+
+    Raises:
+        TrainingError: there is none.
+    """
+    if run.best is None:
+        raise TrainingError("no epoch gave finite outputs", hint=LOWER)
+    run.network.load_state_dict(run.best.state)
+    run.network.eval()
+    return run.best
 
 
 def shifted(inputs: Tensor, image_shape: tuple[int, int], most: int, generator: torch.Generator) -> Tensor:

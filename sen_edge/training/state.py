@@ -6,45 +6,25 @@ The file is a plain dict of tensors and values, read by `sen_edge.model.tensor_f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import CheckpointError, OutputError, UsageError
 from sen_edge.model import tensor_file
 from sen_edge.model.config import SpatialConfig
-from sen_edge.model.layers import SpatialNetwork
-from sen_edge.training.loop import Run
+from sen_edge.training.loop import Best, Epoch, Recipe, Run
 from sen_runtime.files import write_atomic
 from sen_runtime.untrusted import printable, quote, read_regular
 
 FORMAT = "sen-edge-training-state"
-VERSION = 1
+VERSION = 2
 #: What a state that somebody changed makes of being restored.
 DAMAGE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
-
-
-@dataclass(frozen=True)
-class Best:
-    """The parameters of the best epoch and what it reached on the held-out examples."""
-
-    epoch: int
-    accuracy: float
-    loss: float
-    tensors: dict[str, Tensor]
-
-
-@dataclass
-class Training(Run):
-    """Everything that changes from epoch to epoch."""
-
-    network: SpatialNetwork
-    best: Best | None = None
 
 
 def state_path(out: Path) -> Path:
@@ -52,21 +32,21 @@ def state_path(out: Path) -> Path:
     return out.with_name(f"{out.name}.resume")
 
 
-def options_of(config: SpatialConfig, dataset: Dataset, recipe: Mapping[str, Any]) -> dict[str, Any]:
+def options_of(config: SpatialConfig, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
     """What a resumed training must have in common with the interrupted one."""
     values = config.to_dict()
     spiking = values.pop("spiking") or {}
     return {
         **values,
         **{f"spiking {name}": value for name, value in spiking.items()},
-        **recipe,
+        **asdict(recipe),
         "dataset": dataset.name,
         "content of the dataset (SHA-256)": dataset.sha256,
         "threads": torch.get_num_threads(),
     }
 
 
-def save_state(training: Training, path: Path, options: Mapping[str, Any]) -> None:
+def save_state(run: Run, path: Path, options: Mapping[str, Any]) -> None:
     """Replace the state file.
 
     Raises:
@@ -77,12 +57,12 @@ def save_state(training: Training, path: Path, options: Mapping[str, Any]) -> No
         "format": FORMAT,
         "version": VERSION,
         "options": dict(options),
-        "epoch": training.epoch,
-        "network": {name: tensor.detach() for name, tensor in training.network.named_tensors().items()},
-        "optimizer": training.optimizer.state_dict(),
-        "schedule": training.schedule.state_dict(),
-        "generator": training.generator.get_state(),
-        "best": None if training.best is None else vars(training.best),
+        "history": [vars(epoch) for epoch in run.history],
+        "network": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "schedule": run.schedule.state_dict(),
+        "generator": run.generator.get_state(),
+        "best": None if run.best is None else vars(run.best),
     }
     torch.save(state, buffer)
     try:
@@ -91,8 +71,8 @@ def save_state(training: Training, path: Path, options: Mapping[str, Any]) -> No
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
-def restore(training: Training, path: Path, options: Mapping[str, Any]) -> None:
-    """Bring a fresh training to where an interrupted one was.
+def restore(run: Run, path: Path, options: Mapping[str, Any]) -> None:
+    """Bring a new run to where an interrupted one was.
 
     Raises:
         CheckpointError: the file is damaged, or something else.
@@ -108,14 +88,12 @@ def restore(training: Training, path: Path, options: Mapping[str, Any]) -> None:
         if (state["format"], state["version"]) != (FORMAT, VERSION):
             raise CheckpointError(unreadable, hint)
         _check_options(path, state["options"], options)
-        with torch.no_grad():
-            for name, parameter in training.network.named_tensors().items():
-                parameter.copy_(state["network"][name])
-        training.optimizer.load_state_dict(state["optimizer"])
-        training.schedule.load_state_dict(state["schedule"])
-        training.generator.set_state(state["generator"])
-        training.epoch = int(state["epoch"])
-        training.best = None if state["best"] is None else Best(**state["best"])
+        run.network.load_state_dict(state["network"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.schedule.load_state_dict(state["schedule"])
+        run.generator.set_state(state["generator"])
+        run.history = [Epoch(**figures) for figures in state["history"]]
+        run.best = None if state["best"] is None else Best(**state["best"])
     except DAMAGE as error:
         raise CheckpointError(f"{unreadable}: {type(error).__name__} {printable(str(error), 200)}", hint) from error
 

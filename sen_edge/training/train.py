@@ -7,12 +7,12 @@ the same bits, with or without an interruption.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -21,26 +21,55 @@ from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.checkpoint import SUFFIXES
-from sen_edge.model.config import SpatialConfig
-from sen_edge.model.layers import build
+from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.layers import SpatialNetwork, build
 from sen_edge.model.parameters import Checkpoint
+from sen_edge.progress import Progress, silent
+from sen_edge.training.dense_baseline import conventional_recipe
 from sen_edge.training.loop import (
-    Examples,
-    Progress,
+    Epoch,
     Recipe,
+    Run,
     TrainingError,
     evaluate,
-    label_loss,
-    one_cycle,
+    fit,
     prepare,
-    run_epoch,
-    steps_per_epoch,
+    restore_best,
+    start,
+    suggested_recipe,
 )
-from sen_edge.training.state import Best, Training, options_of, restore, save_state, state_path
+from sen_edge.training.request import CONFIG, RECIPE, SPIKING, TrainRequest
+from sen_edge.training.state import options_of, restore, save_state, state_path
 from sen_runtime.memory_limits import reported, require_layers
 
 #: Live at once for each weight in a step of training: weights, distances, and a gradient.
 TRAIN_BYTES = 12
+
+
+def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
+    """Configuration of the network that a request asks for on these data."""
+    spiking = None
+    if request.arch == "snn":
+        given = {name: getattr(request, name) for name in SPIKING}
+        stated = {name: value for name, value in given.items() if value is not None}
+        spiking = SpikingConfig(**{**suggested_spiking(dataset), **stated})
+    return SpatialConfig(
+        layer_sizes=(dataset.n_in, *request.hidden, dataset.n_classes),
+        dimensions=request.dims,
+        bias=request.bias,
+        **{name: getattr(request, name) for name in CONFIG},
+        input_range=dataset.input_range,
+        spiking=spiking,
+    )
+
+
+def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
+    """Recipe that a request asks for on these data."""
+    suggested = suggested_recipe(request.dims, dataset, request.exponent)
+    if request.weights == "free":
+        suggested = conventional_recipe(suggested)
+    stated = {name: getattr(request, name) for name in RECIPE}
+    return dataclasses.replace(suggested, **{name: value for name, value in stated.items() if value is not None})
 
 
 def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
@@ -51,26 +80,14 @@ def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a training gave; accuracies in percent, `checkpoint` as it was written."""
+    """Result of a training; accuracies in percent, `checkpoint` as it was written."""
 
     checkpoint: Checkpoint
     path: Path
     best_epoch: int
     validation_accuracy: float
     test_accuracy: float
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What stays the same from epoch to epoch."""
-
-    config: SpatialConfig
-    dataset: Dataset
-    recipe: Recipe
-    out: Path
-    replace: bool
-    metadata: Mapping[str, str]
-    progress: Callable[[Progress], None]
+    history: tuple[Epoch, ...]
 
 
 @reported()
@@ -83,7 +100,7 @@ def train(
     replace: bool = False,
     resume: bool = False,
     metadata: Mapping[str, str] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Train a network and write the best epoch's checkpoint.
 
@@ -97,7 +114,7 @@ def train(
         replace: `out`, and the state of an interrupted training, may be replaced.
         resume: continue from the state of an interrupted training with the same options, if there is one.
         metadata: goes into the checkpoint, with accuracies, epochs, seed, data set and version.
-        progress: called after every step, and with the validation accuracy after every epoch.
+        progress: see `sen_edge.progress`.
 
     Raises:
         DataError: the data do not fit the network.
@@ -108,19 +125,26 @@ def train(
     check_output(out, replace=replace, resume=resume)
     require_layers([(n_out, n_in) for n_in, n_out in pairwise(config.layer_sizes)], TRAIN_BYTES)
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
-    job = _Job(config, dataset, recipe, out, replace, metadata or {}, progress or (lambda _: None))
-    examples = prepare(dataset, recipe)
-    options = options_of(config, dataset, asdict(recipe))
-    training = _start(config, recipe, examples)
-    if resume and state_path(out).exists():
-        restore(training, state_path(out), options)
-    while training.epoch < recipe.epochs:
-        try:
-            _run_epoch(training, examples, job)
-        except TrainingError as error:
-            raise _diverged(error, training, job) from None
-        save_state(training, state_path(out), options)
-    return _finish(training, job)
+    examples, state = prepare(dataset, recipe), state_path(out)
+    network = build(config)
+    network.reset_parameters(recipe.seed, recipe.position_scale)
+    run = start(network, examples, recipe)
+    options = options_of(config, dataset, recipe)
+    if resume and state.exists():
+        restore(run, state, options)
+
+    def write() -> Result:
+        return _write(run, dataset, recipe, out, metadata or {}, replace=replace)
+
+    try:
+        fit(run, examples, recipe, after=lambda: save_state(run, state, options), progress=progress)
+    except TrainingError as error:
+        if run.best is None:
+            raise
+        kept = write()
+        figures = f"epoch {kept.best_epoch}, test accuracy {kept.test_accuracy:.2f} %"
+        raise TrainingError(f"{error.message}; {out} keeps the best epoch so far ({figures})", error.hint) from None
+    return write()
 
 
 def check_output(out: Path, *, replace: bool, resume: bool) -> None:
@@ -138,55 +162,22 @@ def check_output(out: Path, *, replace: bool, resume: bool) -> None:
         )
 
 
-def _start(config: SpatialConfig, recipe: Recipe, examples: Examples) -> Training:
-    network = build(config)
-    network.reset_parameters(recipe.seed, recipe.position_scale)
-    steps = recipe.epochs * steps_per_epoch(examples, recipe)
-    optimizer, schedule = one_cycle(list(network.parameters()), recipe, steps)
-    return Training(network, optimizer, schedule, torch.Generator().manual_seed(recipe.seed))
-
-
-def _run_epoch(training: Training, examples: Examples, job: _Job) -> None:
-    """One pass over the training examples, then the held-out ones."""
-    now = run_epoch(training, examples, job.recipe, label_loss, job.progress)
-    accuracy, loss = evaluate(training.network, examples.held_inputs, examples.held_labels)
-    best = training.best
-    if math.isfinite(loss) and (best is None or (accuracy, -loss) >= (best.accuracy, -best.loss)):
-        tensors = {name: tensor.detach().clone() for name, tensor in training.network.named_tensors().items()}
-        best = training.best = Best(training.epoch, accuracy, loss, tensors)
-    job.progress(replace(now, validation_accuracy=accuracy, best_accuracy=best.accuracy if best else None))
-
-
-def _finish(training: Training, job: _Job) -> Result:
+def _write(
+    run: Run, dataset: Dataset, recipe: Recipe, out: Path, metadata: Mapping[str, str], *, replace: bool
+) -> Result:
     """Measure the best epoch on the test data, and write it."""
-    best = training.best
-    if best is None:
-        raise TrainingError("no epoch gave finite outputs", hint="lower --learning-rate")
-    with torch.no_grad():
-        for name, parameter in training.network.named_tensors().items():
-            parameter.copy_(best.tensors[name])
-    dataset = job.dataset
-    test_accuracy, _ = evaluate(training.network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_labels))
+    best = restore_best(run)
+    test_accuracy, _ = evaluate(run.network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_labels))
     facts = {
-        **{name: f"{value:.6g}" for name, value in asdict(job.recipe).items()},
+        **{name: f"{value:.6g}" for name, value in asdict(recipe).items()},
         "dataset": dataset.name,
-        "epochs_done": str(training.epoch),
+        "epochs_done": str(run.epoch),
         "best_epoch": str(best.epoch),
         "validation_accuracy": f"{best.accuracy:.2f}",
         "test_accuracy": f"{test_accuracy:.2f}",
         "sen_edge_version": sen_edge.__version__,
     }
-    result = checkpoint.from_module(training.network, {**job.metadata, **facts})
-    checkpoint.save(result, job.out, replace=job.replace)
-    state_path(job.out).unlink(missing_ok=True)
-    return Result(result, job.out, best.epoch, best.accuracy, test_accuracy)
-
-
-def _diverged(error: TrainingError, training: Training, job: _Job) -> TrainingError:
-    """The error to raise for a loss that is not finite, with the best epoch so far written."""
-    hint = f"lower --learning-rate (it was {job.recipe.learning_rate:g})"
-    if training.best is None:
-        return TrainingError(f"{error.message}; no epoch was finished", hint)
-    result = _finish(training, job)
-    kept = f"epoch {result.best_epoch}, test accuracy {result.test_accuracy:.2f} %"
-    return TrainingError(f"{error.message}; {job.out} keeps the best epoch so far ({kept})", hint)
+    result = checkpoint.from_module(cast("SpatialNetwork", run.network), {**metadata, **facts})
+    checkpoint.save(result, out, replace=replace)
+    state_path(out).unlink(missing_ok=True)
+    return Result(result, out, best.epoch, best.accuracy, test_accuracy, tuple(run.history))

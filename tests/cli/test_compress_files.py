@@ -344,7 +344,7 @@ def test_ctrl_c_in_training_keeps_nothing(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sen_edge.training.loop.one_cycle", interrupted)
+    monkeypatch.setattr("sen_edge.training.loop.run_epoch", interrupted)
     before = files(tmp_path)
     outcome = sen_edge("compress", mlp_path, "--sparsity", 0.5, "--epochs", 2, "--data", npz, "-o", tmp_path / name)
     assert (outcome.code, outcome.out, files(tmp_path)) == (130, "", before)

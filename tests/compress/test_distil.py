@@ -16,7 +16,7 @@ from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import precompute
 from sen_edge.training import loop
-from sen_edge.training.loop import Progress, Recipe, evaluate, prepare
+from sen_edge.training.loop import Recipe, evaluate, prepare
 from sen_edge.training.train import train
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network
@@ -92,9 +92,8 @@ def test_distillation_comes_nearer_to_the_original_under_the_same_form(
         # inputs that are none: the factors are poor ones, and there is something to learn
         noise = np.random.default_rng(0).random((60, 12), np.float32) ** 8
         network = factorize(original, rank=1, near=near, layers=[0], calibration=noise)
-    losses: list[float] = []
-    tuned = distil(network, original, toy(), FREE, progress=lambda now: losses.append(now.loss))
-    assert tuned.epochs == 8 and losses[-1] < losses[0]
+    tuned = distil(network, original, toy(), FREE)
+    assert tuned.epochs == 8 and tuned.history[-1].loss < tuned.history[0].loss
     if kind == "mlp":  # the epoch is chosen by the labels, and of the spiking network not always the nearest
         assert tuned.best_epoch > 0 and divergence(tuned.network, original) < divergence(network, original)
     assert tuned.validation_accuracy == held_accuracy(FreeNetwork(tuned.network))
@@ -119,12 +118,12 @@ def test_labels_are_not_learned_from(trained: dict[str, Checkpoint], monkeypatch
     """With the whole loss on the original's outputs, other labels change nothing but the epoch that is chosen."""
     original = precompute(checkpoints.to_network(trained["mlp"]))
     network = prune(original, sparsity=0.5, criterion="magnitude")
-    losses: dict[str, list[float]] = {"right": [], "wrong": []}
+    losses: dict[str, list[float]] = {}
     right = prepare(toy(), FREE)
     wrong = replace(right, labels=(right.labels + 1) % 3, held_labels=(right.held_labels + 1) % 3)
     for name, examples in (("right", right), ("wrong", wrong)):
         monkeypatch.setattr(module, "prepare", lambda *_, examples=examples: examples)
-        distil(network, original, toy(), FREE, progress=lambda now, name=name: losses[name].append(now.loss))
+        losses[name] = [epoch.loss for epoch in distil(network, original, toy(), FREE).history]
     assert losses["right"] == losses["wrong"] and losses["right"][-1] < losses["right"][0]
 
 
@@ -222,7 +221,6 @@ def test_layers_that_are_not_named_keep_all_synapses(trained: dict[str, Checkpoi
 
 @pytest.mark.parametrize("patience", [0, 1, 3])
 def test_patience_counts_epochs_since_the_best(trained: dict[str, Checkpoint], patience: int) -> None:
-    seen: list[Progress] = []
     recipe = replace(RECIPE, epochs=25, learning_rate=1.0)  # too high a rate for anything to last
     tuned = finetune(
         trained["mlp"],
@@ -230,11 +228,8 @@ def test_patience_counts_epochs_since_the_best(trained: dict[str, Checkpoint], p
         PruneRequest(0.5),
         recipe,
         Tuning(ramp=0.0, patience=patience),
-        progress=seen.append,
     )
-    ends = [now for now in seen if now.validation_accuracy is not None]
-    assert [now.epoch for now in ends] == list(range(1, tuned.epochs + 1))
-    assert tuned.validation_accuracy == max(now.validation_accuracy or 0 for now in ends)
+    assert tuned.validation_accuracy == max(epoch.validation_accuracy for epoch in tuned.history)
     assert tuned.epochs == (25 if patience == 0 else tuned.best_epoch + patience) or tuned.epochs == 25
     assert (tuned.epochs < 25) == (patience > 0)
 

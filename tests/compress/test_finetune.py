@@ -54,13 +54,12 @@ def synapses_left(checkpoint: Checkpoint) -> float:
 @pytest.mark.parametrize("options", [{}, {"criterion": "magnitude"}, {"pattern": Pattern.parse("4x1")}])
 def test_coordinates_are_trained_under_the_pattern(config: SpatialConfig, options: dict) -> None:
     start = make_checkpoint(config)
-    seen = []
-    tuned = finetune(start, toy(), PruneRequest(0.5, **options), RECIPE, Tuning(ramp=0.5), progress=seen.append)
+    tuned = finetune(start, toy(), PruneRequest(0.5, **options), RECIPE, Tuning(ramp=0.5))
     assert tuned.checkpoint is not None and tuned.epochs == 4 and 2 <= tuned.best_epoch <= 4
     assert synapses_left(tuned.checkpoint) == pytest.approx(0.5, abs=0.08)  # blocks reach beyond three outputs
     changed = [np.any(tuned.checkpoint.tensors[name] != start.tensors[name]) for name in start.tensors]
     assert all(changed)
-    best = [each.validation_accuracy for each in seen if each.validation_accuracy is not None and each.epoch >= 2]
+    best = [epoch.validation_accuracy for epoch in tuned.history[1:]]
     assert tuned.validation_accuracy == max(best)
     x = toy().test_inputs
     module = outputs(tuned.checkpoint, x)
@@ -124,7 +123,7 @@ def test_other_synapses_are_refused(tmp_path: Path, tensor: object) -> None:
 
 @pytest.mark.parametrize("radii", [(1.0,), (0.5, -1.0), (0.05, 1.0)])
 def test_other_radii_are_refused(radii: tuple[float, ...]) -> None:
-    with pytest.raises(CheckpointError, match="max_distance"):
+    with pytest.raises(UsageError, match="max_distance"):
         replace(MLP, min_distance=0.1, max_distance=radii)
 
 

@@ -364,7 +364,7 @@ def test_progress_of_training_is_told_in_shares(as_checkpoint: bool, mlp: Model)
     compress(mlp, request, dataset=DATA, as_checkpoint=as_checkpoint, progress=say)
     shares = [share for _, share in told]
     assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
-    assert {what.split(",")[0] for what, _ in told} == {"epoch 1/2", "epoch 2/2"}
+    assert {what.split(":")[0] for what, _ in told} == {"training", "epoch 1/2", "epoch 2/2"}
 
 
 def test_a_layer_too_large_to_be_written_out_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

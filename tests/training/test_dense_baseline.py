@@ -49,10 +49,9 @@ def test_layers_and_neurons_are_those_of_the_configuration(config: SpatialConfig
 
 @pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
 def test_it_learns_and_keeps_the_best_epoch(config: SpatialConfig) -> None:
-    seen = []
-    trained = train_conventional(config, toy(), replace(LEARNING, learning_rate=0.01), progress=seen.append)
+    trained = train_conventional(config, toy(), replace(LEARNING, learning_rate=0.01))
     assert accuracy(trained.network) > 90 > accuracy(initial(config, 0))
-    validation = [each.validation_accuracy for each in seen if each.validation_accuracy is not None]
+    validation = [epoch.validation_accuracy for epoch in trained.history]
     assert trained.validation_accuracy == max(validation) == validation[trained.best_epoch - 1]
     again = train_conventional(config, toy(), replace(LEARNING, learning_rate=0.01))
     for one, other in zip(trained.network.layers, again.network.layers, strict=True):

@@ -1,0 +1,28 @@
+"""Arguments that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelPath = Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")]
+MapPath = Annotated[Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")]
+ExpectPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--expect",
+        help="Inputs x and outputs y (and layer0, layer1, ...) of your own model, a .npz; exit 3 if they differ.",
+        metavar="FILE",
+    ),
+]
+DataName = Annotated[
+    str | None,
+    typer.Option(
+        "--data", help="Labelled data to compare accuracies: mnist, digits, a .npz or IDX images.", metavar="DATA"
+    ),
+]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets' files.", metavar="DIR")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

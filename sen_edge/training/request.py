@@ -1,0 +1,96 @@
+"""Training request: the network, the schedule and the seed, as Python, sweep files and `sen-edge train` take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Literal
+
+from sen_edge.model.config import Decay, InputCoding, LayerAxis, Readout, Reset, Size, Timesteps
+from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Whole
+
+NETWORK, SPIKES, SCHEDULE = "Network", "Spiking network (--arch snn)", "Schedule"
+#: Fields of a spiking network alone, as `SpikingConfig` names them.
+SPIKING = (
+    "timesteps",
+    "beta",
+    "threshold",
+    "reset",
+    "reset_delay",
+    "readout",
+    "input_coding",
+    "surrogate_slope",
+)
+#: Fields of a spatially embedded network alone; `CONFIG` as `SpatialConfig` names them, `RECIPE` as `Recipe` does.
+CONFIG = ("steepness", "layer_spacing", "layer_axis", "exponent", "min_distance", "gain")
+SPATIAL = ("dims", "position_scale", *CONFIG)
+RECIPE = ("epochs", "batch_size", "learning_rate", "position_scale", "shift", "validation", "seed")
+
+
+@dataclass(frozen=True)
+class TrainRequest(Schema):
+    """Network and schedule; None leaves a value to what suits the data."""
+
+    arch: Annotated[Literal["mlp", "snn"], Option("Multilayer perceptron or spiking network.", group=NETWORK)] = "mlp"
+    hidden: Annotated[
+        tuple[Size, ...], Option("Neurons of the hidden layers, separated by commas.", group=NETWORK, metavar="N,...")
+    ] = (512,)
+    dims: Annotated[Size, Option("Coordinates of a position, the layer axis included.", group=NETWORK)] = 32
+    layer_axis: Annotated[LayerAxis, Option("Whether all coordinates are learned: free.", group=NETWORK)] = "fixed"
+    layer_spacing: Annotated[Positive, Option("Distance of layers along a fixed layer axis.", group=NETWORK)] = 0.1
+    steepness: Annotated[Positive, Option("k of the inhibition mask.", group=NETWORK)] = 1.0
+    exponent: Annotated[Positive, Option("Power of the distance.", group=NETWORK)] = 1.0
+    min_distance: Annotated[NonNegative, Option("Floor of the distance.", group=NETWORK)] = 0.0
+    gain: Annotated[bool, Option("Learn a factor for each layer.", group=NETWORK)] = True
+    bias: Annotated[bool, Option("Learn a bias for each neuron.", group=NETWORK)] = True
+    weights: Literal["positions", "free"] = "positions"
+
+    timesteps: Annotated[Timesteps | None, Option("Steps T. Default: 10.", group=SPIKES)] = None
+    beta: Annotated[Decay | None, Option("Decay of the membrane per step. Default: 0.9.", group=SPIKES)] = None
+    threshold: Annotated[Positive | None, Option("Membrane above which a neuron spikes. Default: 1.", group=SPIKES)] = (
+        None
+    )
+    reset: Annotated[Reset | None, Option("Membrane after a spike. Default: subtract.", group=SPIKES)] = None
+    reset_delay: Annotated[
+        bool | None, Option("Reset after the next decay (the default) or in the step of the spike.", group=SPIKES)
+    ] = None
+    readout: Annotated[Readout | None, Option("Default: mean_membrane.", group=SPIKES)] = None
+    input_coding: Annotated[
+        InputCoding | None, Option("Constant current, or spike trains of a .npz. Default: direct.", group=SPIKES)
+    ] = None
+    surrogate_slope: Annotated[
+        Positive | None, Option("Slope of the spike's surrogate gradient. Default: 5.", group=SPIKES)
+    ] = None
+
+    epochs: Annotated[Count | None, Option("Passes over the data. Default: 60.", group=SCHEDULE)] = None
+    batch_size: Annotated[
+        Count | None, Option("Examples per step. Default: 256; 32 below 10,000 examples.", group=SCHEDULE)
+    ] = None
+    learning_rate: Annotated[
+        Positive | None,
+        Option(
+            "Peak of the one-cycle schedule. Default: 0.2; 0.1 below 8 --dims; over E^(5/3) with --exponent E > 1.",
+            group=SCHEDULE,
+        ),
+    ] = None
+    shift: Annotated[
+        Whole | None,
+        Option("Move images by up to this many pixels. Default: 1 on MNIST, but 0 for --dims below 8.", group=SCHEDULE),
+    ] = None
+    position_scale: Positive | None = None
+    validation: Annotated[
+        OpenShare | None,
+        Option("Share of the training data that selects the epoch. Default: 1/12.", group=SCHEDULE, metavar="SHARE"),
+    ] = None
+    seed: Annotated[Whole, Option("Seed of the initial positions, held-out examples and order.", group=SCHEDULE)] = 0
+
+    def check(self) -> None:
+        """Refuse values that have no effect."""
+        for names, applies, instead in (
+            (SPIKING, self.arch == "snn", "arch snn"),
+            (SPATIAL, self.weights == "positions", "weights positions"),
+        ):
+            given = [
+                each.name for each in fields(self) if each.name in names and getattr(self, each.name) != each.default
+            ]
+            if given and not applies:
+                raise SchemaError(f"has no effect without {instead}", key=given[0])
