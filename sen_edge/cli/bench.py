@@ -14,7 +14,7 @@ from sen_edge.errors import UsageError
 from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
-    from sen_edge.remote.host_run import Job, Outcome
+    from sen_edge.remote.bench import Job, Outcome
 
 #: Options of `sen-runtime bench` that say how to measure; on a host they are passed on as they are.
 MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "strict", "allow_throttled")
@@ -135,7 +135,7 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
 
 
 def _job(values: Mapping[str, Any]) -> Job:
-    from sen_edge.remote.host_run import Job
+    from sen_edge.remote.bench import Job
     from sen_runtime.cli import bench_request
 
     options = tuple(_arguments(values, MEASURING))

@@ -1,53 +1,172 @@
-"""One measurement on many hosts at once."""
+"""One measurement on several hosts at once."""
 
 from __future__ import annotations
 
+import hashlib
 import secrets
-import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from sen_edge.remote.host_run import Job, Note, Outcome, Visit, files_of, visit
+from sen_edge.remote.agent import GRACE_S
 from sen_edge.remote.hosts import Host
-from sen_edge.remote.source import source
+from sen_edge.remote.source import Source, pack
+from sen_edge.remote.ssh import INTERRUPTED, Call, StageError
+from sen_runtime.engines.tflite import litert
+from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
+from sen_runtime.untrusted import read_regular
 
 HOSTS_AT_ONCE = 16
+#: Engine or suffix -> extras of the runtime that it may come with; see `agent.missing_extras`. Others need numpy only.
+EXTRAS: Mapping[str, list[tuple[str, Sequence[str], Sequence[int]]]] = {
+    "onnxruntime": [("onnx", (), (3,))],
+    "litert": [("tflite", (), (3,))],
+    "tflite-runtime": [("tflite-legacy", (), (3,))],
+    ".onnx": [("onnx", (), (3,))],
+    ".tflite": [("tflite", litert.machines, (3, 10)), ("tflite-legacy", (), (3,))],
+}
 
 
-def bench(hosts: Sequence[Host], job: Job, *, note: Note) -> list[Outcome]:
-    """Measure on all hosts at once, and clean up there; one that fails does not disturb the others.
+@dataclass(frozen=True)
+class Job:
+    """What is measured, and how.
 
-    Ctrl-C ends the measurements there; what they have until then is fetched.
+    Attributes:
+        artifacts: files here; one may be there twice.
+        options: of `sen-runtime bench`, the same for all hosts.
+        engines: by name; none: those that run the artifacts.
+        data: file of inputs, or None.
+        cpu: core to measure on, before that of the inventory.
+        config: ssh configuration instead of the user's.
+        timeout_s: seconds for everything on one host.
+        keep: whether the working folder stays there.
+        may_install: whether an environment may be created there.
+    """
+
+    artifacts: tuple[Path, ...]
+    options: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ()
+    data: Path | None = None
+    cpu: int | None = None
+    config: Path | None = None
+    timeout_s: float = 900.0
+    keep: bool = False
+    may_install: bool = True
+
+    def names(self) -> dict[Path, str]:
+        """Artifacts and inputs, with their names in the working folder: each in a folder, for names may be equal."""
+        names = {path: f"{index}/{path.name}" for index, path in enumerate(dict.fromkeys(self.artifacts))}
+        return names if self.data is None else {**names, self.data: f"data/{self.data.name}"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of one host.
+
+    Attributes:
+        name: of the host.
+        record: the record, or None.
+        code: exit status of the measurement there.
+        error: why there is no record.
+    """
+
+    name: str
+    record: dict[str, Any] | None = None
+    code: int = 0
+    error: StageError | None = None
+
+
+def bench(hosts: Mapping[str, Host], job: Job, *, note: Callable[[str], None]) -> list[Outcome]:
+    """Measure on all hosts at once, and clean up there; a failure of one does not affect the others.
+
+    Ctrl-C ends the measurements, and fetches their results so far.
 
     Args:
-        hosts: where.
-        job: what.
-        note: takes progress, line by line.
+        hosts: by name.
+        job: what is measured.
+        note: receives progress, line by line.
 
     Raises:
         FileError: an artifact cannot be read.
-        SourceError: the runtime has to be sent, and there is no source of it.
+        SourceError: a host needs the runtime, and its source is not here.
     """
-    files = files_of(job)
-    runtime = source() if any(not host.python for host in hosts) else None
+    files = {name: read_regular(path) for path, name in job.names().items()}
+    source = pack() if any(not host.python for host in hosts.values()) else None
     run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
     stop = threading.Event()
-    with tempfile.TemporaryDirectory(prefix="sen-") as folder, ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
-        visits = []
-        for index, host in enumerate(hosts):
-            private = Path(folder, str(index))
-            private.mkdir(mode=0o700)
-            visits.append(Visit(host, job, files, runtime, f"{run_id}-{index}", private, stop, note))
+    with ThreadPoolExecutor(HOSTS_AT_ONCE) as pool:
         futures: list[Future[Outcome]] = []
         try:
-            for there in visits:
-                futures.append(pool.submit(visit, there))  # noqa: PERF401 - Ctrl-C may come between two
+            for index, (name, host) in enumerate(hosts.items()):
+                content, details = _details(host, job, files, source)
+                call = Call(
+                    address=host.address,
+                    python=host.python or "python3",
+                    job={**details, "run": f"{run_id}-{index}"},
+                    content=content,
+                    config=job.config,
+                    timeout_s=job.timeout_s,
+                    stop=stop,
+                    note=lambda line, name=name: note(f"{name}: {line}"),  # type: ignore[misc]
+                )
+                futures.append(pool.submit(_run, name, call))
             wait(futures)
         except KeyboardInterrupt:
-            note("interrupted: stopping what was started")
+            note("interrupted; stopping the measurements")
         finally:
-            stop.set()  # whatever happened, nothing is left running anywhere
+            stop.set()
         return [future.result() for future in futures]
+
+
+def _details(
+    host: Host, job: Job, files: Mapping[str, bytes], source: Source | None
+) -> tuple[list[bytes], dict[str, Any]]:
+    """Content of the files for a host, and the job of `agent`."""
+    runtime = None
+    if source is not None and not host.python:
+        archive = f"runtime/{source.file_name}"
+        files = {**files, archive: source.data}
+        keys = job.engines or tuple(path.suffix for path in job.artifacts)
+        runtime = {
+            "environment": source.environment,
+            "archive": archive,
+            "may_install": job.may_install,
+            "choices": [EXTRAS[key] for key in keys if key in EXTRAS],
+        }
+    names, cpu = job.names(), host.cpu if job.cpu is None else job.cpu
+    options = [*job.options, *(f"--engine={name}" for name in job.engines), "--json=-"]
+    options += [] if cpu is None else [f"--cpu={cpu}"]
+    options += [] if job.data is None else [f"--data={names[job.data]}"]
+    return [*files.values()], {
+        "python": host.python,
+        "runtime": runtime,
+        "files": [(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()],
+        "arguments": ["-m", "sen_runtime", "bench", *options, *(names[path] for path in job.artifacts)],
+        "limit_s": job.timeout_s + GRACE_S,
+        "keep": job.keep,
+    }
+
+
+def _run(name: str, call: Call) -> Outcome:
+    """Measure on one host; a failure is part of the outcome."""
+    from sen_runtime.bench import record
+
+    try:
+        if call.stop.is_set():
+            raise StageError(INTERRUPTED, stage="connect")
+        code = call.run()
+        try:
+            return Outcome(name, record.loads(bytes(call.record)), code)
+        except SenError as error:
+            raise StageError(f"invalid record: {error.message}", stage="fetch", lines=call.lines) from error
+    except StageError as error:
+        failure = error
+    except Exception as error:  # the other hosts go on
+        failure = StageError(f"unexpected error: {type(error).__name__}: {error}", stage="connect")
+    call.note(f"{failure.stage} failed: {failure.message}")
+    code = EXIT_INTERRUPTED if failure.message == INTERRUPTED else EXIT_FAILED
+    return Outcome(name, code=code, error=failure)

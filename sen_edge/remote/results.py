@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sen_edge.remote.host_run import Outcome
+from sen_edge.remote.bench import Outcome
 from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class HostsError(SenError):
         for outcome in failed:
             error = outcome.error
             if error is not None:
-                lines.append(f"  - {outcome.host.name}, {outcome.stage}: {error.message}")
+                lines.append(f"  - {outcome.name}, {error.stage}: {error.message}")
                 lines += [f"      | {line}" for line in error.lines]
                 lines += [f"      -> {error.hint}"] if error.hint else []
         super().__init__("\n".join(lines))
@@ -34,7 +34,7 @@ def records_of(outcomes: Iterable[Outcome], command: Sequence[str]) -> dict[str,
         command: the command line without the hosts; with the host, it is the command of each record.
     """
     return {
-        outcome.host.name: {**outcome.record, "command": [*command, f"--host={outcome.host.name}"]}
+        outcome.name: {**outcome.record, "command": [*command, f"--host={outcome.name}"]}
         for outcome in outcomes
         if outcome.record is not None
     }

@@ -1,313 +1,231 @@
-"""Calls of the program on the device through the system's OpenSSH.
+"""Runs the program on a device (`agent.py`) over the system's OpenSSH, in one connection.
 
-Keys, agent and configuration are the user's. `ssh` never asks for anything, and host keys are always checked. One
-connection is made, and shared by all calls to the host; where it is lost, the next call makes its own.
+Keys, agent and configuration are the user's. `ssh` never prompts, and always checks host keys.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 
-from sen_edge.remote.agent import EXIT_TIMEOUT, GRACE_S, MARK
+from sen_edge.remote.agent import GRACE_S, MARK
 from sen_runtime.errors import SenError
+from sen_runtime.untrusted import load_json
 
-#: Exit status of `ssh` where the connection itself failed.
-EXIT_CONNECTION = 255
+#: Exit statuses of a shell whose command is absent or cannot be executed.
+NO_COMMAND = (126, 127)
 INTERRUPTED = "interrupted"
 POLL_S = 0.05
-#: Of a socket, which takes 104 bytes, of which `ssh` needs some while it makes it.
-LONGEST_PATH = 80
-LAST_LINES = 8
-#: Of a line that is shown, and of what a device may answer, bytes.
-LONGEST_LINE, MOST_BYTES = 1 << 16, 1 << 30
-READY = "--- sen-edge: connected ---"
-#: Seconds for a connection; seconds between signs of life, and how many may be missed.
-CONNECT_S, ALIVE_S, MISSED = 15, 10, 3
-OPTIONS = {
-    "BatchMode": "yes",
-    "StrictHostKeyChecking": "yes",
-    "ConnectTimeout": CONNECT_S,
-    "ServerAliveInterval": ALIVE_S,
-    "ServerAliveCountMax": MISSED,
-    "LogLevel": "ERROR",
-    "ClearAllForwardings": "yes",
-    "ForwardAgent": "no",
-    "ForwardX11": "no",
-    "PermitLocalCommand": "no",
-    "RemoteCommand": "none",
-    "RequestTTY": "no",
+#: Lines of standard error that are kept; a changed host key takes fifteen.
+LAST_LINES = 16
+#: Bytes of a line, and of a record.
+MAX_LINE, MAX_RECORD = 1 << 16, 1 << 30
+OPTIONS = (
+    "BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=15", "ServerAliveInterval=10",
+    "ServerAliveCountMax=3", "LogLevel=ERROR", "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no",
+    "PermitLocalCommand=no", "RemoteCommand=none", "RequestTTY=no",
+)  # fmt: skip
+FREE_SPACE = "free space in ~/.cache/sen-edge there"
+#: Part of standard error -> message and hint.
+EXPLANATIONS = {
+    "IDENTIFICATION HAS CHANGED": (
+        "host key changed",
+        "if that is expected (a new memory card), remove the old key with `ssh-keygen -R HOST`, connect once with "
+        "`ssh`, and compare the fingerprint; otherwise the connection may be intercepted",
+    ),
+    "Host key verification failed": (
+        "unknown host key",
+        "connect once with `ssh` and compare the fingerprint, or add the key with `ssh-keyscan`",
+    ),
+    "Permission denied (": (
+        "authentication failed",
+        "check that `ssh -o BatchMode=yes HOST` works: is the key there (`ssh-copy-id`), and in the agent (`ssh-add`) "
+        "if it has a passphrase?",
+    ),
+    "Could not resolve": ("unknown host name", "check the spelling, or give its IP address"),
+    "Connection refused": ("connection refused", "check that sshd runs there, and the port"),
+    "timed out": ("no answer", "check that the host is on, and on this network"),
+    "No route to host": ("no route to the host", "check that the host is on, and on this network"),
+    "No space left": ("disk full on the host", FREE_SPACE),
+    "File too large": ("disk full on the host", FREE_SPACE),
+    "quota exceeded": ("disk full on the host", FREE_SPACE),
+    "ensurepip": ("the host's Python cannot create virtual environments", "on Debian: sudo apt install python3-venv"),
+    "the installation failed": (
+        "installation of the runtime failed",
+        "the host needs an index of packages, for numpy and scikit-build-core; without one, prepare an environment "
+        "there and name its interpreter in the inventory: python = ...",
+    ),
 }
 
 
 class StageError(SenError):
-    """A host could not be reached, or what was asked of it failed.
+    """A stage failed on a host.
 
     Attributes:
-        lines: the last lines of its standard error.
+        stage: connect, python, install, upload, measure or fetch.
+        lines: the last lines of standard error.
     """
 
-    def __init__(self, message: str, hint: str = "", lines: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, hint: str = "", *, stage: str, lines: Iterable[str] = ()) -> None:
         super().__init__(message, hint)
+        self.stage = stage
         self.lines = tuple(lines)
 
 
-@dataclass(frozen=True)
-class Link:
-    """A way to a host.
+@dataclass
+class Call:
+    """A run of the program on a device.
 
     Attributes:
         address: of the host.
-        options: command-line options for `ssh`.
-        stop: set when the user wants everything to end.
-        deadline: when, by the monotonic clock, the host has had its time.
+        python: interpreter there; `~/` at its start is the home there.
+        job: see `agent`.
+        content: the files of the job, one after the other.
+        config: ssh configuration instead of the user's.
+        timeout_s: seconds until it is stopped.
+        stop: set when it is to be stopped before.
+        note: receives progress, and standard error of the measurement, line by line.
+        said: the last value of each kind that the program sent.
+        record: output of the measurement.
+        lines: the last lines of standard error.
+        started_s: time of the start, by the monotonic clock.
     """
 
     address: str
-    options: tuple[str, ...]
+    python: str
+    job: Mapping[str, Any]
+    content: Iterable[bytes]
+    config: Path | None
+    timeout_s: float
     stop: threading.Event
-    deadline: float
+    note: Callable[[str], None]
+    said: dict[str, Any] = field(default_factory=dict)
+    record: bytearray = field(default_factory=bytearray)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
+    started_s: float = 0.0
 
-    @property
-    def remaining_s(self) -> float:
-        """Seconds until the deadline."""
-        return max(0.0, self.deadline - time.monotonic())
+    def run(self) -> int:
+        """Exit status of the measurement, which may have been interrupted and left a record.
 
-
-@dataclass(frozen=True)
-class Reply:
-    """What a call left behind.
-
-    Attributes:
-        code: exit status.
-        output: what was written to standard output after the mark; None where the program never began.
-        lines: last lines of standard error.
-        cut: why it was ended from here: "", "timeout" or "interrupted".
-    """
-
-    code: int
-    output: bytes | None
-    lines: tuple[str, ...]
-    cut: str = ""
-
-
-@contextmanager
-def connected(
-    address: str, folder: Path, config: Path | None, *, stop: threading.Event, timeout_s: float
-) -> Iterator[Link]:
-    """Connect, and share the connection until the end.
-
-    Args:
-        address: of the host.
-        folder: a private one, for the socket of the shared connection.
-        config: instead of the user's ssh configuration.
-        stop: see `Link`.
-        timeout_s: seconds for all that is done on the host.
-
-    Raises:
-        StageError: no connection; why, and the next step.
-    """
-    options = [] if config is None else ["-F", str(config)]
-    for name, value in OPTIONS.items():
-        options += ["-o", f"{name}={value}"]
-    link = Link(address, tuple(options), stop, time.monotonic() + timeout_s)
-    path = str(folder / "s")
-    if os.name == "posix" and len(path) <= LONGEST_PATH:  # elsewhere every call makes a connection of its own
-        shared = ("-o", f'ControlPath="{path.replace("%", "%%")}"', "-o", "ControlPersist=no")
-        link = replace(link, options=(*link.options, *shared))
-    command = ["ssh", *link.options, "-o", "ControlMaster=yes", "--", address, f"echo '{READY}'; read nothing"]
-    process = _start(command)
-    try:
-        _await_connection(process, link)
-        yield link
-    finally:
-        _end(process)
-
-
-def call(
-    link: Link,
-    python: str,
-    function: str,
-    arguments: Sequence[object],
-    *,
-    chunks: Iterable[bytes] | None = None,
-    on_line: Callable[[str], None] = lambda line: None,
-) -> Reply:
-    """Call a function of the agent.
-
-    Args:
-        link: to the host.
-        python: interpreter there; `~/` at its start is the home there.
-        function: name in `agent`.
-        arguments: of it.
-        chunks: what it reads from standard input.
-        on_line: takes each line of its standard error, as it comes.
-    """
-    command = _command(python, function, arguments)
-    process = _start(["ssh", *link.options, "-o", "ControlMaster=no", "--", link.address, command])
-    read, last = bytearray(), deque[str](maxlen=LAST_LINES)
-
-    def keep(line: str) -> None:
-        last.append(line)
-        on_line(line)
-
-    readers = [_read_lines(process.stderr, keep), _read_bytes(process.stdout, read)]
-    if chunks is not None:
-        _feed(process.stdin, chunks)
-    cut = ""
-    while process.poll() is None and not cut:
-        cut = INTERRUPTED if link.stop.is_set() else "timeout" if link.remaining_s == 0 else ""
-        if not cut:
+        Raises:
+            StageError: there is no record.
+        """
+        self.started_s = time.monotonic()
+        process = subprocess.Popen(
+            self._command(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # out of reach of the terminal's Ctrl-C
+        )
+        feeder = _thread(self._feed, process.stdin)
+        readers = [_thread(self._read_output, process.stdout), _thread(self._read_errors, process.stderr)]
+        while process.poll() is None and not self.stop.is_set() and not self.is_late():
+            time.sleep(POLL_S)
+        is_late = process.poll() is None and self.is_late()
+        if process.poll() is None and not feeder.is_alive():  # the device may send the record so far
+            _close(process.stdin)
             with suppress(subprocess.TimeoutExpired):
-                process.wait(POLL_S)
-    if cut and chunks is None:  # the other side sees the end of its input, and may say what it has
-        _close(process.stdin)
+                process.wait(GRACE_S + 1)
+        process.terminate()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(GRACE_S + 1)
-    _end(process)
-    for reader in readers:
-        reader.join(GRACE_S)
-    _, mark, output = bytes(read).partition(MARK.encode() + b"\n")
-    if process.returncode == EXIT_TIMEOUT and mark:
-        cut = cut or "timeout"
-    return Reply(process.returncode, output if mark else None, tuple(last), cut)
+            process.wait(GRACE_S)
+        process.kill()
+        code = process.wait()
+        for thread in (feeder, *readers):
+            thread.join(GRACE_S)
+        _close(process.stdin)
+        return self._code(code, is_late=is_late)
 
+    def is_late(self) -> bool:
+        """Whether the time is over."""
+        return time.monotonic() > self.started_s + self.timeout_s
 
-def _command(python: str, function: str, arguments: Sequence[object]) -> str:
-    """What the shell on the host is given; everything that is not ours is quoted."""
-    source = (files("sen_edge.remote") / "agent.py").read_text(encoding="utf-8")
-    home, path = ('"$HOME"/', python[2:]) if python.startswith("~/") else ("", python)
-    words = ["-I", "-c", source, function, json.dumps(list(arguments))]
-    return f"exec {home}{shlex.quote(path)} {shlex.join(words)}"
+    def _code(self, code: int, *, is_late: bool) -> int:
+        """Exit status of the measurement; `code` is that of `ssh`."""
+        if self.record and not is_late and "end" in self.said:
+            return int(self.said["end"])
+        stage, message, hint = self.said.get("stage", "connect"), f"exit status {self.said.get('end', code)}", ""
+        if self.stop.is_set():
+            message = INTERRUPTED
+        elif is_late:
+            message, hint = "time limit exceeded", "allow more with --timeout"
+        elif "error" in self.said:
+            message, hint = self.said["error"]
+        elif stage == "connect" and code in NO_COMMAND:
+            stage, message = "python", f"no Python on the host: {self.python} does not run"
+            hint = "install Python 3.9 or later there, or name its interpreter in the inventory: python = ..."
+        elif stage != "connect" and "end" not in self.said:
+            message, hint = "connection lost", "check that the host is on, and on this network"
+        elif stage != "measure":
+            text = "\n".join(self.lines)
+            message, hint = next((each for part, each in EXPLANATIONS.items() if part in text), (message, ""))
+        raise StageError(message, hint, stage=stage, lines=self.lines)
 
+    def _command(self) -> list[str]:
+        options = [part for option in OPTIONS for part in ("-o", option)]
+        options += [] if self.config is None else ["-F", str(self.config)]
+        source = (files("sen_edge.remote") / "agent.py").read_text(encoding="utf-8")
+        home, path = ('"$HOME"/', self.python[2:]) if self.python.startswith("~/") else ("", self.python)
+        return [
+            "ssh",
+            *options,
+            "--",
+            self.address,
+            f"exec {home}{shlex.quote(path)} {shlex.join(['-I', '-c', source])}",
+        ]
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    """A process that the terminal's Ctrl-C does not reach: we end it ourselves."""
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-
-
-def _await_connection(process: subprocess.Popen[bytes], link: Link) -> None:
-    said: deque[str] = deque(maxlen=2 * LAST_LINES)  # a changed host key takes fifteen
-    ready = threading.Event()
-    errors = _read_lines(process.stderr, said.append)
-    _read_lines(process.stdout, lambda line: ready.set() if line == READY else None)
-    while not ready.wait(POLL_S):
-        if process.poll() is not None:
-            errors.join(GRACE_S)
-            raise connection_error(link.address, tuple(said))
-        if link.stop.is_set():
-            raise StageError(INTERRUPTED)
-        if link.remaining_s == 0:
-            raise StageError("no connection in the time that the host has", lines=tuple(said))
-
-
-def connection_error(address: str, lines: Sequence[str]) -> StageError:
-    """Why there is no connection, from what `ssh` said, and the next step."""
-    said = "\n".join(lines)
-    for part, message, hint in (
-        (
-            "IDENTIFICATION HAS CHANGED",
-            "the host's key is not the one you know",
-            "if you know why, e.g. a new memory card, remove the old one with `ssh-keygen -R HOST`, and connect once "
-            "with `ssh` to compare the new one; if not, somebody may be in between",
-        ),
-        (
-            "Host key verification failed",
-            "the host's key is not known",
-            f"connect once with `ssh {address}` and compare the fingerprint, or add the key with `ssh-keyscan`",
-        ),
-        (
-            "Permission denied",
-            "the host does not let you in",
-            f"see that `ssh -o BatchMode=yes {address}` works: is the key there (`ssh-copy-id`), and in the agent "
-            "(`ssh-add`) if it has a passphrase?",
-        ),
-        ("Could not resolve", "there is no host of this name", "check the spelling, or give its IP address"),
-        ("Connection refused", "nothing listens there", "is sshd running, and the port right?"),
-        ("timed out", "the host does not answer", "is it on, and on this network?"),
-        ("No route to host", "the host cannot be reached", "is it on, and on this network?"),
-    ):
-        if part in said:
-            return StageError(message, hint, lines)
-    return StageError("no connection", f"see what `ssh {address}` says", lines)
-
-
-def _read_lines(stream: IO[bytes] | None, take: Callable[[str], object]) -> threading.Thread:
-    """Give every line to `take`, with nothing in it that could steer a terminal."""
-
-    def read() -> None:
-        assert stream is not None
-        with stream:
-            _take_lines(stream, take)
-
-    return _thread(read)
-
-
-def _take_lines(stream: IO[bytes], take: Callable[[str], object]) -> None:
-    while raw := stream.readline(LONGEST_LINE):
-        for part in raw.decode("utf-8", errors="replace").splitlines():
-            line = "".join(character for character in part if character.isprintable()).rstrip()
-            if line:
-                take(line)
-
-
-def _read_bytes(stream: IO[bytes] | None, into: bytearray) -> threading.Thread:
-    def read() -> None:
-        assert stream is not None
-        with stream:
-            while block := os.read(stream.fileno(), 1 << 16):
-                if len(into) <= MOST_BYTES:  # the rest is read, so that nothing waits, and not kept
-                    into.extend(block)
-
-    return _thread(read)
-
-
-def _feed(stream: IO[bytes] | None, chunks: Iterable[bytes]) -> None:
-    def write() -> None:
-        assert stream is not None
-        try:
-            for chunk in chunks:
+    def _feed(self, stream: IO[bytes]) -> None:
+        with suppress(OSError):  # the other side has gone
+            stream.write(json.dumps(self.job).encode() + b"\n")
+            for chunk in self.content:
                 stream.write(chunk)
             stream.flush()
-        except (OSError, ValueError):  # the other side has gone, or a file here, or the call has ended
-            pass
-        finally:
-            _close(stream)  # the other side is told that no more comes, even where a file became shorter
 
-    _thread(write)
+    def _read_output(self, stream: IO[bytes]) -> None:
+        """Take the lines of the program; all others after the first of them are the record."""
+        is_start = True
+        with stream:
+            while part := stream.readline(MAX_LINE):
+                if is_start and part.startswith(MARK.encode()):
+                    with suppress(SenError, TypeError, ValueError):
+                        name, value = load_json(part[len(MARK) :], "answer")
+                        self.said[name] = value
+                        if name == "note":
+                            self.note(str(value))
+                elif self.said and len(self.record) < MAX_RECORD:
+                    self.record += part
+                is_start = part.endswith(b"\n")
+
+    def _read_errors(self, stream: IO[bytes]) -> None:
+        """Take the lines of standard error, without control characters."""
+        with stream:
+            while raw := stream.readline(MAX_LINE):
+                for part in raw.decode(errors="replace").splitlines():
+                    line = "".join(character for character in part if character.isprintable()).rstrip()
+                    if line:
+                        self.lines.append(line)
+                        if self.said.get("stage") == "measure":
+                            self.note(line)
 
 
-def _thread(target: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=target, daemon=True)
+def _thread(target: Callable[[Any], None], stream: Any) -> threading.Thread:
+    thread = threading.Thread(target=target, args=(stream,), daemon=True)
     thread.start()
     return thread
 
 
-def _close(stream: IO[Any] | None) -> None:
+def _close(stream: IO[bytes] | None) -> None:
     with suppress(OSError, ValueError):
         if stream is not None:
             stream.close()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
-        process.terminate()
-    try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    _close(process.stdin)

@@ -1,5 +1,6 @@
 """`sen-edge bench --host` against a real sshd: what it measures with is a stand-in, so that it can be made to fail."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -10,7 +11,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 import sen_runtime.bench
-from sen_edge.remote.ssh import Link
+from sen_edge.remote.ssh import Call
 from tests.conftest import Outcome
 from tests.support import sshd
 
@@ -53,7 +53,7 @@ sys.exit(3 if "throttled" in orders else 0)
 
 #: `sen-edge` in a process of its own, with the same stand-ins as here.
 DRIVER = """
-from tests import test_remote
+from tests.remote import test_remote
 test_remote.use_stand_ins()
 from sen_edge.cli.main import main
 main()
@@ -145,9 +145,18 @@ def left(device: sshd.Server) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def time_is_over(monkeypatch: pytest.MonkeyPatch, is_over: Callable[[Link], bool]) -> None:
-    """Hosts have time until this is so, however long that takes on a busy machine."""
-    monkeypatch.setattr(Link, "remaining_s", property(lambda link: 0.0 if is_over(link) else 1000.0))
+def is_empty(device: sshd.Server) -> bool:
+    """Whether nothing is left in the working folders soon, where the connection is gone."""
+    for _ in range(2000):
+        if not left(device):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def set_deadline(monkeypatch: pytest.MonkeyPatch, is_late: Callable[[Call], bool]) -> None:
+    """Replace the clock by a condition, for the test machine may be busy."""
+    monkeypatch.setattr(Call, "is_late", is_late)
 
 
 def await_file(path: Path) -> str:
@@ -271,7 +280,7 @@ def test_wrong_key(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path:
     sshd.keygen(tmp_path / "other_key")
     config = client_config(device, tmp_path, old=str(device.folder / "user_key"), new=str(tmp_path / "other_key"))
     said = refused(sen_edge, config, device, artifact, tmp_path)
-    assert "does not let you in" in said and "Permission denied (publickey)." in said and "ssh-copy-id" in said
+    assert "authentication failed" in said and "Permission denied (publickey)." in said and "ssh-copy-id" in said
 
 
 def test_unknown_host_key(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
@@ -279,7 +288,7 @@ def test_unknown_host_key(sen_edge: Run, device: sshd.Server, artifact: Path, tm
     with config.open("a") as file:
         file.write("  StrictHostKeyChecking no\n")  # whatever the user's configuration says
     said = refused(sen_edge, config, device, artifact, tmp_path)
-    assert "the host's key is not known" in said and "ssh-keyscan" in said
+    assert "unknown host key" in said and "ssh-keyscan" in said
     assert not (tmp_path / "empty").exists()
 
 
@@ -287,17 +296,17 @@ def test_changed_host_key(sen_edge: Run, device: sshd.Server, artifact: Path, tm
     (tmp_path / "known").write_text(f"[127.0.0.1]:{device.port} {sshd.keygen(tmp_path / 'old_key')}\n")
     config = client_config(device, tmp_path, old=str(device.folder / "known_hosts"), new=str(tmp_path / "known"))
     said = refused(sen_edge, config, device, artifact, tmp_path)
-    assert "not the one you know" in said and "ssh-keygen -R" in said
+    assert "host key changed" in said and "ssh-keygen -R" in said
 
 
 def test_nothing_listens(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     config = client_config(device, tmp_path, old=f"Port {device.port}", new=f"Port {sshd.free_port()}")
-    assert "nothing listens there" in refused(sen_edge, config, device, artifact, tmp_path)
+    assert "connection refused" in refused(sen_edge, config, device, artifact, tmp_path)
 
 
 def test_no_such_name(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     config = client_config(device, tmp_path, old="HostName 127.0.0.1", new="HostName no-such-host.invalid")
-    assert "no host of this name" in refused(sen_edge, config, device, artifact, tmp_path)
+    assert "unknown host name" in refused(sen_edge, config, device, artifact, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -308,7 +317,7 @@ def test_addresses_that_are_none(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     outcome = sen_edge("bench", artifact, f"--host={address}")
-    assert outcome.code == 2 and "is no address" in outcome.err
+    assert outcome.code == 2 and "--host is " in outcome.err
     assert not (tmp_path / "pwned").exists()
 
 
@@ -321,27 +330,27 @@ def test_a_failure_is_told_with_its_stage_and_last_lines(
     (device.home / "orders").write_text("fail")
     outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--json", tmp_path / "x.json")
     assert outcome.code == 1 and not (tmp_path / "x.json").exists()
-    assert "  - device, measure: failed there with exit status 4\n" in outcome.err
+    assert "  - device, measure: exit status 4\n" in outcome.err
     assert "      | error: [31mno engine called 'x'\n" in outcome.err  # and no escape before the bracket
 
 
 def test_what_is_no_record_is_refused(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     (device.home / "orders").write_text("garbage")
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
-    assert outcome.code == 1 and "device, fetch: what it sent is no record: not JSON" in outcome.err
+    assert outcome.code == 1 and "device, fetch: invalid record: not JSON" in outcome.err
 
 
 def test_a_host_that_hangs_is_given_up_and_the_other_finishes(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    time_is_over(monkeypatch, lambda link: link.address == "twin" and (device.home / "hanging").exists())
+    set_deadline(monkeypatch, lambda call: call.address == "twin" and (device.home / "hanging").exists())
     (device.home / "orders").write_text("twin-hangs")
     path = inventory(device, tmp_path, names=("device", "twin"))
     path.write_text(path.read_text() + "cpu = 3\n")
     asked = ["--ssh-config", device.config, "--inventory", path]
     outcome = sen_edge("bench", artifact, *asked, "--json", tmp_path / "x.json")
     assert outcome.code == 1
-    assert "1 of 2 hosts failed\n  - twin, measure: the time that a host has is over\n" in outcome.err
+    assert "1 of 2 hosts failed\n  - twin, measure: time limit exceeded\n" in outcome.err
     assert outcome.out == "device\ntable of complete\n"
     assert len(json.loads((tmp_path / "x.json").read_text())) == 1
     assert left(device) == []
@@ -362,15 +371,14 @@ def test_a_connection_that_drops_stops_the_measurement_there(
     thread.start()
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
     thread.join()
-    assert outcome.code == 1 and "  - device, measure: the connection was lost\n" in outcome.err
+    assert outcome.code == 1 and "  - device, measure: connection lost\n" in outcome.err
     assert is_gone(pids[0])
-    assert left(device) == []  # over a connection of its own
+    assert is_empty(device)
 
 
 def test_a_link_that_is_dead_is_given_up(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sen_edge.remote.host_run.CLEAN_S", 0.5)
     monkeypatch.setattr("sen_edge.remote.ssh.GRACE_S", 0.5)
     (device.home / "orders").write_text("hang")
     stopped: list[int] = []
@@ -383,14 +391,13 @@ def test_a_link_that_is_dead_is_given_up(
 
     thread = threading.Thread(target=freeze)
     thread.start()
-    time_is_over(monkeypatch, lambda link: bool(stopped))
+    set_deadline(monkeypatch, lambda call: bool(stopped))
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
     thread.join()
     for pid in stopped:
         os.kill(pid, signal.SIGKILL)
-    assert outcome.code == 1 and "  - device, measure: the time that a host has is over\n" in outcome.err
-    assert "device: could not remove " in outcome.err
-    assert is_gone(int((device.home / "pid").read_text()))
+    assert outcome.code == 1 and "  - device, measure: time limit exceeded\n" in outcome.err
+    assert is_gone(int((device.home / "pid").read_text())) and is_empty(device)
 
 
 def test_nothing_is_left_running_there(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
@@ -427,7 +434,7 @@ def test_no_python_there(sen_edge: Run, device: sshd.Server, artifact: Path, tmp
     path.write_text('[hosts.device]\naddress = "device"\npython = "/nowhere/python3"\n')
     outcome = sen_edge("bench", artifact, "--ssh-config", device.config, "--inventory", path)
     assert outcome.code == 1
-    assert "device, python: there is no Python on the host: /nowhere/python3 does not run" in outcome.err
+    assert "device, python: no Python on the host: /nowhere/python3 does not run" in outcome.err
     assert "install Python 3.9" in outcome.err
 
 
@@ -460,14 +467,16 @@ def test_no_python_on_the_path(sen_edge: Run, own_server: Callable[..., sshd.Ser
     server = own_server(environment="PATH=/nowhere")
     outcome = sen_edge("bench", artifact, "--ssh-config", server.config, "--host", "device")
     assert outcome.code == 1
-    assert "device, python: there is no Python on the host: python3 does not run" in outcome.err
+    assert "device, python: no Python on the host: python3 does not run" in outcome.err
 
 
 def test_a_full_disk(sen_edge: Run, own_server: Callable[..., sshd.Server], artifact: Path, tmp_path: Path) -> None:
     server = own_server('ForceCommand ulimit -f 8; exec sh -c "$SSH_ORIGINAL_COMMAND"')  # no file above some kB
     artifact.write_bytes(bytes(1 << 20))
     outcome = sen_edge("bench", artifact, *options(server, tmp_path))
-    assert outcome.code == 1 and "device, upload: the host's disk is full\n      | File too large: " in outcome.err
+    assert (
+        outcome.code == 1 and "device, upload: disk full on the host\n      | [Errno 27] File too large" in outcome.err
+    )
     assert left(server) == []
     artifact.write_bytes(bytes(100))
     assert sen_edge("bench", artifact, *options(server, tmp_path)).code == 0
@@ -523,7 +532,7 @@ def bare_device(own_server: Callable[..., sshd.Server], tmp_path: Path) -> sshd.
     wrapper.chmod(0o755)
     # what the agent takes for its own interpreter is the wrapper too
     patch = f"import sys; sys.executable = {str(wrapper)!r}; exec(sys.argv.pop(1))"
-    (path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$1" "$2" "{patch}" "$3" "$4" "$5"\n')
+    (path / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} -S "$1" "$2" "{patch}" "$3"\n')
     (path / "python3").chmod(0o755)
     return server
 
@@ -532,10 +541,10 @@ def test_the_runtime_is_installed_once_and_said_so(sen_edge: Run, bare_device: s
     home, asked = bare_device.home, ["--ssh-config", bare_device.config, "--host", "device"]
     outcome = sen_edge("bench", artifact, *asked, "--no-install")
     assert outcome.code == 1 and not (home / "log").exists()
-    assert "device, install: the host has no sen-edge-runtime onnx in ~/.cache/sen-edge" in outcome.err
+    assert "device, install: the host has no sen-edge-runtime onnx in " in outcome.err
     outcome = sen_edge("bench", artifact, *asked)
     assert outcome.code == 0, outcome.err
-    assert "device: installing into " in outcome.err and "sen-edge-runtime 0.1.0, numpy, onnxruntime" in outcome.err
+    assert "device: installing sen-edge-runtime[onnx] and numpy into " in outcome.err
     made, pip = (home / "log").read_text().splitlines()
     assert made == "venv" and pip.startswith(f"pip sen-edge-runtime[onnx] @ file://{home}/.cache/sen-edge/bench/")
     archive = (home / "archive").read_text().split()
@@ -550,11 +559,11 @@ def test_the_runtime_is_installed_once_and_said_so(sen_edge: Run, bare_device: s
     assert "[onnx,tflite] @" in (home / "log").read_text() and "venv" not in (home / "log").read_text().split()
 
 
-def test_an_installation_that_fails_is_tried_anew(sen_edge: Run, bare_device: sshd.Server, artifact: Path) -> None:
+def test_an_installation_that_fails_is_repeated(sen_edge: Run, bare_device: sshd.Server, artifact: Path) -> None:
     home, asked = bare_device.home, ["--ssh-config", bare_device.config, "--host", "device"]
     (home / "offline").touch()
     outcome = sen_edge("bench", artifact, *asked)
-    assert outcome.code == 1 and "device, install: the runtime could not be installed" in outcome.err
+    assert outcome.code == 1 and "device, install: installation of the runtime failed" in outcome.err
     assert (
         "| ERROR: No matching distribution found for numpy" in outcome.err
         and "-> the host needs an index" in outcome.err
@@ -572,16 +581,20 @@ def test_an_installation_that_fails_is_tried_anew(sen_edge: Run, bare_device: ss
     ("text", "message"),
     [
         ("[hosts", "is not TOML"),
-        ("", "hosts is None; expected at least one table"),
-        ("[machines.a]", "unknown entry machines; expected hosts"),
-        ("[hosts]\na = 1", "[hosts.a] is 1; expected a table"),
-        ("[hosts.a]\npython = 'x'", "[hosts.a]: address is missing"),
-        ("[hosts.a]\naddress = 'x'\npassword = 'y'", "[hosts.a]: unknown key password; expected one of address,"),
-        ("[hosts.a]\naddress = 7", "[hosts.a]: address = 7; expected a string"),
-        ("[hosts.a]\naddress = '-oX'", "[hosts.a]: address = '-oX'; expected [user@]host"),
-        ("[hosts.a]\naddress = 'x'\ncpu = -1", "[hosts.a]: cpu = -1; expected a whole number from 0"),
-        ("[hosts.a]\naddress = 'x'\ncpu = true", "[hosts.a]: cpu = True; expected a whole number from 0"),
-        ("[hosts.a]\naddress = 'x'\npython = ''", "[hosts.a]: python = ''; expected a string"),
+        ("", "hosts is "),
+        ("[hosts]", "hosts is "),
+        ("[machines.a]", ": hosts is missing"),
+        ("[hosts.a]\naddress = 'x'\n[machines.a]", "machines is unknown; expected one of hosts"),
+        ("[hosts]\na = 1", "hosts.a is 1; expected a table"),
+        ("[hosts.a]\npython = 'x'", "hosts.a.address is missing"),
+        ("[hosts.a]\naddress = 'x'\npassword = 'y'", "hosts.a.password is unknown; expected one of address,"),
+        ("[hosts.a]\naddress = 7", "hosts.a.address is 7"),
+        ("[hosts.a]\naddress = '-oX'", "hosts.a.address is '-oX'; expected [user@]host"),
+        ("[hosts.a]\naddress = 'x'\ncpu = -1", "hosts.a.cpu is -1"),
+        ("[hosts.a]\naddress = 'x'\ncpu = true", "hosts.a.cpu is True"),
+        ("[hosts.a]\naddress = 'x'\npython = 'a\x1b'", "is not TOML"),
+        ("[hosts.a]\naddress = 'x'\npython = \"a\\u001b\"", "hosts.a.python is 'a\\x1b'"),
+        ("[hosts.'']\naddress = 'x'", "hosts"),
     ],
 )
 def test_inventories_that_are_wrong(text: str, message: str, sen_edge: Run, artifact: Path, tmp_path: Path) -> None:
@@ -599,11 +612,12 @@ def test_hosts_are_chosen_from_the_inventory(tmp_path: Path) -> None:
     path.write_text(
         "[hosts.a]\naddress = 'pi@10.0.0.4'\ncpu = 3\n[hosts.b]\naddress = 'ssh://pi@[fe80::1%eth0]:2222'\n"
     )
-    a, b = Host("a", "pi@10.0.0.4", cpu=3), Host("b", "ssh://pi@[fe80::1%eth0]:2222")
-    assert choose([], path) == [a, b]
-    assert choose(["b", "pi@c"], path) == [b, Host("pi@c", "pi@c")]
-    with pytest.raises(UsageError, match=r"pi@10.0.0.4 is there twice, as a and as pi@10.0.0.4"):
-        choose(["a", "pi@10.0.0.4"], path)
+    a, b = Host("pi@10.0.0.4", cpu=3), Host("ssh://pi@[fe80::1%eth0]:2222")
+    assert choose([], path) == {"a": a, "b": b}
+    assert choose(["b", "pi@c"], path) == {"b": b, "pi@c": Host("pi@c")}
+    for names in (["a", "pi@10.0.0.4"], ["b", "b"]):
+        with pytest.raises(UsageError, match="the same host"):
+            choose(names, path)
 
 
 @pytest.mark.parametrize(
@@ -652,17 +666,13 @@ def test_an_artifact_that_is_a_pipe(sen_edge: Run, tmp_path: Path) -> None:
     assert outcome.code == 1 and "net.onnx" in outcome.err
 
 
-def test_a_file_that_becomes_shorter_on_the_way(
+def test_a_file_that_is_damaged_on_the_way(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sen_edge.remote import host_run
-
-    sent = host_run._sent
-    longer = lambda name, path: replace(sent(name, path), n_bytes=sent(name, path).n_bytes + 5)  # noqa: E731
-    monkeypatch.setattr(host_run, "_sent", longer)
+    sha256 = hashlib.sha256
+    monkeypatch.setattr("sen_edge.remote.bench.hashlib", SimpleNamespace(sha256=lambda data: sha256(data + b"x")))
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
-    assert outcome.code == 1 and "device, upload" in outcome.err
-    assert "the time that a host has is over" not in outcome.err
+    assert outcome.code == 1 and "device, upload: " in outcome.err and "SHA-256" in outcome.err
     assert left(device) == []
 
 

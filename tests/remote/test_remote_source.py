@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sen_edge.remote.source import Source, SourceError, source
+from sen_edge.remote.source import Source, SourceError, pack
 
 
 def members(packed: Source) -> dict[str, bytes]:
@@ -18,8 +18,8 @@ def members(packed: Source) -> dict[str, bytes]:
 
 
 def test_what_is_sent_builds_a_wheel_from_which_the_same_can_be_sent(tmp_path: Path) -> None:
-    packed = source()
-    assert packed == source()  # the environment there is named by the bytes
+    packed = pack()
+    assert packed == pack()  # the environment there is named by the bytes
     assert packed.environment.startswith(f"venv-{packed.version}-")
     assert not [name for name in members(packed) if name.endswith((".so", ".pyc", ".a"))]
     with tarfile.open(fileobj=BytesIO(packed.data)) as archive:
@@ -30,9 +30,9 @@ def test_what_is_sent_builds_a_wheel_from_which_the_same_can_be_sent(tmp_path: P
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     assert list((tmp_path / "installed/sen_runtime/c").glob("libsen.*"))
-    assert members(source(tmp_path / "installed/sen_runtime")) == members(packed)
+    assert members(pack(tmp_path / "installed/sen_runtime")) == members(packed)
 
 
 def test_an_install_without_sources_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no sources for another machine: .*pyproject\.toml"):
-        source(tmp_path / "sen_runtime")
+        pack(tmp_path / "sen_runtime")
