@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sen_edge.compress.quadratic import MAX_NEURONS
+from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_edge.model.dynamics import Product
 from sen_edge.model.free import FreeNetwork
@@ -169,7 +170,7 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
         calibration: as for `moments`; at most `DERIVATIVE_INPUTS` of them, evenly spread, are used.
         seed: of the mixtures.
     """
-    chosen = calibration[:: max(1, -(-len(calibration) // DERIVATIVE_INPUTS))]
+    chosen = subsample(calibration, DERIVATIVE_INPUTS)
     totals = [np.zeros((layer.weight.shape[0],) * 2) for layer in network.layers]
     probes = _probes(network.n_out, seed)
     metric = probes.double().T @ probes.double()

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.data.datasets import load_part
+from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_runtime.data import TRAINING
 from sen_runtime.ir.network import Network
@@ -71,8 +72,7 @@ def load_calibration(name: str, data_dir: Path | None, network: Network, most: i
         )
     if most is None:
         most = MAX_SPIKING_EXAMPLES if network.is_spiking else MAX_EXAMPLES
-    chosen = np.linspace(0, len(inputs) - 1, min(most, len(inputs))).round().astype(np.intp)
-    used = np.ascontiguousarray(inputs[chosen], "<f4")
+    used = np.ascontiguousarray(subsample(inputs, most), "<f4")
     is_held_out = np.arange(len(used)) % HELD_OUT_STRIDE == HELD_OUT_STRIDE - 1
     digest = hashlib.sha256(used.tobytes()).hexdigest()
     return Calibration(examples.title, used[~is_held_out], used[is_held_out], digest)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError, UsageError
 from sen_edge.passes.gptq import GRANULARITIES, damped_moment, round_sparse, round_weights
 from sen_runtime import reference
@@ -285,7 +286,9 @@ class _Quantizer:
             if min(low, 0) < max(high, 0):  # else all but a few values are 0, and those few are the signal
                 least, greatest = min(float(low), 0.0), max(float(high), 0.0)
         elif self.activation_range == "mse" and least < greatest:
-            sample = values[:: max(1, values.size // RANGE_SAMPLE)]  # whole rows: every neuron counts
+            sample = subsample(
+                values, max(1, RANGE_SAMPLE * len(values) // values.size)
+            )  # whole rows: every neuron counts
             errors = [
                 float(np.mean((sample - Grid.covering(least * s, greatest * s).round(sample)) ** 2))
                 for s in RANGE_SHRINKS

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 import sen_edge
-from sen_edge.compress.accuracy import accuracy
 from sen_edge.compress.finetune import finetune, finetune_free, finetune_recipe
 from sen_edge.compress.moments import CompressionWarning
 from sen_edge.compress.pipeline import CompressRequest, compress
@@ -32,6 +31,7 @@ from sen_edge.sweep.settings import Settings, config_of, recipe_of, request_of
 from sen_edge.training.dense_baseline import train_conventional
 from sen_edge.training.loop import Recipe
 from sen_edge.training.train import train
+from sen_runtime.accuracy import network_accuracy
 from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Network
@@ -116,7 +116,7 @@ def _trained(settings: str) -> _Trained:
     dataset, config, recipe = _dataset(**values["data"]), config_of(values), recipe_of(values)
     if values["weights"] == "free":
         free = train_conventional(config, dataset, recipe)
-        tested = accuracy(free.network, dataset.test_inputs, dataset.test_labels)
+        tested = network_accuracy(free.network, dataset.test_inputs, dataset.test_labels)
         return _Trained(config, Model(free.network, ""), free.best_epoch, free.validation_accuracy, tested)
     with tempfile.TemporaryDirectory() as folder:
         found = train(config, dataset, recipe, out=Path(folder) / "model.pt")
@@ -129,7 +129,7 @@ def _compressed(trained: _Trained, values: dict[str, Any], dataset: Dataset, rec
     request = request_of(values, recipe.seed)
     if values["as_checkpoint"] and request.epochs:
         network = _finetuned(trained, request, dataset, recipe)
-        tested = accuracy(precompute(network), dataset.test_inputs, dataset.test_labels)
+        tested = network_accuracy(precompute(network), dataset.test_inputs, dataset.test_labels)
     else:
         made = compress(trained.model, request, dataset=dataset, as_checkpoint=values["as_checkpoint"])
         network, tested = made.network, made.figures["accuracy"]["compressed"]
@@ -138,7 +138,9 @@ def _compressed(trained: _Trained, values: dict[str, Any], dataset: Dataset, rec
     share = min(recipe.validation, Recipe().validation) if request.epochs else recipe.validation
     _, held = hold_out(dataset.train_labels, share, recipe.seed)
     return {
-        "validation_accuracy": accuracy(precompute(network), dataset.train_inputs[held], dataset.train_labels[held]),
+        "validation_accuracy": network_accuracy(
+            precompute(network), dataset.train_inputs[held], dataset.train_labels[held]
+        ),
         "test_accuracy": tested,
         "best_epoch": trained.best_epoch,
         "parameters": trained.model.n_parameters,

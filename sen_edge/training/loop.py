@@ -16,6 +16,7 @@ from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Count, OpenShare, Positive, Schema, Whole
+from sen_runtime.accuracy import accuracy, correct
 from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
 
@@ -180,7 +181,7 @@ def run_epoch(
         TrainingError: the loss is no longer finite.
     """
     run.network.train()
-    steps, seen, correct, total = steps_per_epoch(examples, recipe), 0, 0, 0.0
+    steps, seen, right, total = steps_per_epoch(examples, recipe), 0, 0, 0.0
     order = torch.randperm(len(examples.labels), generator=run.generator)
     for step, batch in enumerate(torch.split(order, recipe.batch_size)[:steps], start=1):
         inputs = examples.inputs[batch]
@@ -189,9 +190,9 @@ def run_epoch(
         value, hits = _step(run, inputs, examples.labels[batch], loss)
         if not math.isfinite(value):
             raise TrainingError(f"the loss became {value} in epoch {run.epoch + 1}, step {step} of {steps}", LOWER)
-        seen, correct, total = seen + len(batch), correct + hits, total + value * len(batch)
+        seen, right, total = seen + len(batch), right + hits, total + value * len(batch)
         progress(stage, (run.epoch + step / steps) / recipe.epochs)
-    return total / seen, 100 * correct / seen
+    return total / seen, 100 * right / seen
 
 
 def _step(run: Run, inputs: Tensor, labels: Tensor, loss: Loss) -> tuple[float, int]:
@@ -202,7 +203,7 @@ def _step(run: Run, inputs: Tensor, labels: Tensor, loss: Loss) -> tuple[float, 
     value.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     run.schedule.step()
-    return float(value.detach()), int((outputs.argmax(1) == labels).sum())
+    return float(value.detach()), int(correct(outputs.detach().numpy(), labels.numpy()).sum())
 
 
 def label_loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -218,8 +219,7 @@ def evaluate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float,
     with torch.no_grad():
         logits = torch.cat([network(chunk) for chunk in torch.split(inputs, CHUNK)])
     network.train(mode)
-    correct = int((logits.argmax(1) == labels).sum())
-    return 100 * correct / len(labels), float(functional.cross_entropy(logits, labels))
+    return accuracy(logits.numpy(), labels.numpy()), float(functional.cross_entropy(logits, labels))
 
 
 def fit(
@@ -254,15 +254,15 @@ def fit(
     while run.epoch < recipe.epochs:
         is_candidate = run.epoch >= first
         before(run.epoch)
-        mean, accuracy = run_epoch(run, examples, recipe, loss, progress, stage)
+        mean, trained = run_epoch(run, examples, recipe, loss, progress, stage)
         held, value = evaluate(run.network, examples.held_inputs, examples.held_labels)
-        run.history.append(Epoch(mean, accuracy, held))
+        run.history.append(Epoch(mean, trained, held))
         is_better = run.best is None or (held, -value) > (run.best.accuracy, -run.best.loss)
         if is_candidate and math.isfinite(value) and is_better:
             state = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
             run.best = Best(run.epoch, held, value, state)
         stage = (
-            f"epoch {run.epoch}/{recipe.epochs}: loss {mean:.4f}, accuracy {accuracy:.2f} %, validation {held:.2f} %, "
+            f"epoch {run.epoch}/{recipe.epochs}: loss {mean:.4f}, accuracy {trained:.2f} %, validation {held:.2f} %, "
             f"best {run.best.accuracy if run.best else 0:.2f} %"
         )
         progress(stage, run.epoch / recipe.epochs)

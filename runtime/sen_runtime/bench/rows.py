@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.accuracy import correct
 from sen_runtime.bench import interleaved, loops, memory, statistics
 from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.coldstart import ColdStart
@@ -95,7 +96,7 @@ def accuracy_percent(session: Session, data: Examples | None) -> float | None:
         part = kept[start : start + LABELLED_ROWS]
         x = data.inputs[part]
         found = loops.outputs(session, x) if session.batch_size else session.run(x)
-        right += int(np.sum(found.argmax(axis=1) == data.labels[part]))
+        right += int(np.sum(correct(found, data.labels[part])))
     return 100 * right / len(kept)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.data.subsample import even_indices
 from sen_edge.errors import DataError, VerificationError
 from sen_edge.model.model import CHUNK, Model
 from sen_runtime import reference
@@ -188,7 +189,7 @@ def compare(network: Network, expectation: Expectation) -> Agreement:
     """The layers that the user's model tells of, next to those of the network."""
     n_given, macs = len(expectation.inputs), network.macs * max(network.timesteps, 1)
     n_compared = min(n_given, MAX_INPUTS, max(MIN_INPUTS, MAX_MACS // macs))
-    rows = np.unique(np.linspace(0, n_given - 1, n_compared).round().astype(np.intp))
+    rows = even_indices(n_given, n_compared)
     expanded, inputs = reference.expand(network), expectation.inputs[rows]
     parts = [reference.trace(expanded, inputs[i : i + CHUNK], np.float64) for i in range(0, len(rows), CHUNK)]
     layers = []

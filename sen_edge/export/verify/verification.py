@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError, VerificationError
 from sen_edge.export.verify.error_bound import error_bounds
 from sen_edge.export.verify.result import DataFigures, Verification, failures
@@ -24,6 +25,7 @@ from sen_edge.model.model import Model
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_exporters.base import Exporter
 from sen_runtime import reference, worker
+from sen_runtime.accuracy import correct
 from sen_runtime.errors import EngineCrashError, EngineError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.memory_limits import reported, require_network
@@ -89,7 +91,7 @@ def verify(
         raise VerificationError(f"the artifact's dtype is {quote(dtype)}; no tolerance is known for that")
     require_network(model.network, VERIFY_BYTES, rows=288)
     inputs = verification_inputs(model.network, seed)
-    examples = None if examples is None else examples[:: max(1, -(-len(examples) // MAX_EXAMPLES))]
+    examples = None if examples is None else subsample(examples, MAX_EXAMPLES)
     if dtype == "int8" and examples is None:
         raise UsageError(
             "the file's int8 ranges hold for inputs like those it was calibrated with, so it is compared on such",
@@ -131,7 +133,7 @@ class _Truth:
         self._model, self._dtype = model, dtype
         if data is not None:
             traced = model.trace(data.inputs)
-            self.correct = traced[-1].argmax(1) == data.labels
+            self.correct = correct(traced[-1], data.labels)
             self.warning = self.warning and constant_output(model.network, data.inputs, traced)
 
     @cached_property
@@ -289,11 +291,11 @@ def _accuracies(truth: _Truth, subject: Running) -> DataFigures | None:
     data = truth.data
     if data is None or truth.correct is None:
         return None
-    correct = subject.outputs(data.inputs).argmax(1) == data.labels
+    is_correct = correct(subject.outputs(data.inputs), data.labels)
     return DataFigures(
         name=data.name,
         samples=len(data.labels),
         model=float(100 * np.mean(truth.correct)),
-        artifact=float(100 * np.mean(correct)),
-        changed=int(np.sum(correct != truth.correct)),
+        artifact=float(100 * np.mean(is_correct)),
+        changed=int(np.sum(is_correct != truth.correct)),
     )

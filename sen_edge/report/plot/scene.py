@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.data.subsample import even_indices
 from sen_edge.model.parameters import Synapses
 from sen_edge.passes.materialize import weights
 from sen_edge.report.plot.source import Source
@@ -140,9 +141,7 @@ def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
     others = [size - count for size, count in zip(sizes, counts, strict=True)]
     share = min(1.0, max(0, most - sum(counts)) / max(1, sum(others)))
     counts = [count + int(share * other) for count, other in zip(counts, others, strict=True)]
-    return tuple(
-        np.linspace(0, size - 1, count).round().astype(np.intp) for size, count in zip(sizes, counts, strict=True)
-    )
+    return tuple(even_indices(size, count) for size, count in zip(sizes, counts, strict=True))
 
 
 def _sampling_note(sizes: Sequence[int], neurons: Sequence[IndexArray]) -> list[str]:
