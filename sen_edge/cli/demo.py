@@ -70,6 +70,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     from sen_edge.export.pipeline import export
     from sen_edge.export.request import ExportRequest
     from sen_exporters.base import ExportError, usable_exporters
+    from sen_runtime.bench.figures import size
     from sen_runtime.engines import missing
 
     rows: dict[Row, tuple[str, ...]] = {}
@@ -100,12 +101,12 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
         )
         for artifact in result.artifacts:
             name = next(iter(artifact["files"]))
-            size = sum(file["bytes"] for file in artifact["files"].values())
+            nbytes = sum(file["bytes"] for file in artifact["files"].values())
             if artifact["footprint"] is not None:
-                size = artifact["footprint"]["flash"]
+                nbytes = artifact["footprint"]["flash"]
             for figures in artifact["verification"]:
                 accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['model']:.2f} %)"
-                measured = (size(size), f"{figures['max_rel_error']:.2g}", accuracy)
+                measured = (size(nbytes), f"{figures['max_rel_error']:.2g}", accuracy)
                 rows[name, figures["engine"].split()[0]] = measured
     return rows
 

@@ -228,14 +228,14 @@ def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """One row for each engine that ran the artifact; the file is the first it holds, the size that of all."""
     rows: list[tuple[str, ...]] = []
     name = next(iter(artifact["files"]))
-    size = sum(facts["bytes"] for facts in artifact["files"].values())
+    nbytes = sum(facts["bytes"] for facts in artifact["files"].values())
     for index, figures in enumerate(artifact["verification"]):
         data, spikes, rounding = figures["data"], figures["spike_agreement"], figures["rounding_error"]
         unit = figures["tolerance"]["rounding_unit"]
         rows.append(
             (
                 name if index == 0 else "",
-                size(size) if index == 0 else "",
+                size(nbytes) if index == 0 else "",
                 f"{figures['max_rel_error']:.2g}",
                 "-" if rounding is None else f"{rounding:.2g} {unit}",
                 f"{figures['argmax_agreement']:.2%}",
