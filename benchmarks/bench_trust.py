@@ -35,7 +35,7 @@ from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.engines import Session, native, onnxruntime
 from sen_runtime.engines.tflite import litert
 from sen_runtime.ir.network import Network
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 
@@ -61,7 +61,7 @@ def sessions(sizes: tuple[int, ...]) -> Mapping[str, Callable[[], Session]]:
 
 def opened(load: Callable[[], Session], inputs: FloatArray, extra_ns: float = 0.0) -> Loop:
     """A new session's loop, which waits so much longer after each call."""
-    with quiet_engines():
+    with suppress_announcements():
         loop = loop_over(load(), inputs.copy())
     if extra_ns == 0:
         return loop

@@ -35,7 +35,7 @@ from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import native
 from sen_runtime.engines.native import NativeSession
 from sen_runtime.engines.tflite import TfliteSession, litert
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 
@@ -128,7 +128,7 @@ def taking_turns(session: NativeSession | TfliteSession, x: FloatArray) -> Calla
 def latencies(bench: Bench) -> dict[str, Any]:
     """Microseconds of low rank with int8 weights on the native engine, and of the dense float32 export on litert."""
     x = thinned(bench.dataset.test_inputs, TURNS)
-    with quiet_engines():
+    with suppress_announcements():
         dense = litert.load(TfliteExporter().export(bench.network("mlp-d32"), TfliteExporter.Options()).main)
         calls = {DENSE: taking_turns(dense, x)}
     for name, options in SMALL.items():

@@ -35,7 +35,7 @@ from sen_runtime.engines import native, onnxruntime
 from sen_runtime.engines.tflite import litert
 from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.ir.operators import Dense
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 
@@ -155,7 +155,7 @@ def _native(case: Case) -> Row:
 
 
 def _litert(data: bytes, x: FloatArray) -> Row:
-    with quiet_engines():
+    with suppress_announcements():
         session = litert.load(data)
         call = session.bare_call(x)
         call()

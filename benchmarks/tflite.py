@@ -38,7 +38,7 @@ from sen_runtime.engines.tflite import TfliteSession, litert, tflite_runtime
 from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Identity, Layer, Network, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 Data = tuple[FloatArray, NDArray[np.int64]]
@@ -90,7 +90,7 @@ def measure(title: str, files: Files, engines: Sequence[str], x: FloatArray, dat
     figures: dict[tuple[str, str, str], float] = {}
     for name, (model, expected) in files.items():
         for engine in (each for each in TfliteExporter().engines(model) if each in engines):
-            with quiet_engines():
+            with suppress_announcements():
                 session = ENGINES[engine].load(model)
                 outputs = np.concatenate([session.run(x[i : i + 1]) for i in range(len(x))])
                 if data is not None:

@@ -24,16 +24,16 @@ from sen_runtime import memory_limits
 from sen_runtime.errors import DataError
 from sen_runtime.untrusted import listing, open_regular, printable, quote
 
-#: Start of a member of a `.npz` in which its header must end; numpy writes 128 bytes.
+#: Max bytes of the header of a member; numpy writes 128.
 MAX_HEADER = 1 << 14
-#: Bytes that are decompressed at once.
+#: Bytes per decompression step.
 CHUNK = 1 << 20
-#: Bytes of an IDX file; MNIST's largest has 47 MB.
+#: Max bytes of an IDX file; the largest of MNIST has 47 MB.
 MAX_IDX = 1 << 28
 NPY_MAGIC = b"\x93NUMPY"
-#: numpy's module, some versions of which have no types.
+#: Untyped in some versions of numpy.
 NPY: Any = np.lib.format
-#: What it raises for a header that is none.
+#: Exceptions for an invalid header.
 BAD_HEADER = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HINT = "numpy.savez(PATH, x=..., y=...) writes such a file"
@@ -41,12 +41,12 @@ HINT = "numpy.savez(PATH, x=..., y=...) writes such a file"
 
 @dataclass(frozen=True)
 class Header:
-    """What a member of a `.npz` declares: an array of numbers, as large as the member.
+    """Header of an array in a `.npz`; its size matches the member.
 
     Attributes:
         shape: of the array; no axis is empty.
         dtype: bool, integer or floating point.
-        is_fortran: whether the first axis changes fastest.
+        is_fortran: whether the array is in column-major order.
         offset: bytes of the header.
     """
 
@@ -57,11 +57,11 @@ class Header:
 
 
 class Npz:
-    """A `.npz`: the headers of its arrays, checked; their content on demand.
+    """A `.npz`: headers are checked at once, content is read on demand.
 
     Attributes:
         path: of the file.
-        headers: by name of the array.
+        headers: by array name.
     """
 
     headers: Mapping[str, Header]
@@ -71,12 +71,12 @@ class Npz:
 
         Args:
             path: of the file.
-            is_known: whether an array may have this name.
-            expected: which names an array may have, for messages.
+            is_known: whether a name is allowed.
+            expected: allowed names, for messages.
 
         Raises:
-            DataError: the file is absent, no regular file or no `.npz`; an array has another name, is not numeric,
-                is empty, or has another size than it declares.
+            DataError: the file is missing, not regular or not a `.npz`; an array has another name, is not numeric, is
+                empty, or its size differs from its header.
         """
         self.path = path
         with _archive(path) as archive:
@@ -87,15 +87,15 @@ class Npz:
             self.headers = {name: _header(path, name, archive, member) for name, member in zip(names, members)}
 
     def array(self, name: str) -> NDArray[Any]:
-        """Content of an array.
+        """Read an array.
 
         Raises:
-            DataError: it cannot be decompressed, or its checksum is wrong.
-            MemoryLimitError: it, and the same in float32, take more memory than is available.
+            DataError: decompression fails, or the checksum is wrong.
+            MemoryLimitError: the array and its float32 copy need more memory than is available.
         """
         header = self.headers[name]
-        shown = f"{name} of {self.path} is {header.dtype} {list(header.shape)}"
-        memory_limits.require(math.prod(header.shape) * (header.dtype.itemsize + 4), shown)
+        description = f"{name} of {self.path} is {header.dtype} {list(header.shape)}"
+        memory_limits.require(math.prod(header.shape) * (header.dtype.itemsize + 4), description)
         data = np.empty(math.prod(header.shape), header.dtype)
         target = data.view(np.uint8)
         with _archive(self.path) as archive, archive.open(f"{name}.npy") as stream:
@@ -112,7 +112,7 @@ class Npz:
 
 @contextmanager
 def _archive(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The zip file; what goes wrong with it is a `DataError`."""
+    """Open the zip file; convert its errors to `DataError`."""
     with open_regular(path, error=DataError) as file:
         if file.read(len(NPY_MAGIC)) == NPY_MAGIC:
             raise DataError(f"{path} holds one bare array; expected a .npz with named arrays", HINT)
@@ -132,7 +132,7 @@ def _header(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile.Zip
         is_first = NPY.read_magic(buffer) == (1, 0)
         shape, is_fortran, dtype = (NPY.read_array_header_1_0 if is_first else NPY.read_array_header_2_0)(buffer)
     except BAD_HEADER as problem:
-        raise DataError(f"{path}: {name} has no header of an array: {printable(str(problem), 200)}", HINT) from problem
+        raise DataError(f"{path}: {name} has an invalid header: {printable(str(problem), 200)}", HINT) from problem
     if dtype.kind not in "biuf":
         raise DataError(f"{path}: {name} is {printable(str(dtype), 60)} {quote(list(shape))}; expected numbers", HINT)
     if any(size < 1 for size in shape):
@@ -146,13 +146,13 @@ def _header(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile.Zip
 
 
 def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
-    """Read an IDX file of bytes with `rank` axes, or any number; gzip-compressed if its name ends in `.gz`.
+    """Read an IDX file of bytes with `rank` axes, or any number; gzip-compressed if the name ends in `.gz`.
 
     Format ("The MNIST database of handwritten digits"): two zero bytes, 8 for uint8, the rank, then one big-endian
     uint32 for each axis, then the data.
 
     Raises:
-        DataError: no regular file; another magic number, or a size that its bytes do not have.
+        DataError: not a regular file; wrong magic number or size.
     """
     with open_regular(path, error=DataError) as raw:
         try:

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SystemExit: 2 for options that are unknown or malformed, 0 after --help.
     """
     streams.protect()
-    with signals.requests_interrupt():
+    with signals.interrupt_on_signals():
         code = run(arguments)
     return streams.finish(code)
 

@@ -1,7 +1,7 @@
-"""Examples in files: the one reader for training, compression, calibration, verification and benchmarks.
+"""Reader of examples for training, compression, calibration, verification and benchmarks.
 
-Files are `.npz` or IDX; see `sen_runtime.arrays`. A file of `x` and `y` alone is split the same way by every command:
-a seeded fifth of each class is the test part.
+Files are `.npz` or IDX; see `sen_runtime.arrays`. Every command splits a file of `x` and `y` in the same way: a seeded
+fifth of each class is the test part.
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from sen_runtime.untrusted import listing
 FloatArray = NDArray[np.float32]
 LabelArray = NDArray[np.int64]
 
-#: Share of the examples that becomes test data where a source has no split of its own.
+#: Test share of a source without a split.
 TEST_SHARE = 0.2
-#: Share of the input range by which inputs may lie outside it.
+#: Share of the input range by which inputs may exceed it.
 RANGE_SLACK = 0.05
-#: Bound of class numbers.
+#: Upper bound of class numbers.
 MAX_CLASSES = 1 << 16
 TRAINING, TEST, ALL = "training", "test", ""
 #: Part -> suffix of its arrays in a `.npz`.
 SUFFIXES = {TRAINING: "_train", TEST: "_test", ALL: ""}
 LAYOUTS = "x and y, or x_train, y_train, x_test, y_test"
-#: Images of a set of IDX files, as those of MNIST are called; labels lie beside them.
+#: Names of IDX images, as in MNIST; labels are next to them.
 IDX_IMAGES = re.compile(r"(?P<set>.*?)(?P<part>train|t10k|test)-images-idx3(?P<end>.*)", re.DOTALL)
 IDX_PARTS = {TRAINING: ("train",), TEST: ("t10k", "test")}
 
 
 @dataclass(frozen=True)
 class Examples:
-    """One part of a data set, checked: finite inputs, and where there are labels, a class number for each.
+    """One part of a data set, checked: finite inputs and, if there are labels, one class number per input.
 
     Attributes:
-        name: of the data set, for people.
-        part: `TRAINING`, `TEST`, or `ALL` of a set that is not split.
+        name: of the data set.
+        part: `TRAINING`, `TEST`, or `ALL` for a set without a split.
         inputs: `[n, n_in]`, or `[n, T, n_in]` spike trains.
-        labels: `[n]`; None where the set has none.
-        total: examples of the set that this part was split from; None where the set has that split itself.
+        labels: `[n]`, or None.
+        total: examples of the set that this part was split from; None if the source has a split.
     """
 
     name: str
@@ -80,12 +80,12 @@ class Examples:
 
     @property
     def where(self) -> str:
-        """Start of a message about these examples."""
+        """Prefix of messages."""
         return f"{self.name}, {self.part} data" if self.part else self.name
 
     @property
     def title(self) -> str:
-        """Which examples of which set these are, for tables and records."""
+        """Name, part and number of examples, for tables and records."""
         n = f"{len(self.inputs):,}"
         if not self.part:
             return f"{self.name} (all {n})"
@@ -93,18 +93,18 @@ class Examples:
 
     @property
     def labelled(self) -> LabelArray:
-        """The labels.
+        """Labels.
 
         Raises:
-            DataError: there are none.
+            DataError: there are no labels.
         """
         if self.labels is None:
             suffix = SUFFIXES[self.part]
-            raise DataError(f"{self.where}: there are no labels", hint=f"add class numbers as y{suffix}")
+            raise DataError(f"{self.where}: no labels", hint=f"add class numbers as y{suffix}")
         return self.labels
 
     def warnings(self, n_classes: int) -> list[str]:
-        """What is odd about the labels for a network of `n_classes` outputs."""
+        """Return warnings about the labels for a network of `n_classes` outputs."""
         absent = [] if self.labels is None else np.setdiff1d(np.arange(n_classes), self.labels).tolist()
         if not absent:
             return []
@@ -112,13 +112,13 @@ class Examples:
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """Arrays of one part as they are stored.
+class _Source:
+    """Readers of the arrays of one part.
 
     Attributes:
         inputs: reads the inputs `[n, ...]`.
-        labels: reads the labels; None where there are none.
-        is_scaled: whether inputs are bytes that stand for the input range.
+        labels: reads the labels, or None.
+        is_scaled: whether inputs are bytes to scale to the input range.
     """
 
     inputs: Callable[[], NDArray[Any]]
@@ -127,50 +127,50 @@ class _Stored:
 
 
 class DataFile:
-    """Examples in a `.npz` or in IDX files; names and headers are checked at once, content is read on demand.
+    """Examples in a `.npz` or in IDX files; headers are checked at once, content is read on demand.
 
     Attributes:
-        path: as it was given.
-        parts: of `TRAINING` and `TEST`, those that the file has.
+        path: of the file.
+        parts: those of `TRAINING` and `TEST` in the file.
     """
 
     def __init__(self, path: Path) -> None:
         """Open a file.
 
         Args:
-            path: a `.npz` with the arrays of `LAYOUTS`, those of labels as they are there; or an IDX file, of which
-                labels and the other part are found by their names (`IDX_IMAGES`).
+            path: a `.npz` with arrays of `LAYOUTS`; or an IDX file, whose labels and other part are found by name
+                (`IDX_IMAGES`).
 
         Raises:
-            DataError: the file is absent or damaged, or holds other arrays.
+            DataError: the file is missing or damaged, or holds other arrays.
         """
         self.path = path
-        self._stored = _stored_in_npz(path) if path.suffix == ".npz" else _stored_in_idx(path)
-        self.parts = (TRAINING, TEST) if ALL in self._stored else tuple(self._stored)
+        self._sources = _npz_sources(path) if path.suffix == ".npz" else _idx_sources(path)
+        self.parts = (TRAINING, TEST) if ALL in self._sources else tuple(self._sources)
 
     def read(
         self, parts: Sequence[str], *, has_steps: bool = False, input_range: tuple[float, float] = (0.0, 1.0)
     ) -> list[Examples]:
         """Read parts of the set.
 
-        A file of `x` and `y` is split; of a file of `x` alone each part is the whole.
+        A file of `x` and `y` is split; for a file of `x` alone each part is the whole set.
 
         Args:
             parts: of `TRAINING` and `TEST`.
-            has_steps: whether inputs are spike trains `[n, T, ...]`; axes behind those are flattened.
-            input_range: of the network; bytes of IDX are scaled to it.
+            has_steps: whether inputs are spike trains `[n, T, ...]`; further axes are flattened.
+            input_range: of the network; IDX bytes are scaled to it.
 
         Raises:
-            DataError: the file has no such part; inputs are not finite or have too few axes; labels are no class
-                numbers, or not one for each input; there are too few examples to split.
+            DataError: no such part; inputs are not finite or have too few axes; labels are not class numbers, or not
+                one per input; too few examples to split.
         """
-        if ALL in self._stored:
+        if ALL in self._sources:
             whole = self._read(ALL, has_steps, input_range)
             if whole.labels is None:
                 return [whole for _ in parts]
             split = dict(zip((TRAINING, TEST), split_examples(whole)))
             return [split[part] for part in parts]
-        absent = next((part for part in parts if part not in self._stored), None)
+        absent = next((part for part in parts if part not in self._sources), None)
         if absent is not None:
             raise DataError(
                 f"{self.path} has no {absent} part, only {', '.join(self.parts)} data",
@@ -179,21 +179,21 @@ class DataFile:
         return [self._read(part, has_steps, input_range) for part in parts]
 
     def _read(self, part: str, has_steps: bool, input_range: tuple[float, float]) -> Examples:
-        stored, kept = self._stored[part], 2 if has_steps else 1
-        x = stored.inputs()
-        if x.ndim <= kept:
+        source, n_axes = self._sources[part], 2 if has_steps else 1
+        x = source.inputs()
+        if x.ndim <= n_axes:
             expected = "[n, T, n_in]" if has_steps else "[n, n_in]"
             raise DataError(f"{self.path}: x{SUFFIXES[part]} is {x.dtype} {list(x.shape)}; expected {expected}")
-        with np.errstate(over="ignore"):  # a number beyond float32 becomes inf, which Examples names
-            inputs: FloatArray = x.reshape(*x.shape[:kept], -1).astype(np.float32, copy=False)
-        if stored.is_scaled:
+        with np.errstate(over="ignore"):  # values beyond float32 become inf, which Examples reports
+            inputs: FloatArray = x.reshape(*x.shape[:n_axes], -1).astype(np.float32, copy=False)
+        if source.is_scaled:
             low, high = map(np.float32, input_range)
             inputs = inputs / np.float32(255) * (high - low) + low
-        labels = None if stored.labels is None else _class_numbers(self.path, f"y{SUFFIXES[part]}", stored.labels())
+        labels = None if source.labels is None else _class_numbers(self.path, f"y{SUFFIXES[part]}", source.labels())
         return Examples(self.path.name, part, inputs, labels)
 
 
-def _stored_in_npz(path: Path) -> dict[str, _Stored]:
+def _npz_sources(path: Path) -> dict[str, _Source]:
     known = [f"{array}{suffix}" for suffix in SUFFIXES.values() for array in "xy"]
     npz = Npz(path, known.__contains__, LAYOUTS)
     names = list(npz.headers)
@@ -201,7 +201,7 @@ def _stored_in_npz(path: Path) -> dict[str, _Stored]:
     if is_mixed or any(name.replace("y", "x") not in names for name in names):
         raise DataError(f"{path} holds the arrays {listing(names)}; expected {LAYOUTS}")
     return {
-        part: _Stored(
+        part: _Source(
             partial(npz.array, f"x{suffix}"), partial(npz.array, f"y{suffix}") if f"y{suffix}" in names else None
         )
         for part, suffix in SUFFIXES.items()
@@ -209,10 +209,10 @@ def _stored_in_npz(path: Path) -> dict[str, _Stored]:
     }
 
 
-def _stored_in_idx(path: Path) -> dict[str, _Stored]:
+def _idx_sources(path: Path) -> dict[str, _Source]:
     name = IDX_IMAGES.fullmatch(path.name)
     if name is None:
-        return {ALL: _Stored(partial(read_idx, path), None, is_scaled=True)}
+        return {ALL: _Source(partial(read_idx, path), None, is_scaled=True)}
     found = {}
     for part, words in IDX_PARTS.items():
         for word in words:
@@ -220,14 +220,14 @@ def _stored_in_idx(path: Path) -> dict[str, _Stored]:
             labels = path.with_name(f"{name['set']}{word}-labels-idx1{name['end']}")
             if images.exists():
                 read_labels = partial(read_idx, labels, 1) if labels.exists() else None
-                found[part] = _Stored(partial(read_idx, images), read_labels, is_scaled=True)
+                found[part] = _Source(partial(read_idx, images), read_labels, is_scaled=True)
     if not found:
         raise DataError(f"{path} does not exist")
     return found
 
 
 def _class_numbers(path: Path, name: str, y: NDArray[Any]) -> LabelArray:
-    """Labels `[n]` of labels `[n]` or `[n, 1]`: bool, integer, or floating point with whole numbers."""
+    """Convert labels `[n]` or `[n, 1]`, bool, integer or whole floating-point numbers, to `[n]`."""
     if math.prod(y.shape[1:]) != 1 or y.ndim == 0:
         raise DataError(f"{path}: {name} has shape {list(y.shape)}; expected one class number per input: [n] or [n, 1]")
     y = y.reshape(-1).astype(np.uint8) if y.dtype.kind == "b" else y.reshape(-1)
@@ -241,16 +241,16 @@ def _class_numbers(path: Path, name: str, y: NDArray[Any]) -> LabelArray:
 
 
 def split_examples(whole: Examples) -> tuple[Examples, Examples]:
-    """Training and test part of a set without a split of its own: the one rule that all commands follow.
+    """Split a set into training and test part, by the rule of all commands.
 
     Raises:
-        DataError: there are no labels; no class has enough examples.
+        DataError: no labels; no class has enough examples.
     """
     kept, held = hold_out(whole.labelled, TEST_SHARE, seed=0)
     if not len(held):
         raise DataError(
             f"{whole.name}: {len(whole.inputs)} examples are too few for a test part of {TEST_SHARE:.0%} of each class",
-            hint="name the arrays x_test and y_test where all of them are test data",
+            hint="name the arrays x_test and y_test if all examples are test data",
         )
     training, test = (
         Examples(whole.name, part, whole.inputs[chosen], whole.labelled[chosen], len(whole.inputs))
@@ -260,7 +260,7 @@ def split_examples(whole: Examples) -> tuple[Examples, Examples]:
 
 
 def hold_out(labels: LabelArray, share: float, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Split examples into kept and held-out ones, class by class: indices of both, ascending."""
+    """Split examples by class; return ascending indices of the kept and the held-out ones."""
     rng = np.random.default_rng(seed)
     held = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
@@ -275,35 +275,34 @@ def check_fit(
     input_range: tuple[float, float] | None,
     n_out: int | None = None,
 ) -> None:
-    """Refuse examples that a network does not take.
+    """Refuse examples that do not fit a network.
 
     Args:
         examples: to check.
-        shape: of one input: `(n_in,)`, or `(T, n_in)` of a spike train, which holds 0 and 1.
-        input_range: of the network; None where it is not known.
-        n_out: outputs of the network; None to leave labels alone.
+        shape: of one input: `(n_in,)`, or `(T, n_in)` for spike trains of 0 and 1.
+        input_range: of the network, or None.
+        n_out: outputs of the network; None ignores labels.
 
     Raises:
-        DataError: inputs have another shape, or lie outside the range by more than `RANGE_SLACK` of it; a label is
-            no output.
+        DataError: another shape; inputs outside the range by more than `RANGE_SLACK` of it; a label without output.
     """
     inputs, where = examples.inputs, examples.where
     if inputs.shape[1:] != shape:
         raise DataError(
             f"{where}: an input has shape {list(inputs.shape[1:])}; the network takes {list(shape)}",
-            hint="name the data set that the network was trained on",
+            hint="use the data set that the network was trained on",
         )
     low, high = float(inputs.min()), float(inputs.max())
     if len(shape) > 1 and not np.isin(inputs, (0, 1)).all():
-        raise DataError(f"{where}: the network takes spikes, 0 or 1; the inputs go from {low:g} to {high:g}")
+        raise DataError(f"{where}: inputs are in [{low:g}, {high:g}]; expected spikes, 0 or 1")
     if input_range is not None:
         slack = RANGE_SLACK * (input_range[1] - input_range[0])
         if low < input_range[0] - slack or high > input_range[1] + slack:
             raise DataError(
-                f"{where}: inputs go from {low:g} to {high:g}; expected {input_range[0]:g} to {input_range[1]:g}, the "
-                "network's input range",
-                hint="scale them as the training data was scaled; input_range is in a checkpoint's config, a map's "
-                "[config], or a file's metadata",
+                f"{where}: inputs are in [{low:g}, {high:g}]; expected [{input_range[0]:g}, {input_range[1]:g}], the "
+                "input range of the network",
+                hint="scale them like the training data; input_range is in the config of a checkpoint, the [config] of "
+                "a map, or the metadata of a file",
             )
     if n_out is not None and examples.labelled.max() >= n_out:
         raise DataError(f"{where}: label {examples.labelled.max()} for a network of {n_out} outputs")

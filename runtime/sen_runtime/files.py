@@ -1,4 +1,4 @@
-"""Files, and folders of files, are put in place whole or not at all."""
+"""Atomic writes of files and folders."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Union
 
-#: Of a file its bytes; of a folder those of the files in it, by their names relative to it.
+#: Bytes of a file; for a folder the bytes of its files by relative name.
 Content = Union[bytes, Mapping[str, bytes]]
 
-#: How temporary siblings `.NAME.PID...` end: of what is to come, and of what was there before.
+#: Suffixes of temporary siblings `.NAME.PID...`: new content, previous content.
 STAGED, OLD = ".tmp", ".old.tmp"
 
 
@@ -24,36 +24,35 @@ def write_atomic(path: Path, data: bytes, *, replace: bool = True) -> None:
 
 
 class NotRestoredError(OSError):
-    """Files failed to be put in place half-way, and what was at a path before could not be put back."""
+    """A write failed half-way, and the previous content of a path could not be restored."""
 
     def __init__(self, path: Path, kept: Path | None, cause: OSError) -> None:
-        where = "" if kept is None else f", what was there before is {kept}"
+        where = "" if kept is None else f", the previous content is {kept}"
         super().__init__(cause.errno, f"{cause.strerror}; {path} was replaced{where}")
 
 
 def write_all(files: Mapping[Path, Content], *, replace: bool = True, updated: Container[Path] = ()) -> None:
-    """Write files and folders so that none is ever seen half written.
+    """Write files and folders without visible partial content.
 
-    All bytes go to temporary siblings and to the disk first; only then are they renamed, in order. Where anything
-    fails, what was at each path before is put back. A process killed on the way can leave a hidden `.NAME.*.tmp`, and
-    of several paths some new and some old, but never a partial NAME. A folder that is replaced is gone for a moment:
-    after a kill in that moment the next write to the same path first brings the old one back. It also removes what
-    else was left.
+    All bytes are written to temporary siblings and synced, then renamed in order. After a failure the previous content
+    of each path is restored. A killed process can leave a hidden `.NAME.*.tmp`, and some paths new and others old, but
+    never a partial NAME. A folder is absent for a moment while it is replaced; after a kill in that moment the next
+    write to the path restores the old one, and removes leftovers.
 
     Args:
         files: path -> content.
-        replace: whether an existing file or folder may be replaced, each by one of its kind.
-        updated: paths that may be replaced in any case.
+        replace: whether existing files and folders may be replaced, each by one of its kind.
+        updated: paths that may always be replaced.
 
     Raises:
-        FileExistsError: a path exists and may not be replaced, also one that another process has written meanwhile;
-            `filename` is that path.
-        NotRestoredError: a path could not be put back after another failure.
-        OSError: the disk is full, the folder cannot be written.
+        FileExistsError: a path exists and may not be replaced, even if another process wrote it meanwhile; `filename`
+            is the path.
+        NotRestoredError: a path could not be restored after another failure.
+        OSError: disk full, folder not writable.
     """
     for path in files:
-        _bring_back(path)
-        _remove_all(_left(path, STAGED))
+        _restore_interrupted(path)
+        _remove_all(_leftovers(path, STAGED))
     staged = {path: _sibling(path, STAGED) for path in files}
     kept: dict[Path, Path | None] = {}
     try:
@@ -61,7 +60,7 @@ def write_all(files: Mapping[Path, Content], *, replace: bool = True, updated: C
             _stage(staged[path], content)
         for path, temporary in staged.items():
             if replace or path in updated:
-                kept[path] = _keep(path, is_folder=temporary.is_dir())
+                kept[path] = _backup(path, is_folder=temporary.is_dir())
                 temporary.replace(path)
             else:
                 _rename_new(temporary, path)
@@ -72,7 +71,7 @@ def write_all(files: Mapping[Path, Content], *, replace: bool = True, updated: C
     finally:
         _remove_all(staged.values())
     for path, old in kept.items():
-        _remove_all([*([] if old is None else [old]), *_left(path, OLD)])
+        _remove_all([*([] if old is None else [old]), *_leftovers(path, OLD)])
 
 
 def _sibling(path: Path, ending: str) -> Path:
@@ -96,8 +95,8 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _keep(path: Path, *, is_folder: bool) -> Path | None:
-    """Give what is at `path` a second name, a folder a new one; None where nothing is."""
+def _backup(path: Path, *, is_folder: bool) -> Path | None:
+    """Save the content at `path` under a second name, by a link or, for a folder, a rename; None if absent."""
     if not os.path.lexists(path):
         return None
     old = _sibling(path, OLD)
@@ -106,7 +105,7 @@ def _keep(path: Path, *, is_folder: bool) -> Path | None:
     elif path.is_dir():
         if not is_folder:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        path.rename(old)  # one folder cannot replace another in one step
+        path.rename(old)  # a folder cannot replace another in one step
     else:
         try:
             os.link(path, old)
@@ -124,7 +123,7 @@ def _copy(path: Path, copy: Path) -> None:
 
 
 def _undo(kept: Mapping[Path, Path | None], staged: Mapping[Path, Path]) -> None:
-    """Put back what was kept; where nothing was, remove what is."""
+    """Restore the backups; remove new paths."""
     failure = None
     for path, old in kept.items():
         try:
@@ -134,7 +133,7 @@ def _undo(kept: Mapping[Path, Path | None], staged: Mapping[Path, Path]) -> None
             if _is_folder(old) and path.exists():
                 path.rename(staged[path])
             old.replace(path)
-            _remove(old)  # that changes nothing where both names are of the same file
+            _remove(old)  # no effect if both names are of one file
         except OSError as error:
             failure = failure or NotRestoredError(path, old, error)
     if failure is not None:
@@ -142,11 +141,11 @@ def _undo(kept: Mapping[Path, Path | None], staged: Mapping[Path, Path]) -> None
 
 
 def _rename_new(temporary: Path, path: Path) -> None:
-    """Rename, unless `path` exists."""
+    """Rename unless `path` exists."""
     is_folder = temporary.is_dir()
     try:
         if not is_folder:
-            os.link(temporary, path)  # fails if the path exists, whoever made it in the meantime
+            os.link(temporary, path)  # fails if the path exists, also if another process created it
             return
     except FileExistsError:
         raise _exists(path) from None
@@ -156,7 +155,7 @@ def _rename_new(temporary: Path, path: Path) -> None:
         raise _exists(path)
     try:
         temporary.rename(path)
-    except OSError as error:  # a folder that was made in the meantime
+    except OSError as error:  # a folder created meanwhile
         if path.exists():
             raise _exists(path) from error
         raise
@@ -171,7 +170,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or folder if it exists."""
     if _is_folder(path):
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -179,31 +178,31 @@ def _remove(path: Path) -> None:
 
 
 def _remove_all(paths: Iterable[Path]) -> None:
-    """Remove what is no longer needed; what cannot be removed stays."""
+    """Remove paths; ignore failures."""
     for path in paths:
         with suppress(OSError):
             _remove(path)
 
 
-def _bring_back(path: Path) -> None:
-    """Where a process was killed while it replaced the folder `path`: give the old one its name again."""
+def _restore_interrupted(path: Path) -> None:
+    """Restore the old folder at `path` after a process was killed while it replaced it."""
     if os.path.lexists(path):
         return
-    folders = [old for old in _left(path, OLD) if _is_folder(old)]
+    folders = [old for old in _leftovers(path, OLD) if _is_folder(old)]
     if folders:
-        max(folders, key=lambda old: old.stat().st_ctime_ns).rename(path)  # the one that was renamed last
+        max(folders, key=lambda old: old.stat().st_ctime_ns).rename(path)  # renamed last
 
 
-def _left(path: Path, ending: str) -> list[Path]:
-    """Temporary siblings of `path` that no other process uses."""
-    if os.name != "posix":  # elsewhere a process cannot be asked whether it lives without harming it
+def _leftovers(path: Path, ending: str) -> list[Path]:
+    """Return temporary siblings of `path` that no live process uses."""
+    if os.name != "posix":  # elsewhere the liveness of a process cannot be tested safely
         return []
     pattern = re.compile(rf"\.{re.escape(path.name)}\.([0-9]+){re.escape(ending)}")
     found = [(sibling, pattern.fullmatch(sibling.name)) for sibling in path.parent.iterdir()]
-    return [sibling for sibling, match in found if match and not _is_used(int(match.group(1)))]
+    return [sibling for sibling, match in found if match and not _is_in_use(int(match.group(1)))]
 
 
-def _is_used(pid: int) -> bool:
+def _is_in_use(pid: int) -> bool:
     return pid != os.getpid() and _is_alive(pid)
 
 

@@ -1,7 +1,7 @@
-"""Memory: what work needs is estimated from layer sizes and compared with what is available, before the work starts.
+"""Memory limits: estimate the need of work from layer sizes and compare it with the available memory before it starts.
 
-Estimates are lower bounds of the peak: a check that passes promises nothing, one that fails would have ended in the
-kernel killing the process, or another one.
+Estimates are lower bounds of the peak: passing a check guarantees nothing, failing one means that the kernel would have
+killed a process.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Needs below this are not checked: the check itself takes 0.1 ms.
+#: Needs below this are not checked: a check takes 0.1 ms.
 UNCHECKED_BYTES = 64 << 20
-#: Of cgroup v1 and v2: folder below /sys/fs/cgroup, limit, usage, and the part of the usage that is page cache.
+#: Files of cgroup v1 and v2: folder in /sys/fs/cgroup, limit, usage, and key of the reclaimable page cache.
 _V1 = ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _V2 = ("", "memory.max", "memory.current", "inactive_file")
-#: How torch and C++ libraries report a failed allocation.
+#: Messages of torch and C++ libraries for a failed allocation.
 _ALLOCATION = ("can't allocate memory", "not enough memory", "bad_alloc", "bad allocation")
 
 
 class MemoryLimitError(SenError, MemoryError):
-    """Work that needs more memory than there is."""
+    """Work needs more memory than is available."""
 
 
 def available(root: Path = Path("/")) -> int | None:
-    """Bytes that this process can still take: of the machine, of its cgroups, and of its address space.
+    """Return the bytes that this process can still allocate, limited by machine, cgroups and address space.
 
     Args:
-        root: of the file system; another one in tests.
+        root: of the file system; replaced in tests.
 
     Returns:
-        None on systems that do not tell.
+        None if the system does not tell.
     """
     found = [value for value in (_machine(root), _address_space(root), *_cgroups(root)) if value is not None]
     return max(0, min(found)) if found else None
@@ -51,11 +51,11 @@ def require(n_bytes: int, detail: str = "") -> None:
     """Refuse work that needs more memory than is available.
 
     Args:
-        n_bytes: that are live at once, a lower bound.
-        detail: what needs most of them.
+        n_bytes: peak, a lower bound.
+        detail: largest contribution, for the message.
 
     Raises:
-        MemoryLimitError: says how much is needed and how much available.
+        MemoryLimitError: names needed and available memory.
     """
     if n_bytes < UNCHECKED_BYTES:
         return
@@ -69,8 +69,8 @@ def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: int, row
 
     Args:
         shapes: `(n_out, n_in)` of each layer.
-        bytes_per_weight: live at once for each weight of the fully connected layers.
-        rows: examples whose inputs and activations are live at once, in float32.
+        bytes_per_weight: peak bytes per weight of the fully connected layers.
+        rows: examples with inputs and activations in memory, in float32.
 
     Raises:
         MemoryLimitError: names the largest layer too.
@@ -80,17 +80,17 @@ def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: int, row
 
 
 def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> None:
-    """Refuse work that writes out the weights of a network where it needs more memory than is available.
+    """Refuse work that materializes a network and needs more memory than is available.
 
     Args:
-        network: whose matrices are written out; those of low rank never are, and sparse ones once, in float32.
-        bytes_per_weight: live at once for each other weight.
+        network: low-rank matrices are not materialized, sparse ones once, in float32.
+        bytes_per_weight: peak bytes per weight of the other matrices.
         rows: see `require_layers`.
 
     Raises:
         MemoryLimitError: names the largest layer too.
     """
-    from sen_runtime.ir.operators import Coordinates, Dense, Sparse, leaves  # numpy, which --help does without
+    from sen_runtime.ir.operators import Coordinates, Dense, Sparse, leaves  # imports numpy, slow for --help
 
     needs = []
     for layer in network.layers:
@@ -108,8 +108,8 @@ def _require_layers(shapes: list[tuple[int, int]], needs: list[int], rows: int) 
 
 
 @contextmanager
-def reported() -> Iterator[None]:
-    """Turn a failed allocation, of numpy, torch or a C++ library, into a `MemoryLimitError`."""
+def catch_allocation_errors() -> Iterator[None]:
+    """Convert a failed allocation of numpy, torch or a C++ library to a `MemoryLimitError`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -120,7 +120,7 @@ def reported() -> Iterator[None]:
 
 
 def allocation_failure(error: BaseException) -> MemoryLimitError | None:
-    """What a `MemoryError`, or torch's or C++'s own, says; None for another kind of error."""
+    """Return the `MemoryLimitError` for an allocation failure; None for other errors."""
     if isinstance(error, MemoryLimitError):
         return error
     text = str(error)
@@ -132,20 +132,20 @@ def allocation_failure(error: BaseException) -> MemoryLimitError | None:
 
 
 def size(n_bytes: int) -> str:
-    """Megabytes, or gigabytes, to a tenth below 100."""
+    """Format bytes in MB or GB."""
     if n_bytes < 10**9:
         return f"{n_bytes // 10**6:,} MB"
     return f"{n_bytes / 10**9:.1f} GB" if n_bytes < 10**11 else f"{n_bytes // 10**9:,} GB"
 
 
 def _machine(root: Path) -> int | None:
-    """`MemAvailable` of Linux."""
+    """Read `MemAvailable` of Linux."""
     values = [line.split() for line in _lines(root / "proc/meminfo")]
     return next((int(words[1]) * 1024 for words in values if words[0] == "MemAvailable:"), None)
 
 
 def _address_space(root: Path) -> int | None:
-    """What `ulimit -v` leaves of the address space."""
+    """Return the address space left by `ulimit -v`."""
     if resource is None:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -156,7 +156,7 @@ def _address_space(root: Path) -> int | None:
 
 
 def _cgroups(root: Path) -> Iterator[int]:
-    """What the limits of the process's cgroup and of those above it leave."""
+    """Yield the memory left by the cgroup of the process and by its parents."""
     for line in _lines(root / "proc/self/cgroup"):
         _, controllers, path = line.split(":", 2)
         if controllers and "memory" not in controllers.split(","):
@@ -174,7 +174,7 @@ def _cgroups(root: Path) -> Iterator[int]:
 
 
 def _number(path: Path) -> int | None:
-    """The number that a file of the kernel starts with."""
+    """Read the number at the start of a kernel file."""
     words = next(iter(_lines(path)), "").split()
     return int(words[0]) if words and words[0].isdecimal() else None
 

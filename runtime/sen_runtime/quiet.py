@@ -1,4 +1,4 @@
-"""Native libraries announce themselves on stderr; this keeps them from it."""
+"""Suppression of announcements that native libraries write to stderr."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-#: The descriptor that native code writes to.
+#: Descriptor of native code.
 STDERR = 2
 
 
 def is_announcement(line: bytes) -> bool:
-    """Whether a line that a native library wrote is information, not a warning or an error."""
+    """Return whether a line of a native library is information, not a warning or an error."""
     return line.startswith(b"INFO: ")
 
 
 @contextmanager
-def quiet_engines() -> Iterator[None]:
-    """Keep native libraries from announcing themselves on stderr; what is more than information is passed on.
+def suppress_announcements() -> Iterator[None]:
+    """Capture stderr of native libraries; pass on all lines but announcements at the end.
 
-    What they write comes at the end. Should one die, Python's own report of that is not held back.
+    The report of `faulthandler` on a crash is not captured.
     """
     try:
         saved = os.dup(STDERR)
-    except OSError:  # there is no stderr to keep clean
+    except OSError:  # stderr is closed
         yield
         return
     with tempfile.TemporaryFile() as captured, open(saved, "wb", closefd=True) as own:  # noqa: PTH123 - a descriptor

@@ -1,6 +1,6 @@
-"""Requests to end: SIGTERM and SIGHUP interrupt a command as Ctrl-C does.
+"""Signal handling: SIGTERM and SIGHUP interrupt a command as Ctrl-C does.
 
-`requests_interrupt` raises KeyboardInterrupt; within it, `noted_requests` lets a loop end where its result is whole.
+`interrupt_on_signals` raises KeyboardInterrupt. Inside it, `defer_interrupts` lets a loop finish its present step.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-REQUESTS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
-#: A closing terminal sends SIGHUP twice, and the second must not interrupt the clean-up.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
+#: A closing terminal sends SIGHUP twice; the second must not interrupt the clean-up.
 REPEATED_S = 2.0
 
 
 class _Latest:
-    """When the latest request came, by the monotonic clock."""
+    """Monotonic time of the latest signal."""
 
     at = float("-inf")
 
@@ -28,9 +28,9 @@ def _is_repeated() -> bool:
 
 
 @contextmanager
-def requests_interrupt() -> Iterator[None]:
-    """Raise KeyboardInterrupt in the main thread on SIGTERM and SIGHUP; signals that are handled or ignored stay so."""
-    if threading.current_thread() is not threading.main_thread():  # where no handler can be set
+def interrupt_on_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt in the main thread on SIGTERM and SIGHUP; keep existing handlers."""
+    if threading.current_thread() is not threading.main_thread():  # handlers need the main thread
         yield
         return
     _Latest.at = float("-inf")
@@ -39,40 +39,39 @@ def requests_interrupt() -> Iterator[None]:
         if not _is_repeated():
             raise KeyboardInterrupt
 
-    handled = [request for request in REQUESTS if signal.getsignal(request) is signal.SIG_DFL]
-    for request in handled:
-        signal.signal(request, interrupt)
+    handled = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
         yield
     finally:
-        for request in handled:
-            signal.signal(request, signal.SIG_DFL)
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
-def noted_requests() -> Iterator[Callable[[], bool]]:
-    """Note Ctrl-C, SIGTERM and SIGHUP instead of raising; the function tells whether one came.
+def defer_interrupts() -> Iterator[Callable[[], bool]]:
+    """Record Ctrl-C, SIGTERM and SIGHUP instead of raising; the returned function tells whether one arrived.
 
-    A second one raises KeyboardInterrupt; so does the first in a thread that is not the main one. Signals that are
-    ignored stay so.
+    A second one raises KeyboardInterrupt, as does the first outside the main thread. Ignored signals stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    noted: list[int] = []
+    received: list[int] = []
 
-    def note(number: int, _: object) -> None:
+    def record(number: int, _: object) -> None:
         is_repeated = _is_repeated() and number != signal.SIGINT
-        if noted and not is_repeated:
+        if received and not is_repeated:
             raise KeyboardInterrupt
-        noted.append(number)
+        received.append(number)
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, *REQUESTS)}
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, *SIGNALS)}
     handled = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
     for number in handled:
-        signal.signal(number, note)
+        signal.signal(number, record)
     try:
-        yield lambda: bool(noted)
+        yield lambda: bool(received)
     finally:
         for number in handled:
             signal.signal(number, previous[number])

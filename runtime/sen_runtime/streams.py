@@ -1,8 +1,8 @@
-"""Standard streams of a command: what a terminal, a pipe or a full disk does to them changes no result.
+"""Standard streams of a command that tolerate closed, broken and full targets.
 
-Output files do not depend on stdout, and the exit code does not depend on stderr. A stream that is closed counts as
-/dev/null. A pipe whose reader ended has been read as far as its reader wanted. Any other failure of stdout loses a
-result, so that `finish` reports it. Characters that the encoding lacks are written as escapes.
+Output files do not depend on stdout; the exit code does not depend on stderr. A closed stream acts as /dev/null. A
+broken pipe is no error. Any other failure of stdout loses output, and `finish` reports it. Characters missing in the
+encoding are escaped.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ ENCODING = "utf-8"
 
 
 class _Raw(io.RawIOBase):
-    """A raw stream whose failed writes count as done.
+    """Raw stream that ignores failed writes.
 
     Attributes:
-        failure: the first one, or None.
+        failure: first failure, or None.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -48,7 +48,7 @@ class _Raw(io.RawIOBase):
 
 
 class Stream(io.TextIOWrapper):
-    """A text stream on which writing never fails."""
+    """Text stream whose writes never raise."""
 
     def __init__(self, stream: IO[bytes], encoding: str = ENCODING, *, line_buffering: bool = True) -> None:
         self._raw = _Raw(stream)
@@ -57,28 +57,28 @@ class Stream(io.TextIOWrapper):
 
     @property
     def failure(self) -> OSError | None:
-        """The first write that failed, or None."""
+        """First failed write, or None."""
         return self._raw.failure
 
 
 def protect() -> None:
-    """Replace the process's stdout and stderr by a `Stream` each; streams that a caller put in place are kept.
+    """Replace stdout and stderr by a `Stream` each; keep streams that a caller replaced.
 
-    Closed standard descriptors are opened first: a file must not get their numbers, on which native code writes.
+    Closed standard descriptors are opened first, so no file gets a descriptor that native code writes to.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            os.open(os.devnull, os.O_RDWR)  # lowest free descriptor
     for name in ("stdout", "stderr"):
         current = getattr(sys, name)
         if current is getattr(sys, f"__{name}__") and not isinstance(current, Stream):
-            setattr(sys, name, _protected(current, line_buffering=name == "stderr"))
+            setattr(sys, name, _wrap(current, line_buffering=name == "stderr"))
 
 
 def duplicate_stderr() -> TextIO:
-    """A stream of its own on what stderr is now; stderr itself where that is no file."""
+    """Return a new stream on the present stderr; stderr itself if it is no file."""
     try:
         descriptor = os.dup(sys.stderr.fileno())
     except (OSError, io.UnsupportedOperation):
@@ -87,7 +87,7 @@ def duplicate_stderr() -> TextIO:
 
 
 def finish(code: int) -> int:
-    """Flush stdout; the exit code, which is 1 instead of 0 where output is lost."""
+    """Flush stdout and return the exit code; 1 instead of 0 if output is lost."""
     sys.stdout.flush()
     failure = sys.stdout.failure if isinstance(sys.stdout, Stream) else None
     if failure is None or failure.errno == errno.EPIPE:
@@ -96,7 +96,7 @@ def finish(code: int) -> int:
     return code or EXIT_FAILED
 
 
-def _protected(stream: TextIO | None, *, line_buffering: bool) -> Stream:
+def _wrap(stream: TextIO | None, *, line_buffering: bool) -> Stream:
     if stream is None:
         return Stream(io.FileIO(os.devnull, "w"))
     stream.flush()

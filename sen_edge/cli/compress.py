@@ -15,7 +15,7 @@ import sen_edge
 from sen_edge.cli import compression as options
 from sen_edge.cli import console, mapping
 from sen_edge.errors import OutputError, UsageError
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 
 if TYPE_CHECKING:
     from sen_edge.compress.pipeline import Compressed
@@ -82,7 +82,7 @@ def compress(
     inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
     state = state_path(output) if request.budget is not None else None
     with console.interruptible(partial(_interrupted, state)):
-        with console.progress() as progress, quiet_engines():
+        with console.progress() as progress, suppress_announcements():
             result = run_compress(
                 source,
                 request,

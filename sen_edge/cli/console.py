@@ -79,7 +79,7 @@ def interruptible(remarks: Callable[[], Sequence[str]] | None = None) -> Iterato
 def progress() -> Iterator[Progress]:
     """Show progress on stderr: a bar on a terminal, a line for each new stage elsewhere.
 
-    Enter it before `quiet_engines`, which redirects stderr: it keeps the original stream.
+    Enter it before `suppress_announcements`, which redirects stderr: it keeps the original stream.
     """
     from rich import progress as bars
     from rich.console import Console

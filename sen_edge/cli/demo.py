@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from sen_edge.cli import console
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,10 +36,10 @@ def demo(
     console.note("1/3 training a 64-128-10 network, d = 8, on scikit-learn's digits")
     x = _train(model, seed)
     console.note("2/3 exporting and verifying every target")
-    with quiet_engines():
+    with suppress_announcements():
         rows = _export(model)
     console.note(f"3/3 measuring side by side for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
-    with quiet_engines():
+    with suppress_announcements():
         latencies = _measure(output_dir, rows, x)
     table = [(Path(name).name, engine, *rows[name, engine], *latencies[name, engine]) for name, engine in rows]
     console.console(stderr=False).print(console.table(f"{model}: exported, verified, measured", HEADINGS, table))

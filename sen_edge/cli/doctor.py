@@ -17,7 +17,7 @@ import typer
 import sen_edge
 from sen_edge.cli import console
 from sen_runtime.errors import EXIT_MISSING, SenError
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import quote
 
 #: What each package is for, and the line that installs it. The first four are what an export needs.
@@ -68,7 +68,7 @@ def doctor(
 
     Nothing is installed. Exit 4 if something is missing or broken; the extras plot and sweep may be missing.
     """
-    with quiet_engines():
+    with suppress_announcements():
         findings = [*map(_package, PACKAGES), *map(_extra, EXTRAS), *_engines()]
     if as_json:
         console.print_json([asdict(finding) for finding in findings])

@@ -15,7 +15,7 @@ from sen_edge.cli import console, mapping
 from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.errors import UsageError
 from sen_runtime.bench.figures import size
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import quote
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def export(
         snn=snn,
         options={**ctx.obj, **parse_assignments(assignments)},
     )
-    with console.interruptible(), console.progress() as progress, quiet_engines():
+    with console.interruptible(), console.progress() as progress, suppress_announcements():
         result = run_export(
             model,
             output_dir,

@@ -69,7 +69,7 @@ def _options(
 def main() -> None:
     """Run the command line."""
     streams.protect()
-    with signals.requests_interrupt():
+    with signals.interrupt_on_signals():
         code = _run()
     sys.exit(streams.finish(code))
 

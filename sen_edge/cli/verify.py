@@ -10,7 +10,7 @@ import typer
 from sen_edge.cli import console, mapping
 from sen_edge.errors import VerificationError
 from sen_runtime.errors import EngineError, ImageError
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import open_regular
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def verify(
     agreement = None if expect is None else check(model, expect, against.name)
     labelled = None if data is None else load_data(data, data_dir, model.network)
     try:
-        with quiet_engines():
+        with suppress_announcements():
             examples = None if labelled is None else labelled.inputs
             if calibration is not None:
                 examples = load_calibration(calibration, data_dir, model.network).held_out

@@ -31,7 +31,7 @@ from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import Recipe, suggested_recipe
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
-from sen_runtime.memory_limits import reported, require_network
+from sen_runtime.memory_limits import catch_allocation_errors, require_network
 
 #: Live at once for each weight: the measured peak of pruning is 48.
 COMPRESS_BYTES = 24
@@ -87,7 +87,7 @@ class Compressed:
     figures: Mapping[str, Any]
 
 
-@reported()
+@catch_allocation_errors()
 def compress(
     model: Model,
     request: CompressRequest,

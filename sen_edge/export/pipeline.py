@@ -41,7 +41,7 @@ from sen_runtime import worker
 from sen_runtime.errors import EngineCrashError
 from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates, leaves
-from sen_runtime.memory_limits import reported, require_network
+from sen_runtime.memory_limits import catch_allocation_errors, require_network
 
 WEIGHTS = ("dense", "coordinates")
 DTYPES = ("float32", "float16", "int8-dynamic", "int8")
@@ -53,7 +53,7 @@ EXPORT_BYTES = 24
 Transform = Callable[[Model], tuple[Network, dict[str, Any]]]
 
 
-@reported()
+@catch_allocation_errors()
 def export(
     model: Path,
     out_dir: Path,

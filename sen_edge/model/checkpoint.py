@@ -27,7 +27,7 @@ from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.operators import Coordinates, WeightOperator
-from sen_runtime.memory_limits import reported, require_layers
+from sen_runtime.memory_limits import catch_allocation_errors, require_layers
 from sen_runtime.untrusted import check_document, listing, load_json, quote, read_regular
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ SYNAPSES = "synapses."
 PATTERN_BYTES = 13
 
 
-@reported()
+@catch_allocation_errors()
 def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
     """Read a checkpoint.
 

@@ -25,7 +25,7 @@ from sen_runtime.ir.operators import (
     map_leaves,
     weight_arrays,
 )
-from sen_runtime.memory_limits import reported, require
+from sen_runtime.memory_limits import catch_allocation_errors, require
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 
@@ -155,7 +155,7 @@ def form(operator: WeightOperator) -> str:
     return " + ".join(_leaf_form(leaf) for leaf in leaves(operator))
 
 
-@reported()
+@catch_allocation_errors()
 def summarize(model: Model) -> Summary:
     """Compute the figures of a model; coincident neurons are reported, not refused."""
     network, checkpoint = model.network, model.checkpoint

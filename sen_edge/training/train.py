@@ -40,7 +40,7 @@ from sen_edge.training.loop import (
 )
 from sen_edge.training.request import CONFIG, RECIPE, SPIKING, TrainRequest
 from sen_edge.training.state import options_of, restore, save_state, state_path
-from sen_runtime.memory_limits import reported, require_layers
+from sen_runtime.memory_limits import catch_allocation_errors, require_layers
 
 #: Live at once for each weight in a step of training: weights, distances, and a gradient.
 TRAIN_BYTES = 12
@@ -90,7 +90,7 @@ class Result:
     history: tuple[Epoch, ...]
 
 
-@reported()
+@catch_allocation_errors()
 def train(
     config: SpatialConfig,
     dataset: Dataset,

@@ -157,7 +157,7 @@ def test_bad_requests(
         (["--sparsity", "0.5", "--calibration", "narrow.npz"], 1, "the network takes [64]"),
         (["--sparsity", "0.5", "--calibration", "nan.npz"], 1, "holds nan"),
         (["--sparsity", "0.5", "--calibration", "none.npz"], 1, "does not exist"),
-        (["--sparsity", "0.5", "--data", "bytes.npz"], 1, "expected 0 to 1, the network's input range"),
+        (["--sparsity", "0.5", "--data", "bytes.npz"], 1, "expected [0, 1], the input range of the network"),
     ],
 )
 def test_bad_data(

@@ -182,7 +182,7 @@ def test_data_that_does_not_fit_an_image(sen_edge: Run, images: Path, tmp_path: 
     np.savez(tmp_path / "data.npz", x=np.random.default_rng(0).random((99, 64)) * 255)
     options = ("--dtype", "int8", "--calibration", tmp_path / "data.npz")
     outcome = sen_edge("export", images / "mlp.sen", "-o", tmp_path / "out", *options)
-    assert outcome.code == 1 and "expected 0 to 1, the network's input range" in outcome.err
+    assert outcome.code == 1 and "expected [0, 1], the input range of the network" in outcome.err
     assert not (tmp_path / "out").exists()
 
 

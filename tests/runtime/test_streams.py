@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sen_runtime.signals import requests_interrupt
+from sen_runtime.signals import interrupt_on_signals
 
 #: Runs a command line in a shell that redirects its streams.
 SHELL = ["bash", "-c", '"$@" {redirection}', "bash"]
@@ -113,7 +113,7 @@ def test_an_interrupted_export_leaves_nothing(request_to_end: signal.Signals, ml
 def test_a_signal_that_the_caller_ignores_stays_ignored() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with pytest.raises(KeyboardInterrupt), requests_interrupt():
+        with pytest.raises(KeyboardInterrupt), interrupt_on_signals():
             os.kill(os.getpid(), signal.SIGHUP)
             reached = True
             os.kill(os.getpid(), signal.SIGTERM)

@@ -70,7 +70,9 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
     try:
         answer = json.loads(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
     except (ValueError, IndexError):
-        crash = worker.crash(done.returncode, done.stderr.splitlines(), f"while it loaded {path.name} or ran it once")
+        crash = worker.crash_error(
+            done.returncode, done.stderr.splitlines(), f"while it loaded {path.name} or ran it once"
+        )
         raise EngineCrashError(f"{engine_name}: {crash.message}") from None
     if "error" in answer:
         raise decode_error(answer["error"])

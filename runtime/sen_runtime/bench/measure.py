@@ -33,7 +33,7 @@ from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, input_range_of, stored_dtype
-from sen_runtime.quiet import quiet_engines
+from sen_runtime.quiet import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 Progress = Callable[[str], None]
@@ -81,7 +81,7 @@ def load_session(row: RowPlan) -> Session:
     Raises:
         SenError: what the engine raised.
     """
-    with _naming(row.artifact.path), quiet_engines():
+    with _naming(row.artifact.path), suppress_announcements():
         return engine(row.engine).load(row.artifact.path, row.threads)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.bench.interleaved import TURN_NS, Loop, Timed, calibrated, one_round
-from sen_runtime.signals import noted_requests
+from sen_runtime.signals import defer_interrupts
 
 Floats = NDArray[np.float64]
 #: Loads a model and gives the loop to time.
@@ -126,7 +126,7 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
         most = options.seconds / max(load_s, ROUNDS_PER_LOAD * round_s)
         n_loads = max(1, min(MOST_LOADS, int(most)))
         result = Measured(timed, {name: Samples() for name in openers}, {name: [] for name in openers})
-        with noted_requests() as is_interrupted:
+        with defer_interrupts() as is_interrupted:
             watcher = _Watcher(options, time.perf_counter())
             for load in range(n_loads):
                 if load:

@@ -21,7 +21,7 @@ from sen_runtime import reference, untrusted
 from sen_runtime.engines.arena import ArenaSession
 from sen_runtime.engines.session import Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
-from sen_runtime.memory_limits import MemoryLimitError, reported, require
+from sen_runtime.memory_limits import MemoryLimitError, catch_allocation_errors, require
 
 if TYPE_CHECKING:
     from io import BufferedReader
@@ -225,7 +225,7 @@ def load(
     source = source_of(model)
     data = _content(source, mapped=not pack)
     try:
-        with reported():
+        with catch_allocation_errors():
             return NativeSession(data, flags)
     except ImageError as error:
         raise _explained(source, error) from error

@@ -1,7 +1,7 @@
-"""Engines in a process of their own, so that one that crashes on a file does not end the program that uses it.
+"""Engines in a worker process, so a crash of an engine does not end the calling process.
 
-There is at most one worker in each process. It starts with the first request, starts again after a crash, and ends
-with its parent, even one that is killed: its stdin ends then.
+Each process has at most one worker. It starts with the first request, restarts after a crash, and ends with its parent,
+even a killed one, because its stdin ends.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from sen_runtime.untrusted import printable
 from sen_runtime.worker.frames import decode_error, receive, send
 
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import main; main(*sys.argv[2:])"
-#: Time in which a worker ends by itself.
+#: Time for a worker to end by itself.
 GRACE_S = 2.0
 
 
 class WorkerSession:
-    """A model that is loaded in the worker.
+    """A model loaded in the worker.
 
     Attributes:
-        engine: name of the engine that runs it.
-        batch_size: rows it takes at once, or None for any number.
+        engine: name of the engine.
+        batch_size: fixed batch, or None.
     """
 
     def __init__(self, process: _Process, number: int, batch_size: int | None, engine: str, what: str) -> None:
@@ -47,16 +47,16 @@ class WorkerSession:
         self.engine, self.batch_size = engine, batch_size
 
     def run(self, x: Array) -> Array:
-        """Outputs `[batch, n_out]`.
+        """Return outputs `[batch, n_out]`.
 
         Raises:
             EngineCrashError: the engine crashed.
-            EngineError: it refuses the input.
+            EngineError: the engine refuses the input.
         """
         return self._call("run", {"x": x})["output"]
 
     def run_all(self, x: Array) -> dict[str, Array]:
-        """The outputs, and `layerN/activation` of every hidden layer that can be seen; errors as `run`."""
+        """Return the outputs, and `layerN/activation` of every visible hidden layer; raises as `run`."""
         return self._call("run_all", {"x": x})
 
     def close(self) -> None:
@@ -81,7 +81,7 @@ class _Process:
     def __init__(self) -> None:
         self.path = list(sys.path)
         self._lock = threading.Lock()
-        self._folder = tempfile.mkdtemp(prefix="sen-edge-")  # a crash leaves what an engine has put there
+        self._folder = tempfile.mkdtemp(prefix="sen-edge-")  # engines may leave files after a crash
         self._errors = cast(BinaryIO, open(os.path.join(self._folder, "stderr"), "a+b"))  # noqa: PTH118, PTH123, SIM115
         try:
             self._process = subprocess.Popen(
@@ -98,18 +98,18 @@ class _Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it takes requests."""
+        """Whether it accepts requests."""
         return not self._errors.closed and self._process.poll() is None
 
     def call(
         self, doing: str, request: Mapping[str, Any], arrays: Mapping[str, Array] | None = None
     ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """The answer to a request.
+        """Send a request and return the response.
 
         Args:
-            doing: end of the message of a crash, such as "while it loaded net.tflite".
-            request: what is asked.
-            arrays: that belong to it.
+            doing: end of a crash message, such as "while it loaded net.tflite".
+            request: plain values.
+            arrays: of the request.
         """
         with self._lock:
             try:
@@ -117,21 +117,21 @@ class _Process:
                 answer, results = receive(cast(BinaryIO, self._process.stdout))
             except (OSError, EOFError, ValueError):
                 raise self._crash(doing) from None
-            except BaseException:  # an interrupt: the answer is still to come, and would be taken for another's
+            except BaseException:  # the pending response would be read as another's
                 self.end(at_once=True)
                 raise
-            self._pass_on()
+            self._forward_output()
         if "error" in answer:
             raise decode_error(answer["error"])
         return answer, results
 
     def end(self, *, at_once: bool = False) -> None:
-        """End it, and remove what it left behind."""
+        """End the process and remove its files."""
         if self._errors.closed:
             return
         if at_once:
             self._process.kill()
-        with suppress(OSError):  # it ended before it read all
+        with suppress(OSError):  # the process ended early
             cast(BinaryIO, self._process.stdin).close()
         try:
             self._process.wait(GRACE_S)
@@ -142,30 +142,30 @@ class _Process:
         self._remove()
 
     def abandon(self) -> None:
-        """Close the streams, and leave the process to another."""
+        """Close the streams without ending the process."""
         self._errors.close()
         for stream in (self._process.stdin, self._process.stdout):
-            cast(Any, stream).raw.close()  # what is buffered belongs to the parent
+            cast(Any, stream).raw.close()  # buffered data belong to the parent
 
     def _crash(self, doing: str) -> EngineCrashError:
         if self._errors.closed:
-            return EngineCrashError("the engine's process has ended already", "load the model again")
+            return EngineCrashError("the engine's process has ended", "load the model again")
         self._process.kill()
         code = self._process.wait()
-        error = crash(code, self._printed(), doing)
+        error = crash_error(code, self._read_output(), doing)
         self.end()
         return error
 
-    def _pass_on(self) -> None:
-        """Repeat on stderr what engines wrote, except their announcements."""
-        for line in self._printed():
+    def _forward_output(self) -> None:
+        """Write the output of engines to stderr, except announcements."""
+        for line in self._read_output():
             if not is_announcement(line):
                 try:
                     os.write(STDERR, line)
                 except OSError:  # closed or full
                     return
 
-    def _printed(self) -> list[bytes]:
+    def _read_output(self) -> list[bytes]:
         self._errors.seek(0)
         lines = [line for line in self._errors if line.strip()]
         self._errors.truncate(0)
@@ -184,13 +184,13 @@ def load(engine: str, model: Model, what: str) -> WorkerSession:
     """Load a model in an engine, in the worker.
 
     Args:
-        engine: its name.
+        engine: name of the engine.
         model: path, or bytes.
         what: name of the model for messages.
 
     Raises:
-        EngineCrashError: the engine crashed; its own last line is part of the message.
-        SenError: as the engine's `load` raises it.
+        EngineCrashError: the engine crashed; the message has its last line.
+        SenError: from the engine's `load`.
     """
     request: dict[str, Any] = {"command": "load", "engine": engine, "environment": _environment()}
     arrays = {}
@@ -207,7 +207,7 @@ def load(engine: str, model: Model, what: str) -> WorkerSession:
 
 
 def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
-    """Versions of those engines that are installed, and why the others are not.
+    """Return the versions of installed engines, and the errors of missing ones.
 
     Raises:
         EngineError: an engine does not exist, or does not load.
@@ -219,13 +219,13 @@ def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExt
 
 
 def _environment() -> dict[str, str]:
-    """The environment as it is now; the worker has its own folder for temporary files."""
+    """Return the environment without the temporary folder, which the worker replaces."""
     return {name: value for name, value in os.environ.items() if name != "TMPDIR"}
 
 
 def _worker() -> _Process:
-    """The worker of this process, started if there is none, or another import path holds since."""
-    global _running  # noqa: PLW0603 - one in each process
+    """Return the worker; start it if there is none or the import path changed."""
+    global _running  # noqa: PLW0603 - one per process
     with _starting:
         if _running is not None and (not _running.is_alive or _running.path != sys.path):
             _running.end()
@@ -235,8 +235,8 @@ def _worker() -> _Process:
                 _running = _Process()
             except OSError as error:
                 raise EngineError(
-                    f"cannot start a process for engines: {error.strerror}",
-                    "the environment variable TMPDIR names the folder for its files",
+                    f"cannot start the engine process: {error.strerror}",
+                    "set the environment variable TMPDIR to a writable folder",
                 ) from error
         return _running
 
@@ -249,7 +249,7 @@ def _close() -> None:
 
 
 def _forget() -> None:
-    """In a fork of the parent: the worker is the parent's, and must see its streams end with that."""
+    """Abandon the worker in a fork: it belongs to the parent, and ends with the parent's streams."""
     global _starting  # noqa: PLW0603
     _starting = threading.Lock()
     if _running is not None:
@@ -257,25 +257,25 @@ def _forget() -> None:
 
 
 def command(module: str, path: Sequence[str], *arguments: str) -> list[str]:
-    """Command line of a process that calls `main` of a module.
+    """Return the command line of a process that calls `main` of a module.
 
-    It is isolated from the caller's folder and user site: its import path is exactly `path`.
+    Its import path is exactly `path`: without the current folder and user site.
     """
     return [sys.executable, "-I", "-c", _START.format(module), json.dumps(path), *arguments]
 
 
-def crash(code: int, printed: Sequence[bytes], doing: str) -> EngineCrashError:
-    """The error of an engine that ended its process with an exit status, after it printed these lines on stderr."""
+def crash_error(code: int, printed: Sequence[bytes], doing: str) -> EngineCrashError:
+    """Return the error of an engine that ended its process with an exit status and this output on stderr."""
     lines = [line for line in printed if line.strip() and not is_announcement(line)]
-    last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "it printed nothing"
-    return EngineCrashError(f"the engine crashed ({_ending(code)}) {doing}: {last}")
+    last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "no output"
+    return EngineCrashError(f"the engine crashed ({_describe_status(code)}) {doing}: {last}")
 
 
-def _ending(code: int) -> str:
+def _describe_status(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
     name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-    return f"{name}, perhaps for want of memory" if name == "SIGKILL" else name
+    return f"{name}, possibly out of memory" if name == "SIGKILL" else name
 
 
 atexit.register(_close)

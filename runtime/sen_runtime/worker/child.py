@@ -1,4 +1,4 @@
-"""The worker's side: loads models in engines, runs them, and ends with its parent."""
+"""Worker process: load models in engines, run them, end with the parent."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ Answer = tuple[dict[str, Any], dict[str, Array]]
 
 
 class _Worker:
-    """Sessions by number, and what may be asked of them."""
+    """Sessions by number, and the requests on them."""
 
     def __init__(self) -> None:
         self._sessions: dict[int, Session] = {}
         self._count = 0
 
-    def answer(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """The answer to a request; errors are answers as well."""
+    def respond(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
+        """Return the response to a request; errors are responses."""
         try:
             if "environment" in request:
-                _take_over(request["environment"])
+                _update_environment(request["environment"])
             answer: Answer = getattr(self, f"on_{request['command']}")(request, arrays)
         except SenError as error:
             return {"error": encode_error(error)}, {}
-        except Exception as error:  # code of a third party
+        except Exception as error:  # third-party code
             return {"error": encode_error(EngineError(f"{type(error).__name__}: {error}"))}, {}
         return answer
 
     def on_versions(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Versions of engines, and why others are missing."""
+        """Return versions of engines, and the errors of missing ones."""
         del arrays
         versions, missing = {}, {}
         for name in request["names"]:
@@ -47,7 +47,7 @@ class _Worker:
         return {"versions": versions, "missing": missing}, {}
 
     def on_load(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Load a model, a path or bytes."""
+        """Load a model from a path or bytes."""
         model = bytes(arrays["model"]) if "model" in arrays else Path(request["path"])
         session = engine(request["engine"]).load(model)
         self._count += 1
@@ -55,11 +55,11 @@ class _Worker:
         return {"session": self._count, "batch_size": session.batch_size}, {}
 
     def on_run(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Outputs for an input."""
+        """Return outputs for an input."""
         return {}, {"output": self._sessions[request["session"]].run(arrays["x"])}
 
     def on_run_all(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Outputs for an input, and those of hidden layers."""
+        """Return outputs of all layers for an input."""
         return {}, self._sessions[request["session"]].run_all(arrays["x"])
 
     def on_close(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
@@ -70,25 +70,25 @@ class _Worker:
 
 
 def main() -> None:
-    """Answer requests until stdin ends; what engines print goes to stderr."""
+    """Serve requests until stdin ends; output of engines goes to stderr."""
     requests, answers = _take_standard_streams()
     worker = _Worker()
     while True:
         try:
-            send(answers, *worker.answer(*receive(requests)))
+            send(answers, *worker.respond(*receive(requests)))
         except (EOFError, OSError):  # the parent ended
-            os._exit(0)  # destructors of engines are none of its concern
+            os._exit(0)  # without destructors of engines
 
 
-def _take_over(environment: Mapping[str, str]) -> None:
-    """The parent's environment as it is now, but for the folder of temporary files."""
+def _update_environment(environment: Mapping[str, str]) -> None:
+    """Copy the environment of the parent, except the temporary folder."""
     for name in set(os.environ) - set(environment) - {"TMPDIR"}:
         del os.environ[name]
     os.environ.update(environment)
 
 
 def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
-    """Streams of requests and answers; descriptors 0 and 1 become /dev/null and stderr."""
+    """Return the streams of requests and responses; redirect descriptors 0 and 1 to /dev/null and stderr."""
     sys.stdout.flush()
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDONLY)

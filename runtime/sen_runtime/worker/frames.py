@@ -1,4 +1,4 @@
-"""What parent and worker send each other: a JSON head with its length, then the bytes of arrays. Nothing is pickled."""
+"""Messages between parent and worker: length, JSON head, bytes of arrays. No pickle."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LENGTH = struct.Struct("<Q")
 
 
 def send(stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-    """Write one message and its arrays, of numbers; raises OSError where nobody reads."""
+    """Write a message and numeric arrays; raises OSError if the reader ended."""
     given = {name: np.ascontiguousarray(array) for name, array in (arrays or {}).items()}
     described = [[name, array.dtype.str, array.shape] for name, array in given.items()]
     head = json.dumps({**message, "arrays": described}).encode()
@@ -30,29 +30,29 @@ def send(stream: BinaryIO, message: Mapping[str, Any], arrays: Mapping[str, Arra
 
 
 def receive(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Read one message and its arrays; raises EOFError where the other side ended."""
-    head = json.loads(_exactly(stream, LENGTH.unpack(_exactly(stream, LENGTH.size))[0]))
+    """Read a message and its arrays; raises EOFError if the writer ended."""
+    head = json.loads(_read_exactly(stream, LENGTH.unpack(_read_exactly(stream, LENGTH.size))[0]))
     arrays = {}
     for name, dtype, shape in head.pop("arrays"):
         n_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        arrays[name] = np.frombuffer(_exactly(stream, n_bytes), dtype).reshape(shape)
+        arrays[name] = np.frombuffer(_read_exactly(stream, n_bytes), dtype).reshape(shape)
     return head, arrays
 
 
 def encode_error(error: SenError) -> dict[str, str]:
-    """An error as plain values."""
+    """Convert an error to plain values."""
     return {"kind": type(error).__name__, "message": error.message, "hint": error.hint}
 
 
 def decode_error(values: Mapping[str, str]) -> SenError:
-    """The error again; one of a class that is not the runtime's own becomes an `EngineError`."""
+    """Restore an error; a class outside `sen_runtime.errors` becomes an `EngineError`."""
     kind = getattr(errors, values["kind"], EngineError)
     error: SenError = kind.__new__(kind)
     SenError.__init__(error, values["message"], values["hint"])
     return error
 
 
-def _exactly(stream: BinaryIO, n_bytes: int) -> bytearray:
+def _read_exactly(stream: BinaryIO, n_bytes: int) -> bytearray:
     data = bytearray(n_bytes)
     view, filled = memoryview(data), 0
     while filled < n_bytes:

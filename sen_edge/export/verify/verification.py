@@ -28,7 +28,7 @@ from sen_runtime import reference, worker
 from sen_runtime.accuracy import correct
 from sen_runtime.errors import EngineCrashError, EngineError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
-from sen_runtime.memory_limits import reported, require_network
+from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.untrusted import quote, read_regular
 
 FloatArray = NDArray[np.float32]
@@ -52,7 +52,7 @@ class LabelledData:
     labels: NDArray[np.int64]
 
 
-@reported()
+@catch_allocation_errors()
 def verify(
     model: Model,
     artifact: Path,
