@@ -1,60 +1,135 @@
-"""Measure the code of every function of the C library on Cortex-M4, and print the table of sen_exporters.c.budget.
+"""Measure the code of exported C on Cortex-M4, which the budgets of the C exporter count.
 
-A test fails where a figure of the table is too small. Needs arm-none-eabi-gcc.
+    python benchmarks/c_code_size.py [--write | --check]
+
+`--write` writes exporters/sen_exporters/c/code_size.json: bytes of each region of the C library, of a network's own
+functions, and of its structures, compiled with -Os. Functions are not inlined, because which ones have a single caller
+differs between networks. `--check` exits with 3 where that file is out of date. Needs arm-none-eabi-gcc.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import Any
 
-from sen_exporters.c.library import KERNEL_FILES
+import numpy as np
 
-#: Every function by itself, because which ones share a caller differs between networks.
-APART = ("-fno-inline",)
+from sen_exporters.c.library import Region, regions
+from sen_exporters.c.plan import plan
+from sen_exporters.c.source import header, source
+from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.operators import Dense
+
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
+TABLE = Path(__file__).parents[1] / "exporters/sen_exporters/c/code_size.json"
 STRUCTURES = ("sen_weights", "sen_term", "sen_layer", "sen_kernels", "sen_network")
-_SYMBOL = re.compile(r"^[0-9a-f]+ ([0-9a-f]+) \w (\w+)", re.MULTILINE)
+#: Of a table by gcc 12, allowed for other versions.
+SLACK = 1.15
+_SYMBOL = re.compile(r"^[0-9a-f]+ ([0-9a-f]+) (\w) ([\w.]+)(?:\t(.*):(\d+))?$", re.MULTILINE)
 
 
-def symbols(source: Path, include: Path, compiler: str = "arm-none-eabi-gcc") -> dict[str, int]:
-    """Bytes of every function and variable of a C file, compiled for size."""
+def symbols(source: Path, include: Path) -> Iterator[tuple[str, int, str, int]]:
+    """Name, bytes, file and line of the functions and variables of a C file; lower-case kinds of nm are local."""
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "built.o"
-        command = [compiler, *CORTEX_M4, *APART, "-std=c99", "-Os", "-I", str(include)]
-        subprocess.run([*command, "-c", str(source), "-o", str(built)], check=True)
-        table = subprocess.run(["arm-none-eabi-nm", "-S", str(built)], check=True, capture_output=True, text=True)
-    sizes: dict[str, int] = {}
-    for size, name in _SYMBOL.findall(table.stdout):  # a name may end in .isra.0, of which the pattern takes nothing
-        sizes[name] = max(sizes.get(name, 0), int(size, 16))
-    return sizes
+        flags = [*CORTEX_M4, "-fno-inline", "-std=c99", "-Os", "-g", "-I", str(include)]
+        subprocess.run(["arm-none-eabi-gcc", *flags, "-c", str(source), "-o", str(built)], check=True)
+        table = subprocess.run(["arm-none-eabi-nm", "-lS", str(built)], check=True, capture_output=True, text=True)
+    for size, kind, name, file, line in _SYMBOL.findall(table.stdout):
+        if kind != "n":
+            yield f"{kind} {name.partition('.')[0]}", int(size, 16), Path(file).name, int(line or 0)
+
+
+def compiler() -> str:
+    """Version of the compiler."""
+    done = subprocess.run(["arm-none-eabi-gcc", "-dumpfullversion"], check=True, capture_output=True, text=True)
+    return done.stdout.strip()
 
 
 def code_bytes() -> dict[str, int]:
-    """Bytes of code by function; a function of network.h where a compiler did not make it part of all callers."""
-    found: dict[str, int] = {}
+    """Bytes of code by region."""
+    found: dict[str, dict[str, int]] = {name: {} for name in regions()}
     with as_file(files("sen_runtime") / "c" / "src") as folder:
-        for file in KERNEL_FILES:
-            for name, size in symbols(folder / file, folder).items():
-                found[name] = max(found.get(name, 0), size)
-    return found
+        lines = {name: _lines(region, (folder / region.file).read_text()) for name, region in regions().items()}
+        for source in sorted({region.file for region in regions().values() if region.file.endswith(".c")}):
+            for symbol, size, file, line in symbols(folder / source, folder):
+                for name, region in regions().items():
+                    if region.file == file and line in lines[name]:
+                        found[name][symbol] = max(size, found[name].get(symbol, 0))
+    return {name: sum(sizes.values()) for name, sizes in found.items()}
+
+
+def _lines(region: Region, text: str) -> range:
+    first = text[: text.index(region.text)].count("\n") + 1
+    return range(first, first + region.text.count("\n"))
+
+
+def interface_bytes() -> int:
+    """Bytes of the public functions of a spiking network, which has the most."""
+    layers = (
+        Layer(Dense(np.ones((2, 2), np.float32)), None, Lif(0.9)),
+        Layer(Dense(np.ones((2, 2), np.float32)), None, LeakyIntegrator(0.9)),
+    )
+    planned = plan(Network(layers, 2), "net")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "net.c"
+        path.write_text(source(planned, [], {}, is_binary=False))
+        path.with_suffix(".h").write_text(header(planned))
+        return sum(size for name, size, _, _ in symbols(path, Path(folder)) if name.startswith("T "))
 
 
 def struct_bytes() -> dict[str, int]:
     """Bytes of the structures of network.h."""
     with as_file(files("sen_runtime") / "c" / "src") as folder, tempfile.TemporaryDirectory() as build:
         source = Path(build) / "sizes.c"
-        arrays = "".join(f"char size_of_{name}[sizeof({name})];\n" for name in STRUCTURES)
-        source.write_text(f'#include "network.h"\n{arrays}')
-        return {name.removeprefix("size_of_"): size for name, size in symbols(source, folder).items()}
+        source.write_text('#include "network.h"\n' + "".join(f"char {name}_[sizeof({name})];\n" for name in STRUCTURES))
+        return {name.split()[1][:-1]: size for name, size, _, _ in symbols(source, folder)}
+
+
+def measure() -> dict[str, Any]:
+    """The content of code_size.json."""
+    return {
+        "compiler": compiler(),
+        "code": code_bytes(),
+        "interface": interface_bytes(),
+        "structures": dict(sorted(struct_bytes().items())),
+    }
+
+
+def differences(measured: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
+    """Measured sizes other than those of the file; larger by more than `SLACK`, of another compiler."""
+    is_same = measured["compiler"] == table["compiler"]
+    pairs = {"interface": (measured["interface"], table["interface"])}
+    for part in ("code", "structures"):
+        pairs |= {name: (size, table[part].get(name, 0)) for name, size in measured[part].items()}
+    return [
+        f"{name}: {now} B; {TABLE.name}: {before}"
+        for name, (now, before) in pairs.items()
+        if (now != before if is_same else now > SLACK * before)
+    ]
+
+
+def main(arguments: list[str]) -> int:
+    """Print the sizes, write or check them."""
+    measured = measure()
+    text = json.dumps(measured, indent=1) + "\n"
+    if arguments == ["--write"]:
+        TABLE.write_text(text)
+    elif arguments == ["--check"]:
+        found = differences(measured, json.loads(TABLE.read_text()))
+        print("\n".join(found))
+        return 3 if found else 0
+    else:
+        print(text)
+    return 0
 
 
 if __name__ == "__main__":
-    for title, sizes in (("CODE_BYTES", code_bytes()), ("STRUCT_BYTES", struct_bytes())):
-        print(f"{title} = {{")
-        for name, size in sizes.items():
-            print(f'    "{name}": {size},')
-        print("}")
+    sys.exit(main(sys.argv[1:]))

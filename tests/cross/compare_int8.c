@@ -193,7 +193,7 @@ static int compare(uint32_t rows, uint32_t columns, int kind)
     is_same &= agree_with(&w, &s, &x, sen_sparse_int8_reference, sen_stream_int8);
     is_same &= quantizes(fours, kind, &x);
     w = sparse(rows, fours, 4, 1 + draw(2));
-    is_same &= agree(&w, &x, sen_sparse_int8_reference, sen_sparse4_int8);
+    is_same &= agree(&w, &x, sen_sparse_int8_reference, sen_sparse_1x4_int8);
     for (i = 0; i < sizeof weights; i++)
         weights[i] = weights[i] < -127 ? -127 : weights[i];
     w = sparse(rows, fours, 4, 2);
@@ -202,7 +202,7 @@ static int compare(uint32_t rows, uint32_t columns, int kind)
     w = sparse(rows, fours, 4, 0);
     w.values = NULL;
     is_same &= agree(&w, &x, sen_sparse_int8_reference, sen_sparse_int8);
-    is_same &= agree(&w, &x, sen_sparse_int8_reference, sen_sparse4_int8);
+    is_same &= agree(&w, &x, sen_sparse_int8_reference, sen_sparse_1x4_int8);
     is_same &= agree(&w, &x, sen_sparse_int8_reference, sen_stream_int8);
     is_same &= agree(&w, &x, sen_sparse_int8_reference, sen_stream4_int8);
     return is_same || kind >= INFINITE;

@@ -106,7 +106,7 @@ def _extremes(rng: np.random.Generator) -> Network:
 
     blocks = Sparse.from_dense(np.ones((WIDTH, WIDTH), np.float32), (1, 4))
     values = weights(WIDTH).reshape(blocks.values.shape)
-    values.ravel()[0] = -128  # which streams do not hold: sen_sparse4_int8 reads it
+    values.ravel()[0] = -128  # which streams do not hold: sen_sparse_1x4_int8 reads it
     operators: list[WeightOperator] = [
         Dense(weights(N_IN), scale),
         Sparse(values, blocks.columns, blocks.row_starts, blocks.shape, blocks.block, scale),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sen_exporters.c import budget
-from sen_exporters.c.library import kernels
+from sen_exporters.c.library import closure, regions
 from sen_exporters.c.plan import plan
 from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
@@ -89,17 +89,9 @@ def single_exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_networks_hold_every_form() -> None:
-    held = set().union(*(plan(network, "net").functions for network in forms.every_form().values()))
-    header = (harness.LIBRARY / "src/network.h").read_text()
-    declared = {
-        name for line in re.findall(r"^sen_multiply (.*?);", header, re.MULTILINE) for name in re.findall(r"\w+", line)
-    }
-    pieces = {name for piece in kernels() for name in piece.defines}
-    not_exported = {
-        *("sen_dense_int8_reference", "sen_dense_events", "sen_panels", "sen_sparse_int8"),  # of images alone
-        *(name for name in declared if name.endswith("_pairs")),  # called by the others
-    }
-    assert declared & pieces - not_exported <= held
+    plans = [plan(network, "net") for network in forms.every_form().values()]
+    held = closure(name for each in plans for name in (*each.functions, *each.expanded_functions))
+    assert set(regions()) - set(held) == {"sparse_kernels"}
 
 
 @pytest.mark.skipif(not IS_X86, reason="not an x86-64 processor")

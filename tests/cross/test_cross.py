@@ -94,7 +94,7 @@ def test_products_of_int8_are_those_of_the_reference(target: Target, library: li
     program = harness.build(target, [*sources, *library], tmp_path / "compare", includes=[LIBRARY / "src"])
     done = harness.run(target, program)
     assert done.code == 0, done
-    sources += [LIBRARY / f"src/{name}.c" for name in ("pairs", "int8", "sparse_int8", "streams")]
+    sources += [LIBRARY / f"src/{name}.c" for name in ("pairs", "quantize", "int8", "sparse_int8", "streams")]
     program = harness.build(target, sources, tmp_path / "small", includes=[LIBRARY / "src"], optimize="-Os")
     assert harness.run(target, program) == done
     assert "588 matrices" in done.stdout

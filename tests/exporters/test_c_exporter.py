@@ -473,15 +473,8 @@ def test_figures_are_exact(tmp_path: Path) -> None:
 
 
 @needs_arm
-def test_code_is_no_larger_than_the_table_says() -> None:
-    version = subprocess.run(["arm-none-eabi-gcc", "-dumpversion"], capture_output=True, text=True).stdout
-    slack = 1.0 if version.startswith("12.") else 1.15  # the table is gcc 12's
-    for table, measured in (
-        (budget.CODE_BYTES, c_code_size.code_bytes()),
-        (budget.STRUCT_BYTES, c_code_size.struct_bytes()),
-    ):
-        too_small = {name: size for name, size in measured.items() if size > slack * table.get(name, 0)}
-        assert not too_small, "run benchmarks/c_code_size.py and update sen_exporters.c.budget"
+def test_the_table_of_code_sizes_is_up_to_date() -> None:
+    assert not c_code_size.differences(c_code_size.measure(), budget.SIZES), "run benchmarks/c_code_size.py --write"
 
 
 @needs_arm
@@ -594,25 +587,35 @@ def test_arenas_are_independent(tmp_path: Path) -> None:
             np.testing.assert_array_equal(y, expected[t])
 
 
-# --- the library that is taken apart -------------------------------------------------------------
+# --- regions of the library ----------------------------------------------------------------------
 
 
-def test_every_function_of_the_library_is_a_piece() -> None:
-    pieces = {name for piece in library.kernels() for name in piece.defines}
-    assert {"sen_value", "sen_dense_f32", "sen_sparse4_int8", "sen_integrate", "sen_network_run"} <= pieces
-    assert not any("vector.h" in piece.text for piece in library.kernels())
-
-
-def test_no_condition_of_the_library_on_an_instruction_set_is_left() -> None:
+def test_no_region_depends_on_an_instruction_set_of_the_host() -> None:
     """Compiled for such a processor, an export would otherwise lack a function or hold two."""
-    of_many = re.compile(r"SEN_ISA|__AVX\w*|__SSE\w*|__FMA__|__F16C__|__ARM_NEON|__ARM_FEATURE_DOTPROD")
-    for piece in (*library.types(), *library.kernels()):
-        assert not list(filter(of_many.fullmatch, piece.words)), piece.defines
+    hosts = re.compile(r"SEN_ISA|__AVX\w*|__SSE\w*|__FMA__|__F16C__|__ARM_NEON|__ARM_FEATURE_DOTPROD|vector\.h")
+    assert not [name for name, region in library.regions().items() if hosts.search(region.text)]
 
 
-def test_a_function_that_is_not_there_is_named() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "/* export: one */\nint a;\n",
+        "int a;\n/* end */\n",
+        "/* export: one */\n/* export: two */\n/* end */\n",
+        "/* export: one */\n/* end */\n/* export: one */\n/* end */\n",
+        "/* export: one, needs two */\n/* end */\n",
+        "/* export: one needs two */\n/* end */\n",
+    ],
+    ids=["not closed", "not opened", "nested", "a name twice", "an unknown need", "malformed"],
+)
+def test_wrong_regions_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"^a\.c: "):
+        library.parse({"a.c": text})
+
+
+def test_an_unknown_region_is_named() -> None:
     with pytest.raises(LookupError, match="sen_nothing"):
-        library.needed({"sen_nothing"})
+        library.closure({"sen_nothing"})
 
 
 def test_relu_layers_without_bias(tmp_path: Path) -> None:

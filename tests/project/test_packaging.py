@@ -50,10 +50,10 @@ def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None
 
 
 def test_the_runtime_wheel_carries_the_sources_that_exported_c_is_made_of(wheels: dict[str, Path]) -> None:
-    from sen_exporters.c.library import KERNEL_FILES
+    from sen_exporters.c.library import regions
 
     names = set(zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist())
-    assert {f"sen_runtime/c/src/{name}" for name in (*KERNEL_FILES, "network.h")} <= names
+    assert {f"sen_runtime/c/src/{region.file}" for region in regions().values()} <= names
 
 
 def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels: dict[str, Path]) -> None:
@@ -61,6 +61,10 @@ def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels:
     assert "sen_runtime/bench/record.schema.json" in wheel.namelist()
     entries = next(name for name in wheel.namelist() if name.endswith(".dist-info/entry_points.txt"))
     assert "sen-runtime = sen_runtime.cli:main" in wheel.read(entries).decode().replace("=", " = ").replace("  ", " ")
+
+
+def test_the_wheel_carries_the_code_sizes_of_exported_c(wheels: dict[str, Path]) -> None:
+    assert "sen_exporters/c/code_size.json" in zipfile.ZipFile(wheels["sen_edge"]).namelist()
 
 
 def test_the_wheel_carries_what_a_page_of_a_network_is_made_of(wheels: dict[str, Path]) -> None:

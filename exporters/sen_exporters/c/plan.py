@@ -186,7 +186,7 @@ class Plan:
         """Library functions that the generated code names."""
         run = {"run_perceptron"}
         if self.network.is_spiking:
-            run = {"run_spiking", "sen_network_reset", "sen_network_step"}
+            run = {"run_spiking"}
         return {"sen_is_finite", *run, *self.kernels.values(), *(matrix.multiply for matrix in self.matrices)}
 
     @property
@@ -358,7 +358,7 @@ class _Lowering:
         if is_short and operator.block == (1, 1) and operator.values.dtype == np.float32:
             return Matrix(name, "sen_sparse_f32", fields)
         if is_short and operator.block == (1, 4) and is_int8 and shape[1] % 4 == 0:
-            return Matrix(name, "sen_sparse4_int8", fields)
+            return Matrix(name, "sen_sparse_1x4_int8", fields)
         return Matrix(name, "sen_sparse_int8_reference" if is_int8 else "sen_sparse_reference", fields)
 
     def _stream(self, operator: Sparse, multiply: str, words: Array, starts: Array) -> Matrix:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from sen_exporters.c.library import KERNEL_FILES, Piece, as_static, heading, includes, kernels, needed, types
+from sen_exporters.c.library import closure
 from sen_exporters.c.options import COptions
 from sen_exporters.c.plan import DTYPES, Constant, Field, LayerPlan, Matrix, Plan
 from sen_exporters.c.text import array, comment, number, paragraph
@@ -117,14 +117,11 @@ def _prototypes(plan: Plan) -> list[tuple[str, str, str]]:
 
 def source(plan: Plan, title: Sequence[str], properties: Mapping[str, str], *, is_binary: bool) -> str:
     """NAME.c, which begins with a title and properties; with `is_binary` the arrays are those of `blob`."""
-    plain = needed(plan.functions)
-    expanded = needed(plan.expanded_functions) if plan.has_positions else plain
     offsets = blob(plan)[1] if is_binary else None
     parts = [
         comment(title, properties),
         f'#include "{plan.prefix}.h"\n',
-        "\n".join(sorted({*includes(plain | expanded), "#include <stddef.h>"})) + "\n",
-        _functions(plain, expanded, f"{plan.prefix.upper()}_EXPAND"),
+        *_functions(plan),
         *_data(plan, offsets),
         *(_matrix(plan, matrix, offsets) for matrix in plan.matrices),
         *(_terms(index, layer) for index, layer in enumerate(plan.layers)),
@@ -134,30 +131,18 @@ def source(plan: Plan, title: Sequence[str], properties: Mapping[str, str], *, i
     return "\n".join(parts)
 
 
-def _functions(plain: frozenset[Piece], expanded: frozenset[Piece], macro: str) -> str:
-    """What both builds need, in order, each file under its heading; `macro` tells the builds apart."""
-    lines: list[str] = []
-    headed: set[str] = set()
-    opened: tuple[str, ...] = ()
-    for piece in (*types(), *kernels()):
-        if piece not in plain and piece not in expanded:
-            continue
-        guard = () if piece in plain and piece in expanded else (f"#if{'n' * (piece in plain)}def {macro}",)
-        lines += _between(opened, (*guard, *piece.conditions))
-        opened = (*guard, *piece.conditions)
-        if piece.file in KERNEL_FILES and piece.file not in headed:
-            lines.append(heading(piece.file))
-            headed.add(piece.file)
-        lines.append(as_static(piece.text) if piece.file in KERNEL_FILES else piece.text)
-    return "\n\n".join([*lines, *_between(opened, ())]) + "\n"
-
-
-def _between(before: tuple[str, ...], after: tuple[str, ...]) -> list[str]:
-    """Directives that end the conditions `before` and begin those of `after`; what both share stays open."""
-    shared = 0
-    while shared < min(len(before), len(after)) and before[shared] == after[shared]:
-        shared += 1
-    return ["#endif"] * (len(before) - shared) + list(after[shared:])
+def _functions(plan: Plan) -> Iterable[str]:
+    """Regions of the library; NAME_EXPAND selects those of one build."""
+    plain, expanded = (
+        closure(plan.functions),
+        closure(plan.expanded_functions if plan.has_positions else plan.functions),
+    )
+    for name, region in closure({*plain, *expanded}).items():
+        text = region.text.replace("SEN_PRIVATE", "static")
+        if name in plain and name in expanded:
+            yield text
+        else:
+            yield f"#if{'n' if name in plain else ''}def {plan.prefix.upper()}_EXPAND\n{text}#endif\n"
 
 
 def _data(plan: Plan, offsets: Mapping[str, int] | None) -> Iterable[str]:

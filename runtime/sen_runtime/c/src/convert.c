@@ -1,8 +1,7 @@
-/* Numbers in fewer bits. */
+/* Conversion of stored numbers to float32. */
 #include "network.h"
 
-#include <string.h>
-
+/* export: sen_value */
 static float from_half(uint16_t half)
 {
     /* the exponents of float16 and float32 differ by 112, subnormal numbers included */
@@ -13,7 +12,7 @@ static float from_half(uint16_t half)
     return half & 0x8000u ? -value : value;
 }
 
-float sen_value(const void *data, uint32_t dtype, size_t index)
+SEN_PRIVATE float sen_value(const void *data, uint32_t dtype, size_t index)
 {
     switch (dtype) {
     case SEN_FLOAT32:
@@ -24,3 +23,4 @@ float sen_value(const void *data, uint32_t dtype, size_t index)
         return (float)((const int8_t *)data)[index];
     }
 }
+/* end */

@@ -2,6 +2,7 @@
  * |q[i] - p[j]| > max_distance: which synapses that leaves out is decided in float32. */
 #include "network.h"
 
+/* export: sen_weight, needs sen_value */
 #include <math.h>
 
 /* base ^ (exponent / 2) for base >= 0: squares for the binary digits of the whole part, square roots for those of the
@@ -29,7 +30,7 @@ static float half_power(float base, float exponent)
     return power;
 }
 
-float sen_weight(const sen_weights *w, uint32_t target, uint32_t source)
+SEN_PRIVATE float sen_weight(const sen_weights *w, uint32_t target, uint32_t source)
 {
     const uint32_t dimensions = w->dimensions;
     const float least = w->min_distance * w->min_distance;
@@ -46,9 +47,11 @@ float sen_weight(const sen_weights *w, uint32_t target, uint32_t source)
         squared = least;
     return w->gain * sen_value(w->mask, w->mask_dtype, source) / half_power(squared, w->exponent);
 }
+/* end */
 
-/* An input of 0 costs nothing here. */
-void sen_coordinates(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+/* export: sen_coordinates, needs sen_weight */
+/* Skips inputs of 0. */
+SEN_PRIVATE void sen_coordinates(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     uint32_t i, j;
     for (i = 0; i < w->rows; i++) {
@@ -59,3 +62,4 @@ void sen_coordinates(const sen_weights *w, const sen_input *x, const float *adde
         y[i] = sen_finish(addend, is_relu, i, sum);
     }
 }
+/* end */

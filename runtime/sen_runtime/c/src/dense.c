@@ -5,7 +5,8 @@
 
 #ifndef SEN_ISA
 
-void sen_dense_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+/* export: sen_dense_reference, needs sen_value */
+SEN_PRIVATE void sen_dense_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     uint32_t i, j;
     for (i = 0; i < w->rows; i++) {
@@ -15,7 +16,9 @@ void sen_dense_reference(const sen_weights *w, const sen_input *x, const float *
         y[i] = sen_finish(addend, is_relu, i, sen_scale(w, i) * sum);
     }
 }
+/* end */
 
+/* export: sen_dense_f32, needs sen_fused */
 /* Four products of a row from column `j` on, to four sums. */
 #define SEN_ADD_PRODUCTS(row, x, j, sums)                                                                                  \
     do {                                                                                                                   \
@@ -26,7 +29,7 @@ void sen_dense_reference(const sen_weights *w, const sen_input *x, const float *
     } while (0)
 
 /* Two rows at a time, which share the inputs; four sums of each, so that one addition need not wait for another. */
-void sen_dense_f32(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+SEN_PRIVATE void sen_dense_f32(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const float *upper = w->values, *v = x->values;
     const uint32_t n = w->columns;
@@ -50,6 +53,7 @@ void sen_dense_f32(const sen_weights *w, const sen_input *x, const float *addend
             y[i + 1] = sen_finish(addend, is_relu, i + 1, (b[0] + b[1]) + (b[2] + b[3]));
     }
 }
+/* end */
 
 void sen_dense_events(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
@@ -64,7 +68,8 @@ void sen_dense_events(const sen_weights *w, const sen_input *x, const float *add
     }
 }
 
-void sen_columns(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+/* export: sen_columns, needs sen_value */
+SEN_PRIVATE void sen_columns(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t n = w->rows;
     uint32_t i, e;
@@ -85,6 +90,7 @@ void sen_columns(const sen_weights *w, const sen_input *x, const float *addend, 
     for (i = 0; is_relu && i < n; i++)
         y[i] = y[i] > 0 ? y[i] : 0;
 }
+/* end */
 
 #else
 

@@ -1,8 +1,7 @@
-/* Rejection of inputs that hold NaN or infinity: ReLU and the rounding to eight bits turn both into numbers. */
-#include "network.h"
+/* Rejection of inputs that hold NaN or infinity: ReLU and the rounding to int8 turn both into numbers. */
+#include "pairs.h"
 
-#include <string.h>
-
+/* export: sen_is_finite, needs pairs */
 #define FINITE_BLOCK 64u
 
 /* Exponent bits are tested as integers: -ffast-math removes comparisons of floats, and they are slow without an FPU. Adding
@@ -14,13 +13,44 @@ static inline uint32_t carry_of(float value)
     return (bits & 0x7F800000u) + 0x00800000u;
 }
 
+#ifdef SEN_PAIRS
+
+/* Whether no exponent of four floats is all ones: twice their bits, without the sign, are less than `limit`. */
+SEN_TOGETHER int are_finite(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t limit)
+{
+    __asm__ goto(
+        "cmp %0, %1, lsl #1\n\tittt hi\n\tcmphi %0, %2, lsl #1\n\tcmphi %0, %3, lsl #1\n\tcmphi %0, %4, lsl #1\n\tbls %l5"
+        : : "r"(limit), "r"(a), "r"(b), "r"(c), "r"(d) : "cc" : nonfinite);
+    return 1;
+nonfinite:
+    return 0;
+}
+
+static int eights_are_finite(const float *x, size_t n)
+{
+    const void *from = x, *const end = x + (n - n % 8);
+    const uint32_t limit = 0xFF000000u;
+    while (from != end) {
+        uint32_t a, b, c, d;
+        from = load_four(from, &a, &b, &c, &d);
+        if (!are_finite(a, b, c, d, limit))
+            return 0;
+        from = load_four(from, &a, &b, &c, &d);
+        if (!are_finite(a, b, c, d, limit))
+            return 0;
+    }
+    return 1;
+}
+
+#endif
+
 /* Blocks of a constant size are what compilers vectorize at -O2. */
-int sen_is_finite(const float *x, size_t count)
+SEN_PRIVATE int sen_is_finite(const float *x, size_t count)
 {
     uint32_t carries = 0;
     size_t i = 0;
 #ifdef SEN_PAIRS
-    if (!sen_eights_are_finite(x, count))
+    if (!eights_are_finite(x, count))
         return 0;
     i = count - count % 8;
 #else
@@ -35,3 +65,4 @@ int sen_is_finite(const float *x, size_t count)
         carries |= carry_of(x[i]);
     return carries >> 31 == 0;
 }
+/* end */

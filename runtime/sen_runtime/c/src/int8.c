@@ -1,44 +1,7 @@
-/* Products in integers: int8 weights times the input in eight bits, summed in 32. The input is quantized for each product,
- * symmetrically: scale = max|x| / 127, halves to even. Every version gives the same bits. */
-#include "network.h"
-
-#include <string.h>
+/* Dense int8 weights times the quantized input, summed in int32. Every version gives the same bits. */
+#include "pairs.h"
 
 #ifndef SEN_ISA
-
-/* Bits are compared: on a processor without an FPU that costs a fraction of what floats cost. */
-static float greatest_magnitude(const float *x, uint32_t n)
-{
-    uint32_t greatest = SEN_NOTHING, bits, i = 0;
-    float value;
-#ifdef SEN_PAIRS
-    greatest = sen_greatest_of_fours(x, n);
-    i = n - n % 4;
-#endif
-    for (; i < n; i++) {
-        value = x[i];
-        memcpy(&bits, &value, sizeof bits);
-        bits = sen_magnitude(bits);
-        greatest = bits > greatest ? bits : greatest;
-    }
-    greatest = (greatest - SEN_NOTHING) >> 1;
-    memcpy(&value, &greatest, sizeof value);
-    return value;
-}
-
-void sen_quantize(const float *x, uint32_t n, void *quantized, sen_input *input)
-{
-    const float most = greatest_magnitude(x, n), greatest = most > SEN_LEAST ? most : 0;
-    const float inverse = greatest > 0 ? 127.0f / greatest : 0;
-    input->quantized = quantized;
-    input->scale = greatest / 127.0f;
-    input->sum = 0;
-#ifdef SEN_PAIRS
-    sen_quantize_pairs(x, n, inverse, quantized);
-#else
-    sen_quantize_values(x, n, inverse, quantized);
-#endif
-}
 
 void sen_dense_int8_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
@@ -52,10 +15,77 @@ void sen_dense_int8_reference(const sen_weights *w, const sen_input *x, const fl
     }
 }
 
-void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+/* export: sen_dense_int8, needs int8, sen_multiply_pairs */
+#ifdef SEN_PAIRS
+
+/* sum + the products of one row and the input from column `first` on, a multiple of 4. */
+static int32_t dot_row(const int8_t *row, const void *inputs, uint32_t first, uint32_t columns, int32_t sum)
+{
+    const uint32_t *pairs = (const uint32_t *)inputs + first / 2;
+    uint32_t j = first, weights;
+    for (; j + 4 <= columns; j += 4, pairs += 2) {
+        memcpy(&weights, row + j, sizeof weights);
+        sum = dot_four(weights, pairs[0], pairs[1], sum);
+    }
+    if (j < columns) {
+        weights = 0;
+        memcpy(&weights, row + j, columns - j);
+        sum = dot_four(weights, pairs[0], pairs[1], sum);
+    }
+    return sum;
+}
+
+/* sum + the products of the next eight weights and inputs. */
+SEN_TOGETHER int32_t dot_eight(const void **row, const uint32_t x[4], int32_t sum)
+{
+    uint32_t a, b;
+    *row = load_two(*row, &a, &b);
+    return dot_four(b, x[2], x[3], dot_four(a, x[0], x[1], sum));
+}
+
+/* The sums of two rows at a time, which share the inputs, over the first `whole` columns: a multiple of 16, not 0. `sums` has
+ * an even number of places. */
+SEN_ALONE void dot_two_rows(
+    const int8_t *row, const void *pairs, uint32_t columns, uint32_t whole, int32_t *sums, const int32_t *end)
+{
+    const void *upper = row, *lower = row + columns;
+    while (sums != end) {
+        const void *stop = (const int8_t *)upper + whole, *from = pairs;
+        int32_t a = 0, b = 0;
+        do {
+            uint32_t x[4];
+            from = load_four(from, &x[0], &x[1], &x[2], &x[3]);
+            a = dot_eight(&upper, x, a);
+            b = dot_eight(&lower, x, b);
+            from = load_four(from, &x[0], &x[1], &x[2], &x[3]);
+            a = dot_eight(&upper, x, a);
+            b = dot_eight(&lower, x, b);
+        } while (upper != stop);
+        *sums++ = a;
+        *sums++ = b;
+        upper = (const int8_t *)lower + (columns - whole);
+        lower = (const int8_t *)upper + columns;
+    }
+}
+
+static void dense_rows(const sen_weights *w, const void *inputs, uint32_t first, uint32_t count, int32_t *sums)
+{
+    const uint32_t columns = w->columns;
+    const int8_t *row = (const int8_t *)w->values + (size_t)first * columns;
+    const int is_aligned = columns % 4 == 0 && (uintptr_t)row % 4 == 0;
+    const uint32_t whole = is_aligned ? columns - columns % 16 : 0, even = whole > 0 ? count - count % 2 : 0;
+    uint32_t k;
+    dot_two_rows(row, inputs, columns, whole, sums, sums + even);
+    for (k = whole < columns ? 0 : even; k < count; k++)
+        sums[k] = dot_row(row + (size_t)k * columns, inputs, k < even ? whole : 0, columns, k < even ? sums[k] : 0);
+}
+
+#endif
+
+SEN_PRIVATE void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
 #ifdef SEN_PAIRS
-    sen_dense_pairs(w, x, addend, is_relu, y);
+    sen_multiply_pairs(w, x, addend, is_relu, y, dense_rows, x->quantized);
 #else
     const int8_t *row = w->values, *q = x->quantized;
     const uint32_t n = w->columns;
@@ -71,57 +101,13 @@ void sen_dense_int8(const sen_weights *w, const sen_input *x, const float *adden
     }
 #endif
 }
+/* end */
 
 #else
 
 #include "vector.h"
 
-#if defined(__AVX512VNNI__)
-
-/* The first `n` of 64 values in eight bits, with zeros behind them. */
-static inline __attribute__((always_inline)) __m512i quantize_vectors(
-    const float *x, uint32_t n, __m512 inverse, int8_t *to, __m512i sum)
-{
-    /* packing works within quarters of a vector */
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    __m512i value[4], packed;
-    uint32_t k;
-    for (k = 0; k < 4; k++) {
-        const __m512 product =
-            _mm512_mul_ps(_mm512_maskz_loadu_ps(sen_lanes_below(n, LANES * k), x + LANES * k), inverse);
-        /* what is not a number becomes 0 */
-        value[k] = _mm512_maskz_cvtps_epi32(_mm512_cmp_ps_mask(product, product, _CMP_ORD_Q), product);
-    }
-    packed = _mm512_packs_epi16(_mm512_packs_epi32(value[0], value[1]), _mm512_packs_epi32(value[2], value[3]));
-    packed = _mm512_permutexvar_epi32(order, packed);
-    _mm512_storeu_si512(to, packed);
-    return _mm512_dpbusd_epi32(sum, _mm512_set1_epi8(1), packed);
-}
-
-void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
-{
-    int8_t *to = quantized;
-    __m512 most[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()}, inverse;
-    __m512i sum = _mm512_setzero_si512();
-    float greatest;
-    uint32_t i = 0, k;
-    /* of a comparison with NaN the second operand comes out, so the greatest so far stands there */
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
-        for (k = 0; k < 4; k++)
-            most[k] = _mm512_max_ps(_mm512_abs_ps(_mm512_loadu_ps(x + i + LANES * k)), most[k]);
-    for (; i < n; i += LANES)
-        most[0] = _mm512_max_ps(_mm512_abs_ps(_mm512_maskz_loadu_ps(sen_lanes_below(n, i), x + i)), most[0]);
-    greatest = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
-    greatest = greatest > SEN_LEAST ? greatest : 0;
-    inverse = _mm512_set1_ps(greatest > 0 ? 127.0f / greatest : 0);
-    for (i = 0; i + 64 <= n; i += 64)
-        sum = quantize_vectors(x + i, 64, inverse, to + i, sum);
-    if (i < n)
-        sum = quantize_vectors(x + i, n - i, inverse, to + i, sum);
-    input->quantized = quantized;
-    input->scale = greatest / 127.0f;
-    input->sum = _mm512_reduce_add_epi32(sum);
-}
+#ifdef __AVX512VNNI__
 
 /* Rows in place: weights become unsigned by a flipped bit, which adds 128 times the input's sum. */
 void SEN_NAME(sen_dense_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
@@ -236,90 +222,57 @@ void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *
 
 #else
 
-void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
+/* Sixteen products of int8 at a time: sums of int32 lanes, inputs as they are multiplied. */
+#ifdef __AVX2__
+
+typedef __m256i sum_lanes, input_lanes;
+
+static inline input_lanes load_inputs(const int8_t *q)
 {
-    const vector zero = {0};
-    const uint32_t whole = n - n % LANES;
-    int8_t *to = quantized;
-    vector most = zero;
-    float greatest = 0, inverse;
-    uint32_t i, k;
-    for (i = 0; i < whole; i += LANES) {
-        const vector value = load_f32(x + i), magnitude = where(value > zero, value) - where(value < zero, value);
-        most = where(magnitude > most, magnitude) + where(~(magnitude > most), most);
-    }
-    for (k = 0; k < LANES; k++)
-        greatest = most[k] > greatest ? most[k] : greatest;
-    for (i = whole; i < n; i++) {
-        const float magnitude = x[i] < 0 ? -x[i] : x[i];
-        greatest = magnitude > greatest ? magnitude : greatest;
-    }
-    greatest = greatest > SEN_LEAST ? greatest : 0;
-    inverse = greatest > 0 ? 127.0f / greatest : 0;
-    for (i = 0; i < whole; i += LANES) {
-        vector value = load_f32(x + i) * inverse;
-        integers rounded;
-        bytes narrow;
-        value += SEN_ROUNDING;
-        memcpy(&rounded, &value, sizeof rounded);
-        rounded -= SEN_ROUNDING_BITS;
-        narrow = __builtin_convertvector(rounded, bytes);
-        memcpy(to + i, &narrow, sizeof narrow);
-    }
-    sen_quantize_values(x + whole, n - whole, inverse, to + whole);
-    input->quantized = quantized;
-    input->scale = greatest / 127.0f;
-    input->sum = 0;
+    return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)q));
 }
 
-#endif
-
-#if defined(__AVX2__) && !defined(__AVX512VNNI__)
-
-void SEN_NAME(sen_dense_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+static inline sum_lanes add_products(sum_lanes sum, const int8_t *row, input_lanes x)
 {
-    const uint32_t n = w->columns, whole = n - n % 16;
-    const int8_t *row = w->values, *q = x->quantized;
-    uint32_t i, j, k;
-    for (i = 0; i < w->rows; i += 4, row += (size_t)4 * n) {
-        const uint32_t kept = w->rows - i < 4 ? w->rows - i : 4;
-        __m256i sum[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
-        const int8_t *rows[4];
-        for (k = 0; k < 4; k++)
-            rows[k] = row + (k < kept ? k : 0) * (size_t)n;
-        for (j = 0; j < whole; j += 16) {
-            const __m256i value = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(const void *)(q + j)));
-            for (k = 0; k < 4; k++) {
-                const __m128i packed = _mm_loadu_si128((const __m128i *)(const void *)(rows[k] + j));
-                sum[k] = _mm256_add_epi32(sum[k], _mm256_madd_epi16(_mm256_cvtepi8_epi16(packed), value));
-            }
-        }
-        for (k = 0; k < kept; k++) {
-            int32_t parts[8], total;
-            _mm256_storeu_si256((__m256i *)(void *)parts, sum[k]);
-            total = ((parts[0] + parts[4]) + (parts[2] + parts[6])) + ((parts[1] + parts[5]) + (parts[3] + parts[7]));
-            for (j = whole; j < n; j++)
-                total += rows[k][j] * q[j];
-            y[i + k] = sen_finish_int8(w, x, addend, is_relu, i + k, total);
-        }
-    }
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(load_inputs(row), x));
 }
 
-#endif
+static inline int32_t total_of(sum_lanes sum)
+{
+    int32_t parts[8];
+    _mm256_storeu_si256((__m256i *)(void *)parts, sum);
+    return ((parts[0] + parts[4]) + (parts[2] + parts[6])) + ((parts[1] + parts[5]) + (parts[3] + parts[7]));
+}
 
-#ifdef __ARM_NEON
+#else
 
 #include <arm_neon.h>
 
-static inline int32x4_t dot(int32x4_t sum, int8x16_t a, int8x16_t b)
+typedef int32x4_t sum_lanes;
+typedef int8x16_t input_lanes;
+
+static inline input_lanes load_inputs(const int8_t *q)
 {
+    return vld1q_s8(q);
+}
+
+static inline sum_lanes add_products(sum_lanes sum, const int8_t *row, input_lanes x)
+{
+    const int8x16_t weights = vld1q_s8(row);
 #ifdef __ARM_FEATURE_DOTPROD
-    return vdotq_s32(sum, a, b);
+    return vdotq_s32(sum, weights, x);
 #else
-    sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(a), vget_low_s8(b)));
-    return vpadalq_s16(sum, vmull_s8(vget_high_s8(a), vget_high_s8(b)));
+    sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(weights), vget_low_s8(x)));
+    return vpadalq_s16(sum, vmull_s8(vget_high_s8(weights), vget_high_s8(x)));
 #endif
 }
+
+static inline int32_t total_of(sum_lanes sum)
+{
+    return vaddvq_s32(sum);
+}
+
+#endif
 
 void SEN_NAME(sen_dense_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
@@ -328,17 +281,17 @@ void SEN_NAME(sen_dense_int8)(const sen_weights *w, const sen_input *x, const fl
     uint32_t i, j, k;
     for (i = 0; i < w->rows; i += 4, row += (size_t)4 * n) {
         const uint32_t kept = w->rows - i < 4 ? w->rows - i : 4;
-        int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+        sum_lanes sum[4] = {{0}};
         const int8_t *rows[4];
         for (k = 0; k < 4; k++)
             rows[k] = row + (k < kept ? k : 0) * (size_t)n;
         for (j = 0; j < whole; j += 16) {
-            const int8x16_t value = vld1q_s8(q + j);
+            const input_lanes inputs = load_inputs(q + j);
             for (k = 0; k < 4; k++)
-                sum[k] = dot(sum[k], vld1q_s8(rows[k] + j), value);
+                sum[k] = add_products(sum[k], rows[k] + j, inputs);
         }
         for (k = 0; k < kept; k++) {
-            int32_t total = vaddvq_s32(sum[k]);
+            int32_t total = total_of(sum[k]);
             for (j = whole; j < n; j++)
                 total += rows[k][j] * q[j];
             y[i + k] = sen_finish_int8(w, x, addend, is_relu, i + k, total);

@@ -61,6 +61,20 @@ typedef struct sen_isa {
     sen_multiply *sparse_int8, *sparse_16x1_int8, *sparse_1x4_int8, *slices_f32, *slices_int8;
 } sen_isa;
 
+/* export: sparse_kernels */
+/* Products of sparse matrices by dtype and block: of uint16 block columns, and of blocks that divide the columns. The reference
+ * multiplies all others. load.c and the C exporter choose by this table. */
+#define SEN_SPARSE_KERNELS(KERNEL) \
+    KERNEL(SEN_FLOAT32, 1, 1, sparse_f32) \
+    KERNEL(SEN_FLOAT32, 1, 4, sparse_1x4_f32) \
+    KERNEL(SEN_FLOAT32, 8, 1, sparse_8x1_f32) \
+    KERNEL(SEN_FLOAT32, 16, 1, sparse_16x1_f32) \
+    KERNEL(SEN_FLOAT16, 16, 1, sparse_16x1_f16) \
+    KERNEL(SEN_INT8, 1, 1, sparse_int8) \
+    KERNEL(SEN_INT8, 1, 4, sparse_1x4_int8) \
+    KERNEL(SEN_INT8, 16, 1, sparse_16x1_int8)
+/* end */
+
 /* isa.c: the reference kernels, and the fastest ones of this processor. */
 extern const sen_isa sen_isa_reference;
 const sen_isa *sen_choose_isa(unsigned flags);

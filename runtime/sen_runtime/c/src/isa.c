@@ -25,10 +25,10 @@ void SEN_NAME(sen_integrate_constant)(
     float *total);
 
 #ifdef __AVX2__
-DECLARE(sen_sparse4_int8);
-#define SPARSE4 SEN_NAME(sen_sparse4_int8)
+DECLARE(sen_sparse_1x4_int8);
+#define SPARSE4 SEN_NAME(sen_sparse_1x4_int8)
 #else
-#define SPARSE4 sen_sparse4_int8
+#define SPARSE4 sen_sparse_1x4_int8
 #endif
 
 #define SEN_TEXT(name) SEN_TEXT_OF(name)
@@ -98,7 +98,7 @@ static const sen_isa portable = {
     sen_sparse_reference,
     sen_sparse_int8,
     sen_sparse_int8_reference,
-    sen_sparse4_int8,
+    sen_sparse_1x4_int8,
     0,
     0,
 };

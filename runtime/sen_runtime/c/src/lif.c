@@ -3,6 +3,7 @@
 
 #ifndef SEN_ISA
 
+/* export: sen_integrate */
 static inline float membrane_after(const sen_lif *neuron, float before, float current)
 {
     const int fired = before > neuron->threshold;
@@ -13,7 +14,7 @@ static inline float membrane_after(const sen_lif *neuron, float before, float cu
     return (neuron->beta * before + current) - (fired ? neuron->threshold : 0.0f);
 }
 
-void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
+SEN_PRIVATE void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
 {
     uint32_t i;
     for (i = 0; i < n; i++) {
@@ -21,8 +22,10 @@ void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, floa
         spikes[i] = membrane[i] > neuron->threshold ? 1.0f : 0.0f;
     }
 }
+/* end */
 
-void sen_integrate_constant(
+/* export: sen_integrate_constant, needs sen_integrate */
+SEN_PRIVATE void sen_integrate_constant(
     const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
     float *total)
 {
@@ -38,6 +41,7 @@ void sen_integrate_constant(
         total[i] = sum;
     }
 }
+/* end */
 
 #else
 

@@ -79,33 +79,15 @@ static sen_status place_dense(sen_loader *loader, sen_weights *w, int meets_spik
     return SEN_OK;
 }
 
-/* The product of float blocks, where there is a better one than the reference. */
-static sen_multiply *sparse_float(const sen_isa *isa, const sen_weights *w)
+static sen_multiply *sparse_kernel(const sen_isa *isa, const sen_weights *w, int is_int8)
 {
-    const uint32_t rows = w->block_rows, columns = w->block_columns;
-    if (w->index_dtype != SEN_UINT16)
-        return sen_sparse_reference;
-    if (rows == 16 && columns == 1 && w->dtype != SEN_INT8)
-        return w->dtype == SEN_FLOAT32 ? isa->sparse_16x1_f32 : isa->sparse_16x1_f16;
-    if (w->dtype != SEN_FLOAT32)
-        return sen_sparse_reference;
-    if (rows == 1 && columns == 1)
-        return isa->sparse_f32;
-    if (rows == 8 && columns == 1)
-        return isa->sparse_8x1_f32;
-    return rows == 1 && columns == 4 && w->columns % 4 == 0 ? isa->sparse_1x4_f32 : sen_sparse_reference;
-}
-
-static sen_multiply *sparse_int8(const sen_isa *isa, const sen_weights *w)
-{
-    const uint32_t rows = w->block_rows, columns = w->block_columns;
-    if (w->index_dtype != SEN_UINT16)
-        return sen_sparse_int8_reference;
-    if (rows == 1 && columns == 1)
-        return isa->sparse_int8;
-    if (rows == 16 && columns == 1)
-        return isa->sparse_16x1_int8;
-    return rows == 1 && columns == 4 && w->columns % 4 == 0 ? isa->sparse_1x4_int8 : sen_sparse_int8_reference;
+    if (w->index_dtype == SEN_UINT16 && w->columns % w->block_columns == 0 && (is_int8 || w->dtype != SEN_INT8)) {
+#define SEN_RETURN_KERNEL(type, height, width, kernel)                                                                     \
+    if (w->dtype == (type) && w->block_rows == (height) && w->block_columns == (width))                                    \
+        return isa->kernel;
+        SEN_SPARSE_KERNELS(SEN_RETURN_KERNEL)
+    }
+    return is_int8 ? sen_sparse_int8_reference : sen_sparse_reference;
 }
 
 static void place_sparse(sen_loader *loader, sen_weights *w, int meets_spikes)
@@ -123,7 +105,7 @@ static void place_sparse(sen_loader *loader, sen_weights *w, int meets_spikes)
     if (is_single && has_slices && loader->flags & SEN_PACK && w->columns >= tile && w->columns <= UINT16_MAX)
         sen_to_slices(loader, w);
     else
-        w->multiply = is_int8 ? sparse_int8(isa, w) : sparse_float(isa, w);
+        w->multiply = sparse_kernel(isa, w, is_int8);
 }
 
 /* ------------------------------------------------------------------------------------------------ operators */

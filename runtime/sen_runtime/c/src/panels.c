@@ -20,7 +20,8 @@ void sen_panels(const sen_weights *w, const sen_input *x, const float *addend, i
     }
 }
 
-uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events)
+/* export: sen_nonzero */
+SEN_PRIVATE uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events)
 {
     uint32_t count = 0, i;
     for (i = 0; i < n; i++)
@@ -28,6 +29,7 @@ uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events)
             events[count++] = i;
     return count;
 }
+/* end */
 
 #else
 

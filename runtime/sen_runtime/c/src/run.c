@@ -1,8 +1,7 @@
 /* Running a network: the layers in order, and in a spiking network the steps. */
 #include "network.h"
 
-#include <string.h>
-
+/* export: apply, needs sen_value */
 /* What a product of `network` knows of its input `x` [n], once it was asked for. */
 static void prepare(const sen_network *network, float *work, const float *x, uint32_t n, uint32_t uses, sen_input *input)
 {
@@ -53,7 +52,9 @@ static const float *bias_of(const sen_layer *layer, float factor, float *y)
         y[i] = factor * sen_value(layer->bias, layer->bias_dtype, i);
     return y;
 }
+/* end */
 
+/* export: run_perceptron, needs apply */
 static void run_perceptron(const sen_network *network, float *work, const float *x, float *y)
 {
     const uint32_t count = network->layer_count;
@@ -65,7 +66,9 @@ static void run_perceptron(const sen_network *network, float *work, const float 
         x = out;
     }
 }
+/* end */
 
+/* export: run_spiking, needs apply */
 /* The current of a spiking layer: W x + b. */
 static void charge(const sen_network *network, float *work, const sen_layer *layer, const float *x)
 {
@@ -73,7 +76,7 @@ static void charge(const sen_network *network, float *work, const sen_layer *lay
     apply(network, work, layer, x, bias_of(layer, 1.0f, current), 0, current);
 }
 
-void sen_network_reset(const sen_network *network, float *work)
+SEN_PRIVATE void sen_network_reset(const sen_network *network, float *work)
 {
     uint32_t index;
     for (index = 0; index < network->layer_count; index++) {
@@ -102,7 +105,7 @@ static const float *advance(const sen_network *network, float *work, const float
     return x;
 }
 
-void sen_network_step(const sen_network *network, float *work, const float *x, float *y)
+SEN_PRIVATE void sen_network_step(const sen_network *network, float *work, const float *x, float *y)
 {
     const sen_layer *last = &network->layers[network->layer_count - 1];
     float *out = work + last->out;
@@ -154,6 +157,7 @@ static void run_spiking(const sen_network *network, float *work, const float *x,
     run_steps(network, work, x, last->n_in, work + last->total);
     apply(network, work, last, work + last->total, bias_of(last, sum, y), 0, y);
 }
+/* end */
 
 void sen_network_run(const sen_network *network, float *work, const float *x, float *y)
 {

@@ -3,12 +3,13 @@
 
 #ifndef SEN_ISA
 
+/* export: sen_sparse_reference, needs sen_value */
 static uint32_t block_column(const sen_weights *w, int32_t at)
 {
     return w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->indices)[at] : ((const uint32_t *)w->indices)[at];
 }
 
-void sen_sparse_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+SEN_PRIVATE void sen_sparse_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t rows = w->block_rows, width = w->block_columns;
     uint32_t row, j;
@@ -26,9 +27,11 @@ void sen_sparse_reference(const sen_weights *w, const sen_input *x, const float 
         y[row] = sen_finish(addend, is_relu, row, sen_scale(w, row) * sum);
     }
 }
+/* end */
 
+/* export: sen_sparse_f32, needs sen_fused */
 /* Single weights, four sums, so that one addition need not wait for another. */
-void sen_sparse_f32(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+SEN_PRIVATE void sen_sparse_f32(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const float *value = w->values, *v = x->values;
     const uint16_t *column = w->indices;
@@ -48,8 +51,10 @@ void sen_sparse_f32(const sen_weights *w, const sen_input *x, const float *adden
         y[r] = sen_finish(addend, is_relu, r, (a + b) + (c + d));
     }
 }
+/* end */
 
-void sen_sparse_events(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+/* export: sen_sparse_events, needs sen_value */
+SEN_PRIVATE void sen_sparse_events(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint16_t *row = w->indices;
     uint32_t i, e;
@@ -64,6 +69,7 @@ void sen_sparse_events(const sen_weights *w, const sen_input *x, const float *ad
     for (i = 0; is_relu && i < w->rows; i++)
         y[i] = y[i] > 0 ? y[i] : 0;
 }
+/* end */
 
 #else
 

@@ -1,9 +1,10 @@
-/* Sparse matrices of int8, read where they lie, summed in integers. Every version gives the same bits. */
-#include "network.h"
+/* Sparse int8 weights, read in place, times the quantized input, summed in int32. Every version gives the same bits. */
+#include "pairs.h"
 
 #ifndef SEN_ISA
 
-void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+/* export: sen_sparse_int8_reference, needs int8 */
+SEN_PRIVATE void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t rows = w->block_rows, width = w->block_columns;
     const int8_t *values = w->values;
@@ -12,7 +13,7 @@ void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const f
         const uint32_t r = row / rows;
         int32_t at, sum = 0;
         for (at = w->starts[r]; at < w->starts[r + 1]; at++) {
-            /* a block at the right edge may reach beyond the matrix; its values there are 0 */
+            /* a block at the right edge may exceed the matrix; its values there are 0 */
             const uint32_t block = w->index_dtype == SEN_UINT16 ? ((const uint16_t *)w->indices)[at]
                                                                 : ((const uint32_t *)w->indices)[at];
             const uint32_t column = block * width;
@@ -23,11 +24,68 @@ void sen_sparse_int8_reference(const sen_weights *w, const sen_input *x, const f
         y[row] = sen_finish_int8(w, x, addend, is_relu, row, sum);
     }
 }
+/* end */
+
+#ifdef SEN_PAIRS
+
+/* sum + the products of the next four weights. */
+SEN_TOGETHER int32_t add_four(const int8_t *value, const uint16_t *column, const int8_t *q, int32_t sum)
+{
+    uint32_t weights;
+    int32_t even, odd;
+    memcpy(&weights, value, sizeof weights);
+    even = even_bytes(weights);
+    odd = odd_bytes(weights);
+    sum = __smlabb(even, q[column[0]], sum);
+    sum = __smlabb(odd, q[column[1]], sum);
+    sum = __smlatb(even, q[column[2]], sum);
+    return __smlatb(odd, q[column[3]], sum);
+}
+
+SEN_ALONE void single_rows(const sen_weights *w, const void *inputs, uint32_t row, uint32_t count, int32_t *sums)
+{
+    const int32_t *starts = w->starts + row, *const end = sums + count;
+    const int8_t *value = (const int8_t *)values_of(w) + *starts, *q = inputs;
+    const uint16_t *column = (const uint16_t *)w->indices + *starts;
+    while (sums != end) {
+        const int8_t *next = value - *starts;
+        uintptr_t limit;
+        int32_t sum = 0;
+        next += *++starts;
+        limit = (uintptr_t)next - 16;
+        while ((uintptr_t)value <= limit) {
+            sum = add_four(value, column, q, sum);
+            sum = add_four(value + 4, column + 4, q, sum);
+            sum = add_four(value + 8, column + 8, q, sum);
+            sum = add_four(value + 12, column + 12, q, sum);
+            value += 16;
+            column += 16;
+            SEN_HIDE(value);
+            SEN_HIDE(column);
+        }
+        limit += 12;
+        while ((uintptr_t)value <= limit) {
+            sum = add_four(value, column, q, sum);
+            value += 4;
+            column += 4;
+            SEN_HIDE(value);
+            SEN_HIDE(column);
+        }
+        while (value != next) {
+            sum += *value++ * q[*column++];
+            SEN_HIDE(value);
+            SEN_HIDE(column);
+        }
+        *sums++ = sum;
+    }
+}
+
+#endif
 
 void sen_sparse_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
 #ifdef SEN_PAIRS
-    sen_sparse_pairs(w, x, addend, is_relu, y);
+    sen_multiply_pairs(w, x, addend, is_relu, y, single_rows, sen_in_order(x, w->columns));
 #else
     const int8_t *value = w->values, *q = x->quantized;
     const uint16_t *column = w->indices;
@@ -46,11 +104,56 @@ void sen_sparse_int8(const sen_weights *w, const sen_input *x, const float *adde
 #endif
 }
 
+/* export: sen_sparse_1x4_int8, needs int8, sen_multiply_pairs */
+#ifdef SEN_PAIRS
+
+/* sum + the products of a block of 1 x 4. */
+SEN_TOGETHER int32_t add_block(uint32_t weights, uint32_t column, const void *inputs, int32_t sum)
+{
+    uint32_t even, odd;
+    (void)load_two((const uint32_t *)inputs + 2 * column, &even, &odd);
+    return dot_four(weights, even, odd, sum);
+}
+
+SEN_ALONE void block_rows(const sen_weights *w, const void *inputs, uint32_t row, uint32_t count, int32_t *sums)
+{
+    const int32_t *starts = w->starts + row, *const end = sums + count;
+    const void *block = (const uint32_t *)values_of(w) + *starts;
+    const uint16_t *column = (const uint16_t *)w->indices + *starts;
+    while (sums != end) {
+        const uint32_t *next = (const uint32_t *)block - *starts;
+        uintptr_t limit;
+        int32_t sum = 0;
+        next += *++starts;
+        limit = (uintptr_t)next - 16;
+        while ((uintptr_t)block <= limit) {
+            uint32_t a, b, c, d;
+            block = load_four(block, &a, &b, &c, &d);
+            sum = add_block(a, column[0], inputs, sum);
+            sum = add_block(b, column[1], inputs, sum);
+            sum = add_block(c, column[2], inputs, sum);
+            sum = add_block(d, column[3], inputs, sum);
+            column += 4;
+            SEN_HIDE(column);
+        }
+        while (block != next) {
+            uint32_t weights;
+            memcpy(&weights, block, sizeof weights);
+            sum = add_block(weights, *column++, inputs, sum);
+            block = (const uint32_t *)block + 1;
+            SEN_HIDE(block);
+        }
+        *sums++ = sum;
+    }
+}
+
+#endif
+
 /* Blocks of 1 x 4. The columns are a multiple of 4. */
-void sen_sparse4_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+SEN_PRIVATE void sen_sparse_1x4_int8(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
 #ifdef SEN_PAIRS
-    sen_sparse4_pairs(w, x, addend, is_relu, y);
+    sen_multiply_pairs(w, x, addend, is_relu, y, block_rows, x->quantized);
 #else
     const int8_t *block = w->values, *q = x->quantized;
     const uint16_t *column = w->indices;
@@ -68,6 +171,7 @@ void sen_sparse4_int8(const sen_weights *w, const sen_input *x, const float *add
     }
 #endif
 }
+/* end */
 
 #else
 
@@ -157,7 +261,7 @@ static inline int32_t block_of(const int8_t *q, uint32_t column)
 }
 
 /* Four blocks of 1 x 4 at once. */
-void SEN_NAME(sen_sparse4_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+void SEN_NAME(sen_sparse_1x4_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const int8_t *block = w->values, *q = x->quantized;
     const uint16_t *column = w->indices;
