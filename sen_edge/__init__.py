@@ -4,4 +4,6 @@ A trained checkpoint goes in; weights are computed from the coordinates, the net
 against the checkpoint and put in place with a manifest.
 """
 
-__version__ = "0.1.0"
+from sen_runtime import __version__
+
+__all__ = ["__version__"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from sen_edge.cli import console
+from sen_runtime.bench.figures import size
 from sen_runtime.quiet import suppress_announcements
 
 if TYPE_CHECKING:
@@ -70,7 +71,6 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     from sen_edge.export.pipeline import export
     from sen_edge.export.request import ExportRequest
     from sen_exporters.base import ExportError, usable_exporters
-    from sen_runtime.bench.figures import size
     from sen_runtime.engines import missing
 
     rows: dict[Row, tuple[str, ...]] = {}

@@ -48,9 +48,9 @@ def test_a_step_takes_one_input_of_the_right_shape(tmp_path: Path) -> None:
 
 def test_a_perceptron_has_no_steps(tmp_path: Path) -> None:
     session = engine.load(export(small()).write(tmp_path))
-    with pytest.raises(EngineError, match="the network is not a spiking one"):
+    with pytest.raises(EngineError, match="step by step"):
         session.step(np.zeros(9, np.float32))
-    with pytest.raises(EngineError, match="the network is not a spiking one"):
+    with pytest.raises(EngineError, match="step by step"):
         session.reset()
 
 

@@ -296,7 +296,7 @@ def test_the_border() -> None:
         with pytest.raises(EngineError, match=r"expected \[batch, 3\] or \[3\]"):
             session.run(wrong)
     for call in (session.reset, lambda: session.step(np.zeros(3, np.float32))):
-        with pytest.raises(EngineError, match="not a spiking one"):
+        with pytest.raises(EngineError, match="step by step"):
             call()
     with pytest.raises(EngineError, match="layer 0 has no output"):
         session.layer_output(0)

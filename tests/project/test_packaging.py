@@ -1,5 +1,6 @@
 """Two distributions, three import packages, and a device side that needs numpy only."""
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy
 import pytest
+
+import sen_runtime
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,7 +72,7 @@ def test_the_wheel_carries_the_code_sizes_of_exported_c(wheels: dict[str, Path])
 
 def test_the_wheel_carries_what_a_page_of_a_network_is_made_of(wheels: dict[str, Path]) -> None:
     names = set(zipfile.ZipFile(wheels["sen_edge"]).namelist())
-    viewer = {path.name for path in (ROOT / "sen_edge/plot").glob("viewer*")}
+    viewer = {path.name for path in (ROOT / "sen_edge/report/plot").glob("viewer*")}
     assert viewer and {f"sen_edge/report/plot/{name}" for name in viewer} <= names
 
 
@@ -91,7 +94,7 @@ assert len(names) > 8, names
 for name in names:
     importlib.import_module(name)
 import numpy as np
-from sen_runtime import image, reference
+from sen_runtime import format as image, reference
 from sen_runtime.ir.network import Identity, Layer, Network
 from sen_runtime.ir.operators import Dense
 network = Network((Layer(Dense(np.ones((2, 3), np.float32)), None, Identity()),))
@@ -107,6 +110,14 @@ def test_the_runtime_wheel_works_alone_with_numpy(wheels: dict[str, Path], tmp_p
     command = [sys.executable, "-I", "-S", "-c", RUNTIME_ALONE, str(tmp_path), str(site_packages)]
     run = subprocess.run(command, capture_output=True, text=True)
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
+
+
+def test_all_parts_have_one_version(wheels: dict[str, Path]) -> None:
+    assert {wheel.name.split("-")[1] for wheel in wheels.values()} == {sen_runtime.__version__}
+    pins = re.findall(r'"sen-edge-runtime\[[^]]*\]==([^"]+)"', (ROOT / "pyproject.toml").read_text())
+    assert set(pins) == {sen_runtime.__version__}
+    cmake = (ROOT / "runtime/sen_runtime/c/CMakeLists.txt").read_text()
+    assert f"project(sen VERSION {sen_runtime.__version__} " in cmake
 
 
 def test_a_broken_third_party_exporter_is_named_and_disturbs_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,6 @@ class CSession(ArenaSession):
         y = np.empty((len(rows), self._n_out), np.float32)
         for row, out in zip(rows, y):
             _check(self._infer(self._arena.ctypes.data, row.ctypes.data, out.ctypes.data))
-        self._is_stream_over = True
         return y
 
     def _step(self, row: Float32Array) -> Array:

@@ -164,7 +164,6 @@ class NativeSession(ArenaSession):
     def _run(self, rows: Float32Array) -> Array:
         y = np.empty((len(rows), len(self.output)), np.float32)
         status = self._library.sen_run_batch(self._model, rows.ctypes.data, y.ctypes.data, len(rows))
-        self._is_stream_over = True
         _check(status, rows)
         return y
 

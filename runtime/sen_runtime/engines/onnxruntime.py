@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines.session import Float32Array, Model, Session, source_of
-from sen_runtime.engines.steps import row_shape_of, run_steps
+from sen_runtime.engines.session import Float32Array, Model, source_of
+from sen_runtime.engines.steps import GraphSession
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.untrusted import listing, open_regular
 
@@ -30,19 +30,12 @@ def _library() -> Any:
     return onnxruntime
 
 
-class OnnxRuntimeSession(Session):
-    """An ONNX graph on the CPU.
-
-    A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an
-    output of the same name with `_next`. `run` then drives it over all time steps, from zero membranes.
-
-    Attributes:
-        properties: the metadata in the file.
-    """
+class OnnxRuntimeSession(GraphSession):
+    """An ONNX graph on the CPU."""
 
     def __init__(self, session: Any, *, allow_nonfinite: bool = False) -> None:
         try:
-            self.properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
+            properties: dict[str, str] = session.get_modelmeta().custom_metadata_map
             shapes: dict[str, list[Any]] = {value.name: value.shape for value in session.get_inputs()}
             self._outputs: list[str] = [value.name for value in session.get_outputs()]
         except UnicodeDecodeError as error:
@@ -53,20 +46,17 @@ class OnnxRuntimeSession(Session):
                 "and output"
             )
         rows, *declared = shapes.pop("input")
-        self._membranes = {name: shape[1] for name, shape in shapes.items()}
-        if not all(isinstance(size, int) for size in self._membranes.values()):
-            raise EngineError(
-                f"the ONNX file takes {listing(self._membranes)} besides input; expected membranes [batch, n]"
-            )
-        row_shape = row_shape_of(declared, self._membranes, self.properties)
-        super().__init__(row_shape, allow_nonfinite=allow_nonfinite, is_reentrant=True)
+        membranes = {name: shape[1] for name, shape in shapes.items()}
+        if not all(isinstance(size, int) for size in membranes.values()):
+            raise EngineError(f"the ONNX file takes {listing(membranes)} besides input; expected membranes [batch, n]")
+        super().__init__(declared, membranes, properties, allow_nonfinite=allow_nonfinite, is_reentrant=True)
         self.batch_size = rows if isinstance(rows, int) else None
         self.session = session
 
     def _run(self, rows: Float32Array) -> Array:
         if self._membranes:
             return self._run_all(rows)["output"]
-        result: Array = self._call(["output"], {"input": rows})[0]
+        result: Array = self._infer(["output"], {"input": rows})[0]
         return result
 
     def bare_call(self, x: Array) -> Callable[[], object]:
@@ -76,19 +66,13 @@ class OnnxRuntimeSession(Session):
         self.run(x)  # of the right shape
         return partial(self.session.run, ["output"], {"input": np.ascontiguousarray(x, np.float32)})
 
-    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
-        """Every output of the graph; for a step model the readout and the spike counts over all steps."""
-        if self._membranes:
-            return run_steps(self._named, rows, self._membranes, self.properties)
-        return self._named({"input": rows})
-
     def _release(self) -> None:
         self.session = None
 
-    def _named(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        return dict(zip(self._outputs, self._call(self._outputs, feeds)))
+    def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        return dict(zip(self._outputs, self._infer(self._outputs, feeds)))
 
-    def _call(self, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
+    def _infer(self, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
         try:
             results: list[Array] = self.session.run(outputs, feeds)
         except Exception as error:  # onnxruntime's own exception types are not public

@@ -31,13 +31,20 @@ class Session(ABC):
 
     Any number of threads may use one session. A session is a context manager. It cannot be pickled.
 
-    An engine implements `_run`, and `_run_all` and `_release` where it has something to show or to give back.
+    The session of a spiking network that runs step by step (a `.sen` image, exported C, a step model) holds one stream:
+    `step` continues it, `reset` begins a new one, and `run` and `run_all` end it. `step` raises an error then, until
+    `reset` is called.
+
+    An engine implements `_run`, and `_run_all`, `_step`, `_reset` and `_release` where it has them.
 
     Attributes:
         batch_size: rows it takes at once, or None for any number.
+        timesteps: of a spiking network that runs step by step; else 0.
     """
 
     batch_size: int | None = None
+    timesteps: int = 0
+    _is_stream_over = False
 
     def __init__(
         self, row_shape: tuple[int | None, ...], *, allow_nonfinite: bool = False, is_reentrant: bool = False
@@ -75,6 +82,7 @@ class Session(ABC):
         rows, is_single = self._rows(x)
         with self._turn:
             self._check_open()
+            self._is_stream_over = True
             y = self._run(rows)
         return y[0] if is_single else y
 
@@ -87,8 +95,38 @@ class Session(ABC):
         rows, is_single = self._rows(x)
         with self._turn:
             self._check_open()
+            self._is_stream_over = True
             values = self._run_all(rows)
         return {name: value[0] for name, value in values.items()} if is_single else values
+
+    def step(self, x: ArrayLike) -> Array:
+        """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membranes, or its spikes if they count.
+
+        Raises:
+            EngineError: the network does not run step by step, an input of another shape or one that is not finite, a
+                stream that has ended, or a closed session.
+        """
+        row = to_float32(x)
+        expected = self._row_shape[-1:]
+        if row.ndim != 1 or expected not in ((None,), row.shape):
+            raise EngineError(f"the input has shape {list(row.shape)}; expected {_listed(expected)}")
+        if self._refuses_nonfinite:
+            require_finite(row)
+        with self._turn:
+            self._check_steps()
+            if self._is_stream_over:
+                raise EngineError("a run has ended the stream of this session", "call reset before the next step")
+            return self._step(row)
+
+    def reset(self) -> None:
+        """Set the membranes to 0.
+
+        Raises:
+            EngineError: the network does not run step by step, or the session is closed.
+        """
+        with self._turn:
+            self._check_steps()
+            self._begin()
 
     def close(self) -> None:
         """Release the model. A session that is closed runs nothing; closing it again has no effect."""
@@ -113,6 +151,26 @@ class Session(ABC):
     def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         """Outputs by name."""
         return {"output": self._run(rows)}
+
+    def _step(self, row: Float32Array) -> Array:
+        """One time step `[n_in]` to `[n_out]`; called where `timesteps` is not 0, like `_reset`."""
+        raise NotImplementedError
+
+    def _reset(self) -> None:
+        """Membranes to 0."""
+        raise NotImplementedError
+
+    def _begin(self) -> None:
+        self._reset()
+        self._is_stream_over = False
+
+    def _check_steps(self) -> None:
+        self._check_open()
+        if not self.timesteps:
+            raise EngineError(
+                "the model does not run step by step",
+                "only spiking networks do: as .sen, as C, or exported to ONNX or TFLite with --snn step",
+            )
 
     def _release(self) -> None:  # noqa: B027  most engines' models go with the session
         """Give memory back."""

@@ -1,13 +1,15 @@
-"""Drive a step model, whose membranes are inputs and outputs, over all time steps."""
+"""Step models, whose membranes are inputs and outputs: one time step, and all of them."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.engines.session import Float32Array, Session
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import MAX_TIMESTEPS
 from sen_runtime.untrusted import listing, quote
@@ -15,50 +17,93 @@ from sen_runtime.untrusted import listing, quote
 Array = NDArray[Any]
 
 
-def run_steps(
-    call: Callable[[dict[str, Array]], dict[str, Array]],
-    x: Array,
-    membranes: Mapping[str, int],
-    properties: Mapping[str, str],
-) -> dict[str, Array]:
-    """Readout and spike counts over all steps, from zero membranes.
+class GraphSession(Session):
+    """A graph of named inputs and outputs.
 
-    Args:
-        call: one step, inputs by name to outputs by name; each membrane's next value is `NAME_next`.
-        x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
-        membranes: name of each membrane and its number of neurons.
-        properties: `timesteps`, `input_coding` and `readout` of the network, as the file carries them.
+    A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an output of
+    the same name with `_next`. `run` drives it over all time steps, from zero membranes.
 
-    Raises:
-        EngineError: the properties lack one of these, or the input has another number of steps.
+    Attributes:
+        properties: the metadata of the file.
     """
+
+    def __init__(
+        self,
+        declared: Sequence[object],
+        membranes: Mapping[str, int],
+        properties: Mapping[str, str],
+        *,
+        allow_nonfinite: bool = False,
+        is_reentrant: bool = False,
+    ) -> None:
+        """A session that is open.
+
+        Args:
+            declared: shape of the input without its batch.
+            membranes: name of each membrane and its number of neurons.
+            properties: metadata of the file.
+            allow_nonfinite: see `Session`.
+            is_reentrant: see `Session`.
+        """
+        self._membranes, self.properties = membranes, properties
+        if membranes:
+            self.timesteps = _required_timesteps(properties)
+        row_shape = row_shape_of(declared, membranes, properties)
+        super().__init__(row_shape, allow_nonfinite=allow_nonfinite, is_reentrant=is_reentrant)
+        self._state = _zeros(membranes, 1)
+
+    @abstractmethod
+    def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
+        """Outputs by name, of inputs by name."""
+
+    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
+        """Every output of the graph; for a step model the readout and the spike counts over all steps."""
+        if not self._membranes:
+            return self._call({"input": rows})
+        is_train = self.properties["input_coding"] == "spikes"
+        state, totals = _zeros(self._membranes, len(rows)), dict[str, Array]()
+        for t in range(self.timesteps):
+            values, state = _advance(self._call, np.ascontiguousarray(rows[:, t]) if is_train else rows, state)
+            totals = {name: totals.get(name, 0) + value for name, value in values.items()}
+        if self.properties["readout"] == "mean_membrane":
+            totals["output"] = totals["output"] / np.float32(self.timesteps)
+        elif self.properties["readout"] == "last_membrane":
+            totals["output"] = values["output"]
+        return totals
+
+    def _step(self, row: Float32Array) -> Array:
+        values, self._state = _advance(self._call, row[np.newaxis], self._state)
+        output: Array = values["output"][0]
+        return output
+
+    def _reset(self) -> None:
+        self._state = _zeros(self._membranes, 1)
+
+
+def _zeros(membranes: Mapping[str, int], batch: int) -> dict[str, Array]:
+    return {name: np.zeros((batch, size), np.float32) for name, size in membranes.items()}
+
+
+def _advance(
+    call: Callable[[dict[str, Array]], dict[str, Array]], x: Array, state: Mapping[str, Array]
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """One time step: the outputs, and the next membranes."""
+    values = call({"input": x, **state})
+    lacking = [name for name in ("output", *(f"{name}_next" for name in state)) if name not in values]
+    if lacking:
+        raise EngineError(f"the model gives no {listing(lacking)}", "only step models of sen-edge are run so")
+    following = {name: values.pop(f"{name}_next") for name in state}
+    return values, following
+
+
+def _required_timesteps(properties: Mapping[str, str]) -> int:
     missing = [name for name in ("timesteps", "readout", "input_coding") if name not in properties]
     if missing:
         raise EngineError(
-            f"the model has inputs besides `input`, and does not say its {missing[0]}",
+            f"the model has inputs besides `input`, and its metadata lack {missing[0]}",
             "only step models of sen-edge are run over all steps",
         )
-    timesteps, readout = timesteps_of(properties), properties["readout"]
-    is_train = properties["input_coding"] == "spikes"
-    if is_train and (x.ndim != 3 or x.shape[1] != timesteps):
-        raise EngineError(f"the input has shape {list(x.shape)}; expected [batch, {timesteps}, n_in]")
-    state = {name: np.zeros((x.shape[0], size), np.float32) for name, size in membranes.items()}
-    totals: dict[str, Array] = {}
-    last: Array = x
-    for t in range(timesteps):
-        x_t = np.ascontiguousarray(x[:, t]) if is_train else x
-        values = call({"input": x_t, **state})
-        lacking = [name for name in ("output", *(f"{name}_next" for name in state)) if name not in values]
-        if lacking:
-            raise EngineError(f"the model gives no {listing(lacking)}", "only step models of sen-edge are run so")
-        state = {name: values.pop(f"{name}_next") for name in state}
-        last = values["output"]
-        totals = {name: totals.get(name, 0) + value for name, value in values.items()}
-    if readout == "mean_membrane":
-        totals["output"] = totals["output"] / np.float32(timesteps)
-    elif readout == "last_membrane":
-        totals["output"] = last
-    return totals
+    return timesteps_of(properties)
 
 
 def row_shape_of(

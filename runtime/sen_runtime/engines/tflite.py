@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.engines import missing
-from sen_runtime.engines.session import Float32Array, Model, Session, read_model
-from sen_runtime.engines.steps import row_shape_of, run_steps
+from sen_runtime.engines.session import Float32Array, Model, read_model
+from sen_runtime.engines.steps import GraphSession
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.ir.int8 import Grid
@@ -30,25 +30,19 @@ LEGACY_PIP_LINE = "pip install tflite-runtime==2.14.0 'numpy<2'"
 NEWEST_LEGACY_PYTHON = (3, 11)
 
 
-class TfliteSession(Session):
+class TfliteSession(GraphSession):
     """A TFLite model.
 
-    A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an
-    output of the same name with `_next`. `run` then drives it over all time steps, from zero membranes.
-
     Attributes:
-        properties: the metadata that sen-edge wrote; empty for a file of other origin.
         grids: int8 grid of every input and output that has one, by name.
     """
 
     def __init__(self, interpreter: Any, properties: dict[str, str], *, allow_nonfinite: bool = False) -> None:
         self._inputs, self._outputs = _signature(interpreter)
-        self._membranes = {name: int(d["shape"][-1]) for name, d in self._inputs.items() if name != "input"}
+        membranes = {name: int(d["shape"][-1]) for name, d in self._inputs.items() if name != "input"}
         shape, signature = self._inputs["input"]["shape"], self._inputs["input"]["shape_signature"]
-        row_shape = row_shape_of([int(size) for size in shape[1:]], self._membranes, properties)
-        super().__init__(row_shape, allow_nonfinite=allow_nonfinite)
+        super().__init__([int(size) for size in shape[1:]], membranes, properties, allow_nonfinite=allow_nonfinite)
         self.interpreter = interpreter
-        self.properties = properties
         details = {**self._inputs, **self._outputs}
         self.grids = {name: grid for name in details if (grid := _grid(details[name])) is not None}
         self._rows_allocated = int(shape[0])
@@ -59,12 +53,6 @@ class TfliteSession(Session):
             return self._run_all(rows)["output"]
         self._invoke({"input": rows})
         return self._value("output")
-
-    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
-        """Every output of the graph; for a step model the readout and the spike counts over all steps."""
-        if self._membranes:
-            return run_steps(self._call, rows, self._membranes, self.properties)
-        return self._call({"input": rows})
 
     def _release(self) -> None:
         self.interpreter = None
