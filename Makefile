@@ -57,7 +57,7 @@ lint: $(VENV)/.dev ## format, lint, types, direction of imports
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=avx512 -D__AVX2__ -D__AVX512F__ -D__AVX512VNNI__ -D__AVX512VBMI__ $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=neon -D__ARM_NEON $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D__ARM_FEATURE_DSP $(C)/src
-	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(C)/bench
+	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -D_POSIX_C_SOURCE=200809L -D_FILE_OFFSET_BITS=64 $(C)/tools
 
 bench: $(VENV)/.dev ## the performance claims, as ratios measured side by side
 	$(BIN)/python benchmarks/coordinates_vs_dense.py

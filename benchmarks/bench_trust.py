@@ -29,7 +29,7 @@ from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
 from sen_runtime.bench import statistics
 from sen_runtime.bench.inputs import N_INPUTS, random_inputs
-from sen_runtime.bench.interleaved import Loop, calibrated, side_by_side, turn
+from sen_runtime.bench.interleaved import Loop, calibrate, side_by_side, turn
 from sen_runtime.bench.loops import loop_over
 from sen_runtime.bench.rounds import Options, measure_rounds
 from sen_runtime.engines import Session, native, onnxruntime
@@ -116,7 +116,7 @@ def overhead(network: Network) -> tuple[float, float]:
     """Nanoseconds of a call: as the benchmark has it, and in the loop in C; medians of turns that alternate."""
     inputs, loop_ns = random_inputs((network.n_in,), N_INPUTS, 0, 0.0, 1.0), c_loop()
     session = native.load(image.dumps(network))
-    timed = calibrated({"benchmark": loop_over(session, inputs)})["benchmark"]
+    timed = calibrate({"benchmark": loop_over(session, inputs)})["benchmark"]
     run, output = ctypes.cast(session._library.sen_run, ctypes.c_void_p), session.output.ctypes.data
     benchmark, plain = [], []
     for _ in range(ROUNDS):

@@ -100,6 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--allow-different", action="store_true", help="compare other devices and models too")
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(command=_compare)
+    _add_record(commands)
     device = commands.add_parser("device", help="what machine this is", description=_device.__doc__)
     device.add_argument("--json", action="store_true", help="print JSON")
     device.set_defaults(command=_device)
@@ -128,6 +129,17 @@ def _add_bench(commands: Any) -> None:
     add("--strict", action="store_true", help="exit with 4, and measure nothing, if an engine is missing or crashes")
     add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
     add("--force", action="store_true", help="replace files that exist")
+
+
+def _add_record(commands: Any) -> None:
+    record = commands.add_parser("record", help="evaluate a file of sen_bench", description=_record.__doc__)
+    record.set_defaults(command=_record)
+    add = record.add_argument
+    add("file", type=Path, metavar="RAW.jsonl", help="written by sen_bench")
+    add("--json", metavar="FILE", help="write the record; - for stdout, instead of the table")
+    add("--raw", action="store_true", help="keep all samples in the record")
+    add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
+    add("--force", action="store_true", help="replace a file that exists")
 
 
 def bench_request(words: Sequence[str]) -> BenchRequest:
@@ -180,8 +192,7 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     failed = None
     if request.energy is not None:
         try:
-            spans = [energy.Span(*span) for span in run.spans]
-            record = energy.with_energy(record, energy.read_meter(request.energy), spans)
+            record = energy.with_energy(record, energy.read_meter(request.energy), run.spans)
         except SenError as error:  # the latencies are none the worse for it
             failed = error
     outputs.publish(wanted, [record], partial(text.table, record), _note, as_list=False)
@@ -189,6 +200,19 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
         _note(f"next: sen-runtime compare {options.json} LATER.json --max-regression 5%")
     if failed is not None:
         raise failed
+    return _exit_code(record, allow_throttled=options.allow_throttled)
+
+
+def _record(options: argparse.Namespace, words: Sequence[str]) -> int:
+    """Evaluate a file that sen_bench recorded on a device without Python: the table and the record of `bench`."""
+    del words
+    from sen_runtime.bench import outputs, raw, text
+    from sen_runtime.bench.evaluate import evaluate
+
+    wanted = outputs.Outputs(options.json, force=options.force)
+    outputs.check(wanted, (options.file,))
+    record = evaluate(raw.read(options.file, keep_samples=options.raw))
+    outputs.publish(wanted, [record], partial(text.table, record), _note, as_list=False)
     return _exit_code(record, allow_throttled=options.allow_throttled)
 
 

@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sen_runtime.bench import device
-from sen_runtime.bench.device import UNAVAILABLE, celsius, changes, cpu_mhz, describe, run_command, state
+from sen_runtime.bench.device import describe, run_command, state
+from sen_runtime.bench.device_texts import UNAVAILABLE
+from sen_runtime.bench.throttle import changes, fastest_mhz
 from tests.support.boards import BOARDS, pi_3, pi_4, pi_5, pi_zero_2, plain_pc, virtual_machine
 
 MIB = 1 << 20
@@ -86,8 +88,6 @@ def test_state_of_a_pi(tmp_path):
 def test_state_of_a_machine_that_tells_nothing(tmp_path):
     board = virtual_machine()
     assert set(state(board.write(tmp_path), board.run).values()) == {UNAVAILABLE}
-    assert cpu_mhz(tmp_path) is None
-    assert celsius(tmp_path) is None
 
 
 def test_no_swap_is_none_used(tmp_path):
@@ -96,9 +96,9 @@ def test_no_swap_is_none_used(tmp_path):
 
 
 def test_clock_is_that_of_the_busy_core_and_temperature_that_of_the_processor(tmp_path):
-    root = plain_pc().write(tmp_path)
-    assert cpu_mhz(root) == 3902.417
-    assert celsius(root) == 62.0
+    board = plain_pc()
+    found = state(board.write(tmp_path), board.run)
+    assert (fastest_mhz(found), found["celsius"]) == (3902.417, 62.0)
 
 
 def test_cores_are_in_order_beyond_ten(tmp_path):
@@ -150,8 +150,8 @@ def test_folders_in_place_of_files(tmp_path):
 
 @pytest.mark.parametrize("temperature", ["0x20", "", "-273150", "9999999", "NaN"])
 def test_temperatures_that_cannot_be(tmp_path, temperature):
-    root = pi_4().but({"sys/class/thermal/thermal_zone0/temp": temperature}).write(tmp_path)
-    assert celsius(root) is None
+    board = pi_4().but({"sys/class/thermal/thermal_zone0/temp": temperature})
+    assert state(board.write(tmp_path), board.run)["celsius"] == UNAVAILABLE
 
 
 def test_commands_that_are_missing_or_fail_or_hang(monkeypatch):
@@ -214,18 +214,14 @@ def test_idle_cores_do_not_matter():
 
 def test_firmware_knows_of_a_lower_clock_than_the_kernel():
     found = changes(IDLE, IDLE, [pi_state(1800.0, arm=1000.0)] * 10)
-    assert found == [
-        "the cores ran at 1000 MHz (vcgencmd measure_clock arm) where the kernel says 1800 MHz, in 10 of 10 samples"
-    ]
+    assert len(found) == 1 and all(figure in found[0] for figure in ("1000 MHz", "1800 MHz", "10 of 10"))
     assert changes(IDLE, IDLE, [pi_state(1500.0, arm=2400.0)] * 10) == []  # a stale figure of the kernel's
 
 
 def test_change_of_governor_or_limits():
     after = pi_state(governor=["powersave"] * 4, max_mhz=[1200.0] * 4)
-    assert changes(IDLE, after) == [
-        "the governor changed from ondemand to powersave during the run",
-        "the greatest clock changed from 1800 to 1200 during the run",
-    ]
+    governor, limit = changes(IDLE, after)
+    assert "ondemand" in governor and "powersave" in governor and "1800" in limit and "1200" in limit
 
 
 def test_thirty_two_bit_programs_on_a_64_bit_kernel(tmp_path):

@@ -95,7 +95,7 @@ def test_a_record_is_read_as_it_was_written(real: Made, tmp_path: Path) -> None:
     assert record.read(tmp_path / "a.json") == real
 
 
-def test_what_c_writes_has_no_loads(real: Made) -> None:
+def test_a_record_may_lack_loads(real: Made) -> None:
     value = copy.deepcopy(real)
     del value["settings"]["loads"]
     assert not is_refused_by_both(value)

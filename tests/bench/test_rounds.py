@@ -57,7 +57,7 @@ def test_models_are_loaded_again_and_again_in_another_order(clock: Clock) -> Non
 
 def test_what_is_slow_gets_some_rounds_all_the_same(clock: Clock) -> None:
     found = measure_rounds(Rows(clock, {"slow": 2000.0}).openers(), Options(0.01, 0))
-    assert found.n_rounds == rounds.LEAST_ROUNDS and found.loads == [20]
+    assert found.n_rounds == rounds.MIN_ROUNDS and found.loads == [20]
     assert len(found.samples["slow"].all()) == 20
 
 
@@ -81,7 +81,7 @@ def test_each_second_is_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> N
 def test_before_each_sample_something_may_happen(clock: Clock) -> None:
     happened: list[int] = []
     found = measured(clock, Options(0.2, 0, before=lambda: happened.append(1)))
-    assert {timed.calls for timed in found.timed.values()} == {1}
+    assert set(found.calls.values()) == {1}
     n_samples = sum(len(found.samples[name].all()) for name in "ab")
     assert len(happened) >= n_samples > 0
 
@@ -90,14 +90,14 @@ def test_spans_are_when_rounds_were(clock: Clock) -> None:
     start = clock.read_s()
     found = measured(clock, Options(0.2, 0, keep_spans=True))
     assert len(found.spans) == found.n_rounds
-    assert all(start <= begin < end <= clock.read_s() for begin, end in found.spans)
+    assert all(start <= begin < end <= clock.read_s() for begin, end, _ in found.spans)
     assert measured(clock, Options(0.1, 0)).spans == []
 
 
 def interrupting(monkeypatch: pytest.MonkeyPatch, at_round: int, *numbers: signal.Signals) -> None:
     """A signal in the middle of a round that is kept."""
     true_round, seen = rounds.one_round, []
-    true_load = rounds._loaded_anew
+    true_load = rounds._load_again
 
     def loaded(*arguments: object) -> object:
         found = true_load(*arguments)
@@ -112,7 +112,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch, at_round: int, *numbers: signa
                     os.kill(os.getpid(), number)
         return true_round(*arguments)
 
-    monkeypatch.setattr(rounds, "_loaded_anew", loaded)
+    monkeypatch.setattr(rounds, "_load_again", loaded)
     monkeypatch.setattr(rounds, "one_round", one_round)
 
 
@@ -161,7 +161,7 @@ def test_an_engine_that_fails_to_load_again_ends_the_run(clock: Clock) -> None:
 
 
 def test_many_samples_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "MOST_SAMPLES", 64)
+    monkeypatch.setattr(rounds, "MAX_SAMPLES", 64)
     samples = Samples()
     for turn in range(1000):
         samples.add(np.full(4, float(turn)))

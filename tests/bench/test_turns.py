@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sen_runtime.bench import interleaved
-from sen_runtime.bench.interleaved import Timed, calibrated, one_round, repeated, turn
+from sen_runtime.bench.interleaved import Timed, calibrate, one_round, repeated, turn
 from tests.support.bench import Clock
 
 READING_NS = 50
@@ -28,7 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     ],
 )
 def test_a_sample_outweighs_what_it_costs(clock: Clock, call_ns: int, entering_ns: int, calls: int) -> None:
-    timed = calibrated({"it": clock.loop(call_ns, entering_ns)})["it"]
+    timed = calibrate({"it": clock.loop(call_ns, entering_ns)})["it"]
     assert timed.calls == calls
     sample_ns = turn(timed)[0]
     assert (sample_ns - calls * call_ns) / sample_ns <= 0.005
@@ -37,7 +37,7 @@ def test_a_sample_outweighs_what_it_costs(clock: Clock, call_ns: int, entering_n
 
 def test_rows_that_take_about_as_long_have_as_many_calls_in_a_sample(clock: Clock) -> None:
     times = {"far": 9_000, "a": 1_200, "b": 1_300, "d": 2_400, "c": 1_700}
-    found = calibrated({name: clock.loop(call_ns) for name, call_ns in times.items()})
+    found = calibrate({name: clock.loop(call_ns) for name, call_ns in times.items()})
     assert list(found) == list(times)
     assert {name: timed.calls for name, timed in found.items()} == {"far": 2, "a": 16, "b": 16, "c": 16, "d": 8}
     assert found["c"].samples == round(1_000_000 / (16 * 1_700 + 50))
@@ -52,7 +52,7 @@ def test_an_interruption_does_not_make_samples_short(clock: Clock) -> None:
         if n and len(seen) % 3 == 0:
             clock.now_ns += 4_000_000
 
-    assert calibrated({"it": interrupted})["it"].calls == 16
+    assert calibrate({"it": interrupted})["it"].calls == 16
 
 
 def test_not_even_many_long_interruptions(clock: Clock) -> None:
@@ -63,7 +63,7 @@ def test_not_even_many_long_interruptions(clock: Clock) -> None:
         if n and rng.random() < 0.4:
             clock.now_ns += 15_000_000
 
-    found = calibrated({"quiet": loop, "busy": interrupted})
+    found = calibrate({"quiet": loop, "busy": interrupted})
     assert [(timed.calls, timed.samples) for timed in found.values()] == [(16, 62)] * 2
 
 
@@ -75,7 +75,7 @@ def test_what_takes_long_is_tried_little(clock: Clock) -> None:
         seen.append(n)
         loop(n)
 
-    calibrated({"it": slow})
+    calibrate({"it": slow})
     assert sum(seen) <= 2
 
 

@@ -1,7 +1,7 @@
 """A machine that tells what a test wants, and files to measure."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,10 +83,10 @@ def await_work(pid: int, seconds: float) -> None:
 
 @dataclass
 class Machine:
-    """In the place of `sen_runtime.bench.device`."""
+    """In the place of `sen_runtime.bench.device`; its state changes to `later` after the first look."""
 
     facts: Mapping[str, Any] = field(default_factory=lambda: FACTS)
-    reasons: Sequence[str] = ()
+    later: Mapping[str, Any] = field(default_factory=dict)
     n_states: int = 0
 
     def describe(self) -> dict[str, Any]:
@@ -94,17 +94,7 @@ class Machine:
 
     def state(self) -> dict[str, Any]:
         self.n_states += 1
-        return dict(STATE)
-
-    def changes(self, before: Any, after: Any, during: Sequence[Any] = ()) -> list[str]:
-        assert before["mhz"] == after["mhz"] == [1800.0]
-        return list(self.reasons)
-
-    def cpu_mhz(self) -> float | None:
-        return 1800.0
-
-    def celsius(self) -> float | None:
-        return 48.3
+        return {**STATE, **(self.later if self.n_states > 1 else {})}
 
 
 def small_network(seed: int = 0, n_in: int = 12, **kwargs: Any) -> Network:

@@ -1,4 +1,4 @@
-"""What models are measured on: the user's data, or random inputs."""
+"""Inputs of a benchmark: the user's data, or random inputs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ FloatArray = NDArray[np.float32]
 
 #: Different inputs that take turns.
 N_INPUTS = 64
-#: Share of ones in spike trains that are drawn.
+#: Share of ones in random spike trains.
 FIRING = 0.2
+#: SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+GAMMA, MULTIPLIERS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def read_data(file: DataFile, shape: tuple[int, ...], input_range: tuple[float, float] | None, n_out: int) -> Examples:
-    """Read the test part of the user's data, or the training part where that is all there is.
+    """Read the test part of the user's data, or the training part where it is the only one.
 
     Args:
         file: of the data; labels may be absent.
         shape: of one input of the models.
-        input_range: of the models; None where no file says it, and any input is taken.
+        input_range: of the models; None where no file states it, and any input is accepted.
         n_out: outputs of the models.
 
     Raises:
@@ -37,17 +39,31 @@ def read_data(file: DataFile, shape: tuple[int, ...], input_range: tuple[float, 
     return examples
 
 
-def some(data: Examples) -> FloatArray:
+def subsample(data: Examples) -> FloatArray:
     """At most `N_INPUTS` of the user's inputs, spread evenly."""
-    kept = even_choice(len(data.inputs), N_INPUTS)
-    chosen: FloatArray = data.inputs[kept]
+    chosen: FloatArray = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
     return chosen
 
 
-def random_inputs(shape: tuple[int, ...], n: int, seed: int, least: float, greatest: float) -> FloatArray:
-    """`[n, *shape]`: evenly between two values, or spikes at random where a row has time steps."""
-    require(4 * n * math.prod(shape), f"{n} inputs of {' x '.join(f'{size:,}' for size in shape)} values")
-    rng = np.random.default_rng(seed)
-    if len(shape) > 1:
-        return (rng.random((n, *shape), np.float32) < FIRING).astype(np.float32)
-    return rng.random((n, *shape), np.float32) * np.float32(greatest - least) + np.float32(least)
+def random_inputs(shape: tuple[int, ...], n: int, seed: int, low: float, high: float) -> FloatArray:
+    """`[n, *shape]`: uniform in [low, high), or random spikes where a row has time steps.
+
+    `sen_bench` (c/tools/images.c) draws the same numbers.
+    """
+    values = math.prod(shape)
+    require(4 * n * values, f"{n} inputs of {' x '.join(f'{size:,}' for size in shape)} values")
+    x = np.empty((n, values), np.float32)
+    span = np.float32(high) - np.float32(low)
+    for index in range(n):
+        unit = _uniform(seed, index * values, values)
+        x[index] = unit < FIRING if len(shape) > 1 else unit * span + np.float32(low)
+    return x.reshape(n, *shape)
+
+
+def _uniform(seed: int, start: int, count: int) -> FloatArray:
+    """`[count]` numbers in [0, 1) of the sequence of a seed, from `start` on."""
+    z = np.arange(start + 1, start + count + 1, dtype=np.uint64) * np.uint64(GAMMA) + np.uint64(seed % 2**64)
+    for shift, multiplier in MULTIPLIERS:
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(multiplier)
+    bits = (z ^ (z >> np.uint64(31))) >> np.uint64(40)
+    return bits.astype(np.float32) / np.float32(1 << 24)

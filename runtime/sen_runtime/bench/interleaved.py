@@ -1,4 +1,4 @@
-"""Latency of several loops side by side, in randomised turns, so that drift hits all of them alike."""
+"""Latency of several loops side by side, in randomised turns, so that drift affects all of them alike."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from itertools import cycle, islice
 import numpy as np
 from numpy.typing import NDArray
 
-#: `loop(n)` makes n calls of what is measured; `loop(0)` costs what a sample costs beside them.
+#: `loop(n)` makes n calls of the measured function; `loop(0)` costs the overhead of a sample.
 Loop = Callable[[int], object]
 
-#: A turn lasts about this long: far above the clock's resolution, far below a scheduler's patience.
+#: Length of a turn: far above the clock's resolution, far below a scheduler's time slice.
 TURN_NS = 1_000_000
-#: What a sample costs beside its calls, the reading of the clock included, is at most this share of it.
+#: Max share of a sample's overhead, the reading of the clock included.
 OVERHEAD_SHARE = 0.005
-#: Rows whose calls take as long, up to this factor, have as many of them in a sample.
+#: Rows whose call times differ by at most this factor have the same number of calls in a sample.
 ALIKE = 1.5
 WARM_UP_ROUNDS = 5
 EMPTY_TRIES = 101
-#: A sample is tried so often, or for so long but some times at least; once where it takes so long that nothing matters.
-MOST_TRIES, TRIES_NS, LEAST_TRIES, LONG_NS = 15, 100_000_000, 4, 200_000_000
+#: A sample is tried this often, or for this long but a few times at least; once where it takes long.
+MAX_TRIES, TRIES_NS, MIN_TRIES, LONG_NS = 15, 100_000_000, 4, 200_000_000
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class Timed:
     """A loop, and how it is timed.
 
     Attributes:
-        loop: what is measured.
+        loop: measured.
         calls: of the loop in one sample.
         samples: in one turn.
-        before: what happens before each sample and is not timed, such as emptying the cache.
+        before: called before each sample and not timed, such as emptying the cache.
     """
 
     loop: Loop
@@ -45,11 +45,11 @@ class Timed:
 
 @dataclass(frozen=True)
 class Latencies:
-    """What was measured.
+    """Latencies of named calls.
 
     Attributes:
-        blocks_us: per name, the mean latency of each turn in microseconds `[rounds]`; round r of all names
-            was measured within a few milliseconds.
+        blocks_us: mean latency of each turn in microseconds `[rounds]`, by name; the turns of a round were measured
+            within a few milliseconds.
     """
 
     blocks_us: Mapping[str, NDArray[np.float64]]
@@ -59,18 +59,18 @@ class Latencies:
         return float(np.median(self.blocks_us[name]))
 
     def ratio(self, name: str, baseline: str) -> float:
-        """Median over the rounds of `name` / `baseline`: each pair was measured together."""
+        """Median over the rounds of `name` / `baseline`."""
         return float(np.median(self.blocks_us[name] / self.blocks_us[baseline]))
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], seconds: float = 1.0, seed: int = 0) -> Latencies:
-    """Call each in turn, in an order drawn anew every round, for about `seconds` in total."""
+    """Measure calls side by side, in an order drawn for every round, for about `seconds` in total."""
     return side_by_side({name: repeated([call]) for name, call in calls.items()}, seconds, seed)
 
 
 def side_by_side(loops: Mapping[str, Loop], seconds: float, seed: int = 0) -> Latencies:
-    """The same for loops."""
-    timed, rng = calibrated(loops), random.Random(seed)
+    """Measure loops side by side; see `interleaved`."""
+    timed, rng = calibrate(loops), random.Random(seed)
     for _ in range(WARM_UP_ROUNDS):
         one_round(timed, rng)
     blocks: dict[str, list[float]] = {name: [] for name in loops}
@@ -94,7 +94,7 @@ def repeated(calls: Sequence[Callable[[], object]]) -> Loop:
 
 
 def one_round(timed: Mapping[str, Timed], rng: random.Random) -> dict[str, list[int]]:
-    """A turn of each, in an order drawn anew: nanoseconds of its samples."""
+    """Take a turn of each loop, in a random order; return nanoseconds of its samples."""
     order = list(timed)
     rng.shuffle(order)
     times_ns = {name: turn(timed[name]) for name in order}
@@ -104,8 +104,7 @@ def one_round(timed: Mapping[str, Timed], rng: random.Random) -> dict[str, list[
 def turn(timed: Timed) -> list[int]:
     """Nanoseconds of each sample `[samples]`, of `calls` calls each.
 
-    The first sample of a turn is not kept: it finds the caches as the others left them. Where something happens before
-    each sample, it is that which decides what a sample finds.
+    The first sample of a turn is not kept: it finds the caches as the other loops left them. With `before` all are.
     """
     clock, loop, calls, before = time.perf_counter_ns, timed.loop, timed.calls, timed.before
     times_ns = []
@@ -121,39 +120,39 @@ def turn(timed: Timed) -> list[int]:
     return times_ns
 
 
-def calibrated(loops: Mapping[str, Loop]) -> dict[str, Timed]:
-    """So many calls in a sample, a power of two, that they outweigh what a sample costs beside them.
+def calibrate(loops: Mapping[str, Loop]) -> dict[str, Timed]:
+    """Choose the calls of a sample, a power of two, so that they outweigh its overhead.
 
-    Loops that take about as long get the same number. Else what little the clock costs would be twice as much of one as
-    of the other, by chance and for the whole run: more than what intervals of their ratio leave open.
+    Loops of about the same call time get the same number: else the overhead would differ by a factor of two between
+    them, by chance and for the whole run, which is more than the intervals of their ratio.
     """
-    found = {name: _calibrated(loop) for name, loop in loops.items()}
+    found = {name: _calibrate(loop) for name, loop in loops.items()}
     result: dict[str, Timed] = {}
-    most_calls, since_ns = 0, 0.0
+    max_calls, since_ns = 0, 0.0
     for name in sorted(found, key=lambda name: found[name][1]):
         calls, call_ns = found[name]
-        if calls >= most_calls or call_ns > ALIKE * since_ns:
-            most_calls, since_ns = calls, call_ns
-        samples = max(1, round(TURN_NS / (most_calls * call_ns)))
-        result[name] = Timed(loops[name], most_calls, samples)
+        if calls >= max_calls or call_ns > ALIKE * since_ns:
+            max_calls, since_ns = calls, call_ns
+        samples = max(1, round(TURN_NS / (max_calls * call_ns)))
+        result[name] = Timed(loops[name], max_calls, samples)
     return {name: result[name] for name in loops}
 
 
-def _calibrated(loop: Loop) -> tuple[int, float]:
+def _calibrate(loop: Loop) -> tuple[int, float]:
     """Calls that a sample needs, and nanoseconds of one."""
-    least_ns = empty_ns(loop) / OVERHEAD_SHARE
+    min_ns = empty_ns(loop) / OVERHEAD_SHARE
     calls = 1
     while True:
         elapsed_ns = _fastest_ns(loop, calls)
-        if elapsed_ns >= least_ns:
+        if elapsed_ns >= min_ns:
             return calls, elapsed_ns / calls
         calls *= 2
 
 
 def _fastest_ns(loop: Loop, calls: int) -> int:
-    """A sample, the fastest of some: on a busy machine most of them may be interrupted."""
+    """The fastest of some samples: on a busy machine most of them may be interrupted."""
     found: list[int] = []
-    while len(found) < LEAST_TRIES or (len(found) < MOST_TRIES and sum(found) < TRIES_NS):
+    while len(found) < MIN_TRIES or (len(found) < MAX_TRIES and sum(found) < TRIES_NS):
         found += turn(Timed(loop, calls, 1))
         if found[-1] > LONG_NS:
             break
@@ -161,12 +160,12 @@ def _fastest_ns(loop: Loop, calls: int) -> int:
 
 
 def empty_ns(loop: Loop) -> float:
-    """Median of what a sample without calls takes: reading the clock twice, and entering the loop."""
+    """Median duration of a sample without calls: reading the clock twice, and entering the loop."""
     return float(np.median(turn(Timed(loop, 0, EMPTY_TRIES))))
 
 
 def timer_ns() -> float:
-    """What reading the clock costs: the median time from one reading to the next, through ten of them."""
+    """Median duration of reading the clock, over series of ten."""
     clock, found = time.perf_counter_ns, []
     for _ in range(EMPTY_TRIES):
         start = clock()
@@ -177,13 +176,13 @@ def timer_ns() -> float:
 
 
 def loop_ns() -> float:
-    """What one turn of a loop in Python costs with a call that does nothing."""
-    timed = calibrated({"empty": repeated([lambda: None])})["empty"]
-    return float(np.median([min(turn(timed)) for _ in range(LEAST_TRIES)])) / timed.calls
+    """Duration of one turn of a loop in Python with an empty call."""
+    timed = calibrate({"empty": repeated([lambda: None])})["empty"]
+    return float(np.median([min(turn(timed)) for _ in range(MIN_TRIES)])) / timed.calls
 
 
 def resolution_ns() -> int:
-    """The smallest step of the clock that shows in a thousand pairs of readings, at least 1."""
+    """Smallest step of the clock in a thousand pairs of readings, at least 1."""
     clock = time.perf_counter_ns
     steps = [abs(clock() - clock()) for _ in range(1000)]
     return max(1, min((step for step in steps if step), default=1))

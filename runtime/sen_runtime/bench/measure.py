@@ -1,6 +1,6 @@
-"""From files to a record: load, compare, measure side by side, and write down what was found.
+"""Measure files in this process: load, compute outputs, take turns.
 
-The record is described in docs/reference/bench.md and, for programs, in record.schema.json.
+`evaluate` makes the record of the observations.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sen_runtime
+from sen_runtime.accuracy import accuracy
 from sen_runtime.bench import device as this_machine
-from sen_runtime.bench import interleaved, loops, memory, text
-from sen_runtime.bench.coldstart import cold_start
-from sen_runtime.bench.energy import check_meter
-from sen_runtime.bench.inputs import N_INPUTS, random_inputs, read_data, some
-from sen_runtime.bench.judge import judge, wrong
+from sen_runtime.bench import interleaved, loops, memory, text, throttle
+from sen_runtime.bench.bootstrap import even_choice
+from sen_runtime.bench.coldstart import ColdStart, cold_start
+from sen_runtime.bench.energy import Span, check_meter
+from sen_runtime.bench.evaluate import Observations, evaluate
+from sen_runtime.bench.inputs import N_INPUTS, random_inputs, read_data, subsample
 from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, Plan, RowPlan, not_measured, plan
-from sen_runtime.bench.record import SCHEMA, is_wrong
-from sen_runtime.bench.rounds import Options, measure_rounds
-from sen_runtime.bench.rows import Context, Row, accuracy_percent, call_us, figures, spans
+from sen_runtime.bench.rounds import Measured, Options, measure_rounds
+from sen_runtime.bench.rows import Row
 from sen_runtime.data import DataFile, Examples, check_fit
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
@@ -39,26 +40,20 @@ FloatArray = NDArray[np.float32]
 Progress = Callable[[str], None]
 Load = Callable[[RowPlan], Session]
 
+#: Labelled examples that are classified, an even choice, and how many at once.
+MAX_LABELLED, LABELLED_ROWS = 10_000, 256
+#: Duration of the measurement of a call through Python, seconds.
+CALL_SECONDS = 0.3
+
 
 class Device(Protocol):
-    """The machine; `sen_runtime.bench.device`, or what a test puts in its place."""
+    """The machine: `sen_runtime.bench.device`, or a stand-in."""
 
     def describe(self) -> dict[str, Any]:
         """What does not change."""
 
     def state(self) -> dict[str, Any]:
         """What does: clocks, temperature, throttling."""
-
-    def changes(
-        self, before: Mapping[str, Any], after: Mapping[str, Any], during: Sequence[Mapping[str, Any]] = ()
-    ) -> list[str]:
-        """Sentences about what happened and makes a run invalid."""
-
-    def cpu_mhz(self) -> float | None:
-        """Clock of the fastest core."""
-
-    def celsius(self) -> float | None:
-        """Temperature."""
 
 
 @dataclass(frozen=True)
@@ -67,19 +62,38 @@ class Run:
 
     Attributes:
         record: see docs/reference/bench.md.
-        spans: of each round the beginning, the end (seconds since 1970) and the inferences of the first row; of a run
-            whose energy is measured.
+        spans: rounds of a run whose energy is measured.
     """
 
     record: dict[str, Any]
-    spans: tuple[tuple[float, float, int], ...]
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Loaded:
+    """A row in memory."""
+
+    plan: RowPlan
+    session: Session
+    cold: ColdStart
+    properties: Mapping[str, str]
+    timesteps: int
+    n_out: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Models:
+    """All rows in memory, and those that could not be loaded."""
+
+    rows: Sequence[_Loaded]
+    left_out: tuple[LeftOut, ...]
 
 
 def load_session(row: RowPlan) -> Session:
-    """The engine's session; the file is named where it refuses it.
+    """Load a row in its engine.
 
     Raises:
-        SenError: what the engine raised.
+        SenError: from the engine, with the name of the file.
     """
     with _naming(row.artifact.path), suppress_announcements():
         return engine(row.engine).load(row.artifact.path, row.threads)
@@ -87,7 +101,7 @@ def load_session(row: RowPlan) -> Session:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Errors name the file that they are about."""
+    """Add the name of the file to errors."""
     try:
         yield
     except SenError as error:
@@ -104,11 +118,11 @@ def run(
     device: Device | None = None,
     load: Load = load_session,
 ) -> Run:
-    """Measure what is asked for.
+    """Measure files side by side.
 
     Args:
-        request: what, and how.
-        progress: told what is being done.
+        request: files and settings.
+        progress: called with each stage.
         device: the machine; `sen_runtime.bench.device` if None.
         load: loads a row; for tests and benchmarks of the benchmark.
 
@@ -126,73 +140,77 @@ def run(
     if request.energy is not None and len(planned.rows) != 1:
         raise UsageError(
             f"there are {len(planned.rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
-            "measure energy in a run of its own for each: one file, one --engine, one number of --threads",
+            "measure energy in a separate run for each: one file, one --engine, one number of --threads",
         )
     if request.energy is not None:
         check_meter(request.energy)
     file = None if request.data is None else DataFile(request.data)
-    if device is None:
-        device = this_machine
-    with _pinned(request.cpu) as is_verified:
-        return _run(request, planned, file, device, load, progress, is_verified)
+    device, created = device or this_machine, datetime.now(timezone.utc)
+    with _pinned(request.cpu):
+        models = _load_rows(planned, load, progress, is_strict=request.strict)
+        data = None if file is None else _read_data(models.rows, file)
+        seen = _observe(request, models, data, device, load, progress, created)
+    calls = seen.rows[0].rows_per_call
+    spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
+    return Run(evaluate(seen), tuple(spans))
 
 
-def _run(
+def _observe(
     request: BenchRequest,
-    planned: Plan,
-    file: DataFile | None,
+    models: _Models,
+    data: Examples | None,
     device: Device,
     load: Load,
     progress: Progress,
-    is_verified: bool,
-) -> Run:
-    facts, created = device.describe(), datetime.now(timezone.utc)
-    rows, left_out = _load_rows(planned, load, progress, is_strict=request.strict)
-    data = _data(rows, file)
-    inputs = _inputs(request, rows, facts) if data is None else some(data)
+    created: datetime,
+) -> Observations:
+    """Run all models on the same inputs, then let them take turns."""
+    facts = device.describe()
+    inputs = _random_inputs(request, models.rows, facts) if data is None else subsample(data)
     progress("comparing outputs")
-    judged = judge(rows, inputs[:N_INPUTS], has_data=data is not None)
-    accuracies = [accuracy_percent(row.session, data) for row in rows]
+    outputs = [loops.outputs(each.session, inputs[:N_INPUTS]) for each in models.rows]
+    accuracies = [_accuracy_percent(each.session, data) for each in models.rows]
     bandwidth, clock = memory.bandwidth(facts), _clock()
     progress("warming up")
-    before, watched = device.state(), _Watched(device, progress, request)
+    watcher = _Watcher(device, progress, request)
     options = Options(
         request.seconds,
         request.seed,
         before=memory.sweep(facts) if request.cold_cache else None,
-        watch=watched,
+        watch=watcher,
         keep_spans=request.energy is not None,
     )
-    measured = measure_rounds({row.name: partial(_open, row.plan, load, inputs) for row in rows}, options)
-    after = device.state()
-    throttled = device.changes(before, after, watched.states)
-    context = Context(
-        measured, rows[0], clock["loop_ns"], bandwidth, facts, request.seed, request.cold_cache, request.raw
+    before = device.state()
+    openers = {each.plan.name: partial(_open, each.plan, load, inputs) for each in models.rows}
+    measured = measure_rounds(openers, options)
+    states = [before, *watcher.states, device.state()]
+    rows = [
+        _row(each, found, accuracy, _call_us(each.session, inputs, measured))
+        for each, found, accuracy in zip(models.rows, outputs, accuracies)
+    ]
+    return Observations(
+        tool=("sen-runtime", sen_runtime.__version__),
+        command=request.command,
+        created=created,
+        seconds=request.seconds,
+        seed=request.seed,
+        cold_cache=request.cold_cache,
+        cpu=request.cpu,
+        cpus_verified=_is_pinned(request.cpu),
+        inputs=inputs,
+        data=None if data is None else data.title,
+        rows=rows,
+        measured=measured,
+        clock=clock,
+        bandwidth=bandwidth,
+        device=facts,
+        states=states,
+        cores=_usable_cores(),
+        left_out=models.left_out,
+        sustained=watcher.samples if request.sustained else None,
+        raw=request.raw,
+        warnings=[] if data is None else _data_warnings(models.rows, data),
     )
-    found = [figures(row, context, call_us(row.session, inputs, measured)) for row in rows]
-    for each, (agreement, warnings), accuracy in zip(found, judged, accuracies):
-        each.update(agreement=agreement, accuracy_percent=accuracy, warnings=[*warnings, *each["warnings"]])
-    if data is not None:
-        found[0]["warnings"] += _data_warnings(rows, data)
-    reasons = [wrong(each) for each in found if is_wrong(each)] + throttled
-    record = {
-        "schema": SCHEMA,
-        "created": created.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "tool": {"name": "sen-runtime", "version": sen_runtime.__version__},
-        "command": list(request.command),
-        "status": "complete" if measured.is_complete else "interrupted",
-        "valid": not reasons,
-        "invalid_because": reasons,
-        "settings": _settings(request, len(inputs), measured.loads, data, is_verified=is_verified),
-        "clock": clock,
-        "device": {**facts, "before": before, "after": after, "throttled_during": throttled},
-        "bandwidth": bandwidth,
-        "left_out": [asdict(each) for each in left_out],
-        "rows": found,
-        "sustained": watched.samples if request.sustained else None,
-        "energy": None,
-    }
-    return Run(record, spans(measured, rows[0]))
 
 
 def _clock() -> dict[str, float]:
@@ -203,24 +221,8 @@ def _clock() -> dict[str, float]:
     }
 
 
-def _settings(
-    request: BenchRequest, n_inputs: int, loads: Sequence[int], data: Examples | None, *, is_verified: bool
-) -> dict[str, Any]:
-    return {
-        "seconds": float(request.seconds),
-        "seed": request.seed,
-        "inputs": "cold-cache" if request.cold_cache else "random" if data is None else "data",
-        "n_inputs": n_inputs,
-        "data": None if data is None else data.title,
-        "cpus": None if request.cpu is None else [request.cpu],
-        "cpus_verified": is_verified,
-        "turn_ns": interleaved.TURN_NS,
-        "loads": list(loads),
-    }
-
-
-class _Watched:
-    """What is noted about each second."""
+class _Watcher:
+    """Notes the state of the machine each second."""
 
     def __init__(self, device: Device, progress: Progress, request: BenchRequest) -> None:
         self._device, self._progress, self._request = device, progress, request
@@ -228,18 +230,20 @@ class _Watched:
         self.samples: list[dict[str, Any]] = []
 
     def __call__(self, t_s: float, latency_us: Mapping[str, float]) -> None:
-        self.states.append(self._device.state())
+        state = self._device.state()
+        self.states.append(state)
         self._progress(f"measuring, {t_s:.0f} of {self._request.seconds:g} s")
         if self._request.sustained:
-            mhz, celsius = self._device.cpu_mhz(), self._device.celsius()
+            celsius = state["celsius"] if isinstance(state["celsius"], float) else None
+            mhz = throttle.fastest_mhz(state)
             self.samples.append({"t_s": t_s, "latency_us": dict(latency_us), "mhz": mhz, "celsius": celsius})
 
 
 @contextmanager
-def _pinned(cpu: int | None) -> Iterator[bool]:
-    """Run on one core; whether that is so, as the system says, which is True too where nothing was asked."""
+def _pinned(cpu: int | None) -> Iterator[None]:
+    """Run on one core, where one is asked for."""
     if cpu is None:
-        yield True
+        yield
         return
     if not hasattr(os, "sched_setaffinity"):
         raise UsageError("this system does not let a program choose its core", "leave out --cpu")
@@ -250,21 +254,27 @@ def _pinned(cpu: int | None) -> Iterator[bool]:
         allowed = ", ".join(map(str, sorted(before)))
         raise UsageError(f"--cpu {cpu}: this process may run on {allowed}") from None
     try:
-        yield os.sched_getaffinity(0) == {cpu}
+        yield
     finally:
         os.sched_setaffinity(0, before)
 
 
-def _load_rows(
-    planned: Plan, load: Load, progress: Progress, *, is_strict: bool
-) -> tuple[list[Row], tuple[LeftOut, ...]]:
-    """Load the rows of a plan; those whose engine crashes on the file are added to those that are left out.
+def _is_pinned(cpu: int | None) -> bool:
+    return cpu is None or os.sched_getaffinity(0) == {cpu}
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _load_rows(planned: Plan, load: Load, progress: Progress, *, is_strict: bool) -> _Models:
+    """Load the rows of a plan; a row whose engine crashes on the file is left out.
 
     Raises:
         EngineCrashError: all crash.
         MissingExtraError: the request is strict, and one crashes.
     """
-    rows, left_out = list[Row](), planned.left_out
+    rows, left_out = list[_Loaded](), planned.left_out
     for each in planned.rows:
         progress(f"loading {each.name}")
         try:
@@ -277,33 +287,72 @@ def _load_rows(
                 raise not_measured(left_out) from error
     if not rows:
         raise EngineCrashError(left_out[-1].reason)
-    return rows, left_out
+    return _Models(rows, left_out)
 
 
-def _load_row(row: RowPlan, load: Load) -> Row:
-    """Load a row: first in a process of its own, which also shows whether the engine survives the file."""
+def _load_row(row: RowPlan, load: Load) -> _Loaded:
+    """Load a row: first in another process, which also shows whether the engine survives the file."""
     with _naming(row.artifact.path):
         cold = cold_start(row.artifact.path, row.engine, row.threads)
-        session, network = load(row), row.artifact.network
-        properties = getattr(session, "properties", row.artifact.properties)
-        timesteps = getattr(session, "timesteps", None)
-        if timesteps is None:
-            timesteps = timesteps_of(properties) if network is None else network.timesteps
-        dtype = "unknown" if network is None else stored_dtype(network)
+        session = load(row)
         outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
         if outputs.ndim != 2:
             raise EngineError(
                 f"{row.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
             )
-        return Row(row, session, outputs.shape[1], properties, properties.get("dtype", dtype), timesteps, cold)
+        properties: Mapping[str, str] = getattr(session, "properties", row.artifact.properties)
+        timesteps = getattr(session, "timesteps", None)
+        if timesteps is None:
+            network = row.artifact.network
+            timesteps = timesteps_of(properties) if network is None else network.timesteps
+        return _Loaded(row, session, cold, properties, timesteps, outputs.shape[1])
+
+
+def _row(loaded: _Loaded, outputs: FloatArray, accuracy_percent: float | None, call_us: float | None) -> Row:
+    session, network = loaded.session, loaded.plan.artifact.network
+    return Row(
+        plan=loaded.plan,
+        n_in=session.input_shape[-1],
+        outputs=outputs,
+        properties=loaded.properties,
+        dtype=loaded.properties.get("dtype", "unknown" if network is None else stored_dtype(network)),
+        timesteps=loaded.timesteps,
+        cold=loaded.cold,
+        kernels=getattr(session, "kernels", None),
+        arena_bytes=getattr(session, "arena_bytes", None),
+        rows_per_call=loops.rows_per_call(session),
+        has_c_loop=hasattr(session, "bare_loop"),
+        call_us=call_us,
+        accuracy_percent=accuracy_percent,
+    )
+
+
+def _accuracy_percent(session: Session, data: Examples | None) -> float | None:
+    """Accuracy on the labelled examples; None without labels."""
+    if data is None or data.labels is None:
+        return None
+    kept = even_choice(len(data.inputs), MAX_LABELLED)
+    chunks = [data.inputs[kept[start : start + LABELLED_ROWS]] for start in range(0, len(kept), LABELLED_ROWS)]
+    outputs = [loops.outputs(session, x) if session.batch_size else session.run(x) for x in chunks]
+    return accuracy(np.concatenate(outputs), data.labels[kept])
+
+
+def _call_us(session: Session, inputs: FloatArray, measured: Measured) -> float | None:
+    """Duration of a call through Python, beyond the engine's own loop; None where it has none."""
+    if not hasattr(session, "bare_loop") or not measured.is_complete:
+        return None
+    few = inputs[:N_INPUTS]
+    calls = interleaved.repeated([loops.call_of(session, batch) for batch in loops.batches(few, 1)])
+    found = interleaved.side_by_side({"loop": loops.loop_over(session, few), "call": calls}, CALL_SECONDS)
+    return max(0.0, float(np.median(found.blocks_us["call"] - found.blocks_us["loop"])))
 
 
 def _open(row: RowPlan, load: Load, inputs: FloatArray) -> interleaved.Loop:
-    """A new session, on inputs that lie somewhere else too."""
+    """A new session on a copy of the inputs: both get another address."""
     return loops.loop_over(load(row), inputs.copy())
 
 
-def _common_shape(rows: Sequence[Row]) -> tuple[int, ...]:
+def _common_shape(rows: Sequence[_Loaded]) -> tuple[int, ...]:
     first = rows[0]
     for row in rows[1:]:
         if row.session.input_shape != first.session.input_shape:
@@ -311,20 +360,18 @@ def _common_shape(rows: Sequence[Row]) -> tuple[int, ...]:
             raise UsageError(
                 f"{first.plan.artifact.path.name} takes inputs of shape {shapes[0]}, "
                 f"{row.plan.artifact.path.name} of {shapes[1]}; expected the same",
-                "measure them in runs of their own",
+                "measure them in separate runs",
             )
     return first.session.input_shape
 
 
-def _ranges(rows: Sequence[Row]) -> list[tuple[float, float]]:
-    """Input ranges that the files state, each once."""
+def _ranges(rows: Sequence[_Loaded]) -> list[tuple[float, float]]:
+    """Different input ranges that the files state."""
     return list(dict.fromkeys(input_range_of(row.properties) for row in rows if "input_range" in row.properties))
 
 
-def _data(rows: Sequence[Row], file: DataFile | None) -> Examples | None:
-    """The user's data, checked against the models."""
-    if file is None:
-        return None
+def _read_data(rows: Sequence[_Loaded], file: DataFile) -> Examples:
+    """The user's data, checked against all models."""
     shape, ranges = _common_shape(rows), _ranges(rows)
     data = read_data(file, shape, ranges[0] if ranges else None, min(row.n_out for row in rows))
     for other in ranges[1:]:
@@ -332,7 +379,7 @@ def _data(rows: Sequence[Row], file: DataFile | None) -> Examples | None:
     return data
 
 
-def _data_warnings(rows: Sequence[Row], data: Examples) -> list[dict[str, str]]:
+def _data_warnings(rows: Sequence[_Loaded], data: Examples) -> list[dict[str, str]]:
     messages = data.warnings(min(row.n_out for row in rows))
     if not _ranges(rows):
         low, high = float(data.inputs.min()), float(data.inputs.max())
@@ -342,8 +389,7 @@ def _data_warnings(rows: Sequence[Row], data: Examples) -> list[dict[str, str]]:
     return [{"kind": "data", "message": message} for message in messages]
 
 
-def _inputs(request: BenchRequest, rows: Sequence[Row], facts: Mapping[str, Any]) -> FloatArray:
-    """Random inputs."""
+def _random_inputs(request: BenchRequest, rows: Sequence[_Loaded], facts: Mapping[str, Any]) -> FloatArray:
     shape = _common_shape(rows)
     n = memory.cold_inputs(4 * int(np.prod(shape)), facts) if request.cold_cache else N_INPUTS
     low, high = (*_ranges(rows), DEFAULT_INPUT_RANGE)[0]

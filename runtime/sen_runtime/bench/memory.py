@@ -23,15 +23,20 @@ MOST_COLD_BYTES = 64 << 20
 MOST_COLD_INPUTS = 1 << 14
 
 
-def peak_bytes() -> int | None:
-    """Greatest resident memory that this process had; None where the system does not tell.
+def peak_bytes(status: str | None = None) -> int | None:
+    """Peak of the resident memory of a process, of this one by default; None where the system does not report it.
 
     Not that of `getrusage`, which starts at the peak of the process that started this one.
+
+    Args:
+        status: text of /proc/PID/status.
     """
-    try:
-        found = re.search(r"^VmHWM:\s*([0-9]+) kB$", STATUS.read_text(), re.MULTILINE)
-    except OSError:
-        return None
+    if status is None:
+        try:
+            status = STATUS.read_text()
+        except OSError:
+            return None
+    found = re.search(r"^VmHWM:\s*([0-9]{1,15}) kB$", status, re.MULTILINE)
     return int(found.group(1)) * 1024 if found else None
 
 

@@ -181,7 +181,7 @@ def plan(request: BenchRequest) -> Plan:
         for name in [name for name in wanted if name not in absent]:
             version = engine(name).version()
             for threads in dict.fromkeys(request.threads) if engine(name).is_threaded else (1,):
-                title = _unique(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
+                title = unique_name(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
                 rows.append(RowPlan(title, artifact, name, version, threads))
     if left_out and (request.strict or not rows):
         raise not_measured(left_out)
@@ -255,7 +255,7 @@ def _names_for(path: Path) -> list[str]:
         raise UsageError(f"{path}: {error.message}") from None
 
 
-def _unique(name: str, taken: Sequence[str]) -> str:
+def unique_name(name: str, taken: Sequence[str]) -> str:
     """The name, or where it is taken the name and a number."""
     found, number = name, 1
     while found in taken:

@@ -25,7 +25,8 @@ REFERENCE = "reference"
 #: A record has two thousand turns per row, and with --raw some hundred thousand samples.
 MOST_BYTES = 1 << 28
 
-_TYPES: Mapping[str, Callable[[Any], bool]] = {
+#: Predicates by JSON type.
+TYPES: Mapping[str, Callable[[Any], bool]] = {
     "array": lambda value: isinstance(value, list),
     "boolean": lambda value: isinstance(value, bool),
     "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
@@ -145,13 +146,13 @@ def validate(value: Any, schema: Mapping[str, Any], where: str) -> None:
         raise _wrong(where, value, repr(schema["const"]))
     if "type" in schema:
         types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        if not any(_TYPES[name](value) for name in types):
+        if not any(TYPES[name](value) for name in types):
             raise _wrong(where, value, " or ".join(types))
     if "enum" in schema and value not in schema["enum"]:
         raise _wrong(where, value, f"one of {', '.join(schema['enum'])}")
     if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
         raise _wrong(where, value, f"text like {schema['pattern']}")
-    if _TYPES["number"](value):
+    if TYPES["number"](value):
         _check_range(value, schema, where)
     if isinstance(value, list):
         _check_items(value, schema, where)
