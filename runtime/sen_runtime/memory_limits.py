@@ -90,13 +90,7 @@ def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> N
     Raises:
         MemoryLimitError: names the largest layer too.
     """
-    from sen_runtime.ir.operators import Coordinates, Dense, Sparse, leaves  # imports numpy, slow for --help
-
-    needs = []
-    for layer in network.layers:
-        kinds = {type(leaf) for leaf in leaves(layer.weight)}
-        each = bytes_per_weight if kinds & {Coordinates, Dense} else 4 if Sparse in kinds else 0
-        needs.append(each * layer.weight.shape[0] * layer.weight.shape[1])
+    needs = [layer.weight.expanded_bytes(bytes_per_weight) for layer in network.layers]
     _require_layers([layer.weight.shape for layer in network.layers], needs, rows)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.int8 import Grid, Scale, dequantize, round_rows
-from sen_runtime.ir.network import Lif, Network, Relu, is_constant_readout, map_weights, readout_factors, readout_grid
-from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, leaves
+from sen_runtime.ir.int8 import Grid, Scale, on_grid, round_rows
+from sen_runtime.ir.network import Network, is_constant_readout, map_weights, readout_factors, readout_grid
+from sen_runtime.ir.operators import Dense, WeightOperator, leaves
 from sen_runtime.memory_limits import require_network
 
 Array = NDArray[Any]
@@ -67,49 +67,18 @@ def expand(network: Network) -> Network:
         MemoryLimitError: the matrices need more memory than is available.
     """
     require_network(network, 4)
-    return map_weights(network, _expanded)
+    return map_weights(network, _expand_leaf)
 
 
-def _expanded(operator: Leaf) -> WeightOperator:
-    return operator if isinstance(operator, LowRank) else Dense(operator.to_dense())
-
-
-def affine(operator: WeightOperator, x: Array, bias: Array | None = None) -> Array:
-    """`W x + b` for `x [..., n_in]`: `[..., n_out]`, in the precision of `x`; values inside on their grids, if any."""
-    if isinstance(operator, Sum):
-        a, b = affine(operator.a, x), affine(operator.b, x, bias)
-        return _on_grid(a, operator.a_grid) + _on_grid(b, operator.b_grid)
-    if isinstance(operator, LowRank):
-        inner = _on_grid(_product(x, operator.right, operator.right_scale), operator.inner)
-        y = _product(inner, operator.left, operator.left_scale)
-    else:
-        y = _product(x, operator.to_dense())
-    return y if bias is None else y + bias.astype(x.dtype)
-
-
-def _product(x: Array, w: Array, scale: Scale | None = None) -> Array:
-    product: Array = x @ dequantize(w, scale).astype(x.dtype).T
-    return product
-
-
-def _on_grid(x: Array, grid: Grid | None) -> Array:
-    return x if grid is None else grid.round(x)
-
-
-def _current(network: Network, index: int, x: Array) -> Array:
-    """Input y = W x + b of layer `index`."""
-    layer = network.layers[index]
-    return affine(layer.weight, x, layer.bias)
+def _expand_leaf(operator: WeightOperator) -> WeightOperator:
+    return operator if len(operator.factors) > 1 else Dense(operator.to_dense())
 
 
 def _trace_mlp(network: Network, x: Array) -> list[Array]:
     activations = []
-    x = _on_grid(x, network.input_grid)
-    for index, layer in enumerate(network.layers):
-        x = _current(network, index, x)
-        if isinstance(layer.neuron, Relu):
-            x = np.maximum(x, 0)
-        x = _on_grid(x, layer.grid)
+    x = on_grid(x, network.input_grid)
+    for layer in network.layers:
+        x = on_grid(layer.neuron.activate(layer.weight.affine(x, layer.bias)), layer.grid)
         activations.append(x)
     return activations
 
@@ -138,23 +107,19 @@ def trace_int8(network: Network, x: Array) -> list[Array]:
         terms = [] if layer.bias is None else [np.broadcast_to(layer.bias, (len(x), len(layer.bias)))]
         terms += [_leaf_int8(leaf, x) for leaf in leaves(layer.weight)]
         y: Array = reduce(np.add, terms)
-        x = np.where(y > 0, y, np.float32(0)) if isinstance(layer.neuron, Relu) else y
+        x = layer.neuron.activate(y)
         activations.append(x)
     return activations
 
 
-def _leaf_int8(leaf: Leaf, x: Array) -> Array:
-    if isinstance(leaf, LowRank):
-        return _product_int8(_product_int8(x, leaf.right, leaf.right_scale), leaf.left, leaf.left_scale)
-    if isinstance(leaf, Coordinates) or leaf.scale is None:
-        return _product(x, leaf.to_dense())
-    return _product_int8(x, leaf.w if isinstance(leaf, Dense) else leaf.written_out(), leaf.scale)
+def _leaf_int8(leaf: WeightOperator, x: Array) -> Array:
+    for factor in leaf.factors:
+        x = factor.affine(x) if factor.scale is None else _product_int8(x, factor.stored_matrix(), factor.scale)
+    return x
 
 
-def _product_int8(x: Array, w: Array, scale: Scale | None) -> Array:
-    """`x w^T`, operation by operation as the C library has it; float64 holds every sum of integers exactly."""
-    if scale is None:
-        return _product(x, w)
+def _product_int8(x: Array, w: Array, scale: Scale) -> Array:
+    """`x w^T`, operation by operation as in the C library; float64 holds every sum of integers exactly."""
     steps, x_scale = round_rows(x)
     sums = steps.astype(np.float64) @ w.astype(np.float64).T
     product: Array = (scale * x_scale) * sums.astype(np.float32)
@@ -178,36 +143,19 @@ def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array
         The new membranes, and the spikes (0 or 1) of the layers that spike.
     """
     after, spikes = [], []
-    for index, (layer, membrane) in enumerate(zip(network.layers, membranes)):
-        neuron = layer.neuron
-        y = _current(network, index, x)
-        if isinstance(neuron, Lif):
-            y, x = integrate(neuron, membrane, _on_grid(y, layer.grid), layer.grid)
+    for layer, membrane in zip(network.layers, membranes):
+        current = layer.weight.affine(x, layer.bias)
+        if layer.neuron.role == "spiking":
+            current = on_grid(current, layer.grid)
+        membrane_next, x = layer.neuron.advance(membrane, current, layer.grid)
+        after.append(membrane_next)
+        if layer.neuron.role == "spiking":
             spikes.append(x)
-        else:
-            y = y.dtype.type(neuron.beta) * membrane + y  # type: ignore[union-attr]
-        after.append(y)
     return after, spikes
 
 
-def integrate(neuron: Lif, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
-    """The next membrane of `Lif` neurons and the spikes it gives, all `[..., n]`; on `grid` if membranes are int8."""
-    threshold = _on_grid(np.asarray(neuron.threshold, membrane.dtype), grid)
-    before = (membrane > threshold).astype(membrane.dtype)
-    if neuron.subtracts_before_decay:
-        membrane = _on_grid(membrane - threshold * before, grid)
-    after = _on_grid(membrane.dtype.type(neuron.beta) * membrane, grid)
-    if neuron.subtracts_before_decay:
-        after = _on_grid(after + current, grid)
-    elif neuron.reset == "subtract":
-        after = _on_grid(_on_grid(after + current, grid) - threshold * before, grid)
-    else:
-        after = _on_grid(after * (1 - before) + current, grid)
-    return after, (after > threshold).astype(membrane.dtype)
-
-
 def _trace_spiking(network: Network, x: Array) -> list[Array]:
-    x = _on_grid(x, network.input_grid)
+    x = on_grid(x, network.input_grid)
     inputs = x.transpose(1, 0, 2) if network.input_coding == "spikes" else repeat(x, network.timesteps)
     membranes = initial_membranes(network, x.shape[0], x.dtype)
     counts = [np.zeros_like(membrane) for membrane in membranes]
@@ -239,10 +187,10 @@ def _read_out_int8(network: Network, input_grid: Grid, train: list[Array]) -> Ar
     factors = readout_factors(network, grid)
     if is_constant_readout(network):
         train, factors = train[:1], readout_factors(network).sum(keepdims=True)
-    terms = [_on_grid(x.dtype.type(factor) * x, grid) for factor, x in zip(factors, train)]
+    terms = [on_grid(x.dtype.type(factor) * x, grid) for factor, x in zip(factors, train)]
     weighted: Array = np.sum(terms, axis=0)
     bias = None if layer.bias is None else layer.bias.astype(np.float64) * readout_factors(network).sum()
-    return _on_grid(affine(layer.weight, _on_grid(weighted, grid), bias), layer.grid)
+    return on_grid(layer.weight.affine(on_grid(weighted, grid), bias), layer.grid)
 
 
 def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> tuple[list[Array], list[Array]]:
@@ -275,5 +223,5 @@ def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> t
         layer, factors = network.layers[-1], readout_factors(network)
         arrived = np.einsum("t,tbi->bi", factors.astype(x.dtype), np.stack(inputs[-1]))
         bias = None if layer.bias is None else layer.bias.astype(np.float64) * factors.sum()
-        inputs[-1], values[-1] = [arrived], [affine(layer.weight, arrived, bias)]
+        inputs[-1], values[-1] = [arrived], [layer.weight.affine(arrived, bias)]
     return [np.concatenate(rows) for rows in inputs], [np.concatenate(rows) for rows in values]

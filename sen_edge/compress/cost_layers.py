@@ -23,7 +23,7 @@ from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.passes.sparse_layout import BLOCKS
 from sen_runtime import reference
 from sen_runtime.ir.network import Identity, Layer, Lif, Network
-from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 
 FloatArray = NDArray[np.float32]
 #: Form and dtype.
@@ -234,7 +234,7 @@ def products_of(engine: str, forms: Sequence[str], dtypes: Sequence[str]) -> lis
     return [(form, dtype) for form, dtype in PRODUCTS[engine] if form in forms and dtype in dtypes]
 
 
-def product_of(leaf: Leaf, engine: str, *, blocks: bool) -> tuple[str, str, int]:
+def product_of(leaf: WeightOperator, engine: str, *, blocks: bool) -> tuple[str, str, int]:
     """Form, dtype and multiply-accumulates of what an engine multiplies for weights.
 
     Args:
@@ -254,5 +254,5 @@ def product_of(leaf: Leaf, engine: str, *, blocks: bool) -> tuple[str, str, int]
         stored, macs = leaf.values, leaf.macs
     else:
         form, macs = "dense", leaf.shape[0] * leaf.shape[1]
-        stored = leaf.values if isinstance(leaf, Sparse) else leaf.w
+        stored = next(leaf.weight_arrays())
     return form, "float32" if engine == "onnxruntime" else stored.dtype.name, macs

@@ -23,7 +23,7 @@ from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.sparse_layout import stored
 from sen_runtime.ir.network import Identity, Layer, Network
-from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator, weight_arrays
+from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator
 
 FloatArray = NDArray[np.float64]
 
@@ -232,7 +232,7 @@ def fold_linear(network: Network) -> Network:
 
 def _is_int8(layer: Layer) -> bool:
     """Whether products with these weights would have to be rounded anew."""
-    return layer.grid is not None or any(array.dtype == np.int8 for array in weight_arrays(layer.weight))
+    return layer.grid is not None or any(array.dtype == np.int8 for array in layer.weight.weight_arrays())
 
 
 def _folded(before: Layer, after: Layer) -> Layer:

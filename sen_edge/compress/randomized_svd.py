@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from sen_edge.passes.materialize import weights
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.coordinates import check_distances, check_range, squared_distances
 from sen_runtime.ir.operators import Coordinates
+from sen_runtime.ir.operators.coordinates import check_distances, check_range, squared_distances
 
 FloatArray = NDArray[np.float64]
 Float32 = NDArray[np.float32]

@@ -24,7 +24,6 @@ from sen_edge.export.verify.result import Verification
 from sen_edge.export.verify.verification import LabelledData, verify
 from sen_edge.model import model as models
 from sen_edge.model.model import Model
-from sen_edge.model.statistics import form
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_exporters.base import (
@@ -232,7 +231,7 @@ def _export_one(
     provenance = {
         "producer": f"sen-edge {sen_edge.__version__}",
         f"{subject.source.kind}_sha256": subject.source.sha256,
-        "weights": ", ".join(dict.fromkeys(form(layer.weight) for layer in subject.network.layers)),
+        "weights": ", ".join(dict.fromkeys(layer.weight.form for layer in subject.network.layers)),
         "dtype": stored_dtype(subject.network),
         "macs": str(subject.network.macs),
         "nnz": str(subject.network.nnz),

@@ -1,12 +1,13 @@
 """Forward pass in torch, independent of the form of the weights.
 
-A layer is a product `x [..., n_in] -> W x + b [..., n_out]`; neurons are those of `sen_runtime.ir.network`.
+A layer is a product `x [..., n_in] -> W x + b [..., n_out]`; neurons are those of `sen_runtime.ir.neurons`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import singledispatch
 from typing import Any
 
 import torch
@@ -14,9 +15,11 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from sen_runtime.ir.network import LeakyIntegrator, Lif, Neuron, Relu
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
 Product = Callable[[Tensor], Tensor]
+#: Membrane and output of a layer.
+State = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def trace_perceptron(products: Sequence[Product], neurons: Sequence[Neuron], x: 
     """Return activations of every layer, `[batch, n]` each, for `x [batch, n_in]`."""
     outputs = []
     for product, neuron in zip(products, neurons, strict=True):
-        x = functional.relu(product(x)) if isinstance(neuron, Relu) else product(x)
+        x = activate(neuron, product(x))
         outputs.append(x)
     return outputs
 
@@ -75,43 +78,75 @@ def trace_spiking(products: Sequence[Product], neurons: Sequence[Neuron], x: Ten
 
     Args:
         products: one per layer.
-        neurons: `Lif`; a `LeakyIntegrator` at the end for membrane readouts.
+        neurons: of role "spiking", and for the membrane readouts one of role "readout" at the end.
         x: `[batch, n_in]` for input coding "direct", `[batch, T, n_in]` for "spikes".
         timing: time steps and readout.
     """
     # The first product does not depend on the membranes, so one serves all steps.
     first = products[0](x)
-    membranes: list[Tensor | None] = [None] * len(products)
-    spikes: list[Tensor | None] = [None] * len(products)
+    states: list[State | None] = [None] * len(products)
     totals: list[Tensor | None] = [None] * len(products)
     for t in range(timing.timesteps):
-        current = first if timing.input_coding == "direct" else first[:, t]
+        value = first if timing.input_coding == "direct" else first[:, t]
         for index, (product, neuron) in enumerate(zip(products, neurons, strict=True)):
-            if index:
-                current = product(current)
-            out = membranes[index] = _membrane(neuron, current, membranes[index], spikes[index])
-            if isinstance(neuron, Lif):
-                out = spikes[index] = spike(out - neuron.threshold, timing.surrogate_slope)
-            total = totals[index]
-            totals[index] = out if total is None else total + out
-            current = out
+            current = product(value) if index else value
+            state = states[index] = advance(neuron, states[index], current, timing.surrogate_slope)
+            value, total = state[1], totals[index]
+            totals[index] = value if total is None else total + value
     outputs = [total for total in totals if total is not None]
     if timing.readout == "mean_membrane":
         outputs[-1] = outputs[-1] / timing.timesteps
     elif timing.readout == "last_membrane":
-        outputs[-1] = current
+        outputs[-1] = value
     return outputs
 
 
-def _membrane(neuron: Neuron, current: Tensor, before: Tensor | None, spiked: Tensor | None) -> Tensor:
-    """Compute one step of the membrane; `spiked` is None for a leaky integrator and in the first step."""
-    assert isinstance(neuron, (Lif, LeakyIntegrator))  # spiking networks have no other neurons
+@singledispatch
+def activate(neuron: Neuron, current: Tensor) -> Tensor:
+    """Output of neurons without state for their current, as `Neuron.activate`; one function for each model."""
+    raise TypeError(neuron)
+
+
+@activate.register
+def _identity(neuron: Identity, current: Tensor) -> Tensor:
+    del neuron
+    return current
+
+
+@activate.register
+def _relu(neuron: Relu, current: Tensor) -> Tensor:
+    del neuron
+    return functional.relu(current)
+
+
+@singledispatch
+def advance(neuron: Neuron, before: State | None, current: Tensor, slope: float) -> State:
+    """Membrane and output after one time step, as `Neuron.advance`; one function for each model.
+
+    Args:
+        neuron: the model.
+        before: the same after the step before; None in the first.
+        current: input of this step.
+        slope: of the derivative that replaces a spike's.
+    """
+    raise TypeError(neuron)
+
+
+@advance.register
+def _leaky_integrator(neuron: LeakyIntegrator, before: State | None, current: Tensor, slope: float) -> State:
+    del slope
+    membrane = current if before is None else neuron.beta * before[0] + current
+    return membrane, membrane
+
+
+@advance.register
+def _lif(neuron: Lif, before: State | None, current: Tensor, slope: float) -> State:
     if before is None:
-        return current
-    if spiked is None or not isinstance(neuron, Lif):
-        return neuron.beta * before + current
-    if neuron.subtracts_before_decay:
-        return neuron.beta * (before - neuron.threshold * spiked) + current
-    if neuron.reset == "subtract":
-        return neuron.beta * before + current - neuron.threshold * spiked
-    return neuron.beta * before * (1 - spiked) + current
+        membrane = current
+    elif neuron.subtracts_before_decay:
+        membrane = neuron.beta * (before[0] - neuron.threshold * before[1]) + current
+    elif neuron.reset == "subtract":
+        membrane = neuron.beta * before[0] + current - neuron.threshold * before[1]
+    else:
+        membrane = neuron.beta * before[0] * (1 - before[1]) + current
+    return membrane, spike(membrane - neuron.threshold, slope)

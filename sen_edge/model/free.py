@@ -13,9 +13,8 @@ from torch.nn import functional
 from sen_edge.model.dynamics import Product, Timing, trace_perceptron, trace_spiking
 from sen_edge.passes.sparse_layout import Mask, stored
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator, leaves, map_leaves
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
 
 #: Slope of the surrogate derivative in training.
 SURROGATE_SLOPE = 5.0
@@ -31,10 +30,10 @@ class FreeLeaf(nn.Module):
 
     mask: Tensor | None
 
-    def __init__(self, operator: Leaf) -> None:
+    def __init__(self, operator: WeightOperator) -> None:
         super().__init__()
         self.operator = operator
-        if isinstance(operator, Coordinates) or any(array.dtype == np.int8 for array in _arrays(operator)):
+        if isinstance(operator, Coordinates) or any(array.dtype == np.int8 for array in operator.weight_arrays()):
             raise NetworkError(
                 f"{type(operator).__name__} weights are not floating-point parameters",
                 hint="train before quantization; train coordinates with finetune()",
@@ -136,7 +135,3 @@ class FreeNetwork(nn.Module):
             bias = self.biases[str(index)].detach().numpy().copy() if layer.bias is not None else None
             layers.append(replace(layer, weight=weight, bias=bias))
         return replace(self.network, layers=tuple(layers))
-
-
-def _arrays(operator: Leaf) -> list[Array]:
-    return [value for value in vars(operator).values() if isinstance(value, np.ndarray)]

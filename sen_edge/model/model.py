@@ -18,7 +18,6 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.operators import weight_arrays
 from sen_runtime.untrusted import quote, read_regular
 
 FloatArray = NDArray[np.float32]
@@ -137,7 +136,7 @@ def count_stored_numbers(network: Network) -> tuple[int, ...]:
     seen: set[int] = set()
     counts = []
     for layer in network.layers:
-        arrays = {id(array): array for array in (*weight_arrays(layer.weight), layer.bias) if array is not None}
+        arrays = {id(array): array for array in (*layer.weight.weight_arrays(), layer.bias) if array is not None}
         counts.append(sum(int(array.size) for key, array in arrays.items() if key not in seen))
         seen.update(arrays)
     return tuple(counts)

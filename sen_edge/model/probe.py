@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.ir.network import Lif, Network
+from sen_runtime.ir.network import Network
 from sen_runtime.memory_limits import require
 
 FloatArray = NDArray[np.float32]
@@ -55,7 +55,7 @@ def constant_output(network: Network, inputs: FloatArray, layers: Sequence[Float
     first = next(index for index, values in enumerate(layers) if _is_constant(values))
     cause = f"the values of layer {first} do not depend on them"
     if not layers[first].any():
-        does = "spikes" if isinstance(network.layers[first].neuron, Lif) else "is active"
+        does = "spikes" if network.layers[first].neuron.role == "spiking" else "is active"
         cause = f"no neuron of layer {first} {does}"
     return (
         f"the output is constant: it is the same for all {len(inputs):,} tested inputs ({cause}); "

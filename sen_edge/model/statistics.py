@@ -11,20 +11,10 @@ from numpy.typing import NDArray
 from sen_edge.model.model import Model, count_stored_numbers
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.model.probe import constant_output, verification_inputs
-from sen_edge.passes.materialize import weights
+from sen_edge.passes.materialize import materialize_leaf, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Layer, Network
-from sen_runtime.ir.operators import (
-    Coordinates,
-    Dense,
-    Leaf,
-    LowRank,
-    Sparse,
-    WeightOperator,
-    leaves,
-    map_leaves,
-    weight_arrays,
-)
+from sen_runtime.ir.operators import Coordinates, LowRank, Sparse, WeightOperator, leaves, map_leaves
 from sen_runtime.memory_limits import catch_allocation_errors, require
 
 QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
@@ -150,11 +140,6 @@ def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
     return tuple(_figures(layer, _matrix(layer.weight)[0]) for layer in network.layers)
 
 
-def form(operator: WeightOperator) -> str:
-    """Describe an operator as `LayerFigures.form` does."""
-    return " + ".join(_leaf_form(leaf) for leaf in leaves(operator))
-
-
 @catch_allocation_errors()
 def summarize(model: Model) -> Summary:
     """Compute the figures of a model; coincident neurons are reported, not refused."""
@@ -236,11 +221,11 @@ def _summary(layer: Layer, parameters: int) -> LayerSummary:
 
 def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
     ranks = [leaf.rank for leaf in leaves(layer.weight) if isinstance(leaf, LowRank)]
-    dtypes = dict.fromkeys(str(array.dtype) for array in weight_arrays(layer.weight))
+    dtypes = dict.fromkeys(str(array.dtype) for array in layer.weight.weight_arrays())
     return LayerFigures(
         n_in=layer.weight.shape[1],
         n_out=layer.weight.shape[0],
-        form=form(layer.weight),
+        form=layer.weight.form,
         dtype=" + ".join(dtypes),
         sparsity=_sparsity(layer.weight) if matrix is None else float(np.mean(matrix == 0)),
         rank=sum(ranks) if ranks else None,
@@ -254,15 +239,7 @@ def _sparsity(operator: WeightOperator) -> float | None:
     """Compute the share of zeros from the stored values, for a matrix that is not materialized."""
     if not isinstance(operator, Sparse):
         return None
-    return 1 - int(np.count_nonzero(operator.values)) / (operator.shape[0] * operator.shape[1])
-
-
-def _leaf_form(leaf: Leaf) -> str:
-    if isinstance(leaf, Sparse):
-        return f"sparse {leaf.block[0]}x{leaf.block[1]}"
-    if isinstance(leaf, LowRank):
-        return f"rank {leaf.rank}"
-    return "coordinates" if isinstance(leaf, Coordinates) else "dense"
+    return 1 - operator.nnz / (operator.shape[0] * operator.shape[1])
 
 
 def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:
@@ -270,14 +247,9 @@ def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:
     if operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
         return None, ""
     try:
-        return map_leaves(operator, _materialize).to_dense(), ""
+        return map_leaves(operator, materialize_leaf).to_dense(), ""
     except NetworkError as error:
         return None, error.message
-
-
-def _materialize(leaf: Leaf) -> WeightOperator:
-    """Materialize coordinates in tiles and threads, unlike `Coordinates.to_dense`."""
-    return Dense(weights(leaf)) if isinstance(leaf, Coordinates) else leaf
 
 
 def _signs(operator: WeightOperator, matrix: FloatArray | None) -> tuple[float | None, float | None]:

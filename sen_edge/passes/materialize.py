@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.ir.coordinates import check_distances, check_range, squared_distances
 from sen_runtime.ir.network import Network, map_weights
-from sen_runtime.ir.operators import Coordinates, Dense, Leaf, Sparse, WeightOperator, leaves
+from sen_runtime.ir.operators import Coordinates, Dense, Sparse, WeightOperator, leaves
+from sen_runtime.ir.operators.coordinates import check_distances, check_range, squared_distances
 from sen_runtime.memory_limits import require_network
 
 FloatArray = NDArray[np.float64]
@@ -44,10 +44,15 @@ def precompute(network: Network) -> Network:
     """
     if any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight)):
         require_network(network, 4)
-    return map_weights(network, _expand)
+    return map_weights(network, materialize_leaf)
 
 
-def _expand(operator: Leaf) -> WeightOperator:
+def materialize_leaf(operator: WeightOperator) -> WeightOperator:
+    """Weights of an operator of coordinates, `Dense` or `Sparse`; any other leaf itself.
+
+    Raises:
+        NetworkError: coincident neurons or weights beyond float32.
+    """
     if not isinstance(operator, Coordinates):
         return operator
     w = weights(operator)

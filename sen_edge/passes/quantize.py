@@ -7,6 +7,7 @@ activations need to know, the range of every value, comes from calibration input
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import singledispatch
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,9 @@ from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import GREATEST, LEAST, SPIKES, Grid
-from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network, map_weights, readout_factors, readout_grid
-from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.network import Layer, Network, map_weights, readout_factors, readout_grid
+from sen_runtime.ir.neurons import Lif
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 
 FloatArray = NDArray[np.float32]
 
@@ -47,7 +49,7 @@ def to_float16(network: Network) -> Network:
     Raises:
         NetworkError: a weight is beyond float16's 65504; the layer is named.
     """
-    return map_weights(network, _half)
+    return map_weights(network, lambda leaf: leaf.map_arrays(_round))
 
 
 def to_int8_weights(network: Network, granularity: str = "channel", calibration: FloatArray | None = None) -> Network:
@@ -130,18 +132,6 @@ def _relative_error(expected: Array, actual: Array) -> float:
     return error / size if size else error
 
 
-def _half(operator: Leaf) -> WeightOperator:
-    if isinstance(operator, Coordinates):
-        return replace(
-            operator, source=_round(operator.source), target=_round(operator.target), mask=_round(operator.mask)
-        )
-    if isinstance(operator, Dense):
-        return replace(operator, w=_round(operator.w))
-    if isinstance(operator, Sparse):
-        return replace(operator, values=_round(operator.values))
-    return replace(operator, left=_round(operator.left), right=_round(operator.right))
-
-
 def _round(array: Array) -> NDArray[np.float16]:
     largest = float(np.max(np.abs(array), initial=0))
     if largest > float(np.finfo(np.float16).max):  # numpy 2 would compare in float16
@@ -171,7 +161,7 @@ class _Quantizer:
         input_grid = None if self.activation_range is None else self._input_grid()
         layers: list[Layer] = []
         for index, layer in enumerate(self.network.layers):
-            if isinstance(layer.neuron, LeakyIntegrator):
+            if layer.neuron.role == "readout":
                 grid = None if input_grid is None else readout_grid(self.network, input_grid)
             elif not layers or input_grid is None:
                 grid = input_grid
@@ -184,20 +174,20 @@ class _Quantizer:
         return replace(self.network, layers=tuple(layers), input_grid=input_grid)
 
     def _input_grid(self) -> Grid:
-        return SPIKES if self.network.input_coding == "spikes" else self._grid(self.inputs[0], "the input")
+        return SPIKES if self.network.input_coding == "spikes" else self.grid(self.inputs[0], "the input")
 
     def _layer(self, index: int, layer: Layer, x_grid: Grid | None) -> Layer:
         x, bias = self.inputs[index], layer.bias
-        factor = readout_factors(self.network).sum() if isinstance(layer.neuron, LeakyIntegrator) else 1.0
+        factor = readout_factors(self.network).sum() if layer.neuron.role == "readout" else 1.0
         if bias is None or x is None:
-            weight = self._operator(layer.weight, x, x_grid)
+            weight = self.operator(layer.weight, _Fit(x, x_grid))
         else:
             added = (bias.astype(np.float64) * factor).astype(np.float32)
-            expected = reference.affine(layer.weight, x, added)
+            expected = layer.weight.affine(x, added)
             # room for what the bias will take up
             reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)
-            weight = self._operator(layer.weight, x, x_grid, added, reach)
-            missing = np.mean(expected - reference.affine(weight, x, added), axis=0, dtype=np.float64)
+            weight = self.operator(layer.weight, _Fit(x, x_grid, added, reach))
+            missing = np.mean(expected - weight.affine(x, added), axis=0, dtype=np.float64)
             limit = reach - np.abs(added)
             bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
         grid = None
@@ -205,48 +195,25 @@ class _Quantizer:
             grid = (
                 self._membrane_grid(index, layer.neuron)
                 if isinstance(layer.neuron, Lif)
-                else self._grid(self.values[index])
+                else self.grid(self.values[index])
             )
         return replace(layer, weight=weight, bias=bias, grid=grid)
 
-    def _operator(
-        self,
-        operator: WeightOperator,
-        x: FloatArray | None,
-        x_grid: Grid | None,
-        bias: FloatArray | None = None,
-        reach: FloatArray | None = None,
-    ) -> WeightOperator:
-        """The operator in int8; `bias` is what is added to its product, `reach` the most that it may become."""
-        if isinstance(operator, Sum):
-            a, b = self._operator(operator.a, x, x_grid), self._operator(operator.b, x, x_grid, bias, reach)
-            if x is None or x_grid is None:
-                return Sum(a, b)
-            a_grid = self._grid(reference.affine(operator.a, x), "the first operand of a sum")
-            b_grid = self._grid(reference.affine(operator.b, x, bias), "the second operand of a sum")
-            return Sum(a, b, a_grid, b_grid)
-        if any(array.dtype == np.int8 for array in vars(operator).values() if isinstance(array, np.ndarray)):
+    def operator(self, operator: WeightOperator, fit: _Fit) -> WeightOperator:
+        """The operator in int8.
+
+        Raises:
+            NetworkError: it is int8 already, or has no int8 form.
+        """
+        if any(array.dtype == np.int8 for array in operator.weight_arrays()):
             raise NetworkError("the weights are int8 already", hint="quantize the network it was made from")
-        if isinstance(operator, LowRank):
-            inner, inner_grid = None, None
-            right, right_scale = self._matrix(operator.right, x, x_grid)
-            if x is not None:
-                inner = x @ operator.right.astype(np.float32).T
-                inner_grid = None if x_grid is None else self._grid(inner, "the right factor")
-            left, left_scale = self._matrix(operator.left, inner, inner_grid, reach)
-            return LowRank(left, right, left_scale, right_scale, inner_grid)
-        if isinstance(operator, Sparse):
-            return round_sparse(operator, self.granularity, _moment(x), _least_scale(reach, x_grid))
-        if isinstance(operator, Coordinates):
-            raise NetworkError("coordinates have no int8 form", hint="take --weights dense, or --dtype float16")
-        return Dense(*self._matrix(operator.w, x, x_grid, reach))
+        return _to_int8(operator, self, fit)
 
-    def _matrix(
-        self, w: Array, x: FloatArray | None, x_grid: Grid | None, reach: FloatArray | None = None
-    ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        return round_weights(w.astype(np.float32), self.granularity, _moment(x), _least_scale(reach, x_grid))
+    def matrix(self, w: Array, fit: _Fit) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """Int8 values and scales of a matrix."""
+        return round_weights(w.astype(np.float32), self.granularity, fit.moment, fit.least_scale)
 
-    def _grid(self, values: FloatArray | None, what: str = "it") -> Grid:
+    def grid(self, values: FloatArray | None, what: str = "it") -> Grid:
         least, greatest = self._range(values)
         if least == greatest:
             raise DataError(
@@ -264,7 +231,7 @@ class _Quantizer:
         layer, steps = self.network.layers[index], self.network.timesteps
         x, values = self.inputs[index], self.values[index]
         assert x is not None and values is not None
-        currents = reference.affine(layer.weight, x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
+        currents = layer.weight.affine(x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
         currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
         currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
         expected = _spike_train(neuron, currents, None)
@@ -304,14 +271,71 @@ def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatA
     spikes = np.empty_like(currents)
     for t, current in enumerate(currents):
         on_grid = current if grid is None else grid.round(current)
-        membrane, spikes[t] = reference.integrate(neuron, membrane, on_grid, grid)
+        membrane, spikes[t] = neuron.advance(membrane, on_grid, grid)
     return spikes
 
 
-def _moment(x: FloatArray | None) -> NDArray[np.float64] | None:
-    return None if x is None else damped_moment(x)
+@dataclass(frozen=True)
+class _Fit:
+    """What an operator is fitted to.
+
+    Attributes:
+        x: calibration inputs `[rows, n_in]`; None without.
+        x_grid: their int8 grid; None for float activations.
+        bias: added to the product, `[n_out]`.
+        reach: the most that the bias may become, `[n_out]`.
+    """
+
+    x: FloatArray | None
+    x_grid: Grid | None = None
+    bias: FloatArray | None = None
+    reach: FloatArray | None = None
+
+    @property
+    def moment(self) -> NDArray[np.float64] | None:
+        """Second moment of the inputs."""
+        return None if self.x is None else damped_moment(self.x)
+
+    @property
+    def least_scale(self) -> NDArray[np.float64] | float:
+        """Scales of weights so wide that a bias up to `reach`, in steps of the product, fits 32 bits."""
+        if self.reach is None or self.x_grid is None:
+            return 0.0
+        return self.reach.astype(np.float64) / (self.x_grid.scale * BIAS_STEPS)
 
 
-def _least_scale(reach: FloatArray | None, x_grid: Grid | None) -> NDArray[np.float64] | float:
-    """Scales of weights so wide that a bias up to `reach`, in steps of their product with the input, fits 32 bits."""
-    return 0.0 if reach is None or x_grid is None else reach.astype(np.float64) / (x_grid.scale * BIAS_STEPS)
+@singledispatch
+def _to_int8(operator: WeightOperator, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
+    """The operator in int8; one function for each type that has such a form."""
+    del quantizer, fit
+    raise NetworkError(f"{operator.form} have no int8 form", hint="take --weights dense, or --dtype float16")
+
+
+@_to_int8.register
+def _dense(operator: Dense, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
+    return Dense(*quantizer.matrix(operator.w, fit))
+
+
+@_to_int8.register
+def _sparse(operator: Sparse, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
+    return round_sparse(operator, quantizer.granularity, fit.moment, fit.least_scale)
+
+
+@_to_int8.register
+def _low_rank(operator: LowRank, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
+    right, right_scale = quantizer.matrix(operator.right, replace(fit, bias=None, reach=None))
+    inner = None if fit.x is None else fit.x @ operator.right.astype(np.float32).T
+    grid = None if inner is None or fit.x_grid is None else quantizer.grid(inner, "the right factor")
+    left, left_scale = quantizer.matrix(operator.left, replace(fit, x=inner, x_grid=grid))
+    return LowRank(left, right, left_scale, right_scale, grid)
+
+
+@_to_int8.register
+def _sum(operator: Sum, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
+    first = replace(fit, bias=None, reach=None)
+    a, b = quantizer.operator(operator.a, first), quantizer.operator(operator.b, fit)
+    if fit.x is None or fit.x_grid is None:
+        return Sum(a, b)
+    a_grid = quantizer.grid(operator.a.affine(fit.x), "the first operand of a sum")
+    b_grid = quantizer.grid(operator.b.affine(fit.x, fit.bias), "the second operand of a sum")
+    return Sum(a, b, a_grid, b_grid)

@@ -120,7 +120,7 @@ def finite_difference(network: Network, index: int, x: np.ndarray, step: float =
     def outputs(change: np.ndarray) -> np.ndarray:
         a = x.astype(np.float64)
         for i, layer in enumerate(network.layers):
-            a = reference.affine(layer.weight, a, layer.bias) + (change if i == index else 0)
+            a = layer.weight.affine(a, layer.bias) + (change if i == index else 0)
             a = np.maximum(a, 0) if isinstance(layer.neuron, Relu) else a
         return a
 

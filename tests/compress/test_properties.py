@@ -17,7 +17,7 @@ from sen_edge.passes.materialize import precompute
 from sen_edge.passes.sparse_layout import BLOCKS, stored
 from sen_runtime import reference
 from sen_runtime.ir.network import Identity, Layer, Network, Relu, map_weights
-from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 from tests.support.networks import KINDS, random_input, random_network, random_operator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compress.moments.CompressionWarning")
@@ -43,7 +43,7 @@ def dense_of(network: Network) -> list[np.ndarray]:
 
 
 def without_radii(network: Network) -> Network:
-    def unbounded(operator: Leaf) -> WeightOperator:
+    def unbounded(operator: WeightOperator) -> WeightOperator:
         return replace(operator, max_distance=np.inf) if isinstance(operator, Coordinates) else operator
 
     return map_weights(network, unbounded)

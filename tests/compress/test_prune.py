@@ -82,8 +82,8 @@ def test_biases_keep_the_means_of_every_layer() -> None:
     x = inputs(network)
     for options in ({"sparsity": 0.5}, {"sparsity": 0.4, "criterion": "magnitude"}):
         result = prune(network, calibration=x, **options)
-        before = [reference.affine(layer.weight, x_, layer.bias) for layer, x_ in _fed(precompute(network), x)]
-        after = [reference.affine(layer.weight, x_, layer.bias) for layer, x_ in _fed(precompute(result), x)]
+        before = [layer.weight.affine(x_, layer.bias) for layer, x_ in _fed(precompute(network), x)]
+        after = [layer.weight.affine(x_, layer.bias) for layer, x_ in _fed(precompute(result), x)]
         for a, b in zip(before, after, strict=True):
             assert np.allclose(a.mean(0), b.mean(0), atol=1e-4 * np.abs(a).max())
 
@@ -330,7 +330,7 @@ def test_sensitivities_are_derivatives_of_the_outputs() -> None:
     assert np.allclose(found[-1], metric)
     hidden = network.layers[1]
     w, bias = network.layers[2].weight.to_dense().astype(float), hidden.bias
-    y = reference.affine(hidden.weight, reference.layer_inputs(network, x)[0][1], bias)
+    y = hidden.weight.affine(reference.layer_inputs(network, x)[0][1], bias)
     expected = sum(np.outer(on, on) * (w.T @ metric @ w) for on in (y > 0).astype(float)) / len(x)
     assert np.allclose(found[1], expected, atol=1e-5 * np.abs(expected).max())
 

@@ -10,7 +10,7 @@ from annotated_types import Ge, doc
 from sen_edge.errors import UsageError
 from sen_edge.export.options import build_options, own_options
 from sen_exporters.base import ExportOptions, exporter
-from sen_exporters.onnx.exporter import NEWEST_OPSET, OLDEST_OPSET
+from sen_exporters.onnx.options import MAX_OPSET, MIN_OPSET
 
 ALL = tuple(map(exporter, ("c", "onnx", "sen", "tflite")))
 
@@ -61,8 +61,8 @@ def test_sizes_have_units(text: str, expected: int) -> None:
 @pytest.mark.parametrize(
     ("target", "name", "value"),
     [
-        ("onnx", "opset", OLDEST_OPSET - 1),
-        ("onnx", "opset", str(NEWEST_OPSET + 1)),
+        ("onnx", "opset", MIN_OPSET - 1),
+        ("onnx", "opset", str(MAX_OPSET + 1)),
         ("onnx", "opset", "x"),
         ("onnx", "opset", "9" * 5000),
         ("onnx", "opset", 17.5),

@@ -60,7 +60,7 @@ def test_single_weights(part: float) -> None:
     words, starts = streams.single(operator)
     assert words.dtype == starts.dtype == np.int32
     found = [single_weights(groups, WIDE) for groups in rows_of(words, starts)]
-    np.testing.assert_array_equal(found, operator.written_out())
+    np.testing.assert_array_equal(found, operator.stored_matrix())
     if part < 0.01:  # gaps that a byte does not say
         assert np.diff(operator.columns).max() > 2 * streams.WIDEST_GAP
 
@@ -70,7 +70,7 @@ def test_blocks() -> None:
     assert streams.takes_blocks(operator)
     words, starts = streams.blocks(operator)
     found = [block_weights(groups, WIDE) for groups in rows_of(words, starts)]
-    np.testing.assert_array_equal(found, operator.written_out())
+    np.testing.assert_array_equal(found, operator.stored_matrix())
 
 
 def test_what_blocks_cannot_be() -> None:

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from sen_exporters.base import Artifact, ExportError, NoFormError, exporter
 from sen_exporters.onnx import exporter as target
-from sen_exporters.onnx.exporter import NEWEST_OPSET, OLDEST_OPSET, OnnxExporter
+from sen_exporters.onnx.exporter import OnnxExporter
+from sen_exporters.onnx.options import MAX_OPSET, MIN_OPSET
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
 from sen_runtime.errors import EngineError
@@ -25,7 +26,7 @@ from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 
 EXPORTER = OnnxExporter()
 KINDS = ("dense", "sparse", "blocks", "low_rank", "sum", "coordinates")
-OPSETS = tuple(range(OLDEST_OPSET, NEWEST_OPSET + 1))
+OPSETS = tuple(range(MIN_OPSET, MAX_OPSET + 1))
 
 
 def make_operator(rng, n_out, n_in, kind, dtype=np.float32):

@@ -8,7 +8,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from sen_exporters.onnx.weights import DISTANCE_ERROR, expansion_error, squared_bound
+from sen_exporters.onnx.coordinates import DISTANCE_ERROR, expansion_error, squared_bound
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Identity, Layer, Network, Relu
 from sen_runtime.ir.operators import Coordinates

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_exporters.onnx.exporter import NEWEST_OPSET, OLDEST_OPSET
+from sen_exporters.onnx.options import MAX_OPSET, MIN_OPSET
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
 from sen_runtime.ir.network import READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
@@ -86,7 +86,7 @@ def assert_layers(model, network, x):
     beta=st.sampled_from([0.0, 0.5, 1.0]),
     threshold=st.sampled_from([1.0, 0.75]),
     batch_size=st.sampled_from([None, 3]),
-    opset=st.sampled_from([OLDEST_OPSET, 17, 18, NEWEST_OPSET]),
+    opset=st.sampled_from([MIN_OPSET, 17, 18, MAX_OPSET]),
 )
 def test_exact_networks_spike_exactly(
     form, seed, sizes, data, timesteps, coding, readout, reset, delay, beta, threshold, batch_size, opset
@@ -120,7 +120,7 @@ def test_ordinary_networks_spike_alike(coding, kind, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("opset", range(OLDEST_OPSET, NEWEST_OPSET + 1))
+@pytest.mark.parametrize("opset", range(MIN_OPSET, MAX_OPSET + 1))
 def test_every_operator_set_loads_and_agrees(opset, form):
     rng = np.random.default_rng(opset)
     operators = [exact_operator(rng, o, i, "sum") for i, o in ((5, 6), (6, 4), (4, 3))]

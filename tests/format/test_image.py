@@ -16,7 +16,7 @@ from sen_exporters.base import ExportOptions
 from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.format import layout
+from sen_runtime.format import layout, records
 from sen_runtime.ir.network import (
     INPUT_CODINGS,
     MAX_TIMESTEPS,
@@ -148,9 +148,9 @@ def test_enumerations_of_the_page_are_those_of_the_code():
     assert listed == {
         "section kind": numbered(["program", "metadata", "tensor"], 1),
         "dtype": {str(code): str(dtype) for code, dtype in layout.DTYPES.items()},
-        "operator kind": numbered(kind.__name__ for kind in (Coordinates, Dense, Sparse, LowRank, Sum)),
-        "neuron kind": numbered(kind.__name__ for kind in (Identity, Relu, Lif, LeakyIntegrator)),
-        "reset": numbered(reset for reset, _ in layout.RESETS),
+        "operator kind": numbered(fields.type.__name__ for fields in records.OPERATORS),
+        "neuron kind": numbered(fields.type.__name__ for fields in records.NEURONS),
+        "reset": numbered(reset for reset, _ in records.RESETS),
         "input coding": numbered(INPUT_CODINGS),
         "readout": numbered(READOUTS),
     }
@@ -183,7 +183,7 @@ def test_every_operator_comes_back(kind, dtype):
     assert_round_trip(random_network(rng, sizes=(5, 7, 3), kinds=(kind,), dtype=dtype))
 
 
-@pytest.mark.parametrize(("reset", "readout", "coding"), [*product(layout.RESETS, READOUTS, INPUT_CODINGS)])
+@pytest.mark.parametrize(("reset", "readout", "coding"), [*product(records.RESETS, READOUTS, INPUT_CODINGS)])
 def test_every_spiking_network_comes_back(reset, readout, coding):
     rng = np.random.default_rng(2)
     assert_round_trip(
@@ -246,7 +246,7 @@ def test_arrays_in_another_order_are_written_in_rows():
     dtype=st.sampled_from([np.float32, np.float16]),
     coding=st.sampled_from(INPUT_CODINGS),
     readout=st.sampled_from(READOUTS),
-    reset=st.sampled_from(layout.RESETS),
+    reset=st.sampled_from(records.RESETS),
     timesteps=st.integers(1, MAX_TIMESTEPS),
     metadata=st.dictionaries(st.text(), st.text(), max_size=3),
 )

@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.coordinates import check_distances, check_range
 from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, map_weights
 from sen_runtime.ir.operators import (
     Coordinates,
@@ -19,6 +18,7 @@ from sen_runtime.ir.operators import (
     leaves,
     map_leaves,
 )
+from sen_runtime.ir.operators.coordinates import check_distances, check_range
 
 
 def f32(*values):
@@ -354,22 +354,22 @@ REFUSED = {
         network((ONE, Relu()), input_coding="spikes"),
         "input coding 'spikes' needs timesteps > 0",
     ),
-    "Lif in a perceptron": (network((ONE, Lif(1))), "layer 0 has Lif neurons; expected Identity or Relu"),
+    "Lif in a perceptron": (network((ONE, Lif(1))), "layer 0 has Lif neurons"),
     "Relu that spikes": (
         network((ONE, Relu()), (ONE, LeakyIntegrator(1)), timesteps=2),
-        "layer 0 has Relu neurons; expected Lif",
+        "layer 0 has Relu neurons",
     ),
     "hidden integrator": (
         network((ONE, LeakyIntegrator(1)), (ONE, LeakyIntegrator(1)), timesteps=2),
-        "layer 0 has LeakyIntegrator neurons; expected Lif",
+        "layer 0 has LeakyIntegrator neurons",
     ),
     "membrane of Lif": (
         network((ONE, Lif(1)), (ONE, Lif(1)), timesteps=2, readout="last_membrane"),
-        "layer 1 has Lif neurons; expected LeakyIntegrator",
+        "layer 1 has Lif neurons",
     ),
     "spike count of an integrator": (
         network((ONE, LeakyIntegrator(1)), timesteps=2, readout="spike_count"),
-        "layer 0 has LeakyIntegrator neurons; expected Lif",
+        "layer 0 has LeakyIntegrator neurons",
     ),
 }
 

@@ -14,7 +14,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import model as models
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.model import Model, count_stored_numbers
-from sen_edge.model.statistics import form, layer_figures, summarize
+from sen_edge.model.statistics import layer_figures, summarize
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime import reference
@@ -172,7 +172,7 @@ def test_figures_of_every_form() -> None:
     bias = np.zeros(16, np.float32)
     for name, (operator, sparsity, rank, macs) in expected.items():
         (figures,) = layer_figures(Network((Layer(operator, bias, Identity()),)))
-        assert form(operator) == figures.form == name
+        assert operator.form == figures.form == name
         assert (figures.n_in, figures.n_out, figures.dtype) == (8, 16, "float32")
         assert (figures.sparsity, figures.rank, figures.macs) == (sparsity, rank, macs)
         assert figures.bytes == operator.nbytes + 64

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,9 @@ from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError
 from sen_exporters.c.plan import Array, LayerPlan, Plan
-from sen_runtime.ir.int8 import dequantize, round_rows
-from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, Lif, Relu, readout_factors
-from sen_runtime.ir.operators import Leaf, LowRank, leaves
-from sen_runtime.reference import integrate
+from sen_runtime.ir.int8 import round_rows
+from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, Lif, readout_factors
+from sen_runtime.ir.operators import leaves
 
 FloatArray = NDArray[np.float64]
 
@@ -87,9 +85,7 @@ def _run(plan: Plan, x: FloatArray) -> tuple[FloatArray, FloatArray]:
     if plan.network.is_spiking:
         return _run_spiking(plan, x)
     for layer in plan.layers:
-        x = _affine(layer, x)
-        if isinstance(layer.layer.neuron, Relu):
-            x = np.maximum(x, 0)
+        x = layer.layer.neuron.activate(_affine(layer, x))
     return x, np.zeros(len(x))
 
 
@@ -106,7 +102,7 @@ def _run_spiking(plan: Plan, x: FloatArray) -> tuple[FloatArray, FloatArray]:
         for index, layer in enumerate(spiking):
             neuron = layer.layer.neuron
             assert isinstance(neuron, Lif)
-            membranes[index], signal = integrate(neuron, membranes[index], _affine(layer, signal))
+            membranes[index], signal = neuron.advance(membranes[index], _affine(layer, signal))
             margin = np.minimum(margin, np.abs(membranes[index] - neuron.threshold).min(axis=1))
         total = total + factor * signal
     if len(spiking) == len(plan.layers):
@@ -122,19 +118,11 @@ def _affine(layer: LayerPlan, x: FloatArray, bias_factor: float = 1.0, *, is_exa
         y = y + bias_factor * layer.bias.array.astype(np.float64)
     for term, leaf in zip(layer.terms, leaves(layer.layer.weight), strict=True):
         value = x
-        for index, (matrix, weights) in enumerate(zip(reversed(term), _factors_of(leaf), strict=True)):
+        for index, (matrix, factor) in enumerate(zip(reversed(term), leaf.factors, strict=True)):
             in_eight_bits = matrix.uses("SEN_USES_INT8") and not (is_exact and index == 0)
-            value = (_quantized(value) if in_eight_bits else value) @ weights.astype(np.float64).T
+            value = (_quantized(value) if in_eight_bits else value) @ factor.to_dense().astype(np.float64).T
         y = y + value
     return y
-
-
-def _factors_of(leaf: Leaf) -> Iterator[Array]:
-    if isinstance(leaf, LowRank):
-        yield dequantize(leaf.right, leaf.right_scale)
-        yield dequantize(leaf.left, leaf.left_scale)
-    else:
-        yield leaf.to_dense()
 
 
 def _quantized(x: FloatArray) -> FloatArray:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sen_exporters.c import streams
 from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network, readout_factors
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, leaves
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator, leaves
 
 Array: TypeAlias = NDArray[Any]
 
@@ -305,13 +305,14 @@ class _Lowering:
     name: str
     where: str
 
-    def matrices(self, operator: Coordinates | Dense | Sparse | LowRank, *, meets_spikes: bool) -> tuple[Matrix, ...]:
+    def matrices(self, operator: WeightOperator, *, meets_spikes: bool) -> tuple[Matrix, ...]:
         if isinstance(operator, Dense):
             return (self._dense(operator.w, operator.scale, "weights", meets_spikes=meets_spikes),)
         if isinstance(operator, Sparse):
             return (self._sparse(operator, meets_spikes=meets_spikes),)
         if isinstance(operator, Coordinates):
             return (self._coordinates(operator),)
+        assert isinstance(operator, LowRank)
         left = self._dense(operator.left, operator.left_scale, "left", meets_spikes=False)
         right = self._dense(operator.right, operator.right_scale, "right", meets_spikes=meets_spikes)
         return left, right

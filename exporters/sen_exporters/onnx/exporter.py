@@ -3,50 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
-from typing import Annotated
 
 import onnx
-from annotated_types import Interval, doc
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto, helper
 
-from sen_exporters.base import (
-    SPARSE_FORMAT_HELP,
-    Artifact,
-    ExportError,
-    ExportOptions,
-    NoFormError,
-    SparseFormat,
-    check_unrolled,
-)
+from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled
 from sen_exporters.onnx.graph import GraphBuilder, value_info
 from sen_exporters.onnx.instrument import show_activations
+from sen_exporters.onnx.neurons import ACTIVATIONS
+from sen_exporters.onnx.options import OnnxOptions
 from sen_exporters.onnx.spiking import FORMS
 from sen_exporters.onnx.weights import affine
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Network, Relu
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
 
-OLDEST_OPSET = 13
-#: Newest operator set with which onnxruntime 1.32.0 was seen to load and run every form of graph.
-NEWEST_OPSET = min(28, onnx.defs.onnx_opset_version())
 #: A protobuf message ends at 2 GiB; beyond it ONNX needs files for its arrays, and one export is one file.
 MAX_BYTES = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class OnnxOptions(ExportOptions):
-    """Options of the ONNX exporter.
-
-    Attributes:
-        opset: ONNX operator set.
-        sparse_format: "densify" (stored sparse, multiplied dense) or "dense" (zeros stored).
-    """
-
-    opset: Annotated[int, Interval(ge=OLDEST_OPSET, le=NEWEST_OPSET), doc("ONNX operator set.")] = 17
-    sparse_format: Annotated[SparseFormat, doc(SPARSE_FORMAT_HELP)] = "densify"
 
 
 class OnnxExporter:
@@ -144,10 +120,8 @@ def _check_size(size: int) -> None:
 
 
 def _model(network: Network, options: OnnxOptions) -> ModelProto:
-    batch = options.batch_size or "batch"
-    sparse_format = options.sparse_format
-    graph = GraphBuilder(batch, options.opset)
-    input_shape = [batch, network.n_in]
+    graph = GraphBuilder(options)
+    input_shape = [graph.batch, network.n_in]
     properties = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
     if network.is_spiking:
         properties |= {
@@ -156,14 +130,14 @@ def _model(network: Network, options: OnnxOptions) -> ModelProto:
             "input_coding": network.input_coding,
             "readout": network.readout,
         }
-        inputs, outputs = FORMS[options.snn](graph, network, sparse_format)
+        inputs, outputs = FORMS[options.snn](graph, network)
         if network.input_coding == "spikes" and options.snn != "step":
             input_shape.insert(1, network.timesteps)
     else:
         inputs, outputs = [], []
-        _perceptron(graph, network, sparse_format)
+        _perceptron(graph, network)
     inputs.insert(0, value_info("input", input_shape))
-    outputs.insert(0, value_info("output", [batch, network.n_out]))
+    outputs.insert(0, value_info("output", [graph.batch, network.n_out]))
     opsets = [helper.make_opsetid("", options.opset)]
     model = helper.make_model(
         graph.to_proto(options.name, inputs, outputs),
@@ -176,15 +150,15 @@ def _model(network: Network, options: OnnxOptions) -> ModelProto:
     return model
 
 
-def _perceptron(graph: GraphBuilder, network: Network, sparse_format: str) -> None:
+def _perceptron(graph: GraphBuilder, network: Network) -> None:
     x = "input"
     for index, layer in enumerate(network.layers):
         output = "output" if index == len(network.layers) - 1 else f"layer{index}/activation"
-        if isinstance(layer.neuron, Relu):
-            y = affine(graph, layer, index, x, f"layer{index}/preactivation", sparse_format)
-            x = graph.node("Relu", [y], output)
+        activation = ACTIVATIONS[type(layer.neuron)]
+        if activation is None:
+            x = affine(graph, layer, index, x, output)
         else:
-            x = affine(graph, layer, index, x, output, sparse_format)
+            x = graph.node(activation, [affine(graph, layer, index, x, f"layer{index}/preactivation")], output)
 
 
 def _check_model(model: ModelProto) -> None:

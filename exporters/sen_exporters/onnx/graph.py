@@ -1,4 +1,4 @@
-"""A small builder of ONNX graphs: nodes named after what they give, every array stored once."""
+"""A small builder of ONNX graphs: nodes have the names of their outputs, equal arrays are stored once."""
 
 from __future__ import annotations
 
@@ -10,58 +10,59 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from sen_exporters.onnx.options import OnnxOptions
+
 Array = NDArray[Any]
 Dimension = str | int
 
 FLOAT = TensorProto.FLOAT
 DOUBLE = TensorProto.DOUBLE
 BOOL = TensorProto.BOOL
-#: What the name of an array ends with whose value, under the name itself, is another type.
+#: Suffix of the name of an array that is cast to the value of that name.
 SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.FLOAT: "f32", TensorProto.INT8: "i8"}
 
 
 def value_info(name: str, shape: Sequence[Dimension | None], kind: int = FLOAT) -> ValueInfoProto:
-    """A value of a graph's border; a word in `shape` is a dynamic size, None an unknown one."""
+    """Input or output of a graph; text in `shape` is a dynamic size, None an unknown one."""
     return helper.make_tensor_value_info(name, kind, list(shape))
 
 
 class GraphBuilder:
-    """A graph in the making, or the body of a Scan in one.
+    """Builds a graph, or the body of a Scan.
 
     Attributes:
+        options: of the export.
         batch: the word "batch", or the fixed batch size.
-        opset: ONNX operator set.
-        root: the outermost graph, which holds every array and whatever is computed from arrays alone.
+        root: the outermost graph, which holds every array and all values computed from arrays alone.
         nodes: in the order of computation.
         initializers: stored arrays.
     """
 
-    def __init__(self, batch: Dimension, opset: int, root: GraphBuilder | None = None) -> None:
-        self.batch = batch
-        self.opset = opset
+    def __init__(self, options: OnnxOptions, root: GraphBuilder | None = None) -> None:
+        self.options = options
+        self.batch: Dimension = options.batch_size or "batch"
         self.root = root or self
         self.nodes: list[NodeProto] = []
         self.initializers: list[TensorProto] = []
         self._stored: dict[tuple[object, ...], str] = {}
 
     def body(self) -> GraphBuilder:
-        """An empty graph that runs inside this one and stores its arrays there."""
-        return GraphBuilder(self.batch, self.opset, self.root)
+        """Empty graph of a Scan in this one; its arrays are stored in the root."""
+        return GraphBuilder(self.options, self.root)
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Add an operator with one output; the node carries the output's name, which is returned."""
+        """Add an operator with one output, and return the output's name, which is the node's too."""
         self.add(operator, inputs, [output], output, **attributes)
         return output
 
     def add(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
-        """Add an operator with several outputs under a name of its own."""
+        """Add an operator with several outputs and its own name."""
         self.nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
 
     def constant(self, name: str, array: Array) -> str:
-        """Store `array`; its name, or the name under which the same bytes are stored already.
+        """Store `array`, and return its name; equal arrays share the first one's.
 
-        A single number keeps its own name: a threshold that is called `beta` because both are 0.5 would cost a
-        reader more than four bytes.
+        A single number keeps its own name, so that a threshold equal to beta is not called `beta`.
         """
         array = np.asarray(array)
         key = (name,) if array.size == 1 else _content(array)
@@ -75,17 +76,17 @@ class GraphBuilder:
         return self.constant(name, np.asarray(value, dtype))
 
     def cast_constant(self, name: str, array: Array, to: int = FLOAT) -> str:
-        """Store `array` as it is; the name of its value in the type `to`, cast in the graph where they differ."""
+        """Store `array` in its own type, and return the name of its value in the type `to`, cast in the graph."""
         stored = helper.np_dtype_to_tensor_dtype(array.dtype)
         if stored == to:
             return self.constant(name, array)
         return self.root.node("Cast", [self.constant(f"{name}_{SUFFIXES[stored]}", array)], name, to=to)
 
     def sparse_constant(self, name: str, w: Array) -> str:
-        """Store the non-zero values of `w [n_out, n_in]` and their linear indices; the float32 value's name.
+        """Store the non-zero values of `w [n_out, n_in]` and their linear indices; return the float32 value's name.
 
-        A Constant node with `sparse_value`, which by the ONNX specification gives a dense tensor. As a
-        `sparse_initializer` the value has a sparse type: shape inference refuses it as a factor of Gemm.
+        A Constant node with `sparse_value`, whose output is dense by the ONNX specification. A `sparse_initializer`
+        has a sparse type, which shape inference refuses as a factor of Gemm.
         """
         stored = helper.np_dtype_to_tensor_dtype(w.dtype)
         if stored == FLOAT:
@@ -106,7 +107,7 @@ class GraphBuilder:
         return self.root._stored[key]
 
     def to_proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
-        """The graph with its border; a body leaves its arrays to the root."""
+        """Graph with these inputs and outputs; the arrays of a body are in the root."""
         return helper.make_graph(self.nodes, name, inputs, outputs, initializer=self.initializers)
 
 

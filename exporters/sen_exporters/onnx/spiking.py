@@ -15,8 +15,10 @@ import numpy as np
 from onnx import ValueInfoProto, helper
 
 from sen_exporters.onnx.graph import BOOL, FLOAT, Dimension, GraphBuilder, value_info
+from sen_exporters.onnx.neurons import fire, fired, integrate, reset_signal, to_spikes
 from sen_exporters.onnx.weights import affine
-from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network, readout_factors
+from sen_runtime.ir.network import Layer, Network, readout_factors
+from sen_runtime.ir.neurons import LeakyIntegrator, Neuron
 
 #: inputs and outputs that a graph has besides `input` and `output`
 Border = tuple[list[ValueInfoProto], list[ValueInfoProto]]
@@ -24,7 +26,7 @@ Border = tuple[list[ValueInfoProto], list[ValueInfoProto]]
 State = dict[str, tuple[list[Dimension], int]]
 
 
-def unrolled(graph: GraphBuilder, network: Network, sparse_format: str) -> Border:
+def unrolled(graph: GraphBuilder, network: Network) -> Border:
     """Every time step as nodes of its own; each layer's weights are multiplied once, for all steps together.
 
     Layers only feed forward, so a layer goes through all its steps before the next one starts: `[T * batch,
@@ -32,68 +34,66 @@ def unrolled(graph: GraphBuilder, network: Network, sparse_format: str) -> Borde
     """
     spikes: list[str] = []
     for index, layer in enumerate(network.layers):
-        if isinstance(layer.neuron, LeakyIntegrator):
-            _read_out(graph, network, _weighted_train(graph, network, spikes), sparse_format)
+        if layer.neuron.role == "readout":
+            _read_out(graph, network, _weighted_train(graph, network, spikes))
             return [], []
-        currents = _unrolled_currents(graph, network, index, spikes, sparse_format)
-        spikes = _unrolled_spikes(graph, _lif(layer), f"layer{index}", currents)
+        currents = _unrolled_currents(graph, network, index, spikes)
+        spikes = _unrolled_spikes(graph, layer.neuron, f"layer{index}", currents)
     graph.node("Sum", spikes, "output")
     return [], []
 
 
-def _unrolled_currents(
-    graph: GraphBuilder, network: Network, index: int, spikes: list[str], sparse_format: str
-) -> list[str]:
+def _unrolled_currents(graph: GraphBuilder, network: Network, index: int, spikes: list[str]) -> list[str]:
     """The current `[batch, n]` of a layer in each step, from the spikes of the layer before or the input."""
     layer, steps = network.layers[index], network.timesteps
     if not spikes and network.input_coding == "direct":
-        return [affine(graph, layer, index, "input", f"layer{index}/current", sparse_format)] * steps
+        return [affine(graph, layer, index, "input", f"layer{index}/current")] * steps
     if spikes:
         x = graph.node("Concat", spikes, f"layer{index}/inputs", axis=0)
     else:
         time_first = graph.node("Transpose", ["input"], "input/time_first", perm=[1, 0, 2])
         x = _reshape(graph, time_first, f"layer{index}/inputs", [-1, network.n_in])
-    joined = affine(graph, layer, index, x, f"layer{index}/currents", sparse_format)
+    joined = affine(graph, layer, index, x, f"layer{index}/currents")
     currents = [f"layer{index}/t{t}/current" for t in range(steps)]
     # from operator set 18 on, the number of equal parts is an attribute
-    parts = {"num_outputs": steps} if graph.opset >= 18 else {}
+    parts = {"num_outputs": steps} if graph.options.opset >= 18 else {}
     graph.add("Split", [joined], currents, f"layer{index}/split", axis=0, **parts)
     return currents
 
 
-def _unrolled_spikes(graph: GraphBuilder, neuron: Lif, layer: str, currents: list[str]) -> list[str]:
+def _unrolled_spikes(graph: GraphBuilder, neuron: Neuron, layer: str, currents: list[str]) -> list[str]:
     """Membranes and spikes of a layer in all steps; the names of the spikes. The first membrane is the current."""
     membrane = graph.node("Identity", [currents[0]], f"{layer}/t0/membrane")
-    spikes = [_fire(graph, neuron, layer, membrane, f"{layer}/t0")]
+    spikes = [fire(neuron, graph, layer, membrane, f"{layer}/t0")]
     for t, current in enumerate(currents[1:], start=1):
-        before = f"{layer}/t{t - 1}/{_reset_signal(neuron)}"
-        membrane = _integrate(graph, neuron, layer, membrane, before, current, f"{layer}/t{t}/membrane")
-        spikes.append(_fire(graph, neuron, layer, membrane, f"{layer}/t{t}"))
+        before = f"{layer}/t{t - 1}/{reset_signal(neuron)}"
+        membrane = integrate(neuron, graph, layer, membrane, before, current, f"{layer}/t{t}/membrane")
+        spikes.append(fire(neuron, graph, layer, membrane, f"{layer}/t{t}"))
     return spikes
 
 
-def scan(graph: GraphBuilder, network: Network, sparse_format: str) -> Border:
+def scan(graph: GraphBuilder, network: Network) -> Border:
     """The steps as a Scan, whose body is one step of all layers that spike; its size does not depend on T.
 
     State: membrane and spikes of each layer that spikes (to compare again would cost two nodes a step), and
     the sum that the readout needs. Scanned: the readout's factors `[T]`, and with input coding "spikes" the
     first layer's currents `[batch, T, n]`; a constant current is computed once, outside.
     """
-    spiking = [layer for layer in network.layers if isinstance(layer.neuron, Lif)]
+    spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
-        return unrolled(graph, network, sparse_format)
+        return unrolled(graph, network)
     is_count = len(spiking) == len(network.layers)
     state = _scan_state(graph, spiking)
     scanned, axes = {_readout_factors(graph, network): value_info("readout/factor", [])}, [0]
     if network.input_coding == "spikes":
         current = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
-        scanned[_currents(graph, network, sparse_format)] = current
+        scanned[_currents(graph, network)] = current
         axes.append(1)
     else:
-        affine(graph, network.layers[0], 0, "input", "layer0/current", sparse_format)
+        affine(graph, network.layers[0], 0, "input", "layer0/current")
 
     body = graph.body()
-    _scan_body(body, spiking, sparse_format, is_weighted=not is_count)
+    _scan_body(body, spiking, is_weighted=not is_count)
     before = [value_info(f"{name}_before", shape, kind) for name, (shape, kind) in state.items()]
     after = [value_info(name, shape, kind) for name, (shape, kind) in state.items()]
     body_graph = body.to_proto("step", [*before, *scanned.values()], after)
@@ -102,7 +102,7 @@ def scan(graph: GraphBuilder, network: Network, sparse_format: str) -> Border:
     outputs = [*(f"{name}_last" for name in list(state)[:-1]), summed]
     graph.add("Scan", inputs, outputs, "steps", body=body_graph, num_scan_inputs=len(scanned), scan_input_axes=axes)
     if not is_count:
-        _read_out(graph, network, summed, sparse_format)
+        _read_out(graph, network, summed)
     return [], []
 
 
@@ -110,33 +110,33 @@ def _scan_state(graph: GraphBuilder, spiking: Sequence[Layer]) -> State:
     state: State = {}
     for index, layer in enumerate(spiking):
         shape = [graph.batch, layer.weight.shape[0]]
-        signal = _reset_signal(_lif(layer))
+        signal = reset_signal(layer.neuron)
         state[f"layer{index}/membrane"] = shape, FLOAT
         state[f"layer{index}/{signal}"] = shape, BOOL if signal == "fired" else FLOAT
     state["readout/sum"] = shape, FLOAT
     return state
 
 
-def _scan_body(body: GraphBuilder, spiking: Sequence[Layer], sparse_format: str, *, is_weighted: bool) -> None:
+def _scan_body(body: GraphBuilder, spiking: Sequence[Layer], *, is_weighted: bool) -> None:
     """One step: the membranes and spikes of all layers, then the sum of the last one's spikes."""
     x = "layer0/current"
     for index, layer in enumerate(spiking):
         name = f"layer{index}"
         if index:
-            x = affine(body, layer, index, x, f"{name}/current", sparse_format)
-        neuron = _lif(layer)
-        before = f"{name}/{_reset_signal(neuron)}_before"
-        membrane = _integrate(body, neuron, name, f"{name}/membrane_before", before, x, f"{name}/membrane")
-        x = _fire(body, neuron, name, membrane, name)
+            x = affine(body, layer, index, x, f"{name}/current")
+        neuron = layer.neuron
+        before = f"{name}/{reset_signal(neuron)}_before"
+        membrane = integrate(neuron, body, name, f"{name}/membrane_before", before, x, f"{name}/membrane")
+        x = fire(neuron, body, name, membrane, name)
     if is_weighted:
         x = body.node("Mul", [x, "readout/factor"], "readout/weighted")
     body.node("Add", ["readout/sum_before", x], "readout/sum")
 
 
-def _currents(graph: GraphBuilder, network: Network, sparse_format: str) -> str:
+def _currents(graph: GraphBuilder, network: Network) -> str:
     """The first layer's currents `[batch, T, n]` of a spike train, in one product."""
     rows = _reshape(graph, "input", "layer0/inputs", [-1, network.n_in])
-    joined = affine(graph, network.layers[0], 0, rows, "layer0/joined_currents", sparse_format)
+    joined = affine(graph, network.layers[0], 0, rows, "layer0/joined_currents")
     return _reshape(graph, joined, "layer0/currents", [-1, network.timesteps, network.layers[0].weight.shape[0]])
 
 
@@ -154,7 +154,7 @@ def _initial(graph: GraphBuilder, state: State) -> list[str]:
     return names
 
 
-def step(graph: GraphBuilder, network: Network, sparse_format: str) -> Border:
+def step(graph: GraphBuilder, network: Network) -> Border:
     """One time step: inputs `input` and `layerN/membrane`, outputs `output` and `layerN/membrane_next`.
 
     `output` is the last layer's membrane, or its spikes where the readout counts them.
@@ -163,71 +163,24 @@ def step(graph: GraphBuilder, network: Network, sparse_format: str) -> Border:
     for index, layer in enumerate(network.layers):
         name = f"layer{index}"
         before, after = f"{name}/membrane", f"{name}/membrane_next"
-        current = affine(graph, layer, index, x, f"{name}/current", sparse_format)
-        if isinstance(layer.neuron, LeakyIntegrator):
-            x = _integrate(graph, layer.neuron, name, before, "", current, after)
+        current = affine(graph, layer, index, x, f"{name}/current")
+        if layer.neuron.role == "readout":
+            x = integrate(layer.neuron, graph, name, before, "", current, after)
         else:
-            x = _one_step(graph, _lif(layer), name, before, current, after)
+            x = _one_step(graph, layer.neuron, name, before, current, after)
         inputs.append(value_info(before, [graph.batch, layer.weight.shape[0]]))
         outputs.append(value_info(after, [graph.batch, layer.weight.shape[0]]))
     graph.node("Identity", [x], "output")
     return inputs, outputs
 
 
-def _one_step(graph: GraphBuilder, neuron: Lif, layer: str, before: str, current: str, after: str) -> str:
-    """The membrane `after` from the membrane `before`, which is the whole state; the name of the spikes it gives."""
-    signal = _fired(graph, neuron, layer, before, f"{layer}/before")
-    if _reset_signal(neuron) == "spikes":
-        signal = graph.node("Cast", [signal], f"{layer}/before/spikes", to=FLOAT)
-    _integrate(graph, neuron, layer, before, signal, current, after)
-    return _fire(graph, neuron, layer, after, layer)
-
-
-def _reset_signal(neuron: Lif) -> str:
-    """Which value of the last step's `_fire` the reset takes."""
-    return "fired" if neuron.reset == "zero" else "spikes"
-
-
-def _integrate(
-    graph: GraphBuilder, neuron: Lif | LeakyIntegrator, layer: str, before: str, signal: str, current: str, after: str
-) -> str:
-    """The membrane `after`, from the one `before`, from that step's reset signal, and from the current."""
-    if isinstance(neuron, LeakyIntegrator):
-        return graph.node("Add", [_decay(graph, neuron, layer, before, after), current], after)
-    if neuron.reset == "zero":
-        zero, decayed = graph.scalar("zero", 0.0), _decay(graph, neuron, layer, before, after)
-        kept = graph.node("Where", [signal, zero, decayed], f"{after}_kept")
-        return graph.node("Add", [kept, current], after)
-    if neuron.threshold != 1:
-        threshold = graph.scalar(f"{layer}/threshold", neuron.threshold)
-        signal = graph.node("Mul", [signal, threshold], f"{after}_reset")
-    if neuron.subtracts_before_decay:
-        kept = graph.node("Sub", [before, signal], f"{after}_kept")
-        return graph.node("Add", [_decay(graph, neuron, layer, kept, after), current], after)
-    charged = graph.node("Add", [_decay(graph, neuron, layer, before, after), current], f"{after}_charged")
-    return graph.node("Sub", [charged, signal], after)
-
-
-def _decay(graph: GraphBuilder, neuron: Lif | LeakyIntegrator, layer: str, membrane: str, after: str) -> str:
-    """The membrane times beta."""
-    return graph.node("Mul", [membrane, graph.scalar(f"{layer}/beta", neuron.beta)], f"{after}_decayed")
-
-
-def _fire(graph: GraphBuilder, neuron: Lif, layer: str, membrane: str, prefix: str) -> str:
-    """Spikes of a membrane, `prefix/spikes`: 0 or 1; `prefix/fired` holds them as bool."""
-    fired = _fired(graph, neuron, layer, membrane, prefix)
-    return graph.node("Cast", [fired], f"{prefix}/spikes", to=FLOAT)
-
-
-def _fired(graph: GraphBuilder, neuron: Lif, layer: str, membrane: str, prefix: str) -> str:
-    threshold = graph.scalar(f"{layer}/threshold", neuron.threshold)
-    return graph.node("Greater", [membrane, threshold], f"{prefix}/fired")
-
-
-def _lif(layer: Layer) -> Lif:
-    neuron = layer.neuron
-    assert isinstance(neuron, Lif)  # Network has checked it; this is for mypy
-    return neuron
+def _one_step(graph: GraphBuilder, neuron: Neuron, layer: str, before: str, current: str, after: str) -> str:
+    """The membrane `after` from the membrane `before`, which is the whole state; return the name of its spikes."""
+    signal = fired(neuron, graph, layer, before, f"{layer}/before")
+    if reset_signal(neuron) == "spikes":
+        signal = to_spikes(graph, signal, f"{layer}/before")
+    integrate(neuron, graph, layer, before, signal, current, after)
+    return fire(neuron, graph, layer, after, layer)
 
 
 def _reshape(graph: GraphBuilder, value: str, output: str, shape: list[int]) -> str:
@@ -274,15 +227,15 @@ def _weighted_train(graph: GraphBuilder, network: Network, spikes: list[str]) ->
     return graph.node("MatMul", [_readout_factors(graph, network), train], output)
 
 
-def _read_out(graph: GraphBuilder, network: Network, weighted: str, sparse_format: str) -> None:
+def _read_out(graph: GraphBuilder, network: Network, weighted: str) -> None:
     """The last layer's weights, once, on its weighted input."""
     index = len(network.layers) - 1
     layer = network.layers[index]
     if layer.bias is not None:
         bias = layer.bias.astype(np.float64) * readout_factors(network).sum()
         layer = replace(layer, bias=bias.astype(np.float32))
-    affine(graph, layer, index, weighted, "output", sparse_format)
+    affine(graph, layer, index, weighted, "output")
 
 
-Form = Callable[[GraphBuilder, Network, str], Border]
+Form = Callable[[GraphBuilder, Network], Border]
 FORMS: dict[str, Form] = {"unrolled": unrolled, "scan": scan, "step": step}

@@ -13,12 +13,13 @@ from importlib.metadata import version
 from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled
 from sen_exporters.tflite.graph import Graph, Signal
 from sen_exporters.tflite.instrument import show_activations
+from sen_exporters.tflite.neurons import ACTIVATIONS, check_neuron
 from sen_exporters.tflite.options import ENGINES, TfliteOptions
 from sen_exporters.tflite.schema import parse, serialize, set_properties
-from sen_exporters.tflite.spiking import SpikingLowering, check_thresholds
-from sen_exporters.tflite.weights import WeightLowering, check_products
+from sen_exporters.tflite.spiking import SpikingLowering
+from sen_exporters.tflite.weights import affine, check_operator
 from sen_runtime.engines.tflite_file import read_properties
-from sen_runtime.ir.network import Network, Relu
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
 
 
@@ -63,10 +64,11 @@ class TfliteExporter:
             )
         for index, layer in enumerate(network.layers):
             try:
-                check_products(layer.weight, options)
+                for leaf in leaves(layer.weight):
+                    check_operator(leaf, options)
+                check_neuron(layer.neuron)
             except ExportError as error:
                 raise type(error)(f"layer {index}: {error.message}", error.hint) from error
-        check_thresholds(network)
 
     def export(self, network: Network, options: TfliteOptions) -> Artifact:
         """Build the file `name.tflite`.
@@ -107,8 +109,7 @@ def _has_sparse_weights(network: Network) -> bool:
 
 
 def _model(network: Network, options: TfliteOptions) -> bytes:
-    graph = Graph()
-    weights = WeightLowering(graph, options)
+    graph = Graph(options)
     rows = options.batch_size
     size: tuple[int, ...] = (network.n_in,)
     facts = {
@@ -128,14 +129,14 @@ def _model(network: Network, options: TfliteOptions) -> bytes:
     x = _input(graph, network, rows, size, is_int8=options.int8_io)
     signature, inputs, outputs = "serving_default", {"input": "input"}, {}
     if not network.is_spiking:
-        y = _perceptron(weights, network, x)
+        y = _perceptron(graph, network, x)
         outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
     elif options.snn == "unrolled":
-        y = SpikingLowering(graph, weights, network, rows).unrolled(x)
+        y = SpikingLowering(graph, network, rows).unrolled(x)
         outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
     else:
         signature = "step"
-        inputs, outputs = SpikingLowering(graph, weights, network, rows).step(x)
+        inputs, outputs = SpikingLowering(graph, network, rows).step(x)
     return graph.finish(
         name=options.name,
         description=f"sen-edge {version('sen-edge')}",
@@ -160,9 +161,9 @@ def _output(graph: Graph, y: Signal, network: Network, *, is_int8: bool) -> Sign
     return graph.convert(y, Signal("output", y.rows), network.n_out)
 
 
-def _perceptron(weights: WeightLowering, network: Network, x: Signal) -> Signal:
+def _perceptron(graph: Graph, network: Network, x: Signal) -> Signal:
     for index, layer in enumerate(network.layers):
         is_last = index == len(network.layers) - 1
         name = f"layer{index}/activation" if not is_last else "output" if layer.grid is None else "output/int8"
-        x = weights.affine(layer, index, x, name, relu=isinstance(layer.neuron, Relu))
+        x = affine(graph, layer, index, x, name, activation=ACTIVATIONS[type(layer.neuron)])
     return x

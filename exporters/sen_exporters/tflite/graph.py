@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from sen_exporters.tflite.options import TfliteOptions
 from sen_exporters.tflite.schema import Affine, ModelBuilder
 from sen_runtime.ir.int8 import Grid
 
@@ -29,7 +30,15 @@ class Signal:
 
 
 class Graph(ModelBuilder):
-    """A model in the making, whose operators take and give signals."""
+    """Builds a model from operators on signals.
+
+    Attributes:
+        options: of the export.
+    """
+
+    def __init__(self, options: TfliteOptions) -> None:
+        super().__init__()
+        self.options = options
 
     def declare(self, signal: Signal, *size: int) -> Signal:
         """Make the tensor `[rows, *size]` of a signal known."""

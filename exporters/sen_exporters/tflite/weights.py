@@ -14,6 +14,7 @@ Versions of operators are chosen so that both interpreters compute the same, or 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from sen_exporters.tflite.options import TfliteOptions
 from sen_exporters.tflite.schema import Affine
 from sen_runtime.ir.int8 import Grid, Scale
 from sen_runtime.ir.network import Layer
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator, leaves
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
 Array = NDArray[Any]
 
@@ -52,139 +53,160 @@ class Weights:
     row_scale: Scale | None = None
 
 
-class WeightLowering:
-    """Adds products to a graph, in the forms that the options ask for and that are right in their engines."""
+def affine(
+    graph: Graph,
+    layer: Layer,
+    index: int,
+    x: Signal,
+    output: str,
+    *,
+    activation: str = "NONE",
+    bias_factor: float = 1.0,
+) -> Signal:
+    """Add `f(W x + b)` of a layer, on its grid if it has one.
 
-    def __init__(self, graph: Graph, options: TfliteOptions) -> None:
-        self.graph = graph
-        self.options = options
+    Args:
+        graph: gets the operators.
+        layer: whose weights and bias.
+        index: its number, the prefix of the names of its arrays.
+        x: `[rows, n_in]`.
+        output: name of the result.
+        activation: f, as the schema calls it.
+        bias_factor: of the bias.
 
-    def affine(
-        self, layer: Layer, index: int, x: Signal, output: str, *, relu: bool = False, bias_factor: float = 1.0
-    ) -> Signal:
-        """Add `f(W x + b)` of a layer, on its grid if it has one.
+    Raises:
+        ExportError: an int8 product does not fit its accumulator; the message names the layer.
+    """
+    bias = None if layer.bias is None else (layer.bias.astype(np.float64) * bias_factor).astype(np.float32)
+    y = Signal(output, x.rows, layer.grid)
+    try:
+        return product(layer.weight, graph, f"layer{index}", Product(x, bias, y, activation))
+    except ExportError as error:
+        raise type(error)(f"layer {index}: {error.message}", error.hint) from error
 
-        Args:
-            layer: whose weights and bias.
-            index: its number, which the names of its arrays begin with.
-            x: `[rows, n_in]`.
-            output: name of the result.
-            relu: whether f is max(y, 0), else nothing.
-            bias_factor: what the bias is multiplied with.
 
-        Raises:
-            ExportError: an int8 product does not fit its accumulator; the layer is named.
-        """
-        bias = None if layer.bias is None else (layer.bias.astype(np.float64) * bias_factor).astype(np.float32)
-        y = Signal(output, x.rows, layer.grid)
-        try:
-            return self._product(layer.weight, f"layer{index}", x, bias, y, relu=relu)
-        except ExportError as error:
-            raise type(error)(f"layer {index}: {error.message}", error.hint) from error
+@dataclass(frozen=True)
+class Product:
+    """Operands of `y = f(W x + b)`.
 
-    def _product(
-        self, operator: WeightOperator, prefix: str, x: Signal, bias: Array | None, y: Signal, *, relu: bool
-    ) -> Signal:
-        if isinstance(operator, Sum):
-            a = Signal(f"{prefix}/a/product", x.rows, operator.a_grid)
-            b = Signal(f"{prefix}/b/product", x.rows, operator.b_grid)
-            self._product(operator.a, f"{prefix}/a", x, None, a, relu=False)
-            self._product(operator.b, f"{prefix}/b", x, bias, b, relu=False)
-            return self.graph.binary("ADD", a, b, y, operator.shape[0], _activation(relu))
-        if isinstance(operator, LowRank):
-            inner = Signal(f"{prefix}/inner", x.rows, operator.inner)
-            right = Dense(operator.right, operator.right_scale)
-            self._fully_connected(right, f"{prefix}/right", x, None, inner, relu=False)
-            left = Dense(operator.left, operator.left_scale)
-            return self._fully_connected(left, f"{prefix}/left", inner, bias, y, relu=relu)
-        assert not isinstance(operator, Coordinates)  # check has refused them; this is for mypy
-        return self._fully_connected(operator, f"{prefix}/weight", x, bias, y, relu=relu)
+    Attributes:
+        x: `[rows, n_in]`.
+        bias: b, `[n_out]`; None without.
+        y: `[rows, n_out]`.
+        activation: f, as the schema calls it.
+    """
 
-    def _fully_connected(
-        self, operator: Dense | Sparse, name: str, x: Signal, bias: Array | None, y: Signal, *, relu: bool
-    ) -> Signal:
-        n_out = operator.shape[0]
-        if x.grid is not None:
-            return self._int8(operator, name, x, x.grid, bias, y, relu=relu)
-        weights = self._weights(operator, name)
-        scaled = y
-        if weights.row_scale is not None:
-            bias = None if bias is None else _unscaled_bias(bias, weights.row_scale)
-            scaled = replace(y, name=f"{name}_unscaled_product")
-        bias_name = None if bias is None else self.graph.constant(_bias_name(name), bias)
-        self.graph.declare(scaled, n_out)
-        options = schema.FullyConnectedOptionsT(
-            fusedActivationFunction=activation_code(_activation(relu and weights.row_scale is None)),
-            asymmetricQuantizeInputs=weights.version >= 9,
-        )
-        self.graph.operator(
-            "FULLY_CONNECTED", weights.version, [x.name, weights.name, bias_name], [scaled.name], options
-        )
-        if weights.row_scale is not None:
-            scale = Signal(self.graph.constant(f"{name}_scale", weights.row_scale), 1)
-            self.graph.binary("MUL", scaled, scale, y, n_out, _activation(relu))
-        return y
+    x: Signal
+    bias: Array | None
+    y: Signal
+    activation: str = "NONE"
 
-    def _int8(
-        self,
-        operator: Dense | Sparse,
-        name: str,
-        x: Signal,
-        x_grid: Grid,
-        bias: Array | None,
-        y: Signal,
-        *,
-        relu: bool,
-    ) -> Signal:
-        """A product of int8 with int8, in 32 bits, bias included, then on the grid of `y`."""
-        stored, scale = int8_matrix(operator)
-        n_out = len(stored)
-        bias_scale = scale.astype(np.float64) * x_grid.scale
-        whole = None if bias is None else np.rint(bias.astype(np.float64) / bias_scale)
-        _check_accumulator(stored, whole)
-        weight = self.graph.constant(name, stored, Affine(scale))
-        bias_name = None
-        if whole is not None:
-            affine = Affine(bias_scale.astype(np.float32))
-            bias_name = self.graph.constant(_bias_name(name), whole.astype(np.int32), affine)
-        self.graph.declare(y, n_out)
-        options = schema.FullyConnectedOptionsT(fusedActivationFunction=activation_code(_activation(relu)))
-        self.graph.operator("FULLY_CONNECTED", 4, [x.name, weight, bias_name], [y.name], options)
-        return y
 
-    def _weights(self, operator: Dense | Sparse, name: str) -> Weights:
-        if operator.scale is not None:
-            return self._int8_weights(operator, name)
-        sparse_format = "dense" if isinstance(operator, Dense) else storage(operator, self.options)
-        if isinstance(operator, Dense) or sparse_format == "dense":
-            w = operator.w if isinstance(operator, Dense) else operator.written_out()
-            return Weights(self._widened(self.graph.constant(name, w), w), 1)
-        if not np.any(operator.values):  # neither DENSIFY nor a sparse kernel takes an empty tensor
-            return Weights(self.graph.constant(name, np.zeros(operator.shape, np.float32)), 1)
-        if sparse_format == "block":
-            return Weights(self.graph.sparse_constant(name, in_blocks(operator)), 8)
-        rows = operator if operator.block == (1, 1) else Sparse.from_dense(operator.written_out())
-        sparse = self.graph.sparse_constant(f"{name}_sparse", rows)
-        dense = self.graph.value(f"{name}_dense", operator.shape)
-        self.graph.operator("DENSIFY", 1, [sparse], [dense], schema.DensifyOptionsT())
-        return Weights(dense, 1)
+@singledispatch
+def product(operator: WeightOperator, graph: Graph, prefix: str, operands: Product) -> Signal:
+    """Add a product, and return its result; one function for each operator, by default of one matrix."""
+    return _fully_connected(operator, graph, f"{prefix}/weight", operands)
 
-    def _int8_weights(self, operator: Dense | Sparse, name: str) -> Weights:
-        """Weights that meet float activations."""
-        stored, scale = int8_matrix(operator)
-        if len(scale) == 1 or self.options.tflite_target == "litert":
-            return Weights(self.graph.constant(name, stored, Affine(scale)), 9 if len(scale) == 1 else 12)
-        return Weights(self.graph.constant(name, stored, Affine(np.ones(1, np.float32))), 9, scale)
 
-    def _widened(self, stored: str, array: Array) -> str:
-        """Weights in float32, from float16 if they are stored so; once for every use."""
-        if array.dtype == np.float32:
-            return stored
-        wide = f"{stored}_f32"
-        if not self.graph.has(wide):
-            self.graph.value(wide, self.graph.shape(stored))
-            self.graph.operator("DEQUANTIZE", 3, [stored], [wide], schema.DequantizeOptionsT())
-        return wide
+@product.register
+def _low_rank(operator: LowRank, graph: Graph, prefix: str, operands: Product) -> Signal:
+    right, left = operator.factors
+    inner = Signal(f"{prefix}/inner", operands.x.rows, operator.inner)
+    _fully_connected(right, graph, f"{prefix}/right", Product(operands.x, None, inner))
+    return _fully_connected(left, graph, f"{prefix}/left", replace(operands, x=inner))
+
+
+@product.register
+def _sum(operator: Sum, graph: Graph, prefix: str, operands: Product) -> Signal:
+    x = operands.x
+    a = Signal(f"{prefix}/a/product", x.rows, operator.a_grid)
+    b = Signal(f"{prefix}/b/product", x.rows, operator.b_grid)
+    product(operator.a, graph, f"{prefix}/a", Product(x, None, a))
+    product(operator.b, graph, f"{prefix}/b", Product(x, operands.bias, b))
+    return graph.binary("ADD", a, b, operands.y, operator.shape[0], operands.activation)
+
+
+def _fully_connected(operator: WeightOperator, graph: Graph, name: str, operands: Product) -> Signal:
+    if operands.x.grid is not None:
+        return _int8(operator, graph, name, operands, operands.x.grid)
+    x, bias, y, activation = operands.x, operands.bias, operands.y, operands.activation
+    n_out = operator.shape[0]
+    weights = store_matrix(operator, graph, name)
+    row_scale, scaled = weights.row_scale, y
+    if row_scale is not None:
+        bias = None if bias is None else _unscaled_bias(bias, row_scale)
+        scaled = replace(y, name=f"{name}_unscaled_product")
+    bias_name = None if bias is None else graph.constant(_bias_name(name), bias)
+    graph.declare(scaled, n_out)
+    options = schema.FullyConnectedOptionsT(
+        fusedActivationFunction=activation_code(activation if row_scale is None else "NONE"),
+        asymmetricQuantizeInputs=weights.version >= 9,
+    )
+    graph.operator("FULLY_CONNECTED", weights.version, [x.name, weights.name, bias_name], [scaled.name], options)
+    if row_scale is not None:
+        scale = Signal(graph.constant(f"{name}_scale", row_scale), 1)
+        graph.binary("MUL", scaled, scale, y, n_out, activation)
+    return y
+
+
+def _int8(operator: WeightOperator, graph: Graph, name: str, operands: Product, x_grid: Grid) -> Signal:
+    """A product of int8 with int8 in 32 bits, with the bias, then on the grid of `y`."""
+    stored, scale = int8_matrix(operator)
+    bias_scale = scale.astype(np.float64) * x_grid.scale
+    whole = None if operands.bias is None else np.rint(operands.bias.astype(np.float64) / bias_scale)
+    _check_accumulator(stored, whole)
+    weight = graph.constant(name, stored, Affine(scale))
+    bias_name = None
+    if whole is not None:
+        quantization = Affine(bias_scale.astype(np.float32))
+        bias_name = graph.constant(_bias_name(name), whole.astype(np.int32), quantization)
+    graph.declare(operands.y, len(stored))
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=activation_code(operands.activation))
+    graph.operator("FULLY_CONNECTED", 4, [operands.x.name, weight, bias_name], [operands.y.name], options)
+    return operands.y
+
+
+@singledispatch
+def store_matrix(operator: WeightOperator, graph: Graph, name: str) -> Weights:
+    """Weights for float activations; one function for each storage that TFLite has, by default dense."""
+    if operator.scale is not None:
+        return _int8_weights(operator, graph, name)
+    w = operator.stored_matrix()
+    return Weights(_widened(graph, graph.constant(name, w), w), 1)
+
+
+@store_matrix.register
+def _sparse(operator: Sparse, graph: Graph, name: str) -> Weights:
+    sparse_format = storage(operator, graph.options)
+    if sparse_format == "dense":
+        return store_matrix(Dense(operator.stored_matrix(), operator.scale), graph, name)
+    if not np.any(operator.values):  # neither DENSIFY nor a sparse kernel accepts an empty tensor
+        return Weights(graph.constant(name, np.zeros(operator.shape, np.float32)), 1)
+    if sparse_format == "block":
+        return Weights(graph.sparse_constant(name, in_blocks(operator)), 8)
+    rows = operator if operator.block == (1, 1) else Sparse.from_dense(operator.stored_matrix())
+    sparse = graph.sparse_constant(f"{name}_sparse", rows)
+    dense = graph.value(f"{name}_dense", operator.shape)
+    graph.operator("DENSIFY", 1, [sparse], [dense], schema.DensifyOptionsT())
+    return Weights(dense, 1)
+
+
+def _int8_weights(operator: WeightOperator, graph: Graph, name: str) -> Weights:
+    stored, scale = int8_matrix(operator)
+    if len(scale) == 1 or graph.options.tflite_target == "litert":
+        return Weights(graph.constant(name, stored, Affine(scale)), 9 if len(scale) == 1 else 12)
+    return Weights(graph.constant(name, stored, Affine(np.ones(1, np.float32))), 9, scale)
+
+
+def _widened(graph: Graph, stored: str, array: Array) -> str:
+    """Weights in float32, from float16 if they are stored so; once for every use."""
+    if array.dtype == np.float32:
+        return stored
+    wide = f"{stored}_f32"
+    if not graph.has(wide):
+        graph.value(wide, graph.shape(stored))
+        graph.operator("DEQUANTIZE", 3, [stored], [wide], schema.DequantizeOptionsT())
+    return wide
 
 
 def _bias_name(weights: str) -> str:
@@ -192,12 +214,10 @@ def _bias_name(weights: str) -> str:
     return f"{weights.rpartition('/')[0]}/bias"
 
 
-def int8_matrix(operator: Dense | Sparse) -> tuple[NDArray[np.int8], Scale]:
-    """Stored values `[n_out, n_in]` with zeros written out, and their scale `[1]` or `[n_out]`."""
-    assert operator.scale is not None
-    if isinstance(operator, Dense):
-        return operator.w, operator.scale
-    return operator.written_out(), operator.scale
+def int8_matrix(operator: WeightOperator) -> tuple[NDArray[np.int8], Scale]:
+    """Stored values `[n_out, n_in]`, zeros included, and their scale `[1]` or `[n_out]`."""
+    assert operator.scale is not None  # of networks with int8 activations, or checked by the caller
+    return operator.stored_matrix(), operator.scale
 
 
 def in_blocks(operator: Sparse) -> Sparse:
@@ -214,7 +234,7 @@ def in_blocks(operator: Sparse) -> Sparse:
         )
     if operator.block == BLOCK:
         return operator
-    stored = operator.written_out()
+    stored = operator.stored_matrix()
     blocked, kept = Sparse.from_dense(stored, BLOCK), int(np.count_nonzero(stored))
     if blocked.values.size != kept:
         raise ExportError(
@@ -256,21 +276,27 @@ def storage(operator: Sparse, options: TfliteOptions) -> str:
     return asked or "densify"
 
 
-def check_products(operator: WeightOperator, options: TfliteOptions) -> None:
-    """Refuse weights that no TFLite kernel multiplies rightly in the storage that was asked for.
+@singledispatch
+def check_operator(operator: WeightOperator, options: TfliteOptions) -> None:
+    """Refuse a leaf that no TFLite kernel multiplies correctly in the requested storage.
 
     Raises:
         ExportError: with the reason and an alternative.
     """
-    for leaf in leaves(operator):
-        if isinstance(leaf, Coordinates):
-            raise NoFormError(
-                "TFLite does not fold constants: weights computed from coordinates in the graph are computed again "
-                "at every inference, about 400 times slower",
-                hint="leave --weights out for dense, or take --to onnx, which computes them once, at load",
-            )
-        if isinstance(leaf, Sparse):
-            storage(leaf, options)
+
+
+@check_operator.register
+def _check_coordinates(operator: Coordinates, options: TfliteOptions) -> None:
+    raise NoFormError(
+        "TFLite does not fold constants: weights computed from coordinates in the graph are computed again "
+        "at every inference, about 400 times slower",
+        hint="leave --weights out for dense, or take --to onnx, which computes them once, at load",
+    )
+
+
+@check_operator.register
+def _check_sparse(operator: Sparse, options: TfliteOptions) -> None:
+    storage(operator, options)
 
 
 def _unscaled_bias(bias: Array, scale: Scale) -> Array:
@@ -295,7 +321,3 @@ def _check_accumulator(stored: NDArray[np.int8], bias: Array | None) -> None:
             f"neuron {row} can add up to {reach[row]:.3g}, beyond the 32 bits of an int8 product",
             hint="take --dtype int8-dynamic or float16",
         )
-
-
-def _activation(relu: bool) -> str:
-    return "RELU" if relu else "NONE"

@@ -1,4 +1,4 @@
-"""The numbers and records of the format, as docs/reference/sen-image.md gives them."""
+"""Numbers and structures of the format, as in docs/reference/sen-image.md."""
 
 from __future__ import annotations
 
@@ -6,9 +6,6 @@ import struct
 from typing import Any
 
 import numpy as np
-
-from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Relu
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 
 MAGIC = b"\x89SEN\r\n\x1a\n"
 VERSION = 1
@@ -31,11 +28,5 @@ DTYPES: dict[int, np.dtype[Any]] = {
     5: np.dtype("<u2"),
 }
 DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
-NEURONS = (Identity, Relu, Lif, LeakyIntegrator)
-#: `reset` and `reset_delay` of `Lif` neurons; readers before the last two refuse them.
-RESETS = (("subtract", True), ("zero", True), ("subtract", False), ("zero", False))
-OPERATORS = (Coordinates, Dense, Sparse, LowRank, Sum)
 #: Levels of sums within sums: deep enough for any compression, shallow enough for any stack.
 MAX_DEPTH = 32
-#: Block columns that uint16 can name; a matrix that has more of them has int32 indices.
-UINT16_COLUMNS = 1 << 16

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,28 +21,16 @@ from sen_runtime.format.layout import (
     LAYER,
     MAGIC,
     MAX_DEPTH,
-    NEURONS,
     NONE,
     OPERATOR,
-    OPERATORS,
     PROGRAM,
-    RESETS,
     SECTION,
     VERSION,
 )
+from sen_runtime.format.records import NEURONS, OPERATORS, RESETS, decode
 from sen_runtime.ir.checks import Array
-from sen_runtime.ir.network import (
-    INPUT_CODINGS,
-    READOUTS,
-    Identity,
-    Layer,
-    LeakyIntegrator,
-    Lif,
-    Network,
-    Neuron,
-    Relu,
-)
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
+from sen_runtime.ir.operators import WeightOperator
 from sen_runtime.untrusted import listing, load_json, read_regular
 
 Buffer = Union[bytes, memoryview]
@@ -262,62 +249,40 @@ def _operator(
     """The operator of one record, and the indices of its operands."""
     kind, n_out, n_in, *rest = record
     references, operands, block, scalars, reserved = rest[:4], rest[4:6], rest[6:8], rest[8:12], rest[12]
-    operator_type = OPERATORS[_index(OPERATORS, kind, "operator kind")]
-    n_tensors, n_scales = {Coordinates: (3, 0), Dense: (1, 1), Sparse: (3, 1), LowRank: (2, 2), Sum: (0, 0)}[
-        operator_type
-    ]
+    fields = OPERATORS[_index(OPERATORS, kind, "operator kind")]
+    names = (*fields.tensors, *fields.scales)
     unused_fields = [
-        *(reference != NONE for reference in references[n_tensors + n_scales :]),
-        operator_type is not Sum and operands != [NONE, NONE],
-        operator_type is not Sparse and block != [0, 0],
-        operator_type is not Coordinates and scalars != [0, 0, 0, 0],
-        reserved != 0,
+        *(reference != NONE for reference in references[len(names) :]),
+        *(operand != NONE for operand in operands[len(fields.operands) :]),
+        *scalars[len(fields.scalars) :],
+        not fields.has_block and block != [0, 0],
+        reserved,
     ]
     if any(unused_fields):
-        raise ImageError(f"fields that a {operator_type.__name__} does not use are set")
-    if operator_type is Sum:
-        if operands != list(free)[-2:]:
-            raise ImageError(f"operands {operands} must be the two before it that nothing uses yet, in order")
-        return Sum(free[operands[0]], free[operands[1]]), tuple(operands)
-    arrays = [tensors.take(reference) for reference in references[:n_tensors]]
-    scales = [
-        None if reference == NONE else tensors.take(reference)
-        for reference in references[n_tensors : n_tensors + n_scales]
-    ]
-    if operator_type is Coordinates:
-        return _coordinates(arrays, scalars), ()
-    if operator_type is Sparse:
-        columns = arrays[1].astype(np.int32) if arrays[1].dtype == np.uint16 else arrays[1]
-        return Sparse(arrays[0], columns, arrays[2], (n_out, n_in), (block[0], block[1]), scales[0]), ()
-    if operator_type is Dense:
-        return Dense(arrays[0], scales[0]), ()
-    return LowRank(arrays[0], arrays[1], scales[0], scales[1]), ()
-
-
-def _coordinates(arrays: list[Array], scalars: list[float]) -> Coordinates:
-    gain, exponent, min_distance, stored = scalars
-    if stored == math.inf or (stored == 0 and math.copysign(1, stored) < 0):
-        raise ImageError(f"max_distance is {stored:g}; expected a finite number, 0 for none")
-    max_distance = math.inf if stored == 0 else stored
-    return Coordinates(arrays[0], arrays[1], arrays[2], gain, exponent, min_distance, max_distance)
+        raise ImageError(f"fields that a {fields.type.__name__} does not use are set")
+    if fields.operands and operands != list(free)[-len(fields.operands) :]:
+        raise ImageError(f"operands {operands} must be the two before it that nothing uses yet, in order")
+    values: dict[str, Any] = {name: free[operand] for name, operand in zip(fields.operands, operands)}
+    for name, reference in zip(names, references):
+        is_left_out = name in fields.scales and reference == NONE
+        values[name] = None if is_left_out else decode(name, tensors.take(reference))
+    values.update((name, decode(name, scalar)) for name, scalar in zip(fields.scalars, scalars))
+    if fields.has_block:
+        values.update(shape=(n_out, n_in), block=tuple(block))
+    return fields.type(**values), tuple(operands[: len(fields.operands)])
 
 
 def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensors: _Unused) -> Layer:
     operator, bias, kind, beta, threshold, reset, *reserved = record
     if operator != next(iter(operators), None):
         raise ImageError(f"operator {operator} does not exist, is used elsewhere, or not in the order of the layers")
-    neuron_type = NEURONS[_index(NEURONS, kind, "neuron kind")]
-    if any(reserved) or (neuron_type is not Lif and (threshold != 0 or reset != 0)):
-        raise ImageError(f"fields that {neuron_type.__name__} neurons do not use are set")
-    neuron: Neuron
-    if neuron_type is Lif:
-        neuron = Lif(beta, threshold, *RESETS[_index(RESETS, reset, "reset")])
-    elif neuron_type is LeakyIntegrator:
-        neuron = LeakyIntegrator(beta)
-    elif beta != 0:
-        raise ImageError(f"fields that {neuron_type.__name__} neurons do not use are set")
-    else:
-        neuron = Identity() if neuron_type is Identity else Relu()
+    fields, scalars = NEURONS[_index(NEURONS, kind, "neuron kind")], (beta, threshold)
+    if any((*reserved, *scalars[len(fields.scalars) :], not fields.has_reset and reset)):
+        raise ImageError(f"fields that {fields.type.__name__} neurons do not use are set")
+    values = {name: decode(name, scalar) for name, scalar in zip(fields.scalars, scalars)}
+    if fields.has_reset:
+        values["reset"], values["reset_delay"] = RESETS[_index(RESETS, reset, "reset")]
+    neuron = fields.type(**values)
     return Layer(operators.pop(operator), None if bias == NONE else tensors.take(bias), neuron)
 
 

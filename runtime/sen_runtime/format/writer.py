@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,20 +23,18 @@ from sen_runtime.format.layout import (
     LAYER,
     MAGIC,
     MAX_DEPTH,
-    NEURONS,
     NONE,
     OPERATOR,
-    OPERATORS,
     PROGRAM,
-    RESETS,
     SECTION,
-    UINT16_COLUMNS,
     VERSION,
 )
+from sen_runtime.format.records import NEURONS, OPERATORS, RESETS, NeuronFields, OperatorFields, encode
 from sen_runtime.ir.checks import Array
-from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, LeakyIntegrator, Lif, Network
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
+from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
+from sen_runtime.ir.operators import WeightOperator
 
+Fields = TypeVar("Fields", OperatorFields, NeuronFields)
 _SectionContent = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
 
 
@@ -116,41 +115,52 @@ class _Tensors:
 def _layer_record(layer: Layer, operators: list[bytes], tensors: _Tensors) -> bytes:
     operator = _append_operator(layer.weight, operators, tensors, MAX_DEPTH)
     bias = NONE if layer.bias is None else tensors.add(layer.bias)
-    neuron = layer.neuron
-    beta = neuron.beta if isinstance(neuron, (Lif, LeakyIntegrator)) else 0.0
-    threshold, reset = 0.0, 0
-    if isinstance(neuron, Lif):
-        threshold, reset = neuron.threshold, RESETS.index((neuron.reset, neuron.reset_delay))
-    return LAYER.pack(operator, bias, NEURONS.index(type(neuron)), beta, threshold, reset, 0, 0)
+    kind, fields = _find(NEURONS, layer.neuron)
+    scalars = [encode(layer.neuron, name) for name in fields.scalars]
+    reset = 0
+    if fields.has_reset:
+        reset = RESETS.index((encode(layer.neuron, "reset"), encode(layer.neuron, "reset_delay")))
+    return LAYER.pack(operator, bias, kind, *_fill(scalars, 2, 0.0), reset, 0, 0)
 
 
 def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: _Tensors, depth: int) -> int:
     """Index of the operator's record; operands come before."""
     if depth == 0:
         raise ImageError(f"sums are nested more than {MAX_DEPTH} deep; an image holds no more")
-    arrays: tuple[Array | None, ...] = ()
-    operands, block, scalars = (NONE, NONE), (0, 0), (0.0, 0.0, 0.0, 0.0)
-    if isinstance(operator, Coordinates):
-        arrays = (operator.source, operator.target, operator.mask)
-        max_distance = operator.max_distance if operator.has_max_distance else 0.0
-        scalars = (operator.gain, operator.exponent, operator.min_distance, max_distance)
-    elif isinstance(operator, Dense):
-        arrays = (operator.w, operator.scale)
-    elif isinstance(operator, Sparse):
-        columns = operator.columns
-        if operator.block_grid[1] <= UINT16_COLUMNS:
-            columns = columns.astype(np.uint16)
-        arrays = (operator.values, columns, operator.row_starts, operator.scale)
-        block = operator.block
-    elif isinstance(operator, LowRank):
-        arrays = (operator.left, operator.right, operator.left_scale, operator.right_scale)
-    else:
-        a = _append_operator(operator.a, operators, tensors, depth - 1)
-        operands = (a, _append_operator(operator.b, operators, tensors, depth - 1))
-    references = [NONE if array is None else tensors.add(array) for array in arrays] + [NONE] * (4 - len(arrays))
-    kind = OPERATORS.index(type(operator))
-    operators.append(OPERATOR.pack(kind, *operator.shape, *references, *operands, *block, *scalars, 0))
+    kind, fields = _find(OPERATORS, operator)
+    operands = [_append_operator(getattr(operator, name), operators, tensors, depth - 1) for name in fields.operands]
+    arrays = [encode(operator, name) for name in (*fields.tensors, *fields.scales)]
+    references = [NONE if array is None else tensors.add(array) for array in arrays]
+    block = encode(operator, "block") if fields.has_block else (0, 0)
+    scalars = [encode(operator, name) for name in fields.scalars]
+    operators.append(
+        OPERATOR.pack(
+            kind,
+            *operator.shape,
+            *_fill(references, 4, NONE),
+            *_fill(operands, 2, NONE),
+            *block,
+            *_fill(scalars, 4, 0.0),
+            0,
+        )
+    )
     return len(operators) - 1
+
+
+def _find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
+    """Kind and fields of an operator or a neuron model.
+
+    Raises:
+        ImageError: the format has none.
+    """
+    for kind, fields in enumerate(table):
+        if fields.type is type(owner):
+            return kind, fields
+    raise ImageError(f"version {VERSION} of the image has no {type(owner).__name__}")
+
+
+def _fill(values: list[Any], size: int, rest: float) -> list[Any]:
+    return values + [rest] * (size - len(values))
 
 
 def _assemble(sections: list[_SectionContent]) -> bytes:

@@ -65,6 +65,11 @@ class Grid:
         return self.dequantize(self.quantize(x)).astype(x.dtype)
 
 
+def on_grid(x: Array, grid: Grid | None) -> Array:
+    """`x` rounded to `grid`, if there is one."""
+    return x if grid is None else grid.round(x)
+
+
 #: Spikes in int8: 0 and 64 mean 0 and 1, because a bias is stored in steps of the product's, which 1 makes coarse.
 SPIKES = Grid(1 / 64, 0)
 

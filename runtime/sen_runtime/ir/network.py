@@ -10,90 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Union
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_array, check_choice, store_float32
+from sen_runtime.ir.checks import Array, check_array, check_choice
 from sen_runtime.ir.int8 import GREATEST, LEAST, Grid
-from sen_runtime.ir.operators import Leaf, WeightOperator, count_nonzero, map_leaves, operator_grids, weight_arrays
+from sen_runtime.ir.neurons import RESETS as RESETS  # noqa: PLC0414
+from sen_runtime.ir.neurons import Identity as Identity  # noqa: PLC0414
+from sen_runtime.ir.neurons import LeakyIntegrator as LeakyIntegrator  # noqa: PLC0414
+from sen_runtime.ir.neurons import Lif as Lif  # noqa: PLC0414
+from sen_runtime.ir.neurons import Neuron as Neuron  # noqa: PLC0414
+from sen_runtime.ir.neurons import Relu as Relu  # noqa: PLC0414
+from sen_runtime.ir.operators import WeightOperator, map_leaves
 
-RESETS = ("subtract", "zero")
 INPUT_CODINGS = ("direct", "spikes")
 READOUTS = ("mean_membrane", "last_membrane", "spike_count")
+#: Neurons by role, for messages.
+ROLES = {
+    "activation": "a multilayer perceptron, such as Relu",
+    "spiking": "a spiking layer, such as Lif",
+    "readout": "a membrane readout, such as LeakyIntegrator",
+}
 #: Time steps of one inference, in every format and engine; a stream of steps has no end.
 MAX_TIMESTEPS = 1 << 20
 #: Where the metadata names no range, or one whose products a float32 may not hold.
 DEFAULT_INPUT_RANGE, MOST_INPUT = (0.0, 1.0), 1e18
-
-
-@dataclass(frozen=True)
-class Identity:
-    """x = y: the readout of a multilayer perceptron."""
-
-
-@dataclass(frozen=True)
-class Relu:
-    """x = max(y, 0)."""
-
-
-@dataclass(frozen=True)
-class Lif:
-    """Leaky integrate-and-fire neuron, in discrete time.
-
-        s[t] = 1 if u[t] > threshold else 0
-        subtract, reset_delay:     u[t] = beta * u[t-1] + y[t] - threshold * s[t-1]
-        subtract, no reset_delay:  u[t] = beta * (u[t-1] - threshold * s[t-1]) + y[t]
-        zero:                      u[t] = beta * u[t-1] * (1 - s[t-1]) + y[t]
-
-    with u[0] = y[0]. The membrane u is the one before its own reset; the spike is a function of it, so it is the
-    whole state. A membrane that is set to zero gives the same u whether it decays before or after.
-
-    Attributes:
-        beta: decay of the membrane per step, in [0, 1].
-        threshold: membrane above which the neuron spikes, > 0.
-        reset: "subtract" or "zero".
-        reset_delay: whether the reset acts after the decay of the next step (snnTorch's default) instead of in the
-            step of the spike (SpikingJelly). Both values give the same spikes for the reset "zero".
-    """
-
-    beta: float
-    threshold: float = 1.0
-    reset: str = "subtract"
-    reset_delay: bool = True
-
-    def __post_init__(self) -> None:
-        _check_beta(self)
-        store_float32(self, "threshold")
-        if self.threshold <= 0:
-            raise NetworkError(f"threshold is {self.threshold:g}; expected a value > 0")
-        check_choice(self.reset, "reset", RESETS)
-        if not isinstance(self.reset_delay, bool):
-            raise NetworkError(f"reset_delay is {self.reset_delay!r}; expected true or false")
-
-    @property
-    def subtracts_before_decay(self) -> bool:
-        """Whether the threshold is subtracted before the membrane decays."""
-        return self.reset == "subtract" and not self.reset_delay
-
-
-@dataclass(frozen=True)
-class LeakyIntegrator:
-    """u[t] = beta * u[t-1] + y[t]: the membrane readout of a spiking network; it never spikes.
-
-    Attributes:
-        beta: decay of the membrane per step, in [0, 1].
-    """
-
-    beta: float
-
-    def __post_init__(self) -> None:
-        _check_beta(self)
-
-
-Neuron = Union[Identity, Relu, Lif, LeakyIntegrator]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,32 +112,27 @@ class Network:
 
     def _check_grids(self, index: int, layer: Layer) -> None:
         """Activations are int8 everywhere or nowhere."""
-        grids = [layer.grid, *operator_grids(layer.weight)]
+        grids = [layer.grid, *layer.weight.grids]
         if any((grid is None) != (self.input_grid is None) for grid in grids):
             has, lacks = ("has none", "has one") if self.input_grid is None else ("has one", "lacks one")
             raise NetworkError(
                 f"the input {has} and a value in layer {index} {lacks} of the grids of int8 activations; "
                 "expected all of them or none"
             )
-        if isinstance(layer.neuron, Lif) and layer.grid is not None:
-            threshold = np.array([layer.neuron.threshold], np.float32)
-            if not np.allclose(layer.grid.round(threshold), threshold, rtol=1e-6, atol=0):
-                raise NetworkError(
-                    f"layer {index}: the threshold {threshold[0]:g} does not lie on the grid of its membranes"
-                )
+        if layer.grid is not None:
+            try:
+                layer.neuron.check_grid(layer.grid)
+            except NetworkError as error:
+                raise NetworkError(f"layer {index}: {error.message}") from None
 
     def _check_neuron(self, index: int, neuron: Neuron) -> None:
-        last = index == len(self.layers) - 1
-        expected: tuple[type, ...]
-        if not self.is_spiking:
-            expected = (Identity, Relu)
-        elif not last or self.readout == "spike_count":
-            expected = (Lif,)
-        else:
-            expected = (LeakyIntegrator,)
-        if not isinstance(neuron, expected):
-            names = " or ".join(kind.__name__ for kind in expected)
-            raise NetworkError(f"layer {index} has {type(neuron).__name__} neurons; expected {names}")
+        is_last = index == len(self.layers) - 1
+        expected = "activation"
+        if self.is_spiking:
+            expected = "readout" if is_last and self.readout != "spike_count" else "spiking"
+        if neuron.role != expected:
+            found = type(neuron).__name__
+            raise NetworkError(f"layer {index} has {found} neurons; expected those of {ROLES[expected]}")
 
     @property
     def is_spiking(self) -> bool:
@@ -244,7 +182,7 @@ class Network:
     def nnz(self) -> int:
         """Stored numbers that are not zero, biases among them; of coordinates the weights that they stand for."""
         biases = sum(int(np.count_nonzero(layer.bias)) for layer in self.layers if layer.bias is not None)
-        return biases + sum(count_nonzero(layer.weight) for layer in self.layers)
+        return biases + sum(layer.weight.nnz for layer in self.layers)
 
 
 def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
@@ -270,15 +208,15 @@ def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.fl
 
 def _exact_factors(network: Network) -> NDArray[np.float64]:
     neuron, steps = network.layers[-1].neuron, network.timesteps
-    if not isinstance(neuron, LeakyIntegrator):
+    if neuron.role != "readout":
         return np.ones(steps)
-    decay: NDArray[np.float64] = neuron.beta ** np.arange(steps, dtype=np.float64)
+    decay = neuron.response(steps)
     return decay[::-1] if network.readout == "last_membrane" else np.cumsum(decay)[::-1] / steps
 
 
 def output_grid(network: Network) -> Grid | None:
     """Grid of the network's output; None where activations are floating point."""
-    if network.input_grid is None or not isinstance(network.layers[-1].neuron, Lif):
+    if network.input_grid is None or network.layers[-1].neuron.role != "spiking":
         return network.layers[-1].grid
     return readout_grid(network, network.input_grid)
 
@@ -295,14 +233,14 @@ def readout_grid(network: Network, input_grid: Grid) -> Grid:
     each step the grid of that current, scaled.
     """
     total = float(readout_factors(network).sum())
-    if isinstance(network.layers[-1].neuron, Lif):
+    if network.layers[-1].neuron.role == "spiking":
         return Grid(1.0, LEAST)
     if is_constant_readout(network):
         return Grid(input_grid.scale * total, input_grid.zero_point)
     return Grid(total / (GREATEST - LEAST), LEAST)
 
 
-def map_weights(network: Network, transform: Callable[[Leaf], WeightOperator]) -> Network:
+def map_weights(network: Network, transform: Callable[[WeightOperator], WeightOperator]) -> Network:
     """The network with `transform` applied to every weight operator: what a pass is made of.
 
     Raises:
@@ -311,24 +249,18 @@ def map_weights(network: Network, transform: Callable[[Leaf], WeightOperator]) -
     return replace(network, layers=tuple(_map_layer(i, layer, transform) for i, layer in enumerate(network.layers)))
 
 
-def _map_layer(index: int, layer: Layer, transform: Callable[[Leaf], WeightOperator]) -> Layer:
+def _map_layer(index: int, layer: Layer, transform: Callable[[WeightOperator], WeightOperator]) -> Layer:
     try:
         return replace(layer, weight=map_leaves(layer.weight, transform))
     except NetworkError as error:
         raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
 
 
-def _check_beta(neuron: Lif | LeakyIntegrator) -> None:
-    store_float32(neuron, "beta")
-    if not 0 <= neuron.beta <= 1:
-        raise NetworkError(f"beta is {neuron.beta:g}; expected a value in [0, 1]")
-
-
 def stored_dtype(network: Network) -> str:
     """How the network's numbers are stored, in the words of `--dtype`: tolerances are chosen by it."""
     if network.input_grid is not None:
         return "int8"
-    dtypes = {array.dtype for layer in network.layers for array in weight_arrays(layer.weight)}
+    dtypes = {array.dtype for layer in network.layers for array in layer.weight.weight_arrays()}
     if np.dtype(np.int8) in dtypes:
         return "int8-dynamic"
     return "float16" if np.dtype(np.float16) in dtypes else "float32"

@@ -10,16 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.passes.materialize import weights
-from sen_runtime import reference
-from sen_runtime.ir.int8 import dequantize
-from sen_runtime.ir.network import Layer, LeakyIntegrator, Network, Relu
-from sen_runtime.ir.operators import Coordinates, Dense, Leaf, LowRank, Sum, WeightOperator, map_leaves
+from sen_edge.passes.materialize import materialize_leaf
+from sen_runtime.ir.network import Layer, Network, Relu
+from sen_runtime.ir.operators import WeightOperator, leaves, map_leaves
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -64,7 +63,7 @@ def error_bounds(
     bounds = []
     value = _Value(x.astype(np.float64), np.zeros(x.shape))
     for stored, activations in zip(network.layers, layers, strict=True):
-        layer = replace(stored, weight=map_leaves(stored.weight, _materialize))
+        layer = replace(stored, weight=map_leaves(stored.weight, materialize_leaf))
         squared = _squared(layer.weight, value, layer.bias, is_float16=is_float16)
         if isinstance(layer.neuron, Relu):
             squared[_is_silent(layer, value.x, np.sqrt(squared))] = 0
@@ -73,14 +72,9 @@ def error_bounds(
     return bounds
 
 
-def _materialize(leaf: Leaf) -> WeightOperator:
-    """Coordinates as weights, in tiles and threads."""
-    return Dense(weights(leaf)) if isinstance(leaf, Coordinates) else leaf
-
-
 def _is_silent(layer: Layer, x: DoubleArray, bound: DoubleArray) -> NDArray[np.bool_]:
     """Which neurons `[batch, n]` are below 0 by more than the bound, and so give 0 whatever rounding does."""
-    is_silent: NDArray[np.bool_] = reference.affine(layer.weight, x, layer.bias) < -bound
+    is_silent: NDArray[np.bool_] = layer.weight.affine(x, layer.bias) < -bound
     return is_silent
 
 
@@ -88,17 +82,17 @@ def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, i
     """The readout's bound, for spikes that are equal: the sum over all steps is that of one product with the counts."""
     *hidden, readout = network.layers
     bounds: list[DoubleArray] = [np.zeros(counts.shape) for counts in layers]
-    if not isinstance(readout.neuron, LeakyIntegrator):
+    if readout.neuron.role != "readout":
         return bounds
     if hidden:
         counts = layers[-2].astype(np.float64)
     else:
         counts = x.astype(np.float64).sum(axis=1) if network.input_coding == "spikes" else x * float(network.timesteps)
     bias = None if readout.bias is None else readout.bias * np.float64(network.timesteps)
-    weight = map_leaves(readout.weight, _materialize)
+    weight = map_leaves(readout.weight, materialize_leaf)
     squared = _squared(weight, _Value(counts, np.zeros(counts.shape)), bias, is_float16=is_float16)
     steps = network.timesteps  # errors of different steps may be equal, so they are added as they are
-    memory = float(np.sum(readout.neuron.beta ** np.arange(steps)))
+    memory = float(np.sum(readout.neuron.response(steps)))
     share = memory / steps if network.readout == "mean_membrane" else 1.0
     bounds[-1] = np.sqrt(squared) * share * np.sqrt(1 + 3 * steps / readout.weight.shape[1])
     return bounds
@@ -108,15 +102,20 @@ def _squared(
     operator: WeightOperator, value: _Value, bias: NDArray[np.floating[Any]] | None, *, is_float16: bool
 ) -> DoubleArray:
     """Squares of the bounds of `W x + b`."""
-    if isinstance(operator, Sum):
-        a = _squared(operator.a, value, None, is_float16=is_float16)
-        return a + _squared(operator.b, value, bias, is_float16=is_float16)
-    if isinstance(operator, LowRank):
-        right = dequantize(operator.right, operator.right_scale)
-        squared = _product(right, value, None, is_float16=is_float16)
-        inner = _Value(value.x @ right.T.astype(np.float64), squared)
-        return _product(dequantize(operator.left, operator.left_scale), inner, bias, is_float16=is_float16)
-    return _product(operator.to_dense(), value, bias, is_float16=is_float16)
+    terms = list(leaves(operator))
+    squares = [_squared_leaf(term, value, bias if term is terms[-1] else None, is_float16=is_float16) for term in terms]
+    return reduce(np.add, squares)
+
+
+def _squared_leaf(
+    leaf: WeightOperator, value: _Value, bias: NDArray[np.floating[Any]] | None, *, is_float16: bool
+) -> DoubleArray:
+    *inner, last = leaf.factors
+    for factor in inner:
+        w = factor.to_dense()
+        squared = _product(w, value, None, is_float16=is_float16)
+        value = _Value(value.x @ w.T.astype(np.float64), squared)
+    return _product(last.to_dense(), value, bias, is_float16=is_float16)
 
 
 def _product(w: FloatArray, value: _Value, bias: NDArray[np.floating[Any]] | None, *, is_float16: bool) -> DoubleArray:

@@ -20,7 +20,7 @@ from sen_edge.errors import DataError, VerificationError
 from sen_edge.model.model import CHUNK, Model
 from sen_runtime import reference
 from sen_runtime.arrays import Npz
-from sen_runtime.ir.network import Lif, Network, Relu
+from sen_runtime.ir.network import Network, Relu
 from sen_runtime.untrusted import listing, quote, read_regular
 
 Float64Array = NDArray[np.float64]
@@ -180,7 +180,7 @@ def _values(path: Path, name: str, array: NDArray[Any], network: Network, index:
         raise DataError(f"{path}: {name} has {len(values)} rows; expected {n_inputs}, one for each input in x")
     if isinstance(layer.neuron, Relu) and (values < 0).any():
         raise DataError(f"{path}: {name} holds negative values; expected activations after the ReLU")
-    if isinstance(layer.neuron, Lif) and ((values < 0) | (values != np.round(values))).any():
+    if layer.neuron.role == "spiking" and ((values < 0) | (values != np.round(values))).any():
         raise DataError(f"{path}: {name} holds fractions or negative values; expected spike counts over all time steps")
     return values
 

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, check_array, store_float32
+from sen_runtime.ir.operators.base import WeightOperator
 
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class Coordinates:
+class Coordinates(WeightOperator):
     """Weights given by where neurons sit; O(n) storage.
 
         r[j, i] = || source[i] - target[j] ||_2
@@ -40,6 +41,9 @@ class Coordinates:
     exponent: float = 1.0
     min_distance: float = 0.0
     max_distance: float = np.inf
+
+    weight_fields = ("source", "target", "mask")
+    form = "coordinates"
 
     def __post_init__(self) -> None:
         check_array(self.source, "source positions", 2)
@@ -87,13 +91,13 @@ class Coordinates:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one product with all weights written out, those beyond `max_distance` among them."""
+        """Multiply-accumulates of one product with a dense matrix, in which weights beyond `max_distance` are 0."""
         return self.shape[0] * self.shape[1]
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the stored arrays."""
-        return int(self.source.nbytes + self.target.nbytes + self.mask.nbytes)
+    def nnz(self) -> int:
+        """Weights that the positions give."""
+        return self.macs
 
     def to_dense(self) -> NDArray[np.float32]:
         """Weights `[n_out, n_in]`: computed in float64, rounded once. The plain reference.

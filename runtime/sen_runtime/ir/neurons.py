@@ -1,0 +1,165 @@
+"""Neuron models: what a layer makes of the current `y = W x + b` of its neurons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array, check_choice, store_float32
+from sen_runtime.ir.int8 import Grid, on_grid
+
+RESETS = ("subtract", "zero")
+
+
+@dataclass(frozen=True)
+class Neuron:
+    """A neuron model; a subclass is a frozen dataclass.
+
+    Attributes:
+        role: "activation" (layers of a multilayer perceptron, which implement `activate`), "spiking" (hidden layers of
+            a spiking network, and the last one if its spikes are counted) or "readout" (the last layer otherwise, whose
+            membrane is linear in its inputs). The latter two implement `advance`.
+    """
+
+    role: ClassVar[str]
+
+    def check_grid(self, grid: Grid) -> None:
+        """Refuse an int8 grid of the layer's values that the model cannot use.
+
+        Raises:
+            NetworkError: with the reason.
+        """
+
+    def activate(self, current: Array) -> Array:
+        """Output `[..., n]` for the current, of a model without state."""
+        raise NotImplementedError
+
+    def advance(self, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
+        """One time step, all `[..., n]`: the next membrane and the output; membranes are on `grid` if they are int8."""
+        raise NotImplementedError
+
+    def response(self, steps: int) -> NDArray[np.float64]:
+        """Membrane `[steps]` from the step of a unit current on, of a model of role "readout"."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Identity(Neuron):
+    """x = y: the readout of a multilayer perceptron."""
+
+    role = "activation"
+
+    def activate(self, current: Array) -> Array:
+        """See `Neuron`."""
+        return current
+
+
+@dataclass(frozen=True)
+class Relu(Neuron):
+    """x = max(y, 0)."""
+
+    role = "activation"
+
+    def activate(self, current: Array) -> Array:
+        """See `Neuron`."""
+        activation: Array = np.maximum(current, 0)
+        return activation
+
+
+@dataclass(frozen=True)
+class Lif(Neuron):
+    """Leaky integrate-and-fire neuron, in discrete time.
+
+        s[t] = 1 if u[t] > threshold else 0
+        subtract, reset_delay:     u[t] = beta * u[t-1] + y[t] - threshold * s[t-1]
+        subtract, no reset_delay:  u[t] = beta * (u[t-1] - threshold * s[t-1]) + y[t]
+        zero:                      u[t] = beta * u[t-1] * (1 - s[t-1]) + y[t]
+
+    with u[0] = y[0]. The membrane u is the one before its own reset; the spike is a function of it, so it is the
+    whole state. A membrane that is set to zero gives the same u whether it decays before or after.
+
+    Attributes:
+        beta: decay of the membrane per step, in [0, 1].
+        threshold: membrane above which the neuron spikes, > 0.
+        reset: "subtract" or "zero".
+        reset_delay: whether the reset acts after the decay of the next step (snnTorch's default) instead of in the
+            step of the spike (SpikingJelly). Both values give the same spikes for the reset "zero".
+    """
+
+    beta: float
+    threshold: float = 1.0
+    reset: str = "subtract"
+    reset_delay: bool = True
+
+    role = "spiking"
+
+    def __post_init__(self) -> None:
+        _check_beta(self)
+        store_float32(self, "threshold")
+        if self.threshold <= 0:
+            raise NetworkError(f"threshold is {self.threshold:g}; expected a value > 0")
+        check_choice(self.reset, "reset", RESETS)
+        if not isinstance(self.reset_delay, bool):
+            raise NetworkError(f"reset_delay is {self.reset_delay!r}; expected true or false")
+
+    def check_grid(self, grid: Grid) -> None:
+        """See `Neuron`; the threshold lies on the grid."""
+        threshold = np.array([self.threshold], np.float32)
+        if not np.allclose(grid.round(threshold), threshold, rtol=1e-6, atol=0):
+            raise NetworkError(f"the threshold {threshold[0]:g} does not lie on the grid of its membranes")
+
+    @property
+    def subtracts_before_decay(self) -> bool:
+        """Whether the threshold is subtracted before the membrane decays."""
+        return self.reset == "subtract" and not self.reset_delay
+
+    def advance(self, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
+        """See `Neuron`; the output is 1 for a spike, else 0."""
+        threshold = on_grid(np.asarray(self.threshold, membrane.dtype), grid)
+        before = (membrane > threshold).astype(membrane.dtype)
+        if self.subtracts_before_decay:
+            membrane = on_grid(membrane - threshold * before, grid)
+        after = on_grid(membrane.dtype.type(self.beta) * membrane, grid)
+        if self.subtracts_before_decay:
+            after = on_grid(after + current, grid)
+        elif self.reset == "subtract":
+            after = on_grid(on_grid(after + current, grid) - threshold * before, grid)
+        else:
+            after = on_grid(after * (1 - before) + current, grid)
+        return after, (after > threshold).astype(membrane.dtype)
+
+
+@dataclass(frozen=True)
+class LeakyIntegrator(Neuron):
+    """u[t] = beta * u[t-1] + y[t]: the membrane readout of a spiking network; it never spikes.
+
+    Attributes:
+        beta: decay of the membrane per step, in [0, 1].
+    """
+
+    beta: float
+
+    role = "readout"
+
+    def __post_init__(self) -> None:
+        _check_beta(self)
+
+    def advance(self, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
+        """See `Neuron`; the output is the membrane."""
+        after: Array = current.dtype.type(self.beta) * membrane + current
+        return after, after
+
+    def response(self, steps: int) -> NDArray[np.float64]:
+        """See `Neuron`."""
+        powers: NDArray[np.float64] = self.beta ** np.arange(steps, dtype=np.float64)
+        return powers
+
+
+def _check_beta(neuron: Lif | LeakyIntegrator) -> None:
+    store_float32(neuron, "beta")
+    if not 0 <= neuron.beta <= 1:
+        raise NetworkError(f"beta is {neuron.beta:g}; expected a value in [0, 1]")

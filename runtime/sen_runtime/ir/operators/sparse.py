@@ -1,0 +1,132 @@
+"""Block compressed sparse rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array, check_index
+from sen_runtime.ir.int8 import Scale, check_weights, dequantize
+from sen_runtime.ir.operators.base import WeightOperator
+
+
+@dataclass(frozen=True, eq=False)
+class Sparse(WeightOperator):
+    """Block compressed sparse rows; 1x1 blocks are plain CSR.
+
+    The matrix is cut into blocks of `block = (rows, columns)`; block row r holds the blocks
+    `row_starts[r] .. row_starts[r + 1]`, ordered by column. At the right and bottom edge a block may
+    reach beyond `shape`; what lies outside is zero.
+
+    Attributes:
+        values: `[n_blocks, rows * columns]`, each block row-major.
+        columns: `[n_blocks]` int32 block column.
+        row_starts: `[ceil(n_out / rows) + 1]` int32.
+        shape: `(n_out, n_in)`.
+        block: `(rows, columns)`.
+        scale: of int8 values, `[1]` or `[n_out]`; else None.
+    """
+
+    values: Array
+    columns: NDArray[np.int32]
+    row_starts: NDArray[np.int32]
+    shape: tuple[int, int] = (0, 0)
+    block: tuple[int, int] = (1, 1)
+    scale: Scale | None = None
+
+    weight_fields = ("values",)
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or min(self.block) < 1:
+            raise NetworkError(f"sparse weights of shape {self.shape} in blocks of {self.block}; expected sizes >= 1")
+        check_weights(self.values, self.scale, "sparse values", self.shape[0], may_be_empty=True)
+        n_blocks, width = self.values.shape
+        if width != self.block[0] * self.block[1]:
+            raise NetworkError(f"sparse values have {width} columns; expected {self.block[0]} x {self.block[1]}")
+        check_index(self.columns, "sparse columns", n_blocks)
+        check_index(self.row_starts, "sparse row_starts", self.block_grid[0] + 1)
+        starts = self.row_starts.astype(np.int64)
+        if starts[0] != 0 or starts[-1] != n_blocks or np.any(np.diff(starts) < 0):
+            raise NetworkError(f"sparse row_starts must rise from 0 to {n_blocks}, the number of blocks")
+        if n_blocks and (self.columns.min() < 0 or self.columns.max() >= self.block_grid[1]):
+            raise NetworkError(f"sparse columns must lie in 0..{self.block_grid[1] - 1}")
+        inside_row = np.ones(n_blocks, bool)
+        inside_row[starts[:-1][starts[:-1] < n_blocks]] = False
+        if np.any(np.diff(self.columns, prepend=-1)[inside_row] <= 0):
+            raise NetworkError("sparse columns must rise strictly within a row")
+        self._check_overhang()
+
+    def _check_overhang(self) -> None:
+        """Values beyond the matrix's edge are zero, so that every kernel may ignore or use them."""
+        if not len(self.values):  # a block then costs nothing, and may claim any size
+            return
+        rows, columns = self.block
+        if self.shape[0] % rows == 0 and self.shape[1] % columns == 0:
+            return
+        row = self.block_rows()[:, None] * rows + np.repeat(np.arange(rows), columns)
+        column = self.columns.astype(np.int64)[:, None] * columns + np.tile(np.arange(columns), rows)
+        outside = (row >= self.shape[0]) | (column >= self.shape[1])
+        if np.any(self.values[outside] != 0):
+            raise NetworkError("sparse values outside the matrix must be 0")
+
+    @property
+    def block_grid(self) -> tuple[int, int]:
+        """Number of block rows and block columns."""
+        return -(-self.shape[0] // self.block[0]), -(-self.shape[1] // self.block[1])
+
+    @property
+    def form(self) -> str:
+        """Name with the block."""
+        return f"sparse {self.block[0]}x{self.block[1]}"
+
+    def block_rows(self) -> NDArray[np.int64]:
+        """Block row of every block, `[n_blocks]`."""
+        return np.repeat(np.arange(self.block_grid[0]), np.diff(self.row_starts))
+
+    def to_dense(self) -> NDArray[np.float32]:
+        """Weights `[n_out, n_in]`."""
+        return dequantize(self.stored_matrix(), self.scale)
+
+    def expanded_bytes(self, bytes_per_weight: int) -> int:
+        """Bytes of the matrix in float32, which is written out once at most."""
+        return super().expanded_bytes(4)
+
+    def stored_matrix(self) -> Array:
+        """Stored values `[n_out, n_in]` in their own type, zeros included."""
+        dtype = self.values.dtype
+        if not len(self.values):
+            return np.zeros(self.shape, dtype)
+        (grid_rows, grid_columns), (rows, columns) = self.block_grid, self.block
+        tiles = np.zeros((grid_rows, grid_columns, rows, columns), dtype)
+        tiles[self.block_rows(), self.columns] = self.values.reshape(-1, rows, columns)
+        whole = tiles.transpose(0, 2, 1, 3).reshape(grid_rows * rows, grid_columns * columns)
+        return np.ascontiguousarray(whole[: self.shape[0], : self.shape[1]])
+
+    @classmethod
+    def from_dense(cls, w: Array, block: tuple[int, int] = (1, 1)) -> Sparse:
+        """Keep the blocks of `w [n_out, n_in]` that hold a non-zero value."""
+        tiles = _tiles(w, block)
+        kept = np.any(tiles != 0, axis=(2, 3))
+        return cls(
+            values=tiles[kept].reshape(-1, block[0] * block[1]),
+            columns=np.nonzero(kept)[1].astype(np.int32),
+            row_starts=np.concatenate([[0], np.cumsum(kept.sum(axis=1))]).astype(np.int32),
+            shape=(w.shape[0], w.shape[1]),
+            block=block,
+        )
+
+    def with_values_of(self, w: Array, scale: Scale | None = None) -> Sparse:
+        """The same pattern, with the values that `w [n_out, n_in]` has there."""
+        kept = _tiles(w, self.block)[self.block_rows(), self.columns]
+        return replace(self, values=kept.reshape(self.values.shape), scale=scale)
+
+
+def _tiles(w: Array, block: tuple[int, int]) -> Array:
+    """`[block rows, block columns, rows, columns]`, filled up with zeros."""
+    rows, columns = block
+    padded = np.pad(w, ((0, -w.shape[0] % rows), (0, -w.shape[1] % columns)))
+    tiled: Array = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns)
+    return tiled.transpose(0, 2, 1, 3)
