@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sen_runtime.errors import SenError
+from sen_runtime.figures import size
 
 if TYPE_CHECKING:
     from sen_runtime.ir.network import Network
@@ -123,13 +124,6 @@ def allocation_failure(error: BaseException) -> MemoryLimitError | None:
     free = available()
     state = "" if free is None else f"; {size(free)} available"
     return MemoryLimitError(f"not enough memory{state}" + (f": {text}" if text else ""))
-
-
-def size(n_bytes: int) -> str:
-    """Format bytes in MB or GB."""
-    if n_bytes < 10**9:
-        return f"{n_bytes // 10**6:,} MB"
-    return f"{n_bytes / 10**9:.1f} GB" if n_bytes < 10**11 else f"{n_bytes // 10**9:,} GB"
 
 
 def _machine(root: Path) -> int | None:

@@ -10,7 +10,7 @@ import typer
 
 from sen_edge.cli import console
 from sen_edge.errors import UsageError
-from sen_runtime.bench.figures import size
+from sen_runtime.figures import size
 
 if TYPE_CHECKING:
     from sen_edge.compress.pipeline import CompressRequest

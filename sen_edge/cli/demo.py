@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 import typer
 
 from sen_edge.cli import console
-from sen_runtime.bench.figures import size
+from sen_runtime.figures import size
 from sen_runtime.quiet import suppress_announcements
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from sen_edge.cli import compression as options
 from sen_edge.cli import console, mapping
 from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.errors import UsageError
-from sen_runtime.bench.figures import size
+from sen_runtime.figures import size
 from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import quote
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sen_edge.cli import console, mapping
-from sen_runtime.bench.figures import size
+from sen_runtime.figures import size
 from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:

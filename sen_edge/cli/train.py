@@ -16,7 +16,7 @@ import typer
 from sen_edge.cli import arguments, console
 from sen_edge.cli.options import command
 from sen_edge.training.request import TrainRequest
-from sen_runtime.bench.figures import size
+from sen_runtime.figures import size
 
 if TYPE_CHECKING:
     from sen_edge.data.datasets import Dataset

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sen_edge.report import svg
 from sen_runtime.bench.bootstrap import even_choice
-from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
+from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 
 Row = Mapping[str, Any]
 

@@ -24,8 +24,8 @@ from sen_edge.report.plot.scene import Scene, scene
 from sen_edge.report.plot.source import load as load_source
 from sen_edge.report.plot.still import still
 from sen_edge.report.plot.synapses import Choice, Drawn, chosen_synapses
-from sen_runtime.bench.figures import size
 from sen_runtime.errors import MissingExtraError, SenError
+from sen_runtime.figures import size
 from sen_runtime.untrusted import open_regular, printable
 
 UNKNOWN = html.UNKNOWN

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from sen_edge.report import charts
-from sen_runtime.bench.figures import UNITS_OF_TIME, unit_of_time
 from sen_runtime.bench.statistics import LOG_FROM
 from sen_runtime.errors import MissingExtraError, SenError
+from sen_runtime.figures import UNITS_OF_TIME, unit_of_time
 from sen_runtime.files import write_atomic
 
 PIP_LINE = "pip install 'sen-edge[plot]'"

@@ -12,10 +12,10 @@ import numpy as np
 from sen_edge.report import charts, svg
 from sen_edge.report.charts import unit_name
 from sen_edge.report.style import STYLE
-from sen_runtime.bench.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.bench.load import busy
 from sen_runtime.bench.record import is_wrong
 from sen_runtime.bench.text import left_out
+from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.untrusted import printable_page
 
 Record = Mapping[str, Any]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from html import escape
 from math import ceil, floor, log10
 
-from sen_runtime.bench.figures import brief
 from sen_runtime.bench.statistics import LOG_FROM
+from sen_runtime.figures import brief
 
 #: Width of a letter in the font of the charts, pixels: on the safe side.
 LETTER_PX = 6.6

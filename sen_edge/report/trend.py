@@ -10,9 +10,9 @@ from typing import Any
 from sen_edge.report import records as html
 from sen_edge.report import svg
 from sen_edge.report.charts import unit_name
-from sen_runtime.bench.figures import UNITS_OF_TIME, significant, unit_of_time
 from sen_runtime.bench.history import History
 from sen_runtime.bench.record import began_s
+from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 
 Entry = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from sen_edge.report import records as html
 from sen_edge.report import tables
 from sen_runtime.bench import text
 from sen_runtime.bench.compare import compare
-from sen_runtime.bench.figures import brief, significant, size, unit_of_time
+from sen_runtime.figures import brief, significant, size, unit_of_time
 from tests.support import records
 
 

@@ -28,7 +28,7 @@ Run = Callable[..., Outcome]
 def sen_runtime(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run `sen-runtime` with these arguments in this process."""
     monkeypatch.setattr("sen_runtime.bench.measure.CALL_SECONDS", 0.01)
-    monkeypatch.setattr(memory, "LEAST_BYTES", 1 << 20)
+    monkeypatch.setattr(memory, "MIN_BYTES", 1 << 20)
     monkeypatch.setattr(throttle, "changes", lambda *states: [])  # what this machine's clock does meanwhile
 
     def run(*arguments: object) -> Outcome:

@@ -1,4 +1,4 @@
-"""Caches and memory: how fast they are, and how to find them cold."""
+"""Caches and memory: bandwidth, peak, and emptying the caches."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Any
 import numpy as np
 
 from sen_runtime.engines import native
+from sen_runtime.figures import size
 
 STATUS = Path("/proc/self/status")
-#: A buffer for memory is at least this large, and at least twice the largest cache; it may take this share of the RAM.
-LEAST_BYTES, RAM_SHARE = 32 << 20, 1 / 8
+#: Min size of a buffer in memory, which is also at least twice the largest cache, and its max share of the RAM.
+MIN_BYTES, RAM_SHARE = 32 << 20, 1 / 8
 TRIES = 5
-#: How long to read, at most, from a buffer in the second-level cache, and from one in memory.
+#: Max duration of the reads from a buffer in the second-level cache, and from one in memory.
 L2_SECONDS, MEMORY_SECONDS = 0.05, 0.2
-#: All inputs of a cold run, and what is swept between its calls, take up to this many bytes each.
-MOST_COLD_BYTES = 64 << 20
-MOST_COLD_INPUTS = 1 << 14
+#: Max size of all inputs of a cold run, and of the buffer that is swept between its calls.
+MAX_COLD_BYTES = 64 << 20
+MAX_COLD_INPUTS = 1 << 14
 
 
 def peak_bytes(status: str | None = None) -> int | None:
@@ -41,39 +42,38 @@ def peak_bytes(status: str | None = None) -> int | None:
 
 
 def cache_bytes(device: Mapping[str, Any], name: str) -> int | None:
-    """Size of a cache ("l1d", "l2", "l3"); None where the machine does not tell."""
+    """Size of a cache ("l1d", "l2", "l3"); None where it is not known."""
     caches = device.get("caches")
-    size = caches.get(name) if isinstance(caches, Mapping) else None
-    return size if isinstance(size, int) and size > 0 else None
+    found = caches.get(name) if isinstance(caches, Mapping) else None
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def last_level_bytes(device: Mapping[str, Any]) -> int | None:
     """Size of the largest cache."""
-    sizes = [size for name in ("l2", "l3") if (size := cache_bytes(device, name))]
-    return max(sizes) if sizes else None
+    return max((found for name in ("l2", "l3") if (found := cache_bytes(device, name))), default=None)
 
 
 def bandwidth(device: Mapping[str, Any]) -> dict[str, float | None]:
     """Bytes/ns that one core reads from its second-level cache, and from memory.
 
-    The C library reads a buffer of half that cache, and one far beyond every cache. None where the sizes are not known,
-    or the buffer would take more than `RAM_SHARE` of the memory. Without the library numpy reads the memory; of the
-    cache it would rather measure itself.
+    The C library reads a buffer of half that cache, and one of twice the largest cache. None where the sizes are not
+    known, or the buffer would take more than `RAM_SHARE` of the memory. Without the library numpy reads the memory; of
+    the cache it would measure its own overhead.
     """
     l2, last, ram = cache_bytes(device, "l2"), last_level_bytes(device), device.get("ram_bytes")
     result: dict[str, float | None] = {"l2_bytes_per_ns": None, "memory_bytes_per_ns": None}
     if l2 is not None:
         result["l2_bytes_per_ns"] = native.bandwidth(l2 // 2, L2_SECONDS)
     if last is not None and isinstance(ram, int):
-        size = max(LEAST_BYTES, 2 * last)
-        if size <= ram * RAM_SHARE:
-            result["memory_bytes_per_ns"] = native.bandwidth(size, MEMORY_SECONDS) or _numpy_bytes_per_ns(size)
+        n_bytes = max(MIN_BYTES, 2 * last)
+        if n_bytes <= ram * RAM_SHARE:
+            result["memory_bytes_per_ns"] = native.bandwidth(n_bytes, MEMORY_SECONDS) or _numpy_bytes_per_ns(n_bytes)
     return result
 
 
-def _numpy_bytes_per_ns(size: int) -> float:
-    """The best of some passes over `size` bytes, each value looked at once."""
-    buffer = np.ones(size // 8, np.float64)
+def _numpy_bytes_per_ns(n_bytes: int) -> float:
+    """The fastest of some passes over `n_bytes`."""
+    buffer = np.ones(n_bytes // 8, np.float64)
     times_ns = []
     for _ in range(TRIES):
         start = time.perf_counter_ns()
@@ -83,34 +83,34 @@ def _numpy_bytes_per_ns(size: int) -> float:
 
 
 def cold_inputs(row_bytes: int, device: Mapping[str, Any]) -> int:
-    """Number of inputs of `row_bytes` each that together exceed the last-level cache, up to `MOST_COLD_BYTES`.
+    """Number of inputs of `row_bytes` each that together exceed the last-level cache.
 
-    Of small ones no more than `MOST_COLD_INPUTS`: each takes a call of its own, and `sweep` empties the caches anyway.
+    Limited by `MAX_COLD_BYTES` and `MAX_COLD_INPUTS`: `sweep` empties the caches in any case.
     """
-    wanted = 2 * (last_level_bytes(device) or MOST_COLD_BYTES)
-    return min(MOST_COLD_INPUTS, max(2, -(-min(wanted, MOST_COLD_BYTES) // row_bytes)))
+    wanted = 2 * (last_level_bytes(device) or MAX_COLD_BYTES)
+    return min(MAX_COLD_INPUTS, max(2, -(-min(wanted, MAX_COLD_BYTES) // row_bytes)))
 
 
 def sweep(device: Mapping[str, Any]) -> Callable[[], object]:
-    """A function after which the caches hold nothing of a model: it reads and writes a large buffer.
+    """Return a function that empties the caches by reading and writing a large buffer.
 
-    That is twice the largest cache, up to `MOST_COLD_BYTES`, but at least twice the second level.
+    Its size is twice the largest cache, at most `MAX_COLD_BYTES`, but at least twice the second level.
     """
-    wanted = 2 * (last_level_bytes(device) or MOST_COLD_BYTES)
-    size = max(min(wanted, MOST_COLD_BYTES), 2 * (cache_bytes(device, "l2") or 0))
-    buffer = np.zeros(size // 8, np.int64)
+    wanted = 2 * (last_level_bytes(device) or MAX_COLD_BYTES)
+    n_bytes = max(min(wanted, MAX_COLD_BYTES), 2 * (cache_bytes(device, "l2") or 0))
+    buffer = np.zeros(n_bytes // 8, np.int64)
 
-    def swept() -> None:
+    def empty_caches() -> None:
         np.add(buffer, 1, out=buffer)
 
-    return swept
+    return empty_caches
 
 
 def cold_warning(device: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A warning where the last-level cache is so large, or unknown, that it may not be cold."""
+    """A warning where the last-level cache is larger than the sweep, or unknown."""
     last = last_level_bytes(device)
-    if last is not None and 2 * last <= MOST_COLD_BYTES:
+    if last is not None and 2 * last <= MAX_COLD_BYTES:
         return []
-    size = "of unknown size" if last is None else f"of {last / 2**20:.0f} MiB"
-    message = f"the last-level cache, {size}, may not be cold: {MOST_COLD_BYTES >> 20} MiB are swept between the calls"
+    found = "of unknown size" if last is None else f"of {size(last)}"
+    message = f"the last-level cache, {found}, may not be cold: {size(MAX_COLD_BYTES)} are swept between the calls"
     return [{"kind": "cold-cache-small", "message": message}]

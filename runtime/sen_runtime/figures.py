@@ -1,4 +1,4 @@
-"""How figures are written for people: four significant digits, and one unit for a column."""
+"""Format figures for people: four significant digits, and one unit for a column."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import exp, floor, log, log10
 DIGITS = 4
 #: Unit -> how many of it a microsecond has, shortest first.
 UNITS_OF_TIME = {"ns": 1e3, "us": 1.0, "ms": 1e-3, "s": 1e-6}
+MAX_SIZE = 10**300
 UNITS_OF_SIZE = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -26,7 +27,7 @@ def brief(value: float) -> str:
 
 
 def unit_of_time(latencies_us: Iterable[float]) -> str:
-    """The unit in which the middle of a column, by its geometric mean, is 1 to 1000 or nearest to that."""
+    """The unit that puts the geometric mean of a column between 1 and 1000, or nearest to that."""
     logs = [log(latency) for latency in latencies_us if latency > 0]
     middle = exp(sum(logs) / len(logs)) if logs else 1.0
     fitting = [unit for unit, per_us in UNITS_OF_TIME.items() if middle * per_us >= 1]
@@ -34,8 +35,8 @@ def unit_of_time(latencies_us: Iterable[float]) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in the largest unit that they fill: "2.044 MiB"."""
-    value, unit = float(count), 0
+    """Bytes in the largest unit below them: "2.044 MiB"."""
+    value, unit = float(min(count, MAX_SIZE)), 0
     while abs(value) >= 1024 and unit + 1 < len(UNITS_OF_SIZE):
         value, unit = value / 1024, unit + 1
     return f"{significant(value) if unit else int(value)} {UNITS_OF_SIZE[unit]}"
