@@ -80,7 +80,7 @@ def test_verify_refuses_the_folder_of_another_checkpoint(sen_edge: Run, mlp_path
     other = tmp_path / "other.pt"
     checkpoints.save(make_checkpoint(MLP, seed=1), other)
     outcome = sen_edge("verify", tmp_path / "mlp/mlp.c", "--against", other)
-    assert outcome.code == 3 and "it starts in layer 0" in outcome.err
+    assert outcome.code == 3 and "starts in layer 0" in outcome.err
 
 
 def test_verify_of_what_is_no_export(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_a_file_that_disagrees_is_not_written(
     monkeypatch.setattr(materialize, "weights", wrong)
     outcome = sen_edge("export", mlp_path, "-o", tmp_path / "out")
     assert outcome.code == 3
-    assert "nothing was written" in outcome.err and "it starts in layer 1" in outcome.err
+    assert "nothing was written" in outcome.err and "starts in layer 1" in outcome.err
     assert not (tmp_path / "out").exists()
 
 
@@ -301,11 +301,11 @@ def test_verify_refuses_a_file_of_another_checkpoint(
     sen_edge("export", mlp_path, "-o", tmp_path, "--to", target)
     other = tmp_path / "other.pt"
     checkpoints.save(make_checkpoint(MLP, seed=1), other)
-    assert "it starts in layer 0" in sen_edge("verify", tmp_path / f"mlp.{target}", "--against", other).err
+    assert "starts in layer 0" in sen_edge("verify", tmp_path / f"mlp.{target}", "--against", other).err
     for sizes, message in {
         (65, 32, 10): "does not run on the model's input",
-        (64, 31, 10): "layer 0 of the artifact gives shape [288, 32], the model's [288, 31]",
-        (64, 32, 9): "layer 1 of the artifact gives shape [288, 10]",
+        (64, 31, 10): "[288, 32]; expected [288, 31]",
+        (64, 32, 9): "layer 1 of the artifact has shape [288, 10]",
         (64, 10): "disagrees",
         (64, 32, 10, 10): "it has no value layer1/activation",
     }.items():

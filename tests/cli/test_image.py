@@ -254,7 +254,7 @@ def test_verify_finds_the_file_of_another_image(sen_edge: Run, images: Path, tmp
     image.write(other, tmp_path / "other.sen")
     for target in ("onnx", "sen"):
         outcome = sen_edge("verify", tmp_path / f"mlp.{target}", "--against", tmp_path / "other.sen")
-        assert outcome.code == 3 and "it starts in layer 0" in outcome.err
+        assert outcome.code == 3 and "starts in layer 0" in outcome.err
     assert sen_edge("verify", tmp_path / "mlp.onnx", "--against", images / "positions.sen").code == 3
 
 

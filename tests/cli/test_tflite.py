@@ -225,7 +225,7 @@ def test_an_engine_that_computes_something_else_is_found(
     step = manifest["quantization"]["output_grid"]["scale"]
     disturb(lambda y: y + np.float32(4.1 * step))
     outcome = sen_edge("export", trained, "-o", tmp_path / "b", *INT8)
-    assert outcome.code == 3 and "the engine computes something else" in outcome.err
+    assert outcome.code == 3 and "the engine computes another function" in outcome.err
     assert "argmax" not in outcome.err and "outputs:" not in outcome.err
     assert not (tmp_path / "b").exists()
 

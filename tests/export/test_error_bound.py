@@ -60,10 +60,10 @@ def verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., V
 
     def run(network: Network, trace: Callable[[np.ndarray], list[np.ndarray]]) -> Verification:
         @contextmanager
-        def running(*_: object) -> Iterator[Fake]:
+        def load_artifact(*_: object) -> Iterator[Fake]:
             yield Fake(trace)
 
-        monkeypatch.setattr("sen_edge.export.verify.verification.running", running)
+        monkeypatch.setattr("sen_edge.export.verify.verification.load_artifact", load_artifact)
         monkeypatch.setattr("sen_runtime.worker.versions", lambda _: ({"fake": "1"}, {}))
         (tmp_path / "net.sen").write_bytes(image.dumps(network))
         return verify(Model(network, ""), tmp_path / "net.sen", SenExporter())[0]

@@ -1,9 +1,9 @@
-"""How far apart two right answers of a network may be: a bound of float32 rounding, for the inputs at hand.
+"""Probabilistic bound of float32 rounding errors of a network, for given inputs.
 
-N. Higham and T. Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5), 2019:
-a sum of n products, in any order, is off by at most lambda sqrt(n) u |W||x| but with a probability that vanishes
-exponentially in lambda^2; u is 2^-24. Errors of different neurons are independent, so their squares add up on the way
-through a layer. docs/reference/verification.md says why this is the bound and not the one of the worst case.
+Source: N. Higham and T. Mary, "A New Approach to Probabilistic Rounding Error Analysis", SIAM J. Sci. Comput. 41(5),
+2019. The error of a sum of n products, in any order, exceeds lambda sqrt(n) u |W||x| with a probability that vanishes
+exponentially in lambda^2; u is 2^-24. Errors of different neurons are independent, so their squares add through a
+layer. docs/reference/verification.md compares it with the worst-case bound.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sen_runtime.ir.operators import WeightOperator, leaves, map_leaves
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 
-#: Half the distance of neighbouring numbers at 1.
+#: Unit round-off: half the spacing of numbers at 1.
 FLOAT32_UNIT, FLOAT16_UNIT = 2.0**-24, 2.0**-11
-#: Half the distance of float16's smallest numbers.
-FLOAT16_LEAST = 2.0**-25
-#: The constant lambda of sums in any order: 7 standard deviations of errors that are uniform in +-u.
+#: Half the spacing of subnormal float16 numbers.
+FLOAT16_MIN = 2.0**-25
+#: lambda: 7 standard deviations of errors uniform in +-u, for sums in any order.
 SUM_FACTOR = 2.0
-#: That of weights rounded to float16, whose errors do not depend on an order: again 7 standard deviations.
+#: lambda of weights rounded to float16, whose errors do not depend on the order: 7 standard deviations.
 WEIGHT_FACTOR = 4.0
 #: Entries of a matrix that are looked at together: bounds memory.
 TILE_ENTRIES = 1 << 22
@@ -46,17 +46,17 @@ class _Value:
 def error_bounds(
     network: Network, x: FloatArray, layers: Sequence[FloatArray], *, is_float16: bool
 ) -> list[DoubleArray]:
-    """Bounds of the difference between model and artifact that rounding can cause.
+    """Bound the difference between model and artifact due to rounding.
 
     Args:
-        network: the model's.
-        x: inputs, `[batch, n_in]`, or `[batch, T, n_in]` of spikes.
-        layers: what the model's layers give for them, `[batch, n]` each.
+        network: of the model.
+        x: inputs, `[batch, n_in]`, or spike trains `[batch, T, n_in]`.
+        layers: outputs of the model's layers for them, `[batch, n]` each.
         is_float16: whether the artifact's weights are rounded to float16.
 
     Returns:
-        A bound `[batch, n]` for each layer. In a spiking network those of spike counts are 0: a membrane within
-        rounding of its threshold changes a count by 1, and how often that may happen is a tolerance of its own.
+        A bound `[batch, n]` per layer. Bounds of spike counts are 0: a membrane within rounding of its threshold
+        changes a count by 1, and a separate tolerance limits how often.
     """
     if network.is_spiking:
         return _spiking(network, x, layers, is_float16=is_float16)
@@ -73,13 +73,13 @@ def error_bounds(
 
 
 def _is_silent(layer: Layer, x: DoubleArray, bound: DoubleArray) -> NDArray[np.bool_]:
-    """Which neurons `[batch, n]` are below 0 by more than the bound, and so give 0 whatever rounding does."""
+    """Return the neurons `[batch, n]` below 0 by more than the bound, whose ReLU is 0 despite rounding."""
     is_silent: NDArray[np.bool_] = layer.weight.affine(x, layer.bias) < -bound
     return is_silent
 
 
 def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, is_float16: bool) -> list[DoubleArray]:
-    """The readout's bound, for spikes that are equal: the sum over all steps is that of one product with the counts."""
+    """Bound the readout for equal spikes: the sum over all steps is one product with the counts."""
     *hidden, readout = network.layers
     bounds: list[DoubleArray] = [np.zeros(counts.shape) for counts in layers]
     if readout.neuron.role != "readout":
@@ -91,7 +91,7 @@ def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, i
     bias = None if readout.bias is None else readout.bias * np.float64(network.timesteps)
     weight = map_leaves(readout.weight, materialize_leaf)
     squared = _squared(weight, _Value(counts, np.zeros(counts.shape)), bias, is_float16=is_float16)
-    steps = network.timesteps  # errors of different steps may be equal, so they are added as they are
+    steps = network.timesteps  # errors of different steps may be correlated, so they add linearly
     memory = float(np.sum(readout.neuron.response(steps)))
     share = memory / steps if network.readout == "mean_membrane" else 1.0
     bounds[-1] = np.sqrt(squared) * share * np.sqrt(1 + 3 * steps / readout.weight.shape[1])
@@ -101,7 +101,7 @@ def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, i
 def _squared(
     operator: WeightOperator, value: _Value, bias: NDArray[np.floating[Any]] | None, *, is_float16: bool
 ) -> DoubleArray:
-    """Squares of the bounds of `W x + b`."""
+    """Compute the squared bounds of `W x + b`."""
     terms = list(leaves(operator))
     squares = [_squared_leaf(term, value, bias if term is terms[-1] else None, is_float16=is_float16) for term in terms]
     return reduce(np.add, squares)
@@ -131,7 +131,7 @@ def _product(w: FloatArray, value: _Value, bias: NDArray[np.floating[Any]] | Non
         if has_errors:
             result[:, rows] += value.squared @ (tile**2).T
         if is_float16:
-            rounding = np.where(tile > 0, np.maximum(FLOAT16_UNIT * tile, FLOAT16_LEAST), 0)
+            rounding = np.where(tile > 0, np.maximum(FLOAT16_UNIT * tile, FLOAT16_MIN), 0)
             result[:, rows] += size**2 @ ((WEIGHT_FACTOR * rounding) ** 2).T
     return result
 

@@ -1,7 +1,7 @@
-"""Outputs of the user's own model against those of a loaded one: what tells whether a map is right.
+"""Comparison of a loaded model with outputs of the user's own model, which validates a map.
 
 A `.npz` holds inputs `x`, outputs `y`, and optionally `layer0`, `layer1`, ... of the hidden layers. The loaded network
-runs in plain numpy, in float64. docs/how-to/foreign-checkpoints.md says how to write the file.
+runs in plain numpy, in float64. File format: docs/how-to/foreign-checkpoints.md.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from sen_runtime.untrusted import listing, quote, read_regular
 
 Float64Array = NDArray[np.float64]
 
-#: Inputs that are compared, evenly chosen from more: fewer where `MAX_MACS` do not suffice for all.
+#: Inputs compared, evenly spaced; fewer if `MAX_MACS` is exceeded.
 MAX_INPUTS, MIN_INPUTS = 1024, 64
 MAX_MACS = 20_000_000_000
-#: Largest error of an output that float32 arithmetic may cause, relative to the standard deviation of its layer.
+#: Max error of float32 arithmetic, relative to the standard deviation of the layer.
 TOLERANCE = 1e-3
-#: Share of inputs of a spiking network that may exceed it: rounding flips a spike now and then.
+#: Share of inputs of a spiking network that may exceed it, because rounding flips spikes.
 MAX_FLIPPED_INPUTS = 0.1
 #: Share of spike counts of a hidden layer that may differ.
 MAX_FLIPPED_COUNTS = 1e-3
-HINT = "y are logits before softmax, or the readout; weights stored as float16 or int8 give other outputs"
-HINT_OF_A_MAP = (
+HINT = "y must be logits before softmax, or the readout; float16 and int8 weights change outputs"
+MAP_HINT = (
     "check the map: steepness (tanh(inhibition) is 2), exponent, layer_axis and layer_spacing, gain, bias, first and "
     "transpose; of a spiking network also beta, threshold, the reset and the readout; y are logits, before softmax"
 )
@@ -43,13 +43,13 @@ HINT_OF_A_MAP = (
 
 @dataclass(frozen=True)
 class Expectation:
-    """What the user's model gave.
+    """Inputs and outputs of the user's model.
 
     Attributes:
         file: name of the `.npz`.
         sha256: of its bytes.
         inputs: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes".
-        layers: layer -> `[n, n_layer]`: activations, or spike counts over T; of the last layer the output.
+        layers: layer -> `[n, n_layer]`: activations, or spike counts over T; the output for the last layer.
     """
 
     file: str
@@ -60,13 +60,13 @@ class Expectation:
 
 @dataclass(frozen=True)
 class LayerAgreement:
-    """One layer of the loaded network next to the user's.
+    """Agreement of one layer of the loaded network with the user's.
 
     Attributes:
         layer: index; the last one is the output.
-        max_rel_error: largest error over the standard deviation of the layer.
-        differing: share of inputs with an error above the tolerance; of spike counts in a hidden spiking layer.
-        agrees: whether that is within the tolerance.
+        max_rel_error: max error over the standard deviation of the layer.
+        differing: share of inputs (of spike counts, in a hidden spiking layer) with an error above the tolerance.
+        agrees: whether that share is allowed.
     """
 
     layer: int
@@ -77,13 +77,13 @@ class LayerAgreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """A loaded network next to the user's model; JSON in a manifest under these names.
+    """Agreement of a loaded network with the user's model; JSON in a manifest under these names.
 
     Attributes:
         file: name of the `.npz`.
         sha256: of its bytes.
-        inputs: number of inputs that were compared.
-        layers: those the file has, input side first, the output last.
+        inputs: number of compared inputs.
+        layers: layers in the file, the output last.
     """
 
     file: str
@@ -96,14 +96,14 @@ def check(model: Model, path: Path, name: str) -> Agreement:
     """Compare a model with the outputs in a file.
 
     Args:
-        model: as it was loaded.
+        model: loaded model.
         path: `.npz`; see `read`.
         name: of the model, for messages.
 
     Raises:
-        DataError: the file is not as `read` expects it.
-        NetworkError: the network has no weights, because neurons coincide.
-        VerificationError: a layer differs; the first is named.
+        DataError: see `read`.
+        NetworkError: neurons coincide.
+        VerificationError: a layer differs; names the first.
     """
     expectation = read(path, model.network)
     agreement = compare(model.network, expectation)
@@ -116,9 +116,9 @@ def check(model: Model, path: Path, name: str) -> Agreement:
     is_counts = model.network.is_spiking and not is_output
     unit = "spike counts" if is_counts else f"{agreement.inputs} inputs"
     absent = [f"layer{index}" for index in range(first.layer) if index not in expectation.layers]
-    hints = [f"add {listing(absent)} to {path.name} to see where it starts"] if absent else []
+    hints = [f"add {listing(absent)} to {path.name} to find the first wrong layer"] if absent else []
     softmax = _softmax_hint(expectation.layers[last]) if is_output else ""
-    hints.append(softmax or (HINT if mapped is None else HINT_OF_A_MAP))
+    hints.append(softmax or (HINT if mapped is None else MAP_HINT))
     where = "the output" if is_output else f"layer {first.layer}"
     raise VerificationError(
         f"{source} does not compute the outputs in {path}: {where} "
@@ -129,14 +129,14 @@ def check(model: Model, path: Path, name: str) -> Agreement:
 
 
 def read(path: Path, network: Network) -> Expectation:
-    """Read the outputs of the user's model.
+    """Read inputs and outputs of the user's model.
 
-    - `x`: `[n, ...]`, inputs as the network takes them; further axes are flattened.
-    - `y`: `[n, n_out]`: logits, or what the readout of a spiking network gives.
+    - `x`: `[n, ...]`, inputs of the network; further axes are flattened.
+    - `y`: `[n, n_out]`: logits, or the readout of a spiking network.
     - `layer0`, `layer1`, ...: `[n, n_hidden]`, optional: activations after the ReLU; spike counts over all steps.
 
     Raises:
-        DataError: no such file; other keys, shapes, or values.
+        DataError: missing file; wrong keys, shapes, or values.
     """
     n_layers = len(network.layers)
     hidden = {f"layer{index}": index for index in range(n_layers - 1)}
@@ -156,11 +156,11 @@ def read(path: Path, network: Network) -> Expectation:
 
 
 def _numbers(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> Float64Array:
-    """An array as finite float64 `[n, *shape]`; the axes after the time steps may be several."""
-    kept = array.shape[: len(shape)]  # n, and T of spike trains
+    """Convert an array to finite float64 `[n, *shape]`; flattens the axes after the time steps."""
+    leading = array.shape[: len(shape)]  # n, and T of spike trains
     expected = f"numbers [n, {', '.join(map(str, shape))}]"
     fits = array.dtype.kind in "fiub" and array.ndim > 0 and len(array) > 0
-    if not fits or kept[1:] != shape[:-1] or array.size != len(array) * int(np.prod(shape)):
+    if not fits or leading[1:] != shape[:-1] or array.size != len(array) * int(np.prod(shape)):
         found = f"{array.dtype} {quote(list(array.shape))}"
         raise DataError(f"{path}: {name} is {found}; expected {expected}")
     values = array.reshape(len(array), *shape).astype(np.float64)
@@ -171,7 +171,7 @@ def _numbers(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...])
 
 
 def _values(path: Path, name: str, array: NDArray[Any], network: Network, index: int, n_inputs: int) -> Float64Array:
-    """The values of one layer `[n, n_layer]`, of the kind that its neurons give."""
+    """Check the values of one layer `[n, n_layer]` for its kind of neurons."""
     layer = network.layers[index]
     if len(array.shape) > 2:
         raise DataError(f"{path}: {name} has shape {quote(list(array.shape))}; expected [n, {layer.weight.shape[0]}]")
@@ -186,7 +186,7 @@ def _values(path: Path, name: str, array: NDArray[Any], network: Network, index:
 
 
 def compare(network: Network, expectation: Expectation) -> Agreement:
-    """The layers that the user's model tells of, next to those of the network."""
+    """Compare the given layers with those of the network."""
     n_given, macs = len(expectation.inputs), network.macs * max(network.timesteps, 1)
     n_compared = min(n_given, MAX_INPUTS, max(MIN_INPUTS, MAX_MACS // macs))
     rows = even_indices(n_given, n_compared)
@@ -204,7 +204,7 @@ def _agreement(
     index: int, actual: Float64Array, expected: Float64Array, network: Network, *, is_output: bool
 ) -> LayerAgreement:
     error = np.abs(actual - expected)
-    # The floor is that of values which hardly vary: rounding is relative to their size.
+    # The floor is for values that hardly vary: rounding is relative to their size.
     scale = max(float(expected.std()), TOLERANCE * float(np.abs(expected).max())) or 1.0
     wrong = error > TOLERANCE * scale
     if network.is_spiking and not is_output:
@@ -215,9 +215,9 @@ def _agreement(
 
 
 def _softmax_hint(y: Float64Array) -> str:
-    """Where the outputs look like probabilities or their logarithms."""
+    """Return a hint if the outputs are probabilities or their logarithms."""
     is_softmax = bool((y >= 0).all()) and np.allclose(y.sum(1), 1, atol=1e-3)
     is_log = bool((y <= 0).all()) and np.allclose(np.exp(y).sum(1), 1, atol=1e-3)
     if y.shape[1] < 2 or not (is_softmax or is_log):
         return ""
-    return f"y looks like the {'softmax' if is_softmax else 'log-softmax'} of the output; expected the logits before it"
+    return f"y is the {'softmax' if is_softmax else 'log-softmax'} of the output; expected logits"

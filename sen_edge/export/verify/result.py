@@ -1,4 +1,4 @@
-"""Result of a verification, and the tolerances that it did not keep."""
+"""Result of a verification, with violated tolerances."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sen_edge.export.verify.tolerance import Tolerance
 
 @dataclass(frozen=True)
 class DataFigures:
-    """Accuracy of both sides on the user's data.
+    """Accuracies on the user's data.
 
     Attributes:
         name: of the data.
         samples: number of examples.
         model: accuracy of the model, in percent.
         artifact: accuracy of the artifact, in percent.
-        changed: number of examples that one side has right and the other wrong.
+        changed: number of examples that only one of them classifies correctly.
     """
 
     name: str
@@ -30,33 +30,33 @@ class DataFigures:
 
     @property
     def chance(self) -> float:
-        """Two standard errors of the difference of the accuracies, in points."""
+        """Two standard errors of the accuracy difference, in points."""
         return 200 * float(np.sqrt(self.changed)) / self.samples
 
 
 @dataclass(frozen=True)
 class Verification:
-    """The figures of one artifact in one engine; JSON in the manifest under these names.
+    """Figures of one artifact in one engine; JSON in the manifest under these names.
 
     Attributes:
         engine: name and version of the engine that ran the artifact.
         inputs: number of inputs.
-        max_abs_error: greatest error of an output.
+        max_abs_error: max error of an output.
         max_rel_error: the same over the standard deviation of the outputs.
-        allowed_error: largest error of an output that rounding may cause, over that standard deviation: the tolerance,
-            or the rounding bound where that is larger and matters.
-        readout_agreement: share of inputs whose outputs all keep the tolerance, or the rounding bound.
-        argmax_agreement: share of inputs with the same largest output, or two that rounding may exchange.
+        allowed_error: max allowed error over that standard deviation: the tolerance, or the rounding bound if it is
+            larger and an error exceeds the tolerance.
+        readout_agreement: share of inputs whose outputs are all within the tolerance or the rounding bound.
+        argmax_agreement: share of inputs with the same largest output, or two whose order rounding may change.
         spike_agreement: share of equal spike counts in hidden layers; None for a perceptron.
-        layer_errors: greatest error of each layer's activation over that layer's standard deviation.
-        first_wrong_layer: the first with an error beyond tolerance and rounding bound; None where all keep one.
-        rounding_error: greatest error against the exported network in plain numpy, in the tolerance's unit; None
-            where it is not judged.
-        rounding_agreement: share of inputs whose outputs all keep that tolerance.
-        data: accuracies, where data was given.
-        tolerance: what was asked.
-        warnings: what makes the figures say less than they seem to.
-        failures: one sentence per tolerance that was not kept; empty if verified.
+        layer_errors: max error of each layer over the standard deviation of that layer.
+        first_wrong_layer: first layer with an error beyond tolerance and rounding bound, or None.
+        rounding_error: max error against the exported network in plain numpy, in the unit of the tolerance; None if not
+            judged.
+        rounding_agreement: share of inputs whose outputs are all within that tolerance.
+        data: accuracies on given data.
+        tolerance: applied tolerance.
+        warnings: conditions that weaken the verification.
+        failures: one sentence per violated tolerance; empty if verified.
     """
 
     engine: str
@@ -78,11 +78,11 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether every tolerance was kept."""
+        """Whether no tolerance is violated."""
         return not self.failures
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; an error that is not finite is null."""
+        """Return plain values for JSON; errors that are not finite are null."""
         values = {**asdict(self), "passed": self.passed}
         for name in ("max_abs_error", "max_rel_error", "allowed_error", "rounding_error"):
             values[name] = _finite(values[name])
@@ -95,12 +95,12 @@ def _finite(value: float | None) -> float | None:
 
 
 def failures(result: Verification) -> tuple[str, ...]:
-    """One sentence for each tolerance that was not kept."""
+    """Return one sentence per violated tolerance."""
     tolerance, found = result.tolerance, []
     if result.readout_agreement < tolerance.readout:
         found.append(
             f"outputs: {100 * (1 - result.readout_agreement):.3g} % of the inputs are off by more than "
-            f"{result.allowed_error:.3g} standard deviations (worst {result.max_rel_error:.3g}); "
+            f"{result.allowed_error:.3g} standard deviations (max {result.max_rel_error:.3g}); "
             f"allowed {100 * (1 - tolerance.readout):.3g} %; {_worst_layer(result)}"
         )
     if result.argmax_agreement < tolerance.argmax:
@@ -111,8 +111,8 @@ def failures(result: Verification) -> tuple[str, ...]:
         unit = "steps of the output" if tolerance.rounding_unit == "step" else "standard deviations"
         found.append(
             f"rounding: {100 * (1 - result.rounding_agreement):.3g} % of the inputs are off by more than "
-            f"{tolerance.rounding:g} {unit} from the network that was exported (worst {result.rounding_error:.3g}); "
-            f"allowed {100 * (1 - tolerance.rounding_share):.3g} %: the engine computes something else"
+            f"{tolerance.rounding:g} {unit} from the exported network (max {result.rounding_error:.3g}); "
+            f"allowed {100 * (1 - tolerance.rounding_share):.3g} %: the engine computes another function"
         )
     data = result.data
     if data is not None and abs(data.model - data.artifact) > tolerance.accuracy + data.chance + 1e-9:
@@ -124,8 +124,8 @@ def failures(result: Verification) -> tuple[str, ...]:
 
 
 def _worst_layer(result: Verification) -> str:
-    """Where the disagreement starts, and where it is greatest."""
+    """Name the layer where the disagreement starts, and the layer with the max error."""
     errors = result.layer_errors
     worst = int(np.argmax(errors))
     first = worst if result.first_wrong_layer is None else result.first_wrong_layer
-    return f"it starts in layer {first} (error {errors[first]:.3g}), the worst is layer {worst} ({errors[worst]:.3g})"
+    return f"starts in layer {first} (error {errors[first]:.3g}), max in layer {worst} ({errors[worst]:.3g})"

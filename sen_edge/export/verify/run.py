@@ -1,4 +1,4 @@
-"""An exported file in an engine, in a process of its own: its outputs, and those of its layers."""
+"""Outputs of an artifact, and of its layers, in an engine of the worker process."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Running:
-    """An artifact in an engine.
+class ArtifactRun:
+    """An artifact loaded in an engine.
 
     Attributes:
         session: runs the artifact.
-        instrumented: shows the activations of its layers too; the same session, where the artifact does that anyway.
+        instrumented: also returns activations of the layers; the same session if the artifact does so.
     """
 
     session: WorkerSession
     instrumented: WorkerSession
 
     def outputs(self, x: FloatArray, rows: int = CHUNK) -> FloatArray:
-        """Outputs `[batch, n_out]`, at most `rows` at once."""
+        """Return outputs `[batch, n_out]`, computed in chunks of at most `rows`."""
         return np.concatenate([self.session.run(chunk)[:kept] for chunk, kept in _chunks(self.session, x, rows)])
 
     def layers(self, x: FloatArray, n_layers: int) -> list[FloatArray]:
-        """Activations `[batch, n]` of all layers, the outputs last.
+        """Return activations `[batch, n]` of all layers, the outputs last.
 
         Raises:
-            EngineError: the artifact has no such layer.
+            EngineError: the artifact lacks a layer.
         """
         session = self.instrumented
         results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x, CHUNK)]
         names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
         missing = [name for name in names if name not in results[0][0]]
         if missing:
-            raise EngineError(f"it has no value {missing[0]}")
+            raise EngineError(f"no value {missing[0]}")
         return [np.concatenate([values[name][:kept] for values, kept in results]) for name in names]
 
 
 @contextmanager
-def running(engine: str, artifact: Path, content: bytes, exporter: Exporter) -> Iterator[Running]:
-    """Load an artifact in an engine, and release it.
+def load_artifact(engine: str, artifact: Path, content: bytes, exporter: Exporter) -> Iterator[ArtifactRun]:
+    """Load an artifact in an engine; release it at exit.
 
     Args:
-        engine: its name.
-        artifact: path of the file; others that belong to it lie next to it.
-        content: of the file.
+        engine: name.
+        artifact: path of the main file, next to its other files.
+        content: of the main file.
         exporter: of its target.
 
     Raises:
@@ -68,14 +68,14 @@ def running(engine: str, artifact: Path, content: bytes, exporter: Exporter) -> 
         session = stack.enter_context(worker.load(engine, artifact, artifact.name))
         instrumented = exporter.instrument(content)
         if instrumented == content:
-            yield Running(session, session)
+            yield ArtifactRun(session, session)
         else:
             what = f"{artifact.name} with the outputs of all layers"
-            yield Running(session, stack.enter_context(worker.load(engine, instrumented, what)))
+            yield ArtifactRun(session, stack.enter_context(worker.load(engine, instrumented, what)))
 
 
 def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[FloatArray, int]]:
-    """Chunks of a session's batch size, else of `rows`, and how many rows count: the last is filled up with zeros."""
+    """Yield chunks of the session's batch size, else of `rows`, with the number of valid rows; pads with zeros."""
     size = session.batch_size or rows
     for start in range(0, len(x), size):
         chunk = x[start : start + size]

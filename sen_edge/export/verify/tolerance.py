@@ -1,31 +1,26 @@
-"""What still counts as agreement between an artifact and its model, and in which words it is missed."""
+"""Tolerances of the agreement between artifact and model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What still counts as agreement.
+    """Limits of the agreement.
 
     Attributes:
-        output: greatest error of an output, relative to the standard deviation of all outputs. Where rounding may
-            cause a larger one (`sen_edge.export.verify.error_bound`), that is the limit.
-        readout: least share of inputs whose outputs all keep `output`. Below 1 for spiking networks: rounding flips a
-            spike now and then, and one spike is a whole step of the readout; and for int8, whose error is judged by
-            argmax and accuracy.
-        argmax: least share of inputs with the same greatest output.
-        spikes: least share of equal spike counts, over hidden neurons and inputs.
-        accuracy: greatest difference of the accuracies on the user's data, in points, beyond two standard errors of it.
-        rounding: greatest error against the exported network in plain numpy, in `rounding_unit`; None where the
-            model itself is close enough to tell a wrong kernel.
+        output: max error of an output, relative to the standard deviation of all outputs; the rounding bound
+            (`sen_edge.export.verify.error_bound`) applies if it is larger.
+        readout: min share of inputs whose outputs are all within `output`. Below 1 for spiking networks, because
+            rounding flips spikes, and for int8, which is judged by argmax and accuracy.
+        argmax: min share of inputs with the same largest output.
+        spikes: min share of equal spike counts, over hidden neurons and inputs.
+        accuracy: max difference of accuracies on the user's data, in points, beyond two standard errors.
+        rounding: max error against the exported network in plain numpy, in `rounding_unit`; None if comparison with the
+            model detects a wrong kernel.
         rounding_unit: "step" of the output's int8 grid, or "std", the standard deviation of all outputs.
-        rounding_share: least share of inputs whose outputs all keep `rounding`.
+        rounding_share: min share of inputs whose outputs are all within `rounding`.
     """
 
     output: float
