@@ -132,7 +132,7 @@ def _manifest_path(output: Path) -> Path:
 def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The output and its manifest, both or neither; what the manifest says."""
     from sen_edge.export.manifest import compression_note, map_note
-    from sen_edge.export.overwrite import put_in_place
+    from sen_edge.export.overwrite import write_outputs
     from sen_edge.model import checkpoint as checkpoints
     from sen_runtime import format as image
 
@@ -156,5 +156,5 @@ def _write(result: Compressed, source: Model, model: Path, output: Path, *, forc
         metadata = {**source.network.metadata, **origin, **notes}
         data = image.dumps(replace(result.network, metadata=metadata))
     manifest = (json.dumps(figures, indent=2, sort_keys=True) + "\n").encode()
-    put_in_place(output.parent, {output.name: data, _manifest_path(output).name: manifest}, force=force)
+    write_outputs(output.parent, {output.name: data, _manifest_path(output).name: manifest}, force=force)
     return figures

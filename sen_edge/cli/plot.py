@@ -53,7 +53,7 @@ def plot(
     The page is one file that needs no network; it shows at most 10,000 neurons, evenly chosen, and says so.
     """
     from sen_edge.export.manifest import map_note
-    from sen_edge.export.overwrite import put_in_place, refuse_existing
+    from sen_edge.export.overwrite import refuse_existing, write_outputs
     from sen_edge.report.plot.figures import check_matplotlib
     from sen_edge.report.plot.picture import ENDINGS, PAGE, PlotRequest, check_options, draw
     from sen_edge.report.plot.source import load
@@ -85,7 +85,7 @@ def plot(
     )
     check_options(request, source)
     with console.interruptible():
-        put_in_place(output.parent, {output.name: draw(source, request, console.note)}, force=force)
+        write_outputs(output.parent, {output.name: draw(source, request, console.note)}, force=force)
     console.print_lines([output])
     mapping.note(map_note(None if source.checkpoint is None else source.checkpoint.applied_map, None))
 

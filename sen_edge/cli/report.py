@@ -47,7 +47,7 @@ def report(
 
     The page needs no network. Nothing is run.
     """
-    from sen_edge.export.overwrite import put_in_place, refuse_existing
+    from sen_edge.export.overwrite import refuse_existing, write_outputs
     from sen_edge.report.contents import read
     from sen_edge.report.render import render
 
@@ -62,5 +62,5 @@ def report(
         if output is None:
             sys.stdout.write(text)
             return
-        put_in_place(output.parent, {output.name: text.encode(errors="replace")}, force=force)  # names may be no text
+        write_outputs(output.parent, {output.name: text.encode(errors="replace")}, force=force)  # names may be no text
     console.print_lines([output])

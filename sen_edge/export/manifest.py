@@ -1,4 +1,4 @@
-"""The manifest of an export: everything needed to know, later, what its files are."""
+"""Manifest of an export: source, options, artifacts and verification figures."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ if TYPE_CHECKING:
     from sen_edge.model.parameters import AppliedMap
 
 MANIFEST_VERSION = 3
-#: What the artifacts of one manifest have in common, in the manifest and in its `input`.
+#: Shared entries of all artifacts of a manifest, in the manifest and in its `input`.
 SAME = ("sen_edge", "compression", "network", "quantization")
 SAME_INPUT = ("config", "map")
-#: Of a manifest that is read; real ones have a few kB.
+#: Max bytes of a manifest; real ones have a few kB.
 MAX_BYTES = 1 << 26
 
 
 def manifest(
     model: Path, subject: Subject, request: ExportRequest, exported: Sequence[Exported], left_out: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Plain values for JSON; no time stamp, so that it is reproducible.
+    """Return the manifest as plain values, without a time stamp, so it is reproducible.
 
     Args:
-        model: path of what was exported.
-        subject: what it became.
-        request: what was asked.
-        exported: the artifacts, verified.
-        left_out: default targets that were not exported to, with the reason.
+        model: path of the model.
+        subject: prepared model.
+        request: options.
+        exported: verified artifacts.
+        left_out: omitted default targets, with the reason.
     """
     checkpoint, network = subject.source.checkpoint, subject.network
     config = None if checkpoint is None else checkpoint.config.to_dict()
@@ -73,30 +73,30 @@ def manifest(
 
 
 def refuse_other(path: Path, sha256: str, *, force: bool) -> None:
-    """Refuse to replace what is no manifest of the model with this hash.
+    """Refuse to replace anything but a manifest of the model with this hash.
 
     Raises:
-        OutputError: there is something else at `path`, and `force` is False; or a folder.
+        OutputError: another file at `path` and `force` is False; or a folder.
     """
     if not path.exists():
         return
     earlier = None if path.is_dir() else _read(path)
     if path.is_dir() or (not force and (earlier is None or earlier["input"]["sha256"] != sha256)):
-        raise OutputError(f"{path} exists", hint="pass --force to replace it, or -o / --name for another place")
+        raise OutputError(f"{path} exists", hint="pass --force to replace it, or change -o or --name")
 
 
 def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
-    """The manifest to write at `path`: with the artifacts of other targets that the one there describes, if it may.
+    """Merge a new manifest with the artifacts of other targets in the existing one.
 
-    Artifacts whose files are gone, or have changed since, are left out.
+    Artifacts whose files are missing or changed are dropped.
 
     Args:
-        path: where the manifest goes.
-        described: the new manifest.
-        force: whether a manifest that has nothing in common with it may be replaced.
+        path: of the manifest.
+        described: new manifest.
+        force: replace a manifest with different shared entries.
 
     Raises:
-        OutputError: there is something else; or the manifest of another model, or of another network made from it.
+        OutputError: another file at `path`; or a manifest of another model, or of a different export of this model.
     """
     new: dict[str, Any] = json.loads(json.dumps(described))
     if not path.exists():
@@ -127,7 +127,7 @@ def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The manifest of an export of this version; None for anything else."""
+    """Read a manifest of this version; None for anything else."""
     try:
         found = load_json(read_regular(path, MAX_BYTES), str(path))
         if found["manifest_version"] != MANIFEST_VERSION:
@@ -142,7 +142,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _is_unchanged(folder: Path, artifact: Mapping[str, Any]) -> bool:
-    """Whether the files of an artifact are those that the manifest describes."""
+    """Return whether the files of an artifact match their hashes."""
     try:
         return all(
             hashlib.sha256(read_regular(folder / name)).hexdigest() == facts["sha256"]
@@ -153,7 +153,7 @@ def _is_unchanged(folder: Path, artifact: Mapping[str, Any]) -> bool:
 
 
 def map_note(applied: AppliedMap | None, agreement: Agreement | None) -> dict[str, Any]:
-    """How a foreign checkpoint was read, and what it was compared with: null where there is none."""
+    """Return the entries `map` and `expect`; null if absent."""
     return {
         "map": None if applied is None else asdict(applied),
         "expect": None if agreement is None else asdict(agreement),
@@ -161,9 +161,9 @@ def map_note(applied: AppliedMap | None, agreement: Agreement | None) -> dict[st
 
 
 def compression_note(figures: Mapping[str, Any]) -> dict[str, str]:
-    """What a file's metadata say of its compression: files that say the same should compute the same."""
-    said = {name: figures[name] for name in ("request", "accuracy") if name in figures}
-    return {"compression": json.dumps(said or dict(figures), sort_keys=True)}
+    """Return the entry `compression` of file metadata; equal entries mean that files compute the same."""
+    note = {name: figures[name] for name in ("request", "accuracy") if name in figures}
+    return {"compression": json.dumps(note or dict(figures), sort_keys=True)}
 
 
 def _artifact(exported: Exported) -> dict[str, Any]:
@@ -181,7 +181,7 @@ def _artifact(exported: Exported) -> dict[str, Any]:
 
 
 def _quantization(subject: Subject) -> dict[str, Any] | None:
-    """What int8 did to each layer, and to which inputs it was fitted; None where no layer was quantized."""
+    """Return calibration, grids and errors of int8 layers; None without int8."""
     if not subject.errors:
         return None
     calibration, network = subject.calibration, subject.network
@@ -194,14 +194,14 @@ def _quantization(subject: Subject) -> dict[str, Any] | None:
             "samples": len(calibration.inputs),
             "held_out": len(calibration.held_out),
         },
-        "input_grid": _as_dict(network.input_grid),
-        "output_grid": _as_dict(output_grid(network)),
+        "input_grid": _grid_entry(network.input_grid),
+        "output_grid": _grid_entry(output_grid(network)),
         "layers": [
-            {**asdict(error), "grid": _as_dict(layer.grid)}
+            {**asdict(error), "grid": _grid_entry(layer.grid)}
             for error, layer in zip(subject.errors, network.layers, strict=True)
         ],
     }
 
 
-def _as_dict(grid: Grid | None) -> dict[str, Any] | None:
+def _grid_entry(grid: Grid | None) -> dict[str, Any] | None:
     return None if grid is None else asdict(grid)

@@ -1,4 +1,4 @@
-"""Options of exporters: `NAME` sets one in each target that has it, `TARGET.NAME` in one target."""
+"""Options of exporters: `NAME` sets an option in each target that has it, `TARGET.NAME` in one target."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ BYTE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024
 
 @dataclass(frozen=True)
 class ExporterOption:
-    """An option that exporters have besides the common ones.
+    """Option of exporters besides the common ones.
 
     Attributes:
         name: of the field.
-        kind: its type, with annotations.
-        default: value where it is not given.
-        targets: exporters that have it.
+        kind: annotated type.
+        default: default value.
+        targets: exporters with this option.
     """
 
     name: str
@@ -38,12 +38,12 @@ class ExporterOption:
 
     @property
     def help(self) -> str:
-        """Text of `annotated_types.doc`; empty where the option has none."""
+        """Documentation from `annotated_types.doc`, or empty."""
         return next((note.documentation for note in split(self.kind)[1] if hasattr(note, "documentation")), "")
 
 
 def own_options(exporters: Iterable[Exporter]) -> dict[str, ExporterOption]:
-    """Options of exporters without the common ones, by name; the type is that of the first exporter that has it."""
+    """Collect the options of exporters without the common ones, by name; the first exporter defines the type."""
     found: dict[str, ExporterOption] = {}
     for exporter in exporters:
         kinds = fields_of(exporter.Options)
@@ -58,19 +58,19 @@ def own_options(exporters: Iterable[Exporter]) -> dict[str, ExporterOption]:
 def build_options(
     exporters: Iterable[Exporter], common: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, ExportOptions]:
-    """Validated options of each exporter, by target.
+    """Validate the options of each exporter, by target.
 
     Args:
-        exporters: that a request names.
+        exporters: of the request.
         common: values of the fields of `ExportOptions`.
-        given: values by `NAME` or `TARGET.NAME`; text is converted to the option's type.
+        given: values by `NAME` or `TARGET.NAME`; strings are converted to the type of the option.
 
     Raises:
-        UsageError: an option that no target of the request has, or a value that is not valid.
+        UsageError: an option that no target of the request has, or an invalid value.
     """
     chosen = {exporter.name: exporter for exporter in exporters}
     values: dict[str, dict[str, Any]] = {name: dict(common) for name in chosen}
-    for key in sorted(given, key=lambda key: "." in key):  # one of a target replaces one of all
+    for key in sorted(given, key=lambda key: "." in key):  # TARGET.NAME overrides NAME
         target, _, name = key.replace("-", "_").rpartition(".")
         option = own_options(chosen.values()).get(name)
         targets = () if option is None else [each for each in option.targets if target in ("", each)]
@@ -92,7 +92,7 @@ def _build(exporter: Exporter, values: Mapping[str, Any]) -> ExportOptions:
 
 
 def _from_text(name: str, kind: Any, value: Any) -> Any:
-    """The value that text means; text that means none is left to validation."""
+    """Convert text to the type of an option; validation rejects other text."""
     if not isinstance(value, str):
         return value
     base, notes = split(kind)
@@ -117,7 +117,7 @@ def _parse_bytes(name: str, text: str) -> int:
 
 
 def _unknown(key: str, name: str, chosen: Mapping[str, Exporter]) -> UsageError:
-    """Error of an option that no chosen exporter has; names the exporters that have it."""
+    """Return the error for an option that no requested exporter has; names exporters with the option."""
     known = own_options(each for each in usable_exporters().values() if not isinstance(each, ExportError))
     if name in known:
         owners = known[name].targets

@@ -1,4 +1,4 @@
-"""Where an export goes: what is in the way, and putting all files in place at once."""
+"""Overwrite policy of outputs."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ from pathlib import Path
 from sen_edge.errors import OutputError
 from sen_runtime.files import Content, NotRestoredError, write_all
 
-#: How files end that an export of the same name may have written and the next one does not, after the folder's name.
-SOMETIMES = ("_weights.bin", "_weights.S")
-ELSEWHERE = "move it, or choose another place with -o or --name"
+#: Suffixes, after the folder's name, of files that only some exports write.
+OPTIONAL_SUFFIXES = ("_weights.bin", "_weights.S")
+ELSEWHERE = "move it, or choose another output with -o or --name"
 
 
 def refuse_existing(out_dir: Path, names: Iterable[str], *, force: bool) -> None:
-    """An output that exists is an error the user wants to hear early.
+    """Refuse existing outputs early.
 
     Args:
-        out_dir: where the outputs go.
-        names: of files and, with a `/` at the end, of folders.
-        force: whether an output may replace one of its kind.
+        out_dir: output folder.
+        names: of files and, with a trailing `/`, of folders.
+        force: replace existing outputs of the same kind.
 
     Raises:
-        OutputError: `out_dir` is a file; or something is where an output goes, and may not be replaced.
+        OutputError: `out_dir` is a file; or an output exists and may not be replaced.
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise OutputError(f"{out_dir} is a file; expected a folder", hint="choose another with -o")
     for name in names:
         path = out_dir / name
         if path.exists() and not force:
-            raise OutputError(f"{path} exists", hint="pass --force to replace it, or -o / --name for another place")
+            raise OutputError(f"{path} exists", hint="pass --force to replace it, or change -o or --name")
         _refuse_other_kind(path, is_folder=name.endswith("/"))
 
 
-def put_in_place(out_dir: Path, files: Mapping[str, bytes], *, force: bool, updated: Iterable[str] = ()) -> None:
-    """Write all files, or none; names are relative to `out_dir`, and a folder in them is written as a whole.
+def write_outputs(out_dir: Path, files: Mapping[str, bytes], *, force: bool, updated: Iterable[str] = ()) -> None:
+    """Write all files or none; a folder in the names is replaced as a whole.
 
     Args:
-        out_dir: where they go.
-        files: name -> content.
-        force: whether existing ones may be replaced.
-        updated: names of those that may be replaced in any case.
+        out_dir: output folder.
+        files: name relative to `out_dir` -> content.
+        force: replace existing files.
+        updated: names that may always be replaced.
 
     Raises:
-        OutputError: one exists and `force` is False; a file is where a folder goes, or the reverse; a folder to be
-            replaced is a link, or holds what no export wrote; the disk.
+        OutputError: an output exists and `force` is False, or is of another kind; a folder to replace is a link, or
+            holds files of no export; the disk is full or not writable.
     """
     contents = _by_path(out_dir, files)
     for path, content in contents.items():
@@ -58,7 +58,7 @@ def put_in_place(out_dir: Path, files: Mapping[str, bytes], *, force: bool, upda
     except FileExistsError as error:
         raise OutputError(f"{error.filename} exists", hint="pass --force to replace it") from None
     except NotRestoredError as error:
-        raise OutputError(f"cannot write to {out_dir}: {error.strerror}", hint="move back what you need") from error
+        raise OutputError(f"cannot write to {out_dir}: {error.strerror}", hint="restore the named file") from error
     except OSError as error:
         raise OutputError(
             f"cannot write to {out_dir}: {error.strerror}", hint="nothing was written; choose another folder with -o"
@@ -79,7 +79,7 @@ def _by_path(out_dir: Path, files: Mapping[str, bytes]) -> dict[Path, Content]:
 
 
 def _refuse_other_kind(path: Path, *, is_folder: bool) -> None:
-    """A folder replaces a folder, and a file a file; a link to a folder is the user's."""
+    """Refuse to replace a folder by a file, a file by a folder, and a link to a folder."""
     if is_folder and path.is_symlink():
         raise OutputError(f"{path} is a link to {path.readlink()}; expected a folder, or nothing", hint=ELSEWHERE)
     if path.exists() and path.is_dir() != is_folder:
@@ -88,16 +88,16 @@ def _refuse_other_kind(path: Path, *, is_folder: bool) -> None:
 
 
 def _refuse_foreign(folder: Path, files: Mapping[str, bytes]) -> None:
-    """A folder is replaced with all that is in it, so it may hold nothing but what an export writes."""
+    """Refuse to replace a folder that holds files of no export."""
     if not folder.exists():
         return
-    known = {*files, *(f"{folder.name}{ending}" for ending in SOMETIMES)}
+    known = {*files, *(f"{folder.name}{ending}" for ending in OPTIONAL_SUFFIXES)}
     for parent, folders, names in os.walk(folder, onerror=_cannot_read):
         for path in (Path(parent, name) for name in sorted([*folders, *names])):
             is_ours = path.is_dir() or (path.is_file() and path.relative_to(folder).as_posix() in known)
             if path.is_symlink() or not is_ours:
-                raise OutputError(f"{path} was written by no export, and would go with the folder", hint=ELSEWHERE)
+                raise OutputError(f"{path} is not part of an export and would be removed", hint=ELSEWHERE)
 
 
 def _cannot_read(error: OSError) -> None:
-    raise OutputError(f"cannot read {error.filename}, which would be replaced: {error.strerror}", hint=ELSEWHERE)
+    raise OutputError(f"cannot read {error.filename}, part of an output to replace: {error.strerror}", hint=ELSEWHERE)

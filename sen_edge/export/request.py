@@ -18,16 +18,16 @@ from sen_runtime.ir.network import Network
 
 @dataclass(frozen=True)
 class ExportRequest:
-    """What to export, and how.
+    """Options of an export.
 
     Attributes:
-        targets: names of exporters; None for those of `DEFAULT_TARGETS` that have a form for the rest.
-        weights: those that coordinates stand for: "dense" (computed before export) or "coordinates" (left to the
-            engine). Others keep their form.
-        dtype: "float32" (weights as the model stores them); "float16" or "int8-dynamic" (weights stored so); "int8"
-            (activations too).
-        granularity: of int8 weights, a scale per "channel" (row) or per "tensor".
-        activation_range: of int8 activations, "percentile", "minmax" or "mse"; see `sen_edge.passes.quantize.to_int8`.
+        targets: names of exporters; None for those of `DEFAULT_TARGETS` with a form for the request.
+        weights: "dense" (materialize coordinates) or "coordinates" (the engine computes weights at load).
+        dtype: "float32" (weights as stored in the model); "float16" or "int8-dynamic" (weights); "int8" (weights and
+            activations).
+        granularity: scale of int8 weights per "channel" (row) or per "tensor".
+        activation_range: range of int8 activations: "percentile", "minmax" or "mse"; see
+            `sen_edge.passes.quantize.to_int8`.
         name: stem of the files.
         batch_size: fixed batch, or None for a dynamic one.
         snn: form of a spiking network: "unrolled", "scan" or "step".
@@ -47,13 +47,13 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Exported:
-    """One artifact in memory, verified in every installed engine that it is for.
+    """One verified artifact in memory.
 
     Attributes:
         artifact: the files.
         options: of its exporter.
-        verification: figures of each engine that ran it.
-        not_run_in: engine -> why it did not run.
+        verification: figures of each engine.
+        not_run_in: missing engine -> reason.
     """
 
     artifact: Artifact
@@ -64,20 +64,20 @@ class Exported:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is exported.
+    """A model in preparation for the exporters.
 
     Attributes:
-        source: the model that was loaded.
-        truth: what artifacts are compared with: the source, or what a transform made of it.
-        network: in the form that the exporters get.
-        compression: what the transform says of what it did; None without one.
-        calibration: inputs that int8 was fitted to; None for other types, and for int8 weights without them.
-        errors: what quantization did to each layer; empty for floating point.
-        agreement: of the source with the outputs of the user's own model; None where none were given.
+        source: the loaded model.
+        baseline: model for verification: the source, or the result of a transform.
+        network: input of the exporters.
+        compression: plain values of the transform, or None.
+        calibration: inputs that int8 was fitted to, or None.
+        errors: quantization error of each layer; empty for floating point.
+        agreement: of the source with outputs of the user's own model, or None.
     """
 
     source: Model
-    truth: Model
+    baseline: Model
     network: Network
     compression: Mapping[str, Any] | None = None
     calibration: Calibration | None = None
@@ -87,12 +87,12 @@ class Subject:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written.
+    """Written files of an export.
 
     Attributes:
         files: path -> size in bytes, the manifest last.
-        manifest: the content of the manifest.
-        targets: what was exported now; the manifest may describe earlier exports of the model as well.
+        manifest: content of the manifest, which may include earlier exports of the model.
+        targets: targets of this export.
     """
 
     files: Mapping[Path, int]
@@ -101,5 +101,5 @@ class ExportResult:
 
     @property
     def artifacts(self) -> list[Mapping[str, Any]]:
-        """What the manifest says of the files that were exported now."""
+        """Manifest entries of this export."""
         return [artifact for artifact in self.manifest["artifacts"] if artifact["target"] in self.targets]

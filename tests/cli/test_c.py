@@ -106,7 +106,7 @@ def test_force_deletes_no_file_of_the_user(sen_edge: Run, mlp_path: Path, tmp_pa
     (tmp_path / "out/mlp/board.c").write_text("mine")
     before = everything(tmp_path / "out")
     outcome = sen_edge(*arguments, "--force")
-    assert outcome.code == 1 and "board.c was written by no export" in outcome.err
+    assert outcome.code == 1 and "board.c is not part of an export" in outcome.err
     assert everything(tmp_path / "out") == before
 
 

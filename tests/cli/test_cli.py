@@ -221,7 +221,7 @@ def test_a_pattern_over_coincident_neurons(command: str, sen_edge: Run, mlp_path
     ("options", "message"),
     [
         (("--to", "onnx,gguf"), "no exporter called 'gguf'"),
-        (("--to", ","), "--to names no target"),
+        (("--to", ","), "--to is empty"),
         (("--weights", "sparse"), "expected one of dense, coordinates"),
         (("--dtype", "int4"), "expected one of float32, float16"),
         (("--opset", "12"), "opset is 12"),
@@ -254,8 +254,8 @@ def test_coordinates_do_not_give_a_pattern(
     write_pruned(mlp_path, layers)
     request = ("export", mlp_path, "--to", "onnx", "-o", tmp_path / "out")
     outcome = sen_edge(*request, "--weights", "coordinates")
-    assert outcome.code == 2 and f"the pattern of layer {layers[0]}, its synapses, is not given by its" in outcome.err
-    assert "leave --weights out, or prune by distance: sen-edge compress --criterion distance" in outcome.err
+    assert outcome.code == 2 and f"layer {layers[0]} has a stored pattern" in outcome.err
+    assert "sen-edge compress --criterion distance" in outcome.err
     assert not (tmp_path / "out").exists()
     assert sen_edge(*request).code == 0
 
@@ -307,7 +307,7 @@ def test_verify_refuses_a_file_of_another_checkpoint(
         (64, 31, 10): "[288, 32]; expected [288, 31]",
         (64, 32, 9): "layer 1 of the artifact has shape [288, 10]",
         (64, 10): "disagrees",
-        (64, 32, 10, 10): "it has no value layer1/activation",
+        (64, 32, 10, 10): "no value layer1/activation",
     }.items():
         checkpoints.save(make_checkpoint(SpatialConfig(sizes)), other, replace=True)
         outcome = sen_edge("verify", tmp_path / f"mlp.{target}", "--against", other)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sen_edge.errors import OutputError
-from sen_edge.export.overwrite import put_in_place
+from sen_edge.export.overwrite import write_outputs
 from sen_edge.model import checkpoint as checkpoints
 from tests.conftest import MLP, Outcome, make_checkpoint
 
@@ -29,9 +29,9 @@ def everything(folder: Path) -> dict[str, bytes | str]:
 
 
 def test_what_an_export_wrote_is_replaced(tmp_path: Path) -> None:
-    put_in_place(tmp_path, OLD, force=False)
+    write_outputs(tmp_path, OLD, force=False)
     (tmp_path / "net/empty").mkdir()
-    put_in_place(tmp_path, NEW, force=True)
+    write_outputs(tmp_path, NEW, force=True)
     assert everything(tmp_path) == NEW
 
 
@@ -40,12 +40,12 @@ def test_what_an_export_wrote_is_replaced(tmp_path: Path) -> None:
     ["net_notes.txt", "net_board/main.c", "zephyr/net_weights.bin", "zephyr/net_weights.S", "net.c.orig", ".git"],
 )
 def test_a_file_of_the_user_is_kept(name: str, tmp_path: Path) -> None:
-    put_in_place(tmp_path, OLD, force=False)
+    write_outputs(tmp_path, OLD, force=False)
     file = tmp_path / "net" / name
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(b"mine")
-    with pytest.raises(OutputError, match=f"{name} was written by no export"):
-        put_in_place(tmp_path, NEW, force=True)
+    with pytest.raises(OutputError, match=f"{name} is not part of an export"):
+        write_outputs(tmp_path, NEW, force=True)
     assert everything(tmp_path) == {**OLD, f"net/{name}": b"mine"}
 
 
@@ -53,29 +53,29 @@ def test_a_file_of_the_user_is_kept(name: str, tmp_path: Path) -> None:
     ("name", "target"), [("data", "../mine"), ("net_weights.bin", "../mine/x"), ("gone", "nowhere")]
 )
 def test_a_link_of_the_user_is_kept(name: str, target: str, tmp_path: Path) -> None:
-    put_in_place(tmp_path, {**NEW, "mine/x": b"mine"}, force=False)
+    write_outputs(tmp_path, {**NEW, "mine/x": b"mine"}, force=False)
     (tmp_path / "net" / name).symlink_to(target)
     before = everything(tmp_path)
-    with pytest.raises(OutputError, match=f"{name} was written by no export"):
-        put_in_place(tmp_path, NEW, force=True)
+    with pytest.raises(OutputError, match=f"{name} is not part of an export"):
+        write_outputs(tmp_path, NEW, force=True)
     assert everything(tmp_path) == before
 
 
 def test_what_is_neither_file_nor_folder_is_kept(tmp_path: Path) -> None:
-    put_in_place(tmp_path, OLD, force=False)
+    write_outputs(tmp_path, OLD, force=False)
     (tmp_path / "net/net_weights.S").unlink()
     os.mkfifo(tmp_path / "net/net_weights.S")
-    with pytest.raises(OutputError, match=r"net_weights\.S was written by no export"):
-        put_in_place(tmp_path, NEW, force=True)
+    with pytest.raises(OutputError, match=r"net_weights\.S is not part of an export"):
+        write_outputs(tmp_path, NEW, force=True)
 
 
 @pytest.mark.parametrize("target", ["mine", "nowhere"])
 def test_a_link_in_the_place_of_the_folder_is_kept(target: str, tmp_path: Path) -> None:
-    put_in_place(tmp_path, {"mine/net.c": b"mine", "net.json": b"old"}, force=False)
+    write_outputs(tmp_path, {"mine/net.c": b"mine", "net.json": b"old"}, force=False)
     (tmp_path / "net").symlink_to(target)
     before = everything(tmp_path)
     with pytest.raises(OutputError, match=f"net is a link to {target}"):
-        put_in_place(tmp_path, NEW, force=True)
+        write_outputs(tmp_path, NEW, force=True)
     assert everything(tmp_path) == before
 
 
@@ -84,7 +84,7 @@ def test_another_kind_in_the_way_is_said_before_the_work(
     in_the_way: str, sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    put_in_place(
+    write_outputs(
         out, {"mlp" if in_the_way == "file" else "mlp.sen/x": b"mine", "mlp.manifest.json": b"old"}, force=False
     )
     before = everything(out)
@@ -96,9 +96,9 @@ def test_another_kind_in_the_way_is_said_before_the_work(
 
 
 def test_another_kind_in_the_way_and_nothing_is_written(tmp_path: Path) -> None:
-    put_in_place(tmp_path, {"a.onnx": b"old", "net": b"mine"}, force=False)
+    write_outputs(tmp_path, {"a.onnx": b"old", "net": b"mine"}, force=False)
     with pytest.raises(OutputError, match="net is a file; expected a folder"):
-        put_in_place(tmp_path, {"a.onnx": b"new", **NEW}, force=True)
+        write_outputs(tmp_path, {"a.onnx": b"new", **NEW}, force=True)
     assert everything(tmp_path) == {"a.onnx": b"old", "net": b"mine"}
 
 
@@ -106,7 +106,7 @@ def test_another_kind_in_the_way_and_nothing_is_written(tmp_path: Path) -> None:
 def test_a_failure_half_way_is_undone_or_admitted(
     failing: set[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put_in_place(tmp_path, NEW, force=False)
+    write_outputs(tmp_path, NEW, force=False)
     genuine, calls = os.replace, []
 
     def replace(source: Path, target: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_failure_half_way_is_undone_or_admitted(
     files = {"a": b"new", **dict.fromkeys(NEW, b"newer")}
     monkeypatch.setattr(os, "replace", replace)
     with pytest.raises(OutputError, match="Input/output error") as raised:
-        put_in_place(tmp_path, files, force=True)
+        write_outputs(tmp_path, files, force=True)
     assert ("nothing was written" in raised.value.hint) == (failing == {3})
     if failing == {3}:  # the folder is in place by then
         assert everything(tmp_path) == NEW
@@ -185,12 +185,12 @@ def test_files_that_changed_leave_the_manifest(sen_edge: Run, mlp_path: Path, tm
 @pytest.mark.parametrize("name", ["net.json", "net"])
 def test_a_lost_race_names_the_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process writes the output after ours has looked, three times for a folder."""
-    put_in_place(tmp_path, OLD, force=False)
+    write_outputs(tmp_path, OLD, force=False)
     genuine, looks = Path.exists, [False, False, False]
     monkeypatch.setattr(
         Path, "exists", lambda path: looks.pop() if path == tmp_path / name and looks else genuine(path)
     )
     with pytest.raises(OutputError) as raised:
-        put_in_place(tmp_path, {path: NEW[path] for path in NEW if path.split("/")[0] == name}, force=False)
+        write_outputs(tmp_path, {path: NEW[path] for path in NEW if path.split("/")[0] == name}, force=False)
     assert raised.value.message == f"{tmp_path / name} exists"
     assert everything(tmp_path) == OLD
