@@ -1,4 +1,4 @@
-"""Calibration inputs: real examples from which int8 ranges and roundings are chosen. They are given, never invented."""
+"""Calibration inputs, to which int8 ranges and rounding are fitted."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from sen_runtime.ir.network import Network
 
 FloatArray = NDArray[np.float32]
 
-#: Examples that are used, evenly spread over those that are there. Of a spiking network fewer: steps add to them.
+#: Max examples, evenly spaced; fewer for spiking networks, because time steps add to them.
 MAX_EXAMPLES = 2048
 MAX_SPIKING_EXAMPLES = 512
-#: Fewer cannot tell a range, and leave nothing to judge it by.
+#: Min examples to determine and judge a range.
 MIN_EXAMPLES = 64
 HELD_OUT_STRIDE = 8
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Checked inputs.
+    """Checked calibration inputs.
 
     Attributes:
-        name: of the data set, and which part of it: for tables and records.
-        inputs: to fit to, `[n, n_in]`, or `[n, T, n_in]` spikes.
-        held_out: others like them, to judge the result on: every eighth of those that are used.
-        sha256: of the bytes of all that are used, float32 and little endian.
+        name: of the data set and part, for tables and records.
+        inputs: for fitting, `[n, n_in]`, or spike trains `[n, T, n_in]`.
+        held_out: every eighth input, to judge the result.
+        sha256: of the bytes of all used inputs, float32 little-endian.
     """
 
     name: str
@@ -43,32 +43,29 @@ class Calibration:
 
 
 def load_calibration(name: str, data_dir: Path | None, network: Network, most: int | None = None) -> Calibration:
-    """Calibration inputs by name or path: the training part of a data set, never the test part; see `datasets.load`.
-
-    Of a file of `x` alone all of it is used.
+    """Load the training part of a data set by name or path; see `datasets.load`. A file of `x` alone is used whole.
 
     Args:
-        name: what to read.
-        data_dir: folder of the MNIST files; searched alone if given.
-        network: that the inputs are for.
-        most: inputs to use; None for what int8 needs.
+        name: of the data set, or a path.
+        data_dir: the only folder searched for MNIST, if given.
+        network: that takes the inputs.
+        most: max inputs; None for the default of int8.
 
     Raises:
-        DataError: the inputs are absent, damaged, too few, of another shape than the network takes, not finite, all
-            equal, or outside the network's input range.
+        DataError: the inputs are missing, damaged, too few, of a wrong shape, not finite, constant, or outside the
+            input range of the network.
     """
     examples = load_part(name, TRAINING, data_dir, network)
     inputs = examples.inputs
     if inputs.min() == inputs.max():
         raise DataError(
-            f"{examples.where}: every value of the calibration inputs is {inputs.min():g}; no range can be told from "
-            "them",
-            hint="calibrate with inputs like those that the network will see",
+            f"{examples.where}: every value of the calibration inputs is {inputs.min():g}; expected a range",
+            hint="calibrate with representative inputs",
         )
     if len(inputs) < MIN_EXAMPLES:
         raise DataError(
             f"{examples.where}: {len(inputs)} calibration inputs; expected at least {MIN_EXAMPLES}",
-            hint="some hundred, of every kind that the network will see",
+            hint="add a few hundred representative inputs",
         )
     if most is None:
         most = MAX_SPIKING_EXAMPLES if network.is_spiking else MAX_EXAMPLES

@@ -1,7 +1,4 @@
-"""Labelled data for training and for comparing accuracies: MNIST, scikit-learn's digits, or the user's files.
-
-Files are read and split by `sen_runtime.data`.
-"""
+"""Labelled data: MNIST, scikit-learn's digits, or files, read and split by `sen_runtime.data`."""
 
 from __future__ import annotations
 
@@ -24,17 +21,17 @@ NAMES = ("mnist", "digits")
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples with class labels, checked: see `sen_runtime.data.Examples`; test labels are among the training's.
+    """Examples with class labels, checked as `sen_runtime.data.Examples`; test labels also occur in training.
 
     Attributes:
-        name: for people; goes into a checkpoint's metadata.
+        name: for messages and metadata.
         train_inputs: `[n, n_in]` float32, or `[n, T, n_in]` for spike trains.
         train_labels: `[n]` int64.
         test_inputs: `[m, n_in]` or `[m, T, n_in]`.
         test_labels: `[m]`.
         input_range: min and max of the inputs.
-        image_shape: rows and columns if an input is an image, else None.
-        is_split: whether the test part is a seeded share of each class, for want of a split of its own.
+        image_shape: rows and columns of an image, or None.
+        is_split: whether the test part is a seeded share of each class, because the source has no split.
     """
 
     name: str
@@ -58,12 +55,12 @@ class Dataset:
 
     @cached_property
     def training(self) -> Examples:
-        """The training part."""
+        """Training part."""
         return Examples(self.name, TRAINING, self.train_inputs, self.train_labels, self._total)
 
     @cached_property
     def test(self) -> Examples:
-        """The test part."""
+        """Test part."""
         return Examples(self.name, TEST, self.test_inputs, self.test_labels, self._total)
 
     @property
@@ -71,7 +68,7 @@ class Dataset:
         return len(self.train_inputs) + len(self.test_inputs) if self.is_split else None
 
     def warnings(self) -> list[str]:
-        """What is odd about the labels of either part."""
+        """Return warnings about the labels."""
         return [*self.training.warnings(self.n_classes), *self.test.warnings(self.n_classes)]
 
     @property
@@ -81,14 +78,14 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the bytes of the training inputs and labels."""
+        """SHA-256 of training inputs and labels."""
         digest = hashlib.sha256(np.ascontiguousarray(self.train_inputs).data)
         digest.update(np.ascontiguousarray(self.train_labels).data)
         return digest.hexdigest()
 
     @cached_property
     def content_sha256(self) -> str:
-        """Of all of it, the test data too."""
+        """SHA-256 of all inputs and labels."""
         digest = hashlib.sha256(self.sha256.encode())
         digest.update(np.ascontiguousarray(self.test_inputs).data)
         digest.update(np.ascontiguousarray(self.test_labels).data)
@@ -109,7 +106,7 @@ def load(
     mirror: str | None = None,
     report: Callable[[str], None] | None = None,
 ) -> Dataset:
-    """Training and test data by name or path.
+    """Load training and test data by name or path.
 
     - `mnist`: the four IDX files, compressed or not, pixels scaled to [0, 1]; see `sen_edge.data.mnist`.
     - `digits`: scikit-learn's 1,797 digits of 8 x 8 pixels, scaled to [0, 1]; a seeded fifth of each is test data.
@@ -117,15 +114,15 @@ def load(
 
     Args:
         name: `mnist`, `digits` or a path.
-        data_dir: folder of the MNIST files; searched alone if given.
-        spikes: inputs are spike trains `[n, T, n_in]` and stay so.
-        download: fetch MNIST if it is not there.
-        mirror: fetch it from this URL.
-        report: told what a download is doing.
+        data_dir: the only folder searched for MNIST, if given.
+        spikes: inputs are spike trains `[n, T, n_in]`.
+        download: fetch MNIST if missing.
+        mirror: URL to fetch from.
+        report: receives progress of a download.
 
     Raises:
-        DataError: the data are absent, damaged, without labels, or do not have this form.
-        MissingExtraError: scikit-learn is needed and not installed.
+        DataError: the data are missing, damaged, without labels, or of another form.
+        MissingExtraError: scikit-learn is not installed.
     """
     if spikes and name in NAMES:
         raise DataError(f"{name} holds no spike trains; expected a .npz with inputs [n, T, n_in]")
@@ -139,21 +136,21 @@ def load(
     low = float(min(training.inputs.min(), test.inputs.min()))
     high = float(max(training.inputs.max(), test.inputs.max()))
     if low >= high:
-        raise DataError(f"{training.name}: every input value is {low:g}; there is nothing to learn from")
+        raise DataError(f"{training.name}: every input value is {low:g}; expected a range")
     return _dataset(training, test, (low, high))
 
 
 def load_part(name: str, part: str, data_dir: Path | None, network: Network) -> Examples:
-    """One part of a data set for a network, with or without labels; the other part is not read.
+    """Load one part of a data set for a network, with or without labels.
 
     Args:
-        name: as for `load`.
+        name: see `load`.
         part: `sen_runtime.data.TRAINING` or `TEST`.
-        data_dir: as for `load`.
-        network: says whether inputs are spike trains, and their shape and range.
+        data_dir: see `load`.
+        network: determines shape and range of inputs.
 
     Raises:
-        DataError: as `load`; the inputs do not fit the network.
+        DataError: see `load`; the inputs do not fit the network.
     """
     examples = _part(name, part, data_dir, network)
     check_fit(examples, network.input_shape, network.input_range)
@@ -161,10 +158,10 @@ def load_part(name: str, part: str, data_dir: Path | None, network: Network) -> 
 
 
 def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
-    """The labelled test part, on which an accuracy is measured.
+    """Load the labelled test part.
 
     Raises:
-        DataError: as `load_part`; there are no labels, or one is no output of the network.
+        DataError: see `load_part`; no labels, or a label without output.
     """
     examples = _part(name, TEST, data_dir, network)
     check_fit(examples, network.input_shape, network.input_range, network.n_out)
@@ -172,16 +169,16 @@ def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
 
 
 def check_dataset(dataset: Dataset, shape: tuple[int, ...], input_range: tuple[float, float], n_out: int) -> None:
-    """Refuse a data set whose training or test part does not fit a network: see `sen_runtime.data.check_fit`."""
+    """Refuse a data set that does not fit a network; see `sen_runtime.data.check_fit`."""
     for examples in (dataset.training, dataset.test):
         check_fit(examples, shape, input_range, n_out)
 
 
 def data_file(name: str) -> DataFile:
-    """The file that `--data` or `--calibration` names.
+    """Open the file of `--data` or `--calibration`.
 
     Raises:
-        DataError: it is neither a file nor the name of a data set; or see `DataFile`.
+        DataError: neither a file nor the name of a data set; see `DataFile`.
     """
     path = Path(name)
     if path.suffix != ".npz" and not path.exists():
@@ -216,6 +213,6 @@ def _digits() -> tuple[Examples, Examples]:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise MissingExtraError("scikit-learn, which carries the digits,", "pip install scikit-learn") from None
+        raise MissingExtraError("scikit-learn, which bundles the digits,", "pip install scikit-learn") from None
     inputs, labels = load_digits(return_X_y=True)
     return split_examples(Examples("digits", ALL, (inputs / 16).astype(np.float32), labels.astype(np.int64)))

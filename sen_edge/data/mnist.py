@@ -1,7 +1,6 @@
-"""The MNIST files: where they are, how they are fetched, what is in them.
+"""MNIST files: locate, download, read.
 
-Neither a file nor a server is trusted: declared sizes are bounded and checked against the bytes that are there,
-and a download is put in place only after all of it has the known checksums.
+Files and servers are untrusted: sizes are bounded, and a download is written only if all checksums match.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from sen_runtime.data import TEST, TRAINING, Examples
 from sen_runtime.files import write_all
 
 IMAGE_SHAPE = (28, 28)
-#: How the names of a part's files begin.
+#: Prefixes of the file names of a part.
 PREFIXES = {TRAINING: "train", TEST: "t10k"}
-#: Folder that is searched before the default ones.
+#: Environment variable of the first folder searched.
 DATA_VARIABLE = "SEN_EDGE_DATA"
 #: Uncompressed file -> its SHA-256.
 FILES = {
@@ -39,7 +38,7 @@ FILES = {
 }
 #: Tried in this order; the files have `.gz` appended.
 MIRRORS = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/")
-#: No file may be or unpack to more bytes; MNIST's largest is 9.9 MB, unpacked 47 MB.
+#: Max bytes of a file, compressed and uncompressed; the largest of MNIST has 9.9 MB and 47 MB.
 MAX_DOWNLOAD = 1 << 25
 MAX_UNPACKED = 1 << 28
 TIMEOUT_SECONDS = 30.0
@@ -52,7 +51,7 @@ class _Readable(Protocol):
 
 
 def folders(data_dir: Path | None = None) -> list[Path]:
-    """Where the files are looked for, in this order; only in `data_dir` if given."""
+    """Return the search path; only `data_dir` if given."""
     if data_dir is not None:
         return [data_dir, data_dir / "mnist"]
     named = os.environ.get(DATA_VARIABLE)
@@ -61,7 +60,7 @@ def folders(data_dir: Path | None = None) -> list[Path]:
 
 
 def cache_folder() -> Path:
-    """Where a download goes unless told otherwise: `sen-edge/mnist` in `$XDG_CACHE_HOME`, by default `~/.cache`."""
+    """Return the default folder of a download: `sen-edge/mnist` in `$XDG_CACHE_HOME`, by default `~/.cache`."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "sen-edge" / "mnist"
 
@@ -69,20 +68,20 @@ def cache_folder() -> Path:
 def locate(
     data_dir: Path | None = None, *, download: bool = False, mirror: str | None = None, report: Report | None = None
 ) -> Path:
-    """The first folder that holds all four files; they are fetched if there is none and `download` is set.
+    """Return the first folder with all four files; fetch them if missing and `download` is set.
 
     Raises:
-        DataError: they are nowhere, or cannot be fetched.
+        DataError: the files are missing, or cannot be fetched.
     """
     searched = folders(data_dir)
     for folder in searched:
-        if all(_stored(folder, name) for name in FILES):
+        if all(_find_file(folder, name) for name in FILES):
             return folder
     if not download:
         raise DataError(
             f"the MNIST files ({', '.join(FILES)}; with or without .gz) are in none of: "
             + ", ".join(str(folder) for folder in searched),
-            hint="`sen-edge train --data mnist --download` fetches them; --data-dir names a folder that has them",
+            hint="fetch them with `sen-edge train --data mnist --download`, or pass their folder with --data-dir",
         )
     target = data_dir or cache_folder()
     fetch(target, mirror, report)
@@ -90,13 +89,13 @@ def locate(
 
 
 def read(folder: Path, part: str) -> Examples:
-    """Images `[n, 784]` scaled to [0, 1] and their labels; `part` is `sen_runtime.data.TRAINING` or `TEST`.
+    """Read images `[n, 784]` scaled to [0, 1] and labels; `part` is `sen_runtime.data.TRAINING` or `TEST`.
 
     Raises:
-        DataError: a file is gone or damaged, or its images are not of 28 x 28 pixels.
+        DataError: a file is missing or damaged, or images do not have 28 x 28 pixels.
     """
     prefix = PREFIXES[part]
-    images_path, labels_path = (_stored(folder, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
+    images_path, labels_path = (_find_file(folder, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     if images_path is None or labels_path is None:
         raise DataError(f"{folder} no longer holds the MNIST files of the {part} part")
     images, labels = read_idx(images_path, rank=3), read_idx(labels_path, rank=1)
@@ -106,21 +105,21 @@ def read(folder: Path, part: str) -> Examples:
     return Examples("mnist", part, inputs, labels.astype(np.int64))
 
 
-def _stored(folder: Path, name: str) -> Path | None:
+def _find_file(folder: Path, name: str) -> Path | None:
     candidates = (folder / name, folder / f"{name}.gz")
     return next((path for path in candidates if path.is_file()), None)
 
 
 def fetch(folder: Path, mirror: str | None = None, report: Report | None = None) -> None:
-    """Download the four files, check them, and put them in `folder`: all or none.
+    """Download and check the four files, and write all of them to `folder`.
 
     Args:
-        folder: made if it does not exist.
+        folder: created if missing.
         mirror: URL of a folder with the four `.gz` files, instead of `MIRRORS`.
-        report: told what happens, one line for each file.
+        report: receives one line per file.
 
     Raises:
-        DataError: no mirror gave files with the known checksums.
+        DataError: no mirror has files with the known checksums.
         OutputError: the folder cannot be written.
         UsageError: the mirror is not an http or https URL.
     """
@@ -136,39 +135,39 @@ def fetch(folder: Path, mirror: str | None = None, report: Report | None = None)
     else:
         raise DataError(
             "cannot download MNIST: " + "; ".join(failures),
-            hint="try again, name another --mirror, or put the four files into a folder and name it with --data-dir",
+            hint="retry, pass another --mirror, or pass a folder with the four files as --data-dir",
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         write_all(content)
     except OSError as error:
-        raise OutputError(f"cannot write {folder}: {error.strerror}", hint="name another --data-dir") from error
+        raise OutputError(f"cannot write {folder}: {error.strerror}", hint="choose another --data-dir") from error
 
 
 def _fetch_file(mirror: str, name: str, report: Report | None) -> bytes:
-    """The compressed bytes of one file, once their content has the known checksum."""
+    """Download one compressed file and check the checksum of its content."""
     url = f"{mirror.rstrip('/')}/{name}.gz"
     if report is not None:
         report(f"downloading {url}")
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # fetch checked the scheme
-            data = _bounded(response, MAX_DOWNLOAD)
+        with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # scheme checked by fetch
+            data = _read_bounded(response, MAX_DOWNLOAD)
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{url}: {error}") from error
     if data is None:
         raise DataError(f"{url}: more than {MAX_DOWNLOAD} bytes")
     try:
         with gzip.open(BytesIO(data)) as file:
-            content = _bounded(file, MAX_UNPACKED)
+            content = _read_bounded(file, MAX_UNPACKED)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{url}: {len(data)} bytes that are not a whole gzip file ({error})") from error
-    found = "more bytes than it should have" if content is None else hashlib.sha256(content).hexdigest()
+        raise DataError(f"{url}: {len(data)} bytes, not a complete gzip file ({error})") from error
+    found = "missing: too many bytes" if content is None else hashlib.sha256(content).hexdigest()
     if found != FILES[name]:
         raise DataError(f"{url}: SHA-256 of its content is {found}; expected {FILES[name]}")
     return data
 
 
-def _bounded(file: _Readable, limit: int) -> bytes | None:
-    """All of a stream, or None if it has more than `limit` bytes."""
+def _read_bounded(file: _Readable, limit: int) -> bytes | None:
+    """Read a stream; None if it has more than `limit` bytes."""
     data = file.read(limit + 1)
     return None if len(data) > limit else data

@@ -1,4 +1,4 @@
-"""Evenly spaced examples of a larger set."""
+"""Evenly spaced subsampling."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 
 def even_indices(n: int, count: int) -> NDArray[np.intp]:
-    """At most `count` of the indices 0 to n - 1, evenly spaced, both ends among them."""
+    """Return at most `count` evenly spaced indices of 0 to n - 1, including both ends."""
     return np.linspace(0, n - 1, min(count, n)).round().astype(np.intp)
 
 
 def subsample(x: NDArray[Any], count: int) -> NDArray[Any]:
-    """At most `count` rows of `x [n, ...]`, evenly spaced; the array itself where there are no more."""
+    """Return at most `count` evenly spaced rows of `x [n, ...]`; `x` itself if it has no more."""
     return x if len(x) <= count else x[even_indices(len(x), count)]

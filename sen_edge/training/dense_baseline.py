@@ -1,7 +1,7 @@
-"""Conventional networks, each weight a learned number: what spatially embedded ones are compared with.
+"""Dense baseline: conventional networks with one parameter per weight.
 
-They have the layers, neurons, time steps and biases that a configuration names, start at random (K. He et al.,
-"Delving deep into rectifiers", 2015), and are trained on the same examples in the same way.
+They have the layers, neurons, time steps and biases of a configuration, are initialized as in K. He et al., "Delving
+deep into rectifiers", 2015, and are trained on the same examples in the same way.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from sen_edge.training.loop import Epoch, Recipe, fit, prepare, start
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.operators import Dense
 
-#: Peak of the learning rate and Adam's second decay: the best of 0.0005 to 0.008 by validation on MNIST.
+#: Peak learning rate and second decay of Adam: best of 0.0005 to 0.008 by validation on MNIST.
 LEARNING_RATE, SECOND_MOMENT = 4e-3, 0.999
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A conventional network, and how its training went.
+    """Trained conventional network.
 
     Attributes:
-        network: with dense weights, of the best epoch.
-        best_epoch: its number.
-        validation_accuracy: its accuracy on the held-out examples, in percent.
+        network: dense weights of the best epoch.
+        best_epoch: number of the best epoch.
+        validation_accuracy: on the held-out examples, in percent.
         history: figures of each epoch.
     """
 
@@ -41,12 +41,12 @@ class Trained:
 
 
 def conventional_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of a spatially embedded network, with the optimizer's settings for free weights."""
+    """Adapt the recipe of a spatially embedded network to free weights."""
     return replace(recipe, learning_rate=LEARNING_RATE, second_moment=SECOND_MOMENT)
 
 
 def initial(config: SpatialConfig, seed: int) -> Network:
-    """A network with random weights of variance 2 / n_in; of `config` the layers, neurons, time and biases count."""
+    """Initialize a dense network with weights of variance 2 / n_in."""
     rng = np.random.default_rng(seed)
     spiking = config.spiking
     layers = [
@@ -67,12 +67,12 @@ def initial(config: SpatialConfig, seed: int) -> Network:
 def train_conventional(
     config: SpatialConfig, dataset: Dataset, recipe: Recipe, *, progress: Progress = silent
 ) -> Trained:
-    """Train from `initial`; the test data are not touched.
+    """Train a dense baseline; does not use the test data.
 
     Raises:
         DataError: the data do not fit the network.
-        UsageError: nothing would be left to train on or to validate on, or what are no images is to be shifted.
-        TrainingError: the loss is no longer finite.
+        UsageError: no examples for training or validation, or a shift of inputs that are not images.
+        TrainingError: the loss is not finite.
     """
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
     network, spiking = initial(config, recipe.seed), config.spiking

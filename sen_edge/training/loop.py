@@ -1,4 +1,4 @@
-"""The epoch loop of every training: any network that gives outputs `[batch, n_out]`, any loss, resumable."""
+"""Resumable epoch loop for any network with outputs `[batch, n_out]` and any loss."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from sen_runtime.accuracy import accuracy, correct
 from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
 
-#: Inputs, outputs `[batch, n_out]` and labels -> the loss to make small.
+#: Inputs, outputs `[batch, n_out]` and labels -> loss.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
-#: Examples that are evaluated at once: bounds memory, not results.
+#: Examples per chunk of an evaluation: bounds memory, does not change results.
 CHUNK = 5000
-#: Training examples from which on a data set counts as large, and dimensions below which they count as few.
+#: Min training examples of a large data set; max dimensions, exclusive, of a small position.
 LARGE, FEW_DIMENSIONS = 10_000, 8
-#: Images of fewer rows or columns are not shifted unless asked for.
+#: Images with fewer rows or columns are not shifted by default.
 SHIFTED_PIXELS = 16
 LOWER = "lower the learning rate"
 #: Share of the epochs with a rising learning rate.
@@ -35,21 +35,21 @@ WARM_UP = 0.3
 
 
 class TrainingError(SenError):
-    """A training that cannot go on."""
+    """Training cannot continue."""
 
 
 @dataclass(frozen=True)
 class Recipe(Schema):
-    """How a network is trained.
+    """Settings of a training.
 
     Attributes:
         epochs: passes over the training data.
-        batch_size: examples per step; what does not fill a batch waits for the next epoch's order.
+        batch_size: examples per step; an incomplete batch is dropped from the epoch.
         learning_rate: peak of the one-cycle schedule.
         seed: of the initial positions, the held-out examples and the order.
         position_scale: initial positions are uniform in [-scale, scale].
-        second_moment: Adam's decay of the squared gradient.
-        shift: each image moves by up to this many pixels in each direction, again in each epoch; 0 for none.
+        second_moment: decay of the squared gradient in Adam.
+        shift: max shift of each image in pixels per direction, drawn in each epoch; 0 for none.
         validation: share of the training data held out.
     """
 
@@ -64,11 +64,12 @@ class Recipe(Schema):
 
 
 def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -> Recipe:
-    """What trains well where a user has not chosen; measured on MNIST and the digits.
+    """Return defaults measured on MNIST and digits.
 
-    Shifting pays once a network has the capacity to learn the training images by heart, and images are not tiny. The
-    higher the power e of the distance, the more a step of the same length changes weights: the best rates by
-    validation, at d = 61, were 0.05 for e = 2, 0.03 for 3, 0.015 for 4, 0.01 for 6, 0.006 for 8.
+    Shifting helps if the network can overfit and the images are not tiny. The higher the exponent e of the distance,
+    the
+    more a step of the same length changes weights: the best rates by validation, at d = 61, were 0.05 for e = 2, 0.03
+    for 3, 0.015 for 4, 0.01 for 6, 0.006 for 8.
     """
     few = dimensions < FEW_DIMENSIONS
     rate = float(f"{(0.1 if few else 0.2) / max(exponent, 1.0) ** (5 / 3):.2g}")
@@ -90,7 +91,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Examples:
-    """Training and held-out examples as tensors; `image_shape` where an input is an image."""
+    """Training and held-out examples as tensors; `image_shape` is None if inputs are not images."""
 
     inputs: Tensor
     labels: Tensor
@@ -103,7 +104,7 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Examples:
     """Split off the held-out examples.
 
     Raises:
-        UsageError: nothing would be left on one side, or what are no images is to be shifted.
+        UsageError: one part is empty, or a shift of inputs that are not images.
     """
     kept, held = hold_out(dataset.train_labels, recipe.validation, recipe.seed)
     if not len(kept) or not len(held):
@@ -124,13 +125,13 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Examples:
 
 
 def steps_per_epoch(examples: Examples, recipe: Recipe) -> int:
-    """Batches of an epoch; what does not fill one waits for the next epoch's order."""
+    """Return the number of full batches, at least 1."""
     return max(1, len(examples.labels) // recipe.batch_size)
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch: accuracy in percent and loss on the held-out examples, and the network's state."""
+    """Best epoch: accuracy in percent and loss on the held-out examples, and state of the network."""
 
     epoch: int
     accuracy: float
@@ -140,15 +141,15 @@ class Best:
 
 @dataclass
 class Run:
-    """A training under way: everything that changes from epoch to epoch.
+    """State of a training that changes from epoch to epoch.
 
     Attributes:
-        network: gives outputs `[batch, n_out]`.
+        network: returns outputs `[batch, n_out]`.
         optimizer: of its parameters.
         schedule: of the learning rate.
-        generator: of the order of the examples and of their shifts.
-        best: the best epoch so far.
-        history: figures of the epochs that are done.
+        generator: draws order and shifts of the examples.
+        best: best epoch so far.
+        history: figures of completed epochs.
     """
 
     network: nn.Module
@@ -160,12 +161,12 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """Epochs that are done."""
+        """Number of completed epochs."""
         return len(self.history)
 
 
 def start(network: nn.Module, examples: Examples, recipe: Recipe) -> Run:
-    """Prepare to train with Adam and a learning rate that rises and falls once."""
+    """Create a run with Adam and a one-cycle learning rate."""
     rate, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch(examples, recipe)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, recipe.second_moment))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=WARM_UP)
@@ -175,10 +176,10 @@ def start(network: nn.Module, examples: Examples, recipe: Recipe) -> Run:
 def run_epoch(
     run: Run, examples: Examples, recipe: Recipe, loss: Loss, progress: Progress = silent, stage: str = "training"
 ) -> tuple[float, float]:
-    """One pass over the training examples, in a new order: mean loss, and accuracy in percent.
+    """Train one epoch in a new order; return mean loss, and accuracy in percent.
 
     Raises:
-        TrainingError: the loss is no longer finite.
+        TrainingError: the loss is not finite.
     """
     run.network.train()
     steps, seen, right, total = steps_per_epoch(examples, recipe), 0, 0, 0.0
@@ -186,7 +187,7 @@ def run_epoch(
     for step, batch in enumerate(torch.split(order, recipe.batch_size)[:steps], start=1):
         inputs = examples.inputs[batch]
         if recipe.shift and examples.image_shape is not None:
-            inputs = shifted(inputs, examples.image_shape, recipe.shift, run.generator)
+            inputs = shift_images(inputs, examples.image_shape, recipe.shift, run.generator)
         value, hits = _step(run, inputs, examples.labels[batch], loss)
         if not math.isfinite(value):
             raise TrainingError(f"the loss became {value} in epoch {run.epoch + 1}, step {step} of {steps}", LOWER)
@@ -196,7 +197,7 @@ def run_epoch(
 
 
 def _step(run: Run, inputs: Tensor, labels: Tensor, loss: Loss) -> tuple[float, int]:
-    """One step of the optimizer: the loss before it, and how many examples were right."""
+    """Take one optimizer step; return the loss before it and the number of correct examples."""
     outputs = run.network(inputs)
     value = loss(inputs, outputs, labels)
     run.optimizer.zero_grad()
@@ -207,13 +208,13 @@ def _step(run: Run, inputs: Tensor, labels: Tensor, loss: Loss) -> tuple[float, 
 
 
 def label_loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of the outputs as logits."""
+    """Compute the cross-entropy of logits."""
     del inputs
     return functional.cross_entropy(outputs, labels)
 
 
 def evaluate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Accuracy in percent and mean cross-entropy, in evaluation mode."""
+    """Compute accuracy in percent and mean cross-entropy, in evaluation mode."""
     mode = network.training
     network.eval()
     with torch.no_grad():
@@ -234,21 +235,21 @@ def fit(
     patience: int = 0,
     progress: Progress = silent,
 ) -> Best:
-    """Train until `recipe.epochs` are done, and leave the state of the best epoch in the network.
+    """Train for `recipe.epochs`; load the best epoch into the network.
 
     Args:
-        run: new, or restored from an interrupted training.
-        examples: that the network learns, and those that decide which epoch is the best.
-        recipe: how.
+        run: new, or restored.
+        examples: training examples, and held-out examples that select the best epoch.
+        recipe: settings.
         loss: to minimize.
-        before: called with the number of each epoch, from 0, ahead of it.
+        before: called before each epoch with its number, from 0.
         after: called after each epoch.
-        first: epochs before this one are no candidates for the best.
-        patience: epochs without a better one after which training ends; 0 for never.
+        first: first epoch that can be the best.
+        patience: epochs without improvement after which training stops; 0 for never.
         progress: see `sen_edge.progress`.
 
     Raises:
-        TrainingError: the loss is no longer finite, or the outputs were not in any epoch.
+        TrainingError: the loss is not finite, or no epoch has finite outputs.
     """
     stage = "training"
     while run.epoch < recipe.epochs:
@@ -273,22 +274,22 @@ def fit(
 
 
 def restore_best(run: Run) -> Best:
-    """Leave the state of the best epoch in the network, in evaluation mode.
+    """Load the best epoch into the network; set evaluation mode.
 
     Raises:
-        TrainingError: there is none.
+        TrainingError: no best epoch.
     """
     if run.best is None:
-        raise TrainingError("no epoch gave finite outputs", hint=LOWER)
+        raise TrainingError("no epoch has finite outputs", hint=LOWER)
     run.network.load_state_dict(run.best.state)
     run.network.eval()
     return run.best
 
 
-def shifted(inputs: Tensor, image_shape: tuple[int, int], most: int, generator: torch.Generator) -> Tensor:
-    """Images `[n, rows * columns]`, each moved by a random number of pixels up to `most`, zeros moving in."""
+def shift_images(inputs: Tensor, image_shape: tuple[int, int], max_shift: int, generator: torch.Generator) -> Tensor:
+    """Shift images `[n, rows * columns]` by up to `max_shift` random pixels per direction, padded with zeros."""
     rows, columns = image_shape
-    padded = functional.pad(inputs.view(-1, rows, columns), (most,) * 4).flatten(1)
-    corner = torch.randint(0, 2 * most + 1, (2, len(inputs), 1, 1), generator=generator)
+    padded = functional.pad(inputs.view(-1, rows, columns), (max_shift,) * 4).flatten(1)
+    corner = torch.randint(0, 2 * max_shift + 1, (2, len(inputs), 1, 1), generator=generator)
     row, column = corner[0] + torch.arange(rows).view(-1, 1), corner[1] + torch.arange(columns)
-    return padded.gather(1, (row * (columns + 2 * most) + column).flatten(1))
+    return padded.gather(1, (row * (columns + 2 * max_shift) + column).flatten(1))

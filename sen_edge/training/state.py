@@ -1,6 +1,6 @@
-"""The state of a training between two epochs: what it is, and how it is written and read back.
+"""Saved state of a training between epochs.
 
-The file is a plain dict of tensors and values, read by `sen_edge.model.tensor_file`: nothing in it is executed.
+The file is a plain dict of tensors and values, read by `sen_edge.model.tensor_file` without running code.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from sen_runtime.untrusted import printable, quote, read_regular
 
 FORMAT = "sen-edge-training-state"
 VERSION = 2
-#: What a state that somebody changed makes of being restored.
+#: Exceptions of restoring a damaged state.
 DAMAGE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
 
 def state_path(out: Path) -> Path:
-    """Where the state of the training of `out` is kept between epochs."""
+    """Return the path of the state for the checkpoint `out`."""
     return out.with_name(f"{out.name}.resume")
 
 
 def options_of(config: SpatialConfig, dataset: Dataset, recipe: Recipe) -> dict[str, Any]:
-    """What a resumed training must have in common with the interrupted one."""
+    """Return the options that a resumed training must share with the interrupted one."""
     values = config.to_dict()
     spiking = values.pop("spiking") or {}
     return {
@@ -50,7 +50,7 @@ def save_state(run: Run, path: Path, options: Mapping[str, Any]) -> None:
     """Replace the state file.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     buffer = BytesIO()
     state = {
@@ -72,13 +72,13 @@ def save_state(run: Run, path: Path, options: Mapping[str, Any]) -> None:
 
 
 def restore(run: Run, path: Path, options: Mapping[str, Any]) -> None:
-    """Bring a new run to where an interrupted one was.
+    """Restore an interrupted run.
 
     Raises:
-        CheckpointError: the file is damaged, or something else.
-        UsageError: it belongs to a training with other options.
+        CheckpointError: the file is damaged, or no state.
+        UsageError: the options differ.
     """
-    unreadable = f"{path} is not the state of an interrupted training, or damaged"
+    unreadable = f"{path} is damaged or not the state of an interrupted training"
     hint = "pass --force instead of --resume to start over"
     try:
         state = tensor_file.read(path, read_regular(path, error=CheckpointError))

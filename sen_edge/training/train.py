@@ -1,8 +1,7 @@
-"""Training: Adam with a one-cycle learning rate on a data set in memory, the best epoch kept, resumable.
+"""Training: Adam with a one-cycle learning rate, best epoch by held-out training data, resumable.
 
-Which epoch is best is decided on a part of the training data that is held out; the test data are used once,
-at the end, on what was kept. A run is a function of its options: the same seed, thread count and torch version give
-the same bits, with or without an interruption.
+The test data are used once, at the end, for the best epoch. A run is a function of its options: the same seed, thread
+count and torch version give the same bits, with or without an interruption.
 """
 
 from __future__ import annotations
@@ -42,12 +41,12 @@ from sen_edge.training.request import CONFIG, RECIPE, SPIKING, TrainRequest
 from sen_edge.training.state import options_of, restore, save_state, state_path
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
 
-#: Live at once for each weight in a step of training: weights, distances, and a gradient.
+#: Peak bytes per weight in a training step: weights, distances, gradient.
 TRAIN_BYTES = 12
 
 
 def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
-    """Configuration of the network that a request asks for on these data."""
+    """Return the configuration of a request for these data."""
     spiking = None
     if request.arch == "snn":
         given = {name: getattr(request, name) for name in SPIKING}
@@ -64,7 +63,7 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
 
 
 def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
-    """Recipe that a request asks for on these data."""
+    """Return the recipe of a request for these data."""
     suggested = suggested_recipe(request.dims, dataset, request.exponent)
     if request.weights == "free":
         suggested = conventional_recipe(suggested)
@@ -73,14 +72,14 @@ def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
 
 
 def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
-    """Values of `SpikingConfig` that train better than its defaults, and the length of the data's spike trains."""
+    """Return values of `SpikingConfig` that train better than its defaults; time steps from spike trains."""
     timesteps = dataset.train_inputs.shape[1] if dataset.train_inputs.ndim == 3 else 10
     return {"timesteps": timesteps, "surrogate_slope": 5.0}
 
 
 @dataclass(frozen=True)
 class Result:
-    """Result of a training; accuracies in percent, `checkpoint` as it was written."""
+    """Result of a training; accuracies in percent."""
 
     checkpoint: Checkpoint
     path: Path
@@ -102,25 +101,25 @@ def train(
     metadata: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> Result:
-    """Train a network and write the best epoch's checkpoint.
+    """Train a network and write a checkpoint of the best epoch.
 
-    After every epoch the state goes to `state_path(out)`; it is removed once the checkpoint is written.
+    The state is saved to `state_path(out)` after every epoch, and removed after the checkpoint is written.
 
     Args:
         config: of the network.
-        dataset: what it learns.
-        recipe: how.
+        dataset: training and test data.
+        recipe: settings.
         out: `.pt` or `.safetensors`.
-        replace: `out`, and the state of an interrupted training, may be replaced.
-        resume: continue from the state of an interrupted training with the same options, if there is one.
-        metadata: goes into the checkpoint, with accuracies, epochs, seed, data set and version.
+        replace: replace `out` and the state of an interrupted training.
+        resume: continue from the state of an interrupted training, if any.
+        metadata: added to the checkpoint's accuracies, epochs, seed, data set and version.
         progress: see `sen_edge.progress`.
 
     Raises:
         DataError: the data do not fit the network.
         OutputError: `out` exists or cannot be written.
         UsageError: other options than the interrupted training had.
-        TrainingError: the loss is no longer finite. The best epoch so far, if any, has been written.
+        TrainingError: the loss is not finite. The best epoch so far, if any, is written.
     """
     check_output(out, replace=replace, resume=resume)
     require_layers([(n_out, n_in) for n_in, n_out in pairwise(config.layer_sizes)], TRAIN_BYTES)
@@ -148,24 +147,24 @@ def train(
 
 
 def check_output(out: Path, *, replace: bool, resume: bool) -> None:
-    """Refuse before hours of training what would fail after them."""
+    """Refuse an invalid output before training."""
     state = state_path(out)
     if out.suffix not in SUFFIXES:
         raise UsageError(f"{out}: suffix is {out.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     if not out.parent.is_dir():
         raise OutputError(f"{out.parent} is not a folder", hint=f"mkdir -p {out.parent}")
     if out.is_dir() or (out.exists() and not replace):
-        raise OutputError(f"{out} exists", hint="name another --output, or pass --force to replace it")
+        raise OutputError(f"{out} exists", hint="change --output, or pass --force to replace it")
     if state.exists() and not (resume or replace):
         raise OutputError(
-            f"{state} holds an interrupted training", hint="go on with --resume, or pass --force to start over"
+            f"{state} holds an interrupted training", hint="pass --resume to continue, or --force to start over"
         )
 
 
 def _write(
     run: Run, dataset: Dataset, recipe: Recipe, out: Path, metadata: Mapping[str, str], *, replace: bool
 ) -> Result:
-    """Measure the best epoch on the test data, and write it."""
+    """Evaluate the best epoch on the test data, and write its checkpoint."""
     best = restore_best(run)
     test_accuracy, _ = evaluate(run.network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_labels))
     facts = {

@@ -212,11 +212,11 @@ LAST = "/mnist/t10k-labels-idx1-ubyte.gz"
     [
         pytest.param(None, "404", id="404"),
         pytest.param(gzip.compress(LABEL_FILE[:-1] + b"\7"), "SHA-256 of its content is", id="other content"),
-        pytest.param(gzip.compress(LABEL_FILE)[:-4], "not a whole gzip file", id="gzip cut off"),
-        pytest.param(b"<html>", "not a whole gzip file", id="a web page"),
-        pytest.param(gzip.compress(bytes(1 << 16)), "more bytes than it should", id="unpacks to more"),
+        pytest.param(gzip.compress(LABEL_FILE)[:-4], "not a complete gzip file", id="gzip cut off"),
+        pytest.param(b"<html>", "not a complete gzip file", id="a web page"),
+        pytest.param(gzip.compress(bytes(1 << 16)), "too many bytes", id="unpacks to more"),
         pytest.param(bytes(1 << 15), "more than 20000 bytes", id="too long"),
-        pytest.param("cut", "not a whole gzip file|IncompleteRead", id="connection breaks off"),
+        pytest.param("cut", "not a complete gzip file|IncompleteRead", id="connection breaks off"),
     ],
 )
 def test_a_failed_download_leaves_nothing(

@@ -121,5 +121,5 @@ def test_coordinates_are_no_free_weights() -> None:
 
 def test_outputs_that_are_never_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "evaluate", lambda *_: (50.0, float("nan")))
-    with pytest.raises(TrainingError, match="no epoch gave finite outputs"):
+    with pytest.raises(TrainingError, match="no epoch has finite outputs"):
         train_conventional(MLP, toy(), RECIPE)
