@@ -1,11 +1,11 @@
-"""What the method claims, tested on MNIST: the tables and figures of docs/results/claims.md.
+"""Claims of the method on MNIST: tables and figures of docs/results/claims.md.
 
     python benchmarks/claims.py [--write] [--only SECTION]
 
-Each study is a sweep, benchmarks/claims/NAME.toml, run by `sen-edge sweep` into out/claims/NAME, where finished trials
-are kept, so that a run goes on where the last one was; remove the folder to measure anew. Sizes and latencies are those
-of `benchmarks/shipped.py --all`, measured anew in each run. With `--write`, tables and figures go into docs/results.
-Exit status 3 if a goal is missed.
+Each study is a sweep, benchmarks/claims/NAME.toml, run by `sen-edge sweep` into out/claims/NAME. Finished trials are
+kept, so a run resumes; remove the folder to repeat the measurement. Sizes and latencies are those of
+`benchmarks/shipped.py --all`, measured in each run. `--write` writes tables and figures to docs/results. Exit code 3: a
+goal is missed.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from sen_runtime.bench import statistics
 ROOT = Path(__file__).parents[1]
 CONFIGURATIONS, OUT, RESULTS = ROOT / "benchmarks/claims", ROOT / "out/claims", ROOT / "docs/results"
 PAGE = RESULTS / "claims.md"
-#: Points of test accuracy that a spatially embedded network may lie behind a conventional one, and its least saving.
-MOST_BEHIND, MOST_BEHIND_SPIKING, LEAST_SAVED = 0.5, 0.7, 0.8
-#: Points that pruning may cost, and the sparsity from which a claim is about.
-MOST_LOST, SPARSE = 0.5, 0.8
+#: Max points of test accuracy behind a conventional network, and min reduction of parameters.
+MAX_BEHIND, MAX_BEHIND_SPIKING, MIN_SAVED = 0.5, 0.7, 0.8
+#: Max points lost by pruning, and min sparsity of the claim.
+MAX_LOST, SPARSE = 0.5, 0.8
 SECONDS = 40.0
-#: Accuracy below which the figure of the dimensions does not go.
-WORST = 88.0
-#: Name of the form of another network.
+#: Lower limit of the figure of the dimensions.
+MIN_ACCURACY = 88.0
+#: Form with another network.
 SPIKING = "spiking"
 
 
 @dataclass(frozen=True)
 class Point:
-    """Searched values of a sweep, and what came of them for each seed.
+    """Point of a sweep with the results of each seed.
 
     Attributes:
         values: by key.
         validation, test: accuracies in percent.
-        parameters: learned numbers before compression.
-        macs: weights that are multiplied with, in the mean.
-        settings: all of them, of the first seed.
+        parameters: before compression.
+        macs: mean.
+        settings: all settings of the first seed.
     """
 
     values: Mapping[str, str]
@@ -65,60 +65,60 @@ class Point:
 
     @property
     def rate(self) -> float:
-        """Peak of the learning rate."""
+        """Peak learning rate."""
         return float(self.settings["recipe"]["learning_rate"])
 
     @property
     def mean(self) -> float:
-        """Of the test accuracy."""
+        """Mean test accuracy."""
         return float(np.mean(self.test))
 
 
 @dataclass
 class Section:
-    """A part of the page: lines of Markdown, figures by file name, and the goals that were missed."""
+    """Section of the page: Markdown lines, figures by file name, missed goals."""
 
     lines: list[str]
     figures: dict[str, bytes] = field(default_factory=dict)
     missed: list[str] = field(default_factory=list)
 
     def verdict(self, sentence: str, *, holds: bool) -> str:
-        """Whether a goal was reached, in a word."""
+        """Record a goal; return "reached" or "MISSED"."""
         if not holds:
             self.missed.append(sentence)
         return "reached" if holds else "MISSED"
 
     def goal(self, sentence: str, *, holds: bool) -> None:
-        """Add a goal and whether it was reached."""
+        """Add a line with a goal and its verdict."""
         self.lines += ["", f"**{sentence}: {self.verdict(sentence, holds=holds)}.**"]
 
 
 def run(*command: str) -> None:
-    """Run a command of this repository in the project's root, where MNIST is looked for; stop if it fails."""
+    """Run a command in the root of the repository, where MNIST is searched; exit if it fails."""
     print("$", *command, file=sys.stderr, flush=True)
     if subprocess.run([sys.executable, *command], check=False, cwd=ROOT, stdout=subprocess.DEVNULL).returncode:
         raise SystemExit(f"failed: {' '.join(command)}")
 
 
 def command_of(study: str) -> list[str]:
-    """What runs a study."""
+    """Return the arguments that run a study."""
     return ["sweep", f"benchmarks/claims/{study}.toml", "-o", f"out/claims/{study}"]
 
 
 def rows_of(study: str) -> list[dict[str, str]]:
-    """A row for each trial of a study that was run."""
+    """Read one row per trial of a completed study."""
     with (OUT / study / "results.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
 def trial_of(study: str, row: Mapping[str, str]) -> dict[str, Any]:
-    """All settings of a trial, and its record."""
+    """Read settings and record of a trial."""
     content: dict[str, Any] = json.loads((OUT / study / "trials" / f"{row['trial']}.json").read_text())
     return content
 
 
-def measured(study: str) -> list[Point]:
-    """The points of a study, in the order of its grid, after it was run."""
+def run_study(study: str) -> list[Point]:
+    """Run a study; return its points in the order of the grid."""
     run("-m", "sen_edge", *command_of(study))
     points: dict[str, list[dict[str, str]]] = {}
     for row in rows_of(study):
@@ -139,7 +139,7 @@ def measured(study: str) -> list[Point]:
 
 
 def stamp(*studies: str) -> str:
-    """Which commands made a table, with which versions, and when."""
+    """Describe commands, versions, date and time of a table."""
     trials = [(study, row) for study in studies for row in rows_of(study)]
     records = [trial_of(study, row)["record"] for study, row in trials]
     versions = sorted({f"sen-edge {record['sen_edge']}, torch {record['torch']}" for record in records})
@@ -147,28 +147,28 @@ def stamp(*studies: str) -> str:
     date = datetime.datetime.fromtimestamp(last, datetime.timezone.utc)
     hours = sum(record["seconds"] for record in records) / 3600
     commands = "; ".join(f"`sen-edge {' '.join(command_of(study))}`" for study in studies)
-    return f"{commands}: {'; '.join(versions)}; {date:%Y-%m-%d}; {hours:.1f} hours of one core."
+    return f"{commands}: {'; '.join(versions)}; {date:%Y-%m-%d}; {hours:.1f} hours on one core."
 
 
 def spread(values: Sequence[float]) -> str:
-    """Mean and range."""
+    """Format mean and range."""
     return f"{np.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def form(point: Point) -> str:
-    """A spatially embedded network in words."""
+    """Describe a spatially embedded network."""
     exponent = float(point.values.get("exponent", 1))
     return f"SEN, d = {point.values['dims']}" + ("" if exponent == 1 else f", exponent {exponent:g} (extension)")
 
 
-def beside_conventional(conventional: str, *spatial: str, most: float) -> Section:
-    """Spatially embedded networks beside the conventional one of the same layers."""
-    (baseline,), points = measured(conventional), [point for study in spatial for point in measured(study)]
+def compare_conventional(conventional: str, *spatial: str, max_behind: float) -> Section:
+    """Compare spatially embedded networks with the conventional one of the same layers."""
+    (baseline,), points = run_study(conventional), [point for study in spatial for point in run_study(study)]
     section = Section(
         [
             stamp(conventional, *spatial),
             "",
-            "| network | learning rate | learned numbers | fewer | validation, mean | test, mean (range) | behind |",
+            "| network | learning rate | parameters | fewer | validation, mean | test, mean (range) | behind |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
             f"| fully connected | {baseline.rate:g} | {baseline.parameters:,} | | {np.mean(baseline.validation):.2f} | "
             f"{spread(baseline.test)} | |",
@@ -180,7 +180,7 @@ def beside_conventional(conventional: str, *spatial: str, most: float) -> Sectio
             f"| {form(point)} | {point.rate:g} | {point.parameters:,} | {100 * fewer:.1f} % | "
             f"{np.mean(point.validation):.2f} | {spread(point.test)} | {baseline.mean - point.mean:.2f} |"
         )
-    saving = [each for each in points if each.parameters <= (1 - LEAST_SAVED) * baseline.parameters]
+    saving = [each for each in points if each.parameters <= (1 - MIN_SAVED) * baseline.parameters]
     for name, among in (
         ("with the paper's exponent", [each for each in saving if float(each.values["exponent"]) == 1]),
         ("with any exponent", saving),
@@ -190,22 +190,22 @@ def beside_conventional(conventional: str, *spatial: str, most: float) -> Sectio
         best = max(among, key=lambda each: float(np.mean(each.validation)))
         behind = baseline.mean - best.mean
         sentence = (
-            f"At least {100 * LEAST_SAVED:.0f} % fewer numbers and at most {most:g} points behind, {name}, the best by "
-            f"validation ({form(best)}): {behind:.2f} points behind"
+            f"At least {100 * MIN_SAVED:.0f} % fewer parameters and at most {max_behind:g} points behind, {name}, best "
+            f"by validation ({form(best)}): {behind:.2f} points behind"
         )
-        section.goal(sentence, holds=behind <= most)
+        section.goal(sentence, holds=behind <= max_behind)
     return section
 
 
 def dimensions() -> Section:
-    """Accuracy by the number of dimensions and by the layer axis."""
+    """Accuracy by number of dimensions and layer axis."""
     by_axis: dict[str, list[Point]] = {}
     studies = {"the paper's exponent": "dimensions", "exponent 6": "dimensions-exponent"}
     for name, study in studies.items():
-        for point in measured(study):
+        for point in run_study(study):
             by_axis.setdefault(f"{point.values['layer_axis']} axis, {name}", []).append(point)
     dims = sorted({int(point.values["dims"]) for points in by_axis.values() for point in points})
-    lines = [stamp(*studies.values()), "", "| d | " + " | ".join(f"numbers | {name}" for name in by_axis) + " |"]
+    lines = [stamp(*studies.values()), "", "| d | " + " | ".join(f"parameters | {name}" for name in by_axis) + " |"]
     lines.append("| ---: |" + " ---: | ---: |" * len(by_axis))
     for d in dims:
         found = [next((each for each in points if int(each.values["dims"]) == d), None) for points in by_axis.values()]
@@ -215,18 +215,20 @@ def dimensions() -> Section:
         Curve(name, [int(each.values["dims"]) for each in points], [each.test for each in points])
         for name, points in by_axis.items()
     ]
-    figure = curves(drawn, "dimensions d, the layer axis included", "test accuracy, %", ticks=dims, least=WORST)
+    figure = curves(
+        drawn, "dimensions d, including the layer axis", "test accuracy, %", ticks=dims, bottom=MIN_ACCURACY
+    )
     return Section(lines, {"dimensions.svg": figure})
 
 
 def three_dimensions() -> Section:
-    """The paper's form."""
+    """The paper's form: three dimensions."""
     studies = ("three-dimensions-plain", "three-dimensions", "three-dimensions-near")
-    points = [point for study in studies for point in measured(study)]
+    points = [point for study in studies for point in run_study(study)]
     lines = [
         stamp(*studies),
         "",
-        "| gain, bias | layer spacing | first positions within | learned numbers | validation | test, mean (range) |",
+        "| gain, bias | layer spacing | initial range | parameters | validation | test, mean (range) |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for point in points:
@@ -240,14 +242,14 @@ def three_dimensions() -> Section:
 
 
 def pruning() -> Section:
-    """Accuracy by sparsity, of spatially embedded and conventional networks."""
+    """Accuracy by sparsity of spatially embedded and conventional networks."""
     spatial = {"SEN": "pruning-paper", "SEN, exponent 6 (extension)": "pruning"}
     conventional = {
         "fully connected, same layers": "pruning-conventional",
-        "fully connected, as many numbers before": "pruning-small",
+        "fully connected, as many parameters before": "pruning-small",
     }
     studies = spatial | conventional
-    points = {name: measured(study) for name, study in studies.items()}
+    points = {name: run_study(study) for name, study in studies.items()}
     sparsities = [float(point.values["sparsity"]) for point in points["SEN"]]
     lines = [
         stamp(*studies.values()),
@@ -259,15 +261,15 @@ def pruning() -> Section:
         cells = [f"{spread(point.test)} | {point.macs:,.0f}" for point in each]
         lines.append(f"| {100 * sparsity:.0f} % | " + " | ".join(cells) + " |")
     numbers = [f"{name}: {each[0].parameters:,}" for name, each in points.items()]
-    lines += ["", f"Learned numbers before pruning: {'; '.join(numbers)}."]
+    lines += ["", f"Parameters before pruning: {'; '.join(numbers)}."]
     drawn = [
         Curve(name, [100 * each for each in sparsities], [p.test for p in found]) for name, found in points.items()
     ]
-    section = Section(lines, {"pruning.svg": curves(drawn, "weights that are zero, %", "test accuracy, %")})
+    section = Section(lines, {"pruning.svg": curves(drawn, "zero weights, %", "test accuracy, %")})
     large, small = (points[name] for name in conventional)
     section.lines += [
         "",
-        f"| network | sparsity | loses | at most {MOST_LOST:g} | ahead of as many numbers | above 0 "
+        f"| network | sparsity | loses | at most {MAX_LOST:g} | ahead of as many parameters | above 0 "
         "| ahead of the same layers |",
         "| --- | ---: | ---: | --- | ---: | --- | ---: |",
     ]
@@ -276,7 +278,7 @@ def pruning() -> Section:
             if sparsity < SPARSE:
                 continue
             lost, ahead = points[name][0].mean - point.mean, point.mean - few.mean
-            kept = section.verdict(f"{name}, {100 * sparsity:.0f} %: loses {lost:.2f}", holds=lost <= MOST_LOST)
+            kept = section.verdict(f"{name}, {100 * sparsity:.0f} %: loses {lost:.2f}", holds=lost <= MAX_LOST)
             above = section.verdict(f"{name}, {100 * sparsity:.0f} %: ahead by {ahead:.2f}", holds=ahead > 0)
             section.lines.append(
                 f"| {name} | {100 * sparsity:.0f} % | {lost:.2f} | {kept} | {ahead:+.2f} | {above} | "
@@ -286,7 +288,7 @@ def pruning() -> Section:
 
 
 def size_and_speed() -> Section:
-    """Bytes, accuracy and latency of what is exported."""
+    """Bytes, accuracy and latency of exports."""
     run("benchmarks/shipped.py", "--all", "--allow-throttled", "--seconds", f"{SECONDS:g}")
     record = json.loads((SHIPPED / "record.json").read_text())
     loads = record["settings"]["loads"]
@@ -297,16 +299,16 @@ def size_and_speed() -> Section:
         f"`python benchmarks/shipped.py --all --seconds {SECONDS:g}`: {tool['name']} {tool['version']}, {engines}; "
         f"{device['cpu']}; {record['created'][:10]}; one interleaved run, "
         f"load {device['before']['load']:.1f} before it."
-        + "".join(f" Not to be trusted: {reason}." for reason in record["invalid_because"]),
+        + "".join(f" Invalid: {reason}." for reason in record["invalid_because"]),
         "",
-        "| form | engine | bytes | accuracy | latency, us | times the dense one's in the same engine, 95 % interval |",
+        "| form | engine | bytes | accuracy | latency, us | relative to dense in the same engine, 95 % interval |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
     ]
     dots = []
     for row in record["rows"]:
         name, us = row["file"].rpartition(".")[0], row["latency_us"]["median"]
         versus = ""
-        if name not in ("dense", SPIKING):  # which is another network
+        if name not in ("dense", SPIKING):  # another network
             ratio = statistics.ratio(np.array(row["turns_us"]), np.array(first[row["engine"]]["turns_us"]), loads)
             versus = f"{ratio['median']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
         dots.append(Dot(name, row["engine"], us, row["accuracy_percent"], row["bytes"]))
@@ -314,14 +316,14 @@ def size_and_speed() -> Section:
             f"| {name} | {row['engine']} | {row['bytes']:,} | {row['accuracy_percent']:.2f} % | {us:.3g} | {versus} |"
         )
     best = [f"{dot.form} in {dot.engine}" for dot in sorted(front(dots), key=lambda dot: dot.us)]
-    lines += ["", f"No other is better in accuracy, bytes and latency at once: {', '.join(best)}."]
+    lines += ["", f"Pareto-optimal in accuracy, bytes and latency: {', '.join(best)}."]
     return Section(lines, {"pareto.svg": pareto(dots)})
 
 
 SECTIONS = {
-    "perceptrons": lambda: beside_conventional("conventional", "spatial-paper", "spatial", most=MOST_BEHIND),
-    "spiking": lambda: beside_conventional(
-        "spiking-conventional", "spiking-paper", "spiking", most=MOST_BEHIND_SPIKING
+    "perceptrons": lambda: compare_conventional("conventional", "spatial-paper", "spatial", max_behind=MAX_BEHIND),
+    "spiking": lambda: compare_conventional(
+        "spiking-conventional", "spiking-paper", "spiking", max_behind=MAX_BEHIND_SPIKING
     ),
     "dimensions": dimensions,
     "three-dimensions": three_dimensions,
@@ -330,21 +332,21 @@ SECTIONS = {
 }
 
 
-def written(page: str, name: str, lines: Sequence[str]) -> str:
-    """The page with the lines between the marks of a section."""
+def replace_section(page: str, name: str, lines: Sequence[str]) -> str:
+    """Replace the lines between the marks of a section."""
     start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
     pattern = re.escape(start) + ".*?" + re.escape(end)
     if not re.search(pattern, page, re.DOTALL):
-        raise SystemExit(f"{PAGE} has no place for {name}: {start} ... {end}")
+        raise SystemExit(f"{PAGE} lacks the marks {start} ... {end}")
     text = "\n".join([start, "", *lines, "", end])
     return re.sub(pattern, lambda _: text, page, flags=re.DOTALL)
 
 
 def main(arguments: list[str]) -> int:
-    """Run what has not been run, print, and write the page if asked to."""
+    """Run missing studies, print, and write the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the page and its figures")
-    parser.add_argument("--only", choices=SECTIONS, action="append", help="this section; may be repeated")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="one section; repeatable")
     options = parser.parse_args(arguments)
     try:
         load("mnist")
@@ -358,7 +360,7 @@ def main(arguments: list[str]) -> int:
         if options.write:
             for file, content in section.figures.items():
                 (RESULTS / file).write_bytes(content)
-            PAGE.write_text(written(PAGE.read_text(), name, section.lines))
+            PAGE.write_text(replace_section(PAGE.read_text(), name, section.lines))
     print(f"{len(missed)} goals missed", file=sys.stderr)
     return 3 if missed else 0
 

@@ -1,4 +1,4 @@
-"""The figures of docs/results/claims.md, drawn by matplotlib: the same numbers give the same bytes."""
+"""Figures of docs/results/claims.md, drawn by matplotlib; the same numbers give the same bytes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib import rc_context
-from matplotlib.figure import Figure  # without pyplot, which would look for a display
+from matplotlib.figure import Figure  # without pyplot, which needs a display
 
 from sen_edge.report.plot.panels import LAYERS as COLOURS
 
 STYLES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")
-#: Least area of a dot in points squared, and what a byte of a file adds.
-LEAST_AREA, AREA_PER_BYTE = 18.0, 4e-4
-#: Ratio of latencies and points of accuracy within which two dots have one label.
+#: Min area of a dot in points squared, and area per byte.
+MIN_AREA, AREA_PER_BYTE = 18.0, 4e-4
+#: Max ratio of latencies and difference of accuracies of dots with one label.
 SAME_US, SAME_ACCURACY = 1.3, 0.08
 
 
@@ -24,8 +24,8 @@ class Curve:
 
     Attributes:
         name: in the legend.
-        x: where.
-        values: for each x, one for each seed.
+        x: abscissas.
+        values: for each x, one per seed.
     """
 
     name: str
@@ -38,8 +38,8 @@ class Dot:
     """An exported file in one engine.
 
     Attributes:
-        form: what is stored.
-        engine: that it was measured in.
+        form: stored form.
+        engine: name.
         us: latency.
         accuracy: in percent.
         size: bytes of the file.
@@ -53,12 +53,12 @@ class Dot:
 
 
 def curves(
-    drawn: Sequence[Curve], x_label: str, y_label: str, *, ticks: Sequence[float] = (), least: float | None = None
+    data: Sequence[Curve], x_label: str, y_label: str, *, ticks: Sequence[float] = (), bottom: float | None = None
 ) -> bytes:
-    """SVG of means as lines and ranges as bands; with `ticks`, x is logarithmic and marked there, y from `least`."""
+    """Draw means as lines and ranges as bands in SVG; with `ticks`, x is logarithmic; y starts at `bottom`."""
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axes = figure.subplots()
-    for number, curve in enumerate(drawn):
+    for number, curve in enumerate(data):
         colour = COLOURS[number % len(COLOURS)]
         means = [sum(each) / len(each) for each in curve.values]
         axes.fill_between(
@@ -71,7 +71,7 @@ def curves(
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
-    axes.set_ylim(bottom=least)
+    axes.set_ylim(bottom=bottom)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.grid(alpha=0.3)
@@ -80,9 +80,9 @@ def curves(
 
 
 def pareto(dots: Sequence[Dot]) -> bytes:
-    """SVG of accuracy over latency, a disc as large as the file, a colour and shape for each engine.
+    """Draw accuracy over latency in SVG; area is the file size, colour and shape the engine.
 
-    Those that nothing beats in accuracy, latency and bytes at once are filled.
+    Pareto-optimal discs are filled.
     """
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -92,14 +92,14 @@ def pareto(dots: Sequence[Dot]) -> bytes:
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         for dot in sorted((each for each in dots if each.engine == engine), key=lambda each: -each.size):
             axes.scatter(
-                [dot.us], [dot.accuracy], s=LEAST_AREA + AREA_PER_BYTE * dot.size, marker=marker,
+                [dot.us], [dot.accuracy], s=MIN_AREA + AREA_PER_BYTE * dot.size, marker=marker,
                 facecolor=colour if dot in best else "none", edgecolor=colour, alpha=0.8, linewidth=1.2,
             )  # fmt: skip
         axes.scatter([], [], marker=marker, color=colour, label=engine)
-    for group in together(best):
-        greatest = max(group, key=lambda each: each.size)
-        above = (LEAST_AREA + AREA_PER_BYTE * greatest.size) ** 0.5 / 2 + 4
-        axes.annotate(", ".join(dot.form for dot in group), (greatest.us, greatest.accuracy), xytext=(0, above),
+    for group in group_labels(best):
+        largest = max(group, key=lambda each: each.size)
+        above = (MIN_AREA + AREA_PER_BYTE * largest.size) ** 0.5 / 2 + 4
+        axes.annotate(", ".join(dot.form for dot in group), (largest.us, largest.accuracy), xytext=(0, above),
                       textcoords="offset points", fontsize=8, ha="center")  # fmt: skip
     axes.set_xscale("log")
     axes.margins(0.08, 0.14)
@@ -111,19 +111,19 @@ def pareto(dots: Sequence[Dot]) -> bytes:
 
 
 def front(dots: Sequence[Dot]) -> list[Dot]:
-    """Those that no other equals or beats in accuracy, latency and bytes at once."""
+    """Return the Pareto-optimal dots in accuracy, latency and bytes."""
 
-    def is_beaten(dot: Dot) -> bool:
+    def is_dominated(dot: Dot) -> bool:
         return any(
             other.accuracy >= dot.accuracy and other.us <= dot.us and other.size <= dot.size and other != dot
             for other in dots
         )
 
-    return [dot for dot in dots if not is_beaten(dot)]
+    return [dot for dot in dots if not is_dominated(dot)]
 
 
-def together(dots: Sequence[Dot]) -> list[list[Dot]]:
-    """Dots in groups that one label must do for, because their own would cover each other."""
+def group_labels(dots: Sequence[Dot]) -> list[list[Dot]]:
+    """Group dots whose labels would overlap."""
     groups: list[list[Dot]] = []
     for dot in dots:
         near = (

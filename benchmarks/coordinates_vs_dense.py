@@ -1,8 +1,8 @@
-"""Latency and size of a coordinates export against the dense export of the same checkpoint, in onnxruntime.
+"""Latency and size of a coordinates export and of the dense export of the same checkpoint, in onnxruntime.
 
     python benchmarks/coordinates_vs_dense.py [MODEL]
 
-Both files are exported and verified first, then measured in one interleaved run (one thread, one input).
+Both files are exported and verified, then measured in one interleaved run (one thread, one input).
 """
 
 from __future__ import annotations

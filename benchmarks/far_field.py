@@ -1,10 +1,10 @@
-"""Cost of taking a large layer apart straight from its positions, and the latency of what comes out.
+"""Cost of factorizing a large layer from its positions, and latency of the result.
 
     python benchmarks/far_field.py low-rank [--neurons 65536 --radius 5 --tolerance 1e-3]
     python benchmarks/far_field.py hierarchical [--neurons 65536 --radius 50 --tolerance 1e-2 --leaf-size 16]
 
-As many source as target neurons, spread evenly over two discs one layer spacing apart; the radius is in spacings.
-Memory is the peak of this whole process before the engine starts. The latency is that of the native engine, one thread.
+Source and target neurons are equally many, uniform on two discs one layer spacing apart; the radius is in spacings.
+Memory is the peak of the process before the engine starts. Latency is that of the native engine, one thread.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ RUNS = 20
 
 
 def disc(rng: np.random.Generator, neurons: int, radius: float, height: float) -> NDArray[np.float32]:
-    """Positions `[neurons, 3]` spread evenly over a disc."""
+    """Draw positions `[neurons, 3]` uniformly on a disc."""
     r, angle = radius * np.sqrt(rng.random(neurons)), 2 * np.pi * rng.random(neurons)
     points: NDArray[np.float32] = np.stack([r * np.cos(angle), r * np.sin(angle), np.full(neurons, height)], axis=1)
     return points.astype(np.float32)
 
 
-def take_apart(options: argparse.Namespace, operator: Coordinates) -> tuple[Factorized | Hierarchical, Network]:
-    """The layer in the form that was asked for, and the network that it makes."""
+def factorize_layer(options: argparse.Namespace, operator: Coordinates) -> tuple[Factorized | Hierarchical, Network]:
+    """Factorize the layer in the selected form; return it with its network."""
     if options.form == "low-rank":
         factorized = factorize_coordinates(operator, tolerance=options.tolerance, progress=print)
         return factorized, Network((Layer(factorized.operator, None, Identity()),))
@@ -46,12 +46,12 @@ def take_apart(options: argparse.Namespace, operator: Coordinates) -> tuple[Fact
 
 
 def main(options: argparse.Namespace) -> None:
-    """Take apart, print, run."""
+    """Factorize, print, run."""
     rng = np.random.default_rng(0)
     source, target = (disc(rng, options.neurons, options.radius, height) for height in (0.0, 1.0))
     operator = Coordinates(source, target, rng.uniform(-1, 1, options.neurons).astype(np.float32))
     start = time.perf_counter()
-    result, network = take_apart(options, operator)
+    result, network = factorize_layer(options, operator)
     seconds = time.perf_counter() - start
     peak = (peak_bytes() or math.nan) / 2**30
     rank = f"rank {result.rank}, " if isinstance(result, Factorized) else ""

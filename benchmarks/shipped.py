@@ -1,10 +1,11 @@
-"""The shipped networks in every form, side by side on this machine: a record, a table and a report.
+"""Interleaved benchmark of the shipped networks in every form: record, table, report.
 
     python benchmarks/shipped.py [--all] [--data-dir DIR] [--seconds 20] [--allow-throttled]
 
-Writes out/shipped/: the files, record.json, report.html. Compression and int8 are calibrated with MNIST if it lies in
-DIR; without it, forms are made that need no data: as fast, but their accuracy is not looked at. `--all` adds forms that
-take longer to compare than they say: coordinates, halves, and what is sparse or of low rank in other engines than ours.
+Writes out/shipped/: files, record.json, report.html. Compression and int8 are calibrated with MNIST in DIR; without
+MNIST
+forms that need no data are exported: as fast, but without accuracy. `--all` adds forms of little information:
+coordinates, float16, and sparse or low-rank forms in engines other than native.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from sen_edge.errors import DataError
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS, SHIPPED = ROOT / "examples/checkpoints", ROOT / "out/shipped"
-#: Test examples that decide the accuracy; with `--all` there is time for all of them.
-MOST_EXAMPLES = 2000
+#: Max test examples for the accuracy; `--all` uses all of them.
+MAX_EXAMPLES = 2000
 
 
 @dataclass(frozen=True)
 class Form:
-    """A way to store a network.
+    """Form of a network.
 
     Attributes:
         name: of the files.
-        targets: of `sen-edge export`; those after a semicolon with `--all` alone.
+        targets: of `sen-edge export`; those after a semicolon only with `--all`.
         options: of `sen-edge export`.
-        checkpoint: the network.
-        is_calibrated: whether it can be made from calibration inputs.
+        checkpoint: of the network.
+        is_calibrated: whether it uses calibration inputs.
     """
 
     name: str
@@ -44,8 +45,8 @@ class Form:
     checkpoint: str = "mnist-mlp-d32-e6.pt"
     is_calibrated: bool = False
 
-    def chosen(self, *, everything: bool) -> str:
-        """Targets, separated by commas; empty for none."""
+    def select_targets(self, *, everything: bool) -> str:
+        """Return the targets, separated by commas."""
         usual, _, further = self.targets.partition(";")
         return ",".join(filter(None, (usual, further if everything else "")))
 
@@ -67,10 +68,10 @@ FORMS = (
 
 
 def export(out: Path, data_dir: list[str], *, is_calibrated: bool, everything: bool) -> list[Path]:
-    """The files of every form."""
+    """Export every form; return the files."""
     found = []
     for form in FORMS:
-        targets = form.chosen(everything=everything)
+        targets = form.select_targets(everything=everything)
         given = ["--calibration", "mnist", *data_dir] if form.is_calibrated and is_calibrated else []
         if not targets or (form.name == "int8-full" and not given):
             continue
@@ -88,7 +89,7 @@ def export(out: Path, data_dir: list[str], *, is_calibrated: bool, everything: b
 
 
 def examples(out: Path, data_dir: Path | None, most: int | None) -> list[str]:
-    """Options that name test examples of MNIST, where there are any."""
+    """Write test examples of MNIST, if available; return the options that name them."""
     try:
         mnist = load("mnist", data_dir)
     except DataError as error:
@@ -103,7 +104,7 @@ def main(options: argparse.Namespace) -> int:
     """Export, measure, report."""
     out = SHIPPED
     out.mkdir(parents=True, exist_ok=True)
-    data = examples(out, options.data_dir, None if options.all else MOST_EXAMPLES)
+    data = examples(out, options.data_dir, None if options.all else MAX_EXAMPLES)
     folder = [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
     files = export(out, folder, is_calibrated=bool(data), everything=options.all)
     results = ["--json", str(out / "record.json"), "--force"]

@@ -1,11 +1,10 @@
-"""Do two workers finish a sweep faster than one? The same sweep on both, in turns.
+"""Scaling of a sweep from one to two workers, in alternation.
 
     python benchmarks/sweep_scaling.py [--rounds 3] [--trials 8]
 
-Both clusters are up, and each worker has run a trial before, when time is taken; every sweep writes its trials to a new
-folder. The share of the workers' time that goes into trials tells a slow sweep from cores that others use too: twice
-that of two workers over that of one is the ratio on free cores. Exit status 3 if the ratio of the medians misses the
-claim, or figures differ.
+Both clusters are running, and each worker has run a trial, before the measurement; every sweep writes to a new folder.
+The share of worker time in trials distinguishes a slow sweep from busy cores: twice that of two workers over that of
+one is the ratio on free cores. Exit code 3: the ratio of the medians misses the claim, or results differ.
 """
 
 from __future__ import annotations
@@ -42,10 +41,12 @@ training.exponent = [1.0, 2.0]
 """
 
 
-def timed(client: Client, dataset: Dataset, n_trials: int, first_seed: int) -> tuple[float, float, Mapping[str, Any]]:
-    """Seconds that a sweep takes, those that its trials take one by one, and its figures by trial.
+def run_timed(
+    client: Client, dataset: Dataset, n_trials: int, first_seed: int
+) -> tuple[float, float, Mapping[str, Any]]:
+    """Run a sweep; return its seconds, the sum over its trials, and its figures by trial.
 
-    Workers keep what they have trained, so the seeds must be new to them.
+    Workers cache trained networks, so the seeds must be new.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.toml"
@@ -60,7 +61,7 @@ def timed(client: Client, dataset: Dataset, n_trials: int, first_seed: int) -> t
 
 
 def main() -> int:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--trials", type=int, default=8)
@@ -71,10 +72,10 @@ def main() -> int:
     figures = []
     with connected(Where(workers=1)) as one, connected(Where(workers=2)) as two:
         for client in (one, two):
-            timed(client, dataset, 4, 0)
+            run_timed(client, dataset, 4, 0)
         for number in range(1, options.rounds + 1):
             for n_workers, client in ((1, one), (2, two)):
-                taken, alone, found = timed(client, dataset, options.trials, 1000 * number)
+                taken, alone, found = run_timed(client, dataset, options.trials, 1000 * number)
                 seconds[n_workers].append(taken)
                 busy[n_workers].append(100 * alone / (n_workers * taken))
                 figures.append(found)

@@ -1,9 +1,9 @@
-"""Size, error, accuracy and latency of every kind of .tflite, in both interpreters, and the claims that rest on them.
+"""Size, error, accuracy and latency of every kind of .tflite in both interpreters, and claims about them.
 
     python benchmarks/tflite.py [--write]
 
-Each table is one interleaved run (one thread, one input of one row). `--write` puts the tables into
-docs/reference/tflite.md. Exit status 3 if a claim fails.
+Each table is one interleaved run (one thread, one input of one row). `--write` writes the tables to
+docs/reference/tflite.md. Exit code 3: a claim fails.
 """
 
 from __future__ import annotations
@@ -42,15 +42,15 @@ from sen_runtime.quiet import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 Data = tuple[FloatArray, NDArray[np.int64]]
-#: By name: a file, and what the float64 reference of its network gives `[COMPARED, n_out]`.
+#: By name: a file, and outputs `[COMPARED, n_out]` of the float64 reference.
 Files = Mapping[str, tuple[bytes, NDArray[np.float64]]]
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS, PAGE = ROOT / "examples/checkpoints", ROOT / "docs/reference/tflite.md"
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 ENGINES = {"litert": litert, "tflite-runtime": tflite_runtime}
-#: Greatest error of an output over the standard deviation of the reference's outputs; percent; and latency over that
-#: of the table's first file in the same interpreter.
+#: Max error of an output over the standard deviation of the reference outputs; percent; latency relative to the first
+#: file of the table in the same interpreter.
 FORMATS = {"error": "{:.1e}", "accuracy": "{:.2f} %", "ratio": "{:.2f}"}
 SECONDS, COMPARED, CHUNK = 30.0, 256, 1000
 SIZES, RANK, DENSITY = (784, 512, 256, 10), 32, 0.1
@@ -60,7 +60,7 @@ PLAIN, STEP = TfliteOptions(), TfliteOptions(snn="step")
 
 @dataclass(frozen=True)
 class Table:
-    """What one interleaved run gave: size in bytes by file; figure by name of `FORMATS`, file and interpreter."""
+    """Result of one interleaved run: bytes by file; figures by name of `FORMATS`, file and interpreter."""
 
     title: str
     rounds: int
@@ -68,7 +68,7 @@ class Table:
     figures: Mapping[tuple[str, str, str], float]
 
     def markdown(self, engines: Sequence[str]) -> list[str]:
-        """Heading and table; one column per figure and interpreter."""
+        """Format heading and table; one column per figure and interpreter."""
         parts = [part for part in FORMATS if part in {key[0] for key in self.figures}]
         columns = [(part, engine) for part in parts for engine in engines]
         heads = ["bytes", *(f"{part}, {engine}" for part, engine in columns)]
@@ -85,7 +85,7 @@ def _row(*cells: str) -> str:
 
 
 def measure(title: str, files: Files, engines: Sequence[str], x: FloatArray, data: Data | None = None) -> Table:
-    """All files in all interpreters, side by side; errors on the rows of `x [COMPARED, n_in]`, each alone."""
+    """Measure all files in all interpreters, interleaved; errors on single rows of `x [COMPARED, n_in]`."""
     calls: dict[tuple[str, str], Callable[[], object]] = {}
     figures: dict[tuple[str, str, str], float] = {}
     for name, (model, expected) in files.items():
@@ -96,7 +96,7 @@ def measure(title: str, files: Files, engines: Sequence[str], x: FloatArray, dat
                 if data is not None:
                     figures["accuracy", name, engine] = _accuracy(ENGINES[engine].load(model), *data)
             figures["error", name, engine] = float(np.abs(outputs - expected).max() / expected.std())
-            is_step = session.properties.get("snn") == "step"  # all steps, driven from Python
+            is_step = session.properties.get("snn") == "step"  # all steps, called from Python
             calls[name, engine] = partial(session.run, x[:1]) if is_step else session.bare_call(x[:1])
     times, first = interleaved({" ".join(key): call for key, call in calls.items()}, SECONDS), next(iter(files))
     for name, engine in calls:
@@ -111,7 +111,7 @@ def _accuracy(session: TfliteSession, inputs: FloatArray, labels: NDArray[np.int
 
 
 def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
-    """Every number type of a shipped checkpoint."""
+    """Measure every dtype of a shipped checkpoint."""
     network = precompute(checkpoint.to_network(checkpoint.load(path)))
     test = datasets.load_test("mnist", None, network)
     calibration = load_calibration("mnist", None, network).inputs
@@ -140,7 +140,7 @@ def _export(network: Network, options: TfliteOptions = PLAIN) -> bytes:
 
 
 def synthetic_table(engines: Sequence[str]) -> Table:
-    """Low rank and sparse weights of both hidden layers, beside dense ones, all random and seeded."""
+    """Measure low-rank, sparse and dense random weights of both hidden layers."""
     rng = np.random.default_rng(0)
     x, calibration = rng.random((COMPARED, SIZES[0]), np.float32), rng.random((512, SIZES[0]), np.float32)
 
@@ -172,7 +172,7 @@ def synthetic_table(engines: Sequence[str]) -> Table:
 
 
 def minimal_chain(network: Network) -> bytes:
-    """The yardstick: one FULLY_CONNECTED 1 per layer, batch 1, and nothing else; written without `sen_exporters`."""
+    """Write the baseline without `sen_exporters`: one FULLY_CONNECTED 1 per layer, batch 1."""
     code, kind = schema.BuiltinOperator.FULLY_CONNECTED, schema.BuiltinOptions.FullyConnectedOptions
     buffers, tensors, operators = [schema.BufferT()], [schema.TensorT([1, network.n_in])], []
     for layer in network.layers:
@@ -193,7 +193,7 @@ def minimal_chain(network: Network) -> bytes:
 
 
 def judge(perceptron: Table, synthetic: Table, engines: Sequence[str]) -> list[tuple[str, str, bool]]:
-    """The claims that can be judged here: what is said, what was measured, whether it holds."""
+    """Return claim, measured value and whether it holds, for the installed engines."""
     found = []
     if "litert" in engines:
         times = 1 / synthetic.figures["ratio", MINIMAL, "litert"]
@@ -213,7 +213,7 @@ def _processor() -> str:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Measure, print, and write the page if asked to."""
+    """Measure, print, and write the page with `--write`."""
     engines = installed(tuple(ENGINES))
     if arguments not in ([], ["--write"]) or (arguments and len(engines) < len(ENGINES)):
         print(f"usage: benchmarks/tflite.py [--write]; to write, {' and '.join(ENGINES)} must be installed")

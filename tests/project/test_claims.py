@@ -75,9 +75,9 @@ def test_a_section_is_made_of_its_studies(name: str, claims: Any) -> None:
 
 
 def test_every_study_is_on_the_page(claims: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: Callable[[str], Any] = claims.measured
+    read: Callable[[str], Any] = claims.run_study
     asked = []
-    monkeypatch.setattr(claims, "measured", lambda study: asked.append(study) or read(study))
+    monkeypatch.setattr(claims, "run_study", lambda study: asked.append(study) or read(study))
     for name in set(claims.SECTIONS) - {"size-and-speed"}:
         claims.SECTIONS[name]()
     assert sorted(asked) == sorted(path.stem for path in STUDIES)
@@ -86,9 +86,9 @@ def test_every_study_is_on_the_page(claims: Any, monkeypatch: pytest.MonkeyPatch
 def test_sections_have_a_place_on_the_page(claims: Any) -> None:
     page = (ROOT / "docs/results/claims.md").read_text(encoding="utf-8")
     for name in claims.SECTIONS:
-        assert "\nmade up\n" in claims.written(page, name, ["made up"])
-    with pytest.raises(SystemExit, match="no place for nothing"):
-        claims.written(page, "nothing", [])
+        assert "\nmade up\n" in claims.replace_section(page, name, ["made up"])
+    with pytest.raises(SystemExit, match="lacks the marks"):
+        claims.replace_section(page, "nothing", [])
 
 
 def test_the_front_is_what_nothing_beats(claims: Any) -> None:
@@ -106,4 +106,4 @@ def test_dots_at_one_place_share_a_label(claims: Any) -> None:
 
     dense, half = figures.Dot("dense", "native", 3.0, 98.79, 1600), figures.Dot("half", "native", 3.1, 98.8, 800)
     slow, worse = figures.Dot("slow", "native", 9.0, 98.79, 100), figures.Dot("worse", "native", 3.0, 98.5, 100)
-    assert figures.together([dense, half, slow, worse]) == [[dense, half], [slow], [worse]]
+    assert figures.group_labels([dense, half, slow, worse]) == [[dense, half], [slow], [worse]]
