@@ -243,7 +243,7 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
     if options.json:
         _print_json(found.to_dict(gate))
     else:
-        sys.stdout.write(compare.text(found, options.max_regression))
+        sys.stdout.write(compare.table(found, options.max_regression))
     failures = () if gate is None else found.failures(gate)
     for sentence in failures:
         _note(sentence)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sen_runtime.bench import bootstrap
-from sen_runtime.bench.compare import LEAST_TURNS, CompareError, Gate, cliffs_delta, compare, text
+from sen_runtime.bench.compare import MIN_TURNS, CompareError, Gate, cliffs_delta, compare, table
 from tests.support import records
 
 
@@ -71,8 +71,8 @@ def test_noise_alone_is_no_regression_but_is_undecided():
     found = compare(a, b)
     assert found.regressions(0.05) == ()
     assert found.undecided(0.05) == found.rows
-    assert "undecided" in text(found, 0.05)
-    assert "undecided" not in text(found)
+    assert "undecided" in table(found, 0.05)
+    assert "undecided" not in table(found)
 
 
 def test_rows_of_only_one_record_are_named():
@@ -80,7 +80,7 @@ def test_rows_of_only_one_record_are_named():
     b = records.record((42.0, 11.0), (records.NAMES[0], records.NAMES[2]))
     found = compare(a, b)
     assert (found.only_in_a, found.only_in_b) == ((records.NAMES[1],), (records.NAMES[2],))
-    assert f"only in the second record: {records.NAMES[2]}" in text(found)
+    assert f"only in the second record: {records.NAMES[2]}" in table(found)
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,19 @@ def test_what_may_differ_is_noted():
     b = other(other(records.record(seed=1), 0, sha256="f" * 64), 0, engine_version="2.0")
     b["device"]["kernel"] = "6.12"
     found = compare(a, b)
-    assert found.rows[0].notes == (
-        f"another artifact: {a['rows'][0]['sha256'][:16]} / ffffffffffffffff",
-        "another version of the engine: 1.32.0 / 2.0",
-    )
-    assert found.notes == ("kernel is another: 6.6.31+rpt-rpi-v8 / 6.12",)
+    artifact, engine = found.rows[0].notes
+    assert artifact.endswith(f": {a['rows'][0]['sha256'][:16]} / ffffffffffffffff") and engine.endswith("1.32.0 / 2.0")
+    assert len(found.notes) == 1 and found.notes[0].endswith("6.6.31+rpt-rpi-v8 / 6.12")
 
 
 def test_machines_that_do_not_say_what_they_are():
     a = other(records.record(), device=records.device("unavailable"))
-    assert "may be of different ones" in compare(a, a).notes[-1]
+    assert "different devices" in compare(a, a).notes[-1]
 
 
 @pytest.mark.parametrize(
     ("turns", "message"),
-    [([], "0 turns; expected at least"), ([42.0] * (LEAST_TURNS - 1), "19 turns"), ([42.0] * 30 + [0.0], "holds 0;")],
+    [([], "0 turns; expected at least"), ([42.0] * (MIN_TURNS - 1), "19 turns"), ([42.0] * 30 + [0.0], "holds 0;")],
 )
 def test_turns_that_say_too_little(turns, message):
     with pytest.raises(CompareError, match=message):
@@ -167,9 +165,9 @@ def test_as_json_and_text():
     assert again["schema"] == "sen-edge/bench-comparison/1"
     assert [row["verdict"] for row in again["rows"]] == ["slower"] * 3
     assert again["rows"][0]["ratio"] == found.rows[0].ratio
-    lines = text(found, 0.05).splitlines()
+    lines = table(found, 0.05).splitlines()
     assert [line.split()[-1] for line in lines[1:4]] == ["REGRESSION"] * 3
-    assert "REGRESSION" not in text(found, 0.5)
+    assert "REGRESSION" not in table(found, 0.5)
 
 
 def test_constant_turns_have_an_interval_of_no_width():
@@ -232,10 +230,10 @@ def test_warm_and_cold_caches_are_not_compared():
     with pytest.raises(CompareError, match="the caches were emptied in one of them: random / cold-cache"):
         compare(warm, cold)
     notes = compare(warm, cold, allow_different=True).notes
-    assert "another number of inputs: 64 / 1000" in notes
+    assert any(note.endswith(": 64 / 1000") for note in notes)
 
 
 def test_other_inputs_are_noted():
     drawn, given = records.record(), records.record()
     given["settings"] = {**given["settings"], "inputs": "data"}
-    assert "other inputs: random / data" in compare(drawn, given).notes
+    assert any(note.endswith(": random / data") for note in compare(drawn, given).notes)

@@ -124,8 +124,8 @@ def drop(*path: Any) -> Callable[[Made], None]:
     [
         pytest.param(drop("rows"), "record has no rows", id="no rows"),
         pytest.param(put("rows", to=[]), "record.rows has 0 values; expected 1", id="empty rows"),
-        pytest.param(put("more", to=1), "record has a field 'more', which is not known", id="more"),
-        pytest.param(put("rows", 0, "more", to=1), r"record.rows\[0\] has a field 'more'", id="more in a row"),
+        pytest.param(put("more", to=1), "'more'", id="more"),
+        pytest.param(put("rows", 0, "more", to=1), r"record.rows\[0\] .*'more'", id="more in a row"),
         pytest.param(drop("rows", 1, "latency_us", "p99_9"), r"rows\[1\].latency_us has no p99_9", id="no p99.9"),
         pytest.param(put("status", to="done"), "status is 'done'; expected one of complete, interrupted", id="status"),
         pytest.param(put("valid", to=1), "valid is 1; expected boolean", id="1 is not true"),
@@ -156,7 +156,7 @@ def test_what_is_no_record(real: Made, change: Callable[[Made], None], message: 
     ("change", "message"),
     [
         pytest.param(put("rows", 1, "name", to="net.sen native 1"), "two rows are called", id="one name twice"),
-        pytest.param(put("rows", 1, "ratio", "to", to="x"), r"rows\[1\].ratio.to is 'x', which is no row", id="to"),
+        pytest.param(put("rows", 1, "ratio", "to", to="x"), r"rows\[1\].ratio.to is 'x'", id="to"),
         pytest.param(put("rows", 0, "histogram", "edges_us", to=[1.0, 2.0]), "one more of edges_us", id="edges"),
         pytest.param(put("clock", "loop_ns", to=float("inf")), "loop_ns is inf; expected number", id="infinite"),
     ],

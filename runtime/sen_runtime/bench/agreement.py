@@ -1,4 +1,4 @@
-"""Correctness beside speed: do two rows compute the same?"""
+"""Compare the outputs of two rows."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 
-#: Outputs that vary less than this share of the greatest have no scale of their own; rounding is relative to size.
-LEAST_VARIATION = 1e-2
-#: What makes a file: the checkpoint or image that it came from, and how that was compressed.
+#: Min standard deviation of outputs, relative to the largest: rounding errors are relative to size.
+MIN_VARIATION = 1e-2
+#: Metadata that identify the source of a file.
 ORIGINS = ("checkpoint_sha256", "image_sha256")
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What still counts as the same.
+    """Limits of a match.
 
     Attributes:
-        output: greatest error of an output, relative to the standard deviation of all outputs.
-        share: least share of inputs whose outputs all keep `output`.
-        argmax: least share of inputs with the same greatest output.
+        output: max error of an output, relative to the standard deviation of all outputs.
+        share: min share of inputs whose outputs are all within `output`.
+        argmax: min share of inputs with the same argmax.
     """
 
     output: float
@@ -32,7 +32,7 @@ class Tolerance:
     argmax: float
 
 
-#: By the numbers that are stored and whether neurons spike: one spike that rounding flips is a whole step of a readout.
+#: By dtype and whether neurons spike: one spike that rounding flips is a whole step of a readout.
 TOLERANCES = {
     ("float32", False): Tolerance(1e-3, 1.0, 0.98),
     ("float32", True): Tolerance(1e-3, 0.95, 0.95),
@@ -43,15 +43,14 @@ TOLERANCES = {
     ("int8", False): Tolerance(0.5, 0.9, 0.9),
     ("int8", True): Tolerance(0.5, 0.8, 0.9),
 }
-#: A file that does not say what it stores may store int8.
+#: A file without a dtype may store int8.
 UNKNOWN_DTYPE = "int8-dynamic"
 
 
 def tolerance_for(dtypes: tuple[str, str], *, is_spiking: bool, has_data: bool) -> Tolerance:
-    """The looser one of two rows that store numbers of these types.
+    """The looser tolerance of two dtypes.
 
-    Random inputs are of no class: the greatest outputs lie close together there, int8 may swap them, and argmax says
-    nothing.
+    int8 on random inputs is not judged by argmax: these inputs are of no class, so their largest outputs are close.
     """
     found = [TOLERANCES.get((dtype, is_spiking), TOLERANCES[UNKNOWN_DTYPE, is_spiking]) for dtype in dtypes]
     loosest = max(found, key=lambda tolerance: (tolerance.output, -tolerance.share))
@@ -60,13 +59,13 @@ def tolerance_for(dtypes: tuple[str, str], *, is_spiking: bool, has_data: bool) 
 
 
 def origin(properties: Mapping[str, str]) -> tuple[str, str] | None:
-    """What a file was made from: equal for files that should compute the same; None where it does not say."""
+    """Source and compression of a file: equal for files that should compute the same; None where unknown."""
     source = next((properties[name] for name in ORIGINS if name in properties), None)
     return None if source is None else (source, properties.get("compression", ""))
 
 
 def compare(actual: Array, expected: Array, to: str, tolerance: Tolerance) -> dict[str, Any]:
-    """The figures of outputs `[n, n_out]` beside those of the row `to`; see docs/reference/bench.md.
+    """Compare outputs `[n, n_out]` with those of the row `to`; see docs/reference/bench.md.
 
     Outputs that are not finite, or of another shape, never match.
     """
@@ -86,6 +85,6 @@ def compare(actual: Array, expected: Array, to: str, tolerance: Tolerance) -> di
 
 
 def _scale(values: Array) -> float:
-    """Standard deviation of all outputs, or what a value that all share has for rounding; 1 where all are 0."""
-    greatest = float(np.abs(values).max())
-    return max(float(values.std(dtype=np.float64)), LEAST_VARIATION * greatest) or 1.0
+    """Standard deviation of all outputs, at least `MIN_VARIATION` of the largest; 1 where all are 0."""
+    largest = float(np.abs(values).max())
+    return max(float(values.std(dtype=np.float64)), MIN_VARIATION * largest) or 1.0

@@ -1,4 +1,4 @@
-"""How far the median of a series may be off, where its neighbours resemble each other, and all of a load even more."""
+"""Confidence interval of the median of an autocorrelated series that consists of groups (loads)."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ Floats = NDArray[np.float64]
 
 RESAMPLES = 1000
 CONFIDENCE, NORMAL_QUANTILE = 0.95, 1.959964
-#: Of fewer loads than these nothing is known of how loads differ.
-LEAST_LOADS = 4
-#: Values that are drawn at once: 16 MiB.
+#: Min number of loads from which their variance is estimated.
+MIN_LOADS = 4
+#: Values per draw: 16 MiB.
 CHUNK = 1 << 21
 
 
 def sizes_of_loads(loads: Sequence[int] | None, n: int) -> NDArray[np.intp]:
-    """How many of `n` values belong to each load, of which `loads` tells the rounds; the values are an even choice.
+    """Values of each load, where `n` values are an even choice of the rounds.
 
-    One group where nothing is known of loads, there are too few of them, or fewer rounds than values.
+    One group where loads are not known, too few, or have fewer rounds than there are values.
+
+    Args:
+        loads: rounds of each load.
+        n: number of values.
     """
     if loads is not None and sum(loads) >= n:
         of_load = np.repeat(np.arange(len(loads)), loads)
         sizes: NDArray[np.intp] = np.unique(of_load[even_choice(len(of_load), n)], return_counts=True)[1]
-        if len(sizes) >= LEAST_LOADS:
+        if len(sizes) >= MIN_LOADS:
             return sizes
     return np.array([n])
 
 
-def even_choice(n: int, most: int) -> NDArray[np.intp]:
-    """At most so many places of `n`, spread evenly."""
-    return np.linspace(0, n - 1, min(most, n)).astype(np.intp)
+def even_choice(n: int, limit: int) -> NDArray[np.intp]:
+    """At most `limit` indices of `n`, spread evenly."""
+    return np.linspace(0, n - 1, min(limit, n)).astype(np.intp)
 
 
 def medians(values: Floats, sizes: NDArray[np.intp], seed: int = 0) -> Floats:
-    """Medians `[RESAMPLES]` of groups of the series `values [n]` drawn anew, each made of blocks of that group.
+    """Medians `[RESAMPLES]` of resampled groups of the series `values [n]`.
 
     A circular block bootstrap (Politis and Romano, "A circular block-resampling procedure for stationary data", 1992)
-    with blocks of the root of a group's size: latencies that follow each other share clock, temperature and other load,
-    and drawn one by one they would seem to say more than they do. Groups are rings.
+    within resampled groups, with blocks of the root of a group's size: successive latencies share clock, temperature
+    and other load, so that resampling them one by one would give too narrow an interval.
 
     Args:
-        values: in the order in which they were measured.
-        sizes: of the groups that follow each other in it, see `sizes_of_loads`.
-        seed: of the drawing.
+        values: in the order of the measurement.
+        sizes: of the successive groups in it, see `sizes_of_loads`.
+        seed: of the resampling.
     """
     groups, typical = len(sizes), int(np.median(sizes))
     length = ceil(sqrt(typical))
@@ -65,10 +69,10 @@ def medians(values: Floats, sizes: NDArray[np.intp], seed: int = 0) -> Floats:
 
 
 def interval(drawn: Floats, centre: float, groups: int) -> tuple[float, float]:
-    """The middle part of what was drawn, with `centre` in it.
+    """Percentile interval of resampled medians, which contains `centre`.
 
-    Of few groups the interval of the percentiles is too narrow; it is widened about the centre as Hesterberg describes
-    ("What teachers should know about the bootstrap", 2015, expanded percentiles).
+    For few groups it is widened about the centre: Hesterberg, "What teachers should know about the bootstrap", 2015,
+    expanded percentiles.
     """
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(drawn, [tail, 100 - tail])
@@ -77,8 +81,8 @@ def interval(drawn: Floats, centre: float, groups: int) -> tuple[float, float]:
 
 
 def _widening(groups: int) -> float:
-    """Student's quantile over the normal one, and n for n - 1; 1 where groups are not what was drawn."""
-    if groups < LEAST_LOADS:
+    """Student's quantile over the normal one, and n for n - 1; 1 for a single series."""
+    if groups < MIN_LOADS:
         return 1.0
     n, z = groups - 1, NORMAL_QUANTILE
     # Student's quantile by the expansion of Abramowitz and Stegun, 26.7.5.

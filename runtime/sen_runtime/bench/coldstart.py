@@ -1,4 +1,4 @@
-"""Cold start: a model's first load and first inference, and their memory, in a process of their own.
+"""Cold start: time and memory of the first load and the first inference, in another process.
 
 An engine that crashes on the file ends that process, not the benchmark.
 """
@@ -22,21 +22,21 @@ from sen_runtime.errors import EngineCrashError, EngineError, SenError
 from sen_runtime.memory_limits import allocation_failure
 from sen_runtime.worker.frames import decode_error, encode_error
 
-#: Far beyond what a model that fits a small board takes to load.
+#: Far beyond the load time of a model for a small board.
 LIMIT_SECONDS = 120.0
 CLEAR = Path("/proc/self/clear_refs")
-#: Written to `CLEAR`: the peak of the resident memory starts anew from what is resident now.
+#: Written to `CLEAR`: resets the peak of the resident memory.
 RESET_PEAK = "5"
 
 
 @dataclass(frozen=True)
 class ColdStart:
-    """A first time.
+    """Figures of a cold start.
 
     Attributes:
-        load_us: from before the model is loaded until it can run; the engine's library is imported before that.
+        load_us: loading the model, without importing the engine's library.
         first_us: the first inference, on one input (a batch, where the model has a fixed one).
-        rss_growth_bytes: how far the peak of the resident memory grew in both; None where the system does not tell.
+        rss_growth_bytes: growth of the peak of the resident memory in both; None where it is not known.
     """
 
     load_us: float
@@ -48,7 +48,7 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
     """Load a model for the first time and run it once, in a child process.
 
     Raises:
-        SenError: what the engine raised.
+        SenError: from the engine.
         EngineCrashError: the engine crashed.
         EngineError: it took longer than `limit_seconds`.
     """
@@ -80,11 +80,11 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
 
 
 def _reset_peak() -> None:
-    with suppress(OSError):  # an old kernel: the peak then holds what importing the library took for a moment
+    with suppress(OSError):  # on an old kernel the peak includes the import of the library
         CLEAR.write_text(RESET_PEAK)
 
 
-def _measured(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
+def _measure(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
     found = engine(engine_name)
     found.version()  # imports the library
     _reset_peak()
@@ -102,12 +102,12 @@ def _measured(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
 
 
 def main(path: str, engine_name: str, threads: str) -> None:
-    """In the child: print what was measured, or the error, as JSON in the last line."""
+    """In the child: print the figures, or the error, as JSON in the last line."""
     try:
-        answer = _measured(Path(path), engine_name, int(threads))
+        answer = _measure(Path(path), engine_name, int(threads))
     except SenError as error:
         answer = {"error": encode_error(error)}
-    except Exception as error:  # what an engine makes of a file that is not its own
+    except Exception as error:  # from an engine on a file of another format
         failed = EngineError(f"{engine_name} failed: {type(error).__name__}: {error}")
         answer = {"error": encode_error(allocation_failure(error) or failed)}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

@@ -1,4 +1,4 @@
-"""Two records of one device side by side: which rows became slower, and how sure that is."""
+"""Compare two records of one device: which rows became slower, with intervals."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 from sen_runtime.untrusted import printable
 
 Record = Mapping[str, Any]
-#: Rounds between one loading of the models and the next, where a record tells.
+#: Rounds of each load; None in older records.
 Loads = Optional[list[int]]
 
 SCHEMA = "sen-edge/bench-comparison/1"
-#: Below so many turns an interval says little.
-LEAST_TURNS = 20
-#: Fields of the device that must be equal, and of a row.
+#: Min number of turns of an interval.
+MIN_TURNS = 20
+#: Fields of the device, and of a row, that must be equal.
 SAME_DEVICE = {"model": "model", "cpu": "processor", "architecture": "architecture of the kernel"}
 SAME_ROW = ("n_in", "n_out", "timesteps", "engine", "threads")
-#: What may differ, and is said.
+#: Differences that are noted.
 NOTED_DEVICE = ("kernel", "os", "userland_bits", "compiler")
 NOTED_ROW = {
-    "sha256": "another artifact",
-    "engine_version": "another version of the engine",
-    "kernels": "other kernels",
+    "sha256": "different artifacts",
+    "engine_version": "different versions of the engine",
+    "kernels": "different kernels",
 }
-NOTED_SETTINGS = {"inputs": "other inputs", "n_inputs": "another number of inputs", "cpus": "bound to other cores"}
-ALLOW = "--allow-different compares them all the same"
+NOTED_SETTINGS = {"inputs": "different inputs", "n_inputs": "different numbers of inputs", "cpus": "different cores"}
+ALLOW = "--allow-different compares them anyway"
 
 
 class CompareError(SenError):
-    """Two records that are not about the same thing, or one that cannot be relied on."""
+    """Two records of different devices or models, or a record that is not valid."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,10 @@ class RowComparison:
         name: of the row.
         a_us, b_us: medians of the turns, microseconds.
         ratio: b_us / a_us; above 1 is slower.
-        low, high: its interval at `bootstrap.CONFIDENCE`, from loads of both series, and blocks of these, drawn
-            independently.
-        effect: Cliff's delta, -1 to 1: the share of pairs of turns in which b is slower, less that in which it is
-            faster. 0 for two series that lie on each other, 1 where even the fastest turn of b is slower than all of a.
-        notes: what else is different.
+        low, high: its interval at `bootstrap.CONFIDENCE`; the loads of the two series are resampled independently.
+        effect: Cliff's delta, -1 to 1: the share of pairs of turns in which b is slower, minus that in which it is
+            faster. 0 for identical distributions, 1 where the fastest turn of b is slower than all turns of a.
+        notes: other differences.
     """
 
     name: str
@@ -64,32 +63,32 @@ class RowComparison:
     notes: tuple[str, ...]
 
     def is_regression(self, max_share: float) -> bool:
-        """Whether the ratio is above 1 + max_share, and its interval does not reach down to 1."""
+        """Whether the ratio is above 1 + max_share, and its interval above 1."""
         return self.ratio > 1 + max_share and self.low > 1
 
     def is_undecided(self, max_share: float) -> bool:
-        """Whether it is no regression, and the interval holds more than is allowed: a longer run is needed to tell."""
+        """Whether the interval contains both allowed and larger ratios: a longer run is needed."""
         return self.high > 1 + max_share and not self.is_regression(max_share)
 
     def outcome(self, max_share: float) -> str:
-        """What a gate of `max_share` makes of it."""
+        """Result of a gate of `max_share`."""
         if self.is_regression(max_share):
             return "regression"
         return "undecided" if self.is_undecided(max_share) else "passed"
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The comparison in words."""
         return "slower" if self.low > 1 else "faster" if self.high < 1 else "no difference seen"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A limit that rows may not exceed.
+    """A limit for all rows.
 
     Attributes:
         max_share: 0.05 allows 5 % more time.
-        strict: whether a row that is undecided fails as well.
+        strict: whether undecided rows fail.
     """
 
     max_share: float
@@ -98,12 +97,12 @@ class Gate:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two records say of each other.
+    """A comparison of two records.
 
     Attributes:
-        rows: those that both have, in the order of the first.
-        only_in_a, only_in_b: names of the others.
-        notes: what is different about devices and records as a whole.
+        rows: rows of both records, in the order of the first.
+        only_in_a, only_in_b: names of the other rows.
+        notes: differences of devices and records.
         confidence: of the intervals.
     """
 
@@ -114,17 +113,17 @@ class Comparison:
     confidence: float = bootstrap.CONFIDENCE
 
     def regressions(self, max_share: float) -> tuple[RowComparison, ...]:
-        """Rows that became slower by more than `max_share` (0.05: five percent); see `RowComparison.is_regression`."""
+        """Rows that are regressions; see `RowComparison.is_regression`."""
         return tuple(row for row in self.rows if row.is_regression(max_share))
 
     def undecided(self, max_share: float) -> tuple[RowComparison, ...]:
-        """Rows that may have, and may not: too noisy, or measured too shortly."""
+        """Rows that are undecided: too noisy, or measured too briefly."""
         return tuple(row for row in self.rows if row.is_undecided(max_share))
 
     def failures(self, gate: Gate) -> tuple[str, ...]:
-        """Why the second record does not pass a gate, in sentences; none where it does.
+        """Return a sentence for each failure of a gate.
 
-        A row of the first record that the second one lacks fails: what is not measured is not known to be fast enough.
+        A row that is missing in the second record fails.
         """
         slower = self.regressions(gate.max_share)
         undecided = self.undecided(gate.max_share) if gate.strict else ()
@@ -135,15 +134,15 @@ class Comparison:
         )
 
     def to_dict(self, gate: Gate | None = None) -> dict[str, Any]:
-        """For JSON; with a gate also its limit, what it makes of each row, and whether it is passed."""
+        """Content of a JSON document; with a gate also its limit, the outcome of each row, and the failures."""
         rows: list[dict[str, Any]] = [
             {**asdict(row), "notes": list(row.notes), "verdict": row.verdict} for row in self.rows
         ]
         names = {"only_in_a": list(self.only_in_a), "only_in_b": list(self.only_in_b), "notes": list(self.notes)}
         judged = None
         if gate is not None:
-            for shown, row in zip(rows, self.rows):
-                shown["outcome"] = row.outcome(gate.max_share)
+            for entry, row in zip(rows, self.rows):
+                entry["outcome"] = row.outcome(gate.max_share)
             failures = self.failures(gate)
             judged = {
                 "max_regression": gate.max_share,
@@ -159,16 +158,16 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
     """Match the rows of two records by name, and compare their latencies.
 
     Args:
-        a: what was.
-        b: what is.
-        allow_different: compare other devices, other shapes and engines under the same name, and records that are
-            interrupted or invalid; what is different is then among the notes.
+        a: the earlier record.
+        b: the later record.
+        allow_different: compare different devices, different shapes and engines of one name, and records that are
+            interrupted or not valid; the differences are then among the notes.
 
     Raises:
-        CompareError: they are not of the same device, or not of the same models; one is invalid or interrupted; no row
-            is in both; fewer than `LEAST_TURNS` turns.
+        CompareError: different devices or models; a record is interrupted or not valid; no common row; fewer than
+            `MIN_TURNS` turns.
     """
-    objections = [*_doubts("the first record", a), *_doubts("the second record", b), *_other_device(a, b)]
+    objections = [*_objections("the first record", a), *_objections("the second record", b), *_other_device(a, b)]
     inputs = a["settings"]["inputs"], b["settings"]["inputs"]
     if "cold-cache" in inputs and inputs[0] != inputs[1]:
         objections.append(f"the caches were emptied in one of them: {inputs[0]} / {inputs[1]}")
@@ -195,12 +194,12 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
     )
 
 
-def text(comparison: Comparison, max_share: float | None = None) -> str:
-    """A table for a terminal, and below it what else there is to know.
+def table(comparison: Comparison, max_share: float | None = None) -> str:
+    """Format a table for a terminal, with notes.
 
     Args:
-        comparison: what to show.
-        max_share: with it, rows that are slower by more are marked, and those that may be are named.
+        comparison: from `compare`.
+        max_share: limit of a gate: rows beyond it are marked, undecided rows named.
     """
     rows = comparison.rows
     unit = unit_of_time(value for row in rows for value in (row.a_us, row.b_us))
@@ -211,25 +210,25 @@ def text(comparison: Comparison, max_share: float | None = None) -> str:
         is_over = max_share is not None and row.is_regression(max_share)
         lines.append([printable(row.name), *figures, "REGRESSION" if is_over else row.verdict])
     widths = [max(map(len, column)) for column in zip(*lines)]
-    shown = [
+    text = [
         "  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:-1])), verdict])
         for name, *cells, verdict in lines
     ]
-    shown += ["", f"interval: {100 * comparison.confidence:g} % confidence; effect: Cliff's delta, -1 to 1"]
-    shown += [f"{row.name}: {note}" for row in rows for note in row.notes]
-    shown += [f"only in the first record: {name}" for name in comparison.only_in_a]
-    shown += [f"only in the second record: {name}" for name in comparison.only_in_b]
-    shown += comparison.notes
+    text += ["", f"interval: {100 * comparison.confidence:g} % confidence; effect: Cliff's delta, -1 to 1"]
+    text += [f"{row.name}: {note}" for row in rows for note in row.notes]
+    text += [f"only in the first record: {name}" for name in comparison.only_in_a]
+    text += [f"only in the second record: {name}" for name in comparison.only_in_b]
+    text += comparison.notes
     for row in comparison.undecided(max_share) if max_share is not None else ():
-        shown.append(
+        text.append(
             f"{row.name}: undecided, as its interval reaches beyond {significant(1 + (max_share or 0))}: "
             "measure longer (--seconds) or on a quieter machine"
         )
-    return "\n".join(printable(line) for line in shown) + "\n"
+    return "\n".join(printable(line) for line in text) + "\n"
 
 
 def cliffs_delta(a: bootstrap.Floats, b: bootstrap.Floats) -> float:
-    """Share of pairs (a [n], b [m]) with b > a, less that with b < a."""
+    """Share of pairs (a [n], b [m]) with b > a, minus that with b < a."""
     ordered = np.sort(a)
     below = np.searchsorted(ordered, b, "left").sum()
     above = len(a) * len(b) - np.searchsorted(ordered, b, "right").sum()
@@ -253,24 +252,24 @@ def _compare_row(a: Record, b: Record, loads: tuple[Loads, Loads]) -> RowCompari
 
 def _turns(row: Record) -> bootstrap.Floats:
     turns = np.asarray(row["turns_us"], np.float64)
-    if len(turns) < LEAST_TURNS:
-        message = f"{row['name']}: there are {len(turns)} turns; expected at least {LEAST_TURNS}"
+    if len(turns) < MIN_TURNS:
+        message = f"{row['name']}: there are {len(turns)} turns; expected at least {MIN_TURNS}"
         raise CompareError(message, "measure longer: --seconds")
     if not np.all(turns > 0):
         raise CompareError(f"{row['name']}: turns_us holds {turns.min():g}; expected latencies > 0")
     return turns
 
 
-def _doubts(which: str, record: Record) -> list[str]:
-    doubts = [] if record["status"] == "complete" else [f"{which} is {record['status']}"]
+def _objections(which: str, record: Record) -> list[str]:
+    objections = [] if record["status"] == "complete" else [f"{which} is {record['status']}"]
     if not record["valid"]:
-        doubts.append(f"{which} is not valid ({'; '.join(record['invalid_because']) or 'no reason given'})")
-    return doubts
+        objections.append(f"{which} is not valid ({'; '.join(record['invalid_because']) or 'no reason given'})")
+    return objections
 
 
 def _other_device(a: Record, b: Record) -> list[str]:
     pairs = [(what, a["device"][key], b["device"][key]) for key, what in SAME_DEVICE.items()]
-    return [f"the {what} of the device is another: {one!r} / {two!r}" for what, one, two in pairs if one != two]
+    return [f"the {what} of the devices differs: {one!r} / {two!r}" for what, one, two in pairs if one != two]
 
 
 def _loads(a: Record, b: Record) -> list[str]:
@@ -287,7 +286,7 @@ def _other_settings(a: Record, b: Record) -> list[str]:
 
 
 def _notes(a: Record, b: Record) -> list[str]:
-    notes = [f"{key} is another: {a[key]} / {b[key]}" for key in NOTED_DEVICE if a[key] != b[key]]
+    notes = [f"{key} differs: {a[key]} / {b[key]}" for key in NOTED_DEVICE if a[key] != b[key]]
     if a["model"] == "unavailable":
-        notes.append("neither record knows the model of its device: they may be of different ones")
+        notes.append("the model of the device is unknown: the records may be of different devices")
     return notes

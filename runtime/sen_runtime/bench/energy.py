@@ -20,22 +20,22 @@ from sen_runtime.untrusted import decode, quote, read_regular
 
 Floats = NDArray[np.float64]
 
-#: Times that a meter must have read within the spans of a row.
-LEAST_READINGS = 10
-#: A meter that reads a thousand times a second fills it in an hour.
-MOST_BYTES = 1 << 27
-#: Readings so close before the run are not counted as idle, seconds.
+#: Min number of readings within the spans of a row.
+MIN_READINGS = 10
+#: An hour of a meter with a thousand readings a second.
+MAX_BYTES = 1 << 27
+#: Seconds before the run in which readings are not counted as idle.
 MARGIN_S = 1.0
 EXPECTED = "expected the columns timestamp (ISO 8601 with its offset from UTC, or seconds since 1970) and watts"
 CLOCKS = "the clocks of meter and device must agree: the file has to cover the run"
 
 
 class EnergyError(SenError):
-    """A meter's file that cannot be used, or a run whose energy cannot be told from it."""
+    """A meter's file that is malformed, or does not cover the run."""
 
 
 class Span(NamedTuple):
-    """Time in which one row ran and nothing else: seconds since 1970, and the inferences made."""
+    """Time in which only one row ran: seconds since 1970, and its inferences."""
 
     start_s: float
     end_s: float
@@ -44,7 +44,7 @@ class Span(NamedTuple):
 
 @dataclass(frozen=True)
 class Meter:
-    """What a meter read.
+    """Readings of a meter.
 
     Attributes:
         name: of its file.
@@ -58,31 +58,31 @@ class Meter:
 
 
 def check_meter(path: Path) -> None:
-    """Find out before a run whether its energy can be read after it; the meter may not have written anything yet.
+    """Check the file of a meter before a run, when it may have no readings yet.
 
     Raises:
-        EnergyError: see `read_meter`; too few readings are none.
+        EnergyError: see `read_meter`, except too few readings.
     """
     _read_lines(path)
 
 
 def read_meter(path: Path) -> Meter:
-    """Read a CSV with the columns `timestamp` and `watts`, in any order and beside others.
+    """Read a CSV with the columns `timestamp` and `watts`, in any order and next to others.
 
-    A last line without an end is left out: the meter may still be writing it.
+    An unterminated last line is ignored: the meter may still be writing it.
 
     Raises:
         EnergyError: names the line, what is there and what was expected.
     """
     times, watts = _read_lines(path)
-    if len(times) < LEAST_READINGS:
-        raise EnergyError(f"{path} has {len(times)} readings; expected at least {LEAST_READINGS}", EXPECTED)
+    if len(times) < MIN_READINGS:
+        raise EnergyError(f"{path} has {len(times)} readings; expected at least {MIN_READINGS}", EXPECTED)
     return Meter(path.name, np.array(times), np.array(watts))
 
 
 def _read_lines(path: Path) -> tuple[list[float], list[float]]:
-    """Timestamps and watts of the lines that are complete."""
-    data = read_regular(path, MOST_BYTES, error=EnergyError)
+    """Timestamps and watts of the complete lines."""
+    data = read_regular(path, MAX_BYTES, error=EnergyError)
     lines = decode(data[: data.rfind(b"\n") + 1], str(path), error=EnergyError).splitlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     times: list[float] = []
@@ -109,24 +109,24 @@ def _read_lines(path: Path) -> tuple[list[float], list[float]]:
 
 
 def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) -> dict[str, Any]:
-    """The record with `energy_uj` of its row, and what the meter read while the machine was idle.
+    """Add `energy_uj` of its row and the idle power to a record.
 
-    `energy_uj` is gross: all that the device drew while it ran, what it draws when idle included. It is the median
-    over parts of the run that are long enough for the meter.
+    `energy_uj` includes the idle power of the device. It is the median over parts of the run of at least one period of
+    the meter.
 
     Args:
-        record: of a run with one row: rows that alternate every millisecond cannot be told apart by a meter.
+        record: of a run with one row: a meter cannot separate rows that alternate every millisecond.
         meter: from `read_meter`.
-        spans: when the row ran, in order: its turns, or longer.
+        spans: of the row, in order: its turns, or longer.
 
     Raises:
-        EnergyError: there are several rows, or the meter did not read often enough while the row ran.
+        EnergyError: there are several rows, or too few readings while the row ran.
     """
     rows = record["rows"]
     if len(rows) != 1:
         raise EnergyError(
             f"the run has {len(rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
-            "measure energy in a run of its own for each: one artifact, one engine, one number of threads",
+            "measure energy in a separate run for each: one artifact, one engine, one number of threads",
         )
     energy_uj = uj_per_inference(meter, spans)
     idle = idle_watts(meter, began_s(record))
@@ -141,39 +141,39 @@ def uj_per_inference(meter: Meter, spans: Sequence[Span]) -> float:
     """Median over the parts of a run of mean power x time / inferences, in microjoules.
 
     Raises:
-        EnergyError: the meter did not read `LEAST_READINGS` times while the row ran.
+        EnergyError: fewer than `MIN_READINGS` readings while the row ran.
     """
     spans = [span for span in spans if span.inferences > 0 and span.end_s > span.start_s]
     if not spans:
         raise EnergyError("no inference was made while the meter ran")
     start, end = spans[0].start_s, spans[-1].end_s
     inside = (meter.t_s >= start) & (meter.t_s <= end)
-    if inside.sum() < LEAST_READINGS:
+    if inside.sum() < MIN_READINGS:
         raise EnergyError(
             f"{meter.name} has {int(inside.sum())} readings between {_iso(start)} and {_iso(end)}, when the row ran; "
-            f"expected at least {LEAST_READINGS}. It reads from {_iso(meter.t_s[0])} to {_iso(meter.t_s[-1])}",
+            f"expected at least {MIN_READINGS}. It reads from {_iso(meter.t_s[0])} to {_iso(meter.t_s[-1])}",
             CLOCKS,
         )
     edges = meter.t_s[inside]
     centres = np.array([(span.start_s + span.end_s) / 2 for span in spans])
     durations = np.array([span.end_s - span.start_s for span in spans])
     inferences = np.array([span.inferences for span in spans], np.float64)
-    # A reading stands for the time until the next; a turn belongs to the reading before its middle.
+    # A reading holds until the next; a turn belongs to the reading before its middle.
     part = np.clip(np.searchsorted(edges, centres, "right") - 1, 0, len(edges) - 1)
     time_s, count = np.bincount(part, durations, len(edges)), np.bincount(part, inferences, len(edges))
-    if np.count_nonzero(count) < len(edges) / 2:  # spans longer than the meter's period: one figure of time per call
+    if np.count_nonzero(count) < len(edges) / 2:  # spans longer than the meter's period: one mean time per call
         time_s, count = np.full(len(edges), durations.sum()), np.full(len(edges), inferences.sum())
     used = count > 0
     return float(np.median(meter.watts[inside][used] * time_s[used] / count[used])) * 1e6
 
 
 def idle_watts(meter: Meter, began_s: float) -> float | None:
-    """Median power before the run began; None where the meter hardly read then.
+    """Median power before the run; None where there are too few readings.
 
-    Not after it, nor between its beginning and its first round: the machine loads models and works out figures.
+    After the run, and before its first round, the machine is not idle: it loads models and computes figures.
     """
     before = meter.t_s < began_s - MARGIN_S
-    return float(np.median(meter.watts[before])) if before.sum() >= LEAST_READINGS else None
+    return float(np.median(meter.watts[before])) if before.sum() >= MIN_READINGS else None
 
 
 def _places(where: str, header: Sequence[str]) -> tuple[int, int]:

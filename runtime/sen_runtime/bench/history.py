@@ -1,4 +1,4 @@
-"""A file that grows by one line for each record, so that a trend can be drawn from it."""
+"""History: a file with a line for each record, from which trends are drawn."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ except ImportError:  # Windows, where two writers at once may lose a line
     fcntl = None  # type: ignore[assignment]
 
 SCHEMA = "sen-edge/bench-history/1"
-#: How each line starts: a line cut short by a crash is told by it from another kind of file.
+#: Start of each line: distinguishes a line that a crash cut short from another kind of file.
 START = f'{{"schema": "{SCHEMA}"'
 DEVICE = ("model", "cpu", "architecture", "kernel", "os")
 #: A line of a record with ten rows has 4 kB.
-MOST_BYTES = 1 << 28
+MAX_BYTES = 1 << 28
 REMEDY = "name another file, or remove that line"
 ROW = ("name", "sha256", "engine", "engine_version", "threads", "n_samples", "bytes", "energy_uj")
 
 
 _LATENCY = {"type": ["number", "null"], "minimum": 1e-9}
-#: What is read of a line, as JSON Schema; further fields are kept as they are.
+#: JSON Schema of a line; unknown fields are kept.
 ENTRY: Mapping[str, Any] = {
     "type": "object",
     "required": ["schema", "created", "status", "valid", "confidence", "device", "rows"],
@@ -70,16 +70,16 @@ ENTRY: Mapping[str, Any] = {
 
 
 class HistoryError(SenError):
-    """A file that is no history of benchmarks, or cannot be read or written."""
+    """A file that is not a history of benchmarks, or cannot be read or written."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What is in the file.
+    """Content of a history.
 
     Attributes:
-        entries: one for each record, as `summary` makes them, in the order of the file.
-        notes: what was wrong with the file, in sentences.
+        entries: one for each record, see `summary`, in the order of the file.
+        notes: sentences about damage of the file.
     """
 
     entries: tuple[dict[str, Any], ...]
@@ -87,7 +87,7 @@ class History:
 
 
 def summary(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What a line holds: when, on what, and the median of each row with its interval (microseconds)."""
+    """Entry of a record: time, device, and the median of each row with its interval (microseconds)."""
     rows = []
     for row in record["rows"]:
         turns = np.asarray(row["turns_us"], np.float64)
@@ -103,17 +103,17 @@ def summary(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def append(path: Path, record: Mapping[str, Any]) -> History:
-    """Add the summary of a record at the end; the file is replaced in one step, so it is never half written.
+    """Append the summary of a record; the file is replaced atomically.
 
-    A last line that an earlier crash cut short is dropped, and a note says so.
+    A last line that an earlier crash cut short is dropped, with a note.
 
     Returns:
         The history with the new entry.
 
     Raises:
-        HistoryError: the file holds something else, or cannot be read or written.
+        HistoryError: the file is not a history, or cannot be read or written.
     """
-    with _locked(path):
+    with _lock(path):
         history = read(path) if path.exists() else History(())
         entries = (*history.entries, summary(record))
         try:
@@ -124,12 +124,12 @@ def append(path: Path, record: Mapping[str, Any]) -> History:
 
 
 def read(path: Path) -> History:
-    """All entries of a file.
+    """Read all entries of a file.
 
     Raises:
-        HistoryError: a line is no entry (its number is named), or the file cannot be read.
+        HistoryError: a line is not an entry, or the file cannot be read.
     """
-    lines = read_regular(path, MOST_BYTES, error=HistoryError).split(b"\n")
+    lines = read_regular(path, MAX_BYTES, error=HistoryError).split(b"\n")
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
@@ -142,7 +142,7 @@ def read(path: Path) -> History:
             if number == len(lines) and (line.startswith(start) or start.startswith(line)):
                 return History(tuple(entries), (f"{where} is cut short and was left out",))
             raise HistoryError(error.message, REMEDY) from error
-        entries.append(_checked(entry, where))
+        entries.append(_validate(entry, where))
     return History(tuple(entries))
 
 
@@ -150,26 +150,25 @@ def _line(entry: Mapping[str, Any]) -> str:
     return json.dumps(entry, allow_nan=False) + "\n"
 
 
-def _checked(entry: Any, where: str) -> dict[str, Any]:
-    """An entry; HistoryError where it is something else."""
+def _validate(entry: Any, where: str) -> dict[str, Any]:
     try:
         validate(entry, ENTRY, "the entry")
         began_s(entry)
     except (SenError, ValueError) as error:
-        raise HistoryError(f"{where} is no entry of a history of benchmarks ({SCHEMA}): {error}", REMEDY) from error
+        raise HistoryError(f"{where} is not an entry of a history of benchmarks ({SCHEMA}): {error}", REMEDY) from error
     return dict(entry)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One writer at a time: the folder is locked, so that no other file is needed."""
+def _lock(path: Path) -> Iterator[None]:
+    """Allow one writer at a time. The folder is locked, which needs no lock file."""
     if fcntl is None:
         yield
         return
     try:
         folder = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
-        raise HistoryError(f"cannot write {path}: {error.strerror}", "make its folder first") from error
+        raise HistoryError(f"cannot write {path}: {error.strerror}", "create its folder first") from error
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
         yield

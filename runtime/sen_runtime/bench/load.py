@@ -1,18 +1,18 @@
-"""Load of other programs: a latency measured beside them is not that of the model."""
+"""Load of other programs, which makes latencies longer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-#: Load of other programs that may go beyond the cores that a run leaves: averages lag behind by a minute.
+#: Tolerated load beyond the free cores: averages lag behind by a minute.
 SPARE = 0.5
 
 
 def other_load(record: Mapping[str, Any]) -> float | None:
-    """Load average of other programs at the start or the end of a run, whichever is larger; None where unknown.
+    """The larger load average of other programs, at the start or the end of a run; None where unknown.
 
-    What the run itself adds, its threads, is subtracted at the end.
+    The threads of the run are subtracted at the end.
     """
     device = record["device"]
     before, after = device["before"]["load"], device["after"]["load"]
@@ -22,7 +22,7 @@ def other_load(record: Mapping[str, Any]) -> float | None:
 
 
 def busy(record: Mapping[str, Any]) -> str:
-    """A sentence about other programs, where they left fewer cores than the run needs; else empty."""
+    """A sentence, where other programs left fewer cores than the run needs; else empty."""
     others, cores = other_load(record), record["device"]["cpus"]
     if others is None or not isinstance(cores, int) or others + min(_threads(record), cores) <= cores + SPARE:
         return ""

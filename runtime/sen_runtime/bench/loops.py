@@ -1,4 +1,4 @@
-"""What is timed of a session: its leanest honest call, on inputs that take turns."""
+"""The timed call of a session: its leanest complete call, on inputs that take turns."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sen_runtime.engines import Session
 
 FloatArray = NDArray[np.float32]
 
-#: Inputs for a loop in C are laid out again and again up to this size and number, so that one call runs many of them.
+#: Inputs of a loop in C are repeated up to this size and number, so that one call runs many of them.
 TILED_BYTES, TILED_ROWS = 1 << 16, 1024
 
 
 def loop_over(session: Session, inputs: FloatArray) -> Loop:
-    """A loop over `inputs [n, ...]` in turn: in C where the engine has one, else in Python.
+    """A loop over `inputs [n, ...]`: in C where the engine has one, else in Python.
 
-    A model of a fixed batch takes that many of them in each call.
+    A model of a fixed batch runs that many of them in each call.
     """
     bare_loop = getattr(session, "bare_loop", None)
     if bare_loop is not None:
@@ -33,7 +33,7 @@ def loop_over(session: Session, inputs: FloatArray) -> Loop:
 
 
 def call_of(session: Session, x: FloatArray) -> Callable[[], object]:
-    """The engine's own calls on `x [rows, ...]`, input copied in and output copied out; all steps of a step model."""
+    """The engine's call on `x [rows, ...]` with input and output copied; all steps of a step model."""
     bare_call = getattr(session, "bare_call", None)
     properties = getattr(session, "properties", {})
     if bare_call is None or properties.get("snn") == "step":
@@ -43,18 +43,18 @@ def call_of(session: Session, x: FloatArray) -> Callable[[], object]:
 
 
 def rows_per_call(session: Session) -> int:
-    """Inputs that one call runs."""
+    """Inputs of one call."""
     return session.batch_size or 1
 
 
 def batches(inputs: FloatArray, rows: int) -> list[FloatArray]:
-    """`inputs [n, ...]` in parts of `rows` each, the last filled up from the first."""
+    """Split `inputs [n, ...]` into batches of `rows`, the last filled up from the first inputs."""
     short = -len(inputs) % rows
     padded = np.concatenate([inputs, *[inputs] * -(-short // len(inputs))])[: len(inputs) + short] if short else inputs
     return [padded[start : start + rows] for start in range(0, len(padded), rows)]
 
 
 def outputs(session: Session, inputs: FloatArray) -> NDArray[Any]:
-    """What the session gives for each of `inputs [n, ...]`: `[n, n_out]`, run as it is timed."""
+    """Outputs `[n, n_out]` of `inputs [n, ...]`, in batches as they are timed."""
     parts = [session.run(batch) for batch in batches(inputs, rows_per_call(session))]
     return np.concatenate(parts)[: len(inputs)]

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,23 +21,30 @@ from sen_runtime.accuracy import accuracy
 from sen_runtime.bench import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory, text, throttle
 from sen_runtime.bench.bootstrap import even_choice
-from sen_runtime.bench.coldstart import ColdStart, cold_start
 from sen_runtime.bench.energy import Span, check_meter
 from sen_runtime.bench.evaluate import Observations, evaluate
-from sen_runtime.bench.inputs import N_INPUTS, random_inputs, read_data, subsample
-from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, Plan, RowPlan, not_measured, plan
+from sen_runtime.bench.inputs import N_INPUTS, random_inputs, subsample
+from sen_runtime.bench.models import (
+    Load,
+    LoadedRow,
+    Models,
+    Progress,
+    common_shape,
+    data_warnings,
+    input_ranges,
+    load_rows,
+    load_session,
+    read_common_data,
+)
+from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.rounds import Measured, Options, measure_rounds
 from sen_runtime.bench.rows import Row
-from sen_runtime.data import DataFile, Examples, check_fit
-from sen_runtime.engines import Session, engine
-from sen_runtime.engines.steps import timesteps_of
-from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
-from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, input_range_of, stored_dtype
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.data import DataFile, Examples
+from sen_runtime.engines import Session
+from sen_runtime.errors import UsageError
+from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, stored_dtype
 
 FloatArray = NDArray[np.float32]
-Progress = Callable[[str], None]
-Load = Callable[[RowPlan], Session]
 
 #: Labelled examples that are classified, an even choice, and how many at once.
 MAX_LABELLED, LABELLED_ROWS = 10_000, 256
@@ -67,48 +73,6 @@ class Run:
 
     record: dict[str, Any]
     spans: tuple[Span, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Loaded:
-    """A row in memory."""
-
-    plan: RowPlan
-    session: Session
-    cold: ColdStart
-    properties: Mapping[str, str]
-    timesteps: int
-    n_out: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Models:
-    """All rows in memory, and those that could not be loaded."""
-
-    rows: Sequence[_Loaded]
-    left_out: tuple[LeftOut, ...]
-
-
-def load_session(row: RowPlan) -> Session:
-    """Load a row in its engine.
-
-    Raises:
-        SenError: from the engine, with the name of the file.
-    """
-    with _naming(row.artifact.path), suppress_announcements():
-        return engine(row.engine).load(row.artifact.path, row.threads)
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the file to errors."""
-    try:
-        yield
-    except SenError as error:
-        if path.name not in error.message:
-            error.message = f"{path}: {error.message}"
-            error.args = (error.message,)
-        raise
 
 
 def run(
@@ -147,8 +111,8 @@ def run(
     file = None if request.data is None else DataFile(request.data)
     device, created = device or this_machine, datetime.now(timezone.utc)
     with _pinned(request.cpu):
-        models = _load_rows(planned, load, progress, is_strict=request.strict)
-        data = None if file is None else _read_data(models.rows, file)
+        models = load_rows(planned, load, progress, is_strict=request.strict)
+        data = None if file is None else read_common_data(models.rows, file)
         seen = _observe(request, models, data, device, load, progress, created)
     calls = seen.rows[0].rows_per_call
     spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
@@ -157,7 +121,7 @@ def run(
 
 def _observe(
     request: BenchRequest,
-    models: _Models,
+    models: Models,
     data: Examples | None,
     device: Device,
     load: Load,
@@ -209,7 +173,7 @@ def _observe(
         left_out=models.left_out,
         sustained=watcher.samples if request.sustained else None,
         raw=request.raw,
-        warnings=[] if data is None else _data_warnings(models.rows, data),
+        warnings=[] if data is None else data_warnings(models.rows, data),
     )
 
 
@@ -267,48 +231,7 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _load_rows(planned: Plan, load: Load, progress: Progress, *, is_strict: bool) -> _Models:
-    """Load the rows of a plan; a row whose engine crashes on the file is left out.
-
-    Raises:
-        EngineCrashError: all crash.
-        MissingExtraError: the request is strict, and one crashes.
-    """
-    rows, left_out = list[_Loaded](), planned.left_out
-    for each in planned.rows:
-        progress(f"loading {each.name}")
-        try:
-            rows.append(_load_row(each, load))
-        except EngineCrashError as error:
-            crash = LeftOut(CRASHED, each.artifact.path.name, each.engine, error.message, "")
-            left_out = (*left_out, crash)
-            progress(text.left_out(asdict(crash)))
-            if is_strict:
-                raise not_measured(left_out) from error
-    if not rows:
-        raise EngineCrashError(left_out[-1].reason)
-    return _Models(rows, left_out)
-
-
-def _load_row(row: RowPlan, load: Load) -> _Loaded:
-    """Load a row: first in another process, which also shows whether the engine survives the file."""
-    with _naming(row.artifact.path):
-        cold = cold_start(row.artifact.path, row.engine, row.threads)
-        session = load(row)
-        outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
-        if outputs.ndim != 2:
-            raise EngineError(
-                f"{row.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
-            )
-        properties: Mapping[str, str] = getattr(session, "properties", row.artifact.properties)
-        timesteps = getattr(session, "timesteps", None)
-        if timesteps is None:
-            network = row.artifact.network
-            timesteps = timesteps_of(properties) if network is None else network.timesteps
-        return _Loaded(row, session, cold, properties, timesteps, outputs.shape[1])
-
-
-def _row(loaded: _Loaded, outputs: FloatArray, accuracy_percent: float | None, call_us: float | None) -> Row:
+def _row(loaded: LoadedRow, outputs: FloatArray, accuracy_percent: float | None, call_us: float | None) -> Row:
     session, network = loaded.session, loaded.plan.artifact.network
     return Row(
         plan=loaded.plan,
@@ -352,45 +275,8 @@ def _open(row: RowPlan, load: Load, inputs: FloatArray) -> interleaved.Loop:
     return loops.loop_over(load(row), inputs.copy())
 
 
-def _common_shape(rows: Sequence[_Loaded]) -> tuple[int, ...]:
-    first = rows[0]
-    for row in rows[1:]:
-        if row.session.input_shape != first.session.input_shape:
-            shapes = [list(each.session.input_shape) for each in (first, row)]
-            raise UsageError(
-                f"{first.plan.artifact.path.name} takes inputs of shape {shapes[0]}, "
-                f"{row.plan.artifact.path.name} of {shapes[1]}; expected the same",
-                "measure them in separate runs",
-            )
-    return first.session.input_shape
-
-
-def _ranges(rows: Sequence[_Loaded]) -> list[tuple[float, float]]:
-    """Different input ranges that the files state."""
-    return list(dict.fromkeys(input_range_of(row.properties) for row in rows if "input_range" in row.properties))
-
-
-def _read_data(rows: Sequence[_Loaded], file: DataFile) -> Examples:
-    """The user's data, checked against all models."""
-    shape, ranges = _common_shape(rows), _ranges(rows)
-    data = read_data(file, shape, ranges[0] if ranges else None, min(row.n_out for row in rows))
-    for other in ranges[1:]:
-        check_fit(data, shape, other)
-    return data
-
-
-def _data_warnings(rows: Sequence[_Loaded], data: Examples) -> list[dict[str, str]]:
-    messages = data.warnings(min(row.n_out for row in rows))
-    if not _ranges(rows):
-        low, high = float(data.inputs.min()), float(data.inputs.max())
-        messages.append(
-            f"no file states its input range; the data, from {low:g} to {high:g}, were not checked against it"
-        )
-    return [{"kind": "data", "message": message} for message in messages]
-
-
-def _random_inputs(request: BenchRequest, rows: Sequence[_Loaded], facts: Mapping[str, Any]) -> FloatArray:
-    shape = _common_shape(rows)
+def _random_inputs(request: BenchRequest, rows: Sequence[LoadedRow], facts: Mapping[str, Any]) -> FloatArray:
+    shape = common_shape(rows)
     n = memory.cold_inputs(4 * int(np.prod(shape)), facts) if request.cold_cache else N_INPUTS
-    low, high = (*_ranges(rows), DEFAULT_INPUT_RANGE)[0]
+    low, high = (*input_ranges(rows), DEFAULT_INPUT_RANGE)[0]
     return random_inputs(shape, n, request.seed, low, high)

@@ -1,4 +1,4 @@
-"""Which rows a benchmark has: artifacts x engines x threads, and what is known of a file before it runs."""
+"""Plan the rows of a benchmark: artifacts x engines x threads."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ MISSING, CRASHED = "missing", "crashed"
 
 
 class BenchError(SenError):
-    """Something that cannot be measured."""
+    """A file that cannot be measured."""
 
 
 @dataclass(frozen=True)
 class BenchRequest:
-    """What to measure, and how.
+    """Files to measure, and settings.
 
     Attributes:
-        artifacts: files that engines load; the first is what the others are compared with.
-        engines: names; empty for all that are installed and run a file, but for those on demand.
-        threads: numbers of threads, each a row of its own.
-        seconds: how long to measure, beside loading and warming up.
-        sustained: note latency, clock and temperature each second.
-        data: a `.npz` of inputs and labels; None for random inputs.
-        cold_cache: let each inference find the caches empty.
+        artifacts: files that engines load; the first is the baseline.
+        engines: names; empty for all installed engines that run a file, except those on demand.
+        threads: numbers of threads, each a separate row.
+        seconds: duration, without loading and warm-up.
+        sustained: record latency, clock and temperature each second.
+        data: inputs and labels; None for random inputs.
+        cold_cache: empty the caches before each inference.
         cpu: the only core to run on; None for any.
         seed: of the order and of random inputs.
         raw: keep all samples in the record.
         energy: file of an external meter, read after the run.
         strict: refuse to measure where an engine is missing or crashes on a file, instead of leaving the row out.
-        command: what the user called, for the record.
+        command: words of the command line, for the record.
     """
 
     artifacts: tuple[Path, ...]
@@ -62,14 +62,14 @@ class BenchRequest:
 
 @dataclass(frozen=True, eq=False)
 class ArtifactFile:
-    """A file, and what it says of itself.
+    """A file to measure.
 
     Attributes:
         path: of the file.
         sha256: of its bytes.
         size: in bytes.
         properties: its metadata, where they can be read without an engine.
-        network: what is in a `.sen` image; None for other files.
+        network: of a `.sen` image; None for other files.
     """
 
     path: Path
@@ -86,9 +86,9 @@ class RowPlan:
     Attributes:
         name: unique; file, engine and threads.
         artifact: the file.
-        engine: that loads it.
+        engine: its name.
         version: of the engine's library.
-        threads: that it uses.
+        threads: number of threads.
     """
 
     name: str
@@ -103,9 +103,9 @@ class LeftOut:
     """A row that cannot be measured here.
 
     Attributes:
-        kind: `MISSING` or `CRASHED`: what the engine is, or did while it loaded the file.
+        kind: `MISSING` or `CRASHED`, of the engine.
         file: name of the artifact.
-        engine: that would run it.
+        engine: its name.
         reason: error message.
         hint: pip line of a missing engine.
     """
@@ -119,37 +119,34 @@ class LeftOut:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What is measured, and what is left out because its engine is missing."""
+    """Rows to measure, and rows that are left out because their engine is missing."""
 
     rows: tuple[RowPlan, ...]
     left_out: tuple[LeftOut, ...]
 
 
 def check_request(request: BenchRequest) -> None:
-    """Refuse what contradicts itself.
+    """Refuse a request that contradicts itself.
 
     Raises:
-        UsageError: says what.
+        UsageError: names the contradiction.
     """
     if not request.artifacts:
-        raise UsageError("there is nothing to measure", "name at least one file: .onnx, .tflite or .sen")
+        raise UsageError("no files to measure", "name at least one file: .onnx, .tflite or .sen")
     if not (np.isfinite(request.seconds) and request.seconds > 0):
-        raise UsageError(f"{request.seconds:g} seconds are no time to measure in", "--seconds takes a number > 0")
+        raise UsageError(f"--seconds is {request.seconds:g}; expected a number > 0")
     if request.seed < 0:
-        raise UsageError(f"the seed is {request.seed}", "--seed takes a number >= 0")
+        raise UsageError(f"--seed is {request.seed}; expected a number >= 0")
     for threads in request.threads:
         if threads < 1:
-            raise UsageError(f"{threads} threads cannot run anything", "--threads takes numbers >= 1")
+            raise UsageError(f"--threads is {threads}; expected a number >= 1")
     if request.cpu is not None and max(request.threads) > 1:
         raise UsageError(
             f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more",
             "leave out one of them",
         )
     if request.cold_cache and request.data is not None:
-        raise UsageError(
-            "--cold-cache wants more inputs, all different, than caches hold, and makes them itself",
-            "leave out --data",
-        )
+        raise UsageError("--cold-cache generates its inputs, more than the caches hold", "leave out --data")
     for path in request.artifacts:
         _names_for(path)
     for name in request.engines:
@@ -157,14 +154,14 @@ def check_request(request: BenchRequest) -> None:
             raise UsageError(f"no engine called {name!r}; expected one of {', '.join(names())}")
         suffix = engine(name).suffix
         if suffix not in {path.suffix for path in request.artifacts}:
-            raise UsageError(f"the engine {name} runs {suffix}, and none of the files is one")
+            raise UsageError(f"the engine {name} runs {suffix} files; none was given")
 
 
 def plan(request: BenchRequest) -> Plan:
-    """The rows, in the order of the files, their engines and threads, and what is left out.
+    """Plan the rows, in the order of files, engines and threads.
 
     Raises:
-        UsageError: see `check_request`; none of the engines asked for runs a file.
+        UsageError: see `check_request`; none of the requested engines runs a file.
         BenchError: a file cannot be read.
         ImageError, EngineError: a file is damaged.
         MissingExtraError: no row can be measured, or, where the request is strict, one of them cannot.
@@ -189,7 +186,7 @@ def plan(request: BenchRequest) -> Plan:
 
 
 def not_measured(left_out: Sequence[LeftOut]) -> MissingExtraError:
-    """The error of rows that cannot be left out; each reason is given once."""
+    """The error of rows that a strict request does not leave out; each reason is given once."""
     error = MissingExtraError("an engine", "; ".join(dict.fromkeys(each.hint for each in left_out if each.hint)))
     files = ", ".join(dict.fromkeys(each.file for each in left_out))
     error.message = f"{files}: " + "; ".join(dict.fromkeys(each.reason for each in left_out))
@@ -198,7 +195,7 @@ def not_measured(left_out: Sequence[LeftOut]) -> MissingExtraError:
 
 
 def notes(request: BenchRequest) -> list[str]:
-    """Engines that have one thread, where more are asked for."""
+    """Sentences about engines with one thread, where more are requested."""
     if max(request.threads) == 1:
         return []
     usual = list(dict.fromkeys(name for path in request.artifacts for name in _usual(path)))
@@ -206,7 +203,7 @@ def notes(request: BenchRequest) -> list[str]:
 
 
 def read_artifact(path: Path) -> ArtifactFile:
-    """A file's checksum, and what its metadata say.
+    """Read checksum and metadata of a file.
 
     Raises:
         BenchError: it cannot be read.
@@ -227,7 +224,7 @@ def read_artifact(path: Path) -> ArtifactFile:
 
 
 def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
-    """Engines that are to run a file, installed or not."""
+    """Engines for a file, installed or not."""
     suffix = artifact.path.suffix
     if asked:
         found = [name for name in dict.fromkeys(asked) if engine(name).suffix == suffix]
@@ -235,16 +232,16 @@ def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
             raise UsageError(f"{artifact.path}: none of the engines {', '.join(asked)} runs it", "leave out --engine")
         return found
     target = artifact.properties.get("tflite_target", "any")
-    if suffix == ".tflite" and target in names():  # it is right in one interpreter only
+    if suffix == ".tflite" and target in names():  # correct in one interpreter only
         return [target]
     found = _usual(artifact.path)
     if not found:
-        raise UsageError(f"{artifact.path}: {suffix} files are compiled and run only if asked for", "add --engine c")
+        raise UsageError(f"{artifact.path}: {suffix} files are compiled and run on request only", "add --engine c")
     return found
 
 
 def _usual(path: Path) -> list[str]:
-    """The engines that are measured where none is asked for."""
+    """Engines that are measured by default."""
     return [name for name in _names_for(path) if not engine(name).is_on_demand]
 
 
@@ -256,7 +253,7 @@ def _names_for(path: Path) -> list[str]:
 
 
 def unique_name(name: str, taken: Sequence[str]) -> str:
-    """The name, or where it is taken the name and a number."""
+    """The name, with a number where it is taken."""
     found, number = name, 1
     while found in taken:
         number += 1
@@ -265,6 +262,6 @@ def unique_name(name: str, taken: Sequence[str]) -> str:
 
 
 def reads_all_weights(network: Network) -> bool:
-    """Whether an inference reads each stored byte about once: neither event by event, nor expanded when loaded."""
+    """Whether an inference reads each stored byte about once: weights neither event-driven nor computed at load."""
     has_coordinates = any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight))
     return not network.is_spiking and not has_coordinates

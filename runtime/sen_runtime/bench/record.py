@@ -1,7 +1,7 @@
-"""The record of a benchmark: its schema, and reading one that somebody else wrote.
+"""Schema, reading and writing of the record of a benchmark.
 
-`record.schema.json` says what a record is. Whether a file is one is told here, by the few words of JSON Schema (draft
-2020-12) that it uses, so that a device needs no package for it.
+`record.schema.json` defines a record. The keywords of JSON Schema (draft 2020-12) that it uses are validated here, so
+that a device needs no package for it.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sen_runtime.untrusted import load_json, printable, quote, read_regular
 
 SCHEMA = "sen-edge/bench/1"
 SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
-#: In place of a row's name: the plain forward pass of the row's own file.
+#: In place of a row's name: the reference forward pass of the row's own file.
 REFERENCE = "reference"
-#: A record has two thousand turns per row, and with --raw some hundred thousand samples.
-MOST_BYTES = 1 << 28
+#: With --raw a row has up to 262,144 samples.
+MAX_BYTES = 1 << 28
 
 #: Predicates by JSON type.
 TYPES: Mapping[str, Callable[[Any], bool]] = {
@@ -40,7 +40,7 @@ TYPES: Mapping[str, Callable[[Any], bool]] = {
 
 
 class RecordError(SenError):
-    """A file that is no record of a benchmark."""
+    """A file that is not a record of a benchmark."""
 
 
 def schema_text() -> str:
@@ -49,12 +49,12 @@ def schema_text() -> str:
 
 
 def dumps(record: Any) -> str:
-    """A record, or a list of them, as JSON; numbers are kept to the last digit."""
+    """A record, or a list of records, as JSON with all digits."""
     return json.dumps(record, indent=1, allow_nan=False) + "\n"
 
 
 def is_wrong(row: Mapping[str, Any]) -> bool:
-    """Whether a row of a record has other outputs than it should."""
+    """Whether the outputs of a row do not match."""
     return row["agreement"] is not None and not row["agreement"]["matches"]
 
 
@@ -62,9 +62,9 @@ def read(path: Path) -> dict[str, Any]:
     """Read and check a record.
 
     Raises:
-        RecordError: it cannot be read; it is no JSON, no record, or one of another version; says what and where.
+        RecordError: the file cannot be read, or is not a record of this version; names the place.
     """
-    return loads(read_regular(path, MOST_BYTES, error=RecordError), str(path))
+    return loads(read_regular(path, MAX_BYTES, error=RecordError), str(path))
 
 
 def loads(content: str | bytes, where: str = "the record") -> dict[str, Any]:
@@ -97,7 +97,7 @@ def parse(value: Any, where: str) -> dict[str, Any]:
 
 
 def check(record: Any) -> None:
-    """Refuse what is no record.
+    """Validate a record.
 
     Raises:
         RecordError: names the place, what is there and what was expected.
@@ -118,13 +118,13 @@ def check(record: Any) -> None:
             raise RecordError(f"{where}.histogram: there must be one more of edges_us than of counts")
         for key in ("ratio", "agreement"):
             if row[key] is not None and row[key]["to"] not in (*names, *([REFERENCE] if key == "agreement" else [])):
-                raise RecordError(f"{where}.{key}.to is {quote(row[key]['to'])}, which is no row")
+                raise RecordError(f"{where}.{key}.to is {quote(row[key]['to'])}, which is not a row")
 
 
 def began_s(entry: Mapping[str, Any]) -> float:
-    """When a record, or an entry of a history, was begun: seconds since 1970."""
-    made = datetime.strptime(entry["created"], "%Y-%m-%dT%H:%M:%SZ")
-    return made.replace(tzinfo=timezone.utc).timestamp()
+    """Begin of a record or an entry of a history, seconds since 1970."""
+    created = datetime.strptime(entry["created"], "%Y-%m-%dT%H:%M:%SZ")
+    return created.replace(tzinfo=timezone.utc).timestamp()
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +134,7 @@ def _schema() -> dict[str, Any]:
 
 
 def validate(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Check a value against a JSON Schema made of the words that `record.schema.json` uses.
+    """Check a value against a JSON Schema of the keywords that `record.schema.json` uses.
 
     Raises:
         RecordError: names the place, what is there and what was expected.
@@ -168,9 +168,9 @@ def _check_range(value: float, schema: Mapping[str, Any], where: str) -> None:
 
 
 def _check_items(value: list[Any], schema: Mapping[str, Any], where: str) -> None:
-    least, most = schema.get("minItems", 0), schema.get("maxItems", len(value))
-    if not least <= len(value) <= most:
-        raise RecordError(f"{where} has {len(value)} values; expected {least} to {most if most > least else 'any'}")
+    low, high = schema.get("minItems", 0), schema.get("maxItems", len(value))
+    if not low <= len(value) <= high:
+        raise RecordError(f"{where} has {len(value)} values; expected {low} to {high if high > low else 'any'}")
     for index, item in enumerate(value):
         validate(item, schema["items"], f"{where}[{index}]")
 
@@ -184,7 +184,7 @@ def _check_fields(value: dict[str, Any], schema: Mapping[str, Any], where: str) 
         if name in known:
             validate(item, known[name], f"{where}.{name}")
         elif others is False:
-            raise RecordError(f"{where} has a field {quote(name)}, which is not known")
+            raise RecordError(f"{where} has an unknown field {quote(name)}")
         else:
             validate(item, others, f"{where}.{printable(name, 40)}")
 

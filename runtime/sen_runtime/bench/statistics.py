@@ -1,4 +1,4 @@
-"""What samples say: a summary, a histogram, doubts about them, and how sure a ratio is."""
+"""Statistics of samples: summary, histogram, warnings, and the interval of a ratio."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from sen_runtime.bench.bootstrap import CONFIDENCE, even_choice, interval, media
 Floats = NDArray[np.float64]
 
 PERCENTILES = {"p90": 90.0, "p95": 95.0, "p99": 99.0, "p99_9": 99.9}
-MOST_BINS = 60
-#: A histogram ends at the first of these percentiles at which the middle four fifths of the samples have at least this
-#: share of its width: a few long samples would leave one bar of it.
-HISTOGRAM_ENDS, LEAST_BULK = (99.5, 99.0, 95.0, 90.0), 0.1
-#: An axis from one value to another that is so many times as large is logarithmic.
+MAX_BINS = 60
+#: A histogram ends at the first of these percentiles at which the middle four fifths of the samples fill at least this
+#: share of its width: with a few long samples it would be a single bar.
+HISTOGRAM_ENDS, MIN_BULK = (99.5, 99.0, 95.0, 90.0), 0.1
+#: An axis is logarithmic where its ends differ by more than this factor.
 LOG_FROM = 8
 
-#: Of more rounds than these an even choice is resampled.
-MOST_ROUNDS = 2000
-#: From so many loads on it is known well how loads differ.
+#: Rounds that are resampled; of more an even choice.
+MAX_ROUNDS = 2000
+#: Loads from which the interval contains their variance well.
 ENOUGH_LOADS = 8
 
 FEW_SAMPLES = 1000
 OUTLIER_TIMES, OUTLIER_SHARE = 1.5, 0.01
 TREND_SHARE, TREND_PARTS, TREND_CORRELATION = 0.03, 10, 0.8
-#: Two groups: each at least this share, their means apart by so many deviations and by this share of the median.
+#: Two groups: min share of each, and min distance of their means in deviations and as share of the median.
 GROUP_SHARE, GROUP_DEVIATIONS, GROUP_APART = 0.1, 5.0, 0.05
 
 
@@ -47,51 +47,51 @@ def summary(samples_us: Floats) -> dict[str, float]:
 
 
 def histogram(samples_us: Floats) -> dict[str, list[Any]]:
-    """At most `MOST_BINS` bins of one width, from the shortest sample to one of `HISTOGRAM_ENDS`; without the rest.
+    """At most `MAX_BINS` bins of equal width, from the shortest sample to one of `HISTOGRAM_ENDS`.
 
-    Where the longest is more than `LOG_FROM` times the shortest, the logarithms of the bins have one width.
+    Where its ends differ by more than `LOG_FROM`, the logarithms of the bins have equal width.
     """
     low, (tenth, nine_tenths) = samples_us.min(), np.percentile(samples_us, [10, 90])
     ends = np.percentile(samples_us, HISTOGRAM_ENDS)
-    end = next((end for end in ends if LEAST_BULK * (end - low) <= nine_tenths - tenth), ends[-1])
-    bins = min(MOST_BINS, ceil(sqrt(len(samples_us))))
-    shown = samples_us[samples_us <= end]
-    wide = 0 < LOG_FROM * low < end
-    counts, edges = np.histogram(np.log(shown) if wide else shown, bins)
-    edges = np.exp(edges) if wide else edges
+    end = next((end for end in ends if MIN_BULK * (end - low) <= nine_tenths - tenth), ends[-1])
+    bins = min(MAX_BINS, ceil(sqrt(len(samples_us))))
+    kept = samples_us[samples_us <= end]
+    is_log = 0 < LOG_FROM * low < end
+    counts, edges = np.histogram(np.log(kept) if is_log else kept, bins)
+    edges = np.exp(edges) if is_log else edges
     return {"edges_us": edges.tolist(), "counts": counts.tolist()}
 
 
 def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) -> dict[str, float]:
     """Median over the rounds of times / baseline, and its interval.
 
-    Rounds that follow each other share the machine's state, so they are drawn in blocks. All rounds between two loads
-    of the models share where the models lie in memory, which can matter more than all else; so the loads are drawn
-    too, and within each the blocks. The interval also holds the one that the sign test gives of the loads' medians,
-    which is right whatever their distribution: some loads are much slower than the rest.
+    Successive rounds share the state of the machine, so they are resampled in blocks. All rounds of a load share the
+    addresses of the models, which may affect them more than anything else; so loads are resampled, and blocks within
+    each. The interval also contains that of the sign test on the medians of the loads, which holds for any
+    distribution: some loads are much slower than the others.
 
     Args:
         times: of one row, per round `[rounds]`.
-        baseline: of the row to compare with, in the same rounds.
-        loads: number of rounds between one loading of the models and the next; their sum is `rounds`.
+        baseline: of the baseline, in the same rounds.
+        loads: rounds of each load; their sum is `rounds`.
         seed: of the resampling.
     """
-    kept = even_choice(len(times), MOST_ROUNDS)
+    kept = even_choice(len(times), MAX_ROUNDS)
     ratios, of_load = np.log(times / baseline)[kept], np.repeat(np.arange(len(loads)), loads)[kept]
     by_load = [np.median(ratios[of_load == number]) for number in np.unique(of_load)]
-    least, greatest = _sign_interval(np.array(by_load))
+    sign_low, sign_high = _sign_interval(np.array(by_load))
     sizes, median = sizes_of_loads(loads, len(ratios)), float(np.median(ratios))
     low, high = interval(medians(ratios, sizes, seed), median, len(sizes))
     return {
         "median": float(np.exp(median)),
-        "low": float(np.exp(min(least, low))),
-        "high": float(np.exp(max(greatest, high))),
+        "low": float(np.exp(min(sign_low, low))),
+        "high": float(np.exp(max(sign_high, high))),
         "confidence": CONFIDENCE,
     }
 
 
 def _sign_interval(values: Floats) -> tuple[float, float]:
-    """Where the median of what `values [n]` are drawn from lies at `CONFIDENCE`; of fewer than six, all there is."""
+    """Interval of the population median of `values [n]` by the sign test; their range for fewer than six."""
     n, outside, tail = len(values), 0, 1 / 2 ** len(values)
     while 2 * tail <= 1 - CONFIDENCE:  # tail: probability that at most `outside` of n lie below the median
         outside += 1
@@ -101,7 +101,7 @@ def _sign_interval(values: Floats) -> tuple[float, float]:
 
 
 def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> list[dict[str, str]]:
-    """Doubts about samples `[n]` and the medians of the turns `[rounds]` that they came in; none where all is well."""
+    """Warnings about samples `[n]` and the medians of their turns `[rounds]`."""
     found = {
         "few-samples": _few(samples_us),
         "few-loads": _few_loads(n_loads),
@@ -116,7 +116,7 @@ def _few(samples_us: Floats) -> str:
     n = len(samples_us)
     if n >= FEW_SAMPLES:
         return ""
-    return f"{n} samples are few: p99 and p99.9 want at least {FEW_SAMPLES}; measure longer (--seconds)"
+    return f"{n} samples are few: p99 and p99.9 need at least {FEW_SAMPLES}; measure longer (--seconds)"
 
 
 def _few_loads(n_loads: int) -> str:
@@ -124,8 +124,8 @@ def _few_loads(n_loads: int) -> str:
         return ""
     times = "once" if n_loads == 1 else f"{n_loads} times"
     return (
-        f"the model was loaded {times}: how much it matters where it lies in memory is hardly in the interval; measure "
-        "longer (--seconds)"
+        f"the model was loaded {times}: the interval hardly contains the effect of its address; measure longer "
+        "(--seconds)"
     )
 
 
@@ -136,12 +136,12 @@ def _outliers(samples_us: Floats) -> str:
         return ""
     return (
         f"{100 * share:.2g} % of the samples take more than {OUTLIER_TIMES:g} times the median, the longest "
-        f"{samples_us.max() / median:.3g} times: something else runs on this machine"
+        f"{samples_us.max() / median:.3g} times: another program runs on this machine"
     )
 
 
 def _trend(turns_us: Floats) -> str:
-    """Whether the medians of the parts of a run rise or fall, and by how much from its first part to its last."""
+    """Rise or fall of the medians of the parts of a run."""
     if len(turns_us) < 5 * TREND_PARTS:
         return ""
     parts = np.array([np.median(part) for part in np.array_split(turns_us, TREND_PARTS)])
@@ -155,7 +155,7 @@ def _trend(turns_us: Floats) -> str:
 
 
 def _two_groups(samples_us: Floats) -> str:
-    """Whether the samples fall into two groups: the cut of least variance (Otsu), then how far the groups are apart."""
+    """Two groups of samples: the cut of min variance (Otsu), if the groups are far enough apart."""
     low, high = np.percentile(samples_us, [0.5, 99.5])
     values = np.sort(samples_us[(samples_us >= low) & (samples_us <= high)])
     n = len(values)
@@ -174,5 +174,5 @@ def _two_groups(samples_us: Floats) -> str:
         return ""
     return (
         f"the samples fall into two groups, around {first:.4g} and {second:.4g} us ({100 * share:.0f} % in the "
-        "second): two clock rates, other load, or inputs that take different ways"
+        "second): two clock rates, other load, or inputs on different code paths"
     )

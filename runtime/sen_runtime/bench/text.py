@@ -15,9 +15,9 @@ from sen_runtime.untrusted import printable
 
 Row = Mapping[str, Any]
 
-#: A terminal narrower than this is treated as being so wide.
-NARROWEST = 40
-SHORTEST_NAME = 12
+#: Min width of a terminal, and of a name in it.
+MIN_WIDTH = 40
+MIN_NAME = 12
 GAP = "  "
 
 
@@ -26,11 +26,11 @@ class Column:
     """A column of the table.
 
     Attributes:
-        heading: without the unit, which is added.
+        heading: without the unit.
         value: of a row; None where it is not known.
         kind: "time" (microseconds), "figure", "percent", "size", or "text".
         scale: columns of one scale share a unit of time.
-        keep: where the terminal is too narrow those with the least go first.
+        keep: where the terminal is too narrow, the smallest are dropped first.
     """
 
     heading: str
@@ -83,19 +83,19 @@ def table(record: Mapping[str, Any], width: int | None = None) -> str:
 
     Columns that do not fit are dropped in the order of `Column.keep`; then names are shortened in the middle.
     """
-    width = max(NARROWEST, shutil.get_terminal_size().columns if width is None else width)
+    width = max(MIN_WIDTH, shutil.get_terminal_size().columns if width is None else width)
     columns = cells(record["rows"])
     names = [printable(row["name"]) for row in record["rows"]]
-    longest = max([SHORTEST_NAME, *map(_width, names)])
-    needed = min(longest, max(SHORTEST_NAME, width // 3))
+    longest = max([MIN_NAME, *map(_width, names)])
+    needed = min(longest, max(MIN_NAME, width // 3))
     while len(columns) > 1 and needed + _total_width(columns) > width:
         del columns[min(columns, key=lambda column: column.keep)]
-    room = max(SHORTEST_NAME, width - _total_width(columns))
-    lines = [_padded("row", min(longest, room)) + "".join(GAP + texts[0] for texts in columns.values())]
+    room = max(MIN_NAME, width - _total_width(columns))
+    lines = [_pad("row", min(longest, room)) + "".join(GAP + texts[0] for texts in columns.values())]
     for index, name in enumerate(names):
         mark = "  WRONG OUTPUTS" if is_wrong(record["rows"][index]) else ""
         figures = "".join(GAP + texts[index + 1] for texts in columns.values())
-        lines.append(_padded(_shortened(name, room), min(longest, room)) + figures + mark)
+        lines.append(_pad(_shorten(name, room), min(longest, room)) + figures + mark)
     return "\n".join(line.rstrip() for line in [heading(record), "", *lines, "", *remarks(record)]).rstrip("\n") + "\n"
 
 
@@ -116,14 +116,14 @@ def cells(rows: Sequence[Row]) -> dict[Column, list[str]]:
             # The first column of a scale selects its unit: medians, because one interrupted row must not change it.
             units[column.scale] = unit_of_time(value for value in values[column] if value is not None)
     return {
-        column: _aligned(column, found, units.get(column.scale, ""))
+        column: _align(column, found, units.get(column.scale, ""))
         for column, found in values.items()
         if any(value is not None for value in found)
     }
 
 
-def _aligned(column: Column, values: Sequence[Any], unit: str) -> list[str]:
-    texts = ["-" if value is None else _shown(column.kind, value, unit) for value in values]
+def _align(column: Column, values: Sequence[Any], unit: str) -> list[str]:
+    texts = ["-" if value is None else _format(column.kind, value, unit) for value in values]
     if column.kind in ("time", "figure", "percent"):
         tails = [len(text) - text.index(".") if "." in text else 0 for text in texts]
         texts = [text + " " * (max(tails) - tail) for text, tail in zip(texts, tails)]
@@ -132,7 +132,7 @@ def _aligned(column: Column, values: Sequence[Any], unit: str) -> list[str]:
     return [cell.rjust(width) for cell in cells]
 
 
-def _shown(kind: str, value: Any, unit: str) -> str:
+def _format(kind: str, value: Any, unit: str) -> str:
     if kind == "time":
         return significant(value * UNITS_OF_TIME[unit])
     if kind == "size":
@@ -152,7 +152,7 @@ def remarks(record: Mapping[str, Any]) -> list[str]:
     for row in record["rows"]:
         lines += [f"{row['name']}: {warning['message']}" for warning in row["warnings"]]
     if record["status"] != "complete":
-        lines.append("INTERRUPTED: the figures are of what was measured until then")
+        lines.append("INTERRUPTED: the run was not completed")
     lines += [f"BUSY: {sentence}" for sentence in [busy(record)] if sentence]
     lines += [left_out(each) for each in record.get("left_out", ())]
     lines += [f"NOT VALID: {reason}" for reason in record["invalid_because"]]
@@ -162,12 +162,12 @@ def remarks(record: Mapping[str, Any]) -> list[str]:
 
 
 def left_out(each: Mapping[str, str]) -> str:
-    """What could not be measured, why, and the pip line of a missing engine."""
+    """A row that could not be measured, the reason, and the pip line of a missing engine."""
     return f"left out: {each['file']} {each['engine']} ({': '.join(filter(None, (each['reason'], each['hint'])))})"
 
 
 def _width(text: str) -> int:
-    """Columns of a terminal."""
+    """Width in columns of a terminal."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
 
@@ -176,16 +176,16 @@ def _total_width(columns: Mapping[Column, Sequence[str]]) -> int:
     return sum(len(GAP) + _width(texts[0]) for texts in columns.values())
 
 
-def _padded(text: str, width: int) -> str:
+def _pad(text: str, width: int) -> str:
     return text + " " * (width - _width(text))
 
 
-def _shortened(text: str, width: int) -> str:
-    """Without its middle where it is too long: the start names the artifact, the end engine and threads."""
+def _shorten(text: str, width: int) -> str:
+    """Cut the middle of a long name: the start names the artifact, the end engine and threads."""
     if _width(text) <= width:
         return text
     end = (width - 2) // 2
     start = width - 2 - end
-    while _width(shown := f"{text[:start]}..{text[len(text) - end :]}") > width:
+    while _width(cut := f"{text[:start]}..{text[len(text) - end :]}") > width:
         start, end = max(0, start - 1), max(0, end - 1)
-    return shown
+    return cut
