@@ -71,7 +71,7 @@ def test_record_with_energy():
 def test_several_rows_cannot_be_told_apart():
     with pytest.raises(EnergyError, match="3 rows, which alternate") as refused:
         with_energy(records.record(), meter_of([3.0] * 50), turns(5))
-    assert "a run of its own" in refused.value.hint
+    assert "separate run" in refused.value.hint
 
 
 @pytest.mark.parametrize("start", [START - 3600, START + 3600, START * 1000])
