@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from matplotlib import rc_context
 from matplotlib.figure import Figure  # without pyplot, which needs a display
 
-from sen_edge.report.plot.panels import LAYERS as COLOURS
+from sen_edge.report.drawing import SERIES as COLOURS
 
 STYLES, MARKERS = ("-", "--", ":", "-."), ("o", "s", "^", "D", "v")
 #: Min area of a dot in points squared, and area per byte.

@@ -20,12 +20,6 @@ def significant(value: float) -> str:
     return f"{rounded:.{max(0, DIGITS - 1 - floor(log10(abs(rounded))))}f}"
 
 
-def brief(value: float) -> str:
-    """At most four significant digits, without zeros at the end: for axes."""
-    text = significant(value)
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
 def unit_of_time(latencies_us: Iterable[float]) -> str:
     """The unit that puts the geometric mean of a column between 1 and 1000, or nearest to that."""
     logs = [log(latency) for latency in latencies_us if latency > 0]

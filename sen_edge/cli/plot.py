@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from sen_edge.cli import console, mapping
 from sen_edge.errors import OutputError, UsageError
-
-if TYPE_CHECKING:
-    from sen_edge.report.plot.figures import Panel
 
 BEFORE_AFTER = "before-after"
 
@@ -54,27 +51,24 @@ def plot(
     """
     from sen_edge.export.manifest import map_note
     from sen_edge.export.overwrite import refuse_existing, write_outputs
-    from sen_edge.report.plot.figures import check_matplotlib
-    from sen_edge.report.plot.picture import ENDINGS, PAGE, PlotRequest, check_options, draw
-    from sen_edge.report.plot.source import load
-    from sen_edge.report.plot.synapses import Choice
+    from sen_edge.report.network.picture import SUFFIXES, PlotRequest, check_request, draw
+    from sen_edge.report.network.source import load
+    from sen_edge.report.network.synapses import Choice
 
-    ending = output.suffix.lower()
-    if ending not in ENDINGS:
-        raise UsageError(f"{output}: the ending is {output.suffix!r}; expected one of {', '.join(ENDINGS)}")
+    suffix = output.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"{output}: the suffix is {output.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     if synapses is not None and max_distance is not None:
         raise UsageError("--synapses and --max-distance both say which synapses to draw", hint="leave one out")
     if max_distance is not None and not 0 < max_distance < float("inf"):
         raise UsageError(f"--max-distance is {max_distance:g}; expected more than 0")
-    if ending != PAGE:
-        check_matplotlib()
     panels, before_path = _panels(what)
     if output.resolve() in {path.resolve() for path in (model, before_path) if path is not None}:
         raise OutputError(f"{output} is the model itself", hint="choose another with -o")
     refuse_existing(output.parent, [output.name], force=force)
     source = load(model, map_path=map_path)
     request = PlotRequest(
-        ending=ending,
+        suffix=suffix,
         choice=Choice(Choice.strongest if synapses is None else synapses, max_distance),
         panels=panels,
         before=None if before_path is None else load(before_path, map_path=map_path),
@@ -83,18 +77,18 @@ def plot(
         example=example,
         seed=seed,
     )
-    check_options(request, source)
+    check_request(request, source)
     with console.interruptible():
         write_outputs(output.parent, {output.name: draw(source, request, console.note)}, force=force)
     console.print_lines([output])
     mapping.note(map_note(None if source.checkpoint is None else source.checkpoint.applied_map, None))
 
 
-def _panels(what: str | None) -> tuple[tuple[Panel, ...], Path | None]:
+def _panels(what: str | None) -> tuple[tuple[str, ...], Path | None]:
     """Names of panels, and the other checkpoint of `before-after`."""
-    from sen_edge.report.plot.figures import PANELS
+    from sen_edge.report.network.panels import PANELS
 
-    panels: list[Panel] = []
+    panels: list[str] = []
     before = None
     for word in [] if what is None else what.split(","):
         name, _, value = word.strip().partition("=")
@@ -102,8 +96,7 @@ def _panels(what: str | None) -> tuple[tuple[Panel, ...], Path | None]:
             if not value:
                 raise UsageError(f"--what {name} names no checkpoint", hint=f"--what {name}=OTHER.pt")
             before = Path(value)
-        known = {panel: panel for panel in PANELS}.get(name)  # type: ignore[call-overload]
-        if known is None or (value and name != BEFORE_AFTER):
+        if name not in PANELS or (value and name != BEFORE_AFTER):
             raise UsageError(f"--what has {word.strip()!r}; expected {', '.join(PANELS)}=OTHER.pt")
-        panels += [] if known in panels else [known]
+        panels += [] if name in panels else [name]
     return tuple(panels), before

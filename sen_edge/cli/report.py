@@ -36,7 +36,12 @@ def report(
     ],
     *,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File: .txt, .csv, .md or .html. Default: stdout.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="File: .txt, .csv, .md, .html; .png, .svg or .pdf for the charts alone. Default: stdout.",
+        ),
     ] = None,
     format: Annotated[  # noqa: A002
         Format | None, typer.Option("--format", help="Default: that of the file's suffix, or text.")
@@ -49,18 +54,19 @@ def report(
     """
     from sen_edge.export.overwrite import refuse_existing, write_outputs
     from sen_edge.report.contents import read
-    from sen_edge.report.render import render
+    from sen_edge.report.render import FORMATS, render
 
+    name = "text" if format is None else format.value
     if output is not None:
-        format = format or SUFFIXES.get(output.suffix.lower())  # noqa: A001
         if format is None:
-            raise UsageError(f"{output}: the suffix is {output.suffix!r}; expected {', '.join(SUFFIXES)}, or --format")
+            name = FORMATS.get(output.suffix.lower(), "")
+        if not name:
+            raise UsageError(f"{output}: the suffix is {output.suffix!r}; expected {', '.join(FORMATS)}, or --format")
         refuse_existing(output.parent, [output.name], force=force)
     with console.interruptible():
-        contents = read(sources)
-        text = render(contents, (format or Format.TEXT).value, console.note)
+        content = render(read(sources), name, console.note)
         if output is None:
-            sys.stdout.write(text)
+            sys.stdout.write(content.decode())
             return
-        write_outputs(output.parent, {output.name: text.encode(errors="replace")}, force=force)  # names may be no text
+        write_outputs(output.parent, {output.name: content}, force=force)
     console.print_lines([output])

@@ -43,6 +43,7 @@ class Contents:
     """Items in the order of the paths and, in folders, of the names; notes name unreadable files."""
 
     items: tuple[Item, ...]
+    paths: tuple[Path, ...]
     notes: tuple[str, ...] = ()
 
     def of(self, kind: Kind) -> list[Item]:
@@ -74,7 +75,7 @@ def read(paths: Sequence[Path]) -> Contents:
             if found[0].kind == "other":
                 raise UsageError(f"{path} is no file to report on", hint=EXPECTED)
         items += found
-    return Contents(tuple(items), tuple(notes))
+    return Contents(tuple(items), tuple(paths), tuple(notes))
 
 
 def _read_folder(folder: Path, *, is_only: bool) -> tuple[list[Item], list[str]]:

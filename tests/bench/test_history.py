@@ -1,13 +1,11 @@
-"""Histories of records, and the trend drawn from them."""
+"""Histories of records."""
 
 import json
 import multiprocessing
-import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 
-from sen_edge.report import trend
 from sen_runtime.bench import history
 from sen_runtime.bench.history import HistoryError, append, read
 from tests.support import records
@@ -93,7 +91,6 @@ def test_a_record_without_turns(tmp_path):
     made["rows"][0]["turns_us"] = []
     found = append(tmp_path / "history.jsonl", made)
     assert found.entries[0]["rows"][0]["low_us"] is None
-    assert trend.page(read(tmp_path / "history.jsonl")).count("<svg") == 2
 
 
 def _append_some(path, start):
@@ -110,28 +107,3 @@ def test_two_writers_lose_nothing(tmp_path):
     for writer in writers:
         writer.join()
     assert len(read(path).entries) == 10
-
-
-def test_trend_page(tmp_path):
-    path = tmp_path / "history.jsonl"
-    append(path, small(1))
-    append(path, small(3, valid=False))
-    moved = small(9)
-    moved["device"]["kernel"] = "6.12 <b>"
-    append(path, moved)
-    page = trend.page(read(path))
-    drawings = [ElementTree.fromstring(part + "</svg>") for part in _svgs(page)]
-    assert len(drawings) == 2
-    kinds = [child.get("class") for child in drawings[0]]
-    assert [kinds.count(kind) for kind in ("dot", "hollow", "whisker", "reference")] == [2, 1, 3, 1]
-    assert "kernel: 6.6.31+rpt-rpi-v8 / 6.12 &lt;b&gt;" in page
-
-
-def test_trend_of_one_record_and_of_none(tmp_path):
-    assert "no record yet" in trend.page(history.History(()))
-    found = append(tmp_path / "history.jsonl", small())
-    assert len(_svgs(trend.page(found))) == 2
-
-
-def _svgs(page):
-    return ["<svg" + part.split("</svg>")[0] for part in page.split("<svg")[1:]]

@@ -1,15 +1,10 @@
-"""Records as tables for a terminal, Markdown and CSV."""
-
-import csv
-import io
+"""Records as tables for a terminal."""
 
 import pytest
 
-from sen_edge.report import records as html
-from sen_edge.report import tables
 from sen_runtime.bench import text
 from sen_runtime.bench.compare import compare
-from sen_runtime.figures import brief, significant, size, unit_of_time
+from sen_runtime.figures import significant, size, unit_of_time
 from tests.support import records
 
 
@@ -20,10 +15,6 @@ from tests.support import records
 )  # fmt: skip
 def test_four_significant_digits(value, expected):
     assert significant(value) == expected
-
-
-def test_axes_show_no_zeros_that_say_nothing():
-    assert [brief(value) for value in (0, 0.5, 1.0, 1500.0)] == ["0", "0.5", "1", "1500"]
 
 
 @pytest.mark.parametrize(
@@ -97,48 +88,18 @@ def test_a_busy_machine_is_in_every_headline(before, after, threads, cores, is_b
     state = record["device"]["before"]
     record["rows"][1]["threads"] = threads
     record["device"].update(cpus=cores, before={**state, "load": before}, after={**state, "load": after})
-    assert ("BUSY" in text.table(record, 200)) == ("BUSY" in tables.markdown(record)) == is_busy
-    page = html.report(record)
-    assert ("Busy machine" in page, "Valid" in page) == (is_busy, not is_busy)
-    assert ("busy machine" in html.report([record, record])) == is_busy
+    assert ("BUSY" in text.table(record, 200)) == is_busy
     assert bool(compare(record, record).notes) == is_busy
 
 
 def test_table_of_a_record_without_rows():
-    record = records.record((), ())
-    for shown in (text.table(record, 80), tables.markdown(record)):
-        assert "row" in shown
-    assert tables.csv({"r.json": record}).splitlines() == [",".join(tables.CSV_FIELDS)]
+    assert "row" in text.table(records.record((), ()), 80)
 
 
 def test_names_cannot_steer_the_terminal():
     record = records.record((1.0, 2.0), ("\x1b[31mred\r\n.sen native 1", "b.sen native 1"))
     assert "\x1b" not in text.table(record, 120)
     assert "\r" not in text.table(record, 120)
-
-
-def test_markdown():
-    record = records.record((1.0, 2.0), ("a|b<script>`x`_y_.sen native 1", "b.sen native 1"))
-    lines = tables.markdown(record).splitlines()
-    table = [line for line in lines if line.startswith("|")]
-    assert len(table) == 4
-    assert len({line.count("|") for line in table}) == 1
-    assert "<" not in "".join(table)
-    assert r"a&#124;b&#60;script&#62;\`x\`\_y\_.sen" in table[2]
-
-
-def test_csv_has_every_figure_with_full_precision():
-    record = records.record(names=('=a,"b"\n.sen native 1', *records.NAMES[1:]))
-    found = list(csv.DictReader(io.StringIO(tables.csv({"r.json": record}))))
-    assert tuple(found[0]) == tables.CSV_FIELDS
-    for line, row in zip(found, record["rows"], strict=True):
-        assert line["name"] == row["name"]
-        assert {key: float(line[f"{key}_us"]) for key in row["latency_us"]} == row["latency_us"]
-        assert float(line["load_us"]) == row["load_us"]
-        assert line["energy_uj"] == ""
-    assert found[0]["ratio_to"] == found[0]["agreement_to"] == ""
-    assert float(found[1]["ratio_low"]) == record["rows"][1]["ratio"]["low"]
-    assert (found[1]["agreement_inputs"], found[1]["matches"]) == ("64", "True")
 
 
 def test_heading_leaves_out_what_is_not_known():

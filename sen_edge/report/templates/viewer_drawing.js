@@ -3,7 +3,7 @@
 // The page puts this, viewer_marks.js and viewer_controls.js into one function, which can be left early.
 const canvas = document.getElementById("canvas");
 const context = canvas.getContext && canvas.getContext("2d");
-if (!context) return; // the still picture stays
+if (!context) return; // the table stays
 const front = document.getElementById("front");
 const pen = front.getContext("2d");
 

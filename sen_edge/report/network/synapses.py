@@ -1,4 +1,4 @@
-"""Which synapses are drawn: the strongest of each layer, or those that are short."""
+"""Selection of the synapses to draw: the strongest of each layer, or the short ones."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.report.plot.scene import Link, Scene
+from sen_edge.report.network.scene import Link, Scene
 
-#: Synapses of a layer beyond which a picture shows nothing but lines.
+#: Synapses of a layer in a picture.
 MAX_DRAWN = 20_000
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which synapses to draw.
+    """Rule of a selection.
 
     Attributes:
-        strongest: of each layer so many, by the magnitude of their weight.
-        max_distance: all that are not longer, instead; None for the strongest.
+        strongest: number of synapses of each layer, by the magnitude of their weight.
+        max_distance: select all synapses up to this length instead; None for the strongest.
     """
 
     strongest: int = 500
@@ -27,14 +27,14 @@ class Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
-    """Synapses of one layer, the strongest first.
+class Selection:
+    """Selected synapses of one layer, the strongest first.
 
     Attributes:
-        source: `[n]`, places among the drawn neurons of the layer.
-        target: `[n]`, places among those of the next.
+        source: `[n]`, indices among the drawn neurons of the layer.
+        target: `[n]`, indices among those of the next layer.
         weight: `[n]`.
-        note: what is left out for another reason than being weak, or nothing.
+        note: remark on omitted synapses, or empty.
     """
 
     source: NDArray[np.intp]
@@ -43,12 +43,12 @@ class Drawn:
     note: str
 
 
-def chosen_synapses(scene: Scene, choice: Choice) -> list[Drawn]:
-    """The synapses to draw, one entry for each layer but the last."""
-    return [_chosen(link, index, choice) for index, link in enumerate(scene.links)]
+def select_synapses(scene: Scene, choice: Choice) -> list[Selection]:
+    """Select synapses of each layer but the last."""
+    return [_select(link, index, choice) for index, link in enumerate(scene.links)]
 
 
-def _chosen(link: Link, index: int, choice: Choice) -> Drawn:
+def _select(link: Link, index: int, choice: Choice) -> Selection:
     weights = link.weights()
     strength = np.abs(weights)
     is_infinite = np.isinf(strength)
@@ -72,4 +72,4 @@ def _chosen(link: Link, index: int, choice: Choice) -> Drawn:
     best = np.argpartition(flat, flat.size - count)[flat.size - count :] if count else np.empty(0, np.intp)
     best = best[np.argsort(-flat[best], kind="stable")]
     target, source = np.unravel_index(best, strength.shape)
-    return Drawn(source, target, weights[target, source], " ".join(notes))
+    return Selection(source, target, weights[target, source], " ".join(notes))

@@ -1,4 +1,4 @@
-"""What a picture is drawn from: three coordinates for every neuron, and the synapses between them."""
+"""Layout of a network for drawing: three coordinates for every neuron, and the synapses between them."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from sen_edge.data.subsample import even_indices
 from sen_edge.model.parameters import Synapses
 from sen_edge.passes.materialize import weights
-from sen_edge.report.plot.source import Source
+from sen_edge.report.network.source import Source
 from sen_runtime.ir.operators import Coordinates
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
 IndexArray = NDArray[np.intp]
 
-#: Neurons that are drawn; of larger networks a sample.
+#: Neurons of a picture; larger networks are sampled.
 MAX_NEURONS = 10_000
-#: A sample leaves so many neurons of each layer, or all.
-LEAST_OF_A_LAYER = 200
-#: Stands for the distance of coincident neurons, whose own has no inverse; its inverse is within float32.
+#: Neurons of a layer that a sample keeps at least.
+MIN_OF_A_LAYER = 200
+#: In place of the distance 0 of coincident neurons; its inverse is within float32.
 TOUCHING = 1e-30
-#: Layers are drawn apart by so many times their thickness along that axis, or their width across it.
+#: Layers are moved apart by multiples of their thickness along that axis, or of their width across it.
 GAP_THICKNESS, GAP_WIDTH = 1.15, 0.8
 
 
@@ -35,7 +35,7 @@ class Link:
 
     Attributes:
         operator: positions and masks of both.
-        synapses: `[n_out, n_in]`, which neurons are connected; None where `operator` says it.
+        synapses: connected neurons `[n_out, n_in]`; None if `operator` defines them.
     """
 
     operator: Coordinates
@@ -69,16 +69,16 @@ class Link:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A network as it is drawn.
+    """A network laid out for drawing.
 
     Attributes:
-        source: that is drawn.
-        neurons: for each layer, input first, the numbers `[n]` of the neurons that are drawn.
-        positions: for each layer `[n, 3]`, the first coordinate that along which layers are drawn apart.
-        axes: what the three coordinates are.
-        gap: how far a layer is moved from the one before; 0 leaves them where they are.
+        source: the network.
+        neurons: for each layer, input first, the numbers `[n]` of the drawn neurons.
+        positions: for each layer `[n, 3]`; layers are moved apart along the first coordinate.
+        axes: names of the three coordinates.
+        gap: distance by which a layer is moved from the one before.
         links: for each layer but the last, its synapses to the next.
-        notes: what a reader has to know to understand the picture.
+        notes: remarks for readers of the picture.
     """
 
     source: Source
@@ -91,12 +91,27 @@ class Scene:
 
     @property
     def outgoing(self) -> tuple[Float32Array, ...]:
-        """For each layer the factor `[n]` of the weights that leave its neurons; empty for the last layer."""
+        """For each layer the common factor `[n]` of the outgoing weights; empty for the last layer."""
         factors = [link.operator.mask * np.float32(link.operator.gain) for link in self.links]
         return (*factors, np.empty(0, np.float32))
 
+    @property
+    def layer_names(self) -> list[str]:
+        """Name of each layer, with the number of its neurons."""
+        sizes = self.source.network.layer_sizes
+        roles = ["input", *(f"hidden {index}" for index in range(1, len(sizes) - 1)), "output"]
+        if len(sizes) == 3:
+            roles[1] = "hidden"
+        return [f"layer {index}: {role}, {size:,}" for index, (role, size) in enumerate(zip(roles, sizes, strict=True))]
+
+    def kinds(self, layer: int) -> list[str]:
+        """Kind of each drawn neuron of a layer: excitatory, inhibitory, silent or output."""
+        if layer == len(self.links):
+            return ["output"] * len(self.neurons[layer])
+        return [("silent", "excitatory", "inhibitory")[int(sign)] for sign in np.sign(self.outgoing[layer])]
+
     def apart(self) -> tuple[FloatArray, ...]:
-        """Positions `[n, 3]` with the layers moved apart, their middle at the origin."""
+        """Positions `[n, 3]` with the layers moved apart."""
         middle = (len(self.positions) - 1) / 2
         step = np.array([self.gap, 0, 0])
         return tuple(positions + (layer - middle) * step for layer, positions in enumerate(self.positions))
@@ -106,18 +121,16 @@ def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
     """Lay a network out for drawing.
 
     Args:
-        source: any; where neurons coincide it is drawn, too.
-        most: neurons to draw; of more, a sample of each layer, evenly spread over its neurons.
+        source: the network.
+        most: neurons to draw; larger networks are sampled, evenly within each layer.
     """
-    operators = source.operators
-    everything = [*(operator.source for operator in operators), operators[-1].target]
-    projected, axes, sentence = project(everything, is_axis_fixed=source.is_axis_fixed)
+    projected, axes, sentence = project(source.positions, is_axis_fixed=source.is_axis_fixed)
     sizes = source.network.layer_sizes
     neurons = sample(sizes, most)
     drawn = tuple(positions[chosen] for positions, chosen in zip(projected, neurons, strict=True))
     links = tuple(
         _link(operator, source.synapses.get(index), neurons[index], neurons[index + 1])
-        for index, operator in enumerate(operators)
+        for index, operator in enumerate(source.operators)
     )
     gap = _gap(drawn)
     apart = f"Layers are drawn {gap:.3g} further apart than they are."
@@ -132,11 +145,11 @@ def _link(operator: Coordinates, synapses: Synapses | None, source: IndexArray, 
 
 
 def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
-    """For each layer the numbers of the neurons to draw: all, or at most `most` in all, evenly spread.
+    """Select for each layer the numbers of neurons to draw, evenly spread, at most `most` together.
 
-    Of each layer there are `LEAST_OF_A_LAYER`, or an equal share where there are many layers; the rest goes by size.
+    Each layer gets `MIN_OF_A_LAYER`, or an equal share if there are many layers; the rest is divided by size.
     """
-    least = min(LEAST_OF_A_LAYER, max(1, most // len(sizes)))
+    least = min(MIN_OF_A_LAYER, max(1, most // len(sizes)))
     counts = [min(size, least) for size in sizes]
     others = [size - count for size, count in zip(sizes, counts, strict=True)]
     share = min(1.0, max(0, most - sum(counts)) / max(1, sum(others)))
@@ -158,15 +171,15 @@ def _sampling_note(sizes: Sequence[int], neurons: Sequence[IndexArray]) -> list[
 def project(
     layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool
 ) -> tuple[list[FloatArray], tuple[str, str, str], str]:
-    """Three coordinates for every neuron, those of all layers in the same way.
+    """Map the neurons of all layers to three coordinates.
 
     Args:
         layers: positions `[n, d]` of each layer.
         is_axis_fixed: whether the last coordinate is that of the layer.
 
     Returns:
-        Positions `[n, 3]` of each layer, the first that of the layer where there is one; the names of the axes; a
-        sentence that says what was done, and what share of the variance is kept.
+        Positions `[n, 3]` of each layer, the layer axis first if there is one; the names of the axes; a sentence about
+        the projection and the share of the variance that it keeps.
     """
     d = layers[0].shape[1]
     exact = [positions.astype(np.float64) for positions in layers]
@@ -192,13 +205,13 @@ def project(
 
 
 def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, str, str], str]:
-    """Principal components of all neurons together: the third first, for layers are thinnest along it."""
+    """Project on the principal components of all neurons: the third first, as layers are thinnest along it."""
     everything = np.concatenate(layers)
     middle = everything.mean(axis=0)
     variances, directions = np.linalg.eigh(np.cov(everything - middle, rowvar=False, bias=True))
     chosen = directions[:, [-3, -1, -2]]
     largest = np.abs(chosen).argmax(axis=0)
-    chosen = chosen * np.where(chosen[largest, range(3)] < 0, -1, 1)  # their sign is free: one that repeats
+    chosen = chosen * np.where(chosen[largest, range(3)] < 0, -1, 1)  # fix the arbitrary sign
     total = float(variances.sum())
     kept = float(variances[-3:].sum()) / total if total > 0 else 1.0
     sentence = (
@@ -210,7 +223,7 @@ def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tupl
 
 
 def _gap(layers: Sequence[FloatArray]) -> float:
-    """How far layers have to be moved apart to be seen as layers."""
+    """Distance by which layers are moved apart."""
     spans = [np.quantile(positions, 0.98, axis=0) - np.quantile(positions, 0.02, axis=0) for positions in layers]
     thickness, *width = np.max(spans, axis=0)
     return float(max(GAP_THICKNESS * thickness, GAP_WIDTH * max(width))) or 1.0

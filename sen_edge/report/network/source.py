@@ -1,4 +1,4 @@
-"""What has positions that can be drawn: a checkpoint, or an image that stores coordinates."""
+"""Networks with positions: checkpoints, and images that store coordinates."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
@@ -19,16 +20,16 @@ from sen_runtime.ir.operators import Coordinates
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A network with positions, whether its weights can be computed or not.
+    """A network with positions; coincident neurons are allowed.
 
     Attributes:
-        name: of the file.
-        network: of `Coordinates` alone.
+        name: file name.
+        network: network whose weights are all `Coordinates`.
         is_axis_fixed: whether the last coordinate is that of the layer.
-        synapses: weight layer -> `[n_out, n_in]`, which neurons are connected, where `network` does not say it.
-        metadata: free text that travels with it.
-        sha256: of the file, or empty.
-        checkpoint: that it is of; None for an image.
+        synapses: weight layer -> connected neurons `[n_out, n_in]`, for pruned layers of a checkpoint.
+        metadata: metadata of the file.
+        sha256: SHA-256 of the file, or empty.
+        checkpoint: the checkpoint; None for an image.
     """
 
     name: str
@@ -49,8 +50,13 @@ class Source:
         """Coordinates d of a position."""
         return self.operators[0].dimensions
 
+    @property
+    def positions(self) -> list[NDArray[np.float32]]:
+        """Positions `[n, d]` of each layer, input first."""
+        return [*(operator.source for operator in self.operators), self.operators[-1].target]
+
     def runnable(self) -> Network:
-        """The network with the synapses that it has.
+        """The network without the synapses that are pruned.
 
         Raises:
             NetworkError: neurons coincide, so that there are no weights.
@@ -59,10 +65,10 @@ class Source:
 
 
 def load(path: Path, *, map_path: Path | None = None) -> Source:
-    """Read what is to be drawn; coincident neurons are no error.
+    """Read a network.
 
     Args:
-        path: a checkpoint, or a `.sen` image.
+        path: checkpoint or `.sen` image.
         map_path: TOML map of a foreign state dict.
 
     Raises:
@@ -75,7 +81,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Source:
 
 
 def of_checkpoint(checkpoint: Checkpoint, name: str) -> Source:
-    """A checkpoint as it is drawn, under a name."""
+    """The network of a checkpoint."""
     return Source(
         name,
         checkpoints.to_network(replace(checkpoint, synapses={})),
@@ -93,7 +99,7 @@ def _of_image(model: models.Model, path: Path) -> Source:
         if not isinstance(layer.weight, Coordinates):
             raise UsageError(
                 f"{path}: layer {index} holds weights and no positions, so there is nothing to draw",
-                hint="draw the checkpoint that the image was made from, or export it with --weights coordinates",
+                hint="draw the checkpoint of the image, or export with --weights coordinates",
             )
     source = Source(path.name, network, _is_axis_fixed(network), {}, network.metadata, model.sha256)
     for index, (before, after) in enumerate(pairwise(source.operators)):
@@ -105,9 +111,9 @@ def _of_image(model: models.Model, path: Path) -> Source:
 
 
 def _is_axis_fixed(network: Network) -> bool:
-    """Whether the last coordinate is the same for all neurons of a layer, and another for each layer."""
-    operators = [layer.weight for layer in network.layers if isinstance(layer.weight, Coordinates)]
-    last = [operator.source[:, -1] for operator in operators] + [operators[-1].target[:, -1]]
-    if operators[0].dimensions < 2 or any(values.min() != values.max() for values in last):
+    """Whether the last coordinate is equal within each layer and differs between layers."""
+    positions = Source("", network, is_axis_fixed=False).positions
+    last = [at[:, -1] for at in positions]
+    if positions[0].shape[1] < 2 or any(values.min() != values.max() for values in last):
         return False
     return len({float(values[0]) for values in last}) == len(last)

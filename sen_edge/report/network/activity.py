@@ -14,20 +14,19 @@ from sen_runtime.ir.network import Network
 
 FloatArray = NDArray[np.float32]
 
-#: Weights of a network beyond which it is not run for a picture.
+#: Weights of a network that is run for a picture.
 MAX_WEIGHTS = 1 << 26
-#: Share of the input neurons that spike in a step of random input.
+#: Spike probability of an input neuron in a step of random input.
 RANDOM_RATE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """What the neurons of a spiking network did for one input.
+    """Activity of a spiking network for one input.
 
     Attributes:
-        layers: for each layer that has any, input first, `[T, n]`: 1 where a neuron spiked; of an input that is a
-            current its strength, from 0 to 1.
-        input_name: what was put in.
+        layers: for each layer with spikes, input first, `[T, n]`: 1 for a spike; an input current from 0 to 1.
+        input_name: name of the input.
     """
 
     layers: tuple[FloatArray, ...]
@@ -35,18 +34,18 @@ class Activity:
 
 
 def random_input(network: Network, seed: int) -> tuple[FloatArray, str]:
-    """A seeded input of the network's shape, and what to call it: no example of anything."""
+    """A seeded random input of the network's shape, and its name."""
     rng = np.random.default_rng(seed)
     if network.input_coding == "spikes":
         x = (rng.random(network.input_shape) < RANDOM_RATE).astype(np.float32)
     else:
-        least, greatest = network.input_range
-        x = (least + (greatest - least) * rng.random(network.input_shape)).astype(np.float32)
+        low, high = network.input_range
+        x = (low + (high - low) * rng.random(network.input_shape)).astype(np.float32)
     return x, f"random, seed {seed}"
 
 
 def data_input(network: Network, data: str, data_dir: Path | None, example: int) -> tuple[FloatArray, str]:
-    """One example of a data set's test part, and what to call it.
+    """One example of a data set's test part, and its name.
 
     Raises:
         DataError: see `sen_edge.data.datasets.load_part`.
@@ -76,13 +75,13 @@ def record(network: Network, x: FloatArray, input_name: str) -> Activity:
         membranes, spikes = reference.step(network, membranes, x[t : t + 1] if is_train else x[np.newaxis])
         steps.append([spike[0] for spike in spikes])
     hidden = [np.stack(train) for train in zip(*steps, strict=True)]
-    return Activity((_shown_input(network, x), *hidden), input_name)
+    return Activity((_scale_input(network, x), *hidden), input_name)
 
 
-def _shown_input(network: Network, x: FloatArray) -> FloatArray:
-    """The input `[T, n_in]`, a current scaled from its range to [0, 1]."""
+def _scale_input(network: Network, x: FloatArray) -> FloatArray:
+    """The input `[T, n_in]`; a current is scaled from its range to [0, 1]."""
     if network.input_coding == "spikes":
         return x
-    least, greatest = network.input_range
-    scaled = np.clip((x - least) / (greatest - least), 0, 1).astype(np.float32)
+    low, high = network.input_range
+    scaled = np.clip((x - low) / (high - low), 0, 1).astype(np.float32)
     return np.repeat(scaled[np.newaxis], network.timesteps, axis=0)

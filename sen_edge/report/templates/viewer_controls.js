@@ -256,7 +256,6 @@ if (activity) {
 
 // --- begin -------------------------------------------------------------------------------------
 
-element("still").hidden = true;
 element("viewer").hidden = false;
 readColours();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
