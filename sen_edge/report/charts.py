@@ -149,7 +149,7 @@ def _draw_intervals(
     if line is not None:
         axes.axvline(line, color=INK, linestyle="--", linewidth=1)
     _set_scale(axes, "x", values)
-    axes.set_yticks(range(len(names)), map(short, names), color=INK)
+    axes.set_yticks(range(len(names)), [short(name) for name in names], color=INK)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "bottom"]].set_visible(False)

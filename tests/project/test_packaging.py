@@ -70,10 +70,10 @@ def test_the_wheel_carries_the_code_sizes_of_exported_c(wheels: dict[str, Path])
     assert "sen_exporters/c/code_size.json" in zipfile.ZipFile(wheels["sen_edge"]).namelist()
 
 
-def test_the_wheel_carries_what_a_page_of_a_network_is_made_of(wheels: dict[str, Path]) -> None:
+def test_the_wheel_carries_the_templates_of_reports(wheels: dict[str, Path]) -> None:
     names = set(zipfile.ZipFile(wheels["sen_edge"]).namelist())
-    viewer = {path.name for path in (ROOT / "sen_edge/report/plot").glob("viewer*")}
-    assert viewer and {f"sen_edge/report/plot/{name}" for name in viewer} <= names
+    templates = {path.name for path in (ROOT / "sen_edge/report/templates").iterdir()}
+    assert templates and {f"sen_edge/report/templates/{name}" for name in templates} <= names
 
 
 RUNTIME_ALONE = """
