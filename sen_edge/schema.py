@@ -52,6 +52,8 @@ else:
 __all__ = ["Check", "Option", "Schema", "SchemaError", "expectation", "fields_of", "parse", "read_json", "read_toml"]
 
 T = TypeVar("T", bound="Schema")
+#: Max items of validated values, nested ones included.
+MAX_ITEMS = 1 << 16
 Count = Annotated[int, Ge(1), Lt(2**63)]
 Whole = Annotated[int, Ge(0), Lt(2**63)]
 Positive = Annotated[float, Gt(0)]
@@ -279,6 +281,7 @@ def _validate(kind: Any, value: Any, path: tuple[str | int, ...]) -> Any:
     from pydantic import ValidationError
 
     try:
+        _check_size(value)
         return _adapter(kind).validate_json(json.dumps(value, default=_to_plain), strict=True)
     except ValidationError as errors:
         raise _schema_error(kind, errors.errors(include_url=False)[0], path) from None
@@ -286,6 +289,20 @@ def _validate(kind: Any, value: Any, path: tuple[str | int, ...]) -> Any:
         if isinstance(error, SchemaError):
             raise
         raise SchemaError(f"is {quote(value)}; expected {expectation(kind)}", key=_key(path)) from None
+
+
+def _check_size(value: Any) -> None:
+    """Refuse more than `MAX_ITEMS` items: shared lists of an unpickled file expand exponentially as JSON."""
+    stack = [value]
+    for _ in range(MAX_ITEMS):
+        if not stack:
+            return
+        item = stack.pop()
+        if isinstance(item, (list, tuple)):
+            stack.extend(item)
+        elif isinstance(item, Mapping):
+            stack.extend(item.values())
+    raise ValueError
 
 
 def _to_plain(value: Any) -> Any:
