@@ -20,7 +20,7 @@ import sen_runtime
 from sen_runtime import signals, streams
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError, UsageError
 from sen_runtime.memory_limits import allocation_failure
-from sen_runtime.untrusted import printable_message
+from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:
     from sen_runtime.bench.plan import BenchRequest
@@ -322,4 +322,4 @@ def _print_json(value: Any) -> None:
 
 
 def _note(message: str) -> None:
-    sys.stderr.write(f"{printable_message(message)}\n")
+    sys.stderr.write(f"{printable(message, keep_lines=True)}\n")

@@ -1,8 +1,7 @@
-"""Content of files that somebody else wrote: reading, parsing and quoting it.
+"""Untrusted files: bounded reading and parsing, and safe quotation in messages.
 
-Every reader of a file passes here first. What it gets is bounded and plain: regular files only, documents that are not
-nested beyond reason, numbers that float64 can hold, text that can be encoded. What a message repeats of a file is
-short, one line, and free of control characters.
+Every reader of files starts here: regular files only, documents of bounded depth, numbers within float64, encodable
+text. Quoted content is short, on one line, and without control characters.
 """
 
 from __future__ import annotations
@@ -20,21 +19,17 @@ from typing import Any, BinaryIO
 
 from sen_runtime.errors import SenError
 
-#: Nesting of a document: none of the formats needs ten levels.
+#: Max depth of a document; no format needs ten levels.
 MAX_DEPTH = 64
-#: Digits of an integer literal: float64 ends at 309.
+#: Max digits of an integer literal; float64 ends at 309.
 MAX_DIGITS = 400
-#: Characters of a message.
+#: Max characters of a message line.
 MAX_MESSAGE = 2000
-#: Lines of a message: of one that lists several hosts, or tolerances.
+#: Max lines of a message.
 MAX_LINES = 100
-#: Nesting and items of a value that a message shows.
-SHOWN_DEPTH, SHOWN_ITEMS = 3, 4
+#: Max depth and items of a quoted value.
+QUOTED_DEPTH, QUOTED_ITEMS = 3, 4
 
-#: Of Unicode: C0 but for tab and newline, DEL and C1; what reorders or isolates text.
-_CONTROLS = dict.fromkeys(
-    [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
-)
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
     (stat.S_ISFIFO, "a pipe"),
@@ -45,7 +40,7 @@ _KINDS = (
 
 
 class FileError(SenError):
-    """A file that cannot be read or parsed."""
+    """A file cannot be read or parsed."""
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -55,10 +50,10 @@ def open_regular(path: Path, *, error: type[SenError] = FileError) -> BinaryIO:
     """Open a regular file for reading; never blocks.
 
     Raises:
-        SenError (`error`): the path is absent, not readable, or a folder, pipe, socket or device.
+        SenError (`error`): the path is missing, not readable, or a folder, pipe, socket or device.
     """
     try:
-        _check_kind(path, path.stat().st_mode, error)  # before it is opened: opening a device can have effects
+        _check_kind(path, path.stat().st_mode, error)  # before opening, which can affect a device
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
         descriptor = os.open(path, flags)
     except FileNotFoundError:
@@ -77,15 +72,15 @@ def open_regular(path: Path, *, error: type[SenError] = FileError) -> BinaryIO:
 
 
 def read_regular(path: Path, limit: int | None = None, *, error: type[SenError] = FileError) -> bytes:
-    """Content of a regular file.
+    """Read a regular file.
 
     Args:
         path: of the file.
-        limit: bytes that it may have; None for any number.
+        limit: max bytes, or None.
         error: class of the errors.
 
     Raises:
-        SenError (`error`): see `open_regular`; the file is larger than `limit`, or cannot be read to its end.
+        SenError (`error`): see `open_regular`; the file exceeds `limit`, or reading fails.
     """
     with open_regular(path, error=error) as file:
         try:
@@ -93,13 +88,13 @@ def read_regular(path: Path, limit: int | None = None, *, error: type[SenError] 
         except OSError as problem:
             raise error(f"cannot read {path}: {problem.strerror}") from problem
     if limit is not None and len(data) > limit:
-        raise error(f"{path} has more than {limit:,} bytes, the limit for such a file")
+        raise error(f"{path} has more than {limit:,} bytes, the limit for this kind of file")
     return data
 
 
 def _check_kind(path: Path, mode: int, error: type[SenError]) -> None:
     if not stat.S_ISREG(mode):
-        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "no regular file")
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "not a regular file")
         raise error(f"{path} is {kind}; expected a file")
 
 
@@ -107,7 +102,7 @@ def _check_kind(path: Path, mode: int, error: type[SenError]) -> None:
 
 
 def decode(content: str | bytes, where: str, *, error: type[SenError] = FileError) -> str:
-    """UTF-8 text, without a byte order mark.
+    """Decode UTF-8 text; strip a byte order mark.
 
     Raises:
         SenError (`error`): the content is not UTF-8, or holds surrogates.
@@ -124,15 +119,15 @@ def decode(content: str | bytes, where: str, *, error: type[SenError] = FileErro
 
 
 def load_json(content: str | bytes, where: str, *, error: type[SenError] = FileError) -> Any:
-    """Parse JSON as RFC 8259 has it: no NaN, no key twice in one object; see `check_document` for the bounds.
+    """Parse JSON (RFC 8259) without NaN or duplicate keys, within the bounds of `check_document`.
 
     Args:
-        content: text, or its bytes in UTF-8.
-        where: start of each message, such as the path.
+        content: text, or bytes in UTF-8.
+        where: prefix of messages, such as the path.
         error: class of the errors.
 
     Raises:
-        SenError (`error`): the content is not such a document.
+        SenError (`error`): invalid document.
     """
     text = decode(content, where, error=error)
     try:
@@ -152,7 +147,7 @@ def load_json(content: str | bytes, where: str, *, error: type[SenError] = FileE
 
 
 def check_document(value: Any, where: str, *, error: type[SenError] = FileError) -> None:
-    """Bound a parsed document: nesting, the range of integers, text that can be encoded.
+    """Check the bounds of a parsed document.
 
     Raises:
         SenError (`error`): more than `MAX_DEPTH` levels, an integer beyond float64, or a surrogate.
@@ -168,7 +163,7 @@ def check_document(value: Any, where: str, *, error: type[SenError] = FileError)
 
 
 def finite_float(text: str) -> float:
-    """A float literal; ValueError where it is not finite in float64."""
+    """Parse a float literal; raises ValueError if it is not finite."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{quote(text, 40)} is not a finite number")
@@ -213,40 +208,35 @@ def _constant(text: str) -> float:
 
 
 def quote(value: object, limit: int = 80) -> str:
-    """A value from a file as a message shows it: one line, at most `limit` characters, no control characters.
+    """Quote a value of a file: one line, at most `limit` characters, no control characters.
 
-    Of a structure only the start is looked at, whatever its size.
+    Only the start of a structure is read, at any size.
     """
-    text = _rendered(value, limit, SHOWN_DEPTH)
+    text = _render(value, limit, QUOTED_DEPTH)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 
-def listing(names: Iterable[object], most: int = 8) -> str:
-    """Names from a file for a message: the first `most`, and how many more there are; "nothing" for none."""
+def listing(names: Iterable[object], limit: int = 8) -> str:
+    """Join the first `limit` names of a file for a message, with the number of others; "nothing" for none."""
     found = list(names)
-    shown = ", ".join(printable(name, 60) if isinstance(name, str) else quote(name) for name in found[:most])
-    return (f"{shown} and {len(found) - most:,} more" if len(found) > most else shown) or "nothing"
+    first = ", ".join(printable(name, 60) if isinstance(name, str) else quote(name) for name in found[:limit])
+    return (f"{first} and {len(found) - limit:,} more" if len(found) > limit else first) or "nothing"
 
 
-def printable(text: str, limit: int | None = MAX_MESSAGE) -> str:
-    """Text for a terminal: one line, bounded, control characters and all else that is not printable as escapes."""
+def printable(text: str, limit: int | None = MAX_MESSAGE, *, keep_lines: bool = False) -> str:
+    """Escape text for a terminal: one bounded line without control characters.
+
+    With `keep_lines`, line breaks before an indent of two spaces are kept.
+    """
+    if keep_lines:
+        return "\n  ".join(printable(line, limit) for line in text.split("\n  ")[:MAX_LINES])
     line = re.sub(r"\s*[\n\t]\s*", " ", text[:limit])
     if not line.isprintable():
         line = "".join(character if character.isprintable() else repr(character)[1:-1] for character in line)
     return line if limit is None or len(text) <= limit else f"{line}..."
 
 
-def printable_page(text: str) -> str:
-    """A text of many lines, such as HTML, with control characters and bidirectional overrides replaced by U+FFFD."""
-    return text.translate(_CONTROLS)
-
-
-def printable_message(text: str) -> str:
-    """A message for a terminal: lines that are indented continue it, each as `printable` has it."""
-    return "\n  ".join(map(printable, text.split("\n  ")[:MAX_LINES]))
-
-
-def _rendered(value: object, limit: int, depth: int) -> str:
+def _render(value: object, limit: int, depth: int) -> str:
     if value is None or isinstance(value, (bool, float)):
         return repr(value)
     if isinstance(value, int):
@@ -254,15 +244,15 @@ def _rendered(value: object, limit: int, depth: int) -> str:
     if isinstance(value, (str, bytes)):
         return repr(value[:limit]) + ("..." if len(value) > limit else "")
     if isinstance(value, Mapping):
-        pairs = ((_rendered(key, limit, 0), _rendered(item, limit, depth - 1)) for key, item in value.items())
-        return _rendered_items("{", (f"{key}: {item}" for key, item in pairs), "}", len(value), depth)
+        pairs = ((_render(key, limit, 0), _render(item, limit, depth - 1)) for key, item in value.items())
+        return _render_items("{", (f"{key}: {item}" for key, item in pairs), "}", len(value), depth)
     if isinstance(value, Sequence):
-        return _rendered_items("[", (_rendered(item, limit, depth - 1) for item in value), "]", len(value), depth)
+        return _render_items("[", (_render(item, limit, depth - 1) for item in value), "]", len(value), depth)
     return f"<{type(value).__name__}>"
 
 
-def _rendered_items(start: str, items: Iterable[str], end: str, count: int, depth: int) -> str:
+def _render_items(start: str, items: Iterable[str], end: str, count: int, depth: int) -> str:
     if count and depth <= 0:
         return f"{start}...{end}"
-    more = ", ..." if count > SHOWN_ITEMS else ""
-    return f"{start}{', '.join(islice(items, SHOWN_ITEMS))}{more}{end}"
+    more = ", ..." if count > QUOTED_ITEMS else ""
+    return f"{start}{', '.join(islice(items, QUOTED_ITEMS))}{more}{end}"

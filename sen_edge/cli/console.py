@@ -13,7 +13,7 @@ import typer
 from sen_edge.progress import Progress
 from sen_runtime import streams
 from sen_runtime.errors import EXIT_INTERRUPTED
-from sen_runtime.untrusted import printable, printable_message
+from sen_runtime.untrusted import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,7 +57,7 @@ def print_lines(lines: Iterable[object]) -> None:
 
 def note(message: str) -> None:
     """A remark, progress or an error on stderr: bounded, without control characters."""
-    sys.stderr.write(f"{printable_message(message)}\n")
+    sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
 
 
 @contextmanager

@@ -13,10 +13,13 @@ from markupsafe import Markup
 from sen_edge.report import drawing
 from sen_edge.report.document import WRONG, Chart, Heading, Note, Part
 from sen_runtime.errors import MissingExtraError
-from sen_runtime.untrusted import printable_page
 
 #: Bytes of a page; parts that do not fit are left out and named.
 MAX_BYTES = 5_000_000
+#: Replaced by U+FFFD: C0 except tab and newline, DEL, C1, and bidirectional controls.
+CONTROLS = dict.fromkeys(
+    [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
+)
 
 
 def page(
@@ -33,7 +36,7 @@ def page(
     """
     links = [part.title for part in parts if isinstance(part, Heading) and part.level == 2]
     values = {"title": title, "links": links, "style": resource("style.css"), "parts": _markups(parts, note), **values}
-    return printable_page(_environment().get_template(template).render(values))
+    return _environment().get_template(template).render(values).translate(CONTROLS)
 
 
 def resource(name: str) -> Markup:
