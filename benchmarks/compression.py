@@ -27,8 +27,8 @@ from compression_rows import CACHE, PAIRS, ROOT, ROWS, SMALL, Bench, Row, cached
 from numpy.typing import NDArray
 
 from sen_edge.compress import CompressionWarning, prune
-from sen_edge.compress.finetune import thinned
 from sen_edge.data import datasets
+from sen_edge.data.subsample import subsample
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import interleaved
@@ -127,7 +127,7 @@ def taking_turns(session: NativeSession | TfliteSession, x: FloatArray) -> Calla
 
 def latencies(bench: Bench) -> dict[str, Any]:
     """Microseconds of low rank with int8 weights on the native engine, and of the dense float32 export on litert."""
-    x = thinned(bench.dataset.test_inputs, TURNS)
+    x = subsample(bench.dataset.test_inputs, TURNS)
     with suppress_announcements():
         dense = litert.load(TfliteExporter().export(bench.network("mlp-d32"), TfliteExporter.Options()).main)
         calls = {DENSE: taking_turns(dense, x)}

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
-from sen_edge.compress.finetune import finetune_recipe, free_recipe, thinned
+from sen_edge.compress.finetune import finetune_recipe, free_recipe
 from sen_edge.compress.patterns import Pattern
 from sen_edge.data.datasets import Dataset
+from sen_edge.data.subsample import subsample
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.free import FreeNetwork
@@ -28,7 +29,7 @@ from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import label_loss, prepare, run_epoch, start, suggested_recipe
 from sen_edge.training.train import suggested_spiking, train
-from sen_runtime import reference
+from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Identity, Layer, Network, Relu
 from sen_runtime.ir.operators import Dense
 
@@ -36,7 +37,6 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "out/compression"
 SHIPPED = ROOT / "examples/checkpoints"
 SIZES = (784, 512, 10)
-CHUNK = 1000
 #: Training inputs that one-shot methods see, without labels; and those that int8 weights are rounded by.
 CALIBRATION, INT8_INPUTS = 20_000, 2048
 #: Epochs of training after compression.
@@ -89,7 +89,7 @@ class Bench:
         self.seed, self.dataset = seed, dataset
         self.folder = CACHE / str(seed)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.calibration = thinned(dataset.train_inputs, CALIBRATION)
+        self.calibration = subsample(dataset.train_inputs, CALIBRATION)
 
     def checkpoint(self, base: str) -> Checkpoint:
         """The trained spatially embedded network; of seed 0 the one that is shipped."""
@@ -120,9 +120,7 @@ class Bench:
 
     def accuracy(self, network: Network) -> float:
         """On the test data, in percent."""
-        x, y = self.dataset.test_inputs, self.dataset.test_labels
-        found = [reference.run(network, x[i : i + CHUNK], np.float32).argmax(1) for i in range(0, len(y), CHUNK)]
-        return float(100 * np.mean(np.concatenate(found) == y))
+        return network_accuracy(network, self.dataset.test_inputs, self.dataset.test_labels)
 
     def original_accuracy(self, base: str) -> float:
         """Of the network before compression, on the test data, in percent."""
@@ -192,7 +190,7 @@ def factorized(bench: Bench, base: str, **request: Any) -> Compressed:
 def int8(bench: Bench, base: str, *, method: str, options: Options) -> Compressed:
     """What another method gives, with int8 weights."""
     network, _ = METHODS[method](bench, base, **options)
-    return to_int8_weights(network, calibration=thinned(bench.calibration, INT8_INPUTS)), None
+    return to_int8_weights(network, calibration=subsample(bench.calibration, INT8_INPUTS)), None
 
 
 def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructured", epochs: int) -> Compressed:
@@ -208,7 +206,7 @@ def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructu
 def distilled(bench: Bench, base: str, *, method: str, options: Options, epochs: int) -> Compressed:
     """Free weights trained towards the original network's outputs; labels only choose the epoch."""
     start, _ = METHODS[method](bench, base, **options)
-    recipe = replace(free_recipe(suggested_recipe(32, bench.dataset)), epochs=epochs, seed=bench.seed)
+    recipe = free_recipe(bench.dataset, epochs, bench.seed)
     return distil(start, bench.network(base), bench.dataset, recipe, Tuning(distillation=1.0)).network, None
 
 

@@ -69,8 +69,8 @@ def compress(
 
     Choices are made on training data; the accuracy that is printed is that on the test data, measured once.
     """
-    from sen_edge.compress.budget_state import state_path
     from sen_edge.compress.pipeline import compress as run_compress
+    from sen_edge.compress.search_state import state_path
     from sen_edge.model import model as models
 
     flags = {name: value for name, value in locals().items() if name in options.FLAGS}

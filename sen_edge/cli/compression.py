@@ -85,8 +85,8 @@ def request_of(flags: Mapping[str, Any]) -> CompressRequest | None:
         return None
     from sen_edge.compress.budget import BudgetRequest
     from sen_edge.compress.finetune import Tuning
+    from sen_edge.compress.forms import METHODS
     from sen_edge.compress.lowrank import RankRequest
-    from sen_edge.compress.options import OPTIONS
     from sen_edge.compress.patterns import UNSTRUCTURED, Pattern
     from sen_edge.compress.pipeline import CompressRequest
     from sen_edge.compress.prune import PruneRequest
@@ -115,7 +115,7 @@ def request_of(flags: Mapping[str, Any]) -> CompressRequest | None:
             flags["max_accuracy_drop"],
             objective=flags["objective"] or "latency",
             engine=flags["engine"] or "native",
-            methods=tuple(_names(flags["methods"])) or OPTIONS,
+            methods=tuple(_names(flags["methods"])) or METHODS,
             epochs=flags["epochs"],
             seed=flags["seed"],
         )
@@ -238,15 +238,12 @@ def print_figures(title: str, figures: Mapping[str, Any]) -> None:
 
 def _search_table(search: Mapping[str, Any]) -> Any:
     rows = []
-    for each in search["candidates"]:
-        measured = "-" if each["measured_us"] is None else f"{each['measured_us']:.2f} us"
-        chosen = "*" if each == search["chosen"] else ""
+    for each in [search["original"], *search["candidates"]]:
         what = f"{'; '.join(each['layers'])}, {each['dtype']}" + (f", {each['epochs']} epochs" * bool(each["epochs"]))
-        rows.append((what, f"{each['cost']:.4g}", measured, f"{each['accuracy']:.2f} %", f"{each['drop']:.2f}", chosen))
-    headings = ("candidate", "predicted cost", "measured", "accuracy", "drop", "chosen")
-    original = search["original"]
-    title = (
-        f"candidates on {search['held_out']} held-out examples (original: {original['accuracy']:.2f} %, cost "
-        f"{original['cost']:.4g})"
-    )
+        latency = "-" if each["latency_us"] is None else f"{each['latency_us']:.2f} us"
+        accuracy = f"{each['accuracy']:.2f} %"
+        chosen = "*" if each == search["chosen"] else ""
+        rows.append((what, f"{each['macs']:,}", size(each["bytes"]), latency, accuracy, f"{each['drop']:.2f}", chosen))
+    headings = ("candidate", "MACs", "size", "latency", "accuracy", "drop", "chosen")
+    title = f"candidates on {search['held_out']} held-out examples"
     return console.table(title, headings, rows)

@@ -4,7 +4,8 @@
 dataset, BudgetRequest(max_drop=0.5))` are what the command does; `sen_edge.compress.pipeline` does it for a model.
 """
 
-from sen_edge.compress.budget import BudgetRequest, search
+from sen_edge.compress.budget import BudgetRequest
+from sen_edge.compress.evaluator import search
 from sen_edge.compress.far_field import factorize_coordinates
 from sen_edge.compress.finetune import Tuning, distil, finetune
 from sen_edge.compress.hierarchical import hierarchical

@@ -1,134 +1,154 @@
-"""The smallest or fastest network that keeps a stated accuracy: a search over methods, layers and quantization.
+"""Search for the smallest or fastest network that keeps a stated accuracy.
 
-Every layer has options, each with a second-order error and a measured cost. For every price of an error each layer
-takes the option that is worth it, which gives a chain of candidates from the cheapest to the best (H. Everett,
-"Generalized Lagrange multiplier method", 1963). Their accuracies are then measured on held-out training data, never on
-the test data, and the cheapest within the budget is taken; of the fastest few the latency is measured side by side.
+Each layer has forms with a second-order error and an exact cost: multiply-accumulates, or bytes. For every price of the
+error each layer takes its cheapest form, which gives a chain of candidates from the smallest to the most accurate (H.
+Everett, "Generalized Lagrange multiplier method", 1963). Bisection on held-out training data finds the smallest
+candidate within the budget. For latency there is one chain for each kernel of the engine and each dtype, because
+kernels differ in time per multiply-accumulate; the finalists of the chains are measured side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from annotated_types import Ge, Lt, MinLen
 
-from sen_edge.compress.accuracy import accuracy
-from sen_edge.compress.budget_state import Memory
-from sen_edge.compress.cost import ENGINES, CostModel, calibrate, measure, weight_bytes
-from sen_edge.compress.finetune import Tuning, distil, free_recipe, thinned
-from sen_edge.compress.layerwise import layerwise, second_order_problems
-from sen_edge.compress.moments import Inputs, sensitivities
-from sen_edge.compress.options import OPTIONS, Option, build, options_for
-from sen_edge.compress.quadratic import Quadratic
-from sen_edge.data.datasets import Dataset
-from sen_edge.errors import UsageError, VerificationError
-from sen_edge.passes.materialize import precompute
-from sen_edge.passes.quantize import to_int8_weights
-from sen_edge.training.loop import Examples, prepare, suggested_recipe
-from sen_runtime.ir.network import Layer, Network
-from sen_runtime.ir.operators import WeightOperator
+from sen_edge.compress.forms import DENSE, METHODS, Form, Method, forms_of
+from sen_edge.compress.patterns import Pattern
+from sen_edge.errors import VerificationError
+from sen_edge.progress import Progress, silent
+from sen_edge.schema import Positive, Schema, Whole
+from sen_runtime.ir.network import Network
 
-FloatArray = NDArray[np.float64]
-Report = Callable[[str, float], None]
-#: Options of the layers, dtype, predicted cost.
-Link = tuple[tuple[Option, ...], str, float]
-
-OBJECTIVES = ("latency", "size", "macs")
-DTYPES = ("float32", "int8-dynamic")
-#: Prices of an error, from one that only the cost counts for to one that only the error does.
+Engine = Literal["native", "onnxruntime", "litert"]
+Objective = Literal["latency", "size", "macs"]
+Dtype = Literal["float32", "int8-dynamic"]
+ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1}
+#: Prices of the error, relative to the cost, from "cost alone matters" to "error alone matters".
 PRICES = np.geomspace(1e-6, 1e6, 400)
-#: Candidates whose accuracy is measured, at most; finalists whose latency is.
-MOST_CANDIDATES, FINALISTS = 16, 4
-#: Inputs that methods are fitted to, and that costs are measured with.
-CALIBRATION_INPUTS, COST_INPUTS = 8192, 256
-#: Dimensions that a network is said to have where its recipe is asked for: many, for it is free weights that train.
-MANY_DIMENSIONS = 32
-
-
-class BudgetError(VerificationError):
-    """No candidate keeps the accuracy that was asked for."""
+#: Patterns of zeros that engines compute faster than dense weights, and those of the fewest bytes.
+ENGINE_PATTERNS = {"native": ("unstructured", "16x1"), "litert": ("1x4",), "onnxruntime": ()}
+SMALL_PATTERNS = ("unstructured", "16x1")
+#: Rounding of a difference of accuracies.
+SLACK = 1e-9
 
 
 @dataclass(frozen=True)
-class BudgetRequest:
+class BudgetRequest(Schema):
     """What to search for.
 
     Attributes:
-        max_drop: points of accuracy on held-out data that may be lost, >= 0.
-        objective: what to make small: "latency" on an engine, "size" in bytes, or "macs".
-        engine: whose latency; see `sen_edge.compress.cost.ENGINES`.
-        methods: kinds of options to try, of `sen_edge.compress.options.OPTIONS`.
-        dtypes: of the weights, "float32" and "int8-dynamic".
-        epochs: of distillation for candidates that fail by a little; 0 for none.
-        seconds: for measuring the engine, and again for the finalists.
+        max_drop: points of accuracy on held-out data that may be lost.
+        objective: what to minimize: "latency" on an engine, "size" in bytes, or "macs".
+        engine: whose latency.
+        methods: of compression.
+        dtypes: of the weights.
+        epochs: of distillation for candidates smaller than the smallest that fits; 0 for none.
+        seconds: for measuring the finalists.
         seed: of everything random.
     """
 
-    max_drop: float
-    objective: str = "latency"
-    engine: str = "native"
-    methods: tuple[str, ...] = OPTIONS
-    dtypes: tuple[str, ...] = DTYPES
-    epochs: int = 0
-    seconds: float = 10.0
-    seed: int = 0
+    max_drop: Annotated[float, Ge(0), Lt(100)]
+    objective: Objective = "latency"
+    engine: Engine = "native"
+    methods: Annotated[tuple[Method, ...], MinLen(1)] = METHODS
+    dtypes: Annotated[tuple[Dtype, ...], MinLen(1)] = ("float32", "int8-dynamic")
+    epochs: Whole = 0
+    seconds: Positive = 10.0
+    seed: Whole = 0
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.max_drop < 100:
-            raise UsageError(f"the accuracy drop is {self.max_drop:g}; expected points from 0 to 100")
-        for name, given, known in (
-            ("objective", (self.objective,), OBJECTIVES),
-            ("engine", (self.engine,), ENGINES),
-            ("methods", self.methods, OPTIONS),
-            ("dtypes", self.dtypes, DTYPES),
-        ):
-            if not given or any(value not in known for value in given):
-                raise UsageError(f"{name}: {', '.join(given) or 'none'}; expected some of {', '.join(known)}")
-        if self.epochs < 0:
-            raise UsageError(f"epochs are {self.epochs}; expected a number >= 0")
+
+@dataclass(frozen=True)
+class Plan:
+    """How to compress a network: the form of each layer, the dtype of the weights, epochs of distillation."""
+
+    layers: tuple[Form, ...]
+    dtype: str = "float32"
+    epochs: int = 0
+
+    def __str__(self) -> str:
+        epochs = f", {self.epochs} epochs" if self.epochs else ""
+        return f"{'; '.join(map(str, self.layers))}, {self.dtype}{epochs}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Accuracy on the held-out examples in percent, multiply-accumulates, and bytes of the `.sen` image."""
+
+    accuracy: float
+    macs: int
+    nbytes: int
+
+
+class Evaluator(Protocol):
+    """Builds and measures what a search asks for."""
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """`(n_out, n_in)` of each layer."""
+
+    @property
+    def samples(self) -> int:
+        """Held-out examples."""
+
+    def error(self, layer: int, form: Form) -> float:
+        """Second-order error of one layer in a form."""
+
+    def figures(self, plan: Plan) -> Figures:
+        """Accuracy and cost of the compressed network."""
+
+    def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
+        """Latency of each compressed network, measured side by side."""
+
+    def network(self, plan: Plan) -> Network:
+        """The compressed network."""
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One network, and what it costs and keeps.
+    """One compressed network.
 
     Attributes:
-        layers: option of each layer, by name.
-        dtype: of the weights.
-        epochs: of distillation.
-        cost: predicted, in the objective's unit: microseconds, bytes, or multiply-accumulates.
-        accuracy: on held-out examples, in percent.
-        drop: points below the original network there.
-        measured_us: latency measured side by side; None where it was not.
+        plan: how to build it.
+        figures: its accuracy and cost.
+        drop: points of accuracy below the original network.
+        latency_us: measured side by side with the other finalists; None for other candidates.
     """
 
-    layers: tuple[str, ...]
-    dtype: str
-    epochs: int
-    cost: float
-    accuracy: float
+    plan: Plan
+    figures: Figures
     drop: float
-    measured_us: float | None = None
+    latency_us: float | None = None
 
-    def fits(self, request: BudgetRequest) -> bool:
-        """Whether it keeps the budget."""
-        return self.drop <= request.max_drop + 1e-9
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "layers": [str(form) for form in self.plan.layers],
+            "dtype": self.plan.dtype,
+            "epochs": self.plan.epochs,
+            "macs": self.figures.macs,
+            "bytes": self.figures.nbytes,
+            "accuracy": self.figures.accuracy,
+            "drop": self.drop,
+            "latency_us": self.latency_us,
+        }
 
 
 @dataclass(frozen=True)
 class Budgeted:
-    """What the search found.
+    """Result of a search.
 
     Attributes:
         network: of the chosen candidate.
         chosen: its figures.
-        candidates: all that were measured, the cheapest first.
-        original: the uncompressed network's figures.
-        samples: held-out examples that accuracies were measured on.
+        candidates: all that were evaluated, the smallest first.
+        original: the uncompressed network.
+        samples: held-out examples.
     """
 
     network: Network
@@ -140,256 +160,163 @@ class Budgeted:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
-            "chosen": asdict(self.chosen),
-            "candidates": [asdict(each) for each in self.candidates],
-            "original": asdict(self.original),
+            "chosen": self.chosen.to_dict(),
+            "candidates": [each.to_dict() for each in self.candidates],
+            "original": self.original.to_dict(),
             "held_out": self.samples,
         }
 
 
-def search(
-    network: Network,
-    dataset: Dataset,
-    request: BudgetRequest,
-    *,
-    state: Path | None = None,
-    progress: Report = lambda _what, _share: None,
-) -> Budgeted:
-    """Find the network of the least cost whose accuracy drops by at most `request.max_drop` points.
+class BudgetError(VerificationError):
+    """No candidate is within the budget.
+
+    Attributes:
+        best: the most accurate candidate; of accurate ones the fastest.
+    """
+
+    def __init__(self, message: str, hint: str, best: Candidate) -> None:
+        super().__init__(message, hint)
+        self.best = best
+
+
+def find(evaluator: Evaluator, request: BudgetRequest, progress: Progress = silent) -> Budgeted:
+    """Find the network with the lowest cost whose accuracy drops by at most `request.max_drop` points.
 
     Args:
-        network: to compress.
-        dataset: its training part is used, with labels only for accuracies on what is held out.
+        evaluator: of the network to compress.
         request: what to search for.
-        state: file that keeps what was measured, so that an interrupted search goes on; None for none.
-        progress: told what is done, and the share of it that is over.
+        progress: see `sen_edge.progress`.
 
     Raises:
-        BudgetError: nothing keeps the accuracy; the best that was found is named.
-        UsageError: the state belongs to another search.
+        BudgetError: no candidate keeps the accuracy, or none of them is faster than the original network.
         MissingExtraError: the engine is not installed.
     """
-    return _Search(network, dataset, request, state, progress).run()
+    return _Search(evaluator, request, progress).run()
 
 
 class _Search:
     """One search: what its steps share."""
 
-    def __init__(
-        self, network: Network, dataset: Dataset, request: BudgetRequest, state: Path | None, progress: Report
-    ) -> None:
-        self.original, self.dataset, self.request, self.progress = precompute(network), dataset, request, progress
-        self.recipe = replace(suggested_recipe(MANY_DIMENSIONS, dataset), seed=request.seed)
-        self.examples: Examples = prepare(dataset, self.recipe)
-        inputs = self.examples.inputs.numpy()
-        self.calibration: Inputs = thinned(inputs, CALIBRATION_INPUTS)
-        self.memory = Memory.of(state, self.original, dataset, asdict(replace(request, max_drop=0.0)))
-        self.outputs = sensitivities(self.original, self.calibration, request.seed)
-        self.costs = self._cost_model() if request.objective == "latency" else None
-        self.built: dict[tuple[Any, ...], Network] = {}
+    def __init__(self, evaluator: Evaluator, request: BudgetRequest, progress: Progress) -> None:
+        self.evaluator, self.request, self.progress = evaluator, request, progress
+        plan = Plan((DENSE,) * len(evaluator.shapes))
+        self.original = Candidate(plan, evaluator.figures(plan), 0.0)
+        self.candidates: dict[Plan, Candidate] = {}
 
     def run(self) -> Budgeted:
-        original = self._original()
-        found = self._along(list(self._chain()), original.accuracy)
-        if self.request.epochs:
-            found = sorted(
-                [*found, *self._distilled(found, original.accuracy)], key=lambda each: (each.cost, each.epochs)
-            )
+        chains = self._chains()
+        finalists: dict[Plan, None] = {}
+        for number, chain in enumerate(chains):
+            self.progress("candidates", number / len(chains))
+            finalists |= dict.fromkeys(self._smallest(chain))
         self.progress("candidates", 1.0)
-        fitting = [each for each in found if each.fits(self.request)]
-        if not fitting:
-            raise BudgetError(*self._nothing(found, original))
-        chosen = fitting[0]
-        if self.costs is not None:
-            original, found, chosen = self._measured(original, found, fitting)
-        return Budgeted(self._network(chosen), chosen, tuple(found), original, len(self.examples.held_labels))
+        if not finalists:
+            raise self._inaccurate()
+        if self.request.objective == "latency":
+            self._measure(list(finalists))
+        chosen = min((self.candidates[plan] for plan in finalists), key=self._cost)
+        if self._cost(chosen) >= self._cost(self.original):
+            raise self._useless(chosen)
+        candidates = tuple(sorted(self.candidates.values(), key=self._cost))
+        network = self.evaluator.network(chosen.plan)
+        return Budgeted(network, chosen, candidates, self.original, self.evaluator.samples)
 
-    # --- candidates ------------------------------------------------------------------------------
+    def _cost(self, candidate: Candidate) -> tuple[float, int, int, int]:
+        """What the search minimizes, then what decides between equals."""
+        figures, latency = candidate.figures, candidate.latency_us
+        cost = {"size": figures.nbytes, "macs": figures.macs, "latency": math.inf if latency is None else latency}
+        return cost[self.request.objective], figures.macs, figures.nbytes, candidate.plan.epochs
 
-    def _chain(self) -> Iterator[Link]:
-        """Candidates along the price of an error, for each dtype: options of the layers, dtype, predicted cost."""
-        problems = second_order_problems(
-            self.original, range(len(self.original.layers)), self.calibration, self.outputs
-        )
-        options = [options_for(problem, self.request.methods, self._patterns()) for problem in problems]
-        errors = [self._errors(index, problem, options[index]) for index, problem in enumerate(problems)]
-        seen: dict[tuple[tuple[Option, ...], str], float] = {}
-        for dtype in self.request.dtypes:
-            costs = [self._costs(index, options[index], dtype) for index in range(len(problems))]
-            scale = sum(float(cost.max()) for cost in costs) / (sum(float(e.max()) for e in errors) or 1.0)
-            for price in PRICES:
-                picked = [
-                    int(np.argmin(cost + price * scale * error)) for cost, error in zip(costs, errors, strict=True)
+    def _chains(self) -> list[list[Plan]]:
+        """Plans from the smallest to the most accurate: one chain of all forms, or for latency one for each family."""
+        request, is_latency = self.request, self.request.objective == "latency"
+        names = ENGINE_PATTERNS[request.engine] if is_latency else SMALL_PATTERNS
+        patterns = [Pattern.parse(name) for name in names]
+        forms = [forms_of(shape, request.methods, patterns) for shape in self.evaluator.shapes]
+        errors = self._errors(forms)
+        families = list(dict.fromkeys(form.family for each in forms for form in each))
+        chains = []
+        for group in [["dense", family] for family in families] if is_latency else [families]:
+            allowed = [[form for form in each if form.family in group] for each in forms]
+            for dtype in request.dtypes:
+                sizes = [
+                    {form: self._size(form, shape, dtype) for form in each}
+                    for each, shape in zip(allowed, self.evaluator.shapes, strict=True)
                 ]
-                layers = tuple(options[i][k] for i, k in enumerate(picked))
-                seen.setdefault((layers, dtype), self._cost(layers, dtype))
-        for (layers, dtype), cost in sorted(seen.items(), key=lambda item: item[1]):
-            yield layers, dtype, cost
+                plans = [Plan(layers, dtype) for layers in trade_off(sizes, errors)]
+                chains.append([plan for plan in plans if plan != self.original.plan])
+        return chains
 
-    def _patterns(self) -> tuple[str, ...]:
-        """Patterns of zeros that pay on the engine; those of the fewest bytes where no engine is asked for."""
-        if self.request.objective != "latency":
-            return ("unstructured", "16x1")
-        return {"native": ("unstructured", "16x1"), "litert": ("1x4",), "onnxruntime": ()}[self.request.engine]
+    def _size(self, form: Form, shape: tuple[int, int], dtype: str) -> int:
+        is_size = self.request.objective == "size"
+        return form.nbytes(shape, ITEMSIZE[dtype]) if is_size else form.macs(shape)
 
-    def _errors(self, index: int, problem: Quadratic, options: Sequence[Option]) -> FloatArray:
-        """Second-order error of each option of a layer."""
-        errors = []
-        for number, option in enumerate(options):
-            self.progress(f"layer {index}", number / len(options))
-            key = f"error {index} {option}"
-            errors.append(self.memory.recall(key, lambda option=option: option.error(problem)))  # type: ignore[misc]
-        return np.array(errors)
+    def _errors(self, forms: Sequence[Sequence[Form]]) -> list[dict[Form, float]]:
+        errors: list[dict[Form, float]] = []
+        for layer, each in enumerate(forms):
+            errors.append({})
+            for number, form in enumerate(each):
+                self.progress(f"layer {layer}", number / len(each))
+                errors[-1][form] = self.evaluator.error(layer, form)
+        return errors
 
-    def _costs(self, index: int, options: Sequence[Option], dtype: str) -> FloatArray:
-        """Cost of the whole network with each option in one layer, the others dense."""
-        dense = [OPTION_DENSE] * len(self.original.layers)
-        return np.array([self._cost((*dense[:index], option, *dense[index + 1 :]), dtype) for option in options])
+    def _smallest(self, chain: Sequence[Plan]) -> list[Plan]:
+        """The smallest plan of a chain that fits, and a smaller one that fits after distillation."""
+        first = self._bisect(chain)
+        trained = [replace(plan, epochs=self.request.epochs) for plan in chain[:first]] if self.request.epochs else []
+        return [*chain[first : first + 1], *trained[self._bisect(trained) :][:1]]
 
-    def _cost(self, layers: Sequence[Option], dtype: str) -> float:
-        """Predicted cost; weights of a size are enough for it, whatever their values."""
-        rng = np.random.default_rng(self.request.seed)
-        stand_in = [
-            replace(layer, weight=option.stand_in(layer.weight.shape, rng))
-            for layer, option in zip(self.original.layers, layers, strict=True)
-        ]
-        key = f"cost {dtype} {'; '.join(map(str, layers))}"
-        return float(self.memory.recall(key, lambda: self._price(stand_in, dtype)))
+    def _bisect(self, plans: Sequence[Plan]) -> int:
+        """Number of the first plan that fits, in rising order of accuracy; their count where none does."""
+        return bisect_left(plans, True, key=lambda plan: self._candidate(plan).drop <= self.request.max_drop + SLACK)
 
-    def _price(self, layers: Sequence[Layer], dtype: str) -> float:
-        network = _stored(replace(self.original, layers=tuple(layers)), dtype, None)
-        if self.costs is not None:
-            return self.costs.latency_us(network)
-        return float(weight_bytes(network) if self.request.objective == "size" else network.macs)
+    def _candidate(self, plan: Plan) -> Candidate:
+        if plan not in self.candidates:
+            figures = self.evaluator.figures(plan)
+            self.candidates[plan] = Candidate(plan, figures, self.original.figures.accuracy - figures.accuracy)
+        return self.candidates[plan]
 
-    def _cost_model(self) -> CostModel:
-        x = thinned(self.calibration, COST_INPUTS)
-        known = self.memory.values.get("cost model")
-        if known is not None:
-            return CostModel.from_dict(known)
-        model = calibrate(
-            self.original,
-            self.request.engine,
-            x,
-            seconds=self.request.seconds,
-            seed=self.request.seed,
-            progress=lambda share: self.progress(f"measuring {self.request.engine}", share),
-        )
-        self.memory.keep("cost model", model.to_dict())
-        return model
-
-    # --- accuracies ------------------------------------------------------------------------------
-
-    def _along(self, chain: Sequence[Link], original: float) -> list[Candidate]:
-        """Some candidates of each dtype; accuracy rises with cost within one, and not from one to the other."""
-        most = MOST_CANDIDATES // len(self.request.dtypes)
-        found: list[Candidate] = []
-        for dtype in self.request.dtypes:
-            found += self._bisected([link for link in chain if link[1] == dtype], original, most, len(found))
-        return sorted(found, key=lambda each: each.cost)
-
-    def _bisected(self, chain: Sequence[Link], original: float, most: int, before: int) -> list[Candidate]:
-        """At most so many candidates of the chain: spread over it, then ever closer below the cheapest that fits."""
-        found: dict[int, Candidate] = {}
-        spread = np.linspace(0, len(chain) - 1, min(most // 2, len(chain))).round()
-        waiting = [int(position) for position in np.unique(spread)]
-        while waiting:
-            position = waiting.pop(0)
-            self.progress("candidates", (before + len(found)) / MOST_CANDIDATES)
-            layers, dtype, cost = chain[position]
-            found[position] = self._judged(layers, dtype, 0, cost, original)
-            if not waiting and len(found) < most:
-                first = min((i for i, each in found.items() if each.fits(self.request)), default=len(chain) - 1)
-                below = max((i for i in found if i < first), default=-1)
-                if first - below > 1:
-                    waiting = [(first + below) // 2]
-        return [found[position] for position in sorted(found)]
-
-    def _original(self) -> Candidate:
-        layers = (OPTION_DENSE,) * len(self.original.layers)
-        found = float(self.memory.recall("accuracy", lambda: self._accuracy(self.original)))
-        return Candidate(tuple(map(str, layers)), "float32", 0, self._cost(layers, "float32"), found, 0.0)
-
-    def _judged(self, layers: tuple[Option, ...], dtype: str, epochs: int, cost: float, original: float) -> Candidate:
-        names = tuple(map(str, layers))
-        key = f"accuracy {dtype} {epochs} {'; '.join(names)}"
-        found = float(self.memory.recall(key, lambda: self._accuracy(self._build(layers, dtype, epochs))))
-        return Candidate(names, dtype, epochs, cost, found, original - found)
-
-    def _distilled(self, found: Sequence[Candidate], original: float) -> list[Candidate]:
-        """Cheaper candidates than the cheapest that fits, trained: by bisection, for each dtype."""
-        tried: list[Candidate] = []
-        for dtype in self.request.dtypes:
-            here = [each for each in found if each.dtype == dtype]
-            low, high = 0, next((i for i, each in enumerate(here) if each.fits(self.request)), len(here))
-            while low < high:
-                middle = (low + high) // 2
-                self.progress("distilling", len(tried) / (len(self.request.dtypes) * max(len(here).bit_length(), 1)))
-                layers = tuple(map(Option.parse, here[middle].layers))
-                tried.append(self._judged(layers, dtype, self.request.epochs, here[middle].cost, original))
-                low, high = (low, middle) if tried[-1].fits(self.request) else (middle + 1, high)
-        return tried
-
-    def _network(self, candidate: Candidate) -> Network:
-        return self._build(tuple(map(Option.parse, candidate.layers)), candidate.dtype, candidate.epochs)
-
-    def _build(self, layers: tuple[Option, ...], dtype: str, epochs: int) -> Network:
-        """The network with these options: the same every time it is built."""
-        key = (layers, epochs)
-        if key not in self.built:
-            if epochs:
-                recipe = replace(free_recipe(self.recipe), epochs=epochs)
-                start = self._build(layers, "float32", 0)
-                self.built[key] = distil(start, self.original, self.dataset, recipe, Tuning(distillation=1.0)).network
-            else:
-                self.built[key] = self._compressed(layers)
-        return _stored(self.built[key], dtype, self.calibration)
-
-    def _compressed(self, layers: tuple[Option, ...]) -> Network:
-        def method(index: int, problem: Quadratic) -> WeightOperator | None:
-            return build(problem, layers[index])
-
-        return layerwise(self.original, self.calibration, method, self.outputs)
-
-    def _accuracy(self, network: Network) -> float:
-        return accuracy(network, self.examples.held_inputs.numpy(), self.examples.held_labels.numpy())
-
-    # --- the choice ------------------------------------------------------------------------------
-
-    def _measured(
-        self, original: Candidate, found: list[Candidate], fitting: Sequence[Candidate]
-    ) -> tuple[Candidate, list[Candidate], Candidate]:
-        """The fastest of the finalists, by one interleaved run beside the original network."""
-        assert self.costs is not None  # whoever asks has looked; this is for mypy
-        finalists = fitting[:FINALISTS]
+    def _measure(self, finalists: Sequence[Plan]) -> None:
+        """Latency of the original network and the finalists, side by side."""
         self.progress("measuring finalists", 0.0)
-        networks: Mapping[str, Network] = {
-            "original": self.original,
-            **{str(number): self._network(each) for number, each in enumerate(finalists)},
-        }
-        x = thinned(self.calibration, COST_INPUTS)
-        latencies = measure(
-            networks, self.request.engine, x, self.request.seconds, self.request.seed, self.costs.options
-        )
-        timed = [replace(each, measured_us=latencies.median_us(str(i))) for i, each in enumerate(finalists)]
-        others = [each for each in found if each not in finalists]
-        chosen = min(timed, key=lambda each: each.measured_us or 0.0)
-        original = replace(original, measured_us=latencies.median_us("original"))
-        return original, sorted([*others, *timed], key=lambda each: (each.cost, each.epochs)), chosen
+        original, *latencies = self.evaluator.latencies_us([self.original.plan, *finalists])
+        self.original = replace(self.original, latency_us=original)
+        for plan, latency in zip(finalists, latencies, strict=True):
+            self.candidates[plan] = replace(self.candidates[plan], latency_us=latency)
 
-    def _nothing(self, found: Sequence[Candidate], original: Candidate) -> tuple[str, str]:
-        best = min(found, key=lambda each: each.drop)
-        return (
-            f"nothing within {self.request.max_drop:g} points of {original.accuracy:.2f} % was found; the best of "
-            f"{len(found)} candidates loses {best.drop:.2f}: {'; '.join(best.layers)} in {best.dtype}",
-            "allow a greater drop, more --methods, or --epochs of distillation",
+    def _inaccurate(self) -> BudgetError:
+        best = min(self.candidates.values(), key=lambda each: each.drop, default=self.original)
+        return BudgetError(
+            f"no candidate keeps the accuracy of {self.original.figures.accuracy:.2f} % within "
+            f"{self.request.max_drop:g} points; the best of {len(self.candidates)} loses {best.drop:.2f}: {best.plan}",
+            "allow a larger drop, more --methods, or --epochs of distillation",
+            best,
         )
 
+    def _useless(self, best: Candidate) -> BudgetError:
+        objective = self.request.objective
+        return BudgetError(
+            f"no candidate within {self.request.max_drop:g} points has a lower {objective} than the original network; "
+            f"the best: {best.plan}",
+            "allow a larger drop, or choose another --objective or --engine",
+            best,
+        )
 
-OPTION_DENSE = Option("dense")
 
+def trade_off(sizes: Sequence[Mapping[Form, float]], errors: Sequence[Mapping[Form, float]]) -> list[tuple[Form, ...]]:
+    """Forms of all layers from the smallest network to the most accurate, one for each range of the error's price.
 
-def _stored(network: Network, dtype: str, calibration: Inputs | None) -> Network:
-    if dtype == "float32":
-        return network
-    return to_int8_weights(network, calibration=None if calibration is None else thinned(calibration, 1024))
+    Args:
+        sizes: of each layer in each form that it may take.
+        errors: of each layer in each form.
+    """
+    total = sum(max(error.values()) for error in errors)
+    scale = sum(max(size.values()) for size in sizes) / (total or 1.0)
+    choices = {
+        tuple(
+            min(size, key=lambda form: size[form] + price * scale * error[form])
+            for size, error in zip(sizes, errors, strict=True)
+        ): None
+        for price in PRICES
+    }
+    return list(choices)

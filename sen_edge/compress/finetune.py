@@ -20,6 +20,7 @@ from sen_edge.compress.moments import Inputs
 from sen_edge.compress.patterns import Mask
 from sen_edge.compress.prune import PruneRequest, choose_masks, radius_for
 from sen_edge.data.datasets import Dataset
+from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.free import SURROGATE_SLOPE, FreeNetwork
@@ -37,6 +38,7 @@ from sen_edge.training.loop import (
     label_loss,
     prepare,
     start,
+    suggested_recipe,
 )
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense
@@ -46,6 +48,10 @@ FloatArray = NDArray[np.float32]
 FREE_LEARNING_RATE, TUNING_RATE = 2e-3, 0.75
 #: Epochs that are fine-tuned unless asked for, and the share of them in which the sparsity rises.
 EPOCHS, RAMP = 20, 0.25
+#: Training inputs that second-order pruning is fitted to.
+FIT_INPUTS = 4096
+#: Free weights train like the positions of networks with many dimensions.
+MANY_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
@@ -236,14 +242,10 @@ def finetune_recipe(recipe: Recipe) -> Recipe:
     return replace(recipe, epochs=EPOCHS, learning_rate=TUNING_RATE * recipe.learning_rate)
 
 
-def free_recipe(recipe: Recipe) -> Recipe:
-    """A recipe for free weights on the data for which `recipe` is suggested."""
-    return replace(conventional_recipe(recipe), epochs=EPOCHS, learning_rate=FREE_LEARNING_RATE)
-
-
-def thinned(inputs: FloatArray, most: int = 4096) -> FloatArray:
-    """At most so many inputs, evenly spread."""
-    return inputs[:: max(1, -(-len(inputs) // most))]
+def free_recipe(dataset: Dataset, epochs: int = EPOCHS, seed: int = 0) -> Recipe:
+    """Recipe for the free weights of a compressed network."""
+    recipe = conventional_recipe(suggested_recipe(MANY_DIMENSIONS, dataset))
+    return replace(recipe, epochs=epochs, seed=seed, learning_rate=FREE_LEARNING_RATE)
 
 
 class Cut(Protocol):
@@ -277,7 +279,7 @@ def _under(
 
 
 def _inputs(calibration: Inputs | None, examples: Examples) -> FloatArray:
-    return thinned(examples.inputs.numpy()) if calibration is None else calibration
+    return subsample(examples.inputs.numpy(), FIT_INPUTS) if calibration is None else calibration
 
 
 def _partial(request: PruneRequest, share: float) -> PruneRequest:

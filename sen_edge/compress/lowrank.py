@@ -27,8 +27,8 @@ from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator
 
 FloatArray = NDArray[np.float64]
 
-#: Rounds in which low rank and sparse part are fitted to what the other leaves, and rounds of ADMM in each.
-ALTERNATIONS, ROUNDS = 6, 40
+#: Times that low rank and sparse part are fitted to the residual of the other, and the share of iterations in each.
+ALTERNATIONS, NEAR_EFFORT = 6, 0.25
 #: Halvings of the price of a multiply-accumulate when ranks are shared out among layers.
 PRICE_STEPS = 60
 
@@ -124,20 +124,25 @@ def low_rank(network: Network, request: RankRequest, calibration: Inputs | None,
         if index not in ranks:
             return None
         n_near = round(request.near * problem.weight.size)
-        return factorized(problem, ranks[index], request.pattern, n_near)
+        return low_rank_plus_sparse(problem, ranks[index], request.pattern, n_near)
 
     return fold_linear(layerwise(dense, calibration, method, outputs))
 
 
-def factorized(problem: Quadratic, rank: int, pattern: Pattern = UNSTRUCTURED, n_near: int = 0) -> WeightOperator:
-    """The best factors of a rank; with `n_near` > 0 beside the best sparse part of so many weights."""
+def low_rank_plus_sparse(
+    problem: Quadratic, rank: int, pattern: Pattern = UNSTRUCTURED, n_near: int = 0, effort: float = 1.0
+) -> WeightOperator:
+    """Factors of a rank and, for `n_near` > 0, a sparse part of that many weights, with nearly the smallest error.
+
+    `effort` is the share of the usual iterations.
+    """
     if not n_near:
         return _low_rank(problem, problem.weight, rank)
     sparse, mask = np.zeros_like(problem.weight), np.zeros(problem.weight.shape, bool)
     for _ in range(ALTERNATIONS):
         far = problem.truncated(problem.weight - sparse, rank)
         rest = replace(problem, weight=problem.weight - far)
-        sparse, mask = best_under_pattern(rest, lambda energy: pattern.select(energy, n_near), ROUNDS)
+        sparse, mask = best_under_pattern(rest, lambda energy: pattern.select(energy, n_near), effort * NEAR_EFFORT)
     far = problem.truncated(problem.weight - sparse, rank)
     sparse = best_weights(replace(problem, weight=problem.weight - far), mask, sparse)
     return Sum(_low_rank(problem, far, rank), _near_field(problem, sparse, mask))
@@ -160,7 +165,7 @@ def _ranks(network: Network, problems: dict[int, Quadratic], request: RankReques
     most = {index: _worthwhile(network.layers[index], request) for index in problems}
     if request.rank is not None:
         return {index: request.rank for index in problems if request.rank <= most[index]}
-    tails = {index: problem.tail_energies() for index, problem in problems.items()}
+    tails = {index: problem.tail_energies for index, problem in problems.items()}
     if request.error is not None:
         wanted = {index: max(1, int(np.argmax(tail <= request.error**2 * tail[0]))) for index, tail in tails.items()}
         return {index: rank for index, rank in wanted.items() if rank <= most[index]}

@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sen_edge.compress.accuracy import accuracy
-from sen_edge.compress.budget import MANY_DIMENSIONS, BudgetRequest, search
+from sen_edge.compress.budget import BudgetRequest
+from sen_edge.compress.evaluator import search
 from sen_edge.compress.far_field import factorize_coordinates
-from sen_edge.compress.finetune import Tuned, Tuning, distil, finetune, finetune_recipe, free_recipe, thinned
+from sen_edge.compress.finetune import Tuned, Tuning, distil, finetune, finetune_recipe, free_recipe
 from sen_edge.compress.hierarchical import hierarchical
 from sen_edge.compress.lowrank import RankRequest, low_rank
 from sen_edge.compress.moments import CompressionWarning, Inputs
@@ -20,6 +20,7 @@ from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.prune import PruneRequest, pruned
 from sen_edge.data.calibration import Calibration
 from sen_edge.data.datasets import Dataset, check_dataset
+from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
 from sen_edge.model.checkpoint import to_network
 from sen_edge.model.model import Model
@@ -29,6 +30,7 @@ from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import Recipe, suggested_recipe
+from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
@@ -120,7 +122,7 @@ def compress(
         require_network(model.network, COMPRESS_BYTES)
     inputs = None if calibration is None else calibration.inputs
     if inputs is None and dataset is not None:
-        inputs = thinned(dataset.train_inputs, MAX_SPIKING_INPUTS if model.network.is_spiking else MAX_INPUTS)
+        inputs = subsample(dataset.train_inputs, MAX_SPIKING_INPUTS if model.network.is_spiking else MAX_INPUTS)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompressionWarning)
         network, checkpoint, details = _run(model, request, inputs, dataset, as_checkpoint, state, progress)
@@ -198,7 +200,7 @@ def _run(
     if not request.epochs:
         return network, None, {}
     assert dataset is not None
-    recipe = _recipe(request, free_recipe(suggested_recipe(MANY_DIMENSIONS, dataset)))
+    recipe = free_recipe(dataset, request.epochs, request.seed)
     tuning = replace(request.tuning, distillation=request.tuning.distillation or 1.0)
     original = precompute(model.network)
     tuned = distil(network, original, dataset, recipe, tuning, progress=progress)
@@ -311,8 +313,8 @@ def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, A
     return {
         "data": dataset.test.title,
         "samples": len(dataset.test_labels),
-        "original": accuracy(original, dataset.test_inputs, dataset.test_labels),
-        "compressed": accuracy(precompute(network), dataset.test_inputs, dataset.test_labels),
+        "original": network_accuracy(original, dataset.test_inputs, dataset.test_labels),
+        "compressed": network_accuracy(precompute(network), dataset.test_inputs, dataset.test_labels),
     }
 
 

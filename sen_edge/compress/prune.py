@@ -298,14 +298,14 @@ def _second_order(network: Network, request: PruneRequest, calibration: Inputs, 
             return None
         if request.threshold is not None:
             return _within_error(problem, request)
-        return sparsified(problem, request.pattern, kept[index])
+        return best_sparse(problem, request.pattern, kept[index])
 
     return layerwise(dense, calibration, method, outputs)
 
 
-def sparsified(problem: Quadratic, pattern: Pattern, kept: int) -> WeightOperator:
-    """The best weights with `kept` of them not 0."""
-    scaled, mask = best_under_pattern(problem, partial(pattern.select, kept=kept))
+def best_sparse(problem: Quadratic, pattern: Pattern, kept: int, effort: float = 1.0) -> WeightOperator:
+    """Weights of which `kept` are not 0, with nearly the smallest error; `effort` is the share of usual iterations."""
+    scaled, mask = best_under_pattern(problem, partial(pattern.select, kept=kept), effort)
     return stored(problem.to_weights(scaled).astype(np.float32), mask)
 
 

@@ -61,6 +61,12 @@ class Quadratic:
         outputs, output_unit = _normalized(sensitivity, OUTPUT_DAMPING)
         return cls(weight * np.outer(output_unit, input_unit), inputs, outputs, input_unit, output_unit)
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(n_out, n_in)`."""
+        n_out, n_in = self.weight.shape
+        return n_out, n_in
+
     def to_weights(self, scaled: FloatArray) -> FloatArray:
         """Weights `[n_out, n_in]` of what is in this problem's units."""
         return scaled / np.outer(self.output_unit, self.input_unit)
@@ -120,6 +126,7 @@ class Quadratic:
         left, right = self.factors(v, rank)
         return left @ right
 
+    @cached_property
     def tail_energies(self) -> FloatArray:
         """`error` of the best factors of rank 0, 1, 2 ... of the weights."""
         a, _, c, _ = self.roots
@@ -134,14 +141,14 @@ class Quadratic:
 
 
 def best_under_pattern(
-    problem: Quadratic, select: Callable[[FloatArray], Mask], rounds: int = ROUNDS
+    problem: Quadratic, select: Callable[[FloatArray], Mask], effort: float = 1.0
 ) -> tuple[FloatArray, Mask]:
     """The weights `[n_out, n_in]`, in the problem's units, of nearly the least error that a pattern allows.
 
     Args:
         problem: the weights and what they are for.
         select: the mask that the pattern allows for energies `[n_out, n_in]`.
-        rounds: of ADMM.
+        effort: share of the usual iterations, > 0.
 
     Returns:
         The weights, and the mask outside of which they are 0.
@@ -152,25 +159,25 @@ def best_under_pattern(
         return problem.weight, mask
     kept = np.where(mask, problem.weight, 0.0)
     dual = np.zeros_like(kept)
-    penalty, growth = PENALTY, GROWTH ** (ROUNDS / rounds)  # few rounds end at the same penalty
-    for _ in range(rounds):
+    penalty, growth = PENALTY, GROWTH ** (1 / effort)  # few rounds end at the same penalty
+    for _ in range(max(1, round(effort * ROUNDS))):
         free = problem.solve(target + penalty * (kept - dual), penalty)
         wanted = free + dual
         mask = select(wanted**2)
         kept = np.where(mask, wanted, 0.0)
         dual += free - kept
         penalty *= growth
-    return best_weights(problem, mask, kept), mask
+    return best_weights(problem, mask, kept, effort), mask
 
 
-def best_weights(problem: Quadratic, mask: Mask, start: FloatArray | None = None) -> FloatArray:
+def best_weights(problem: Quadratic, mask: Mask, start: FloatArray | None = None, effort: float = 1.0) -> FloatArray:
     """The weights under `mask` of the least error, in the problem's units: conjugate gradients from `start`."""
     x = np.where(mask, problem.weight if start is None else start, 0.0)
     residual = np.where(mask, problem.apply(problem.weight - x), 0.0)
     direction = residual.copy()
     size = float(np.sum(residual**2))
     least = 1e-20 * problem.energy(problem.weight)
-    for _ in range(CONJUGATE_GRADIENT_STEPS):
+    for _ in range(max(1, round(effort * CONJUGATE_GRADIENT_STEPS))):
         if size <= least:
             break
         image = np.where(mask, problem.apply(direction), 0.0)

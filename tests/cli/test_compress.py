@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compress import budget
+from sen_edge.compress import evaluator, forms
+from sen_edge.compress.evaluator import NetworkEvaluator
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import model as models
+from sen_runtime.bench.interleaved import Latencies
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -124,10 +126,10 @@ BAD = {
     "layer 9": (["--sparsity", "0.5", "--layers", "9"], 2, "no layer 9"),
     "near alone": (["--sparsity", "0.5", "--near", "0.1"], 2, "--near has no use"),
     "objective alone": (["--rank", "3", "--objective", "size"], 2, "--objective has no use"),
-    "objective": (["--max-accuracy-drop", "1", "--objective", "odd"], 2, "objective: odd"),
-    "engine": (["--max-accuracy-drop", "1", "--engine", "odd"], 2, "engine: odd"),
-    "methods": (["--max-accuracy-drop", "1", "--methods", "odd"], 2, "methods: odd"),
-    "drop": (["--max-accuracy-drop", "-1"], 2, "accuracy drop is -1"),
+    "objective": (["--max-accuracy-drop", "1", "--objective", "odd"], 2, "objective"),
+    "engine": (["--max-accuracy-drop", "1", "--engine", "odd"], 2, "engine"),
+    "methods": (["--max-accuracy-drop", "1", "--methods", "odd"], 2, "methods"),
+    "drop": (["--max-accuracy-drop", "-1"], 2, "max_drop"),
     "epochs": (["--rank", "3", "--epochs", "-1"], 2, "epochs are -1"),
     "suffix": (["--rank", "3", "-o", "x.onnx"], 2, "suffix is '.onnx'"),
     "no SEN": (["--rank", "3", "-o", "x.pt"], 2, "not given by coordinates any more"),
@@ -195,74 +197,26 @@ def test_a_budget_that_nothing_meets(
     sen_edge: Run, mlp_path: Path, tmp_path: Path, npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accuracies = iter([90.0, *np.linspace(80, 70, 100)])
-    monkeypatch.setattr(budget._Search, "_accuracy", lambda *_: next(accuracies))
-    out = tmp_path / "a.sen"
-    outcome = sen_edge(
-        "compress", mlp_path, "--max-accuracy-drop", "1", "--objective", "size", "--data", npz, "-o", out
-    )
-    assert outcome.code == 3 and not out.exists()
-    assert "nothing within 1 points of 90.00 %" in outcome.err and "loses 10.00" in outcome.err
-
-
-def test_an_interrupted_search_goes_on(
-    sen_edge: Run, mlp_path: Path, tmp_path: Path, npz: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # a layer of the test network is too small for a search to touch unless told otherwise
-    monkeypatch.setattr("sen_edge.compress.options.LEAST_WEIGHTS", 100)
-    real, calls = budget._Search._accuracy, []
-
-    def accuracy(self: budget._Search, network: object) -> float:
-        calls.append(network)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(self, network)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(budget._Search, "_accuracy", accuracy)
-    out = tmp_path / "a.sen"
-    command = ("compress", mlp_path, "--max-accuracy-drop", "40", "--objective", "macs", "--data", npz, "-o", out)
-    first = sen_edge(*command)
-    state = tmp_path / "a.sen.search.json"
-    assert first.code == 130 and not out.exists() and state.exists()
-    assert "keeps what was measured" in first.err
-    other = sen_edge(*command, "--seed", "1")
-    assert other.code == 2 and "another seed" in other.err
-    before = len(calls)
-    again = sen_edge(*command)
-    assert again.code == 0, again.err
-    assert not state.exists() and out.exists()
-    resumed = len(calls) - before
-    calls[:] = [None] * 10
-    fresh = sen_edge(*command, "--force")
-    assert fresh.code == 0 and len(calls) - 10 == resumed + 3
-    search = json.loads((tmp_path / "a.manifest.json").read_text())["search"]
-    costs = [each["cost"] for each in search["candidates"]]
-    fitting = [each for each in search["candidates"] if each["drop"] <= 40]
-    assert costs == sorted(costs) and search["chosen"] == fitting[0]
+    monkeypatch.setattr(NetworkEvaluator, "_evaluate", lambda *_: (next(accuracies), 1000, 1000))
+    command = ("--max-accuracy-drop", 1, "--objective", "size", "--data", npz)
+    outcome = sen_edge("compress", mlp_path, *command, "-o", tmp_path / "a.sen")
+    assert (outcome.code, outcome.out) == (3, "") and "10.00" in outcome.err
+    assert not (tmp_path / "a.sen").exists() and not (tmp_path / "a.manifest.json").exists()
+    accuracies = iter([90.0, *np.linspace(80, 70, 100)])
+    outcome = sen_edge("export", mlp_path, *command, "-o", tmp_path / "out")
+    assert outcome.code == 3 and not (tmp_path / "out").exists()
 
 
 def test_the_fastest_of_the_finalists_is_taken(
     sen_edge: Run, mlp_path: Path, tmp_path: Path, npz: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sen_runtime.bench.interleaved import Latencies
+    def measure(networks: dict, *_: object) -> Latencies:
+        return Latencies({name: np.array([1.0 if "rank" in name else 2.0]) for name in networks})
 
-    class Model:
-        def latency_us(self, network: object) -> float:
-            return float(network.macs)  # type: ignore[attr-defined]
-
-        def to_dict(self) -> dict:
-            return {}
-
-        options = None
-
-    def measured(networks: dict, *_: object) -> Latencies:
-        return Latencies({name: np.array([1.0 if name == "1" else 2.0]) for name in networks})
-
-    monkeypatch.setattr("sen_edge.compress.options.LEAST_WEIGHTS", 100)
-    monkeypatch.setattr(budget, "calibrate", lambda *_, **__: Model())
-    monkeypatch.setattr(budget, "measure", measured)
-    out = tmp_path / "a.sen"
-    outcome = sen_edge("compress", mlp_path, "--max-accuracy-drop", "60", "--data", npz, "-o", out, "--json")
+    monkeypatch.setattr(forms, "MIN_WEIGHTS", 100)
+    monkeypatch.setattr(evaluator, "measure", measure)
+    command = ("--max-accuracy-drop", 60, "--methods", "low-rank", "--data", npz)
+    outcome = sen_edge("compress", mlp_path, *command, "-o", tmp_path / "a.sen", "--json")
     search = json.loads(outcome.out)["search"]
-    assert search["chosen"]["measured_us"] == 1.0
-    fitting = [each for each in search["candidates"] if each["drop"] <= 60]
-    assert search["chosen"] == fitting[1]
+    assert search["chosen"]["latency_us"] == 1.0 and search["original"]["latency_us"] == 2.0
+    assert any("rank" in form for form in search["chosen"]["layers"])

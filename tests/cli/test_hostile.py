@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sen_edge.compress.budget_state import Memory
+from sen_edge.compress.search_state import SearchState
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.passes.materialize import precompute
 from sen_edge.sweep.store import Store
@@ -281,7 +281,7 @@ def test_states_that_programs_keep(kind: str, tmp_path: Path, monkeypatch: pytes
     readers: list[Callable[[], object]] = [
         lambda: record.read(path),
         lambda: energy.read_meter(path),
-        lambda: Memory.of(path, make_network(MLP), _Data(), {}),  # type: ignore[arg-type]
+        lambda: SearchState.load(path, make_network(MLP), _Data(), {}),  # type: ignore[arg-type]
         lambda: Store(tmp_path).read({}),
         lambda: state.restore(None, path, {}),  # type: ignore[arg-type]
     ]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from sen_edge.compress import pipeline
-from sen_edge.compress.accuracy import accuracy
 from sen_edge.compress.budget import BudgetRequest
 from sen_edge.compress.lowrank import RankRequest
 from sen_edge.compress.patterns import Pattern
@@ -26,6 +25,7 @@ from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_float16
 from sen_runtime import reference
+from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Identity, Layer, Network, Relu, stored_dtype
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank
 from tests.conftest import MLP, SNN, make_checkpoint, make_model
@@ -307,8 +307,8 @@ def test_figures_are_json_and_true(name: str, model: Model) -> None:
     assert figures["accuracy"] == {
         "data": "clouds (test part: 100)",
         "samples": 100,
-        "original": accuracy(precompute(model.network), x, labels),
-        "compressed": accuracy(precompute(found.network), x, labels),
+        "original": network_accuracy(precompute(model.network), x, labels),
+        "compressed": network_accuracy(precompute(found.network), x, labels),
     }
     assert ("training" in figures, "search" in figures) == (bool(request.epochs), request.budget is not None)
     assert found.network.metadata == model.network.metadata
