@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
-from sen_edge.compress.finetune import finetune_recipe, free_recipe
-from sen_edge.compress.patterns import Pattern
+from sen_edge.compress.finetune import distil, finetune, finetune_recipe, free_recipe
+from sen_edge.compress.lowrank import factorize
+from sen_edge.compress.prune import prune
+from sen_edge.compress.request import PruneRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.model import checkpoint as checkpoints
@@ -198,7 +199,7 @@ def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructu
     original = bench.checkpoint(base)
     recipe = finetune_recipe(suggested_recipe(original.config.dimensions, bench.dataset))
     recipe = replace(recipe, epochs=epochs, seed=bench.seed)
-    found = finetune(original, bench.dataset, PruneRequest(sparsity, pattern=Pattern.parse(pattern)), recipe)
+    found = finetune(original, bench.dataset, PruneRequest(sparsity, pattern=pattern), recipe)
     assert found.checkpoint is not None
     return found.network, found.checkpoint.n_parameters
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import sen_edge
-from sen_edge.cli import compression as options
-from sen_edge.cli import console, mapping
+from sen_edge.cli import compression, console, mapping
+from sen_edge.cli.options import command
+from sen_edge.compress.options import CompressOptions
 from sen_edge.errors import OutputError, UsageError
 from sen_runtime.quiet import suppress_announcements
 
@@ -25,33 +26,15 @@ CHECKPOINTS = (".pt", ".safetensors")
 SUFFIXES = (*CHECKPOINTS, ".sen")
 
 
+@command
 def compress(
     model: Annotated[Path, typer.Argument(help="Checkpoint or .sen image.", metavar="MODEL")],
+    options: CompressOptions,
     *,
     output: Annotated[
         Path,
         typer.Option("--output", "-o", help=".sen for any result; .pt or .safetensors where it stays a SEN."),
     ] = Path("compressed.sen"),
-    sparsity: options.Sparsity = None,
-    threshold: options.Threshold = None,
-    criterion: options.Criterion = None,
-    pattern: options.PatternName = None,
-    scope: options.Scope = None,
-    layers: options.Layers = None,
-    rank: options.Rank = None,
-    macs: options.Macs = None,
-    error: options.Error = None,
-    near: options.Near = None,
-    hierarchical: options.Hierarchical = None,
-    max_accuracy_drop: options.MaxAccuracyDrop = None,
-    objective: options.Objective = None,
-    engine: options.Engine = None,
-    methods: options.Methods = None,
-    epochs: options.Epochs = 0,
-    distillation: options.Distillation = None,
-    ramp: options.Ramp = None,
-    patience: options.Patience = None,
-    seed: options.Seed = 0,
     calibration: Annotated[
         str | None,
         typer.Option(help="Inputs without labels: mnist, digits, a .npz or IDX images. Default: those of --data."),
@@ -65,21 +48,21 @@ def compress(
     force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
 ) -> None:
-    """Prune or factorize a model, or search for the best that keeps its accuracy; an interrupted search goes on.
+    """Prune or factorize a model, or search for the best network that keeps its accuracy.
 
-    Choices are made on training data; the accuracy that is printed is that on the test data, measured once.
+    Training data decide; the printed accuracy is measured once on the test data. Repeat an interrupted search to resume
+    it.
     """
     from sen_edge.compress.pipeline import compress as run_compress
     from sen_edge.compress.search_state import state_path
     from sen_edge.model import model as models
 
-    flags = {name: value for name, value in locals().items() if name in options.FLAGS}
-    request = options.request_of(flags)
+    request = options.request()
     if request is None:
         raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error or --max-accuracy-drop")
     _refuse_output(model, output, force=force)
     source = models.load(model, map_path=map_path)
-    inputs, dataset = options.load_inputs(source, request, calibration, data, data_dir)
+    inputs, dataset = compression.load_inputs(source, request, calibration, data, data_dir)
     state = state_path(output) if request.budget is not None else None
     with console.interruptible(partial(_interrupted, state)):
         with console.progress() as progress, suppress_announcements():
@@ -98,7 +81,7 @@ def compress(
     if as_json:
         console.print_json(manifest)
         return
-    options.print_figures(f"{model.name}: compressed", result.figures)
+    compression.print_figures(f"{model.name}: compressed", result.figures)
     mapping.note({"map": manifest["map"], "expect": None})
     console.print_lines([output, _manifest_path(output)])
     console.note(f"next: {shlex.join(['sen-edge', 'export', str(output)])}")
@@ -120,8 +103,8 @@ def _interrupted(state: Path | None) -> list[str]:
     if state is None or not state.exists():
         return ["interrupted; nothing was written"]
     return [
-        f"interrupted; {state} keeps what was measured",
-        "  -> give the same command again to go on, or remove the file to start over",
+        f"interrupted; {state} holds the figures so far",
+        "  -> repeat the command to resume, or remove the file to start over",
     ]
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sen_edge.cli import compression as options
-from sen_edge.cli import console, mapping
+from sen_edge.cli import compression, console, mapping
 from sen_edge.cli.exporter_options import parse_assignments
+from sen_edge.cli.options import command
+from sen_edge.compress.options import CompressOptions
 from sen_edge.errors import UsageError
 from sen_runtime.figures import size
 from sen_runtime.quiet import suppress_announcements
@@ -26,9 +27,11 @@ if TYPE_CHECKING:
 MAX_DIGITS = 20
 
 
+@command
 def export(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
+    options: CompressOptions,
     *,
     to: Annotated[
         list[str] | None,
@@ -77,26 +80,6 @@ def export(
         list[str] | None,
         typer.Option("-O", help="An option of one target, such as onnx.opset=17.", metavar="TARGET.OPTION=VALUE"),
     ] = None,
-    sparsity: options.Sparsity = None,
-    threshold: options.Threshold = None,
-    criterion: options.Criterion = None,
-    pattern: options.PatternName = None,
-    scope: options.Scope = None,
-    layers: options.Layers = None,
-    rank: options.Rank = None,
-    macs: options.Macs = None,
-    error: options.Error = None,
-    near: options.Near = None,
-    hierarchical: options.Hierarchical = None,
-    max_accuracy_drop: options.MaxAccuracyDrop = None,
-    objective: options.Objective = None,
-    engine: options.Engine = None,
-    methods: options.Methods = None,
-    epochs: options.Epochs = 0,
-    distillation: options.Distillation = None,
-    ramp: options.Ramp = None,
-    patience: options.Patience = None,
-    seed: options.Seed = 0,
     map_path: mapping.MapFile = None,
     expect: mapping.ExpectFile = None,
     data: Annotated[
@@ -113,8 +96,7 @@ def export(
     from sen_edge.export.pipeline import export as run_export
     from sen_edge.export.request import ExportRequest
 
-    flags = {name: value for name, value in locals().items() if name in options.FLAGS}
-    is_compressed = options.request_of(flags) is not None
+    is_compressed = options.request() is not None
     fits_int8 = calibration is not None and (dtype.startswith("int8") or not is_compressed)
     request = ExportRequest(
         targets=None
@@ -138,7 +120,7 @@ def export(
             expect=expect,
             data=None if data is None else partial(load_data, data, data_dir),
             calibration=partial(load_calibration, calibration, data_dir) if calibration and fits_int8 else None,
-            transform=options.transform_of(flags, calibration, data, data_dir, progress),
+            transform=compression.transform_of(options, calibration, data, data_dir, progress),
             force=force,
         )
     if as_json:
@@ -171,7 +153,7 @@ def _on_data(result: ExportResult) -> str:
 def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     err = console.console(stderr=True)
     if result.manifest["compression"] is not None:
-        options.print_figures(f"{model.name}: compressed", result.manifest["compression"])
+        compression.print_figures(f"{model.name}: compressed", result.manifest["compression"])
     quantization = result.manifest["quantization"]
     if quantization is not None:
         headings = ("layer", "rms error of the weights", "rms error of the output")

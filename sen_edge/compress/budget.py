@@ -13,21 +13,17 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-from annotated_types import Ge, Lt, MinLen
 
-from sen_edge.compress.forms import DENSE, METHODS, Form, Method, forms_of
+from sen_edge.compress.forms import DENSE, Form, forms_of
 from sen_edge.compress.patterns import Pattern
+from sen_edge.compress.request import BudgetRequest
 from sen_edge.errors import VerificationError
 from sen_edge.progress import Progress, silent
-from sen_edge.schema import Positive, Schema, Whole
 from sen_runtime.ir.network import Network
 
-Engine = Literal["native", "onnxruntime", "litert"]
-Objective = Literal["latency", "size", "macs"]
-Dtype = Literal["float32", "int8-dynamic"]
 ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1}
 #: Prices of the error, relative to the cost, from "cost alone matters" to "error alone matters".
 PRICES = np.geomspace(1e-6, 1e6, 400)
@@ -36,31 +32,6 @@ ENGINE_PATTERNS = {"native": ("unstructured", "16x1"), "litert": ("1x4",), "onnx
 SMALL_PATTERNS = ("unstructured", "16x1")
 #: Rounding of a difference of accuracies.
 SLACK = 1e-9
-
-
-@dataclass(frozen=True)
-class BudgetRequest(Schema):
-    """What to search for.
-
-    Attributes:
-        max_drop: points of accuracy on held-out data that may be lost.
-        objective: what to minimize: "latency" on an engine, "size" in bytes, or "macs".
-        engine: whose latency.
-        methods: of compression.
-        dtypes: of the weights.
-        epochs: of distillation for candidates smaller than the smallest that fits; 0 for none.
-        seconds: for measuring the finalists.
-        seed: of everything random.
-    """
-
-    max_drop: Annotated[float, Ge(0), Lt(100)]
-    objective: Objective = "latency"
-    engine: Engine = "native"
-    methods: Annotated[tuple[Method, ...], MinLen(1)] = METHODS
-    dtypes: Annotated[tuple[Dtype, ...], MinLen(1)] = ("float32", "int8-dynamic")
-    epochs: Whole = 0
-    seconds: Positive = 10.0
-    seed: Whole = 0
 
 
 @dataclass(frozen=True)

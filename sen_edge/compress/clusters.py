@@ -1,7 +1,7 @@
-"""Clusters of positions: a binary tree of boxes, and which pairs of boxes are far from each other.
+"""Clusters of positions: a binary tree of boxes, and pairs of boxes that are far from each other.
 
 Source: L. Greengard and V. Rokhlin, "A fast algorithm for particle simulations", 1987, and W. Hackbusch, "Hierarchical
-Matrices", 2015, sections 5 and 7: trees of clusters, and blocks that are admissible because they are far off.
+Matrices", 2015, sections 5 and 7: cluster trees and admissible blocks.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-#: All clusters but the last of a level hold a multiple of this many points, so that blocks of a `Sparse` fit them.
+#: All clusters but the last of a level hold a multiple of this many points, so that sparse blocks fit.
 STEP = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Clusters:
-    """A binary tree of boxes over positions; the root is cluster 0, and parents come before their children.
+    """A binary tree of boxes over positions; the root is cluster 0, and parents precede their children.
 
     Attributes:
-        order: `[n]` points, those of one cluster side by side.
-        start: `[clusters]` where the points of a cluster start in `order`.
-        stop: `[clusters]` where they end.
-        child: `[clusters]` the first of two children that follow each other; 0 for a leaf.
-        low: `[clusters, d]` least coordinates of the points of a cluster.
-        high: `[clusters, d]` greatest coordinates.
+        order: `[n]` points, grouped by cluster.
+        start: `[clusters]` start of the points of a cluster in `order`.
+        stop: `[clusters]` their end.
+        child: `[clusters]` first of two successive children; 0 for a leaf.
+        low: `[clusters, d]` min coordinates of the points of a cluster.
+        high: `[clusters, d]` max coordinates.
     """
 
     order: Index
@@ -51,17 +51,17 @@ class Clusters:
 
     @cached_property
     def leaves(self) -> Index:
-        """Clusters without children; together they hold every point once."""
+        """Clusters without children, which partition the points."""
         return np.flatnonzero(self.child == 0)
 
     @cached_property
     def diameter(self) -> FloatArray:
-        """Diagonals of the boxes, `[clusters]`."""
+        """Diagonals `[clusters]` of the boxes."""
         return _norm(self.high - self.low)
 
     @cached_property
     def parent(self) -> Index:
-        """`[clusters]`; the root is its own."""
+        """Parents `[clusters]`; the root is its own."""
         parent = np.zeros(len(self.start), np.int64)
         inner = np.flatnonzero(self.child)
         parent[self.child[inner]] = inner
@@ -69,7 +69,7 @@ class Clusters:
         return parent
 
     def path(self, cluster: int) -> Index:
-        """The root, its child that holds the cluster, and so on down to the cluster."""
+        """Clusters from the root down to this one."""
         path = [cluster]
         while path[-1]:
             path.append(int(self.parent[path[-1]]))
@@ -77,11 +77,11 @@ class Clusters:
 
 
 def grow(positions: NDArray[Any], leaf_size: int) -> Clusters:
-    """Clusters of `positions [n, d]`: split at the median of the widest axis, down to `leaf_size` >= STEP points."""
+    """Split `positions [n, d]` at the median of the widest axis, down to `leaf_size` >= STEP points."""
     points = positions.astype(np.float64)
     order = np.arange(len(points))
     spans, child, low, high = [(0, len(points))], [], [], []
-    for start, stop in spans:  # grows while it is walked through
+    for start, stop in spans:  # grows during the loop
         part = points[order[start:stop]]
         low.append(part.min(axis=0))
         high.append(part.max(axis=0))
@@ -101,31 +101,31 @@ def grow(positions: NDArray[Any], leaf_size: int) -> Clusters:
 def partition(
     target: Clusters, source: Clusters, ratio: float, min_distance: float, max_distance: float
 ) -> tuple[Index, Index]:
-    """Blocks that together cover the matrix `[targets, sources]` once, but for what lies beyond `max_distance`.
+    """Partition the matrix `[targets, sources]` within `max_distance` into far and near blocks.
 
-    A block is far where neither cluster is wider than `ratio` times the distance between them: weights then change
-    little over it. What is split is the wider of the two; blocks of two leaves that are not far are near.
+    In a far block neither cluster is wider than `ratio` times their distance, so that weights vary little. Of other
+    pairs the wider cluster is split; pairs of leaves are near blocks.
 
     Args:
         target: clusters of the target neurons.
         source: clusters of the source neurons.
-        ratio: greatest width of a far block over its distance, > 0.
-        min_distance: floor of the distance: nearer neurons act as if that far.
+        ratio: max width of a far block over its distance, > 0.
+        min_distance: floor of the distance.
         max_distance: radius beyond which weights are 0; inf for none.
 
     Returns:
-        The far and the near blocks: `[blocks, 2]` each, target cluster and source cluster.
+        Far and near blocks: target and source cluster `[blocks, 2]`.
     """
     far, near = [], []
     pairs = np.zeros((1, 2), np.int64)
     while len(pairs):
         t, s = pairs.T
-        least = _norm(np.maximum(0, np.maximum(target.low[t] - source.high[s], source.low[s] - target.high[t])))
-        most = _norm(np.maximum(target.high[t] - source.low[s], source.high[s] - target.low[t]))
+        nearest = _norm(np.maximum(0, np.maximum(target.low[t] - source.high[s], source.low[s] - target.high[t])))
+        farthest = _norm(np.maximum(target.high[t] - source.low[s], source.high[s] - target.low[t]))
         width = np.maximum(target.diameter[t], source.diameter[s])
-        distance = np.maximum(least, min_distance)
-        is_within = least <= max_distance * (1 + 1e-12)
-        is_far = (width <= ratio * distance) & (distance > 0) & (most <= max_distance)
+        distance = np.maximum(nearest, min_distance)
+        is_within = nearest <= max_distance * (1 + 1e-12)
+        is_far = (width <= ratio * distance) & (distance > 0) & (farthest <= max_distance)
         is_near = ~is_far & (target.child[t] == 0) & (source.child[s] == 0)
         far.append(pairs[is_within & is_far])
         near.append(pairs[is_within & is_near])
@@ -134,7 +134,7 @@ def partition(
 
 
 def _split(target: Clusters, source: Clusters, pairs: Index) -> Index:
-    """Both halves of each pair, the wider cluster halved unless it is a leaf."""
+    """Halve the wider cluster of each pair unless it is a leaf."""
     t, s = pairs.T
     is_wider = target.diameter[t] >= source.diameter[s]
     halves_target = (source.child[s] == 0) | (is_wider & (target.child[t] != 0))

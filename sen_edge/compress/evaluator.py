@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
-from sen_edge.compress.budget import Budgeted, BudgetRequest, Figures, Plan, find
-from sen_edge.compress.finetune import Tuning, distil, free_recipe
+from sen_edge.compress.budget import Budgeted, Figures, Plan, find
+from sen_edge.compress.finetune import distil, free_recipe
 from sen_edge.compress.forms import Form
-from sen_edge.compress.layerwise import layerwise, second_order_problems
+from sen_edge.compress.layerwise import compress_layers, second_order_problems
 from sen_edge.compress.moments import Inputs, sensitivities
 from sen_edge.compress.quadratic import Quadratic
+from sen_edge.compress.request import BudgetRequest, Tuning
 from sen_edge.compress.search_state import SearchState
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
@@ -116,7 +117,7 @@ class NetworkEvaluator:
         return to_int8_weights(network, calibration=subsample(self.calibration, RANGE_INPUTS))
 
     def _compress(self, plan: Plan) -> Network:
-        return layerwise(
+        return compress_layers(
             self.original,
             self.calibration,
             lambda index, problem: plan.layers[index].build(problem),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,11 +11,9 @@ from sen_edge.compress.lowrank import low_rank_plus_sparse
 from sen_edge.compress.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compress.prune import best_sparse
 from sen_edge.compress.quadratic import Quadratic
+from sen_edge.compress.request import Method
 from sen_runtime.ir.operators import WeightOperator
 
-#: Method of compression; "both" is a low rank and a sparse part. A layer may always stay dense.
-Method = Literal["sparse", "low-rank", "both"]
-METHODS: tuple[Method, ...] = get_args(Method)
 #: Shares of the weights that stay; ranks, at multiples of vector widths; ranks with the density of a sparse part.
 DENSITIES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02)
 RANKS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -93,11 +90,11 @@ class Form:
 DENSE = Form()
 
 
-def forms_of(shape: tuple[int, int], methods: Sequence[str], patterns: Sequence[Pattern]) -> list[Form]:
+def forms_of(shape: tuple[int, int], methods: Sequence[Method], patterns: Sequence[Pattern]) -> list[Form]:
     """Dense, and the forms that take fewer multiply-accumulates for a layer `(n_out, n_in)`."""
     if shape[0] * shape[1] < MIN_WEIGHTS:
         return [DENSE]
-    candidates = {
+    candidates: dict[Method, list[Form]] = {
         "sparse": [Form(0, density, pattern) for pattern in patterns for density in DENSITIES],
         "low-rank": [Form(rank) for rank in RANKS],
         "both": [Form(rank, density, pattern) for pattern in patterns[:1] for rank, density in BOTH],

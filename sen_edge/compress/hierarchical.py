@@ -1,87 +1,61 @@
 """Coordinates -> three Sparse layers: a layer too wide for one low rank, as a uniform hierarchical matrix.
 
-Every cluster of neurons has one orthonormal basis for all that is far from it, so that a far block costs only the small
-matrix which couples two bases; near blocks are stored as they are. How many vectors each cluster gets is decided for
-all at once: those of the least energy go first, whatever cluster they belong to, until the tolerance is used up.
+Every cluster of neurons has one orthonormal basis for all far neurons, so that a far block is only the small matrix
+that couples two bases; near blocks are stored as they are. The vectors of all clusters with the smallest energy are
+dropped until the tolerance is used up.
 
-Source: W. Hackbusch, "Hierarchical Matrices", 2015, section 8 (uniform hierarchical matrices); bases and couplings from
-sampled entries as in `sampled`.
+Source: W. Hackbusch, "Hierarchical Matrices", 2015, section 8 (uniform hierarchical matrices);
+`sen_edge.compress.randomized_svd` for bases and couplings from samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sen_edge.compress.clusters import STEP, Clusters, Index, grow, partition
-from sen_edge.compress.randomized_svd import (
-    Check,
-    Estimate,
-    Float32,
-    FloatArray,
-    draw,
-    entries,
-    interpolate,
-    row_basis,
-)
-from sen_edge.compress.three_layers import HEIGHT, WIDTH, UniformMatrix, filled, rows_of
+from sen_edge.compress.randomized_svd import Check, Estimate, Float32, FloatArray, draw, entries, interpolate, row_basis
+from sen_edge.compress.three_layers import HEIGHT, WIDTH, UniformMatrix, pad_columns, rows_of
 from sen_edge.errors import UsageError
 from sen_runtime.ir.network import Identity, Layer, Relu
 from sen_runtime.ir.operators import Coordinates
 
-#: Greatest width of two far clusters over their distance; from 3 to 6 the bytes are nearly the same.
+#: Max width of two far clusters over their distance; from 3 to 6 the bytes are nearly the same.
 RATIO = 4.0
-#: Far neurons that the basis of a cluster is made from: at first, at most, and how many per vector are enough.
-FIRST_SAMPLES, MOST_SAMPLES, SAMPLES_PER_VECTOR = 192, 1536, 8
+#: Far neurons per basis: at first, at most, and per vector.
+FIRST_SAMPLES, MAX_SAMPLES, SAMPLES_PER_VECTOR = 192, 1536, 8
 ATTEMPTS = 6
-#: Share of the squared tolerance that the bases of one side may leave out; what remains is for the couplings.
+#: Share of the squared tolerance that the bases of one side may leave out; the rest is for the couplings.
 SIDE_SHARE = 0.33
-#: Share of what would be right if errors did as bases promise, for the next attempt.
+#: Safety factor of the next attempt.
 RETRY_SHARE = 0.8
-#: Share of the tolerance that a basis leaves out when it is made, to save memory.
-LEAST_SHARE = 0.05
+#: Share of the tolerance that each basis leaves out at first, to save memory.
+MIN_SHARE = 0.05
 #: Stored bytes per weight in a near block: the weight, and a block's column.
 NEAR_BYTES = 4 + 4 / WIDTH
 
-Progress = Callable[[str], None]
 #: Singular values `[k]`, falling, and vectors `[k, size]` of a cluster.
 Basis = tuple[FloatArray, Float32]
-#: Neurons `[s]` of a cluster, and the matrix `[k, s]` that finds coefficients from values at them.
+#: Neurons `[s]` of a cluster, and the matrix `[k, s]` from values at them to coefficients.
 Interpolation = tuple[Index, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
 class Hierarchical:
-    """A layer as three sparse ones with `Identity` neurons between, and how far their product is from it.
+    """A layer as three sparse ones with `Identity` neurons between, and the error of their product.
 
     Attributes:
         layers: first to last; the last has the bias and the neurons of the layer.
-        estimate: relative Frobenius error of the product of their weights, mask and gain included.
-        far_blocks: blocks of the matrix that are coupled bases.
-        near_blocks: blocks that are stored as they are.
+        estimate: relative Frobenius error of the product of their weights, including mask and gain.
+        far_blocks: number of blocks given by coupled bases.
+        near_blocks: number of blocks stored as they are.
     """
 
     layers: tuple[Layer, Layer, Layer]
     estimate: Estimate
     far_blocks: int
     near_blocks: int
-
-    @property
-    def error(self) -> float:
-        """Estimated relative Frobenius error."""
-        return self.estimate.error
-
-    @property
-    def sampled_entries(self) -> int:
-        """Weights that the error was estimated from."""
-        return self.estimate.sampled_entries
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored arrays."""
-        return sum(layer.nbytes for layer in self.layers)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +65,7 @@ class _Blocks:
     Attributes:
         operator: the layer.
         target: clusters of its target neurons.
-        source: clusters of its source neurons whose mask is not 0.
+        source: clusters of its source neurons with a mask other than 0.
         far: `[blocks, 2]` target and source cluster.
         near: `[blocks, 2]` target and source leaf.
     """
@@ -115,12 +89,12 @@ class _Blocks:
         return int(NEAR_BYTES * np.sum(self.target.size[self.near[:, 0]] * self.source.size[self.near[:, 1]]))
 
     def bases(self, samples: int, rng: np.random.Generator, share: float) -> tuple[list[Basis], list[Basis]]:
-        """Bases of the target and of the source clusters for all that is far from them.
+        """Bases of the target and of the source clusters for the far neurons.
 
         Args:
-            samples: far neurons to look at, for each cluster.
+            samples: far neurons to sample for each cluster.
             rng: of the draw.
-            share: of the norm, what a basis may leave out.
+            share: of the norm that a basis may leave out.
         """
         sent = self.operator.mask.astype(np.float64) ** 2
         importance = sent + sent.mean()
@@ -136,7 +110,7 @@ class _Blocks:
         return left, right
 
     def _basis(self, points: Index, drawn: Index, factor: FloatArray, share: float, *, of_sources: bool) -> Basis:
-        """A basis over `points` from the neurons drawn on the other side."""
+        """Basis over `points` from the neurons drawn on the other side."""
         if not len(drawn):
             return np.empty(0), np.empty((0, len(points)), np.float32)
         rows, columns = (drawn, points) if of_sources else (points, drawn)
@@ -157,7 +131,7 @@ class _Blocks:
         return UniformMatrix(self.operator, self.target, self.source, left, right, partners, coupling, near)
 
     def _couple_one(self, mine: Interpolation, others: list[Interpolation]) -> Float32:
-        """What couples a target cluster to its partners: `[k, widths of the partners]`."""
+        """Coupling of a target cluster to its partners: `[k, widths of the partners]`."""
         rows, inverse = mine
         if not len(rows) or not others:
             return np.empty((len(inverse), 0), np.float32)
@@ -165,7 +139,7 @@ class _Blocks:
         ends = np.cumsum([len(columns) for columns, _ in others])[:-1]
         parts = np.split(inverse @ weights, ends, axis=1)
         coupled = [(part @ other.T).astype(np.float32) for part, (_, other) in zip(parts, others, strict=True)]
-        return np.concatenate([filled(part, HEIGHT) for part in coupled], axis=1)
+        return np.concatenate([pad_columns(part, HEIGHT) for part in coupled], axis=1)
 
 
 def hierarchical(
@@ -174,44 +148,38 @@ def hierarchical(
     tolerance: float,
     leaf_size: int = 16,
     seed: int = 0,
-    progress: Progress | None = None,
 ) -> Hierarchical:
-    """A layer as three sparse ones, straight from where its neurons sit.
+    """Split a layer into three sparse ones, directly from its positions.
 
     Args:
         layer: of `Coordinates`, with `Identity` or `Relu` neurons.
-        tolerance: relative Frobenius error; two standard errors of the estimate stay below it.
-        leaf_size: neurons of the smallest clusters, at most.
-        seed: of all draws: the same gives the same layers.
-        progress: told in words what is under way.
+        tolerance: relative Frobenius error, including two standard errors of the estimate.
+        leaf_size: max neurons of the smallest clusters.
+        seed: of all draws.
 
     Raises:
         UsageError: a layer of another kind or in a spiking network; an option out of range; a result that is not
             smaller than the matrix; a tolerance that is not reached.
-        NetworkError: coincident neurons, or a weight beyond float32, among the pairs that were looked at.
+        NetworkError: coincident neurons, or a weight beyond float32, among the sampled pairs.
     """
     operator = _check_request(layer, tolerance, leaf_size)
-    tell = progress or (lambda _: None)
     rng = np.random.default_rng(seed)
     blocks = _Blocks.of(operator, leaf_size)
-    tell(f"{len(blocks.far)} far and {len(blocks.near)} near blocks")
     _check_size(operator, blocks.near_bytes)
     check = Check.of(operator, np.empty(0, np.int64), np.arange(operator.shape[1]), rng)
     if not check.total:
-        raise UsageError("every weight of the layer that was looked at is 0: there is nothing to take apart")
+        raise UsageError("all sampled weights of the layer are 0")
     samples, left_out, found = FIRST_SAMPLES, SIDE_SHARE * tolerance**2 * check.total, Estimate(1.0, 0.0, 0)
-    bases = blocks.bases(samples, rng, LEAST_SHARE * tolerance)
+    bases = blocks.bases(samples, rng, MIN_SHARE * tolerance)
     for _ in range(ATTEMPTS):
-        tell(f"bases from {samples} neurons each")
-        left, right = _chosen(bases[0], left_out, WIDTH), _chosen(bases[1], left_out, HEIGHT)
-        if SAMPLES_PER_VECTOR * max(map(len, left + right)) > samples and samples < MOST_SAMPLES:
+        left, right = _truncate(bases[0], left_out, WIDTH), _truncate(bases[1], left_out, HEIGHT)
+        if SAMPLES_PER_VECTOR * max(map(len, left + right)) > samples and samples < MAX_SAMPLES:
             samples *= 2
-            bases = blocks.bases(samples, rng, LEAST_SHARE * tolerance)
+            bases = blocks.bases(samples, rng, MIN_SHARE * tolerance)
             continue
         products = blocks.couple(left, right, rng).products()
-        found = check.judge(np.sum((check.weights - rows_of(products, check.rows)) ** 2, axis=1))
-        tell(f"error {found.error:.2g}")
-        excess = (found.error + 2 * found.standard_error) / tolerance
+        found = check.estimate(np.sum((check.weights - rows_of(products, check.rows)) ** 2, axis=1))
+        excess = found.upper / tolerance
         if excess <= 1:
             _check_size(operator, sum(product.nbytes for product in products))
             first, second = (Layer(product, None, Identity()) for product in products[:2])
@@ -219,25 +187,24 @@ def hierarchical(
             return Hierarchical(layers, found, len(blocks.far), len(blocks.near))
         left_out *= RETRY_SHARE / excess**2
     raise UsageError(
-        f"the relative error is {found.error:.2g} +- {found.standard_error:.1g} with bases from {samples} far "
-        f"neurons each; asked for at most {tolerance:g}",
-        hint="ask for a larger tolerance, or a larger leaf_size, which leaves more to near blocks",
+        f"the relative error is {found} with bases from {samples} far neurons each; expected at most {tolerance:g}",
+        hint="allow a larger tolerance, or a larger leaf_size for more near blocks",
     )
 
 
 def _check_request(layer: Layer, tolerance: float, leaf_size: int) -> Coordinates:
-    """The operator of a layer that can be taken apart."""
+    """Operator of a layer that can be split."""
     operator = layer.weight
     if not isinstance(operator, Coordinates):
         raise UsageError(
-            f"the layer has weights of the kind {type(operator).__name__}; expected Coordinates",
-            hint="the hierarchical form is made from positions: take the network as it was loaded",
+            f"the layer has {type(operator).__name__} weights; expected Coordinates",
+            hint="compress the checkpoint, not an image",
         )
     if not isinstance(layer.neuron, (Identity, Relu)):
         raise UsageError(
-            f"the layer has {type(layer.neuron).__name__} neurons: a spiking network cannot have the Identity neurons "
-            "that stand inside the hierarchical form",
-            hint="factorize the layer instead, which leaves it one layer",
+            f"the layer has {type(layer.neuron).__name__} neurons; expected Identity or Relu: a spiking network cannot "
+            "have the Identity neurons of the hierarchical form",
+            hint="factorize the layer instead",
         )
     if layer.grid is not None:
         raise UsageError("the layer has int8 activations; expected floating point", hint="quantize it afterwards")
@@ -246,7 +213,7 @@ def _check_request(layer: Layer, tolerance: float, leaf_size: int) -> Coordinate
     if leaf_size < STEP:
         raise UsageError(f"leaf_size is {leaf_size}; expected at least {STEP} neurons")
     if not np.any(operator.mask):
-        raise UsageError("the mask of the layer is 0 everywhere: there is nothing to take apart")
+        raise UsageError("the mask of the layer is 0 everywhere")
     return operator
 
 
@@ -254,14 +221,14 @@ def _check_size(operator: Coordinates, nbytes: int) -> None:
     dense = 4 * operator.macs
     if nbytes >= dense:
         raise UsageError(
-            f"the hierarchical form of this layer takes at least {nbytes} bytes, the matrix {dense}: its neurons are "
-            "too few, or have too many neighbours in their dimensions",
-            hint="ask for a larger tolerance or a smaller leaf_size, or use the low-rank form or the matrix",
+            f"the hierarchical form of this layer takes at least {nbytes} bytes, the matrix {dense}: there are too few "
+            "neurons, or too many neighbours of each",
+            hint="allow a larger tolerance or a smaller leaf_size, or use the low-rank form or the matrix",
         )
 
 
 def _grouped(pairs: Index, count: int) -> list[Index]:
-    """Seconds of the pairs of each of `count` firsts, rising."""
+    """Second elements of the pairs, ascending, by each of `count` first elements."""
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, count)))
 
@@ -269,7 +236,7 @@ def _grouped(pairs: Index, count: int) -> list[Index]:
 def _draw(
     clusters: Clusters, chosen: Index, importance: FloatArray, samples: int, rng: np.random.Generator
 ) -> tuple[Index, FloatArray]:
-    """Neurons of some clusters, about as many of each, and the factors of what is known of them."""
+    """Draw about as many neurons of each chosen cluster; see `randomized_svd.draw`."""
     if not len(chosen):
         return np.empty(0, np.int64), np.empty(0)
     points = np.concatenate([clusters.points(cluster) for cluster in chosen])
@@ -278,17 +245,17 @@ def _draw(
     return points[drawn], factor
 
 
-def _chosen(bases: list[Basis], left_out: float, step: int) -> list[Float32]:
-    """The vectors that each cluster keeps, `step` by `step`, so that all that are dropped have this energy at most."""
+def _truncate(bases: list[Basis], left_out: float, step: int) -> list[Float32]:
+    """Vectors of each cluster, a multiple of `step`, such that all dropped ones have at most this energy."""
     energy = [np.pad(values**2, (0, -len(values) % step)).reshape(-1, step).sum(axis=1) for values, _ in bases]
     rising = np.sort(np.concatenate(energy))
     dropped = min(int(np.searchsorted(np.cumsum(rising), left_out)), len(rising) - 1)
-    least = rising[dropped] if len(rising) else 0.0
-    return [vectors[: step * int(np.sum(e >= least))] for e, (_, vectors) in zip(energy, bases, strict=True)]
+    smallest = rising[dropped] if len(rising) else 0.0
+    return [vectors[: step * int(np.sum(e >= smallest))] for e, (_, vectors) in zip(energy, bases, strict=True)]
 
 
 def _interpolation(clusters: Clusters, cluster: int, vectors: Float32, rng: np.random.Generator) -> Interpolation:
-    """Neurons of a cluster, and what turns values at them into coefficients of its vectors."""
+    """Neurons of a cluster, and the matrix from values at them to coefficients of its vectors."""
     if not len(vectors):
         return np.empty(0, np.int64), np.empty((0, 0))
     chosen, inverse = interpolate(vectors, rng)

@@ -1,4 +1,4 @@
-"""Compress one layer after the other, each making up for what the ones before it lost."""
+"""Compress one layer after the other; each compensates for the error of the layers before it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from sen_runtime.ir.network import Layer, LeakyIntegrator, Network, readout_fact
 from sen_runtime.ir.operators import Dense, WeightOperator
 
 FloatArray = NDArray[np.float64]
-#: A layer's number and problem -> its new weights, or None to leave it as it is.
+#: Number and problem of a layer -> its new weights, or None to leave it as it is.
 Method = Callable[[int, Quadratic], "WeightOperator | None"]
 
-#: Share of the mean variance that holds back what a layer may change to make up for those before it.
+#: Damping of the refit, as a share of the mean variance.
 REFIT_DAMPING = 1e-2
 
 
-def layerwise(network: Network, calibration: Inputs, method: Method, sensitivities: Sequence[FloatArray]) -> Network:
-    """The network with the weights that `method` gives, and biases that make up for the means.
+def compress_layers(
+    network: Network, calibration: Inputs, method: Method, sensitivities: Sequence[FloatArray]
+) -> Network:
+    """Replace the weights of each layer, with biases that preserve the means of its outputs.
 
-    A layer behind a compressed one aims at the outputs of the original network from the inputs that it gets now:
-    `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, x and z being the original and the compressed network's.
+    A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
+    `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.
 
     Args:
         network: to compress.
@@ -34,49 +36,53 @@ def layerwise(network: Network, calibration: Inputs, method: Method, sensitiviti
         method: new weights of one layer.
         sensitivities: A of each layer, from `sen_edge.compress.moments`.
     """
-    original = precompute(network)
-    done = original
+    original = result = precompute(network)
     found = moments(original, original, calibration)
     for index, layer in enumerate(original.layers):
-        if done is not original:
-            found = moments(original, done, calibration)
-        here = found[index]
+        if result is not original:
+            found = moments(original, result, calibration)
         weight = layer.weight.to_dense().astype(np.float64)
-        aim = _refitted(weight, here) if done is not original else weight
-        operator = method(index, Quadratic.of(aim, here.covariance, sensitivities[index]))
+        if result is not original:
+            weight = _refit(weight, found[index])
+        operator = method(index, Quadratic.of(weight, found[index].covariance, sensitivities[index]))
         if operator is None:
-            if done is original:
+            if result is original:
                 continue
-            operator = Dense(aim.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
-        changed = replace(layer, weight=operator, bias=_bias(original, layer, operator, here))
-        done = replace(done, layers=(*done.layers[:index], changed, *done.layers[index + 1 :]))
-    return done
+            operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
+        result = _replace_layer(result, index, operator, _bias(original, layer, operator, found[index]))
+    return result
+
+
+def compensate_means(network: Network, compressed: Network, calibration: Inputs) -> Network:
+    """`compressed` with biases that preserve the means of every layer's outputs in `network`."""
+    original, result = precompute(network), compressed
+    for index, layer in enumerate(compressed.layers):
+        found = moments(original, precompute(result), calibration)[index]
+        bias = _bias(original, original.layers[index], layer.weight, found)
+        result = _replace_layer(result, index, layer.weight, bias)
+    return result
 
 
 def second_order_problems(
-    dense: Network, chosen: Sequence[int], calibration: Inputs, sensitivities: Sequence[FloatArray]
+    dense: Network, layers: Sequence[int], calibration: Inputs, sensitivities: Sequence[FloatArray]
 ) -> list[Quadratic]:
-    """The problem of each chosen layer of a network without coordinates; warns of inputs that leave some of it open."""
+    """Problem of each requested layer of a network without coordinates; warns of too few inputs."""
     found = moments(dense, dense, calibration)
-    for index in chosen:
+    for index in layers:
         warn_of_rank(index, found[index])
     return [
         Quadratic.of(dense.layers[i].weight.to_dense().astype(np.float64), found[i].covariance, sensitivities[i])
-        for i in chosen
+        for i in layers
     ]
 
 
-def with_means_kept(network: Network, compressed: Network, calibration: Inputs) -> Network:
-    """`compressed` with biases such that every layer's outputs keep the means they had in `network`."""
-    original, done = precompute(network), compressed
-    for index, layer in enumerate(compressed.layers):
-        here = moments(original, precompute(done), calibration)[index]
-        bias = _bias(original, original.layers[index], layer.weight, here)
-        done = replace(done, layers=(*done.layers[:index], replace(layer, bias=bias), *done.layers[index + 1 :]))
-    return done
+def _replace_layer(network: Network, index: int, operator: WeightOperator, bias: NDArray[np.float32]) -> Network:
+    layers = list(network.layers)
+    layers[index] = replace(layers[index], weight=operator, bias=bias)
+    return replace(network, layers=tuple(layers))
 
 
-def _refitted(weight: FloatArray, found: Moments) -> FloatArray:
+def _refit(weight: FloatArray, found: Moments) -> FloatArray:
     c = found.covariance
     if c.ndim == 1:
         return weight + weight * (found.lost / (c + (REFIT_DAMPING * float(c.mean()) or 1.0)))
@@ -86,10 +92,10 @@ def _refitted(weight: FloatArray, found: Moments) -> FloatArray:
 
 
 def _bias(network: Network, layer: Layer, operator: WeightOperator, found: Moments) -> NDArray[np.float32]:
-    """The bias that keeps the mean of the layer's outputs."""
+    """Bias that preserves the mean of the layer's outputs."""
     before = layer.weight.to_dense().astype(np.float64) @ found.mean
     after = operator.to_dense().astype(np.float64) @ found.compressed_mean
-    # what arrives at a leaky integrator is summed over the steps, and its bias is added in each
+    # inputs of a leaky integrator are summed over the steps, and its bias is added in each
     factor = float(readout_factors(network).sum()) if isinstance(layer.neuron, LeakyIntegrator) else 1.0
     bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
     result: NDArray[np.float32] = (bias + (before - after) / factor).astype(np.float32)

@@ -1,6 +1,6 @@
-"""What calibration inputs say about each layer: what arrives there, and what the outputs owe to it.
+"""Statistics of calibration inputs: moments of every layer's inputs, and sensitivities of the outputs to each layer.
 
-No labels are used. Means and covariances are summed in float64 over chunks, so memory does not grow with the inputs.
+No labels are used. Sums are in float64 over chunks, so memory does not grow with the inputs.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ Inputs = NDArray[np.float32]
 
 #: Inputs that run through a network at once.
 CHUNK = 1000
-#: Inputs that derivatives are taken at, and outputs beyond which random mixtures of them take their place.
+#: Inputs for derivatives, and outputs beyond which random mixtures of them are used.
 DERIVATIVE_INPUTS, MAX_PROBES = 2048, 32
-#: How much the square of a change that all outputs share counts.
+#: Weight of the square of a change that all outputs share.
 COMMON = 0.1
-#: Share of the greatest variance below which a direction counts as not covered.
+#: Share of the largest variance below which a direction counts as not covered.
 COVERED = 1e-9
 
 
 class CompressionWarning(UserWarning):
-    """Something that compression got through, and that its user wants to know."""
+    """A doubtful condition of a compression that succeeds."""
 
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """What arrives at a layer in the original network (x) and in the compressed one (z); the same where both are one.
+    """Inputs of a layer in the original network (x) and in the compressed one (z).
 
     Attributes:
         mean: of x, `[n_in]`.
         compressed_mean: of z, `[n_in]`.
         covariance: of z, `[n_in, n_in]`; its diagonal, `[n_in]`, beyond `MAX_NEURONS`.
-        lost: covariance of x - z with z, likewise; 0 where both are one.
+        lost: covariance of x - z with z, likewise; 0 where both networks are the same.
         rows: number of examples, times steps where a row is a step.
     """
 
@@ -58,21 +58,21 @@ class Moments:
 
     @property
     def rank(self) -> int:
-        """Directions that the inputs cover."""
+        """Number of directions that the inputs cover."""
         values = self.covariance if self.covariance.ndim == 1 else np.linalg.eigvalsh(self.covariance)
         return int(np.sum(values > COVERED * max(float(values.max()), 0.0)))
 
 
 def check_calibration(network: Network, calibration: Inputs | None) -> Inputs:
-    """Refuse inputs that say nothing.
+    """Return the inputs as float32.
 
     Raises:
         DataError: there are none, they have another shape than the network takes, or are not finite.
     """
     if calibration is None:
         raise DataError(
-            "this needs calibration inputs, and none were given",
-            hint="inputs like those the network will see, without labels: --calibration, or calibration=x",
+            "calibration inputs are missing",
+            hint="name inputs like those of the application, without labels: --calibration, or calibration=x",
         )
     calibration = np.asarray(calibration)
     if calibration.dtype.kind not in "fiub" or calibration.ndim < 2 or not len(calibration):
@@ -90,7 +90,7 @@ def moments(original: Network, compressed: Network, calibration: Inputs) -> list
 
     Args:
         original: the network as it was.
-        compressed: the network as far as it is compressed; the same object where it is not yet.
+        compressed: the network as compressed so far; the same object at first.
         calibration: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes".
     """
     sums = [_Sums(layer.weight.shape[1]) for layer in original.layers]
@@ -105,7 +105,7 @@ def moments(original: Network, compressed: Network, calibration: Inputs) -> list
 
 
 class _Sums:
-    """Running sums of one layer; shifted by the first chunk's mean, so that no digits are lost."""
+    """Running sums of one layer, shifted by the mean of the first chunk for precision."""
 
     def __init__(self, n_in: int) -> None:
         self.rows = 0
@@ -136,7 +136,7 @@ class _Sums:
         lost = np.zeros_like(self.zz) if self.dz is None else self.dz / self.rows - outer(x - z, z)
         covariance = self.zz / self.rows - outer(z, z)
         diagonal = covariance if covariance.ndim == 1 else np.einsum("ii->i", covariance)
-        np.maximum(diagonal, 0.0, out=diagonal)  # an input that never changes: rounding may have gone below
+        np.maximum(diagonal, 0.0, out=diagonal)  # rounding of constant inputs
         return Moments(x + self.shift, z + self.shift, covariance, lost, self.rows)
 
 
@@ -146,7 +146,7 @@ def _product(a: FloatArray, b: FloatArray, ndim: int) -> FloatArray:
 
 
 def warn_of_rank(index: int, found: Moments) -> None:
-    """Say so where the inputs of a layer leave directions open, which damping then decides."""
+    """Warn where the inputs of a layer do not cover all directions, which damping then determines."""
     n_in = len(found.mean)
     if found.covariance.ndim == 2 and (rank := found.rank) < n_in:
         warnings.warn(
@@ -158,16 +158,15 @@ def warn_of_rank(index: int, found: Moments) -> None:
 
 
 def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[FloatArray]:
-    """For each layer A = mean of J^T M J, `[n_out, n_out]`; see `sen_edge.compress.quadratic`.
+    """Sensitivity A = mean of J^T M J, `[n_out, n_out]`, of each layer; see `sen_edge.compress.quadratic`.
 
-    J is the derivative of the network's outputs with respect to what the layer gives its neurons, summed over the
-    steps of a spiking network, where the spike has its surrogate derivative. M says how outputs count: alike, but
-    what is common to all, which changes no class, only a share `COMMON`. Of a network with many outputs the mean is
-    taken of random mixtures of them.
+    J is the derivative of the network's outputs by the inputs of the layer's neurons, summed over the steps of a
+    spiking network, with the surrogate derivative of the spike. M weights the outputs equally, and by `COMMON` a change
+    of all of them, which changes no class. Many outputs are replaced by random mixtures.
 
     Args:
         network: without coordinates.
-        calibration: as for `moments`; at most `DERIVATIVE_INPUTS` of them, evenly spread, are used.
+        calibration: as for `moments`; `DERIVATIVE_INPUTS` of them are used.
         seed: of the mixtures.
     """
     chosen = subsample(calibration, DERIVATIVE_INPUTS)
@@ -177,7 +176,7 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
     module = FreeNetwork(network)
     for start in range(0, len(chosen), CHUNK):
         currents: list[list[Tensor]] = [[] for _ in network.layers]
-        products = [_recorded(product, into) for product, into in zip(module.products(), currents, strict=True)]
+        products = [_record(product, into) for product, into in zip(module.products(), currents, strict=True)]
         outputs = module.trace(torch.from_numpy(chosen[start : start + CHUNK]), products)[-1]
         flat = [current for layer in currents for current in layer]
         for k, probe in enumerate(probes):
@@ -189,18 +188,18 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
     neuron = network.layers[-1].neuron
     result = [total / len(chosen) for total in totals]
     if not network.is_spiking or isinstance(neuron, LeakyIntegrator):
-        # What arrives at a leaky integrator is summed over the steps already.
+        # inputs of a leaky integrator are summed over the steps
         result[-1] = metric.numpy()
     return result
 
 
-def _recorded(product: Product, into: list[Tensor]) -> Product:
-    def record(x: Tensor) -> Tensor:
+def _record(product: Product, into: list[Tensor]) -> Product:
+    def recording(x: Tensor) -> Tensor:
         y = product(x)
         into.append(y)
         return y
 
-    return record
+    return recording
 
 
 def _probes(n_out: int, seed: int) -> Tensor:

@@ -1,16 +1,16 @@
-"""The problem behind every form of compression, and its solution under a pattern of zeros.
+"""The second-order problem of compression, and its solution under a pattern of zeros.
 
 To second order, replacing the weights W of a layer by V changes the network's outputs by
 
     error(V) = tr( A (V - W) C (V - W)^T )
 
-with C the covariance of what arrives at the layer and A the mean of J^T J, where J is the derivative of the network's
-outputs with respect to the layer's. C alone is the layer-wise error of OBS and SparseGPT (B. Hassibi and D. Stork,
-1993; E. Frantar and D. Alistarh, 2023); A is the other Kronecker factor of the Gauss-Newton matrix (J. Martens and
-R. Grosse, "K-FAC", 2015). Means are left out of C, because the bias makes up for them.
+with C the covariance of the layer's inputs and A the mean of J^T J, where J is the derivative of the network's outputs
+by the layer's. C alone is the layer-wise error of OBS and SparseGPT (B. Hassibi and D. Stork, 1993; E. Frantar and D.
+Alistarh, 2023); A is the other Kronecker factor of the Gauss-Newton matrix (J. Martens and R. Grosse, "K-FAC", 2015). C
+leaves out means, for which biases compensate.
 
-A pattern is found by ADMM (X. Meng et al., "ALPS", 2024; V. Boža, 2024): the step without the pattern is a division
-in the eigenbases of A and C. Then the weights that are kept are solved for, by conjugate gradients.
+A pattern is found by ADMM (X. Meng et al., "ALPS", 2024; V. Boža, 2024), whose step without the pattern is a division
+in the eigenbases of A and C; then conjugate gradients solve for the remaining weights.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
-#: Shares of the mean diagonal that are added to it: a direction without variance still counts a little.
+#: Damping, as shares of the mean diagonal.
 INPUT_DAMPING, OUTPUT_DAMPING = 1e-3, 3e-2
-#: Neurons beyond which a matrix is replaced by its diagonal: the eigenbasis costs their cube.
+#: Neurons beyond which a matrix is replaced by its diagonal, because the eigenbasis costs their cube.
 MAX_NEURONS = 4096
 #: ADMM's penalty at the start, its growth in each round, and the rounds.
 PENALTY, GROWTH, ROUNDS = 0.03, 1.03, 150
 CONJUGATE_GRADIENT_STEPS = 60
-LEAST_EIGENVALUE = 1e-12
+MIN_EIGENVALUE = 1e-12
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,8 @@ class Quadratic:
     """`error(V)`, in units in which every input and output has the diagonal 1.
 
     Attributes:
-        weight: `[n_out, n_in]` in these units; its square is what each weight alone adds to the outputs' variance,
-            and so comparable between layers.
+        weight: `[n_out, n_in]` in these units; its square is the contribution of each weight alone to the variance of
+            the outputs, which compares between layers.
         inputs: C, `[n_in, n_in]`, damped; or its diagonal, `[n_in]`, where there are too many inputs.
         outputs: A, `[n_out, n_out]`, damped; or its diagonal, `[n_out]`.
         input_unit: `[n_in]` roots of C's diagonal; times `output_unit` a weight in these units over the weight.
@@ -68,7 +68,7 @@ class Quadratic:
         return n_out, n_in
 
     def to_weights(self, scaled: FloatArray) -> FloatArray:
-        """Weights `[n_out, n_in]` of what is in this problem's units."""
+        """Convert `[n_out, n_in]` from the units of the problem."""
         return scaled / np.outer(self.output_unit, self.input_unit)
 
     def to_scaled(self, weights: FloatArray) -> FloatArray:
@@ -84,9 +84,9 @@ class Quadratic:
         return float(np.sum(self.apply(v) * v))
 
     def saliency(self) -> FloatArray:
-        """What the outputs' variance loses with each weight alone, if all others make up for it: `[n_out, n_in]`.
+        """Saliency `[n_out, n_in]` of the optimal brain surgeon, `w^2 / (A^-1_jj C^-1_ii)`.
 
-        That of the optimal brain surgeon, `w^2 / (A^-1_jj C^-1_ii)`; comparable between layers.
+        It is the loss of variance of the outputs without each weight, the others compensating; compares between layers.
         """
         inverses = [
             1 / values if vectors.ndim == 1 else vectors**2 @ (1 / values)
@@ -95,7 +95,7 @@ class Quadratic:
         return self.weight**2 / np.outer(*inverses)
 
     def relative_error(self, v: FloatArray) -> float:
-        """Root of `error(v)` over the energy of the weights; 0 where they have none."""
+        """Root of `error(v)` over the energy of the weights; 0 without energy."""
         total = self.energy(self.weight)
         return float(np.sqrt(max(self.energy(v - self.weight), 0.0) / total)) if total > 0 else 0.0
 
@@ -115,7 +115,7 @@ class Quadratic:
         return (*_roots(self.output_basis), *_roots(self.input_basis))
 
     def factors(self, v: FloatArray, rank: int) -> tuple[FloatArray, FloatArray]:
-        """Left `[n_out, rank]` and right `[rank, n_in]` with the least `energy(v - left right)`, of equal size."""
+        """Left `[n_out, rank]` and right `[rank, n_in]` with minimal `energy(v - left right)` and equal norms."""
         a, a_inverse, c, c_inverse = self.roots
         u, values, vt = np.linalg.svd(_times(_times(a, v), c), full_matrices=False)
         size = np.sqrt(values[:rank])
@@ -128,7 +128,7 @@ class Quadratic:
 
     @cached_property
     def tail_energies(self) -> FloatArray:
-        """`error` of the best factors of rank 0, 1, 2 ... of the weights."""
+        """`error` of the best factors of the weights with rank 0, 1, 2 ..."""
         a, _, c, _ = self.roots
         values = np.linalg.svd(_times(_times(a, self.weight), c), compute_uv=False) ** 2
         return np.append(np.cumsum(values[::-1])[::-1], 0.0)
@@ -143,15 +143,15 @@ class Quadratic:
 def best_under_pattern(
     problem: Quadratic, select: Callable[[FloatArray], Mask], effort: float = 1.0
 ) -> tuple[FloatArray, Mask]:
-    """The weights `[n_out, n_in]`, in the problem's units, of nearly the least error that a pattern allows.
+    """Weights `[n_out, n_in]`, in the units of the problem, with nearly the minimal error under a pattern.
 
     Args:
-        problem: the weights and what they are for.
-        select: the mask that the pattern allows for energies `[n_out, n_in]`.
+        problem: of the layer.
+        select: mask of the pattern for energies `[n_out, n_in]`.
         effort: share of the usual iterations, > 0.
 
     Returns:
-        The weights, and the mask outside of which they are 0.
+        The weights, and their mask.
     """
     target = problem.apply(problem.weight)
     mask = select(problem.weight**2)
@@ -159,7 +159,7 @@ def best_under_pattern(
         return problem.weight, mask
     kept = np.where(mask, problem.weight, 0.0)
     dual = np.zeros_like(kept)
-    penalty, growth = PENALTY, GROWTH ** (1 / effort)  # few rounds end at the same penalty
+    penalty, growth = PENALTY, GROWTH ** (1 / effort)  # the same last penalty for all efforts
     for _ in range(max(1, round(effort * ROUNDS))):
         free = problem.solve(target + penalty * (kept - dual), penalty)
         wanted = free + dual
@@ -171,14 +171,14 @@ def best_under_pattern(
 
 
 def best_weights(problem: Quadratic, mask: Mask, start: FloatArray | None = None, effort: float = 1.0) -> FloatArray:
-    """The weights under `mask` of the least error, in the problem's units: conjugate gradients from `start`."""
+    """Weights under `mask` with minimal error, in the units of the problem: conjugate gradients from `start`."""
     x = np.where(mask, problem.weight if start is None else start, 0.0)
     residual = np.where(mask, problem.apply(problem.weight - x), 0.0)
     direction = residual.copy()
     size = float(np.sum(residual**2))
-    least = 1e-20 * problem.energy(problem.weight)
+    tolerance = 1e-20 * problem.energy(problem.weight)
     for _ in range(max(1, round(effort * CONJUGATE_GRADIENT_STEPS))):
-        if size <= least:
+        if size <= tolerance:
             break
         image = np.where(mask, problem.apply(direction), 0.0)
         step = size / float(np.sum(direction * image))
@@ -190,7 +190,7 @@ def best_weights(problem: Quadratic, mask: Mask, start: FloatArray | None = None
 
 
 def _normalized(moment: FloatArray, damping: float) -> tuple[FloatArray, FloatArray]:
-    """A damped moment with the diagonal 1, and the roots of the diagonal it had."""
+    """Damped moment scaled to the diagonal 1, and the roots of its diagonal before."""
     diagonal = moment if moment.ndim == 1 else np.diag(moment)
     if moment.ndim == 2 and len(moment) > MAX_NEURONS:
         moment = diagonal
@@ -204,11 +204,11 @@ def _normalized(moment: FloatArray, damping: float) -> tuple[FloatArray, FloatAr
 
 
 def _eigen(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues and eigenvectors; of a diagonal the eigenvectors are a diagonal too."""
+    """Eigenvalues and eigenvectors; both diagonals for a diagonal."""
     if matrix.ndim == 1:
         return matrix, np.ones_like(matrix)
     values, vectors = np.linalg.eigh(matrix)
-    return np.maximum(values, LEAST_EIGENVALUE), vectors
+    return np.maximum(values, MIN_EIGENVALUE), vectors
 
 
 def _roots(basis: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -220,7 +220,7 @@ def _roots(basis: tuple[FloatArray, FloatArray]) -> tuple[FloatArray, FloatArray
 
 
 def _times(a: FloatArray, b: FloatArray) -> FloatArray:
-    """`a b`, where one of both may be the diagonal of a matrix."""
+    """`a b`; either may be the diagonal of a matrix."""
     if a.ndim == 1:
         return a[:, np.newaxis] * b
     return a * b if b.ndim == 1 else a @ b

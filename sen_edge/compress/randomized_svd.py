@@ -1,4 +1,4 @@
-"""What can be known of a layer's weights from few of them: entries, bases, and the error of an approximation.
+"""Randomized linear algebra on a layer of coordinates: single entries, bases from samples, estimates of errors.
 
 Source: P.-G. Martinsson and J. Tropp, "Randomized numerical linear algebra", 2020: bases from sampled rows (section
 11), and least squares on rows drawn by their leverage (section 9).
@@ -20,36 +20,44 @@ FloatArray = NDArray[np.float64]
 Float32 = NDArray[np.float32]
 Index = NDArray[np.int64]
 
-#: Columns of a matrix that are taken to float64 at a time.
+#: Columns that are converted to float64 at a time.
 CHUNK = 4096
-#: Share of an eigenvalue of the Gram matrix in the greatest that rounding leaves unknown.
+#: Relative error of the eigenvalues of a Gram matrix, with respect to the largest.
 ROUNDING = 1e-14
-#: Samples per vector of a basis, and beside: least squares on them is then nearly as good as on all rows.
-OVERSAMPLING, LEAST_SAMPLES = 3, 16
-#: Rows that judge an approximation.
+#: Samples per vector of a basis, and more: least squares on them is then nearly as good as on all rows.
+OVERSAMPLING, MIN_SAMPLES = 3, 16
+#: Rows on which an approximation is checked.
 CHECK_ROWS = 256
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Relative Frobenius error of an approximation, from rows of the matrix that were drawn at random.
+    """Estimated relative Frobenius error of an approximation, from random rows.
 
     Attributes:
         error: root of the squared errors over the squared weights.
-        standard_error: of `error`; 0 where every row was looked at.
-        sampled_entries: weights that were looked at.
+        standard_error: of `error`; 0 where all rows were sampled.
+        sampled_entries: weights in these rows.
     """
 
     error: float
     standard_error: float
     sampled_entries: int
 
+    @property
+    def upper(self) -> float:
+        """Error plus two standard errors."""
+        return self.error + 2 * self.standard_error
+
+    def __str__(self) -> str:
+        return f"{self.error:.2g} +- {self.standard_error:.1g}"
+
 
 def entries(operator: Coordinates, rows: Index, columns: Index) -> Float32:
     """Weights `[rows, columns]` of the target neurons `rows` from the source neurons `columns`.
 
     Raises:
-        NetworkError: coincident neurons or weights beyond float32, named as the whole operator counts them.
+        NetworkError: coincident neurons or weights beyond float32; names the neurons of the whole layer.
     """
     part = replace(operator, source=operator.source[columns], target=operator.target[rows], mask=operator.mask[columns])
     try:
@@ -60,7 +68,7 @@ def entries(operator: Coordinates, rows: Index, columns: Index) -> Float32:
 
 
 def _name_pair(part: Coordinates, rows: Index, columns: Index) -> None:
-    """Raise the error of the first pair of a part that cannot be, under the names its neurons have in the whole."""
+    """Raise the error of the first invalid pair, with the numbers of its neurons in the whole layer."""
     source, mask = part.source.astype(np.float64), part.mask.astype(np.float64)
     for row, target in zip(rows, part.target.astype(np.float64), strict=True):
         distance = np.maximum(np.sqrt(squared_distances(source, target)), part.min_distance)
@@ -73,16 +81,16 @@ def _name_pair(part: Coordinates, rows: Index, columns: Index) -> None:
 
 
 def draw(importance: FloatArray, count: int, rng: np.random.Generator) -> tuple[Index, FloatArray]:
-    """About `count` of n items that lie in some order, spread evenly over it, each as likely as it is important.
+    """Draw about `count` of n ordered items by systematic sampling, with probabilities proportional to importance.
 
     Args:
         importance: `[n]`, > 0.
-        count: how many to draw; all are taken where there are no more.
-        rng: where the first one comes from.
+        count: of items; all are drawn where there are no more.
+        rng: of the first item.
 
     Returns:
-        Items `[drawn]`, rising, and the factors `[drawn]` by which to scale what is known of each of them so that
-        sums of squares over those drawn stand for sums over all.
+        Items `[drawn]`, ascending, and factors `[drawn]`: sums of squares of items times factors are estimates of the
+        sums over all items.
     """
     if count >= len(importance):
         return np.arange(len(importance)), np.ones(len(importance))
@@ -98,7 +106,7 @@ def row_basis(sample: Float32, factor: FloatArray, share: float) -> tuple[FloatA
     Args:
         sample: `[s, m]`.
         factor: `[s]` of the rows.
-        share: of the norm, what may be left out.
+        share: of the norm that may be left out.
 
     Returns:
         Singular values `[k]`, falling, and vectors `[k, m]`, orthonormal.
@@ -136,18 +144,18 @@ def _column_gram(sample: Float32, factor: FloatArray) -> FloatArray:
 
 
 def interpolate(basis: Float32, rng: np.random.Generator) -> tuple[Index, FloatArray]:
-    """How to find the coefficients c of y = basis^T c from few values of y: c = inverse @ y[chosen].
+    """Least squares for the coefficients c of y = basis^T c from few values of y: c = inverse @ y[points].
 
     Args:
-        basis: `[k, m]`, orthonormal rows, k >= 1, columns in an order that keeps like beside like.
+        basis: `[k, m]`, orthonormal rows, k >= 1; neighbouring columns are similar.
         rng: of the draw.
 
     Returns:
-        `chosen [s]` and `inverse [k, s]`. Points are drawn by leverage, so that the error of y is not magnified.
+        `points [s]`, drawn by leverage so that errors of y are not amplified, and `inverse [k, s]`.
     """
     k, m = basis.shape
     leverage = np.sum(basis.astype(np.float64) ** 2, axis=0)
-    chosen, factor = draw(leverage / k + 1 / m, OVERSAMPLING * k + LEAST_SAMPLES, rng)
+    chosen, factor = draw(leverage / k + 1 / m, OVERSAMPLING * k + MIN_SAMPLES, rng)
     if len(chosen) == m:
         return chosen, basis.astype(np.float64)
     return chosen, np.linalg.pinv((basis[:, chosen] * factor).T) * factor
@@ -161,12 +169,12 @@ def energies(rows: Float32) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """Rows of a layer that judge an approximation: some that were chosen, then some drawn at random.
+    """Rows of a layer on which an approximation is checked: some fixed ones, then random ones.
 
     Attributes:
         rows: target neurons.
-        certain: how many of them were chosen.
-        population: neurons that the others were drawn from, without replacement.
+        certain: number of fixed ones.
+        population: neurons from which the others were drawn, without replacement.
         weights: `[rows, columns]`.
         energy: `[rows]` sums of squared weights.
     """
@@ -179,7 +187,7 @@ class Check:
 
     @classmethod
     def of(cls, operator: Coordinates, chosen: Index, columns: Index, rng: np.random.Generator) -> Check:
-        """Rows of a layer, those of `chosen` target neurons among them, and of them the columns of source neurons."""
+        """Rows of the `chosen` target neurons and of random ones, in these columns."""
         others = np.setdiff1d(np.arange(len(operator.target)), chosen)
         rows = np.concatenate([chosen, rng.choice(others, min(CHECK_ROWS, len(others)), replace=False)])
         weights = entries(operator, rows, columns)
@@ -190,20 +198,20 @@ class Check:
         """Estimated sum of all squared weights."""
         return self._sum(self.energy)
 
-    def judge(self, missed: FloatArray) -> Estimate:
-        """The error of an approximation that misses `missed [rows]`, sums of squared errors."""
-        total, looked_at = self.total, int(self.weights.size)
+    def estimate(self, missed: FloatArray) -> Estimate:
+        """Error of an approximation with the sums of squared errors `missed [rows]`."""
+        total, sampled = self.total, int(self.weights.size)
         error = float(np.sqrt(self._sum(missed) / total)) if total else 0.0
         drawn = len(self.rows) - self.certain
         if error == 0 or drawn == self.population:
-            return Estimate(error, 0.0, looked_at)
-        # The ratio of two sums over drawn rows: W. Cochran, "Sampling Techniques", 1977, section 2.11.
+            return Estimate(error, 0.0, sampled)
+        # ratio of two sums over random rows: W. Cochran, "Sampling Techniques", 1977, section 2.11
         difference = missed[self.certain :] - error**2 * self.energy[self.certain :]
         variance = drawn * (1 - drawn / self.population) * float(np.var(difference, ddof=1))
         deviation = self.population / drawn * np.sqrt(variance) / total
-        return Estimate(error, float(deviation / (2 * error)), looked_at)
+        return Estimate(error, float(deviation / (2 * error)), sampled)
 
     def _sum(self, of_rows: FloatArray) -> float:
-        """Sum over all target neurons, those that were drawn standing for the others."""
+        """Sum over all target neurons, estimated from the random rows."""
         drawn = max(1, len(self.rows) - self.certain)
         return float(of_rows[: self.certain].sum() + self.population / drawn * of_rows[self.certain :].sum())

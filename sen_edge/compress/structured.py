@@ -1,7 +1,7 @@
-"""Whole hidden neurons taken out: a smaller dense network, which every engine runs faster.
+"""Structured pruning: removal of whole hidden neurons, which leaves a smaller dense network.
 
-A neuron is a column of the layer behind it. What its mean contributes goes into the biases there, and the columns
-that stay make up for the rest; then its row in the layer before goes too.
+A neuron is a column of the next layer and a row of its own. The biases of the next layer compensate for its mean, and
+the remaining columns for the rest.
 """
 
 from __future__ import annotations
@@ -12,39 +12,34 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compress.layerwise import layerwise
+from sen_edge.compress.layerwise import compress_layers
 from sen_edge.compress.moments import Inputs, moments, sensitivities
-from sen_edge.compress.patterns import Pattern, greatest
+from sen_edge.compress.patterns import Pattern, select_largest
 from sen_edge.compress.quadratic import Quadratic, best_under_pattern
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import precompute
-from sen_edge.passes.sparse_layout import stored
+from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum, WeightOperator
 
 FloatArray = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-#: Share of the mean of a layer's neurons below which one is dead, by its variance or its weights, and goes in any case.
+#: A neuron with less than this share of the mean energy of its layer is dead, and always removed.
 DEAD = 1e-9
 
 
 def remove_neurons(
-    network: Network,
-    layers: Sequence[int],
-    *,
-    sparsity: float,
-    calibration: Inputs | None,
-    seed: int = 0,
+    network: Network, layers: Sequence[int], *, sparsity: float, calibration: Inputs | None, seed: int = 0
 ) -> Network:
-    """The network without its least hidden neurons.
+    """Remove the least important hidden neurons.
 
     Args:
         network: to make smaller.
-        layers: whose output neurons may go; the last layer's are the network's outputs and stay.
-        sparsity: share of these neurons that goes, in [0, 1); at 0 only those that never change.
-        calibration: checked inputs; with them the choice is second-order, and weights make up for the loss. Without
-            them those of the least weights go, and a network of coordinates stays one.
+        layers: whose output neurons are removed; those of the last layer, the network's outputs, stay.
+        sparsity: share of these neurons, in [0, 1); at 0 only those that never change.
+        calibration: checked inputs for a second-order choice and compensation. Without them neurons with the smallest
+            weights are removed, and a network of coordinates stays one.
         seed: of random mixtures of many outputs.
 
     Raises:
@@ -54,33 +49,29 @@ def remove_neurons(
     if not hidden:
         raise UsageError("there are no hidden neurons to remove", hint="the last layer's neurons are the outputs")
     if calibration is None:
-        return without_neurons(network, _strongest(network, hidden, sparsity))
+        return keep_neurons(network, _strongest(network, hidden, sparsity))
     dense = precompute(network)
     outputs = sensitivities(dense, calibration, seed)
     found = moments(dense, dense, calibration)
-    variances = [c if c.ndim == 1 else np.diag(c) for c in (found[index + 1].covariance for index in hidden)]
-    counts = _counts(variances, sparsity)
-    wanted = {index + 1: count for index, count in zip(hidden, counts, strict=True)}
-    alive = {index + 1: v > DEAD * v.mean() for index, v in zip(hidden, variances, strict=True)}
+    variances = {index: c if c.ndim == 1 else np.diag(c) for index in hidden for c in [found[index + 1].covariance]}
     kept: dict[int, Indices] = {}
 
     def method(index: int, problem: Quadratic) -> WeightOperator | None:
-        if index not in wanted:
+        variance = variances.get(index - 1)
+        if variance is None:
             return None
-        columns = Pattern(block=(problem.weight.shape[0], 1))
-        n_kept = wanted[index] * problem.weight.shape[0]
-        # damping gives a dead neuron with large weights some energy: it must not stay in the place of a live one
-        scaled, mask = best_under_pattern(
-            problem, lambda energy: columns.select(np.where(alive[index], energy, -1.0), n_kept)
-        )
+        n_out = problem.weight.shape[0]
+        columns, count, alive = Pattern(block=(n_out, 1)), n_out * _count(variance, sparsity), _alive(variance)
+        # damping gives dead neurons with large weights some energy, which must not count
+        scaled, mask = best_under_pattern(problem, lambda energy: columns.select(np.where(alive, energy, -1.0), count))
         kept[index - 1] = np.flatnonzero(mask[0])
         return Dense(problem.to_weights(scaled).astype(np.float32))
 
-    return without_neurons(layerwise(dense, calibration, method, outputs), kept)
+    return keep_neurons(compress_layers(dense, calibration, method, outputs), kept)
 
 
-def without_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:
-    """The network with those output neurons of layers that `kept` names, `[n]` ascending, and no others there."""
+def keep_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:
+    """The network with only these output neurons `[n]`, ascending, in the layers that `kept` names."""
     layers = []
     for index, layer in enumerate(network.layers):
         n_out, n_in = layer.weight.shape
@@ -91,7 +82,7 @@ def without_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:
 
 
 def take(operator: WeightOperator, rows: Indices, columns: Indices) -> WeightOperator:
-    """The operator with those outputs and inputs, in this order; floating-point weights."""
+    """The operator with these outputs and inputs, in this order; floating-point weights."""
     if isinstance(operator, Sum):
         return Sum(take(operator.a, rows, columns), take(operator.b, rows, columns))
     if isinstance(operator, Coordinates):
@@ -101,21 +92,23 @@ def take(operator: WeightOperator, rows: Indices, columns: Indices) -> WeightOpe
     if isinstance(operator, LowRank):
         return LowRank(operator.left[rows], np.ascontiguousarray(operator.right[:, columns]))
     w = operator.to_dense()[np.ix_(rows, columns)]
-    return Dense(w) if isinstance(operator, Dense) else stored(w, w != 0)
+    return Dense(w) if isinstance(operator, Dense) else to_sparse_layout(w, w != 0)
 
 
 def _strongest(network: Network, hidden: Sequence[int], sparsity: float) -> dict[int, Indices]:
-    """The neurons that stay, by the product of the norms of the weights into and out of each."""
+    """Neurons that stay, by the product of the norms of the weights into and out of each."""
     values = [layer.weight.to_dense().astype(np.float64) for layer in precompute(network).layers]
-    energies = [(values[i] ** 2).sum(axis=1) * (values[i + 1] ** 2).sum(axis=0) for i in hidden]
-    counts = _counts(energies, sparsity)
+    energies = {i: (values[i] ** 2).sum(axis=1) * (values[i + 1] ** 2).sum(axis=0) for i in hidden}
     return {
-        index: np.flatnonzero(greatest(energy, count))
-        for index, energy, count in zip(hidden, energies, counts, strict=True)
+        index: np.flatnonzero(select_largest(energy, _count(energy, sparsity))) for index, energy in energies.items()
     }
 
 
-def _counts(energies: Sequence[FloatArray], sparsity: float) -> list[int]:
-    """How many neurons of each layer stay: the same share of each, the dead never, one at least."""
-    alive = [int(np.sum(energy > DEAD * energy.mean())) for energy in energies]
-    return [max(1, min(n, round((1 - sparsity) * len(energy)))) for n, energy in zip(alive, energies, strict=True)]
+def _alive(energy: FloatArray) -> NDArray[np.bool_]:
+    alive: NDArray[np.bool_] = energy > DEAD * energy.mean()
+    return alive
+
+
+def _count(energy: FloatArray, sparsity: float) -> int:
+    """Neurons of a layer that stay: never the dead, at least one."""
+    return max(1, min(int(_alive(energy).sum()), round((1 - sparsity) * len(energy))))

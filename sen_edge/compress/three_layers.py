@@ -1,12 +1,12 @@
-"""A uniform hierarchical matrix written as the weights of three layers.
+"""A uniform hierarchical matrix as the weights of three layers.
 
-    W = L S R      R [k_in, n_in]      vectors of the source clusters, and the inputs sorted by where they sit
-                   S [k_out, k_in]     what couples far clusters, and those inputs handed through
+    W = L S R      R [k_in, n_in]      vectors of the source clusters, and the inputs in the order of their clusters
+                   S [k_out, k_in]     couplings of far clusters, and those inputs unchanged
                    L [n_out, k_out]    vectors of the target clusters, and the weights of near blocks
 
-In both vectors between them stand first the inputs of the leaves that have near blocks, then the coefficients of one
-cluster after the other. Each leaf and each source cluster takes a multiple of HEIGHT places and each target cluster one
-of WIDTH, so that blocks fit; R has blocks of HEIGHT x 1, S and L of 1 x WIDTH, because kernels exist for these.
+Both vectors between them hold the inputs of the leaves with near blocks, then the coefficients of all clusters. Each
+leaf and each source cluster takes a multiple of HEIGHT places and each target cluster a multiple of WIDTH, so that
+blocks fit; R has blocks of HEIGHT x 1, S and L of 1 x WIDTH, for which kernels exist.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ HEIGHT = 8
 WIDTH = 4
 
 Products = tuple[Sparse, Sparse, Sparse]
-#: Block columns `[blocks]` of one block row, rising, and the values `[blocks, rows * columns]` of its blocks.
+#: Block columns `[blocks]` of one block row, ascending, and the values `[blocks, rows * columns]` of its blocks.
 Piece = tuple[Index, Float32]
 
 _NONE: Index = np.empty(0, np.int64)
@@ -36,14 +36,15 @@ class UniformMatrix:
     """A matrix in far blocks `left.T @ coupling @ right`, and near blocks.
 
     Attributes:
-        operator: the layer, of which the near blocks are taken.
+        operator: the layer.
         target: clusters of its target neurons.
-        source: clusters of its source neurons; silent ones are in none.
-        left: of each target cluster its vectors `[k, size]`; k may be 0.
-        right: of each source cluster its vectors `[k, size]`.
-        partners: of each target cluster the source clusters that it is coupled to, rising.
-        coupling: of each target cluster `[k, widths of the partners]`: a partner's k filled up to a multiple of HEIGHT.
-        near: of each target cluster the source leaves of its near blocks, rising.
+        source: clusters of its source neurons, without silent ones.
+        left: vectors `[k, size]` of each target cluster; k may be 0.
+        right: vectors `[k, size]` of each source cluster.
+        partners: source clusters coupled to each target cluster, ascending.
+        coupling: `[k, widths of the partners]` of each target cluster: the k of a partner, padded to a multiple of
+            HEIGHT.
+        near: source leaves of the near blocks of each target cluster, ascending.
     """
 
     operator: Coordinates
@@ -65,18 +66,18 @@ class UniformMatrix:
         return self._gather(inputs, before), self._couple(inputs, before, after), self._spread(inputs, after)
 
     def _gather(self, inputs: Index, before: Index) -> Sparse:
-        """R: a block row is HEIGHT neurons of a leaf, or HEIGHT vectors of a cluster."""
+        """R: block rows of HEIGHT neurons of a leaf, or HEIGHT vectors of a cluster."""
         pieces, one = [], np.eye(HEIGHT, dtype=np.float32)
         for leaf in np.flatnonzero(np.diff(inputs)):
             points = self.source.points(leaf)
-            pieces += [_sorted(part, one[: len(part)]) for part in np.split(points, range(HEIGHT, len(points), HEIGHT))]
+            pieces += [_sort(part, one[: len(part)]) for part in np.split(points, range(HEIGHT, len(points), HEIGHT))]
         for cluster in np.flatnonzero(np.diff(before)):
-            vectors, points = filled(self.right[cluster].T, HEIGHT), self.source.points(cluster)
-            pieces += [_sorted(points, vectors[:, k : k + HEIGHT]) for k in range(0, vectors.shape[1], HEIGHT)]
+            vectors, points = pad_columns(self.right[cluster].T, HEIGHT), self.source.points(cluster)
+            pieces += [_sort(points, vectors[:, k : k + HEIGHT]) for k in range(0, vectors.shape[1], HEIGHT)]
         return _sparse(pieces, (int(before[-1]), self.operator.shape[1]), (HEIGHT, 1))
 
     def _couple(self, inputs: Index, before: Index, after: Index) -> Sparse:
-        """S: the inputs as they are, then what each target cluster is coupled to."""
+        """S: the inputs, then the couplings of each target cluster."""
         one = np.eye(WIDTH, dtype=np.float32)
         pieces = [(np.array([place // WIDTH]), one[[place % WIDTH]]) for place in range(inputs[-1])]
         for cluster in np.flatnonzero(np.diff(after)):
@@ -86,7 +87,7 @@ class UniformMatrix:
         return _sparse(pieces, (int(after[-1]), int(before[-1])), (1, WIDTH))
 
     def _spread(self, inputs: Index, after: Index) -> Sparse:
-        """L: near blocks, then the vectors of the clusters that hold a neuron."""
+        """L: near blocks, then the vectors of the clusters of each neuron."""
         pieces = [_EMPTY] * self.operator.shape[0]
         for leaf in self.target.leaves:
             points, path = self.target.points(leaf), self.target.path(leaf)
@@ -104,16 +105,16 @@ class UniformMatrix:
             return np.empty((len(points), 0), np.float32)
         weights = entries(self.operator, points, np.concatenate(sources))
         ends = np.cumsum([len(part) for part in sources])[:-1]
-        return np.concatenate([filled(part, HEIGHT) for part in np.split(weights, ends, axis=1)], axis=1)
+        return np.concatenate([pad_columns(part, HEIGHT) for part in np.split(weights, ends, axis=1)], axis=1)
 
     def _vectors_over(self, leaf: int, cluster: int) -> Float32:
-        """What the vectors of a cluster are at the neurons of a leaf of it: `[size, width]`."""
+        """Values `[size, width]` of the vectors of a cluster at the neurons of one of its leaves."""
         start = self.target.start[leaf] - self.target.start[cluster]
-        return filled(self.left[cluster][:, start : start + self.target.size[leaf]].T, WIDTH)
+        return pad_columns(self.left[cluster][:, start : start + self.target.size[leaf]].T, WIDTH)
 
 
 def rows_of(products: Products, rows: Index) -> FloatArray:
-    """Rows `[rows, n_in]` of the product of three layers, in float64, without the product."""
+    """Rows `[rows, n_in]` of the product of three layers in float64."""
     gather, couple, spread = products
     result = np.zeros((len(rows), gather.shape[1]))
     for at, row in enumerate(rows):
@@ -124,7 +125,7 @@ def rows_of(products: Products, rows: Index) -> FloatArray:
 
 
 def _times(y: FloatArray, matrix: Sparse) -> FloatArray:
-    """`y^T matrix`, which costs what the rows do for which `y [rows]` is not 0."""
+    """`y^T matrix`, from the rows where `y [rows]` is not 0."""
     height, width = matrix.block
     tiles = np.pad(y, (0, -len(y) % height)).reshape(-1, height)
     kept = np.flatnonzero(np.any(tiles != 0, axis=1))
@@ -138,22 +139,22 @@ def _times(y: FloatArray, matrix: Sparse) -> FloatArray:
 
 
 def _places(counts: Index, step: int) -> Index:
-    """Where the places of each cluster start, and where the last one's end: `[clusters + 1]`."""
+    """Starts of the places of each cluster, and the end of the last: `[clusters + 1]`."""
     return np.concatenate([[0], np.cumsum(-(-counts // step) * step)])
 
 
 def _block_columns(places: Index, clusters: Index) -> Index:
-    """Blocks of WIDTH places that clusters take, in their order."""
+    """Block columns of WIDTH places of some clusters."""
     return np.concatenate([_NONE, *(np.arange(places[c] // WIDTH, places[c + 1] // WIDTH) for c in clusters)])
 
 
-def filled(values: Float32, step: int) -> Float32:
-    """`[rows, k]` with zeros up to a multiple of `step` columns."""
+def pad_columns(values: Float32, step: int) -> Float32:
+    """Pad `[rows, k]` with zeros to a multiple of `step` columns."""
     missing = -values.shape[1] % step
     return np.pad(values, ((0, 0), (0, missing))) if missing else values
 
 
-def _sorted(columns: Index, values: Float32) -> Piece:
+def _sort(columns: Index, values: Float32) -> Piece:
     order = np.argsort(columns)
     return columns[order], values[order]
 

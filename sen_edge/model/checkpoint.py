@@ -22,7 +22,7 @@ from sen_edge.model.parameters import Checkpoint, Synapses
 from sen_edge.model.tensor_file import Float32Array, check_storage, to_float32_array
 from sen_edge.model.tensor_map import read_map
 from sen_edge.passes.materialize import weights
-from sen_edge.passes.sparse_layout import stored
+from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Layer, Network
@@ -172,7 +172,7 @@ def _full_positions(config: SpatialConfig, positions: Float32Array, layer: int) 
 
 
 def _apply_pattern(weight: Coordinates, synapses: Synapses | None) -> WeightOperator:
-    return weight if synapses is None else stored(weights(weight), synapses)
+    return weight if synapses is None else to_sparse_layout(weights(weight), synapses)
 
 
 # --- reading -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sen_edge.model.dynamics import Product, Timing, trace_perceptron, trace_spiking
-from sen_edge.passes.sparse_layout import Mask, stored
+from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
@@ -60,7 +60,7 @@ class FreeLeaf(nn.Module):
             return LowRank(*matrices)
         if isinstance(self.operator, Sparse):
             return self.operator.with_values_of(matrices[0])
-        return Dense(matrices[0]) if self.mask is None else stored(matrices[0], self.mask.numpy() != 0)
+        return Dense(matrices[0]) if self.mask is None else to_sparse_layout(matrices[0], self.mask.numpy() != 0)
 
 
 class FreeNetwork(nn.Module):

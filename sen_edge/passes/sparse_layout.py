@@ -1,4 +1,4 @@
-"""How weights with zeros are stored: in the form that takes the fewest bytes."""
+"""Sparse layout: weights with zeros in the form of the fewest bytes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sen_runtime.ir.operators import Dense, Sparse
 
 Mask = NDArray[np.bool_]
 
-#: Blocks that masks come in: along outputs for vectors of outputs, along inputs for TFLite and microcontrollers.
+#: Blocks of masks: along outputs for vectors of outputs, along inputs for TFLite and microcontrollers.
 BLOCKS = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 4))
 
 
-def stored(w: NDArray[np.float32], mask: Mask) -> Dense | Sparse:
-    """Weights `[n_out, n_in]` under a mask `[n_out, n_in]`.
+def to_sparse_layout(w: NDArray[np.float32], mask: Mask) -> Dense | Sparse:
+    """Weights `[n_out, n_in]` under a mask `[n_out, n_in]`, in the smallest layout.
 
-    Only blocks that the mask fills are considered: they store one column for all their weights, and no zeros.
+    Only blocks without zeros are considered: they store one column index for all their weights.
     """
     masked = np.where(mask, w, np.float32(0))
     smallest: Dense | Sparse = Dense(masked)

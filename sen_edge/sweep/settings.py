@@ -13,11 +13,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sen_edge.compress.finetune import Tuning, check_sparsity
-from sen_edge.compress.lowrank import RankRequest
+from sen_edge.compress.finetune import check_sparsity
 from sen_edge.compress.patterns import Pattern
-from sen_edge.compress.pipeline import CompressRequest
-from sen_edge.compress.prune import PruneRequest
+from sen_edge.compress.request import CompressRequest, PruneRequest, RankRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.model.config import SpatialConfig, SpikingConfig
@@ -125,10 +123,10 @@ def request_of(values: Mapping[str, Any], seed: int) -> CompressRequest:
     prune = rank = None
     if values["sparsity"] is not None or values["threshold"] is not None or pattern.group is not None:
         prune = PruneRequest(
-            values["sparsity"], values["threshold"], values["criterion"], pattern, values["scope"], layers
+            values["sparsity"], values["threshold"], values["criterion"], values["pattern"], values["scope"], layers
         )
     if any(value is not None for value in ranks.values()):
-        rank = RankRequest(**ranks, near=values["near"], pattern=pattern, layers=layers)
+        rank = RankRequest(**ranks, near=values["near"], pattern=values["pattern"], layers=layers)
     tuning = Tuning(ramp=values["ramp"], distillation=values["distillation"], patience=values["patience"])
     return CompressRequest(prune, rank, values["hierarchical"], None, values["epochs"], tuning, seed)
 

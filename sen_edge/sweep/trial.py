@@ -17,9 +17,10 @@ from typing import Any
 import torch
 
 import sen_edge
-from sen_edge.compress.finetune import finetune, finetune_free, finetune_recipe
+from sen_edge.compress.finetune import finetune, finetune_recipe
 from sen_edge.compress.moments import CompressionWarning
-from sen_edge.compress.pipeline import CompressRequest, compress
+from sen_edge.compress.pipeline import compress
+from sen_edge.compress.request import CompressRequest
 from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import DataError
 from sen_edge.model import checkpoint as checkpoints
@@ -161,7 +162,7 @@ def _finetuned(trained: _Trained, request: CompressRequest, dataset: Dataset, re
             return finetune(checkpoint, dataset, request.prune, recipe, request.tuning).network
         slope = SURROGATE_SLOPE if spiking is None else spiking.surrogate_slope
         network = trained.model.network
-        return finetune_free(network, dataset, request.prune, recipe, request.tuning, surrogate_slope=slope).network
+        return finetune(network, dataset, request.prune, recipe, request.tuning, surrogate_slope=slope).network
 
 
 def _sizes(network: Network) -> dict[str, int]:

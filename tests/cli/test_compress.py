@@ -117,23 +117,23 @@ BAD = {
     "sparsity below 0": (["--sparsity", "-0.1"], 2, "sparsity is -0.1"),
     "rank 0": (["--rank", "0"], 2, "rank is 0"),
     "rank above full": (["--rank", "99"], 2, "at most 32"),
-    "macs 0": (["--macs", "0"], 2, "share of the MACs is 0"),
+    "macs 0": (["--macs", "0"], 2, "macs is 0"),
     "two methods": (["--sparsity", "0.5", "--rank", "3"], 2, "2 of them"),
     "pattern": (["--sparsity", "0.5", "--pattern", "odd"], 2, "pattern is 'odd'"),
     "criterion": (["--sparsity", "0.5", "--criterion", "odd"], 2, "criterion is 'odd'"),
     "scope": (["--sparsity", "0.5", "--scope", "odd"], 2, "scope is 'odd'"),
-    "layers": (["--sparsity", "0.5", "--layers", "a"], 2, "--layers is 'a'"),
+    "layers": (["--sparsity", "0.5", "--layers", "a"], 2, "layers is 'a'"),
     "layer 9": (["--sparsity", "0.5", "--layers", "9"], 2, "no layer 9"),
-    "near alone": (["--sparsity", "0.5", "--near", "0.1"], 2, "--near has no use"),
-    "objective alone": (["--rank", "3", "--objective", "size"], 2, "--objective has no use"),
+    "near alone": (["--sparsity", "0.5", "--near", "0.1"], 2, "near has no effect"),
+    "objective alone": (["--rank", "3", "--objective", "size"], 2, "objective has no effect"),
     "objective": (["--max-accuracy-drop", "1", "--objective", "odd"], 2, "objective"),
     "engine": (["--max-accuracy-drop", "1", "--engine", "odd"], 2, "engine"),
     "methods": (["--max-accuracy-drop", "1", "--methods", "odd"], 2, "methods"),
-    "drop": (["--max-accuracy-drop", "-1"], 2, "max_drop"),
-    "epochs": (["--rank", "3", "--epochs", "-1"], 2, "epochs are -1"),
+    "drop": (["--max-accuracy-drop", "-1"], 2, "accuracy-drop"),
+    "epochs": (["--rank", "3", "--epochs", "-1"], 2, "epochs is -1"),
     "suffix": (["--rank", "3", "-o", "x.onnx"], 2, "suffix is '.onnx'"),
-    "no SEN": (["--rank", "3", "-o", "x.pt"], 2, "not given by coordinates any more"),
-    "weights in a SEN": (["--sparsity", "0.5", "-o", "x.pt"], 2, "second-order pruning changes the weights"),
+    "no SEN": (["--rank", "3", "-o", "x.pt"], 2, "coordinates"),
+    "weights in a SEN": (["--sparsity", "0.5", "-o", "x.pt"], 2, "second-order"),
 }
 
 
@@ -152,7 +152,7 @@ def test_bad_requests(
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--sparsity", "0.5"], 1, "needs calibration inputs"),
+        (["--sparsity", "0.5"], 1, "calibration inputs"),
         (["--max-accuracy-drop", "1"], 2, "a budget needs labelled data"),
         (["--rank", "3", "--epochs", "2"], 2, "training needs labelled data"),
         (["--macs", "0.5"], 2, "need calibration inputs"),
@@ -190,7 +190,7 @@ def test_outputs_are_not_replaced_by_accident(sen_edge: Run, mlp_path: Path, tmp
     onto_itself = sen_edge("compress", out, "--rank", "3", "--data", npz, "-o", out, "--force")
     assert onto_itself.code == 1 and "is the model itself" in onto_itself.err
     image = sen_edge("compress", out, "--sparsity", "0.5", "--data", npz, "-o", tmp_path / "b.pt")
-    assert image.code == 2 and "no checkpoint" in image.err
+    assert image.code == 2 and "an image" in image.err
 
 
 def test_a_budget_that_nothing_meets(

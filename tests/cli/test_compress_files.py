@@ -137,8 +137,8 @@ def test_an_export_says_how_it_was_compressed(sen_edge: Run, snn_path: Path, npz
         (("--sparsity", "0.5", "--rank", "3"), 2, "2 of them"),
         (("--max-accuracy-drop", "1"), 2, "a budget needs labelled data"),
         (("--rank", "3", "--epochs", "1"), 2, "training needs labelled data"),
-        (("--sparsity", "0.5"), 1, "needs calibration inputs"),
-        (("--epochs", "3"), 2, "none of them"),
+        (("--sparsity", "0.5"), 1, "calibration inputs"),
+        (("--epochs", "3"), 2, "0 of them"),
     ],
     ids=str,
 )
@@ -159,35 +159,35 @@ def test_an_export_refuses_what_compress_does(
         pytest.param(("--sparsity", "nan"), 2, "sparsity is nan", id="sparsity nan"),
         pytest.param(("--sparsity", "x"), 2, "--sparsity", id="sparsity x"),
         pytest.param(("--sparsity", "0.5", "--threshold", "0.1"), 2, "threshold", id="two measures"),
-        pytest.param(("--sparsity", "0.3", "--pattern", "2:4"), 2, "2:4", id="sparsity of 2:4"),
-        pytest.param(("--pattern", "4:2"), 2, "fewer than all", id="4:2"),
+        pytest.param(("--sparsity", "0.3", "--pattern", "2:4"), 2, "sparsity", id="sparsity of 2:4"),
+        pytest.param(("--pattern", "4:2"), 2, "pattern is", id="4:2"),
         pytest.param(("--threshold", "-1"), 2, "threshold is -1", id="threshold"),
-        pytest.param(("--macs", "1"), 2, "share of the MACs is 1", id="macs 1"),
+        pytest.param(("--macs", "1"), 2, "macs is 1", id="macs 1"),
         pytest.param(("--macs", "0.001"), 2, "cannot be reached", id="macs 0.001"),
         pytest.param(("--error", "1"), 2, "error is 1", id="error 1"),
         pytest.param(("--error", "nan"), 2, "error is nan", id="error nan"),
         pytest.param(("--rank", "3", "--macs", "0.5"), 2, "one of a rank", id="two ranks"),
-        pytest.param(("--rank", "3", "--near", "1"), 2, "near-field share is 1", id="near 1"),
-        pytest.param(("--rank", "3", "--near", "0.1", "--pattern", "neurons"), 2, "near field has no", id="near form"),
-        pytest.param(("--near", "0.1"), 2, "--near has no use here", id="near alone"),
-        pytest.param(("--rank", "3", "--layers", "2"), 2, "from 0 to 1", id="layer"),
-        pytest.param(("--rank", "3", "--criterion", "distance"), 2, "--criterion has no use", id="criterion of rank"),
-        pytest.param(("--pattern", "1x4"), 2, "--pattern has no use here", id="pattern alone"),
-        pytest.param(("--hierarchical", "0"), 2, "tolerance is 0", id="hierarchical 0"),
+        pytest.param(("--rank", "3", "--near", "1"), 2, "near is 1", id="near 1"),
+        pytest.param(("--rank", "3", "--near", "0.1", "--pattern", "neurons"), 2, "pattern is neurons", id="near form"),
+        pytest.param(("--near", "0.1"), 2, "near has no effect", id="near alone"),
+        pytest.param(("--rank", "3", "--layers", "2"), 2, "no layer 2", id="layer"),
+        pytest.param(("--rank", "3", "--criterion", "distance"), 2, "criterion has no effect", id="criterion of rank"),
+        pytest.param(("--pattern", "1x4"), 2, "pattern has no effect", id="pattern alone"),
+        pytest.param(("--hierarchical", "0"), 2, "hierarchical is 0", id="hierarchical 0"),
         pytest.param(("--hierarchical", "0.1", "--rank", "3"), 2, "2 of them", id="hierarchical with rank"),
         pytest.param(("--max-accuracy-drop", "1", "--rank", "3"), 2, "2 of them", id="budget with rank"),
-        pytest.param(("--max-accuracy-drop", "100"), 2, "max_drop", id="drop 100"),
-        pytest.param(("--max-accuracy-drop", "nan"), 2, "max_drop", id="drop nan"),
+        pytest.param(("--max-accuracy-drop", "100"), 2, "accuracy-drop", id="drop 100"),
+        pytest.param(("--max-accuracy-drop", "nan"), 2, "accuracy-drop", id="drop nan"),
         pytest.param(("--max-accuracy-drop", "1", "--methods", "sparse,odd"), 2, "methods", id="methods"),
-        pytest.param(("--epochs", "3"), 2, "none of them", id="epochs alone"),
+        pytest.param(("--epochs", "3"), 2, "0 of them", id="epochs alone"),
         pytest.param(("--rank", "3", "--epochs", "1", "--distillation", "2"), 2, "distillation", id="distillation"),
         pytest.param(("--sparsity", "0.5", "--epochs", "1", "--ramp", "-1"), 2, "ramp", id="ramp"),
         pytest.param(("--sparsity", "0.5", "--epochs", "1", "--patience", "-1"), 2, "patience", id="patience"),
-        pytest.param(("--rank", "3", "-o", "x.pt"), 2, "not given by coordinates any more", id="rank to pt"),
+        pytest.param(("--rank", "3", "-o", "x.pt"), 2, "coordinates", id="rank to pt"),
         pytest.param(("--rank", "3", "-o", "x"), 2, "suffix is ''", id="no suffix"),
         pytest.param(("--rank", "3", "-o", "absent.npz/x.sen"), 1, "", id="folder is a file"),
         pytest.param(
-            ("--sparsity", "0.5", "--pattern", "neurons", "-o", "x.pt"), 2, "training anew", id="neurons to pt"
+            ("--sparsity", "0.5", "--pattern", "neurons", "-o", "x.pt"), 2, "coordinates", id="neurons to pt"
         ),
     ],
 )
@@ -306,10 +306,7 @@ def test_ctrl_c_in_a_search_says_how_to_go_on(
     command = ("compress", mlp_path, *SEARCH, "--methods", "low-rank", "--data", npz, "-o", out)
     first = sen_edge(*command)
     assert (first.code, first.out) == (130, "") and len(calls) == 3
-    assert first.err.splitlines()[-2:] == [
-        f"interrupted; {state} keeps what was measured",
-        "  -> give the same command again to go on, or remove the file to start over",
-    ]
+    assert str(state) in first.err and "resume" in first.err
     assert not out.exists() and not (tmp_path / "small.manifest.json").exists()
     kept = state.read_bytes()
     other = sen_edge(*command[:-4], "--methods", "sparse", *command[-4:])

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_edge.compress.budget import BudgetError, BudgetRequest, Figures, Plan, _Search, find, trade_off
+from sen_edge.compress.budget import BudgetError, Figures, Plan, _Search, find, trade_off
 from sen_edge.compress.forms import DENSE, Form
+from sen_edge.compress.request import BudgetRequest
 from sen_edge.progress import silent
 from sen_edge.schema import SchemaError
 from sen_runtime.ir.network import Identity, Layer, Network

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
+from sen_edge.compress.finetune import distil, finetune
+from sen_edge.compress.lowrank import factorize
+from sen_edge.compress.prune import prune
+from sen_edge.compress.request import PruneRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig

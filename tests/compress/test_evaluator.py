@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from sen_edge.compress import evaluator as evaluators
-from sen_edge.compress.budget import BudgetError, BudgetRequest, Engine, Figures, Plan, find
+from sen_edge.compress.budget import BudgetError, Figures, Plan, find
 from sen_edge.compress.evaluator import NetworkEvaluator, image_bytes, search
 from sen_edge.compress.forms import DENSE, Form
 from sen_edge.compress.patterns import Pattern
+from sen_edge.compress.request import BudgetRequest, Engine
 from sen_edge.data.datasets import Dataset
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import Recipe

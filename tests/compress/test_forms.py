@@ -1,17 +1,19 @@
 """Forms of a layer: their names, costs, errors and weights."""
 
 from itertools import chain
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
-from sen_edge.compress.forms import BOTH, DENSE, DENSITIES, METHODS, RANKS, Form, Method, forms_of
+from sen_edge.compress.forms import BOTH, DENSE, DENSITIES, RANKS, Form, forms_of
 from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.quadratic import Quadratic
+from sen_edge.compress.request import Method
 from sen_runtime.ir.operators import LowRank, Sparse, Sum, WeightOperator
 
 UNSTRUCTURED, TALL, WIDE = (Pattern.parse(name) for name in ("unstructured", "16x1", "1x4"))
+METHODS: tuple[Method, ...] = get_args(Method)
 PATTERNS = (UNSTRUCTURED, TALL, WIDE)
 SPARSE = [Form(0, density, pattern) for pattern in PATTERNS for density in DENSITIES]
 LOW_RANK = [Form(rank) for rank in RANKS]

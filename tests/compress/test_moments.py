@@ -6,9 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sen_edge.compress import CompressionWarning
 from sen_edge.compress import moments as module
-from sen_edge.compress.moments import COMMON, check_calibration, moments, sensitivities, warn_of_rank
+from sen_edge.compress.moments import (
+    COMMON,
+    CompressionWarning,
+    check_calibration,
+    moments,
+    sensitivities,
+    warn_of_rank,
+)
 from sen_edge.errors import DataError
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from sen_edge.compress.patterns import Pattern, greatest
-from sen_edge.compress.prune import PruneRequest, kept_per_layer
+from sen_edge.compress.patterns import Pattern, select_largest
+from sen_edge.compress.prune import weights_per_layer
+from sen_edge.compress.request import PruneRequest
 from sen_edge.errors import UsageError
-from sen_edge.passes.sparse_layout import stored
+from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime.ir.operators import Dense, Sparse
 
 RNG = np.random.default_rng
@@ -26,8 +27,8 @@ def test_other_names_are_refused(text: str) -> None:
 
 def test_the_greatest_are_as_many_as_asked_for() -> None:
     values = np.array([[1.0, 2.0, 2.0], [2.0, 0.0, 3.0]])
-    assert greatest(values, 3).tolist() == [[False, True, True], [False, False, True]]
-    assert [int(greatest(values, n).sum()) for n in (-1, 0, 6, 9)] == [0, 0, 6, 6]
+    assert select_largest(values, 3).tolist() == [[False, True, True], [False, False, True]]
+    assert [int(select_largest(values, n).sum()) for n in (-1, 0, 6, 9)] == [0, 0, 6, 6]
 
 
 def test_single_synapses_are_those_of_the_greatest_energy() -> None:
@@ -54,19 +55,19 @@ def test_n_of_every_m_inputs_stay() -> None:
 
 
 def test_a_threshold_judges_the_mean_of_a_block() -> None:
-    assert np.array_equal(Pattern().above(ENERGY, 0.5), ENERGY >= 0.5)
-    assert Pattern.parse("2x2").above(np.ones((2, 2)), 1.0).all()
-    assert Pattern.parse("4x4").above(np.ones((3, 5)), 1.0).all()  # what lies beyond the edge does not count
+    assert np.array_equal(Pattern().select_above(ENERGY, 0.5), ENERGY >= 0.5)
+    assert Pattern.parse("2x2").select_above(np.ones((2, 2)), 1.0).all()
+    assert Pattern.parse("4x4").select_above(np.ones((3, 5)), 1.0).all()  # what lies beyond the edge does not count
 
 
 def test_blocks_at_the_edge_count_as_what_they_hold() -> None:
     energy = RNG(0).random((10, 64))  # a layer of 10 outputs, whose 16x1 blocks hold 10 synapses
     pattern = Pattern.parse("16x1")
     assert pattern.select(energy, 320).sum() == 320
-    assert pattern.sizes((18, 3)).tolist() == [[16] * 3, [2] * 3]
+    assert pattern.block_sizes((18, 3)).tolist() == [[16] * 3, [2] * 3]
     whole, part = RNG(1).random((32, 64)), RNG(2).random((10, 64))
-    request = PruneRequest(0.75, pattern=pattern, scope="global")
-    kept = kept_per_layer([whole, part], request)
+    request = PruneRequest(0.75, pattern="16x1", scope="global")
+    kept = weights_per_layer([whole, part], request)
     assert sum(kept) == pytest.approx(0.25 * (whole.size + part.size), abs=8)
     assert [pattern.select(energy, n).sum() for energy, n in zip((whole, part), kept, strict=True)] == kept
 
@@ -76,15 +77,15 @@ def test_a_mask_is_stored_in_the_blocks_it_is_made_of(block: tuple[int, int]) ->
     rng = np.random.default_rng(1)
     w = rng.normal(size=(32, 40)).astype(np.float32)
     mask = Pattern(block=block).select(rng.random(w.shape), w.size // 8)
-    operator = stored(w, mask)
+    operator = to_sparse_layout(w, mask)
     assert isinstance(operator, Sparse) and operator.block == block
     assert np.array_equal(operator.to_dense(), np.where(mask, w, 0))
 
 
 def test_zeros_that_save_nothing_are_stored_dense() -> None:
     w = np.ones((32, 40), np.float32)
-    assert isinstance(stored(w, np.ones(w.shape, bool)), Dense)
+    assert isinstance(to_sparse_layout(w, np.ones(w.shape, bool)), Dense)
     mask = np.random.default_rng(2).random(w.shape) < 0.8
-    operator = stored(w, mask)
+    operator = to_sparse_layout(w, mask)
     assert isinstance(operator, Dense) and np.array_equal(operator.w, mask)
-    assert stored(w, np.zeros(w.shape, bool)).macs == 0
+    assert to_sparse_layout(w, np.zeros(w.shape, bool)).macs == 0

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.compress import CompressionWarning, prune
-from sen_edge.compress.patterns import Pattern, greatest
+from sen_edge.compress.moments import CompressionWarning
+from sen_edge.compress.patterns import Pattern, select_largest
+from sen_edge.compress.prune import prune
 from sen_edge.compress.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic, best_under_pattern, best_weights
-from sen_edge.compress.structured import take, without_neurons
+from sen_edge.compress.structured import keep_neurons, take
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import precompute
-from sen_edge.passes.sparse_layout import BLOCKS, stored
+from sen_edge.passes.sparse_layout import BLOCKS, to_sparse_layout
 from sen_runtime import reference
 from sen_runtime.ir.network import Identity, Layer, Network, Relu, map_weights
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
@@ -60,7 +61,7 @@ def distances(operator: Coordinates) -> np.ndarray:
 
 @given(values=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]), min_size=1, max_size=30), count=st.integers(-2, 35))
 def test_the_greatest_of_equal_values_are_the_first(values: list[float], count: int) -> None:
-    found = greatest(np.array(values), count)
+    found = select_largest(np.array(values), count)
     order = sorted(range(len(values)), key=lambda i: (-values[i], i))[: max(count, 0)]
     assert np.flatnonzero(found).tolist() == sorted(order)
 
@@ -107,7 +108,7 @@ def test_the_smallest_form_that_holds_the_mask_is_stored(n_out: int, n_in: int, 
     block = BLOCKS[rng.integers(len(BLOCKS))]
     mask = Pattern(block=block).select(rng.random(w.shape), int(rng.random() * w.size))
     w[rng.random(w.shape) < 0.1] = 0  # a kept weight may be 0
-    found = stored(w, mask)
+    found = to_sparse_layout(w, mask)
     assert np.array_equal(found.to_dense(), np.where(mask, w, 0))
     marks = mask.astype(np.float32)
     forms = [Sparse.from_dense(marks, each) for each in BLOCKS]
@@ -127,9 +128,9 @@ def test_a_block_with_a_hole_is_not_stored_as_one() -> None:
     mask = np.zeros((16, 32), bool)
     mask[:, :3] = True
     w = np.ones(mask.shape, np.float32)
-    assert stored(w, mask).block == (16, 1)
+    assert to_sparse_layout(w, mask).block == (16, 1)
     mask[5, 1] = False
-    assert stored(w, mask).block == (1, 1)
+    assert to_sparse_layout(w, mask).block == (1, 1)
 
 
 # --- the quadratic problem -----------------------------------------------------------------------
@@ -312,7 +313,7 @@ def test_a_removed_neuron_is_one_that_says_nothing(spiking: bool) -> None:
     w = network.layers[1].weight.to_dense().copy()
     w[:, gone] = 0
     silent = replace(network, layers=(network.layers[0], replace(network.layers[1], weight=Dense(w))))
-    smaller = without_neurons(network, {0: np.setdiff1d(np.arange(10), gone)})
+    smaller = keep_neurons(network, {0: np.setdiff1d(np.arange(10), gone)})
     x = random_input(RNG(1), network, 20)
     assert smaller.layer_sizes == (8, 7, 4)
     assert np.allclose(reference.run(smaller, x), reference.run(silent, x))

@@ -71,7 +71,7 @@ def test_weights_under_a_mask_are_the_least_squares_solution(parts) -> None:
 def test_a_pattern_that_was_searched_beats_magnitudes(parts, pattern) -> None:
     w, c, a = parts
     problem, kept = Quadratic.of(w, c, a), w.size // 4
-    select = partial(Pattern.parse(pattern).select, kept=kept)
+    select = partial(Pattern.parse(pattern).select, count=kept)
     found, mask = best_under_pattern(problem, select)
     by_magnitude = best_weights(problem, select(problem.to_weights(problem.weight) ** 2))
     assert mask.sum() == select(problem.weight**2).sum() and not found[~mask].any()
@@ -81,7 +81,7 @@ def test_a_pattern_that_was_searched_beats_magnitudes(parts, pattern) -> None:
 def test_factors_are_the_best_of_their_rank(parts) -> None:
     w, c, a = parts
     problem = Quadratic.of(w, c, a)
-    tails = problem.tail_energies()
+    tails = problem.tail_energies
     rng = np.random.default_rng(4)
     for rank in (1, 3, 7):
         best = problem.energy(problem.weight - problem.truncated(problem.weight, rank))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compress.budget import BudgetRequest
+from sen_edge.compress.request import BudgetRequest
 from sen_edge.compress.search_state import SearchState, state_path
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
