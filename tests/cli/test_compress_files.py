@@ -186,9 +186,7 @@ def test_an_export_refuses_what_compress_does(
         pytest.param(("--rank", "3", "-o", "x.pt"), 2, "coordinates", id="rank to pt"),
         pytest.param(("--rank", "3", "-o", "x"), 2, "suffix is ''", id="no suffix"),
         pytest.param(("--rank", "3", "-o", "absent.npz/x.sen"), 1, "", id="folder is a file"),
-        pytest.param(
-            ("--sparsity", "0.5", "--pattern", "neurons", "-o", "x.pt"), 2, "coordinates", id="neurons to pt"
-        ),
+        pytest.param(("--sparsity", "0.5", "--pattern", "neurons", "-o", "x.pt"), 2, "coordinates", id="neurons to pt"),
     ],
 )
 def test_bad_requests_write_nothing(
