@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sen_exporters.c.library import Region, regions
-from sen_exporters.c.plan import plan
+from sen_exporters.c.program import lower_network
 from sen_exporters.c.source import header, source
 from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.ir.operators import Dense
@@ -77,11 +77,11 @@ def interface_bytes() -> int:
         Layer(Dense(np.ones((2, 2), np.float32)), None, Lif(0.9)),
         Layer(Dense(np.ones((2, 2), np.float32)), None, LeakyIntegrator(0.9)),
     )
-    planned = plan(Network(layers, 2), "net")
+    program = lower_network(Network(layers, 2), "net")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.c"
-        path.write_text(source(planned, [], {}, is_binary=False))
-        path.with_suffix(".h").write_text(header(planned))
+        path.write_text(source(program, [], {}))
+        path.with_suffix(".h").write_text(header(program))
         return sum(size for name, size, _, _ in symbols(path, Path(folder)) if name.startswith("T "))
 
 

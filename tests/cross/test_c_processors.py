@@ -12,7 +12,7 @@ import pytest
 
 from sen_exporters.c import budget
 from sen_exporters.c.library import closure, regions
-from sen_exporters.c.plan import plan
+from sen_exporters.c.program import lower_network
 from sen_runtime.ir.network import Network
 from tests.cross import forms, harness
 from tests.cross.harness import AVR, BIG_ENDIAN, HERE, STRICT, TARGETS, Target
@@ -89,9 +89,9 @@ def single_exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_networks_hold_every_form() -> None:
-    plans = [plan(network, "net") for network in forms.every_form().values()]
-    held = closure(name for each in plans for name in (*each.functions, *each.expanded_functions))
-    assert set(regions()) - set(held) == {"sparse_kernels"}
+    programs = [lower_network(network, "net") for network in forms.every_form().values()]
+    held = closure(name for each in programs for name in (*each.functions, *each.expanded_functions))
+    assert set(regions()) - set(held) == {"kernel_choice"}
 
 
 @pytest.mark.skipif(not IS_X86, reason="not an x86-64 processor")

@@ -1,7 +1,7 @@
-"""C99: a folder that a firmware project takes in as it is.
+"""C99: a folder that a firmware project includes as it is.
 
-NAME.c holds the functions of the C library that the network needs, its weights and its description as constants, and
-the interface that NAME.h declares. The other files build and test it.
+NAME.c contains the kernels of the C library that the network needs, its weights and structures as constants, and the
+functions that NAME.h declares. The other files build and test it.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from sen_exporters.base import Artifact, NoFormError
-from sen_exporters.c.budget import Footprint, check_budget, footprint, size
-from sen_exporters.c.files import arduino, assembly, cmake, readme, zephyr
+from sen_exporters.c.budget import Footprint, check_budget, footprint
+from sen_exporters.c.files import arduino, cmake, readme, zephyr
+from sen_exporters.c.flash import assembly, binary
 from sen_exporters.c.golden import golden
 from sen_exporters.c.names import identifier
 from sen_exporters.c.options import COptions
-from sen_exporters.c.plan import Plan, plan
+from sen_exporters.c.program import Program, lower_network
 from sen_exporters.c.selftest import selftest
-from sen_exporters.c.source import blob, header, source, takes_binary
+from sen_exporters.c.source import header, source
 from sen_exporters.c.text import read_properties, with_properties
 from sen_runtime.ir.network import Network
 
@@ -41,14 +42,7 @@ class CExporter:
         Raises:
             ExportError: with what was found, what was expected, and the next step.
         """
-        name = identifier(options.name)
-        if network.input_grid is not None:
-            raise NoFormError(
-                "the C export has no int8 activations",
-                hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
-            )
-        planned = plan(network, name)
-        check_budget(name, footprint(planned, is_binary=takes_binary(planned, options)), options)
+        _lower(network, options)
 
     def export(self, network: Network, options: COptions) -> Artifact:
         """Build the folder.
@@ -56,60 +50,66 @@ class CExporter:
         Raises:
             ExportError: see `check`.
         """
-        self.check(network, options)
-        planned = plan(network, identifier(options.name))
-        found = footprint(planned, is_binary=takes_binary(planned, options))
+        program, found = _lower(network, options)
         files = {
-            f"{planned.prefix}/{name}": content.encode() if isinstance(content, str) else content
-            for name, content in _files(planned, found, is_binary=takes_binary(planned, options)).items()
+            f"{program.name}/{name}": content.encode() if isinstance(content, str) else content
+            for name, content in _files(program, found).items()
         }
         return Artifact(self.name, files, {"flash": found.flash_bytes, "RAM": found.ram_bytes})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
-        """The artifact with `properties` in the comment at the head of NAME.c."""
+        """The artifact with `properties` in the comment at the top of NAME.c."""
         text = artifact.main.decode()
         stamped = with_properties(text, {**read_properties(text), **properties})
         return replace(artifact, files={**artifact.files, artifact.main_name: stamped.encode()})
 
     def properties(self, model: bytes) -> Mapping[str, str]:
-        """What the comment at the head of NAME.c says."""
+        """Properties in the comment at the top of NAME.c."""
         return read_properties(model.decode("utf-8", "replace"))
 
     def engines(self, model: bytes) -> tuple[str, ...]:
-        """The host's C compiler."""
+        """The C compiler of the host."""
         del model
         return ("c",)
 
     def instrument(self, model: bytes) -> bytes:
-        """The model itself: it shows every layer."""
+        """The model itself: it has a function for the output of every layer."""
         return model
 
 
-def _files(planned: Plan, found: Footprint, *, is_binary: bool) -> dict[str, str | bytes]:
-    """Names in the folder and their content, NAME.c first."""
-    name, network = planned.prefix, planned.network
-    facts = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
+def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
+    name = identifier(options.name)
+    if network.input_grid is not None:
+        raise NoFormError(
+            "the C export has no int8 activations",
+            hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
+        )
+    program = lower_network(network, name, options.c_weights)
+    found = footprint(program)
+    check_budget(name, found, options)
+    return program, found
+
+
+def _files(program: Program, found: Footprint) -> dict[str, str | bytes]:
+    """Content of the folder by file name, NAME.c first."""
+    name, network, number = program.name, program.network, version("sen-edge")
+    properties = {**network.metadata, "architecture": program.architecture}
     if network.is_spiking:
-        facts |= {
+        properties |= {
             "timesteps": str(network.timesteps),
             "input_coding": network.input_coding,
             "readout": network.readout,
         }
-    number = version("sen-edge")
     title = [
-        f"{name}: a {facts['architecture']} network, exported by sen-edge {number}. Do not edit; export again.",
-        f"Flash {size(found.flash_bytes)}, RAM {size(found.ram_bytes)}: README.md says what takes how much.",
+        f"{name}: a {program.architecture} network, exported by sen-edge {number}. Do not edit; export again.",
+        f"Flash {found.flash_bytes} B, RAM {found.ram_bytes} B; README.md lists all items.",
         "SPDX-License-Identifier: Apache-2.0 (the functions; the weights are their owner's)",
     ]
-    files: dict[str, str | bytes] = {
-        f"{name}.c": source(planned, title, facts, is_binary=is_binary),
-        f"{name}.h": header(planned),
-    }
-    if is_binary:
-        files |= {f"{name}_weights.bin": blob(planned)[0], f"{name}_weights.S": assembly(name)}
-    files[f"{name}_selftest.c"] = selftest(planned, golden(planned))
-    files["CMakeLists.txt"] = cmake(planned, is_binary=is_binary)
-    files |= zephyr(planned, is_binary=is_binary)
-    files["README.md"] = readme(planned, found, is_binary=is_binary)
-    files |= arduino(planned, number, files, is_binary=is_binary)
-    return files
+    files: dict[str, str | bytes] = {f"{name}.c": source(program, title, properties), f"{name}.h": header(program)}
+    if program.is_binary:
+        files |= {f"{name}_weights.bin": binary(program.constants), f"{name}_weights.S": assembly(name)}
+    files[f"{name}_selftest.c"] = selftest(program, golden(program))
+    files["CMakeLists.txt"] = cmake(program)
+    files |= zephyr(program)
+    files["README.md"] = readme(program, found)
+    return files | arduino(program, number, files)

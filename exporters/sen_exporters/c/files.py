@@ -1,48 +1,27 @@
-"""What surrounds NAME.c: build files for CMake, Zephyr, PlatformIO and Arduino, and a README."""
+"""Build files for CMake, Zephyr, PlatformIO and Arduino, and a README."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 
-from sen_exporters.c.budget import STACK_BYTES, STACK_BYTES_UNOPTIMIZED, Footprint, Item, size, total
-from sen_exporters.c.plan import Plan
-from sen_exporters.c.source import blob_symbol
+from sen_exporters.c.budget import STACK_BYTES, STACK_BYTES_UNOPTIMIZED, Footprint
+from sen_exporters.c.program import Program
 
 
-def assembly(name: str) -> str:
-    """NAME_weights.S: puts NAME_weights.bin into the program."""
-    symbol = blob_symbol(name)
-    return f"""\
-/* The weights of {name}, from {name}_weights.bin beside this file; for ELF, little endian. */
-    .section .rodata.{symbol}, "a", %progbits
-    .balign 16
-    .global {symbol}
-    .hidden {symbol}
-    .type {symbol}, %object
-{symbol}:
-    .incbin "{name}_weights.bin"
-    .size {symbol}, . - {symbol}
-
-#ifdef __linux__
-    .section .note.GNU-stack, "", %progbits
-#endif
-"""
-
-
-def cmake(plan: Plan, *, is_binary: bool) -> str:
+def cmake(program: Program) -> str:
     """CMakeLists.txt: the library NAME, and the test NAME_selftest where this is the top-level project."""
-    name, macro = plan.prefix, plan.prefix.upper()
-    weights = f" {name}_weights.S" if is_binary else ""
+    name, macro = program.name, program.macro
+    weights = f" {name}_weights.S" if program.is_binary else ""
     depends = ""
-    if is_binary:
+    if program.is_binary:
         depends = (
             f"set_source_files_properties({name}_weights.S PROPERTIES\n"
             f"  OBJECT_DEPENDS ${{CMAKE_CURRENT_SOURCE_DIR}}/{name}_weights.bin)\n"
         )
-    mathematics = f"if(UNIX)\n  target_link_libraries({name} PUBLIC m)\nendif()\n" if plan.has_positions else ""
+    libraries = f"if(UNIX)\n  target_link_libraries({name} PUBLIC m)\nendif()\n" if program.positions else ""
     expand = ""
-    if plan.has_positions:
+    if program.positions:
         expand = f"""\
 option({macro}_EXPAND "Write the weights out into RAM once, in {name}_init" OFF)
 if({macro}_EXPAND)
@@ -52,12 +31,12 @@ endif()
     return f"""\
 # add_subdirectory(.../{name}) and target_link_libraries(your_target {name}); alone it builds the self-test as well.
 cmake_minimum_required(VERSION 3.13)
-project({name} LANGUAGES C{" ASM" if is_binary else ""})
+project({name} LANGUAGES C{" ASM" if program.is_binary else ""})
 
 add_library({name} STATIC {name}.c{weights})
 target_include_directories({name} PUBLIC ${{CMAKE_CURRENT_SOURCE_DIR}})
 target_compile_features({name} PRIVATE c_std_99)
-{depends}{mathematics}{expand}if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
+{depends}{libraries}{expand}if(CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
   # link with -Wl,--gc-sections, and functions that you do not call take no flash
   target_compile_options({name} PRIVATE -ffunction-sections -fdata-sections)
 endif()
@@ -79,15 +58,15 @@ endif()
 """
 
 
-def zephyr(plan: Plan, *, is_binary: bool) -> dict[str, str]:
+def zephyr(program: Program) -> dict[str, str]:
     """A Zephyr module: its description, its CMakeLists.txt and its Kconfig.
 
     Zephyr has options, libraries and modules called `net`, `log` or `sensor`, and merges what has the same name.
     """
-    name, macro = plan.prefix, plan.prefix.upper()
-    weights = f"  zephyr_library_sources(../{name}_weights.S)\n" if is_binary else ""
+    name, macro = program.name, program.macro
+    weights = f"  zephyr_library_sources(../{name}_weights.S)\n" if program.is_binary else ""
     expand, choose, library = "", "", ""
-    if plan.has_positions:
+    if program.positions:
         library = "    select REQUIRES_FULL_LIBC # for sqrtf\n"
         expand = f"  zephyr_compile_definitions_ifdef(CONFIG_SEN_{macro}_EXPAND {macro}_EXPAND)\n"
         choose = f"""
@@ -120,22 +99,14 @@ config SEN_{macro}_SELFTEST
     }
 
 
-def arduino(plan: Plan, version: str, others: Iterable[str], *, is_binary: bool) -> dict[str, str]:
-    """library.json for PlatformIO, library.properties for Arduino.
-
-    Args:
-        plan: of the network.
-        version: of the library.
-        others: all other files of the folder.
-        is_binary: whether the constants are a binary file.
-    """
-    name = plan.prefix
-    sources = [f"{name}.c", f"{name}_selftest.c", *([f"{name}_weights.S"] if is_binary else [])]
-    sizes = "-".join(map(str, plan.network.layer_sizes))
+def arduino(program: Program, version: str, others: Iterable[str]) -> dict[str, str]:
+    """library.json for PlatformIO, library.properties for Arduino; `others` are all other files of the folder."""
+    name, sentence = program.name, f"A {program.architecture} neural network"
+    sources = [f"{name}.c", f"{name}_selftest.c", *([f"{name}_weights.S"] if program.is_binary else [])]
     manifest = {
         "name": name,
         "version": version,
-        "description": f"A {sizes} neural network, exported by sen-edge.",
+        "description": f"{sentence}, exported by sen-edge.",
         "headers": f"{name}.h",
         "frameworks": "*",
         "platforms": "*",
@@ -148,7 +119,7 @@ def arduino(plan: Plan, version: str, others: Iterable[str], *, is_binary: bool)
         "version": version,
         "author": "sen-edge",
         "maintainer": "sen-edge",
-        "sentence": f"A {sizes} neural network.",
+        "sentence": f"{sentence}.",
         "paragraph": "Exported by sen-edge; for boards with 32-bit processors.",
         "category": "Data Processing",
         "url": "https://arxiv.org/abs/2506.13410",
@@ -161,102 +132,80 @@ def arduino(plan: Plan, version: str, others: Iterable[str], *, is_binary: bool)
     }
 
 
-def readme(plan: Plan, found: Footprint, *, is_binary: bool) -> str:
-    """README.md: how to use the folder, and what the network takes."""
-    name, macro, network = plan.prefix, plan.prefix.upper(), plan.network
-    what = f"{'-'.join(map(str, network.layer_sizes))} {'spiking ' if network.is_spiking else ''}network"
+def readme(program: Program, found: Footprint) -> str:
+    """README.md: use of the folder, and the memory of the network."""
+    name, macro, network = program.name, program.macro, program.network
     n_input = f"{macro}_TIMESTEPS * {macro}_INPUTS" if network.input_coding == "spikes" else f"{macro}_INPUTS"
-    initialize = f"{name}_init(); /* once */\n" if plan.has_positions else ""
-    sources = f"`{name}.c`" + (f" and `{name}_weights.S`" if is_binary else "")
-    mathematics = "; link with -lm" if plan.has_positions else ""
+    kind = "spiking network" if network.is_spiking else "network"
+    initialize = f"{name}_init(); /* once */\n" if program.positions else ""
+    sources = f"`{name}.c`" + (f" and `{name}_weights.S`" if program.is_binary else "")
+    mathematics = "; link with -lm" if program.positions else ""
     return f"""\
 # {name}
 
-A {what} in C99: no heap, no globals, no stdio. The head of `{name}.c` says
-which model it was made from.
+A {program.architecture} {kind} in C99: no heap, no globals, no stdio. The comment at the top of
+`{name}.c` names the source model.
 
 ```c
 #include "{name}.h"
 
-static {name}_arena arena; /* {plan.arena_bytes} bytes; one for each task that runs the network */
+static {name}_arena arena; /* {program.arena_bytes} bytes; one for each task that runs the network */
 static float x[{n_input}], y[{macro}_OUTPUTS];
 
 {initialize}if ({name}_run(&arena, x, y) != 0)
     handle_error(); /* x holds NaN or infinity; nothing was computed */
 ```
-{_steps(plan) if network.is_spiking else ""}
-{_rules(plan)}
-## What it takes
 
-| | bytes | |
-| --- | --- | --- |
-{_row("flash: constants", found.constants, "exact")}\
-{_row("flash: code", found.code, "upper estimate: Cortex-M4 with FPU, gcc -Os, without the C library's own functions")}\
-| **flash** | **{found.flash_bytes}** | {size(found.flash_bytes)} |
-{_row("RAM: arena", found.ram, "exact")}\
-| RAM: `x` and `y` | {4 * (plan.input_size + network.n_out)} | exact; the caller's |
-{_expanded_row(plan)}\
-| RAM: stack | {STACK_BYTES} | upper estimate with optimization, -Og included; {STACK_BYTES_UNOPTIMIZED} with -O0 |
+{_rules(program)}
+## Memory
 
-| constants | bytes |
-| --- | --- |
-{_list(found.constants)}
-| code | bytes |
-| --- | --- |
-{_list(found.code)}
-| arena | bytes |
-| --- | --- |
-{_list(found.ram)}
-## Build it
+| memory | item | bytes |
+| --- | --- | ---: |
+{_memory(program, found)}
+Constants and RAM are exact. Code is an upper estimate for Cortex-M4 with FPU, gcc -Os, without functions of the
+standard library.
+
+## Build
 
 | with | how |
 | --- | --- |
 | any compiler | add {sources} to the sources and this folder to the include path{mathematics} |
 | CMake | `add_subdirectory({name})`, `target_link_libraries(your_target {name})` |
 | Zephyr | `-DZEPHYR_EXTRA_MODULES=/path/to/{name}`, and `CONFIG_SEN_{macro}=y` in prj.conf |
-| PlatformIO, Arduino | this folder into `lib/`, or into the sketchbook's `libraries/` |
+| PlatformIO, Arduino | this folder into `lib/`, or into the `libraries/` of the sketchbook |
 
-Does it compute on your device what was computed at export? `{name}_selftest()` of
-`{name}_selftest.c` is 0 if it does. On the host:
-`cmake -B build && cmake --build build && ctest --test-dir build`. That file brings a `main`;
-where your project builds every file it finds, define `SEN_SELFTEST_NO_MAIN`.
+`{name}_selftest()` in `{name}_selftest.c` is 0 if the device computes the outputs of the export. On the host:
+`cmake -B build && cmake --build build && ctest --test-dir build`. That file has a `main`; if your project builds
+every file it finds, define `SEN_SELFTEST_NO_MAIN`.
 """
 
 
-def _steps(plan: Plan) -> str:
-    name = plan.prefix
-    return f"""
-Step by step: `{name}_reset(&arena)`, then `{name}_step(&arena, x, y)` for each input `x [{plan.network.n_in}]`;
-the membranes stay in the arena.
+def _rules(program: Program) -> str:
+    name, last, returns = program.name, "run", f"`{program.name}_run` returns"
+    steps = ""
+    if program.network.is_spiking:
+        last, returns = "step or run", f"`{name}_run` and `{name}_step` return"
+        steps = f"""\
+- Step by step: `{name}_reset(&arena)`, then `{name}_step(&arena, x, y)` for each input `x [{program.network.n_in}]`;
+  the membranes stay in the arena. After `{name}_run` call `{name}_reset` before `{name}_step`.
 """
-
-
-def _rules(plan: Plan) -> str:
-    name, last, called = plan.prefix, "run", f"`{plan.prefix}_run` returns"
-    reset = ""
-    if plan.network.is_spiking:
-        last, called = "step or run", f"`{name}_run` and `{name}_step` return"
-        reset = f"- After `{name}_run` call `{name}_reset` before `{name}_step`: a run leaves membranes of its own.\n"
     return f"""\
-- {called} 0, or 1 where `x` holds NaN or infinity; then `y` and the arena are unchanged. Compiled
-  with `SEN_ALLOW_NONFINITE` they do not check, and the outputs of such inputs are undefined.
+- {returns} 0, or 1 if `x` holds NaN or infinity; then `y` and the arena are unchanged. Compiled with
+  `SEN_ALLOW_NONFINITE` they do not check, and the outputs of such inputs are undefined.
 - `x`, `y` and the arena do not overlap.
-{reset}- `{name}_layer_output` is what the last {last} left of a layer, and undefined before the first.
+{steps}- `{name}_layer_output` is the output of a layer in the last {last}, and undefined before the first.
 """
 
 
-def _row(what: str, items: tuple[Item, ...], remark: str) -> str:
-    return f"| {what} | {total(items)} | {remark} |\n"
-
-
-def _list(items: tuple[Item, ...]) -> str:
-    return "".join(f"| {item.what} | {item.nbytes} |\n" for item in items)
-
-
-def _expanded_row(plan: Plan) -> str:
-    if not plan.has_positions:
-        return ""
-    macro, nbytes = plan.prefix.upper(), plan.expanded_bytes
-    return (
-        f"| RAM with `{macro}_EXPAND` | {nbytes} | more, exact; every weight is then computed once, not in each run |\n"
-    )
+def _memory(program: Program, found: Footprint) -> str:
+    """Rows of a table."""
+    rows = [("flash", item.label, item.nbytes) for item in (*found.constants, *found.code)]
+    rows.append(("**flash**", "**constants and code**", found.flash_bytes))
+    rows += [("RAM", item.label, item.nbytes) for item in found.ram]
+    rows.append(("**RAM**", "**arena**", found.ram_bytes))
+    rows.append(("RAM", "`x` and `y`, provided by the caller", 4 * (program.input_size + program.network.n_out)))
+    if program.positions:
+        nbytes = sum(4 * weights.shape[0] * weights.shape[1] for weights in program.positions)
+        rows.append(("RAM", f"with `{program.macro}_EXPAND`: weights, computed once", nbytes))
+    rows.append(("RAM", f"stack, upper bound with optimization; {STACK_BYTES_UNOPTIMIZED} with -O0", STACK_BYTES))
+    return "".join(f"| {kind} | {label} | {nbytes} |\n" for kind, label, nbytes in rows)

@@ -1,4 +1,4 @@
-"""Golden vectors: inputs, and what the network gives for them as its C code computes it, in float64."""
+"""Golden vectors: inputs, and the outputs of the exported C code for them, computed in float64."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError
-from sen_exporters.c.plan import Array, LayerPlan, Plan
+from sen_exporters.c.flash import Array
+from sen_exporters.c.program import LoweredLayer, Program
 from sen_runtime.ir.int8 import round_rows
-from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, Lif, readout_factors
+from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, readout_factors
+from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import leaves
 
 FloatArray = NDArray[np.float64]
 
-#: Inputs that are drawn; those whose spikes hang least on rounding are taken.
+#: Number of inputs drawn; those whose membranes stay farthest from their thresholds are used.
 CANDIDATES = 32
-MOST_VECTORS = 4
-#: Values that all inputs together may have: a self-test must fit beside the network.
-MOST_VALUES = 4096
+MAX_VECTORS = 4
+#: Values of all inputs together: a self-test must fit next to the network.
+MAX_VALUES = 4096
 #: Inputs are multiples of 1 / STEPS of their range, which are short in decimal.
 STEPS = 64
-#: Greatest difference of an output, as a share of the greatest output. A product in eight bits may round an input the
-#: other way, where a sum of floats before it was taken in another order.
+#: Allowed difference of an output, relative to the largest. In another order of summation, an input of an integer
+#: product may be rounded to the neighbouring value.
 TOLERANCE, TOLERANCE_INT8 = 1e-4, 1e-2
 
 
@@ -34,7 +36,7 @@ class Golden:
     Attributes:
         inputs: `[n, n_in]` float32, or `[n, T, n_in]` of spikes.
         outputs: `[n, n_out]`.
-        tolerance: greatest difference of an output.
+        tolerance: allowed difference of an output.
     """
 
     inputs: Array
@@ -42,90 +44,95 @@ class Golden:
     tolerance: float
 
 
-def golden(plan: Plan) -> Golden:
+def golden(program: Program) -> Golden:
     """Seeded vectors for a network.
 
     Raises:
-        ExportError: it gives outputs beyond float32.
+        ExportError: its outputs exceed float32.
     """
-    network = plan.network
-    inputs, outputs, margins = _drawn(plan, *network.input_range)
-    if not _fits(outputs):
-        inputs, outputs, margins = _drawn(plan, *DEFAULT_INPUT_RANGE)
-    if not _fits(outputs):
-        raise ExportError(
-            "the self-test has no outputs to compare with: they are beyond float32 for inputs from 0 to 1",
-            hint="look at the weights: a device would compute infinities as well",
-        )
-    count = min(MOST_VECTORS, max(1, MOST_VALUES // plan.input_size))
-    chosen = np.sort(np.argsort(-margins, kind="stable")[:count])
-    share = TOLERANCE_INT8 if any(matrix.uses("SEN_USES_INT8") for matrix in plan.matrices) else TOLERANCE
-    greatest = float(np.abs(outputs[chosen]).max())
-    return Golden(inputs[chosen], outputs[chosen], share * (greatest or 1.0))
-
-
-def _drawn(plan: Plan, least: float, greatest: float) -> tuple[Array, FloatArray, FloatArray]:
-    """Inputs within a range, or spikes, and what `_run` gives for them."""
-    network, rng = plan.network, np.random.default_rng(0)
-    if network.input_coding == "spikes":
-        inputs = (rng.random((CANDIDATES, network.timesteps, network.n_in)) < 0.3).astype(np.float32)
+    for input_range in (program.network.input_range, DEFAULT_INPUT_RANGE):
+        inputs = _draw(program, *input_range)
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs, margins = _run(program, inputs.astype(np.float64))
+        if (np.abs(outputs) <= np.finfo(np.float32).max).all():
+            break
     else:
-        steps = rng.integers(0, STEPS + 1, (CANDIDATES, network.n_in))
-        inputs = (least + (greatest - least) * steps / STEPS).astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # `golden` looks at what comes out
-        return inputs, *_run(plan, inputs.astype(np.float64))
+        raise ExportError(
+            "outputs exceed float32 for inputs from 0 to 1, so the self-test has none to compare with",
+            hint="check the weights: a device would compute infinities as well",
+        )
+    count = min(MAX_VECTORS, max(1, MAX_VALUES // program.input_size))
+    best = np.sort(np.argsort(-margins, kind="stable")[:count])
+    is_int8 = any(weights.uses("SEN_USES_INT8") for weights in program.weights)
+    largest = float(np.abs(outputs[best]).max()) or 1.0
+    return Golden(inputs[best], outputs[best], (TOLERANCE_INT8 if is_int8 else TOLERANCE) * largest)
 
 
-def _fits(outputs: FloatArray) -> bool:
-    return bool((np.abs(outputs) <= np.finfo(np.float32).max).all())
+def _draw(program: Program, low: float, high: float) -> Array:
+    """Inputs within a range, or spikes."""
+    network, rng = program.network, np.random.default_rng(0)
+    if network.input_coding == "spikes":
+        return (rng.random((CANDIDATES, network.timesteps, network.n_in)) < 0.3).astype(np.float32)
+    steps = rng.integers(0, STEPS + 1, (CANDIDATES, network.n_in))
+    return (low + (high - low) * steps / STEPS).astype(np.float32)
 
 
-def _run(plan: Plan, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Outputs `[n, n_out]`, and how far each input's membranes stay from their thresholds, `[n]`."""
-    if plan.network.is_spiking:
-        return _run_spiking(plan, x)
-    for layer in plan.layers:
-        x = layer.layer.neuron.activate(_affine(layer, x))
+def _run(program: Program, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Outputs `[n, n_out]`, and the distance of each input's membranes from their thresholds, `[n]`."""
+    if program.network.is_spiking:
+        return _run_spiking(program, x)
+    for layer in program.layers:
+        x = layer.source.neuron.activate(_Affine(layer)(x))
     return x, np.zeros(len(x))
 
 
-def _run_spiking(plan: Plan, x: FloatArray) -> tuple[FloatArray, FloatArray]:
-    network = plan.network
-    spiking = [layer for layer in plan.layers if isinstance(layer.layer.neuron, Lif)]
+def _run_spiking(program: Program, x: FloatArray) -> tuple[FloatArray, FloatArray]:
+    network = program.network
+    spiking = [
+        (layer.source.neuron, _Affine(layer)) for layer in program.layers if isinstance(layer.source.neuron, Lif)
+    ]
     factors = readout_factors(network)
     is_train = network.input_coding == "spikes"
-    membranes = [np.zeros((len(x), layer.layer.weight.shape[0])) for layer in spiking]
+    membranes = [np.zeros((len(x), n)) for n in network.layer_sizes[1:]]
     margin = np.full(len(x), np.inf)
     total: FloatArray = np.zeros(())
     for t, factor in enumerate(factors):
         signal = x[:, t] if is_train else x
-        for index, layer in enumerate(spiking):
-            neuron = layer.layer.neuron
-            assert isinstance(neuron, Lif)
-            membranes[index], signal = neuron.advance(membranes[index], _affine(layer, signal))
+        for index, (neuron, affine) in enumerate(spiking):
+            membranes[index], signal = neuron.advance(membranes[index], affine(signal))
             margin = np.minimum(margin, np.abs(membranes[index] - neuron.threshold).min(axis=1))
         total = total + factor * signal
-    if len(spiking) == len(plan.layers):
+    if len(spiking) == len(program.layers):
         return total, margin
-    # step by step the spikes are multiplied, which eight bits hold exactly; all at once their weighted sum
-    return _affine(plan.layers[-1], total, factors.sum(), is_exact=is_train), margin
+    # the self-test runs trains step by step: the readout multiplies spikes, which int8 holds exactly
+    return _Affine(program.layers[-1])(total, factors.sum(), is_exact=is_train), margin
 
 
-def _affine(layer: LayerPlan, x: FloatArray, bias_factor: float = 1.0, *, is_exact: bool = False) -> FloatArray:
-    """`W x + b`, with the inputs in eight bits that the C code takes in eight bits."""
-    y: FloatArray = np.zeros((len(x), layer.layer.weight.shape[0]))
-    if layer.bias is not None:
-        y = y + bias_factor * layer.bias.array.astype(np.float64)
-    for term, leaf in zip(layer.terms, leaves(layer.layer.weight), strict=True):
-        value = x
-        for index, (matrix, factor) in enumerate(zip(reversed(term), leaf.factors, strict=True)):
-            in_eight_bits = matrix.uses("SEN_USES_INT8") and not (is_exact and index == 0)
-            value = (_quantized(value) if in_eight_bits else value) @ factor.to_dense().astype(np.float64).T
-        y = y + value
-    return y
+class _Affine:
+    """`W x + b` of a layer, with the inputs of integer products quantized; `w` are the factors of each term."""
+
+    def __init__(self, layer: LoweredLayer) -> None:
+        bias = layer.source.bias
+        self.bias = np.zeros(layer.source.weight.shape[0]) if bias is None else bias.astype(np.float64)
+        self.terms = [
+            [
+                (factor.to_dense().astype(np.float64).T, weights.uses("SEN_USES_INT8"))
+                for factor, weights in zip(leaf.factors, term, strict=True)
+            ]
+            for leaf, term in zip(leaves(layer.source.weight), layer.terms, strict=True)
+        ]
+
+    def __call__(self, x: FloatArray, bias_factor: float = 1.0, *, is_exact: bool = False) -> FloatArray:
+        y: FloatArray = np.broadcast_to(bias_factor * self.bias, (len(x), len(self.bias)))
+        for term in self.terms:
+            value = x
+            for index, (w, is_int8) in enumerate(term):
+                value = (_quantized(value) if is_int8 and not (is_exact and index == 0) else value) @ w
+            y = y + value
+        return y
 
 
 def _quantized(x: FloatArray) -> FloatArray:
-    """What `sen_quantize` makes of each row."""
+    """Values of each row as `sen_quantize` rounds them."""
     steps, scale = round_rows(x.astype(np.float32))
     return np.multiply(steps, scale, dtype=np.float64)

@@ -13,7 +13,6 @@ from functools import cache
 from importlib.resources import files
 
 _REGION = re.compile(r"^/\* export: (\w+)(?:, needs ([\w, ]+))? \*/\n(.*?)^/\* end \*/$", re.MULTILINE | re.DOTALL)
-_KERNEL = re.compile(r"KERNEL\(SEN_(\w+), (\d+), (\d+), (\w+)\)")
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,37 @@ def closure(names: Iterable[str]) -> dict[str, Region]:
     return found
 
 
+@dataclass(frozen=True)
+class KernelChoice:
+    """How kernels are chosen for stored weights; the loader of the library reads the same table.
+
+    Attributes:
+        max_int8_columns: rows of more int8 weights are multiplied as floats.
+        portable: function for each dtype and block of a sparse matrix.
+    """
+
+    max_int8_columns: int
+    portable: Mapping[tuple[str, tuple[int, int]], str]
+
+    def dense(self, dtype: str, columns: int) -> str:
+        """Kernel for a dense matrix."""
+        if dtype == "int8" and columns <= self.max_int8_columns:
+            return "sen_dense_int8"
+        return "sen_dense_f32" if dtype == "float32" else "sen_dense_reference"
+
+    def sparse(self, dtype: str, block: tuple[int, int], columns: int, index_dtype: str) -> str:
+        """Kernel for a sparse matrix: `sparse_kernel` in load.c."""
+        is_int8 = dtype == "int8" and columns <= self.max_int8_columns
+        reference = "sen_sparse_int8_reference" if is_int8 else "sen_sparse_reference"
+        if index_dtype != "uint16" or columns % block[1] or (dtype == "int8" and not is_int8):
+            return reference
+        return self.portable.get((dtype, block), reference)
+
+
 @cache
-def sparse_kernels() -> Mapping[tuple[str, tuple[int, int]], str]:
-    """Functions for sparse matrices by dtype and block, from the table that the loader of the library reads."""
-    rows = _KERNEL.findall(regions()["sparse_kernels"].text)
-    return {(dtype.lower(), (int(rows), int(columns))): f"sen_{kernel}" for dtype, rows, columns, kernel in rows}
+def kernel_choice() -> KernelChoice:
+    """The table of internal.h."""
+    text = regions()["kernel_choice"].text
+    (limit,) = re.findall(r"#define SEN_MAX_INT8_COLUMNS (\d+)u", text)
+    rows = re.findall(r"KERNEL\(SEN_(\w+), (\d+), (\d+), \w+, (sen_\w+)\)", text)
+    return KernelChoice(int(limit), {(dtype.lower(), (int(a), int(b))): function for dtype, a, b, function in rows})

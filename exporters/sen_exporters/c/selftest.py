@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from sen_exporters.c.flash import Array, literals, number, rows
 from sen_exporters.c.golden import Golden
-from sen_exporters.c.plan import Array, Plan
-from sen_exporters.c.text import number, rows, words
+from sen_exporters.c.program import Program
 
 
-def selftest(plan: Plan, golden: Golden) -> str:
+def selftest(program: Program, golden: Golden) -> str:
     """The text of NAME_selftest.c."""
-    name, macro = plan.prefix, plan.prefix.upper()
-    is_train = plan.network.input_coding == "spikes"
+    name, macro = program.name, program.macro
+    is_train = program.network.input_coding == "spikes"
     run = "run_train(&arena, trains[vector], y)" if is_train else f"{name}_run(&arena, inputs[vector], y)"
-    initialization = f"    {name}_init();\n" if plan.has_positions else ""
+    initialization = f"    {name}_init();\n" if program.positions else ""
     return f"""\
 /* Does this device compute what was computed when {name} was exported? {name}_selftest() is 0 if it does. */
 #include "{name}.h"
@@ -26,11 +26,11 @@ def selftest(plan: Plan, golden: Golden) -> str:
 #define VECTORS {len(golden.inputs)}
 #define TOLERANCE {number(golden.tolerance)} /* {_relative(golden):.0e} of the greatest output */
 
-{_trains(plan, golden) if is_train else _inputs(macro, golden)}
+{_trains(program, golden) if is_train else _inputs(macro, golden)}
 static const float golden[VECTORS][{macro}_OUTPUTS] = {{
 {_nested(golden.outputs.astype(np.float32))}}};
 
-{_train_runner(plan) if is_train else ""}int {name}_selftest(void)
+{_train_runner(program) if is_train else ""}int {name}_selftest(void)
 {{
     static {name}_arena arena;
     static float y[{macro}_OUTPUTS];
@@ -69,19 +69,19 @@ def _relative(golden: Golden) -> float:
 
 
 def _nested(values: Array) -> str:
-    return "".join(f"{{\n{rows(words(row))}}},\n" for row in values)
+    return "".join(f"{{\n{rows(literals(row))}}},\n" for row in values)
 
 
 def _inputs(macro: str, golden: Golden) -> str:
     return f"static const float inputs[VECTORS][{macro}_INPUTS] = {{\n{_nested(golden.inputs)}}};\n"
 
 
-def _trains(plan: Plan, golden: Golden) -> str:
+def _trains(program: Program, golden: Golden) -> str:
     """Spikes as bits, the first in the lowest."""
-    macro = plan.prefix.upper()
+    macro = program.macro
     bits = np.packbits(golden.inputs.astype(bool), axis=-1, bitorder="little")
     width = bits.shape[-1]
-    body = "".join(f"{{\n{rows(words(train.ravel()))}}},\n" for train in bits)
+    body = "".join(f"{{\n{rows(literals(train.ravel()))}}},\n" for train in bits)
     return (
         "/* Spike trains: eight neurons in a byte, the first in its lowest bit. */\n"
         f"#define TRAIN_BYTES {width} /* of one step */\n"
@@ -89,9 +89,9 @@ def _trains(plan: Plan, golden: Golden) -> str:
     )
 
 
-def _train_runner(plan: Plan) -> str:
+def _train_runner(program: Program) -> str:
     """Runs a packed train step by step, and reads out what the readout is."""
-    name, macro, readout = plan.prefix, plan.prefix.upper(), plan.network.readout
+    name, macro, readout = program.name, program.macro, program.network.readout
     add = {
         "mean_membrane": f"y[output] += out[output] / (float){macro}_TIMESTEPS;",
         "last_membrane": "y[output] = out[output];",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from sen_runtime.errors import ImageError
+from sen_runtime.ir.checks import Array
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
@@ -98,9 +99,14 @@ def _read_distance(stored: float) -> float:
     return math.inf if stored == 0 else stored
 
 
+def block_columns(operator: Sparse) -> Array:
+    """Block columns of sparse weights as images and exported C store them: in 16 bits where they fit."""
+    return operator.columns.astype(np.uint16) if operator.block_grid[1] <= UINT16_COLUMNS else operator.columns
+
+
 #: Attributes that are stored as another value: columns in 16 bits where they fit, and 0 for no limit.
 ENCODERS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "columns": lambda owner, columns: columns.astype(np.uint16) if owner.block_grid[1] <= UINT16_COLUMNS else columns,
+    "columns": lambda owner, columns: block_columns(owner),
     "max_distance": lambda owner, distance: 0.0 if distance == math.inf else distance,
 }
 DECODERS: Mapping[str, Callable[[Any], Any]] = {

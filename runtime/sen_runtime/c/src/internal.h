@@ -52,28 +52,33 @@ sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsi
 void sen_image_layer(const sen_image *image, uint32_t index, sen_layer_record *layer);
 void sen_image_operator(const sen_image *image, uint32_t index, sen_operator_record *record);
 
-/* The products of one instruction set. Those that it has no version of are null where `panels`, `quads` and `slices` are
- * concerned, whose weights are rearranged when a model is loaded; else the portable ones. */
+/* export: kernel_choice */
+/* Rows of more int8 weights are multiplied as floats: a sum of products might exceed int32. */
+#define SEN_MAX_INT8_COLUMNS 65536u
+
+/* Products of sparse matrices by dtype and block: member of sen_isa, and function in standard C or null. They read uint16 block
+ * columns and blocks that divide the columns; a reference multiplies all other matrices. The loader and the C exporter choose
+ * by this table. */
+#define SEN_SPARSE_KERNELS(KERNEL)                                                                                         \
+    KERNEL(SEN_FLOAT32, 1, 1, sparse_f32, sen_sparse_f32)                                                                  \
+    KERNEL(SEN_FLOAT32, 1, 4, sparse_1x4_f32, NULL)                                                                        \
+    KERNEL(SEN_FLOAT32, 8, 1, sparse_8x1_f32, NULL)                                                                        \
+    KERNEL(SEN_FLOAT32, 16, 1, sparse_16x1_f32, NULL)                                                                      \
+    KERNEL(SEN_FLOAT16, 16, 1, sparse_16x1_f16, NULL)                                                                      \
+    KERNEL(SEN_INT8, 1, 1, sparse_int8, sen_sparse_int8)                                                                   \
+    KERNEL(SEN_INT8, 1, 4, sparse_1x4_int8, sen_sparse_1x4_int8)                                                           \
+    KERNEL(SEN_INT8, 16, 1, sparse_16x1_int8, NULL)
+/* end */
+
+#define SEN_SPARSE_MEMBER(dtype, rows, columns, member, portable) sen_multiply *member;
+
+/* Products of one instruction set. Null: sparse matrices take the reference, and weights are not rearranged into quads or
+ * slices. */
 typedef struct sen_isa {
     sen_kernels kernels;
-    sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads;
-    sen_multiply *sparse_f32, *sparse_16x1_f32, *sparse_16x1_f16, *sparse_8x1_f32, *sparse_1x4_f32;
-    sen_multiply *sparse_int8, *sparse_16x1_int8, *sparse_1x4_int8, *slices_f32, *slices_int8;
+    sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads, *slices_f32, *slices_int8;
+    SEN_SPARSE_KERNELS(SEN_SPARSE_MEMBER)
 } sen_isa;
-
-/* export: sparse_kernels */
-/* Products of sparse matrices by dtype and block: of uint16 block columns, and of blocks that divide the columns. The reference
- * multiplies all others. load.c and the C exporter choose by this table. */
-#define SEN_SPARSE_KERNELS(KERNEL) \
-    KERNEL(SEN_FLOAT32, 1, 1, sparse_f32) \
-    KERNEL(SEN_FLOAT32, 1, 4, sparse_1x4_f32) \
-    KERNEL(SEN_FLOAT32, 8, 1, sparse_8x1_f32) \
-    KERNEL(SEN_FLOAT32, 16, 1, sparse_16x1_f32) \
-    KERNEL(SEN_FLOAT16, 16, 1, sparse_16x1_f16) \
-    KERNEL(SEN_INT8, 1, 1, sparse_int8) \
-    KERNEL(SEN_INT8, 1, 4, sparse_1x4_int8) \
-    KERNEL(SEN_INT8, 16, 1, sparse_16x1_int8)
-/* end */
 
 /* isa.c: the reference kernels, and the fastest ones of this processor. */
 extern const sen_isa sen_isa_reference;

@@ -1,4 +1,4 @@
-/* The products of every instruction set, and which of them this processor can run: asked once, when a model is loaded. */
+/* Products of every instruction set, and the choice of one by what this processor supports, when a model is loaded. */
 #include "internal.h"
 
 #ifdef SEN_ISA
@@ -26,82 +26,58 @@ void SEN_NAME(sen_integrate_constant)(
 
 #ifdef __AVX2__
 DECLARE(sen_sparse_1x4_int8);
-#define SPARSE4 SEN_NAME(sen_sparse_1x4_int8)
-#else
-#define SPARSE4 sen_sparse_1x4_int8
 #endif
 
 #define SEN_TEXT(name) SEN_TEXT_OF(name)
 #define SEN_TEXT_OF(name) #name
 
-#ifdef __AVX512VNNI__
-#define QUADS SEN_NAME(sen_quads)
-#define SLICES(name) SEN_NAME(name)
-#else
-#define QUADS 0
-#define SLICES(name) 0
-#endif
-
 extern const sen_isa SEN_NAME(sen_isa);
 const sen_isa SEN_NAME(sen_isa) = {
-    {SEN_TEXT(SEN_ISA), SEN_NAME(sen_quantize), SEN_NAME(sen_nonzero), SEN_NAME(sen_integrate),
-     SEN_NAME(sen_integrate_constant)},
-    SEN_NAME(sen_dense_f32),
-    SEN_NAME(sen_dense_f16),
-    SEN_NAME(sen_dense_int8),
-    SEN_NAME(sen_panels),
-    QUADS,
-    sen_sparse_f32,
-    SEN_NAME(sen_sparse_16x1_f32),
-    SEN_NAME(sen_sparse_16x1_f16),
-    SEN_NAME(sen_sparse_8x1_f32),
-    SEN_NAME(sen_sparse_1x4_f32),
-    sen_sparse_int8,
-    SEN_NAME(sen_sparse_16x1_int8),
-    SPARSE4,
-    SLICES(sen_slices_f32),
-    SLICES(sen_slices_int8),
+    .kernels =
+        {SEN_TEXT(SEN_ISA), SEN_NAME(sen_quantize), SEN_NAME(sen_nonzero), SEN_NAME(sen_integrate),
+         SEN_NAME(sen_integrate_constant)},
+    .dense_f32 = SEN_NAME(sen_dense_f32),
+    .dense_f16 = SEN_NAME(sen_dense_f16),
+    .dense_int8 = SEN_NAME(sen_dense_int8),
+    .panels = SEN_NAME(sen_panels),
+#ifdef __AVX512VNNI__
+    .quads = SEN_NAME(sen_quads),
+    .slices_f32 = SEN_NAME(sen_slices_f32),
+    .slices_int8 = SEN_NAME(sen_slices_int8),
+#endif
+    .sparse_f32 = sen_sparse_f32,
+    .sparse_1x4_f32 = SEN_NAME(sen_sparse_1x4_f32),
+    .sparse_8x1_f32 = SEN_NAME(sen_sparse_8x1_f32),
+    .sparse_16x1_f32 = SEN_NAME(sen_sparse_16x1_f32),
+    .sparse_16x1_f16 = SEN_NAME(sen_sparse_16x1_f16),
+    .sparse_int8 = sen_sparse_int8,
+#ifdef __AVX2__
+    .sparse_1x4_int8 = SEN_NAME(sen_sparse_1x4_int8),
+#else
+    .sparse_1x4_int8 = sen_sparse_1x4_int8,
+#endif
+    .sparse_16x1_int8 = SEN_NAME(sen_sparse_16x1_int8),
 };
 
 #else
 
 const sen_isa sen_isa_reference = {
-    {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
-    sen_dense_reference,
-    sen_dense_reference,
-    sen_dense_int8_reference,
-    sen_panels,
-    0,
-    sen_sparse_reference,
-    sen_sparse_reference,
-    sen_sparse_reference,
-    sen_sparse_reference,
-    sen_sparse_reference,
-    sen_sparse_int8_reference,
-    sen_sparse_int8_reference,
-    sen_sparse_int8_reference,
-    0,
-    0,
+    .kernels = {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .dense_f32 = sen_dense_reference,
+    .dense_f16 = sen_dense_reference,
+    .dense_int8 = sen_dense_int8_reference,
+    .panels = sen_panels,
 };
 
+#define SEN_PORTABLE_KERNEL(dtype, rows, columns, member, portable) .member = portable,
+
 static const sen_isa portable = {
-    {"portable", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
-    sen_dense_f32,
-    sen_dense_reference,
-    sen_dense_int8,
-    sen_panels,
-    0,
-    sen_sparse_f32,
-    sen_sparse_reference,
-    sen_sparse_reference,
-    sen_sparse_reference,
-    sen_sparse_reference,
-    sen_sparse_int8,
-    sen_sparse_int8_reference,
-    sen_sparse_1x4_int8,
-    0,
-    0,
-};
+    .kernels = {"portable", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .dense_f32 = sen_dense_f32,
+    .dense_f16 = sen_dense_reference,
+    .dense_int8 = sen_dense_int8,
+    .panels = sen_panels,
+    SEN_SPARSE_KERNELS(SEN_PORTABLE_KERNEL)};
 
 #ifdef SEN_X86_KERNELS
 extern const sen_isa sen_isa_avx2, sen_isa_avx512;

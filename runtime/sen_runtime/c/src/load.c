@@ -6,9 +6,6 @@
 /* Time steps of one inference; a stream has no end. */
 #define MAX_TIMESTEPS (1u << 20)
 
-/* Columns up to which a sum of products of int8 fits 32 bits, in every version of the kernels. */
-#define MAX_INT8_COLUMNS 65536u
-
 /* The same for floats of `work`, which begins where the arena does. */
 static uint32_t take_floats(sen_arena *arena, uint64_t count)
 {
@@ -61,7 +58,7 @@ static sen_status place_dense(sen_loader *loader, sen_weights *w, int meets_spik
 {
     const sen_isa *isa = loader->isa;
     const int is_packed = (loader->flags & SEN_PACK) != 0, is_int8 = w->dtype == SEN_INT8 && !meets_spikes;
-    if (is_int8 && w->columns <= MAX_INT8_COLUMNS) {
+    if (is_int8 && w->columns <= SEN_MAX_INT8_COLUMNS) {
         w->uses = SEN_USES_INT8;
         w->multiply = isa->dense_int8;
         if (is_packed && isa->quads)
@@ -81,19 +78,22 @@ static sen_status place_dense(sen_loader *loader, sen_weights *w, int meets_spik
 
 static sen_multiply *sparse_kernel(const sen_isa *isa, const sen_weights *w, int is_int8)
 {
-    if (w->index_dtype == SEN_UINT16 && w->columns % w->block_columns == 0 && (is_int8 || w->dtype != SEN_INT8)) {
-#define SEN_RETURN_KERNEL(type, height, width, kernel)                                                                     \
+    sen_multiply *kernel = NULL;
+#define SEN_CHOOSE_KERNEL(type, height, width, member, portable)                                                           \
     if (w->dtype == (type) && w->block_rows == (height) && w->block_columns == (width))                                    \
-        return isa->kernel;
-        SEN_SPARSE_KERNELS(SEN_RETURN_KERNEL)
+        kernel = isa->member;
+    if (w->index_dtype == SEN_UINT16 && w->columns % w->block_columns == 0 && (is_int8 || w->dtype != SEN_INT8)) {
+        SEN_SPARSE_KERNELS(SEN_CHOOSE_KERNEL)
     }
+    if (kernel)
+        return kernel;
     return is_int8 ? sen_sparse_int8_reference : sen_sparse_reference;
 }
 
 static void place_sparse(sen_loader *loader, sen_weights *w, int meets_spikes)
 {
     const sen_isa *isa = loader->isa;
-    const int is_int8 = w->dtype == SEN_INT8 && w->columns <= MAX_INT8_COLUMNS;
+    const int is_int8 = w->dtype == SEN_INT8 && w->columns <= SEN_MAX_INT8_COLUMNS;
     const int is_single = w->block_rows == 1 && w->block_columns == 1 && w->index_dtype == SEN_UINT16;
     const uint32_t tile = is_int8 ? 64 : 32;
     const int has_slices = is_int8 ? isa->slices_int8 != NULL : w->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;

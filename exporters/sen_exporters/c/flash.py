@@ -1,0 +1,127 @@
+"""Constant arrays in flash: C text, or a binary file that the assembler includes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[Any]
+
+#: Columns of generated text.
+WIDTH = 110
+#: Of arrays in a binary file, in bytes.
+ALIGNMENT = 16
+#: numpy type -> constant of network.h, and C type.
+DTYPES = {
+    "float32": "SEN_FLOAT32",
+    "float16": "SEN_FLOAT16",
+    "int8": "SEN_INT8",
+    "int32": "SEN_INT32",
+    "uint16": "SEN_UINT16",
+}
+_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "int32": "int32_t", "uint16": "uint16_t"}
+#: Kernels for pairs of int16 load int8 weights as words.
+_ALIGNED = "#ifdef __GNUC__\n__attribute__((aligned(4)))\n#endif\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """An array in flash.
+
+    Attributes:
+        symbol: C identifier.
+        array: values in their stored type.
+        comment: meaning and shape.
+    """
+
+    symbol: str
+    array: Array
+    comment: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in flash."""
+        return int(self.array.nbytes)
+
+
+def definition(constant: Constant) -> str:
+    """C text that defines an array."""
+    values = constant.array.ravel()
+    name = values.dtype.name
+    kind = "float16 bits: " if name == "float16" else ""
+    head = f"/* {kind}{constant.comment} */\n{_ALIGNED if name == 'int8' else ''}"
+    return f"{head}static const {_TYPES[name]} {constant.symbol}[{values.size}] = {{\n{rows(literals(values))}}};\n"
+
+
+def number(value: float) -> str:
+    """C literal that reads back as the same float32 bits."""
+    return f"{np.float32(value)!s}f"
+
+
+def literals(values: Array) -> Iterable[str]:
+    """Each value as a C literal."""
+    if values.dtype == np.float32:
+        return map(number, values)
+    if values.dtype == np.float16:
+        return (f"0x{bits:04x}" for bits in values.view(np.uint16).tolist())
+    return map(str, values.tolist())
+
+
+def rows(items: Iterable[str]) -> str:
+    """Items separated by commas, in lines of `WIDTH` columns."""
+    lines, line = [], ""
+    for item in items:
+        if len(line) + len(item) + 2 > WIDTH:
+            lines.append(line)
+            line = ""
+        line += f"{' ' if line else '    '}{item},"
+    return "".join(f"{each}\n" for each in [*lines, line])
+
+
+def binary(constants: Iterable[Constant]) -> bytes:
+    """NAME_weights.bin: all arrays, little endian, each at a multiple of `ALIGNMENT`."""
+    data = bytearray()
+    for each in constants:
+        data += bytes(-len(data) % ALIGNMENT)
+        data += each.array.astype(each.array.dtype.newbyteorder("<")).tobytes()
+    return bytes(data)
+
+
+def binary_macros(name: str, constants: Iterable[Constant]) -> str:
+    """C text that defines the symbols as addresses in NAME_weights.bin."""
+    lines, offset = [], 0
+    for each in constants:
+        address = f"((const {_TYPES[each.array.dtype.name]} *)(const void *)({name}_blob + {offset}))"
+        lines.append(f"/* {each.comment} */\n#define {each.symbol} {address}\n")
+        offset += each.nbytes + -each.nbytes % ALIGNMENT
+    return (
+        "#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
+        f'#error "{name}_weights.bin is little endian; for this processor export with --c-weights array"\n'
+        "#endif\n\n"
+        f"/* {name}_weights.bin, included by {name}_weights.S */\n"
+        f"extern const unsigned char {name}_blob[];\n\n" + "".join(lines)
+    )
+
+
+def assembly(name: str) -> str:
+    """NAME_weights.S: includes NAME_weights.bin in the program, under the symbol NAME_blob."""
+    symbol = f"{name}_blob"
+    return f"""\
+/* The weights of {name}, from {name}_weights.bin in the same folder; for ELF, little endian. */
+    .section .rodata.{symbol}, "a", %progbits
+    .balign {ALIGNMENT}
+    .global {symbol}
+    .hidden {symbol}
+    .type {symbol}, %object
+{symbol}:
+    .incbin "{name}_weights.bin"
+    .size {symbol}, . - {symbol}
+
+#ifdef __linux__
+    .section .note.GNU-stack, "", %progbits
+#endif
+"""

@@ -1,0 +1,214 @@
+"""A network as the structures of network.h: constants in flash, vectors in the arena, kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from sen_exporters.c.arena import Arena
+from sen_exporters.c.flash import DTYPES, Constant
+from sen_exporters.c.neurons import lower_neuron
+from sen_exporters.c.weights import Members, Place, Weights, lower
+from sen_runtime.ir.network import Layer, Network, readout_factors
+from sen_runtime.ir.neurons import LeakyIntegrator, Lif
+from sen_runtime.ir.operators import leaves
+
+READOUTS = {
+    "mean_membrane": "SEN_MEAN_MEMBRANE",
+    "last_membrane": "SEN_LAST_MEMBRANE",
+    "spike_count": "SEN_SPIKE_COUNT",
+}
+#: Bytes of scratch for a quantized value: two in a pair of int16, and a second form for the kernels of streams.
+QUANTIZED_BYTES = {"sen_stream_int8": 3, "sen_stream4_int8": 4}
+#: Words that `nonzero` may write behind the last index.
+EVENT_SLACK = 15
+#: Constants of more bytes are a binary file: compilers take long over text.
+BINARY_FROM = 256 * 1024
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredLayer:
+    """A `sen_layer`.
+
+    Attributes:
+        source: the layer of the network.
+        terms: of its weights: one or two matrices in the order of multiplication.
+        members: all but the terms.
+    """
+
+    source: Layer
+    terms: tuple[tuple[Weights, ...], ...]
+    members: Members
+
+    @property
+    def weights(self) -> list[Weights]:
+        """All matrices in the order of multiplication."""
+        return [weights for term in self.terms for weights in term]
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """A `sen_network` and all that it points to.
+
+    Attributes:
+        name: prefix of all public symbols.
+        network: source.
+        layers: from input to readout.
+        kernels: members of `sen_kernels`.
+        members: of `sen_network`.
+        arena: vectors in RAM.
+        is_binary: whether the constants are a binary file.
+    """
+
+    name: str
+    network: Network
+    layers: tuple[LoweredLayer, ...]
+    kernels: Mapping[str, str]
+    members: Members
+    arena: Arena
+    is_binary: bool
+
+    @property
+    def macro(self) -> str:
+        """Prefix of all macros."""
+        return self.name.upper()
+
+    @property
+    def architecture(self) -> str:
+        """Sizes of all layers, from the input on."""
+        return "-".join(map(str, self.network.layer_sizes))
+
+    @property
+    def weights(self) -> list[Weights]:
+        """All matrices."""
+        return [weights for layer in self.layers for weights in layer.weights]
+
+    @property
+    def positions(self) -> list[Weights]:
+        """Matrices that are computed from positions."""
+        return [weights for weights in self.weights if weights.is_positions]
+
+    @property
+    def constants(self) -> list[Constant]:
+        """Arrays in flash; empty ones, which C does not have, are not among them."""
+        return _constants(self.layers, self.members)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the arena; at least 8, because C has no empty array."""
+        return 4 * max(2, self.arena.size)
+
+    @property
+    def input_size(self) -> int:
+        """Floats of one input."""
+        return int(np.prod(self.network.input_shape))
+
+    @property
+    def functions(self) -> set[str]:
+        """Regions of the library that the generated code names."""
+        run = "run_spiking" if self.network.is_spiking else "run_perceptron"
+        return {"sen_is_finite", run, *self.kernels.values(), *(weights.kernel for weights in self.weights)}
+
+    @property
+    def expanded_functions(self) -> set[str]:
+        """The same where weights are expanded from positions."""
+        expanded = {"sen_weight", "sen_dense_f32"} if self.positions else set()
+        return self.functions - {"sen_coordinates"} | expanded
+
+
+def lower_network(network: Network, name: str, c_weights: str | None = None) -> Program:
+    """Lower a network of floating-point activations.
+
+    Args:
+        network: source.
+        name: prefix of all public symbols.
+        c_weights: "array", "incbin", or None to decide by size.
+
+    Raises:
+        NoFormError: an operator or a neuron has no lowering.
+    """
+    arena = Arena()
+    layers = tuple(_lower_layer(network, index, arena) for index in range(len(network.layers)))
+    members = _network_members(network, layers, arena)
+    nbytes = sum(constant.nbytes for constant in _constants(layers, members))
+    is_binary = c_weights == "incbin" if c_weights else nbytes > BINARY_FROM
+    return Program(name, network, layers, _kernels(network, layers), members, arena, is_binary)
+
+
+def _constants(layers: tuple[LoweredLayer, ...], members: Members) -> list[Constant]:
+    groups = [part for layer in layers for part in (*(weights.members for weights in layer.weights), layer.members)]
+    found = [value for group in (*groups, members) for value in group.values() if isinstance(value, Constant)]
+    return [constant for constant in found if constant.array.size]
+
+
+def _network_members(network: Network, layers: tuple[LoweredLayer, ...], arena: Arena) -> Members:
+    """Members of `sen_network`; scratch is as large as the widest product needs."""
+    members: Members = {
+        "kernels": "&kernels",
+        "layers": "layers",
+        "layer_count": len(layers),
+        "n_in": network.n_in,
+        "n_out": network.n_out,
+    }
+    if network.is_spiking:
+        factors = readout_factors(network).astype(np.float32)
+        comment = f"readout: contribution of a current of 1 in each step [{network.timesteps}]"
+        members |= {
+            "timesteps": network.timesteps,
+            "is_spike_train": int(network.input_coding == "spikes"),
+            "readout": READOUTS[network.readout],
+            "factors": Constant("readout_factors", factors, comment),
+        }
+    weights = [each for layer in layers for each in layer.weights]
+    inner = max((term[0].shape[0] for layer in layers for term in layer.terms if len(term) == 2), default=0)
+    quantized = max((_quantized_floats(each) for each in weights if each.uses("SEN_USES_INT8")), default=0)
+    events = max((each.shape[1] + EVENT_SLACK for each in weights if each.uses("SEN_USES_EVENTS")), default=0)
+    for name, comment, size in (
+        ("inner", "scratch: between two factors", inner),
+        ("quantized", "scratch: quantized input", quantized),
+        ("events", "scratch: indices of spikes", events),
+    ):
+        if size:
+            members[name] = arena.take(comment, size)
+    return members
+
+
+def _quantized_floats(weights: Weights) -> int:
+    """Floats of scratch that a quantized input takes, in whole vectors of 64 values."""
+    return -(-weights.shape[1] // 64) * 16 * QUANTIZED_BYTES.get(weights.kernel, 2)
+
+
+def _kernels(network: Network, layers: tuple[LoweredLayer, ...]) -> dict[str, str]:
+    weights = [each for layer in layers for each in layer.weights]
+    n_lif = sum(isinstance(layer.neuron, Lif) for layer in network.layers)
+    conditions = {
+        "quantize": any(each.uses("SEN_USES_INT8") for each in weights),
+        "nonzero": any(each.uses("SEN_USES_EVENTS") for each in weights),
+        "integrate": n_lif > 0,
+        "integrate_constant": n_lif == 1 and network.input_coding == "direct",
+    }
+    return {name: f"sen_{name}" for name, is_needed in conditions.items() if is_needed}
+
+
+def _lower_layer(network: Network, index: int, arena: Arena) -> LoweredLayer:
+    layer = network.layers[index]
+    n_out, n_in = layer.weight.shape
+    is_spiked = network.input_coding == "spikes" if index == 0 else isinstance(network.layers[index - 1].neuron, Lif)
+    # a leaky integrator is linear: it multiplies once, the weighted sum over all steps
+    meets_spikes = is_spiked and not isinstance(layer.neuron, LeakyIntegrator)
+    operators = list(leaves(layer.weight))
+    terms = tuple(
+        lower(
+            operator, Place(f"layer{index}{f'_term{t}' if len(operators) > 1 else ''}", f"layer {index}", meets_spikes)
+        )
+        for t, operator in enumerate(operators)
+    )
+    members: Members = {"terms": f"layer{index}_terms", "term_count": len(terms), "n_in": n_in, "n_out": n_out}
+    if layer.bias is not None:
+        members["bias"] = Constant(f"layer{index}_bias", layer.bias, f"layer {index}: bias [{n_out}]")
+        members["bias_dtype"] = DTYPES[layer.bias.dtype.name]
+    if network.is_spiking or index < len(network.layers) - 1:  # the last layer of a perceptron writes to the caller's y
+        members["out"] = arena.take(f"layer {index}: output", n_out)
+    return LoweredLayer(layer, terms, {**members, **lower_neuron(layer.neuron, f"layer {index}", (n_out, n_in), arena)})
