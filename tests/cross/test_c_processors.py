@@ -89,7 +89,8 @@ def single_exports(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_networks_hold_every_form() -> None:
-    programs = [lower_network(network, "net") for network in forms.every_form().values()]
+    networks = (*forms.every_form().values(), *forms.single_forms().values())
+    programs = [lower_network(network, "net") for network in networks]
     held = closure(name for each in programs for name in (*each.functions, *each.expanded_functions))
     assert set(regions()) - set(held) == {"kernel_choice"}
 
