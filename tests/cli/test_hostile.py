@@ -260,6 +260,7 @@ def test_records_and_histories(
     refused(sen_runtime, "compare", "bad.json", "good.json")
     refused(sen_runtime, "compare", "good.json", "bad.json")
     refused(sen_edge, "report", "bad.json")
+    refused(sen_runtime, "record", "bad.json")
     if kind not in ("absent", "empty", "zeros"):  # a history may start so
         refused(sen_runtime, "bench", "net.sen", "--history", "bad.json")
 
