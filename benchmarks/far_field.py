@@ -38,10 +38,10 @@ def disc(rng: np.random.Generator, neurons: int, radius: float, height: float) -
 def factorize_layer(options: argparse.Namespace, operator: Coordinates) -> tuple[Factorized | Hierarchical, Network]:
     """Factorize the layer in the selected form; return it with its network."""
     if options.form == "low-rank":
-        factorized = factorize_coordinates(operator, tolerance=options.tolerance, progress=print)
+        factorized = factorize_coordinates(operator, tolerance=options.tolerance)
         return factorized, Network((Layer(factorized.operator, None, Identity()),))
     layer = Layer(operator, None, Identity())
-    form = hierarchical(layer, tolerance=options.tolerance, leaf_size=options.leaf_size, progress=print)
+    form = hierarchical(layer, tolerance=options.tolerance, leaf_size=options.leaf_size)
     return form, Network(form.layers)
 
 
@@ -55,10 +55,11 @@ def main(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     peak = (peak_bytes() or math.nan) / 2**30
     rank = f"rank {result.rank}, " if isinstance(result, Factorized) else ""
+    found = result.estimate
     print(
         f"{options.form}, {options.neurons} x {options.neurons}, radius {options.radius:g}: {seconds:.1f} s, peak "
-        f"{peak:.2f} GiB, {rank}relative error {result.error:.3g} +- {result.estimate.standard_error:.1g} "
-        f"({result.sampled_entries} entries sampled), {network.nbytes / 1e6:.1f} MB of {4 * operator.macs / 1e6:.0f}: "
+        f"{peak:.2f} GiB, {rank}relative error {found.error:.3g} +- {found.standard_error:.1g} "
+        f"({found.sampled_entries} entries sampled), {network.nbytes / 1e6:.1f} MB of {4 * operator.macs / 1e6:.0f}: "
         f"1/{4 * operator.macs / network.nbytes:.0f}"
     )
     session = native.load(image.dumps(network))

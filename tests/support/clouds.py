@@ -39,5 +39,5 @@ def relative(found: np.ndarray, w: np.ndarray) -> float:
 def assert_judged(result: Factorized | Hierarchical, true: float, tolerance: float) -> None:
     """The estimate is two standard errors within the tolerance, and the true error is where it says, or nearly."""
     deviation = result.estimate.standard_error
-    assert result.error + 2 * deviation <= tolerance
-    assert abs(true - result.error) <= 6 * deviation + 1e-6 and true <= tolerance + 3 * deviation
+    assert result.estimate.upper <= tolerance
+    assert abs(true - result.estimate.error) <= 6 * deviation + 1e-6 and true <= tolerance + 3 * deviation
