@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import datetime
 import json
 import re
 import subprocess
@@ -24,10 +23,12 @@ from typing import Any
 
 import numpy as np
 from claims_figures import Curve, Dot, curves, front, pareto
+from optuna.trial import FrozenTrial
 from shipped import SHIPPED
 
 from sen_edge.data.datasets import load
 from sen_edge.errors import DataError
+from sen_edge.sweep.journal import read_journal
 from sen_runtime.bench import statistics
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +54,8 @@ class Point:
         validation, test: accuracies in percent.
         parameters: before compression.
         macs: mean.
-        settings: all settings of the first seed.
+        rate: peak learning rate.
+        settings: of the training.
     """
 
     values: Mapping[str, str]
@@ -61,12 +63,8 @@ class Point:
     test: tuple[float, ...]
     parameters: int
     macs: float
+    rate: float
     settings: Mapping[str, Any]
-
-    @property
-    def rate(self) -> float:
-        """Peak learning rate."""
-        return float(self.settings["recipe"]["learning_rate"])
 
     @property
     def mean(self) -> float:
@@ -111,10 +109,9 @@ def rows_of(study: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def trial_of(study: str, row: Mapping[str, str]) -> dict[str, Any]:
-    """Read settings and record of a trial."""
-    content: dict[str, Any] = json.loads((OUT / study / "trials" / f"{row['trial']}.json").read_text())
-    return content
+def trials_of(study: str) -> dict[str, FrozenTrial]:
+    """Read the trials of a completed study, by the names in its rows."""
+    return read_journal(OUT / study / "journal.log").trials
 
 
 def run_study(study: str) -> list[Point]:
@@ -125,6 +122,7 @@ def run_study(study: str) -> list[Point]:
         if row["error"]:
             raise SystemExit(f"{study}: a trial failed: {row['error']}")
         points.setdefault(row["point"], []).append(row)
+    trials = trials_of(study)
     return [
         Point(
             {name.partition(".")[2]: value for name, value in rows[0].items() if "." in name},
@@ -132,7 +130,8 @@ def run_study(study: str) -> list[Point]:
             tuple(float(row["test_accuracy"]) for row in rows),
             int(rows[0]["parameters"]),
             float(np.mean([float(row["macs"]) for row in rows])),
-            trial_of(study, rows[0])["settings"],
+            float(rows[0]["learning_rate"]),
+            trials[rows[0]["trial"]].user_attrs["settings"]["training"],
         )
         for rows in points.values()
     ]
@@ -140,11 +139,10 @@ def run_study(study: str) -> list[Point]:
 
 def stamp(*studies: str) -> str:
     """Describe commands, versions, date and time of a table."""
-    trials = [(study, row) for study in studies for row in rows_of(study)]
-    records = [trial_of(study, row)["record"] for study, row in trials]
+    trials = [trials[row["trial"]] for study in studies for trials in [trials_of(study)] for row in rows_of(study)]
+    records = [trial.user_attrs for trial in trials]
     versions = sorted({f"sen-edge {record['sen_edge']}, torch {record['torch']}" for record in records})
-    last = max((OUT / study / "trials" / f"{row['trial']}.json").stat().st_mtime for study, row in trials)
-    date = datetime.datetime.fromtimestamp(last, datetime.timezone.utc)
+    date = max(trial.datetime_complete for trial in trials if trial.datetime_complete is not None)
     hours = sum(record["seconds"] for record in records) / 3600
     commands = "; ".join(f"`sen-edge {' '.join(command_of(study))}`" for study in studies)
     return f"{commands}: {'; '.join(versions)}; {date:%Y-%m-%d}; {hours:.1f} hours on one core."
@@ -232,10 +230,10 @@ def three_dimensions() -> Section:
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for point in points:
-        config, recipe = point.settings["config"], point.settings["recipe"]
+        settings = point.settings
         lines.append(
-            f"| {'learned' if config['gain'] else 'none: the paper’s form'} | {config['layer_spacing']:g} | "
-            f"{recipe['position_scale']:g} | {point.parameters:,} | {np.mean(point.validation):.2f} | "
+            f"| {'learned' if settings['gain'] else 'none: the paper’s form'} | {settings['layer_spacing']:g} | "
+            f"{settings['position_scale']:g} | {point.parameters:,} | {np.mean(point.validation):.2f} | "
             f"{spread(point.test)} |"
         )
     return Section(lines)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sen_edge.data.datasets import Dataset, load
-from sen_edge.sweep.cluster import Where, connected
+from sen_edge.sweep.cluster import start_workers
 from sen_edge.sweep.file import read_sweep
+from sen_edge.sweep.journal import open_journal
 from sen_edge.sweep.runner import run_sweep
-from sen_edge.sweep.search import search_of
-from sen_edge.sweep.store import opened
+from sen_edge.sweep.search import Search
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -51,13 +51,13 @@ def run_timed(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.toml"
         path.write_text(SWEEP.format(seeds=list(range(first_seed, first_seed + n_trials // 2))))
-        search = search_of(read_sweep(path), dataset)
-        with opened(Path(folder) / "out") as store:
+        search = Search(read_sweep(path), dataset, str(path))
+        with open_journal(Path(folder) / "out") as journal:
             begin = time.perf_counter()
-            state = run_sweep(search, store, client)
+            records = run_sweep(search, journal, client)
             seconds = time.perf_counter() - begin
-    alone = sum(record["seconds"] for record in state.records.values())
-    return seconds, alone, {ident: record["figures"] for ident, record in state.records.items()}
+    alone = sum(record["seconds"] for record in records.values())
+    return seconds, alone, {ident: record["figures"] for ident, record in records.items()}
 
 
 def main() -> int:
@@ -70,7 +70,7 @@ def main() -> int:
     seconds: dict[int, list[float]] = {1: [], 2: []}
     busy: dict[int, list[float]] = {1: [], 2: []}
     figures = []
-    with connected(Where(workers=1)) as one, connected(Where(workers=2)) as two:
+    with start_workers(1) as one, start_workers(2) as two:
         for client in (one, two):
             run_timed(client, dataset, 4, 0)
         for number in range(1, options.rounds + 1):

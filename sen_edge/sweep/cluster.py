@@ -1,111 +1,124 @@
-"""Where trials run: a Dask cluster of processes on this machine, or one that is there already."""
+"""The Dask cluster that runs trials: processes on this machine, or the workers of a scheduler."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import os
+import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import sen_edge
 from sen_edge.errors import UsageError
-from sen_edge.sweep.errors import SweepError
+from sen_edge.sweep import SweepError
 
 if TYPE_CHECKING:
     from distributed import Client
 
 #: Workers that may die of one trial before it counts as failed.
 ALLOWED_DEATHS = 2
-#: Until a scheduler must have answered.
-TIMEOUT_S = 5.0
-#: Until a first worker must be there.
-WORKER_S = 30.0
-#: Of Dask, on this machine. It has the allocator of its workers give back what is above 64 KiB at once, unless told not
-#: to; a training step takes it again, and took 1.7 times as long.
+#: Seconds until a scheduler must have answered, and until it must have a worker.
+TIMEOUT_S, WORKER_S = 5.0, 30.0
 SETTINGS = {
     "distributed.scheduler.allowed-failures": ALLOWED_DEATHS,
+    # By default the allocator returns memory at once, which makes a training step take 1.7 times as long.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
-PROTOCOLS = ("tcp", "tls")
+ADDRESS = re.compile(r"(tcp|tls)://[^/?#]+:\d+")
 LOOPBACK = "127.0.0.1"
 
 
-@dataclass(frozen=True)
-class Where:
-    """What runs the trials.
+def check_options(scheduler: str | None, workers: int | None, memory_gib: float | None) -> None:
+    """Check options of the command line.
 
-    Attributes:
-        scheduler: address of a Dask scheduler such as `tcp://10.0.0.4:8786`; None for this machine.
-        workers: processes on this machine; None for one per core.
-        memory_bytes: that each of them may take before it is ended and begun anew; None for an equal share.
+    Raises:
+        UsageError: one is out of range, or has no effect.
     """
-
-    scheduler: str | None = None
-    workers: int | None = None
-    memory_bytes: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.scheduler is None:
-            return
-        for option, value in (("--workers", self.workers), ("--memory", self.memory_bytes)):
-            if value is not None:
-                raise UsageError(f"{option} is for this machine", hint="start workers with `dask worker ADDRESS`")
-        try:
-            parts = urlsplit(self.scheduler)
-            fits = parts.scheme in PROTOCOLS and bool(parts.hostname) and parts.port is not None
-        except ValueError:  # no port number
-            fits = False
-        if not fits:
-            raise UsageError(f"--scheduler is {self.scheduler!r}; expected an address such as tcp://10.0.0.4:8786")
+    for option, value in (("--workers", workers), ("--memory", memory_gib)):
+        if scheduler is not None and value is not None:
+            raise UsageError(f"{option} has no effect with --scheduler", "start workers with `dask worker ADDRESS`")
+    if memory_gib is not None and not 0 < memory_gib < 2**20:
+        raise UsageError(f"--memory is {memory_gib:g}; expected a number of GiB > 0")
+    if scheduler is not None and not ADDRESS.fullmatch(scheduler):
+        raise UsageError(f"--scheduler is {scheduler!r}; expected an address such as tcp://10.0.0.4:8786")
 
 
 @contextmanager
-def connected(where: Where) -> Iterator[Client]:
-    """A client of the cluster; one on this machine is ended with the block, whatever happens in it.
+def start_workers(workers: int | None = None, memory_gib: float | None = None) -> Iterator[Client]:
+    """A client of a new cluster on this machine, which ends with the block.
 
-    Raises:
-        SweepError: there is no scheduler at the address.
+    Args:
+        workers: processes; None for one per core.
+        memory_gib: limit of each of them, above which it is restarted; None for an equal share.
     """
     import dask
+    from distributed import Client, LocalCluster
+
+    with (
+        dask.config.set(SETTINGS),
+        LocalCluster(
+            n_workers=workers or len(os.sched_getaffinity(0)),
+            threads_per_worker=1,
+            processes=True,
+            memory_limit="auto" if memory_gib is None else int(memory_gib * 2**30),
+            host=LOOPBACK,
+            preload=["sen_edge.sweep.cluster"],
+            dashboard_address=None,
+            # Without a dashboard the scheduler serves metrics all the same, by default at one fixed port.
+            scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        try:
+            yield client
+        finally:  # a process that has torch takes seconds to end, and is killed after four; nothing is lost
+            logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
+
+
+def dask_setup(worker: Any) -> None:
+    """Set up a worker process of `start_workers`; the hook that Dask calls.
+
+    Ctrl-C in a terminal reaches workers too, which the process that started them ends. A heartbeat may find the
+    scheduler closed already.
+    """
+    del worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heartbeats = "scheduler during heartbeat"
+    logging.getLogger("distributed.worker").addFilter(lambda record: heartbeats not in record.getMessage())
+
+
+@contextmanager
+def connect(address: str) -> Iterator[Client]:
+    """A client of the scheduler at an address.
+
+    Raises:
+        SweepError: no scheduler answers there, or its workers cannot run trials.
+    """
     from distributed import Client
 
-    if where.scheduler is None:
-        with (
-            dask.config.set(SETTINGS),
-            _local(where) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
-            try:
-                yield client
-            finally:
-                _say_no_more()
-        return
     try:
-        asyncio.run(_shake_hands(where.scheduler))
-        client = Client(where.scheduler, timeout=TIMEOUT_S, set_as_default=False)
-    except Exception as error:  # what answers may be anything, and so may be what is raised for it
+        asyncio.run(_shake_hands(address))
+        client = Client(address, timeout=TIMEOUT_S, set_as_default=False)
+    except Exception as error:  # anything may answer there
         raise SweepError(
-            f"no Dask scheduler answers at {where.scheduler}: {type(error).__name__}: {error}",
-            hint="start one with `dask scheduler`, or leave --scheduler out",
+            f"no Dask scheduler answers at {address}: {type(error).__name__}: {error}",
+            "start one with `dask scheduler`, or leave --scheduler out",
         ) from error
     with client:
         try:
             client.wait_for_workers(1, timeout=WORKER_S)
-        except (TimeoutError, asyncio.TimeoutError):  # two things before Python 3.11
-            raise SweepError(
-                f"the scheduler at {where.scheduler} has no worker",
-                hint=f"start one: dask worker {where.scheduler} --nthreads 1",
-            ) from None
+        except (TimeoutError, asyncio.TimeoutError):  # two classes before Python 3.11
+            hint = f"start one: dask worker {address} --nthreads 1"
+            raise SweepError(f"the scheduler at {address} has no worker", hint) from None
         check_workers(client)
         yield client
 
 
 async def _shake_hands(address: str) -> None:
-    """Fail before there is a client, which would go on for a while after it failed."""
+    """Fail before there is a client, which retries in the background after it failed."""
     from distributed.comm import connect
 
     comm = await connect(address, timeout=TIMEOUT_S)
@@ -113,44 +126,22 @@ async def _shake_hands(address: str) -> None:
 
 
 def check_workers(client: Client, module: str = "sen_edge.sweep.trial") -> None:
-    """Whether the workers that are there have what trials need: a task that one cannot read would break it.
+    """Check the workers: a task that one cannot import would break it.
 
     Raises:
         SweepError: a worker cannot import `module`, or has another version of sen-edge.
     """
 
-    def version() -> str:  # not known by a name elsewhere, so it is sent as a whole
+    def version() -> str:  # a local function is sent whole
         import importlib
 
         importlib.import_module(module)
         return str(importlib.import_module("sen_edge").__version__)
 
-    hint = "install the same sen-edge on all workers as here"
     for address, found in client.run(version, on_error="return").items():
-        if isinstance(found, BaseException):
-            reason = f"{type(found).__name__}: {found}"
-            raise SweepError(f"worker {address} cannot run trials: {reason}", hint)
         if found != sen_edge.__version__:
-            raise SweepError(f"worker {address} has sen-edge {found}; here it is {sen_edge.__version__}", hint)
-
-
-def _say_no_more() -> None:
-    """A process that has torch takes seconds to end, and is killed after four: nothing is lost, so nothing is said."""
-    logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
-
-
-def _local(where: Where) -> Any:
-    from distributed import LocalCluster
-
-    n_workers = where.workers or len(os.sched_getaffinity(0))
-    return LocalCluster(
-        n_workers=n_workers,
-        threads_per_worker=1,
-        processes=True,
-        memory_limit=where.memory_bytes or "auto",
-        host=LOOPBACK,
-        preload=["sen_edge.sweep.worker"],
-        dashboard_address=None,
-        # Without a dashboard the scheduler has a page of metrics all the same, and one port for it on all machines.
-        scheduler_kwargs={"dashboard_address": f"{LOOPBACK}:0"},
-    )
+            what = f"{type(found).__name__}: {found}" if isinstance(found, BaseException) else f"sen-edge {found}"
+            raise SweepError(
+                f"worker {address} cannot run trials: {what}; expected sen-edge {sen_edge.__version__}",
+                "install the same sen-edge on all workers as here",
+            )

@@ -18,228 +18,234 @@ compression.sparsity = [0.5, 0.9]
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from sen_edge.schema import MAX_BYTES, load_toml
-from sen_edge.sweep.errors import SweepError
-from sen_edge.sweep.keys import KEYS, TABLES, Kind
-from sen_runtime.untrusted import printable, quote, read_regular
+from annotated_types import Ge, Lt, MaxLen, MinLen
 
-TOP = ("data", "data_dir", "seeds", "training", "compression", "grid", "sampled")
-SAMPLED = ("trials", "seed", "sampler", "in_flight")
-RANGE = ("low", "high", "step", "log")
-SAMPLERS = ("tpe", "random")
-#: Points of a grid that are taken for a mistake.
+from sen_edge.compress.options import CompressOptions
+from sen_edge.schema import Count, Positive, Schema, SchemaError, Text, fields_of, parse, read_toml, split, validate
+from sen_edge.sweep import SweepError
+from sen_edge.training.request import TrainRequest
+from sen_runtime.untrusted import printable, quote
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+#: Points of a grid, and seeds, beyond which the file is taken for a mistake.
 MAX_POINTS = 100_000
+Seed = Annotated[int, Ge(0), Lt(2**32)]
+
+
+@dataclass(frozen=True)
+class Compression(CompressOptions):
+    """Compression of a trial; `as_checkpoint`: the network stays a SEN, and is trained as it was before."""
+
+    as_checkpoint: bool = False
+
+    def check(self) -> None:
+        """Refuse options without effect, and a pattern that cannot be trained under."""
+        super().check()
+        for name, applies, instead in (
+            ("ramp", self.as_checkpoint, "as_checkpoint"),
+            ("distillation", self.epochs > 0, "epochs"),
+            ("patience", self.epochs > 0, "epochs"),
+            ("as_checkpoint", self.is_prune or not self.epochs, "a sparsity, or without epochs"),
+        ):
+            if getattr(self, name) not in (None, False) and not applies:
+                raise SchemaError(f"has no effect without {instead}", key=name)
+
+
+TABLES: Mapping[str, type[Schema]] = {"training": TrainRequest, "compression": Compression}
+#: Fields that are no keys of the tables.
+EXCLUDED = ("seed", "max_accuracy_drop", "objective", "engine", "methods")
+
+
+@dataclass(frozen=True)
+class Range(Schema):
+    """Numbers from `low` to `high`, both included, in equal steps or any; with `log` uniform in the logarithm."""
+
+    low: float
+    high: float
+    step: Positive | None = None
+    log: bool = False
+
+    def check(self) -> None:
+        """Refuse a range that the sampler would change."""
+        if self.low >= self.high:
+            raise SchemaError(f"is {self.high:g}; expected a number > low ({self.low:g})", key="high")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise SchemaError("needs low > 0, and no step", key="log")
+        n_steps = (self.high - self.low) / (self.step or (self.high - self.low))
+        if round(n_steps) < 1 or not math.isclose(n_steps, round(n_steps), rel_tol=1e-9):
+            raise SchemaError(f"is {self.step:g}; expected a step that leads from low to high", key="step")
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting that is searched.
+    """A searched setting: values to choose from, or a range.
 
     Attributes:
         table: "training" or "compression".
         key: of that table.
-        values: to choose from; empty for a range.
-        low, high: ends of a range, both included; integers for a key that takes them.
-        step: between its values; None for any (integers: 1).
-        log: whether equal ratios are equally likely, instead of equal differences.
+        values: to choose from; of a range both ends.
+        range: of numbers, or None.
     """
 
     table: str
     key: str
-    values: tuple[Any, ...] = ()
-    low: float = 0
-    high: float = 0
-    step: float | None = None
-    log: bool = False
+    values: tuple[Any, ...]
+    range: Range | None = None
 
     @property
     def name(self) -> str:
-        """As in the file and in results."""
+        """Of the parameter in the journal, and of the column in results."""
         return f"{self.table}.{self.key}"
 
-    @property
-    def is_integer(self) -> bool:
-        """Whether a range is one of integers."""
-        return KEYS[self.table][self.key].number is int
+    def distribution(self) -> BaseDistribution:
+        """Of the parameter; a value that is a list is text there."""
+        from optuna import distributions
+
+        if self.range is None:
+            return distributions.CategoricalDistribution([parameter(value) for value in self.values])
+        if isinstance(self.values[0], int):
+            low, high = self.values
+            return distributions.IntDistribution(low, high, log=self.range.log, step=int(self.range.step or 1))
+        return distributions.FloatDistribution(*self.values, log=self.range.log, step=self.range.step)
+
+    def value(self, drawn: Any) -> Any:
+        """The value of a parameter."""
+        return drawn if self.range else next(value for value in self.values if parameter(value) == drawn)
+
+
+def parameter(value: Any) -> Any:
+    """A value as parameters and tables have it: a list is text."""
+    return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How points are sampled.
+class Grid(Schema):
+    """The table [grid]: lists of values by key."""
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    compression: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sampled(Schema):
+    """The table [sampled].
 
     Attributes:
-        trials: points, >= 1.
+        trials: points.
         seed: of the sampler.
         sampler: "tpe" (tree-structured Parzen estimator) or "random".
-        in_flight: points that are asked for before the first result is told, >= 1. The points depend on it, so that
-            they do not depend on the number of workers.
+        in_flight: points that are drawn before the first result is known. The points depend on it, so that they do not
+            depend on the number of workers.
+        training, compression: lists of values, or ranges, by key.
     """
 
-    trials: int
-    seed: int = 0
-    sampler: str = "tpe"
-    in_flight: int = 4
+    trials: Annotated[Count, Lt(2**32)]
+    seed: Seed = 0
+    sampler: Literal["tpe", "random"] = "tpe"
+    in_flight: Count = 4
+    training: Mapping[str, Any] = field(default_factory=dict)
+    compression: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What a sweep file says.
+class Sweep(Schema):
+    """A sweep file; combinations of values are checked with the data.
 
     Attributes:
-        path: of the file.
-        data: as `sen_edge.data.datasets.load` takes it.
-        data_dir: folder of the MNIST files, or None.
+        data, data_dir: of `sen_edge.data.datasets.load`.
         seeds: of training and compression.
-        training: fixed values of [training].
-        compression: fixed values of [compression].
-        axes: what is searched.
-        sampling: how; None for a grid.
+        training, compression: fixed values by key.
+        grid, sampled: what is searched; one of them.
     """
 
-    path: Path
-    data: str
-    data_dir: Path | None
-    seeds: tuple[int, ...]
-    training: Mapping[str, Any]
-    compression: Mapping[str, Any]
-    axes: tuple[Axis, ...]
-    sampling: Sampling | None
+    data: Text
+    data_dir: Path | None = None
+    seeds: Annotated[tuple[Seed, ...], MinLen(1), MaxLen(MAX_POINTS)] = (0,)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    compression: Mapping[str, Any] = field(default_factory=dict)
+    grid: Grid | None = None
+    sampled: Sampled | None = None
+
+    def check(self) -> None:
+        """Refuse an unknown key, a wrong value, and a setting that is both fixed and searched."""
+        if len(set(self.seeds)) < len(self.seeds):
+            raise SchemaError("has a number twice", key="seeds")
+        if (self.grid is None) == (self.sampled is None):
+            raise SchemaError("expected either a table [grid] or a table [sampled]")
+        fixed = [f"{table}.{key}" for table in TABLES for key in self.fixed(table)]
+        for axis in self.axes:
+            if axis.name in fixed:
+                raise SchemaError("is searched too", "leave it out in one of both tables", key=axis.name)
+        if self.grid is not None and math.prod(len(axis.values) for axis in self.axes) > MAX_POINTS:
+            raise SchemaError(f"has more than {MAX_POINTS:,} points", "use [sampled] instead", key="grid")
+
+    def fixed(self, table: str) -> dict[str, Any]:
+        """Fixed values of a table, converted to the types of their keys."""
+        return {key: _value(table, key, value, table) for key, value in getattr(self, table).items()}
+
+    @property
+    def axes(self) -> list[Axis]:
+        """What is searched."""
+        name, search = ("grid", self.grid) if self.grid is not None else ("sampled", self.sampled)
+        found = [
+            _axis(table, key, value, f"{name}.{table}", may_range=self.grid is None)
+            for table in TABLES
+            for key, value in getattr(search, table).items()
+        ]
+        if not found:
+            raise SchemaError("is empty; expected keys such as training.exponent = [1.0, 2.0]", key=name)
+        return found
+
+    @property
+    def is_spikes(self) -> bool:
+        """Whether inputs are spike trains."""
+        return bool(self.training.get("input_coding") == "spikes")
 
 
 def read_sweep(path: Path) -> Sweep:
-    """Read and check a sweep file; whether values are in range is seen when settings are made of them.
+    """Read a sweep file; paths in it become absolute.
 
     Raises:
-        SweepError: it cannot be read, or has something that is unknown or of the wrong type.
+        SweepError: it cannot be read, or does not fit the schema.
     """
-    document = load_toml(read_regular(path, MAX_BYTES, error=SweepError), str(path), error=SweepError)
-    _known(f"{path}", document, TOP)
-    if "data" not in document:
-        raise SweepError(f'{path}: data is missing; expected "mnist", "digits" or the path of a .npz file')
-    for key in ("data", "data_dir"):
-        _check(str(path), key, document.get(key, "."), "a string", isinstance(document.get(key, "."), str))
-    if ("grid" in document) == ("sampled" in document):
-        found = "both" if "grid" in document else "none"
-        raise SweepError(f"{path}: a sweep has either a table [grid] or a table [sampled]; found {found}")
-    search = "grid" if "grid" in document else "sampled"
-    axes = _axes(path, search, document[search])
-    fixed = {table: _fixed(path, table, document.get(table, {}), axes) for table in TABLES}
-    data_dir = document.get("data_dir")
-    return Sweep(
-        path=path,
-        data=_data(path, document["data"]),
-        data_dir=None if data_dir is None else (path.parent / data_dir).absolute(),
-        seeds=_seeds(path, document.get("seeds", [0])),
-        training=fixed["training"],
-        compression=fixed["compression"],
-        axes=axes,
-        sampling=_sampling(path, document[search]) if search == "sampled" else None,
-    )
+    sweep = read_toml(Sweep, path, error=SweepError)
+    data = str((path.parent / sweep.data).absolute()) if sweep.data.endswith(".npz") else sweep.data
+    data_dir = None if sweep.data_dir is None else (path.parent / sweep.data_dir).absolute()
+    return replace(sweep, data=data, data_dir=data_dir)
 
 
-def _data(path: Path, name: str) -> str:
-    return str((path.parent / name).absolute()) if name.endswith(".npz") else name
-
-
-def _seeds(path: Path, seeds: Any) -> tuple[int, ...]:
-    fits = isinstance(seeds, list) and bool(seeds) and all(type(seed) is int and 0 <= seed < 2**32 for seed in seeds)
-    _check(str(path), "seeds", seeds, "a list of whole numbers from 0 such as [0, 1, 2]", fits)
-    _check(str(path), "seeds", seeds, f"at most {MAX_POINTS:,} numbers", fits and len(seeds) <= MAX_POINTS)
-    _check(str(path), "seeds", seeds, "numbers that are all different", len(set(seeds)) == len(seeds))
-    return tuple(seeds)
-
-
-def _fixed(path: Path, table: str, values: Any, axes: Iterable[Axis]) -> dict[str, Any]:
-    where = f"{path}: [{table}]"
-    _check(str(path), table, values, "a table", isinstance(values, dict))
-    _known(where, values, KEYS[table])
-    for axis in axes:
-        if axis.table == table and axis.key in values:
-            raise SweepError(f"{where}: {axis.key} is searched too", hint="leave it out in one of both tables")
-    return {key: _value(where, key, value, KEYS[table][key]) for key, value in values.items()}
-
-
-def _axes(path: Path, search: str, tables: Any) -> tuple[Axis, ...]:
-    _check(str(path), search, tables, "a table", isinstance(tables, dict))
-    _known(f"{path}: [{search}]", tables, (*TABLES, *(SAMPLED if search == "sampled" else ())))
-    axes = []
-    for table in TABLES:
-        values = tables.get(table, {})
-        where = f"{path}: [{search}.{table}]"
-        _check(f"{path}: [{search}]", table, values, "a table", isinstance(values, dict))
-        _known(where, values, KEYS[table])
-        axes += [_axis(where, table, key, value, may_range=search == "sampled") for key, value in values.items()]
-    if not axes:
-        raise SweepError(f"{path}: [{search}] searches nothing; expected keys such as training.exponent = [1.0, 2.0]")
-    if search == "grid" and math.prod(len(axis.values) for axis in axes) > MAX_POINTS:
-        raise SweepError(f"{path}: [grid] has more than {MAX_POINTS:,} points", hint="sample with [sampled] instead")
-    return tuple(axes)
-
-
-def _axis(where: str, table: str, key: str, value: Any, *, may_range: bool) -> Axis:
-    kind = KEYS[table][key]
+def _axis(table: str, key: str, value: Any, where: str, *, may_range: bool) -> Axis:
+    name = f"{where}.{printable(key, 60)}"
     if may_range and isinstance(value, dict):
-        return _range(where, table, key, value)
-    expected = f"a list of values, each {kind.expected}" + ", or a range { low = ..., high = ... }" * may_range
-    _check(where, key, value, expected, isinstance(value, list) and bool(value))
-    values = tuple(_value(where, key, each, kind) for each in value)
+        numbers = parse(Range, value, name, error=SchemaError)
+        kind, _ = split(fields_of(TABLES[table]).get(key, Any))
+        ends = [int(end) if kind is int and end.is_integer() else end for end in (numbers.low, numbers.high)]
+        values = tuple(_value(table, key, end, where) for end in ends)
+        if kind not in (int, float) or (kind is int and not (numbers.step or 1.0).is_integer()):
+            raise SchemaError(f"is {quote(value)}; expected {'integers' if kind is int else 'a list'}", key=name)
+        return Axis(table, key, values, numbers)
+    if not isinstance(value, list) or not value:
+        expected = "a list of values" + ", or a range { low = ..., high = ... }" * may_range
+        raise SchemaError(f"is {quote(value)}; expected {expected}", key=name)
+    values = tuple(_value(table, key, each, where) for each in value)
     if any(each in values[:index] for index, each in enumerate(values)):
-        raise SweepError(f"{where}: {key} = {quote(value)}; expected values that are all different")
+        raise SchemaError(f"is {quote(value)}; expected values that are all different", key=name)
     return Axis(table, key, values)
 
 
-def _range(where: str, table: str, key: str, value: Mapping[str, Any]) -> Axis:
-    kind = KEYS[table][key]
-    where_range = f"{where}: {key}"
-    if kind.number is None:
-        raise SweepError(f"{where_range} = {quote(value)}; expected a list, for a range is of numbers")
-    _known(where_range, value, RANGE)
-    for end in ("low", "high"):
-        if end not in value:
-            raise SweepError(f"{where_range}: {end} is missing; expected {{ low = ..., high = ... }}")
-    ends = {end: _value(where_range, end, value[end], kind) for end in ("low", "high")}
-    _check(where_range, "high", ends["high"], f"a number > low ({ends['low']})", ends["low"] < ends["high"])
-    log, step = value.get("log", False), value.get("step")
-    _check(where_range, "log", log, "true or false", isinstance(log, bool))
-    if step is not None:
-        step = _value(where_range, "step", step, kind)
-        _check(where_range, "step", step, "a number > 0, and no log beside it", step > 0 and not log)
-        steps = (ends["high"] - ends["low"]) / step
-        _check(where_range, "step", step, "one that leads from low to high", math.isclose(steps, round(steps)))
-    if log:
-        _check(where_range, "low", ends["low"], "a number > 0 with log", ends["low"] > 0)
-    return Axis(table, key, **ends, step=step, log=log)
-
-
-def _sampling(path: Path, table: Mapping[str, Any]) -> Sampling:
-    where = f"{path}: [sampled]"
-    if "trials" not in table:
-        raise SweepError(f"{where}: trials is missing; expected the number of points to sample")
-    for key, least in (("trials", 1), ("in_flight", 1), ("seed", 0)):
-        value = table.get(key, least)
-        fits = type(value) is int and least <= value < 2**32
-        _check(where, key, value, f"a whole number from {least}", fits)
-    sampler = table.get("sampler", "tpe")
-    _check(where, "sampler", sampler, f"one of {', '.join(SAMPLERS)}", sampler in SAMPLERS)
-    return Sampling(**{key: table[key] for key in SAMPLED if key in table})
-
-
-def _value(where: str, key: str, value: Any, kind: Kind) -> Any:
-    _check(where, key, value, kind.expected, kind.accepts(value))
-    return kind.read(value)
-
-
-def _check(where: str, key: str, value: Any, expected: str, fits: bool) -> None:
-    if not fits:
-        raise SweepError(f"{where}: {key} = {quote(value)}; expected {expected}")
-
-
-def _known(where: str, table: Mapping[str, Any], names: Iterable[str]) -> None:
-    for key in table:
-        if key not in names:
-            raise SweepError(f"{where}: unknown key {printable(key, 80)}; expected one of {', '.join(names)}")
+def _value(table: str, key: str, value: Any, where: str) -> Any:
+    """A value, converted to the type of its key."""
+    names = [name for name in fields_of(TABLES[table]) if name not in EXCLUDED]
+    if key not in names:
+        raise SchemaError(f"is unknown; expected one of {', '.join(names)}", key=f"{where}.{printable(key, 60)}")
+    try:
+        return validate(TABLES[table], key, value)
+    except SchemaError as error:
+        raise SchemaError(error.problem, error.hint, key=f"{where}.{error.key}") from None

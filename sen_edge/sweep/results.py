@@ -1,26 +1,32 @@
-"""What came of a sweep: a row for each trial, a ranking of the points; Parquet, CSV."""
+"""Results of a sweep: a row for each trial, a ranking of the points; CSV, Parquet, SVG."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import optuna
+from optuna.trial import FrozenTrial
+
 from sen_edge.errors import OutputError
-from sen_edge.sweep.runner import State, figures_of
-from sen_edge.sweep.search import Point, shown
+from sen_edge.sweep.file import parameter
+from sen_edge.sweep.search import Point, Records
 from sen_runtime.files import write_all
 
-#: Columns of results beside the searched values, in this order.
+#: Columns of figures, in this order.
 FIGURES = (
     "validation_accuracy",
     "test_accuracy",
     "trained_validation_accuracy",
     "trained_test_accuracy",
     "best_epoch",
+    "learning_rate",
     "parameters",
     "macs",
     "weight_bytes",
@@ -29,104 +35,108 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Ranked:
-    """A point and how good it is; accuracies in percent.
+    """A point with a finished trial; accuracies in percent.
 
     Attributes:
-        point: its values.
-        accuracy: mean validation accuracy over the finished seeds.
-        low, high: least and greatest of them.
-        test_accuracy: mean; nothing is chosen by it.
-        n_done: seeds that are finished.
-        n_failed: seeds that failed.
-        figures: of the first finished seed.
+        rank: from 1.
+        point: number of the point.
+        values: of the point.
+        validation_accuracy, test_accuracy: means over the finished seeds; the latter has no effect on the rank.
+        validation_range: min and max.
+        seeds_done, seeds_failed: numbers of seeds.
+        macs: of the first finished seed.
     """
 
-    point: Point
-    accuracy: float
-    low: float
-    high: float
+    rank: int
+    point: int
+    values: Mapping[str, Any]
+    validation_accuracy: float
+    validation_range: tuple[float, float]
     test_accuracy: float
-    n_done: int
-    n_failed: int
-    figures: Mapping[str, Any]
+    seeds_done: int
+    seeds_failed: int
+    macs: int
 
 
-def ranking(state: State) -> list[Ranked]:
-    """Points with a finished trial, the best first: by validation accuracy; those that failed for a seed come last."""
+def rank(points: Sequence[Point], records: Records) -> list[Ranked]:
+    """Points by validation accuracy, the best first; those with a failed seed come last."""
     ranked = []
-    for point in state.points:
-        figures = figures_of(point, state.records)
-        if not figures:
-            continue
-        accuracies = [each["validation_accuracy"] for each in figures]
-        ranked.append(
-            Ranked(
-                point,
-                sum(accuracies) / len(accuracies),
-                min(accuracies),
-                max(accuracies),
-                sum(each["test_accuracy"] for each in figures) / len(figures),
-                len(figures),
-                sum(ident in state.records for ident in point.trials) - len(figures),
-                figures[0],
-            )
-        )
-    return sorted(ranked, key=lambda each: (each.n_failed > 0, -each.accuracy, each.point.number))
+    for point in points:
+        figures = point.figures(records)
+        if figures:
+            n, accuracies = len(figures), [each["validation_accuracy"] for each in figures]
+            mean, test = sum(accuracies) / n, sum(each["test_accuracy"] for each in figures) / n
+            n_failed = sum(trial in records for trial in point.trials) - n
+            ends = min(accuracies), max(accuracies)
+            ranked.append(Ranked(0, point.number, point.values, mean, ends, test, n, n_failed, figures[0]["macs"]))
+    ranked.sort(key=lambda each: (each.seeds_failed > 0, -each.validation_accuracy, each.point))
+    return [replace(each, rank=place) for place, each in enumerate(ranked, start=1)]
 
 
-def rows(state: State, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """A row for each trial, in the order of the search: searched values, seed, figures, error; None for what is not."""
+def rows(points: Sequence[Point], records: Records) -> list[dict[str, Any]]:
+    """A row for each trial, in the order of the search: searched values, seed, figures, error; None where absent."""
     found = []
-    for point in state.points:
-        values = {name: shown(value) if isinstance(value, tuple) else value for name, value in point.values.items()}
-        for index, seed in enumerate(seeds):
-            ident = point.trials[index] if point.trials else None
-            record: Mapping[str, Any] = {"error": point.error} if ident is None else state.records.get(ident, {})
+    for point in points:
+        for trial, settings in point.trials.items():
+            record = records.get(trial, {})
             figures = record.get("figures") or {}
             found.append(
                 {
                     "point": point.number,
-                    **values,
-                    "seed": seed,
+                    **{name: parameter(value) for name, value in point.values.items()},
+                    "seed": settings["training"]["seed"],
                     **{name: figures.get(name) for name in FIGURES},
                     "seconds": record.get("seconds"),
                     "error": record.get("error"),
-                    "trial": ident,
+                    "trial": trial,
                 }
             )
     return found
 
 
-def write_results(folder: Path, table: Sequence[Mapping[str, Any]], plot: bytes | None) -> list[Path]:
-    """Write results.csv, results.parquet and, where there is one, results.svg; what was written.
+def write_results(folder: Path, table: Sequence[Mapping[str, Any]], svg: bytes | None) -> list[Path]:
+    """Write results.csv, results.parquet and, if there is one, results.svg; their paths.
 
     Raises:
         OutputError: they cannot be written.
     """
-    files = {folder / "results.csv": as_csv(table).encode(), folder / "results.parquet": as_parquet(table)}
-    if plot is not None:
-        files[folder / "results.svg"] = plot
-    try:
-        write_all(files)
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}", hint="finished trials are kept") from error
-    return list(files)
-
-
-def as_csv(table: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; what is not there is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return text.getvalue()
-
-
-def as_parquet(table: Sequence[Mapping[str, Any]]) -> bytes:
-    """Rows as Parquet; a column without any value is one of nulls."""
     import pyarrow
     from pyarrow import parquet
 
-    buffer = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in table]), buffer)
-    return bytes(buffer.getvalue())
+    text, binary = io.StringIO(), pyarrow.BufferOutputStream()
+    writer = csv.DictWriter(text, list(table[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(table)
+    parquet.write_table(pyarrow.Table.from_pylist(list(table)), binary)
+    files = {"results.csv": text.getvalue().encode(), "results.parquet": bytes(binary.getvalue())}
+    if svg is not None:
+        files["results.svg"] = svg
+    try:
+        write_all({folder / name: content for name, content in files.items()})
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}", "finished trials are kept") from error
+    return [folder / name for name in files]
+
+
+def draw(trials: Iterable[FrozenTrial]) -> bytes | None:
+    """SVG of the validation accuracy over each searched setting; None without matplotlib, or without a finished trial.
+
+    Equal trials give equal bytes.
+    """
+    done = [trial for trial in trials if trial.value is not None]
+    if not done or find_spec("matplotlib") is None:
+        return None
+    import matplotlib
+    import numpy as np
+    from matplotlib import pyplot
+    from optuna.visualization.matplotlib import plot_slice
+
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(done)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.hashsalt": "sen-edge", "backend": "agg"}):
+        warnings.simplefilter("ignore")  # plots of Optuna are marked as experimental
+        figure = np.ravel(plot_slice(study, target_name="validation accuracy, %"))[0].figure
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        pyplot.close(figure)
+    return buffer.getvalue()

@@ -2,203 +2,131 @@
 
 from __future__ import annotations
 
-import queue
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sen_edge.sweep.errors import SweepError
+from sen_edge.sweep import SweepError
+from sen_edge.sweep.file import parameter
+from sen_edge.sweep.journal import Journal
 from sen_edge.sweep.search import Point, Search
-from sen_edge.sweep.settings import Settings, trial_id
-from sen_edge.sweep.store import Store
-from sen_edge.sweep.trial import Trial, recorded, run_trial, versions
+from sen_edge.sweep.trial import Trial, make_failure, make_record, run_trial
 
 if TYPE_CHECKING:
     from distributed import Client, Future
 
-#: Between looks at whether the cluster has grown, or is gone.
-TICK_S = 1.0
-
-
-@dataclass(frozen=True)
-class State:
-    """A sweep under way.
-
-    Attributes:
-        points: that are known, in the order of the search.
-        records: of finished trials by `trial_id`; figures or an error each.
-        n_points: there will be in all.
-        fresh: the trial that has just finished here, or None.
-    """
-
-    points: tuple[Point, ...]
-    records: Mapping[str, Mapping[str, Any]]
-    n_points: int
-    fresh: str | None = None
+KEPT = "finished trials are kept; repeat the command to continue"
+#: Receives the records of finished trials by name, and the trial that has just finished with its point.
+Report = Callable[[Mapping[str, Mapping[str, Any]], tuple[str, Point] | None], None]
 
 
 def run_sweep(
     search: Search,
-    store: Store,
+    journal: Journal,
     client: Client,
     *,
     trial: Trial = run_trial,
     retry_failed: bool = False,
-    report: Callable[[State], None] = lambda _: None,
-) -> State:
-    """Run all trials that the store does not have yet.
+    report: Report = lambda *_: None,
+) -> dict[str, Mapping[str, Any]]:
+    """Run all trials that the journal does not have; the records of all by their names.
 
     A trial whose worker dies goes to another one, up to the number of times that the scheduler allows.
 
     Args:
-        search: where points come from.
-        store: where trials are kept.
+        search: source of the points.
+        journal: keeps the trials.
         client: of the cluster.
         trial: what is run; importable on the workers.
-        retry_failed: run trials again that are kept with an error.
-        report: told at the start and after each trial.
+        retry_failed: run trials again that failed before.
+        report: called at the start and after each trial.
 
     Raises:
-        SweepError: the cluster is gone, or cannot run trials at all.
+        SweepError: the cluster is gone, or cannot run trials.
         OutputError: a trial cannot be written.
     """
-    run = _Run(search, store, client, trial, retry_failed)
-    run.add(search.first())
+    from distributed import wait
+
+    run = _Run(search, journal, retry_failed)
+    running: dict[Future, tuple[str, Point]] = {}
+    token = uuid.uuid4().hex[:8]  # results of other clients have other keys
     run.advance()
-    report(run.state(None))
+    report(run.records, None)
     try:
-        while run.backlog or run.futures:
-            run.submit()
+        while run.queue or running:
             try:
-                future = run.finished.get(timeout=TICK_S)
-            except queue.Empty:
-                run.check_cluster()
-                continue
-            ident = run.keep(future)
-            run.advance()
-            report(run.state(ident))
+                # One trial for each thread: all trials that a worker has are blamed for its death.
+                for _ in range(min(max(1, sum(client.nthreads().values())) - len(running), len(run.queue))):
+                    name, point = run.queue.popleft()
+                    key = f"trial-{name}-{token}"
+                    running[client.submit(make_record, trial, point.trials[name], key=key, pure=False)] = name, point
+                with client.as_current():
+                    done = wait(list(running), return_when="FIRST_COMPLETED").done
+            except (OSError, CancelledError) as error:
+                raise SweepError("connection to the scheduler lost", KEPT) from error
+            for future in done:
+                last = running.pop(future)
+                run.keep(*last, _result(future))
+                report(run.records, last)
     finally:
-        for future in run.futures:
-            future.release()  # the scheduler forgets it, and stops it where it has not begun
-    return run.state(None)
+        for future in running:
+            future.release()  # the scheduler drops it where it has not begun
+    return run.records
 
 
 @dataclass
 class _Run:
-    """What changes from trial to trial.
+    """Trials to run, and finished ones.
 
     Attributes:
-        told: points whose result the search has been told.
-        backlog: trials that no worker has been given yet.
-        futures: those that one has, by the future.
-        finished: futures as they are done.
-        token: in the names of tasks, so that no other client's results are taken for ours.
+        queue: names of trials that no worker has yet, with their points.
+        records: of finished trials by their names.
+        taken: names of all trials that were met.
     """
 
     search: Search
-    store: Store
-    client: Client
-    trial: Trial
+    journal: Journal
     retry_failed: bool
-    points: list[Point] = field(default_factory=list)
+    queue: deque[tuple[str, Point]] = field(default_factory=deque)
     records: dict[str, Mapping[str, Any]] = field(default_factory=dict)
-    told: int = 0
-    backlog: deque[Settings] = field(default_factory=deque)
-    futures: dict[Future, Settings] = field(default_factory=dict)
-    finished: queue.SimpleQueue[Future] = field(default_factory=queue.SimpleQueue)
-    known: set[str] = field(default_factory=set)
-    token: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
-
-    def state(self, fresh: str | None) -> State:
-        return State(tuple(self.points), dict(self.records), self.search.n_points, fresh)
-
-    def add(self, points: Iterable[Point]) -> None:
-        """Take up new points; trials that are kept already are not run."""
-        for point in points:
-            self.points.append(point)
-            for ident, settings in zip(point.trials, point.settings, strict=True):
-                if ident in self.known:
-                    continue
-                self.known.add(ident)
-                record = self.store.read(settings)
-                if record is None or (self.retry_failed and record["error"] is not None):
-                    self.backlog.append(settings)
-                else:
-                    self.records[ident] = record
+    taken: set[str] = field(default_factory=set)
 
     def advance(self) -> None:
-        """Tell the search what is known, in the order of its points, and take up those that follow."""
-        while self.told < len(self.points):
-            point = self.points[self.told]
-            if any(ident not in self.records for ident in point.trials):
-                return
-            self.told += 1
-            self.add(self.search.following(point_accuracy(point, self.records)))
+        """Take up the next points; trials of the journal are not run."""
+        while points := self.search.advance(self.records):
+            met = {name: each for each in points for name in each.trials if name not in self.taken}
+            self.taken |= set(met)
+            for name, point in met.items():
+                known = self.journal.trials.get(name)
+                if known is None or (self.retry_failed and known.value is None):
+                    self.queue.append((name, point))
+                else:
+                    self.records[name] = known.user_attrs
 
-    def submit(self) -> None:
-        """One trial for each thread of the cluster: of a worker that dies all trials that it was given are blamed."""
-        free = max(1, self.n_threads()) - len(self.futures)
-        for _ in range(min(free, len(self.backlog))):
-            settings = self.backlog.popleft()
-            future = self.client.submit(
-                recorded, self.trial, settings, key=f"trial-{trial_id(settings)}-{self.token}", pure=False
-            )
-            self.futures[future] = settings
-            future.add_done_callback(self.finished.put)
-
-    def n_threads(self) -> int:
-        """Of the whole cluster, as it is now."""
-        try:
-            return sum(self.client.nthreads().values())
-        except OSError as error:
-            raise _lost() from error
-
-    def keep(self, future: Future) -> str:
-        """Write down what a future gave; the name of the trial."""
-        from distributed.scheduler import KilledWorker
-
-        settings = self.futures.pop(future)
-        ident = trial_id(settings)
-        try:
-            record: Mapping[str, Any] = future.result()
-        except KilledWorker as error:
-            deaths = error.allowed_failures + 1
-            record = _killed(f"{deaths} workers died of it, one after the other: out of memory, or ended from outside")
-        except Exception as error:  # `recorded` lets none of the trial's pass
-            self.check_cluster()
-            raise SweepError(
-                f"the cluster could not run a trial: {type(error).__name__}: {error}", hint="finished trials are kept"
-            ) from error
-        self.store.write(settings, record)
-        self.records[ident] = record
-        return ident
-
-    def check_cluster(self) -> None:
-        if self.client.status not in ("running", "connecting"):
-            raise _lost()
+    def keep(self, name: str, point: Point, record: Mapping[str, Any]) -> None:
+        """Keep a finished trial."""
+        parameters = {axis: parameter(value) for axis, value in point.values.items()}
+        self.records[name] = {"id": name, "settings": point.trials[name], **record}
+        self.journal.add(self.records[name], parameters, self.search.distributions)
+        self.advance()
 
 
-def figures_of(point: Point, records: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Figures of the point's trials that are finished and did not fail."""
-    found = [records[ident] for ident in point.trials if ident in records]
-    return [record["figures"] for record in found if record["figures"] is not None]
+def _result(future: Future) -> Mapping[str, Any]:
+    """Record of a trial; a failure where its workers died.
 
+    Raises:
+        SweepError: the cluster could not run it.
+    """
+    from distributed.scheduler import KilledWorker
 
-def point_accuracy(point: Point, records: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Mean validation accuracy over all seeds in percent; None where a trial failed or is not finished."""
-    figures = figures_of(point, records)
-    if not point.trials or len(figures) < len(point.trials):
-        return None
-    return float(sum(each["validation_accuracy"] for each in figures) / len(figures))
-
-
-def _lost() -> SweepError:
-    return SweepError(
-        "the connection to the scheduler is lost", hint="run the same command to go on; finished trials are kept"
-    )
-
-
-def _killed(error: str) -> dict[str, Any]:
-    return {"figures": None, "error": error, "seconds": None, "pid": None, **versions()}
+    try:
+        record: Mapping[str, Any] = future.result()
+    except KilledWorker as error:
+        n_workers = error.allowed_failures + 1
+        return make_failure(f"{n_workers} workers died, one after the other: out of memory, or ended from outside")
+    except Exception as error:  # of the cluster: `make_record` catches those of a trial
+        raise SweepError(f"the cluster could not run a trial: {type(error).__name__}: {error}", KEPT) from error
+    return record

@@ -1,24 +1,29 @@
-"""Which points a sweep tries: all of a grid, or those that Optuna's samplers ask for.
+"""Points that a sweep tries: all of a grid, or those that a sampler of Optuna draws.
 
-The points are a function of the sweep file: not of how many workers there are, which of them is faster, or whether the
-sweep was interrupted. A sampler is therefore told results in the order of its points, never in that of arrival, and is
-asked for one new point after each. After an interruption it is told the kept results again, and asks the same.
+Points are a function of the sweep file: they depend neither on the number of workers nor on interruptions. Therefore
+the sampler is told results in the order of its points, not of their arrival, and a resumed sweep tells them again.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.samplers import RandomSampler, TPESampler
+from optuna.trial import TrialState
 
 from sen_edge.data.datasets import Dataset
-from sen_edge.sweep.errors import SweepError
-from sen_edge.sweep.file import Axis, Sampling, Sweep
-from sen_edge.sweep.settings import Settings, place_of, settings_of, trial_id
+from sen_edge.sweep import SweepError
+from sen_edge.sweep.file import Sweep, parameter
+from sen_edge.sweep.settings import Settings, requests_of, settings_of, trial_id
+from sen_edge.training.train import config_of
 from sen_runtime.errors import SenError
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+Records = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -26,189 +31,108 @@ class Point:
     """Searched values, trained once for each seed.
 
     Attributes:
-        number: from 0, in the order of the search.
+        number: from 0.
         values: of each axis, by its name.
-        settings: one for each seed; empty where the values contradict each other.
-        error: how they do, or None.
+        trials: settings by the names of the trials, one for each seed.
     """
 
     number: int
     values: Mapping[str, Any]
-    settings: tuple[Settings, ...]
-    error: str | None = None
+    trials: Mapping[str, Settings]
 
-    @cached_property
-    def trials(self) -> tuple[str, ...]:
-        """Names of its trials, one for each seed."""
-        return tuple(map(trial_id, self.settings))
-
-
-class Search(Protocol):
-    """Where points come from."""
-
-    #: All points there will be.
-    n_points: int
-
-    def first(self) -> list[Point]:
-        """Those that need no result."""
-
-    def following(self, accuracy: float | None) -> list[Point]:
-        """Those after the next result in the order of the points: its validation accuracy in percent, None if none."""
+    def figures(self, records: Records) -> list[Mapping[str, Any]]:
+        """Figures of the trials that are finished and did not fail."""
+        found = [records[trial] for trial in self.trials if trial in records]
+        return [record["figures"] for record in found if record["figures"] is not None]
 
 
-#: Number and values by axis -> a point.
-Make = Callable[[int, Mapping[Axis, Any]], Point]
-
-
-def search_of(sweep: Sweep, dataset: Dataset) -> Search:
-    """The search that a sweep file asks for, its values checked.
-
-    Raises:
-        SweepError: values that no trial can have; of ranges only both ends are looked at.
-    """
-    _check(sweep, dataset)
-
-    def make(number: int, values: Mapping[Axis, Any]) -> Point:
-        names = {axis.name: value for axis, value in values.items()}
-        try:
-            settings = tuple(_settings(sweep, dataset, values, seed) for seed in sweep.seeds)
-        except SenError as error:
-            return Point(number, names, (), error.message)
-        return Point(number, names, settings)
-
-    if sweep.sampling is None:
-        return Grid(sweep, make)
-    return Sampled(sweep.axes, sweep.sampling, make)
-
-
-class Grid:
-    """All combinations; the last axis changes fastest."""
-
-    def __init__(self, sweep: Sweep, make: Make) -> None:
-        combinations = itertools.product(*(axis.values for axis in sweep.axes))
-        self.points = [
-            make(number, dict(zip(sweep.axes, values, strict=True))) for number, values in enumerate(combinations)
-        ]
-        self.n_points = len(self.points)
-        for point in self.points:
-            if point.error is not None:
-                raise SweepError(f"{sweep.path}: [grid]: {described(point.values)}: {point.error}")
-
-    def first(self) -> list[Point]:
-        """All points."""
-        return self.points
-
-    def following(self, accuracy: float | None) -> list[Point]:
-        """None."""
-        del accuracy
-        return []
-
-
-@dataclass
-class Sampled:
-    """What Optuna asks for; see the head of this file.
+class Search:
+    """Points of a sweep.
 
     Attributes:
-        axes: what is searched.
-        sampling: how.
-        make: a point of values.
-        waiting: Optuna's trials that were asked for and not told, in order.
-        asked: how many were asked for.
+        n_points: all of them.
+        points: the known ones.
+        distributions: of the searched values, by the names of the axes.
     """
 
-    axes: tuple[Axis, ...]
-    sampling: Sampling
-    make: Make
-    waiting: deque[Any] = field(default_factory=deque)
-    asked: int = 0
+    def __init__(self, sweep: Sweep, dataset: Dataset, where: str) -> None:
+        """Check the points of a grid, or the corners of a sampled search.
 
-    def __post_init__(self) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        samplers = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
-        self.study = optuna.create_study(
-            direction="maximize", sampler=samplers[self.sampling.sampler](seed=self.sampling.seed)
-        )
-        self.distributions = {axis.name: _distribution(axis) for axis in self.axes}
-        self.n_points = self.sampling.trials
-
-    def first(self) -> list[Point]:
-        """As many as may be in flight."""
-        return [self._ask() for _ in range(min(self.sampling.in_flight, self.n_points))]
-
-    def following(self, accuracy: float | None) -> list[Point]:
-        """One for each that is told, up to their number."""
-        from optuna.trial import TrialState
-
-        trial = self.waiting.popleft()
-        if accuracy is None:
-            self.study.tell(trial, state=TrialState.FAIL)
+        Raises:
+            SweepError: values contradict each other, of a sampled search in both corners; the message starts with
+                `where`.
+        """
+        self.points: list[Point] = []
+        self._sweep, self._dataset, self._axes, self._n_told = sweep, dataset, sweep.axes, 0
+        self._study: optuna.Study | None = None
+        self._drawn: list[optuna.Trial] = []
+        self.distributions = {axis.name: axis.distribution() for axis in self._axes}
+        if sweep.sampled is None:
+            combinations = itertools.product(*(axis.values for axis in self._axes))
+            self._grid = [dict(zip(self.distributions, values, strict=True)) for values in combinations]
+            self.n_points = self._in_flight = len(self._grid)
         else:
-            self.study.tell(trial, accuracy)
-        return [self._ask()] if self.asked < self.n_points else []
+            self._grid = [{axis.name: axis.values[end] for axis in self._axes} for end in (0, -1)]
+            self.n_points, self._in_flight = sweep.sampled.trials, sweep.sampled.in_flight
+            samplers = {"tpe": TPESampler, "random": RandomSampler}
+            sampler = samplers[sweep.sampled.sampler](seed=sweep.sampled.seed)
+            self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        errors = [text for values in self._grid if (text := self._contradiction(values))]
+        if errors and (self._study is None or len(errors) == len(self._grid)):
+            raise SweepError(f"{where}: {errors[0]}")
 
-    def _ask(self) -> Point:
-        trial = self.study.ask(self.distributions)
-        self.waiting.append(trial)
-        self.asked += 1
-        values = {
-            axis: axis.values[trial.params[axis.name]] if axis.values else trial.params[axis.name] for axis in self.axes
-        }
-        return self.make(self.asked - 1, values)
+    def advance(self, records: Records) -> list[Point]:
+        """Tell the sampler the results in the order of the points; the points that it draws then.
 
+        Args:
+            records: of finished trials, by their names.
+        """
+        n_known = len(self.points)
+        while True:
+            while len(self.points) < min(self.n_points, self._n_told + self._in_flight):
+                self.points.append(self._draw())
+            if self._n_told == len(self.points):
+                break
+            point = self.points[self._n_told]
+            if any(trial not in records for trial in point.trials):
+                break
+            self._tell(point.figures(records))
+            self._n_told += 1
+        return self.points[n_known:]
 
-def described(values: Mapping[str, Any]) -> str:
-    """Searched values for people."""
-    return ", ".join(f"{name} = {shown(value)}" for name, value in values.items())
+    def _draw(self) -> Point:
+        number = len(self.points)
+        if self._study is None:
+            values = self._grid[number]
+        else:
+            self._drawn.append(self._study.ask(self.distributions))
+            values = {axis.name: axis.value(self._drawn[-1].params[axis.name]) for axis in self._axes}
+        settings = [settings_of(self._sweep, values, seed, self._dataset) for seed in self._sweep.seeds]
+        return Point(number, values, {trial_id(each): each for each in settings})
 
+    def _tell(self, figures: list[Mapping[str, Any]]) -> None:
+        if self._study is None:
+            return
+        if len(figures) < len(self._sweep.seeds):
+            self._study.tell(self._drawn[self._n_told], state=TrialState.FAIL)
+        else:
+            mean = sum(each["validation_accuracy"] for each in figures) / len(figures)
+            self._study.tell(self._drawn[self._n_told], mean)
 
-def shown(value: Any) -> str:
-    """One value for people."""
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(str, value)) + "]"
-    return f"{value:.7g}" if isinstance(value, float) else str(value)
-
-
-def _distribution(axis: Axis) -> Any:
-    from optuna import distributions
-
-    if axis.values:  # by number, for a choice may be a list
-        return distributions.CategoricalDistribution(range(len(axis.values)))
-    if axis.is_integer:
-        step = 1 if axis.step is None else int(axis.step)
-        return distributions.IntDistribution(int(axis.low), int(axis.high), log=axis.log, step=step)
-    return distributions.FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
-
-
-def _settings(sweep: Sweep, dataset: Dataset, values: Mapping[Axis, Any], seed: int) -> Settings:
-    tables = {"training": dict(sweep.training), "compression": dict(sweep.compression)}
-    for axis, value in values.items():
-        tables[axis.table][axis.key] = value
-    place = place_of(sweep.data, sweep.data_dir, spikes=is_spikes(sweep))
-    return settings_of(tables["training"], tables["compression"], seed, dataset, place)
-
-
-def is_spikes(sweep: Sweep) -> bool:
-    """Whether inputs are spike trains."""
-    return bool(sweep.training.get("input_coding") == "spikes")
-
-
-def _check(sweep: Sweep, dataset: Dataset) -> None:
-    """Each value of [training] and of the search alone, so that the one that is wrong can be named."""
-    place = place_of(sweep.data, sweep.data_dir, spikes=is_spikes(sweep))
-
-    def check(where: str, key: str, value: Any) -> None:
-        kind = {name: sweep.training[name] for name in ("arch", "weights") if name in sweep.training}
+    def _contradiction(self, values: Mapping[str, Any]) -> str:
         try:
-            settings_of({**kind, key: value}, {}, 0, dataset, place)
+            training, *_ = requests_of(settings_of(self._sweep, values, self._sweep.seeds[0], self._dataset))
+            config_of(training, self._dataset)
         except SenError as error:
-            raise SweepError(f"{sweep.path}: {where}: {key} = {shown(value)}: {error.message}", error.hint) from None
+            return f"{describe(values)}: {error.message}"
+        return ""
 
-    for key, value in sweep.training.items():
-        check("[training]", key, value)
-    table = "grid" if sweep.sampling is None else "sampled"
-    for axis in sweep.axes:
-        if axis.table == "training" and not any(each.key in ("arch", "weights") for each in sweep.axes):
-            for value in axis.values or (axis.low, axis.high):
-                check(f"[{table}.training]", axis.key, value)
+
+def describe(values: Mapping[str, Any]) -> str:
+    """Searched values for people."""
+    return ", ".join(f"{name} = {show(value)}" for name, value in values.items())
+
+
+def show(value: Any) -> str:
+    """One value for people."""
+    return f"{value:.7g}" if isinstance(value, float) else str(parameter(value))

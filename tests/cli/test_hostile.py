@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sen_edge.compress.search_state import SearchState
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.passes.materialize import precompute
-from sen_edge.sweep.store import Store
+from sen_edge.sweep.journal import read_journal
 from sen_edge.training import state
 from sen_exporters.base import exporter
 from sen_runtime import cli, memory_limits
@@ -276,14 +276,12 @@ def test_toml(kind: str, sen_edge: Run, refused: Callable[..., None], mlp_path: 
 @pytest.mark.parametrize("kind", [*SPECIAL[1:], *ANY_FORMAT, *JSON])
 def test_states_that_programs_keep(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Files that a command finds beside its output or in its folder; whoever reads them says it with `SenError`."""
-    monkeypatch.setattr("sen_edge.sweep.store.trial_id", lambda _settings: "state")
-    (tmp_path / "trials").mkdir()
-    path = put(tmp_path / "trials" / "state.json", kind, JSON)
+    path = put(tmp_path / "state.json", kind, JSON)
     readers: list[Callable[[], object]] = [
         lambda: record.read(path),
         lambda: energy.read_meter(path),
         lambda: SearchState.load(path, make_network(MLP), _Data(), {}),  # type: ignore[arg-type]
-        lambda: Store(tmp_path).read({}),
+        lambda: read_journal(path),
         lambda: state.restore(None, path, {}),  # type: ignore[arg-type]
     ]
     for read in readers:

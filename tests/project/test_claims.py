@@ -1,6 +1,5 @@
 """The studies of docs/results/claims.md can be run, and their page can be made of what they give."""
 
-import json
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -11,8 +10,9 @@ import pytest
 
 from sen_edge.data.datasets import Dataset
 from sen_edge.sweep.file import read_sweep
-from sen_edge.sweep.search import Point, search_of
-from sen_edge.sweep.settings import trial_id
+from sen_edge.sweep.journal import open_journal
+from sen_edge.sweep.results import rows, write_results
+from sen_edge.sweep.search import Point, Search
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "benchmarks/claims").glob("*.toml"))
@@ -34,32 +34,31 @@ def claims(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
 def points(path: Path) -> list[Point]:
     inputs, labels = np.zeros((20, 784), np.float32), np.arange(20) % 10
     mnist = Dataset("mnist", inputs, labels, inputs, labels, (0.0, 1.0), (28, 28))
-    return search_of(read_sweep(path), mnist).first()
+    return Search(read_sweep(path), mnist, str(path)).advance({})
 
 
 def made_up(folder: Path, found: list[Point]) -> None:
     """A finished sweep."""
-    (folder / "trials").mkdir(parents=True)
-    names = list(found[0].values)
-    lines = ["point,seed,validation_accuracy,test_accuracy,parameters,macs,error,trial," + ",".join(names)]
-    for point in found:
-        for seed, settings in enumerate(point.settings):
-            ident = trial_id(settings)
-            accuracy = 90 + int(ident[:2], 16) / 32
-            free = settings["weights"] == "free"
-            searched = [str(value).replace(",", "") for value in point.values.values()]
-            cells = [point.number, seed, accuracy, accuracy, 407_050 if free else 42_306, 1000, "", ident, *searched]
-            lines.append(",".join(map(str, cells)))
-            record = {"sen_edge": "1", "torch": "2", "seconds": 3600.0}
-            content = json.dumps({"settings": settings, "record": record})
-            (folder / "trials" / f"{ident}.json").write_text(content)
-    (folder / "results.csv").write_text("\n".join(lines) + "\n")
+    with open_journal(folder) as journal:
+        for name, settings in [item for point in found for item in point.trials.items()]:
+            free = settings["training"]["weights"] == "free"
+            figures = {
+                **dict.fromkeys(("validation_accuracy", "test_accuracy"), 90 + int(name[:2], 16) / 32),
+                "parameters": 407_050 if free else 42_306,
+                "macs": 1000,
+                "learning_rate": 0.1,
+            }
+            versions = {"sen_edge": "1", "torch": "2", "seconds": 3600.0}
+            record = {"id": name, "settings": settings, "figures": figures, "error": None, **versions}
+            journal.add(record, {}, {})
+        records = {name: trial.user_attrs for name, trial in journal.trials.items()}
+    write_results(folder, rows(found, records), None)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
 def test_a_study_is_a_sweep_over_three_seeds(path: Path) -> None:
     assert read_sweep(path).seeds == (0, 1, 2)
-    assert all(point.error is None and len(point.settings) == 3 for point in points(path))
+    assert all(len(point.trials) == 3 for point in points(path))
 
 
 @pytest.mark.parametrize("name", ["perceptrons", "spiking", "dimensions", "three-dimensions", "pruning"])

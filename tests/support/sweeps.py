@@ -14,8 +14,8 @@ Settings = Mapping[str, Any]
 
 def quick(settings: Settings) -> dict[str, Any]:
     """Figures that follow from the settings."""
-    exponent, seed = settings["config"]["exponent"], settings["recipe"]["seed"]
-    accuracy = 90 - 10 * (exponent - 1.3) ** 2 + seed / 100 - settings["config"]["dimensions"] / 10
+    exponent, seed = settings["training"]["exponent"], settings["training"]["seed"]
+    accuracy = 90 - 10 * (exponent - 1.3) ** 2 + seed / 100 - settings["training"]["dims"] / 10
     return {
         "validation_accuracy": accuracy,
         "test_accuracy": 100 - accuracy,  # a ranking by it would be the reverse
@@ -28,12 +28,12 @@ def quick(settings: Settings) -> dict[str, Any]:
 
 def uneven(settings: Settings) -> dict[str, Any]:
     """The first seed takes longest, so that trials end in another order than they begin."""
-    time.sleep(0.2 if settings["recipe"]["seed"] == 0 else 0.0)
+    time.sleep(0.2 if settings["training"]["seed"] == 0 else 0.0)
     return quick(settings)
 
 
 def is_marked(settings: Settings) -> bool:
-    return bool(settings["config"]["exponent"] == 2.0 and settings["recipe"]["seed"] == 0)
+    return bool(settings["training"]["exponent"] == 2.0 and settings["training"]["seed"] == 0)
 
 
 def fails(settings: Settings) -> dict[str, Any]:

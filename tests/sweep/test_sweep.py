@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,14 @@ from pyarrow import parquet
 
 import sen_edge as sen_edge_package
 from sen_edge.data.datasets import Dataset
-from sen_edge.sweep.cluster import ALLOWED_DEATHS, Where, check_workers, connected
-from sen_edge.sweep.errors import SweepError
+from sen_edge.sweep import SweepError
+from sen_edge.sweep.cluster import ALLOWED_DEATHS, check_workers, connect, start_workers
 from sen_edge.sweep.file import read_sweep
-from sen_edge.sweep.results import ranking, rows
-from sen_edge.sweep.runner import State, run_sweep
-from sen_edge.sweep.search import search_of
+from sen_edge.sweep.journal import open_journal, read_journal
+from sen_edge.sweep.results import draw, rank, rows
+from sen_edge.sweep.runner import run_sweep
+from sen_edge.sweep.search import Point, Records, Search
 from sen_edge.sweep.settings import trial_id
-from sen_edge.sweep.store import opened
 from sen_edge.sweep.trial import Trial, run_trial
 from tests.conftest import Outcome
 from tests.support import sweeps
@@ -64,13 +64,13 @@ SAMPLED = SAMPLED.replace("dims = 3\nepochs", "epochs")
 
 @pytest.fixture(scope="module")
 def two_workers() -> Iterator[Any]:
-    with connected(Where(workers=2)) as client:
+    with start_workers(2) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def one_worker() -> Iterator[Any]:
-    with connected(Where(workers=1)) as client:
+    with start_workers(1) as client:
         yield client
 
 
@@ -87,21 +87,35 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class State:
+    """A finished sweep."""
+
+    points: list[Point]
+    records: Records
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return rows(self.points, self.records)
+
+
 def sweep(folder: Path, client: Any, trial: Trial, text: str = GRID, **options: Any) -> State:
     """On data that no trial here looks at; `data_dir` is the folder."""
     (folder / "data").mkdir(exist_ok=True)
     plan = read_sweep(write(folder, f'data_dir = "data"\n{text}'))
-    with opened(folder / "out") as store:
-        return run_sweep(search_of(plan, tiny()), store, client, trial=trial, **options)
+    search = Search(plan, tiny(), "s.toml")
+    with open_journal(folder / "out") as journal:
+        return State(search.points, run_sweep(search, journal, client, trial=trial, **options))
 
 
-def comparable(state: State, seeds: tuple[int, ...] = (0, 1)) -> list[dict[str, Any]]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in rows(state, seeds)]
+def comparable(state: State) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in state.rows]
 
 
-def kept(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Trials on the disk, with the time of writing."""
-    return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "trials").glob("*.json")}
+def finished(folder: Path) -> list[str]:
+    """Lines of the journal after the first one, which is of the study: one for each trial."""
+    path = folder / "journal.log"
+    return path.read_text().splitlines()[1:] if path.exists() else []
 
 
 # --- trials --------------------------------------------------------------------------------------
@@ -112,15 +126,17 @@ def test_a_trial_is_a_function_of_its_settings(one_worker: Any, two_workers: Any
 
     compression = '[compression]\ncriterion = "magnitude"\nepochs = 1\n[grid]\ncompression.sparsity = [0.9]'
     plan = read_sweep(write(tmp_path, GRID.replace("[grid]", compression)))
-    search = search_of(plan, load("digits"))
     states = []
     for name, client in (("one", one_worker), ("two", two_workers)):
-        with opened(tmp_path / name) as store:
-            states.append(run_sweep(search, store, client))
+        search = Search(plan, load("digits"), "s.toml")
+        with open_journal(tmp_path / name) as journal:
+            states.append(State(search.points, run_sweep(search, journal, client)))
     assert comparable(states[0]) == comparable(states[1])
-    settings = search.first()[0].settings[0]
+    name, settings = next(iter(search.points[0].trials.items()))
     figures = run_trial(settings)
-    assert states[0].records[trial_id(settings)]["figures"] == figures
+    kept = read_journal(tmp_path / "one/journal.log").trials[name]
+    assert figures == states[0].records[name]["figures"] == kept.user_attrs["figures"]
+    assert run_trial(kept.user_attrs["settings"]) == figures
     assert figures["macs"] < 0.5 * (64 * 8 + 8 * 10)
     assert figures["validation_accuracy"] != figures["trained_validation_accuracy"]
     assert {process for state in states for process in (r["pid"] for r in state.records.values())} != {os.getpid()}
@@ -145,19 +161,20 @@ def test_a_conventional_network_is_trained_once_and_pruned_alike(tmp_path: Path)
     from sen_edge.data.datasets import load
     from sen_edge.sweep import trial
 
-    search = search_of(read_sweep(write(tmp_path, FREE)), load("digits"))
-    settings = [each for point in search.first() for each in point.settings]
-    assert [each["recipe"]["learning_rate"] for each in settings] == [4e-3, 4e-3]
+    search = Search(read_sweep(write(tmp_path, FREE)), load("digits"), "s.toml")
+    settings = [each for point in search.advance({}) for each in point.trials.values()]
     trial._trained.cache_clear()
     some, few = map(run_trial, settings)
     assert trial._trained.cache_info().misses == 1
+    assert some["learning_rate"] == few["learning_rate"] == 4e-3
     assert some["parameters"] == few["parameters"] == 64 * 16 + 16 + 16 * 10 + 10
     assert some["trained_test_accuracy"] == few["trained_test_accuracy"]
     assert few["macs"] < 100 < some["macs"] < 400  # a small layer with zeros may be stored dense
     assert some["validation_accuracy"] > few["validation_accuracy"]
     one_shot = {**settings[0], "compression": {**settings[0]["compression"], "epochs": 0, "as_checkpoint": False}}
     assert run_trial(one_shot)["macs"] < 400
-    assert trial_id({**settings[0], "weights": "positions"}) != trial_id(settings[0])
+    other = {**settings[0], "training": {**settings[0]["training"], "weights": "positions"}}
+    assert trial_id(other) != trial_id(settings[0])
 
 
 def test_a_trial_uses_one_thread_and_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +183,7 @@ def test_a_trial_uses_one_thread_and_leaves_the_others(monkeypatch: pytest.Monke
     from sen_edge.sweep import trial
 
     seen = []
-    monkeypatch.setattr(trial, "_dataset", lambda **_: seen.append(torch.get_num_threads()) or 1 / 0)
+    monkeypatch.setattr(trial, "_dataset", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     with pytest.raises(ZeroDivisionError):
@@ -187,7 +204,7 @@ def test_other_data_than_where_the_sweep_began_are_refused() -> None:
     from sen_edge.errors import DataError
     from sen_edge.sweep.trial import _dataset
 
-    with pytest.raises(DataError, match="digits on this worker has the SHA-256"):
+    with pytest.raises(DataError, match="digits on this worker has SHA-256"):
         _dataset("digits", None, False, "0" * 64)
 
 
@@ -196,11 +213,12 @@ def test_other_data_than_where_the_sweep_began_are_refused() -> None:
 
 def test_a_grid_is_ranked_by_validation_accuracy(two_workers: Any, tmp_path: Path) -> None:
     state = sweep(tmp_path, two_workers, sweeps.quick)
-    assert [each.point.values["training.exponent"] for each in ranking(state)] == [1.0, 2.0]
-    best = ranking(state)[0]
-    assert (best.n_done, best.n_failed) == (2, 0)
-    assert (best.low, best.high) == pytest.approx((88.8, 88.81)) and best.accuracy == pytest.approx(88.805)
-    assert len(kept(tmp_path / "out")) == 4
+    ranking = rank(state.points, state.records)
+    assert [(each.rank, each.values["training.exponent"]) for each in ranking] == [(1, 1.0), (2, 2.0)]
+    assert (ranking[0].seeds_done, ranking[0].seeds_failed) == (2, 0)
+    assert ranking[0].validation_range == pytest.approx((88.8, 88.81))
+    assert ranking[0].validation_accuracy == pytest.approx(88.805)
+    assert len(finished(tmp_path / "out")) == 4
 
 
 def test_samples_are_the_same_with_one_and_two_workers_and_after_an_interruption(
@@ -212,16 +230,16 @@ def test_samples_are_the_same_with_one_and_two_workers_and_after_an_interruption
     second = sweep(tmp_path / "two", two_workers, sweeps.uneven, SAMPLED)
     assert len(first.points) == 14 and comparable(first) == comparable(second)
 
-    def stop(state: State) -> None:
-        if len(state.records) == 15:
+    def stop(records: Records, _: object) -> None:
+        if len(records) == 15:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         sweep(tmp_path / "cut", two_workers, sweeps.uneven, SAMPLED, report=stop)
-    before = kept(tmp_path / "cut/out")
+    before = finished(tmp_path / "cut/out")
     third = sweep(tmp_path / "cut", two_workers, sweeps.uneven, SAMPLED)
     assert comparable(third) == comparable(first)
-    assert before.items() <= kept(tmp_path / "cut/out").items() and len(before) == 15
+    assert before == finished(tmp_path / "cut/out")[: len(before)] and len(before) == 15
 
 
 def test_the_sampler_learns_from_what_it_is_told(two_workers: Any, tmp_path: Path) -> None:
@@ -232,11 +250,11 @@ def test_the_sampler_learns_from_what_it_is_told(two_workers: Any, tmp_path: Pat
 
 def test_a_changed_file_takes_over_equal_trials(two_workers: Any, tmp_path: Path) -> None:
     sweep(tmp_path, two_workers, sweeps.quick)
-    before = kept(tmp_path / "out")
+    before = finished(tmp_path / "out")
     wider = GRID.replace("[1.0, 2.0]", "[1, 2, 3]").replace("epochs = 1", "epochs = 1\nsteepness = 1.0")
     state = sweep(tmp_path, two_workers, sweeps.quick, wider)
     assert len(state.records) == 6
-    assert before.items() <= kept(tmp_path / "out").items()
+    assert before == finished(tmp_path / "out")[: len(before)]
 
 
 def test_values_that_contradict_each_other_fail_alone(two_workers: Any, tmp_path: Path) -> None:
@@ -246,16 +264,18 @@ data = "digits"
 trials = 8
 training.layer_axis = ["fixed", "free"]
 training.dims = [1, 3]
-training.exponent = [1.0]
 """
-    with pytest.raises(SweepError, match=r"\[sampled.training\]: dims = 1: config dimensions is 1; expected"):
-        sweep(tmp_path, two_workers, sweeps.quick, text)
-    text = text.replace("[1, 3]", "[2, 3]").replace("training.exponent", "training.min_distance = [0.1]\n#")
-    assert len(sweep(tmp_path, two_workers, sweeps.quick, text).points) == 8
-    text = 'data = "digits"\n[sampled]\ntrials = 8\ncompression.sparsity = [0.5]\ncompression.rank = [1]'
-    state = sweep(tmp_path, two_workers, sweeps.quick, text)
-    assert not state.records and len(state.points) == 8
-    assert all("compression needs one of" in row["error"] for row in rows(state, (0,)))
+    from sen_edge.data.datasets import load
+
+    text += "training.epochs = [1]\ntraining.hidden = [[4]]"
+    search = Search(read_sweep(write(tmp_path, text)), load("digits"), "s.toml")
+    with open_journal(tmp_path / "out") as journal:
+        records = run_sweep(search, journal, two_workers)
+    wrong = [point.values for point in search.points if not point.figures(records)]
+    assert len(search.points) == 8 and wrong
+    assert all(values["training.layer_axis"] == "fixed" and values["training.dims"] == 1 for values in wrong)
+    with pytest.raises(SweepError, match=r"s.toml: training.layer_axis = fixed, training.dims = 1"):
+        sweep(tmp_path, two_workers, sweeps.quick, text.replace(', "free"', "").replace("[1, 3]", "[1]"))
 
 
 # --- failures ------------------------------------------------------------------------------------
@@ -263,13 +283,14 @@ training.exponent = [1.0]
 
 def test_a_failing_trial_is_recorded_and_does_not_stop_the_rest(two_workers: Any, tmp_path: Path) -> None:
     state = sweep(tmp_path, two_workers, sweeps.fails)
-    assert [row["error"] for row in rows(state, (0, 1))] == [None, None, "RuntimeError: no luck", None]
-    assert [(each.n_done, each.n_failed) for each in ranking(state)] == [(2, 0), (1, 1)]
-    before = kept(tmp_path / "out")
-    assert sweep(tmp_path, two_workers, sweeps.quick).records == state.records and kept(tmp_path / "out") == before
+    assert [row["error"] for row in state.rows] == [None, None, "RuntimeError: no luck", None]
+    ranking = rank(state.points, state.records)
+    assert [(each.seeds_done, each.seeds_failed) for each in ranking] == [(2, 0), (1, 1)]
+    before = finished(tmp_path / "out")
+    assert sweep(tmp_path, two_workers, sweeps.quick).records == state.records and finished(tmp_path / "out") == before
     again = sweep(tmp_path, two_workers, sweeps.quick, retry_failed=True)
-    assert not any(row["error"] for row in rows(again, (0, 1)))
-    assert len(before.items() - kept(tmp_path / "out").items()) == 1
+    assert not any(row["error"] for row in again.rows)
+    assert len(finished(tmp_path / "out")) == len(before) + 1
 
 
 def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
@@ -283,20 +304,20 @@ def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     killer = threading.Thread(target=kill)
     killer.start()
-    with connected(Where(workers=2)) as client:
+    with start_workers(2) as client:
         state = sweep(tmp_path, client, sweeps.waits_to_be_killed)
     killer.join()
-    marked = next(point for point in state.points if point.values["training.exponent"] == 2.0).settings[0]
-    assert not any(row["error"] for row in rows(state, (0, 1))) and len(kept(tmp_path / "out")) == 4
-    assert state.records[trial_id(marked)]["pid"] != killed[0]
+    marked = next(iter(next(each for each in state.points if each.values["training.exponent"] == 2.0).trials))
+    assert not any(row["error"] for row in state.rows) and len(finished(tmp_path / "out")) == 4
+    assert state.records[marked]["pid"] != killed[0]
 
 
 def test_a_trial_that_kills_its_workers_fails_in_the_end(tmp_path: Path) -> None:
-    with connected(Where(workers=2)) as client:
+    with start_workers(2) as client:
         state = sweep(tmp_path, client, sweeps.kills_its_worker)
-    errors = [row["error"] for row in rows(state, (0, 1))]
+    errors = [row["error"] for row in state.rows]
     assert errors[:2] + errors[3:] == [None] * 3
-    assert errors[2] is not None and errors[2].startswith(f"{ALLOWED_DEATHS + 1} workers died of it")
+    assert errors[2] is not None and errors[2].startswith(f"{ALLOWED_DEATHS + 1} workers died")
     assert len(list((tmp_path / "data").glob("*.died"))) == ALLOWED_DEATHS + 1
 
 
@@ -305,16 +326,16 @@ def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
 
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
 
-        def close(state: State) -> None:
-            if state.fresh:
+        def close(_: Records, last: object) -> None:
+            if last:
                 cluster.close()
 
         with (
-            pytest.raises(SweepError, match="the connection to the scheduler is lost"),
-            connected(Where(scheduler=cluster.scheduler_address)) as client,
+            pytest.raises(SweepError, match="connection to the scheduler lost"),
+            connect(cluster.scheduler_address) as client,
         ):
             sweep(tmp_path, client, sweeps.quick, report=close)
-    assert len(kept(tmp_path / "out")) == 1
+    assert len(finished(tmp_path / "out")) == 1
 
 
 def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +346,7 @@ def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyP
         address = cluster.scheduler_address
         with (
             pytest.raises(SweepError, match=f"the scheduler at {address} has no worker"),
-            connected(Where(scheduler=address)),
+            connect(address),
         ):
             raise AssertionError("there is nobody to run anything")
 
@@ -333,7 +354,7 @@ def test_a_scheduler_without_workers(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_workers_without_the_toolkit(two_workers: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     check_workers(two_workers)
     monkeypatch.setattr(sen_edge_package, "__version__", "9.9")
-    with pytest.raises(SweepError, match=r"worker tcp://.* has sen-edge 0.1.0; here it is 9.9"):
+    with pytest.raises(SweepError, match=r"worker tcp://.* sen-edge 0.1.0; expected sen-edge 9.9"):
         check_workers(two_workers)
     with pytest.raises(SweepError, match=r"worker tcp://.* cannot run trials: ModuleNotFoundError: .*nowhere"):
         check_workers(two_workers, "nowhere")
@@ -342,34 +363,74 @@ def test_workers_without_the_toolkit(two_workers: Any, monkeypatch: pytest.Monke
 def test_a_folder_takes_one_sweep_at_a_time(tmp_path: Path) -> None:
     from sen_edge.errors import OutputError
 
-    with opened(tmp_path / "out"), pytest.raises(OutputError, match="in use"), opened(tmp_path / "out"):
+    with open_journal(tmp_path / "out"), pytest.raises(OutputError, match="in use"), open_journal(tmp_path / "out"):
         pass
-    with opened(tmp_path / "out"):
+    with open_journal(tmp_path / "out"):
         pass
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/letter.txt").write_text("dear")
-    with pytest.raises(OutputError, match="something else than a sweep"), opened(tmp_path / "mine"):
-        pass
+    for place, text in (("mine", "has files, but no sweep"), ("mine/letter.txt", "cannot write to")):
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine/letter.txt").write_text("dear")
+        with pytest.raises(OutputError, match=text), open_journal(tmp_path / place):
+            pass
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
+
+
+def change_last_trial(text: str, change: Callable[[dict[str, Any]], Any]) -> str:
+    *lines, last = text.splitlines()
+    trial = json.loads(last)
+    change(trial["user_attrs"])
+    return "\n".join([*lines, json.dumps(trial), ""])
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    "change",
     [
-        (lambda text: text[:-30], "is no finished trial, or damaged"),
-        (lambda text: "[]", "is no finished trial, or damaged"),
-        (lambda text: "9".join(text.rsplit("1", 1)), "is 'sen-edge-trial', version 9"),
-        (lambda text: re.sub(r'"figures": {[^}]*}', '"figures": {}', text), "is no finished trial, or damaged"),
-        (lambda text: re.sub(r'"figures": {[^}]*}', '"figures": null', text), "is no finished trial, or damaged"),
-        (lambda text: text.replace('"epochs": 1', '"epochs": 2'), "other settings than its name says"),
+        lambda text: text[:200] + text[230:],
+        lambda text: text[: text.index("\n")] + "\n[]\n",
+        lambda text: text.replace('"op_code":4', '"op_code":99'),
+        lambda text: change_last_trial(text, lambda attributes: attributes.update(figures={})),
+        lambda text: change_last_trial(text, lambda attributes: attributes.update(figures=None)),
+        lambda text: change_last_trial(text, lambda attributes: attributes["figures"].update(macs="many")),
+        lambda text: change_last_trial(text, lambda attributes: attributes["settings"]["training"].update(epochs=2)),
+        lambda text: change_last_trial(text, lambda attributes: attributes.pop("error")),
     ],
-    ids=["cut", "list", "version", "no figures", "nothing", "settings"],
+    ids=["line", "list", "operation", "no figures", "nothing", "text", "settings", "no error"],
 )
-def test_a_damaged_trial_is_named(change: Callable[[str], str], message: str, two_workers: Any, tmp_path: Path) -> None:
+def test_a_damaged_journal_is_named(change: Callable[[str], str], two_workers: Any, tmp_path: Path) -> None:
     sweep(tmp_path, two_workers, sweeps.quick)
-    path = sorted((tmp_path / "out/trials").glob("*.json"))[0]
-    path.write_text(change(path.read_text()))
-    with pytest.raises(SweepError, match=f"{path.name}.*({message})"):
+    path = tmp_path / "out/journal.log"
+    damaged = change(path.read_text())
+    path.write_text(damaged)
+    with pytest.raises(SweepError, match=r"journal\.log"):
         sweep(tmp_path, two_workers, sweeps.quick)
+    assert path.read_text() == damaged
+
+
+def test_a_line_that_a_crash_cut_off_is_run_again(two_workers: Any, tmp_path: Path) -> None:
+    state = sweep(tmp_path, two_workers, sweeps.quick)
+    path = tmp_path / "out/journal.log"
+    whole = path.read_text()
+    path.write_text(whole[:-30])
+    path.with_name("journal.log.lock").touch()  # the crash was within the write
+    again = sweep(tmp_path, two_workers, sweeps.quick)
+    assert comparable(again) == comparable(state)
+    assert len(finished(tmp_path / "out")) == 4 and path.read_text().startswith(whole[: whole.rindex('{"op_code')])
+
+
+def test_a_journal_is_read_without_pickle(two_workers: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    state = sweep(tmp_path, two_workers, sweeps.quick)
+    monkeypatch.setattr(pickle, "loads", lambda *_: pytest.fail("unpickled"))
+    assert read_journal(tmp_path / "out/journal.log").trials.keys() == state.records.keys()
+
+
+def test_the_plot_is_a_function_of_the_trials(two_workers: Any, tmp_path: Path) -> None:
+    state = sweep(tmp_path, two_workers, sweeps.fails, SAMPLED)
+    trials = [read_journal(tmp_path / "out/journal.log").trials[name] for name in state.records]
+    svg = draw(trials)
+    assert svg is not None and svg.startswith(b"<?xml") and svg == draw(trials)
+    assert draw([]) is None
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -400,7 +461,7 @@ def test_the_command_on_a_scheduler(sen_edge: Run, two_workers: Any, tmp_path: P
         "sweep", write(tmp_path, GRID), "-o", tmp_path / "out", "--scheduler", two_workers.scheduler.address
     )
     assert outcome.code == 0, outcome.err
-    assert len(kept(tmp_path / "out")) == 4
+    assert len(finished(tmp_path / "out")) == 4
 
 
 def test_every_trial_failing_is_a_failure(sen_edge: Run, tmp_path: Path) -> None:
@@ -418,13 +479,9 @@ def start(tmp_path: Path, trials: int) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
     )
-    while process.poll() is None and not kept_if_any(tmp_path):
+    while process.poll() is None and not finished(tmp_path / "out"):
         time.sleep(0.02)
     return process
-
-
-def kept_if_any(tmp_path: Path) -> bool:
-    return bool(list((tmp_path / "out/trials").glob("*.json")))
 
 
 def wait_for_end(pids: set[int]) -> bool:
@@ -441,14 +498,14 @@ def test_a_killed_sweep_goes_on(sen_edge: Run, tmp_path: Path) -> None:
     children = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
     process.kill()
     process.communicate()
-    before = kept(tmp_path / "out")
+    before = finished(tmp_path / "out")
     assert before
     assert len(children) >= 2 and wait_for_end(children)
     outcome = sen_edge("sweep", tmp_path / "s.toml", "-o", tmp_path / "out", "--workers", 2)
     assert outcome.code == 0, outcome.err
     assert outcome.err.splitlines()[0].startswith(f"{len(before)}/16 trials")
-    after = kept(tmp_path / "out")
-    assert before.items() <= after.items() and len(after) == 16
+    after = finished(tmp_path / "out")
+    assert after[: len(before)] == before and len(after) == 16
 
 
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
@@ -456,9 +513,9 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert "finished trials are kept" in err and "go on with: sen-edge sweep" in err
+    assert "finished trials are kept" in err and "to continue: sen-edge sweep" in err
     assert "Traceback" not in err, err
-    assert 1 <= len(kept(tmp_path / "out")) < 1000
+    assert 1 <= len(finished(tmp_path / "out")) < 1000
 
 
 # --- bad input -----------------------------------------------------------------------------------
@@ -468,48 +525,51 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("seeds = [0", "is not TOML"),
-        (GRID + "\n[extra]\na = 1", "unknown key extra; expected one of data,"),
-        (GRID.replace("hidden", "hiden"), "[training]: unknown key hiden; expected one of arch, weights, hidden,"),
-        (GRID.replace("training.exponent", "training.exponnent"), "[grid.training]: unknown key exponnent; expected"),
-        (GRID.replace("training.exponent", "model.exponent"), "[grid]: unknown key model; expected one of training"),
-        (GRID.replace("[8]", '"8"'), "[training]: hidden = '8'; expected a list of layer sizes"),
-        (GRID.replace("[8]", "[0]"), "[training]: hidden = [0]; expected a list of layer sizes"),
-        (GRID.replace("dims = 3", "dims = 3.0"), "[training]: dims = 3.0; expected a whole number from 1"),
-        (GRID.replace("dims = 3", "dims = true"), "[training]: dims = True; expected a whole number from 1"),
-        (GRID.replace("dims = 3", "dims = 1"), "[training]: dims = 1: config dimensions is 1; expected an integer"),
-        (GRID.replace("epochs", "beta"), "[training]: beta = 1: beta is for spiking networks"),
-        (GRID.replace("2.0", "-2.0"), "[grid.training]: exponent = -2: config exponent is -2.0; expected a number > 0"),
-        (GRID.replace("2.0", "1"), "[grid.training]: exponent = [1.0, 1]; expected values that are all different"),
-        (GRID.replace("[1.0, 2.0]", "1.0"), "[grid.training]: exponent = 1.0; expected a list of values"),
-        (GRID.replace("dims = 3", "exponent = 1.0"), "[training]: exponent is searched too"),
-        (GRID.replace("training.exponent = [1.0, 2.0]", ""), "[grid] searches nothing"),
-        (GRID.replace("[0, 1]", "[0, 0]"), "seeds = [0, 0]; expected numbers that are all different"),
-        (GRID.replace("[0, 1]", "[]"), "seeds = []; expected a list of whole numbers"),
+        (GRID + "\n[extra]\na = 1", "extra is unknown; expected one of data,"),
+        (GRID.replace("hidden", "hiden"), "training.hiden is unknown; expected one of arch, hidden,"),
+        (GRID.replace("training.exponent", "training.exponnent"), "grid.training.exponnent is unknown; expected"),
+        (GRID.replace("training.exponent", "model.exponent"), "grid.model is unknown; expected one of training"),
+        (GRID.replace("[8]", '"8"'), "training.hidden is '8'; expected a list"),
+        (GRID.replace("[8]", "[0]"), "training.hidden[0] is 0; expected an integer >= 1"),
+        (GRID.replace("dims = 3", "dims = 3.0"), "training.dims is 3.0; expected an integer >= 1"),
+        (GRID.replace("dims = 3", "dims = true"), "training.dims is True; expected an integer >= 1"),
+        (GRID.replace("dims = 3", "dims = 1"), "training.exponent = 1: dimensions is 1; expected an integer >= 2"),
+        (GRID.replace("dims = 3", "seed = 3"), "training.seed is unknown"),
+        (GRID.replace("epochs", "beta"), "training.exponent = 1: beta has no effect without arch snn"),
+        (GRID.replace("2.0", "-2.0"), "grid.training.exponent is -2.0; expected a number > 0"),
+        (GRID.replace("2.0", "1"), "grid.training.exponent is [1.0, 1]; expected values that are all different"),
+        (GRID.replace("[1.0, 2.0]", "1.0"), "grid.training.exponent is 1.0; expected a list of values"),
+        (GRID.replace("dims = 3", "exponent = 1.0"), "training.exponent is searched too"),
+        (GRID.replace("training.exponent = [1.0, 2.0]", ""), "grid is empty"),
+        (GRID.replace("[0, 1]", "[0, 0]"), "seeds has a number twice"),
+        (GRID.replace("[0, 1]", "[]"), "seeds is []; expected a list"),
         (GRID.replace('data = "digits"', ""), "data is missing; expected"),
-        (GRID.replace('"digits"', "3"), "data = 3; expected a string"),
+        (GRID.replace('"digits"', "3"), "data is 3; expected text"),
         (GRID.replace('"digits"', '"ciphers"'), "data: data set 'ciphers' is unknown; expected mnist, digits, or"),
         (GRID.replace('"digits"', '"none.npz"'), "none.npz does not exist"),
-        (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims is for networks with positions"),
-        (GRID.replace("dims = 3", 'weights = "frei"'), "weights = 'frei'; expected \"positions\" or \"free\""),
-        (FREE.replace("epochs = 3\nas", "as"), "trains the weights of a conventional network under its pattern"),
+        (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims has no effect without weights positions"),
+        (GRID.replace("dims = 3", 'weights = "frei"'), "training.weights is 'frei'; expected one of positions, free"),
+        (FREE.replace("epochs = 3\nas", "as"), "as_checkpoint is True, which needs weights positions, or epochs"),
         (FREE.replace("[grid]\ncompression.sparsity = [0.8, 0.95]", "rank = 2\n[grid]\ntraining.batch_size = [32]"),
-         "as_checkpoint with epochs needs a sparsity"),
-        (FREE.replace("as_checkpoint = true", "ramp = 0.5"), "ramp has no use here"),
-        (FREE.replace("as_checkpoint = true", "layers = [2]"), "there is no layer 2; expected 0 to 1"),
-        (FREE.replace("epochs = 3", 'criterion = "distance"'), "criterion = distance is for networks with positions"),
+         "as_checkpoint has no effect without a sparsity"),
+        (FREE.replace("as_checkpoint = true", "ramp = 0.5"), "ramp has no effect without as_checkpoint"),
+        (FREE.replace("as_checkpoint = true", "layers = [2]"), "layers is 2; expected 0 to 1"),
+        (FREE.replace("epochs = 3", 'criterion = "distance"'), "criterion is distance, which needs weights positions"),
         (GRID.replace("[grid]", "[compression]\nsparsity = 1.5\n[grid]"), "sparsity is 1.5; expected a number >= 0"),
-        (GRID.replace("[grid]", "[compression]\nnear = 0.5\n[grid]"), "near has no use here"),
-        (GRID + "\n[sampled]\ntrials = 3", "either a table [grid] or a table [sampled]; found both"),
-        (GRID[: GRID.index("[grid]")], "either a table [grid] or a table [sampled]; found none"),
-        (SAMPLED.replace("trials = 14", ""), "[sampled]: trials is missing"),
-        (SAMPLED.replace("seed = 5", 'sampler = "best"'), "[sampled]: sampler = 'best'; expected one of tpe, random"),
-        (SAMPLED.replace("high = 3.0", "high = 3.0, step = 0.4"), "exponent: step = 0.4; expected one that leads from"),
-        (SAMPLED.replace("[2, 3]", "{ low = 3, high = 8, step = 100 }"), "dims: step = 100; expected one that leads"),
+        (GRID.replace("[grid]", "[compression]\nnear = 0.5\n[grid]"), "near has no effect without rank"),
+        (GRID + "\n[sampled]\ntrials = 3", "expected either a table [grid] or a table [sampled]"),
+        (GRID[: GRID.index("[grid]")], "expected either a table [grid] or a table [sampled]"),
+        (SAMPLED.replace("trials = 14", ""), "sampled.trials is missing"),
+        (SAMPLED.replace("seed = 5", 'sampler = "best"'), "sampled.sampler is 'best'; expected one of tpe, random"),
+        (SAMPLED.replace("high = 3.0", "high = 3.0, step = 0.4"), "exponent: step is 0.4; expected a step that leads"),
+        (SAMPLED.replace("[2, 3]", "{ low = 3, high = 8, step = 100 }"), "dims: step is 100; expected a step"),
+        (SAMPLED.replace("[2, 3]", "{ low = 3, high = 8, step = 2.5 }"), "expected integers"),
         (GRID.replace("[1.0, 2.0]", f"[1{'0' * 400}]"), "beyond the range of numbers"),
-        (SAMPLED.replace("high", "hi"), "[sampled.training]: exponent: unknown key hi; expected one of low, high"),
-        (SAMPLED.replace("3.0", "0.5"), "exponent: high = 0.5; expected a number > low (0.5)"),
-        (SAMPLED.replace("0.5", "0"), "exponent = 0: config exponent is 0.0; expected a number > 0"),
-        (SAMPLED.replace("exponent", "gain"), "gain = {'low': 0.5, 'high': 3.0}; expected a list, for a range is of"),
+        (SAMPLED.replace("high", "hi"), "sampled.training.exponent: high is missing"),
+        (SAMPLED.replace("3.0", "0.5"), "exponent: high is 0.5; expected a number > low (0.5)"),
+        (SAMPLED.replace("high = 3.0", "high = 3.0, step = 0.5, log = true"), "exponent: log needs low > 0"),
+        (SAMPLED.replace("0.5", "0"), "sampled.training.exponent is 0.0; expected a number > 0"),
+        (SAMPLED.replace("exponent", "gain"), "sampled.training.gain is "),
     ],
 )  # fmt: skip
 def test_a_bad_sweep_file(text: str, message: str, sen_edge: Run, tmp_path: Path) -> None:
@@ -556,8 +616,8 @@ def test_what_answers_is_no_scheduler(sen_edge: Run, tmp_path: Path) -> None:
         (("--scheduler", "tcp://10.0.0.4"), "expected an address such as"),
         (("--scheduler", "http://10.0.0.4:8786"), "expected an address such as"),
         (("--scheduler", "tcp://10.0.0.4:x"), "expected an address such as"),
-        (("--scheduler", "tcp://10.0.0.4:1", "--workers", "2"), "--workers is for this machine"),
-        (("--scheduler", "tcp://10.0.0.4:1", "--memory", "2"), "--memory is for this machine"),
+        (("--scheduler", "tcp://10.0.0.4:1", "--workers", "2"), "--workers has no effect with --scheduler"),
+        (("--scheduler", "tcp://10.0.0.4:1", "--memory", "2"), "--memory has no effect with --scheduler"),
         (("--workers", "0"), "--workers"),
         (("--memory", "0"), "--memory is 0; expected a number of GiB > 0"),
     ],
@@ -571,8 +631,8 @@ def test_a_wrong_option(options: tuple[str, ...], message: str, sen_edge: Run, t
 
 @pytest.mark.parametrize("module", ["distributed", "optuna", "pyarrow"])
 def test_a_missing_package(module: str, sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sen_edge.sweep import errors
+    from sen_edge import sweep
 
-    monkeypatch.setattr(errors, "find_spec", lambda name: None if name == module else object())
+    monkeypatch.setattr(sweep, "find_spec", lambda name: None if name == module else object())
     outcome = sen_edge("sweep", write(tmp_path, GRID))
     assert outcome.code == 4 and module in outcome.err and "pip install 'sen-edge[sweep]'" in outcome.err

@@ -1,0 +1,141 @@
+"""Finished trials of a sweep: an Optuna journal, `DIR/journal.log`, one line for each operation.
+
+A trial of the study `STUDY` is a trained network. Its parameters are the searched values, its value is the validation
+accuracy in percent, its user attributes are the name, the settings and the record; a failed one has the state FAIL. A
+finished trial is on the disk before the next one is taken. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from sen_edge.errors import OutputError
+from sen_edge.sweep import SweepError
+from sen_edge.sweep.settings import trial_id
+from sen_runtime.untrusted import load_json, quote, read_regular
+
+FILE, LOCK, STUDY = "journal.log", ".lock", "sweep"
+MAX_BYTES = 1 << 30
+#: Figures of every network.
+REQUIRED = ("validation_accuracy", "test_accuracy", "macs")
+
+
+@dataclass(frozen=True)
+class Journal:
+    """A journal.
+
+    Attributes:
+        path: of the file.
+        study: of all trials.
+        trials: finished trials by their names; the last one of a name.
+    """
+
+    path: Path
+    study: optuna.Study
+    trials: dict[str, FrozenTrial]
+
+    def add(
+        self, attributes: Mapping[str, Any], parameters: Mapping[str, Any], distributions: Mapping[str, Any]
+    ) -> None:
+        """Keep a finished trial.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        figures = attributes["figures"]
+        trial = create_trial(
+            state=TrialState.FAIL if figures is None else TrialState.COMPLETE,
+            value=None if figures is None else figures["validation_accuracy"],
+            params=dict(parameters),
+            distributions=dict(distributions),
+            user_attrs=dict(attributes),
+        )
+        try:
+            self.study.add_trial(trial)
+        except OSError as error:
+            raise _not_written(self.path, error) from error
+        self.trials[attributes["id"]] = trial
+
+
+@contextmanager
+def open_journal(folder: Path) -> Iterator[Journal]:
+    """The journal of a sweep, new or continued, which no other sweep uses at the same time.
+
+    Raises:
+        OutputError: the folder has other files, is in use by another sweep, or cannot be written.
+        SweepError: the journal is damaged.
+    """
+    path = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists() and any(each.name != LOCK for each in folder.iterdir()):
+            raise OutputError(f"{folder} has files, but no sweep", "choose another with --output")
+        lock = (folder / LOCK).open("wb")
+    except OSError as error:
+        raise OutputError(f"cannot write to {folder}: {error.strerror}", "choose another with --output") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process, however it ends
+        except OSError:
+            raise OutputError(f"{folder} is in use by another sweep", "wait for it, or choose another") from None
+        (folder / f"{FILE}.lock").unlink(missing_ok=True)  # of a crash while Optuna wrote
+        n_bytes = read_regular(path, MAX_BYTES, error=SweepError).rfind(b"\n") + 1 if path.exists() else 0
+        try:
+            if n_bytes:
+                os.truncate(path, n_bytes)  # to the last whole line
+            else:
+                path.unlink(missing_ok=True)
+                optuna.create_study(study_name=STUDY, storage=_storage(path), direction="maximize")
+        except OSError as error:
+            raise _not_written(path, error) from error
+        yield read_journal(path)
+
+
+def read_journal(path: Path) -> Journal:
+    """Read a journal.
+
+    Raises:
+        SweepError: it is damaged.
+    """
+    lines = read_regular(path, MAX_BYTES, error=SweepError).splitlines()
+    for number, line in enumerate(lines, start=1):
+        load_json(line, f"{path}, line {number}", error=SweepError)
+    try:
+        study = optuna.load_study(study_name=STUDY, storage=_storage(path))
+        return Journal(path, study, {_name(trial): trial for trial in study.get_trials(deepcopy=False)})
+    except Exception as error:  # Optuna raises anything for a line that it did not write
+        hint = f"to start again, move it away: mv {path} {path}.damaged"
+        raise SweepError(f"{path} cannot be read: {type(error).__name__}: {error}", hint) from error
+
+
+def _storage(path: Path) -> JournalStorage:
+    return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
+
+
+def _not_written(path: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write {path}: {error.strerror}", "finished trials are kept")
+
+
+def _name(trial: FrozenTrial) -> str:
+    """Name of a trial, whose attributes are checked."""
+    attributes = trial.user_attrs
+    figures, error, name = attributes["figures"], attributes["error"], attributes["id"]
+    if (figures is None) == (error is None):
+        raise ValueError(f"trial {trial.number} has neither figures nor an error")
+    for key in REQUIRED if figures is not None else ():
+        if not isinstance(figures[key], (int, float)):
+            raise ValueError(f"trial {trial.number}: {key} is {quote(figures[key])}; expected a number")
+    if name != trial_id(attributes["settings"]):
+        raise ValueError(f"trial {trial.number} has other settings than its id {quote(name)}")
+    return str(name)
