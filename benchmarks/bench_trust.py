@@ -32,8 +32,7 @@ from sen_runtime.bench.inputs import N_INPUTS, random_inputs
 from sen_runtime.bench.interleaved import Loop, calibrate, side_by_side, turn
 from sen_runtime.bench.loops import loop_over
 from sen_runtime.bench.rounds import Options, measure_rounds
-from sen_runtime.engines import Session, native, onnxruntime
-from sen_runtime.engines.tflite import litert
+from sen_runtime.engines import Session, litert, native, onnxruntime
 from sen_runtime.ir.network import Network
 from sen_runtime.quiet import suppress_announcements
 
@@ -55,7 +54,7 @@ def sessions(sizes: tuple[int, ...]) -> Mapping[str, Callable[[], Session]]:
     return {
         "native": partial(native.load, sen),
         "onnxruntime": partial(onnxruntime.load, onnx),
-        "litert": partial(litert.load, tflite),
+        "litert": partial(litert.ENGINE.load, tflite),
     }
 
 

@@ -33,9 +33,9 @@ from sen_edge.data.subsample import subsample
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
 from sen_runtime.bench.interleaved import interleaved
-from sen_runtime.engines import native
+from sen_runtime.engines import litert, native
 from sen_runtime.engines.native import NativeSession
-from sen_runtime.engines.tflite import TfliteSession, litert
+from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.quiet import suppress_announcements
 
 FloatArray = NDArray[np.float32]
@@ -130,7 +130,7 @@ def latencies(bench: Bench) -> dict[str, Any]:
     """Microseconds of low rank with int8 weights on the native engine, and of the dense float32 export on litert."""
     x = subsample(bench.dataset.test_inputs, TURNS)
     with suppress_announcements():
-        dense = litert.load(TfliteExporter().export(bench.network("mlp-d32"), TfliteExporter.Options()).main)
+        dense = litert.ENGINE.load(TfliteExporter().export(bench.network("mlp-d32"), TfliteExporter.Options()).main)
         calls = {DENSE: taking_turns(dense, x)}
     for name, options in SMALL.items():
         small, _ = int8(bench, "mlp-d32", **options)

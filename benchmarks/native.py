@@ -31,8 +31,7 @@ from sen_runtime import reference
 from sen_runtime.bench import device
 from sen_runtime.bench.interleaved import Latencies, interleaved
 from sen_runtime.bench.memory import bandwidth
-from sen_runtime.engines import native, onnxruntime
-from sen_runtime.engines.tflite import litert
+from sen_runtime.engines import litert, native, onnxruntime
 from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network
 from sen_runtime.ir.operators import Dense
 from sen_runtime.quiet import suppress_announcements
@@ -156,7 +155,7 @@ def _native(case: Case) -> Row:
 
 def _litert(data: bytes, x: FloatArray) -> Row:
     with suppress_announcements():
-        session = litert.load(data)
+        session = litert.ENGINE.load(data)
         call = session.bare_call(x)
         call()
     return Row(call, session.interpreter.invoke)

@@ -33,8 +33,8 @@ from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.options import TfliteOptions
 from sen_runtime import reference
 from sen_runtime.bench.interleaved import interleaved
-from sen_runtime.engines import installed
-from sen_runtime.engines.tflite import TfliteSession, litert, tflite_runtime
+from sen_runtime.engines import installed, litert, tflite_runtime
+from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Identity, Layer, Network, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
@@ -48,7 +48,7 @@ Files = Mapping[str, tuple[bytes, NDArray[np.float64]]]
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS, PAGE = ROOT / "examples/checkpoints", ROOT / "docs/reference/tflite.md"
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
-ENGINES = {"litert": litert, "tflite-runtime": tflite_runtime}
+ENGINES = {"litert": litert.ENGINE, "tflite-runtime": tflite_runtime.ENGINE}
 #: Max error of an output over the standard deviation of the reference outputs; percent; latency relative to the first
 #: file of the table in the same interpreter.
 FORMATS = {"error": "{:.1e}", "accuracy": "{:.2f} %", "ratio": "{:.2f}"}

@@ -14,7 +14,7 @@ from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Network
 
 ENTRY_POINT_GROUP = "sen_edge.exporters"
-#: Steps that are written out one by one; onnxruntime loads such a graph in a time that grows with their square.
+#: Steps of an unrolled graph; onnxruntime loads it in a time that grows with their square.
 MAX_UNROLLED_STEPS = 2048
 
 
@@ -25,13 +25,13 @@ class ExportError(SenError):
 
 
 class NoFormError(ExportError):
-    """A target that has no form for a network or an option, where another target has one."""
+    """A network or an option that another target can express."""
 
 
 SparseFormat = Literal["densify", "block", "dense"]
 SPARSE_FORMAT_HELP = (
     "Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks) or dense. By "
-    "default densify, where it is right in every engine."
+    "default densify, where every engine computes it correctly."
 )
 
 
@@ -55,12 +55,12 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class Artifact:
-    """The files of one export, in memory; the caller verifies them, then puts them in place.
+    """Files of one export, in memory, before verification.
 
     Attributes:
         target: name of the exporter.
         files: file name -> bytes; the first is the one an engine loads. Names `FOLDER/...` all have the same folder.
-        footprint: bytes that it takes on a device, by kind of memory, where the target knows them.
+        footprint: bytes on a device by kind of memory; None where the target does not know them.
     """
 
     target: str
@@ -78,7 +78,7 @@ class Artifact:
         return self.files[self.main_name]
 
     def write(self, folder: Path) -> Path:
-        """Write the files into a folder of the caller's own; the path of the one an engine loads."""
+        """Write the files into `folder`, and return the path of the one an engine loads."""
         for name, content in self.files.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -87,12 +87,12 @@ class Artifact:
 
 
 class Exporter(Protocol):
-    """One target. Stateless: everything is in the network and the options.
+    """One target, without state.
 
     Attributes:
-        name: what `--to` takes.
+        name: for `--to`.
+        suffixes: endings of its files, the main one first; `verify` finds the exporter of a file by them.
         Options: class of its options; `ExportOptions` where it adds none.
-        suffixes: file endings it writes, the main one first; also how `verify` recognises a file.
     """
 
     name: str
@@ -109,16 +109,29 @@ class Exporter(Protocol):
         """Build the files. The same network and options give the same bytes."""
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
-        """The artifact with `properties` added to the metadata it carries; nothing else changes."""
+        """Add `properties` to the metadata of an artifact; nothing else changes."""
 
     def properties(self, model: bytes) -> Mapping[str, str]:
-        """The metadata that a file carries, as `stamp` wrote it."""
+        """Read the metadata of a file, as `stamp` wrote it."""
 
     def engines(self, model: bytes) -> tuple[str, ...]:
-        """Names of the `sen_runtime.engines` that must run a file alike, the preferred one first."""
+        """Names of the engines that must compute the same with a file, the preferred one first."""
 
     def instrument(self, model: bytes) -> bytes:
-        """The model with every layer's activation (spike count) as a further output `layerN/activation`."""
+        """Add each layer's activation (spike count) to a model as an output `layerN/activation`."""
+
+
+def describe(network: Network, snn: str = "") -> dict[str, str]:
+    """Metadata that an artifact of a network has: its own, its architecture, and its time steps with the form `snn`."""
+    properties = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
+    if network.is_spiking:
+        properties |= {
+            **({"snn": snn} if snn else {}),
+            "timesteps": str(network.timesteps),
+            "input_coding": network.input_coding,
+            "readout": network.readout,
+        }
+    return properties
 
 
 def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -> None:
@@ -127,7 +140,7 @@ def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -
     Args:
         network: to export.
         options: of the export.
-        other_forms: of `--snn`, that the target has besides.
+        other_forms: other values of `--snn` that the target has.
 
     Raises:
         ExportError: the graph would have too many steps.
@@ -140,7 +153,7 @@ def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -
 
 
 def exporter_names() -> tuple[str, ...]:
-    """Names of the installed exporters, the built-in ones and third parties' alike."""
+    """Names of the installed exporters, including those of third parties."""
     return tuple(sorted({point.name for point in entry_points(group=ENTRY_POINT_GROUP)}))
 
 
@@ -157,7 +170,7 @@ def exporter(name: str) -> Exporter:
 
 
 def exporter_for(suffix: str) -> Exporter:
-    """The exporter that writes files with this ending; those that do not load are passed over.
+    """The exporter that writes files with this ending, of those that load.
 
     Raises:
         ExportError: there is none.
@@ -174,7 +187,7 @@ def exporter_for(suffix: str) -> Exporter:
 
 
 def usable_exporters() -> dict[str, Exporter | ExportError]:
-    """Every installed exporter by name, or why it does not load."""
+    """Every installed exporter by name, or the error where it does not load."""
     found: dict[str, Exporter | ExportError] = {}
     for name in exporter_names():
         try:
@@ -187,7 +200,7 @@ def usable_exporters() -> dict[str, Exporter | ExportError]:
 def _load(point: EntryPoint) -> Exporter:
     try:
         loaded: Exporter = point.load()()
-    except Exception as error:  # a third party's code: name it, whatever it raised
+    except Exception as error:  # code of a third party
         missing = getattr(error, "name", None) if isinstance(error, ImportError) else None
         hint = f"is {missing} installed? `sen-edge doctor` says what is missing" if missing else ""
         raise ExportError(f"exporter {point.name!r} ({point.value}) does not load: {error}", hint) from error

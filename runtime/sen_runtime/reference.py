@@ -1,4 +1,4 @@
-"""The numpy interpreter of a network: slow, plain, and the arbiter of every other engine."""
+"""The numpy interpreter of a network: the plain reference for every other engine."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
     """Outputs of the network.
 
     Args:
-        network: what to run.
+        network: to run.
         x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
-        dtype: precision of all arithmetic; float64 is the exact answer, float32 what a device computes.
+        dtype: of all arithmetic; float64 for the exact result, float32 for that of a device.
 
     Returns:
         `[batch, n_out]`: logits, mean or last membrane, or spike counts.
@@ -36,7 +36,7 @@ def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
 
 
 def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Array]:
-    """What every layer gives out, input side first; arguments as for `run`.
+    """Outputs of every layer, first layer first; arguments as for `run`.
 
     Returns:
         One `[batch, n]` array per layer: activations of a multilayer perceptron; of a spiking network the
@@ -50,10 +50,10 @@ def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Arr
 
 
 def check_input(network: Network, shape: tuple[int, ...]) -> None:
-    """Refuse an input whose shape the network does not take.
+    """Refuse an input of another shape than that of the network.
 
     Raises:
-        NetworkError: with the shape found and the shape expected.
+        NetworkError: names both shapes.
     """
     tail = network.input_shape
     if len(shape) != len(tail) + 1 or tuple(shape[1:]) != tail:
@@ -61,7 +61,7 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
 
 
 def expand(network: Network) -> Network:
-    """The network with every matrix written out in float32, so that each is expanded only once.
+    """Materialize every matrix in float32, so that each is expanded only once.
 
     Raises:
         MemoryLimitError: the matrices need more memory than is available.
@@ -84,11 +84,11 @@ def _trace_mlp(network: Network, x: Array) -> list[Array]:
 
 
 def trace_int8(network: Network, x: Array) -> list[Array]:
-    """What every layer of a perceptron gives out whose int8 weights are multiplied in integers, as the C library does.
+    """Outputs of every layer of a perceptron whose int8 weights are multiplied in integers, as in the C library.
 
-    The vector that such weights are multiplied with is rounded to -127..127, symmetric, by a scale of its own; sums of
-    integers are exact, all else is float32, so this is what the C library gives, to the bit. Not to the bit are float
-    weights, and int8 rows of more than 65,536 weights, which the C library takes for floats.
+    The input of such weights is rounded to -127..127, symmetric, with its own scale; sums of integers are exact and
+    the rest is float32, so results are those of the C library to the bit. Exceptions are float weights, and int8 rows
+    of more than 65,536 weights, which the C library multiplies in float32.
 
     Args:
         network: a perceptron without grids.
@@ -179,9 +179,9 @@ def _trace_spiking(network: Network, x: Array) -> list[Array]:
 
 
 def _read_out_int8(network: Network, input_grid: Grid, train: list[Array]) -> Array:
-    """The leaky integrator's readout of what arrives at it in each step, `[batch, n_in]`.
+    """Readout from the inputs of each step, `[batch, n_in]` each.
 
-    In eight bits its membrane is not followed step by step, which would round it in each.
+    With int8 activations it is one product with the weighted sum, because rounding the membrane in each step drifts.
     """
     layer, grid = network.layers[-1], readout_grid(network, input_grid)
     factors = readout_factors(network, grid)
@@ -194,13 +194,13 @@ def _read_out_int8(network: Network, input_grid: Grid, train: list[Array]) -> Ar
 
 
 def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> tuple[list[Array], list[Array]]:
-    """What arrives at every layer, and what its neurons hold: arguments as for `run`, of floating-point activations.
+    """Inputs of every layer and values of its neurons, in floating point; arguments as for `run`.
 
     Returns:
-        For each layer the inputs `[rows, n_in]` and the values `[rows, n_out]` that an int8 grid must cover. A row is
-        an example, before and in `Lif` neurons an example in one time step. The values are the activations of a
-        multilayer perceptron, the membranes of `Lif` neurons, the readout of a leaky integrator; what arrives at
-        that is `sum_t c[t] x[t]`, with `c` from `readout_factors`.
+        For each layer the inputs `[rows, n_in]` and the values `[rows, n_out]` that an int8 grid covers. A row is an
+        example, for spiking neurons an example in one time step. Values are the activations of a multilayer
+        perceptron, the membranes of spiking neurons, or the membrane readout, whose input is `sum_t c[t] x[t]` with `c`
+        from `readout_factors`.
     """
     x = np.asarray(x, dtype)
     check_input(network, x.shape)

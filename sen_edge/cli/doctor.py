@@ -20,12 +20,11 @@ from sen_runtime.errors import EXIT_MISSING, SenError
 from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import quote
 
-#: What each package is for, and the line that installs it. The first four are what an export needs.
+#: Use of each package, and the line that installs it; engines have their own.
 PACKAGES = {
     "torch": ("reading checkpoints, training", "pip install torch"),
     "onnx": ("export to ONNX", "pip install onnx"),
-    "onnxruntime": ("running and verifying ONNX", "pip install onnxruntime"),
-    "ai-edge-litert": ("export to TFLite, running and verifying it", "pip install ai-edge-litert"),
+    "ai-edge-litert": ("export to TFLite", "pip install ai-edge-litert"),
     "safetensors": (".safetensors checkpoints", "pip install safetensors"),
     "scikit-learn": ("the bundled digits data", "pip install scikit-learn"),
 }
@@ -69,7 +68,7 @@ def doctor(
     Nothing is installed. Exit 4 if something is missing or broken; the extras plot and sweep may be missing.
     """
     with suppress_announcements():
-        findings = [*map(_package, PACKAGES), *map(_extra, EXTRAS), *_engines()]
+        findings = [*map(_package, PACKAGES), *map(_extra, EXTRAS), *_engines(), *_targets()]
     if as_json:
         console.print_json([asdict(finding) for finding in findings])
     else:
@@ -106,6 +105,23 @@ def _extra(name: str) -> Finding:
 
 
 def _engines() -> list[Finding]:
+    """Engines that need a package; optional if another one that is installed runs the same files."""
+    from sen_runtime.engines import missing, usable
+
+    engines = usable()
+    absent = missing(tuple(engines))
+    runnable = {suffix for name, each in engines.items() if name not in absent for suffix in each.suffixes}
+    findings = []
+    for name, each in engines.items():
+        files, error = ", ".join(each.suffixes), absent.get(name)
+        detail = f"{each.package} {each.version()}: runs {files}" if error is None else error.message
+        remedy, is_optional = "" if error is None else error.hint, runnable.issuperset(each.suffixes)
+        if each.package:
+            findings.append(Finding(f"engine {name}", error is None, detail, remedy, is_optional=is_optional))
+    return findings
+
+
+def _targets() -> list[Finding]:
     """Each target's engine, tried on a network of two neurons: installed is not the same as working."""
     from sen_exporters.base import exporter_names
 

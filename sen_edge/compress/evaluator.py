@@ -158,7 +158,7 @@ def measure(networks: Mapping[str, Network], engine: str, inputs: Inputs, second
 
 def _export(network: Network, engine: str) -> bytes:
     """Model file in the form that the engine computes fastest."""
-    exporter = exporter_for(engines.engine(engine).suffix)
+    exporter = exporter_for(engines.engine(engine).suffixes[0])
     if engine != "litert":
         return exporter.export(network, exporter.Options()).main
     blocks = TfliteOptions(tflite_target="litert", sparse_format="block")

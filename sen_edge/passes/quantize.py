@@ -18,7 +18,7 @@ from sen_edge.passes.gptq import GRANULARITIES, damped_moment, round_sparse, rou
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
-from sen_runtime.ir.int8 import GREATEST, LEAST, SPIKES, Grid
+from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
 from sen_runtime.ir.network import Layer, Network, map_weights, readout_factors, readout_grid
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
@@ -40,7 +40,7 @@ CORRECTION = 0.05
 #: A bias in int32 reaches 2^31 steps; half of that is left for the product.
 BIAS_STEPS = 2.0**30
 #: Spike counts beyond this many steps do not fit int8.
-MAX_INT8_TIMESTEPS = GREATEST - LEAST
+MAX_INT8_TIMESTEPS = INT8_MAX - INT8_MIN
 
 
 def to_float16(network: Network) -> Network:
@@ -237,7 +237,7 @@ class _Quantizer:
         expected = _spike_train(neuron, currents, None)
         highest = max(float(values.max()) / neuron.threshold, 1.0)
         candidates = [
-            Grid(neuron.threshold / count, max(LEAST, min(GREATEST - 1 - count, GREATEST - round(count * above))))
+            Grid(neuron.threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count, INT8_MAX - round(count * above))))
             for count in MEMBRANE_STEPS
             for above in (highest, (highest + 1) / 2, (highest + 3) / 4)
         ]

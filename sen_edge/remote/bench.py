@@ -16,19 +16,11 @@ from sen_edge.remote.agent import GRACE_S
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source, pack
 from sen_edge.remote.ssh import INTERRUPTED, Call, StageError
-from sen_runtime.engines.tflite import litert
+from sen_runtime.engines import usable
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
 from sen_runtime.untrusted import read_regular
 
 HOSTS_AT_ONCE = 16
-#: Engine or suffix -> extras of the runtime that it may come with; see `agent.missing_extras`. Others need numpy only.
-EXTRAS: Mapping[str, list[tuple[str, Sequence[str], Sequence[int]]]] = {
-    "onnxruntime": [("onnx", (), (3,))],
-    "litert": [("tflite", (), (3,))],
-    "tflite-runtime": [("tflite-legacy", (), (3,))],
-    ".onnx": [("onnx", (), (3,))],
-    ".tflite": [("tflite", litert.machines, (3, 10)), ("tflite-legacy", (), (3,))],
-}
 
 
 @dataclass(frozen=True)
@@ -135,7 +127,7 @@ def _details(
             "environment": source.environment,
             "archive": archive,
             "may_install": job.may_install,
-            "choices": [EXTRAS[key] for key in keys if key in EXTRAS],
+            "choices": [choices for key in keys if (choices := extras_of(key))],
         }
     names, cpu = job.names(), host.cpu if job.cpu is None else job.cpu
     options = [*job.options, *(f"--engine={name}" for name in job.engines), "--json=-"]
@@ -170,3 +162,13 @@ def _run(name: str, call: Call) -> Outcome:
     call.note(f"{failure.stage} failed: {failure.message}")
     code = EXIT_INTERRUPTED if failure.message == INTERRUPTED else EXIT_FAILED
     return Outcome(name, code=code, error=failure)
+
+
+def extras_of(key: str) -> list[tuple[str, Sequence[str], Sequence[int]]]:
+    """Extras of the runtime for an engine or a suffix, the first that the host has wheels for; see `agent`.
+
+    Empty where numpy is enough.
+    """
+    engines = [each for name, each in usable().items() if each.extra and key in (name, *each.suffixes)]
+    choices = [(each.extra, each.machines, each.min_python) for each in engines[:-1]]
+    return [*choices, *((each.extra, (), (3,)) for each in engines[-1:])]

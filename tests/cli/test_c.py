@@ -193,4 +193,4 @@ def test_a_compiler_for_another_machine(
     outcome = sen_edge("export", mlp_path, "--to", "c", "-o", tmp_path / "out")
     assert outcome.code == (0 if variable == "CC" else 1), outcome.err
     if variable == "SEN_EDGE_CC":
-        assert f"what {path} builds does not load here" in outcome.err.replace("\n", " ")
+        assert f"a library of {path} does not load here" in outcome.err.replace("\n", " ")

@@ -457,7 +457,7 @@ def test_doctor_runs_every_engine(sen_edge: Run) -> None:
     outcome = sen_edge("doctor", "--json")
     findings = {finding["name"]: finding for finding in json.loads(outcome.out)}
     assert outcome.code == 0 and all(finding["works"] for finding in findings.values())
-    assert {"torch", "onnxruntime", "target onnx", "target sen"} <= set(findings)
+    assert {"torch", "engine onnxruntime", "target onnx", "target sen"} <= set(findings)
 
 
 @pytest.mark.parametrize(("extra", "module"), [("plot", "matplotlib.figure"), ("sweep", "optuna")])

@@ -11,7 +11,7 @@ from sen_edge.data.datasets import load
 from sen_edge.export.verify import verification as verification
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_runtime import worker
-from sen_runtime.engines import engine, missing, tflite
+from sen_runtime.engines import engine, missing, tflite_runtime
 from sen_runtime.errors import MissingExtraError
 from tests.conftest import INTERPRETERS, Outcome
 
@@ -205,7 +205,7 @@ def test_target_without_a_wheel_for_this_python(
         return {name: engine(name).version() for name in names if name not in absent}, absent
 
     monkeypatch.setattr(worker, "versions", versions)  # in this process, whose Python changes its version
-    monkeypatch.setattr(tflite.sys, "version_info", (3, 13, 0, "final", 0))
+    monkeypatch.setattr(tflite_runtime.sys, "version_info", (3, 13, 0, "final", 0))
     out = tmp_path / "out"
     outcome = sen_edge("export", mlp_path, "--to", "tflite", "--tflite-target", "tflite-runtime", "-o", out)
     assert outcome.code == 4 and "no wheel for Python 3.13" in outcome.err and "--tflite-target any" in outcome.err

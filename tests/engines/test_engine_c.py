@@ -95,7 +95,7 @@ def test_an_absent_compiler_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (IMPOSTOR, "what {} builds does not load here"),
+        (IMPOSTOR, "a library of {} does not load here"),
         ("exit 1", "{} does not compile the C code: no message"),
         ("printf 'err\\377: \\377\\n' >&2; exit 1", "{} does not compile the C code: err"),
         (None, "the C compiler {} does not start"),
@@ -115,7 +115,7 @@ def test_a_named_compiler_that_does_not_serve(
 
 def test_a_named_compiler_that_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEN_EDGE_CC", 'gcc "x')
-    with pytest.raises(EngineError, match=re.escape("""SEN_EDGE_CC is 'gcc "x', which is no command""")):
+    with pytest.raises(EngineError, match=re.escape("""SEN_EDGE_CC is 'gcc "x', which is not a command""")):
         engine.version()
 
 
@@ -126,7 +126,7 @@ def test_a_folder_from_which_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise OSError(f"{path}: failed to map segment from shared object")
 
     monkeypatch.setattr("ctypes.CDLL", refused)
-    with pytest.raises(EngineError, match=r"what cc builds does not load here: .*failed to map segment") as raised:
+    with pytest.raises(EngineError, match=r"a library of cc does not load here: .*failed to map segment") as raised:
         engine.load(export(small()).write(tmp_path))
     assert "SEN_EDGE_CC" in raised.value.hint and "TMPDIR" in raised.value.hint
 

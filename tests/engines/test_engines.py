@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
-from types import SimpleNamespace
 
 import pytest
 
@@ -17,8 +16,8 @@ BUILT_IN = {
     "reference": ".sen",
     "tflite-runtime": ".tflite",
 }
-MINE = SimpleNamespace(
-    suffix=".mine", is_threaded=False, is_on_demand=False, load=lambda model, threads=1: None, version=lambda: "1"
+MINE = engines.Engine(
+    "mine", (".mine", ".own"), load=lambda model, threads=1: None, version=lambda: "1", package="my-engine"
 )
 
 
@@ -29,7 +28,8 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         EntryPoint("broken", "nowhere.at_all:engine", engines.ENTRY_POINT_GROUP),
         EntryPoint("mine", "tests.engines.test_engines:MINE", engines.ENTRY_POINT_GROUP),
         EntryPoint("odd", "tests.engines.test_engines:BUILT_IN", engines.ENTRY_POINT_GROUP),
-        EntryPoint("reference", "sen_runtime.engines.reference", engines.ENTRY_POINT_GROUP),
+        EntryPoint("other", "tests.engines.test_engines:MINE", engines.ENTRY_POINT_GROUP),
+        EntryPoint("reference", "sen_runtime.engines.reference:ENGINE", engines.ENTRY_POINT_GROUP),
     ]
     monkeypatch.setattr(engines, "entry_points", lambda group: points)
     engines._entry_points.cache_clear()
@@ -39,18 +39,18 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_the_built_in_engines_are_entry_points() -> None:
     found = engines.usable()
-    assert BUILT_IN.items() <= {name: each.suffix for name, each in found.items()}.items()
+    assert BUILT_IN.items() <= {name: each.suffixes[0] for name, each in found.items()}.items()
 
 
 @pytest.mark.usefixtures("registered")
 def test_an_engine_that_does_not_load_is_named_and_disturbs_no_other() -> None:
-    assert engines.names() == ("broken", "mine", "odd", "reference")
+    assert engines.names() == ("broken", "mine", "odd", "other", "reference")
     assert list(engines.usable()) == ["mine", "reference"]
-    assert engines.engine("mine") is MINE and engines.names_for(".mine") == ["mine"]
-    for name in ("broken", "odd", "absent"):
+    assert engines.engine("mine") is MINE and engines.names_for(".own") == ["mine"]
+    for name in ("broken", "odd", "other", "absent"):
         with pytest.raises(EngineError, match=f"'{name}'"):
             engines.engine(name)
-    with pytest.raises(EngineError, match=r"\.mine, \.sen; .*'broken'.*'odd'"):
+    with pytest.raises(EngineError, match=r"\.mine, \.own, \.sen; .*'broken'.*'odd'"):
         engines.names_for(".other")
 
 

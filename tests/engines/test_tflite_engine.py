@@ -18,14 +18,14 @@ from sen_edge.passes.quantize import to_int8
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.schema import parse, serialize
 from sen_runtime import engines, reference
-from sen_runtime.engines import tflite, tflite_file
+from sen_runtime.engines import litert, tflite_file, tflite_runtime
 from sen_runtime.engines.tflite_file import BEGINNING, encode_properties, read_properties
 from sen_runtime.errors import EngineError, MissingExtraError
 from tests.support.networks import random_input, random_network
 
 EXPORTER = TfliteExporter()
 KINDS = ("dense", "sparse", "blocks", "low_rank", "sum", "nested_sum")
-BOTH = {"litert": tflite.litert, "tflite-runtime": tflite.tflite_runtime}
+BOTH = {"litert": litert.ENGINE, "tflite-runtime": tflite_runtime.ENGINE}
 INSTALLED = engines.installed([*BOTH, "reference"])
 
 in_each_interpreter = pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_a_file_of_other_origin_has_no_properties(load):
     assert session.properties == read_properties(model) == {}
     x = np.ones((5, 3), np.float32)
     np.testing.assert_array_equal(session.run(x), load(SMALL).run(x))
-    with pytest.raises(EngineError, match="this is no TFLite file"):
+    with pytest.raises(EngineError, match="not a TFLite file"):
         load(model[:4] + b"TFL2" + model[8:])
 
 
@@ -221,11 +221,12 @@ def device(monkeypatch):
     """Make this another machine, with an empty module for each interpreter that is not absent."""
 
     def become(python=(3, 11), numpy="1.26.4", machine="x86_64", absent=()):
-        monkeypatch.setattr(tflite, "sys", SimpleNamespace(version_info=(*python, 1, "final", 0)))
+        monkeypatch.setattr(tflite_runtime, "sys", SimpleNamespace(version_info=(*python, 1, "final", 0)))
         monkeypatch.setattr("platform.machine", lambda: machine)
         monkeypatch.setattr(np, "__version__", numpy)
-        for engine in BOTH.values():
-            monkeypatch.setitem(sys.modules, engine.module, None if engine in absent else SimpleNamespace())
+        for module in (litert, tflite_runtime):
+            content = None if module.ENGINE in absent else SimpleNamespace()
+            monkeypatch.setitem(sys.modules, module.INTERPRETER.module, content)
 
     return become
 
@@ -252,19 +253,19 @@ def test_a_missing_package_names_the_pip_line(engine, device):
 @for_each_package
 def test_no_machine_is_told_to_install_what_there_is_no_wheel_for(engine, device):
     device(absent=[engine], machine="armv7l")
-    assert tflite.tflite_runtime.pip_line in refusal(engine)[1]
+    assert tflite_runtime.ENGINE.pip_line in refusal(engine)[1]
     device(absent=[engine], machine="riscv64")
     assert "pip install" not in refusal(engine)[1]
 
 
 def test_a_python_and_a_numpy_too_new_for_tflite_runtime(device):
     device(python=(3, 12))
-    message, hint = refusal(tflite.tflite_runtime)
+    message, hint = refusal(tflite_runtime.ENGINE)
     assert message == "tflite-runtime, which has no wheel for Python 3.12, is not installed"
     assert hint.startswith("use Python 3.9 to 3.11")
     device(numpy="2.1.3")
     message = "numpy before version 2, which tflite-runtime needs (here is 2.1.3), is not installed"
-    assert refusal(tflite.tflite_runtime) == [message, "pip install 'numpy<2'"]
+    assert refusal(tflite_runtime.ENGINE) == [message, "pip install 'numpy<2'"]
     assert engines.installed(["tflite-runtime", "litert"]) == ["litert"]
 
 
@@ -279,22 +280,6 @@ def test_installed_keeps_what_is_there(device):
             engines.installed(names)
     with pytest.raises(EngineError, match="no engine called 'tvm'; expected one of c, litert, native, onnxruntime"):
         engines.installed(["reference", "tvm"])
-
-
-def test_load_takes_what_is_there(device):
-    x = np.ones((1, 3), np.float32)
-    expected = tflite.litert.load(SMALL).run(x)
-    np.testing.assert_array_equal(tflite.load(SMALL).run(x), expected)
-    asked = []
-    with patch.object(tflite.TfliteEngine, "load", lambda engine, *given, **options: asked.append(engine.package)):
-        device()
-        tflite.load(SMALL)
-        device(absent=[tflite.litert])
-        tflite.load(SMALL)
-    assert asked == ["ai-edge-litert", "tflite-runtime"]
-    device(absent=BOTH.values())
-    with pytest.raises(MissingExtraError, match="the engine ai-edge-litert is not installed"):
-        tflite.load(SMALL)
 
 
 @in_each_interpreter
@@ -324,7 +309,7 @@ def test_properties_come_back(properties):
 
 
 def test_a_property_called_like_the_mark_is_refused():
-    with pytest.raises(EngineError, match="that name is taken"):
+    with pytest.raises(EngineError, match="the name is reserved"):
         encode_properties({"sen_edge_properties": "mine"})
 
 

@@ -514,7 +514,7 @@ def test_the_engine_says_what_is_wrong(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"broken\.h"):
         engine.load(broken)
     broken.with_suffix(".h").write_text("int x;\n")
-    with pytest.raises(EngineError, match="not a header that sen-edge exported"):
+    with pytest.raises(EngineError, match="not a header of an export of sen-edge"):
         engine.load(broken)
     shutil.copy(path.with_suffix(".h"), broken.with_suffix(".h"))
     with pytest.raises(EngineError, match=r"does not compile .*error"):

@@ -15,7 +15,7 @@ from sen_exporters.base import Artifact, ExportError, NoFormError, exporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.schema import MAX_BYTES, ModelBuilder, parse, serialize
 from sen_runtime import reference
-from sen_runtime.engines import tflite
+from sen_runtime.engines import litert
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
@@ -169,7 +169,7 @@ def test_stamp_changes_the_properties_only():
     }
     assert stamped.main == EXPORTER.stamp(extra, {"checkpoint_sha256": "ab", "version": "9"}).main
     x = np.ones((2, 4), np.float32)
-    np.testing.assert_array_equal(tflite.litert.load(stamped.main).run(x), tflite.litert.load(plain.main).run(x))
+    np.testing.assert_array_equal(litert.ENGINE.load(stamped.main).run(x), litert.ENGINE.load(plain.main).run(x))
 
 
 def test_equal_weights_are_stored_once():
@@ -221,7 +221,7 @@ def test_instrument_shows_every_hidden_layer(variant, spiking):
     net = quantized(net, variant)
     x = random_input(rng, net, 5)
     shown = EXPORTER.instrument(export(net))
-    outputs = tflite.litert.load(shown).run_all(x)
+    outputs = litert.ENGINE.load(shown).run_all(x)
     assert set(outputs) == {"output", "layer0/activation", "layer1/activation"}
     for index, expected in enumerate(reference.trace(net, x, np.float32)[:-1]):
         actual = outputs[f"layer{index}/activation"]
@@ -246,7 +246,7 @@ PLAIN = network(dense(2, 4))
 REFUSED = {
     "coordinates": (network(COORDINATES), {}, r"layer 0: TFLite does not fold .* 400 times slower", "onnx"),
     "pattern": (network(blocks(5, 8, (1, 1))), BLOCK, "not made of 1x4 blocks", "densify"),
-    "width": (network(blocks(5, 6)), BLOCK, "6 inputs are no multiple of 4", "densify"),
+    "width": (network(blocks(5, 6)), BLOCK, "6 inputs are not a multiple of 4", "densify"),
     "nothing sparse": (PLAIN, BLOCK, "no layer has sparse weights", "leave"),
     "float16 blocks": (to_float16(BLOCKS), BLOCK, "block with float16", "float32"),
     "int8 blocks": (to_int8_weights(BLOCKS), BLOCK, "block with int8", "float32"),
@@ -283,7 +283,7 @@ def test_patterns_that_are_made_of_blocks_are_taken_as_such():
             model = export(network(stored), sparse_format="block")
             x = np.random.default_rng(0).random((2, 16), np.float32)
             expected = reference.run(network(stored), x, np.float32)
-            np.testing.assert_allclose(tflite.litert.load(model).run(x), expected, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(litert.ENGINE.load(model).run(x), expected, rtol=1e-5, atol=1e-6)
         else:  # whole blocks of zeros inside larger ones are left out
             assert operators(export(network(stored), sparse_format="block")) == [("FULLY_CONNECTED", 8)]
 

@@ -13,7 +13,7 @@ from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import reference
-from sen_runtime.engines import tflite
+from sen_runtime.engines import Engine, litert, tflite_runtime
 from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import Identity, Layer, Network
@@ -22,7 +22,7 @@ from tests.conftest import INTERPRETERS, needs_both_interpreters
 from tests.support.networks import KINDS, random_input, random_network
 
 EXPORTER = TfliteExporter()
-ENGINES = {"litert": tflite.litert, "tflite-runtime": tflite.tflite_runtime}
+ENGINES = {"litert": litert.ENGINE, "tflite-runtime": tflite_runtime.ENGINE}
 WITHOUT_COORDINATES = tuple(kind for kind in KINDS if kind != "coordinates")
 BATCH = 6
 SEEDS = st.integers(0, 2**32 - 1)
@@ -147,7 +147,7 @@ def test_int8_activations(
 
 @pytest.mark.parametrize("interpreter", [ENGINES[name] for name in INTERPRETERS], ids=INTERPRETERS)
 @pytest.mark.parametrize("shape", [(1, 4), (3, 8), (64, 64), (7, 100)], ids=str)
-def test_sparse_blocks(interpreter: tflite.TfliteEngine, shape: tuple[int, int]) -> None:
+def test_sparse_blocks(interpreter: Engine, shape: tuple[int, int]) -> None:
     rng = np.random.default_rng(0)
     kept = np.repeat(rng.random((shape[0], shape[1] // 4)) < 0.3, 4, axis=1)
     kept[0, :4] = True
@@ -176,7 +176,7 @@ def test_per_channel_int8_for_litert_is_refused_by_the_other_loudly() -> None:
     network = to_int8_weights(random_network(np.random.default_rng(0), kinds=("dense",), sizes=(8, 6, 4)))
     model = EXPORTER.export(network, EXPORTER.Options(tflite_target="litert")).main
     with pytest.raises(EngineError, match="tflite-runtime does not load the model"):
-        tflite.tflite_runtime.load(model)
+        tflite_runtime.ENGINE.load(model)
 
 
 @pytest.mark.parametrize("sparse_format", ["block", "densify", "dense"])

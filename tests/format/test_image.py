@@ -322,7 +322,7 @@ def test_read_names_the_path(tmp_path):
     path.write_bytes(TINY[:-1])
     with pytest.raises(ImageError, match=re.escape(f"{path}: the file has 451 bytes")) as caught:
         image.read(path)
-    assert caught.value.hint == "copy it again: it is cut off"
+    assert caught.value.hint == "copy it again: it is truncated"
 
 
 def test_write_into_nowhere_names_the_path(tmp_path):

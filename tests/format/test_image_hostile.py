@@ -59,7 +59,7 @@ def test_a_file_cut_off_at_every_section_is_refused():
         for end in {offset, offset + 1, offset + size // 2, offset + size} - {len(SAMPLE)}:
             with pytest.raises(ImageError, match="its header says") as caught:
                 image.loads(SAMPLE[:end])
-            assert caught.value.hint == "copy it again: it is cut off"
+            assert caught.value.hint == "copy it again: it is truncated"
             with pytest.raises(ImageError):
                 image.loads(seal(SAMPLE[:end]))
 

@@ -11,7 +11,7 @@ from sen_runtime import engines, worker
 ENGINE = """
 import os, sys, tempfile
 from sen_runtime.errors import ImageError, MissingExtraError
-suffix, is_threaded, is_on_demand = ".fragile", False, False
+from sen_runtime.engines import Engine
 class Session:
     batch_size = None
     input_shape = (2,)
@@ -35,6 +35,7 @@ def load(model, threads=1):
 def version():
     if "NO_FRAGILE" in os.environ: raise MissingExtraError("fragile", "pip install fragile")
     return "1.2"
+ENGINE = Engine("fragile", (".fragile",), load, version)
 """
 
 
@@ -46,7 +47,7 @@ def fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     info.mkdir(parents=True)
     (site / "fragile.py").write_text(ENGINE)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fragile\nVersion: 1.2\n")
-    (info / "entry_points.txt").write_text("[sen_edge.engines]\nfragile = fragile\n")
+    (info / "entry_points.txt").write_text("[sen_edge.engines]\nfragile = fragile:ENGINE\n")
     monkeypatch.syspath_prepend(str(site))
     engines._entry_points.cache_clear()
     yield

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Float32Array, Model, Session, read_model
 from sen_runtime.errors import EngineError
-
-#: The endings of its files, whether `threads` has an effect, and whether `bench` measures it only if asked to.
-suffix, is_threaded, is_on_demand = ".netjson", False, False
 
 
 class NetjsonSession(Session):
@@ -55,3 +53,6 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Ne
 def version() -> str:
     """Version of numpy."""
     return np.__version__
+
+
+ENGINE = Engine("netjson-numpy", (".netjson",), load, version)

@@ -1,4 +1,4 @@
-"""ONNX: the graph built directly, with names a person can read."""
+"""ONNX: builds the graph directly, with readable names."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto, helper
 
-from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled
+from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
 from sen_exporters.onnx.graph import GraphBuilder, value_info
 from sen_exporters.onnx.instrument import show_activations
-from sen_exporters.onnx.neurons import ACTIVATIONS
+from sen_exporters.onnx.neurons import activation
 from sen_exporters.onnx.options import OnnxOptions
 from sen_exporters.onnx.spiking import FORMS
 from sen_exporters.onnx.weights import affine
@@ -26,11 +26,11 @@ MAX_BYTES = 2**31 - 1
 
 
 class OnnxExporter:
-    """`.onnx` files for onnxruntime and whatever else reads ONNX.
+    """`.onnx` files for onnxruntime and other readers of ONNX.
 
-    Every input and output is float32. Layer N of a multilayer perceptron gives `layerN/activation`; a spiking
-    network holds `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or `layerN/membrane` and
-    `layerN/spikes` (scan: in the body of the Scan; step). The last layer gives `output`.
+    Inputs and outputs are float32. Layer N of a multilayer perceptron has the value `layerN/activation`; a spiking
+    network has `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or `layerN/membrane` and `layerN/spikes`
+    (scan: in the body of the Scan; step). The last layer has `output`.
     """
 
     name = "onnx"
@@ -42,7 +42,7 @@ class OnnxExporter:
         return f"{options.name}.onnx"
 
     def check(self, network: Network, options: OnnxOptions) -> None:
-        """Refuse options this target does not have, and networks beyond one file.
+        """Refuse options without a form in ONNX, and networks larger than one file.
 
         Raises:
             ExportError: with what was found, what was expected, and the next step.
@@ -73,14 +73,14 @@ class OnnxExporter:
         return Artifact(self.name, {self.main_file(options): _serialize(model)})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
-        """The artifact with `properties` added to its metadata_props, sorted by key."""
+        """Add `properties` to the metadata_props, sorted by key."""
         model = _parse(artifact.main)
         _set_properties(model, {**_properties(model), **properties})
         main = next(iter(artifact.files))
         return replace(artifact, files={**artifact.files, main: _serialize(model)})
 
     def properties(self, model: bytes) -> Mapping[str, str]:
-        """The metadata_props of a file."""
+        """Read the metadata_props of a file."""
         return _properties(_parse(model))
 
     def engines(self, model: bytes) -> tuple[str, ...]:
@@ -89,7 +89,7 @@ class OnnxExporter:
         return ("onnxruntime",)
 
     def instrument(self, model: bytes) -> bytes:
-        """The model with `layerN/activation [batch, n]` of every layer but the last as a further output.
+        """Add `layerN/activation [batch, n]` of every layer but the last as an output.
 
         Activations of a multilayer perceptron; spike counts over the steps that the graph holds.
         """
@@ -99,7 +99,7 @@ class OnnxExporter:
 
 
 def _array_bytes(network: Network, sparse_format: str) -> int:
-    """About what the arrays take in the file."""
+    """Approximate bytes of the arrays in the file."""
     total = network.nbytes
     for layer in network.layers:
         for operator in leaves(layer.weight):
@@ -122,14 +122,7 @@ def _check_size(size: int) -> None:
 def _model(network: Network, options: OnnxOptions) -> ModelProto:
     graph = GraphBuilder(options)
     input_shape = [graph.batch, network.n_in]
-    properties = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
     if network.is_spiking:
-        properties |= {
-            "snn": options.snn,
-            "timesteps": str(network.timesteps),
-            "input_coding": network.input_coding,
-            "readout": network.readout,
-        }
         inputs, outputs = FORMS[options.snn](graph, network)
         if network.input_coding == "spikes" and options.snn != "step":
             input_shape.insert(1, network.timesteps)
@@ -146,7 +139,7 @@ def _model(network: Network, options: OnnxOptions) -> ModelProto:
         producer_name="sen-edge",
         producer_version=version("sen-edge"),
     )
-    _set_properties(model, properties)
+    _set_properties(model, describe(network, options.snn))
     return model
 
 
@@ -154,11 +147,11 @@ def _perceptron(graph: GraphBuilder, network: Network) -> None:
     x = "input"
     for index, layer in enumerate(network.layers):
         output = "output" if index == len(network.layers) - 1 else f"layer{index}/activation"
-        activation = ACTIVATIONS[type(layer.neuron)]
-        if activation is None:
+        operator = activation(layer.neuron)
+        if operator is None:
             x = affine(graph, layer, index, x, output)
         else:
-            x = graph.node(activation, [affine(graph, layer, index, x, f"layer{index}/preactivation")], output)
+            x = graph.node(operator, [affine(graph, layer, index, x, f"layer{index}/preactivation")], output)
 
 
 def _check_model(model: ModelProto) -> None:
@@ -167,7 +160,7 @@ def _check_model(model: ModelProto) -> None:
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
-            f"the graph that was built is not valid ONNX: {error}",
+            f"the graph is not valid ONNX: {error}",
             hint="this is a defect of sen-edge: please report it",
         ) from error
 
@@ -176,9 +169,7 @@ def _parse(model: bytes) -> ModelProto:
     try:
         return onnx.load_from_string(model)
     except DecodeError as error:
-        raise EngineError(
-            f"this is no ONNX file: {error}", hint="was it cut off on the way? Export the model again"
-        ) from error
+        raise EngineError(f"not an ONNX file: {error}", hint="it may be truncated: export the model again") from error
 
 
 def _properties(model: ModelProto) -> dict[str, str]:

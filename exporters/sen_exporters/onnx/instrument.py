@@ -1,4 +1,4 @@
-"""Surgery on a finished ONNX file: show what its hidden layers give out. Works from the names of values alone."""
+"""Adds the activations of hidden layers to the outputs of an ONNX file; finds them by the names of values."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def show_activations(model: ModelProto) -> None:
 
 
 def _show_scanned(graph: GraphProto, node: NodeProto, last: int) -> None:
-    """Let a Scan collect the spikes of its body over time, and add them up."""
+    """Collect the spikes of a Scan's body over time, and sum them."""
     body = _body(node)
     spikes = _by_layer((name for inner in body.node for name in inner.output), r"layer(\d+)/spikes")
     for index, names in spikes.items():
         if index < last:
             train, axis = f"layer{index}/spike_train", f"layer{index}/time_axis"
-            # under a name of its own, because the spikes may be an output already: state for the next step
+            # with its own name: the spikes may be an output already, the state for the next step
             body.node.append(helper.make_node("Identity", names, [f"{train}_step"], name=f"{train}_step"))
             body.output.append(value_info(f"{train}_step", [None, None]))
             node.output.append(train)
@@ -53,7 +53,7 @@ def _name(index: int) -> str:
 
 
 def _add_output(graph: GraphProto, name: str) -> None:
-    """`[batch, n]`, with the batch of the graph's own output and any n."""
+    """Add an output `[batch, n]`, with the batch of the graph's own output and any n."""
     output = value_info(name, [None, None])
     output.type.tensor_type.shape.dim[0].CopyFrom(graph.output[0].type.tensor_type.shape.dim[0])
     graph.output.append(output)
@@ -65,7 +65,7 @@ def _body(node: NodeProto) -> GraphProto:
 
 
 def _values(graph: GraphProto) -> Iterator[str]:
-    """Names of all computed values, those in the bodies of Scans included."""
+    """Names of all computed values, including those in the bodies of Scans."""
     for node in graph.node:
         yield from node.output
         if node.op_type == "Scan":

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import singledispatch
 
+from sen_exporters.base import NoFormError
 from sen_exporters.onnx.graph import FLOAT, GraphBuilder
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
 #: Operator of each activation; None for none.
 ACTIVATIONS: Mapping[type[Neuron], str | None] = {Identity: None, Relu: "Relu"}
+
+
+def activation(neuron: Neuron) -> str | None:
+    """Operator of neurons without state; None for none."""
+    if type(neuron) not in ACTIVATIONS:
+        raise NoFormError(f"ONNX export has no form of {type(neuron).__name__} neurons")
+    return ACTIVATIONS[type(neuron)]
 
 
 @singledispatch
@@ -27,7 +35,7 @@ def integrate(
         current: input of this step.
         after: name of the result.
     """
-    raise TypeError(neuron)
+    raise NoFormError(f"ONNX export has no form of {type(neuron).__name__} neurons")
 
 
 @integrate.register
@@ -61,7 +69,7 @@ def _decay(graph: GraphBuilder, neuron: Lif | LeakyIntegrator, layer: str, membr
 @singledispatch
 def fired(neuron: Neuron, graph: GraphBuilder, layer: str, membrane: str, prefix: str) -> str:
     """Add `prefix/fired`, whether a spiking model spikes, as bool; one function for each model."""
-    raise TypeError(neuron)
+    raise NoFormError(f"ONNX export has no form of {type(neuron).__name__} neurons")
 
 
 @fired.register
@@ -73,7 +81,7 @@ def _lif_fired(neuron: Lif, graph: GraphBuilder, layer: str, membrane: str, pref
 @singledispatch
 def reset_signal(neuron: Neuron) -> str:
     """Which value of a step the reset of the next step takes, of a spiking model: "fired" or "spikes"."""
-    raise TypeError(neuron)
+    raise NoFormError(f"ONNX export has no form of {type(neuron).__name__} neurons")
 
 
 @reset_signal.register

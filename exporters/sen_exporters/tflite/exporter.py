@@ -1,7 +1,7 @@
-"""TFLite: the flatbuffer written directly, for ai-edge-litert and for tflite-runtime 2.14.
+"""TFLite: writes the flatbuffer directly, for ai-edge-litert and tflite-runtime 2.14.
 
-Several combinations of operator, version and element type compute wrong numbers in one of the two interpreters
-without an error. `sen_exporters.tflite.weights` says which, and what is written instead.
+Some combinations of operator, version and element type compute wrong numbers in one of the two interpreters without
+an error; `sen_exporters.tflite.weights` lists them and the alternatives in use.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled
+from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
 from sen_exporters.tflite.graph import Graph, Signal
 from sen_exporters.tflite.instrument import show_activations
-from sen_exporters.tflite.neurons import ACTIVATIONS, check_neuron
+from sen_exporters.tflite.neurons import activation, check_neuron
 from sen_exporters.tflite.options import ENGINES, TfliteOptions
 from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_exporters.tflite.spiking import SpikingLowering
@@ -27,9 +27,9 @@ class TfliteExporter:
     """`.tflite` files.
 
     One signature, `serving_default` (`step` for a step model), with `input`, `output`, and the membranes of a step
-    model. Hidden layer N of a multilayer perceptron gives `layerN/activation`; a spiking network holds
+    model. Hidden layer N of a multilayer perceptron has the value `layerN/activation`; a spiking network has
     `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or `layerN/membrane_next` and `layerN/spikes`
-    (step). Inputs and outputs are float32 unless `int8_io` was asked for.
+    (step). Inputs and outputs are float32 without `int8_io`.
     """
 
     name = "tflite"
@@ -41,7 +41,7 @@ class TfliteExporter:
         return f"{options.name}.tflite"
 
     def check(self, network: Network, options: TfliteOptions) -> None:
-        """Refuse what an interpreter cannot do, or would do wrongly.
+        """Refuse what an interpreter cannot compute, or computes wrongly.
 
         Raises:
             ExportError: with what was found, what was expected, and the next step.
@@ -53,7 +53,7 @@ class TfliteExporter:
         check_unrolled(network, options, "step")
         if network.is_spiking and network.input_grid is not None and options.snn == "step":
             raise ExportError(
-                "--snn step with int8 membranes: rounded in each step, the readout's drifts",
+                "--snn step with int8 membranes: rounding in each step makes the readout drift",
                 hint="take --dtype int8-dynamic, which has int8 weights and float membranes, or --snn unrolled",
             )
         if options.int8_io and network.input_grid is None:
@@ -80,22 +80,22 @@ class TfliteExporter:
         return Artifact(self.name, {self.main_file(options): _model(network, options)})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
-        """The artifact with `properties` added to those it carries, sorted by key."""
+        """Add `properties` to those of the file, sorted by key."""
         model = parse(artifact.main)
         set_properties(model, {**self.properties(artifact.main), **properties})
         main = next(iter(artifact.files))
         return replace(artifact, files={**artifact.files, main: serialize(model)})
 
     def properties(self, model: bytes) -> Mapping[str, str]:
-        """The properties of a file; those of the network, of the form, and what `stamp` added."""
+        """Read the properties of a file: those of the network, of the form, and of `stamp`."""
         return read_properties(model)
 
     def engines(self, model: bytes) -> tuple[str, ...]:
-        """The interpreters that the file was made for."""
+        """Interpreters that the file is for."""
         return ENGINES.get(read_properties(model).get("tflite_target", "any"), ENGINES["any"])
 
     def instrument(self, model: bytes) -> bytes:
-        """The model with `layerN/activation [batch, n]` of every layer but the last as a further output.
+        """Add `layerN/activation [batch, n]` of every layer but the last as an output.
 
         Activations of a multilayer perceptron; spike counts over the steps that the graph holds.
         """
@@ -112,20 +112,11 @@ def _model(network: Network, options: TfliteOptions) -> bytes:
     graph = Graph(options)
     rows = options.batch_size
     size: tuple[int, ...] = (network.n_in,)
-    facts = {
-        **network.metadata,
-        "architecture": "-".join(map(str, network.layer_sizes)),
-        **({} if options.tflite_target == "any" else {"tflite_target": options.tflite_target}),
-    }
-    if network.is_spiking:
-        facts |= {
-            "snn": options.snn,
-            "timesteps": str(network.timesteps),
-            "input_coding": network.input_coding,
-            "readout": network.readout,
-        }
-        if network.input_coding == "spikes" and options.snn != "step":
-            size = (network.timesteps, network.n_in)
+    if network.input_coding == "spikes" and options.snn != "step":
+        size = (network.timesteps, network.n_in)
+    properties = describe(network, options.snn)
+    if options.tflite_target != "any":
+        properties["tflite_target"] = options.tflite_target
     x = _input(graph, network, rows, size, is_int8=options.int8_io)
     signature, inputs, outputs = "serving_default", {"input": "input"}, {}
     if not network.is_spiking:
@@ -143,7 +134,7 @@ def _model(network: Network, options: TfliteOptions) -> bytes:
         signature=signature,
         inputs=inputs,
         outputs=outputs,
-        properties=facts,
+        properties=properties,
     )
 
 
@@ -165,5 +156,5 @@ def _perceptron(graph: Graph, network: Network, x: Signal) -> Signal:
     for index, layer in enumerate(network.layers):
         is_last = index == len(network.layers) - 1
         name = f"layer{index}/activation" if not is_last else "output" if layer.grid is None else "output/int8"
-        x = affine(graph, layer, index, x, name, activation=ACTIVATIONS[type(layer.neuron)])
+        x = affine(graph, layer, index, x, name, activation=activation(layer.neuron))
     return x

@@ -1,4 +1,4 @@
-"""Values with a number of rows and a grid, and the operators without weights, on top of the schema layer."""
+"""Values with rows and a grid, and operators without weights, on top of `ModelBuilder`."""
 
 from __future__ import annotations
 
@@ -41,21 +41,21 @@ class Graph(ModelBuilder):
         self.options = options
 
     def declare(self, signal: Signal, *size: int) -> Signal:
-        """Make the tensor `[rows, *size]` of a signal known."""
+        """Declare the tensor `[rows, *size]` of a signal."""
         grid = signal.grid
         dtype = np.float32 if grid is None else np.int8
         self.value(signal.name, [signal.rows, *size], dtype, None if grid is None else affine_of(grid))
         return signal
 
     def scalar(self, name: str, value: float, grid: Grid | None = None) -> Signal:
-        """A stored number, on `grid` if there is one."""
+        """Store a number, on `grid` if there is one."""
         array = np.array([value], np.float32)
         if grid is None:
             return Signal(self.constant(name, array), 1)
         return Signal(self.constant(name, grid.quantize(array), affine_of(grid)), 1, grid)
 
     def binary(self, operator: str, a: Signal, b: Signal, y: Signal, size: int, activation: str = "NONE") -> Signal:
-        """Declare `y [rows, size]` and add ADD, SUB or MUL, which gives it; all float32, or all int8."""
+        """Add ADD, SUB or MUL with the result `y [rows, size]`; all signals are float32, or all int8."""
         self.declare(y, size)
         kind = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT, "MUL": schema.MulOptionsT}[operator]
         options = kind(fusedActivationFunction=activation_code(activation))
@@ -63,7 +63,7 @@ class Graph(ModelBuilder):
         return y
 
     def convert(self, x: Signal, y: Signal, *size: int) -> Signal:
-        """Declare `y [rows, *size]` and add the step onto its grid, or from the grid of `x` to float32."""
+        """Add the conversion of `x` to `y [rows, *size]`: onto the grid of `y`, or to float32."""
         self.declare(y, *size)
         if y.grid is not None:
             self.operator("QUANTIZE", 1 if x.grid is None else 2, [x.name], [y.name], schema.QuantizeOptionsT())
@@ -72,7 +72,7 @@ class Graph(ModelBuilder):
         return y
 
     def join(self, parts: Sequence[Signal], name: str, size: int) -> Signal:
-        """All rows of `parts`, which have equally many, one part after the other."""
+        """Concatenate the rows of `parts`, which all have the same number of rows."""
         rows = parts[0].rows
         joined = self.declare(Signal(name, None if rows is None else rows * len(parts), parts[0].grid), size)
         version = 1 if joined.grid is None else 2
@@ -81,7 +81,7 @@ class Graph(ModelBuilder):
         return joined
 
     def split(self, joined: Signal, names: Sequence[str], size: int) -> list[Signal]:
-        """What `join` joined."""
+        """Split into parts of the same number of rows; the inverse of `join`."""
         rows = None if joined.rows is None else joined.rows // len(names)
         parts = [self.declare(Signal(name, rows, joined.grid), size) for name in names]
         axis = self.constant("rows_axis", np.array(0, np.int32))
@@ -95,7 +95,7 @@ class Graph(ModelBuilder):
         return parts
 
     def time_first(self, x: Signal, name: str, steps: int, size: int) -> Signal:
-        """`[rows, steps, size]` as `[steps * rows, size]`."""
+        """Transpose `[rows, steps, size]` to `[steps * rows, size]`."""
         turned = f"{name}_time_first"
         affine = None if x.grid is None else affine_of(x.grid)
         dtype: Any = np.float32 if x.grid is None else np.int8
@@ -109,7 +109,7 @@ class Graph(ModelBuilder):
 
 
 def affine_of(grid: Grid) -> Affine:
-    """A grid as a tensor's quantization."""
+    """Quantization of a tensor on a grid."""
     return Affine(np.array([grid.scale], np.float32), grid.zero_point)
 
 

@@ -1,4 +1,4 @@
-"""Surgery on a finished TFLite file: show what its hidden layers give out. Works from the names of tensors alone."""
+"""Adds the activations of hidden layers to the outputs of a TFLite file; finds them by the names of tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def show_activations(model: Any, properties: Mapping[str, str]) -> None:
 
     Args:
         model: a `ModelT`, which is changed.
-        properties: of the file; `architecture` says how many layers there are.
+        properties: of the file; `architecture` has the number of layers.
     """
     graph = model.subgraphs[0]
     last = properties["architecture"].count("-") - 1
@@ -26,7 +26,7 @@ def show_activations(model: Any, properties: Mapping[str, str]) -> None:
         activation = f"layer{index}/activation"
         found = [i for i, name in enumerate(names) if re.fullmatch(rf"layer{index}/(activation|(t\d+/)?spikes)", name)]
         if not found:
-            continue  # whoever asks for this layer says that it is missing
+            continue  # the caller reports a missing layer
         _show(model, activation, found[0] if len(found) == 1 else _add_up(model, activation, found))
 
 
@@ -37,7 +37,7 @@ def _show(model: Any, name: str, tensor: int) -> None:
 
 
 def _add_up(model: Any, name: str, tensors: list[int]) -> int:
-    """A new float32 tensor, the sum of those given."""
+    """Add a float32 tensor, the sum of `tensors`, and return its index."""
     if model.subgraphs[0].tensors[tensors[0]].type == schema.TensorType.INT8:
         tensors = [
             _append(model, "DEQUANTIZE", 2, [tensor], f"{name}/t{t}", schema.DequantizeOptionsT())
@@ -47,7 +47,7 @@ def _add_up(model: Any, name: str, tensors: list[int]) -> int:
 
 
 def _append(model: Any, operator: str, version: int, inputs: list[int], name: str, options: Any) -> int:
-    """A new float32 tensor of the inputs' shape, and the operator that gives it."""
+    """Add an operator with a float32 result of the inputs' shape, and return the index of the result."""
     graph, code = model.subgraphs[0], getattr(schema.BuiltinOperator, operator)
     first = graph.tensors[inputs[0]]
     model.operatorCodes.append(schema.OperatorCodeT(deprecatedBuiltinCode=code, builtinCode=code, version=version))

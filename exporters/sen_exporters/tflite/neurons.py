@@ -14,15 +14,21 @@ from functools import singledispatch
 
 import numpy as np
 
-from sen_exporters.base import ExportError
+from sen_exporters.base import ExportError, NoFormError
 from sen_exporters.tflite.graph import Graph, Signal
-from sen_runtime.ir.int8 import GREATEST, LEAST, SPIKES, Grid
+from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
-#: Fused activation of each model without state, as the schema calls it.
 ACTIVATIONS: Mapping[type[Neuron], str] = {Identity: "NONE", Relu: "RELU"}
 #: Below, the inverse distance of two float32 around the threshold would overflow.
 MIN_THRESHOLD = 2.0**-100
+
+
+def activation(neuron: Neuron) -> str:
+    """Fused activation of neurons without state, as the schema calls it."""
+    if type(neuron) not in ACTIVATIONS:
+        raise NoFormError(f"TFLite export has no form of {type(neuron).__name__} neurons")
+    return ACTIVATIONS[type(neuron)]
 
 
 @singledispatch
@@ -59,7 +65,7 @@ def integrate(
         current: input of this step.
         after: name of the result.
     """
-    raise TypeError(neuron)
+    raise NoFormError(f"TFLite export has no form of {type(neuron).__name__} neurons")
 
 
 @integrate.register
@@ -100,7 +106,7 @@ def _decay(graph: Graph, neuron: Lif | LeakyIntegrator, layer: str, membrane: Si
 @singledispatch
 def fire(neuron: Neuron, graph: Graph, layer: str, membrane: Signal, prefix: str) -> Signal:
     """Add `prefix/spikes`, 0 or 1, of a spiking model; one function for each."""
-    raise TypeError(neuron)
+    raise NoFormError(f"TFLite export has no form of {type(neuron).__name__} neurons")
 
 
 @fire.register
@@ -108,7 +114,7 @@ def _lif_spikes(neuron: Lif, graph: Graph, layer: str, membrane: Signal, prefix:
     size, grid, rows = graph.shape(membrane.name)[-1], membrane.grid, membrane.rows
     threshold = graph.scalar(f"{layer}/threshold", neuron.threshold, grid)
     spacing = float(np.spacing(np.float32(neuron.threshold))) if grid is None else grid.scale
-    excess = Signal(f"{prefix}/excess", rows, None if grid is None else Grid(grid.scale / GREATEST, LEAST))
+    excess = Signal(f"{prefix}/excess", rows, None if grid is None else Grid(grid.scale / INT8_MAX, INT8_MIN))
     graph.binary("SUB", membrane, threshold, excess, size, "RELU")
     inverse = factor(graph, f"{layer}/inverse_spacing", 1 / spacing, membrane)
     spikes = Signal(f"{prefix}/spikes", rows, None if grid is None else SPIKES)
@@ -119,4 +125,4 @@ def factor(graph: Graph, name: str, value: float, x: Signal) -> Signal:
     """A stored number that a signal `x` is multiplied by; in int8 the greatest value of its own grid."""
     if x.grid is None:
         return graph.scalar(name, value)
-    return graph.scalar(name, value, SPIKES if value == 0 else Grid(value / GREATEST, 0))
+    return graph.scalar(name, value, SPIKES if value == 0 else Grid(value / INT8_MAX, 0))

@@ -1,7 +1,7 @@
-"""A thin layer over the TFLite schema: tensors and operators by name, every array stored once and aligned.
+"""A thin layer over the TFLite schema: tensors and operators by name, equal arrays stored once and aligned.
 
-The schema and its object interface are those that ai-edge-litert carries; the file is written through
-`flatbuffers` alone. Source: TFLite's schema.fbs, version 3.
+ai-edge-litert contains the schema and its object interface; `flatbuffers` writes the file. Source: TFLite's schema.fbs,
+version 3.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Affine:
 
 
 class ModelBuilder:
-    """A model with one subgraph, in the making. Values are known by name, as they are in the file."""
+    """Builds a model with one subgraph; values have the names of the file."""
 
     def __init__(self) -> None:
         self._tensors: list[Any] = []
@@ -63,14 +63,14 @@ class ModelBuilder:
     def value(
         self, name: str, shape: Sequence[int | None], dtype: Any = np.float32, affine: Affine | None = None
     ) -> str:
-        """Declare a computed value or an input; None in `shape` is a size that a caller may change."""
+        """Declare a computed value or an input; None in `shape` is a dynamic size."""
         self._add(name, [size or 1 for size in shape], np.dtype(dtype), 0, affine)
         if None in shape:
             self._tensors[-1].shapeSignature = [-1 if size is None else size for size in shape]
         return name
 
     def constant(self, name: str, array: Array, affine: Affine | None = None) -> str:
-        """Store `array`; its name, or the name under which the same array is stored already."""
+        """Store `array`, and return its name; equal arrays share the first one's."""
         key = (array.dtype.str, array.shape, array.tobytes(), _key(affine))
         if key not in self._stored:
             self._add(name, list(array.shape), array.dtype, self._buffer(array), affine)
@@ -78,7 +78,7 @@ class ModelBuilder:
         return self._stored[key]
 
     def sparse_constant(self, name: str, operator: Sparse) -> str:
-        """Store weights `[n_out, n_in]` as compressed rows of blocks; columns of blocks must divide `n_in`."""
+        """Store weights `[n_out, n_in]` as compressed rows of blocks, whose columns divide `n_in`."""
         columns_per_block = operator.block[1]
         traversal, block_map = [0, 1], []
         if columns_per_block > 1:
@@ -112,7 +112,7 @@ class ModelBuilder:
     def operator(
         self, name: str, version: int, inputs: Sequence[str | None], outputs: Sequence[str], options: Any = None
     ) -> None:
-        """Add the builtin operator `name` (as `BuiltinOperator` calls it); None is an input left out."""
+        """Add the builtin operator `name` (as `BuiltinOperator` calls it); None is an absent input."""
         code = getattr(schema.BuiltinOperator, name)
         operator = schema.OperatorT(
             opcodeIndex=self._codes.setdefault((code, version), len(self._codes)),
@@ -138,7 +138,7 @@ class ModelBuilder:
         """The file. `inputs` and `outputs` map the signature's names to values."""
         border = {*inputs.values(), *outputs.values()}
         for value, index in self._index.items():
-            if value not in border:  # an interpreter knows the sizes inside from those of the inputs
+            if value not in border:  # an interpreter derives inner sizes from those of the inputs
                 self._tensors[index].shapeSignature = None
         graph = schema.SubGraphT(
             tensors=self._tensors,
@@ -155,7 +155,7 @@ class ModelBuilder:
         )
         model = schema.ModelT(
             version=SCHEMA_VERSION,
-            # codes below 127 are repeated in the field that interpreters before 2.4 read
+            # interpreters before 2.4 read codes below 127 from the deprecated field
             operatorCodes=[
                 schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
                 for code, version in self._codes
@@ -191,14 +191,14 @@ def parse(data: bytes) -> Any:
     """The `ModelT` in a file.
 
     Raises:
-        EngineError: the bytes are no TFLite model, or a damaged one.
+        EngineError: the bytes are not a TFLite model, or a damaged one.
     """
     tflite_file.read_properties(data)
     try:
         return schema.ModelT.InitFromPackedBuf(data)
-    except Exception as error:  # the generated reader raises whatever a wrong offset leads to
+    except Exception as error:  # the generated reader raises any error for a wrong offset
         raise EngineError(
-            f"this TFLite file is damaged: {error}", hint="was it cut off on the way? Export the model again"
+            f"this TFLite file is damaged: {error}", hint="it may be truncated: export the model again"
         ) from error
 
 
@@ -223,7 +223,7 @@ def serialize(model: Any) -> bytes:
 
 
 def set_properties(model: Any, values: Mapping[str, str]) -> None:
-    """Store `values` as the model's properties, in place of what was there."""
+    """Replace the model's properties by `values`."""
     data = np.frombuffer(tflite_file.encode_properties(values), np.uint8)
     for entry in model.metadata:
         if entry.name == tflite_file.PROPERTIES:
@@ -234,7 +234,7 @@ def set_properties(model: Any, values: Mapping[str, str]) -> None:
 
 
 class _AlignedBuffer:
-    """A buffer whose bytes start at a multiple of 16, as kernels that load whole vectors expect."""
+    """A buffer that starts at a multiple of 16 bytes, for kernels that load vectors."""
 
     def __init__(self, data: Array | None) -> None:
         self.data = data
@@ -254,7 +254,7 @@ class _AlignedBuffer:
 
 
 def _with_shared_zero_points(graph: Any) -> Any:
-    """The subgraph, its vectors of zero points stored once each: eight bytes a row, and the same for most tensors."""
+    """Copy of the subgraph in which equal vectors of zero points, eight bytes a row, are stored once."""
     graph = copy(graph)
     stored: dict[bytes, int] = {}
     graph.tensors = [copy(tensor) for tensor in graph.tensors]
@@ -265,7 +265,7 @@ def _with_shared_zero_points(graph: Any) -> Any:
 
 
 class _SharedQuantization:
-    """Quantization parameters whose zero points may be another tensor's."""
+    """Quantization parameters that share their zero points with other tensors."""
 
     def __init__(self, parameters: Any, stored: dict[bytes, int]) -> None:
         self.parameters = parameters

@@ -1,12 +1,12 @@
-"""Every weight operator as TFLite operators: `y = f(x W^T + b)` for `x [rows, n_in]`.
+"""Weight operators as TFLite operators: `y = f(x W^T + b)` for `x [rows, n_in]`.
 
-Versions of operators are chosen so that both interpreters compute the same, or one refuses to load:
+The versions of operators make both interpreters compute the same, or one refuse to load:
 
 - FULLY_CONNECTED 1 for float32 weights (from 8 on XNNPACK leaves it alone), 4 for int8 activations, 8 for
   sparse weights (below, XNNPACK reads the compressed values as a dense matrix), 9 for int8 weights under
   float activations, whose inputs are quantized around their own zero point.
-- float16 weights are never stored sparse: in XNNPACK, ai-edge-litert 2.1 computes with memory that is not theirs, and
-  tflite-runtime 2.14 dies of a resize.
+- float16 weights are never stored sparse: XNNPACK in ai-edge-litert 2.1 reads beyond them, and
+  tflite-runtime 2.14 crashes at a resize.
 - One scale per row under float activations: tflite-runtime 2.14 ignores all but the first, silently. So either
   the product has one scale, and a MUL by the rows' scales follows; or it has version 12, which 2.14 refuses.
 """
@@ -31,9 +31,9 @@ from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, W
 
 Array = NDArray[Any]
 
-#: The block whose sparse kernel both interpreters have.
+#: The block with a sparse kernel in both interpreters.
 BLOCK = (1, 4)
-#: An int8 product adds up in 32 bits; activations less their zero point reach 255.
+#: An int8 product accumulates in 32 bits; activations minus their zero point reach 255.
 ACCUMULATOR_LIMIT = 2**31
 ACTIVATION_LIMIT = 255
 
@@ -44,8 +44,8 @@ class Weights:
 
     Attributes:
         name: of the tensor.
-        version: of the FULLY_CONNECTED that takes it.
-        row_scale: what its rows are multiplied with after the product, or None.
+        version: of FULLY_CONNECTED with these weights.
+        row_scale: factors of its rows after the product; None for none.
     """
 
     name: str
@@ -221,15 +221,15 @@ def int8_matrix(operator: WeightOperator) -> tuple[NDArray[np.int8], Scale]:
 
 
 def in_blocks(operator: Sparse) -> Sparse:
-    """The same weights in the blocks that sparse kernels take.
+    """The same weights in the blocks of sparse kernels.
 
     Raises:
-        ExportError: the pattern is not made of whole such blocks.
+        ExportError: the pattern does not consist of whole blocks.
     """
     n_in = operator.shape[1]
     if n_in % BLOCK[1]:
         raise ExportError(
-            f"{n_in} inputs are no multiple of {BLOCK[1]}, so its weights have no whole 1x4 blocks",
+            f"{n_in} inputs are not a multiple of {BLOCK[1]}, so its weights have no whole 1x4 blocks",
             hint="leave --sparse-format out, or take densify or dense",
         )
     if operator.block == BLOCK:
@@ -246,10 +246,10 @@ def in_blocks(operator: Sparse) -> Sparse:
 
 
 def storage(operator: Sparse, options: TfliteOptions) -> str:
-    """The form of sparse weights: what was asked for, else densify where it is right in every engine.
+    """Form of sparse weights: that of the options, else densify where every engine computes it correctly.
 
     Raises:
-        ExportError: what was asked for would be wrong; with the reason and an alternative.
+        ExportError: an engine would compute the requested form wrongly; with the reason and an alternative.
     """
     asked, dtype = options.sparse_format, operator.values.dtype
     if operator.scale is not None:
@@ -269,7 +269,7 @@ def storage(operator: Sparse, options: TfliteOptions) -> str:
     if dtype == np.float16:
         if asked == "densify":
             raise ExportError(
-                "--sparse-format densify with float16 weights: interpreters compute wrong numbers, or die of a resize",
+                "--sparse-format densify with float16 weights: interpreters compute wrong numbers, or crash",
                 hint="leave --sparse-format out, or take --dtype float32",
             )
         return "dense"
@@ -305,7 +305,7 @@ def _unscaled_bias(bias: Array, scale: Scale) -> Array:
     if not np.all(np.isfinite(unscaled)):
         row = int(np.flatnonzero(~np.isfinite(unscaled))[0])
         raise ExportError(
-            f"the bias {bias[row]:g} of neuron {row} is too large beside its weights, whose step is {scale[row]:g}",
+            f"the bias {bias[row]:g} of neuron {row} is too large for its weights, whose step is {scale[row]:g}",
             hint="take --granularity tensor, or --tflite-target litert",
         )
     return unscaled

@@ -17,12 +17,12 @@ from typing import Any, Optional
 import sen_runtime
 from sen_runtime.bench import device_texts
 from sen_runtime.bench.device_texts import UNAVAILABLE, Texts
+from sen_runtime.engines import usable
 
 #: Runs a command and returns its output, or None where it is missing or fails.
 Run = Callable[[Sequence[str]], Optional[str]]
 
 COMMAND_SECONDS = 5.0
-LIBRARIES = ("numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "sen-edge-runtime")
 
 
 def run_command(command: Sequence[str]) -> str | None:
@@ -44,7 +44,7 @@ def describe(root: Path = Path("/"), run: Run = run_command) -> dict[str, Any]:
     return {
         **device_texts.facts(_read(device_texts.FACT_FILES, (device_texts.MACHINE,), root, run)),
         "python": platform.python_version(),
-        "libraries": {name: _installed(name) for name in LIBRARIES},
+        "libraries": {name: _installed(name) for name in libraries()},
         "compiler": _compiler(),
     }
 
@@ -61,6 +61,12 @@ def _read(patterns: Sequence[str], commands: Sequence[str], root: Path, run: Run
         with suppress(OSError), path.open("rb") as file:
             texts[str(path.relative_to(root))] = file.read(5) if path.name == "exe" else file.read()
     return texts
+
+
+def libraries() -> list[str]:
+    """Distributions whose versions matter: the package of each engine."""
+    packages = dict.fromkeys(each.package for each in usable().values() if each.package)
+    return ["numpy", *packages, "sen-edge-runtime"]
 
 
 def _installed(name: str) -> str:

@@ -152,9 +152,9 @@ def check_request(request: BenchRequest) -> None:
     for name in request.engines:
         if name not in names():
             raise UsageError(f"no engine called {name!r}; expected one of {', '.join(names())}")
-        suffix = engine(name).suffix
-        if suffix not in {path.suffix for path in request.artifacts}:
-            raise UsageError(f"the engine {name} runs {suffix} files; none was given")
+        suffixes = engine(name).suffixes
+        if not {path.suffix for path in request.artifacts}.intersection(suffixes):
+            raise UsageError(f"the engine {name} runs {', '.join(suffixes)} files; none was given")
 
 
 def plan(request: BenchRequest) -> Plan:
@@ -227,7 +227,7 @@ def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:
     """Engines for a file, installed or not."""
     suffix = artifact.path.suffix
     if asked:
-        found = [name for name in dict.fromkeys(asked) if engine(name).suffix == suffix]
+        found = [name for name in dict.fromkeys(asked) if suffix in engine(name).suffixes]
         if not found:
             raise UsageError(f"{artifact.path}: none of the engines {', '.join(asked)} runs it", "leave out --engine")
         return found

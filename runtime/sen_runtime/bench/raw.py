@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sen_runtime import format as image
 from sen_runtime.bench import device_texts
 from sen_runtime.bench.coldstart import ColdStart
-from sen_runtime.bench.device import LIBRARIES
+from sen_runtime.bench.device import libraries
 from sen_runtime.bench.device_texts import UNAVAILABLE, Texts
 from sen_runtime.bench.evaluate import Observations
 from sen_runtime.bench.inputs import N_INPUTS, random_inputs
@@ -163,7 +163,7 @@ def _observations(path: str, events: Mapping[str, list[Event]], measured: Measur
     facts = device_texts.facts(_texts(path, events["facts"][0]))
     if not states or start["time"] > MAX_TIME:
         raise RawError(f"{path}: no state of the machine, or a time beyond the year 9999")
-    libraries = {**dict.fromkeys(LIBRARIES, UNAVAILABLE), "sen-edge-runtime": start["version"]}
+    versions = {**dict.fromkeys(libraries(), UNAVAILABLE), "sen-edge-runtime": start["version"]}
     return Observations(
         tool=("sen_bench", start["version"]),
         command=[_decode(word) for word in start["command"] if isinstance(word, str)],
@@ -179,7 +179,7 @@ def _observations(path: str, events: Mapping[str, list[Event]], measured: Measur
         measured=measured,
         clock={"resolution_ns": clock["resolution_ns"], "timer_ns": clock["timer_ns"], "loop_ns": 0.0},
         bandwidth={key: events["bandwidth"][0][key] for key in FIELDS["bandwidth"]},
-        device={**facts, "python": UNAVAILABLE, "libraries": libraries, "compiler": start["compiler"]},
+        device={**facts, "python": UNAVAILABLE, "libraries": versions, "compiler": start["compiler"]},
         states=states if len(states) > 1 else states * 2,
         cores=facts["cpus"] if isinstance(facts["cpus"], int) else 1,
         raw=keep_samples,

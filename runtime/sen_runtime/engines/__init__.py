@@ -1,18 +1,18 @@
 """Inference engines, found by entry points.
 
-An engine registers under the entry-point group `sen_edge.engines` of its distribution, as the built-in ones do in
-runtime/pyproject.toml; the entry point names a module, an object or a class of the form `Engine`. An engine imports
-its library when it is used, not when it is found; where the library is missing, the error names the pip line.
+An engine is one `Engine` object, which its distribution registers under the entry-point group `sen_edge.engines`, as
+runtime/pyproject.toml does for the built-in ones.
 """
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, runtime_checkable
 
+from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Model, Session
 from sen_runtime.errors import EngineError, MissingExtraError
 
@@ -26,35 +26,15 @@ __all__ = [
     "missing",
     "names",
     "names_for",
+    "not_installed",
     "usable",
 ]
 
 ENTRY_POINT_GROUP = "sen_edge.engines"
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """Loads models.
-
-    Attributes:
-        suffix: ending of the files it runs, such as ".onnx".
-        is_threaded: whether `threads` has an effect; an engine without threads is measured once.
-        is_on_demand: whether it is measured only where it is asked for by name.
-    """
-
-    suffix: str
-    is_threaded: bool
-    is_on_demand: bool
-
-    def load(self, model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Session:
-        """A session on `model`, the path or the bytes of a file; see `Session` about inputs that are not finite."""
-
-    def version(self) -> str:
-        """Version of the engine's library; raises `MissingExtraError` where it is not installed."""
-
-
 def names() -> tuple[str, ...]:
-    """Names of all engines that are registered, whether or not their libraries are installed.
+    """Names of all registered engines, with or without their libraries.
 
     Raises:
         EngineError: none is registered.
@@ -74,7 +54,7 @@ def engine(name: str) -> Engine:
 
 
 def usable() -> dict[str, Engine]:
-    """Every engine by name; those that do not load are left out."""
+    """Engines that load, by name."""
     found = {}
     for name in names():
         try:
@@ -88,22 +68,22 @@ def names_for(suffix: str) -> list[str]:
     """Names of the engines that run files with this ending.
 
     Raises:
-        EngineError: there is none; engines that do not load are named, with the reason.
+        EngineError: there is none; the message names engines that do not load.
     """
     found = usable()
-    chosen = [name for name, each in found.items() if each.suffix == suffix]
+    chosen = [name for name, each in found.items() if suffix in each.suffixes]
     if chosen:
         return chosen
-    expected = ", ".join(dict.fromkeys(each.suffix for each in found.values()))
+    expected = ", ".join(dict.fromkeys(suffix for each in found.values() for suffix in each.suffixes))
     broken = "".join(f"; {reason}" for name in names() if name not in found and (reason := _defect(name)))
     raise EngineError(f"no engine runs {suffix or 'a file without ending'}; expected {expected}{broken}")
 
 
 def installed(names: Sequence[str]) -> list[str]:
-    """Those engines that are installed and work with this Python.
+    """Those of `names` that are installed and work with this Python.
 
     Raises:
-        MissingExtraError: none is; the first one's pip line is named.
+        MissingExtraError: none is; the hint is the pip line of the first.
     """
     reasons = missing(names)
     if len(reasons) == len(names):
@@ -112,7 +92,7 @@ def installed(names: Sequence[str]) -> list[str]:
 
 
 def missing(names: Sequence[str]) -> dict[str, MissingExtraError]:
-    """Those engines that are not installed or do not work with this Python, and why."""
+    """Those of `names` that are not installed or do not work with this Python, with the error."""
     reasons = {}
     for name in names:
         try:
@@ -120,6 +100,20 @@ def missing(names: Sequence[str]) -> dict[str, MissingExtraError]:
         except MissingExtraError as error:
             reasons[name] = error
     return reasons
+
+
+def not_installed(name: str) -> MissingExtraError:
+    """Error of an engine whose package is not installed.
+
+    Names the pip line; where there is no wheel for this machine, that of another engine for the same files.
+    """
+    wanted, machine = engine(name), platform.machine()
+    alternatives = [wanted, *(each for each in usable().values() if set(each.suffixes) & set(wanted.suffixes))]
+    fitting = [each for each in alternatives if each.package and machine in (each.machines or (machine,))]
+    hint = f"there is no wheel for {machine}"
+    if fitting:
+        hint = fitting[0].pip_line if fitting[0] is wanted else f"{hint}: {fitting[0].pip_line}"
+    return MissingExtraError(f"the engine {wanted.package}", hint)
 
 
 @lru_cache(maxsize=1)  # reading the metadata of all distributions takes tens of milliseconds
@@ -137,14 +131,13 @@ def _entry_points() -> dict[str, EntryPoint]:
 def _load(point: EntryPoint) -> Engine:
     try:
         loaded = point.load()
-        if isinstance(loaded, type):
-            loaded = loaded()
     except Exception as error:  # code of a third party
         raise EngineError(f"engine {point.name!r} ({point.value}) does not load: {error}") from error
-    if not isinstance(loaded, Engine):
+    if not isinstance(loaded, Engine) or loaded.name != point.name:
+        found = f"the engine {loaded.name!r}" if isinstance(loaded, Engine) else type(loaded).__name__
         raise EngineError(
-            f"engine {point.name!r} ({point.value}) is not an engine; expected the attributes suffix, is_threaded and "
-            "is_on_demand, and the functions load and version"
+            f"engine {point.name!r} ({point.value}) is {found}; expected a sen_runtime.engines.Engine of that name",
+            "install the package that registers it again, if it was updated in place",
         )
     return loaded
 

@@ -1,6 +1,6 @@
-"""Exported C in the host's own compiler: built into a library, called one row at a time.
+"""Exported C, compiled by the host's compiler into a library and called one row at a time.
 
-The C code runs in this process: load none that you would not compile yourself.
+The C code runs in this process: load trusted code only.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from numpy.typing import NDArray
 from sen_runtime import untrusted
 from sen_runtime.engines import c_compiler
 from sen_runtime.engines.arena import ArenaSession
+from sen_runtime.engines.base import Engine
 from sen_runtime.engines.c_compiler import FLAGS
 from sen_runtime.engines.session import Float32Array, Model, source_of
 from sen_runtime.errors import EngineError
 from sen_runtime.memory_limits import require
 
 Array = NDArray[Any]
-
-suffix, is_threaded, is_on_demand = ".c", False, True
 
 _SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d{1,18})$", re.MULTILINE)
 
@@ -31,7 +30,7 @@ class CSession(ArenaSession):
     """An exported network, compiled.
 
     Attributes:
-        arena_bytes: memory that the network needs beside its code and constants.
+        arena_bytes: memory of the network besides its code and constants.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class CSession(ArenaSession):
 
 
 def _check(status: int) -> None:
-    """Raises `EngineError` for a result other than 0; finite inputs, which sessions check, have none."""
+    """Raise `EngineError` for a status other than 0, which finite inputs do not cause."""
     if status:
         raise EngineError(f"the C code returned {status} for finite inputs; expected 0", "export the network again")
 
@@ -105,7 +104,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
 
     Raises:
         MissingExtraError: there is no C compiler.
-        EngineError: the code does not compile, not for this machine, or is none that sen-edge exported.
+        EngineError: the code does not compile, or not for this machine, or is not an export of sen-edge.
     """
     del threads
     source = source_of(model)
@@ -119,7 +118,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
     found = _SIZE.findall(header)
     sizes = {what: int(size) for _, what, size in found}
     if not {"INPUTS", "OUTPUTS", "LAYERS", "ARENA_BYTES"} <= set(sizes):
-        raise EngineError(f"{header_path} is not a header that sen-edge exported")
+        raise EngineError(f"{header_path} is not a header of an export of sen-edge")
     takes_train = re.search(r"\bx\[\w+_TIMESTEPS \* \w+_INPUTS\]", header) is not None
     if allow_nonfinite:
         flags = (*flags, "-DSEN_ALLOW_NONFINITE")
@@ -135,3 +134,6 @@ def version() -> str:
         EngineError: it cannot be started.
     """
     return c_compiler.version(c_compiler.compiler())
+
+
+ENGINE = Engine("c", (".c",), load, version, is_on_demand=True)

@@ -1,4 +1,4 @@
-"""The C compiler of this machine, and what it makes of exported C."""
+"""The C compiler of this machine, and libraries built from exported C."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from sen_runtime.errors import EngineError, MissingExtraError
 VARIABLE = "SEN_EDGE_CC"
 HINT = f"name a compiler for this machine in the environment variable {VARIABLE}"
 FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
-#: Needs what exported C needs: its headers, libm, and a loader that takes the result.
+#: Has the requirements of exported C: its headers, libm, and a loader for the result.
 _PROBE = "#include <math.h>\n#include <stdint.h>\nfloat probe(float x) { return sqrtf(x); }\n"
 _LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
 _ERROR = re.compile(r"\berror\b", re.IGNORECASE)
 
 
 def compiler() -> list[str]:
-    """The compiler's command: that of SEN_EDGE_CC, else of CC if what it builds loads here, else cc.
+    """Command of the compiler: SEN_EDGE_CC, else CC if its libraries load here, else cc.
 
-    CC alone is no order to us: where firmware is built it is a compiler for another machine.
+    CC may be a cross compiler where firmware is built.
 
     Raises:
         MissingExtraError: it is not installed.
-        EngineError: SEN_EDGE_CC is no command.
+        EngineError: SEN_EDGE_CC is not a command.
     """
     named = os.environ.get(VARIABLE, "").strip()
     try:
         command = shlex.split(named) if named else _inherited() or ["cc"]
     except ValueError as error:
-        raise EngineError(f"{VARIABLE} is {named!r}, which is no command: {error}", HINT) from None
+        raise EngineError(f"{VARIABLE} is {named!r}, which is not a command: {error}", HINT) from None
     if shutil.which(command[0]) is None:
         raise MissingExtraError(f"a C compiler ({command[0]})", f"install gcc or clang, or {HINT}")
     return command
@@ -55,7 +55,7 @@ def version(command: Sequence[str]) -> str:
 
 
 def build(command: Sequence[str], model: Path, flags: Sequence[str]) -> ctypes.CDLL:
-    """`NAME.c`, and `NAME_weights.S` where there is one, as a library in this process.
+    """Build `NAME.c`, and `NAME_weights.S` if it exists, and load the library.
 
     Raises:
         EngineError: it does not compile, or not for this machine.
@@ -66,8 +66,8 @@ def build(command: Sequence[str], model: Path, flags: Sequence[str]) -> ctypes.C
             _compile(command, model, flags, library)
             return ctypes.CDLL(str(library))
     except OSError as error:
-        hint = f"{HINT}; if it is one, name a folder from which programs may run in TMPDIR"
-        raise EngineError(f"what {command[0]} builds does not load here: {error}", hint) from error
+        hint = f"{HINT}; or name a folder without noexec in TMPDIR"
+        raise EngineError(f"a library of {command[0]} does not load here: {error}", hint) from error
 
 
 def _compile(command: Sequence[str], model: Path, flags: Sequence[str], library: Path) -> None:
@@ -80,7 +80,7 @@ def _compile(command: Sequence[str], model: Path, flags: Sequence[str], library:
     errors = [line for line in lines if _ERROR.search(line)] or lines
     hint = HINT
     if any(assembly.name in line for line in errors):
-        hint = f"export with --c-weights array, for {assembly.name} is for ELF alone; or {HINT}"
+        hint = f"export with --c-weights array: {assembly.name} needs ELF; or {HINT}"
     raise EngineError(f"{command[0]} does not compile the C code: {errors[0]}", hint)
 
 
@@ -92,7 +92,7 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 
 def _inherited() -> list[str]:
-    """The command in CC, if it is one that builds for this machine."""
+    """Command in CC, if it builds for this machine."""
     try:
         command = shlex.split(os.environ.get("CC", ""))
     except ValueError:
@@ -102,7 +102,7 @@ def _inherited() -> list[str]:
 
 @lru_cache
 def _builds_for_here(command: tuple[str, ...]) -> bool:
-    """Whether a library that it builds loads; in another process, which may end as it likes."""
+    """Whether a library of the compiler loads; tried in another process, which may crash."""
     try:
         with tempfile.TemporaryDirectory() as folder:
             source, library = Path(folder) / "probe.c", Path(folder) / "probe.so"

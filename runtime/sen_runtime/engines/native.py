@@ -1,4 +1,4 @@
-"""The C library on `.sen` images: one thread for each inference, and little between numpy's arrays and the kernels."""
+"""The C library on `.sen` images; one thread per inference."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference, untrusted
 from sen_runtime.engines.arena import ArenaSession
+from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
 from sen_runtime.memory_limits import MemoryLimitError, catch_allocation_errors, require
@@ -29,16 +30,14 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-suffix, is_threaded, is_on_demand = ".sen", False, False
-
 ALIGNMENT = 64
-#: Multiples that bandwidth is measured of.
+#: Buffers for bandwidth are multiples of this.
 BANDWIDTH_BYTES = 128
 #: Flags of sen.h.
 CHECK_CHECKSUM, CHECK_VALUES, PACK, ON_THE_FLY, ALLOW_NONFINITE = 1, 2, 4, 8, 128
-#: Which kernels a session takes, and the flag that asks for them; "narrow" is AVX2, and NEON without dot products.
+#: Kernels of a session and their flag; "narrow" is AVX2, and NEON without dot products.
 KERNELS = {"fastest": 0, "reference": 16, "portable": 32, "narrow": 64}
-#: Statuses of sen.h whose cause is the image, and not the caller or the machine.
+#: Statuses of sen.h that are defects of the image.
 _IMAGE_STATUSES = range(7, 19)
 _NONFINITE = 20
 _FLOAT32 = np.dtype(np.float32)
@@ -54,7 +53,7 @@ class NativeSession(ArenaSession):
     Attributes:
         input: `[n_in]`, or `[T, n_in]` where spike trains go in: what `invoke` reads.
         output: `[n_out]`: what `invoke` writes.
-        arena_bytes: memory that the session needs beside the image, or, where weights are packed, instead of it.
+        arena_bytes: memory of the session besides the image, or instead of it where weights are packed.
         kernels: name of the kernels in use: "avx512", "avx2", "neon_dotprod", "neon", "portable", "reference".
     """
 
@@ -77,17 +76,17 @@ class NativeSession(ArenaSession):
         n_in, n_out = library.sen_inputs(self._model), library.sen_outputs(self._model)
         shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
         require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
-        super().__init__(shape, allow_nonfinite=True)  # the C library looks at the inputs
+        super().__init__(shape, allow_nonfinite=True)  # the C library checks the inputs
         self._lock = cast("Lock", self._turn)  # acquire() and release() are 0.15 us faster than `with`
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
-        # What one inference needs is looked up once: that takes longer than to run a small model.
+        # Pointers of one inference are converted once; that takes longer than to run a small model.
         self._given, self._taken = np.zeros((1, *shape), np.float32), np.zeros((1, n_out), np.float32)
         self._one_row = self._given.shape
         self._copy_output = self._taken.copy
         self._infer, self._infer_in_place = self._call(self._given, self._taken), self._call(self.input, self.output)
 
     def _call(self, x: Float32Array, y: Float32Array) -> Callable[[], int]:
-        """The library's call on these arrays, which the caller keeps; its status."""
+        """The library's call on these arrays, which the caller keeps; it returns a status."""
         call = self._library["sen_run"]  # a function of its own, without types: the arguments are converted here, once
         return partial(call, *map(ctypes.c_void_p, (self._model, x.ctypes.data, y.ctypes.data)))
 
@@ -106,7 +105,7 @@ class NativeSession(ArenaSession):
             self._lock.release()
 
     def run(self, x: ArrayLike) -> Array:
-        """See `Session.run`. Of several rows, a float32 array in C order is read where it is."""
+        """See `Session.run`. A float32 batch in C order is read in place."""
         if isinstance(x, np.ndarray) and x.shape == self._one_row and x.dtype is _FLOAT32:
             self._lock.acquire()
             try:
@@ -120,7 +119,7 @@ class NativeSession(ArenaSession):
         return super().run(x)
 
     def bare_call(self, x: Array) -> Callable[[], Array]:
-        """The library on `x [1, ...]`: input copied in, output copied out, nothing checked: for measurements.
+        """The library on `x [1, ...]` with copies of input and output, without checks; for measurements.
 
         No other thread may use the session meanwhile.
         """
@@ -136,10 +135,9 @@ class NativeSession(ArenaSession):
         return call
 
     def bare_loop(self, x: Array) -> Callable[[int], None]:
-        """A function that runs the next n rows of `x [rows, ...]`, again from the first after the last, in a loop in C.
+        """A function that runs the next n rows of `x [rows, ...]` in a loop in C, cyclically; for measurements.
 
-        Rows are read where they are, and outputs written where nobody reads them: for measurements. No other thread may
-        use the session meanwhile.
+        Rows are read in place. No other thread may use the session meanwhile.
         """
         self.run(x[:1])  # of the right shape
         x, rows = np.ascontiguousarray(x, np.float32), len(x)
@@ -180,7 +178,7 @@ class NativeSession(ArenaSession):
         return self._library.sen_layer_output(self._model, index, ctypes.byref(size)), size.value
 
     def _release(self) -> None:
-        """Nothing points into the arena afterwards: arrays of the caller and bare calls own what they need."""
+        """Drop the arena; arrays of the caller and bare calls own their memory."""
         self._infer = self._infer_in_place = self._refuse
         self._model = self._arena = self._image = None
 
@@ -203,12 +201,12 @@ def load(
     Args:
         model: path or bytes.
         threads: has no effect.
-        kernels: one of `KERNELS`: "fastest" that this processor has; the others are for comparison.
-        pack: copy all weights, in the order that kernels like best; the image is not used afterwards. Dense weights
-            take float32. Otherwise weights are read where they are; a file is mapped then, and must not be changed: if
-            it is truncated while the session is open, the operating system ends the process (SIGBUS).
-        expand: compute the weights of coordinates once; otherwise whenever they are needed, which takes no memory.
-        allow_nonfinite: run inputs that are NaN or infinite; each kernel makes other numbers of them.
+        kernels: one of `KERNELS`: "fastest" of this processor; the others are for comparison.
+        pack: copy all weights into the order of the kernels; the image is not used afterwards. Dense weights become
+            float32. Otherwise weights are read in place; a file is memory-mapped then, and must not change: if it is
+            truncated while the session is open, the operating system ends the process (SIGBUS).
+        expand: compute the weights of coordinates once; otherwise at each use, without memory for them.
+        allow_nonfinite: run inputs that are NaN or infinite; results differ between kernels.
 
     Raises:
         MissingExtraError: the library was not built when sen-edge-runtime was installed.
@@ -235,7 +233,7 @@ def load(
 
 
 def _content(source: bytes | Path, *, mapped: bool) -> Array:
-    """The bytes of an image, from a multiple of `ALIGNMENT` on."""
+    """Bytes of an image, aligned to `ALIGNMENT`."""
     if isinstance(source, bytes):
         data = _aligned(len(source))
         data[:] = np.frombuffer(source, np.uint8)
@@ -251,7 +249,7 @@ def _content(source: bytes | Path, *, mapped: bool) -> Array:
 
 
 def _explained(model: bytes | Path, error: ImageError) -> ImageError:
-    """The same, with what the reader has to say about the image: it names the file, the section and the neurons."""
+    """Error of the Python reader for the image, which names the file, the section and the neurons."""
     try:
         reference.expand(image.loads(model) if isinstance(model, bytes) else image.read(model))
     except SenError as found:
@@ -264,9 +262,9 @@ def _of(model: bytes | Path) -> str:
 
 
 def bandwidth(size: int, seconds: float) -> float | None:
-    """Bytes per nanosecond that one core reads from a buffer of `size` bytes, the best of some tries within `seconds`.
+    """Max read bandwidth of one core on a buffer of `size` bytes within `seconds`, in bytes per nanosecond.
 
-    None where the library was not built, or without the function.
+    None without the library or its function.
     """
     try:
         function = _library()["sen_bench_bandwidth"]
@@ -292,7 +290,7 @@ def _aligned(size: int) -> Array:
 
 
 def _check(status: int, x: Array | None = None) -> None:
-    """Raise the error of a status; `x` are the inputs of the call."""
+    """Raise the error of a status; `x` is the input of the call."""
     if status == 0:
         return
     if status == _NONFINITE and x is not None:
@@ -330,3 +328,6 @@ def _library() -> Any:
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
     return library
+
+
+ENGINE = Engine("native", (".sen",), load, version, pip_line=PIP_LINE)

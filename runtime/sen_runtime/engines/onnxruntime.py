@@ -1,4 +1,4 @@
-"""onnxruntime: runs `.onnx` files, step models of spiking networks included."""
+"""`.onnx` files in onnxruntime, including step models of spiking networks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.engines import not_installed
+from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Float32Array, Model, source_of
 from sen_runtime.engines.steps import GraphSession
-from sen_runtime.errors import EngineError, MissingExtraError
+from sen_runtime.errors import EngineError
 from sen_runtime.untrusted import listing, open_regular
 
 Array = NDArray[Any]
-
-suffix, is_threaded, is_on_demand = ".onnx", True, False
-
-PIP_LINE = "pip install onnxruntime"
 
 
 def _library() -> Any:
     try:
         import onnxruntime  # type: ignore[import-untyped,unused-ignore]
     except ImportError:
-        raise MissingExtraError("the engine onnxruntime", PIP_LINE) from None
+        raise not_installed("onnxruntime") from None
     return onnxruntime
 
 
@@ -60,7 +58,7 @@ class OnnxRuntimeSession(GraphSession):
         return result
 
     def bare_call(self, x: Array) -> Callable[[], object]:
-        """The library's own call on `x [rows, n_in]`, nothing checked or converted: for measurements."""
+        """The library's own call on `x [rows, n_in]`, without checks and conversions; for measurements."""
         if self._membranes:
             raise EngineError("a step model has no call of its own for all steps")
         self.run(x)  # of the right shape
@@ -94,7 +92,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> On
     options.log_severity_level = 3
     source = source_of(model)
     if isinstance(source, Path):
-        open_regular(source, error=EngineError).close()  # the library would wait for a pipe
+        open_regular(source, error=EngineError).close()  # the library would block on a pipe
     content = source if isinstance(source, bytes) else str(source)
     try:
         session = library.InferenceSession(content, options, providers=["CPUExecutionProvider"])
@@ -106,3 +104,6 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> On
 def version() -> str:
     """Version of onnxruntime."""
     return str(_library().__version__)
+
+
+ENGINE = Engine("onnxruntime", (".onnx",), load, version, is_threaded=True, package="onnxruntime", extra="onnx")

@@ -1,14 +1,11 @@
-"""TFLite files in ai-edge-litert, or in tflite-runtime 2.14, which many device images still ship.
+"""Sessions of TFLite files, in either interpreter.
 
-Inputs and outputs are float32 here even where a model's own are int8: they are put on, and read off, the
-model's grid.
+Inputs and outputs are float32 even where the model's own are int8: they are converted to and from the model's grid.
 """
 
 from __future__ import annotations
 
 import importlib
-import platform
-import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -16,25 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines import missing
+from sen_runtime.engines import not_installed
 from sen_runtime.engines.session import Float32Array, Model, read_model
 from sen_runtime.engines.steps import GraphSession
 from sen_runtime.engines.tflite_file import read_properties
-from sen_runtime.errors import EngineError, MissingExtraError
+from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
 
 Array = NDArray[Any]
-
-LEGACY_PIP_LINE = "pip install tflite-runtime==2.14.0 'numpy<2'"
-#: The newest Python for which there is a wheel of tflite-runtime 2.14.
-NEWEST_LEGACY_PYTHON = (3, 11)
 
 
 class TfliteSession(GraphSession):
     """A TFLite model.
 
     Attributes:
-        grids: int8 grid of every input and output that has one, by name.
+        grids: int8 grids of inputs and outputs, by name.
     """
 
     def __init__(self, interpreter: Any, properties: dict[str, str], *, allow_nonfinite: bool = False) -> None:
@@ -58,13 +51,13 @@ class TfliteSession(GraphSession):
         self.interpreter = None
 
     def bare_call(self, x: Array) -> Callable[[], Array]:
-        """The interpreter's own three calls on `x [rows, n_in]`, nothing checked or converted: for measurements.
+        """The interpreter's own three calls on `x [rows, n_in]`, without checks and conversions; for measurements.
 
         No other thread may use the session meanwhile.
         """
         if self._membranes:
             raise EngineError("a step model has no call of its own for all steps")
-        self.run(x)  # of the right shape, and the tensors resized to it
+        self.run(x)  # checks the shape, and resizes the tensors
         given, taken = self._inputs["input"]["index"], self._outputs["output"]["index"]
         grid = self.grids.get("input")
         stored = np.ascontiguousarray(x, np.float32) if grid is None else grid.quantize(x)
@@ -105,34 +98,30 @@ class TfliteSession(GraphSession):
         return value if grid is None else grid.dequantize(value)
 
 
-class TfliteEngine:
-    """One of the two interpreters.
+class Interpreter:
+    """The package of an interpreter.
 
     Attributes:
+        engine: name of its engine.
         package: name on PyPI.
         module: import name of its interpreter module.
-        pip_line: what installs it.
-        machines: for which there are wheels, as `platform.machine()` calls them.
     """
 
-    suffix, is_threaded, is_on_demand = ".tflite", True, False
-
-    def __init__(self, package: str, module: str, pip_line: str, machines: tuple[str, ...]) -> None:
-        self.machines = machines
+    def __init__(self, engine: str, package: str, module: str) -> None:
+        self.engine = engine
         self.package = package
         self.module = module
-        self.pip_line = pip_line
 
     def load(
         self, model: Model, threads: int = 1, *, allow_nonfinite: bool = False, xnnpack: bool = True
     ) -> TfliteSession:
-        """A session on a `.tflite` file; without `xnnpack` the interpreter's own kernels run all of it.
+        """Load a `.tflite` file; without `xnnpack` the interpreter's own kernels run all of it.
 
         Raises:
             MissingExtraError: the package is not installed, or cannot work with this Python or numpy.
             EngineError: the interpreter refuses the file; or it is one of sen-edge that has changed since.
         """
-        library = self._library()
+        library = self.library()
         data = read_model(model)
         properties = read_properties(data)
         resolvers = library.OpResolverType
@@ -152,71 +141,28 @@ class TfliteEngine:
         Raises:
             MissingExtraError: see `load`.
         """
-        self._library()
+        self.library()
         try:
             return version(self.package)
-        except PackageNotFoundError:  # a build of a vendor, under another name
+        except PackageNotFoundError:  # a vendor's build, under another name
             return "of unknown version"
 
-    def _library(self) -> Any:
+    def library(self) -> Any:
+        """The interpreter's module.
+
+        Raises:
+            MissingExtraError: see `load`.
+        """
         try:
-            library = importlib.import_module(self.module)
+            return importlib.import_module(self.module)
         except ImportError:
-            raise MissingExtraError(f"the engine {self.package}", _remedy(self)) from None
-        return library
-
-
-class LegacyEngine(TfliteEngine):
-    """tflite-runtime 2.14: no wheel after Python 3.11, and it imports under numpy 2 but cannot run there."""
-
-    def _library(self) -> Any:
-        if sys.version_info[:2] > NEWEST_LEGACY_PYTHON:
-            raise MissingExtraError(
-                f"tflite-runtime, which has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]},",
-                "use Python 3.9 to 3.11, or a file for every interpreter (--tflite-target any) in ai-edge-litert",
-            )
-        library = super()._library()
-        if int(np.__version__.split(".")[0]) >= 2:
-            raise MissingExtraError(
-                f"numpy before version 2, which tflite-runtime needs (here is {np.__version__}),",
-                "pip install 'numpy<2'",
-            )
-        return library
-
-
-litert = TfliteEngine(
-    "ai-edge-litert",
-    "ai_edge_litert.interpreter",
-    "pip install ai-edge-litert",
-    ("x86_64", "aarch64", "arm64", "AMD64"),
-)
-tflite_runtime = LegacyEngine(
-    "tflite-runtime",
-    "tflite_runtime.interpreter",
-    LEGACY_PIP_LINE,
-    ("x86_64", "aarch64", "armv7l"),
-)
-
-
-def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, xnnpack: bool = True) -> TfliteSession:
-    """A session in ai-edge-litert if it is there, else in tflite-runtime; as `TfliteEngine.load`."""
-    engine = tflite_runtime if list(missing(("litert", "tflite-runtime"))) == ["litert"] else litert
-    return engine.load(model, threads, allow_nonfinite=allow_nonfinite, xnnpack=xnnpack)
-
-
-def _remedy(engine: TfliteEngine) -> str:
-    """The pip line for an interpreter, or for the other one where this machine has no wheel of it."""
-    machine = platform.machine()
-    if machine in engine.machines:
-        return engine.pip_line
-    other = next((each for each in (litert, tflite_runtime) if machine in each.machines), None)
-    return f"there is no wheel for {machine}" + (f": {other.pip_line}" if other else ", of neither interpreter")
+            raise not_installed(self.engine) from None
 
 
 def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Details of the inputs and outputs by the names of the first signature.
+    """Details of inputs and outputs by their names in the first signature.
 
-    The runner that knows them holds on to the interpreter, and no input can be resized while it does.
+    The runner that has them references the interpreter, whose inputs cannot be resized while it exists.
     """
     signatures = interpreter.get_signature_list()
     if not signatures:

@@ -1,9 +1,9 @@
-"""What a `.tflite` file says about itself: whether it is whole, and the properties that sen-edge stored in it.
+"""Properties and checksum of `.tflite` files.
 
-tflite-runtime 2.14 trusts every offset in a file, and dies where one leads outside. So files of sen-edge carry a
-seal, sixteen bytes between the FlatBuffers header and the rest, where no reader looks: eight fixed bytes, the
-file's length, and its CRC-32 with these last four bytes 0. A copy that was cut off or changed is an error here
-instead. Of files of other origin nothing is known.
+tflite-runtime 2.14 trusts every offset in a file, and crashes at one outside of it. Files of sen-edge therefore have a
+seal, sixteen bytes between the FlatBuffers header and the rest, which readers skip: eight fixed bytes, the length of
+the file, and its CRC-32 with these last four bytes 0. A truncated or changed copy is an error before it is loaded.
+Files of other origin have no seal.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from sen_runtime.untrusted import check_document
 
 #: Name of the metadata entry that holds the properties.
 PROPERTIES = b"sen_edge_properties"
-#: The properties are JSON that begins so.
+#: Start of the JSON of the properties.
 BEGINNING = b'{"sen_edge_properties":"1"'
 
 _IDENTIFIER = b"TFL3"
 _SEAL = b"SEN\x00SEAL"
 _HEADER = struct.Struct("<I4s")  # offset of the root table, identifier
 _SEALED = struct.Struct("<I4s8sII")  # the same, then the seal: length, checksum
-_AGAIN = "was it cut off on the way? Copy or export it again"
+_AGAIN = "it may be truncated: copy or export it again"
 
 
 def read_properties(data: bytes) -> dict[str, str]:
-    """The properties in a file; empty for one of another origin.
+    """Properties of a file; empty for one of another origin.
 
     Raises:
-        EngineError: it is no TFLite file, or one of sen-edge that has changed since.
+        EngineError: not a TFLite file, or one of sen-edge that has changed.
     """
     if len(data) < _SEALED.size or data[4:8] != _IDENTIFIER:
-        raise EngineError("this is no TFLite file: its identifier is not TFL3", "export the model again")
+        raise EngineError("not a TFLite file: its identifier is not TFL3", "export the model again")
     _, _, seal, length, checksum = _SEALED.unpack_from(data)
     start = data.find(BEGINNING)
     if seal != _SEAL and start < 0 and PROPERTIES not in data:
@@ -45,27 +45,27 @@ def read_properties(data: bytes) -> dict[str, str]:
     try:
         properties, _ = json.JSONDecoder().raw_decode(data[start:].decode("ascii", errors="replace"))
     except (ValueError, RecursionError) as error:
-        raise EngineError(f"this TFLite file is damaged: its properties are no JSON ({error})", _AGAIN) from error
+        raise EngineError(f"this TFLite file is damaged: its properties are not JSON ({error})", _AGAIN) from error
     check_document(properties, "the properties of this TFLite file", error=EngineError)
     if not all(isinstance(value, str) for value in properties.values()):
-        raise EngineError("this TFLite file is damaged: a property is no text", _AGAIN)
+        raise EngineError("this TFLite file is damaged: a property is not text", _AGAIN)
     return {name: value for name, value in properties.items() if name != PROPERTIES.decode()}
 
 
 def encode_properties(properties: Mapping[str, str]) -> bytes:
-    """The properties as `read_properties` finds them.
+    """Encode properties for `read_properties`.
 
     Raises:
-        EngineError: one is called like the mark that they begin with.
+        EngineError: one has the reserved name.
     """
     if PROPERTIES.decode() in properties:
-        raise EngineError(f"a property is called {PROPERTIES.decode()}; that name is taken")
+        raise EngineError(f"a property is called {PROPERTIES.decode()}; the name is reserved")
     rest = json.dumps(dict(properties), sort_keys=True, separators=(",", ":"))[1:]
     return BEGINNING + (b"}" if rest == "}" else b"," + rest.encode())
 
 
 def seal(data: bytes) -> bytes:
-    """The file with its seal; offsets in it are relative, so only the root's changes."""
+    """Add the seal to a file; offsets are relative, so only that of the root changes."""
     root, identifier = _HEADER.unpack_from(data)
     size = _SEALED.size - _HEADER.size
     header = _SEALED.pack(root + size, identifier, _SEAL, len(data) + size, 0)

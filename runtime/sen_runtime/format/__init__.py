@@ -1,7 +1,7 @@
-"""The `.sen` image: the one owner of the file format. Specification: docs/reference/sen-image.md.
+"""The `.sen` image. Specification: docs/reference/sen-image.md.
 
-Nothing in a file is trusted: every size is checked against the bytes that are there before it is used, and every
-way to be wrong has its own error. Arrays of a loaded network are read-only views on the file's bytes.
+Files are untrusted: the reader checks every size against the bytes of the file before it uses it. Arrays of a loaded
+network are read-only views of these bytes.
 """
 
 from sen_runtime.format.reader import loads, read

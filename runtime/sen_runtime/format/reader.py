@@ -1,4 +1,4 @@
-"""Image -> network. Nothing in a file is trusted."""
+"""Image -> network; the file is untrusted."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def read(path: Path) -> Network:
     """Read the image at `path`.
 
     Raises:
-        ImageError: the file cannot be read, or is not an image; the path is named.
+        ImageError: the file cannot be read, or is not an image; the message names the path.
     """
     data = read_regular(path, error=ImageError)
     try:
@@ -64,7 +64,7 @@ def loads(data: Buffer) -> Network:
     """The network in an image.
 
     Raises:
-        ImageError: anything at all is wrong with it.
+        ImageError: it is not a valid image.
     """
     view = memoryview(data).cast("B").toreadonly()
     sections = _sections(view, _check_header(view))
@@ -80,9 +80,9 @@ def loads(data: Buffer) -> Network:
 
 
 def _check_header(view: memoryview) -> int:
-    """Number of sections, once header, length and checksum are right."""
+    """Check header, length and checksum, and return the number of sections."""
     if len(view) < HEADER.size:
-        raise ImageError(f"the file has {len(view)} bytes; an image starts with a header of {HEADER.size}")
+        raise ImageError(f"the file has {len(view)} bytes; an image has a header of {HEADER.size}")
     magic, version, header_bytes, n_sections, file_bytes, crc, flags = HEADER.unpack_from(view)
     if magic != MAGIC:
         raise ImageError(
@@ -94,7 +94,7 @@ def _check_header(view: memoryview) -> int:
         raise ImageError("the header has a wrong size, unknown flags or reserved bytes that are not zero")
     if file_bytes != len(view):
         raise ImageError(
-            f"the file has {len(view)} bytes; its header says {file_bytes}", "copy it again: it is cut off"
+            f"the file has {len(view)} bytes; its header says {file_bytes}", "copy it again: it is truncated"
         )
     actual = zlib.crc32(view[CRC_OFFSET + 4 :], zlib.crc32(bytes(4), zlib.crc32(view[:CRC_OFFSET])))
     if crc != actual:
@@ -206,7 +206,7 @@ def _network(program: memoryview, tensors: dict[int, Array], metadata: dict[str,
 
 
 class _Unused:
-    """Tensors by section index, and which of them nothing has asked for yet."""
+    """Tensors by section index, and which are not used yet."""
 
     def __init__(self, tensors: dict[int, Array]) -> None:
         self.tensors = tensors
@@ -221,9 +221,9 @@ class _Unused:
 
 
 def _operators(records: list[tuple[Any, ...]], tensors: _Unused) -> dict[int, WeightOperator]:
-    """Operators by index, without those that are operands of another.
+    """Operators by index, without operands of others.
 
-    They lie in post-order, so each is used once: no cycles, and no small file that expands to a huge tree.
+    They are in post-order and each is used once: no cycles, and no small file that expands to a huge tree.
     """
     free: dict[int, WeightOperator] = {}
     depths: dict[int, int] = {}
@@ -246,7 +246,7 @@ def _operators(records: list[tuple[Any, ...]], tensors: _Unused) -> dict[int, We
 def _operator(
     record: tuple[Any, ...], free: dict[int, WeightOperator], tensors: _Unused
 ) -> tuple[WeightOperator, tuple[int, ...]]:
-    """The operator of one record, and the indices of its operands."""
+    """Operator of a record, and the indices of its operands."""
     kind, n_out, n_in, *rest = record
     references, operands, block, scalars, reserved = rest[:4], rest[4:6], rest[6:8], rest[8:12], rest[12]
     fields = OPERATORS[_index(OPERATORS, kind, "operator kind")]

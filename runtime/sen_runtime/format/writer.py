@@ -39,7 +39,7 @@ _SectionContent = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape,
 
 
 def write(network: Network, path: Path) -> None:
-    """Write `network` to `path`, whole or not at all.
+    """Write `network` to `path` atomically.
 
     Raises:
         ImageError: see `dumps`.
@@ -49,7 +49,7 @@ def write(network: Network, path: Path) -> None:
 
 
 def dumps(network: Network) -> bytes:
-    """The image of `network`; the same network gives the same bytes.
+    """Image of `network`; the same network gives the same bytes.
 
     Raises:
         ImageError: sums nested too deeply, sizes beyond 32 bits, metadata that is not text, or int8 activations.
@@ -124,7 +124,7 @@ def _layer_record(layer: Layer, operators: list[bytes], tensors: _Tensors) -> by
 
 
 def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: _Tensors, depth: int) -> int:
-    """Index of the operator's record; operands come before."""
+    """Append an operator after its operands, and return its index."""
     if depth == 0:
         raise ImageError(f"sums are nested more than {MAX_DEPTH} deep; an image holds no more")
     kind, fields = _find(OPERATORS, operator)

@@ -1,4 +1,4 @@
-"""Checks that every part of the network representation shares; each raises `NetworkError`."""
+"""Checks of fields, shared by operators, neurons and networks; each raises `NetworkError`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STORAGE_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
 def check_array(array: Array, name: str, rank: int, *, may_be_empty: bool = False) -> None:
-    """A finite float32 or float16 array with `rank` axes."""
+    """Require a finite float32 or float16 array with `rank` axes."""
     if not isinstance(array, np.ndarray) or array.dtype not in STORAGE_DTYPES:
         found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise NetworkError(f"{name}: got {found}; expected a float32 or float16 array")
@@ -27,14 +27,14 @@ def check_array(array: Array, name: str, rank: int, *, may_be_empty: bool = Fals
 
 
 def check_index(array: NDArray[np.int32], name: str, length: int) -> None:
-    """An int32 vector of `length` values."""
+    """Require an int32 vector of `length` values."""
     if not isinstance(array, np.ndarray) or array.dtype != np.int32 or array.shape != (length,):
         found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
         raise NetworkError(f"{name}: got {found}; expected int32 [{length}]")
 
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
-    """One of the words of `choices`."""
+    """Require one of `choices`."""
     if value not in choices:
         raise NetworkError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
 

@@ -1,4 +1,4 @@
-"""Numbers in eight bits: weights with a scale, activations on a grid."""
+"""Int8 numbers: weights with a scale, activations on a grid."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from sen_runtime.ir.checks import Array, check_array, store_float32
 
 Scale = NDArray[np.float32]
 
-#: Weights use a symmetric range, so that a product never needs the weights' zero point.
+#: The range of weights is symmetric, so that a product needs no zero point of the weights.
 WEIGHT_LIMIT = 127
-LEAST, GREATEST = -128, 127
-#: A vector without a greater magnitude than this counts as zeros where it is rounded to eight bits.
-LEAST_MAGNITUDE = 1e-30
+INT8_MIN, INT8_MAX = -128, 127
+#: A vector whose max magnitude is not above this is rounded to zeros.
+MIN_MAGNITUDE = 1e-30
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The 256 values an int8 activation can take: real = scale * (stored - zero_point).
+    """The 256 values of an int8 activation: real = scale * (stored - zero_point).
 
     Attributes:
-        scale: distance of two neighbouring values, > 0; rounded to float32.
-        zero_point: the stored value that means 0, in -128..127.
+        scale: step between values, > 0; rounded to float32.
+        zero_point: stored value of 0, in -128..127.
     """
 
     scale: float
@@ -35,33 +35,33 @@ class Grid:
         store_float32(self, "scale")
         if self.scale <= 0:
             raise NetworkError(f"the scale of a grid is {self.scale:g}; expected a value > 0")
-        if not LEAST <= self.zero_point <= GREATEST:
-            raise NetworkError(f"the zero point of a grid is {self.zero_point}; expected {LEAST} to {GREATEST}")
+        if not INT8_MIN <= self.zero_point <= INT8_MAX:
+            raise NetworkError(f"the zero point of a grid is {self.zero_point}; expected {INT8_MIN} to {INT8_MAX}")
 
     @property
     def limits(self) -> tuple[float, float]:
-        """Least and greatest value on the grid."""
-        return self.scale * (LEAST - self.zero_point), self.scale * (GREATEST - self.zero_point)
+        """Min and max of the grid."""
+        return self.scale * (INT8_MIN - self.zero_point), self.scale * (INT8_MAX - self.zero_point)
 
     @classmethod
-    def covering(cls, least: float, greatest: float) -> Grid:
-        """The finest grid on which 0 lies and which reaches from `least` to `greatest`, to half a step."""
-        least, greatest = min(float(least), 0.0), max(float(greatest), 0.0)
-        scale = (greatest - least) / (GREATEST - LEAST)
-        return cls(scale, LEAST - round(least / scale) if scale else LEAST)
+    def covering(cls, low: float, high: float) -> Grid:
+        """The finest grid that includes 0 and reaches from `low` to `high`, to half a step."""
+        low, high = min(float(low), 0.0), max(float(high), 0.0)
+        scale = (high - low) / (INT8_MAX - INT8_MIN)
+        return cls(scale, INT8_MIN - round(low / scale) if scale else INT8_MIN)
 
     def quantize(self, x: Array) -> NDArray[np.int8]:
-        """The nearest stored values; halves go to even, what lies outside to the nearest end."""
+        """Nearest stored values; halves are rounded to even, values outside the limits are clipped."""
         steps: NDArray[np.float64] = np.rint(np.asarray(x, np.float64) / self.scale) + self.zero_point
-        return np.clip(steps, LEAST, GREATEST).astype(np.int8)
+        return np.clip(steps, INT8_MIN, INT8_MAX).astype(np.int8)
 
     def dequantize(self, stored: NDArray[np.int8]) -> NDArray[np.float32]:
-        """The values that stored ones mean."""
+        """Real values of stored ones."""
         centred = stored.astype(np.float32) - np.float32(self.zero_point)
         return centred * np.float32(self.scale)
 
     def round(self, x: Array) -> Array:
-        """`x` on the grid, in its own precision."""
+        """Round `x` to the grid, in its own precision."""
         return self.dequantize(self.quantize(x)).astype(x.dtype)
 
 
@@ -70,25 +70,25 @@ def on_grid(x: Array, grid: Grid | None) -> Array:
     return x if grid is None else grid.round(x)
 
 
-#: Spikes in int8: 0 and 64 mean 0 and 1, because a bias is stored in steps of the product's, which 1 makes coarse.
+#: Int8 spikes: 0 and 64 for 0 and 1. A bias is stored in steps of the product, which a step of 1 would make coarse.
 SPIKES = Grid(1 / 64, 0)
 
 
 def round_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rows `[n, m]` in whole numbers from -127 to 127, and their scales `[n, 1]`: `sen_quantize` of the C library."""
-    greatest = np.abs(x).max(axis=1, keepdims=True)
+    """Round rows `[n, m]` to integers from -127 to 127 with scales `[n, 1]`, as `sen_quantize` of the C library."""
+    largest = np.abs(x).max(axis=1, keepdims=True)
     limit = np.float32(WEIGHT_LIMIT)
-    inverse = np.divide(limit, greatest, out=np.zeros_like(greatest), where=greatest > LEAST_MAGNITUDE)
-    return np.rint(x * inverse), greatest / limit
+    inverse = np.divide(limit, largest, out=np.zeros_like(largest), where=largest > MIN_MAGNITUDE)
+    return np.rint(x * inverse), largest / limit
 
 
 def check_weights(
     array: Array, scale: Scale | None, name: str, rows: int | None = None, *, may_be_empty: bool = False
 ) -> None:
-    """A finite matrix of floats, or of int8 with a positive scale `[1]` or `[rows]`; `rows` are the array's if None.
+    """Require a finite float matrix, or int8 with a positive scale `[1]` or `[rows]`; by default rows of the array.
 
     Raises:
-        NetworkError: it is neither.
+        NetworkError: the array or its scale is another.
     """
     if scale is None:
         check_array(array, name, 2, may_be_empty=may_be_empty)
@@ -106,6 +106,6 @@ def check_weights(
 
 
 def dequantize(array: Array, scale: Scale | None) -> NDArray[np.float32]:
-    """Weights `[rows, columns]` in float32."""
+    """Weights `[rows, columns]` in float32: the array times its scale, if it has one."""
     weights: NDArray[np.float32] = array.astype(np.float32)
     return weights if scale is None else weights * scale[:, np.newaxis]

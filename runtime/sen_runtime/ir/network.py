@@ -1,7 +1,7 @@
 """The network representation: frozen dataclasses over numpy arrays, shared by every stage.
 
-A `Network` is a chain of layers; a `Layer` is a weight operator, an optional bias and a neuron model.
-Every stage of the toolkit is a function from `Network` to `Network`, and every exporter reads this.
+A `Network` is a chain of layers; a `Layer` is a weight operator, an optional bias and a neuron model. A pass is a
+function from `Network` to `Network`; exporters read it.
 
 Shapes: weights `[n_out, n_in]`, vectors `[n]`, batches `[batch, n]`, spike trains `[batch, T, n]`.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, check_array, check_choice
-from sen_runtime.ir.int8 import GREATEST, LEAST, Grid
+from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
 from sen_runtime.ir.neurons import RESETS as RESETS  # noqa: PLC0414
 from sen_runtime.ir.neurons import Identity as Identity  # noqa: PLC0414
 from sen_runtime.ir.neurons import LeakyIntegrator as LeakyIntegrator  # noqa: PLC0414
@@ -33,22 +33,22 @@ ROLES = {
     "spiking": "a spiking layer, such as Lif",
     "readout": "a membrane readout, such as LeakyIntegrator",
 }
-#: Time steps of one inference, in every format and engine; a stream of steps has no end.
+#: Max time steps of one inference, in every format and engine; a stream has no limit.
 MAX_TIMESTEPS = 1 << 20
-#: Where the metadata names no range, or one whose products a float32 may not hold.
-DEFAULT_INPUT_RANGE, MOST_INPUT = (0.0, 1.0), 1e18
+#: Range without one in the metadata; max magnitude of a range, such that products stay within float32.
+DEFAULT_INPUT_RANGE, MAX_INPUT = (0.0, 1.0), 1e18
 
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One weight operator, an optional bias `[n_out]`, and the neurons that receive the sum.
+    """A weight operator, an optional bias `[n_out]`, and neurons.
 
     Attributes:
         weight: the operator.
         bias: `[n_out]` or None.
-        neuron: of all n_out neurons.
-        grid: int8 grid of what the layer gives out, in a network whose activations are int8; else None. In a
-            layer of `Lif` neurons that is the current `W x + b` and the membrane, and the threshold lies on it.
+        neuron: model of all n_out neurons.
+        grid: int8 grid of the output, in a network whose activations are int8; else None. For spiking neurons the
+            grid of the current `W x + b` and the membrane.
     """
 
     weight: WeightOperator
@@ -78,9 +78,9 @@ class Network:
         timesteps: steps T of a spiking network, at most `MAX_TIMESTEPS`; 0 for a multilayer perceptron.
         input_coding: "direct" (input `[batch, n_in]`, the same current in each step) or "spikes"
             (input `[batch, T, n_in]`).
-        readout: "mean_membrane" or "last_membrane" (last layer `LeakyIntegrator`), "spike_count" (`Lif`);
+        readout: "mean_membrane" or "last_membrane" (of neurons of role "readout"), or "spike_count" (of spiking ones);
             ignored by a multilayer perceptron.
-        metadata: free text that travels with the network.
+        metadata: text by name.
         input_grid: int8 grid of the input; None where activations are floating point.
     """
 
@@ -111,7 +111,7 @@ class Network:
             self._check_grids(index, layer)
 
     def _check_grids(self, index: int, layer: Layer) -> None:
-        """Activations are int8 everywhere or nowhere."""
+        """Require int8 activations everywhere or nowhere."""
         grids = [layer.grid, *layer.weight.grids]
         if any((grid is None) != (self.input_grid is None) for grid in grids):
             has, lacks = ("has none", "has one") if self.input_grid is None else ("has one", "lacks one")
@@ -151,11 +151,7 @@ class Network:
 
     @property
     def input_range(self) -> tuple[float, float]:
-        """Least and greatest value that an input takes: two numbers under `input_range` in the metadata.
-
-        That is free text: where there are not two numbers, the first below the second, neither beyond `MOST_INPUT`,
-        it is `DEFAULT_INPUT_RANGE`.
-        """
+        """Min and max of an input, see `input_range_of`."""
         return input_range_of(self.metadata)
 
     @property
@@ -180,25 +176,27 @@ class Network:
 
     @property
     def nnz(self) -> int:
-        """Stored numbers that are not zero, biases among them; of coordinates the weights that they stand for."""
+        """Stored numbers that are not zero, including biases; for coordinates the number of weights."""
         biases = sum(int(np.count_nonzero(layer.bias)) for layer in self.layers if layer.bias is not None)
         return biases + sum(layer.weight.nnz for layer in self.layers)
 
 
 def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
-    """Least and greatest value of an input, as `Network.input_range` says."""
+    """Min and max of an input: two numbers under `input_range` in the metadata.
+
+    `DEFAULT_INPUT_RANGE` where these are not two rising numbers within `MAX_INPUT`.
+    """
     try:
-        least, greatest = map(float, metadata["input_range"].split())
+        low, high = map(float, metadata["input_range"].split())
     except (KeyError, ValueError):
         return DEFAULT_INPUT_RANGE
-    return (least, greatest) if -MOST_INPUT <= least < greatest <= MOST_INPUT else DEFAULT_INPUT_RANGE
+    return (low, high) if -MAX_INPUT <= low < high <= MAX_INPUT else DEFAULT_INPUT_RANGE
 
 
 def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.float64]:
-    """Factors c `[T]`: what a unit of current in each step adds to the readout of the leaky integrator.
+    """Factors c `[T]` of the readout `sum_t c[t] y[t]`, which is linear in the currents; all 1 for a spike count.
 
-    It is linear, so its readout is `sum_t c[t] y[t]`; for the sum over T of a spike count they are all 1. With `grid`
-    they are whole steps of it, each rounded with what the ones before are short of, so that no sum is far off.
+    With `grid` they are multiples of its step; each rounding compensates the error of the sum before it.
     """
     factors = _exact_factors(network)
     if grid is None:
@@ -215,36 +213,35 @@ def _exact_factors(network: Network) -> NDArray[np.float64]:
 
 
 def output_grid(network: Network) -> Grid | None:
-    """Grid of the network's output; None where activations are floating point."""
+    """Grid of the output; None for floating-point activations."""
     if network.input_grid is None or network.layers[-1].neuron.role != "spiking":
         return network.layers[-1].grid
     return readout_grid(network, network.input_grid)
 
 
 def is_constant_readout(network: Network) -> bool:
-    """Whether the same input reaches the readout of a spiking network in each step."""
+    """Whether the readout of a spiking network has the same input in each step."""
     return len(network.layers) == 1 and network.input_coding == "direct"
 
 
 def readout_grid(network: Network, input_grid: Grid) -> Grid:
-    """Grid of `sum_t c[t] x[t]`, what reaches the readout of a spiking network whose activations are int8.
+    """Grid of `sum_t c[t] x[t]`, the input of the readout of a spiking network with int8 activations.
 
-    For spikes the values from 0 to `sum_t c[t]`; for a spike count whole numbers; for a current that is the same in
-    each step the grid of that current, scaled.
+    From 0 to `sum_t c[t]` for spikes; integers for a spike count; the scaled grid of the current for a constant one.
     """
     total = float(readout_factors(network).sum())
     if network.layers[-1].neuron.role == "spiking":
-        return Grid(1.0, LEAST)
+        return Grid(1.0, INT8_MIN)
     if is_constant_readout(network):
         return Grid(input_grid.scale * total, input_grid.zero_point)
-    return Grid(total / (GREATEST - LEAST), LEAST)
+    return Grid(total / (INT8_MAX - INT8_MIN), INT8_MIN)
 
 
 def map_weights(network: Network, transform: Callable[[WeightOperator], WeightOperator]) -> Network:
-    """The network with `transform` applied to every weight operator: what a pass is made of.
+    """Apply `transform` to every leaf of the weight operators.
 
     Raises:
-        NetworkError: what `transform` raised, with the layer named.
+        NetworkError: of `transform`, with the layer in front.
     """
     return replace(network, layers=tuple(_map_layer(i, layer, transform) for i, layer in enumerate(network.layers)))
 
@@ -257,7 +254,7 @@ def _map_layer(index: int, layer: Layer, transform: Callable[[WeightOperator], W
 
 
 def stored_dtype(network: Network) -> str:
-    """How the network's numbers are stored, in the words of `--dtype`: tolerances are chosen by it."""
+    """Type of the stored numbers, as a value of `--dtype`; selects tolerances."""
     if network.input_grid is not None:
         return "int8"
     dtypes = {array.dtype for layer in network.layers for array in layer.weight.weight_arrays()}

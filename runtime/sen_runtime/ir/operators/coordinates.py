@@ -1,4 +1,4 @@
-"""Weights given by where neurons sit."""
+"""Weights from neuron positions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Coordinates(WeightOperator):
-    """Weights given by where neurons sit; O(n) storage.
+    """Weights from neuron positions; O(n) storage.
 
         r[j, i] = || source[i] - target[j] ||_2
         w[j, i] = gain * mask[i] / max(r[j, i], min_distance) ** exponent    where r[j, i] <= max_distance, else 0
@@ -28,8 +28,7 @@ class Coordinates(WeightOperator):
         gain: factor of the layer.
         exponent: power of the distance, > 0; the paper's form is 1.
         min_distance: floor of the distance, >= 0; at 0 coincident neurons are an error.
-        max_distance: radius, > min_distance: a longer synapse has weight 0, and the positions alone say which; inf
-            leaves none out.
+        max_distance: radius, > min_distance; a longer synapse has weight 0. inf for none.
 
     Source: arXiv 2506.13410, section on spatially embedded networks.
     """
@@ -86,7 +85,7 @@ class Coordinates(WeightOperator):
 
     @property
     def has_max_distance(self) -> bool:
-        """Whether synapses may be left out for their length."""
+        """Whether longer synapses have weight 0."""
         return self.max_distance != np.inf
 
     @property
@@ -122,9 +121,9 @@ class Coordinates(WeightOperator):
 
 
 def squared_distances(source: FloatArray, target: FloatArray) -> FloatArray:
-    """Squared distances `[n]` of the rows of `source [n, d]` from those of `target`, `[n, d]` or one `[d]`.
+    """Squared distances `[n]` of the rows of `source [n, d]` from those of `target`, `[n, d]` or `[d]`.
 
-    From differences, each in the same order: whoever asks whether a synapse is longer than `max_distance` asks this.
+    The one definition for comparisons with `max_distance`: sums of squared differences, always in the same order.
     """
     difference = np.ascontiguousarray(source - target)  # the order of a sum follows the layout
     squared: FloatArray = np.sum(difference**2, axis=1)
@@ -132,7 +131,7 @@ def squared_distances(source: FloatArray, target: FloatArray) -> FloatArray:
 
 
 def check_distances(distance: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
-    """Refuse coincident neurons in a tile of distances `[targets, sources]`, naming the first pair.
+    """Refuse coincident neurons in a tile of distances `[targets, sources]`; the message names the first pair.
 
     Raises:
         NetworkError: a distance is 0.
@@ -148,7 +147,7 @@ def check_distances(distance: FloatArray, first_source: int = 0, first_target: i
 
 
 def check_range(weights: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
-    """Refuse weights that float32 cannot hold in a tile `[targets, sources]`, naming the first.
+    """Refuse weights beyond float32 in a tile `[targets, sources]`; the message names the first.
 
     Raises:
         NetworkError: a weight is not finite in float32.

@@ -17,9 +17,9 @@ from sen_runtime.ir.operators.base import WeightOperator
 class Sparse(WeightOperator):
     """Block compressed sparse rows; 1x1 blocks are plain CSR.
 
-    The matrix is cut into blocks of `block = (rows, columns)`; block row r holds the blocks
-    `row_starts[r] .. row_starts[r + 1]`, ordered by column. At the right and bottom edge a block may
-    reach beyond `shape`; what lies outside is zero.
+    The matrix is divided into blocks of `block = (rows, columns)`; block row r holds the blocks
+    `row_starts[r] .. row_starts[r + 1]`, ordered by column. At the right and bottom edge a block may extend
+    beyond `shape`; values outside are zero.
 
     Attributes:
         values: `[n_blocks, rows * columns]`, each block row-major.
@@ -60,8 +60,8 @@ class Sparse(WeightOperator):
         self._check_overhang()
 
     def _check_overhang(self) -> None:
-        """Values beyond the matrix's edge are zero, so that every kernel may ignore or use them."""
-        if not len(self.values):  # a block then costs nothing, and may claim any size
+        """Require zeros beyond the edge of the matrix, so that a kernel may ignore or use them."""
+        if not len(self.values):  # the block may have any size then
             return
         rows, columns = self.block
         if self.shape[0] % rows == 0 and self.shape[1] % columns == 0:
@@ -107,7 +107,7 @@ class Sparse(WeightOperator):
 
     @classmethod
     def from_dense(cls, w: Array, block: tuple[int, int] = (1, 1)) -> Sparse:
-        """Keep the blocks of `w [n_out, n_in]` that hold a non-zero value."""
+        """Keep the blocks of `w [n_out, n_in]` with a non-zero value."""
         tiles = _tiles(w, block)
         kept = np.any(tiles != 0, axis=(2, 3))
         return cls(
@@ -119,13 +119,13 @@ class Sparse(WeightOperator):
         )
 
     def with_values_of(self, w: Array, scale: Scale | None = None) -> Sparse:
-        """The same pattern, with the values that `w [n_out, n_in]` has there."""
+        """The same pattern with the values of `w [n_out, n_in]`."""
         kept = _tiles(w, self.block)[self.block_rows(), self.columns]
         return replace(self, values=kept.reshape(self.values.shape), scale=scale)
 
 
 def _tiles(w: Array, block: tuple[int, int]) -> Array:
-    """`[block rows, block columns, rows, columns]`, filled up with zeros."""
+    """`[block rows, block columns, rows, columns]`, padded with zeros."""
     rows, columns = block
     padded = np.pad(w, ((0, -w.shape[0] % rows), (0, -w.shape[1] % columns)))
     tiled: Array = padded.reshape(padded.shape[0] // rows, rows, padded.shape[1] // columns, columns)
