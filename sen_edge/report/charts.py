@@ -18,7 +18,6 @@ from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 
 Row = Mapping[str, Any]
 Entry = Mapping[str, Any]
-Floats = NDArray[np.float64]
 
 WIDE = 10.0
 #: Points of a line over turns: more cannot be seen.
@@ -40,24 +39,18 @@ def unit_name(unit: str) -> str:
 
 def ratios(rows: Sequence[Row]) -> Chart:
     """Latency of each row over that of the first, with intervals."""
-    found: list[Interval | None] = [
+    found = [
         Interval(*(row["ratio"][key] for key in ("low", "median", "high"))) if row["ratio"]
         else Interval(1.0, 1.0, 1.0) if row is rows[0]
         else None
         for row in rows
     ]  # fmt: skip
-    words = [f"{row['name']}: {significant(ratio.value)}" for row, ratio in zip(rows, found, strict=True) if ratio]
-    confidences = [row["ratio"]["confidence"] for row in rows if row["ratio"] is not None]
-    draw = partial(
-        _draw_intervals,
-        names=[row["name"] for row in rows],
-        series={"": found},
-        label="ratio; smaller is faster",
-        line=1.0,
-    )
-    note = f"line: interval at {100 * confidences[0]:g} % confidence" if confidences else ""
-    size = (WIDE, 0.8 + 0.4 * len(rows))
-    return Chart("Latency over that of the first row", draw, size, note, "; ".join(words))
+    names = [row["name"] for row in rows]
+    words = [f"{name}: {significant(ratio.value)}" for name, ratio in zip(names, found, strict=True) if ratio]
+    confidence = next((f"{100 * row['ratio']['confidence']:g} %" for row in rows if row["ratio"]), "")
+    draw = partial(_draw_intervals, names=names, series={"": found}, label="ratio; smaller is faster", line=1.0)
+    note = f"line: interval at {confidence} confidence" if confidence else ""
+    return Chart("Latency over that of the first row", draw, (WIDE, 0.8 + 0.4 * len(rows)), note, "; ".join(words))
 
 
 def medians(names: Sequence[str], records: Mapping[str, Mapping[str, Row]]) -> Chart:
@@ -80,23 +73,63 @@ def medians(names: Sequence[str], records: Mapping[str, Mapping[str, Row]]) -> C
 def histogram(row: Row) -> Chart:
     """Histogram of the latencies, with median and p99."""
     unit = unit_of_time([row["latency_us"]["median"]])
-    median, p99 = (f"{significant(row['latency_us'][key] * UNITS_OF_TIME[unit])}" for key in ("median", "p99"))
+    edges = np.array(row["histogram"]["edges_us"], float) * UNITS_OF_TIME[unit]
+    lines = {key: row["latency_us"][key] * UNITS_OF_TIME[unit] for key in ("median", "p99")}
+
+    def draw(figure: Any, spot: Any) -> None:
+        axes = figure.add_subplot(spot)
+        # Divided by the width on the axis, so that equal areas are equal counts on a logarithmic axis as well.
+        is_log = _set_scale(axes, "x", edges.tolist())
+        widths = np.diff(np.log(edges)) if is_log else np.diff(edges)
+        counts = np.array(row["histogram"]["counts"], float) / np.maximum(widths, 1e-12)
+        axes.stairs(counts, edges, fill=True, color=SERIES[0], alpha=0.6)
+        for (key, value), style in zip(lines.items(), "-:", strict=True):
+            if value <= edges[-1]:  # a line beyond would widen the axis
+                axes.axvline(value, color=INK, linestyle=style, linewidth=1.2, label=key)
+        if axes.lines:
+            axes.legend()
+        axes.set(yticks=[], xlabel=f"latency, {unit_name(unit)}")
+        axes.spines["left"].set_visible(False)
+
     left_out = 1 - sum(row["histogram"]["counts"]) / row["n_samples"]
     note = f"{100 * left_out:.2g} % of the samples lie beyond the axis" if left_out > 0 else ""
-    description = f"median {median} {unit_name(unit)}, p99 {p99} {unit_name(unit)}"
-    return Chart(row["name"], partial(_draw_histogram, row=row, unit=unit), note=note, description=description)
+    words = ", ".join(f"{key} {significant(value)} {unit_name(unit)}" for key, value in lines.items())
+    return Chart(row["name"], draw, note=note, description=words)
 
 
 def over_turns(row: Row) -> Chart:
     """Latency from the first turn to the last: median, and the band of nine tenths of the turns."""
-    return Chart(row["name"], partial(_draw_turns, row=row, unit=unit_of_time([row["latency_us"]["median"]])))
+    unit = unit_of_time([row["latency_us"]["median"]])
+    turns = np.array(row["turns_us"], float) * UNITS_OF_TIME[unit]
+    parts = np.array_split(turns, min(MAX_POINTS, len(turns)))
+    low, middle, high = np.array([np.percentile(part, [5, 50, 95]) for part in parts]).T
+    sizes = np.array([len(part) for part in parts])
+
+    def draw(figure: Any, spot: Any) -> None:
+        axes = figure.add_subplot(spot)
+        x = np.cumsum(sizes) - sizes / 2
+        axes.fill_between(x, low, high, color=SERIES[0], alpha=0.25, linewidth=0)
+        axes.plot(x, middle, color=SERIES[0], linewidth=1.3)
+        _set_scale(axes, "y", [*low, *high])
+        axes.grid(axis="y")
+        axes.set(xlabel="turn", ylabel=unit_name(unit))
+
+    return Chart(row["name"], draw)
 
 
-def over_time(t_s: Floats, values: Floats, caption: str, unit: str) -> Chart:
+def over_time(t_s: NDArray[np.float64], values: NDArray[np.float64], caption: str, unit: str) -> Chart:
     """A value over the time of a sustained run; NaN where it is unknown."""
+    per_unit, time_unit = (60, "minutes") if t_s.max() >= 180 else (1, "seconds")
+
+    def draw(figure: Any, spot: Any) -> None:
+        axes = figure.add_subplot(spot)
+        axes.plot(t_s / per_unit, values, color=SERIES[0], linewidth=1.3)
+        axes.grid(axis="y")
+        axes.set(xlabel=f"{time_unit} since the start", ylabel=unit)
+
     known = values[np.isfinite(values)]
     words = f"{significant(float(known[0]))} {unit} at first, {significant(float(known[-1]))} {unit} at last"
-    return Chart(caption, partial(_draw_time, t_s=t_s, values=values, label=unit), (WIDE, 1.8), unit, words)
+    return Chart(caption, draw, (WIDE, 1.8), unit, words)
 
 
 def trend(entries: Sequence[Entry], name: str, changes: Sequence[int]) -> Chart:
@@ -109,15 +142,27 @@ def trend(entries: Sequence[Entry], name: str, changes: Sequence[int]) -> Chart:
     """
     points = [(entry, row) for entry in entries for row in entry["rows"] if row["name"] == name]
     unit = unit_of_time(row["median_us"] for _, row in points)
-    first, last = (significant(points[at][1]["median_us"] * UNITS_OF_TIME[unit]) for at in (0, -1))
-    draw = partial(
-        _draw_trend,
-        points=points,
-        unit=unit,
-        range_s=(began_s(entries[0]), began_s(entries[-1])),
-        lines_s=[(began_s(entries[at - 1]) + began_s(entries[at])) / 2 for at in changes],
-    )
-    words = f"from {first} to {last} {unit_name(unit)} in {len(points)} records"
+    keys = ("low_us", "median_us", "high_us")
+    values = [[row["median_us"] if row[key] is None else row[key] for key in keys] for _, row in points]
+    low, middle, high = np.array(values).T * UNITS_OF_TIME[unit]
+
+    def draw(figure: Any, spot: Any) -> None:
+        axes = figure.add_subplot(spot)
+        dates = [_date(began_s(entry)) for entry, _ in points]
+        fills = [SERIES[0] if entry["valid"] and entry["status"] == "complete" else PAPER for entry, _ in points]
+        bounds = np.array([middle - low, high - middle])
+        axes.errorbar(dates, middle, bounds, color=SERIES[0], linewidth=0.6, elinewidth=2, zorder=1)
+        axes.scatter(dates, middle, s=30, c=fills, edgecolors=SERIES[0], zorder=2)
+        for at in changes:
+            middle_s = (began_s(entries[at - 1]) + began_s(entries[at])) / 2
+            axes.axvline(_date(middle_s), color=INK, linestyle="--", linewidth=1)
+        first_s, last_s = began_s(entries[0]), began_s(entries[-1])
+        margin_s = max(60.0, 0.02 * (last_s - first_s))
+        axes.set(xlim=(_date(first_s - margin_s), _date(last_s + margin_s)), ylabel=f"latency, {unit_name(unit)}")
+        _set_scale(axes, "y", [*low, *high])
+        axes.grid(axis="y")
+
+    words = f"from {significant(middle[0])} to {significant(middle[-1])} {unit_name(unit)} in {len(points)} records"
     return Chart(name, draw, (WIDE, 2.2), description=words)
 
 
@@ -135,96 +180,19 @@ def _draw_intervals(
         found = [(place, each) for place, each in enumerate(intervals) if each is not None]
         x = np.array([each for _, each in found]).reshape(-1, 3).T
         y = np.array([place for place, _ in found]) + 0.16 * (index - (len(series) - 1) / 2)
-        colour = SERIES[index % len(SERIES)]
-        axes.errorbar(
-            x[1],
-            y,
-            xerr=np.diff(x, axis=0),
-            fmt=MARKERS[index % len(MARKERS)],
-            color=colour,
-            capsize=3,
-            label=short(name),
-        )
+        style = {"fmt": MARKERS[index % len(MARKERS)], "color": SERIES[index % len(SERIES)], "capsize": 3}
+        axes.errorbar(x[1], y, xerr=np.diff(x, axis=0), label=short(name), **style)
         values += x.ravel().tolist()
     if line is not None:
         axes.axvline(line, color=INK, linestyle="--", linewidth=1)
     _set_scale(axes, "x", values)
     axes.set_yticks(range(len(names)), [short(name) for name in names], color=INK)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=label)
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
     axes.grid(axis="x")
-    axes.set_xlabel(label)
     if len(series) > 1:
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-
-
-def _draw_histogram(figure: Any, spot: Any, row: Row, unit: str) -> None:
-    axes = figure.add_subplot(spot)
-    edges = np.array(row["histogram"]["edges_us"], float) * UNITS_OF_TIME[unit]
-    # Divided by the width on the axis, so that equal areas are equal counts on a logarithmic axis as well.
-    is_log = _set_scale(axes, "x", edges.tolist())
-    widths = np.diff(np.log(edges)) if is_log else np.diff(edges)
-    counts = np.array(row["histogram"]["counts"], float) / np.maximum(widths, 1e-12)
-    axes.stairs(counts, edges, fill=True, color=SERIES[0], alpha=0.6)
-    for key, style in (("median", "-"), ("p99", ":")):
-        value = row["latency_us"][key] * UNITS_OF_TIME[unit]
-        if value <= edges[-1]:  # a line beyond would widen the axis
-            axes.axvline(value, color=INK, linestyle=style, linewidth=1.2, label=key)
-    if axes.lines:
-        axes.legend()
-    axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(f"latency, {unit_name(unit)}")
-
-
-def _draw_turns(figure: Any, spot: Any, row: Row, unit: str) -> None:
-    turns = np.array(row["turns_us"], float) * UNITS_OF_TIME[unit]
-    parts = np.array_split(turns, min(MAX_POINTS, len(turns)))
-    low, middle, high = np.array([np.percentile(part, [5, 50, 95]) for part in parts]).T
-    x = np.cumsum([len(part) for part in parts]) - np.array([len(part) for part in parts]) / 2
-    axes = figure.add_subplot(spot)
-    axes.fill_between(x, low, high, color=SERIES[0], alpha=0.25, linewidth=0)
-    axes.plot(x, middle, color=SERIES[0], linewidth=1.3)
-    _set_scale(axes, "y", [*low, *high])
-    axes.grid(axis="y")
-    axes.set_xlabel("turn")
-    axes.set_ylabel(unit_name(unit))
-
-
-def _draw_time(figure: Any, spot: Any, t_s: Floats, values: Floats, label: str) -> None:
-    axes = figure.add_subplot(spot)
-    per_unit, unit = (60, "minutes") if t_s.max() >= 180 else (1, "seconds")
-    axes.plot(t_s / per_unit, values, color=SERIES[0], linewidth=1.3)
-    axes.grid(axis="y")
-    axes.set_xlabel(f"{unit} since the start")
-    axes.set_ylabel(label)
-
-
-def _draw_trend(
-    figure: Any,
-    spot: Any,
-    points: Sequence[tuple[Entry, Row]],
-    unit: str,
-    range_s: tuple[float, float],
-    lines_s: Sequence[float],
-) -> None:
-    axes = figure.add_subplot(spot)
-    keys = ("low_us", "median_us", "high_us")
-    values = [[row["median_us"] if row[key] is None else row[key] for key in keys] for _, row in points]
-    low, middle, high = np.array(values).T * UNITS_OF_TIME[unit]
-    dates = [_date(began_s(entry)) for entry, _ in points]
-    fills = [SERIES[0] if entry["valid"] and entry["status"] == "complete" else PAPER for entry, _ in points]
-    bounds = np.array([middle - low, high - middle])
-    axes.errorbar(dates, middle, bounds, color=SERIES[0], linewidth=0.6, elinewidth=2, zorder=1)
-    axes.scatter(dates, middle, s=30, c=fills, edgecolors=SERIES[0], zorder=2)
-    for line_s in lines_s:
-        axes.axvline(_date(line_s), color=INK, linestyle="--", linewidth=1)
-    margin = max(60.0, 0.02 * (range_s[1] - range_s[0]))
-    axes.set_xlim(_date(range_s[0] - margin), _date(range_s[1] + margin))
-    _set_scale(axes, "y", [*low, *high])
-    axes.grid(axis="y")
-    axes.set_ylabel(f"latency, {unit_name(unit)}")
 
 
 def _date(seconds: float) -> datetime:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,12 @@ from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-#: Fields of the device's state, which are compared before and after a run.
-STATE = {
-    "governor": "governor", "mhz": "clock, MHz", "arm_clock_mhz": "clock measured by the firmware, MHz",
-    "min_mhz": "min clock, MHz", "max_mhz": "max clock, MHz", "celsius": "temperature, °C",
-    "throttled": "get_throttled", "load": "load", "swap_used_bytes": "swap used, bytes",
-}  # fmt: skip
+#: Fields of a row in a table of their own.
+DETAILS = (
+    "bytes", "weight_bytes", "nnz", "macs", "rss_growth_bytes", "arena_bytes", "bytes_per_ns", "share_of_l2",
+    "share_of_memory", "call_us", "throughput_per_s",
+)  # fmt: skip
+ARTIFACT = ("file", "engine", "engine_version", "kernels", "threads", "n_samples", "calls_per_sample")
 
 
 def brief_parts(record: Record) -> list[Part]:
@@ -43,7 +43,8 @@ def page_parts(record: Record) -> list[Part]:
         parts.append(charts.ratios(rows))
     parts += _warnings(record)
     if rows:
-        parts += [_outputs_table(rows), _size_table(rows)]
+        details = {name: [_value(row[name], name) for row in rows] for name in DETAILS}
+        parts += [_outputs_table(rows), _table("Work, memory, bandwidth, throughput", rows, details)]
         parts += [Heading("Histograms", 4), *map(charts.histogram, rows)]
         parts += [Heading("Latency over time", 4), Note("Line: median; nine tenths of the turns lie within the band.")]
         parts += [charts.over_turns(row) for row in rows if row["turns_us"]]
@@ -60,15 +61,10 @@ def side_by_side(records: Mapping[str, Record]) -> list[Part]:
         return []
     unit = unit_of_time(row["latency_us"]["median"] for rows in by_name.values() for row in rows.values())
     table = [
-        [
-            name,
-            *(
-                _time(rows[name]["latency_us"]["median"], unit) if name in rows else UNKNOWN
-                for rows in by_name.values()
-            ),
-        ]
+        [name, *(significant(rows[name]["latency_us"]["median"] * UNITS_OF_TIME[unit]) if name in rows else UNKNOWN
+                 for rows in by_name.values())]
         for name in names
-    ]
+    ]  # fmt: skip
     labels = [f"{label}{_state(record)}" for label, record in records.items()]
     return [Table(f"Median latency, {unit_name(unit)}", ["row", *labels], table), charts.medians(names, by_name)]
 
@@ -127,40 +123,18 @@ def _outputs_table(rows: Sequence[Row]) -> Table:
             return "reference" if row is rows[0] else UNKNOWN
         return f"{WRONG} wrong outputs" if is_wrong(row) else "✓ agrees"
 
-    def error(key: str) -> Callable[[Row], str]:
-        return lambda row: _text((row["agreement"] or {}).get(key), "{:.2e}")
-
-    return _table("Outputs, compared with those of the first row of the same model", rows, {
-        "outputs": verdict,
-        "max error": error("max_error"),
-        "over standard deviation": error("max_error_over_std"),
-        "same argmax": lambda row: _text((row["agreement"] or {}).get("argmax_percent"), "{:.2f} %"),
-        "accuracy": lambda row: _text(row["accuracy_percent"], "{:.2f} %"),
-    })  # fmt: skip
+    columns = {"outputs": [verdict(row) for row in rows]}
+    for name in ("max_error", "max_error_over_std", "argmax_percent"):
+        columns[name] = [_value((row["agreement"] or {}).get(name), name) for row in rows]
+    columns["accuracy_percent"] = [_value(row["accuracy_percent"], "accuracy_percent") for row in rows]
+    return _table("Outputs, compared with those of the first row of the same model", rows, columns)
 
 
-def _size_table(rows: Sequence[Row]) -> Table:
-    return _table("Size, memory, bandwidth, throughput", rows, {
-        "file": lambda row: _size(row["bytes"]),
-        "weights": lambda row: _size(row["weight_bytes"]),
-        "nnz": lambda row: _text(row["nnz"], "{:,.0f}"),
-        "MACs": lambda row: _text(row["macs"], "{:,.0f}"),
-        "memory": lambda row: _size(row["rss_growth_bytes"]),
-        "arena": lambda row: _size(row["arena_bytes"]),
-        "GB/s": lambda row: _value(row["bytes_per_ns"]),
-        "of L2": lambda row: _text(row["share_of_l2"], "{:.0%}"),
-        "of memory": lambda row: _text(row["share_of_memory"], "{:.0%}"),
-        "call from Python, µs": lambda row: _value(row["call_us"]),
-        "per second": lambda row: _text(row["throughput_per_s"], "{:,.0f}"),
-    })  # fmt: skip
-
-
-def _table(caption: str, rows: Sequence[Row], columns: Mapping[str, Callable[[Row], str]]) -> Table:
+def _table(caption: str, rows: Sequence[Row], columns: Mapping[str, Sequence[str]]) -> Table:
     """Columns in which at least one value is known."""
-    found = {name: [value(row) for row in rows] for name, value in columns.items()}
-    found = {name: texts for name, texts in found.items() if set(texts) != {UNKNOWN}}
+    found = {name: texts for name, texts in columns.items() if set(texts) != {UNKNOWN}}
     lines = [[row["name"], *(texts[index] for texts in found.values())] for index, row in enumerate(rows)]
-    return Table(caption, ["row", *found], lines)
+    return Table(caption, ["row", *(name.replace("_", " ") for name in found)], lines)
 
 
 def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Part]:
@@ -180,77 +154,56 @@ def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> li
 
 
 def _device(device: Mapping[str, Any]) -> list[Part]:
-    ram, caches = device["ram_bytes"], device["caches"]
-    facts = {
-        "board": device["model"], "revision": device["revision"], "processor": device["cpu"], "cores": device["cpus"],
-        "architecture": f"{device['architecture']}, {device['userland_bits']}-bit programs",
-        "memory": size(ram) if isinstance(ram, (int, float)) else ram,
-        "caches": [f"{name.upper()} {size(count)}" for name, count in caches.items() if isinstance(count, int)]
-        if isinstance(caches, Mapping)
-        else caches,
-        "system": device["os"], "kernel": device["kernel"], "Python": device["python"],
-        "compiler of the native library": device["compiler"], **device["libraries"],
-    }  # fmt: skip
-    states = [[name, *(_value(device[when].get(key)) for when in ("before", "after"))] for key, name in STATE.items()]
+    before, after = device["before"], device["after"]
+    rows = [[name, _value(before[name], name), _value(after.get(name), name)] for name in before]
+    constant = {name: value for name, value in device.items() if name not in ("before", "after", "throttled_during")}
     return [
         Heading("Device", 4),
-        _facts("Machine and libraries", facts.items()),
-        Table("Before and after the run", ["", "before", "after"], states),
+        _facts("Machine and libraries", constant),
+        Table("Before and after the run", ["", "before", "after"], rows),
     ]
 
 
 def _settings(record: Record) -> list[Part]:
-    settings, clock, bandwidth = record["settings"], record["clock"], record["bandwidth"]
-    checked = "" if settings["cpus_verified"] else " (not verified)"
-    facts = {
-        "duration, s": settings["seconds"], "seed": settings["seed"],
-        "inputs": f"{settings.get('data') or settings['inputs']}, {settings['n_inputs']}",
-        "cores used": "not pinned" if settings["cpus"] is None else f"{_value(settings['cpus'])}{checked}",
-        "length of a turn, µs": settings["turn_ns"] / 1000,
-        "resolution of the clock, ns": clock["resolution_ns"],
-        "reading the clock, ns": clock["timer_ns"],
-        "an empty call, ns": clock["loop_ns"],
-        "bandwidth of L2, GB/s": bandwidth["l2_bytes_per_ns"],
-        "bandwidth of memory, GB/s": bandwidth["memory_bytes_per_ns"],
-    }  # fmt: skip
-    if record["energy"] is not None:
-        facts |= {"meter": record["energy"]["meter"], "power when idle, W": record["energy"]["idle_watts"]}
-    artifacts = [
-        [
-            row["name"], row["file"], f"{row['engine']} {row['engine_version']}", _value(row["kernels"]),
-            *(_text(row[key], "{:,.0f}") for key in ("threads", "n_samples", "calls_per_sample")), row["sha256"][:16],
-        ]
-        for row in record["rows"]
-    ]  # fmt: skip
-    headings = ["row", "file", "engine", "kernels", "threads", "samples", "calls in one", "SHA-256 (start)"]
+    facts = {name: record[name] for name in ("settings", "clock", "bandwidth", "energy") if record[name] is not None}
+    facts["settings"] = {name: value for name, value in record["settings"].items() if name != "loads"}
+    artifacts = [[row["name"], *(_value(row[name]) for name in ARTIFACT), row["sha256"][:16]] for row in record["rows"]]
     return [
         Heading("Measurement", 4),
         Verbatim(" ".join(map(shlex.quote, record["command"]))),
-        _facts("Settings", facts.items()),
-        Table("Artifacts and engines", headings, artifacts, is_text=True),
+        _facts("Settings", facts),
+        Table(
+            "Artifacts and engines",
+            ["row", *(name.replace("_", " ") for name in ARTIFACT), "SHA-256 (start)"],
+            artifacts,
+            is_text=True,
+        ),
     ]
 
 
-def _facts(caption: str, facts: Iterable[tuple[str, Any]]) -> Table:
-    return Table(caption, ["", ""], [[str(name), _value(value)] for name, value in facts], is_text=True)
+def _facts(caption: str, values: Mapping[str, Any]) -> Table:
+    """Fields of a record under their names."""
+    return Table(caption, ["field", "value"], list(_flatten(values)), is_text=True)
 
 
-def _time(value_us: float, unit: str) -> str:
-    return significant(value_us * UNITS_OF_TIME[unit])
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[list[str]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield [f"{prefix}{name}", _value(value, f"{prefix}{name}")]
 
 
-def _text(value: float | None, form: str) -> str:
-    return UNKNOWN if value is None else form.format(value)
-
-
-def _size(count: float | None) -> str:
-    return UNKNOWN if count is None else size(count)
-
-
-def _value(value: Any) -> str:
-    """Any value; lists of one value per core shortened to the different ones."""
+def _value(value: Any, name: str = "") -> str:
+    """A value of the field `name`; lists of one value per core are shortened to the different ones."""
     if isinstance(value, (list, tuple)):
-        return ", ".join(dict.fromkeys(_value(each) for each in value)) or UNKNOWN
-    if isinstance(value, float):
-        return significant(value)
-    return UNKNOWN if value is None else str(value)
+        return ", ".join(dict.fromkeys(_value(each, name) for each in value)) or UNKNOWN
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return UNKNOWN if value is None else str(value)
+    if name.endswith("bytes") or name.startswith("caches."):
+        return size(value)
+    if name.endswith("_percent"):
+        return f"{value:.2f}"
+    if name.startswith("max_error"):
+        return f"{value:.2e}"
+    return f"{value:,}" if isinstance(value, int) else significant(value)

@@ -23,7 +23,7 @@ from sen_edge.report.network.synapses import Selection
 VIEW = (0.62, 0.3)
 #: Learned coordinates that a page holds as text for the pointer; a larger network has the drawn ones alone.
 MAX_COORDINATES = 400_000
-SCRIPTS = ("viewer_drawing.js", "viewer_marks.js", "viewer_controls.js")
+SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
 #: Mark and meaning of each kind of neuron.
 LEGEND = {
     "excitatory": ("●", "weights > 0"),

@@ -1,5 +1,5 @@
-// What a neuron is, and what mouse, touch, keys and controls do; goes on where the drawing ends.
-// --- what a neuron is --------------------------------------------------------------------------
+// Facts of a neuron, mouse, touch, keys and controls; continues viewer_drawing.js.
+// --- facts of a neuron --------------------------------------------------------------------------
 
 function brief(value) {
   return Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : value.toPrecision(3);
@@ -17,13 +17,8 @@ function facts(i) {
   if (data.isProjected || !coordinates) {
     lines.push(`drawn at ${Array.from(positions.subarray(3 * i, 3 * i + 3), brief).join(", ")}`);
   }
-  let into = 0;
-  let out = 0;
-  for (let k = 0; k < sources.length; k++) {
-    if (sources[k] === i) out++;
-    if (targets[k] === i) into++;
-  }
-  lines.push(`synapses drawn: ${into} in, ${out} out`);
+  const count = (ends) => ends.reduce((sum, end) => sum + (end === i), 0);
+  lines.push(`synapses drawn: ${count(targets)} in, ${count(sources)} out`);
   if (activity && i < active) {
     if (layer === 0 && data.activity.isCurrent) {
       lines.push(`input ${brief(activity[i] / 255)} of its range`);

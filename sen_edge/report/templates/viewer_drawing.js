@@ -1,55 +1,43 @@
-// Draws the network: lines on one canvas; on another, above it, neurons from far to near, pixel by pixel, because a call
-// to the canvas for each of ten thousand takes longer than a frame. Nothing but what the page holds is used.
-// The page puts this, viewer_marks.js and viewer_controls.js into one function, which can be left early.
+// Draws the network of the page on a canvas: synapses, then neurons from far to near.
+// The page wraps this file and viewer_controls.js in one function.
 const canvas = document.getElementById("canvas");
 const context = canvas.getContext && canvas.getContext("2d");
 if (!context) return; // the table stays
-const front = document.getElementById("front");
-const pen = front.getContext("2d");
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
 
-// --- what the page holds -----------------------------------------------------------------------
+// --- data of the page -----------------------------------------------------------------------
 
-function decoded(text, Kind) {
+function decode(text, Kind) {
   const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   return new Kind(bytes.buffer);
 }
 
-const positions = decoded(data.positions, Float32Array); // [n, 3]
-const numbers = decoded(data.numbers, Uint32Array); // [n], of a neuron in its layer
-const masks = decoded(data.masks, Float32Array); // [n], NaN in the last layer
-const signs = decoded(data.signs, Int8Array); // [n], of the weights that leave a neuron
-const sources = decoded(data.sources, Uint32Array); // [links], the strongest of each layer first
-const targets = decoded(data.targets, Uint32Array);
-const weights = decoded(data.weights, Float32Array);
-const coordinates = data.coordinates ? decoded(data.coordinates, Float32Array) : null; // [n, d] as learned
-const activity = data.activity ? decoded(data.activity.values, Uint8Array) : null; // [T, active], 255 for a spike
+const positions = decode(data.positions, Float32Array); // [n, 3]
+const numbers = decode(data.numbers, Uint32Array); // [n], of a neuron in its layer
+const masks = decode(data.masks, Float32Array); // [n], NaN in the last layer
+const signs = decode(data.signs, Int8Array); // [n], of the weights that leave a neuron
+const sources = decode(data.sources, Uint32Array); // [links], the strongest of each layer first
+const targets = decode(data.targets, Uint32Array);
+const weights = decode(data.weights, Float32Array);
+const coordinates = data.coordinates ? decode(data.coordinates, Float32Array) : null; // [n, d] as learned
+const activity = data.activity ? decode(data.activity.values, Uint8Array) : null; // [T, active], 255 for a spike
 
 const n = numbers.length;
 const layers = data.drawn.length;
 const layerOf = new Uint16Array(n);
-const firstOf = [];
-const firstLinkOf = [];
-let total = 0;
-data.drawn.forEach((count, layer) => {
-  firstOf.push(total);
-  layerOf.fill(layer, total, total + count);
-  total += count;
-});
-let totalLinks = 0;
-for (const count of data.links) {
-  firstLinkOf.push(totalLinks);
-  totalLinks += count;
-}
+const starts = (counts) => counts.map((_, index) => counts.slice(0, index).reduce((sum, count) => sum + count, 0));
+const firstOf = starts(data.drawn);
+const firstLinkOf = starts(data.links);
+firstOf.forEach((first, layer) => layerOf.fill(layer, first));
 const active = activity ? activity.length / data.activity.steps : 0;
 const means = new Float32Array(active); // over all steps, 0 to 1
 for (let k = 0; k < active * (activity ? data.activity.steps : 0); k++) {
   means[k % active] += activity[k] / (255 * data.activity.steps);
 }
 
-/** Of each layer where nearly all its neurons are: y, z, the middle along x, and x; a few may lie far outside. */
+/** Box of the middle 96 % of each layer: low and high y, low and high z, median x, low and high x. */
 const boxes = data.drawn.map((count, layer) => {
   const along = [0, 1, 2].map((axis) =>
     Float32Array.from({ length: count }, (_, i) => positions[3 * (firstOf[layer] + i) + axis]).sort());
@@ -57,7 +45,7 @@ const boxes = data.drawn.map((count, layer) => {
   return [at(1, 0.02), at(1, 0.98), at(2, 0.02), at(2, 0.98), at(0, 0.5), at(0, 0.02), at(0, 0.98)];
 });
 
-// --- how it is seen ----------------------------------------------------------------------------
+// --- view ----------------------------------------------------------------------------
 
 const view = { yaw: data.view[0], pitch: data.view[1], zoom: 1, panX: 0, panY: 0 };
 const shown = data.drawn.map(() => true);
@@ -69,21 +57,18 @@ let hovered = -1;
 let picked = -1;
 let isPlaying = false;
 let isAsked = false;
-let frame = null; // the pixels of the neurons
 const sprites = new Map();
 
 const screenX = new Float32Array(n);
 const screenY = new Float32Array(n);
 const depth = new Float32Array(n); // scale of perspective: larger is nearer
-const order = new Uint32Array(n);
-const BINS = 1024;
-const bins = new Uint32Array(BINS + 1);
+const order = Uint32Array.from({ length: n }, (_, i) => i);
 
 function offset(layer) {
   return (layer - (layers - 1) / 2) * data.gap * apart;
 }
 
-/** Radius of what is to be seen, for where the layers are now; a few neurons far away may lie outside. */
+/** Centre and radius of the middle 98.5 % of all neurons, with the layers as far apart as they are now. */
 function extent() {
   const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2;
   const centre = [
@@ -91,15 +76,9 @@ function extent() {
     middle(boxes.flatMap((box) => box.slice(0, 2))),
     middle(boxes.flatMap((box) => box.slice(2, 4))),
   ];
-  const radii = new Float32Array(n);
-  for (let i = 0; i < n; i++) {
-    radii[i] = Math.hypot(
-      positions[3 * i] + offset(layerOf[i]) - centre[0],
-      positions[3 * i + 1] - centre[1],
-      positions[3 * i + 2] - centre[2],
-    );
-  }
-  radii.sort();
+  const radii = Float32Array.from({ length: n }, (_, i) => Math.hypot(
+    positions[3 * i] + offset(layerOf[i]) - centre[0], positions[3 * i + 1] - centre[1], positions[3 * i + 2] - centre[2],
+  )).sort();
   return { centre, radius: radii[Math.floor(0.985 * (n - 1))] || 1 };
 }
 let seen = extent();
@@ -118,7 +97,7 @@ function camera() {
   };
 }
 
-/** From where a point is to [x, y, scale of perspective] on the screen. */
+/** Project a point to [x, y, scale of perspective] on the screen. */
 function project(eye, x, y, z) {
   x -= seen.centre[0];
   y -= seen.centre[1];
@@ -134,29 +113,15 @@ function project(eye, x, y, z) {
   ];
 }
 
-/** `project` of all neurons, written out because it is most of a frame, and their order from far to near. */
+/** Project all neurons, and sort them from far to near. */
 function place(eye) {
-  const offsets = data.drawn.map((_, layer) => offset(layer) - seen.centre[0]);
-  const toX = eye.width / 2 + view.panX;
-  const toY = eye.height / 2 + view.panY;
-  bins.fill(0);
-  for (let i = 0, at = 0; i < n; i++, at += 3) {
-    const x = positions[at] + offsets[layerOf[i]];
-    const y = positions[at + 1] - seen.centre[1];
-    const z = positions[at + 2] - seen.centre[2];
-    const back = z * eye.cosY - x * eye.sinY;
-    const near = 1 / Math.max(0.3, 1 - (0.22 * (back * eye.cosP + y * eye.sinP)) / seen.radius);
-    screenX[i] = toX + (x * eye.cosY + z * eye.sinY) * eye.scale * near;
-    screenY[i] = toY - (y * eye.cosP - back * eye.sinP) * eye.scale * near;
-    depth[i] = near;
-    bins[bin(near) + 1]++;
+  for (let i = 0; i < n; i++) {
+    const at = project(eye, positions[3 * i] + offset(layerOf[i]), positions[3 * i + 1], positions[3 * i + 2]);
+    screenX[i] = at[0];
+    screenY[i] = at[1];
+    depth[i] = at[2];
   }
-  for (let b = 0; b < BINS; b++) bins[b + 1] += bins[b];
-  for (let i = 0; i < n; i++) order[bins[bin(depth[i])]++] = i;
-}
-
-function bin(near) {
-  return Math.max(0, Math.min(BINS - 1, ((near - 0.7) / 0.8) * BINS)) | 0;
+  order.sort((a, b) => depth[a] - depth[b]);
 }
 
 // --- drawing -----------------------------------------------------------------------------------
@@ -178,11 +143,43 @@ function kindOf(i) {
   return layerOf[i] === layers - 1 ? 2 : signs[i];
 }
 
-/** 0 to 1: what a neuron does in the step that is shown; -1 where that is not known. */
+/** Activity of a neuron in the current step, 0 to 1; -1 if unknown. */
 function level(i) {
   if (!activity || i >= active) return -1;
   if (step) return activity[(step - 1) * active + i] / 255;
   return means[i];
+}
+
+/** The mark of a neuron: a disc excites, a square inhibits, a diamond is an output, a ring is silent. */
+function sprite(kind, isSpiking, size) {
+  const key = (size * 4 + kind + 1) * 2 + isSpiking;
+  if (sprites.has(key)) return sprites.get(key);
+  const picture = document.createElement("canvas");
+  picture.width = picture.height = size;
+  const brush = picture.getContext("2d");
+  brush.translate(size / 2, size / 2);
+  brush.scale(size / 64, size / 64);
+  if (isSpiking) {
+    brush.fillStyle = kind === 2 ? ink[0] : ink[kind];
+    brush.globalAlpha = 0.28;
+    brush.beginPath();
+    brush.arc(0, 0, 31, 0, 7);
+    brush.fill();
+    brush.globalAlpha = 1;
+  }
+  const r = isSpiking ? 16 : 25;
+  brush.beginPath();
+  if (kind === 1 || kind === 0) brush.arc(0, 0, r, 0, 7);
+  else if (kind === -1) brush.rect(-0.86 * r, -0.86 * r, 1.72 * r, 1.72 * r);
+  else [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]].forEach(([x, y]) => brush.lineTo(x * r, y * r));
+  brush.closePath();
+  brush.fillStyle = kind === 0 ? ink.paper : kind === 2 ? ink.text : ink[kind];
+  brush.strokeStyle = kind === 0 ? ink[0] : isSpiking ? ink.text : ink.paper;
+  brush.lineWidth = kind === 0 || isSpiking ? 6 : 5;
+  brush.fill();
+  brush.stroke();
+  sprites.set(key, picture);
+  return picture;
 }
 
 function draw() {
@@ -191,13 +188,8 @@ function draw() {
   const eye = camera();
   if (!eye.width || !eye.height) return;
   const [width, height] = [Math.round(eye.width * ratio), Math.round(eye.height * ratio)];
-  if (!frame || frame.width !== width || frame.height !== height) {
-    canvas.width = front.width = width;
-    canvas.height = front.height = height;
-    frame = pen.createImageData(width, height);
-  }
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  pen.setTransform(ratio, 0, 0, ratio, 0, 0);
   context.fillStyle = ink.paper;
   context.fillRect(0, 0, eye.width, eye.height);
   place(eye);
@@ -225,7 +217,7 @@ function drawFrames(eye) {
   }
 }
 
-/** Links in few paths: by sign and by how strong they are among those of their layer. */
+/** Draw synapses in few paths, by sign and by strength within their layer. */
 function drawLinks() {
   const LEVELS = 4;
   for (let layer = 0; layer < layers - 1; layer++) {
@@ -260,7 +252,7 @@ function stroke(from, to, sign, alpha, width) {
   context.globalAlpha = 1;
 }
 
-/** Whether a link is drawn in full: those of the neuron that is looked at, those that carry a spike, or all. */
+/** Whether a synapse is drawn in full: those of the hovered or picked neuron, those that carry a spike, or all. */
 function concerns(k) {
   const looked = hovered >= 0 ? hovered : picked;
   if (looked >= 0) return sources[k] === looked || targets[k] === looked;
@@ -270,7 +262,6 @@ function concerns(k) {
 function drawNeurons(eye, ratio) {
   const base = Math.max(1.7, Math.min(4.8, 170 / Math.sqrt(n))) * Math.sqrt(view.zoom / closeness) *
     Math.max(0.75, Math.min(1.15, Math.min(eye.width, eye.height) / 560));
-  frame.data.fill(0);
   for (let k = 0; k < n; k++) {
     const i = order[k];
     const layer = layerOf[i];
@@ -292,26 +283,27 @@ function drawNeurons(eye, ratio) {
     const pixels = Math.max(2, Math.min(96, Math.round(2 * reach * ratio)));
     const left = Math.round(screenX[i] * ratio - pixels / 2);
     const top = Math.round(screenY[i] * ratio - pixels / 2);
-    stamp(sprite(kindOf(i), isSpiking, pixels), pixels, left, top, alpha);
+    context.globalAlpha = alpha;
+    context.drawImage(sprite(kindOf(i), isSpiking, pixels), left / ratio, top / ratio, pixels / ratio, pixels / ratio);
   }
-  pen.putImageData(frame, 0, 0);
+  context.globalAlpha = 1;
   for (const i of [picked, hovered]) {
     if (i < 0 || !shown[layerOf[i]]) continue;
-    pen.strokeStyle = ink.text;
-    pen.lineWidth = 2;
-    pen.beginPath();
-    pen.arc(screenX[i], screenY[i], 13, 0, 7);
-    pen.stroke();
+    context.strokeStyle = ink.text;
+    context.lineWidth = 2;
+    context.beginPath();
+    context.arc(screenX[i], screenY[i], 13, 0, 7);
+    context.stroke();
   }
 }
 
 function drawLabels(eye) {
-  pen.font = "13px system-ui, sans-serif";
-  pen.textAlign = "center";
-  pen.lineWidth = 4;
-  pen.lineJoin = "round";
-  pen.strokeStyle = ink.paper;
-  pen.fillStyle = ink.text;
+  context.font = "13px system-ui, sans-serif";
+  context.textAlign = "center";
+  context.lineWidth = 4;
+  context.lineJoin = "round";
+  context.strokeStyle = ink.paper;
+  context.fillStyle = ink.text;
   const lowest = [];
   for (let layer = 0; layer < layers; layer++) {
     if (!shown[layer]) continue;
@@ -319,12 +311,12 @@ function drawLabels(eye) {
     const words = data.names[layer];
     const x = at.reduce((sum, corner) => sum + corner[0], 0) / 4;
     let y = Math.max(18, Math.min(...at.map((corner) => corner[1])) - 12);
-    const half = pen.measureText(words).width / 2 + 4;
+    const half = context.measureText(words).width / 2 + 4;
     const isFree = () => lowest.every(([other, at, width]) => Math.abs(other - x) > half + width || Math.abs(at - y) > 16);
     while (!isFree() && y < eye.height - 20) y += 17;
     lowest.push([x, y, half]);
-    pen.strokeText(words, x, y);
-    pen.fillText(words, x, y);
+    context.strokeText(words, x, y);
+    context.fillText(words, x, y);
   }
 }
 
@@ -332,18 +324,18 @@ function drawAxes(eye) {
   const length = 26;
   const x0 = 46;
   const y0 = eye.height - 46;
-  pen.font = "11px system-ui, sans-serif";
-  pen.strokeStyle = pen.fillStyle = ink[0];
-  pen.lineWidth = 1.2;
+  context.font = "11px system-ui, sans-serif";
+  context.strokeStyle = context.fillStyle = ink[0];
+  context.lineWidth = 1.2;
   [[eye.cosY, eye.sinY * eye.sinP], [0, eye.cosP], [eye.sinY, -eye.cosY * eye.sinP]].forEach(([right, up], axis) => {
     const name = data.axes[axis];
     if (!name || Math.hypot(right, up) < 0.15) return;
-    pen.beginPath();
-    pen.moveTo(x0, y0);
-    pen.lineTo(x0 + length * right, y0 - length * up);
-    pen.stroke();
-    pen.textAlign = right > 0.3 ? "left" : right < -0.3 ? "right" : "center";
-    pen.fillText(name, x0 + (length + 6) * right, y0 - (length + 8) * up + 4);
+    context.beginPath();
+    context.moveTo(x0, y0);
+    context.lineTo(x0 + length * right, y0 - length * up);
+    context.stroke();
+    context.textAlign = right > 0.3 ? "left" : right < -0.3 ? "right" : "center";
+    context.fillText(name, x0 + (length + 6) * right, y0 - (length + 8) * up + 4);
   });
 }
 
