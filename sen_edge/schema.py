@@ -219,8 +219,13 @@ def load_toml(content: bytes, where: str, *, error: type[SenError] = FileError) 
 # --- types ---------------------------------------------------------------------------------------
 
 
-def fields_of(cls: type) -> Mapping[str, Any]:
+def fields_of(cls: Any) -> Mapping[str, Any]:
     """Fields of a schema by name, with their annotated types."""
+    return _fields(cls)
+
+
+@cache
+def _fields(cls: Any) -> Mapping[str, Any]:
     hints = get_type_hints(cls, include_extras=True)
     return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
 
@@ -344,7 +349,7 @@ def _child(kind: Any, step: str | int) -> Any:
     """Type of a part, `step` being a field's name, a key or an index."""
     kind, _ = split(kind)
     if dataclasses.is_dataclass(kind):
-        return fields_of(kind).get(str(step), Any)  # type: ignore[arg-type]
+        return fields_of(kind).get(str(step), Any)
     parts = [part for part in get_args(kind) if part is not Ellipsis]
     if get_origin(kind) is tuple and isinstance(step, int) and step < len(parts):
         return parts[step]

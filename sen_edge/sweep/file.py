@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -179,18 +180,22 @@ class Sweep(Schema):
             raise SchemaError("has a number twice", key="seeds")
         if (self.grid is None) == (self.sampled is None):
             raise SchemaError("expected either a table [grid] or a table [sampled]")
-        fixed = [f"{table}.{key}" for table in TABLES for key in self.fixed(table)]
+        fixed = [f"{table}.{key}" for table in TABLES for key in self.fixed[table]]
         for axis in self.axes:
             if axis.name in fixed:
                 raise SchemaError("is searched too", "leave it out in one of both tables", key=axis.name)
         if self.grid is not None and math.prod(len(axis.values) for axis in self.axes) > MAX_POINTS:
             raise SchemaError(f"has more than {MAX_POINTS:,} points", "use [sampled] instead", key="grid")
 
-    def fixed(self, table: str) -> dict[str, Any]:
-        """Fixed values of a table, converted to the types of their keys."""
-        return {key: _value(table, key, value, table) for key, value in getattr(self, table).items()}
+    @cached_property
+    def fixed(self) -> Mapping[str, Mapping[str, Any]]:
+        """Fixed values of both tables, converted to the types of their keys."""
+        return {
+            table: {key: _value(table, key, value, table) for key, value in getattr(self, table).items()}
+            for table in TABLES
+        }
 
-    @property
+    @cached_property
     def axes(self) -> list[Axis]:
         """What is searched."""
         name, search = ("grid", self.grid) if self.grid is not None else ("sampled", self.sampled)

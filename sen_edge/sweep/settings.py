@@ -24,7 +24,7 @@ Settings = Mapping[str, Any]
 
 def settings_of(sweep: Sweep, values: Mapping[str, Any], seed: int, dataset: Dataset) -> Settings:
     """Settings of a trial; their values may contradict each other."""
-    tables = {"training": sweep.fixed("training"), "compression": sweep.fixed("compression")}
+    tables = {table: dict(fixed) for table, fixed in sweep.fixed.items()}
     for name, value in values.items():
         table, _, key = name.partition(".")
         tables[table][key] = value
