@@ -1,9 +1,7 @@
 // Facts of a neuron, mouse, touch, keys and controls; continues viewer_drawing.js.
 // --- facts of a neuron --------------------------------------------------------------------------
 
-function brief(value) {
-  return Math.abs(value) >= 1e4 || (value && Math.abs(value) < 1e-3) ? value.toExponential(2) : value.toPrecision(3);
-}
+const brief = (value) => String(Number(value.toPrecision(3)));
 
 function facts(i) {
   const layer = layerOf[i];
@@ -51,13 +49,10 @@ function hover(x, y, reach = 12) {
   hovered = nearest(x, y, reach);
   tip.hidden = hovered < 0;
   if (hovered >= 0) {
-    const [first, ...rest] = facts(hovered);
-    const strong = document.createElement("strong");
-    strong.textContent = first;
-    tip.replaceChildren(strong, ...rest.flatMap((line, index) => (index ? [document.createElement("br"), line] : [line])));
-    const right = Math.min(screenX[hovered] + 18, canvas.clientWidth - tip.offsetWidth - 6);
-    tip.style.left = `${Math.max(6, right)}px`;
-    tip.style.top = `${Math.max(6, Math.min(screenY[hovered] + 18, canvas.clientHeight - tip.offsetHeight - 6))}px`;
+    tip.textContent = facts(hovered).join("\n");
+    const inside = (at, room) => `${Math.max(6, Math.min(at + 18, room - 6))}px`;
+    tip.style.left = inside(screenX[hovered], canvas.clientWidth - tip.offsetWidth);
+    tip.style.top = inside(screenY[hovered], canvas.clientHeight - tip.offsetHeight);
   }
   if (hovered !== before) ask();
 }
@@ -73,9 +68,12 @@ function pick(i) {
 const pointers = new Map();
 let moved = 0;
 
-function spot(event) {
-  const box = canvas.getBoundingClientRect();
-  return [event.clientX - box.left, event.clientY - box.top];
+const spot = (event) => [event.offsetX, event.offsetY];
+
+function leave() {
+  tip.hidden = true;
+  if (hovered >= 0) ask();
+  hovered = -1;
 }
 
 function zoomBy(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
@@ -122,8 +120,7 @@ canvas.addEventListener("pointermove", (event) => {
     if (was > 5) zoomBy(Math.hypot(at[0] - x, at[1] - y) / was, (at[0] + x) / 2, (at[1] + y) / 2);
   } else if (event.shiftKey || event.buttons & 6) panBy(dx, dy);
   else rotateBy(dx * 0.008, dy * 0.008);
-  tip.hidden = true;
-  hovered = -1;
+  leave();
 });
 for (const kind of ["pointerup", "pointercancel"]) {
   canvas.addEventListener(kind, (event) => {
@@ -134,11 +131,7 @@ for (const kind of ["pointerup", "pointercancel"]) {
     }
   });
 }
-canvas.addEventListener("pointerleave", () => {
-  tip.hidden = true;
-  if (hovered >= 0) ask();
-  hovered = -1;
-});
+canvas.addEventListener("pointerleave", leave);
 canvas.addEventListener("contextmenu", (event) => event.preventDefault());
 canvas.addEventListener("wheel", (event) => {
   event.preventDefault();
@@ -176,10 +169,9 @@ canvas.addEventListener("keydown", onKey);
 function reset() {
   Object.assign(view, { yaw: data.view[0], pitch: data.view[1], zoom: 1, panX: 0, panY: 0 });
   const eye = camera();
-  const seenAt = boxes.flatMap(([low, high, near, far, , left, right], layer) =>
-    [left, right].flatMap((x) => [low, high].flatMap((y) => [near, far].map((z) => project(eye, x + offset(layer), y, z)))));
-  const [xs, ys] = [0, 1].map((axis) => seenAt.map((at) => at[axis]));
-  const [left, right, top, bottom] = [Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)];
+  const seenAt = boxes.flatMap(([low, high, near, far, , first, last], layer) =>
+    [first, last].flatMap((x) => [low, high].flatMap((y) => [near, far].map((z) => project(eye, x + offset(layer), y, z)))));
+  const [[left, right], [top, bottom]] = [0, 1].map((axis) => bounds(seenAt.map((at) => at[axis])));
   const zoom = Math.min((0.86 * eye.width) / (right - left + 1), (0.72 * eye.height) / (bottom - top + 1));
   view.zoom = Math.max(0.2, Math.min(60, zoom));
   view.panX = view.zoom * (eye.width / 2 - (left + right) / 2);
@@ -200,16 +192,13 @@ slider("apart", (value) => {
   seen = extent();
   reset();
 });
-slider("links", (value) => {
+function showShare(value) {
   share = value / 100;
-  showShare();
-  ask();
-});
-function showShare() {
   const count = data.links.reduce((sum, links) => sum + Math.round(share * links), 0);
   element("links-said").textContent = `${count.toLocaleString("en")} shown`;
+  ask();
 }
-showShare();
+slider("links", showShare);
 for (const box of document.querySelectorAll("[data-layer]")) {
   box.addEventListener("change", () => {
     shown[Number(box.dataset.layer)] = box.checked;
@@ -253,6 +242,7 @@ if (activity) {
 
 element("viewer").hidden = false;
 readColours();
+showShare(100);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
   readColours();
   ask();

@@ -68,9 +68,11 @@ function offset(layer) {
   return (layer - (layers - 1) / 2) * data.gap * apart;
 }
 
+const bounds = (values) => [Math.min(...values), Math.max(...values)];
+
 /** Centre and radius of the middle 98.5 % of all neurons, with the layers as far apart as they are now. */
 function extent() {
-  const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2;
+  const middle = (values) => bounds(values).reduce((low, high) => (low + high) / 2);
   const centre = [
     middle(boxes.map((box, layer) => box[4] + offset(layer))),
     middle(boxes.flatMap((box) => box.slice(0, 2))),
@@ -126,12 +128,10 @@ function place(eye) {
 
 // --- drawing -----------------------------------------------------------------------------------
 
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
 let ink = {};
 function readColours() {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(name).trim();
   ink = {
     "-1": colour("--s0"), 1: colour("--s1"), 0: colour("--soft"),
     text: colour("--ink"), paper: colour("--paper"), rule: colour("--rule"),
