@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
@@ -76,6 +76,10 @@ class Artifact:
     def main(self) -> bytes:
         """Bytes of that file."""
         return self.files[self.main_name]
+
+    def with_main(self, content: bytes) -> Artifact:
+        """Replace the bytes of that file."""
+        return replace(self, files={**self.files, self.main_name: content})
 
     def write(self, folder: Path) -> Path:
         """Write the files into `folder`, and return the path of the one an engine loads."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +55,7 @@ class NetjsonExporter:
         """The artifact with `properties` added to its metadata."""
         content = json.loads(artifact.main)
         content["properties"].update(properties)
-        return replace(artifact, files={artifact.main_name: _dumps(content)})
+        return artifact.with_main(_dumps(content))
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """The metadata in a file."""

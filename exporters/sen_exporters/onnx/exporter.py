@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 
 import onnx
@@ -76,8 +75,7 @@ class OnnxExporter:
         """Add `properties` to the metadata_props, sorted by key."""
         model = _parse(artifact.main)
         _set_properties(model, {**_properties(model), **properties})
-        main = next(iter(artifact.files))
-        return replace(artifact, files={**artifact.files, main: _serialize(model)})
+        return artifact.with_main(_serialize(model))
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """Read the metadata_props of a file."""

@@ -47,7 +47,7 @@ class SenExporter:
         """The artifact with `properties` added to the network's metadata."""
         network = image.loads(artifact.main)
         stamped = replace(network, metadata={**network.metadata, **properties})
-        return replace(artifact, files={next(iter(artifact.files)): image.dumps(stamped)})
+        return artifact.with_main(image.dumps(stamped))
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """The network's metadata."""

@@ -7,7 +7,6 @@ an error; `sen_exporters.tflite.weights` lists them and the alternatives in use.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 
 from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
@@ -83,8 +82,7 @@ class TfliteExporter:
         """Add `properties` to those of the file, sorted by key."""
         model = parse(artifact.main)
         set_properties(model, {**self.properties(artifact.main), **properties})
-        main = next(iter(artifact.files))
-        return replace(artifact, files={**artifact.files, main: serialize(model)})
+        return artifact.with_main(serialize(model))
 
     def properties(self, model: bytes) -> Mapping[str, str]:
         """Read the properties of a file: those of the network, of the form, and of `stamp`."""

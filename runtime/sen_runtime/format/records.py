@@ -14,8 +14,8 @@ import numpy as np
 
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.checks import Array
-from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 
 #: Block columns that uint16 can name; the indices of a matrix with more are int32.
 UINT16_COLUMNS = 1 << 16
@@ -24,57 +24,40 @@ RESETS = (("subtract", True), ("zero", True), ("subtract", False), ("zero", Fals
 
 
 @dataclass(frozen=True)
-class OperatorFields:
-    """Attributes of an operator by the place of the record that holds them.
+class Fields:
+    """Attributes of an operator or a neuron model, by the place in the record that holds them.
 
     Attributes:
-        type: of the operator.
+        type: class of the attributes.
         tensors: arrays.
-        scales: arrays after those, None for `NONE`.
+        scales: arrays after those; None is `NONE`.
         operands: operators.
+        scalars: numbers.
         has_block: whether `block` and `shape` are attributes.
-        scalars: numbers.
-    """
-
-    type: type[WeightOperator]
-    tensors: tuple[str, ...] = ()
-    scales: tuple[str, ...] = ()
-    operands: tuple[str, ...] = ()
-    has_block: bool = False
-    scalars: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class NeuronFields:
-    """Attributes of a neuron model by the place of the record that holds them.
-
-    Attributes:
-        type: of the neurons.
-        scalars: numbers.
         has_reset: whether `reset` and `reset_delay` are attributes.
     """
 
-    type: type[Neuron]
+    type: type[Any]
+    tensors: tuple[str, ...] = ()
+    scales: tuple[str, ...] = ()
+    operands: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
+    has_block: bool = False
     has_reset: bool = False
 
 
 OPERATORS = (
-    OperatorFields(
-        Coordinates,
-        tensors=("source", "target", "mask"),
-        scalars=("gain", "exponent", "min_distance", "max_distance"),
-    ),
-    OperatorFields(Dense, tensors=("w",), scales=("scale",)),
-    OperatorFields(Sparse, tensors=("values", "columns", "row_starts"), scales=("scale",), has_block=True),
-    OperatorFields(LowRank, tensors=("left", "right"), scales=("left_scale", "right_scale")),
-    OperatorFields(Sum, operands=("a", "b")),
+    Fields(Coordinates, ("source", "target", "mask"), scalars=("gain", "exponent", "min_distance", "max_distance")),
+    Fields(Dense, ("w",), ("scale",)),
+    Fields(Sparse, ("values", "columns", "row_starts"), ("scale",), has_block=True),
+    Fields(LowRank, ("left", "right"), ("left_scale", "right_scale")),
+    Fields(Sum, operands=("a", "b")),
 )
 NEURONS = (
-    NeuronFields(Identity),
-    NeuronFields(Relu),
-    NeuronFields(Lif, scalars=("beta", "threshold"), has_reset=True),
-    NeuronFields(LeakyIntegrator, scalars=("beta",)),
+    Fields(Identity),
+    Fields(Relu),
+    Fields(Lif, scalars=("beta", "threshold"), has_reset=True),
+    Fields(LeakyIntegrator, scalars=("beta",)),
 )
 
 

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -29,12 +29,11 @@ from sen_runtime.format.layout import (
     SECTION,
     VERSION,
 )
-from sen_runtime.format.records import NEURONS, OPERATORS, RESETS, NeuronFields, OperatorFields, encode
+from sen_runtime.format.records import NEURONS, OPERATORS, RESETS, Fields, encode
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.operators import WeightOperator
 
-Fields = TypeVar("Fields", OperatorFields, NeuronFields)
 _SectionContent = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
 
 

@@ -42,19 +42,27 @@ class WeightOperator(ABC):
         """Weights `[n_out, n_in]`: the plain reference."""
 
     @property
+    def operands(self) -> tuple[WeightOperator, ...]:
+        """Operators that this one is computed from."""
+        return ()
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one product."""
-        return sum(array.size for array in self.weight_arrays())
+        own = sum(int(getattr(self, name).size) for name in self.weight_fields)
+        return own + sum(operand.macs for operand in self.operands)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
-        return sum(int(value.nbytes) for value in vars(self).values() if isinstance(value, np.ndarray))
+        own = sum(int(value.nbytes) for value in vars(self).values() if isinstance(value, np.ndarray))
+        return own + sum(operand.nbytes for operand in self.operands)
 
     @property
     def nnz(self) -> int:
         """Stored weights that are not zero."""
-        return sum(int(np.count_nonzero(array)) for array in self.weight_arrays())
+        own = sum(int(np.count_nonzero(getattr(self, name))) for name in self.weight_fields)
+        return own + sum(operand.nnz for operand in self.operands)
 
     @property
     def scale(self) -> Scale | None:
@@ -77,8 +85,9 @@ class WeightOperator(ABC):
 
     def weight_arrays(self) -> Iterator[Array]:
         """Arrays of weights or positions; indices and scales are not among them."""
-        for name in self.weight_fields:
-            yield getattr(self, name)
+        yield from (getattr(self, name) for name in self.weight_fields)
+        for operand in self.operands:
+            yield from operand.weight_arrays()
 
     def map_arrays(self, transform: Callable[[Array], Array]) -> WeightOperator:
         """Leaf with `transform` applied to each of `weight_arrays`."""

@@ -45,19 +45,9 @@ class Sum(WeightOperator):
         return f"{self.a.form} + {self.b.form}"
 
     @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one product."""
-        return self.a.macs + self.b.macs
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored arrays."""
-        return self.a.nbytes + self.b.nbytes
-
-    @property
-    def nnz(self) -> int:
-        """Stored weights that are not zero."""
-        return self.a.nnz + self.b.nnz
+    def operands(self) -> tuple[WeightOperator, WeightOperator]:
+        """`a` and `b`."""
+        return self.a, self.b
 
     @property
     def grids(self) -> tuple[Grid | None, ...]:
@@ -68,14 +58,9 @@ class Sum(WeightOperator):
         """Weights `[n_out, n_in]`."""
         return self.a.to_dense() + self.b.to_dense()
 
-    def weight_arrays(self) -> Iterator[Array]:
-        """Arrays of both operands."""
-        yield from self.a.weight_arrays()
-        yield from self.b.weight_arrays()
-
     def expanded_bytes(self, bytes_per_weight: int) -> int:
         """Bytes of the operand that needs more: one is written out at a time."""
-        return max(self.a.expanded_bytes(bytes_per_weight), self.b.expanded_bytes(bytes_per_weight))
+        return max(operand.expanded_bytes(bytes_per_weight) for operand in self.operands)
 
     def affine(self, x: Array, bias: Array | None = None) -> Array:
         """See `WeightOperator`."""
