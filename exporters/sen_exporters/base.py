@@ -30,8 +30,7 @@ class NoFormError(ExportError):
 
 SparseFormat = Literal["densify", "block", "dense"]
 SPARSE_FORMAT_HELP = (
-    "Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks) or dense. By "
-    "default densify, where every engine computes it correctly."
+    "Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks) or dense."
 )
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 import typer
 from annotated_types import Unit
 from typer.core import TyperCommand
 
+from sen_edge.cli.options import cli_parameters
 from sen_edge.errors import UsageError
 from sen_runtime.untrusted import quote
 
@@ -31,7 +33,7 @@ class ExportCommand(TyperCommand):
         """Parse as usual, then move the options of exporters to `ctx.obj`."""
         rest = super().parse_args(ctx, args)
         values = {param.name: ctx.params.pop(param.name, None) for param in _parameters()}
-        ctx.obj = {name: value for name, value in values.items() if value is not None}
+        ctx.obj = {name: value for name, value in values.items() if value not in (None, False)}
         return rest
 
 
@@ -51,44 +53,28 @@ def parse_assignments(assignments: list[str] | None) -> dict[str, str]:
 
 
 def _parameters() -> list[Any]:
-    """Options of all installed exporters, as typer has them."""
+    """Options of all installed exporters, as typer has them; the exporters convert and validate text."""
     from sen_edge.export.options import own_options
-    from sen_edge.schema import split
+    from sen_edge.schema import Option, split
     from sen_exporters.base import ExportError, usable_exporters
 
     def accept(**_: object) -> None:
         """Carry a signature that typer reads."""
 
-    parameters = []
+    fields: list[Any] = []
     usable = [each for each in usable_exporters().values() if not isinstance(each, ExportError)]
     for name, option in own_options(usable).items():
-        base = split(option.kind)[0]
-        text = f"{', '.join(option.targets)}: {option.help}" + (
-            "" if option.default in (None, False) else f" Default: {option.default}."
-        )
-        flag = f"--{name.replace('_', '-')}"
-        info = typer.Option(flag, help=text, metavar=_metavar(option.kind), rich_help_panel=PANEL, show_default=False)
-        parameters.append(
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=None,
-                annotation=Annotated[(bool if base is bool else str) | None, info],
-            )
-        )
+        base, notes = split(option.kind)
+        default = "" if option.default in (None, False) else f" Default: {option.default}."
+        metavar = "NUMBER" if base in (int, float) else None
+        if any(isinstance(note, Unit) for note in notes):
+            metavar = "SIZE"
+        note = Option(f"{', '.join(option.targets)}: {option.help}{default}", metavar=metavar, group=PANEL)
+        kind: Any = base if base is bool or get_origin(base) is Literal else str
+        fields.append((name, Annotated[kind | None, note], False if base is bool else None))
+    parameters = cli_parameters(dataclasses.make_dataclass("TargetOptions", fields))
     accept.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     accept.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     app = typer.Typer(add_completion=False)
     app.command()(accept)
     return [param for param in typer.main.get_command(app).params if param.name in accept.__annotations__]
-
-
-def _metavar(kind: Any) -> str | None:
-    from sen_edge.schema import split
-
-    base, notes = split(kind)
-    if get_origin(base) is Literal:
-        return "|".join(map(str, get_args(base)))
-    if any(isinstance(note, Unit) for note in notes):
-        return "SIZE"
-    return "NUMBER" if base in (int, float) else None
