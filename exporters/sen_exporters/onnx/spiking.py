@@ -1,7 +1,7 @@
-"""Spiking networks as ONNX graphs: steps written out, steps in a Scan, or one step with its state in and out.
+"""Spiking networks as ONNX graphs: unrolled steps, steps in a Scan, or one step with its state as input and output.
 
-The membrane equations are those of `sen_runtime.ir.network.Lif`. A leaky integrator is linear in what arrives,
-so unrolled and Scan graphs multiply its weights once, with the weighted sum over time of its input:
+A membrane readout is linear in its inputs, so unrolled and Scan graphs multiply its weights once, with the weighted sum
+of its inputs over time:
 
     readout = sum_t c[t] (W x[t] + b) = W (sum_t c[t] x[t]) + b sum_t c[t]
 """
@@ -20,17 +20,17 @@ from sen_exporters.onnx.weights import affine
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import LeakyIntegrator, Neuron
 
-#: inputs and outputs that a graph has besides `input` and `output`
+#: inputs and outputs of a graph besides `input` and `output`
 Border = tuple[list[ValueInfoProto], list[ValueInfoProto]]
-#: state of a Scan: value -> shape and element type
+#: State of a Scan: value -> shape and element type.
 State = dict[str, tuple[list[Dimension], int]]
 
 
 def unrolled(graph: GraphBuilder, network: Network) -> Border:
-    """Every time step as nodes of its own; each layer's weights are multiplied once, for all steps together.
+    """Separate nodes for every time step; each layer's weights are multiplied once, for all steps together.
 
-    Layers only feed forward, so a layer goes through all its steps before the next one starts: `[T * batch,
-    n_in]` spikes, time first, times W^T, split into T currents `[batch, n_out]`.
+    Layers are feed-forward, so all steps of a layer come before the next layer: `[T * batch, n_in]` spikes, time first,
+    times W^T, split into T currents `[batch, n_out]`.
     """
     spikes: list[str] = []
     for index, layer in enumerate(network.layers):
@@ -44,7 +44,7 @@ def unrolled(graph: GraphBuilder, network: Network) -> Border:
 
 
 def _unrolled_currents(graph: GraphBuilder, network: Network, index: int, spikes: list[str]) -> list[str]:
-    """The current `[batch, n]` of a layer in each step, from the spikes of the layer before or the input."""
+    """Current `[batch, n]` of a layer in each step, from the spikes of the layer before or the input."""
     layer, steps = network.layers[index], network.timesteps
     if not spikes and network.input_coding == "direct":
         return [affine(graph, layer, index, "input", f"layer{index}/current")] * steps
@@ -62,7 +62,7 @@ def _unrolled_currents(graph: GraphBuilder, network: Network, index: int, spikes
 
 
 def _unrolled_spikes(graph: GraphBuilder, neuron: Neuron, layer: str, currents: list[str]) -> list[str]:
-    """Membranes and spikes of a layer in all steps; the names of the spikes. The first membrane is the current."""
+    """Add membranes and spikes of a layer in all steps; return the spikes. The first membrane is the current."""
     membrane = graph.node("Identity", [currents[0]], f"{layer}/t0/membrane")
     spikes = [fire(neuron, graph, layer, membrane, f"{layer}/t0")]
     for t, current in enumerate(currents[1:], start=1):
@@ -73,11 +73,11 @@ def _unrolled_spikes(graph: GraphBuilder, neuron: Neuron, layer: str, currents: 
 
 
 def scan(graph: GraphBuilder, network: Network) -> Border:
-    """The steps as a Scan, whose body is one step of all layers that spike; its size does not depend on T.
+    """Steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
 
-    State: membrane and spikes of each layer that spikes (to compare again would cost two nodes a step), and
-    the sum that the readout needs. Scanned: the readout's factors `[T]`, and with input coding "spikes" the
-    first layer's currents `[batch, T, n]`; a constant current is computed once, outside.
+    State: membrane and spikes of each spiking layer, and the sum of the readout. Scanned: the readout's factors `[T]`,
+    and with input coding "spikes" the first layer's currents `[batch, T, n]`; a constant current is computed once,
+    outside.
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
@@ -118,7 +118,7 @@ def _scan_state(graph: GraphBuilder, spiking: Sequence[Layer]) -> State:
 
 
 def _scan_body(body: GraphBuilder, spiking: Sequence[Layer], *, is_weighted: bool) -> None:
-    """One step: the membranes and spikes of all layers, then the sum of the last one's spikes."""
+    """One step: membranes and spikes of all layers, then the sum of the spikes of the last one."""
     x = "layer0/current"
     for index, layer in enumerate(spiking):
         name = f"layer{index}"
@@ -134,14 +134,14 @@ def _scan_body(body: GraphBuilder, spiking: Sequence[Layer], *, is_weighted: boo
 
 
 def _currents(graph: GraphBuilder, network: Network) -> str:
-    """The first layer's currents `[batch, T, n]` of a spike train, in one product."""
+    """Currents `[batch, T, n]` of the first layer for a spike train, in one product."""
     rows = _reshape(graph, "input", "layer0/inputs", [-1, network.n_in])
     joined = affine(graph, network.layers[0], 0, rows, "layer0/joined_currents")
     return _reshape(graph, joined, "layer0/currents", [-1, network.timesteps, network.layers[0].weight.shape[0]])
 
 
 def _initial(graph: GraphBuilder, state: State) -> list[str]:
-    """Zeros for every entry of the state, for whatever batch the input has."""
+    """Zeros for every entry of the state, in the batch size of the input."""
     shape = graph.node("Shape", ["input"], "input/shape")
     first = graph.constant("input/first_axis", np.array([0], np.int64))
     batch = graph.node("Gather", [shape, first], "input/batch", axis=0)
@@ -157,7 +157,7 @@ def _initial(graph: GraphBuilder, state: State) -> list[str]:
 def step(graph: GraphBuilder, network: Network) -> Border:
     """One time step: inputs `input` and `layerN/membrane`, outputs `output` and `layerN/membrane_next`.
 
-    `output` is the last layer's membrane, or its spikes where the readout counts them.
+    `output` is the last layer's membrane, or its spikes for a spike count.
     """
     x, inputs, outputs = "input", [], []
     for index, layer in enumerate(network.layers):
@@ -175,7 +175,7 @@ def step(graph: GraphBuilder, network: Network) -> Border:
 
 
 def _one_step(graph: GraphBuilder, neuron: Neuron, layer: str, before: str, current: str, after: str) -> str:
-    """The membrane `after` from the membrane `before`, which is the whole state; return the name of its spikes."""
+    """Add the membrane `after` from the membrane `before`, which is the whole state; return its spikes."""
     signal = fired(neuron, graph, layer, before, f"{layer}/before")
     if reset_signal(neuron) == "spikes":
         signal = to_spikes(graph, signal, f"{layer}/before")
@@ -188,7 +188,7 @@ def _reshape(graph: GraphBuilder, value: str, output: str, shape: list[int]) -> 
 
 
 def _readout_factors(graph: GraphBuilder, network: Network) -> str:
-    """Factors c `[T]`, computed in the graph, so that its size does not depend on T; onnxruntime folds it at load.
+    """Factors c `[T]`, computed in the graph, whose size does not depend on T; onnxruntime folds them at load.
 
     With k = T - t: c[t] = beta^(k - 1) for the last membrane, and for the mean over T of the membranes
     (1 + beta + ... + beta^(k - 1)) / T = (1 - beta^k) / ((1 - beta) T), or k / T where beta = 1.
@@ -214,7 +214,7 @@ def _readout_factors(graph: GraphBuilder, network: Network) -> str:
 
 
 def _weighted_train(graph: GraphBuilder, network: Network, spikes: list[str]) -> str:
-    """sum_t c[t] x[t] `[batch, n_in]` of the last layer, from its input per step or the network's input."""
+    """sum_t c[t] x[t] `[batch, n_in]` of the last layer, from its inputs per step or the network's input."""
     output = f"layer{len(network.layers) - 1}/readout_input"
     if spikes:
         joined = graph.node("Concat", spikes, f"{output}_joined", axis=1)
@@ -228,7 +228,7 @@ def _weighted_train(graph: GraphBuilder, network: Network, spikes: list[str]) ->
 
 
 def _read_out(graph: GraphBuilder, network: Network, weighted: str) -> None:
-    """The last layer's weights, once, on its weighted input."""
+    """Product of the last layer with its weighted input."""
     index = len(network.layers) - 1
     layer = network.layers[index]
     if layer.bias is not None:

@@ -1,6 +1,6 @@
-"""Spiking networks as TFLite graphs: every step written out, or one step with its state in and out.
+"""Spiking networks as TFLite graphs: unrolled steps, or one step with its state as input and output.
 
-The readout of a leaky integrator is multiplied once, with the weighted sum of its inputs over time:
+A membrane readout is multiplied once, with the weighted sum of its inputs over time:
 `sum_t c[t] (W x[t] + b) = W (sum_t c[t] x[t]) + b sum_t c[t]`.
 """
 
@@ -21,7 +21,7 @@ class SpikingLowering:
         self.rows = rows
 
     def unrolled(self, x: Signal) -> Signal:
-        """All steps, layer after layer, because layers only feed forward; the readout `[rows, n_out]`."""
+        """Add all steps, layer after layer, because layers are feed-forward; return the readout `[rows, n_out]`."""
         steps, n_in = self.network.timesteps, self.network.n_in
         if self.network.input_coding == "spikes":
             joined = self.graph.time_first(x, "layer0/inputs", steps, n_in)
@@ -38,7 +38,7 @@ class SpikingLowering:
         return self._total(train)
 
     def _currents(self, index: int, layer: Layer, joined: Signal, *, is_constant: bool) -> list[Signal]:
-        """The current `[rows, n]` of each step; a constant one is computed once."""
+        """Current `[rows, n]` of each step; a constant one is computed once."""
         steps = self.network.timesteps
         if is_constant:
             return [affine(self.graph, layer, index, joined, f"layer{index}/current")] * steps
@@ -56,7 +56,7 @@ class SpikingLowering:
         return spikes
 
     def _total(self, train: list[Signal]) -> Signal:
-        """The sum over time."""
+        """Sum over time."""
         total, input_grid = train[0], self.network.input_grid
         grid = None if input_grid is None else readout_grid(self.network, input_grid)
         if len(train) == 1 and grid is not None:
@@ -67,7 +67,7 @@ class SpikingLowering:
         return total
 
     def _read_out(self, index: int, layer: Layer, train: list[Signal]) -> Signal:
-        """The last layer's weights, once, on its weighted input."""
+        """Product of the last layer with its weighted input."""
         size, input_grid = layer.weight.shape[1], self.network.input_grid
         grid = None if input_grid is None else readout_grid(self.network, input_grid)
         factors = readout_factors(self.network, grid)
@@ -89,10 +89,10 @@ class SpikingLowering:
         return affine(self.graph, layer, index, total, output, bias_factor=bias_factor)
 
     def step(self, x: Signal) -> tuple[dict[str, str], dict[str, str]]:
-        """One step: the names that inputs and outputs have in the signature, and their tensors.
+        """Add one step; return inputs and outputs by their names in the signature.
 
-        Inputs besides `input` are `layerN/membrane`, outputs besides `output` are `layerN/membrane_next`. `output`
-        is the last layer's membrane, or its spikes where the readout counts them.
+        Inputs besides `input` are `layerN/membrane`, outputs besides `output` are `layerN/membrane_next`. `output` is
+        the last layer's membrane, or its spikes for a spike count.
         """
         inputs, outputs = {"input": x.name}, {"output": ""}
         for index, layer in enumerate(self.network.layers):

@@ -5,10 +5,10 @@ The versions of operators make both interpreters compute the same, or one refuse
 - FULLY_CONNECTED 1 for float32 weights (from 8 on XNNPACK leaves it alone), 4 for int8 activations, 8 for
   sparse weights (below, XNNPACK reads the compressed values as a dense matrix), 9 for int8 weights under
   float activations, whose inputs are quantized around their own zero point.
-- float16 weights are never stored sparse: XNNPACK in ai-edge-litert 2.1 reads beyond them, and
+- float16 weights are never stored sparse: XNNPACK in ai-edge-litert 2.1 reads other memory instead of them, and
   tflite-runtime 2.14 crashes at a resize.
-- One scale per row under float activations: tflite-runtime 2.14 ignores all but the first, silently. So either
-  the product has one scale, and a MUL by the rows' scales follows; or it has version 12, which 2.14 refuses.
+- One scale per row with float activations: tflite-runtime 2.14 silently ignores all but the first. So either the
+  product has one scale, and a MUL by the scales of the rows follows; or it has version 12, which 2.14 refuses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sessions of networks that run in an arena, with membranes and activations that can be looked at."""
+"""Sessions of networks in an arena, whose membranes and activations can be read."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ Array = NDArray[Any]
 
 
 class ArenaSession(Session):
-    """A network and its arena, which threads use in turn."""
+    """A network and its arena; a lock serializes threads."""
 
     _n_layers: int
 
     def layer_output(self, index: int) -> Array:
-        """What a layer gave out last, `[n]`: the activations of the last `run`, or the spikes of the last `step`.
+        """Last output of a layer, `[n]`: activations of the last `run`, or spikes of the last `step`.
 
-        With several threads the last call may be another thread's; `run_all` belongs together.
+        With several threads the last call may be another thread's; `run_all` is atomic.
 
         Raises:
-            EngineError: it keeps nothing, there is no such layer, or the session is closed.
+            EngineError: the layer has no output in the arena or does not exist, or the session is closed.
         """
         with self._turn:
             self._check_open()
@@ -34,12 +34,12 @@ class ArenaSession(Session):
 
     @abstractmethod
     def _layer_address(self, index: int) -> tuple[int | None, int]:
-        """Where the output of a layer lies, and its size."""
+        """Address of the output of a layer, 0 for none, and its size."""
 
     def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         outputs = self._run(rows)
         hidden = [self._hidden(row) for row in rows]
-        self._is_stream_over = True  # which `_hidden` has begun
+        self._is_stream_over = True  # `_hidden` has begun one
         return {"output": outputs, **{f"layer{i}/activation": np.stack(layer) for i, layer in enumerate(zip(*hidden))}}
 
     def _hidden(self, row: Float32Array) -> list[Array]:
@@ -58,5 +58,5 @@ class ArenaSession(Session):
     def _layer_output(self, index: int) -> Array:
         address, size = self._layer_address(index)
         if not address:
-            raise EngineError(f"layer {index} has no output in the arena; it is the last, or there is none")
+            raise EngineError(f"layer {index} has no output in the arena: it is the last layer, or does not exist")
         return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address)).copy()

@@ -1,4 +1,4 @@
-"""What all sessions have in common: their inputs, their use from several threads, their end."""
+"""The base class of sessions: inputs, threads, close."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Self = TypeVar("Self", bound="Session")
 class Session(ABC):
     """A loaded model; the base class of the sessions of all engines.
 
-    `run` and `run_all` take an array or nested lists: a batch `[batch, n_in]`, or `[batch, T, n_in]` where spike
-    trains go in; or a single input `[n_in]` (`[T, n_in]`), whose outputs have no batch axis either. Inputs are finite,
-    unless the session was loaded with `allow_nonfinite=True`. Outputs are not checked: sums beyond float32 overflow.
+    `run` and `run_all` accept an array or nested lists: a batch `[batch, n_in]`, or `[batch, T, n_in]` of spike trains;
+    or a single input `[n_in]` (`[T, n_in]`), whose outputs have no batch axis either. Inputs are finite, unless the
+    session was loaded with `allow_nonfinite=True`. Outputs are not checked: sums beyond float32 overflow.
 
     Any number of threads may use one session. A session is a context manager. It cannot be pickled.
 
@@ -35,10 +35,10 @@ class Session(ABC):
     `step` continues it, `reset` begins a new one, and `run` and `run_all` end it. `step` raises an error then, until
     `reset` is called.
 
-    An engine implements `_run`, and `_run_all`, `_step`, `_reset` and `_release` where it has them.
+    An engine implements `_run`, and optionally `_run_all`, `_step`, `_reset` and `_release`.
 
     Attributes:
-        batch_size: rows it takes at once, or None for any number.
+        batch_size: rows per call, or None for any number.
         timesteps: of a spiking network that runs step by step; else 0.
     """
 
@@ -49,12 +49,12 @@ class Session(ABC):
     def __init__(
         self, row_shape: tuple[int | None, ...], *, allow_nonfinite: bool = False, is_reentrant: bool = False
     ) -> None:
-        """A session that is open.
+        """Open a session.
 
         Args:
-            row_shape: shape of one row, without the batch axis; None for a size that the model leaves open.
+            row_shape: shape of one row, without the batch axis; None for a dynamic size.
             allow_nonfinite: run inputs that are NaN or infinite.
-            is_reentrant: whether several threads may be in `_run` at once; otherwise they take turns.
+            is_reentrant: whether several threads may be in `_run` at once; otherwise a lock serializes them.
         """
         self._row_shape = row_shape
         self._refuses_nonfinite = not allow_nonfinite
@@ -63,10 +63,10 @@ class Session(ABC):
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one row: `(n_in,)`, or `(T, n_in)` where spike trains go in.
+        """Shape of one row: `(n_in,)`, or `(T, n_in)` of a spike train.
 
         Raises:
-            EngineError: the model leaves a size open.
+            EngineError: a size is dynamic.
         """
         sizes = tuple(size for size in self._row_shape if size is not None)
         if len(sizes) != len(self._row_shape):
@@ -87,7 +87,7 @@ class Session(ABC):
         return y[0] if is_single else y
 
     def run_all(self, x: ArrayLike) -> dict[str, Array]:
-        """`output`, and `layerN/activation [batch, n]` of every hidden layer that the model shows.
+        """`output`, and `layerN/activation [batch, n]` of every hidden layer that the model has as an output.
 
         Raises:
             EngineError: see `run`.
@@ -129,7 +129,7 @@ class Session(ABC):
             self._begin()
 
     def close(self) -> None:
-        """Release the model. A session that is closed runs nothing; closing it again has no effect."""
+        """Release the model. Closing a closed session has no effect."""
         with self._turn:
             if not self._is_closed:
                 self._is_closed = True
@@ -146,7 +146,7 @@ class Session(ABC):
 
     @abstractmethod
     def _run(self, rows: Float32Array) -> Array:
-        """Outputs `[batch, n_out]`; `rows` are checked and in C order, and it is this thread's turn."""
+        """Outputs `[batch, n_out]`; `rows` are checked and in C order, and this thread holds the lock."""
 
     def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         """Outputs by name."""
@@ -172,15 +172,15 @@ class Session(ABC):
                 "only spiking networks do: as .sen, as C, or exported to ONNX or TFLite with --snn step",
             )
 
-    def _release(self) -> None:  # noqa: B027  most engines' models go with the session
-        """Give memory back."""
+    def _release(self) -> None:  # noqa: B027  optional
+        """Free memory."""
 
     def _check_open(self) -> None:
         if self._is_closed:
             raise EngineError("the session is closed", "load the model again")
 
     def _rows(self, x: ArrayLike) -> tuple[Float32Array, bool]:
-        """Rows `[batch, ...]` of an input, and whether it was a single one."""
+        """Rows `[batch, ...]` of an input, and whether it is a single one."""
         array = to_float32(x)
         is_single = array.ndim == len(self._row_shape)
         rows = array[np.newaxis] if is_single else array
@@ -202,10 +202,10 @@ class Session(ABC):
 
 
 def to_float32(x: ArrayLike) -> Float32Array:
-    """Numbers as float32 in C order, without a copy where they are that already.
+    """Convert to float32 in C order, without a copy if possible.
 
     Raises:
-        EngineError: they are not numbers, or not in the form of an array.
+        EngineError: not numbers, or not an array.
     """
     try:
         array = np.asarray(x)
@@ -215,12 +215,12 @@ def to_float32(x: ArrayLike) -> Float32Array:
         return np.ascontiguousarray(array) if array.ndim else array
     if array.dtype.kind not in "fiub":
         raise EngineError(f"the input has dtype {array.dtype}; expected real numbers")
-    with np.errstate(over="ignore"):  # beyond float32 is infinite, which is refused by its value
+    with np.errstate(over="ignore"):  # infinite beyond float32, which `require_finite` refuses
         return array.astype(np.float32, order="C")
 
 
 def require_finite(x: Array) -> None:
-    """Raises `EngineError` where a value of `x` is NaN or infinite, and says which."""
+    """Raise `EngineError` where a value of `x` is NaN or infinite; the message names it."""
     finite = np.isfinite(x)
     if 0 in finite.tobytes():  # several times as fast as finite.all() for one row
         at = tuple(map(int, np.argwhere(~finite)[0]))
@@ -231,10 +231,10 @@ def require_finite(x: Array) -> None:
 
 
 def source_of(model: Model) -> bytes | Path:
-    """The bytes of a model, or its path.
+    """Bytes of a model, or its path.
 
     Raises:
-        EngineError: neither.
+        EngineError: the model is neither.
     """
     if isinstance(model, bytes):
         return model
@@ -244,7 +244,7 @@ def source_of(model: Model) -> bytes | Path:
 
 
 def read_model(model: Model) -> bytes:
-    """The bytes of a model.
+    """Bytes of a model.
 
     Raises:
         EngineError: the file cannot be read.

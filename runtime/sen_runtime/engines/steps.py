@@ -20,8 +20,8 @@ Array = NDArray[Any]
 class GraphSession(Session):
     """A graph of named inputs and outputs.
 
-    A step model takes one time step per call: its inputs besides `input` are membranes, each answered by an output of
-    the same name with `_next`. `run` drives it over all time steps, from zero membranes.
+    A step model computes one time step per call: its inputs besides `input` are membranes, and each has an output of
+    the same name with `_next`. `run` runs all time steps, from zero membranes.
 
     Attributes:
         properties: the metadata of the file.
@@ -36,10 +36,10 @@ class GraphSession(Session):
         allow_nonfinite: bool = False,
         is_reentrant: bool = False,
     ) -> None:
-        """A session that is open.
+        """Open a session.
 
         Args:
-            declared: shape of the input without its batch.
+            declared: shape of the input without the batch axis.
             membranes: name of each membrane and its number of neurons.
             properties: metadata of the file.
             allow_nonfinite: see `Session`.
@@ -54,7 +54,7 @@ class GraphSession(Session):
 
     @abstractmethod
     def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        """Outputs by name, of inputs by name."""
+        """Outputs by name for inputs by name."""
 
     def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         """Every output of the graph; for a step model the readout and the spike counts over all steps."""
@@ -91,7 +91,7 @@ def _advance(
     values = call({"input": x, **state})
     lacking = [name for name in ("output", *(f"{name}_next" for name in state)) if name not in values]
     if lacking:
-        raise EngineError(f"the model gives no {listing(lacking)}", "only step models of sen-edge are run so")
+        raise EngineError(f"the model has no output {listing(lacking)}", "only step models of sen-edge are supported")
     following = {name: values.pop(f"{name}_next") for name in state}
     return values, following
 
@@ -101,7 +101,7 @@ def _required_timesteps(properties: Mapping[str, str]) -> int:
     if missing:
         raise EngineError(
             f"the model has inputs besides `input`, and its metadata lack {missing[0]}",
-            "only step models of sen-edge are run over all steps",
+            "only step models of sen-edge are supported",
         )
     return timesteps_of(properties)
 
@@ -109,9 +109,9 @@ def _required_timesteps(properties: Mapping[str, str]) -> int:
 def row_shape_of(
     declared: Sequence[object], membranes: Mapping[str, int], properties: Mapping[str, str]
 ) -> tuple[int | None, ...]:
-    """Shape of one row that `run` takes, from that of the model's input without its batch; None for a size left open.
+    """Shape of one row of `run` for the declared shape of the model's input; None for a dynamic size.
 
-    A step model declares one time step: where spike trains go in, a row of it has all of them.
+    A step model declares one time step; its row of a spike train has all of them.
     """
     sizes = [size if isinstance(size, int) and size > 0 else None for size in declared]
     if membranes and properties.get("input_coding") == "spikes":
@@ -120,10 +120,10 @@ def row_shape_of(
 
 
 def timesteps_of(properties: Mapping[str, str]) -> int:
-    """Steps T of a spiking network, as its file says; 0 for a multilayer perceptron.
+    """Time steps in the metadata of a file; 0 for a multilayer perceptron.
 
     Raises:
-        EngineError: it is not a number up to `MAX_TIMESTEPS`.
+        EngineError: not a number up to `MAX_TIMESTEPS`.
     """
     found = properties.get("timesteps", "0")
     steps = int(found) if found.isdecimal() and len(found) <= len(str(MAX_TIMESTEPS)) else -1
