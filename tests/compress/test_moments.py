@@ -15,6 +15,7 @@ from sen_edge.compress.moments import (
     sensitivities,
     warn_of_rank,
 )
+from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
@@ -168,7 +169,7 @@ def test_derivatives_are_taken_at_a_part_of_many_inputs(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "DERIVATIVE_INPUTS", 30)
     some = sensitivities(network, x)
     monkeypatch.undo()
-    for a, b in zip(some, sensitivities(network, x[::3]), strict=True):
+    for a, b in zip(some, sensitivities(network, subsample(x, 30)), strict=True):
         assert np.array_equal(a, b)
 
 
@@ -227,7 +228,7 @@ def test_inputs_that_leave_directions_open_are_named() -> None:
 @pytest.mark.parametrize(
     ("calibration", "kind", "message"),
     [
-        (None, DataError, "none were given"),
+        (None, DataError, "calibration inputs"),
         (np.ones((3, 6), np.float32), NetworkError, r"shape \[3, 6\]; expected \[batch, 7\]"),
         (np.ones((3, 5, 7), np.float32), NetworkError, r"shape \[3, 5, 7\]"),
         (np.ones(7, np.float32), DataError, r"float32 \[7\]; expected inputs"),

@@ -90,7 +90,7 @@ def test_labels_are_needed(request_: CompressRequest, message: str, mlp: Model) 
 
 
 def test_second_order_needs_inputs(mlp: Model) -> None:
-    with pytest.raises(DataError, match="needs calibration inputs"):
+    with pytest.raises(DataError, match="calibration inputs"):
         compress(mlp, CompressRequest(prune=HALF))
 
 
@@ -260,7 +260,7 @@ def test_a_spiking_network_has_no_hierarchical_form() -> None:
     model = make_model(make_checkpoint(SNN))
     with pytest.raises(UsageError, match=r"layer 1: the layer has LeakyIntegrator neurons") as caught:
         compress(model, CompressRequest(hierarchical_error=0.1))
-    assert caught.value.hint == "factorize the layer instead, which leaves it one layer"
+    assert "factorize" in caught.value.hint
 
 
 def test_small_layers_have_no_hierarchical_form(mlp: Model) -> None:

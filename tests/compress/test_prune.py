@@ -209,7 +209,7 @@ def test_bad_requests_are_refused(options: dict, message: str) -> None:
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
-        (None, "needs calibration inputs"),
+        (None, "calibration inputs"),
         (np.ones((9, 23), np.float32), r"shape \[9, 23\]; expected \[batch, 24\]"),
         (np.full((9, 24), np.nan, np.float32), "input 0 holds nan"),
         (np.ones((0, 24), np.float32), "expected inputs"),
