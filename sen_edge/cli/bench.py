@@ -16,11 +16,11 @@ from sen_runtime.errors import EXIT_INTERRUPTED
 if TYPE_CHECKING:
     from sen_edge.remote.bench import Job, Outcome
 
-#: Options of `sen-runtime bench` that say how to measure; on a host they are passed on as they are.
+#: Options of the measurement, passed to `sen-runtime bench` unchanged.
 MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "strict", "allow_throttled")
-#: Those that say what becomes of the record, which is on this machine.
+#: Options of the record, which is written on this machine.
 RESULTS = ("json", "history", "force")
-#: Seconds that a host has beside those of the measurement, unless --timeout says otherwise.
+#: Default time limit of a host in seconds, without the measurement.
 TIMEOUT_S = 900.0
 
 
@@ -77,14 +77,14 @@ def bench(
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Seconds that a host has for all. Default: 900 beside those of the measurement."),
+        typer.Option(help="Seconds for everything on one host. Default: 900 plus the measurement."),
     ] = None,
     no_install: Annotated[
         bool,
-        typer.Option("--no-install", help="Fail where the runtime is missing on a host, instead of installing it."),
+        typer.Option("--no-install", help="Fail if the runtime is missing on a host, instead of installing it."),
     ] = False,
     ssh_config: Annotated[
-        Path | None, typer.Option(help="Configuration of ssh, instead of yours.", metavar="FILE")
+        Path | None, typer.Option(help="ssh configuration, instead of yours.", metavar="FILE")
     ] = None,
 ) -> None:
     """Measure the latency of exported files side by side, on this machine or, over SSH, on others.
@@ -101,7 +101,7 @@ def bench(
 def _bench_here(values: Mapping[str, Any]) -> None:
     given = [name for name in ("keep", "timeout", "no_install", "ssh_config") if values[name] not in (None, False)]
     if given:
-        raise UsageError(f"{_flag(given[0])} is for hosts; name one with --host, or give an --inventory")
+        raise UsageError(f"{_flag(given[0])} has no effect without --host or --inventory")
     from sen_runtime import cli
 
     names = (*MEASURING, "engine", "data", "cpu", "energy", *RESULTS)
@@ -116,11 +116,9 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     from sen_runtime.bench import outputs
 
     if values["energy"] is not None:
-        raise UsageError(
-            "--energy goes with a measurement on this machine", hint="on the device, use `sen-runtime bench`"
-        )
+        raise UsageError("--energy has no effect with --host", hint="use `sen-runtime bench` on the device")
     if shutil.which("ssh") is None:
-        raise UsageError("there is no `ssh` on this machine", hint="install OpenSSH's client")
+        raise UsageError("`ssh` is not installed", hint="install OpenSSH's client")
     hosts = choose(values["host"] or (), values["inventory"])
     job = _job(values)
     wanted = outputs.Outputs(values["json"], values["history"], values["force"])
@@ -130,7 +128,7 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     try:
         show_and_write(records, wanted, console.note, n_hosts=len(hosts))
     finally:
-        _tell_failures(outcomes)
+        _report_failures(outcomes)
     raise typer.Exit(max((outcome.code for outcome in outcomes), default=EXIT_INTERRUPTED))
 
 
@@ -139,7 +137,7 @@ def _job(values: Mapping[str, Any]) -> Job:
     from sen_runtime.cli import bench_request
 
     options = tuple(_arguments(values, MEASURING))
-    # What the device would refuse is refused here, before anything is sent; its cores are its own.
+    # Check the options here, before anything is sent; but for --cpu, which is a core of the device.
     asked = _arguments(values, (*MEASURING, "engine"))
     request = bench_request(["bench", *asked, *map(_positional, values["artifacts"])])
     timeout_s = values["timeout"]
@@ -147,7 +145,7 @@ def _job(values: Mapping[str, Any]) -> Job:
         raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds")
     config = values["ssh_config"]
     if config is not None and not config.is_file():
-        raise UsageError(f"--ssh-config {config} is no file")
+        raise UsageError(f"--ssh-config {config} is not a file")
     return Job(
         artifacts=tuple(values["artifacts"]),
         options=options,
@@ -162,17 +160,17 @@ def _job(values: Mapping[str, Any]) -> Job:
 
 
 def _command(values: Mapping[str, Any]) -> list[str]:
-    """The command line as it would be given for one host, which is to be added."""
+    """The command line, without the hosts."""
     options = _arguments(values, ("engine", "data", "cpu", *MEASURING, "inventory"))
     return ["sen-edge", "bench", *map(_positional, values["artifacts"]), *options]
 
 
-def _tell_failures(outcomes: Sequence[Outcome]) -> None:
-    """Which hosts failed; what was interrupted did not.
+def _report_failures(outcomes: Sequence[Outcome]) -> None:
+    """Report hosts that failed; an interrupted one did not.
 
     Raises:
         HostsError: some failed.
-        Exit: the user ended it.
+        Exit: the measurement was interrupted.
     """
     from sen_edge.remote.results import HostsError
 
@@ -181,14 +179,14 @@ def _tell_failures(outcomes: Sequence[Outcome]) -> None:
     if is_interrupted:
         for line in str(HostsError(failed, n_hosts=len(outcomes))).splitlines() if failed else ():
             console.note(line)
-        console.note("interrupted; what was measured until then is kept")
+        console.note("interrupted; the results so far are kept")
         raise typer.Exit(EXIT_INTERRUPTED)
     if failed:
         raise HostsError(failed, n_hosts=len(outcomes))
 
 
 def _arguments(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
-    """Options as they are written on a command line; those that were not given are left to their defaults there."""
+    """The given options as command-line arguments."""
     given = []
     for name in names:
         value = values[name]

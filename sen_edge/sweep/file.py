@@ -22,18 +22,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Lt, MaxLen, MinLen
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sen_edge.compress.options import CompressOptions
 from sen_edge.schema import Count, Positive, Schema, SchemaError, Text, fields_of, parse, read_toml, split, validate
 from sen_edge.sweep import SweepError
 from sen_edge.training.request import TrainRequest
 from sen_runtime.untrusted import printable, quote
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 #: Points of a grid, and seeds, beyond which the file is taken for a mistake.
 MAX_POINTS = 100_000
@@ -86,39 +84,21 @@ class Range(Schema):
 
 @dataclass(frozen=True)
 class Axis:
-    """A searched setting: values to choose from, or a range.
+    """A searched setting.
 
     Attributes:
-        table: "training" or "compression".
-        key: of that table.
+        name: TABLE.KEY.
         values: to choose from; of a range both ends.
-        range: of numbers, or None.
+        distribution: of the parameter in Optuna; see `parameter`.
     """
 
-    table: str
-    key: str
+    name: str
     values: tuple[Any, ...]
-    range: Range | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the parameter in the journal, and of the column in results."""
-        return f"{self.table}.{self.key}"
-
-    def distribution(self) -> BaseDistribution:
-        """Of the parameter; a value that is a list is text there."""
-        from optuna import distributions
-
-        if self.range is None:
-            return distributions.CategoricalDistribution([parameter(value) for value in self.values])
-        if isinstance(self.values[0], int):
-            low, high = self.values
-            return distributions.IntDistribution(low, high, log=self.range.log, step=int(self.range.step or 1))
-        return distributions.FloatDistribution(*self.values, log=self.range.log, step=self.range.step)
+    distribution: BaseDistribution
 
     def value(self, drawn: Any) -> Any:
         """The value of a parameter."""
-        return drawn if self.range else next(value for value in self.values if parameter(value) == drawn)
+        return next((value for value in self.values if parameter(value) == drawn), drawn)
 
 
 def parameter(value: Any) -> Any:
@@ -126,7 +106,7 @@ def parameter(value: Any) -> Any:
     return "[" + ", ".join(map(str, value)) + "]" if isinstance(value, tuple) else value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid(Schema):
     """The table [grid]: lists of values by key."""
 
@@ -134,9 +114,9 @@ class Grid(Schema):
     compression: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Sampled(Schema):
-    """The table [sampled].
+@dataclass(frozen=True, kw_only=True)
+class Sampled(Grid):
+    """The table [sampled]: lists of values, or ranges, by key.
 
     Attributes:
         trials: points.
@@ -144,15 +124,12 @@ class Sampled(Schema):
         sampler: "tpe" (tree-structured Parzen estimator) or "random".
         in_flight: points that are drawn before the first result is known. The points depend on it, so that they do not
             depend on the number of workers.
-        training, compression: lists of values, or ranges, by key.
     """
 
     trials: Annotated[Count, Lt(2**32)]
     seed: Seed = 0
     sampler: Literal["tpe", "random"] = "tpe"
     in_flight: Count = 4
-    training: Mapping[str, Any] = field(default_factory=dict)
-    compression: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -232,17 +209,20 @@ def _axis(table: str, key: str, value: Any, where: str, *, may_range: bool) -> A
         numbers = parse(Range, value, name, error=SchemaError)
         kind, _ = split(fields_of(TABLES[table]).get(key, Any))
         ends = [int(end) if kind is int and end.is_integer() else end for end in (numbers.low, numbers.high)]
-        values = tuple(_value(table, key, end, where) for end in ends)
+        low, high = (_value(table, key, end, where) for end in ends)
         if kind not in (int, float) or (kind is int and not (numbers.step or 1.0).is_integer()):
             raise SchemaError(f"is {quote(value)}; expected {'integers' if kind is int else 'a list'}", key=name)
-        return Axis(table, key, values, numbers)
+        distribution: BaseDistribution = FloatDistribution(low, high, log=numbers.log, step=numbers.step)
+        if kind is int:
+            distribution = IntDistribution(low, high, log=numbers.log, step=int(numbers.step or 1))
+        return Axis(f"{table}.{key}", (low, high), distribution)
     if not isinstance(value, list) or not value:
         expected = "a list of values" + ", or a range { low = ..., high = ... }" * may_range
         raise SchemaError(f"is {quote(value)}; expected {expected}", key=name)
     values = tuple(_value(table, key, each, where) for each in value)
     if any(each in values[:index] for index, each in enumerate(values)):
         raise SchemaError(f"is {quote(value)}; expected values that are all different", key=name)
-    return Axis(table, key, values)
+    return Axis(f"{table}.{key}", values, CategoricalDistribution(list(map(parameter, values))))
 
 
 def _value(table: str, key: str, value: Any, where: str) -> Any:

@@ -66,7 +66,7 @@ class Search:
         self._sweep, self._dataset, self._axes, self._n_told = sweep, dataset, sweep.axes, 0
         self._study: optuna.Study | None = None
         self._drawn: list[optuna.Trial] = []
-        self.distributions = {axis.name: axis.distribution() for axis in self._axes}
+        self.distributions = {axis.name: axis.distribution for axis in self._axes}
         if sweep.sampled is None:
             combinations = itertools.product(*(axis.values for axis in self._axes))
             self._grid = [dict(zip(self.distributions, values, strict=True)) for values in combinations]

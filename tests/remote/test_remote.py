@@ -623,7 +623,7 @@ def test_hosts_are_chosen_from_the_inventory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--host=a", "--energy=x.csv"], 2, "--energy goes with a measurement on this machine"),
+        (["--host=a", "--energy=x.csv"], 2, "--energy has no effect with --host"),
         (["--host=a", "--timeout=0"], 2, "--timeout is 0"),
         (["--host=a", "--duration=soon"], 2, "argument --duration: 'soon'; expected a time such as 90s"),
         (["--host=a", "--threads=abc"], 2, "argument --threads: 'abc'; expected numbers"),
@@ -631,12 +631,12 @@ def test_hosts_are_chosen_from_the_inventory(tmp_path: Path) -> None:
         (["--host=a", "--engine=nope"], 2, "no engine called 'nope'"),
         (["--host=a", "--json=net.onnx", "--force"], 2, "net.onnx is measured"),
         (["--host=a", "--json=x", "--history=x"], 2, "--json goes there"),
-        (["--host=a", "--ssh-config=none"], 2, "--ssh-config none is no file"),
+        (["--host=a", "--ssh-config=none"], 2, "--ssh-config none is not a file"),
         (["--host=a", "--json=nowhere/x.json"], 1, "--json: cannot write to nowhere"),
         (["--host=a", "--json=old.json"], 1, "--json: old.json exists"),
         (["--host=a", "--json=."], 1, "--json: . is a folder"),
-        (["--timeout=5"], 2, "--timeout is for hosts"),
-        (["--keep"], 2, "--keep is for hosts"),
+        (["--timeout=5"], 2, "--timeout has no effect without --host"),
+        (["--keep"], 2, "--keep has no effect without --host"),
     ],
     ids=str,
 )
