@@ -100,10 +100,9 @@ def _load_row(row: RowPlan, load: Load) -> LoadedRow:
                 f"{row.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
             )
         properties: Mapping[str, str] = getattr(session, "properties", row.artifact.properties)
-        timesteps = getattr(session, "timesteps", None)
-        if timesteps is None:
-            network = row.artifact.network
-            timesteps = timesteps_of(properties) if network is None else network.timesteps
+        network = row.artifact.network
+        stated = timesteps_of(properties) if network is None else network.timesteps
+        timesteps = getattr(session, "timesteps", 0) or stated
         return LoadedRow(row, session, cold, properties, timesteps, outputs.shape[1])
 
 
