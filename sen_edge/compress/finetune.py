@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sen_edge.compress.moments import Inputs
-from sen_edge.compress.patterns import Mask, Pattern
+from sen_edge.compress.patterns import Pattern
 from sen_edge.compress.prune import choose_masks, find_radius
 from sen_edge.compress.request import PruneRequest, Tuning, select_layers
 from sen_edge.data.datasets import Dataset
@@ -27,6 +27,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.free import SURROGATE_SLOPE, FreeNetwork
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.sparse_layout import Mask
 from sen_edge.progress import Progress, silent
 from sen_edge.training.dense_baseline import conventional_recipe
 from sen_edge.training.loop import (

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from sen_edge.compress.layerwise import compensate_means, compress_layers, second_order_problems
 from sen_edge.compress.moments import CompressionWarning, Inputs, check_calibration, sensitivities
-from sen_edge.compress.patterns import Mask, Pattern, select_largest
+from sen_edge.compress.patterns import Pattern, select_largest
 from sen_edge.compress.quadratic import Quadratic, best_under_pattern
 from sen_edge.compress.request import PruneRequest, select_layers
 from sen_edge.compress.structured import remove_neurons
 from sen_edge.errors import UsageError
 from sen_edge.model.statistics import MAX_WRITTEN_OUT
 from sen_edge.passes.materialize import precompute, weights
-from sen_edge.passes.sparse_layout import to_sparse_layout
+from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, WeightOperator
 

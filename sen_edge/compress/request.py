@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from annotated_types import Ge, Le, Lt, MinLen
 
 from sen_edge.compress.patterns import EXPECTED, UNSTRUCTURED, Pattern
 from sen_edge.errors import UsageError
 from sen_edge.schema import Check, Count, OpenShare, Positive, Schema, SchemaError, Whole
-from sen_runtime.ir.network import Network
+
+if TYPE_CHECKING:
+    from sen_runtime.ir.network import Network
 
 Criterion = Literal["second-order", "magnitude", "distance"]
 Scope = Literal["global", "layer"]

@@ -213,7 +213,7 @@ def test_wrong_requests(
     ("damage", "message"),
     [
         (lambda data: data[:-1], "its header says"),
-        (lambda data: data[:10], "an image starts with a header of 64"),
+        (lambda data: data[:10], "the file has 10 bytes"),
         (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "the checksum is"),
         (lambda data: b"PK" + data[2:], "not a .sen image"),
         (lambda data: b"", "the file has 0 bytes"),

@@ -186,7 +186,8 @@ def test_a_missing_engine_is_reported_first(network: Network, monkeypatch: pytes
     def version() -> str:
         raise MissingExtraError("the engine onnxruntime", "pip install onnxruntime")
 
-    monkeypatch.setattr(engines.engine("onnxruntime"), "version", version)
+    absent = replace(engines.engine("onnxruntime"), version=version)
+    monkeypatch.setattr(engines, "engine", lambda name: absent)
     monkeypatch.setattr(evaluators, "NetworkEvaluator", None)
     with pytest.raises(MissingExtraError):
         search(network, DATA, BudgetRequest(3.0, engine="onnxruntime"))

@@ -205,7 +205,7 @@ def spiking(record, **head):
 
 HOSTILE = {
     # header
-    "empty": (b"", "0 bytes; an image starts with a header of 64"),
+    "empty": (b"", "the file has 0 bytes"),
     "magic": (seal(b"\x88" + TINY[1:]), "not a .sen image"),
     "line endings translated": (seal(TINY.replace(b"\r\n", b"\n")), "not a .sen image"),
     "version 0": (patched(TINY, 8, "H", 0), "version is 0; this runtime reads version 1"),
