@@ -183,7 +183,7 @@ def test_a_trial_uses_one_thread_and_leaves_the_others(monkeypatch: pytest.Monke
     from sen_edge.sweep import trial
 
     seen = []
-    monkeypatch.setattr(trial, "_dataset", lambda *_: seen.append(torch.get_num_threads()) or 1 / 0)
+    monkeypatch.setattr(trial, "requests_of", lambda _: seen.append(torch.get_num_threads()) or 1 / 0)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     with pytest.raises(ZeroDivisionError):
