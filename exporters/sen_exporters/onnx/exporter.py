@@ -12,10 +12,9 @@ from onnx import ModelProto, helper
 from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
 from sen_exporters.onnx.graph import GraphBuilder, value_info
 from sen_exporters.onnx.instrument import show_activations
-from sen_exporters.onnx.neurons import activation
+from sen_exporters.onnx.neurons import activate
 from sen_exporters.onnx.options import OnnxOptions
 from sen_exporters.onnx.spiking import FORMS
-from sen_exporters.onnx.weights import affine
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
@@ -145,11 +144,7 @@ def _perceptron(graph: GraphBuilder, network: Network) -> None:
     x = "input"
     for index, layer in enumerate(network.layers):
         output = "output" if index == len(network.layers) - 1 else f"layer{index}/activation"
-        operator = activation(layer.neuron)
-        if operator is None:
-            x = affine(graph, layer, index, x, output)
-        else:
-            x = graph.node(operator, [affine(graph, layer, index, x, f"layer{index}/preactivation")], output)
+        x = activate(layer.neuron, graph, layer, index, x, output)
 
 
 def _check_model(model: ModelProto) -> None:

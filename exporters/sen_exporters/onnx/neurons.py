@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import singledispatch
 
 from sen_exporters.base import NoFormError
 from sen_exporters.onnx.graph import FLOAT, GraphBuilder
+from sen_exporters.onnx.weights import affine
+from sen_runtime.ir.network import Layer
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
-#: Operator of each activation; None for none.
-ACTIVATIONS: Mapping[type[Neuron], str | None] = {Identity: None, Relu: "Relu"}
+
+@singledispatch
+def activate(neuron: Neuron, graph: GraphBuilder, layer: Layer, index: int, x: str, output: str) -> str:
+    """Add a layer of neurons without state, and return the name `output`; one function for each model."""
+    raise NoFormError(f"ONNX export has no form of {type(neuron).__name__} neurons")
 
 
-def activation(neuron: Neuron) -> str | None:
-    """Operator of neurons without state; None for none."""
-    if type(neuron) not in ACTIVATIONS:
-        raise NoFormError(f"ONNX export has no form of {type(neuron).__name__} neurons")
-    return ACTIVATIONS[type(neuron)]
+@activate.register
+def _identity(neuron: Identity, graph: GraphBuilder, layer: Layer, index: int, x: str, output: str) -> str:
+    return affine(graph, layer, index, x, output)
+
+
+@activate.register
+def _relu(neuron: Relu, graph: GraphBuilder, layer: Layer, index: int, x: str, output: str) -> str:
+    return graph.node("Relu", [affine(graph, layer, index, x, f"layer{index}/preactivation")], output)
 
 
 @singledispatch

@@ -12,11 +12,11 @@ from importlib.metadata import version
 from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
 from sen_exporters.tflite.graph import Graph, Signal
 from sen_exporters.tflite.instrument import show_activations
-from sen_exporters.tflite.neurons import activation, check_neuron
+from sen_exporters.tflite.neurons import activate, check_neuron
 from sen_exporters.tflite.options import ENGINES, TfliteOptions
 from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_exporters.tflite.spiking import SpikingLowering
-from sen_exporters.tflite.weights import affine, check_operator
+from sen_exporters.tflite.weights import check_operator
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
@@ -154,5 +154,5 @@ def _perceptron(graph: Graph, network: Network, x: Signal) -> Signal:
     for index, layer in enumerate(network.layers):
         is_last = index == len(network.layers) - 1
         name = f"layer{index}/activation" if not is_last else "output" if layer.grid is None else "output/int8"
-        x = affine(graph, layer, index, x, name, activation=activation(layer.neuron))
+        x = activate(layer.neuron, graph, layer, index, x, name)
     return x

@@ -8,7 +8,6 @@ lies.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import singledispatch
 
@@ -16,19 +15,29 @@ import numpy as np
 
 from sen_exporters.base import ExportError, NoFormError
 from sen_exporters.tflite.graph import Graph, Signal
+from sen_exporters.tflite.weights import affine
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
+from sen_runtime.ir.network import Layer
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
-ACTIVATIONS: Mapping[type[Neuron], str] = {Identity: "NONE", Relu: "RELU"}
 #: Below, the inverse distance of two float32 around the threshold would overflow.
 MIN_THRESHOLD = 2.0**-100
 
 
-def activation(neuron: Neuron) -> str:
-    """Fused activation of neurons without state, as the schema calls it."""
-    if type(neuron) not in ACTIVATIONS:
-        raise NoFormError(f"TFLite export has no form of {type(neuron).__name__} neurons")
-    return ACTIVATIONS[type(neuron)]
+@singledispatch
+def activate(neuron: Neuron, graph: Graph, layer: Layer, index: int, x: Signal, output: str) -> Signal:
+    """Add a layer of neurons without state; one function for each model."""
+    raise NoFormError(f"TFLite export has no form of {type(neuron).__name__} neurons")
+
+
+@activate.register
+def _identity(neuron: Identity, graph: Graph, layer: Layer, index: int, x: Signal, output: str) -> Signal:
+    return affine(graph, layer, index, x, output)
+
+
+@activate.register
+def _relu(neuron: Relu, graph: Graph, layer: Layer, index: int, x: Signal, output: str) -> Signal:
+    return affine(graph, layer, index, x, output, activation="RELU")
 
 
 @singledispatch
