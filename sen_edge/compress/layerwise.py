@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sen_edge.compress.moments import Inputs, Moments, moments, warn_of_rank
 from sen_edge.compress.quadratic import Quadratic
 from sen_edge.passes.materialize import precompute
-from sen_runtime.ir.network import Layer, LeakyIntegrator, Network, readout_factors
+from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.operators import Dense, WeightOperator
 
 FloatArray = NDArray[np.float64]
@@ -96,7 +96,7 @@ def _bias(network: Network, layer: Layer, operator: WeightOperator, found: Momen
     before = layer.weight.to_dense().astype(np.float64) @ found.mean
     after = operator.to_dense().astype(np.float64) @ found.compressed_mean
     # inputs of a leaky integrator are summed over the steps, and its bias is added in each
-    factor = float(readout_factors(network).sum()) if isinstance(layer.neuron, LeakyIntegrator) else 1.0
+    factor = float(readout_factors(network).sum()) if layer.neuron.role == "readout" else 1.0
     bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
     result: NDArray[np.float32] = (bias + (before - after) / factor).astype(np.float32)
     return result

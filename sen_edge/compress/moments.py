@@ -19,7 +19,7 @@ from sen_edge.errors import DataError
 from sen_edge.model.dynamics import Product
 from sen_edge.model.free import FreeNetwork
 from sen_runtime import reference
-from sen_runtime.ir.network import LeakyIntegrator, Network
+from sen_runtime.ir.network import Network
 
 FloatArray = NDArray[np.float64]
 Inputs = NDArray[np.float32]
@@ -187,7 +187,7 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
                     totals[index] += (rows.T @ rows).numpy()
     neuron = network.layers[-1].neuron
     result = [total / len(chosen) for total in totals]
-    if not network.is_spiking or isinstance(neuron, LeakyIntegrator):
+    if not network.is_spiking or neuron.role == "readout":
         # inputs of a leaky integrator are summed over the steps
         result[-1] = metric.numpy()
     return result

@@ -33,10 +33,11 @@ def run(site: Path, *words: object, expected: int = 0) -> str:
 
 
 def test_a_plugin_is_exported_verified_and_measured(site: Path, mlp_path: Path, tmp_path: Path) -> None:
-    run(site, "sen_edge", "export", mlp_path, "--to", "netjson", "-o", tmp_path / "out")
+    run(site, "sen_edge", "export", mlp_path, "--to", "netjson", "-o", tmp_path / "out", "--title", "a net")
     file, manifest = tmp_path / "out/mlp.netjson", tmp_path / "out/mlp.manifest.json"
     figures = json.loads(manifest.read_text())["artifacts"][0]["verification"]
     assert [each["engine"].split()[0] for each in figures] == ["netjson-numpy"]
+    assert json.loads(file.read_text())["title"] == "a net"
     run(site, "sen_edge", "verify", file, "--against", mlp_path)
     record = tmp_path / "record.json"
     run(site, "sen_runtime", "bench", file, "--seconds", "0.2", "--threads", "1,2", "--json", record)

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import doc
 
 from sen_exporters.base import Artifact, ExportOptions, NoFormError
 from sen_runtime.ir.network import Network, Relu
 from sen_runtime.ir.operators import Dense
+
+
+@dataclass(frozen=True)
+class NetjsonOptions(ExportOptions):
+    """Options of the exporter: `--title TEXT`, or `-O netjson.title=TEXT`.
+
+    Attributes:
+        title: text in the file.
+    """
+
+    title: Annotated[str, doc("Title in the file.")] = ""
 
 
 class NetjsonExporter:
@@ -18,13 +31,13 @@ class NetjsonExporter:
 
     name = "netjson"
     suffixes = (".netjson",)
-    Options = ExportOptions
+    Options = NetjsonOptions
 
-    def main_file(self, options: ExportOptions) -> str:
+    def main_file(self, options: NetjsonOptions) -> str:
         """`NAME.netjson`."""
         return f"{options.name}.netjson"
 
-    def check(self, network: Network, options: ExportOptions) -> None:
+    def check(self, network: Network, options: NetjsonOptions) -> None:
         """Refuse what the format has no form for.
 
         Raises:
@@ -38,7 +51,7 @@ class NetjsonExporter:
         if options.batch_size is not None:
             raise NoFormError("netjson has no fixed batch size", hint="leave out --batch-size")
 
-    def export(self, network: Network, options: ExportOptions) -> Artifact:
+    def export(self, network: Network, options: NetjsonOptions) -> Artifact:
         """Build the file; the same network gives the same bytes."""
         self.check(network, options)
         layers = [
@@ -49,7 +62,9 @@ class NetjsonExporter:
             }
             for layer in network.layers
         ]
-        return Artifact(self.name, {self.main_file(options): _dumps({"properties": {}, "layers": layers})})
+        return Artifact(
+            self.name, {self.main_file(options): _dumps({"title": options.title, "properties": {}, "layers": layers})}
+        )
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """The artifact with `properties` added to its metadata."""
