@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -29,46 +28,31 @@ class BudgetError(ExportError):
 
 
 @dataclass(frozen=True)
-class Item:
-    """Memory that one thing takes."""
-
-    label: str
-    nbytes: int
-
-
-@dataclass(frozen=True)
 class Footprint:
-    """Memory on a 32-bit device.
+    """Memory on a 32-bit device, as labels and bytes.
 
     Attributes:
-        constants: in flash, exact.
-        code: by file of the C library, an upper estimate.
+        flash: constants, exact, and code by file of the C library, an upper estimate.
         ram: the arena, exact.
     """
 
-    constants: tuple[Item, ...]
-    code: tuple[Item, ...]
-    ram: tuple[Item, ...]
+    flash: tuple[tuple[str, int], ...]
+    ram: tuple[tuple[str, int], ...]
 
     @property
     def flash_bytes(self) -> int:
-        """Code and constants."""
-        return total(self.constants) + total(self.code)
+        """Constants and code."""
+        return sum(nbytes for _, nbytes in self.flash)
 
     @property
     def ram_bytes(self) -> int:
         """The arena."""
-        return total(self.ram)
-
-
-def total(items: Iterable[Item]) -> int:
-    """Bytes of all items."""
-    return sum(item.nbytes for item in items)
+        return sum(nbytes for _, nbytes in self.ram)
 
 
 def footprint(program: Program) -> Footprint:
     """Memory that the network takes."""
-    constants = [Item(each.comment, each.nbytes) for each in program.constants]
+    constants = [(each.comment, each.nbytes) for each in program.constants]
     nbytes = [each.nbytes for each in program.constants]
     aligned = len(binary(program.constants)) if program.is_binary else sum(each + -each % 4 for each in nbytes)
     counts = {
@@ -79,20 +63,15 @@ def footprint(program: Program) -> Footprint:
         "sen_network": 1,
     }
     structures = sum(SIZES["structures"][name] * count for name, count in counts.items())
-    code: Counter[str] = Counter()
+    code: Counter[str] = Counter({"code of the public functions": SIZES["interface"]})
     for name, region in closure(program.functions).items():
         code[f"code of {region.file}"] += SIZES["code"][name]
-    code["code of the public functions"] = SIZES["interface"]
-    ram = [Item(vector.comment, vector.nbytes) for vector in program.arena.vectors]
+    vectors = [(vector.comment, vector.nbytes) for vector in program.arena.vectors]
+    padding = program.arena_bytes - sum(size for _, size in vectors)
+    flash = [*constants, ("alignment", aligned - sum(nbytes)), ("structures", structures), *sorted(code.items())]
     return Footprint(
-        _without_zeros(*constants, Item("alignment", aligned - sum(nbytes)), Item("structures", structures)),
-        _without_zeros(*(Item(label, count) for label, count in sorted(code.items()))),
-        _without_zeros(*ram, Item("padding", program.arena_bytes - total(ram))),
+        tuple(item for item in flash if item[1]), tuple(item for item in (*vectors, ("padding", padding)) if item[1])
     )
-
-
-def _without_zeros(*items: Item) -> tuple[Item, ...]:
-    return tuple(item for item in items if item.nbytes)
 
 
 def check_budget(name: str, found: Footprint, options: COptions) -> None:
@@ -117,7 +96,7 @@ def check_budget(name: str, found: Footprint, options: COptions) -> None:
 def _table(found: Footprint) -> str:
     """All items as plain text, the largest first."""
     lines = []
-    for kind, items in (("flash", (*found.constants, *found.code)), ("RAM", found.ram)):
-        rows = [*sorted(items, key=lambda item: -item.nbytes), Item("total", total(items))]
-        lines += [f"  {kind:<6} {item.label:<58} {item.nbytes:>10} B" for item in rows]
+    for kind, items, total in (("flash", found.flash, found.flash_bytes), ("RAM", found.ram, found.ram_bytes)):
+        rows = [*sorted(items, key=lambda item: -item[1]), ("total", total)]
+        lines += [f"  {kind:<6} {label:<58} {nbytes:>10} B" for label, nbytes in rows]
     return "\n".join(lines)

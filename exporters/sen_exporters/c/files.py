@@ -199,9 +199,9 @@ def _rules(program: Program) -> str:
 
 def _memory(program: Program, found: Footprint) -> str:
     """Rows of a table."""
-    rows = [("flash", item.label, item.nbytes) for item in (*found.constants, *found.code)]
+    rows = [("flash", label, nbytes) for label, nbytes in found.flash]
     rows.append(("**flash**", "**constants and code**", found.flash_bytes))
-    rows += [("RAM", item.label, item.nbytes) for item in found.ram]
+    rows += [("RAM", label, nbytes) for label, nbytes in found.ram]
     rows.append(("**RAM**", "**arena**", found.ram_bytes))
     rows.append(("RAM", "`x` and `y`, provided by the caller", 4 * (program.input_size + program.network.n_out)))
     if program.positions:

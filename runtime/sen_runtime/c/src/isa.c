@@ -3,30 +3,14 @@
 
 #ifdef SEN_ISA
 
-#define DECLARE(name) sen_multiply SEN_NAME(name)
-DECLARE(sen_dense_f32);
-DECLARE(sen_dense_f16);
-DECLARE(sen_dense_int8);
-DECLARE(sen_panels);
-DECLARE(sen_quads);
-DECLARE(sen_sparse_16x1_f32);
-DECLARE(sen_sparse_16x1_f16);
-DECLARE(sen_sparse_8x1_f32);
-DECLARE(sen_sparse_1x4_f32);
-DECLARE(sen_sparse_16x1_int8);
-DECLARE(sen_slices_f32);
-DECLARE(sen_slices_int8);
-
-void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input);
-uint32_t SEN_NAME(sen_nonzero)(const float *x, uint32_t n, uint32_t *events);
-void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes);
-void SEN_NAME(sen_integrate_constant)(
-    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
-    float *total);
-
-#ifdef __AVX2__
-DECLARE(sen_sparse_1x4_int8);
-#endif
+sen_quantizer SEN_NAME(sen_quantize);
+sen_nonzero_finder SEN_NAME(sen_nonzero);
+sen_integrator SEN_NAME(sen_integrate);
+sen_constant_integrator SEN_NAME(sen_integrate_constant);
+sen_multiply SEN_NAME(sen_dense_f32), SEN_NAME(sen_dense_f16), SEN_NAME(sen_dense_int8), SEN_NAME(sen_panels);
+sen_multiply SEN_NAME(sen_quads), SEN_NAME(sen_slices_f32), SEN_NAME(sen_slices_int8);
+sen_multiply SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_8x1_f32), SEN_NAME(sen_sparse_16x1_f32);
+sen_multiply SEN_NAME(sen_sparse_16x1_f16), SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_16x1_int8);
 
 #define SEN_TEXT(name) SEN_TEXT_OF(name)
 #define SEN_TEXT_OF(name) #name

@@ -47,7 +47,12 @@ SEN_PRIVATE void sen_integrate_constant(
 
 #include "vector.h"
 
-/* `reset` is neuron->reset as a constant: each has loops of its own, without a branch in them. */
+/* Calls `function` with the reset as a constant, so that its loops have no branch. */
+#define SEN_BY_RESET(function, neuron, ...)                                                                                \
+    ((neuron)->reset == SEN_RESET_ZERO           ? function(neuron, SEN_RESET_ZERO, __VA_ARGS__)                           \
+     : (neuron)->reset == SEN_RESET_BEFORE_DECAY ? function(neuron, SEN_RESET_BEFORE_DECAY, __VA_ARGS__)                   \
+                                                 : function(neuron, SEN_RESET_SUBTRACT, __VA_ARGS__))
+
 static inline __attribute__((always_inline)) vector next_membrane(
     const sen_lif *neuron, const uint32_t reset, vector before, integers fired, vector current)
 {
@@ -76,12 +81,7 @@ static inline __attribute__((always_inline)) void integrate_vectors(
 void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
 {
     const uint32_t whole = n - n % LANES;
-    if (neuron->reset == SEN_RESET_ZERO)
-        integrate_vectors(neuron, SEN_RESET_ZERO, whole, current, membrane, spikes);
-    else if (neuron->reset == SEN_RESET_BEFORE_DECAY)
-        integrate_vectors(neuron, SEN_RESET_BEFORE_DECAY, whole, current, membrane, spikes);
-    else
-        integrate_vectors(neuron, SEN_RESET_SUBTRACT, whole, current, membrane, spikes);
+    SEN_BY_RESET(integrate_vectors, neuron, whole, current, membrane, spikes);
     sen_integrate(neuron, n - whole, current + whole, membrane + whole, spikes + whole);
 }
 
@@ -121,12 +121,7 @@ void SEN_NAME(sen_integrate_constant)(
     float *total)
 {
     const uint32_t whole = n - n % (AT_ONCE * LANES);
-    if (neuron->reset == SEN_RESET_ZERO)
-        integrate_blocks(neuron, SEN_RESET_ZERO, whole, current, factors, steps, membrane, total);
-    else if (neuron->reset == SEN_RESET_BEFORE_DECAY)
-        integrate_blocks(neuron, SEN_RESET_BEFORE_DECAY, whole, current, factors, steps, membrane, total);
-    else
-        integrate_blocks(neuron, SEN_RESET_SUBTRACT, whole, current, factors, steps, membrane, total);
+    SEN_BY_RESET(integrate_blocks, neuron, whole, current, factors, steps, membrane, total);
     sen_integrate_constant(neuron, n - whole, current + whole, factors, steps, membrane + whole, total + whole);
 }
 

@@ -89,19 +89,24 @@ typedef struct sen_layer {
     uint32_t total;    /* [n_in] of a leaky integrator: weighted sum of its inputs over the steps */
 } sen_layer;
 
+/* Quantizes x [n]; sets `quantized`, `scale` and `sum`. */
+typedef void sen_quantizer(const float *x, uint32_t n, void *quantized, sen_input *input);
+/* Writes the indices of nonzero values, and up to 15 words behind them; returns their number. */
+typedef uint32_t sen_nonzero_finder(const float *x, uint32_t n, uint32_t *events);
+/* One step of `n` Lif neurons: updates the membranes, writes spikes 0 or 1. */
+typedef void sen_integrator(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes);
+/* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t]. */
+typedef void sen_constant_integrator(
+    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
+    float *total);
+
 /* Kernels that all products of a network share; null where no product needs one. */
 typedef struct sen_kernels {
     const char *name;
-    /* Quantizes x [n]; sets `quantized`, `scale` and `sum`. */
-    void (*quantize)(const float *x, uint32_t n, void *quantized, sen_input *input);
-    /* Writes the indices of nonzero values, and up to 15 words behind them; returns their number. */
-    uint32_t (*nonzero)(const float *x, uint32_t n, uint32_t *events);
-    /* One step of `n` Lif neurons: updates the membranes, writes spikes 0 or 1. */
-    void (*integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes);
-    /* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t]. */
-    void (*integrate_constant)(
-        const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
-        float *total);
+    sen_quantizer *quantize;
+    sen_nonzero_finder *nonzero;
+    sen_integrator *integrate;
+    sen_constant_integrator *integrate_constant;
 } sen_kernels;
 
 typedef struct sen_network {
@@ -224,12 +229,10 @@ sen_multiply sen_sparse_events;  /* sparse.c: by source, `starts` [columns + 1] 
 sen_multiply sen_sparse_int8, sen_sparse_1x4_int8; /* sparse_int8.c: single weights, blocks of 1x4; uint16 columns */
 sen_multiply sen_stream_int8, sen_stream4_int8; /* streams.c: the same, in the order in which they are read */
 
-void sen_quantize(const float *x, uint32_t n, void *quantized, sen_input *input);
-uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events);
-void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes);
-void sen_integrate_constant(
-    const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
-    float *total);
+sen_quantizer sen_quantize;
+sen_nonzero_finder sen_nonzero;
+sen_integrator sen_integrate;
+sen_constant_integrator sen_integrate_constant;
 
 /* Bytes of `work` for `n` quantized values, in whole vectors of the widest processor: one byte each; as pairs two, and one for
  * sen_in_order. sen_stream4_int8, which images do not use, takes two more instead of one. */
