@@ -98,21 +98,23 @@ def with_checksum(data: bytes) -> bytes:
 def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [data for data, _ in HOSTILE.values()]
+    words = (0, 1, 3, 0x7F800000, 2**31 - 1, 2**32 - 1)  # an infinite float among them
     for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
-        for spiking in (False, True):
-            network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=(5, 4, 3))
+        for spiking, sizes in ((False, (5, 4, 3)), (True, (5, 4, 3)), (False, (40, 3))):
+            network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=sizes)
             networks = [network] if kind == "coordinates" else [network, to_int8_weights(network)]
             for data in map(image.dumps, networks):
                 images.append(data)
                 images += [data[:size] for size in range(0, len(data), 37)]
                 for _ in range(150):
-                    at, word = 4 * int(rng.integers(len(data) // 4)), int(rng.choice([0, 1, 3, 2**31 - 1, 2**32 - 1]))
+                    at, word = 4 * int(rng.integers(len(data) // 4)), int(rng.choice(words))
                     images.append(with_checksum(data[:at] + struct.pack("<I", word) + data[at + 4 :]))
     packed = b"".join(struct.pack("<I", len(data)) + data for data in images)
     (tmp_path / "images").write_bytes(packed)
     driver = Path(__file__).parents[1] / "c/run_images.c"
     include = ("-D_POSIX_C_SOURCE=200112L", "-I", LIBRARY / "include")
-    compile_c("gcc", *STRICT, *SANITIZERS, *include, *SOURCES, driver, "-lm", "-o", tmp_path / "run")
+    library = cmake_library(tmp_path / "library", f"-DCMAKE_C_FLAGS={' '.join(SANITIZERS)}")
+    compile_c("gcc", *STRICT, *SANITIZERS, *include, driver, library, "-lm", "-o", tmp_path / "run")
     done = subprocess.run([tmp_path / "run", tmp_path / "images"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     taken, refused = (int(part.split()[0]) for part in done.stdout.split(",")[:2])

@@ -96,10 +96,10 @@ struct sen_model {
     int allows_nonfinite;
 };
 
-/* Hands out memory, or only counts it where `base` is null. */
+/* Hands out at most `size` bytes of memory, or only counts them where `base` is null. */
 typedef struct sen_arena {
     uint8_t *base;
-    uint64_t used;
+    uint64_t size, used;
     int overflows;
 } sen_arena;
 

@@ -316,11 +316,12 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     return SEN_OK;
 }
 
-static sen_loader new_loader(const sen_image *image, unsigned flags, void *memory)
+static sen_loader new_loader(const sen_image *image, unsigned flags, void *memory, size_t size)
 {
     sen_loader loader;
     memset(&loader, 0, sizeof loader);
     loader.arena.base = memory;
+    loader.arena.size = size;
     loader.image = image;
     loader.isa = sen_choose_isa(flags);
     loader.flags = flags;
@@ -335,7 +336,7 @@ sen_status sen_arena_size(const void *bytes, size_t image_size, unsigned flags, 
         return SEN_NULL;
     status = sen_image_open(&image, bytes, image_size, flags);
     if (status == SEN_OK) {
-        sen_loader loader = new_loader(&image, flags, NULL);
+        sen_loader loader = new_loader(&image, flags, NULL, SIZE_MAX / 2);
         status = lay_out(&loader, NULL);
         if (status == SEN_OK)
             *arena_size = (size_t)loader.arena.used;
@@ -357,12 +358,12 @@ sen_status sen_load(
     status = sen_image_open(&image, bytes, image_size, flags);
     if (status != SEN_OK)
         return status;
-    loader = new_loader(&image, flags, NULL);
+    loader = new_loader(&image, flags, NULL, SIZE_MAX / 2);
     status = lay_out(&loader, NULL);
     if (status == SEN_OK && loader.arena.used > memory_size)
         return SEN_ARENA_SIZE;
     if (status == SEN_OK) {
-        loader = new_loader(&image, flags, memory);
+        loader = new_loader(&image, flags, memory, memory_size);
         status = lay_out(&loader, model);
     }
     if (status == SEN_OK && image.program.timesteps > 0)

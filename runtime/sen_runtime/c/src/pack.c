@@ -11,7 +11,7 @@ void *sen_take(sen_arena *arena, uint64_t count, uint64_t size)
         return NULL;
     }
     arena->used = (start + count * size + SEN_ALIGNMENT - 1) / SEN_ALIGNMENT * SEN_ALIGNMENT;
-    if (arena->used > SIZE_MAX / 2 || arena->used / sizeof(float) > UINT32_MAX)
+    if (arena->used > arena->size || arena->used / sizeof(float) > UINT32_MAX)
         arena->overflows = 1;
     return arena->base && !arena->overflows ? arena->base + (size_t)start : NULL;
 }
@@ -38,6 +38,7 @@ sen_status sen_to_panels(sen_loader *loader, sen_weights *w)
     float *to = panels;
     uint32_t first, i, j;
     w->uses = SEN_USES_EVENTS;
+    w->multiply = loader->isa->panels;
     for (first = 0; panels && first < w->rows; first += SEN_PANEL) {
         const uint32_t width = sen_panel_width(w->rows, first);
         for (j = 0; j < w->columns; j++)
@@ -48,7 +49,6 @@ sen_status sen_to_panels(sen_loader *loader, sen_weights *w)
                 to++;
             }
     }
-    w->multiply = loader->isa->panels;
     w->values = panels;
     w->dtype = SEN_FLOAT32;
     w->scale = NULL;
