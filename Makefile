@@ -34,7 +34,7 @@ test: $(VENV)/.dev ## everything needed to trust a change
 
 # What another processor rounds differently: torch without AVX, MKL and OpenBLAS with other kernels, one thread or two.
 ROUNDING := "default COMPATIBLE Prescott 1" "avx2 AVX2 Haswell 2"
-NUMERIC := tests/compress tests/training tests/passes/test_quantize.py tests/ir/test_reference.py tests/model/test_layers.py \
+NUMERIC := tests/compression tests/training tests/passes/test_quantize.py tests/ir/test_reference.py tests/model/test_layers.py \
 	tests/exporters/test_parity.py tests/project/test_shipped.py
 
 test-rounding: $(VENV)/.dev ## the tests of training and compression under the rounding of other processors

@@ -26,8 +26,8 @@ import numpy as np
 from compression_rows import CACHE, PAIRS, ROOT, ROWS, SMALL, Bench, Row, cached, everything, int8
 from numpy.typing import NDArray
 
-from sen_edge.compress.moments import CompressionWarning
-from sen_edge.compress.prune import prune
+from sen_edge.compression.moments import CompressionWarning
+from sen_edge.compression.prune import prune
 from sen_edge.data import datasets
 from sen_edge.data.subsample import subsample
 from sen_exporters.tflite.exporter import TfliteExporter

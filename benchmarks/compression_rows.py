@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from sen_edge.compress.finetune import distil, finetune, finetune_recipe, free_recipe
-from sen_edge.compress.lowrank import factorize
-from sen_edge.compress.prune import prune
-from sen_edge.compress.request import PruneRequest, Tuning
+from sen_edge.compression.finetune import distil, finetune, finetune_recipe, free_recipe
+from sen_edge.compression.lowrank import factorize
+from sen_edge.compression.prune import prune
+from sen_edge.compression.request import PruneRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.model import checkpoint as checkpoints

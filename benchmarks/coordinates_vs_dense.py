@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_edge.export.pipeline import export
-from sen_edge.export.request import ExportRequest
+from sen_edge.exporting.pipeline import export
+from sen_edge.exporting.request import ExportRequest
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import onnxruntime
 

@@ -16,8 +16,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compress.far_field import Factorized, factorize_coordinates
-from sen_edge.compress.hierarchical import Hierarchical, hierarchical
+from sen_edge.compression.far_field import Factorized, factorize_coordinates
+from sen_edge.compression.hierarchical import Hierarchical, hierarchical
 from sen_runtime import format as image
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import native

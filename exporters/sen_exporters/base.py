@@ -39,7 +39,7 @@ class ExportOptions:
     """Options of every exporter. An exporter adds its own in a subclass, and refuses in `check` what it cannot honour.
 
     The type of a field says which values are valid: `Literal` for a choice, `annotated_types` for bounds and for `doc`,
-    the text of `sen-edge export --help`. `sen_edge.export.options` validates values by it.
+    the text of `sen-edge export --help`. `sen_edge.exporting.options` validates values by it.
 
     Attributes:
         name: stem of the files, and the graph's name.

@@ -14,12 +14,12 @@ import typer
 import sen_edge
 from sen_edge.cli import compression, console, mapping
 from sen_edge.cli.options import command
-from sen_edge.compress.options import CompressOptions
+from sen_edge.compression.options import CompressOptions
 from sen_edge.errors import OutputError, UsageError
 from sen_runtime.quiet import suppress_announcements
 
 if TYPE_CHECKING:
-    from sen_edge.compress.pipeline import Compressed
+    from sen_edge.compression.pipeline import Compressed
     from sen_edge.model.model import Model
 
 CHECKPOINTS = (".pt", ".safetensors")
@@ -53,8 +53,8 @@ def compress(
     Training data decide; the printed accuracy is measured once on the test data. Repeat an interrupted search to resume
     it.
     """
-    from sen_edge.compress.pipeline import compress as run_compress
-    from sen_edge.compress.search_state import state_path
+    from sen_edge.compression.pipeline import compress as run_compress
+    from sen_edge.compression.search_state import state_path
     from sen_edge.model import model as models
 
     request = options.request()
@@ -89,7 +89,7 @@ def compress(
 
 def _refuse_output(model: Path, output: Path, *, force: bool) -> None:
     """Refuse before minutes of work what would fail after them."""
-    from sen_edge.export.overwrite import refuse_existing
+    from sen_edge.exporting.overwrite import refuse_existing
 
     if output.suffix not in SUFFIXES:
         raise UsageError(f"{output}: suffix is {output.suffix!r}; expected one of {', '.join(SUFFIXES)}")
@@ -114,8 +114,8 @@ def _manifest_path(output: Path) -> Path:
 
 def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The output and its manifest, both or neither; what the manifest says."""
-    from sen_edge.export.manifest import compression_note, map_note
-    from sen_edge.export.overwrite import write_outputs
+    from sen_edge.exporting.manifest import compression_note, map_note
+    from sen_edge.exporting.overwrite import write_outputs
     from sen_edge.model import checkpoint as checkpoints
     from sen_runtime import format as image
 

@@ -10,8 +10,8 @@ from sen_edge.cli import console
 from sen_runtime.figures import size
 
 if TYPE_CHECKING:
-    from sen_edge.compress.options import CompressOptions
-    from sen_edge.compress.request import CompressRequest
+    from sen_edge.compression.options import CompressOptions
+    from sen_edge.compression.request import CompressRequest
     from sen_edge.data.calibration import Calibration
     from sen_edge.data.datasets import Dataset
     from sen_edge.model.model import Model
@@ -31,7 +31,7 @@ def transform_of(
         return None
 
     def transform(model: Model) -> tuple[Network, dict[str, Any]]:
-        from sen_edge.compress.pipeline import compress
+        from sen_edge.compression.pipeline import compress
 
         inputs, dataset = load_inputs(model, request, calibration, data, data_dir)
         result = compress(model, request, calibration=inputs, dataset=dataset, progress=progress)
@@ -44,7 +44,7 @@ def load_inputs(
     model: Model, request: CompressRequest, calibration: str | None, data: str | None, data_dir: Path | None
 ) -> tuple[Calibration | None, Dataset | None]:
     """The inputs and the labelled data that options name."""
-    from sen_edge.compress.pipeline import MAX_INPUTS, MAX_SPIKING_INPUTS
+    from sen_edge.compression.pipeline import MAX_INPUTS, MAX_SPIKING_INPUTS
     from sen_edge.data.calibration import load_calibration
     from sen_edge.data.datasets import load
 

@@ -68,8 +68,8 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
 
     from sen_edge.cli.verify import load_data
     from sen_edge.data.calibration import load_calibration
-    from sen_edge.export.pipeline import export
-    from sen_edge.export.request import ExportRequest
+    from sen_edge.exporting.pipeline import export
+    from sen_edge.exporting.request import ExportRequest
     from sen_exporters.base import ExportError, usable_exporters
     from sen_runtime.engines import missing
 

@@ -13,14 +13,14 @@ import typer
 from sen_edge.cli import compression, console, mapping
 from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.cli.options import command
-from sen_edge.compress.options import CompressOptions
+from sen_edge.compression.options import CompressOptions
 from sen_edge.errors import UsageError
 from sen_runtime.figures import size
 from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import quote
 
 if TYPE_CHECKING:
-    from sen_edge.export.request import ExportResult
+    from sen_edge.exporting.request import ExportResult
 
 
 #: No batch size has more; Python itself refuses to read a number of thousands.
@@ -93,8 +93,8 @@ def export(
     """Export a model, verify every file against it, and put the files and their manifest in place."""
     from sen_edge.cli.verify import load_data
     from sen_edge.data.calibration import load_calibration
-    from sen_edge.export.pipeline import export as run_export
-    from sen_edge.export.request import ExportRequest
+    from sen_edge.exporting.pipeline import export as run_export
+    from sen_edge.exporting.request import ExportRequest
 
     is_compressed = options.request() is not None
     fits_int8 = calibration is not None and (dtype.startswith("int8") or not is_compressed)

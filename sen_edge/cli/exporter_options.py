@@ -54,7 +54,7 @@ def parse_assignments(assignments: list[str] | None) -> dict[str, str]:
 
 def _parameters() -> list[Any]:
     """Options of all installed exporters, as typer has them; the exporters convert and validate text."""
-    from sen_edge.export.options import own_options
+    from sen_edge.exporting.options import own_options
     from sen_edge.schema import Option, split
     from sen_exporters.base import ExportError, usable_exporters
 

@@ -14,8 +14,8 @@ from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import open_regular
 
 if TYPE_CHECKING:
-    from sen_edge.export.verify.result import Verification
-    from sen_edge.export.verify.verification import LabelledData
+    from sen_edge.exporting.verify.result import Verification
+    from sen_edge.exporting.verify.verification import LabelledData
     from sen_runtime.ir.network import Network
 
 
@@ -39,9 +39,9 @@ def verify(
 ) -> None:
     """Run an exported file in every installed engine, and compare it with its model; exit 3 if they disagree."""
     from sen_edge.data.calibration import load_calibration
-    from sen_edge.export.manifest import map_note
-    from sen_edge.export.verify.expectation import check
-    from sen_edge.export.verify.verification import verify as run_verify
+    from sen_edge.exporting.manifest import map_note
+    from sen_edge.exporting.verify.expectation import check
+    from sen_edge.exporting.verify.verification import verify as run_verify
     from sen_edge.model.model import load
     from sen_exporters.base import exporter_for
 
@@ -78,7 +78,7 @@ def verify(
 def load_data(name: str, data_dir: Path | None, network: Network) -> LabelledData:
     """The test part of a data set, checked against the network; classes without examples are a warning."""
     from sen_edge.data.datasets import load_test
-    from sen_edge.export.verify.verification import LabelledData
+    from sen_edge.exporting.verify.verification import LabelledData
 
     examples = load_test(name, data_dir, network)
     for warning in examples.warnings(network.n_out):

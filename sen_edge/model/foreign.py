@@ -1,7 +1,7 @@
 """Foreign state dicts: tensors of other training code, read through a map (`sen_edge.model.tensor_map`).
 
 An ambiguous map is an error: gaps in the numbering, more tensors than layers, square positions. A map cannot prove that
-its constants are those of the model; `sen_edge.export.verify.expectation` compares outputs.
+its constants are those of the model; `sen_edge.exporting.verify.expectation` compares outputs.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Lt, MaxLen, MinLen
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sen_edge.compress.options import CompressOptions
+from sen_edge.compression.options import CompressOptions
 from sen_edge.schema import Count, Positive, Schema, SchemaError, Text, fields_of, parse, read_toml, split, validate
 from sen_edge.sweep import SweepError
 from sen_edge.training.request import TrainRequest

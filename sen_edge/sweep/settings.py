@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sen_edge.compress.finetune import check_sparsity
-from sen_edge.compress.request import CompressRequest
+from sen_edge.compression.finetune import check_sparsity
+from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset
 from sen_edge.schema import SchemaError
 from sen_edge.sweep.file import Compression, Sweep

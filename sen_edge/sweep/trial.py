@@ -15,10 +15,10 @@ from typing import Any
 import torch
 
 import sen_edge
-from sen_edge.compress.finetune import finetune, finetune_recipe
-from sen_edge.compress.moments import CompressionWarning
-from sen_edge.compress.pipeline import compress
-from sen_edge.compress.request import CompressRequest
+from sen_edge.compression.finetune import finetune, finetune_recipe
+from sen_edge.compression.moments import CompressionWarning
+from sen_edge.compression.pipeline import compress
+from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import DataError
 from sen_edge.model import checkpoint as checkpoints

@@ -512,7 +512,7 @@ def test_help_loads_nothing_heavy() -> None:
 def test_an_unexpected_failure_is_one_line_unless_debugging(
     sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sen_edge.export.pipeline.manifest", lambda *_: 1 / 0)
+    monkeypatch.setattr("sen_edge.exporting.pipeline.manifest", lambda *_: 1 / 0)
     outcome = sen_edge("export", mlp_path, "-o", tmp_path)
     assert outcome.code == 1 and "ZeroDivisionError" in outcome.err and "--debug" in outcome.err
     monkeypatch.setenv("SEN_EDGE_DEBUG", "1")

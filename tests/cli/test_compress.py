@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compress import evaluator, forms
-from sen_edge.compress.evaluator import NetworkEvaluator
+from sen_edge.compression import evaluator, forms
+from sen_edge.compression.evaluator import NetworkEvaluator
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import model as models
 from sen_runtime.bench.interleaved import Latencies

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compress import forms
-from sen_edge.compress.evaluator import NetworkEvaluator
+from sen_edge.compression import forms
+from sen_edge.compression.evaluator import NetworkEvaluator
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import format as image
@@ -251,7 +251,7 @@ def test_either_file_needs_force(
     (tmp_path / existing).write_text("mine")
     command = ("compress", mlp_path, "--rank", 3, "--data", npz, "-o", tmp_path / "a.sen")
     with monkeypatch.context() as patch:
-        patch.setattr("sen_edge.compress.pipeline.compress", None)
+        patch.setattr("sen_edge.compression.pipeline.compress", None)
         outcome = sen_edge(*command)
     assert outcome.code == 1 and f"{existing} exists" in outcome.err and "--force" in outcome.err
     assert (tmp_path / existing).read_text() == "mine"

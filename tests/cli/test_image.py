@@ -12,8 +12,8 @@ import onnx
 import pytest
 
 from sen_edge.errors import UsageError, VerificationError
-from sen_edge.export.pipeline import export
-from sen_edge.export.request import ExportRequest
+from sen_edge.exporting.pipeline import export
+from sen_edge.exporting.request import ExportRequest
 from sen_edge.model.model import Model
 from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_runtime import format as image

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from sen_edge.data.datasets import load
-from sen_edge.export.verify import verification as verification
+from sen_edge.exporting.verify import verification as verification
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_runtime import worker
 from sen_runtime.engines import engine, missing, tflite_runtime

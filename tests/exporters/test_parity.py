@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.export.verify.verification import verify
+from sen_edge.exporting.verify.verification import verify
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import build

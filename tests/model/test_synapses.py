@@ -10,8 +10,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.numpy import save as save_tensors
 
-from sen_edge.compress.moments import CompressionWarning
-from sen_edge.compress.prune import find_radius, prune
+from sen_edge.compression.moments import CompressionWarning
+from sen_edge.compression.prune import find_radius, prune
 from sen_edge.errors import CheckpointError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig

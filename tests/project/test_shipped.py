@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from sen_edge.errors import DataError
-from sen_edge.export.verify.tolerance import TOLERANCES
+from sen_edge.exporting.verify.tolerance import TOLERANCES
 from sen_runtime import format as image
 from sen_runtime import reference
 from tests.conftest import INTERPRETERS, Outcome

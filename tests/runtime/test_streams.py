@@ -82,7 +82,7 @@ def test_an_export_writes_its_files_whatever_its_streams_are(
 
 HANGS = """
 import pathlib, sys, time
-import sen_edge.export.pipeline as module
+import sen_edge.exporting.pipeline as module
 def verify(model, artifact, *_, **__):
     pathlib.Path(sys.argv.pop()).touch()
     time.sleep(60)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sen_edge.compress.far_field import Factorized
-from sen_edge.compress.hierarchical import Hierarchical
+from sen_edge.compression.far_field import Factorized
+from sen_edge.compression.hierarchical import Hierarchical
 from sen_runtime.ir.operators import Coordinates
 
 

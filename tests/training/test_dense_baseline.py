@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sen_edge.compress.finetune import finetune
-from sen_edge.compress.prune import prune
-from sen_edge.compress.request import PruneRequest, Tuning
+from sen_edge.compression.finetune import finetune
+from sen_edge.compression.prune import prune
+from sen_edge.compression.request import PruneRequest, Tuning
 from sen_edge.errors import DataError, UsageError
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import FreeNetwork
@@ -19,10 +19,10 @@ from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Network, Relu
 from sen_runtime.ir.operators import Dense
-from tests.compress.test_finetune import MLP, RECIPE, SNN, make_checkpoint, toy
+from tests.compression.test_finetune import MLP, RECIPE, SNN, make_checkpoint, toy
 from tests.conftest import make_model
 
-pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compress.moments.CompressionWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compression.moments.CompressionWarning")
 
 LEARNING = replace(RECIPE, epochs=12)
 

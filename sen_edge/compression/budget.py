@@ -1,0 +1,293 @@
+"""Search for the smallest or fastest network that keeps a stated accuracy.
+
+Each layer has forms with a second-order error and an exact cost: multiply-accumulates, or bytes. For every price of the
+error each layer takes its cheapest form, which gives a chain of candidates from the smallest to the most accurate (H.
+Everett, "Generalized Lagrange multiplier method", 1963). Bisection on held-out training data finds the smallest
+candidate within the budget. For latency there is one chain for each kernel of the engine and each dtype, because
+kernels differ in time per multiply-accumulate; the finalists of the chains are measured side by side.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from sen_edge.compression.forms import DENSE, Form, forms_of
+from sen_edge.compression.patterns import Pattern
+from sen_edge.compression.request import BudgetRequest
+from sen_edge.errors import VerificationError
+from sen_edge.progress import Progress, silent
+from sen_runtime.ir.network import Network
+
+ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1}
+#: Prices of the error, relative to the cost, from "cost alone matters" to "error alone matters".
+PRICES = np.geomspace(1e-6, 1e6, 400)
+#: Patterns of zeros that engines compute faster than dense weights, and those of the fewest bytes.
+ENGINE_PATTERNS = {"native": ("unstructured", "16x1"), "litert": ("1x4",), "onnxruntime": ()}
+SMALL_PATTERNS = ("unstructured", "16x1")
+#: Rounding of a difference of accuracies.
+SLACK = 1e-9
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to compress a network: the form of each layer, the dtype of the weights, epochs of distillation."""
+
+    layers: tuple[Form, ...]
+    dtype: str = "float32"
+    epochs: int = 0
+
+    def __str__(self) -> str:
+        epochs = f", {self.epochs} epochs" if self.epochs else ""
+        return f"{'; '.join(map(str, self.layers))}, {self.dtype}{epochs}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Accuracy on the held-out examples in percent, multiply-accumulates, and bytes of the `.sen` image."""
+
+    accuracy: float
+    macs: int
+    nbytes: int
+
+
+class Evaluator(Protocol):
+    """Builds and measures what a search asks for."""
+
+    @property
+    def shapes(self) -> Sequence[tuple[int, int]]:
+        """`(n_out, n_in)` of each layer."""
+
+    @property
+    def samples(self) -> int:
+        """Held-out examples."""
+
+    def error(self, layer: int, form: Form) -> float:
+        """Second-order error of one layer in a form."""
+
+    def figures(self, plan: Plan) -> Figures:
+        """Accuracy and cost of the compressed network."""
+
+    def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
+        """Latency of each compressed network, measured side by side."""
+
+    def network(self, plan: Plan) -> Network:
+        """The compressed network."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One compressed network.
+
+    Attributes:
+        plan: how to build it.
+        figures: its accuracy and cost.
+        drop: points of accuracy below the original network.
+        latency_us: measured side by side with the other finalists; None for other candidates.
+    """
+
+    plan: Plan
+    figures: Figures
+    drop: float
+    latency_us: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "layers": [str(form) for form in self.plan.layers],
+            "dtype": self.plan.dtype,
+            "epochs": self.plan.epochs,
+            "macs": self.figures.macs,
+            "bytes": self.figures.nbytes,
+            "accuracy": self.figures.accuracy,
+            "drop": self.drop,
+            "latency_us": self.latency_us,
+        }
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """Result of a search.
+
+    Attributes:
+        network: of the chosen candidate.
+        chosen: its figures.
+        candidates: all that were evaluated, the smallest first.
+        original: the uncompressed network.
+        samples: held-out examples.
+    """
+
+    network: Network
+    chosen: Candidate
+    candidates: tuple[Candidate, ...]
+    original: Candidate
+    samples: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "chosen": self.chosen.to_dict(),
+            "candidates": [each.to_dict() for each in self.candidates],
+            "original": self.original.to_dict(),
+            "held_out": self.samples,
+        }
+
+
+class BudgetError(VerificationError):
+    """No candidate is within the budget.
+
+    Attributes:
+        best: the most accurate candidate; of accurate ones the fastest.
+    """
+
+    def __init__(self, message: str, hint: str, best: Candidate) -> None:
+        super().__init__(message, hint)
+        self.best = best
+
+
+def find(evaluator: Evaluator, request: BudgetRequest, progress: Progress = silent) -> Budgeted:
+    """Find the network with the lowest cost whose accuracy drops by at most `request.max_drop` points.
+
+    Args:
+        evaluator: of the network to compress.
+        request: what to search for.
+        progress: see `sen_edge.progress`.
+
+    Raises:
+        BudgetError: no candidate keeps the accuracy, or none of them is faster than the original network.
+        MissingExtraError: the engine is not installed.
+    """
+    return _Search(evaluator, request, progress).run()
+
+
+class _Search:
+    """One search: what its steps share."""
+
+    def __init__(self, evaluator: Evaluator, request: BudgetRequest, progress: Progress) -> None:
+        self.evaluator, self.request, self.progress = evaluator, request, progress
+        plan = Plan((DENSE,) * len(evaluator.shapes))
+        self.original = Candidate(plan, evaluator.figures(plan), 0.0)
+        self.candidates: dict[Plan, Candidate] = {}
+
+    def run(self) -> Budgeted:
+        chains = self._chains()
+        finalists: dict[Plan, None] = {}
+        for number, chain in enumerate(chains):
+            self.progress("candidates", number / len(chains))
+            finalists |= dict.fromkeys(self._smallest(chain))
+        self.progress("candidates", 1.0)
+        if not finalists:
+            raise self._inaccurate()
+        if self.request.objective == "latency":
+            self._measure(list(finalists))
+        chosen = min((self.candidates[plan] for plan in finalists), key=self._cost)
+        if self._cost(chosen) >= self._cost(self.original):
+            raise self._useless(chosen)
+        candidates = tuple(sorted(self.candidates.values(), key=self._cost))
+        network = self.evaluator.network(chosen.plan)
+        return Budgeted(network, chosen, candidates, self.original, self.evaluator.samples)
+
+    def _cost(self, candidate: Candidate) -> tuple[float, int, int, int]:
+        """What the search minimizes, then what decides between equals."""
+        figures, latency = candidate.figures, candidate.latency_us
+        cost = {"size": figures.nbytes, "macs": figures.macs, "latency": math.inf if latency is None else latency}
+        return cost[self.request.objective], figures.macs, figures.nbytes, candidate.plan.epochs
+
+    def _chains(self) -> list[list[Plan]]:
+        """Plans from the smallest to the most accurate: one chain of all forms, or for latency one for each family."""
+        request, is_latency = self.request, self.request.objective == "latency"
+        names = ENGINE_PATTERNS[request.engine] if is_latency else SMALL_PATTERNS
+        patterns = [Pattern.parse(name) for name in names]
+        forms = [forms_of(shape, request.methods, patterns) for shape in self.evaluator.shapes]
+        errors = self._errors(forms)
+        families = list(dict.fromkeys(form.family for each in forms for form in each))
+        chains = []
+        for group in [["dense", family] for family in families] if is_latency else [families]:
+            allowed = [[form for form in each if form.family in group] for each in forms]
+            for dtype in request.dtypes:
+                sizes = [
+                    {form: self._size(form, shape, dtype) for form in each}
+                    for each, shape in zip(allowed, self.evaluator.shapes, strict=True)
+                ]
+                plans = [Plan(layers, dtype) for layers in trade_off(sizes, errors)]
+                chains.append([plan for plan in plans if plan != self.original.plan])
+        return chains
+
+    def _size(self, form: Form, shape: tuple[int, int], dtype: str) -> int:
+        is_size = self.request.objective == "size"
+        return form.nbytes(shape, ITEMSIZE[dtype]) if is_size else form.macs(shape)
+
+    def _errors(self, forms: Sequence[Sequence[Form]]) -> list[dict[Form, float]]:
+        errors: list[dict[Form, float]] = []
+        for layer, each in enumerate(forms):
+            errors.append({})
+            for number, form in enumerate(each):
+                self.progress(f"layer {layer}", number / len(each))
+                errors[-1][form] = self.evaluator.error(layer, form)
+        return errors
+
+    def _smallest(self, chain: Sequence[Plan]) -> list[Plan]:
+        """The smallest plan of a chain that fits, and a smaller one that fits after distillation."""
+        first = self._bisect(chain)
+        trained = [replace(plan, epochs=self.request.epochs) for plan in chain[:first]] if self.request.epochs else []
+        return [*chain[first : first + 1], *trained[self._bisect(trained) :][:1]]
+
+    def _bisect(self, plans: Sequence[Plan]) -> int:
+        """Number of the first plan that fits, in rising order of accuracy; their count where none does."""
+        return bisect_left(plans, True, key=lambda plan: self._candidate(plan).drop <= self.request.max_drop + SLACK)
+
+    def _candidate(self, plan: Plan) -> Candidate:
+        if plan not in self.candidates:
+            figures = self.evaluator.figures(plan)
+            self.candidates[plan] = Candidate(plan, figures, self.original.figures.accuracy - figures.accuracy)
+        return self.candidates[plan]
+
+    def _measure(self, finalists: Sequence[Plan]) -> None:
+        """Latency of the original network and the finalists, side by side."""
+        self.progress("measuring finalists", 0.0)
+        original, *latencies = self.evaluator.latencies_us([self.original.plan, *finalists])
+        self.original = replace(self.original, latency_us=original)
+        for plan, latency in zip(finalists, latencies, strict=True):
+            self.candidates[plan] = replace(self.candidates[plan], latency_us=latency)
+
+    def _inaccurate(self) -> BudgetError:
+        best = min(self.candidates.values(), key=lambda each: each.drop, default=self.original)
+        return BudgetError(
+            f"no candidate keeps the accuracy of {self.original.figures.accuracy:.2f} % within "
+            f"{self.request.max_drop:g} points; the best of {len(self.candidates)} loses {best.drop:.2f}: {best.plan}",
+            "allow a larger drop, more --methods, or --epochs of distillation",
+            best,
+        )
+
+    def _useless(self, best: Candidate) -> BudgetError:
+        objective = self.request.objective
+        return BudgetError(
+            f"no candidate within {self.request.max_drop:g} points has a lower {objective} than the original network; "
+            f"the best: {best.plan}",
+            "allow a larger drop, or choose another --objective or --engine",
+            best,
+        )
+
+
+def trade_off(sizes: Sequence[Mapping[Form, float]], errors: Sequence[Mapping[Form, float]]) -> list[tuple[Form, ...]]:
+    """Forms of all layers from the smallest network to the most accurate, one for each range of the error's price.
+
+    Args:
+        sizes: of each layer in each form that it may take.
+        errors: of each layer in each form.
+    """
+    total = sum(max(error.values()) for error in errors)
+    scale = sum(max(size.values()) for size in sizes) / (total or 1.0)
+    choices = {
+        tuple(
+            min(size, key=lambda form: size[form] + price * scale * error[form])
+            for size, error in zip(sizes, errors, strict=True)
+        ): None
+        for price in PRICES
+    }
+    return list(choices)

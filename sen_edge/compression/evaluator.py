@@ -1,0 +1,174 @@
+"""Evaluates the candidates of a search: compresses and trains networks, and measures accuracies and latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+
+from sen_edge.compression.budget import Budgeted, Figures, Plan, find
+from sen_edge.compression.finetune import distil, free_recipe
+from sen_edge.compression.forms import Form
+from sen_edge.compression.layerwise import compress_layers, second_order_problems
+from sen_edge.compression.moments import Inputs, sensitivities
+from sen_edge.compression.quadratic import Quadratic
+from sen_edge.compression.request import BudgetRequest, Tuning
+from sen_edge.compression.search_state import SearchState
+from sen_edge.data.datasets import Dataset
+from sen_edge.data.subsample import subsample
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.progress import Progress, silent
+from sen_edge.training.loop import prepare
+from sen_exporters.base import ExportError, exporter_for
+from sen_exporters.tflite.options import TfliteOptions
+from sen_runtime import engines
+from sen_runtime import format as image
+from sen_runtime.accuracy import network_accuracy
+from sen_runtime.bench.interleaved import Latencies, side_by_side
+from sen_runtime.bench.loops import loop_over
+from sen_runtime.ir.network import Network
+
+#: Inputs that methods and int8 ranges are fitted to, and that latencies are measured on.
+FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
+
+
+def search(
+    network: Network,
+    dataset: Dataset,
+    request: BudgetRequest,
+    *,
+    state: Path | None = None,
+    progress: Progress = silent,
+) -> Budgeted:
+    """Find the network with the lowest cost whose accuracy drops by at most `request.max_drop` points.
+
+    Args:
+        network: to compress.
+        dataset: only its training part is used, with labels for accuracies on held-out examples.
+        request: what to search for.
+        state: file of figures from which an interrupted search resumes; None for no file.
+        progress: see `sen_edge.progress`.
+
+    Raises:
+        BudgetError: no candidate keeps the accuracy; the message names the best one.
+        UsageError: the state belongs to another search.
+        MissingExtraError: the engine is not installed.
+    """
+    if request.objective == "latency":
+        engines.engine(request.engine).version()  # raises before minutes of work where the engine is missing
+    return find(NetworkEvaluator(network, dataset, request, state), request, progress)
+
+
+class NetworkEvaluator:
+    """Candidates compressed from one network, on the training part of a data set.
+
+    Attributes:
+        original: the network with its weights materialized.
+        calibration: inputs that methods are fitted to.
+    """
+
+    def __init__(self, network: Network, dataset: Dataset, request: BudgetRequest, state: Path | None = None) -> None:
+        self.original, self._dataset, self._request = precompute(network), dataset, request
+        self._examples = prepare(dataset, free_recipe(dataset, seed=request.seed))
+        self.calibration: Inputs = subsample(self._examples.inputs.numpy(), FIT_INPUTS)
+        # figures hold for every drop: a search for another one starts from them
+        self._state = SearchState.load(state, self.original, dataset, asdict(replace(request, max_drop=0.0)))
+        self._sensitivities = sensitivities(self.original, self.calibration, request.seed)
+        self._built: dict[Plan, Network] = {}
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """`(n_out, n_in)` of each layer."""
+        return [layer.weight.shape for layer in self.original.layers]
+
+    @property
+    def samples(self) -> int:
+        """Held-out examples."""
+        return len(self._examples.held_labels)
+
+    @cached_property
+    def _problems(self) -> list[Quadratic]:
+        layers = range(len(self.original.layers))
+        return second_order_problems(self.original, layers, self.calibration, self._sensitivities)
+
+    def error(self, layer: int, form: Form) -> float:
+        """Second-order error of one layer in a form."""
+        return self._state.recall(f"error {layer} {form}", lambda: [form.error(self._problems[layer])])[0]
+
+    def figures(self, plan: Plan) -> Figures:
+        """Accuracy and cost of the compressed network."""
+        accuracy, macs, nbytes = self._state.recall(str(plan), lambda: self._evaluate(self.network(plan)))
+        return Figures(accuracy, int(macs), int(nbytes))
+
+    def _evaluate(self, network: Network) -> tuple[float, float, float]:
+        held, labels = self._examples.held_inputs.numpy(), self._examples.held_labels.numpy()
+        return network_accuracy(network, held, labels), network.macs, image_bytes(network)
+
+    def network(self, plan: Plan) -> Network:
+        """The compressed network, the same each time."""
+        plain = replace(plan, dtype="float32")
+        if plain not in self._built:
+            self._built[plain] = self._distil(plain) if plan.epochs else self._compress(plain)
+        network = self._built[plain]
+        if plan.dtype == "float32":
+            return network
+        return to_int8_weights(network, calibration=subsample(self.calibration, RANGE_INPUTS))
+
+    def _compress(self, plan: Plan) -> Network:
+        return compress_layers(
+            self.original,
+            self.calibration,
+            lambda index, problem: plan.layers[index].build(problem),
+            self._sensitivities,
+        )
+
+    def _distil(self, plan: Plan) -> Network:
+        recipe = free_recipe(self._dataset, plan.epochs, self._request.seed)
+        start = self.network(replace(plan, epochs=0))
+        return distil(start, self.original, self._dataset, recipe, Tuning(distillation=1.0)).network
+
+    def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
+        """Median latency of each compressed network, measured side by side in the engine of the request."""
+        networks = {str(plan): self.network(plan) for plan in plans}
+        inputs = subsample(self.calibration, TIMED_INPUTS)
+        found = measure(networks, self._request.engine, inputs, self._request.seconds, self._request.seed)
+        return [found.median_us(name) for name in networks]
+
+
+def measure(networks: Mapping[str, Network], engine: str, inputs: Inputs, seconds: float, seed: int = 0) -> Latencies:
+    """Latencies of networks in one interleaved run, one input at a time, in one thread.
+
+    Args:
+        networks: by name.
+        engine: name of the engine.
+        inputs: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes", in turn.
+        seconds: of measuring, after all networks are loaded and warm.
+        seed: of the order.
+
+    Raises:
+        ExportError: the engine has no form for a network.
+        MissingExtraError: the engine is not installed.
+    """
+    runner = engines.engine(engine)
+    loops = {name: loop_over(runner.load(_export(network, engine)), inputs) for name, network in networks.items()}
+    return side_by_side(loops, seconds, seed)
+
+
+def _export(network: Network, engine: str) -> bytes:
+    """Model file in the form that the engine computes fastest."""
+    exporter = exporter_for(engines.engine(engine).suffixes[0])
+    if engine != "litert":
+        return exporter.export(network, exporter.Options()).main
+    blocks = TfliteOptions(tflite_target="litert", sparse_format="block")
+    try:
+        exporter.check(network, blocks)
+    except ExportError:  # sparse weights without kernels
+        return exporter.export(network, TfliteOptions(tflite_target="litert")).main
+    return exporter.export(network, blocks).main
+
+
+def image_bytes(network: Network) -> int:
+    """Bytes of the `.sen` image without metadata."""
+    return len(image.dumps(replace(network, metadata={})))

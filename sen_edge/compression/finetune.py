@@ -1,0 +1,282 @@
+"""Training after compression: coordinates under a pattern, or the free weights of a network that is no SEN any more.
+
+Labels are not needed for pure distillation. The epoch that is best on held-out examples is kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from sen_edge.compression.moments import Inputs
+from sen_edge.compression.patterns import Pattern
+from sen_edge.compression.prune import choose_masks, find_radius
+from sen_edge.compression.request import PruneRequest, Tuning, select_layers
+from sen_edge.data.datasets import Dataset
+from sen_edge.data.subsample import subsample
+from sen_edge.errors import UsageError
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.free import SURROGATE_SLOPE, FreeNetwork
+from sen_edge.model.layers import SpatialNetwork
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.sparse_layout import Mask
+from sen_edge.progress import Progress, silent
+from sen_edge.training.dense_baseline import conventional_recipe
+from sen_edge.training.loop import (
+    Epoch,
+    Examples,
+    Loss,
+    Recipe,
+    evaluate,
+    fit,
+    label_loss,
+    prepare,
+    start,
+    suggested_recipe,
+)
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import Coordinates, Dense
+
+FloatArray = NDArray[np.float32]
+#: Peak learning rate of free weights; that of coordinates relative to their first training.
+FREE_LEARNING_RATE, TUNING_RATE = 2e-3, 0.75
+EPOCHS = 20
+UNDISTILLED, DISTILLED = Tuning(), Tuning(distillation=1.0)
+#: Training inputs that second-order pruning is fitted to.
+FIT_INPUTS = 4096
+#: Free weights train like the positions of networks with many dimensions.
+MANY_DIMENSIONS = 32
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Result of fine-tuning.
+
+    Attributes:
+        checkpoint: of the best epoch; None where free weights were trained.
+        network: of the best epoch.
+        best_epoch: its number, 0 where no epoch was better than the start.
+        history: figures of the epochs.
+        validation_accuracy: of the best epoch on the held-out examples, in percent.
+        original_accuracy: of the network before compression on them.
+    """
+
+    checkpoint: Checkpoint | None
+    network: Network
+    best_epoch: int
+    history: tuple[Epoch, ...]
+    validation_accuracy: float
+    original_accuracy: float
+
+    @property
+    def epochs(self) -> int:
+        """Epochs that were run."""
+        return len(self.history)
+
+
+def finetune(
+    original: Checkpoint | Network,
+    dataset: Dataset,
+    request: PruneRequest,
+    recipe: Recipe,
+    tuning: Tuning = UNDISTILLED,
+    *,
+    calibration: Inputs | None = None,
+    surrogate_slope: float = SURROGATE_SLOPE,
+    progress: Progress = silent,
+) -> Tuned:
+    """Prune and train under the pattern: the parameters of a checkpoint, which stays a SEN, or dense free weights.
+
+    Args:
+        original: trained checkpoint, whose synapses stay cut, or network with dense weights.
+        dataset: only its training part is used.
+        request: what to prune; neither whole neurons nor a threshold; free weights not by distance.
+        recipe: schedule.
+        tuning: ramp and loss.
+        calibration: inputs for criterion "second-order"; by default some of the training inputs.
+        surrogate_slope: of a spiking network with free weights.
+        progress: see `sen_edge.progress`.
+
+    Raises:
+        UsageError: a request that training cannot follow.
+        NetworkError: weights are int8.
+        TrainingError: the loss is no longer finite.
+    """
+    check_sparsity(request)
+    examples = prepare(dataset, recipe)
+    inputs = subsample(examples.inputs.numpy(), FIT_INPUTS) if calibration is None else calibration
+    n_ramp = round(tuning.ramp * recipe.epochs)
+    shares = [1 - (1 - (epoch + 1) / n_ramp) ** 3 for epoch in range(n_ramp - 1)] + [1.0]
+    requests = [_scale_sparsity(request, share) for share in shares]
+    if isinstance(original, Network):
+        if request.criterion == "distance" or not all(isinstance(layer.weight, Dense) for layer in original.layers):
+            raise UsageError("free weights are pruned by magnitude or second-order, and dense at first")
+        free, teacher = FreeNetwork(original, surrogate_slope), FreeNetwork(original, surrogate_slope)
+        cuts = [partial(_cut_weights, free, each, inputs) for each in requests]
+        figures = _train(free, teacher, examples, recipe, tuning, progress, cuts)
+        return Tuned(None, free.to_network(), *figures)
+    _check_checkpoint(original, request)
+    module = checkpoints.to_module(original)
+    radii = [layer.max_distance for layer in module.linears()]
+    cuts = [partial(_cut_positions, module, each, inputs, original.synapses, radii) for each in requests]
+    figures = _train(module, checkpoints.to_module(original), examples, recipe, tuning, progress, cuts)
+    tuned = checkpoints.from_module(module, original.metadata)
+    return Tuned(tuned, checkpoints.to_network(tuned), *figures)
+
+
+def distil(
+    network: Network,
+    original: Network,
+    dataset: Dataset,
+    recipe: Recipe,
+    tuning: Tuning = DISTILLED,
+    *,
+    progress: Progress = silent,
+) -> Tuned:
+    """Train the weights of a compressed network towards the outputs of the original network.
+
+    With `tuning.distillation` 1 labels only select the epoch.
+
+    Args:
+        network: compressed; zeros of sparse weights and ranks stay.
+        original: its source.
+        dataset: only its training part is used.
+        recipe: schedule.
+        tuning: loss; the ramp has no effect.
+        progress: see `sen_edge.progress`.
+
+    Raises:
+        NetworkError: weights are coordinates or int8.
+        TrainingError: the loss is no longer finite.
+    """
+    examples = prepare(dataset, recipe)
+    module = FreeNetwork(network)
+    before, _ = evaluate(module, examples.held_inputs, examples.held_labels)
+    epoch, history, accuracy, original_accuracy = _train(
+        module, FreeNetwork(original), examples, recipe, tuning, progress
+    )
+    if accuracy < before:
+        return Tuned(None, network, 0, history, before, original_accuracy)
+    return Tuned(None, module.to_network(), epoch, history, accuracy, original_accuracy)
+
+
+def _train(
+    module: nn.Module,
+    teacher: nn.Module,
+    examples: Examples,
+    recipe: Recipe,
+    tuning: Tuning,
+    progress: Progress,
+    cuts: Sequence[Callable[[], None]] = (),
+) -> tuple[int, tuple[Epoch, ...], float, float]:
+    """Train with a cut before each of the first epochs: the best epoch, all epochs, its accuracy and the teacher's."""
+
+    def before(epoch: int) -> None:
+        if epoch < len(cuts):
+            cuts[epoch]()
+
+    run, first = start(module, examples, recipe), max(len(cuts) - 1, 0)
+    loss = _loss(teacher, tuning)
+    best = fit(run, examples, recipe, loss, before=before, first=first, patience=tuning.patience, progress=progress)
+    accuracy, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
+    return best.epoch, tuple(run.history), best.accuracy, accuracy
+
+
+def check_sparsity(request: PruneRequest) -> None:
+    """Refuse what training cannot follow.
+
+    Raises:
+        UsageError: whole neurons, or a threshold.
+    """
+    if Pattern.parse(request.pattern).neurons or request.threshold is not None:
+        raise UsageError("fine-tuning needs a sparsity of single synapses or blocks", "remove neurons before it")
+
+
+def finetune_recipe(recipe: Recipe) -> Recipe:
+    """Recipe for fine-tuning after a training with `recipe`."""
+    return replace(recipe, epochs=EPOCHS, learning_rate=TUNING_RATE * recipe.learning_rate)
+
+
+def free_recipe(dataset: Dataset, epochs: int = EPOCHS, seed: int = 0) -> Recipe:
+    """Recipe for the free weights of a compressed network."""
+    recipe = conventional_recipe(suggested_recipe(MANY_DIMENSIONS, dataset))
+    return replace(recipe, epochs=epochs, seed=seed, learning_rate=FREE_LEARNING_RATE)
+
+
+def _check_checkpoint(checkpoint: Checkpoint, request: PruneRequest) -> None:
+    """The pattern of a checkpoint is either a radius or synapses."""
+    if request.criterion == "distance" and checkpoint.synapses:
+        raise UsageError("training cannot add a radius to a checkpoint with synapses of its own")
+    if request.criterion != "distance" and any(checkpoint.config.max_distance):
+        raise UsageError("training cannot add a pattern to a checkpoint with a radius")
+
+
+def _scale_sparsity(request: PruneRequest, share: float) -> PruneRequest:
+    """The request for a share of its sparsity; N:M has one sparsity only."""
+    if request.sparsity is None or Pattern.parse(request.pattern).group is not None:
+        return request
+    return replace(request, sparsity=share * request.sparsity)
+
+
+def _cut_weights(module: FreeNetwork, request: PruneRequest, inputs: FloatArray) -> None:
+    """Choose the pattern of free weights."""
+    module.restrict({})
+    module.restrict(choose_masks(module.to_network(), request, inputs))
+
+
+def _cut_positions(
+    module: SpatialNetwork,
+    request: PruneRequest,
+    inputs: FloatArray,
+    synapses: Mapping[int, Mask],
+    radii: list[float],
+) -> None:
+    """Choose the pattern of a spatially embedded network, within its first synapses or radii."""
+    layers = module.linears()
+    for index, layer in enumerate(layers):
+        layer.synapses = _as_tensor(synapses[index]) if index in synapses else None
+    network = checkpoints.to_network(checkpoints.from_module(module))
+    if request.criterion != "distance":
+        for index, mask in choose_masks(network, request, inputs).items():
+            layers[index].synapses = _as_tensor(mask & synapses[index] if index in synapses else mask)
+        return
+    config = module.config
+    found = list(config.max_distance or (0.0,) * len(layers))
+    for index in select_layers(request.layers, network):
+        operator = network.layers[index].weight
+        assert isinstance(operator, Coordinates)  # without synapses; for mypy
+        radius = min(find_radius([operator], request.sparsity or 0.0), radii[index])
+        found[index] = 0.0 if math.isinf(radius) else radius
+        layers[index].max_distance = radius
+    module.config = replace(config, max_distance=tuple(found))
+
+
+def _as_tensor(mask: Mask) -> Tensor:
+    return torch.from_numpy(mask.astype(np.float32))
+
+
+def _loss(teacher: nn.Module, tuning: Tuning) -> Loss:
+    """Cross-entropy with the labels, and the divergence from the teacher's outputs (G. Hinton et al., 2015)."""
+    teacher.eval()
+    share, temperature = tuning.distillation, tuning.temperature
+
+    def loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
+        if share == 0:
+            return label_loss(inputs, outputs, labels)
+        with torch.no_grad():
+            target = functional.softmax(teacher(inputs) / temperature, dim=1)
+        divergence = functional.kl_div(
+            functional.log_softmax(outputs / temperature, dim=1), target, reduction="batchmean"
+        )
+        value = share * temperature**2 * divergence
+        return value if share == 1 else value + (1 - share) * label_loss(inputs, outputs, labels)
+
+    return loss

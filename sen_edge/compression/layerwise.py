@@ -1,0 +1,102 @@
+"""Compress one layer after the other; each compensates for the error of the layers before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.compression.moments import Inputs, Moments, moments, warn_of_rank
+from sen_edge.compression.quadratic import Quadratic
+from sen_edge.passes.materialize import precompute
+from sen_runtime.ir.network import Layer, Network, readout_factors
+from sen_runtime.ir.operators import Dense, WeightOperator
+
+FloatArray = NDArray[np.float64]
+#: Number and problem of a layer -> its new weights, or None to leave it as it is.
+Method = Callable[[int, Quadratic], "WeightOperator | None"]
+
+#: Damping of the refit, as a share of the mean variance.
+REFIT_DAMPING = 1e-2
+
+
+def compress_layers(
+    network: Network, calibration: Inputs, method: Method, sensitivities: Sequence[FloatArray]
+) -> Network:
+    """Replace the weights of each layer, with biases that preserve the means of its outputs.
+
+    A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
+    `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.
+
+    Args:
+        network: to compress.
+        calibration: checked inputs.
+        method: new weights of one layer.
+        sensitivities: A of each layer, from `sen_edge.compression.moments`.
+    """
+    original = result = precompute(network)
+    found = moments(original, original, calibration)
+    for index, layer in enumerate(original.layers):
+        if result is not original:
+            found = moments(original, result, calibration)
+        weight = layer.weight.to_dense().astype(np.float64)
+        if result is not original:
+            weight = _refit(weight, found[index])
+        operator = method(index, Quadratic.of(weight, found[index].covariance, sensitivities[index]))
+        if operator is None:
+            if result is original:
+                continue
+            operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
+        result = _replace_layer(result, index, operator, _bias(original, layer, operator, found[index]))
+    return result
+
+
+def compensate_means(network: Network, compressed: Network, calibration: Inputs) -> Network:
+    """`compressed` with biases that preserve the means of every layer's outputs in `network`."""
+    original, result = precompute(network), compressed
+    for index, layer in enumerate(compressed.layers):
+        found = moments(original, precompute(result), calibration)[index]
+        bias = _bias(original, original.layers[index], layer.weight, found)
+        result = _replace_layer(result, index, layer.weight, bias)
+    return result
+
+
+def second_order_problems(
+    dense: Network, layers: Sequence[int], calibration: Inputs, sensitivities: Sequence[FloatArray]
+) -> list[Quadratic]:
+    """Problem of each requested layer of a network without coordinates; warns of too few inputs."""
+    found = moments(dense, dense, calibration)
+    for index in layers:
+        warn_of_rank(index, found[index])
+    return [
+        Quadratic.of(dense.layers[i].weight.to_dense().astype(np.float64), found[i].covariance, sensitivities[i])
+        for i in layers
+    ]
+
+
+def _replace_layer(network: Network, index: int, operator: WeightOperator, bias: NDArray[np.float32]) -> Network:
+    layers = list(network.layers)
+    layers[index] = replace(layers[index], weight=operator, bias=bias)
+    return replace(network, layers=tuple(layers))
+
+
+def _refit(weight: FloatArray, found: Moments) -> FloatArray:
+    c = found.covariance
+    if c.ndim == 1:
+        return weight + weight * (found.lost / (c + (REFIT_DAMPING * float(c.mean()) or 1.0)))
+    damped = c + np.eye(len(c)) * (REFIT_DAMPING * float(np.trace(c)) / len(c) or 1.0)
+    result: FloatArray = weight + np.linalg.solve(damped, (weight @ found.lost).T).T
+    return result
+
+
+def _bias(network: Network, layer: Layer, operator: WeightOperator, found: Moments) -> NDArray[np.float32]:
+    """Bias that preserves the mean of the layer's outputs."""
+    before = layer.weight.to_dense().astype(np.float64) @ found.mean
+    after = operator.to_dense().astype(np.float64) @ found.compressed_mean
+    # inputs of a leaky integrator are summed over the steps, and its bias is added in each
+    factor = float(readout_factors(network).sum()) if layer.neuron.role == "readout" else 1.0
+    bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
+    result: NDArray[np.float32] = (bias + (before - after) / factor).astype(np.float32)
+    return result

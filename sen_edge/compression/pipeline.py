@@ -1,0 +1,268 @@
+"""Compression of a model: a request in; a network or a checkpoint and all figures out."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sen_edge.compression.evaluator import search
+from sen_edge.compression.far_field import factorize_coordinates
+from sen_edge.compression.finetune import Tuned, distil, finetune, finetune_recipe, free_recipe
+from sen_edge.compression.hierarchical import hierarchical
+from sen_edge.compression.lowrank import factorize, rank_layers
+from sen_edge.compression.moments import CompressionWarning, Inputs
+from sen_edge.compression.prune import prune
+from sen_edge.compression.request import CompressRequest, PruneRequest, RankRequest
+from sen_edge.data.calibration import Calibration
+from sen_edge.data.datasets import Dataset, check_dataset
+from sen_edge.data.subsample import subsample
+from sen_edge.errors import UsageError
+from sen_edge.model.checkpoint import to_network
+from sen_edge.model.model import Model
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_float16
+from sen_edge.progress import Progress, silent
+from sen_edge.training.loop import suggested_recipe
+from sen_runtime.accuracy import network_accuracy
+from sen_runtime.ir.network import Layer, Network, stored_dtype
+from sen_runtime.ir.operators import Coordinates
+from sen_runtime.memory_limits import catch_allocation_errors, require_network
+
+#: Live at once for each weight: the measured peak of pruning is 48.
+COMPRESS_BYTES = 24
+#: Calibration inputs; of a spiking network fewer, because each has several steps.
+MAX_INPUTS, MAX_SPIKING_INPUTS = 20_000, 4096
+IMAGE_HINT = "write a .sen image instead"
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """Result of a compression.
+
+    Attributes:
+        network: as it is stored.
+        checkpoint: of the same network, where it is still a SEN and one was requested; else None.
+        figures: everything measured, plain values for JSON.
+    """
+
+    network: Network
+    checkpoint: Checkpoint | None
+    figures: Mapping[str, Any]
+
+
+@catch_allocation_errors()
+def compress(
+    model: Model,
+    request: CompressRequest,
+    *,
+    calibration: Calibration | None = None,
+    dataset: Dataset | None = None,
+    as_checkpoint: bool = False,
+    state: Path | None = None,
+    progress: Progress = silent,
+) -> Compressed:
+    """Compress a model.
+
+    Args:
+        model: a checkpoint or an image with floating-point weights.
+        request: how to compress.
+        calibration: inputs without labels; by default, the dataset's training inputs.
+        dataset: labelled data for training and a budget; the accuracy is measured on its test part, once.
+        as_checkpoint: whether the result is a SEN again.
+        state: file from which an interrupted search resumes.
+        progress: see `sen_edge.progress`.
+
+    Raises:
+        UsageError: the request contradicts itself or the model.
+        DataError: data are missing or do not fit.
+        BudgetError: nothing keeps the accuracy.
+        NetworkError, TrainingError: see the passes.
+    """
+    _check(model, request, dataset, as_checkpoint=as_checkpoint)
+    needs_matrices = request.hierarchical_error is None and (request.rank is None or calibration or dataset)
+    if needs_matrices:
+        require_network(model.network, COMPRESS_BYTES)
+    inputs = None if calibration is None else calibration.inputs
+    if inputs is None and dataset is not None:
+        inputs = subsample(dataset.train_inputs, MAX_SPIKING_INPUTS if model.network.is_spiking else MAX_INPUTS)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CompressionWarning)
+        network, checkpoint, details = _run(model, request, inputs, dataset, as_checkpoint, state, progress)
+    if checkpoint is None and request.budget is None and stored_dtype(model.network) == "float16":
+        network = to_float16(network)
+    messages = [] if dataset is None else dataset.training.warnings(network.n_out)
+    messages += [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
+    before = _materialize(model.network)
+    figures = {
+        **details,
+        "request": asdict(request),
+        "input_sha256": model.sha256,
+        "before": {"macs": before.macs, "weight_bytes": before.nbytes},
+        "after": {"macs": _materialize(network).macs, "weight_bytes": network.nbytes},
+        "layers": [asdict(each) for each in layer_figures(network)],
+        "calibration": _source(calibration, dataset, inputs),
+        "accuracy": None if dataset is None else _accuracies(model, network, dataset),
+        "warnings": list(dict.fromkeys(messages)),
+    }
+    return Compressed(network, checkpoint, json.loads(json.dumps(figures)))
+
+
+def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, as_checkpoint: bool) -> None:
+    network, prune_request = model.network, request.prune
+    if stored_dtype(network).startswith("int8"):
+        raise UsageError("the weights are int8 already", hint="compress the network before its quantization")
+    task = "a budget" if request.budget else "training" if request.epochs else None
+    if task and dataset is None:
+        raise UsageError(f"{task} needs labelled data", hint="name them with --data")
+    if dataset is not None:
+        check_dataset(dataset, network.input_shape, network.input_range, network.n_out)
+    if not as_checkpoint:
+        return
+    if model.checkpoint is None:
+        raise UsageError("an image has no coordinates, which a checkpoint needs", IMAGE_HINT)
+    if prune_request is None or prune_request.pattern == "neurons":
+        raise UsageError("the result is not given by the coordinates of a checkpoint", IMAGE_HINT)
+    if prune_request.criterion == "second-order" and not request.epochs:
+        raise UsageError(
+            "second-order pruning changes the remaining weights, and a checkpoint holds coordinates",
+            hint=f"train these under the pattern with --epochs 20, or {IMAGE_HINT}",
+        )
+
+
+def _run(
+    model: Model,
+    request: CompressRequest,
+    inputs: Inputs | None,
+    dataset: Dataset | None,
+    as_checkpoint: bool,
+    state: Path | None,
+    progress: Progress,
+) -> tuple[Network, Checkpoint | None, dict[str, Any]]:
+    """The network, its checkpoint, and figures of the method."""
+    checkpoint = model.checkpoint
+    if request.budget is not None:
+        assert dataset is not None  # checked before; for mypy
+        found = search(model.network, dataset, request.budget, state=state, progress=progress)
+        network = replace(found.network, metadata=model.network.metadata)
+        return network, None, {"search": found.to_dict()}
+    if request.prune is not None and as_checkpoint:
+        assert checkpoint is not None  # as above
+        if not request.epochs:
+            pruned = _prune_checkpoint(checkpoint, model.network, request.prune, inputs, request.seed)
+            return to_network(pruned), pruned, {}
+        assert dataset is not None
+        recipe = finetune_recipe(suggested_recipe(checkpoint.config.dimensions, dataset, checkpoint.config.exponent))
+        recipe = replace(recipe, epochs=request.epochs, seed=request.seed)
+        tuned = finetune(checkpoint, dataset, request.prune, recipe, request.tuning, progress=progress)
+        return tuned.network, tuned.checkpoint, {"training": _training(tuned)}
+    network = _compress_once(model.network, request, inputs)
+    if not request.epochs:
+        return network, None, {}
+    assert dataset is not None
+    recipe = free_recipe(dataset, request.epochs, request.seed)
+    tuning = replace(request.tuning, distillation=request.tuning.distillation or 1.0)
+    tuned = distil(network, precompute(model.network), dataset, recipe, tuning, progress=progress)
+    return tuned.network, None, {"training": _training(tuned)}
+
+
+def _compress_once(network: Network, request: CompressRequest, inputs: Inputs | None) -> Network:
+    rank, error = request.rank, request.hierarchical_error
+    if request.prune is not None:
+        return prune(network, request.prune, calibration=inputs, seed=request.seed)
+    if error is not None:
+        tolerance = error
+        return _replace_layers(
+            network, lambda layer: hierarchical(layer, tolerance=tolerance, seed=request.seed).layers
+        )
+    assert rank is not None  # the only method left; for mypy
+    if inputs is not None:
+        return factorize(network, rank, calibration=inputs, seed=request.seed)
+    if rank.macs is not None or rank.near:
+        raise UsageError("a share of the MACs and a near field need calibration inputs", "name them with --calibration")
+    layers = [network.layers[index] for index in rank_layers(rank, network)]
+    return _replace_layers(network, lambda layer: _factorize_coordinates(layer, rank, layers, request.seed))
+
+
+def _factorize_coordinates(layer: Layer, request: RankRequest, layers: list[Layer], seed: int) -> tuple[Layer, ...]:
+    """Low rank of the weights themselves, for want of inputs; no matrix is formed."""
+    if layer not in layers or not isinstance(layer.weight, Coordinates):
+        return (layer,)
+    found = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=seed)
+    if found.operator.macs >= layer.weight.macs:
+        raise UsageError(f"rank {request.rank} takes as many MACs as the weights", hint="request a lower rank")
+    return (replace(layer, weight=found.operator),)
+
+
+def _replace_layers(network: Network, method: Callable[[Layer], tuple[Layer, ...]]) -> Network:
+    """Replace the layers that become smaller; others, often the last, stay as they are."""
+    layers: list[Layer] = []
+    reason = UsageError("no requested layer has coordinates", "calibration inputs make them unnecessary")
+    for index, layer in enumerate(network.layers):
+        try:
+            layers += method(layer)
+        except UsageError as error:
+            reason = UsageError(f"layer {index}: {error.message}", error.hint)
+            layers.append(layer)
+    if all(layer in network.layers for layer in layers):
+        raise reason
+    return replace(network, layers=tuple(layers))
+
+
+def _prune_checkpoint(
+    checkpoint: Checkpoint, network: Network, request: PruneRequest, inputs: Inputs | None, seed: int
+) -> Checkpoint:
+    """The checkpoint with the radii or the synapses of the pruned network, and its biases where it has any."""
+    pruned = prune(network, request, calibration=inputs, seed=seed)
+    config = checkpoint.config
+    tensors, synapses, radii = dict(checkpoint.tensors), dict(checkpoint.synapses), [0.0] * len(pruned.layers)
+    for index, layer in enumerate(pruned.layers):
+        if isinstance(layer.weight, Coordinates):
+            radii[index] = layer.weight.max_distance if layer.weight.has_max_distance else 0.0
+        else:
+            synapses[index] = layer.weight.to_dense() != 0
+        if config.bias and layer.bias is not None:
+            tensors[f"bias.{index}"] = layer.bias
+    if any(radii):
+        config = replace(config, max_distance=tuple(radii))
+    return Checkpoint(config, tensors, checkpoint.metadata, synapses=synapses)
+
+
+def _training(tuned: Tuned) -> dict[str, Any]:
+    return {
+        "best_epoch": tuned.best_epoch,
+        "epochs": tuned.epochs,
+        "validation_accuracy": tuned.validation_accuracy,
+        "original_validation_accuracy": tuned.original_accuracy,
+    }
+
+
+def _materialize(network: Network) -> Network:
+    """The network with materialized weights, unless a layer is too large for that."""
+    largest = max(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers)
+    return precompute(network) if largest <= MAX_WRITTEN_OUT else network
+
+
+def _source(calibration: Calibration | None, dataset: Dataset | None, inputs: Inputs | None) -> dict[str, Any] | None:
+    """Source of the calibration inputs."""
+    if calibration is not None:
+        return {"data": calibration.name, "sha256": calibration.sha256, "samples": len(calibration.inputs)}
+    if dataset is not None and inputs is not None:
+        return {"data": dataset.training.title, "sha256": dataset.sha256, "samples": len(inputs)}
+    return None
+
+
+def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:
+    """Accuracy on the test data before and after, in percent."""
+    inputs, labels = dataset.test_inputs, dataset.test_labels
+    return {
+        "data": dataset.test.title,
+        "samples": len(labels),
+        "original": network_accuracy(precompute(model.network), inputs, labels),
+        "compressed": network_accuracy(precompute(network), inputs, labels),
+    }

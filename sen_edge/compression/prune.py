@@ -1,0 +1,249 @@
+"""Pruning: zeros in the weights of a network, and other weights and biases that compensate for them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.compression.layerwise import compensate_means, compress_layers, second_order_problems
+from sen_edge.compression.moments import CompressionWarning, Inputs, check_calibration, sensitivities
+from sen_edge.compression.patterns import Pattern, select_largest
+from sen_edge.compression.quadratic import Quadratic, best_under_pattern
+from sen_edge.compression.request import PruneRequest, select_layers
+from sen_edge.compression.structured import remove_neurons
+from sen_edge.errors import UsageError
+from sen_edge.model.statistics import MAX_WRITTEN_OUT
+from sen_edge.passes.materialize import precompute, weights
+from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import Coordinates, WeightOperator
+
+FloatArray = NDArray[np.float64]
+
+#: Share of the synapses by which a radius may miss the sparsity without a warning.
+TIES = 0.01
+#: Steps of the search for the sparsity that a relative error allows.
+BISECTIONS = 7
+
+
+def prune(
+    network: Network,
+    request: PruneRequest | None = None,
+    *,
+    calibration: Inputs | None = None,
+    seed: int = 0,
+    **fields: Any,
+) -> Network:
+    """Set weights of a network to zero.
+
+    Biases compensate for the mean of what is cut if there are calibration inputs. Criterion "second-order" also selects
+    by their second moments, and changes the remaining weights. Criterion "distance" keeps coordinates, whose radius
+    implies which synapses are left.
+
+    Args:
+        network: to prune.
+        request: what to prune.
+        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
+        seed: of random mixtures of many outputs.
+        **fields: of a `PruneRequest`, instead of the request.
+
+    Raises:
+        UsageError: the request contradicts itself or the network.
+        DataError: calibration inputs are missing, of the wrong shape or not finite.
+        NetworkError: weights that cannot be computed.
+    """
+    request = request or PruneRequest(**fields)
+    layers, pattern = select_layers(request.layers, network), Pattern.parse(request.pattern)
+    if calibration is not None or request.criterion == "second-order":
+        calibration = check_calibration(network, calibration)
+    if pattern.neurons:
+        return remove_neurons(network, layers, sparsity=request.sparsity or 0.0, calibration=calibration, seed=seed)
+    if request.criterion == "second-order":
+        assert calibration is not None  # checked above; for mypy
+        result = _prune_second_order(network, request, layers, calibration, seed)
+    else:
+        cut = _cut_distant if request.criterion == "distance" else _cut_small
+        result = cut(network, request, layers)
+        if calibration is not None:
+            result = compensate_means(network, result, calibration)
+    _warn_of_disconnected(result)
+    return result
+
+
+def choose_masks(network: Network, request: PruneRequest, calibration: Inputs, seed: int = 0) -> dict[int, Mask]:
+    """Synapses `[n_out, n_in]` of each requested layer that stay, for training under these masks.
+
+    Args:
+        network: as it is now.
+        request: criterion "second-order" or "magnitude", with a sparsity or the pattern N:M.
+        calibration: inputs for second-order.
+        seed: of random mixtures of many outputs.
+    """
+    dense, pattern = precompute(network), Pattern.parse(request.pattern)
+    layers = select_layers(request.layers, network)
+    if request.criterion == "magnitude":
+        energies = [np.square(dense.layers[index].weight.to_dense(), dtype=np.float64) for index in layers]
+        return dict(zip(layers, _masks(energies, request), strict=True))
+    calibration = check_calibration(network, calibration)
+    problems = second_order_problems(dense, layers, calibration, sensitivities(dense, calibration, seed))
+    counts = weights_per_layer([problem.saliency() for problem in problems], request)
+    return {
+        index: best_under_pattern(problem, partial(pattern.select, count=count))[1]
+        for index, problem, count in zip(layers, problems, counts, strict=True)
+    }
+
+
+def weights_per_layer(energies: Sequence[FloatArray], request: PruneRequest) -> list[int]:
+    """Number of weights that each layer keeps, such that the layers together have the requested sparsity."""
+    if request.sparsity is None:  # N:M
+        return [energy.size for energy in energies]
+    density, pattern = 1 - request.sparsity, Pattern.parse(request.pattern)
+    if not request.is_global:
+        return [round(density * energy.size) for energy in energies]
+    blocks = [pattern.block_sums(energy).ravel() for energy in energies]
+    sizes = [pattern.block_sizes(energy.shape).ravel() for energy in energies]
+    total = sum(energy.size for energy in energies)
+    mask = select_largest(np.concatenate(blocks), round(density * total), np.concatenate(sizes))
+    ends = np.cumsum([len(each) for each in blocks])[:-1]
+    return [int(size @ part) for part, size in zip(np.split(mask, ends), sizes, strict=True)]
+
+
+def best_sparse(problem: Quadratic, pattern: Pattern, count: int, effort: float = 1.0) -> WeightOperator:
+    """Weights of which `count` are not 0, with nearly the smallest error; `effort` is the share of usual iterations."""
+    scaled, mask = best_under_pattern(problem, partial(pattern.select, count=count), effort)
+    return to_sparse_layout(problem.to_weights(scaled).astype(np.float32), mask)
+
+
+def find_radius(operators: Sequence[Coordinates], sparsity: float) -> float:
+    """Radius that this share of all distances exceeds, half way between two of them; inf for none.
+
+    Neurons nearer than `min_distance` count as that far, and stay connected. A warning tells where synapses of equal
+    length, which a radius cannot separate, leave many more of them than requested.
+    """
+    distances = np.concatenate([_distances(operator) for operator in operators])
+    kept = max(round((1 - sparsity) * distances.size), 1)
+    if kept == distances.size:
+        return math.inf
+    inside, outside = np.partition(distances, (kept - 1, kept))[[kept - 1, kept]]
+    smallest = np.nextafter(np.float32(max(operator.min_distance for operator in operators)), np.float32(np.inf))
+    radius = max(float(np.float32((float(inside) + float(outside)) / 2)), float(smallest))
+    reached = float(np.mean(distances > radius))
+    if reached < sparsity - TIES:
+        warnings.warn(
+            f"synapses of equal length stay together: a radius cuts {reached:.1%} of them, not {sparsity:.1%}",
+            CompressionWarning,
+            stacklevel=3,
+        )
+    return radius
+
+
+def _distances(operator: Coordinates) -> NDArray[np.float32]:
+    """Distances between all sources and targets, flat."""
+    plain = replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0, max_distance=math.inf)
+    return np.float32(1) / weights(plain).ravel()
+
+
+def _masks(energies: Sequence[FloatArray], request: PruneRequest) -> list[Mask]:
+    pattern = Pattern.parse(request.pattern)
+    if request.threshold is not None:
+        return [pattern.select_above(energy, request.threshold**2) for energy in energies]
+    counts = weights_per_layer(energies, request)
+    return [pattern.select(energy, count) for energy, count in zip(energies, counts, strict=True)]
+
+
+def _cut_small(network: Network, request: PruneRequest, layers: Sequence[int]) -> Network:
+    dense = precompute(network)
+    values = [dense.layers[index].weight.to_dense() for index in layers]
+    masks = _masks([np.square(w, dtype=np.float64) for w in values], request)
+    pruned = map(to_sparse_layout, values, masks)
+    return _replace_weights(dense, dict(zip(layers, pruned, strict=True)))
+
+
+def _cut_distant(network: Network, request: PruneRequest, layers: Sequence[int]) -> Network:
+    """Coordinates with a radius, which is one number for the pattern."""
+    operators: dict[int, Coordinates] = {}
+    for index in layers:
+        operator = network.layers[index].weight
+        if not isinstance(operator, Coordinates):
+            raise UsageError(f"layer {index} has no coordinates", "prune the checkpoint, or by magnitude")
+        if request.threshold is not None and request.threshold <= operator.min_distance:
+            raise UsageError(
+                f"layer {index}: the radius is {request.threshold:g}; expected more than the min_distance "
+                f"{operator.min_distance:g}"
+            )
+        operators[index] = operator
+    if request.threshold is not None:
+        radii = dict.fromkeys(layers, request.threshold)
+    elif request.is_global:
+        radii = dict.fromkeys(layers, find_radius([*operators.values()], request.sparsity or 0.0))
+    else:
+        radii = {index: find_radius([operator], request.sparsity or 0.0) for index, operator in operators.items()}
+    return _replace_weights(
+        network,
+        {
+            index: replace(operator, max_distance=min(radii[index], operator.max_distance))
+            for index, operator in operators.items()
+        },
+    )
+
+
+def _prune_second_order(
+    network: Network, request: PruneRequest, layers: Sequence[int], calibration: Inputs, seed: int
+) -> Network:
+    dense, pattern = precompute(network), Pattern.parse(request.pattern)
+    outputs = sensitivities(dense, calibration, seed)
+    problems = second_order_problems(dense, layers, calibration, outputs)
+    counts: dict[int, int] = {}
+    if request.threshold is None:
+        saliencies = [problem.saliency() for problem in problems]
+        counts = dict(zip(layers, weights_per_layer(saliencies, request), strict=True))
+
+    def method(index: int, problem: Quadratic) -> WeightOperator | None:
+        if index not in layers:
+            return None
+        if request.threshold is not None:
+            return _sparsest(problem, pattern, request.threshold)
+        return best_sparse(problem, pattern, counts[index])
+
+    return compress_layers(dense, calibration, method, outputs)
+
+
+def _sparsest(problem: Quadratic, pattern: Pattern, error: float) -> WeightOperator:
+    """The fewest weights with at most this relative error, by bisection."""
+    low, high = 0, problem.weight.size
+    best, best_mask = problem.weight, np.ones(problem.weight.shape, bool)
+    for _ in range(BISECTIONS):
+        count = (low + high) // 2
+        scaled, mask = best_under_pattern(problem, partial(pattern.select, count=count))
+        if problem.relative_error(scaled) <= error:
+            high, best, best_mask = count, scaled, mask
+        else:
+            low = count
+    return to_sparse_layout(problem.to_weights(best).astype(np.float32), best_mask)
+
+
+def _replace_weights(network: Network, operators: Mapping[int, WeightOperator]) -> Network:
+    layers = [replace(layer, weight=operators.get(index, layer.weight)) for index, layer in enumerate(network.layers)]
+    return replace(network, layers=tuple(layers))
+
+
+def _warn_of_disconnected(network: Network) -> None:
+    """Name the neurons without synapses, except in layers that are too large to be materialized."""
+    for index, layer in enumerate(network.layers):
+        if layer.weight.shape[0] * layer.weight.shape[1] > MAX_WRITTEN_OUT:
+            continue
+        silent = np.flatnonzero(~np.any(layer.weight.to_dense() != 0, axis=1))
+        if len(silent):
+            names = ", ".join(map(str, silent[:8])) + (f" and {len(silent) - 8} more" if len(silent) > 8 else "")
+            warnings.warn(
+                f"layer {index}: no synapse reaches output neuron {names}; only the bias is left there",
+                CompressionWarning,
+                stacklevel=3,
+            )

@@ -1,0 +1,114 @@
+"""Structured pruning: removal of whole hidden neurons, which leaves a smaller dense network.
+
+A neuron is a column of the next layer and a row of its own. The biases of the next layer compensate for its mean, and
+the remaining columns for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_edge.compression.layerwise import compress_layers
+from sen_edge.compression.moments import Inputs, moments, sensitivities
+from sen_edge.compression.patterns import Pattern, select_largest
+from sen_edge.compression.quadratic import Quadratic, best_under_pattern
+from sen_edge.errors import UsageError
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.sparse_layout import to_sparse_layout
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum, WeightOperator
+
+FloatArray = NDArray[np.float64]
+Indices = NDArray[np.intp]
+
+#: A neuron with less than this share of the mean energy of its layer is dead, and always removed.
+DEAD = 1e-9
+
+
+def remove_neurons(
+    network: Network, layers: Sequence[int], *, sparsity: float, calibration: Inputs | None, seed: int = 0
+) -> Network:
+    """Remove the least important hidden neurons.
+
+    Args:
+        network: to make smaller.
+        layers: whose output neurons are removed; those of the last layer, the network's outputs, stay.
+        sparsity: share of these neurons, in [0, 1); at 0 only those that never change.
+        calibration: checked inputs for a second-order choice and compensation. Without them neurons with the smallest
+            weights are removed, and a network of coordinates stays one.
+        seed: of random mixtures of many outputs.
+
+    Raises:
+        UsageError: there are no hidden neurons in these layers.
+    """
+    hidden = [index for index in layers if index < len(network.layers) - 1]
+    if not hidden:
+        raise UsageError("there are no hidden neurons to remove", hint="the last layer's neurons are the outputs")
+    if calibration is None:
+        return keep_neurons(network, _strongest(network, hidden, sparsity))
+    dense = precompute(network)
+    outputs = sensitivities(dense, calibration, seed)
+    found = moments(dense, dense, calibration)
+    variances = {index: c if c.ndim == 1 else np.diag(c) for index in hidden for c in [found[index + 1].covariance]}
+    kept: dict[int, Indices] = {}
+
+    def method(index: int, problem: Quadratic) -> WeightOperator | None:
+        variance = variances.get(index - 1)
+        if variance is None:
+            return None
+        n_out = problem.weight.shape[0]
+        columns, count, alive = Pattern(block=(n_out, 1)), n_out * _count(variance, sparsity), _alive(variance)
+        # damping gives dead neurons with large weights some energy, which must not count
+        scaled, mask = best_under_pattern(problem, lambda energy: columns.select(np.where(alive, energy, -1.0), count))
+        kept[index - 1] = np.flatnonzero(mask[0])
+        return Dense(problem.to_weights(scaled).astype(np.float32))
+
+    return keep_neurons(compress_layers(dense, calibration, method, outputs), kept)
+
+
+def keep_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:
+    """The network with only these output neurons `[n]`, ascending, in the layers that `kept` names."""
+    layers = []
+    for index, layer in enumerate(network.layers):
+        n_out, n_in = layer.weight.shape
+        rows, columns = kept.get(index, np.arange(n_out)), kept.get(index - 1, np.arange(n_in))
+        bias = None if layer.bias is None else layer.bias[rows]
+        layers.append(replace(layer, weight=take(layer.weight, rows, columns), bias=bias))
+    return replace(network, layers=tuple(layers))
+
+
+def take(operator: WeightOperator, rows: Indices, columns: Indices) -> WeightOperator:
+    """The operator with these outputs and inputs, in this order; floating-point weights."""
+    if isinstance(operator, Sum):
+        return Sum(take(operator.a, rows, columns), take(operator.b, rows, columns))
+    if isinstance(operator, Coordinates):
+        return replace(
+            operator, source=operator.source[columns], target=operator.target[rows], mask=operator.mask[columns]
+        )
+    if isinstance(operator, LowRank):
+        return LowRank(operator.left[rows], np.ascontiguousarray(operator.right[:, columns]))
+    w = operator.to_dense()[np.ix_(rows, columns)]
+    return Dense(w) if isinstance(operator, Dense) else to_sparse_layout(w, w != 0)
+
+
+def _strongest(network: Network, hidden: Sequence[int], sparsity: float) -> dict[int, Indices]:
+    """Neurons that stay, by the product of the norms of the weights into and out of each."""
+    values = [layer.weight.to_dense().astype(np.float64) for layer in precompute(network).layers]
+    energies = {i: (values[i] ** 2).sum(axis=1) * (values[i + 1] ** 2).sum(axis=0) for i in hidden}
+    return {
+        index: np.flatnonzero(select_largest(energy, _count(energy, sparsity))) for index, energy in energies.items()
+    }
+
+
+def _alive(energy: FloatArray) -> NDArray[np.bool_]:
+    alive: NDArray[np.bool_] = energy > DEAD * energy.mean()
+    return alive
+
+
+def _count(energy: FloatArray, sparsity: float) -> int:
+    """Neurons of a layer that stay: never the dead, at least one."""
+    return max(1, min(int(_alive(energy).sum()), round((1 - sparsity) * len(energy))))

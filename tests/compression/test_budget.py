@@ -1,0 +1,263 @@
+"""The search under a budget, with an evaluator whose accuracies and latencies are functions."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sen_edge.compression.budget import BudgetError, Figures, Plan, _Search, find, trade_off
+from sen_edge.compression.forms import DENSE, Form
+from sen_edge.compression.request import BudgetRequest
+from sen_edge.progress import silent
+from sen_edge.schema import SchemaError
+from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.operators import Dense
+
+ORIGINAL = Plan((DENSE, DENSE))
+NETWORK = Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))
+#: Microseconds of a multiply-accumulate by family.
+MAC_US = {"dense": 1e-5, "unstructured": 1e-3, "16x1": 1e-4, "1x4": 1e-4, "low-rank": 2e-5}
+
+
+def loss(plan: Plan) -> float:
+    """Points of accuracy that a plan costs: fewer with more weights, more with int8, a third after distillation."""
+    total = 0.0
+    for form in plan.layers:
+        total += 0.1 / form.density if form.density and not form.rank else 0.0
+        total += 8 / (form.rank * (1 + 5 * form.density)) if form.rank else 0.0
+    return (total + (0.05 if plan.dtype == "int8-dynamic" else 0)) / (3 if plan.epochs else 1)
+
+
+def latency(plan: Plan, shapes: Sequence[tuple[int, int]]) -> float:
+    rates = [MAC_US.get(form.family, 1e-3) for form in plan.layers]
+    macs = [form.macs(shape) for form, shape in zip(plan.layers, shapes, strict=True)]
+    return sum(rate * count for rate, count in zip(rates, macs, strict=True)) * (0.9 if "int8" in plan.dtype else 1)
+
+
+@dataclass
+class Fake:
+    """An evaluator of two layers, and the plans that it was asked for."""
+
+    accuracy: Callable[[Plan], float] = lambda plan: 98 - loss(plan)
+    latency: Callable[[Plan], float] | None = None
+    shapes: Sequence[tuple[int, int]] = ((512, 784), (10, 512))
+    samples: int = 500
+    plans: list[Plan] = field(default_factory=list)
+    timed: list[tuple[Plan, ...]] = field(default_factory=list)
+
+    def error(self, layer: int, form: Form) -> float:
+        return (10.0, 1.0)[layer] * loss(Plan((form,)))
+
+    def figures(self, plan: Plan) -> Figures:
+        self.plans.append(plan)
+        pairs = list(zip(plan.layers, self.shapes, strict=True))
+        itemsize = 4 if plan.dtype == "float32" else 1
+        macs, nbytes = (
+            (form.macs(shape) for form, shape in pairs),
+            (form.nbytes(shape, itemsize) for form, shape in pairs),
+        )
+        return Figures(self.accuracy(plan), sum(macs), sum(nbytes))
+
+    def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
+        self.timed.append(tuple(plans))
+        return [latency(plan, self.shapes) if self.latency is None else self.latency(plan) for plan in plans]
+
+    def network(self, plan: Plan) -> Network:
+        return replace(NETWORK, metadata={"plan": str(plan)})
+
+
+def chains(request: BudgetRequest) -> list[list[Plan]]:
+    return _Search(Fake(), request, silent)._chains()
+
+
+# --- size and multiply-accumulates ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("objective", ["macs", "size"])
+@pytest.mark.parametrize("max_drop", [0.3, 0.5, 1.0, 5.0, 60.0])
+def test_the_smallest_that_keeps_the_budget_is_chosen(objective: str, max_drop: float) -> None:
+    """As small as what evaluating every candidate finds, from few of them."""
+    request, fake = BudgetRequest(max_drop, objective), Fake()
+    found = find(fake, request)
+    every = [plan for chain in chains(request) for plan in chain]
+    cost = {"macs": lambda figures: figures.macs, "size": lambda figures: figures.nbytes}[objective]
+    fitting = [Fake().figures(plan) for plan in every if loss(plan) <= max_drop]
+    assert cost(found.chosen.figures) == min(map(cost, fitting)) < cost(found.original.figures)
+    assert found.chosen.drop == pytest.approx(loss(found.chosen.plan)) and found.chosen.drop <= max_drop
+    assert found.network.metadata["plan"] == str(found.chosen.plan)
+    assert found.samples == 500 and fake.timed == []
+    asked = sum(1 + math.ceil(math.log2(len(chain) + 1)) for chain in chains(request))
+    assert len(fake.plans) == len(set(fake.plans)) == 1 + len(found.candidates) <= 1 + asked < len(every) / 2
+    costs = [cost(each.figures) for each in found.candidates]
+    assert costs == sorted(costs)
+
+
+def test_a_larger_drop_costs_less() -> None:
+    costs = [find(Fake(), BudgetRequest(drop, "size")).chosen.figures.nbytes for drop in (0.2, 1.0, 5.0, 60.0)]
+    assert costs == sorted(costs, reverse=True) and len(set(costs)) == 4
+
+
+def test_chains_rise_in_size_and_fall_in_error() -> None:
+    request = BudgetRequest(1.0, "macs")
+    for chain in chains(request):
+        sizes = [Fake().figures(plan).macs for plan in chain]
+        errors = [sum(Fake().error(layer, form) for layer, form in enumerate(plan.layers)) for plan in chain]
+        assert sizes == sorted(set(sizes)) and errors == sorted(errors, reverse=True)
+        assert ORIGINAL not in chain
+
+
+def test_a_trade_off_has_both_ends() -> None:
+    small, large = Form(4), Form(64)
+    sizes: list[Mapping[Form, float]] = [{DENSE: 100, small: 10, large: 50}] * 2
+    errors = [{DENSE: 0.0, small: 9.0, large: 2.0}, {DENSE: 0.0, small: 0.9, large: 0.2}]
+    found = trade_off(sizes, errors)
+    assert found[0] == (small, small) and found[-1] == (DENSE, DENSE)
+    assert found.index((large, small)) < found.index((DENSE, large))  # the sensitive layer gets its weights first
+
+
+@pytest.mark.parametrize("method", ["sparse", "low-rank", "both"])
+def test_only_the_requested_methods_are_tried(method: Any) -> None:
+    found = find(Fake(), BudgetRequest(20.0, "size", methods=(method,), dtypes=("float32",)))
+    forms = {form for each in found.candidates for form in each.plan.layers} - {DENSE}
+    expected = {"sparse": (False, True), "low-rank": (True, False), "both": (True, True)}[method]
+    assert forms and {(form.rank > 0, form.density > 0) for form in forms} == {expected}
+    assert {each.plan.dtype for each in found.candidates} == {"float32"}
+
+
+def test_int8_weights_are_smaller() -> None:
+    found = find(Fake(), BudgetRequest(5.0, "size"))
+    assert found.chosen.plan.dtype == "int8-dynamic"
+    assert {each.plan.dtype for each in found.candidates} == {"float32", "int8-dynamic"}
+
+
+# --- latency -------------------------------------------------------------------------------------
+
+FAMILIES = {
+    "native": {"dense", "unstructured", "16x1", "low-rank", "low-rank + unstructured"},
+    "litert": {"dense", "1x4", "low-rank", "low-rank + 1x4"},
+    "onnxruntime": {"dense", "low-rank"},
+}
+
+
+def family(plan: Plan) -> str:
+    (name,) = {form.family for form in plan.layers} - {"dense"} or {"dense"}
+    return name
+
+
+@pytest.mark.parametrize("engine", FAMILIES)
+def test_each_kernel_and_dtype_has_a_finalist(engine: Any) -> None:
+    """The smallest that fits of each, so that no form is missed for its multiply-accumulates."""
+    fake, request = Fake(), BudgetRequest(2.0, engine=engine)
+    found = find(fake, request)
+    ((original, *finalists),) = fake.timed
+    assert original == ORIGINAL
+    kinds = [(family(plan), plan.dtype) for plan in finalists]
+    assert set(kinds) == {(name, dtype) for name in FAMILIES[engine] for dtype in ("float32", "int8-dynamic")} - {
+        ("dense", "float32")
+    }
+    assert len(finalists) == len(set(finalists)) == len(set(kinds)) == len(kinds)
+    for chain in chains(request):
+        fitting = [plan for plan in chain if loss(plan) <= 2.0]
+        assert not fitting or fitting[0] in finalists
+    assert {each.plan for each in found.candidates if each.latency_us is not None} == set(finalists)
+    assert found.original.latency_us == latency(ORIGINAL, fake.shapes)
+
+
+@pytest.mark.parametrize("fastest", ["unstructured", "16x1", "low-rank", "low-rank + unstructured"])
+@pytest.mark.parametrize("dtype", ["float32", "int8-dynamic"])
+def test_the_fastest_that_is_measured_is_chosen(fastest: str, dtype: str) -> None:
+    fake = Fake(latency=lambda plan: 1.0 if (family(plan), plan.dtype) == (fastest, dtype) else 2.0)
+    chosen = find(fake, BudgetRequest(2.0)).chosen
+    assert (family(chosen.plan), chosen.plan.dtype, chosen.latency_us) == (fastest, dtype, 1.0)
+
+
+def test_nothing_is_faster_than_the_original() -> None:
+    with pytest.raises(BudgetError) as caught:
+        find(Fake(latency=lambda plan: 1.0 if plan == ORIGINAL else 2.0), BudgetRequest(2.0))
+    assert caught.value.exit_code == 3 and caught.value.best.latency_us == 2.0
+
+
+# --- distillation --------------------------------------------------------------------------------
+
+
+def test_smaller_candidates_are_distilled() -> None:
+    request = BudgetRequest(1.0, "size")
+    plain, found = find(Fake(), request), find(Fake(), replace(request, epochs=3))
+    trained = [each for each in found.candidates if each.plan.epochs]
+    assert trained and {each.plan.epochs for each in trained} == {3}
+    assert [each for each in found.candidates if not each.plan.epochs] == list(plain.candidates)
+    assert found.chosen.plan.epochs == 3 and found.chosen.figures.nbytes < plain.chosen.figures.nbytes
+    of_dtype = {each.plan.dtype: each.figures.nbytes for each in reversed(plain.candidates) if each.drop <= 1}
+    assert all(each.figures.nbytes < of_dtype[each.plan.dtype] for each in trained)
+
+
+def test_distillation_that_helps_nothing_changes_nothing() -> None:
+    request, fake = BudgetRequest(1.0, "macs", epochs=2), Fake(lambda plan: 98 - loss(replace(plan, epochs=0)))
+    assert find(fake, request).chosen == find(Fake(), replace(request, epochs=0)).chosen
+
+
+# --- failure, progress, values -------------------------------------------------------------------
+
+
+def test_nothing_fits() -> None:
+    fake = Fake(lambda plan: 98 if plan == ORIGINAL else 90 - loss(plan))
+    with pytest.raises(BudgetError) as caught:
+        find(fake, BudgetRequest(1.0, "macs"))
+    assert caught.value.exit_code == 3 and caught.value.hint
+    assert caught.value.best.drop == min(fake.accuracy(ORIGINAL) - fake.accuracy(plan) for plan in fake.plans[1:])
+
+
+def test_no_layer_has_another_form() -> None:
+    with pytest.raises(BudgetError):
+        find(Fake(shapes=((10, 64), (10, 10))), BudgetRequest(1.0, "macs", dtypes=("float32",)))
+
+
+def test_rounding_of_accuracies_does_not_decide() -> None:
+    fake = Fake(lambda plan: 97.9004199160168 if plan == ORIGINAL else 97.9004199160168 - 0.5)
+    assert find(fake, BudgetRequest(0.5, "macs")).chosen.figures.macs < 60_000
+
+
+@pytest.mark.parametrize("objective", ["size", "latency"])
+def test_progress_is_told_in_shares(objective: Any) -> None:
+    told: list[tuple[str, float]] = []
+    find(Fake(), BudgetRequest(2.0, objective, epochs=1), lambda *each: told.append(each))
+    stages = ["layer 0", "layer 1", "candidates"] + ["measuring finalists"] * (objective == "latency")
+    assert list(dict.fromkeys(stage for stage, _ in told)) == stages
+    assert all(0 <= share <= 1 for _, share in told) and ("candidates", 1.0) in told
+
+
+def test_results_are_json() -> None:
+    found = find(Fake(), BudgetRequest(2.0))
+    values = json.loads(json.dumps(found.to_dict()))
+    assert values["held_out"] == 500 and values["chosen"] in values["candidates"]
+    assert values["original"]["layers"] == ["dense", "dense"]
+    assert set(values["chosen"]) == {
+        "layers", "dtype", "epochs", "macs", "bytes", "accuracy", "drop", "latency_us",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_drop": -0.1},
+        {"max_drop": 100},
+        {"max_drop": float("nan")},
+        {"objective": "speed"},
+        {"engine": "tpu"},
+        {"methods": ()},
+        {"methods": ("sparse", "magic")},
+        {"dtypes": ("float64",)},
+        {"epochs": -1},
+        {"seconds": 0},
+        {"seed": -1},
+    ],
+    ids=str,
+)
+def test_requests_that_make_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(SchemaError) as caught:
+        BudgetRequest(**{"max_drop": 1.0, **options})
+    assert caught.value.key.partition("[")[0] == next(iter(options))

@@ -1,0 +1,372 @@
+"""`compress` as a whole: what it refuses, the path without inputs, and the figures that it gives back."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sen_edge.compression import pipeline
+from sen_edge.compression.pipeline import compress
+from sen_edge.compression.request import BudgetRequest, CompressRequest, PruneRequest, RankRequest
+from sen_edge.data.calibration import Calibration
+from sen_edge.data.datasets import Dataset
+from sen_edge.errors import DataError, UsageError
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.config import SpatialConfig
+from sen_edge.model.model import Model
+from sen_edge.model.parameters import Checkpoint
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import to_float16
+from sen_runtime import reference
+from sen_runtime.accuracy import network_accuracy
+from sen_runtime.ir.network import Identity, Layer, Network, Relu, stored_dtype
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank
+from tests.conftest import MLP, SNN, make_checkpoint, make_model
+from tests.support.clouds import float64_weights, mixed, planes, relative
+from tests.support.networks import random_network
+
+
+def clouds() -> Dataset:
+    """Ten classes of 64 numbers, images of 8 x 8."""
+    rng = np.random.default_rng(0)
+    centres, labels = rng.random((10, 64)), np.arange(500) % 10
+    x = np.clip(centres[labels] + 0.1 * rng.normal(size=(500, 64)), 0, 1).astype(np.float32)
+    return Dataset("clouds", x[:400], labels[:400], x[400:], labels[400:], (0.0, 1.0))
+
+
+DATA = clouds()
+INPUTS = Calibration("inputs.npz", DATA.train_inputs[:300], DATA.train_inputs[300:], "ab" * 32)
+HALF = PruneRequest(0.5)
+
+
+@pytest.fixture(params=[MLP, SNN], ids=["mlp", "snn"])
+def model(request: pytest.FixtureRequest) -> Model:
+    return make_model(make_checkpoint(request.param))
+
+
+@pytest.fixture
+def mlp() -> Model:
+    return make_model(make_checkpoint(MLP))
+
+
+@pytest.fixture
+def image() -> Model:
+    return Model(random_network(np.random.default_rng(0), kinds=("dense",), sizes=(64, 32, 10)), "cd" * 32)
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "0 of them"),
+        ({"prune": HALF, "rank": RankRequest(3)}, "2 of them"),
+        ({"hierarchical_error": 0.1, "budget": BudgetRequest(1.0)}, "2 of them"),
+        ({"prune": HALF, "epochs": -1}, "epochs is -1"),
+    ],
+)
+def test_requests_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        CompressRequest(**options)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (CompressRequest(budget=BudgetRequest(1.0, "macs")), "a budget needs labelled data"),
+        (CompressRequest(prune=HALF, epochs=1), "training needs labelled data"),
+        (CompressRequest(rank=RankRequest(3), epochs=1), "training needs labelled data"),
+    ],
+)
+def test_labels_are_needed(request_: CompressRequest, message: str, mlp: Model) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        compress(mlp, request_, calibration=INPUTS)
+    assert caught.value.hint == "name them with --data"
+
+
+def test_second_order_needs_inputs(mlp: Model) -> None:
+    with pytest.raises(DataError, match="calibration inputs"):
+        compress(mlp, CompressRequest(prune=HALF))
+
+
+# --- checkpoints ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        (CompressRequest(rank=RankRequest(3)), "coordinates"),
+        (CompressRequest(rank=RankRequest(3), epochs=1), "coordinates"),
+        (CompressRequest(hierarchical_error=0.1), "coordinates"),
+        (CompressRequest(budget=BudgetRequest(1.0, "macs")), "coordinates"),
+        (CompressRequest(prune=PruneRequest(0.5, pattern="neurons")), "coordinates"),
+        (CompressRequest(prune=HALF), "second-order"),
+    ],
+)
+def test_what_no_checkpoint_holds(request_: CompressRequest, message: str, mlp: Model) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        compress(mlp, request_, dataset=DATA, as_checkpoint=True)
+    assert ".sen image" in (caught.value.hint or "")
+
+
+def test_an_image_is_no_checkpoint(image: Model) -> None:
+    with pytest.raises(UsageError, match="an image"):
+        compress(image, CompressRequest(prune=PruneRequest(0.5, criterion="magnitude")), as_checkpoint=True)
+
+
+def same_network(checkpoint: Checkpoint, network: Network) -> bool:
+    x = DATA.test_inputs
+    again = precompute(checkpoints.to_network(checkpoint))
+    return np.allclose(reference.run(again, x), reference.run(precompute(network), x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "distance"])
+def test_a_checkpoint_is_the_network(criterion: str, model: Model, tmp_path: Path) -> None:
+    request = CompressRequest(prune=PruneRequest(0.3, criterion=criterion))
+    found = compress(model, request, calibration=INPUTS, as_checkpoint=True)
+    assert found.checkpoint is not None and same_network(found.checkpoint, found.network)
+    zeros = sum(int((layer.weight.to_dense() == 0).sum()) for layer in precompute(found.network).layers)
+    assert zeros == pytest.approx(0.3 * (64 * 32 + 32 * 10), rel=0.05)
+    checkpoints.save(found.checkpoint, tmp_path / "a.pt")
+    assert same_network(checkpoints.load(tmp_path / "a.pt"), found.network)
+    stored = compress(model, request, calibration=INPUTS)
+    assert stored.checkpoint is None and same_network(found.checkpoint, stored.network)
+
+
+@pytest.mark.parametrize("criterion", ["second-order", "distance"])
+def test_a_trained_checkpoint_is_the_network(criterion: str, model: Model) -> None:
+    request = CompressRequest(prune=PruneRequest(0.5, criterion=criterion), epochs=2)
+    found = compress(model, request, dataset=DATA, as_checkpoint=True)
+    assert found.checkpoint is not None and same_network(found.checkpoint, found.network)
+    training = found.figures["training"]
+    assert training["epochs"] == 2 and 1 <= training["best_epoch"] <= 2
+    assert 0 <= training["validation_accuracy"] <= 100
+
+
+def test_pruning_goes_on_from_a_pruned_checkpoint(mlp: Model) -> None:
+    first = compress(mlp, CompressRequest(prune=PruneRequest(0.3, criterion="magnitude")), as_checkpoint=True)
+    assert first.checkpoint is not None
+    again = CompressRequest(prune=PruneRequest(0.6, criterion="magnitude"))
+    second = compress(make_model(first.checkpoint), again, as_checkpoint=True)
+    assert second.checkpoint is not None
+    for index, mask in second.checkpoint.synapses.items():
+        assert not np.any(mask & ~first.checkpoint.synapses[index])
+        assert mask.mean() == pytest.approx(0.4, abs=0.02)
+
+
+# --- without inputs ------------------------------------------------------------------------------
+
+
+def far() -> Model:
+    """Two planes far apart, whose weights have a low rank, and a small readout."""
+    config = SpatialConfig((90, 70, 10), dimensions=3, layer_spacing=4.0)
+    return make_model(make_checkpoint(config))
+
+
+@pytest.mark.parametrize("tolerance", [0.2, 0.02])
+def test_a_rank_by_error_without_inputs(tolerance: float) -> None:
+    model = far()
+    found = compress(model, CompressRequest(rank=RankRequest(error=tolerance)))
+    assert found.figures["calibration"] is None and found.figures["accuracy"] is None
+    before, after = model.network.layers[0].weight, found.network.layers[0].weight
+    assert isinstance(before, Coordinates) and isinstance(after, LowRank)
+    assert relative(after.to_dense(), float64_weights(before)) <= tolerance
+    assert found.figures["after"]["macs"] == found.network.macs < found.figures["before"]["macs"]
+    assert found.figures["layers"][0]["form"] == f"rank {after.rank}"
+
+
+def test_a_rank_without_inputs_is_as_good_as_the_best() -> None:
+    model = far()
+    found = compress(model, CompressRequest(rank=RankRequest(5), seed=3)).network
+    for before, after in zip(model.network.layers, found.layers, strict=True):
+        assert isinstance(before.weight, Coordinates) and isinstance(after.weight, LowRank)
+        assert after.weight.rank == 5 and after.neuron == before.neuron
+        w = float64_weights(before.weight)
+        values = np.linalg.svd(w, compute_uv=False)
+        best = np.sqrt((values[5:] ** 2).sum() / (values**2).sum())
+        assert best <= relative(after.weight.to_dense(), w) + 1e-5 <= 1.5 * best + 1e-4
+    again = compress(model, CompressRequest(rank=RankRequest(5), seed=3)).network
+    for one, other in zip(found.layers, again.layers, strict=True):
+        np.testing.assert_array_equal(one.weight.to_dense(), other.weight.to_dense())
+
+
+def test_a_rank_without_inputs_does_not_make_a_layer_larger() -> None:
+    model = far()
+    found = compress(model, CompressRequest(rank=RankRequest(9))).network
+    assert isinstance(found.layers[0].weight, LowRank)
+    assert found.layers[1] == model.network.layers[1]  # 70 x 10: rank 9 takes 720 products
+
+
+def test_only_layers_that_are_named_are_factorized() -> None:
+    model = far()
+    found = compress(model, CompressRequest(rank=RankRequest(3, layers=(1,)))).network
+    assert found.layers[0] == model.network.layers[0] and isinstance(found.layers[1].weight, LowRank)
+    with pytest.raises(UsageError, match="no layer 7"):
+        compress(model, CompressRequest(rank=RankRequest(3, layers=(7,))))
+
+
+def test_a_layer_that_cannot_be_factorized_stays() -> None:
+    """Near neurons act too strongly for a low rank: the other layer is factorized all the same."""
+    near, wide = mixed(0, 80), planes(0, 80, 80, width=0.2)
+    model = Model(Network((Layer(near, None, Relu()), Layer(wide, None, Identity()))), "ab" * 32)
+    found = compress(model, CompressRequest(rank=RankRequest(error=0.01))).network
+    assert found.layers[0] is model.network.layers[0] and isinstance(found.layers[1].weight, LowRank)
+    alone = Model(replace(model.network, layers=(model.network.layers[0],)), "ab" * 32)
+    with pytest.raises(UsageError, match=r"layer 0: rank .* leaves a relative error") as caught:
+        compress(alone, CompressRequest(rank=RankRequest(error=0.01)))
+    assert "hierarchical" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("rank", [RankRequest(macs=0.5), RankRequest(3, near=0.1)])
+def test_some_ranks_need_inputs(rank: RankRequest) -> None:
+    with pytest.raises(UsageError, match="need calibration inputs"):
+        compress(far(), CompressRequest(rank=rank))
+
+
+def test_weights_without_coordinates_need_inputs(image: Model) -> None:
+    with pytest.raises(UsageError, match="no requested layer") as caught:
+        compress(image, CompressRequest(rank=RankRequest(3)))
+    assert "calibration" in (caught.value.hint or "")
+
+
+def test_criteria_that_look_at_no_inputs(mlp: Model) -> None:
+    for criterion in ("magnitude", "distance"):
+        found = compress(mlp, CompressRequest(prune=PruneRequest(0.9, criterion=criterion)))
+        assert found.figures["calibration"] is None
+        assert precompute(found.network).macs == pytest.approx(0.1 * mlp.network.macs, rel=0.05)
+
+
+# --- hierarchical --------------------------------------------------------------------------------
+
+
+def test_a_large_layer_becomes_three() -> None:
+    wide = planes(0, 1500, 1200, 3, 12.0)
+    readout = Dense(np.random.default_rng(0).standard_normal((10, 1200)).astype(np.float32))
+    model = Model(Network((Layer(wide, None, Relu()), Layer(readout, None, Identity()))), "ab" * 32)
+    found = compress(model, CompressRequest(hierarchical_error=0.1))
+    assert len(found.network.layers) == len(found.figures["layers"]) == 4
+    assert found.network.layers[3] is model.network.layers[1]
+    gather, couple, spread = (layer.weight.to_dense().astype(np.float64) for layer in found.network.layers[:3])
+    assert relative(spread @ (couple @ gather), float64_weights(wide)) <= 0.1 * 1.1
+    assert found.figures["after"]["weight_bytes"] < found.figures["before"]["weight_bytes"]
+
+
+def test_a_spiking_network_has_no_hierarchical_form() -> None:
+    model = make_model(make_checkpoint(SNN))
+    with pytest.raises(UsageError, match=r"layer 1: the layer has LeakyIntegrator neurons") as caught:
+        compress(model, CompressRequest(hierarchical_error=0.1))
+    assert "factorize" in caught.value.hint
+
+
+def test_small_layers_have_no_hierarchical_form(mlp: Model) -> None:
+    with pytest.raises(UsageError, match="layer 1: the hierarchical form of this layer takes at least"):
+        compress(mlp, CompressRequest(hierarchical_error=0.01))
+
+
+# --- figures -------------------------------------------------------------------------------------
+
+
+REQUESTS: dict[str, CompressRequest] = {
+    "second-order": CompressRequest(prune=HALF),
+    "blocks": CompressRequest(prune=PruneRequest(0.5, pattern="1x4", layers=(0,))),
+    "groups": CompressRequest(prune=PruneRequest(pattern="2:4")),
+    "neurons": CompressRequest(prune=PruneRequest(0.5, pattern="neurons")),
+    "distance": CompressRequest(prune=PruneRequest(0.5, criterion="distance")),
+    "rank": CompressRequest(rank=RankRequest(4, near=0.1, pattern="4x1")),
+    "trained": CompressRequest(rank=RankRequest(4), epochs=1, seed=2),
+    "budget": CompressRequest(budget=BudgetRequest(60.0, "macs")),
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_figures_are_json_and_true(name: str, model: Model) -> None:
+    request = REQUESTS[name]
+    found = compress(model, request, dataset=DATA)
+    text = json.dumps(found.figures, allow_nan=False)
+    figures = json.loads(text)
+    assert json.dumps(figures) == text  # no keys that are no text
+    assert figures["input_sha256"] == model.sha256
+    assert figures["before"] == {
+        "macs": precompute(model.network).macs,
+        "weight_bytes": precompute(model.network).nbytes,
+    }
+    assert figures["after"] == {"macs": precompute(found.network).macs, "weight_bytes": found.network.nbytes}
+    assert name in ("budget", "groups") or figures["after"]["macs"] < figures["before"]["macs"]
+    assert sum(layer["macs"] for layer in figures["layers"]) == found.network.macs
+    assert sum(layer["bytes"] for layer in figures["layers"]) == found.network.nbytes
+    assert figures["calibration"] == {"data": "clouds (training part: 400)", "sha256": DATA.sha256, "samples": 400}
+    x, labels = DATA.test_inputs, DATA.test_labels
+    assert figures["accuracy"] == {
+        "data": "clouds (test part: 100)",
+        "samples": 100,
+        "original": network_accuracy(precompute(model.network), x, labels),
+        "compressed": network_accuracy(precompute(found.network), x, labels),
+    }
+    assert ("training" in figures, "search" in figures) == (bool(request.epochs), request.budget is not None)
+    assert found.network.metadata == model.network.metadata
+    assert figures["request"]["seed"] == request.seed and figures["request"]["epochs"] == request.epochs
+    for part in (request.prune, request.rank):
+        if part is not None:
+            key = "prune" if part is request.prune else "rank"
+            assert figures["request"][key]["pattern"] == str(part.pattern)
+
+
+def test_half_precision_stays_half_precision(image: Model) -> None:
+    half = Model(to_float16(image.network), "cd" * 32)
+    found = compress(half, CompressRequest(prune=PruneRequest(0.8)), calibration=INPUTS)
+    assert stored_dtype(found.network) == "float16"
+    assert found.figures["after"]["weight_bytes"] < found.figures["before"]["weight_bytes"]
+
+
+def test_given_inputs_come_before_those_of_the_data(mlp: Model) -> None:
+    found = compress(mlp, CompressRequest(prune=HALF), calibration=INPUTS, dataset=DATA)
+    assert found.figures["calibration"] == {"data": "inputs.npz", "sha256": "ab" * 32, "samples": 300}
+    alone = compress(mlp, CompressRequest(prune=HALF), calibration=INPUTS)
+    for one, other in zip(found.network.layers, alone.network.layers, strict=True):
+        np.testing.assert_array_equal(one.weight.to_dense(), other.weight.to_dense())
+
+
+def test_many_inputs_are_thinned(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "MAX_INPUTS", 200)
+    monkeypatch.setattr(pipeline, "MAX_SPIKING_INPUTS", 100)
+    found = compress(model, CompressRequest(prune=HALF), dataset=DATA)
+    assert found.figures["calibration"]["samples"] == (100 if model.network.is_spiking else 200)
+
+
+def test_warnings_are_figures(mlp: Model) -> None:
+    """Said once each, and not to Python, where the test configuration would make errors of them."""
+    few = replace(INPUTS, inputs=INPUTS.inputs[:20])
+    found = compress(mlp, CompressRequest(prune=HALF), calibration=few)
+    warned = found.figures["warnings"]
+    assert len(warned) == len(set(warned)) and "layer 0: 20 calibration inputs cover" in warned[0]
+    assert compress(mlp, CompressRequest(prune=PruneRequest(0.5, criterion="magnitude"))).figures["warnings"] == []
+
+
+def test_the_seed_decides(model: Model) -> None:
+    request = CompressRequest(prune=HALF, epochs=1, seed=4)
+    first, again = (compress(model, request, dataset=DATA) for _ in range(2))
+    assert first.figures == again.figures
+
+
+@pytest.mark.parametrize("as_checkpoint", [False, True])
+def test_progress_of_training_is_told_in_shares(as_checkpoint: bool, mlp: Model) -> None:
+    told: list[tuple[str, float]] = []
+    say: Callable[[str, float], None] = lambda *each: told.append(each)  # noqa: E731
+    request = CompressRequest(prune=HALF, epochs=2)
+    compress(mlp, request, dataset=DATA, as_checkpoint=as_checkpoint, progress=say)
+    shares = [share for _, share in told]
+    assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
+    assert {what.split(":")[0] for what, _ in told} == {"training", "epoch 1/2", "epoch 2/2"}
+
+
+def test_a_layer_too_large_to_be_written_out_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = far()
+    monkeypatch.setattr(pipeline, "MAX_WRITTEN_OUT", 100)
+    monkeypatch.setattr(pipeline, "precompute", None)
+    found = compress(model, CompressRequest(rank=RankRequest(3)))
+    assert found.figures["before"]["weight_bytes"] == model.network.nbytes
