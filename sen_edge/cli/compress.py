@@ -89,7 +89,7 @@ def compress(
 
 def _refuse_output(model: Path, output: Path, *, force: bool) -> None:
     """Refuse before minutes of work what would fail after them."""
-    from sen_edge.exporting.overwrite import refuse_existing
+    from sen_edge.overwrite import refuse_existing
 
     if output.suffix not in SUFFIXES:
         raise UsageError(f"{output}: suffix is {output.suffix!r}; expected one of {', '.join(SUFFIXES)}")
@@ -114,9 +114,9 @@ def _manifest_path(output: Path) -> Path:
 
 def _write(result: Compressed, source: Model, model: Path, output: Path, *, force: bool) -> dict[str, Any]:
     """The output and its manifest, both or neither; what the manifest says."""
-    from sen_edge.exporting.manifest import compression_note, map_note
-    from sen_edge.exporting.overwrite import write_outputs
     from sen_edge.model import checkpoint as checkpoints
+    from sen_edge.model.notes import compression_note, map_note
+    from sen_edge.overwrite import write_outputs
     from sen_runtime import format as image
 
     figures: dict[str, Any] = {

@@ -26,9 +26,9 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Show what a model holds: layers, parameters, the form of the weights, what that saves, distances."""
-    from sen_edge.exporting.manifest import map_note
     from sen_edge.exporting.verify.expectation import check
     from sen_edge.model.model import load
+    from sen_edge.model.notes import map_note
     from sen_edge.model.statistics import summarize
 
     loaded = load(model, map_path=map_path)

@@ -28,7 +28,7 @@ def lines(described: Mapping[str, Any]) -> list[str]:
     """What people read of a map: entries that it leaves out, constants that it assumes, and whether it was checked.
 
     Args:
-        described: what `sen_edge.exporting.manifest.map_note` gives.
+        described: what `sen_edge.model.notes.map_note` gives.
     """
     applied, agreement = described["map"], described["expect"]
     found = []

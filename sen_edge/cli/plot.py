@@ -49,8 +49,8 @@ def plot(
 
     The page is one file that needs no network; it shows at most 10,000 neurons, evenly chosen, and says so.
     """
-    from sen_edge.exporting.manifest import map_note
-    from sen_edge.exporting.overwrite import refuse_existing, write_outputs
+    from sen_edge.model.notes import map_note
+    from sen_edge.overwrite import refuse_existing, write_outputs
     from sen_edge.report.network.picture import SUFFIXES, PlotRequest, check_request, draw
     from sen_edge.report.network.source import load
     from sen_edge.report.network.synapses import Choice

@@ -52,7 +52,7 @@ def report(
 
     The page needs no network. Nothing is run.
     """
-    from sen_edge.exporting.overwrite import refuse_existing, write_outputs
+    from sen_edge.overwrite import refuse_existing, write_outputs
     from sen_edge.report.contents import read
     from sen_edge.report.render import FORMATS, render
 

@@ -39,10 +39,10 @@ def verify(
 ) -> None:
     """Run an exported file in every installed engine, and compare it with its model; exit 3 if they disagree."""
     from sen_edge.data.calibration import load_calibration
-    from sen_edge.exporting.manifest import map_note
     from sen_edge.exporting.verify.expectation import check
     from sen_edge.exporting.verify.verification import verify as run_verify
     from sen_edge.model.model import load
+    from sen_edge.model.notes import map_note
     from sen_exporters.base import exporter_for
 
     exporter = exporter_for(artifact.suffix)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sen_edge
 from sen_edge.errors import OutputError
+from sen_edge.model.notes import map_note
 from sen_edge.model.statistics import layer_figures
 from sen_runtime.errors import SenError
 from sen_runtime.ir.int8 import Grid
@@ -19,8 +20,6 @@ from sen_runtime.untrusted import load_json, read_regular
 
 if TYPE_CHECKING:
     from sen_edge.exporting.request import Exported, ExportRequest, Subject
-    from sen_edge.exporting.verify.expectation import Agreement
-    from sen_edge.model.parameters import AppliedMap
 
 MANIFEST_VERSION = 3
 #: Shared entries of all artifacts of a manifest, in the manifest and in its `input`.
@@ -150,20 +149,6 @@ def _is_unchanged(folder: Path, artifact: Mapping[str, Any]) -> bool:
         )
     except (SenError, KeyError, TypeError):
         return False
-
-
-def map_note(applied: AppliedMap | None, agreement: Agreement | None) -> dict[str, Any]:
-    """Return the entries `map` and `expect`; null if absent."""
-    return {
-        "map": None if applied is None else asdict(applied),
-        "expect": None if agreement is None else asdict(agreement),
-    }
-
-
-def compression_note(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Return the entry `compression` of file metadata; equal entries mean that files compute the same."""
-    note = {name: figures[name] for name in ("request", "accuracy") if name in figures}
-    return {"compression": json.dumps(note or dict(figures), sort_keys=True)}
 
 
 def _artifact(exported: Exported) -> dict[str, Any]:

@@ -15,15 +15,16 @@ import numpy as np
 import sen_edge
 from sen_edge.data.calibration import Calibration
 from sen_edge.errors import OutputError, UsageError, VerificationError
-from sen_edge.exporting.manifest import compression_note, extend, manifest, refuse_other
+from sen_edge.exporting.manifest import extend, manifest, refuse_other
 from sen_edge.exporting.options import build_options
-from sen_edge.exporting.overwrite import refuse_existing, write_outputs
 from sen_edge.exporting.request import Exported, ExportRequest, ExportResult, Subject
 from sen_edge.exporting.verify.expectation import check
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.exporting.verify.verification import LabelledData, verify
 from sen_edge.model import model as models
 from sen_edge.model.model import Model
+from sen_edge.model.notes import compression_note
+from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_exporters.base import (

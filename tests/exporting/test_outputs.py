@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from sen_edge.errors import OutputError
-from sen_edge.exporting.overwrite import write_outputs
 from sen_edge.model import checkpoint as checkpoints
+from sen_edge.overwrite import write_outputs
 from tests.conftest import MLP, Outcome, make_checkpoint
 
 Run = Callable[..., Outcome]
