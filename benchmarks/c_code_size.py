@@ -24,7 +24,8 @@ import numpy as np
 from sen_exporters.c.library import Region, regions
 from sen_exporters.c.program import lower_network
 from sen_exporters.c.source import header, source
-from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
 
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")

@@ -31,7 +31,8 @@ from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import label_loss, prepare, run_epoch, start, suggested_recipe
 from sen_edge.training.train import suggested_spiking, train
 from sen_runtime.accuracy import network_accuracy
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense
 
 ROOT = Path(__file__).parents[1]

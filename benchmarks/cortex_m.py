@@ -28,7 +28,8 @@ from sen_edge.passes.quantize import to_int8_weights
 from sen_exporters.c.exporter import CExporter
 from sen_exporters.c.options import COptions
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Coordinates
 
 ROOT = Path(__file__).parents[1]

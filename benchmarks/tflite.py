@@ -36,7 +36,8 @@ from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import installed, litert, tflite_runtime
 from sen_runtime.engines.tflite import TfliteSession
 from sen_runtime.errors import SenError
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from sen_runtime.quiet import suppress_announcements
 

@@ -27,7 +27,8 @@ from sen_edge.compression.randomized_svd import (
 )
 from sen_edge.compression.three_layers import HEIGHT, WIDTH, UniformMatrix, pad_columns, rows_of
 from sen_edge.errors import UsageError
-from sen_runtime.ir.network import Identity, Layer, Relu
+from sen_runtime.ir.network import Layer
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates
 
 #: Max width of two far clusters over their distance; from 3 to 6 the bytes are nearly the same.

@@ -25,7 +25,8 @@ from sen_edge.compression.request import RankRequest, select_layers
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.sparse_layout import to_sparse_layout
-from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator
 
 FloatArray = NDArray[np.float64]

@@ -14,7 +14,7 @@ from sen_edge.errors import CheckpointError
 from sen_edge.schema import NonNegative, Positive, Schema, SchemaError, parse
 
 if TYPE_CHECKING:
-    from sen_runtime.ir.network import Neuron
+    from sen_runtime.ir.neurons import Neuron
 
 #: A number of neurons or coordinates; what the index types of all formats hold.
 Size = Annotated[int, Ge(1), Le(2**31 - 1)]
@@ -31,7 +31,7 @@ TUPLES = ("layer_sizes", "max_distance", "input_range")
 
 @dataclass(frozen=True)
 class SpikingConfig(Schema):
-    """Time and neurons of a spiking network; equations at `sen_runtime.ir.network.Lif`.
+    """Time and neurons of a spiking network; equations at `sen_runtime.ir.neurons.Lif`.
 
     Attributes:
         timesteps: steps T.
@@ -129,7 +129,7 @@ class SpatialConfig(Schema):
 
     def neurons(self) -> tuple[Neuron, ...]:
         """The neurons of each weight layer."""
-        from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Relu
+        from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 
         n_hidden, spiking = len(self.layer_sizes) - 2, self.spiking
         if spiking is None:

@@ -252,7 +252,7 @@ class SpatialMLP(SpatialNetwork):
 
 
 class SpatialSNN(SpatialNetwork):
-    """Spiking network of leaky integrate-and-fire neurons; equations: `sen_runtime.ir.network.Lif`.
+    """Spiking network of leaky integrate-and-fire neurons; equations: `sen_runtime.ir.neurons.Lif`.
 
     Input `[batch, n_in]` for coding "direct", `[batch, T, n_in]` for "spikes".
     """

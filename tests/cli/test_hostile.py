@@ -26,7 +26,8 @@ from sen_runtime import format as image
 from sen_runtime.bench import energy, history, record
 from sen_runtime.engines import engine
 from sen_runtime.errors import SenError
-from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Sparse
 from sen_runtime.memory_limits import MemoryLimitError
 from sen_runtime.untrusted import printable

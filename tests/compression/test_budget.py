@@ -14,7 +14,8 @@ from sen_edge.compression.forms import DENSE, Form
 from sen_edge.compression.request import BudgetRequest
 from sen_edge.progress import silent
 from sen_edge.schema import SchemaError
-from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 
 ORIGINAL = Plan((DENSE, DENSE))

@@ -26,7 +26,8 @@ from sen_runtime.accuracy import network_accuracy
 from sen_runtime.bench.interleaved import Latencies, Loop
 from sen_runtime.data import hold_out
 from sen_runtime.errors import MissingExtraError
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse
 from tests.support.networks import random_input, random_network
 

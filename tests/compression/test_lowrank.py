@@ -18,7 +18,8 @@ from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime import reference
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.support.networks import random_network, random_operator
 

@@ -23,7 +23,8 @@ from sen_edge.passes.materialize import precompute
 from sen_edge.passes.quantize import to_float16
 from sen_runtime import reference
 from sen_runtime.accuracy import network_accuracy
-from sen_runtime.ir.network import Identity, Layer, Network, Relu, stored_dtype
+from sen_runtime.ir.network import Layer, Network, stored_dtype
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank
 from tests.conftest import MLP, SNN, make_checkpoint, make_model
 from tests.support.clouds import float64_weights, mixed, planes, relative

@@ -12,7 +12,8 @@ from sen_edge.compression.structured import keep_neurons
 from sen_edge.errors import DataError, UsageError
 from sen_edge.passes.materialize import precompute
 from sen_runtime import reference
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum
 from tests.support.networks import random_input, random_network
 

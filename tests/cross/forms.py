@@ -11,7 +11,8 @@ import numpy as np
 from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.c.exporter import CExporter
 from sen_exporters.c.options import COptions
-from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.support.networks import KINDS, random_network, random_operator
 

@@ -21,7 +21,8 @@ from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines import native
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError
-from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from sen_runtime.memory_limits import MemoryLimitError
 from tests.support.images import HOSTILE

@@ -22,7 +22,8 @@ from sen_exporters.c.program import lower_network
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.errors import EngineError
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, Sparse
 from tests.support.networks import KINDS, random_input, random_network
 

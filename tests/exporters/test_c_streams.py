@@ -11,7 +11,8 @@ from sen_exporters.c.exporter import CExporter
 from sen_exporters.c.options import COptions
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
-from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Sparse
 
 WIDE = 2000

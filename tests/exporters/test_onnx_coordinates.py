@@ -10,7 +10,8 @@ from onnx import numpy_helper
 
 from sen_exporters.onnx.coordinates import DISTANCE_ERROR, expansion_error, squared_bound
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates
 from tests.exporters.test_onnx import export, graph_of, names, optimized
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sen_exporters.onnx.options import MAX_OPSET, MIN_OPSET
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
-from sen_runtime.ir.network import READOUTS, RESETS, Layer, LeakyIntegrator, Lif, Network
+from sen_runtime.ir.network import READOUTS, Layer, Network
+from sen_runtime.ir.neurons import RESETS, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.exporters.test_onnx import EXPORTER, KINDS, assert_close, export, graph_of, make_operator, names, optimized
 

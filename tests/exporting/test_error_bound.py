@@ -19,7 +19,8 @@ from sen_edge.model.probe import constant_output, verification_inputs
 from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.conftest import MLP, SNN, Outcome, make_checkpoint
 

@@ -17,17 +17,8 @@ from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
 from sen_runtime.format import layout, records
-from sen_runtime.ir.network import (
-    INPUT_CODINGS,
-    MAX_TIMESTEPS,
-    READOUTS,
-    Identity,
-    Layer,
-    LeakyIntegrator,
-    Lif,
-    Network,
-    Relu,
-)
+from sen_runtime.ir.network import INPUT_CODINGS, MAX_TIMESTEPS, READOUTS, Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.support.images import (
     MAGIC,

@@ -7,11 +7,8 @@ import pytest
 
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.ir.network import (
-    Identity,
-    Layer,
-    Network,
-)
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
 from tests.support.images import (
     DENSE,
     HOSTILE,

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu, map_weights
+from sen_runtime.ir.network import Layer, Network, map_weights
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import (
     Coordinates,
     Dense,

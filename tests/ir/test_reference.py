@@ -9,17 +9,8 @@ from hypothesis import strategies as st
 
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import (
-    INPUT_CODINGS,
-    READOUTS,
-    RESETS,
-    Identity,
-    Layer,
-    LeakyIntegrator,
-    Lif,
-    Network,
-    Relu,
-)
+from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
+from sen_runtime.ir.neurons import RESETS, Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.support.networks import KINDS, random_input, random_network, random_operator
 

@@ -23,7 +23,7 @@ from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import build
 from sen_edge.model.parameters import Checkpoint
 from sen_runtime import reference
-from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Relu
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 
 CONFIGS = {
     "mlp": SpatialConfig((12, 9, 4), dimensions=3, layer_spacing=0.5, steepness=2.0),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sen_edge.passes.materialize import precompute, weights
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Identity, Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, Sparse, Sum
 
 

@@ -95,7 +95,8 @@ for name in names:
     importlib.import_module(name)
 import numpy as np
 from sen_runtime import format as image, reference
-from sen_runtime.ir.network import Identity, Layer, Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
 network = Network((Layer(Dense(np.ones((2, 3), np.float32)), None, Identity()),))
 assert reference.run(image.loads(image.dumps(network)), np.ones((1, 3))).tolist() == [[3, 3]]

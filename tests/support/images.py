@@ -8,13 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from sen_runtime import format as image
-from sen_runtime.ir.network import (
-    Identity,
-    Layer,
-    LeakyIntegrator,
-    Lif,
-    Network,
-)
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense, Sum
 from tests.support.networks import random_operator
 

@@ -5,7 +5,8 @@ from math import inf
 
 import numpy as np
 
-from sen_runtime.ir.network import Identity, Layer, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
 #: Kinds of `random_operator`.

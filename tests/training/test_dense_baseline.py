@@ -17,7 +17,8 @@ from sen_edge.training.dense_baseline import conventional_recipe, initial, train
 from sen_edge.training.loop import TrainingError
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Identity, LeakyIntegrator, Lif, Network, Relu
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense
 from tests.compression.test_finetune import MLP, RECIPE, SNN, make_checkpoint, toy
 from tests.conftest import make_model

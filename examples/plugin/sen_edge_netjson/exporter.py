@@ -11,7 +11,8 @@ import numpy as np
 from annotated_types import doc
 
 from sen_exporters.base import Artifact, ExportOptions, NoFormError
-from sen_runtime.ir.network import Network, Relu
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.neurons import Relu
 from sen_runtime.ir.operators import Dense
 
 

@@ -17,12 +17,7 @@ from numpy.typing import NDArray
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, check_array, check_choice
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
-from sen_runtime.ir.neurons import RESETS as RESETS  # noqa: PLC0414
-from sen_runtime.ir.neurons import Identity as Identity  # noqa: PLC0414
-from sen_runtime.ir.neurons import LeakyIntegrator as LeakyIntegrator  # noqa: PLC0414
-from sen_runtime.ir.neurons import Lif as Lif  # noqa: PLC0414
-from sen_runtime.ir.neurons import Neuron as Neuron  # noqa: PLC0414
-from sen_runtime.ir.neurons import Relu as Relu  # noqa: PLC0414
+from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import WeightOperator, map_leaves
 
 INPUT_CODINGS = ("direct", "spikes")

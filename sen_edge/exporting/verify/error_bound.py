@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.passes.materialize import materialize_leaf
-from sen_runtime.ir.network import Layer, Network, Relu
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Relu
 from sen_runtime.ir.operators import WeightOperator, leaves, map_leaves
 
 FloatArray = NDArray[np.float32]
