@@ -22,13 +22,13 @@ from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.request import BudgetRequest
 from sen_edge.errors import VerificationError
 from sen_edge.progress import Progress, silent
+from sen_runtime.engines import engine
 from sen_runtime.ir.network import Network
 
 ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1}
 #: Prices of the error, relative to the cost, from "cost alone matters" to "error alone matters".
 PRICES = np.geomspace(1e-6, 1e6, 400)
-#: Patterns of zeros that engines compute faster than dense weights, and those of the fewest bytes.
-ENGINE_PATTERNS = {"native": ("unstructured", "16x1"), "litert": ("1x4",), "onnxruntime": ()}
+#: Patterns of zeros with the fewest bytes.
 SMALL_PATTERNS = ("unstructured", "16x1")
 #: Rounding of a difference of accuracies.
 SLACK = 1e-9
@@ -201,7 +201,7 @@ class _Search:
     def _chains(self) -> list[list[Plan]]:
         """Plans from the smallest to the most accurate: one chain of all forms, or for latency one for each family."""
         request, is_latency = self.request, self.request.objective == "latency"
-        names = ENGINE_PATTERNS[request.engine] if is_latency else SMALL_PATTERNS
+        names = engine(request.engine).fast_patterns if is_latency else SMALL_PATTERNS
         patterns = [Pattern.parse(name) for name in names]
         forms = [forms_of(shape, request.methods, patterns) for shape in self.evaluator.shapes]
         errors = self._errors(forms)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,6 @@ from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import prepare
 from sen_exporters.base import ExportError, exporter_for
-from sen_exporters.tflite.options import TfliteOptions
 from sen_runtime import engines
 from sen_runtime import format as image
 from sen_runtime.accuracy import network_accuracy
@@ -152,21 +152,18 @@ def measure(networks: Mapping[str, Network], engine: str, inputs: Inputs, second
         MissingExtraError: the engine is not installed.
     """
     runner = engines.engine(engine)
-    loops = {name: loop_over(runner.load(_export(network, engine)), inputs) for name, network in networks.items()}
+    loops = {name: loop_over(runner.load(_export(network, runner)), inputs) for name, network in networks.items()}
     return side_by_side(loops, seconds, seed)
 
 
-def _export(network: Network, engine: str) -> bytes:
+def _export(network: Network, engine: engines.Engine) -> bytes:
     """Model file in the form that the engine computes fastest."""
-    exporter = exporter_for(engines.engine(engine).suffixes[0])
-    if engine != "litert":
-        return exporter.export(network, exporter.Options()).main
-    blocks = TfliteOptions(tflite_target="litert", sparse_format="block")
-    try:
-        exporter.check(network, blocks)
-    except ExportError:  # sparse weights without kernels
-        return exporter.export(network, TfliteOptions(tflite_target="litert")).main
-    return exporter.export(network, blocks).main
+    exporter = exporter_for(engine.suffixes[0])
+    *preferred, always = [exporter.Options(**fields) for fields in engine.export_options]  # type: ignore[arg-type]
+    for options in preferred:
+        with suppress(ExportError):  # no kernels for these weights
+            return exporter.export(network, options).main
+    return exporter.export(network, always).main
 
 
 def image_bytes(network: Network) -> int:

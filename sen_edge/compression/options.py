@@ -79,7 +79,9 @@ class CompressOptions(Schema):
         Option("Find the best network that loses at most this; needs --data.", group=SEARCH, metavar="POINTS"),
     ] = None
     objective: Annotated[Objective | None, Option("What to minimize. Default: latency.", group=SEARCH)] = None
-    engine: Annotated[Engine | None, Option("Engine of the latency. Default: native.", group=SEARCH)] = None
+    engine: Annotated[
+        Engine | None, Option("Engine of the latency. Default: native.", group=SEARCH, metavar="NAME")
+    ] = None
     methods: Annotated[
         tuple[Method, ...] | None,
         Option("sparse, low-rank, both. Default: all.", group=SEARCH, metavar="METHOD,..."),

@@ -20,7 +20,6 @@ Scope = Literal["global", "layer"]
 #: Method of a search; "both" is a low rank and a sparse part.
 Method = Literal["sparse", "low-rank", "both"]
 Objective = Literal["latency", "size", "macs"]
-Engine = Literal["native", "onnxruntime", "litert"]
 Dtype = Literal["float32", "int8-dynamic"]
 Share = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -36,7 +35,14 @@ def _is_pattern(text: str) -> bool:
     return True
 
 
+def _is_measured(name: str) -> bool:
+    from sen_runtime import engines
+
+    return name in engines.names() and not engines.engine(name).is_on_demand
+
+
 PatternName = Annotated[str, Check(_is_pattern, EXPECTED)]
+Engine = Annotated[str, Check(_is_measured, "the name of an engine that `sen-edge bench` measures by default")]
 
 
 @dataclass(frozen=True)

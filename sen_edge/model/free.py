@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce, singledispatch
 
 import numpy as np
 import torch
@@ -13,18 +14,65 @@ from torch.nn import functional
 from sen_edge.model.dynamics import Product, Timing, trace_perceptron, trace_spiking
 from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
 from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
+from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
 
 #: Slope of the surrogate derivative in training.
 SURROGATE_SLOPE = 5.0
+
+
+@singledispatch
+def pattern(operator: WeightOperator) -> Mask | None:
+    """Return the pattern `[n_out, n_in]` of stored weights, None for all; one function for each trainable operator.
+
+    Raises:
+        NetworkError: the operator has no trainable weights.
+    """
+    raise _not_trainable(operator)
+
+
+@pattern.register(Dense)
+@pattern.register(LowRank)
+def _full(operator: WeightOperator) -> None:
+    return None
+
+
+@pattern.register
+def _sparse_pattern(operator: Sparse) -> Mask:
+    stored: Mask = operator.with_values_of(np.ones(operator.shape, np.float32)).to_dense() != 0
+    return stored
+
+
+@singledispatch
+def rebuild(operator: WeightOperator, factors: list[Array], mask: Mask | None) -> WeightOperator:
+    """Return the operator with other `factors`, in the order of its own; one function for each trainable operator."""
+    return Dense(factors[0]) if mask is None else to_sparse_layout(factors[0], mask)
+
+
+@rebuild.register
+def _low_rank(operator: LowRank, factors: list[Array], mask: Mask | None) -> WeightOperator:
+    right, left = factors
+    return LowRank(left, right)
+
+
+@rebuild.register
+def _sparse(operator: Sparse, factors: list[Array], mask: Mask | None) -> WeightOperator:
+    return operator.with_values_of(factors[0])
+
+
+def _not_trainable(operator: WeightOperator) -> NetworkError:
+    return NetworkError(
+        f"{type(operator).__name__} weights are not floating-point parameters",
+        hint="train before quantization; train coordinates with finetune()",
+    )
 
 
 class FreeLeaf(nn.Module):
     """One operator without operands; zeros of sparse weights stay zero.
 
     Attributes:
-        factors: the matrix, or left and right factor.
+        factors: matrices in the order in which they multiply an input.
         mask: `[n_out, n_in]`, 1 for a stored weight and 0 elsewhere; None if all are stored.
     """
 
@@ -32,35 +80,29 @@ class FreeLeaf(nn.Module):
 
     def __init__(self, operator: WeightOperator) -> None:
         super().__init__()
+        if any(factor.scale is not None for factor in operator.factors):
+            raise _not_trainable(operator)
         self.operator = operator
-        if isinstance(operator, Coordinates) or any(array.dtype == np.int8 for array in operator.weight_arrays()):
-            raise NetworkError(
-                f"{type(operator).__name__} weights are not floating-point parameters",
-                hint="train before quantization; train coordinates with finetune()",
-            )
-        matrices = (operator.left, operator.right) if isinstance(operator, LowRank) else (operator.to_dense(),)
-        self.factors = nn.ParameterList(nn.Parameter(torch.from_numpy(np.array(m, np.float32))) for m in matrices)
         self.register_buffer("mask", None)
-        if isinstance(operator, Sparse):
-            ones = operator.with_values_of(np.ones(operator.shape, np.float32))
-            self.mask = torch.from_numpy(ones.to_dense())
+        self.set_pattern(pattern(operator))
+        self.factors = nn.ParameterList(
+            nn.Parameter(torch.from_numpy(factor.to_dense().copy())) for factor in operator.factors
+        )
+
+    def set_pattern(self, mask: Mask | None) -> None:
+        """Set which weights are stored; None for all."""
+        self.mask = None if mask is None else torch.from_numpy(mask.astype(np.float32))
 
     def product(self) -> Product:
         """Return the function `x [..., n_in] -> W x [..., n_out]`."""
-        if len(self.factors) == 2:
-            left, right = self.factors
-            return lambda x: functional.linear(functional.linear(x, right), left)
-        weight = self.factors[0] if self.mask is None else self.factors[0] * self.mask
-        return lambda x: functional.linear(x, weight)
+        first, *others = self.factors
+        weights = [first if self.mask is None else first * self.mask, *others]
+        return lambda x: reduce(functional.linear, weights, x)
 
     def to_operator(self) -> WeightOperator:
         """Return the operator with the present weights."""
-        matrices = [factor.detach().numpy().copy() for factor in self.factors]
-        if isinstance(self.operator, LowRank):
-            return LowRank(*matrices)
-        if isinstance(self.operator, Sparse):
-            return self.operator.with_values_of(matrices[0])
-        return Dense(matrices[0]) if self.mask is None else to_sparse_layout(matrices[0], self.mask.numpy() != 0)
+        factors = [factor.detach().numpy().copy() for factor in self.factors]
+        return rebuild(self.operator, factors, None if self.mask is None else self.mask.numpy() != 0)
 
 
 class FreeNetwork(nn.Module):
@@ -124,7 +166,7 @@ class FreeNetwork(nn.Module):
             if not isinstance(layer.weight, Dense):
                 raise NetworkError(f"layer {index} is {type(layer.weight).__name__}; only dense weights take a mask")
             (leaf,) = self._leaves(index)
-            leaf.mask = torch.from_numpy(masks[index].astype(np.float32)) if index in masks else None
+            leaf.set_pattern(masks.get(index))
 
     def to_network(self) -> Network:
         """Return the network with the present weights."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sen_runtime.engines.session import Session
@@ -25,6 +25,9 @@ class Engine:
         extra: of sen-edge-runtime, that installs it; empty for none.
         machines: with wheels of the package, as `platform.machine()` calls them; empty for all.
         min_python: first Python with wheels of the package.
+        export_options: options of its exporter, by name, that give the fastest file: the first that a network allows.
+        fast_patterns: patterns of zeros that it multiplies faster than dense weights, as `sen-edge compress --pattern`
+            calls them.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Engine:
     extra: str = ""
     machines: tuple[str, ...] = ()
     min_python: tuple[int, int] = (3, 9)
+    export_options: tuple[Mapping[str, object], ...] = ({},)
+    fast_patterns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.package and not self.pip_line:

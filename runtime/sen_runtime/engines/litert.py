@@ -16,4 +16,6 @@ ENGINE = Engine(
     extra="tflite",
     machines=("x86_64", "aarch64", "arm64", "AMD64"),
     min_python=(3, 10),
+    export_options=({"tflite_target": "litert", "sparse_format": "block"}, {"tflite_target": "litert"}),
+    fast_patterns=("1x4",),
 )

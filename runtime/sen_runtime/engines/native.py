@@ -330,4 +330,4 @@ def _library() -> Any:
     return library
 
 
-ENGINE = Engine("native", (".sen",), load, version, pip_line=PIP_LINE)
+ENGINE = Engine("native", (".sen",), load, version, pip_line=PIP_LINE, fast_patterns=("unstructured", "16x1"))

@@ -45,4 +45,5 @@ ENGINE = Engine(
     pip_line="pip install tflite-runtime==2.14.0 'numpy<2'",
     extra="tflite-legacy",
     machines=("x86_64", "aarch64", "armv7l"),
+    export_options=({"tflite_target": "tflite-runtime"},),
 )
