@@ -19,7 +19,7 @@ import numpy as np
 from sen_edge.compression.finetune import distil, finetune, finetune_recipe, free_recipe
 from sen_edge.compression.lowrank import factorize
 from sen_edge.compression.prune import prune
-from sen_edge.compression.request import PruneRequest, Tuning
+from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.model import checkpoint as checkpoints
@@ -200,7 +200,7 @@ def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructu
     original = bench.checkpoint(base)
     recipe = finetune_recipe(suggested_recipe(original.config.dimensions, bench.dataset))
     recipe = replace(recipe, epochs=epochs, seed=bench.seed)
-    found = finetune(original, bench.dataset, PruneRequest(sparsity, pattern=pattern), recipe)
+    found = finetune(original, bench.dataset, CompressRequest(sparsity, pattern=pattern), recipe)
     assert found.checkpoint is not None
     return found.network, found.checkpoint.n_parameters
 

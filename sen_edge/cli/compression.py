@@ -10,7 +10,6 @@ from sen_edge.cli import console
 from sen_runtime.figures import size
 
 if TYPE_CHECKING:
-    from sen_edge.compression.options import CompressOptions
     from sen_edge.compression.request import CompressRequest
     from sen_edge.data.calibration import Calibration
     from sen_edge.data.datasets import Dataset
@@ -19,21 +18,20 @@ if TYPE_CHECKING:
 
 
 def transform_of(
-    options: CompressOptions,
+    request: CompressRequest,
     calibration: str | None,
     data: str | None,
     data_dir: Path | None,
     progress: Callable[[str, float], None],
 ) -> Callable[[Model], tuple[Network, dict[str, Any]]] | None:
-    """Compression on the way to an export, as options ask for it; None where they ask for none."""
-    request = options.request()
-    if request is None:
+    """Compression on the way to an export; None for a request of none."""
+    if request.task is None:
         return None
 
     def transform(model: Model) -> tuple[Network, dict[str, Any]]:
         from sen_edge.compression.pipeline import compress
 
-        inputs, dataset = load_inputs(model, request, calibration, data, data_dir)
+        inputs, dataset = load_inputs(model, calibration, data, data_dir)
         result = compress(model, request, calibration=inputs, dataset=dataset, progress=progress)
         return result.network, dict(result.figures)
 
@@ -41,20 +39,16 @@ def transform_of(
 
 
 def load_inputs(
-    model: Model, request: CompressRequest, calibration: str | None, data: str | None, data_dir: Path | None
+    model: Model, calibration: str | None, data: str | None, data_dir: Path | None
 ) -> tuple[Calibration | None, Dataset | None]:
     """The inputs and the labelled data that options name."""
-    from sen_edge.compression.pipeline import MAX_INPUTS, MAX_SPIKING_INPUTS
+    from sen_edge.compression.pipeline import max_inputs
     from sen_edge.data.calibration import load_calibration
     from sen_edge.data.datasets import load
 
     network = model.network
-    inputs = dataset = None
-    if calibration is not None:
-        most = MAX_SPIKING_INPUTS if network.is_spiking else MAX_INPUTS
-        inputs = load_calibration(calibration, data_dir, network, most)
-    if data is not None:
-        dataset = load(data, data_dir, spikes=network.input_coding == "spikes")
+    inputs = None if calibration is None else load_calibration(calibration, data_dir, network, max_inputs(network))
+    dataset = None if data is None else load(data, data_dir, spikes=network.input_coding == "spikes")
     return inputs, dataset
 
 

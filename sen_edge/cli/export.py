@@ -13,7 +13,7 @@ import typer
 from sen_edge.cli import compression, console, mapping
 from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.cli.options import command
-from sen_edge.compression.options import CompressOptions
+from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import UsageError
 from sen_runtime.figures import size
 from sen_runtime.quiet import suppress_announcements
@@ -31,7 +31,7 @@ MAX_DIGITS = 20
 def export(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
-    options: CompressOptions,
+    compress: CompressRequest,
     *,
     to: Annotated[
         list[str] | None,
@@ -96,8 +96,7 @@ def export(
     from sen_edge.exporting.pipeline import export as run_export
     from sen_edge.exporting.request import ExportRequest
 
-    is_compressed = options.request() is not None
-    fits_int8 = calibration is not None and (dtype.startswith("int8") or not is_compressed)
+    fits_int8 = calibration is not None and (dtype.startswith("int8") or compress.task is None)
     request = ExportRequest(
         targets=None
         if to is None
@@ -120,7 +119,7 @@ def export(
             expect=expect,
             data=None if data is None else partial(load_data, data, data_dir),
             calibration=partial(load_calibration, calibration, data_dir) if calibration and fits_int8 else None,
-            transform=compression.transform_of(options, calibration, data, data_dir, progress),
+            transform=compression.transform_of(compress, calibration, data, data_dir, progress),
             force=force,
         )
     if as_json:

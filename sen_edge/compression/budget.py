@@ -19,7 +19,7 @@ import numpy as np
 
 from sen_edge.compression.forms import DENSE, Form, forms_of
 from sen_edge.compression.patterns import Pattern
-from sen_edge.compression.request import BudgetRequest
+from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import VerificationError
 from sen_edge.progress import Progress, silent
 from sen_runtime.engines import engine
@@ -150,8 +150,8 @@ class BudgetError(VerificationError):
         self.best = best
 
 
-def find(evaluator: Evaluator, request: BudgetRequest, progress: Progress = silent) -> Budgeted:
-    """Find the network with the lowest cost whose accuracy drops by at most `request.max_drop` points.
+def find(evaluator: Evaluator, request: CompressRequest, progress: Progress = silent) -> Budgeted:
+    """Find the network with the lowest cost whose accuracy drops by at most `request.max_accuracy_drop` points.
 
     Args:
         evaluator: of the network to compress.
@@ -168,8 +168,10 @@ def find(evaluator: Evaluator, request: BudgetRequest, progress: Progress = sile
 class _Search:
     """One search: what its steps share."""
 
-    def __init__(self, evaluator: Evaluator, request: BudgetRequest, progress: Progress) -> None:
+    def __init__(self, evaluator: Evaluator, request: CompressRequest, progress: Progress) -> None:
+        request.expect("search")
         self.evaluator, self.request, self.progress = evaluator, request, progress
+        self.max_drop = request.max_accuracy_drop or 0.0
         plan = Plan((DENSE,) * len(evaluator.shapes))
         self.original = Candidate(plan, evaluator.figures(plan), 0.0)
         self.candidates: dict[Plan, Candidate] = {}
@@ -239,7 +241,7 @@ class _Search:
 
     def _bisect(self, plans: Sequence[Plan]) -> int:
         """Number of the first plan that fits, in rising order of accuracy; their count where none does."""
-        return bisect_left(plans, True, key=lambda plan: self._candidate(plan).drop <= self.request.max_drop + SLACK)
+        return bisect_left(plans, True, key=lambda plan: self._candidate(plan).drop <= self.max_drop + SLACK)
 
     def _candidate(self, plan: Plan) -> Candidate:
         if plan not in self.candidates:
@@ -259,7 +261,7 @@ class _Search:
         best = min(self.candidates.values(), key=lambda each: each.drop, default=self.original)
         return BudgetError(
             f"no candidate keeps the accuracy of {self.original.figures.accuracy:.2f} % within "
-            f"{self.request.max_drop:g} points; the best of {len(self.candidates)} loses {best.drop:.2f}: {best.plan}",
+            f"{self.max_drop:g} points; the best of {len(self.candidates)} loses {best.drop:.2f}: {best.plan}",
             "allow a larger drop, more --methods, or --epochs of distillation",
             best,
         )
@@ -267,7 +269,7 @@ class _Search:
     def _useless(self, best: Candidate) -> BudgetError:
         objective = self.request.objective
         return BudgetError(
-            f"no candidate within {self.request.max_drop:g} points has a lower {objective} than the original network; "
+            f"no candidate within {self.max_drop:g} points has a lower {objective} than the original network; "
             f"the best: {best.plan}",
             "allow a larger drop, or choose another --objective or --engine",
             best,

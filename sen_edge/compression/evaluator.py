@@ -14,7 +14,7 @@ from sen_edge.compression.forms import Form
 from sen_edge.compression.layerwise import compress_layers, second_order_problems
 from sen_edge.compression.moments import Inputs, sensitivities
 from sen_edge.compression.quadratic import Quadratic
-from sen_edge.compression.request import BudgetRequest, Tuning
+from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.compression.search_state import SearchState
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
@@ -37,12 +37,12 @@ FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
 def search(
     network: Network,
     dataset: Dataset,
-    request: BudgetRequest,
+    request: CompressRequest,
     *,
     state: Path | None = None,
     progress: Progress = silent,
 ) -> Budgeted:
-    """Find the network with the lowest cost whose accuracy drops by at most `request.max_drop` points.
+    """Find the network with the lowest cost whose accuracy drops by at most `request.max_accuracy_drop` points.
 
     Args:
         network: to compress.
@@ -69,13 +69,15 @@ class NetworkEvaluator:
         calibration: inputs that methods are fitted to.
     """
 
-    def __init__(self, network: Network, dataset: Dataset, request: BudgetRequest, state: Path | None = None) -> None:
+    def __init__(self, network: Network, dataset: Dataset, request: CompressRequest, state: Path | None = None) -> None:
         self.original, self._dataset, self._request = precompute(network), dataset, request
         self._examples = prepare(dataset, free_recipe(dataset, seed=request.seed))
         self.calibration: Inputs = subsample(self._examples.inputs.numpy(), FIT_INPUTS)
         # figures hold for every drop: a search for another one starts from them
-        self._state = SearchState.load(state, self.original, dataset, asdict(replace(request, max_drop=0.0)))
+        self._state = SearchState.load(state, self.original, dataset, asdict(replace(request, max_accuracy_drop=0.0)))
         self._sensitivities = sensitivities(self.original, self.calibration, request.seed)
+        share = 1.0 if request.distillation is None else request.distillation
+        self._tuning = Tuning(distillation=share, patience=request.patience)
         self._built: dict[Plan, Network] = {}
 
     @property
@@ -127,7 +129,7 @@ class NetworkEvaluator:
     def _distil(self, plan: Plan) -> Network:
         recipe = free_recipe(self._dataset, plan.epochs, self._request.seed)
         start = self.network(replace(plan, epochs=0))
-        return distil(start, self.original, self._dataset, recipe, Tuning(distillation=1.0)).network
+        return distil(start, self.original, self._dataset, recipe, self._tuning).network
 
     def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
         """Median latency of each compressed network, measured side by side in the engine of the request."""

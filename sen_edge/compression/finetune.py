@@ -19,7 +19,7 @@ from torch.nn import functional
 from sen_edge.compression.moments import Inputs
 from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.prune import choose_masks, find_radius
-from sen_edge.compression.request import PruneRequest, Tuning, select_layers
+from sen_edge.compression.request import CompressRequest, Tuning, select_layers
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
@@ -85,7 +85,7 @@ class Tuned:
 def finetune(
     original: Checkpoint | Network,
     dataset: Dataset,
-    request: PruneRequest,
+    request: CompressRequest,
     recipe: Recipe,
     tuning: Tuning = UNDISTILLED,
     *,
@@ -190,7 +190,7 @@ def _train(
     return best.epoch, tuple(run.history), best.accuracy, accuracy
 
 
-def check_sparsity(request: PruneRequest) -> None:
+def check_sparsity(request: CompressRequest) -> None:
     """Refuse what training cannot follow.
 
     Raises:
@@ -211,7 +211,7 @@ def free_recipe(dataset: Dataset, epochs: int = EPOCHS, seed: int = 0) -> Recipe
     return replace(recipe, epochs=epochs, seed=seed, learning_rate=FREE_LEARNING_RATE)
 
 
-def _check_checkpoint(checkpoint: Checkpoint, request: PruneRequest) -> None:
+def _check_checkpoint(checkpoint: Checkpoint, request: CompressRequest) -> None:
     """The pattern of a checkpoint is either a radius or synapses."""
     if request.criterion == "distance" and checkpoint.synapses:
         raise UsageError("training cannot add a radius to a checkpoint with synapses of its own")
@@ -219,14 +219,14 @@ def _check_checkpoint(checkpoint: Checkpoint, request: PruneRequest) -> None:
         raise UsageError("training cannot add a pattern to a checkpoint with a radius")
 
 
-def _scale_sparsity(request: PruneRequest, share: float) -> PruneRequest:
+def _scale_sparsity(request: CompressRequest, share: float) -> CompressRequest:
     """The request for a share of its sparsity; N:M has one sparsity only."""
     if request.sparsity is None or Pattern.parse(request.pattern).group is not None:
         return request
     return replace(request, sparsity=share * request.sparsity)
 
 
-def _cut_weights(module: FreeNetwork, request: PruneRequest, inputs: FloatArray) -> None:
+def _cut_weights(module: FreeNetwork, request: CompressRequest, inputs: FloatArray) -> None:
     """Choose the pattern of free weights."""
     module.restrict({})
     module.restrict(choose_masks(module.to_network(), request, inputs))
@@ -234,7 +234,7 @@ def _cut_weights(module: FreeNetwork, request: PruneRequest, inputs: FloatArray)
 
 def _cut_positions(
     module: SpatialNetwork,
-    request: PruneRequest,
+    request: CompressRequest,
     inputs: FloatArray,
     synapses: Mapping[int, Mask],
     radii: list[float],

@@ -21,7 +21,7 @@ from sen_edge.compression.layerwise import compress_layers, second_order_problem
 from sen_edge.compression.moments import CompressionWarning, Inputs, check_calibration, sensitivities
 from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern, best_weights
-from sen_edge.compression.request import RankRequest, select_layers
+from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.sparse_layout import to_sparse_layout
@@ -39,7 +39,7 @@ PRICE_STEPS = 60
 
 def factorize(
     network: Network,
-    request: RankRequest | None = None,
+    request: CompressRequest | None = None,
     *,
     calibration: Inputs | None,
     seed: int = 0,
@@ -55,14 +55,15 @@ def factorize(
         request: how far.
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
         seed: of random mixtures of many outputs.
-        **fields: of a `RankRequest`, instead of the request.
+        **fields: of the request, instead of it.
 
     Raises:
         UsageError: the request contradicts itself or the network.
         DataError: calibration inputs are missing, of the wrong shape or not finite.
         NetworkError: weights that cannot be computed.
     """
-    request = request or RankRequest(**fields)
+    request = request or CompressRequest(**fields)
+    request.expect("factorize")
     calibration, layers = check_calibration(network, calibration), rank_layers(request, network)
     dense, pattern = precompute(network), Pattern.parse(request.pattern)
     outputs = sensitivities(dense, calibration, seed)
@@ -79,7 +80,7 @@ def factorize(
     return fold_linear(compress_layers(dense, calibration, method, outputs))
 
 
-def rank_layers(request: RankRequest, network: Network) -> list[int]:
+def rank_layers(request: CompressRequest, network: Network) -> list[int]:
     """Numbers of the layers to factorize.
 
     Raises:
@@ -120,7 +121,7 @@ def _factors(problem: Quadratic, scaled: FloatArray, rank: int) -> LowRank:
     )
 
 
-def _ranks(network: Network, problems: Mapping[int, Quadratic], request: RankRequest) -> dict[int, int]:
+def _ranks(network: Network, problems: Mapping[int, Quadratic], request: CompressRequest) -> dict[int, int]:
     """Rank of each layer that is factorized."""
     limits = {index: _max_rank(network.layers[index], request) for index in problems}
     if request.macs is not None:
@@ -134,7 +135,7 @@ def _ranks(network: Network, problems: Mapping[int, Quadratic], request: RankReq
     return {index: rank for index, rank in ranks.items() if rank <= limits[index]}
 
 
-def _max_rank(layer: Layer, request: RankRequest) -> int:
+def _max_rank(layer: Layer, request: CompressRequest) -> int:
     """The highest rank that takes fewer multiply-accumulates than the layer does now; 0 for none."""
     n_out, n_in = layer.weight.shape
     left = layer.weight.macs - request.near * n_out * n_in

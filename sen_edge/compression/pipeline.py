@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from sen_edge.compression.evaluator import search
 from sen_edge.compression.far_field import factorize_coordinates
-from sen_edge.compression.finetune import Tuned, distil, finetune, finetune_recipe, free_recipe
+from sen_edge.compression.finetune import distil, finetune, finetune_recipe, free_recipe
 from sen_edge.compression.hierarchical import hierarchical
 from sen_edge.compression.lowrank import factorize, rank_layers
 from sen_edge.compression.moments import CompressionWarning, Inputs
 from sen_edge.compression.prune import prune
-from sen_edge.compression.request import CompressRequest, PruneRequest, RankRequest
+from sen_edge.compression.request import CompressRequest, Tuning
+from sen_edge.compression.result import Compressed
 from sen_edge.data.calibration import Calibration
 from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.data.subsample import subsample
@@ -41,21 +42,6 @@ MAX_INPUTS, MAX_SPIKING_INPUTS = 20_000, 4096
 IMAGE_HINT = "write a .sen image instead"
 
 
-@dataclass(frozen=True)
-class Compressed:
-    """Result of a compression.
-
-    Attributes:
-        network: as it is stored.
-        checkpoint: of the same network, where it is still a SEN and one was requested; else None.
-        figures: everything measured, plain values for JSON.
-    """
-
-    network: Network
-    checkpoint: Checkpoint | None
-    figures: Mapping[str, Any]
-
-
 @catch_allocation_errors()
 def compress(
     model: Model,
@@ -73,28 +59,28 @@ def compress(
         model: a checkpoint or an image with floating-point weights.
         request: how to compress.
         calibration: inputs without labels; by default, the dataset's training inputs.
-        dataset: labelled data for training and a budget; the accuracy is measured on its test part, once.
+        dataset: labelled data for training and a search; the accuracy is measured on its test part, once.
         as_checkpoint: whether the result is a SEN again.
         state: file from which an interrupted search resumes.
         progress: see `sen_edge.progress`.
 
     Raises:
-        UsageError: the request contradicts itself or the model.
+        UsageError: the request asks for nothing, or contradicts the model.
         DataError: data are missing or do not fit.
         BudgetError: nothing keeps the accuracy.
         NetworkError, TrainingError: see the passes.
     """
     _check(model, request, dataset, as_checkpoint=as_checkpoint)
-    needs_matrices = request.hierarchical_error is None and (request.rank is None or calibration or dataset)
-    if needs_matrices:
+    is_from_coordinates = request.task == "factorize" and calibration is None and dataset is None
+    if request.task != "hierarchical" and not is_from_coordinates:
         require_network(model.network, COMPRESS_BYTES)
     inputs = None if calibration is None else calibration.inputs
     if inputs is None and dataset is not None:
-        inputs = subsample(dataset.train_inputs, MAX_SPIKING_INPUTS if model.network.is_spiking else MAX_INPUTS)
+        inputs = subsample(dataset.train_inputs, max_inputs(model.network))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompressionWarning)
         network, checkpoint, details = _run(model, request, inputs, dataset, as_checkpoint, state, progress)
-    if checkpoint is None and request.budget is None and stored_dtype(model.network) == "float16":
+    if checkpoint is None and request.task != "search" and stored_dtype(model.network) == "float16":
         network = to_float16(network)
     messages = [] if dataset is None else dataset.training.warnings(network.n_out)
     messages += [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
@@ -110,14 +96,21 @@ def compress(
         "accuracy": None if dataset is None else _accuracies(model, network, dataset),
         "warnings": list(dict.fromkeys(messages)),
     }
-    return Compressed(network, checkpoint, json.loads(json.dumps(figures)))
+    return Compressed(network, checkpoint, json.loads(json.dumps(figures)), model)
+
+
+def max_inputs(network: Network) -> int:
+    """Number of calibration inputs for a network."""
+    return MAX_SPIKING_INPUTS if network.is_spiking else MAX_INPUTS
 
 
 def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, as_checkpoint: bool) -> None:
-    network, prune_request = model.network, request.prune
+    network = model.network
+    if request.task is None:
+        raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error or --max-accuracy-drop")
     if stored_dtype(network).startswith("int8"):
         raise UsageError("the weights are int8 already", hint="compress the network before its quantization")
-    task = "a budget" if request.budget else "training" if request.epochs else None
+    task = "a search" if request.task == "search" else "training" if request.epochs else None
     if task and dataset is None:
         raise UsageError(f"{task} needs labelled data", hint="name them with --data")
     if dataset is not None:
@@ -126,9 +119,9 @@ def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, a
         return
     if model.checkpoint is None:
         raise UsageError("an image has no coordinates, which a checkpoint needs", IMAGE_HINT)
-    if prune_request is None or prune_request.pattern == "neurons":
+    if request.task != "prune" or request.pattern == "neurons":
         raise UsageError("the result is not given by the coordinates of a checkpoint", IMAGE_HINT)
-    if prune_request.criterion == "second-order" and not request.epochs:
+    if request.criterion == "second-order" and not request.epochs:
         raise UsageError(
             "second-order pruning changes the remaining weights, and a checkpoint holds coordinates",
             hint=f"train these under the pattern with --epochs 20, or {IMAGE_HINT}",
@@ -145,55 +138,57 @@ def _run(
     progress: Progress,
 ) -> tuple[Network, Checkpoint | None, dict[str, Any]]:
     """The network, its checkpoint, and figures of the method."""
-    checkpoint = model.checkpoint
-    if request.budget is not None:
+    if request.task == "search":
         assert dataset is not None  # checked before; for mypy
-        found = search(model.network, dataset, request.budget, state=state, progress=progress)
-        network = replace(found.network, metadata=model.network.metadata)
-        return network, None, {"search": found.to_dict()}
-    if request.prune is not None and as_checkpoint:
-        assert checkpoint is not None  # as above
-        if not request.epochs:
-            pruned = _prune_checkpoint(checkpoint, model.network, request.prune, inputs, request.seed)
-            return to_network(pruned), pruned, {}
-        assert dataset is not None
+        found = search(model.network, dataset, request, state=state, progress=progress)
+        return replace(found.network, metadata=model.network.metadata), None, {"search": found.to_dict()}
+    checkpoint = model.checkpoint if as_checkpoint else None
+    if not request.epochs:
+        if checkpoint is None:
+            return _compress_once(model.network, request, inputs), None, {}
+        pruned = _prune_checkpoint(checkpoint, model.network, request, inputs)
+        return to_network(pruned), pruned, {}
+    assert dataset is not None  # as above
+    tuning = Tuning(distillation=request.distillation or 0.0, patience=request.patience)
+    if checkpoint is not None:
         recipe = finetune_recipe(suggested_recipe(checkpoint.config.dimensions, dataset, checkpoint.config.exponent))
         recipe = replace(recipe, epochs=request.epochs, seed=request.seed)
-        tuned = finetune(checkpoint, dataset, request.prune, recipe, request.tuning, progress=progress)
-        return tuned.network, tuned.checkpoint, {"training": _training(tuned)}
-    network = _compress_once(model.network, request, inputs)
-    if not request.epochs:
-        return network, None, {}
-    assert dataset is not None
-    recipe = free_recipe(dataset, request.epochs, request.seed)
-    tuning = replace(request.tuning, distillation=request.tuning.distillation or 1.0)
-    tuned = distil(network, precompute(model.network), dataset, recipe, tuning, progress=progress)
-    return tuned.network, None, {"training": _training(tuned)}
+        tuned = finetune(checkpoint, dataset, request, recipe, tuning, progress=progress)
+    else:
+        network, original = _compress_once(model.network, request, inputs), precompute(model.network)
+        recipe = free_recipe(dataset, request.epochs, request.seed)
+        if request.distillation is None:
+            tuning = replace(tuning, distillation=1.0)
+        tuned = distil(network, original, dataset, recipe, tuning, progress=progress)
+    training = {
+        "best_epoch": tuned.best_epoch,
+        "epochs": tuned.epochs,
+        "validation_accuracy": tuned.validation_accuracy,
+        "original_validation_accuracy": tuned.original_accuracy,
+    }
+    return tuned.network, tuned.checkpoint, {"training": training}
 
 
 def _compress_once(network: Network, request: CompressRequest, inputs: Inputs | None) -> Network:
-    rank, error = request.rank, request.hierarchical_error
-    if request.prune is not None:
-        return prune(network, request.prune, calibration=inputs, seed=request.seed)
-    if error is not None:
-        tolerance = error
+    if request.task == "prune":
+        return prune(network, request, calibration=inputs, seed=request.seed)
+    if request.task == "hierarchical":
         return _replace_layers(
-            network, lambda layer: hierarchical(layer, tolerance=tolerance, seed=request.seed).layers
+            network, lambda layer: hierarchical(layer, tolerance=request.hierarchical or 0.0, seed=request.seed).layers
         )
-    assert rank is not None  # the only method left; for mypy
     if inputs is not None:
-        return factorize(network, rank, calibration=inputs, seed=request.seed)
-    if rank.macs is not None or rank.near:
+        return factorize(network, request, calibration=inputs, seed=request.seed)
+    if request.macs is not None or request.near:
         raise UsageError("a share of the MACs and a near field need calibration inputs", "name them with --calibration")
-    layers = [network.layers[index] for index in rank_layers(rank, network)]
-    return _replace_layers(network, lambda layer: _factorize_coordinates(layer, rank, layers, request.seed))
+    layers = [network.layers[index] for index in rank_layers(request, network)]
+    return _replace_layers(network, lambda layer: _factorize_coordinates(layer, request, layers))
 
 
-def _factorize_coordinates(layer: Layer, request: RankRequest, layers: list[Layer], seed: int) -> tuple[Layer, ...]:
+def _factorize_coordinates(layer: Layer, request: CompressRequest, layers: list[Layer]) -> tuple[Layer, ...]:
     """Low rank of the weights themselves, for want of inputs; no matrix is formed."""
     if layer not in layers or not isinstance(layer.weight, Coordinates):
         return (layer,)
-    found = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=seed)
+    found = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=request.seed)
     if found.operator.macs >= layer.weight.macs:
         raise UsageError(f"rank {request.rank} takes as many MACs as the weights", hint="request a lower rank")
     return (replace(layer, weight=found.operator),)
@@ -215,10 +210,10 @@ def _replace_layers(network: Network, method: Callable[[Layer], tuple[Layer, ...
 
 
 def _prune_checkpoint(
-    checkpoint: Checkpoint, network: Network, request: PruneRequest, inputs: Inputs | None, seed: int
+    checkpoint: Checkpoint, network: Network, request: CompressRequest, inputs: Inputs | None
 ) -> Checkpoint:
     """The checkpoint with the radii or the synapses of the pruned network, and its biases where it has any."""
-    pruned = prune(network, request, calibration=inputs, seed=seed)
+    pruned = prune(network, request, calibration=inputs, seed=request.seed)
     config = checkpoint.config
     tensors, synapses, radii = dict(checkpoint.tensors), dict(checkpoint.synapses), [0.0] * len(pruned.layers)
     for index, layer in enumerate(pruned.layers):
@@ -231,15 +226,6 @@ def _prune_checkpoint(
     if any(radii):
         config = replace(config, max_distance=tuple(radii))
     return Checkpoint(config, tensors, checkpoint.metadata, synapses=synapses)
-
-
-def _training(tuned: Tuned) -> dict[str, Any]:
-    return {
-        "best_epoch": tuned.best_epoch,
-        "epochs": tuned.epochs,
-        "validation_accuracy": tuned.validation_accuracy,
-        "original_validation_accuracy": tuned.original_accuracy,
-    }
 
 
 def _materialize(network: Network) -> Network:

@@ -16,7 +16,7 @@ from sen_edge.compression.layerwise import compensate_means, compress_layers, se
 from sen_edge.compression.moments import CompressionWarning, Inputs, check_calibration, sensitivities
 from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern
-from sen_edge.compression.request import PruneRequest, select_layers
+from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.compression.structured import remove_neurons
 from sen_edge.errors import UsageError
 from sen_edge.model.statistics import MAX_WRITTEN_OUT
@@ -35,7 +35,7 @@ BISECTIONS = 7
 
 def prune(
     network: Network,
-    request: PruneRequest | None = None,
+    request: CompressRequest | None = None,
     *,
     calibration: Inputs | None = None,
     seed: int = 0,
@@ -52,14 +52,15 @@ def prune(
         request: what to prune.
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
         seed: of random mixtures of many outputs.
-        **fields: of a `PruneRequest`, instead of the request.
+        **fields: of the request, instead of it.
 
     Raises:
         UsageError: the request contradicts itself or the network.
         DataError: calibration inputs are missing, of the wrong shape or not finite.
         NetworkError: weights that cannot be computed.
     """
-    request = request or PruneRequest(**fields)
+    request = request or CompressRequest(**fields)
+    request.expect("prune")
     layers, pattern = select_layers(request.layers, network), Pattern.parse(request.pattern)
     if calibration is not None or request.criterion == "second-order":
         calibration = check_calibration(network, calibration)
@@ -77,7 +78,7 @@ def prune(
     return result
 
 
-def choose_masks(network: Network, request: PruneRequest, calibration: Inputs, seed: int = 0) -> dict[int, Mask]:
+def choose_masks(network: Network, request: CompressRequest, calibration: Inputs, seed: int = 0) -> dict[int, Mask]:
     """Synapses `[n_out, n_in]` of each requested layer that stay, for training under these masks.
 
     Args:
@@ -100,7 +101,7 @@ def choose_masks(network: Network, request: PruneRequest, calibration: Inputs, s
     }
 
 
-def weights_per_layer(energies: Sequence[FloatArray], request: PruneRequest) -> list[int]:
+def weights_per_layer(energies: Sequence[FloatArray], request: CompressRequest) -> list[int]:
     """Number of weights that each layer keeps, such that the layers together have the requested sparsity."""
     if request.sparsity is None:  # N:M
         return [energy.size for energy in energies]
@@ -150,7 +151,7 @@ def _distances(operator: Coordinates) -> NDArray[np.float32]:
     return np.float32(1) / weights(plain).ravel()
 
 
-def _masks(energies: Sequence[FloatArray], request: PruneRequest) -> list[Mask]:
+def _masks(energies: Sequence[FloatArray], request: CompressRequest) -> list[Mask]:
     pattern = Pattern.parse(request.pattern)
     if request.threshold is not None:
         return [pattern.select_above(energy, request.threshold**2) for energy in energies]
@@ -158,7 +159,7 @@ def _masks(energies: Sequence[FloatArray], request: PruneRequest) -> list[Mask]:
     return [pattern.select(energy, count) for energy, count in zip(energies, counts, strict=True)]
 
 
-def _cut_small(network: Network, request: PruneRequest, layers: Sequence[int]) -> Network:
+def _cut_small(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
     dense = precompute(network)
     values = [dense.layers[index].weight.to_dense() for index in layers]
     masks = _masks([np.square(w, dtype=np.float64) for w in values], request)
@@ -166,7 +167,7 @@ def _cut_small(network: Network, request: PruneRequest, layers: Sequence[int]) -
     return _replace_weights(dense, dict(zip(layers, pruned, strict=True)))
 
 
-def _cut_distant(network: Network, request: PruneRequest, layers: Sequence[int]) -> Network:
+def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
     """Coordinates with a radius, which is one number for the pattern."""
     operators: dict[int, Coordinates] = {}
     for index in layers:
@@ -195,7 +196,7 @@ def _cut_distant(network: Network, request: PruneRequest, layers: Sequence[int])
 
 
 def _prune_second_order(
-    network: Network, request: PruneRequest, layers: Sequence[int], calibration: Inputs, seed: int
+    network: Network, request: CompressRequest, layers: Sequence[int], calibration: Inputs, seed: int
 ) -> Network:
     dense, pattern = precompute(network), Pattern.parse(request.pattern)
     outputs = sensitivities(dense, calibration, seed)

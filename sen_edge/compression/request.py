@@ -1,8 +1,14 @@
-"""Compression requests, as Python, sweep files and the command line take them."""
+"""Compression request, as Python, sweep files and the command line take it.
+
+CompressRequest(sparsity=0.9, pattern="16x1", epochs=20)
+CompressRequest(rank=16)
+CompressRequest(max_accuracy_drop=0.5)
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -10,11 +16,12 @@ from annotated_types import Ge, Le, Lt, MinLen
 
 from sen_edge.compression.patterns import EXPECTED, UNSTRUCTURED, Pattern
 from sen_edge.errors import UsageError
-from sen_edge.schema import Check, Count, OpenShare, Positive, Schema, SchemaError, Whole
+from sen_edge.schema import Check, Count, OpenShare, Option, Positive, Schema, SchemaError, Whole
 
 if TYPE_CHECKING:
     from sen_runtime.ir.network import Network
 
+Task = Literal["prune", "factorize", "hierarchical", "search"]
 Criterion = Literal["second-order", "magnitude", "distance"]
 Scope = Literal["global", "layer"]
 #: Method of a search; "both" is a low rank and a sparse part.
@@ -25,6 +32,15 @@ Share = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
 Points = Annotated[float, Ge(0), Lt(100)]
 Layers = Annotated[tuple[Whole, ...], MinLen(1)]
+
+PRUNING, LOW_RANK, SEARCH, TRAINING = "Pruning", "Low rank", "Search", "Training after compression (needs --data)"
+#: What requests a task.
+NEEDS: Mapping[Task, str] = {
+    "prune": "a sparsity, a threshold or a pattern N:M",
+    "factorize": "a rank, a share of the MACs or an error",
+    "hierarchical": "a hierarchical error",
+    "search": "an accuracy drop",
+}
 
 
 def _is_pattern(text: str) -> bool:
@@ -46,99 +62,155 @@ Engine = Annotated[str, Check(_is_measured, "the name of an engine that `sen-edg
 
 
 @dataclass(frozen=True)
-class PruneRequest(Schema):
-    """What to prune.
+class CompressRequest(Schema):
+    """How to compress a model: one task, and training after it.
+
+    Fields that are not command-line options:
 
     Attributes:
-        sparsity: share of all weights of the layers that become 0.
-        threshold: instead of the sparsity, weights below it (magnitude); synapses longer than it (distance); as many as
-            raise the relative error of a layer's output to it (second-order).
-        criterion: order in which synapses are cut.
-        pattern: synapses that are cut together, see `sen_edge.compression.patterns`.
         scope: "global" distributes the zeros over the layers by their cost, "layer" gives all the same sparsity; None
-            for global with second-order, whose costs compare between layers, and layer with other criteria.
-        layers: numbers of the layers; None for all.
+            for global with criterion second-order, whose costs compare between layers, and layer with others.
+        near: share of the weights of a low-rank layer in a sparse part next to the factors.
+        dtypes: of the weights of candidates.
+        seconds: for measuring the finalists.
     """
 
-    sparsity: Share | None = None
-    threshold: Positive | None = None
-    criterion: Criterion = "second-order"
-    pattern: PatternName = "unstructured"
+    sparsity: Annotated[Share | None, Option("Share of the weights set to zero.", group=PRUNING, metavar="SHARE")] = (
+        None
+    )
+    threshold: Annotated[
+        Positive | None,
+        Option(
+            "Instead of a share: cut weights below it (magnitude), synapses longer than it (distance), or as many as "
+            "give a layer's output this relative error (second-order).",
+            group=PRUNING,
+        ),
+    ] = None
+    criterion: Annotated[Criterion, Option("Order of cutting.", group=PRUNING)] = "second-order"
+    pattern: Annotated[
+        PatternName,
+        Option("unstructured, blocks such as 16x1 or 1x4, N:M, or neurons.", group=PRUNING, metavar="PATTERN"),
+    ] = "unstructured"
     scope: Scope | None = None
-    layers: Layers | None = None
+    layers: Annotated[
+        Layers | None, Option("Numbers of the layers, from 0. Default: all.", group=PRUNING, metavar="N,...")
+    ] = None
+
+    rank: Annotated[
+        Count | None, Option("Rank of every layer; one that would not become smaller stays.", group=LOW_RANK)
+    ] = None
+    macs: Annotated[
+        OpenShare | None, Option("Share of the multiply-accumulates left.", group=LOW_RANK, metavar="SHARE")
+    ] = None
+    error: Annotated[OpenShare | None, Option("Relative error of each layer's output.", group=LOW_RANK)] = None
+    near: Share = 0.0
+    hierarchical: Annotated[
+        OpenShare | None,
+        Option(
+            "Large layers as hierarchical matrices with this error, from coordinates.", group=LOW_RANK, metavar="ERROR"
+        ),
+    ] = None
+
+    max_accuracy_drop: Annotated[
+        Points | None,
+        Option("Find the best network that loses at most this; needs --data.", group=SEARCH, metavar="POINTS"),
+    ] = None
+    objective: Annotated[Objective, Option("What to minimize.", group=SEARCH)] = "latency"
+    engine: Annotated[Engine, Option("Engine of the latency.", group=SEARCH, metavar="NAME")] = "native"
+    methods: Annotated[tuple[Method, ...], MinLen(1), Option("Methods to try.", group=SEARCH, metavar="METHOD,...")] = (
+        get_args(Method)
+    )
+    dtypes: Annotated[tuple[Dtype, ...], MinLen(1)] = get_args(Dtype)
+    seconds: Positive = 10.0
+
+    epochs: Annotated[
+        Whole,
+        Option(
+            "Epochs: of coordinates under the pattern for a checkpoint, else of weights towards the original.",
+            group=TRAINING,
+        ),
+    ] = 0
+    distillation: Annotated[
+        Fraction | None,
+        Option(
+            "Share of the loss that is the distance to the original's outputs. Default: 0 for coordinates, else 1.",
+            group=TRAINING,
+            metavar="SHARE",
+        ),
+    ] = None
+    patience: Annotated[
+        Whole, Option("Epochs without improvement after which training ends; 0 for never.", group=TRAINING)
+    ] = 0
+    seed: Annotated[Whole, Option("Seed of compression.")] = 0
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Requested tasks; at most one in a valid request."""
+        is_requested: Mapping[Task, bool] = {
+            "prune": (self.sparsity, self.threshold, self._group) != (None, None, None),
+            "factorize": (self.rank, self.macs, self.error) != (None, None, None),
+            "hierarchical": self.hierarchical is not None,
+            "search": self.max_accuracy_drop is not None,
+        }
+        return [task for task, requested in is_requested.items() if requested]
+
+    @property
+    def task(self) -> Task | None:
+        """Requested task; None for no compression."""
+        return next(iter(self.tasks), None)
 
     @property
     def is_global(self) -> bool:
         """Whether the layers share the sparsity."""
         return self.criterion == "second-order" if self.scope is None else self.scope == "global"
 
+    @property
+    def _group(self) -> tuple[int, int] | None:
+        return Pattern.parse(self.pattern).group
+
+    def expect(self, task: Task) -> None:
+        """Refuse a request of another task.
+
+        Raises:
+            UsageError: the request has another task, or none.
+        """
+        if self.task != task:
+            raise UsageError(f"compression needs {NEEDS[task]}")
+
     def check(self) -> None:
-        """Refuse fields that contradict each other."""
-        pattern, sparsity = Pattern.parse(self.pattern), self.sparsity
-        if pattern.group is None and (sparsity is None) == (self.threshold is None):
-            raise SchemaError("pruning needs either a sparsity or a threshold")
+        """Refuse fields without effect and fields that contradict each other."""
+        if len(self.tasks) > 1:
+            raise SchemaError(f"compression takes one of {'; '.join(NEEDS.values())}; got {len(self.tasks)} of them")
+        has_zeros = self.task == "prune" or (self.task == "factorize" and self.near > 0)
+        self.require(self.task == "prune", NEEDS["prune"], "criterion", "scope")
+        self.require(has_zeros, NEEDS["prune"], "pattern")
+        self.require(self.task in ("prune", "factorize"), f"{NEEDS['prune']}, or {NEEDS['factorize']}", "layers")
+        self.require(self.task == "factorize", NEEDS["factorize"], "near")
+        self.require(self.task == "search", NEEDS["search"], "objective", "engine", "methods", "dtypes", "seconds")
+        self.require(self.task is not None, f"one of {'; '.join(NEEDS.values())}", "epochs")
+        self.require(self.epochs > 0, "epochs", "distillation", "patience")
+        if self.task == "prune":
+            self._check_pruning(Pattern.parse(self.pattern))
+        elif self.task == "factorize":
+            self._check_low_rank(Pattern.parse(self.pattern))
+
+    def _check_pruning(self, pattern: Pattern) -> None:
+        if self.sparsity is not None and self.threshold is not None:
+            raise SchemaError("pruning takes a sparsity or a threshold; got both")
         if self.threshold is not None and (pattern.group is not None or pattern.neurons):
             raise SchemaError(f"has no effect with the pattern {pattern}", key="threshold")
-        if pattern.group is not None and sparsity is not None:
+        if pattern.group is not None and self.sparsity is not None:
             share = 1 - pattern.group[0] / pattern.group[1]
-            if not math.isclose(sparsity, share, abs_tol=1e-3):
-                raise SchemaError(f"is {sparsity:g}; expected {share:g}, that of {pattern}", key="sparsity")
+            if not math.isclose(self.sparsity, share, abs_tol=1e-3):
+                raise SchemaError(f"is {self.sparsity:g}; expected {share:g}, that of {pattern}", key="sparsity")
         if self.criterion == "distance" and pattern != UNSTRUCTURED:
             raise SchemaError(f"is {pattern}; criterion distance has no pattern", "or use magnitude", key="pattern")
 
-
-@dataclass(frozen=True)
-class RankRequest(Schema):
-    """How far to factorize: exactly one of `rank`, `macs` and `error`.
-
-    Attributes:
-        rank: of every layer; a layer that would not become smaller stays as it is.
-        macs: share of the network's multiply-accumulates that are left.
-        error: relative second-order error of each layer's output.
-        near: share of a layer's weights in a sparse part next to the factors.
-        pattern: of the sparse part.
-        layers: numbers of the layers; None for all.
-    """
-
-    rank: Count | None = None
-    macs: OpenShare | None = None
-    error: OpenShare | None = None
-    near: Share = 0.0
-    pattern: PatternName = "unstructured"
-    layers: Layers | None = None
-
-    def check(self) -> None:
-        """Refuse fields that contradict each other."""
-        if sum(value is not None for value in (self.rank, self.macs, self.error)) != 1:
-            raise SchemaError("factorizing needs one of a rank, a share of the MACs, and an error")
-        pattern = Pattern.parse(self.pattern)
-        if pattern.neurons or pattern.group is not None:
-            raise SchemaError(f"is {pattern}; expected unstructured or blocks for the near field", key="pattern")
-
-
-@dataclass(frozen=True)
-class BudgetRequest(Schema):
-    """What to search for.
-
-    Attributes:
-        max_drop: points of accuracy on held-out data that may be lost.
-        objective: what to minimize: "latency" on an engine, "size" in bytes, or "macs".
-        engine: whose latency.
-        methods: of compression; layers may always stay dense.
-        dtypes: of the weights.
-        epochs: of distillation for candidates smaller than the smallest that fits; 0 for none.
-        seconds: for measuring the finalists.
-        seed: of everything random.
-    """
-
-    max_drop: Points
-    objective: Objective = "latency"
-    engine: Engine = "native"
-    methods: Annotated[tuple[Method, ...], MinLen(1)] = get_args(Method)
-    dtypes: Annotated[tuple[Dtype, ...], MinLen(1)] = get_args(Dtype)
-    epochs: Whole = 0
-    seconds: Positive = 10.0
-    seed: Whole = 0
+    def _check_low_rank(self, pattern: Pattern) -> None:
+        if sum(value is not None for value in (self.rank, self.macs, self.error)) > 1:
+            raise SchemaError(f"a low rank takes one of {NEEDS['factorize']}; got several")
+        if pattern.neurons:
+            raise SchemaError("is neurons; expected unstructured or blocks for the near field", key="pattern")
 
 
 @dataclass(frozen=True)
@@ -159,39 +231,6 @@ class Tuning(Schema):
     distillation: Fraction = 0.0
     temperature: Positive = 2.0
     patience: Whole = 0
-
-
-@dataclass(frozen=True)
-class CompressRequest(Schema):
-    """How to compress a model: exactly one of `prune`, `rank`, `hierarchical_error` and `budget`.
-
-    Attributes:
-        prune: what to prune.
-        rank: how far to factorize.
-        hierarchical_error: relative error of each layer as a hierarchical matrix, computed from coordinates.
-        budget: what to search for.
-        epochs: of training afterwards: of coordinates where a checkpoint is wanted, else of free weights; 0 for none.
-        tuning: how to train.
-        seed: of everything random.
-    """
-
-    prune: PruneRequest | None = None
-    rank: RankRequest | None = None
-    hierarchical_error: OpenShare | None = None
-    budget: BudgetRequest | None = None
-    epochs: Whole = 0
-    tuning: Tuning = Tuning()
-    seed: Whole = 0
-
-    def check(self) -> None:
-        """Refuse several methods, and none."""
-        methods = (self.prune, self.rank, self.hierarchical_error, self.budget)
-        count = sum(each is not None for each in methods)
-        if count != 1:
-            raise SchemaError(
-                "compression needs one of a sparsity (or threshold, or pattern N:M), a rank (or MACs, or error), a "
-                f"hierarchical error, and an accuracy drop; got {count} of them"
-            )
 
 
 def select_layers(layers: tuple[int, ...] | None, network: Network) -> list[int]:

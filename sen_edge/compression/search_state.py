@@ -18,7 +18,7 @@ from sen_runtime.ir.network import Network
 from sen_runtime.untrusted import load_json, read_regular
 
 FORMAT = "sen-edge-search"
-VERSION = 2
+VERSION = 3
 #: A search with a thousand candidates takes 0.2 MB.
 MAX_BYTES = 1 << 26
 

@@ -36,11 +36,13 @@ class Model:
         network: of a checkpoint, from `checkpoint.to_network`; of an image, as stored.
         sha256: of the file.
         checkpoint: None for an image.
+        name: of the file.
     """
 
     network: Network
     sha256: str
     checkpoint: Checkpoint | None = None
+    name: str = ""
 
     @property
     def kind(self) -> str:
@@ -114,7 +116,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
         raise CheckpointError(f"{path}: suffix is {quote(path.suffix)}; expected one of {', '.join(SUFFIXES)}")
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:
-        return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
+        return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path.name)
     except NetworkError as error:
         raise NetworkError(f"{path}: {error.message}", error.hint) from error
 
@@ -123,7 +125,7 @@ def _load_image(path: Path) -> Model:
     """Read the file once, so hash and network belong together."""
     data = read_regular(path, error=ImageError)
     try:
-        return Model(image.loads(data), hashlib.sha256(data).hexdigest())
+        return Model(image.loads(data), hashlib.sha256(data).hexdigest(), name=path.name)
     except ImageError as error:
         raise ImageError(f"{path}: {error.message}", error.hint) from error
 

@@ -27,7 +27,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Lt, MaxLen, MinLen
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from sen_edge.compression.options import CompressOptions
+from sen_edge.compression.request import CompressRequest
 from sen_edge.schema import Count, Positive, Schema, SchemaError, Text, fields_of, parse, read_toml, split, validate
 from sen_edge.sweep import SweepError
 from sen_edge.training.request import TrainRequest
@@ -39,27 +39,20 @@ Seed = Annotated[int, Ge(0), Lt(2**32)]
 
 
 @dataclass(frozen=True)
-class Compression(CompressOptions):
+class Compression(CompressRequest):
     """Compression of a trial; `as_checkpoint`: the network stays a SEN, and is trained as it was before."""
 
     as_checkpoint: bool = False
 
     def check(self) -> None:
-        """Refuse options without effect, and a pattern that cannot be trained under."""
+        """Refuse fields without effect."""
         super().check()
-        for name, applies, instead in (
-            ("ramp", self.as_checkpoint, "as_checkpoint"),
-            ("distillation", self.epochs > 0, "epochs"),
-            ("patience", self.epochs > 0, "epochs"),
-            ("as_checkpoint", self.is_prune or not self.epochs, "a sparsity, or without epochs"),
-        ):
-            if getattr(self, name) not in (None, False) and not applies:
-                raise SchemaError(f"has no effect without {instead}", key=name)
+        self.require(self.task == "prune" or not self.epochs, "a sparsity, or without epochs", "as_checkpoint")
 
 
 TABLES: Mapping[str, type[Schema]] = {"training": TrainRequest, "compression": Compression}
 #: Fields that are no keys of the tables.
-EXCLUDED = ("seed", "max_accuracy_drop", "objective", "engine", "methods")
+EXCLUDED = (*("seed", "scope", "near", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds"),)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from typing import Any
 
 from sen_edge.compression.finetune import check_sparsity
-from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset
 from sen_edge.schema import SchemaError
 from sen_edge.sweep.file import Compression, Sweep
@@ -49,26 +48,25 @@ def trial_id(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def requests_of(settings: Settings) -> tuple[TrainRequest, CompressRequest | None, bool]:
-    """Requests of a trial, and whether the compressed network is trained as it was before.
+def requests_of(settings: Settings) -> tuple[TrainRequest, Compression | None]:
+    """Requests of a trial.
 
     Raises:
         SchemaError: values contradict each other, or have no effect.
     """
     training, is_free = TrainRequest(**settings["training"]), settings["training"]["weights"] == "free"
     if settings["compression"] is None:
-        return training, None, False
-    table = Compression(**settings["compression"])
-    request = table.request()
-    if request is not None and request.prune is not None and table.as_checkpoint and table.epochs:
-        check_sparsity(request.prune)
-    if table.layers is not None and max(table.layers) > len(training.hidden):
-        raise SchemaError(f"is {max(table.layers)}; expected 0 to {len(training.hidden)}", key="layers")
+        return training, None
+    request = Compression(**settings["compression"])
+    if request.as_checkpoint and request.epochs:
+        check_sparsity(request)
+    if request.layers is not None and max(request.layers) > len(training.hidden):
+        raise SchemaError(f"is {max(request.layers)}; expected 0 to {len(training.hidden)}", key="layers")
     for key, is_spatial in (
-        ("criterion", table.criterion == "distance"),
-        ("hierarchical", table.hierarchical is not None),
-        ("as_checkpoint", table.as_checkpoint and not table.epochs),
+        ("criterion", request.criterion == "distance"),
+        ("hierarchical", request.hierarchical is not None),
+        ("as_checkpoint", request.as_checkpoint and not request.epochs),
     ):
         if is_free and is_spatial:
-            raise SchemaError(f"is {getattr(table, key)}, which needs weights positions, or epochs", key=key)
-    return training, request, table.as_checkpoint
+            raise SchemaError(f"is {getattr(request, key)}, which needs weights positions, or epochs", key=key)
+    return training, request if request.task else None

@@ -18,7 +18,7 @@ import sen_edge
 from sen_edge.compression.finetune import finetune, finetune_recipe
 from sen_edge.compression.moments import CompressionWarning
 from sen_edge.compression.pipeline import compress
-from sen_edge.compression.request import CompressRequest
+from sen_edge.compression.request import Tuning
 from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import DataError
 from sen_edge.model import checkpoint as checkpoints
@@ -26,6 +26,7 @@ from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import SURROGATE_SLOPE
 from sen_edge.model.model import Model
 from sen_edge.passes.materialize import precompute
+from sen_edge.sweep.file import Compression
 from sen_edge.sweep.settings import Settings, requests_of
 from sen_edge.training.dense_baseline import train_conventional
 from sen_edge.training.loop import Recipe
@@ -60,7 +61,7 @@ def run_trial(settings: Settings) -> dict[str, Any]:
     torch.set_num_threads(1)  # figures depend on it
     try:
         data = tuple(settings["data"].values())
-        training, request, is_tuned = requests_of(settings)
+        training, request = requests_of(settings)
         dataset, trained = _dataset(*data), _trained(data, training)
         figures = {
             "validation_accuracy": trained.validation_accuracy,
@@ -72,7 +73,7 @@ def run_trial(settings: Settings) -> dict[str, Any]:
         if request is None:
             return {**figures, **_sizes(trained.model.network)}
         before_it = {f"trained_{name}": figures[name] for name in ("validation_accuracy", "test_accuracy")}
-        return {**figures, **before_it, **_compress(request, trained, dataset, as_checkpoint=is_tuned)}
+        return {**figures, **before_it, **_compress(request, trained, dataset)}
     finally:
         torch.set_num_threads(before)
 
@@ -123,14 +124,14 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
     return _Trained(config, recipe, model, found.best_epoch, found.validation_accuracy, found.test_accuracy)
 
 
-def _compress(request: CompressRequest, trained: _Trained, dataset: Dataset, *, as_checkpoint: bool) -> dict[str, Any]:
+def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict[str, Any]:
     """Figures of the compressed network."""
     recipe = trained.recipe
-    if as_checkpoint and request.epochs:
+    if request.as_checkpoint and request.epochs:
         network = _finetune(request, trained, dataset)
         tested = network_accuracy(precompute(network), dataset.test_inputs, dataset.test_labels)
     else:
-        result = compress(trained.model, request, dataset=dataset, as_checkpoint=as_checkpoint)
+        result = compress(trained.model, request, dataset=dataset, as_checkpoint=request.as_checkpoint)
         network, tested = result.network, result.figures["accuracy"]["compressed"]
     # Distillation holds out its own share; of one seed the smaller share is part of the larger, and in neither training
     # were its examples learned.
@@ -141,17 +142,17 @@ def _compress(request: CompressRequest, trained: _Trained, dataset: Dataset, *, 
     return {"validation_accuracy": accuracy, "test_accuracy": tested, **_sizes(network)}
 
 
-def _finetune(request: CompressRequest, trained: _Trained, dataset: Dataset) -> Network:
+def _finetune(request: Compression, trained: _Trained, dataset: Dataset) -> Network:
     """Coordinates, or the weights of a dense baseline, trained under the pattern as they were trained before."""
-    assert request.prune is not None  # `Compression` checks it
+    tuning = Tuning(distillation=request.distillation or 0.0, patience=request.patience)
     recipe = replace(finetune_recipe(trained.recipe), epochs=request.epochs)
     spiking, model = trained.config.spiking, trained.model
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CompressionWarning)
         if model.checkpoint is not None:
-            return finetune(model.checkpoint, dataset, request.prune, recipe, request.tuning).network
+            return finetune(model.checkpoint, dataset, request, recipe, tuning).network
         slope = SURROGATE_SLOPE if spiking is None else spiking.surrogate_slope
-        tuned = finetune(model.network, dataset, request.prune, recipe, request.tuning, surrogate_slope=slope)
+        tuned = finetune(model.network, dataset, request, recipe, tuning, surrogate_slope=slope)
         return tuned.network
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from sen_edge.model.config import Decay, InputCoding, LayerAxis, Readout, Reset, Size, Timesteps
-from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Whole
+from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, Whole
 
 NETWORK, SPIKES, SCHEDULE = "Network", "Spiking network (--arch snn)", "Schedule"
 #: Fields of a spiking network alone, as `SpikingConfig` names them.
@@ -85,12 +85,5 @@ class TrainRequest(Schema):
 
     def check(self) -> None:
         """Refuse values that have no effect."""
-        for names, applies, instead in (
-            (SPIKING, self.arch == "snn", "arch snn"),
-            (SPATIAL, self.weights == "positions", "weights positions"),
-        ):
-            given = [
-                each.name for each in fields(self) if each.name in names and getattr(self, each.name) != each.default
-            ]
-            if given and not applies:
-                raise SchemaError(f"has no effect without {instead}", key=given[0])
+        self.require(self.arch == "snn", "arch snn", *SPIKING)
+        self.require(self.weights == "positions", "weights positions", *SPATIAL)

@@ -38,7 +38,6 @@ METHODS = {
     "rank": ["--rank", "4"],
     "macs": ["--macs", "0.5"],
     "error": ["--error", "0.2"],
-    "near": ["--rank", "4", "--near", "0.1", "--layers", "0"],
     "trained": ["--rank", "4", "--epochs", "1"],
     "search": ["--max-accuracy-drop", "40", "--objective", "macs"],
 }
@@ -121,10 +120,8 @@ BAD = {
     "two methods": (["--sparsity", "0.5", "--rank", "3"], 2, "2 of them"),
     "pattern": (["--sparsity", "0.5", "--pattern", "odd"], 2, "pattern is 'odd'"),
     "criterion": (["--sparsity", "0.5", "--criterion", "odd"], 2, "criterion is 'odd'"),
-    "scope": (["--sparsity", "0.5", "--scope", "odd"], 2, "scope is 'odd'"),
     "layers": (["--sparsity", "0.5", "--layers", "a"], 2, "layers is 'a'"),
     "layer 9": (["--sparsity", "0.5", "--layers", "9"], 2, "no layer 9"),
-    "near alone": (["--sparsity", "0.5", "--near", "0.1"], 2, "near has no effect"),
     "objective alone": (["--rank", "3", "--objective", "size"], 2, "objective has no effect"),
     "objective": (["--max-accuracy-drop", "1", "--objective", "odd"], 2, "objective"),
     "engine": (["--max-accuracy-drop", "1", "--engine", "odd"], 2, "engine"),
@@ -153,7 +150,7 @@ def test_bad_requests(
     ("flags", "code", "message"),
     [
         (["--sparsity", "0.5"], 1, "calibration inputs"),
-        (["--max-accuracy-drop", "1"], 2, "a budget needs labelled data"),
+        (["--max-accuracy-drop", "1"], 2, "a search needs labelled data"),
         (["--rank", "3", "--epochs", "2"], 2, "training needs labelled data"),
         (["--macs", "0.5"], 2, "need calibration inputs"),
         (["--sparsity", "0.5", "--calibration", "narrow.npz"], 1, "the network takes [64]"),

@@ -11,7 +11,7 @@ import pytest
 
 from sen_edge.compression.budget import BudgetError, Figures, Plan, _Search, find, trade_off
 from sen_edge.compression.forms import DENSE, Form
-from sen_edge.compression.request import BudgetRequest
+from sen_edge.compression.request import CompressRequest
 from sen_edge.progress import silent
 from sen_edge.schema import SchemaError
 from sen_runtime.ir.network import Layer, Network
@@ -71,7 +71,11 @@ class Fake:
         return replace(NETWORK, metadata={"plan": str(plan)})
 
 
-def chains(request: BudgetRequest) -> list[list[Plan]]:
+def budget(drop: float, objective: str = "latency", **fields: Any) -> CompressRequest:
+    return CompressRequest(max_accuracy_drop=drop, objective=objective, **fields)
+
+
+def chains(request: CompressRequest) -> list[list[Plan]]:
     return _Search(Fake(), request, silent)._chains()
 
 
@@ -82,7 +86,7 @@ def chains(request: BudgetRequest) -> list[list[Plan]]:
 @pytest.mark.parametrize("max_drop", [0.3, 0.5, 1.0, 5.0, 60.0])
 def test_the_smallest_that_keeps_the_budget_is_chosen(objective: str, max_drop: float) -> None:
     """As small as what evaluating every candidate finds, from few of them."""
-    request, fake = BudgetRequest(max_drop, objective), Fake()
+    request, fake = budget(max_drop, objective), Fake()
     found = find(fake, request)
     every = [plan for chain in chains(request) for plan in chain]
     cost = {"macs": lambda figures: figures.macs, "size": lambda figures: figures.nbytes}[objective]
@@ -98,12 +102,12 @@ def test_the_smallest_that_keeps_the_budget_is_chosen(objective: str, max_drop: 
 
 
 def test_a_larger_drop_costs_less() -> None:
-    costs = [find(Fake(), BudgetRequest(drop, "size")).chosen.figures.nbytes for drop in (0.2, 1.0, 5.0, 60.0)]
+    costs = [find(Fake(), budget(drop, "size")).chosen.figures.nbytes for drop in (0.2, 1.0, 5.0, 60.0)]
     assert costs == sorted(costs, reverse=True) and len(set(costs)) == 4
 
 
 def test_chains_rise_in_size_and_fall_in_error() -> None:
-    request = BudgetRequest(1.0, "macs")
+    request = budget(1.0, "macs")
     for chain in chains(request):
         sizes = [Fake().figures(plan).macs for plan in chain]
         errors = [sum(Fake().error(layer, form) for layer, form in enumerate(plan.layers)) for plan in chain]
@@ -122,7 +126,7 @@ def test_a_trade_off_has_both_ends() -> None:
 
 @pytest.mark.parametrize("method", ["sparse", "low-rank", "both"])
 def test_only_the_requested_methods_are_tried(method: Any) -> None:
-    found = find(Fake(), BudgetRequest(20.0, "size", methods=(method,), dtypes=("float32",)))
+    found = find(Fake(), budget(20.0, "size", methods=(method,), dtypes=("float32",)))
     forms = {form for each in found.candidates for form in each.plan.layers} - {DENSE}
     expected = {"sparse": (False, True), "low-rank": (True, False), "both": (True, True)}[method]
     assert forms and {(form.rank > 0, form.density > 0) for form in forms} == {expected}
@@ -130,7 +134,7 @@ def test_only_the_requested_methods_are_tried(method: Any) -> None:
 
 
 def test_int8_weights_are_smaller() -> None:
-    found = find(Fake(), BudgetRequest(5.0, "size"))
+    found = find(Fake(), budget(5.0, "size"))
     assert found.chosen.plan.dtype == "int8-dynamic"
     assert {each.plan.dtype for each in found.candidates} == {"float32", "int8-dynamic"}
 
@@ -152,7 +156,7 @@ def family(plan: Plan) -> str:
 @pytest.mark.parametrize("engine", FAMILIES)
 def test_each_kernel_and_dtype_has_a_finalist(engine: Any) -> None:
     """The smallest that fits of each, so that no form is missed for its multiply-accumulates."""
-    fake, request = Fake(), BudgetRequest(2.0, engine=engine)
+    fake, request = Fake(), budget(2.0, engine=engine)
     found = find(fake, request)
     ((original, *finalists),) = fake.timed
     assert original == ORIGINAL
@@ -172,13 +176,13 @@ def test_each_kernel_and_dtype_has_a_finalist(engine: Any) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "int8-dynamic"])
 def test_the_fastest_that_is_measured_is_chosen(fastest: str, dtype: str) -> None:
     fake = Fake(latency=lambda plan: 1.0 if (family(plan), plan.dtype) == (fastest, dtype) else 2.0)
-    chosen = find(fake, BudgetRequest(2.0)).chosen
+    chosen = find(fake, budget(2.0)).chosen
     assert (family(chosen.plan), chosen.plan.dtype, chosen.latency_us) == (fastest, dtype, 1.0)
 
 
 def test_nothing_is_faster_than_the_original() -> None:
     with pytest.raises(BudgetError) as caught:
-        find(Fake(latency=lambda plan: 1.0 if plan == ORIGINAL else 2.0), BudgetRequest(2.0))
+        find(Fake(latency=lambda plan: 1.0 if plan == ORIGINAL else 2.0), budget(2.0))
     assert caught.value.exit_code == 3 and caught.value.best.latency_us == 2.0
 
 
@@ -186,7 +190,7 @@ def test_nothing_is_faster_than_the_original() -> None:
 
 
 def test_smaller_candidates_are_distilled() -> None:
-    request = BudgetRequest(1.0, "size")
+    request = budget(1.0, "size")
     plain, found = find(Fake(), request), find(Fake(), replace(request, epochs=3))
     trained = [each for each in found.candidates if each.plan.epochs]
     assert trained and {each.plan.epochs for each in trained} == {3}
@@ -197,7 +201,7 @@ def test_smaller_candidates_are_distilled() -> None:
 
 
 def test_distillation_that_helps_nothing_changes_nothing() -> None:
-    request, fake = BudgetRequest(1.0, "macs", epochs=2), Fake(lambda plan: 98 - loss(replace(plan, epochs=0)))
+    request, fake = budget(1.0, "macs", epochs=2), Fake(lambda plan: 98 - loss(replace(plan, epochs=0)))
     assert find(fake, request).chosen == find(Fake(), replace(request, epochs=0)).chosen
 
 
@@ -207,32 +211,35 @@ def test_distillation_that_helps_nothing_changes_nothing() -> None:
 def test_nothing_fits() -> None:
     fake = Fake(lambda plan: 98 if plan == ORIGINAL else 90 - loss(plan))
     with pytest.raises(BudgetError) as caught:
-        find(fake, BudgetRequest(1.0, "macs"))
+        find(fake, budget(1.0, "macs"))
     assert caught.value.exit_code == 3 and caught.value.hint
     assert caught.value.best.drop == min(fake.accuracy(ORIGINAL) - fake.accuracy(plan) for plan in fake.plans[1:])
 
 
 def test_no_layer_has_another_form() -> None:
     with pytest.raises(BudgetError):
-        find(Fake(shapes=((10, 64), (10, 10))), BudgetRequest(1.0, "macs", dtypes=("float32",)))
+        find(
+            Fake(shapes=((10, 64), (10, 10))),
+            budget(1.0, "macs", dtypes=("float32",)),
+        )
 
 
 def test_rounding_of_accuracies_does_not_decide() -> None:
     fake = Fake(lambda plan: 97.9004199160168 if plan == ORIGINAL else 97.9004199160168 - 0.5)
-    assert find(fake, BudgetRequest(0.5, "macs")).chosen.figures.macs < 60_000
+    assert find(fake, budget(0.5, "macs")).chosen.figures.macs < 60_000
 
 
 @pytest.mark.parametrize("objective", ["size", "latency"])
 def test_progress_is_told_in_shares(objective: Any) -> None:
     told: list[tuple[str, float]] = []
-    find(Fake(), BudgetRequest(2.0, objective, epochs=1), lambda *each: told.append(each))
+    find(Fake(), budget(2.0, objective, epochs=1), lambda *each: told.append(each))
     stages = ["layer 0", "layer 1", "candidates"] + ["measuring finalists"] * (objective == "latency")
     assert list(dict.fromkeys(stage for stage, _ in told)) == stages
     assert all(0 <= share <= 1 for _, share in told) and ("candidates", 1.0) in told
 
 
 def test_results_are_json() -> None:
-    found = find(Fake(), BudgetRequest(2.0))
+    found = find(Fake(), budget(2.0))
     values = json.loads(json.dumps(found.to_dict()))
     assert values["held_out"] == 500 and values["chosen"] in values["candidates"]
     assert values["original"]["layers"] == ["dense", "dense"]
@@ -244,9 +251,9 @@ def test_results_are_json() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_drop": -0.1},
-        {"max_drop": 100},
-        {"max_drop": float("nan")},
+        {"max_accuracy_drop": -0.1},
+        {"max_accuracy_drop": 100},
+        {"max_accuracy_drop": float("nan")},
         {"objective": "speed"},
         {"engine": "tpu"},
         {"methods": ()},
@@ -260,5 +267,5 @@ def test_results_are_json() -> None:
 )
 def test_requests_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(SchemaError) as caught:
-        BudgetRequest(**{"max_drop": 1.0, **options})
+        CompressRequest(**{"max_accuracy_drop": 1.0, **options})
     assert caught.value.key.partition("[")[0] == next(iter(options))

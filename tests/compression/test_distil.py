@@ -11,7 +11,7 @@ import torch
 from sen_edge.compression.finetune import distil, finetune
 from sen_edge.compression.lowrank import factorize
 from sen_edge.compression.prune import prune
-from sen_edge.compression.request import PruneRequest, Tuning
+from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
@@ -177,14 +177,14 @@ def test_the_sparsity_rises_with_the_third_power(
     seen: list[float] = []
     real = module.choose_masks
 
-    def choose(network: Network, request: PruneRequest, *others: object) -> dict[int, np.ndarray]:
+    def choose(network: Network, request: CompressRequest, *others: object) -> dict[int, np.ndarray]:
         seen.append(request.sparsity or 0.0)
         return real(network, request, *others)
 
     falling = iter(range(99, 0, -1))
     monkeypatch.setattr(module, "choose_masks", choose)
     monkeypatch.setattr(loop, "evaluate", lambda *_: (float(next(falling)), 1.0))
-    tuned = finetune(trained["mlp"], toy(), PruneRequest(0.6), RECIPE, Tuning(ramp=ramp))
+    tuned = finetune(trained["mlp"], toy(), CompressRequest(0.6), RECIPE, Tuning(ramp=ramp))
     assert seen == pytest.approx([0.6 * share for share in shares])
     assert tuned.best_epoch == len(shares)  # earlier epochs are better, but had fewer zeros
 
@@ -192,7 +192,7 @@ def test_the_sparsity_rises_with_the_third_power(
 @pytest.mark.parametrize("criterion", ["second-order", "magnitude"])
 @pytest.mark.parametrize("kind", ["mlp", "snn"])
 def test_a_fresh_pattern_has_the_sparsity_exactly(trained: dict[str, Checkpoint], kind: str, criterion: str) -> None:
-    tuned = finetune(trained[kind], toy(), PruneRequest(0.7, criterion=criterion), replace(RECIPE, epochs=2))
+    tuned = finetune(trained[kind], toy(), CompressRequest(0.7, criterion=criterion), replace(RECIPE, epochs=2))
     assert tuned.checkpoint is not None
     total = 12 * 16 + 16 * 3
     assert sum(int(mask.sum()) for mask in tuned.checkpoint.synapses.values()) == round(0.3 * total)
@@ -204,16 +204,16 @@ def test_a_fresh_pattern_has_the_sparsity_exactly(trained: dict[str, Checkpoint]
 
 
 def test_fine_tuning_regains_what_pruning_cost(trained: dict[str, Checkpoint]) -> None:
-    request = PruneRequest(0.8, criterion="magnitude")
+    request = CompressRequest(0.8, criterion="magnitude")
     cut = prune(checkpoints.to_network(trained["mlp"]), sparsity=0.8, criterion="magnitude")
     tuned = finetune(trained["mlp"], toy(), request, replace(RECIPE, epochs=12))
     assert tuned.validation_accuracy > held_accuracy(FreeNetwork(precompute(cut)))
 
 
 def test_layers_that_are_not_named_keep_all_synapses(trained: dict[str, Checkpoint]) -> None:
-    tuned = finetune(trained["mlp"], toy(), PruneRequest(0.5, layers=(0,)), replace(RECIPE, epochs=2))
+    tuned = finetune(trained["mlp"], toy(), CompressRequest(0.5, layers=(0,)), replace(RECIPE, epochs=2))
     assert tuned.checkpoint is not None and list(tuned.checkpoint.synapses) == [0]
-    radius = finetune(trained["mlp"], toy(), PruneRequest(0.5, criterion="distance", layers=(1,)), RECIPE)
+    radius = finetune(trained["mlp"], toy(), CompressRequest(0.5, criterion="distance", layers=(1,)), RECIPE)
     assert radius.checkpoint is not None
     first, second = radius.checkpoint.config.max_distance
     assert first == 0 and second > 0
@@ -228,7 +228,7 @@ def test_patience_counts_epochs_since_the_best(trained: dict[str, Checkpoint], p
     tuned = finetune(
         trained["mlp"],
         toy(),
-        PruneRequest(0.5),
+        CompressRequest(0.5),
         recipe,
         Tuning(ramp=0.0, patience=patience),
     )
@@ -240,7 +240,7 @@ def test_patience_counts_epochs_since_the_best(trained: dict[str, Checkpoint], p
 def test_the_same_seed_gives_the_same_bits_and_test_data_are_not_touched(trained: dict[str, Checkpoint]) -> None:
     recipe = replace(RECIPE, epochs=3)
     other = replace(toy(), test_inputs=np.zeros_like(toy().test_inputs), test_labels=toy().test_labels[::-1])
-    found = [finetune(trained["mlp"], dataset, PruneRequest(0.5), recipe).checkpoint for dataset in (toy(), other)]
+    found = [finetune(trained["mlp"], dataset, CompressRequest(0.5), recipe).checkpoint for dataset in (toy(), other)]
     assert found[0] is not None and found[1] is not None
     for name, tensor in found[0].tensors.items():
         assert tensor.tobytes() == found[1].tensors[name].tobytes(), name

@@ -14,7 +14,7 @@ from sen_edge.compression.budget import BudgetError, Figures, Plan, find
 from sen_edge.compression.evaluator import NetworkEvaluator, image_bytes, search
 from sen_edge.compression.forms import DENSE, Form
 from sen_edge.compression.patterns import Pattern
-from sen_edge.compression.request import BudgetRequest
+from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import Recipe
@@ -32,7 +32,7 @@ from sen_runtime.ir.operators import Dense, Sparse
 from tests.support.networks import random_input, random_network
 
 ENGINES = ("native", "onnxruntime", "litert")
-REQUEST = BudgetRequest(3.0, "macs", methods=("low-rank",))
+REQUEST = CompressRequest(max_accuracy_drop=3.0, objective="macs", methods=("low-rank",))
 RANK_8 = Plan((Form(8), DENSE))
 
 
@@ -132,7 +132,7 @@ def test_figures_hold_for_another_drop(network: Network, tmp_path: Path, monkeyp
     first = search(network, DATA, REQUEST, state=tmp_path / "state")
     monkeypatch.setattr(Form, "error", None)
     monkeypatch.setattr(NetworkEvaluator, "_evaluate", None)
-    again = search(network, DATA, replace(REQUEST, max_drop=3.5), state=tmp_path / "state")
+    again = search(network, DATA, replace(REQUEST, max_accuracy_drop=3.5), state=tmp_path / "state")
     assert again.chosen == first.chosen
     assert set(json.loads((tmp_path / "state").read_text())["figures"]) >= {str(first.chosen.plan), "error 0 rank 8"}
 
@@ -156,7 +156,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> dict[str, Loop]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_plans_are_measured_side_by_side(engine: Any, network: Network, loops: dict[str, Loop]) -> None:
     plans = [Plan((DENSE, DENSE)), RANK_8, replace(RANK_8, dtype="int8-dynamic")]
-    evaluator = NetworkEvaluator(network, DATA, BudgetRequest(3.0, engine=engine))
+    evaluator = NetworkEvaluator(network, DATA, CompressRequest(max_accuracy_drop=3.0, engine=engine))
     assert evaluator.latencies_us(plans) == [1.0, 2.0, 3.0]
     assert len(loops) == 3
     for loop in loops.values():
@@ -191,7 +191,7 @@ def test_a_missing_engine_is_reported_first(network: Network, monkeypatch: pytes
     monkeypatch.setattr(engines, "engine", lambda name: absent)
     monkeypatch.setattr(evaluators, "NetworkEvaluator", None)
     with pytest.raises(MissingExtraError):
-        search(network, DATA, BudgetRequest(3.0, engine="onnxruntime"))
+        search(network, DATA, CompressRequest(max_accuracy_drop=3.0, engine="onnxruntime"))
 
 
 # --- whole searches ------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_a_missing_engine_is_reported_first(network: Network, monkeypatch: pytes
 @pytest.mark.filterwarnings("ignore::sen_edge.compression.moments.CompressionWarning")
 def test_a_spiking_network_is_searched_too() -> None:
     spiking = random_network(np.random.default_rng(0), spiking=True, kinds=("dense",), sizes=(64, 72, 10))
-    found = search(spiking, DATA, BudgetRequest(99.0, "macs", methods=("low-rank",)))
+    found = search(spiking, DATA, CompressRequest(max_accuracy_drop=99.0, objective="macs", methods=("low-rank",)))
     assert found.network.is_spiking and found.network.timesteps == spiking.timesteps
     assert found.network.macs == found.chosen.figures.macs < spiking.macs
 
@@ -209,7 +209,7 @@ def test_a_spiking_network_is_searched_too() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_search_as_it_is(network: Network, engine: Any) -> None:
     """All methods, trained candidates, real latencies."""
-    request = BudgetRequest(3.0, engine=engine, epochs=2, seconds=1.0)
+    request = CompressRequest(max_accuracy_drop=3.0, engine=engine, epochs=2, seconds=1.0)
     evaluator = NetworkEvaluator(network, DATA, request)
     try:
         found = find(evaluator, request)

@@ -10,7 +10,7 @@ import torch
 from sen_edge.compression.finetune import distil, finetune
 from sen_edge.compression.lowrank import factorize
 from sen_edge.compression.prune import prune
-from sen_edge.compression.request import PruneRequest, Tuning
+from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import CheckpointError, UsageError
 from sen_edge.model import checkpoint as checkpoints
@@ -56,7 +56,7 @@ def synapses_left(checkpoint: Checkpoint) -> float:
 @pytest.mark.parametrize("options", [{}, {"criterion": "magnitude"}, {"pattern": "4x1"}])
 def test_coordinates_are_trained_under_the_pattern(config: SpatialConfig, options: dict) -> None:
     start = make_checkpoint(config)
-    tuned = finetune(start, toy(), PruneRequest(0.5, **options), RECIPE, Tuning(ramp=0.5))
+    tuned = finetune(start, toy(), CompressRequest(0.5, **options), RECIPE, Tuning(ramp=0.5))
     assert tuned.checkpoint is not None and tuned.epochs == 4 and 2 <= tuned.best_epoch <= 4
     assert synapses_left(tuned.checkpoint) == pytest.approx(0.5, abs=0.08)  # blocks reach beyond three outputs
     changed = [np.any(tuned.checkpoint.tensors[name] != start.tensors[name]) for name in start.tensors]
@@ -69,7 +69,7 @@ def test_coordinates_are_trained_under_the_pattern(config: SpatialConfig, option
 
 
 def test_a_radius_is_a_number_in_the_configuration(tmp_path: Path) -> None:
-    tuned = finetune(make_checkpoint(MLP), toy(), PruneRequest(0.4, criterion="distance"), RECIPE)
+    tuned = finetune(make_checkpoint(MLP), toy(), CompressRequest(0.4, criterion="distance"), RECIPE)
     assert tuned.checkpoint is not None and not tuned.checkpoint.synapses
     radii = tuned.checkpoint.config.max_distance
     assert len(radii) == 2 and all(radius > 0 for radius in radii)
@@ -84,9 +84,9 @@ def test_a_radius_is_a_number_in_the_configuration(tmp_path: Path) -> None:
 
 
 def test_what_is_cut_stays_cut() -> None:
-    first = finetune(make_checkpoint(MLP), toy(), PruneRequest(0.4), RECIPE).checkpoint
+    first = finetune(make_checkpoint(MLP), toy(), CompressRequest(0.4), RECIPE).checkpoint
     assert first is not None
-    second = finetune(first, toy(), PruneRequest(0.6), RECIPE).checkpoint
+    second = finetune(first, toy(), CompressRequest(0.6), RECIPE).checkpoint
     assert second is not None
     for index, mask in second.synapses.items():
         assert not np.any(mask & ~first.synapses[index])
@@ -95,7 +95,7 @@ def test_what_is_cut_stays_cut() -> None:
 def test_training_ends_when_nothing_improves() -> None:
     """A step of 1e-30 changes no float32 weight, so each epoch has the loss of the one before, to the bit."""
     recipe = replace(RECIPE, epochs=30, learning_rate=1e-30)
-    tuned = finetune(make_checkpoint(MLP), toy(), PruneRequest(0.3), recipe, Tuning(ramp=0.0, patience=2))
+    tuned = finetune(make_checkpoint(MLP), toy(), CompressRequest(0.3), recipe, Tuning(ramp=0.0, patience=2))
     assert tuned.epochs < 30
 
 
@@ -144,7 +144,7 @@ def test_bad_tunings_are_refused(values: dict, message: str) -> None:
 
 
 def test_neurons_and_thresholds_are_not_trained_towards() -> None:
-    for request in (PruneRequest(0.5, pattern="neurons"), PruneRequest(threshold=0.1)):
+    for request in (CompressRequest(0.5, pattern="neurons"), CompressRequest(threshold=0.1)):
         with pytest.raises(UsageError):
             finetune(make_checkpoint(MLP), toy(), request, RECIPE)
 

@@ -5,7 +5,7 @@ import pytest
 
 from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.prune import weights_per_layer
-from sen_edge.compression.request import PruneRequest
+from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import UsageError
 from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime.ir.operators import Dense, Sparse
@@ -66,7 +66,7 @@ def test_blocks_at_the_edge_count_as_what_they_hold() -> None:
     assert pattern.select(energy, 320).sum() == 320
     assert pattern.block_sizes((18, 3)).tolist() == [[16] * 3, [2] * 3]
     whole, part = RNG(1).random((32, 64)), RNG(2).random((10, 64))
-    request = PruneRequest(0.75, pattern="16x1", scope="global")
+    request = CompressRequest(0.75, pattern="16x1", scope="global")
     kept = weights_per_layer([whole, part], request)
     assert sum(kept) == pytest.approx(0.25 * (whole.size + part.size), abs=8)
     assert [pattern.select(energy, n).sum() for energy, n in zip((whole, part), kept, strict=True)] == kept

@@ -11,11 +11,12 @@ import pytest
 
 from sen_edge.compression import pipeline
 from sen_edge.compression.pipeline import compress
-from sen_edge.compression.request import BudgetRequest, CompressRequest, PruneRequest, RankRequest
+from sen_edge.compression.request import CompressRequest
 from sen_edge.data.calibration import Calibration
 from sen_edge.data.datasets import Dataset
-from sen_edge.errors import DataError, UsageError
+from sen_edge.errors import DataError, OutputError, UsageError
 from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model import model as models
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.model import Model
 from sen_edge.model.parameters import Checkpoint
@@ -41,7 +42,7 @@ def clouds() -> Dataset:
 
 DATA = clouds()
 INPUTS = Calibration("inputs.npz", DATA.train_inputs[:300], DATA.train_inputs[300:], "ab" * 32)
-HALF = PruneRequest(0.5)
+HALF = CompressRequest(0.5)
 
 
 @pytest.fixture(params=[MLP, SNN], ids=["mlp", "snn"])
@@ -65,10 +66,15 @@ def image() -> Model:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({}, "0 of them"),
-        ({"prune": HALF, "rank": RankRequest(3)}, "2 of them"),
-        ({"hierarchical_error": 0.1, "budget": BudgetRequest(1.0)}, "2 of them"),
-        ({"prune": HALF, "epochs": -1}, "epochs is -1"),
+        ({"epochs": 1}, "epochs has no effect"),
+        ({"sparsity": 0.5, "rank": 3}, "2 of them"),
+        ({"hierarchical": 0.1, "max_accuracy_drop": 1.0}, "2 of them"),
+        ({"sparsity": 0.5, "epochs": -1}, "epochs is -1"),
+        ({"rank": 3, "pattern": "1x4"}, "pattern has no effect"),
+        ({"sparsity": 0.5, "near": 0.1}, "near has no effect"),
+        ({"rank": 3, "near": 1.0}, "near is 1"),
+        ({"rank": 3, "near": 0.1, "pattern": "neurons"}, "pattern is neurons"),
+        ({"sparsity": 0.5, "patience": 2}, "patience has no effect"),
     ],
 )
 def test_requests_that_make_no_sense(options: dict[str, Any], message: str) -> None:
@@ -79,9 +85,9 @@ def test_requests_that_make_no_sense(options: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (CompressRequest(budget=BudgetRequest(1.0, "macs")), "a budget needs labelled data"),
-        (CompressRequest(prune=HALF, epochs=1), "training needs labelled data"),
-        (CompressRequest(rank=RankRequest(3), epochs=1), "training needs labelled data"),
+        (CompressRequest(max_accuracy_drop=1.0, objective="macs"), "a search needs labelled data"),
+        (CompressRequest(0.5, epochs=1), "training needs labelled data"),
+        (CompressRequest(rank=3, epochs=1), "training needs labelled data"),
     ],
 )
 def test_labels_are_needed(request_: CompressRequest, message: str, mlp: Model) -> None:
@@ -92,7 +98,7 @@ def test_labels_are_needed(request_: CompressRequest, message: str, mlp: Model) 
 
 def test_second_order_needs_inputs(mlp: Model) -> None:
     with pytest.raises(DataError, match="calibration inputs"):
-        compress(mlp, CompressRequest(prune=HALF))
+        compress(mlp, HALF)
 
 
 # --- checkpoints ---------------------------------------------------------------------------------
@@ -101,12 +107,12 @@ def test_second_order_needs_inputs(mlp: Model) -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (CompressRequest(rank=RankRequest(3)), "coordinates"),
-        (CompressRequest(rank=RankRequest(3), epochs=1), "coordinates"),
-        (CompressRequest(hierarchical_error=0.1), "coordinates"),
-        (CompressRequest(budget=BudgetRequest(1.0, "macs")), "coordinates"),
-        (CompressRequest(prune=PruneRequest(0.5, pattern="neurons")), "coordinates"),
-        (CompressRequest(prune=HALF), "second-order"),
+        (CompressRequest(rank=3), "coordinates"),
+        (CompressRequest(rank=3, epochs=1), "coordinates"),
+        (CompressRequest(hierarchical=0.1), "coordinates"),
+        (CompressRequest(max_accuracy_drop=1.0, objective="macs"), "coordinates"),
+        (CompressRequest(0.5, pattern="neurons"), "coordinates"),
+        (CompressRequest(0.5), "second-order"),
     ],
 )
 def test_what_no_checkpoint_holds(request_: CompressRequest, message: str, mlp: Model) -> None:
@@ -117,7 +123,7 @@ def test_what_no_checkpoint_holds(request_: CompressRequest, message: str, mlp: 
 
 def test_an_image_is_no_checkpoint(image: Model) -> None:
     with pytest.raises(UsageError, match="an image"):
-        compress(image, CompressRequest(prune=PruneRequest(0.5, criterion="magnitude")), as_checkpoint=True)
+        compress(image, CompressRequest(0.5, criterion="magnitude"), as_checkpoint=True)
 
 
 def same_network(checkpoint: Checkpoint, network: Network) -> bool:
@@ -128,7 +134,7 @@ def same_network(checkpoint: Checkpoint, network: Network) -> bool:
 
 @pytest.mark.parametrize("criterion", ["magnitude", "distance"])
 def test_a_checkpoint_is_the_network(criterion: str, model: Model, tmp_path: Path) -> None:
-    request = CompressRequest(prune=PruneRequest(0.3, criterion=criterion))
+    request = CompressRequest(0.3, criterion=criterion)
     found = compress(model, request, calibration=INPUTS, as_checkpoint=True)
     assert found.checkpoint is not None and same_network(found.checkpoint, found.network)
     zeros = sum(int((layer.weight.to_dense() == 0).sum()) for layer in precompute(found.network).layers)
@@ -141,7 +147,7 @@ def test_a_checkpoint_is_the_network(criterion: str, model: Model, tmp_path: Pat
 
 @pytest.mark.parametrize("criterion", ["second-order", "distance"])
 def test_a_trained_checkpoint_is_the_network(criterion: str, model: Model) -> None:
-    request = CompressRequest(prune=PruneRequest(0.5, criterion=criterion), epochs=2)
+    request = CompressRequest(0.5, criterion=criterion, epochs=2)
     found = compress(model, request, dataset=DATA, as_checkpoint=True)
     assert found.checkpoint is not None and same_network(found.checkpoint, found.network)
     training = found.figures["training"]
@@ -150,14 +156,39 @@ def test_a_trained_checkpoint_is_the_network(criterion: str, model: Model) -> No
 
 
 def test_pruning_goes_on_from_a_pruned_checkpoint(mlp: Model) -> None:
-    first = compress(mlp, CompressRequest(prune=PruneRequest(0.3, criterion="magnitude")), as_checkpoint=True)
+    first = compress(mlp, CompressRequest(0.3, criterion="magnitude"), as_checkpoint=True)
     assert first.checkpoint is not None
-    again = CompressRequest(prune=PruneRequest(0.6, criterion="magnitude"))
+    again = CompressRequest(0.6, criterion="magnitude")
     second = compress(make_model(first.checkpoint), again, as_checkpoint=True)
     assert second.checkpoint is not None
     for index, mask in second.checkpoint.synapses.items():
         assert not np.any(mask & ~first.checkpoint.synapses[index])
         assert mask.mean() == pytest.approx(0.4, abs=0.02)
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def test_files_hold_the_result_and_its_manifest(model: Model, tmp_path: Path) -> None:
+    request = CompressRequest(0.3, criterion="magnitude")
+    found = compress(model, request, calibration=INPUTS, as_checkpoint=True)
+    for name in ("a.sen", "b.pt", "c.safetensors"):
+        paths = found.save(str(tmp_path / name))
+        assert paths == [tmp_path / name, tmp_path / f"{name[0]}.manifest.json"]
+        assert same_network(found.checkpoint, models.load(paths[0]).network)
+        assert json.loads(paths[1].read_text()) == found.manifest
+        with pytest.raises(OutputError):
+            found.save(paths[0])
+        found.save(paths[0], force=True)
+    assert len(repr(found)) < 100 and found.manifest["input_sha256"] == model.sha256
+
+
+def test_files_that_cannot_hold_the_result(mlp: Model, tmp_path: Path) -> None:
+    found = compress(mlp, CompressRequest(0.3, criterion="magnitude"))
+    for name in ("a.pt", "a.onnx", "a"):
+        with pytest.raises(UsageError):
+            found.save(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 # --- without inputs ------------------------------------------------------------------------------
@@ -172,7 +203,7 @@ def far() -> Model:
 @pytest.mark.parametrize("tolerance", [0.2, 0.02])
 def test_a_rank_by_error_without_inputs(tolerance: float) -> None:
     model = far()
-    found = compress(model, CompressRequest(rank=RankRequest(error=tolerance)))
+    found = compress(model, CompressRequest(error=tolerance))
     assert found.figures["calibration"] is None and found.figures["accuracy"] is None
     before, after = model.network.layers[0].weight, found.network.layers[0].weight
     assert isinstance(before, Coordinates) and isinstance(after, LowRank)
@@ -183,7 +214,7 @@ def test_a_rank_by_error_without_inputs(tolerance: float) -> None:
 
 def test_a_rank_without_inputs_is_as_good_as_the_best() -> None:
     model = far()
-    found = compress(model, CompressRequest(rank=RankRequest(5), seed=3)).network
+    found = compress(model, CompressRequest(rank=5, seed=3)).network
     for before, after in zip(model.network.layers, found.layers, strict=True):
         assert isinstance(before.weight, Coordinates) and isinstance(after.weight, LowRank)
         assert after.weight.rank == 5 and after.neuron == before.neuron
@@ -191,53 +222,53 @@ def test_a_rank_without_inputs_is_as_good_as_the_best() -> None:
         values = np.linalg.svd(w, compute_uv=False)
         best = np.sqrt((values[5:] ** 2).sum() / (values**2).sum())
         assert best <= relative(after.weight.to_dense(), w) + 1e-5 <= 1.5 * best + 1e-4
-    again = compress(model, CompressRequest(rank=RankRequest(5), seed=3)).network
+    again = compress(model, CompressRequest(rank=5, seed=3)).network
     for one, other in zip(found.layers, again.layers, strict=True):
         np.testing.assert_array_equal(one.weight.to_dense(), other.weight.to_dense())
 
 
 def test_a_rank_without_inputs_does_not_make_a_layer_larger() -> None:
     model = far()
-    found = compress(model, CompressRequest(rank=RankRequest(9))).network
+    found = compress(model, CompressRequest(rank=9)).network
     assert isinstance(found.layers[0].weight, LowRank)
     assert found.layers[1] == model.network.layers[1]  # 70 x 10: rank 9 takes 720 products
 
 
 def test_only_layers_that_are_named_are_factorized() -> None:
     model = far()
-    found = compress(model, CompressRequest(rank=RankRequest(3, layers=(1,)))).network
+    found = compress(model, CompressRequest(rank=3, layers=(1,))).network
     assert found.layers[0] == model.network.layers[0] and isinstance(found.layers[1].weight, LowRank)
     with pytest.raises(UsageError, match="no layer 7"):
-        compress(model, CompressRequest(rank=RankRequest(3, layers=(7,))))
+        compress(model, CompressRequest(rank=3, layers=(7,)))
 
 
 def test_a_layer_that_cannot_be_factorized_stays() -> None:
     """Near neurons act too strongly for a low rank: the other layer is factorized all the same."""
     near, wide = mixed(0, 80), planes(0, 80, 80, width=0.2)
     model = Model(Network((Layer(near, None, Relu()), Layer(wide, None, Identity()))), "ab" * 32)
-    found = compress(model, CompressRequest(rank=RankRequest(error=0.01))).network
+    found = compress(model, CompressRequest(error=0.01)).network
     assert found.layers[0] is model.network.layers[0] and isinstance(found.layers[1].weight, LowRank)
     alone = Model(replace(model.network, layers=(model.network.layers[0],)), "ab" * 32)
     with pytest.raises(UsageError, match=r"layer 0: rank .* leaves a relative error") as caught:
-        compress(alone, CompressRequest(rank=RankRequest(error=0.01)))
+        compress(alone, CompressRequest(error=0.01))
     assert "hierarchical" in (caught.value.hint or "")
 
 
-@pytest.mark.parametrize("rank", [RankRequest(macs=0.5), RankRequest(3, near=0.1)])
-def test_some_ranks_need_inputs(rank: RankRequest) -> None:
+@pytest.mark.parametrize("request_", [CompressRequest(macs=0.5), CompressRequest(rank=3, near=0.1)])
+def test_some_ranks_need_inputs(request_: CompressRequest) -> None:
     with pytest.raises(UsageError, match="need calibration inputs"):
-        compress(far(), CompressRequest(rank=rank))
+        compress(far(), request_)
 
 
 def test_weights_without_coordinates_need_inputs(image: Model) -> None:
     with pytest.raises(UsageError, match="no requested layer") as caught:
-        compress(image, CompressRequest(rank=RankRequest(3)))
+        compress(image, CompressRequest(rank=3))
     assert "calibration" in (caught.value.hint or "")
 
 
 def test_criteria_that_look_at_no_inputs(mlp: Model) -> None:
     for criterion in ("magnitude", "distance"):
-        found = compress(mlp, CompressRequest(prune=PruneRequest(0.9, criterion=criterion)))
+        found = compress(mlp, CompressRequest(0.9, criterion=criterion))
         assert found.figures["calibration"] is None
         assert precompute(found.network).macs == pytest.approx(0.1 * mlp.network.macs, rel=0.05)
 
@@ -249,7 +280,7 @@ def test_a_large_layer_becomes_three() -> None:
     wide = planes(0, 1500, 1200, 3, 12.0)
     readout = Dense(np.random.default_rng(0).standard_normal((10, 1200)).astype(np.float32))
     model = Model(Network((Layer(wide, None, Relu()), Layer(readout, None, Identity()))), "ab" * 32)
-    found = compress(model, CompressRequest(hierarchical_error=0.1))
+    found = compress(model, CompressRequest(hierarchical=0.1))
     assert len(found.network.layers) == len(found.figures["layers"]) == 4
     assert found.network.layers[3] is model.network.layers[1]
     gather, couple, spread = (layer.weight.to_dense().astype(np.float64) for layer in found.network.layers[:3])
@@ -260,27 +291,27 @@ def test_a_large_layer_becomes_three() -> None:
 def test_a_spiking_network_has_no_hierarchical_form() -> None:
     model = make_model(make_checkpoint(SNN))
     with pytest.raises(UsageError, match=r"layer 1: the layer has LeakyIntegrator neurons") as caught:
-        compress(model, CompressRequest(hierarchical_error=0.1))
+        compress(model, CompressRequest(hierarchical=0.1))
     assert "factorize" in caught.value.hint
 
 
 def test_small_layers_have_no_hierarchical_form(mlp: Model) -> None:
     with pytest.raises(UsageError, match="layer 1: the hierarchical form of this layer takes at least"):
-        compress(mlp, CompressRequest(hierarchical_error=0.01))
+        compress(mlp, CompressRequest(hierarchical=0.01))
 
 
 # --- figures -------------------------------------------------------------------------------------
 
 
 REQUESTS: dict[str, CompressRequest] = {
-    "second-order": CompressRequest(prune=HALF),
-    "blocks": CompressRequest(prune=PruneRequest(0.5, pattern="1x4", layers=(0,))),
-    "groups": CompressRequest(prune=PruneRequest(pattern="2:4")),
-    "neurons": CompressRequest(prune=PruneRequest(0.5, pattern="neurons")),
-    "distance": CompressRequest(prune=PruneRequest(0.5, criterion="distance")),
-    "rank": CompressRequest(rank=RankRequest(4, near=0.1, pattern="4x1")),
-    "trained": CompressRequest(rank=RankRequest(4), epochs=1, seed=2),
-    "budget": CompressRequest(budget=BudgetRequest(60.0, "macs")),
+    "second-order": CompressRequest(0.5),
+    "blocks": CompressRequest(0.5, pattern="1x4", layers=(0,)),
+    "groups": CompressRequest(pattern="2:4"),
+    "neurons": CompressRequest(0.5, pattern="neurons"),
+    "distance": CompressRequest(0.5, criterion="distance"),
+    "rank": CompressRequest(rank=4, near=0.1, pattern="4x1"),
+    "trained": CompressRequest(rank=4, epochs=1, seed=2),
+    "budget": CompressRequest(max_accuracy_drop=60.0, objective="macs"),
 }
 
 
@@ -308,26 +339,23 @@ def test_figures_are_json_and_true(name: str, model: Model) -> None:
         "original": network_accuracy(precompute(model.network), x, labels),
         "compressed": network_accuracy(precompute(found.network), x, labels),
     }
-    assert ("training" in figures, "search" in figures) == (bool(request.epochs), request.budget is not None)
+    assert ("training" in figures, "search" in figures) == (bool(request.epochs), request.task == "search")
     assert found.network.metadata == model.network.metadata
     assert figures["request"]["seed"] == request.seed and figures["request"]["epochs"] == request.epochs
-    for part in (request.prune, request.rank):
-        if part is not None:
-            key = "prune" if part is request.prune else "rank"
-            assert figures["request"][key]["pattern"] == str(part.pattern)
+    assert figures["request"]["pattern"] == request.pattern
 
 
 def test_half_precision_stays_half_precision(image: Model) -> None:
     half = Model(to_float16(image.network), "cd" * 32)
-    found = compress(half, CompressRequest(prune=PruneRequest(0.8)), calibration=INPUTS)
+    found = compress(half, CompressRequest(0.8), calibration=INPUTS)
     assert stored_dtype(found.network) == "float16"
     assert found.figures["after"]["weight_bytes"] < found.figures["before"]["weight_bytes"]
 
 
 def test_given_inputs_come_before_those_of_the_data(mlp: Model) -> None:
-    found = compress(mlp, CompressRequest(prune=HALF), calibration=INPUTS, dataset=DATA)
+    found = compress(mlp, HALF, calibration=INPUTS, dataset=DATA)
     assert found.figures["calibration"] == {"data": "inputs.npz", "sha256": "ab" * 32, "samples": 300}
-    alone = compress(mlp, CompressRequest(prune=HALF), calibration=INPUTS)
+    alone = compress(mlp, HALF, calibration=INPUTS)
     for one, other in zip(found.network.layers, alone.network.layers, strict=True):
         np.testing.assert_array_equal(one.weight.to_dense(), other.weight.to_dense())
 
@@ -335,21 +363,21 @@ def test_given_inputs_come_before_those_of_the_data(mlp: Model) -> None:
 def test_many_inputs_are_thinned(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "MAX_INPUTS", 200)
     monkeypatch.setattr(pipeline, "MAX_SPIKING_INPUTS", 100)
-    found = compress(model, CompressRequest(prune=HALF), dataset=DATA)
+    found = compress(model, HALF, dataset=DATA)
     assert found.figures["calibration"]["samples"] == (100 if model.network.is_spiking else 200)
 
 
 def test_warnings_are_figures(mlp: Model) -> None:
     """Said once each, and not to Python, where the test configuration would make errors of them."""
     few = replace(INPUTS, inputs=INPUTS.inputs[:20])
-    found = compress(mlp, CompressRequest(prune=HALF), calibration=few)
+    found = compress(mlp, HALF, calibration=few)
     warned = found.figures["warnings"]
     assert len(warned) == len(set(warned)) and "layer 0: 20 calibration inputs cover" in warned[0]
-    assert compress(mlp, CompressRequest(prune=PruneRequest(0.5, criterion="magnitude"))).figures["warnings"] == []
+    assert compress(mlp, CompressRequest(0.5, criterion="magnitude")).figures["warnings"] == []
 
 
 def test_the_seed_decides(model: Model) -> None:
-    request = CompressRequest(prune=HALF, epochs=1, seed=4)
+    request = CompressRequest(0.5, epochs=1, seed=4)
     first, again = (compress(model, request, dataset=DATA) for _ in range(2))
     assert first.figures == again.figures
 
@@ -358,7 +386,7 @@ def test_the_seed_decides(model: Model) -> None:
 def test_progress_of_training_is_told_in_shares(as_checkpoint: bool, mlp: Model) -> None:
     told: list[tuple[str, float]] = []
     say: Callable[[str, float], None] = lambda *each: told.append(each)  # noqa: E731
-    request = CompressRequest(prune=HALF, epochs=2)
+    request = CompressRequest(0.5, epochs=2)
     compress(mlp, request, dataset=DATA, as_checkpoint=as_checkpoint, progress=say)
     shares = [share for _, share in told]
     assert shares == sorted(shares) and 0 <= shares[0] < shares[-1] <= 1
@@ -369,5 +397,5 @@ def test_a_layer_too_large_to_be_written_out_is_not(monkeypatch: pytest.MonkeyPa
     model = far()
     monkeypatch.setattr(pipeline, "MAX_WRITTEN_OUT", 100)
     monkeypatch.setattr(pipeline, "precompute", None)
-    found = compress(model, CompressRequest(rank=RankRequest(3)))
+    found = compress(model, CompressRequest(rank=3))
     assert found.figures["before"]["weight_bytes"] == model.network.nbytes

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compression.request import BudgetRequest
+from sen_edge.compression.request import CompressRequest
 from sen_edge.compression.search_state import SearchState, state_path
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
@@ -19,11 +19,11 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.random((20, 6), np.float32), np.arange(20) % 3
 DATA = Dataset("numbers", X[:15], Y[:15], X[15:], Y[15:], (0.0, 1.0))
 NETWORK = random_network(RNG, kinds=("dense",), sizes=(6, 5, 3))
-REQUEST = BudgetRequest(0.0, "macs")
+REQUEST = CompressRequest(max_accuracy_drop=0.0, objective="macs")
 
 
 def load(
-    path: Path | None, network: Network = NETWORK, data: Dataset = DATA, request: BudgetRequest = REQUEST
+    path: Path | None, network: Network = NETWORK, data: Dataset = DATA, request: CompressRequest = REQUEST
 ) -> SearchState:
     return SearchState.load(path, network, data, asdict(request))
 
@@ -99,7 +99,7 @@ def test_the_state_of_another_search_is_refused(tmp_path: Path, change: dict[str
         lambda text: "[]",
         lambda text: "null",
         lambda text: text.replace("sen-edge-search", "sen-edge-training"),
-        lambda text: text.replace('"version": 2', '"version": 1'),
+        lambda text: text.replace('"version": 3', '"version": 2'),
         lambda text: text.replace('"subject"', '"object"'),
         lambda text: text.replace('"figures": {', '"figures": 3, "others": {'),
         lambda text: text.replace("1.0", '"one"'),

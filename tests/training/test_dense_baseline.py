@@ -7,7 +7,7 @@ import pytest
 
 from sen_edge.compression.finetune import finetune
 from sen_edge.compression.prune import prune
-from sen_edge.compression.request import PruneRequest, Tuning
+from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.errors import DataError, UsageError
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import FreeNetwork
@@ -75,7 +75,7 @@ def test_data_of_another_size_are_refused() -> None:
 def test_weights_are_trained_under_the_pattern(config: SpatialConfig, options: dict) -> None:
     start = initial(config, 0)
     recipe = replace(LEARNING, learning_rate=0.01)
-    tuned = finetune(start, toy(), PruneRequest(0.5, **options), recipe, Tuning(ramp=0.5))
+    tuned = finetune(start, toy(), CompressRequest(0.5, **options), recipe, Tuning(ramp=0.5))
     assert tuned.checkpoint is None and tuned.epochs == 12 and 6 <= tuned.best_epoch <= 12
     weights = [layer.weight.to_dense() for layer in tuned.network.layers]
     left = sum(np.count_nonzero(w) for w in weights) / sum(w.size for w in weights)
@@ -85,17 +85,17 @@ def test_weights_are_trained_under_the_pattern(config: SpatialConfig, options: d
 
 
 def test_nothing_cut_is_plain_training() -> None:
-    tuned = finetune(initial(MLP, 0), toy(), PruneRequest(0.0), RECIPE, Tuning(ramp=0.0))
+    tuned = finetune(initial(MLP, 0), toy(), CompressRequest(0.0), RECIPE, Tuning(ramp=0.0))
     plain = train_conventional(MLP, toy(), RECIPE)
     for one, other in zip(tuned.network.layers, plain.network.layers, strict=True):
         assert isinstance(one.weight, Dense) and np.array_equal(one.weight.w, other.weight.to_dense())
 
 
 def test_the_slope_of_the_surrogate_counts() -> None:
-    pruned = [finetune(initial(SNN, 0), toy(), PruneRequest(0.5), RECIPE, surrogate_slope=k) for k in (5.0, 9.0)]
+    pruned = [finetune(initial(SNN, 0), toy(), CompressRequest(0.5), RECIPE, surrogate_slope=k) for k in (5.0, 9.0)]
     first, second = (each.network.layers[0].weight.to_dense() for each in pruned)
     assert not np.array_equal(first, second)
-    default = finetune(initial(SNN, 0), toy(), PruneRequest(0.5), RECIPE).network
+    default = finetune(initial(SNN, 0), toy(), CompressRequest(0.5), RECIPE).network
     assert np.array_equal(first, default.layers[0].weight.to_dense())
 
 
@@ -105,8 +105,10 @@ def test_masks_are_for_dense_weights() -> None:
         module.restrict({})
 
 
-@pytest.mark.parametrize("request_", [PruneRequest(0.5, criterion="distance"), PruneRequest(0.5, pattern="neurons")])
-def test_requests_that_free_weights_cannot_follow(request_: PruneRequest) -> None:
+@pytest.mark.parametrize(
+    "request_", [CompressRequest(0.5, criterion="distance"), CompressRequest(0.5, pattern="neurons")]
+)
+def test_requests_that_free_weights_cannot_follow(request_: CompressRequest) -> None:
     with pytest.raises(UsageError):
         finetune(initial(MLP, 0), toy(), request_, RECIPE)
 
@@ -114,8 +116,8 @@ def test_requests_that_free_weights_cannot_follow(request_: PruneRequest) -> Non
 def test_coordinates_are_no_free_weights() -> None:
     model = make_model(make_checkpoint(MLP))
     with pytest.raises(UsageError, match="dense"):
-        finetune(model.network, toy(), PruneRequest(0.5), RECIPE)
-    finetune(precompute(model.network), toy(), PruneRequest(0.5), replace(RECIPE, epochs=1))
+        finetune(model.network, toy(), CompressRequest(0.5), RECIPE)
+    finetune(precompute(model.network), toy(), CompressRequest(0.5), replace(RECIPE, epochs=1))
 
 
 def test_outputs_that_are_never_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
