@@ -19,7 +19,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.report.network import activity, panels
-from sen_edge.report.network.page import to_json
+from sen_edge.report.network.page import ARRAYS, to_json
 from sen_edge.report.network.scene import project, sample, scene
 from sen_edge.report.network.source import Source, load, of_checkpoint
 from sen_edge.report.network.synapses import Choice, select_synapses
@@ -46,8 +46,9 @@ def data_of(page: str) -> dict:
     return json.loads(found.group(1))
 
 
-def decoded(text: str, dtype: str) -> np.ndarray:
-    return np.frombuffer(base64.b64decode(text), dtype)
+def array_of(data: dict, name: str) -> np.ndarray:
+    kind, text = data["arrays"][name]
+    return np.frombuffer(base64.b64decode(text), ARRAYS[kind])
 
 
 # --- what is drawn -------------------------------------------------------------------------------
@@ -162,14 +163,14 @@ def test_the_page_holds_the_network_and_asks_for_nothing(sen_edge: Run, mlp_path
     page = out.read_text()
     assert set(re.findall(r"https?://[^\"' ]*", page)) <= {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<(link|img|iframe)|\bsrc=|@import|url\(", page)
-    script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    script = re.findall(r'<script type="module">(.*?)</script>', page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
     assert len(script) == 1 and f"script-src 'sha256-{digest}'" in page
     data = data_of(page)
     learned = np.concatenate([make_checkpoint(MLP).tensors[f"positions.{i}"] for i in range(3)])
-    assert np.array_equal(decoded(data["positions"], "<f4").reshape(-1, 3)[:, 1:], learned)
-    assert data["links"] == [30, 30] and data["activity"] is None
-    assert decoded(data["targets"], "<u4")[:30].min() >= 64
+    assert np.array_equal(array_of(data, "positions").reshape(-1, 3)[:, 1:], learned)
+    assert data["synapses"] == [0, 30, 60] and "activity" not in data["arrays"]
+    assert array_of(data, "targets")[:30].min() >= 64
     for words in ("layer 1: hidden, 32", "inhibitory: weights", "<noscript>", "prefers-color-scheme"):
         assert words in page
 
@@ -182,10 +183,12 @@ def test_the_page_of_a_spiking_network_says_what_its_input_was(sen_edge: Run, sn
     outcome = sen_edge("plot", snn_path, "-o", out, "--data", tmp_path / "x.npz", "--example", 3)
     assert outcome.code == 0 and "spikes: input example 3 of" in outcome.err
     data = data_of(out.read_text())
-    values = decoded(data["activity"]["values"], "u1").reshape(SNN.spiking.timesteps, 64 + 32)
-    assert np.array_equal(values[0, :64], np.rint(255 * x[3]))
+    mean, *values = array_of(data, "activity").reshape(1 + SNN.spiking.timesteps, 64 + 32)
+    assert np.array_equal(values[0][:64], np.rint(255 * x[3]))
     spikes = activity.record(source_of(SNN).runnable(), x[3], "").layers[1]
-    assert np.array_equal(values[:, 64:], 255 * spikes)
+    assert np.array_equal(np.array(values)[:, 64:], 255 * spikes)
+    assert np.array_equal(mean[64:], np.rint(255 * spikes.mean(axis=0)))
+    assert data["spikes"] == [spikes.sum(), *spikes.sum(axis=1)]
     assert 'id="time"' in out.read_text()
     assert sen_edge("plot", snn_path, "-o", out, "--force").code == 0
     assert "random, seed 0" in out.read_text()
@@ -293,8 +296,8 @@ def test_a_hundred_thousand_neurons_are_sampled_and_that_is_said(sen_edge: Run, 
     page = (tmp_path / "net.html").read_text()
     assert said in page and len(page) < 2_000_000
     data = data_of(page)
-    numbers = decoded(data["numbers"], "<u4")
-    assert data["drawn"] == [4995, 4994, 10] and (numbers[0], numbers[4994]) == (0, 49_999)
+    numbers = array_of(data, "numbers")
+    assert data["neurons"] == [0, 4995, 9989, 9999] and (numbers[0], numbers[4994]) == (0, 49_999)
 
 
 def test_coincident_neurons_are_drawn_and_named(sen_edge: Run, tmp_path: Path) -> None:
@@ -307,7 +310,7 @@ def test_coincident_neurons_are_drawn_and_named(sen_edge: Run, tmp_path: Path) -
     page = (tmp_path / "a.pt.html").read_text()
     assert "1 pair of neurons at the same point" in page
     assert "1 pair of neurons" in " ".join((tmp_path / "a.pt.svg").read_text().split())  # the footnote is in lines
-    assert np.isfinite(decoded(data_of(page)["weights"], "<f4")).all()
+    assert np.isfinite(array_of(data_of(page), "weights")).all()
 
 
 def test_a_spiking_network_that_cannot_run_is_drawn_without_spikes(sen_edge: Run, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from numpy.typing import NDArray
 
 import sen_edge
 from sen_edge.report import page as pages
@@ -19,18 +18,18 @@ from sen_edge.report.network.activity import Activity
 from sen_edge.report.network.scene import Scene
 from sen_edge.report.network.synapses import Selection
 
-#: First angles in radians: about the vertical axis, then tilt.
-VIEW = (0.62, 0.3)
-#: Learned coordinates that a page holds as text for the pointer; a larger network has the drawn ones alone.
+#: Learned coordinates of a page; a larger network has the drawn ones alone.
 MAX_COORDINATES = 400_000
 SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
-#: Mark and meaning of each kind of neuron.
+#: Mark and meaning of each kind of neuron, in the order of the script.
 LEGEND = {
     "excitatory": ("●", "weights > 0"),
     "inhibitory": ("■", "weights < 0"),
     "silent": ("○", "mask 0"),
     "output": ("◆", ""),
 }
+#: Types of arrays in the script, and of their bytes.
+ARRAYS = {"Float32Array": "<f4", "Uint32Array": "<u4", "Uint8Array": "u1"}
 
 
 def network_page(
@@ -52,9 +51,9 @@ def network_page(
     network = scene.source.network
     kind = "spiking network" if network.is_spiking else "perceptron"
     sizes = "-".join(map(str, network.layer_sizes))
-    script = Markup('"use strict";\n(() => {{\n{}}})();\n').format(Markup("").join(map(pages.resource, SCRIPTS)))
+    script = Markup("\n").join(map(pages.resource, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    counts = {name: sum(scene.kinds(layer).count(name) for layer in range(len(scene.neurons))) for name in LEGEND}
+    counts = {name: sum(kinds.count(name) for kinds in scene.kinds) for name in LEGEND}
     facts = {**scene.source.metadata, "sha256": scene.source.sha256}
     parts: list[Part] = [
         _layer_table(scene, synapses),
@@ -79,12 +78,10 @@ def network_page(
 
 def _layer_table(scene: Scene, synapses: Sequence[Selection]) -> Table:
     rows = []
-    for layer, name in enumerate(scene.layer_names):
-        kinds = scene.kinds(layer)
+    for layer, (name, kinds) in enumerate(zip(scene.layer_names, scene.kinds, strict=True)):
         cells = [f"{len(kinds):,}", *[UNKNOWN] * 6]
         if layer < len(scene.links):
-            distances, weights = scene.links[layer].distances(), synapses[layer].weight
-            distances = distances[np.isfinite(distances)]
+            distances, weights = scene.links[layer].lengths(), synapses[layer].weight
             cells[1:] = [
                 *(f"{kinds.count(kind):,}" for kind in ("excitatory", "inhibitory")),
                 f"{distances.size:,}",
@@ -100,44 +97,45 @@ def _layer_table(scene: Scene, synapses: Sequence[Selection]) -> Table:
 
 
 def _data(scene: Scene, synapses: Sequence[Selection], activity: Activity | None) -> dict[str, Any]:
-    """Data of the script; arrays as base64 of little-endian bytes."""
-    counts = [len(neurons) for neurons in scene.neurons]
-    first = np.cumsum([0, *counts])
-    last = np.full(counts[-1], np.nan)
-    learned = [*(link.operator.source for link in scene.links), scene.links[-1].operator.target]
-    has_coordinates = sum(positions.size for positions in learned) <= MAX_COORDINATES
-    return {
-        "drawn": counts,
+    """Data of the script; `neurons` and `synapses` are the first index of each layer, then the total."""
+    first = np.cumsum([0, *map(len, scene.neurons)])
+    data: dict[str, Any] = {
         "names": scene.layer_names,
         "axes": ["" if axis == "nothing" else axis for axis in scene.axes],
         "gap": scene.gap,
-        "view": VIEW,
         "dimensions": scene.source.dimensions,
-        "isProjected": scene.source.dimensions > 3,
-        "positions": _base64(scene.positions, "<f4"),
-        "numbers": _base64(scene.neurons, "<u4"),
-        "masks": _base64([*(link.operator.mask for link in scene.links), last], "<f4"),
-        "signs": _base64([*map(np.sign, scene.outgoing[:-1]), np.zeros(counts[-1])], "i1"),
-        "links": [len(each.weight) for each in synapses],
-        "sources": _base64([first[index] + each.source for index, each in enumerate(synapses)], "<u4"),
-        "targets": _base64([first[index + 1] + each.target for index, each in enumerate(synapses)], "<u4"),
-        "weights": _base64([each.weight for each in synapses], "<f4"),
-        "coordinates": _base64(learned, "<f4") if has_coordinates else None,
-        "activity": None if activity is None else _activity(scene, activity),
+        "neurons": first.tolist(),
+        "synapses": np.cumsum([0, *(len(each.weight) for each in synapses)]).tolist(),
+        # Low and high of the three coordinates, without the neurons far out.
+        "boxes": [np.quantile(at, [0.02, 0.98], axis=0).T.tolist() for at in scene.positions],
     }
-
-
-def _activity(scene: Scene, activity: Activity) -> dict[str, Any]:
-    levels = [layer[:, neurons] for layer, neurons in zip(activity.layers, scene.neurons, strict=False)]
-    return {
-        "steps": len(levels[0]),
-        "isCurrent": scene.source.network.input_coding == "direct",
-        "values": _base64([np.rint(255 * np.concatenate(levels, axis=1))], "u1"),
+    kinds = [[list(LEGEND).index(kind) for kind in layer] for layer in scene.kinds]
+    no_mask = np.full(len(scene.neurons[-1]), np.nan)
+    data["arrays"] = {
+        "positions": _encode("Float32Array", scene.positions),
+        "numbers": _encode("Uint32Array", scene.neurons),
+        "kinds": _encode("Uint8Array", kinds),
+        "masks": _encode("Float32Array", [*(link.operator.mask for link in scene.links), no_mask]),
+        "sources": _encode("Uint32Array", [first[index] + each.source for index, each in enumerate(synapses)]),
+        "targets": _encode("Uint32Array", [first[index + 1] + each.target for index, each in enumerate(synapses)]),
+        "weights": _encode("Float32Array", [each.weight for each in synapses]),
     }
+    learned = [*(link.operator.source for link in scene.links), scene.links[-1].operator.target]
+    if sum(positions.size for positions in learned) <= MAX_COORDINATES:
+        data["arrays"]["coordinates"] = _encode("Float32Array", learned)
+    if activity is not None:
+        is_current = scene.source.network.input_coding == "direct"
+        drawn = [layer[:, neurons] for layer, neurons in zip(activity.layers, scene.neurons, strict=False)]
+        levels = np.concatenate(drawn, axis=1)
+        spikes = levels[:, len(scene.neurons[0]) if is_current else 0 :].sum(axis=1)
+        # Step 0 is the mean over all steps.
+        data["arrays"]["activity"] = _encode("Uint8Array", [np.rint(255 * levels.mean(axis=0)), *np.rint(255 * levels)])
+        data |= {"steps": len(levels), "isCurrent": is_current, "spikes": [int(spikes.sum()), *map(int, spikes)]}
+    return data
 
 
-def _base64(arrays: Sequence[NDArray[Any]], dtype: str) -> str:
-    return base64.b64encode(np.concatenate(arrays).astype(dtype).tobytes()).decode()
+def _encode(kind: str, arrays: Sequence[Any]) -> tuple[str, str]:
+    return kind, base64.b64encode(np.concatenate(arrays).astype(ARRAYS[kind]).tobytes()).decode()
 
 
 def to_json(value: Any) -> Markup:

@@ -108,7 +108,7 @@ def _draw_network(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Selec
     size = float(np.clip(9000 / sum(map(len, places)), 1.5, 14))
     named: set[str] = set()
     for layer, at in enumerate(places):
-        kinds = np.array(scene.kinds(layer))
+        kinds = np.array(scene.kinds[layer])
         for kind in (kind for kind in KINDS if kind in kinds):
             marker, colour = KINDS[kind]
             axes.scatter(
@@ -143,10 +143,8 @@ def _set_box(axes: Any, places: Sequence[FloatArray], names: Sequence[str]) -> N
 
 def _draw_distances(figure: Any, spot: Any, scene: Scene) -> None:
     """Histogram of the synapses' lengths, layer by layer."""
-    distances = [link.distances() for link in scene.links]
-    _draw_histogram(
-        figure.add_subplot(spot), [values[np.isfinite(values)] for values in distances], "distance of the neurons"
-    )
+    lengths = [link.lengths() for link in scene.links]
+    _draw_histogram(figure.add_subplot(spot), lengths, "distance of the neurons")
 
 
 def _draw_weights(figure: Any, spot: Any, scene: Scene) -> None:
@@ -214,8 +212,7 @@ def _draw_wiring(figure: Any, spot: Any, scene: Scene) -> None:
     """Total length of the synapses of each layer, and their mean."""
     axes = figure.add_subplot(spot)
     for index, link in enumerate(scene.links):
-        values = link.distances()
-        values = values[np.isfinite(values)].astype(np.float64)
+        values = link.lengths().astype(np.float64)
         total, mean = float(values.sum()), float(values.mean()) if values.size else 0.0
         axes.barh(index, total, color=SERIES[index % len(SERIES)], height=0.55)
         words = f"{total:,.0f} in all, {mean:.3g} a synapse"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,12 @@ class Link:
         distances[inverse > 0.5 / TOUCHING] = 0
         return distances
 
+    def lengths(self) -> Float32Array:
+        """Lengths `[n]` of the synapses."""
+        distances = self.distances()
+        lengths: Float32Array = distances[np.isfinite(distances)]
+        return lengths
+
     def weights(self) -> Float32Array:
         """Weights `[n_out, n_in]`: infinite between coincident neurons, 0 where there is no synapse."""
         numerator = self.operator.gain * self.operator.mask.astype(np.float32)
@@ -90,12 +97,6 @@ class Scene:
     notes: tuple[str, ...]
 
     @property
-    def outgoing(self) -> tuple[Float32Array, ...]:
-        """For each layer the common factor `[n]` of the outgoing weights; empty for the last layer."""
-        factors = [link.operator.mask * np.float32(link.operator.gain) for link in self.links]
-        return (*factors, np.empty(0, np.float32))
-
-    @property
     def layer_names(self) -> list[str]:
         """Name of each layer, with the number of its neurons."""
         sizes = self.source.network.layer_sizes
@@ -104,11 +105,12 @@ class Scene:
             roles[1] = "hidden"
         return [f"layer {index}: {role}, {size:,}" for index, (role, size) in enumerate(zip(roles, sizes, strict=True))]
 
-    def kinds(self, layer: int) -> list[str]:
-        """Kind of each drawn neuron of a layer: excitatory, inhibitory, silent or output."""
-        if layer == len(self.links):
-            return ["output"] * len(self.neurons[layer])
-        return [("silent", "excitatory", "inhibitory")[int(sign)] for sign in np.sign(self.outgoing[layer])]
+    @cached_property
+    def kinds(self) -> list[list[str]]:
+        """Kind of each drawn neuron of each layer: excitatory, inhibitory, silent or output."""
+        signs = [np.sign(link.operator.mask * np.float32(link.operator.gain)) for link in self.links]
+        hidden = [[("silent", "excitatory", "inhibitory")[int(sign)] for sign in layer] for layer in signs]
+        return [*hidden, ["output"] * len(self.neurons[-1])]
 
     def apart(self) -> tuple[FloatArray, ...]:
         """Positions `[n, 3]` with the layers moved apart."""

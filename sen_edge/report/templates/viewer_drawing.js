@@ -1,346 +1,306 @@
-// Draws the network of the page on a canvas: synapses, then neurons from far to near.
-// The page wraps this file and viewer_controls.js in one function.
-const canvas = document.getElementById("canvas");
-const context = canvas.getContext && canvas.getContext("2d");
-if (!context) return; // the table stays
+// Draws neurons and synapses in three dimensions on a canvas; the fields of `data` are those of page.py.
+// The page joins this file and viewer_controls.js to one module.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
+const canvas = element("canvas");
+const context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
 
-// --- data of the page -----------------------------------------------------------------------
+// --- data ----------------------------------------------------------------------------------------
 
-function decode(text, Kind) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Kind(bytes.buffer);
-}
-
-const positions = decode(data.positions, Float32Array); // [n, 3]
-const numbers = decode(data.numbers, Uint32Array); // [n], of a neuron in its layer
-const masks = decode(data.masks, Float32Array); // [n], NaN in the last layer
-const signs = decode(data.signs, Int8Array); // [n], of the weights that leave a neuron
-const sources = decode(data.sources, Uint32Array); // [links], the strongest of each layer first
-const targets = decode(data.targets, Uint32Array);
-const weights = decode(data.weights, Float32Array);
-const coordinates = data.coordinates ? decode(data.coordinates, Float32Array) : null; // [n, d] as learned
-const activity = data.activity ? decode(data.activity.values, Uint8Array) : null; // [T, active], 255 for a spike
-
+const data = JSON.parse(element("data").textContent);
+const arrays = Object.fromEntries(Object.entries(data.arrays).map(([name, [kind, text]]) => [
+  name, new globalThis[kind](Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer),
+]));
+const { positions, numbers, kinds, masks, sources, targets, weights, coordinates, activity } = arrays;
 const n = numbers.length;
-const layers = data.drawn.length;
+const layers = data.names.length;
 const layerOf = new Uint16Array(n);
-const starts = (counts) => counts.map((_, index) => counts.slice(0, index).reduce((sum, count) => sum + count, 0));
-const firstOf = starts(data.drawn);
-const firstLinkOf = starts(data.links);
-firstOf.forEach((first, layer) => layerOf.fill(layer, first));
-const active = activity ? activity.length / data.activity.steps : 0;
-const means = new Float32Array(active); // over all steps, 0 to 1
-for (let k = 0; k < active * (activity ? data.activity.steps : 0); k++) {
-  means[k % active] += activity[k] / (255 * data.activity.steps);
-}
+data.neurons.forEach((first, layer) => layerOf.fill(layer, first));
+const active = activity ? activity.length / (data.steps + 1) : 0; // neurons with known activity
 
-/** Box of the middle 96 % of each layer: low and high y, low and high z, median x, low and high x. */
-const boxes = data.drawn.map((count, layer) => {
-  const along = [0, 1, 2].map((axis) =>
-    Float32Array.from({ length: count }, (_, i) => positions[3 * (firstOf[layer] + i) + axis]).sort());
-  const at = (axis, share) => along[axis][Math.round(share * (count - 1))];
-  return [at(1, 0.02), at(1, 0.98), at(2, 0.02), at(2, 0.98), at(0, 0.5), at(0, 0.02), at(0, 0.98)];
-});
+// --- state ---------------------------------------------------------------------------------------
 
-// --- view ----------------------------------------------------------------------------
-
-const view = { yaw: data.view[0], pitch: data.view[1], zoom: 1, panX: 0, panY: 0 };
-const shown = data.drawn.map(() => true);
-let closeness = 1; // the zoom at which all is seen
-let apart = 1;
-let share = 1;
-let step = 0; // 0: all steps together
+const view = { yaw: 0, pitch: 0, zoom: 1, scale: 1, x: 0, y: 0 }; // angles in radians; scale: all is seen at zoom 1
+const shown = data.names.map(() => true);
+let apart = 1; // 1: layers as far apart as data.gap; 0: learned positions
+let share = 1; // of the synapses
+let step = 0; // 0: mean over all steps
 let hovered = -1;
 let picked = -1;
-let isPlaying = false;
-let isAsked = false;
-const sprites = new Map();
+let timer = 0; // while playing
+let isScheduled = false;
 
 const screenX = new Float32Array(n);
 const screenY = new Float32Array(n);
-const depth = new Float32Array(n); // scale of perspective: larger is nearer
-const order = Uint32Array.from({ length: n }, (_, i) => i);
+const nearness = new Float32Array(n); // factor of perspective: larger is nearer
+const order = new Float64Array(n); // nearness and index in one number, sorted from far to near
 
-function offset(layer) {
-  return (layer - (layers - 1) / 2) * data.gap * apart;
+function redraw() {
+  if (!isScheduled) requestAnimationFrame(draw);
+  isScheduled = true;
 }
 
-const bounds = (values) => [Math.min(...values), Math.max(...values)];
+// --- camera --------------------------------------------------------------------------------------
 
-/** Centre and radius of the middle 98.5 % of all neurons, with the layers as far apart as they are now. */
-function extent() {
-  const middle = (values) => bounds(values).reduce((low, high) => (low + high) / 2);
-  const centre = [
-    middle(boxes.map((box, layer) => box[4] + offset(layer))),
-    middle(boxes.flatMap((box) => box.slice(0, 2))),
-    middle(boxes.flatMap((box) => box.slice(2, 4))),
-  ];
-  const radii = Float32Array.from({ length: n }, (_, i) => Math.hypot(
-    positions[3 * i] + offset(layerOf[i]) - centre[0], positions[3 * i + 1] - centre[1], positions[3 * i + 2] - centre[2],
-  )).sort();
-  return { centre, radius: radii[Math.floor(0.985 * (n - 1))] || 1 };
+const offset = (layer) => (layer - (layers - 1) / 2) * data.gap * apart;
+const middle = (values) => (Math.min(...values) + Math.max(...values)) / 2;
+const span = (values) => Math.max(...values) - Math.min(...values);
+
+/** Corners of the boxes that hold most neurons of each layer. */
+function corners() {
+  return data.boxes.flatMap(([xs, ys, zs], layer) =>
+    xs.flatMap((x) => ys.flatMap((y) => zs.map((z) => [x + offset(layer), y, z]))));
 }
-let seen = extent();
 
+/** Turn a vector by the angles of the view: right, up, towards the viewer. */
+function turn(x, y, z) {
+  const [cosY, sinY, cosP, sinP] = [Math.cos(view.yaw), Math.sin(view.yaw), Math.cos(view.pitch), Math.sin(view.pitch)];
+  const toward = z * cosY - x * sinY;
+  return [x * cosY + z * sinY, y * cosP - toward * sinP, toward * cosP + y * sinP];
+}
+
+/** Function from a point to its x and y on the canvas and its nearness. */
 function camera() {
-  const width = canvas.clientWidth;
-  const height = canvas.clientHeight;
-  return {
-    width,
-    height,
-    scale: (0.5 * Math.min(width * 0.94, height * 1.3) * view.zoom) / seen.radius,
-    cosY: Math.cos(view.yaw),
-    sinY: Math.sin(view.yaw),
-    cosP: Math.cos(view.pitch),
-    sinP: Math.sin(view.pitch),
+  const points = corners();
+  const [x0, y0, z0] = [0, 1, 2].map((axis) => middle(points.map((point) => point[axis])));
+  const radius = Math.max(...points.map(([x, y, z]) => Math.hypot(x - x0, y - y0, z - z0))) || 1;
+  const [left, top] = [canvas.clientWidth / 2 + view.x, canvas.clientHeight / 2 + view.y];
+  return (x, y, z) => {
+    const [right, up, toward] = turn(x - x0, y - y0, z - z0);
+    const near = 1 / Math.max(0.3, 1 - (0.22 * toward) / radius);
+    const scale = view.scale * view.zoom * near;
+    return [left + right * scale, top - up * scale, near];
   };
 }
 
-/** Project a point to [x, y, scale of perspective] on the screen. */
-function project(eye, x, y, z) {
-  x -= seen.centre[0];
-  y -= seen.centre[1];
-  z -= seen.centre[2];
-  const across = x * eye.cosY + z * eye.sinY;
-  const back = z * eye.cosY - x * eye.sinY;
-  const up = y * eye.cosP - back * eye.sinP;
-  const near = 1 / Math.max(0.3, 1 - (0.22 * (back * eye.cosP + y * eye.sinP)) / seen.radius);
-  return [
-    eye.width / 2 + view.panX + across * eye.scale * near,
-    eye.height / 2 + view.panY - up * eye.scale * near,
-    near,
-  ];
+/** First angle; all layers fill the canvas. */
+function reset() {
+  Object.assign(view, { yaw: 0.62, pitch: 0.3, zoom: 1, scale: 1, x: 0, y: 0 });
+  const project = camera();
+  const points = corners().map((point) => project(...point));
+  const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));
+  const { clientWidth: width, clientHeight: height } = canvas;
+  view.scale = Math.min((0.86 * width) / (span(xs) || 1), (0.72 * height) / (span(ys) || 1));
+  view.x = view.scale * (width / 2 - middle(xs));
+  view.y = view.scale * (height / 2 - middle(ys)) + 0.02 * height;
+  redraw();
 }
 
-/** Project all neurons, and sort them from far to near. */
-function place(eye) {
-  for (let i = 0; i < n; i++) {
-    const at = project(eye, positions[3 * i] + offset(layerOf[i]), positions[3 * i + 1], positions[3 * i + 2]);
-    screenX[i] = at[0];
-    screenY[i] = at[1];
-    depth[i] = at[2];
-  }
-  order.sort((a, b) => depth[a] - depth[b]);
+function zoomBy(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+  const zoom = Math.max(0.2, Math.min(60, view.zoom * factor));
+  const done = zoom / view.zoom;
+  panBy((x - canvas.clientWidth / 2 - view.x) * (1 - done), (y - canvas.clientHeight / 2 - view.y) * (1 - done));
+  view.zoom = zoom;
 }
 
-// --- drawing -----------------------------------------------------------------------------------
+function rotateBy(yaw, pitch) {
+  view.yaw += yaw;
+  view.pitch = Math.max(-1.57, Math.min(1.57, view.pitch + pitch));
+  redraw();
+}
 
-let ink = {};
+function panBy(x, y) {
+  view.x += x;
+  view.y += y;
+  redraw();
+}
+
+// --- drawing -------------------------------------------------------------------------------------
+
+const KINDS = ["excitatory", "inhibitory", "silent", "output"];
+const sprites = new Map();
+let colours = {};
+
 function readColours() {
   const style = getComputedStyle(document.documentElement);
-  const colour = (name) => style.getPropertyValue(name).trim();
-  ink = {
-    "-1": colour("--s0"), 1: colour("--s1"), 0: colour("--soft"),
-    text: colour("--ink"), paper: colour("--paper"), rule: colour("--rule"),
-  };
+  const names = { excitatory: "s1", inhibitory: "s0", silent: "soft", output: "ink", paper: "paper", rule: "rule" };
+  colours = Object.fromEntries(Object.entries(names).map(([name, variable]) =>
+    [name, style.getPropertyValue(`--${variable}`).trim()]));
   sprites.clear();
-}
-
-function kindOf(i) {
-  return layerOf[i] === layers - 1 ? 2 : signs[i];
-}
-
-/** Activity of a neuron in the current step, 0 to 1; -1 if unknown. */
-function level(i) {
-  if (!activity || i >= active) return -1;
-  if (step) return activity[(step - 1) * active + i] / 255;
-  return means[i];
-}
-
-/** The mark of a neuron: a disc excites, a square inhibits, a diamond is an output, a ring is silent. */
-function sprite(kind, isSpiking, size) {
-  const key = (size * 4 + kind + 1) * 2 + isSpiking;
-  if (sprites.has(key)) return sprites.get(key);
-  const picture = document.createElement("canvas");
-  picture.width = picture.height = size;
-  const brush = picture.getContext("2d");
-  brush.translate(size / 2, size / 2);
-  brush.scale(size / 64, size / 64);
-  if (isSpiking) {
-    brush.fillStyle = kind === 2 ? ink[0] : ink[kind];
-    brush.globalAlpha = 0.28;
-    brush.beginPath();
-    brush.arc(0, 0, 31, 0, 7);
-    brush.fill();
-    brush.globalAlpha = 1;
-  }
-  const r = isSpiking ? 16 : 25;
-  brush.beginPath();
-  if (kind === 1 || kind === 0) brush.arc(0, 0, r, 0, 7);
-  else if (kind === -1) brush.rect(-0.86 * r, -0.86 * r, 1.72 * r, 1.72 * r);
-  else [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]].forEach(([x, y]) => brush.lineTo(x * r, y * r));
-  brush.closePath();
-  brush.fillStyle = kind === 0 ? ink.paper : kind === 2 ? ink.text : ink[kind];
-  brush.strokeStyle = kind === 0 ? ink[0] : isSpiking ? ink.text : ink.paper;
-  brush.lineWidth = kind === 0 || isSpiking ? 6 : 5;
-  brush.fill();
-  brush.stroke();
-  sprites.set(key, picture);
-  return picture;
+  redraw();
 }
 
 function draw() {
-  isAsked = false;
-  const ratio = Math.min(2, window.devicePixelRatio || 1);
-  const eye = camera();
-  if (!eye.width || !eye.height) return;
-  const [width, height] = [Math.round(eye.width * ratio), Math.round(eye.height * ratio)];
+  isScheduled = false;
+  const ratio = Math.min(2, devicePixelRatio || 1);
+  const [width, height] = [Math.round(canvas.clientWidth * ratio), Math.round(canvas.clientHeight * ratio)];
+  if (!width || !height) return;
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   context.setTransform(ratio, 0, 0, ratio, 0, 0);
-  context.fillStyle = ink.paper;
-  context.fillRect(0, 0, eye.width, eye.height);
-  place(eye);
-  drawFrames(eye);
-  drawLinks();
-  drawNeurons(eye, ratio);
-  drawLabels(eye);
-  drawAxes(eye);
+  context.fillStyle = colours.paper;
+  context.fillRect(0, 0, width, height);
+  const project = camera();
+  for (let i = 0; i < n; i++) {
+    [screenX[i], screenY[i], nearness[i]] =
+      project(positions[3 * i] + offset(layerOf[i]), positions[3 * i + 1], positions[3 * i + 2]);
+    order[i] = Math.round(nearness[i] * 1e6) * n + i;
+  }
+  order.sort();
+  const frames = data.boxes.map(([xs, [low, high], [near, far]], layer) =>
+    [[low, near], [high, near], [high, far], [low, far]].map(([y, z]) => project(middle(xs) + offset(layer), y, z)));
+  drawFrames(frames);
+  drawSynapses();
+  drawNeurons(ratio);
+  drawLabels(frames);
+  drawAxes();
 }
 
-function corners(eye, layer) {
-  const [low, high, near, far, x] = boxes[layer];
-  return [[low, near], [high, near], [high, far], [low, far]].map(([y, z]) => project(eye, x + offset(layer), y, z));
-}
-
-function drawFrames(eye) {
-  context.strokeStyle = ink.rule;
+function drawFrames(frames) {
+  context.strokeStyle = colours.rule;
   context.lineWidth = 1;
-  for (let layer = 0; layer < layers; layer++) {
-    if (!shown[layer] || data.drawn[layer] < 2) continue;
+  frames.forEach((frame, layer) => {
+    if (!shown[layer]) return;
     context.beginPath();
-    corners(eye, layer).forEach(([x, y]) => context.lineTo(x, y));
+    for (const [x, y] of frame) context.lineTo(x, y);
     context.closePath();
     context.stroke();
-  }
+  });
 }
 
-/** Draw synapses in few paths, by sign and by strength within their layer. */
-function drawLinks() {
+/** Draw synapses by sign and by four levels of strength within their layer, the strongest last. */
+function drawSynapses() {
   const LEVELS = 4;
   for (let layer = 0; layer < layers - 1; layer++) {
     if (!shown[layer] || !shown[layer + 1]) continue;
-    const first = firstLinkOf[layer];
-    const count = Math.round(share * data.links[layer]);
-    const dense = Math.min(1, 14 / Math.sqrt(count + 1));
-    for (let part = LEVELS - 1; part >= 0; part--) {
-      const from = first + Math.floor((part * count) / LEVELS);
-      const to = first + Math.floor(((part + 1) * count) / LEVELS);
-      for (const sign of [-1, 1]) {
-        const strength = (1 - part / LEVELS) * dense;
-        stroke(from, to, sign, 0.25 + 0.6 * strength, 0.6 + 1.2 * strength);
+    const first = data.synapses[layer];
+    const count = Math.round(share * (data.synapses[layer + 1] - first));
+    for (let level = LEVELS - 1; level >= 0; level--) {
+      const strength = (1 - level / LEVELS) * Math.min(1, 14 / Math.sqrt(count + 1));
+      for (const kind of ["inhibitory", "excitatory"]) {
+        const [faint, full] = [new Path2D(), new Path2D()];
+        const end = first + Math.floor(((level + 1) * count) / LEVELS);
+        for (let k = first + Math.floor((level * count) / LEVELS); k < end; k++) {
+          if ((weights[k] > 0) !== (kind === "excitatory")) continue;
+          const path = isHighlighted(k) ? full : faint;
+          path.moveTo(screenX[sources[k]], screenY[sources[k]]);
+          path.lineTo(screenX[targets[k]], screenY[targets[k]]);
+        }
+        stroke(faint, kind, 0.075 + 0.06 * strength, 0.6);
+        stroke(full, kind, 0.25 + 0.6 * strength, 0.6 + 1.2 * strength);
       }
     }
   }
 }
 
-function stroke(from, to, sign, alpha, width) {
-  context.strokeStyle = ink[sign];
-  for (const isMeant of [false, true]) {
-    context.globalAlpha = isMeant ? alpha : 0.05 + 0.1 * alpha;
-    context.lineWidth = isMeant ? width : 0.6;
-    context.beginPath();
-    for (let k = from; k < to; k++) {
-      if (weights[k] > 0 !== sign > 0 || concerns(k) !== isMeant) continue;
-      context.moveTo(screenX[sources[k]], screenY[sources[k]]);
-      context.lineTo(screenX[targets[k]], screenY[targets[k]]);
-    }
-    context.stroke();
-  }
+function stroke(path, colour, alpha, width) {
+  Object.assign(context, { strokeStyle: colours[colour], globalAlpha: alpha, lineWidth: width });
+  context.stroke(path);
   context.globalAlpha = 1;
 }
 
-/** Whether a synapse is drawn in full: those of the hovered or picked neuron, those that carry a spike, or all. */
-function concerns(k) {
-  const looked = hovered >= 0 ? hovered : picked;
-  if (looked >= 0) return sources[k] === looked || targets[k] === looked;
-  return !step || level(sources[k]) !== 0;
+/** Whether a synapse is one of the hovered or selected neuron, or carries a spike. */
+function isHighlighted(k) {
+  const neuron = hovered >= 0 ? hovered : picked;
+  return neuron >= 0 ? sources[k] === neuron || targets[k] === neuron : !step || activityOf(sources[k]) !== 0;
 }
 
-function drawNeurons(eye, ratio) {
-  const base = Math.max(1.7, Math.min(4.8, 170 / Math.sqrt(n))) * Math.sqrt(view.zoom / closeness) *
-    Math.max(0.75, Math.min(1.15, Math.min(eye.width, eye.height) / 560));
-  for (let k = 0; k < n; k++) {
-    const i = order[k];
+/** Activity of a neuron in the current step, 0 to 1; -1 if unknown. */
+const activityOf = (i) => (i < active ? activity[step * active + i] / 255 : -1);
+
+/** Blend marks of neurons into the pixels of the canvas: with software rendering several times as fast as drawImage. */
+function drawNeurons(ratio) {
+  const image = context.getImageData(0, 0, canvas.width, canvas.height);
+  const base = Math.max(1.7, Math.min(4.8, 170 / Math.sqrt(n))) * Math.sqrt(view.zoom);
+  for (const key of order) {
+    const i = key % n;
     const layer = layerOf[i];
     if (!shown[layer]) continue;
-    const now = level(i);
-    const isInput = layer === 0;
-    const isSpiking = now > 0 && !(isInput && data.activity.isCurrent) && step > 0;
-    let size = depth[i] * (data.drawn[layer] > 100 ? base : Math.max(1.4 * base, 4));
-    let alpha = Math.min(1, 0.35 + 0.65 * Math.max(0, (depth[i] - 0.8) / 0.4));
+    const now = activityOf(i);
+    const isSpiking = step > 0 && now > 0 && !(layer === 0 && data.isCurrent);
+    let radius = nearness[i] * (data.neurons[layer + 1] - data.neurons[layer] > 100 ? base : Math.max(1.4 * base, 4));
+    let alpha = Math.min(1, 0.35 + 0.65 * Math.max(0, (nearness[i] - 0.8) / 0.4));
     if (now >= 0) {
+      radius *= isSpiking ? 1.3 : 0.7 + 0.7 * now;
       alpha *= 0.22 + 0.78 * Math.sqrt(now);
-      size *= isSpiking ? 2.6 : 0.7 + 0.7 * now;
     }
-    if (i === hovered || i === picked) {
-      alpha = 1;
-      size = Math.max(size * 1.6, 7);
-    }
-    const reach = size * (isSpiking ? 1 : 1.28);
-    const pixels = Math.max(2, Math.min(96, Math.round(2 * reach * ratio)));
-    const left = Math.round(screenX[i] * ratio - pixels / 2);
-    const top = Math.round(screenY[i] * ratio - pixels / 2);
-    context.globalAlpha = alpha;
-    context.drawImage(sprite(kindOf(i), isSpiking, pixels), left / ratio, top / ratio, pixels / ratio, pixels / ratio);
+    if (i === hovered || i === picked) [radius, alpha] = [Math.max(1.6 * radius, 7), 1];
+    blend(image, sprite(kinds[i], isSpiking, 2.56 * radius * ratio), screenX[i] * ratio, screenY[i] * ratio, alpha);
   }
-  context.globalAlpha = 1;
+  context.putImageData(image, 0, 0);
   for (const i of [picked, hovered]) {
     if (i < 0 || !shown[layerOf[i]]) continue;
-    context.strokeStyle = ink.text;
-    context.lineWidth = 2;
-    context.beginPath();
-    context.arc(screenX[i], screenY[i], 13, 0, 7);
-    context.stroke();
+    const ring = new Path2D();
+    ring.arc(screenX[i], screenY[i], 13, 0, 7);
+    stroke(ring, "output", 1, 2);
   }
 }
 
-function drawLabels(eye) {
-  context.font = "13px system-ui, sans-serif";
-  context.textAlign = "center";
-  context.lineWidth = 4;
-  context.lineJoin = "round";
-  context.strokeStyle = ink.paper;
-  context.fillStyle = ink.text;
-  const lowest = [];
-  for (let layer = 0; layer < layers; layer++) {
-    if (!shown[layer]) continue;
-    const at = corners(eye, layer);
-    const words = data.names[layer];
-    const x = at.reduce((sum, corner) => sum + corner[0], 0) / 4;
-    let y = Math.max(18, Math.min(...at.map((corner) => corner[1])) - 12);
-    const half = context.measureText(words).width / 2 + 4;
-    const isFree = () => lowest.every(([other, at, width]) => Math.abs(other - x) > half + width || Math.abs(at - y) > 16);
-    while (!isFree() && y < eye.height - 20) y += 17;
-    lowest.push([x, y, half]);
-    context.strokeText(words, x, y);
-    context.fillText(words, x, y);
+/** Pixels of a mark: disc, square, ring or diamond by kind; a spike has a halo. */
+function sprite(kindIndex, isSpiking, size) {
+  size = Math.max(2, Math.min(96, Math.round(size)));
+  const key = (size * KINDS.length + kindIndex) * 2 + isSpiking;
+  if (sprites.has(key)) return sprites.get(key);
+  const kind = KINDS[kindIndex];
+  const side = isSpiking ? Math.round(1.6 * size) : size;
+  const brush = new OffscreenCanvas(side, side).getContext("2d", { willReadFrequently: true });
+  brush.translate(side / 2, side / 2);
+  brush.fillStyle = colours[kind === "output" ? "silent" : kind];
+  brush.globalAlpha = isSpiking ? 0.28 : 0;
+  brush.arc(0, 0, side / 2, 0, 7);
+  brush.fill();
+  brush.globalAlpha = 1;
+  brush.scale(size / 2.56, size / 2.56);
+  brush.beginPath();
+  if (kind === "inhibitory") brush.rect(-0.86, -0.86, 1.72, 1.72);
+  else if (kind === "output") [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]].forEach(([x, y]) => brush.lineTo(x, y));
+  else brush.arc(0, 0, 1, 0, 7);
+  brush.closePath();
+  brush.fillStyle = colours[kind === "silent" ? "paper" : kind];
+  brush.strokeStyle = colours[kind === "silent" ? "silent" : isSpiking ? "output" : "paper"];
+  brush.lineWidth = 0.22;
+  brush.fill();
+  brush.stroke();
+  const pixels = brush.getImageData(0, 0, side, side);
+  sprites.set(key, pixels);
+  return pixels;
+}
+
+/** Blend a mark into an image around a point. */
+function blend(image, mark, x0, y0, alpha) {
+  const [left, top] = [Math.round(x0 - mark.width / 2), Math.round(y0 - mark.height / 2)];
+  const right = Math.min(mark.width, image.width - left);
+  const bottom = Math.min(mark.height, image.height - top);
+  const [from, to] = [mark.data, image.data];
+  for (let y = Math.max(0, -top); y < bottom; y++) {
+    for (let x = Math.max(0, -left); x < right; x++) {
+      const f = 4 * (y * mark.width + x);
+      const t = 4 * ((top + y) * image.width + left + x);
+      const opacity = (alpha * from[f + 3]) / 255;
+      for (let c = 0; c < 3; c++) to[t + c] += opacity * (from[f + c] - to[t + c]);
+    }
   }
 }
 
-function drawAxes(eye) {
-  const length = 26;
-  const x0 = 46;
-  const y0 = eye.height - 46;
-  context.font = "11px system-ui, sans-serif";
-  context.strokeStyle = context.fillStyle = ink[0];
-  context.lineWidth = 1.2;
-  [[eye.cosY, eye.sinY * eye.sinP], [0, eye.cosP], [eye.sinY, -eye.cosY * eye.sinP]].forEach(([right, up], axis) => {
-    const name = data.axes[axis];
-    if (!name || Math.hypot(right, up) < 0.15) return;
-    context.beginPath();
-    context.moveTo(x0, y0);
-    context.lineTo(x0 + length * right, y0 - length * up);
-    context.stroke();
-    context.textAlign = right > 0.3 ? "left" : right < -0.3 ? "right" : "center";
-    context.fillText(name, x0 + (length + 6) * right, y0 - (length + 8) * up + 4);
+/** Write the name of each layer above its frame; lower where it would cover another name. */
+function drawLabels(frames) {
+  Object.assign(context, {
+    font: "13px system-ui, sans-serif", textAlign: "center", fillStyle: colours.output,
+    strokeStyle: colours.paper, lineWidth: 4, lineJoin: "round",
+  });
+  const placed = [];
+  frames.forEach((frame, layer) => {
+    if (!shown[layer]) return;
+    const name = data.names[layer];
+    const half = context.measureText(name).width / 2 + 4;
+    const x = frame.reduce((sum, corner) => sum + corner[0], 0) / 4;
+    let y = Math.max(18, Math.min(...frame.map((corner) => corner[1])) - 12);
+    const isCovered = () =>
+      placed.some((other) => Math.abs(other.x - x) <= half + other.half && Math.abs(other.y - y) <= 16);
+    while (isCovered() && y < canvas.clientHeight - 20) y += 17;
+    placed.push({ x, y, half });
+    context.strokeText(name, x, y);
+    context.fillText(name, x, y);
   });
 }
 
-function ask() {
-  if (isAsked) return;
-  isAsked = true;
-  requestAnimationFrame(draw);
+/** Draw the directions of the axes in the lower left corner. */
+function drawAxes() {
+  const [x0, y0, length] = [46, canvas.clientHeight - 46, 26];
+  Object.assign(context, { font: "11px system-ui, sans-serif", fillStyle: colours.silent });
+  [turn(1, 0, 0), turn(0, 1, 0), turn(0, 0, 1)].forEach(([right, up], axis) => {
+    if (!data.axes[axis] || Math.hypot(right, up) < 0.15) return;
+    stroke(new Path2D(`M ${x0} ${y0} l ${length * right} ${-length * up}`), "silent", 1, 1.2);
+    context.textAlign = right > 0.3 ? "left" : right < -0.3 ? "right" : "center";
+    context.fillText(data.axes[axis], x0 + (length + 6) * right, y0 - (length + 8) * up + 4);
+  });
 }
