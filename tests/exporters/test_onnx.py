@@ -287,8 +287,9 @@ def test_check_refuses_what_one_file_cannot_hold():
 def test_a_graph_that_is_no_valid_onnx_is_a_defect(monkeypatch):
     def damage(graph, *rest):
         graph.node("Gemm", ["input", "nothing"], "output")
+        return [], []
 
-    monkeypatch.setattr(target, "_perceptron", damage)
+    monkeypatch.setitem(target.FORMS, "perceptron", damage)
     with pytest.raises(ExportError, match="the graph is not valid ONNX") as raised:
         EXPORTER.export(SMALL, EXPORTER.Options())
     assert "defect" in raised.value.hint

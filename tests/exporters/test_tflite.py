@@ -13,7 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact, ExportError, NoFormError, exporter
 from sen_exporters.tflite.exporter import TfliteExporter
-from sen_exporters.tflite.schema import MAX_BYTES, ModelBuilder, parse, serialize
+from sen_exporters.tflite.graph import Graph
+from sen_exporters.tflite.schema import MAX_BYTES, parse, serialize
 from sen_runtime import reference
 from sen_runtime.engines import litert
 from sen_runtime.engines.tflite_file import read_properties
@@ -323,7 +324,7 @@ def test_a_file_beyond_two_gigabytes_is_refused():
 
 
 def test_two_values_of_one_name_are_a_defect():
-    builder = ModelBuilder()
+    builder = Graph(EXPORTER.Options())
     builder.value("x", [1])
     with pytest.raises(ExportError, match="two values are called 'x'"):
         builder.value("x", [1])

@@ -10,11 +10,10 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped,u
 from onnx import ModelProto, helper
 
 from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
+from sen_exporters.onnx.forms import FORMS
 from sen_exporters.onnx.graph import GraphBuilder, value_info
 from sen_exporters.onnx.instrument import show_activations
-from sen_exporters.onnx.neurons import activate
 from sen_exporters.onnx.options import OnnxOptions
-from sen_exporters.onnx.spiking import FORMS
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
@@ -27,8 +26,8 @@ class OnnxExporter:
     """`.onnx` files for onnxruntime and other readers of ONNX.
 
     Inputs and outputs are float32. Layer N of a multilayer perceptron has the value `layerN/activation`; a spiking
-    network has `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or `layerN/membrane` and `layerN/spikes`
-    (scan: in the body of the Scan; step). The last layer has `output`.
+    network has `layerN/t{t}/spikes` and from t = 1 on `layerN/t{t}/membrane` (unrolled), or `layerN/membrane` and
+    `layerN/spikes` (scan: in the body of the Scan; step). The last layer has `output`.
     """
 
     name = "onnx"
@@ -119,13 +118,9 @@ def _check_size(size: int) -> None:
 def _model(network: Network, options: OnnxOptions) -> ModelProto:
     graph = GraphBuilder(options)
     input_shape = [graph.batch, network.n_in]
-    if network.is_spiking:
-        inputs, outputs = FORMS[options.snn](graph, network)
-        if network.input_coding == "spikes" and options.snn != "step":
-            input_shape.insert(1, network.timesteps)
-    else:
-        inputs, outputs = [], []
-        _perceptron(graph, network)
+    inputs, outputs = FORMS[options.snn if network.is_spiking else "perceptron"](graph, network)
+    if network.input_coding == "spikes" and options.snn != "step":
+        input_shape.insert(1, network.timesteps)
     inputs.insert(0, value_info("input", input_shape))
     outputs.insert(0, value_info("output", [graph.batch, network.n_out]))
     opsets = [helper.make_opsetid("", options.opset)]
@@ -138,13 +133,6 @@ def _model(network: Network, options: OnnxOptions) -> ModelProto:
     )
     _set_properties(model, describe(network, options.snn))
     return model
-
-
-def _perceptron(graph: GraphBuilder, network: Network) -> None:
-    x = "input"
-    for index, layer in enumerate(network.layers):
-        output = "output" if index == len(network.layers) - 1 else f"layer{index}/activation"
-        x = activate(layer.neuron, graph, layer, index, x, output)
 
 
 def _check_model(model: ModelProto) -> None:

@@ -43,6 +43,7 @@ class GraphBuilder:
         self.batch: Dimension = options.batch_size or "batch"
         self.root = root or self
         self.nodes: list[NodeProto] = []
+        self._on_demand: dict[str, NodeProto] = {}
         self.initializers: list[TensorProto] = []
         self._stored: dict[tuple[object, ...], str] = {}
 
@@ -55,8 +56,14 @@ class GraphBuilder:
         self.add(operator, inputs, [output], output, **attributes)
         return output
 
+    def node_on_demand(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Name of a node's output; the node is added before the first one that reads it."""
+        self._on_demand[output] = helper.make_node(operator, inputs, [output], name=output, **attributes)
+        return output
+
     def add(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
         """Add an operator with several outputs and its own name."""
+        self.nodes += [self._on_demand.pop(name) for name in inputs if name in self._on_demand]
         self.nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
 
     def constant(self, name: str, array: Array) -> str:

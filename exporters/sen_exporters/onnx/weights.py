@@ -18,13 +18,20 @@ from sen_runtime.ir.operators import Coordinates, LowRank, Sparse, Sum, WeightOp
 Array = NDArray[Any]
 
 
-def affine(graph: GraphBuilder, layer: Layer, index: int, x: str, output: str) -> str:
+def affine(
+    graph: GraphBuilder, layer: Layer, index: int, x: str, output: str, *, bias_factor: float | None = None
+) -> str:
     """Add `W x + b` of a layer, `x [rows, n_in]` to `output [rows, n_out]`; return the name `output`.
+
+    `bias_factor` multiplies b.
 
     Raises:
         NetworkError: coordinates whose weights are not finite; the message names the layer and both neurons.
     """
-    bias = None if layer.bias is None else graph.cast_constant(f"layer{index}/bias", layer.bias)
+    b = layer.bias
+    if b is not None and bias_factor is not None:
+        b = (b.astype(np.float64) * bias_factor).astype(np.float32)
+    bias = None if b is None else graph.cast_constant(f"layer{index}/bias", b)
     try:
         return product(layer.weight, graph, f"layer{index}", x, bias, output)
     except NetworkError as error:

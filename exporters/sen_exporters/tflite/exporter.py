@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from importlib.metadata import version
 
 from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
+from sen_exporters.tflite.forms import check_neuron, perceptron, step, unrolled
 from sen_exporters.tflite.graph import Graph, Signal
 from sen_exporters.tflite.instrument import show_activations
-from sen_exporters.tflite.neurons import activate, check_neuron
 from sen_exporters.tflite.options import ENGINES, TfliteOptions
 from sen_exporters.tflite.schema import parse, serialize, set_properties
-from sen_exporters.tflite.spiking import SpikingLowering
 from sen_exporters.tflite.weights import check_operator
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.ir.network import Network
@@ -116,16 +115,13 @@ def _model(network: Network, options: TfliteOptions) -> bytes:
     if options.tflite_target != "any":
         properties["tflite_target"] = options.tflite_target
     x = _input(graph, network, rows, size, is_int8=options.int8_io)
-    signature, inputs, outputs = "serving_default", {"input": "input"}, {}
-    if not network.is_spiking:
-        y = _perceptron(graph, network, x)
-        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
-    elif options.snn == "unrolled":
-        y = SpikingLowering(graph, network, rows).unrolled(x)
-        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
-    else:
+    signature, inputs, outputs = "serving_default", {"input": "input"}, dict[str, str]()
+    if network.is_spiking and options.snn == "step":
         signature = "step"
-        inputs, outputs = SpikingLowering(graph, network, rows).step(x)
+        inputs, outputs = step(graph, network, x)
+    else:
+        y = (unrolled if network.is_spiking else perceptron)(graph, network, x)
+        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
     return graph.finish(
         name=options.name,
         description=f"sen-edge {version('sen-edge')}",
@@ -148,11 +144,3 @@ def _output(graph: Graph, y: Signal, network: Network, *, is_int8: bool) -> Sign
     if y.grid is None or is_int8:
         return y
     return graph.convert(y, Signal("output", y.rows), network.n_out)
-
-
-def _perceptron(graph: Graph, network: Network, x: Signal) -> Signal:
-    for index, layer in enumerate(network.layers):
-        is_last = index == len(network.layers) - 1
-        name = f"layer{index}/activation" if not is_last else "output" if layer.grid is None else "output/int8"
-        x = activate(layer.neuron, graph, layer, index, x, name)
-    return x

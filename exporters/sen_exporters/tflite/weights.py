@@ -22,9 +22,8 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError, NoFormError
-from sen_exporters.tflite.graph import Graph, Signal, activation_code
+from sen_exporters.tflite.graph import Affine, Graph, Signal, activation_code
 from sen_exporters.tflite.options import TfliteOptions
-from sen_exporters.tflite.schema import Affine
 from sen_runtime.ir.int8 import Grid, Scale
 from sen_runtime.ir.network import Layer
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
@@ -123,7 +122,7 @@ def _sum(operator: Sum, graph: Graph, prefix: str, operands: Product) -> Signal:
     b = Signal(f"{prefix}/b/product", x.rows, operator.b_grid)
     product(operator.a, graph, f"{prefix}/a", Product(x, None, a))
     product(operator.b, graph, f"{prefix}/b", Product(x, operands.bias, b))
-    return graph.binary("ADD", a, b, operands.y, operator.shape[0], operands.activation)
+    return graph.binary("ADD", a, b, operands.y, operands.activation)
 
 
 def _fully_connected(operator: WeightOperator, graph: Graph, name: str, operands: Product) -> Signal:
@@ -145,7 +144,7 @@ def _fully_connected(operator: WeightOperator, graph: Graph, name: str, operands
     graph.operator("FULLY_CONNECTED", weights.version, [x.name, weights.name, bias_name], [scaled.name], options)
     if row_scale is not None:
         scale = Signal(graph.constant(f"{name}_scale", row_scale), 1)
-        graph.binary("MUL", scaled, scale, y, n_out, activation)
+        graph.binary("MUL", scaled, scale, y, activation)
     return y
 
 

@@ -1,0 +1,177 @@
+"""Networks as operators of a graph: layers and neurons, all time steps or one. ONNX and TFLite provide the operators.
+
+Equations of neurons are those of `sen_runtime.ir.neurons`. A membrane readout is linear in its inputs, so it is
+multiplied once, with the weighted sum of its inputs over time:
+
+    readout = sum_t c[t] (W x[t] + b) = W (sum_t c[t] x[t]) + b sum_t c[t]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Literal, Protocol, TypeVar
+
+from sen_exporters.base import NoFormError
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
+
+V = TypeVar("V")
+Activation = Literal["", "Relu"]
+
+
+class Operators(Protocol[V]):
+    """Operators of a target; each adds a value `[rows, n]` called `name`, and returns it."""
+
+    def affine(self, layer: Layer, index: int, x: V, name: str, activation: Activation = "") -> V:
+        """`f(W x + b)` of layer `index`, f the identity or an activation."""
+
+    def binary(self, operator: Literal["Add", "Sub"], a: V, b: V, name: str) -> V:
+        """`a + b` or `a - b`, in the type of `a`."""
+
+    def scale(self, x: V, factor: float, constant: str, name: str, like: V) -> V:
+        """`x` times the stored number `constant`, in the type of `like`; `x` itself where that is the same."""
+
+    def silence(self, x: V, spikes: V, name: str) -> V:
+        """`x`, 0 for neurons that spike."""
+
+    def spikes(self, membrane: V, threshold: float, layer: str, prefix: str) -> V:
+        """`prefix/spikes`: 1 where the membrane is above the threshold, else 0."""
+
+    def time_first(self, x: V, network: Network, name: str) -> V:
+        """Spike trains `[batch, T, n]` as `[T * batch, n]`."""
+
+    def join(self, parts: Sequence[V], name: str) -> V:
+        """Rows of `parts`, one part after the other."""
+
+    def split(self, joined: V, names: Sequence[str]) -> list[V]:
+        """The inverse of `join`."""
+
+    def total(self, network: Network, train: Sequence[V]) -> V:
+        """Sum over time: the output of a spike count."""
+
+    def read_out(self, network: Network, x: V, train: Sequence[V]) -> V:
+        """Output of the last layer from its inputs in each step, or where `train` is empty from the network's."""
+
+
+@singledispatch
+def activate(neuron: Neuron, graph: Operators[V], layer: Layer, index: int, x: V, name: str) -> V:
+    """Add a layer of neurons without state; one function for each model."""
+    raise _no_form(neuron)
+
+
+@activate.register
+def _identity(neuron: Identity, graph: Operators[V], layer: Layer, index: int, x: V, name: str) -> V:
+    return graph.affine(layer, index, x, name)
+
+
+@activate.register
+def _relu(neuron: Relu, graph: Operators[V], layer: Layer, index: int, x: V, name: str) -> V:
+    return graph.affine(layer, index, x, name, "Relu")
+
+
+@singledispatch
+def integrate(neuron: Neuron, graph: Operators[V], layer: str, before: V, spikes: V, current: V, after: str) -> V:
+    """Add the membrane of the next step, called `after`; one function for each model.
+
+    Args:
+        neuron: the model.
+        graph: gets the operators.
+        layer: prefix of the names of constants.
+        before: membrane of the step before.
+        spikes: of the step before; not used by models that do not spike.
+        current: input of this step.
+        after: name of the result.
+    """
+    raise _no_form(neuron)
+
+
+@integrate.register
+def _leaky_integrator(
+    neuron: LeakyIntegrator, graph: Operators[V], layer: str, before: V, spikes: V, current: V, after: str
+) -> V:
+    return graph.binary("Add", _decay(neuron, graph, layer, before, after), current, after)
+
+
+@integrate.register
+def _lif(neuron: Lif, graph: Operators[V], layer: str, before: V, spikes: V, current: V, after: str) -> V:
+    if neuron.reset == "zero":
+        kept = graph.silence(_decay(neuron, graph, layer, before, after), spikes, f"{after}_kept")
+        return graph.binary("Add", kept, current, after)
+    reset = graph.scale(spikes, neuron.threshold, f"{layer}/reset", f"{after}_reset", before)
+    if neuron.subtracts_before_decay:
+        kept = graph.binary("Sub", before, reset, f"{after}_kept")
+        return graph.binary("Add", _decay(neuron, graph, layer, kept, after), current, after)
+    charged = graph.binary("Add", _decay(neuron, graph, layer, before, after), current, f"{after}_charged")
+    return graph.binary("Sub", charged, reset, after)
+
+
+def _decay(neuron: Lif | LeakyIntegrator, graph: Operators[V], layer: str, membrane: V, after: str) -> V:
+    return graph.scale(membrane, neuron.beta, f"{layer}/beta", f"{after}_decayed", membrane)
+
+
+@singledispatch
+def fire(neuron: Neuron, graph: Operators[V], layer: str, membrane: V, prefix: str) -> V:
+    """Add `prefix/spikes`, 0 or 1, of a spiking model; one function for each."""
+    raise _no_form(neuron)
+
+
+@fire.register
+def _lif_spikes(neuron: Lif, graph: Operators[V], layer: str, membrane: V, prefix: str) -> V:
+    return graph.spikes(membrane, neuron.threshold, layer, prefix)
+
+
+def _no_form(neuron: Neuron) -> NoFormError:
+    return NoFormError(f"this target has no form of {type(neuron).__name__} neurons")
+
+
+def perceptron(graph: Operators[V], network: Network, x: V, output: str) -> V:
+    """Add all layers; return the last one's value, called `output`."""
+    for index, layer in enumerate(network.layers):
+        is_last = index == len(network.layers) - 1
+        x = activate(layer.neuron, graph, layer, index, x, output if is_last else f"layer{index}/activation")
+    return x
+
+
+def advance(neuron: Neuron, graph: Operators[V], layer: str, before: V, current: V, after: str) -> tuple[V, V]:
+    """Add one step of a layer, whose whole state is the membrane; return the membrane `after`, and the output."""
+    if neuron.role == "readout":
+        membrane = integrate(neuron, graph, layer, before, before, current, after)
+        return membrane, membrane
+    spikes = fire(neuron, graph, layer, before, f"{layer}/before")
+    membrane = integrate(neuron, graph, layer, before, spikes, current, after)
+    return membrane, fire(neuron, graph, layer, membrane, layer)
+
+
+def unrolled(graph: Operators[V], network: Network, x: V) -> V:
+    """Add all steps, and return the output.
+
+    Layers are feed-forward, so all steps of a layer come before the next layer, and its weights are multiplied once:
+    `[T * batch, n_in]` spikes, time first, times W^T, split into T currents `[batch, n_out]`.
+    """
+    train: list[V] = []
+    for index, layer in enumerate(network.layers):
+        if layer.neuron.role == "readout":
+            return graph.read_out(network, x, train)
+        train = _spikes(graph, layer.neuron, f"layer{index}", _currents(graph, network, index, x, train))
+    return graph.total(network, train)
+
+
+def _currents(graph: Operators[V], network: Network, index: int, x: V, train: list[V]) -> list[V]:
+    """Current `[batch, n]` of a layer in each step, from the spikes of the layer before or the input."""
+    layer, name, steps = network.layers[index], f"layer{index}", range(network.timesteps)
+    if not train and network.input_coding == "direct":
+        return [graph.affine(layer, index, x, f"{name}/current")] * len(steps)
+    joined = graph.join(train, f"{name}/inputs") if train else graph.time_first(x, network, f"{name}/inputs")
+    currents = graph.affine(layer, index, joined, f"{name}/currents")
+    return graph.split(currents, [f"{name}/t{t}/current" for t in steps])
+
+
+def _spikes(graph: Operators[V], neuron: Neuron, layer: str, currents: list[V]) -> list[V]:
+    """Spikes `[batch, n]` of each step. The first membrane is the first current."""
+    membrane = currents[0]
+    spikes = [fire(neuron, graph, layer, membrane, f"{layer}/t0")]
+    for t, current in enumerate(currents[1:], start=1):
+        membrane = integrate(neuron, graph, layer, membrane, spikes[-1], current, f"{layer}/t{t}/membrane")
+        spikes.append(fire(neuron, graph, layer, membrane, f"{layer}/t{t}"))
+    return spikes
