@@ -16,14 +16,15 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.far_field import Factorized, factorize_coordinates
-from sen_edge.compression.hierarchical import Hierarchical, hierarchical
+from sen_edge.compression.far_field import factorize_coordinates
+from sen_edge.compression.hierarchical import hierarchical
+from sen_edge.compression.randomized_svd import Estimate
 from sen_runtime import format as image
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import native
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
-from sen_runtime.ir.operators import Coordinates
+from sen_runtime.ir.operators import Coordinates, LowRank
 
 DEFAULTS = {"low-rank": (5.0, 1e-3), "hierarchical": (50.0, 1e-2)}
 RUNS = 20
@@ -36,14 +37,14 @@ def disc(rng: np.random.Generator, neurons: int, radius: float, height: float) -
     return points.astype(np.float32)
 
 
-def factorize_layer(options: argparse.Namespace, operator: Coordinates) -> tuple[Factorized | Hierarchical, Network]:
-    """Factorize the layer in the selected form; return it with its network."""
+def factorize_layer(options: argparse.Namespace, operator: Coordinates) -> tuple[Network, Estimate]:
+    """Factorize the layer in the selected form."""
     if options.form == "low-rank":
-        factorized = factorize_coordinates(operator, tolerance=options.tolerance)
-        return factorized, Network((Layer(factorized.operator, None, Identity()),))
+        factors, error = factorize_coordinates(operator, tolerance=options.tolerance)
+        return Network((Layer(factors, None, Identity()),)), error
     layer = Layer(operator, None, Identity())
-    form = hierarchical(layer, tolerance=options.tolerance, leaf_size=options.leaf_size)
-    return form, Network(form.layers)
+    layers, error = hierarchical(layer, tolerance=options.tolerance, leaf_size=options.leaf_size)
+    return Network(layers), error
 
 
 def main(options: argparse.Namespace) -> None:
@@ -52,11 +53,11 @@ def main(options: argparse.Namespace) -> None:
     source, target = (disc(rng, options.neurons, options.radius, height) for height in (0.0, 1.0))
     operator = Coordinates(source, target, rng.uniform(-1, 1, options.neurons).astype(np.float32))
     start = time.perf_counter()
-    result, network = factorize_layer(options, operator)
+    network, found = factorize_layer(options, operator)
     seconds = time.perf_counter() - start
     peak = (peak_bytes() or math.nan) / 2**30
-    rank = f"rank {result.rank}, " if isinstance(result, Factorized) else ""
-    found = result.estimate
+    weight = network.layers[0].weight
+    rank = f"rank {weight.rank}, " if isinstance(weight, LowRank) else ""
     print(
         f"{options.form}, {options.neurons} x {options.neurons}, radius {options.radius:g}: {seconds:.1f} s, peak "
         f"{peak:.2f} GiB, {rank}relative error {found.error:.3g} +- {found.standard_error:.1g} "

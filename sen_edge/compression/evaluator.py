@@ -11,10 +11,10 @@ from pathlib import Path
 from sen_edge.compression.budget import Budgeted, Figures, Plan, find
 from sen_edge.compression.finetune import distil, free_recipe
 from sen_edge.compression.forms import Form
-from sen_edge.compression.layerwise import compress_layers, second_order_problems
-from sen_edge.compression.moments import Inputs, sensitivities
+from sen_edge.compression.layerwise import SecondOrder
+from sen_edge.compression.moments import Inputs
 from sen_edge.compression.quadratic import Quadratic
-from sen_edge.compression.request import CompressRequest, Tuning
+from sen_edge.compression.request import CompressRequest
 from sen_edge.compression.search_state import SearchState
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
@@ -62,28 +62,20 @@ def search(
 
 
 class NetworkEvaluator:
-    """Candidates compressed from one network, on the training part of a data set.
-
-    Attributes:
-        original: the network with its weights materialized.
-        calibration: inputs that methods are fitted to.
-    """
+    """Candidates compressed from one network, on the training part of a data set."""
 
     def __init__(self, network: Network, dataset: Dataset, request: CompressRequest, state: Path | None = None) -> None:
-        self.original, self._dataset, self._request = precompute(network), dataset, request
+        self._dataset, self._request, self._built = dataset, request, dict[Plan, Network]()
         self._examples = prepare(dataset, free_recipe(dataset, seed=request.seed))
-        self.calibration: Inputs = subsample(self._examples.inputs.numpy(), FIT_INPUTS)
         # figures hold for every drop: a search for another one starts from them
-        self._state = SearchState.load(state, self.original, dataset, asdict(replace(request, max_accuracy_drop=0.0)))
-        self._sensitivities = sensitivities(self.original, self.calibration, request.seed)
-        share = 1.0 if request.distillation is None else request.distillation
-        self._tuning = Tuning(distillation=share, patience=request.patience)
-        self._built: dict[Plan, Network] = {}
+        subject = asdict(replace(request, max_accuracy_drop=0.0))
+        self._state = SearchState.load(state, precompute(network), dataset, subject)
+        self._fit = SecondOrder.of(network, subsample(self._examples.inputs.numpy(), FIT_INPUTS), request.seed)
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
         """`(n_out, n_in)` of each layer."""
-        return [layer.weight.shape for layer in self.original.layers]
+        return [layer.weight.shape for layer in self._fit.network.layers]
 
     @property
     def samples(self) -> int:
@@ -91,9 +83,8 @@ class NetworkEvaluator:
         return len(self._examples.held_labels)
 
     @cached_property
-    def _problems(self) -> list[Quadratic]:
-        layers = range(len(self.original.layers))
-        return second_order_problems(self.original, layers, self.calibration, self._sensitivities)
+    def _problems(self) -> dict[int, Quadratic]:
+        return self._fit.problems(range(len(self._fit.network.layers)))
 
     def error(self, layer: int, form: Form) -> float:
         """Second-order error of one layer in a form."""
@@ -112,29 +103,23 @@ class NetworkEvaluator:
         """The compressed network, the same each time."""
         plain = replace(plan, dtype="float32")
         if plain not in self._built:
-            self._built[plain] = self._distil(plain) if plan.epochs else self._compress(plain)
+            self._built[plain] = self._build(plain)
         network = self._built[plain]
         if plan.dtype == "float32":
             return network
-        return to_int8_weights(network, calibration=subsample(self.calibration, RANGE_INPUTS))
+        return to_int8_weights(network, calibration=subsample(self._fit.calibration, RANGE_INPUTS))
 
-    def _compress(self, plan: Plan) -> Network:
-        return compress_layers(
-            self.original,
-            self.calibration,
-            lambda index, problem: plan.layers[index].build(problem),
-            self._sensitivities,
-        )
-
-    def _distil(self, plan: Plan) -> Network:
+    def _build(self, plan: Plan) -> Network:
+        if not plan.epochs:
+            return self._fit.compress(lambda index, problem: plan.layers[index].build(problem))
+        start, tuning = self.network(replace(plan, epochs=0)), self._request.tuning(distillation=1.0)
         recipe = free_recipe(self._dataset, plan.epochs, self._request.seed)
-        start = self.network(replace(plan, epochs=0))
-        return distil(start, self.original, self._dataset, recipe, self._tuning).network
+        return distil(start, self._fit.network, self._dataset, recipe, tuning).network
 
     def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
         """Median latency of each compressed network, measured side by side in the engine of the request."""
         networks = {str(plan): self.network(plan) for plan in plans}
-        inputs = subsample(self.calibration, TIMED_INPUTS)
+        inputs = subsample(self._fit.calibration, TIMED_INPUTS)
         found = measure(networks, self._request.engine, inputs, self._request.seconds, self._request.seed)
         return [found.median_us(name) for name in networks]
 

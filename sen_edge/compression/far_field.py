@@ -44,37 +44,9 @@ BASIS_SHARE = 0.25
 FLOAT32_ERROR = 1e-7
 
 
-@dataclass(frozen=True, eq=False)
-class Factorized:
-    """A layer as the product of two thin matrices, with the error of that.
-
-    Attributes:
-        operator: float32 factors, whose columns (rows) have similar norms.
-        estimate: relative Frobenius error, including mask and gain.
-    """
-
-    operator: LowRank
-    estimate: Estimate
-
-    @property
-    def rank(self) -> int:
-        """Inner size of the factors."""
-        return self.operator.rank
-
-
-@dataclass(frozen=True, eq=False)
-class _Product:
-    """Approximation `left.T @ diag(values) @ right`, in the order of a `_Field`.
-
-    Attributes:
-        left: `[k, n_out]`, orthonormal rows.
-        values: `[k]`, falling.
-        right: `[k, n_in]`, orthonormal rows.
-    """
-
-    left: Float32
-    values: FloatArray
-    right: Float32
+#: Approximation `left.T @ diag(values) @ right` in the order of a `_Field`: orthonormal rows `[k, n_out]`, falling
+#: values `[k]`, orthonormal rows `[k, n_in]`.
+Product = tuple[Float32, FloatArray, Float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +74,7 @@ class _Field:
         sources = heard[grow(operator.source[heard], LEAF_SIZE).order]
         return cls(operator, targets, sources, *_close_pairs(operator, heard))
 
-    def approximate(self, samples: int, share: float, rng: np.random.Generator) -> _Product:
+    def approximate(self, samples: int, share: float, rng: np.random.Generator) -> Product:
         """Approximate from about `samples` rows and columns; each basis may leave out `share` of the norm."""
         mask = self.operator.mask[self.sources].astype(np.float64) ** 2
         drawn, factor = draw(np.ones(len(self.targets)), samples, rng)
@@ -114,21 +86,22 @@ class _Field:
         (i, from_right), (j, from_left) = interpolate(right, rng), interpolate(left, rng)
         core = from_left @ entries(self.operator, self.targets[j], self.sources[i]) @ from_right.T
         turn_left, values, turn_right = np.linalg.svd(core, full_matrices=False)
-        return _Product(turn_left.T.astype(np.float32) @ left, values, turn_right.astype(np.float32) @ right)
+        return turn_left.T.astype(np.float32) @ left, values, turn_right.astype(np.float32) @ right
 
-    def factors(self, product: _Product, rank: int) -> LowRank:
+    def factors(self, product: Product, rank: int) -> LowRank:
         """Factors of a rank in the order of the layer, including silent neurons."""
         n_out, n_in = self.operator.shape
-        root = np.sqrt(product.values[:rank]).astype(np.float32)
+        from_left, values, from_right = (part[:rank] for part in product)
+        root = np.sqrt(values).astype(np.float32)
         left, right = np.empty((n_out, rank), np.float32), np.zeros((rank, n_in), np.float32)
-        left[self.targets] = product.left[:rank].T * root
-        right[:, self.sources] = product.right[:rank] * root[:, np.newaxis]
+        left[self.targets] = from_left.T * root
+        right[:, self.sources] = from_right * root[:, np.newaxis]
         return LowRank(left, right)
 
 
 def factorize_coordinates(
     operator: Coordinates, *, tolerance: float | None = None, rank: int | None = None, seed: int = 0
-) -> Factorized:
+) -> tuple[LowRank, Estimate]:
     """Factorize a layer into two thin matrices, directly from its positions.
 
     Args:
@@ -137,6 +110,10 @@ def factorize_coordinates(
             estimate.
         rank: the rank instead; a layer of a lower rank gets that.
         seed: of all draws.
+
+    Returns:
+        Float32 factors, whose columns (rows) have similar norms, and their relative Frobenius error, including mask and
+        gain.
 
     Raises:
         UsageError: not one of tolerance and rank, or out of range; a radius; a tolerance that no rank reaches with
@@ -153,16 +130,16 @@ def factorize_coordinates(
         return _zeros(operator, check.weights.size)
     if rank is not None:
         product = field.approximate(max(FIRST_SAMPLES, int(SAMPLES_PER_RANK * rank)), FLOAT32_ERROR, rng)
-        rank = min(rank, len(product.values))
+        rank = min(rank, len(product[1]))
     else:
         assert tolerance is not None  # checked above; for mypy
         product, rank = _search(field, check, tolerance, rng)
     factors = field.factors(product, rank)
     missed = energies(check.weights - factors.left[check.rows] @ factors.right[:, field.sources])
-    return Factorized(factors, check.estimate(missed))
+    return factors, check.estimate(missed)
 
 
-def _search(field: _Field, check: Check, tolerance: float, rng: np.random.Generator) -> tuple[_Product, int]:
+def _search(field: _Field, check: Check, tolerance: float, rng: np.random.Generator) -> tuple[Product, int]:
     """An approximation from as many samples as necessary, and the minimal rank within the tolerance."""
     n_out, n_in = field.operator.shape
     max_rank = min(MAX_RANK, max(1, (n_out * n_in - 1) // (n_out + n_in)))
@@ -184,12 +161,12 @@ def _search(field: _Field, check: Check, tolerance: float, rng: np.random.Genera
         samples = min(2 * samples, max_samples)
 
 
-def _missed_by_rank(check: Check, field: _Field, product: _Product) -> FloatArray:
+def _missed_by_rank(check: Check, field: _Field, product: Product) -> FloatArray:
     """Squared errors `[rows, k + 1]` of the ranks 0 to k in each row: the right vectors are orthonormal."""
-    place = np.argsort(field.targets)[check.rows]
-    found = (check.weights @ product.right.T).astype(np.float64)
-    wanted = product.left[:, place].T * product.values
-    beyond = energies(check.weights - found.astype(np.float32) @ product.right)
+    place, (left, values, right) = np.argsort(field.targets)[check.rows], product
+    found = (check.weights @ right.T).astype(np.float64)
+    wanted = left[:, place].T * values
+    beyond = energies(check.weights - found.astype(np.float32) @ right)
     within = np.cumsum((found - wanted) ** 2, axis=1)
     left_out = np.cumsum(found[:, ::-1] ** 2, axis=1)[:, ::-1]
     ends = np.zeros((len(place), 1))
@@ -210,11 +187,11 @@ def _check_request(operator: Coordinates, tolerance: float | None, rank: int | N
         )
 
 
-def _zeros(operator: Coordinates, sampled_entries: int) -> Factorized:
+def _zeros(operator: Coordinates, sampled_entries: int) -> tuple[LowRank, Estimate]:
     """Factors of a layer without weights."""
     n_out, n_in = operator.shape
     zeros = LowRank(np.zeros((n_out, 1), np.float32), np.zeros((1, n_in), np.float32))
-    return Factorized(zeros, Estimate(0.0, 0.0, sampled_entries))
+    return zeros, Estimate(0.0, 0.0, sampled_entries)
 
 
 def _close_pairs(operator: Coordinates, heard: Index) -> tuple[Index, Index]:

@@ -52,23 +52,6 @@ Interpolation = tuple[Index, FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
-class Hierarchical:
-    """A layer as three sparse ones with `Identity` neurons between, and the error of their product.
-
-    Attributes:
-        layers: first to last; the last has the bias and the neurons of the layer.
-        estimate: relative Frobenius error of the product of their weights, including mask and gain.
-        far_blocks: number of blocks given by coupled bases.
-        near_blocks: number of blocks stored as they are.
-    """
-
-    layers: tuple[Layer, Layer, Layer]
-    estimate: Estimate
-    far_blocks: int
-    near_blocks: int
-
-
-@dataclass(frozen=True, eq=False)
 class _Blocks:
     """A layer cut into blocks of its clusters.
 
@@ -158,7 +141,7 @@ def hierarchical(
     tolerance: float,
     leaf_size: int = 16,
     seed: int = 0,
-) -> Hierarchical:
+) -> tuple[tuple[Layer, Layer, Layer], Estimate]:
     """Split a layer into three sparse ones, directly from its positions.
 
     Args:
@@ -166,6 +149,10 @@ def hierarchical(
         tolerance: relative Frobenius error, including two standard errors of the estimate.
         leaf_size: max neurons of the smallest clusters.
         seed: of all draws.
+
+    Returns:
+        Layers with `Identity` neurons between, the last one with bias and neurons of the layer; and the relative
+        Frobenius error of the product of their weights, including mask and gain.
 
     Raises:
         UsageError: a layer of another kind or in a spiking network; an option out of range; a result that is not
@@ -193,8 +180,7 @@ def hierarchical(
         if excess <= 1:
             _check_size(operator, sum(product.nbytes for product in products))
             first, second = (Layer(product, None, Identity()) for product in products[:2])
-            layers = first, second, replace(layer, weight=products[2])
-            return Hierarchical(layers, found, len(blocks.far), len(blocks.near))
+            return (first, second, replace(layer, weight=products[2])), found
         left_out *= RETRY_SHARE / excess**2
     raise UsageError(
         f"the relative error is {found} with bases from {samples} far neurons each; expected at most {tolerance:g}",

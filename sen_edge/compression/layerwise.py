@@ -1,14 +1,21 @@
-"""Compress one layer after the other; each compensates for the error of the layers before it."""
+"""Compression layer by layer: second-order problems from calibration inputs, and compensation of errors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.moments import Inputs, Moments, moments, warn_of_rank
+from sen_edge.compression.moments import (
+    Inputs,
+    Moments,
+    check_calibration,
+    moments,
+    sensitivities,
+    warn_of_rank,
+)
 from sen_edge.compression.quadratic import Quadratic
 from sen_edge.passes.materialize import precompute
 from sen_runtime.ir.network import Layer, Network, readout_factors
@@ -22,35 +29,60 @@ Method = Callable[[int, Quadratic], "WeightOperator | None"]
 REFIT_DAMPING = 1e-2
 
 
-def compress_layers(
-    network: Network, calibration: Inputs, method: Method, sensitivities: Sequence[FloatArray]
-) -> Network:
-    """Replace the weights of each layer, with biases that preserve the means of its outputs.
+@dataclass(frozen=True, eq=False)
+class SecondOrder:
+    """A network with the statistics of its second-order problems.
 
-    A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
-    `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.
-
-    Args:
-        network: to compress.
+    Attributes:
+        network: without coordinates.
         calibration: checked inputs.
-        method: new weights of one layer.
         sensitivities: A of each layer, from `sen_edge.compression.moments`.
     """
-    original = result = precompute(network)
-    found = moments(original, original, calibration)
-    for index, layer in enumerate(original.layers):
-        if result is not original:
-            found = moments(original, result, calibration)
-        weight = layer.weight.to_dense().astype(np.float64)
-        if result is not original:
-            weight = _refit(weight, found[index])
-        operator = method(index, Quadratic.of(weight, found[index].covariance, sensitivities[index]))
-        if operator is None:
-            if result is original:
-                continue
-            operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
-        result = _replace_layer(result, index, operator, _bias(original, layer, operator, found[index]))
-    return result
+
+    network: Network
+    calibration: Inputs
+    sensitivities: list[FloatArray]
+
+    @classmethod
+    def of(cls, network: Network, calibration: Inputs | None, seed: int = 0) -> SecondOrder:
+        """Check the inputs and compute the statistics; `seed` is that of random mixtures of many outputs.
+
+        Raises:
+            DataError: calibration inputs are missing, of the wrong shape or not finite.
+            NetworkError: weights that cannot be computed.
+        """
+        calibration, dense = check_calibration(network, calibration), precompute(network)
+        return cls(dense, calibration, sensitivities(dense, calibration, seed))
+
+    def problems(self, layers: Iterable[int]) -> dict[int, Quadratic]:
+        """Problem of each of these layers; warns of too few inputs."""
+        found, problems = moments(self.network, self.network, self.calibration), {}
+        for index in layers:
+            warn_of_rank(index, found[index])
+            weight = self.network.layers[index].weight.to_dense().astype(np.float64)
+            problems[index] = Quadratic.of(weight, found[index].covariance, self.sensitivities[index])
+        return problems
+
+    def compress(self, method: Method) -> Network:
+        """Replace the weights of one layer after the other, with biases that preserve the means of its outputs.
+
+        A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
+        `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.
+        """
+        original = result = self.network
+        found = moments(original, original, self.calibration)
+        for index, layer in enumerate(original.layers):
+            weight = layer.weight.to_dense().astype(np.float64)
+            if result is not original:
+                found = moments(original, result, self.calibration)
+                weight = _refit(weight, found[index])
+            operator = method(index, Quadratic.of(weight, found[index].covariance, self.sensitivities[index]))
+            if operator is None:
+                if result is original:
+                    continue
+                operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
+            result = _replace_layer(result, index, operator, _bias(original, layer, operator, found[index]))
+        return result
 
 
 def compensate_means(network: Network, compressed: Network, calibration: Inputs) -> Network:
@@ -61,19 +93,6 @@ def compensate_means(network: Network, compressed: Network, calibration: Inputs)
         bias = _bias(original, original.layers[index], layer.weight, found)
         result = _replace_layer(result, index, layer.weight, bias)
     return result
-
-
-def second_order_problems(
-    dense: Network, layers: Sequence[int], calibration: Inputs, sensitivities: Sequence[FloatArray]
-) -> list[Quadratic]:
-    """Problem of each requested layer of a network without coordinates; warns of too few inputs."""
-    found = moments(dense, dense, calibration)
-    for index in layers:
-        warn_of_rank(index, found[index])
-    return [
-        Quadratic.of(dense.layers[i].weight.to_dense().astype(np.float64), found[i].covariance, sensitivities[i])
-        for i in layers
-    ]
 
 
 def _replace_layer(network: Network, index: int, operator: WeightOperator, bias: NDArray[np.float32]) -> Network:

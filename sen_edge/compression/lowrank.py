@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.layerwise import compress_layers, second_order_problems
-from sen_edge.compression.moments import CompressionWarning, Inputs, check_calibration, sensitivities
+from sen_edge.compression.layerwise import SecondOrder
+from sen_edge.compression.moments import CompressionWarning, Inputs
 from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern, best_weights
 from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.errors import UsageError
-from sen_edge.passes.materialize import precompute
 from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
@@ -64,11 +63,9 @@ def factorize(
     """
     request = request or CompressRequest(**fields)
     request.expect("factorize")
-    calibration, layers = check_calibration(network, calibration), rank_layers(request, network)
-    dense, pattern = precompute(network), Pattern.parse(request.pattern)
-    outputs = sensitivities(dense, calibration, seed)
-    problems = dict(zip(layers, second_order_problems(dense, layers, calibration, outputs), strict=True))
-    ranks = _ranks(dense, problems, request)
+    layers, pattern = rank_layers(request, network), Pattern.parse(request.pattern)
+    fit = SecondOrder.of(network, calibration, seed)
+    ranks = _ranks(fit.network, fit.problems(layers), request)
     if not ranks:
         warnings.warn("no layer takes fewer MACs as factors: all stay as they are", CompressionWarning, stacklevel=2)
 
@@ -77,7 +74,7 @@ def factorize(
             return None
         return low_rank_plus_sparse(problem, ranks[index], pattern, round(request.near * problem.weight.size))
 
-    return fold_linear(compress_layers(dense, calibration, method, outputs))
+    return fold_linear(fit.compress(method))
 
 
 def rank_layers(request: CompressRequest, network: Network) -> list[int]:

@@ -57,6 +57,11 @@ class Moments:
     rows: int
 
     @property
+    def variance(self) -> FloatArray:
+        """Variances of z, `[n_in]`."""
+        return self.covariance if self.covariance.ndim == 1 else np.diag(self.covariance)
+
+    @property
     def rank(self) -> int:
         """Number of directions that the inputs cover."""
         values = self.covariance if self.covariance.ndim == 1 else np.linalg.eigvalsh(self.covariance)

@@ -16,7 +16,7 @@ from sen_edge.compression.hierarchical import hierarchical
 from sen_edge.compression.lowrank import factorize, rank_layers
 from sen_edge.compression.moments import CompressionWarning, Inputs
 from sen_edge.compression.prune import prune
-from sen_edge.compression.request import CompressRequest, Tuning
+from sen_edge.compression.request import CompressRequest
 from sen_edge.compression.result import Compressed
 from sen_edge.data.calibration import Calibration
 from sen_edge.data.datasets import Dataset, check_dataset
@@ -149,17 +149,14 @@ def _run(
         pruned = _prune_checkpoint(checkpoint, model.network, request, inputs)
         return to_network(pruned), pruned, {}
     assert dataset is not None  # as above
-    tuning = Tuning(distillation=request.distillation or 0.0, patience=request.patience)
     if checkpoint is not None:
         recipe = finetune_recipe(suggested_recipe(checkpoint.config.dimensions, dataset, checkpoint.config.exponent))
         recipe = replace(recipe, epochs=request.epochs, seed=request.seed)
-        tuned = finetune(checkpoint, dataset, request, recipe, tuning, progress=progress)
+        tuned = finetune(checkpoint, dataset, request, recipe, request.tuning(0.0), progress=progress)
     else:
         network, original = _compress_once(model.network, request, inputs), precompute(model.network)
         recipe = free_recipe(dataset, request.epochs, request.seed)
-        if request.distillation is None:
-            tuning = replace(tuning, distillation=1.0)
-        tuned = distil(network, original, dataset, recipe, tuning, progress=progress)
+        tuned = distil(network, original, dataset, recipe, request.tuning(1.0), progress=progress)
     training = {
         "best_epoch": tuned.best_epoch,
         "epochs": tuned.epochs,
@@ -174,7 +171,7 @@ def _compress_once(network: Network, request: CompressRequest, inputs: Inputs | 
         return prune(network, request, calibration=inputs, seed=request.seed)
     if request.task == "hierarchical":
         return _replace_layers(
-            network, lambda layer: hierarchical(layer, tolerance=request.hierarchical or 0.0, seed=request.seed).layers
+            network, lambda layer: hierarchical(layer, tolerance=request.hierarchical or 0.0, seed=request.seed)[0]
         )
     if inputs is not None:
         return factorize(network, request, calibration=inputs, seed=request.seed)
@@ -188,10 +185,10 @@ def _factorize_coordinates(layer: Layer, request: CompressRequest, layers: list[
     """Low rank of the weights themselves, for want of inputs; no matrix is formed."""
     if layer not in layers or not isinstance(layer.weight, Coordinates):
         return (layer,)
-    found = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=request.seed)
-    if found.operator.macs >= layer.weight.macs:
+    factors, _ = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=request.seed)
+    if factors.macs >= layer.weight.macs:
         raise UsageError(f"rank {request.rank} takes as many MACs as the weights", hint="request a lower rank")
-    return (replace(layer, weight=found.operator),)
+    return (replace(layer, weight=factors),)
 
 
 def _replace_layers(network: Network, method: Callable[[Layer], tuple[Layer, ...]]) -> Network:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.layerwise import compensate_means, compress_layers, second_order_problems
-from sen_edge.compression.moments import CompressionWarning, Inputs, check_calibration, sensitivities
+from sen_edge.compression.layerwise import SecondOrder, compensate_means
+from sen_edge.compression.moments import CompressionWarning, Inputs, check_calibration
 from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern
 from sen_edge.compression.request import CompressRequest, select_layers
@@ -61,14 +61,13 @@ def prune(
     """
     request = request or CompressRequest(**fields)
     request.expect("prune")
-    layers, pattern = select_layers(request.layers, network), Pattern.parse(request.pattern)
+    layers = select_layers(request.layers, network)
     if calibration is not None or request.criterion == "second-order":
         calibration = check_calibration(network, calibration)
-    if pattern.neurons:
-        return remove_neurons(network, layers, sparsity=request.sparsity or 0.0, calibration=calibration, seed=seed)
+    if request.pattern == "neurons":
+        return remove_neurons(network, layers, request, calibration, seed)
     if request.criterion == "second-order":
-        assert calibration is not None  # checked above; for mypy
-        result = _prune_second_order(network, request, layers, calibration, seed)
+        result = _prune_second_order(SecondOrder.of(network, calibration, seed), request, layers)
     else:
         cut = _cut_distant if request.criterion == "distance" else _cut_small
         result = cut(network, request, layers)
@@ -78,42 +77,46 @@ def prune(
     return result
 
 
-def choose_masks(network: Network, request: CompressRequest, calibration: Inputs, seed: int = 0) -> dict[int, Mask]:
-    """Synapses `[n_out, n_in]` of each requested layer that stay, for training under these masks.
+def choose_masks(
+    network: Network, request: CompressRequest, calibration: Inputs | None = None, seed: int = 0
+) -> dict[int, Mask]:
+    """Synapses `[n_out, n_in]` of each requested layer that stay.
 
     Args:
         network: as it is now.
-        request: criterion "second-order" or "magnitude", with a sparsity or the pattern N:M.
+        request: criterion "magnitude", or "second-order" without a threshold.
         calibration: inputs for second-order.
         seed: of random mixtures of many outputs.
     """
-    dense, pattern = precompute(network), Pattern.parse(request.pattern)
-    layers = select_layers(request.layers, network)
+    layers, pattern = select_layers(request.layers, network), Pattern.parse(request.pattern)
     if request.criterion == "magnitude":
-        energies = [np.square(dense.layers[index].weight.to_dense(), dtype=np.float64) for index in layers]
-        return dict(zip(layers, _masks(energies, request), strict=True))
-    calibration = check_calibration(network, calibration)
-    problems = second_order_problems(dense, layers, calibration, sensitivities(dense, calibration, seed))
-    counts = weights_per_layer([problem.saliency() for problem in problems], request)
+        dense = precompute(network)
+        energies = {index: np.square(dense.layers[index].weight.to_dense(), dtype=np.float64) for index in layers}
+        if request.threshold is not None:
+            return {index: pattern.select_above(each, request.threshold**2) for index, each in energies.items()}
+        counts = weights_per_layer(energies, request)
+        return {index: pattern.select(energy, counts[index]) for index, energy in energies.items()}
+    problems = SecondOrder.of(network, calibration, seed).problems(layers)
+    counts = weights_per_layer({index: problem.saliency() for index, problem in problems.items()}, request)
     return {
-        index: best_under_pattern(problem, partial(pattern.select, count=count))[1]
-        for index, problem, count in zip(layers, problems, counts, strict=True)
+        index: best_under_pattern(problem, partial(pattern.select, count=counts[index]))[1]
+        for index, problem in problems.items()
     }
 
 
-def weights_per_layer(energies: Sequence[FloatArray], request: CompressRequest) -> list[int]:
+def weights_per_layer(energies: Mapping[int, FloatArray], request: CompressRequest) -> dict[int, int]:
     """Number of weights that each layer keeps, such that the layers together have the requested sparsity."""
     if request.sparsity is None:  # N:M
-        return [energy.size for energy in energies]
+        return {index: energy.size for index, energy in energies.items()}
     density, pattern = 1 - request.sparsity, Pattern.parse(request.pattern)
     if not request.is_global:
-        return [round(density * energy.size) for energy in energies]
-    blocks = [pattern.block_sums(energy).ravel() for energy in energies]
-    sizes = [pattern.block_sizes(energy.shape).ravel() for energy in energies]
-    total = sum(energy.size for energy in energies)
+        return {index: round(density * energy.size) for index, energy in energies.items()}
+    blocks = [pattern.block_sums(energy).ravel() for energy in energies.values()]
+    sizes = [pattern.block_sizes(energy.shape).ravel() for energy in energies.values()]
+    total = sum(energy.size for energy in energies.values())
     mask = select_largest(np.concatenate(blocks), round(density * total), np.concatenate(sizes))
-    ends = np.cumsum([len(each) for each in blocks])[:-1]
-    return [int(size @ part) for part, size in zip(np.split(mask, ends), sizes, strict=True)]
+    parts = np.split(mask, np.cumsum([len(each) for each in blocks])[:-1])
+    return {index: int(size @ part) for index, part, size in zip(energies, parts, sizes, strict=True)}
 
 
 def best_sparse(problem: Quadratic, pattern: Pattern, count: int, effort: float = 1.0) -> WeightOperator:
@@ -151,20 +154,12 @@ def _distances(operator: Coordinates) -> NDArray[np.float32]:
     return np.float32(1) / weights(plain).ravel()
 
 
-def _masks(energies: Sequence[FloatArray], request: CompressRequest) -> list[Mask]:
-    pattern = Pattern.parse(request.pattern)
-    if request.threshold is not None:
-        return [pattern.select_above(energy, request.threshold**2) for energy in energies]
-    counts = weights_per_layer(energies, request)
-    return [pattern.select(energy, count) for energy, count in zip(energies, counts, strict=True)]
-
-
 def _cut_small(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
     dense = precompute(network)
-    values = [dense.layers[index].weight.to_dense() for index in layers]
-    masks = _masks([np.square(w, dtype=np.float64) for w in values], request)
-    pruned = map(to_sparse_layout, values, masks)
-    return _replace_weights(dense, dict(zip(layers, pruned, strict=True)))
+    masks = choose_masks(dense, request)
+    return _replace_weights(
+        dense, {index: to_sparse_layout(dense.layers[index].weight.to_dense(), masks[index]) for index in layers}
+    )
 
 
 def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
@@ -195,16 +190,11 @@ def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[in
     )
 
 
-def _prune_second_order(
-    network: Network, request: CompressRequest, layers: Sequence[int], calibration: Inputs, seed: int
-) -> Network:
-    dense, pattern = precompute(network), Pattern.parse(request.pattern)
-    outputs = sensitivities(dense, calibration, seed)
-    problems = second_order_problems(dense, layers, calibration, outputs)
-    counts: dict[int, int] = {}
+def _prune_second_order(fit: SecondOrder, request: CompressRequest, layers: Sequence[int]) -> Network:
+    pattern, counts = Pattern.parse(request.pattern), {}
+    problems = fit.problems(layers)
     if request.threshold is None:
-        saliencies = [problem.saliency() for problem in problems]
-        counts = dict(zip(layers, weights_per_layer(saliencies, request), strict=True))
+        counts = weights_per_layer({index: each.saliency() for index, each in problems.items()}, request)
 
     def method(index: int, problem: Quadratic) -> WeightOperator | None:
         if index not in layers:
@@ -213,7 +203,7 @@ def _prune_second_order(
             return _sparsest(problem, pattern, request.threshold)
         return best_sparse(problem, pattern, counts[index])
 
-    return compress_layers(dense, calibration, method, outputs)
+    return fit.compress(method)
 
 
 def _sparsest(problem: Quadratic, pattern: Pattern, error: float) -> WeightOperator:

@@ -177,6 +177,11 @@ class CompressRequest(Schema):
         if self.task != task:
             raise UsageError(f"compression needs {NEEDS[task]}")
 
+    def tuning(self, distillation: float) -> Tuning:
+        """Loss of training, with this share of distillation where the request has none."""
+        share = distillation if self.distillation is None else self.distillation
+        return Tuning(distillation=share, patience=self.patience)
+
     def check(self) -> None:
         """Refuse fields without effect and fields that contradict each other."""
         if len(self.tasks) > 1:

@@ -12,10 +12,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.layerwise import compress_layers
-from sen_edge.compression.moments import Inputs, moments, sensitivities
+from sen_edge.compression.layerwise import SecondOrder
+from sen_edge.compression.moments import Inputs, moments
 from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern
+from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import precompute
 from sen_edge.passes.sparse_layout import to_sparse_layout
@@ -30,14 +31,14 @@ DEAD = 1e-9
 
 
 def remove_neurons(
-    network: Network, layers: Sequence[int], *, sparsity: float, calibration: Inputs | None, seed: int = 0
+    network: Network, layers: Sequence[int], request: CompressRequest, calibration: Inputs | None, seed: int = 0
 ) -> Network:
     """Remove the least important hidden neurons.
 
     Args:
         network: to make smaller.
         layers: whose output neurons are removed; those of the last layer, the network's outputs, stay.
-        sparsity: share of these neurons, in [0, 1); at 0 only those that never change.
+        request: its sparsity is the share of these neurons; at 0 only those that never change.
         calibration: checked inputs for a second-order choice and compensation. Without them neurons with the smallest
             weights are removed, and a network of coordinates stays one.
         seed: of random mixtures of many outputs.
@@ -48,12 +49,12 @@ def remove_neurons(
     hidden = [index for index in layers if index < len(network.layers) - 1]
     if not hidden:
         raise UsageError("there are no hidden neurons to remove", hint="the last layer's neurons are the outputs")
+    sparsity = request.sparsity or 0.0
     if calibration is None:
         return keep_neurons(network, _strongest(network, hidden, sparsity))
-    dense = precompute(network)
-    outputs = sensitivities(dense, calibration, seed)
-    found = moments(dense, dense, calibration)
-    variances = {index: c if c.ndim == 1 else np.diag(c) for index in hidden for c in [found[index + 1].covariance]}
+    fit = SecondOrder.of(network, calibration, seed)
+    found = moments(fit.network, fit.network, calibration)
+    variances = {index: found[index + 1].variance for index in hidden}
     kept: dict[int, Indices] = {}
 
     def method(index: int, problem: Quadratic) -> WeightOperator | None:
@@ -67,7 +68,7 @@ def remove_neurons(
         kept[index - 1] = np.flatnonzero(mask[0])
         return Dense(problem.to_weights(scaled).astype(np.float32))
 
-    return keep_neurons(compress_layers(dense, calibration, method, outputs), kept)
+    return keep_neurons(fit.compress(method), kept)
 
 
 def keep_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:

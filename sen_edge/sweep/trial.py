@@ -18,7 +18,6 @@ import sen_edge
 from sen_edge.compression.finetune import finetune, finetune_recipe
 from sen_edge.compression.moments import CompressionWarning
 from sen_edge.compression.pipeline import compress
-from sen_edge.compression.request import Tuning
 from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import DataError
 from sen_edge.model import checkpoint as checkpoints
@@ -144,7 +143,7 @@ def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict
 
 def _finetune(request: Compression, trained: _Trained, dataset: Dataset) -> Network:
     """Coordinates, or the weights of a dense baseline, trained under the pattern as they were trained before."""
-    tuning = Tuning(distillation=request.distillation or 0.0, patience=request.patience)
+    tuning = request.tuning(distillation=0.0)
     recipe = replace(finetune_recipe(trained.recipe), epochs=request.epochs)
     spiking, model = trained.config.spiking, trained.model
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_edge.compression.clusters import STEP, grow, partition
-from sen_edge.compression.hierarchical import Hierarchical, _Blocks, hierarchical
+from sen_edge.compression.hierarchical import _Blocks, hierarchical
 from sen_edge.errors import UsageError
 from sen_runtime import format as image
 from sen_runtime import reference
@@ -20,8 +20,8 @@ from sen_runtime.ir.operators import Coordinates, Dense
 from tests.support.clouds import assert_judged, float64_weights, mixed, planes, relative
 
 
-def product(result: Hierarchical) -> np.ndarray:
-    gather, couple, spread = (layer.weight.to_dense().astype(np.float64) for layer in result.layers)
+def product(layers: tuple[Layer, Layer, Layer]) -> np.ndarray:
+    gather, couple, spread = (layer.weight.to_dense().astype(np.float64) for layer in layers)
     return spread @ (couple @ gather)
 
 
@@ -42,16 +42,16 @@ def product(result: Hierarchical) -> np.ndarray:
 @pytest.mark.parametrize("tolerance", [0.03, 0.002])
 def test_three_layers_are_the_layer(operator: Coordinates, tolerance: float) -> None:
     bias = np.arange(operator.shape[0], dtype=np.float32)
-    result = hierarchical(Layer(operator, bias, Relu()), tolerance=tolerance, leaf_size=16)
-    assert_judged(result, relative(product(result), float64_weights(operator)), tolerance)
-    assert sum(layer.nbytes for layer in result.layers) < 4 * operator.macs
-    assert [layer.bias is bias for layer in result.layers] == [False, False, True]
-    assert [layer.neuron for layer in result.layers] == [Identity(), Identity(), Relu()]
+    layers, estimate = hierarchical(Layer(operator, bias, Relu()), tolerance=tolerance, leaf_size=16)
+    assert_judged(estimate, relative(product(layers), float64_weights(operator)), tolerance)
+    assert sum(layer.nbytes for layer in layers) < 4 * operator.macs
+    assert [layer.bias is bias for layer in layers] == [False, False, True]
+    assert [layer.neuron for layer in layers] == [Identity(), Identity(), Relu()]
 
 
 def test_near_blocks_are_exact_and_beyond_the_radius_nothing_is() -> None:
     operator = planes(6, 1500, 1500, 3, 12.0, zeros=0, max_distance=6.0)
-    found = product(hierarchical(Layer(operator, None, Identity()), tolerance=0.01, leaf_size=16))
+    found = product(hierarchical(Layer(operator, None, Identity()), tolerance=0.01, leaf_size=16)[0])
     w = float64_weights(operator)
     distance = np.sqrt(((operator.target[:, None] - operator.source[None]) ** 2).sum(-1))
     assert not found[distance > 20].any()
@@ -61,22 +61,22 @@ def test_near_blocks_are_exact_and_beyond_the_radius_nothing_is() -> None:
 
 def test_a_layer_of_near_blocks_alone_is_exact() -> None:
     operator = planes(0, 300, 300, max_distance=1.1)
-    result = hierarchical(Layer(operator, None, Identity()), tolerance=1e-9, leaf_size=64)
-    assert result.estimate.error == result.far_blocks == 0 and result.near_blocks > 0
-    np.testing.assert_allclose(product(result), float64_weights(operator), rtol=1e-6)
+    layers, estimate = hierarchical(Layer(operator, None, Identity()), tolerance=1e-9, leaf_size=64)
+    assert estimate.error == 0 and not len(_Blocks.of(operator, 64).far)
+    np.testing.assert_allclose(product(layers), float64_weights(operator), rtol=1e-6)
 
 
 def test_a_greater_tolerance_takes_fewer_bytes() -> None:
     layer = Layer(planes(0, 2000, 2000, 3, 6.0), None, Identity())
-    forms = [hierarchical(layer, tolerance=tolerance) for tolerance in (0.1, 0.01, 0.001)]
-    sizes = [sum(part.nbytes for part in form.layers) for form in forms]
+    forms = [hierarchical(layer, tolerance=tolerance)[0] for tolerance in (0.1, 0.01, 0.001)]
+    sizes = [sum(part.nbytes for part in form) for form in forms]
     assert sizes == sorted(sizes) and sizes[0] < 0.6 * sizes[2] and sizes[1] < 0.07 * 4 * layer.weight.macs
 
 
 @pytest.mark.parametrize("operator", [planes(0, 1000, 900, 3, 12.0), mixed(4, 1001)], ids=["planes", "one cloud"])
 def test_engines_agree_on_the_three_layers(operator: Coordinates) -> None:
     layer = Layer(operator, np.linspace(-1, 1, operator.shape[0], dtype=np.float32), Relu())
-    layers = hierarchical(layer, tolerance=0.01, leaf_size=16).layers
+    layers = hierarchical(layer, tolerance=0.01, leaf_size=16)[0]
     x = np.random.default_rng(0).random((3, operator.shape[1]), np.float32)
     network = Network(layers)
     expected = reference.run(network, x)
@@ -88,7 +88,7 @@ def test_engines_agree_on_the_three_layers(operator: Coordinates) -> None:
 
 def test_the_seed_decides_the_layers() -> None:
     layer = Layer(planes(0, 1500, 1500, 3, 12.0), None, Identity())
-    runs = [hierarchical(layer, tolerance=0.03, seed=seed).layers for seed in (1, 1, 2)]
+    runs = [hierarchical(layer, tolerance=0.03, seed=seed)[0] for seed in (1, 1, 2)]
     first, again, other = ([part.weight.values for part in layers] for layers in runs)
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     assert not np.array_equal(first[0], other[0])

@@ -67,7 +67,7 @@ def test_blocks_at_the_edge_count_as_what_they_hold() -> None:
     assert pattern.block_sizes((18, 3)).tolist() == [[16] * 3, [2] * 3]
     whole, part = RNG(1).random((32, 64)), RNG(2).random((10, 64))
     request = CompressRequest(0.75, pattern="16x1", scope="global")
-    kept = weights_per_layer([whole, part], request)
+    kept = [*weights_per_layer({0: whole, 1: part}, request).values()]
     assert sum(kept) == pytest.approx(0.25 * (whole.size + part.size), abs=8)
     assert [pattern.select(energy, n).sum() for energy, n in zip((whole, part), kept, strict=True)] == kept
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from sen_edge.compression.far_field import Factorized
-from sen_edge.compression.hierarchical import Hierarchical
+from sen_edge.compression.randomized_svd import Estimate
 from sen_runtime.ir.operators import Coordinates
 
 
@@ -36,8 +35,8 @@ def relative(found: np.ndarray, w: np.ndarray) -> float:
     return float(np.linalg.norm(found - w) / np.linalg.norm(w))
 
 
-def assert_judged(result: Factorized | Hierarchical, true: float, tolerance: float) -> None:
+def assert_judged(estimate: Estimate, true: float, tolerance: float) -> None:
     """The estimate is two standard errors within the tolerance, and the true error is where it says, or nearly."""
-    deviation = result.estimate.standard_error
-    assert result.estimate.upper <= tolerance
-    assert abs(true - result.estimate.error) <= 6 * deviation + 1e-6 and true <= tolerance + 3 * deviation
+    deviation = estimate.standard_error
+    assert estimate.upper <= tolerance
+    assert abs(true - estimate.error) <= 6 * deviation + 1e-6 and true <= tolerance + 3 * deviation
