@@ -23,7 +23,8 @@ import numpy as np
 
 from sen_exporters.c.library import Region, regions
 from sen_exporters.c.program import lower_network
-from sen_exporters.c.source import header, source
+from sen_exporters.c.source import source
+from sen_exporters.c.text import render
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
@@ -82,7 +83,7 @@ def interface_bytes() -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.c"
         path.write_text(source(program, [], {}))
-        path.with_suffix(".h").write_text(header(program))
+        path.with_suffix(".h").write_text(render("network.h", program))
         return sum(size for name, size, _, _ in symbols(path, Path(folder)) if name.startswith("T "))
 
 

@@ -10,16 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, NoFormError
+from sen_exporters.base import Artifact, NoFormError, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
-from sen_exporters.c.files import arduino, cmake, readme, zephyr
-from sen_exporters.c.flash import assembly, binary
-from sen_exporters.c.golden import golden
+from sen_exporters.c.files import folder
 from sen_exporters.c.names import identifier
 from sen_exporters.c.options import COptions
 from sen_exporters.c.program import Program, lower_network
-from sen_exporters.c.selftest import selftest
-from sen_exporters.c.source import header, source
+from sen_exporters.c.source import source
 from sen_exporters.c.text import read_properties, with_properties
 from sen_runtime.ir.network import Network
 
@@ -92,24 +89,10 @@ def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
 
 def _files(program: Program, found: Footprint) -> dict[str, str | bytes]:
     """Content of the folder by file name, NAME.c first."""
-    name, network, number = program.name, program.network, version("sen-edge")
-    properties = {**network.metadata, "architecture": program.architecture}
-    if network.is_spiking:
-        properties |= {
-            "timesteps": str(network.timesteps),
-            "input_coding": network.input_coding,
-            "readout": network.readout,
-        }
+    name, number = program.name, version("sen-edge")
     title = [
         f"{name}: a {program.architecture} network, exported by sen-edge {number}. Do not edit; export again.",
         f"Flash {found.flash_bytes} B, RAM {found.ram_bytes} B; README.md lists all items.",
         "SPDX-License-Identifier: Apache-2.0 (the functions; the weights are their owner's)",
     ]
-    files: dict[str, str | bytes] = {f"{name}.c": source(program, title, properties), f"{name}.h": header(program)}
-    if program.is_binary:
-        files |= {f"{name}_weights.bin": binary(program.constants), f"{name}_weights.S": assembly(name)}
-    files[f"{name}_selftest.c"] = selftest(program, golden(program))
-    files["CMakeLists.txt"] = cmake(program)
-    files |= zephyr(program)
-    files["README.md"] = readme(program, found)
-    return files | arduino(program, number, files)
+    return {f"{name}.c": source(program, title, describe(program.network)), **folder(program, found, number)}

@@ -105,23 +105,3 @@ def binary_macros(name: str, constants: Iterable[Constant]) -> str:
         f"/* {name}_weights.bin, included by {name}_weights.S */\n"
         f"extern const unsigned char {name}_blob[];\n\n" + "".join(lines)
     )
-
-
-def assembly(name: str) -> str:
-    """NAME_weights.S: includes NAME_weights.bin in the program, under the symbol NAME_blob."""
-    symbol = f"{name}_blob"
-    return f"""\
-/* The weights of {name}, from {name}_weights.bin in the same folder; for ELF, little endian. */
-    .section .rodata.{symbol}, "a", %progbits
-    .balign {ALIGNMENT}
-    .global {symbol}
-    .hidden {symbol}
-    .type {symbol}, %object
-{symbol}:
-    .incbin "{name}_weights.bin"
-    .size {symbol}, . - {symbol}
-
-#ifdef __linux__
-    .section .note.GNU-stack, "", %progbits
-#endif
-"""

@@ -35,13 +35,23 @@ class Golden:
 
     Attributes:
         inputs: `[n, n_in]` float32, or `[n, T, n_in]` of spikes.
-        outputs: `[n, n_out]`.
+        outputs: `[n, n_out]` float32.
         tolerance: allowed difference of an output.
     """
 
     inputs: Array
-    outputs: FloatArray
+    outputs: Array
     tolerance: float
+
+    @property
+    def relative_tolerance(self) -> float:
+        """Allowed difference, relative to the largest output."""
+        return self.tolerance / (float(np.abs(self.outputs).max()) or 1.0)
+
+    @property
+    def packed(self) -> Array:
+        """Spikes as bits, the first in the lowest: `[n, T, bytes]`."""
+        return np.packbits(self.inputs.astype(bool), axis=-1, bitorder="little")
 
 
 def golden(program: Program) -> Golden:
@@ -65,7 +75,7 @@ def golden(program: Program) -> Golden:
     best = np.sort(np.argsort(-margins, kind="stable")[:count])
     is_int8 = any(weights.uses("SEN_USES_INT8") for weights in program.weights)
     largest = float(np.abs(outputs[best]).max()) or 1.0
-    return Golden(inputs[best], outputs[best], (TOLERANCE_INT8 if is_int8 else TOLERANCE) * largest)
+    return Golden(inputs[best], outputs[best].astype(np.float32), (TOLERANCE_INT8 if is_int8 else TOLERANCE) * largest)
 
 
 def _draw(program: Program, low: float, high: float) -> Array:

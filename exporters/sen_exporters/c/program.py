@@ -106,6 +106,22 @@ class Program:
         return int(np.prod(self.network.input_shape))
 
     @property
+    def input_length(self) -> str:
+        """The same as a C expression."""
+        steps = f"{self.macro}_TIMESTEPS * " if self.network.input_coding == "spikes" else ""
+        return f"{steps}{self.macro}_INPUTS"
+
+    @property
+    def expanded_bytes(self) -> int:
+        """Bytes of the weights that NAME_EXPAND computes from positions."""
+        return sum(4 * weights.shape[0] * weights.shape[1] for weights in self.positions)
+
+    @property
+    def n_kept(self) -> int:
+        """Number of layers whose output is in the arena."""
+        return sum("out" in layer.members for layer in self.layers)
+
+    @property
     def functions(self) -> set[str]:
         """Regions of the library that the generated code names."""
         run = "run_spiking" if self.network.is_spiking else "run_perceptron"

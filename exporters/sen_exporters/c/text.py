@@ -1,4 +1,4 @@
-"""Comments of generated C text."""
+"""Generated text: templates, and the comment at the top of NAME.c."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import json
 import re
 import textwrap
 from collections.abc import Iterable, Mapping
+from functools import cache
 
-from sen_exporters.c.flash import WIDTH
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sen_exporters.c.flash import WIDTH, literals, number, rows
+from sen_exporters.c.program import Program
 
 _PROPERTY = re.compile(r"^ \*   (.+?): (.*)$", re.MULTILINE)
 
@@ -19,9 +23,27 @@ def comment(title: Iterable[str], properties: Mapping[str, str]) -> str:
     return "/*\n" + "".join(f" * {line}".rstrip() + "\n" for line in lines) + " */\n"
 
 
-def paragraph(text: str) -> str:
-    """A comment of one or more lines."""
-    return textwrap.fill(f"/* {text} */", WIDTH, subsequent_indent="   ", break_on_hyphens=False) + "\n"
+def render(template: str, program: Program, **values: object) -> str:
+    """Fill the template of that name in the folder `templates`."""
+    found = _templates().get_template(f"{template}.jinja")
+    return found.render(program=program, name=program.name, macro=program.macro, network=program.network, **values)
+
+
+@cache
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("sen_exporters.c"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    found.filters |= {"number": number, "rows": lambda array: rows(literals(array.ravel())), "comment": _wrapped}
+    return found
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(f"/* {text} */", WIDTH, subsequent_indent="   ", break_on_hyphens=False)
 
 
 def read_properties(text: str) -> dict[str, str]:
