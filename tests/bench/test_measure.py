@@ -13,7 +13,7 @@ import pytest
 
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import reference
-from sen_runtime.bench import agreement, measure, memory, plan, record, rounds, text
+from sen_runtime.bench import judge, measure, memory, plan, record, rounds, text
 from sen_runtime.bench.plan import BenchError, BenchRequest, RowPlan
 from sen_runtime.bench.rounds import Measured, Options
 from sen_runtime.data import TEST_SHARE, hold_out
@@ -244,10 +244,10 @@ def test_int8_is_judged_more_loosely_and_on_data(tmp_path: Path) -> None:
 def test_greatest_outputs_of_int8_are_judged_on_data_alone() -> None:
     for is_spiking in (False, True):
         for dtypes in (("float32", "int8-dynamic"), ("int8", "float16"), ("float32", "unknown")):
-            assert agreement.tolerance_for(dtypes, is_spiking=is_spiking, has_data=True).argmax == 0.9
-            drawn = agreement.tolerance_for(dtypes, is_spiking=is_spiking, has_data=False)
+            assert judge.tolerance_for(dtypes, is_spiking=is_spiking, has_data=True).argmax == 0.9
+            drawn = judge.tolerance_for(dtypes, is_spiking=is_spiking, has_data=False)
             assert (drawn.argmax, drawn.output) == (0, 0.5)
-    assert agreement.tolerance_for(("float32", "float16"), is_spiking=False, has_data=False).argmax == 0.95
+    assert judge.tolerance_for(("float32", "float16"), is_spiking=False, has_data=False).argmax == 0.95
 
 
 def test_accuracy_on_labels(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""From observations to a record: judge outputs and machine, and work out the figures.
+"""Evaluate the observations of a run: judge outputs and machine, and compute the figures of the record.
 
 The observations come from a run in this process (`measure.py`), or from a file of `sen_bench` (`raw.py`). The record is
 described in docs/reference/bench.md and in record.schema.json.
@@ -6,83 +6,40 @@ described in docs/reference/bench.md and in record.schema.json.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime
+import re
+from dataclasses import asdict
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sen_runtime.bench import throttle
+from sen_runtime.bench import memory, statistics, throttle
+from sen_runtime.bench.bootstrap import Floats, even_choice
 from sen_runtime.bench.inputs import N_INPUTS
 from sen_runtime.bench.interleaved import TURN_NS
 from sen_runtime.bench.judge import judge, wrong
-from sen_runtime.bench.plan import LeftOut
+from sen_runtime.bench.plan import reads_all_weights
 from sen_runtime.bench.record import SCHEMA, is_wrong
-from sen_runtime.bench.rounds import Measured
-from sen_runtime.bench.rows import Context, Row, figures
+from sen_runtime.bench.rows import Observations, Row
 
-
-@dataclass(frozen=True, eq=False)
-class Observations:
-    """Everything that was seen in a run.
-
-    Attributes:
-        tool: name and version of the program that measured.
-        command: words of its command line.
-        created: begin of the run, UTC.
-        seconds, seed, cold_cache, cpu: settings.
-        cpus_verified: whether the system confirmed `cpu`; True without one.
-        inputs: that took turns `[n, ...]`.
-        data: title of the user's data; None for random inputs.
-        rows: the first is the baseline.
-        measured: their samples.
-        clock: resolution and costs of the clock, and of the loop.
-        bandwidth: see `memory.bandwidth`.
-        device: facts about the machine.
-        states: before, during (any number) and after the run.
-        cores: usable by the process.
-        left_out: rows that could not be measured.
-        sustained: see docs/reference/bench.md; None where not asked for.
-        raw: keep all samples in the record.
-        warnings: of the first row.
-    """
-
-    tool: tuple[str, str]
-    command: Sequence[str]
-    created: datetime
-    seconds: float
-    seed: int
-    cold_cache: bool
-    cpu: int | None
-    cpus_verified: bool
-    inputs: NDArray[np.float32]
-    data: str | None
-    rows: Sequence[Row]
-    measured: Measured
-    clock: Mapping[str, float]
-    bandwidth: Mapping[str, float | None]
-    device: Mapping[str, Any]
-    states: Sequence[Mapping[str, Any]]
-    cores: int
-    left_out: Sequence[LeftOut] = ()
-    sustained: list[dict[str, Any]] | None = None
-    raw: bool = False
-    warnings: Sequence[dict[str, str]] = ()
+#: Turns in the record; of more an even choice.
+MAX_TURNS = 2000
+#: Overheads above this share of a call are named.
+NAMED_OVERHEAD = 0.02
 
 
 def evaluate(seen: Observations) -> dict[str, Any]:
     """Return the record of a run."""
     before, *during, after = seen.states
     throttled = throttle.changes(before, after, during)
-    rows = _rows(seen)
+    rows = [_figures(row, seen) for row in seen.rows]
+    judged = judge(seen.rows, seen.inputs[:N_INPUTS], has_data=seen.data is not None)
+    for row, (agreement, warnings) in zip(rows, judged):
+        row.update(agreement=agreement, warnings=[*warnings, *row["warnings"]])
+    rows[0]["warnings"] += seen.warnings
     reasons = [wrong(row) for row in rows if is_wrong(row)] + throttled
     return {
         "schema": SCHEMA,
         "created": seen.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "tool": dict(zip(("name", "version"), seen.tool)),
-        "command": list(seen.command),
+        "command": list(seen.request.command),
         "status": "complete" if seen.measured.is_complete else "interrupted",
         "valid": not reasons,
         "invalid_because": reasons,
@@ -97,35 +54,119 @@ def evaluate(seen: Observations) -> dict[str, Any]:
     }
 
 
-def _rows(seen: Observations) -> list[dict[str, Any]]:
-    context = Context(
-        seen.measured,
-        seen.rows[0],
-        seen.clock["loop_ns"],
-        seen.bandwidth,
-        seen.device,
-        seen.cores,
-        seen.seed,
-        seen.cold_cache,
-        seen.raw,
-    )
-    rows = [figures(row, context) for row in seen.rows]
-    judged = judge(seen.rows, seen.inputs[:N_INPUTS], has_data=seen.data is not None)
-    for row, (agreement, warnings) in zip(rows, judged):
-        row.update(agreement=agreement, warnings=[*warnings, *row["warnings"]])
-    rows[0]["warnings"] += seen.warnings
-    return rows
-
-
 def _settings(seen: Observations) -> dict[str, Any]:
+    request = seen.request
     return {
-        "seconds": float(seen.seconds),
-        "seed": seen.seed,
-        "inputs": "cold-cache" if seen.cold_cache else "random" if seen.data is None else "data",
+        "seconds": float(request.seconds),
+        "seed": request.seed,
+        "inputs": "cold-cache" if request.cold_cache else "random" if seen.data is None else "data",
         "n_inputs": len(seen.inputs),
         "data": seen.data,
-        "cpus": None if seen.cpu is None else [seen.cpu],
+        "cpus": None if request.cpu is None else [request.cpu],
         "cpus_verified": seen.cpus_verified,
         "turn_ns": TURN_NS,
         "loads": list(seen.measured.loads),
     }
+
+
+def _figures(row: Row, seen: Observations) -> dict[str, Any]:
+    """The row in the record, without `agreement`."""
+    artifact, measured = row.plan.artifact, seen.measured
+    samples_us = measured.samples[row.name].all() / row.rows_per_call
+    turns_us = measured.turns(row.name) / row.rows_per_call
+    latency_us, network = statistics.summary(samples_us), artifact.network
+    median = latency_us["median"]
+    return {
+        "name": row.name,
+        "file": artifact.path.name,
+        "sha256": artifact.sha256,
+        "bytes": artifact.size,
+        "engine": row.plan.engine,
+        "engine_version": row.plan.version,
+        "kernels": row.kernels,
+        "threads": row.plan.threads,
+        "n_in": row.input_shape[-1],
+        "n_out": row.outputs.shape[1],
+        "timesteps": row.timesteps,
+        "load_us": row.cold.load_us,
+        "first_us": row.cold.first_us,
+        "calls_per_sample": measured.calls[row.name],
+        "n_samples": len(samples_us),
+        "latency_us": latency_us,
+        "step_us": median / row.timesteps if row.timesteps else None,
+        "call_us": row.call_us,
+        "throughput_per_s": 1e6 / latency_us["mean"],
+        "ratio": _ratio(row, turns_us, seen),
+        "accuracy_percent": row.accuracy_percent,
+        "macs": _property(row, "macs") if network is None else network.macs,
+        "nnz": _property(row, "nnz") if network is None else network.nnz,
+        "rss_growth_bytes": row.cold.rss_growth_bytes,
+        "arena_bytes": row.arena_bytes,
+        **_traffic(row, median, seen),
+        "energy_uj": None,
+        "warnings": [
+            *statistics.warnings(samples_us, turns_us, len(measured.loads)),
+            *(memory.cold_warning(seen.device, seen.swept_bytes) if seen.request.cold_cache else []),
+            *_overhead_warnings(row, median, seen),
+            *_thread_warnings(row.plan.threads, seen.cores),
+        ],
+        "histogram": statistics.histogram(samples_us),
+        **({"samples_us": samples_us.tolist()} if seen.request.raw else {}),
+        "turns_us": turns_us[even_choice(len(turns_us), MAX_TURNS)].tolist(),
+    }
+
+
+def _property(row: Row, name: str) -> int | None:
+    """A number in the metadata of sen-edge; None in other files."""
+    found = row.properties.get(name, "")
+    return int(found) if re.fullmatch("[0-9]{1,15}", found) else None
+
+
+def _ratio(row: Row, turns_us: Floats, seen: Observations) -> dict[str, Any] | None:
+    first, measured = seen.rows[0], seen.measured
+    if row is first:
+        return None
+    baseline_us = measured.turns(first.name) / first.rows_per_call
+    return {"to": first.name, **statistics.ratio(turns_us, baseline_us, measured.loads, seen.request.seed)}
+
+
+def _traffic(row: Row, median_us: float, seen: Observations) -> dict[str, Any]:
+    """Bytes of weights, how fast they are read, and the share of the bandwidth."""
+    network = row.plan.artifact.network
+    speed = network.nbytes / median_us / 1000 if network is not None and reads_all_weights(network) else None
+    shares = {
+        f"share_of_{name}": None if speed is None or limit is None else speed / limit
+        for name, limit in ((name, seen.bandwidth[f"{name}_bytes_per_ns"]) for name in ("l2", "memory"))
+    }
+    return {"weight_bytes": None if network is None else network.nbytes, "bytes_per_ns": speed, **shares}
+
+
+def _overhead_warnings(row: Row, median_us: float, seen: Observations) -> list[dict[str, str]]:
+    """The parts of the latency that are not the model's; they are not subtracted."""
+    call_ns, measured = 1000 * median_us * row.rows_per_call, seen.measured
+    overhead_ns = measured.overhead_ns.get(row.name, 0.0)
+    costs = {"reading the clock and entering the loop": overhead_ns / measured.calls[row.name]}
+    if not row.has_c_loop:
+        costs["the loop in Python"] = seen.clock["loop_ns"]
+    found = [
+        {
+            "kind": "overhead",
+            "message": f"{part} takes {cost:.3g} ns of each call, {100 * cost / call_ns:.2g} %, which is included",
+        }
+        for part, cost in costs.items()
+        if cost > NAMED_OVERHEAD * call_ns
+    ]
+    if row.rows_per_call > 1:
+        message = f"the model takes {row.rows_per_call} inputs in a call; the latency is that of a call, divided"
+        found.append({"kind": "batch", "message": message})
+    return found
+
+
+def _thread_warnings(threads: int, cores: int) -> list[dict[str, str]]:
+    if threads <= cores:
+        return []
+    message = (
+        f"{threads} threads share {cores} {'core' if cores == 1 else 'cores'}: latency and ratio depend on the "
+        "scheduler and do not transfer to a machine with more cores"
+    )
+    return [{"kind": "threads", "message": message}]

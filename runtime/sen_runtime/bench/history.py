@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sen_runtime.bench import bootstrap
-from sen_runtime.bench.record import began_s, validate
+from sen_runtime.bench.record import began_s, load_schema, validate
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 from sen_runtime.untrusted import load_json, read_regular
@@ -31,42 +31,6 @@ DEVICE = ("model", "cpu", "architecture", "kernel", "os")
 MAX_BYTES = 1 << 28
 REMEDY = "name another file, or remove that line"
 ROW = ("name", "sha256", "engine", "engine_version", "threads", "n_samples", "bytes", "energy_uj")
-
-
-_LATENCY = {"type": ["number", "null"], "minimum": 1e-9}
-#: JSON Schema of a line; unknown fields are kept.
-ENTRY: Mapping[str, Any] = {
-    "type": "object",
-    "required": ["schema", "created", "status", "valid", "confidence", "device", "rows"],
-    "properties": {
-        "schema": {"const": SCHEMA},
-        "created": {"type": "string"},
-        "status": {"type": "string"},
-        "valid": {"type": "boolean"},
-        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
-        "device": {
-            "type": "object",
-            "required": DEVICE,
-            "properties": {name: {"type": "string"} for name in DEVICE},
-            "additionalProperties": {},
-        },
-        "rows": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["name", "median_us", "low_us", "high_us"],
-                "properties": {
-                    "name": {"type": "string"},
-                    "median_us": {**_LATENCY, "type": "number"},
-                    "low_us": _LATENCY,
-                    "high_us": _LATENCY,
-                },
-                "additionalProperties": {},
-            },
-        },
-    },
-    "additionalProperties": {},
-}
 
 
 class HistoryError(SenError):
@@ -152,7 +116,7 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 def _validate(entry: Any, where: str) -> dict[str, Any]:
     try:
-        validate(entry, ENTRY, "the entry")
+        validate(entry, load_schema("history"), "the entry")
         began_s(entry)
     except (SenError, ValueError) as error:
         raise HistoryError(f"{where} is not an entry of a history of benchmarks ({SCHEMA}): {error}", REMEDY) from error

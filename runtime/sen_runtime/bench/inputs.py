@@ -1,4 +1,4 @@
-"""Inputs of a benchmark: the user's data, or random inputs."""
+"""Random inputs of a benchmark."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.bench.bootstrap import even_choice
-from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
 from sen_runtime.memory_limits import require
 
 FloatArray = NDArray[np.float32]
@@ -19,30 +17,6 @@ N_INPUTS = 64
 FIRING = 0.2
 #: SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
 GAMMA, MULTIPLIERS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
-
-
-def read_data(file: DataFile, shape: tuple[int, ...], input_range: tuple[float, float] | None, n_out: int) -> Examples:
-    """Read the test part of the user's data, or the training part where it is the only one.
-
-    Args:
-        file: of the data; labels may be absent.
-        shape: of one input of the models.
-        input_range: of the models; None where no file states it, and any input is accepted.
-        n_out: outputs of the models.
-
-    Raises:
-        DataError: see `DataFile.read` and `check_fit`.
-    """
-    part = TEST if TEST in file.parts else TRAINING
-    (examples,) = file.read((part,), has_steps=len(shape) > 1, input_range=input_range or (0.0, 1.0))
-    check_fit(examples, shape, input_range, None if examples.labels is None else n_out)
-    return examples
-
-
-def subsample(data: Examples) -> FloatArray:
-    """At most `N_INPUTS` of the user's inputs, spread evenly."""
-    chosen: FloatArray = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
-    return chosen
 
 
 def random_inputs(shape: tuple[int, ...], n: int, seed: int, low: float, high: float) -> FloatArray:

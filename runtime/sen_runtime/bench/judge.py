@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Optional
 
@@ -10,15 +11,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime import reference
-from sen_runtime.bench import agreement
 from sen_runtime.bench.record import REFERENCE
-from sen_runtime.bench.rows import Row
+from sen_runtime.bench.rows import FloatArray, Row
 
-FloatArray = NDArray[np.float32]
+Array = NDArray[Any]
+
+#: Min standard deviation of outputs, relative to the largest: rounding errors are relative to size.
+MIN_VARIATION = 1e-2
+#: Metadata that identify the source of a file.
+ORIGINS = ("checkpoint_sha256", "image_sha256")
 #: Synapses of the largest network that the reference runs, dense.
 MAX_WEIGHTS = 1 << 25
 #: The figures of a row, or None where they cannot be judged, and warnings.
 Judged = tuple[Optional[dict[str, Any]], list[dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Limits of a match.
+
+    Attributes:
+        output: max error of an output, relative to the standard deviation of all outputs.
+        share: min share of inputs whose outputs are all within `output`.
+        argmax: min share of inputs with the same argmax.
+    """
+
+    output: float
+    share: float
+    argmax: float
+
+
+#: By dtype and whether neurons spike: one spike that rounding flips is a whole step of a readout.
+TOLERANCES = {
+    ("float32", False): Tolerance(1e-3, 1.0, 0.98),
+    ("float32", True): Tolerance(1e-3, 0.95, 0.95),
+    ("float16", False): Tolerance(4e-2, 1.0, 0.95),
+    ("float16", True): Tolerance(2e-1, 0.9, 0.9),
+}
+#: Of int8, and of a file without a dtype, which may store int8.
+INT8_TOLERANCES = {False: Tolerance(0.5, 0.9, 0.9), True: Tolerance(0.5, 0.8, 0.9)}
 
 
 def judge(rows: Sequence[Row], inputs: FloatArray, *, has_data: bool) -> list[Judged]:
@@ -29,7 +60,7 @@ def judge(rows: Sequence[Row], inputs: FloatArray, *, has_data: bool) -> list[Ju
     is not judged, and neither is int8 on random inputs, for which it is not calibrated: a warning says so. Outputs that
     are not finite are always wrong.
     """
-    origins = [agreement.origin(row.properties) for row in rows]
+    origins = [origin(row.properties) for row in rows]
     return [
         _judge_by_reference(row, inputs, has_data)
         if _counterpart(index, origins) == index and _has_reference(row)
@@ -48,14 +79,14 @@ def _judge_by_reference(row: Row, inputs: FloatArray, has_data: bool) -> Judged:
     network = row.plan.artifact.network
     assert network is not None
     expected = reference.run(network, inputs, np.float32)
-    tolerance = agreement.tolerance_for((row.dtype, row.dtype), is_spiking=row.timesteps > 0, has_data=has_data)
-    return agreement.compare(row.outputs, expected, REFERENCE, tolerance), []
+    tolerance = tolerance_for((row.dtype, row.dtype), is_spiking=row.timesteps > 0, has_data=has_data)
+    return compare(row.outputs, expected, REFERENCE, tolerance), []
 
 
 def _judge_by_row(row: Row, to: Row, first: Row, has_data: bool) -> Judged:
     dtypes = row.dtype, to.dtype
-    tolerance = agreement.tolerance_for(dtypes, is_spiking=row.timesteps > 0, has_data=has_data)
-    found = agreement.compare(row.outputs, to.outputs, to.name, tolerance)
+    tolerance = tolerance_for(dtypes, is_spiking=row.timesteps > 0, has_data=has_data)
+    found = compare(row.outputs, to.outputs, to.name, tolerance)
     if to is row:
         note = "" if row is first else _other_model(row, first)
     else:
@@ -97,3 +128,45 @@ def wrong(row: Mapping[str, Any]) -> str:
         f"{row['name']}: outputs differ from those of {found['to']} by up to {found['max_error_over_std']:.3g} "
         f"standard deviations; the max output is the same for {found['argmax_percent']:.3g} % of the inputs"
     )
+
+
+def tolerance_for(dtypes: tuple[str, str], *, is_spiking: bool, has_data: bool) -> Tolerance:
+    """The looser tolerance of two dtypes.
+
+    int8 on random inputs is not judged by argmax: these inputs are of no class, so their largest outputs are close.
+    """
+    int8 = INT8_TOLERANCES[is_spiking]
+    loosest = max((TOLERANCES.get((dtype, is_spiking), int8) for dtype in dtypes), key=lambda each: each.output)
+    return replace(int8, argmax=0.0) if loosest is int8 and not has_data else loosest
+
+
+def origin(properties: Mapping[str, str]) -> tuple[str, str] | None:
+    """Source and compression of a file: equal for files that should compute the same; None where unknown."""
+    source = next((properties[name] for name in ORIGINS if name in properties), None)
+    return None if source is None else (source, properties.get("compression", ""))
+
+
+def compare(actual: Array, expected: Array, to: str, tolerance: Tolerance) -> dict[str, Any]:
+    """Compare outputs `[n, n_out]` with those of the row `to`; see docs/reference/bench.md.
+
+    Outputs that are not finite, or of another shape, never match.
+    """
+    figures: dict[str, Any] = {"to": to, "inputs": len(expected), "max_error": None, "max_error_over_std": None}
+    if actual.shape != expected.shape:
+        return {**figures, "argmax_percent": 0.0, "matches": False}
+    same = actual.argmax(axis=1) == expected.argmax(axis=1)
+    figures["argmax_percent"] = float(100 * np.mean(same))
+    if not (np.all(np.isfinite(actual)) and np.all(np.isfinite(expected))):
+        return {**figures, "matches": False}
+    error = np.abs(actual.astype(np.float64) - expected).max(axis=1)
+    relative = error / _scale(expected)
+    figures["max_error"], figures["max_error_over_std"] = float(error.max()), float(relative.max())
+    kept = float(np.mean(relative <= tolerance.output))
+    matches = kept >= tolerance.share and float(np.mean(same)) >= tolerance.argmax
+    return {**figures, "matches": bool(matches)}
+
+
+def _scale(values: Array) -> float:
+    """Standard deviation of all outputs, at least `MIN_VARIATION` of the largest; 1 where all are 0."""
+    largest = float(np.abs(values).max())
+    return max(float(values.std(dtype=np.float64)), MIN_VARIATION * largest) or 1.0

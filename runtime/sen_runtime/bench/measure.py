@@ -8,13 +8,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 import sen_runtime
 from sen_runtime.accuracy import accuracy
@@ -22,29 +21,25 @@ from sen_runtime.bench import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory, text, throttle
 from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.energy import Span, check_meter
-from sen_runtime.bench.evaluate import Observations, evaluate
-from sen_runtime.bench.inputs import N_INPUTS, random_inputs, subsample
+from sen_runtime.bench.evaluate import evaluate
+from sen_runtime.bench.inputs import N_INPUTS
 from sen_runtime.bench.models import (
     Load,
-    LoadedRow,
-    Models,
+    Loaded,
     Progress,
     common_shape,
     data_warnings,
-    input_ranges,
+    draw_inputs,
     load_rows,
     load_session,
-    read_common_data,
+    read_data,
 )
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.rounds import Measured, Options, measure_rounds
-from sen_runtime.bench.rows import Row
+from sen_runtime.bench.rows import FloatArray, Observations, Row
 from sen_runtime.data import DataFile, Examples
 from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
-from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, stored_dtype
-
-FloatArray = NDArray[np.float32]
 
 #: Labelled examples that are classified, an even choice, and how many at once.
 MAX_LABELLED, LABELLED_ROWS = 10_000, 256
@@ -109,11 +104,12 @@ def run(
     if request.energy is not None:
         check_meter(request.energy)
     file = None if request.data is None else DataFile(request.data)
-    device, created = device or this_machine, datetime.now(timezone.utc)
+    created = datetime.now(timezone.utc)
     with _pinned(request.cpu):
-        models = load_rows(planned, load, progress, is_strict=request.strict)
-        data = None if file is None else read_common_data(models.rows, file)
-        seen = _observe(request, models, data, device, load, progress, created)
+        loaded, left_out = load_rows(planned, load, progress, is_strict=request.strict)
+        data = None if file is None else read_data([each.row for each in loaded], file)
+        seen = _observe(request, loaded, data, device or this_machine, load, progress, created)
+    seen = replace(seen, left_out=left_out)
     calls = seen.rows[0].rows_per_call
     spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
     return Run(evaluate(seen), tuple(spans))
@@ -121,7 +117,7 @@ def run(
 
 def _observe(
     request: BenchRequest,
-    models: Models,
+    loaded: Sequence[Loaded],
     data: Examples | None,
     device: Device,
     load: Load,
@@ -129,11 +125,11 @@ def _observe(
     created: datetime,
 ) -> Observations:
     """Run all models on the same inputs, then let them take turns."""
-    facts = device.describe()
-    inputs = _random_inputs(request, models.rows, facts) if data is None else subsample(data)
+    facts, models = device.describe(), [each.row for each in loaded]
+    inputs = _inputs(request, models, data, facts)
     progress("comparing outputs")
-    outputs = [loops.outputs(each.session, inputs[:N_INPUTS]) for each in models.rows]
-    accuracies = [_accuracy_percent(each.session, data) for each in models.rows]
+    outputs = [loops.outputs(each.session, inputs[:N_INPUTS]) for each in loaded]
+    accuracies = [_accuracy_percent(each.session, data) for each in loaded]
     bandwidth, clock = memory.bandwidth(facts), _clock()
     progress("warming up")
     watcher = _Watcher(device, progress, request)
@@ -145,22 +141,18 @@ def _observe(
         keep_spans=request.energy is not None,
     )
     before = device.state()
-    openers = {each.plan.name: partial(_open, each.plan, load, inputs) for each in models.rows}
+    openers = {row.name: partial(_open, row.plan, load, inputs) for row in models}
     measured = measure_rounds(openers, options)
     states = [before, *watcher.states, device.state()]
     rows = [
-        _row(each, found, accuracy, _call_us(each.session, inputs, measured))
-        for each, found, accuracy in zip(models.rows, outputs, accuracies)
+        replace(each.row, outputs=y, accuracy_percent=percent, call_us=_call_us(each.session, inputs, measured))
+        for each, y, percent in zip(loaded, outputs, accuracies)
     ]
     return Observations(
         tool=("sen-runtime", sen_runtime.__version__),
-        command=request.command,
+        request=request,
         created=created,
-        seconds=request.seconds,
-        seed=request.seed,
-        cold_cache=request.cold_cache,
-        cpu=request.cpu,
-        cpus_verified=_is_pinned(request.cpu),
+        cpus_verified=request.cpu is None or os.sched_getaffinity(0) == {request.cpu},
         inputs=inputs,
         data=None if data is None else data.title,
         rows=rows,
@@ -170,10 +162,9 @@ def _observe(
         device=facts,
         states=states,
         cores=_usable_cores(),
-        left_out=models.left_out,
+        swept_bytes=memory.MAX_COLD_BYTES,
         sustained=watcher.samples if request.sustained else None,
-        raw=request.raw,
-        warnings=[] if data is None else data_warnings(models.rows, data),
+        warnings=[] if data is None else data_warnings(models, data),
     )
 
 
@@ -223,31 +214,8 @@ def _pinned(cpu: int | None) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _is_pinned(cpu: int | None) -> bool:
-    return cpu is None or os.sched_getaffinity(0) == {cpu}
-
-
 def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _row(loaded: LoadedRow, outputs: FloatArray, accuracy_percent: float | None, call_us: float | None) -> Row:
-    session, network = loaded.session, loaded.plan.artifact.network
-    return Row(
-        plan=loaded.plan,
-        n_in=session.input_shape[-1],
-        outputs=outputs,
-        properties=loaded.properties,
-        dtype=loaded.properties.get("dtype", "unknown" if network is None else stored_dtype(network)),
-        timesteps=loaded.timesteps,
-        cold=loaded.cold,
-        kernels=getattr(session, "kernels", None),
-        arena_bytes=getattr(session, "arena_bytes", None),
-        rows_per_call=loops.rows_per_call(session),
-        has_c_loop=hasattr(session, "bare_loop"),
-        call_us=call_us,
-        accuracy_percent=accuracy_percent,
-    )
 
 
 def _accuracy_percent(session: Session, data: Examples | None) -> float | None:
@@ -275,8 +243,10 @@ def _open(row: RowPlan, load: Load, inputs: FloatArray) -> interleaved.Loop:
     return loops.loop_over(load(row), inputs.copy())
 
 
-def _random_inputs(request: BenchRequest, rows: Sequence[LoadedRow], facts: Mapping[str, Any]) -> FloatArray:
-    shape = common_shape(rows)
-    n = memory.cold_inputs(4 * int(np.prod(shape)), facts) if request.cold_cache else N_INPUTS
-    low, high = (*input_ranges(rows), DEFAULT_INPUT_RANGE)[0]
-    return random_inputs(shape, n, request.seed, low, high)
+def _inputs(request: BenchRequest, rows: Sequence[Row], data: Examples | None, facts: Mapping[str, Any]) -> FloatArray:
+    """`N_INPUTS` of the user's inputs, spread evenly, or random inputs: more of them for a cold cache."""
+    if data is not None:
+        chosen: FloatArray = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
+        return chosen
+    n = memory.cold_inputs(4 * int(np.prod(common_shape(rows))), facts) if request.cold_cache else N_INPUTS
+    return draw_inputs(rows, n, request.seed)

@@ -53,22 +53,35 @@ def last_level_bytes(device: Mapping[str, Any]) -> int | None:
     return max((found for name in ("l2", "l3") if (found := cache_bytes(device, name))), default=None)
 
 
-def bandwidth(device: Mapping[str, Any]) -> dict[str, float | None]:
-    """Bytes/ns that one core reads from its second-level cache, and from memory.
+def growth(before: int | None, after: int | None) -> int | None:
+    """Bytes by which a peak grew; None where it is not known."""
+    return None if before is None or after is None else max(0, after - before)
 
-    The C library reads a buffer of half that cache, and one of twice the largest cache. None where the sizes are not
-    known, or the buffer would take more than `RAM_SHARE` of the memory. Without the library numpy reads the memory; of
-    the cache it would measure its own overhead.
+
+def buffers(device: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Sizes of the buffers whose bandwidth is measured: half the second-level cache, and twice the largest cache.
+
+    None where the sizes are not known, or the buffer would take more than `RAM_SHARE` of the memory.
     """
     l2, last, ram = cache_bytes(device, "l2"), last_level_bytes(device), device.get("ram_bytes")
-    result: dict[str, float | None] = {"l2_bytes_per_ns": None, "memory_bytes_per_ns": None}
-    if l2 is not None:
-        result["l2_bytes_per_ns"] = native.bandwidth(l2 // 2, L2_SECONDS)
-    if last is not None and isinstance(ram, int):
-        n_bytes = max(MIN_BYTES, 2 * last)
-        if n_bytes <= ram * RAM_SHARE:
-            result["memory_bytes_per_ns"] = native.bandwidth(n_bytes, MEMORY_SECONDS) or _numpy_bytes_per_ns(n_bytes)
-    return result
+    beyond = None if last is None else max(MIN_BYTES, 2 * last)
+    fits = beyond is not None and isinstance(ram, int) and beyond <= ram * RAM_SHARE
+    return None if l2 is None else l2 // 2, beyond if fits else None
+
+
+def bandwidth(device: Mapping[str, Any]) -> dict[str, float | None]:
+    """Bytes/ns that one core reads from its second-level cache, and from memory; None where it is not known.
+
+    The C library reads both of `buffers`. Without it numpy reads the memory; of the cache it would measure its own
+    overhead.
+    """
+    l2, beyond = buffers(device)
+    return {
+        "l2_bytes_per_ns": None if l2 is None else native.bandwidth(l2, L2_SECONDS),
+        "memory_bytes_per_ns": None
+        if beyond is None
+        else native.bandwidth(beyond, MEMORY_SECONDS) or _numpy_bytes_per_ns(beyond),
+    }
 
 
 def _numpy_bytes_per_ns(n_bytes: int) -> float:
@@ -106,11 +119,11 @@ def sweep(device: Mapping[str, Any]) -> Callable[[], object]:
     return empty_caches
 
 
-def cold_warning(device: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A warning where the last-level cache is larger than the sweep, or unknown."""
+def cold_warning(device: Mapping[str, Any], swept_bytes: int) -> list[dict[str, str]]:
+    """A warning where the last-level cache is unknown, or more than half of the max bytes that a sweep has."""
     last = last_level_bytes(device)
-    if last is not None and 2 * last <= MAX_COLD_BYTES:
+    if last is not None and 2 * last <= swept_bytes:
         return []
     found = "of unknown size" if last is None else f"of {size(last)}"
-    message = f"the last-level cache, {found}, may not be cold: {size(MAX_COLD_BYTES)} are swept between the calls"
+    message = f"the last-level cache, {found}, may not be cold: {size(swept_bytes)} are swept between the calls"
     return [{"kind": "cold-cache-small", "message": message}]

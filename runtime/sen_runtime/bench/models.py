@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from sen_runtime.bench import loops, text
-from sen_runtime.bench.coldstart import ColdStart, cold_start
-from sen_runtime.bench.inputs import read_data
+from sen_runtime.bench.coldstart import cold_start
+from sen_runtime.bench.inputs import random_inputs
 from sen_runtime.bench.plan import CRASHED, LeftOut, Plan, RowPlan, not_measured
-from sen_runtime.data import DataFile, Examples, check_fit
+from sen_runtime.bench.rows import FloatArray, Row
+from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
-from sen_runtime.ir.network import input_range_of
+from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, input_range_of
 from sen_runtime.quiet import suppress_announcements
 
 Progress = Callable[[str], None]
@@ -25,23 +26,11 @@ Load = Callable[[RowPlan], Session]
 
 
 @dataclass(frozen=True, eq=False)
-class LoadedRow:
+class Loaded:
     """A row in memory."""
 
-    plan: RowPlan
+    row: Row
     session: Session
-    cold: ColdStart
-    properties: Mapping[str, str]
-    timesteps: int
-    n_out: int
-
-
-@dataclass(frozen=True, eq=False)
-class Models:
-    """All rows in memory, and the rows that were left out."""
-
-    rows: Sequence[LoadedRow]
-    left_out: tuple[LeftOut, ...]
 
 
 def load_session(row: RowPlan) -> Session:
@@ -66,14 +55,19 @@ def _naming(path: Path) -> Iterator[None]:
         raise
 
 
-def load_rows(planned: Plan, load: Load, progress: Progress, *, is_strict: bool) -> Models:
+def load_rows(
+    planned: Plan, load: Load, progress: Progress, *, is_strict: bool
+) -> tuple[list[Loaded], tuple[LeftOut, ...]]:
     """Load the rows of a plan; a row whose engine crashes on the file is left out.
+
+    Returns:
+        Rows in memory, and those that are left out.
 
     Raises:
         EngineCrashError: all crash.
         MissingExtraError: the request is strict, and one crashes.
     """
-    rows, left_out = list[LoadedRow](), planned.left_out
+    rows, left_out = list[Loaded](), planned.left_out
     for each in planned.rows:
         progress(f"loading {each.name}")
         try:
@@ -86,27 +80,38 @@ def load_rows(planned: Plan, load: Load, progress: Progress, *, is_strict: bool)
                 raise not_measured(left_out) from error
     if not rows:
         raise EngineCrashError(left_out[-1].reason)
-    return Models(rows, left_out)
+    return rows, left_out
 
 
-def _load_row(row: RowPlan, load: Load) -> LoadedRow:
+def _load_row(plan: RowPlan, load: Load) -> Loaded:
     """Load a row: first in another process, which also shows whether the engine survives the file."""
-    with _naming(row.artifact.path):
-        cold = cold_start(row.artifact.path, row.engine, row.threads)
-        session = load(row)
+    with _naming(plan.artifact.path):
+        cold = cold_start(plan.artifact.path, plan.engine, plan.threads)
+        session = load(plan)
         outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
         if outputs.ndim != 2:
             raise EngineError(
-                f"{row.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
+                f"{plan.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
             )
-        properties: Mapping[str, str] = getattr(session, "properties", row.artifact.properties)
-        network = row.artifact.network
+        properties: Mapping[str, str] = getattr(session, "properties", plan.artifact.properties)
+        network = plan.artifact.network
         stated = timesteps_of(properties) if network is None else network.timesteps
-        timesteps = getattr(session, "timesteps", 0) or stated
-        return LoadedRow(row, session, cold, properties, timesteps, outputs.shape[1])
+        row = Row(
+            plan,
+            session.input_shape,
+            outputs.shape[1],
+            properties,
+            getattr(session, "timesteps", 0) or stated,
+            cold,
+            kernels=getattr(session, "kernels", None),
+            arena_bytes=getattr(session, "arena_bytes", None),
+            rows_per_call=loops.rows_per_call(session),
+            has_c_loop=hasattr(session, "bare_loop"),
+        )
+        return Loaded(row, session)
 
 
-def common_shape(rows: Sequence[LoadedRow]) -> tuple[int, ...]:
+def common_shape(rows: Sequence[Row]) -> tuple[int, ...]:
     """Shape of an input of all rows.
 
     Raises:
@@ -114,36 +119,45 @@ def common_shape(rows: Sequence[LoadedRow]) -> tuple[int, ...]:
     """
     first = rows[0]
     for row in rows[1:]:
-        if row.session.input_shape != first.session.input_shape:
-            shapes = [list(each.session.input_shape) for each in (first, row)]
+        if row.input_shape != first.input_shape:
             raise UsageError(
-                f"{first.plan.artifact.path.name} takes inputs of shape {shapes[0]}, "
-                f"{row.plan.artifact.path.name} of {shapes[1]}; expected the same",
+                f"{first.plan.artifact.path.name} takes inputs of shape {list(first.input_shape)}, "
+                f"{row.plan.artifact.path.name} of {list(row.input_shape)}; expected the same",
                 "measure them in separate runs",
             )
-    return first.session.input_shape
+    return first.input_shape
 
 
-def input_ranges(rows: Sequence[LoadedRow]) -> list[tuple[float, float]]:
+def input_ranges(rows: Sequence[Row]) -> list[tuple[float, float]]:
     """Different input ranges that the files state."""
     return list(dict.fromkeys(input_range_of(row.properties) for row in rows if "input_range" in row.properties))
 
 
-def read_common_data(rows: Sequence[LoadedRow], file: DataFile) -> Examples:
-    """Read the user's data, and check them against all models.
+def draw_inputs(rows: Sequence[Row], n: int, seed: int) -> FloatArray:
+    """Random inputs of all rows `[n, ...]`, in the first input range that a file states."""
+    low, high = (*input_ranges(rows), DEFAULT_INPUT_RANGE)[0]
+    return random_inputs(common_shape(rows), n, seed, low, high)
+
+
+def read_data(rows: Sequence[Row], file: DataFile) -> Examples:
+    """Read the test part of the user's data, or the training part where it is the only one, and check them.
 
     Raises:
         UsageError: see `common_shape`.
-        DataError: the data do not fit a model.
+        DataError: see `DataFile.read`; the data do not fit a model.
     """
     shape, ranges = common_shape(rows), input_ranges(rows)
-    data = read_data(file, shape, ranges[0] if ranges else None, min(row.n_out for row in rows))
+    part = TEST if TEST in file.parts else TRAINING
+    scale = ranges[0] if ranges else DEFAULT_INPUT_RANGE
+    (data,) = file.read((part,), has_steps=len(shape) > 1, input_range=scale)
+    n_out = None if data.labels is None else min(row.n_out for row in rows)
+    check_fit(data, shape, ranges[0] if ranges else None, n_out)
     for other in ranges[1:]:
         check_fit(data, shape, other)
     return data
 
 
-def data_warnings(rows: Sequence[LoadedRow], data: Examples) -> list[dict[str, str]]:
+def data_warnings(rows: Sequence[Row], data: Examples) -> list[dict[str, str]]:
     """Warnings about the user's data, for the record."""
     messages = data.warnings(min(row.n_out for row in rows))
     if not input_ranges(rows):

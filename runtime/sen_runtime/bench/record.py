@@ -1,7 +1,7 @@
 """Schema, reading and writing of the record of a benchmark.
 
-`record.schema.json` defines a record. The keywords of JSON Schema (draft 2020-12) that it uses are validated here, so
-that a device needs no package for it.
+`record.schema.json` defines a record. The keywords of JSON Schema (draft 2020-12) that it and the other schemas of this
+folder use are validated here, so that a device needs no package for it.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timezone
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from sen_runtime.errors import SenError
 from sen_runtime.untrusted import load_json, printable, quote, read_regular
 
 SCHEMA = "sen-edge/bench/1"
-SCHEMA_FILE = Path(__file__).with_name("record.schema.json")
 #: In place of a row's name: the reference forward pass of the row's own file.
 REFERENCE = "reference"
 #: With --raw a row has up to 262,144 samples.
@@ -43,9 +42,9 @@ class RecordError(SenError):
     """A file that is not a record of a benchmark."""
 
 
-def schema_text() -> str:
-    """The JSON Schema of a record."""
-    return SCHEMA_FILE.read_text(encoding="utf-8")
+def schema_text(name: str = "record") -> str:
+    """The JSON Schema `NAME.schema.json` of this folder."""
+    return Path(__file__).with_name(f"{name}.schema.json").read_text(encoding="utf-8")
 
 
 def dumps(record: Any) -> str:
@@ -102,11 +101,12 @@ def check(record: Any) -> None:
     Raises:
         RecordError: names the place, what is there and what was expected.
     """
-    validate(record, _schema(), "record")
+    validate(record, load_schema(), "record")
     try:
         began_s(record)
     except ValueError:
-        raise _wrong("record.created", record["created"], "a time such as 2026-11-25T08:00:00Z") from None
+        expected = "a time such as 2026-11-25T08:00:00Z"
+        raise RecordError(_wrong("record.created", record["created"], expected)) from None
     names: set[str] = set()
     for row in record["rows"]:
         if row["name"] in names:
@@ -127,67 +127,65 @@ def began_s(entry: Mapping[str, Any]) -> float:
     return created.replace(tzinfo=timezone.utc).timestamp()
 
 
-@lru_cache(maxsize=1)
-def _schema() -> dict[str, Any]:
-    schema: dict[str, Any] = json.loads(schema_text())
+@cache
+def load_schema(name: str = "record") -> dict[str, Any]:
+    """The parsed schema of `schema_text`."""
+    schema: dict[str, Any] = json.loads(schema_text(name))
     return schema
 
 
-def validate(value: Any, schema: Mapping[str, Any], where: str) -> None:
-    """Check a value against a JSON Schema of the keywords that `record.schema.json` uses.
+def validate(value: Any, schema: Mapping[str, Any], where: str, *, error: type[SenError] = RecordError) -> None:
+    """Check a value against a JSON Schema of the keywords that the schemas of this folder use.
 
     Raises:
-        RecordError: names the place, what is there and what was expected.
+        SenError (`error`): names the place, what is there and what was expected.
     """
+    for message in _faults(value, schema, where):
+        raise error(message)
+
+
+def _faults(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
+    """Messages about a value, in the order of the document."""
     if "$ref" in schema:
-        validate(value, _schema()["$defs"][schema["$ref"].rpartition("/")[2]], where)
-        return
-    if "const" in schema and value != schema["const"]:
-        raise _wrong(where, value, repr(schema["const"]))
-    if "type" in schema:
-        types = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-        if not any(TYPES[name](value) for name in types):
-            raise _wrong(where, value, " or ".join(types))
-    if "enum" in schema and value not in schema["enum"]:
-        raise _wrong(where, value, f"one of {', '.join(schema['enum'])}")
-    if isinstance(value, str) and "pattern" in schema and not re.search(schema["pattern"], value):
-        raise _wrong(where, value, f"text like {schema['pattern']}")
-    if TYPES["number"](value):
-        _check_range(value, schema, where)
-    if isinstance(value, list):
-        _check_items(value, schema, where)
-    if isinstance(value, dict):
-        _check_fields(value, schema, where)
+        schema = load_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
+    types = schema.get("type", [])
+    types = types if isinstance(types, list) else [types]
+    low, high = schema.get("minimum", value), schema.get("maximum", value)
+    if value != schema.get("const", value):
+        yield _wrong(where, value, repr(schema["const"]))
+    elif types and not any(TYPES[name](value) for name in types):
+        yield _wrong(where, value, " or ".join(types))
+    elif value not in schema.get("enum", [value]):
+        yield _wrong(where, value, f"one of {', '.join(schema['enum'])}")
+    elif isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        yield _wrong(where, value, f"text like {schema['pattern']}")
+    elif TYPES["number"](value) and not low <= value <= high:
+        yield _wrong(where, value, f"at least {low}" if value < low else f"at most {high}")
+    elif isinstance(value, list):
+        yield from _item_faults(value, schema, where)
+    elif isinstance(value, dict):
+        yield from _field_faults(value, schema, where)
 
 
-def _check_range(value: float, schema: Mapping[str, Any], where: str) -> None:
-    if value < schema.get("minimum", value):
-        raise _wrong(where, value, f"at least {schema['minimum']}")
-    if value > schema.get("maximum", value):
-        raise _wrong(where, value, f"at most {schema['maximum']}")
-
-
-def _check_items(value: list[Any], schema: Mapping[str, Any], where: str) -> None:
+def _item_faults(value: list[Any], schema: Mapping[str, Any], where: str) -> Iterator[str]:
     low, high = schema.get("minItems", 0), schema.get("maxItems", len(value))
     if not low <= len(value) <= high:
-        raise RecordError(f"{where} has {len(value)} values; expected {low} to {high if high > low else 'any'}")
-    for index, item in enumerate(value):
-        validate(item, schema["items"], f"{where}[{index}]")
+        yield f"{where} has {len(value)} values; expected {low} to {high if high > low else 'any'}"
+    for index, item in enumerate(value if "items" in schema else ()):
+        yield from _faults(item, schema["items"], f"{where}[{index}]")
 
 
-def _check_fields(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> None:
+def _field_faults(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> Iterator[str]:
     known, others = schema.get("properties", {}), schema.get("additionalProperties", {})
     for name in schema.get("required", ()):
         if name not in value:
-            raise RecordError(f"{where} has no {name}")
+            yield f"{where} has no {name}"
     for name, item in value.items():
-        if name in known:
-            validate(item, known[name], f"{where}.{name}")
-        elif others is False:
-            raise RecordError(f"{where} has an unknown field {quote(name)}")
+        if others is False and name not in known:
+            yield f"{where} has an unknown field {quote(name)}"
         else:
-            validate(item, others, f"{where}.{printable(name, 40)}")
+            yield from _faults(item, known.get(name, others), f"{where}.{printable(name, 40)}")
 
 
-def _wrong(where: str, value: Any, expected: str) -> RecordError:
-    return RecordError(f"{where} is {quote(value)}; expected {expected}")
+def _wrong(where: str, value: Any, expected: str) -> str:
+    return f"{where} is {quote(value)}; expected {expected}"

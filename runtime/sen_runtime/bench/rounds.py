@@ -108,6 +108,10 @@ class Measured:
         """Complete rounds."""
         return sum(self.loads)
 
+    def turns(self, name: str) -> Floats:
+        """Median of each turn of a row, microseconds `[rounds]`."""
+        return np.array(self.turns_us[name])
+
     def add_round(self, times_ns: Mapping[str, Sequence[int]]) -> None:
         """Add a turn of each row: nanoseconds of its samples."""
         for name, values in times_ns.items():

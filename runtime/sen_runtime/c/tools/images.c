@@ -2,71 +2,59 @@
 #include "recorder.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #define FLAGS (SEN_CHECK_CHECKSUM | SEN_CHECK_VALUES | SEN_PACK)
-/* As in sen_runtime/bench/inputs.py: inputs that take turns, and the share of ones in random spike trains. */
-#define N_INPUTS 64u
+/* Share of ones in random spike trains, as in sen_runtime/bench/inputs.py. */
 #define FIRING 0.2f
-/* Of an array: 64 GiB. */
-#define MAX_FLOATS ((uint64_t)1 << 34)
+/* Of an input: 64 inputs of 1 GiB. */
+#define MAX_VALUES ((uint64_t)1 << 28)
 /* Range of the random place of an arena in its block. */
 #define MAX_SHIFT ((size_t)1 << 18)
-/* Section table, docs/reference/sen-image.md: offset, bytes of a row, and the kind of the metadata, which is row 1. */
-enum { TABLE = 64, TABLE_ROW = 48, METADATA = 2 };
 #define RANGE_KEY "\"input_range\":\""
 
+/* Reads the image, and a zero after it. */
 static int read_image(struct row *row)
 {
-    const int file = open(row->path, O_RDONLY | O_NONBLOCK); /* O_NONBLOCK: a pipe does not block */
     struct stat found;
     void *memory = NULL;
-    ssize_t count = 1;
     size_t done = 0;
+    FILE *file = NULL;
     errno = 0;
-    if (file >= 0 && fstat(file, &found) == 0 && S_ISREG(found.st_mode) && (uint64_t)found.st_size < SIZE_MAX / 2) {
-        row->size = (size_t)found.st_size;
-        if (posix_memalign(&memory, SEN_ALIGNMENT, row->size + 1) != 0)
-            memory = NULL;
-    }
-    for (; memory && done < row->size && count > 0; done += count > 0 ? (size_t)count : 0)
-        count = read(file, (uint8_t *)memory + done, row->size - done);
-    if (file >= 0)
-        (void)close(file);
-    if (!memory || done < row->size)
+    if (stat(row->path, &found) == 0 && S_ISREG(found.st_mode) && (uint64_t)found.st_size < SIZE_MAX / 2)
+        file = fopen(row->path, "rb"); /* not of a pipe, where it blocks */
+    row->size = file ? (size_t)found.st_size : 0;
+    if (file && posix_memalign(&memory, SEN_ALIGNMENT, row->size + 1) == 0)
+        done = fread(memory, 1, row->size, file);
+    if (file)
+        (void)fclose(file);
+    if (!file || !memory || done < row->size)
         return fail(EXIT_FAILED, "cannot read %s: %s", row->path, errno ? strerror(errno) : "not a file, or no memory for it");
     row->image = memory;
+    row->image[row->size] = 0;
     return EXIT_OK;
 }
 
-/* Loads the model, or loads it again at another address. */
-int load_row(struct row *row, unsigned flags, uint64_t *random)
+int load_row(struct recorder *run, struct row *row)
 {
-    const size_t shift = (size_t)(draw(random) % (MAX_SHIFT / SEN_ALIGNMENT)) * SEN_ALIGNMENT;
+    const size_t shift = (size_t)(draw(&run->random) % (MAX_SHIFT / SEN_ALIGNMENT)) * SEN_ALIGNMENT;
+    const unsigned flags = FLAGS | run->kernels;
     void *block = NULL, *before = row->block;
-    sen_status status = sen_arena_size(row->image, row->size, FLAGS | flags, &row->arena_size);
+    sen_status status = sen_arena_size(row->image, row->size, flags, &row->arena_size);
     if (status == SEN_OK
         && (row->arena_size > SIZE_MAX / 2 || posix_memalign(&block, SEN_ALIGNMENT, row->arena_size + MAX_SHIFT) != 0))
         return fail(EXIT_FAILED, "%s: no memory for %zu bytes", row->path, row->arena_size);
     if (status == SEN_OK)
-        status = sen_load(
-            &row->model, row->image, row->size, (uint8_t *)block + shift, row->arena_size, FLAGS | flags);
+        status = sen_load(&row->model, row->image, row->size, (uint8_t *)block + shift, row->arena_size, flags);
     if (status != SEN_OK)
         return fail(EXIT_FAILED, "%s: %s", row->path, sen_status_text(status));
     row->block = block;
     free(before);
     return EXIT_OK;
-}
-
-static float *floats(uint64_t count)
-{
-    return count < MAX_FLOATS && count < SIZE_MAX / 2 / sizeof(float) ? malloc((size_t)count * sizeof(float)) : NULL;
 }
 
 /* Of one input: `[n_in]`, or `[T, n_in]` of spike trains. */
@@ -75,66 +63,21 @@ static uint64_t values_of(const struct row *row)
     return (uint64_t)sen_inputs(row->model) * (sen_takes_spike_train(row->model) ? sen_timesteps(row->model) : 1);
 }
 
-int read_rows(struct recorder *run)
+/* The random inputs of sen_runtime/bench/inputs.py, in the range that the metadata state, `"input_range":"0 1"`. */
+static void draw_inputs(struct recorder *run, const struct row *row)
 {
-    const struct row *first = run->rows;
-    size_t i;
-    int code = EXIT_OK;
-    for (i = 0; i < run->n_rows && code == EXIT_OK; i++) {
-        struct row *row = run->rows + i;
-        code = read_image(row);
-        if (code == EXIT_OK)
-            code = load_row(row, run->kernels, &run->random);
-        if (code == EXIT_OK
-            && (sen_inputs(row->model) != sen_inputs(first->model) || values_of(row) != values_of(first)))
-            code = fail(
-                EXIT_USAGE, "%s takes inputs of %" PRIu64 " values, %s of %" PRIu64 "; record them in separate runs",
-                first->path, values_of(first), row->path, values_of(row));
-        if (code == EXIT_OK && !(row->y = floats((uint64_t)N_INPUTS * sen_outputs(row->model))))
-            code = fail(EXIT_FAILED, "%s: no memory for %u outputs", row->path, N_INPUTS);
-    }
-    return code;
-}
-
-static uint64_t read_u64(const uint8_t *bytes)
-{
-    uint64_t value = 0;
-    int i;
-    for (i = 7; i >= 0; i--)
-        value = value << 8 | bytes[i];
-    return value;
-}
-
-/* Whether the metadata state an input range: `"input_range":"0 1"`. The library has checked the section table. */
-static int read_range(const struct row *row, float *low, float *high)
-{
-    const uint8_t *section = row->image + TABLE + TABLE_ROW;
+    const int is_train = sen_takes_spike_train(row->model);
     const size_t size = strlen(RANGE_KEY);
-    const char *at, *end;
-    char text[64] = "", *next;
-    if (row->image[12] < 2 || *section != METADATA) /* its low byte is enough: 256 sections hold tensors */
-        return 0;
-    at = (const char *)row->image + read_u64(section + 8);
-    end = at + read_u64(section + 16);
-    while (at && (size_t)(end - at) > size && memcmp(at, RANGE_KEY, size) != 0)
-        at = memchr(at + 1, '"', (size_t)(end - at) - 1);
-    if (!at || (size_t)(end - at) <= size)
-        return 0;
-    memcpy(text, at + size, (size_t)(end - at) - size < sizeof text ? (size_t)(end - at) - size : sizeof text - 1);
-    *low = strtof(text, &next);
-    *high = strtof(next, NULL);
-    return *low < *high;
-}
-
-/* The random inputs of sen_runtime/bench/inputs.py. */
-static void draw_inputs(struct recorder *run)
-{
-    const int is_train = sen_takes_spike_train(run->rows->model);
     uint64_t random = run->seed;
     float low = 0, high = 1;
     size_t i;
-    for (i = 0; i < run->n_rows && !read_range(run->rows + i, &low, &high); i++)
-        low = 0, high = 1;
+    for (i = 0; i + size < row->size; i++)
+        if (memcmp(row->image + i, RANGE_KEY, size) == 0) {
+            char *next;
+            low = strtof((const char *)row->image + i + size, &next);
+            high = strtof(next, NULL);
+            break;
+        }
     for (i = 0; i < run->n_inputs * run->values; i++) {
         const float unit = (float)(draw(&random) >> 40) / 16777216.0f; /* 24 bits: below 1 */
         const float scaled = unit * (high - low); /* a statement of its own, so that it is not fused with the sum */
@@ -143,116 +86,92 @@ static void draw_inputs(struct recorder *run)
 }
 
 /* Random inputs, or the first N_INPUTS of a file of little-endian float32. */
-int read_inputs(struct recorder *run)
+static int read_inputs(struct recorder *run, const struct row *row)
 {
-    const uint64_t values = values_of(run->rows);
+    const uint64_t values = values_of(row);
     FILE *file = run->inputs ? fopen(run->inputs, "rb") : NULL;
-    size_t size = 0;
-    run->x = floats(N_INPUTS * values);
+    size_t size = 0, one;
     run->values = (size_t)values;
     run->n_inputs = N_INPUTS;
+    run->x = values < MAX_VALUES ? calloc(run->values, N_INPUTS * sizeof *run->x) : NULL;
     if (!run->x)
-        return fail(EXIT_FAILED, "no memory for %u inputs of %" PRIu64 " values", N_INPUTS, values);
+        return fail(EXIT_FAILED, "no memory for the inputs of %s", row->path);
     if (!run->inputs) {
-        draw_inputs(run);
+        draw_inputs(run, row);
         return EXIT_OK;
     }
+    one = run->values * sizeof *run->x;
     if (file) {
-        size = fread(run->x, 1, N_INPUTS * run->values * sizeof *run->x, file);
+        size = fread(run->x, 1, N_INPUTS * one, file);
         (void)fclose(file);
     }
-    run->n_inputs = size / (run->values * sizeof *run->x);
-    if (run->n_inputs * run->values * sizeof *run->x != size || size == 0)
+    run->n_inputs = size / one;
+    if (size == 0 || size % one != 0)
         return fail(
-            EXIT_USAGE, "cannot read %s, or its size is not a multiple of %zu, the bytes of one input", run->inputs,
-            run->values * sizeof *run->x);
+            EXIT_USAGE, "cannot read %s, or its size is not a multiple of %zu, the bytes of one input", run->inputs, one);
     return EXIT_OK;
 }
 
-static void write_name(FILE *out, const char *path)
+static void write_name(const char *path)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    write_text(out, name, strlen(name));
+    write_text(name, strlen(name));
 }
 
-/* The images, and the inputs where they are not random. */
-void write_rows(const struct recorder *run)
+/* Makes the inputs at the first row, checks those that follow. */
+static int fit_inputs(struct recorder *run, struct row *row)
 {
-    size_t i;
-    for (i = 0; i < run->n_rows; i++) {
-        const struct row *row = run->rows + i;
-        (void)fputs("{\"event\": \"row\", \"file\": ", run->out);
-        write_name(run->out, row->path);
-        (void)fprintf(
-            run->out, ", \"kernels\": \"%s\", \"arena_bytes\": %zu, \"image\": ", sen_kernels_name(row->model),
-            row->arena_size);
-        write_base64(run->out, row->image, row->size);
-        (void)fputs("}\n", run->out);
-    }
-    if (run->inputs) {
-        (void)fputs("{\"event\": \"inputs\", \"file\": ", run->out);
-        write_name(run->out, run->inputs);
-        (void)fputs(", \"data\": ", run->out);
-        write_base64(run->out, run->x, run->n_inputs * run->values * sizeof *run->x);
-        (void)fputs("}\n", run->out);
-    }
-}
-
-static int write_cold_start(const struct recorder *run, const struct row *row)
-{
-    struct row cold = {row->path, NULL, 0, 0, NULL, NULL, row->y, 0, 0, 0, 0};
-    uint64_t random = 0;
-    int64_t start, loaded, end;
-    int code;
-    (void)fputs("{\"event\": \"cold-start\", \"status\": [", run->out);
-    write_file(run->out, "/proc/self/status");
-    start = now_ns();
-    code = read_image(&cold);
-    if (code == EXIT_OK)
-        code = load_row(&cold, run->kernels, &random);
+    const struct row *first = run->rows;
+    const int code = row == first ? read_inputs(run, row) : EXIT_OK;
     if (code != EXIT_OK)
         return code;
+    if (sen_inputs(row->model) != sen_inputs(first->model) || values_of(row) != run->values)
+        return fail(EXIT_USAGE, "%s and %s take other inputs; record them in separate runs", first->path, row->path);
+    row->y = calloc(sen_outputs(row->model), run->n_inputs * sizeof *row->y);
+    return row->y ? EXIT_OK : fail(EXIT_FAILED, "%s: no memory for its outputs", row->path);
+}
+
+int open_row(struct recorder *run, struct row *row)
+{
+    int64_t start, loaded, first, end;
+    int code;
+    fputs("{\"event\": \"row\", \"file\": ", stdout);
+    write_name(row->path);
+    fputs(", \"status\": [", stdout);
+    write_source("/proc/self/status");
+    start = now_ns();
+    code = read_image(row);
+    if (code == EXIT_OK)
+        code = load_row(run, row);
     loaded = now_ns();
-    (void)sen_run(cold.model, run->x, cold.y);
+    if (code == EXIT_OK)
+        code = fit_inputs(run, row);
+    if (code != EXIT_OK)
+        return code;
+    first = now_ns();
+    (void)sen_run(row->model, run->x, row->y);
     end = now_ns();
-    (void)fputs(", ", run->out);
-    write_file(run->out, "/proc/self/status");
-    (void)fprintf(
-        run->out, "], \"load_ns\": %" PRId64 ", \"first_ns\": %" PRId64 "}\n", loaded - start, end - loaded);
-    return flush_output(run);
-}
-
-/* First load and first inference of each row, in a child process, which writes the line. */
-int write_cold_starts(const struct recorder *run)
-{
-    size_t i;
-    for (i = 0; i < run->n_rows && !is_interrupted; i++) {
-        int status = EXIT_FAILED, code = flush_output(run);
-        const pid_t child = code == EXIT_OK ? fork() : 0;
-        if (code != EXIT_OK)
-            return code;
-        if (child == 0)
-            _exit(write_cold_start(run, run->rows + i));
-        while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR)
-            ;
-        if (child < 0 || !WIFEXITED(status))
-            return fail(EXIT_FAILED, "%s: the process of its cold start did not finish", run->rows[i].path);
-        if (WEXITSTATUS(status) != EXIT_OK)
-            return WEXITSTATUS(status);
-    }
+    fputs(", ", stdout);
+    write_source("/proc/self/status");
+    printf("], \"load_ns\": %" PRId64 ", \"first_ns\": %" PRId64, loaded - start, end - first);
+    if (sen_run_batch(row->model, run->x, row->y, run->n_inputs) != SEN_OK)
+        return fail(EXIT_USAGE, "%s: an input is not finite", run->inputs);
+    printf(", \"kernels\": \"%s\", \"arena_bytes\": %zu, \"image\": ", sen_kernels_name(row->model), row->arena_size);
+    write_base64(row->image, row->size);
+    fputs(", \"outputs\": ", stdout);
+    write_base64(row->y, run->n_inputs * sen_outputs(row->model) * sizeof *row->y);
+    puts("}");
     return EXIT_OK;
 }
 
-int write_outputs(const struct recorder *run)
+void write_inputs(const struct recorder *run)
 {
-    size_t i;
-    for (i = 0; i < run->n_rows; i++) {
-        const struct row *row = run->rows + i;
-        if (sen_run_batch(row->model, run->x, row->y, run->n_inputs) != SEN_OK)
-            return fail(EXIT_USAGE, "%s: an input is not finite", run->inputs);
-        (void)fputs("{\"event\": \"outputs\", \"data\": ", run->out);
-        write_base64(run->out, row->y, run->n_inputs * sen_outputs(row->model) * sizeof *row->y);
-        (void)fputs("}\n", run->out);
-    }
-    return EXIT_OK;
+    fputs("{\"event\": \"inputs\", \"file\": ", stdout);
+    if (run->inputs)
+        write_name(run->inputs);
+    else
+        fputs("null", stdout);
+    fputs(", \"data\": ", stdout);
+    write_base64(run->x, run->n_inputs * run->values * sizeof *run->x);
+    puts("}");
 }

@@ -3,22 +3,58 @@
 #include "recorder.h"
 
 #include <inttypes.h>
+#include <stdio.h>
+#include <time.h>
 
 #define TURN_NS 1e6
 #define OVERHEAD_SHARE 0.005
 #define ALIKE 1.5
 #define EMPTY_TRIES 101
-#define CLOCK_READS 1000
 #define TRIES 15
 #define LONG_NS 200000000
 #define MAX_SAMPLES 262144.0 /* written of a row */
 #define MAX_LOADS 40
-#define ROUNDS_PER_LOAD 10
+#define ROUNDS_PER_LOAD 10u
 #define SETTLING_ROUNDS 3
 #define MIN_ROUNDS 20u
-#define MAX_WARM_UP_NS 1e9
+#define MAX_WARM_UP_NS 1000000000
 #define WARM_UP_SHARE 0.1
 #define MAX_STATES 1000 /* at least a second apart */
+
+int64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. */
+uint64_t draw(uint64_t *random)
+{
+    uint64_t z = *random += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static void write_numbers(const int64_t *numbers, size_t count)
+{
+    size_t i;
+    for (i = 0; i < count; i++)
+        printf("%s%" PRId64, i ? ", " : "[", numbers[i]);
+    putchar(']');
+}
+
+/* Successive readings of the clock. */
+void write_clock(const struct recorder *run)
+{
+    size_t i;
+    for (i = 0; i < MAX_TURN_SAMPLES; i++)
+        run->ns[i] = now_ns();
+    fputs("{\"event\": \"clock\", \"ns\": ", stdout);
+    write_numbers(run->ns, MAX_TURN_SAMPLES);
+    puts("}");
+}
 
 static void call(const struct recorder *run, struct row *row, size_t calls)
 {
@@ -53,10 +89,10 @@ static int64_t fastest(const struct recorder *run, struct row *row, size_t calls
 static void turn(const struct recorder *run, struct row *row, int64_t *ns)
 {
     size_t i, k;
-    if (!run->sweep)
+    if (!run->is_cold)
         call(run, row, row->calls);
     for (i = 0; i < row->samples; i++) {
-        for (k = 0; run->sweep && k < run->sweep_size; k++)
+        for (k = 0; run->is_cold && k < SWEEP_BYTES / sizeof *run->sweep; k++)
             run->sweep[k]++;
         ns[i] = sample(run, row, row->calls);
     }
@@ -80,7 +116,7 @@ static int64_t calibrate_row(const struct recorder *run, struct row *row)
     int64_t elapsed;
     for (row->calls = 1;; row->calls *= 2) {
         elapsed = fastest(run, row, row->calls, TRIES);
-        if (run->sweep || (double)elapsed >= (double)overhead / OVERHEAD_SHARE || is_interrupted)
+        if (run->is_cold || (double)elapsed >= (double)overhead / OVERHEAD_SHARE || is_interrupted)
             break;
     }
     row->call_ns = (double)elapsed / (double)row->calls;
@@ -88,14 +124,15 @@ static int64_t calibrate_row(const struct recorder *run, struct row *row)
 }
 
 /* Calls of a sample, a power of two whose time outweighs the reading of the clock, and samples of a turn. Rows that take about
- * as long have the same number of calls. */
-static void calibrate(struct recorder *run)
+ * as long have the same number of calls. Returns the samples of the longest turn. */
+static size_t calibrate(struct recorder *run)
 {
     const size_t n = run->n_rows;
-    size_t i, k;
+    size_t i, k, most = 1;
     for (i = 0; i < n; i++)
-        (void)fprintf(
-            run->out, "%s%" PRId64, i ? ", " : "{\"event\": \"calibration\", \"overhead_ns\": [", calibrate_row(run, run->rows + i));
+        run->ns[i] = calibrate_row(run, run->rows + i);
+    fputs("{\"event\": \"calibration\", \"overhead_ns\": ", stdout);
+    write_numbers(run->ns, n);
     for (i = 0; i < n; i++)
         for (k = 0; k < n; k++)
             if (run->rows[k].calls > run->rows[i].calls && run->rows[i].call_ns <= ALIKE * run->rows[k].call_ns)
@@ -103,21 +140,25 @@ static void calibrate(struct recorder *run)
     for (i = 0; i < n; i++) {
         struct row *row = run->rows + i;
         const double samples = TURN_NS / (row->call_ns * (double)row->calls);
-        row->samples = samples < 1 || run->sweep ? 1 : samples < MAX_TURN_SAMPLES ? (size_t)samples : MAX_TURN_SAMPLES;
-        (void)fprintf(run->out, "%s%zu", i ? ", " : "], \"calls\": [", row->calls);
+        row->samples = samples < 1 || run->is_cold ? 1 : samples < MAX_TURN_SAMPLES ? (size_t)samples : MAX_TURN_SAMPLES;
+        most = row->samples > most ? row->samples : most;
+        run->ns[i] = (int64_t)row->calls;
     }
-    (void)fputs("]}\n", run->out);
+    fputs(", \"calls\": ", stdout);
+    write_numbers(run->ns, n);
+    puts("}");
+    return most;
 }
 
 static void write_round(struct recorder *run)
 {
-    size_t i, k;
-    (void)fputs("{\"event\": \"round\", \"ns\": [", run->out);
-    for (i = 0; i < run->n_rows; i++)
-        for (k = 0; k < run->rows[i].samples; k++)
-            (void)fprintf(
-                run->out, "%s%" PRId64, k ? ", " : i ? "], [" : "[", run->ns[i * MAX_TURN_SAMPLES + k]);
-    (void)fputs("]]}\n", run->out);
+    size_t i;
+    fputs("{\"event\": \"round\", \"ns\": [", stdout);
+    for (i = 0; i < run->n_rows; i++) {
+        fputs(i ? ", " : "", stdout);
+        write_numbers(run->ns + i * MAX_TURN_SAMPLES, run->rows[i].samples);
+    }
+    puts("]}");
     run->n_rounds++;
 }
 
@@ -127,82 +168,45 @@ static int load_rows(struct recorder *run)
     size_t i;
     int code = EXIT_OK;
     for (i = 0; i < run->n_rows && code == EXIT_OK; i++)
-        code = load_row(run->rows + run->order[i], run->kernels, &run->random);
+        code = load_row(run, run->rows + run->order[i]);
     for (i = 0; i < SETTLING_ROUNDS && code == EXIT_OK; i++)
         one_round(run);
+    puts("{\"event\": \"load\"}");
     return code;
 }
 
-/* Takes turns until the rows are warm; nanoseconds of a round. */
-static double warm_up(struct recorder *run)
-{
-    const double share_ns = WARM_UP_SHARE * 1e9 * run->seconds;
-    const int64_t start = now_ns();
-    size_t count = 0;
-    do {
-        one_round(run);
-        count++;
-    } while ((double)(now_ns() - start) < (share_ns < MAX_WARM_UP_NS ? share_ns : MAX_WARM_UP_NS) && !is_interrupted);
-    return (double)(now_ns() - start) / (double)count;
-}
-
-/* One in this many rounds is written. */
-static size_t choose_step(const struct recorder *run, double n_rounds)
-{
-    size_t samples = 1, i;
-    for (i = 0; i < run->n_rows; i++)
-        samples = run->rows[i].samples > samples ? run->rows[i].samples : samples;
-    return 1 + (size_t)(n_rounds * (double)samples / MAX_SAMPLES);
-}
-
+/* Rounds until time is up. The models are loaded MAX_LOADS times, or less often where that takes longer than measuring. Of
+ * the rounds so many are written that about MAX_SAMPLES of each row are, spread evenly. */
 int write_rounds(struct recorder *run)
 {
-    const double total_ns = run->seconds * 1e9, wait_ns = total_ns / MAX_STATES > 1e9 ? total_ns / MAX_STATES : 1e9;
-    double round_ns, load_ns;
-    int64_t start, end, last_state;
-    size_t step, n_loads, load, count = 0;
-    int code;
-    calibrate(run);
-    round_ns = warm_up(run);
-    step = choose_step(run, total_ns / round_ns);
-    start = now_ns();
-    code = load_rows(run);
-    load_ns = (double)(now_ns() - start);
-    load_ns = load_ns > ROUNDS_PER_LOAD * round_ns ? load_ns : ROUNDS_PER_LOAD * round_ns;
-    n_loads = total_ns < load_ns ? 1 : total_ns < MAX_LOADS * load_ns ? (size_t)(total_ns / load_ns) : MAX_LOADS;
-    last_state = now_ns();
-    for (load = 0; load < n_loads && code == EXIT_OK && !is_interrupted; load++) {
-        code = load ? load_rows(run) : code;
-        (void)fputs("{\"event\": \"load\"}\n", run->out);
-        end = now_ns() + (int64_t)(total_ns / (double)n_loads);
-        while (code == EXIT_OK) {
-            one_round(run);
-            if (count++ % step == 0)
-                write_round(run);
-            if ((double)(now_ns() - last_state) >= wait_ns) {
-                write_state(run->out);
-                last_state = now_ns();
-                code = flush_output(run);
-            }
-            if (is_interrupted || (now_ns() >= end && (load + 1 < n_loads || count >= MIN_ROUNDS)))
+    const int64_t total = (int64_t)(run->seconds * 1e9), wait = total / MAX_STATES > 1000000000 ? total / MAX_STATES : 1000000000;
+    const int64_t warm_up = (int64_t)(WARM_UP_SHARE * (double)total), begun = now_ns();
+    const double max_rounds = MAX_SAMPLES / (double)calibrate(run);
+    int64_t start, last_state, now;
+    size_t count, all = 0;
+    int code = EXIT_OK;
+    do
+        one_round(run);
+    while (now_ns() - begun < (warm_up < MAX_WARM_UP_NS ? warm_up : MAX_WARM_UP_NS) && !is_interrupted);
+    start = last_state = now = now_ns();
+    while (code == EXIT_OK && !is_interrupted && (now - start < total || all < MIN_ROUNDS)) {
+        const int64_t begin = now;
+        int64_t loaded;
+        code = load_rows(run);
+        loaded = now_ns();
+        for (count = 0; code == EXIT_OK && !is_interrupted; count++, all++) {
+            if (count >= ROUNDS_PER_LOAD && now - loaded >= loaded - begin && now - begin >= total / MAX_LOADS)
                 break;
+            one_round(run);
+            now = now_ns();
+            if ((double)run->n_rounds <= max_rounds * (double)(now - start) / (double)total)
+                write_round(run);
+            if (now - last_state >= wait) {
+                write_sources("state", state);
+                last_state = now;
+                code = flush_output();
+            }
         }
     }
     return code;
-}
-
-void write_clock(FILE *out)
-{
-    int64_t step = INT64_MAX, start, last;
-    int i;
-    start = last = now_ns();
-    for (i = 0; i < CLOCK_READS; i++) {
-        const int64_t now = now_ns();
-        if (now > last && now - last < step)
-            step = now - last;
-        last = now;
-    }
-    (void)fprintf(
-        out, "{\"event\": \"clock\", \"resolution_ns\": %" PRId64 ", \"timer_ns\": %.6g}\n", step,
-        (double)(last - start) / CLOCK_READS);
 }
