@@ -14,7 +14,7 @@ from sen_edge.report.document import UNKNOWN, WRONG, Chart, Heading, Note, Part,
 from sen_edge.report.network.panels import is_pruned, panel
 from sen_edge.report.network.scene import scene
 from sen_edge.report.network.source import load as load_source
-from sen_edge.report.network.synapses import Choice, select_synapses
+from sen_edge.report.network.synapses import select_synapses
 from sen_runtime.errors import SenError
 from sen_runtime.figures import size
 from sen_runtime.untrusted import open_regular
@@ -66,7 +66,7 @@ def _pictures(item: Item) -> list[Chart]:
         network = scene(load_source(item.path), MAX_NEURONS)
     except SenError:
         return []
-    synapses = select_synapses(network, Choice(strongest=200))
+    synapses = select_synapses(network, strongest=200)
     names = ["network", "distances", "weights", "wiring", *(["degrees"] if is_pruned(network) else [])]
     return [panel(name, network, synapses) for name in names]
 

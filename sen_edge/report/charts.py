@@ -76,8 +76,7 @@ def histogram(row: Row) -> Chart:
     edges = np.array(row["histogram"]["edges_us"], float) * UNITS_OF_TIME[unit]
     lines = {key: row["latency_us"][key] * UNITS_OF_TIME[unit] for key in ("median", "p99")}
 
-    def draw(figure: Any, spot: Any) -> None:
-        axes = figure.add_subplot(spot)
+    def draw(axes: Any) -> None:
         # Divided by the width on the axis, so that equal areas are equal counts on a logarithmic axis as well.
         is_log = _set_scale(axes, "x", edges.tolist())
         widths = np.diff(np.log(edges)) if is_log else np.diff(edges)
@@ -105,8 +104,7 @@ def over_turns(row: Row) -> Chart:
     low, middle, high = np.array([np.percentile(part, [5, 50, 95]) for part in parts]).T
     sizes = np.array([len(part) for part in parts])
 
-    def draw(figure: Any, spot: Any) -> None:
-        axes = figure.add_subplot(spot)
+    def draw(axes: Any) -> None:
         x = np.cumsum(sizes) - sizes / 2
         axes.fill_between(x, low, high, color=SERIES[0], alpha=0.25, linewidth=0)
         axes.plot(x, middle, color=SERIES[0], linewidth=1.3)
@@ -121,8 +119,7 @@ def over_time(t_s: NDArray[np.float64], values: NDArray[np.float64], caption: st
     """A value over the time of a sustained run; NaN where it is unknown."""
     per_unit, time_unit = (60, "minutes") if t_s.max() >= 180 else (1, "seconds")
 
-    def draw(figure: Any, spot: Any) -> None:
-        axes = figure.add_subplot(spot)
+    def draw(axes: Any) -> None:
         axes.plot(t_s / per_unit, values, color=SERIES[0], linewidth=1.3)
         axes.grid(axis="y")
         axes.set(xlabel=f"{time_unit} since the start", ylabel=unit)
@@ -146,8 +143,7 @@ def trend(entries: Sequence[Entry], name: str, changes: Sequence[int]) -> Chart:
     values = [[row["median_us"] if row[key] is None else row[key] for key in keys] for _, row in points]
     low, middle, high = np.array(values).T * UNITS_OF_TIME[unit]
 
-    def draw(figure: Any, spot: Any) -> None:
-        axes = figure.add_subplot(spot)
+    def draw(axes: Any) -> None:
         dates = [_date(began_s(entry)) for entry, _ in points]
         fills = [SERIES[0] if entry["valid"] and entry["status"] == "complete" else PAPER for entry, _ in points]
         bounds = np.array([middle - low, high - middle])
@@ -167,14 +163,12 @@ def trend(entries: Sequence[Entry], name: str, changes: Sequence[int]) -> Chart:
 
 
 def _draw_intervals(
-    figure: Any,
-    spot: Any,
+    axes: Any,
     names: Sequence[str],
     series: Mapping[str, Sequence[Interval | None]],
     label: str,
     line: float | None = None,
 ) -> None:
-    axes = figure.add_subplot(spot)
     values = [] if line is None else [line]
     for index, (name, intervals) in enumerate(series.items()):
         found = [(place, each) for place, each in enumerate(intervals) if each is not None]

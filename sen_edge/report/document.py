@@ -57,18 +57,20 @@ class Chart:
 
     Attributes:
         caption: what it shows.
-        draw: draws it in a figure of matplotlib, at a spot of its grid.
+        draw: draws it on axes of matplotlib.
         size: width and height in inches.
         note: what a reader has to know.
         description: its main figures in words, for screen readers.
+        projection: of the axes, such as "3d".
     """
 
     kind: ClassVar = "chart"
     caption: str
-    draw: Callable[[Any, Any], None]
+    draw: Callable[[Any], None]
     size: tuple[float, float] = (3.5, 1.9)
     note: str = ""
     description: str = ""
+    projection: str | None = None
 
 
 Part: TypeAlias = Heading | Note | Table | Verbatim | Chart

@@ -75,7 +75,7 @@ def to_svg(chart: Chart, ident: str) -> str:
 
     with _style():
         figure = Figure(figsize=chart.size, layout="constrained")
-        chart.draw(figure, figure.add_gridspec(1, 1)[0])
+        chart.draw(figure.add_subplot(projection=chart.projection))
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -104,10 +104,9 @@ def to_file(charts: Sequence[Chart], title: str, footnote: str, suffix: str) -> 
         for index, row in enumerate(rows):
             spots = strips[index].subgridspec(1, len(row), width_ratios=[chart.size[0] for chart in row])
             for column, chart in enumerate(row):
-                n_axes = len(figure.axes)
-                chart.draw(figure, spots[column])
-                axes = figure.axes[n_axes]
-                axes.set_title(axes.get_title(loc="left") or short(chart.caption, 60), loc="left")
+                axes = figure.add_subplot(spots[column], projection=chart.projection)
+                chart.draw(axes)
+                axes.set_title(short(chart.caption, 60), loc="left")
         figure.suptitle(printable(title), fontsize=12, fontweight="bold")
         figure.supxlabel("\n".join(textwrap.wrap(footnote, round(16 * max(widths)))), fontsize=8, color=SOFT)
         buffer = io.BytesIO()

@@ -22,7 +22,7 @@ from sen_edge.report.network import activity, panels
 from sen_edge.report.network.page import ARRAYS, to_json
 from sen_edge.report.network.scene import project, sample, scene
 from sen_edge.report.network.source import Source, load, of_checkpoint
-from sen_edge.report.network.synapses import Choice, select_synapses
+from sen_edge.report.network.synapses import select_synapses
 from sen_runtime import format as image
 from sen_runtime import reference
 from tests.cli.test_cli import coincident, write_coincident_pattern, write_nan
@@ -93,7 +93,7 @@ def test_few_dimensions_are_padded_and_that_is_said(dimensions: int, axis: str, 
 
 def test_the_strongest_synapses_are_those_of_the_weight_matrix() -> None:
     source = source_of(replace(WIDE, exponent=2.0))
-    for index, drawn in enumerate(select_synapses(scene(source), Choice(strongest=25))):
+    for index, drawn in enumerate(select_synapses(scene(source), strongest=25)):
         dense = source.network.layers[index].weight.to_dense()
         order = np.argsort(-np.abs(dense).ravel())[:25]
         assert set(zip(drawn.target, drawn.source, strict=True)) == set(
@@ -104,7 +104,7 @@ def test_the_strongest_synapses_are_those_of_the_weight_matrix() -> None:
 
 def test_synapses_up_to_a_length() -> None:
     source = source_of(MLP)
-    drawn = select_synapses(scene(source), Choice(max_distance=0.9))
+    drawn = select_synapses(scene(source), max_distance=0.9)
     for index, operator in enumerate(source.operators):
         between = np.linalg.norm(operator.target[:, None] - operator.source[None], axis=2)
         assert len(drawn[index].weight) == (between <= 0.9).sum() > 0
@@ -119,17 +119,17 @@ def test_only_kept_synapses_are_drawn(how: str) -> None:
     else:
         source = source_of(replace(MLP, max_distance=(0.7, 0.0)))
         expected = int(np.count_nonzero(source.operators[0].to_dense()))
-    drawn = select_synapses(scene(source), Choice(strongest=5000))
+    drawn = select_synapses(scene(source), strongest=5000)
     assert 0 < len(drawn[0].weight) == expected < 64 * 32
     assert len(drawn[1].weight) == 320
 
 
 def test_so_many_synapses_are_drawn_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sen_edge.report.network.synapses.MAX_DRAWN", 100)
-    many, few = select_synapses(scene(source_of(MLP)), Choice(strongest=150))
+    many, few = select_synapses(scene(source_of(MLP)), strongest=150)
     assert len(many.weight) == len(few.weight) == 100
     assert many.note == "Layer 0 to 1: 150 synapses were asked for; the 100 strongest are drawn."
-    all_of_it = select_synapses(scene(source_of(MLP)), Choice(max_distance=1e9))[1]
+    all_of_it = select_synapses(scene(source_of(MLP)), max_distance=1e9)[1]
     assert all_of_it.note == "Layer 1 to 2: 320 synapses are not longer than 1e+09; the 100 strongest are drawn."
 
 
@@ -346,7 +346,7 @@ def test_an_image_is_drawn_if_it_stores_coordinates(sen_edge: Run, tmp_path: Pat
         (("-o", "net.html", "--what", "weights"), 2, "--what is for .png, .svg, .pdf"),
         (("-o", "net.svg", "--what", "nothing"), 2, "--what has 'nothing'"),
         (("-o", "net.svg", "--what", "weights=3"), 2, "--what has 'weights=3'"),
-        (("-o", "net.svg", "--what", "before-after"), 2, "before-after names no checkpoint"),
+        (("-o", "net.svg", "--what", "before-after"), 2, "--what has 'before-after'"),
         (("-o", "net.svg", "--what", "before-after=absent.pt"), 1, "absent.pt does not exist"),
         (("-o", "net.svg", "--what", "before-after=other.pt"), 2, "expected 64-32-10 and d = 3"),
         (("-o", "net.html", "--data", "digits"), 2, "this is a perceptron"),

@@ -45,12 +45,9 @@ def network_page(
         scene: the network.
         synapses: synapses to draw, of each layer but the last.
         activity: activity of a spiking network for one input.
-        notes: remarks besides those of the scene.
+        notes: remarks for the reader.
         note: receives the names of tables that are left out.
     """
-    network = scene.source.network
-    kind = "spiking network" if network.is_spiking else "perceptron"
-    sizes = "-".join(map(str, network.layer_sizes))
     script = Markup("\n").join(map(pages.resource, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     counts = {name: sum(kinds.count(name) for kinds in scene.kinds) for name in LEGEND}
@@ -65,8 +62,8 @@ def network_page(
         note,
         "viewer.html",
         style=pages.resource("style.css") + pages.resource("viewer.css"),
-        subtitle=f"{kind} {sizes}, d = {scene.source.dimensions} · sen-edge {sen_edge.__version__}",
-        notes=[*scene.notes, *notes],
+        subtitle=f"{scene.source.description}, d = {scene.source.dimensions} · sen-edge {sen_edge.__version__}",
+        notes=notes,
         legend=[(name, *LEGEND[name], f"{count:,}") for name, count in counts.items() if count],
         layers=scene.layer_names,
         activity=activity,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 from sen_edge.errors import UsageError
 from sen_edge.report.document import Chart
 from sen_edge.report.drawing import INK, LINES, MARKERS, PAPER, RULE, SERIES, SOFT, short
+from sen_edge.report.network.request import BEFORE_AFTER, PANELS
 from sen_edge.report.network.scene import FloatArray, Scene, project
 from sen_edge.report.network.source import Source
 from sen_edge.report.network.synapses import Selection
 
-PANELS = ("network", "distances", "weights", "degrees", "wiring", "input-grid", "before-after")
 SMALL, BROAD, LARGE = (3.5, 3.0), (7.0, 3.0), (8.5, 4.6)
 INHIBITORY, EXCITATORY = SERIES[:2]
 #: Marker and colour of each kind of neuron.
@@ -38,11 +38,8 @@ def panel(name: str, scene: Scene, synapses: Sequence[Selection], before: Source
     Raises:
         UsageError: the network has nothing to show in it.
     """
-    if name == "before-after":
-        if before is None:
-            raise UsageError("before-after needs another checkpoint", hint="--what before-after=OTHER.pt")
-        _check_same_shape(before, scene.source)
-        return Chart("Before and after", partial(_draw_before_after, scene=scene, before=before), BROAD)
+    if name == BEFORE_AFTER:
+        return _before_after(before, scene)
     if name == "input-grid":
         side = image_side(scene)
         if side is None:
@@ -51,24 +48,25 @@ def panel(name: str, scene: Scene, synapses: Sequence[Selection], before: Source
         return Chart(f"Input neurons as a {side} x {side} image", partial(_draw_input, scene=scene, side=side), SMALL)
     if name == "network":
         caption = f"Network with its strongest synapses (at most {MAX_LINES} of a layer)"
-        return Chart(caption, partial(_draw_network, scene=scene, synapses=synapses), LARGE)
-    caption, draw = {
+        draw = partial(_draw_network, scene=scene, synapses=synapses)
+        return Chart(caption, draw, LARGE, projection="3d")
+    caption, draw_scene = {
         "distances": ("Lengths of synapses", _draw_distances),
         "weights": ("Weights", _draw_weights),
         "degrees": ("Degree", _draw_degrees),
         "wiring": ("Summed length of synapses", _draw_wiring),
     }[name]
-    return Chart(caption, partial(draw, scene=scene), SMALL)
+    return Chart(caption, partial(draw_scene, scene=scene), SMALL)
 
 
 def default_panels(scene: Scene, before: Source | None) -> list[str]:
     """The panels in which a network has something to show."""
     empty = {
-        *([] if is_pruned(scene) else ["degrees"]),
-        *([] if image_side(scene) is not None else ["input-grid"]),
-        *([] if before is not None else ["before-after"]),
+        "degrees": not is_pruned(scene),
+        "input-grid": image_side(scene) is None,
+        BEFORE_AFTER: before is None,
     }
-    return [name for name in PANELS if name not in empty]
+    return [name for name in PANELS if not empty.get(name)]
 
 
 def image_side(scene: Scene) -> int | None:
@@ -83,43 +81,35 @@ def is_pruned(scene: Scene) -> bool:
     return any(link.synapses is not None or link.operator.has_max_distance for link in scene.links)
 
 
-def _check_same_shape(before: Source, after: Source) -> None:
-    found, expected = ((each.network.layer_sizes, each.dimensions) for each in (before, after))
-    if found != expected:
-        raise UsageError(
-            f"{before.name} has layers {'-'.join(map(str, found[0]))} and d = {found[1]}; "
-            f"expected {'-'.join(map(str, expected[0]))} and d = {expected[1]}, as {after.name}"
-        )
+# --- the network in space ------------------------------------------------------------------------
 
 
-def _draw_network(figure: Any, spot: Any, scene: Scene, synapses: Sequence[Selection]) -> None:
+def _draw_network(axes: Any, scene: Scene, synapses: Sequence[Selection]) -> None:
     """Neurons in three dimensions, layers moved apart, with the strongest synapses."""
     from mpl_toolkits.mplot3d.art3d import Line3DCollection
 
-    axes = figure.add_subplot(spot, projection="3d", computed_zorder=False)
+    axes.computed_zorder = False
     places = scene.apart()
     for layer, chosen in enumerate(synapses):
-        count = min(MAX_LINES, len(chosen.weight))
-        ends = np.stack([places[layer][chosen.source[:count]], places[layer + 1][chosen.target[:count]]], axis=1)
-        colours = np.where(chosen.weight[:count] > 0, EXCITATORY, INHIBITORY)
+        sources, targets, weights = (each[:MAX_LINES] for each in (chosen.source, chosen.target, chosen.weight))
+        ends = np.stack([places[layer][sources], places[layer + 1][targets]], axis=1)
+        colours = np.where(weights > 0, EXCITATORY, INHIBITORY)
         lines = Line3DCollection(ends, colors=colours, linewidths=0.45, alpha=0.35, zorder=1, clip_on=False)
         axes.add_collection3d(lines)
-    span = float(np.max(np.ptp(np.quantile(np.concatenate(places), [0.01, 0.99], axis=0), axis=0)[1:]))
     size = float(np.clip(9000 / sum(map(len, places)), 1.5, 14))
-    named: set[str] = set()
-    for layer, at in enumerate(places):
-        kinds = np.array(scene.kinds[layer])
-        for kind in (kind for kind in KINDS if kind in kinds):
-            marker, colour = KINDS[kind]
-            axes.scatter(
-                *at[kinds == kind].T, s=size * (3 if kind == "output" else 1), c=colour, marker=marker,
-                linewidths=0.4 if kind == "silent" else 0.15, edgecolors=SOFT if kind == "silent" else PAPER,
-                depthshade=False, zorder=2, clip_on=False, label=None if kind in named else kind,
-            )  # fmt: skip
-            named.add(kind)
-        name = scene.layer_names[layer].replace(": ", "\n", 1)
-        top = float(np.quantile(at[:, 2], 0.99)) + 0.12 * span
-        axes.text(at[:, 0].mean(), at[:, 1].mean(), top, name, ha="center", va="bottom", zorder=3, fontsize=8)
+    at, kinds = np.concatenate(places), np.concatenate([np.array(layer) for layer in scene.kinds])
+    for kind in (kind for kind in KINDS if kind in kinds):
+        marker, colour = KINDS[kind]
+        axes.scatter(
+            *at[kinds == kind].T, s=size * (3 if kind == "output" else 1), c=colour, marker=marker,
+            linewidths=0.4 if kind == "silent" else 0.15, edgecolors=SOFT if kind == "silent" else PAPER,
+            depthshade=False, zorder=2, clip_on=False, label=kind,
+        )  # fmt: skip
+    height = max(np.ptp(np.quantile(at, [0.01, 0.99], axis=0), axis=0)[1:])
+    for at, name in zip(places, scene.layer_names, strict=True):
+        top = np.quantile(at[:, 2], 0.99) + 0.12 * height
+        words = name.replace(": ", "\n", 1)
+        axes.text(at[:, 0].mean(), at[:, 1].mean(), top, words, ha="center", va="bottom", zorder=3, fontsize=8)
     _set_box(axes, places, scene.axes)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.04), ncols=4, markerscale=1.8)
 
@@ -141,81 +131,70 @@ def _set_box(axes: Any, places: Sequence[FloatArray], names: Sequence[str]) -> N
     axes.view_init(elev=18, azim=-62)
 
 
-def _draw_distances(figure: Any, spot: Any, scene: Scene) -> None:
+# --- synapses ------------------------------------------------------------------------------------
+
+
+def _draw_distances(axes: Any, scene: Scene) -> None:
     """Histogram of the synapses' lengths, layer by layer."""
-    lengths = [link.lengths() for link in scene.links]
-    _draw_histogram(figure.add_subplot(spot), lengths, "distance of the neurons")
+    found = {f"layer {index} to {index + 1}": link.lengths() for index, link in enumerate(scene.links)}
+    _draw_histogram(axes, found, "distance of the neurons", "share of synapses")
 
 
-def _draw_weights(figure: Any, spot: Any, scene: Scene) -> None:
+def _draw_weights(axes: Any, scene: Scene) -> None:
     """Histogram of the nonzero weights, layer by layer, each over its median magnitude."""
-    found, medians = [], []
-    for link in scene.links:
-        values = link.weights()
-        values = values[np.isfinite(values) & (values != 0)]
-        medians.append(float(np.median(np.abs(values))) if values.size else 1.0)
-        found.append(values / np.float32(medians[-1]))
-    axes = figure.add_subplot(spot)
-    _draw_histogram(
-        axes, found, "weight / median magnitude of its layer", [f", median {median:.3g}" for median in medians]
-    )
+    found = {}
+    for index, link in enumerate(scene.links):
+        weights = link.weights()
+        weights = weights[np.isfinite(weights) & (weights != 0)]
+        median = np.median(np.abs(weights)) if weights.size else np.float32(1)
+        found[f"layer {index} to {index + 1}, median {median:.3g}"] = weights / median
+    _draw_histogram(axes, found, "weight / median magnitude of its layer", "share of synapses")
     axes.axvline(0, color=RULE, linewidth=1, zorder=0)
 
 
-def _draw_histogram(axes: Any, layers: Sequence[Any], label: str, notes: Sequence[str] = ()) -> None:
-    """Outlines of one histogram for each layer, on common bins, as shares of the layer."""
-    kept = [values for values in layers if values.size]
-    if not kept:
+def _draw_degrees(axes: Any, scene: Scene) -> None:
+    """Histogram of the number of synapses of a neuron, incoming and outgoing."""
+    found = {}
+    for index, link in enumerate(scene.links):
+        exists = np.isfinite(link.distances())
+        for axis, name in ((1, f"into layer {index + 1}"), (0, f"out of layer {index}")):
+            counts, possible = exists.sum(axis=axis), exists.shape[axis]
+            found[f"{name}: median {np.median(counts):,.0f} of {possible:,}"] = 100 * counts / possible
+    if all((percent == 100).all() for percent in found.values()):
+        _write(axes, "every neuron is connected\nwith all of the next layer")
+        return
+    _draw_histogram(axes, found, "synapses of a neuron, % of all possible", "share of neurons")
+
+
+def _draw_histogram(axes: Any, found: Mapping[str, Any], xlabel: str, ylabel: str) -> None:
+    """Outlines of one histogram for each name, on common bins, as shares of its values."""
+    found = {name: values for name, values in found.items() if values.size}
+    if not found:
         _write(axes, "no synapses")
         return
-    spans = np.array([np.quantile(values, [(1 - SPAN) / 2, (1 + SPAN) / 2]) for values in kept])
+    spans = np.array([np.quantile(values, [(1 - SPAN) / 2, (1 + SPAN) / 2]) for values in found.values()])
     low, high = float(spans[:, 0].min()), float(spans[:, 1].max())
     if low == high:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, BINS + 1)
-    for index, values in enumerate(layers):
-        if values.size:
-            shares = np.histogram(values, edges)[0] / values.size
-            style = {"color": SERIES[index % len(SERIES)], "linestyle": LINES[index % len(LINES)], "linewidth": 1.4}
-            name = f"layer {index} to {index + 1}{notes[index] if notes else ''}"
-            axes.stairs(shares, edges, label=name, **style)
-    beyond = max(float(np.mean((values < low) | (values > high))) for values in kept)
+    for index, (name, values) in enumerate(found.items()):
+        shares = np.histogram(values, edges)[0] / values.size
+        style = {"color": SERIES[index % len(SERIES)], "linestyle": LINES[index % len(LINES)], "linewidth": 1.4}
+        axes.stairs(shares, edges, label=name, **style)
+    beyond = max(float(np.mean((values < low) | (values > high))) for values in found.values())
     if beyond > 0:
-        label += f"\n(up to {100 * beyond:.2g} % of a layer lie beyond)"
-    axes.set(xlabel=label, ylabel="share of synapses", xlim=(low, high))
-    _add_legend(axes)
+        xlabel += f"\n(up to {100 * beyond:.2g} % of a layer lie beyond)"
+    axes.set(xlabel=xlabel, ylabel=ylabel, xlim=(low, high))
+    axes.set_ylim(0, axes.get_ylim()[1] * (1.02 + 0.085 * len(found)))  # the legend has room of its own
+    axes.legend(loc="upper left", borderaxespad=0.1)
 
 
-def _draw_degrees(figure: Any, spot: Any, scene: Scene) -> None:
-    """Histogram of the number of synapses of a neuron, incoming and outgoing."""
-    axes = figure.add_subplot(spot)
-    counts = []
-    for index, link in enumerate(scene.links):
-        is_there = np.isfinite(link.distances())
-        n_out, n_in = is_there.shape
-        counts.append((is_there.sum(axis=1), n_in, f"into layer {index + 1}", "-", index))
-        counts.append((is_there.sum(axis=0), n_out, f"out of layer {index}", ":", index))
-    if all((values == possible).all() for values, possible, *_ in counts):
-        _write(axes, "no synapse is left out:\nevery neuron is connected\nwith all of the next layer")
-        return
-    most = max(float(values.max()) / possible for values, possible, *_ in counts)
-    edges = np.linspace(0, max(most, 0.01) * 1.02, BINS // 2 + 1)
-    for values, possible, name, style, index in counts:
-        shares = np.histogram(values / possible, edges)[0] / len(values)
-        label = f"{name}: median {np.median(values):,.0f} of {possible:,}"
-        axes.stairs(shares, 100 * edges, color=SERIES[index % len(SERIES)], linestyle=style, linewidth=1.4, label=label)
-    axes.set(xlabel="synapses of a neuron, % of all possible", ylabel="share of neurons")
-    _add_legend(axes)
-
-
-def _draw_wiring(figure: Any, spot: Any, scene: Scene) -> None:
+def _draw_wiring(axes: Any, scene: Scene) -> None:
     """Total length of the synapses of each layer, and their mean."""
-    axes = figure.add_subplot(spot)
     for index, link in enumerate(scene.links):
-        values = link.lengths().astype(np.float64)
-        total, mean = float(values.sum()), float(values.mean()) if values.size else 0.0
-        axes.barh(index, total, color=SERIES[index % len(SERIES)], height=0.55)
-        words = f"{total:,.0f} in all, {mean:.3g} a synapse"
+        lengths = link.lengths().astype(np.float64)
+        axes.barh(index, lengths.sum(), color=SERIES[index % len(SERIES)], height=0.55)
+        words = f"{lengths.sum():,.0f} in all, {lengths.mean() if lengths.size else 0.0:.3g} a synapse"
         axes.annotate(words, (0, index - 0.33), (2, 2), textcoords="offset points", fontsize=8)
     names = [f"layer {index} to {index + 1}" for index in range(len(scene.links))]
     axes.set_yticks(range(len(names)), names)
@@ -223,7 +202,7 @@ def _draw_wiring(figure: Any, spot: Any, scene: Scene) -> None:
     axes.spines["bottom"].set_visible(False)
 
 
-def _draw_input(figure: Any, spot: Any, scene: Scene, side: int) -> None:
+def _draw_input(axes: Any, scene: Scene, side: int) -> None:
     """Input neurons as the image they see, coloured by the sum of their weights."""
     from matplotlib.colors import LinearSegmentedColormap
 
@@ -232,42 +211,42 @@ def _draw_input(figure: Any, spot: Any, scene: Scene, side: int) -> None:
     strength = values.astype(np.float64).sum(axis=0).reshape(side, side)
     bound = float(np.quantile(np.abs(strength), 0.98)) or 1.0
     colours = [INHIBITORY, "#cfe3f2", "#f7f7f7", "#f6d9c4", EXCITATORY]
-    axes = figure.add_subplot(spot)
     cmap = LinearSegmentedColormap.from_list("inhibition", colours)
     image = axes.imshow(strength, cmap=cmap, vmin=-bound, vmax=bound, interpolation="nearest")
-    bar = figure.colorbar(image, ax=axes, shrink=0.85, extend="both")
+    bar = axes.figure.colorbar(image, ax=axes, shrink=0.85, extend="both")
     bar.set_label("sum of outgoing weights", fontsize=8)
     bar.outline.set_visible(False)
     axes.set(xticks=[0, side - 1], yticks=[0, side - 1])
 
 
-def _draw_before_after(figure: Any, spot: Any, scene: Scene, before: Source) -> None:
-    """Positions of another checkpoint next to those of this one, in one projection, each on its own scale."""
+def _write(axes: Any, words: str) -> None:
+    """Write words in place of a diagram."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, words, ha="center", va="center", color=SOFT, transform=axes.transAxes)
+
+
+# --- before and after ----------------------------------------------------------------------------
+
+
+def _before_after(before: Source | None, scene: Scene) -> Chart:
+    """Positions of another checkpoint and those of this one, in one projection, each on its own scale."""
     own = scene.source
+    if before is None:
+        raise UsageError("before-after needs another checkpoint", hint="--what before-after=OTHER.pt")
+    found, expected = ((each.network.layer_sizes, each.dimensions) for each in (before, own))
+    if found != expected:
+        raise UsageError(
+            f"{before.name} has layers {'-'.join(map(str, found[0]))} and d = {found[1]}; "
+            f"expected {'-'.join(map(str, expected[0]))} and d = {expected[1]}, as {own.name}"
+        )
     is_fixed = own.is_axis_fixed and own.dimensions > 1
     flat = [np.asarray(at[:, :-1] if is_fixed else at, np.float64) for at in (*before.positions, *own.positions)]
     places, half = _to_plane(flat), len(own.positions)
+    drawn = [at[scene.neurons[index % half]] for index, at in enumerate(places)]
     moved = [np.linalg.norm(after - at, axis=1) for at, after in zip(flat[:half], flat[half:], strict=True)]
-    notes = ("each on its own scale", f"neurons moved by {float(np.median(np.concatenate(moved))):.3g} (median)")
-    sides = (("Before", before.name, places[:half]), ("After", own.name, places[half:]))
-    grid = spot.subgridspec(1, 2)
-    for column, ((title, name, layers), note) in enumerate(zip(sides, notes, strict=True)):
-        axes = figure.add_subplot(grid[column])
-        limit = float(np.quantile(np.abs(np.concatenate(layers)), 0.997)) * 1.1 or 1.0
-        for layer, at in enumerate(layers):
-            chosen = at[scene.neurons[layer]]
-            axes.scatter(
-                *chosen.T, s=5 if len(chosen) > 50 else 22, color=SERIES[layer % len(SERIES)],
-                marker=MARKERS[layer % len(MARKERS)], linewidths=0.2, edgecolors=PAPER, label=f"layer {layer}",
-                zorder=2 + layer / 10,
-            )  # fmt: skip
-        axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
-        ticks, labels = [-limit / 2, 0, limit / 2], [f"{-limit / 2:.2g}", "0", f"{limit / 2:.2g}"]
-        axes.set_xticks(ticks, labels)
-        axes.set_yticks(ticks, labels)
-        axes.set_title(f"{title}: {short(name, 28)}")
-        axes.set_xlabel(note, fontsize=8)
-    axes.legend(markerscale=1.6, loc="upper left", bbox_to_anchor=(1, 1))
+    caption = f"Before and after; neurons moved by {np.median(np.concatenate(moved)):.3g} (median)"
+    sides = {f"Before: {short(before.name, 28)}": drawn[:half], f"After: {short(own.name, 28)}": drawn[half:]}
+    return Chart(caption, partial(_draw_sides, sides=sides), BROAD)
 
 
 def _to_plane(layers: list[FloatArray]) -> list[FloatArray]:
@@ -279,14 +258,22 @@ def _to_plane(layers: list[FloatArray]) -> list[FloatArray]:
     return [np.pad(at - middle, ((0, 0), (0, 2)))[:, :2] for at in layers]
 
 
-def _add_legend(axes: Any) -> None:
-    """Add a legend in room of its own, as curves may be anywhere."""
-    n_lines = len(axes.get_legend_handles_labels()[1])
-    axes.set_ylim(0, axes.get_ylim()[1] * (1.02 + 0.085 * n_lines))
-    axes.legend(loc="upper left", borderaxespad=0.1)
+def _draw_sides(axes: Any, sides: Mapping[str, Sequence[FloatArray]]) -> None:
+    """Neurons of two networks in one plane each, side by side."""
+    from matplotlib.patches import Rectangle
 
-
-def _write(axes: Any, words: str) -> None:
-    """Write words in place of a diagram."""
+    for side, (name, layers) in enumerate(sides.items()):
+        limit = float(np.quantile(np.abs(np.concatenate(layers)), 0.997)) * 1.1 or 1.0
+        x = 2.2 * side
+        for index, at in enumerate(layers):
+            axes.scatter(
+                *(at[np.abs(at).max(axis=1) <= limit] / limit + [x, 0]).T, s=5 if len(at) > 50 else 22,
+                color=SERIES[index % len(SERIES)], marker=MARKERS[index % len(MARKERS)], linewidths=0.2,
+                edgecolors=PAPER, zorder=2 + index / 10, label=f"layer {index}" if side else None,
+            )  # fmt: skip
+        axes.add_patch(Rectangle((x - 1, -1), 2, 2, fill=False, edgecolor=RULE))
+        axes.text(x, 1.03, name, ha="center", va="bottom")
+        axes.text(x, -1.03, f"from {-limit:.2g} to {limit:.2g}", ha="center", va="top", fontsize=8, color=SOFT)
+    axes.set(xlim=(-1.05, 3.25), ylim=(-1.25, 1.25), aspect="equal")
     axes.set_axis_off()
-    axes.text(0.5, 0.5, words, ha="center", va="center", color=SOFT, transform=axes.transAxes)
+    axes.legend(markerscale=1.6, loc="upper left", bbox_to_anchor=(1, 1))

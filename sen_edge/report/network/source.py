@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,21 +24,31 @@ class Source:
 
     Attributes:
         name: file name.
-        network: network whose weights are all `Coordinates`.
-        is_axis_fixed: whether the last coordinate is that of the layer.
-        synapses: weight layer -> connected neurons `[n_out, n_in]`, for pruned layers of a checkpoint.
-        metadata: metadata of the file.
+        network: network whose weights are all `Coordinates`; of a checkpoint, without its pattern of synapses.
         sha256: SHA-256 of the file, or empty.
         checkpoint: the checkpoint; None for an image.
     """
 
     name: str
     network: Network
-    is_axis_fixed: bool
-    synapses: Mapping[int, Synapses] = field(default_factory=dict)
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    sha256: str = ""
+    sha256: str
     checkpoint: Checkpoint | None = None
+
+    @property
+    def description(self) -> str:
+        """Kind of the network and its layer sizes."""
+        kind = "spiking network" if self.network.is_spiking else "perceptron"
+        return f"{kind} {'-'.join(map(str, self.network.layer_sizes))}"
+
+    @property
+    def synapses(self) -> Mapping[int, Synapses]:
+        """Weight layer -> connected neurons `[n_out, n_in]`, for pruned layers of a checkpoint."""
+        return {} if self.checkpoint is None else self.checkpoint.synapses
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """Metadata of the file."""
+        return self.network.metadata if self.checkpoint is None else self.checkpoint.metadata
 
     @property
     def operators(self) -> list[Coordinates]:
@@ -55,8 +65,17 @@ class Source:
         """Positions `[n, d]` of each layer, input first."""
         return [*(operator.source for operator in self.operators), self.operators[-1].target]
 
+    @property
+    def is_axis_fixed(self) -> bool:
+        """Whether the last coordinate is that of the layer: in an image, equal within layers and distinct between."""
+        if self.checkpoint is not None:
+            return self.checkpoint.config.layer_axis == "fixed"
+        last = [np.unique(at[:, -1]) for at in self.positions]
+        is_equal = all(len(values) == 1 for values in last)
+        return self.dimensions > 1 and is_equal and len(np.unique(np.concatenate(last))) == len(last)
+
     def runnable(self) -> Network:
-        """The network without the synapses that are pruned.
+        """The network with its pattern of synapses.
 
         Raises:
             NetworkError: neurons coincide, so that there are no weights.
@@ -75,45 +94,29 @@ def load(path: Path, *, map_path: Path | None = None) -> Source:
         CheckpointError, ImageError: see `sen_edge.model.model.load`.
         UsageError: an image without coordinates; a map for an image.
     """
-    if path.suffix == models.IMAGE_SUFFIX:
-        return _of_image(models.load(path, map_path=map_path), path)
-    return of_checkpoint(checkpoints.load(path, map_path=map_path), path.name)
+    if path.suffix != models.IMAGE_SUFFIX:
+        return of_checkpoint(checkpoints.load(path, map_path=map_path), path.name)
+    model = models.load(path, map_path=map_path)
+    _check_positions(model.network, path)
+    return Source(path.name, model.network, model.sha256)
 
 
 def of_checkpoint(checkpoint: Checkpoint, name: str) -> Source:
     """The network of a checkpoint."""
-    return Source(
-        name,
-        checkpoints.to_network(replace(checkpoint, synapses={})),
-        checkpoint.config.layer_axis == "fixed",
-        checkpoint.synapses,
-        checkpoint.metadata,
-        checkpoint.sha256,
-        checkpoint,
-    )
+    return Source(name, checkpoints.to_network(replace(checkpoint, synapses={})), checkpoint.sha256, checkpoint)
 
 
-def _of_image(model: models.Model, path: Path) -> Source:
-    network = model.network
-    for index, layer in enumerate(network.layers):
-        if not isinstance(layer.weight, Coordinates):
+def _check_positions(network: Network, path: Path) -> None:
+    weights = [layer.weight for layer in network.layers]
+    for index, weight in enumerate(weights):
+        if not isinstance(weight, Coordinates):
             raise UsageError(
                 f"{path}: layer {index} holds weights and no positions, so there is nothing to draw",
                 hint="draw the checkpoint of the image, or export with --weights coordinates",
             )
-    source = Source(path.name, network, _is_axis_fixed(network), {}, network.metadata, model.sha256)
-    for index, (before, after) in enumerate(pairwise(source.operators)):
+    coordinates = [weight for weight in weights if isinstance(weight, Coordinates)]
+    for index, (before, after) in enumerate(pairwise(coordinates)):
         if not np.array_equal(before.target, after.source):
             raise UsageError(
                 f"{path}: neurons of layer {index + 1} have two positions each, as targets and as sources; expected one"
             )
-    return source
-
-
-def _is_axis_fixed(network: Network) -> bool:
-    """Whether the last coordinate is equal within each layer and differs between layers."""
-    positions = Source("", network, is_axis_fixed=False).positions
-    last = [at[:, -1] for at in positions]
-    if positions[0].shape[1] < 2 or any(values.min() != values.max() for values in last):
-        return False
-    return len({float(values[0]) for values in last}) == len(last)

@@ -9,21 +9,8 @@ from numpy.typing import NDArray
 
 from sen_edge.report.network.scene import Link, Scene
 
-#: Synapses of a layer in a picture.
-MAX_DRAWN = 20_000
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Rule of a selection.
-
-    Attributes:
-        strongest: number of synapses of each layer, by the magnitude of their weight.
-        max_distance: select all synapses up to this length instead; None for the strongest.
-    """
-
-    strongest: int = 500
-    max_distance: float | None = None
+#: Synapses of a layer in a picture: by default, and at most.
+STRONGEST, MAX_DRAWN = 500, 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,12 +30,18 @@ class Selection:
     note: str
 
 
-def select_synapses(scene: Scene, choice: Choice) -> list[Selection]:
-    """Select synapses of each layer but the last."""
-    return [_select(link, index, choice) for index, link in enumerate(scene.links)]
+def select_synapses(scene: Scene, strongest: int = STRONGEST, max_distance: float | None = None) -> list[Selection]:
+    """Select synapses of each layer but the last.
+
+    Args:
+        scene: the network.
+        strongest: number of synapses of each layer, by the magnitude of their weight.
+        max_distance: select all synapses up to this length instead.
+    """
+    return [_select(link, index, strongest, max_distance) for index, link in enumerate(scene.links)]
 
 
-def _select(link: Link, index: int, choice: Choice) -> Selection:
+def _select(link: Link, index: int, strongest: int, max_distance: float | None) -> Selection:
     weights = link.weights()
     strength = np.abs(weights)
     is_infinite = np.isinf(strength)
@@ -60,10 +53,10 @@ def _select(link: Link, index: int, choice: Choice) -> Selection:
             f"Layer {index} to {index + 1}: {pairs} at the same point; their weight is infinite and their synapse has "
             "no length, so it is not drawn."
         )
-    asked, what = choice.strongest, "were asked for"
-    if choice.max_distance is not None:
-        strength[link.distances() > choice.max_distance] = 0
-        asked, what = strength.size, f"are not longer than {choice.max_distance:g}"
+    asked, what = strongest, "were asked for"
+    if max_distance is not None:
+        strength[link.distances() > max_distance] = 0
+        asked, what = strength.size, f"are not longer than {max_distance:g}"
     wanted = min(asked, int(np.count_nonzero(strength)))
     count = min(wanted, MAX_DRAWN)
     if count < wanted:
