@@ -54,34 +54,15 @@ def load_inputs(
 
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:
     """Tables of what compression did, and its warnings, on stderr."""
+    from sen_edge.report.model_tables import compression_table, weights_table
+
     err = console.console(stderr=True)
     if "search" in figures:
         err.print(_search_table(figures["search"]))
-    rows = [
-        (
-            str(index),
-            f"{layer['n_in']} -> {layer['n_out']}",
-            layer["form"],
-            "-" if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
-            f"{layer['macs']:,}",
-            size(layer["bytes"]),
-        )
-        for index, layer in enumerate(figures["layers"])
-    ]
-    err.print(console.table(title, ("layer", "neurons", "form", "sparsity", "MACs", "size"), rows))
-    before, after, accuracy = figures["before"], figures["after"], figures["accuracy"]
-    lines = [
-        f"MACs      {after['macs']:,} ({after['macs'] / before['macs']:.1%} of {before['macs']:,})",
-        f"weights   {size(after['weight_bytes'])} (were {size(before['weight_bytes'])})",
-    ]
-    if accuracy is not None:
-        drop = accuracy["original"] - accuracy["compressed"]
-        lines.append(
-            f"accuracy  {accuracy['compressed']:.2f} % (was {accuracy['original']:.2f} %, drop {drop:.2f} points) on "
-            f"{accuracy['data']}"
-        )
-    for line in [*lines, *(f"warning: {warning}" for warning in figures["warnings"])]:
-        console.note(line)
+    for table in (weights_table(title, figures["layers"]), compression_table("before and after", figures)):
+        err.print(console.table(table.caption, table.headings, table.rows))
+    for warning in figures["warnings"]:
+        console.note(f"warning: {warning}")
 
 
 def _search_table(search: Mapping[str, Any]) -> Any:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sen_edge.model import model as models
-from sen_edge.model.statistics import Summary, summarize
+from sen_edge.model.statistics import summarize
+from sen_edge.report import model_tables
 from sen_edge.report.contents import Item
 from sen_edge.report.document import UNKNOWN, WRONG, Chart, Heading, Note, Part, Table, Verbatim
 from sen_edge.report.network.panels import is_pruned, panel
@@ -25,7 +25,7 @@ CHUNK = 1 << 20
 
 
 def model_parts(items: Sequence[Item]) -> list[Part]:
-    """All models in one table, then layers and pictures of each."""
+    """All models in one table, then facts, layers and charts of each."""
     rows: list[list[str]] = []
     parts: list[Part] = []
     for item in items:
@@ -34,33 +34,26 @@ def model_parts(items: Sequence[Item]) -> list[Part]:
         except SenError as error:
             parts.append(Note(f"{item.name}: {error.message}"))
             continue
-        rows.append([item.name, *_facts(summary)])
-        layers = [
-            {
-                name: getattr(layer.figures, name)
-                for name in ("n_in", "n_out", "form", "dtype", "sparsity", "macs", "bytes")
-            }
-            for layer in summary.layers
-        ]
-        parts += [Heading(item.name, 3), _layers("Layers", layers), *_pictures(item)]
+        rows.append(
+            [
+                item.name,
+                f"{summary.kind}, {'spiking' if summary.architecture == 'snn' else 'perceptron'}",
+                "-".join(map(str, summary.layer_sizes)),
+                UNKNOWN if summary.dimensions is None else str(summary.dimensions),
+                f"{summary.parameters:,}",
+                f"{summary.saved:.1f} %",
+                f"{summary.macs:,}",
+                size(summary.weight_bytes),
+            ]
+        )
+        facts = Table("Facts", ["name", "value"], model_tables.facts(summary), is_text=True)
+        parts += [Heading(item.name, 3), *model_tables.layer_tables(summary), facts, *_charts(item)]
     headings = ["file", "kind", "neurons", "d", "numbers", "saved", "MACs", "weights"]
     overview: list[Part] = [Table("Models; saved: of a dense network's numbers", headings, rows)] if rows else []
     return [*overview, *parts]
 
 
-def _facts(summary: Summary) -> list[str]:
-    return [
-        f"{summary.kind}, {'spiking' if summary.architecture == 'snn' else 'perceptron'}",
-        "-".join(map(str, summary.layer_sizes)),
-        UNKNOWN if summary.dimensions is None else str(summary.dimensions),
-        f"{summary.parameters:,}",
-        f"{summary.saved:.1f} %",
-        f"{summary.macs:,}",
-        size(summary.weight_bytes),
-    ]
-
-
-def _pictures(item: Item) -> list[Chart]:
+def _charts(item: Item) -> list[Chart]:
     """The network in space, and histograms; nothing for one without coordinates."""
     try:
         network = scene(load_source(item.path), MAX_NEURONS)
@@ -73,42 +66,13 @@ def _pictures(item: Item) -> list[Chart]:
 
 def compression_parts(item: Item) -> list[Part]:
     """Figures before and after a compression."""
-    values: Mapping[str, Any] = item.value
-    before, after, accuracy = values["before"], values["after"], values.get("accuracy")
-    rows = [
-        ["MACs", f"{before['macs']:,}", f"{after['macs']:,}", f"{after['macs'] / max(1, before['macs']):.1%}"],
-        [
-            "weights", size(before["weight_bytes"]), size(after["weight_bytes"]),
-            f"{after['weight_bytes'] / max(1, before['weight_bytes']):.1%}",
-        ],
-    ]  # fmt: skip
-    if accuracy:
-        change = f"{accuracy['compressed'] - accuracy['original']:+.2f} points"
-        cells = [f"{accuracy[name]:.2f} %" for name in ("original", "compressed")]
-        rows.append([f"accuracy, {accuracy['data']}", *cells, change])
-    warnings = [str(warning) for warning in values.get("warnings", [])]
+    warnings = [str(warning) for warning in item.value.get("warnings", [])]
     return [
         Heading(item.name, 3),
-        Table("Compression", ["", "before", "after", "after / before"], rows),
-        _layers("Layers after compression", values.get("layers", [])),
+        model_tables.compression_table("Compression", item.value),
+        model_tables.weights_table("Layers after compression", item.value.get("layers", [])),
         *([Note("", warnings)] if warnings else []),
     ]
-
-
-def _layers(caption: str, layers: Sequence[Mapping[str, Any]]) -> Table:
-    rows = [
-        [
-            str(index),
-            f"{layer['n_in']} to {layer['n_out']}",
-            str(layer["form"]),
-            str(layer["dtype"]),
-            UNKNOWN if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
-            f"{layer['macs']:,}",
-            size(layer["bytes"]),
-        ]
-        for index, layer in enumerate(layers)
-    ]
-    return Table(caption, ["layer", "neurons", "weights", "dtype", "zeros", "MACs", "size"], rows)
 
 
 def export_parts(rows: Sequence[Sequence[str]]) -> list[Part]:

@@ -74,7 +74,7 @@ def test_the_next_command_works(sen_edge: Run, mlp_path: Path, npz: Path, tmp_pa
     out = tmp_path / "a b.sen"
     outcome = sen_edge("compress", mlp_path, "--rank", 4, "--data", npz, "-o", out)
     assert outcome.code == 0 and outcome.err.splitlines()[-1] == f"next: sen-edge export '{out}'"
-    assert "MACs" in outcome.err and "points) on data.npz (test part: 50)" in outcome.err
+    assert "MACs" in outcome.err and "accuracy, data.npz (test part: 50)" in outcome.err
 
 
 @pytest.mark.parametrize("flags", [("--sparsity", 0.5), ("--rank", 4, "--epochs", 1), SEARCH], ids=str)

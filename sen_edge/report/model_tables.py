@@ -1,0 +1,119 @@
+"""Tables of a model and of a compression, as commands print them and reports hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from sen_edge.model.statistics import LayerSummary, Summary
+from sen_edge.report.document import UNKNOWN, Table
+from sen_runtime.figures import size
+
+
+def title(summary: Summary) -> str:
+    """Architecture, layer sizes, dimensions and time steps."""
+    found = f"{summary.architecture} {'-'.join(map(str, summary.layer_sizes))}"
+    if summary.config is None:
+        spiking = f", T = {summary.timesteps}, input {summary.input_coding}, {summary.readout}"
+        return found + (spiking if summary.timesteps else "")
+    axis = "layer axis fixed" if summary.config["layer_axis"] == "fixed" else "all axes free"
+    spiking = f", T = {summary.timesteps}, beta = {summary.config['spiking']['beta']:g}" if summary.timesteps else ""
+    return f"{found}, d = {summary.dimensions} ({axis}){spiking}"
+
+
+def layer_tables(summary: Summary) -> list[Table]:
+    """Synapses of each layer, and the stored form of its weights."""
+    rows = [
+        [
+            str(index),
+            f"{layer.figures.n_in} -> {layer.figures.n_out}",
+            f"{layer.parameters:,}",
+            f"{layer.synapses:,}",
+            f"{_share(layer.excitatory)} / {_share(layer.inhibitory)}",
+            _spread(layer.distance_quantiles),
+            _spread(layer.weight_quantiles),
+        ]
+        for index, layer in enumerate(summary.layers)
+    ]
+    headings = ["layer", "neurons", "parameters", "synapses", "excit. / inhib.", "distance min / med / max", "weight"]
+    stored = weights_table("Weights", [asdict(layer.figures) for layer in summary.layers])
+    return [Table(title(summary), headings, rows), stored]
+
+
+def weights_table(caption: str, layers: Sequence[Mapping[str, Any]]) -> Table:
+    """Stored form of the weights of each layer, from `LayerFigures` as a mapping."""
+    rows = [
+        [
+            str(index),
+            f"{layer['n_in']} -> {layer['n_out']}",
+            str(layer["form"]),
+            str(layer["dtype"]),
+            UNKNOWN if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
+            f"{layer['macs']:,}",
+            size(layer["bytes"]),
+        ]
+        for index, layer in enumerate(layers)
+    ]
+    return Table(caption, ["layer", "neurons", "form", "dtype", "sparsity", "MACs", "size"], rows)
+
+
+def compression_table(caption: str, figures: Mapping[str, Any]) -> Table:
+    """Figures before and after a compression, from its manifest."""
+    before, after, accuracy = figures["before"], figures["after"], figures.get("accuracy")
+    rows = [
+        [name, show(before[key]), show(after[key]), f"{after[key] / max(1, before[key]):.1%}"]
+        for name, key, show in (("MACs", "macs", "{:,}".format), ("weights", "weight_bytes", size))
+    ]
+    if accuracy:
+        change = f"{accuracy['compressed'] - accuracy['original']:+.2f} points"
+        cells = [f"{accuracy[name]:.2f} %" for name in ("original", "compressed")]
+        rows.append([f"accuracy, {accuracy['data']}", *cells, change])
+    return Table(caption, ["", "before", "after", "after / before"], rows)
+
+
+def facts(summary: Summary) -> list[tuple[str, str]]:
+    """Names and values of the figures of the whole model, its metadata and its problems."""
+    return [
+        ("parameters", f"{summary.parameters:,}"),
+        ("synapses", _synapses(summary)),
+        ("fully connected", f"{summary.dense_parameters:,} parameters; this network saves {summary.saved:.1f} %"),
+        ("MACs", f"{summary.macs:,}{' in each time step' if summary.timesteps else ''}"),
+        ("size", f"{size(summary.weight_bytes)} of weights and biases"),
+        *(("neurons", text) for text in dict.fromkeys(map(_spiking_neuron, summary.layers)) if text),
+        *((name, value) for name, value in summary.metadata.items() if value),
+        *(("problem", f"layer {i}: {layer.problem}") for i, layer in enumerate(summary.layers) if layer.problem),
+        *(("warning", warning) for warning in summary.warnings),
+    ]
+
+
+def _synapses(summary: Summary) -> str:
+    """Number of possible synapses, what replaces them, and the number of those left if every layer gives it."""
+    shares = [(layer.synapses, layer.figures.sparsity) for layer in summary.layers]
+    counts = [count * (1 - sparsity) for count, sparsity in shares if sparsity is not None]
+    left = round(sum(counts)) if len(counts) == len(shares) else summary.synapses
+    text, is_known = f"{summary.synapses:,}", left < summary.synapses
+    if summary.synapse_bits:
+        kept = f"{left:,} of {text} kept" if is_known else text
+        return f"{kept}; {summary.synapse_bits:,} bits beside the parameters say which"
+    text += " replaced by coordinates" * (summary.kind == "checkpoint")
+    return text + (f", {left:,} of them connected" if is_known else "")
+
+
+def _spiking_neuron(layer: LayerSummary) -> str:
+    """Constants of neurons that spike; empty for others."""
+    neuron = layer.figures.neuron
+    if neuron["kind"] != "Lif":
+        return ""
+    when = "after the next decay" if neuron["reset_delay"] else "before the next decay"
+    reset = f"{neuron['reset']}, reset_delay {str(neuron['reset_delay']).lower()} ({when})"
+    return f"beta {neuron['beta']:.6g}, threshold {neuron['threshold']:.6g}, reset {reset}"
+
+
+def _share(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.0%}"
+
+
+def _spread(quantiles: tuple[float, ...] | None) -> str:
+    """Min, median and max of the five quantiles."""
+    return UNKNOWN if quantiles is None else " / ".join(f"{quantiles[i]:.3g}" for i in (0, 2, 4))
