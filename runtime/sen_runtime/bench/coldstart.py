@@ -5,22 +5,16 @@ An engine that crashes on the file ends that process, not the benchmark.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sen_runtime import worker
+from sen_runtime.bench import memory
 from sen_runtime.bench.inputs import random_inputs
-from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import engine
-from sen_runtime.errors import EngineCrashError, EngineError, SenError
-from sen_runtime.memory_limits import allocation_failure
-from sen_runtime.worker.frames import decode_error, encode_error
+from sen_runtime.errors import EngineCrashError, EngineError
+from sen_runtime.worker import Process
 
 #: Far beyond the load time of a model for a small board.
 LIMIT_SECONDS = 120.0
@@ -52,43 +46,27 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
         EngineCrashError: the engine crashed.
         EngineError: it took longer than `limit_seconds`.
     """
-    arguments = (str(path.absolute()), engine_name, str(threads))
+    process, begin = Process(is_quiet=True), time.monotonic()
+    doing = f"while it loaded {path.name} or ran it once"
     try:
-        done = subprocess.run(
-            worker.command(__name__, sys.path, *arguments),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=limit_seconds,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
+        return process.call(doing, _measure, path.absolute(), engine_name, threads, limit_s=limit_seconds)
+    except EngineCrashError as error:
+        if time.monotonic() - begin < limit_seconds:
+            raise EngineCrashError(f"{engine_name}: {error.message}") from None
         raise EngineError(
             f"{path}: the engine {engine_name} did not load it and run it once within {limit_seconds:g} s"
         ) from None
-    except OSError as error:
-        raise EngineError(f"cannot start {sys.executable}: {error.strerror}") from error
-    try:
-        answer = json.loads(done.stdout.decode("utf-8", "replace").strip().splitlines()[-1])
-    except (ValueError, IndexError):
-        crash = worker.crash_error(
-            done.returncode, done.stderr.splitlines(), f"while it loaded {path.name} or ran it once"
-        )
-        raise EngineCrashError(f"{engine_name}: {crash.message}") from None
-    if "error" in answer:
-        raise decode_error(answer["error"])
-    return ColdStart(**answer)
+    finally:
+        process.end(at_once=True)
 
 
-def _reset_peak() -> None:
-    with suppress(OSError):  # on an old kernel the peak includes the import of the library
-        CLEAR.write_text(RESET_PEAK)
-
-
-def _measure(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
+def _measure(path: Path, engine_name: str, threads: int) -> ColdStart:
+    """Measure in this process, which is a new one."""
     found = engine(engine_name)
     found.version()  # imports the library
-    _reset_peak()
-    before = peak_bytes()
+    with suppress(OSError):  # on an old kernel the peak includes the import of the library
+        CLEAR.write_text(RESET_PEAK)
+    before = memory.peak_bytes()
     start = time.perf_counter_ns()
     session = found.load(path, threads)
     loaded = time.perf_counter_ns()
@@ -96,18 +74,5 @@ def _measure(path: Path, engine_name: str, threads: int) -> dict[str, Any]:
     begin = time.perf_counter_ns()
     session.run(x)
     end = time.perf_counter_ns()
-    after = peak_bytes()
-    growth = None if before is None or after is None else max(0, after - before)
-    return {"load_us": (loaded - start) / 1000, "first_us": (end - begin) / 1000, "rss_growth_bytes": growth}
-
-
-def main(path: str, engine_name: str, threads: str) -> None:
-    """In the child: print the figures, or the error, as JSON in the last line."""
-    try:
-        answer = _measure(Path(path), engine_name, int(threads))
-    except SenError as error:
-        answer = {"error": encode_error(error)}
-    except Exception as error:  # from an engine on a file of another format
-        failed = EngineError(f"{engine_name} failed: {type(error).__name__}: {error}")
-        answer = {"error": encode_error(allocation_failure(error) or failed)}
-    sys.stdout.write("\n" + json.dumps(answer) + "\n")
+    growth = memory.growth(before, memory.peak_bytes())
+    return ColdStart((loaded - start) / 1000, (end - begin) / 1000, growth)

@@ -1,7 +1,8 @@
 """Engines in a worker process, so a crash of an engine does not end the calling process.
 
-Each process has at most one worker. It starts with the first request, restarts after a crash, and ends with its parent,
-even a killed one, because its stdin ends.
+Each process has at most one worker that loads models. It starts with the first request, restarts after a crash, and
+ends with its parent, even a killed one, because its stdin ends. Requests and answers are pickled: the worker has the
+rights of its parent, so that an engine in it is trusted as much as one in the parent.
 """
 
 from __future__ import annotations
@@ -9,27 +10,29 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
-
-import numpy as np
+from typing import Any, BinaryIO, TypeVar, cast
 
 from sen_runtime.engines import Model
 from sen_runtime.engines.session import Array
 from sen_runtime.errors import EngineCrashError, EngineError, MissingExtraError
 from sen_runtime.quiet import STDERR, is_announcement
 from sen_runtime.untrusted import printable
-from sen_runtime.worker.frames import decode_error, receive, send
+from sen_runtime.worker import child
 
-_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {} import main; main(*sys.argv[2:])"
+T = TypeVar("T")
+
+#: Starts with exactly the import path of the parent: without the current folder and user site.
+_START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from sen_runtime.worker.child import main; main()"
 #: Time for a worker to end by itself.
 GRACE_S = 2.0
 
@@ -42,7 +45,7 @@ class WorkerSession:
         batch_size: fixed batch, or None.
     """
 
-    def __init__(self, process: _Process, number: int, batch_size: int | None, engine: str, what: str) -> None:
+    def __init__(self, process: Process, number: int, batch_size: int | None, engine: str, what: str) -> None:
         self._process, self._number, self._what = process, number, what
         self.engine, self.batch_size = engine, batch_size
 
@@ -53,20 +56,19 @@ class WorkerSession:
             EngineCrashError: the engine crashed.
             EngineError: the engine refuses the input.
         """
-        return self._call("run", {"x": x})["output"]
+        return self._call(child.run, x)
 
     def run_all(self, x: Array) -> dict[str, Array]:
         """Return the outputs, and `layerN/activation` of every visible hidden layer; raises as `run`."""
-        return self._call("run_all", {"x": x})
+        return self._call(child.run_all, x)
 
     def close(self) -> None:
         """Release the model."""
         if self._process.is_alive:
-            self._call("close")
+            self._call(child.close)
 
-    def _call(self, command: str, arrays: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        request = {"command": command, "session": self._number}
-        return self._process.call(f"while it ran {self._what} in {self.engine}", request, arrays)[1]
+    def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        return self._process.call(f"while it ran {self._what} in {self.engine}", function, self._number, *arguments)
 
     def __enter__(self) -> WorkerSession:
         return self
@@ -75,55 +77,76 @@ class WorkerSession:
         self.close()
 
 
-class _Process:
-    """A running worker."""
+class Process:
+    """A worker process that calls functions."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_quiet: bool = False) -> None:
+        """Start the process.
+
+        Args:
+            is_quiet: drop the output of engines, instead of writing it to stderr.
+
+        Raises:
+            EngineError: it cannot be started.
+        """
         self.path = list(sys.path)
-        self._lock = threading.Lock()
-        self._folder = tempfile.mkdtemp(prefix="sen-edge-")  # engines may leave files after a crash
-        self._errors = cast(BinaryIO, open(os.path.join(self._folder, "stderr"), "a+b"))  # noqa: PTH118, PTH123, SIM115
+        self._lock, self._is_quiet = threading.Lock(), is_quiet
         try:
+            self._folder = Path(tempfile.mkdtemp(prefix="sen-edge-"))  # engines may leave files after a crash
+            self._errors = (self._folder / "stderr").open("a+b")
             self._process = subprocess.Popen(
-                command("sen_runtime.worker.child", self.path),
+                [sys.executable, "-I", "-c", _START, json.dumps(self.path)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
-                env={**os.environ, "TMPDIR": self._folder},
+                env={**os.environ, "TMPDIR": str(self._folder)},
                 start_new_session=True,  # Ctrl-C is for the parent
             )
-        except OSError:
-            self._remove()
-            raise
+        except OSError as error:
+            raise EngineError(
+                f"cannot start the engine process: {error.strerror}",
+                "set the environment variable TMPDIR to a writable folder",
+            ) from error
+        self._requests, self._answers = cast(BinaryIO, self._process.stdin), cast(BinaryIO, self._process.stdout)
 
     @property
     def is_alive(self) -> bool:
         """Whether it accepts requests."""
         return not self._errors.closed and self._process.poll() is None
 
-    def call(
-        self, doing: str, request: Mapping[str, Any], arrays: Mapping[str, Array] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Array]]:
-        """Send a request and return the response.
+    def call(self, doing: str, function: Callable[..., T], *arguments: Any, limit_s: float | None = None) -> T:
+        """Call a function of a module in the process, and return its result.
 
         Args:
             doing: end of a crash message, such as "while it loaded net.tflite".
-            request: plain values.
-            arrays: of the request.
+            function: of a module that the process can import.
+            arguments: of the function.
+            limit_s: seconds after which the process is killed, which counts as a crash.
+
+        Raises:
+            EngineCrashError: the process ended; the message has its last line.
+            SenError: from the function.
         """
+        timer = threading.Timer(limit_s or 0, self._process.kill)
+        if limit_s is not None:
+            timer.start()
         with self._lock:
             try:
-                send(cast(BinaryIO, self._process.stdin), request, arrays)
-                answer, results = receive(cast(BinaryIO, self._process.stdout))
-            except (OSError, EOFError, ValueError):
+                request = (dict(os.environ), function, arguments)
+                self._requests.write(pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
+                self._requests.flush()
+                result, error = pickle.load(self._answers)  # noqa: S301 - see the module's docstring
+            except (OSError, EOFError, ValueError, pickle.UnpicklingError):
                 raise self._crash(doing) from None
             except BaseException:  # the pending response would be read as another's
                 self.end(at_once=True)
                 raise
+            finally:
+                timer.cancel()
             self._forward_output()
-        if "error" in answer:
-            raise decode_error(answer["error"])
-        return answer, results
+        if error is not None:
+            raise error
+        return cast(T, result)
 
     def end(self, *, at_once: bool = False) -> None:
         """End the process and remove its files."""
@@ -132,19 +155,20 @@ class _Process:
         if at_once:
             self._process.kill()
         with suppress(OSError):  # the process ended early
-            cast(BinaryIO, self._process.stdin).close()
+            self._requests.close()
         try:
             self._process.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        cast(BinaryIO, self._process.stdout).close()
-        self._remove()
+        self._answers.close()
+        self._errors.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def abandon(self) -> None:
         """Close the streams without ending the process."""
         self._errors.close()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._requests, self._answers):
             cast(Any, stream).raw.close()  # buffered data belong to the parent
 
     def _crash(self, doing: str) -> EngineCrashError:
@@ -152,14 +176,15 @@ class _Process:
             return EngineCrashError("the engine's process has ended", "load the model again")
         self._process.kill()
         code = self._process.wait()
-        error = crash_error(code, self._read_output(), doing)
+        lines = [line for line in self._read_output() if not is_announcement(line)]
         self.end()
-        return error
+        last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "no output"
+        return EngineCrashError(f"the engine crashed ({_describe_status(code)}) {doing}: {last}")
 
     def _forward_output(self) -> None:
         """Write the output of engines to stderr, except announcements."""
         for line in self._read_output():
-            if not is_announcement(line):
+            if not self._is_quiet and not is_announcement(line):
                 try:
                     os.write(STDERR, line)
                 except OSError:  # closed or full
@@ -171,12 +196,8 @@ class _Process:
         self._errors.truncate(0)
         return lines
 
-    def _remove(self) -> None:
-        self._errors.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
 
-
-_running: _Process | None = None
+_running: Process | None = None
 _starting = threading.Lock()
 
 
@@ -192,18 +213,12 @@ def load(engine: str, model: Model, what: str) -> WorkerSession:
         EngineCrashError: the engine crashed; the message has its last line.
         SenError: from the engine's `load`.
     """
-    request: dict[str, Any] = {"command": "load", "engine": engine, "environment": _environment()}
-    arrays = {}
-    if isinstance(model, bytes):
-        arrays["model"] = np.frombuffer(model, np.uint8)
-    else:
-        request["path"] = str(Path(model).absolute())
-    process = _worker()
+    process, given = _worker(), model if isinstance(model, bytes) else Path(model).absolute()
     try:
-        answer, _ = process.call(f"while it loaded {what}", request, arrays)
+        number, batch_size = process.call(f"while it loaded {what}", child.load, engine, given)
     except EngineCrashError as error:
         raise EngineCrashError(f"{engine}: {error.message}", error.hint) from None
-    return WorkerSession(process, answer["session"], answer["batch_size"], engine, what)
+    return WorkerSession(process, number, batch_size, engine, what)
 
 
 def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
@@ -212,32 +227,17 @@ def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExt
     Raises:
         EngineError: an engine does not exist, or does not load.
     """
-    request = {"command": "versions", "names": list(names), "environment": _environment()}
-    answer, _ = _worker().call(f"while {' or '.join(names)} was imported", request)
-    missing = {name: cast(MissingExtraError, decode_error(error)) for name, error in answer["missing"].items()}
-    return answer["versions"], missing
+    return _worker().call(f"while {' or '.join(names)} was imported", child.versions, list(names))
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment without the temporary folder, which the worker replaces."""
-    return {name: value for name, value in os.environ.items() if name != "TMPDIR"}
-
-
-def _worker() -> _Process:
+def _worker() -> Process:
     """Return the worker; start it if there is none or the import path changed."""
     global _running  # noqa: PLW0603 - one per process
     with _starting:
         if _running is not None and (not _running.is_alive or _running.path != sys.path):
-            _running.end()
-            _running = None
+            _close()
         if _running is None:
-            try:
-                _running = _Process()
-            except OSError as error:
-                raise EngineError(
-                    f"cannot start the engine process: {error.strerror}",
-                    "set the environment variable TMPDIR to a writable folder",
-                ) from error
+            _running = Process()
         return _running
 
 
@@ -254,21 +254,6 @@ def _forget() -> None:
     _starting = threading.Lock()
     if _running is not None:
         _running.abandon()
-
-
-def command(module: str, path: Sequence[str], *arguments: str) -> list[str]:
-    """Return the command line of a process that calls `main` of a module.
-
-    Its import path is exactly `path`: without the current folder and user site.
-    """
-    return [sys.executable, "-I", "-c", _START.format(module), json.dumps(path), *arguments]
-
-
-def crash_error(code: int, printed: Sequence[bytes], doing: str) -> EngineCrashError:
-    """Return the error of an engine that ended its process with an exit status and this output on stderr."""
-    lines = [line for line in printed if line.strip() and not is_announcement(line)]
-    last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "no output"
-    return EngineCrashError(f"the engine crashed ({_describe_status(code)}) {doing}: {last}")
 
 
 def _describe_status(code: int) -> str:

@@ -3,88 +3,84 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-from sen_runtime.engines import Session, engine
+from sen_runtime.engines import Model, Session, engine
 from sen_runtime.engines.session import Array
 from sen_runtime.errors import EngineError, MissingExtraError, SenError
-from sen_runtime.worker.frames import encode_error, receive, send
+from sen_runtime.memory_limits import allocation_failure
 
-Answer = tuple[dict[str, Any], dict[str, Array]]
+#: Loaded models by number.
+_sessions: dict[int, Session] = {}
 
 
-class _Worker:
-    """Sessions by number, and the requests on them."""
-
-    def __init__(self) -> None:
-        self._sessions: dict[int, Session] = {}
-        self._count = 0
-
-    def respond(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Return the response to a request; errors are responses."""
+def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
+    """Return versions of engines, and the errors of missing ones."""
+    found, missing = {}, {}
+    for name in names:
         try:
-            if "environment" in request:
-                _update_environment(request["environment"])
-            answer: Answer = getattr(self, f"on_{request['command']}")(request, arrays)
-        except SenError as error:
-            return {"error": encode_error(error)}, {}
-        except Exception as error:  # third-party code
-            return {"error": encode_error(EngineError(f"{type(error).__name__}: {error}"))}, {}
-        return answer
+            found[name] = engine(name).version()
+        except MissingExtraError as error:
+            missing[name] = error
+    return found, missing
 
-    def on_versions(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Return versions of engines, and the errors of missing ones."""
-        del arrays
-        versions, missing = {}, {}
-        for name in request["names"]:
-            try:
-                versions[name] = engine(name).version()
-            except MissingExtraError as error:
-                missing[name] = encode_error(error)
-        return {"versions": versions, "missing": missing}, {}
 
-    def on_load(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Load a model from a path or bytes."""
-        model = bytes(arrays["model"]) if "model" in arrays else Path(request["path"])
-        session = engine(request["engine"]).load(model)
-        self._count += 1
-        self._sessions[self._count] = session
-        return {"session": self._count, "batch_size": session.batch_size}, {}
+def load(engine_name: str, model: Model) -> tuple[int, int | None]:
+    """Load a model; return its number and batch size."""
+    session = engine(engine_name).load(model)
+    number = max(_sessions, default=0) + 1
+    _sessions[number] = session
+    return number, session.batch_size
 
-    def on_run(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Return outputs for an input."""
-        return {}, {"output": self._sessions[request["session"]].run(arrays["x"])}
 
-    def on_run_all(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Return outputs of all layers for an input."""
-        return {}, self._sessions[request["session"]].run_all(arrays["x"])
+def run(number: int, x: Array) -> Array:
+    """Return outputs for an input."""
+    return _sessions[number].run(x)
 
-    def on_close(self, request: dict[str, Any], arrays: dict[str, Array]) -> Answer:
-        """Release a session."""
-        del arrays
-        self._sessions.pop(request["session"]).close()
-        return {}, {}
+
+def run_all(number: int, x: Array) -> dict[str, Array]:
+    """Return outputs of all layers for an input."""
+    return _sessions[number].run_all(x)
+
+
+def close(number: int) -> None:
+    """Release a model."""
+    _sessions.pop(number).close()
 
 
 def main() -> None:
-    """Serve requests until stdin ends; output of engines goes to stderr."""
+    """Call functions until stdin ends; output of engines goes to stderr.
+
+    A request is the environment, a function and its arguments; the response is the result, or None and the error.
+    """
     requests, answers = _take_standard_streams()
-    worker = _Worker()
     while True:
         try:
-            send(answers, *worker.respond(*receive(requests)))
+            environment, function, arguments = pickle.load(requests)  # noqa: S301 - from the parent
+            _update_environment(environment)
+            answers.write(pickle.dumps(_call(function, arguments), pickle.HIGHEST_PROTOCOL))
+            answers.flush()
         except (EOFError, OSError):  # the parent ended
             os._exit(0)  # without destructors of engines
+
+
+def _call(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, SenError | None]:
+    try:
+        return function(*arguments), None
+    except SenError as error:
+        return None, error
+    except Exception as error:  # third-party code
+        return None, allocation_failure(error) or EngineError(f"{type(error).__name__}: {error}")
 
 
 def _update_environment(environment: Mapping[str, str]) -> None:
     """Copy the environment of the parent, except the temporary folder."""
     for name in set(os.environ) - set(environment) - {"TMPDIR"}:
         del os.environ[name]
-    os.environ.update(environment)
+    os.environ.update({name: value for name, value in environment.items() if name != "TMPDIR"})
 
 
 def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:
