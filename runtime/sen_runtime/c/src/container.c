@@ -19,22 +19,23 @@ static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t count)
 static sen_status check_header(const uint8_t *bytes, size_t size, unsigned flags)
 {
     static const uint8_t magic[8] = {0x89, 'S', 'E', 'N', '\r', '\n', 0x1a, '\n'};
-    static const uint8_t zeros[4] = {0, 0, 0, 0};
-    if (size < HEADER_BYTES)
+    static const uint8_t zeros[sizeof(uint32_t)] = {0};
+    const image_header *head = (const image_header *)(const void *)bytes;
+    if (size < sizeof *head)
         return SEN_TRUNCATED;
-    if (memcmp(bytes, magic, sizeof magic) != 0)
+    if (memcmp(head->magic, magic, sizeof magic) != 0)
         return SEN_MAGIC;
-    if ((u32(bytes + 8) & 0xFFFFu) != 1)
+    if (head->version != 1)
         return SEN_VERSION;
-    if (u32(bytes + 8) >> 16 != HEADER_BYTES || u32(bytes + 12) == 0 || !all_zero(bytes + 28, 36))
+    if (head->header_bytes != sizeof *head || head->sections == 0 || !all_zero(head->reserved, sizeof head->reserved))
         return SEN_HEADER;
-    if (u64(bytes + 16) != size)
+    if (head->file_bytes != size)
         return SEN_TRUNCATED;
     if (flags & SEN_CHECK_CHECKSUM) {
-        uint32_t crc = crc32(0, bytes, CHECKSUM_OFFSET);
+        uint32_t crc = crc32(0, bytes, offsetof(image_header, checksum));
         crc = crc32(crc, zeros, sizeof zeros);
-        crc = crc32(crc, bytes + CHECKSUM_OFFSET + 4, size - CHECKSUM_OFFSET - 4);
-        if (crc != u32(bytes + CHECKSUM_OFFSET))
+        crc = crc32(crc, head->reserved, size - offsetof(image_header, reserved));
+        if (crc != head->checksum)
             return SEN_CHECKSUM;
     }
     return SEN_OK;
@@ -47,17 +48,17 @@ static uint32_t value_bytes(uint32_t dtype)
     return dtype < sizeof bytes ? bytes[dtype] : 0;
 }
 
-/* Whether `rank` sizes and a type need exactly `bytes`. */
-static int fits(const uint8_t *row, uint64_t bytes)
+/* Whether `rank` sizes and a type need exactly the bytes of the section. */
+static int fits(const section_row *row)
 {
-    const uint32_t width = value_bytes(u32(row + 4)), rank = u32(row + 24);
+    const uint32_t width = value_bytes(row->dtype);
     uint64_t count = 1;
     uint32_t axis;
-    if (width == 0 || rank < 1 || rank > 3)
+    if (width == 0 || row->rank < 1 || row->rank > 3)
         return 0;
     for (axis = 0; axis < 3; axis++) {
-        const uint64_t length = u32(row + 28 + 4 * axis);
-        if (axis >= rank) {
+        const uint64_t length = row->shape[axis];
+        if (axis >= row->rank) {
             if (length != 0)
                 return 0;
         } else if (length != 0 && count > UINT64_MAX / length / 8) {
@@ -66,27 +67,26 @@ static int fits(const uint8_t *row, uint64_t bytes)
             count *= length;
         }
     }
-    return count * width == bytes;
+    return count * width == row->nbytes;
 }
 
 static sen_status check_sections(const uint8_t *bytes, uint64_t size, uint32_t sections)
 {
-    uint64_t end = HEADER_BYTES + (uint64_t)SECTION_BYTES * sections;
+    uint64_t end = sizeof(image_header) + (uint64_t)sizeof(section_row) * sections;
     uint32_t index;
     if (end > size)
         return SEN_SECTION;
     for (index = 0; index < sections; index++) {
-        const uint8_t *row = bytes + HEADER_BYTES + (size_t)SECTION_BYTES * index;
-        const uint32_t kind = u32(row);
-        const uint64_t offset = u64(row + 8), length = u64(row + 16);
+        const section_row *row = section_at(bytes, index);
+        const uint32_t kind = row->kind;
         const uint64_t expected = (end + SEN_ALIGNMENT - 1) / SEN_ALIGNMENT * SEN_ALIGNMENT;
-        if (offset != expected || offset > size || length > size - offset || u64(row + 40) != 0)
+        if (row->offset != expected || row->offset > size || row->nbytes > size - row->offset || row->reserved != 0)
             return SEN_SECTION;
         if (index == 0 ? kind != KIND_PROGRAM : kind != KIND_TENSOR && !(index == 1 && kind == KIND_METADATA))
             return SEN_SECTION;
-        if (kind == KIND_TENSOR ? !fits(row, length) : u32(row + 4) != 0 || !all_zero(row + 24, 16))
+        if (kind == KIND_TENSOR ? !fits(row) : row->dtype || row->rank || !all_zero(row->shape, sizeof row->shape))
             return SEN_SECTION;
-        end = offset + length;
+        end = row->offset + row->nbytes;
     }
     return end == size ? SEN_OK : SEN_TRUNCATED;
 }
@@ -94,5 +94,5 @@ static sen_status check_sections(const uint8_t *bytes, uint64_t size, uint32_t s
 sen_status sen_check_container(const uint8_t *bytes, size_t size, unsigned flags)
 {
     const sen_status status = check_header(bytes, size, flags);
-    return status == SEN_OK ? check_sections(bytes, size, u32(bytes + 12)) : status;
+    return status == SEN_OK ? check_sections(bytes, size, ((const image_header *)(const void *)bytes)->sections) : status;
 }

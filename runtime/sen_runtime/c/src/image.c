@@ -8,53 +8,22 @@ static int is_finite(float value)
     return value - value == 0.0f;
 }
 
-static void read_tensor(const sen_image *image, uint32_t section, sen_tensor *tensor)
+sen_tensor sen_image_tensor(const sen_image *image, uint32_t index)
 {
-    const uint8_t *row;
-    memset(tensor, 0, sizeof *tensor);
-    if (section == SEN_NONE)
-        return;
-    row = image->bytes + HEADER_BYTES + (size_t)SECTION_BYTES * section;
-    tensor->data = image->bytes + (size_t)u64(row + 8);
-    tensor->dtype = u32(row + 4);
-    tensor->rank = u32(row + 24);
-    tensor->shape[0] = u32(row + 28);
-    tensor->shape[1] = u32(row + 32);
-    tensor->shape[2] = u32(row + 36);
-}
-
-static int is_tensor(const sen_image *image, uint32_t section)
-{
-    return section < image->sections
-        && u32(image->bytes + HEADER_BYTES + (size_t)SECTION_BYTES * section) == KIND_TENSOR;
-}
-
-void sen_image_layer(const sen_image *image, uint32_t index, sen_layer_record *layer)
-{
-    const uint8_t *record = image->layer_records + (size_t)LAYER_BYTES * index;
-    layer->op = u32(record);
-    read_tensor(image, u32(record + 4), &layer->bias);
-    layer->neuron = u32(record + 8);
-    layer->beta = f32(record + 12);
-    layer->threshold = f32(record + 16);
-    layer->reset = u32(record + 20);
-}
-
-void sen_image_operator(const sen_image *image, uint32_t index, sen_operator_record *op)
-{
-    const uint8_t *record = image->operator_records + (size_t)OPERATOR_BYTES * index;
-    uint32_t i;
-    op->kind = u32(record);
-    op->n_out = u32(record + 4);
-    op->n_in = u32(record + 8);
-    for (i = 0; i < 4; i++)
-        read_tensor(image, u32(record + 12 + 4 * i), &op->tensors[i]);
-    for (i = 0; i < 2; i++) {
-        op->operands[i] = u32(record + 28 + 4 * i);
-        op->block[i] = u32(record + 36 + 4 * i);
+    sen_tensor tensor = {NULL, 0, 0, {0, 0, 0}};
+    if (index != SEN_NONE) {
+        const section_row *row = section_at(image->bytes, index);
+        tensor.data = image->bytes + (size_t)row->offset;
+        tensor.dtype = row->dtype;
+        tensor.rank = row->rank;
+        memcpy(tensor.shape, row->shape, sizeof tensor.shape);
     }
-    for (i = 0; i < 4; i++)
-        op->scalars[i] = f32(record + 44 + 4 * i);
+    return tensor;
+}
+
+static int is_tensor(const sen_image *image, uint32_t index)
+{
+    return index < image->sections && section_at(image->bytes, index)->kind == KIND_TENSOR;
 }
 
 static int is_float(const sen_tensor *tensor)
@@ -85,23 +54,23 @@ static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows
     return 1;
 }
 
-static sen_status check_coordinates(const sen_operator_record *op)
+static sen_status check_coordinates(const sen_operator_record *op, const sen_tensor *tensors)
 {
-    const sen_tensor *source = &op->tensors[0], *target = &op->tensors[1], *mask = &op->tensors[2];
-    const float *scalars = op->scalars; /* gain, exponent, min_distance, max_distance */
+    const sen_tensor *source = &tensors[0], *target = &tensors[1], *mask = &tensors[2];
+    const float exponent = op->scalars[1], min_distance = op->scalars[2], max_distance = op->scalars[3];
     const uint32_t dimensions = source->shape[1];
     uint32_t i;
     if (dimensions == 0 || !has_shape(source, 2, op->n_in, dimensions) || !has_shape(target, 2, op->n_out, dimensions)
-        || !has_shape(mask, 1, op->n_in, 0) || op->tensors[3].data)
+        || !has_shape(mask, 1, op->n_in, 0))
         return SEN_OPERATOR;
     if (!is_float(source) || !is_float(target) || !is_float(mask))
         return SEN_OPERATOR;
     for (i = 0; i < 4; i++)
-        if (!is_finite(scalars[i]))
+        if (!is_finite(op->scalars[i]))
             return SEN_OPERATOR;
-    if (!(scalars[3] > scalars[2]) && !all_zero((const uint8_t *)&scalars[3], sizeof scalars[3]))
+    if (!(max_distance > min_distance) && !all_zero(&op->scalars[3], sizeof op->scalars[3]))
         return SEN_OPERATOR;
-    return scalars[1] > 0 && scalars[2] >= 0 ? SEN_OK : SEN_OPERATOR;
+    return exponent > 0 && min_distance >= 0 ? SEN_OK : SEN_OPERATOR;
 }
 
 /* Starts rise from 0 to the number of blocks, columns within each block row. */
@@ -127,12 +96,12 @@ static sen_status check_indices(
     return SEN_OK;
 }
 
-static sen_status check_sparse(const sen_operator_record *op)
+static sen_status check_sparse(const sen_operator_record *op, const sen_tensor *tensors)
 {
-    const sen_tensor *values = &op->tensors[0], *columns = &op->tensors[1], *starts = &op->tensors[2];
+    const sen_tensor *values = &tensors[0], *columns = &tensors[1], *starts = &tensors[2];
     const uint32_t rows = op->block[0], width = op->block[1], blocks = values->shape[0];
     uint32_t block_rows, block_columns;
-    if (rows == 0 || width == 0 || !is_matrix(values, &op->tensors[3], op->n_out))
+    if (rows == 0 || width == 0 || !is_matrix(values, &tensors[3], op->n_out))
         return SEN_OPERATOR;
     block_rows = op->n_out / rows + (op->n_out % rows != 0);
     block_columns = op->n_in / width + (op->n_in % width != 0);
@@ -144,39 +113,37 @@ static sen_status check_sparse(const sen_operator_record *op)
     return check_indices(columns, starts->data, block_rows, block_columns, blocks);
 }
 
-static sen_status check_operator(const sen_image *image, uint32_t index)
+static sen_status check_operator(const sen_image *image, const sen_operator_record *op)
 {
-    const uint8_t *record = image->operator_records + (size_t)OPERATOR_BYTES * index;
     static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
-    sen_operator_record op;
+    sen_tensor tensors[4];
     uint32_t i;
-    if (u32(record) > SEN_SUM || u32(record + 4) == 0 || u32(record + 8) == 0 || !all_zero(record + 60, 4))
+    if (op->kind > SEN_SUM || op->n_out == 0 || op->n_in == 0 || op->reserved)
         return SEN_OPERATOR;
     for (i = 0; i < 4; i++) {
-        const uint32_t section = u32(record + 12 + 4 * i);
-        if (section != SEN_NONE && (i >= used[u32(record)] || !is_tensor(image, section)))
+        if (op->tensors[i] != SEN_NONE && (i >= used[op->kind] || !is_tensor(image, op->tensors[i])))
             return SEN_OPERATOR;
+        tensors[i] = sen_image_tensor(image, op->tensors[i]);
     }
-    sen_image_operator(image, index, &op);
-    if (op.kind != SEN_SPARSE && (op.block[0] || op.block[1]))
+    if (op->kind != SEN_SPARSE && (op->block[0] || op->block[1]))
         return SEN_OPERATOR;
-    if (op.kind != SEN_COORDINATES && !all_zero(record + 44, 16))
+    if (op->kind != SEN_COORDINATES && !all_zero(op->scalars, sizeof op->scalars))
         return SEN_OPERATOR;
-    if (op.kind != SEN_SUM && (op.operands[0] != SEN_NONE || op.operands[1] != SEN_NONE))
+    if (op->kind != SEN_SUM && (op->operands[0] != SEN_NONE || op->operands[1] != SEN_NONE))
         return SEN_OPERATOR;
-    switch (op.kind) {
+    switch (op->kind) {
     case SEN_COORDINATES:
-        return check_coordinates(&op);
+        return check_coordinates(op, tensors);
     case SEN_DENSE:
-        return has_shape(&op.tensors[0], 2, op.n_out, op.n_in) && is_matrix(&op.tensors[0], &op.tensors[1], op.n_out)
+        return has_shape(&tensors[0], 2, op->n_out, op->n_in) && is_matrix(&tensors[0], &tensors[1], op->n_out)
             ? SEN_OK
             : SEN_OPERATOR;
     case SEN_SPARSE:
-        return check_sparse(&op);
+        return check_sparse(op, tensors);
     case SEN_LOW_RANK: {
-        const uint32_t rank = op.tensors[1].shape[0];
-        return rank > 0 && has_shape(&op.tensors[0], 2, op.n_out, rank) && has_shape(&op.tensors[1], 2, rank, op.n_in)
-                && is_matrix(&op.tensors[0], &op.tensors[2], op.n_out) && is_matrix(&op.tensors[1], &op.tensors[3], rank)
+        const uint32_t rank = tensors[1].shape[0];
+        return rank > 0 && has_shape(&tensors[0], 2, op->n_out, rank) && has_shape(&tensors[1], 2, rank, op->n_in)
+                && is_matrix(&tensors[0], &tensors[2], op->n_out) && is_matrix(&tensors[1], &tensors[3], rank)
             ? SEN_OK
             : SEN_OPERATOR;
     }
@@ -189,25 +156,24 @@ static sen_status check_operator(const sen_image *image, uint32_t index)
  * SEN_MAX_DEPTH. The stack holds the roots that nothing has used yet. */
 static sen_status check_order(const sen_image *image)
 {
+    const sen_program *program = image->program;
     uint32_t roots[SEN_MAX_DEPTH + 1], depths[SEN_MAX_DEPTH + 1];
-    uint32_t layer, index = 0, width = image->program.n_in;
-    for (layer = 0; layer < image->program.layers; layer++) {
-        const uint32_t last = u32(image->layer_records + (size_t)LAYER_BYTES * layer);
+    uint32_t layer, index = 0, width = program->n_in;
+    for (layer = 0; layer < program->layers; layer++) {
+        const uint32_t last = image->layers[layer].op;
         uint32_t count = 0;
-        if (last >= image->program.operators || last < index)
+        if (last >= program->operators || last < index)
             return SEN_LAYER;
         for (; index <= last; index++) {
-            const uint8_t *record = image->operator_records + (size_t)OPERATOR_BYTES * index;
-            uint32_t depth = 1;
-            if (u32(record + 8) != width)
+            const sen_operator_record *op = &image->operators[index];
+            uint32_t depth = 1, side;
+            if (op->n_in != width)
                 return SEN_LAYER;
-            if (u32(record) == SEN_SUM) {
-                uint32_t side;
-                if (count < 2 || u32(record + 28) != roots[count - 2] || u32(record + 32) != roots[count - 1])
+            if (op->kind == SEN_SUM) {
+                if (count < 2 || op->operands[0] != roots[count - 2] || op->operands[1] != roots[count - 1])
                     return SEN_OPERATOR;
                 for (side = 1; side <= 2; side++) {
-                    const uint8_t *operand = image->operator_records + (size_t)OPERATOR_BYTES * roots[count - side];
-                    if (u32(operand + 4) != u32(record + 4))
+                    if (image->operators[roots[count - side]].n_out != op->n_out)
                         return SEN_OPERATOR;
                     if (depths[count - side] >= depth)
                         depth = depths[count - side] + 1;
@@ -221,62 +187,59 @@ static sen_status check_order(const sen_image *image)
         }
         if (count != 1)
             return SEN_OPERATOR;
-        width = u32(image->operator_records + (size_t)OPERATOR_BYTES * last + 4);
+        width = image->operators[last].n_out;
     }
-    if (index != image->program.operators)
+    if (index != program->operators)
         return SEN_OPERATOR;
-    return width == image->program.n_out ? SEN_OK : SEN_LAYER;
+    return width == program->n_out ? SEN_OK : SEN_LAYER;
+}
+
+/* Whether all bytes of a record are 0 from an offset on. */
+static int is_zero_from(const sen_layer_record *layer, size_t offset)
+{
+    return all_zero((const uint8_t *)layer + offset, sizeof *layer - offset);
 }
 
 static sen_status check_layer(const sen_image *image, uint32_t index)
 {
-    const uint8_t *record = image->layer_records + (size_t)LAYER_BYTES * index;
-    const sen_program *program = &image->program;
+    const sen_layer_record *layer = &image->layers[index];
+    const sen_program *program = image->program;
     const int is_last = index == program->layers - 1;
-    const uint32_t section = u32(record + 4);
-    sen_layer_record layer;
-    if ((section != SEN_NONE && !is_tensor(image, section)) || !all_zero(record + 24, 8))
+    if ((layer->bias != SEN_NONE && !is_tensor(image, layer->bias)) || layer->reserved[0] || layer->reserved[1])
         return SEN_LAYER;
-    sen_image_layer(image, index, &layer);
-    if (layer.bias.data) {
-        const uint32_t n_out = u32(image->operator_records + (size_t)OPERATOR_BYTES * layer.op + 4);
-        if (!is_float(&layer.bias) || !has_shape(&layer.bias, 1, n_out, 0))
+    if (layer->bias != SEN_NONE) {
+        const sen_tensor bias = sen_image_tensor(image, layer->bias);
+        if (!is_float(&bias) || !has_shape(&bias, 1, image->operators[layer->op].n_out, 0))
             return SEN_LAYER;
     }
     if (program->timesteps == 0)
-        return layer.neuron <= SEN_RELU && all_zero(record + 12, 12) ? SEN_OK : SEN_LAYER;
-    if (layer.neuron != (is_last && program->readout != SEN_SPIKE_COUNT ? SEN_LEAKY_INTEGRATOR : SEN_LIF))
+        return layer->neuron <= SEN_RELU && is_zero_from(layer, offsetof(sen_layer_record, beta)) ? SEN_OK : SEN_LAYER;
+    if (layer->neuron != (is_last && program->readout != SEN_SPIKE_COUNT ? SEN_LEAKY_INTEGRATOR : SEN_LIF))
         return SEN_LAYER;
-    if (!(layer.beta >= 0 && layer.beta <= 1))
+    if (!(layer->beta >= 0 && layer->beta <= 1))
         return SEN_LAYER;
-    if (layer.neuron == SEN_LEAKY_INTEGRATOR)
-        return all_zero(record + 16, 8) ? SEN_OK : SEN_LAYER;
-    return layer.threshold > 0 && is_finite(layer.threshold) && layer.reset <= SEN_ZERO_WITHOUT_DELAY ? SEN_OK : SEN_LAYER;
+    if (layer->neuron == SEN_LEAKY_INTEGRATOR)
+        return is_zero_from(layer, offsetof(sen_layer_record, threshold)) ? SEN_OK : SEN_LAYER;
+    return layer->threshold > 0 && is_finite(layer->threshold) && layer->reset <= SEN_ZERO_WITHOUT_DELAY ? SEN_OK : SEN_LAYER;
 }
 
 static sen_status check_program(sen_image *image)
 {
-    const uint8_t *row = image->bytes + HEADER_BYTES, *head = image->bytes + (size_t)u64(row + 8);
-    const uint64_t length = u64(row + 16);
-    sen_program *program = &image->program;
-    if (length < PROGRAM_BYTES)
+    const section_row *row = section_at(image->bytes, 0);
+    const sen_program *program = (const sen_program *)(const void *)(image->bytes + (size_t)row->offset);
+    if (row->nbytes < sizeof *program)
         return SEN_PROGRAM;
-    program->layers = u32(head);
-    program->operators = u32(head + 4);
-    program->timesteps = u32(head + 8);
-    program->is_spike_train = u32(head + 12);
-    program->readout = u32(head + 16);
-    program->n_in = u32(head + 20);
-    program->n_out = u32(head + 24);
-    if (program->layers == 0 || u32(head + 28) != 0 || program->is_spike_train > 1 || program->readout > SEN_SPIKE_COUNT)
+    if (program->layers == 0 || program->reserved || program->is_spike_train > 1 || program->readout > SEN_SPIKE_COUNT)
         return SEN_PROGRAM;
     if (program->timesteps == 0 && program->is_spike_train)
         return SEN_PROGRAM;
-    if (length
-        != PROGRAM_BYTES + LAYER_BYTES * (uint64_t)program->layers + OPERATOR_BYTES * (uint64_t)program->operators)
+    if (row->nbytes
+        != sizeof *program + sizeof *image->layers * (uint64_t)program->layers
+            + sizeof *image->operators * (uint64_t)program->operators)
         return SEN_PROGRAM;
-    image->layer_records = head + PROGRAM_BYTES;
-    image->operator_records = image->layer_records + (size_t)LAYER_BYTES * program->layers;
+    image->program = program;
+    image->layers = (const sen_layer_record *)(const void *)(program + 1);
+    image->operators = (const sen_operator_record *)(const void *)(image->layers + program->layers);
     return SEN_OK;
 }
 
@@ -304,11 +267,8 @@ static sen_status check_values(const sen_image *image)
 {
     uint32_t index;
     for (index = 0; index < image->sections; index++) {
-        sen_tensor tensor;
-        if (!is_tensor(image, index))
-            continue;
-        read_tensor(image, index, &tensor);
-        if (!values_are_finite(&tensor))
+        const sen_tensor tensor = sen_image_tensor(image, index);
+        if (is_tensor(image, index) && !values_are_finite(&tensor))
             return SEN_VALUES;
     }
     return SEN_OK;
@@ -330,13 +290,13 @@ sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsi
     if (status != SEN_OK)
         return status;
     image->bytes = bytes;
-    image->sections = u32(image->bytes + 12);
+    image->sections = ((const image_header *)bytes)->sections;
     status = check_program(image);
     if (status == SEN_OK)
         status = check_order(image);
-    for (index = 0; status == SEN_OK && index < image->program.operators; index++)
-        status = check_operator(image, index);
-    for (index = 0; status == SEN_OK && index < image->program.layers; index++)
+    for (index = 0; status == SEN_OK && index < image->program->operators; index++)
+        status = check_operator(image, &image->operators[index]);
+    for (index = 0; status == SEN_OK && index < image->program->layers; index++)
         status = check_layer(image, index);
     if (status == SEN_OK && flags & SEN_CHECK_VALUES)
         status = check_values(image);

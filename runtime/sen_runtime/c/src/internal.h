@@ -19,38 +19,38 @@ typedef struct sen_tensor {
     uint32_t dtype, rank, shape[3];
 } sen_tensor;
 
-/* The program's head. */
+/* Records of an image. The program: */
 typedef struct sen_program {
-    uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out;
+    uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out, reserved;
 } sen_program;
 
-/* A layer's record; `reset` is SEN_RESET_... or SEN_ZERO_WITHOUT_DELAY. */
+/* A layer; `bias` is a section or SEN_NONE, `reset` SEN_RESET_... or SEN_ZERO_WITHOUT_DELAY. */
 typedef struct sen_layer_record {
-    uint32_t op, neuron, reset;
+    uint32_t op, bias, neuron;
     float beta, threshold;
-    sen_tensor bias;
+    uint32_t reset, reserved[2];
 } sen_layer_record;
 
-/* An operator's record. Tensors by kind: Coordinates source, target, mask; Dense w, scale; Sparse values, columns,
+/* An operator. Sections of tensors by kind: Coordinates source, target, mask; Dense w, scale; Sparse values, columns,
  * row_starts, scale; LowRank left, right, their scales. */
 typedef struct sen_operator_record {
-    uint32_t kind, n_out, n_in, operands[2], block[2];
+    uint32_t kind, n_out, n_in, tensors[4], operands[2], block[2];
     float scalars[4]; /* gain, exponent, min_distance, max_distance */
-    sen_tensor tensors[4];
+    uint32_t reserved;
 } sen_operator_record;
 
 /* An image whose header, table and program were checked: every record can be read from it. */
 typedef struct sen_image {
     const uint8_t *bytes;
     uint32_t sections;
-    const uint8_t *layer_records, *operator_records;
-    sen_program program;
+    const sen_program *program;
+    const sen_layer_record *layers;
+    const sen_operator_record *operators;
 } sen_image;
 
-/* image.c */
+/* image.c: an image, and the tensor of one of its sections. */
 sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsigned flags);
-void sen_image_layer(const sen_image *image, uint32_t index, sen_layer_record *layer);
-void sen_image_operator(const sen_image *image, uint32_t index, sen_operator_record *record);
+sen_tensor sen_image_tensor(const sen_image *image, uint32_t index);
 
 /* export: kernel_choice */
 /* Rows of more int8 weights are multiplied as floats: a sum of products might exceed int32. */

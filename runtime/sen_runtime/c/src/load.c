@@ -121,9 +121,9 @@ static void set_matrix(sen_weights *w, const sen_tensor *data, const sen_tensor 
     w->scale_step = scale->data && scale->shape[0] > 1;
 }
 
-static sen_status place_coordinates(sen_loader *loader, const sen_operator_record *record, sen_weights *w)
+static sen_status place_coordinates(
+    sen_loader *loader, const sen_operator_record *record, const sen_tensor *tensors, sen_weights *w)
 {
-    const sen_tensor *tensors = record->tensors;
     memset(w, 0, sizeof *w);
     w->rows = record->n_out;
     w->columns = record->n_in;
@@ -151,12 +151,14 @@ static sen_status place_coordinates(sen_loader *loader, const sen_operator_recor
 static sen_status place_operator(
     sen_loader *loader, const sen_operator_record *record, int meets_spikes, sen_weights *first, sen_weights *second)
 {
-    const sen_tensor *tensors = record->tensors;
-    const uint32_t rank = tensors[1].shape[0];
+    sen_tensor tensors[4];
     sen_status status;
+    uint32_t rank, i;
+    for (i = 0; i < 4; i++)
+        tensors[i] = sen_image_tensor(loader->image, record->tensors[i]);
     switch (record->kind) {
     case SEN_COORDINATES:
-        return place_coordinates(loader, record, first);
+        return place_coordinates(loader, record, tensors, first);
     case SEN_DENSE:
         set_matrix(first, &tensors[0], &tensors[1], record->n_out, record->n_in);
         status = place_dense(loader, first, meets_spikes);
@@ -177,6 +179,7 @@ static sen_status place_operator(
         keep_matrix(loader, &tensors[0], &tensors[3], first);
         return SEN_OK;
     default:
+        rank = tensors[1].shape[0];
         set_matrix(first, &tensors[1], &tensors[3], rank, record->n_in);
         set_matrix(second, &tensors[0], &tensors[2], record->n_out, rank);
         if (rank > loader->inner)
@@ -197,18 +200,16 @@ static sen_status place_terms(
 {
     sen_term *terms = sen_take(&loader->arena, (uint64_t)record->op - index + 1, sizeof *terms);
     for (layer->term_count = 0; index <= record->op; index++) {
-        sen_operator_record op;
+        const sen_operator_record *op = &loader->image->operators[index];
+        const int count = op->kind == SEN_LOW_RANK ? 2 : 1;
         sen_weights first, second, *placed;
         sen_status status;
-        int count;
-        sen_image_operator(loader->image, index, &op);
-        layer->n_out = op.n_out;
-        layer->n_in = op.n_in;
-        if (op.kind == SEN_SUM)
+        layer->n_out = op->n_out;
+        layer->n_in = op->n_in;
+        if (op->kind == SEN_SUM)
             continue;
-        count = op.kind == SEN_LOW_RANK ? 2 : 1;
         placed = sen_take(&loader->arena, (uint64_t)count, sizeof *placed);
-        status = place_operator(loader, &op, meets_spikes, &first, &second);
+        status = place_operator(loader, op, meets_spikes, &first, &second);
         if (status != SEN_OK)
             return status;
         note_uses(loader, &first);
@@ -229,30 +230,30 @@ static sen_status place_terms(
 
 static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first_operator, sen_layer *placed)
 {
-    const int is_spiking = loader->image->program.timesteps > 0;
-    sen_layer_record record;
+    const sen_program *program = loader->image->program;
+    const sen_layer_record *record = &loader->image->layers[index];
+    const int is_spiking = program->timesteps > 0;
+    const int meets_spikes = record->neuron == SEN_LIF && (index > 0 || program->is_spike_train);
+    const sen_tensor bias = sen_image_tensor(loader->image, record->bias);
     sen_layer layer;
     sen_status status;
     memset(&layer, 0, sizeof layer);
-    sen_image_layer(loader->image, index, &record);
-    status = place_terms(
-        loader, first_operator, &record, record.neuron == SEN_LIF && (index > 0 || loader->image->program.is_spike_train),
-        &layer);
+    status = place_terms(loader, first_operator, record, meets_spikes, &layer);
     if (status != SEN_OK)
         return status;
-    layer.bias = keep(loader, &record.bias);
-    layer.bias_dtype = record.bias.dtype;
-    layer.neuron = record.neuron;
-    layer.lif.beta = record.beta;
-    layer.lif.threshold = record.threshold;
-    layer.lif.reset = record.reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO : record.reset;
-    if (is_spiking || index < loader->image->program.layers - 1) /* a perceptron's last layer writes to `y` */
+    layer.bias = keep(loader, &bias);
+    layer.bias_dtype = bias.dtype;
+    layer.neuron = record->neuron;
+    layer.lif.beta = record->beta;
+    layer.lif.threshold = record->threshold;
+    layer.lif.reset = record->reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO : record->reset;
+    if (is_spiking || index < program->layers - 1) /* a perceptron's last layer writes to `y` */
         layer.out = take_floats(&loader->arena, layer.n_out);
     if (is_spiking)
         layer.current = take_floats(&loader->arena, layer.n_out);
-    if (is_spiking && record.neuron == SEN_LIF)
+    if (is_spiking && record->neuron == SEN_LIF)
         layer.membrane = take_floats(&loader->arena, layer.n_out);
-    if (is_spiking && record.neuron == SEN_LEAKY_INTEGRATOR)
+    if (is_spiking && record->neuron == SEN_LEAKY_INTEGRATOR)
         layer.total = take_floats(&loader->arena, layer.n_in);
     if (placed)
         *placed = layer;
@@ -281,21 +282,19 @@ static void set_factors(float *factors, const sen_program *program, float beta)
 /* Lays a model out, or counts its bytes where the arena has no base. */
 static sen_status lay_out(sen_loader *loader, sen_model **placed)
 {
-    const sen_program *program = &loader->image->program;
+    const sen_program *program = loader->image->program;
     sen_arena *arena = &loader->arena;
     sen_model *model = sen_take(arena, 1, sizeof *model);
     sen_layer *layers = sen_take(arena, program->layers, sizeof *layers);
     float *factors = sen_take(arena, program->timesteps, sizeof *factors);
     uint32_t index, first_operator = 0, inner, quantized, events;
-    sen_layer_record record;
     if (program->timesteps > MAX_TIMESTEPS)
         return SEN_TOO_LARGE;
     for (index = 0; index < program->layers; index++) {
         const sen_status status = place_layer(loader, index, first_operator, layers ? &layers[index] : NULL);
         if (status != SEN_OK)
             return status;
-        sen_image_layer(loader->image, index, &record);
-        first_operator = record.op + 1;
+        first_operator = loader->image->layers[index].op + 1;
     }
     inner = take_floats(arena, loader->inner);
     quantized = take_floats(arena, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
@@ -307,7 +306,7 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
             &loader->isa->kernels, layers,         program->layers, program->timesteps, program->is_spike_train,
             program->readout,      program->n_in,  program->n_out,  factors,            inner,
             quantized,             events};
-        set_factors(factors, program, record.beta);
+        set_factors(factors, program, loader->image->layers[index - 1].beta);
         model->network = network;
         model->allows_nonfinite = (loader->flags & SEN_ALLOW_NONFINITE) != 0;
         model->work = (float *)(void *)arena->base;
@@ -366,7 +365,7 @@ sen_status sen_load(
         loader = new_loader(&image, flags, memory, memory_size);
         status = lay_out(&loader, model);
     }
-    if (status == SEN_OK && image.program.timesteps > 0)
+    if (status == SEN_OK && image.program->timesteps > 0)
         sen_network_reset(&(*model)->network, (*model)->work);
     if (status != SEN_OK)
         *model = NULL;

@@ -1,4 +1,4 @@
-/* How the records of an image are read: docs/reference/sen-image.md. */
+/* Records of an image as they lie in it, little-endian and aligned: docs/reference/sen-image.md. */
 #ifndef SEN_RECORDS_H
 #define SEN_RECORDS_H
 
@@ -6,33 +6,41 @@
 
 #include <string.h>
 
-enum { HEADER_BYTES = 64, SECTION_BYTES = 48, PROGRAM_BYTES = 32, LAYER_BYTES = 32, OPERATOR_BYTES = 64 };
 enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
-enum { CHECKSUM_OFFSET = 24 };
 
-static inline uint32_t u32(const uint8_t *bytes)
+typedef struct image_header {
+    uint8_t magic[8];
+    uint16_t version, header_bytes;
+    uint32_t sections;
+    uint64_t file_bytes;
+    uint32_t checksum; /* of all bytes, with this field 0 */
+    uint8_t reserved[36];
+} image_header;
+
+typedef struct section_row {
+    uint32_t kind, dtype;
+    uint64_t offset, nbytes;
+    uint32_t rank, shape[3];
+    uint64_t reserved;
+} section_row;
+
+/* Fails to compile where a compiler pads records. */
+typedef char records_have_no_padding
+    [sizeof(image_header) == 64 && sizeof(section_row) == 48 && sizeof(sen_program) == 32 && sizeof(sen_layer_record) == 32
+             && sizeof(sen_operator_record) == 64
+         ? 1
+         : -1];
+
+/* Row `index` of the section table. */
+static inline const section_row *section_at(const uint8_t *image, uint32_t index)
 {
-    uint32_t value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
+    return (const section_row *)(const void *)(image + sizeof(image_header)) + index;
 }
 
-static inline uint64_t u64(const uint8_t *bytes)
+/* Whether all bytes of a field are 0; -0.0 is not. */
+static inline int all_zero(const void *field, size_t count)
 {
-    uint64_t value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
-
-static inline float f32(const uint8_t *bytes)
-{
-    float value;
-    memcpy(&value, bytes, sizeof value);
-    return value;
-}
-
-static inline int all_zero(const uint8_t *bytes, size_t count)
-{
+    const uint8_t *bytes = field;
     while (count--)
         if (*bytes++)
             return 0;
