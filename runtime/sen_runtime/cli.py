@@ -11,7 +11,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,8 +112,13 @@ def _parser() -> argparse.ArgumentParser:
 def _add_bench(commands: Any) -> None:
     bench = commands.add_parser("bench", help="measure files side by side", description=_bench.__doc__)
     bench.set_defaults(command=_bench)
-    add = bench.add_argument
-    add("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=".onnx, .tflite, .sen; the first is the baseline")
+    help_ = ".onnx, .tflite, .sen; the first is the baseline"
+    bench.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=help_)
+    add_bench_options(bench.add_argument)
+
+
+def add_bench_options(add: Callable[..., object]) -> None:
+    """Call `add`, which has the parameters of `ArgumentParser.add_argument`, for each option of `bench`."""
     add("--engine", action="append", default=[], metavar="NAME", help="an engine to measure; may be repeated")
     add("--threads", type=_numbers, default=(1,), metavar="1,2", help="numbers of threads (default: 1)")
     add("--seconds", type=float, default=10.0, metavar="S", help="how long to measure (default: 10)")
@@ -122,11 +127,15 @@ def _add_bench(commands: Any) -> None:
     add("--cold-cache", action="store_true", help="empty the caches before each inference")
     add("--cpu", type=int, metavar="N", help="run on this core only")
     add("--seed", type=int, default=0, metavar="N", help="of the order and of random inputs (default: 0)")
-    add("--json", metavar="FILE", help="write the record; - for stdout, instead of the table")
-    add("--raw", action="store_true", help="keep all samples in the record")
     add("--history", type=Path, metavar="FILE", help="append the record's figures to this file")
     add("--energy", type=Path, metavar="FILE.csv", help="what a meter writes meanwhile: timestamp, watts")
     add("--strict", action="store_true", help="exit with 4, and measure nothing, if an engine is missing or crashes")
+    _add_record_options(add)
+
+
+def _add_record_options(add: Callable[..., object]) -> None:
+    add("--json", metavar="FILE", help="write the record; - for stdout, instead of the table")
+    add("--raw", action="store_true", help="keep all samples in the record")
     add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
     add("--force", action="store_true", help="replace files that exist")
 
@@ -134,12 +143,8 @@ def _add_bench(commands: Any) -> None:
 def _add_record(commands: Any) -> None:
     record = commands.add_parser("record", help="evaluate a file of sen_bench", description=_record.__doc__)
     record.set_defaults(command=_record)
-    add = record.add_argument
-    add("file", type=Path, metavar="RAW.jsonl", help="written by sen_bench")
-    add("--json", metavar="FILE", help="write the record; - for stdout, instead of the table")
-    add("--raw", action="store_true", help="keep all samples in the record")
-    add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
-    add("--force", action="store_true", help="replace a file that exists")
+    record.add_argument("file", type=Path, metavar="RAW.jsonl", help="written by sen_bench")
+    _add_record_options(record.add_argument)
 
 
 def bench_request(words: Sequence[str]) -> BenchRequest:

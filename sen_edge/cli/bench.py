@@ -2,66 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from sen_edge.cli import console
 from sen_edge.errors import UsageError
+from sen_runtime import cli
 from sen_runtime.errors import EXIT_INTERRUPTED
 
 if TYPE_CHECKING:
     from sen_edge.remote.bench import Job, Outcome
 
-#: Options of the measurement, passed to `sen-runtime bench` unchanged.
-MEASURING = ("threads", "seconds", "duration", "cold_cache", "seed", "raw", "strict", "allow_throttled")
-#: Options of the record, which is written on this machine.
-RESULTS = ("json", "history", "force")
+#: Options of `sen-runtime bench` that are not passed to hosts unchanged.
+NOT_PASSED = ("engine", "data", "cpu", "energy", "json", "history", "force")
 #: Default time limit of a host in seconds, without the measurement.
 TIMEOUT_S = 900.0
+#: Types of values, which `sen-runtime` parses.
+KINDS: Mapping[str, Any] = {"store": str | None, "append": list[str] | None, "store_true": bool}
 
 
 def bench(
     artifacts: Annotated[list[Path], typer.Argument(help="Exported files.", metavar="ARTIFACT...")],
     *,
-    engine: Annotated[
-        list[str] | None, typer.Option(help="Engine, once for each. Default: those that run the files.", metavar="NAME")
-    ] = None,
-    threads: Annotated[
-        str | None, typer.Option(help="Numbers of threads, separated by commas. Default: 1.", metavar="N,...")
-    ] = None,
-    seconds: Annotated[float | None, typer.Option(help="How long to measure. Default: 10.")] = None,
-    duration: Annotated[
-        str | None,
-        typer.Option(help="Measure for so long, e.g. 10m, and show latency, clock and temperature over time."),
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(help="Inputs and, for accuracies, labels: a .npz or IDX images. Default: random.", metavar="FILE"),
-    ] = None,
-    cold_cache: Annotated[
-        bool, typer.Option("--cold-cache", help="Inputs that are all distinct, so that the cache has none of them.")
-    ] = False,
-    cpu: Annotated[
-        int | None, typer.Option(help="Core to measure on; before that of the inventory.", metavar="N")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of inputs and order. Default: 0.")] = None,
-    json: Annotated[str | None, typer.Option(help="Write the record as JSON; - is stdout.", metavar="FILE")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Keep all samples in the record.")] = False,
-    history: Annotated[Path | None, typer.Option(help="Append the record to this file.", metavar="FILE")] = None,
-    energy: Annotated[
-        Path | None, typer.Option(help="CSV of a power meter: time, watts. Without --host only.", metavar="FILE")
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 4, and measure nothing, if an engine is missing or crashes.")
-    ] = False,
-    allow_throttled: Annotated[
-        bool, typer.Option("--allow-throttled", help="Do not fail where the processor was slowed down meanwhile.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     host: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,30 +53,55 @@ def bench(
     ssh_config: Annotated[
         Path | None, typer.Option(help="ssh configuration, instead of yours.", metavar="FILE")
     ] = None,
+    **measuring: Any,
 ) -> None:
     """Measure the latency of exported files side by side, on this machine or, over SSH, on others.
 
     A host needs Python and sshd. The runtime is installed there, for the user only, unless it is there already.
     """
-    values = dict(locals())
+    words = ["bench", *map(_positional, artifacts), *_arguments(measuring)]
+    about_hosts = {"keep": keep, "timeout": timeout, "no_install": no_install, "ssh_config": ssh_config}
     if host or inventory is not None:
-        _bench_hosts(values)
-    else:
-        _bench_here(values)
-
-
-def _bench_here(values: Mapping[str, Any]) -> None:
-    given = [name for name in ("keep", "timeout", "no_install", "ssh_config") if values[name] not in (None, False)]
+        _bench_hosts({"artifacts": artifacts, "host": host, "inventory": inventory, **about_hosts, **measuring}, words)
+    given = [name for name, value in about_hosts.items() if value not in (None, False)]
     if given:
         raise UsageError(f"{_flag(given[0])} has no effect without --host or --inventory")
-    from sen_runtime import cli
-
-    names = (*MEASURING, "engine", "data", "cpu", "energy", *RESULTS)
-    paths = [_positional(path) for path in values["artifacts"]]
-    raise typer.Exit(cli.run(["bench", *_arguments(values, names), *paths]))
+    raise typer.Exit(cli.run(words))
 
 
-def _bench_hosts(values: Mapping[str, Any]) -> None:
+def _measuring_options() -> list[inspect.Parameter]:
+    """Options of `sen-runtime bench` as typer takes them."""
+    options: list[inspect.Parameter] = []
+
+    def add(flag: str, *, action: str = "store", metavar: str | None = None, **settings: Any) -> None:
+        text = settings["help"]
+        option = typer.Option(flag, metavar=metavar, help=f"{text[0].upper()}{text[1:]}.")
+        default = False if action == "store_true" else None
+        annotation = Annotated[KINDS[action], option]  # type: ignore[valid-type]
+        name = flag.removeprefix("--").replace("-", "_")
+        options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+
+    cli.add_bench_options(add)
+    return options
+
+
+def _signature() -> inspect.Signature:
+    """Parameters of `bench`, with those of `sen-runtime bench` in the place of `measuring`."""
+    hints = get_type_hints(bench, include_extras=True)
+    artifacts, *own, _ = inspect.signature(bench).parameters.values()
+    artifacts, *own = (each.replace(annotation=hints[each.name]) for each in (artifacts, *own))
+    return inspect.Signature([artifacts, *_measuring_options(), *own])
+
+
+bench.__signature__ = _signature()  # type: ignore[attr-defined]
+
+
+def _bench_hosts(values: Mapping[str, Any], words: Sequence[str]) -> None:
+    """Measure on hosts; `words` are the command of `sen-runtime` that would measure here.
+
+    Raises:
+        Exit: always, at the end.
+    """
     from sen_edge.remote.bench import bench as bench_hosts
     from sen_edge.remote.hosts import choose
     from sen_edge.remote.results import records_of, show_and_write
@@ -120,11 +112,14 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     if shutil.which("ssh") is None:
         raise UsageError("`ssh` is not installed", hint="install OpenSSH's client")
     hosts = choose(values["host"] or (), values["inventory"])
-    job = _job(values)
-    wanted = outputs.Outputs(values["json"], values["history"], values["force"])
+    job = _job(values, words)
+    history = values["history"]
+    wanted = outputs.Outputs(values["json"], None if history is None else Path(history), values["force"])
     outputs.check(wanted, values["artifacts"])
     outcomes = bench_hosts(hosts, job, note=console.note)
-    records = records_of(outcomes, _command(values))
+    results = _arguments({name: values[name] for name in ("json", "history", "force")})
+    command = ["sen-edge", *(word for word in words if word not in results)]
+    records = records_of(outcomes, [*command, *_arguments({"inventory": values["inventory"]})])
     try:
         show_and_write(records, wanted, console.note, n_hosts=len(hosts))
     finally:
@@ -132,37 +127,28 @@ def _bench_hosts(values: Mapping[str, Any]) -> None:
     raise typer.Exit(max((outcome.code for outcome in outcomes), default=EXIT_INTERRUPTED))
 
 
-def _job(values: Mapping[str, Any]) -> Job:
+def _job(values: Mapping[str, Any], words: Sequence[str]) -> Job:
     from sen_edge.remote.bench import Job
-    from sen_runtime.cli import bench_request
 
-    options = tuple(_arguments(values, MEASURING))
-    # Check the options here, before anything is sent; but for --cpu, which is a core of the device.
-    asked = _arguments(values, (*MEASURING, "engine"))
-    request = bench_request(["bench", *asked, *map(_positional, values["artifacts"])])
+    request = cli.bench_request(words)  # checks the options here, before anything is sent
     timeout_s = values["timeout"]
     if timeout_s is not None and not 0 < timeout_s < float("inf"):
         raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds")
     config = values["ssh_config"]
     if config is not None and not config.is_file():
         raise UsageError(f"--ssh-config {config} is not a file")
+    about_hosts = ("artifacts", "host", "inventory", "keep", "timeout", "no_install", "ssh_config")
     return Job(
-        artifacts=tuple(values["artifacts"]),
-        options=options,
-        engines=tuple(values["engine"] or ()),
-        data=values["data"],
-        cpu=values["cpu"],
+        artifacts=request.artifacts,
+        options=tuple(_arguments({k: v for k, v in values.items() if k not in (*NOT_PASSED, *about_hosts)})),
+        engines=request.engines,
+        data=request.data,
+        cpu=request.cpu,
         config=None if config is None else config.absolute(),
         timeout_s=TIMEOUT_S + request.seconds if timeout_s is None else timeout_s,
         keep=bool(values["keep"]),
         may_install=not values["no_install"],
     )
-
-
-def _command(values: Mapping[str, Any]) -> list[str]:
-    """The command line, without the hosts."""
-    options = _arguments(values, ("engine", "data", "cpu", *MEASURING, "inventory"))
-    return ["sen-edge", "bench", *map(_positional, values["artifacts"]), *options]
 
 
 def _report_failures(outcomes: Sequence[Outcome]) -> None:
@@ -185,11 +171,10 @@ def _report_failures(outcomes: Sequence[Outcome]) -> None:
         raise HostsError(failed, n_hosts=len(outcomes))
 
 
-def _arguments(values: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+def _arguments(values: Mapping[str, Any]) -> list[str]:
     """The given options as command-line arguments."""
     given = []
-    for name in names:
-        value = values[name]
+    for name, value in values.items():
         if value is True:
             given.append(_flag(name))
         elif value is not None and value is not False:

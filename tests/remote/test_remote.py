@@ -680,10 +680,7 @@ def test_without_hosts_the_command_of_the_runtime_does_it(
     sen_edge: Run, artifact: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    module = ModuleType("sen_runtime.cli")
-    vars(module)["run"] = lambda arguments: seen.append(arguments) or 3
-    monkeypatch.setitem(sys.modules, "sen_runtime.cli", module)
-    monkeypatch.setattr("sen_runtime.cli", module, raising=False)
+    monkeypatch.setattr("sen_runtime.cli.run", lambda arguments: seen.append(arguments) or 3)
     outcome = sen_edge("bench", artifact, "--engine", "a", "--engine", "b", "--cold-cache", "--json", "-", "--force")
     assert outcome.code == 3
-    assert seen == [["bench", "--cold-cache", "--engine=a", "--engine=b", "--json=-", "--force", str(artifact)]]
+    assert seen == [["bench", str(artifact), "--engine=a", "--engine=b", "--cold-cache", "--json=-", "--force"]]
