@@ -24,6 +24,7 @@ from sen_edge.sweep.file import read_sweep
 from sen_edge.sweep.journal import open_journal
 from sen_edge.sweep.runner import run_sweep
 from sen_edge.sweep.search import Search
+from sen_edge.sweep.trial import run_trial
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -54,7 +55,7 @@ def run_timed(
         search = Search(read_sweep(path), dataset, str(path))
         with open_journal(Path(folder) / "out") as journal:
             begin = time.perf_counter()
-            records = run_sweep(search, journal, client)
+            records = run_sweep(search, journal, client, run_trial)
             seconds = time.perf_counter() - begin
     alone = sum(record["seconds"] for record in records.values())
     return seconds, alone, {ident: record["figures"] for ident, record in records.items()}

@@ -11,34 +11,28 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sen_edge.cli import console
+from sen_edge.cli.options import command
+from sen_edge.sweep.cluster import ClusterRequest
 
 if TYPE_CHECKING:
     from sen_edge.data.datasets import Dataset
     from sen_edge.sweep.file import Sweep
+    from sen_edge.sweep.record import Records
     from sen_edge.sweep.results import Ranked
-    from sen_edge.sweep.search import Point, Records
+    from sen_edge.sweep.search import Point
 
 #: Rows of the printed ranking.
 MAX_ROWS = 10
 
 
+@command
 def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep file, TOML.", metavar="SWEEP.toml")],
+    cluster: ClusterRequest,
     *,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder of trials and results. Default: the file's name.", metavar="DIR"),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(help="Dask scheduler, such as tcp://10.0.0.4:8786. Default: this machine.", metavar="ADDRESS"),
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine. Default: one per core.", min=1, metavar="N")
-    ] = None,
-    memory: Annotated[
-        float | None,
-        typer.Option(help="GiB of each of them, above which it is restarted. Default: an equal share.", metavar="GIB"),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON on stdout.")] = False,
@@ -51,20 +45,18 @@ def sweep(
     from sen_edge.sweep import SweepError, check_extra
 
     check_extra()
-    from sen_edge.sweep.cluster import check_options, connect, start_workers
     from sen_edge.sweep.file import read_sweep
     from sen_edge.sweep.journal import open_journal
     from sen_edge.sweep.results import draw, rank, rows, write_results
     from sen_edge.sweep.runner import run_sweep
     from sen_edge.sweep.search import Search
+    from sen_edge.sweep.trial import run_trial
 
-    check_options(scheduler, workers, memory)
     plan = read_sweep(file)
     search = Search(plan, _load(file, plan), str(file))
     folder, n_trials = output or Path(file.stem), search.n_points * len(plan.seeds)
-    cluster = start_workers(workers, memory) if scheduler is None else connect(scheduler)
     with console.interruptible(_interrupted), open_journal(folder) as journal:
-        with cluster as client, console.progress() as progress:
+        with cluster.connect() as client, console.progress() as progress:
 
             def report(records: Records, last: tuple[str, Point] | None) -> None:
                 best = rank(search.points, records)[:1]
@@ -72,7 +64,7 @@ def sweep(
                 parts += [f"best {each.validation_accuracy:.2f} %" for each in best]
                 progress("  ".join(parts), len(records) / n_trials)
 
-            records = run_sweep(search, journal, client, retry_failed=retry_failed, report=report)
+            records = run_sweep(search, journal, client, run_trial, retry_failed=retry_failed, report=report)
         table, ranking = rows(search.points, records), rank(search.points, records)
         paths = write_results(folder, table, draw(journal.trials[name] for name in records))
     errors = [row["error"] for row in table if row["error"] is not None]

@@ -110,7 +110,7 @@ def finetune(
         NetworkError: weights are int8.
         TrainingError: the loss is no longer finite.
     """
-    check_sparsity(request)
+    request.check_trainable()
     examples = prepare(dataset, recipe)
     inputs = subsample(examples.inputs.numpy(), FIT_INPUTS) if calibration is None else calibration
     n_ramp = round(tuning.ramp * recipe.epochs)
@@ -188,16 +188,6 @@ def _train(
     best = fit(run, examples, recipe, loss, before=before, first=first, patience=tuning.patience, progress=progress)
     accuracy, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
     return best.epoch, tuple(run.history), best.accuracy, accuracy
-
-
-def check_sparsity(request: CompressRequest) -> None:
-    """Refuse what training cannot follow.
-
-    Raises:
-        UsageError: whole neurons, or a threshold.
-    """
-    if Pattern.parse(request.pattern).neurons or request.threshold is not None:
-        raise UsageError("fine-tuning needs a sparsity of single synapses or blocks", "remove neurons before it")
 
 
 def finetune_recipe(recipe: Recipe) -> Recipe:

@@ -177,6 +177,15 @@ class CompressRequest(Schema):
         if self.task != task:
             raise UsageError(f"compression needs {NEEDS[task]}")
 
+    def check_trainable(self) -> None:
+        """Refuse a pattern that training cannot follow.
+
+        Raises:
+            UsageError: whole neurons, or a threshold.
+        """
+        if Pattern.parse(self.pattern).neurons or self.threshold is not None:
+            raise UsageError("fine-tuning needs a sparsity of single synapses or blocks", "remove neurons before it")
+
     def tuning(self, distillation: float) -> Tuning:
         """Loss of training, with this share of distillation where the request has none."""
         share = distillation if self.distillation is None else self.distillation

@@ -8,11 +8,14 @@ import os
 import re
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Gt, Lt
 
 import sen_edge
-from sen_edge.errors import UsageError
+from sen_edge.schema import Check, Count, Option, Schema, SchemaError
 from sen_edge.sweep import SweepError
 
 if TYPE_CHECKING:
@@ -27,23 +30,38 @@ SETTINGS = {
     # By default the allocator returns memory at once, which makes a training step take 1.7 times as long.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
-ADDRESS = re.compile(r"(tcp|tls)://[^/?#]+:\d+")
 LOOPBACK = "127.0.0.1"
 
 
-def check_options(scheduler: str | None, workers: int | None, memory_gib: float | None) -> None:
-    """Check options of the command line.
+def _is_address(text: str) -> bool:
+    return re.fullmatch(r"(tcp|tls)://[^/?#]+:\d+", text) is not None
 
-    Raises:
-        UsageError: one is out of range, or has no effect.
-    """
-    for option, value in (("--workers", workers), ("--memory", memory_gib)):
-        if scheduler is not None and value is not None:
-            raise UsageError(f"{option} has no effect with --scheduler", "start workers with `dask worker ADDRESS`")
-    if memory_gib is not None and not 0 < memory_gib < 2**20:
-        raise UsageError(f"--memory is {memory_gib:g}; expected a number of GiB > 0")
-    if scheduler is not None and not ADDRESS.fullmatch(scheduler):
-        raise UsageError(f"--scheduler is {scheduler!r}; expected an address such as tcp://10.0.0.4:8786")
+
+@dataclass(frozen=True)
+class ClusterRequest(Schema):
+    """Where trials run."""
+
+    scheduler: Annotated[
+        Annotated[str, Check(_is_address, "an address such as tcp://10.0.0.4:8786")] | None,
+        Option("Dask scheduler, such as tcp://10.0.0.4:8786. Default: this machine.", metavar="ADDRESS"),
+    ] = None
+    workers: Annotated[Count | None, Option("Processes on this machine. Default: one per core.", metavar="N")] = None
+    memory: Annotated[
+        Annotated[float, Gt(0), Lt(2**20)] | None,
+        Option("GiB of each of them, above which it is restarted. Default: an equal share.", metavar="GIB"),
+    ] = None
+
+    def check(self) -> None:
+        """Refuse options of local processes for a scheduler."""
+        for name in ("workers", "memory"):
+            if self.scheduler is not None and getattr(self, name) is not None:
+                raise SchemaError(
+                    "has no effect with --scheduler", "start workers with `dask worker ADDRESS`", key=name
+                )
+
+    def connect(self) -> AbstractContextManager[Client]:
+        """A client of the cluster."""
+        return start_workers(self.workers, self.memory) if self.scheduler is None else connect(self.scheduler)
 
 
 @contextmanager

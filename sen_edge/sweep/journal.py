@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ class Journal:
         try:
             self.study.add_trial(trial)
         except OSError as error:
-            raise _not_written(self.path, error) from error
+            raise OutputError(f"cannot write {self.path}: {error.strerror}", "finished trials are kept") from error
         self.trials[attributes["id"]] = trial
 
 
@@ -77,28 +77,24 @@ def open_journal(folder: Path) -> Iterator[Journal]:
         SweepError: the journal is damaged.
     """
     path = folder / FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() and any(each.name != LOCK for each in folder.iterdir()):
-            raise OutputError(f"{folder} has files, but no sweep", "choose another with --output")
-        lock = (folder / LOCK).open("wb")
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}", "choose another with --output") from error
-    with lock:
+    with ExitStack() as stack:
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if not path.exists() and any(each.name != LOCK for each in folder.iterdir()):
+                raise OutputError(f"{folder} has files, but no sweep", "choose another with --output")
+            lock = stack.enter_context((folder / LOCK).open("wb"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released with the process, however it ends
-        except OSError:
-            raise OutputError(f"{folder} is in use by another sweep", "wait for it, or choose another") from None
-        (folder / f"{FILE}.lock").unlink(missing_ok=True)  # of a crash while Optuna wrote
-        n_bytes = read_regular(path, MAX_BYTES, error=SweepError).rfind(b"\n") + 1 if path.exists() else 0
-        try:
+            (folder / f"{FILE}.lock").unlink(missing_ok=True)  # of a crash while Optuna wrote
+            n_bytes = read_regular(path, MAX_BYTES, error=SweepError).rfind(b"\n") + 1 if path.exists() else 0
             if n_bytes:
                 os.truncate(path, n_bytes)  # to the last whole line
             else:
                 path.unlink(missing_ok=True)
                 optuna.create_study(study_name=STUDY, storage=_storage(path), direction="maximize")
+        except BlockingIOError:
+            raise OutputError(f"{folder} is in use by another sweep", "wait for it, or choose another") from None
         except OSError as error:
-            raise _not_written(path, error) from error
+            raise OutputError(f"cannot write to {folder}: {error.strerror}", "choose another with --output") from error
         yield read_journal(path)
 
 
@@ -121,10 +117,6 @@ def read_journal(path: Path) -> Journal:
 
 def _storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
-
-
-def _not_written(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write {path}: {error.strerror}", "finished trials are kept")
 
 
 def _name(trial: FrozenTrial) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial
 
 from sen_edge.errors import OutputError
-from sen_edge.sweep.file import parameter
-from sen_edge.sweep.search import Point, Records
+from sen_edge.sweep.record import Records
+from sen_edge.sweep.search import Point
 from sen_runtime.files import write_all
 
 #: Columns of figures, in this order.
@@ -62,13 +63,20 @@ def rank(points: Sequence[Point], records: Records) -> list[Ranked]:
     """Points by validation accuracy, the best first; those with a failed seed come last."""
     ranked = []
     for point in points:
-        figures = point.figures(records)
-        if figures:
-            n, accuracies = len(figures), [each["validation_accuracy"] for each in figures]
-            mean, test = sum(accuracies) / n, sum(each["test_accuracy"] for each in figures) / n
-            n_failed = sum(trial in records for trial in point.trials) - n
-            ends = min(accuracies), max(accuracies)
-            ranked.append(Ranked(0, point.number, point.values, mean, ends, test, n, n_failed, figures[0]["macs"]))
+        if figures := point.figures(records):
+            accuracies = [each["validation_accuracy"] for each in figures]
+            each = Ranked(
+                rank=0,
+                point=point.number,
+                values=point.values,
+                validation_accuracy=fmean(accuracies),
+                validation_range=(min(accuracies), max(accuracies)),
+                test_accuracy=fmean(each["test_accuracy"] for each in figures),
+                seeds_done=len(figures),
+                seeds_failed=len(point.trials.keys() & records.keys()) - len(figures),
+                macs=figures[0]["macs"],
+            )
+            ranked.append(each)
     ranked.sort(key=lambda each: (each.seeds_failed > 0, -each.validation_accuracy, each.point))
     return [replace(each, rank=place) for place, each in enumerate(ranked, start=1)]
 
@@ -83,7 +91,7 @@ def rows(points: Sequence[Point], records: Records) -> list[dict[str, Any]]:
             found.append(
                 {
                     "point": point.number,
-                    **{name: parameter(value) for name, value in point.values.items()},
+                    **point.parameters,
                     "seed": settings["training"]["seed"],
                     **{name: figures.get(name) for name in FIGURES},
                     "seconds": record.get("seconds"),

@@ -18,12 +18,12 @@ from optuna.trial import TrialState
 from sen_edge.data.datasets import Dataset
 from sen_edge.sweep import SweepError
 from sen_edge.sweep.file import Sweep, parameter
+from sen_edge.sweep.record import Records
 from sen_edge.sweep.settings import Settings, requests_of, settings_of, trial_id
 from sen_edge.training.train import config_of
 from sen_runtime.errors import SenError
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-Records = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Point:
     number: int
     values: Mapping[str, Any]
     trials: Mapping[str, Settings]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Values as parameters of Optuna and tables have them."""
+        return {name: parameter(value) for name, value in self.values.items()}
 
     def figures(self, records: Records) -> list[Mapping[str, Any]]:
         """Figures of the trials that are finished and did not fail."""
@@ -63,22 +68,21 @@ class Search:
                 `where`.
         """
         self.points: list[Point] = []
-        self._sweep, self._dataset, self._axes, self._n_told = sweep, dataset, sweep.axes, 0
-        self._study: optuna.Study | None = None
+        self.distributions = {axis.name: axis.distribution for axis in sweep.axes}
+        self._sweep, self._dataset = sweep, dataset
         self._drawn: list[optuna.Trial] = []
-        self.distributions = {axis.name: axis.distribution for axis in self._axes}
+        self._n_told = 0
         if sweep.sampled is None:
-            combinations = itertools.product(*(axis.values for axis in self._axes))
+            combinations = itertools.product(*(axis.values for axis in sweep.axes))
             self._grid = [dict(zip(self.distributions, values, strict=True)) for values in combinations]
             self.n_points = self._in_flight = len(self._grid)
         else:
-            self._grid = [{axis.name: axis.values[end] for axis in self._axes} for end in (0, -1)]
+            self._grid = [{axis.name: axis.values[end] for axis in sweep.axes} for end in (0, -1)]
             self.n_points, self._in_flight = sweep.sampled.trials, sweep.sampled.in_flight
-            samplers = {"tpe": TPESampler, "random": RandomSampler}
-            sampler = samplers[sweep.sampled.sampler](seed=sweep.sampled.seed)
-            self._study = optuna.create_study(direction="maximize", sampler=sampler)
+            sampler = {"tpe": TPESampler, "random": RandomSampler}[sweep.sampled.sampler]
+            self._study = optuna.create_study(direction="maximize", sampler=sampler(seed=sweep.sampled.seed))
         errors = [text for values in self._grid if (text := self._contradiction(values))]
-        if errors and (self._study is None or len(errors) == len(self._grid)):
+        if errors and (sweep.sampled is None or len(errors) == len(self._grid)):
             raise SweepError(f"{where}: {errors[0]}")
 
     def advance(self, records: Records) -> list[Point]:
@@ -90,38 +94,31 @@ class Search:
         n_known = len(self.points)
         while True:
             while len(self.points) < min(self.n_points, self._n_told + self._in_flight):
-                self.points.append(self._draw())
-            if self._n_told == len(self.points):
-                break
-            point = self.points[self._n_told]
-            if any(trial not in records for trial in point.trials):
-                break
-            self._tell(point.figures(records))
+                self.points.append(self._draw(len(self.points)))
+            if self._n_told == len(self.points) or not self.points[self._n_told].trials.keys() <= records.keys():
+                return self.points[n_known:]
+            if self._drawn:
+                self._tell(self._drawn[self._n_told], self.points[self._n_told].figures(records))
             self._n_told += 1
-        return self.points[n_known:]
 
-    def _draw(self) -> Point:
-        number = len(self.points)
-        if self._study is None:
+    def _draw(self, number: int) -> Point:
+        if self._sweep.sampled is None:
             values = self._grid[number]
         else:
             self._drawn.append(self._study.ask(self.distributions))
-            values = {axis.name: axis.value(self._drawn[-1].params[axis.name]) for axis in self._axes}
+            values = {axis.name: axis.value(self._drawn[-1].params[axis.name]) for axis in self._sweep.axes}
         settings = [settings_of(self._sweep, values, seed, self._dataset) for seed in self._sweep.seeds]
         return Point(number, values, {trial_id(each): each for each in settings})
 
-    def _tell(self, figures: list[Mapping[str, Any]]) -> None:
-        if self._study is None:
-            return
+    def _tell(self, trial: optuna.Trial, figures: list[Mapping[str, Any]]) -> None:
         if len(figures) < len(self._sweep.seeds):
-            self._study.tell(self._drawn[self._n_told], state=TrialState.FAIL)
+            self._study.tell(trial, state=TrialState.FAIL)
         else:
-            mean = sum(each["validation_accuracy"] for each in figures) / len(figures)
-            self._study.tell(self._drawn[self._n_told], mean)
+            self._study.tell(trial, sum(each["validation_accuracy"] for each in figures) / len(figures))
 
     def _contradiction(self, values: Mapping[str, Any]) -> str:
         try:
-            training, *_ = requests_of(settings_of(self._sweep, values, self._sweep.seeds[0], self._dataset))
+            training, _ = requests_of(settings_of(self._sweep, values, self._sweep.seeds[0], self._dataset))
             config_of(training, self._dataset)
         except SenError as error:
             return f"{describe(values)}: {error.message}"

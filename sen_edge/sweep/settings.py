@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from sen_edge.compression.finetune import check_sparsity
 from sen_edge.data.datasets import Dataset
 from sen_edge.schema import SchemaError
 from sen_edge.sweep.file import Compression, Sweep
@@ -59,7 +58,7 @@ def requests_of(settings: Settings) -> tuple[TrainRequest, Compression | None]:
         return training, None
     request = Compression(**settings["compression"])
     if request.as_checkpoint and request.epochs:
-        check_sparsity(request)
+        request.check_trainable()
     if request.layers is not None and max(request.layers) > len(training.hidden):
         raise SchemaError(f"is {max(request.layers)}; expected 0 to {len(training.hidden)}", key="layers")
     for key, is_spatial in (

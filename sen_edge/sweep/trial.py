@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +11,6 @@ from typing import Any
 
 import torch
 
-import sen_edge
 from sen_edge.compression.finetune import finetune, finetune_recipe
 from sen_edge.compression.moments import CompressionWarning
 from sen_edge.compression.pipeline import compress
@@ -27,19 +23,16 @@ from sen_edge.model.model import Model
 from sen_edge.passes.materialize import precompute
 from sen_edge.sweep.file import Compression
 from sen_edge.sweep.settings import Settings, requests_of
-from sen_edge.training.dense_baseline import train_conventional
+from sen_edge.training.dense_baseline import Trained, train_conventional
 from sen_edge.training.loop import Recipe
 from sen_edge.training.request import TrainRequest
-from sen_edge.training.train import config_of, recipe_of, train
+from sen_edge.training.train import Result, config_of, recipe_of, train
 from sen_runtime.accuracy import network_accuracy
 from sen_runtime.data import hold_out
-from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Network
 
 #: Trained networks that a worker keeps, so that a sweep of compressions trains each of them once.
 KEPT = 16
-#: Settings -> figures.
-Trial = Callable[[Settings], dict[str, Any]]
 
 
 def run_trial(settings: Settings) -> dict[str, Any]:
@@ -62,65 +55,48 @@ def run_trial(settings: Settings) -> dict[str, Any]:
         data = tuple(settings["data"].values())
         training, request = requests_of(settings)
         dataset, trained = _dataset(*data), _trained(data, training)
-        figures = {
-            "validation_accuracy": trained.validation_accuracy,
-            "test_accuracy": trained.test_accuracy,
-            "best_epoch": trained.best_epoch,
-            "learning_rate": trained.recipe.learning_rate,
-            "parameters": trained.model.n_parameters,
-        }
         if request is None:
-            return {**figures, **_sizes(trained.model.network)}
-        before_it = {f"trained_{name}": figures[name] for name in ("validation_accuracy", "test_accuracy")}
-        return {**figures, **before_it, **_compress(request, trained, dataset)}
+            return {**trained.figures, **_sizes(trained.model.network)}
+        before_it = {f"trained_{name}": trained.figures[name] for name in ("validation_accuracy", "test_accuracy")}
+        return {**trained.figures, **before_it, **_compress(request, trained, dataset)}
     finally:
         torch.set_num_threads(before)
 
 
-def make_record(trial: Trial, settings: Settings) -> dict[str, Any]:
-    """Run a trial: its figures or its error, seconds, process and versions."""
-    start = time.monotonic()
-    try:
-        figures, error = trial(settings), ""
-    except SenError as reason:
-        figures, error = None, reason.message
-    except Exception as reason:  # the other trials go on
-        figures, error = None, f"{type(reason).__name__}: {reason}"
-    record = {**make_failure(error), "seconds": time.monotonic() - start, "pid": os.getpid()}
-    return record if figures is None else {**record, "figures": figures, "error": None}
-
-
-def make_failure(error: str) -> dict[str, Any]:
-    """Record of a trial that ended with its process."""
-    versions = {"sen_edge": sen_edge.__version__, "torch": torch.__version__}
-    return {"figures": None, "error": error, "seconds": None, "pid": None, **versions}
-
-
 @dataclass(frozen=True)
 class _Trained:
-    """A network before compression; accuracies in percent."""
+    """A network before compression."""
 
     config: SpatialConfig
     recipe: Recipe
     model: Model
-    best_epoch: int
-    validation_accuracy: float
-    test_accuracy: float
+    figures: dict[str, Any]
 
 
 @lru_cache(maxsize=KEPT)
 def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
-    """A network before compression; kept, for other trials may compress it otherwise."""
+    """Train a network; kept, because other trials may compress it in another way."""
     dataset = _dataset(*data)
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     if request.weights == "free":
-        free = train_conventional(config, dataset, recipe)
-        tested = network_accuracy(free.network, dataset.test_inputs, dataset.test_labels)
-        return _Trained(config, recipe, Model(free.network, ""), free.best_epoch, free.validation_accuracy, tested)
-    with tempfile.TemporaryDirectory() as folder:
-        found = train(config, dataset, recipe, out=Path(folder) / "model.pt")
-    model = Model(checkpoints.to_network(found.checkpoint), found.checkpoint.sha256, found.checkpoint)
-    return _Trained(config, recipe, model, found.best_epoch, found.validation_accuracy, found.test_accuracy)
+        best: Trained | Result = train_conventional(config, dataset, recipe)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            best = train(config, dataset, recipe, out=Path(folder) / "model.pt")
+    if isinstance(best, Trained):
+        model = Model(best.network, "")
+        tested = network_accuracy(best.network, dataset.test_inputs, dataset.test_labels)
+    else:
+        checkpoint, tested = best.checkpoint, best.test_accuracy
+        model = Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
+    figures = {
+        "validation_accuracy": best.validation_accuracy,
+        "test_accuracy": tested,
+        "best_epoch": best.best_epoch,
+        "learning_rate": recipe.learning_rate,
+        "parameters": model.n_parameters,
+    }
+    return _Trained(config, recipe, model, figures)
 
 
 def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict[str, Any]:
@@ -128,31 +104,29 @@ def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict
     recipe = trained.recipe
     if request.as_checkpoint and request.epochs:
         network = _finetune(request, trained, dataset)
-        tested = network_accuracy(precompute(network), dataset.test_inputs, dataset.test_labels)
     else:
-        result = compress(trained.model, request, dataset=dataset, as_checkpoint=request.as_checkpoint)
-        network, tested = result.network, result.figures["accuracy"]["compressed"]
+        network = compress(trained.model, request, dataset=dataset, as_checkpoint=request.as_checkpoint).network
     # Distillation holds out its own share; of one seed the smaller share is part of the larger, and in neither training
     # were its examples learned.
     share = min(recipe.validation, Recipe().validation) if request.epochs else recipe.validation
     _, held = hold_out(dataset.train_labels, share, recipe.seed)
-    inputs, labels = dataset.train_inputs[held], dataset.train_labels[held]
-    accuracy = network_accuracy(precompute(network), inputs, labels)
-    return {"validation_accuracy": accuracy, "test_accuracy": tested, **_sizes(network)}
+    dense, labels = precompute(network), dataset.train_labels[held]
+    return {
+        "validation_accuracy": network_accuracy(dense, dataset.train_inputs[held], labels),
+        "test_accuracy": network_accuracy(dense, dataset.test_inputs, dataset.test_labels),
+        **_sizes(network),
+    }
 
 
 def _finetune(request: Compression, trained: _Trained, dataset: Dataset) -> Network:
     """Coordinates, or the weights of a dense baseline, trained under the pattern as they were trained before."""
-    tuning = request.tuning(distillation=0.0)
     recipe = replace(finetune_recipe(trained.recipe), epochs=request.epochs)
     spiking, model = trained.config.spiking, trained.model
+    slope = SURROGATE_SLOPE if spiking is None else spiking.surrogate_slope
+    original, tuning = model.checkpoint or model.network, request.tuning(distillation=0.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CompressionWarning)
-        if model.checkpoint is not None:
-            return finetune(model.checkpoint, dataset, request, recipe, tuning).network
-        slope = SURROGATE_SLOPE if spiking is None else spiking.surrogate_slope
-        tuned = finetune(model.network, dataset, request, recipe, tuning, surrogate_slope=slope)
-        return tuned.network
+        return finetune(original, dataset, request, recipe, tuning, surrogate_slope=slope).network
 
 
 def _sizes(network: Network) -> dict[str, int]:
