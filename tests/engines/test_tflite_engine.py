@@ -226,7 +226,7 @@ def device(monkeypatch):
         monkeypatch.setattr(np, "__version__", numpy)
         for module in (litert, tflite_runtime):
             content = None if module.ENGINE in absent else SimpleNamespace()
-            monkeypatch.setitem(sys.modules, module.INTERPRETER.module, content)
+            monkeypatch.setitem(sys.modules, module.MODULE, content)
 
     return become
 

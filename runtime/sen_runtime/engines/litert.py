@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from sen_runtime.engines.base import Engine
-from sen_runtime.engines.tflite import Interpreter
+from functools import partial
 
-INTERPRETER = Interpreter("litert", "ai-edge-litert", "ai_edge_litert.interpreter")
-ENGINE = Engine(
+from sen_runtime.engines.tflite import engine_of, library_of
+
+MODULE = "ai_edge_litert.interpreter"
+
+ENGINE = engine_of(
     "litert",
-    (".tflite",),
-    INTERPRETER.load,
-    INTERPRETER.version,
-    is_threaded=True,
-    package=INTERPRETER.package,
+    "ai-edge-litert",
+    partial(library_of, "litert", MODULE),
     extra="tflite",
     machines=("x86_64", "aarch64", "arm64", "AMD64"),
     min_python=(3, 10),

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.engines import not_installed
@@ -51,31 +50,17 @@ class OnnxRuntimeSession(GraphSession):
         self.batch_size = rows if isinstance(rows, int) else None
         self.session = session
 
-    def _run(self, rows: Float32Array) -> Array:
-        if self._membranes:
-            return self._run_all(rows)["output"]
-        result: Array = self._infer(["output"], {"input": rows})[0]
-        return result
-
-    def bare_call(self, x: Array) -> Callable[[], object]:
-        """The library's own call on `x [rows, n_in]`, without checks and conversions; for measurements."""
-        if self._membranes:
-            raise EngineError("a step model has no call of its own for all steps")
-        self.run(x)  # of the right shape
-        return partial(self.session.run, ["output"], {"input": np.ascontiguousarray(x, np.float32)})
+    def _bare_call(self, x: Float32Array) -> Callable[[], Array]:
+        return partial(self.session.run, ["output"], {"input": x})
 
     def _release(self) -> None:
         self.session = None
 
     def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        return dict(zip(self._outputs, self._infer(self._outputs, feeds)))
-
-    def _infer(self, outputs: list[str], feeds: dict[str, Array]) -> list[Array]:
         try:
-            results: list[Array] = self.session.run(outputs, feeds)
+            return dict(zip(self._outputs, self.session.run(self._outputs, feeds)))
         except Exception as error:  # onnxruntime's own exception types are not public
             raise EngineError(f"onnxruntime refused the input: {error}") from error
-        return results
 
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> OnnxRuntimeSession:

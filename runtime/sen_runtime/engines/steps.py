@@ -56,6 +56,23 @@ class GraphSession(Session):
     def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
         """Outputs by name for inputs by name."""
 
+    @abstractmethod
+    def _bare_call(self, x: Float32Array) -> Callable[[], Array]:
+        """The library's own call on `x [rows, ...]`, whose shape it is ready for."""
+
+    def bare_call(self, x: Array) -> Callable[[], Array]:
+        """The library's own call on `x [rows, ...]`, without checks and conversions; for measurements.
+
+        No other thread may use the session meanwhile.
+        """
+        if self._membranes:
+            raise EngineError("a step model has no call of its own for all steps")
+        self.run(x)  # checks the shape
+        return self._bare_call(np.ascontiguousarray(x, np.float32))
+
+    def _run(self, rows: Float32Array) -> Array:
+        return self._run_all(rows)["output"]
+
     def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         """Every output of the graph; for a step model the readout and the spike counts over all steps."""
         if not self._membranes:

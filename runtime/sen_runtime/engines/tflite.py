@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.engines import not_installed
+from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Float32Array, Model, read_model
 from sen_runtime.engines.steps import GraphSession
 from sen_runtime.engines.tflite_file import read_properties
@@ -41,26 +42,14 @@ class TfliteSession(GraphSession):
         self._rows_allocated = int(shape[0])
         self.batch_size = None if signature[0] < 0 else self._rows_allocated
 
-    def _run(self, rows: Float32Array) -> Array:
-        if self._membranes:
-            return self._run_all(rows)["output"]
-        self._invoke({"input": rows})
-        return self._value("output")
-
     def _release(self) -> None:
         self.interpreter = None
 
-    def bare_call(self, x: Array) -> Callable[[], Array]:
-        """The interpreter's own three calls on `x [rows, n_in]`, without checks and conversions; for measurements.
-
-        No other thread may use the session meanwhile.
-        """
-        if self._membranes:
-            raise EngineError("a step model has no call of its own for all steps")
-        self.run(x)  # checks the shape, and resizes the tensors
+    def _bare_call(self, x: Float32Array) -> Callable[[], Array]:
+        """Set, invoke, get; the tensors have the shape of `x`."""
         given, taken = self._inputs["input"]["index"], self._outputs["output"]["index"]
         grid = self.grids.get("input")
-        stored = np.ascontiguousarray(x, np.float32) if grid is None else grid.quantize(x)
+        stored = x if grid is None else grid.quantize(x)
 
         def call(interpreter: Any = self.interpreter) -> Array:
             interpreter.set_tensor(given, stored)
@@ -71,10 +60,6 @@ class TfliteSession(GraphSession):
         return call
 
     def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
-        self._invoke(feeds)
-        return {name: self._value(name) for name in self._outputs}
-
-    def _invoke(self, feeds: dict[str, Array]) -> None:
         try:
             if len(feeds["input"]) != self._rows_allocated:
                 self._resize(feeds)
@@ -85,6 +70,8 @@ class TfliteSession(GraphSession):
             self.interpreter.invoke()
         except (ValueError, RuntimeError) as error:
             raise EngineError(f"TFLite refused the input: {_one_line(error)}") from error
+        values = {name: self.interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
+        return {name: self.grids[name].dequantize(x) if name in self.grids else x for name, x in values.items()}
 
     def _resize(self, feeds: dict[str, Array]) -> None:
         for name, x in feeds.items():
@@ -92,71 +79,57 @@ class TfliteSession(GraphSession):
         self.interpreter.allocate_tensors()
         self._rows_allocated = len(feeds["input"])
 
-    def _value(self, name: str) -> Array:
-        value: Array = self.interpreter.get_tensor(self._outputs[name]["index"])
-        grid = self.grids.get(name)
-        return value if grid is None else grid.dequantize(value)
+
+def library_of(engine: str, module: str) -> Any:
+    """The interpreter module of an engine.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise not_installed(engine) from None
 
 
-class Interpreter:
-    """The package of an interpreter.
+def engine_of(name: str, package: str, library: Callable[[], Any], **fields: Any) -> Engine:
+    """Engine of an interpreter.
 
-    Attributes:
-        engine: name of its engine.
+    Args:
+        name: of the engine.
         package: name on PyPI.
-        module: import name of its interpreter module.
+        library: returns its interpreter module; raises `MissingExtraError` where that does not work.
+        fields: other attributes of the engine.
     """
 
-    def __init__(self, engine: str, package: str, module: str) -> None:
-        self.engine = engine
-        self.package = package
-        self.module = module
-
-    def load(
-        self, model: Model, threads: int = 1, *, allow_nonfinite: bool = False, xnnpack: bool = True
-    ) -> TfliteSession:
+    def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, xnnpack: bool = True) -> TfliteSession:
         """Load a `.tflite` file; without `xnnpack` the interpreter's own kernels run all of it.
 
         Raises:
             MissingExtraError: the package is not installed, or cannot work with this Python or numpy.
             EngineError: the interpreter refuses the file; or it is one of sen-edge that has changed since.
         """
-        library = self.library()
-        data = read_model(model)
+        tflite, data = library(), read_model(model)
         properties = read_properties(data)
-        resolvers = library.OpResolverType
+        resolvers = tflite.OpResolverType
         resolver = resolvers.AUTO if xnnpack else resolvers.BUILTIN_WITHOUT_DEFAULT_DELEGATES
         try:
-            interpreter = library.Interpreter(
+            interpreter = tflite.Interpreter(
                 model_content=data, num_threads=threads, experimental_op_resolver_type=resolver
             )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
-            raise EngineError(f"{self.package} does not load the model: {_one_line(error)}") from error
+            raise EngineError(f"{package} does not load the model: {_one_line(error)}") from error
         return TfliteSession(interpreter, properties, allow_nonfinite=allow_nonfinite)
 
-    def version(self) -> str:
-        """Version of the package.
-
-        Raises:
-            MissingExtraError: see `load`.
-        """
-        self.library()
+    def find_version() -> str:
+        library()
         try:
-            return version(self.package)
+            return version(package)
         except PackageNotFoundError:  # a vendor's build, under another name
             return "of unknown version"
 
-    def library(self) -> Any:
-        """The interpreter's module.
-
-        Raises:
-            MissingExtraError: see `load`.
-        """
-        try:
-            return importlib.import_module(self.module)
-        except ImportError:
-            raise not_installed(self.engine) from None
+    return Engine(name, (".tflite",), load, find_version, is_threaded=True, package=package, **fields)
 
 
 def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -7,41 +7,34 @@ from typing import Any
 
 import numpy as np
 
-from sen_runtime.engines.base import Engine
-from sen_runtime.engines.tflite import Interpreter
+from sen_runtime.engines.tflite import engine_of, library_of
 from sen_runtime.errors import MissingExtraError
 
+MODULE = "tflite_runtime.interpreter"
 #: The newest Python with a wheel of tflite-runtime 2.14.
 MAX_PYTHON = (3, 11)
 
 
-class LegacyInterpreter(Interpreter):
-    """Checks Python and numpy too: the package imports under numpy 2, but cannot run there."""
-
-    def library(self) -> Any:
-        """See `Interpreter`."""
-        if sys.version_info[:2] > MAX_PYTHON:
-            raise MissingExtraError(
-                f"tflite-runtime, which has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]},",
-                "use Python 3.9 to 3.11, or a file for every interpreter (--tflite-target any) in ai-edge-litert",
-            )
-        library = super().library()
-        if int(np.__version__.split(".")[0]) >= 2:
-            raise MissingExtraError(
-                f"numpy before version 2, which tflite-runtime needs (here is {np.__version__}),",
-                "pip install 'numpy<2'",
-            )
-        return library
+def _library() -> Any:
+    """Its module; the package imports under numpy 2, but cannot run there."""
+    if sys.version_info[:2] > MAX_PYTHON:
+        raise MissingExtraError(
+            f"tflite-runtime, which has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]},",
+            "use Python 3.9 to 3.11, or a file for every interpreter (--tflite-target any) in ai-edge-litert",
+        )
+    library = library_of("tflite-runtime", MODULE)
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise MissingExtraError(
+            f"numpy before version 2, which tflite-runtime needs (here is {np.__version__}),",
+            "pip install 'numpy<2'",
+        )
+    return library
 
 
-INTERPRETER = LegacyInterpreter("tflite-runtime", "tflite-runtime", "tflite_runtime.interpreter")
-ENGINE = Engine(
+ENGINE = engine_of(
     "tflite-runtime",
-    (".tflite",),
-    INTERPRETER.load,
-    INTERPRETER.version,
-    is_threaded=True,
-    package=INTERPRETER.package,
+    "tflite-runtime",
+    _library,
     pip_line="pip install tflite-runtime==2.14.0 'numpy<2'",
     extra="tflite-legacy",
     machines=("x86_64", "aarch64", "armv7l"),
