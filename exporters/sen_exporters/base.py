@@ -90,7 +90,7 @@ class Artifact:
 
 
 class Exporter(Protocol):
-    """One target, without state.
+    """One target, without state. A subclass inherits `main_file` and `instrument`.
 
     Attributes:
         name: for `--to`.
@@ -103,7 +103,8 @@ class Exporter(Protocol):
     Options: type[ExportOptions]
 
     def main_file(self, options: Any) -> str:
-        """Name of the file an engine loads; `FOLDER/FILE` where the target writes a folder."""
+        """Name of the file an engine loads, by default `NAME` and the main suffix; `FOLDER/FILE` of a folder."""
+        return f"{options.name}{self.suffixes[0]}"
 
     def check(self, network: Network, options: Any) -> None:
         """Raise `ExportError` if this network cannot be expressed with these options."""
@@ -121,7 +122,11 @@ class Exporter(Protocol):
         """Names of the engines that must compute the same with a file, the preferred one first."""
 
     def instrument(self, model: bytes) -> bytes:
-        """Add each layer's activation (spike count) to a model as an output `layerN/activation`."""
+        """Add each layer's activation (spike count) to a model as an output `layerN/activation`.
+
+        By default the model itself, whose engines show every layer.
+        """
+        return model
 
 
 def describe(network: Network, snn: str = "") -> dict[str, str]:
@@ -135,6 +140,19 @@ def describe(network: Network, snn: str = "") -> dict[str, str]:
             "readout": network.readout,
         }
     return properties
+
+
+def check_float_activations(network: Network, target: str) -> None:
+    """Refuse int8 activations.
+
+    Raises:
+        NoFormError: names the alternatives.
+    """
+    if network.input_grid is not None:
+        raise NoFormError(
+            f"{target} has no int8 activations",
+            hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
+        )
 
 
 def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, NoFormError, describe
+from sen_exporters.base import Artifact, Exporter, check_float_activations, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
 from sen_exporters.c.files import folder
 from sen_exporters.c.names import identifier
@@ -21,7 +21,7 @@ from sen_exporters.c.text import read_properties, with_properties
 from sen_runtime.ir.network import Network
 
 
-class CExporter:
+class CExporter(Exporter):
     """A folder `NAME/` of C99 source and build files; NAME is the stem of the files as a C identifier."""
 
     name = "c"
@@ -69,18 +69,10 @@ class CExporter:
         del model
         return ("c",)
 
-    def instrument(self, model: bytes) -> bytes:
-        """The model itself: it has a function for the output of every layer."""
-        return model
-
 
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     name = identifier(options.name)
-    if network.input_grid is not None:
-        raise NoFormError(
-            "the C export has no int8 activations",
-            hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
-        )
+    check_float_activations(network, "the C export")
     program = lower_network(network, name, options.c_weights)
     found = footprint(program)
     check_budget(name, found, options)

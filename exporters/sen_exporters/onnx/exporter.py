@@ -9,7 +9,15 @@ import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
 from onnx import ModelProto, helper
 
-from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
+from sen_exporters.base import (
+    Artifact,
+    Exporter,
+    ExportError,
+    NoFormError,
+    check_float_activations,
+    check_unrolled,
+    describe,
+)
 from sen_exporters.onnx.forms import FORMS
 from sen_exporters.onnx.graph import GraphBuilder, value_info
 from sen_exporters.onnx.instrument import show_activations
@@ -22,7 +30,7 @@ from sen_runtime.ir.operators import Sparse, leaves
 MAX_BYTES = 2**31 - 1
 
 
-class OnnxExporter:
+class OnnxExporter(Exporter):
     """`.onnx` files for onnxruntime and other readers of ONNX.
 
     Inputs and outputs are float32. Layer N of a multilayer perceptron has the value `layerN/activation`; a spiking
@@ -33,10 +41,6 @@ class OnnxExporter:
     name = "onnx"
     suffixes = (".onnx",)
     Options = OnnxOptions
-
-    def main_file(self, options: OnnxOptions) -> str:
-        """`NAME.onnx`."""
-        return f"{options.name}.onnx"
 
     def check(self, network: Network, options: OnnxOptions) -> None:
         """Refuse options without a form in ONNX, and networks larger than one file.
@@ -50,11 +54,7 @@ class OnnxExporter:
                 "onnxruntime has no kernel for block-sparse weights", hint="take --sparse-format densify or dense"
             )
         _check_size(_array_bytes(network, options.sparse_format))
-        if network.input_grid is not None:
-            raise NoFormError(
-                "the ONNX export has no int8 activations",
-                hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
-            )
+        check_float_activations(network, "the ONNX export")
 
     def export(self, network: Network, options: OnnxOptions) -> Artifact:
         """Build the file `name.onnx`.

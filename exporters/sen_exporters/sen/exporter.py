@@ -5,21 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sen_exporters.base import Artifact, ExportOptions, NoFormError
+from sen_exporters.base import Artifact, Exporter, ExportOptions, check_float_activations
 from sen_runtime import format as image
 from sen_runtime.ir.network import Network
 
 
-class SenExporter:
+class SenExporter(Exporter):
     """`.sen` files: every operator, spiking or not, stored as it is."""
 
     name = "sen"
     suffixes = (".sen",)
     Options = ExportOptions
-
-    def main_file(self, options: ExportOptions) -> str:
-        """`NAME.sen`."""
-        return f"{options.name}.sen"
 
     def check(self, network: Network, options: ExportOptions) -> None:
         """Every network without int8 activations fits; options of other targets do not apply.
@@ -27,11 +23,7 @@ class SenExporter:
         Raises:
             NoFormError: activations are int8.
         """
-        if network.input_grid is not None:
-            raise NoFormError(
-                "version 1 of the image has no int8 activations",
-                hint="--dtype int8-dynamic stores int8 weights here; --to tflite takes int8 activations",
-            )
+        check_float_activations(network, "version 1 of the image")
 
     def export(self, network: Network, options: ExportOptions) -> Artifact:
         """Build the file `name.sen`.
@@ -57,7 +49,3 @@ class SenExporter:
         """The C library, and the reference interpreter."""
         del model
         return ("native", "reference")
-
-    def instrument(self, model: bytes) -> bytes:
-        """The model itself: both engines show every layer."""
-        return model

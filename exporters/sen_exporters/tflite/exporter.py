@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from importlib.metadata import version
 
-from sen_exporters.base import Artifact, ExportError, NoFormError, check_unrolled, describe
+from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_unrolled, describe
 from sen_exporters.tflite.forms import check_neuron, perceptron, step, unrolled
 from sen_exporters.tflite.graph import Graph, Signal
 from sen_exporters.tflite.instrument import show_activations
@@ -21,7 +21,7 @@ from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
 
 
-class TfliteExporter:
+class TfliteExporter(Exporter):
     """`.tflite` files.
 
     One signature, `serving_default` (`step` for a step model), with `input`, `output`, and the membranes of a step
@@ -33,10 +33,6 @@ class TfliteExporter:
     name = "tflite"
     suffixes = (".tflite",)
     Options = TfliteOptions
-
-    def main_file(self, options: TfliteOptions) -> str:
-        """`NAME.tflite`."""
-        return f"{options.name}.tflite"
 
     def check(self, network: Network, options: TfliteOptions) -> None:
         """Refuse what an interpreter cannot compute, or computes wrongly.
