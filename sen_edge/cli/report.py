@@ -3,68 +3,54 @@
 from __future__ import annotations
 
 import sys
-from enum import Enum
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-import typer
-
-from sen_edge.cli import console
+from sen_edge.cli import arguments, console
+from sen_edge.cli.options import command
 from sen_edge.errors import UsageError
+from sen_edge.schema import Option, Schema
 
 
-class Format(str, Enum):
-    """Formats of a report."""
+@dataclass(frozen=True)
+class ReportRequest(Schema):
+    """Sources, file and format of a report."""
 
-    TEXT = "text"
-    CSV = "csv"
-    MARKDOWN = "markdown"
-    HTML = "html"
-
-
-SUFFIXES = {
-    ".txt": Format.TEXT, ".csv": Format.CSV, ".md": Format.MARKDOWN, ".html": Format.HTML, ".htm": Format.HTML,
-}  # fmt: skip
-
-
-def report(
     sources: Annotated[
-        list[Path],
-        typer.Argument(
-            help="Records, histories (.jsonl), or folders of models, manifests and records.", metavar="SOURCE..."
+        tuple[Path, ...],
+        Option(
+            "Records, histories (.jsonl), or folders of models, manifests and records.",
+            metavar="SOURCE...", is_argument=True, is_repeated=True,
         ),
-    ],
-    *,
+    ]  # fmt: skip
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="File: .txt, .csv, .md, .html; .png, .svg or .pdf for the charts alone. Default: stdout.",
-        ),
-    ] = None,
-    format: Annotated[  # noqa: A002
-        Format | None, typer.Option("--format", help="Default: that of the file's suffix, or text.")
-    ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
-) -> None:
+        Path | None, Option("File: .txt, .csv, .md, .html; .png, .svg or .pdf for charts. Default: stdout.", short="-o")
+    ] = None
+    format: Annotated[Literal["text", "csv", "markdown", "html"] | None, Option("Default: by the suffix, or text.")] = (
+        None
+    )
+
+
+@command
+def report(request: ReportRequest, *, force: arguments.Force = False) -> None:
     """Report on benchmarks, and on models, exports and compressions of a folder: tables or one page.
 
-    The page needs no network. Nothing is run.
+    The page loads nothing from a network. Nothing is run.
     """
     from sen_edge.overwrite import refuse_existing, write_outputs
     from sen_edge.report.contents import read
     from sen_edge.report.render import FORMATS, render
 
-    name = "text" if format is None else format.value
+    output = request.output
+    name: str = request.format or "text"
     if output is not None:
-        if format is None:
-            name = FORMATS.get(output.suffix.lower(), "")
+        name = request.format or FORMATS.get(output.suffix.lower(), "")
         if not name:
             raise UsageError(f"{output}: the suffix is {output.suffix!r}; expected {', '.join(FORMATS)}, or --format")
         refuse_existing(output.parent, [output.name], force=force)
     with console.interruptible():
-        content = render(read(sources), name, console.note)
+        content = render(read(request.sources), name, console.note)
         if output is None:
             sys.stdout.write(content.decode())
             return

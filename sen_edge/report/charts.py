@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +15,13 @@ from sen_runtime.bench.record import began_s
 from sen_runtime.bench.statistics import LOG_FROM
 from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 
+FloatArray = NDArray[np.float64]
 Row = Mapping[str, Any]
 Entry = Mapping[str, Any]
 
 WIDE = 10.0
 #: Points of a line over turns: more cannot be seen.
 MAX_POINTS = 100
-
-
-class Interval(NamedTuple):
-    """A value between its bounds."""
-
-    low: float
-    value: float
-    high: float
 
 
 def unit_name(unit: str) -> str:
@@ -39,16 +31,17 @@ def unit_name(unit: str) -> str:
 
 def ratios(rows: Sequence[Row]) -> Chart:
     """Latency of each row over that of the first, with intervals."""
-    found = [
-        Interval(*(row["ratio"][key] for key in ("low", "median", "high"))) if row["ratio"]
-        else Interval(1.0, 1.0, 1.0) if row is rows[0]
-        else None
-        for row in rows
-    ]  # fmt: skip
-    names = [row["name"] for row in rows]
-    words = [f"{name}: {significant(ratio.value)}" for name, ratio in zip(names, found, strict=True) if ratio]
+    first = {"low": 1.0, "median": 1.0, "high": 1.0}
+    found = [row["ratio"] or (first if row is rows[0] else None) for row in rows]
+    words = [f"{row['name']}: {significant(ratio['median'])}" for row, ratio in zip(rows, found, strict=True) if ratio]
     confidence = next((f"{100 * row['ratio']['confidence']:g} %" for row in rows if row["ratio"]), "")
-    draw = partial(_draw_intervals, names=names, series={"": found}, label="ratio; smaller is faster", line=1.0)
+    draw = partial(
+        _draw_intervals,
+        names=[row["name"] for row in rows],
+        series={"": _intervals(found, ("low", "median", "high"))},
+        label="ratio; smaller is faster",
+        line=1.0,
+    )
     note = f"line: interval at {confidence} confidence" if confidence else ""
     return Chart("Latency over that of the first row", draw, (WIDE, 0.8 + 0.4 * len(rows)), note, "; ".join(words))
 
@@ -56,15 +49,11 @@ def ratios(rows: Sequence[Row]) -> Chart:
 def medians(names: Sequence[str], records: Mapping[str, Mapping[str, Row]]) -> Chart:
     """Median latency of each row, for each record by its label, from the minimum to p99."""
     unit = unit_of_time(row["latency_us"]["median"] for rows in records.values() for row in rows.values())
-    series: dict[str, list[Interval | None]] = {
-        label: [
-            Interval(*(rows[name]["latency_us"][key] * UNITS_OF_TIME[unit] for key in ("min", "median", "p99")))
-            if name in rows
-            else None
-            for name in names
-        ]
-        for label, rows in records.items()
+    found = {
+        label: [rows[name]["latency_us"] if name in rows else None for name in names] for label, rows in records.items()
     }
+    keys = ("min", "median", "p99")
+    series = {label: _intervals(latencies, keys) * UNITS_OF_TIME[unit] for label, latencies in found.items()}
     draw = partial(_draw_intervals, names=names, series=series, label=f"latency, {unit_name(unit)}")
     size = (WIDE, 1.0 + 0.25 * len(records) + len(names) * (0.25 + 0.15 * len(records)))
     return Chart("Median latency", draw, size, "line: from the minimum to p99")
@@ -78,7 +67,7 @@ def histogram(row: Row) -> Chart:
 
     def draw(axes: Any) -> None:
         # Divided by the width on the axis, so that equal areas are equal counts on a logarithmic axis as well.
-        is_log = _set_scale(axes, "x", edges.tolist())
+        is_log = _set_scale(axes, "x", edges)
         widths = np.diff(np.log(edges)) if is_log else np.diff(edges)
         counts = np.array(row["histogram"]["counts"], float) / np.maximum(widths, 1e-12)
         axes.stairs(counts, edges, fill=True, color=SERIES[0], alpha=0.6)
@@ -103,27 +92,15 @@ def over_turns(row: Row) -> Chart:
     parts = np.array_split(turns, min(MAX_POINTS, len(turns)))
     low, middle, high = np.array([np.percentile(part, [5, 50, 95]) for part in parts]).T
     sizes = np.array([len(part) for part in parts])
-
-    def draw(axes: Any) -> None:
-        x = np.cumsum(sizes) - sizes / 2
-        axes.fill_between(x, low, high, color=SERIES[0], alpha=0.25, linewidth=0)
-        axes.plot(x, middle, color=SERIES[0], linewidth=1.3)
-        _set_scale(axes, "y", [*low, *high])
-        axes.grid(axis="y")
-        axes.set(xlabel="turn", ylabel=unit_name(unit))
-
+    x = np.cumsum(sizes) - sizes / 2
+    draw = partial(_draw_line, x=x, y=middle, band=np.array([low, high]), xlabel="turn", ylabel=unit_name(unit))
     return Chart(row["name"], draw)
 
 
-def over_time(t_s: NDArray[np.float64], values: NDArray[np.float64], caption: str, unit: str) -> Chart:
+def over_time(t_s: FloatArray, values: FloatArray, caption: str, unit: str) -> Chart:
     """A value over the time of a sustained run; NaN where it is unknown."""
     per_unit, time_unit = (60, "minutes") if t_s.max() >= 180 else (1, "seconds")
-
-    def draw(axes: Any) -> None:
-        axes.plot(t_s / per_unit, values, color=SERIES[0], linewidth=1.3)
-        axes.grid(axis="y")
-        axes.set(xlabel=f"{time_unit} since the start", ylabel=unit)
-
+    draw = partial(_draw_line, x=t_s / per_unit, y=values, xlabel=f"{time_unit} since the start", ylabel=unit)
     known = values[np.isfinite(values)]
     words = f"{significant(float(known[0]))} {unit} at first, {significant(float(known[-1]))} {unit} at last"
     return Chart(caption, draw, (WIDE, 1.8), unit, words)
@@ -140,46 +117,42 @@ def trend(entries: Sequence[Entry], name: str, changes: Sequence[int]) -> Chart:
     points = [(entry, row) for entry in entries for row in entry["rows"] if row["name"] == name]
     unit = unit_of_time(row["median_us"] for _, row in points)
     keys = ("low_us", "median_us", "high_us")
-    values = [[row["median_us"] if row[key] is None else row[key] for key in keys] for _, row in points]
-    low, middle, high = np.array(values).T * UNITS_OF_TIME[unit]
+    known = [[row["median_us"] if row[key] is None else row[key] for key in keys] for _, row in points]
+    values = np.array(known) * UNITS_OF_TIME[unit]
+    middle = values[:, 1]
 
     def draw(axes: Any) -> None:
-        dates = [_date(began_s(entry)) for entry, _ in points]
+        dates = _dates([began_s(entry) for entry, _ in points])
         fills = [SERIES[0] if entry["valid"] and entry["status"] == "complete" else PAPER for entry, _ in points]
-        bounds = np.array([middle - low, high - middle])
-        axes.errorbar(dates, middle, bounds, color=SERIES[0], linewidth=0.6, elinewidth=2, zorder=1)
+        axes.errorbar(dates, middle, np.diff(values).T, color=SERIES[0], linewidth=0.6, elinewidth=2, zorder=1)
         axes.scatter(dates, middle, s=30, c=fills, edgecolors=SERIES[0], zorder=2)
-        for at in changes:
-            middle_s = (began_s(entries[at - 1]) + began_s(entries[at])) / 2
-            axes.axvline(_date(middle_s), color=INK, linestyle="--", linewidth=1)
-        first_s, last_s = began_s(entries[0]), began_s(entries[-1])
-        margin_s = max(60.0, 0.02 * (last_s - first_s))
-        axes.set(xlim=(_date(first_s - margin_s), _date(last_s + margin_s)), ylabel=f"latency, {unit_name(unit)}")
-        _set_scale(axes, "y", [*low, *high])
+        times_s = np.array([began_s(entry) for entry in entries])
+        for date in _dates([times_s[at - 1 : at + 1].mean() for at in changes]):
+            axes.axvline(date, color=INK, linestyle="--", linewidth=1)
+        margin_s = max(60.0, 0.02 * np.ptp(times_s))
+        axes.set(xlim=_dates([times_s[0] - margin_s, times_s[-1] + margin_s]), ylabel=f"latency, {unit_name(unit)}")
+        _set_scale(axes, "y", values)
         axes.grid(axis="y")
 
     words = f"from {significant(middle[0])} to {significant(middle[-1])} {unit_name(unit)} in {len(points)} records"
     return Chart(name, draw, (WIDE, 2.2), description=words)
 
 
+def _intervals(found: Sequence[Mapping[str, float] | None], keys: Sequence[str]) -> FloatArray:
+    """Low, value and high `[n, 3]`; NaN where unknown."""
+    return np.array([[np.nan if each is None else each[key] for key in keys] for each in found])
+
+
 def _draw_intervals(
-    axes: Any,
-    names: Sequence[str],
-    series: Mapping[str, Sequence[Interval | None]],
-    label: str,
-    line: float | None = None,
+    axes: Any, names: Sequence[str], series: Mapping[str, FloatArray], label: str, line: float | None = None
 ) -> None:
-    values = [] if line is None else [line]
     for index, (name, intervals) in enumerate(series.items()):
-        found = [(place, each) for place, each in enumerate(intervals) if each is not None]
-        x = np.array([each for _, each in found]).reshape(-1, 3).T
-        y = np.array([place for place, _ in found]) + 0.16 * (index - (len(series) - 1) / 2)
+        y = np.arange(len(names)) + 0.16 * (index - (len(series) - 1) / 2)
         style = {"fmt": MARKERS[index % len(MARKERS)], "color": SERIES[index % len(SERIES)], "capsize": 3}
-        axes.errorbar(x[1], y, xerr=np.diff(x, axis=0), label=short(name), **style)
-        values += x.ravel().tolist()
+        axes.errorbar(intervals[:, 1], y, xerr=np.diff(intervals).T, label=short(name), **style)
     if line is not None:
         axes.axvline(line, color=INK, linestyle="--", linewidth=1)
-    _set_scale(axes, "x", values)
+    _set_scale(axes, "x", np.concatenate([np.full((1, 3), line or np.nan), *series.values()]))
     axes.set_yticks(range(len(names)), [short(name) for name in names], color=INK)
     axes.set(ylim=(len(names) - 0.5, -0.5), xlabel=label)
     axes.tick_params(axis="y", length=0)
@@ -189,14 +162,24 @@ def _draw_intervals(
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
 
-def _date(seconds: float) -> datetime:
-    return datetime.fromtimestamp(seconds, timezone.utc)
+def _draw_line(
+    axes: Any, x: FloatArray, y: FloatArray, xlabel: str, ylabel: str, band: FloatArray | None = None
+) -> None:
+    axes.plot(x, y, color=SERIES[0], linewidth=1.3)
+    if band is not None:
+        axes.fill_between(x, *band, color=SERIES[0], alpha=0.25, linewidth=0)
+        _set_scale(axes, "y", band)
+    axes.grid(axis="y")
+    axes.set(xlabel=xlabel, ylabel=ylabel)
 
 
-def _set_scale(axes: Any, which: str, values: Sequence[float]) -> bool:
+def _dates(times_s: Sequence[float]) -> Any:
+    return np.array(times_s, float).astype("datetime64[s]")
+
+
+def _set_scale(axes: Any, which: str, values: FloatArray) -> bool:
     """Make an axis logarithmic if the values span much, with plain numbers; whether it is."""
-    low, high = min(values, default=1.0), max(values, default=1.0)
-    if not 0 < low * LOG_FROM < high:
+    if not 0 < np.nanmin(values) * LOG_FROM < np.nanmax(values):
         return False
     from matplotlib import ticker
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sen_edge.errors import UsageError
-from sen_edge.model.checkpoint import SUFFIXES
-from sen_edge.model.model import IMAGE_SUFFIX
+from sen_edge.model.model import SUFFIXES
 from sen_runtime.bench import history, record
 from sen_runtime.errors import SenError
 from sen_runtime.untrusted import load_json, read_regular
@@ -63,32 +62,23 @@ def read(paths: Sequence[Path]) -> Contents:
     items: list[Item] = []
     notes: list[str] = []
     for path in paths:
-        if path.is_dir():
-            found, damaged = _read_folder(path, is_only=len(paths) == 1)
-            notes += damaged
-            if all(item.kind == "other" for item in found):
-                raise UsageError(f"{path} holds nothing to report on", hint=EXPECTED)
-        elif not path.exists():
+        if not path.exists():
             raise UsageError(f"{path} does not exist", hint=EXPECTED)
-        else:
+        if not path.is_dir():
             found = _read_file(path, str(path))
-            if found[0].kind == "other":
-                raise UsageError(f"{path} is no file to report on", hint=EXPECTED)
+        else:
+            found = []
+            for each in sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith(".")):
+                name = each.name if len(paths) == 1 else str(each)
+                try:
+                    found += _read_file(each, name)
+                except SenError as error:
+                    notes.append(error.message)
+                    found.append(Item(name, each, "other"))
+        if all(item.kind == "other" for item in found):
+            raise UsageError(f"{path} holds nothing to report on", hint=EXPECTED)
         items += found
     return Contents(tuple(items), tuple(paths), tuple(notes))
-
-
-def _read_folder(folder: Path, *, is_only: bool) -> tuple[list[Item], list[str]]:
-    items: list[Item] = []
-    notes = []
-    for path in sorted(each for each in folder.iterdir() if each.is_file() and not each.name.startswith(".")):
-        name = path.name if is_only else str(path)
-        try:
-            items += _read_file(path, name)
-        except SenError as error:
-            notes.append(error.message)
-            items.append(Item(name, path, "other"))
-    return items, notes
 
 
 def _read_file(path: Path, name: str) -> list[Item]:
@@ -97,23 +87,23 @@ def _read_file(path: Path, name: str) -> list[Item]:
     Raises:
         SenError: it is damaged.
     """
-    if path.suffix in (*SUFFIXES, IMAGE_SUFFIX):
+    if path.suffix in SUFFIXES:
         return [Item(name, path, "model")]
     if path.suffix == ".jsonl":
         return [Item(name, path, "history", history.read(path))]
     value = load_json(read_regular(path, MAX_BYTES), str(path)) if path.suffix == ".json" else None
-    if isinstance(value, list) and value and all(_schema(each) == record.SCHEMA for each in value):
+    if isinstance(value, list) and value and all(map(_is_record, value)):
         return [
             Item(f"{name}: {_host(each) or index}", path, "record", record.parse(each, f"{path}: record {index}"))
             for index, each in enumerate(value)
         ]
-    if _schema(value) == record.SCHEMA:
+    if _is_record(value):
         return [Item(name, path, "record", record.parse(value, str(path)))]
     return [Item(name, path, _manifest_kind(value), value)]
 
 
-def _schema(value: Any) -> object:
-    return value.get("schema") if isinstance(value, dict) else None
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("schema") == record.SCHEMA
 
 
 def _host(each: dict[str, Any]) -> str:

@@ -19,12 +19,14 @@ from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
 
-#: Fields of a row in a table of their own.
+#: Fields of a row in tables of their own; `outputs` and `sha256` as `_fields` shows them.
+OUTPUTS = ("outputs", "max_error", "max_error_over_std", "argmax_percent", "accuracy_percent")
 DETAILS = (
     "bytes", "weight_bytes", "nnz", "macs", "rss_growth_bytes", "arena_bytes", "bytes_per_ns", "share_of_l2",
     "share_of_memory", "call_us", "throughput_per_s",
 )  # fmt: skip
-ARTIFACT = ("file", "engine", "engine_version", "kernels", "threads", "n_samples", "calls_per_sample")
+ARTIFACT = ("file", "engine", "engine_version", "kernels", "threads", "n_samples", "calls_per_sample", "sha256")
+COMPARED = "Outputs, compared with those of the first row of the same model"
 
 
 def brief_parts(record: Record) -> list[Part]:
@@ -43,8 +45,7 @@ def page_parts(record: Record) -> list[Part]:
         parts.append(charts.ratios(rows))
     parts += _warnings(record)
     if rows:
-        details = {name: [_value(row[name], name) for row in rows] for name in DETAILS}
-        parts += [_outputs_table(rows), _table("Work, memory, bandwidth, throughput", rows, details)]
+        parts += [_table(COMPARED, rows, OUTPUTS), _table("Work, memory, bandwidth, throughput", rows, DETAILS)]
         parts += [Heading("Histograms", 4), *map(charts.histogram, rows)]
         parts += [Heading("Latency over time", 4), Note("Line: median; nine tenths of the turns lie within the band.")]
         parts += [charts.over_turns(row) for row in rows if row["turns_us"]]
@@ -117,24 +118,22 @@ def _rows_table(record: Record) -> Table:
     return Table("Latency of one inference", headings, rows)
 
 
-def _outputs_table(rows: Sequence[Row]) -> Table:
-    def verdict(row: Row) -> str:
-        if row["agreement"] is None:
-            return "reference" if row is rows[0] else UNKNOWN
-        return f"{WRONG} wrong outputs" if is_wrong(row) else "✓ agrees"
-
-    columns = {"outputs": [verdict(row) for row in rows]}
-    for name in ("max_error", "max_error_over_std", "argmax_percent"):
-        columns[name] = [_value((row["agreement"] or {}).get(name), name) for row in rows]
-    columns["accuracy_percent"] = [_value(row["accuracy_percent"], "accuracy_percent") for row in rows]
-    return _table("Outputs, compared with those of the first row of the same model", rows, columns)
+def _table(caption: str, rows: Sequence[Row], names: Sequence[str], *, is_text: bool = False) -> Table:
+    """Fields of rows; without those that no row knows."""
+    fields = [_fields(row, is_first=row is rows[0]) for row in rows]
+    columns = {name: [_value(each[name], name) for each in fields] for name in names}
+    known = {name: texts for name, texts in columns.items() if set(texts) != {UNKNOWN}}
+    lines = [[row["name"], *(texts[index] for texts in known.values())] for index, row in enumerate(rows)]
+    return Table(caption, ["row", *(name.replace("_", " ") for name in known)], lines, is_text)
 
 
-def _table(caption: str, rows: Sequence[Row], columns: Mapping[str, Sequence[str]]) -> Table:
-    """Columns in which at least one value is known."""
-    found = {name: texts for name, texts in columns.items() if set(texts) != {UNKNOWN}}
-    lines = [[row["name"], *(texts[index] for texts in found.values())] for index, row in enumerate(rows)]
-    return Table(caption, ["row", *(name.replace("_", " ") for name in found)], lines)
+def _fields(row: Row, *, is_first: bool) -> dict[str, Any]:
+    """Fields of a row and of its agreement, a verdict on its outputs, and the start of its SHA-256."""
+    verdict = f"{WRONG} wrong outputs" if is_wrong(row) else "✓ agrees"
+    if row["agreement"] is None:
+        verdict = "reference" if is_first else UNKNOWN
+    unknown = dict.fromkeys(OUTPUTS)
+    return {**unknown, **(row["agreement"] or {}), **row, "outputs": verdict, "sha256": row["sha256"][:16]}
 
 
 def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Part]:
@@ -167,17 +166,11 @@ def _device(device: Mapping[str, Any]) -> list[Part]:
 def _settings(record: Record) -> list[Part]:
     facts = {name: record[name] for name in ("settings", "clock", "bandwidth", "energy") if record[name] is not None}
     facts["settings"] = {name: value for name, value in record["settings"].items() if name != "loads"}
-    artifacts = [[row["name"], *(_value(row[name]) for name in ARTIFACT), row["sha256"][:16]] for row in record["rows"]]
     return [
         Heading("Measurement", 4),
         Verbatim(" ".join(map(shlex.quote, record["command"]))),
         _facts("Settings", facts),
-        Table(
-            "Artifacts and engines",
-            ["row", *(name.replace("_", " ") for name in ARTIFACT), "SHA-256 (start)"],
-            artifacts,
-            is_text=True,
-        ),
+        _table("Artifacts and engines", record["rows"], ARTIFACT, is_text=True),
     ]
 
 

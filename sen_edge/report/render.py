@@ -36,9 +36,9 @@ def render(contents: Contents, format_name: str, note: Callable[[str], None]) ->
     for line in contents.notes:
         note(line)
     if format_name in ("text", "markdown"):
-        is_text = format_name == "text"
-        parts = outline.brief_parts(contents, note, _record_as_text if is_text else records.brief_parts)
-        shown = "\n".join(map(_text if is_text else _markdown, parts))
+        is_markdown = format_name == "markdown"
+        parts = outline.brief_parts(contents, note, records.brief_parts if is_markdown else _record_as_text)
+        shown = "\n".join(_brief(part, is_markdown=is_markdown) for part in parts)
     elif format_name == "csv":
         shown = _csv(contents)
     else:
@@ -68,40 +68,24 @@ def _picture(parts: Sequence[Part], title: str, format_name: str) -> bytes:
     return drawing.to_file(charts, title, "", f".{format_name}")
 
 
-def _text(part: Part) -> str:
+def _brief(part: Part, *, is_markdown: bool) -> str:
+    """A part as text or Markdown; nothing for a chart."""
+    escape = _escape if is_markdown else printable
     match part:
-        case Table():
-            lines = [[printable(text) for text in line] for line in (part.headings, *part.rows)]
-            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-            found = [
-                "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
-            ]
-            return "\n".join([printable(part.caption), *found, ""])
         case Heading():
-            return printable(part.title) + "\n"
+            return f"{'#' * part.level + ' ' if is_markdown else ''}{escape(part.title)}\n"
         case Note():
-            return "\n".join(
-                [*filter(None, [printable(part.text)]), *(f"- {printable(each)}" for each in part.items), ""]
-            )
+            return "\n".join([*filter(None, [escape(part.text)]), *(f"- {escape(item)}" for item in part.items), ""])
+        case Table():
+            lines = [[escape(cell) for cell in line] for line in (part.headings, *part.rows)]
+            if is_markdown:
+                rule = ["---", *["---" if part.is_text else "---:"] * (len(part.headings) - 1)]
+                return "\n".join(f"| {' | '.join(line)} |" for line in [lines[0], rule, *lines[1:]]) + "\n"
+            widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+            found = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines]
+            return "\n".join([escape(part.caption), *map(str.rstrip, found), ""])
         case Verbatim():
             return part.text
-    return ""
-
-
-def _markdown(part: Part) -> str:
-    match part:
-        case Table():
-            lines = [f"| {' | '.join(map(_escape, line))} |" for line in (part.headings, *part.rows)]
-            rule = (
-                f"|{' --- |' * len(part.headings)}"
-                if part.is_text
-                else f"| --- |{' ---: |' * (len(part.headings) - 1)}"
-            )
-            return "\n".join([lines[0], rule, *lines[1:], ""])
-        case Heading():
-            return f"{'#' * part.level} {_escape(part.title)}\n"
-        case Note():
-            return "\n".join([*filter(None, [_escape(part.text)]), *(f"- {_escape(each)}" for each in part.items), ""])
     return ""
 
 

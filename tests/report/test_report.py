@@ -146,7 +146,7 @@ def test_hostile_names_are_escaped(sen_edge: Run, mlp_path: Path, tmp_path: Path
     ("make", "output", "code", "message"),
     [
         pytest.param(None, "page.html", 2, "run does not exist", id="no folder"),
-        pytest.param("file", "page.html", 2, "run is no file to report on", id="a file"),
+        pytest.param("file", "page.html", 2, "run holds nothing to report on", id="a file"),
         pytest.param("empty", "page.html", 2, "run holds nothing to report on", id="empty"),
         pytest.param("full", "page.gif", 2, "the suffix is '.gif'; expected .txt", id="ending"),
         pytest.param("full", "there.html", 1, "there.html exists", id="exists"),
