@@ -61,7 +61,6 @@ class Chart:
         size: width and height in inches.
         note: what a reader has to know.
         description: its main figures in words, for screen readers.
-        projection: of the axes, such as "3d".
     """
 
     kind: ClassVar = "chart"
@@ -70,7 +69,6 @@ class Chart:
     size: tuple[float, float] = (3.5, 1.9)
     note: str = ""
     description: str = ""
-    projection: str | None = None
 
 
 Part: TypeAlias = Heading | Note | Table | Verbatim | Chart

@@ -75,7 +75,7 @@ def to_svg(chart: Chart, ident: str) -> str:
 
     with _style():
         figure = Figure(figsize=chart.size, layout="constrained")
-        chart.draw(figure.add_subplot(projection=chart.projection))
+        chart.draw(figure.add_subplot())
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
@@ -104,7 +104,7 @@ def to_file(charts: Sequence[Chart], title: str, footnote: str, suffix: str) -> 
         for index, row in enumerate(rows):
             spots = strips[index].subgridspec(1, len(row), width_ratios=[chart.size[0] for chart in row])
             for column, chart in enumerate(row):
-                axes = figure.add_subplot(spots[column], projection=chart.projection)
+                axes = figure.add_subplot(spots[column])
                 chart.draw(axes)
                 axes.set_title(short(chart.caption, 60), loc="left")
         figure.suptitle(printable(title), fontsize=12, fontweight="bold")

@@ -13,7 +13,7 @@ from sen_edge.report.charts import unit_name
 from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table, Verbatim
 from sen_runtime.bench.load import busy
 from sen_runtime.bench.record import is_wrong
-from sen_runtime.bench.text import cells, heading, left_out, remarks
+from sen_runtime.bench.text import cells, heading, remarks
 from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 
 Record = Mapping[str, Any]
@@ -38,12 +38,11 @@ def page_parts(record: Record) -> list[Part]:
     """All that is known about one record, with charts."""
     rows = record["rows"]
     parts: list[Part] = [Note(f"{heading(record)} · {record['tool']['name']} {record['tool']['version']}")]
-    parts += _verdict(record)
+    parts.append(_verdict(record))
     if rows:
         parts.append(_rows_table(record))
     if len(rows) > 1:
         parts.append(charts.ratios(rows))
-    parts += _warnings(record)
     if rows:
         parts += [_table(COMPARED, rows, OUTPUTS), _table("Work, memory, bandwidth, throughput", rows, DETAILS)]
         parts += [Heading("Histograms", 4), *map(charts.histogram, rows)]
@@ -77,36 +76,29 @@ def _state(record: Record) -> str:
     return f" ({', '.join(states)})" if states else ""
 
 
-def _verdict(record: Record) -> list[Part]:
-    """Whether the record can be relied on."""
-    parts: list[Part] = []
-    if record["status"] != "complete":
-        parts.append(Note(f"! {record['status']}: the figures are of what was measured until then", tone="warn"))
-    load = [sentence for sentence in [busy(record)] if sentence]
-    if not record["valid"]:
-        text = f"{WRONG} Not valid: do not rely on these figures"
-        parts.append(Note(text, [*record["invalid_because"], *load], "bad"))
-    elif load:
-        parts.append(Note(f"! Busy machine: {_checks(record)}, but other programs ran", load, "warn"))
-    else:
-        parts.append(Note(f"✓ Valid: {_checks(record)}", tone="good"))
-    return parts
-
-
-def _checks(record: Record) -> str:
-    """Checks that passed."""
+def _verdict(record: Record) -> Note:
+    """Whether the record can be relied on, with the remarks that the device prints."""
     before = record["device"]["before"]
     can_tell = any(before[name] != "unavailable" for name in ("throttled", "mhz", "arm_clock_mhz"))
     clock = "the clock held" if can_tell else "the machine does not tell its clock"
     compared = any(row["agreement"] is not None for row in record["rows"])
-    return f"{clock}, and {'the rows agree' if compared else 'no two rows were to be compared'}"
-
-
-def _warnings(record: Record) -> list[Part]:
-    found = [reason for reason in record["device"]["throttled_during"] if reason not in record["invalid_because"]]
-    found += [f"{row['name']}: {warning['message']}" for row in record["rows"] for warning in row["warnings"]]
-    found += map(left_out, record.get("left_out", ()))
-    return [Note("! Warnings", found, "warn")] if found else []
+    passed = f"{clock}, and {'the rows agree' if compared else 'no two rows were to be compared'}"
+    if not record["valid"]:
+        return Note(f"{WRONG} Not valid: do not rely on these figures", remarks(record), "bad")
+    if record["status"] != "complete":
+        return Note(
+            f"! {record['status'].capitalize()}: figures of what was measured until then", remarks(record), "warn"
+        )
+    if busy(record):
+        return Note(f"! Busy machine: {passed}, but other programs ran", remarks(record), "warn")
+    warnings = [
+        record["device"]["throttled_during"],
+        record.get("left_out"),
+        *(row["warnings"] for row in record["rows"]),
+    ]
+    if any(warnings):
+        return Note(f"! Valid, with warnings: {passed}", remarks(record), "warn")
+    return Note(f"✓ Valid: {passed}", remarks(record), "good")
 
 
 def _rows_table(record: Record) -> Table:

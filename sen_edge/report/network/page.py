@@ -18,8 +18,8 @@ from sen_edge.report.network.activity import Activity
 from sen_edge.report.network.scene import Scene
 from sen_edge.report.network.synapses import Selection
 
-#: Learned coordinates of a page; a larger network has the drawn ones alone.
-MAX_COORDINATES = 400_000
+#: Learned coordinates of a neuron that the page shows.
+MAX_COORDINATES = 8
 SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
 #: Mark and meaning of each kind of neuron, in the order of the script.
 LEGEND = {
@@ -107,6 +107,7 @@ def _data(scene: Scene, synapses: Sequence[Selection], activity: Activity | None
         "boxes": [np.quantile(at, [0.02, 0.98], axis=0).T.tolist() for at in scene.positions],
     }
     kinds = [[list(LEGEND).index(kind) for kind in layer] for layer in scene.kinds]
+    learned = [*(link.operator.source for link in scene.links), scene.links[-1].operator.target]
     no_mask = np.full(len(scene.neurons[-1]), np.nan)
     data["arrays"] = {
         "positions": _encode("Float32Array", scene.positions),
@@ -116,10 +117,8 @@ def _data(scene: Scene, synapses: Sequence[Selection], activity: Activity | None
         "sources": _encode("Uint32Array", [first[index] + each.source for index, each in enumerate(synapses)]),
         "targets": _encode("Uint32Array", [first[index + 1] + each.target for index, each in enumerate(synapses)]),
         "weights": _encode("Float32Array", [each.weight for each in synapses]),
+        "coordinates": _encode("Float32Array", [positions[:, :MAX_COORDINATES] for positions in learned]),
     }
-    learned = [*(link.operator.source for link in scene.links), scene.links[-1].operator.target]
-    if sum(positions.size for positions in learned) <= MAX_COORDINATES:
-        data["arrays"]["coordinates"] = _encode("Float32Array", learned)
     if activity is not None:
         is_current = scene.source.network.input_coding == "direct"
         drawn = [layer[:, neurons] for layer, neurons in zip(activity.layers, scene.neurons, strict=False)]

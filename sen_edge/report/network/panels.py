@@ -24,6 +24,8 @@ BINS = 60
 #: Share of a histogram's values within its axis, whose label gives the share beyond.
 SPAN = 0.98
 MAX_LINES = 300
+#: Directions of the three coordinates on paper: right and up.
+VIEW = np.array([[0.81, 0.17], [0.0, 0.96], [0.58, -0.24]])
 
 
 def panel(name: str, scene: Scene, synapses: Sequence[Selection], before: Source | None = None) -> Chart:
@@ -48,8 +50,7 @@ def panel(name: str, scene: Scene, synapses: Sequence[Selection], before: Source
         return Chart(f"Input neurons as a {side} x {side} image", partial(_draw_input, scene=scene, side=side), SMALL)
     if name == "network":
         caption = f"Network with its strongest synapses (at most {MAX_LINES} of a layer)"
-        draw = partial(_draw_network, scene=scene, synapses=synapses)
-        return Chart(caption, draw, LARGE, projection="3d")
+        return Chart(caption, partial(_draw_network, scene=scene, synapses=synapses), LARGE)
     caption, draw_scene = {
         "distances": ("Lengths of synapses", _draw_distances),
         "weights": ("Weights", _draw_weights),
@@ -85,50 +86,39 @@ def is_pruned(scene: Scene) -> bool:
 
 
 def _draw_network(axes: Any, scene: Scene, synapses: Sequence[Selection]) -> None:
-    """Neurons in three dimensions, layers moved apart, with the strongest synapses."""
-    from mpl_toolkits.mplot3d.art3d import Line3DCollection
+    """Neurons seen from the first angle of the page, layers moved apart, with the strongest synapses."""
+    from matplotlib.collections import LineCollection
 
-    axes.computed_zorder = False
-    places = scene.apart()
+    places = [at @ VIEW for at in scene.apart()]
     for layer, chosen in enumerate(synapses):
         sources, targets, weights = (each[:MAX_LINES] for each in (chosen.source, chosen.target, chosen.weight))
         ends = np.stack([places[layer][sources], places[layer + 1][targets]], axis=1)
         colours = np.where(weights > 0, EXCITATORY, INHIBITORY)
-        lines = Line3DCollection(ends, colors=colours, linewidths=0.45, alpha=0.35, zorder=1, clip_on=False)
-        axes.add_collection3d(lines)
-    size = float(np.clip(9000 / sum(map(len, places)), 1.5, 14))
+        axes.add_collection(LineCollection(ends, colors=colours, linewidths=0.45, alpha=0.35, zorder=1))
     at, kinds = np.concatenate(places), np.concatenate([np.array(layer) for layer in scene.kinds])
+    size = float(np.clip(9000 / len(at), 1.5, 14))
     for kind in (kind for kind in KINDS if kind in kinds):
         marker, colour = KINDS[kind]
         axes.scatter(
-            *at[kinds == kind].T, s=size * (3 if kind == "output" else 1), c=colour, marker=marker,
-            linewidths=0.4 if kind == "silent" else 0.15, edgecolors=SOFT if kind == "silent" else PAPER,
-            depthshade=False, zorder=2, clip_on=False, label=kind,
+            *at[kinds == kind].T, s=size * (3 if kind == "output" else 1), c=colour, marker=marker, zorder=2,
+            linewidths=0.4 if kind == "silent" else 0.15, edgecolors=SOFT if kind == "silent" else PAPER, label=kind,
         )  # fmt: skip
-    height = max(np.ptp(np.quantile(at, [0.01, 0.99], axis=0), axis=0)[1:])
-    for at, name in zip(places, scene.layer_names, strict=True):
-        top = np.quantile(at[:, 2], 0.99) + 0.12 * height
-        words = name.replace(": ", "\n", 1)
-        axes.text(at[:, 0].mean(), at[:, 1].mean(), top, words, ha="center", va="bottom", zorder=3, fontsize=8)
-    _set_box(axes, places, scene.axes)
+    low, high = np.quantile(at, [0.003, 0.997], axis=0)  # the few neurons far out lie outside
+    margin = 0.12 * max(high - low) or 0.5
+    for layer, name in zip(places, scene.layer_names, strict=True):
+        x, y = layer[:, 0].mean(), np.quantile(layer[:, 1], 0.99) + 0.3 * margin
+        axes.text(x, y, name.replace(": ", "\n", 1), ha="center", va="bottom", zorder=3, fontsize=8)
+    for direction, name in zip(VIEW, ("layers, moved apart", *scene.axes[1:]), strict=True):
+        if name != "nothing":
+            axes.annotate(
+                name, (0.08, 0.1), tuple(36 * direction), xycoords="axes fraction", textcoords="offset points",
+                arrowprops={"arrowstyle": "<-", "color": SOFT}, color=SOFT, fontsize=8,
+                ha="left" if direction[0] > 0.3 else "center", va="center",
+            )  # fmt: skip
+    axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + 2 * margin))
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.set_axis_off()
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.04), ncols=4, markerscale=1.8)
-
-
-def _set_box(axes: Any, places: Sequence[FloatArray], names: Sequence[str]) -> None:
-    """Set one scale on all axes, as distances matter; the few neurons far out lie outside."""
-    low = np.min([np.quantile(at, 0.003, axis=0) for at in places], axis=0)
-    high = np.max([np.quantile(at, 0.997, axis=0) for at in places], axis=0)
-    span = np.maximum(high - low, 1e-3 * max(float(np.max(high - low)), 1e-12))
-    axes.set_box_aspect(np.maximum(span, 0.25 * span.max()), zoom=1.25)
-    for which, start, end, name in zip("xyz", low, high, names, strict=True):
-        margin = 0.03 * (end - start) or 0.5
-        label = "" if name == "nothing" else "layers, moved apart" if which == "x" else name
-        axes.set(**{f"{which}lim": (start - margin, end + margin), f"{which}ticklabels": []})
-        getattr(axes, f"set_{which}label")(label, fontsize=8, labelpad=-8)
-        axis = getattr(axes, f"{which}axis")
-        axis.set_pane_color((1, 1, 1, 0))
-        axis._axinfo["grid"]["color"] = RULE
-    axes.view_init(elev=18, azim=-62)
 
 
 # --- synapses ------------------------------------------------------------------------------------

@@ -7,17 +7,15 @@ const round = (value) => String(Number(value.toPrecision(3)));
 /** What is known about a neuron, line by line. */
 function describe(i) {
   const layer = layerOf[i];
-  const row = (array, width) => Array.from(array.subarray(i * width, (i + 1) * width), round);
+  const row = (array, width) => Array.from(array.subarray(i * width, (i + 1) * width), round).join(", ");
+  const known = coordinates.length / n;
   const count = (ends) => ends.reduce((sum, end) => sum + (end === i), 0);
   const lines = [
     `neuron ${numbers[i]}, ${data.names[layer].split(", ")[0]}`,
     `${KINDS[kinds[i]]}, ${Number.isNaN(masks[i]) ? "no mask" : `mask ${masks[i].toFixed(3)}`}`,
+    `position ${row(coordinates, known)}${known < data.dimensions ? `, … (${data.dimensions} coordinates)` : ""}`,
   ];
-  if (coordinates) {
-    const rest = data.dimensions > 8 ? `, … (${data.dimensions} coordinates)` : "";
-    lines.push(`position ${row(coordinates, data.dimensions).slice(0, 8).join(", ")}${rest}`);
-  }
-  if (!coordinates || data.dimensions > 3) lines.push(`drawn at ${row(positions, 3).join(", ")}`);
+  if (data.dimensions > 3) lines.push(`drawn at ${row(positions, 3)}`);
   lines.push(`synapses drawn: ${count(targets)} in, ${count(sources)} out`);
   if (i < active && layer === 0 && data.isCurrent) lines.push(`input ${round(activity[i] / 255)} of its range`);
   else if (i < active) {
