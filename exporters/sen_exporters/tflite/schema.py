@@ -6,7 +6,6 @@ ai-edge-litert contains the schema and its object interface; `flatbuffers` write
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from typing import Any
 
 import flatbuffers
@@ -52,10 +51,7 @@ def serialize(model: Any) -> bytes:
             f"the model takes {size / 1e9:.1f} GB; one TFLite file holds less than 2 GB",
             hint="prune or factorize the network, or store it with --dtype float16 or int8",
         )
-    builder = flatbuffers.Builder(size + (1 << 16))
-    model = copy(model)
-    model.buffers = [_AlignedBuffer(buffer.data) for buffer in model.buffers]
-    model.subgraphs = [_with_shared_zero_points(graph) for graph in model.subgraphs]
+    builder = _Builder(size + (1 << 16))
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return tflite_file.seal(bytes(builder.Output()))
 
@@ -71,54 +67,23 @@ def set_properties(model: Any, values: Mapping[str, str]) -> None:
     model.buffers.append(schema.BufferT(data=data))
 
 
-class _AlignedBuffer:
-    """A buffer that starts at a multiple of 16 bytes, for kernels that load vectors."""
+class _Builder(flatbuffers.Builder):  # type: ignore[misc]
+    """Aligns buffers for kernels that load vectors, and stores equal zero points, eight bytes a row, once."""
 
-    def __init__(self, data: Array | None) -> None:
-        self.data = data
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self._zero_points: dict[bytes, int] = {}
 
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name that ModelT.Pack calls
-        vector = None
-        if self.data is not None and len(self.data):
-            size = len(self.data)
-            builder.StartVector(1, size, ALIGNMENT)
-            builder.head -= size
-            builder.Bytes[builder.head : builder.head + size] = self.data.tobytes()
-            vector = builder.EndVector()
-        schema.BufferStart(builder)
-        if vector is not None:
-            schema.BufferAddData(builder, vector)
-        return schema.BufferEnd(builder)
+    def StartVector(self, size: int, count: int, alignment: int) -> int:  # noqa: N802 - a name of flatbuffers
+        offset: int = super().StartVector(size, count, ALIGNMENT if size == 1 else alignment)
+        return offset
 
-
-def _with_shared_zero_points(graph: Any) -> Any:
-    """Copy of the subgraph in which equal vectors of zero points, eight bytes a row, are stored once."""
-    graph = copy(graph)
-    stored: dict[bytes, int] = {}
-    graph.tensors = [copy(tensor) for tensor in graph.tensors]
-    for tensor in graph.tensors:
-        if tensor.quantization is not None and tensor.quantization.scale is not None:
-            tensor.quantization = _SharedQuantization(tensor.quantization, stored)
-    return graph
-
-
-class _SharedQuantization:
-    """Quantization parameters that share their zero points with other tensors."""
-
-    def __init__(self, parameters: Any, stored: dict[bytes, int]) -> None:
-        self.parameters = parameters
-        self.stored = stored
-
-    def Pack(self, builder: Any) -> Any:  # noqa: N802 - the name that TensorT.Pack calls
-        zero_point = np.asarray(self.parameters.zeroPoint, np.int64)
-        key = zero_point.tobytes()
-        if key not in self.stored:
-            self.stored[key] = builder.CreateNumpyVector(zero_point)
-        scale = builder.CreateNumpyVector(np.asarray(self.parameters.scale, np.float32))
-        schema.QuantizationParametersStart(builder)
-        schema.QuantizationParametersAddScale(builder, scale)
-        schema.QuantizationParametersAddZeroPoint(builder, self.stored[key])
-        return schema.QuantizationParametersEnd(builder)
+    def CreateNumpyVector(self, x: Array) -> int:  # noqa: N802
+        key = x.tobytes() if x.dtype == np.int64 else b""
+        offset: int = self._zero_points.get(key) or super().CreateNumpyVector(x)
+        if key:
+            self._zero_points[key] = offset
+        return offset
 
 
 def little_endian(array: Array) -> NDArray[np.uint8]:
