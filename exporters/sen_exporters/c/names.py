@@ -3,41 +3,13 @@
 from __future__ import annotations
 
 import re
+from importlib.resources import files
 
 from sen_exporters.base import ExportError
 
+_LINES = (files(__package__) / "reserved_names.txt").read_text(encoding="utf-8").splitlines()
 #: What the files, their header, and a CMake target cannot be called, in lower case.
-RESERVED = frozenset(
-    re.findall(
-        r"\w+",
-        """
-        alignas alignof and asm auto bitand bitor bool break case catch char class compl const consteval constexpr
-        continue default delete do double else enum explicit export extern false float for friend goto if inline int
-        long main mutable namespace new not nullptr operator or private protected public register requires restrict
-        return short signed sizeof static struct switch template this throw true try typedef typeid typename typeof
-        union unsigned using virtual void volatile wchar_t while xor
-
-        assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic
-        stdbit stdbool stdckdint stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
-
-        aio aliases alloca ar argp argz byteswap conio cpio crypt devctl direct dirent dlfcn elf endian envlock envz
-        err error execinfo fastmath fcntl features float fmtmsg fnmatch fstab fts ftw gcov gconv getopt glob grp
-        gshadow iconv ieee754 ieeefp ifaddrs intrin io langinfo lastlog libgen libintl link malloc mcheck memory
-        mntent monetary mqueue ndbm netdb newlib nl_types nss obstack omp openacc paths picolibc poll printf process
-        pthread pty pwd quadmath re_comp reent regdef regex regexp resolv sched search semaphore sgtty shadow spawn
-        stab stdfix stdint_gcc stdio_ext strings stropts syscall sysexits syslimits syslog tar term termcap termio
-        termios tic trace ttyent ucontext ulimit unctrl unistd unwind utime utmp utmpx vadefs values varargs wait
-        windows wordexp arm_acle arm_cde arm_cmse arm_fp16 arm_mve arm_neon arm_sve riscv_vector immintrin x86intrin
-        arduino zephyr
-
-        all all_build clean codegen depend edit_cache help install install_local install_strip list_install_components
-        package package_source preinstall rebuild_cache run_tests test uninstall zero_check continuous experimental
-        nightly cmake project c dl g gcc m nosys pthread rt stdc util
-
-        aux con nul prn com1 com2 com3 com4 com5 com6 com7 com8 com9 lpt1 lpt2 lpt3 lpt4 lpt5 lpt6 lpt7 lpt8 lpt9
-        """,
-    )
-)
+RESERVED = frozenset(name for line in _LINES if not line.startswith("#") for name in line.split())
 
 
 def identifier(stem: str) -> str:
