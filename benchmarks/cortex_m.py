@@ -128,7 +128,7 @@ def _export(network: Network, folder: Path, error: float) -> None:
         folder: where to.
         error: of an output allowed, over the greatest.
     """
-    main = CExporter().export(network, COptions(name="net", c_weights="incbin")).write(folder)
+    main = CExporter().export(network, COptions(name="net", weights="incbin")).write(folder)
     x = np.random.default_rng(1).random((1, network.n_in), np.float32)
     y = reference.run(network, x)
     tolerance = error * np.abs(y).max()

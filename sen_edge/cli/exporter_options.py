@@ -53,7 +53,10 @@ def parse_assignments(assignments: list[str] | None) -> dict[str, str]:
 
 
 def _parameters() -> list[Any]:
-    """Options of all installed exporters, as typer has them; the exporters convert and validate text."""
+    """Documented options of all installed exporters, as typer has them; the exporters convert and validate text.
+
+    An option without `annotated_types.doc` is set by -O alone.
+    """
     from sen_edge.exporting.options import own_options
     from sen_edge.schema import Option, split
     from sen_exporters.base import ExportError, usable_exporters
@@ -63,7 +66,8 @@ def _parameters() -> list[Any]:
 
     fields: list[Any] = []
     usable = [each for each in usable_exporters().values() if not isinstance(each, ExportError)]
-    for name, option in own_options(usable).items():
+    documented = {name: option for name, option in own_options(usable).items() if option.help}
+    for name, option in documented.items():
         base, notes = split(option.kind)
         default = "" if option.default in (None, False) else f" Default: {option.default}."
         metavar = "NUMBER" if base in (int, float) else None

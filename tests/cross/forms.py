@@ -27,7 +27,7 @@ N_IN, WIDTH = 12, 8
 
 def write(network: Network, name: str, folder: Path, weights: str = "array") -> Path:
     """Export a network; the folder `folder/name` with the C files."""
-    return CExporter().export(network, COptions(name=name, c_weights=weights)).write(folder).parent
+    return CExporter().export(network, COptions(name=name, weights=weights)).write(folder).parent
 
 
 def sources(folder: Path) -> list[Path]:

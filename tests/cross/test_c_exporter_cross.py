@@ -44,7 +44,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_self_test(kind: str, target: Target, tmp_path: Path) -> None:
     weights = "incbin" if kind == "float32" else "array"
-    options = COptions(name="net", c_weights=weights)
+    options = COptions(name="net", weights=weights)
     folder = CExporter().export(NETWORKS[kind], options).write(tmp_path).parent
     sources = [*folder.glob("*.c"), *folder.glob("*.S")]
     program = harness.build(target, sources, tmp_path / "program", includes=[folder], optimize="-Os")

@@ -17,7 +17,7 @@ from tests.support.networks import random_network
 @pytest.mark.parametrize("weights", ["array", "incbin"])
 def test_a_packed_export_passes_its_self_test(tmp_path: Path, weights: str) -> None:
     network = random_network(np.random.default_rng(0), kinds=("dense",), sizes=(8, 6, 3))
-    folder = CExporter().export(network, COptions("net", c_weights=weights)).write(tmp_path).parent
+    folder = CExporter().export(network, COptions("net", weights=weights)).write(tmp_path).parent
     (folder / "stray.bin").write_bytes(b"of the user")
     environment = {**os.environ, "PLATFORMIO_CORE_DIR": str(tmp_path / "core")}
     command = ["pio", "pkg", "pack", folder, "-o", tmp_path / "net.tar.gz"]

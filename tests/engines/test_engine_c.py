@@ -133,12 +133,12 @@ def test_a_folder_from_which_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_assembly_that_does_not_assemble(tmp_path: Path) -> None:
     """As on systems that have no ELF."""
-    path = export(small(), c_weights="incbin").write(tmp_path)
+    path = export(small(), weights="incbin").write(tmp_path)
     assembly = path.with_name("net_weights.S")
     assembly.write_text(assembly.read_text().replace(".hidden", ".no_such_word"))
     with pytest.raises(EngineError, match=r"cc does not compile the C code: .*no_such_word") as raised:
         engine.load(path)
-    assert "--c-weights array" in raised.value.hint and "SEN_EDGE_CC" in raised.value.hint
+    assert "-O c.weights=array" in raised.value.hint and "SEN_EDGE_CC" in raised.value.hint
     path.write_text("int x = ;\n")
     assembly.write_text("")
     with pytest.raises(EngineError, match="does not compile") as raised:

@@ -183,7 +183,7 @@ def test_every_file_compiles_without_a_warning_and_keeps_to_its_arena(
         network = STORAGES[storage](
             random_network(np.random.default_rng(index), kinds=kinds, sizes=(7, 6, 5, 6, 5, 4, 3), spiking=index == 1)
         )
-        folder = export(network, f"n{index}", c_weights=weights).write(tmp_path).parent
+        folder = export(network, f"n{index}", weights=weights).write(tmp_path).parent
         assembly = list(folder.glob("*.S"))
         assert len(assembly) == (weights == "incbin")
         has_positions = "_init(" in (folder / f"n{index}.h").read_text()
@@ -241,7 +241,7 @@ def test_the_header_is_for_cpp_too(tmp_path: Path) -> None:
 @pytest.mark.needs("cmake")
 @pytest.mark.parametrize("weights", ["array", "incbin"])
 def test_cmake_builds_the_library_and_its_test(weights: str, tmp_path: Path) -> None:
-    folder = export(small("coordinates"), c_weights=weights).write(tmp_path).parent
+    folder = export(small("coordinates"), weights=weights).write(tmp_path).parent
     for options in ((), ("-DNET_EXPAND=ON",)):
         subprocess.run(["cmake", "-S", folder, "-B", tmp_path / "b", *options], check=True, capture_output=True)
         subprocess.run(["cmake", "--build", tmp_path / "b"], check=True, capture_output=True)
@@ -252,7 +252,7 @@ def test_cmake_builds_the_library_and_its_test(weights: str, tmp_path: Path) -> 
 @pytest.mark.needs("cmake")
 def test_the_zephyr_module_names_files_that_are_there(tmp_path: Path) -> None:
     """Zephyr's own functions, as far as the module calls them, in six lines of CMake."""
-    path = export(small("coordinates"), c_weights="incbin").write(tmp_path)
+    path = export(small("coordinates"), weights="incbin").write(tmp_path)
     project = tmp_path / "CMakeLists.txt"
     project.write_text(
         "cmake_minimum_required(VERSION 3.20)\nproject(app C ASM)\n"
@@ -275,7 +275,7 @@ def test_the_zephyr_module_names_files_that_are_there(tmp_path: Path) -> None:
 
 
 def test_libraries_of_frameworks_name_files_that_are_there(tmp_path: Path) -> None:
-    folder = export(small("dense"), "my net", c_weights="incbin").write(tmp_path).parent
+    folder = export(small("dense"), "my net", weights="incbin").write(tmp_path).parent
     manifest = json.loads((folder / "library.json").read_text())
     for source in manifest["build"]["srcFilter"]:
         assert (folder / source.removeprefix("+<").removesuffix(">")).exists()
@@ -294,7 +294,7 @@ def test_libraries_of_frameworks_name_files_that_are_there(tmp_path: Path) -> No
 
 
 def test_the_self_test_finds_a_changed_weight_and_a_changed_vector(tmp_path: Path) -> None:
-    folder = export(small("dense"), c_weights="incbin").write(tmp_path).parent
+    folder = export(small("dense"), weights="incbin").write(tmp_path).parent
     sources = [*folder.glob("*.c"), *folder.glob("*.S")]
     assert compile_and_run(tmp_path, *sources, flags=("-I", folder)) == 0
     weights = bytearray((folder / "net_weights.bin").read_bytes())
@@ -309,7 +309,7 @@ def test_the_self_test_finds_a_changed_weight_and_a_changed_vector(tmp_path: Pat
 
 
 def test_the_self_test_finds_what_is_not_a_number(tmp_path: Path) -> None:
-    folder = export(small("dense"), c_weights="incbin").write(tmp_path).parent
+    folder = export(small("dense"), weights="incbin").write(tmp_path).parent
     (folder / "net_weights.bin").write_bytes(b"\xff" * (folder / "net_weights.bin").stat().st_size)
     assert compile_and_run(tmp_path, *folder.glob("*.c"), *folder.glob("*.S"), flags=("-I", folder)) == 1
 
@@ -372,14 +372,14 @@ def test_header_and_readme_name_what_a_caller_uses(is_spiking: bool) -> None:
 
 def test_bytes_are_deterministic() -> None:
     for kind, weights in (("nested_sum", "array"), ("coordinates", "incbin")):
-        first, second = (export(small(kind), c_weights=weights) for _ in range(2))
+        first, second = (export(small(kind), weights=weights) for _ in range(2))
         assert first.files == second.files
 
 
 def test_large_weights_are_a_binary_file_and_small_ones_text() -> None:
     large = Network((Layer(Dense(np.ones((300, 300), np.float32)), None, Identity()),))
     assert "net/net_weights.bin" in export(large).files
-    assert "net/net_weights.bin" not in export(large, c_weights="array").files
+    assert "net/net_weights.bin" not in export(large, weights="array").files
     assert "net/net_weights.bin" not in export(small()).files
 
 
@@ -387,7 +387,7 @@ def test_both_forms_hold_the_same(tmp_path: Path) -> None:
     network = small("nested_sum", "float16")
     x = random_input(np.random.default_rng(0), network, 3)
     array, incbin = (
-        engine.load(export(network, c_weights=form).write(tmp_path / form)).run(x) for form in ("array", "incbin")
+        engine.load(export(network, weights=form).write(tmp_path / form)).run(x) for form in ("array", "incbin")
     )
     np.testing.assert_array_equal(array, incbin)
 

@@ -118,7 +118,7 @@ def test_names_of_targets_that_cmake_makes(tmp_path: Path) -> None:
 )
 def test_names_that_the_code_uses_itself(name: str, kind: str, tmp_path: Path) -> None:
     for weights in ("array", "incbin"):
-        folder = export(small(kind, spiking=True), name, c_weights=weights).write(tmp_path / weights).parent
+        folder = export(small(kind, spiking=True), name, weights=weights).write(tmp_path / weights).parent
         sources = [*folder.glob("*.c"), *folder.glob("*.S")]
         assert compile_and_run(tmp_path, *sources, flags=("-I", folder)) == 0
 

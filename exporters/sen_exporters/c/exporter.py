@@ -73,7 +73,7 @@ class CExporter(Exporter):
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     name = identifier(options.name)
     check_float_activations(network, "the C export")
-    program = lower_network(network, name, options.c_weights)
+    program = lower_network(network, name, options.weights)
     found = footprint(program)
     check_budget(name, found, options)
     return program, found

@@ -100,7 +100,7 @@ def binary_macros(name: str, constants: Iterable[Constant]) -> str:
         offset += each.nbytes + -each.nbytes % ALIGNMENT
     return (
         "#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
-        f'#error "{name}_weights.bin is little endian; for this processor export with --c-weights array"\n'
+        f'#error "{name}_weights.bin is little endian; for this processor export with -O c.weights=array"\n'
         "#endif\n\n"
         f"/* {name}_weights.bin, included by {name}_weights.S */\n"
         f"extern const unsigned char {name}_blob[];\n\n" + "".join(lines)

@@ -17,14 +17,11 @@ class COptions(ExportOptions):
     Attributes:
         max_flash: bytes of flash that code and constants may take; None for any number.
         max_ram: bytes of RAM that the arena may take; None for any number.
-        c_weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
+        weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
     """
 
     max_flash: Annotated[int | None, Ge(0), Unit("B"), doc("Exit 3 if code and constants take more, e.g. 64KiB.")] = (
         None
     )
     max_ram: Annotated[int | None, Ge(0), Unit("B"), doc("Exit 3 if the arena takes more, e.g. 16KiB.")] = None
-    c_weights: Annotated[
-        Literal["array", "incbin"] | None,
-        doc("Weights as C text or as a binary file for the assembler. By default a binary file from 256 KiB on."),
-    ] = None
+    weights: Literal["array", "incbin"] | None = None

@@ -134,13 +134,13 @@ class Program:
         return self.functions - {"sen_coordinates"} | expanded
 
 
-def lower_network(network: Network, name: str, c_weights: str | None = None) -> Program:
+def lower_network(network: Network, name: str, weights: str | None = None) -> Program:
     """Lower a network of floating-point activations.
 
     Args:
         network: source.
         name: prefix of all public symbols.
-        c_weights: "array", "incbin", or None to decide by size.
+        weights: "array", "incbin", or None to decide by size.
 
     Raises:
         NoFormError: an operator or a neuron has no lowering.
@@ -149,7 +149,7 @@ def lower_network(network: Network, name: str, c_weights: str | None = None) -> 
     layers = tuple(_lower_layer(network, index, arena) for index in range(len(network.layers)))
     members = _network_members(network, layers, arena)
     nbytes = sum(constant.nbytes for constant in _constants(layers, members))
-    is_binary = c_weights == "incbin" if c_weights else nbytes > BINARY_FROM
+    is_binary = weights == "incbin" if weights else nbytes > BINARY_FROM
     return Program(name, network, layers, _kernels(network, layers), members, arena, is_binary)
 
 

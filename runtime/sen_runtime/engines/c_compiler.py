@@ -80,7 +80,7 @@ def _compile(command: Sequence[str], model: Path, flags: Sequence[str], library:
     errors = [line for line in lines if _ERROR.search(line)] or lines
     hint = HINT
     if any(assembly.name in line for line in errors):
-        hint = f"export with --c-weights array: {assembly.name} needs ELF; or {HINT}"
+        hint = f"export with -O c.weights=array: {assembly.name} needs ELF; or {HINT}"
     raise EngineError(f"{command[0]} does not compile the C code: {errors[0]}", hint)
 
 
