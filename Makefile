@@ -90,7 +90,7 @@ fuzz: $(VENV)/.dev ## feed the C library with what libFuzzer makes up (needs cla
 	build/fuzz/target -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -timeout=20 -print_final_stats=1 build/corpus
 
 docs: $(VENV)/.dev ## write the generated reference pages
-	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate.py
 
 clean: ## remove the environment and all outputs
 	rm -rf $(VENV) out build dist runtime/CMakeCache.txt runtime/CMakeFiles runtime/sen_runtime/c/libsen.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

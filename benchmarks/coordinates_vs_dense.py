@@ -15,8 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sen_edge.exporting.pipeline import export
-from sen_edge.exporting.request import ExportRequest
+import sen_edge
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import onnxruntime
 
@@ -29,8 +28,8 @@ def main(model: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         paths = {}
         for weights in ("dense", "coordinates"):
-            request = ExportRequest(("onnx",), weights, name=weights)
-            paths[weights] = next(iter(export(model, Path(folder), request).files))
+            exported = sen_edge.export(model, folder, to="onnx", weights=weights, name=weights)
+            paths[weights] = next(iter(exported.files))
         load_ms, sessions = {}, {}
         for weights, path in paths.items():
             start = time.perf_counter()

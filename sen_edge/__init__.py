@@ -1,9 +1,30 @@
 """sen-edge: deployment toolkit for spatially embedded networks.
 
-A trained checkpoint goes in; weights are computed from the coordinates, the network is exported, verified
-against the checkpoint and put in place with a manifest.
+A trained checkpoint goes in; weights are computed from the coordinates, the network is compressed, exported, verified
+against the checkpoint, and measured. The public API is what this module exports; see `sen_edge.api`.
 """
+
+import logging
+from typing import TYPE_CHECKING, Any
 
 from sen_runtime import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from sen_edge.api import bench, compress, export, load, quantize, train, verify
+
+__all__ = ["__version__", "bench", "compress", "export", "load", "quantize", "train", "verify"]
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    """Import the API at first use: it needs torch, which `sen-edge --help` does not."""
+    if name not in __all__:
+        raise AttributeError(f"module 'sen_edge' has no attribute {name!r}")
+    from sen_edge import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

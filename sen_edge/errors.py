@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from sen_runtime.errors import EXIT_VERIFICATION, DataError, OutputError, SenError, UsageError
 
 __all__ = ["CheckpointError", "DataError", "OutputError", "UsageError", "VerificationError"]
@@ -12,6 +15,14 @@ class CheckpointError(SenError):
 
 
 class VerificationError(SenError):
-    """An artifact that does not agree with its model."""
+    """An artifact that does not agree with its model.
+
+    Attributes:
+        results: figures of each engine, `sen_edge.exporting.verify.result.Verification`; empty if there are none.
+    """
 
     exit_code = EXIT_VERIFICATION
+
+    def __init__(self, message: str, hint: str = "", *, results: Sequence[Any] = ()) -> None:
+        super().__init__(message, hint)
+        self.results = tuple(results)

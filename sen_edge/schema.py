@@ -86,7 +86,7 @@ class Option:
         flag: instead of the field's name with hyphens, such as "--json".
         metavar: placeholder of the value.
         is_argument: whether it is a positional argument.
-        is_repeated: whether a tuple is written as one option for each item, instead of with commas.
+        is_repeated: whether a tuple may also be written as one option for each item, besides with commas.
         group: heading of the help that it is listed under.
     """
 

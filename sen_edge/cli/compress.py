@@ -43,6 +43,7 @@ def compress(
     Training data decide; the printed accuracy is measured once on the test data. Repeat an interrupted search to resume
     it.
     """
+    from sen_edge.compression.inputs import load_inputs
     from sen_edge.compression.pipeline import compress as run_compress
     from sen_edge.compression.result import check_output
     from sen_edge.compression.search_state import state_path
@@ -53,7 +54,7 @@ def compress(
     if output.resolve() == model.resolve():
         raise OutputError(f"{output} is the model itself", hint="choose another with -o")
     source = models.load(model, map_path=map_path)
-    inputs, dataset = compression.load_inputs(source, calibration, data, data_dir)
+    inputs, dataset = load_inputs(source, calibration, data, data_dir)
     state = state_path(output) if request.task == "search" else None
     with console.interruptible(partial(_interrupted, state)):
         with console.progress() as progress, suppress_announcements():

@@ -1,55 +1,12 @@
-"""Data and tables of compression, for `compress` and `export`."""
+"""Tables of compression, for `compress` and `export`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from sen_edge.cli import console
 from sen_runtime.figures import size
-
-if TYPE_CHECKING:
-    from sen_edge.compression.request import CompressRequest
-    from sen_edge.data.calibration import Calibration
-    from sen_edge.data.datasets import Dataset
-    from sen_edge.model.model import Model
-    from sen_runtime.ir.network import Network
-
-
-def transform_of(
-    request: CompressRequest,
-    calibration: str | None,
-    data: str | None,
-    data_dir: Path | None,
-    progress: Callable[[str, float], None],
-) -> Callable[[Model], tuple[Network, dict[str, Any]]] | None:
-    """Compression on the way to an export; None for a request of none."""
-    if request.task is None:
-        return None
-
-    def transform(model: Model) -> tuple[Network, dict[str, Any]]:
-        from sen_edge.compression.pipeline import compress
-
-        inputs, dataset = load_inputs(model, calibration, data, data_dir)
-        result = compress(model, request, calibration=inputs, dataset=dataset, progress=progress)
-        return result.network, dict(result.figures)
-
-    return transform
-
-
-def load_inputs(
-    model: Model, calibration: str | None, data: str | None, data_dir: Path | None
-) -> tuple[Calibration | None, Dataset | None]:
-    """The inputs and the labelled data that options name."""
-    from sen_edge.compression.pipeline import max_inputs
-    from sen_edge.data.calibration import load_calibration
-    from sen_edge.data.datasets import load
-
-    network = model.network
-    inputs = None if calibration is None else load_calibration(calibration, data_dir, network, max_inputs(network))
-    dataset = None if data is None else load(data, data_dir, spikes=network.input_coding == "spikes")
-    return inputs, dataset
 
 
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,21 @@ def print_lines(lines: Iterable[object]) -> None:
 def note(message: str) -> None:
     """A remark, progress or an error on stderr: bounded, without control characters."""
     sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
+
+
+class _Notes(logging.Handler):
+    """Shows log records of the library as notes; a warning says so."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        note(f"{prefix}{record.getMessage()}")
+
+
+def show_log() -> None:
+    """Show what `sen_edge` logs, from level INFO on, on stderr."""
+    log = logging.getLogger("sen_edge")
+    log.setLevel(logging.INFO)
+    log.addHandler(_Notes())
 
 
 @contextmanager

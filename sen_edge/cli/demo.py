@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -64,12 +64,9 @@ def _train(model: Path, seed: int) -> NDArray[np.float32]:
 
 def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     """Every target, in float32, as coordinates where it has them, and in int8: figures of each file and engine."""
-    from functools import partial
-
-    from sen_edge.cli.verify import load_data
-    from sen_edge.data.calibration import load_calibration
     from sen_edge.exporting.pipeline import export
     from sen_edge.exporting.request import ExportRequest
+    from sen_edge.model.model import load
     from sen_exporters.base import ExportError, usable_exporters
     from sen_runtime.engines import missing
 
@@ -83,22 +80,22 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     if "c" in usable and missing(("c",)):
         console.note("left out: c (there is no C compiler to verify it with)")
         usable.remove("c")
-    for kind, targets, request in (
-        ("dense", usable, ExportRequest()),
-        ("coordinates", [name for name in usable if name != "tflite"], ExportRequest(weights="coordinates")),
-        ("int8", [name for name in usable if name == "tflite"], ExportRequest(dtype="int8")),
-        ("int8-dynamic", [name for name in usable if name == "c"], ExportRequest(dtype="int8-dynamic")),
-    ):
+    loaded = load(model)
+    kinds: tuple[tuple[str, list[str], dict[str, Any]], ...] = (
+        ("dense", usable, {}),
+        ("coordinates", [name for name in usable if name != "tflite"], {"weights": "coordinates"}),
+        ("int8", [name for name in usable if name == "tflite"], {"dtype": "int8", "calibration": "digits"}),
+        (
+            "int8-dynamic",
+            [name for name in usable if name == "c"],
+            {"dtype": "int8-dynamic", "calibration": "digits"},
+        ),
+    )
+    for kind, targets, options in kinds:
         if not targets:
             continue
-        result = export(
-            model,
-            model.parent,
-            replace(request, targets=tuple(targets), name=f"{model.stem}-{kind}"),
-            data=partial(load_data, "digits", None),
-            calibration=partial(load_calibration, "digits", None) if kind.startswith("int8") else None,
-            force=True,
-        )
+        request = ExportRequest(to=tuple(targets), name=f"{model.stem}-{kind}", data="digits", force=True, **options)
+        result = export(loaded, model.parent, request)
         for artifact in result.artifacts:
             name = next(iter(artifact["files"]))
             nbytes = sum(file["bytes"] for file in artifact["files"].values())

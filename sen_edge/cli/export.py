@@ -4,143 +4,49 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sen_edge.cli import compression, console, mapping
+from sen_edge.cli import arguments, compression, console, mapping
 from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.cli.options import command
-from sen_edge.compression.request import CompressRequest
-from sen_edge.errors import UsageError
+from sen_edge.exporting.request import ExportRequest
 from sen_runtime.figures import size
 from sen_runtime.quiet import suppress_announcements
-from sen_runtime.untrusted import quote
 
 if TYPE_CHECKING:
-    from sen_edge.exporting.request import ExportResult
-
-
-#: No batch size has more; Python itself refuses to read a number of thousands.
-MAX_DIGITS = 20
+    from sen_edge.exporting.result import ExportResult
 
 
 @command
 def export(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")],
-    compress: CompressRequest,
+    model: arguments.ModelPath,
+    request: ExportRequest,
     *,
-    to: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Targets: c, onnx, sen, tflite; separated by commas or repeated. Left out: onnx and tflite.",
-            show_default=False,
-            metavar="TARGETS",
-        ),
-    ] = None,
-    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Folder for the files.")] = Path(),
-    name: Annotated[str | None, typer.Option(help="Stem of the files; the model's by default.")] = None,
-    weights: Annotated[
-        str,
-        typer.Option(
-            help="What coordinates stand for: dense (computed now) or coordinates (computed by the engine at load). "
-            "Sparse and low-rank weights keep their form."
-        ),
-    ] = "dense",
-    dtype: Annotated[
-        str,
-        typer.Option(
-            help="float32 (an image's weights as they are stored there); float16 or int8-dynamic (the weights are "
-            "stored so); int8 (activations too, TFLite only)."
-        ),
-    ] = "float32",
-    calibration: Annotated[
-        str | None,
-        typer.Option(
-            help="Inputs to fit int8 and compression to: mnist, digits, a .npz or IDX images. int8 needs them.",
-            metavar="DATA",
-        ),
-    ] = None,
-    granularity: Annotated[
-        str, typer.Option(help="Scales of int8 weights: one per output channel, or one per tensor.")
-    ] = "channel",
-    activation_range: Annotated[
-        str,
-        typer.Option(help="How int8 ranges follow from the calibration: percentile (99.99), minmax or mse."),
-    ] = "percentile",
-    batch_size: Annotated[str, typer.Option(help="A number, or dynamic.")] = "dynamic",
-    snn: Annotated[
-        str,
-        typer.Option(help="Form of a spiking network: unrolled, step (membranes in and out), or scan (ONNX only)."),
-    ] = "unrolled",
+    output_dir: Annotated[
+        Path, typer.Option("--output-dir", "-o", help="Folder for the files.", metavar="DIR")
+    ] = Path(),
     assignments: Annotated[
         list[str] | None,
         typer.Option("-O", help="An option of one target, such as onnx.opset=17.", metavar="TARGET.OPTION=VALUE"),
     ] = None,
-    map_path: mapping.MapFile = None,
-    expect: mapping.ExpectFile = None,
-    data: Annotated[
-        str | None,
-        typer.Option(help="Compare accuracies on this data: mnist, digits, a .npz or IDX images.", metavar="DATA"),
-    ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
-    """Export a model, verify every file against it, and put the files and their manifest in place."""
-    from sen_edge.cli.verify import load_data
-    from sen_edge.data.calibration import load_calibration
+    """Export a model, verify every file against it, and write the files and a manifest."""
     from sen_edge.exporting.pipeline import export as run_export
-    from sen_edge.exporting.request import ExportRequest
+    from sen_edge.model.model import load
 
-    fits_int8 = calibration is not None and (dtype.startswith("int8") or compress.task is None)
-    request = ExportRequest(
-        targets=None
-        if to is None
-        else tuple(filter(None, (target.strip() for each in to for target in each.split(",")))),
-        weights=weights,
-        dtype=dtype,
-        granularity=granularity,
-        activation_range=activation_range,
-        name=_stem(name, model),
-        batch_size=_batch_size(batch_size),
-        snn=snn,
-        options={**ctx.obj, **parse_assignments(assignments)},
-    )
+    request = replace(request, options={**ctx.obj, **parse_assignments(assignments)})
     with console.interruptible(), console.progress() as progress, suppress_announcements():
-        result = run_export(
-            model,
-            output_dir,
-            request,
-            map_path=map_path,
-            expect=expect,
-            data=None if data is None else partial(load_data, data, data_dir),
-            calibration=partial(load_calibration, calibration, data_dir) if calibration and fits_int8 else None,
-            transform=compression.transform_of(compress, calibration, data, data_dir, progress),
-            force=force,
-        )
+        result = run_export(load(model, map_path=request.map_path), output_dir, request, progress=progress)
     if as_json:
         console.print_json(result.manifest)
     else:
-        _print(result, model, map_path)
-
-
-def _stem(name: str | None, model: Path) -> str:
-    stem = model.stem if name is None else name
-    if not stem or stem != Path(stem).name or stem.startswith(".") or not stem.isprintable():
-        raise UsageError(f"--name is {quote(stem)}; expected a file name without folders, in printable characters")
-    return stem
-
-
-def _batch_size(text: str) -> int | None:
-    if text == "dynamic":
-        return None
-    if not text.isdecimal() or len(text) > MAX_DIGITS:
-        raise UsageError(f"--batch-size is {quote(text)}; expected a number >= 1, or dynamic")
-    return int(text)
+        _print(result, model, request.map_path)
 
 
 def _on_data(result: ExportResult) -> str:
@@ -192,8 +98,6 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     dtypes = dict.fromkeys(layer["dtype"] for layer in result.manifest["network"]["layers"])
     if result.manifest["request"]["dtype"] == "float32" and list(dtypes) != ["float32"]:
         console.note(f"weights are exported as {model.name} stores them: {', '.join(dtypes)}")
-    for warning in result.manifest["warnings"]:
-        console.note(f"warning: {warning}")
     for target, reason in result.manifest["left_out"].items():
         console.note(f"left out: {target} ({reason})")
     console.print_lines(result.files)

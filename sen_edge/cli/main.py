@@ -69,6 +69,7 @@ def _options(
 def main() -> None:
     """Run the command line."""
     streams.protect()
+    console.show_log()
     with signals.interrupt_on_signals():
         code = _run()
     sys.exit(streams.finish(code))

@@ -89,7 +89,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
         shown["metavar"] = "|".join(map(str, get_args(base)))
     if option.group is not None:
         shown["rich_help_panel"] = option.group
-    accepted = base if base in SCALARS else list[get_args(base)[0]] if option.is_repeated else str  # type: ignore[misc]
+    accepted = base if base in SCALARS else list[split(get_args(base)[0])[0]] if option.is_repeated else str  # type: ignore[misc]
     if isinstance(default, tuple):
         default = (list(default) if option.is_repeated else ",".join(map(str, default))) or None
     if option.is_argument:
@@ -108,12 +108,12 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:
-    """Value of a field; text with commas becomes a tuple."""
+    """Value of a field; text with commas, once or repeated, becomes a tuple."""
     base, _ = split(kind)
-    if get_origin(base) is not tuple or not isinstance(value, str):
+    if get_origin(base) is not tuple:
         return value
     item = split(get_args(base)[0])[0]
-    parts = [part.strip() for part in value.split(",") if part.strip()]
+    parts = [part.strip() for part in (value if isinstance(value, str) else ",".join(value)).split(",") if part.strip()]
     try:
         return tuple(item(part) for part in parts) if item in (int, float) else tuple(parts)
     except ValueError:

@@ -64,9 +64,7 @@ def train(
         torch.set_num_threads(threads)
     check_output(output, replace=force, resume=resume)
     is_train = request.input_coding == "spikes"
-    dataset = load(data, data_dir, spikes=is_train, download=download, mirror=mirror, report=console.note)
-    for warning in dataset.warnings():
-        console.note(f"warning: {warning}")
+    dataset = load(data, data_dir, spikes=is_train, download=download, mirror=mirror)
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     _announce(config, recipe, dataset)
     if resume and not state_path(output).exists():
@@ -117,17 +115,11 @@ def _print(result: Result, recipe: Recipe, test_title: str, seconds: float, *, a
     if as_json:
         console.print_json(
             {
-                "output": str(result.path),
+                **result.to_dict(),
                 "bytes": n_bytes,
-                "parameters": made.n_parameters,
-                "test_accuracy": result.test_accuracy,
                 "test_data": test_title,
-                "validation_accuracy": result.validation_accuracy,
-                "best_epoch": result.best_epoch,
                 "seconds": seconds,
-                "config": made.config.to_dict(),
                 "recipe": asdict(recipe),
-                "metadata": dict(made.metadata),
             }
         )
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sen_edge.display import Displayed
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.model import IMAGE_SUFFIX, SUFFIXES, Model
@@ -20,7 +21,7 @@ from sen_runtime.ir.network import Network
 
 
 @dataclass(frozen=True, repr=False)
-class Compressed:
+class Compressed(Displayed):
     """Compressed model.
 
     Attributes:
@@ -35,9 +36,25 @@ class Compressed:
     figures: Mapping[str, Any]
     source: Model
 
-    def __repr__(self) -> str:
-        before, after = self.figures["before"], self.figures["after"]
-        return f"Compressed({after['macs']:,} of {before['macs']:,} MACs, {after['weight_bytes']:,} bytes)"
+    def summary(self) -> Mapping[str, object]:
+        """Return MACs, bytes and accuracies, each with the value before."""
+        before, after, accuracy = self.figures["before"], self.figures["after"], self.figures["accuracy"]
+        figures = {
+            "macs": f"{after['macs']:,} (was {before['macs']:,})",
+            "weight_bytes": f"{after['weight_bytes']:,} (was {before['weight_bytes']:,})",
+        }
+        if accuracy is not None:
+            figures["accuracy"] = f"{accuracy['compressed']:.2f} % (was {accuracy['original']:.2f} %)"
+        return figures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest."""
+        return self.manifest
+
+    @property
+    def model(self) -> Model:
+        """The compressed network, derived from the source."""
+        return self.source.derive(self.network, checkpoint=self.checkpoint, compression=dict(self.figures))
 
     @property
     def manifest(self) -> dict[str, Any]:

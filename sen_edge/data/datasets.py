@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,8 @@ from sen_edge.errors import DataError
 from sen_runtime.data import ALL, TEST, TRAINING, DataFile, Examples, FloatArray, LabelArray, check_fit, split_examples
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.ir.network import Network
+
+LOG = logging.getLogger(__name__)
 
 NAMES = ("mnist", "digits")
 
@@ -104,7 +106,6 @@ def load(
     spikes: bool = False,
     download: bool = False,
     mirror: str | None = None,
-    report: Callable[[str], None] | None = None,
 ) -> Dataset:
     """Load training and test data by name or path.
 
@@ -118,7 +119,6 @@ def load(
         spikes: inputs are spike trains `[n, T, n_in]`.
         download: fetch MNIST if missing.
         mirror: URL to fetch from.
-        report: receives progress of a download.
 
     Raises:
         DataError: the data are missing, damaged, without labels, or of another form.
@@ -127,7 +127,7 @@ def load(
     if spikes and name in NAMES:
         raise DataError(f"{name} holds no spike trains; expected a .npz with inputs [n, T, n_in]")
     if name == "mnist":
-        folder = mnist.locate(data_dir, download=download, mirror=mirror, report=report)
+        folder = mnist.locate(data_dir, download=download, mirror=mirror)
         dataset = _dataset(mnist.read(folder, TRAINING), mnist.read(folder, TEST), (0.0, 1.0))
         return replace(dataset, image_shape=mnist.IMAGE_SHAPE)
     if name == "digits":
@@ -158,13 +158,15 @@ def load_part(name: str, part: str, data_dir: Path | None, network: Network) -> 
 
 
 def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
-    """Load the labelled test part.
+    """Load the labelled test part; classes without examples are logged as a warning.
 
     Raises:
         DataError: see `load_part`; no labels, or a label without output.
     """
     examples = _part(name, TEST, data_dir, network)
     check_fit(examples, network.input_shape, network.input_range, network.n_out)
+    for warning in examples.warnings(network.n_out):
+        LOG.warning(warning)
     return examples
 
 

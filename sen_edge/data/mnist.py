@@ -8,11 +8,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import http.client
+import logging
 import os
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import Protocol
@@ -43,7 +43,7 @@ MAX_DOWNLOAD = 1 << 25
 MAX_UNPACKED = 1 << 28
 TIMEOUT_SECONDS = 30.0
 
-Report = Callable[[str], None]
+LOG = logging.getLogger(__name__)
 
 
 class _Readable(Protocol):
@@ -65,9 +65,7 @@ def cache_folder() -> Path:
     return (Path(cache) if cache else Path.home() / ".cache") / "sen-edge" / "mnist"
 
 
-def locate(
-    data_dir: Path | None = None, *, download: bool = False, mirror: str | None = None, report: Report | None = None
-) -> Path:
+def locate(data_dir: Path | None = None, *, download: bool = False, mirror: str | None = None) -> Path:
     """Return the first folder with all four files; fetch them if missing and `download` is set.
 
     Raises:
@@ -84,7 +82,7 @@ def locate(
             hint="fetch them with `sen-edge train --data mnist --download`, or pass their folder with --data-dir",
         )
     target = data_dir or cache_folder()
-    fetch(target, mirror, report)
+    fetch(target, mirror)
     return target
 
 
@@ -110,13 +108,12 @@ def _find_file(folder: Path, name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-def fetch(folder: Path, mirror: str | None = None, report: Report | None = None) -> None:
-    """Download and check the four files, and write all of them to `folder`.
+def fetch(folder: Path, mirror: str | None = None) -> None:
+    """Download and check the four files, and write all of them to `folder`; each URL is logged.
 
     Args:
         folder: created if missing.
         mirror: URL of a folder with the four `.gz` files, instead of `MIRRORS`.
-        report: receives one line per file.
 
     Raises:
         DataError: no mirror has files with the known checksums.
@@ -128,7 +125,7 @@ def fetch(folder: Path, mirror: str | None = None, report: Report | None = None)
     failures = []
     for url in MIRRORS if mirror is None else (mirror,):
         try:
-            content = {folder / f"{name}.gz": _fetch_file(url, name, report) for name in FILES}
+            content = {folder / f"{name}.gz": _fetch_file(url, name) for name in FILES}
             break
         except DataError as error:
             failures.append(error.message)
@@ -144,11 +141,10 @@ def fetch(folder: Path, mirror: str | None = None, report: Report | None = None)
         raise OutputError(f"cannot write {folder}: {error.strerror}", hint="choose another --data-dir") from error
 
 
-def _fetch_file(mirror: str, name: str, report: Report | None) -> bytes:
+def _fetch_file(mirror: str, name: str) -> bytes:
     """Download one compressed file and check the checksum of its content."""
     url = f"{mirror.rstrip('/')}/{name}.gz"
-    if report is not None:
-        report(f"downloading {url}")
+    LOG.info("downloading %s", url)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # scheme checked by fetch
             data = _read_bounded(response, MAX_DOWNLOAD)

@@ -19,7 +19,10 @@ from sen_runtime.ir.network import output_grid
 from sen_runtime.untrusted import load_json, read_regular
 
 if TYPE_CHECKING:
-    from sen_edge.exporting.request import Exported, ExportRequest, Subject
+    from sen_edge.exporting.request import ExportRequest
+    from sen_edge.exporting.result import Exported
+    from sen_edge.exporting.verify.expectation import Agreement
+    from sen_edge.model.model import Model
 
 MANIFEST_VERSION = 3
 #: Shared entries of all artifacts of a manifest, in the manifest and in its `input`.
@@ -30,39 +33,44 @@ MAX_BYTES = 1 << 26
 
 
 def manifest(
-    model: Path, subject: Subject, request: ExportRequest, exported: Sequence[Exported], left_out: Mapping[str, str]
+    model: Model,
+    request: ExportRequest,
+    exported: Sequence[Exported],
+    agreement: Agreement | None,
+    left_out: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the manifest as plain values, without a time stamp, so it is reproducible.
 
     Args:
-        model: path of the model.
-        subject: prepared model.
+        model: as exported.
         request: options.
         exported: verified artifacts.
+        agreement: of the origin with outputs of the user's own model, or None.
         left_out: omitted default targets, with the reason.
     """
-    checkpoint, network = subject.source.checkpoint, subject.network
-    config = None if checkpoint is None else checkpoint.config.to_dict()
-    asked = {name: value for name, value in asdict(request).items() if name not in ("targets", "options")}
+    origin, network = model.origin, model.network
+    config = None if origin.checkpoint is None else origin.checkpoint.config.to_dict()
+    dtype = request.dtype if model.quantization is None else model.quantization.dtype
+    asked = {**{name: getattr(request, name) for name in ("weights", "name", "batch_size", "snn")}, "dtype": dtype}
     return {
         "manifest_version": MANIFEST_VERSION,
         "sen_edge": sen_edge.__version__,
         "input": {
             "file": model.name,
-            "sha256": subject.source.sha256,
+            "sha256": origin.sha256,
             "config": config,
-            **map_note(subject.source.applied_map, subject.agreement),
+            **map_note(origin.applied_map, agreement),
         },
         "request": {**asked, "targets": [each.artifact.target for each in exported]},
-        "compression": subject.compression,
+        "compression": None if model.compression is None else dict(model.compression),
         "network": {
             "layer_sizes": list(network.layer_sizes),
-            "parameters": subject.source.n_parameters,
+            "parameters": origin.n_parameters,
             "macs": network.macs,
             "weight_bytes": network.nbytes,
             "layers": [asdict(figures) for figures in layer_figures(network)],
         },
-        "quantization": _quantization(subject),
+        "quantization": _quantization(model),
         "left_out": dict(left_out),
         "warnings": list(
             dict.fromkeys(line for each in exported for one in each.verification for line in one.warnings)
@@ -165,12 +173,14 @@ def _artifact(exported: Exported) -> dict[str, Any]:
     }
 
 
-def _quantization(subject: Subject) -> dict[str, Any] | None:
+def _quantization(model: Model) -> dict[str, Any] | None:
     """Return calibration, grids and errors of int8 layers; None without int8."""
-    if not subject.errors:
+    quantization, network = model.quantization, model.network
+    if quantization is None or not quantization.errors:
         return None
-    calibration, network = subject.calibration, subject.network
+    calibration = quantization.calibration
     return {
+        "granularity": quantization.granularity,
         "calibration": None
         if calibration is None
         else {
@@ -183,7 +193,7 @@ def _quantization(subject: Subject) -> dict[str, Any] | None:
         "output_grid": _grid_entry(output_grid(network)),
         "layers": [
             {**asdict(error), "grid": _grid_entry(layer.grid)}
-            for error, layer in zip(subject.errors, network.layers, strict=True)
+            for error, layer in zip(quantization.errors, network.layers, strict=True)
         ],
     }
 

@@ -1,105 +1,145 @@
-"""Export requests and results."""
+"""Requests of export and verification, as Python and the command line take them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from sen_edge.data.calibration import Calibration
-from sen_edge.exporting.verify.expectation import Agreement
-from sen_edge.exporting.verify.result import Verification
-from sen_edge.model.model import Model
-from sen_edge.passes.quantize import LayerError
-from sen_exporters.base import Artifact, ExportOptions
-from sen_runtime.ir.network import Network
+from annotated_types import MinLen
+
+from sen_edge.compression.request import Points, Share
+from sen_edge.schema import Check, Count, Option, Schema, SchemaError, Text, Whole
+
+COMPRESSION, QUANTIZATION = "Compression (others: sen-edge compress)", "Quantization"
+MapPath = Annotated[Path | None, Option("TOML map of a foreign state dict.", flag="--map", metavar="FILE")]
+ExpectPath = Annotated[
+    Path | None, Option("Inputs and outputs of your own model (.npz); exit 3 if they differ.", metavar="FILE")
+]
+DataName = Annotated[
+    str | None, Option("Compare accuracies on it: mnist, digits, a .npz or IDX images.", metavar="DATA")
+]
+DataDir = Annotated[Path | None, Option("Folder of the data sets' files.", metavar="DIR")]
+
+
+def _is_stem(text: str) -> bool:
+    return text == Path(text).name and not text.startswith(".") and text.isprintable()
+
+
+Stem = Annotated[Text, Check(_is_stem, "a file name without folders, in printable characters")]
 
 
 @dataclass(frozen=True)
-class ExportRequest:
+class ExportRequest(Schema):
     """Options of an export.
 
     Attributes:
-        targets: names of exporters; None for those of `DEFAULT_TARGETS` with a form for the request.
+        to: names of exporters; None for those of `DEFAULT_TARGETS` with a form for the request.
+        name: stem of the files; None for that of the model.
         weights: "dense" (materialize coordinates) or "coordinates" (the engine computes weights at load).
-        dtype: "float32" (weights as stored in the model); "float16" or "int8-dynamic" (weights); "int8" (weights and
-            activations).
-        granularity: scale of int8 weights per "channel" (row) or per "tensor".
-        activation_range: range of int8 activations: "percentile", "minmax" or "mse"; see
-            `sen_edge.passes.quantize.to_int8`.
-        name: stem of the files.
+        snn: form of a spiking network: "unrolled", "scan" (ONNX) or "step" (membranes in and out).
         batch_size: fixed batch, or None for a dynamic one.
-        snn: form of a spiking network: "unrolled", "scan" or "step".
         options: of exporters, by `NAME` or `TARGET.NAME`; see `sen_edge.exporting.options`.
+        dtype: "float32" (weights as stored in the model); see `sen_edge.exporting.quantization.quantize` for others.
+        calibration: representative inputs for int8 and compression: the name of a data set, or a path.
+        sparsity: prune this share of the weights first.
+        rank: factorize layers to this rank first.
+        max_accuracy_drop: search first for the best network that loses at most so many points on `data`.
+        data: labelled data whose accuracies are compared.
+        data_dir: folder of the data sets' files.
+        map_path: TOML map of a foreign state dict.
+        expect: `.npz` with outputs of the user's own model, compared with the source first.
+        force: replace existing files.
     """
 
-    targets: tuple[str, ...] | None = None
-    weights: str = "dense"
-    dtype: str = "float32"
-    granularity: str = "channel"
-    activation_range: str = "percentile"
-    name: str = "model"
-    batch_size: int | None = None
-    snn: str = "unrolled"
+    to: Annotated[
+        tuple[Text, ...] | None,
+        MinLen(1),
+        Option(
+            "Targets: c, onnx, sen, tflite; separated by commas or repeated. Default: onnx, tflite.",
+            metavar="TARGETS",
+            is_repeated=True,
+        ),
+    ] = None
+    name: Annotated[Stem | None, Option("Stem of the files. Default: that of the model.", metavar="STEM")] = None
+    weights: Annotated[
+        Literal["dense", "coordinates"],
+        Option("Materialize coordinates, or let the engine compute the weights at load."),
+    ] = "dense"
+    snn: Annotated[
+        Literal["unrolled", "scan", "step"],
+        Option("Form of a spiking network; step: membranes are inputs and outputs; scan: ONNX."),
+    ] = "unrolled"
+    batch_size: Annotated[Count | None, Option("Fixed batch size. Default: dynamic.", metavar="N")] = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    dtype: Annotated[
+        Literal["float32", "float16", "int8-dynamic", "int8"],
+        Option("Of the weights; int8: also of the activations, TFLite only.", group=QUANTIZATION),
+    ] = "float32"
+    calibration: Annotated[
+        str | None,
+        Option("Representative inputs for int8: mnist, digits, a .npz or IDX.", group=QUANTIZATION, metavar="DATA"),
+    ] = None
 
-@dataclass(frozen=True)
-class Exported:
-    """One verified artifact in memory.
+    sparsity: Annotated[
+        Share | None, Option("Prune this share of the weights first.", group=COMPRESSION, metavar="SHARE")
+    ] = None
+    rank: Annotated[Count | None, Option("Factorize to this rank first.", group=COMPRESSION, metavar="N")] = None
+    max_accuracy_drop: Annotated[
+        Points | None,
+        Option("Search first; may lose so many points on --data.", group=COMPRESSION, metavar="POINTS"),
+    ] = None
 
-    Attributes:
-        artifact: the files.
-        options: of its exporter.
-        verification: figures of each engine.
-        not_run_in: missing engine -> reason.
-    """
-
-    artifact: Artifact
-    options: ExportOptions
-    verification: tuple[Verification, ...]
-    not_run_in: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A model in preparation for the exporters.
-
-    Attributes:
-        source: the loaded model.
-        baseline: model for verification: the source, or the result of a transform.
-        network: input of the exporters.
-        compression: plain values of the transform, or None.
-        calibration: inputs that int8 was fitted to, or None.
-        errors: quantization error of each layer; empty for floating point.
-        agreement: of the source with outputs of the user's own model, or None.
-    """
-
-    source: Model
-    baseline: Model
-    network: Network
-    compression: Mapping[str, Any] | None = None
-    calibration: Calibration | None = None
-    errors: tuple[LayerError, ...] = ()
-    agreement: Agreement | None = None
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """Written files of an export.
-
-    Attributes:
-        files: path -> size in bytes, the manifest last.
-        manifest: content of the manifest, which may include earlier exports of the model.
-        targets: targets of this export.
-    """
-
-    files: Mapping[Path, int]
-    manifest: Mapping[str, Any]
-    targets: tuple[str, ...]
+    data: DataName = None
+    data_dir: DataDir = None
+    map_path: MapPath = None
+    expect: ExpectPath = None
+    force: Annotated[bool, Option("Replace existing files.")] = False
 
     @property
-    def artifacts(self) -> list[Mapping[str, Any]]:
-        """Manifest entries of this export."""
-        return [artifact for artifact in self.manifest["artifacts"] if artifact["target"] in self.targets]
+    def is_compressed(self) -> bool:
+        """Whether the model is compressed first."""
+        return (self.sparsity, self.rank, self.max_accuracy_drop) != (None, None, None)
+
+    def check(self) -> None:
+        """Refuse contradictory options."""
+        is_int8 = self.dtype.startswith("int8")
+        if self.dtype == "int8" and self.calibration is None:
+            raise SchemaError(
+                "int8 requires calibration data",
+                "add --calibration with representative inputs, or use --dtype int8-dynamic",
+                key="dtype",
+            )
+        if is_int8 and self.weights == "coordinates":
+            raise SchemaError(
+                "is coordinates, which have no int8 form", "use --weights dense, or --dtype float16", key="weights"
+            )
+        if self.calibration is not None and not is_int8 and not self.is_compressed:
+            raise SchemaError(
+                f"has no effect with --dtype {self.dtype}", "add --dtype int8-dynamic or int8", key="calibration"
+            )
+
+
+@dataclass(frozen=True)
+class VerifyRequest(Schema):
+    """Options of a verification.
+
+    Attributes:
+        map_path: TOML map of a foreign state dict.
+        expect: `.npz` with outputs of the user's own model, compared with the source first.
+        data: labelled data whose accuracies are compared: the name of a data set, or a path.
+        calibration: representative inputs without labels, required for int8 activations unless there are data.
+        data_dir: folder of the data sets' files.
+        seed: of the inputs.
+    """
+
+    map_path: MapPath = None
+    expect: ExpectPath = None
+    data: DataName = None
+    calibration: Annotated[
+        str | None, Option("Inputs without labels to compare int8 on; as for export.", metavar="DATA")
+    ] = None
+    data_dir: DataDir = None
+    seed: Annotated[Whole, Option("Seed of the inputs.")] = 0

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from sen_edge.errors import CheckpointError, UsageError
+from sen_edge.display import Displayed
+from sen_edge.errors import CheckpointError, DataError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.parameters import AppliedMap, Checkpoint
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.errors import ImageError, NetworkError
-from sen_runtime.ir.network import Network
+from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.untrusted import quote, read_regular
+
+if TYPE_CHECKING:
+    from sen_edge.data.calibration import Calibration
+    from sen_edge.passes.quantize import LayerError
 
 FloatArray = NDArray[np.float32]
 
@@ -29,20 +35,64 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Model:
+class Quantization:
+    """Quantization of a model.
+
+    Attributes:
+        dtype: "float16", "int8-dynamic" (weights) or "int8" (weights and activations).
+        granularity: scale of int8 weights per "channel" or "tensor".
+        baseline: the model before.
+        calibration: inputs that int8 was fitted to, or None.
+        errors: of each layer; empty for float16.
+    """
+
+    dtype: str
+    granularity: str
+    baseline: Model
+    calibration: Calibration | None = None
+    errors: tuple[LayerError, ...] = ()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Model(Displayed):
     """A network with its source.
 
     Attributes:
-        network: of a checkpoint, from `checkpoint.to_network`; of an image, as stored.
+        network: of a checkpoint, from `checkpoint.to_network`; of an image, as stored; or derived from one of them.
         sha256: of the file.
-        checkpoint: None for an image.
-        name: of the file.
+        checkpoint: None for an image, and for a network that no checkpoint describes.
+        path: of the file, or None.
+        source: the model of the file, if this one is derived from it by compression or quantization.
+        compression: figures of the compression, plain values for JSON, or None.
+        quantization: None for weights as stored in the file.
     """
 
     network: Network
     sha256: str
     checkpoint: Checkpoint | None = None
-    name: str = ""
+    path: Path | None = None
+    source: Model | None = None
+    compression: Mapping[str, Any] | None = None
+    quantization: Quantization | None = None
+
+    @property
+    def origin(self) -> Model:
+        """The model of the file."""
+        return self if self.source is None else self.source
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return "model" if self.path is None else self.path.name
+
+    @property
+    def where(self) -> str:
+        """Path of the file, for messages."""
+        return self.name if self.path is None else str(self.path)
+
+    def derive(self, network: Network, **changes: Any) -> Model:
+        """Return a model of another network with the same origin; `changes` are other attributes."""
+        return replace(self, **{"network": network, "checkpoint": None, "source": self.origin, **changes})
 
     @property
     def kind(self) -> str:
@@ -63,6 +113,45 @@ class Model:
     def n_parameters(self) -> int:
         """Parameters of a checkpoint; stored numbers of an image (`count_stored_numbers`)."""
         return sum(count_stored_numbers(self.network)) if self.checkpoint is None else self.checkpoint.n_parameters
+
+    def summary(self) -> Mapping[str, object]:
+        """Return name, architecture, parameters and form of the weights."""
+        network = self.network
+        return {
+            "name": self.name,
+            "architecture": f"{self.architecture} {'-'.join(map(str, network.layer_sizes))}",
+            **({"timesteps": network.timesteps} if network.is_spiking else {}),
+            "parameters": self.n_parameters,
+            "weights": ", ".join(dict.fromkeys(layer.weight.form for layer in network.layers)),
+            "dtype": stored_dtype(network),
+            "macs": network.macs,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON: the summary, hash and configuration of the file."""
+        config = None if self.origin.checkpoint is None else self.origin.checkpoint.config.to_dict()
+        return {**self.summary(), "sha256": self.sha256, "config": config}
+
+    def predict(self, x: ArrayLike) -> FloatArray:
+        """Compute the outputs of the network: logits, or the readout of a spiking network.
+
+        Args:
+            x: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; or one input without the first axis.
+
+        Returns:
+            `[n, n_out]`, or `[n_out]` for one input.
+
+        Raises:
+            DataError: the inputs have another shape.
+        """
+        inputs, shape = np.asarray(x, np.float32), self.network.input_shape
+        is_single = inputs.shape == shape
+        if not is_single and inputs.shape[1:] != shape:
+            raise DataError(f"inputs have shape {list(inputs.shape)}; expected [n, {', '.join(map(str, shape))}]")
+        if not len(inputs):
+            return np.empty((0, self.network.n_out), np.float32)
+        outputs = self.trace(inputs[None] if is_single else inputs)[-1]
+        return outputs[0] if is_single else outputs
 
     def trace(self, x: FloatArray) -> list[FloatArray]:
         """Compute outputs of every layer, `[batch, n]` each, the readout last: the reference for verification.
@@ -95,11 +184,11 @@ class Model:
         return layers
 
 
-def load(path: Path, *, map_path: Path | None = None) -> Model:
+def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     """Read a model.
 
     Args:
-        path: checkpoint, or `.sen` image.
+        path: checkpoint (`.pt`, `.safetensors`), or `.sen` image.
         map_path: TOML map of a foreign state dict.
 
     Raises:
@@ -108,6 +197,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
         NetworkError: coincident neurons in a layer with a stored pattern.
         UsageError: a map for an image.
     """
+    path, map_path = Path(path), None if map_path is None else Path(map_path)
     if path.suffix == IMAGE_SUFFIX:
         if map_path is not None:
             raise UsageError(f"--map is for foreign checkpoints; {path} is an image", hint="leave it out")
@@ -116,7 +206,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Model:
         raise CheckpointError(f"{path}: suffix is {quote(path.suffix)}; expected one of {', '.join(SUFFIXES)}")
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:
-        return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path.name)
+        return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path)
     except NetworkError as error:
         raise NetworkError(f"{path}: {error.message}", error.hint) from error
 
@@ -125,7 +215,7 @@ def _load_image(path: Path) -> Model:
     """Read the file once, so hash and network belong together."""
     data = read_regular(path, error=ImageError)
     try:
-        return Model(image.loads(data), hashlib.sha256(data).hexdigest(), name=path.name)
+        return Model(image.loads(data), hashlib.sha256(data).hexdigest(), path=path)
     except ImageError as error:
         raise ImageError(f"{path}: {error.message}", error.hint) from error
 

@@ -7,6 +7,7 @@ count and torch version give the same bits, with or without an interruption.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -17,6 +18,7 @@ import torch
 
 import sen_edge
 from sen_edge.data.datasets import Dataset, check_dataset
+from sen_edge.display import Displayed
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.checkpoint import SUFFIXES
@@ -40,6 +42,8 @@ from sen_edge.training.loop import (
 from sen_edge.training.request import CONFIG, RECIPE, SPIKING, TrainRequest
 from sen_edge.training.state import options_of, restore, save_state, state_path
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
+
+LOG = logging.getLogger(__name__)
 
 #: Peak bytes per weight in a training step: weights, distances, gradient.
 TRAIN_BYTES = 12
@@ -77,8 +81,8 @@ def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
     return {"timesteps": timesteps, "surrogate_slope": 5.0}
 
 
-@dataclass(frozen=True)
-class Result:
+@dataclass(frozen=True, repr=False)
+class Result(Displayed):
     """Result of a training; accuracies in percent."""
 
     checkpoint: Checkpoint
@@ -87,6 +91,29 @@ class Result:
     validation_accuracy: float
     test_accuracy: float
     history: tuple[Epoch, ...]
+
+    def summary(self) -> Mapping[str, object]:
+        """Return file, architecture, accuracies and best epoch."""
+        config = self.checkpoint.config
+        return {
+            "path": self.path,
+            "architecture": f"{config.architecture} {'-'.join(map(str, config.layer_sizes))}",
+            "test_accuracy": f"{self.test_accuracy:.2f} %",
+            "validation_accuracy": f"{self.validation_accuracy:.2f} %",
+            "best_epoch": self.best_epoch,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "output": str(self.path),
+            "parameters": self.checkpoint.n_parameters,
+            "test_accuracy": self.test_accuracy,
+            "validation_accuracy": self.validation_accuracy,
+            "best_epoch": self.best_epoch,
+            "config": self.checkpoint.config.to_dict(),
+            "metadata": dict(self.checkpoint.metadata),
+        }
 
 
 @catch_allocation_errors()
@@ -124,6 +151,8 @@ def train(
     check_output(out, replace=replace, resume=resume)
     require_layers([(n_out, n_in) for n_in, n_out in pairwise(config.layer_sizes)], TRAIN_BYTES)
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
+    for warning in dataset.warnings():
+        LOG.warning(warning)
     examples, state = prepare(dataset, recipe), state_path(out)
     network = build(config)
     network.reset_parameters(recipe.seed, recipe.position_scale)

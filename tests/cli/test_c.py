@@ -54,7 +54,7 @@ def test_a_verified_folder_and_a_manifest(sen_edge: Run, mlp_path: Path, tmp_pat
         ("--weights", "coordinates"),
         ("--dtype", "float16"),
         ("--dtype", "int8-dynamic"),
-        ("--c-weights", "incbin"),
+        ("-O", "c.weights=incbin"),
         ("--name", "a net"),
     ],
     ids=" ".join,
@@ -91,7 +91,7 @@ def test_verify_of_what_is_no_export(sen_edge: Run, mlp_path: Path, tmp_path: Pa
 
 def test_an_export_that_exists_needs_force(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
     arguments = ("export", mlp_path, "--to", "c", "-o", tmp_path / "out")
-    assert sen_edge(*arguments, "--c-weights", "incbin").code == 0
+    assert sen_edge(*arguments, "-O", "c.weights=incbin").code == 0
     before = everything(tmp_path / "out")
     outcome = sen_edge(*arguments)
     assert outcome.code == 1 and "out/mlp exists" in outcome.err and "--force" in outcome.err
@@ -156,8 +156,8 @@ def test_a_disk_that_fails_keeps_the_old_folder(
         (("--max-ram", "9" * 5000), 2, "expected a number"),
         (("--max-flash", "64KiB", "--to", "sen"), 2, "'max_flash' is an option of c; the targets are sen"),
         (("--max-ram", "64KiB", "--to", "sen"), 2, "'max_ram' is an option of c; the targets are sen"),
-        (("--c-weights", "array", "--to", "sen"), 2, "'c_weights' is an option of c; the targets are sen"),
-        (("--c-weights", "flash"), 2, "c_weights is 'flash'; expected one of array, incbin"),
+        (("-O", "c.weights=array", "--to", "sen"), 2, "'c.weights' is an option of c; the targets are sen"),
+        (("-O", "c.weights=flash"), 2, "weights is 'flash'; expected one of array, incbin"),
         (("--name", "int"), 2, "'int' becomes 'int' in C, which has a meaning of its own there"),
         (("--dtype", "int8", "--calibration", "digits"), 2, "the C export has no int8 activations"),
     ],

@@ -135,9 +135,7 @@ def test_an_export_says_how_it_was_compressed(sen_edge: Run, snn_path: Path, npz
         (("--rank", "0"), 2, "rank is 0"),
         (("--sparsity", "0.5", "--rank", "3"), 2, "2 of them"),
         (("--max-accuracy-drop", "1"), 2, "a search needs labelled data"),
-        (("--rank", "3", "--epochs", "1"), 2, "training needs labelled data"),
         (("--sparsity", "0.5"), 1, "calibration inputs"),
-        (("--epochs", "3"), 2, "epochs has no effect"),
     ],
     ids=str,
 )
@@ -349,5 +347,5 @@ def test_ctrl_c_in_an_export(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(NetworkEvaluator, "_evaluate", interrupted)
-    outcome = sen_edge("export", mlp_path, *SEARCH, "--data", npz, "-o", tmp_path / "out")
+    outcome = sen_edge("export", mlp_path, "--max-accuracy-drop", "40", "--data", npz, "-o", tmp_path / "out")
     assert outcome.code == 130 and not (tmp_path / "out").exists()

@@ -5,7 +5,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -14,7 +13,7 @@ import pytest
 from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting.pipeline import export
 from sen_edge.exporting.request import ExportRequest
-from sen_edge.model.model import Model
+from sen_edge.model.model import Model, load
 from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime import reference
@@ -197,7 +196,7 @@ def test_data_that_does_not_fit_an_image(sen_edge: Run, images: Path, tmp_path: 
         ("int8", ("--dtype", "float16"), 2, "omit --dtype float16"),
         ("int8", ("--dtype", "int8", "--calibration", "digits"), 2, "are int8 already"),
         ("int8", ("--calibration", "digits"), 2, "--calibration has no effect with --dtype float32"),
-        ("positions", ("--dtype", "int8-dynamic", "--weights", "coordinates"), 2, "coordinates have no int8 form"),
+        ("positions", ("--dtype", "int8-dynamic", "--weights", "coordinates"), 2, "--weights"),
         ("none", (), 1, "{} does not exist"),
     ],
 )
@@ -326,22 +325,22 @@ def test_inspect_shows_distances_of_positions(sen_edge: Run, images: Path) -> No
     assert layer["form"] == "coordinates"
 
 
-# --- a transform on the way ----------------------------------------------------------------------
+# --- derived models ------------------------------------------------------------------------------
 
 
-def halved(model: Model) -> tuple[Network, dict[str, Any]]:
-    """Every second weight is left out: nothing that the checkpoint's outputs would survive."""
+def halved(path: Path) -> Model:
+    """A model without every second weight: nothing that the checkpoint's outputs would survive."""
+    model = load(path)
     layers = []
     for layer in model.network.layers:
         w = layer.weight.to_dense()
         w.flat[::2] = 0
         layers.append(replace(layer, weight=Sparse.from_dense(w)))
-    return replace(model.network, layers=tuple(layers)), {"kept": 0.5}
+    return model.derive(replace(model.network, layers=tuple(layers)), compression={"kept": 0.5})
 
 
-def test_a_transform_is_what_is_exported_and_the_truth(mlp_path: Path, tmp_path: Path) -> None:
-    request = ExportRequest(targets=("onnx", "sen"), name="half")
-    result = export(mlp_path, tmp_path, request, transform=halved)
+def test_a_derived_model_is_exported_and_is_its_own_reference(mlp_path: Path, tmp_path: Path) -> None:
+    result = export(halved(mlp_path), tmp_path, ExportRequest(to=("onnx", "sen"), name="half"))
     manifest = result.manifest
     assert manifest["compression"] == {"kept": 0.5}
     assert manifest["input"]["sha256"] == hashlib.sha256(mlp_path.read_bytes()).hexdigest()
@@ -355,36 +354,31 @@ def test_a_transform_is_what_is_exported_and_the_truth(mlp_path: Path, tmp_path:
     assert stored.metadata["weights"] == "sparse 1x1"
 
 
-def test_a_transform_may_store_int8(mlp_path: Path, tmp_path: Path) -> None:
-    def quantized(model: Model) -> tuple[Network, dict[str, Any]]:
-        network, described = halved(model)
-        return to_int8_weights(network), described
-
-    request = ExportRequest(targets=("sen",), name="small")
-    result = export(mlp_path, tmp_path, request, transform=quantized)
+def test_a_derived_model_may_store_int8(mlp_path: Path, tmp_path: Path) -> None:
+    model = halved(mlp_path)
+    model = model.derive(to_int8_weights(model.network))
+    request = ExportRequest(to=("sen",), name="small")
+    result = export(model, tmp_path, request)
     assert image.read(tmp_path / "small.sen").metadata["dtype"] == "int8-dynamic"
     assert {layer["dtype"] for layer in result.manifest["network"]["layers"]} == {"int8"}
     with pytest.raises(UsageError, match="int8 already"):
-        export(mlp_path, tmp_path, replace(request, dtype="int8-dynamic"), transform=quantized, force=True)
+        export(model, tmp_path, replace(request, dtype="int8-dynamic", force=True))
 
 
-def test_a_transform_that_leaves_coordinates(mlp_path: Path, tmp_path: Path) -> None:
-    def first_layer(model: Model) -> tuple[Network, dict[str, Any]]:
-        network, described = halved(model)
-        return replace(network, layers=(network.layers[0], model.network.layers[1])), described
-
-    for weights, form in (("dense", "dense"), ("coordinates", "coordinates")):
-        request = ExportRequest(targets=("onnx",), weights=weights, name=weights)
-        result = export(mlp_path, tmp_path, request, transform=first_layer)
-        assert [layer["form"] for layer in result.manifest["network"]["layers"]] == ["sparse 1x1", form]
+def test_a_derived_model_may_keep_coordinates(mlp_path: Path, tmp_path: Path) -> None:
+    source, model = load(mlp_path), halved(mlp_path)
+    mixed = replace(model.network, layers=(model.network.layers[0], source.network.layers[1]))
+    for weights in ("dense", "coordinates"):
+        result = export(model.derive(mixed), tmp_path, ExportRequest(to=("onnx",), weights=weights, name=weights))
+        assert [layer["form"] for layer in result.manifest["network"]["layers"]] == ["sparse 1x1", weights]
     with pytest.raises(UsageError, match="no coordinates"):
-        export(mlp_path, tmp_path, ExportRequest(weights="coordinates"), transform=halved)
+        export(model, tmp_path, ExportRequest(weights="coordinates"))
 
 
-def test_an_artifact_is_held_to_the_transformed_network(
+def test_an_artifact_is_held_to_the_derived_network(
     mlp_path: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     disturb(lambda y: y * np.float32(1.001), "native")
     with pytest.raises(VerificationError, match="the sen file disagrees with its model"):
-        export(mlp_path, tmp_path / "out", ExportRequest(targets=("sen",)), transform=halved)
+        export(halved(mlp_path), tmp_path / "out", ExportRequest(to=("sen",)))
     assert not (tmp_path / "out").exists()

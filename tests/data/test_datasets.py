@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import http.server
+import logging
 import struct
 import sys
 import threading
@@ -184,10 +185,10 @@ def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     server.server_close()
 
 
-def test_download_goes_to_the_cache_and_is_used_again(mirror: Mirror) -> None:
-    lines: list[str] = []
-    first = load("mnist", download=True, mirror=mirror.url + "/", report=lines.append)
-    assert lines == [f"downloading {mirror.url}/{name}.gz" for name in CONTENT]
+def test_download_goes_to_the_cache_and_is_used_again(mirror: Mirror, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "sen_edge")
+    first = load("mnist", download=True, mirror=mirror.url + "/")
+    assert caplog.messages == [f"downloading {mirror.url}/{name}.gz" for name in CONTENT]
     assert {path.name for path in mnist.cache_folder().iterdir()} == {f"{name}.gz" for name in CONTENT}
     mirror.answers.clear()
     np.testing.assert_array_equal(load("mnist").train_inputs, first.train_inputs)

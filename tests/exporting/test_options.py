@@ -70,7 +70,7 @@ def test_sizes_have_units(text: str, expected: int) -> None:
         ("tflite", "sparse_format", "csr"),
         ("tflite", "tflite_target", "edgetpu"),
         ("tflite", "int8_io", "perhaps"),
-        ("c", "c_weights", "flash"),
+        ("c", "weights", "flash"),
         ("c", "max_flash", "64 parsecs"),
         ("c", "max_flash", "-1"),
         ("c", "max_ram", -1),

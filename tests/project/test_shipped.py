@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+import sen_edge as api
 from sen_edge.errors import DataError
 from sen_edge.exporting.verify.tolerance import TOLERANCES
 from sen_runtime import format as image
@@ -100,8 +101,9 @@ def test_an_engine_that_rounds_inputs_to_eight_bits_is_right(
     sen_edge: Run, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     """A high exponent gives weights of very different sizes, and rounded inputs cost more than the tolerance."""
-    sparse = ("--sparsity", "0.9", "--pattern", "16x1", "--criterion", "magnitude", "--dtype", "int8-dynamic")
-    command = ("export", FOLDER / "mnist-mlp-d32-e6.pt", "--to", "sen", *sparse, "--json")
+    sparse = api.compress(FOLDER / "mnist-mlp-d32-e6.pt", sparsity=0.9, pattern="16x1", criterion="magnitude")
+    sparse.save(tmp_path / "mnist-mlp-d32-e6.sen")
+    command = ("export", tmp_path / "mnist-mlp-d32-e6.sen", "--to", "sen", "--dtype", "int8-dynamic", "--json")
     outcome = sen_edge(*command, "-o", tmp_path / "a")
     assert outcome.code == 0, outcome.err
     verified = {each["engine"].split()[0]: each for each in json.loads(outcome.out)["artifacts"][0]["verification"]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from sen_edge.display import Displayed
 from sen_edge.exporting.verify.tolerance import Tolerance
 
 
@@ -34,8 +36,8 @@ class DataFigures:
         return 200 * float(np.sqrt(self.changed)) / self.samples
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Displayed):
     """Figures of one artifact in one engine; JSON in the manifest under these names.
 
     Attributes:
@@ -80,6 +82,17 @@ class Verification:
     def passed(self) -> bool:
         """Whether no tolerance is violated."""
         return not self.failures
+
+    def summary(self) -> Mapping[str, object]:
+        """Return the engine, the errors and whether the artifact is verified."""
+        accuracies = {} if self.data is None else {"accuracy": f"{self.data.artifact:.2f} % ({self.data.model:.2f} %)"}
+        return {
+            "engine": self.engine,
+            "passed": self.passed,
+            "max_rel_error": f"{self.max_rel_error:.2g}",
+            "argmax_agreement": f"{self.argmax_agreement:.2%}",
+            **accuracies,
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; errors that are not finite are null."""

@@ -7,7 +7,7 @@ inputs, zeros, extremes of the input range.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from sen_edge.model.probe import constant_output, verification_inputs
 from sen_exporters.base import Exporter
 from sen_runtime import reference, worker
 from sen_runtime.accuracy import correct
+from sen_runtime.data import Examples
 from sen_runtime.errors import EngineCrashError, EngineError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
@@ -43,15 +44,6 @@ SINGLE_STRIDE = 8
 MIN_VARIATION = 1e-2
 
 
-@dataclass(frozen=True)
-class LabelledData:
-    """Inputs `[n, n_in]` (or `[n, T, n_in]`) with labels `[n]`."""
-
-    name: str
-    inputs: FloatArray
-    labels: NDArray[np.int64]
-
-
 @catch_allocation_errors()
 def verify(
     model: Model,
@@ -60,7 +52,7 @@ def verify(
     *,
     exported: Network | None = None,
     examples: FloatArray | None = None,
-    data: LabelledData | None = None,
+    data: Examples | None = None,
     seed: int = 0,
 ) -> tuple[Verification, ...]:
     """Compare an artifact with its model in every installed engine for its target.
@@ -123,7 +115,7 @@ class _Baseline:
         warning: constant output, or None.
     """
 
-    def __init__(self, model: Model, inputs: FloatArray, data: LabelledData | None, dtype: str) -> None:
+    def __init__(self, model: Model, inputs: FloatArray, data: Examples | None, dtype: str) -> None:
         self.inputs, self.data = inputs, data
         self.layers = model.trace(inputs)
         self.is_spiking = model.network.is_spiking
@@ -132,7 +124,7 @@ class _Baseline:
         self._model, self._dtype = model, dtype
         if data is not None:
             traced = model.trace(data.inputs)
-            self.correct = correct(traced[-1], data.labels)
+            self.correct = correct(traced[-1], data.labelled)
             self.warning = self.warning and constant_output(model.network, data.inputs, traced)
 
     @cached_property
@@ -290,10 +282,10 @@ def _accuracies(baseline: _Baseline, subject: ArtifactRun) -> DataFigures | None
     data = baseline.data
     if data is None or baseline.correct is None:
         return None
-    is_correct = correct(subject.outputs(data.inputs), data.labels)
+    is_correct = correct(subject.outputs(data.inputs), data.labelled)
     return DataFigures(
-        name=data.name,
-        samples=len(data.labels),
+        name=data.title,
+        samples=len(data.labelled),
         model=float(100 * np.mean(baseline.correct)),
         artifact=float(100 * np.mean(is_correct)),
         changed=int(np.sum(is_correct != baseline.correct)),

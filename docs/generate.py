@@ -1,0 +1,154 @@
+"""Writes docs/reference/cli.md and api.md from the code: `make docs`. A test keeps the pages up to date."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+import sen_edge
+import sen_runtime
+from sen_edge.cli.main import app
+from sen_edge.cli.options import options_of
+
+REFERENCE = Path(__file__).parent / "reference"
+
+CLI_HEADER = """# Commands
+
+Generated from the code by `make docs`; do not edit.
+
+Results go to stdout, progress and errors to stderr. `--json` prints a result for programs.
+
+| exit code | meaning |
+| --- | --- |
+| 0 | ok |
+| 1 | failed: the input, the disk, or stdout that takes no output (`>/dev/full`) |
+| 2 | usage: an option is unknown, or contradicts the model |
+| 3 | verification failed: the artifact disagrees with its checkpoint, or is beyond a budget |
+| 4 | a needed extra is missing; the message holds the pip line |
+| 130 | interrupted by Ctrl-C, SIGTERM or SIGHUP; nothing is half-written, no temporary folder remains |
+
+Output files do not depend on stdout, and neither files nor exit code depend on stderr. A closed stdout and a pipe whose
+reader ended (`| head -1`) leave the exit code as it is. Characters that the encoding of a stream lacks are written as
+escapes (`\\u2265`).
+
+`sen-edge --debug COMMAND` shows the traceback of an error.
+"""
+
+
+API_HEADER = """# Python API
+
+Generated from the code by `make docs`; do not edit.
+
+The public API is what `sen_edge` and `sen_runtime` export, listed here with the results it returns. It follows
+semantic versioning: before 1.0 a minor version may change it, and the changelog says how; a patch version does not. All
+other modules and names are private.
+
+Models are paths or loaded models; data are names of data sets (`mnist`, `digits`), or paths of `.npz` and IDX files.
+Results are frozen dataclasses with a short `repr`, an HTML table for notebooks, and `to_dict()`, plain values for JSON.
+Functions print nothing: warnings go to the logger `sen_edge`, progress to the callback `progress(stage, fraction)`.
+Errors are subclasses of `sen_runtime.errors.SenError`, with `message`, `hint` and `exit_code`.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Content of each page, by its name."""
+    return {"cli.md": _cli(), "api.md": _api()}
+
+
+def _api() -> str:
+    parts = [API_HEADER]
+    functions = [name for name in sen_edge.__all__ if not name.startswith("_")]
+    parts += [_function("sen_edge", name, getattr(sen_edge, name)) for name in sorted(functions)]
+    parts.append(_function("sen_runtime", "load", sen_runtime.load))
+    results = {
+        "Model": ("predict",),
+        "Compressed": ("save", "model"),
+        "ExportResult": (),
+        "Verification": (),
+        "Benchmark": (),
+    }
+    parts += [_result(name, methods) for name, methods in results.items()]
+    return "\n".join(parts)
+
+
+def _function(module: str, name: str, function: Any) -> str:
+    schema = getattr(function, "schema", None)
+    parameters = inspect.signature(function).parameters.values()
+    options = set() if schema is None else {each.name for each in dataclasses.fields(schema)}
+    own = [
+        each.name if each.default is each.empty else f"{each.name}={_default(each)}"
+        for each in parameters
+        if each.name not in options or each.name == "to"
+    ]
+    lines = [f"## {module}.{name}\n", f"    {module}.{name}({', '.join(own)}{', **options' * bool(options)})\n"]
+    lines.append(_text(function))
+    if schema is not None:
+        helps = options_of(schema)
+        lines += ["| option | default | meaning |", "| --- | --- | --- |"]
+        lines += [
+            f"| `{each.name}` | `{_default(each)}` | {helps[each.name].help if each.name in helps else ''} |"
+            for each in parameters
+            if each.name in options
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _result(name: str, methods: tuple[str, ...]) -> str:
+    cls = getattr(sen_edge.api, name)
+    parts = [f"## {name}\n", _text(cls)]
+    for method in methods:
+        parts += [f"### {name}.{method}\n", _text(getattr(cls, method))]
+    return "\n".join(parts)
+
+
+def _text(documented: Any) -> str:
+    """Docstring: the summary as text, the sections as code."""
+    summary, _, rest = (inspect.getdoc(documented) or "").partition("\n\n")
+    block = "\n".join(f"    {line}".rstrip() for line in rest.splitlines())
+    return f"{summary}\n\n{block}\n" if rest else f"{summary}\n"
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    return "silent" if callable(parameter.default) else repr(parameter.default)
+
+
+def _cli() -> str:
+    root = typer.main.get_command(app)
+    commands = getattr(root, "commands", {})
+    return CLI_HEADER + "".join(_section(name, command) for name, command in commands.items())
+
+
+def _section(name: str, command: Any) -> str:
+    params = command.get_params(command.make_context(name, [], resilient_parsing=True))
+    arguments = [p for p in params if p.param_type_name == "argument"]
+    options = [p for p in params if p.param_type_name == "option" and p.name != "help"]
+    usage = " ".join(["sen-edge", name, *(_argument(p) for p in arguments), "[OPTIONS]"])
+    lines = [f"\n## {name}\n", f"    {usage}\n", (command.help or "").strip() + "\n", "| option | meaning | default |"]
+    lines.append("| --- | --- | --- |")
+    lines += [_row(option) for option in options]
+    return "\n".join(lines) + "\n"
+
+
+def _argument(argument: Any) -> str:
+    return str(argument.human_readable_name if argument.metavar is None else argument.metavar)
+
+
+def _row(option: Any) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in (*option.opts, *option.secondary_opts))
+    text = str(getattr(option, "help", "") or "").replace("|", "\\|")
+    if option.required:
+        default = "required"
+    elif option.default is None or option.default is False or callable(option.default):
+        default = ""
+    else:
+        default = f"`{option.default}`"
+    return f"| {flags} | {text} | {default} |"
+
+
+if __name__ == "__main__":
+    for name, content in pages().items():
+        (REFERENCE / name).write_text(content, encoding="utf-8")

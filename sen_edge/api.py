@@ -1,0 +1,306 @@
+"""The public Python API: one function per step, from training to measurement.
+
+    model = sen_edge.load("model.pt")
+    small = sen_edge.compress(model, sparsity=0.9, data="digits")
+    sen_edge.export(small, "out", to="onnx", data="digits")
+
+Models are paths or loaded models; data are names of data sets, or paths of `.npz` and IDX files. Functions print
+nothing: warnings go to the logger `sen_edge`, progress to a callback. Errors are subclasses of
+`sen_runtime.errors.SenError`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sen_edge.compression import inputs, pipeline
+from sen_edge.compression.request import CompressRequest
+from sen_edge.compression.result import Compressed
+from sen_edge.data import datasets
+from sen_edge.data.calibration import load_calibration
+from sen_edge.display import Displayed
+from sen_edge.exporting import pipeline as export_pipeline
+from sen_edge.exporting import quantization
+from sen_edge.exporting.request import ExportRequest, VerifyRequest
+from sen_edge.exporting.result import ExportResult
+from sen_edge.exporting.verify.expectation import check
+from sen_edge.exporting.verify.file import verify_file
+from sen_edge.exporting.verify.result import Verification
+from sen_edge.model.model import Model, load
+from sen_edge.progress import Progress, silent
+from sen_edge.schema import Schema, fields_of, split
+from sen_edge.training import train as training
+from sen_edge.training.request import TrainRequest
+from sen_runtime.bench import measure
+from sen_runtime.bench.plan import BenchRequest
+
+__all__ = ["bench", "compress", "export", "load", "quantize", "train", "verify"]
+
+StrPath = str | Path
+KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def _takes(schema: type[Schema]) -> Callable[[Function], Function]:
+    """Let the signature of a function list the fields of a schema instead of `**options`."""
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function, eval_str=True)
+        own = [each for each in signature.parameters.values() if each.kind is not inspect.Parameter.VAR_KEYWORD]
+        defaults = {each.name: each.default for each in dataclasses.fields(schema)}  # type: ignore[arg-type]  # subclasses
+        fields = []
+        for name, kind in fields_of(schema).items():
+            if name not in {each.name for each in own}:
+                default = {} if defaults[name] is dataclasses.MISSING else defaults[name]
+                base = split(kind)[0]
+                annotation = base if default is not None else base | None
+                fields.append(inspect.Parameter(name, KEYWORD_ONLY, default=default, annotation=annotation))
+        function.__signature__ = signature.replace(parameters=[*own, *fields])  # type: ignore[attr-defined]
+        function.schema = schema  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def _model(model: Model | Compressed | StrPath, map_path: StrPath | None = None) -> Model:
+    if isinstance(model, Compressed):
+        return model.model
+    return model if isinstance(model, Model) else load(model, map_path=map_path)
+
+
+def _folder(data_dir: StrPath | None) -> Path | None:
+    return None if data_dir is None else Path(data_dir)
+
+
+@_takes(TrainRequest)
+def train(
+    data: StrPath,
+    output: StrPath = "model.pt",
+    *,
+    data_dir: StrPath | None = None,
+    force: bool = False,
+    resume: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> training.Result:
+    """Train a network, and write a checkpoint of the epoch that is best on held-out training data.
+
+    Args:
+        data: `mnist`, `digits`, or a `.npz` or IDX file with labels.
+        output: `.pt` or `.safetensors`.
+        data_dir: folder of the data sets' files.
+        force: replace the output, and an interrupted training.
+        resume: resume an interrupted training, if there is one.
+        progress: receives the stage and the completed share.
+        options: fields of `sen_edge.training.request.TrainRequest`, such as `arch`, `hidden`, `dims`, `epochs`, `seed`.
+
+    Returns:
+        Path, accuracies in percent, and the checkpoint.
+
+    Raises:
+        DataError, UsageError, OutputError, TrainingError: see `sen_edge.training.train.train`.
+    """
+    request = TrainRequest(**options)
+    dataset = datasets.load(str(data), _folder(data_dir), spikes=request.input_coding == "spikes")
+    return training.train(
+        training.config_of(request, dataset),
+        dataset,
+        training.recipe_of(request, dataset),
+        out=Path(output),
+        replace=force,
+        resume=resume,
+        progress=progress,
+    )
+
+
+@_takes(CompressRequest)
+def compress(
+    model: Model | StrPath,
+    *,
+    data: StrPath | None = None,
+    calibration: StrPath | None = None,
+    data_dir: StrPath | None = None,
+    as_checkpoint: bool = False,
+    progress: Progress = silent,
+    **options: Any,
+) -> Compressed:
+    """Prune or factorize a model, or search for the best network that keeps its accuracy.
+
+    Args:
+        model: with floating-point weights.
+        data: labelled data for training, a search and the accuracy.
+        calibration: inputs without labels; by default the training inputs of `data`.
+        data_dir: folder of the data sets' files.
+        as_checkpoint: train coordinates under the pattern, so that the result is a checkpoint again.
+        progress: receives the stage and the completed share.
+        options: fields of `sen_edge.compression.request.CompressRequest`; one of `sparsity`, `threshold`, `rank`,
+            `macs`, `error`, `hierarchical` and `max_accuracy_drop` selects the method.
+
+    Returns:
+        The network with its figures; see `Compressed.save` and `Compressed.model`.
+
+    Raises:
+        DataError, UsageError, BudgetError, NetworkError, TrainingError: see `sen_edge.compression.pipeline.compress`.
+    """
+    loaded, request = _model(model), CompressRequest(**options)
+    calibrated, dataset = inputs.load_inputs(
+        loaded,
+        None if calibration is None else str(calibration),
+        None if data is None else str(data),
+        _folder(data_dir),
+    )
+    return pipeline.compress(
+        loaded, request, calibration=calibrated, dataset=dataset, as_checkpoint=as_checkpoint, progress=progress
+    )
+
+
+def quantize(
+    model: Model | Compressed | StrPath,
+    dtype: quantization.Dtype = "int8",
+    *,
+    calibration: StrPath | None = None,
+    data_dir: StrPath | None = None,
+    granularity: str = "channel",
+    activation_range: str = "percentile",
+) -> Model:
+    """Quantize a model.
+
+    Args:
+        model: with floating-point weights.
+        dtype: "float16" or "int8-dynamic" (weights), or "int8" (weights and activations).
+        calibration: representative inputs; required for "int8".
+        data_dir: folder of the data sets' files.
+        granularity: scale of int8 weights per "channel" (row) or per "tensor".
+        activation_range: range of int8 activations: "percentile", "minmax" or "mse".
+
+    Returns:
+        A model that `export` exports as it is.
+
+    Raises:
+        UsageError, DataError: see `sen_edge.exporting.quantization.quantize`.
+    """
+    loaded = _model(model)
+    inputs_ = None if calibration is None else load_calibration(str(calibration), _folder(data_dir), loaded.network)
+    return quantization.quantize(loaded, dtype, inputs_, granularity=granularity, activation_range=activation_range)
+
+
+@_takes(ExportRequest)
+def export(
+    model: Model | Compressed | StrPath,
+    output_dir: StrPath = ".",
+    *,
+    to: str | Sequence[str] | None = None,
+    progress: Progress = silent,
+    **options: Any,
+) -> ExportResult:
+    """Export a model, verify every file against it, and write the files and a manifest.
+
+    Args:
+        model: to export.
+        output_dir: folder for the files.
+        to: one or more of the installed exporters; None for ONNX and TFLite.
+        progress: receives the stage and the completed share.
+        options: fields of `sen_edge.exporting.request.ExportRequest`, such as `dtype`, `weights`, `data`, `name`,
+            `calibration`, `force`; options of exporters go into `options={"opset": 17}`.
+
+    Returns:
+        Paths with sizes, the manifest, and figures of the verification.
+
+    Raises:
+        ExportError, UsageError, DataError, NetworkError: invalid model, request or data.
+        VerificationError: a file disagrees with the model; nothing is written.
+        OutputError: a file exists, or cannot be written.
+    """
+    targets = to.split(",") if isinstance(to, str) else to
+    request = ExportRequest(to=None if targets is None else tuple(targets), **options)
+    return export_pipeline.export(_model(model, request.map_path), Path(output_dir), request, progress=progress)
+
+
+@_takes(VerifyRequest)
+def verify(artifact: StrPath, against: Model | Compressed | StrPath, **options: Any) -> tuple[Verification, ...]:
+    """Run an exported file in every installed engine, and compare it with its model.
+
+    Args:
+        artifact: main file of an export.
+        against: the model it was exported from.
+        options: fields of `sen_edge.exporting.request.VerifyRequest`: `data`, `calibration`, `data_dir`, `seed`,
+            `expect`, `map_path`.
+
+    Returns:
+        Figures of each engine.
+
+    Raises:
+        VerificationError: they disagree; `results` has the figures.
+        ExportError, EngineError, ImageError, DataError, UsageError: invalid file, data or options.
+    """
+    request = VerifyRequest(**options)
+    model = _model(against, request.map_path)
+    if request.expect is not None:
+        check(model.origin, request.expect, model.name)
+    return verify_file(Path(artifact), model, request)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Benchmark(Displayed):
+    """Result of a measurement.
+
+    Attributes:
+        record: as `sen-runtime bench --json` writes it; see docs/reference/benchmark-record.md.
+    """
+
+    record: Mapping[str, Any]
+
+    @property
+    def rows(self) -> list[Mapping[str, Any]]:
+        """Figures of each file in each engine and number of threads."""
+        return list(self.record["rows"])
+
+    def summary(self) -> Mapping[str, object]:
+        """Return the median latency of each row."""
+        return {row["name"]: f"{row['latency_us']['median']:.4g} us" for row in self.rows}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record."""
+        return dict(self.record)
+
+
+def bench(
+    artifacts: StrPath | Sequence[StrPath],
+    *,
+    data: StrPath | None = None,
+    engines: Sequence[str] = (),
+    threads: Sequence[int] = (1,),
+    seconds: float = 10.0,
+    cpu: int | None = None,
+    seed: int = 0,
+) -> Benchmark:
+    """Measure exported files side by side in one interleaved run on this machine.
+
+    Args:
+        artifacts: files; the first is the baseline.
+        data: `.npz` or IDX file with inputs and, for accuracies, labels; None for random inputs.
+        engines: names; empty for all installed engines that run a file.
+        threads: numbers of threads, a row each.
+        seconds: duration without loading and warm-up.
+        cpu: the only core to run on; None for any.
+        seed: of the order and of random inputs.
+
+    Raises:
+        BenchError, UsageError, EngineError, DataError: invalid files or options; see `sen_runtime.bench.measure.run`.
+    """
+    paths = [artifacts] if isinstance(artifacts, (str, Path)) else artifacts
+    request = BenchRequest(
+        tuple(map(Path, paths)),
+        tuple(engines),
+        tuple(threads),
+        seconds,
+        data=None if data is None else Path(data),
+        cpu=cpu,
+        seed=seed,
+        command=("sen_edge.bench",),
+    )
+    return Benchmark(measure.run(request).record)

@@ -1,0 +1,64 @@
+"""Quantization of a model, with the figures that a manifest has of it."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from sen_edge.data.calibration import Calibration
+from sen_edge.errors import UsageError
+from sen_edge.model.model import Model, Quantization
+from sen_edge.passes.materialize import precompute
+from sen_edge.passes.quantize import quantization_errors, to_float16, to_int8, to_int8_weights
+from sen_runtime.ir.network import stored_dtype
+
+Dtype = Literal["float16", "int8-dynamic", "int8"]
+
+
+def quantize(
+    model: Model,
+    dtype: Dtype,
+    calibration: Calibration | None = None,
+    *,
+    granularity: str = "channel",
+    activation_range: str = "percentile",
+) -> Model:
+    """Quantize a model.
+
+    Args:
+        model: with floating-point weights; coordinates stay coordinates in float16 and are materialized for int8.
+        dtype: "float16" or "int8-dynamic" (weights); "int8" (weights and activations).
+        calibration: representative inputs. Required for "int8"; "int8-dynamic" fits scales and rounding to them.
+        granularity: scale of int8 weights per "channel" (row) or per "tensor".
+        activation_range: range of int8 activations: "percentile", "minmax" or "mse"; see
+            `sen_edge.passes.quantize.to_int8`.
+
+    Raises:
+        UsageError: an unknown choice, weights that are int8 already, or no calibration for "int8".
+        DataError: a layer gives 0 for every calibration input.
+    """
+    if dtype not in get_args(Dtype):
+        raise UsageError(f"--dtype is {dtype!r}; expected one of {', '.join(get_args(Dtype))}")
+    if stored_dtype(model.network).startswith("int8"):
+        raise UsageError(
+            f"the weights of {model.where} are int8 already, and are exported as stored",
+            hint=f"omit --dtype {dtype}, or quantize the source of the image",
+        )
+    if dtype == "float16":
+        if calibration is not None:
+            raise UsageError(
+                "--calibration has no effect with --dtype float16", hint="use --dtype int8-dynamic or int8"
+            )
+        return model.derive(to_float16(model.network), quantization=Quantization(dtype, granularity, model))
+    network = precompute(model.network)
+    inputs = None if calibration is None else calibration.inputs
+    if dtype == "int8-dynamic":
+        after = to_int8_weights(network, granularity, inputs)
+    elif inputs is None:
+        raise UsageError(
+            "--dtype int8 requires calibration data",
+            hint="add --calibration with representative inputs, or use --dtype int8-dynamic",
+        )
+    else:
+        after = to_int8(network, inputs, granularity, activation_range)
+    errors = quantization_errors(network, after, None if calibration is None else calibration.held_out)
+    return model.derive(after, quantization=Quantization(dtype, granularity, model, calibration, tuple(errors)))
