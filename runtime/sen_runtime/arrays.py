@@ -26,8 +26,6 @@ from sen_runtime.untrusted import listing, open_regular, printable, quote
 
 #: Max bytes of the header of a member; numpy writes 128.
 MAX_HEADER = 1 << 14
-#: Bytes per decompression step.
-CHUNK = 1 << 20
 #: Max bytes of an IDX file; the largest of MNIST has 47 MB.
 MAX_IDX = 1 << 28
 NPY_MAGIC = b"\x93NUMPY"
@@ -46,14 +44,10 @@ class Header:
     Attributes:
         shape: of the array; no axis is empty.
         dtype: bool, integer or floating point.
-        is_fortran: whether the array is in column-major order.
-        offset: bytes of the header.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    is_fortran: bool
-    offset: int
 
 
 class Npz:
@@ -96,18 +90,9 @@ class Npz:
         header = self.headers[name]
         description = f"{name} of {self.path} is {header.dtype} {list(header.shape)}"
         memory_limits.require(math.prod(header.shape) * (header.dtype.itemsize + 4), description)
-        data = np.empty(math.prod(header.shape), header.dtype)
-        target = data.view(np.uint8)
         with _archive(self.path) as archive, archive.open(f"{name}.npy") as stream:
-            stream.read(header.offset)
-            done = 0
-            while done < len(target):
-                block = stream.read(min(CHUNK, len(target) - done))
-                if not block:
-                    raise EOFError(f"{name} ends after {done:,} of {len(target):,} bytes")
-                target[done : done + len(block)] = np.frombuffer(block, np.uint8)
-                done += len(block)
-        return data.reshape(header.shape, order="F" if header.is_fortran else "C")
+            array: NDArray[Any] = NPY.read_array(stream, allow_pickle=False)
+            return array
 
 
 @contextmanager
@@ -130,7 +115,7 @@ def _header(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile.Zip
         buffer = BytesIO(stream.read(MAX_HEADER))
     try:
         is_first = NPY.read_magic(buffer) == (1, 0)
-        shape, is_fortran, dtype = (NPY.read_array_header_1_0 if is_first else NPY.read_array_header_2_0)(buffer)
+        shape, _, dtype = (NPY.read_array_header_1_0 if is_first else NPY.read_array_header_2_0)(buffer)
     except BAD_HEADER as problem:
         raise DataError(f"{path}: {name} has an invalid header: {printable(str(problem), 200)}", HINT) from problem
     if dtype.kind not in "biuf":
@@ -142,7 +127,7 @@ def _header(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile.Zip
         raise DataError(
             f"{path}: {name} declares {dtype} {quote(list(shape))}, {quote(declared)} bytes, and holds {found:,} bytes"
         )
-    return Header(shape, dtype, is_fortran, buffer.tell())
+    return Header(shape, dtype)
 
 
 def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:

@@ -32,8 +32,7 @@ def test_a_slower_artifact_is_found():
     assert same.verdict == "no difference seen"
     assert 1.09 < slow.low < slow.ratio < slow.high < 1.11
     assert slow.effect > 0.9
-    assert found.regressions(0.05) == (slow,)
-    assert found.regressions(0.15) == ()
+    assert [row.outcome(0.05) for row in found.rows] == ["passed", "regression"] and slow.outcome(0.15) == "passed"
     assert compare(b, a).rows[1].verdict == "faster"
     assert slow.a_us == np.median(a["rows"][1]["turns_us"])
 
@@ -58,7 +57,7 @@ def test_intervals_hold_what_is_true_of_series_that_wander():
         b["rows"][0]["turns_us"] = autocorrelated(rng, 42.0).tolist()
         found = compare(a, b)
         held += found.rows[0].low <= 1 <= found.rows[0].high
-        gated += bool(found.regressions(0.05))
+        gated += found.rows[0].outcome(0.05) == "regression"
     assert held >= 34  # 38 are expected; drawn one by one, some 26
     assert gated == 0
 
@@ -69,8 +68,7 @@ def test_noise_alone_is_no_regression_but_is_undecided():
     a["rows"][0]["turns_us"] = rng.lognormal(3.7, 0.8, 40).tolist()
     b["rows"][0]["turns_us"] = rng.lognormal(3.75, 0.8, 40).tolist()
     found = compare(a, b)
-    assert found.regressions(0.05) == ()
-    assert found.undecided(0.05) == found.rows
+    assert [row.outcome(0.05) for row in found.rows] == ["undecided"]
     assert "undecided" in table(found, 0.05)
     assert "undecided" not in table(found)
 
@@ -89,9 +87,9 @@ def test_rows_of_only_one_record_are_named():
         pytest.param(lambda r: other(r, device=records.device("Raspberry Pi 5 Model B Rev 1.0")), "model", id="model"),
         pytest.param(lambda r: other(r, device=records.device(cpu="Cortex-A76")), "processor", id="cpu"),
         pytest.param(lambda r: other(r, device={**records.device(), "architecture": "armv7l"}), "kernel", id="arch"),
-        pytest.param(lambda r: other(r, 1, n_in=65), "n_in is 64 / 65", id="inputs"),
-        pytest.param(lambda r: other(r, 1, engine="native"), "engine is litert / native", id="engine"),
-        pytest.param(lambda r: other(r, 1, threads=4), "threads is 1 / 4", id="threads"),
+        pytest.param(lambda r: other(r, 1, n_in=65), "n_in: 64 / 65", id="inputs"),
+        pytest.param(lambda r: other(r, 1, engine="native"), "engine: litert / native", id="engine"),
+        pytest.param(lambda r: other(r, 1, threads=4), "threads: 1 / 4", id="threads"),
         pytest.param(lambda r: other(r, status="interrupted"), "the second record is interrupted", id="interrupted"),
         pytest.param(lambda r: other(r, valid=False, invalid_because=["hot"]), r"not valid \(hot\)", id="invalid"),
         pytest.param(lambda r: other(r, valid=False), "no reason given", id="invalid without a reason"),

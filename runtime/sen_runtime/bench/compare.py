@@ -21,11 +21,15 @@ Loads = Optional[list[int]]
 SCHEMA = "sen-edge/bench-comparison/1"
 #: Min number of turns of an interval.
 MIN_TURNS = 20
-#: Fields of the device, and of a row, that must be equal.
-SAME_DEVICE = {"model": "model", "cpu": "processor", "architecture": "architecture of the kernel"}
-SAME_ROW = ("n_in", "n_out", "timesteps", "engine", "threads")
+#: Fields of the device, and of a row, that must be equal, and what they hold.
+SAME_DEVICE = {
+    "model": "model of the device",
+    "cpu": "processor of the device",
+    "architecture": "architecture of the kernel",
+}
+SAME_ROW = {key: key for key in ("n_in", "n_out", "timesteps", "engine", "threads")}
 #: Differences that are noted.
-NOTED_DEVICE = ("kernel", "os", "userland_bits", "compiler")
+NOTED_DEVICE = {"kernel": "kernel", "os": "os", "userland_bits": "userland_bits", "compiler": "compiler"}
 NOTED_ROW = {
     "sha256": "different artifacts",
     "engine_version": "different versions of the engine",
@@ -62,19 +66,14 @@ class RowComparison:
     effect: float
     notes: tuple[str, ...]
 
-    def is_regression(self, max_share: float) -> bool:
-        """Whether the ratio is above 1 + max_share, and its interval above 1."""
-        return self.ratio > 1 + max_share and self.low > 1
-
-    def is_undecided(self, max_share: float) -> bool:
-        """Whether the interval contains both allowed and larger ratios: a longer run is needed."""
-        return self.high > 1 + max_share and not self.is_regression(max_share)
-
     def outcome(self, max_share: float) -> str:
-        """Result of a gate of `max_share`."""
-        if self.is_regression(max_share):
+        """Result of a gate: a "regression" has a ratio above 1 + max_share, and its interval above 1.
+
+        A row is "undecided" if its interval contains both allowed and larger ratios: a longer run is needed.
+        """
+        if self.ratio > 1 + max_share and self.low > 1:
             return "regression"
-        return "undecided" if self.is_undecided(max_share) else "passed"
+        return "undecided" if self.high > 1 + max_share else "passed"
 
     @property
     def verdict(self) -> str:
@@ -112,21 +111,14 @@ class Comparison:
     notes: tuple[str, ...]
     confidence: float = bootstrap.CONFIDENCE
 
-    def regressions(self, max_share: float) -> tuple[RowComparison, ...]:
-        """Rows that are regressions; see `RowComparison.is_regression`."""
-        return tuple(row for row in self.rows if row.is_regression(max_share))
-
-    def undecided(self, max_share: float) -> tuple[RowComparison, ...]:
-        """Rows that are undecided: too noisy, or measured too briefly."""
-        return tuple(row for row in self.rows if row.is_undecided(max_share))
-
     def failures(self, gate: Gate) -> tuple[str, ...]:
         """Return a sentence for each failure of a gate.
 
         A row that is missing in the second record fails.
         """
-        slower = self.regressions(gate.max_share)
-        undecided = self.undecided(gate.max_share) if gate.strict else ()
+        outcomes = [(row, row.outcome(gate.max_share)) for row in self.rows]
+        slower = [row for row, outcome in outcomes if outcome == "regression"]
+        undecided = [row for row, outcome in outcomes if outcome == "undecided" and gate.strict]
         return (
             *(f"regression: {row.name} takes {row.ratio:.3g} times as long" for row in slower),
             *(f"missing: {name} is in the first record only" for name in self.only_in_a),
@@ -135,23 +127,27 @@ class Comparison:
 
     def to_dict(self, gate: Gate | None = None) -> dict[str, Any]:
         """Content of a JSON document; with a gate also its limit, the outcome of each row, and the failures."""
-        rows: list[dict[str, Any]] = [
-            {**asdict(row), "notes": list(row.notes), "verdict": row.verdict} for row in self.rows
-        ]
-        names = {"only_in_a": list(self.only_in_a), "only_in_b": list(self.only_in_b), "notes": list(self.notes)}
-        judged = None
+        judged: dict[str, Any] | None = None
         if gate is not None:
-            for entry, row in zip(rows, self.rows):
-                entry["outcome"] = row.outcome(gate.max_share)
-            failures = self.failures(gate)
-            judged = {
-                "max_regression": gate.max_share,
-                "strict": gate.strict,
-                "passed": not failures,
-                "failures": list(failures),
-            }
-        common = {"schema": SCHEMA, "confidence": self.confidence, "effect": "Cliff's delta", "gate": judged}
-        return {**common, "rows": rows, **names}
+            failures = list(self.failures(gate))
+            judged = {"max_regression": gate.max_share, "strict": gate.strict, "passed": not failures}
+            judged["failures"] = failures
+        return {
+            "schema": SCHEMA,
+            "confidence": self.confidence,
+            "effect": "Cliff's delta",
+            "gate": judged,
+            "rows": [
+                {
+                    **asdict(row),
+                    "notes": list(row.notes),
+                    "verdict": row.verdict,
+                    **({} if gate is None else {"outcome": row.outcome(gate.max_share)}),
+                }
+                for row in self.rows
+            ],
+            **{name: list(getattr(self, name)) for name in ("only_in_a", "only_in_b", "notes")},
+        }
 
 
 def compare(a: Record, b: Record, *, allow_different: bool = False) -> Comparison:
@@ -167,30 +163,33 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
         CompareError: different devices or models; a record is interrupted or not valid; no common row; fewer than
             `MIN_TURNS` turns.
     """
-    objections = [*_objections("the first record", a), *_objections("the second record", b), *_other_device(a, b)]
-    inputs = a["settings"]["inputs"], b["settings"]["inputs"]
+    both_records = {"the first record": a, "the second record": b}
+    objections = [each for which, record in both_records.items() for each in _objections(which, record)]
+    objections += _differences(a["device"], b["device"], SAME_DEVICE)
+    settings, devices = (a["settings"], b["settings"]), (a["device"], b["device"])
+    inputs = [each["inputs"] for each in settings]
     if "cold-cache" in inputs and inputs[0] != inputs[1]:
         objections.append(f"the caches were emptied in one of them: {inputs[0]} / {inputs[1]}")
     rows_a, rows_b = ({row["name"]: row for row in record["rows"]} for record in (a, b))
     both = [name for name in rows_a if name in rows_b]
-    for name in both:
-        objections += _other_row(rows_a[name], rows_b[name])
+    objections += [
+        f"{name}: {difference}" for name in both for difference in _differences(rows_a[name], rows_b[name], SAME_ROW)
+    ]
     if objections and not allow_different:
         raise CompareError("; ".join(objections), ALLOW)
     if not both:
         names = " / ".join(", ".join(map(repr, rows)) or "none" for rows in (rows_a, rows_b))
         raise CompareError(f"no row is in both records: {names}", "rows are matched by name: file, engine and threads")
-    loads = a["settings"].get("loads"), b["settings"].get("loads")
+    loads = settings[0].get("loads"), settings[1].get("loads")
+    notes = [*objections, *(f"{which}: {text}" for which, record in both_records.items() if (text := busy(record)))]
+    notes += [*_differences(*devices, NOTED_DEVICE), *_differences(*settings, NOTED_SETTINGS)]
+    if a["device"]["model"] == "unavailable":
+        notes.append("the model of the device is unknown: the records may be of different devices")
     return Comparison(
         rows=tuple(_compare_row(rows_a[name], rows_b[name], loads) for name in both),
         only_in_a=tuple(name for name in rows_a if name not in rows_b),
         only_in_b=tuple(name for name in rows_b if name not in rows_a),
-        notes=(
-            *objections,
-            *_loads(a, b),
-            *_notes(a["device"], b["device"]),
-            *_other_settings(a["settings"], b["settings"]),
-        ),
+        notes=tuple(notes),
     )
 
 
@@ -207,8 +206,8 @@ def table(comparison: Comparison, max_share: float | None = None) -> str:
     for row in rows:
         figures = [significant(value * UNITS_OF_TIME[unit]) for value in (row.a_us, row.b_us)]
         figures += [significant(row.ratio), f"{significant(row.low)} to {significant(row.high)}", f"{row.effect:+.2f}"]
-        is_over = max_share is not None and row.is_regression(max_share)
-        lines.append([printable(row.name), *figures, "REGRESSION" if is_over else row.verdict])
+        outcome = None if max_share is None else row.outcome(max_share)
+        lines.append([printable(row.name), *figures, "REGRESSION" if outcome == "regression" else row.verdict])
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = [
         "  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:-1])), verdict])
@@ -219,11 +218,13 @@ def table(comparison: Comparison, max_share: float | None = None) -> str:
     text += [f"only in the first record: {name}" for name in comparison.only_in_a]
     text += [f"only in the second record: {name}" for name in comparison.only_in_b]
     text += comparison.notes
-    for row in comparison.undecided(max_share) if max_share is not None else ():
-        text.append(
-            f"{row.name}: undecided, as its interval reaches beyond {significant(1 + (max_share or 0))}: "
+    if max_share is not None:
+        text += [
+            f"{row.name}: undecided, as its interval reaches beyond {significant(1 + max_share)}: "
             "measure longer (--seconds) or on a quieter machine"
-        )
+            for row in rows
+            if row.outcome(max_share) == "undecided"
+        ]
     return "\n".join(printable(line) for line in text) + "\n"
 
 
@@ -241,13 +242,8 @@ def _compare_row(a: Record, b: Record, loads: tuple[Loads, Loads]) -> RowCompari
     a_us, b_us = float(np.median(turns_a)), float(np.median(turns_b))
     drawn = np.log(bootstrap.medians(turns_b, sizes[1], seed=1) / bootstrap.medians(turns_a, sizes[0], seed=0))
     low, high = np.exp(bootstrap.interval(drawn, float(np.log(b_us / a_us)), min(map(len, sizes)))).tolist()
-    notes = tuple(
-        f"{what}: {printable(str(a[key]))[:16]} / {printable(str(b[key]))[:16]}"
-        for key, what in NOTED_ROW.items()
-        if a[key] != b[key]
-    )
-    effect = cliffs_delta(turns_a, turns_b)
-    return RowComparison(a["name"], a_us, b_us, b_us / a_us, low, high, effect, notes)
+    effect, notes = cliffs_delta(turns_a, turns_b), _differences(a, b, NOTED_ROW, limit=16)
+    return RowComparison(a["name"], a_us, b_us, b_us / a_us, low, high, effect, tuple(notes))
 
 
 def _turns(row: Record) -> bootstrap.Floats:
@@ -267,26 +263,10 @@ def _objections(which: str, record: Record) -> list[str]:
     return objections
 
 
-def _other_device(a: Record, b: Record) -> list[str]:
-    pairs = [(what, a["device"][key], b["device"][key]) for key, what in SAME_DEVICE.items()]
-    return [f"the {what} of the devices differs: {one!r} / {two!r}" for what, one, two in pairs if one != two]
-
-
-def _loads(a: Record, b: Record) -> list[str]:
-    found = {"the first record": busy(a), "the second record": busy(b)}
-    return [f"{which}: {sentence}" for which, sentence in found.items() if sentence]
-
-
-def _other_row(a: Record, b: Record) -> list[str]:
-    return [f"{a['name']}: {key} is {a[key]} / {b[key]}" for key in SAME_ROW if a[key] != b[key]]
-
-
-def _other_settings(a: Record, b: Record) -> list[str]:
-    return [f"{what}: {a[key]} / {b[key]}" for key, what in NOTED_SETTINGS.items() if a[key] != b[key]]
-
-
-def _notes(a: Record, b: Record) -> list[str]:
-    notes = [f"{key} differs: {a[key]} / {b[key]}" for key in NOTED_DEVICE if a[key] != b[key]]
-    if a["model"] == "unavailable":
-        notes.append("the model of the device is unknown: the records may be of different devices")
-    return notes
+def _differences(a: Record, b: Record, names: Mapping[str, str], limit: int = 60) -> list[str]:
+    """A sentence for each field of `names` that differs, with at most `limit` characters of each value."""
+    return [
+        f"{what}: {printable(str(a[key]))[:limit]} / {printable(str(b[key]))[:limit]}"
+        for key, what in names.items()
+        if a[key] != b[key]
+    ]

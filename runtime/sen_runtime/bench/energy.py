@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from math import isfinite
@@ -57,36 +58,22 @@ class Meter:
     watts: Floats
 
 
-def check_meter(path: Path) -> None:
-    """Check the file of a meter before a run, when it may have no readings yet.
-
-    Raises:
-        EnergyError: see `read_meter`, except too few readings.
-    """
-    _read_lines(path)
-
-
-def read_meter(path: Path) -> Meter:
+def read_meter(path: Path, min_readings: int = MIN_READINGS) -> Meter:
     """Read a CSV with the columns `timestamp` and `watts`, in any order and next to others.
 
     An unterminated last line is ignored: the meter may still be writing it.
 
+    Args:
+        path: of the file.
+        min_readings: 0 before a run, when the file may have none yet.
+
     Raises:
         EnergyError: names the line, what is there and what was expected.
     """
-    times, watts = _read_lines(path)
-    if len(times) < MIN_READINGS:
-        raise EnergyError(f"{path} has {len(times)} readings; expected at least {MIN_READINGS}", EXPECTED)
-    return Meter(path.name, np.array(times), np.array(watts))
-
-
-def _read_lines(path: Path) -> tuple[list[float], list[float]]:
-    """Timestamps and watts of the complete lines."""
     data = read_regular(path, MAX_BYTES, error=EnergyError)
     lines = decode(data[: data.rfind(b"\n") + 1], str(path), error=EnergyError).splitlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
-    times: list[float] = []
-    watts: list[float] = []
+    readings: list[tuple[float, float]] = []
     places: tuple[int, int] | None = None
     try:
         for fields in reader:
@@ -99,13 +86,15 @@ def _read_lines(path: Path) -> tuple[list[float], list[float]]:
                 continue
             if len(cells) <= max(places):
                 raise EnergyError(f"{where} has {len(cells)} columns; expected at least {max(places) + 1}")
-            times.append(_seconds(where, cells[places[0]]))
-            watts.append(_watts(where, cells[places[1]]))
-            if len(times) > 1 and times[-1] <= times[-2]:
+            readings.append((_seconds(where, cells[places[0]]), _watts(where, cells[places[1]])))
+            if len(readings) > 1 and readings[-1][0] <= readings[-2][0]:
                 raise EnergyError(f"{where}: timestamp {quote(cells[places[0]])} is not later than the one before")
     except csv.Error as error:
         raise EnergyError(f"{path}: line {reader.line_num}: {error}", EXPECTED) from error
-    return times, watts
+    if len(readings) < min_readings:
+        raise EnergyError(f"{path} has {len(readings)} readings; expected at least {min_readings}", EXPECTED)
+    times, watts = np.array(readings).reshape(-1, 2).T
+    return Meter(path.name, times, watts)
 
 
 def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) -> dict[str, Any]:
@@ -115,25 +104,18 @@ def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) 
     the meter.
 
     Args:
-        record: of a run with one row: a meter cannot separate rows that alternate every millisecond.
+        record: of a run with one row.
         meter: from `read_meter`.
         spans: of the row, in order: its turns, or longer.
 
     Raises:
-        EnergyError: there are several rows, or too few readings while the row ran.
+        EnergyError: there are too few readings while the row ran.
     """
-    rows = record["rows"]
-    if len(rows) != 1:
-        raise EnergyError(
-            f"the run has {len(rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
-            "measure energy in a separate run for each: one artifact, one engine, one number of threads",
-        )
-    energy_uj = uj_per_inference(meter, spans)
-    idle = idle_watts(meter, began_s(record))
+    (row,) = record["rows"]
     return {
         **record,
-        "rows": [{**rows[0], "energy_uj": energy_uj}],
-        "energy": {"meter": meter.name, "idle_watts": idle},
+        "rows": [{**row, "energy_uj": uj_per_inference(meter, spans)}],
+        "energy": {"meter": meter.name, "idle_watts": idle_watts(meter, began_s(record))},
     }
 
 
@@ -155,9 +137,8 @@ def uj_per_inference(meter: Meter, spans: Sequence[Span]) -> float:
             CLOCKS,
         )
     edges = meter.t_s[inside]
-    centres = np.array([(span.start_s + span.end_s) / 2 for span in spans])
-    durations = np.array([span.end_s - span.start_s for span in spans])
-    inferences = np.array([span.inferences for span in spans], np.float64)
+    starts, ends, inferences = np.array(spans, np.float64).T
+    centres, durations = (starts + ends) / 2, ends - starts
     # A reading holds until the next; a turn belongs to the reading before its middle.
     part = np.clip(np.searchsorted(edges, centres, "right") - 1, 0, len(edges) - 1)
     time_s, count = np.bincount(part, durations, len(edges)), np.bincount(part, inferences, len(edges))
@@ -184,13 +165,11 @@ def _places(where: str, header: Sequence[str]) -> tuple[int, int]:
 
 
 def _watts(where: str, cell: str) -> float:
-    try:
+    with suppress(ValueError):
         value = float(cell)
-    except ValueError:
-        value = float("nan")
-    if not isfinite(value) or value < 0:
-        raise EnergyError(f"{where}: watts is {quote(cell)}; expected a number >= 0")
-    return value
+        if isfinite(value) and value >= 0:
+            return value
+    raise EnergyError(f"{where}: watts is {quote(cell)}; expected a number >= 0")
 
 
 def _seconds(where: str, cell: str) -> float:
@@ -199,15 +178,11 @@ def _seconds(where: str, cell: str) -> float:
         return float(cell)
     # Python before 3.11 reads neither "Z" nor any number of digits of a second.
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:?\d\d)?", cell)
+    moment, fraction, offset = match.groups(default="") if match else ("", "", "Z")
+    if not offset:
+        raise EnergyError(f"{where}: timestamp {quote(cell)} has no offset from UTC", "such as 2026-11-25T08:00:00.5Z")
+    zone = "+00:00" if offset == "Z" else f"{offset[:3]}:{offset[-2:]}"
     try:
-        if match is None:
-            raise ValueError
-        moment, fraction, offset = match.groups(default="")
-        if not offset:
-            raise EnergyError(
-                f"{where}: timestamp {quote(cell)} has no offset from UTC", "such as 2026-11-25T08:00:00.5Z"
-            )
-        zone = "+00:00" if offset == "Z" else offset if ":" in offset else f"{offset[:3]}:{offset[3:]}"
         return datetime.fromisoformat(moment + zone).timestamp() + float(f"0.{fraction[1:] or 0}")
     except ValueError:
         raise EnergyError(
