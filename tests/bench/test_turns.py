@@ -142,8 +142,8 @@ def test_interleaved_gives_the_mean_of_each_turn(clock: Clock) -> None:
 
 
 def test_the_clock_and_the_loop_are_measured(clock: Clock) -> None:
-    assert interleaved.timer_ns() == READING_NS
-    assert interleaved.resolution_ns() == READING_NS
+    figures = interleaved.clock_figures(interleaved.read_clock())
+    assert figures == {"resolution_ns": READING_NS, "timer_ns": READING_NS}
     assert interleaved.empty_ns(clock.loop(0, 30)) == READING_NS + 30
 
 

@@ -101,15 +101,18 @@ def state(texts: Texts) -> dict[str, Any]:
     swap = memory.get("SwapTotal"), memory.get("SwapFree")
     governors = [_word(_text(texts, f"{folder}/scaling_governor")) for folder in _cpufreq(texts)]
     celsius = _celsius(texts)
+    arm_clock_hz = int(_find(texts, ARM_CLOCK, r"frequency\([0-9]+\)=([0-9]{1,18})$") or 0)
+    throttled = _find(texts, THROTTLED, r"throttled=(0x[0-9a-fA-F]{1,8})$")
+    load = _find(texts, "proc/loadavg", r"^([0-9]{1,6}\.[0-9]+)")
     return {
         "governor": [name for name in governors if name != UNAVAILABLE] or UNAVAILABLE,
         "mhz": _clocks(texts, "cur_freq") or UNAVAILABLE,
         "min_mhz": _clocks(texts, "min_freq") or UNAVAILABLE,
         "max_mhz": _clocks(texts, "max_freq") or UNAVAILABLE,
-        "arm_clock_mhz": _arm_clock_mhz(texts),
+        "arm_clock_mhz": arm_clock_hz / 1e6 if arm_clock_hz else UNAVAILABLE,
         "celsius": UNAVAILABLE if celsius is None else celsius,
-        "throttled": _throttled(texts),
-        "load": _load(texts),
+        "throttled": throttled.lower() or UNAVAILABLE,
+        "load": float(load) if load else UNAVAILABLE,
         "swap_used_bytes": UNAVAILABLE if swap[0] is None or swap[1] is None else max(0, swap[0] - swap[1]),
     }
 
@@ -117,6 +120,12 @@ def state(texts: Texts) -> dict[str, Any]:
 def _text(texts: Texts, name: str) -> str:
     """A text without NUL and white space at its ends; empty where there is none."""
     return texts.get(name, b"").decode("utf-8", "replace").strip("\0 \t\r\n")
+
+
+def _find(texts: Texts, name: str, pattern: str) -> str:
+    """The group of a pattern in a text; empty where there is none."""
+    match = re.search(pattern, _text(texts, name))
+    return match.group(1) if match else ""
 
 
 def _word(text: str) -> str:
@@ -151,10 +160,11 @@ def _cpuinfo(texts: Texts) -> list[dict[str, str]]:
 
 
 def _model(texts: Texts) -> str:
-    board = _word(_text(texts, "proc/device-tree/model"))
-    if board != UNAVAILABLE:
-        return board
-    names = (_word(_text(texts, f"sys/class/dmi/id/{name}")) for name in ("sys_vendor", "product_name"))
+    board, *maker = (
+        _word(_text(texts, name))
+        for name in ("proc/device-tree/model", "sys/class/dmi/id/sys_vendor", "sys/class/dmi/id/product_name")
+    )
+    names = maker if board == UNAVAILABLE else [board]
     return " ".join(name for name in names if name != UNAVAILABLE) or UNAVAILABLE
 
 
@@ -176,11 +186,8 @@ def _cpu(cpuinfo: list[dict[str, str]]) -> str:
 
 
 def _os(texts: Texts) -> str:
-    for path in ("etc/os-release", "usr/lib/os-release"):
-        match = re.search(r"""^PRETTY_NAME=(["']?)(.*?)\1$""", _text(texts, path), re.MULTILINE)
-        if match and match.group(2):
-            return _word(match.group(2))
-    return UNAVAILABLE
+    pattern = r"""(?m)^PRETTY_NAME=["']?(.*?)["']?$"""
+    return _word(_find(texts, "etc/os-release", pattern) or _find(texts, "usr/lib/os-release", pattern))
 
 
 def _meminfo(texts: Texts) -> dict[str, int]:
@@ -225,18 +232,3 @@ def _celsius(texts: Texts) -> float | None:
             rank = next((rank for rank, word in enumerate(ZONES) if word in kind), len(ZONES))
             zones.append((rank, number / 1000))
     return min(zones, key=lambda zone: zone[0])[1] if zones else None
-
-
-def _arm_clock_mhz(texts: Texts) -> float | str:
-    match = re.search(r"frequency\([0-9]+\)=([0-9]{1,18})$", _text(texts, ARM_CLOCK))
-    return int(match.group(1)) / 1e6 if match and int(match.group(1)) else UNAVAILABLE
-
-
-def _throttled(texts: Texts) -> str:
-    match = re.search(r"throttled=(0x[0-9a-fA-F]{1,8})$", _text(texts, THROTTLED))
-    return match.group(1).lower() if match else UNAVAILABLE
-
-
-def _load(texts: Texts) -> float | str:
-    match = re.match(r"[0-9]{1,6}\.[0-9]+", _text(texts, "proc/loadavg"))
-    return float(match.group()) if match else UNAVAILABLE

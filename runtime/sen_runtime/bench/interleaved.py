@@ -22,6 +22,8 @@ OVERHEAD_SHARE = 0.005
 ALIKE = 1.5
 WARM_UP_ROUNDS = 5
 EMPTY_TRIES = 101
+#: Successive readings of the clock that give one duration.
+READINGS = 10
 #: A sample is tried this often, or for this long but a few times at least; once where it takes long.
 MAX_TRIES, TRIES_NS, MIN_TRIES, LONG_NS = 15, 100_000_000, 4, 200_000_000
 
@@ -164,25 +166,20 @@ def empty_ns(loop: Loop) -> float:
     return float(np.median(turn(Timed(loop, 0, EMPTY_TRIES))))
 
 
-def timer_ns() -> float:
-    """Median duration of reading the clock, over series of ten."""
-    clock, found = time.perf_counter_ns, []
-    for _ in range(EMPTY_TRIES):
-        start = clock()
-        for _ in range(10):
-            clock()
-        found.append((clock() - start) / 11)
-    return float(np.median(found))
-
-
 def loop_ns() -> float:
     """Duration of one turn of a loop in Python with an empty call."""
     timed = calibrate({"empty": repeated([lambda: None])})["empty"]
     return float(np.median([min(turn(timed)) for _ in range(MIN_TRIES)])) / timed.calls
 
 
-def resolution_ns() -> int:
-    """Smallest step of the clock in a thousand pairs of readings, at least 1."""
+def clock_figures(readings_ns: Sequence[int]) -> dict[str, float]:
+    """Resolution of the clock, and median duration of reading it, from many successive readings."""
+    steps = np.diff(np.array(readings_ns))
+    series = np.diff(np.array(readings_ns)[::READINGS]) / READINGS
+    return {"resolution_ns": int(min(steps[steps > 0], default=1)), "timer_ns": abs(float(np.median(series)))}
+
+
+def read_clock() -> list[int]:
+    """Successive readings of the clock, nanoseconds."""
     clock = time.perf_counter_ns
-    steps = [abs(clock() - clock()) for _ in range(1000)]
-    return max(1, min((step for step in steps if step), default=1))
+    return [clock() for _ in range(EMPTY_TRIES * READINGS)]

@@ -130,7 +130,8 @@ def _observe(
     progress("comparing outputs")
     outputs = [loops.outputs(each.session, inputs[:N_INPUTS]) for each in loaded]
     accuracies = [_accuracy_percent(each.session, data) for each in loaded]
-    bandwidth, clock = memory.bandwidth(facts), _clock()
+    clock = {**interleaved.clock_figures(interleaved.read_clock()), "loop_ns": interleaved.loop_ns()}
+    bandwidth = memory.bandwidth(facts)
     progress("warming up")
     watcher = _Watcher(device, progress, request)
     options = Options(
@@ -166,14 +167,6 @@ def _observe(
         sustained=watcher.samples if request.sustained else None,
         warnings=[] if data is None else data_warnings(models, data),
     )
-
-
-def _clock() -> dict[str, float]:
-    return {
-        "resolution_ns": interleaved.resolution_ns(),
-        "timer_ns": interleaved.timer_ns(),
-        "loop_ns": interleaved.loop_ns(),
-    }
 
 
 class _Watcher:

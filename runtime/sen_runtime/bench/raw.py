@@ -20,6 +20,7 @@ from sen_runtime.bench.coldstart import ColdStart
 from sen_runtime.bench.device import libraries
 from sen_runtime.bench.device_texts import UNAVAILABLE, Texts
 from sen_runtime.bench.inputs import N_INPUTS
+from sen_runtime.bench.interleaved import clock_figures
 from sen_runtime.bench.models import input_ranges
 from sen_runtime.bench.plan import ArtifactFile, BenchRequest, RowPlan, unique_name
 from sen_runtime.bench.record import load_schema, validate
@@ -151,7 +152,7 @@ def _observations(path: str, events: Mapping[str, list[Event]], measured: Measur
         data=None if given["file"] is None else _decode(given["file"]),
         rows=rows,
         measured=measured,
-        clock=_clock(events["clock"][0]["ns"]),
+        clock={**clock_figures(events["clock"][0]["ns"]), "loop_ns": 0.0},
         bandwidth=_bandwidth(events["bandwidth"][0]["bytes_per_ns"], facts),
         device={**facts, "python": UNAVAILABLE, "libraries": versions, "compiler": start["compiler"]},
         states=states if len(states) > 1 else states * 2,
@@ -193,12 +194,6 @@ def _check_inputs(path: str, x: FloatArray, rows: Sequence[Row], *, is_random: b
     for low, high in () if is_random else input_ranges(rows):
         if not np.all((x >= low) & (x <= high)):
             raise RawError(f"{path}: inputs from {x.min():g} to {x.max():g}; expected from {low:g} to {high:g}")
-
-
-def _clock(ns: Sequence[int]) -> dict[str, float]:
-    """Resolution of the clock, and duration of reading it, from successive readings."""
-    steps = np.diff(np.array(ns, np.float64) - ns[0])
-    return {"resolution_ns": int(min(steps[steps > 0], default=1)), "timer_ns": abs(steps.mean()), "loop_ns": 0.0}
 
 
 def _bandwidth(pairs: Sequence[tuple[float, float]], device: Mapping[str, Any]) -> dict[str, float | None]:

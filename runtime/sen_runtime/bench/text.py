@@ -40,10 +40,6 @@ class Column:
     keep: int = 0
 
 
-def _latency(key: str) -> Callable[[Row], Any]:
-    return lambda row: row["latency_us"][key]
-
-
 def _field(*path: str) -> Callable[[Row], Any]:
     def value(row: Row) -> Any:
         found: Any = row
@@ -60,12 +56,12 @@ def _interval(row: Row) -> str | None:
 
 
 COLUMNS = (
-    Column("median", _latency("median"), "time", "latency", 10),
-    Column("MAD", _latency("mad"), "time", "latency", 4),
-    Column("min", _latency("min"), "time", "latency", 5),
-    Column("p90", _latency("p90"), "time", "latency", 2),
-    Column("p99", _latency("p99"), "time", "latency", 7),
-    Column("p99.9", _latency("p99_9"), "time", "latency", 1),
+    Column("median", _field("latency_us", "median"), "time", "latency", 10),
+    Column("MAD", _field("latency_us", "mad"), "time", "latency", 4),
+    Column("min", _field("latency_us", "min"), "time", "latency", 5),
+    Column("p90", _field("latency_us", "p90"), "time", "latency", 2),
+    Column("p99", _field("latency_us", "p99"), "time", "latency", 7),
+    Column("p99.9", _field("latency_us", "p99_9"), "time", "latency", 1),
     Column("step", _field("step_us"), "time", "latency", 3),
     Column("ratio", _field("ratio", "median"), "figure", "", 9),
     Column("interval", _interval, "text", "", 8),
