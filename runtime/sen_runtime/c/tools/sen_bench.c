@@ -2,6 +2,7 @@
 #include "recorder.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -86,59 +87,53 @@ static void note_signals(void)
     (void)signal(SIGPIPE, SIG_IGN);
 }
 
-static int read_kernels(const char *value, unsigned *flag)
+/* The program ends after --help and --version. */
+static int read_options(struct recorder *run, int argc, char **argv)
 {
-    static const char *const names[] = {"fastest", "reference", "portable", "narrow"};
+    static const struct option options[] = {
+        {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'r'},
+        {"kernels", required_argument, NULL, 'k'}, {"inputs", required_argument, NULL, 'i'},
+        {"cold-cache", no_argument, NULL, 'c'},    {"version", no_argument, NULL, 'v'},
+        {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
+    static const char *const kernels[] = {"fastest", "reference", "portable", "narrow", NULL};
     static const unsigned flags[] = {SEN_DEFAULT, SEN_REFERENCE, SEN_PORTABLE, SEN_NARROW};
-    size_t i;
-    for (i = 0; i < sizeof names / sizeof *names; i++)
-        if (strcmp(value, names[i]) == 0) {
-            *flag = flags[i];
-            return EXIT_OK;
-        }
-    return fail(EXIT_USAGE, "--kernels is %s; expected fastest, reference, portable or narrow", value);
-}
-
-static int read_value(struct recorder *run, const char *name, const char *value)
-{
-    char *end = NULL;
-    if (!value)
-        return fail(EXIT_USAGE, "%s is unknown, or lacks its value; see sen_bench --help", name);
-    errno = 0;
-    if (strcmp(name, "--seconds") == 0) {
-        run->seconds = strtod(value, &end);
-        if (!*value || *end || !(run->seconds > 0 && run->seconds <= MAX_SECONDS))
-            return fail(EXIT_USAGE, "--seconds is %s; expected a number above 0, at most a week", value);
-    } else if (strcmp(name, "--seed") == 0) {
-        run->seed = strtoull(value, &end, 10);
-        if (*value < '0' || *value > '9' || *end || errno || run->seed > INT64_MAX)
-            return fail(EXIT_USAGE, "--seed is %s; expected a whole number from 0 to 2^63 - 1", value);
-    } else if (strcmp(name, "--kernels") == 0) {
-        return read_kernels(value, &run->kernels);
-    } else if (strcmp(name, "--inputs") == 0) {
-        run->inputs = value;
-    } else {
-        return fail(EXIT_USAGE, "unknown option %s; see sen_bench --help", name);
-    }
-    return EXIT_OK;
-}
-
-static int read_options(struct recorder *run, char **arguments)
-{
-    int takes_options = 1, code = EXIT_OK;
-    for (; *arguments && code == EXIT_OK; arguments++)
-        if (!takes_options || (*arguments)[0] != '-')
-            run->rows[run->n_rows++].path = *arguments;
-        else if (strcmp(*arguments, "--") == 0)
-            takes_options = 0;
-        else if (strcmp(*arguments, "--cold-cache") == 0)
+    int option, i;
+    char *end;
+    opterr = errno = 0;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
+        switch (option) {
+        case 's':
+            run->seconds = strtod(optarg, &end);
+            if (!*optarg || *end || !(run->seconds > 0 && run->seconds <= MAX_SECONDS))
+                return fail(EXIT_USAGE, "--seconds is %s; expected a number above 0, at most a week", optarg);
+            break;
+        case 'r':
+            run->seed = strtoull(optarg, &end, 10);
+            if (*optarg < '0' || *optarg > '9' || *end || errno || run->seed > INT64_MAX)
+                return fail(EXIT_USAGE, "--seed is %s; expected a whole number from 0 to 2^63 - 1", optarg);
+            break;
+        case 'k':
+            for (i = 0; kernels[i] && strcmp(optarg, kernels[i]) != 0; i++)
+                ;
+            if (!kernels[i])
+                return fail(EXIT_USAGE, "--kernels is %s; expected fastest, reference, portable or narrow", optarg);
+            run->kernels = flags[i];
+            break;
+        case 'i':
+            run->inputs = optarg;
+            break;
+        case 'c':
             run->is_cold = 1;
-        else if ((code = read_value(run, arguments[0], arguments[1])) == EXIT_OK)
-            arguments++;
-    run->random = run->seed;
-    if (code == EXIT_OK && run->n_rows == 0)
-        code = fail(EXIT_USAGE, "expected .sen images; see sen_bench --help");
-    return code;
+            break;
+        case 'v':
+        case 'h':
+            exit(fputs(option == 'h' ? usage : "sen_bench " VERSION "\n", stdout) < 0 ? EXIT_FAILED : EXIT_OK);
+        default:
+            return fail(EXIT_USAGE, "%s is unknown, or lacks its value; see sen_bench --help", argv[optind - 1]);
+        }
+    for (run->random = run->seed; optind < argc; optind++)
+        run->rows[run->n_rows++].path = argv[optind];
+    return run->n_rows ? EXIT_OK : fail(EXIT_USAGE, "expected .sen images; see sen_bench --help");
 }
 
 static void write_start(const struct recorder *run, char **arguments)
@@ -203,9 +198,6 @@ int main(int argc, char **argv)
 {
     static struct recorder run;
     int code, i;
-    for (i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
-        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "--version") == 0)
-            return fputs(argv[i][2] == 'h' ? usage : "sen_bench " VERSION "\n", stdout) < 0 ? EXIT_FAILED : EXIT_OK;
     run.seconds = 10;
     run.rows = calloc((size_t)argc, sizeof *run.rows);
     run.order = calloc((size_t)argc, sizeof *run.order);
@@ -216,6 +208,6 @@ int main(int argc, char **argv)
     for (i = 0; i < argc; i++)
         run.order[i] = (size_t)i;
     note_signals();
-    code = read_options(&run, argv + 1);
+    code = read_options(&run, argc, argv);
     return code == EXIT_OK ? record(&run, argv) : code;
 }
