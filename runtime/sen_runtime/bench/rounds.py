@@ -24,14 +24,12 @@ Floats = NDArray[np.float64]
 #: Loads a model and returns the loop to time.
 Opener = Callable[[], Loop]
 
-#: Loads in a run; they take at most as long as measuring, and at least this many rounds follow each.
+#: Max loads in a run; they take at most as long as measuring, and at least this many rounds follow each.
 MAX_LOADS, ROUNDS_PER_LOAD = 40, 10
 #: Rounds after each load that are not kept.
 SETTLING_ROUNDS = 3
-#: Warm: the medians of two windows of rounds differ by less than this share, in every row.
-WINDOW_ROUNDS, STABLE_SHARE = 10, 0.02
-#: Limits of the warm-up: seconds, and share of the time to measure.
-MAX_WARM_UP_S, WARM_UP_SHARE = 3.0, 0.3
+#: Duration of the warm-up: max seconds, and share of the time to measure.
+MAX_WARM_UP_S, WARM_UP_SHARE = 1.0, 0.1
 MIN_ROUNDS = 20
 #: Samples that are kept of a row.
 MAX_SAMPLES = 1 << 18
@@ -133,26 +131,25 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
     gc.disable()  # a collection within a sample would count as the model's
     try:
         timed = _calibrate({name: opener() for name, opener in openers.items()}, options.before)
-        round_s = _warm_up(timed, rng, min(MAX_WARM_UP_S, WARM_UP_SHARE * options.seconds))
-        start = time.perf_counter()
-        timed, pads = _load_again(timed, openers, rng)
-        load_s = time.perf_counter() - start
-        n_loads = int(options.seconds / max(load_s, ROUNDS_PER_LOAD * round_s))
-        n_loads = max(1, min(MAX_LOADS, n_loads))
-        result = Measured({name: each.calls for name, each in timed.items()})
+        end = time.perf_counter() + min(MAX_WARM_UP_S, WARM_UP_SHARE * options.seconds)
+        while time.perf_counter() < end:
+            one_round(timed, rng)
+        result, spent_s = Measured({name: each.calls for name, each in timed.items()}), 0.0
         with defer_interrupts() as is_interrupted:
             watcher = _Watcher(options, time.perf_counter())
-            for load in range(n_loads):
-                if load:
-                    timed, pads = _load_again(timed, openers, rng)
+            while result.n_rounds < MIN_ROUNDS or spent_s < options.seconds:
+                begin = time.perf_counter()
+                timed, pads = _load_again(timed, openers, rng)
+                loaded, used_s = time.perf_counter(), 0.0
+                slot_s = min(options.seconds, max(loaded - begin, options.seconds / MAX_LOADS))
                 result.loads.append(0)
-                end = time.perf_counter() + options.seconds / n_loads
-                min_rounds = MIN_ROUNDS if load == n_loads - 1 else 1
-                while True:
+                while used_s < slot_s or result.loads[-1] < ROUNDS_PER_LOAD:
                     _measure_round(timed, result, rng, keep_span=options.keep_spans)
                     watcher.look(result.turns_us)
-                    if is_interrupted() or (time.perf_counter() >= end and result.n_rounds >= min_rounds):
+                    used_s = time.perf_counter() - loaded
+                    if is_interrupted():
                         break
+                spent_s += used_s
                 if is_interrupted():
                     result.is_complete = False
                     break
@@ -189,25 +186,6 @@ def _duration_ns(call: Callable[[], object]) -> int:
         call()
         found.append(time.perf_counter_ns() - start)
     return min(found)
-
-
-def _warm_up(timed: Mapping[str, Timed], rng: random.Random, limit_s: float) -> float:
-    """Take turns until all rows are stable or time is up; return the seconds of a round at the end."""
-    start = time.perf_counter()
-    before: dict[str, float] = {}
-    while True:
-        window: dict[str, list[float]] = {name: [] for name in timed}
-        begin = time.perf_counter()
-        for n_rounds in range(1, WINDOW_ROUNDS + 1):
-            for name, times_ns in one_round(timed, rng).items():
-                window[name].append(float(np.median(times_ns)))
-            now = time.perf_counter()
-            if now - start >= limit_s:
-                return (now - begin) / n_rounds
-        medians = {name: float(np.median(values)) for name, values in window.items()}
-        if before and all(abs(medians[name] / before[name] - 1) < STABLE_SHARE for name in medians):
-            return (now - begin) / n_rounds
-        before = medians
 
 
 def _load_again(

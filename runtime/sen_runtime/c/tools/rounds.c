@@ -11,13 +11,13 @@
 #define ALIKE 1.5
 #define EMPTY_TRIES 101
 #define TRIES 15
-#define LONG_NS 200000000
+#define SECOND 1000000000 /* in nanoseconds; the max warm-up too */
+#define LONG_NS (SECOND / 5)
 #define MAX_SAMPLES 262144.0 /* written of a row */
 #define MAX_LOADS 40
 #define ROUNDS_PER_LOAD 10u
 #define SETTLING_ROUNDS 3
 #define MIN_ROUNDS 20u
-#define MAX_WARM_UP_NS 1000000000
 #define WARM_UP_SHARE 0.1
 #define MAX_STATES 1000 /* at least a second apart */
 
@@ -179,31 +179,28 @@ static int load_rows(struct recorder *run)
  * the rounds so many are written that about MAX_SAMPLES of each row are, spread evenly. */
 int write_rounds(struct recorder *run)
 {
-    const int64_t total = (int64_t)(run->seconds * 1e9), wait = total / MAX_STATES > 1000000000 ? total / MAX_STATES : 1000000000;
-    const int64_t warm_up = (int64_t)(WARM_UP_SHARE * (double)total), begun = now_ns();
-    const double max_rounds = MAX_SAMPLES / (double)calibrate(run);
-    int64_t start, last_state, now;
+    const int64_t total = (int64_t)(run->seconds * 1e9), wait = total / MAX_STATES > SECOND ? total / MAX_STATES : SECOND;
+    const int64_t warm_up = (int64_t)(WARM_UP_SHARE * (double)total);
+    const double rounds_per_ns = MAX_SAMPLES / (double)calibrate(run) / (double)total;
+    int64_t last = now_ns(), begin, loaded, slot, spent = 0, used;
     size_t count, all = 0;
     int code = EXIT_OK;
-    do
+    for (begin = last; now_ns() - begin < (warm_up < SECOND ? warm_up : SECOND) && !is_interrupted;)
         one_round(run);
-    while (now_ns() - begun < (warm_up < MAX_WARM_UP_NS ? warm_up : MAX_WARM_UP_NS) && !is_interrupted);
-    start = last_state = now = now_ns();
-    while (code == EXIT_OK && !is_interrupted && (now - start < total || all < MIN_ROUNDS)) {
-        const int64_t begin = now;
-        int64_t loaded;
+    for (; code == EXIT_OK && !is_interrupted && (spent < total || all < MIN_ROUNDS); spent += used) {
+        begin = now_ns();
         code = load_rows(run);
         loaded = now_ns();
-        for (count = 0; code == EXIT_OK && !is_interrupted; count++, all++) {
-            if (count >= ROUNDS_PER_LOAD && now - loaded >= loaded - begin && now - begin >= total / MAX_LOADS)
-                break;
+        slot = loaded - begin > total / MAX_LOADS ? loaded - begin : total / MAX_LOADS;
+        slot = slot < total ? slot : total;
+        for (count = 0, used = 0; (used < slot || count < ROUNDS_PER_LOAD) && code == EXIT_OK && !is_interrupted; count++, all++) {
             one_round(run);
-            now = now_ns();
-            if ((double)run->n_rounds <= max_rounds * (double)(now - start) / (double)total)
+            used = now_ns() - loaded;
+            if ((double)run->n_rounds <= rounds_per_ns * (double)(spent + used))
                 write_round(run);
-            if (now - last_state >= wait) {
+            if (loaded + used - last >= wait) {
                 write_sources("state", state);
-                last_state = now;
+                last = loaded + used;
                 code = flush_output();
             }
         }
