@@ -136,10 +136,10 @@ def test_so_many_synapses_are_drawn_and_no_more(monkeypatch: pytest.MonkeyPatch)
 def test_spikes_are_those_that_the_network_counts() -> None:
     source = source_of(SNN)
     x, name = activity.random_input(source.network, 5)
-    found = activity.record(source.runnable(), x, name)
+    found = activity.record(source.runnable(), x)
     counts = reference.trace(source.runnable(), x[np.newaxis], np.float32)[0][0]
-    assert len(found.layers) == 2 and counts.sum() > 0
-    assert np.array_equal(found.layers[1].sum(axis=0), counts)
+    assert len(found) == 2 and counts.sum() > 0
+    assert np.array_equal(found[1].sum(axis=0), counts)
     assert name == "random, seed 5"
 
 
@@ -185,7 +185,7 @@ def test_the_page_of_a_spiking_network_says_what_its_input_was(sen_edge: Run, sn
     data = data_of(out.read_text())
     mean, *values = array_of(data, "activity").reshape(1 + SNN.spiking.timesteps, 64 + 32)
     assert np.array_equal(values[0][:64], np.rint(255 * x[3]))
-    spikes = activity.record(source_of(SNN).runnable(), x[3], "").layers[1]
+    spikes = activity.record(source_of(SNN).runnable(), x[3])[1]
     assert np.array_equal(np.array(values)[:, 64:], 255 * spikes)
     assert np.array_equal(mean[64:], np.rint(255 * spikes.mean(axis=0)))
     assert data["spikes"] == [spikes.sum(), *spikes.sum(axis=1)]

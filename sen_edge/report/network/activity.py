@@ -1,15 +1,17 @@
-"""Spikes of one inference, step by step."""
+"""Activity of a spiking network for one input, step by step."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.errors import UsageError
+from sen_edge.report.network.request import PlotRequest
+from sen_edge.report.network.source import Source
 from sen_runtime import reference
+from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network
 
 FloatArray = NDArray[np.float32]
@@ -33,55 +35,58 @@ class Activity:
     input_name: str
 
 
-def random_input(network: Network, seed: int) -> tuple[FloatArray, str]:
-    """A seeded random input of the network's shape, and its name."""
-    rng = np.random.default_rng(seed)
-    if network.input_coding == "spikes":
-        x = (rng.random(network.input_shape) < RANDOM_RATE).astype(np.float32)
-    else:
-        low, high = network.input_range
-        x = (low + (high - low) * rng.random(network.input_shape)).astype(np.float32)
-    return x, f"random, seed {seed}"
-
-
-def data_input(network: Network, data: str, data_dir: Path | None, example: int) -> tuple[FloatArray, str]:
-    """One example of a data set's test part, and its name.
+def simulate(source: Source, request: PlotRequest) -> tuple[Activity | None, str]:
+    """Run a spiking network on the requested input; None with the reason if it does not run.
 
     Raises:
         DataError: see `sen_edge.data.datasets.load_part`.
-        UsageError: there is no such example.
+        UsageError: the data lack the example.
     """
+    network = source.network
+    if network.macs > MAX_WEIGHTS:
+        return None, f"Spikes are not shown: the network has {network.macs:,} weights, too many to run it here."
+    x, name = random_input(network, request.seed) if request.data is None else _data_input(network, request)
+    try:
+        return Activity(record(source.runnable(), x), name), ""
+    except NetworkError as error:
+        return None, f"Spikes are not shown, as the network does not run: {error.message}."
+
+
+def random_input(network: Network, seed: int) -> tuple[FloatArray, str]:
+    """A seeded random input of the network's shape, and its name."""
+    values = np.random.default_rng(seed).random(network.input_shape)
+    low, high = network.input_range
+    x = values < RANDOM_RATE if network.input_coding == "spikes" else low + (high - low) * values
+    return x.astype(np.float32), f"random, seed {seed}"
+
+
+def _data_input(network: Network, request: PlotRequest) -> tuple[FloatArray, str]:
+    """One example of a data set's test part, and its name."""
     from sen_edge.data.datasets import load_part
     from sen_runtime.data import TEST
 
-    found = load_part(data, TEST, data_dir, network)
-    if not 0 <= example < len(found.inputs):
-        raise UsageError(f"--example is {example}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
-    label = "" if found.labels is None else f", label {found.labels[example]}"
-    return found.inputs[example], f"example {example} of {found.title}{label}"
+    found = load_part(str(request.data), TEST, request.data_dir, network)
+    index = request.example
+    if index >= len(found.inputs):
+        raise UsageError(f"--example is {index}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
+    label = "" if found.labels is None else f", label {found.labels[index]}"
+    return found.inputs[index], f"example {index} of {found.title}{label}"
 
 
-def record(network: Network, x: FloatArray, input_name: str) -> Activity:
-    """Run a spiking network on one input `[n_in]`, or `[T, n_in]` spikes, in the reference interpreter.
+def record(network: Network, x: FloatArray) -> tuple[FloatArray, ...]:
+    """Activity of the layers for one input `[n_in]`, or `[T, n_in]` spikes, as `Activity.layers`.
 
     Raises:
         NetworkError: neurons coincide, so that there are no weights.
     """
     network = reference.expand(network)
-    is_train = network.input_coding == "spikes"
+    is_current = network.input_coding == "direct"
+    inputs = np.repeat(x[np.newaxis], network.timesteps, axis=0) if is_current else x
     membranes = reference.initial_membranes(network, 1, np.float32)
     steps: list[list[FloatArray]] = []
-    for t in range(network.timesteps):
-        membranes, spikes = reference.step(network, membranes, x[t : t + 1] if is_train else x[np.newaxis])
+    for x_t in inputs:
+        membranes, spikes = reference.step(network, membranes, x_t[np.newaxis])
         steps.append([spike[0] for spike in spikes])
-    hidden = [np.stack(train) for train in zip(*steps, strict=True)]
-    return Activity((_scale_input(network, x), *hidden), input_name)
-
-
-def _scale_input(network: Network, x: FloatArray) -> FloatArray:
-    """The input `[T, n_in]`; a current is scaled from its range to [0, 1]."""
-    if network.input_coding == "spikes":
-        return x
     low, high = network.input_range
-    scaled = np.clip((x - low) / (high - low), 0, 1).astype(np.float32)
-    return np.repeat(scaled[np.newaxis], network.timesteps, axis=0)
+    levels = np.clip((inputs - low) / (high - low), 0, 1) if is_current else inputs
+    return (levels.astype(np.float32), *(np.stack(train) for train in zip(*steps, strict=True)))

@@ -6,15 +6,14 @@ from collections.abc import Callable
 
 from sen_edge.errors import UsageError
 from sen_edge.report import drawing
-from sen_edge.report.network import activity as activities
 from sen_edge.report.network import source as sources
+from sen_edge.report.network.activity import simulate
 from sen_edge.report.network.page import network_page
 from sen_edge.report.network.panels import default_panels, panel
 from sen_edge.report.network.request import PAGE, PlotRequest
-from sen_edge.report.network.scene import Scene, scene
+from sen_edge.report.network.scene import scene
 from sen_edge.report.network.source import Source
 from sen_edge.report.network.synapses import STRONGEST, select_synapses
-from sen_runtime.errors import NetworkError
 
 
 def draw(source: Source, request: PlotRequest, note: Callable[[str], None]) -> bytes:
@@ -44,35 +43,15 @@ def draw(source: Source, request: PlotRequest, note: Callable[[str], None]) -> b
     notes = [*network.notes, *(each.note for each in synapses if each.note)]
     activity = None
     if request.is_page and source.network.is_spiking:
-        activity, why = _activity(source, request)
+        activity, why = simulate(source, request)
         notes += [why] if why else []
     for line in notes:
         note(line)
     if not request.is_page:
         names = request.panels or default_panels(network, before)
         charts = [panel(name, network, synapses, before) for name in names]
-        return drawing.to_file(charts, _title(network), " ".join(notes), request.suffix)
+        title = f"{source.name}: {source.description}, d = {source.dimensions}"
+        return drawing.to_file(charts, title, " ".join(notes), request.suffix)
     if activity is not None:
         note(f"spikes: input {activity.input_name}")
     return network_page(network, synapses, activity, notes, note).encode(errors="replace")  # a name may be no text
-
-
-def _title(network: Scene) -> str:
-    source = network.source
-    steps = f", T = {source.network.timesteps}" if source.network.is_spiking else ""
-    return f"{source.name}: {source.description}{steps}, d = {source.dimensions}"
-
-
-def _activity(source: Source, request: PlotRequest) -> tuple[activities.Activity | None, str]:
-    """Spikes of one inference; or None, and the reason."""
-    network = source.network
-    if network.macs > activities.MAX_WEIGHTS:
-        return None, f"Spikes are not shown: the network has {network.macs:,} weights, too many to run it here."
-    if request.data is None:
-        x, name = activities.random_input(network, request.seed)
-    else:
-        x, name = activities.data_input(network, request.data, request.data_dir, request.example)
-    try:
-        return activities.record(source.runnable(), x, name), ""
-    except NetworkError as error:
-        return None, f"Spikes are not shown, as the network does not run: {error.message}."

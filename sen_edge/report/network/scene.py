@@ -130,20 +130,23 @@ def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
     sizes = source.network.layer_sizes
     neurons = sample(sizes, most)
     drawn = tuple(positions[chosen] for positions, chosen in zip(projected, neurons, strict=True))
-    links = tuple(
-        _link(operator, source.synapses.get(index), neurons[index], neurons[index + 1])
-        for index, operator in enumerate(source.operators)
-    )
+    links = []
+    for index, operator in enumerate(source.operators):
+        before, after = neurons[index : index + 2]
+        selected = replace(
+            operator, source=operator.source[before], target=operator.target[after], mask=operator.mask[before]
+        )
+        synapses = source.synapses.get(index)
+        links.append(Link(selected, None if synapses is None else synapses[np.ix_(after, before)]))
     gap = _gap(drawn)
-    apart = f"Layers are drawn {gap:.3g} further apart than they are."
-    return Scene(source, neurons, drawn, axes, gap, links, (f"{sentence} {apart}", *_sampling_note(sizes, neurons)))
-
-
-def _link(operator: Coordinates, synapses: Synapses | None, source: IndexArray, target: IndexArray) -> Link:
-    drawn = replace(
-        operator, source=operator.source[source], target=operator.target[target], mask=operator.mask[source]
-    )
-    return Link(drawn, None if synapses is None else synapses[np.ix_(target, source)])
+    notes = [f"{sentence} Layers are drawn {gap:.3g} further apart than they are."]
+    if sum(map(len, neurons)) < sum(sizes):
+        shares = ", ".join(f"{len(chosen):,} of {size:,}" for chosen, size in zip(neurons, sizes, strict=True))
+        notes.append(
+            f"Too many neurons to draw them all: a sample, evenly spread over each layer, is shown ({shares}); "
+            "synapses and figures are those between the neurons shown."
+        )
+    return Scene(source, neurons, drawn, axes, gap, tuple(links), tuple(notes))
 
 
 def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
@@ -157,17 +160,6 @@ def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
     share = min(1.0, max(0, most - sum(counts)) / max(1, sum(others)))
     counts = [count + int(share * other) for count, other in zip(counts, others, strict=True)]
     return tuple(even_indices(size, count) for size, count in zip(sizes, counts, strict=True))
-
-
-def _sampling_note(sizes: Sequence[int], neurons: Sequence[IndexArray]) -> list[str]:
-    drawn = [len(chosen) for chosen in neurons]
-    if sum(drawn) == sum(sizes):
-        return []
-    shares = ", ".join(f"{count:,} of {size:,}" for count, size in zip(drawn, sizes, strict=True))
-    return [
-        f"Too many neurons to draw them all: a sample, evenly spread over each layer, is shown ({shares}); "
-        "synapses and figures are those between the neurons shown."
-    ]
 
 
 def project(
@@ -187,23 +179,21 @@ def project(
     exact = [positions.astype(np.float64) for positions in layers]
     if d > 3:
         return _principal(exact, d)
-    names = [f"coordinate {index + 1}" for index in range(d)]
+    names, added = [f"coordinate {index + 1}" for index in range(d)], []
+    sentence = f"d = {d}: positions are drawn as they were learned"
     if is_axis_fixed:
         names = ["layer axis", *names[:-1]]
         exact = [np.roll(positions, 1, axis=1) for positions in exact]
     elif d < 3:
-        names = ["layer index", *names]
-        exact = [np.column_stack([np.full(len(at), float(index)), at]) for index, at in enumerate(exact)]
+        names, added = ["layer index", *names], ["the layer index"]
+        exact = [np.insert(at, 0, index, axis=1) for index, at in enumerate(exact)]
     missing = 3 - len(names)
-    exact = [np.pad(positions, ((0, 0), (0, missing))) for positions in exact]
-    axes = (*names, *["nothing"] * missing)
-    sentence = f"d = {d}: positions are drawn as they were learned"
-    if d < 3:
-        added = [] if is_axis_fixed else ["the layer index"]
-        sentence += ", with " + " and ".join([*added, *["0"] * missing]) + " as further coordinates"
+    if added or missing:
+        sentence += f", with {' and '.join([*added, *['0'] * missing])} as further coordinates"
     if is_axis_fixed:
         sentence += "; the layer axis is fixed, not learned"
-    return exact, (axes[0], axes[1], axes[2]), sentence + "."
+    first, second, third = [*names, *["nothing"] * missing]
+    return [np.pad(at, ((0, 0), (0, missing))) for at in exact], (first, second, third), f"{sentence}."
 
 
 def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, str, str], str]:

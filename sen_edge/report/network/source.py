@@ -36,9 +36,9 @@ class Source:
 
     @property
     def description(self) -> str:
-        """Kind of the network and its layer sizes."""
-        kind = "spiking network" if self.network.is_spiking else "perceptron"
-        return f"{kind} {'-'.join(map(str, self.network.layer_sizes))}"
+        """Kind of the network, layer sizes and time steps."""
+        sizes, steps = "-".join(map(str, self.network.layer_sizes)), self.network.timesteps
+        return f"spiking network {sizes}, T = {steps}" if self.network.is_spiking else f"perceptron {sizes}"
 
     @property
     def synapses(self) -> Mapping[int, Synapses]:
