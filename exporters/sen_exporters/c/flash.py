@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -47,6 +47,11 @@ class Constant:
         """Bytes in flash."""
         return int(self.array.nbytes)
 
+    @property
+    def type(self) -> str:
+        """C type of the values."""
+        return _TYPES[self.array.dtype.name]
+
 
 def definition(constant: Constant) -> str:
     """C text that defines an array."""
@@ -54,7 +59,7 @@ def definition(constant: Constant) -> str:
     name = values.dtype.name
     kind = "float16 bits: " if name == "float16" else ""
     head = f"/* {kind}{constant.comment} */\n{_ALIGNED if name == 'int8' else ''}"
-    return f"{head}static const {_TYPES[name]} {constant.symbol}[{values.size}] = {{\n{rows(literals(values))}}};\n"
+    return f"{head}static const {constant.type} {constant.symbol}[{values.size}] = {{\n{rows(literals(values))}}};\n"
 
 
 def number(value: float) -> str:
@@ -82,26 +87,18 @@ def rows(items: Iterable[str]) -> str:
     return "".join(f"{each}\n" for each in [*lines, line])
 
 
-def binary(constants: Iterable[Constant]) -> bytes:
-    """NAME_weights.bin: all arrays, little endian, each at a multiple of `ALIGNMENT`."""
-    data = bytearray()
+def placed(constants: Iterable[Constant]) -> Iterator[tuple[Constant, int]]:
+    """Arrays and their places in NAME_weights.bin, at multiples of `ALIGNMENT`."""
+    offset = 0
     for each in constants:
-        data += bytes(-len(data) % ALIGNMENT)
+        yield each, offset
+        offset += each.nbytes + -each.nbytes % ALIGNMENT
+
+
+def binary(constants: Iterable[Constant]) -> bytes:
+    """NAME_weights.bin: all arrays, little endian."""
+    data = bytearray()
+    for each, offset in placed(constants):
+        data += bytes(offset - len(data))
         data += each.array.astype(each.array.dtype.newbyteorder("<")).tobytes()
     return bytes(data)
-
-
-def binary_macros(name: str, constants: Iterable[Constant]) -> str:
-    """C text that defines the symbols as addresses in NAME_weights.bin."""
-    lines, offset = [], 0
-    for each in constants:
-        address = f"((const {_TYPES[each.array.dtype.name]} *)(const void *)({name}_blob + {offset}))"
-        lines.append(f"/* {each.comment} */\n#define {each.symbol} {address}\n")
-        offset += each.nbytes + -each.nbytes % ALIGNMENT
-    return (
-        "#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__\n"
-        f'#error "{name}_weights.bin is little endian; for this processor export with -O c.weights=array"\n'
-        "#endif\n\n"
-        f"/* {name}_weights.bin, included by {name}_weights.S */\n"
-        f"extern const unsigned char {name}_blob[];\n\n" + "".join(lines)
-    )

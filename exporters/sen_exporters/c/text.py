@@ -10,8 +10,9 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sen_exporters.c.flash import WIDTH, literals, number, rows
+from sen_exporters.c.flash import WIDTH, Constant, definition, literals, number, placed, rows
 from sen_exporters.c.program import Program
+from sen_exporters.c.weights import Member
 
 _PROPERTY = re.compile(r"^ \*   (.+?): (.*)$", re.MULTILINE)
 
@@ -38,8 +39,21 @@ def _templates() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    found.filters |= {"number": number, "rows": lambda array: rows(literals(array.ravel())), "comment": _wrapped}
+    found.filters |= {
+        "comment": _wrapped,
+        "definition": definition,
+        "literal": _literal,
+        "number": number,
+        "placed": placed,
+        "rows": lambda array: rows(literals(array.ravel())),
+    }
     return found
+
+
+def _literal(value: Member) -> str:
+    if isinstance(value, Constant):
+        return value.symbol if value.array.size else "NULL"
+    return number(value) if isinstance(value, float) else str(value)
 
 
 def _wrapped(text: str) -> str:
