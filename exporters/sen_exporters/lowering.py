@@ -8,7 +8,8 @@ multiplied once, with the weighted sum of its inputs over time:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatch
 from typing import Literal, Protocol, TypeVar
 
@@ -175,3 +176,22 @@ def _spikes(graph: Operators[V], neuron: Neuron, layer: str, currents: list[V]) 
         membrane = integrate(neuron, graph, layer, membrane, spikes[-1], current, f"{layer}/t{t}/membrane")
         spikes.append(fire(neuron, graph, layer, membrane, f"{layer}/t{t}"))
     return spikes
+
+
+def hidden_values(names: Iterable[str], properties: Mapping[str, str]) -> dict[str, list[str]]:
+    """Find the values of hidden layers in a graph that this module built.
+
+    Args:
+        names: of all values.
+        properties: of the file; `architecture` has the number of layers.
+
+    Returns:
+        For each `layerN/activation` the values whose sum it is: itself, or the spikes of each step.
+    """
+    hidden = properties.get("architecture", "").count("-") - 1
+    found: dict[str, list[str]] = {}
+    for name in names:
+        match = re.fullmatch(r"layer(\d+)/(activation|(t\d+/)?spikes)", name)
+        if match and int(match[1]) < hidden:
+            found.setdefault(f"layer{match[1]}/activation", []).append(name)
+    return found

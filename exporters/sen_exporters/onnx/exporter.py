@@ -90,7 +90,7 @@ class OnnxExporter(Exporter):
         Activations of a multilayer perceptron; spike counts over the steps that the graph holds.
         """
         loaded = _parse(model)
-        show_activations(loaded)
+        show_activations(loaded, _properties(loaded))
         return _serialize(loaded)
 
 

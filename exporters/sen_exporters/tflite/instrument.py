@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
+
+from sen_exporters.lowering import hidden_values
 
 
 def show_activations(model: Any, properties: Mapping[str, str]) -> None:
@@ -17,17 +18,12 @@ def show_activations(model: Any, properties: Mapping[str, str]) -> None:
 
     Args:
         model: a `ModelT`, which is changed.
-        properties: of the file; `architecture` has the number of layers.
+        properties: of the file.
     """
-    graph = model.subgraphs[0]
-    last = properties["architecture"].count("-") - 1
-    names = [tensor.name.decode() for tensor in graph.tensors]
-    for index in range(last):
-        activation = f"layer{index}/activation"
-        found = [i for i, name in enumerate(names) if re.fullmatch(rf"layer{index}/(activation|(t\d+/)?spikes)", name)]
-        if not found:
-            continue  # the caller reports a missing layer
-        _show(model, activation, found[0] if len(found) == 1 else _add_up(model, activation, found))
+    tensors = {tensor.name.decode(): index for index, tensor in enumerate(model.subgraphs[0].tensors)}
+    for name, parts in hidden_values(tensors, properties).items():
+        found = [tensors[part] for part in parts]
+        _show(model, name, found[0] if len(found) == 1 else _add_up(model, name, found))
 
 
 def _show(model: Any, name: str, tensor: int) -> None:
