@@ -108,11 +108,11 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:
-    """Value of a field; text with commas, once or repeated, becomes a tuple."""
+    """Value of a field; text with commas, once or repeated, becomes a tuple. Paths may hold commas."""
     base, _ = split(kind)
-    if get_origin(base) is not tuple:
+    item = split(get_args(base)[0])[0] if get_origin(base) is tuple else Path
+    if item is Path:
         return value
-    item = split(get_args(base)[0])[0]
     parts = [part.strip() for part in (value if isinstance(value, str) else ",".join(value)).split(",") if part.strip()]
     try:
         return tuple(item(part) for part in parts) if item in (int, float) else tuple(parts)
