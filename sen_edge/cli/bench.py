@@ -104,8 +104,8 @@ def _bench_hosts(values: Mapping[str, Any], words: Sequence[str]) -> None:
     """
     from sen_edge.remote.bench import bench as bench_hosts
     from sen_edge.remote.hosts import choose
-    from sen_edge.remote.results import records_of, show_and_write
     from sen_runtime.bench import outputs
+    from sen_runtime.bench.text import table
 
     if values["energy"] is not None:
         raise UsageError("--energy has no effect with --host", hint="use `sen-runtime bench` on the device")
@@ -119,9 +119,18 @@ def _bench_hosts(values: Mapping[str, Any], words: Sequence[str]) -> None:
     outcomes = bench_hosts(hosts, job, note=console.note)
     results = _arguments({name: values[name] for name in ("json", "history", "force")})
     command = ["sen-edge", *(word for word in words if word not in results)]
-    records = records_of(outcomes, [*command, *_arguments({"inventory": values["inventory"]})])
+    command += _arguments({"inventory": values["inventory"]})
+    records = {
+        each.name: {**each.record, "command": [*command, f"--host={each.name}"]} for each in outcomes if each.record
+    }
+
+    def tables() -> str:
+        titles = {name: f"{name}\n" if len(hosts) > 1 else "" for name in records}
+        return "\n".join(titles[name] + table(record) for name, record in records.items())
+
     try:
-        show_and_write(records, wanted, console.note, n_hosts=len(hosts))
+        if records:
+            outputs.publish(wanted, [*records.values()], tables, console.note, as_list=len(hosts) > 1)
     finally:
         _report_failures(outcomes)
     raise typer.Exit(max((outcome.code for outcome in outcomes), default=EXIT_INTERRUPTED))
@@ -158,7 +167,7 @@ def _report_failures(outcomes: Sequence[Outcome]) -> None:
         HostsError: some failed.
         Exit: the measurement was interrupted.
     """
-    from sen_edge.remote.results import HostsError
+    from sen_edge.remote.bench import HostsError
 
     is_interrupted = any(outcome.code == EXIT_INTERRUPTED for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.error is not None and outcome.code != EXIT_INTERRUPTED]

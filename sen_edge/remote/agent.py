@@ -31,6 +31,10 @@ MARK = "--- sen-edge: "
 #: Seconds in which an interrupted measurement may write its record.
 GRACE_S = 5.0
 ROOT = Path("~/.cache/sen-edge").expanduser()
+#: In the home folder.
+WORKING_FOLDERS = ".cache/sen-edge/bench"
+#: In the working folder: the process group of a running command, for the shell that cleans if this program is killed.
+GROUP = "group"
 #: In a complete environment: the list of its extras.
 INSTALLED = "sen-edge.json"
 HAS_RUNTIME = "import sen_runtime"
@@ -47,7 +51,7 @@ def main() -> None:
     signal.signal(signal.SIGALRM, _time_out)
     signal.alarm(int(job["limit_s"]) + 1)
     _handle_signals(_interrupt)
-    folder, code = ROOT / "bench" / job["run"], 1
+    folder, code = Path.home() / WORKING_FOLDERS / job["run"], 1
     try:
         _say("stage", "python")
         code = run(job, folder)
@@ -79,7 +83,7 @@ def run(job: dict[str, Any], folder: Path) -> int:
     runtime, extras = job["runtime"], None
     if runtime is None:
         python = os.path.expanduser(job["python"])  # noqa: PTH111 - may be a bare name
-        if _call([python, "-c", HAS_RUNTIME], stderr=subprocess.DEVNULL):
+        if subprocess.call([python, "-c", HAS_RUNTIME], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
             raise AgentError(f"{job['python']} on the host has no sen_runtime", "leave `python` out of the inventory")
     else:
         python = str(ROOT / runtime["environment"] / "bin" / "python")
@@ -139,9 +143,10 @@ def install(runtime: dict[str, Any], extras: list[str], python: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _installed(folder) is None:
             shutil.rmtree(str(folder), ignore_errors=True)
-            _check_call([sys.executable, "-m", "venv", str(folder)])
+            _call([sys.executable, "-m", "venv", str(folder)], stdout=sys.stderr, failure="the installation failed")
         what += f" @ {Path(runtime['archive']).resolve().as_uri()}"
-        _check_call([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", what])
+        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", what]
+        _call(pip, stdout=sys.stderr, failure="the installation failed")
         (folder / INSTALLED).write_text(json.dumps(extras))
     if _call([python, "-c", HAS_NATIVE]) != 0:
         _say("note", "no engine native: its C library was not built, for lack of a C compiler")
@@ -155,15 +160,15 @@ def _installed(folder: Path) -> Any:
         return None
 
 
-def _check_call(command: list[str]) -> None:
-    if _call(command, stdout=sys.stderr) != 0:
-        raise OSError("the installation failed")
+def _call(command: list[str], stdout: Any = None, failure: str = "") -> int:
+    """Exit status of a command, which leads a process group of its own, so that its children end with it.
 
-
-def _call(command: list[str], stdout: Any = None, stderr: Any = None) -> int:
-    """Exit status of a command, which leads a process group of its own, so that its children end with it."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True)
+    Raises:
+        OSError: `failure`, where it is named and the exit status is not 0.
+    """
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)
     try:
+        Path(GROUP).write_text(str(process.pid))
         process.wait()  # without a timeout, which would wake up this process during the measurement
     except KeyboardInterrupt:
         _signal_group(process.pid, signal.SIGINT)
@@ -172,6 +177,9 @@ def _call(command: list[str], stdout: Any = None, stderr: Any = None) -> int:
     finally:
         _signal_group(process.pid, signal.SIGKILL)  # also processes that the command left
         process.wait()
+        Path(GROUP).unlink(missing_ok=True)
+    if failure and process.returncode:
+        raise OSError(failure)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

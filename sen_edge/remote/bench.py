@@ -72,6 +72,18 @@ class Outcome:
     error: StageError | None = None
 
 
+class HostsError(SenError):
+    """Some hosts failed; the message has the stage, the reason and the last lines of standard error of each."""
+
+    def __init__(self, failed: Sequence[Outcome], *, n_hosts: int) -> None:
+        lines = [f"{len(failed)} of {n_hosts} {'host' if n_hosts == 1 else 'hosts'} failed"]
+        for name, error in [(each.name, each.error) for each in failed if each.error is not None]:
+            lines.append(f"  - {name}, {error.stage}: {error.message}")
+            lines += [f"      | {line}" for line in error.lines]
+            lines += [f"      -> {error.hint}"] if error.hint else []
+        super().__init__("\n".join(lines))
+
+
 def bench(hosts: Mapping[str, Host], job: Job, *, note: Callable[[str], None]) -> list[Outcome]:
     """Measure on all hosts at once, and clean up there; a failure of one does not affect the others.
 

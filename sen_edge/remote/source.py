@@ -30,24 +30,17 @@ class Source:
     """A source distribution.
 
     Attributes:
-        version: of the runtime.
         file_name: NAME-VERSION.tar.gz, as pip expects it.
         data: the archive.
     """
 
-    version: str
     file_name: str
     data: bytes
 
     @property
-    def sha256(self) -> str:
-        """Of the archive."""
-        return hashlib.sha256(self.data).hexdigest()
-
-    @property
     def environment(self) -> str:
         """Name of the virtual environment for exactly this source."""
-        return f"venv-{self.version}-{self.sha256[:12]}"
+        return f"venv-{sen_runtime.__version__}-{hashlib.sha256(self.data).hexdigest()[:12]}"
 
 
 def pack(package: Path | None = None) -> Source:
@@ -81,4 +74,4 @@ def pack(package: Path | None = None) -> Source:
             entry = tarfile.TarInfo(f"{stem}/{name}")
             entry.size, entry.mode = len(data), 0o644
             archive.addfile(entry, io.BytesIO(data))
-    return Source(sen_runtime.__version__, f"{stem}.tar.gz", gzip.compress(raw.getvalue(), mtime=0))
+    return Source(f"{stem}.tar.gz", gzip.compress(raw.getvalue(), mtime=0))

@@ -6,6 +6,7 @@ Keys, agent and configuration are the user's. `ssh` never prompts, and always ch
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 import threading
@@ -18,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO, Any
 
-from sen_edge.remote.agent import GRACE_S, MARK
+from sen_edge.remote.agent import GRACE_S, GROUP, MARK, WORKING_FOLDERS
 from sen_runtime.errors import SenError
 from sen_runtime.untrusted import load_json
 
@@ -35,8 +36,7 @@ OPTIONS = (
     "ServerAliveCountMax=3", "LogLevel=ERROR", "ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no",
     "PermitLocalCommand=no", "RemoteCommand=none", "RequestTTY=no",
 )  # fmt: skip
-FREE_SPACE = "free space in ~/.cache/sen-edge there"
-#: Part of standard error -> message and hint.
+#: Pattern in standard error -> message and hint.
 EXPLANATIONS = {
     "IDENTIFICATION HAS CHANGED": (
         "host key changed",
@@ -47,7 +47,7 @@ EXPLANATIONS = {
         "unknown host key",
         "connect once with `ssh` and compare the fingerprint, or add the key with `ssh-keyscan`",
     ),
-    "Permission denied (": (
+    r"Permission denied \(": (
         "authentication failed",
         "check that `ssh -o BatchMode=yes HOST` works: is the key there (`ssh-copy-id`), and in the agent (`ssh-add`) "
         "if it has a passphrase?",
@@ -56,9 +56,7 @@ EXPLANATIONS = {
     "Connection refused": ("connection refused", "check that sshd runs there, and the port"),
     "timed out": ("no answer", "check that the host is on, and on this network"),
     "No route to host": ("no route to the host", "check that the host is on, and on this network"),
-    "No space left": ("disk full on the host", FREE_SPACE),
-    "File too large": ("disk full on the host", FREE_SPACE),
-    "quota exceeded": ("disk full on the host", FREE_SPACE),
+    "No space left|File too large|quota exceeded": ("disk full on the host", "free space in ~/.cache/sen-edge there"),
     "ensurepip": ("the host's Python cannot create virtual environments", "on Debian: sudo apt install python3-venv"),
     "the installation failed": (
         "installation of the runtime failed",
@@ -121,19 +119,22 @@ class Call:
             StageError: there is no record.
         """
         self.started_s = time.monotonic()
-        process = subprocess.Popen(
-            self._command(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,  # out of reach of the terminal's Ctrl-C
-        )
-        feeder = _thread(self._feed, process.stdin)
-        readers = [_thread(self._read_output, process.stdout), _thread(self._read_errors, process.stderr)]
-        while process.poll() is None and not self.stop.is_set() and not self.is_late():
-            time.sleep(POLL_S)
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        process = subprocess.Popen(self._command(), **pipes, start_new_session=True)  # out of reach of Ctrl-C
+        threads = [
+            threading.Thread(target=target, args=(stream,), daemon=True)
+            for target, stream in (
+                (self._feed, process.stdin),
+                (self._read_output, process.stdout),
+                (self._read_errors, process.stderr),
+            )
+        ]
+        for thread in threads:
+            thread.start()
+        while process.poll() is None and not self.is_late() and not self.stop.wait(POLL_S):
+            pass
         is_late = process.poll() is None and self.is_late()
-        if process.poll() is None and not feeder.is_alive():  # the device may send the record so far
+        if process.poll() is None and not threads[0].is_alive():  # the device may send the record so far
             _close(process.stdin)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_S + 1)
@@ -142,7 +143,7 @@ class Call:
             process.wait(GRACE_S)
         process.kill()
         code = process.wait()
-        for thread in (feeder, *readers):
+        for thread in threads:
             thread.join(GRACE_S)
         _close(process.stdin)
         return self._code(code, is_late=is_late)
@@ -169,21 +170,22 @@ class Call:
             message, hint = "connection lost", "check that the host is on, and on this network"
         elif stage != "measure":
             text = "\n".join(self.lines)
-            message, hint = next((each for part, each in EXPLANATIONS.items() if part in text), (message, ""))
+            message, hint = next(
+                (each for pattern, each in EXPLANATIONS.items() if re.search(pattern, text)), (message, "")
+            )
         raise StageError(message, hint, stage=stage, lines=self.lines)
 
     def _command(self) -> list[str]:
+        """Command of `ssh`; the shell on the device cleans up if the program there is killed."""
         options = [part for option in OPTIONS for part in ("-o", option)]
         options += [] if self.config is None else ["-F", str(self.config)]
         source = (files("sen_edge.remote") / "agent.py").read_text(encoding="utf-8")
         home, path = ('"$HOME"/', self.python[2:]) if self.python.startswith("~/") else ("", self.python)
-        return [
-            "ssh",
-            *options,
-            "--",
-            self.address,
-            f"exec {home}{shlex.quote(path)} {shlex.join(['-I', '-c', source])}",
-        ]
+        folder = f'"$HOME"/{WORKING_FOLDERS}/{shlex.quote(self.job["run"])}'
+        clean = f"[ ! -f {folder}/{GROUP} ] || kill -9 -$(cat {folder}/{GROUP}); "
+        clean += "" if self.job["keep"] else f"rm -rf {folder}; "
+        script = f"{home}{shlex.quote(path)} {shlex.join(['-I', '-c', source])}; code=$?; {clean}exit $code"
+        return ["ssh", *options, "--", self.address, script]
 
     def _feed(self, stream: IO[bytes]) -> None:
         with suppress(OSError):  # the other side has gone
@@ -217,12 +219,6 @@ class Call:
                         self.lines.append(line)
                         if self.said.get("stage") == "measure":
                             self.note(line)
-
-
-def _thread(target: Callable[[Any], None], stream: Any) -> threading.Thread:
-    thread = threading.Thread(target=target, args=(stream,), daemon=True)
-    thread.start()
-    return thread
 
 
 def _close(stream: IO[bytes] | None) -> None:

@@ -429,6 +429,24 @@ def test_a_signal_stops_the_measurement_there_and_keeps_what_it_has(
     assert is_gone(pid) and left(device) == []
 
 
+def test_nothing_is_left_of_a_killed_program(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    (device.home / "orders").write_text("hang")
+    pids: list[int] = []
+
+    def kill() -> None:
+        pids.append(int(await_file(device.home / "hanging")))
+        os.kill(psutil.Process(pids[0]).ppid(), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    outcome = sen_edge("bench", artifact, *options(device, tmp_path))
+    thread.join()
+    assert outcome.code == 1 and "  - device, measure: connection lost\n" in outcome.err
+    assert is_gone(pids[0]) and left(device) == []
+
+
 def test_no_python_there(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     path = tmp_path / "hosts.toml"
     path.write_text('[hosts.device]\naddress = "device"\npython = "/nowhere/python3"\n')

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import sen_runtime
 from sen_edge.remote.source import Source, SourceError, pack
 
 
@@ -20,7 +21,7 @@ def members(packed: Source) -> dict[str, bytes]:
 def test_what_is_sent_builds_a_wheel_from_which_the_same_can_be_sent(tmp_path: Path) -> None:
     packed = pack()
     assert packed == pack()  # the environment there is named by the bytes
-    assert packed.environment.startswith(f"venv-{packed.version}-")
+    assert packed.environment.startswith(f"venv-{sen_runtime.__version__}-")
     assert not [name for name in members(packed) if name.endswith((".so", ".pyc", ".a"))]
     with tarfile.open(fileobj=BytesIO(packed.data)) as archive:
         archive.extractall(tmp_path, filter="data")
