@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import sen_runtime
 from sen_runtime import signals, streams
-from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError, UsageError
+from sen_runtime.errors import EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError, UsageError
 from sen_runtime.memory_limits import allocation_failure
 from sen_runtime.untrusted import printable
 
@@ -57,21 +57,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug or os.environ.get(DEBUG_VARIABLE):
             raise
-        return _report(error)
+        return report(error, "sen-runtime", _note)
     return code
 
 
-def _report(error: Exception) -> int:
-    """Say what went wrong; the exit code."""
+def report(error: Exception, program: str, note: Callable[[str], None]) -> int:
+    """Say what went wrong, line by line; the exit code."""
     known = error if isinstance(error, SenError) else allocation_failure(error)
-    if known is not None:
-        _note(f"error: {known.message}")
-        for line in known.hint.splitlines():
-            _note(f"  -> {line}")
-        return known.exit_code
-    _note(f"error: sen-runtime failed unexpectedly: {type(error).__name__}: {error}")
-    _note("  -> run again as `sen-runtime --debug ...` and report the traceback")
-    return EXIT_FAILED
+    if known is None:
+        known = SenError(
+            f"{program} failed unexpectedly: {type(error).__name__}: {error}",
+            f"run again as `{program} --debug ...` and report the traceback",
+        )
+    note(f"error: {known.message}")
+    for line in known.hint.splitlines():
+        note(f"  -> {line}")
+    return known.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:

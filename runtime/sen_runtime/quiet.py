@@ -6,7 +6,7 @@ import faulthandler
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 #: Descriptor of native code.
@@ -16,6 +16,14 @@ STDERR = 2
 def is_announcement(line: bytes) -> bool:
     """Return whether a line of a native library is information, not a warning or an error."""
     return line.startswith(b"INFO: ")
+
+
+def forward(lines: Iterable[bytes]) -> None:
+    """Write lines to stderr, except announcements."""
+    with suppress(OSError):  # stderr may be closed or full
+        for line in lines:
+            if not is_announcement(line):
+                os.write(STDERR, line)
 
 
 @contextmanager
@@ -43,7 +51,4 @@ def suppress_announcements() -> Iterator[None]:
             if was_enabled:
                 faulthandler.enable(STDERR)
             captured.seek(0)
-            for line in captured:
-                if not is_announcement(line):
-                    with suppress(OSError):  # stderr may be closed or full
-                        os.write(STDERR, line)
+            forward(captured)

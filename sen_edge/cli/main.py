@@ -27,9 +27,7 @@ from sen_edge.cli.report import report
 from sen_edge.cli.sweep import sweep
 from sen_edge.cli.train import train
 from sen_edge.cli.verify import verify
-from sen_runtime import signals, streams
-from sen_runtime.errors import EXIT_FAILED, SenError
-from sen_runtime.memory_limits import allocation_failure
+from sen_runtime import cli, signals, streams
 
 DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
 
@@ -86,18 +84,5 @@ def _run() -> int:
     except Exception as error:
         if os.environ.get(DEBUG_VARIABLE):
             raise
-        return _report(error)
+        return cli.report(error, "sen-edge", console.note)
     return 0
-
-
-def _report(error: Exception) -> int:
-    """Say what went wrong; the exit code."""
-    known = error if isinstance(error, SenError) else allocation_failure(error)
-    if known is not None:
-        console.note(f"error: {known.message}")
-        for line in known.hint.splitlines():
-            console.note(f"  -> {line}")
-        return known.exit_code
-    console.note(f"error: sen-edge failed unexpectedly: {type(error).__name__}: {error}")
-    console.note("  -> run again as `sen-edge --debug ...` and report the traceback")
-    return EXIT_FAILED

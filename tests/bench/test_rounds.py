@@ -9,7 +9,7 @@ import pytest
 
 from sen_runtime.bench import rounds
 from sen_runtime.bench.interleaved import Loop
-from sen_runtime.bench.rounds import Measured, Options, Samples, measure_rounds
+from sen_runtime.bench.rounds import Measured, Options, measure_rounds
 from sen_runtime.errors import EngineError
 from tests.support.bench import Clock
 
@@ -58,7 +58,7 @@ def test_models_are_loaded_again_and_again_in_another_order(clock: Clock) -> Non
 def test_what_is_slow_gets_some_rounds_all_the_same(clock: Clock) -> None:
     found = measure_rounds(Rows(clock, {"slow": 2000.0}).openers(), Options(0.01, 0))
     assert found.n_rounds == rounds.MIN_ROUNDS and found.loads == [10, 10]
-    assert len(found.samples["slow"].all()) == 20
+    assert len(found.samples("slow")) == 20
 
 
 def test_loading_takes_no_longer_than_measuring(clock: Clock) -> None:
@@ -82,7 +82,7 @@ def test_before_each_sample_something_may_happen(clock: Clock) -> None:
     happened: list[int] = []
     found = measured(clock, Options(0.2, 0, before=lambda: happened.append(1)))
     assert set(found.calls.values()) == {1}
-    n_samples = sum(len(found.samples[name].all()) for name in "ab")
+    n_samples = sum(len(found.samples(name)) for name in "ab")
     assert len(happened) >= n_samples > 0
 
 
@@ -162,10 +162,11 @@ def test_an_engine_that_fails_to_load_again_ends_the_run(clock: Clock) -> None:
 
 def test_many_samples_are_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "MAX_SAMPLES", 64)
-    samples = Samples()
+    found = Measured({"a": 1, "b": 1}, loads=[0])
     for turn in range(1000):
-        samples.add(np.full(4, float(turn)))
-    kept = samples.all()
+        found.add_round({"a": [1000 * turn] * 4, "b": [1000]})
+    kept = found.samples("a")
+    assert len(found.samples("b")) == len(kept) // 4 and len(found.turns("a")) == 1000
     assert 32 <= len(kept) <= 64
     steps = set(np.diff(kept[::4]).tolist())
     assert len(steps) == 1 and kept[0] == 0 and kept[-1] > 900

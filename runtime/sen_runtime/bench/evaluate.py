@@ -72,7 +72,7 @@ def _settings(seen: Observations) -> dict[str, Any]:
 def _figures(row: Row, seen: Observations) -> dict[str, Any]:
     """The row in the record, without `agreement`."""
     artifact, measured = row.plan.artifact, seen.measured
-    samples_us = measured.samples[row.name].all() / row.rows_per_call
+    samples_us = measured.samples(row.name) / row.rows_per_call
     turns_us = measured.turns(row.name) / row.rows_per_call
     latency_us, network = statistics.summary(samples_us), artifact.network
     median = latency_us["median"]

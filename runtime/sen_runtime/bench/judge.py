@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sen_runtime import reference
 from sen_runtime.bench.record import REFERENCE
 from sen_runtime.bench.rows import FloatArray, Row
+from sen_runtime.ir.network import Network
 
 Array = NDArray[Any]
 
@@ -62,30 +63,15 @@ def judge(rows: Sequence[Row], inputs: FloatArray, *, has_data: bool) -> list[Ju
     """
     origins = [origin(row.properties) for row in rows]
     return [
-        _judge_by_reference(row, inputs, has_data)
-        if _counterpart(index, origins) == index and _has_reference(row)
-        else _judge_by_row(row, rows[_counterpart(index, origins)], rows[0], has_data)
-        for index, row in enumerate(rows)
+        _judge(row, rows[_counterpart(index, origins)], rows[0], inputs, has_data) for index, row in enumerate(rows)
     ]
 
 
-def _has_reference(row: Row) -> bool:
-    network = row.plan.artifact.network
-    sizes = () if network is None else network.layer_sizes
-    return network is not None and sum(map(prod, zip(sizes, sizes[1:]))) <= MAX_WEIGHTS
-
-
-def _judge_by_reference(row: Row, inputs: FloatArray, has_data: bool) -> Judged:
-    network = row.plan.artifact.network
-    assert network is not None
-    expected = reference.run(network, inputs, np.float32)
-    tolerance = tolerance_for((row.dtype, row.dtype), is_spiking=row.timesteps > 0, has_data=has_data)
-    return compare(row.outputs, expected, REFERENCE, tolerance), []
-
-
-def _judge_by_row(row: Row, to: Row, first: Row, has_data: bool) -> Judged:
-    dtypes = row.dtype, to.dtype
+def _judge(row: Row, to: Row, first: Row, inputs: FloatArray, has_data: bool) -> Judged:
+    dtypes, network = (row.dtype, to.dtype), row.plan.artifact.network
     tolerance = tolerance_for(dtypes, is_spiking=row.timesteps > 0, has_data=has_data)
+    if to is row and network is not None and _n_weights(network) <= MAX_WEIGHTS:
+        return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance), []
     found = compare(row.outputs, to.outputs, to.name, tolerance)
     if to is row:
         note = "" if row is first else _other_model(row, first)
@@ -95,6 +81,10 @@ def _judge_by_row(row: Row, to: Row, first: Row, has_data: bool) -> Judged:
     if is_sound and (to is row or note):
         return None, [{"kind": "not-compared", "message": note}] if note else []
     return found, []
+
+
+def _n_weights(network: Network) -> int:
+    return sum(map(prod, zip(network.layer_sizes, network.layer_sizes[1:])))
 
 
 def _counterpart(index: int, origins: Sequence[tuple[str, str] | None]) -> int:

@@ -59,26 +59,6 @@ class Options:
     keep_spans: bool = False
 
 
-class Samples:
-    """Samples of one row: all, or those of every k-th turn beyond `MAX_SAMPLES`."""
-
-    def __init__(self) -> None:
-        self._turns: list[Floats] = []
-        self._seen, self._step = 0, 1
-
-    def add(self, turn_us: Floats) -> None:
-        """Add the samples of a turn."""
-        if self._seen % self._step == 0:
-            self._turns.append(turn_us)
-            if len(self._turns) * len(turn_us) > MAX_SAMPLES:
-                self._turns, self._step = self._turns[::2], 2 * self._step
-        self._seen += 1
-
-    def all(self) -> Floats:
-        """Return the kept samples `[n]`."""
-        return np.concatenate(self._turns)
-
-
 @dataclass
 class Measured:
     """Samples of a run.
@@ -86,7 +66,6 @@ class Measured:
     Attributes:
         calls: of a sample, by name.
         overhead_ns: of a sample without calls, by name.
-        samples: by name.
         turns_us: median of each turn `[rounds]`, by name.
         loads: rounds between one load of the models and the next.
         spans: begin and end of each round (seconds since 1970), and its calls; with `Options.keep_spans`.
@@ -95,11 +74,12 @@ class Measured:
 
     calls: Mapping[str, int]
     overhead_ns: Mapping[str, float] = field(default_factory=dict)
-    samples: dict[str, Samples] = field(default_factory=dict)
     turns_us: dict[str, list[float]] = field(default_factory=dict)
     loads: list[int] = field(default_factory=list)
     spans: list[tuple[float, float, int]] = field(default_factory=list)
     is_complete: bool = True
+    _kept: list[dict[str, Floats]] = field(default_factory=list)
+    _step: int = 1
 
     @property
     def n_rounds(self) -> int:
@@ -110,12 +90,19 @@ class Measured:
         """Median of each turn of a row, microseconds `[rounds]`."""
         return np.array(self.turns_us[name])
 
+    def samples(self, name: str) -> Floats:
+        """Samples of a row, microseconds `[n]`: all, or those of every k-th round beyond `MAX_SAMPLES`."""
+        return np.concatenate([turns[name] for turns in self._kept])
+
     def add_round(self, times_ns: Mapping[str, Sequence[int]]) -> None:
         """Add a turn of each row: nanoseconds of its samples."""
-        for name, values in times_ns.items():
-            turn_us = np.array(values, np.float64) / (1000 * self.calls[name])
-            self.samples.setdefault(name, Samples()).add(turn_us)
+        turns = {name: np.array(values, np.float64) / (1000 * self.calls[name]) for name, values in times_ns.items()}
+        for name, turn_us in turns.items():
             self.turns_us.setdefault(name, []).append(float(np.median(turn_us)))
+        if self.n_rounds % self._step == 0:
+            self._kept.append(turns)
+            if len(self._kept) * max(map(len, turns.values())) > MAX_SAMPLES:
+                self._kept, self._step = self._kept[::2], 2 * self._step
         self.loads[-1] += 1
 
 
@@ -136,7 +123,8 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
             one_round(timed, rng)
         result, spent_s = Measured({name: each.calls for name, each in timed.items()}), 0.0
         with defer_interrupts() as is_interrupted:
-            watcher = _Watcher(options, time.perf_counter())
+            start = watched = time.perf_counter()
+            since = 0
             while result.n_rounds < MIN_ROUNDS or spent_s < options.seconds:
                 begin = time.perf_counter()
                 timed, pads = _load_again(timed, openers, rng)
@@ -145,8 +133,12 @@ def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
                 result.loads.append(0)
                 while used_s < slot_s or result.loads[-1] < ROUNDS_PER_LOAD:
                     _measure_round(timed, result, rng, keep_span=options.keep_spans)
-                    watcher.look(result.turns_us)
-                    used_s = time.perf_counter() - loaded
+                    now = time.perf_counter()
+                    used_s = now - loaded
+                    if now >= watched + WATCH_S:
+                        latest = {name: float(np.median(us[since:])) for name, us in result.turns_us.items()}
+                        options.watch(now - start, latest)
+                        watched, since = now, result.n_rounds
                     if is_interrupted():
                         break
                 spent_s += used_s
@@ -201,20 +193,3 @@ def _load_again(
     for _ in range(SETTLING_ROUNDS):
         one_round(fresh, rng)
     return fresh, pads
-
-
-class _Watcher:
-    """Calls `watch` about each second with the medians of that second."""
-
-    def __init__(self, options: Options, start: float) -> None:
-        self.start = start
-        self._watch = options.watch
-        self._next = start + WATCH_S
-        self._since = 0
-
-    def look(self, turns_us: Mapping[str, list[float]]) -> None:
-        now = time.perf_counter()
-        if now < self._next:
-            return
-        self._watch(now - self.start, {name: float(np.median(us[self._since :])) for name, us in turns_us.items()})
-        self._next, self._since = now + WATCH_S, len(next(iter(turns_us.values())))

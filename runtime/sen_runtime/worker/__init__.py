@@ -25,7 +25,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 from sen_runtime.engines import Model
 from sen_runtime.engines.session import Array
 from sen_runtime.errors import EngineCrashError, EngineError, MissingExtraError
-from sen_runtime.quiet import STDERR, is_announcement
+from sen_runtime.quiet import forward, is_announcement
 from sen_runtime.untrusted import printable
 from sen_runtime.worker import child
 
@@ -143,7 +143,9 @@ class Process:
                 raise
             finally:
                 timer.cancel()
-            self._forward_output()
+            output = self._read_output()
+            if not self._is_quiet:
+                forward(output)
         if error is not None:
             raise error
         return cast(T, result)
@@ -180,15 +182,6 @@ class Process:
         self.end()
         last = printable(lines[-1].decode(errors="replace").strip(), 200) if lines else "no output"
         return EngineCrashError(f"the engine crashed ({_describe_status(code)}) {doing}: {last}")
-
-    def _forward_output(self) -> None:
-        """Write the output of engines to stderr, except announcements."""
-        for line in self._read_output():
-            if not self._is_quiet and not is_announcement(line):
-                try:
-                    os.write(STDERR, line)
-                except OSError:  # closed or full
-                    return
 
     def _read_output(self) -> list[bytes]:
         self._errors.seek(0)
