@@ -9,7 +9,7 @@ lies.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatch
 
 import numpy as np
@@ -54,30 +54,30 @@ class _Operators:
     graph: Graph
 
     def affine(self, layer: Layer, index: int, x: Signal, name: str, activation: Activation = "") -> Signal:
-        return affine(self.graph, layer, index, x, name, activation=activation.upper() or "NONE")
+        return affine(self.graph, layer, index, x, Signal(name, x.rows, layer.grid, activation.upper() or "NONE"))
 
     def binary(self, operator: str, a: Signal, b: Signal, name: str) -> Signal:
-        return self.graph.binary(operator.upper(), a, b, replace(a, name=name))
+        return self.graph.binary(operator.upper(), a, b, a.named(name))
 
     def scale(self, x: Signal, factor: float, constant: str, name: str, like: Signal) -> Signal:
         if factor == 1 and x.grid == like.grid:
             return x
-        return self.graph.binary("MUL", x, self.factor(constant, factor, like), replace(like, name=name))
+        return self.graph.binary("MUL", x, self.factor(constant, factor, like), like.named(name))
 
     def silence(self, x: Signal, spikes: Signal, name: str) -> Signal:
         one = self.graph.scalar("one", 1.0, spikes.grid)
-        silent = self.graph.binary("SUB", one, spikes, replace(spikes, name=f"{name}_silent"))
-        return self.graph.binary("MUL", x, silent, replace(x, name=name))
+        silent = self.graph.binary("SUB", one, spikes, spikes.named(f"{name}_silent"))
+        return self.graph.binary("MUL", x, silent, x.named(name))
 
     def spikes(self, membrane: Signal, threshold: float, layer: str, prefix: str) -> Signal:
         grid, rows = membrane.grid, membrane.rows
         stored = self.graph.scalar(f"{layer}/threshold", threshold, grid)
         spacing = float(np.spacing(np.float32(threshold))) if grid is None else grid.scale
-        excess = Signal(f"{prefix}/excess", rows, None if grid is None else Grid(grid.scale / INT8_MAX, INT8_MIN))
-        self.graph.binary("SUB", membrane, stored, excess, "RELU")
+        excess_grid = None if grid is None else Grid(grid.scale / INT8_MAX, INT8_MIN)
+        excess = self.graph.binary("SUB", membrane, stored, Signal(f"{prefix}/excess", rows, excess_grid, "RELU"))
         inverse = self.factor(f"{layer}/inverse_spacing", 1 / spacing, membrane)
-        spikes = Signal(f"{prefix}/spikes", rows, None if grid is None else SPIKES)
-        return self.graph.binary("MUL", excess, inverse, spikes, "RELU_N1_TO_1")
+        spikes = Signal(f"{prefix}/spikes", rows, None if grid is None else SPIKES, "RELU_N1_TO_1")
+        return self.graph.binary("MUL", excess, inverse, spikes)
 
     def time_first(self, x: Signal, network: Network, name: str) -> Signal:
         graph, steps, size = self.graph, network.timesteps, network.n_in
@@ -128,7 +128,8 @@ class _Operators:
                 weighted.append(
                     self.graph.binary("MUL", each, stored, Signal(f"readout/t{t}/weighted", each.rows, grid))
                 )
-        output, bias_factor = "output" if grid is None else "output/int8", float(readout_factors(network).sum())
+        output = Signal("output" if grid is None else "output/int8", x.rows, layer.grid)
+        bias_factor = float(readout_factors(network).sum())
         return affine(self.graph, layer, index, self.sum(weighted, grid), output, bias_factor=bias_factor)
 
     def sum(self, terms: Sequence[Signal], grid: Grid | None) -> Signal:
@@ -164,7 +165,7 @@ def step(graph: Graph, network: Network, x: Signal) -> tuple[dict[str, str], dic
     for index, layer in enumerate(network.layers):
         name = f"layer{index}"
         before = graph.declare(Signal(f"{name}/membrane", x.rows), layer.weight.shape[0])
-        current = affine(graph, layer, index, x, f"{name}/current")
+        current = affine(graph, layer, index, x, Signal(f"{name}/current", x.rows, layer.grid))
         membrane, x = advance(layer.neuron, _Operators(graph), name, before, current, f"{name}/membrane_next")
         inputs[before.name] = before.name
         outputs[membrane.name] = membrane.name

@@ -48,11 +48,23 @@ class Signal:
         name: of the tensor.
         rows: None where a caller may change them.
         grid: int8 grid; None for float32.
+        activation: function that its operator applies, as the schema calls it.
     """
 
     name: str
     rows: int | None
     grid: Grid | None = None
+    activation: str = "NONE"
+
+    @property
+    def activation_code(self) -> int:
+        """The schema's number of the activation."""
+        code: int = getattr(schema.ActivationFunctionType, self.activation)
+        return code
+
+    def named(self, name: str) -> Signal:
+        """Another signal of the same rows and grid, without an activation."""
+        return Signal(name, self.rows, self.grid)
 
 
 class Graph:
@@ -150,11 +162,11 @@ class Graph:
             return Signal(self.constant(name, array), 1)
         return Signal(self.constant(name, grid.quantize(array), affine_of(grid)), 1, grid)
 
-    def binary(self, operator: str, a: Signal, b: Signal, y: Signal, activation: str = "NONE") -> Signal:
+    def binary(self, operator: str, a: Signal, b: Signal, y: Signal) -> Signal:
         """Add ADD, SUB or MUL with the result `y`; all signals are float32, or all int8."""
         self.declare(y, max(self.shape(a.name)[-1], self.shape(b.name)[-1]))
         kind = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT, "MUL": schema.MulOptionsT}[operator]
-        options = kind(fusedActivationFunction=activation_code(activation))
+        options = kind(fusedActivationFunction=y.activation_code)
         self.operator(operator, 1 if y.grid is None else 2, [a.name, b.name], [y.name], options)
         return y
 
@@ -232,12 +244,6 @@ class Graph:
 def affine_of(grid: Grid) -> Affine:
     """Quantization of a tensor on a grid."""
     return Affine(np.array([grid.scale], np.float32), grid.zero_point)
-
-
-def activation_code(name: str) -> int:
-    """The schema's number of a fused activation."""
-    code: int = getattr(schema.ActivationFunctionType, name)
-    return code
 
 
 def _index_vector(indices: NDArray[np.int32]) -> dict[str, Any]:

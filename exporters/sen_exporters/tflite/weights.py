@@ -13,7 +13,7 @@ The versions of operators make both interpreters compute the same, or one refuse
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
@@ -22,9 +22,9 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError, NoFormError
-from sen_exporters.tflite.graph import Affine, Graph, Signal, activation_code
+from sen_exporters.tflite.graph import Affine, Graph, Signal
 from sen_exporters.tflite.options import TfliteOptions
-from sen_runtime.ir.int8 import Grid, Scale
+from sen_runtime.ir.int8 import Scale
 from sen_runtime.ir.network import Layer
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
@@ -52,117 +52,87 @@ class Weights:
     row_scale: Scale | None = None
 
 
-def affine(
-    graph: Graph,
-    layer: Layer,
-    index: int,
-    x: Signal,
-    output: str,
-    *,
-    activation: str = "NONE",
-    bias_factor: float = 1.0,
-) -> Signal:
-    """Add `f(W x + b)` of a layer, on its grid if it has one.
+def affine(graph: Graph, layer: Layer, index: int, x: Signal, y: Signal, *, bias_factor: float = 1.0) -> Signal:
+    """Add `y = f(W x + b)` of a layer.
 
     Args:
         graph: gets the operators.
         layer: whose weights and bias.
         index: its number, the prefix of the names of its arrays.
         x: `[rows, n_in]`.
-        output: name of the result.
-        activation: f, as the schema calls it.
+        y: `[rows, n_out]`, on the grid of the layer if it has one.
         bias_factor: of the bias.
 
     Raises:
         ExportError: an int8 product does not fit its accumulator; the message names the layer.
     """
     bias = None if layer.bias is None else (layer.bias.astype(np.float64) * bias_factor).astype(np.float32)
-    y = Signal(output, x.rows, layer.grid)
     try:
-        return product(layer.weight, graph, f"layer{index}", Product(x, bias, y, activation))
+        return product(layer.weight, graph, f"layer{index}", x, bias, y)
     except ExportError as error:
         raise type(error)(f"layer {index}: {error.message}", error.hint) from error
 
 
-@dataclass(frozen=True)
-class Product:
-    """Operands of `y = f(W x + b)`.
-
-    Attributes:
-        x: `[rows, n_in]`.
-        bias: b, `[n_out]`; None without.
-        y: `[rows, n_out]`.
-        activation: f, as the schema calls it.
-    """
-
-    x: Signal
-    bias: Array | None
-    y: Signal
-    activation: str = "NONE"
-
-
 @singledispatch
-def product(operator: WeightOperator, graph: Graph, prefix: str, operands: Product) -> Signal:
-    """Add a product, and return its result; one function for each operator, by default of one matrix."""
-    return _fully_connected(operator, graph, f"{prefix}/weight", operands)
+def product(operator: WeightOperator, graph: Graph, prefix: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
+    """Add `y = f(W x + b)`, and return y; one function for each operator, by default of one matrix."""
+    return _fully_connected(operator, graph, f"{prefix}/weight", x, bias, y)
 
 
 @product.register
-def _low_rank(operator: LowRank, graph: Graph, prefix: str, operands: Product) -> Signal:
+def _low_rank(operator: LowRank, graph: Graph, prefix: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
     right, left = operator.factors
-    inner = Signal(f"{prefix}/inner", operands.x.rows, operator.inner)
-    _fully_connected(right, graph, f"{prefix}/right", Product(operands.x, None, inner))
-    return _fully_connected(left, graph, f"{prefix}/left", replace(operands, x=inner))
+    inner = _fully_connected(
+        right, graph, f"{prefix}/right", x, None, Signal(f"{prefix}/inner", x.rows, operator.inner)
+    )
+    return _fully_connected(left, graph, f"{prefix}/left", inner, bias, y)
 
 
 @product.register
-def _sum(operator: Sum, graph: Graph, prefix: str, operands: Product) -> Signal:
-    x = operands.x
-    a = Signal(f"{prefix}/a/product", x.rows, operator.a_grid)
-    b = Signal(f"{prefix}/b/product", x.rows, operator.b_grid)
-    product(operator.a, graph, f"{prefix}/a", Product(x, None, a))
-    product(operator.b, graph, f"{prefix}/b", Product(x, operands.bias, b))
-    return graph.binary("ADD", a, b, operands.y, operands.activation)
+def _sum(operator: Sum, graph: Graph, prefix: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
+    a, b = (Signal(f"{prefix}/{side}/product", x.rows, getattr(operator, f"{side}_grid")) for side in "ab")
+    product(operator.a, graph, f"{prefix}/a", x, None, a)
+    product(operator.b, graph, f"{prefix}/b", x, bias, b)
+    return graph.binary("ADD", a, b, y)
 
 
-def _fully_connected(operator: WeightOperator, graph: Graph, name: str, operands: Product) -> Signal:
-    if operands.x.grid is not None:
-        return _int8(operator, graph, name, operands, operands.x.grid)
-    x, bias, y, activation = operands.x, operands.bias, operands.y, operands.activation
-    n_out = operator.shape[0]
+def _fully_connected(
+    operator: WeightOperator, graph: Graph, name: str, x: Signal, bias: Array | None, y: Signal
+) -> Signal:
+    if x.grid is not None:
+        return _int8(operator, graph, name, x, bias, y)
     weights = store_matrix(operator, graph, name)
     row_scale, scaled = weights.row_scale, y
     if row_scale is not None:
         bias = None if bias is None else _unscaled_bias(bias, row_scale)
-        scaled = replace(y, name=f"{name}_unscaled_product")
+        scaled = Signal(f"{name}_unscaled_product", y.rows)
     bias_name = None if bias is None else graph.constant(_bias_name(name), bias)
-    graph.declare(scaled, n_out)
+    graph.declare(scaled, operator.shape[0])
     options = schema.FullyConnectedOptionsT(
-        fusedActivationFunction=activation_code(activation if row_scale is None else "NONE"),
-        asymmetricQuantizeInputs=weights.version >= 9,
+        fusedActivationFunction=scaled.activation_code, asymmetricQuantizeInputs=weights.version >= 9
     )
     graph.operator("FULLY_CONNECTED", weights.version, [x.name, weights.name, bias_name], [scaled.name], options)
     if row_scale is not None:
-        scale = Signal(graph.constant(f"{name}_scale", row_scale), 1)
-        graph.binary("MUL", scaled, scale, y, activation)
+        graph.binary("MUL", scaled, Signal(graph.constant(f"{name}_scale", row_scale), 1), y)
     return y
 
 
-def _int8(operator: WeightOperator, graph: Graph, name: str, operands: Product, x_grid: Grid) -> Signal:
+def _int8(operator: WeightOperator, graph: Graph, name: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
     """A product of int8 with int8 in 32 bits, with the bias, then on the grid of `y`."""
+    assert x.grid is not None
     stored, scale = int8_matrix(operator)
-    bias_scale = scale.astype(np.float64) * x_grid.scale
-    whole = None if operands.bias is None else np.rint(operands.bias.astype(np.float64) / bias_scale)
+    bias_scale = scale.astype(np.float64) * x.grid.scale
+    whole = None if bias is None else np.rint(bias.astype(np.float64) / bias_scale)
     _check_accumulator(stored, whole)
     weight = graph.constant(name, stored, Affine(scale))
     bias_name = None
     if whole is not None:
         quantization = Affine(bias_scale.astype(np.float32))
         bias_name = graph.constant(_bias_name(name), whole.astype(np.int32), quantization)
-    graph.declare(operands.y, len(stored))
-    options = schema.FullyConnectedOptionsT(fusedActivationFunction=activation_code(operands.activation))
-    graph.operator("FULLY_CONNECTED", 4, [operands.x.name, weight, bias_name], [operands.y.name], options)
-    return operands.y
+    graph.declare(y, len(stored))
+    options = schema.FullyConnectedOptionsT(fusedActivationFunction=y.activation_code)
+    graph.operator("FULLY_CONNECTED", 4, [x.name, weight, bias_name], [y.name], options)
+    return y
 
 
 @singledispatch
