@@ -41,17 +41,10 @@ static sen_status check_header(const uint8_t *bytes, size_t size, unsigned flags
     return SEN_OK;
 }
 
-/* Bytes of a value of this type, or 0 if there is no such type. */
-static uint32_t value_bytes(uint32_t dtype)
-{
-    static const uint8_t bytes[] = {0, 4, 2, 1, 4, 2};
-    return dtype < sizeof bytes ? bytes[dtype] : 0;
-}
-
 /* Whether `rank` sizes and a type need exactly the bytes of the section. */
 static int fits(const section_row *row)
 {
-    const uint32_t width = value_bytes(row->dtype);
+    const uint32_t width = sen_width(row->dtype);
     uint64_t count = 1;
     uint32_t axis;
     if (width == 0 || row->rank < 1 || row->rank > 3)

@@ -54,23 +54,30 @@ static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows
     return 1;
 }
 
-static sen_status check_coordinates(const sen_operator_record *op, const sen_tensor *tensors)
+static int is_coordinates(const sen_operator_record *op, const sen_tensor *tensors)
 {
     const sen_tensor *source = &tensors[0], *target = &tensors[1], *mask = &tensors[2];
     const float exponent = op->scalars[1], min_distance = op->scalars[2], max_distance = op->scalars[3];
     const uint32_t dimensions = source->shape[1];
     uint32_t i;
-    if (dimensions == 0 || !has_shape(source, 2, op->n_in, dimensions) || !has_shape(target, 2, op->n_out, dimensions)
-        || !has_shape(mask, 1, op->n_in, 0))
-        return SEN_OPERATOR;
-    if (!is_float(source) || !is_float(target) || !is_float(mask))
-        return SEN_OPERATOR;
     for (i = 0; i < 4; i++)
         if (!is_finite(op->scalars[i]))
-            return SEN_OPERATOR;
-    if (!(max_distance > min_distance) && !all_zero(&op->scalars[3], sizeof op->scalars[3]))
-        return SEN_OPERATOR;
-    return exponent > 0 && min_distance >= 0 ? SEN_OK : SEN_OPERATOR;
+            return 0;
+    return dimensions > 0 && has_shape(source, 2, op->n_in, dimensions) && has_shape(target, 2, op->n_out, dimensions)
+        && has_shape(mask, 1, op->n_in, 0) && is_float(source) && is_float(target) && is_float(mask) && exponent > 0
+        && min_distance >= 0 && (max_distance > min_distance || all_zero(&op->scalars[3], sizeof op->scalars[3]));
+}
+
+static int is_dense(const sen_operator_record *op, const sen_tensor *w, const sen_tensor *scale)
+{
+    return has_shape(w, 2, op->n_out, op->n_in) && is_matrix(w, scale, op->n_out);
+}
+
+static int is_low_rank(const sen_operator_record *op, const sen_tensor *left, const sen_tensor *right, const sen_tensor *scales)
+{
+    const uint32_t rank = right->shape[0];
+    return rank > 0 && has_shape(left, 2, op->n_out, rank) && has_shape(right, 2, rank, op->n_in)
+        && is_matrix(left, &scales[0], op->n_out) && is_matrix(right, &scales[1], rank);
 }
 
 /* Starts rise from 0 to the number of blocks, columns within each block row. */
@@ -133,20 +140,13 @@ static sen_status check_operator(const sen_image *image, const sen_operator_reco
         return SEN_OPERATOR;
     switch (op->kind) {
     case SEN_COORDINATES:
-        return check_coordinates(op, tensors);
+        return is_coordinates(op, tensors) ? SEN_OK : SEN_OPERATOR;
     case SEN_DENSE:
-        return has_shape(&tensors[0], 2, op->n_out, op->n_in) && is_matrix(&tensors[0], &tensors[1], op->n_out)
-            ? SEN_OK
-            : SEN_OPERATOR;
+        return is_dense(op, &tensors[0], &tensors[1]) ? SEN_OK : SEN_OPERATOR;
     case SEN_SPARSE:
         return check_sparse(op, tensors);
-    case SEN_LOW_RANK: {
-        const uint32_t rank = tensors[1].shape[0];
-        return rank > 0 && has_shape(&tensors[0], 2, op->n_out, rank) && has_shape(&tensors[1], 2, rank, op->n_in)
-                && is_matrix(&tensors[0], &tensors[2], op->n_out) && is_matrix(&tensors[1], &tensors[3], rank)
-            ? SEN_OK
-            : SEN_OPERATOR;
-    }
+    case SEN_LOW_RANK:
+        return is_low_rank(op, &tensors[0], &tensors[1], &tensors[2]) ? SEN_OK : SEN_OPERATOR;
     default:
         return SEN_OK; /* check_order has seen the operands */
     }

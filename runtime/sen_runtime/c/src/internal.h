@@ -8,6 +8,13 @@
 #define SEN_NONE 0xFFFFFFFFu
 #define SEN_MAX_DEPTH 32u
 
+/* Bytes of a value of this type, or 0 if there is no such type. */
+static inline uint32_t sen_width(uint32_t dtype)
+{
+    static const uint8_t bytes[] = {0, 4, 2, 1, 4, 2};
+    return dtype < sizeof bytes ? bytes[dtype] : 0;
+}
+
 /* The image's word for a reset to zero in the step of the spike, which computes the same as SEN_RESET_ZERO. */
 enum { SEN_ZERO_WITHOUT_DELAY = 3 };
 

@@ -17,7 +17,7 @@ static uint32_t take_floats(sen_arena *arena, uint64_t count)
 /* The values of a tensor: where they lie, or with SEN_PACK a copy in the arena. */
 static const void *keep(sen_loader *loader, const sen_tensor *tensor)
 {
-    static const uint8_t widths[] = {[SEN_FLOAT32] = 4, [SEN_FLOAT16] = 2, [SEN_INT8] = 1, [SEN_INT32] = 4, [SEN_UINT16] = 2};
+    const uint32_t width = sen_width(tensor->dtype);
     uint64_t count = 1;
     uint32_t i;
     void *copy;
@@ -25,8 +25,8 @@ static const void *keep(sen_loader *loader, const sen_tensor *tensor)
         return tensor->data;
     for (i = 0; i < tensor->rank; i++)
         count *= tensor->shape[i];
-    copy = sen_take(&loader->arena, count, widths[tensor->dtype]);
-    return copy ? memcpy(copy, tensor->data, (size_t)(count * widths[tensor->dtype])) : tensor->data;
+    copy = sen_take(&loader->arena, count, width);
+    return copy ? memcpy(copy, tensor->data, (size_t)(count * width)) : tensor->data;
 }
 
 /* Whether the product reads weights that were rearranged, instead of the image's. */
@@ -327,20 +327,23 @@ static sen_loader new_loader(const sen_image *image, unsigned flags, void *memor
     return loader;
 }
 
-sen_status sen_arena_size(const void *bytes, size_t image_size, unsigned flags, size_t *arena_size)
+/* Checks an image, and counts the bytes of its arena. */
+static sen_status measure(sen_image *image, const void *bytes, size_t size, unsigned flags, size_t *arena_size)
 {
-    sen_image image;
-    sen_status status;
-    if (!arena_size)
-        return SEN_NULL;
-    status = sen_image_open(&image, bytes, image_size, flags);
+    sen_status status = sen_image_open(image, bytes, size, flags);
     if (status == SEN_OK) {
-        sen_loader loader = new_loader(&image, flags, NULL, SIZE_MAX / 2);
+        sen_loader loader = new_loader(image, flags, NULL, SIZE_MAX / 2);
         status = lay_out(&loader, NULL);
         if (status == SEN_OK)
             *arena_size = (size_t)loader.arena.used;
     }
     return status;
+}
+
+sen_status sen_arena_size(const void *bytes, size_t image_size, unsigned flags, size_t *arena_size)
+{
+    sen_image image;
+    return arena_size ? measure(&image, bytes, image_size, flags, arena_size) : SEN_NULL;
 }
 
 sen_status sen_load(
@@ -349,25 +352,22 @@ sen_status sen_load(
     sen_image image;
     sen_loader loader;
     sen_status status;
+    size_t needed;
     if (!model || !memory)
         return SEN_NULL;
     *model = NULL;
     if ((uintptr_t)memory % SEN_ALIGNMENT != 0)
         return SEN_ARENA_ALIGNMENT;
-    status = sen_image_open(&image, bytes, image_size, flags);
+    status = measure(&image, bytes, image_size, flags, &needed);
     if (status != SEN_OK)
         return status;
-    loader = new_loader(&image, flags, NULL, SIZE_MAX / 2);
-    status = lay_out(&loader, NULL);
-    if (status == SEN_OK && loader.arena.used > memory_size)
+    if (needed > memory_size)
         return SEN_ARENA_SIZE;
-    if (status == SEN_OK) {
-        loader = new_loader(&image, flags, memory, memory_size);
-        status = lay_out(&loader, model);
-    }
-    if (status == SEN_OK && image.program->timesteps > 0)
-        sen_network_reset(&(*model)->network, (*model)->work);
+    loader = new_loader(&image, flags, memory, memory_size);
+    status = lay_out(&loader, model);
     if (status != SEN_OK)
         *model = NULL;
+    else if (image.program->timesteps > 0)
+        sen_network_reset(&(*model)->network, (*model)->work);
     return status;
 }

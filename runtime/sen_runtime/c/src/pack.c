@@ -90,7 +90,7 @@ void sen_to_slices(sen_loader *loader, sen_weights *w)
 /* Single weights by source: see sen_sparse_events. */
 void sen_by_source(sen_loader *loader, sen_weights *w)
 {
-    const uint32_t width = w->dtype == SEN_FLOAT32 ? 4 : w->dtype == SEN_FLOAT16 ? 2 : 1;
+    const uint32_t width = sen_width(w->dtype);
     const uint32_t count = (uint32_t)w->starts[w->rows];
     const uint16_t *columns = w->indices;
     sen_arena *arena = &loader->arena;
