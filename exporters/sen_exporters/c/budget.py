@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from sen_exporters.base import ExportError
-from sen_exporters.c.flash import binary
 from sen_exporters.c.library import closure
+from sen_exporters.c.memory import binary
 from sen_exporters.c.options import COptions
 from sen_exporters.c.program import Program
 from sen_runtime.errors import EXIT_VERIFICATION

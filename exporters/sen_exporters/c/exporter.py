@@ -12,11 +12,10 @@ from importlib.metadata import version
 
 from sen_exporters.base import Artifact, Exporter, check_float_activations, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
-from sen_exporters.c.files import folder
+from sen_exporters.c.files import folder, source
 from sen_exporters.c.names import identifier
 from sen_exporters.c.options import COptions
 from sen_exporters.c.program import Program, lower_network
-from sen_exporters.c.source import source
 from sen_exporters.c.text import read_properties, with_properties
 from sen_runtime.ir.network import Network
 

@@ -1,4 +1,4 @@
-"""Files of the folder besides NAME.c: templates, and the manifests of PlatformIO and Arduino.
+"""Files of the folder: templates, and the manifests of PlatformIO and Arduino.
 
 Zephyr has options, libraries and modules called `net`, `log` or `sensor`, and merges what has the same name; names for
 it begin with `sen_`.
@@ -7,13 +7,14 @@ it begin with `sen_`.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from sen_exporters.c.budget import STACK_BYTES, STACK_BYTES_UNOPTIMIZED, Footprint
-from sen_exporters.c.flash import ALIGNMENT, binary
 from sen_exporters.c.golden import golden
+from sen_exporters.c.library import closure
+from sen_exporters.c.memory import ALIGNMENT, binary
 from sen_exporters.c.program import Program
-from sen_exporters.c.text import render
+from sen_exporters.c.text import comment, render
 
 
 def folder(program: Program, found: Footprint, version: str) -> dict[str, str | bytes]:
@@ -31,6 +32,22 @@ def folder(program: Program, found: Footprint, version: str) -> dict[str, str | 
         "README.md", program, found=found, stack=STACK_BYTES, stack_unoptimized=STACK_BYTES_UNOPTIMIZED
     )
     return files | _arduino(program, version, [f"{name}.c", *files])
+
+
+def source(program: Program, title: Sequence[str], properties: Mapping[str, str]) -> str:
+    """NAME.c, which begins with a comment of `title` and `properties`."""
+    return render("network.c", program, head=comment(title, properties), kernels=_kernels(program))
+
+
+def _kernels(program: Program) -> Iterable[str]:
+    """Regions of the library; those of one build only are conditional on NAME_EXPAND."""
+    plain, expanded = closure(program.functions), closure(program.expanded_functions)
+    for name, region in closure({*plain, *expanded}).items():
+        text = region.text.replace("SEN_PRIVATE", "static")
+        if name in plain and name in expanded:
+            yield text
+        else:
+            yield f"#if{'n' * (name in plain)}def {program.macro}_EXPAND\n{text}#endif\n"
 
 
 def _arduino(program: Program, version: str, others: Iterable[str]) -> dict[str, str]:

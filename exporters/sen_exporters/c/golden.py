@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError
-from sen_exporters.c.flash import Array
+from sen_exporters.c.memory import Array
 from sen_exporters.c.program import LoweredLayer, Program
 from sen_runtime.ir.int8 import round_rows
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, readout_factors

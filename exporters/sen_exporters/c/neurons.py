@@ -5,8 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from sen_exporters.base import NoFormError
-from sen_exporters.c.arena import Arena
-from sen_exporters.c.flash import number
+from sen_exporters.c.memory import Arena, number
 from sen_exporters.c.weights import Members
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sen_exporters.c.arena import Arena
-from sen_exporters.c.flash import DTYPES, Constant
+from sen_exporters.c.memory import DTYPES, Arena, Constant
 from sen_exporters.c.neurons import lower_neuron
 from sen_exporters.c.weights import Members, Place, Weights, lower
 from sen_runtime.ir.network import Layer, Network, readout_factors

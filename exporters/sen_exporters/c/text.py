@@ -10,7 +10,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sen_exporters.c.flash import WIDTH, Constant, definition, literals, number, placed, rows
+from sen_exporters.c.memory import WIDTH, Constant, definition, literals, number, placed, rows
 from sen_exporters.c.program import Program
 from sen_exporters.c.weights import Member
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from sen_exporters.base import NoFormError
 from sen_exporters.c import streams
-from sen_exporters.c.flash import DTYPES, Array, Constant
 from sen_exporters.c.library import kernel_choice
+from sen_exporters.c.memory import DTYPES, Array, Constant
 from sen_runtime.format.records import UINT16_COLUMNS, block_columns
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 

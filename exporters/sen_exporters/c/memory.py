@@ -1,9 +1,9 @@
-"""Constant arrays in flash: C text, or a binary file that the assembler includes."""
+"""Memory of a network: constant arrays in flash, as C text or a binary file; vectors in the arena, which change."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -51,6 +51,38 @@ class Constant:
     def type(self) -> str:
         """C type of the values."""
         return _TYPES[self.array.dtype.name]
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector in the arena: `size` floats from float `start` on."""
+
+    comment: str
+    start: int
+    size: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in RAM."""
+        return 4 * self.size
+
+
+@dataclass
+class Arena:
+    """Allocates vectors one behind the other, at even floats."""
+
+    vectors: list[Vector] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """Floats up to the end of the last vector, in pairs."""
+        last = self.vectors[-1] if self.vectors else Vector("", 0, 0)
+        return last.start + last.size + last.size % 2
+
+    def take(self, comment: str, size: int) -> int:
+        """Allocate `size` floats; returns the first one's number."""
+        self.vectors.append(Vector(comment, self.size, size))
+        return self.vectors[-1].start
 
 
 def definition(constant: Constant) -> str:
