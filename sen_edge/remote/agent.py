@@ -143,10 +143,9 @@ def install(runtime: dict[str, Any], extras: list[str], python: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _installed(folder) is None:
             shutil.rmtree(str(folder), ignore_errors=True)
-            _call([sys.executable, "-m", "venv", str(folder)], stdout=sys.stderr, failure="the installation failed")
+            _check_call([sys.executable, "-m", "venv", str(folder)])
         what += f" @ {Path(runtime['archive']).resolve().as_uri()}"
-        pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", what]
-        _call(pip, stdout=sys.stderr, failure="the installation failed")
+        _check_call([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", what])
         (folder / INSTALLED).write_text(json.dumps(extras))
     if _call([python, "-c", HAS_NATIVE]) != 0:
         _say("note", "no engine native: its C library was not built, for lack of a C compiler")
@@ -160,12 +159,13 @@ def _installed(folder: Path) -> Any:
         return None
 
 
-def _call(command: list[str], stdout: Any = None, failure: str = "") -> int:
-    """Exit status of a command, which leads a process group of its own, so that its children end with it.
+def _check_call(command: list[str]) -> None:
+    if _call(command, stdout=sys.stderr) != 0:
+        raise OSError("the installation failed")
 
-    Raises:
-        OSError: `failure`, where it is named and the exit status is not 0.
-    """
+
+def _call(command: list[str], stdout: Any = None) -> int:
+    """Exit status of a command, which leads a process group of its own, so that its children end with it."""
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)
     try:
         Path(GROUP).write_text(str(process.pid))
@@ -178,8 +178,6 @@ def _call(command: list[str], stdout: Any = None, failure: str = "") -> int:
         _signal_group(process.pid, signal.SIGKILL)  # also processes that the command left
         process.wait()
         Path(GROUP).unlink(missing_ok=True)
-    if failure and process.returncode:
-        raise OSError(failure)
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 

@@ -121,14 +121,8 @@ class Call:
         self.started_s = time.monotonic()
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         process = subprocess.Popen(self._command(), **pipes, start_new_session=True)  # out of reach of Ctrl-C
-        threads = [
-            threading.Thread(target=target, args=(stream,), daemon=True)
-            for target, stream in (
-                (self._feed, process.stdin),
-                (self._read_output, process.stdout),
-                (self._read_errors, process.stderr),
-            )
-        ]
+        streams = {self._feed: process.stdin, self._read_output: process.stdout, self._read_errors: process.stderr}
+        threads = [threading.Thread(target=each, args=(stream,), daemon=True) for each, stream in streams.items()]
         for thread in threads:
             thread.start()
         while process.poll() is None and not self.is_late() and not self.stop.wait(POLL_S):
