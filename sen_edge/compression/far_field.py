@@ -69,10 +69,10 @@ class _Field:
 
     @classmethod
     def of(cls, operator: Coordinates) -> _Field:
-        heard = np.flatnonzero(operator.mask)
+        active = np.flatnonzero(operator.mask)
         targets = grow(operator.target, LEAF_SIZE).order
-        sources = heard[grow(operator.source[heard], LEAF_SIZE).order]
-        return cls(operator, targets, sources, *_close_pairs(operator, heard))
+        sources = active[grow(operator.source[active], LEAF_SIZE).order]
+        return cls(operator, targets, sources, *_close_pairs(operator, active))
 
     def approximate(self, samples: int, share: float, rng: np.random.Generator) -> Product:
         """Approximate from about `samples` rows and columns; each basis may leave out `share` of the norm."""
@@ -194,14 +194,14 @@ def _zeros(operator: Coordinates, sampled_entries: int) -> tuple[LowRank, Estima
     return zeros, Estimate(0.0, 0.0, sampled_entries)
 
 
-def _close_pairs(operator: Coordinates, heard: Index) -> tuple[Index, Index]:
+def _close_pairs(operator: Coordinates, active: Index) -> tuple[Index, Index]:
     """Target and source neurons of the largest weights, within the leaves of a tree over both kinds of neurons."""
     n_out = len(operator.target)
-    tree = grow(np.concatenate([operator.target, operator.source[heard]]), LEAF_SIZE)
+    tree = grow(np.concatenate([operator.target, operator.source[active]]), LEAF_SIZE)
     found = []
     for leaf in tree.leaves:
         points = tree.points(leaf)
-        rows, columns = points[points < n_out], heard[points[points >= n_out] - n_out]
+        rows, columns = points[points < n_out], active[points[points >= n_out] - n_out]
         if len(rows) and len(columns):
             magnitude = np.abs(entries(operator, rows, columns))
             found.append((np.max(magnitude, axis=1), rows, columns[np.argmax(magnitude, axis=1)]))

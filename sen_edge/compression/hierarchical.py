@@ -71,10 +71,10 @@ class _Blocks:
 
     @classmethod
     def of(cls, operator: Coordinates, leaf_size: int) -> _Blocks:
-        heard = np.flatnonzero(operator.mask)
-        target, source = grow(operator.target, leaf_size), grow(operator.source[heard], leaf_size)
+        active = np.flatnonzero(operator.mask)
+        target, source = grow(operator.target, leaf_size), grow(operator.source[active], leaf_size)
         far, near = partition(target, source, RATIO, operator.min_distance, operator.max_distance)
-        return cls(operator, target, replace(source, order=heard[source.order]), far, near)
+        return cls(operator, target, replace(source, order=active[source.order]), far, near)
 
     @property
     def near_bytes(self) -> int:

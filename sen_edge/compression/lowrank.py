@@ -41,7 +41,6 @@ def factorize(
     request: CompressRequest | None = None,
     *,
     calibration: Inputs | None,
-    seed: int = 0,
     **fields: Any,
 ) -> Network:
     """Replace weights by products of two factors, with or without a sparse part.
@@ -53,7 +52,6 @@ def factorize(
         network: to factorize.
         request: how far.
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
-        seed: of random mixtures of many outputs.
         **fields: of the request, instead of it.
 
     Raises:
@@ -64,7 +62,7 @@ def factorize(
     request = request or CompressRequest(**fields)
     request.expect("factorize")
     layers, pattern = rank_layers(request, network), Pattern.parse(request.pattern)
-    fit = SecondOrder.of(network, calibration, seed)
+    fit = SecondOrder.of(network, calibration, request.seed)
     ranks = _ranks(fit.network, fit.problems(layers), request)
     if not ranks:
         warnings.warn("no layer takes fewer MACs as factors: all stay as they are", CompressionWarning, stacklevel=2)

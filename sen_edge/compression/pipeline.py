@@ -71,15 +71,15 @@ def compress(
         NetworkError, TrainingError: see the passes.
     """
     _check(model, request, dataset, as_checkpoint=as_checkpoint)
-    is_from_coordinates = request.task == "factorize" and calibration is None and dataset is None
-    if request.task != "hierarchical" and not is_from_coordinates:
-        require_network(model.network, COMPRESS_BYTES)
-    inputs = None if calibration is None else calibration.inputs
-    if inputs is None and dataset is not None:
+    if calibration is None and dataset is not None:
         inputs = subsample(dataset.train_inputs, max_inputs(model.network))
+        calibration = Calibration(dataset.training.title, inputs, inputs[:0], dataset.sha256)
+    if request.task in ("prune", "search") or (request.task == "factorize" and calibration is not None):
+        require_network(model.network, COMPRESS_BYTES)
+    given = None if calibration is None else calibration.inputs
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CompressionWarning)
-        network, checkpoint, details = _run(model, request, inputs, dataset, as_checkpoint, state, progress)
+        network, checkpoint, details = _run(model, request, given, dataset, as_checkpoint, state, progress)
     if checkpoint is None and request.task != "search" and stored_dtype(model.network) == "float16":
         network = to_float16(network)
     messages = [] if dataset is None else dataset.training.warnings(network.n_out)
@@ -92,7 +92,9 @@ def compress(
         "before": {"macs": before.macs, "weight_bytes": before.nbytes},
         "after": {"macs": _materialize(network).macs, "weight_bytes": network.nbytes},
         "layers": [asdict(each) for each in layer_figures(network)],
-        "calibration": _source(calibration, dataset, inputs),
+        "calibration": None
+        if calibration is None
+        else {"data": calibration.name, "sha256": calibration.sha256, "samples": len(calibration.inputs)},
         "accuracy": None if dataset is None else _accuracies(model, network, dataset),
         "warnings": list(dict.fromkeys(messages)),
     }
@@ -168,13 +170,13 @@ def _run(
 
 def _compress_once(network: Network, request: CompressRequest, inputs: Inputs | None) -> Network:
     if request.task == "prune":
-        return prune(network, request, calibration=inputs, seed=request.seed)
+        return prune(network, request, calibration=inputs)
     if request.task == "hierarchical":
         return _replace_layers(
             network, lambda layer: hierarchical(layer, tolerance=request.hierarchical or 0.0, seed=request.seed)[0]
         )
     if inputs is not None:
-        return factorize(network, request, calibration=inputs, seed=request.seed)
+        return factorize(network, request, calibration=inputs)
     if request.macs is not None or request.near:
         raise UsageError("a share of the MACs and a near field need calibration inputs", "name them with --calibration")
     layers = [network.layers[index] for index in rank_layers(request, network)]
@@ -210,7 +212,7 @@ def _prune_checkpoint(
     checkpoint: Checkpoint, network: Network, request: CompressRequest, inputs: Inputs | None
 ) -> Checkpoint:
     """The checkpoint with the radii or the synapses of the pruned network, and its biases where it has any."""
-    pruned = prune(network, request, calibration=inputs, seed=request.seed)
+    pruned = prune(network, request, calibration=inputs)
     config = checkpoint.config
     tensors, synapses, radii = dict(checkpoint.tensors), dict(checkpoint.synapses), [0.0] * len(pruned.layers)
     for index, layer in enumerate(pruned.layers):
@@ -229,15 +231,6 @@ def _materialize(network: Network) -> Network:
     """The network with materialized weights, unless a layer is too large for that."""
     largest = max(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers)
     return precompute(network) if largest <= MAX_WRITTEN_OUT else network
-
-
-def _source(calibration: Calibration | None, dataset: Dataset | None, inputs: Inputs | None) -> dict[str, Any] | None:
-    """Source of the calibration inputs."""
-    if calibration is not None:
-        return {"data": calibration.name, "sha256": calibration.sha256, "samples": len(calibration.inputs)}
-    if dataset is not None and inputs is not None:
-        return {"data": dataset.training.title, "sha256": dataset.sha256, "samples": len(inputs)}
-    return None
 
 
 def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:

@@ -38,7 +38,6 @@ def prune(
     request: CompressRequest | None = None,
     *,
     calibration: Inputs | None = None,
-    seed: int = 0,
     **fields: Any,
 ) -> Network:
     """Set weights of a network to zero.
@@ -51,7 +50,6 @@ def prune(
         network: to prune.
         request: what to prune.
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
-        seed: of random mixtures of many outputs.
         **fields: of the request, instead of it.
 
     Raises:
@@ -65,9 +63,9 @@ def prune(
     if calibration is not None or request.criterion == "second-order":
         calibration = check_calibration(network, calibration)
     if request.pattern == "neurons":
-        return remove_neurons(network, layers, request, calibration, seed)
+        return remove_neurons(network, layers, request, calibration)
     if request.criterion == "second-order":
-        result = _prune_second_order(SecondOrder.of(network, calibration, seed), request, layers)
+        result = _prune_second_order(SecondOrder.of(network, calibration, request.seed), request, layers)
     else:
         cut = _cut_distant if request.criterion == "distance" else _cut_small
         result = cut(network, request, layers)
@@ -77,16 +75,13 @@ def prune(
     return result
 
 
-def choose_masks(
-    network: Network, request: CompressRequest, calibration: Inputs | None = None, seed: int = 0
-) -> dict[int, Mask]:
+def choose_masks(network: Network, request: CompressRequest, calibration: Inputs | None = None) -> dict[int, Mask]:
     """Synapses `[n_out, n_in]` of each requested layer that stay.
 
     Args:
         network: as it is now.
         request: criterion "magnitude", or "second-order" without a threshold.
         calibration: inputs for second-order.
-        seed: of random mixtures of many outputs.
     """
     layers, pattern = select_layers(request.layers, network), Pattern.parse(request.pattern)
     if request.criterion == "magnitude":
@@ -96,7 +91,7 @@ def choose_masks(
             return {index: pattern.select_above(each, request.threshold**2) for index, each in energies.items()}
         counts = weights_per_layer(energies, request)
         return {index: pattern.select(energy, counts[index]) for index, energy in energies.items()}
-    problems = SecondOrder.of(network, calibration, seed).problems(layers)
+    problems = SecondOrder.of(network, calibration, request.seed).problems(layers)
     counts = weights_per_layer({index: problem.saliency() for index, problem in problems.items()}, request)
     return {
         index: best_under_pattern(problem, partial(pattern.select, count=counts[index]))[1]

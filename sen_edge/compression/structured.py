@@ -31,7 +31,7 @@ DEAD = 1e-9
 
 
 def remove_neurons(
-    network: Network, layers: Sequence[int], request: CompressRequest, calibration: Inputs | None, seed: int = 0
+    network: Network, layers: Sequence[int], request: CompressRequest, calibration: Inputs | None
 ) -> Network:
     """Remove the least important hidden neurons.
 
@@ -41,7 +41,6 @@ def remove_neurons(
         request: its sparsity is the share of these neurons; at 0 only those that never change.
         calibration: checked inputs for a second-order choice and compensation. Without them neurons with the smallest
             weights are removed, and a network of coordinates stays one.
-        seed: of random mixtures of many outputs.
 
     Raises:
         UsageError: there are no hidden neurons in these layers.
@@ -52,7 +51,7 @@ def remove_neurons(
     sparsity = request.sparsity or 0.0
     if calibration is None:
         return keep_neurons(network, _strongest(network, hidden, sparsity))
-    fit = SecondOrder.of(network, calibration, seed)
+    fit = SecondOrder.of(network, calibration, request.seed)
     found = moments(fit.network, fit.network, calibration)
     variances = {index: found[index + 1].variance for index in hidden}
     kept: dict[int, Indices] = {}
