@@ -1,9 +1,9 @@
-"""Weights to int8: which scale, and which way to round.
+"""int8 weights: choice of scales, and rounding.
 
-Without calibration inputs a scale covers the greatest weight, and each weight is rounded to the nearest value.
-With them, what counts is the error of the product: the scale is searched, and weights are rounded one column at a
-time, each column's error compensated in the columns that are still to come (E. Frantar et al., "GPTQ", 2023;
-B. Hassibi and D. Stork, "Second order derivatives for network pruning", 1993).
+Without calibration inputs a scale covers the largest weight, and each weight is rounded to the nearest value. With
+them, the error of the product is minimized: the scale is searched, and weights are rounded one column at a time, with
+the error of each column compensated in the columns after it (E. Frantar et al., "GPTQ", 2023; B. Hassibi and D. Stork,
+"Second order derivatives for network pruning", 1993).
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from sen_runtime.ir.operators import Sparse
 FloatArray = NDArray[np.float64]
 
 GRANULARITIES = ("channel", "tensor")
-#: Share of the inputs' mean square that is added to each: an input that calibration never saw still counts.
+#: Share of the mean square of all inputs that is added to each, so that inputs without calibration values count.
 DAMPING = 0.01
-#: Candidates for a scale, relative to the one that covers the greatest weight.
+#: Candidates for a scale, relative to the one that covers the largest weight.
 SHRINKS = np.geomspace(1, 0.01, 60)
-#: Columns that are rounded before the rest learns of their errors: two products of matrices instead of many vectors'.
+#: Columns that are rounded before later blocks are compensated: one matrix product instead of many outer products.
 BLOCK_COLUMNS = 64
-#: Beyond, the compensation's cubic cost outgrows its use, and weights are rounded to the nearest.
+#: With more inputs weights are rounded to the nearest: the cost of compensation is cubic.
 MAX_COMPENSATED_INPUTS = 4096
-LEAST_SCALE = float(np.finfo(np.float32).tiny)
+MIN_SCALE = float(np.finfo(np.float32).tiny)
 
 
 def damped_moment(inputs: NDArray[np.float32]) -> FloatArray:
-    """Second moment `[n_in, n_in]` of inputs `[rows, n_in]`, with `DAMPING` on its diagonal.
+    """Compute the second moment `[n_in, n_in]` of inputs `[rows, n_in]`, with `DAMPING` on its diagonal.
 
-    Only the diagonal, `[n_in]`, of more inputs than are compensated for.
+    For more than `MAX_COMPENSATED_INPUTS` only the diagonal, `[n_in]`.
     """
     x = inputs.astype(np.float64)
     squares: FloatArray = np.mean(x**2, axis=0)
@@ -44,51 +44,51 @@ def damped_moment(inputs: NDArray[np.float32]) -> FloatArray:
 
 
 def round_weights(
-    w: NDArray[np.float32], granularity: str, moment: FloatArray | None, least_scale: FloatArray | float = 0.0
+    w: NDArray[np.float32], granularity: str, moment: FloatArray | None, min_scale: FloatArray | float = 0.0
 ) -> tuple[NDArray[np.int8], Scale]:
-    """Int8 values of `w [n_out, n_in]`, and their scale `[n_out]`, or `[1]` for granularity "tensor".
+    """Round weights `[n_out, n_in]` to int8; return values and scale `[n_out]`, or `[1]` for granularity "tensor".
 
     Args:
         w: weights.
         granularity: "channel" (a scale per row) or "tensor".
         moment: of the inputs, from `damped_moment`; None if there are no calibration inputs.
-        least_scale: no scale may be less, `[n_out]` or one for all.
+        min_scale: `[n_out]`, or one for all rows.
     """
     weights = w.astype(np.float64)
-    scale = choose_scale(weights, granularity, _importance(moment), least_scale)
+    scale = choose_scale(weights, granularity, _importance(moment), min_scale)
     if moment is None or moment.ndim == 1:
         return _nearest(weights, scale), scale
     return _compensated(weights, scale, moment), scale
 
 
 def round_sparse(
-    operator: Sparse, granularity: str, moment: FloatArray | None, least_scale: FloatArray | float = 0.0
+    operator: Sparse, granularity: str, moment: FloatArray | None, min_scale: FloatArray | float = 0.0
 ) -> Sparse:
-    """The same pattern in int8: rounded to the nearest, for compensation would fill the zeros."""
+    """Round stored weights to the nearest int8 value; compensation would fill zeros."""
     weights = operator.to_dense().astype(np.float64)
-    scale = choose_scale(weights, granularity, _importance(moment), least_scale)
+    scale = choose_scale(weights, granularity, _importance(moment), min_scale)
     return operator.with_values_of(_nearest(weights, scale), scale)
 
 
 def choose_scale(
-    weights: FloatArray, granularity: str, importance: FloatArray | None, least_scale: FloatArray | float
+    weights: FloatArray, granularity: str, importance: FloatArray | None, min_scale: FloatArray | float
 ) -> Scale:
-    """Scales for rounding to the nearest: least error weighted with `importance [n_in]`, or room for the greatest."""
-    greatest = np.abs(weights).max(axis=1)
+    """Choose scales: min error weighted with `importance [n_in]`, or without it the smallest that cover all weights."""
+    largest = np.abs(weights).max(axis=1)
     if granularity == "tensor":
-        greatest = np.full_like(greatest, greatest.max())
-    # where every weight is 0 the scale is the bias's alone
-    widest = np.where(greatest > 0, greatest / WEIGHT_LIMIT, np.where(np.asarray(least_scale) > 0, LEAST_SCALE, 1.0))
+        largest = np.full_like(largest, largest.max())
+    # A row of zeros has the scale of its bias.
+    widest = np.where(largest > 0, largest / WEIGHT_LIMIT, np.where(np.asarray(min_scale) > 0, MIN_SCALE, 1.0))
     best = widest
     if importance is not None:
-        least = np.full(len(weights), np.inf)
+        min_error = np.full(len(weights), np.inf)
         for shrink in SHRINKS:
             error = _rounding_error(weights, widest * shrink, importance)
             if granularity == "tensor":
                 error = np.full_like(error, error.sum())
-            best = np.where(error < least, widest * shrink, best)
-            least = np.minimum(error, least)
-    best = np.maximum(np.maximum(best, least_scale), LEAST_SCALE)
+            best = np.where(error < min_error, widest * shrink, best)
+            min_error = np.minimum(error, min_error)
+    best = np.maximum(np.maximum(best, min_scale), MIN_SCALE)
     scale: Scale = (best.max(keepdims=True) if granularity == "tensor" else best).astype(np.float32)
     return scale
 
@@ -110,10 +110,12 @@ def _nearest(weights: FloatArray, scale: Scale) -> NDArray[np.int8]:
 
 
 def _compensated(weights: FloatArray, scale: Scale, moment: FloatArray) -> NDArray[np.int8]:
-    """Round the columns of the strongest inputs first; later ones make up for their errors."""
+    """Round the columns of the strongest inputs first, and compensate their errors in later columns."""
     order = np.argsort(-np.diag(moment), kind="stable")
     inverse = np.linalg.inv(moment[np.ix_(order, order)])
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T  # upper: row j says how column j's error is spread
+    factor = np.linalg.cholesky(
+        (inverse + inverse.T) / 2
+    ).T  # row j distributes the error of column j
     steps = scale.astype(np.float64)[:, np.newaxis]
     left = weights[:, order]
     rounded = np.empty(left.shape, np.int8)

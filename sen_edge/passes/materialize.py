@@ -1,10 +1,9 @@
-"""Coordinates -> Dense or Sparse: the weights of a network computed once, in tiles of bounded memory.
+"""Materialize: `Coordinates` -> `Dense` or `Sparse`, in tiles of bounded memory.
 
-The plain reference is `sen_runtime.ir.operators.Coordinates.to_dense`. Here distances use the expanded form
-|p|^2 + |q|^2 - 2 p.q in float64, one BLAS product per tile, and tiles run in threads. The expanded form
-cancels for near points, so those are computed again from differences; every weight is then within 1 ulp
-of the float64 result rounded to float32. So are pairs about as far apart as `max_distance`: which weights are 0
-is the same as in the reference.
+The plain reference is `sen_runtime.ir.operators.Coordinates.to_dense`. Distances use the expanded form
+|p|^2 + |q|^2 - 2 p.q in float64, one BLAS product per tile; tiles run in threads. The expanded form cancels for near
+points, which are recomputed from differences, so that every weight is within 1 ulp of the float64 result rounded to
+float32. Pairs near `max_distance` are recomputed too, so that the same weights are 0 as in the reference.
 """
 
 from __future__ import annotations
@@ -29,14 +28,12 @@ TILE_ENTRIES = 1 << 18
 MAX_THREADS = 12
 #: Numbers in one side of a tile: neurons times coordinates.
 TILE_SIDE_NUMBERS = 1 << 17
-#: Relative error of a weight that the expanded form may add: 2^-28 is a sixteenth of a float32 ulp.
+#: Max relative error of a weight from the expanded form: a sixteenth of a float32 ulp.
 EXPANDED_ERROR = 2.0**-28
 
 
 def precompute(network: Network) -> Network:
-    """The network with every `Coordinates` replaced by the weights it means.
-
-    `Dense`; `Sparse` in 1x1 blocks, without the weights that are 0, where `max_distance` leaves synapses out.
+    """Replace every `Coordinates` by its weights: `Dense`, or `Sparse` in 1x1 blocks if it has a `max_distance`.
 
     Raises:
         NetworkError: coincident neurons or weights beyond float32; the layer and both neurons are named.
@@ -48,7 +45,7 @@ def precompute(network: Network) -> Network:
 
 
 def materialize_leaf(operator: WeightOperator) -> WeightOperator:
-    """Weights of an operator of coordinates, `Dense` or `Sparse`; any other leaf itself.
+    """Materialize an operator of coordinates; return any other leaf unchanged.
 
     Raises:
         NetworkError: coincident neurons or weights beyond float32.

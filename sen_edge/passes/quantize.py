@@ -1,7 +1,6 @@
-"""Passes that change how numbers are stored, Network -> Network.
+"""Quantization passes, Network -> Network: float16 weights; int8 weights; int8 weights and activations.
 
-Three of them: float16 weights; int8 weights under float activations; int8 weights and activations. What int8
-activations need to know, the range of every value, comes from calibration inputs alone.
+The ranges of int8 activations come from calibration inputs.
 """
 
 from __future__ import annotations
@@ -26,25 +25,25 @@ from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 FloatArray = NDArray[np.float32]
 
 RANGES = ("percentile", "minmax", "mse")
-#: Share of the values, in percent, that range "percentile" leaves outside at either end.
+#: Percentage of values outside the range "percentile" at each end.
 OUTSIDE_PERCENT = 0.01
-#: How far range "mse" may draw in the ends.
+#: Factors by which range "mse" may shrink.
 RANGE_SHRINKS = np.linspace(1, 0.3, 36)
-#: Values of which range "mse" takes the squared error.
+#: Values sampled for the squared error of range "mse".
 RANGE_SAMPLE = 1 << 20
-#: Values between 0 and the threshold that int8 membranes may have, and examples that choose among them.
+#: Candidates for the steps of an int8 membrane between 0 and the threshold, and examples that choose among them.
 MEMBRANE_STEPS = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 120)
 MEMBRANE_SAMPLE = 128
-#: Share of a neuron's greatest output by which its bias may be corrected.
+#: Max correction of a bias, as a share of the largest output of its neuron.
 CORRECTION = 0.05
-#: A bias in int32 reaches 2^31 steps; half of that is left for the product.
+#: Max steps of a bias in int32; the product takes the other half.
 BIAS_STEPS = 2.0**30
-#: Spike counts beyond this many steps do not fit int8.
+#: Max time steps whose spike counts fit int8.
 MAX_INT8_TIMESTEPS = INT8_MAX - INT8_MIN
 
 
 def to_float16(network: Network) -> Network:
-    """The network with its weights stored in float16; biases stay float32, arithmetic is the engine's.
+    """Store weights in float16; biases stay float32, and engines compute in float32.
 
     Raises:
         NetworkError: a weight is beyond float16's 65504; the layer is named.
@@ -53,7 +52,7 @@ def to_float16(network: Network) -> Network:
 
 
 def to_int8_weights(network: Network, granularity: str = "channel", calibration: FloatArray | None = None) -> Network:
-    """The network with int8 weights; activations and biases stay as they are ("dynamic" quantization).
+    """Store weights in int8; activations and biases stay in float ("dynamic" quantization).
 
     Args:
         network: without coordinates.
@@ -71,13 +70,13 @@ def to_int8_weights(network: Network, granularity: str = "channel", calibration:
 def to_int8(
     network: Network, calibration: FloatArray, granularity: str = "channel", activation_range: str = "percentile"
 ) -> Network:
-    """The network with int8 weights and int8 activations on static grids ("full" quantization).
+    """Store weights in int8 and put activations on static int8 grids ("full" quantization).
 
     Args:
         network: without coordinates.
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; ranges come from them.
         granularity: a scale per output "channel" (row) or per "tensor".
-        activation_range: "percentile" (all but 0.01 % at either end); "minmax"; "mse" (least squared error).
+        activation_range: "percentile" (all but 0.01 % at either end); "minmax"; "mse" (min squared error).
 
     Raises:
         NetworkError: weights are given by coordinates.
@@ -89,14 +88,14 @@ def to_int8(
     if network.readout == "spike_count" and network.timesteps > MAX_INT8_TIMESTEPS:
         raise UsageError(
             f"{network.timesteps} time steps: int8 counts spikes up to {MAX_INT8_TIMESTEPS}",
-            hint="take --dtype int8-dynamic",
+            hint="use --dtype int8-dynamic",
         )
     return _Quantizer(network, granularity, calibration, activation_range).run()
 
 
 @dataclass(frozen=True)
 class LayerError:
-    """What quantization did to one layer.
+    """Quantization error of one layer.
 
     Attributes:
         layer: its number.
@@ -111,7 +110,7 @@ class LayerError:
 
 
 def quantization_errors(before: Network, after: Network, calibration: FloatArray | None) -> list[LayerError]:
-    """How far `after`, a quantized form of `before`, is from it, layer by layer."""
+    """Compute the error of each layer of `after`, the quantized form of `before`."""
     outputs: list[float | None] = [None] * len(before.layers)
     if calibration is not None:
         pairs = zip(
@@ -142,7 +141,7 @@ def _round(array: Array) -> NDArray[np.float16]:
 
 
 class _Quantizer:
-    """One quantization of one network; with `activation_range` activations go to int8 as well."""
+    """Quantizes one network; activations too if `activation_range` is given."""
 
     def __init__(
         self, network: Network, granularity: str, calibration: FloatArray | None, activation_range: str | None = None
@@ -184,7 +183,7 @@ class _Quantizer:
         else:
             added = (bias.astype(np.float64) * factor).astype(np.float32)
             expected = layer.weight.affine(x, added)
-            # room for what the bias will take up
+            # Leave room for the correction of the bias.
             reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)
             weight = self.operator(layer.weight, _Fit(x, x_grid, added, reach))
             missing = np.mean(expected - weight.affine(x, added), axis=0, dtype=np.float64)
@@ -200,33 +199,33 @@ class _Quantizer:
         return replace(layer, weight=weight, bias=bias, grid=grid)
 
     def operator(self, operator: WeightOperator, fit: _Fit) -> WeightOperator:
-        """The operator in int8.
+        """Quantize an operator.
 
         Raises:
             NetworkError: it is int8 already, or has no int8 form.
         """
         if any(array.dtype == np.int8 for array in operator.weight_arrays()):
-            raise NetworkError("the weights are int8 already", hint="quantize the network it was made from")
+            raise NetworkError("the weights are int8 already", hint="quantize its source")
         return _to_int8(operator, self, fit)
 
     def matrix(self, w: Array, fit: _Fit) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """Int8 values and scales of a matrix."""
-        return round_weights(w.astype(np.float32), self.granularity, fit.moment, fit.least_scale)
+        """Quantize a matrix to int8 values and scales."""
+        return round_weights(w.astype(np.float32), self.granularity, fit.moment, fit.min_scale)
 
     def grid(self, values: FloatArray | None, what: str = "it") -> Grid:
-        least, greatest = self._range(values)
-        if least == greatest:
+        low, high = self._range(values)
+        if low == high:
             raise DataError(
-                f"{what} gives 0 for every calibration input, so an int8 range cannot be told",
-                hint="are these inputs like those that the network was trained on?",
+                f"{what} gives 0 for every calibration input, so it has no int8 range",
+                hint="use inputs like those that the network was trained on",
             )
-        return Grid.covering(least, greatest)
+        return Grid.covering(low, high)
 
     def _membrane_grid(self, index: int, neuron: Lif) -> Grid:
-        """The grid whose membranes give the spikes most like those of float membranes.
+        """Choose the grid on which spikes differ least from those of float membranes.
 
-        A membrane far below the threshold need not be told from one further below, so to cover the whole range would
-        waste most of the values. Candidates differ in the number of values up to the threshold, and above it.
+        Membranes far below the threshold may be clipped: covering the whole range would waste most of the values.
+        Candidates differ in the number of steps below and above the threshold.
         """
         layer, steps = self.network.layers[index], self.network.timesteps
         x, values = self.inputs[index], self.values[index]
@@ -245,28 +244,25 @@ class _Quantizer:
         return candidates[int(np.argmin(errors))]
 
     def _range(self, values: FloatArray | None) -> tuple[float, float]:
-        """Least and greatest value to cover, 0 included."""
-        assert values is not None  # whoever asks has calibration inputs; this is for mypy
-        least, greatest = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
+        """Return min and max to cover, 0 included."""
+        assert values is not None  # callers have calibration inputs; for mypy
+        bottom, top = min(float(values.min()), 0.0), max(float(values.max()), 0.0)
         if self.activation_range == "percentile":
             low, high = np.percentile(values, [OUTSIDE_PERCENT, 100 - OUTSIDE_PERCENT])
-            if min(low, 0) < max(high, 0):  # else all but a few values are 0, and those few are the signal
-                least, greatest = min(float(low), 0.0), max(float(high), 0.0)
-        elif self.activation_range == "mse" and least < greatest:
-            sample = subsample(
-                values, max(1, RANGE_SAMPLE * len(values) // values.size)
-            )  # whole rows: every neuron counts
+            if min(low, 0) < max(high, 0):  # else the few values that are not 0 are the signal
+                bottom, top = min(float(low), 0.0), max(float(high), 0.0)
+        elif self.activation_range == "mse" and bottom < top:
+            sample = subsample(values, max(1, RANGE_SAMPLE * len(values) // values.size))  # whole rows: all neurons
             errors = [
-                float(np.mean((sample - Grid.covering(least * s, greatest * s).round(sample)) ** 2))
-                for s in RANGE_SHRINKS
+                float(np.mean((sample - Grid.covering(bottom * s, top * s).round(sample)) ** 2)) for s in RANGE_SHRINKS
             ]
             best = float(RANGE_SHRINKS[int(np.argmin(errors))])
-            least, greatest = least * best, greatest * best
-        return least, greatest
+            bottom, top = bottom * best, top * best
+        return bottom, top
 
 
 def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatArray:
-    """Spikes `[T, rows, n]` that currents `[T, rows, n]` make, membranes on `grid` if there is one."""
+    """Compute spikes `[T, rows, n]` for currents `[T, rows, n]`, with membranes on `grid` if given."""
     membrane = np.zeros_like(currents[0])
     spikes = np.empty_like(currents)
     for t, current in enumerate(currents):
@@ -277,13 +273,13 @@ def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatA
 
 @dataclass(frozen=True)
 class _Fit:
-    """What an operator is fitted to.
+    """Inputs and bias that an operator is fitted to.
 
     Attributes:
         x: calibration inputs `[rows, n_in]`; None without.
         x_grid: their int8 grid; None for float activations.
         bias: added to the product, `[n_out]`.
-        reach: the most that the bias may become, `[n_out]`.
+        reach: max magnitude of the corrected bias, `[n_out]`.
     """
 
     x: FloatArray | None
@@ -297,8 +293,8 @@ class _Fit:
         return None if self.x is None else damped_moment(self.x)
 
     @property
-    def least_scale(self) -> NDArray[np.float64] | float:
-        """Scales of weights so wide that a bias up to `reach`, in steps of the product, fits 32 bits."""
+    def min_scale(self) -> NDArray[np.float64] | float:
+        """Min scale of weights with which a bias up to `reach`, in steps of the product, fits 32 bits."""
         if self.reach is None or self.x_grid is None:
             return 0.0
         return self.reach.astype(np.float64) / (self.x_grid.scale * BIAS_STEPS)
@@ -306,9 +302,9 @@ class _Fit:
 
 @singledispatch
 def _to_int8(operator: WeightOperator, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
-    """The operator in int8; one function for each type that has such a form."""
+    """Quantize an operator; one function for each type with an int8 form."""
     del quantizer, fit
-    raise NetworkError(f"{operator.form} have no int8 form", hint="take --weights dense, or --dtype float16")
+    raise NetworkError(f"{operator.form} have no int8 form", hint="use --weights dense, or --dtype float16")
 
 
 @_to_int8.register
@@ -318,7 +314,7 @@ def _dense(operator: Dense, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
 
 @_to_int8.register
 def _sparse(operator: Sparse, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
-    return round_sparse(operator, quantizer.granularity, fit.moment, fit.least_scale)
+    return round_sparse(operator, quantizer.granularity, fit.moment, fit.min_scale)
 
 
 @_to_int8.register

@@ -1,4 +1,4 @@
-"""Sparse layout: weights with zeros in the form of the fewest bytes."""
+"""Sparse layout: weights with zeros in the smallest form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BLOCKS = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 4))
 
 
 def to_sparse_layout(w: NDArray[np.float32], mask: Mask) -> Dense | Sparse:
-    """Weights `[n_out, n_in]` under a mask `[n_out, n_in]`, in the smallest layout.
+    """Store weights `[n_out, n_in]` under a mask `[n_out, n_in]` in the smallest layout.
 
     Only blocks without zeros are considered: they store one column index for all their weights.
     """
