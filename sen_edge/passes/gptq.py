@@ -113,9 +113,7 @@ def _compensated(weights: FloatArray, scale: Scale, moment: FloatArray) -> NDArr
     """Round the columns of the strongest inputs first, and compensate their errors in later columns."""
     order = np.argsort(-np.diag(moment), kind="stable")
     inverse = np.linalg.inv(moment[np.ix_(order, order)])
-    factor = np.linalg.cholesky(
-        (inverse + inverse.T) / 2
-    ).T  # row j distributes the error of column j
+    factor = np.linalg.cholesky((inverse + inverse.T) / 2).T  # row j distributes the error of column j
     steps = scale.astype(np.float64)[:, np.newaxis]
     left = weights[:, order]
     rounded = np.empty(left.shape, np.int8)
