@@ -203,14 +203,11 @@ def _leftovers(path: Path, ending: str) -> list[Path]:
 
 
 def _is_in_use(pid: int) -> bool:
-    return pid != os.getpid() and _is_alive(pid)
-
-
-def _is_alive(pid: int) -> bool:
+    """Whether another process of this number lives."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
         return True
-    return True
+    return pid != os.getpid()

@@ -9,28 +9,19 @@ from typing import Any
 SPARE = 0.5
 
 
-def other_load(record: Mapping[str, Any]) -> float | None:
-    """The larger load average of other programs, at the start or the end of a run; None where unknown.
-
-    The threads of the run are subtracted at the end.
-    """
-    device = record["device"]
-    before, after = device["before"]["load"], device["after"]["load"]
-    found = [before] if isinstance(before, (int, float)) else []
-    found += [max(0.0, after - _threads(record))] if isinstance(after, (int, float)) else []
-    return max(found, default=None)
-
-
 def busy(record: Mapping[str, Any]) -> str:
-    """A sentence, where other programs left fewer cores than the run needs; else empty."""
-    others, cores = other_load(record), record["device"]["cpus"]
-    if others is None or not isinstance(cores, int) or others + min(_threads(record), cores) <= cores + SPARE:
+    """A sentence, where other programs left fewer cores than the run needs; else empty.
+
+    The load of other programs is the larger average of the start, and of the end without the threads of the run.
+    """
+    device, cores = record["device"], record["device"]["cpus"]
+    threads = max((int(row["threads"]) for row in record["rows"]), default=1)
+    loads = device["before"]["load"], device["after"]["load"]
+    found = [load - own for load, own in zip(loads, (0, threads)) if isinstance(load, (int, float))]
+    others = max(0.0, *found) if found else None
+    if others is None or not isinstance(cores, int) or others + min(threads, cores) <= cores + SPARE:
         return ""
     return (
         f"a load of {others:.3g} from other programs on {cores} {'core' if cores == 1 else 'cores'}: latencies may be "
         "longer and vary more than on an idle machine"
     )
-
-
-def _threads(record: Mapping[str, Any]) -> int:
-    return max((int(row["threads"]) for row in record["rows"]), default=1)

@@ -27,6 +27,7 @@ MAX_ROUNDS = 2000
 ENOUGH_LOADS = 8
 
 FEW_SAMPLES = 1000
+LONGER = "measure longer (--seconds)"
 OUTLIER_TIMES, OUTLIER_SHARE = 1.5, 0.01
 TREND_SHARE, TREND_PARTS, TREND_CORRELATION = 0.03, 10, 0.8
 #: Two groups: min share of each, and min distance of their means in deviations and as share of the median.
@@ -102,42 +103,22 @@ def _sign_interval(values: Floats) -> tuple[float, float]:
 
 def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> list[dict[str, str]]:
     """Warnings about samples `[n]` and the medians of their turns `[rounds]`."""
-    found = {
-        "few-samples": _few(samples_us),
-        "few-loads": _few_loads(n_loads),
-        "outliers": _outliers(samples_us),
-        "bimodal": _two_groups(samples_us),
-        "trend": _trend(turns_us),
-    }
+    n, median, found = len(samples_us), np.median(samples_us), dict[str, str]()
+    outliers = float(np.mean(samples_us > OUTLIER_TIMES * median))
+    if n < FEW_SAMPLES:
+        found["few-samples"] = f"{n} samples are few: p99 and p99.9 need at least {FEW_SAMPLES}; {LONGER}"
+    if n_loads < ENOUGH_LOADS:
+        times = "once" if n_loads == 1 else f"{n_loads} times"
+        found["few-loads"] = (
+            f"the model was loaded {times}: the interval hardly contains the effect of its address; {LONGER}"
+        )
+    if outliers > OUTLIER_SHARE:
+        found["outliers"] = (
+            f"{100 * outliers:.2g} % of the samples take more than {OUTLIER_TIMES:g} times the median, the longest "
+            f"{samples_us.max() / median:.3g} times: another program runs on this machine"
+        )
+    found["bimodal"], found["trend"] = _two_groups(samples_us), _trend(turns_us)
     return [{"kind": kind, "message": message} for kind, message in found.items() if message]
-
-
-def _few(samples_us: Floats) -> str:
-    n = len(samples_us)
-    if n >= FEW_SAMPLES:
-        return ""
-    return f"{n} samples are few: p99 and p99.9 need at least {FEW_SAMPLES}; measure longer (--seconds)"
-
-
-def _few_loads(n_loads: int) -> str:
-    if n_loads >= ENOUGH_LOADS:
-        return ""
-    times = "once" if n_loads == 1 else f"{n_loads} times"
-    return (
-        f"the model was loaded {times}: the interval hardly contains the effect of its address; measure longer "
-        "(--seconds)"
-    )
-
-
-def _outliers(samples_us: Floats) -> str:
-    median = float(np.median(samples_us))
-    share = float(np.mean(samples_us > OUTLIER_TIMES * median))
-    if share <= OUTLIER_SHARE:
-        return ""
-    return (
-        f"{100 * share:.2g} % of the samples take more than {OUTLIER_TIMES:g} times the median, the longest "
-        f"{samples_us.max() / median:.3g} times: another program runs on this machine"
-    )
 
 
 def _trend(turns_us: Floats) -> str:
