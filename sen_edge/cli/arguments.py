@@ -17,12 +17,6 @@ ExpectPath = Annotated[
         metavar="FILE",
     ),
 ]
-DataName = Annotated[
-    str | None,
-    typer.Option(
-        "--data", help="Labelled data to compare accuracies: mnist, digits, a .npz or IDX images.", metavar="DATA"
-    ),
-]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets' files.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

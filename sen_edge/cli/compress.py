@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from sen_edge.cli import compression, console, mapping
+from sen_edge.cli import arguments, compression, console, mapping
 from sen_edge.cli.options import command
 from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import OutputError
@@ -18,25 +18,26 @@ from sen_runtime.quiet import suppress_announcements
 
 @command
 def compress(
-    model: Annotated[Path, typer.Argument(help="Checkpoint or .sen image.", metavar="MODEL")],
+    model: arguments.ModelPath,
     request: CompressRequest,
     *,
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help=".sen for any result; .pt or .safetensors where it stays a SEN."),
+        typer.Option(
+            "--output", "-o", help=".sen for any result; .pt or .safetensors where it stays a SEN.", metavar="FILE"
+        ),
     ] = Path("compressed.sen"),
     calibration: Annotated[
-        str | None,
-        typer.Option(help="Inputs without labels: mnist, digits, a .npz or IDX images. Default: those of --data."),
+        str | None, typer.Option(help="Inputs without labels, as for --data. Default: those of --data.", metavar="DATA")
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Labelled data for training, a search, the accuracy: mnist, digits, a .npz or IDX images."),
+        typer.Option(help="Labels for training, a search, the accuracy: mnist, digits, a .npz or IDX.", metavar="DATA"),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Folder of the data sets' files.")] = None,
-    map_path: mapping.MapFile = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON on stdout.")] = False,
+    data_dir: arguments.DataDir = None,
+    map_path: arguments.MapPath = None,
+    force: arguments.Force = False,
+    as_json: arguments.AsJson = False,
 ) -> None:
     """Prune or factorize a model, or search for the best network that keeps its accuracy.
 

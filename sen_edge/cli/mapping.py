@@ -1,34 +1,21 @@
-"""Options of foreign checkpoints, `--map` and `--expect`, and what the commands say about a map."""
+"""Text about the map of a foreign checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from sen_edge.cli import console
 from sen_runtime.untrusted import listing
 
 PAGE = "docs/how-to/foreign-checkpoints.md"
 
-MapFile = Annotated[Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")]
-ExpectFile = Annotated[
-    Path | None,
-    typer.Option(
-        help="Inputs x and outputs y (and layer0, layer1, ...) of your own model, a .npz; exit 3 if the loaded model "
-        "computes something else.",
-        metavar="FILE",
-    ),
-]
-
 
 def lines(described: Mapping[str, Any]) -> list[str]:
-    """What people read of a map: entries that it leaves out, constants that it assumes, and whether it was checked.
+    """Return the lines about a map: unused entries, assumed constants, and whether outputs were compared.
 
     Args:
-        described: what `sen_edge.model.notes.map_note` gives.
+        described: result of `sen_edge.model.notes.map_note`.
     """
     applied, agreement = described["map"], described["expect"]
     found = []
@@ -52,7 +39,7 @@ def lines(described: Mapping[str, Any]) -> list[str]:
 
 
 def note(described: Mapping[str, Any]) -> None:
-    """`lines` on stderr."""
+    """Write `lines` to stderr."""
     for line in lines(described):
         console.note(line)
 
