@@ -57,7 +57,8 @@ class Clusters:
     @cached_property
     def diameter(self) -> FloatArray:
         """Diagonals `[clusters]` of the boxes."""
-        return _norm(self.high - self.low)
+        lengths: FloatArray = np.linalg.norm(self.high - self.low, axis=-1)
+        return lengths
 
     @cached_property
     def parent(self) -> Index:
@@ -120,8 +121,10 @@ def partition(
     pairs = np.zeros((1, 2), np.int64)
     while len(pairs):
         t, s = pairs.T
-        nearest = _norm(np.maximum(0, np.maximum(target.low[t] - source.high[s], source.low[s] - target.high[t])))
-        farthest = _norm(np.maximum(target.high[t] - source.low[s], source.high[s] - target.low[t]))
+        gaps = np.maximum(target.low[t] - source.high[s], source.low[s] - target.high[t])
+        nearest = np.linalg.norm(np.maximum(0, gaps), axis=-1)
+        ends = np.maximum(target.high[t] - source.low[s], source.high[s] - target.low[t])
+        farthest = np.linalg.norm(ends, axis=-1)
         width = np.maximum(target.diameter[t], source.diameter[s])
         distance = np.maximum(nearest, min_distance)
         is_within = nearest <= max_distance * (1 + 1e-12)
@@ -141,8 +144,3 @@ def _split(target: Clusters, source: Clusters, pairs: Index) -> Index:
     first = np.where(halves_target[:, np.newaxis], np.c_[target.child[t], s], np.c_[t, source.child[s]])
     second = first + np.where(halves_target[:, np.newaxis], [1, 0], [0, 1])
     return np.concatenate([first, second])
-
-
-def _norm(vectors: FloatArray) -> FloatArray:
-    lengths: FloatArray = np.sqrt(np.sum(vectors**2, axis=-1))
-    return lengths

@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sen_edge.compression.moments import Inputs
-from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.prune import choose_masks, find_radius
 from sen_edge.compression.request import CompressRequest, Tuning, select_layers
 from sen_edge.data.datasets import Dataset
@@ -89,7 +87,6 @@ def finetune(
     recipe: Recipe,
     tuning: Tuning = UNDISTILLED,
     *,
-    calibration: Inputs | None = None,
     surrogate_slope: float = SURROGATE_SLOPE,
     progress: Progress = silent,
 ) -> Tuned:
@@ -101,7 +98,6 @@ def finetune(
         request: what to prune; neither whole neurons nor a threshold; free weights not by distance.
         recipe: schedule.
         tuning: ramp and loss.
-        calibration: inputs for criterion "second-order"; by default some of the training inputs.
         surrogate_slope: of a spiking network with free weights.
         progress: see `sen_edge.progress`.
 
@@ -112,7 +108,7 @@ def finetune(
     """
     request.check_trainable()
     examples = prepare(dataset, recipe)
-    inputs = subsample(examples.inputs.numpy(), FIT_INPUTS) if calibration is None else calibration
+    inputs = subsample(examples.inputs.numpy(), FIT_INPUTS)
     n_ramp = round(tuning.ramp * recipe.epochs)
     shares = [1 - (1 - (epoch + 1) / n_ramp) ** 3 for epoch in range(n_ramp - 1)] + [1.0]
     requests = [_scale_sparsity(request, share) for share in shares]
@@ -211,7 +207,7 @@ def _check_checkpoint(checkpoint: Checkpoint, request: CompressRequest) -> None:
 
 def _scale_sparsity(request: CompressRequest, share: float) -> CompressRequest:
     """The request for a share of its sparsity; N:M has one sparsity only."""
-    if request.sparsity is None or Pattern.parse(request.pattern).group is not None:
+    if request.sparsity is None or request.parsed_pattern.group is not None:
         return request
     return replace(request, sparsity=share * request.sparsity)
 

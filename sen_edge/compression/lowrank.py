@@ -61,7 +61,7 @@ def factorize(
     """
     request = request or CompressRequest(**fields)
     request.expect("factorize")
-    layers, pattern = rank_layers(request, network), Pattern.parse(request.pattern)
+    layers, pattern = rank_layers(request, network), request.parsed_pattern
     fit = SecondOrder.of(network, calibration, request.seed)
     ranks = _ranks(fit.network, fit.problems(layers), request)
     if not ranks:

@@ -5,19 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sen_edge.errors import UsageError
+from sen_edge.passes.sparse_layout import Mask
 
-if TYPE_CHECKING:  # command-line options need the names of patterns, not numpy
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from sen_edge.passes.sparse_layout import Mask
-
-    FloatArray = NDArray[np.float64]
-
-EXPECTED = "unstructured, blocks such as 16x1 (outputs x inputs) or 1x4, N:M with N < M such as 2:4, or neurons"
+FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Pattern:
         if match and match[2] == "x":
             return Pattern(block=(first, second))
         if first >= second:
-            raise UsageError(f"pattern is {text!r}; expected {EXPECTED}")
+            raise UsageError(f"pattern is {text!r}; expected unstructured, neurons, BLOCKxBLOCK or N:M with N < M")
         return Pattern(group=(first, second))
 
     def __str__(self) -> str:
@@ -65,8 +60,6 @@ class Pattern:
         n_out, n_in = energy.shape
         if self.block == (1, 1):
             return energy
-        import numpy as np
-
         padded = np.pad(energy, ((0, -n_out % rows), (0, -n_in % columns)))
         tiles = padded.reshape(len(padded) // rows, rows, padded.shape[1] // columns, columns)
         sums: FloatArray = tiles.sum(axis=(1, 3))
@@ -74,8 +67,6 @@ class Pattern:
 
     def block_sizes(self, shape: tuple[int, ...]) -> FloatArray:
         """Synapses `[block rows, block columns]` of each block of a layer `[n_out, n_in]`: fewer at an edge."""
-        import numpy as np
-
         return self.block_sums(np.ones(shape))
 
     def select(self, energy: FloatArray, count: int) -> Mask:
@@ -93,8 +84,6 @@ class Pattern:
         return self._expand(self.block_sums(energy) / self.block_sizes(energy.shape) >= threshold, energy.shape)
 
     def _expand(self, blocks: Mask, shape: tuple[int, ...]) -> Mask:
-        import numpy as np
-
         if self.block == (1, 1):
             return blocks
         rows, columns = self.block
@@ -102,8 +91,6 @@ class Pattern:
         return np.ascontiguousarray(mask[: shape[0], : shape[1]])
 
     def _select_in_groups(self, energy: FloatArray, n: int, m: int) -> Mask:
-        import numpy as np
-
         n_out, n_in = energy.shape
         groups = np.pad(energy, ((0, 0), (0, -n_in % m)), constant_values=-1).reshape(n_out, -1, m)
         order = np.argsort(-groups, axis=2, kind="stable")
@@ -123,8 +110,6 @@ def select_largest(values: FloatArray, count: int, sizes: FloatArray | None = No
         count: of values; with `sizes`, of what they stand for.
         sizes: how many each value counts for, of the same shape; None for 1.
     """
-    import numpy as np
-
     mask = np.zeros(values.size, bool)
     if sizes is not None and sizes.min() < sizes.max():
         order = np.argsort(-values, axis=None, kind="stable")

@@ -83,7 +83,7 @@ def choose_masks(network: Network, request: CompressRequest, calibration: Inputs
         request: criterion "magnitude", or "second-order" without a threshold.
         calibration: inputs for second-order.
     """
-    layers, pattern = select_layers(request.layers, network), Pattern.parse(request.pattern)
+    layers, pattern = select_layers(request.layers, network), request.parsed_pattern
     if request.criterion == "magnitude":
         dense = precompute(network)
         energies = {index: np.square(dense.layers[index].weight.to_dense(), dtype=np.float64) for index in layers}
@@ -103,7 +103,7 @@ def weights_per_layer(energies: Mapping[int, FloatArray], request: CompressReque
     """Number of weights that each layer keeps, such that the layers together have the requested sparsity."""
     if request.sparsity is None:  # N:M
         return {index: energy.size for index, energy in energies.items()}
-    density, pattern = 1 - request.sparsity, Pattern.parse(request.pattern)
+    density, pattern = 1 - request.sparsity, request.parsed_pattern
     if not request.is_global:
         return {index: round(density * energy.size) for index, energy in energies.items()}
     blocks = [pattern.block_sums(energy).ravel() for energy in energies.values()]
@@ -186,7 +186,7 @@ def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[in
 
 
 def _prune_second_order(fit: SecondOrder, request: CompressRequest, layers: Sequence[int]) -> Network:
-    pattern, counts = Pattern.parse(request.pattern), {}
+    pattern, counts = request.parsed_pattern, {}
     problems = fit.problems(layers)
     if request.threshold is None:
         counts = weights_per_layer({index: each.saliency() for index, each in problems.items()}, request)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from annotated_types import Ge, Le, Lt, MinLen
 
-from sen_edge.compression.patterns import EXPECTED, UNSTRUCTURED, Pattern
 from sen_edge.errors import UsageError
 from sen_edge.schema import Check, Count, OpenShare, Option, Positive, Schema, SchemaError, Whole
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command line needs no numpy
+    from sen_edge.compression.patterns import Pattern
     from sen_runtime.ir.network import Network
 
 Task = Literal["prune", "factorize", "hierarchical", "search"]
@@ -44,6 +44,8 @@ NEEDS: Mapping[Task, str] = {
 
 
 def _is_pattern(text: str) -> bool:
+    from sen_edge.compression.patterns import Pattern
+
     try:
         Pattern.parse(text)
     except UsageError:
@@ -57,7 +59,8 @@ def _is_measured(name: str) -> bool:
     return name in engines.names() and not engines.engine(name).is_on_demand
 
 
-PatternName = Annotated[str, Check(_is_pattern, EXPECTED)]
+PATTERNS = "unstructured, blocks such as 16x1 (outputs x inputs) or 1x4, N:M with N < M such as 2:4, or neurons"
+PatternName = Annotated[str, Check(_is_pattern, PATTERNS)]
 Engine = Annotated[str, Check(_is_measured, "the name of an engine that `sen-edge bench` measures by default")]
 
 
@@ -147,7 +150,7 @@ class CompressRequest(Schema):
     def tasks(self) -> list[Task]:
         """Requested tasks; at most one in a valid request."""
         is_requested: Mapping[Task, bool] = {
-            "prune": (self.sparsity, self.threshold, self._group) != (None, None, None),
+            "prune": (self.sparsity, self.threshold, self.parsed_pattern.group) != (None, None, None),
             "factorize": (self.rank, self.macs, self.error) != (None, None, None),
             "hierarchical": self.hierarchical is not None,
             "search": self.max_accuracy_drop is not None,
@@ -165,8 +168,11 @@ class CompressRequest(Schema):
         return self.criterion == "second-order" if self.scope is None else self.scope == "global"
 
     @property
-    def _group(self) -> tuple[int, int] | None:
-        return Pattern.parse(self.pattern).group
+    def parsed_pattern(self) -> Pattern:
+        """Pattern of the zeros."""
+        from sen_edge.compression.patterns import Pattern
+
+        return Pattern.parse(self.pattern)
 
     def expect(self, task: Task) -> None:
         """Refuse a request of another task.
@@ -183,7 +189,7 @@ class CompressRequest(Schema):
         Raises:
             UsageError: whole neurons, or a threshold.
         """
-        if Pattern.parse(self.pattern).neurons or self.threshold is not None:
+        if self.pattern == "neurons" or self.threshold is not None:
             raise UsageError("fine-tuning needs a sparsity of single synapses or blocks", "remove neurons before it")
 
     def tuning(self, distillation: float) -> Tuning:
@@ -204,9 +210,12 @@ class CompressRequest(Schema):
         self.require(self.task is not None, f"one of {'; '.join(NEEDS.values())}", "epochs")
         self.require(self.epochs > 0, "epochs", "distillation", "patience")
         if self.task == "prune":
-            self._check_pruning(Pattern.parse(self.pattern))
+            self._check_pruning(self.parsed_pattern)
         elif self.task == "factorize":
-            self._check_low_rank(Pattern.parse(self.pattern))
+            if sum(value is not None for value in (self.rank, self.macs, self.error)) > 1:
+                raise SchemaError(f"a low rank takes one of {NEEDS['factorize']}; got several")
+            if self.pattern == "neurons":
+                raise SchemaError("is neurons; expected unstructured or blocks for the near field", key="pattern")
 
     def _check_pruning(self, pattern: Pattern) -> None:
         if self.sparsity is not None and self.threshold is not None:
@@ -217,14 +226,8 @@ class CompressRequest(Schema):
             share = 1 - pattern.group[0] / pattern.group[1]
             if not math.isclose(self.sparsity, share, abs_tol=1e-3):
                 raise SchemaError(f"is {self.sparsity:g}; expected {share:g}, that of {pattern}", key="sparsity")
-        if self.criterion == "distance" and pattern != UNSTRUCTURED:
+        if self.criterion == "distance" and str(pattern) != "unstructured":
             raise SchemaError(f"is {pattern}; criterion distance has no pattern", "or use magnitude", key="pattern")
-
-    def _check_low_rank(self, pattern: Pattern) -> None:
-        if sum(value is not None for value in (self.rank, self.macs, self.error)) > 1:
-            raise SchemaError(f"a low rank takes one of {NEEDS['factorize']}; got several")
-        if pattern.neurons:
-            raise SchemaError("is neurons; expected unstructured or blocks for the near field", key="pattern")
 
 
 @dataclass(frozen=True)
