@@ -61,17 +61,10 @@ def pages() -> dict[str, str]:
 
 def _api() -> str:
     parts = [API_HEADER]
-    functions = [name for name in sen_edge.__all__ if not name.startswith("_")]
-    parts += [_function("sen_edge", name, getattr(sen_edge, name)) for name in sorted(functions)]
+    public = {name: getattr(sen_edge, name) for name in sen_edge.__all__ if not name.startswith("_")}
+    parts += [_function("sen_edge", name, value) for name, value in public.items() if inspect.isfunction(value)]
     parts.append(_function("sen_runtime", "load", sen_runtime.load))
-    results = {
-        "Model": ("predict",),
-        "Compressed": ("save", "model"),
-        "ExportResult": (),
-        "Verification": (),
-        "Benchmark": (),
-    }
-    parts += [_result(name, methods) for name, methods in results.items()]
+    parts += [_class(name, value) for name, value in public.items() if inspect.isclass(value)]
     return "\n".join(parts)
 
 
@@ -97,11 +90,13 @@ def _function(module: str, name: str, function: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _result(name: str, methods: tuple[str, ...]) -> str:
-    cls = getattr(sen_edge.api, name)
-    parts = [f"## {name}\n", _text(cls)]
-    for method in methods:
-        parts += [f"### {name}.{method}\n", _text(getattr(cls, method))]
+def _class(name: str, cls: type) -> str:
+    """Docstring of a class, and of the methods that it defines besides those of all results."""
+    parts = [f"## sen_edge.{name}\n", _text(cls)]
+    for method, value in vars(cls).items():
+        is_own = method not in ("summary", "to_dict") and not method.startswith("_")
+        if is_own and inspect.isfunction(value):
+            parts += [f"### {name}.{method}\n", _text(value)]
     return "\n".join(parts)
 
 

@@ -10,9 +10,42 @@ from typing import TYPE_CHECKING, Any
 from sen_runtime import __version__
 
 if TYPE_CHECKING:
-    from sen_edge.api import bench, compress, export, load, quantize, train, verify
+    from sen_edge.api import (
+        Benchmark,
+        Compressed,
+        ExportResult,
+        Model,
+        SenError,
+        TrainResult,
+        Verification,
+        VerificationError,
+        bench,
+        compress,
+        export,
+        load,
+        quantize,
+        train,
+        verify,
+    )
 
-__all__ = ["__version__", "bench", "compress", "export", "load", "quantize", "train", "verify"]
+__all__ = [
+    "Benchmark",
+    "Compressed",
+    "ExportResult",
+    "Model",
+    "SenError",
+    "TrainResult",
+    "Verification",
+    "VerificationError",
+    "__version__",
+    "bench",
+    "compress",
+    "export",
+    "load",
+    "quantize",
+    "train",
+    "verify",
+]
 
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 

@@ -23,6 +23,7 @@ from sen_edge.compression.result import Compressed
 from sen_edge.data import datasets
 from sen_edge.data.calibration import load_calibration
 from sen_edge.display import Displayed
+from sen_edge.errors import VerificationError
 from sen_edge.exporting import pipeline as export_pipeline
 from sen_edge.exporting import quantization
 from sen_edge.exporting.request import ExportRequest, VerifyRequest
@@ -35,10 +36,28 @@ from sen_edge.progress import Progress, silent
 from sen_edge.schema import Schema, fields_of, split
 from sen_edge.training import train as training
 from sen_edge.training.request import TrainRequest
+from sen_edge.training.train import TrainResult
 from sen_runtime.bench import measure
 from sen_runtime.bench.plan import BenchRequest
+from sen_runtime.errors import SenError
 
-__all__ = ["bench", "compress", "export", "load", "quantize", "train", "verify"]
+__all__ = [
+    "Benchmark",
+    "Compressed",
+    "ExportResult",
+    "Model",
+    "SenError",
+    "TrainResult",
+    "Verification",
+    "VerificationError",
+    "bench",
+    "compress",
+    "export",
+    "load",
+    "quantize",
+    "train",
+    "verify",
+]
 
 StrPath = str | Path
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
@@ -86,7 +105,7 @@ def train(
     resume: bool = False,
     progress: Progress = silent,
     **options: Any,
-) -> training.Result:
+) -> TrainResult:
     """Train a network, and write a checkpoint of the epoch that is best on held-out training data.
 
     Args:
@@ -249,7 +268,7 @@ class Benchmark(Displayed):
     """Result of a measurement.
 
     Attributes:
-        record: as `sen-runtime bench --json` writes it; see docs/reference/benchmark-record.md.
+        record: as `sen-runtime bench --json` writes it; see docs/reference/bench.md.
     """
 
     record: Mapping[str, Any]

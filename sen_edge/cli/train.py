@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sen_edge.data.datasets import Dataset
     from sen_edge.model.config import SpatialConfig
     from sen_edge.training.loop import Recipe
-    from sen_edge.training.train import Result
+    from sen_edge.training.train import TrainResult
 
 
 @command
@@ -109,7 +109,7 @@ def _interrupted(output: Path) -> list[str]:
     return [f"interrupted; {state} keeps the epochs done", f"  -> go on with: {_command()} --resume"]
 
 
-def _print(result: Result, recipe: Recipe, test_title: str, seconds: float, *, as_json: bool) -> None:
+def _print(result: TrainResult, recipe: Recipe, test_title: str, seconds: float, *, as_json: bool) -> None:
     made = result.checkpoint
     n_bytes = result.path.stat().st_size
     if as_json:

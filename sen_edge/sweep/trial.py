@@ -26,7 +26,7 @@ from sen_edge.sweep.settings import Settings, requests_of
 from sen_edge.training.dense_baseline import Trained, train_conventional
 from sen_edge.training.loop import Recipe
 from sen_edge.training.request import TrainRequest
-from sen_edge.training.train import Result, config_of, recipe_of, train
+from sen_edge.training.train import TrainResult, config_of, recipe_of, train
 from sen_runtime.accuracy import network_accuracy
 from sen_runtime.data import hold_out
 from sen_runtime.ir.network import Network
@@ -79,7 +79,7 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
     dataset = _dataset(*data)
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     if request.weights == "free":
-        best: Trained | Result = train_conventional(config, dataset, recipe)
+        best: Trained | TrainResult = train_conventional(config, dataset, recipe)
     else:
         with tempfile.TemporaryDirectory() as folder:
             best = train(config, dataset, recipe, out=Path(folder) / "model.pt")

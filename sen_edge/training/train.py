@@ -82,8 +82,17 @@ def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, repr=False)
-class Result(Displayed):
-    """Result of a training; accuracies in percent."""
+class TrainResult(Displayed):
+    """Result of a training.
+
+    Attributes:
+        checkpoint: parameters of the best epoch.
+        path: of the checkpoint.
+        best_epoch: with the highest validation accuracy, from 1.
+        validation_accuracy: of that epoch on held-out training data, in percent.
+        test_accuracy: of that epoch on the test data, in percent.
+        history: loss and validation accuracy of each epoch.
+    """
 
     checkpoint: Checkpoint
     path: Path
@@ -127,7 +136,7 @@ def train(
     resume: bool = False,
     metadata: Mapping[str, str] | None = None,
     progress: Progress = silent,
-) -> Result:
+) -> TrainResult:
     """Train a network and write a checkpoint of the best epoch.
 
     The state is saved to `state_path(out)` after every epoch, and removed after the checkpoint is written.
@@ -161,7 +170,7 @@ def train(
     if resume and state.exists():
         restore(run, state, options)
 
-    def write() -> Result:
+    def write() -> TrainResult:
         return _write(run, dataset, recipe, out, metadata or {}, replace=replace)
 
     try:
@@ -192,7 +201,7 @@ def check_output(out: Path, *, replace: bool, resume: bool) -> None:
 
 def _write(
     run: Run, dataset: Dataset, recipe: Recipe, out: Path, metadata: Mapping[str, str], *, replace: bool
-) -> Result:
+) -> TrainResult:
     """Evaluate the best epoch on the test data, and write its checkpoint."""
     best = restore_best(run)
     test_accuracy, _ = evaluate(run.network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_labels))
@@ -208,4 +217,4 @@ def _write(
     result = checkpoint.from_module(cast("SpatialNetwork", run.network), {**metadata, **facts})
     checkpoint.save(result, out, replace=replace)
     state_path(out).unlink(missing_ok=True)
-    return Result(result, out, best.epoch, best.accuracy, test_accuracy, tuple(run.history))
+    return TrainResult(result, out, best.epoch, best.accuracy, test_accuracy, tuple(run.history))
