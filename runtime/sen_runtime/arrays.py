@@ -12,7 +12,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -37,17 +36,8 @@ METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HINT = "numpy.savez(PATH, x=..., y=...) writes such a file"
 
 
-@dataclass(frozen=True)
-class Header:
-    """Header of an array in a `.npz`; its size matches the member.
-
-    Attributes:
-        shape: of the array; no axis is empty.
-        dtype: bool, integer or floating point.
-    """
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+#: Shape and type of an array.
+Header = tuple[tuple[int, ...], Any]
 
 
 class Npz:
@@ -55,7 +45,7 @@ class Npz:
 
     Attributes:
         path: of the file.
-        headers: by array name.
+        headers: shape, of which no axis is empty, and type, a number or bool, by array name.
     """
 
     headers: Mapping[str, Header]
@@ -87,9 +77,9 @@ class Npz:
             DataError: decompression fails, or the checksum is wrong.
             MemoryLimitError: the array and its float32 copy need more memory than is available.
         """
-        header = self.headers[name]
-        description = f"{name} of {self.path} is {header.dtype} {list(header.shape)}"
-        memory_limits.require(math.prod(header.shape) * (header.dtype.itemsize + 4), description)
+        shape, dtype = self.headers[name]
+        description = f"{name} of {self.path} is {dtype} {list(shape)}"
+        memory_limits.require(math.prod(shape) * (dtype.itemsize + 4), description)
         with _archive(self.path) as archive, archive.open(f"{name}.npy") as stream:
             array: NDArray[Any] = NPY.read_array(stream, allow_pickle=False)
             return array
@@ -127,7 +117,7 @@ def _header(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile.Zip
         raise DataError(
             f"{path}: {name} declares {dtype} {quote(list(shape))}, {quote(declared)} bytes, and holds {found:,} bytes"
         )
-    return Header(shape, dtype)
+    return shape, dtype
 
 
 def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
