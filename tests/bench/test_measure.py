@@ -291,10 +291,11 @@ def test_sustained_mode_notes_each_second(folder: Path, monkeypatch: pytest.Monk
     assert run(folder / "net.sen")["sustained"] is None
 
 
-def test_a_cold_cache_wants_many_inputs_and_single_calls(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = run(folder / "net.sen", folder / "net.onnx", cold_cache=True)
+def test_a_cold_cache_wants_single_calls(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "data.npz", x=np.random.default_rng(1).random((20, 12), np.float32))
+    found = run(folder / "net.sen", folder / "net.onnx", cold_cache=True, data=tmp_path / "data.npz")
     settings = found["settings"]
-    assert settings["inputs"] == "cold-cache" and settings["n_inputs"] * 12 * 4 >= 2 * (1 << 18)
+    assert (settings["inputs"], settings["n_inputs"], settings["data"]) == ("cold-cache", 20, "data.npz (all 20)")
     assert [row["calls_per_sample"] for row in found["rows"]] == [1, 1]
     assert "cold-cache-small" not in [warning["kind"] for row in found["rows"] for warning in row["warnings"]]
     overheads = [each["message"] for each in found["rows"][0]["warnings"] if each["kind"] == "overhead"]
@@ -356,7 +357,6 @@ def test_an_interrupted_run_is_marked(folder: Path, monkeypatch: pytest.MonkeyPa
         pytest.param({"engines": ("litert",)}, "litert runs .tflite files", id="engine of none"),
         pytest.param({"artifacts": (Path("a.bin"),)}, "a.bin: no engine runs .bin; expected", id="ending"),
         pytest.param({"artifacts": (Path("a.c"),)}, "a.c: .c files are compiled", id="C unasked"),
-        pytest.param({"cold_cache": True, "data": Path("x.npz")}, "--cold-cache", id="cold data"),
         pytest.param({"energy": Path("m.csv")}, "there are 2 rows", id="energy of two"),
         pytest.param({"cpu": 4000}, "--cpu 4000: this process may run on", id="no such core"),
         pytest.param({"cpu": -1}, "--cpu -1: this process may run on", id="negative core"),

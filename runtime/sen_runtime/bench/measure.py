@@ -27,7 +27,6 @@ from sen_runtime.bench.models import (
     Load,
     Loaded,
     Progress,
-    common_shape,
     data_warnings,
     draw_inputs,
     load_rows,
@@ -36,7 +35,7 @@ from sen_runtime.bench.models import (
 )
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.rounds import Measured, Options, measure_rounds
-from sen_runtime.bench.rows import FloatArray, Observations, Row
+from sen_runtime.bench.rows import FloatArray, Observations
 from sen_runtime.data import DataFile, Examples
 from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
@@ -126,7 +125,10 @@ def _observe(
 ) -> Observations:
     """Run all models on the same inputs, then let them take turns."""
     facts, models = device.describe(), [each.row for each in loaded]
-    inputs = _inputs(request, models, data, facts)
+    if data is None:
+        inputs = draw_inputs(models, N_INPUTS, request.seed)
+    else:
+        inputs = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
     progress("comparing outputs")
     outputs = [loops.outputs(each.session, inputs[:N_INPUTS]) for each in loaded]
     accuracies = [_accuracy_percent(each.session, data) for each in loaded]
@@ -234,12 +236,3 @@ def _call_us(session: Session, inputs: FloatArray, measured: Measured) -> float 
 def _open(row: RowPlan, load: Load, inputs: FloatArray) -> interleaved.Loop:
     """A new session on a copy of the inputs: both get another address."""
     return loops.loop_over(load(row), inputs.copy())
-
-
-def _inputs(request: BenchRequest, rows: Sequence[Row], data: Examples | None, facts: Mapping[str, Any]) -> FloatArray:
-    """`N_INPUTS` of the user's inputs, spread evenly, or random inputs: more of them for a cold cache."""
-    if data is not None:
-        chosen: FloatArray = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
-        return chosen
-    n = memory.cold_inputs(4 * int(np.prod(common_shape(rows))), facts) if request.cold_cache else N_INPUTS
-    return draw_inputs(rows, n, request.seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from sen_runtime.figures import size
 STATUS = Path("/proc/self/status")
 #: Min size of a buffer in memory, which is also at least twice the largest cache, and its max share of the RAM.
 MIN_BYTES, RAM_SHARE = 32 << 20, 1 / 8
-TRIES = 5
 #: Max duration of the reads from a buffer in the second-level cache, and from one in memory.
 L2_SECONDS, MEMORY_SECONDS = 0.05, 0.2
-#: Max size of all inputs of a cold run, and of the buffer that is swept between its calls.
+#: Max size of the buffer that is swept between the calls of a cold run.
 MAX_COLD_BYTES = 64 << 20
-MAX_COLD_INPUTS = 1 << 14
 
 
 def peak_bytes(status: str | None = None) -> int | None:
@@ -70,38 +67,12 @@ def buffers(device: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def bandwidth(device: Mapping[str, Any]) -> dict[str, float | None]:
-    """Bytes/ns that one core reads from its second-level cache, and from memory; None where it is not known.
-
-    The C library reads both of `buffers`. Without it numpy reads the memory; of the cache it would measure its own
-    overhead.
-    """
+    """Bytes/ns that the C library reads from `buffers` on one core; None where it is not known."""
     l2, beyond = buffers(device)
     return {
         "l2_bytes_per_ns": None if l2 is None else native.bandwidth(l2, L2_SECONDS),
-        "memory_bytes_per_ns": None
-        if beyond is None
-        else native.bandwidth(beyond, MEMORY_SECONDS) or _numpy_bytes_per_ns(beyond),
+        "memory_bytes_per_ns": None if beyond is None else native.bandwidth(beyond, MEMORY_SECONDS),
     }
-
-
-def _numpy_bytes_per_ns(n_bytes: int) -> float:
-    """The fastest of some passes over `n_bytes`."""
-    buffer = np.ones(n_bytes // 8, np.float64)
-    times_ns = []
-    for _ in range(TRIES):
-        start = time.perf_counter_ns()
-        buffer.max()
-        times_ns.append(time.perf_counter_ns() - start)
-    return buffer.nbytes / max(1, min(times_ns))
-
-
-def cold_inputs(row_bytes: int, device: Mapping[str, Any]) -> int:
-    """Number of inputs of `row_bytes` each that together exceed the last-level cache.
-
-    Limited by `MAX_COLD_BYTES` and `MAX_COLD_INPUTS`: `sweep` empties the caches in any case.
-    """
-    wanted = 2 * (last_level_bytes(device) or MAX_COLD_BYTES)
-    return min(MAX_COLD_INPUTS, max(2, -(-min(wanted, MAX_COLD_BYTES) // row_bytes)))
 
 
 def sweep(device: Mapping[str, Any]) -> Callable[[], object]:

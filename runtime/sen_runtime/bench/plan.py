@@ -145,8 +145,6 @@ def check_request(request: BenchRequest) -> None:
             f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more",
             "leave out one of them",
         )
-    if request.cold_cache and request.data is not None:
-        raise UsageError("--cold-cache generates its inputs, more than the caches hold", "leave out --data")
     for path in request.artifacts:
         _names_for(path)
     for name in request.engines:
