@@ -1,4 +1,4 @@
-/* The plainest benchmark there is, to hold sen-runtime bench to: nanoseconds of a call in a loop in C. */
+/* Baseline for sen-runtime bench: latency of a call in ns, measured by a loop in C. */
 #define _POSIX_C_SOURCE 199309L
 #include <stddef.h>
 #include <time.h>
@@ -12,7 +12,7 @@ static double now_ns(void)
     return 1e9 * (double)now.tv_sec + (double)now.tv_nsec;
 }
 
-/* `calls` calls, on the inputs x `[rows, n_in]` in turn. */
+/* Returns the mean latency of `calls` calls that cycle through the rows of x `[rows, n_in]`. */
 double loop_ns(run_function run, void *model, const float *x, float *y, size_t n_in, size_t rows, size_t calls)
 {
     size_t call;

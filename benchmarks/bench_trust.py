@@ -1,10 +1,11 @@
-"""Can the benchmark be believed? The same artifact twice, one slowed by 10 % on purpose, and a loop in C beside it.
+"""False positive rate, detection rate and overhead of the benchmark.
 
     python benchmarks/bench_trust.py [--runs 20] [--seconds 3]
 
-Of each engine: in how many runs the interval of the ratio contains 1 where both rows are the same file, and lies above
-1 where the second row waits a tenth of its latency longer after each call. Then what the benchmark says of a native
-model of about a microsecond, beside the plainest loop in C, in turns. Exit status 3 if a claim fails.
+For each engine, two rows of the same file are measured in every run: once unmodified, where the interval of the ratio
+must contain 1, and once with the second row delayed by 10 % of its latency after each call, where the interval must lie
+above 1. The overhead is the benchmark's latency of a native model of about 1 us relative to a loop in C, measured in
+alternation. Exit code 3: a claim fails.
 """
 
 from __future__ import annotations
@@ -40,14 +41,15 @@ FloatArray = NDArray[np.float32]
 
 SOURCE = Path(__file__).with_name("bench_loop.c")
 SIZES, TINY_SIZES = (784, 256, 10), (256, 160, 10)
-#: Of 20 runs at least so many; in proportion for other numbers.
-LEAST_SHARE = 18 / 20
-SLOWED, WITHIN = 0.1, 0.1
+#: Min share of runs with the expected interval.
+MIN_SHARE = 18 / 20
+#: Relative delay of the slowed row, and max relative overhead.
+DELAY, MAX_OVERHEAD = 0.1, 0.1
 ROUNDS = 400
 
 
-def sessions(sizes: tuple[int, ...]) -> Mapping[str, Callable[[], Session]]:
-    """What loads a network of these sizes in each engine."""
+def loaders(sizes: tuple[int, ...]) -> Mapping[str, Callable[[], Session]]:
+    """Return, by engine, a function that loads a network with these layer sizes."""
     network = perceptron(np.random.default_rng(0), sizes, dense)
     sen = image.dumps(network)
     onnx, tflite = (each().export(network, each.Options()).main for each in (OnnxExporter, TfliteExporter))
@@ -58,50 +60,50 @@ def sessions(sizes: tuple[int, ...]) -> Mapping[str, Callable[[], Session]]:
     }
 
 
-def opened(load: Callable[[], Session], inputs: FloatArray, extra_ns: float = 0.0) -> Loop:
-    """A new session's loop, which waits so much longer after each call."""
+def open_loop(load: Callable[[], Session], inputs: FloatArray, extra_ns: float = 0.0) -> Loop:
+    """Load a session and return its loop, delayed by `extra_ns` per call."""
     with suppress_announcements():
         loop = loop_over(load(), inputs.copy())
     if extra_ns == 0:
         return loop
 
-    def slowed(n: int) -> None:
+    def delayed(n: int) -> None:
         loop(n)
         end = time.perf_counter_ns() + n * extra_ns
         while time.perf_counter_ns() < end:
             pass
 
-    return slowed
+    return delayed
 
 
 def interval(first: Callable[[], Loop], second: Callable[[], Loop], seconds: float, seed: int) -> Mapping[str, float]:
-    """What the benchmark says of two rows."""
+    """Measure two rows; return median and interval of the ratio of their latencies."""
     measured = measure_rounds({"first": first, "second": second}, Options(seconds, seed))
     turns = {name: np.array(values) for name, values in measured.turns_us.items()}
     return statistics.ratio(turns["second"], turns["first"], measured.loads, seed)
 
 
-def count(name: str, load: Callable[[], Session], sizes: tuple[int, ...], runs: int, seconds: float) -> bool:
-    """Both tests of one engine: prints a line for each, and says whether both pass."""
+def check_engine(name: str, load: Callable[[], Session], sizes: tuple[int, ...], runs: int, seconds: float) -> bool:
+    """Run both tests of one engine, print a line for each, and return whether both pass."""
     inputs = random_inputs((sizes[0],), N_INPUTS, 0, 0.0, 1.0)
-    same = partial(opened, load, inputs)
-    extra_ns = 1000 * SLOWED * side_by_side({"loop": same()}, 1.0).median_us("loop")
-    right = {"same": 0, "slowed": 0}
+    same = partial(open_loop, load, inputs)
+    extra_ns = 1000 * DELAY * side_by_side({"loop": same()}, 1.0).median_us("loop")
+    right = {"same": 0, "delayed": 0}
     widths = []
     for seed in range(runs):
         found = interval(same, same, seconds, seed)
         right["same"] += found["low"] <= 1 <= found["high"]
         widths.append(found["high"] / found["low"] - 1)
-        right["slowed"] += interval(same, partial(same, extra_ns), seconds, seed)["low"] > 1
+        right["delayed"] += interval(same, partial(same, extra_ns), seconds, seed)["low"] > 1
     width = f"{100 * np.median(widths):.2g} % wide"
-    for test, what in (("same", f"the interval, {width}, contains 1"), ("slowed", "the interval lies above 1")):
-        result = "pass" if right[test] >= LEAST_SHARE * runs else "FAIL"
-        print(f"| {name} | {test} | {what} | {right[test]} of {runs} | {result} |", flush=True)
-    return min(right.values()) >= LEAST_SHARE * runs
+    for test, claim in (("same", f"the interval, {width}, contains 1"), ("delayed", "the interval lies above 1")):
+        result = "pass" if right[test] >= MIN_SHARE * runs else "FAIL"
+        print(f"| {name} | {test} | {claim} | {right[test]} of {runs} | {result} |", flush=True)
+    return min(right.values()) >= MIN_SHARE * runs
 
 
 def c_loop() -> Any:
-    """`loop_ns` of bench_loop.c."""
+    """Compile bench_loop.c and return its `loop_ns`."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder) / "loop.so"
         subprocess.run(["cc", "-std=c99", "-O2", "-shared", "-fPIC", str(SOURCE), "-o", str(library)], check=True)
@@ -112,7 +114,7 @@ def c_loop() -> Any:
 
 
 def overhead(network: Network) -> tuple[float, float]:
-    """Nanoseconds of a call: as the benchmark has it, and in the loop in C; medians of turns that alternate."""
+    """Return the latency of a call in ns by the benchmark and by the C loop: medians of alternating turns."""
     inputs, loop_ns = random_inputs((network.n_in,), N_INPUTS, 0, 0.0, 1.0), c_loop()
     session = native.load(image.dumps(network))
     timed = calibrate({"benchmark": loop_over(session, inputs)})["benchmark"]
@@ -127,7 +129,7 @@ def overhead(network: Network) -> tuple[float, float]:
 
 
 def main() -> int:
-    """Measure, and print a table."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=3.0)
@@ -135,17 +137,17 @@ def main() -> int:
     print("| artifact | test | claim | measured | result |\n| --- | --- | --- | ---: | --- |")
     holds = True
     for sizes in (SIZES, TINY_SIZES):
-        for engine, load in sessions(sizes).items():
+        for engine, load in loaders(sizes).items():
             name = f"{engine}, {'-'.join(map(str, sizes))}"
-            holds &= count(name, load, sizes, options.runs, options.seconds)
+            holds &= check_engine(name, load, sizes, options.runs, options.seconds)
     found, plain = overhead(perceptron(np.random.default_rng(0), TINY_SIZES, dense))
-    is_near = abs(found / plain - 1) <= WITHIN
-    claim = f"within {100 * WITHIN:g} % of {plain:.0f} ns, a loop in C"
+    is_within = abs(found / plain - 1) <= MAX_OVERHEAD
+    claim = f"within {100 * MAX_OVERHEAD:g} % of the loop in C, {plain:.0f} ns"
     print(
         f"| native, {'-'.join(map(str, TINY_SIZES))} | overhead | {claim} | {found:.0f} ns | "
-        f"{'pass' if is_near else 'FAIL'} |"
+        f"{'pass' if is_within else 'FAIL'} |"
     )
-    return 0 if holds and is_near else 3
+    return 0 if holds and is_within else 3
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Measure the code of exported C on Cortex-M4, which the budgets of the C exporter count.
+"""Measure the code size of exported C on Cortex-M4, from which the C exporter computes budgets.
 
     python benchmarks/c_code_size.py [--write | --check]
 
-`--write` writes exporters/sen_exporters/c/code_size.json: bytes of each region of the C library, of a network's own
-functions, and of its structures, compiled with -Os. Functions are not inlined, because which ones have a single caller
-differs between networks. `--check` exits with 3 where that file is out of date. Needs arm-none-eabi-gcc.
+`--write` writes exporters/sen_exporters/c/code_size.json: bytes of each region of the C library, of the interface
+functions of a network, and of its structures, compiled with -Os. Inlining is disabled, because it depends on the
+network. `--check` exits with code 3 if that file is out of date. Requires arm-none-eabi-gcc.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from sen_runtime.ir.operators import Dense
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 TABLE = Path(__file__).parents[1] / "exporters/sen_exporters/c/code_size.json"
 STRUCTURES = ("sen_weights", "sen_term", "sen_layer", "sen_kernels", "sen_network")
-#: Of a table by gcc 12, allowed for other versions.
+#: Max ratio to the table, for other compiler versions.
 SLACK = 1.15
 _SYMBOL = re.compile(r"^[0-9a-f]+ ([0-9a-f]+) (\w) ([\w.]+)(?:\t(.*):(\d+))?$", re.MULTILINE)
 
 
 def symbols(source: Path, include: Path) -> Iterator[tuple[str, int, str, int]]:
-    """Name, bytes, file and line of the functions and variables of a C file; lower-case kinds of nm are local."""
+    """Yield name with nm kind, bytes, file and line of each symbol of a C file; lower-case kinds are local."""
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "built.o"
         flags = [*CORTEX_M4, "-fno-inline", "-std=c99", "-Os", "-g", "-I", str(include)]
@@ -50,13 +50,13 @@ def symbols(source: Path, include: Path) -> Iterator[tuple[str, int, str, int]]:
 
 
 def compiler() -> str:
-    """Version of the compiler."""
+    """Return the compiler version."""
     done = subprocess.run(["arm-none-eabi-gcc", "-dumpfullversion"], check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 
 def code_bytes() -> dict[str, int]:
-    """Bytes of code by region."""
+    """Return bytes of code by region."""
     found: dict[str, dict[str, int]] = {name: {} for name in regions()}
     with as_file(files("sen_runtime") / "c" / "src") as folder:
         lines = {name: _lines(region, (folder / region.file).read_text()) for name, region in regions().items()}
@@ -74,7 +74,7 @@ def _lines(region: Region, text: str) -> range:
 
 
 def interface_bytes() -> int:
-    """Bytes of the public functions of a spiking network, which has the most."""
+    """Return the bytes of the public functions of a spiking network, the max over all networks."""
     layers = (
         Layer(Dense(np.ones((2, 2), np.float32)), None, Lif(0.9)),
         Layer(Dense(np.ones((2, 2), np.float32)), None, LeakyIntegrator(0.9)),
@@ -88,7 +88,7 @@ def interface_bytes() -> int:
 
 
 def struct_bytes() -> dict[str, int]:
-    """Bytes of the structures of network.h."""
+    """Return bytes of each structure of network.h."""
     with as_file(files("sen_runtime") / "c" / "src") as folder, tempfile.TemporaryDirectory() as build:
         source = Path(build) / "sizes.c"
         source.write_text('#include "network.h"\n' + "".join(f"char {name}_[sizeof({name})];\n" for name in STRUCTURES))
@@ -96,7 +96,7 @@ def struct_bytes() -> dict[str, int]:
 
 
 def measure() -> dict[str, Any]:
-    """The content of code_size.json."""
+    """Return the content of code_size.json."""
     return {
         "compiler": compiler(),
         "code": code_bytes(),
@@ -106,7 +106,7 @@ def measure() -> dict[str, Any]:
 
 
 def differences(measured: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
-    """Measured sizes other than those of the file; larger by more than `SLACK`, of another compiler."""
+    """List measured sizes that differ from the file; with another compiler, those above `SLACK` times the file's."""
     is_same = measured["compiler"] == table["compiler"]
     pairs = {"interface": (measured["interface"], table["interface"])}
     for part in ("code", "structures"):
@@ -119,7 +119,7 @@ def differences(measured: Mapping[str, Any], table: Mapping[str, Any]) -> list[s
 
 
 def main(arguments: list[str]) -> int:
-    """Print the sizes, write or check them."""
+    """Print, write or check the sizes."""
     measured = measure()
     text = json.dumps(measured, indent=1) + "\n"
     if arguments == ["--write"]:

@@ -34,7 +34,7 @@ from sen_runtime.bench import statistics
 ROOT = Path(__file__).parents[1]
 CONFIGURATIONS, OUT, RESULTS = ROOT / "benchmarks/claims", ROOT / "out/claims", ROOT / "docs/results"
 PAGE = RESULTS / "claims.md"
-#: Max points of test accuracy behind a conventional network, and min reduction of parameters.
+#: Max loss of test accuracy relative to a conventional network in points, and min reduction of parameters.
 MAX_BEHIND, MAX_BEHIND_SPIKING, MIN_SAVED = 0.5, 0.7, 0.8
 #: Max points lost by pruning, and min sparsity of the claim.
 MAX_LOST, SPARSE = 0.5, 0.8
@@ -296,7 +296,7 @@ def size_and_speed() -> Section:
     lines = [
         f"`python benchmarks/shipped.py --all --seconds {SECONDS:g}`: {tool['name']} {tool['version']}, {engines}; "
         f"{device['cpu']}; {record['created'][:10]}; one interleaved run, "
-        f"load {device['before']['load']:.1f} before it."
+        f"load average {device['before']['load']:.1f}."
         + "".join(f" Invalid: {reason}." for reason in record["invalid_because"]),
         "",
         "| form | engine | bytes | accuracy | latency, us | relative to dense in the same engine, 95 % interval |",
@@ -341,7 +341,7 @@ def replace_section(page: str, name: str, lines: Sequence[str]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Run missing studies, print, and write the page with `--write`."""
+    """Run incomplete studies, print, and write the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the page and its figures")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="one section; repeatable")

@@ -1,4 +1,4 @@
-"""Figures of docs/results/claims.md, drawn by matplotlib; the same numbers give the same bytes."""
+"""Figures of docs/results/claims.md, drawn by matplotlib. Output is deterministic."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Accuracy that compression keeps on MNIST, what it makes of time and memory, and the claims that rest on it.
+"""Accuracy, time and memory of compression on MNIST, and claims about them.
 
     python benchmarks/compression.py [--write] [--seeds 0,1,2] [--data-dir DIR]
 
-Networks are trained for each seed (seed 0: the shipped checkpoints), compressed in every way of `compression_rows`, and
-tested once each. Results are kept in out/compression, so that a run goes on where the last one was; delete that folder
-to measure anew. With `--write` the tables go into docs/results/compression.md. Exit status 3 if a claim fails.
+Networks are trained for each seed (seed 0: the shipped checkpoints), compressed by every row of `compression_rows`, and
+tested once each. Results are cached in out/compression, so an interrupted run resumes; delete that folder to repeat the
+measurement. `--write` writes the tables to docs/results/compression.md. Exit code 3: a claim fails.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compression_rows import CACHE, PAIRS, ROOT, ROWS, SMALL, Bench, Row, cached, everything, int8
+from compression_rows import CACHE, PAIRS, ROOT, ROWS, SMALL, Bench, Row, all_rows, cached, int8
 from numpy.typing import NDArray
 
 from sen_edge.compression.moments import CompressionWarning
@@ -42,32 +42,33 @@ FloatArray = NDArray[np.float32]
 
 PAGE = ROOT / "docs/results/compression.md"
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
-#: Inputs that take turns in a measurement of latency, and how long it lasts.
-TURNS, SECONDS = 64, 20.0
-#: Least times as fast as the dense float32 export on litert; most seconds of second-order pruning.
-LEAST_RATIO, MOST_SECONDS = 5.0, 15.0
-#: Name of the network that the others are compared with.
+#: Number of inputs that a latency measurement alternates between, and its duration.
+N_TURNS, SECONDS = 64, 20.0
+#: Min speedup over the dense float32 export on litert; max time of second-order pruning.
+MIN_RATIO, MAX_SECONDS = 5.0, 15.0
+#: Name of the baseline.
 DENSE = "dense"
-#: Layers of 65,536 x 65,536: form, radius of the discs in layer spacings, relative error, seconds, GiB, times smaller.
+#: Layers of 65,536 x 65,536: form, radius of the discs in layer spacings, max relative error, max seconds, max GiB,
+#: min compression ratio.
 LARGE = (("low-rank", 5, 1e-3, 60, 2, 1), ("hierarchical", 50, 1e-2, 300, 4, 20))
-#: What benchmarks/far_field.py prints of these.
-PRINTED = r"radius [\d.]+: ([\d.]+) s, peak ([\d.]+) GiB, .*relative error ([\d.e-]+) .* 1/(\d+)"
+#: Output of benchmarks/far_field.py.
+FAR_FIELD_OUTPUT = r"radius [\d.]+: ([\d.]+) s, peak ([\d.]+) GiB, .*relative error ([\d.e-]+) .* 1/(\d+)"
 
 
 def verdict(holds: bool) -> str:
-    """How a claim is marked."""
+    """Format the result of a claim."""
     return "pass" if holds else "FAIL"
 
 
 def load_average() -> float:
-    """Processes that wanted to run in the last minute, in the mean."""
+    """Return the load average of the last minute."""
     return round(os.getloadavg()[0], 1)
 
 
 def accuracy_lines(benches: list[Bench]) -> tuple[list[str], bool]:
-    """One line of Markdown for each row over all seeds, and whether the claims hold."""
+    """Format one Markdown line per row over all seeds; return them and whether all claims hold."""
     lines = [
-        "| compressed | before | after | drop, mean (range) | at most | MACs left | weights, kB |",
+        "| method | before | after | drop, mean (range) | max drop | MACs left | weights, kB |",
         "| --- | ---: | ---: | ---: | --- | ---: | ---: |",
     ]
     holds = True
@@ -75,10 +76,10 @@ def accuracy_lines(benches: list[Bench]) -> tuple[list[str], bool]:
         found = [bench.result(row) for bench in benches]
         drops = [each["before"] - each["after"] for each in found]
         claim = ""
-        if row.most is not None:
-            fits = round(float(np.mean(drops)), 6) <= row.most
+        if row.max_drop is not None:
+            fits = round(float(np.mean(drops)), 6) <= row.max_drop
             holds &= fits
-            claim = f"{row.most:g}: {verdict(fits)}"
+            claim = f"{row.max_drop:g}: {verdict(fits)}"
         before, after = mean(found, "before"), mean(found, "after")
         macs, kilobytes = mean(found, "macs") / found[0]["of_macs"], mean(found, "bytes") / 1000
         lines.append(
@@ -90,51 +91,51 @@ def accuracy_lines(benches: list[Bench]) -> tuple[list[str], bool]:
 
 
 def mean(found: Iterable[dict[str, Any]], name: str) -> float:
-    """Of one figure over the seeds."""
+    """Return the mean of one figure over the seeds."""
     return float(np.mean([each[name] for each in found]))
 
 
 def comparison_lines(benches: list[Bench]) -> list[str]:
-    """Spatially embedded beside fully connected networks with as many synapses left, compressed alike."""
+    """Compare spatially embedded and fully connected networks with equal density and compression method."""
     lines = [
-        "| synapses left | compressed | SEN | fully connected | ahead by | numbers, SEN | numbers, fully connected |",
+        "| density | method | SEN | fully connected | difference | parameters, SEN | parameters, fully connected |",
         "| ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     originals = [np.mean([bench.original_accuracy(base) for bench in benches]) for base in ("mlp-d32", "dense")]
     learned = benches[0].checkpoint("mlp-d32").n_parameters
-    every = sum(layer.weight.macs + layer.weight.shape[0] for layer in benches[0].network("dense").layers)
-    kinds = [("100 %", "not at all", *originals, learned, every)]
+    n_dense = sum(layer.weight.macs + layer.weight.shape[0] for layer in benches[0].network("dense").layers)
+    rows = [("100 %", "none", *originals, learned, n_dense)]
     for pair in PAIRS:
         sides = [[bench.result(row) for bench in benches] for row in (pair.spatial, pair.dense)]
         accuracies, numbers = ([mean(side, name) for side in sides] for name in ("after", "numbers"))
-        kinds.append((f"{100 * (1 - pair.sparsity):.0f} %", pair.how, *accuracies, *numbers))
-    for left, how, spatial, dense, of_spatial, of_dense in kinds:
+        rows.append((f"{100 * (1 - pair.sparsity):.0f} %", pair.method, *accuracies, *numbers))
+    for density, method, spatial, dense, n_spatial, n_fully_connected in rows:
         lines.append(
-            f"| {left} | {how} | {spatial:.2f} | {dense:.2f} | {spatial - dense:+.2f} | {of_spatial:,.0f} | "
-            f"{of_dense:,.0f} |"
+            f"| {density} | {method} | {spatial:.2f} | {dense:.2f} | {spatial - dense:+.2f} | {n_spatial:,.0f} | "
+            f"{n_fully_connected:,.0f} |"
         )
     return lines
 
 
-def taking_turns(session: NativeSession | TfliteSession, x: FloatArray) -> Callable[[], object]:
-    """An inference of the next row of `x [rows, n_in]`, through the engine's own calls."""
+def alternate(session: NativeSession | TfliteSession, x: FloatArray) -> Callable[[], object]:
+    """Return a call that runs the next row of `x [rows, n_in]` through the engine's own API."""
     turns = cycle([session.bare_call(x[row : row + 1]) for row in range(len(x))])
 
-    def call(_: object = session) -> object:  # which holds the memory that the turns work on
+    def call(_: object = session) -> object:  # keeps the session and its memory alive
         return next(turns)()
 
     return call
 
 
 def latencies(bench: Bench) -> dict[str, Any]:
-    """Microseconds of low rank with int8 weights on the native engine, and of the dense float32 export on litert."""
-    x = subsample(bench.dataset.test_inputs, TURNS)
+    """Measure low rank with int8 weights on the native engine, and the dense float32 export on litert, in us."""
+    x = subsample(bench.dataset.test_inputs, N_TURNS)
     with suppress_announcements():
         dense = litert.ENGINE.load(TfliteExporter().export(bench.network("mlp-d32"), TfliteExporter.Options()).main)
-        calls = {DENSE: taking_turns(dense, x)}
+        calls = {DENSE: alternate(dense, x)}
     for name, options in SMALL.items():
         small, _ = int8(bench, "mlp-d32", **options)
-        calls[name] = taking_turns(native.load(image.dumps(small)), x)
+        calls[name] = alternate(native.load(image.dumps(small)), x)
     measured = interleaved(calls, SECONDS)
     return {
         "us": {name: measured.median_us(name) for name in calls},
@@ -144,7 +145,7 @@ def latencies(bench: Bench) -> dict[str, Any]:
 
 
 def pruning_seconds(bench: Bench) -> dict[str, float]:
-    """Wall time of second-order pruning of the 784 x 512 layer, everything included."""
+    """Measure the wall time of second-order pruning of the 784 x 512 layer, calibration included."""
     network = bench.network("mlp-d32")
     load, began = load_average(), time.perf_counter()
     prune(network, sparsity=0.9, layers=[0], calibration=bench.calibration)
@@ -152,49 +153,49 @@ def pruning_seconds(bench: Bench) -> dict[str, float]:
 
 
 def far_field(form: str, radius: float, tolerance: float) -> list[float]:
-    """Seconds, GiB, error and times smaller of a layer of 65,536 x 65,536; a process of its own has its own memory."""
+    """Factorize a 65,536 x 65,536 layer in a new process; return seconds, GiB, error and compression ratio."""
     command = [sys.executable, str(ROOT / "benchmarks/far_field.py"), form]
     command += ["--radius", f"{radius:g}", "--tolerance", f"{tolerance:g}"]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    found = re.search(PRINTED, printed)
+    found = re.search(FAR_FIELD_OUTPUT, printed)
     if found is None:
-        raise SystemExit(f"benchmarks/far_field.py printed something else than expected: {printed}")
+        raise SystemExit(f"unexpected output of benchmarks/far_field.py: {printed}")
     return [*map(float, found.groups()), load_average()]
 
 
 def cost_lines(bench: Bench) -> tuple[list[str], bool]:
-    """One line of Markdown for each claim on time and memory, and whether they hold."""
+    """Format one Markdown line per claim on time and memory; return them and whether all claims hold."""
     lines, holds = ["| claim | measured | load average | result |", "| --- | --- | ---: | --- |"], True
     speed = cached(CACHE / "machine/latencies.json", lambda: latencies(bench))
     pruning = cached(CACHE / "machine/pruning.json", lambda: pruning_seconds(bench))
     claims = [
         *(
             (
-                f"{name}, native engine: at least {LEAST_RATIO:g} times as fast as the dense float32 export on litert",
-                f"{ratio:.1f} times ({speed['us'][name]:.1f} us beside {speed['us'][DENSE]:.1f} us)",
+                f"{name}, native engine: at least {MIN_RATIO:g} times as fast as the dense float32 export on litert",
+                f"{ratio:.1f} times ({speed['us'][name]:.1f} us and {speed['us'][DENSE]:.1f} us)",
                 speed["load"],
-                ratio >= LEAST_RATIO,
+                ratio >= MIN_RATIO,
             )
             for name, ratio in speed["ratio"].items()
         ),
         (
-            f"second-order pruning of 784 x 512 from {len(bench.calibration):,} inputs: below {MOST_SECONDS:g} s",
+            f"second-order pruning of 784 x 512 from {len(bench.calibration):,} inputs: below {MAX_SECONDS:g} s",
             f"{pruning['seconds']:.1f} s",
             pruning["load"],
-            pruning["seconds"] < MOST_SECONDS,
+            pruning["seconds"] < MAX_SECONDS,
         ),
     ]
-    for form, radius, error, most_seconds, most_gib, least in LARGE:
-        path = CACHE / f"machine/{form}-{radius}-{error:g}.json"
-        took, peak, missed, times, load = cached(path, lambda f=form, r=radius, e=error: far_field(f, r, e))
-        smaller = f", at least {least} times fewer bytes" if least > 1 else ""
+    for form, radius, max_error, max_seconds, max_gib, min_ratio in LARGE:
+        path = CACHE / f"machine/{form}-{radius}-{max_error:g}.json"
+        seconds, peak, error, times, load = cached(path, lambda f=form, r=radius, e=max_error: far_field(f, r, e))
+        smaller = f", at least {min_ratio} times fewer bytes" if min_ratio > 1 else ""
         claims.append(
             (
-                f"65,536 x 65,536, discs of radius {radius}, {form}: error at most {error:g}, below {most_seconds} s "
-                f"and {most_gib} GiB{smaller}",
-                f"{missed:.2g}, {took:.0f} s, {peak:.2f} GiB, {times:.0f} times fewer bytes",
+                f"65,536 x 65,536, discs of radius {radius}, {form}: error at most {max_error:g}, below {max_seconds} "
+                f"s and {max_gib} GiB{smaller}",
+                f"{error:.2g}, {seconds:.0f} s, {peak:.2f} GiB, {times:.0f} times fewer bytes",
                 load,
-                missed <= error and took < most_seconds and peak < most_gib and times >= least,
+                error <= max_error and seconds < max_seconds and peak < max_gib and times >= min_ratio,
             )
         )
     for claim, measured, load, fits in claims:
@@ -204,25 +205,25 @@ def cost_lines(bench: Bench) -> tuple[list[str], bool]:
 
 
 def processor() -> str:
-    """The machine in words."""
+    """Describe the machine."""
     path = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.+)", path.read_text()) if path.exists() else []
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} threads, {platform.system()}"
 
 
 def report(seeds: list[int], data_dir: Path | None) -> tuple[list[str], bool]:
-    """Lines of Markdown, and whether every claim holds."""
+    """Measure; return Markdown lines and whether every claim holds."""
     dataset = datasets.load("mnist", data_dir)
     benches = [Bench(seed, dataset) for seed in seeds]
-    rows: list[Row] = everything()
+    rows: list[Row] = all_rows()
     for row in rows:
         for bench in benches:
             bench.result(row)
     accuracies, holds = accuracy_lines(benches)
     costs, fits = cost_lines(benches[0])
     lines = [
-        f"`python benchmarks/compression.py --write`, seeds {', '.join(map(str, seeds))}; {processor()}. Accuracies in "
-        f"percent of {len(dataset.test_labels):,} test images, drops in points.",
+        f"`python benchmarks/compression.py --write`, seeds {', '.join(map(str, seeds))}; {processor()}. Accuracy in "
+        f"percent on {len(dataset.test_labels):,} test images, drop in points.",
         "",
         *accuracies,
         "",
@@ -234,7 +235,7 @@ def report(seeds: list[int], data_dir: Path | None) -> tuple[list[str], bool]:
 
 
 def main(arguments: list[str]) -> int:
-    """Compress, test, print, and write the page if asked to."""
+    """Compress, test, print, and write the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="write the page")
     parser.add_argument("--seeds", default="0,1,2", help="seeds, separated by commas")

@@ -1,4 +1,4 @@
-"""The networks of benchmarks/compression.py for one seed, every way they are compressed in, and what is kept of it."""
+"""Networks, compression methods and cached results of benchmarks/compression.py."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "out/compression"
 SHIPPED = ROOT / "examples/checkpoints"
 SIZES = (784, 512, 10)
-#: Training inputs that one-shot methods see, without labels; and those that int8 weights are rounded by.
-CALIBRATION, INT8_INPUTS = 20_000, 2048
+#: Number of unlabelled training inputs for one-shot methods, and for the rounding of int8 weights.
+N_CALIBRATION, N_INT8_INPUTS = 20_000, 2048
 #: Epochs of training after compression.
 TUNED_EPOCHS, DISTILLED_EPOCHS = 20, 10
-#: Of the fully connected networks, which learn sooner than coordinates.
+#: Recipe of the fully connected networks, which need fewer epochs than coordinates.
 DENSE_EPOCHS, DENSE_LEARNING_RATE, DENSE_SECOND_MOMENT = 30, 1e-3, 0.999
 
 Options = Mapping[str, Any]
@@ -51,31 +51,31 @@ Options = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A way to compress a network.
+    """Network, compression method and claim.
 
     Attributes:
-        name: in the table.
-        base: the network: "mlp-d32", "mlp-d3", "snn-d32" or "dense".
-        method: one of `METHODS`.
-        options: of the method; all that its result depends on beside the seed and the network.
-        most: points of test accuracy that it may lose in the mean; None where nothing is claimed.
+        name: first column of the table.
+        base: network: "mlp-d32", "mlp-d3", "snn-d32" or "dense".
+        method: key of `METHODS`.
+        options: arguments of the method; with seed and network they determine the result.
+        max_drop: max mean loss of test accuracy in points; None without a claim.
     """
 
     name: str
     base: str
     method: str
     options: Options = field(default_factory=dict)
-    most: float | None = None
+    max_drop: float | None = None
 
     def path(self, seed: int) -> Path:
-        """Where its result is kept."""
-        content = json.dumps([self.base, self.method, self.options, seed, CALIBRATION], sort_keys=True)
+        """Return the path of the cached result."""
+        content = json.dumps([self.base, self.method, self.options, seed, N_CALIBRATION], sort_keys=True)
         slug = re.sub(r"[^a-z0-9]+", "-", self.name.lower()).strip("-")
         return CACHE / str(seed) / f"{slug}.{hashlib.sha256(content.encode()).hexdigest()[:10]}.json"
 
 
 def cached(path: Path, compute: Callable[[], Any]) -> Any:
-    """What `compute` gives as JSON, from the file if it is there."""
+    """Return the JSON content of `path`; compute and write it if the file is missing."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         found = compute()
@@ -85,16 +85,16 @@ def cached(path: Path, compute: Callable[[], Any]) -> Any:
 
 
 class Bench:
-    """One seed: its data, its networks and its results."""
+    """Data, networks and results of one seed."""
 
     def __init__(self, seed: int, dataset: Dataset) -> None:
         self.seed, self.dataset = seed, dataset
         self.folder = CACHE / str(seed)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.calibration = subsample(dataset.train_inputs, CALIBRATION)
+        self.calibration = subsample(dataset.train_inputs, N_CALIBRATION)
 
     def checkpoint(self, base: str) -> Checkpoint:
-        """The trained spatially embedded network; of seed 0 the one that is shipped."""
+        """Load the trained spatially embedded network, or train it; seed 0 is the shipped checkpoint."""
         path = self.folder / f"{base}.pt"
         if not path.exists() and self.seed == 0:
             shutil.copy(SHIPPED / f"mnist-{base}.pt", path)
@@ -108,7 +108,7 @@ class Bench:
         return checkpoints.load(path)
 
     def network(self, base: str) -> Network:
-        """The trained network with its weights written out."""
+        """Return the trained network with materialized weights."""
         if base != "dense":
             return precompute(checkpoints.to_network(self.checkpoint(base)))
         path = self.folder / f"dense-{DENSE_EPOCHS}.npz"
@@ -121,16 +121,16 @@ class Bench:
         return Network((Layer(Dense(w1), b1, Relu()), Layer(Dense(w2), b2, Identity())))
 
     def accuracy(self, network: Network) -> float:
-        """On the test data, in percent."""
+        """Return the test accuracy in percent."""
         return network_accuracy(network, self.dataset.test_inputs, self.dataset.test_labels)
 
     def original_accuracy(self, base: str) -> float:
-        """Of the network before compression, on the test data, in percent."""
+        """Return the test accuracy of the network before compression, in percent."""
         found: float = cached(self.folder / f"original-{base}.json", lambda: self.accuracy(self.network(base)))
         return found
 
     def result(self, row: Row) -> dict[str, Any]:
-        """Figures of a row: accuracy before and after, multiply-accumulates, stored numbers, bytes."""
+        """Return the figures of a row: accuracy before and after, MACs, parameters, bytes."""
         found: dict[str, Any] = cached(row.path(self.seed), lambda: self._measure(row))
         return found
 
@@ -151,7 +151,7 @@ class Bench:
 
 
 def train_dense(dataset: Dataset, seed: int) -> Network:
-    """784-512-10 with free weights, on the same images, shifted alike."""
+    """Train 784-512-10 with free weights on the same images with the same shifts."""
     recipe = replace(
         suggested_recipe(32, dataset),
         epochs=DENSE_EPOCHS,
@@ -175,28 +175,30 @@ def train_dense(dataset: Dataset, seed: int) -> Network:
     return module.to_network()
 
 
-# A method gives the network and, where that is still a SEN, its learned numbers.
+# Network, and number of parameters if it is still a SEN.
 Compressed = tuple[Network, int | None]
 
 
-def pruned(bench: Bench, base: str, **request: Any) -> Compressed:
-    """One shot, with calibration inputs alone."""
+def prune_once(bench: Bench, base: str, **request: Any) -> Compressed:
+    """Prune without training."""
     return prune(bench.network(base), calibration=bench.calibration, **request), None
 
 
-def factorized(bench: Bench, base: str, **request: Any) -> Compressed:
-    """Low rank, or low rank and a sparse near field, with calibration inputs alone."""
+def factorize_once(bench: Bench, base: str, **request: Any) -> Compressed:
+    """Factorize to low rank, or low rank and a sparse near field, without training."""
     return factorize(bench.network(base), calibration=bench.calibration, **request), None
 
 
 def int8(bench: Bench, base: str, *, method: str, options: Options) -> Compressed:
-    """What another method gives, with int8 weights."""
+    """Apply another method, then quantize weights to int8."""
     network, _ = METHODS[method](bench, base, **options)
-    return to_int8_weights(network, calibration=subsample(bench.calibration, INT8_INPUTS)), None
+    return to_int8_weights(network, calibration=subsample(bench.calibration, N_INT8_INPUTS)), None
 
 
-def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructured", epochs: int) -> Compressed:
-    """Coordinates trained under a pattern: still a SEN."""
+def prune_and_tune(
+    bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructured", epochs: int
+) -> Compressed:
+    """Prune and train the coordinates; the result is still a SEN."""
     original = bench.checkpoint(base)
     recipe = finetune_recipe(suggested_recipe(original.config.dimensions, bench.dataset))
     recipe = replace(recipe, epochs=epochs, seed=bench.seed)
@@ -205,47 +207,47 @@ def tuned(bench: Bench, base: str, *, sparsity: float, pattern: str = "unstructu
     return found.network, found.checkpoint.n_parameters
 
 
-def distilled(bench: Bench, base: str, *, method: str, options: Options, epochs: int) -> Compressed:
-    """Free weights trained towards the original network's outputs; labels only choose the epoch."""
+def compress_and_distil(bench: Bench, base: str, *, method: str, options: Options, epochs: int) -> Compressed:
+    """Apply another method, then distil the weights from the original network; labels only select the epoch."""
     start, _ = METHODS[method](bench, base, **options)
     recipe = free_recipe(bench.dataset, epochs, bench.seed)
     return distil(start, bench.network(base), bench.dataset, recipe, Tuning(distillation=1.0)).network, None
 
 
 METHODS: dict[str, Callable[..., Compressed]] = {
-    "pruned": pruned,
-    "factorized": factorized,
+    "pruned": prune_once,
+    "factorized": factorize_once,
     "int8": int8,
-    "tuned": tuned,
-    "distilled": distilled,
+    "tuned": prune_and_tune,
+    "distilled": compress_and_distil,
 }
 
 
-def _tuned(name: str, sparsity: float, most: float | None = None, base: str = "mlp-d32", **options: Any) -> Row:
+def _tuned(name: str, sparsity: float, max_drop: float | None = None, base: str = "mlp-d32", **options: Any) -> Row:
     options = {"sparsity": sparsity, "epochs": TUNED_EPOCHS, **options}
-    return Row(f"fine-tuned, {sparsity:.0%}{name}", base, "tuned", options, most)
+    return Row(f"fine-tuned, {sparsity:.0%}{name}", base, "tuned", options, max_drop)
 
 
-def _pruned(name: str, sparsity: float, most: float | None = None, base: str = "mlp-d32", **options: Any) -> Row:
-    return Row(f"one shot, {sparsity:.0%}{name}", base, "pruned", {"sparsity": sparsity, **options}, most)
+def _pruned(name: str, sparsity: float, max_drop: float | None = None, base: str = "mlp-d32", **options: Any) -> Row:
+    return Row(f"one-shot, {sparsity:.0%}{name}", base, "pruned", {"sparsity": sparsity, **options}, max_drop)
 
 
-def _distilled(name: str, base: str, method: str, options: Options, most: float | None = None) -> Row:
-    return Row(name, base, "distilled", {"method": method, "options": options, "epochs": DISTILLED_EPOCHS}, most)
+def _distilled(name: str, base: str, method: str, options: Options, max_drop: float | None = None) -> Row:
+    return Row(name, base, "distilled", {"method": method, "options": options, "epochs": DISTILLED_EPOCHS}, max_drop)
 
 
 LOW_RANK: Options = {"macs": 0.1}
 NEAR: Options = {"rank": 8, "near": 0.06, "layers": [0]}
 NEAR_16: Options = {"rank": 16, "near": 0.035, "layers": [0]}
 
-#: The networks whose latency is measured, by the name of their row.
+#: Networks whose latency is measured, by name of the row.
 SMALL: dict[str, Options] = {
     "low rank, int8 weights": {"method": "factorized", "options": LOW_RANK},
     "rank 40, int8 weights": {"method": "factorized", "options": {"rank": 40}},
 }
 DISTILLED = _distilled("low rank, distilled", "mlp-d32", "factorized", LOW_RANK)
 
-#: What is compressed, in the order of the table.
+#: Rows in the order of the table.
 ROWS = (
     _pruned("", 0.8, 1.0),
     _pruned("", 0.9),
@@ -272,9 +274,9 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Pair:
-    """A SEN and a fully connected network with as many synapses left, compressed alike."""
+    """SEN and fully connected network with equal density and compression method."""
 
-    how: str
+    method: str
     sparsity: float
     spatial: Row
     dense: Row
@@ -285,10 +287,10 @@ def _pairs(sparsity: float) -> list[Pair]:
     second_order = _pruned(", fully connected", sparsity, base="dense")
     dense_name = f"distilled, {sparsity:.0%}, fully connected"
     return [
-        Pair("one shot, by magnitude", sparsity, *_both(sparsity, magnitude)),
-        Pair("one shot, second-order", sparsity, _pruned("", sparsity), second_order),
+        Pair("one-shot, magnitude", sparsity, *_both(sparsity, magnitude)),
+        Pair("one-shot, second-order", sparsity, _pruned("", sparsity), second_order),
         Pair(
-            "trained afterwards",
+            "trained after pruning",
             sparsity,
             _tuned("", sparsity),
             _distilled(dense_name, "dense", "pruned", second_order.options),
@@ -306,10 +308,10 @@ def _both(sparsity: float, options: Options) -> tuple[Row, Row]:
 PAIRS = tuple(pair for sparsity in (0.8, 0.9, 0.95) for pair in _pairs(sparsity))
 
 
-def everything() -> list[Row]:
-    """All rows, once each: what is claimed first."""
+def all_rows() -> list[Row]:
+    """Return every distinct row, those with a claim first."""
     rows = [
-        *sorted(ROWS, key=lambda row: row.most is None),
+        *sorted(ROWS, key=lambda row: row.max_drop is None),
         *(row for pair in PAIRS for row in (pair.spatial, pair.dense)),
     ]
     return list({row.path(0): row for row in rows}.values())

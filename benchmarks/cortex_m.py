@@ -1,11 +1,11 @@
-"""Instructions that one inference of an exported network takes on Cortex-M, and the claims that rest on it.
+"""Instructions of one inference of exported C on Cortex-M, and claims about them.
 
     python benchmarks/cortex_m.py [--write | --check]
 
-Networks with random weights are exported as C, built with arm-none-eabi-gcc -O2 and run under QEMU, whose counts are
-the same each time; code is what -Os makes of it. `--write` puts the table into docs/reference/cortex-m.md and
-benchmarks/cortex_m.json. `--check` compares with the latter, unless the compiler is another one. Exit status 3 if a
-claim fails, a count is more than 3 % above that of the file, or `--check` lacks the tools to tell.
+Networks with random weights are exported as C, built with arm-none-eabi-gcc -O2 and run in QEMU, whose counts are
+deterministic; code size is measured at -Os. `--write` writes the table to docs/reference/cortex-m.md and
+benchmarks/cortex_m.json. `--check` compares the counts with that file if the compiler is the same. Exit code 3: a claim
+fails, or a count exceeds the file's by more than 3 %. Exit code 1: `--check` without the required tools.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Coordinates
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # tests is no installed package
+sys.path.insert(0, str(ROOT))  # tests is not an installed package
 
 from tests.cross import harness  # noqa: E402
 from tests.cross.harness import TARGETS, Target  # noqa: E402
@@ -43,17 +43,17 @@ FloatArray = NDArray[np.float32]
 PAGE, TABLE = ROOT / "docs/reference/cortex-m.md", Path(__file__).with_suffix(".json")
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 SMALL = (64, 48, 10)
-#: What a count may be above the file's.
+#: Max ratio of a count to the file's.
 SLACK = 1.03
-#: Cases of networks that fit the 256 KB of flash and 16 KB of RAM of the Cortex-M0 board.
-LITTLE = ("dense float32, small", "dense int8, small", "coordinates, small")
-#: Error of an output allowed, over the greatest.
-FLOAT_ERROR, INT8_ERROR = 1e-4, 0.05
+#: Cases that fit the 256 KB of flash and 16 KB of RAM of the Cortex-M0 board.
+SMALL_CASES = ("dense float32, small", "dense int8, small", "coordinates, small")
+#: Max error of an output relative to the max output.
+MAX_FLOAT_ERROR, MAX_INT8_ERROR = 1e-4, 0.05
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One network on one processor.
+class Measurement:
+    """Measurement of one network on one processor.
 
     Attributes:
         instructions: of one inference.
@@ -68,16 +68,16 @@ class Measured:
 
 @dataclass(frozen=True)
 class Claim:
-    """`attribute` of `case` on Cortex-M4 is at most `most`."""
+    """Upper limit of an attribute of a `Measurement` on Cortex-M4."""
 
     case: str
     attribute: str
-    most: int
+    max_value: int
 
 
 INT8_CASES = ("rank 32 int8", "unstructured int8", "1x4 blocks int8")
 CLAIMS = (
-    *(Claim(case, "instructions", most) for case, most in zip(INT8_CASES, (120_000, 230_000, 130_000), strict=True)),
+    *(Claim(case, "instructions", n) for case, n in zip(INT8_CASES, (120_000, 230_000, 130_000), strict=True)),
     *(Claim(case, "code_bytes", 8192) for case in INT8_CASES),
     *(Claim(case, "arena_bytes", 8192) for case in INT8_CASES),
 )
@@ -96,7 +96,7 @@ def _spiking(rng: np.random.Generator) -> Network:
 
 
 def networks() -> Mapping[str, Network]:
-    """What is measured, by name."""
+    """Build the measured networks, by case."""
     rng = np.random.default_rng(0)
     full, factors = perceptron(rng, SIZES, dense), perceptron(rng, SIZES, low_rank)
     single, blocks = (perceptron(rng, SIZES, partial(sparse, block=block)) for block in ((1, 1), (1, 4)))
@@ -121,12 +121,12 @@ def _floats(name: str, values: FloatArray) -> str:
 
 
 def _export(network: Network, folder: Path, error: float) -> None:
-    """The network as C, its weights in a file of their own, and an input and its outputs for count_exported.c.
+    """Export the network as C with a separate weight file, and an input with its outputs for count_exported.c.
 
     Args:
-        network: what is exported.
-        folder: where to.
-        error: of an output allowed, over the greatest.
+        network: network to export.
+        folder: output folder.
+        error: max error of an output relative to the max output.
     """
     main = CExporter().export(network, COptions(name="net", weights="incbin")).write(folder)
     x = np.random.default_rng(1).random((1, network.n_in), np.float32)
@@ -138,8 +138,8 @@ def _export(network: Network, folder: Path, error: float) -> None:
     )
 
 
-def measure(target: Target, folder: Path) -> Measured:
-    """Of the network that `_export` left in `folder`."""
+def measure(target: Target, folder: Path) -> Measurement:
+    """Build and count the network that `_export` wrote to `folder`."""
     build = folder / target.name
     build.mkdir()
     sources = [folder / "net.c", folder / "net_weights.S"]
@@ -147,35 +147,35 @@ def measure(target: Target, folder: Path) -> Measured:
     program = harness.build(target, sources, build / "count", includes=[folder])
     arena = re.search(r"^#define NET_ARENA_BYTES (\d+)", (folder / "net.h").read_text(), re.MULTILINE)
     assert arena is not None
-    return Measured(
+    return Measurement(
         harness.count(target, program),
         int(arena[1]),
         harness.text_bytes(target, [folder / "net.c"], build / "code", includes=[folder]),
     )
 
 
-def measure_all() -> dict[str, dict[str, Measured]]:
-    """By case, then by processor."""
+def measure_all() -> dict[str, dict[str, Measurement]]:
+    """Measure every case on every processor with enough memory."""
     boards = [target for target in TARGETS.values() if target.memory]
-    found: dict[str, dict[str, Measured]] = {}
-    with tempfile.TemporaryDirectory() as place:
+    found: dict[str, dict[str, Measurement]] = {}
+    with tempfile.TemporaryDirectory() as root:
         for number, (case, network) in enumerate(networks().items()):
-            folder = Path(place, str(number))
-            _export(network, folder, INT8_ERROR if "int8" in case else FLOAT_ERROR)
-            fitting = [target for target in boards if target.name != "cortex-m0" or case in LITTLE]
+            folder = Path(root, str(number))
+            _export(network, folder, MAX_INT8_ERROR if "int8" in case else MAX_FLOAT_ERROR)
+            fitting = [target for target in boards if target.name != "cortex-m0" or case in SMALL_CASES]
             found[case] = {target.name: measure(target, folder / "net") for target in fitting}
             print(case, {name: each.instructions for name, each in found[case].items()}, file=sys.stderr)
     return found
 
 
 def compiler() -> str:
-    """Its version, as it says it."""
+    """Return the compiler version."""
     done = subprocess.run(["arm-none-eabi-gcc", "-dumpfullversion"], capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
-def report(found: Mapping[str, Mapping[str, Measured]]) -> tuple[list[str], bool]:
-    """Lines of Markdown, and whether every claim holds."""
+def report(found: Mapping[str, Mapping[str, Measurement]]) -> tuple[list[str], bool]:
+    """Format tables as Markdown lines; return them and whether every claim holds."""
     boards = [target.name for target in TARGETS.values() if target.memory]
     counts = {
         case: " | ".join(f"{row[name].instructions:,}" if name in row else "" for name in boards)
@@ -183,9 +183,9 @@ def report(found: Mapping[str, Mapping[str, Measured]]) -> tuple[list[str], bool
     }
     lines = [
         f"`python benchmarks/cortex_m.py --write`, arm-none-eabi-gcc {compiler()}. Instructions of one inference at",
-        "-O2, bytes of RAM, bytes of code for Cortex-M4 at -Os. Large networks are 784-512-256-10, and of sparse ones",
-        "90 % of the hidden layers' weights are 0; small ones are 64-48-10; the spiking one is 784-256-10 and takes 25",
-        "steps.",
+        "-O2, bytes of RAM, bytes of code for Cortex-M4 at -Os. Large networks are 784-512-256-10; sparse ones have",
+        "90 % zeros in the weights of the hidden layers. Small networks are 64-48-10. The spiking network is",
+        "784-256-10 with 25 time steps.",
         "",
         f"| network | {' | '.join(boards)} | RAM | code |",
         f"| --- |{' ---: |' * (len(boards) + 2)}",
@@ -200,24 +200,24 @@ def report(found: Mapping[str, Mapping[str, Measured]]) -> tuple[list[str], bool
     holds = True
     for claim in CLAIMS:
         value = getattr(found[claim.case]["cortex-m4"], claim.attribute)
-        holds &= value <= claim.most
-        result = "pass" if value <= claim.most else "FAIL"
-        what = claim.attribute.replace("_", " ").replace("arena", "RAM")
-        lines.append(f"| {claim.case}: at most {claim.most:,} {what} | {value:,} | {result} |")
+        holds &= value <= claim.max_value
+        result = "pass" if value <= claim.max_value else "FAIL"
+        attribute = {"arena_bytes": "bytes of RAM", "code_bytes": "bytes of code"}.get(claim.attribute, claim.attribute)
+        lines.append(f"| {claim.case}: at most {claim.max_value:,} {attribute} | {value:,} | {result} |")
     return lines, holds
 
 
-def as_table(found: Mapping[str, Mapping[str, Measured]]) -> dict[str, object]:
-    """What benchmarks/cortex_m.json holds."""
+def as_table(found: Mapping[str, Mapping[str, Measurement]]) -> dict[str, object]:
+    """Return the content of benchmarks/cortex_m.json."""
     rows = {case: {name: asdict(each) for name, each in row.items()} for case, row in found.items()}
     return {"compiler": compiler(), "measured": rows}
 
 
-def rises(found: Mapping[str, Mapping[str, Measured]]) -> list[str]:
-    """What is more than `SLACK` above the file, which says nothing of another compiler."""
+def increases(found: Mapping[str, Mapping[str, Measurement]]) -> list[str]:
+    """List counts above `SLACK` times the file's, if the file is from the same compiler."""
     table = json.loads(TABLE.read_text())
     if table["compiler"] != compiler():
-        print(f"not compared: {TABLE.name} is of gcc {table['compiler']}, this is {compiler()}")
+        print(f"not compared: {TABLE.name} was measured with gcc {table['compiler']}, installed is {compiler()}")
         return []
     before = {(case, name): each for case, row in table["measured"].items() for name, each in row.items()}
     return [
@@ -229,18 +229,18 @@ def rises(found: Mapping[str, Mapping[str, Measured]]) -> list[str]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print, and write or compare if asked to."""
-    lacking = harness.missing(TARGETS["cortex-m4"])
-    if lacking:
-        print(f"not measured: needs {', '.join(lacking)}")
+    """Measure, print, and write or compare on request."""
+    missing = harness.missing(TARGETS["cortex-m4"])
+    if missing:
+        print(f"not measured: requires {', '.join(missing)}")
         return 1 if arguments == ["--check"] else 0
     found = measure_all()
     lines, holds = report(found)
     print("\n".join(lines))
     if arguments == ["--check"]:
-        risen = rises(found)
-        print("\n".join(risen))
-        return 0 if holds and not risen else 3
+        increased = increases(found)
+        print("\n".join(increased))
+        return 0 if holds and not increased else 3
     if arguments == ["--write"]:
         before, _, rest = PAGE.read_text().partition(START)
         PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]))

@@ -3,8 +3,8 @@
     python benchmarks/far_field.py low-rank [--neurons 65536 --radius 5 --tolerance 1e-3]
     python benchmarks/far_field.py hierarchical [--neurons 65536 --radius 50 --tolerance 1e-2 --leaf-size 16]
 
-Source and target neurons are equally many, uniform on two discs one layer spacing apart; the radius is in spacings.
-Memory is the peak of the process before the engine starts. Latency is that of the native engine, one thread.
+N source and N target neurons are distributed uniformly on two discs, one layer spacing apart; the radius is in
+spacings. Memory is the peak of the process before the engine starts. Latency is that of the native engine, one thread.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ def main(options: argparse.Namespace) -> None:
         f"1/{4 * operator.macs / network.nbytes:.0f}"
     )
     session = native.load(image.dumps(network))
-    x, took = rng.random((1, options.neurons), np.float32), []
+    x, latencies = rng.random((1, options.neurons), np.float32), []
     for _ in range(RUNS):
         start = time.perf_counter()
         session.run(x)
-        took.append(time.perf_counter() - start)
-    print(f"native engine, {session.kernels}: {1000 * np.median(took):.2f} ms")
+        latencies.append(time.perf_counter() - start)
+    print(f"native engine, {session.kernels}: {1000 * np.median(latencies):.2f} ms")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""Latency of the C library beside litert and onnxruntime, and the claims that rest on it.
+"""Latency of the C library compared with litert and onnxruntime, and claims about it.
 
     python benchmarks/native.py [--write]
 
-One interleaved run, one thread, one input of one row. Two times of everything: "run", the input copied in, the output
-copied out, through each engine's own calls and nothing checked; and "kernel", a call where the input already lies in
-its place, less the same call of an empty network. With `--write` the tables go into docs/reference/c-library.md. Exit
-status 3 if a claim fails.
+One interleaved run, one thread, one input of one row. Two latencies are measured: "run" copies the input in and the
+output out through the engine's own API without checks; "kernel" is a call with the input already in place, minus the
+same call of an empty network. `--write` writes the tables to docs/reference/c-library.md. Exit code 3: a claim fails.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ PAGE = ROOT / "docs/reference/c-library.md"
 START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 SECONDS, PIXELS = 40.0, 0.2
 EMPTY = "empty network"
-#: Who is how many times as fast as whom, at least, and in which of the two times.
+#: Faster row, slower row, min ratio of their latencies, kind of latency.
 CLAIMS = (
     ("native, dense", "litert, dense", 1.0, "run"),
     ("native, dense", "onnxruntime, dense", 1.2, "run"),
@@ -64,13 +63,13 @@ CLAIMS = (
     ("native, spiking", "onnxruntime, spiking", 25.0, "run"),
     ("native, spiking", "onnxruntime, spiking", 25.0, "kernel"),
 )
-#: Microseconds that a call of an empty model may take.
-OVERHEAD_US = 1.5
+#: Max latency of a call of an empty network.
+MAX_OVERHEAD_US = 1.5
 
 
 @dataclass(frozen=True)
 class Case:
-    """A network and an input to measure it with; `engines` beside the C library."""
+    """Network, its input, and the engines that run it in addition to the C library."""
 
     name: str
     network: Network
@@ -81,7 +80,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Row:
-    """What is measured: the two calls, and the bytes of weights that an inference reads, where that is known."""
+    """The two measured calls, and the bytes of weights that one inference reads, if known."""
 
     run: Callable[[], object]
     invoke: Callable[[], object]
@@ -89,14 +88,14 @@ class Row:
 
 
 def spiking(rng: np.random.Generator) -> Network:
-    """784-256-10 with T = 25, weights such that about an eighth of the neurons fires in a step."""
+    """Build 784-256-10 with T = 25, with weights scaled so that about one neuron in eight spikes per step."""
     n_in, n_hidden, n_out = SPIKING_SIZES
     hidden = Layer(Dense(np.float32(1.3) * normal(rng, n_hidden, n_in)), None, Lif(beta=0.9, threshold=1.0))
     return Network((hidden, Layer(Dense(normal(rng, n_out, n_hidden)), None, LeakyIntegrator(0.9))), TIMESTEPS)
 
 
 def cases(rng: np.random.Generator) -> list[Case]:
-    """Everything that is measured."""
+    """Build all cases."""
     full = rng.random((1, SIZES[0]), np.float32)
     pixels = full * (rng.random(full.shape) < PIXELS)
     whole, factors = perceptron(rng, SIZES, dense), perceptron(rng, SIZES, low_rank)
@@ -123,7 +122,7 @@ def cases(rng: np.random.Generator) -> list[Case]:
 
 
 def rows(found: list[Case], rng: np.random.Generator) -> Mapping[str, Row]:
-    """The calls of every case, each compared with the reference first."""
+    """Load every case in its engines, and compare the native outputs with the reference."""
     result: dict[str, Row] = {}
     for case in found:
         result[f"native, {case.name}"] = _native(case)
@@ -172,12 +171,12 @@ def _onnxruntime(case: Case) -> Row:
 
 
 def empty_network() -> Network:
-    """One neuron with one input: what a call costs beside the arithmetic."""
+    """Build a network of one neuron with one input, whose latency is the overhead of a call."""
     return Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))
 
 
 def overhead() -> tuple[float, float]:
-    """Microseconds of `run` and of `invoke` on a network of one neuron."""
+    """Return the latency in us of `run` and of `invoke` of the empty network."""
     tiny, x = native.load(image.dumps(empty_network())), np.ones((1, 1), np.float32)
     calls = (partial(tiny.run, x), tiny.invoke)
     run, invoke = (min(timeit.repeat(call, number=20_000, repeat=5)) / 20_000 for call in calls)
@@ -185,12 +184,12 @@ def overhead() -> tuple[float, float]:
 
 
 def firing_rate(case: Case) -> float:
-    """Share of hidden neurons that fire in a step."""
+    """Return the share of hidden neurons that spike per step."""
     return float(np.mean(reference.trace(case.network, case.x)[0])) / case.network.timesteps
 
 
 def times_us(measured: Latencies, name: str, kind: str) -> NDArray[np.float64]:
-    """Microseconds in each round: of "run", or of "kernel"."""
+    """Return the latency in us of each round, for kind "run" or "kernel"."""
     if kind == "run":
         return measured.blocks_us[f"{name} run"]
     return (
@@ -199,15 +198,15 @@ def times_us(measured: Latencies, name: str, kind: str) -> NDArray[np.float64]:
 
 
 def ratio(measured: Latencies, name: str, baseline: str, kind: str) -> float:
-    """Median over the rounds: each pair was measured together."""
+    """Return the median over the rounds of the ratio within a round."""
     return float(np.median(times_us(measured, name, kind) / times_us(measured, baseline, kind)))
 
 
 def table(measured: Latencies, found: Mapping[str, Row], roofs: Mapping[str, float]) -> list[str]:
-    """One line of Markdown for each row."""
+    """Format one Markdown line per row."""
     first = "litert, dense"
     lines = [
-        f"| 784-512-256-10 (spiking: 784-256-10, T = {TIMESTEPS}) | run | kernel | weights, bytes/ns | of the roof |",
+        f"| 784-512-256-10 (spiking: 784-256-10, T = {TIMESTEPS}) | run | kernel | weights, bytes/ns | / roof |",
         "| --- | ---: | ---: | ---: | ---: |",
     ]
     for name, row in found.items():
@@ -223,21 +222,21 @@ def table(measured: Latencies, found: Mapping[str, Row], roofs: Mapping[str, flo
 
 
 def claims(measured: Latencies, overhead_us: float) -> tuple[list[str], bool]:
-    """One line of Markdown for each claim, and whether all of them hold."""
+    """Format one Markdown line per claim; return them and whether all claims hold."""
     lines, holds = ["| claim | measured | result |", "| --- | ---: | --- |"], True
-    for fast, slow, least, kind in CLAIMS:
+    for fast, slow, min_ratio, kind in CLAIMS:
         times = 1 / ratio(measured, fast, slow, kind)
-        holds &= times >= least
-        result = "pass" if times >= least else "FAIL"
-        lines.append(f"| {fast}: at least {least:g} times as fast as {slow} ({kind}) | {times:.1f} | {result} |")
-    holds &= overhead_us <= OVERHEAD_US
-    result = "pass" if overhead_us <= OVERHEAD_US else "FAIL"
-    lines.append(f"| a call of an empty network takes at most {OVERHEAD_US:g} us | {overhead_us:.2f} | {result} |")
+        holds &= times >= min_ratio
+        result = "pass" if times >= min_ratio else "FAIL"
+        lines.append(f"| {fast}: at least {min_ratio:g} times as fast as {slow} ({kind}) | {times:.1f} | {result} |")
+    holds &= overhead_us <= MAX_OVERHEAD_US
+    result = "pass" if overhead_us <= MAX_OVERHEAD_US else "FAIL"
+    lines.append(f"| call of an empty network: at most {MAX_OVERHEAD_US:g} us | {overhead_us:.2f} | {result} |")
     return lines, holds
 
 
 def report(rng: np.random.Generator) -> tuple[list[str], bool]:
-    """Lines of Markdown, and whether every claim holds."""
+    """Measure; return Markdown lines and whether every claim holds."""
     found = cases(rng)
     measurable = rows(found, rng)
     calls = {f"{name} {kind}": getattr(row, kind) for name, row in measurable.items() for kind in ("run", "invoke")}
@@ -249,11 +248,11 @@ def report(rng: np.random.Generator) -> tuple[list[str], bool]:
     rounds = len(next(iter(measured.blocks_us.values())))
     spikes = next(case for case in found if case.name == "spiking")
     lines = [
-        f"`python benchmarks/native.py --write`, kernels {kernels}, {rounds} rounds; times as ratios to litert, dense. "
-        f"A call of an empty network costs {run:.2f} us through `run`, {invoke:.2f} us through `invoke`. The processor "
-        f"loads {roofs['l2_bytes_per_ns']:.0f} bytes/ns from its second-level cache (the roof), "
-        f"{roofs['memory_bytes_per_ns']:.0f} from memory. {firing_rate(spikes):.0%} of the spiking network's hidden "
-        "neurons fire in a step.",
+        f"`python benchmarks/native.py --write`, kernels {kernels}, {rounds} rounds; latency relative to litert, "
+        f"dense. A call of an empty network takes {run:.2f} us with `run`, {invoke:.2f} us with `invoke`. Read "
+        f"bandwidth: {roofs['l2_bytes_per_ns']:.0f} bytes/ns from the L2 cache (the roof), "
+        f"{roofs['memory_bytes_per_ns']:.0f} from memory. {firing_rate(spikes):.0%} of the hidden neurons of the "
+        "spiking network spike per step.",
         "",
         *table(measured, measurable, roofs),
         "",
@@ -263,7 +262,7 @@ def report(rng: np.random.Generator) -> tuple[list[str], bool]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, print, and write the page if asked to."""
+    """Measure, print, and write the page with `--write`."""
     lines, holds = report(np.random.default_rng(0))
     print("\n".join(lines))
     if arguments == ["--write"]:

@@ -2,10 +2,9 @@
 
     python benchmarks/shipped.py [--all] [--data-dir DIR] [--seconds 20] [--allow-throttled]
 
-Writes out/shipped/: files, record.json, report.html. Compression and int8 are calibrated with MNIST in DIR; without
-MNIST
-forms that need no data are exported: as fast, but without accuracy. `--all` adds forms of little information:
-coordinates, float16, and sparse or low-rank forms in engines other than native.
+Writes exported files, record.json and report.html to out/shipped/. Compression and int8 are calibrated with MNIST from
+DIR. Without MNIST only forms that need no data are exported; their latency is the same, and no accuracy is measured.
+`--all` adds coordinates, float16, and sparse and low-rank forms in engines other than native.
 """
 
 from __future__ import annotations
@@ -32,11 +31,11 @@ class Form:
     """Form of a network.
 
     Attributes:
-        name: of the files.
-        targets: of `sen-edge export`; those after a semicolon only with `--all`.
-        options: of `sen-edge export`.
-        checkpoint: of the network.
-        is_calibrated: whether it uses calibration inputs.
+        name: stem of the files.
+        targets: targets of `sen-edge export`; those after a semicolon only with `--all`.
+        options: options of `sen-edge export`.
+        checkpoint: file in examples/checkpoints.
+        is_calibrated: whether the form uses calibration inputs.
     """
 
     name: str
@@ -45,10 +44,10 @@ class Form:
     checkpoint: str = "mnist-mlp-d32-e6.pt"
     is_calibrated: bool = False
 
-    def select_targets(self, *, everything: bool) -> str:
+    def select_targets(self, *, include_all: bool) -> str:
         """Return the targets, separated by commas."""
-        usual, _, further = self.targets.partition(";")
-        return ",".join(filter(None, (usual, further if everything else "")))
+        default, _, additional = self.targets.partition(";")
+        return ",".join(filter(None, (default, additional if include_all else "")))
 
 
 RANK, SPARSITY, INT8 = ("--rank", "32", "--layers", "0"), ("--sparsity", "0.9"), ("--dtype", "int8-dynamic")
@@ -67,20 +66,20 @@ FORMS = (
 )
 
 
-def export(out: Path, data_dir: list[str], *, is_calibrated: bool, everything: bool) -> list[Path]:
+def export(out: Path, data_dir: list[str], *, is_calibrated: bool, include_all: bool) -> list[Path]:
     """Export every form; return the files."""
     found = []
     for form in FORMS:
-        targets = form.select_targets(everything=everything)
-        given = ["--calibration", "mnist", *data_dir] if form.is_calibrated and is_calibrated else []
-        if not targets or (form.name == "int8-full" and not given):
+        targets = form.select_targets(include_all=include_all)
+        calibration = ["--calibration", "mnist", *data_dir] if form.is_calibrated and is_calibrated else []
+        if not targets or (form.name == "int8-full" and not calibration):
             continue
-        if "--sparsity" in form.options and not given:
-            given = ["--criterion", "magnitude"]
+        if "--sparsity" in form.options and not calibration:
+            calibration = ["--criterion", "magnitude"]
         command = [sys.executable, "-m", "sen_edge", "export", str(CHECKPOINTS / form.checkpoint), "-o", str(out)]
         print(f"exporting: {form.name}", flush=True)
         subprocess.run(
-            [*command, "--name", form.name, "--to", targets, "--force", *form.options, *given],
+            [*command, "--name", form.name, "--to", targets, "--force", *form.options, *calibration],
             check=True,
             stdout=subprocess.DEVNULL,
         )
@@ -88,15 +87,15 @@ def export(out: Path, data_dir: list[str], *, is_calibrated: bool, everything: b
     return found
 
 
-def examples(out: Path, data_dir: Path | None, most: int | None) -> list[str]:
+def write_examples(out: Path, data_dir: Path | None, max_examples: int | None) -> list[str]:
     """Write test examples of MNIST, if available; return the options that name them."""
     try:
         mnist = load("mnist", data_dir)
     except DataError as error:
-        print(f"without MNIST: {error.message}", flush=True)
+        print(f"MNIST is not available: {error.message}", flush=True)
         return []
     path = out / "mnist.npz"
-    np.savez(path, x_test=mnist.test_inputs[:most], y_test=mnist.test_labels[:most])
+    np.savez(path, x_test=mnist.test_inputs[:max_examples], y_test=mnist.test_labels[:max_examples])
     return ["--data", str(path)]
 
 
@@ -104,9 +103,9 @@ def main(options: argparse.Namespace) -> int:
     """Export, measure, report."""
     out = SHIPPED
     out.mkdir(parents=True, exist_ok=True)
-    data = examples(out, options.data_dir, None if options.all else MAX_EXAMPLES)
+    data = write_examples(out, options.data_dir, None if options.all else MAX_EXAMPLES)
     folder = [] if options.data_dir is None else ["--data-dir", str(options.data_dir)]
-    files = export(out, folder, is_calibrated=bool(data), everything=options.all)
+    files = export(out, folder, is_calibrated=bool(data), include_all=options.all)
     results = ["--json", str(out / "record.json"), "--force"]
     command = [sys.executable, "-m", "sen_runtime", "bench", *map(str, files), *data, *results]
     allowed = ["--allow-throttled"] if options.allow_throttled else []

@@ -2,9 +2,10 @@
 
     python benchmarks/sweep_scaling.py [--rounds 3] [--trials 8]
 
-Both clusters are running, and each worker has run a trial, before the measurement; every sweep writes to a new folder.
-The share of worker time in trials distinguishes a slow sweep from busy cores: twice that of two workers over that of
-one is the ratio on free cores. Exit code 3: the ratio of the medians misses the claim, or results differ.
+Both clusters are started, and each worker runs a trial, before the measurement. Every sweep writes to a new folder. The
+column "in trials" is the share of worker time spent in trials. It distinguishes overhead of the sweep from busy cores:
+the speedup on idle cores is twice the share of two workers over that of one. Exit code 3: the ratio of the medians
+misses the claim, or results differ.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ training.exponent = [1.0, 2.0]
 def run_timed(
     client: Client, dataset: Dataset, n_trials: int, first_seed: int
 ) -> tuple[float, float, Mapping[str, Any]]:
-    """Run a sweep; return its seconds, the sum over its trials, and its figures by trial.
+    """Run a sweep; return wall seconds, the sum of the seconds of its trials, and figures by trial.
 
-    Workers cache trained networks, so the seeds must be new.
+    Workers cache trained networks, so every call requires new seeds.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sweep.toml"
@@ -57,8 +58,8 @@ def run_timed(
             begin = time.perf_counter()
             records = run_sweep(search, journal, client, run_trial)
             seconds = time.perf_counter() - begin
-    alone = sum(record["seconds"] for record in records.values())
-    return seconds, alone, {ident: record["figures"] for ident, record in records.items()}
+    in_trials = sum(record["seconds"] for record in records.values())
+    return seconds, in_trials, {ident: record["figures"] for ident, record in records.items()}
 
 
 def main() -> int:
@@ -76,9 +77,9 @@ def main() -> int:
             run_timed(client, dataset, 4, 0)
         for number in range(1, options.rounds + 1):
             for n_workers, client in ((1, one), (2, two)):
-                taken, alone, found = run_timed(client, dataset, options.trials, 1000 * number)
+                taken, in_trials, found = run_timed(client, dataset, options.trials, 1000 * number)
                 seconds[n_workers].append(taken)
-                busy[n_workers].append(100 * alone / (n_workers * taken))
+                busy[n_workers].append(100 * in_trials / (n_workers * taken))
                 figures.append(found)
     medians = {n_workers: statistics.median(values) for n_workers, values in seconds.items()}
     ratio = medians[1] / medians[2]
@@ -89,7 +90,7 @@ def main() -> int:
         share = statistics.median(busy[n_workers])
         print(f"| {n_workers} | {options.trials} | {medians[n_workers]:.1f} | {rounds} | {share:.0f} % |")
     print(f"two workers are {ratio:.2f} times as fast (claim: {CLAIM}): {'pass' if ratio >= CLAIM else 'FAIL'}")
-    print(f"figures of both are equal in each round: {'pass' if are_equal else 'FAIL'}")
+    print(f"figures of one and two workers are equal in each round: {'pass' if are_equal else 'FAIL'}")
     return 0 if ratio >= CLAIM and are_equal else 3
 
 
