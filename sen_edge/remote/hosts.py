@@ -18,16 +18,11 @@ from annotated_types import Ge, MinLen
 
 from sen_edge.errors import UsageError
 from sen_edge.schema import Check, Schema, read_toml
-from sen_runtime.errors import SenError
 from sen_runtime.untrusted import quote
 
 #: Characters of an address; neither user nor host may begin like an option.
 ADDRESS = re.compile(r"(ssh://)?([A-Za-z0-9_.][A-Za-z0-9_.+-]*@)?[A-Za-z0-9_.:\[][A-Za-z0-9_.:%\[\]-]*/?")
 ADDRESS_FORMS = "[user@]host, ssh://[user@]host[:port], or an alias of your ssh configuration"
-
-
-class InventoryError(SenError):
-    """An inventory that cannot be read."""
 
 
 def is_address(text: str) -> bool:
@@ -64,10 +59,10 @@ def choose(names: Sequence[str], inventory: Path | None) -> dict[str, Host]:
     """Hosts of the inventory, or the named ones of them; a name that it does not have is an address.
 
     Raises:
-        InventoryError: the inventory cannot be read.
+        FileError: the inventory cannot be read.
         UsageError: a name is not an address; or two hosts are the same, and would disturb each other.
     """
-    known = {} if inventory is None else read_toml(Inventory, inventory, error=InventoryError).hosts
+    known = {} if inventory is None else read_toml(Inventory, inventory).hosts
     chosen: dict[str, Host] = {}
     for name in names or known:
         if name not in known and not is_address(name):

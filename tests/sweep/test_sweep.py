@@ -473,24 +473,29 @@ def test_every_trial_failing_is_a_failure(sen_edge: Run, tmp_path: Path) -> None
     assert "rank is 1000; the layers have at most" in (tmp_path / "out/results.csv").read_text()
 
 
-#: `sen-edge sweep` with trials of `tests.support.sweeps`: the first one ends, the others wait until they are killed.
+#: `sen-edge sweep` with a trial of `tests.support.sweeps`, the first argument.
 COMMAND = """
 import sys
 import sen_edge.sweep.trial
 from sen_edge.cli.main import main
 from tests.support import sweeps
-sen_edge.sweep.trial.run_trial = sweeps.first_alone
+sen_edge.sweep.trial.run_trial = getattr(sweeps, sys.argv.pop(1))
 sys.exit(main())
 """
 
 
-def start(tmp_path: Path) -> "subprocess.Popen[str]":
-    """Start a sweep in a process group of its own, as a shell does, and wait until its first trial is kept."""
+def run_stand_in(trial: str, tmp_path: Path) -> "subprocess.Popen[str]":
+    """Start a sweep in a process group of its own, as a shell does."""
     path = write(tmp_path, GRID)
-    command = [sys.executable, "-c", COMMAND, "sweep", str(path), "-o", str(tmp_path / "out"), "--workers", "2"]
-    process = subprocess.Popen(
+    command = [sys.executable, "-c", COMMAND, trial, "sweep", str(path), "-o", str(tmp_path / "out"), "--workers", "2"]
+    return subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT
     )
+
+
+def start(tmp_path: Path) -> "subprocess.Popen[str]":
+    """Start a sweep whose first trial ends, and wait until it is kept; the others wait until they are killed."""
+    process = run_stand_in("first_alone", tmp_path)
     while process.poll() is None and not finished(tmp_path / "out"):
         time.sleep(0.02)
     return process
@@ -505,7 +510,7 @@ def wait_for_end(pids: set[int]) -> bool:
     return False
 
 
-def test_a_killed_sweep_goes_on(sen_edge: Run, tmp_path: Path) -> None:
+def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     process = start(tmp_path)
     children = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
     process.kill()
@@ -513,9 +518,9 @@ def test_a_killed_sweep_goes_on(sen_edge: Run, tmp_path: Path) -> None:
     before = finished(tmp_path / "out")
     assert len(before) == 1
     assert len(children) >= 2 and wait_for_end(children)
-    outcome = sen_edge("sweep", tmp_path / "s.toml", "-o", tmp_path / "out", "--workers", 2)
-    assert outcome.code == 0, outcome.err
-    assert outcome.err.splitlines()[0].startswith("1/4 trials")
+    again = run_stand_in("quick", tmp_path)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 0 and err.splitlines()[0].startswith("1/4 trials"), err
     after = finished(tmp_path / "out")
     assert after[:1] == before and len(after) == 4
 
