@@ -34,6 +34,7 @@ class Form:
         name: stem of the files.
         targets: targets of `sen-edge export`; those after a semicolon only with `--all`.
         options: options of `sen-edge export`.
+        compression: options of `sen-edge compress`; empty without compression.
         checkpoint: file in examples/checkpoints.
         is_calibrated: whether the form uses calibration inputs.
     """
@@ -41,6 +42,7 @@ class Form:
     name: str
     targets: str
     options: tuple[str, ...] = ()
+    compression: tuple[str, ...] = ()
     checkpoint: str = "mnist-mlp-d32-e6.pt"
     is_calibrated: bool = False
 
@@ -57,13 +59,18 @@ FORMS = (
     Form("float16", ";onnx,tflite,sen", ("--dtype", "float16")),
     Form("int8", "tflite,sen", INT8, is_calibrated=True),
     Form("int8-full", ";tflite", ("--dtype", "int8"), is_calibrated=True),
-    Form("unstructured", ";onnx,tflite,sen", SPARSITY, is_calibrated=True),
-    Form("sparse", "sen", (*SPARSITY, "--pattern", "16x1"), is_calibrated=True),
-    Form("sparse-int8", ";sen", (*SPARSITY, "--pattern", "16x1", *INT8), is_calibrated=True),
-    Form("low-rank", "sen;onnx,tflite", RANK, is_calibrated=True),
-    Form("low-rank-int8", "sen;tflite", (*RANK, *INT8), is_calibrated=True),
+    Form("unstructured", ";onnx,tflite,sen", (), SPARSITY, is_calibrated=True),
+    Form("sparse", "sen", (), (*SPARSITY, "--pattern", "16x1"), is_calibrated=True),
+    Form("sparse-int8", ";sen", INT8, (*SPARSITY, "--pattern", "16x1"), is_calibrated=True),
+    Form("low-rank", "sen;onnx,tflite", (), RANK, is_calibrated=True),
+    Form("low-rank-int8", "sen;tflite", INT8, RANK, is_calibrated=True),
     Form("spiking", "onnx,tflite,sen", checkpoint="mnist-snn-d32-e6.pt"),
 )
+
+
+def run(*arguments: str | Path) -> None:
+    """Run a command of sen-edge."""
+    subprocess.run([sys.executable, "-m", "sen_edge", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
 def export(out: Path, data_dir: list[str], *, is_calibrated: bool, include_all: bool) -> list[Path]:
@@ -74,15 +81,16 @@ def export(out: Path, data_dir: list[str], *, is_calibrated: bool, include_all: 
         calibration = ["--calibration", "mnist", *data_dir] if form.is_calibrated and is_calibrated else []
         if not targets or (form.name == "int8-full" and not calibration):
             continue
-        if "--sparsity" in form.options and not calibration:
-            calibration = ["--criterion", "magnitude"]
-        command = [sys.executable, "-m", "sen_edge", "export", str(CHECKPOINTS / form.checkpoint), "-o", str(out)]
         print(f"exporting: {form.name}", flush=True)
-        subprocess.run(
-            [*command, "--name", form.name, "--to", targets, "--force", *form.options, *calibration],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        model = CHECKPOINTS / form.checkpoint
+        if form.compression:
+            criterion = ["--criterion", "magnitude"] if "--sparsity" in form.compression and not calibration else []
+            compressed = out / f"{form.name}-compressed.sen"
+            run("compress", model, "-o", compressed, "--force", *form.compression, *criterion, *calibration)
+            model = compressed
+        int8_inputs = calibration if "--dtype" in form.options else []
+        names = ("-o", out, "--name", form.name, "--to", targets, "--force")
+        run("export", model, *names, *form.options, *int8_inputs)
         found += [path for target in targets.split(",") if (path := out / f"{form.name}.{target}").exists()]
     return found
 
