@@ -244,7 +244,7 @@ def pruning() -> Section:
     spatial = {"SEN": "pruning-paper", "SEN, exponent 6 (extension)": "pruning"}
     conventional = {
         "fully connected, same layers": "pruning-conventional",
-        "fully connected, as many parameters before": "pruning-small",
+        "fully connected, equal parameters before pruning": "pruning-small",
     }
     studies = spatial | conventional
     points = {name: run_study(study) for name, study in studies.items()}
@@ -267,7 +267,7 @@ def pruning() -> Section:
     large, small = (points[name] for name in conventional)
     section.lines += [
         "",
-        f"| network | sparsity | loses | at most {MAX_LOST:g} | ahead of as many parameters | above 0 "
+        f"| network | sparsity | loss | at most {MAX_LOST:g} | ahead of equal parameters | above 0 "
         "| ahead of the same layers |",
         "| --- | ---: | ---: | --- | ---: | --- | ---: |",
     ]
@@ -276,7 +276,7 @@ def pruning() -> Section:
             if sparsity < SPARSE:
                 continue
             lost, ahead = points[name][0].mean - point.mean, point.mean - few.mean
-            kept = section.verdict(f"{name}, {100 * sparsity:.0f} %: loses {lost:.2f}", holds=lost <= MAX_LOST)
+            kept = section.verdict(f"{name}, {100 * sparsity:.0f} %: loss {lost:.2f}", holds=lost <= MAX_LOST)
             above = section.verdict(f"{name}, {100 * sparsity:.0f} %: ahead by {ahead:.2f}", holds=ahead > 0)
             section.lines.append(
                 f"| {name} | {100 * sparsity:.0f} % | {lost:.2f} | {kept} | {ahead:+.2f} | {above} | "
