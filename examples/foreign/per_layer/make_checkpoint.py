@@ -1,4 +1,4 @@
-"""Writes `model.pt` as another team's training code might: one tensor per layer, positions as [d, n].
+"""Write `model.pt` in the layout of foreign training code: one tensor per layer, positions as [d, n].
 
     python examples/foreign/per_layer/make_checkpoint.py
     sen-edge inspect model.pt --map examples/foreign/per_layer/map.toml

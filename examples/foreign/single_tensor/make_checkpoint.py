@@ -1,4 +1,4 @@
-"""Writes `model.pt` as another team's training code might: one [n_total, d] tensor for all neurons.
+"""Write `model.pt` in the layout of foreign training code: one [n_total, d] tensor for all neurons.
 
     python examples/foreign/single_tensor/make_checkpoint.py
     sen-edge inspect model.pt --map examples/foreign/single_tensor/map.toml
@@ -18,7 +18,7 @@ torch.save(
     {
         # The layer axis is not stored: it is layer index * spacing.
         "coords": torch.cat([tensors[f"positions.{i}"] for i in range(n_layers)]),
-        # One inhibition value per neuron, those of the output layer unused.
+        # One inhibition value per neuron, values of the output layer are unused.
         "inhibition": torch.cat([*(tensors[f"inhibition.{i}"] for i in range(n_layers - 1)), torch.zeros(n_output)]),
         "layer_gain": torch.stack([tensors[f"gain.{i}"] for i in range(n_layers - 1)]),
         "bias": torch.cat([tensors[f"bias.{i}"] for i in range(n_layers - 1)]),

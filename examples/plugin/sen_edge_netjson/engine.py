@@ -1,4 +1,4 @@
-"""The engine: numpy on `.netjson` files."""
+"""Engine `netjson-numpy`: runs `.netjson` files in numpy."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sen_runtime.errors import EngineError
 
 
 class NetjsonSession(Session):
-    """A multilayer perceptron in numpy."""
+    """Session of a multilayer perceptron in numpy."""
 
     def __init__(self, layers: list[dict[str, Any]], *, allow_nonfinite: bool) -> None:
         self._layers = [
             (np.array(layer["w"], np.float32).T, np.array(layer["bias"] or 0, np.float32), layer["relu"])
             for layer in layers
         ]
-        # _run changes nothing in the session, so threads need not take turns
+        # _run does not modify the session, so threads may call it concurrently
         super().__init__((len(self._layers[0][0]),), allow_nonfinite=allow_nonfinite, is_reentrant=True)
 
     def _run(self, rows: Float32Array) -> NDArray[Any]:
@@ -38,7 +38,7 @@ class NetjsonSession(Session):
 
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> NetjsonSession:
-    """A session on a `.netjson` file.
+    """Load a `.netjson` file.
 
     Raises:
         EngineError: the file cannot be read or is damaged.
@@ -51,7 +51,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Ne
 
 
 def version() -> str:
-    """Version of numpy."""
+    """Return the version of numpy."""
     return np.__version__
 
 

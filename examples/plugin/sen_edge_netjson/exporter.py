@@ -1,4 +1,4 @@
-"""The target: a network as JSON text."""
+"""Target `netjson`: a network as JSON text."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class NetjsonExporter:
     Options = NetjsonOptions
 
     def main_file(self, options: NetjsonOptions) -> str:
-        """`NAME.netjson`."""
+        """Return `NAME.netjson`."""
         return f"{options.name}.netjson"
 
     def check(self, network: Network, options: NetjsonOptions) -> None:
-        """Refuse what the format has no form for.
+        """Raise for networks that the format does not support.
 
         Raises:
             NoFormError: a spiking network, or weights that are not dense float32.
@@ -53,7 +53,7 @@ class NetjsonExporter:
             raise NoFormError("netjson has no fixed batch size", hint="leave out --batch-size")
 
     def export(self, network: Network, options: NetjsonOptions) -> Artifact:
-        """Build the file; the same network gives the same bytes."""
+        """Build the file. Output is deterministic."""
         self.check(network, options)
         layers = [
             {
@@ -68,23 +68,23 @@ class NetjsonExporter:
         )
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
-        """The artifact with `properties` added to its metadata."""
+        """Add `properties` to the metadata of the artifact."""
         content = json.loads(artifact.main)
         content["properties"].update(properties)
         return artifact.with_main(_dumps(content))
 
     def properties(self, model: bytes) -> Mapping[str, str]:
-        """The metadata in a file."""
+        """Read the metadata of a file."""
         found: Mapping[str, str] = json.loads(model)["properties"]
         return found
 
     def engines(self, model: bytes) -> tuple[str, ...]:
-        """The engine next to this file."""
+        """Return the name of the engine."""
         del model
         return ("netjson-numpy",)
 
     def instrument(self, model: bytes) -> bytes:
-        """The model itself: the engine shows every layer."""
+        """Return the model, because the engine returns the activations of all layers."""
         return model
 
 
