@@ -10,7 +10,7 @@ C := runtime/sen_runtime/c
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-rounding test-arm lint bench results bench-shipped fuzz docs clean
+.PHONY: help demo check test test-slow test-rounding test-arm lint bench results bench-shipped fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,8 +29,16 @@ $(VENV)/.dev: $(VENV)/.user
 demo: $(VENV)/.user ## train on bundled digits, export every target, verify, measure, print the table
 	$(BIN)/sen-edge demo --output-dir out/demo
 
+FAST := tests/ir tests/format tests/model tests/data tests/passes tests/engines tests/exporters tests/project
+
+check: lint ## the inner loop: lint, types, fast tests; less than a minute
+	$(BIN)/python -m pytest -n auto -q -m "not medium and not slow and not cross" $(FAST)
+
 test: $(VENV)/.dev ## everything needed to trust a change
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not slow and not cross"
+
+test-slow: $(VENV)/.dev ## tests of minutes, and those that compile for other processors; CI runs them
+	$(BIN)/python -m pytest -n auto -m "slow or cross"
 
 # What another processor rounds differently: torch without AVX, MKL and OpenBLAS with other kernels, one thread or two.
 ROUNDING := "default COMPATIBLE Prescott 1" "avx2 AVX2 Haswell 2"
