@@ -26,7 +26,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import label_loss, prepare, run_epoch, start, suggested_recipe
 from sen_edge.training.train import suggested_spiking, train
@@ -110,7 +110,7 @@ class Bench:
     def network(self, base: str) -> Network:
         """Return the trained network with materialized weights."""
         if base != "dense":
-            return precompute(checkpoints.to_network(self.checkpoint(base)))
+            return materialize(checkpoints.to_network(self.checkpoint(base)))
         path = self.folder / f"dense-{DENSE_EPOCHS}.npz"
         if not path.exists():
             print(f"{self.seed}: training the fully connected network", file=sys.stderr, flush=True)
@@ -141,7 +141,7 @@ class Bench:
         biases = sum(layer.bias.size for layer in network.layers if layer.bias is not None)
         return {
             "before": self.original_accuracy(row.base),
-            "after": self.accuracy(precompute(network)),
+            "after": self.accuracy(materialize(network)),
             "macs": network.macs,
             "of_macs": sum(int(np.prod(layer.weight.shape)) for layer in self.network(row.base).layers),
             "numbers": network.macs + biases if learned is None else learned,

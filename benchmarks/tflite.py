@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from sen_edge.data import datasets
 from sen_edge.data.calibration import load_calibration
 from sen_edge.model import checkpoint
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import SparseFormat
 from sen_exporters.tflite.exporter import TfliteExporter
@@ -113,7 +113,7 @@ def _accuracy(session: TfliteSession, inputs: FloatArray, labels: NDArray[np.int
 
 def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
     """Measure every dtype of a shipped checkpoint."""
-    network = precompute(checkpoint.to_network(checkpoint.load(path)))
+    network = materialize(checkpoint.to_network(checkpoint.load(path)))
     test = datasets.load_test("mnist", None, network)
     calibration = load_calibration("mnist", None, network).inputs
     x = test.inputs[:: len(test.inputs) // COMPARED][:COMPARED]

@@ -18,7 +18,7 @@ from sen_edge.compression.request import CompressRequest
 from sen_edge.compression.search_state import SearchState
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import prepare
@@ -69,7 +69,7 @@ class NetworkEvaluator:
         self._examples = prepare(dataset, free_recipe(dataset, seed=request.seed))
         # figures hold for every drop: a search for another one starts from them
         subject = asdict(replace(request, max_accuracy_drop=0.0))
-        self._state = SearchState.load(state, precompute(network), dataset, subject)
+        self._state = SearchState.load(state, materialize(network), dataset, subject)
         self._fit = SecondOrder.of(network, subsample(self._examples.inputs.numpy(), FIT_INPUTS), request.seed)
 
     @property

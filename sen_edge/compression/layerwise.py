@@ -17,7 +17,7 @@ from sen_edge.compression.moments import (
     warn_of_rank,
 )
 from sen_edge.compression.quadratic import Quadratic
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.operators import Dense, WeightOperator
 
@@ -51,7 +51,7 @@ class SecondOrder:
             DataError: calibration inputs are missing, of the wrong shape or not finite.
             NetworkError: weights that cannot be computed.
         """
-        calibration, dense = check_calibration(network, calibration), precompute(network)
+        calibration, dense = check_calibration(network, calibration), materialize(network)
         return cls(dense, calibration, sensitivities(dense, calibration, seed))
 
     def problems(self, layers: Iterable[int]) -> dict[int, Quadratic]:
@@ -87,9 +87,9 @@ class SecondOrder:
 
 def compensate_means(network: Network, compressed: Network, calibration: Inputs) -> Network:
     """`compressed` with biases that preserve the means of every layer's outputs in `network`."""
-    original, result = precompute(network), compressed
+    original, result = materialize(network), compressed
     for index, layer in enumerate(compressed.layers):
-        found = moments(original, precompute(result), calibration)[index]
+        found = moments(original, materialize(result), calibration)[index]
         bias = _bias(original, original.layers[index], layer.weight, found)
         result = _replace_layer(result, index, layer.weight, bias)
     return result

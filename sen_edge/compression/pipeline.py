@@ -26,7 +26,7 @@ from sen_edge.model.checkpoint import to_network
 from sen_edge.model.model import Model
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import suggested_recipe
@@ -84,13 +84,13 @@ def compress(
         network = to_float16(network)
     messages = [] if dataset is None else dataset.training.warnings(network.n_out)
     messages += [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
-    before = _materialize(model.network)
+    before = _materialize_small(model.network)
     figures = {
         **details,
         "request": asdict(request),
         "input_sha256": model.sha256,
         "before": {"macs": before.macs, "weight_bytes": before.nbytes},
-        "after": {"macs": _materialize(network).macs, "weight_bytes": network.nbytes},
+        "after": {"macs": _materialize_small(network).macs, "weight_bytes": network.nbytes},
         "layers": [asdict(each) for each in layer_figures(network)],
         "calibration": None
         if calibration is None
@@ -156,7 +156,7 @@ def _run(
         recipe = replace(recipe, epochs=request.epochs, seed=request.seed)
         tuned = finetune(checkpoint, dataset, request, recipe, request.tuning(0.0), progress=progress)
     else:
-        network, original = _compress_once(model.network, request, inputs), precompute(model.network)
+        network, original = _compress_once(model.network, request, inputs), materialize(model.network)
         recipe = free_recipe(dataset, request.epochs, request.seed)
         tuned = distil(network, original, dataset, recipe, request.tuning(1.0), progress=progress)
     training = {
@@ -227,10 +227,10 @@ def _prune_checkpoint(
     return Checkpoint(config, tensors, checkpoint.metadata, synapses=synapses)
 
 
-def _materialize(network: Network) -> Network:
-    """The network with materialized weights, unless a layer is too large for that."""
+def _materialize_small(network: Network) -> Network:
+    """Materialize the weights, unless a layer is too large for that."""
     largest = max(layer.weight.shape[0] * layer.weight.shape[1] for layer in network.layers)
-    return precompute(network) if largest <= MAX_WRITTEN_OUT else network
+    return materialize(network) if largest <= MAX_WRITTEN_OUT else network
 
 
 def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:
@@ -239,6 +239,6 @@ def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, A
     return {
         "data": dataset.test.title,
         "samples": len(labels),
-        "original": network_accuracy(precompute(model.network), inputs, labels),
-        "compressed": network_accuracy(precompute(network), inputs, labels),
+        "original": network_accuracy(materialize(model.network), inputs, labels),
+        "compressed": network_accuracy(materialize(network), inputs, labels),
     }

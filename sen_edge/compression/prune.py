@@ -20,7 +20,7 @@ from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.compression.structured import remove_neurons
 from sen_edge.errors import UsageError
 from sen_edge.model.statistics import MAX_WRITTEN_OUT
-from sen_edge.passes.materialize import precompute, weights
+from sen_edge.passes.materialize import materialize, weights
 from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, WeightOperator
@@ -85,7 +85,7 @@ def choose_masks(network: Network, request: CompressRequest, calibration: Inputs
     """
     layers, pattern = select_layers(request.layers, network), request.parsed_pattern
     if request.criterion == "magnitude":
-        dense = precompute(network)
+        dense = materialize(network)
         energies = {index: np.square(dense.layers[index].weight.to_dense(), dtype=np.float64) for index in layers}
         if request.threshold is not None:
             return {index: pattern.select_above(each, request.threshold**2) for index, each in energies.items()}
@@ -150,7 +150,7 @@ def _distances(operator: Coordinates) -> NDArray[np.float32]:
 
 
 def _cut_small(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
-    dense = precompute(network)
+    dense = materialize(network)
     masks = choose_masks(dense, request)
     return _replace_weights(
         dense, {index: to_sparse_layout(dense.layers[index].weight.to_dense(), masks[index]) for index in layers}

@@ -18,7 +18,7 @@ from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern
 from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import UsageError
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum, WeightOperator
@@ -97,7 +97,7 @@ def take(operator: WeightOperator, rows: Indices, columns: Indices) -> WeightOpe
 
 def _strongest(network: Network, hidden: Sequence[int], sparsity: float) -> dict[int, Indices]:
     """Neurons that stay, by the product of the norms of the weights into and out of each."""
-    values = [layer.weight.to_dense().astype(np.float64) for layer in precompute(network).layers]
+    values = [layer.weight.to_dense().astype(np.float64) for layer in materialize(network).layers]
     energies = {i: (values[i] ** 2).sum(axis=1) * (values[i + 1] ** 2).sum(axis=0) for i in hidden}
     return {
         index: np.flatnonzero(select_largest(energy, _count(energy, sparsity))) for index, energy in energies.items()

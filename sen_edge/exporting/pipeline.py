@@ -30,7 +30,7 @@ from sen_edge.exporting.verify.verification import verify
 from sen_edge.model.model import Model
 from sen_edge.model.notes import compression_note
 from sen_edge.overwrite import refuse_existing, write_outputs
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.progress import Progress, silent
 from sen_exporters.base import (
     Artifact,
@@ -132,7 +132,7 @@ def _lower(model: Model, request: ExportRequest, calibration: Calibration | None
     if request.weights == "coordinates":
         _check_coordinates(model)
     else:
-        network = precompute(model.network)
+        network = materialize(model.network)
         model = model if network is model.network else model.derive(network)
     return model if request.dtype == "float32" else quantize(model, request.dtype, calibration)
 

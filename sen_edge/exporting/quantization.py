@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from sen_edge.data.calibration import Calibration
 from sen_edge.errors import UsageError
 from sen_edge.model.model import Model, Quantization
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_runtime.ir.network import stored_dtype
 
@@ -49,7 +49,7 @@ def quantize(
                 "--calibration has no effect with --dtype float16", hint="use --dtype int8-dynamic or int8"
             )
         return model.derive(to_float16(model.network), quantization=Quantization(dtype, granularity, model))
-    network = precompute(model.network)
+    network = materialize(model.network)
     inputs = None if calibration is None else calibration.inputs
     if dtype == "int8-dynamic":
         after = to_int8_weights(network, granularity, inputs)

@@ -32,7 +32,7 @@ TILE_SIDE_NUMBERS = 1 << 17
 EXPANDED_ERROR = 2.0**-28
 
 
-def precompute(network: Network) -> Network:
+def materialize(network: Network) -> Network:
     """Replace every `Coordinates` by its weights: `Dense`, or `Sparse` in 1x1 blocks if it has a `max_distance`.
 
     Raises:

@@ -20,7 +20,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import SURROGATE_SLOPE
 from sen_edge.model.model import Model
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.sweep.file import Compression
 from sen_edge.sweep.settings import Settings, requests_of
 from sen_edge.training.dense_baseline import Trained, train_conventional
@@ -110,7 +110,7 @@ def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict
     # were its examples learned.
     share = min(recipe.validation, Recipe().validation) if request.epochs else recipe.validation
     _, held = hold_out(dataset.train_labels, share, recipe.seed)
-    dense, labels = precompute(network), dataset.train_labels[held]
+    dense, labels = materialize(network), dataset.train_labels[held]
     return {
         "validation_accuracy": network_accuracy(dense, dataset.train_inputs[held], labels),
         "test_accuracy": network_accuracy(dense, dataset.test_inputs, dataset.test_labels),
@@ -130,7 +130,7 @@ def _finetune(request: Compression, trained: _Trained, dataset: Dataset) -> Netw
 
 
 def _sizes(network: Network) -> dict[str, int]:
-    return {"macs": precompute(network).macs, "weight_bytes": network.nbytes}
+    return {"macs": materialize(network).macs, "weight_bytes": network.nbytes}
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sen_edge.compression.search_state import SearchState
 from sen_edge.model import checkpoint as checkpoints
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.sweep.journal import read_journal
 from sen_edge.training import state
 from sen_exporters.base import exporter
@@ -231,7 +231,7 @@ def test_checkpoints(
 
 
 def onnx_with_metadata(key: bytes) -> bytes:
-    data = exporter("onnx").export(precompute(make_network(MLP)), exporter("onnx").Options(name="mlp")).main
+    data = exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).main
     entry = b"\x0a" + bytes([len(key)]) + key + b"\x12\x01b"
     return data + b"\x72" + bytes([len(entry)]) + entry  # field 14 of ModelProto: metadata_props
 
@@ -343,7 +343,7 @@ def test_a_small_image_of_a_large_network(
 ) -> None:
     monkeypatch.setattr(memory_limits, "available", lambda: 3_000_000_000)
     (tmp_path / "model.sen").write_bytes(image_of(n))
-    exporter("onnx").export(precompute(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
+    exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
     refused(sen_edge, *(word.format("model.sen") for word in MODEL_COMMANDS[command]))
 
 
@@ -365,7 +365,7 @@ def test_a_network_that_does_not_fit(
 ) -> None:
     monkeypatch.setattr(memory_limits, "available", lambda: 10_000)
     monkeypatch.setattr(memory_limits, "UNCHECKED_BYTES", 0)
-    exporter("onnx").export(precompute(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
+    exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
     commands = {**MODEL_COMMANDS, "train": ("train", "--data", "digits", "-o", "out.pt")}
     refused(sen_edge, *(word.format(mlp_path.name) for word in commands[command]))
 
@@ -381,7 +381,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder, made = tmp_path_factory.mktemp("originals"), make_checkpoint(MLP)
     for suffix in (".pt", ".safetensors"):
         checkpoints.save(made, folder / f"mlp{suffix}")
-    network = precompute(checkpoints.to_network(made))
+    network = materialize(checkpoints.to_network(made))
     found: dict[str, bytes] = {}
     for target in ("onnx", "tflite"):
         found[target] = exporter(target).export(network, exporter(target).Options(name="mlp")).main

@@ -17,7 +17,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.training import loop
 from sen_edge.training.loop import Recipe, evaluate, prepare
 from sen_edge.training.train import train
@@ -87,7 +87,7 @@ def held_accuracy(network: torch.nn.Module, recipe: Recipe = RECIPE) -> float:
 def test_distillation_comes_nearer_to_the_original_under_the_same_form(
     trained: dict[str, Checkpoint], kind: str, method: str
 ) -> None:
-    original = precompute(checkpoints.to_network(trained[kind]))
+    original = materialize(checkpoints.to_network(trained[kind]))
     if method == "magnitude":
         network = prune(original, sparsity=0.6, criterion="magnitude")
     else:
@@ -111,7 +111,7 @@ def test_distillation_comes_nearer_to_the_original_under_the_same_form(
 
 
 def test_nothing_is_changed_where_training_only_harms(trained: dict[str, Checkpoint]) -> None:
-    original = precompute(checkpoints.to_network(trained["mlp"]))
+    original = materialize(checkpoints.to_network(trained["mlp"]))
     tuned = distil(original, original, toy(), replace(FREE, epochs=1, learning_rate=5.0))
     assert tuned.network is original and tuned.best_epoch == 0 and tuned.epochs == 1
     assert tuned.validation_accuracy == tuned.original_accuracy
@@ -119,7 +119,7 @@ def test_nothing_is_changed_where_training_only_harms(trained: dict[str, Checkpo
 
 def test_labels_are_not_learned_from(trained: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
     """With the whole loss on the original's outputs, other labels change nothing but the epoch that is chosen."""
-    original = precompute(checkpoints.to_network(trained["mlp"]))
+    original = materialize(checkpoints.to_network(trained["mlp"]))
     network = prune(original, sparsity=0.5, criterion="magnitude")
     losses: dict[str, list[float]] = {}
     right = prepare(toy(), FREE)
@@ -154,7 +154,7 @@ def test_the_loss_is_a_mixture(share: float, temperature: float) -> None:
 
 def test_coordinates_are_written_out_before_distillation() -> None:
     network = checkpoints.to_network(make_checkpoint(MLP))
-    for pair in ((network, precompute(network)), (precompute(network), network)):
+    for pair in ((network, materialize(network)), (materialize(network), network)):
         with pytest.raises(NetworkError, match="not floating-point parameters"):
             distil(*pair, toy(), FREE)
 
@@ -207,7 +207,7 @@ def test_fine_tuning_regains_what_pruning_cost(trained: dict[str, Checkpoint]) -
     request = CompressRequest(0.8, criterion="magnitude")
     cut = prune(checkpoints.to_network(trained["mlp"]), sparsity=0.8, criterion="magnitude")
     tuned = finetune(trained["mlp"], toy(), request, replace(RECIPE, epochs=12))
-    assert tuned.validation_accuracy > held_accuracy(FreeNetwork(precompute(cut)))
+    assert tuned.validation_accuracy > held_accuracy(FreeNetwork(materialize(cut)))
 
 
 def test_layers_that_are_not_named_keep_all_synapses(trained: dict[str, Checkpoint]) -> None:

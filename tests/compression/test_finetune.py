@@ -17,7 +17,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.training.loop import Recipe
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
@@ -65,7 +65,7 @@ def test_coordinates_are_trained_under_the_pattern(config: SpatialConfig, option
     assert tuned.validation_accuracy == max(best)
     x = toy().test_inputs
     module = outputs(tuned.checkpoint, x)
-    assert np.allclose(module, reference.run(precompute(tuned.network), x), atol=1e-4)
+    assert np.allclose(module, reference.run(materialize(tuned.network), x), atol=1e-4)
 
 
 def test_a_radius_is_a_number_in_the_configuration(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_radius_is_a_number_in_the_configuration(tmp_path: Path) -> None:
     left = [np.mean(layer.weight.to_dense() != 0) for layer in checkpoints.to_network(again).layers]
     assert left == pytest.approx([0.6, 0.6], abs=0.25)  # the positions move on after the radius was chosen
     expected = outputs(again, x)
-    assert np.allclose(expected, reference.run(precompute(checkpoints.to_network(again)), x), atol=1e-4)
+    assert np.allclose(expected, reference.run(materialize(checkpoints.to_network(again)), x), atol=1e-4)
 
 
 def test_what_is_cut_stays_cut() -> None:
@@ -151,7 +151,7 @@ def test_neurons_and_thresholds_are_not_trained_towards() -> None:
 
 @pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
 def test_free_weights_learn_what_the_original_gives(config: SpatialConfig) -> None:
-    original = precompute(checkpoints.to_network(make_checkpoint(config)))
+    original = materialize(checkpoints.to_network(make_checkpoint(config)))
     x = toy().train_inputs
     for network in (prune(original, sparsity=0.8, calibration=x), factorize(original, rank=2, calibration=x)):
         recipe = replace(RECIPE, learning_rate=2e-3, epochs=8, second_moment=0.999)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sen_edge.model.free import FreeNetwork
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
@@ -142,4 +142,4 @@ def test_coordinates_are_refused_until_they_are_written_out() -> None:
     network = one_layer("coordinates", False)
     with pytest.raises(NetworkError, match="Coordinates"):
         FreeNetwork(network)
-    FreeNetwork(precompute(network))
+    FreeNetwork(materialize(network))

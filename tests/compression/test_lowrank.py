@@ -14,7 +14,7 @@ from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.prune import prune
 from sen_edge.compression.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic
 from sen_edge.errors import UsageError
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime import reference
@@ -207,7 +207,7 @@ def test_coordinates_are_written_out_first() -> None:
     network = random_network(RNG(3), kinds=("coordinates",), sizes=SIZES)
     x = inputs(network)
     result = factorize(network, rank=3, calibration=x)
-    again = factorize(precompute(network), rank=3, calibration=x)
+    again = factorize(materialize(network), rank=3, calibration=x)
     assert np.array_equal(reference.run(result, x), reference.run(again, x))
 
 

@@ -20,7 +20,7 @@ from sen_edge.model import model as models
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.model import Model
 from sen_edge.model.parameters import Checkpoint
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_runtime import reference
 from sen_runtime.accuracy import network_accuracy
@@ -128,8 +128,8 @@ def test_an_image_is_no_checkpoint(image: Model) -> None:
 
 def same_network(checkpoint: Checkpoint, network: Network) -> bool:
     x = DATA.test_inputs
-    again = precompute(checkpoints.to_network(checkpoint))
-    return np.allclose(reference.run(again, x), reference.run(precompute(network), x), rtol=1e-5, atol=1e-6)
+    again = materialize(checkpoints.to_network(checkpoint))
+    return np.allclose(reference.run(again, x), reference.run(materialize(network), x), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "distance"])
@@ -137,7 +137,7 @@ def test_a_checkpoint_is_the_network(criterion: str, model: Model, tmp_path: Pat
     request = CompressRequest(0.3, criterion=criterion)
     found = compress(model, request, calibration=INPUTS, as_checkpoint=True)
     assert found.checkpoint is not None and same_network(found.checkpoint, found.network)
-    zeros = sum(int((layer.weight.to_dense() == 0).sum()) for layer in precompute(found.network).layers)
+    zeros = sum(int((layer.weight.to_dense() == 0).sum()) for layer in materialize(found.network).layers)
     assert zeros == pytest.approx(0.3 * (64 * 32 + 32 * 10), rel=0.05)
     checkpoints.save(found.checkpoint, tmp_path / "a.pt")
     assert same_network(checkpoints.load(tmp_path / "a.pt"), found.network)
@@ -270,7 +270,7 @@ def test_criteria_that_look_at_no_inputs(mlp: Model) -> None:
     for criterion in ("magnitude", "distance"):
         found = compress(mlp, CompressRequest(0.9, criterion=criterion))
         assert found.figures["calibration"] is None
-        assert precompute(found.network).macs == pytest.approx(0.1 * mlp.network.macs, rel=0.05)
+        assert materialize(found.network).macs == pytest.approx(0.1 * mlp.network.macs, rel=0.05)
 
 
 # --- hierarchical --------------------------------------------------------------------------------
@@ -324,10 +324,10 @@ def test_figures_are_json_and_true(name: str, model: Model) -> None:
     assert json.dumps(figures) == text  # no keys that are no text
     assert figures["input_sha256"] == model.sha256
     assert figures["before"] == {
-        "macs": precompute(model.network).macs,
-        "weight_bytes": precompute(model.network).nbytes,
+        "macs": materialize(model.network).macs,
+        "weight_bytes": materialize(model.network).nbytes,
     }
-    assert figures["after"] == {"macs": precompute(found.network).macs, "weight_bytes": found.network.nbytes}
+    assert figures["after"] == {"macs": materialize(found.network).macs, "weight_bytes": found.network.nbytes}
     assert name in ("budget", "groups") or figures["after"]["macs"] < figures["before"]["macs"]
     assert sum(layer["macs"] for layer in figures["layers"]) == found.network.macs
     assert sum(layer["bytes"] for layer in figures["layers"]) == found.network.nbytes
@@ -336,8 +336,8 @@ def test_figures_are_json_and_true(name: str, model: Model) -> None:
     assert figures["accuracy"] == {
         "data": "clouds (test part: 100)",
         "samples": 100,
-        "original": network_accuracy(precompute(model.network), x, labels),
-        "compressed": network_accuracy(precompute(found.network), x, labels),
+        "original": network_accuracy(materialize(model.network), x, labels),
+        "compressed": network_accuracy(materialize(found.network), x, labels),
     }
     assert ("training" in figures, "search" in figures) == (bool(request.epochs), request.task == "search")
     assert found.network.metadata == model.network.metadata
@@ -396,6 +396,6 @@ def test_progress_of_training_is_told_in_shares(as_checkpoint: bool, mlp: Model)
 def test_a_layer_too_large_to_be_written_out_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     model = far()
     monkeypatch.setattr(pipeline, "MAX_WRITTEN_OUT", 100)
-    monkeypatch.setattr(pipeline, "precompute", None)
+    monkeypatch.setattr(pipeline, "materialize", None)
     found = compress(model, CompressRequest(rank=3))
     assert found.figures["before"]["weight_bytes"] == model.network.nbytes

@@ -14,7 +14,7 @@ from sen_edge.compression.prune import prune
 from sen_edge.compression.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic, best_under_pattern, best_weights
 from sen_edge.compression.structured import keep_neurons, take
 from sen_edge.errors import UsageError
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.sparse_layout import BLOCKS, to_sparse_layout
 from sen_runtime import reference
 from sen_runtime.ir.network import Layer, Network, map_weights
@@ -41,7 +41,7 @@ def moment(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def dense_of(network: Network) -> list[np.ndarray]:
-    return [layer.weight.to_dense() for layer in precompute(network).layers]
+    return [layer.weight.to_dense() for layer in materialize(network).layers]
 
 
 def without_radii(network: Network) -> Network:

@@ -10,7 +10,7 @@ from sen_edge.compression.moments import COMMON, CompressionWarning, moments, se
 from sen_edge.compression.prune import prune
 from sen_edge.compression.structured import keep_neurons
 from sen_edge.errors import DataError, UsageError
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
@@ -40,7 +40,7 @@ def error(network: Network, other: Network, x: np.ndarray) -> float:
 
 
 def density(network: Network) -> float:
-    values = [layer.weight.to_dense() for layer in precompute(network).layers]
+    values = [layer.weight.to_dense() for layer in materialize(network).layers]
     return sum(int(np.count_nonzero(w)) for w in values) / sum(w.size for w in values)
 
 
@@ -84,8 +84,8 @@ def test_biases_keep_the_means_of_every_layer() -> None:
     x = inputs(network)
     for options in ({"sparsity": 0.5}, {"sparsity": 0.4, "criterion": "magnitude"}):
         result = prune(network, calibration=x, **options)
-        before = [layer.weight.affine(x_, layer.bias) for layer, x_ in _fed(precompute(network), x)]
-        after = [layer.weight.affine(x_, layer.bias) for layer, x_ in _fed(precompute(result), x)]
+        before = [layer.weight.affine(x_, layer.bias) for layer, x_ in _fed(materialize(network), x)]
+        after = [layer.weight.affine(x_, layer.bias) for layer, x_ in _fed(materialize(result), x)]
         for a, b in zip(before, after, strict=True):
             assert np.allclose(a.mean(0), b.mean(0), atol=1e-4 * np.abs(a).max())
 

@@ -13,7 +13,7 @@ from sen_edge.exporting.verify.verification import verify
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import build
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_exporters.base import exporter
 from sen_exporters.onnx.exporter import OnnxExporter
@@ -85,7 +85,7 @@ def test_perceptrons(seed: int, kind: str) -> None:
     agree(torch_run(network, x), expected, spiking=False)
     restored = image.loads(image.dumps(network))
     np.testing.assert_array_equal(reference.run(restored, x), expected)
-    agree(reference.run(precompute(network), x), expected, spiking=False)
+    agree(reference.run(materialize(network), x), expected, spiking=False)
     for sparse_format in ("densify", "dense"):
         model = OnnxExporter().export(network, OnnxExporter.Options(sparse_format=sparse_format)).main
         agree(onnxruntime.load(model).run(x), expected, spiking=False)
@@ -146,7 +146,7 @@ def test_checkpoints_of_any_shape_verify(
     module.reset_parameters(seed % 2**31, position_scale=1.0)
     checkpoint = checkpoints.from_module(module)
     network = checkpoints.to_network(checkpoint)
-    network = precompute(network) if weights == "dense" or target == "tflite" else network
+    network = materialize(network) if weights == "dense" or target == "tflite" else network
     artifact = exporter(target).export(network, exporter(target).Options())
     with TemporaryDirectory() as folder:
         results = verify(make_model(checkpoint), artifact.write(Path(folder)), exporter(target))

@@ -17,7 +17,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
 from sen_runtime.ir.operators import Coordinates, Sparse
 from tests.conftest import make_checkpoint
@@ -87,7 +87,7 @@ def test_torch_and_the_exported_network_agree(config: SpatialConfig, cut: str) -
     network, module = checkpoints.to_network(checkpoint), checkpoints.to_module(checkpoint)
     found = outputs(module, x)
     assert np.allclose(found, reference.run(network, x), atol=1e-4)
-    assert np.allclose(found, reference.run(precompute(network), x), atol=1e-4)
+    assert np.allclose(found, reference.run(materialize(network), x), atol=1e-4)
     assert not np.allclose(found, outputs(checkpoints.to_module(whole(config)), x), atol=1e-3)
 
 
@@ -96,7 +96,7 @@ def test_torch_and_the_exported_network_agree(config: SpatialConfig, cut: str) -
 def test_training_mode_cuts_the_same_synapses_and_gives_them_no_gradient(config: SpatialConfig, cut: str) -> None:
     checkpoint = CUTS[cut](config)
     module = checkpoints.to_module(checkpoint).train()
-    network = precompute(checkpoints.to_network(checkpoint))
+    network = materialize(checkpoints.to_network(checkpoint))
     for layer, expected in zip(module.linears(), network.layers, strict=True):
         weight = layer.weight()
         assert np.array_equal(weight.detach().numpy() != 0, expected.weight.to_dense() != 0)
@@ -114,7 +114,8 @@ def test_masks_become_the_smallest_form() -> None:
     assert isinstance(network.layers[0].weight, Sparse) and isinstance(network.layers[1].weight, Coordinates)
     full = replace(make_checkpoint(MLP), synapses={0: np.ones((17, 12), bool)})
     whole = checkpoints.to_network(full).layers[0].weight
-    assert np.array_equal(whole.to_dense(), precompute(checkpoints.to_network(make_checkpoint(MLP))).layers[0].weight.w)
+    expected = materialize(checkpoints.to_network(make_checkpoint(MLP))).layers[0].weight
+    assert np.array_equal(whole.to_dense(), expected.w)
     none = replace(make_checkpoint(MLP), synapses={0: np.zeros((17, 12), bool)})
     assert checkpoints.to_network(none).layers[0].weight.macs == 0
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.passes.materialize import precompute, weights
+from sen_edge.passes.materialize import materialize, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
@@ -89,7 +89,7 @@ def test_pairs_at_max_distance_are_decided_as_in_the_reference(far: int) -> None
 
 def test_max_distance_gives_sparse_weights() -> None:
     first, second = coordinates(0, 40, 30, 3, max_distance=1.5), coordinates(1, 30, 20, 3)
-    network = precompute(Network((Layer(first, None, Relu()), Layer(second, None, Identity()))))
+    network = materialize(Network((Layer(first, None, Relu()), Layer(second, None, Identity()))))
     weight = network.layers[0].weight
     assert isinstance(weight, Sparse) and weight.block == (1, 1) and isinstance(network.layers[1].weight, Dense)
     assert 0 < weight.macs == np.count_nonzero(float64_weights(first)) < 0.8 * first.macs
@@ -120,7 +120,7 @@ def test_coincident_neurons_are_named() -> None:
     target[3] = second.source[1]
     network = two_layers(Coordinates(second.source, target, second.mask))
     with pytest.raises(NetworkError, match=r"layer 1: source neuron 1 and target neuron 3 sit at the same point"):
-        precompute(network)
+        materialize(network)
 
 
 def test_max_distance_hides_no_coincident_neurons() -> None:
@@ -144,7 +144,7 @@ def test_a_weight_beyond_float32_is_named() -> None:
     with pytest.raises(
         NetworkError, match=r"layer 1: the weight from source neuron \d to target neuron 2 is .*: beyond float32"
     ):
-        precompute(network)
+        materialize(network)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -159,7 +159,7 @@ def test_coordinates_must_be_finite(value: float) -> None:
 def test_only_coordinates_change() -> None:
     operator = coordinates(0, 6, 5, 3)
     dense = Dense(np.ones((5, 6), np.float32))
-    network = precompute(Network((Layer(Sum(dense, operator), None, Identity()),)))
+    network = materialize(Network((Layer(Sum(dense, operator), None, Identity()),)))
     weight = network.layers[0].weight
     assert isinstance(weight, Sum) and weight.a is dense
     np.testing.assert_array_equal(weight.b.to_dense(), weights(operator))

@@ -11,7 +11,7 @@ from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.errors import DataError, UsageError
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import FreeNetwork
-from sen_edge.passes.materialize import precompute
+from sen_edge.passes.materialize import materialize
 from sen_edge.training import loop
 from sen_edge.training.dense_baseline import conventional_recipe, initial, train_conventional
 from sen_edge.training.loop import TrainingError
@@ -117,7 +117,7 @@ def test_coordinates_are_no_free_weights() -> None:
     model = make_model(make_checkpoint(MLP))
     with pytest.raises(UsageError, match="dense"):
         finetune(model.network, toy(), CompressRequest(0.5), RECIPE)
-    finetune(precompute(model.network), toy(), CompressRequest(0.5), replace(RECIPE, epochs=1))
+    finetune(materialize(model.network), toy(), CompressRequest(0.5), replace(RECIPE, epochs=1))
 
 
 def test_outputs_that_are_never_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
