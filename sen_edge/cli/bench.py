@@ -6,7 +6,7 @@ import inspect
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 
 import typer
 
@@ -62,7 +62,7 @@ def bench(
     words = ["bench", *map(_positional, artifacts), *_arguments(measuring)]
     about_hosts = {"keep": keep, "timeout": timeout, "no_install": no_install, "ssh_config": ssh_config}
     if host or inventory is not None:
-        _bench_hosts({"artifacts": artifacts, "host": host, "inventory": inventory, **about_hosts, **measuring}, words)
+        _bench_hosts(words, measuring, host or (), inventory, about_hosts)
     given = [name for name, value in about_hosts.items() if value not in (None, False)]
     if given:
         raise UsageError(f"{_flag(given[0])} has no effect without --host or --inventory")
@@ -96,30 +96,30 @@ def _signature() -> inspect.Signature:
 bench.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
-def _bench_hosts(values: Mapping[str, Any], words: Sequence[str]) -> None:
-    """Measure on hosts; `words` are the command of `sen-runtime` that would measure here.
-
-    Raises:
-        Exit: always, at the end.
-    """
+def _bench_hosts(
+    words: Sequence[str],
+    measuring: Mapping[str, Any],
+    host: Sequence[str],
+    inventory: Path | None,
+    about_hosts: Mapping[str, Any],
+) -> NoReturn:
+    """Measure on hosts; `words` are the command of `sen-runtime` that would measure here."""
     from sen_edge.remote.bench import bench as bench_hosts
     from sen_edge.remote.hosts import choose
     from sen_runtime.bench import outputs
     from sen_runtime.bench.text import table
 
-    if values["energy"] is not None:
+    if measuring["energy"] is not None:
         raise UsageError("--energy has no effect with --host", hint="use `sen-runtime bench` on the device")
     if shutil.which("ssh") is None:
         raise UsageError("`ssh` is not installed", hint="install OpenSSH's client")
-    hosts = choose(values["host"] or (), values["inventory"])
-    job = _job(values, words)
-    history = values["history"]
-    wanted = outputs.Outputs(values["json"], None if history is None else Path(history), values["force"])
-    outputs.check(wanted, values["artifacts"])
+    hosts, job = choose(host, inventory), _job(words, measuring, about_hosts)
+    history = measuring["history"]
+    wanted = outputs.Outputs(measuring["json"], None if history is None else Path(history), measuring["force"])
+    outputs.check(wanted, job.artifacts)
     outcomes = bench_hosts(hosts, job, note=console.note)
-    results = _arguments({name: values[name] for name in ("json", "history", "force")})
-    command = ["sen-edge", *(word for word in words if word not in results)]
-    command += _arguments({"inventory": values["inventory"]})
+    results = _arguments({name: measuring[name] for name in ("json", "history", "force")})
+    command = ["sen-edge", *(word for word in words if word not in results), *_arguments({"inventory": inventory})]
     records = {
         each.name: {**each.record, "command": [*command, f"--host={each.name}"]} for each in outcomes if each.record
     }
@@ -136,27 +136,25 @@ def _bench_hosts(values: Mapping[str, Any], words: Sequence[str]) -> None:
     raise typer.Exit(max((outcome.code for outcome in outcomes), default=EXIT_INTERRUPTED))
 
 
-def _job(values: Mapping[str, Any], words: Sequence[str]) -> Job:
+def _job(words: Sequence[str], measuring: Mapping[str, Any], about_hosts: Mapping[str, Any]) -> Job:
     from sen_edge.remote.bench import Job
 
     request = cli.bench_request(words)  # checks the options here, before anything is sent
-    timeout_s = values["timeout"]
+    timeout_s, config = about_hosts["timeout"], about_hosts["ssh_config"]
     if timeout_s is not None and not 0 < timeout_s < float("inf"):
         raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds")
-    config = values["ssh_config"]
     if config is not None and not config.is_file():
         raise UsageError(f"--ssh-config {config} is not a file")
-    about_hosts = ("artifacts", "host", "inventory", "keep", "timeout", "no_install", "ssh_config")
     return Job(
         artifacts=request.artifacts,
-        options=tuple(_arguments({k: v for k, v in values.items() if k not in (*NOT_PASSED, *about_hosts)})),
+        options=tuple(_arguments({name: value for name, value in measuring.items() if name not in NOT_PASSED})),
         engines=request.engines,
         data=request.data,
         cpu=request.cpu,
         config=None if config is None else config.absolute(),
         timeout_s=TIMEOUT_S + request.seconds if timeout_s is None else timeout_s,
-        keep=bool(values["keep"]),
-        may_install=not values["no_install"],
+        keep=bool(about_hosts["keep"]),
+        may_install=not about_hosts["no_install"],
     )
 
 
