@@ -91,8 +91,9 @@ class Process:
         """
         self.path = list(sys.path)
         self._lock, self._is_quiet = threading.Lock(), is_quiet
+        folder: Path | None = None
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="sen-edge-"))  # engines may leave files after a crash
+            self._folder = folder = Path(tempfile.mkdtemp(prefix="sen-edge-"))  # engines may leave files after a crash
             self._errors = (self._folder / "stderr").open("a+b")
             self._process = subprocess.Popen(
                 [sys.executable, "-I", "-c", _START, json.dumps(self.path)],
@@ -103,6 +104,8 @@ class Process:
                 start_new_session=True,  # Ctrl-C is for the parent
             )
         except OSError as error:
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             raise EngineError(
                 f"cannot start the engine process: {error.strerror}",
                 "set the environment variable TMPDIR to a writable folder",
