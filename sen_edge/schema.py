@@ -78,7 +78,7 @@ NAMES: Mapping[Any, str] = {
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """How the command line shows a field; a field without one is not an option.
+    """Presentation of a field on the command line; a field without one is not an option.
 
     Attributes:
         help: one sentence.
@@ -255,7 +255,7 @@ def split(kind: Any) -> tuple[Any, list[Any]]:
 
 
 def expectation(kind: Any) -> str:
-    """What a message says a value of this type is."""
+    """Describe a type for messages."""
     kind, notes = split(kind)
     checks = [note.expected for note in notes if isinstance(note, Check)]
     origin, parts = get_origin(kind), get_args(kind)

@@ -149,7 +149,7 @@ def _add_record(commands: Any) -> None:
 
 
 def bench_request(words: Sequence[str]) -> BenchRequest:
-    """What a command line of `bench`, that word included, asks for, checked.
+    """Parse and check a command line of `bench`, that word included.
 
     Raises:
         SystemExit: the words are none; argparse has said why.

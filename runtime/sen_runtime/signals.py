@@ -51,7 +51,7 @@ def interrupt_on_signals() -> Iterator[None]:
 
 @contextmanager
 def defer_interrupts() -> Iterator[Callable[[], bool]]:
-    """Record Ctrl-C, SIGTERM and SIGHUP instead of raising; the returned function tells whether one arrived.
+    """Record Ctrl-C, SIGTERM and SIGHUP instead of raising; the returned function returns whether one arrived.
 
     A second one raises KeyboardInterrupt, as does the first outside the main thread. Ignored signals stay ignored.
     """

@@ -81,7 +81,7 @@ def compress(
 
 
 def _interrupted(state: Path | None) -> list[str]:
-    """What an interrupted search keeps, and how to resume it."""
+    """Return what an interrupted search keeps, and how to resume it."""
     if state is None or not state.exists():
         return ["interrupted; nothing was written"]
     return [

@@ -1,4 +1,4 @@
-"""How the commands speak: results on stdout; progress, tables beside a result and errors on stderr."""
+"""Output of the commands: results on stdout; progress, tables next to a result and errors on stderr."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def interruptible(remarks: Callable[[], Sequence[str]] | None = None) -> Iterato
     """End with the exit code of an interrupt on Ctrl-C, SIGTERM and SIGHUP.
 
     Args:
-        remarks: what the user is told then, line by line; by default that nothing was written.
+        remarks: lines for the user; by default, that nothing was written.
     """
     try:
         yield

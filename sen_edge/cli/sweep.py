@@ -96,7 +96,7 @@ def _load(file: Path, plan: Sweep) -> Dataset:
 
 
 def _interrupted() -> list[str]:
-    """What an interrupted sweep keeps, and how to resume it."""
+    """Return what an interrupted sweep keeps, and how to resume it."""
     command = shlex.join(["sen-edge", *sys.argv[1:]])
     return ["interrupted; finished trials are kept", f"  -> to continue: {command}"]
 

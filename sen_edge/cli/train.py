@@ -100,13 +100,13 @@ def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
 
 
 def _interrupted(output: Path) -> list[str]:
-    """What an interrupted training keeps, and how to resume it."""
+    """Return what an interrupted training keeps, and how to resume it."""
     from sen_edge.training.state import state_path
 
     state = state_path(output)
     if not state.exists():
         return ["interrupted before the first epoch was done; nothing is kept"]
-    return [f"interrupted; {state} keeps the epochs done", f"  -> go on with: {_command()} --resume"]
+    return [f"interrupted; {state} keeps the epochs done", f"  -> resume with: {_command()} --resume"]
 
 
 def _print(result: TrainResult, recipe: Recipe, test_title: str, seconds: float, *, as_json: bool) -> None:

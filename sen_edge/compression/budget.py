@@ -36,7 +36,7 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Plan:
-    """How to compress a network: the form of each layer, the dtype of the weights, epochs of distillation."""
+    """Compressed form of a network: form of each layer, the dtype of the weights, epochs of distillation."""
 
     layers: tuple[Form, ...]
     dtype: str = "float32"
@@ -195,7 +195,7 @@ class _Search:
         return Budgeted(network, chosen, candidates, self.original, self.evaluator.samples)
 
     def _cost(self, candidate: Candidate) -> tuple[float, int, int, int]:
-        """What the search minimizes, then what decides between equals."""
+        """Return the objective, then the figures that break ties."""
         figures, latency = candidate.figures, candidate.latency_us
         cost = {"size": figures.nbytes, "macs": figures.macs, "latency": math.inf if latency is None else latency}
         return cost[self.request.objective], figures.macs, figures.nbytes, candidate.plan.epochs

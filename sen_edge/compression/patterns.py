@@ -107,7 +107,7 @@ def select_largest(values: FloatArray, count: int, sizes: FloatArray | None = No
 
     Args:
         values: any shape.
-        count: of values; with `sizes`, of what they stand for.
+        count: of values; with `sizes`, of weights.
         sizes: how many each value counts for, of the same shape; None for 1.
     """
     mask = np.zeros(values.size, bool)

@@ -66,7 +66,7 @@ Engine = Annotated[str, Check(_is_measured, "the name of an engine that `sen-edg
 
 @dataclass(frozen=True)
 class CompressRequest(Schema):
-    """How to compress a model: one task, and training after it.
+    """Compression of a model: one task, and training after it.
 
     Fields that are not command-line options:
 

@@ -45,7 +45,7 @@ class ExportRequest(Schema):
         calibration: representative inputs for int8 and compression: the name of a data set, or a path.
         sparsity: prune this share of the weights first.
         rank: factorize layers to this rank first.
-        max_accuracy_drop: search first for the best network that loses at most so many points on `data`.
+        max_accuracy_drop: search first for the best network that loses at most this many points on `data`.
         data: labelled data whose accuracies are compared.
         data_dir: folder of the data sets' files.
         map_path: TOML map of a foreign state dict.
@@ -89,7 +89,7 @@ class ExportRequest(Schema):
     rank: Annotated[Count | None, Option("Factorize to this rank first.", group=COMPRESSION, metavar="N")] = None
     max_accuracy_drop: Annotated[
         Points | None,
-        Option("Search first; may lose so many points on --data.", group=COMPRESSION, metavar="POINTS"),
+        Option("Search first; max points of accuracy lost on --data.", group=COMPRESSION, metavar="POINTS"),
     ] = None
 
     data: DataName = None

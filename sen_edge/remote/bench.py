@@ -25,7 +25,7 @@ HOSTS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Job:
-    """What is measured, and how.
+    """Files to measure, and settings.
 
     Attributes:
         artifacts: files here; one may be there twice.

@@ -95,7 +95,7 @@ def _synapses(summary: Summary) -> str:
     text, is_known = f"{summary.synapses:,}", left < summary.synapses
     if summary.synapse_bits:
         kept = f"{left:,} of {text} kept" if is_known else text
-        return f"{kept}; {summary.synapse_bits:,} bits beside the parameters say which"
+        return f"{kept}; {summary.synapse_bits:,} bits next to the parameters store which"
     text += " replaced by coordinates" * (summary.kind == "checkpoint")
     return text + (f", {left:,} of them connected" if is_known else "")
 

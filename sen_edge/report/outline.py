@@ -77,7 +77,7 @@ def _compressions_of_exports(contents: Contents) -> list[Item]:
 
 
 def _each(items: Sequence[Item], make: Callable[[Item], list[T]], note: Callable[[str], None]) -> list[T]:
-    """What `make` makes of each item; damaged ones are noted and left out."""
+    """Apply `make` to each item; damaged ones are noted and left out."""
     made: list[T] = []
     for item in items:
         try:

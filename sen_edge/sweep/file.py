@@ -167,7 +167,7 @@ class Sweep(Schema):
 
     @cached_property
     def axes(self) -> list[Axis]:
-        """What is searched."""
+        """Names of the searched settings."""
         name, search = ("grid", self.grid) if self.grid is not None else ("sampled", self.sampled)
         found = [
             _axis(table, key, value, f"{name}.{table}", may_range=self.grid is None)

@@ -1,7 +1,7 @@
 """Points that a sweep tries: all of a grid, or those that a sampler of Optuna draws.
 
 Points are a function of the sweep file: they depend neither on the number of workers nor on interruptions. Therefore
-the sampler is told results in the order of its points, not of their arrival, and a resumed sweep tells them again.
+the sampler receives results in the order of its points, not of their arrival, and again when a sweep is resumed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A machine that tells what a test wants, and files to measure."""
+"""A stand-in machine, and files to measure."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -98,7 +98,7 @@ class Machine:
 
 
 def small_network(seed: int = 0, n_in: int = 12, **kwargs: Any) -> Network:
-    """Dense, 12-16-5 unless told otherwise."""
+    """Dense, 12-16-5 by default."""
     return random_network(np.random.default_rng(seed), kinds=("dense",), sizes=(n_in, 16, 5), **kwargs)
 
 

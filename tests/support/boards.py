@@ -49,9 +49,9 @@ def _arm_cpuinfo(part: str, revision: int, hardware: str, cores: int = 4) -> str
     return "".join(core.format(index) for index in range(cores)) + hardware
 
 
-def _clocks(khz: int, least: int, greatest: int, governor: str, cores: int = 4) -> dict[str, bytes | str]:
-    names = {"scaling_cur_freq": khz, "scaling_min_freq": least, "scaling_max_freq": greatest,
-             "cpuinfo_min_freq": least, "cpuinfo_max_freq": greatest, "scaling_governor": governor}  # fmt: skip
+def _clocks(khz: int, low: int, high: int, governor: str, cores: int = 4) -> dict[str, bytes | str]:
+    names = {"scaling_cur_freq": khz, "scaling_min_freq": low, "scaling_max_freq": high,
+             "cpuinfo_min_freq": low, "cpuinfo_max_freq": high, "scaling_governor": governor}  # fmt: skip
     return {
         f"sys/devices/system/cpu/cpu{core}/cpufreq/{name}": f"{value}\n"
         for core in range(cores)
@@ -157,7 +157,7 @@ def plain_pc() -> Board:
 
 
 def virtual_machine() -> Board:
-    """A container without /sys, and with the least of /proc."""
+    """A container without /sys, and with a minimal /proc."""
     return Board()
 
 

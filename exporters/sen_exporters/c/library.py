@@ -80,7 +80,7 @@ def closure(names: Iterable[str]) -> dict[str, Region]:
 
 @dataclass(frozen=True)
 class KernelChoice:
-    """How kernels are chosen for stored weights; the loader of the library reads the same table.
+    """Choose the kernel of stored weights; the loader of the library reads the same table.
 
     Attributes:
         max_int8_columns: rows of more int8 weights are multiplied as floats.

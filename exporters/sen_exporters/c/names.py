@@ -1,4 +1,4 @@
-"""What an export in C is called: a C identifier that means nothing to compilers, libraries and build systems."""
+"""Names of C exports: C identifiers without a meaning to compilers, libraries and build systems."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from sen_runtime.ir.operators import Sparse
 
 Array: TypeAlias = NDArray[Any]
 
-#: The widest gap that a byte says, and the greatest place of a block's inputs that 16 bits say.
+#: Max gap in one byte, and max position of a block's inputs in 16 bits.
 WIDEST_GAP, LAST_PLACE = 255, 65535
 #: Bytes that four inputs take where streams.c finds them.
 PLACE = 8

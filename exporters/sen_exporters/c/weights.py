@@ -26,7 +26,7 @@ class Weights:
     Attributes:
         symbol: C identifier.
         kernel: function that multiplies these weights.
-        members: the other members; a constant stands for its address.
+        members: the other members; a constant is written as its address.
     """
 
     symbol: str

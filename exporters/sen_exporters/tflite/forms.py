@@ -140,7 +140,7 @@ class _Operators:
         return total
 
     def factor(self, name: str, value: float, x: Signal) -> Signal:
-        """A stored number that a signal `x` is multiplied by; in int8 the greatest value of its own grid."""
+        """A stored number that a signal `x` is multiplied by; in int8 the max of its own grid."""
         grid = None if x.grid is None else SPIKES if value == 0 else Grid(value / INT8_MAX, 0)
         return self.graph.scalar(name, value, grid)
 

@@ -37,7 +37,7 @@ def run_command(command: Sequence[str]) -> str | None:
 
 
 def describe(root: Path = Path("/"), run: Run = run_command) -> dict[str, Any]:
-    """What does not change while the machine runs; see `device_texts.facts`.
+    """Return the facts of the machine; see `device_texts.facts`.
 
     `python`, `libraries` and `compiler` (of the native library) are those of this process.
     """
@@ -50,7 +50,7 @@ def describe(root: Path = Path("/"), run: Run = run_command) -> dict[str, Any]:
 
 
 def state(root: Path = Path("/"), run: Run = run_command) -> dict[str, Any]:
-    """What does change; see `device_texts.state`."""
+    """Return its present state; see `device_texts.state`."""
     commands = device_texts.THROTTLED, device_texts.ARM_CLOCK
     return device_texts.state(_read(device_texts.STATE_FILES, commands, root, run))
 

@@ -50,10 +50,10 @@ class Device(Protocol):
     """The machine: `sen_runtime.bench.device`, or a stand-in."""
 
     def describe(self) -> dict[str, Any]:
-        """What does not change."""
+        """Return the facts of the machine."""
 
     def state(self) -> dict[str, Any]:
-        """What does: clocks, temperature, throttling."""
+        """Return clocks, temperature and throttling."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ MAX_PAD_BYTES = 1 << 18
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure.
+    """Settings of a measurement.
 
     Attributes:
         seconds: duration, without loading and warm-up.

@@ -1,4 +1,4 @@
-"""What an engine is: one frozen object, registered as an entry point."""
+"""Engine: one frozen object, registered as an entry point."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
     """A session on `NAME.c` in the folder that `sen-edge export --to c` wrote.
 
     Args:
-        model: path of the file; its header lies beside it.
+        model: path of the file; its header is in the same folder.
         threads: has no effect.
         allow_nonfinite: run inputs that are NaN or infinite.
         flags: of the compiler.

@@ -154,8 +154,8 @@ def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
 
     Each layer gets `MIN_OF_A_LAYER`, or an equal share if there are many layers; the rest is divided by size.
     """
-    least = min(MIN_OF_A_LAYER, max(1, most // len(sizes)))
-    counts = [min(size, least) for size in sizes]
+    smallest = min(MIN_OF_A_LAYER, max(1, most // len(sizes)))
+    counts = [min(size, smallest) for size in sizes]
     others = [size - count for size, count in zip(sizes, counts, strict=True)]
     share = min(1.0, max(0, most - sum(counts)) / max(1, sum(others)))
     counts = [count + int(share * other) for count, other in zip(counts, others, strict=True)]

@@ -176,7 +176,7 @@ static int load_rows(struct recorder *run)
 }
 
 /* Rounds until time is up. The models are loaded MAX_LOADS times, or less often where that takes longer than measuring. Of
- * the rounds so many are written that about MAX_SAMPLES of each row are, spread evenly. */
+ * the rounds about MAX_SAMPLES of each row are written, spread evenly. */
 int write_rounds(struct recorder *run)
 {
     const int64_t total = (int64_t)(run->seconds * 1e9), wait = total / MAX_STATES > SECOND ? total / MAX_STATES : SECOND;
