@@ -136,7 +136,6 @@ def add_bench_options(add: Callable[..., object]) -> None:
 
 def _add_record_options(add: Callable[..., object]) -> None:
     add("--json", metavar="FILE", help="write the record; - for stdout, instead of the table")
-    add("--raw", action="store_true", help="keep all samples in the record")
     add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
     add("--force", action="store_true", help="replace files that exist")
 
@@ -175,7 +174,6 @@ def _request(options: argparse.Namespace, words: Sequence[str]) -> BenchRequest:
         cold_cache=options.cold_cache,
         cpu=options.cpu,
         seed=options.seed,
-        raw=options.raw,
         energy=options.energy,
         strict=options.strict,
         command=("sen-runtime", *words),
@@ -217,7 +215,7 @@ def _record(options: argparse.Namespace, words: Sequence[str]) -> int:
 
     wanted = outputs.Outputs(options.json, force=options.force)
     outputs.check(wanted, (options.file,))
-    record = evaluate(raw.read(options.file, keep_samples=options.raw))
+    record = evaluate(raw.read(options.file))
     outputs.publish(wanted, [record], partial(text.table, record), _note, as_list=False)
     return _exit_code(record, allow_throttled=options.allow_throttled)
 

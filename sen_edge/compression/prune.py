@@ -123,8 +123,8 @@ def best_sparse(problem: Quadratic, pattern: Pattern, count: int, effort: float 
 def find_radius(operators: Sequence[Coordinates], sparsity: float) -> float:
     """Radius that this share of all distances exceeds, half way between two of them; inf for none.
 
-    Neurons nearer than `min_distance` count as that far, and stay connected. A warning names layers in which synapses of
-    equal length, which a radius cannot separate, leave many more of them than requested.
+    Neurons nearer than `min_distance` count as that far, and stay connected. A warning names layers in which many more
+    synapses than requested remain, because a radius cannot separate synapses of equal length.
     """
     distances = np.concatenate([_distances(operator) for operator in operators])
     kept = max(round((1 - sparsity) * distances.size), 1)

@@ -185,16 +185,14 @@ def test_two_hosts_at_once_side_by_side(sen_edge: Run, device: sshd.Server, arti
     outputs = {name: tmp_path / f"out.{name}" for name in ("json", "history")}
     flags = [f"--{name}={path}" for name, path in outputs.items()]
     asked = options(device, tmp_path, names=("device", "twin"))
-    outcome = sen_edge(
-        "bench", artifact, *asked, "--engine", "onnxruntime", "--threads", "1,2", "--data", data, "--raw", *flags
-    )
+    outcome = sen_edge("bench", artifact, *asked, "--engine", "onnxruntime", "--threads", "1,2", "--data", data, *flags)
     assert outcome.code == 0, outcome.err
     assert outcome.out == "device\ntable of complete\n\ntwin\ntable of complete\n"
     assert {"device: measuring a row", "twin: measuring a row"} <= set(outcome.err.splitlines())
     one, two = json.loads(outputs["json"].read_text())
     assert one["command"][-1] == "--host=device" and two["command"][-1] == "--host=twin"
     assert one["argv"] == [
-        "bench", "--threads=1,2", "--raw", "--engine=onnxruntime", "--json=-", "--data=data/data set.npz", "0/net.onnx"
+        "bench", "--threads=1,2", "--engine=onnxruntime", "--json=-", "--data=data/data set.npz", "0/net.onnx"
     ]  # fmt: skip
     assert one["files"] == {"0/net.onnx": "model", "data/data set.npz": "inputs"}
     assert outputs["history"].read_text() == "complete\n" * 2

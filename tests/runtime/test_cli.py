@@ -82,9 +82,9 @@ def test_a_terminal_shows_progress_in_one_line_and_clears_it(
 
 
 def test_a_record_goes_to_stdout(sen_runtime: Run, folder: Path) -> None:
-    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--json", "-", "--seed", "3", "--raw")
+    ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--json", "-", "--seed", "3")
     found = record.loads(ended.out)
-    assert ended.code == 0 and found["settings"]["seed"] == 3 and found["rows"][0]["samples_us"]
+    assert ended.code == 0 and found["settings"]["seed"] == 3
 
 
 def test_a_duration_is_noted_second_by_second(sen_runtime: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

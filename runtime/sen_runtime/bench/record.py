@@ -21,7 +21,7 @@ from sen_runtime.untrusted import load_json, printable, quote, read_regular
 SCHEMA = "sen-edge/bench/1"
 #: In place of a row's name: the reference forward pass of the row's own file.
 REFERENCE = "reference"
-#: With --raw a row has up to 262,144 samples.
+#: With all samples a row has up to 262,144 samples.
 MAX_BYTES = 1 << 28
 
 #: Predicates by JSON type.
