@@ -29,15 +29,15 @@ $(VENV)/.dev: $(VENV)/.user
 demo: $(VENV)/.user ## train on bundled digits, export every target, verify, measure, print the table
 	$(BIN)/sen-edge demo --output-dir out/demo
 
-FAST := tests/ir tests/format tests/model tests/data tests/passes tests/engines tests/exporters tests/project
+FAST := $(addprefix tests/,data engines exporting format ir model passes training)
 
-check: lint ## the inner loop: lint, types, fast tests; less than a minute
-	$(BIN)/python -m pytest -n auto -q -m "not medium and not slow and not cross" $(FAST)
+check: lint ## the inner loop: lint, types, fast tests
+	$(BIN)/python -m pytest -n auto -q -m "not slow and not cross" $(FAST)
 
 test: $(VENV)/.dev ## everything needed to trust a change
 	$(BIN)/python -m pytest -n auto -m "not slow and not cross"
 
-test-slow: $(VENV)/.dev ## tests of minutes, and those that compile for other processors; CI runs them
+test-slow: $(VENV)/.dev ## the slow tests, and those for other processors: CI runs them
 	$(BIN)/python -m pytest -n auto -m "slow or cross"
 
 # What another processor rounds differently: torch without AVX, MKL and OpenBLAS with other kernels, one thread or two.

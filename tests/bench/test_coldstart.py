@@ -15,6 +15,7 @@ from tests.support.fragile import fragile as fragile
 from tests.support.networks import random_network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "ending"),
     [("crash", "SIGABRT"), ("kill", "SIGKILL"), ("exit", "exit code 7"), ("crash in run", "SIGABRT")],

@@ -61,6 +61,7 @@ def test_the_toolkit_measures_here(sen_edge: Run, artifacts: tuple[Path, Path], 
     assert "net.sen native 1" in outcome.out
 
 
+@pytest.mark.slow
 @needs_sshd
 def test_two_machines_over_ssh_give_records_of_the_schema(
     sen_edge: Run, server: sshd.Server, artifacts: tuple[Path, Path], tmp_path: Path

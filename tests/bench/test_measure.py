@@ -191,6 +191,7 @@ def test_outputs_of_another_number(folder: Path) -> None:
     assert not found["rows"][1]["agreement"]["matches"] and not found["valid"]
 
 
+@pytest.mark.slow
 def test_another_checkpoint_is_not_judged(tmp_path: Path) -> None:
     paths = [
         write(tmp_path, "a.sen", small_network(1), {"checkpoint_sha256": "1"}),
@@ -386,6 +387,7 @@ def test_an_engine_that_is_missing_names_its_pip_line(folder: Path, monkeypatch:
         assert (found.value.exit_code, found.value.hint) == (4, "pip install onnxruntime")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engines", [(), ("native", "litert", "onnxruntime")])
 def test_engines_that_are_missing_are_left_out_unless_all_are_wanted(
     folder: Path, monkeypatch: pytest.MonkeyPatch, engines: tuple[str, ...]

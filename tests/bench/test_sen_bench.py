@@ -142,6 +142,7 @@ def test_no_warnings(compiler: str, source: Path, tmp_path: Path) -> None:
     compile_c(compiler, *STRICT, *POSIX, "-O2", "-c", source, "-o", tmp_path / "object.o")
 
 
+@pytest.mark.slow
 def test_the_record_is_that_of_a_run_in_python(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
     paths = tuple(tmp_path / f"{name}.sen" for name in ("mlp", "int8", "mlp"))
     python = measure.run(BenchRequest(paths, seconds=0.1, seed=7), device=Machine()).record
@@ -320,6 +321,7 @@ def started(program: Path, folder: Path) -> subprocess.Popen[bytes]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_what_was_recorded(
     program: Path, models: dict[str, Network], tmp_path: Path, number: signal.Signals
@@ -451,6 +453,7 @@ def test_sanitizers(checked_program: Path, models: dict[str, Network], tmp_path:
         assert done.returncode == code and b"Sanitizer" not in done.stderr, done.stderr.decode()
 
 
+@pytest.mark.slow
 def test_hostile_images_are_refused(checked_program: Path, tmp_path: Path) -> None:
     for number, (data, _) in enumerate(HOSTILE.values()):
         (tmp_path / f"{number}.sen").write_bytes(data)
@@ -460,6 +463,7 @@ def test_hostile_images_are_refused(checked_program: Path, tmp_path: Path) -> No
         assert (done.returncode == 1) == done.stderr.startswith(b"error: ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["aarch64", "armhf"])
 def test_one_file_that_runs_on_arm(name: str, models: dict[str, Network], tmp_path: Path) -> None:
     target = harness.TARGETS[name]

@@ -65,6 +65,7 @@ def test_the_header_is_cxx_too(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", BUILDS)
 def test_the_core_needs_no_heap_no_stdio_and_of_libm_only_sqrtf(build: str, tmp_path: Path) -> None:
     flags = [*STRICT, *BUILDS[build], "-O2", "-fno-pic", "-I", LIBRARY / "include"]
@@ -77,6 +78,7 @@ def test_the_core_needs_no_heap_no_stdio_and_of_libm_only_sqrtf(build: str, tmp_
         assert outside <= {"memcpy", "memset", "memcmp", "sqrtf", "__stack_chk_fail", "_GLOBAL_OFFSET_TABLE_"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["sanitizers", pytest.param("valgrind", marks=pytest.mark.needs("valgrind"))])
 def test_all_kernels_agree_and_stay_within_their_memory(tool: str, tmp_path: Path) -> None:
     flags = SANITIZERS if tool == "sanitizers" else ["-g", "-O1", "-DSEN_LEAVE_ARENA"]
@@ -95,6 +97,7 @@ def with_checksum(data: bytes) -> bytes:
     return data[:24] + struct.pack("<I", zlib.crc32(data[:24] + bytes(4) + data[28:])) + data[28:]
 
 
+@pytest.mark.slow
 def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     images = [data for data, _ in HOSTILE.values()]

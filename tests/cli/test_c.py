@@ -110,6 +110,7 @@ def test_force_deletes_no_file_of_the_user(sen_edge: Run, mlp_path: Path, tmp_pa
     assert everything(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nth", [1, 5, 11])
 def test_sigkill_leaves_no_partial_folder(nth: int, sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
     arguments = ["export", str(mlp_path), "-o", str(tmp_path / "out"), "--to", "c"]

@@ -84,6 +84,7 @@ def test_export_and_verify_a_perceptron(
     assert "argmax agreement" in outcome.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx", "sen"])
 @pytest.mark.parametrize("snn", ["unrolled", "scan", "step"])
 def test_export_and_verify_a_spiking_network(
@@ -294,6 +295,7 @@ def test_a_file_that_disagrees_is_not_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx", "sen"])
 def test_verify_refuses_a_file_of_another_checkpoint(
     target: str, sen_edge: Run, mlp_path: Path, snn_path: Path, tmp_path: Path
@@ -352,6 +354,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nth", [1, 2, 3])
 def test_sigkill_leaves_no_partial_file(nth: int, sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -380,6 +383,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("disk", ["output", "temporary"])
 def test_a_full_disk_leaves_no_file(disk: str, mlp_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -438,6 +442,7 @@ def test_inspect_counts_the_synapses_that_a_pattern_keeps(sen_edge: Run, tmp_pat
     assert json.loads(sen_edge("inspect", within, "--json").out)["synapse_bits"] == 0
 
 
+@pytest.mark.slow
 def test_demo_exports_verifies_and_measures_every_target(
     sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

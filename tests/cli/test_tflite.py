@@ -124,6 +124,7 @@ def test_a_calibration_that_is_unlike_the_data_is_found_by_the_data(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("io", [(), ("--int8-io", "--batch-size", "1")], ids=["float io", "int8 io"])
 def test_int8_membranes_that_keep_the_decisions_are_written(
     io: tuple[str, ...], sen_edge: Run, trained_snn: Path, tmp_path: Path

@@ -69,6 +69,7 @@ def contents(evaluator: NetworkEvaluator, plan: Plan) -> bytes:
 # --- figures -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plan", [RANK_8, replace(RANK_8, dtype="int8-dynamic"), Plan((Form(0, 0.1), DENSE)), Plan((DENSE, DENSE))], ids=str
 )

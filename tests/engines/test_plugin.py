@@ -32,6 +32,7 @@ def run(site: Path, *words: object, expected: int = 0) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_plugin_is_exported_verified_and_measured(site: Path, mlp_path: Path, tmp_path: Path) -> None:
     run(site, "sen_edge", "export", mlp_path, "--to", "netjson", "-o", tmp_path / "out", "--title", "a net")
     file, manifest = tmp_path / "out/mlp.netjson", tmp_path / "out/mlp.manifest.json"
@@ -45,6 +46,7 @@ def test_a_plugin_is_exported_verified_and_measured(site: Path, mlp_path: Path, 
     assert [(row["engine"], row["threads"]) for row in rows] == [("netjson-numpy", 1)]
 
 
+@pytest.mark.slow
 def test_a_defect_of_a_plugin_is_found(site: Path, mlp_path: Path, snn_path: Path, tmp_path: Path) -> None:
     """The network of two neurons of `doctor`, a network without a form, and an engine that computes something else."""
     assert "netjson-numpy" in run(site, "sen_edge", "doctor")

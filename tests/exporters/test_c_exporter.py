@@ -173,6 +173,7 @@ def test_borders(weights: Sparse | Dense, tmp_path: Path) -> None:
 # --- how it compiles -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("weights", ["array", "incbin"])
 def test_every_file_compiles_without_a_warning_and_keeps_to_its_arena(

@@ -120,6 +120,7 @@ def test_spiking_networks(seed: int, kind: str, readout: str, reset: str, delay:
     agree(onnxruntime.load(model).run(x), expected, spiking=True)
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32 - 1),
     sizes=st.lists(st.integers(1, 30), min_size=2, max_size=4),

@@ -31,6 +31,7 @@ def top_level(wheel: Path) -> set[str]:
     return {name for name in names if not name.endswith(".dist-info")}
 
 
+@pytest.mark.slow
 def test_top_level_of_the_wheels(wheels: dict[str, Path]) -> None:
     assert {name: top_level(wheel) for name, wheel in wheels.items()} == {
         "sen_edge": {"sen_edge", "sen_exporters"},

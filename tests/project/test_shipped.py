@@ -46,6 +46,7 @@ def test_the_checkpoints_take_less_than_a_megabyte() -> None:
     assert all(path.name in page for path in SHIPPED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", SHIPPED, ids=lambda path: path.stem)
 @pytest.mark.parametrize("weights", ["dense", "coordinates"])
 def test_an_export_has_the_accuracy_of_the_checkpoint(
@@ -76,6 +77,7 @@ def test_coordinates_of_the_smallest_are_under_40_kb(sen_edge: Run, tmp_path: Pa
     assert not any("weight" in tensor.name for tensor in onnx.load(path).graph.initializer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8-dynamic", "int8"])
 @pytest.mark.parametrize("model", [path for path in SHIPPED if "mlp" in path.name], ids=lambda path: path.stem)
 def test_a_tflite_file_is_its_weights_and_at_most_8_kib(

@@ -404,6 +404,7 @@ def test_nothing_is_left_running_there(sen_edge: Run, device: sshd.Server, artif
     assert is_gone(int((device.home / "child").read_text()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "where"),
     [(signal.SIGINT, "terminal"), (signal.SIGTERM, "here"), (signal.SIGHUP, "here"), (signal.SIGTERM, "there")],

@@ -18,6 +18,7 @@ def members(packed: Source) -> dict[str, bytes]:
         return {entry.name: archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_what_is_sent_builds_a_wheel_from_which_the_same_can_be_sent(tmp_path: Path) -> None:
     packed = pack()
     assert packed == pack()  # the environment there is named by the bytes

@@ -252,6 +252,7 @@ def started(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_keeps_what_was_measured(folder: Path, tmp_path: Path, number: signal.Signals) -> None:
@@ -341,6 +342,7 @@ def test_the_slow_engines_run_if_asked_for(sen_runtime: Run, folder: Path) -> No
     assert found["rows"][1]["agreement"]["matches"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirection", "code"),
     [

@@ -61,6 +61,7 @@ def test_a_closed_descriptor_is_given_to_no_file(tmp_path: Path) -> None:
     assert int((tmp_path / "y").read_text()) > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirection", "code"),
     [
@@ -92,6 +93,7 @@ main()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_export_leaves_nothing(request_to_end: signal.Signals, mlp_path: Path, tmp_path: Path) -> None:
     folder, out, started = tmp_path / "tmp", tmp_path / "out", tmp_path / "started"

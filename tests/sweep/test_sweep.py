@@ -123,6 +123,7 @@ def finished(folder: Path) -> list[str]:
 # --- trials --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trial_is_a_function_of_its_settings(one_worker: Any, two_workers: Any, tmp_path: Path) -> None:
     from sen_edge.data.datasets import load
 
@@ -223,6 +224,7 @@ def test_a_grid_is_ranked_by_validation_accuracy(two_workers: Any, tmp_path: Pat
     assert len(finished(tmp_path / "out")) == 4
 
 
+@pytest.mark.slow
 def test_samples_are_the_same_with_one_and_two_workers_and_after_an_interruption(
     one_worker: Any, two_workers: Any, tmp_path: Path
 ) -> None:
@@ -323,6 +325,7 @@ def test_a_trial_that_kills_its_workers_fails_in_the_end(tmp_path: Path) -> None
     assert len(list((tmp_path / "data").glob("*.died"))) == ALLOWED_DEATHS + 1
 
 
+@pytest.mark.slow
 def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
     from distributed import LocalCluster
 
@@ -438,6 +441,7 @@ def test_the_plot_is_a_function_of_the_trials(two_workers: Any, tmp_path: Path) 
 # --- the command ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_command(sen_edge: Run, tmp_path: Path) -> None:
     path, out = write(tmp_path, GRID), tmp_path / "out"
     outcome = sen_edge("sweep", path, "-o", out, "--workers", 2)
@@ -466,6 +470,7 @@ def test_the_command_on_a_scheduler(sen_edge: Run, two_workers: Any, tmp_path: P
     assert len(finished(tmp_path / "out")) == 4
 
 
+@pytest.mark.slow
 def test_every_trial_failing_is_a_failure(sen_edge: Run, tmp_path: Path) -> None:
     text = 'data = "digits"\n[training]\nhidden = [4]\nepochs = 1\n[grid]\ncompression.rank = [1000]'
     outcome = sen_edge("sweep", write(tmp_path, text), "-o", tmp_path / "out", "--workers", 1)
@@ -510,6 +515,7 @@ def wait_for_end(pids: set[int]) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     process = start(tmp_path)
     children = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
@@ -525,6 +531,7 @@ def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
     assert after[:1] == before and len(after) == 4
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     process = start(tmp_path)
     os.killpg(process.pid, signal.SIGINT)
