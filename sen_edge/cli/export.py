@@ -96,7 +96,8 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
         for engine, reason in artifact["not_run_in"].items():
             console.note(f"{next(iter(artifact['files']))} was not run in {engine}: {reason}")
     dtypes = dict.fromkeys(layer["dtype"] for layer in result.manifest["network"]["layers"])
-    if result.manifest["request"]["dtype"] == "float32" and list(dtypes) != ["float32"]:
+    is_stored = result.manifest["request"]["dtype"] == "float32" and result.manifest["compression"] is None
+    if is_stored and list(dtypes) != ["float32"]:
         console.note(f"weights are exported as {model.name} stores them: {', '.join(dtypes)}")
     for target, reason in result.manifest["left_out"].items():
         console.note(f"left out: {target} ({reason})")
