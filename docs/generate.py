@@ -1,4 +1,4 @@
-"""Writes docs/reference/cli.md and api.md from the code: `make docs`. A test keeps the pages up to date."""
+"""Write docs/reference/cli.md and api.md from the code: `make docs`. A test checks that the pages are current."""
 
 from __future__ import annotations
 
@@ -25,15 +25,14 @@ Results go to stdout, progress and errors to stderr. `--json` prints a result fo
 | exit code | meaning |
 | --- | --- |
 | 0 | ok |
-| 1 | failed: the input, the disk, or stdout that takes no output (`>/dev/full`) |
-| 2 | usage: an option is unknown, or contradicts the model |
-| 3 | verification failed: the artifact disagrees with its checkpoint, or is beyond a budget |
-| 4 | a needed extra is missing; the message holds the pip line |
-| 130 | interrupted by Ctrl-C, SIGTERM or SIGHUP; nothing is half-written, no temporary folder remains |
+| 1 | error of an input, the disk or stdout |
+| 2 | usage: an unknown option, or one that contradicts the model |
+| 3 | verification failed: an artifact disagrees with its model or exceeds a budget |
+| 4 | a required extra is missing; the message contains the pip command |
+| 130 | interrupted by Ctrl-C, SIGTERM or SIGHUP; no partial files remain |
 
-Output files do not depend on stdout, and neither files nor exit code depend on stderr. A closed stdout and a pipe whose
-reader ended (`| head -1`) leave the exit code as it is. Characters that the encoding of a stream lacks are written as
-escapes (`\\u2265`).
+Output files do not depend on stdout; files and exit code do not depend on stderr. A closed stdout or pipe (`| head -1`)
+does not change the exit code. Characters outside the encoding of a stream are written as escapes (`\\u2265`).
 
 `sen-edge --debug COMMAND` shows the traceback of an error.
 """
@@ -44,7 +43,7 @@ API_HEADER = """# Python API
 Generated from the code by `make docs`; do not edit.
 
 The public API is what `sen_edge` and `sen_runtime` export, listed here with the results it returns. It follows
-semantic versioning: before 1.0 a minor version may change it, and the changelog says how; a patch version does not. All
+semantic versioning: before 1.0 minor versions may change it, as documented in the changelog; patch versions do not. All
 other modules and names are private.
 
 Models are paths or loaded models; data are names of data sets (`mnist`, `digits`), or paths of `.npz` and IDX files.
@@ -55,7 +54,7 @@ Errors are subclasses of `sen_runtime.errors.SenError`, with `message`, `hint` a
 
 
 def pages() -> dict[str, str]:
-    """Content of each page, by its name."""
+    """Return the content of each page by name."""
     return {"cli.md": _cli(), "api.md": _api()}
 
 
@@ -91,7 +90,7 @@ def _function(module: str, name: str, function: Any) -> str:
 
 
 def _class(name: str, cls: type) -> str:
-    """Docstring of a class, and of the methods that it defines besides those of all results."""
+    """Format the docstrings of a class and of its methods, without those common to all results."""
     parts = [f"## sen_edge.{name}\n", _text(cls)]
     for method, value in vars(cls).items():
         is_own = method not in ("summary", "to_dict") and not method.startswith("_")
@@ -101,7 +100,7 @@ def _class(name: str, cls: type) -> str:
 
 
 def _text(documented: Any) -> str:
-    """Docstring: the summary as text, the sections as code."""
+    """Format a docstring: summary as text, sections as code."""
     summary, _, rest = (inspect.getdoc(documented) or "").partition("\n\n")
     block = "\n".join(f"    {line}".rstrip() for line in rest.splitlines())
     return f"{summary}\n\n{block}\n" if rest else f"{summary}\n"

@@ -1,4 +1,4 @@
-"""The public Python API: one function per step, from training to measurement.
+"""Public Python API: one function per step, from training to measurement.
 
     model = sen_edge.load("model.pt")
     small = sen_edge.compress(model, sparsity=0.9, data="digits")
@@ -65,7 +65,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _takes(schema: type[Schema]) -> Callable[[Function], Function]:
-    """Let the signature of a function list the fields of a schema instead of `**options`."""
+    """List the fields of a schema in the signature of a function instead of `**options`."""
 
     def decorate(function: Function) -> Function:
         signature = inspect.signature(function, eval_str=True)
@@ -106,14 +106,14 @@ def train(
     progress: Progress = silent,
     **options: Any,
 ) -> TrainResult:
-    """Train a network, and write a checkpoint of the epoch that is best on held-out training data.
+    """Train a network and write a checkpoint of the best epoch on held-out training data.
 
     Args:
         data: `mnist`, `digits`, or a `.npz` or IDX file with labels.
         output: `.pt` or `.safetensors`.
-        data_dir: folder of the data sets' files.
-        force: replace the output, and an interrupted training.
-        resume: resume an interrupted training, if there is one.
+        data_dir: folder of the data sets.
+        force: replace the output and an interrupted run.
+        resume: resume an interrupted run, if there is one.
         progress: receives the stage and the completed share.
         options: fields of `sen_edge.training.request.TrainRequest`, such as `arch`, `hidden`, `dims`, `epochs`, `seed`.
 
@@ -147,20 +147,20 @@ def compress(
     progress: Progress = silent,
     **options: Any,
 ) -> Compressed:
-    """Prune or factorize a model, or search for the best network that keeps its accuracy.
+    """Prune or factorize a model, or search for the best network within an accuracy budget.
 
     Args:
-        model: with floating-point weights.
-        data: labelled data for training, a search and the accuracy.
-        calibration: inputs without labels; by default the training inputs of `data`.
-        data_dir: folder of the data sets' files.
-        as_checkpoint: train coordinates under the pattern, so that the result is a checkpoint again.
+        model: model with floating-point weights.
+        data: labelled data for training, search and accuracy.
+        calibration: unlabelled inputs; by default the training inputs of `data`.
+        data_dir: folder of the data sets.
+        as_checkpoint: train coordinates under the pattern; the result is a checkpoint.
         progress: receives the stage and the completed share.
         options: fields of `sen_edge.compression.request.CompressRequest`; one of `sparsity`, `threshold`, `rank`,
             `macs`, `error`, `hierarchical` and `max_accuracy_drop` selects the method.
 
     Returns:
-        The network with its figures; see `Compressed.save` and `Compressed.model`.
+        Compressed network and figures; see `Compressed.save` and `Compressed.model`.
 
     Raises:
         DataError, UsageError, BudgetError, NetworkError, TrainingError: see `sen_edge.compression.pipeline.compress`.
@@ -189,15 +189,15 @@ def quantize(
     """Quantize a model.
 
     Args:
-        model: with floating-point weights.
+        model: model with floating-point weights.
         dtype: "float16" or "int8-dynamic" (weights), or "int8" (weights and activations).
-        calibration: representative inputs; required for "int8".
-        data_dir: folder of the data sets' files.
-        granularity: scale of int8 weights per "channel" (row) or per "tensor".
+        calibration: calibration inputs; required for "int8".
+        data_dir: folder of the data sets.
+        granularity: one scale of int8 weights per "channel" (row) or "tensor".
         activation_range: range of int8 activations: "percentile", "minmax" or "mse".
 
     Returns:
-        A model that `export` exports as it is.
+        Quantized model; `export` does not quantize it again.
 
     Raises:
         UsageError, DataError: see `sen_edge.exporting.quantization.quantize`.
@@ -216,18 +216,18 @@ def export(
     progress: Progress = silent,
     **options: Any,
 ) -> ExportResult:
-    """Export a model, verify every file against it, and write the files and a manifest.
+    """Export a model, verify every file against it, and write files and manifest.
 
     Args:
-        model: to export.
-        output_dir: folder for the files.
-        to: one or more of the installed exporters; None for ONNX and TFLite.
+        model: model to export.
+        output_dir: output folder.
+        to: one or more targets; None for ONNX and TFLite.
         progress: receives the stage and the completed share.
         options: fields of `sen_edge.exporting.request.ExportRequest`, such as `dtype`, `weights`, `data`, `name`,
-            `calibration`, `force`; options of exporters go into `options={"opset": 17}`.
+            `calibration`, `force`; options of exporters are passed as `options={"opset": 17}`.
 
     Returns:
-        Paths with sizes, the manifest, and figures of the verification.
+        Paths with sizes, manifest, and verification figures.
 
     Raises:
         ExportError, UsageError, DataError, NetworkError: invalid model, request or data.
@@ -241,19 +241,19 @@ def export(
 
 @_takes(VerifyRequest)
 def verify(artifact: StrPath, against: Model | Compressed | StrPath, **options: Any) -> tuple[Verification, ...]:
-    """Run an exported file in every installed engine, and compare it with its model.
+    """Run an exported file in all installed engines and compare it with its model.
 
     Args:
         artifact: main file of an export.
-        against: the model it was exported from.
+        against: model that was exported.
         options: fields of `sen_edge.exporting.request.VerifyRequest`: `data`, `calibration`, `data_dir`, `seed`,
             `expect`, `map_path`.
 
     Returns:
-        Figures of each engine.
+        Figures by engine.
 
     Raises:
-        VerificationError: they disagree; `results` has the figures.
+        VerificationError: disagreement; `results` contains the figures.
         ExportError, EngineError, ImageError, DataError, UsageError: invalid file, data or options.
     """
     request = VerifyRequest(**options)
@@ -265,17 +265,17 @@ def verify(artifact: StrPath, against: Model | Compressed | StrPath, **options: 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Benchmark(Displayed):
-    """Result of a measurement.
+    """Result of a benchmark.
 
     Attributes:
-        record: as `sen-runtime bench --json` writes it; see docs/reference/bench.md.
+        record: content of the file that `sen-runtime bench --json` writes; see docs/reference/bench.md.
     """
 
     record: Mapping[str, Any]
 
     @property
     def rows(self) -> list[Mapping[str, Any]]:
-        """Figures of each file in each engine and number of threads."""
+        """Figures by file, engine and number of threads."""
         return list(self.record["rows"])
 
     def summary(self) -> Mapping[str, object]:
@@ -297,16 +297,16 @@ def bench(
     cpu: int | None = None,
     seed: int = 0,
 ) -> Benchmark:
-    """Measure exported files side by side in one interleaved run on this machine.
+    """Measure the latency of exported files in one interleaved run on this machine.
 
     Args:
         artifacts: files; the first is the baseline.
         data: `.npz` or IDX file with inputs and, for accuracies, labels; None for random inputs.
-        engines: names; empty for all installed engines that run a file.
-        threads: numbers of threads, a row each.
+        engines: names of engines; empty for all installed ones.
+        threads: numbers of threads, one row each.
         seconds: duration without loading and warm-up.
-        cpu: the only core to run on; None for any.
-        seed: of the order and of random inputs.
+        cpu: core to pin the process to; None for any.
+        seed: seed of the order and of random inputs.
 
     Raises:
         BenchError, UsageError, EngineError, DataError: invalid files or options; see `sen_runtime.bench.measure.run`.

@@ -19,26 +19,26 @@ MAX_UNROLLED_STEPS = 2048
 
 
 class ExportError(SenError):
-    """A network or an option that a target cannot express."""
+    """A network or an option that a target does not support."""
 
     exit_code = 2
 
 
 class NoFormError(ExportError):
-    """A network or an option that another target can express."""
+    """A network or an option that only other targets support."""
 
 
 SparseFormat = Literal["densify", "block", "dense"]
 SPARSE_FORMAT_HELP = (
-    "Sparse weights: densify (stored sparse, multiplied dense), block (TFLite kernels for 1x4 blocks) or dense."
+    "Storage of sparse weights: densify (expanded at load), block (TFLite kernels for 1x4 blocks) or dense."
 )
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Options of every exporter. An exporter adds its own in a subclass, and refuses in `check` what it cannot honour.
+    """Options of every exporter. Exporters add fields in a subclass and reject unsupported values in `check`.
 
-    The type of a field says which values are valid: `Literal` for a choice, `annotated_types` for bounds and for `doc`,
+    The annotation of a field defines valid values: `Literal` for a choice, `annotated_types` for bounds and for `doc`,
     the text of `sen-edge export --help`. `sen_edge.exporting.options` validates values by it.
 
     Attributes:

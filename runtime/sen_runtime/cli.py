@@ -1,7 +1,7 @@
-"""The command `sen-runtime`: benchmarks on the device itself.
+"""Command `sen-runtime`: benchmarks on the device.
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, a crashed engine, or slower than allowed, 4 a needed
-package is missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).
+Exit codes: 0 ok, 1 error, 2 usage, 3 wrong outputs, throttling, crashed engine or regression, 4 required package
+missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, by default that of the process, as a command of its own; the exit code.
+    """Run the command line, by default that of the process, and return the exit code.
 
     Raises:
-        SystemExit: 2 for options that are unknown or malformed, 0 after --help.
+        SystemExit: 2 for unknown or malformed options, 0 after --help.
     """
     streams.protect()
     with signals.interrupt_on_signals():
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line within a command that takes care of streams and signals; the exit code.
+    """Run the command line without handling streams and signals; return the exit code.
 
     Raises:
         SystemExit: see `main`.
@@ -62,7 +62,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def report(error: Exception, program: str, note: Callable[[str], None]) -> int:
-    """Say what went wrong, line by line; the exit code."""
+    """Print message and hint of an error; return its exit code."""
     known = error if isinstance(error, SenError) else allocation_failure(error)
     if known is None:
         known = SenError(
@@ -78,40 +78,40 @@ def report(error: Exception, program: str, note: Callable[[str], None]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sen-runtime",
-        description="Benchmarks of exported networks, on the device itself.",
-        epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 wrong outputs, throttled, a crashed engine, or slower than "
-        "allowed, 4 a needed package is missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
+        description="Benchmark exported networks on the device.",
+        epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 wrong outputs, throttling, crashed engine or regression, "
+        "4 required package missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
     )
     parser.add_argument("--version", action="version", version=f"sen-runtime {sen_runtime.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_bench(commands)
-    compare = commands.add_parser("compare", help="how two records differ", description=_compare.__doc__)
-    compare.add_argument("a", type=Path, metavar="A.json", help="what was")
-    compare.add_argument("b", type=Path, metavar="B.json", help="what is")
+    compare = commands.add_parser("compare", help="compare two records", description=_compare.__doc__)
+    compare.add_argument("a", type=Path, metavar="A.json", help="baseline record")
+    compare.add_argument("b", type=Path, metavar="B.json", help="new record")
     compare.add_argument(
         "--max-regression",
         type=_share,
         metavar="5%",
-        help="exit with 3 if a row is slower by more than this, or is missing in B",
+        help="exit code 3 if a row is slower by more than this or missing in B",
     )
     compare.add_argument(
-        "--strict", action="store_true", help="with --max-regression, exit with 3 also if a row is undecided"
+        "--strict", action="store_true", help="with --max-regression: exit code 3 also for undecided rows"
     )
-    compare.add_argument("--allow-different", action="store_true", help="compare other devices and models too")
+    compare.add_argument("--allow-different", action="store_true", help="allow different devices and models")
     compare.add_argument("--json", action="store_true", help="print JSON")
     compare.set_defaults(command=_compare)
     _add_record(commands)
-    device = commands.add_parser("device", help="what machine this is", description=_device.__doc__)
+    device = commands.add_parser("device", help="describe this machine", description=_device.__doc__)
     device.add_argument("--json", action="store_true", help="print JSON")
     device.set_defaults(command=_device)
-    schema = commands.add_parser("schema", help="the JSON Schema of a record", description=_schema.__doc__)
+    schema = commands.add_parser("schema", help="print the JSON Schema of a record", description=_schema.__doc__)
     schema.set_defaults(command=_schema)
     return parser
 
 
 def _add_bench(commands: Any) -> None:
-    bench = commands.add_parser("bench", help="measure files side by side", description=_bench.__doc__)
+    bench = commands.add_parser("bench", help="measure latencies", description=_bench.__doc__)
     bench.set_defaults(command=_bench)
     help_ = ".onnx, .tflite, .sen; the first is the baseline"
     bench.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=help_)
@@ -120,30 +120,30 @@ def _add_bench(commands: Any) -> None:
 
 def add_bench_options(add: Callable[..., object]) -> None:
     """Call `add`, which has the parameters of `ArgumentParser.add_argument`, for each option of `bench`."""
-    add("--engine", action="append", default=[], metavar="NAME", help="an engine to measure; may be repeated")
+    add("--engine", action="append", default=[], metavar="NAME", help="engine to measure; repeatable")
     add("--threads", type=_numbers, default=(1,), metavar="1,2", help="numbers of threads (default: 1)")
-    add("--seconds", type=float, default=10.0, metavar="S", help="how long to measure (default: 10)")
-    add("--duration", type=_duration, metavar="10m", help="measure so long, and note clock and temperature each second")
-    add("--data", type=Path, metavar="FILE", help="inputs and, for accuracy, labels: a .npz (x, y) or IDX images")
+    add("--seconds", type=float, default=10.0, metavar="S", help="duration in seconds (default: 10)")
+    add("--duration", type=_duration, metavar="10m", help="duration; also record clock and temperature each second")
+    add("--data", type=Path, metavar="FILE", help="inputs and, for accuracy, labels: .npz (x, y) or IDX images")
     add("--cold-cache", action="store_true", help="empty the caches before each inference")
-    add("--cpu", type=int, metavar="N", help="run on this core only")
-    add("--seed", type=int, default=0, metavar="N", help="of the order and of random inputs (default: 0)")
-    add("--history", type=Path, metavar="FILE", help="append the record's figures to this file")
-    add("--energy", type=Path, metavar="FILE.csv", help="what a meter writes meanwhile: timestamp, watts")
-    add("--strict", action="store_true", help="exit with 4, and measure nothing, if an engine is missing or crashes")
+    add("--cpu", type=int, metavar="N", help="pin the process to this core")
+    add("--seed", type=int, default=0, metavar="N", help="seed of order and random inputs (default: 0)")
+    add("--history", type=Path, metavar="FILE", help="append the figures to this history file")
+    add("--energy", type=Path, metavar="FILE.csv", help="log of a power meter: timestamp, watts")
+    add("--strict", action="store_true", help="exit code 4 before measuring if an engine is missing or crashes")
     _add_record_options(add)
 
 
 def _add_record_options(add: Callable[..., object]) -> None:
-    add("--json", metavar="FILE", help="write the record; - for stdout, instead of the table")
-    add("--allow-throttled", action="store_true", help="exit with 0 even if the clock changed meanwhile")
-    add("--force", action="store_true", help="replace files that exist")
+    add("--json", metavar="FILE", help="write the record; - prints it instead of the table")
+    add("--allow-throttled", action="store_true", help="exit code 0 even if the machine throttled")
+    add("--force", action="store_true", help="replace existing files")
 
 
 def _add_record(commands: Any) -> None:
-    record = commands.add_parser("record", help="evaluate a file of sen_bench", description=_record.__doc__)
+    record = commands.add_parser("record", help="evaluate a recording of sen_bench", description=_record.__doc__)
     record.set_defaults(command=_record)
-    record.add_argument("file", type=Path, metavar="RAW.jsonl", help="written by sen_bench")
+    record.add_argument("file", type=Path, metavar="RAW.jsonl", help="recording of sen_bench")
     _add_record_options(record.add_argument)
 
 
@@ -181,7 +181,7 @@ def _request(options: argparse.Namespace, words: Sequence[str]) -> BenchRequest:
 
 
 def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Measure files, engines and numbers of threads side by side in one run, and compare their outputs."""
+    """Measure files, engines and numbers of threads in one interleaved run, and compare their outputs."""
     from sen_runtime.bench import energy, measure, outputs, text
     from sen_runtime.bench.plan import check_request, notes
 
@@ -197,7 +197,7 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     if request.energy is not None:
         try:
             record = energy.with_energy(record, energy.read_meter(request.energy), run.spans)
-        except SenError as error:  # the latencies are none the worse for it
+        except SenError as error:  # latencies are still valid
             failed = error
     outputs.publish(wanted, [record], partial(text.table, record), _note, as_list=False)
     if options.json not in (None, outputs.STDOUT):
@@ -208,7 +208,7 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _record(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Evaluate a file that sen_bench recorded on a device without Python: the table and the record of `bench`."""
+    """Evaluate a recording of sen_bench: print the table, or write the record, of `bench`."""
     del words
     from sen_runtime.bench import outputs, raw, text
     from sen_runtime.bench.evaluate import evaluate
@@ -225,24 +225,24 @@ def _exit_code(record: Mapping[str, Any], *, allow_throttled: bool) -> int:
     from sen_runtime.bench.record import is_wrong
 
     if record["status"] == "interrupted":
-        _note("interrupted: the figures are of what was measured until then")
+        _note("interrupted: the record contains the samples so far")
         return EXIT_INTERRUPTED
     if any(map(is_wrong, record["rows"])) or (record["device"]["throttled_during"] and not allow_throttled):
         for reason in record["invalid_because"]:
-            _note(f"not valid: {reason}")
+            _note(f"invalid: {reason}")
         return EXIT_VERIFICATION
     has_crash = any(each["kind"] == CRASHED for each in record["left_out"])
     return EXIT_VERIFICATION if has_crash else 0
 
 
 def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Compare two records row by row: ratio B / A with its interval, effect size; a gate with --max-regression."""
+    """Compare two records by row: ratio B / A with interval and effect size; with --max-regression as a gate."""
     del words
     from sen_runtime.bench import compare, record
 
     gate = None if options.max_regression is None else compare.Gate(options.max_regression, options.strict)
     if gate is None and options.strict:
-        raise UsageError("--strict judges rows by a limit", "add --max-regression, such as --max-regression 5%")
+        raise UsageError("--strict has no effect without --max-regression", "add --max-regression 5%, for example")
     found = compare.compare(record.read(options.a), record.read(options.b), allow_different=options.allow_different)
     if options.json:
         _print_json(found.to_dict(gate))
@@ -255,7 +255,7 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 def _device(options: argparse.Namespace, words: Sequence[str]) -> int:
-    """Show what machine this is and what state it is in, as a record has it."""
+    """Describe the machine and its state as in a record."""
     del words
     from sen_runtime.bench import device
 
@@ -280,7 +280,7 @@ def _schema(options: argparse.Namespace, words: Sequence[str]) -> int:
 
 
 class _Progress:
-    """Shows what is being done, on stderr: on a terminal in one line, else a line for each stage."""
+    """Progress on stderr: one line on a terminal, else one line per stage."""
 
     def __init__(self) -> None:
         self._is_terminal = sys.stderr.isatty()
@@ -297,7 +297,7 @@ class _Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._is_terminal:  # an empty line for what follows
+        if self._is_terminal:  # clear the line
             sys.stderr.write("\r\x1b[K")
 
 

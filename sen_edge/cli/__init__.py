@@ -1,1 +1,1 @@
-"""The command line: one module per subcommand, each a thin door to a function of the toolkit."""
+"""Command line: one module per subcommand, which parses options and prints results."""

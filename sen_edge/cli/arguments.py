@@ -1,4 +1,4 @@
-"""Arguments that several commands have."""
+"""Arguments shared by commands."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ ExpectPath = Annotated[
     Path | None,
     typer.Option(
         "--expect",
-        help="Inputs x and outputs y (and layer0, layer1, ...) of your own model, a .npz; exit 3 if they differ.",
+        help="Inputs x and outputs y (and layer0, layer1, ...) of your own model (.npz); exit code 3 on a difference.",
         metavar="FILE",
     ),
 ]
-DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets' files.", metavar="DIR")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -32,32 +32,32 @@ def bench(
     host: Annotated[
         list[str] | None,
         typer.Option(
-            help="Measure there, over SSH; once for each: [user@]host, or a name in the inventory. Default: all of the "
-            "inventory, or this machine.",
+            help="Host to measure on over SSH: [user@]host, or a name in the inventory; repeatable. Default: all of "
+            "the inventory, else this machine.",
             metavar="HOST",
         ),
     ] = None,
     inventory: Annotated[Path | None, typer.Option(help="TOML file of hosts.", metavar="FILE")] = None,
     keep: Annotated[
         bool | None,
-        typer.Option("--keep/--clean", help="Leave the working folder on the hosts, or remove it. Default: --clean."),
+        typer.Option("--keep/--clean", help="Keep or remove the working folder on the hosts. Default: --clean."),
     ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(help="Seconds for everything on one host. Default: 900 plus the measurement."),
+        typer.Option(help="Total time per host in seconds. Default: 900 plus the measurement."),
     ] = None,
     no_install: Annotated[
         bool,
-        typer.Option("--no-install", help="Fail if the runtime is missing on a host, instead of installing it."),
+        typer.Option("--no-install", help="Fail if the runtime is missing on a host."),
     ] = False,
     ssh_config: Annotated[
-        Path | None, typer.Option(help="ssh configuration, instead of yours.", metavar="FILE")
+        Path | None, typer.Option(help="ssh configuration to use instead of the default.", metavar="FILE")
     ] = None,
     **measuring: Any,
 ) -> None:
-    """Measure the latency of exported files side by side, on this machine or, over SSH, on others.
+    """Measure the latency of exported files in one interleaved run, on this machine or on hosts over SSH.
 
-    A host needs Python and sshd. The runtime is installed there, for the user only, unless it is there already.
+    A host requires Python and sshd. A missing runtime is installed there into the user's cache folder.
     """
     words = ["bench", *map(_positional, artifacts), *_arguments(measuring)]
     about_hosts = {"keep": keep, "timeout": timeout, "no_install": no_install, "ssh_config": ssh_config}
@@ -70,7 +70,7 @@ def bench(
 
 
 def _measuring_options() -> list[inspect.Parameter]:
-    """Options of `sen-runtime bench` as typer takes them."""
+    """Return the options of `sen-runtime bench` as typer parameters."""
     options: list[inspect.Parameter] = []
 
     def add(flag: str, *, action: str = "store", metavar: str | None = None, **settings: Any) -> None:
@@ -86,7 +86,7 @@ def _measuring_options() -> list[inspect.Parameter]:
 
 
 def _signature() -> inspect.Signature:
-    """Parameters of `bench`, with those of `sen-runtime bench` in the place of `measuring`."""
+    """Return the signature of `bench` with the options of `sen-runtime bench` instead of `measuring`."""
     hints = get_type_hints(bench, include_extras=True)
     artifacts, *own, _ = inspect.signature(bench).parameters.values()
     artifacts, *own = (each.replace(annotation=hints[each.name]) for each in (artifacts, *own))
@@ -103,7 +103,7 @@ def _bench_hosts(
     inventory: Path | None,
     about_hosts: Mapping[str, Any],
 ) -> NoReturn:
-    """Measure on hosts; `words` are the command of `sen-runtime` that would measure here."""
+    """Measure on hosts; `words` are the equivalent local `sen-runtime` command."""
     from sen_edge.remote.bench import bench as bench_hosts
     from sen_edge.remote.hosts import choose
     from sen_runtime.bench import outputs
@@ -159,10 +159,10 @@ def _job(words: Sequence[str], measuring: Mapping[str, Any], about_hosts: Mappin
 
 
 def _report_failures(outcomes: Sequence[Outcome]) -> None:
-    """Report hosts that failed; an interrupted one did not.
+    """Report failed hosts; an interrupted host is not a failure.
 
     Raises:
-        HostsError: some failed.
+        HostsError: a host failed.
         Exit: the measurement was interrupted.
     """
     from sen_edge.remote.bench import HostsError
@@ -172,14 +172,14 @@ def _report_failures(outcomes: Sequence[Outcome]) -> None:
     if is_interrupted:
         for line in str(HostsError(failed, n_hosts=len(outcomes))).splitlines() if failed else ():
             console.note(line)
-        console.note("interrupted; the results so far are kept")
+        console.note("interrupted; the results so far are written")
         raise typer.Exit(EXIT_INTERRUPTED)
     if failed:
         raise HostsError(failed, n_hosts=len(outcomes))
 
 
 def _arguments(values: Mapping[str, Any]) -> list[str]:
-    """The given options as command-line arguments."""
+    """Format options as command-line arguments."""
     given = []
     for name, value in values.items():
         if value is True:

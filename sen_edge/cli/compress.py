@@ -23,23 +23,24 @@ def compress(
     *,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help=".sen for any result; .pt or .safetensors where it stays a SEN.", metavar="FILE"
-        ),
+        typer.Option("--output", "-o", help=".sen for any result; .pt or .safetensors for a SEN.", metavar="FILE"),
     ] = Path("compressed.sen"),
     calibration: Annotated[
-        str | None, typer.Option(help="Inputs without labels, as for --data. Default: those of --data.", metavar="DATA")
+        str | None,
+        typer.Option(help="Unlabelled inputs, sources as for --data. Default: inputs of --data.", metavar="DATA"),
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Labels for training, a search, the accuracy: mnist, digits, a .npz or IDX.", metavar="DATA"),
+        typer.Option(
+            help="Labelled data for training, search and accuracy: mnist, digits, .npz or IDX images.", metavar="DATA"
+        ),
     ] = None,
     data_dir: arguments.DataDir = None,
     map_path: arguments.MapPath = None,
     force: arguments.Force = False,
     as_json: arguments.AsJson = False,
 ) -> None:
-    """Prune or factorize a model, or search for the best network that keeps its accuracy.
+    """Prune or factorize a model, or search for the best network within an accuracy budget.
 
     Training data decide; the printed accuracy is measured once on the test data. Repeat an interrupted search to resume
     it.
@@ -85,6 +86,6 @@ def _interrupted(state: Path | None) -> list[str]:
     if state is None or not state.exists():
         return ["interrupted; nothing was written"]
     return [
-        f"interrupted; {state} holds the figures so far",
+        f"interrupted; {state} contains the candidates so far",
         "  -> repeat the command to resume, or remove the file to start over",
     ]

@@ -10,7 +10,7 @@ from sen_runtime.figures import size
 
 
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:
-    """Tables of what compression did, and its warnings, on stderr."""
+    """Print tables and warnings of a compression to stderr."""
     from sen_edge.report.model_tables import compression_table, weights_table
 
     err = console.console(stderr=True)

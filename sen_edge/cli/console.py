@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-#: Columns of a table that goes to a file or a pipe, where there is no terminal to ask.
+#: Width of tables in files and pipes.
 PLAIN_WIDTH = 120
 
 
 def console(*, stderr: bool) -> Console:
-    """A rich console; plain text of a fixed width where the stream is not a terminal."""
+    """Return a rich console, with plain text of fixed width if the stream is not a terminal."""
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -34,7 +34,7 @@ def console(*, stderr: bool) -> Console:
 
 
 def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table: the first column left, the others right."""
+    """Build a table with the first column left-aligned and the others right-aligned."""
     from rich import box
     from rich.table import Table
 
@@ -47,22 +47,22 @@ def table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) ->
 
 
 def print_json(value: Any) -> None:
-    """A result for programs, on stdout."""
+    """Print a result for programs to stdout."""
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
 def print_lines(lines: Iterable[object]) -> None:
-    """A result for people and pipes, on stdout."""
+    """Print lines of a result to stdout."""
     sys.stdout.writelines(f"{printable(str(line), None)}\n" for line in lines)
 
 
 def note(message: str) -> None:
-    """A remark, progress or an error on stderr: bounded, without control characters."""
+    """Print a note, progress or an error to stderr, with bounded length and no control characters."""
     sys.stderr.write(f"{printable(message, keep_lines=True)}\n")
 
 
 class _Notes(logging.Handler):
-    """Shows log records of the library as notes; a warning says so."""
+    """Prints log records of the library as notes, warnings with a prefix."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "warning: " if record.levelno >= logging.WARNING else ""
@@ -70,7 +70,7 @@ class _Notes(logging.Handler):
 
 
 def show_log() -> None:
-    """Show what `sen_edge` logs, from level INFO on, on stderr."""
+    """Print log records of `sen_edge` from level INFO to stderr."""
     log = logging.getLogger("sen_edge")
     log.setLevel(logging.INFO)
     log.addHandler(_Notes())
@@ -78,7 +78,7 @@ def show_log() -> None:
 
 @contextmanager
 def interruptible(remarks: Callable[[], Sequence[str]] | None = None) -> Iterator[None]:
-    """End with the exit code of an interrupt on Ctrl-C, SIGTERM and SIGHUP.
+    """Exit with the code of an interrupt on Ctrl-C, SIGTERM and SIGHUP.
 
     Args:
         remarks: lines for the user; by default, that nothing was written.
@@ -93,7 +93,7 @@ def interruptible(remarks: Callable[[], Sequence[str]] | None = None) -> Iterato
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show progress on stderr: a bar on a terminal, a line for each new stage elsewhere.
+    """Show progress on stderr: a bar on a terminal, else one line per stage.
 
     Enter it before `suppress_announcements`, which redirects stderr: it keeps the original stream.
     """

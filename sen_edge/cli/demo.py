@@ -25,9 +25,9 @@ def demo(
     *,
     seed: Annotated[int, typer.Option(help="Seed of the training.")] = 0,
 ) -> None:
-    """Train a small network on the bundled digits, export every target, verify, measure, print the table.
+    """Train a small network on the bundled digits, export it to all targets, verify, measure, and print a table.
 
-    Existing files in the folder are replaced. Nothing is downloaded.
+    Replaces existing files in the folder. Downloads nothing.
     """
     model = output_dir / "digits.pt"
     console.note("1/3 training a 64-128-10 network, d = 8, on scikit-learn's digits")
@@ -36,7 +36,7 @@ def demo(
     console.note("2/3 exporting and verifying every target")
     with suppress_announcements():
         rows = _export(model)
-    console.note(f"3/3 measuring side by side for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
+    console.note(f"3/3 measuring interleaved for {BENCHMARK_SECONDS:g} s, one thread, one input at a time")
     with suppress_announcements():
         latencies = _measure(output_dir, rows)
     table = [(Path(name).name, engine, *rows[name, engine], *latencies[name, engine]) for name, engine in rows]
@@ -45,7 +45,7 @@ def demo(
 
 
 def _export(model: Path) -> dict[Row, tuple[str, ...]]:
-    """Export to every target in each form it has; return figures of each file and engine."""
+    """Export to every target in all its forms; return figures by file and engine."""
     loaded, targets = sen_edge.load(model), _usable_targets()
     int8: dict[str, Any] = {"dtype": "int8", "calibration": "digits"}
     forms: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
@@ -73,16 +73,16 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
 
 
 def _usable_targets() -> list[str]:
-    """Return the targets that work here, C last: latencies are compared with the first."""
+    """Return the available targets, C last, because the first is the baseline of latencies."""
     from sen_exporters.base import ExportError, usable_exporters
     from sen_runtime.engines import missing
 
     found = {name: each.message if isinstance(each, ExportError) else "" for name, each in usable_exporters().items()}
     if "c" in found and missing(("c",)):
-        found["c"] = "there is no C compiler to verify it with"
+        found["c"] = "no C compiler to verify it with"
     for name, reason in found.items():
         if reason:
-            console.note(f"left out: {name} ({reason})")
+            console.note(f"skipped: {name} ({reason})")
     return sorted((name for name, reason in found.items() if not reason), key=lambda name: name == "c")
 
 

@@ -20,7 +20,7 @@ from sen_runtime.errors import EXIT_MISSING, SenError
 from sen_runtime.quiet import suppress_announcements
 from sen_runtime.untrusted import quote
 
-#: Use of each package, and the line that installs it; engines have their own.
+#: Purpose of each package, and its pip command; engines define their own.
 PACKAGES = {
     "torch": ("reading checkpoints, training", "pip install torch"),
     "onnx": ("export to ONNX", "pip install onnx"),
@@ -28,7 +28,7 @@ PACKAGES = {
     "safetensors": (".safetensors checkpoints", "pip install safetensors"),
     "scikit-learn": ("the bundled digits data", "pip install scikit-learn"),
 }
-#: Extras: what each is for, and the modules of its packages.
+#: Extras: purpose, and modules by package.
 EXTRAS = {
     "plot": ("figures of networks and benchmarks", {"matplotlib": "matplotlib.figure"}),
     "sweep": ("sweeps", {"dask": "dask", "distributed": "distributed", "optuna": "optuna", "pyarrow": "pyarrow"}),
@@ -37,7 +37,7 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was tried.
+    """Result of one check.
 
     Attributes:
         name: package, extra, engine or exporter.
@@ -55,7 +55,7 @@ class Finding:
 
     @property
     def state(self) -> str:
-        """In a word."""
+        """Return the result as one word."""
         return "ok" if self.works else "not there" if self.is_optional else "MISSING"
 
 
@@ -63,9 +63,9 @@ def doctor(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON on stdout.")] = False,
 ) -> None:
-    """Say which engines and extras work on this machine, and the pip line for those that do not.
+    """Check engines and extras on this machine, and print the pip command for those that do not work.
 
-    Nothing is installed. Exit 4 if something is missing or broken; the extras plot and sweep may be missing.
+    Installs nothing. Exit code 4 if something is missing or broken; the extras plot and sweep are optional.
     """
     with suppress_announcements():
         findings = [*map(_package, PACKAGES), *map(_extra, EXTRAS), *_engines(), *_targets()]
@@ -88,16 +88,16 @@ def _package(name: str) -> Finding:
 
 
 def _extra(name: str) -> Finding:
-    """An extra, whose packages are imported: installed is not the same as working."""
+    """Check an extra by importing its packages."""
     purpose, modules = EXTRAS[name]
     found, lacking = [], []
     for package, module in modules.items():
         try:
             importlib.import_module(module)
             found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:  # imported from a folder
+        except PackageNotFoundError:  # imported from a folder without metadata without metadata
             found.append(package)
-        except Exception as error:  # of a broken package anything
+        except Exception as error:  # a broken package may raise anything
             lacking.append(f"{package} ({type(error).__name__}: {quote(str(error))})")
     remedy = f"pip install 'sen-edge[{name}]'" if lacking else ""
     detail = f"{', '.join(found)}: {purpose}" if not lacking else f"{purpose} need {', '.join(lacking)}"
@@ -105,7 +105,7 @@ def _extra(name: str) -> Finding:
 
 
 def _engines() -> list[Finding]:
-    """Engines that need a package; optional if another one that is installed runs the same files."""
+    """Check engines that require a package; optional if another installed engine runs the same files."""
     from sen_runtime.engines import missing, usable
 
     engines = usable()
@@ -122,7 +122,7 @@ def _engines() -> list[Finding]:
 
 
 def _targets() -> list[Finding]:
-    """Each target's engine, tried on a network of two neurons: installed is not the same as working."""
+    """Check the engines of each target on a network of two neurons."""
     from sen_exporters.base import exporter_names
 
     return [_attempt(f"target {name}", partial(_export_and_run, name)) for name in exporter_names()]
@@ -158,7 +158,7 @@ def _export_and_run(target: str) -> str:
         for name in installed(engines):
             y = engine(name).load(path).run(x)
             if not np.array_equal(y, x @ weight.T):
-                raise EngineError(f"{name} runs, and computes a wrong product", hint="reinstall the engine")
+                raise EngineError(f"{name} computes a wrong product", hint="reinstall the engine")
             works.append(f"{name} {engine(name).version()}")
     absent = "".join(f"; {name}: {error.hint}" for name, error in missing(engines).items())
     return f"{', '.join(works)} {'run' if len(works) > 1 else 'runs'} a model{absent}"

@@ -32,7 +32,7 @@ def export(
     ] = Path(),
     assignments: Annotated[
         list[str] | None,
-        typer.Option("-O", help="An option of one target, such as onnx.opset=17.", metavar="TARGET.OPTION=VALUE"),
+        typer.Option("-O", help="Option of one target, such as onnx.opset=17.", metavar="TARGET.OPTION=VALUE"),
     ] = None,
     as_json: arguments.AsJson = False,
 ) -> None:
@@ -50,7 +50,7 @@ def export(
 
 
 def _on_data(result: ExportResult) -> str:
-    """Which data accuracies were measured on."""
+    """Describe the data of the accuracies."""
     figures = [found["data"] for each in result.manifest["artifacts"] for found in each["verification"]]
     return next((f", accuracies on {found['name']}" for found in figures if found is not None), "")
 
@@ -100,7 +100,7 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     if is_stored and list(dtypes) != ["float32"]:
         console.note(f"weights are exported as {model.name} stores them: {', '.join(dtypes)}")
     for target, reason in result.manifest["left_out"].items():
-        console.note(f"left out: {target} ({reason})")
+        console.note(f"skipped: {target} ({reason})")
     console.print_lines(result.files)
     first = next(iter(result.files))
     if result.manifest["compression"] is not None:
@@ -111,7 +111,7 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
 
 
 def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row for each engine that ran the artifact; the file is the first it holds, the size that of all."""
+    """Format one row per engine of an artifact: its first file, and the size of all its files."""
     rows: list[tuple[str, ...]] = []
     name = next(iter(artifact["files"]))
     nbytes = sum(facts["bytes"] for facts in artifact["files"].values())

@@ -1,4 +1,4 @@
-"""Options of the installed exporters on the command line of `export`, made from their `Options`."""
+"""Command-line options of the installed exporters, from their `Options`."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ PANEL = "Options of targets"
 
 
 class ExportCommand(TyperCommand):
-    """A command that also accepts the options of exporters, and leaves them in `ctx.obj` by name.
+    """Command that also accepts the options of exporters and stores them in `ctx.obj` by name.
 
-    Exporters are loaded when this command parses arguments or prints its help, not before.
+    Exporters are loaded when the command parses arguments or prints its help.
     """
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Options of the command, then those of exporters whose flags the command does not have itself."""
+        """Return the options of the command and those of exporters with other flags."""
         own = super().get_params(ctx)
         taken = {flag for param in own for flag in (*param.opts, *param.secondary_opts)}
         return [*own, *(param for param in _parameters() if not taken.intersection(param.opts))]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse as usual, then move the options of exporters to `ctx.obj`."""
+        """Parse arguments, and move the options of exporters to `ctx.obj`."""
         rest = super().parse_args(ctx, args)
         values = {param.name: ctx.params.pop(param.name, None) for param in _parameters()}
         ctx.obj = {name: value for name, value in values.items() if value not in (None, False)}
@@ -38,10 +38,10 @@ class ExportCommand(TyperCommand):
 
 
 def parse_assignments(assignments: list[str] | None) -> dict[str, str]:
-    """Values of `-O TARGET.NAME=VALUE`, by `TARGET.NAME`.
+    """Parse `-O TARGET.NAME=VALUE`; return values by `TARGET.NAME`.
 
     Raises:
-        UsageError: one has another form.
+        UsageError: invalid format.
     """
     found = {}
     for text in assignments or ():
@@ -53,9 +53,9 @@ def parse_assignments(assignments: list[str] | None) -> dict[str, str]:
 
 
 def _parameters() -> list[Any]:
-    """Documented options of all installed exporters, as typer has them; the exporters convert and validate text.
+    """Return the documented options of all installed exporters as typer options; values stay text.
 
-    An option without `annotated_types.doc` is set by -O alone.
+    An option without `annotated_types.doc` can only be set by -O.
     """
     from sen_edge.exporting.options import own_options
     from sen_edge.schema import Option, split

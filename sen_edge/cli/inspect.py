@@ -5,7 +5,7 @@ from __future__ import annotations
 from sen_edge.cli import arguments, console, mapping
 from sen_runtime.untrusted import printable
 
-#: Characters of a text from a file's metadata.
+#: Max characters of a metadata value.
 MAX_TEXT = 500
 
 
@@ -16,7 +16,7 @@ def inspect(
     expect: arguments.ExpectPath = None,
     as_json: arguments.AsJson = False,
 ) -> None:
-    """Show what a model holds: layers, parameters, the form of the weights, what that saves, distances."""
+    """Show layers, parameters, form and size of the weights, and distances of a model."""
     from sen_edge.exporting.verify.expectation import check
     from sen_edge.model.model import load
     from sen_edge.model.notes import map_note

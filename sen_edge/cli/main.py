@@ -1,4 +1,4 @@
-"""The command `sen-edge`: collects the subcommands, and turns errors into a message and an exit code.
+"""Command `sen-edge`: registers subcommands and converts errors to a message and an exit code.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing, 130 interrupted
 (Ctrl-C, SIGTERM, SIGHUP). They depend on stdout only where output is lost, and never on stderr: see
@@ -33,8 +33,8 @@ DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
 
 app = typer.Typer(
     name="sen-edge",
-    help="Deploy spatially embedded networks: a trained checkpoint in, verified edge artifacts out.",
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 verification failed or over budget, 4 a needed extra is missing, "
+    help="Deploy spatially embedded networks: checkpoint in, verified edge artifacts out.",
+    epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 verification failed or budget exceeded, 4 required extra missing, "
     "130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
     no_args_is_help=True,
     add_completion=False,
@@ -74,11 +74,11 @@ def main() -> None:
 
 
 def _run() -> int:
-    """Run the command; the exit code."""
+    """Run the command and return the exit code."""
     try:
         app(prog_name="sen-edge")
-    except SystemExit as ended:  # how typer ends, always with a number
-        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):  # no command has said so
+    except SystemExit as ended:  # typer exits with a number
+        if isinstance(getattr(ended.__context__, "__cause__", None), KeyboardInterrupt):  # not reported by a command
             console.note("interrupted")
         return int(ended.code or 0)
     except Exception as error:

@@ -18,9 +18,9 @@ SCALARS = (bool, int, float, str, Path)
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Replace each parameter of a `Schema` by one parameter for each of its options, and build it from their values.
+    """Replace each `Schema` parameter by one parameter per option, and build the schema from their values.
 
-    Other parameters stay, as typer takes them.
+    Other parameters are unchanged.
     """
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
@@ -45,22 +45,22 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def options_of(cls: type[Schema]) -> Mapping[str, Option]:
-    """Options by the names of their fields."""
+    """Return options by field name."""
     notes = {name: split(kind)[1] for name, kind in fields_of(cls).items()}
     return {name: note for name, each in notes.items() for note in each if isinstance(note, Option)}
 
 
 def cli_parameters(cls: type[Schema]) -> list[inspect.Parameter]:
-    """Parameters as typer takes them, one for each option."""
+    """Return one typer parameter per option."""
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # subclasses are
     return [_parameter(fields[name], fields_of(cls)[name], option) for name, option in options_of(cls).items()]
 
 
 def request_of(cls: type[Schema], values: Mapping[str, Any]) -> Any:
-    """Request from the values of options; None is an option that is not given.
+    """Build the request from the values of options; None marks a missing option.
 
     Raises:
-        UsageError: a value that the schema refuses; named by its option.
+        UsageError: invalid value; the message names the option.
     """
     kinds, options = fields_of(cls), options_of(cls)
     try:
@@ -108,7 +108,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:
-    """Value of a field; text with commas, once or repeated, becomes a tuple. Paths may hold commas."""
+    """Convert the value of a field; text with commas, once or repeated, becomes a tuple. Paths may contain commas."""
     base, _ = split(kind)
     item = split(get_args(base)[0])[0] if get_origin(base) is tuple else Path
     if item is Path:

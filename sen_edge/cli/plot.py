@@ -9,9 +9,9 @@ from sen_edge.report.network.request import PlotRequest
 
 @command
 def plot(request: PlotRequest, *, force: arguments.Force = False) -> None:
-    """Draw a network: positions of its neurons, its strongest synapses, and the spikes of a spiking network.
+    """Draw a network: positions, strongest synapses, and spikes of a spiking network.
 
-    The page is one file that loads nothing; it shows at most 10,000 neurons, evenly sampled, and says so.
+    The page is one file without external resources. It shows at most 10,000 neurons, evenly sampled.
     """
     from sen_edge.model.notes import map_note
     from sen_edge.overwrite import refuse_existing, write_outputs

@@ -20,23 +20,24 @@ class ReportRequest(Schema):
     sources: Annotated[
         tuple[Path, ...],
         Option(
-            "Records, histories (.jsonl), or folders of models, manifests and records.",
+            "Records, histories (.jsonl), models, manifests, or folders of them.",
             metavar="SOURCE...", is_argument=True, is_repeated=True,
         ),
     ]  # fmt: skip
     output: Annotated[
-        Path | None, Option("File: .txt, .csv, .md, .html; .png, .svg or .pdf for charts. Default: stdout.", short="-o")
+        Path | None,
+        Option("Output: .txt, .csv, .md, .html; .png, .svg or .pdf for charts. Default: stdout.", short="-o"),
     ] = None
-    format: Annotated[Literal["text", "csv", "markdown", "html"] | None, Option("Default: by the suffix, or text.")] = (
-        None
-    )
+    format: Annotated[
+        Literal["text", "csv", "markdown", "html"] | None, Option("Format. Default: by suffix, else text.")
+    ] = None
 
 
 @command
 def report(request: ReportRequest, *, force: arguments.Force = False) -> None:
-    """Report on benchmarks, and on models, exports and compressions of a folder: tables or one page.
+    """Report on benchmarks, models, exports and compressions as tables or one page.
 
-    The page loads nothing from a network. Nothing is run.
+    The page has no external resources. No model is run.
     """
     from sen_edge.overwrite import refuse_existing, write_outputs
     from sen_edge.report.contents import read

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sen_edge.sweep.results import Ranked
     from sen_edge.sweep.search import Point
 
-#: Rows of the printed ranking.
+#: Max rows of the printed ranking.
 MAX_ROWS = 10
 
 
@@ -37,7 +37,7 @@ def sweep(
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed trials again.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the ranking as JSON on stdout.")] = False,
 ) -> None:
-    """Train with many settings, a grid or samples of them, on all cores or on a Dask cluster, and rank them.
+    """Train networks with a grid or samples of settings, on all cores or a Dask cluster, and rank them.
 
     Finished trials are kept: repeat an interrupted command to continue. A changed file reuses trials with equal
     settings.
@@ -98,11 +98,11 @@ def _load(file: Path, plan: Sweep) -> Dataset:
 def _interrupted() -> list[str]:
     """Return what an interrupted sweep keeps, and how to resume it."""
     command = shlex.join(["sen-edge", *sys.argv[1:]])
-    return ["interrupted; finished trials are kept", f"  -> to continue: {command}"]
+    return ["interrupted; finished trials are kept", f"  -> resume: {command}"]
 
 
 def _describe(records: Records, last: tuple[str, Point] | None) -> list[str]:
-    """Result and values of the last trial."""
+    """Describe result and values of the last trial."""
     from sen_edge.sweep.search import describe
 
     if last is None:

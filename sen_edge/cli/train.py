@@ -32,23 +32,27 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="mnist, digits, a .npz (x_train, y_train, x_test, y_test; or x, y: a fifth is test data), IDX images."
+            help="mnist, digits, .npz (x_train, y_train, x_test, y_test; or x, y: a fifth is test data) or IDX images."
         ),
     ] = "mnist",
     data_dir: arguments.DataDir = None,
-    download: Annotated[bool, typer.Option("--download", help="Fetch MNIST (11 MB) if it is not there.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download MNIST (11 MB) if it is missing.")] = False,
     mirror: Annotated[
-        str | None, typer.Option(help="Fetch it from this URL.", envvar="SEN_EDGE_MIRROR", metavar="URL")
+        str | None, typer.Option(help="URL to download MNIST from.", envvar="SEN_EDGE_MIRROR", metavar="URL")
     ] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads; results depend on them. Default: all.", min=1)] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help=".pt or .safetensors to write.")] = Path("model.pt"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output, and an interrupted training.")] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; results depend on their number. Default: all.", min=1)
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: .pt or .safetensors.")] = Path(
+        "model.pt"
+    ),
+    force: Annotated[bool, typer.Option("--force", help="Replace the output and an interrupted run.")] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Resume an interrupted training; without a saved state, start it.")
+        bool, typer.Option("--resume", help="Resume an interrupted run, or start a new one if there is none.")
     ] = False,
     as_json: arguments.AsJson = False,
 ) -> None:
-    """Train a network, keep the epoch that is best on held-out training data, and measure it on the test data.
+    """Train a network, select the best epoch on held-out training data, and evaluate it on the test data.
 
     `sen-edge train --data mnist` alone gives a 784-512-10 perceptron with d = 32. Repeat an interrupted command with
     --resume to continue.
@@ -68,7 +72,7 @@ def train(
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     _announce(config, recipe, dataset)
     if resume and not state_path(output).exists():
-        console.note(f"{state_path(output)} does not exist, so there is nothing to resume: training starts at epoch 1")
+        console.note(f"{state_path(output)} does not exist; training starts at epoch 1")
     begin = time.monotonic()
     with console.interruptible(partial(_interrupted, output)), console.progress() as progress:
         result = run_train(
@@ -85,7 +89,7 @@ def train(
 
 
 def _command() -> str:
-    """The command line as metadata: what to run to get this checkpoint again."""
+    """Return the command line that reproduces the checkpoint, for its metadata."""
     return shlex.join(["sen-edge", *(argument for argument in sys.argv[1:] if argument != "--resume")])
 
 
@@ -105,7 +109,7 @@ def _interrupted(output: Path) -> list[str]:
 
     state = state_path(output)
     if not state.exists():
-        return ["interrupted before the first epoch was done; nothing is kept"]
+        return ["interrupted in the first epoch; nothing is saved"]
     return [f"interrupted; {state} keeps the epochs done", f"  -> resume with: {_command()} --resume"]
 
 

@@ -25,10 +25,10 @@ def verify(
     artifact: Annotated[Path, typer.Argument(help="Exported file.", metavar="ARTIFACT")],
     request: VerifyRequest,
     *,
-    against: Annotated[Path, typer.Option(help="The checkpoint or image it was made from.", metavar="MODEL")],
+    against: Annotated[Path, typer.Option(help="Checkpoint or image that was exported.", metavar="MODEL")],
     as_json: arguments.AsJson = False,
 ) -> None:
-    """Run an exported file in every installed engine, and compare it with its model; exit 3 if they disagree."""
+    """Run an exported file in all installed engines and compare it with its model; exit code 3 on disagreement."""
     from sen_edge.exporting.verify.expectation import check
     from sen_edge.exporting.verify.file import verify_file
     from sen_edge.model.model import load

@@ -71,55 +71,53 @@ class CompressRequest(Schema):
     Fields that are not command-line options:
 
     Attributes:
-        scope: "global" distributes the zeros over the layers by their cost, "layer" gives all the same sparsity; None
-            for global with criterion second-order, whose costs compare between layers, and layer with others.
-        near: share of the weights of a low-rank layer in a sparse part next to the factors.
-        dtypes: of the weights of candidates.
-        seconds: for measuring the finalists.
+        scope: "global" distributes zeros over layers by their cost, "layer" applies the same sparsity to all; None is
+            global for criterion second-order, whose costs are comparable between layers, and layer for the others.
+        near: share of weights of a low-rank layer that are stored in a sparse part next to the factors.
+        dtypes: weight types of candidates.
+        seconds: duration of the measurement of finalists.
     """
 
-    sparsity: Annotated[Share | None, Option("Share of the weights set to zero.", group=PRUNING, metavar="SHARE")] = (
-        None
-    )
+    sparsity: Annotated[Share | None, Option("Share of zero weights.", group=PRUNING, metavar="SHARE")] = None
     threshold: Annotated[
         Positive | None,
         Option(
-            "Instead of a share: cut weights below it (magnitude), synapses longer than it (distance), or as many as "
-            "give a layer's output this relative error (second-order).",
+            "Instead of a share: remove weights below it (magnitude), synapses longer than it (distance), or weights "
+            "up to this relative error of each layer's output (second-order).",
             group=PRUNING,
         ),
     ] = None
-    criterion: Annotated[Criterion, Option("Order of cutting.", group=PRUNING)] = "second-order"
+    criterion: Annotated[Criterion, Option("Order in which weights are removed.", group=PRUNING)] = "second-order"
     pattern: Annotated[
         PatternName,
         Option("unstructured, blocks such as 16x1 or 1x4, N:M, or neurons.", group=PRUNING, metavar="PATTERN"),
     ] = "unstructured"
     scope: Scope | None = None
     layers: Annotated[
-        Layers | None, Option("Numbers of the layers, from 0. Default: all.", group=PRUNING, metavar="N,...")
+        Layers | None, Option("Layers to compress, from 0. Default: all.", group=PRUNING, metavar="N,...")
     ] = None
 
     rank: Annotated[
-        Count | None, Option("Rank of every layer; one that would not become smaller stays.", group=LOW_RANK)
+        Count | None, Option("Rank of every layer; layers that would not become smaller are unchanged.", group=LOW_RANK)
     ] = None
-    macs: Annotated[
-        OpenShare | None, Option("Share of the multiply-accumulates left.", group=LOW_RANK, metavar="SHARE")
-    ] = None
-    error: Annotated[OpenShare | None, Option("Relative error of each layer's output.", group=LOW_RANK)] = None
+    macs: Annotated[OpenShare | None, Option("Share of remaining MACs.", group=LOW_RANK, metavar="SHARE")] = None
+    error: Annotated[OpenShare | None, Option("Max relative error of each layer's output.", group=LOW_RANK)] = None
     near: Share = 0.0
     hierarchical: Annotated[
         OpenShare | None,
         Option(
-            "Large layers as hierarchical matrices with this error, from coordinates.", group=LOW_RANK, metavar="ERROR"
+            "Approximate large layers by hierarchical matrices with this error, from coordinates.",
+            group=LOW_RANK,
+            metavar="ERROR",
         ),
     ] = None
 
     max_accuracy_drop: Annotated[
         Points | None,
-        Option("Find the best network that loses at most this; needs --data.", group=SEARCH, metavar="POINTS"),
+        Option("Search for the best network within this drop; requires --data.", group=SEARCH, metavar="POINTS"),
     ] = None
-    objective: Annotated[Objective, Option("What to minimize.", group=SEARCH)] = "latency"
-    engine: Annotated[Engine, Option("Engine of the latency.", group=SEARCH, metavar="NAME")] = "native"
+    objective: Annotated[Objective, Option("Quantity to minimize.", group=SEARCH)] = "latency"
+    engine: Annotated[Engine, Option("Engine whose latency is minimized.", group=SEARCH, metavar="NAME")] = "native"
     methods: Annotated[tuple[Method, ...], MinLen(1), Option("Methods to try.", group=SEARCH, metavar="METHOD,...")] = (
         get_args(Method)
     )
@@ -129,20 +127,20 @@ class CompressRequest(Schema):
     epochs: Annotated[
         Whole,
         Option(
-            "Epochs: of coordinates under the pattern for a checkpoint, else of weights towards the original.",
+            "Epochs of training: of coordinates under the pattern for a checkpoint, else of weights by distillation.",
             group=TRAINING,
         ),
     ] = 0
     distillation: Annotated[
         Fraction | None,
         Option(
-            "Share of the loss that is the distance to the original's outputs. Default: 0 for coordinates, else 1.",
+            "Weight of the distillation loss. Default: 0 for coordinates, else 1.",
             group=TRAINING,
             metavar="SHARE",
         ),
     ] = None
     patience: Annotated[
-        Whole, Option("Epochs without improvement after which training ends; 0 for never.", group=TRAINING)
+        Whole, Option("Epochs without improvement before training stops; 0: never.", group=TRAINING)
     ] = 0
     seed: Annotated[Whole, Option("Seed of compression.")] = 0
 

@@ -15,12 +15,13 @@ from sen_edge.schema import Check, Count, Option, Schema, SchemaError, Text, Who
 COMPRESSION, QUANTIZATION = "Compression (others: sen-edge compress)", "Quantization"
 MapPath = Annotated[Path | None, Option("TOML map of a foreign state dict.", flag="--map", metavar="FILE")]
 ExpectPath = Annotated[
-    Path | None, Option("Inputs and outputs of your own model (.npz); exit 3 if they differ.", metavar="FILE")
+    Path | None,
+    Option("Inputs and outputs of your own model (.npz) to compare with; exit code 3 on a difference.", metavar="FILE"),
 ]
 DataName = Annotated[
-    str | None, Option("Compare accuracies on it: mnist, digits, a .npz or IDX images.", metavar="DATA")
+    str | None, Option("Data to compare accuracies on: mnist, digits, .npz or IDX images.", metavar="DATA")
 ]
-DataDir = Annotated[Path | None, Option("Folder of the data sets' files.", metavar="DIR")]
+DataDir = Annotated[Path | None, Option("Folder of the data sets.", metavar="DIR")]
 
 
 def _is_stem(text: str) -> bool:
@@ -62,31 +63,33 @@ class ExportRequest(Schema):
             is_repeated=True,
         ),
     ] = None
-    name: Annotated[Stem | None, Option("Stem of the files. Default: that of the model.", metavar="STEM")] = None
+    name: Annotated[Stem | None, Option("Stem of the files. Default: stem of the model.", metavar="STEM")] = None
     weights: Annotated[
         Literal["dense", "coordinates"],
-        Option("Materialize coordinates, or let the engine compute the weights at load."),
+        Option("Materialize weights, or compute them from coordinates at load."),
     ] = "dense"
     snn: Annotated[
         Literal["unrolled", "scan", "step"],
-        Option("Form of a spiking network; step: membranes are inputs and outputs; scan: ONNX."),
+        Option("Graph of a spiking network; step: one time step, membranes are inputs and outputs; scan: ONNX only."),
     ] = "unrolled"
     batch_size: Annotated[Count | None, Option("Fixed batch size. Default: dynamic.", metavar="N")] = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     dtype: Annotated[
         Literal["float32", "float16", "int8-dynamic", "int8"],
-        Option("Of the weights; int8: also of the activations, TFLite only.", group=QUANTIZATION),
+        Option("Type of weights; int8: weights and activations, TFLite only.", group=QUANTIZATION),
     ] = "float32"
     calibration: Annotated[
         str | None,
-        Option("Representative inputs for int8: mnist, digits, a .npz or IDX.", group=QUANTIZATION, metavar="DATA"),
+        Option("Calibration inputs for int8: mnist, digits, .npz or IDX images.", group=QUANTIZATION, metavar="DATA"),
     ] = None
 
     sparsity: Annotated[
-        Share | None, Option("Prune this share of the weights first.", group=COMPRESSION, metavar="SHARE")
+        Share | None, Option("Prune this share of weights before the export.", group=COMPRESSION, metavar="SHARE")
     ] = None
-    rank: Annotated[Count | None, Option("Factorize to this rank first.", group=COMPRESSION, metavar="N")] = None
+    rank: Annotated[
+        Count | None, Option("Factorize to this rank before the export.", group=COMPRESSION, metavar="N")
+    ] = None
     max_accuracy_drop: Annotated[
         Points | None,
         Option("Search first; max points of accuracy lost on --data.", group=COMPRESSION, metavar="POINTS"),
@@ -139,7 +142,7 @@ class VerifyRequest(Schema):
     expect: ExpectPath = None
     data: DataName = None
     calibration: Annotated[
-        str | None, Option("Inputs without labels to compare int8 on; as for export.", metavar="DATA")
+        str | None, Option("Unlabelled inputs to compare int8 on, as for export.", metavar="DATA")
     ] = None
     data_dir: DataDir = None
     seed: Annotated[Whole, Option("Seed of the inputs.")] = 0

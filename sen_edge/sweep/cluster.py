@@ -43,12 +43,12 @@ class ClusterRequest(Schema):
 
     scheduler: Annotated[
         Annotated[str, Check(_is_address, "an address such as tcp://10.0.0.4:8786")] | None,
-        Option("Dask scheduler, such as tcp://10.0.0.4:8786. Default: this machine.", metavar="ADDRESS"),
+        Option("Dask scheduler, such as tcp://10.0.0.4:8786. Default: local processes.", metavar="ADDRESS"),
     ] = None
-    workers: Annotated[Count | None, Option("Processes on this machine. Default: one per core.", metavar="N")] = None
+    workers: Annotated[Count | None, Option("Local processes. Default: one per core.", metavar="N")] = None
     memory: Annotated[
         Annotated[float, Gt(0), Lt(2**20)] | None,
-        Option("GiB of each of them, above which it is restarted. Default: an equal share.", metavar="GIB"),
+        Option("Memory limit per process in GiB; it is restarted above. Default: an equal share.", metavar="GIB"),
     ] = None
 
     def check(self) -> None:

@@ -32,56 +32,58 @@ class TrainRequest(Schema):
 
     arch: Annotated[Literal["mlp", "snn"], Option("Multilayer perceptron or spiking network.", group=NETWORK)] = "mlp"
     hidden: Annotated[
-        tuple[Size, ...], Option("Neurons of the hidden layers, separated by commas.", group=NETWORK, metavar="N,...")
+        tuple[Size, ...], Option("Neurons of each hidden layer, separated by commas.", group=NETWORK, metavar="N,...")
     ] = (512,)
-    dims: Annotated[Size, Option("Coordinates of a position, the layer axis included.", group=NETWORK)] = 32
-    layer_axis: Annotated[LayerAxis, Option("Whether all coordinates are learned: free.", group=NETWORK)] = "fixed"
-    layer_spacing: Annotated[Positive, Option("Distance of layers along a fixed layer axis.", group=NETWORK)] = 0.1
-    steepness: Annotated[Positive, Option("k of the inhibition mask.", group=NETWORK)] = 1.0
+    dims: Annotated[Size, Option("Coordinates per position, including the layer axis.", group=NETWORK)] = 32
+    layer_axis: Annotated[LayerAxis, Option("Last coordinate: fixed by the layer index, or free.", group=NETWORK)] = (
+        "fixed"
+    )
+    layer_spacing: Annotated[Positive, Option("Distance between layers along a fixed layer axis.", group=NETWORK)] = 0.1
+    steepness: Annotated[Positive, Option("Steepness k of the inhibition mask.", group=NETWORK)] = 1.0
     exponent: Annotated[Positive, Option("Power of the distance.", group=NETWORK)] = 1.0
-    min_distance: Annotated[NonNegative, Option("Floor of the distance.", group=NETWORK)] = 0.0
-    gain: Annotated[bool, Option("Learn a factor for each layer.", group=NETWORK)] = True
-    bias: Annotated[bool, Option("Learn a bias for each neuron.", group=NETWORK)] = True
+    min_distance: Annotated[NonNegative, Option("Min distance in a weight.", group=NETWORK)] = 0.0
+    gain: Annotated[bool, Option("Learn a factor per layer.", group=NETWORK)] = True
+    bias: Annotated[bool, Option("Learn a bias per neuron.", group=NETWORK)] = True
     weights: Literal["positions", "free"] = "positions"
 
-    timesteps: Annotated[Timesteps | None, Option("Steps T. Default: 10.", group=SPIKES)] = None
+    timesteps: Annotated[Timesteps | None, Option("Time steps T. Default: 10.", group=SPIKES)] = None
     beta: Annotated[Decay | None, Option("Decay of the membrane per step. Default: 0.9.", group=SPIKES)] = None
     threshold: Annotated[Positive | None, Option("Membrane above which a neuron spikes. Default: 1.", group=SPIKES)] = (
         None
     )
     reset: Annotated[Reset | None, Option("Membrane after a spike. Default: subtract.", group=SPIKES)] = None
     reset_delay: Annotated[
-        bool | None, Option("Reset after the next decay (the default) or in the step of the spike.", group=SPIKES)
+        bool | None, Option("Reset after the next decay (default), or in the step of the spike.", group=SPIKES)
     ] = None
-    readout: Annotated[Readout | None, Option("Default: mean_membrane.", group=SPIKES)] = None
+    readout: Annotated[Readout | None, Option("Output of the last layer. Default: mean_membrane.", group=SPIKES)] = None
     input_coding: Annotated[
-        InputCoding | None, Option("Constant current, or spike trains of a .npz. Default: direct.", group=SPIKES)
+        InputCoding | None, Option("Constant current, or spike trains from a .npz. Default: direct.", group=SPIKES)
     ] = None
     surrogate_slope: Annotated[
-        Positive | None, Option("Slope of the spike's surrogate gradient. Default: 5.", group=SPIKES)
+        Positive | None, Option("Slope of the surrogate gradient. Default: 5.", group=SPIKES)
     ] = None
 
-    epochs: Annotated[Count | None, Option("Passes over the data. Default: 60.", group=SCHEDULE)] = None
+    epochs: Annotated[Count | None, Option("Epochs. Default: 60.", group=SCHEDULE)] = None
     batch_size: Annotated[
-        Count | None, Option("Examples per step. Default: 256; 32 below 10,000 examples.", group=SCHEDULE)
+        Count | None, Option("Batch size. Default: 256; 32 below 10,000 examples.", group=SCHEDULE)
     ] = None
     learning_rate: Annotated[
         Positive | None,
         Option(
-            "Peak of the one-cycle schedule. Default: 0.2; 0.1 below 8 --dims; over E^(5/3) with --exponent E > 1.",
+            "Peak of the one-cycle schedule. Default: 0.2, or 0.1 for --dims < 8, over E^(5/3) for --exponent E > 1.",
             group=SCHEDULE,
         ),
     ] = None
     shift: Annotated[
         Whole | None,
-        Option("Move images by up to this many pixels. Default: 1 on MNIST, but 0 for --dims below 8.", group=SCHEDULE),
+        Option("Max random shift of images in pixels. Default: 1 on MNIST, 0 for --dims < 8.", group=SCHEDULE),
     ] = None
     position_scale: Positive | None = None
     validation: Annotated[
         OpenShare | None,
-        Option("Share of the training data that selects the epoch. Default: 1/12.", group=SCHEDULE, metavar="SHARE"),
+        Option("Share of training data held out to select the epoch. Default: 1/12.", group=SCHEDULE, metavar="SHARE"),
     ] = None
-    seed: Annotated[Whole, Option("Seed of the initial positions, held-out examples and order.", group=SCHEDULE)] = 0
+    seed: Annotated[Whole, Option("Seed of initial positions, held-out examples and batch order.", group=SCHEDULE)] = 0
 
     def check(self) -> None:
         """Refuse values that have no effect."""

@@ -417,10 +417,10 @@ def test_an_interrupt_says_how_to_go_on(
     outcome = sen_edge(*command)
     assert (outcome.code, out.exists(), state_path(out).exists()) == (130, False, kept)
     if not kept:
-        assert "nothing is kept" in outcome.err
+        assert "--resume" not in outcome.err
         return
     resume = " ".join(map(str, ("sen-edge", *command, "--resume")))
-    assert outcome.err.splitlines()[-1] == f"  -> go on with: {resume}"
+    assert outcome.err.splitlines()[-1].endswith(resume)
     assert sen_edge(*command, "--resume").code == 0
     assert checkpoint.load(out).metadata["command"] == resume.removesuffix(" --resume")
     assert not state_path(out).exists()

@@ -20,8 +20,10 @@ class COptions(ExportOptions):
         weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
     """
 
-    max_flash: Annotated[int | None, Ge(0), Unit("B"), doc("Exit 3 if code and constants take more, e.g. 64KiB.")] = (
-        None
-    )
-    max_ram: Annotated[int | None, Ge(0), Unit("B"), doc("Exit 3 if the arena takes more, e.g. 16KiB.")] = None
+    max_flash: Annotated[
+        int | None, Ge(0), Unit("B"), doc("Max size of code and constants, e.g. 64KiB; exit code 3 if exceeded.")
+    ] = None
+    max_ram: Annotated[
+        int | None, Ge(0), Unit("B"), doc("Max size of the arena, e.g. 16KiB; exit code 3 if exceeded.")
+    ] = None
     weights: Literal["array", "incbin"] | None = None

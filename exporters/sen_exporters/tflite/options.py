@@ -30,7 +30,7 @@ class TfliteOptions(ExportOptions):
 
     tflite_target: Annotated[
         Literal["any", "litert", "tflite-runtime"],
-        doc("Interpreters that the file must be right in: any (all of them), litert or tflite-runtime."),
+        doc("Supported interpreters: any (all), litert or tflite-runtime."),
     ] = "any"
     sparse_format: Annotated[SparseFormat | None, doc(SPARSE_FORMAT_HELP)] = None
-    int8_io: Annotated[bool, doc("The int8 model's input and output are int8 too.")] = False
+    int8_io: Annotated[bool, doc("int8 input and output of an int8 model.")] = False
