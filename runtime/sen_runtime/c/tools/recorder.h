@@ -41,12 +41,14 @@ struct recorder {
     int is_cold;
 };
 
-/* Set by SIGINT, SIGTERM and SIGHUP. */
+/* process.c: set by SIGINT, SIGTERM and SIGHUP after `note_signals`; prints `error: ...` on stderr and returns the code; flushes
+ * stdout, EXIT_FAILED where that fails; monotonic clock; random numbers. */
 extern volatile sig_atomic_t is_interrupted;
-
-/* sen_bench.c: prints `error: ...` on stderr and returns the code; flushes stdout, EXIT_FAILED where that fails. */
+void note_signals(void);
 int fail(int code, const char *format, ...);
 int flush_output(void);
+int64_t now_ns(void);
+uint64_t draw(uint64_t *random);
 
 /* text.c: strings with one character for each byte (Latin-1), or in base64; the text of a file or of a command's output; an
  * event with a member for each command and file, whose leading slash is left out. */
@@ -62,8 +64,6 @@ int load_row(struct recorder *run, struct row *row);
 void write_inputs(const struct recorder *run);
 
 /* rounds.c */
-int64_t now_ns(void);
-uint64_t draw(uint64_t *random);
 void write_clock(const struct recorder *run);
 int write_rounds(struct recorder *run);
 

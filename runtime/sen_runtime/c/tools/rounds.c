@@ -4,7 +4,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 
 #define TURN_NS 1e6
 #define OVERHEAD_SHARE 0.005
@@ -20,22 +19,6 @@
 #define MIN_ROUNDS 20u
 #define WARM_UP_SHARE 0.1
 #define MAX_STATES 1000 /* at least a second apart */
-
-int64_t now_ns(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
-/* SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. */
-uint64_t draw(uint64_t *random)
-{
-    uint64_t z = *random += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
 
 static void write_numbers(const int64_t *numbers, size_t count)
 {

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +26,6 @@
 #define COMPILER "unavailable"
 #endif
 
-volatile sig_atomic_t is_interrupted;
-
 static const char usage[] =
     "usage: sen_bench FILE.sen... [--seconds 10] > raw.jsonl\n"
     "\n"
@@ -44,48 +41,6 @@ static const char usage[] =
     "\n"
     "Run on one core: taskset -c 3 sen_bench ...\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted.\n";
-
-int fail(int code, const char *format, ...)
-{
-    char text[8192], *at;
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    for (at = text; *at; at++)
-        if ((unsigned char)*at < 0x20 || *at == 0x7f)
-            *at = '?'; /* a file name may hold control sequences of terminals */
-    (void)fprintf(stderr, "error: %s\n", text);
-    return code;
-}
-
-int flush_output(void)
-{
-    if (fflush(stdout) == 0 && !ferror(stdout))
-        return EXIT_OK;
-    return fail(EXIT_FAILED, "cannot write to stdout: %s", strerror(errno));
-}
-
-static void note_interrupt(int number)
-{
-    (void)number;
-    is_interrupted = 1;
-}
-
-/* The first signal of a kind is noted, the second ends the program. Ignored signals stay ignored, as nohup requires. */
-static void note_signals(void)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    struct sigaction action, before;
-    size_t i;
-    memset(&action, 0, sizeof action);
-    action.sa_handler = note_interrupt;
-    action.sa_flags = (int)(SA_RESETHAND | SA_RESTART);
-    for (i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
-            (void)sigaction(numbers[i], &action, NULL);
-    (void)signal(SIGPIPE, SIG_IGN);
-}
 
 /* The program ends after --help and --version. */
 static int read_options(struct recorder *run, int argc, char **argv)
