@@ -112,23 +112,23 @@ def test_inputs_without_labels_are_enough(sen_edge: Run, mlp_path: Path, tmp_pat
 
 BAD = {
     "nothing to do": ([], 2, "nothing to do"),
-    "sparsity 1": (["--sparsity", "1"], 2, "sparsity is 1"),
-    "sparsity below 0": (["--sparsity", "-0.1"], 2, "sparsity is -0.1"),
-    "rank 0": (["--rank", "0"], 2, "rank is 0"),
-    "rank above full": (["--rank", "99"], 2, "at most 32"),
-    "macs 0": (["--macs", "0"], 2, "macs is 0"),
-    "two methods": (["--sparsity", "0.5", "--rank", "3"], 2, "2 of them"),
-    "pattern": (["--sparsity", "0.5", "--pattern", "odd"], 2, "pattern is 'odd'"),
-    "criterion": (["--sparsity", "0.5", "--criterion", "odd"], 2, "criterion is 'odd'"),
-    "layers": (["--sparsity", "0.5", "--layers", "a"], 2, "layers is 'a'"),
-    "layer 9": (["--sparsity", "0.5", "--layers", "9"], 2, "no layer 9"),
-    "objective alone": (["--rank", "3", "--objective", "size"], 2, "objective has no effect"),
+    "sparsity 1": (["--sparsity", "1"], 2, "sparsity"),
+    "sparsity below 0": (["--sparsity", "-0.1"], 2, "sparsity"),
+    "rank 0": (["--rank", "0"], 2, "rank"),
+    "rank above full": (["--rank", "99"], 2, "32"),
+    "macs 0": (["--macs", "0"], 2, "macs"),
+    "two methods": (["--sparsity", "0.5", "--rank", "3"], 2, "rank"),
+    "pattern": (["--sparsity", "0.5", "--pattern", "odd"], 2, "pattern"),
+    "criterion": (["--sparsity", "0.5", "--criterion", "odd"], 2, "criterion"),
+    "layers": (["--sparsity", "0.5", "--layers", "a"], 2, "layers"),
+    "layer 9": (["--sparsity", "0.5", "--layers", "9"], 2, "layer 9"),
+    "objective alone": (["--rank", "3", "--objective", "size"], 2, "objective"),
     "objective": (["--max-accuracy-drop", "1", "--objective", "odd"], 2, "objective"),
     "engine": (["--max-accuracy-drop", "1", "--engine", "odd"], 2, "engine"),
     "methods": (["--max-accuracy-drop", "1", "--methods", "odd"], 2, "methods"),
     "drop": (["--max-accuracy-drop", "-1"], 2, "accuracy-drop"),
-    "epochs": (["--rank", "3", "--epochs", "-1"], 2, "epochs is -1"),
-    "suffix": (["--rank", "3", "-o", "x.onnx"], 2, "suffix is '.onnx'"),
+    "epochs": (["--rank", "3", "--epochs", "-1"], 2, "epochs"),
+    "suffix": (["--rank", "3", "-o", "x.onnx"], 2, "'.onnx'"),
     "no SEN": (["--rank", "3", "-o", "x.pt"], 2, "coordinates"),
     "weights in a SEN": (["--sparsity", "0.5", "-o", "x.pt"], 2, "second-order"),
 }
@@ -149,14 +149,14 @@ def test_bad_requests(
 @pytest.mark.parametrize(
     ("flags", "code", "message"),
     [
-        (["--sparsity", "0.5"], 1, "calibration inputs"),
-        (["--max-accuracy-drop", "1"], 2, "a search needs labelled data"),
-        (["--rank", "3", "--epochs", "2"], 2, "training needs labelled data"),
-        (["--macs", "0.5"], 2, "need calibration inputs"),
-        (["--sparsity", "0.5", "--calibration", "narrow.npz"], 1, "the network takes [64]"),
-        (["--sparsity", "0.5", "--calibration", "nan.npz"], 1, "holds nan"),
-        (["--sparsity", "0.5", "--calibration", "none.npz"], 1, "does not exist"),
-        (["--sparsity", "0.5", "--data", "bytes.npz"], 1, "expected [0, 1], the input range of the network"),
+        (["--sparsity", "0.5"], 1, "calibration"),
+        (["--max-accuracy-drop", "1"], 2, "--data"),
+        (["--rank", "3", "--epochs", "2"], 2, "--data"),
+        (["--macs", "0.5"], 2, "calibration"),
+        (["--sparsity", "0.5", "--calibration", "narrow.npz"], 1, "[64]"),
+        (["--sparsity", "0.5", "--calibration", "nan.npz"], 1, "nan.npz"),
+        (["--sparsity", "0.5", "--calibration", "none.npz"], 1, "none.npz"),
+        (["--sparsity", "0.5", "--data", "bytes.npz"], 1, "[0, 1]"),
     ],
 )
 def test_bad_data(
@@ -187,7 +187,7 @@ def test_outputs_are_not_replaced_by_accident(sen_edge: Run, mlp_path: Path, tmp
     onto_itself = sen_edge("compress", out, "--rank", "3", "--data", npz, "-o", out, "--force")
     assert onto_itself.code == 1 and "is the model itself" in onto_itself.err
     image = sen_edge("compress", out, "--sparsity", "0.5", "--data", npz, "-o", tmp_path / "b.pt")
-    assert image.code == 2 and "an image" in image.err
+    assert image.code == 2 and "image" in image.err
 
 
 def test_a_budget_that_nothing_meets(

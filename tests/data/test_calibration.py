@@ -78,9 +78,9 @@ def test_many_examples_are_thinned_evenly(tmp_path: Path, monkeypatch: pytest.Mo
 def test_spike_trains(tmp_path: Path) -> None:
     train = (np.random.default_rng(0).random((64, 3, 6)) < 0.5).astype(np.uint8)
     assert load_calibration(npz(tmp_path, x=train), None, SPIKES).inputs.shape == (56, 3, 6)
-    with pytest.raises(DataError, match="expected spikes"):
+    with pytest.raises(DataError, match="spikes"):
         load_calibration(npz(tmp_path, x=train * 0.5), None, SPIKES)
-    with pytest.raises(DataError, match=r"shape \[4, 6\]; the network takes \[3, 6\]"):
+    with pytest.raises(DataError, match=r"\[4, 6\].*\[3, 6\]"):
         load_calibration(npz(tmp_path, x=np.ones((2, 4, 6))), None, SPIKES)
 
 
@@ -93,14 +93,14 @@ def with_nan() -> np.ndarray:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": INPUTS[:, :5]}, r"data.npz: an input has shape \[5\]; the network takes \[6\]"),
-        ({"x": INPUTS[0]}, r"float32 \[6\]; expected \[n, n_in\]"),
-        ({"x": with_nan()}, "input 3 holds nan; expected finite numbers"),
-        ({"x": np.full((3, 6), 0.5)}, "every value of the calibration inputs is 0.5"),
-        ({"x": INPUTS * 255}, r"inputs are in .*, 2\d\d.*; expected \[0, 1\]"),
-        ({"x": INPUTS[:63]}, "63 calibration inputs; expected at least 64"),
-        ({"pixels": INPUTS}, "holds the arrays pixels; expected x and y"),
-        ({"x_test": INPUTS}, "no training part"),
+        ({"x": INPUTS[:, :5]}, r"data.npz.*\[5\].*\[6\]"),
+        ({"x": INPUTS[0]}, r"float32 \[6\]"),
+        ({"x": with_nan()}, "input 3.*nan"),
+        ({"x": np.full((3, 6), 0.5)}, r"\b0\.5\b"),
+        ({"x": INPUTS * 255}, r"2\d\d.*\[0, 1\]"),
+        ({"x": INPUTS[:63]}, "63.*64"),
+        ({"pixels": INPUTS}, "pixels"),
+        ({"x_test": INPUTS}, "training"),
     ],
     ids=["width", "rank", "nan", "constant", "scale", "few", "names", "test data"],
 )  # fmt: skip
@@ -110,11 +110,11 @@ def test_wrong_inputs_are_refused(arrays: dict[str, np.ndarray], message: str, t
 
 
 def test_no_such_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'fashion' is unknown; expected mnist, digits, or the path of"):
+    with pytest.raises(DataError, match="'fashion'.*mnist.*digits"):
         load_calibration("fashion", None, NETWORK)
     (tmp_path / "noise").write_bytes(b"\0\0\x0d\x01 no bytes")
-    with pytest.raises(DataError, match="expected 00 00 08 01"):
+    with pytest.raises(DataError, match="00 00 08 01"):
         load_calibration(str(tmp_path / "noise"), None, NETWORK)
-    with pytest.raises(DataError, match="starts with nothing"):
+    with pytest.raises(DataError, match="nothing"):
         (tmp_path / "noise").write_bytes(b"")
         load_calibration(str(tmp_path / "noise"), None, NETWORK)

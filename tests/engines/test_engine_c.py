@@ -39,8 +39,8 @@ pytestmark = pytest.mark.usefixtures("no_compiler_named")
 def test_a_step_takes_one_input_of_the_right_shape(tmp_path: Path) -> None:
     session = engine.load(export(small(spiking=True)).write(tmp_path))
     for shape in ((8,), (1, 9), (6, 9), ()):
-        expected = f"the input has shape {list(shape)}; expected [9]"
-        with pytest.raises(EngineError, match=re.escape(expected)):
+        expected = re.escape(str(list(shape))) + r".*\[9\]"
+        with pytest.raises(EngineError, match=expected):
             session.step(np.zeros(shape, np.float32))
     trained = engine.load(export(small(spiking=True, input_coding="spikes")).write(tmp_path / "train"))
     assert trained.step(np.zeros(9, np.float32)).shape == (4,)
@@ -48,9 +48,9 @@ def test_a_step_takes_one_input_of_the_right_shape(tmp_path: Path) -> None:
 
 def test_a_perceptron_has_no_steps(tmp_path: Path) -> None:
     session = engine.load(export(small()).write(tmp_path))
-    with pytest.raises(EngineError, match="step by step"):
+    with pytest.raises(EngineError, match="step"):
         session.step(np.zeros(9, np.float32))
-    with pytest.raises(EngineError, match="step by step"):
+    with pytest.raises(EngineError, match="step"):
         session.reset()
 
 
@@ -95,10 +95,10 @@ def test_an_absent_compiler_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        (IMPOSTOR, "a library of {} does not load here"),
-        ("exit 1", "{} does not compile the C code: no message"),
-        ("printf 'err\\377: \\377\\n' >&2; exit 1", "{} does not compile the C code: err"),
-        (None, "the C compiler {} does not start"),
+        (IMPOSTOR, "{}"),
+        ("exit 1", "{}"),
+        ("printf 'err\\377: \\377\\n' >&2; exit 1", "err"),
+        (None, "{}"),
     ],
 )
 def test_a_named_compiler_that_does_not_serve(
@@ -115,7 +115,7 @@ def test_a_named_compiler_that_does_not_serve(
 
 def test_a_named_compiler_that_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEN_EDGE_CC", 'gcc "x')
-    with pytest.raises(EngineError, match=re.escape("""SEN_EDGE_CC is 'gcc "x', which is not a command""")):
+    with pytest.raises(EngineError, match="""SEN_EDGE_CC.*'gcc "x'"""):
         engine.version()
 
 
@@ -126,7 +126,7 @@ def test_a_folder_from_which_nothing_runs(monkeypatch: pytest.MonkeyPatch, tmp_p
         raise OSError(f"{path}: failed to map segment from shared object")
 
     monkeypatch.setattr("ctypes.CDLL", refused)
-    with pytest.raises(EngineError, match=r"a library of cc does not load here: .*failed to map segment") as raised:
+    with pytest.raises(EngineError, match="failed to map segment") as raised:
         engine.load(export(small()).write(tmp_path))
     assert "SEN_EDGE_CC" in raised.value.hint and "TMPDIR" in raised.value.hint
 
@@ -136,11 +136,11 @@ def test_assembly_that_does_not_assemble(tmp_path: Path) -> None:
     path = export(small(), weights="incbin").write(tmp_path)
     assembly = path.with_name("net_weights.S")
     assembly.write_text(assembly.read_text().replace(".hidden", ".no_such_word"))
-    with pytest.raises(EngineError, match=r"cc does not compile the C code: .*no_such_word") as raised:
+    with pytest.raises(EngineError, match="no_such_word") as raised:
         engine.load(path)
     assert "-O c.weights=array" in raised.value.hint and "SEN_EDGE_CC" in raised.value.hint
     path.write_text("int x = ;\n")
     assembly.write_text("")
-    with pytest.raises(EngineError, match="does not compile") as raised:
+    with pytest.raises(EngineError, match=r"net\.c:1") as raised:
         engine.load(path)
     assert "--c-weights" not in raised.value.hint

@@ -109,7 +109,7 @@ def test_a_fixed_batch_takes_no_other(load):
     assert session.batch_size == 4
     x = inputs(network, 6)
     for rows in (1, 3, 6):
-        with pytest.raises(EngineError, match=f"^the model takes 4 inputs at once, not {rows}$"):
+        with pytest.raises(EngineError, match=rf"\b4\b.*\b{rows}\b"):
             session.run(x[:rows])
     assert_close(session.run(x[:4]), reference.run(network, x[:4], np.float32))
 
@@ -173,9 +173,9 @@ def test_a_spike_train_of_another_shape_is_refused(load, form, shape):
 @in_each_interpreter
 def test_what_cannot_be_loaded_is_named(load, tmp_path):
     for path in (tmp_path / "nowhere.tflite", tmp_path):
-        with pytest.raises(EngineError, match=f"^{path} "):
+        with pytest.raises(EngineError, match=str(path)):
             load(path)
-    with pytest.raises(EngineError, match=r"does not load the model: .*threads"):
+    with pytest.raises(EngineError, match="threads"):
         load(SMALL, threads=0)
 
 
@@ -195,18 +195,18 @@ def test_a_file_of_other_origin_has_no_properties(load):
     assert session.properties == read_properties(model) == {}
     x = np.ones((5, 3), np.float32)
     np.testing.assert_array_equal(session.run(x), load(SMALL).run(x))
-    with pytest.raises(EngineError, match="not a TFLite file"):
+    with pytest.raises(EngineError, match="TFLite"):
         load(model[:4] + b"TFL2" + model[8:])
 
 
 @in_each_interpreter
 def test_a_model_without_names_for_its_inputs_is_refused(load):
-    with pytest.raises(EngineError, match="has no signature, so its inputs and outputs have no names"):
+    with pytest.raises(EngineError, match="signature"):
         load(foreign(SMALL, signatureDefs=[]))
-    for border, message in (("inputs", "takes image and gives output"), ("outputs", "takes input and gives image")):
+    for border, message in (("inputs", "image.*output"), ("outputs", "input.*image")):
         (signature,) = parse(SMALL).signatureDefs
         getattr(signature, border)[0].name = "image"
-        with pytest.raises(EngineError, match=f"{message}; expected input and output"):
+        with pytest.raises(EngineError, match=message):
             load(foreign(SMALL, signatureDefs=[signature]))
 
 
@@ -276,9 +276,9 @@ def test_installed_keeps_what_is_there(device):
     device(absent=BOTH.values())
     assert engines.installed(["litert", "reference", "onnxruntime"]) == ["reference", "onnxruntime"]
     for names in (["litert", "tflite-runtime"], ["tflite-runtime", "litert"]):
-        with pytest.raises(MissingExtraError, match=f"the engine {BOTH[names[0]].package} is not installed"):
+        with pytest.raises(MissingExtraError, match=BOTH[names[0]].package):
             engines.installed(names)
-    with pytest.raises(EngineError, match="no engine called 'tvm'; expected one of c, litert, native, onnxruntime"):
+    with pytest.raises(EngineError, match="'tvm'.*c, litert, native, onnxruntime"):
         engines.installed(["reference", "tvm"])
 
 
@@ -309,7 +309,7 @@ def test_properties_come_back(properties):
 
 
 def test_a_property_called_like_the_mark_is_refused():
-    with pytest.raises(EngineError, match="the name is reserved"):
+    with pytest.raises(EngineError, match="reserved"):
         encode_properties({"sen_edge_properties": "mine"})
 
 

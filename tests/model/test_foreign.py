@@ -123,44 +123,44 @@ def test_one_tensor_is_split_by_the_layer_sizes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[tensors", "is not TOML"),
-        ("colour = 1\n" + GOOD, r"\.toml: colour is unknown"),
-        ("[config]\n", r"tensors is missing"),
-        ("config = 3\n" + GOOD.replace('[config]\nlayer_axis = "free"\n', ""), "config is 3"),
-        ("state_dict = 3\n" + GOOD, "state_dict is 3"),
-        (GOOD.replace('layer_axis = "free"', ""), r"config\.layer_axis is missing"),
-        (GOOD + "[config.spiking]\ntimesteps = 4\n", r"config\.spiking\.reset_delay is missing"),
-        (GOOD.replace("[config]", "[config]\ngain = true"), r"config\.gain is True"),
-        (GOOD.replace("[config]", "[config]\nbias = false"), "config.bias is False"),
-        (GOOD + "[tensors.gain]\nvalue = 1e39\n", r"tensors\.gain\.value is 1e\+39;"),
-        (GOOD.replace("inhibition", "inhibitions"), r"tensors\.inhibitions is unknown|tensors\.inhibition is missing"),
-        (GOOD.replace('[tensors.inhibition]\nname = "inh.{i}"', ""), r"tensors\.inhibition is missing"),
-        (GOOD.replace("pos.{i}", "position.{i}"), "positions are not in the file: position.0"),
-        (GOOD.replace('"b.0", "b.1"', '"b.0", "b.7"'), "bias are not in the file: b.7"),
-        (GOOD.replace('"b.0", "b.1"', '"b.1", "b.0"'), r"b.1 has shape \[2\]; expected \[5\] for bias.0"),
-        (GOOD.replace('"b.0", "b.1"', '"inh.0", "inh.1"'), "inh.0 for inhibition and for bias"),
-        (GOOD.replace('"b.0", "b.1"', '1, "b.1"'), r"tensors\.bias\.names\[0\] is 1;"),
-        (GOOD.replace('"b.0", "b.1"', ""), r"tensors\.bias needs one of name, names and value"),
-        (GOOD.replace("names =", "name = 1\nnames ="), "name is 1; expected text"),
-        (GOOD.replace("names =", 'name = "b.{i}"\nnames ='), "needs one of name, names and value"),
-        (GOOD.replace("names =", "first = true\nnames ="), "first is True; expected an integer"),
-        (GOOD.replace("names =", "first = -1\nnames ="), "first is -1"),
-        (GOOD.replace("names =", "step = 2\nnames ="), r"tensors\.bias\.step needs"),
-        (GOOD.replace("names =", "value = 1.0\nnames ="), "needs one of name"),
+        ("[tensors", "TOML"),
+        ("colour = 1\n" + GOOD, r"\.toml.*colour"),
+        ("[config]\n", "tensors.*missing"),
+        ("config = 3\n" + GOOD.replace('[config]\nlayer_axis = "free"\n', ""), r"config.*\b3\b"),
+        ("state_dict = 3\n" + GOOD, r"state_dict.*\b3\b"),
+        (GOOD.replace('layer_axis = "free"', ""), r"config\.layer_axis.*missing"),
+        (GOOD + "[config.spiking]\ntimesteps = 4\n", r"config\.spiking\.reset_delay.*missing"),
+        (GOOD.replace("[config]", "[config]\ngain = true"), r"config\.gain.*True"),
+        (GOOD.replace("[config]", "[config]\nbias = false"), r"config\.bias.*False"),
+        (GOOD + "[tensors.gain]\nvalue = 1e39\n", r"tensors\.gain\.value.*1e\+39"),
+        (GOOD.replace("inhibition", "inhibitions"), r"tensors\.inhibitions?\b"),
+        (GOOD.replace('[tensors.inhibition]\nname = "inh.{i}"', ""), r"tensors\.inhibition.*missing"),
+        (GOOD.replace("pos.{i}", "position.{i}"), r"positions.*position\.0"),
+        (GOOD.replace('"b.0", "b.1"', '"b.0", "b.7"'), r"bias.*b\.7"),
+        (GOOD.replace('"b.0", "b.1"', '"b.1", "b.0"'), r"b\.1.*\[2\].*\[5\].*bias\.0"),
+        (GOOD.replace('"b.0", "b.1"', '"inh.0", "inh.1"'), r"inh\.0.*inhibition.*bias"),
+        (GOOD.replace('"b.0", "b.1"', '1, "b.1"'), r"tensors\.bias\.names\[0\].*\b1\b"),
+        (GOOD.replace('"b.0", "b.1"', ""), r"tensors\.bias\b.*name, names"),
+        (GOOD.replace("names =", "name = 1\nnames ="), r"name.*\b1\b"),
+        (GOOD.replace("names =", 'name = "b.{i}"\nnames ='), "name, names"),
+        (GOOD.replace("names =", "first = true\nnames ="), "first.*True"),
+        (GOOD.replace("names =", "first = -1\nnames ="), "first.*-1"),
+        (GOOD.replace("names =", "step = 2\nnames ="), r"tensors\.bias\.step"),
+        (GOOD.replace("names =", "value = 1.0\nnames ="), "name, names"),
         (GOOD.replace('names = ["b.0", "b.1"]', "value = 1.0"), r"tensors\.bias\.value"),
-        (GOOD.replace("names =", "colour = 2\nnames ="), r"tensors\.bias\.colour is unknown"),
-        (GOOD + "[tensors.gain]\nvalue = 'one'\n", "value is 'one'; expected a number"),
+        (GOOD.replace("names =", "colour = 2\nnames ="), r"tensors\.bias\.colour"),
+        (GOOD + "[tensors.gain]\nvalue = 'one'\n", "value.*'one'"),
         (GOOD.replace('name = "inh.{i}"', 'name = "inh.{i}"\ntranspose = true'), r"tensors\.inhibition\.transpose"),
-        (GOOD.replace('"inh.{i}"', '"inh.0"'), "expected 11 or 13 for the layer sizes"),
-        (GOOD.replace('"pos.{i}"', '"inh.{i}"'), "inh.0 for positions and for inhibition"),
-        (GOOD.replace('"pos.{i}"', '"all_inh"'), "expected two axes"),
-        (GOOD + "[tensors]\ngain = 3\n", "expected a table"),
-        (SPLIT.replace("layer_sizes = [6, 5, 2]", ""), "config.layer_sizes to split it"),
-        (SPLIT.replace("[6, 5, 2]", "[6, 5, 3]"), "has 13 rows and first = 0; expected 14"),
-        ('state_dict = "model.state"\n' + GOOD, "no dict at state_dict = 'model.state'"),
-        (GOOD.replace("[config]", "[config]\nbeta = 0.9"), r"config\.beta is unknown"),
-        (GOOD.replace("[config]", "[config]\nlayer_sizes = [6, 5, 2, 2]"), "finds 3 positions tensors"),
-        (SPLIT.replace('"all"', '"step"'), "tensor step is torch.int64"),
+        (GOOD.replace('"inh.{i}"', '"inh.0"'), r"\b11\b.*\b13\b"),
+        (GOOD.replace('"pos.{i}"', '"inh.{i}"'), r"inh\.0.*positions.*inhibition"),
+        (GOOD.replace('"pos.{i}"', '"all_inh"'), "all_inh"),
+        (GOOD + "[tensors]\ngain = 3\n", r"tensors\.gain.*\b3\b"),
+        (SPLIT.replace("layer_sizes = [6, 5, 2]", ""), r"config\.layer_sizes"),
+        (SPLIT.replace("[6, 5, 2]", "[6, 5, 3]"), r"\b13\b.*\b14\b"),
+        ('state_dict = "model.state"\n' + GOOD, r"state_dict.*'model\.state'"),
+        (GOOD.replace("[config]", "[config]\nbeta = 0.9"), r"config\.beta"),
+        (GOOD.replace("[config]", "[config]\nlayer_sizes = [6, 5, 2, 2]"), r"\b3\b.*positions"),
+        (SPLIT.replace('"all"', '"step"'), "step.*torch.int64"),
     ],
 )
 def test_wrong_map(text: str, message: str, tmp_path: Path) -> None:
@@ -207,7 +207,7 @@ def test_one_tensor_more_than_layers_is_an_error(role: str, tmp_path: Path) -> N
 
 def test_more_inhibition_than_neurons_with_synapses_is_an_error(tmp_path: Path) -> None:
     state = state_of(["p.0", "p.1"], {"inhibition": ["m.0", "m.1", "m.2"]})
-    with pytest.raises(CheckpointError, match="3 inhibition tensors"):
+    with pytest.raises(CheckpointError, match="3.*inhibition"):
         load(tmp_path, map_of(positions='"p.{i}"', inhibition='"m.{i}"'), state)
 
 
@@ -256,7 +256,7 @@ def test_a_constant_gain(tmp_path: Path) -> None:
 
 def test_absent_map(tmp_path: Path) -> None:
     torch.save(STATE, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=r"none\.toml does not exist"):
+    with pytest.raises(CheckpointError, match=r"none\.toml"):
         checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "none.toml")
 
 
@@ -320,5 +320,5 @@ def test_a_pipe_is_no_map(tmp_path: Path) -> None:
     load(tmp_path, GOOD)
     (tmp_path / "map.toml").unlink()
     os.mkfifo(tmp_path / "map.toml")
-    with pytest.raises(CheckpointError, match="is a pipe"):
+    with pytest.raises(CheckpointError, match="pipe"):
         checkpoints.load(tmp_path / "model.pt", map_path=tmp_path / "map.toml")

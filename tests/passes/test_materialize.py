@@ -119,13 +119,13 @@ def test_coincident_neurons_are_named() -> None:
     target = second.target.copy()
     target[3] = second.source[1]
     network = two_layers(Coordinates(second.source, target, second.mask))
-    with pytest.raises(NetworkError, match=r"layer 1: source neuron 1 and target neuron 3 sit at the same point"):
+    with pytest.raises(NetworkError, match="layer 1.*neuron 1.*neuron 3"):
         materialize(network)
 
 
 def test_max_distance_hides_no_coincident_neurons() -> None:
     base = coordinates(1, 5, 4, 3)
-    with pytest.raises(NetworkError, match="source neuron 0 and target neuron 0 sit at the same point"):
+    with pytest.raises(NetworkError, match="neuron 0.*neuron 0"):
         weights(Coordinates(base.source, base.source[:4].copy(), base.mask, max_distance=1e-3))
 
 
@@ -141,9 +141,7 @@ def test_a_weight_beyond_float32_is_named() -> None:
     target = base.target.copy()
     target[2], source[0] = 1e-30, 2e-30
     network = two_layers(Coordinates(source + np.eye(5, 3, -1, np.float32), target, base.mask, exponent=2.0))
-    with pytest.raises(
-        NetworkError, match=r"layer 1: the weight from source neuron \d to target neuron 2 is .*: beyond float32"
-    ):
+    with pytest.raises(NetworkError, match=r"layer 1.*neuron \d.*neuron 2.*float32"):
         materialize(network)
 
 
@@ -152,7 +150,7 @@ def test_coordinates_must_be_finite(value: float) -> None:
     base = coordinates(1, 5, 4, 3)
     source = base.source.copy()
     source[4, 1] = value
-    with pytest.raises(NetworkError, match=r"source positions: value at \[4, 1\]"):
+    with pytest.raises(NetworkError, match=r"source.*\[4, 1\]"):
         Coordinates(source, base.target, base.mask)
 
 

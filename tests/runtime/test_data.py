@@ -72,7 +72,7 @@ def test_inputs_alone_are_not_split(tmp_path: Path) -> None:
     for examples in file.read((TRAINING, TEST)):
         np.testing.assert_array_equal(examples.inputs, X)
         assert examples.title == "data.npz (all 20)"
-    with pytest.raises(DataError, match="no labels"):
+    with pytest.raises(DataError, match="labels"):
         examples.labelled  # noqa: B018
 
 
@@ -108,26 +108,26 @@ def test_classes_without_examples_are_a_warning() -> None:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        pytest.param({"x": X, "labels": Y}, "holds the arrays x, labels; expected x and y, or", id="unknown key"),
-        pytest.param({"x": X, "x_test": X}, "expected x and y, or", id="two layouts"),
-        pytest.param({"x": X, "y_test": Y}, "expected x and y, or", id="labels of another part"),
-        pytest.param({"y": Y}, "expected x and y, or", id="labels alone"),
+        pytest.param({"x": X, "labels": Y}, "x, labels", id="unknown key"),
+        pytest.param({"x": X, "x_test": X}, "x, x_test", id="two layouts"),
+        pytest.param({"x": X, "y_test": Y}, "x, y_test", id="labels of another part"),
+        pytest.param({"y": Y}, r"\by\b.*x_train", id="labels alone"),
         pytest.param({"x\x1b[31m" * 9: X}, r"x\\x1b\[31m", id="control characters"),
-        pytest.param({"x": X, "y": Y[:-1]}, r"\[19\] labels for 20 inputs", id="a label missing"),
-        pytest.param({"x": X, "y": Y + 0.5}, r"y\[0\] is 0.5; expected class numbers", id="labels not whole"),
-        pytest.param({"x": X, "y": Y * np.nan}, r"y\[0\] is nan; expected class numbers", id="labels not numbers"),
-        pytest.param({"x": X, "y": Y - 1}, r"y\[0\] is -1", id="negative label"),
-        pytest.param({"x": X, "y": Y.astype(np.uint64) + 2**63}, r"y\[0\] is 9223", id="label beyond int64"),
-        pytest.param({"x": X, "y": Y + 10**6}, r"y\[0\] is 1000000; expected class numbers", id="labels not classes"),
-        pytest.param({"x": X, "y": np.eye(4)[Y]}, r"shape \[20, 4\]; expected one class number", id="one hot"),
-        pytest.param({"x": X + np.nan, "y": Y}, "input 0 holds nan", id="nan"),
-        pytest.param({"x": X.astype(float) * 1e300, "y": Y}, "input 0 holds inf", id="beyond float32"),
-        pytest.param({"x": X * 1j, "y": Y}, r"x is complex.* \[20, 6\]; expected numbers", id="complex"),
-        pytest.param({"x": np.array([["a"]])}, "x is <U1", id="text"),
-        pytest.param({"x": X[:, 0], "y": Y}, r"float32 \[20\]; expected \[n, n_in\]", id="no axis of inputs"),
-        pytest.param({"x": X[:0], "y": Y[:0]}, "no axis empty", id="empty"),
-        pytest.param({"x": np.array([None, 1]), "y": Y}, "x is object", id="a pickle"),
-        pytest.param({"x": np.zeros(3, [("a", "f4", (9,))] * 1)}, "expected numbers", id="records"),
+        pytest.param({"x": X, "y": Y[:-1]}, r"\[19\].*\b20\b", id="a label missing"),
+        pytest.param({"x": X, "y": Y + 0.5}, r"y\[0\].*\b0\.5\b", id="labels not whole"),
+        pytest.param({"x": X, "y": Y * np.nan}, r"y\[0\].*nan", id="labels not numbers"),
+        pytest.param({"x": X, "y": Y - 1}, r"y\[0\].*-1", id="negative label"),
+        pytest.param({"x": X, "y": Y.astype(np.uint64) + 2**63}, r"y\[0\].*\b9223", id="label beyond int64"),
+        pytest.param({"x": X, "y": Y + 10**6}, r"y\[0\].*\b1000000\b", id="labels not classes"),
+        pytest.param({"x": X, "y": np.eye(4)[Y]}, r"\[20, 4\]", id="one hot"),
+        pytest.param({"x": X + np.nan, "y": Y}, "input 0.*nan", id="nan"),
+        pytest.param({"x": X.astype(float) * 1e300, "y": Y}, "input 0.*inf", id="beyond float32"),
+        pytest.param({"x": X * 1j, "y": Y}, r"\bx\b.*complex.* \[20, 6\]", id="complex"),
+        pytest.param({"x": np.array([["a"]])}, r"\bx\b.*<U1", id="text"),
+        pytest.param({"x": X[:, 0], "y": Y}, r"float32 \[20\]", id="no axis of inputs"),
+        pytest.param({"x": X[:0], "y": Y[:0]}, r"\[0, 6\]", id="empty"),
+        pytest.param({"x": np.array([None, 1]), "y": Y}, r"\bx\b.*object", id="a pickle"),
+        pytest.param({"x": np.zeros(3, [("a", "f4", (9,))] * 1)}, r"\bx\b.*'a'", id="records"),
     ],
 )
 def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
@@ -138,15 +138,15 @@ def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, object], messa
 
 def test_data_that_a_network_does_not_take() -> None:
     examples = Examples("data.npz", TEST, 255 * X, Y)
-    with pytest.raises(DataError, match=r"inputs are in .*2.*; expected \[0, 1\]"):
+    with pytest.raises(DataError, match=r"2.*\[0, 1\]"):
         check_fit(examples, (6,), (0.0, 1.0))
     check_fit(examples, (6,), (0.0, 250.0))  # within the slack
     check_fit(examples, (6,), None)
-    with pytest.raises(DataError, match=r"shape \[6\]; the network takes \[5\]"):
+    with pytest.raises(DataError, match=r"\[6\].*\[5\]"):
         check_fit(examples, (5,), None)
-    with pytest.raises(DataError, match="label 3 for a network of 3 outputs"):
+    with pytest.raises(DataError, match="label 3"):
         check_fit(examples, (6,), None, 3)
-    with pytest.raises(DataError, match="expected spikes"):
+    with pytest.raises(DataError, match="spikes"):
         check_fit(Examples("data.npz", TEST, X.reshape(20, 2, 3)), (2, 3), (0.0, 1.0))
 
 
@@ -171,15 +171,15 @@ def zipped(path: Path, content: dict[str, bytes], method: int = zipfile.ZIP_DEFL
 @pytest.mark.parametrize(
     ("header", "message"),
     [
-        pytest.param(describe("(1000000, 1000000)"), "4000000000000 bytes, and holds 64", id="10^12 elements"),
-        pytest.param(describe(f"({10**60}, 1)"), "and holds 64", id="beyond 64 bits"),
-        pytest.param(describe("(2, 6)"), "48 bytes, and holds 64", id="too few"),
-        pytest.param(describe("(-4, -4)"), "no axis empty", id="negative"),
-        pytest.param(describe("(0, 99)"), "no axis empty", id="empty"),
-        pytest.param(describe("(4,) * 4"), "invalid header", id="an expression"),
-        pytest.param("(" * 9000, "invalid header", id="nested"),
-        pytest.param(describe("(4, 4)", "'|O'"), "x is object", id="objects"),
-        pytest.param(describe("(16,)" + " " * 20_000), "invalid header", id="long"),
+        pytest.param(describe("(1000000, 1000000)"), r"\b4000000000000\b.*\b64\b", id="10^12 elements"),
+        pytest.param(describe(f"({10**60}, 1)"), r"\b64\b", id="beyond 64 bits"),
+        pytest.param(describe("(2, 6)"), r"\b48\b.*\b64\b", id="too few"),
+        pytest.param(describe("(-4, -4)"), r"\[-4, -4\]", id="negative"),
+        pytest.param(describe("(0, 99)"), r"\[0, 99\]", id="empty"),
+        pytest.param(describe("(4,) * 4"), "header", id="an expression"),
+        pytest.param("(" * 9000, "header", id="nested"),
+        pytest.param(describe("(4, 4)", "'|O'"), r"\bx\b.*object", id="objects"),
+        pytest.param(describe("(16,)" + " " * 20_000), "header", id="long"),
     ],
 )
 def test_headers_that_lie(tmp_path: Path, header: str, message: str) -> None:
@@ -190,12 +190,12 @@ def test_headers_that_lie(tmp_path: Path, header: str, message: str) -> None:
 
 
 def test_other_members_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="invalid header"):
+    with pytest.raises(DataError, match="header"):
         DataFile(zipped(tmp_path / "data.npz", {"x.npy": b"text"}))
-    with pytest.raises(DataError, match="method 14"):
+    with pytest.raises(DataError, match=r"\b14\b"):
         DataFile(zipped(tmp_path / "data.npz", {"x.npy": npy_header(describe("(4, 4)")) + bytes(64)}, zipfile.ZIP_LZMA))
     many = zipped(tmp_path / "data.npz", {f"a{number}.npy": b"" for number in range(3000)})
-    with pytest.raises(DataError, match="and 2,992 more") as caught:
+    with pytest.raises(DataError, match="2,992") as caught:
         DataFile(many)
     assert len(caught.value.message) < 600
 
@@ -204,7 +204,7 @@ def test_a_member_twice_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "data.npz", x=X)
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("x.npy", b"")
-    with pytest.raises(DataError, match="holds the arrays x, x"):
+    with pytest.raises(DataError, match="x, x"):
         DataFile(path)
 
 
@@ -235,7 +235,7 @@ def test_a_truncated_member(tmp_path: Path) -> None:
     start = data.rindex(b"PK\1\2")
     data[start + 20 : start + 24] = struct.pack("<I", info.compress_size - 20)
     path.write_bytes(data)
-    with pytest.raises(DataError, match=r"cannot read .*data.npz"):
+    with pytest.raises(DataError, match=r"data\.npz"):
         read(path)
 
 
@@ -261,11 +261,11 @@ def test_names_are_the_callers_business(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", "starts with nothing", id="empty"),
-        pytest.param(b"\0\0\x0d\x01abcd", "expected 00 00 08 01", id="floats"),
-        pytest.param(b"\0\0\x08\xff" + b"\0\0\0\1" * 255, "holds 0", id="255 axes"),
-        pytest.param(struct.pack(">2I", 0x801, 2**32 - 1), "between 1 and", id="claims 4 GB"),
-        pytest.param(struct.pack(">2I", 0x801, 9) + bytes(8), "9 bytes, and holds 8", id="short"),
+        pytest.param(b"", "nothing", id="empty"),
+        pytest.param(b"\0\0\x0d\x01abcd", "00 00 08 01", id="floats"),
+        pytest.param(b"\0\0\x08\xff" + b"\0\0\0\1" * 255, r"\b1\b.*\b0\b", id="255 axes"),
+        pytest.param(struct.pack(">2I", 0x801, 2**32 - 1), "4294967295", id="claims 4 GB"),
+        pytest.param(struct.pack(">2I", 0x801, 9) + bytes(8), r"\b9\b.*\b8\b", id="short"),
     ],
 )
 def test_damaged_idx(tmp_path: Path, content: bytes, message: str, suffix: str) -> None:
@@ -277,7 +277,7 @@ def test_damaged_idx(tmp_path: Path, content: bytes, message: str, suffix: str) 
 
 def test_idx_that_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "images")
-    with pytest.raises(DataError, match="images is a pipe"):
+    with pytest.raises(DataError, match="images.*pipe"):
         read(tmp_path / "images")
-    with pytest.raises(DataError, match="zero is a device"):
+    with pytest.raises(DataError, match="zero.*device"):
         read(Path("/dev/zero"))
