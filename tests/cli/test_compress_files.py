@@ -160,7 +160,7 @@ def test_an_export_refuses_what_compress_does(
         pytest.param(("--pattern", "4:2"), 2, "--pattern", id="4:2"),
         pytest.param(("--threshold", "-1"), 2, "--threshold", id="threshold"),
         pytest.param(("--macs", "1"), 2, "--macs", id="macs 1"),
-        pytest.param(("--macs", "0.001"), 2, "macs", id="macs 0.001"),
+        pytest.param(("--macs", "0.001"), 2, "0.1% of the MACs", id="macs 0.001"),
         pytest.param(("--error", "1"), 2, "--error", id="error 1"),
         pytest.param(("--error", "nan"), 2, "--error", id="error nan"),
         pytest.param(("--rank", "3", "--macs", "0.5"), 2, "rank", id="two ranks"),
@@ -214,8 +214,7 @@ def test_bad_labelled_data(
     before = files(tmp_path)
     outcome = sen_edge("compress", mlp_path, *SEARCH, "--data", path, "-o", tmp_path / "a.sen")
     assert (outcome.code, outcome.out, files(tmp_path)) == (1, "", before), outcome.err
-    if message != "no labels":
-        assert message in outcome.err
+    assert message in outcome.err
 
 
 @pytest.mark.parametrize("flags", [(), ("--criterion", "magnitude")], ids=str)
@@ -258,7 +257,7 @@ def test_force_does_not_replace_the_model(sen_edge: Run, mlp_path: Path, npz: Pa
         outcome = sen_edge(
             "compress", mlp_path, "--sparsity", 0.3, "--criterion", "magnitude", "-o", tmp_path / name, "--force"
         )
-        assert outcome.code == 1 and "is the model itself" in outcome.err and files(tmp_path) == before
+        assert outcome.code == 1 and "mlp.pt" in outcome.err and files(tmp_path) == before
 
 
 # --- interrupted ---------------------------------------------------------------------------------

@@ -140,7 +140,7 @@ def test_int8_membranes_that_lose_them_are_not(sen_edge: Run, trained_snn: Path,
     np.savez(tmp_path / "faint.npz", x=0.1 * load("digits").train_inputs)
     options = ("--dtype", "int8", "--calibration", tmp_path / "faint.npz", "--data", "digits")
     outcome = sen_edge("export", trained_snn, "--to", "tflite", "-o", tmp_path / "out", *options)
-    assert outcome.code == 3 and "nothing was written" in outcome.err, outcome.err
+    assert outcome.code == 3 and outcome.err.startswith("error: ")
     assert not (tmp_path / "out").exists()
 
 
@@ -220,7 +220,7 @@ def test_an_engine_that_computes_something_else_is_found(
     step = manifest["quantization"]["output_grid"]["scale"]
     disturb(lambda y: y + np.float32(4.1 * step))
     outcome = sen_edge("export", trained, "-o", tmp_path / "b", *INT8)
-    assert outcome.code == 3 and "mlp.tflite" in outcome.err
+    assert outcome.code == 3 and "litert" in outcome.err
     assert "argmax" not in outcome.err and "outputs:" not in outcome.err
     assert not (tmp_path / "b").exists()
 

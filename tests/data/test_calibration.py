@@ -110,7 +110,7 @@ def test_wrong_inputs_are_refused(arrays: dict[str, np.ndarray], message: str, t
 
 
 def test_no_such_data(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'fashion'.*mnist.*digits"):
+    with pytest.raises(DataError, match=r"'fashion'.*mnist.*digits"):
         load_calibration("fashion", None, NETWORK)
     (tmp_path / "noise").write_bytes(b"\0\0\x0d\x01 no bytes")
     with pytest.raises(DataError, match="00 00 08 01"):

@@ -346,7 +346,7 @@ def test_bad_data_sets_are_refused(tmp_path: Path, arrays: dict[str, object], me
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(DataError, match="'cifar'.*mnist.*digits"):
+    with pytest.raises(DataError, match=r"'cifar'.*mnist.*digits"):
         load("cifar")
 
 

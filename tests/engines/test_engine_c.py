@@ -115,7 +115,7 @@ def test_a_named_compiler_that_does_not_serve(
 
 def test_a_named_compiler_that_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEN_EDGE_CC", 'gcc "x')
-    with pytest.raises(EngineError, match="""SEN_EDGE_CC.*'gcc "x'"""):
+    with pytest.raises(EngineError, match=r"""SEN_EDGE_CC.*'gcc "x'"""):
         engine.version()
 
 

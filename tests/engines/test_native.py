@@ -242,7 +242,7 @@ def test_coincident_neurons_are_an_error() -> None:
     operator = Coordinates(*(np.zeros((1, 2), np.float32),) * 2, np.ones(1, np.float32))
     for limit in (np.inf, 0.5):
         network = Network((Layer(replace(operator, max_distance=limit), None, Identity()),))
-        with pytest.raises(ImageError, match="neuron 0.*neuron 0"):
+        with pytest.raises(ImageError, match=r"neuron 0.*neuron 0"):
             native.load(image.dumps(network))
 
 
@@ -302,7 +302,7 @@ def test_the_border() -> None:
     with pytest.raises(EngineError, match="layer 0"):
         session.layer_output(0)
     assert native.load(SMALL, kernels="reference").kernels == "reference"
-    with pytest.raises(EngineError, match="'fast'.*fastest"):
+    with pytest.raises(EngineError, match=r"'fast'.*fastest"):
         native.load(SMALL, kernels="fast")
     for layout in (np.asfortranarray, lambda x: x.astype(np.float64), lambda x: np.repeat(x, 2, 0)[::2]):
         x = np.random.default_rng(0).random((4, 3), np.float32)

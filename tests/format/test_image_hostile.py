@@ -54,7 +54,7 @@ def test_a_file_cut_off_anywhere_is_refused():
 def test_a_file_cut_off_at_every_section_is_refused():
     for offset, size in section_rows(SAMPLE):
         for end in {offset, offset + 1, offset + size // 2, offset + size} - {len(SAMPLE)}:
-            with pytest.raises(ImageError, match="its header says") as caught:
+            with pytest.raises(ImageError, match="header") as caught:
                 image.loads(SAMPLE[:end])
             assert caught.value.hint == "copy it again: it is truncated"
             with pytest.raises(ImageError):

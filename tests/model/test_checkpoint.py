@@ -322,7 +322,7 @@ def test_a_folder_and_a_bare_tensor(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="folder"):
         checkpoints.load(tmp_path / "folder.pt")
     torch.save(torch.zeros(3), tmp_path / "tensor.pt")
-    with pytest.raises(CheckpointError, match="Tensor.*dict"):
+    with pytest.raises(CheckpointError, match=r"Tensor.*dict"):
         checkpoints.load(tmp_path / "tensor.pt")
 
 
@@ -335,7 +335,7 @@ def test_safetensors_without_our_metadata_is_foreign(tmp_path: Path) -> None:
     assert "--map" in caught.value.hint
     metadata = {"format": "sen-edge-checkpoint", "version": "1", "config": json.dumps({}), "metadata": "{"}
     save_file({"w": np.zeros(3, np.float32)}, tmp_path / "model.safetensors", metadata)
-    with pytest.raises(CheckpointError, match="metadata.*JSON"):
+    with pytest.raises(CheckpointError, match=r"metadata.*JSON"):
         checkpoints.load(tmp_path / "model.safetensors")
 
 

@@ -207,7 +207,7 @@ def test_one_tensor_more_than_layers_is_an_error(role: str, tmp_path: Path) -> N
 
 def test_more_inhibition_than_neurons_with_synapses_is_an_error(tmp_path: Path) -> None:
     state = state_of(["p.0", "p.1"], {"inhibition": ["m.0", "m.1", "m.2"]})
-    with pytest.raises(CheckpointError, match="3.*inhibition"):
+    with pytest.raises(CheckpointError, match=r"3.*inhibition"):
         load(tmp_path, map_of(positions='"p.{i}"', inhibition='"m.{i}"'), state)
 
 

@@ -119,13 +119,13 @@ def test_coincident_neurons_are_named() -> None:
     target = second.target.copy()
     target[3] = second.source[1]
     network = two_layers(Coordinates(second.source, target, second.mask))
-    with pytest.raises(NetworkError, match="layer 1.*neuron 1.*neuron 3"):
+    with pytest.raises(NetworkError, match=r"layer 1.*neuron 1.*neuron 3"):
         materialize(network)
 
 
 def test_max_distance_hides_no_coincident_neurons() -> None:
     base = coordinates(1, 5, 4, 3)
-    with pytest.raises(NetworkError, match="neuron 0.*neuron 0"):
+    with pytest.raises(NetworkError, match=r"neuron 0.*neuron 0"):
         weights(Coordinates(base.source, base.source[:4].copy(), base.mask, max_distance=1e-3))
 
 

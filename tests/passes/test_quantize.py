@@ -216,7 +216,7 @@ def test_the_threshold_lies_on_the_membranes_grid():
     threshold = np.array([layer.neuron.threshold], np.float32)
     np.testing.assert_allclose(layer.grid.round(threshold), threshold, rtol=1e-6)
     assert layer.grid.limits[1] > layer.neuron.threshold
-    with pytest.raises(NetworkError, match="threshold.*grid"):
+    with pytest.raises(NetworkError, match=r"threshold.*grid"):
         off = Layer(layer.weight, None, Lif(0.9, layer.neuron.threshold * 1.01), layer.grid)
         last = Layer(Dense(np.ones((2, 15), np.float32)), None, LeakyIntegrator(0.9), Grid(1.0, 0))
         Network((off, last), timesteps=3, input_grid=SPIKES)
@@ -262,14 +262,14 @@ INPUTS = np.random.default_rng(0).random((20, 3), np.float32)
 
 
 def test_what_is_unknown_or_has_no_int8_form_is_refused():
-    with pytest.raises(UsageError, match="--granularity.*'row'.*channel, tensor"):
+    with pytest.raises(UsageError, match=r"--granularity.*'row'.*channel, tensor"):
         to_int8_weights(TINY, "row")
-    with pytest.raises(UsageError, match="--activation-range.*'kl'.*percentile, minmax, mse"):
+    with pytest.raises(UsageError, match=r"--activation-range.*'kl'.*percentile, minmax, mse"):
         to_int8(TINY, INPUTS, activation_range="kl")
     coordinates = random_network(np.random.default_rng(0), kinds=("coordinates",), sizes=(3, 2))
-    with pytest.raises(NetworkError, match="layer 0.*coordinates"):
+    with pytest.raises(NetworkError, match=r"layer 0.*coordinates"):
         to_int8_weights(coordinates)
-    with pytest.raises(NetworkError, match="layer 0.*weights.*int8"):
+    with pytest.raises(NetworkError, match=r"layer 0.*weights.*int8"):
         to_int8_weights(to_int8_weights(TINY))
     counting = random_network(
         np.random.default_rng(0), spiking=True, kinds=("dense",), sizes=(3, 2), timesteps=256, readout="spike_count"
@@ -279,13 +279,13 @@ def test_what_is_unknown_or_has_no_int8_form_is_refused():
 
 
 def test_a_layer_that_calibration_leaves_dead_is_refused():
-    with pytest.raises(DataError, match="layer 0.*calibration"):
+    with pytest.raises(DataError, match=r"layer 0.*calibration"):
         to_int8(TINY, -INPUTS)
     dead = LowRank(np.ones((2, 1), np.float32), np.zeros((1, 3), np.float32))
-    with pytest.raises(DataError, match="layer 0.*right factor"):
+    with pytest.raises(DataError, match=r"layer 0.*right factor"):
         to_int8(Network((Layer(dead, None, Identity()),)), INPUTS)
     half_dead = Sum(TINY.layers[0].weight, Dense(np.zeros((2, 3), np.float32)))
-    with pytest.raises(DataError, match="layer 0.*second operand"):
+    with pytest.raises(DataError, match=r"layer 0.*second operand"):
         to_int8(Network((Layer(half_dead, None, Identity()),)), INPUTS)
 
 

@@ -277,7 +277,7 @@ def test_damaged_idx(tmp_path: Path, content: bytes, message: str, suffix: str) 
 
 def test_idx_that_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "images")
-    with pytest.raises(DataError, match="images.*pipe"):
+    with pytest.raises(DataError, match=r"images.*pipe"):
         read(tmp_path / "images")
-    with pytest.raises(DataError, match="zero.*device"):
+    with pytest.raises(DataError, match=r"zero.*device"):
         read(Path("/dev/zero"))
