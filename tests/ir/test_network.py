@@ -1,7 +1,5 @@
 """The network representation: what each operator means, and every contradiction it refuses."""
 
-import re
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
