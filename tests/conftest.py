@@ -1,4 +1,4 @@
-"""What several test files share: small checkpoints, and the command line run in this process."""
+"""Shared fixtures: small checkpoints, and the command line run in this process."""
 
 import os
 import signal

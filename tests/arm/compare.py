@@ -1,4 +1,4 @@
-"""Does the device give what this machine gives, and what the reference interpreter expects?"""
+"""Compare results of the device with this machine and with the reference interpreter."""
 
 from __future__ import annotations
 

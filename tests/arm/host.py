@@ -1,4 +1,4 @@
-"""This machine's part: export the shipped checkpoints, run them here and on the device, compare."""
+"""Host part: export the shipped checkpoints, run them here and on the device, compare."""
 
 from __future__ import annotations
 

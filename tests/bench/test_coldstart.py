@@ -1,4 +1,4 @@
-"""The process of a cold start, and engines that crash in it."""
+"""Cold start: its process, and engines that crash in it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Two records side by side."""
+"""Comparison of two records."""
 
 import copy
 import json
@@ -95,7 +95,7 @@ def test_rows_of_only_one_record_are_named():
         pytest.param(lambda r: other(r, valid=False), "no reason given", id="invalid without a reason"),
     ],
 )
-def test_what_is_not_to_be_compared_is_refused_unless_told(change, message):
+def test_incomparable_records_need_a_flag(change, message):
     a = records.record()
     b = change(records.record(seed=1))
     with pytest.raises(CompareError, match=message) as refused:

@@ -1,4 +1,4 @@
-"""What machine this is, from recorded trees, and whether it ran at full speed."""
+"""Description and throttling of the machine, from recorded trees."""
 
 import platform
 
@@ -124,7 +124,7 @@ def test_name_of_a_board_cannot_steer_a_terminal(tmp_path):
 @pytest.mark.parametrize(
     "answer", ["", "throttled=", "throttled=0xZZ", "error=1 error_msg=\"Command not registered\"", "VCHI failed", "0x5"]
 )  # fmt: skip
-def test_answers_of_vcgencmd_that_make_no_sense(tmp_path, answer):
+def test_invalid_output_of_vcgencmd(tmp_path, answer):
     board = pi_4().but(get_throttled=answer, measure_clock=answer)
     found = state(board.write(tmp_path), board.run)
     assert (found["throttled"], found["arm_clock_mhz"]) == (UNAVAILABLE, UNAVAILABLE)

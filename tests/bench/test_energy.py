@@ -1,4 +1,4 @@
-"""Energy of an inference from a meter's file."""
+"""Energy of an inference from the log of a power meter."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The same benchmark through every door: the runtime's command, the toolkit's, and another machine over SSH."""
+"""The same benchmark by `sen-runtime`, by `sen-edge`, and over SSH."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""What is timed of a session, in every engine."""
+"""Timed loop of a session, in every engine."""
 
 from pathlib import Path
 from typing import Any
@@ -140,7 +140,7 @@ def test_small_inputs_are_laid_out_for_long_calls() -> None:
     assert session.given.shape == (64, 784)
 
 
-def test_a_file_that_says_nonsense_is_named(tmp_path: Path) -> None:
+def test_invalid_file_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "net.onnx", small_network(), {"timesteps": "many"})
     from sen_runtime.bench.measure import run
     from sen_runtime.bench.plan import BenchRequest

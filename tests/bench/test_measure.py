@@ -1,4 +1,4 @@
-"""From files to a record: what is compared, judged and refused."""
+"""Measurement from files to record: comparison of outputs, validity, errors."""
 
 import os
 import signal
@@ -159,7 +159,7 @@ def spoilt(which: str, spoil: Callable[[np.ndarray], np.ndarray]) -> Callable[[R
     return load
 
 
-def test_a_row_that_computes_something_else_is_marked(folder: Path) -> None:
+def test_row_with_wrong_outputs_is_marked(folder: Path) -> None:
     load = spoilt("net.onnx onnxruntime 1", lambda y: np.roll(y, 1, axis=1))
     found = run(folder / "net.sen", folder / "net.onnx", load=load)
     assert not found["rows"][1]["agreement"]["matches"] and not found["valid"]
@@ -242,7 +242,7 @@ def test_int8_is_judged_more_loosely_and_on_data(tmp_path: Path) -> None:
     assert not run(*paths, load=load)["valid"]
 
 
-def test_greatest_outputs_of_int8_are_judged_on_data_alone() -> None:
+def test_argmax_of_int8_is_judged_on_data_only() -> None:
     for is_spiking in (False, True):
         for dtypes in (("float32", "int8-dynamic"), ("int8", "float16"), ("float32", "unknown")):
             assert judge.tolerance_for(dtypes, is_spiking=is_spiking, has_data=True).argmax == 0.9
@@ -409,7 +409,7 @@ def test_engines_that_are_missing_are_left_out_unless_all_are_wanted(
     assert run(paths[1], engines=("native",), strict=True)["left_out"] == []
 
 
-def test_an_engine_of_one_thread_is_said(folder: Path) -> None:
+def test_engine_with_one_thread_gives_a_note(folder: Path) -> None:
     request = BenchRequest((folder / "net.tflite", folder / "net.sen"), threads=(1, 2))
     assert plan.notes(request) == ["native has one thread"]
     assert plan.notes(replace(request, threads=(1,))) == []
@@ -451,7 +451,7 @@ def test_a_damaged_file_is_named(folder: Path, tmp_path: Path, name: str, damage
     assert isinstance(found.value, (BenchError, ImageError, EngineError, SenError)) and found.value.exit_code == 1
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"absent.onnx does not exist"):
         run(tmp_path / "absent.onnx")
 
@@ -492,7 +492,7 @@ def test_classes_without_examples_are_a_warning(folder: Path, tmp_path: Path) ->
     assert any(each["kind"] == "data" and "2 of 5" in each["message"] for each in found["rows"][0]["warnings"])
 
 
-def test_no_memory_is_told_where_the_system_does_not(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_peak_memory_is_none_without_status(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
     assert memory.peak_bytes() is None
     (tmp_path / "status").write_text("Name:\tpython\nVmHWM:\t   12345 kB\n")

@@ -1,4 +1,4 @@
-"""The record: its schema, and reading one. A real record is judged by `jsonschema` as well."""
+"""The record: schema and reader; real records are also validated by `jsonschema`."""
 
 import copy
 import json
@@ -179,7 +179,7 @@ def test_what_a_schema_cannot_say(real: Made, change: Callable[[Made], None], me
         pytest.param(b'{"schema": "sen-edge/bench/1"}', "record has no created", id="nothing else"),
     ],
 )
-def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+def test_file_that_is_not_a_record_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
     with pytest.raises(RecordError, match=message) as found:
@@ -187,12 +187,12 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path, content: bytes, messa
     assert "a.json" in found.value.message and found.value.exit_code == 1
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"a.json does not exist"):
         record.read(tmp_path / "a.json")
 
 
-def test_numbers_that_are_none_are_not_written(real: Made) -> None:
+def test_nonfinite_numbers_are_not_written(real: Made) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         record.dumps({**real, "clock": {"loop_ns": float("nan")}})
 

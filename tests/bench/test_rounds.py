@@ -1,4 +1,4 @@
-"""The measuring itself, on loops that the test makes up."""
+"""Rounds of a measurement, on artificial loops."""
 
 import os
 import signal
@@ -69,7 +69,7 @@ def test_loading_takes_no_longer_than_measuring(clock: Clock) -> None:
     assert 8 <= len(measure_rounds({"a": opener}, Options(0.5, 0)).loads) <= 16
 
 
-def test_each_second_is_told(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_second_is_recorded(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rounds, "WATCH_S", 0.1)
     seen: list[tuple[float, Mapping[str, float]]] = []
     measured(clock, Options(0.6, 0, watch=lambda t_s, us: seen.append((t_s, us))))

@@ -1,4 +1,4 @@
-"""The recorder in C, and the record that `sen-runtime record` makes of its file."""
+"""`sen_bench`, and the record that `sen-runtime record` computes from its output."""
 
 import ctypes
 import json
@@ -296,7 +296,7 @@ def test_a_file_larger_than_memory_is_refused(bench: Bench, tmp_path: Path) -> N
     assert bench("large.sen", preexec_fn=limit).returncode == 1
 
 
-def test_a_full_disk_is_told(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
+def test_full_disk_is_reported(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))  # noqa: E731
     done = bench("mlp.sen", *SHORT, preexec_fn=limit, restore_signals=False)
     assert done.returncode == 1 and b"File too large" in done.stderr

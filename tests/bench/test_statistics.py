@@ -1,4 +1,4 @@
-"""What samples say; golden numbers from definitions written out here."""
+"""Statistics of samples, compared with their definitions."""
 
 import math
 import re
@@ -161,7 +161,7 @@ def test_the_interval_of_equal_rows_contains_1(load_spread: float, noise: float)
     assert covered >= 56
 
 
-def test_an_interval_that_knew_nothing_of_loads_would_be_wrong() -> None:
+def test_interval_without_loads_would_be_wrong() -> None:
     covered = 0
     for first, second in runs(60, 12, 0.02, 0.005):
         found = statistics.ratio(second, first, [300])

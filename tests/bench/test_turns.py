@@ -1,4 +1,4 @@
-"""How calls are timed: calibration, turns, rounds; with a clock that runs as fast as the test says."""
+"""Calibration, turns and rounds, with a simulated clock."""
 
 import random
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
         pytest.param(50_000_000, 0, 1, id="slow"),
     ],
 )
-def test_a_sample_outweighs_what_it_costs(clock: Clock, call_ns: int, entering_ns: int, calls: int) -> None:
+def test_sample_is_longer_than_its_overhead(clock: Clock, call_ns: int, entering_ns: int, calls: int) -> None:
     timed = calibrate({"it": clock.loop(call_ns, entering_ns)})["it"]
     assert timed.calls == calls
     sample_ns = turn(timed)[0]
@@ -112,7 +112,7 @@ def test_calls_take_turns() -> None:
     assert seen == [0, 1, 2, 0, 1, 2, 0]
 
 
-def test_the_order_of_a_round_is_drawn_anew(clock: Clock) -> None:
+def test_each_round_has_a_new_order(clock: Clock) -> None:
     orders, current = set(), []
 
     def noting(name: str) -> Callable[[int], None]:

@@ -1,4 +1,4 @@
-"""The C library as a C programmer meets it: warnings as errors, sanitizers, hostile images, C++."""
+"""The C library in a C project: warnings as errors, sanitizers, hostile images, C++."""
 
 import platform
 import re

@@ -1,4 +1,4 @@
-"""`sen-edge export --to c` and `verify`, as a build pipeline runs them."""
+"""`sen-edge export --to c` and `verify` in a build pipeline."""
 
 import hashlib
 import json

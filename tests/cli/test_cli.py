@@ -1,4 +1,4 @@
-"""The commands as a user meets them: results, messages, exit codes, and what is on the disk afterwards."""
+"""Commands: results, messages, exit codes, and written files."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""`sen-edge compress`, and compression on the way to an export, as a user types them."""
+"""`sen-edge compress`, and compression by `export`."""
 
 import json
 from collections.abc import Callable
@@ -88,7 +88,7 @@ def test_a_sen_stays_a_checkpoint(
 
 
 @pytest.mark.parametrize("method", ["sparsity", "rank"])
-def test_an_export_compresses_on_the_way(sen_edge: Run, mlp_path: Path, tmp_path: Path, npz: Path, method: str) -> None:
+def test_export_compresses_first(sen_edge: Run, mlp_path: Path, tmp_path: Path, npz: Path, method: str) -> None:
     outcome = sen_edge("export", mlp_path, *METHODS[method], "--data", npz, "--to", "onnx,sen", "-o", tmp_path)
     assert outcome.code == 0, outcome.err
     manifest = json.loads((tmp_path / "mlp.manifest.json").read_text())

@@ -1,4 +1,4 @@
-"""`sen-edge compress`: what else is refused, what lies on the disk afterwards, and what Ctrl-C leaves there."""
+"""`sen-edge compress`: invalid requests, written files, and state after Ctrl-C."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ def files(folder: Path) -> dict[str, str]:
 # --- what is written -----------------------------------------------------------------------------
 
 
-def test_the_manifest_says_what_was_done(sen_edge: Run, mlp_path: Path, npz: Path, tmp_path: Path) -> None:
+def test_manifest_records_the_compression(sen_edge: Run, mlp_path: Path, npz: Path, tmp_path: Path) -> None:
     out = tmp_path / "small.sen"
     outcome = sen_edge(
         "compress", mlp_path, "--sparsity", 0.75, "--pattern", "1x4", "--seed", 3, "--data", npz, "-o", out, "--json"
@@ -111,7 +111,7 @@ def test_a_checkpoint_of_a_checkpoint_of_a_checkpoint(sen_edge: Run, snn_path: P
     assert exported.code == 0, exported.err
 
 
-def test_an_export_says_how_it_was_compressed(sen_edge: Run, snn_path: Path, npz: Path, tmp_path: Path) -> None:
+def test_export_reports_its_compression(sen_edge: Run, snn_path: Path, npz: Path, tmp_path: Path) -> None:
     command = ("export", snn_path, "--sparsity", 0.75, "--data", npz, "--to", "onnx,sen", "-o", tmp_path / "out")
     outcome = sen_edge(*command)
     assert outcome.code == 0, outcome.err
@@ -282,7 +282,7 @@ def ctrl_c(monkeypatch: pytest.MonkeyPatch) -> Callable[[object, str, int], list
     return arm
 
 
-def test_ctrl_c_in_a_search_says_how_to_go_on(
+def test_interrupted_search_prints_how_to_resume(
     sen_edge: Run,
     mlp_path: Path,
     npz: Path,

@@ -1,4 +1,4 @@
-"""`.sen` images as input: what a compressed network goes through on its way to a device."""
+"""`.sen` images as input of all commands."""
 
 import hashlib
 import json
@@ -108,7 +108,7 @@ def test_weights_stay_what_they_are(sen_edge: Run, images: Path, tmp_path: Path)
     np.testing.assert_array_equal(reference.run(after, x), reference.run(before, x))
 
 
-def test_an_exported_file_says_where_it_comes_from(sen_edge: Run, mlp_path: Path, images: Path, tmp_path: Path) -> None:
+def test_exported_file_records_its_source(sen_edge: Run, mlp_path: Path, images: Path, tmp_path: Path) -> None:
     """Through an image back to the checkpoint."""
     sen_edge("export", mlp_path, "--to", "sen", "-o", tmp_path / "a")
     assert sen_edge("export", tmp_path / "a/mlp.sen", "--to", "onnx", "-o", tmp_path / "b").code == 0
@@ -258,7 +258,7 @@ def test_verify_finds_the_file_of_another_image(sen_edge: Run, images: Path, tmp
     assert sen_edge("verify", tmp_path / "mlp.onnx", "--against", images / "positions.sen").code == 3
 
 
-def test_an_engine_that_computes_something_else_is_found(
+def test_engine_with_wrong_outputs_is_detected(
     sen_edge: Run, images: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     disturb(lambda y: y * np.float32(1.001), "native")
@@ -268,7 +268,7 @@ def test_an_engine_that_computes_something_else_is_found(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_dtype_that_nobody_knows(sen_edge: Run, images: Path, tmp_path: Path) -> None:
+def test_unknown_dtype(sen_edge: Run, images: Path, tmp_path: Path) -> None:
     strange = replace(image.read(images / "mlp.sen"), metadata={**METADATA, "dtype": "int4"})
     image.write(strange, tmp_path / "strange.sen")
     outcome = sen_edge("verify", tmp_path / "strange.sen", "--against", images / "mlp.sen")

@@ -1,4 +1,4 @@
-"""`sen-edge export` and `verify` for TFLite and int8, as a user runs them."""
+"""`sen-edge export` and `verify` for TFLite and int8."""
 
 import json
 from collections.abc import Callable
@@ -84,7 +84,7 @@ def test_export_and_verify_a_spiking_network(
     assert sen_edge("verify", tmp_path / "snn.tflite", "--against", snn_path).code == 0
 
 
-def test_int8_says_what_it_did_to_each_layer(sen_edge: Run, trained: Path, tmp_path: Path) -> None:
+def test_int8_reports_the_error_of_each_layer(sen_edge: Run, trained: Path, tmp_path: Path) -> None:
     outcome = sen_edge("export", trained, "-o", tmp_path, *INT8)
     assert "rms" in outcome.err and "1259" in outcome.err
     assert "onnx" in outcome.err
@@ -211,7 +211,7 @@ def test_target_without_a_wheel_for_this_python(
     assert [each["engine"].split()[0] for each in manifest["artifacts"][0]["verification"]] == ["litert"]
 
 
-def test_an_engine_that_computes_something_else_is_found(
+def test_engine_with_wrong_outputs_is_detected(
     sen_edge: Run, trained: Path, tmp_path: Path, disturb: Callable[..., None]
 ) -> None:
     """int8 tolerances against the checkpoint are wide; against the exported network they are not."""

@@ -1,4 +1,4 @@
-"""The search under a budget, with an evaluator whose accuracies and latencies are functions."""
+"""Search under a budget, with an evaluator whose accuracies and latencies are functions."""
 
 import json
 import math
@@ -230,7 +230,7 @@ def test_rounding_of_accuracies_does_not_decide() -> None:
 
 
 @pytest.mark.parametrize("objective", ["size", "latency"])
-def test_progress_is_told_in_shares(objective: Any) -> None:
+def test_progress_is_reported_in_shares(objective: Any) -> None:
     told: list[tuple[str, float]] = []
     find(Fake(), budget(2.0, objective, epochs=1), lambda *each: told.append(each))
     stages = ["layer 0", "layer 1", "candidates"] + ["measuring finalists"] * (objective == "latency")

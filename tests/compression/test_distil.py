@@ -1,4 +1,4 @@
-"""Distillation and the schedule of fine-tuning: what the loss is, when the sparsity rises, when training ends."""
+"""Distillation and fine-tuning schedule: loss, sparsity by epoch, early stopping."""
 
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Evaluating candidates on a small network: figures, latencies in each engine, interruption; one search as it is."""
+"""Evaluation of candidates on a small network: figures, latency by engine, interruption, one real search."""
 
 import json
 from collections.abc import Mapping

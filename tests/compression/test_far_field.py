@@ -1,4 +1,4 @@
-"""Layers factorized straight from their positions, against the matrix that is never formed."""
+"""Layers factorized from positions, compared with the materialized matrix."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ from tests.support.clouds import assert_judged, float64_weights, mixed, planes, 
 )
 @example(seed=0, n_in=458, n_out=577, d=4, exponent=1.0, min_distance=1.5, tolerance=0.02)  # once 44 beside 31
 @settings(max_examples=25, deadline=None)
-def test_the_least_rank_within_the_tolerance(
+def test_min_rank_within_the_tolerance(
     seed: int, n_in: int, n_out: int, d: int, exponent: float, min_distance: float, tolerance: float
 ) -> None:
     operator = planes(seed, n_in, n_out, d, 2.0, gain=3.0, exponent=exponent, min_distance=min_distance)
@@ -110,7 +110,7 @@ def test_a_radius_is_not_of_low_rank() -> None:
     assert caught.value.hint
 
 
-def test_a_tolerance_out_of_reach_says_what_was_reached() -> None:
+def test_unreachable_tolerance_reports_the_reached_error() -> None:
     message = r"rank 149 leaves a relative error of 0\.\d+ .* 300 x 300 .* most 0.001"
     with pytest.raises(UsageError, match=message) as caught:
         factorize_coordinates(mixed(0, 300), tolerance=1e-3)

@@ -1,4 +1,4 @@
-"""Training after compression: the pattern stays, the best epoch is kept, and a SEN is a SEN again."""
+"""Training after compression: fixed pattern, best epoch, resulting checkpoint."""
 
 from dataclasses import replace
 from pathlib import Path

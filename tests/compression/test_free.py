@@ -1,4 +1,4 @@
-"""Networks whose stored weights torch trains: they compute what the reference does, and come back as they were."""
+"""Networks with free weights in torch: parity with the reference, round trip."""
 
 from dataclasses import fields
 

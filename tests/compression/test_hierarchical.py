@@ -1,4 +1,4 @@
-"""Layers as uniform hierarchical matrices in three sparse layers, against the matrix that is never formed."""
+"""Layers as hierarchical matrices in three sparse layers, compared with the materialized matrix."""
 
 from itertools import pairwise
 
@@ -66,7 +66,7 @@ def test_a_layer_of_near_blocks_alone_is_exact() -> None:
     np.testing.assert_allclose(product(layers), float64_weights(operator), rtol=1e-6)
 
 
-def test_a_greater_tolerance_takes_fewer_bytes() -> None:
+def test_larger_tolerance_takes_fewer_bytes() -> None:
     layer = Layer(planes(0, 2000, 2000, 3, 6.0), None, Identity())
     forms = [hierarchical(layer, tolerance=tolerance)[0] for tolerance in (0.1, 0.01, 0.001)]
     sizes = [sum(part.nbytes for part in form) for form in forms]
@@ -122,7 +122,7 @@ def test_near_blocks_that_take_too_much_are_refused_before_bases_are_computed(mo
         hierarchical(Layer(planes(0, 300, 300, 20, zeros=0), None, Identity()), tolerance=0.1)
 
 
-def test_a_tolerance_that_float32_cannot_hold_says_what_was_reached() -> None:
+def test_tolerance_below_float32_reports_the_reached_error() -> None:
     layer = Layer(planes(0, 2000, 2000, 3, 12.0), None, Identity())
     with pytest.raises(UsageError, match=r"relative error is \S+e-0\d .* at most 1e-09|bytes"):
         hierarchical(layer, tolerance=1e-9)

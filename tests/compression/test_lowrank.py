@@ -1,4 +1,4 @@
-"""Low rank: the best factors, what a layer may cost, the near field, and linear layers multiplied out."""
+"""Low rank: optimal factors, error limits, near field, and merged linear layers."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -161,7 +161,7 @@ def test_layers_that_are_not_chosen_count_but_keep_their_form() -> None:
 
 
 @pytest.mark.parametrize("allowed", [0.02, 0.1, 0.4])
-def test_an_error_is_kept_to_with_the_least_rank(allowed: float) -> None:
+def test_error_limit_selects_the_min_rank(allowed: float) -> None:
     network = perceptron(sizes=(32, 40))
     x = inputs(network)
     task = Quadratic.of(
@@ -218,7 +218,7 @@ def test_layers_that_are_not_there_are_refused(layers: list[int]) -> None:
         factorize(network, rank=1, layers=layers, calibration=inputs(network))
 
 
-def test_the_greatest_rank_is_that_of_the_chosen_layers() -> None:
+def test_max_rank_depends_on_the_selected_layers() -> None:
     network = perceptron()
     with pytest.raises(UsageError, match="rank is 6; the layers have at most 5"):
         factorize(network, rank=6, layers=[2], calibration=inputs(network))

@@ -1,4 +1,4 @@
-"""What calibration inputs say about layers: moments in chunks, derivatives of the outputs, and what is refused."""
+"""Moments of calibration inputs: chunks, derivatives of the outputs, errors."""
 
 import warnings
 from dataclasses import replace

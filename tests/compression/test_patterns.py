@@ -1,4 +1,4 @@
-"""Which synapses are kept together, and how what is left is stored."""
+"""Sparsity patterns, and their storage."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def test_other_names_are_refused(text: str) -> None:
         Pattern.parse(text)
 
 
-def test_the_greatest_are_as_many_as_asked_for() -> None:
+def test_selection_has_the_requested_size() -> None:
     values = np.array([[1.0, 2.0, 2.0], [2.0, 0.0, 3.0]])
     assert select_largest(values, 3).tolist() == [[False, True, True], [False, False, True]]
     assert [int(select_largest(values, n).sum()) for n in (-1, 0, 6, 9)] == [0, 0, 6, 6]
 
 
-def test_single_synapses_are_those_of_the_greatest_energy() -> None:
+def test_unstructured_pattern_has_the_max_energy() -> None:
     mask = Pattern().select(ENERGY, 100)
     assert mask.sum() == 100 and ENERGY[mask].min() > ENERGY[~mask].max()
 
@@ -73,7 +73,7 @@ def test_blocks_at_the_edge_count_as_what_they_hold() -> None:
 
 
 @pytest.mark.parametrize("block", [(1, 1), (4, 1), (8, 1), (16, 1), (1, 4)])
-def test_a_mask_is_stored_in_the_blocks_it_is_made_of(block: tuple[int, int]) -> None:
+def test_mask_is_stored_in_its_blocks(block: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     w = rng.normal(size=(32, 40)).astype(np.float32)
     mask = Pattern(block=block).select(rng.random(w.shape), w.size // 8)

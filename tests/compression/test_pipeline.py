@@ -1,4 +1,4 @@
-"""`compress` as a whole: what it refuses, the path without inputs, and the figures that it gives back."""
+"""`compress`: invalid requests, compression without inputs, and reported figures."""
 
 import json
 from collections.abc import Callable
@@ -155,7 +155,7 @@ def test_a_trained_checkpoint_is_the_network(criterion: str, model: Model) -> No
     assert 0 <= training["validation_accuracy"] <= 100
 
 
-def test_pruning_goes_on_from_a_pruned_checkpoint(mlp: Model) -> None:
+def test_pruned_checkpoint_can_be_pruned_again(mlp: Model) -> None:
     first = compress(mlp, CompressRequest(0.3, criterion="magnitude"), as_checkpoint=True)
     assert first.checkpoint is not None
     again = CompressRequest(0.6, criterion="magnitude")
@@ -266,7 +266,7 @@ def test_weights_without_coordinates_need_inputs(image: Model) -> None:
     assert "calibration" in (caught.value.hint or "")
 
 
-def test_criteria_that_look_at_no_inputs(mlp: Model) -> None:
+def test_criteria_without_inputs(mlp: Model) -> None:
     for criterion in ("magnitude", "distance"):
         found = compress(mlp, CompressRequest(0.9, criterion=criterion))
         assert found.figures["calibration"] is None
@@ -383,7 +383,7 @@ def test_the_seed_decides(model: Model) -> None:
 
 
 @pytest.mark.parametrize("as_checkpoint", [False, True])
-def test_progress_of_training_is_told_in_shares(as_checkpoint: bool, mlp: Model) -> None:
+def test_training_progress_is_reported_in_shares(as_checkpoint: bool, mlp: Model) -> None:
     told: list[tuple[str, float]] = []
     say: Callable[[str, float], None] = lambda *each: told.append(each)  # noqa: E731
     request = CompressRequest(0.5, epochs=2)

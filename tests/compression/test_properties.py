@@ -1,4 +1,4 @@
-"""What holds of every pattern, form and network: counts are exact, nothing is lost that was not asked for."""
+"""Properties of all patterns, forms and networks: exact counts, no unrequested changes."""
 
 from dataclasses import replace
 from itertools import combinations
@@ -61,7 +61,7 @@ def distances(operator: Coordinates) -> np.ndarray:
 
 
 @given(values=st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]), min_size=1, max_size=30), count=st.integers(-2, 35))
-def test_the_greatest_of_equal_values_are_the_first(values: list[float], count: int) -> None:
+def test_ties_select_the_first_values(values: list[float], count: int) -> None:
     found = select_largest(np.array(values), count)
     order = sorted(range(len(values)), key=lambda i: (-values[i], i))[: max(count, 0)]
     assert np.flatnonzero(found).tolist() == sorted(order)
@@ -69,9 +69,7 @@ def test_the_greatest_of_equal_values_are_the_first(values: list[float], count: 
 
 @given(n_out=sizes, n_in=sizes, rows=st.integers(1, 5), columns=st.integers(1, 5), seed=seeds)
 @settings(max_examples=60, deadline=None)
-def test_blocks_are_whole_and_those_of_the_greatest_sums(
-    n_out: int, n_in: int, rows: int, columns: int, seed: int
-) -> None:
+def test_blocks_are_complete_and_have_the_max_sums(n_out: int, n_in: int, rows: int, columns: int, seed: int) -> None:
     rng = RNG(seed)
     energy, pattern = rng.random((n_out, n_in)), Pattern(block=(rows, columns))
     count = int(rng.integers(0, energy.size + 1))
@@ -90,7 +88,7 @@ def test_blocks_are_whole_and_those_of_the_greatest_sums(
 
 @given(n_out=sizes, n_in=sizes, n=st.integers(1, 4), extra=st.integers(1, 4), seed=seeds)
 @settings(max_examples=60, deadline=None)
-def test_of_every_m_inputs_the_n_greatest_stay(n_out: int, n_in: int, n: int, extra: int, seed: int) -> None:
+def test_n_of_every_m_inputs_remain(n_out: int, n_in: int, n: int, extra: int, seed: int) -> None:
     m = n + extra
     energy = RNG(seed).integers(0, 4, (n_out, n_in)).astype(float)  # with ties, and zeros
     mask = Pattern(group=(n, m)).select(energy, 0)
@@ -233,7 +231,7 @@ def test_without_sparsity_outputs_are_what_they_were(kind: str, criterion: str) 
     assert np.allclose(reference.run(result, x), reference.run(network, x), atol=1e-5)
 
 
-def test_by_magnitude_the_greatest_stay_as_they_are() -> None:
+def test_magnitude_pruning_keeps_the_max_weights() -> None:
     network = random_network(RNG(3), kinds=("dense",), sizes=(10, 12, 5))
     result = prune(network, sparsity=0.7, criterion="magnitude", scope="global")
     before, after = (np.concatenate([w.ravel() for w in dense_of(each)]) for each in (network, result))
@@ -308,7 +306,7 @@ def test_taking_rows_and_columns_is_indexing(kind: str) -> None:
 
 
 @pytest.mark.parametrize("spiking", [False, True])
-def test_a_removed_neuron_is_one_that_says_nothing(spiking: bool) -> None:
+def test_removing_silent_neurons_keeps_the_outputs(spiking: bool) -> None:
     network = random_network(RNG(5), spiking=spiking, kinds=("dense",), sizes=(8, 10, 4))
     gone = np.array([0, 4, 9])
     w = network.layers[1].weight.to_dense().copy()
@@ -336,7 +334,7 @@ def test_dead_neurons_go_and_no_live_one_in_their_place(seed: int) -> None:
     assert np.allclose(reference.run(result, x), reference.run(network, x), atol=1e-5)
 
 
-def test_neurons_by_their_weights_are_those_of_the_greatest_norms() -> None:
+def test_neurons_by_magnitude_have_the_max_norms() -> None:
     rng = RNG(7)
     scale = np.array([1, 5, 0.1, 3, 0.2, 4], np.float32)
     w = rng.uniform(0.9, 1.1, (6, 5)).astype(np.float32) * scale[:, None]
@@ -388,7 +386,7 @@ def test_many_disconnected_neurons_are_counted() -> None:
 
 
 @pytest.mark.filterwarnings("error::sen_edge.compression.moments.CompressionWarning")
-def test_nothing_is_said_where_all_is_well() -> None:
+def test_no_warning_without_a_problem() -> None:
     network = random_network(RNG(10), kinds=("dense",), sizes=(6, 8, 3))
     x = random_input(RNG(1), network, 300)
     prune(network, sparsity=0.2, criterion="magnitude", calibration=x)

@@ -1,4 +1,4 @@
-"""Pruning: what is cut, what makes up for it, and what is refused."""
+"""Pruning: removed weights, compensation, errors."""
 
 from dataclasses import replace
 
@@ -165,7 +165,7 @@ def test_without_inputs_neurons_of_coordinates_leave_coordinates() -> None:
     assert error(network, kept, inputs(network)) == 0
 
 
-def test_a_neuron_that_nothing_reaches_is_named() -> None:
+def test_unreachable_neuron_is_named() -> None:
     w = np.ones((3, 4), np.float32)
     w[1] = 1e-6
     network = Network((Layer(Dense(w), None, Identity()),))
@@ -173,7 +173,7 @@ def test_a_neuron_that_nothing_reaches_is_named() -> None:
         prune(network, sparsity=0.5, criterion="magnitude")
 
 
-def test_calibration_that_leaves_directions_open_is_said() -> None:
+def test_rank_deficient_calibration_gives_a_warning() -> None:
     network = perceptron()
     with pytest.warns(CompressionWarning, match=r"layer 0: 400 calibration inputs cover \d+ of 24 directions"):
         prune(network, sparsity=0.5, calibration=inputs(network))
@@ -259,7 +259,7 @@ def test_outputs_count_more_than_weights() -> None:
     assert error(network, result, x) < 0.5 * error(network, replace(network, layers=(plain, *network.layers[1:])), x)
 
 
-def test_a_near_field_beside_the_factors() -> None:
+def test_near_field_next_to_the_factors() -> None:
     network = perceptron()
     x = inputs(network)
     both = factorize(network, rank=2, near=0.2, layers=[0], calibration=x)

@@ -1,4 +1,4 @@
-"""The problem behind compression, and its solutions under a pattern or of a rank."""
+"""The quadratic problem of compression, and its solutions under a pattern or rank."""
 
 from functools import partial
 
@@ -68,7 +68,7 @@ def test_weights_under_a_mask_are_the_least_squares_solution(parts) -> None:
 
 
 @pytest.mark.parametrize("pattern", ["unstructured", "4x1", "1x4", "2:4"])
-def test_a_pattern_that_was_searched_beats_magnitudes(parts, pattern) -> None:
+def test_searched_pattern_is_better_than_magnitude(parts, pattern) -> None:
     w, c, a = parts
     problem, kept = Quadratic.of(w, c, a), w.size // 4
     select = partial(Pattern.parse(pattern).select, count=kept)

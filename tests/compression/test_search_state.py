@@ -1,4 +1,4 @@
-"""The file of an interrupted search: what it keeps, and what is refused."""
+"""State file of an interrupted search: content and errors."""
 
 import json
 from collections.abc import Callable

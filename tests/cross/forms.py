@@ -1,4 +1,4 @@
-"""Networks that between them hold every form that exported C stores weights in."""
+"""Networks that cover all weight forms of exported C."""
 
 from __future__ import annotations
 

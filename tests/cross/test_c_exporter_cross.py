@@ -1,4 +1,4 @@
-"""Exported C on ARM: the self-test that a firmware engineer runs, on emulated Linux and bare metal."""
+"""Self-test of exported C on ARM, emulated Linux and bare metal."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""PlatformIO packs an exported folder, and what it packs computes the network."""
+"""PlatformIO packs an exported folder, and the package computes the network."""
 
 import os
 import subprocess

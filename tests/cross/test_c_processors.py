@@ -1,4 +1,4 @@
-"""Exported C on processors of every kind: compiled without a warning, linked, and run where this machine can."""
+"""Exported C on many processors: compiled without warnings, linked, and run if an emulator exists."""
 
 import platform
 import re

@@ -1,4 +1,4 @@
-"""The C library on ARM: emulated Linux, and microcontrollers without an operating system or, some, an FPU."""
+"""The C library on ARM: emulated Linux, and microcontrollers with and without FPU."""
 
 import subprocess
 from pathlib import Path
@@ -100,7 +100,7 @@ def test_products_of_int8_are_those_of_the_reference(target: Target, library: li
     assert "588 matrices" in done.stdout
 
 
-def test_what_fails_is_told(target: Target, library: list[Path], tmp_path: Path) -> None:
+def test_failure_is_reported(target: Target, library: list[Path], tmp_path: Path) -> None:
     case = write_case(tmp_path, "float32 sparse", wrong_by=1e-4)
     done = harness.run(target, harness.build(target, [*RUN_IMAGE, *library], tmp_path / "run", includes=[case]))
     assert done.code == 1 and "worst error" in done.stdout

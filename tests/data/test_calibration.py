@@ -1,4 +1,4 @@
-"""Calibration inputs: where they come from, and what is refused."""
+"""Calibration inputs: sources and errors."""
 
 import gzip
 import struct

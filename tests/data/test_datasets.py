@@ -1,4 +1,4 @@
-"""Data sets: what is read, what is refused, and downloads that go wrong."""
+"""Data sets: sources, errors, and failing downloads."""
 
 import gzip
 import hashlib
@@ -79,7 +79,7 @@ def test_mnist_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         load("mnist", tmp_path / "other")
 
 
-def test_absent_mnist_says_where_it_looked_and_what_to_do() -> None:
+def test_missing_mnist_lists_folders_and_a_hint() -> None:
     with pytest.raises(DataError, match=r"\.\./shared/data/mnist.*/cache/sen-edge/mnist") as caught:
         load("mnist")
     assert "--download" in caught.value.hint

@@ -1,4 +1,4 @@
-"""The engine `c`: which compiler it takes, and what it says where that one, or a caller, is wrong."""
+"""Engine `c`: selection of the compiler, and errors."""
 
 import re
 import sys
@@ -101,7 +101,7 @@ def test_an_absent_compiler_is_a_missing_extra(monkeypatch: pytest.MonkeyPatch, 
         (None, "{}"),
     ],
 )
-def test_a_named_compiler_that_does_not_serve(
+def test_named_compiler_that_fails(
     script: str | None, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     path = false_compiler(tmp_path, script or "")
@@ -113,7 +113,7 @@ def test_a_named_compiler_that_does_not_serve(
     assert "SEN_EDGE_CC" in raised.value.hint
 
 
-def test_a_named_compiler_that_is_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_compiler_that_is_not_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEN_EDGE_CC", 'gcc "x')
     with pytest.raises(EngineError, match=r"""SEN_EDGE_CC.*'gcc "x'"""):
         engine.version()

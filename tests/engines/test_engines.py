@@ -1,4 +1,4 @@
-"""How engines are found, and what all of their sessions have in common."""
+"""Discovery of engines, and the interface of their sessions."""
 
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint

@@ -356,7 +356,7 @@ def test_the_file_and_the_section_are_named(tmp_path: Path) -> None:
         native.load(HOSTILE["shape too small"][0])
 
 
-def test_a_matrix_that_claims_much_and_holds_nothing_costs_nothing() -> None:
+def test_large_matrix_without_blocks_takes_no_memory() -> None:
     """Found by fuzzing: every tile of every slice was looked at, which takes hours."""
     starts = np.zeros((1 << 22) + 1, np.int32)
     operator = Sparse(np.zeros((0, 1), np.float32), np.zeros(0, np.int32), starts, ((1 << 22), 65_000))
@@ -432,7 +432,7 @@ def test_numbers_are_those_of_the_header() -> None:
     assert len(texts) == len(statuses) - 1 and b"unknown status" not in texts
 
 
-def test_kernels_are_told_apart() -> None:
+def test_kernels_are_distinguished() -> None:
     network = Network(
         (
             Layer(LowRank(np.ones((2, 1), np.float32), np.ones((1, 3), np.float32)), None, Lif(0.5)),

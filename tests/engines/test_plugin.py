@@ -1,4 +1,4 @@
-"""A target and an engine of a third party, installed as a user installs them: docs/how-to/extend.md."""
+"""Target and engine of a third party, installed as a package: docs/how-to/extend.md."""
 
 import json
 import os

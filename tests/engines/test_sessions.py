@@ -1,4 +1,4 @@
-"""What the sessions of all engines have in common: threads, inputs, paths, and their end."""
+"""Interface of the sessions of all engines: threads, inputs, paths, release."""
 
 import copy
 import pickle

@@ -1,4 +1,4 @@
-"""TFLite files in both interpreters: what sessions compute, what they refuse, and files that were damaged."""
+"""TFLite files in both interpreters: outputs, errors, damaged files."""
 
 import struct
 import sys
@@ -251,7 +251,7 @@ def test_a_missing_package_names_the_pip_line(engine, device):
 
 
 @for_each_package
-def test_no_machine_is_told_to_install_what_there_is_no_wheel_for(engine, device):
+def test_pip_line_requires_wheels_for_the_machine(engine, device):
     device(absent=[engine], machine="armv7l")
     assert tflite_runtime.ENGINE.pip_line in refusal(engine)[1]
     device(absent=[engine], machine="riscv64")

@@ -1,4 +1,4 @@
-"""Exported C: compiled without a warning, run, and compared with the reference."""
+"""Exported C: compiled without warnings, run, and compared with the reference."""
 
 import itertools
 import json
@@ -502,7 +502,7 @@ def test_flash_is_no_larger_than_estimated(kind: str, storage: str, given: dict,
 # --- the engine ----------------------------------------------------------------------------------
 
 
-def test_the_engine_says_what_is_wrong(tmp_path: Path) -> None:
+def test_engine_reports_the_error(tmp_path: Path) -> None:
     path = export(small()).write(tmp_path)
     session = engine.load(path)
     with pytest.raises(EngineError, match=r"\[1, 8\].*\[batch, 9\]"):

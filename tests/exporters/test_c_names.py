@@ -1,4 +1,4 @@
-"""Names of exports in C: which become identifiers, which are refused, and that the others build."""
+"""Names of C exports: identifiers, rejected names, builds."""
 
 import re
 import shutil

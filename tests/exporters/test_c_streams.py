@@ -1,4 +1,4 @@
-"""Sparse int8 weights as exported C stores them: what is stored is the matrix, and what C makes of it is exact."""
+"""Storage of sparse int8 weights in exported C: exact round trip and exact results."""
 
 from itertools import pairwise
 from pathlib import Path

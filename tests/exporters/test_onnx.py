@@ -284,7 +284,7 @@ def test_check_refuses_what_one_file_cannot_hold():
     assert "prune" in raised.value.hint
 
 
-def test_a_graph_that_is_no_valid_onnx_is_a_defect(monkeypatch):
+def test_invalid_onnx_graph_is_a_defect(monkeypatch):
     def damage(graph, *rest):
         graph.node("Gemm", ["input", "nothing"], "output")
         return [], []
@@ -296,6 +296,6 @@ def test_a_graph_that_is_no_valid_onnx_is_a_defect(monkeypatch):
 
 
 @pytest.mark.parametrize("method", [EXPORTER.instrument, EXPORTER.properties])
-def test_bytes_that_are_no_onnx_are_refused(method):
+def test_invalid_onnx_bytes_are_rejected(method):
     with pytest.raises(EngineError, match="not an ONNX file"):
         method(export(SMALL)[:-3])

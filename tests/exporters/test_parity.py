@@ -1,4 +1,4 @@
-"""One network, every way to run it: torch = reference = image round trip = ONNX, for random shapes and operators."""
+"""Parity of torch, reference, image round trip and ONNX, for random shapes and operators."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory

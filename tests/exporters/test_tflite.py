@@ -1,4 +1,4 @@
-"""The TFLite exporter: what is in a file, what is refused."""
+"""The TFLite exporter: file content and errors."""
 
 import hashlib
 import os
@@ -270,7 +270,7 @@ def test_what_would_be_wrong_or_slow_is_refused(net, options, message, hint):
         assert hint in raised.value.hint
 
 
-def test_what_another_target_can_do_is_told_apart():
+def test_requests_of_other_targets_raise_no_form_error():
     with pytest.raises(NoFormError):
         EXPORTER.check(network(COORDINATES), EXPORTER.Options())
     with pytest.raises(NoFormError):
@@ -298,7 +298,7 @@ def test_an_int8_product_beyond_32_bits_is_refused():
     assert "int8-dynamic" in raised.value.hint
 
 
-def test_a_bias_that_its_row_scale_cannot_carry_is_refused():
+def test_bias_beyond_the_row_scale_is_rejected():
     layer = Layer(
         Dense(np.ones((2, 2), np.int8), np.array([1, 1e-37], np.float32)), np.full(2, 100, np.float32), Relu()
     )

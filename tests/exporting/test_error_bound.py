@@ -1,4 +1,4 @@
-"""What rounding may do is no disagreement, and what it cannot do is one."""
+"""Rounding bound: accepts rounding errors, rejects others."""
 
 import json
 from collections.abc import Callable, Iterator

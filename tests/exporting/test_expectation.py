@@ -1,4 +1,4 @@
-"""A loaded model against the outputs of the user's own: found right, found wrong, and files that cannot be compared."""
+"""Comparison of a loaded model with outputs of the user's model: agreement, disagreement, invalid files."""
 
 import json
 import re
@@ -178,7 +178,7 @@ def test_a_native_checkpoint_is_compared_too(sen_edge: Run, foreign: Path) -> No
     assert outcome.code == 0 and described["map"] is None and described["expect"]["inputs"] == 40
 
 
-def test_every_command_says_what_a_map_leaves_out(sen_edge: Run, foreign: Path) -> None:
+def test_every_command_lists_unused_entries_of_a_map(sen_edge: Run, foreign: Path) -> None:
     model, out, mapped = foreign / "model.pt", foreign / "out", ("--map", foreign / "right.toml")
     checked = (*mapped, "--expect", foreign / "expect.npz")
     against = ("verify", out / "model.sen", "--against", model)

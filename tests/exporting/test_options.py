@@ -1,4 +1,4 @@
-"""Options of exporters: how values reach each target, and which are refused."""
+"""Options of exporters: assignment to targets, and invalid options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

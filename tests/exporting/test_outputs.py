@@ -1,4 +1,4 @@
-"""What `export --force` may replace, and what it must not touch."""
+"""Files that `export --force` replaces, and files that it keeps."""
 
 import json
 import os
@@ -80,7 +80,7 @@ def test_a_link_in_the_place_of_the_folder_is_kept(target: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("in_the_way", ["folder", "file"])
-def test_another_kind_in_the_way_is_said_before_the_work(
+def test_path_of_another_kind_is_an_early_error(
     in_the_way: str, sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -95,7 +95,7 @@ def test_another_kind_in_the_way_is_said_before_the_work(
     assert everything(out) == before
 
 
-def test_another_kind_in_the_way_and_nothing_is_written(tmp_path: Path) -> None:
+def test_path_of_another_kind_writes_nothing(tmp_path: Path) -> None:
     write_outputs(tmp_path, {"a.onnx": b"old", "net": b"mine"}, force=False)
     with pytest.raises(OutputError, match="net is a file; expected a folder"):
         write_outputs(tmp_path, {"a.onnx": b"new", **NEW}, force=True)

@@ -1,4 +1,4 @@
-"""The .sen image: byte for byte, and there and back."""
+"""The .sen image: exact bytes and round trips."""
 
 import json
 import re
@@ -169,13 +169,13 @@ def test_sections_start_at_multiples_of_64_and_lie_close():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_operator_comes_back(kind, dtype):
+def test_operator_round_trip(kind, dtype):
     rng = np.random.default_rng(1)
     assert_round_trip(random_network(rng, sizes=(5, 7, 3), kinds=(kind,), dtype=dtype))
 
 
 @pytest.mark.parametrize(("reset", "readout", "coding"), [*product(records.RESETS, READOUTS, INPUT_CODINGS)])
-def test_every_spiking_network_comes_back(reset, readout, coding):
+def test_spiking_network_round_trip(reset, readout, coding):
     rng = np.random.default_rng(2)
     assert_round_trip(
         random_network(
@@ -195,7 +195,7 @@ def test_every_spiking_network_comes_back(reset, readout, coding):
     [{}, {"": ""}, {"a": "1", "b": 'x\n"\\\0'}, {"héllo": "日本 🎉"}],
     ids=["none", "empty", "escapes", "unicode"],
 )
-def test_metadata_comes_back(metadata):
+def test_metadata_round_trip(metadata):
     assert_round_trip(replace(tiny(), metadata=metadata))
 
 
@@ -241,7 +241,7 @@ def test_arrays_in_another_order_are_written_in_rows():
     timesteps=st.integers(1, MAX_TIMESTEPS),
     metadata=st.dictionaries(st.text(), st.text(), max_size=3),
 )
-def test_any_network_comes_back(seed, spiking, dtype, coding, readout, reset, timesteps, metadata):
+def test_network_round_trip(seed, spiking, dtype, coding, readout, reset, timesteps, metadata):
     network = random_network(
         np.random.default_rng(seed),
         spiking=spiking,

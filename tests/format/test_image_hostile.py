@@ -1,4 +1,4 @@
-"""Files made to do harm: refused, with the reason, by the reader and by the C library."""
+"""Malicious files: rejected with a reason by the reader and by the C library."""
 
 import struct
 
@@ -176,7 +176,7 @@ def test_sizes_beyond_counting_of_an_array_without_bytes():
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("kind", ["coordinates", "dense", "blocks", "low_rank", "nested_sum"])
-def test_numbers_that_are_none_are_refused(kind, dtype, value):
+def test_nonfinite_numbers_are_rejected(kind, dtype, value):
     weight = random_operator(np.random.default_rng(0), 4, 5, kind, dtype)
     data = image.dumps(Network((Layer(weight, np.ones(4, dtype), Identity()),)))
     seen = 0

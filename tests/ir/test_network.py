@@ -1,4 +1,4 @@
-"""The network representation: what each operator means, and every contradiction it refuses."""
+"""Network representation: semantics of operators, and rejected contradictions."""
 
 import numpy as np
 import pytest
@@ -135,7 +135,7 @@ def test_sum_means_the_sum():
 
 @pytest.mark.parametrize("block", [(1, 1), (1, 4), (4, 1), (16, 1), (3, 2), (20, 20)])
 @pytest.mark.parametrize("shape", [(1, 1), (5, 7), (16, 8), (12, 12), (17, 3)])
-def test_sparse_comes_back_in_every_block(shape, block):
+def test_sparse_round_trip_for_every_block(shape, block):
     rng = np.random.default_rng(3)
     for density in (0, 0.15, 1):
         w = np.where(rng.random(shape) < density, rng.normal(size=shape), 0).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The numpy interpreter against the equations, written out number by number in Python floats."""
+"""The reference interpreter compared with the equations in Python floats."""
 
 from itertools import product
 

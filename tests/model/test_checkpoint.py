@@ -1,4 +1,4 @@
-"""Checkpoints: both forms, every way to be wrong, and nothing executed on the way."""
+"""Checkpoints: both forms, all errors, and no code execution."""
 
 import argparse
 import collections

@@ -1,4 +1,4 @@
-"""The torch layers against float64 numpy written out independently."""
+"""The torch layers compared with an independent float64 implementation in numpy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What an export starts from: checkpoints and images, and the figures of their networks."""
+"""Models: checkpoints, images, and figures of their networks."""
 
 import hashlib
 import sys
@@ -53,7 +53,7 @@ def test_an_image_runs_in_the_reference(spiking: bool, tmp_path: Path) -> None:
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)  # BLAS rounds by the size of a chunk
 
 
-def test_each_has_its_own_truth(mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_source_has_its_own_reference(mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint is judged by torch alone, and an image needs none."""
     x = np.ones((1, 64), np.float32)
     image.write(make_network(MLP), tmp_path / "net.sen")
@@ -81,7 +81,7 @@ def test_what_cannot_be_loaded(mlp_path: Path, tmp_path: Path) -> None:
         models.load(tmp_path / "mlp.sen", map_path=tmp_path / "map.toml")
 
 
-def test_an_image_of_coincident_neurons_says_which() -> None:
+def test_image_with_coincident_neurons_lists_them() -> None:
     points = np.zeros((2, 1), np.float32)
     layer = Layer(Coordinates(points, points, np.ones(2, np.float32)), None, Identity())
     with pytest.raises(NetworkError, match="layer 0: source neuron 0 and target neuron 0 sit at the same point"):

@@ -1,4 +1,4 @@
-"""Synapses that are cut and radii in checkpoints: the same in torch, in a file, and in the network that is exported."""
+"""Patterns and radii of checkpoints: equal in torch, in files, and in exported networks."""
 
 import math
 from dataclasses import replace
@@ -120,7 +120,7 @@ def test_masks_become_the_smallest_form() -> None:
     assert checkpoints.to_network(none).layers[0].weight.macs == 0
 
 
-def test_a_radius_is_that_of_the_plain_distance() -> None:
+def test_radius_limits_the_plain_distance() -> None:
     checkpoint = within(replace(MLP, exponent=2.0, min_distance=0.1))
     for index, layer in enumerate(checkpoints.to_network(checkpoint).layers):
         operator = layer.weight
@@ -181,7 +181,7 @@ def test_a_file_keeps_what_is_cut(tmp_path: Path, suffix: str, cut: str) -> None
     assert all(np.array_equal(again.tensors[name], value) for name, value in checkpoint.tensors.items())
 
 
-def test_synapses_are_a_bit_each_the_least_first(tmp_path: Path) -> None:
+def test_synapses_are_packed_least_significant_bit_first(tmp_path: Path) -> None:
     mask = np.zeros((17, 12), bool)
     mask[0, [0, 2, 9]] = True
     checkpoints.save(replace(make_checkpoint(MLP), synapses={0: mask}), tmp_path / "bits.safetensors")

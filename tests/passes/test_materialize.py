@@ -1,4 +1,4 @@
-"""The fast path against the plain reference, its memory, and what it refuses."""
+"""Materialization: parity with the plain reference, memory, errors."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Quantization passes: what is stored, what it costs, what is refused."""
+"""Quantization passes: storage, error, rejected requests."""
 
 import numpy as np
 import pytest
@@ -172,7 +172,7 @@ def test_a_percentile_that_would_leave_nothing_takes_all():
     assert to_int8(network, x, activation_range="percentile").input_grid.limits[1] == pytest.approx(1)
 
 
-def test_a_bias_beside_tiny_weights_fits_32_bits():
+def test_bias_with_tiny_weights_fits_32_bits():
     network = Network((Layer(Dense(np.full((1, 2), 1e-12, np.float32)), np.full(1, 1e3, np.float32), Identity()),))
     x = np.random.default_rng(0).random((20, 2), np.float32)
     after = to_int8(network, x)
@@ -306,12 +306,12 @@ def test_a_covering_grid_reaches_both_ends_and_holds_zero(least, greatest):
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), [(0.0, 0), (-1.0, 0), (np.nan, 0), (1.0, 128), (1.0, -129)])
-def test_a_grid_that_is_none_is_refused(scale, zero_point):
+def test_invalid_grid_is_rejected(scale, zero_point):
     with pytest.raises(NetworkError):
         Grid(scale, zero_point)
 
 
-def test_a_bias_beside_a_sum_is_not_clipped_into_another() -> None:
+def test_bias_of_a_sum_is_not_clipped() -> None:
     rng = np.random.default_rng(0)
     x = rng.random((300, 12)).astype(np.float32)
     far, near = (Dense((rng.normal(size=(4, 12)) * scale).astype(np.float32)) for scale in (0.3, 0.1))

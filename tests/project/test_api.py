@@ -1,4 +1,4 @@
-"""The public Python API, as the README shows it."""
+"""The public Python API as shown in the README."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The studies of docs/results/claims.md can be run, and their page can be made of what they give."""
+"""Studies of docs/results/claims.md: valid sweeps, and the page from their results."""
 
 from collections.abc import Callable, Iterator
 from itertools import groupby

@@ -1,4 +1,4 @@
-"""Two distributions, three import packages, and a device side that needs numpy only."""
+"""Packaging: two distributions, three import packages, and a runtime that requires numpy only."""
 
 import re
 import subprocess

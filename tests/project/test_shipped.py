@@ -1,4 +1,4 @@
-"""The shipped checkpoints, on real MNIST where it is at hand: what the README promises."""
+"""Shipped checkpoints, on MNIST if available: claims of the README."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`sen-edge bench --host` against a real sshd: what it measures with is a stand-in, so that it can be made to fail."""
+"""`sen-edge bench --host` with a real sshd and a simulated benchmark that can fail."""
 
 import hashlib
 import json
@@ -310,7 +310,7 @@ def test_no_such_name(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_pa
 @pytest.mark.parametrize(
     "address", ["-oProxyCommand=touch pwned", "pi@-x", "a b", "x;touch pwned", "$(id)", "", "a\nb"]
 )
-def test_addresses_that_are_none(
+def test_invalid_addresses(
     address: str, sen_edge: Run, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -322,7 +322,7 @@ def test_addresses_that_are_none(
 # --- hosts on which something goes wrong ---------------------------------------------------------
 
 
-def test_a_failure_is_told_with_its_stage_and_last_lines(
+def test_failure_is_reported_with_stage_and_last_lines(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
 ) -> None:
     (device.home / "orders").write_text("fail")
@@ -338,7 +338,7 @@ def test_what_is_no_record_is_refused(sen_edge: Run, device: sshd.Server, artifa
     assert outcome.code == 1 and "device, fetch: invalid record: not JSON" in outcome.err
 
 
-def test_a_host_that_hangs_is_given_up_and_the_other_finishes(
+def test_hanging_host_times_out_and_the_other_finishes(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_deadline(monkeypatch, lambda call: call.address == "twin" and (device.home / "hanging").exists())
@@ -374,7 +374,7 @@ def test_a_connection_that_drops_stops_the_measurement_there(
     assert is_empty(device)
 
 
-def test_a_link_that_is_dead_is_given_up(
+def test_dead_connection_times_out(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sen_edge.remote.ssh.GRACE_S", 0.5)
@@ -499,7 +499,7 @@ def test_a_full_disk(sen_edge: Run, own_server: Callable[..., sshd.Server], arti
     assert sen_edge("bench", artifact, *options(server, tmp_path)).code == 0
 
 
-def test_a_temporary_folder_whose_name_is_no_socket_s(
+def test_temporary_folder_with_an_unusual_name(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     short = Path(tempfile.mkdtemp(prefix="a %h "))
@@ -672,7 +672,7 @@ def test_options_that_cannot_be(
     assert (outcome.code, outcome.out) == (code, "") and message in outcome.err
 
 
-def test_an_artifact_that_is_not_there(sen_edge: Run, tmp_path: Path) -> None:
+def test_missing_artifact(sen_edge: Run, tmp_path: Path) -> None:
     outcome = sen_edge("bench", tmp_path / "none.onnx", "--host", "device")
     assert outcome.code == 1 and "none.onnx" in outcome.err
 
@@ -683,7 +683,7 @@ def test_an_artifact_that_is_a_pipe(sen_edge: Run, tmp_path: Path) -> None:
     assert outcome.code == 1 and "net.onnx" in outcome.err
 
 
-def test_a_file_that_is_damaged_on_the_way(
+def test_file_damaged_during_transfer(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sha256 = hashlib.sha256

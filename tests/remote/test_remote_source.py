@@ -1,4 +1,4 @@
-"""The source distribution that is sent to a device builds there, from whatever kind of install it was made."""
+"""Source distribution for devices: builds from every kind of installation."""
 
 import subprocess
 import sys
@@ -35,6 +35,6 @@ def test_what_is_sent_builds_a_wheel_from_which_the_same_can_be_sent(tmp_path: P
     assert members(pack(tmp_path / "installed/sen_runtime")) == members(packed)
 
 
-def test_an_install_without_sources_is_told(tmp_path: Path) -> None:
+def test_installation_without_sources_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no sources for another machine: .*pyproject\.toml"):
         pack(tmp_path / "sen_runtime")

@@ -1,4 +1,4 @@
-"""Pictures of networks: what they are drawn from, the page, the figures, and what cannot be drawn."""
+"""Pictures of networks: scene, page, charts, errors."""
 
 import base64
 import hashlib
@@ -83,7 +83,7 @@ def test_learned_positions_are_drawn_as_they_are_with_the_layer_axis_first() -> 
         (3, "free", ("coordinate 1", "coordinate 2", "coordinate 3")),
     ],
 )
-def test_few_dimensions_are_padded_and_that_is_said(dimensions: int, axis: str, names: tuple[str, ...]) -> None:
+def test_few_dimensions_are_padded_with_a_note(dimensions: int, axis: str, names: tuple[str, ...]) -> None:
     drawn = scene(source_of(SpatialConfig((6, 4), dimensions, axis)))
     assert drawn.axes == names
     assert ("further coordinates" in drawn.notes[0]) == (dimensions < 3)
@@ -124,7 +124,7 @@ def test_only_kept_synapses_are_drawn(how: str) -> None:
     assert len(drawn[1].weight) == 320
 
 
-def test_so_many_synapses_are_drawn_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_drawn_synapses_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sen_edge.report.network.synapses.MAX_DRAWN", 100)
     many, few = select_synapses(scene(source_of(MLP)), strongest=150)
     assert len(many.weight) == len(few.weight) == 100
@@ -175,7 +175,7 @@ def test_the_page_holds_the_network_and_asks_for_nothing(sen_edge: Run, mlp_path
         assert words in page
 
 
-def test_the_page_of_a_spiking_network_says_what_its_input_was(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
+def test_page_of_a_spiking_network_states_its_input(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.random((5, 64), np.float32)
     np.savez(tmp_path / "x.npz", x_test=x, y_test=np.arange(5))
@@ -284,7 +284,7 @@ def test_without_matplotlib_the_pip_line_is_named(
 # --- what is large, coincident or wrong ----------------------------------------------------------
 
 
-def test_a_hundred_thousand_neurons_are_sampled_and_that_is_said(sen_edge: Run, tmp_path: Path) -> None:
+def test_large_network_is_sampled_with_a_note(sen_edge: Run, tmp_path: Path) -> None:
     config = SpatialConfig((50_000, 49_990, 10))
     rng = np.random.default_rng(0)
     shapes = config.tensor_shapes().items()

@@ -1,4 +1,4 @@
-"""Reports on records and histories: complete, escaped, and readable without colour, network or script."""
+"""Reports on records and histories: complete, escaped, accessible, without scripts."""
 
 import csv
 import io
@@ -158,7 +158,7 @@ def test_tables_and_charts_are_accessible() -> None:
     assert any("median" in str(label) for label in labels)
 
 
-def test_what_is_wrong_is_said_in_words() -> None:
+def test_problems_are_stated_in_text() -> None:
     record = made.record(status="interrupted", valid=False, invalid_because=["the clock fell"])
     record["rows"][1]["agreement"]["matches"] = False
     record["rows"][2]["warnings"] = [{"kind": "trend", "message": "latency rose"}]
@@ -189,7 +189,7 @@ def test_figures_are_in_the_table() -> None:
     assert "sen-runtime bench digits.onnx digits.tflite digits.sen --seconds 10" in words
 
 
-def test_a_record_that_knows_little() -> None:
+def test_record_with_unknown_values() -> None:
     record = made.record()
     unknown = ("kernels", "macs", "nnz", "weight_bytes", "rss_growth_bytes", "arena_bytes", "bytes_per_ns",
                "share_of_l2", "share_of_memory", "accuracy_percent", "agreement", "ratio", "call_us")  # fmt: skip

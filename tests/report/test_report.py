@@ -1,4 +1,4 @@
-"""`sen-edge report`: what a folder's page shows, and folders that hold something else."""
+"""`sen-edge report`: page of a folder, and unexpected files."""
 
 import json
 import os
@@ -72,7 +72,7 @@ def test_everything_in_a_folder_is_on_the_page(sen_edge: Run, run_dir: Path, tmp
     assert page.tags.count("caption") == page.tags.count("table")
 
 
-def test_a_folder_is_told_by_content(run_dir: Path) -> None:
+def test_folder_files_are_identified_by_content(run_dir: Path) -> None:
     found = read([run_dir])
     assert {item.name: item.kind for item in found.items if item.kind != "other"} == {
         "net.pt": "model", "net.sen": "model", "small.sen": "model", "net.manifest.json": "export",
@@ -113,9 +113,7 @@ def test_a_manifest_that_was_changed_is_left_out(
     assert "is damaged, and left out" in text and 'id="models"' in text and 'id="benchmarks"' in text
 
 
-def test_a_page_takes_so_much_and_no_more(
-    sen_edge: Run, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_page_size_is_limited(sen_edge: Run, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sen_edge.report.page.MAX_BYTES", 400_000)
     (run_dir / "large.manifest.json").write_text(
         json.dumps({"manifest_version": 3, "input": {"file": "x"}, "artifacts": [], "more": "x" * 500_000})
@@ -125,7 +123,7 @@ def test_a_page_takes_so_much_and_no_more(
     assert (tmp_path / "page.html").stat().st_size < 420_000
 
 
-def test_a_name_that_is_no_text(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+def test_name_that_is_not_text(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     shutil.copy(mlp_path, os.fsdecode(os.fsencode(folder) + b"/net\xff.pt"))

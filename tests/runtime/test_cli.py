@@ -1,4 +1,4 @@
-"""The command `sen-runtime`: what it writes, what it refuses, and how it ends."""
+"""Command `sen-runtime`: output, errors, exit codes."""
 
 import io
 import json
@@ -105,7 +105,7 @@ def test_energy_of_a_meter(sen_runtime: Run, folder: Path, tmp_path: Path) -> No
     assert row["energy_uj"] > 0
 
 
-def test_a_meter_that_is_useless_costs_no_measurement(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
+def test_invalid_meter_log_keeps_the_measurement(sen_runtime: Run, folder: Path, tmp_path: Path) -> None:
     meter, target = tmp_path / "meter.csv", tmp_path / "a.json"
     meter.write_text("time,power\n")
     ended = sen_runtime("bench", folder / "net.sen", *SHORT, "--energy", meter, "--json", target)

@@ -1,4 +1,4 @@
-"""The one reader of examples: forms that it takes, files that it refuses, and the split."""
+"""Reader of examples: supported forms, rejected files, split."""
 
 import gzip
 import io

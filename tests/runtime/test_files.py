@@ -1,4 +1,4 @@
-"""Files are put in place whole or not at all."""
+"""Atomic writing of files."""
 
 import errno
 import os
@@ -223,7 +223,7 @@ def test_failure_within_a_folder_leaves_what_was_there(tmp_path, monkeypatch, re
     assert tree(tmp_path) == before and len(list(tmp_path.iterdir())) == replace
 
 
-def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(tmp_path, monkeypatch):
+def test_failed_replacement_keeps_the_old_folder(tmp_path, monkeypatch):
     write_all({tmp_path / "a": {"x": b"old"}})
     fail_in_call(monkeypatch, "replace", 1)
     with pytest.raises(OSError, match="No space left"):
@@ -243,7 +243,7 @@ def test_removes_what_dead_processes_left_of_folders(tmp_path, dead_pid):
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_what_was_replaced_before_a_failure_is_put_back(tmp_path, monkeypatch, links, request):
+def test_replaced_files_are_restored_after_a_failure(tmp_path, monkeypatch, links, request):
     if not links:
         request.getfixturevalue("no_hard_links")
     write_all({tmp_path / "file": b"old", tmp_path / "folder": {"x": b"old"}, tmp_path / "last": b"old"})
@@ -256,7 +256,7 @@ def test_what_was_replaced_before_a_failure_is_put_back(tmp_path, monkeypatch, l
     assert (tmp_path / "link").readlink() == Path("last")
 
 
-def test_a_kind_in_the_way_and_nothing_is_replaced(tmp_path):
+def test_path_of_another_kind_is_not_replaced(tmp_path):
     write_all({tmp_path / "a": b"old", tmp_path / "b": b"old", tmp_path / "c": {"x": b"old"}})
     before = tree(tmp_path)
     for last in ({tmp_path / "b": {"x": b"new"}}, {tmp_path / "c": b"new"}):
@@ -265,7 +265,7 @@ def test_a_kind_in_the_way_and_nothing_is_replaced(tmp_path):
         assert tree(tmp_path) == before
 
 
-def test_an_interrupt_half_way_puts_back_what_was_replaced(tmp_path, monkeypatch):
+def test_replaced_files_are_restored_after_an_interrupt(tmp_path, monkeypatch):
     write_all({tmp_path / "a": b"old", tmp_path / "b": b"old"})
     true = os.replace
 
@@ -280,7 +280,7 @@ def test_an_interrupt_half_way_puts_back_what_was_replaced(tmp_path, monkeypatch
     assert content(tmp_path) == {"a": b"old", "b": b"old"}
 
 
-def test_what_cannot_be_put_back_is_named_and_kept(tmp_path, monkeypatch):
+def test_unrestorable_backup_is_named_and_kept(tmp_path, monkeypatch):
     write_all({tmp_path / "a": b"old", tmp_path / "b": b"old"})
     fail_in_call(monkeypatch, "replace", 2, 3)  # b, and a back again
     kept = tmp_path / f".a.{os.getpid()}.old.tmp"
@@ -307,7 +307,7 @@ def test_the_only_copy_of_a_folder_outlives_a_disk_that_is_full(tmp_path, monkey
 
 
 @pytest.mark.skipif(os.name != "posix", reason="only there can a process be asked whether it lives")
-def test_of_two_old_folders_the_last_comes_back(tmp_path, dead_pid):
+def test_last_of_two_old_folders_is_restored(tmp_path, dead_pid):
     for pid, data in ((dead_pid, b"last"), ("999999999", b"first")):
         write_all({tmp_path / f".a.{pid}.old.tmp": {"x": data}})
     time.sleep(0.02)  # times of files come in ticks of the kernel's clock

@@ -1,4 +1,4 @@
-"""Memory: what is available, and work that needs more is refused before it starts."""
+"""Memory limits: available memory, and early errors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What happens to stdout and stderr changes no result of a command."""
+"""Errors of stdout and stderr do not change results."""
 
 import os
 import signal
@@ -70,9 +70,7 @@ def test_a_closed_descriptor_is_given_to_no_file(tmp_path: Path) -> None:
         (">&- 2>/dev/full", 0),
     ],
 )
-def test_an_export_writes_its_files_whatever_its_streams_are(
-    redirection: str, code: int, mlp_path: Path, tmp_path: Path
-) -> None:
+def test_export_writes_its_files_for_any_streams(redirection: str, code: int, mlp_path: Path, tmp_path: Path) -> None:
     named = mlp_path.rename(tmp_path / "\u0444\u2265.pt")
     done = run(
         [*EXPORT, named, "--to", "sen", "-o", tmp_path / "out", "--json"], redirection, PYTHONIOENCODING="cp1252"

@@ -1,4 +1,4 @@
-"""Files and documents that somebody else wrote: what is read, what is refused, how messages quote them."""
+"""Untrusted files and documents: accepted content, errors, quoting in messages."""
 
 import errno
 import os
@@ -160,7 +160,7 @@ def test_a_value_of_any_size_is_quoted(value: object) -> None:
     assert is_clean(quote(value))
 
 
-def test_a_quoted_value_shows_what_it_is() -> None:
+def test_quoted_value_shows_its_kind() -> None:
     assert quote("a\x1b[0m") == r"'a\x1b[0m'"
     assert quote({"a": [1, 2.5, None]}) == "{'a': [1, 2.5, None]}"
     assert quote([1, 2, 3, 4, 5]) == "[1, 2, 3, 4, ...]"

@@ -1,4 +1,4 @@
-"""Engines in a process of their own: crashes, errors, and what is left behind."""
+"""Engines in a worker process: crashes, errors, cleanup."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A stand-in machine, and files to measure."""
+"""A simulated machine, and files to measure."""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What holds in every record of a benchmark: its schema, and what a schema cannot say."""
+"""Properties of every benchmark record: its schema, and constraints beyond it."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The C library built by CMake, and images on which all of its kernels are compared."""
+"""The C library built by CMake, and images that cover all of its kernels."""
 
 import struct
 import subprocess

@@ -1,4 +1,4 @@
-"""Layers of neurons in clouds, their weights written out independently, and how an approximation of them is judged."""
+"""Layers of clustered neurons, their weights computed independently, and errors of approximations."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""An engine that crashes on demand, installed as a distribution of its own."""
+"""An engine that crashes on demand, installed as a distribution."""
 
 from collections.abc import Iterator
 from pathlib import Path

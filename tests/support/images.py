@@ -1,4 +1,4 @@
-"""Images built byte by byte, good ones and ones made to do harm."""
+"""Images built byte by byte, valid and malicious."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""Records of benchmarks such as a device writes."""
+"""Artificial benchmark records."""
 
 from collections.abc import Sequence
 from hashlib import sha256

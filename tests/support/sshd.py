@@ -1,4 +1,4 @@
-"""A real sshd on the loopback interface, with keys that are thrown away, as a device to measure on."""
+"""A real sshd on the loopback interface with temporary keys."""
 
 import os
 import socket

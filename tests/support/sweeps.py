@@ -1,4 +1,4 @@
-"""Trials that workers of a test import: they need no torch, and some of them fail."""
+"""Trials for workers in tests, without torch; some fail."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Commands that tests run."""
+"""Commands used by tests."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Sweeps on real worker processes: what is kept, what is run again, and what comes out."""
+"""Sweeps on real worker processes: kept trials, repeated trials, results."""
 
 import csv
 import json
@@ -246,7 +246,7 @@ def test_samples_are_the_same_with_one_and_two_workers_and_after_an_interruption
     assert before == finished(tmp_path / "cut/out")[: len(before)] and len(before) == 15
 
 
-def test_the_sampler_learns_from_what_it_is_told(two_workers: Any, tmp_path: Path) -> None:
+def test_sampler_learns_from_reported_results(two_workers: Any, tmp_path: Path) -> None:
     state = sweep(tmp_path, two_workers, sweeps.quick, SAMPLED.replace("trials = 14", "trials = 40"))
     apart = [abs(point.values["training.exponent"] - 1.3) for point in state.points]
     assert np.mean(apart[20:]) < 0.7 * np.mean(apart[:10])
@@ -326,7 +326,7 @@ def test_a_trial_that_kills_its_workers_fails_in_the_end(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-def test_a_scheduler_that_goes_away(tmp_path: Path) -> None:
+def test_lost_scheduler(tmp_path: Path) -> None:
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, host="127.0.0.1") as cluster:
@@ -411,7 +411,7 @@ def test_a_damaged_journal_is_named(change: Callable[[str], str], two_workers: A
     assert path.read_text() == damaged
 
 
-def test_a_line_that_a_crash_cut_off_is_run_again(two_workers: Any, tmp_path: Path) -> None:
+def test_truncated_line_is_run_again(two_workers: Any, tmp_path: Path) -> None:
     state = sweep(tmp_path, two_workers, sweeps.quick)
     path = tmp_path / "out/journal.log"
     whole = path.read_text()
@@ -516,7 +516,7 @@ def wait_for_end(pids: set[int]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
+def test_killed_sweep_resumes(tmp_path: Path) -> None:
     process = start(tmp_path)
     children = {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
     process.kill()

@@ -1,4 +1,4 @@
-"""Conventional networks: trained and pruned as spatially embedded ones are, with a number for each weight."""
+"""Dense baselines: trained and pruned like spatially embedded networks."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Training: the same bits for the same seed, with or without an interruption; nothing lost when it goes wrong."""
+"""Training: reproducible for equal seeds, also after an interruption; errors lose no results."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
-def test_training_learns_and_says_what_it_did(tmp_path: Path, config: SpatialConfig) -> None:
+def test_training_learns_and_prints_a_summary(tmp_path: Path, config: SpatialConfig) -> None:
     seen: list[float] = []
     out = tmp_path / "model.pt"
     recipe = replace(RECIPE, epochs=20)
@@ -184,7 +184,7 @@ def test_the_output_is_checked_before_training(tmp_path: Path) -> None:
     assert (tmp_path / "there.pt").read_bytes() == b"precious"
 
 
-def test_a_loss_that_is_not_finite_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nonfinite_loss_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from sen_edge.training import loop as module
 
     real = module._step
@@ -205,7 +205,7 @@ def test_a_loss_that_is_not_finite_keeps_the_best_epoch(tmp_path: Path, monkeypa
     assert not state_path(out).exists()
 
 
-def test_a_loss_that_is_not_finite_at_once_writes_nothing(tmp_path: Path) -> None:
+def test_nonfinite_first_loss_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="loss became"):
         train(MLP, toy(), replace(RECIPE, learning_rate=1e30), out=tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
@@ -393,7 +393,7 @@ def test_command_needs_force_to_replace(sen_edge: Run, npz: Path, tmp_path: Path
 
 @pytest.mark.parametrize(("steps", "kept"), [(20, True), (5, False)], ids=["second epoch", "first epoch"])
 @pytest.mark.parametrize("request_to_end", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupt_says_how_to_go_on(
+def test_interrupt_prints_how_to_resume(
     sen_edge: Run,
     npz: Path,
     tmp_path: Path,
