@@ -86,7 +86,7 @@ class Option:
         flag: instead of the field's name with hyphens, such as "--json".
         metavar: placeholder of the value.
         is_argument: whether it is a positional argument.
-        is_repeated: whether a tuple may also be written as one option for each item, besides with commas.
+        is_repeated: whether a tuple may be given as commas or as one option per item.
         group: heading of the help that it is listed under.
     """
 
@@ -107,11 +107,11 @@ class Check(Predicate):
 
 
 class SchemaError(UsageError, ValueError):
-    """A value that its schema refuses.
+    """A value that its schema rejects.
 
     Attributes:
         key: path of the field, such as "layer_sizes[1]" or "hosts.pi4.cpu"; empty for a rule over several.
-        problem: what is wrong with it.
+        problem: description of the error.
     """
 
     def __init__(self, problem: str, hint: str = "", *, key: str = "") -> None:
@@ -241,7 +241,7 @@ def _fields(cls: Any) -> Mapping[str, Any]:
 
 
 def split(kind: Any) -> tuple[Any, list[Any]]:
-    """A type without None, and what it is annotated with."""
+    """Split an annotation into its type without None and its metadata."""
     notes: list[Any] = []
     while True:
         if get_origin(kind) is Annotated:

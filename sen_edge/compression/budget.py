@@ -57,7 +57,7 @@ class Figures:
 
 
 class Evaluator(Protocol):
-    """Builds and measures what a search asks for."""
+    """Builds and measures candidates of a search."""
 
     @property
     def shapes(self) -> Sequence[tuple[int, int]]:

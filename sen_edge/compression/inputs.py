@@ -19,7 +19,7 @@ def load_inputs(
         model: that is compressed.
         calibration: name of a data set, or a path; None for none.
         data: the same of labelled data.
-        data_dir: folder of the data sets' files.
+        data_dir: folder of the data sets.
 
     Raises:
         DataError: the data are missing or do not fit; see `sen_edge.data`.

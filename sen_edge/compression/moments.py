@@ -156,7 +156,7 @@ def warn_of_rank(index: int, found: Moments) -> None:
     if found.covariance.ndim == 2 and (rank := found.rank) < n_in:
         warnings.warn(
             f"layer {index}: {found.rows} calibration inputs cover {rank} of {n_in} directions; the others are "
-            "regularised (weights there stay near what they were)",
+            "regularised (weights change little in these directions)",
             CompressionWarning,
             stacklevel=2,
         )

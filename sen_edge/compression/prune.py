@@ -42,7 +42,7 @@ def prune(
 ) -> Network:
     """Set weights of a network to zero.
 
-    Biases compensate for the mean of what is cut if there are calibration inputs. Criterion "second-order" also selects
+    Biases compensate the mean of removed weights if there are calibration inputs. Criterion "second-order" also selects
     by their second moments, and changes the remaining weights. Criterion "distance" keeps coordinates, whose radius
     implies which synapses are left.
 

@@ -42,11 +42,11 @@ def manifest(
     """Return the manifest as plain values, without a time stamp, so it is reproducible.
 
     Args:
-        model: as exported.
-        request: options.
+        model: exported model.
+        request: options of the export.
         exported: verified artifacts.
-        agreement: of the origin with outputs of the user's own model, or None.
-        left_out: omitted default targets, with the reason.
+        agreement: agreement with outputs of the user's model, or None.
+        left_out: skipped default targets with the reason.
     """
     origin, network = model.origin, model.network
     config = None if origin.checkpoint is None else origin.checkpoint.config.to_dict()
@@ -80,7 +80,7 @@ def manifest(
 
 
 def refuse_other(path: Path, sha256: str, *, force: bool) -> None:
-    """Refuse to replace anything but a manifest of the model with this hash.
+    """Raise if a path is anything but a manifest of the model with this hash.
 
     Raises:
         OutputError: another file at `path` and `force` is False; or a folder.
@@ -98,7 +98,7 @@ def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str
     Artifacts whose files are missing or changed are dropped.
 
     Args:
-        path: of the manifest.
+        path: path of the manifest.
         described: new manifest.
         force: replace a manifest with different shared entries.
 

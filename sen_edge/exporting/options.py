@@ -15,17 +15,17 @@ from sen_edge.schema import SchemaError, fields_of, split, validate
 from sen_exporters.base import Exporter, ExportError, ExportOptions, usable_exporters
 from sen_runtime.untrusted import quote
 
-#: Fields that every exporter has.
+#: Fields of all exporters.
 COMMON = frozenset(field.name for field in fields(ExportOptions))
 BYTE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
 
 
 @dataclass(frozen=True)
 class ExporterOption:
-    """Option of exporters besides the common ones.
+    """Option of exporters, without the common ones.
 
     Attributes:
-        name: of the field.
+        name: name of the field.
         kind: annotated type.
         default: default value.
         targets: exporters with this option.
@@ -61,7 +61,7 @@ def build_options(
     """Validate the options of each exporter, by target.
 
     Args:
-        exporters: of the request.
+        exporters: exporters of the request.
         common: values of the fields of `ExportOptions`.
         given: values by `NAME` or `TARGET.NAME`; strings are converted to the type of the option.
 

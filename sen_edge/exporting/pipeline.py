@@ -50,7 +50,7 @@ from sen_runtime.memory_limits import catch_allocation_errors, require_network
 
 LOG = logging.getLogger(__name__)
 
-#: Default targets; those without a form for a request are left out.
+#: Default targets; those that do not support a request are skipped.
 DEFAULT_TARGETS = ("onnx", "tflite")
 #: Peak bytes per weight; measured with tiles and libraries: 33 (sen, c) to 43 (onnx).
 EXPORT_BYTES = 24
@@ -106,13 +106,13 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
 
 
 def _options(request: ExportRequest, exporters: list[Exporter]) -> dict[str, ExportOptions]:
-    """Options of each exporter, by target."""
+    """Return the options of each exporter, by target."""
     common = {"name": request.name, "batch_size": request.batch_size, "snn": request.snn}
     return build_options(exporters, common, request.options)
 
 
 def _load_data(network: Network, request: ExportRequest) -> tuple[Examples | None, Calibration | None]:
-    """Load the data for the comparison of accuracies, and the inputs that int8 is fitted to."""
+    """Load the data to compare accuracies on, and the calibration inputs of int8."""
     data = None if request.data is None else load_test(request.data, request.data_dir, network)
     if request.calibration is None or not request.dtype.startswith("int8"):
         return data, None
@@ -128,7 +128,7 @@ def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model
 
 
 def _lower(model: Model, request: ExportRequest, calibration: Calibration | None) -> Model:
-    """Materialize and quantize; refuse contradictory requests."""
+    """Materialize and quantize; reject contradictory requests."""
     if request.weights == "coordinates":
         _check_coordinates(model)
     else:
@@ -138,7 +138,7 @@ def _lower(model: Model, request: ExportRequest, calibration: Calibration | None
 
 
 def _check_coordinates(model: Model) -> None:
-    """Refuse `--weights coordinates` if stored patterns or other operators define the weights."""
+    """Reject `--weights coordinates` if stored patterns or other operators define the weights."""
     synapses = {} if model.checkpoint is None else model.checkpoint.synapses
     if synapses:
         raise UsageError(
@@ -151,21 +151,21 @@ def _check_coordinates(model: Model) -> None:
 
 
 def _select_exporters(request: ExportRequest) -> tuple[list[Exporter], dict[str, str]]:
-    """Return the requested exporters, and the default ones with missing packages, with the reason."""
+    """Return the requested exporters, and skipped default ones with the missing package."""
     if request.to is not None:
         return [exporter(target) for target in dict.fromkeys(request.to)], {}
     found = {target: candidate for target, candidate in usable_exporters().items() if target in DEFAULT_TARGETS}
     exporters = [candidate for candidate in found.values() if not isinstance(candidate, ExportError)]
     unusable = {target: error.message for target, error in found.items() if isinstance(error, ExportError)}
     if not exporters:
-        raise ExportError("; ".join(unusable.values()), hint="sen-edge doctor says what is missing")
+        raise ExportError("; ".join(unusable.values()), hint="sen-edge doctor lists missing packages")
     return exporters, unusable
 
 
 def _split_by_form(
     exporters: list[Exporter], network: Network, request: ExportRequest, options: Mapping[str, ExportOptions]
 ) -> tuple[list[Exporter], dict[str, str]]:
-    """Return the targets to export to, and the default ones without a form for the request, with the reason."""
+    """Return the targets to export to, and skipped default ones with the reason."""
     kept: list[Exporter] = []
     refused: dict[str, NoFormError] = {}
     for target in exporters:
@@ -265,7 +265,7 @@ def _outputs(exporters: list[Exporter], options: Mapping[str, ExportOptions]) ->
 
 
 def _refuse_outputs(model: Model, out_dir: Path, names: list[str], *, force: bool) -> None:
-    """Refuse existing outputs; `force` never replaces the model, which may be an image."""
+    """Reject existing outputs; `force` never replaces the model, which may be an image."""
     source = model.path
     for path in (out_dir / name for name in names):
         if source is not None and path.exists() and source.exists() and path.samefile(source):

@@ -1,4 +1,4 @@
-"""Quantization of a model, with the figures that a manifest has of it."""
+"""Quantization of a model, with figures for the manifest."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def quantize(
     """Quantize a model.
 
     Args:
-        model: with floating-point weights; coordinates stay coordinates in float16 and are materialized for int8.
+        model: model with floating-point weights; coordinates are kept in float16 and materialized for int8.
         dtype: "float16" or "int8-dynamic" (weights); "int8" (weights and activations).
-        calibration: representative inputs. Required for "int8"; "int8-dynamic" fits scales and rounding to them.
-        granularity: scale of int8 weights per "channel" (row) or per "tensor".
+        calibration: calibration inputs. Required for "int8"; "int8-dynamic" fits scales and rounding to them.
+        granularity: one scale of int8 weights per "channel" (row) or "tensor".
         activation_range: range of int8 activations: "percentile", "minmax" or "mse"; see
             `sen_edge.passes.quantize.to_int8`.
 

@@ -1,4 +1,4 @@
-"""Requests of export and verification, as Python and the command line take them."""
+"""Requests of export and verification, for Python and the command line."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ class ExportRequest(Schema):
     """Options of an export.
 
     Attributes:
-        to: names of exporters; None for those of `DEFAULT_TARGETS` with a form for the request.
-        name: stem of the files; None for that of the model.
+        to: names of exporters; None for those of `DEFAULT_TARGETS` that support the request.
+        name: stem of the files; None for the stem of the model.
         weights: "dense" (materialize coordinates) or "coordinates" (the engine computes weights at load).
-        snn: form of a spiking network: "unrolled", "scan" (ONNX) or "step" (membranes in and out).
+        snn: graph of a spiking network: "unrolled", "scan" (ONNX) or "step" (membranes as inputs and outputs).
         batch_size: fixed batch, or None for a dynamic one.
-        options: of exporters, by `NAME` or `TARGET.NAME`; see `sen_edge.exporting.options`.
+        options: options of exporters by `NAME` or `TARGET.NAME`; see `sen_edge.exporting.options`.
         dtype: "float32" (weights as stored in the model); see `sen_edge.exporting.quantization.quantize` for others.
-        calibration: representative inputs for int8 and compression: the name of a data set, or a path.
-        sparsity: prune this share of the weights first.
-        rank: factorize layers to this rank first.
+        calibration: calibration inputs for int8 and compression: name of a data set, or path.
+        sparsity: share of weights to prune before the export.
+        rank: rank to factorize layers to before the export.
         max_accuracy_drop: search first for the best network that loses at most this many points on `data`.
-        data: labelled data whose accuracies are compared.
-        data_dir: folder of the data sets' files.
+        data: labelled data to compare accuracies on.
+        data_dir: folder of the data sets.
         map_path: TOML map of a foreign state dict.
-        expect: `.npz` with outputs of the user's own model, compared with the source first.
+        expect: `.npz` with outputs of the user's model, compared with the source before the export.
         force: replace existing files.
     """
 
@@ -103,11 +103,11 @@ class ExportRequest(Schema):
 
     @property
     def is_compressed(self) -> bool:
-        """Whether the model is compressed first."""
+        """Whether the model is compressed before the export."""
         return (self.sparsity, self.rank, self.max_accuracy_drop) != (None, None, None)
 
     def check(self) -> None:
-        """Refuse contradictory options."""
+        """Reject contradictory options."""
         is_int8 = self.dtype.startswith("int8")
         if self.dtype == "int8" and self.calibration is None:
             raise SchemaError(
@@ -131,11 +131,11 @@ class VerifyRequest(Schema):
 
     Attributes:
         map_path: TOML map of a foreign state dict.
-        expect: `.npz` with outputs of the user's own model, compared with the source first.
-        data: labelled data whose accuracies are compared: the name of a data set, or a path.
-        calibration: representative inputs without labels, required for int8 activations unless there are data.
-        data_dir: folder of the data sets' files.
-        seed: of the inputs.
+        expect: `.npz` with outputs of the user's model, compared with the source before the export.
+        data: labelled data to compare accuracies on: name of a data set, or path.
+        calibration: unlabelled inputs, required for int8 activations without `data`.
+        data_dir: folder of the data sets.
+        seed: seed of the inputs.
     """
 
     map_path: MapPath = None

@@ -16,7 +16,7 @@ from sen_edge.schema import NonNegative, Positive, Schema, SchemaError, parse
 if TYPE_CHECKING:
     from sen_runtime.ir.neurons import Neuron
 
-#: A number of neurons or coordinates; what the index types of all formats hold.
+#: Number of neurons or coordinates, within the index types of all formats.
 Size = Annotated[int, Ge(1), Le(2**31 - 1)]
 Decay = Annotated[float, Ge(0), Le(1)]
 LayerAxis = Literal["fixed", "free"]
@@ -88,7 +88,7 @@ class SpatialConfig(Schema):
     spiking: SpikingConfig | None = None
 
     def check(self) -> None:
-        """Relate dimensions, distances and the input range to each other."""
+        """Check dimensions, distances and the input range against each other."""
         if self.layer_axis == "fixed" and self.dimensions < 2:
             raise SchemaError("is 1; expected an integer >= 2 with a fixed layer axis", key="dimensions")
         low, high = self.input_range
@@ -139,7 +139,7 @@ class SpatialConfig(Schema):
         return (*(hidden,) * n_hidden, last)
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Name and shape of every tensor a checkpoint of this configuration holds."""
+        """Return name and shape of every tensor of a checkpoint with this configuration."""
         shapes: dict[str, tuple[int, ...]] = {}
         for index, size in enumerate(self.layer_sizes):
             shapes[f"positions.{index}"] = (size, self.free_dimensions)
@@ -152,7 +152,7 @@ class SpatialConfig(Schema):
         return shapes
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a checkpoint stores them; what version 1 began without is left out where it is not used."""
+        """Return plain values as stored in a checkpoint, without unused optional additions to version 1."""
         values = asdict(self)
         for name in TUPLES:
             values[name] = list(values[name])

@@ -103,7 +103,7 @@ def trace_spiking(products: Sequence[Product], neurons: Sequence[Neuron], x: Ten
 
 @singledispatch
 def activate(neuron: Neuron, current: Tensor) -> Tensor:
-    """Output of neurons without state for their current, as `Neuron.activate`; one function for each model."""
+    """Return the output of stateless neurons, as `Neuron.activate`; one function per model."""
     raise TypeError(neuron)
 
 
@@ -121,7 +121,7 @@ def _relu(neuron: Relu, current: Tensor) -> Tensor:
 
 @singledispatch
 def advance(neuron: Neuron, before: State | None, current: Tensor, slope: float) -> State:
-    """Membrane and output after one time step, as `Neuron.advance`; one function for each model.
+    """Return membrane and output after one time step, as `Neuron.advance`; one function per model.
 
     Args:
         neuron: the model.

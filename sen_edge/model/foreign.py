@@ -155,7 +155,7 @@ def _select_names(rule: TensorRule, names: tuple[str, ...], n_layers: int) -> tu
 
 
 def _positions(rule: TensorRule, names: tuple[str, ...], state: Mapping[Any, Any]) -> RoleTensors:
-    """Return positions `[n, d]`, transposed if the map says so."""
+    """Return positions `[n, d]`, transposed if the map requires it."""
     arrays = [to_float32_array(name, state[name]) for name in names]
     for name, array in zip(names, arrays, strict=True):
         if array.ndim != 2:

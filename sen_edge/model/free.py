@@ -46,7 +46,7 @@ def _sparse_pattern(operator: Sparse) -> Mask:
 
 @singledispatch
 def rebuild(operator: WeightOperator, factors: list[Array], mask: Mask | None) -> WeightOperator:
-    """Return the operator with other `factors`, in the order of its own; one function for each trainable operator."""
+    """Return the operator with new `factors` in the same order; one function per trainable operator."""
     return Dense(factors[0]) if mask is None else to_sparse_layout(factors[0], mask)
 
 

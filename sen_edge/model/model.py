@@ -169,7 +169,7 @@ class Model(Displayed):
 
     @cached_property
     def _layers(self) -> Callable[[FloatArray], Sequence[FloatArray]]:
-        """Function that traces one chunk; cached, because building it takes longer than running it."""
+        """Return a function that traces one chunk; cached, because building it takes longer than running it."""
         if self.checkpoint is None:
             network = reference.expand(self.network)
             return lambda x: reference.trace(network, x, np.float32)

@@ -1,12 +1,12 @@
 """The TOML map of a foreign state dict: its keys and their types, without the tensors.
 
-    state_dict = "model.state"       # dict inside the file; left out where the file is the state dict
+    state_dict = "model.state"       # dict inside the file; omit it if the file is the state dict
 
     [config]                         # constants of the network; keys as in a checkpoint's config
     layer_axis = "free"
     steepness = 5.0
 
-    [tensors.positions]              # and inhibition; bias and gain where the network has them
+    [tensors.positions]              # and inhibition; bias and gain if the network has them
     name = "layers.{i}.positions"    # `{i}` counts from `first` in steps of `step`
     first = 1
     transpose = true                 # stored [d, n]
@@ -68,11 +68,11 @@ class TensorRule(Schema):
 
     @property
     def is_split(self) -> bool:
-        """Whether one tensor holds all layers."""
+        """Whether one tensor contains all layers."""
         return bool(self.name) and not self.is_pattern
 
     def check(self) -> None:
-        """Require one source of values, and a pattern where names are counted."""
+        """Require one source of values, and a pattern for numbered names."""
         if bool(self.name) + bool(self.names) + (self.value is not None) != 1:
             raise SchemaError("needs one of name, names and value")
         if self.step != 1 and not self.is_pattern:

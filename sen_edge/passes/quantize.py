@@ -222,7 +222,7 @@ class _Quantizer:
         return Grid.covering(low, high)
 
     def _membrane_grid(self, index: int, neuron: Lif) -> Grid:
-        """Choose the grid on which spikes differ least from those of float membranes.
+        """Select the grid with the min difference of spikes from those of float membranes.
 
         Membranes far below the threshold may be clipped: covering the whole range would waste most of the values.
         Candidates differ in the number of steps below and above the threshold.

@@ -25,7 +25,7 @@ def render(contents: Contents, format_name: str, note: Callable[[str], None]) ->
     """Write a report.
 
     Args:
-        contents: what it is about.
+        contents: contents of the sources.
         format_name: one of the values of `FORMATS`.
         note: receives the names of damaged files and of parts that are left out.
 

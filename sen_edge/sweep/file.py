@@ -133,7 +133,7 @@ class Sweep(Schema):
         data, data_dir: of `sen_edge.data.datasets.load`.
         seeds: of training and compression.
         training, compression: fixed values by key.
-        grid, sampled: what is searched; one of them.
+        grid, sampled: search space; one of them.
     """
 
     data: Text

@@ -28,7 +28,7 @@ RECIPE = ("epochs", "batch_size", "learning_rate", "position_scale", "shift", "v
 
 @dataclass(frozen=True)
 class TrainRequest(Schema):
-    """Network and schedule; None leaves a value to what suits the data."""
+    """Network and schedule; None selects a default that depends on the data."""
 
     arch: Annotated[Literal["mlp", "snn"], Option("Multilayer perceptron or spiking network.", group=NETWORK)] = "mlp"
     hidden: Annotated[
@@ -86,6 +86,6 @@ class TrainRequest(Schema):
     seed: Annotated[Whole, Option("Seed of initial positions, held-out examples and batch order.", group=SCHEDULE)] = 0
 
     def check(self) -> None:
-        """Refuse values that have no effect."""
+        """Reject options without effect."""
         self.require(self.arch == "snn", "arch snn", *SPIKING)
         self.require(self.weights == "positions", "weights positions", *SPATIAL)

@@ -185,7 +185,7 @@ def train(
 
 
 def check_output(out: Path, *, replace: bool, resume: bool) -> None:
-    """Refuse an invalid output before training."""
+    """Reject an invalid output before training."""
     state = state_path(out)
     if out.suffix not in SUFFIXES:
         raise UsageError(f"{out}: suffix is {out.suffix!r}; expected one of {', '.join(SUFFIXES)}")

@@ -21,7 +21,7 @@ def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[V
 
     Args:
         artifact: main file of the export.
-        model: that it was exported from.
+        model: model that was exported.
         request: options; `map_path` and `expect` have no effect on a loaded model.
 
     Returns:
@@ -39,7 +39,7 @@ def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[V
         examples = load_calibration(request.calibration, request.data_dir, model.network).held_out
     try:
         results = verify(model, artifact, exporter, examples=examples, data=data, seed=request.seed)
-    except (EngineError, ImageError) as error:  # raised on bytes; here they have a name
+    except (EngineError, ImageError) as error:  # add the file name
         if str(artifact) in error.message:
             raise
         raise type(error)(f"{artifact}: {error.message}", error.hint) from error

@@ -55,14 +55,14 @@ def load_artifact(engine: str, artifact: Path, content: bytes, exporter: Exporte
     """Load an artifact in an engine; release it at exit.
 
     Args:
-        engine: name.
+        engine: name of the engine.
         artifact: path of the main file, next to its other files.
-        content: of the main file.
-        exporter: of its target.
+        content: content of the main file.
+        exporter: exporter of its target.
 
     Raises:
         EngineCrashError: the engine crashed.
-        SenError: the engine refuses the file.
+        SenError: the engine rejects the file.
     """
     with ExitStack() as stack:
         session = stack.enter_context(worker.load(engine, artifact, artifact.name))

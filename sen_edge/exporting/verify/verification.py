@@ -36,7 +36,7 @@ FloatArray = NDArray[np.float32]
 
 #: Peak bytes per weight: model, file, and two sessions.
 VERIFY_BYTES = 16
-#: Max user inputs compared individually, besides the accuracy on all of them.
+#: Max user inputs compared individually; accuracy uses all of them.
 MAX_EXAMPLES = 256
 #: Stride of inputs that also run alone: engines have other kernels for a single row.
 SINGLE_STRIDE = 8
@@ -60,11 +60,11 @@ def verify(
     Args:
         model: source of the artifact.
         artifact: path of the main file, next to its other files.
-        exporter: of its target.
+        exporter: exporter of its target.
         exported: exported network, if available: separates the cost of quantization from errors of an engine.
         examples: representative inputs. Required to compare an int8 artifact, because its ranges hold only for them.
-        data: compares accuracies too.
-        seed: of the inputs.
+        data: labelled data to compare accuracies on.
+        seed: seed of the inputs.
 
     Raises:
         EngineError, ImageError: the artifact is damaged or missing.

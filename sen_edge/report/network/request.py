@@ -37,7 +37,7 @@ class PlotRequest(Schema):
     data: Annotated[
         str | None, Option("Input of a spiking network: mnist, digits, a .npz or IDX images. Default: random.")
     ] = None
-    data_dir: Annotated[Path | None, Option("Folder of the data sets' files.")] = None
+    data_dir: Annotated[Path | None, Option("Folder of the data sets.")] = None
     example: Annotated[Whole, Option("Index of the input in the test data, from 0.", metavar="N")] = 0
     seed: Annotated[Whole, Option("Seed of the random input.")] = 0
     map_path: Annotated[Path | None, Option("TOML map of a foreign state dict.", flag="--map", metavar="FILE")] = None
