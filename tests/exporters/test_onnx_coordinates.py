@@ -147,9 +147,7 @@ def test_neurons_at_one_point_are_named():
     goal = last.target.copy()
     goal[2] = last.source[3]
     broken = replace(network, layers=(network.layers[0], replace(network.layers[1], weight=replace(last, target=goal))))
-    with pytest.raises(
-        NetworkError, match=r"layer 1: source neuron 3 and target neuron 2 sit at the same point"
-    ) as raised:
+    with pytest.raises(NetworkError, match=r"layer 1.*neuron 3.*neuron 2") as raised:
         export(broken)
     assert "min_distance" in raised.value.hint
     floored = replace(last, target=goal, min_distance=0.1)
@@ -161,7 +159,7 @@ def test_a_weight_that_is_left_out_may_be_beyond_float32(tmp_path):
         np.array([[0], [1e-20]], np.float32), np.array([[3e-20]], np.float32), np.ones(2, np.float32),
         gain=1e20, max_distance=2.5e-20,
     )  # fmt: skip
-    with pytest.raises(NetworkError, match="from source neuron 1 to target neuron 0 is"):
+    with pytest.raises(NetworkError, match=r"neuron 1.*neuron 0"):
         export(Network((Layer(operator, None, Identity()),)))
     network = Network((Layer(replace(operator, max_distance=1e-20), None, Identity()),))
     assert folded(export(network), tmp_path)["layer0/weight"].tolist() == [[0, 0]]
@@ -171,5 +169,5 @@ def test_weights_beyond_float32_are_named():
     near = Coordinates(
         np.zeros((1, 1), np.float32), np.full((1, 1), 1e-30, np.float32), np.ones(1, np.float32), exponent=2
     )
-    with pytest.raises(NetworkError, match=r"layer 0: .* beyond float32"):
+    with pytest.raises(NetworkError, match=r"layer 0.*float32"):
         export(Network((Layer(near, None, Identity()),)))

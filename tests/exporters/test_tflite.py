@@ -246,18 +246,18 @@ BLOCK, DENSIFY = {"sparse_format": "block"}, {"sparse_format": "densify"}
 BLOCKS = network(blocks(5, 8))
 PLAIN = network(dense(2, 4))
 REFUSED = {
-    "coordinates": (network(COORDINATES), {}, r"layer 0: TFLite does not fold .* 400 times slower", "onnx"),
-    "pattern": (network(blocks(5, 8, (1, 1))), BLOCK, "not made of 1x4 blocks", "densify"),
-    "width": (network(blocks(5, 6)), BLOCK, "6 inputs are not a multiple of 4", "densify"),
-    "nothing sparse": (PLAIN, BLOCK, "no layer has sparse weights", "leave"),
-    "float16 blocks": (to_float16(BLOCKS), BLOCK, "block with float16", "float32"),
-    "int8 blocks": (to_int8_weights(BLOCKS), BLOCK, "block with int8", "float32"),
-    "int8 densify": (to_int8_weights(BLOCKS), DENSIFY, "densify with int8", "float32"),
-    "float16 densify": (to_float16(BLOCKS), DENSIFY, "densify with float16", "float32"),
-    "int8 border": (PLAIN, {"int8_io": True}, "need int8 activations", "--dtype int8"),
-    "scan": (SNN, {"snn": "scan"}, "no form in TFLite", "unrolled"),
-    "int8 step": (quantized(SNN, "int8"), {"snn": "step"}, "step with int8 membranes", "int8-dynamic"),
-    "threshold": (FAINT, {}, "layer 0: the threshold 1e-35 is below", "scale"),
+    "coordinates": (network(COORDINATES), {}, r"layer 0.*\b400\b", "onnx"),
+    "pattern": (network(blocks(5, 8, (1, 1))), BLOCK, r"\b1x4\b", "densify"),
+    "width": (network(blocks(5, 6)), BLOCK, r"\b6\b.*\b4\b", "densify"),
+    "nothing sparse": (PLAIN, BLOCK, "sparse", "leave"),
+    "float16 blocks": (to_float16(BLOCKS), BLOCK, r"block\b.*float16", "float32"),
+    "int8 blocks": (to_int8_weights(BLOCKS), BLOCK, r"block\b.*int8", "float32"),
+    "int8 densify": (to_int8_weights(BLOCKS), DENSIFY, r"densify\b.*int8", "float32"),
+    "float16 densify": (to_float16(BLOCKS), DENSIFY, r"densify\b.*float16", "float32"),
+    "int8 border": (PLAIN, {"int8_io": True}, "int8", "--dtype int8"),
+    "scan": (SNN, {"snn": "scan"}, "TFLite", "unrolled"),
+    "int8 step": (quantized(SNN, "int8"), {"snn": "step"}, r"step\b.*int8", "int8-dynamic"),
+    "threshold": (FAINT, {}, r"layer 0.*threshold.*1e-35", "scale"),
 }
 
 
@@ -293,7 +293,7 @@ def test_patterns_that_are_made_of_blocks_are_taken_as_such():
 def test_an_int8_product_beyond_32_bits_is_refused():
     wide = Layer(Dense(np.full((1, 70_000), 127, np.int8), np.ones(1, np.float32)), None, Identity())
     grid = quantized(network(dense(1, 2)), "int8").layers[0].grid
-    with pytest.raises(ExportError, match=r"layer 0: neuron 0 can add up to .* beyond the 32 bits") as raised:
+    with pytest.raises(ExportError, match=r"layer 0.*neuron 0.*\b32\b") as raised:
         export(Network((replace(wide, grid=grid),), input_grid=grid))
     assert "int8-dynamic" in raised.value.hint
 
@@ -302,7 +302,7 @@ def test_bias_beyond_the_row_scale_is_rejected():
     layer = Layer(
         Dense(np.ones((2, 2), np.int8), np.array([1, 1e-37], np.float32)), np.full(2, 100, np.float32), Relu()
     )
-    with pytest.raises(ExportError, match="the bias 100 of neuron 1 is too large") as raised:
+    with pytest.raises(ExportError, match=r"bias.*\b100\b.*neuron 1") as raised:
         export(Network((replace(layer, neuron=Identity()),)))
     assert "litert" in raised.value.hint
 
@@ -319,14 +319,14 @@ def test_a_file_beyond_two_gigabytes_is_refused():
         def __init__(self):
             self.buffers = [Large()]
 
-    with pytest.raises(ExportError, match=r"2\.1 GB; one TFLite file holds less than 2 GB"):
+    with pytest.raises(ExportError, match=r"\b2\.1 GB.*\b2 GB"):
         serialize(Model())
 
 
 def test_two_values_of_one_name_are_a_defect():
     builder = Graph(EXPORTER.Options())
     builder.value("x", [1])
-    with pytest.raises(ExportError, match="two values are called 'x'"):
+    with pytest.raises(ExportError, match="'x'"):
         builder.value("x", [1])
 
 

@@ -64,7 +64,7 @@ def test_a_model_agrees_with_its_own_outputs(config: SpatialConfig, tmp_path: Pa
         (MLP, {"exponent": 1.1}, "layer 0"),
         (SNN, {"spiking": SpikingConfig(20, beta=0.81, threshold=0.5)}, "layer 0"),
         (SNN, {"spiking": SpikingConfig(20, beta=0.8, threshold=0.5, reset="zero")}, "layer 0"),
-        (SNN, {"spiking": SpikingConfig(20, beta=0.8, threshold=0.5, readout="last_membrane")}, "the output"),
+        (SNN, {"spiking": SpikingConfig(20, beta=0.8, threshold=0.5, readout="last_membrane")}, "output"),
     ],
 )
 def test_another_constant_is_found(config: SpatialConfig, changes: dict[str, Any], layer: str, tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_another_constant_is_found(config: SpatialConfig, changes: dict[str, Any
     theirs = make_model(checkpoint)
     ours = make_model(replace(checkpoint, config=replace(config, **changes)))
     path = write(tmp_path / "e.npz", outputs(theirs))
-    with pytest.raises(VerificationError, match=f"{layer} differs first"):
+    with pytest.raises(VerificationError, match=layer):
         check(ours, path, "model.pt")
     write(path, {name: value for name, value in outputs(theirs).items() if name in "xy"})
-    with pytest.raises(VerificationError, match="the output differs first") as caught:
+    with pytest.raises(VerificationError, match="output") as caught:
         check(ours, path, "model.pt")
     assert "add layer0, layer1" in caught.value.hint
 
@@ -84,7 +84,7 @@ def test_the_first_layer_that_differs_is_named(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(MLP)
     tensors = {**checkpoint.tensors, "bias.1": checkpoint.tensors["bias.1"] + np.float32(1)}
     path = write(tmp_path / "e.npz", outputs(make_model(replace(checkpoint, tensors=tensors))))
-    with pytest.raises(VerificationError, match="layer 1 differs first"):
+    with pytest.raises(VerificationError, match="layer 1"):
         check(make_model(checkpoint), path, "model.pt")
 
 
@@ -93,7 +93,7 @@ def test_probabilities_are_recognized(tmp_path: Path) -> None:
     given = outputs(model)
     for function in (torch.softmax, torch.log_softmax):
         given["y"] = function(torch.from_numpy(outputs(model)["y"]), 1).numpy()
-        with pytest.raises(VerificationError, match="the output differs first") as caught:
+        with pytest.raises(VerificationError, match="output") as caught:
             check(model, write(tmp_path / "e.npz", given), "model.pt")
         assert "softmax" in caught.value.hint
 
@@ -106,19 +106,19 @@ def nan_in(array: Any) -> Any:
 @pytest.mark.parametrize(
     ("config", "change", "message"),
     [
-        (MLP, lambda a: {"x": a["x"]}, "holds the arrays x; expected x, y, layer0, layer1"),
-        (MLP, lambda a: {**a, "z": a["y"]}, "holds the arrays .*z"),
+        (MLP, lambda a: {"x": a["x"]}, "x, y, layer0, layer1"),
+        (MLP, lambda a: {**a, "z": a["y"]}, r"\bz\b"),
         (MLP, lambda a: {**a, "layer2": a["y"]}, "layer2"),
-        (MLP, lambda a: {**a, "x": a["x"][:, :11]}, r"x is float32 \[40, 11\]; expected numbers \[n, 12\]"),
-        (MLP, lambda a: {**a, "x": a["x"].T}, r"x is float32 \[12, 40\]"),
-        (MLP, lambda a: {**a, "x": a["x"][:0], "y": a["y"][:0]}, "no axis empty"),
-        (MLP, lambda a: {**a, "y": a["y"].argmax(1)}, r"y is int64 \[40\]; expected numbers \[n, 4\]"),
-        (MLP, lambda a: {**a, "y": a["y"].astype(str)}, "y is <U"),
-        (MLP, lambda a: {**a, "y": a["y"][1:]}, "y has 39 rows; expected 40"),
-        (MLP, lambda a: {**a, "y": nan_in(a["y"])}, r"y holds nan at \[3, 1\]"),
-        (MLP, lambda a: {**a, "layer0": -a["layer0"] - 1}, "negative values; expected activations after the ReLU"),
-        (SNN, lambda a: {**a, "layer0": a["layer0"] / 20}, "expected spike counts"),
-        (SNN, lambda a: {**a, "layer0": a["layer0"][:, None, :]}, r"layer0 has shape \[40, 1, 9\]"),
+        (MLP, lambda a: {**a, "x": a["x"][:, :11]}, r"\bx\b.*\[40, 11\].*\[n, 12\]"),
+        (MLP, lambda a: {**a, "x": a["x"].T}, r"\bx\b.*\[12, 40\]"),
+        (MLP, lambda a: {**a, "x": a["x"][:0], "y": a["y"][:0]}, r"\[0, 12\]"),
+        (MLP, lambda a: {**a, "y": a["y"].argmax(1)}, r"\by\b.*int64 \[40\].*\[n, 4\]"),
+        (MLP, lambda a: {**a, "y": a["y"].astype(str)}, r"\by\b.*<U"),
+        (MLP, lambda a: {**a, "y": a["y"][1:]}, r"\by\b.*\b39\b.*\b40\b"),
+        (MLP, lambda a: {**a, "y": nan_in(a["y"])}, r"\by\b.*nan.*\[3, 1\]"),
+        (MLP, lambda a: {**a, "layer0": -a["layer0"] - 1}, r"layer0.*ReLU"),
+        (SNN, lambda a: {**a, "layer0": a["layer0"] / 20}, r"layer0.*spike"),
+        (SNN, lambda a: {**a, "layer0": a["layer0"][:, None, :]}, r"layer0.*\[40, 1, 9\]"),
     ],
 )
 def test_a_file_that_cannot_be_compared(config: SpatialConfig, change: Any, message: str, tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def no_blocks(shape, block):
 
 def test_sums_may_be_nested_32_deep_and_no_deeper():
     assert_round_trip(nested(32))
-    with pytest.raises(ImageError, match="nested more than 32 deep"):
+    with pytest.raises(ImageError, match=r"\b32\b"):
         image.dumps(nested(33))
 
 
@@ -284,9 +284,9 @@ def test_sums_may_be_nested_32_deep_and_no_deeper():
     [
         pytest.param(Network((Layer(no_blocks((1, 2**32), (1, 1)), None, Relu()),)), "32-bit", id="shape"),
         pytest.param(Network((Layer(no_blocks((1, 1), (2**32, 1)), None, Relu()),)), "32-bit", id="block"),
-        pytest.param(replace(tiny(), metadata={"a": 1}), "metadata 'a' is 1; expected texts", id="metadata-number"),
-        pytest.param(replace(tiny(), metadata={1: "a"}), "metadata 1 is 'a'; expected texts", id="metadata-key"),
-        pytest.param(replace(tiny(), metadata={"a": "\ud800"}), "not Unicode text", id="metadata-surrogate"),
+        pytest.param(replace(tiny(), metadata={"a": 1}), r"metadata 'a'.*\b1\b", id="metadata-number"),
+        pytest.param(replace(tiny(), metadata={1: "a"}), r"metadata 1\b.*'a'", id="metadata-key"),
+        pytest.param(replace(tiny(), metadata={"a": "\ud800"}), "Unicode", id="metadata-surrogate"),
     ],
 )
 def test_what_does_not_fit_an_image_is_refused(network, message):
@@ -306,12 +306,12 @@ def test_write_and_read(tmp_path):
 
 def test_read_names_the_path(tmp_path):
     path = tmp_path / "net.sen"
-    with pytest.raises(ImageError, match=re.escape(f"{path} does not exist")):
+    with pytest.raises(ImageError, match=re.escape(str(path))):
         image.read(path)
-    with pytest.raises(ImageError, match=re.escape(f"{tmp_path} is a folder")):
+    with pytest.raises(ImageError, match=re.escape(str(tmp_path))):
         image.read(tmp_path)
     path.write_bytes(TINY[:-1])
-    with pytest.raises(ImageError, match=re.escape(f"{path}: the file has 451 bytes")) as caught:
+    with pytest.raises(ImageError, match=rf"{re.escape(str(path))}.*\b451\b") as caught:
         image.read(path)
     assert caught.value.hint == "copy it again: it is truncated"
 

@@ -74,14 +74,14 @@ def test_a_synapse_as_long_as_max_distance_counts_and_a_longer_one_does_not():
 
 def test_a_weight_that_is_left_out_may_be_beyond_float32():
     weights = Coordinates(f32([0], [1e-20]), f32([2e-20]), f32(1, 1), gain=1e20, max_distance=1.5e-20)
-    with pytest.raises(NetworkError, match="from source neuron 1 to target neuron 0 is"):
+    with pytest.raises(NetworkError, match=r"neuron 1.*neuron 0"):
         weights.to_dense()
     assert Coordinates(f32([0]), f32([2e-20]), f32(1), gain=1e20, max_distance=1e-20).to_dense().tolist() == [[0]]
 
 
 def test_coincident_neurons_are_both_named():
     weights = Coordinates(f32([0, 0], [1, 1], [2, 5]), f32([9, 9], [2, 5]), f32(1, 1, 1))
-    with pytest.raises(NetworkError, match="source neuron 2 and target neuron 1 sit at the same point") as caught:
+    with pytest.raises(NetworkError, match=r"neuron 2.*neuron 1") as caught:
         weights.to_dense()
     assert "min_distance" in caught.value.hint
 
@@ -92,22 +92,22 @@ def test_coincident_neurons_are_at_min_distance():
 
 def test_weights_beyond_float32_name_both_neurons():
     weights = Coordinates(f32([9, 0], [1e-30, 0]), f32([8, 0], [0, 0]), f32(1, 1), exponent=2)
-    with pytest.raises(NetworkError, match=r"from source neuron 1 to target neuron 1 is 1e\+60: beyond float32"):
+    with pytest.raises(NetworkError, match=r"neuron 1.*neuron 1.*1e\+60.*float32"):
         weights.to_dense()
-    with pytest.raises(NetworkError, match="is inf: beyond float32"):
+    with pytest.raises(NetworkError, match=r"inf.*float32"):
         Coordinates(f32([1e-30, 0]), f32([0, 0]), f32(1), exponent=20).to_dense()
 
 
 def test_a_silent_neuron_very_near_is_no_number_either():
     """0 / 0: the distance's power underflows while the mask is 0."""
-    with pytest.raises(NetworkError, match="is nan: beyond float32"):
+    with pytest.raises(NetworkError, match=r"nan.*float32"):
         Coordinates(f32([1e-30, 0]), f32([0, 0]), f32(0), exponent=20).to_dense()
 
 
 def test_tiles_are_named_by_their_place_in_the_whole():
-    with pytest.raises(NetworkError, match="source neuron 101 and target neuron 12 "):
+    with pytest.raises(NetworkError, match=r"neuron 101\b.*neuron 12\b"):
         check_distances(np.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]]), first_source=100, first_target=10)
-    with pytest.raises(NetworkError, match="source neuron 100 to target neuron 11 "):
+    with pytest.raises(NetworkError, match=r"neuron 100\b.*neuron 11\b"):
         check_range(np.array([[1.0, 1.0], [-1e39, 1.0]]), first_source=100, first_target=10)
 
 
@@ -427,7 +427,7 @@ def test_map_weights_changes_weights_only():
 
 def test_map_weights_names_the_layer():
     meeting = Coordinates(f32([1, 2]), f32([1, 2]), f32(1))
-    with pytest.raises(NetworkError, match=r"^layer 1: source neuron 0 and target neuron 0 sit") as caught:
+    with pytest.raises(NetworkError, match=r"^layer 1.*neuron 0.*neuron 0") as caught:
         map_weights(
             Network((Layer(ONE, None, Relu()), Layer(meeting, None, Identity()))), lambda leaf: Dense(leaf.to_dense())
         )
@@ -435,7 +435,7 @@ def test_map_weights_names_the_layer():
 
 
 def test_map_weights_names_the_layer_whose_shape_no_longer_fits():
-    with pytest.raises(NetworkError, match="layer 0: bias has 1 values; expected 2"):
+    with pytest.raises(NetworkError, match=r"layer 0.*bias.*\b1\b.*\b2\b"):
         map_weights(Network((Layer(ONE, f32(1), Relu()),)), lambda leaf: Dense(f32([1], [2])))
 
 

@@ -260,15 +260,15 @@ def snn():
 @pytest.mark.parametrize(
     ("network", "shape", "expected"),
     [
-        pytest.param(mlp(), (4,), r"\[4\]; expected \[batch, 4\]", id="no batch"),
-        pytest.param(mlp(), (1, 5), r"\[1, 5\]; expected \[batch, 4\]", id="too wide"),
-        pytest.param(mlp(), (1, 3, 4), r"\[1, 3, 4\]; expected \[batch, 4\]", id="time of a perceptron"),
-        pytest.param(snn(), (1, 4), r"\[1, 4\]; expected \[batch, 3, 4\]", id="no time"),
-        pytest.param(snn(), (1, 2, 4), r"\[1, 2, 4\]; expected \[batch, 3, 4\]", id="too few steps"),
+        pytest.param(mlp(), (4,), r"\[4\].*\[batch, 4\]", id="no batch"),
+        pytest.param(mlp(), (1, 5), r"\[1, 5\].*\[batch, 4\]", id="too wide"),
+        pytest.param(mlp(), (1, 3, 4), r"\[1, 3, 4\].*\[batch, 4\]", id="time of a perceptron"),
+        pytest.param(snn(), (1, 4), r"\[1, 4\].*\[batch, 3, 4\]", id="no time"),
+        pytest.param(snn(), (1, 2, 4), r"\[1, 2, 4\].*\[batch, 3, 4\]", id="too few steps"),
     ],
 )
 def test_inputs_of_another_shape_are_refused(network, shape, expected):
-    with pytest.raises(NetworkError, match=f"input has shape {expected}"):
+    with pytest.raises(NetworkError, match=expected):
         reference.run(network, np.zeros(shape))
 
 
@@ -298,7 +298,7 @@ def test_neurons_at_one_point_are_named_with_their_layer():
         Layer(Dense(np.ones((1, 1), np.float32)), None, Relu()),
         Layer(Coordinates(at, at, np.ones(1, np.float32)), None, Identity()),
     )
-    with pytest.raises(NetworkError, match="layer 1: source neuron 0 and target neuron 0 sit at the same point"):
+    with pytest.raises(NetworkError, match=r"layer 1.*neuron 0.*neuron 0"):
         reference.run(Network(layers), np.ones((1, 1)))
 
 

@@ -67,24 +67,24 @@ def test_each_source_has_its_own_reference(mlp_path: Path, tmp_path: Path, monke
 
 
 def test_what_cannot_be_loaded(mlp_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"net.gguf: suffix is '.gguf'; expected one of .pt.*, .sen"):
+    with pytest.raises(CheckpointError, match=r"net\.gguf.*'\.gguf'.*\.pt.*\.sen"):
         models.load(tmp_path / "net.gguf")
-    with pytest.raises(ImageError, match=r"none.sen does not exist"):
+    with pytest.raises(ImageError, match=r"none\.sen"):
         models.load(tmp_path / "none.sen")
     (tmp_path / "folder.sen").mkdir()
-    with pytest.raises(ImageError, match=r"folder.sen is a folder"):
+    with pytest.raises(ImageError, match=r"folder\.sen"):
         models.load(tmp_path / "folder.sen")
     mlp_path.rename(tmp_path / "mlp.sen")
-    with pytest.raises(ImageError, match=r"mlp.sen: not a .sen image"):
+    with pytest.raises(ImageError, match=r"mlp\.sen"):
         models.load(tmp_path / "mlp.sen")
-    with pytest.raises(UsageError, match="--map is for foreign checkpoints"):
+    with pytest.raises(UsageError, match="--map"):
         models.load(tmp_path / "mlp.sen", map_path=tmp_path / "map.toml")
 
 
 def test_image_with_coincident_neurons_lists_them() -> None:
     points = np.zeros((2, 1), np.float32)
     layer = Layer(Coordinates(points, points, np.ones(2, np.float32)), None, Identity())
-    with pytest.raises(NetworkError, match="layer 0: source neuron 0 and target neuron 0 sit at the same point"):
+    with pytest.raises(NetworkError, match=r"layer 0.*neuron 0.*neuron 0"):
         Model(Network((layer,)), "").trace(np.ones((1, 2), np.float32))
 
 
@@ -212,5 +212,5 @@ def test_a_pattern_over_coincident_neurons_names_file_and_layer(tmp_path: Path) 
     checkpoints.save(
         replace(start, config=config, tensors=tensors, synapses={0: np.ones((32, 64), bool)}), tmp_path / "a.pt"
     )
-    with pytest.raises(NetworkError, match=r"a\.pt: layer 0: source neuron 5 and target neuron 7"):
+    with pytest.raises(NetworkError, match=r"a\.pt: layer 0.*neuron 5.*neuron 7"):
         models.load(tmp_path / "a.pt")

@@ -150,7 +150,7 @@ def test_a_radius_counts_neurons_below_the_floor_as_connected() -> None:
     kept = replace(operator, max_distance=radius).to_dense() != 0
     assert kept.mean() == pytest.approx(0.5, abs=0.01) and kept[3, 2]
     wide = replace(source, min_distance=100.0)  # above every distance
-    with pytest.warns(CompressionWarning, match=r"equal length stay together: a radius cuts 0\.0% of them, not 50\.0%"):
+    with pytest.warns(CompressionWarning, match=r"\b0\.0%.*\b50\.0%"):
         radius = find_radius([wide], 0.5)
     assert replace(wide, max_distance=radius).to_dense().all()
 
@@ -199,7 +199,7 @@ def test_a_checkpoint_without_cuts_is_as_it_was(tmp_path: Path) -> None:
 
 
 DAMAGED = {
-    "float": (np.zeros((17, 2), np.float32), r"torch.float32 \[17, 2\]; expected torch.uint8 \[17, 2\]"),
+    "float": (np.zeros((17, 2), np.float32), r"torch\.float32 \[17, 2\].*torch\.uint8 \[17, 2\]"),
     "int": (np.zeros((17, 2), np.int64), "torch.int64"),
     "unpacked": (np.zeros((17, 12), np.uint8), r"uint8 \[17, 12\]"),
     "transposed": (np.zeros((12, 3), np.uint8), r"uint8 \[12, 3\]"),
@@ -230,7 +230,7 @@ def test_damaged_synapses_are_refused(tmp_path: Path, suffix: str, case: str) ->
         with safe_open(path, "np") as file:
             header = file.metadata()
         path.write_bytes(save_tensors({**load_file(path), "synapses.0": tensor}, metadata=header))
-    with pytest.raises(CheckpointError, match=f"synapses.0 is .*{message}"):
+    with pytest.raises(CheckpointError, match=rf"synapses\.0.*{message}"):
         checkpoints.load(path)
 
 
@@ -246,17 +246,17 @@ def test_synapses_of_no_layer_are_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("index", [-1, 2])
 def test_masks_of_no_layer_or_another_shape_are_refused(index: int) -> None:
-    with pytest.raises(CheckpointError, match=f"synapses of layer {index}"):
+    with pytest.raises(CheckpointError, match=f"layer {index}"):
         replace(make_checkpoint(MLP), synapses={index: np.ones((17, 12), bool)})
-    with pytest.raises(CheckpointError, match=r"synapses of layer 0 are bool \[12, 17\]; expected bool \(17, 12\)"):
+    with pytest.raises(CheckpointError, match=r"layer 0.*\[12, 17\].*\(17, 12\)"):
         replace(make_checkpoint(MLP), synapses={0: np.ones((12, 17), bool)})
-    with pytest.raises(CheckpointError, match="synapses of layer 0 are float64"):
+    with pytest.raises(CheckpointError, match=r"layer 0.*float64"):
         replace(make_checkpoint(MLP), synapses={0: np.ones((17, 12))})
 
 
 def test_a_bare_state_dict_has_no_synapses(tmp_path: Path) -> None:
     save_file({"synapses.0": np.zeros((17, 2), np.uint8)}, tmp_path / "bare.safetensors")
-    with pytest.raises(CheckpointError, match="not a sen-edge checkpoint"):
+    with pytest.raises(CheckpointError, match="sen-edge"):
         checkpoints.load(tmp_path / "bare.safetensors")
 
 

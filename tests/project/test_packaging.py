@@ -133,9 +133,9 @@ def test_a_broken_third_party_exporter_is_named_and_disturbs_no_other(monkeypatc
     assert base.exporter_names() == ("bad", "onnx")
     assert base.exporter("onnx").name == "onnx"
     assert base.exporter_for(".onnx").name == "onnx"
-    with pytest.raises(base.ExportError, match=r"'bad' .* does not load"):
+    with pytest.raises(base.ExportError, match="'bad'"):
         base.exporter("bad")
-    with pytest.raises(base.ExportError, match="no exporter called 'other'; expected one of bad, onnx"):
+    with pytest.raises(base.ExportError, match=r"'other'.*bad, onnx"):
         base.exporter("other")
-    with pytest.raises(base.ExportError, match=r"no exporter writes '.gguf' files; known are .*'bad'.*, .onnx"):
+    with pytest.raises(base.ExportError, match=r"'\.gguf'.*'bad'.*\.onnx"):
         base.exporter_for(".gguf")

@@ -115,5 +115,5 @@ def test_an_engine_that_rounds_inputs_to_eight_bits_is_right(
     assert np.abs(floats - rounded).max() / floats.std() > TOLERANCES["mlp", "int8-dynamic"].rounding
     disturb(lambda y: 1.1 * y, "native")
     outcome = sen_edge(*command, "-o", tmp_path / "b")
-    assert outcome.code == 3 and "the engine computes another function (native" in outcome.err
+    assert outcome.code == 3 and "(native" in outcome.err
     assert not (tmp_path / "b").exists()

@@ -36,5 +36,5 @@ def test_what_is_sent_builds_a_wheel_from_which_the_same_can_be_sent(tmp_path: P
 
 
 def test_installation_without_sources_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match=r"no sources for another machine: .*pyproject\.toml"):
+    with pytest.raises(SourceError, match=r"pyproject\.toml"):
         pack(tmp_path / "sen_runtime")

@@ -101,7 +101,7 @@ def test_the_slope_of_the_surrogate_counts() -> None:
 
 def test_masks_are_for_dense_weights() -> None:
     module = FreeNetwork(prune(initial(MLP, 0), sparsity=0.9, criterion="magnitude"))
-    with pytest.raises(NetworkError, match="layer 0 is Sparse; only dense weights take a mask"):
+    with pytest.raises(NetworkError, match=r"layer 0.*Sparse"):
         module.restrict({})
 
 
@@ -122,5 +122,5 @@ def test_coordinates_are_no_free_weights() -> None:
 
 def test_outputs_that_are_never_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "evaluate", lambda *_: (50.0, float("nan")))
-    with pytest.raises(TrainingError, match="no epoch has finite outputs"):
+    with pytest.raises(TrainingError, match="finite"):
         train_conventional(MLP, toy(), RECIPE)

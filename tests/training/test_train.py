@@ -129,11 +129,11 @@ def interrupted(out: Path, config: SpatialConfig = MLP) -> Path:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param({"recipe": replace(RECIPE, seed=1)}, "seed is 1, was 0", id="seed"),
-        pytest.param({"recipe": replace(RECIPE, epochs=9)}, "epochs is 9, was 4", id="epochs"),
-        pytest.param({"config": replace(MLP, steepness=2.0)}, "steepness is 2.0, was 0.5", id="steepness"),
-        pytest.param({"config": SNN}, "spiking timesteps is 4, was None", id="architecture"),
-        pytest.param({"dataset": toy(1)}, "content of the dataset", id="data"),
+        pytest.param({"recipe": replace(RECIPE, seed=1)}, "seed", id="seed"),
+        pytest.param({"recipe": replace(RECIPE, epochs=9)}, "epochs", id="epochs"),
+        pytest.param({"config": replace(MLP, steepness=2.0)}, "steepness", id="steepness"),
+        pytest.param({"config": SNN}, "timesteps", id="architecture"),
+        pytest.param({"dataset": toy(1)}, "dataset", id="data"),
     ],
 )
 def test_resuming_with_other_options_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -154,14 +154,14 @@ def test_a_damaged_or_foreign_state_is_refused(tmp_path: Path) -> None:
     torch.save({"format": Path("/tmp")}, executes)
     for data in (whole[: len(whole) // 2], b"", b"hello", foreign.read_bytes(), executes.read_bytes()):
         state_path(out).write_bytes(data)
-        with pytest.raises(CheckpointError, match="not the state of an interrupted training"):
+        with pytest.raises(CheckpointError, match=r"\.resume"):
             train(MLP, toy(), RECIPE, out=out, resume=True)
 
 
 def test_an_interrupted_training_is_not_overwritten_by_accident(tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
     state = interrupted(out)
-    with pytest.raises(OutputError, match="holds an interrupted training") as caught:
+    with pytest.raises(OutputError, match=r"model\.pt") as caught:
         train(MLP, toy(), RECIPE, out=out)
     assert "--resume" in caught.value.hint and state.exists()
     train(MLP, toy(), RECIPE, out=out, replace=True)
@@ -174,9 +174,9 @@ def test_the_output_is_checked_before_training(tmp_path: Path) -> None:
 
     (tmp_path / "there.pt").write_bytes(b"precious")
     cases: list[tuple[str, type[Exception], str]] = [
-        ("there.pt", OutputError, "exists"),
-        ("absent/model.pt", OutputError, "absent is not a folder"),
-        ("model.onnx", UsageError, "suffix is '.onnx'"),
+        ("there.pt", OutputError, "there.pt"),
+        ("absent/model.pt", OutputError, "absent"),
+        ("model.onnx", UsageError, "'.onnx'"),
     ]
     for name, error, message in cases:
         with pytest.raises(error, match=message):
@@ -196,9 +196,7 @@ def test_nonfinite_loss_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(module, "_step", step)
     out = tmp_path / "model.pt"
-    with pytest.raises(
-        TrainingError, match=r"loss became nan in epoch 3, step 5 of 13; .*keeps the best epoch"
-    ) as caught:
+    with pytest.raises(TrainingError, match=r"nan.*epoch 3.*\b5\b.*\b13\b") as caught:
         train(MLP, toy(), RECIPE, out=out)
     assert "learning rate" in caught.value.hint
     assert checkpoint.load(out).metadata["epochs_done"] == "2"
@@ -206,7 +204,7 @@ def test_nonfinite_loss_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest
 
 
 def test_nonfinite_first_loss_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="loss became"):
+    with pytest.raises(TrainingError, match="loss"):
         train(MLP, toy(), replace(RECIPE, learning_rate=1e30), out=tmp_path / "model.pt")
     assert not list(tmp_path.iterdir())
 
@@ -232,15 +230,15 @@ def test_recipes_out_of_range_are_refused(values: dict[str, Any]) -> None:
 
 def test_data_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     out = tmp_path / "model.pt"
-    with pytest.raises(DataError, match=r"shape \[12\]; the network takes \[5\]"):
+    with pytest.raises(DataError, match=r"\[12\].*\[5\]"):
         train(SpatialConfig((5, 3)), toy(), RECIPE, out=out)
-    with pytest.raises(DataError, match="label 2 for a network of 2 outputs"):
+    with pytest.raises(DataError, match="label 2"):
         train(SpatialConfig((12, 2), input_range=(0.0, 1.3)), toy(), RECIPE, out=out)
-    with pytest.raises(DataError, match=r"expected \[0, 1\], the input range"):
+    with pytest.raises(DataError, match=r"\[0, 1\]"):
         train(replace(MLP, input_range=(0.0, 1.0)), toy(), RECIPE, out=out)
-    with pytest.raises(UsageError, match=r"holding out 0\.001 of 240"):
+    with pytest.raises(UsageError, match=r"\b0\.001\b.*\b240\b"):
         train(MLP, toy(), replace(RECIPE, validation=0.001), out=out)
-    with pytest.raises(UsageError, match="not images"):
+    with pytest.raises(UsageError, match="image"):
         train(MLP, replace(toy(), image_shape=None), replace(RECIPE, shift=1), out=out)
 
 
@@ -315,7 +313,7 @@ def test_command_trains_and_names_the_next(sen_edge: Run, npz: Path, tmp_path: P
     outcome = sen_edge("train", "--data", npz, *SMALL, "-o", out)
     assert outcome.code == 0, outcome.err
     assert "test accuracy" in outcome.out
-    assert "epoch 2/2: loss" in outcome.err and f"next: sen-edge export {out}" in outcome.err
+    assert "epoch 2/2" in outcome.err and f"next: sen-edge export {out}" in outcome.err
     loaded = checkpoint.load(out)
     assert loaded.config.layer_sizes == (12, 8, 6, 3)
     assert loaded.metadata["command"] == f"sen-edge train --data {npz} --hidden 8,6 --dims 4 --epochs 2 -o {out}"
@@ -348,19 +346,19 @@ def test_command_prints_json_alone_on_stdout(sen_edge: Run, npz: Path, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        pytest.param(("--arch", "cnn"), "--arch is 'cnn'", id="arch"),
-        pytest.param(("--hidden", "8,x"), "--hidden is '8,x'", id="hidden"),
-        pytest.param(("--dims", "1"), "dimensions is 1", id="dims"),
-        pytest.param(("--dims", "many"), "Invalid value for '--dims'", id="dims not a number"),
-        pytest.param(("--epochs", "0"), "--epochs is 0", id="epochs"),
-        pytest.param(("--learning-rate", "nan"), "--learning-rate is nan", id="learning rate"),
-        pytest.param(("--validation", "1"), "--validation is 1.0", id="validation"),
-        pytest.param(("--beta", "0.5"), "--beta has no effect", id="beta of an mlp"),
-        pytest.param(("--arch", "snn", "--beta", "2"), "--beta is 2.0", id="beta"),
-        pytest.param(("--arch", "snn", "--reset", "never"), "--reset is 'never'", id="reset"),
-        pytest.param(("--layer-axis", "up"), "--layer-axis is 'up'", id="layer axis"),
-        pytest.param(("--threads", "0"), "Invalid value for '--threads'", id="threads"),
-        pytest.param(("--shift", "1"), "not images", id="shift"),
+        pytest.param(("--arch", "cnn"), "'cnn'", id="arch"),
+        pytest.param(("--hidden", "8,x"), "'8,x'", id="hidden"),
+        pytest.param(("--dims", "1"), "dimensions", id="dims"),
+        pytest.param(("--dims", "many"), "'--dims'", id="dims not a number"),
+        pytest.param(("--epochs", "0"), "--epochs", id="epochs"),
+        pytest.param(("--learning-rate", "nan"), "--learning-rate", id="learning rate"),
+        pytest.param(("--validation", "1"), "--validation", id="validation"),
+        pytest.param(("--beta", "0.5"), "--beta", id="beta of an mlp"),
+        pytest.param(("--arch", "snn", "--beta", "2"), "--beta", id="beta"),
+        pytest.param(("--arch", "snn", "--reset", "never"), "'never'", id="reset"),
+        pytest.param(("--layer-axis", "up"), "'up'", id="layer axis"),
+        pytest.param(("--threads", "0"), "'--threads'", id="threads"),
+        pytest.param(("--shift", "1"), "image", id="shift"),
     ],
 )
 def test_command_refuses_bad_options(
@@ -376,7 +374,7 @@ def test_a_training_without_a_saved_state_starts(sen_edge: Run, npz: Path, tmp_p
     fresh, resumed = tmp_path / "a.pt", tmp_path / "b.pt"
     assert "resume" not in sen_edge("train", "--data", npz, *SMALL, "-o", fresh).err
     outcome = sen_edge("train", "--data", npz, *SMALL, "-o", resumed, "--resume")
-    assert outcome.code == 0 and f"{resumed}.resume does not exist" in outcome.err
+    assert outcome.code == 0 and f"{resumed}.resume" in outcome.err
     first, second = checkpoint.load(fresh), checkpoint.load(resumed)
     assert all((first.tensors[name] == second.tensors[name]).all() for name in first.tensors)
     assert sen_edge("train", "--data", npz, *SMALL, "-o", resumed, "--resume").code == 1  # it is done
