@@ -1,4 +1,4 @@
-"""Search for the smallest or fastest network that keeps a stated accuracy.
+"""Search for the smallest or fastest network within an accuracy budget.
 
 Each layer has forms with a second-order error and an exact cost: multiply-accumulates, or bytes. For every price of the
 error each layer takes its cheapest form, which gives a chain of candidates from the smallest to the most accurate (H.
@@ -166,7 +166,7 @@ def find(evaluator: Evaluator, request: CompressRequest, progress: Progress = si
 
 
 class _Search:
-    """One search: what its steps share."""
+    """Shared state of the steps of a search."""
 
     def __init__(self, evaluator: Evaluator, request: CompressRequest, progress: Progress) -> None:
         request.expect("search")
@@ -240,7 +240,7 @@ class _Search:
         return [*chain[first : first + 1], *trained[self._bisect(trained) :][:1]]
 
     def _bisect(self, plans: Sequence[Plan]) -> int:
-        """Number of the first plan that fits, in rising order of accuracy; their count where none does."""
+        """Return the index of the first plan within the budget, by rising accuracy; `len(plans)` if none is."""
         return bisect_left(plans, True, key=lambda plan: self._candidate(plan).drop <= self.max_drop + SLACK)
 
     def _candidate(self, plan: Plan) -> Candidate:

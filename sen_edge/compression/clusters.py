@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-#: All clusters but the last of a level hold a multiple of this many points, so that sparse blocks fit.
+#: Number of points of all clusters but the last of a level is a multiple of this, so sparse blocks fit.
 STEP = 8
 
 
@@ -51,7 +51,7 @@ class Clusters:
 
     @cached_property
     def leaves(self) -> Index:
-        """Clusters without children, which partition the points."""
+        """Return clusters without children, which partition the points."""
         return np.flatnonzero(self.child == 0)
 
     @cached_property
@@ -62,7 +62,7 @@ class Clusters:
 
     @cached_property
     def parent(self) -> Index:
-        """Parents `[clusters]`; the root is its own."""
+        """Return parents `[clusters]`; the root is its own parent."""
         parent = np.zeros(len(self.start), np.int64)
         inner = np.flatnonzero(self.child)
         parent[self.child[inner]] = inner
@@ -70,7 +70,7 @@ class Clusters:
         return parent
 
     def path(self, cluster: int) -> Index:
-        """Clusters from the root down to this one."""
+        """Return the clusters from the root to this one."""
         path = [cluster]
         while path[-1]:
             path.append(int(self.parent[path[-1]]))

@@ -57,7 +57,7 @@ def search(
         MissingExtraError: the engine is not installed.
     """
     if request.objective == "latency":
-        engines.engine(request.engine).version()  # raises before minutes of work where the engine is missing
+        engines.engine(request.engine).version()  # raises before long work if the engine is missing
     return find(NetworkEvaluator(network, dataset, request, state), request, progress)
 
 

@@ -195,7 +195,7 @@ def _zeros(operator: Coordinates, sampled_entries: int) -> tuple[LowRank, Estima
 
 
 def _close_pairs(operator: Coordinates, active: Index) -> tuple[Index, Index]:
-    """Target and source neurons of the largest weights, within the leaves of a tree over both kinds of neurons."""
+    """Return target and source neurons of the largest weights, within the leaves of a tree over all neurons."""
     n_out = len(operator.target)
     tree = grow(np.concatenate([operator.target, operator.source[active]]), LEAF_SIZE)
     found = []
@@ -213,7 +213,7 @@ def _close_pairs(operator: Coordinates, active: Index) -> tuple[Index, Index]:
 
 
 def _basis(sample: Float32, factor: FloatArray, share: float) -> Float32:
-    """Orthonormal rows `[k, m]` that span those of `sample [s, m]` up to a share of its norm.
+    """Return orthonormal rows `[k, m]` that span those of `sample [s, m]` up to a share of its norm.
 
     The first rows were drawn, with these factors; the others have the factor 1.
     """

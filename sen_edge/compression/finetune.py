@@ -1,4 +1,4 @@
-"""Training after compression: coordinates under a pattern, or the free weights of a network that is no SEN any more.
+"""Training after compression: coordinates under a pattern, or stored weights.
 
 Labels are not needed for pure distillation. The epoch that is best on held-out examples is kept.
 """
@@ -90,7 +90,7 @@ def finetune(
     surrogate_slope: float = SURROGATE_SLOPE,
     progress: Progress = silent,
 ) -> Tuned:
-    """Prune and train under the pattern: the parameters of a checkpoint, which stays a SEN, or dense free weights.
+    """Prune and train under the pattern: the parameters of a checkpoint, which remains a SEN, or dense free weights.
 
     Args:
         original: trained checkpoint, whose synapses stay cut, or network with dense weights.
@@ -173,7 +173,7 @@ def _train(
     progress: Progress,
     cuts: Sequence[Callable[[], None]] = (),
 ) -> tuple[int, tuple[Epoch, ...], float, float]:
-    """Train with a cut before each of the first epochs: the best epoch, all epochs, its accuracy and the teacher's."""
+    """Train, pruning before each of the first epochs; return best epoch, all epochs, its accuracy and the teacher's."""
 
     def before(epoch: int) -> None:
         if epoch < len(cuts):
@@ -206,7 +206,7 @@ def _check_checkpoint(checkpoint: Checkpoint, request: CompressRequest) -> None:
 
 
 def _scale_sparsity(request: CompressRequest, share: float) -> CompressRequest:
-    """The request for a share of its sparsity; N:M has one sparsity only."""
+    """Return the request with a share of its sparsity; N:M has one sparsity only."""
     if request.sparsity is None or request.parsed_pattern.group is not None:
         return request
     return replace(request, sparsity=share * request.sparsity)

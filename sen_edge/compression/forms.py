@@ -67,7 +67,7 @@ class Form:
         return round(self.density * shape[0] * shape[1])
 
     def build(self, problem: Quadratic, effort: float = 1.0) -> WeightOperator | None:
-        """Weights with nearly the smallest error; None for dense, where the layer keeps its form.
+        """Return weights with nearly minimal error; None for dense, where the layer is unchanged.
 
         Args:
             problem: of the layer.
@@ -83,7 +83,7 @@ class Form:
         if not self.density:
             return float(problem.tail_energies[self.rank]) if self.rank else 0.0
         operator = self.build(problem, SCREENING)
-        assert operator is not None  # only a dense layer keeps its weights
+        assert operator is not None  # only dense layers are unchanged
         return problem.energy(problem.to_scaled(operator.to_dense().astype(np.float64)) - problem.weight)
 
 

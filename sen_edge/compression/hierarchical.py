@@ -53,7 +53,7 @@ Interpolation = tuple[Index, FloatArray]
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """A layer cut into blocks of its clusters.
+    """A layer partitioned into blocks of clusters.
 
     Attributes:
         operator: the layer.
@@ -224,7 +224,7 @@ def _check_size(operator: Coordinates, nbytes: int) -> None:
 
 
 def _grouped(pairs: Index, count: int) -> list[Index]:
-    """Second elements of the pairs, ascending, by each of `count` first elements."""
+    """Return the ascending second elements of the pairs for each of `count` first elements."""
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, count)))
 
@@ -251,7 +251,7 @@ def _truncate(bases: list[Basis], left_out: float, step: int) -> list[Float32]:
 
 
 def _interpolation(clusters: Clusters, cluster: int, vectors: Float32, rng: np.random.Generator) -> Interpolation:
-    """Neurons of a cluster, and the matrix from values at them to coefficients of its vectors."""
+    """Return neurons of a cluster, and the matrix from values at them to coefficients of its vectors."""
     if not len(vectors):
         return np.empty(0, np.int64), np.empty((0, 0))
     chosen, inverse = interpolate(vectors, rng)

@@ -55,7 +55,7 @@ class SecondOrder:
         return cls(dense, calibration, sensitivities(dense, calibration, seed))
 
     def problems(self, layers: Iterable[int]) -> dict[int, Quadratic]:
-        """Problem of each of these layers; warns of too few inputs."""
+        """Return the problem of each of these layers; warn of too few inputs."""
         found, problems = moments(self.network, self.network, self.calibration), {}
         for index in layers:
             warn_of_rank(index, found[index])
@@ -64,7 +64,7 @@ class SecondOrder:
         return problems
 
     def compress(self, method: Method) -> Network:
-        """Replace the weights of one layer after the other, with biases that preserve the means of its outputs.
+        """Replace the weights of layers in order, with biases that preserve the means of their outputs.
 
         A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
         `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.

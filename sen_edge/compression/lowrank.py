@@ -117,7 +117,7 @@ def _factors(problem: Quadratic, scaled: FloatArray, rank: int) -> LowRank:
 
 
 def _ranks(network: Network, problems: Mapping[int, Quadratic], request: CompressRequest) -> dict[int, int]:
-    """Rank of each layer that is factorized."""
+    """Return the rank of each factorized layer."""
     limits = {index: _max_rank(network.layers[index], request) for index in problems}
     if request.macs is not None:
         return _ranks_for_macs(network, problems, limits, request.macs, request.near)
@@ -131,7 +131,7 @@ def _ranks(network: Network, problems: Mapping[int, Quadratic], request: Compres
 
 
 def _max_rank(layer: Layer, request: CompressRequest) -> int:
-    """The highest rank that takes fewer multiply-accumulates than the layer does now; 0 for none."""
+    """Return the max rank with fewer MACs than the layer; 0 for none."""
     n_out, n_in = layer.weight.shape
     left = layer.weight.macs - request.near * n_out * n_in
     return max(0, min(int((left - 1) // (n_out + n_in)), n_out, n_in))
@@ -140,7 +140,7 @@ def _max_rank(layer: Layer, request: CompressRequest) -> int:
 def _ranks_for_macs(
     network: Network, problems: Mapping[int, Quadratic], limits: Mapping[int, int], share: float, near: float
 ) -> dict[int, int]:
-    """Ranks at which a multiply-accumulate is worth the same in every layer, for a share of the network's."""
+    """Return ranks with equal marginal error per MAC in all layers, for a share of the MACs of the network."""
     target = share * network.macs
 
     def at(price: float) -> tuple[dict[int, int], float]:
@@ -164,7 +164,7 @@ def _ranks_for_macs(
 
 
 def fold_linear(network: Network) -> Network:
-    """Multiply neighbouring layers where that is exact and saves operations.
+    """Merge adjacent layers if the result is exact and has fewer operations.
 
     That is so with `Identity` neurons between them and without int8 weights:
     `W2 (W1 x + b1) + b2 = (W2 W1) x + W2 b1 + b2`.
@@ -187,7 +187,7 @@ def _is_int8(layer: Layer) -> bool:
 
 
 def _fold(before: Layer, after: Layer) -> Layer:
-    """Two layers as one; a low-rank one keeps its inner size."""
+    """Merge two layers; a low-rank layer keeps its rank."""
     if isinstance(before.weight, LowRank):
         left = after.weight.to_dense().astype(np.float64) @ before.weight.left
         weight: WeightOperator = replace(before.weight, left=left.astype(np.float32))

@@ -26,11 +26,11 @@ Inputs = NDArray[np.float32]
 
 #: Inputs that run through a network at once.
 CHUNK = 1000
-#: Inputs for derivatives, and outputs beyond which random mixtures of them are used.
+#: Max number of inputs for derivatives, and of outputs before random mixtures of them are used.
 DERIVATIVE_INPUTS, MAX_PROBES = 2048, 32
 #: Weight of the square of a change that all outputs share.
 COMMON = 0.1
-#: Share of the largest variance below which a direction counts as not covered.
+#: Min variance of a covered direction, as a share of the max variance.
 COVERED = 1e-9
 
 
@@ -121,7 +121,7 @@ class _Sums:
         self.dz: FloatArray | None = None
 
     def add(self, x: Inputs, z: Inputs) -> None:
-        """Rows `[rows, n_in]` of both networks."""
+        """Return rows `[rows, n_in]` of both networks."""
         same = x is z
         if not self.rows:
             self.shift = z.mean(axis=0, dtype=np.float64)
@@ -151,7 +151,7 @@ def _product(a: FloatArray, b: FloatArray, ndim: int) -> FloatArray:
 
 
 def warn_of_rank(index: int, found: Moments) -> None:
-    """Warn where the inputs of a layer do not cover all directions, which damping then determines."""
+    """Warn if the inputs of a layer do not cover all directions; damping determines the others."""
     n_in = len(found.mean)
     if found.covariance.ndim == 2 and (rank := found.rank) < n_in:
         warnings.warn(

@@ -211,7 +211,7 @@ def _replace_layers(network: Network, method: Callable[[Layer], tuple[Layer, ...
 def _prune_checkpoint(
     checkpoint: Checkpoint, network: Network, request: CompressRequest, inputs: Inputs | None
 ) -> Checkpoint:
-    """The checkpoint with the radii or the synapses of the pruned network, and its biases where it has any."""
+    """Return the checkpoint with the radii or synapses of the pruned network, and its biases if there are any."""
     pruned = prune(network, request, calibration=inputs)
     config = checkpoint.config
     tensors, synapses, radii = dict(checkpoint.tensors), dict(checkpoint.synapses), [0.0] * len(pruned.layers)

@@ -27,7 +27,7 @@ from sen_runtime.ir.operators import Coordinates, WeightOperator
 
 FloatArray = NDArray[np.float64]
 
-#: Share of the synapses by which a radius may miss the sparsity without a warning.
+#: Max difference from the requested sparsity of a radius without a warning.
 TIES = 0.01
 #: Steps of the search for the sparsity that a relative error allows.
 BISECTIONS = 7
@@ -44,10 +44,10 @@ def prune(
 
     Biases compensate the mean of removed weights if there are calibration inputs. Criterion "second-order" also selects
     by their second moments, and changes the remaining weights. Criterion "distance" keeps coordinates, whose radius
-    implies which synapses are left.
+    determines the remaining synapses.
 
     Args:
-        network: to prune.
+        network: network to prune.
         request: what to prune.
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
         **fields: of the request, instead of it.
@@ -100,7 +100,7 @@ def choose_masks(network: Network, request: CompressRequest, calibration: Inputs
 
 
 def weights_per_layer(energies: Mapping[int, FloatArray], request: CompressRequest) -> dict[int, int]:
-    """Number of weights that each layer keeps, such that the layers together have the requested sparsity."""
+    """Return the number of remaining weights per layer for the requested total sparsity."""
     if request.sparsity is None:  # N:M
         return {index: energy.size for index, energy in energies.items()}
     density, pattern = 1 - request.sparsity, request.parsed_pattern
@@ -115,7 +115,7 @@ def weights_per_layer(energies: Mapping[int, FloatArray], request: CompressReque
 
 
 def best_sparse(problem: Quadratic, pattern: Pattern, count: int, effort: float = 1.0) -> WeightOperator:
-    """Weights of which `count` are not 0, with nearly the smallest error; `effort` is the share of usual iterations."""
+    """Return weights with `count` nonzeros and nearly minimal error; `effort` scales the number of iterations."""
     scaled, mask = best_under_pattern(problem, partial(pattern.select, count=count), effort)
     return to_sparse_layout(problem.to_weights(scaled).astype(np.float32), mask)
 
@@ -158,7 +158,7 @@ def _cut_small(network: Network, request: CompressRequest, layers: Sequence[int]
 
 
 def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
-    """Coordinates with a radius, which is one number for the pattern."""
+    """Return coordinates with a radius, which defines the pattern by one number."""
     operators: dict[int, Coordinates] = {}
     for index in layers:
         operator = network.layers[index].weight

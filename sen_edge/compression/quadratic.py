@@ -27,7 +27,7 @@ Mask = NDArray[np.bool_]
 
 #: Damping, as shares of the mean diagonal.
 INPUT_DAMPING, OUTPUT_DAMPING = 1e-3, 3e-2
-#: Neurons beyond which a matrix is replaced by its diagonal, because the eigenbasis costs their cube.
+#: Max neurons of a full matrix; larger ones are replaced by their diagonal, because eigenbases take cubic time.
 MAX_NEURONS = 4096
 #: ADMM's penalty at the start, its growth in each round, and the rounds.
 PENALTY, GROWTH, ROUNDS = 0.03, 1.03, 150
@@ -37,7 +37,7 @@ MIN_EIGENVALUE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
-    """`error(V)`, in units in which every input and output has the diagonal 1.
+    """The quadratic `error(V)`, scaled so that all moments have the diagonal 1.
 
     Attributes:
         weight: `[n_out, n_in]` in these units; its square is the contribution of each weight alone to the variance of
@@ -190,7 +190,7 @@ def best_weights(problem: Quadratic, mask: Mask, start: FloatArray | None = None
 
 
 def _normalized(moment: FloatArray, damping: float) -> tuple[FloatArray, FloatArray]:
-    """Damped moment scaled to the diagonal 1, and the roots of its diagonal before."""
+    """Return the damped moment scaled to the diagonal 1, and the roots of its original diagonal."""
     diagonal = moment if moment.ndim == 1 else np.diag(moment)
     if moment.ndim == 2 and len(moment) > MAX_NEURONS:
         moment = diagonal
@@ -204,7 +204,7 @@ def _normalized(moment: FloatArray, damping: float) -> tuple[FloatArray, FloatAr
 
 
 def _eigen(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues and eigenvectors; both diagonals for a diagonal."""
+    """Return eigenvalues and eigenvectors; both are diagonal for a diagonal matrix."""
     if matrix.ndim == 1:
         return matrix, np.ones_like(matrix)
     values, vectors = np.linalg.eigh(matrix)

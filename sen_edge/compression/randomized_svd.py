@@ -26,7 +26,7 @@ CHUNK = 4096
 ROUNDING = 1e-14
 #: Samples per vector of a basis, and more: least squares on them is then nearly as good as on all rows.
 OVERSAMPLING, MIN_SAMPLES = 3, 16
-#: Rows on which an approximation is checked.
+#: Number of rows that an approximation is checked on.
 CHECK_ROWS = 256
 
 
@@ -68,7 +68,7 @@ def entries(operator: Coordinates, rows: Index, columns: Index) -> Float32:
 
 
 def _name_pair(part: Coordinates, rows: Index, columns: Index) -> None:
-    """Raise the error of the first invalid pair, with the numbers of its neurons in the whole layer."""
+    """Raise the error of the first invalid pair, with neuron indices of the complete layer."""
     source, mask = part.source.astype(np.float64), part.mask.astype(np.float64)
     for row, target in zip(rows, part.target.astype(np.float64), strict=True):
         distance = np.maximum(np.sqrt(squared_distances(source, target)), part.min_distance)
@@ -169,7 +169,7 @@ def energies(rows: Float32) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """Rows of a layer on which an approximation is checked: some fixed ones, then random ones.
+    """Return rows of a layer that an approximation is checked on: fixed ones, then random ones.
 
     Attributes:
         rows: target neurons.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # the command line needs no numpy
 Task = Literal["prune", "factorize", "hierarchical", "search"]
 Criterion = Literal["second-order", "magnitude", "distance"]
 Scope = Literal["global", "layer"]
-#: Method of a search; "both" is a low rank and a sparse part.
+#: Method of a search; "both" is low rank and a sparse part.
 Method = Literal["sparse", "low-rank", "both"]
 Objective = Literal["latency", "size", "macs"]
 Dtype = Literal["float32", "int8-dynamic"]

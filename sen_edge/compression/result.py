@@ -63,7 +63,7 @@ class Compressed(Displayed):
         return {"sen_edge": __version__, **source, **self.figures}
 
     def save(self, path: str | Path, *, force: bool = False) -> list[Path]:
-        """Write the model and its manifest, both or neither.
+        """Write model and manifest atomically.
 
         Args:
             path: `.sen`, or `.pt` or `.safetensors` for a checkpoint; the manifest is PATH's stem with the suffix
@@ -108,7 +108,7 @@ def manifest_path(path: Path) -> Path:
 
 
 def check_output(path: Path, *, force: bool) -> None:
-    """Refuse a path that `Compressed.save` would refuse.
+    """Reject a path that `Compressed.save` would reject.
 
     Raises:
         UsageError: an unknown suffix.

@@ -1,4 +1,4 @@
-"""Figures of a search in a file, so that an interrupted one resumes without measuring them again."""
+"""State file of a search: its figures, so an interrupted search resumes without measuring them again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Figures = tuple[float, ...]
 
 
 def state_path(out: Path) -> Path:
-    """Where the search for `out` keeps its figures."""
+    """Return the path of the state file of the search for `out`."""
     return out.with_name(f"{out.name}.search.json")
 
 
@@ -46,7 +46,7 @@ class SearchState:
 
     @classmethod
     def load(cls, path: Path | None, network: Network, dataset: Dataset, request: Mapping[str, Any]) -> SearchState:
-        """The state of an interrupted search, empty where there is no file.
+        """Read the state of an interrupted search; empty without a file.
 
         Raises:
             UsageError: the file belongs to another search, or is damaged.

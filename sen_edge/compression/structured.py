@@ -1,4 +1,4 @@
-"""Structured pruning: removal of whole hidden neurons, which leaves a smaller dense network.
+"""Structured pruning: removal of hidden neurons, with a smaller dense network as the result.
 
 A neuron is a column of the next layer and a row of its own. The biases of the next layer compensate for its mean, and
 the remaining columns for the rest.
@@ -26,7 +26,7 @@ from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum, WeightOpe
 FloatArray = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
-#: A neuron with less than this share of the mean energy of its layer is dead, and always removed.
+#: Neurons below this share of the mean energy of their layer are dead and always removed.
 DEAD = 1e-9
 
 

@@ -108,7 +108,7 @@ class UniformMatrix:
         return np.concatenate([pad_columns(part, HEIGHT) for part in np.split(weights, ends, axis=1)], axis=1)
 
     def _vectors_over(self, leaf: int, cluster: int) -> Float32:
-        """Values `[size, width]` of the vectors of a cluster at the neurons of one of its leaves."""
+        """Return values `[size, width]` of the vectors of a cluster at the neurons of one of its leaves."""
         start = self.target.start[leaf] - self.target.start[cluster]
         return pad_columns(self.left[cluster][:, start : start + self.target.size[leaf]].T, WIDTH)
 
@@ -125,7 +125,7 @@ def rows_of(products: Products, rows: Index) -> FloatArray:
 
 
 def _times(y: FloatArray, matrix: Sparse) -> FloatArray:
-    """`y^T matrix`, from the rows where `y [rows]` is not 0."""
+    """Compute `y^T matrix` from the rows with nonzero `y [rows]`."""
     height, width = matrix.block
     tiles = np.pad(y, (0, -len(y) % height)).reshape(-1, height)
     kept = np.flatnonzero(np.any(tiles != 0, axis=1))
