@@ -90,13 +90,13 @@ def test_one_pair_that_nearly_coincides_is_found() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({}, "tolerance is None and rank is None; expected one", id="neither"),
-        pytest.param({"tolerance": 0.1, "rank": 3}, "expected one of them", id="both"),
-        pytest.param({"rank": 0}, "rank is 0; expected 1 to 30", id="rank 0"),
-        pytest.param({"rank": 31}, "rank is 31; expected 1 to 30", id="rank above full"),
-        pytest.param({"tolerance": 0.0}, "tolerance is 0; expected", id="tolerance 0"),
-        pytest.param({"tolerance": 1.0}, "tolerance is 1; expected", id="tolerance 1"),
-        pytest.param({"tolerance": float("nan")}, "tolerance is nan; expected", id="tolerance nan"),
+        pytest.param({}, r"tolerance.*None.*rank.*None", id="neither"),
+        pytest.param({"tolerance": 0.1, "rank": 3}, r"tolerance.*\b0\.1\b.*rank.*\b3\b", id="both"),
+        pytest.param({"rank": 0}, r"rank.*\b0\b.*\b30\b", id="rank 0"),
+        pytest.param({"rank": 31}, r"rank.*\b31\b.*\b30\b", id="rank above full"),
+        pytest.param({"tolerance": 0.0}, r"tolerance.*\b0\b", id="tolerance 0"),
+        pytest.param({"tolerance": 1.0}, r"tolerance.*\b1\b", id="tolerance 1"),
+        pytest.param({"tolerance": float("nan")}, r"tolerance.*nan", id="tolerance nan"),
     ],
 )
 def test_low_rank_requests_that_make_no_sense(options: dict[str, float], message: str) -> None:
@@ -111,7 +111,7 @@ def test_a_radius_is_not_of_low_rank() -> None:
 
 
 def test_unreachable_tolerance_reports_the_reached_error() -> None:
-    message = r"rank 149 leaves a relative error of 0\.\d+ .* 300 x 300 .* most 0.001"
+    message = r"rank 149\b.*\b0\.\d+.*300 x 300.*\b0\.001\b"
     with pytest.raises(UsageError, match=message) as caught:
         factorize_coordinates(mixed(0, 300), tolerance=1e-3)
     assert "hierarchical" in caught.value.hint
@@ -122,7 +122,7 @@ def test_coincident_neurons_are_named_as_the_layer_counts_them() -> None:
     target = base.target.copy()
     target[150] = base.source[211]
     operator = Coordinates(base.source, target, base.mask)
-    with pytest.raises(NetworkError, match="source neuron 211 and target neuron 150 sit at the same point"):
+    with pytest.raises(NetworkError, match=r"neuron 211\b.*neuron 150\b"):
         factorize_coordinates(operator, rank=3)
 
 
@@ -131,7 +131,7 @@ def test_a_weight_beyond_float32_is_named() -> None:
     source, target = base.source.copy(), base.target.copy()
     source[211], target[150] = 0, [0, 0, 1e-30]
     operator = Coordinates(source, target, base.mask, exponent=2.0)
-    with pytest.raises(NetworkError, match=r"source neuron 211 to target neuron 150 is .*: beyond float32"):
+    with pytest.raises(NetworkError, match=r"neuron 211\b.*neuron 150\b.*float32"):
         factorize_coordinates(operator, rank=3)
 
 

@@ -123,7 +123,7 @@ def test_a_layer_for_which_a_rank_saves_nothing_stays() -> None:
 
 def test_a_rank_that_saves_nothing_anywhere_changes_nothing() -> None:
     network = perceptron()
-    with pytest.warns(CompressionWarning, match="no layer takes fewer MACs as factors: all stay as they are"):
+    with pytest.warns(CompressionWarning, match="MACs"):
         result = factorize(network, rank=20, calibration=inputs(network))
     for before, after in zip(network.layers, result.layers, strict=True):
         assert before.weight is after.weight and before.bias is after.bias
@@ -156,7 +156,7 @@ def test_layers_that_are_not_chosen_count_but_keep_their_form() -> None:
     result = factorize(network, macs=0.7, layers=[0], calibration=inputs(network))
     assert [type(layer.weight) for layer in result.layers] == [LowRank, Dense, Dense]
     assert result.macs <= 0.7 * network.macs
-    with pytest.raises(UsageError, match="cannot be reached: rank 1 takes"):
+    with pytest.raises(UsageError, match="rank 1"):
         factorize(network, macs=0.3, layers=[0], calibration=inputs(network))
 
 
@@ -220,13 +220,13 @@ def test_layers_that_are_not_there_are_refused(layers: list[int]) -> None:
 
 def test_max_rank_depends_on_the_selected_layers() -> None:
     network = perceptron()
-    with pytest.raises(UsageError, match="rank is 6; the layers have at most 5"):
+    with pytest.raises(UsageError, match=r"rank.*\b6\b.*\b5\b"):
         factorize(network, rank=6, layers=[2], calibration=inputs(network))
 
 
 def test_few_inputs_are_warned_of() -> None:
     network = perceptron()
-    with pytest.warns(CompressionWarning, match="layer 0: 10 calibration inputs cover 9 of 24 directions"):
+    with pytest.warns(CompressionWarning, match=r"layer 0.*\b10\b.*\b9\b.*\b24\b"):
         factorize(network, rank=3, calibration=inputs(network, 10))
 
 

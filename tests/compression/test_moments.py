@@ -217,7 +217,7 @@ def test_inputs_that_leave_directions_open_are_named() -> None:
     few = random_input(RNG(0), network, 3)  # three points span two directions
     (found,) = moments(network, network, few)
     assert found.rank == 2
-    with pytest.warns(CompressionWarning, match="layer 7: 3 calibration inputs cover 2 of 5 directions"):
+    with pytest.warns(CompressionWarning, match=r"layer 7.*\b3\b.*\b2\b.*\b5\b"):
         warn_of_rank(7, found)
     (full,) = moments(network, network, random_input(RNG(0), network, 30))
     with warnings.catch_warnings():
@@ -229,15 +229,15 @@ def test_inputs_that_leave_directions_open_are_named() -> None:
 @pytest.mark.parametrize(
     ("calibration", "kind", "message"),
     [
-        (None, DataError, "calibration inputs"),
-        (np.ones((3, 6), np.float32), NetworkError, r"shape \[3, 6\]; expected \[batch, 7\]"),
-        (np.ones((3, 5, 7), np.float32), NetworkError, r"shape \[3, 5, 7\]"),
-        (np.ones(7, np.float32), DataError, r"float32 \[7\]; expected inputs"),
+        (None, DataError, "calibration"),
+        (np.ones((3, 6), np.float32), NetworkError, r"\[3, 6\].*\[batch, 7\]"),
+        (np.ones((3, 5, 7), np.float32), NetworkError, r"\[3, 5, 7\]"),
+        (np.ones(7, np.float32), DataError, r"float32 \[7\]"),
         (np.ones((0, 7), np.float32), DataError, r"float32 \[0, 7\]"),
-        (np.full((3, 7), "a"), DataError, "expected inputs"),
+        (np.full((3, 7), "a"), DataError, "<U1"),
         (np.full((3, 7), 1j), DataError, "complex128"),
         (np.full((3, 7), None), DataError, "object"),
-        (np.full((3, 7), np.nan), DataError, "input 0 holds nan"),
+        (np.full((3, 7), np.nan), DataError, r"input 0.*nan"),
     ],
 )
 def test_useless_inputs_are_refused(calibration: np.ndarray | None, kind: type[Exception], message: str) -> None:
@@ -248,7 +248,7 @@ def test_useless_inputs_are_refused(calibration: np.ndarray | None, kind: type[E
 def test_the_input_that_is_not_finite_is_named() -> None:
     x = np.ones((9, 7), np.float32)
     x[4, 2] = np.inf
-    with pytest.raises(DataError, match="calibration input 4 holds inf"):
+    with pytest.raises(DataError, match=r"input 4.*inf"):
         check_calibration(perceptron(), x)
 
 

