@@ -56,12 +56,12 @@ def test_errors_of_a_crash_name_file_and_engine(tmp_path: Path) -> None:
     for strict, kind in ((False, EngineCrashError), (True, MissingExtraError)):
         with pytest.raises(kind) as raised:
             measure.run(BenchRequest((bad,), strict=strict), device=Machine())
-        for part in ("bad.fragile", "fragile: the engine crashed", "SIGABRT"):
+        for part in ("bad.fragile", "fragile", "SIGABRT"):
             assert part in raised.value.message
 
 
 def test_a_process_that_hangs_is_ended(tmp_path: Path) -> None:
-    with pytest.raises(EngineError, match=r"net.sen: the engine native did not load it .* within 0.01 s"):
+    with pytest.raises(EngineError, match=r"net\.sen.*native.*\b0\.01 s"):
         cold_start(write(tmp_path, "net.sen", small_network()), "native", 1, limit_seconds=0.01)
 
 

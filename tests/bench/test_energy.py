@@ -69,12 +69,12 @@ def test_record_with_energy():
 
 @pytest.mark.parametrize("start", [START - 3600, START + 3600, START * 1000])
 def test_a_meter_of_another_time(start):
-    with pytest.raises(EnergyError, match=r"has 0 readings between 2026-11-25T08:00:00.000\+00:00"):
+    with pytest.raises(EnergyError, match=r"\b0 readings.*2026-11-25T08:00:00\.000\+00:00"):
         uj_per_inference(meter_of([3.0] * 50, start=start), turns(5))
 
 
 def test_no_inference():
-    with pytest.raises(EnergyError, match="no inference"):
+    with pytest.raises(EnergyError, match="inference"):
         uj_per_inference(meter_of([3.0] * 50), [Span(START, START + 1, 0)])
 
 
@@ -102,18 +102,18 @@ ROWS = [f"{START + i},3.0" for i in range(12)]
     ("lines", "message"),
     [
         pytest.param([], "0 readings", id="empty"),
-        pytest.param(["time,power", *ROWS], "line 1: the header is .'time', 'power'.; there must be one", id="header"),
-        pytest.param(ROWS, "line 1: the header is", id="no header"),
-        pytest.param(["watts,timestamp,watts", *ROWS], "one column 'watts'", id="twice"),
-        pytest.param([HEADER, *ROWS[:3], "1795593900"], "line 5 has 1 columns; expected at least 2", id="short"),
-        pytest.param([HEADER, *ROWS[:3], f"{START + 9},3 W"], "line 5: watts is '3 W'", id="unit"),
-        pytest.param([HEADER, f"{START},nan"], "line 2: watts is 'nan'", id="nan"),
-        pytest.param([HEADER, f"{START},-1"], "line 2: watts is '-1'; expected a number >= 0", id="negative"),
-        pytest.param([HEADER, "yesterday,1"], "line 2: timestamp is 'yesterday'; expected ISO 8601", id="words"),
-        pytest.param([HEADER, "2026-13-25T08:00:00Z,1"], "line 2: timestamp is '2026-13", id="month"),
-        pytest.param([HEADER, "2026-11-25T08:00:00,1"], "line 2: timestamp .* no offset from UTC", id="no offset"),
-        pytest.param([HEADER, ROWS[1], ROWS[1]], "line 3: .* is not later than the one before", id="same time"),
-        pytest.param([HEADER, *ROWS[:9]], "has 9 readings; expected at least 10", id="few"),
+        pytest.param(["time,power", *ROWS], r"line 1.*'time', 'power'", id="header"),
+        pytest.param(ROWS, "line 1", id="no header"),
+        pytest.param(["watts,timestamp,watts", *ROWS], "'watts'", id="twice"),
+        pytest.param([HEADER, *ROWS[:3], "1795593900"], r"line 5.*\b1\b.*\b2\b", id="short"),
+        pytest.param([HEADER, *ROWS[:3], f"{START + 9},3 W"], r"line 5.*watts.*'3 W'", id="unit"),
+        pytest.param([HEADER, f"{START},nan"], r"line 2.*watts.*'nan'", id="nan"),
+        pytest.param([HEADER, f"{START},-1"], r"line 2.*watts.*'-1'", id="negative"),
+        pytest.param([HEADER, "yesterday,1"], r"line 2.*timestamp.*'yesterday'", id="words"),
+        pytest.param([HEADER, "2026-13-25T08:00:00Z,1"], r"line 2.*timestamp.*'2026-13", id="month"),
+        pytest.param([HEADER, "2026-11-25T08:00:00,1"], r"line 2.*timestamp.*UTC", id="no offset"),
+        pytest.param([HEADER, ROWS[1], ROWS[1]], "line 3", id="same time"),
+        pytest.param([HEADER, *ROWS[:9]], r"\b9 readings.*\b10\b", id="few"),
         pytest.param([HEADER, '"1,2'], "line 2: ", id="quote"),
     ],
 )
@@ -124,10 +124,10 @@ def test_files_that_cannot_be_used(tmp_path, lines, message):
 
 def test_files_that_cannot_be_read(tmp_path):
     for name in ("missing.csv", "."):
-        with pytest.raises(EnergyError, match=r"does not exist|a folder"):
+        with pytest.raises(EnergyError, match=str(tmp_path)):
             read_meter(tmp_path / name)
     (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00\n")
-    with pytest.raises(EnergyError, match="not UTF-8"):
+    with pytest.raises(EnergyError, match="UTF-8"):
         read_meter(tmp_path / "binary.csv")
 
 

@@ -77,9 +77,9 @@ def test_other_files_are_refused_and_left_alone(tmp_path, content, line):
 
 
 def test_paths_that_cannot_be(tmp_path):
-    with pytest.raises(HistoryError, match="cannot write"):
+    with pytest.raises(HistoryError, match=r"history\.jsonl"):
         append(tmp_path / "missing" / "history.jsonl", small())
-    with pytest.raises(HistoryError, match="is a folder"):
+    with pytest.raises(HistoryError, match="folder"):
         append(tmp_path, small())
     (tmp_path / "binary").write_bytes(b"\xff\xfe\n")
     with pytest.raises(HistoryError, match="line 1"):

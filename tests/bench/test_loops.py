@@ -55,7 +55,7 @@ def test_an_open_size_is_an_error() -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["input"], ["output"])], "g", ends[:1], ends[1:])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     session = onnxruntime.load(onnx.ModelProto.SerializeToString(model))
-    with pytest.raises(EngineError, match=r"rows of shape \[\?\]"):
+    with pytest.raises(EngineError, match=r"\[\?\]"):
         _ = session.input_shape
 
 
@@ -146,5 +146,5 @@ def test_invalid_file_is_named(tmp_path: Path) -> None:
     from sen_runtime.bench.plan import BenchRequest
     from tests.support.bench import Machine
 
-    with pytest.raises(EngineError, match=r"net.onnx: the model's timesteps are 'many'; expected a number"):
+    with pytest.raises(EngineError, match=r"net\.onnx.*timesteps.*'many'"):
         run(BenchRequest((path,), seconds=0.05), device=Machine())

@@ -348,19 +348,19 @@ def test_an_interrupted_run_is_marked(folder: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        pytest.param({"artifacts": ()}, "no files", id="nothing"),
-        pytest.param({"seconds": 0.0}, "--seconds is 0", id="no time"),
-        pytest.param({"seconds": -1.0}, "--seconds is -1", id="less than no time"),
-        pytest.param({"seconds": float("nan")}, "--seconds is nan", id="no number"),
-        pytest.param({"threads": (0,)}, "--threads is 0", id="no threads"),
-        pytest.param({"threads": (1, 2), "cpu": 0}, "--cpu 0 leaves one core, --threads 2", id="one core, two threads"),
-        pytest.param({"engines": ("tensorrt",)}, "no engine called 'tensorrt'; expected one of c, litert", id="engine"),
-        pytest.param({"engines": ("litert",)}, "litert runs .tflite files", id="engine of none"),
-        pytest.param({"artifacts": (Path("a.bin"),)}, "a.bin: no engine runs .bin; expected", id="ending"),
-        pytest.param({"artifacts": (Path("a.c"),)}, "a.c: .c files are compiled", id="C unasked"),
-        pytest.param({"energy": Path("m.csv")}, "there are 2 rows", id="energy of two"),
-        pytest.param({"cpu": 4000}, "--cpu 4000: this process may run on", id="no such core"),
-        pytest.param({"cpu": -1}, "--cpu -1: this process may run on", id="negative core"),
+        pytest.param({"artifacts": ()}, "files", id="nothing"),
+        pytest.param({"seconds": 0.0}, "--seconds", id="no time"),
+        pytest.param({"seconds": -1.0}, "--seconds", id="less than no time"),
+        pytest.param({"seconds": float("nan")}, "--seconds", id="no number"),
+        pytest.param({"threads": (0,)}, "--threads", id="no threads"),
+        pytest.param({"threads": (1, 2), "cpu": 0}, r"--cpu 0.*--threads 2", id="one core, two threads"),
+        pytest.param({"engines": ("tensorrt",)}, r"'tensorrt'.*c, litert", id="engine"),
+        pytest.param({"engines": ("litert",)}, r"litert.*\.tflite", id="engine of none"),
+        pytest.param({"artifacts": (Path("a.bin"),)}, r"a\.bin", id="ending"),
+        pytest.param({"artifacts": (Path("a.c"),)}, r"a\.c", id="C unasked"),
+        pytest.param({"energy": Path("m.csv")}, r"\b2 rows", id="energy of two"),
+        pytest.param({"cpu": 4000}, "--cpu 4000", id="no such core"),
+        pytest.param({"cpu": -1}, "--cpu -1", id="negative core"),
     ],
 )
 def test_usage(folder: Path, tmp_path: Path, options: Made, message: str) -> None:
@@ -369,13 +369,13 @@ def test_usage(folder: Path, tmp_path: Path, options: Made, message: str) -> Non
     request = {"artifacts": (folder / "net.sen", folder / "net.onnx"), **options}
     if "artifacts" in options:
         request["artifacts"] = given
-    with pytest.raises(UsageError, match=message.replace("(", r"\(")) as found:
+    with pytest.raises(UsageError, match=message) as found:
         measure.run(BenchRequest(**request), device=Machine())
     assert found.value.exit_code == 2
 
 
 def test_other_widths_name_both_files(folder: Path) -> None:
-    with pytest.raises(UsageError, match=r"net.onnx takes inputs of shape \[12\], other.sen of \[7\]"):
+    with pytest.raises(UsageError, match=r"net\.onnx.*\[12\].*other\.sen.*\[7\]"):
         run(folder / "net.onnx", folder / "other.sen")
 
 
@@ -452,17 +452,17 @@ def test_a_damaged_file_is_named(folder: Path, tmp_path: Path, name: str, damage
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match=r"absent.onnx does not exist"):
+    with pytest.raises(BenchError, match=r"absent\.onnx"):
         run(tmp_path / "absent.onnx")
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        pytest.param({"x": np.zeros((3, 7), np.float32)}, r"shape \[7\]; the network takes \[12\]", id="width"),
-        pytest.param({"x": np.zeros((3, 12)), "labels": np.zeros(3, int)}, "arrays x, labels; expected", id="key"),
-        pytest.param({"x": np.full((3, 12), 255)}, r"expected \[0, 1\]", id="range"),
-        pytest.param({"x_test": np.zeros((3, 12)), "y_test": np.full(3, 5)}, "label 5 for a network of 5", id="label"),
+        pytest.param({"x": np.zeros((3, 7), np.float32)}, r"\[7\].*\[12\]", id="width"),
+        pytest.param({"x": np.zeros((3, 12)), "labels": np.zeros(3, int)}, "x, labels", id="key"),
+        pytest.param({"x": np.full((3, 12), 255)}, r"\[0, 1\]", id="range"),
+        pytest.param({"x_test": np.zeros((3, 12)), "y_test": np.full(3, 5)}, "label 5", id="label"),
     ],
 )
 def test_data_that_do_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], message: str) -> None:
@@ -480,7 +480,7 @@ def test_data_are_checked_against_every_range_that_a_file_states(tmp_path: Path)
     )
     np.savez(tmp_path / "data.npz", x=np.full((3, 12), 255))
     assert run(bytes_, data=tmp_path / "data.npz")["valid"]
-    with pytest.raises(DataError, match=r"expected \[0, 1\]"):
+    with pytest.raises(DataError, match=r"\[0, 1\]"):
         run(bytes_, ones, data=tmp_path / "data.npz")
     unknown = run(write(tmp_path, "unknown.sen", small_network()), data=tmp_path / "data.npz")
     assert any("input range" in each["message"] for each in unknown["rows"][0]["warnings"] if each["kind"] == "data")

@@ -122,26 +122,24 @@ def drop(*path: Any) -> Callable[[Made], None]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(drop("rows"), "record has no rows", id="no rows"),
-        pytest.param(put("rows", to=[]), "record.rows has 0 values; expected 1", id="empty rows"),
+        pytest.param(drop("rows"), "rows", id="no rows"),
+        pytest.param(put("rows", to=[]), r"record\.rows.*\b0\b.*\b1\b", id="empty rows"),
         pytest.param(put("more", to=1), "'more'", id="more"),
         pytest.param(put("rows", 0, "more", to=1), r"record.rows\[0\] .*'more'", id="more in a row"),
-        pytest.param(drop("rows", 1, "latency_us", "p99_9"), r"rows\[1\].latency_us has no p99_9", id="no p99.9"),
-        pytest.param(put("status", to="done"), "status is 'done'; expected one of complete, interrupted", id="status"),
-        pytest.param(put("valid", to=1), "valid is 1; expected boolean", id="1 is not true"),
-        pytest.param(put("rows", 0, "threads", to=True), "threads is True; expected integer", id="true is not 1"),
-        pytest.param(put("rows", 0, "threads", to=0), "threads is 0; expected at least 1", id="no threads"),
-        pytest.param(put("rows", 0, "sha256", to="x"), "sha256 is 'x'; expected text like", id="checksum"),
-        pytest.param(put("created", to="today"), "created is 'today'", id="time"),
-        pytest.param(
-            put("rows", 1, "ratio", "confidence", to=95), "confidence is 95; expected at most 1", id="percent"
-        ),
-        pytest.param(put("rows", 0, "ratio", to=[]), r"ratio is \[\]; expected object or null", id="ratio"),
-        pytest.param(put("device", "before", to=None), "before is None; expected object", id="state"),
-        pytest.param(put("device", "caches", "l1d", to="32K"), "l1d is '32K'; expected integer or null", id="cache"),
-        pytest.param(put("rows", 0, "turns_us", to=[1.0] * 2001), "turns_us has 2001 values", id="too many turns"),
-        pytest.param(put("rows", 0, "turns_us", 0, to=None), r"turns_us\[0\] is None; expected number", id="a hole"),
-        pytest.param(put("sustained", 0, "latency_us", "x", to="1"), "expected number", id="sustained"),
+        pytest.param(drop("rows", 1, "latency_us", "p99_9"), r"rows\[1\]\.latency_us.*p99_9", id="no p99.9"),
+        pytest.param(put("status", to="done"), r"status.*'done'.*complete, interrupted", id="status"),
+        pytest.param(put("valid", to=1), r"valid.*\b1\b.*boolean", id="1 is not true"),
+        pytest.param(put("rows", 0, "threads", to=True), r"threads.*True.*integer", id="true is not 1"),
+        pytest.param(put("rows", 0, "threads", to=0), r"threads.*\b0\b.*\b1\b", id="no threads"),
+        pytest.param(put("rows", 0, "sha256", to="x"), r"sha256.*'x'", id="checksum"),
+        pytest.param(put("created", to="today"), r"created.*'today'", id="time"),
+        pytest.param(put("rows", 1, "ratio", "confidence", to=95), r"confidence.*\b95\b.*\b1\b", id="percent"),
+        pytest.param(put("rows", 0, "ratio", to=[]), r"ratio.*\[\].*object", id="ratio"),
+        pytest.param(put("device", "before", to=None), r"before.*None.*object", id="state"),
+        pytest.param(put("device", "caches", "l1d", to="32K"), r"l1d.*'32K'.*integer", id="cache"),
+        pytest.param(put("rows", 0, "turns_us", to=[1.0] * 2001), r"turns_us.*\b2001\b", id="too many turns"),
+        pytest.param(put("rows", 0, "turns_us", 0, to=None), r"turns_us\[0\].*None.*number", id="a hole"),
+        pytest.param(put("sustained", 0, "latency_us", "x", to="1"), r"sustained\[0\]", id="sustained"),
     ],
 )
 def test_what_is_no_record(real: Made, change: Callable[[Made], None], message: str) -> None:
@@ -155,10 +153,10 @@ def test_what_is_no_record(real: Made, change: Callable[[Made], None], message: 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(put("rows", 1, "name", to="net.sen native 1"), "two rows are called", id="one name twice"),
-        pytest.param(put("rows", 1, "ratio", "to", to="x"), r"rows\[1\].ratio.to is 'x'", id="to"),
-        pytest.param(put("rows", 0, "histogram", "edges_us", to=[1.0, 2.0]), "one more of edges_us", id="edges"),
-        pytest.param(put("clock", "loop_ns", to=float("inf")), "loop_ns is inf; expected number", id="infinite"),
+        pytest.param(put("rows", 1, "name", to="net.sen native 1"), r"'net\.sen native 1'", id="one name twice"),
+        pytest.param(put("rows", 1, "ratio", "to", to="x"), r"rows\[1\]\.ratio\.to.*'x'", id="to"),
+        pytest.param(put("rows", 0, "histogram", "edges_us", to=[1.0, 2.0]), "edges_us", id="edges"),
+        pytest.param(put("clock", "loop_ns", to=float("inf")), r"loop_ns.*inf", id="infinite"),
     ],
 )
 def test_what_a_schema_cannot_say(real: Made, change: Callable[[Made], None], message: str) -> None:
@@ -171,12 +169,12 @@ def test_what_a_schema_cannot_say(real: Made, change: Callable[[Made], None], me
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        pytest.param(b"", "a.json is not JSON", id="empty"),
-        pytest.param(b"\xff\xfe", "not UTF-8", id="no text"),
-        pytest.param(b"[" * 100_000, "nested too deep", id="deep"),
-        pytest.param(b"[]", "schema is None; expected 'sen-edge/bench/1'", id="list"),
-        pytest.param(b'{"schema": "sen-edge/bench/2"}', "schema is 'sen-edge/bench/2'; expected", id="version"),
-        pytest.param(b'{"schema": "sen-edge/bench/1"}', "record has no created", id="nothing else"),
+        pytest.param(b"", r"a\.json.*JSON", id="empty"),
+        pytest.param(b"\xff\xfe", "UTF-8", id="no text"),
+        pytest.param(b"[" * 100_000, "deep", id="deep"),
+        pytest.param(b"[]", r"schema.*None.*'sen-edge/bench/1'", id="list"),
+        pytest.param(b'{"schema": "sen-edge/bench/2"}', r"schema.*'sen-edge/bench/2'", id="version"),
+        pytest.param(b'{"schema": "sen-edge/bench/1"}', "created", id="nothing else"),
     ],
 )
 def test_file_that_is_not_a_record_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -188,7 +186,7 @@ def test_file_that_is_not_a_record_is_named(tmp_path: Path, content: bytes, mess
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"a.json does not exist"):
+    with pytest.raises(RecordError, match=r"a\.json"):
         record.read(tmp_path / "a.json")
 
 
@@ -216,5 +214,5 @@ def test_every_option_is_in_the_documentation() -> None:
 
 def test_a_number_beyond_all_floats_is_refused(tmp_path: Path, real: dict[str, Any]) -> None:
     (tmp_path / "a.json").write_text(record.dumps({**real, "clock": {**real["clock"], "loop_ns": 10**400}}))
-    with pytest.raises(record.RecordError, match=r"a.json is not JSON: an integer of 401 digits"):
+    with pytest.raises(record.RecordError, match=r"a\.json.*\b401\b"):
         record.read(tmp_path / "a.json")
