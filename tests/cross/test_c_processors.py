@@ -146,7 +146,7 @@ def _headers(compiler: str) -> list[str]:
 def test_big_endian(name: str, tmp_path: Path) -> None:
     target = with_tools(BIG_ENDIAN[name])
     assert selftests(target, forms.every_form(), tmp_path / "array", "array") == 0
-    with pytest.raises(RuntimeError, match=r"little endian.*-O c.weights=array"):
+    with pytest.raises(RuntimeError, match=r"-O c\.weights=array"):
         selftests(target, forms.every_form(), tmp_path / "incbin", "incbin")
 
 

@@ -519,7 +519,7 @@ def test_engine_reports_the_error(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="header"):
         engine.load(broken)
     shutil.copy(path.with_suffix(".h"), broken.with_suffix(".h"))
-    with pytest.raises(EngineError, match=r"does not compile .*error"):
+    with pytest.raises(EngineError, match="error"):
         engine.load(broken)
     broken.write_text("int x;\n")
     with pytest.raises(EngineError, match="broken_run"):

@@ -77,7 +77,7 @@ def test_another_constant_is_found(config: SpatialConfig, changes: dict[str, Any
     write(path, {name: value for name, value in outputs(theirs).items() if name in "xy"})
     with pytest.raises(VerificationError, match="output") as caught:
         check(ours, path, "model.pt")
-    assert "add layer0, layer1" in caught.value.hint
+    assert "layer0, layer1" in caught.value.hint
 
 
 def test_the_first_layer_that_differs_is_named(tmp_path: Path) -> None:
