@@ -16,7 +16,7 @@ class SenError(Exception):
     """A mistake or a condition the user can act on.
 
     Attributes:
-        message: what is wrong, where, what was found and what was expected.
+        message: problem, place, found and expected values.
         hint: the next step, or an empty string.
         exit_code: the status a command ends with.
     """
@@ -52,7 +52,7 @@ class EngineCrashError(EngineError):
 
 
 class UsageError(SenError):
-    """Options that contradict each other, or what they are about."""
+    """Options that contradict each other, or the model."""
 
     exit_code = EXIT_USAGE
 
@@ -66,7 +66,7 @@ class OutputError(SenError):
 
 
 class MissingExtraError(SenError):
-    """A package that is needed for what was asked, and is not installed."""
+    """A required package that is not installed."""
 
     exit_code = EXIT_MISSING
 

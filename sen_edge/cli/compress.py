@@ -82,7 +82,7 @@ def compress(
 
 
 def _interrupted(state: Path | None) -> list[str]:
-    """Return what an interrupted search keeps, and how to resume it."""
+    """Return the lines for an interrupted search: kept results, and the command that resumes it."""
     if state is None or not state.exists():
         return ["interrupted; nothing was written"]
     return [

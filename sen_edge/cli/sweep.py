@@ -96,7 +96,7 @@ def _load(file: Path, plan: Sweep) -> Dataset:
 
 
 def _interrupted() -> list[str]:
-    """Return what an interrupted sweep keeps, and how to resume it."""
+    """Return the lines for an interrupted sweep: kept results, and the command that resumes it."""
     command = shlex.join(["sen-edge", *sys.argv[1:]])
     return ["interrupted; finished trials are kept", f"  -> resume: {command}"]
 

@@ -104,7 +104,7 @@ def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
 
 
 def _interrupted(output: Path) -> list[str]:
-    """Return what an interrupted training keeps, and how to resume it."""
+    """Return the lines for an interrupted training: kept results, and the command that resumes it."""
     from sen_edge.training.state import state_path
 
     state = state_path(output)

@@ -91,7 +91,7 @@ def bench(hosts: Mapping[str, Host], job: Job, *, note: Callable[[str], None]) -
 
     Args:
         hosts: by name.
-        job: what is measured.
+        job: files and settings.
         note: receives progress, line by line.
 
     Raises:

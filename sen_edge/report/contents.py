@@ -27,7 +27,7 @@ class Item:
     Attributes:
         name: file name, or the path if several paths are reported; unique.
         path: of the file.
-        kind: what the file holds.
+        kind: of the content.
         value: parsed JSON; a `History` of a history; None of models and other files.
     """
 

@@ -56,10 +56,10 @@ class Chart:
     """A chart for pages and picture files.
 
     Attributes:
-        caption: what it shows.
+        caption: heading of the figure or table.
         draw: draws it on axes of matplotlib.
         size: width and height in inches.
-        note: what a reader has to know.
+        note: explanation below it.
         description: its main figures in words, for screen readers.
     """
 

@@ -87,7 +87,7 @@ def _verdict(record: Record) -> Note:
         return Note(f"{WRONG} Not valid: do not rely on these figures", remarks(record), "bad")
     if record["status"] != "complete":
         return Note(
-            f"! {record['status'].capitalize()}: figures of what was measured until then", remarks(record), "warn"
+            f"! {record['status'].capitalize()}: figures of the measurement until then", remarks(record), "warn"
         )
     if busy(record):
         return Note(f"! Busy machine: {passed}, but other programs ran", remarks(record), "warn")

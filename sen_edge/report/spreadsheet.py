@@ -26,7 +26,7 @@ HISTORY_FIELDS = (
 
 
 def from_records(records: Mapping[str, Mapping[str, Any]]) -> str:
-    """A line for each row of records by their sources; what is unknown is empty."""
+    """A line for each row of records by their sources; unknown values are empty."""
 
     def lines() -> Iterator[dict[str, Any]]:
         for source, record in records.items():

@@ -36,7 +36,7 @@ class CExporter(Exporter):
         """Refuse int8 activations, names that C has no form for, and networks beyond the budgets.
 
         Raises:
-            ExportError: with what was found, what was expected, and the next step.
+            ExportError: states found and expected values, and the next step.
         """
         _lower(network, options)
 

@@ -1,6 +1,6 @@
 """Files of the folder: templates, and the manifests of PlatformIO and Arduino.
 
-Zephyr has options, libraries and modules called `net`, `log` or `sensor`, and merges what has the same name; names for
+Zephyr has options, libraries and modules called `net`, `log` or `sensor`, and merges entries with the same name; names for
 it begin with `sen_`.
 """
 

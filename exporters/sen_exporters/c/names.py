@@ -16,7 +16,7 @@ def identifier(stem: str) -> str:
     """The stem of a file as a C identifier: letters, digits, and `_` for all else.
 
     Raises:
-        ExportError: nothing is left, or what is left has a meaning of its own.
+        ExportError: the identifier is empty, or has a meaning of its own.
     """
     name = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")
     if re.match(r"[0-9]", name):

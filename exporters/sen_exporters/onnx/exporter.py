@@ -46,7 +46,7 @@ class OnnxExporter(Exporter):
         """Refuse options without a form in ONNX, and networks larger than one file.
 
         Raises:
-            ExportError: with what was found, what was expected, and the next step.
+            ExportError: states found and expected values, and the next step.
         """
         check_unrolled(network, options, "scan or --snn step")
         if options.sparse_format == "block":

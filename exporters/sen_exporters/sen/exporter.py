@@ -1,4 +1,4 @@
-"""The toolkit's own image: what the runtime reads in place. The format is `sen_runtime.format`'s."""
+"""Exporter of `.sen` images, which the runtime reads in place; the format is `sen_runtime.format`."""
 
 from __future__ import annotations
 

@@ -35,10 +35,10 @@ class TfliteExporter(Exporter):
     Options = TfliteOptions
 
     def check(self, network: Network, options: TfliteOptions) -> None:
-        """Refuse what an interpreter cannot compute, or computes wrongly.
+        """Refuse networks and options that an interpreter cannot compute, or computes wrongly.
 
         Raises:
-            ExportError: with what was found, what was expected, and the next step.
+            ExportError: states found and expected values, and the next step.
         """
         if options.snn == "scan":
             raise NoFormError(

@@ -21,7 +21,7 @@ Loads = Optional[list[int]]
 SCHEMA = "sen-edge/bench-comparison/1"
 #: Min number of turns of an interval.
 MIN_TURNS = 20
-#: Fields of the device, and of a row, that must be equal, and what they hold.
+#: Fields of the device, and of a row, that must be equal, with their names in messages.
 SAME_DEVICE = {
     "model": "model of the device",
     "cpu": "processor of the device",

@@ -76,7 +76,7 @@ MIN_CELSIUS, MAX_CELSIUS = -60.0, 200.0
 
 
 def facts(texts: Texts) -> dict[str, Any]:
-    """Board, processor, system, and caches: what does not change while the machine runs."""
+    """Return the constant facts of the machine: board, processor, system, and caches."""
     cpuinfo = _cpuinfo(texts)
     return {
         "model": _model(texts),

@@ -68,7 +68,7 @@ def read_meter(path: Path, min_readings: int = MIN_READINGS) -> Meter:
         min_readings: 0 before a run, when the file may have none yet.
 
     Raises:
-        EnergyError: names the line, what is there and what was expected.
+        EnergyError: names the line, found and expected values.
     """
     data = read_regular(path, MAX_BYTES, error=EnergyError)
     lines = decode(data[: data.rfind(b"\n") + 1], str(path), error=EnergyError).splitlines()

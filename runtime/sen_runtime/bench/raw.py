@@ -55,7 +55,7 @@ def read(path: Path, *, keep_samples: bool = False) -> Observations:
         keep_samples: keep all samples in the record.
 
     Raises:
-        RawError: names the line, what is there and what was expected.
+        RawError: names the line, found and expected values.
     """
     events: dict[str, list[Event]] = {kind: [] for kind in SCHEMAS}
     measured = Measured({})

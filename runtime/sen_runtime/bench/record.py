@@ -99,7 +99,7 @@ def check(record: Any) -> None:
     """Validate a record.
 
     Raises:
-        RecordError: names the place, what is there and what was expected.
+        RecordError: names the place, found and expected values.
     """
     validate(record, load_schema(), "record")
     try:
@@ -138,7 +138,7 @@ def validate(value: Any, schema: Mapping[str, Any], where: str, *, error: type[S
     """Check a value against a JSON Schema of the keywords that the schemas of this folder use.
 
     Raises:
-        SenError (`error`): names the place, what is there and what was expected.
+        SenError (`error`): names the place, found and expected values.
     """
     for message in _faults(value, schema, where):
         raise error(message)

@@ -96,7 +96,7 @@ def table(record: Mapping[str, Any], width: int | None = None) -> str:
 
 
 def heading(record: Mapping[str, Any]) -> str:
-    """Machine, system and time in one line; what is not known is left out."""
+    """Machine, system and time in one line, without unknown values."""
     device = record["device"]
     bits = f"{device['userland_bits']}-bit programs"
     parts = [device["model"], device["cpu"], device["architecture"], bits, device["os"], record["created"]]

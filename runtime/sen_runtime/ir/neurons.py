@@ -1,4 +1,4 @@
-"""Neuron models: what a layer makes of the current `y = W x + b` of its neurons."""
+"""Neuron models: functions of the current `y = W x + b` of the neurons of a layer."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ SEN_API sen_status sen_reset(sen_model *model);
 /* One time step from `x [inputs]`. `y [outputs]` is the last layer's membrane, or its spikes where they are counted. */
 SEN_API sen_status sen_step(sen_model *model, const float *x, float *y);
 
-/* Number of layers, and what one of them gave out last: activations; of a spiking network the spikes, or the last layer's
+/* Number of layers, and the last outputs of one of them: activations; of a spiking network the spikes, or the last layer's
  * membranes, of a sen_step; before the first, anything. The last layer of a multilayer perceptron writes to `y` instead; then, and for an index without
  * a layer, the result is null. */
 SEN_API uint32_t sen_layers(const sen_model *model);

@@ -1,6 +1,6 @@
 /* Dense matrices of floats: y = act(addend + W x), w stored row by row, or by source.
  *
- * sen_dense_reference takes every dtype. The others say in their names what they read. */
+ * sen_dense_reference takes every dtype. The names of the others state the dtypes they read. */
 #include "network.h"
 
 #ifndef SEN_ISA

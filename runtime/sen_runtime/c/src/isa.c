@@ -1,4 +1,4 @@
-/* Products of every instruction set, and the choice of one by what this processor supports, when a model is loaded. */
+/* Products of every instruction set; loading a model chooses the ones that this processor supports. */
 #include "internal.h"
 
 #ifdef SEN_ISA

@@ -1,4 +1,4 @@
-/* From an image to a network that runs: what it needs is laid out in the arena, once. */
+/* Loads an image: lays out the network in the arena. */
 #include "internal.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* A loaded model: what it is, and running it. */
+/* A loaded model: properties, and inference. */
 #include "internal.h"
 
 uint32_t sen_inputs(const sen_model *model)

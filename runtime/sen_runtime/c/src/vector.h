@@ -108,7 +108,7 @@ static inline void sen_finish_sixteen(
     if (addend)
         value = _mm512_add_ps(_mm512_maskz_loadu_ps(kept, addend + row), value);
     if (is_relu)
-        value = _mm512_max_ps(value, _mm512_setzero_ps()); /* which is 0 for what is not a number */
+        value = _mm512_max_ps(value, _mm512_setzero_ps()); /* 0 for NaN */
     _mm512_mask_storeu_ps(y + row, kept, value);
 }
 #endif

@@ -3,7 +3,7 @@
 
 #include <time.h>
 
-/* Sums that a compiler keeps in registers: eight vectors of 16 bytes, or what a 32-bit processor has. */
+/* Sums that a compiler keeps in registers: eight vectors of 16 bytes, or as many as a 32-bit processor has. */
 #if UINTPTR_MAX > 0xFFFFFFFFu
 #define SUMS 32u
 #else

@@ -1,4 +1,4 @@
-"""Weight operators: what a layer multiplies its input with, and how that is stored; one file for each."""
+"""Weight operators: stored forms of the matrix of a layer; one file each."""
 
 from sen_runtime.ir.operators.base import WeightOperator
 from sen_runtime.ir.operators.coordinates import Coordinates
