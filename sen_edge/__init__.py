@@ -1,7 +1,7 @@
 """sen-edge: deployment toolkit for spatially embedded networks.
 
 A trained checkpoint goes in; weights are computed from the coordinates, the network is compressed, exported, verified
-against the checkpoint, and measured. The public API are the exports of this module; see `sen_edge.api`.
+against the checkpoint, and measured. The names in `__all__` are the public API; see `sen_edge.api`.
 """
 
 import logging

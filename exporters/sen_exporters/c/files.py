@@ -1,7 +1,7 @@
 """Files of the folder: templates, and the manifests of PlatformIO and Arduino.
 
-Zephyr has options, libraries and modules called `net`, `log` or `sensor`, and merges entries with the same name; names for
-it begin with `sen_`.
+Names for Zephyr begin with `sen_`: Zephyr has options, libraries and modules called `net`, `log` or `sensor`, and
+merges entries with the same name.
 """
 
 from __future__ import annotations
