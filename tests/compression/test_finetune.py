@@ -18,6 +18,7 @@ from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
+from sen_edge.schema import SchemaError
 from sen_edge.training.loop import Recipe
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
@@ -130,17 +131,12 @@ def test_other_radii_are_refused(radii: tuple[float, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"ramp": 1.0}, "ramp"),
-        ({"distillation": 1.5}, "distillation"),
-        ({"temperature": 0.0}, "temperature"),
-        ({"patience": -1}, "patience"),
-    ],
+    ("key", "value"), [("ramp", 1.0), ("distillation", 1.5), ("temperature", 0.0), ("patience", -1)]
 )
-def test_bad_tunings_are_refused(values: dict, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        Tuning(**values)
+def test_bad_tunings_are_refused(key: str, value: float) -> None:
+    with pytest.raises(SchemaError) as caught:
+        Tuning(**{key: value})
+    assert caught.value.key == key
 
 
 def test_neurons_and_thresholds_are_not_trained_towards() -> None:
