@@ -198,7 +198,7 @@ def test_throttling(before, during, after, bits):
 )
 def test_change_of_the_clock_while_busy(clocks, is_change):
     found = changes(IDLE, IDLE, [pi_state(clock) for clock in clocks])
-    assert [sentence.startswith("the clock of the cores fell") for sentence in found] == [True] * is_change
+    assert ["clock" in sentence for sentence in found] == [True] * is_change
 
 
 def test_clocks_before_and_after_do_not_matter():

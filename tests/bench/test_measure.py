@@ -164,9 +164,8 @@ def test_row_with_wrong_outputs_is_marked(folder: Path) -> None:
     found = run(folder / "net.sen", folder / "net.onnx", load=load)
     assert not found["rows"][1]["agreement"]["matches"] and not found["valid"]
     assert found["rows"][1]["agreement"]["argmax_percent"] < 90
-    assert found["invalid_because"][0].startswith(
-        "net.onnx onnxruntime 1: outputs differ from those of net.sen native 1"
-    )
+    (reason,) = found["invalid_because"]
+    assert reason.startswith("net.onnx onnxruntime 1: ") and "net.sen native 1" in reason
 
 
 @pytest.mark.parametrize(("dtype", "is_valid"), [("float32", False), ("int8-dynamic", True)])
@@ -182,7 +181,7 @@ def test_outputs_that_are_no_numbers_never_match(folder: Path, which: str) -> No
     found = run(folder / "net.sen", folder / "net.onnx", load=load)
     row = next(row for row in found["rows"] if row["name"] == which)
     assert row["agreement"]["matches"] is False and row["agreement"]["max_error"] is None
-    assert any(which in reason and "not finite" in reason for reason in found["invalid_because"])
+    assert any(which in reason for reason in found["invalid_because"])
 
 
 def test_outputs_of_another_number(folder: Path) -> None:

