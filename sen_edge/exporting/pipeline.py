@@ -204,6 +204,7 @@ def _export_one(
         raise VerificationError(
             f"the {target.name} file disagrees with its model; nothing was written:\n  - " + "\n  - ".join(missed),
             hint=_remedy(model),
+            results=verification,
         )
     not_run_in = {name: error.message for name, error in worker.versions(target.engines(artifact.main))[1].items()}
     return Exported(target.stamp(artifact, _verification_metadata(verification)), options, verification, not_run_in)
