@@ -214,6 +214,7 @@ def test_the_fastest_of_the_finalists_is_taken(
     monkeypatch.setattr(evaluator, "measure", measure)
     command = ("--max-accuracy-drop", 60, "--methods", "low-rank", "--data", npz)
     outcome = sen_edge("compress", mlp_path, *command, "-o", tmp_path / "a.sen", "--json")
+    assert outcome.code == 0, outcome.err
     search = json.loads(outcome.out)["search"]
     assert search["chosen"]["latency_us"] == 1.0 and search["original"]["latency_us"] == 2.0
     assert any("rank" in form for form in search["chosen"]["layers"])
