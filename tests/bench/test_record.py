@@ -208,7 +208,7 @@ def test_every_field_is_in_the_documentation() -> None:
 def test_every_option_is_in_the_documentation() -> None:
     done = subprocess.run([sys.executable, "-m", "sen_runtime", "bench", "--help"], capture_output=True, text=True)
     options = set(re.findall(r"--[a-z-]+", done.stdout)) - {"--help"}
-    assert len(options) >= 15
+    assert len(options) > 10
     assert [option for option in sorted(options) if not re.search(rf"{option}\b", PAGE)] == []
 
 
