@@ -142,12 +142,15 @@ class Model(Displayed):
             `[n, n_out]`, or `[n_out]` for one input.
 
         Raises:
-            DataError: the inputs have another shape.
+            DataError: the inputs have another shape, or are not finite.
         """
         inputs, shape = np.asarray(x, np.float32), self.network.input_shape
         is_single = inputs.shape == shape
         if not is_single and inputs.shape[1:] != shape:
             raise DataError(f"inputs have shape {list(inputs.shape)}; expected [n, {', '.join(map(str, shape))}]")
+        if not np.isfinite(inputs).all():
+            at = np.argwhere(~np.isfinite(inputs))[0].tolist()
+            raise DataError(f"inputs hold {inputs[tuple(at)]} at {at}; expected finite numbers")
         if not len(inputs):
             return np.empty((0, self.network.n_out), np.float32)
         outputs = self.trace(inputs[None] if is_single else inputs)[-1]

@@ -59,9 +59,9 @@ def test_predictions_are_those_of_the_reference(checkpoint: Path) -> None:
     assert together.shape == (7, 10) and together.dtype == np.float32
     np.testing.assert_allclose(model.predict(x[0]), together[0], rtol=1e-5, atol=1e-6)
     assert model.predict(np.empty((0, 64))).shape == (0, 10)
-    for shape in ((63,), (2, 63), (1, 2, 64), ()):
+    for wrong in (*map(np.zeros, ((63,), (2, 63), (1, 2, 64), ())), np.full((2, 64), np.nan), np.full(64, np.inf)):
         with pytest.raises(DataError):
-            model.predict(np.zeros(shape))
+            model.predict(wrong)
 
 
 def test_a_compressed_model_is_saved_loaded_and_exported(checkpoint: Path, tmp_path: Path) -> None:
