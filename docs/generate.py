@@ -71,11 +71,14 @@ def _function(module: str, name: str, function: Any) -> str:
     schema = getattr(function, "schema", None)
     parameters = inspect.signature(function).parameters.values()
     options = set() if schema is None else {each.name for each in dataclasses.fields(schema)}
-    own = [
-        each.name if each.default is each.empty else f"{each.name}={_default(each)}"
-        for each in parameters
-        if each.name not in options or each.name == "to"
-    ]
+    own, is_keyword = [], False
+    for each in parameters:
+        if each.name in options and each.name != "to":
+            continue
+        if each.kind is each.KEYWORD_ONLY and not is_keyword:
+            own.append("*")
+            is_keyword = True
+        own.append(each.name if each.default is each.empty else f"{each.name}={_default(each)}")
     lines = [f"## {module}.{name}\n", f"    {module}.{name}({', '.join(own)}{', **options' * bool(options)})\n"]
     lines.append(_text(function))
     if schema is not None:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from sen_edge.compression.result import Compressed
 from sen_edge.data import datasets
 from sen_edge.data.calibration import load_calibration
 from sen_edge.display import Displayed
-from sen_edge.errors import VerificationError
+from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting import pipeline as export_pipeline
 from sen_edge.exporting import quantization
 from sen_edge.exporting.request import ExportRequest, VerifyRequest
@@ -33,7 +34,7 @@ from sen_edge.exporting.verify.file import verify_file
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.model.model import Model, load
 from sen_edge.progress import Progress, silent
-from sen_edge.schema import Schema, fields_of, split
+from sen_edge.schema import Schema, fields_of, parse, split
 from sen_edge.training import train as training
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import TrainResult
@@ -59,6 +60,7 @@ __all__ = [
     "verify",
 ]
 
+LOG = logging.getLogger(__name__)
 StrPath = str | Path
 KEYWORD_ONLY = inspect.Parameter.KEYWORD_ONLY
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -86,9 +88,23 @@ def _takes(schema: type[Schema]) -> Callable[[Function], Function]:
 
 
 def _model(model: Model | Compressed | StrPath, map_path: StrPath | None = None) -> Model:
-    if isinstance(model, Compressed):
-        return model.model
-    return model if isinstance(model, Model) else load(model, map_path=map_path)
+    """Return a loaded model; load a path.
+
+    Raises:
+        UsageError: another type, or a map for a loaded model.
+    """
+    if isinstance(model, (str, Path)):
+        return load(model, map_path=map_path)
+    if not isinstance(model, (Model, Compressed)):
+        raise UsageError(f"model is {type(model).__name__}; expected a path, a Model or a Compressed")
+    if map_path is not None:
+        raise UsageError("map_path has no effect on a loaded model", hint="pass it to sen_edge.load")
+    return model.model if isinstance(model, Compressed) else model
+
+
+def _log(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        LOG.warning(warning)
 
 
 def _folder(data_dir: StrPath | None) -> Path | None:
@@ -123,7 +139,7 @@ def train(
     Raises:
         DataError, UsageError, OutputError, TrainingError: see `sen_edge.training.train.train`.
     """
-    request = TrainRequest(**options)
+    request = parse(TrainRequest, options, "")
     dataset = datasets.load(str(data), _folder(data_dir), spikes=request.input_coding == "spikes")
     return training.train(
         training.config_of(request, dataset),
@@ -165,16 +181,18 @@ def compress(
     Raises:
         DataError, UsageError, BudgetError, NetworkError, TrainingError: see `sen_edge.compression.pipeline.compress`.
     """
-    loaded, request = _model(model), CompressRequest(**options)
+    loaded, request = _model(model), parse(CompressRequest, options, "")
     calibrated, dataset = inputs.load_inputs(
         loaded,
         None if calibration is None else str(calibration),
         None if data is None else str(data),
         _folder(data_dir),
     )
-    return pipeline.compress(
+    result = pipeline.compress(
         loaded, request, calibration=calibrated, dataset=dataset, as_checkpoint=as_checkpoint, progress=progress
     )
+    _log(result.figures["warnings"])
+    return result
 
 
 def quantize(
@@ -234,9 +252,16 @@ def export(
         VerificationError: a file disagrees with the model; nothing is written.
         OutputError: a file exists, or cannot be written.
     """
-    targets = to.split(",") if isinstance(to, str) else to
-    request = ExportRequest(to=None if targets is None else tuple(targets), **options)
-    return export_pipeline.export(_model(model, request.map_path), Path(output_dir), request, progress=progress)
+    names = [to] if isinstance(to, str) else to
+    if isinstance(names, Sequence) and all(isinstance(each, str) for each in names):
+        names = [part.strip() for part in ",".join(names).split(",") if part.strip()]
+    if names is not None:
+        options["to"] = names
+    request = parse(ExportRequest, options, "")
+    result = export_pipeline.export(_model(model, request.map_path), Path(output_dir), request, progress=progress)
+    if request.is_compressed:
+        _log(result.manifest["compression"]["warnings"])
+    return result
 
 
 @_takes(VerifyRequest)
@@ -256,11 +281,13 @@ def verify(artifact: StrPath, against: Model | Compressed | StrPath, **options: 
         VerificationError: disagreement; `results` contains the figures.
         ExportError, EngineError, ImageError, DataError, UsageError: invalid file, data or options.
     """
-    request = VerifyRequest(**options)
+    request = parse(VerifyRequest, options, "")
     model = _model(against, request.map_path)
     if request.expect is not None:
         check(model.origin, request.expect, model.name)
-    return verify_file(Path(artifact), model, request)
+    results = verify_file(Path(artifact), model, request)
+    _log(dict.fromkeys(warning for each in results for warning in each.warnings))
+    return results
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -280,7 +307,8 @@ class Benchmark(Displayed):
 
     def summary(self) -> Mapping[str, object]:
         """Return the median latency of each row."""
-        return {row["name"]: f"{row['latency_us']['median']:.4g} us" for row in self.rows}
+        reasons = {} if self.record["valid"] else {"not valid": "; ".join(self.record["invalid_because"])}
+        return {**reasons, **{row["name"]: f"{row['latency_us']['median']:.4g} us" for row in self.rows}}
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record."""
@@ -291,8 +319,8 @@ def bench(
     artifacts: StrPath | Sequence[StrPath],
     *,
     data: StrPath | None = None,
-    engines: Sequence[str] = (),
-    threads: Sequence[int] = (1,),
+    engines: str | Sequence[str] = (),
+    threads: int | Sequence[int] = 1,
     seconds: float = 10.0,
     cpu: int | None = None,
     seed: int = 0,
@@ -302,8 +330,8 @@ def bench(
     Args:
         artifacts: files; the first is the baseline.
         data: `.npz` or IDX file with inputs and, for accuracies, labels; None for random inputs.
-        engines: names of engines; empty for all installed ones.
-        threads: numbers of threads, one row each.
+        engines: one or more names; empty for all installed engines.
+        threads: number of threads, or several, one row each.
         seconds: duration without loading and warm-up.
         cpu: core to pin the process to; None for any.
         seed: seed of the order and of random inputs.
@@ -314,8 +342,8 @@ def bench(
     paths = [artifacts] if isinstance(artifacts, (str, Path)) else artifacts
     request = BenchRequest(
         tuple(map(Path, paths)),
-        tuple(engines),
-        tuple(threads),
+        (engines,) if isinstance(engines, str) else tuple(engines),
+        (threads,) if isinstance(threads, int) else tuple(threads),
         seconds,
         data=None if data is None else Path(data),
         cpu=cpu,

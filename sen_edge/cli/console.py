@@ -69,11 +69,17 @@ class _Notes(logging.Handler):
         note(f"{prefix}{record.getMessage()}")
 
 
-def show_log() -> None:
-    """Print log records of `sen_edge` from level INFO to stderr."""
-    log = logging.getLogger("sen_edge")
+@contextmanager
+def show_log() -> Iterator[None]:
+    """Print log records of `sen_edge` from level INFO to stderr while commands run."""
+    log, notes = logging.getLogger("sen_edge"), _Notes()
     log.setLevel(logging.INFO)
-    log.addHandler(_Notes())
+    log.addHandler(notes)
+    try:
+        yield
+    finally:
+        log.removeHandler(notes)
+        log.setLevel(logging.NOTSET)
 
 
 @contextmanager

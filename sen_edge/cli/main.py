@@ -67,8 +67,7 @@ def _options(
 def main() -> None:
     """Run the command line."""
     streams.protect()
-    console.show_log()
-    with signals.interrupt_on_signals():
+    with console.show_log(), signals.interrupt_on_signals():
         code = _run()
     sys.exit(streams.finish(code))
 

@@ -24,6 +24,7 @@ from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
 from sen_edge.model.checkpoint import to_network
 from sen_edge.model.model import Model
+from sen_edge.model.notes import compression_note
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
 from sen_edge.passes.materialize import materialize
@@ -88,6 +89,7 @@ def compress(
     figures = {
         **details,
         "request": asdict(request),
+        **previous_note(model),
         "input_sha256": model.sha256,
         "before": {"macs": before.macs, "weight_bytes": before.nbytes},
         "after": {"macs": _materialize_small(network).macs, "weight_bytes": network.nbytes},
@@ -99,6 +101,14 @@ def compress(
         "warnings": list(dict.fromkeys(messages)),
     }
     return Compressed(network, checkpoint, json.loads(json.dumps(figures)), model)
+
+
+def previous_note(model: Model) -> dict[str, str]:
+    """Return the entry `previous` of figures: the note of an earlier compression, if there was one."""
+    if model.compression is not None:
+        return {"previous": compression_note(model.compression)["compression"]}
+    note = model.network.metadata.get("compression")
+    return {} if note is None else {"previous": note}
 
 
 def max_inputs(network: Network) -> int:

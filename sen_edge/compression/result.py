@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sen_edge.display import Displayed
-from sen_edge.errors import UsageError
+from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.model import IMAGE_SUFFIX, SUFFIXES, Model
 from sen_edge.model.notes import compression_note, map_note
@@ -54,12 +54,13 @@ class Compressed(Displayed):
     @property
     def model(self) -> Model:
         """The compressed network, derived from the source."""
-        return self.source.derive(self.network, checkpoint=self.checkpoint, compression=dict(self.figures))
+        figures = dict(self.figures)
+        return self.source.derive(self.network, checkpoint=self.checkpoint, compression=figures, quantization=None)
 
     @property
     def manifest(self) -> dict[str, Any]:
         """Figures with the version of sen-edge and the source; plain values for JSON."""
-        source = {"input": self.source.name, "map": map_note(self.source.applied_map)["map"]}
+        source = {"input": self.source.name, "map": map_note(self.source.origin.applied_map)["map"]}
         return {"sen_edge": __version__, **source, **self.figures}
 
     def save(self, path: str | Path, *, force: bool = False) -> list[Path]:
@@ -75,10 +76,12 @@ class Compressed(Displayed):
 
         Raises:
             UsageError: another suffix; or that of a checkpoint, and there is none.
-            OutputError: a file exists, or cannot be written.
+            OutputError: a file exists, is the source, or cannot be written.
         """
-        path = Path(path)
+        path, source = Path(path), self.source.path
         check_output(path, force=force)
+        if source is not None and path.exists() and source.exists() and path.samefile(source):
+            raise OutputError(f"{path} is the model itself", hint="save under another name")
         notes = compression_note(self.figures)
         accuracy, training = self.figures["accuracy"], self.figures.get("training")
         if accuracy is not None:
@@ -86,7 +89,7 @@ class Compressed(Displayed):
         if training is not None:
             notes["validation_accuracy"] = f"{training['validation_accuracy']:.2f}"
         if path.suffix == IMAGE_SUFFIX:
-            origin = {f"{self.source.kind}_sha256": self.source.sha256}
+            origin = {f"{self.source.origin.kind}_sha256": self.source.sha256}
             metadata = {**self.source.network.metadata, **origin, **notes}
             data = image.dumps(replace(self.network, metadata=metadata))
         elif self.checkpoint is None:

@@ -112,6 +112,8 @@ def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str
     earlier = _read(path)
     if earlier is None or earlier["input"]["sha256"] != new["input"]["sha256"]:
         return new
+    if not force:
+        new["input"]["expect"] = new["input"]["expect"] or earlier["input"].get("expect")
     targets = {artifact["target"] for artifact in new["artifacts"]}
     kept = [each for each in earlier["artifacts"] if each["target"] not in targets and _is_unchanged(path.parent, each)]
     different = [key for key in SAME if earlier.get(key) != new[key]]
@@ -181,6 +183,7 @@ def _quantization(model: Model) -> dict[str, Any] | None:
     calibration = quantization.calibration
     return {
         "granularity": quantization.granularity,
+        "activation_range": quantization.activation_range if quantization.dtype == "int8" else None,
         "calibration": None
         if calibration is None
         else {

@@ -31,6 +31,7 @@ from sen_edge.model.model import Model
 from sen_edge.model.notes import compression_note
 from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_edge.passes.materialize import materialize
+from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_exporters.base import (
     Artifact,
@@ -121,6 +122,8 @@ def _load_data(network: Network, request: ExportRequest) -> tuple[Examples | Non
 
 def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model:
     wanted = CompressRequest(sparsity=request.sparsity, rank=request.rank, max_accuracy_drop=request.max_accuracy_drop)
+    if wanted.task == "search" and request.dtype != "float32":  # quantized afterwards
+        wanted = replace(wanted, dtypes=("float32",))
     if wanted.task is None:
         return model
     inputs, dataset = load_inputs(model, request.calibration, request.data, request.data_dir)
@@ -129,8 +132,11 @@ def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model
 
 def _lower(model: Model, request: ExportRequest, calibration: Calibration | None) -> Model:
     """Materialize and quantize; reject contradictory requests."""
+    quantization = model.quantization
     if request.weights == "coordinates":
         _check_coordinates(model)
+    elif quantization is not None and quantization.dtype == "float16":  # weights are rounded, not coordinates
+        model = model.derive(to_float16(materialize(quantization.baseline.network)))
     else:
         network = materialize(model.network)
         model = model if network is model.network else model.derive(network)

@@ -43,6 +43,12 @@ def quantize(
             f"the weights of {model.where} are int8 already, and are exported as stored",
             hint=f"omit --dtype {dtype}, or quantize the source of the image",
         )
+    for name, is_given, applies in (
+        ("granularity", granularity != "channel", dtype != "float16"),
+        ("activation_range", activation_range != "percentile", dtype == "int8"),
+    ):
+        if is_given and not applies:
+            raise UsageError(f"{name} has no effect with dtype {dtype}")
     if dtype == "float16":
         if calibration is not None:
             raise UsageError(
@@ -61,4 +67,6 @@ def quantize(
     else:
         after = to_int8(network, inputs, granularity, activation_range)
     errors = quantization_errors(network, after, None if calibration is None else calibration.held_out)
-    return model.derive(after, quantization=Quantization(dtype, granularity, model, calibration, tuple(errors)))
+    return model.derive(
+        after, quantization=Quantization(dtype, granularity, model, calibration, tuple(errors), activation_range)
+    )

@@ -24,11 +24,16 @@ DataName = Annotated[
 DataDir = Annotated[Path | None, Option("Folder of the data sets.", metavar="DIR")]
 
 
+#: Bytes of a stem: file systems take 255 for a name, and suffixes are added.
+MAX_STEM_BYTES = 200
+
+
 def _is_stem(text: str) -> bool:
-    return text == Path(text).name and not text.startswith(".") and text.isprintable()
+    is_name = text == Path(text).name and not text.startswith(".") and text.isprintable()
+    return is_name and len(text.encode()) <= MAX_STEM_BYTES
 
 
-Stem = Annotated[Text, Check(_is_stem, "a file name without folders, in printable characters")]
+Stem = Annotated[Text, Check(_is_stem, "a short file name without folders, in printable characters")]
 
 
 @dataclass(frozen=True)
@@ -119,6 +124,8 @@ class ExportRequest(Schema):
             raise SchemaError(
                 "is coordinates, which have no int8 form", "use --weights dense, or --dtype float16", key="weights"
             )
+        if self.is_compressed and self.weights == "coordinates":
+            raise SchemaError("is coordinates, which compression replaces", "use --weights dense", key="weights")
         if self.calibration is not None and not is_int8 and not self.is_compressed:
             raise SchemaError(
                 f"has no effect with --dtype {self.dtype}", "add --dtype int8-dynamic or int8", key="calibration"

@@ -44,6 +44,7 @@ class Quantization:
         baseline: the model before.
         calibration: inputs that int8 was fitted to, or None.
         errors: of each layer; empty for float16.
+        activation_range: range of int8 activations: "percentile", "minmax" or "mse".
     """
 
     dtype: str
@@ -51,6 +52,7 @@ class Quantization:
     baseline: Model
     calibration: Calibration | None = None
     errors: tuple[LayerError, ...] = ()
+    activation_range: str = "percentile"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -74,6 +76,9 @@ class Model(Displayed):
     source: Model | None = None
     compression: Mapping[str, Any] | None = None
     quantization: Quantization | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_layers"}  # a function
 
     @property
     def origin(self) -> Model:
@@ -125,6 +130,8 @@ class Model(Displayed):
             "weights": ", ".join(dict.fromkeys(layer.weight.form for layer in network.layers)),
             "dtype": stored_dtype(network),
             "macs": network.macs,
+            **({} if self.compression is None else {"compressed": True}),
+            **({} if self.quantization is None else {"quantized": self.quantization.dtype}),
         }
 
     def to_dict(self) -> dict[str, Any]:
@@ -142,9 +149,17 @@ class Model(Displayed):
             `[n, n_out]`, or `[n_out]` for one input.
 
         Raises:
-            DataError: the inputs have another shape, or are not finite.
+            DataError: the inputs are no array of this shape, or not finite.
         """
-        inputs, shape = np.asarray(x, np.float32), self.network.input_shape
+        shape = self.network.input_shape
+        try:
+            given = np.asarray(x)
+        except (TypeError, ValueError, RuntimeError) as error:  # ragged lists, tensors with a gradient
+            raise DataError(f"inputs are no array: {error}") from None
+        if given.dtype.kind not in "fiub":
+            raise DataError(f"inputs have dtype {given.dtype}; expected real numbers")
+        with np.errstate(over="ignore"):
+            inputs = given.astype(np.float32)
         is_single = inputs.shape == shape
         if not is_single and inputs.shape[1:] != shape:
             raise DataError(f"inputs have shape {list(inputs.shape)}; expected [n, {', '.join(map(str, shape))}]")
