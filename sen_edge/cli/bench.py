@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 NOT_PASSED = ("engine", "data", "cpu", "energy", "json", "history", "force")
 #: Default time limit of a host in seconds, without the measurement.
 TIMEOUT_S = 900.0
+MAX_TIMEOUT_S = 7 * 24 * 3600.0
 #: Types of values, which `sen-runtime` parses.
 KINDS: Mapping[str, Any] = {"store": str | None, "append": list[str] | None, "store_true": bool}
 
@@ -141,8 +142,8 @@ def _job(words: Sequence[str], measuring: Mapping[str, Any], about_hosts: Mappin
 
     request = cli.bench_request(words)  # checks the options here, before anything is sent
     timeout_s, config = about_hosts["timeout"], about_hosts["ssh_config"]
-    if timeout_s is not None and not 0 < timeout_s < float("inf"):
-        raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds")
+    if timeout_s is not None and not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds, at most a week")
     if config is not None and not config.is_file():
         raise UsageError(f"--ssh-config {config} is not a file")
     return Job(

@@ -98,7 +98,7 @@ def run(job: dict[str, Any], folder: Path) -> int:
         _say("stage", "install")
         install(runtime, extras, python)
     _say("stage", "measure")
-    return _call([python, *job["arguments"]])
+    return _call([python, *job["arguments"]], keeps_results=True)
 
 
 def receive(path: Path, n_bytes: int, sha256: str) -> None:
@@ -164,8 +164,11 @@ def _check_call(command: list[str]) -> None:
         raise OSError("the installation failed")
 
 
-def _call(command: list[str], stdout: Any = None) -> int:
-    """Exit status of a command, which leads a process group of its own, so that its children end with it."""
+def _call(command: list[str], stdout: Any = None, *, keeps_results: bool = False) -> int:
+    """Exit status of a command, which leads a process group of its own, so that its children end with it.
+
+    An interrupt ends the command, and goes on unless the command keeps its results.
+    """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=stdout, start_new_session=True)
     try:
         Path(GROUP).write_text(str(process.pid))
@@ -174,6 +177,8 @@ def _call(command: list[str], stdout: Any = None) -> int:
         _signal_group(process.pid, signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(GRACE_S)
+        if not keeps_results:
+            raise
     finally:
         _signal_group(process.pid, signal.SIGKILL)  # also processes that the command left
         process.wait()

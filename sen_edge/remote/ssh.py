@@ -25,6 +25,8 @@ from sen_runtime.untrusted import load_json
 
 #: Exit statuses of a shell whose command is absent or cannot be executed.
 NO_COMMAND = (126, 127)
+#: Exit status of ssh itself.
+LOST = 255
 INTERRUPTED = "interrupted"
 POLL_S = 0.05
 #: Lines of standard error that are kept; a changed host key takes fifteen.
@@ -162,6 +164,8 @@ class Call:
             hint = "install Python 3.9 or later there, or name its interpreter in the inventory: python = ..."
         elif stage != "connect" and "end" not in self.said:
             message, hint = "connection lost", "check that the host is on, and on this network"
+            if code != LOST:
+                message, hint = f"the program there was ended (exit status {code})", "its memory may be exhausted"
         elif stage != "measure":
             text = "\n".join(self.lines)
             message, hint = next(

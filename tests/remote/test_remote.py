@@ -369,7 +369,7 @@ def test_a_connection_that_drops_stops_the_measurement_there(
     thread.start()
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
     thread.join()
-    assert outcome.code == 1 and "  - device, measure: connection" in outcome.err
+    assert outcome.code == 1 and "  - device, measure: " in outcome.err
     assert is_gone(pids[0])
     assert is_empty(device)
 
@@ -442,7 +442,7 @@ def test_nothing_is_left_of_a_killed_program(
     thread.start()
     outcome = sen_edge("bench", artifact, *options(device, tmp_path))
     thread.join()
-    assert outcome.code == 1 and "  - device, measure: connection" in outcome.err
+    assert outcome.code == 1 and "  - device, measure: " in outcome.err
     assert is_gone(pids[0]) and left(device) == []
 
 

@@ -29,6 +29,16 @@ def test_sessions_of_one_worker(fragile: None, capfd: pytest.CaptureFixture[str]
     assert captured.out == "" and "something of note" in captured.err and "INFO" not in captured.err
 
 
+def test_a_closed_session_is_not_another_one(fragile: None) -> None:
+    first = worker.load("fragile", b"a", "a")
+    first.close()
+    with worker.load("fragile", b"b", "b") as second:
+        with pytest.raises(EngineError):
+            first.run(X)
+        first.close()
+        np.testing.assert_array_equal(second.run(X), X * 2)
+
+
 @pytest.mark.parametrize(("model", "ending"), [(b"crash", "SIGABRT"), (b"kill", "SIGKILL"), (b"exit", "exit code 7")])
 def test_a_crash_at_load_is_an_error(model: bytes, ending: str, fragile: None) -> None:
     kept = worker.load("fragile", b"a", "a")

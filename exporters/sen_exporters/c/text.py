@@ -85,4 +85,7 @@ def _escape(text: str) -> str:
 
 
 def _unescape(text: str) -> str:
-    return str(json.loads(text)) if text.startswith('"') else text
+    try:
+        return str(json.loads(text)) if text.startswith('"') else text
+    except ValueError:  # not written by `with_properties`
+        return text

@@ -39,6 +39,7 @@ from sen_runtime.bench.rows import FloatArray, Observations
 from sen_runtime.data import DataFile, Examples
 from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
+from sen_runtime.signals import defer_interrupts
 
 #: Labelled examples that are classified, an even choice, and how many at once.
 MAX_LABELLED, LABELLED_ROWS = 10_000, 256
@@ -111,7 +112,8 @@ def run(
     seen = replace(seen, left_out=left_out)
     calls = seen.rows[0].rows_per_call
     spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
-    return Run(evaluate(seen), tuple(spans))
+    with defer_interrupts():
+        return Run(evaluate(seen), tuple(spans))
 
 
 def _observe(
@@ -146,11 +148,12 @@ def _observe(
     before = device.state()
     openers = {row.name: partial(_open, row.plan, load, inputs) for row in models}
     measured = measure_rounds(openers, options)
-    states = [before, *watcher.states, device.state()]
-    rows = [
-        replace(each.row, outputs=y, accuracy_percent=percent, call_us=_call_us(each.session, inputs, measured))
-        for each, y, percent in zip(loaded, outputs, accuracies)
-    ]
+    with defer_interrupts():  # an interrupt from here on must not lose the measurement
+        states = [before, *watcher.states, device.state()]
+        rows = [
+            replace(each.row, outputs=y, accuracy_percent=percent, call_us=_call_us(each.session, inputs, measured))
+            for each, y, percent in zip(loaded, outputs, accuracies)
+        ]
     return Observations(
         tool=("sen-runtime", sen_runtime.__version__),
         request=request,

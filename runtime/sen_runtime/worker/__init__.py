@@ -47,7 +47,7 @@ class WorkerSession:
 
     def __init__(self, process: Process, number: int, batch_size: int | None, engine: str, what: str) -> None:
         self._process, self._number, self._what = process, number, what
-        self.engine, self.batch_size = engine, batch_size
+        self.engine, self.batch_size, self._is_closed = engine, batch_size, False
 
     def run(self, x: Array) -> Array:
         """Return outputs `[batch, n_out]`.
@@ -63,11 +63,14 @@ class WorkerSession:
         return self._call(child.run_all, x)
 
     def close(self) -> None:
-        """Release the model."""
-        if self._process.is_alive:
+        """Release the model; a second call does nothing."""
+        if not self._is_closed and self._process.is_alive:
             self._call(child.close)
+        self._is_closed = True
 
     def _call(self, function: Callable[..., T], *arguments: Any) -> T:
+        if self._is_closed:
+            raise EngineError(f"the session of {self._what} is closed", "load the model again")
         return self._process.call(f"while it ran {self._what} in {self.engine}", function, self._number, *arguments)
 
     def __enter__(self) -> WorkerSession:
@@ -131,10 +134,10 @@ class Process:
             SenError: from the function.
         """
         timer = threading.Timer(limit_s or 0, self._process.kill)
-        if limit_s is not None:
-            timer.start()
         with self._lock:
             try:
+                if limit_s is not None:
+                    timer.start()
                 request = (dict(os.environ), function, arguments)
                 self._requests.write(pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
                 self._requests.flush()
@@ -179,6 +182,8 @@ class Process:
     def _crash(self, doing: str) -> EngineCrashError:
         if self._errors.closed:
             return EngineCrashError("the engine's process has ended", "load the model again")
+        with suppress(subprocess.TimeoutExpired):  # the pipe closes before the process has ended
+            self._process.wait(GRACE_S)
         self._process.kill()
         code = self._process.wait()
         lines = [line for line in self._read_output() if not is_announcement(line)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import sys
@@ -15,6 +16,7 @@ from sen_runtime.memory_limits import allocation_failure
 
 #: Loaded models by number.
 _sessions: dict[int, Session] = {}
+_numbers = itertools.count(1)
 
 
 def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
@@ -31,7 +33,7 @@ def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExt
 def load(engine_name: str, model: Model) -> tuple[int, int | None]:
     """Load a model; return its number and batch size."""
     session = engine(engine_name).load(model)
-    number = max(_sessions, default=0) + 1
+    number = next(_numbers)  # never one of a closed session
     _sessions[number] = session
     return number, session.batch_size
 

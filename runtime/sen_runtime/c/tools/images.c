@@ -1,6 +1,7 @@
 /* Images, their inputs and outputs, and cold starts. */
 #include "recorder.h"
 
+#include <float.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -76,6 +77,10 @@ static void draw_inputs(struct recorder *run, const struct row *row)
             char *next;
             low = strtof((const char *)row->image + i + size, &next);
             high = strtof(next, NULL);
+            if (!(low < high && high - low <= FLT_MAX)) {
+                low = 0;
+                high = 1;
+            }
             break;
         }
     for (i = 0; i < run->n_inputs * run->values; i++) {
@@ -155,7 +160,7 @@ int open_row(struct recorder *run, struct row *row)
     write_source("/proc/self/status");
     printf("], \"load_ns\": %" PRId64 ", \"first_ns\": %" PRId64, loaded - start, end - first);
     if (sen_run_batch(row->model, run->x, row->y, run->n_inputs) != SEN_OK)
-        return fail(EXIT_USAGE, "%s: an input is not finite", run->inputs);
+        return fail(EXIT_USAGE, "%s: an input is not finite", run->inputs ? run->inputs : row->path);
     printf(", \"kernels\": \"%s\", \"arena_bytes\": %zu, \"image\": ", sen_kernels_name(row->model), row->arena_size);
     write_base64(row->image, row->size);
     fputs(", \"outputs\": ", stdout);

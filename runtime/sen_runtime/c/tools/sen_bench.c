@@ -63,6 +63,7 @@ static int read_options(struct recorder *run, int argc, char **argv)
                 return fail(EXIT_USAGE, "--seconds is %s; expected a number above 0, at most a week", optarg);
             break;
         case 'r':
+            errno = 0; /* strtod may have set it */
             run->seed = strtoull(optarg, &end, 10);
             if (*optarg < '0' || *optarg > '9' || *end || errno || run->seed > INT64_MAX)
                 return fail(EXIT_USAGE, "--seed is %s; expected a whole number from 0 to 2^63 - 1", optarg);
