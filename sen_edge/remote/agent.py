@@ -45,6 +45,10 @@ class AgentError(Exception):
     """Arguments: a message for the user, and a hint."""
 
 
+class TimeLimitError(Exception):
+    """The time limit of the job; no OSError, which parts of a job ignore."""
+
+
 def main() -> None:
     """Run the job."""
     job = json.loads(sys.stdin.buffer.readline())
@@ -57,7 +61,7 @@ def main() -> None:
         code = run(job, folder)
     except AgentError as error:
         _say("error", error.args)
-    except OSError as error:
+    except (OSError, TimeLimitError) as error:
         sys.stderr.write(f"{error}\n")
     except KeyboardInterrupt:
         code = 130
@@ -202,7 +206,7 @@ def _interrupt(*_: Any) -> None:
 
 
 def _time_out(*_: Any) -> None:
-    raise OSError("time limit exceeded")
+    raise TimeLimitError("time limit exceeded")
 
 
 def _interrupt_at_end_of_input() -> None:
