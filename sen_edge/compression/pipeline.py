@@ -72,6 +72,8 @@ def compress(
         NetworkError, TrainingError: see the passes.
     """
     _check(model, request, dataset, as_checkpoint=as_checkpoint)
+    if request.task == "search" and calibration is not None:
+        raise UsageError("calibration has no effect on a search", hint="a search is calibrated on --data")
     if calibration is None and dataset is not None:
         inputs = subsample(dataset.train_inputs, max_inputs(model.network))
         calibration = Calibration(dataset.training.title, inputs, inputs[:0], dataset.sha256)

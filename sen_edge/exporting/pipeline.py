@@ -126,7 +126,8 @@ def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model
         wanted = replace(wanted, dtypes=("float32",))
     if wanted.task is None:
         return model
-    inputs, dataset = load_inputs(model, request.calibration, request.data, request.data_dir)
+    calibration = None if wanted.task == "search" else request.calibration
+    inputs, dataset = load_inputs(model, calibration, request.data, request.data_dir)
     return compress(model, wanted, calibration=inputs, dataset=dataset, progress=progress).model
 
 

@@ -89,3 +89,4 @@ class TrainRequest(Schema):
         """Reject options without effect."""
         self.require(self.arch == "snn", "arch snn", *SPIKING)
         self.require(self.weights == "positions", "weights positions", *SPATIAL)
+        self.require(self.layer_axis == "fixed", "layer_axis fixed", "layer_spacing")

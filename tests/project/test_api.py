@@ -139,6 +139,11 @@ def test_errors_are_typed_and_leave_nothing(checkpoint: Path, tmp_path: Path) ->
         (UsageError, lambda: sen_edge.compress(checkpoint)),
         (UsageError, lambda: sen_edge.quantize(checkpoint, "int4")),
         (UsageError, lambda: sen_edge.train("digits", tmp_path / "x.pt", epochs=0)),
+        (UsageError, lambda: sen_edge.train("digits", tmp_path / "x.pt", layer_axis="free", layer_spacing=9.0)),
+        (
+            UsageError,
+            lambda: sen_edge.compress(checkpoint, max_accuracy_drop=5, data="digits", calibration="digits"),
+        ),
         (DataError, lambda: sen_edge.train("nowhere", tmp_path / "x.pt")),
         (DataError, lambda: sen_edge.export(checkpoint, out, data="nowhere")),
     ):
