@@ -16,7 +16,7 @@ from sen_exporters.base import ExportOptions
 from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.format import layout, records
+from sen_runtime.format import records
 from sen_runtime.ir.network import INPUT_CODINGS, MAX_TIMESTEPS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
@@ -124,7 +124,7 @@ def test_tables_of_the_page_are_the_records_of_the_code(name):
         offsets.append((int(offset), struct.calcsize(record)))
         record += (count or "") + ("x" if word == "u8" and field == "reserved" else codes[word])
     assert all(told == counted for told, counted in offsets)
-    written_out = re.sub(r"(\d+)([HIQf])", lambda m: int(m[1]) * m[2], getattr(layout, name.upper()).format)
+    written_out = re.sub(r"(\d+)([HIQf])", lambda m: int(m[1]) * m[2], getattr(records, name.upper()).format)
     assert re.sub(r"(\d+)([HIQf])", lambda m: int(m[1]) * m[2], record) == written_out
 
 
@@ -138,7 +138,7 @@ def test_enumerations_of_the_page_are_those_of_the_code():
 
     assert listed == {
         "section kind": numbered(["program", "metadata", "tensor"], 1),
-        "dtype": {str(code): str(dtype) for code, dtype in layout.DTYPES.items()},
+        "dtype": {str(code): str(dtype) for code, dtype in records.DTYPES.items()},
         "operator kind": numbered(fields.type.__name__ for fields in records.OPERATORS),
         "neuron kind": numbered(fields.type.__name__ for fields in records.NEURONS),
         "reset": numbered(reset for reset, _ in records.RESETS),

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union
+from struct import Struct
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
 from sen_runtime.errors import ImageError, NetworkError
-from sen_runtime.format.layout import (
+from sen_runtime.format import records
+from sen_runtime.format.records import (
     ALIGNMENT,
     CRC_OFFSET,
-    DTYPES,
     HEADER,
     KIND_METADATA,
     KIND_PROGRAM,
     KIND_TENSOR,
     LAYER,
-    MAGIC,
     MAX_DEPTH,
+    NEURONS,
     NONE,
     OPERATOR,
+    OPERATORS,
     PROGRAM,
+    RESETS,
     SECTION,
     VERSION,
 )
-from sen_runtime.format.records import NEURONS, OPERATORS, RESETS, decode
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.operators import WeightOperator
@@ -36,15 +40,19 @@ from sen_runtime.untrusted import listing, load_json, read_regular
 Buffer = Union[bytes, memoryview]
 
 
-@dataclass(frozen=True)
-class Section:
-    """One row of the section table."""
-
+class _Section(NamedTuple):
     kind: int
     dtype: int
-    offset: int
-    nbytes: int
     shape: tuple[int, ...]
+    payload: memoryview
+
+
+class _Operator(NamedTuple):
+    """An operator that none uses yet: its index in the program, its levels of sums, and itself."""
+
+    number: int
+    depth: int
+    operator: WeightOperator
 
 
 def read(path: Path) -> Network:
@@ -54,10 +62,8 @@ def read(path: Path) -> Network:
         ImageError: the file cannot be read, or is not an image; the message names the path.
     """
     data = read_regular(path, error=ImageError)
-    try:
+    with _within(f"{path}: "):
         return loads(data)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error.message}", error.hint) from error
 
 
 def loads(data: Buffer) -> Network:
@@ -68,29 +74,39 @@ def loads(data: Buffer) -> Network:
     """
     view = memoryview(data).cast("B").toreadonly()
     sections = _sections(view, _check_header(view))
-    if sections[0].dtype != 0 or sections[0].shape:
-        raise ImageError("the program section has a dtype or a shape")
-    program = view[sections[0].offset : sections[0].offset + sections[0].nbytes]
     has_metadata = len(sections) > 1 and sections[1].kind == KIND_METADATA
-    metadata = _metadata(view, sections[1]) if has_metadata else {}
-    tensors = {
-        index: _tensor(view, index, section) for index, section in enumerate(sections) if section.kind == KIND_TENSOR
-    }
-    return _network(program, tensors, metadata)
+    metadata = _metadata(sections[1].payload.tobytes()) if has_metadata else {}
+    tensors = {index: _tensor(index, section) for index, section in enumerate(sections) if section.kind == KIND_TENSOR}
+    return _network(sections[0].payload, _Tensors(tensors), metadata)
+
+
+@contextmanager
+def _within(where: str) -> Iterator[None]:
+    """Put the place in front of errors."""
+    try:
+        yield
+    except (NetworkError, ImageError) as error:
+        raise ImageError(f"{where}{error.message}", error.hint) from error
+
+
+def _check_record(struct: Struct, found: memoryview, expected: bytes, what: str) -> None:
+    if found != expected:
+        raise ImageError(f"{what} is stored as {struct.unpack(found)}; expected {struct.unpack(expected)}")
 
 
 def _check_header(view: memoryview) -> int:
     """Check header, length and checksum, and return the number of sections."""
     if len(view) < HEADER.size:
         raise ImageError(f"the file has {len(view)} bytes; an image has a header of {HEADER.size}")
-    magic, version, header_bytes, n_sections, file_bytes, crc, flags = HEADER.unpack_from(view)
-    if magic != MAGIC:
+    magic, version, _, n_sections, file_bytes, crc, _ = HEADER.unpack_from(view)
+    if magic != records.MAGIC:
         raise ImageError(
             "not a .sen image: the first eight bytes are wrong", "export one with sen-edge export --to sen"
         )
     if version != VERSION:
         raise ImageError(f"image version is {version}; this runtime reads version {VERSION}", "update sen-edge-runtime")
-    if header_bytes != HEADER.size or flags != 0 or any(view[32 : HEADER.size]):
+    expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
+    if view[: HEADER.size] != expected:
         raise ImageError("the header has a wrong size, unknown flags or reserved bytes that are not zero")
     if file_bytes != len(view):
         raise ImageError(
@@ -102,195 +118,150 @@ def _check_header(view: memoryview) -> int:
     return int(n_sections)
 
 
-def _sections(view: memoryview, n_sections: int) -> list[Section]:
+def _sections(view: memoryview, n_sections: int) -> list[_Section]:
     end = HEADER.size + SECTION.size * n_sections
     if n_sections == 0 or end > len(view):
         raise ImageError(f"a table of {n_sections} sections does not fit a file of {len(view)} bytes")
     sections = []
-    for index in range(n_sections):
-        kind, dtype, offset, nbytes, rank, *shape, reserved = SECTION.unpack_from(
-            view, HEADER.size + SECTION.size * index
-        )
-        if rank > 3 or any(shape[rank:]) or reserved != 0:
-            raise ImageError(f"section {index}: rank {rank}, shape {shape} or reserved bytes are wrong")
-        start = end + -end % ALIGNMENT
-        if offset != start:
-            raise ImageError(f"section {index} is at {offset}; expected {start}, the next multiple of {ALIGNMENT}")
-        if nbytes > len(view) - offset:
-            raise ImageError(f"section {index} holds {nbytes} bytes from {offset}; the file ends at {len(view)}")
-        if any(view[end:offset]):
+    for index, row in enumerate(_rows(SECTION, view[HEADER.size : end])):
+        kind, dtype, _, nbytes, rank, *sizes, _ = SECTION.unpack(row)
+        start, shape = end + -end % ALIGNMENT, tuple(sizes[:rank])
+        _check_record(SECTION, row, records.pack_section(kind, dtype, start, nbytes, shape), f"section {index}")
+        if nbytes > len(view) - start:
+            raise ImageError(f"section {index} holds {nbytes} bytes from {start}; the file ends at {len(view)}")
+        if any(view[end:start]):
             raise ImageError(f"the padding before section {index} is not zero")
-        _check_kind(index, kind)
-        sections.append(Section(kind, dtype, offset, nbytes, tuple(shape[:rank])))
-        end = offset + nbytes
+        if kind not in {0: (KIND_PROGRAM,), 1: (KIND_METADATA, KIND_TENSOR)}.get(index, (KIND_TENSOR,)):
+            raise ImageError(
+                f"section {index} is of kind {kind}; expected the program ({KIND_PROGRAM}), perhaps metadata "
+                f"({KIND_METADATA}), then tensors ({KIND_TENSOR})"
+            )
+        end = start + nbytes
+        sections.append(_Section(kind, dtype, shape, view[start:end]))
     if end != len(view):
         raise ImageError(f"{len(view) - end} bytes follow the last section")
+    for section, what in zip(sections, ("program", "metadata")):
+        if section.kind != KIND_TENSOR and (section.dtype or section.shape):
+            raise ImageError(f"the {what} section has a dtype or a shape")
     return sections
 
 
-def _check_kind(index: int, kind: int) -> None:
-    allowed = {0: (KIND_PROGRAM,), 1: (KIND_METADATA, KIND_TENSOR)}.get(index, (KIND_TENSOR,))
-    if kind not in allowed:
-        raise ImageError(
-            f"section {index} is of kind {kind}; expected the program ({KIND_PROGRAM}), perhaps metadata "
-            f"({KIND_METADATA}), then tensors ({KIND_TENSOR})"
-        )
+def _rows(struct: Struct, view: memoryview) -> Iterator[memoryview]:
+    return (view[at : at + struct.size] for at in range(0, len(view), struct.size))
 
 
-def _metadata(view: memoryview, section: Section) -> dict[str, str]:
-    if section.dtype != 0 or section.shape:
-        raise ImageError("the metadata section has a dtype or a shape")
-    content = view[section.offset : section.offset + section.nbytes].tobytes()
+def _metadata(content: bytes) -> dict[str, str]:
     values = load_json(content, "the metadata", error=ImageError)
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise ImageError("the metadata is not an object of texts")
     return values
 
 
-def _tensor(view: memoryview, index: int, section: Section) -> Array:
-    dtype = DTYPES.get(section.dtype)
+def _tensor(index: int, section: _Section) -> Array:
+    dtype = records.DTYPES.get(section.dtype)
     if dtype is None:
         raise ImageError(f"section {index} has the unknown dtype {section.dtype}")
-    expected = dtype.itemsize
-    for size in section.shape:
-        expected *= size
-    if not section.shape or expected != section.nbytes:
-        raise ImageError(
-            f"section {index} holds {section.nbytes} bytes; its shape {list(section.shape)} needs {expected}"
-        )
-    flat = np.frombuffer(view[section.offset : section.offset + section.nbytes], dtype)
+    found, expected = len(section.payload), dtype.itemsize * math.prod(section.shape)
+    if not section.shape or expected != found:
+        raise ImageError(f"section {index} holds {found} bytes; its shape {list(section.shape)} needs {expected}")
     try:
-        return flat.reshape(section.shape)
+        return np.frombuffer(section.payload, dtype).reshape(section.shape)
     except ValueError as error:  # no bytes, but sizes whose product numpy cannot count
         raise ImageError(f"section {index} has the shape {list(section.shape)}: {error}") from error
 
 
-def _network(program: memoryview, tensors: dict[int, Array], metadata: dict[str, str]) -> Network:
-    if len(program) < PROGRAM.size:
-        raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
-    n_layers, n_operators, timesteps, coding, readout, n_in, n_out, reserved = PROGRAM.unpack_from(program)
-    expected = PROGRAM.size + LAYER.size * n_layers + OPERATOR.size * n_operators
-    if len(program) != expected or reserved != 0:
-        raise ImageError(
-            f"the program has {len(program)} bytes; {n_layers} layers and {n_operators} operators need {expected}"
-        )
-    unused = _Unused(tensors)
-    start = PROGRAM.size + LAYER.size * n_layers
-    operators = _operators(
-        [OPERATOR.unpack_from(program, start + OPERATOR.size * i) for i in range(n_operators)], unused
-    )
-    layers = []
-    for index in range(n_layers):
-        record = LAYER.unpack_from(program, PROGRAM.size + LAYER.size * index)
-        try:
-            layers.append(_layer(record, operators, unused))
-        except (NetworkError, ImageError) as error:
-            raise ImageError(f"layer {index}: {error.message}", error.hint) from error
-    if operators or unused.names:
-        raise ImageError(
-            f"operators [{listing(operators)}] and sections [{listing(sorted(unused.names))}] belong to no layer"
-        )
-    try:
-        network = Network(
-            tuple(layers),
-            timesteps,
-            _word(INPUT_CODINGS, coding, "input coding"),
-            _word(READOUTS, readout, "readout"),
-            metadata,
-        )
-    except NetworkError as error:
-        raise ImageError(error.message, error.hint) from error
-    if (network.n_in, network.n_out) != (n_in, n_out):
-        raise ImageError(f"the program says {n_in} inputs, {n_out} outputs; its layers {network.n_in}, {network.n_out}")
-    return network
-
-
-class _Unused:
+class _Tensors:
     """Tensors by section index, and which are not used yet."""
 
     def __init__(self, tensors: dict[int, Array]) -> None:
         self.tensors = tensors
-        self.names = set(tensors)
+        self.unused = set(tensors)
 
     def take(self, index: int) -> Array:
-        """The tensor at a section index."""
         if index not in self.tensors:
             raise ImageError(f"section {index} is asked for as a tensor; the tensors are {listing(self.tensors)}")
-        self.names.discard(index)
+        self.unused.discard(index)
         return self.tensors[index]
 
 
-def _operators(records: list[tuple[Any, ...]], tensors: _Unused) -> dict[int, WeightOperator]:
-    """Operators by index, without operands of others.
+def _network(program: memoryview, tensors: _Tensors, metadata: dict[str, str]) -> Network:
+    if len(program) < PROGRAM.size:
+        raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
+    n_layers, n_operators, timesteps, coding, readout, *_ = PROGRAM.unpack_from(program)
+    start = PROGRAM.size + LAYER.size * n_layers
+    end = start + OPERATOR.size * n_operators
+    if len(program) != end:
+        raise ImageError(
+            f"the program has {len(program)} bytes; {n_layers} layers and {n_operators} operators need {end}"
+        )
+    operators = _operators(_rows(OPERATOR, program[start:]), tensors)
+    if len(operators) != n_layers:
+        raise ImageError(f"{n_layers} layers for the operators [{listing(each.number for each in operators)}]")
+    layers = []
+    for index, (record, operator) in enumerate(zip(_rows(LAYER, program[PROGRAM.size : start]), operators)):
+        with _within(f"layer {index}: "):
+            layers.append(_layer(record, operator, tensors))
+    if tensors.unused:
+        raise ImageError(f"sections [{listing(sorted(tensors.unused))}] belong to no layer")
+    coding, readout = _pick(INPUT_CODINGS, coding, "input coding"), _pick(READOUTS, readout, "readout")
+    with _within(""):
+        network = Network(tuple(layers), timesteps, coding, readout, metadata)
+    expected = records.pack_head(network, n_operators)
+    _check_record(PROGRAM, program[: PROGRAM.size], expected, "the head of the program")
+    return network
+
+
+def _operators(rows: Iterator[memoryview], tensors: _Tensors) -> list[_Operator]:
+    """Operators that are not operands of others.
 
     They are in post-order and each is used once: no cycles, and no small file that expands to a huge tree.
     """
-    free: dict[int, WeightOperator] = {}
-    depths: dict[int, int] = {}
-    for index, record in enumerate(records):
-        try:
-            operator, operands = _operator(record, free, tensors)
-        except (NetworkError, ImageError) as error:
-            raise ImageError(f"operator {index}: {error.message}", error.hint) from error
-        if operator.shape != record[1:3]:
-            raise ImageError(f"operator {index} says {list(record[1:3])}; its tensors give {list(operator.shape)}")
-        depths[index] = 1 + max((depths[operand] for operand in operands), default=0)
-        if depths[index] > MAX_DEPTH:
-            raise ImageError(f"operator {index} is nested more than {MAX_DEPTH} deep")
-        for operand in operands:
-            del free[operand]
-        free[index] = operator
-    return free
+    stack: list[_Operator] = []
+    for index, record in enumerate(rows):
+        with _within(f"operator {index}: "):
+            stack.append(_operator(index, record, stack, tensors))
+    return stack
 
 
-def _operator(
-    record: tuple[Any, ...], free: dict[int, WeightOperator], tensors: _Unused
-) -> tuple[WeightOperator, tuple[int, ...]]:
-    """Operator of a record, and the indices of its operands."""
-    kind, n_out, n_in, *rest = record
-    references, operands, block, scalars, reserved = rest[:4], rest[4:6], rest[6:8], rest[8:12], rest[12]
-    fields = OPERATORS[_index(OPERATORS, kind, "operator kind")]
-    names = (*fields.tensors, *fields.scales)
-    unused_fields = [
-        *(reference != NONE for reference in references[len(names) :]),
-        *(operand != NONE for operand in operands[len(fields.operands) :]),
-        *scalars[len(fields.scalars) :],
-        not fields.has_block and block != [0, 0],
-        reserved,
-    ]
-    if any(unused_fields):
-        raise ImageError(f"fields that a {fields.type.__name__} does not use are set")
-    if fields.operands and operands != list(free)[-len(fields.operands) :]:
-        raise ImageError(f"operands {operands} must be the two before it that nothing uses yet, in order")
-    values: dict[str, Any] = {name: free[operand] for name, operand in zip(fields.operands, operands)}
+def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _Tensors) -> _Operator:
+    """Operator of a record; its operands are removed from the stack."""
+    kind, n_out, n_in, *rest = OPERATOR.unpack(record)
+    block, scalars = tuple(rest[6:8]), rest[8:12]
+    fields = _pick(OPERATORS, kind, "operator kind")
+    names, first = (*fields.tensors, *fields.scales), len(stack) - len(fields.operands)
+    if first < 0:
+        raise ImageError(f"its operands {rest[4:6]} do not precede it")
+    operands, references = stack[first:], rest[: len(names)]
+    del stack[first:]
+    values: dict[str, Any] = {name: operand.operator for name, operand in zip(fields.operands, operands)}
     for name, reference in zip(names, references):
         is_left_out = name in fields.scales and reference == NONE
-        values[name] = None if is_left_out else decode(name, tensors.take(reference))
-    values.update((name, decode(name, scalar)) for name, scalar in zip(fields.scalars, scalars))
+        values[name] = None if is_left_out else records.decode(name, tensors.take(reference))
+    values.update((name, records.decode(name, scalar)) for name, scalar in zip(fields.scalars, scalars))
     if fields.has_block:
-        values.update(shape=(n_out, n_in), block=tuple(block))
-    return fields.type(**values), tuple(operands[: len(fields.operands)])
+        values.update(shape=(n_out, n_in), block=block)
+    operator = fields.type(**values)
+    expected = records.pack_operator(operator, references, [operand.number for operand in operands])
+    _check_record(OPERATOR, record, expected, fields.type.__name__)
+    depth = 1 + max((operand.depth for operand in operands), default=0)
+    if depth > MAX_DEPTH:
+        raise ImageError(f"it is nested more than {MAX_DEPTH} deep")
+    return _Operator(index, depth, operator)
 
 
-def _layer(record: tuple[Any, ...], operators: dict[int, WeightOperator], tensors: _Unused) -> Layer:
-    operator, bias, kind, beta, threshold, reset, *reserved = record
-    if operator != next(iter(operators), None):
-        raise ImageError(f"operator {operator} does not exist, is used elsewhere, or not in the order of the layers")
-    fields, scalars = NEURONS[_index(NEURONS, kind, "neuron kind")], (beta, threshold)
-    if any((*reserved, *scalars[len(fields.scalars) :], not fields.has_reset and reset)):
-        raise ImageError(f"fields that {fields.type.__name__} neurons do not use are set")
-    values = {name: decode(name, scalar) for name, scalar in zip(fields.scalars, scalars)}
+def _layer(record: memoryview, operator: _Operator, tensors: _Tensors) -> Layer:
+    _, bias, kind, *scalars, reset, _, _ = LAYER.unpack(record)
+    fields = _pick(NEURONS, kind, "neuron kind")
+    values: dict[str, Any] = dict(zip(fields.scalars, scalars))
     if fields.has_reset:
-        values["reset"], values["reset_delay"] = RESETS[_index(RESETS, reset, "reset")]
-    neuron = fields.type(**values)
-    return Layer(operators.pop(operator), None if bias == NONE else tensors.take(bias), neuron)
+        values["reset"], values["reset_delay"] = _pick(RESETS, reset, "reset")
+    layer = Layer(operator.operator, None if bias == NONE else tensors.take(bias), fields.type(**values))
+    what = f"operator {operator.number} with {fields.type.__name__} neurons"
+    _check_record(LAYER, record, records.pack_layer(layer, operator.number, bias), what)
+    return layer
 
 
-def _index(choices: tuple[Any, ...], index: int, what: str) -> int:
+def _pick(choices: Sequence[Any], index: int, what: str) -> Any:
     if index >= len(choices):
         raise ImageError(f"{what} is {index}; expected 0 to {len(choices) - 1}")
-    return index
-
-
-def _word(words: tuple[str, ...], index: int, what: str) -> str:
-    return words[_index(words, index, what)]
+    return choices[index]

@@ -1,12 +1,14 @@
-"""Fields of operators and neurons in an image: one table, from which the reader and the writer work.
+"""Structures of the format, as in docs/reference/sen-image.md, and the fields of operators and neurons in them.
 
-A new operator or neuron model is one row; its kind is its index, so rows are only ever appended.
+The reader packs each record again and compares, so that a rule about unused fields, shapes or order is written once.
+A new operator or neuron model is one row of a table; its kind is its index, so rows are only ever appended.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +16,32 @@ import numpy as np
 
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.checks import Array
+from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
+MAGIC = b"\x89SEN\r\n\x1a\n"
+VERSION = 1
+ALIGNMENT = 64
+NONE = 0xFFFFFFFF
+
+HEADER = struct.Struct("<8sHHIQII32x")  # magic, version, header bytes, sections, file bytes, crc32, flags
+CRC_OFFSET = 24
+SECTION = struct.Struct("<IIQQI3IQ")  # kind, dtype, offset, nbytes, rank, shape[3], reserved
+PROGRAM = struct.Struct("<8I")  # layers, operators, timesteps, input coding, readout, n_in, n_out, reserved
+LAYER = struct.Struct("<IIIffIII")  # operator, bias, neuron, beta, threshold, reset, reserved[2]
+OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, reserved
+
+KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
+DTYPES: dict[int, np.dtype[Any]] = {
+    1: np.dtype("<f4"),
+    2: np.dtype("<f2"),
+    3: np.dtype("i1"),
+    4: np.dtype("<i4"),
+    5: np.dtype("<u2"),
+}
+#: Levels of sums within sums: deep enough for any compression, shallow enough for any stack.
+MAX_DEPTH = 32
 #: Block columns that uint16 can name; the indices of a matrix with more are int32.
 UINT16_COLUMNS = 1 << 16
 #: `reset` and `reset_delay`.
@@ -61,38 +86,64 @@ NEURONS = (
 )
 
 
-def encode(owner: object, name: str) -> Any:
-    """Stored value of an attribute."""
-    value = getattr(owner, name)
-    return ENCODERS[name](owner, value) if name in ENCODERS else value
+def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
+    """Kind and fields of an operator or a neuron model; raises `ImageError` if the format has none."""
+    for kind, fields in enumerate(table):
+        if fields.type is type(owner):
+            return kind, fields
+    raise ImageError(f"version {VERSION} of the image has no {type(owner).__name__}")
+
+
+def pack_section(kind: int, dtype: int, offset: int, nbytes: int, shape: tuple[int, ...]) -> bytes:
+    """Row of the section table."""
+    return SECTION.pack(kind, dtype, offset, nbytes, len(shape), *_fill(shape, 3, 0), 0)
+
+
+def pack_head(network: Network, n_operators: int) -> bytes:
+    """Start of the program."""
+    coding, readout = INPUT_CODINGS.index(network.input_coding), READOUTS.index(network.readout)
+    sizes = network.n_in, network.n_out
+    return PROGRAM.pack(len(network.layers), n_operators, network.timesteps, coding, readout, *sizes, 0)
+
+
+def pack_layer(layer: Layer, operator: int, bias: int) -> bytes:
+    """Record of a layer, for the index of its operator and the section of its bias."""
+    kind, fields = find(NEURONS, layer.neuron)
+    scalars = [getattr(layer.neuron, name) for name in fields.scalars]
+    reset = 0
+    if isinstance(layer.neuron, Lif):
+        reset = RESETS.index((layer.neuron.reset, layer.neuron.reset_delay))
+    return LAYER.pack(operator, bias, kind, *_fill(scalars, 2, 0.0), reset, 0, 0)
+
+
+def pack_operator(operator: WeightOperator, tensors: Sequence[int], operands: Sequence[int]) -> bytes:
+    """Record of an operator, for the sections of its tensors and the indices of its operands."""
+    kind, fields = find(OPERATORS, operator)
+    block = operator.block if isinstance(operator, Sparse) else (0, 0)
+    scalars = [encode(operator, name) for name in fields.scalars]
+    places = *_fill(tensors, 4, NONE), *_fill(operands, 2, NONE)
+    return OPERATOR.pack(kind, *operator.shape, *places, *block, *_fill(scalars, 4, 0.0), 0)
+
+
+def _fill(values: Sequence[Any], size: int, rest: float) -> list[Any]:
+    return [*values, *[rest] * (size - len(values))]
+
+
+def encode(operator: WeightOperator, name: str) -> Any:
+    """Stored value of an attribute: columns in 16 bits where they fit, and 0 for no limit."""
+    value = getattr(operator, name)
+    if name == "columns" and isinstance(operator, Sparse):
+        return block_columns(operator)
+    return 0.0 if name == "max_distance" and value == math.inf else value
 
 
 def decode(name: str, stored: Any) -> Any:
-    """Attribute of a stored value.
-
-    Raises:
-        ImageError: no writer stores such a value.
-    """
-    return DECODERS[name](stored) if name in DECODERS else stored
-
-
-def _read_distance(stored: float) -> float:
-    if stored == math.inf or (stored == 0 and math.copysign(1, stored) < 0):
-        raise ImageError(f"max_distance is {stored:g}; expected a finite number, 0 for none")
-    return math.inf if stored == 0 else stored
+    """Attribute of a stored value."""
+    if name == "columns" and stored.dtype == np.uint16:
+        return stored.astype(np.int32)
+    return math.inf if name == "max_distance" and stored == 0 else stored
 
 
 def block_columns(operator: Sparse) -> Array:
     """Block columns of sparse weights as images and exported C store them: in 16 bits where they fit."""
     return operator.columns.astype(np.uint16) if operator.block_grid[1] <= UINT16_COLUMNS else operator.columns
-
-
-#: Attributes that are stored as another value: columns in 16 bits where they fit, and 0 for no limit.
-ENCODERS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "columns": lambda owner, columns: block_columns(owner),
-    "max_distance": lambda owner, distance: 0.0 if distance == math.inf else distance,
-}
-DECODERS: Mapping[str, Callable[[Any], Any]] = {
-    "columns": lambda columns: columns.astype(np.int32) if columns.dtype == np.uint16 else columns,
-    "max_distance": _read_distance,
-}

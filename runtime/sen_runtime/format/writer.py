@@ -5,36 +5,21 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sen_runtime.errors import ImageError
 from sen_runtime.files import write_atomic
-from sen_runtime.format.layout import (
-    ALIGNMENT,
-    DTYPE_CODES,
-    HEADER,
-    KIND_METADATA,
-    KIND_PROGRAM,
-    KIND_TENSOR,
-    LAYER,
-    MAGIC,
-    MAX_DEPTH,
-    NONE,
-    OPERATOR,
-    PROGRAM,
-    SECTION,
-    VERSION,
-)
-from sen_runtime.format.records import NEURONS, OPERATORS, RESETS, Fields, encode
+from sen_runtime.format import records
+from sen_runtime.format.records import ALIGNMENT, DTYPES, HEADER, MAX_DEPTH, NONE, OPERATORS, SECTION
 from sen_runtime.ir.checks import Array
-from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import WeightOperator
 
-_SectionContent = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
+_DTYPE_CODES = {dtype: code for code, dtype in DTYPES.items()}
+_Section = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
 
 
 def write(network: Network, path: Path) -> None:
@@ -56,36 +41,31 @@ def dumps(network: Network) -> bytes:
     if network.input_grid is not None:
         raise ImageError("this version of the image has no int8 activations", "store int8 weights only")
     try:
-        return _dumps(network)
+        return _assemble(_sections(network))
     except struct.error as error:
         raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
 
 
-def _dumps(network: Network) -> bytes:
+def _sections(network: Network) -> list[_Section]:
     tensors = _Tensors(first=2 if network.metadata else 1)
     operators: list[bytes] = []
-    layers = [_layer_record(layer, operators, tensors) for layer in network.layers]
-    head = PROGRAM.pack(
-        len(layers),
-        len(operators),
-        network.timesteps,
-        INPUT_CODINGS.index(network.input_coding),
-        READOUTS.index(network.readout),
-        network.n_in,
-        network.n_out,
-        0,
-    )
-    sections: list[_SectionContent] = [(KIND_PROGRAM, 0, (), b"".join([head, *layers, *operators]))]
+    layers = []
+    for layer in network.layers:
+        operator = _append_operator(layer.weight, operators, tensors, MAX_DEPTH)
+        layers.append(records.pack_layer(layer, operator, tensors.add(layer.bias)))
+    program = b"".join([records.pack_head(network, len(operators)), *layers, *operators])
+    sections: list[_Section] = [(records.KIND_PROGRAM, 0, (), program)]
     if network.metadata:
-        sections.append((KIND_METADATA, 0, (), _metadata(network.metadata)))
-    sections += [(KIND_TENSOR, DTYPE_CODES[array.dtype], array.shape, array.tobytes()) for array in tensors.arrays]
-    return _assemble(sections)
+        sections.append((records.KIND_METADATA, 0, (), _metadata(network.metadata)))
+    return sections + [
+        (records.KIND_TENSOR, _DTYPE_CODES[array.dtype], array.shape, array.tobytes()) for array in tensors.arrays
+    ]
 
 
 def _metadata(metadata: Mapping[str, str]) -> bytes:
-    for item in metadata.items():
-        if not all(isinstance(text, str) for text in item):
-            raise ImageError(f"metadata {item[0]!r} is {item[1]!r}; expected texts")
+    for name, value in metadata.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ImageError(f"metadata {name!r} is {value!r}; expected texts")
     text = json.dumps(dict(metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     try:
         return text.encode()
@@ -101,8 +81,10 @@ class _Tensors:
         self.arrays: list[Array] = []
         self._index: dict[tuple[str, tuple[int, ...], bytes], int] = {}
 
-    def add(self, array: Array) -> int:
-        """Section index of `array`."""
+    def add(self, array: Array | None) -> int:
+        """Section index of `array`; `NONE` for none."""
+        if array is None:
+            return NONE
         little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
         key = (little.dtype.str, little.shape, little.tobytes())
         if key not in self._index:
@@ -111,69 +93,29 @@ class _Tensors:
         return self._index[key]
 
 
-def _layer_record(layer: Layer, operators: list[bytes], tensors: _Tensors) -> bytes:
-    operator = _append_operator(layer.weight, operators, tensors, MAX_DEPTH)
-    bias = NONE if layer.bias is None else tensors.add(layer.bias)
-    kind, fields = _find(NEURONS, layer.neuron)
-    scalars = [encode(layer.neuron, name) for name in fields.scalars]
-    reset = 0
-    if fields.has_reset:
-        reset = RESETS.index((encode(layer.neuron, "reset"), encode(layer.neuron, "reset_delay")))
-    return LAYER.pack(operator, bias, kind, *_fill(scalars, 2, 0.0), reset, 0, 0)
-
-
 def _append_operator(operator: WeightOperator, operators: list[bytes], tensors: _Tensors, depth: int) -> int:
     """Append an operator after its operands, and return its index."""
     if depth == 0:
         raise ImageError(f"sums are nested more than {MAX_DEPTH} deep; an image holds no more")
-    kind, fields = _find(OPERATORS, operator)
+    _, fields = records.find(OPERATORS, operator)
     operands = [_append_operator(getattr(operator, name), operators, tensors, depth - 1) for name in fields.operands]
-    arrays = [encode(operator, name) for name in (*fields.tensors, *fields.scales)]
-    references = [NONE if array is None else tensors.add(array) for array in arrays]
-    block = encode(operator, "block") if fields.has_block else (0, 0)
-    scalars = [encode(operator, name) for name in fields.scalars]
-    operators.append(
-        OPERATOR.pack(
-            kind,
-            *operator.shape,
-            *_fill(references, 4, NONE),
-            *_fill(operands, 2, NONE),
-            *block,
-            *_fill(scalars, 4, 0.0),
-            0,
-        )
-    )
+    references = [tensors.add(records.encode(operator, name)) for name in (*fields.tensors, *fields.scales)]
+    operators.append(records.pack_operator(operator, references, operands))
     return len(operators) - 1
 
 
-def _find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
-    """Kind and fields of an operator or a neuron model.
-
-    Raises:
-        ImageError: the format has none.
-    """
-    for kind, fields in enumerate(table):
-        if fields.type is type(owner):
-            return kind, fields
-    raise ImageError(f"version {VERSION} of the image has no {type(owner).__name__}")
-
-
-def _fill(values: list[Any], size: int, rest: float) -> list[Any]:
-    return values + [rest] * (size - len(values))
-
-
-def _assemble(sections: list[_SectionContent]) -> bytes:
+def _assemble(sections: list[_Section]) -> bytes:
     offset = HEADER.size + SECTION.size * len(sections)
     table, payloads = [], []
     for kind, dtype, shape, payload in sections:
         padding = -offset % ALIGNMENT
         offset += padding
-        table.append(SECTION.pack(kind, dtype, offset, len(payload), len(shape), *shape, *(0,) * (3 - len(shape)), 0))
+        table.append(records.pack_section(kind, dtype, offset, len(payload), shape))
         payloads += [bytes(padding), payload]
         offset += len(payload)
     body = b"".join([*table, *payloads])
 
     def header(crc: int) -> bytes:
-        return HEADER.pack(MAGIC, VERSION, HEADER.size, len(sections), HEADER.size + len(body), crc, 0)
+        return HEADER.pack(records.MAGIC, records.VERSION, HEADER.size, len(sections), offset, crc, 0)
 
     return header(zlib.crc32(body, zlib.crc32(header(0)))) + body
