@@ -48,20 +48,36 @@ def engine(name: str) -> Engine:
     Raises:
         EngineError: there is none, or it does not load.
     """
-    if name not in _entry_points():
+    point = _entry_points().get(name)
+    if point is None:
         raise EngineError(f"no engine called {name!r}; expected one of {', '.join(names())}")
-    return _load(_entry_points()[name])
+    try:
+        loaded = point.load()
+    except Exception as error:  # code of a third party
+        raise EngineError(f"engine {name!r} ({point.value}) does not load: {error}") from error
+    if not isinstance(loaded, Engine) or loaded.name != name:
+        found = f"the engine {loaded.name!r}" if isinstance(loaded, Engine) else type(loaded).__name__
+        raise EngineError(
+            f"engine {name!r} ({point.value}) is {found}; expected a sen_runtime.engines.Engine of that name",
+            "install the package that registers it again, if it was updated in place",
+        )
+    return loaded
 
 
 def usable() -> dict[str, Engine]:
     """Engines that load, by name."""
-    found = {}
+    return _load_all()[0]
+
+
+def _load_all() -> tuple[dict[str, Engine], list[str]]:
+    """Engines that load, by name, and what is wrong with the others."""
+    found, defects = {}, []
     for name in names():
         try:
             found[name] = engine(name)
-        except EngineError:
-            continue
-    return found
+        except EngineError as error:
+            defects.append(error.message)
+    return found, defects
 
 
 def names_for(suffix: str) -> list[str]:
@@ -70,13 +86,13 @@ def names_for(suffix: str) -> list[str]:
     Raises:
         EngineError: there is none; the message names engines that do not load.
     """
-    found = usable()
+    found, defects = _load_all()
     chosen = [name for name, each in found.items() if suffix in each.suffixes]
     if chosen:
         return chosen
     expected = ", ".join(dict.fromkeys(suffix for each in found.values() for suffix in each.suffixes))
-    broken = "".join(f"; {reason}" for name in names() if name not in found and (reason := _defect(name)))
-    raise EngineError(f"no engine runs {suffix or 'a file without ending'}; expected {expected}{broken}")
+    reasons = "; ".join([expected, *defects])
+    raise EngineError(f"no engine runs {suffix or 'a file without ending'}; expected {reasons}")
 
 
 def installed(names: Sequence[str]) -> list[str]:
@@ -126,25 +142,3 @@ def _entry_points() -> dict[str, EntryPoint]:
     if not points:
         raise EngineError("no engines are registered", "install sen-edge-runtime again: pip install ./runtime")
     return {point.name: point for point in sorted(points, key=lambda point: point.name)}
-
-
-def _load(point: EntryPoint) -> Engine:
-    try:
-        loaded = point.load()
-    except Exception as error:  # code of a third party
-        raise EngineError(f"engine {point.name!r} ({point.value}) does not load: {error}") from error
-    if not isinstance(loaded, Engine) or loaded.name != point.name:
-        found = f"the engine {loaded.name!r}" if isinstance(loaded, Engine) else type(loaded).__name__
-        raise EngineError(
-            f"engine {point.name!r} ({point.value}) is {found}; expected a sen_runtime.engines.Engine of that name",
-            "install the package that registers it again, if it was updated in place",
-        )
-    return loaded
-
-
-def _defect(name: str) -> str:
-    try:
-        engine(name)
-    except EngineError as error:
-        return error.message
-    return ""

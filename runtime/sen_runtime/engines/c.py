@@ -6,23 +6,33 @@ The C code runs in this process: load trusted code only.
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_runtime import untrusted
-from sen_runtime.engines import c_compiler
-from sen_runtime.engines.arena import ArenaSession
 from sen_runtime.engines.base import Engine
-from sen_runtime.engines.c_compiler import FLAGS
-from sen_runtime.engines.session import Float32Array, Model, source_of
-from sen_runtime.errors import EngineError
+from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, source_of
+from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.memory_limits import require
 
-Array = NDArray[Any]
-
+VARIABLE = "SEN_EDGE_CC"
+HINT = f"name a compiler for this machine in the environment variable {VARIABLE}"
+FLAGS = ("-std=c99", "-O2", "-fPIC", "-shared")
+#: Has the requirements of exported C: its headers, libm, and a loader for the result.
+_PROBE = "#include <math.h>\n#include <stdint.h>\nfloat probe(float x) { return sqrtf(x); }\n"
+_LOAD = "import ctypes, sys; ctypes.CDLL(sys.argv[1])"
+_ERROR = re.compile(r"\berror\b", re.IGNORECASE)
 _SIZE = re.compile(r"^#define (\w+)_(INPUTS|OUTPUTS|LAYERS|TIMESTEPS|ARENA_BYTES) (\d{1,18})$", re.MULTILINE)
 
 
@@ -110,7 +120,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
     source = source_of(model)
     if isinstance(source, bytes):
         raise EngineError("exported C is a folder of files; expected the path of its .c file")
-    compiler = c_compiler.compiler()
+    compiler = _compiler()
     header_path = source.with_suffix(".h")
     header = untrusted.decode(
         untrusted.read_regular(header_path, error=EngineError), str(header_path), error=EngineError
@@ -122,7 +132,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
     takes_train = re.search(r"\bx\[\w+_TIMESTEPS \* \w+_INPUTS\]", header) is not None
     if allow_nonfinite:
         flags = (*flags, "-DSEN_ALLOW_NONFINITE")
-    library = c_compiler.build(compiler, source, flags)
+    library = _build(compiler, source, flags)
     return CSession(library, source.stem, sizes, takes_train=takes_train, allow_nonfinite=allow_nonfinite)
 
 
@@ -133,7 +143,84 @@ def version() -> str:
         MissingExtraError: there is none.
         EngineError: it cannot be started.
     """
-    return c_compiler.version(c_compiler.compiler())
+    command = _compiler()
+    number = re.search(r"\d+(\.\d+)+", _run([*command, "--version"]).stdout)
+    return f"{Path(command[0]).name} {number.group() if number else 'of unknown version'}"
+
+
+def _compiler() -> list[str]:
+    """Command of the compiler: SEN_EDGE_CC, else CC if its libraries load here, else cc.
+
+    CC may be a cross compiler where firmware is built.
+    """
+    named = os.environ.get(VARIABLE, "").strip()
+    try:
+        command = shlex.split(named) if named else _inherited() or ["cc"]
+    except ValueError as error:
+        raise EngineError(f"{VARIABLE} is {named!r}, which is not a command: {error}", HINT) from None
+    if shutil.which(command[0]) is None:
+        raise MissingExtraError(f"a C compiler ({command[0]})", f"install gcc or clang, or {HINT}")
+    return command
+
+
+def _build(command: Sequence[str], model: Path, flags: Sequence[str]) -> ctypes.CDLL:
+    """Build `NAME.c`, and `NAME_weights.S` if it exists, and load the library."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            library = Path(folder) / "network.so"
+            _compile(command, model, flags, library)
+            return ctypes.CDLL(str(library))
+    except OSError as error:
+        hint = f"{HINT}; or name a folder without noexec in TMPDIR"
+        raise EngineError(f"a library of {command[0]} does not load here: {error}", hint) from error
+
+
+def _compile(command: Sequence[str], model: Path, flags: Sequence[str], library: Path) -> None:
+    assembly = model.with_name(f"{model.stem}_weights.S")
+    sources = [model, assembly] if assembly.exists() else [model]
+    run = _run([*command, *flags, "-I", str(model.parent), *map(str, sources), "-lm", "-o", str(library)])
+    if run.returncode == 0:
+        return
+    lines = run.stderr.strip().splitlines() or ["no message"]
+    errors = [line for line in lines if _ERROR.search(line)] or lines
+    hint = HINT
+    if any(assembly.name in line for line in errors):
+        hint = f"export with -O c.weights=array: {assembly.name} needs ELF; or {HINT}"
+    raise EngineError(f"{command[0]} does not compile the C code: {errors[0]}", hint)
+
+
+def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except OSError as error:
+        raise EngineError(f"the C compiler {command[0]} does not start: {error.strerror}", HINT) from error
+
+
+def _inherited() -> list[str]:
+    """Command in CC, if it builds for this machine."""
+    try:
+        command = shlex.split(os.environ.get("CC", ""))
+    except ValueError:
+        return []
+    return command if command and _builds_for_here(tuple(command)) else []
+
+
+@lru_cache
+def _builds_for_here(command: tuple[str, ...]) -> bool:
+    """Whether a library of the compiler loads; tried in another process, which may crash."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            source, library = Path(folder) / "probe.c", Path(folder) / "probe.so"
+            source.write_text(_PROBE, encoding="utf-8")
+            for step in (
+                [*command, *FLAGS, str(source), "-lm", "-o", str(library)],
+                [sys.executable, "-I", "-S", "-c", _LOAD, str(library)],
+            ):
+                if subprocess.run(step, capture_output=True, check=False).returncode != 0:
+                    return False
+    except OSError:
+        return False
+    return True
 
 
 ENGINE = Engine("c", (".c",), load, version, is_on_demand=True)

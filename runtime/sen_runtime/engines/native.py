@@ -13,22 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference, untrusted
-from sen_runtime.engines.arena import ArenaSession
 from sen_runtime.engines.base import Engine
-from sen_runtime.engines.session import Float32Array, Model, require_finite, source_of
+from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
 from sen_runtime.memory_limits import MemoryLimitError, catch_allocation_errors, require
 
 if TYPE_CHECKING:
     from io import BufferedReader
     from threading import Lock
-
-Array = NDArray[Any]
 
 ALIGNMENT = 64
 #: Buffers for bandwidth are multiples of this.
@@ -224,12 +221,11 @@ def load(
     try:
         with catch_allocation_errors():
             return NativeSession(data, flags)
-    except ImageError as error:
-        raise _explained(source, error) from error
-    except EngineError as error:
-        raise EngineError(f"{error.message}{_of(source)}", error.hint) from error
-    except MemoryLimitError as error:
-        raise MemoryLimitError(f"{error.message}{_of(source)}") from error
+    except (EngineError, ImageError, MemoryLimitError) as error:
+        if isinstance(error, ImageError):
+            _explain(source)
+        where = "" if isinstance(source, bytes) else f": {source}"
+        raise type(error)(f"{error.message}{where}", error.hint) from error
 
 
 def _content(source: bytes | Path, *, mapped: bool) -> Array:
@@ -248,17 +244,12 @@ def _content(source: bytes | Path, *, mapped: bool) -> Array:
         return data[: cast("BufferedReader", file).readinto(data.data)]
 
 
-def _explained(model: bytes | Path, error: ImageError) -> ImageError:
-    """Error of the Python reader for the image, which names the file, the section and the neurons."""
+def _explain(model: bytes | Path) -> None:
+    """Raise the error of the Python reader, which names the file, the section and the neurons, if it finds one."""
     try:
         reference.expand(image.loads(model) if isinstance(model, bytes) else image.read(model))
     except SenError as found:
-        return ImageError(found.message, found.hint)
-    return ImageError(f"{error.message}{_of(model)}", error.hint)
-
-
-def _of(model: bytes | Path) -> str:
-    return "" if isinstance(model, bytes) else f": {model}"
+        raise ImageError(found.message, found.hint) from found
 
 
 def bandwidth(size: int, seconds: float) -> float | None:
@@ -313,17 +304,13 @@ def _library() -> Any:
         ("sen_status_text", ctypes.c_char_p, [ctypes.c_int]),
         ("sen_arena_size", ctypes.c_int, [pointer, size, ctypes.c_uint, pointer]),
         ("sen_load", ctypes.c_int, [pointer, pointer, size, pointer, size, ctypes.c_uint]),
-        ("sen_inputs", ctypes.c_uint32, [pointer]),
-        ("sen_outputs", ctypes.c_uint32, [pointer]),
-        ("sen_timesteps", ctypes.c_uint32, [pointer]),
+        *((f"sen_{what}", ctypes.c_uint32, [pointer]) for what in ("inputs", "outputs", "timesteps", "layers")),
         ("sen_takes_spike_train", ctypes.c_int, [pointer]),
         ("sen_kernels_name", ctypes.c_char_p, [pointer]),
-        ("sen_layers", ctypes.c_uint32, [pointer]),
         ("sen_layer_output", pointer, [pointer, ctypes.c_uint32, pointer]),
-        ("sen_run", ctypes.c_int, [pointer, pointer, pointer]),
+        *((f"sen_{what}", ctypes.c_int, [pointer, pointer, pointer]) for what in ("run", "step")),
         ("sen_run_batch", ctypes.c_int, [pointer, pointer, pointer, size]),
         ("sen_reset", ctypes.c_int, [pointer]),
-        ("sen_step", ctypes.c_int, [pointer, pointer, pointer]),
     ):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments

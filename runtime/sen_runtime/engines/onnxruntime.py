@@ -7,16 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from sen_runtime.engines import not_installed
 from sen_runtime.engines.base import Engine
-from sen_runtime.engines.session import Float32Array, Model, source_of
+from sen_runtime.engines.session import Array, Float32Array, Model, source_of
 from sen_runtime.engines.steps import GraphSession
 from sen_runtime.errors import EngineError
 from sen_runtime.untrusted import listing, open_regular
-
-Array = NDArray[Any]
 
 
 def _library() -> Any:

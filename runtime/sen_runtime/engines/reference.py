@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines.base import Engine
-from sen_runtime.engines.session import Float32Array, Model, Session, source_of
+from sen_runtime.engines.session import Array, Float32Array, Model, Session, source_of
 from sen_runtime.ir.network import Network
-
-Array = NDArray[Any]
 
 
 class ReferenceSession(Session):

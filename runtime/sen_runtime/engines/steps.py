@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sen_runtime.engines.session import Float32Array, Session
+from sen_runtime.engines.session import Array, Float32Array, Session
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import MAX_TIMESTEPS
 from sen_runtime.untrusted import listing, quote
-
-Array = NDArray[Any]
 
 
 class GraphSession(Session):
@@ -39,18 +35,26 @@ class GraphSession(Session):
         """Open a session.
 
         Args:
-            declared: shape of the input without the batch axis.
+            declared: shape of the input without the batch axis; of one time step, for a step model.
             membranes: name of each membrane and its number of neurons.
             properties: metadata of the file.
             allow_nonfinite: see `Session`.
             is_reentrant: see `Session`.
         """
         self._membranes, self.properties = membranes, properties
+        row_shape = tuple(size if isinstance(size, int) and size > 0 else None for size in declared)
         if membranes:
-            self.timesteps = _required_timesteps(properties)
-        row_shape = row_shape_of(declared, membranes, properties)
+            missing = [name for name in ("timesteps", "readout", "input_coding") if name not in properties]
+            if missing:
+                raise EngineError(
+                    f"the model has inputs besides `input`, and its metadata lack {missing[0]}",
+                    "only step models of sen-edge are supported",
+                )
+            self.timesteps = timesteps_of(properties)
+            if properties["input_coding"] == "spikes":
+                row_shape = (self.timesteps, *row_shape)
         super().__init__(row_shape, allow_nonfinite=allow_nonfinite, is_reentrant=is_reentrant)
-        self._state = _zeros(membranes, 1)
+        self._state = self._zeros(1)
 
     @abstractmethod
     def _call(self, feeds: dict[str, Array]) -> dict[str, Array]:
@@ -78,9 +82,9 @@ class GraphSession(Session):
         if not self._membranes:
             return self._call({"input": rows})
         is_train = self.properties["input_coding"] == "spikes"
-        state, totals = _zeros(self._membranes, len(rows)), dict[str, Array]()
+        state, totals = self._zeros(len(rows)), dict[str, Array]()
         for t in range(self.timesteps):
-            values, state = _advance(self._call, np.ascontiguousarray(rows[:, t]) if is_train else rows, state)
+            values, state = self._advance(np.ascontiguousarray(rows[:, t]) if is_train else rows, state)
             totals = {name: totals.get(name, 0) + value for name, value in values.items()}
         if self.properties["readout"] == "mean_membrane":
             totals["output"] = totals["output"] / np.float32(self.timesteps)
@@ -89,51 +93,26 @@ class GraphSession(Session):
         return totals
 
     def _step(self, row: Float32Array) -> Array:
-        values, self._state = _advance(self._call, row[np.newaxis], self._state)
+        values, self._state = self._advance(row[np.newaxis], self._state)
         output: Array = values["output"][0]
         return output
 
     def _reset(self) -> None:
-        self._state = _zeros(self._membranes, 1)
+        self._state = self._zeros(1)
 
+    def _zeros(self, batch: int) -> dict[str, Array]:
+        return {name: np.zeros((batch, size), np.float32) for name, size in self._membranes.items()}
 
-def _zeros(membranes: Mapping[str, int], batch: int) -> dict[str, Array]:
-    return {name: np.zeros((batch, size), np.float32) for name, size in membranes.items()}
-
-
-def _advance(
-    call: Callable[[dict[str, Array]], dict[str, Array]], x: Array, state: Mapping[str, Array]
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """One time step: the outputs, and the next membranes."""
-    values = call({"input": x, **state})
-    lacking = [name for name in ("output", *(f"{name}_next" for name in state)) if name not in values]
-    if lacking:
-        raise EngineError(f"the model has no output {listing(lacking)}", "only step models of sen-edge are supported")
-    following = {name: values.pop(f"{name}_next") for name in state}
-    return values, following
-
-
-def _required_timesteps(properties: Mapping[str, str]) -> int:
-    missing = [name for name in ("timesteps", "readout", "input_coding") if name not in properties]
-    if missing:
-        raise EngineError(
-            f"the model has inputs besides `input`, and its metadata lack {missing[0]}",
-            "only step models of sen-edge are supported",
-        )
-    return timesteps_of(properties)
-
-
-def row_shape_of(
-    declared: Sequence[object], membranes: Mapping[str, int], properties: Mapping[str, str]
-) -> tuple[int | None, ...]:
-    """Shape of one row of `run` for the declared shape of the model's input; None for a dynamic size.
-
-    A step model declares one time step; its row of a spike train has all of them.
-    """
-    sizes = [size if isinstance(size, int) and size > 0 else None for size in declared]
-    if membranes and properties.get("input_coding") == "spikes":
-        return (timesteps_of(properties), *sizes)
-    return tuple(sizes)
+    def _advance(self, x: Array, state: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+        """One time step: the outputs, and the next membranes."""
+        values = self._call({"input": x, **state})
+        lacking = [name for name in ("output", *(f"{name}_next" for name in state)) if name not in values]
+        if lacking:
+            raise EngineError(
+                f"the model has no output {listing(lacking)}", "only step models of sen-edge are supported"
+            )
+        following = {name: values.pop(f"{name}_next") for name in state}
+        return values, following
 
 
 def timesteps_of(properties: Mapping[str, str]) -> int:

@@ -11,17 +11,15 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_runtime.engines import not_installed
 from sen_runtime.engines.base import Engine
-from sen_runtime.engines.session import Float32Array, Model, read_model
+from sen_runtime.engines.session import Array, Float32Array, Model, read_model
 from sen_runtime.engines.steps import GraphSession
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
-
-Array = NDArray[Any]
+from sen_runtime.untrusted import printable
 
 
 class TfliteSession(GraphSession):
@@ -69,7 +67,7 @@ class TfliteSession(GraphSession):
                 self.interpreter.set_tensor(self._inputs[name]["index"], stored)
             self.interpreter.invoke()
         except (ValueError, RuntimeError) as error:
-            raise EngineError(f"TFLite refused the input: {_one_line(error)}") from error
+            raise EngineError(f"TFLite refused the input: {printable(str(error))}") from error
         values = {name: self.interpreter.get_tensor(details["index"]) for name, details in self._outputs.items()}
         return {name: self.grids[name].dequantize(x) if name in self.grids else x for name, x in values.items()}
 
@@ -81,11 +79,7 @@ class TfliteSession(GraphSession):
 
 
 def library_of(engine: str, module: str) -> Any:
-    """The interpreter module of an engine.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
+    """The interpreter module of an engine; `MissingExtraError` where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError:
@@ -93,22 +87,10 @@ def library_of(engine: str, module: str) -> Any:
 
 
 def engine_of(name: str, package: str, library: Callable[[], Any], **fields: Any) -> Engine:
-    """Engine of an interpreter.
-
-    Args:
-        name: of the engine.
-        package: name on PyPI.
-        library: returns its interpreter module; raises `MissingExtraError` where that does not work.
-        fields: other attributes of the engine.
-    """
+    """Engine of an interpreter, whose module `library` returns, or raises `MissingExtraError` where it cannot work."""
 
     def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, xnnpack: bool = True) -> TfliteSession:
-        """Load a `.tflite` file; without `xnnpack` the interpreter's own kernels run all of it.
-
-        Raises:
-            MissingExtraError: the package is not installed, or cannot work with this Python or numpy.
-            EngineError: the interpreter refuses the file; or it is one of sen-edge that has changed since.
-        """
+        """Load a `.tflite` file; without `xnnpack` the interpreter's own kernels run all of it."""
         tflite, data = library(), read_model(model)
         properties = read_properties(data)
         resolvers = tflite.OpResolverType
@@ -119,7 +101,7 @@ def engine_of(name: str, package: str, library: Callable[[], Any], **fields: Any
             )
             interpreter.allocate_tensors()
         except (ValueError, RuntimeError, SystemError) as error:
-            raise EngineError(f"{package} does not load the model: {_one_line(error)}") from error
+            raise EngineError(f"{package} does not load the model: {printable(str(error))}") from error
         return TfliteSession(interpreter, properties, allow_nonfinite=allow_nonfinite)
 
     def find_version() -> str:
@@ -150,11 +132,4 @@ def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _grid(details: dict[str, Any]) -> Grid | None:
-    if details["dtype"] is not np.int8:
-        return None
-    scale, zero_point = details["quantization"]
-    return Grid(scale, zero_point)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return Grid(*details["quantization"]) if details["dtype"] is np.int8 else None
