@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
-from sen_exporters.tflite.options import TfliteOptions
+from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.bench import device

@@ -30,7 +30,7 @@ from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import SparseFormat
 from sen_exporters.tflite.exporter import TfliteExporter
-from sen_exporters.tflite.options import TfliteOptions
+from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import reference
 from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import installed, litert, tflite_runtime

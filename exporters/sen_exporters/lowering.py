@@ -39,6 +39,9 @@ class Operators(Protocol[V]):
     def spikes(self, membrane: V, threshold: float, layer: str, prefix: str) -> V:
         """`prefix/spikes`: 1 where the membrane is above the threshold, else 0."""
 
+    def membrane(self, name: str, size: int, x: V) -> V:
+        """Membrane `[rows, size]` that a caller provides, with the rows of `x`."""
+
     def time_first(self, x: V, network: Network, name: str) -> V:
         """Spike trains `[batch, T, n]` as `[T * batch, n]`."""
 
@@ -134,14 +137,23 @@ def perceptron(graph: Operators[V], network: Network, x: V, output: str) -> V:
     return x
 
 
-def advance(neuron: Neuron, graph: Operators[V], layer: str, before: V, current: V, after: str) -> tuple[V, V]:
-    """Add one step of a layer, whose whole state is the membrane; return the membrane `after`, and the output."""
-    if neuron.role == "readout":
-        membrane = integrate(neuron, graph, layer, before, before, current, after)
-        return membrane, membrane
-    spikes = fire(neuron, graph, layer, before, f"{layer}/before")
-    membrane = integrate(neuron, graph, layer, before, spikes, current, after)
-    return membrane, fire(neuron, graph, layer, membrane, layer)
+def step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tuple[V, V]]]:
+    """Add one step of all layers, whose whole state is the membrane.
+
+    Returns:
+        The last layer's membrane, or its spikes for a spike count; for each layer `layerN/membrane` and
+        `layerN/membrane_next`.
+    """
+    states = []
+    for index, layer in enumerate(network.layers):
+        name, neuron, is_readout = f"layer{index}", layer.neuron, layer.neuron.role == "readout"
+        before = graph.membrane(f"{name}/membrane", layer.weight.shape[0], x)
+        current = graph.affine(layer, index, x, f"{name}/current")
+        spikes = before if is_readout else fire(neuron, graph, name, before, f"{name}/before")
+        after = integrate(neuron, graph, name, before, spikes, current, f"{name}/membrane_next")
+        x = after if is_readout else fire(neuron, graph, name, after, name)
+        states.append((before, after))
+    return x, states
 
 
 def unrolled(graph: Operators[V], network: Network, x: V) -> V:

@@ -19,7 +19,7 @@ from sen_edge.data.datasets import Dataset
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import Recipe
 from sen_exporters.tflite.exporter import TfliteExporter
-from sen_exporters.tflite.options import TfliteOptions
+from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import engines, reference
 from sen_runtime import format as image
 from sen_runtime.accuracy import network_accuracy

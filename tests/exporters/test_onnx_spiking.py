@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_exporters.onnx.options import MAX_OPSET, MIN_OPSET
+from sen_exporters.onnx.graph import MAX_OPSET, MIN_OPSET
 from sen_runtime import reference
 from sen_runtime.engines.onnxruntime import load
 from sen_runtime.ir.network import READOUTS, Layer, Network

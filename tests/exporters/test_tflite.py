@@ -13,7 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact, ExportError, NoFormError, exporter
 from sen_exporters.tflite.exporter import TfliteExporter
-from sen_exporters.tflite.graph import Graph
+from sen_exporters.tflite.graph import Graph, Signal
 from sen_exporters.tflite.schema import MAX_BYTES, parse, serialize
 from sen_runtime import reference
 from sen_runtime.engines import litert
@@ -325,9 +325,9 @@ def test_a_file_beyond_two_gigabytes_is_refused():
 
 def test_two_values_of_one_name_are_a_defect():
     builder = Graph(EXPORTER.Options())
-    builder.value("x", [1])
+    builder.declare(Signal("x", 1))
     with pytest.raises(ExportError, match="'x'"):
-        builder.value("x", [1])
+        builder.declare(Signal("x", 1))
 
 
 def test_properties_survive_and_the_checksum_guards_them():

@@ -10,7 +10,7 @@ from annotated_types import Ge, doc
 from sen_edge.errors import UsageError
 from sen_edge.exporting.options import build_options, own_options
 from sen_exporters.base import ExportOptions, exporter
-from sen_exporters.onnx.options import MAX_OPSET, MIN_OPSET
+from sen_exporters.onnx.graph import MAX_OPSET, MIN_OPSET
 
 ALL = tuple(map(exporter, ("c", "onnx", "sen", "tflite")))
 

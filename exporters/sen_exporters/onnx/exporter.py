@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import version
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped,unused-ignore]
-from onnx import ModelProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from sen_exporters.base import (
     Artifact,
@@ -16,12 +16,10 @@ from sen_exporters.base import (
     NoFormError,
     check_float_activations,
     check_unrolled,
-    describe,
 )
-from sen_exporters.onnx.forms import FORMS
-from sen_exporters.onnx.graph import GraphBuilder, value_info
-from sen_exporters.onnx.instrument import show_activations
-from sen_exporters.onnx.options import OnnxOptions
+from sen_exporters.lowering import hidden_values
+from sen_exporters.onnx.forms import build
+from sen_exporters.onnx.graph import OnnxOptions, set_properties, value_info
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
@@ -64,7 +62,7 @@ class OnnxExporter(Exporter):
             NetworkError: coordinates whose weights are not finite.
         """
         self.check(network, options)
-        model = _model(network, options)
+        model = build(network, options)
         _check_size(model.ByteSize())
         _check_model(model)
         return Artifact(self.name, {self.main_file(options): _serialize(model)})
@@ -72,7 +70,7 @@ class OnnxExporter(Exporter):
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """Add `properties` to the metadata_props, sorted by key."""
         model = _parse(artifact.main)
-        _set_properties(model, {**_properties(model), **properties})
+        set_properties(model, {**_properties(model), **properties})
         return artifact.with_main(_serialize(model))
 
     def properties(self, model: bytes) -> Mapping[str, str]:
@@ -90,7 +88,13 @@ class OnnxExporter(Exporter):
         Activations of a multilayer perceptron; spike counts over the steps that the graph holds.
         """
         loaded = _parse(model)
-        show_activations(loaded, _properties(loaded))
+        graph, properties = loaded.graph, _properties(loaded)
+        for name, parts in hidden_values(_values(graph), properties).items():
+            if parts != [name]:
+                graph.node.append(helper.make_node("Sum", parts, [name], name=name))
+            _add_output(graph, name)
+        for scan_node in [node for node in graph.node if node.op_type == "Scan"]:
+            _show_spikes(graph, scan_node, properties)
         return _serialize(loaded)
 
 
@@ -113,26 +117,6 @@ def _check_size(size: int) -> None:
             f"the model takes {size / 1e9:.1f} GB; one ONNX file holds less than 2 GB",
             hint="prune or factorize the network, or export with --weights coordinates or --dtype float16",
         )
-
-
-def _model(network: Network, options: OnnxOptions) -> ModelProto:
-    graph = GraphBuilder(options)
-    input_shape = [graph.batch, network.n_in]
-    inputs, outputs = FORMS[options.snn if network.is_spiking else "perceptron"](graph, network)
-    if network.input_coding == "spikes" and options.snn != "step":
-        input_shape.insert(1, network.timesteps)
-    inputs.insert(0, value_info("input", input_shape))
-    outputs.insert(0, value_info("output", [graph.batch, network.n_out]))
-    opsets = [helper.make_opsetid("", options.opset)]
-    model = helper.make_model(
-        graph.to_proto(options.name, inputs, outputs),
-        opset_imports=opsets,
-        ir_version=helper.find_min_ir_version_for(opsets),  # so that older engines read it
-        producer_name="sen-edge",
-        producer_version=version("sen-edge"),
-    )
-    _set_properties(model, describe(network, options.snn))
-    return model
 
 
 def _check_model(model: ModelProto) -> None:
@@ -160,11 +144,31 @@ def _properties(model: ModelProto) -> dict[str, str]:
         raise EngineError(f"the metadata of this ONNX file is not UTF-8 text: {error.reason}") from None
 
 
-def _set_properties(model: ModelProto, properties: Mapping[str, str]) -> None:
-    del model.metadata_props[:]
-    helper.set_model_props(model, dict(sorted(properties.items())))
-
-
 def _serialize(model: ModelProto) -> bytes:
     serialized: bytes = model.SerializeToString(deterministic=True)
     return serialized
+
+
+def _show_spikes(graph: GraphProto, scan_node: NodeProto, properties: Mapping[str, str]) -> None:
+    """Add the spike counts of the layers in the body of a Scan to the outputs of the graph."""
+    body: GraphProto = next(attribute.g for attribute in scan_node.attribute if attribute.name == "body")
+    for name, spikes in hidden_values(_values(body), properties).items():
+        train, axis = f"{name}_train", f"{name}_time_axis"
+        # with its own name: the spikes may be an output already, the state for the next step
+        body.node.append(helper.make_node("Identity", spikes, [f"{train}_step"], name=f"{train}_step"))
+        body.output.append(value_info(f"{train}_step", [None, None]))
+        scan_node.output.append(train)
+        graph.initializer.append(numpy_helper.from_array(np.array([0], np.int64), axis))
+        graph.node.append(helper.make_node("ReduceSum", [train, axis], [name], name=name, keepdims=0))
+        _add_output(graph, name)
+
+
+def _values(graph: GraphProto) -> list[str]:
+    return [name for node in graph.node for name in node.output]
+
+
+def _add_output(graph: GraphProto, name: str) -> None:
+    """Add an output `[batch, n]`, with the batch of the graph's own output and any n."""
+    output = value_info(name, [None, None])
+    output.type.tensor_type.shape.dim[0].CopyFrom(graph.output[0].type.tensor_type.shape.dim[0])
+    graph.output.append(output)

@@ -1,102 +1,119 @@
-"""Networks as ONNX graphs: perceptrons, and spiking networks unrolled, in a Scan, or as one step with its state."""
+"""Networks as ONNX graphs: the operators of `sen_exporters.lowering`, and all time steps in a Scan."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import numpy as np
-from onnx import ValueInfoProto, helper
+from onnx import ModelProto, helper
 
 from sen_exporters import lowering
-from sen_exporters.lowering import Activation, advance, fire, integrate
-from sen_exporters.onnx.graph import BOOL, FLOAT, GraphBuilder, value_info
+from sen_exporters.base import describe
+from sen_exporters.lowering import Activation, fire, integrate
+from sen_exporters.onnx.graph import BOOL, FLOAT, GraphBuilder, OnnxOptions, set_properties, value_info
 from sen_exporters.onnx.weights import affine
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import LeakyIntegrator
 
-#: inputs and outputs of a graph besides `input` and `output`
-Border = tuple[list[ValueInfoProto], list[ValueInfoProto]]
 
-
-@dataclass(frozen=True)
-class _Operators:
-    """`Operators` as ONNX nodes; a value is its name."""
-
-    graph: GraphBuilder
+class _Operators(GraphBuilder):
+    """A graph with the operators of `sen_exporters.lowering`; a value is its name."""
 
     def affine(self, layer: Layer, index: int, x: str, name: str, activation: Activation = "") -> str:
         if not activation:
-            return affine(self.graph, layer, index, x, name)
-        return self.graph.node(activation, [affine(self.graph, layer, index, x, f"layer{index}/preactivation")], name)
+            return affine(self, layer, index, x, name)
+        return self.node(activation, [affine(self, layer, index, x, f"layer{index}/preactivation")], name)
 
     def binary(self, operator: str, a: str, b: str, name: str) -> str:
-        return self.graph.node(operator, [a, b], name)
+        return self.node(operator, [a, b], name)
 
     def scale(self, x: str, factor: float, constant: str, name: str, like: str) -> str:
-        return x if factor == 1 else self.graph.node("Mul", [x, self.graph.scalar(constant, factor)], name)
+        return x if factor == 1 else self.node("Mul", [x, self.scalar(constant, factor)], name)
 
     def silence(self, x: str, spikes: str, name: str) -> str:
         fired = f"{spikes.removesuffix('spikes')}fired"  # the same as bool, see `spikes`
-        return self.graph.node("Where", [fired, self.graph.scalar("zero", 0.0), x], name)
+        return self.node("Where", [fired, self.scalar("zero", 0.0), x], name)
 
     def spikes(self, membrane: str, threshold: float, layer: str, prefix: str) -> str:
-        stored = self.graph.scalar(f"{layer}/threshold", threshold)
-        fired = self.graph.node("Greater", [membrane, stored], f"{prefix}/fired")
-        return self.graph.node_on_demand("Cast", [fired], f"{prefix}/spikes", to=FLOAT)
+        stored = self.scalar(f"{layer}/threshold", threshold)
+        fired = self.node("Greater", [membrane, stored], f"{prefix}/fired")
+        return self.node_on_demand("Cast", [fired], f"{prefix}/spikes", to=FLOAT)
+
+    def membrane(self, name: str, size: int, x: str) -> str:
+        return name
 
     def time_first(self, x: str, network: Network, name: str) -> str:
-        return self.reshape(self.graph.node("Transpose", [x], f"{x}/time_first", perm=[1, 0, 2]), name, [network.n_in])
+        return self.reshape(self.node("Transpose", [x], f"{x}/time_first", perm=[1, 0, 2]), name, [network.n_in])
 
     def join(self, parts: Sequence[str], name: str) -> str:
-        return self.graph.node("Concat", parts, name, axis=0)
+        return self.node("Concat", parts, name, axis=0)
 
     def split(self, joined: str, names: Sequence[str]) -> list[str]:
         # from operator set 18 on, the number of equal parts is an attribute
-        parts = {"num_outputs": len(names)} if self.graph.options.opset >= 18 else {}
-        self.graph.add("Split", [joined], names, f"{joined}_split", axis=0, **parts)
+        parts = {"num_outputs": len(names)} if self.options.opset >= 18 else {}
+        self.add("Split", [joined], names, f"{joined}_split", axis=0, **parts)
         return list(names)
 
     def total(self, network: Network, train: Sequence[str]) -> str:
-        return self.graph.node("Sum", train, "output")
+        return self.node("Sum", train, "output")
 
     def read_out(self, network: Network, x: str, train: Sequence[str]) -> str:
         index, layer = len(network.layers) - 1, network.layers[-1]
         weighted = f"layer{index}/readout_input"
         if not train and network.input_coding == "direct":
-            factor = self.graph.scalar("readout/factor", readout_factors(network).sum())
-            self.graph.node("Mul", [x, factor], weighted)
+            factor = self.scalar("readout/factor", readout_factors(network).sum())
+            self.node("Mul", [x, factor], weighted)
         else:
             if train:
-                joined = self.graph.node("Concat", train, f"{weighted}_joined", axis=1)
+                joined = self.node("Concat", train, f"{weighted}_joined", axis=1)
                 x = self.reshape(joined, f"{weighted}_train", [network.timesteps, layer.weight.shape[1]])
-            self.graph.node("MatMul", [_readout_factors(self.graph, network), x], weighted)
+            self.node("MatMul", [_readout_factors(self, network), x], weighted)
         return self.read_out_weighted(network, weighted)
 
     def read_out_weighted(self, network: Network, weighted: str) -> str:
         """Product of the last layer with its weighted input."""
         index, bias_factor = len(network.layers) - 1, float(readout_factors(network).sum())
-        return affine(self.graph, network.layers[-1], index, weighted, "output", bias_factor=bias_factor)
+        return affine(self, network.layers[-1], index, weighted, "output", bias_factor=bias_factor)
 
     def reshape(self, x: str, name: str, shape: Sequence[int]) -> str:
         """`x` as rows of `shape`."""
-        return self.graph.node("Reshape", [x, self.graph.constant(f"{name}_shape", np.array([-1, *shape]))], name)
+        return self.node("Reshape", [x, self.constant(f"{name}_shape", np.array([-1, *shape]))], name)
 
 
-def perceptron(graph: GraphBuilder, network: Network) -> Border:
-    """Layers without state."""
-    lowering.perceptron(_Operators(graph), network, "input", "output")
-    return [], []
-
-
-def unrolled(graph: GraphBuilder, network: Network) -> Border:
-    """Separate nodes for every time step."""
-    lowering.unrolled(_Operators(graph), network, "input")
-    return [], []
+def build(network: Network, options: OnnxOptions) -> ModelProto:
+    """Model of a network in the form of the options."""
+    graph = _Operators(options)
+    input_shape = network.input_shape if options.snn != "step" else (network.n_in,)
+    inputs = [value_info("input", [graph.batch, *input_shape])]
+    outputs = [value_info("output", [graph.batch, network.n_out])]
+    if not network.is_spiking:
+        lowering.perceptron(graph, network, "input", "output")
+    elif options.snn == "step":
+        y, states = lowering.step(graph, network, "input")
+        graph.node("Identity", [y], "output")
+        for (before, after), size in zip(states, network.layer_sizes[1:], strict=True):
+            inputs.append(value_info(before, [graph.batch, size]))
+            outputs.append(value_info(after, [graph.batch, size]))
+    elif options.snn == "scan":
+        _scan(graph, network)
+    else:
+        lowering.unrolled(graph, network, "input")
+    opsets = [helper.make_opsetid("", options.opset)]
+    model = helper.make_model(
+        graph.to_proto(options.name, inputs, outputs),
+        opset_imports=opsets,
+        ir_version=helper.find_min_ir_version_for(opsets),  # so that older engines read it
+        producer_name="sen-edge",
+        producer_version=version("sen-edge"),
+    )
+    set_properties(model, describe(network, options.snn))
+    return model
 
 
 @dataclass(frozen=True)
-class State:
+class _State:
     """A value that a Scan carries from step to step, `[batch, size]`."""
 
     name: str
@@ -105,8 +122,8 @@ class State:
     kind: int = FLOAT
 
 
-def scan(graph: GraphBuilder, network: Network) -> Border:
-    """Steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
+def _scan(graph: _Operators, network: Network) -> None:
+    """Add all steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
 
     State: membrane and spikes of each spiking layer, and the sum of the readout. Scanned: the readout's factors `[T]`,
     and with input coding "spikes" the first layer's currents `[batch, T, n]`; a constant current is computed once,
@@ -114,16 +131,17 @@ def scan(graph: GraphBuilder, network: Network) -> Border:
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
-        return unrolled(graph, network)
+        lowering.unrolled(graph, network, "input")
+        return
     is_count = len(spiking) == len(network.layers)
-    outer, body = _Operators(graph), graph.body()
+    body = _Operators(graph.options, graph)
     scanned, axes = {_readout_factors(graph, network): value_info("readout/factor", [])}, [0]
     if network.input_coding == "spikes":
-        scanned[_currents(outer, network)] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
+        scanned[_currents(graph, network)] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
         axes.append(1)
     else:
-        outer.affine(network.layers[0], 0, "input", "layer0/current")
-    state = _scan_body(_Operators(body), spiking, is_weighted=not is_count)
+        graph.affine(network.layers[0], 0, "input", "layer0/current")
+    state = _scan_body(body, spiking, is_weighted=not is_count)
     before = [value_info(each.before, [graph.batch, each.size], each.kind) for each in state]
     after = [value_info(each.name, [graph.batch, each.size], each.kind) for each in state]
     body_graph = body.to_proto("step", [*before, *scanned.values()], after)
@@ -132,37 +150,36 @@ def scan(graph: GraphBuilder, network: Network) -> Border:
     outputs = [*(f"{each.name}_last" for each in state[:-1]), summed]
     graph.add("Scan", inputs, outputs, "steps", body=body_graph, num_scan_inputs=len(scanned), scan_input_axes=axes)
     if not is_count:
-        outer.read_out_weighted(network, summed)
-    return [], []
+        graph.read_out_weighted(network, summed)
 
 
-def _scan_body(body: _Operators, spiking: Sequence[Layer], *, is_weighted: bool) -> list[State]:
+def _scan_body(body: _Operators, spiking: Sequence[Layer], *, is_weighted: bool) -> list[_State]:
     """Add one step: membranes and spikes of all layers, then the sum of the last spikes; return the state."""
     state, x, size = [], "", 0
     for index, layer in enumerate(spiking):
         name, neuron, size = f"layer{index}", layer.neuron, layer.weight.shape[0]
         current = body.affine(layer, index, x, f"{name}/current") if index else f"{name}/current"
-        membrane = State(f"{name}/membrane", f"{name}/membrane_before", size)
+        membrane = _State(f"{name}/membrane", f"{name}/membrane_before", size)
         integrate(neuron, body, name, membrane.before, f"{name}/before/spikes", current, membrane.name)
         x = fire(neuron, body, name, membrane.name, name)
-        takes_bool = any(f"{name}/before/fired" in node.input for node in body.graph.nodes)
+        takes_bool = any(f"{name}/before/fired" in node.input for node in body.nodes)
         signal, kind = ("fired", BOOL) if takes_bool else ("spikes", FLOAT)
-        state += [membrane, State(f"{name}/{signal}", f"{name}/before/{signal}", size, kind)]
+        state += [membrane, _State(f"{name}/{signal}", f"{name}/before/{signal}", size, kind)]
     if is_weighted:
-        x = body.graph.node("Mul", [x, "readout/factor"], "readout/weighted")
-    total = State("readout/sum", "readout/sum_before", size)
+        x = body.node("Mul", [x, "readout/factor"], "readout/weighted")
+    total = _State("readout/sum", "readout/sum_before", size)
     body.binary("Add", total.before, x, total.name)
     return [*state, total]
 
 
-def _currents(outer: _Operators, network: Network) -> str:
+def _currents(graph: _Operators, network: Network) -> str:
     """Currents `[batch, T, n]` of the first layer for a spike train, in one product."""
     layer = network.layers[0]
-    joined = outer.affine(layer, 0, outer.reshape("input", "layer0/inputs", [network.n_in]), "layer0/joined_currents")
-    return outer.reshape(joined, "layer0/currents", [network.timesteps, layer.weight.shape[0]])
+    joined = graph.affine(layer, 0, graph.reshape("input", "layer0/inputs", [network.n_in]), "layer0/joined_currents")
+    return graph.reshape(joined, "layer0/currents", [network.timesteps, layer.weight.shape[0]])
 
 
-def _initial(graph: GraphBuilder, state: Sequence[State]) -> list[str]:
+def _initial(graph: GraphBuilder, state: Sequence[_State]) -> list[str]:
     """Zeros for every entry of the state, in the batch size of the input."""
     shape = graph.node("Shape", ["input"], "input/shape")
     first = graph.constant("input/first_axis", np.array([0], np.int64))
@@ -174,23 +191,6 @@ def _initial(graph: GraphBuilder, state: Sequence[State]) -> list[str]:
         zero = helper.make_tensor("zero", each.kind, [1], [0])
         names.append(graph.node("ConstantOfShape", [full], f"{each.name}_initial", value=zero))
     return names
-
-
-def step(graph: GraphBuilder, network: Network) -> Border:
-    """One time step: inputs `input` and `layerN/membrane`, outputs `output` and `layerN/membrane_next`.
-
-    `output` is the last layer's membrane, or its spikes for a spike count.
-    """
-    operators, x, inputs, outputs = _Operators(graph), "input", [], []
-    for index, layer in enumerate(network.layers):
-        name = f"layer{index}"
-        before, after = f"{name}/membrane", f"{name}/membrane_next"
-        current = operators.affine(layer, index, x, f"{name}/current")
-        _, x = advance(layer.neuron, operators, name, before, current, after)
-        inputs.append(value_info(before, [graph.batch, layer.weight.shape[0]]))
-        outputs.append(value_info(after, [graph.batch, layer.weight.shape[0]]))
-    graph.node("Identity", [x], "output")
-    return inputs, outputs
 
 
 def _readout_factors(graph: GraphBuilder, network: Network) -> str:
@@ -217,7 +217,3 @@ def _readout_factors(graph: GraphBuilder, network: Network) -> str:
             scale /= 1 - beta
         factors = graph.node("Mul", [factors, scalar("scale", scale)], "readout/factors_f64")
     return graph.node("Cast", [factors], "readout/factors", to=FLOAT)
-
-
-Form = Callable[[GraphBuilder, Network], Border]
-FORMS: dict[str, Form] = {"perceptron": perceptron, "unrolled": unrolled, "scan": scan, "step": step}

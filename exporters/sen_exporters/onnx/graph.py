@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 import numpy as np
+import onnx
+from annotated_types import Interval, doc
 from numpy.typing import DTypeLike, NDArray
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from sen_exporters.onnx.options import OnnxOptions
+from sen_exporters.base import SPARSE_FORMAT_HELP, ExportOptions, SparseFormat
 
 Array = NDArray[Any]
 Dimension = str | int
@@ -21,14 +24,37 @@ BOOL = TensorProto.BOOL
 #: Suffix of the name of an array that is cast to the value of that name.
 SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.FLOAT: "f32", TensorProto.INT8: "i8"}
 
+MIN_OPSET = 13
+#: Newest operator set for which onnxruntime 1.32.0 loads and runs every form of graph.
+MAX_OPSET = min(28, onnx.defs.onnx_opset_version())
+
+
+@dataclass(frozen=True)
+class OnnxOptions(ExportOptions):
+    """Options of the ONNX exporter.
+
+    Attributes:
+        opset: ONNX operator set.
+        sparse_format: "densify" (stored sparse, multiplied dense) or "dense" (zeros stored).
+    """
+
+    opset: Annotated[int, Interval(ge=MIN_OPSET, le=MAX_OPSET), doc("ONNX operator set.")] = 17
+    sparse_format: Annotated[SparseFormat, doc(SPARSE_FORMAT_HELP)] = "densify"
+
 
 def value_info(name: str, shape: Sequence[Dimension | None], kind: int = FLOAT) -> ValueInfoProto:
     """Input or output of a graph; text in `shape` is a dynamic size, None an unknown one."""
     return helper.make_tensor_value_info(name, kind, list(shape))
 
 
+def set_properties(model: ModelProto, properties: Mapping[str, str]) -> None:
+    """Replace the metadata_props."""
+    del model.metadata_props[:]
+    helper.set_model_props(model, dict(sorted(properties.items())))
+
+
 class GraphBuilder:
-    """Builds a graph, or the body of a Scan.
+    """Builds a graph, or the body of a Scan in the graph `root`, which stores the arrays of both.
 
     Attributes:
         options: of the export.
@@ -46,10 +72,6 @@ class GraphBuilder:
         self._on_demand: dict[str, NodeProto] = {}
         self.initializers: list[TensorProto] = []
         self._stored: dict[tuple[object, ...], str] = {}
-
-    def body(self) -> GraphBuilder:
-        """Empty graph of a Scan in this one; its arrays are stored in the root."""
-        return GraphBuilder(self.options, self.root)
 
     def node(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """Add an operator with one output, and return the output's name, which is the node's too."""

@@ -6,19 +6,21 @@ an error; `sen_exporters.tflite.weights` lists them and the alternatives in use.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 
-from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_unrolled, describe
-from sen_exporters.tflite.forms import check_neuron, perceptron, step, unrolled
-from sen_exporters.tflite.graph import Graph, Signal
-from sen_exporters.tflite.instrument import show_activations
-from sen_exporters.tflite.options import ENGINES, TfliteOptions
+from ai_edge_litert import schema_py_generated as schema
+
+from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_unrolled
+from sen_exporters.lowering import hidden_values
+from sen_exporters.tflite.forms import build, check_neuron
+from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
 from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_exporters.tflite.weights import check_operator
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Sparse, leaves
+
+ENGINES = ("litert", "tflite-runtime")
 
 
 class TfliteExporter(Exporter):
@@ -52,7 +54,8 @@ class TfliteExporter(Exporter):
             )
         if options.int8_io and network.input_grid is None:
             raise ExportError("int8 inputs and outputs need int8 activations", hint="add --dtype int8")
-        if options.sparse_format == "block" and not _has_sparse_weights(network):
+        weights = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
+        if options.sparse_format == "block" and not any(isinstance(leaf, Sparse) for leaf in weights):
             raise ExportError(
                 "--sparse-format block, and no layer has sparse weights", hint="leave --sparse-format out"
             )
@@ -71,7 +74,7 @@ class TfliteExporter(Exporter):
             ExportError: see `check`; or an int8 product that does not fit 32 bits; or a file beyond 2 GB.
         """
         self.check(network, options)
-        return Artifact(self.name, {self.main_file(options): _model(network, options)})
+        return Artifact(self.name, {self.main_file(options): serialize(build(network, options))})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """Add `properties` to those of the file, sorted by key."""
@@ -85,58 +88,29 @@ class TfliteExporter(Exporter):
 
     def engines(self, model: bytes) -> tuple[str, ...]:
         """Interpreters that the file is for."""
-        return ENGINES.get(read_properties(model).get("tflite_target", "any"), ENGINES["any"])
+        target = read_properties(model).get("tflite_target", "any")
+        return (target,) if target in ENGINES else ENGINES
 
     def instrument(self, model: bytes) -> bytes:
         """Add `layerN/activation [batch, n]` of every layer but the last as an output.
 
         Activations of a multilayer perceptron; spike counts over the steps that the graph holds.
         """
-        loaded = parse(model)
-        show_activations(loaded, read_properties(model))
-        return serialize(loaded)
+        graph = Graph(TfliteOptions(), parse(model))
+        signature = graph.model.signatureDefs[0]
+        for name, parts in hidden_values(list(graph.index), read_properties(model)).items():
+            index = graph.index[parts[0] if len(parts) == 1 else _add_up(graph, name, parts)]
+            graph.subgraph.outputs = [*graph.subgraph.outputs, index]
+            signature.outputs.append(schema.TensorMapT(name=name, tensorIndex=index))
+        return serialize(graph.model)
 
 
-def _has_sparse_weights(network: Network) -> bool:
-    return any(isinstance(leaf, Sparse) for layer in network.layers for leaf in leaves(layer.weight))
-
-
-def _model(network: Network, options: TfliteOptions) -> bytes:
-    graph = Graph(options)
-    rows = options.batch_size
-    size: tuple[int, ...] = (network.n_in,)
-    if network.input_coding == "spikes" and options.snn != "step":
-        size = (network.timesteps, network.n_in)
-    properties = describe(network, options.snn)
-    if options.tflite_target != "any":
-        properties["tflite_target"] = options.tflite_target
-    x = _input(graph, network, rows, size, is_int8=options.int8_io)
-    signature, inputs, outputs = "serving_default", {"input": "input"}, dict[str, str]()
-    if network.is_spiking and options.snn == "step":
-        signature = "step"
-        inputs, outputs = step(graph, network, x)
-    else:
-        y = (unrolled if network.is_spiking else perceptron)(graph, network, x)
-        outputs["output"] = _output(graph, y, network, is_int8=options.int8_io).name
-    return graph.finish(
-        name=options.name,
-        description=f"sen-edge {version('sen-edge')}",
-        signature=signature,
-        inputs=inputs,
-        outputs=outputs,
-        properties=properties,
-    )
-
-
-def _input(graph: Graph, network: Network, rows: int | None, size: tuple[int, ...], *, is_int8: bool) -> Signal:
-    grid = network.input_grid
-    if grid is None or is_int8:
-        return graph.declare(Signal("input", rows, grid), *size)
-    x = graph.declare(Signal("input", rows), *size)
-    return graph.convert(x, Signal("input/int8", rows, grid), *size)
-
-
-def _output(graph: Graph, y: Signal, network: Network, *, is_int8: bool) -> Signal:
-    if y.grid is None or is_int8:
-        return y
-    return graph.convert(y, Signal("output", y.rows), network.n_out)
+def _add_up(graph: Graph, name: str, parts: Sequence[str]) -> str:
+    """Add the float32 sum of values, called `name`."""
+    rows, size = graph.shape(parts[0])
+    if graph.subgraph.tensors[graph.index[parts[0]]].type == schema.TensorType.INT8:
+        signals = [(Signal(part, rows), Signal(f"{name}/t{t}", rows)) for t, part in enumerate(parts)]
+        parts = [graph.convert(stored, converted, size).name for stored, converted in signals]
+    graph.declare(Signal(name, rows), size)
+    graph.operator("ADD_N", 1, parts, [name], schema.AddNOptionsT())
+    return name

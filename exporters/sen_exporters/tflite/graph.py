@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from annotated_types import doc
 from numpy.typing import NDArray
 
-from sen_exporters.base import ExportError
-from sen_exporters.tflite.options import TfliteOptions
-from sen_exporters.tflite.schema import little_endian, serialize, set_properties
+from sen_exporters.base import SPARSE_FORMAT_HELP, ExportError, ExportOptions, SparseFormat
+from sen_exporters.tflite.schema import little_endian
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.operators import Sparse
 
 Array = NDArray[Any]
 
-SCHEMA_VERSION = 3
-TENSOR_TYPES = {
-    np.dtype(np.float32): schema.TensorType.FLOAT32,
-    np.dtype(np.float16): schema.TensorType.FLOAT16,
-    np.dtype(np.int32): schema.TensorType.INT32,
-    np.dtype(np.int8): schema.TensorType.INT8,
-}
+
+@dataclass(frozen=True)
+class TfliteOptions(ExportOptions):
+    """Options of the TFLite exporter.
+
+    Attributes:
+        tflite_target: "any" (right in every interpreter), "litert" or "tflite-runtime" (right in that one).
+        sparse_format: "densify" (stored sparse, multiplied dense), "block" (kernels that skip zero blocks) or "dense"
+            (zeros stored); None for densify where it is right in every engine.
+        int8_io: input and output are int8 too, in a network whose activations are.
+    """
+
+    tflite_target: Annotated[
+        Literal["any", "litert", "tflite-runtime"],
+        doc("Supported interpreters: any (all), litert or tflite-runtime."),
+    ] = "any"
+    sparse_format: Annotated[SparseFormat | None, doc(SPARSE_FORMAT_HELP)] = None
+    int8_io: Annotated[bool, doc("int8 input and output of an int8 model.")] = False
 
 
 @dataclass(frozen=True)
@@ -62,51 +73,51 @@ class Signal:
         code: int = getattr(schema.ActivationFunctionType, self.activation)
         return code
 
+    @property
+    def version(self) -> int:
+        """Version of operators on such values."""
+        return 1 if self.grid is None else 2
+
     def named(self, name: str) -> Signal:
         """Another signal of the same rows and grid, without an activation."""
         return Signal(name, self.rows, self.grid)
 
 
 class Graph:
-    """Builds a model with one subgraph; values have the names of the file.
+    """Builds a model with one subgraph, or adds to one; values have the names of the file.
 
     Attributes:
         options: of the export.
+        model: the `ModelT`.
     """
 
-    def __init__(self, options: TfliteOptions) -> None:
+    def __init__(self, options: TfliteOptions, model: Any = None) -> None:
         self.options = options
-        self._tensors: list[Any] = []
-        self._index: dict[str, int] = {}
-        self._operators: list[Any] = []
-        self._codes: dict[tuple[int, int], int] = {}
-        self._buffers: list[Array | None] = [None]  # buffer 0 is empty by convention
+        self.model = model or schema.ModelT(
+            version=3,
+            operatorCodes=[],
+            subgraphs=[schema.SubGraphT(tensors=[], operators=[])],
+            buffers=[schema.BufferT()],  # the first is empty by convention
+            metadata=[],
+        )
+        self.subgraph = self.model.subgraphs[0]
+        self.index = {tensor.name.decode(): index for index, tensor in enumerate(self.subgraph.tensors)}
         self._stored: dict[tuple[object, ...], str] = {}
-
-    def value(
-        self, name: str, shape: Sequence[int | None], dtype: Any = np.float32, affine: Affine | None = None
-    ) -> str:
-        """Declare a computed value or an input; None in `shape` is a dynamic size."""
-        self._add(name, [size or 1 for size in shape], np.dtype(dtype), 0, affine)
-        if None in shape:
-            self._tensors[-1].shapeSignature = [-1 if size is None else size for size in shape]
-        return name
 
     def constant(self, name: str, array: Array, affine: Affine | None = None) -> str:
         """Store `array`, and return its name; equal arrays share the first one's."""
-        key = (array.dtype.str, array.shape, array.tobytes(), _key(affine))
+        quantization = () if affine is None else (affine.scale.tobytes(), affine.zero_point)
+        key = (array.dtype.str, array.shape, array.tobytes(), quantization)
         if key not in self._stored:
-            self._add(name, list(array.shape), array.dtype, self._buffer(array), affine)
+            self._add(name, array.shape, array.dtype, affine).buffer = self._buffer(array)
             self._stored[key] = name
         return self._stored[key]
 
     def sparse_constant(self, name: str, operator: Sparse) -> str:
         """Store weights `[n_out, n_in]` as compressed rows of blocks, whose columns divide `n_in`."""
-        columns_per_block = operator.block[1]
-        traversal, block_map = [0, 1], []
-        if columns_per_block > 1:
-            traversal, block_map = [0, 1, 2], [1]
-        self._add(name, list(operator.shape), operator.values.dtype, self._buffer(operator.values.ravel()), None)
+        width = operator.block[1]
+        tensor = self._add(name, operator.shape, operator.values.dtype)
+        tensor.buffer = self._buffer(operator.values)
         dimensions = [
             schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=operator.shape[0]),
             schema.DimensionMetadataT(
@@ -116,43 +127,47 @@ class Graph:
                 **_index_vector(operator.columns),
             ),
         ]
-        if columns_per_block > 1:
-            dimensions.append(schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=columns_per_block))
-        self._tensors[-1].sparsity = schema.SparsityParametersT(
-            traversalOrder=traversal, blockMap=block_map, dimMetadata=dimensions
+        if width > 1:
+            dimensions.append(schema.DimensionMetadataT(format=schema.DimensionType.DENSE, denseSize=width))
+        tensor.sparsity = schema.SparsityParametersT(
+            traversalOrder=list(range(len(dimensions))), blockMap=[1] if width > 1 else [], dimMetadata=dimensions
         )
         return name
 
-    def has(self, name: str) -> bool:
-        """Whether a value or an array of this name is known."""
-        return name in self._index
-
     def shape(self, name: str) -> list[int]:
         """Shape of a known value."""
-        shape: list[int] = self._tensors[self._index[name]].shape
+        shape: list[int] = self.subgraph.tensors[self.index[name]].shape
         return shape
 
     def operator(
-        self, name: str, version: int, inputs: Sequence[str | None], outputs: Sequence[str], options: Any = None
+        self, name: str, version: int, inputs: Sequence[str | None], outputs: Sequence[str], options: Any
     ) -> None:
         """Add the builtin operator `name` (as `BuiltinOperator` calls it); None is an absent input."""
         code = getattr(schema.BuiltinOperator, name)
-        operator = schema.OperatorT(
-            opcodeIndex=self._codes.setdefault((code, version), len(self._codes)),
-            inputs=[-1 if value is None else self._index[value] for value in inputs],
-            outputs=[self._index[value] for value in outputs],
+        codes = [(each.builtinCode, each.version) for each in self.model.operatorCodes]
+        if (code, version) not in codes:
+            codes.append((code, version))
+            # interpreters before 2.4 read codes below 127 from the deprecated field
+            self.model.operatorCodes.append(
+                schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
+            )
+        self.subgraph.operators.append(
+            schema.OperatorT(
+                opcodeIndex=codes.index((code, version)),
+                inputs=[-1 if value is None else self.index[value] for value in inputs],
+                outputs=[self.index[value] for value in outputs],
+                builtinOptionsType=getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
+                builtinOptions=options,
+            )
         )
-        if options is not None:
-            kind = type(options).__name__.removesuffix("T")
-            operator.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
-            operator.builtinOptions = options
-        self._operators.append(operator)
 
     def declare(self, signal: Signal, *size: int | None) -> Signal:
-        """Declare the tensor `[rows, *size]` of a signal."""
-        grid = signal.grid
-        dtype = np.float32 if grid is None else np.int8
-        self.value(signal.name, [signal.rows, *size], dtype, None if grid is None else affine_of(grid))
+        """Declare the tensor `[rows, *size]` of a signal; a size of None is dynamic."""
+        shape, grid = [signal.rows, *size], signal.grid
+        dtype = np.dtype(np.float32 if grid is None else np.int8)
+        tensor = self._add(signal.name, [each or 1 for each in shape], dtype, None if grid is None else affine_of(grid))
+        if None in shape:
+            tensor.shapeSignature = [-1 if each is None else each for each in shape]
         return signal
 
     def scalar(self, name: str, value: float, grid: Grid | None = None) -> Signal:
@@ -162,83 +177,55 @@ class Graph:
             return Signal(self.constant(name, array), 1)
         return Signal(self.constant(name, grid.quantize(array), affine_of(grid)), 1, grid)
 
-    def binary(self, operator: str, a: Signal, b: Signal, y: Signal) -> Signal:
+    def arithmetic(self, operator: str, a: Signal, b: Signal, y: Signal) -> Signal:
         """Add ADD, SUB or MUL with the result `y`; all signals are float32, or all int8."""
         self.declare(y, max(self.shape(a.name)[-1], self.shape(b.name)[-1]))
         kind = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT, "MUL": schema.MulOptionsT}[operator]
         options = kind(fusedActivationFunction=y.activation_code)
-        self.operator(operator, 1 if y.grid is None else 2, [a.name, b.name], [y.name], options)
+        self.operator(operator, y.version, [a.name, b.name], [y.name], options)
         return y
 
     def convert(self, x: Signal, y: Signal, *size: int) -> Signal:
         """Add the conversion of `x` to `y [rows, *size]`: onto the grid of `y`, or to float32."""
         self.declare(y, *size)
         if y.grid is not None:
-            self.operator("QUANTIZE", 1 if x.grid is None else 2, [x.name], [y.name], schema.QuantizeOptionsT())
+            self.operator("QUANTIZE", x.version, [x.name], [y.name], schema.QuantizeOptionsT())
         else:
             self.operator("DEQUANTIZE", 2, [x.name], [y.name], schema.DequantizeOptionsT())
         return y
 
-    def finish(
-        self,
-        *,
-        name: str,
-        description: str,
-        signature: str,
-        inputs: Mapping[str, str],
-        outputs: Mapping[str, str],
-        properties: Mapping[str, str],
-    ) -> bytes:
-        """The file. `inputs` and `outputs` map the signature's names to values."""
+    def finish(self, signature: str, inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
+        """Set inputs and outputs: names in the signature, and of the values."""
         border = {*inputs.values(), *outputs.values()}
-        for value, index in self._index.items():
+        for value, index in self.index.items():
             if value not in border:  # an interpreter derives inner sizes from those of the inputs
-                self._tensors[index].shapeSignature = None
-        graph = schema.SubGraphT(
-            tensors=self._tensors,
-            inputs=[self._index[value] for value in inputs.values()],
-            outputs=[self._index[value] for value in outputs.values()],
-            operators=self._operators,
-            name=name,
-        )
-        signature_def = schema.SignatureDefT(
-            inputs=[schema.TensorMapT(name=key, tensorIndex=self._index[value]) for key, value in inputs.items()],
-            outputs=[schema.TensorMapT(name=key, tensorIndex=self._index[value]) for key, value in outputs.items()],
-            signatureKey=signature,
-            subgraphIndex=0,
-        )
-        model = schema.ModelT(
-            version=SCHEMA_VERSION,
-            # interpreters before 2.4 read codes below 127 from the deprecated field
-            operatorCodes=[
-                schema.OperatorCodeT(deprecatedBuiltinCode=min(code, 127), builtinCode=code, version=version)
-                for code, version in self._codes
-            ],
-            subgraphs=[graph],
-            description=description,
-            buffers=[schema.BufferT(data=None if array is None else little_endian(array)) for array in self._buffers],
-            metadata=[],
-            signatureDefs=[signature_def],
-        )
-        set_properties(model, properties)
-        return serialize(model)
+                self.subgraph.tensors[index].shapeSignature = None
+        self.subgraph.inputs = [self.index[value] for value in inputs.values()]
+        self.subgraph.outputs = [self.index[value] for value in outputs.values()]
+        self.model.signatureDefs = [
+            schema.SignatureDefT(
+                inputs=[schema.TensorMapT(name=key, tensorIndex=self.index[value]) for key, value in inputs.items()],
+                outputs=[schema.TensorMapT(name=key, tensorIndex=self.index[value]) for key, value in outputs.items()],
+                signatureKey=signature,
+            )
+        ]
 
-    def _add(self, name: str, shape: list[int], dtype: np.dtype[Any], buffer: int, affine: Affine | None) -> None:
-        if name in self._index:
+    def _add(self, name: str, shape: Sequence[int], dtype: np.dtype[Any], affine: Affine | None = None) -> Any:
+        if name in self.index:
             raise ExportError(f"two values are called {name!r}", hint="this is a defect of sen-edge: please report it")
-        self._index[name] = len(self._tensors)
-        tensor = schema.TensorT(shape=shape, type=TENSOR_TYPES[dtype], buffer=buffer, name=name)
+        self.index[name] = len(self.subgraph.tensors)
+        tensor = schema.TensorT(shape=list(shape), type=getattr(schema.TensorType, dtype.name.upper()), name=name)
         if affine is not None:
             tensor.quantization = schema.QuantizationParametersT(
                 scale=affine.scale.astype(np.float32),
                 zeroPoint=np.full(len(affine.scale), affine.zero_point, np.int64),
-                quantizedDimension=0,
             )
-        self._tensors.append(tensor)
+        self.subgraph.tensors.append(tensor)
+        return tensor
 
     def _buffer(self, array: Array) -> int:
-        self._buffers.append(array)
-        return len(self._buffers) - 1
+        self.model.buffers.append(schema.BufferT(data=little_endian(array)))
+        return len(self.model.buffers) - 1
 
 
 def affine_of(grid: Grid) -> Affine:
@@ -249,14 +236,8 @@ def affine_of(grid: Grid) -> Affine:
 def _index_vector(indices: NDArray[np.int32]) -> dict[str, Any]:
     """Column indices in the narrowest type that holds them."""
     largest = int(indices.max(initial=0))
-    if largest < 1 << 8:
-        kind, vector = schema.SparseIndexVector.Uint8Vector, schema.Uint8VectorT(values=indices.astype(np.uint8))
-    elif largest < 1 << 16:
-        kind, vector = schema.SparseIndexVector.Uint16Vector, schema.Uint16VectorT(values=indices.astype(np.uint16))
-    else:
-        kind, vector = schema.SparseIndexVector.Int32Vector, schema.Int32VectorT(values=indices)
-    return {"arrayIndicesType": kind, "arrayIndices": vector}
-
-
-def _key(affine: Affine | None) -> tuple[object, ...]:
-    return () if affine is None else (affine.scale.tobytes(), affine.zero_point)
+    kind = "Uint8" if largest < 1 << 8 else "Uint16" if largest < 1 << 16 else "Int32"
+    return {
+        "arrayIndicesType": getattr(schema.SparseIndexVector, f"{kind}Vector"),
+        "arrayIndices": getattr(schema, f"{kind}VectorT")(values=indices.astype(kind.lower())),
+    }

@@ -89,4 +89,4 @@ class _Builder(flatbuffers.Builder):  # type: ignore[misc]
 def little_endian(array: Array) -> NDArray[np.uint8]:
     """Bytes of an array."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return np.frombuffer(little.tobytes(), np.uint8)
+    return little.ravel().view(np.uint8)

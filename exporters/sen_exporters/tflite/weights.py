@@ -22,8 +22,7 @@ from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
 from sen_exporters.base import ExportError, NoFormError
-from sen_exporters.tflite.graph import Affine, Graph, Signal
-from sen_exporters.tflite.options import TfliteOptions
+from sen_exporters.tflite.graph import Affine, Graph, Signal, TfliteOptions
 from sen_runtime.ir.int8 import Scale
 from sen_runtime.ir.network import Layer
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
@@ -93,7 +92,7 @@ def _sum(operator: Sum, graph: Graph, prefix: str, x: Signal, bias: Array | None
     a, b = (Signal(f"{prefix}/{side}/product", x.rows, getattr(operator, f"{side}_grid")) for side in "ab")
     product(operator.a, graph, f"{prefix}/a", x, None, a)
     product(operator.b, graph, f"{prefix}/b", x, bias, b)
-    return graph.binary("ADD", a, b, y)
+    return graph.arithmetic("ADD", a, b, y)
 
 
 def _fully_connected(
@@ -113,7 +112,7 @@ def _fully_connected(
     )
     graph.operator("FULLY_CONNECTED", weights.version, [x.name, weights.name, bias_name], [scaled.name], options)
     if row_scale is not None:
-        graph.binary("MUL", scaled, Signal(graph.constant(f"{name}_scale", row_scale), 1), y)
+        graph.arithmetic("MUL", scaled, Signal(graph.constant(f"{name}_scale", row_scale), 1), y)
     return y
 
 
@@ -155,9 +154,9 @@ def _sparse(operator: Sparse, graph: Graph, name: str) -> Weights:
         return Weights(graph.sparse_constant(name, in_blocks(operator)), 8)
     rows = operator if operator.block == (1, 1) else Sparse.from_dense(operator.stored_matrix())
     sparse = graph.sparse_constant(f"{name}_sparse", rows)
-    dense = graph.value(f"{name}_dense", operator.shape)
-    graph.operator("DENSIFY", 1, [sparse], [dense], schema.DensifyOptionsT())
-    return Weights(dense, 1)
+    dense = graph.declare(Signal(f"{name}_dense", operator.shape[0]), operator.shape[1])
+    graph.operator("DENSIFY", 1, [sparse], [dense.name], schema.DensifyOptionsT())
+    return Weights(dense.name, 1)
 
 
 def _int8_weights(operator: WeightOperator, graph: Graph, name: str) -> Weights:
@@ -172,8 +171,8 @@ def _widened(graph: Graph, stored: str, array: Array) -> str:
     if array.dtype == np.float32:
         return stored
     wide = f"{stored}_f32"
-    if not graph.has(wide):
-        graph.value(wide, graph.shape(stored))
+    if wide not in graph.index:
+        graph.declare(Signal(wide, len(array)), array.shape[1])
         graph.operator("DEQUANTIZE", 3, [stored], [wide], schema.DequantizeOptionsT())
     return wide
 
