@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from sen_exporters.c.files import source
+from sen_exporters.c.files import render, source
 from sen_exporters.c.library import Region, regions
 from sen_exporters.c.program import lower_network
-from sen_exporters.c.text import render
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense

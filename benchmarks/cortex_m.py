@@ -25,8 +25,7 @@ from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, perceptro
 from numpy.typing import NDArray
 
 from sen_edge.passes.quantize import to_int8_weights
-from sen_exporters.c.exporter import CExporter
-from sen_exporters.c.options import COptions
+from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime import reference
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sen_edge.passes.quantize import to_float16, to_int8_weights
-from sen_exporters.c.exporter import CExporter
-from sen_exporters.c.options import COptions
+from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from sen_edge.passes.quantize import to_float16, to_int8_weights
-from sen_exporters.c.exporter import CExporter
-from sen_exporters.c.options import COptions
+from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime.ir.network import Network
 from tests.cross import harness
 from tests.cross.harness import TARGETS, Target

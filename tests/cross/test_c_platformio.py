@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_exporters.c.exporter import CExporter
-from sen_exporters.c.options import COptions
+from sen_exporters.c.exporter import CExporter, COptions
 from tests.support.networks import random_network
 
 

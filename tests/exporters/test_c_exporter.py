@@ -16,8 +16,7 @@ from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.base import Artifact, ExportError, NoFormError, exporter_for
 from sen_exporters.c import budget, library
 from sen_exporters.c.budget import BudgetError, footprint
-from sen_exporters.c.exporter import CExporter
-from sen_exporters.c.options import COptions
+from sen_exporters.c.exporter import CExporter, COptions
 from sen_exporters.c.program import lower_network
 from sen_runtime import reference
 from sen_runtime.engines import c as engine

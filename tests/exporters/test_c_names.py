@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from sen_exporters.base import ExportError
-from sen_exporters.c.names import RESERVED, identifier
-from sen_exporters.c.options import COptions
+from sen_exporters.c.exporter import RESERVED, COptions, identifier
 from tests.exporters.test_c_exporter import EXPORTER, compile_and_run, export, small
 
 COMPILERS = [name for name in ("gcc", "clang", "arm-none-eabi-gcc") if shutil.which(name)]

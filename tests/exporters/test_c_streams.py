@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from sen_exporters.c import streams
-from sen_exporters.c.exporter import CExporter
-from sen_exporters.c.options import COptions
+from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.ir.network import Layer, Network

@@ -10,7 +10,6 @@ from importlib.resources import files
 from sen_exporters.base import ExportError
 from sen_exporters.c.library import closure
 from sen_exporters.c.memory import binary
-from sen_exporters.c.options import COptions
 from sen_exporters.c.program import Program
 from sen_runtime.errors import EXIT_VERIFICATION
 
@@ -74,13 +73,13 @@ def footprint(program: Program) -> Footprint:
     )
 
 
-def check_budget(name: str, found: Footprint, options: COptions) -> None:
+def check_budget(name: str, found: Footprint, max_flash: int | None, max_ram: int | None) -> None:
     """Refuse a network that exceeds `max_flash` or `max_ram`.
 
     Raises:
         BudgetError: with a table of all items.
     """
-    budgets = (("flash", found.flash_bytes, options.max_flash), ("RAM", found.ram_bytes, options.max_ram))
+    budgets = (("flash", found.flash_bytes, max_flash), ("RAM", found.ram_bytes, max_ram))
     exceeded = [
         f"{kind} {nbytes} B, {nbytes - limit} B more than the {limit} B allowed"
         for kind, nbytes, limit in budgets

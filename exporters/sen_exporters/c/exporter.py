@@ -6,18 +6,43 @@ functions that NAME.h declares. The other files build and test it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
+from importlib.resources import files
+from typing import Annotated, Literal
 
-from sen_exporters.base import Artifact, Exporter, check_float_activations, describe
+from annotated_types import Ge, Unit, doc
+
+from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions, check_float_activations, describe
 from sen_exporters.c.budget import Footprint, check_budget, footprint
-from sen_exporters.c.files import folder, source
-from sen_exporters.c.names import identifier
-from sen_exporters.c.options import COptions
+from sen_exporters.c.files import folder, read_properties, source, with_properties
 from sen_exporters.c.program import Program, lower_network
-from sen_exporters.c.text import read_properties, with_properties
 from sen_runtime.ir.network import Network
+
+_LINES = (files(__package__) / "reserved_names.txt").read_text(encoding="utf-8").splitlines()
+#: What the files, their header, and a CMake target cannot be called, in lower case.
+RESERVED = frozenset(name for line in _LINES if not line.startswith("#") for name in line.split())
+
+
+@dataclass(frozen=True)
+class COptions(ExportOptions):
+    """Options of the C exporter.
+
+    Attributes:
+        max_flash: bytes of flash that code and constants may take; None for any number.
+        max_ram: bytes of RAM that the arena may take; None for any number.
+        weights: "array" (C text) or "incbin" (a binary file that the assembler includes); None is by size.
+    """
+
+    max_flash: Annotated[
+        int | None, Ge(0), Unit("B"), doc("Max size of code and constants, e.g. 64KiB; exit code 3 if exceeded.")
+    ] = None
+    max_ram: Annotated[
+        int | None, Ge(0), Unit("B"), doc("Max size of the arena, e.g. 16KiB; exit code 3 if exceeded.")
+    ] = None
+    weights: Literal["array", "incbin"] | None = None
 
 
 class CExporter(Exporter):
@@ -47,11 +72,11 @@ class CExporter(Exporter):
             ExportError: see `check`.
         """
         program, found = _lower(network, options)
-        files = {
-            f"{program.name}/{name}": content.encode() if isinstance(content, str) else content
-            for name, content in _files(program, found).items()
+        content = {
+            f"{program.name}/{name}": text.encode() if isinstance(text, str) else text
+            for name, text in _files(program, found).items()
         }
-        return Artifact(self.name, files, {"flash": found.flash_bytes, "RAM": found.ram_bytes})
+        return Artifact(self.name, content, {"flash": found.flash_bytes, "RAM": found.ram_bytes})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """The artifact with `properties` in the comment at the top of NAME.c."""
@@ -69,12 +94,31 @@ class CExporter(Exporter):
         return ("c",)
 
 
+def identifier(stem: str) -> str:
+    """The stem of a file as a C identifier: letters, digits, and `_` for all else.
+
+    Raises:
+        ExportError: the identifier is empty, or has a meaning of its own.
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")
+    if re.match(r"[0-9]", name):
+        name = f"net_{name}"
+    hint = "give another with --name"
+    if not name:
+        raise ExportError(f"the name {stem!r} has no letters or digits that C takes", hint)
+    if name.lower() in RESERVED or re.match(r"sen(_|$)", name.lower()):
+        raise ExportError(
+            f"the name {stem!r} becomes {name!r} in C, which has a meaning of its own there or in CMake", hint
+        )
+    return name
+
+
 def _lower(network: Network, options: COptions) -> tuple[Program, Footprint]:
     name = identifier(options.name)
     check_float_activations(network, "the C export")
     program = lower_network(network, name, options.weights)
     found = footprint(program)
-    check_budget(name, found, options)
+    check_budget(name, found, options.max_flash, options.max_ram)
     return program, found
 
 

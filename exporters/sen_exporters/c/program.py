@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import singledispatch
 
 import numpy as np
 
-from sen_exporters.c.memory import DTYPES, Arena, Constant
-from sen_exporters.c.neurons import lower_neuron
+from sen_exporters.base import NoFormError
+from sen_exporters.c.memory import DTYPES, Arena, Constant, number
 from sen_exporters.c.weights import Members, Place, Weights, lower
 from sen_runtime.ir.network import Layer, Network, readout_factors
-from sen_runtime.ir.neurons import LeakyIntegrator, Lif
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 from sen_runtime.ir.operators import leaves
 
 READOUTS = {
@@ -58,7 +59,7 @@ class Program:
         kernels: members of `sen_kernels`.
         members: of `sen_network`.
         arena: vectors in RAM.
-        is_binary: whether the constants are a binary file.
+        storage: of the constants: "array", "incbin", or None for that of their size.
     """
 
     name: str
@@ -67,7 +68,7 @@ class Program:
     kernels: Mapping[str, str]
     members: Members
     arena: Arena
-    is_binary: bool
+    storage: str | None
 
     @property
     def macro(self) -> str:
@@ -92,7 +93,16 @@ class Program:
     @property
     def constants(self) -> list[Constant]:
         """Arrays in flash; empty ones, which C does not have, are not among them."""
-        return _constants(self.layers, self.members)
+        layers = [part for layer in self.layers for part in (*(each.members for each in layer.weights), layer.members)]
+        found = [value for part in (*layers, self.members) for value in part.values() if isinstance(value, Constant)]
+        return [constant for constant in found if constant.array.size]
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether the constants are a binary file."""
+        if self.storage:
+            return self.storage == "incbin"
+        return sum(constant.nbytes for constant in self.constants) > BINARY_FROM
 
     @property
     def arena_bytes(self) -> int:
@@ -133,13 +143,8 @@ class Program:
         return self.functions - {"sen_coordinates"} | expanded
 
 
-def lower_network(network: Network, name: str, weights: str | None = None) -> Program:
-    """Lower a network of floating-point activations.
-
-    Args:
-        network: source.
-        name: prefix of all public symbols.
-        weights: "array", "incbin", or None to decide by size.
+def lower_network(network: Network, name: str, storage: str | None = None) -> Program:
+    """Lower a network of floating-point activations; arguments as in `Program`.
 
     Raises:
         NoFormError: an operator or a neuron has no lowering.
@@ -147,15 +152,7 @@ def lower_network(network: Network, name: str, weights: str | None = None) -> Pr
     arena = Arena()
     layers = tuple(_lower_layer(network, index, arena) for index in range(len(network.layers)))
     members = _network_members(network, layers, arena)
-    nbytes = sum(constant.nbytes for constant in _constants(layers, members))
-    is_binary = weights == "incbin" if weights else nbytes > BINARY_FROM
-    return Program(name, network, layers, _kernels(network, layers), members, arena, is_binary)
-
-
-def _constants(layers: tuple[LoweredLayer, ...], members: Members) -> list[Constant]:
-    groups = [part for layer in layers for part in (*(weights.members for weights in layer.weights), layer.members)]
-    found = [value for group in (*groups, members) for value in group.values() if isinstance(value, Constant)]
-    return [constant for constant in found if constant.array.size]
+    return Program(name, network, layers, _kernels(network, layers), members, arena, storage)
 
 
 def _network_members(network: Network, layers: tuple[LoweredLayer, ...], arena: Arena) -> Members:
@@ -227,3 +224,45 @@ def _lower_layer(network: Network, index: int, arena: Arena) -> LoweredLayer:
     if network.is_spiking or index < len(network.layers) - 1:  # the last layer of a perceptron writes to the caller's y
         members["out"] = arena.take(f"layer {index}: output", n_out)
     return LoweredLayer(layer, terms, {**members, **lower_neuron(layer.neuron, f"layer {index}", (n_out, n_in), arena)})
+
+
+@singledispatch
+def lower_neuron(neuron: Neuron, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+    """Members of `sen_layer` for a neuron type, with its state in the arena; one function for each.
+
+    `where` names the layer in comments; `shape` is that of its weights, `(n_out, n_in)`.
+    """
+    raise NoFormError(f"{where}: the C export has no form for neurons of type {type(neuron).__name__}")
+
+
+@lower_neuron.register
+def _identity(neuron: Identity, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+    return {"neuron": "SEN_IDENTITY"}
+
+
+@lower_neuron.register
+def _relu(neuron: Relu, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+    return {"neuron": "SEN_RELU"}
+
+
+@lower_neuron.register
+def _lif(neuron: Lif, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+    reset = "SEN_RESET_ZERO" if neuron.reset == "zero" else "SEN_RESET_SUBTRACT"
+    if neuron.subtracts_before_decay:
+        reset = "SEN_RESET_BEFORE_DECAY"
+    return {
+        "neuron": "SEN_LIF",
+        "lif": f"{{{number(neuron.beta)}, {number(neuron.threshold)}, {reset}}}",
+        "current": arena.take(f"{where}: currents", shape[0]),
+        "membrane": arena.take(f"{where}: membranes", shape[0]),
+    }
+
+
+@lower_neuron.register
+def _leaky_integrator(neuron: LeakyIntegrator, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+    return {
+        "neuron": "SEN_LEAKY_INTEGRATOR",
+        "lif": f"{{{number(neuron.beta)}, 0.0f, 0}}",
+        "current": arena.take(f"{where}: currents", shape[0]),
+        "total": arena.take(f"{where}: weighted inputs", shape[1]),
+    }
