@@ -16,9 +16,8 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.far_field import factorize_coordinates
+from sen_edge.compression.far_field import Estimate, factorize_coordinates
 from sen_edge.compression.hierarchical import hierarchical
-from sen_edge.compression.randomized_svd import Estimate
 from sen_runtime import format as image
 from sen_runtime.bench.memory import peak_bytes
 from sen_runtime.engines import native

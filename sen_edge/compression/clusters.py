@@ -60,21 +60,9 @@ class Clusters:
         lengths: FloatArray = np.linalg.norm(self.high - self.low, axis=-1)
         return lengths
 
-    @cached_property
-    def parent(self) -> Index:
-        """Return parents `[clusters]`; the root is its own parent."""
-        parent = np.zeros(len(self.start), np.int64)
-        inner = np.flatnonzero(self.child)
-        parent[self.child[inner]] = inner
-        parent[self.child[inner] + 1] = inner
-        return parent
-
     def path(self, cluster: int) -> Index:
         """Return the clusters from the root to this one."""
-        path = [cluster]
-        while path[-1]:
-            path.append(int(self.parent[path[-1]]))
-        return np.array(path[::-1])
+        return np.flatnonzero((self.start <= self.start[cluster]) & (self.stop >= self.stop[cluster]))
 
 
 def grow(positions: NDArray[Any], leaf_size: int) -> Clusters:
@@ -104,18 +92,9 @@ def partition(
 ) -> tuple[Index, Index]:
     """Partition the matrix `[targets, sources]` within `max_distance` into far and near blocks.
 
-    In a far block neither cluster is wider than `ratio` times their distance, so that weights vary little. Of other
-    pairs the wider cluster is split; pairs of leaves are near blocks.
-
-    Args:
-        target: clusters of the target neurons.
-        source: clusters of the source neurons.
-        ratio: max width of a far block over its distance, > 0.
-        min_distance: floor of the distance.
-        max_distance: radius beyond which weights are 0; inf for none.
-
-    Returns:
-        Far and near blocks: target and source cluster `[blocks, 2]`.
+    In a far block neither cluster is wider than `ratio` times their distance, which is at least `min_distance`, so that
+    weights vary little. Of other pairs the wider cluster is split; pairs of leaves are near blocks. Both results are
+    `[blocks, 2]`: target and source cluster.
     """
     far, near = [], []
     pairs = np.zeros((1, 2), np.int64)

@@ -4,30 +4,35 @@ Neurons act through a smooth kernel from a distance, so rows at a few target neu
 at a few source neurons all columns. From those follow an orthonormal basis of each side and, by least squares on few
 entries, the coupling of the two, whose singular values give the best rank. The error is estimated on other rows.
 
-Source: arXiv 2506.13410 for the layer; `sen_edge.compression.randomized_svd` for bases from samples.
+Source: arXiv 2506.13410 for the layer; P.-G. Martinsson and J. Tropp, "Randomized numerical linear algebra", 2020:
+bases from sampled rows (section 11), and least squares on rows drawn by their leverage (section 9).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sen_edge.compression.clusters import grow
-from sen_edge.compression.randomized_svd import (
-    Check,
-    Estimate,
-    Float32,
-    FloatArray,
-    Index,
-    draw,
-    energies,
-    entries,
-    interpolate,
-    row_basis,
-)
+from sen_edge.compression.clusters import FloatArray, Index, grow
 from sen_edge.errors import UsageError
+from sen_edge.passes.materialize import weights
+from sen_runtime.errors import NetworkError
 from sen_runtime.ir.operators import Coordinates, LowRank
+
+Float32 = NDArray[np.float32]
+
+#: Columns that are converted to float64 at a time.
+CHUNK = 4096
+#: Relative error of the eigenvalues of a Gram matrix, with respect to the largest.
+ROUNDING = 1e-14
+#: Samples per vector of a basis, and more: least squares on them is then nearly as good as on all rows.
+OVERSAMPLING, MIN_SAMPLES = 3, 16
+#: Number of rows that an approximation is checked on.
+CHECK_ROWS = 256
 
 #: Rows and columns in the first sample; each further sample has twice as many.
 FIRST_SAMPLES = 128
@@ -43,10 +48,175 @@ BASIS_SHARE = 0.25
 #: Relative error of float32 factors.
 FLOAT32_ERROR = 1e-7
 
-
 #: Approximation `left.T @ diag(values) @ right` in the order of a `_Field`: orthonormal rows `[k, n_out]`, falling
 #: values `[k]`, orthonormal rows `[k, n_in]`.
 Product = tuple[Float32, FloatArray, Float32]
+
+
+def entries(operator: Coordinates, rows: Index, columns: Index) -> Float32:
+    """Weights `[rows, columns]` of the target neurons `rows` from the source neurons `columns`.
+
+    Raises:
+        NetworkError: coincident neurons or weights beyond float32; names the neurons of the whole layer.
+    """
+    part = replace(operator, source=operator.source[columns], target=operator.target[rows], mask=operator.mask[columns])
+    try:
+        return weights(part)
+    except NetworkError as error:  # it names the neurons of the part
+        names = {"source": columns, "target": rows}
+        message = re.sub(
+            r"(source|target) neuron (\d+)",
+            lambda found: f"{found[1]} neuron {names[found[1]][int(found[2])]}",
+            error.message,
+        )
+        raise NetworkError(message, error.hint) from None
+
+
+# --- sampling ------------------------------------------------------------------------------------
+
+
+def draw(importance: FloatArray, count: int, rng: np.random.Generator) -> tuple[Index, FloatArray]:
+    """Draw about `count` of n ordered items by systematic sampling, with probabilities proportional to importance.
+
+    Returns:
+        Items `[drawn]`, ascending, and factors `[drawn]`: sums of squares of items times factors are estimates of the
+        sums over all items.
+    """
+    if count >= len(importance):
+        return np.arange(len(importance)), np.ones(len(importance))
+    reach = np.cumsum(importance) * (count / importance.sum())
+    places = np.searchsorted(reach, np.arange(count) + rng.random(), side="right")
+    items, times = np.unique(np.minimum(places, len(importance) - 1), return_counts=True)
+    return items, np.sqrt(times * importance.sum() / (count * importance[items]))
+
+
+def row_basis(sample: Float32, factor: FloatArray, share: float) -> tuple[FloatArray, Float32]:
+    """Leading right singular vectors of `diag(factor) @ sample [s, m]`, which leave out a share of its norm.
+
+    Returns:
+        Singular values `[k]`, falling, and vectors `[k, m]`, orthonormal.
+    """
+    is_wide = len(sample) <= sample.shape[1]
+    if is_wide:
+        gram = sum(part @ part.T for part in _chunks(sample)) * np.outer(factor, factor)
+    else:
+        scaled = sample.astype(np.float64) * factor[:, np.newaxis]
+        gram = scaled.T @ scaled
+    energy, vectors = (part[..., ::-1] for part in np.linalg.eigh(gram))
+    left_out = np.cumsum(np.maximum(energy, 0)[::-1])[::-1]
+    kept = int(np.sum((left_out > share**2 * left_out[0]) & (energy > ROUNDING * energy[0])))
+    values, vectors = np.sqrt(energy[:kept]), vectors[:, :kept]
+    if not is_wide:
+        return values, np.ascontiguousarray(vectors.T, np.float32)
+    turn = (vectors * factor[:, np.newaxis] / values).T
+    return values, np.hstack([(turn @ part).astype(np.float32) for part in _chunks(sample)])
+
+
+def _chunks(sample: Float32) -> Iterator[FloatArray]:
+    """Columns in float64, without a float64 copy of all."""
+    for start in range(0, sample.shape[1], CHUNK):
+        yield sample[:, start : start + CHUNK].astype(np.float64)
+
+
+def interpolate(basis: Float32, rng: np.random.Generator) -> tuple[Index, FloatArray]:
+    """Least squares for the coefficients c of y = basis^T c from few values of y: c = inverse @ y[points].
+
+    Neighbouring columns of the basis `[k, m]` are similar, its rows orthonormal.
+
+    Returns:
+        `points [s]`, drawn by leverage so that errors of y are not amplified, and `inverse [k, s]`.
+    """
+    k, m = basis.shape
+    leverage = np.sum(basis.astype(np.float64) ** 2, axis=0)
+    chosen, factor = draw(leverage / k + 1 / m, OVERSAMPLING * k + MIN_SAMPLES, rng)
+    if len(chosen) == m:
+        return chosen, basis.astype(np.float64)
+    return chosen, np.linalg.pinv((basis[:, chosen] * factor).T) * factor
+
+
+# --- error ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated relative Frobenius error of an approximation, from random rows.
+
+    Attributes:
+        error: root of the squared errors over the squared weights.
+        standard_error: of `error`; 0 where all rows were sampled.
+        sampled_entries: weights in these rows.
+    """
+
+    error: float
+    standard_error: float
+    sampled_entries: int
+
+    @property
+    def upper(self) -> float:
+        """Error plus two standard errors."""
+        return self.error + 2 * self.standard_error
+
+    def __str__(self) -> str:
+        return f"{self.error:.2g} +- {self.standard_error:.1g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Check:
+    """Rows of a layer that an approximation is checked on: fixed ones, then random ones.
+
+    Attributes:
+        rows: target neurons.
+        certain: number of fixed ones.
+        population: neurons from which the others were drawn, without replacement.
+        weights: `[rows, columns]`.
+        energy: `[rows]` sums of squared weights.
+    """
+
+    rows: Index
+    certain: int
+    population: int
+    weights: Float32
+    energy: FloatArray
+
+    @classmethod
+    def of(cls, operator: Coordinates, chosen: Index, columns: Index, rng: np.random.Generator) -> Check:
+        """Rows of the `chosen` target neurons and of random ones, in these columns."""
+        others = np.setdiff1d(np.arange(len(operator.target)), chosen)
+        rows = np.concatenate([chosen, rng.choice(others, min(CHECK_ROWS, len(others)), replace=False)])
+        weights = entries(operator, rows, columns)
+        return cls(rows, len(chosen), len(others), weights, _energies(weights))
+
+    @property
+    def total(self) -> float:
+        """Estimated sum of all squared weights."""
+        return self._sum(self.energy)
+
+    def estimate(self, missed: FloatArray) -> Estimate:
+        """Error of an approximation with the sums of squared errors `missed [rows]`."""
+        total, sampled = self.total, int(self.weights.size)
+        error = float(np.sqrt(self._sum(missed) / total)) if total else 0.0
+        drawn = len(self.rows) - self.certain
+        if error == 0 or drawn == self.population:
+            return Estimate(error, 0.0, sampled)
+        # ratio of two sums over random rows: W. Cochran, "Sampling Techniques", 1977, section 2.11
+        difference = missed[self.certain :] - error**2 * self.energy[self.certain :]
+        variance = drawn * (1 - drawn / self.population) * float(np.var(difference, ddof=1))
+        deviation = self.population / drawn * np.sqrt(variance) / total
+        return Estimate(error, float(deviation / (2 * error)), sampled)
+
+    def _sum(self, of_rows: FloatArray) -> float:
+        """Sum over all target neurons, estimated from the random rows."""
+        drawn = max(1, len(self.rows) - self.certain)
+        return float(of_rows[: self.certain].sum() + self.population / drawn * of_rows[self.certain :].sum())
+
+
+def _energies(rows: Float32) -> FloatArray:
+    """Sums of squares of each row, in float64 without a float64 copy."""
+    sums: FloatArray = np.einsum("ji,ji->j", rows, rows, dtype=np.float64)
+    return sums
+
+
+# --- low rank ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +246,10 @@ class _Field:
 
     def approximate(self, samples: int, share: float, rng: np.random.Generator) -> Product:
         """Approximate from about `samples` rows and columns; each basis may leave out `share` of the norm."""
-        mask = self.operator.mask[self.sources].astype(np.float64) ** 2
         drawn, factor = draw(np.ones(len(self.targets)), samples, rng)
         rows = np.concatenate([self.targets[drawn], self.close_targets])
         right = _basis(entries(self.operator, rows, self.sources), factor, share)
+        mask = self.operator.mask[self.sources].astype(np.float64) ** 2
         drawn, factor = draw(mask / mask.sum() + 1 / len(mask), samples, rng)
         columns = np.concatenate([self.sources[drawn], self.close_sources])
         left = _basis(entries(self.operator, self.targets, columns).T, factor, share)
@@ -93,7 +263,7 @@ class _Field:
         n_out, n_in = self.operator.shape
         from_left, values, from_right = (part[:rank] for part in product)
         root = np.sqrt(values).astype(np.float32)
-        left, right = np.empty((n_out, rank), np.float32), np.zeros((rank, n_in), np.float32)
+        left, right = np.zeros((n_out, len(root)), np.float32), np.zeros((len(root), n_in), np.float32)
         left[self.targets] = from_left.T * root
         right[:, self.sources] = from_right * root[:, np.newaxis]
         return LowRank(left, right)
@@ -121,21 +291,20 @@ def factorize_coordinates(
         NetworkError: coincident neurons, or a weight beyond float32, among the sampled pairs.
     """
     _check_request(operator, tolerance, rank)
-    if not np.any(operator.mask) or operator.gain == 0:
-        return _zeros(operator, 0)
+    if not np.any(operator.mask):
+        return _zeros(operator), Estimate(0.0, 0.0, 0)
     rng = np.random.default_rng(seed)
     field = _Field.of(operator)
     check = Check.of(operator, field.close_targets, field.sources, rng)
     if not check.total:
-        return _zeros(operator, check.weights.size)
-    if rank is not None:
-        product = field.approximate(max(FIRST_SAMPLES, int(SAMPLES_PER_RANK * rank)), FLOAT32_ERROR, rng)
-        rank = min(rank, len(product[1]))
-    else:
-        assert tolerance is not None  # checked above; for mypy
+        return _zeros(operator), check.estimate(check.energy)
+    if tolerance is not None:
         product, rank = _search(field, check, tolerance, rng)
+    else:
+        assert rank is not None  # checked above; for mypy
+        product = field.approximate(max(FIRST_SAMPLES, int(SAMPLES_PER_RANK * rank)), FLOAT32_ERROR, rng)
     factors = field.factors(product, rank)
-    missed = energies(check.weights - factors.left[check.rows] @ factors.right[:, field.sources])
+    missed = _energies(check.weights - factors.left[check.rows] @ factors.right[:, field.sources])
     return factors, check.estimate(missed)
 
 
@@ -166,11 +335,10 @@ def _missed_by_rank(check: Check, field: _Field, product: Product) -> FloatArray
     place, (left, values, right) = np.argsort(field.targets)[check.rows], product
     found = (check.weights @ right.T).astype(np.float64)
     wanted = left[:, place].T * values
-    beyond = energies(check.weights - found.astype(np.float32) @ right)
+    beyond = _energies(check.weights - found.astype(np.float32) @ right)
     within = np.cumsum((found - wanted) ** 2, axis=1)
     left_out = np.cumsum(found[:, ::-1] ** 2, axis=1)[:, ::-1]
-    ends = np.zeros((len(place), 1))
-    missed: FloatArray = beyond[:, np.newaxis] + np.hstack([ends, within]) + np.hstack([left_out, ends])
+    missed: FloatArray = beyond[:, np.newaxis] + np.pad(within, ((0, 0), (1, 0))) + np.pad(left_out, ((0, 0), (0, 1)))
     return missed
 
 
@@ -187,35 +355,28 @@ def _check_request(operator: Coordinates, tolerance: float | None, rank: int | N
         )
 
 
-def _zeros(operator: Coordinates, sampled_entries: int) -> tuple[LowRank, Estimate]:
-    """Factors of a layer without weights."""
+def _zeros(operator: Coordinates) -> LowRank:
     n_out, n_in = operator.shape
-    zeros = LowRank(np.zeros((n_out, 1), np.float32), np.zeros((1, n_in), np.float32))
-    return zeros, Estimate(0.0, 0.0, sampled_entries)
+    return LowRank(np.zeros((n_out, 1), np.float32), np.zeros((1, n_in), np.float32))
 
 
 def _close_pairs(operator: Coordinates, active: Index) -> tuple[Index, Index]:
     """Return target and source neurons of the largest weights, within the leaves of a tree over all neurons."""
     n_out = len(operator.target)
     tree = grow(np.concatenate([operator.target, operator.source[active]]), LEAF_SIZE)
-    found = []
+    found = [(np.empty(0, np.float32), np.empty(0, np.int64), np.empty(0, np.int64))]
     for leaf in tree.leaves:
         points = tree.points(leaf)
         rows, columns = points[points < n_out], active[points[points >= n_out] - n_out]
         if len(rows) and len(columns):
             magnitude = np.abs(entries(operator, rows, columns))
             found.append((np.max(magnitude, axis=1), rows, columns[np.argmax(magnitude, axis=1)]))
-    if not found:
-        return np.empty(0, np.int64), np.empty(0, np.int64)
     magnitude, rows, columns = (np.concatenate(part) for part in zip(*found, strict=True))
     closest = np.argsort(-magnitude, kind="stable")[:CLOSE_ROWS]
     return rows[closest], np.unique(columns[closest])
 
 
 def _basis(sample: Float32, factor: FloatArray, share: float) -> Float32:
-    """Return orthonormal rows `[k, m]` that span those of `sample [s, m]` up to a share of its norm.
-
-    The first rows were drawn, with these factors; the others have the factor 1.
-    """
+    """Basis `[k, m]` of the rows of `sample [s, m]`: the first were drawn, with these factors, the others have 1."""
     ones = np.ones(len(sample) - len(factor))
     return row_basis(sample, np.concatenate([factor, ones]), share)[1]

@@ -4,33 +4,37 @@ Every cluster of neurons has one orthonormal basis for all far neurons, so that 
 that couples two bases; near blocks are stored as they are. The vectors of all clusters with the smallest energy are
 dropped until the tolerance is used up.
 
+    W = L S R      R [k_in, n_in]      vectors of the source clusters, and the inputs in the order of their clusters
+                   S [k_out, k_in]     couplings of far clusters, and those inputs unchanged
+                   L [n_out, k_out]    vectors of the target clusters, and the weights of near blocks
+
+Both vectors between them hold the inputs of the leaves with near blocks, then the coefficients of all clusters. Each
+leaf and each source cluster takes a multiple of HEIGHT places and each target cluster a multiple of WIDTH, so that
+blocks fit; R has blocks of HEIGHT x 1, S and L of 1 x WIDTH, for which kernels exist.
+
 Source: W. Hackbusch, "Hierarchical Matrices", 2015, section 8 (uniform hierarchical matrices);
-`sen_edge.compression.randomized_svd` for bases and couplings from samples.
+`sen_edge.compression.far_field` for bases and couplings from samples.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sen_edge.compression.clusters import STEP, Clusters, Index, grow, partition
-from sen_edge.compression.randomized_svd import (
-    Check,
-    Estimate,
-    Float32,
-    FloatArray,
-    draw,
-    entries,
-    interpolate,
-    row_basis,
-)
-from sen_edge.compression.three_layers import HEIGHT, WIDTH, UniformMatrix, pad_columns, rows_of
+from sen_edge.compression.clusters import STEP, Clusters, FloatArray, Index, grow, partition
+from sen_edge.compression.far_field import Check, Estimate, Float32, draw, entries, interpolate, row_basis
 from sen_edge.errors import UsageError
 from sen_runtime.ir.network import Layer
 from sen_runtime.ir.neurons import Identity, Relu
-from sen_runtime.ir.operators import Coordinates
+from sen_runtime.ir.operators import Coordinates, Sparse
 
+#: A multiple of WIDTH.
+HEIGHT = 8
+WIDTH = 4
 #: Max width of two far clusters over their distance; from 3 to 6 the bytes are nearly the same.
 RATIO = 4.0
 #: Far neurons per basis: at first, at most, and per vector.
@@ -49,98 +53,12 @@ NEAR_BYTES = 4 + 4 / WIDTH
 Basis = tuple[FloatArray, Float32]
 #: Neurons `[s]` of a cluster, and the matrix `[k, s]` from values at them to coefficients.
 Interpolation = tuple[Index, FloatArray]
-
-
-@dataclass(frozen=True, eq=False)
-class _Blocks:
-    """A layer partitioned into blocks of clusters.
-
-    Attributes:
-        operator: the layer.
-        target: clusters of its target neurons.
-        source: clusters of its source neurons with a mask other than 0.
-        far: `[blocks, 2]` target and source cluster.
-        near: `[blocks, 2]` target and source leaf.
-    """
-
-    operator: Coordinates
-    target: Clusters
-    source: Clusters
-    far: Index
-    near: Index
-
-    @classmethod
-    def of(cls, operator: Coordinates, leaf_size: int) -> _Blocks:
-        active = np.flatnonzero(operator.mask)
-        target, source = grow(operator.target, leaf_size), grow(operator.source[active], leaf_size)
-        far, near = partition(target, source, RATIO, operator.min_distance, operator.max_distance)
-        return cls(operator, target, replace(source, order=active[source.order]), far, near)
-
-    @property
-    def near_bytes(self) -> int:
-        """Bytes that the near blocks will take."""
-        return int(NEAR_BYTES * np.sum(self.target.size[self.near[:, 0]] * self.source.size[self.near[:, 1]]))
-
-    def bases(self, samples: int, rng: np.random.Generator, share: float) -> tuple[list[Basis], list[Basis]]:
-        """Bases of the target and of the source clusters for the far neurons.
-
-        Args:
-            samples: far neurons to sample for each cluster.
-            rng: of the draw.
-            share: of the norm that a basis may leave out.
-        """
-        sent = self.operator.mask.astype(np.float64) ** 2
-        importance = sent + sent.mean()
-        left = []
-        for cluster, others in enumerate(_grouped(self.far, len(self.target.size))):
-            drawn, factor = _draw(self.source, others, importance, samples, rng)
-            left.append(self._basis(self.target.points(cluster), drawn, factor, share, of_sources=False))
-        importance = np.ones(self.operator.shape[0])
-        right = []
-        for cluster, others in enumerate(_grouped(self.far[:, ::-1], len(self.source.size))):
-            drawn, factor = _draw(self.target, others, importance, samples, rng)
-            right.append(self._basis(self.source.points(cluster), drawn, factor, share, of_sources=True))
-        return left, right
-
-    def _basis(self, points: Index, drawn: Index, factor: FloatArray, share: float, *, of_sources: bool) -> Basis:
-        """Basis over `points` from the neurons drawn on the other side."""
-        if not len(drawn):
-            return np.empty(0), np.empty((0, len(points)), np.float32)
-        rows, columns = (drawn, points) if of_sources else (points, drawn)
-        weights = entries(self.operator, rows, columns)
-        return row_basis(weights if of_sources else weights.T, factor, share)
-
-    def couple(self, left: list[Float32], right: list[Float32], rng: np.random.Generator) -> UniformMatrix:
-        """The matrix with these vectors `[k, size]` of each target and each source cluster."""
-        has_vectors = np.array([len(vectors) > 0 for vectors in right])
-        partners = [others[has_vectors[others]] for others in _grouped(self.far, len(left))]
-        from_left = [_interpolation(self.target, cluster, vectors, rng) for cluster, vectors in enumerate(left)]
-        from_right = [_interpolation(self.source, cluster, vectors, rng) for cluster, vectors in enumerate(right)]
-        coupling = [
-            self._couple_one(mine, [from_right[other] for other in others])
-            for mine, others in zip(from_left, partners, strict=True)
-        ]
-        near = _grouped(self.near, len(left))
-        return UniformMatrix(self.operator, self.target, self.source, left, right, partners, coupling, near)
-
-    def _couple_one(self, mine: Interpolation, others: list[Interpolation]) -> Float32:
-        """Coupling of a target cluster to its partners: `[k, widths of the partners]`."""
-        rows, inverse = mine
-        if not len(rows) or not others:
-            return np.empty((len(inverse), 0), np.float32)
-        weights = entries(self.operator, rows, np.concatenate([columns for columns, _ in others]))
-        ends = np.cumsum([len(columns) for columns, _ in others])[:-1]
-        parts = np.split(inverse @ weights, ends, axis=1)
-        coupled = [(part @ other.T).astype(np.float32) for part, (_, other) in zip(parts, others, strict=True)]
-        return np.concatenate([pad_columns(part, HEIGHT) for part in coupled], axis=1)
+#: Block rows and block columns `[blocks]`, and values `[blocks, rows * columns]`.
+Piece = tuple[Index, Index, Float32]
 
 
 def hierarchical(
-    layer: Layer,
-    *,
-    tolerance: float,
-    leaf_size: int = 16,
-    seed: int = 0,
+    layer: Layer, *, tolerance: float, leaf_size: int = 16, seed: int = 0
 ) -> tuple[tuple[Layer, Layer, Layer], Estimate]:
     """Split a layer into three sparse ones, directly from its positions.
 
@@ -175,7 +93,8 @@ def hierarchical(
             bases = blocks.bases(samples, rng, MIN_SHARE * tolerance)
             continue
         products = blocks.couple(left, right, rng).products()
-        found = check.estimate(np.sum((check.weights - rows_of(products, check.rows)) ** 2, axis=1))
+        rows = np.array([_row(products, row) for row in check.rows])
+        found = check.estimate(np.sum((check.weights - rows) ** 2, axis=1))
         excess = found.upper / tolerance
         if excess <= 1:
             _check_size(operator, sum(product.nbytes for product in products))
@@ -223,22 +142,163 @@ def _check_size(operator: Coordinates, nbytes: int) -> None:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class _Blocks:
+    """A layer partitioned into blocks of clusters.
+
+    Attributes:
+        operator: the layer.
+        target: clusters of its target neurons.
+        source: clusters of its source neurons with a mask other than 0.
+        far: `[blocks, 2]` target and source cluster.
+        near: `[blocks, 2]` target and source leaf.
+    """
+
+    operator: Coordinates
+    target: Clusters
+    source: Clusters
+    far: Index
+    near: Index
+
+    @classmethod
+    def of(cls, operator: Coordinates, leaf_size: int) -> _Blocks:
+        active = np.flatnonzero(operator.mask)
+        target, source = grow(operator.target, leaf_size), grow(operator.source[active], leaf_size)
+        far, near = partition(target, source, RATIO, operator.min_distance, operator.max_distance)
+        return cls(operator, target, replace(source, order=active[source.order]), far, near)
+
+    @property
+    def near_bytes(self) -> int:
+        """Bytes that the near blocks will take."""
+        return int(NEAR_BYTES * np.sum(self.target.size[self.near[:, 0]] * self.source.size[self.near[:, 1]]))
+
+    def bases(self, samples: int, rng: np.random.Generator, share: float) -> tuple[list[Basis], list[Basis]]:
+        """Bases of the target and of the source clusters, from `samples` far neurons each, up to a share of the norm.
+
+        The far neurons of a cluster are drawn by importance, about as many from each far cluster.
+        """
+
+        def of_side(mine: Clusters, others: Clusters, pairs: Index, importance: FloatArray) -> list[Basis]:
+            found: list[Basis] = []
+            for cluster, far in enumerate(_grouped(pairs, len(mine.size))):
+                points = mine.points(cluster)
+                if not len(far):
+                    found.append((np.empty(0), np.empty((0, len(points)), np.float32)))
+                    continue
+                candidates = np.concatenate([others.points(other) for other in far])
+                size = np.repeat(others.size[far], others.size[far])
+                drawn, factor = draw(importance[candidates] / size, samples, rng)
+                if mine is self.target:
+                    weights = entries(self.operator, points, candidates[drawn]).T
+                else:
+                    weights = entries(self.operator, candidates[drawn], points)
+                found.append(row_basis(weights, factor, share))
+            return found
+
+        sent = self.operator.mask.astype(np.float64) ** 2
+        left = of_side(self.target, self.source, self.far, sent + sent.mean())
+        return left, of_side(self.source, self.target, self.far[:, ::-1], np.ones(self.operator.shape[0]))
+
+    def couple(self, left: list[Float32], right: list[Float32], rng: np.random.Generator) -> _UniformMatrix:
+        """The matrix with these vectors `[k, size]` of each target and each source cluster."""
+        has_vectors = np.array([len(vectors) > 0 for vectors in right])
+        partners = [others[has_vectors[others]] for others in _grouped(self.far, len(left))]
+        from_left = [_interpolation(self.target, cluster, vectors, rng) for cluster, vectors in enumerate(left)]
+        from_right = [_interpolation(self.source, cluster, vectors, rng) for cluster, vectors in enumerate(right)]
+        coupling = [
+            self._couple_one(mine, [from_right[other] for other in others])
+            for mine, others in zip(from_left, partners, strict=True)
+        ]
+        return _UniformMatrix(self, left, right, partners, coupling)
+
+    def _couple_one(self, mine: Interpolation, others: list[Interpolation]) -> Float32:
+        """Coupling of a target cluster to its partners: `[k, widths of the partners]`."""
+        rows, inverse = mine
+        if not len(rows) or not others:
+            return np.empty((len(inverse), 0), np.float32)
+        weights = entries(self.operator, rows, np.concatenate([columns for columns, _ in others]))
+        parts = _split(inverse @ weights, [len(columns) for columns, _ in others])
+        coupled = [(part @ other.T).astype(np.float32) for part, (_, other) in zip(parts, others, strict=True)]
+        return np.concatenate([_pad(part, HEIGHT) for part in coupled], axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _UniformMatrix:
+    """A matrix in far blocks `left.T @ coupling @ right`, and near blocks.
+
+    Attributes:
+        blocks: the layer.
+        left: vectors `[k, size]` of each target cluster; k may be 0.
+        right: vectors `[k, size]` of each source cluster.
+        partners: source clusters coupled to each target cluster, ascending.
+        coupling: `[k, widths of the partners]` of each target cluster: the k of a partner, padded to a multiple of
+            HEIGHT.
+    """
+
+    blocks: _Blocks
+    left: list[Float32]
+    right: list[Float32]
+    partners: list[Index]
+    coupling: list[Float32]
+
+    def products(self) -> tuple[Sparse, Sparse, Sparse]:
+        """R, S and L."""
+        source, (n_out, n_in) = self.blocks.source, self.blocks.operator.shape
+        is_near = np.zeros(len(source.size), bool)
+        is_near[self.blocks.near[:, 1]] = True
+        inputs = _places(np.where(is_near, source.size, 0), HEIGHT)
+        before = _places(np.array([len(vectors) for vectors in self.right]), HEIGHT) + inputs[-1]
+        after = _places(np.array([len(vectors) for vectors in self.left]), WIDTH) + inputs[-1]
+        return (
+            _sparse(self._gather(inputs, before), (int(before[-1]), n_in), (HEIGHT, 1)),
+            _sparse(self._couple(inputs, before, after), (int(after[-1]), int(before[-1])), (1, WIDTH)),
+            _sparse(self._spread(inputs, after), (n_out, int(after[-1])), (1, WIDTH)),
+        )
+
+    def _gather(self, inputs: Index, before: Index) -> list[Piece]:
+        """R: block rows of HEIGHT neurons of a leaf, or HEIGHT vectors of a cluster."""
+        source, pieces, one = self.blocks.source, [], np.eye(HEIGHT, dtype=np.float32)
+        for leaf in np.flatnonzero(np.diff(inputs)):
+            place = inputs[leaf] + np.arange(source.size[leaf])
+            pieces.append((place // HEIGHT, source.points(leaf), one[place % HEIGHT]))
+        for cluster in np.flatnonzero(np.diff(before)):
+            vectors = _pad(self.right[cluster].T, HEIGHT)
+            block_rows = np.arange(before[cluster] // HEIGHT, before[cluster + 1] // HEIGHT)
+            tiles = vectors.reshape(len(vectors), -1, HEIGHT).transpose(1, 0, 2)
+            pieces.append(_cross(block_rows, source.points(cluster), tiles.reshape(-1, HEIGHT)))
+        return pieces
+
+    def _couple(self, inputs: Index, before: Index, after: Index) -> list[Piece]:
+        """S: the inputs, then the couplings of each target cluster."""
+        place = np.arange(inputs[-1])
+        pieces = [(place, place // WIDTH, np.eye(WIDTH, dtype=np.float32)[place % WIDTH])]
+        for cluster, coupling in enumerate(self.coupling):
+            columns = _block_columns(before, self.partners[cluster])
+            pieces.append(_cross(after[cluster] + np.arange(len(coupling)), columns, coupling.reshape(-1, WIDTH)))
+        return pieces
+
+    def _spread(self, inputs: Index, after: Index) -> list[Piece]:
+        """L: near blocks, then the vectors of the clusters of each neuron."""
+        operator, target, source = self.blocks.operator, self.blocks.target, self.blocks.source
+        near, pieces = _grouped(self.blocks.near, len(target.size)), []
+        for leaf in target.leaves:
+            points, path = target.points(leaf), target.path(leaf)
+            if len(near[leaf]):
+                weights = entries(operator, points, np.concatenate([source.points(other) for other in near[leaf]]))
+                padded = [_pad(part, HEIGHT) for part in _split(weights, source.size[near[leaf]])]
+                tiles = np.concatenate(padded, axis=1).reshape(-1, WIDTH)
+                pieces.append(_cross(points, _block_columns(inputs, near[leaf]), tiles))
+            for cluster in path:
+                start = target.start[leaf] - target.start[cluster]
+                vectors = _pad(self.left[cluster][:, start : start + len(points)].T, WIDTH)
+                pieces.append(_cross(points, _block_columns(after, [cluster]), vectors.reshape(-1, WIDTH)))
+        return pieces
+
+
 def _grouped(pairs: Index, count: int) -> list[Index]:
     """Return the ascending second elements of the pairs for each of `count` first elements."""
     pairs = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
     return np.split(pairs[:, 1], np.searchsorted(pairs[:, 0], np.arange(1, count)))
-
-
-def _draw(
-    clusters: Clusters, chosen: Index, importance: FloatArray, samples: int, rng: np.random.Generator
-) -> tuple[Index, FloatArray]:
-    """Draw about as many neurons of each chosen cluster; see `randomized_svd.draw`."""
-    if not len(chosen):
-        return np.empty(0, np.int64), np.empty(0)
-    points = np.concatenate([clusters.points(cluster) for cluster in chosen])
-    size = np.repeat(clusters.size[chosen], clusters.size[chosen])
-    drawn, factor = draw(importance[points] / size, samples, rng)
-    return points[drawn], factor
 
 
 def _truncate(bases: list[Basis], left_out: float, step: int) -> list[Float32]:
@@ -251,8 +311,62 @@ def _truncate(bases: list[Basis], left_out: float, step: int) -> list[Float32]:
 
 
 def _interpolation(clusters: Clusters, cluster: int, vectors: Float32, rng: np.random.Generator) -> Interpolation:
-    """Return neurons of a cluster, and the matrix from values at them to coefficients of its vectors."""
     if not len(vectors):
         return np.empty(0, np.int64), np.empty((0, 0))
     chosen, inverse = interpolate(vectors, rng)
     return clusters.points(cluster)[chosen], inverse
+
+
+def _split(values: NDArray[Any], widths: Sequence[int] | Index) -> list[NDArray[Any]]:
+    """Parts of `[rows, columns]` with these numbers of columns."""
+    return np.split(values, np.cumsum(widths)[:-1], axis=1)
+
+
+def _pad(values: Float32, step: int) -> Float32:
+    """Pad `[rows, k]` with zeros to a multiple of `step` columns."""
+    return np.pad(values, ((0, 0), (0, -values.shape[1] % step)))
+
+
+def _places(counts: Index, step: int) -> Index:
+    """Starts of the places of each cluster, and the end of the last: `[clusters + 1]`."""
+    return np.concatenate([[0], np.cumsum(-(-counts // step) * step)])
+
+
+def _block_columns(places: Index, clusters: Iterable[int]) -> Index:
+    """Block columns of WIDTH places of some clusters."""
+    spans = [np.arange(places[c] // WIDTH, places[c + 1] // WIDTH) for c in clusters]
+    return np.concatenate([np.empty(0, np.int64), *spans])
+
+
+def _cross(rows: Index, columns: Index, values: Float32) -> Piece:
+    """Blocks at each pair of these block rows and block columns, with their values in that order."""
+    return np.repeat(rows, len(columns)), np.tile(columns, len(rows)), values
+
+
+def _sparse(pieces: list[Piece], shape: tuple[int, int], block: tuple[int, int]) -> Sparse:
+    rows, columns, values = (np.concatenate(part) for part in zip(*pieces, strict=True))
+    order = np.lexsort((columns, rows))
+    starts = np.searchsorted(rows[order], np.arange(-(-shape[0] // block[0]) + 1))
+    return Sparse(values[order], columns[order].astype(np.int32), starts.astype(np.int32), shape, block)
+
+
+def _row(products: tuple[Sparse, Sparse, Sparse], row: int) -> FloatArray:
+    """Row `[n_in]` of the product of three layers in float64."""
+    gather, couple, spread = products
+    unit = np.zeros(spread.shape[0])
+    unit[row] = 1
+    return _times(_times(_times(unit, spread), couple), gather)
+
+
+def _times(y: FloatArray, matrix: Sparse) -> FloatArray:
+    """Compute `y^T matrix` from the rows with nonzero `y [rows]`."""
+    height, width = matrix.block
+    tiles = np.pad(y, (0, -len(y) % height)).reshape(-1, height)
+    kept = np.flatnonzero(np.any(tiles != 0, axis=1))
+    starts, lengths = matrix.row_starts[kept].astype(np.int64), np.diff(matrix.row_starts)[kept]
+    blocks = np.arange(lengths.sum()) + np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    values = matrix.values[blocks].reshape(-1, height, width).astype(np.float64)
+    terms = np.einsum("bh,bhw->bw", np.repeat(tiles[kept], lengths, axis=0), values)
+    columns = matrix.columns[blocks].astype(np.int64)[:, np.newaxis] * width + np.arange(width)
+    sums: FloatArray = np.bincount(columns.ravel(), terms.ravel(), matrix.block_grid[1] * width).astype(np.float64)
+    return sums[: matrix.shape[1]]

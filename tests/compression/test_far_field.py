@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from sen_edge.compression.far_field import factorize_coordinates
-from sen_edge.compression.randomized_svd import Check, draw, interpolate, row_basis
+from sen_edge.compression.far_field import Check, draw, factorize_coordinates, interpolate, row_basis
 from sen_edge.errors import UsageError
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.operators import Coordinates

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sen_edge.compression.randomized_svd import Estimate
+from sen_edge.compression.far_field import Estimate
 from sen_runtime.ir.operators import Coordinates
 
 
