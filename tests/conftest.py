@@ -11,7 +11,7 @@ import pytest
 
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_edge.model.layers import build
+from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.model import Model
 from sen_edge.model.parameters import Checkpoint
 from sen_runtime.engines import missing
@@ -28,7 +28,7 @@ SNN = SpatialConfig((64, 32, 10), dimensions=3, layer_spacing=0.5, spiking=Spiki
 
 
 def make_checkpoint(config: SpatialConfig, seed: int = 0) -> Checkpoint:
-    network = build(config)
+    network = SpatialNetwork(config)
     network.reset_parameters(seed, position_scale=1.0)
     return checkpoints.from_module(network)
 

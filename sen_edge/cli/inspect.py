@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from sen_edge.cli import arguments, console, mapping
 from sen_runtime.untrusted import printable
 
@@ -28,7 +30,7 @@ def inspect(
     summary = summarize(loaded)
     described = map_note(loaded.applied_map, agreement)
     if as_json:
-        console.print_json({**summary.to_dict(), **described})
+        console.print_json({**asdict(summary), **described})
         return
     out = console.console(stderr=False)
     for table in model_tables.layer_tables(summary):

@@ -115,9 +115,9 @@ def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
     """Return a torch network with the parameters of a checkpoint, in evaluation mode."""
     import torch
 
-    from sen_edge.model.layers import build
+    from sen_edge.model.layers import SpatialNetwork
 
-    network = build(checkpoint.config)
+    network = SpatialNetwork(checkpoint.config)
     with torch.no_grad():
         for name, parameter in network.named_tensors().items():
             parameter.copy_(torch.from_numpy(checkpoint.tensors[name]))

@@ -5,13 +5,14 @@ A layer is a product `x [..., n_in] -> W x + b [..., n_out]`; neurons are those 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
@@ -24,14 +25,7 @@ State = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Timing:
-    """Time steps and readout of a spiking network; see `sen_runtime.ir.network.Network`.
-
-    Attributes:
-        timesteps: steps T.
-        input_coding: "direct" or "spikes".
-        readout: "mean_membrane", "last_membrane" or "spike_count".
-        surrogate_slope: slope of the surrogate derivative.
-    """
+    """Time steps and readout as in `sen_runtime.ir.network.Network`, and the slope of the surrogate derivative."""
 
     timesteps: int
     input_coding: str
@@ -64,41 +58,55 @@ def spike(above: Tensor, slope: float) -> Tensor:
     return result
 
 
-def trace_perceptron(products: Sequence[Product], neurons: Sequence[Neuron], x: Tensor) -> list[Tensor]:
-    """Return activations of every layer, `[batch, n]` each, for `x [batch, n_in]`."""
-    outputs = []
-    for product, neuron in zip(products, neurons, strict=True):
-        x = activate(neuron, product(x))
-        outputs.append(x)
-    return outputs
+class LayeredNetwork(nn.Module, ABC):
+    """Base of the networks in torch; `timing` is None for a multilayer perceptron."""
 
+    def __init__(self, neurons: Sequence[Neuron], timing: Timing | None) -> None:
+        super().__init__()
+        self.neurons, self.timing = neurons, timing
 
-def trace_spiking(products: Sequence[Product], neurons: Sequence[Neuron], x: Tensor, timing: Timing) -> list[Tensor]:
-    """Return spike counts of every hidden layer, then the readout, `[batch, n]` each.
+    @abstractmethod
+    def products(self) -> list[Product]:
+        """Return the product of every layer, for one pass."""
 
-    Args:
-        products: one per layer.
-        neurons: of role "spiking", and for the membrane readouts one of role "readout" at the end.
-        x: `[batch, n_in]` for input coding "direct", `[batch, T, n_in]` for "spikes".
-        timing: time steps and readout.
-    """
-    # The first product does not depend on the membranes, so one serves all steps.
-    first = products[0](x)
-    states: list[State | None] = [None] * len(products)
-    totals: list[Tensor | None] = [None] * len(products)
-    for t in range(timing.timesteps):
-        value = first if timing.input_coding == "direct" else first[:, t]
-        for index, (product, neuron) in enumerate(zip(products, neurons, strict=True)):
-            current = product(value) if index else value
-            state = states[index] = advance(neuron, states[index], current, timing.surrogate_slope)
-            value, total = state[1], totals[index]
-            totals[index] = value if total is None else total + value
-    outputs = [total for total in totals if total is not None]
-    if timing.readout == "mean_membrane":
-        outputs[-1] = outputs[-1] / timing.timesteps
-    elif timing.readout == "last_membrane":
-        outputs[-1] = value
-    return outputs
+    def forward(self, x: Tensor) -> Tensor:
+        """Return outputs `[batch, n_out]`."""
+        return self.trace(x)[-1]
+
+    def trace(self, x: Tensor, products: Sequence[Product] | None = None) -> list[Tensor]:
+        """Return outputs of every layer, `[batch, n]` each: activations, or spike counts and then the readout.
+
+        Args:
+            x: `[batch, n_in]`; `[batch, T, n_in]` for input coding "spikes".
+            products: instead of `self.products()`.
+        """
+        products = products or self.products()
+        if self.timing is not None:
+            return self._trace_spiking(x, products, self.timing)
+        outputs = []
+        for product, neuron in zip(products, self.neurons, strict=True):
+            x = activate(neuron, product(x))
+            outputs.append(x)
+        return outputs
+
+    def _trace_spiking(self, x: Tensor, products: Sequence[Product], timing: Timing) -> list[Tensor]:
+        # The first product does not depend on the membranes, so one serves all steps.
+        first = products[0](x)
+        states: list[State | None] = [None] * len(products)
+        totals: list[Tensor | None] = [None] * len(products)
+        for t in range(timing.timesteps):
+            value = first if timing.input_coding == "direct" else first[:, t]
+            for index, (product, neuron) in enumerate(zip(products, self.neurons, strict=True)):
+                current = product(value) if index else value
+                state = states[index] = advance(neuron, states[index], current, timing.surrogate_slope)
+                value, total = state[1], totals[index]
+                totals[index] = value if total is None else total + value
+        outputs = [total for total in totals if total is not None]
+        if timing.readout == "mean_membrane":
+            outputs[-1] = outputs[-1] / timing.timesteps
+        elif timing.readout == "last_membrane":
+            outputs[-1] = value
+        return outputs
 
 
 @singledispatch
@@ -123,11 +131,7 @@ def _relu(neuron: Relu, current: Tensor) -> Tensor:
 def advance(neuron: Neuron, before: State | None, current: Tensor, slope: float) -> State:
     """Return membrane and output after one time step, as `Neuron.advance`; one function per model.
 
-    Args:
-        neuron: the model.
-        before: the same after the step before; None in the first.
-        current: input of this step.
-        slope: of the derivative that replaces a spike's.
+    `before` is the result of the previous step, None in the first.
     """
     raise TypeError(neuron)
 

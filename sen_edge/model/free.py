@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sen_edge.model.dynamics import Product, Timing, trace_perceptron, trace_spiking
+from sen_edge.model.dynamics import LayeredNetwork, Product, Timing
 from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
@@ -105,13 +105,13 @@ class FreeLeaf(nn.Module):
         return rebuild(self.operator, factors, None if self.mask is None else self.mask.numpy() != 0)
 
 
-class FreeNetwork(nn.Module):
+class FreeNetwork(LayeredNetwork):
     """Weights and biases of a network as parameters; layers without a bias keep none."""
 
     def __init__(self, network: Network, surrogate_slope: float = SURROGATE_SLOPE) -> None:
-        super().__init__()
+        timing = Timing(network.timesteps, network.input_coding, network.readout, surrogate_slope)
+        super().__init__([layer.neuron for layer in network.layers], timing if network.is_spiking else None)
         self.network = network
-        self.timing = Timing(network.timesteps, network.input_coding, network.readout, surrogate_slope)
         self.leaves = nn.ModuleList(
             nn.ModuleList(FreeLeaf(leaf) for leaf in leaves(layer.weight)) for layer in network.layers
         )
@@ -143,18 +143,6 @@ class FreeNetwork(nn.Module):
         group = self.leaves[index]
         assert isinstance(group, nn.ModuleList)  # for mypy
         return [leaf for leaf in group if isinstance(leaf, FreeLeaf)]
-
-    def trace(self, x: Tensor, products: list[Product] | None = None) -> list[Tensor]:
-        """Return the outputs of every layer; see `sen_edge.model.dynamics`."""
-        neurons = [layer.neuron for layer in self.network.layers]
-        products = products or self.products()
-        if self.network.is_spiking:
-            return trace_spiking(products, neurons, x, self.timing)
-        return trace_perceptron(products, neurons, x)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return outputs `[batch, n_out]`."""
-        return self.trace(x)[-1]
 
     def restrict(self, masks: Mapping[int, Mask]) -> None:
         """Set masks `[n_out, n_in]` by layer; layers without one are fully connected.

@@ -13,7 +13,6 @@ computes weights in float64 and rounds once.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from itertools import pairwise
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sen_edge.model.config import SpatialConfig
-from sen_edge.model.dynamics import Product, Timing, trace_perceptron, trace_spiking
+from sen_edge.model.dynamics import LayeredNetwork, Product, Timing
 
 #: A pair is near, and is computed from differences, below this share of |p|^2 + |q|^2.
 NEAR = 2.0**-7
@@ -34,20 +33,11 @@ NEAR_CHUNK = 1 << 22
 
 
 def squared_distance(source: Tensor, target: Tensor) -> Tensor:
-    """Compute squared distances between two sets of points.
+    """Compute squared distances `[n_out, n_in]` between points `[n_in, d]` and `[n_out, d]`.
 
     With u the unit round-off of the dtype, the relative error of every entry is at most 2 (d + 4) u / NEAR: below 2^-10
     for d = 32 in float32, 2^-39 in float64. The expanded form alone has no such bound.
-
-    Args:
-        source: `[n_in, d]`.
-        target: `[n_out, d]`.
-
-    Returns:
-        `[n_out, n_in]`.
     """
-    if source.shape[1] == 0:
-        return source.new_zeros(target.shape[0], source.shape[0])
     centre = (source.mean(0) + target.mean(0)) / 2
     p, q = source - centre, target - centre
     norms = q.square().sum(1, keepdim=True) + p.square().sum(1)
@@ -112,39 +102,16 @@ class SpatialLinear(nn.Module):
     bias: nn.Parameter | None
     synapses: Tensor | None
 
-    def __init__(
-        self,
-        source: nn.Parameter,
-        target: nn.Parameter,
-        *,
-        axis: float = 0.0,
-        steepness: float = 1.0,
-        exponent: float = 1.0,
-        min_distance: float = 0.0,
-        max_distance: float = math.inf,
-        gain: bool = True,
-        bias: bool = True,
-    ) -> None:
-        """Create a layer between two sets of neurons; two layers share positions through the same parameter.
-
-        Args:
-            source: `[n_in, d_free]`.
-            target: `[n_out, d_free]`.
-            axis: distance of the two layers along a fixed layer axis; 0 for free axes.
-            steepness: k of the inhibition mask.
-            exponent: power of the distance.
-            min_distance: min distance in a weight.
-            max_distance: max length of a synapse.
-            gain: learn a factor.
-            bias: learn a bias.
-        """
+    def __init__(self, source: nn.Parameter, target: nn.Parameter, config: SpatialConfig, index: int = 0) -> None:
+        """Create layer `index` of a configuration; two layers share positions through the same parameter."""
         super().__init__()
         self.source, self.target = source, target
-        self.axis, self.steepness, self.exponent, self.min_distance = axis, steepness, exponent, min_distance
-        self.max_distance = max_distance
+        self.axis = config.layer_spacing if config.layer_axis == "fixed" else 0.0
+        self.steepness, self.exponent, self.min_distance = config.steepness, config.exponent, config.min_distance
+        self.max_distance = config.radius(index)
         self.inhibition = nn.Parameter(torch.zeros(source.shape[0]))
-        self.gain = nn.Parameter(torch.ones(())) if gain else None
-        self.bias = nn.Parameter(torch.zeros(target.shape[0])) if bias else None
+        self.gain = nn.Parameter(torch.ones(())) if config.gain else None
+        self.bias = nn.Parameter(torch.zeros(target.shape[0])) if config.bias else None
         self.register_buffer("synapses", None)
 
     def weight(self) -> Tensor:
@@ -173,28 +140,20 @@ class SpatialLinear(nn.Module):
         return self.product()(x)
 
 
-class SpatialNetwork(nn.Module, ABC):
-    """Base of perceptron and spiking network: one position per neuron, one layer between adjacent layers of neurons."""
+class SpatialNetwork(LayeredNetwork):
+    """Perceptron or spiking network with one position per neuron, all parameters 0."""
 
     def __init__(self, config: SpatialConfig) -> None:
-        super().__init__()
+        timing, spiking = None, config.spiking
+        if spiking is not None:
+            timing = Timing(spiking.timesteps, spiking.input_coding, spiking.readout, spiking.surrogate_slope)
+        super().__init__(config.neurons(), timing)
         self.config = config
         self.positions = nn.ParameterList(
             nn.Parameter(torch.zeros(size, config.free_dimensions)) for size in config.layer_sizes
         )
-        fixed = config.layer_axis == "fixed"
         self.layers = nn.ModuleList(
-            SpatialLinear(
-                source,
-                target,
-                axis=config.layer_spacing if fixed else 0.0,
-                steepness=config.steepness,
-                exponent=config.exponent,
-                min_distance=config.min_distance,
-                max_distance=config.radius(index),
-                gain=config.gain,
-                bias=config.bias,
-            )
+            SpatialLinear(source, target, config, index)
             for index, (source, target) in enumerate(pairwise(self.positions))
         )
 
@@ -233,42 +192,3 @@ class SpatialNetwork(nn.Module, ABC):
                 if layer.gain is not None:
                     layer.gain.fill_(1)
                     layer.gain.fill_(math.sqrt(2) / float(layer.weight().square().sum(1).mean().sqrt()))
-
-    @abstractmethod
-    def trace(self, x: Tensor) -> list[Tensor]:
-        """Return outputs of every layer, `[batch, n]` each: activations, or spike counts and then the readout."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return outputs `[batch, n_out]`."""
-        return self.trace(x)[-1]
-
-
-class SpatialMLP(SpatialNetwork):
-    """Multilayer perceptron: ReLU between spatial layers, logits at the end. Input `[batch, n_in]`."""
-
-    def trace(self, x: Tensor) -> list[Tensor]:
-        """Return activations of every layer."""
-        return trace_perceptron(self.products(), self.config.neurons(), x)
-
-
-class SpatialSNN(SpatialNetwork):
-    """Spiking network of leaky integrate-and-fire neurons; equations: `sen_runtime.ir.neurons.Lif`.
-
-    Input `[batch, n_in]` for coding "direct", `[batch, T, n_in]` for "spikes".
-    """
-
-    def __init__(self, config: SpatialConfig) -> None:
-        if config.spiking is None:
-            raise ValueError("a spiking network needs config.spiking")
-        super().__init__(config)
-        spiking = config.spiking
-        self.timing = Timing(spiking.timesteps, spiking.input_coding, spiking.readout, spiking.surrogate_slope)
-
-    def trace(self, x: Tensor) -> list[Tensor]:
-        """Return spike counts of every hidden layer, then the readout."""
-        return trace_spiking(self.products(), self.config.neurons(), x, self.timing)
-
-
-def build(config: SpatialConfig) -> SpatialNetwork:
-    """Create the network of a configuration, with all parameters 0."""
-    return SpatialMLP(config) if config.spiking is None else SpatialSNN(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -55,11 +56,10 @@ class LayerFigures:
 
 
 @dataclass(frozen=True)
-class LayerSummary:
+class LayerSummary(LayerFigures):
     """Detailed figures of one layer.
 
     Attributes:
-        figures: see `LayerFigures`.
         parameters: parameters that this layer of a checkpoint adds: positions of its targets (and of the input, for
             the first layer), inhibition, gain, bias; for an image the stored numbers.
         synapses: weights of the fully connected layer, n_in * n_out.
@@ -71,7 +71,6 @@ class LayerSummary:
         problem: reason why the weights cannot be computed, or empty.
     """
 
-    figures: LayerFigures
     parameters: int
     synapses: int
     excitatory: float | None
@@ -83,18 +82,11 @@ class LayerSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of a model.
+    """Figures of a model; JSON under these names.
 
     Attributes:
-        kind: "checkpoint" or "image".
-        architecture: "mlp" or "snn".
-        config: of a checkpoint; None for an image.
-        layer_sizes: neurons per layer, input first.
-        neurons: total number.
+        config: of a checkpoint; None for an image, as are the dimensions.
         timesteps: steps T of a spiking network; 0 for a multilayer perceptron.
-        input_coding: "direct" or "spikes".
-        readout: of a spiking network.
-        dimensions: coordinates of a position; None for an image.
         parameters: learned parameters of a checkpoint, stored numbers of an image.
         synapses: weights of the fully connected network with the same layers.
         synapse_bits: bits of the stored patterns of a checkpoint; 0 without patterns.
@@ -104,7 +96,6 @@ class Summary:
         weight_bytes: of weights and biases, or positions; positions shared by two layers count twice.
         warnings: constant output, for models small enough to run.
         metadata: text in the file.
-        sha256: of the file.
     """
 
     kind: str
@@ -128,12 +119,6 @@ class Summary:
     metadata: dict[str, str]
     sha256: str
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON; merges the figures of a layer into its summary."""
-        values = asdict(self)
-        values["layers"] = [{**layer.pop("figures"), **layer} for layer in values["layers"]]
-        return values
-
 
 def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
     """Return the figures of every layer, for a manifest."""
@@ -144,14 +129,14 @@ def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
 def summarize(model: Model) -> Summary:
     """Compute the figures of a model; coincident neurons are reported, not refused."""
     network, checkpoint = model.network, model.checkpoint
-    _require_largest(network)
+    sizes = [math.prod(layer.weight.shape) for layer in network.layers]
+    largest = max((size for size in sizes if size <= MAX_WRITTEN_OUT), default=0)
+    require(SUMMARY_BYTES * largest, f"the largest materialized layer has {largest:,} weights")
     if checkpoint is None:
         parameters = count_stored_numbers(network)
     else:
         parameters = tuple(_count_parameters(checkpoint, index) for index in range(len(network.layers)))
-    layers = tuple(_summary(layer, count) for layer, count in zip(network.layers, parameters, strict=True))
-    synapses = sum(layer.synapses for layer in layers)
-    dense = synapses + sum(0 if layer.bias is None else len(layer.bias) for layer in network.layers)
+    dense = sum(sizes) + sum(0 if layer.bias is None else len(layer.bias) for layer in network.layers)
     return Summary(
         kind=model.kind,
         architecture=model.architecture,
@@ -163,24 +148,17 @@ def summarize(model: Model) -> Summary:
         readout=network.readout,
         dimensions=None if checkpoint is None else checkpoint.config.dimensions,
         parameters=model.n_parameters,
-        synapses=synapses,
+        synapses=sum(sizes),
         synapse_bits=0 if checkpoint is None else sum(mask.size for mask in checkpoint.synapses.values()),
         dense_parameters=dense,
         saved=100 * (1 - model.n_parameters / dense),
         macs=network.macs,
         weight_bytes=network.nbytes,
-        layers=layers,
+        layers=tuple(map(_summary, network.layers, parameters)),
         warnings=_warnings(model),
         metadata=dict(network.metadata if checkpoint is None else checkpoint.metadata),
         sha256=model.sha256,
     )
-
-
-def _require_largest(network: Network) -> None:
-    """Refuse if the largest materialized matrix needs more memory than is available."""
-    shapes = [layer.weight.shape for layer in network.layers]
-    largest = max((n_out * n_in for n_out, n_in in shapes if n_out * n_in <= MAX_WRITTEN_OUT), default=0)
-    require(SUMMARY_BYTES * largest, f"the largest materialized layer has {largest:,} weights")
 
 
 def _warnings(model: Model) -> tuple[str, ...]:
@@ -205,12 +183,11 @@ def _count_parameters(checkpoint: Checkpoint, index: int) -> int:
 
 def _summary(layer: Layer, parameters: int) -> LayerSummary:
     matrix, problem = _matrix(layer.weight)
-    n_out, n_in = layer.weight.shape
     excitatory, inhibitory = _signs(layer.weight, matrix)
     return LayerSummary(
-        figures=_figures(layer, matrix),
+        **vars(_figures(layer, matrix)),
         parameters=parameters,
-        synapses=n_in * n_out,
+        synapses=math.prod(layer.weight.shape),
         excitatory=excitatory,
         inhibitory=inhibitory,
         distance_quantiles=_distances(layer.weight),
@@ -220,31 +197,27 @@ def _summary(layer: Layer, parameters: int) -> LayerSummary:
 
 
 def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
-    ranks = [leaf.rank for leaf in leaves(layer.weight) if isinstance(leaf, LowRank)]
-    dtypes = dict.fromkeys(str(array.dtype) for array in layer.weight.weight_arrays())
+    weight = layer.weight
+    ranks = [leaf.rank for leaf in leaves(weight) if isinstance(leaf, LowRank)]
+    sparsity = None if matrix is None else float(np.mean(matrix == 0))
+    if matrix is None and isinstance(weight, Sparse):  # too large to materialize
+        sparsity = 1 - weight.nnz / math.prod(weight.shape)
     return LayerFigures(
-        n_in=layer.weight.shape[1],
-        n_out=layer.weight.shape[0],
-        form=layer.weight.form,
-        dtype=" + ".join(dtypes),
-        sparsity=_sparsity(layer.weight) if matrix is None else float(np.mean(matrix == 0)),
+        n_in=weight.shape[1],
+        n_out=weight.shape[0],
+        form=weight.form,
+        dtype=" + ".join(dict.fromkeys(str(array.dtype) for array in weight.weight_arrays())),
+        sparsity=sparsity,
         rank=sum(ranks) if ranks else None,
-        macs=layer.weight.macs,
+        macs=weight.macs,
         bytes=layer.nbytes,
         neuron={"kind": type(layer.neuron).__name__, **asdict(layer.neuron)},
     )
 
 
-def _sparsity(operator: WeightOperator) -> float | None:
-    """Compute the share of zeros from the stored values, for a matrix that is not materialized."""
-    if not isinstance(operator, Sparse):
-        return None
-    return 1 - operator.nnz / (operator.shape[0] * operator.shape[1])
-
-
 def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:
     """Materialize weights `[n_out, n_in]`; None, with the reason, for coincident neurons or a large matrix."""
-    if operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
+    if math.prod(operator.shape) > MAX_WRITTEN_OUT:
         return None, ""
     try:
         return map_leaves(operator, materialize_leaf).to_dense(), ""
@@ -264,7 +237,7 @@ def _signs(operator: WeightOperator, matrix: FloatArray | None) -> tuple[float |
 
 
 def _distances(operator: WeightOperator) -> tuple[float, ...] | None:
-    if not isinstance(operator, Coordinates) or operator.shape[0] * operator.shape[1] > MAX_WRITTEN_OUT:
+    if not isinstance(operator, Coordinates) or math.prod(operator.shape) > MAX_WRITTEN_OUT:
         return None
     try:
         inverse = weights(replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0))

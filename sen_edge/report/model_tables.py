@@ -27,7 +27,7 @@ def layer_tables(summary: Summary) -> list[Table]:
     rows = [
         [
             str(index),
-            f"{layer.figures.n_in} -> {layer.figures.n_out}",
+            f"{layer.n_in} -> {layer.n_out}",
             f"{layer.parameters:,}",
             f"{layer.synapses:,}",
             f"{_share(layer.excitatory)} / {_share(layer.inhibitory)}",
@@ -37,7 +37,7 @@ def layer_tables(summary: Summary) -> list[Table]:
         for index, layer in enumerate(summary.layers)
     ]
     headings = ["layer", "neurons", "parameters", "synapses", "excit. / inhib.", "distance min / med / max", "weight"]
-    stored = weights_table("Weights", [asdict(layer.figures) for layer in summary.layers])
+    stored = weights_table("Weights", [asdict(layer) for layer in summary.layers])
     return [Table(title(summary), headings, rows), stored]
 
 
@@ -89,7 +89,7 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
 
 def _synapses(summary: Summary) -> str:
     """Number of possible synapses, what replaces them, and the number of those left if every layer gives it."""
-    shares = [(layer.synapses, layer.figures.sparsity) for layer in summary.layers]
+    shares = [(layer.synapses, layer.sparsity) for layer in summary.layers]
     counts = [count * (1 - sparsity) for count, sparsity in shares if sparsity is not None]
     left = round(sum(counts)) if len(counts) == len(shares) else summary.synapses
     text, is_known = f"{summary.synapses:,}", left < summary.synapses
@@ -102,7 +102,7 @@ def _synapses(summary: Summary) -> str:
 
 def _spiking_neuron(layer: LayerSummary) -> str:
     """Constants of neurons that spike; empty for others."""
-    neuron = layer.figures.neuron
+    neuron = layer.neuron
     if neuron["kind"] != "Lif":
         return ""
     when = "after the next decay" if neuron["reset_delay"] else "before the next decay"

@@ -23,7 +23,7 @@ from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.checkpoint import SUFFIXES
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_edge.model.layers import SpatialNetwork, build
+from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.progress import Progress, silent
 from sen_edge.training.dense_baseline import conventional_recipe
@@ -163,7 +163,7 @@ def train(
     for warning in dataset.warnings():
         LOG.warning(warning)
     examples, state = prepare(dataset, recipe), state_path(out)
-    network = build(config)
+    network = SpatialNetwork(config)
     network.reset_parameters(recipe.seed, recipe.position_scale)
     run = start(network, examples, recipe)
     options = options_of(config, dataset, recipe)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sen_edge.exporting.verify.verification import verify
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_edge.model.layers import build
+from sen_edge.model.layers import SpatialNetwork
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_exporters.base import exporter
@@ -143,7 +143,7 @@ def test_checkpoints_of_any_shape_verify(
         exponent=exponent,
         spiking=SpikingConfig(timesteps) if timesteps else None,
     )
-    module = build(config)
+    module = SpatialNetwork(config)
     module.reset_parameters(seed % 2**31, position_scale=1.0)
     checkpoint = checkpoints.from_module(module)
     network = checkpoints.to_network(checkpoint)

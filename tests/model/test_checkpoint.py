@@ -20,7 +20,7 @@ from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import tensor_file
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_edge.model.layers import build
+from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_runtime import reference
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
@@ -34,7 +34,7 @@ CONFIGS = {
 
 
 def make(config: SpatialConfig) -> Checkpoint:
-    network = build(config)
+    network = SpatialNetwork(config)
     network.reset_parameters(0, position_scale=1.0)
     return checkpoints.from_module(network, {"accuracy": "97.1"})
 

@@ -199,7 +199,7 @@ def test_a_sum_whose_coordinates_coincide_is_described() -> None:
     points = np.zeros((2, 1), np.float32)
     operator = Sum(Coordinates(points, points, np.ones(2, np.float32)), Dense(np.ones((2, 2), np.float32)))
     (layer,) = summarize(Model(Network((Layer(operator, None, Identity()),)), "")).layers
-    assert layer.figures.form == "coordinates + dense" and layer.figures.sparsity is None
+    assert layer.form == "coordinates + dense" and layer.sparsity is None
     assert (layer.excitatory, layer.inhibitory, layer.weight_quantiles) == (None, None, None)
     assert "sit at the same point" in layer.problem
 
