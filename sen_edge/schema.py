@@ -23,10 +23,10 @@ import json
 import re
 import sys
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Lt, MinLen, Predicate
 
@@ -38,7 +38,6 @@ from sen_runtime.untrusted import (
     check_document,
     decode,
     finite_float,
-    load_json,
     printable,
     quote,
     read_regular,
@@ -49,7 +48,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Check", "Option", "Schema", "SchemaError", "expectation", "fields_of", "parse", "read_json", "read_toml"]
+__all__ = ["Check", "Option", "Schema", "SchemaError", "fields_of", "parse", "read_toml"]
 
 T = TypeVar("T", bound="Schema")
 #: Max items of validated values, nested ones included.
@@ -60,20 +59,10 @@ Positive = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 OpenShare = Annotated[float, Gt(0), Lt(1)]
 Text = Annotated[str, MinLen(1)]
-#: Bounds from here on are not worth a mention.
-LARGE = 1 << 31
 #: Bytes of a file.
 MAX_BYTES = 64 << 10
 #: A dotted key of more than `MAX_DEPTH` parts; the parsers take time quadratic in their number.
 DEEP_KEY = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_DEPTH}}}""")
-NAMES: Mapping[Any, str] = {
-    bool: "true or false",
-    int: "an integer",
-    float: "a number",
-    str: "text",
-    Path: "a path",
-    Any: "a value",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +88,16 @@ class Option:
     group: str | None = None
 
 
-@dataclasses.dataclass(frozen=True)
 class Check(Predicate):
-    """A test of a value, and the text of messages for "expected"."""
+    """A test of a value, and the text of its message for "expected"."""
 
-    expected: str = ""
+    def __init__(self, test: Callable[[Any], bool], expected: str) -> None:
+        def run(value: Any) -> bool:
+            if not test(value):
+                raise SchemaError(f"is {quote(value)}; expected {expected}")
+            return True
+
+        super().__init__(run)
 
 
 class SchemaError(UsageError, ValueError):
@@ -149,28 +143,21 @@ class Schema:
 
 
 def validate(cls: type, name: str, value: Any) -> Any:
-    """Value of one field, converted to its type.
-
-    Raises:
-        SchemaError: it is not one of this field; `key` is its path.
-    """
+    """Return the value of one field, converted to its type, or raise a `SchemaError`."""
     return _validate(fields_of(cls)[name], value, (name,))
 
 
 def parse(
     cls: type[T], values: Mapping[str, Any], where: str, *, key: str = "", error: type[SenError] = UsageError
 ) -> T:
-    """Build `cls` from a mapping.
+    """Build `cls` from plain values, or raise an `error`.
 
     Args:
         cls: the schema.
-        values: plain values, as TOML and JSON have them.
+        values: as TOML and JSON have them.
         where: start of each message, such as the path of the file.
         key: path of the mapping in the file, such as "config".
         error: class of the errors.
-
-    Raises:
-        SenError (`error`): an unknown or missing key, a wrong type, a value out of range.
     """
     try:
         found: T = _validate(cls, values, (key,) if key else ())
@@ -180,37 +167,15 @@ def parse(
 
 
 def read_toml(cls: type[T], path: Path, *, error: type[SenError] = FileError) -> T:
-    """Read a TOML file of at most `MAX_BYTES`; a byte order mark is accepted.
-
-    Raises:
-        SenError (`error`): the file cannot be read, is not TOML, or does not fit the schema.
-    """
-    return parse(
-        cls, load_toml(read_regular(path, MAX_BYTES, error=error), str(path), error=error), str(path), error=error
-    )
-
-
-def read_json(cls: type[T], path: Path, *, error: type[SenError] = FileError) -> T:
-    """Read a JSON file of at most `MAX_BYTES`.
-
-    Raises:
-        SenError (`error`): the file cannot be read, is not JSON, or does not fit the schema.
-    """
-    return parse(
-        cls, load_json(read_regular(path, MAX_BYTES, error=error), str(path), error=error), str(path), error=error
-    )
+    """Read a TOML file of at most `MAX_BYTES`, or raise an `error`; a byte order mark is accepted."""
+    document = load_toml(read_regular(path, MAX_BYTES, error=error), str(path), error=error)
+    return parse(cls, document, str(path), error=error)
 
 
 def load_toml(content: bytes, where: str, *, error: type[SenError] = FileError) -> dict[str, Any]:
-    """Parse TOML; numbers are finite, see `sen_runtime.untrusted.check_document` for the other bounds.
+    """Parse TOML, or raise an `error` that starts with `where`.
 
-    Args:
-        content: UTF-8 text.
-        where: start of each message, such as the path.
-        error: class of the errors.
-
-    Raises:
-        SenError (`error`): the content is not such a document.
+    Numbers are finite; see `sen_runtime.untrusted.check_document` for the other bounds.
     """
     text = decode(content, where, error=error)
     too_deep = f"{where}: nested too deep; expected at most {MAX_DEPTH} levels"
@@ -230,7 +195,7 @@ def load_toml(content: bytes, where: str, *, error: type[SenError] = FileError) 
 
 
 def fields_of(cls: Any) -> Mapping[str, Any]:
-    """Fields of a schema by name, with their annotated types."""
+    """Return the fields of a schema by name, with their annotated types."""
     return _fields(cls)
 
 
@@ -254,32 +219,6 @@ def split(kind: Any) -> tuple[Any, list[Any]]:
         kind = variants[0]
 
 
-def expectation(kind: Any) -> str:
-    """Describe a type for messages."""
-    kind, notes = split(kind)
-    checks = [note.expected for note in notes if isinstance(note, Check)]
-    origin, parts = get_origin(kind), get_args(kind)
-    if checks:
-        text = checks[0]
-    elif origin is Literal:
-        text = f"one of {', '.join(map(str, parts))}"
-    elif origin in (Union, types.UnionType):
-        text = " or ".join(expectation(part) for part in parts)
-    elif origin is tuple:
-        size = _bounds(notes, " of ", " items") if parts[-1] is Ellipsis else f" of {len(parts)} items"
-        text = f"a list{size}, each {expectation(parts[0])}"
-    else:
-        text = NAMES.get(kind, "a table") + _bounds(notes, " ", "")
-    return text
-
-
-def _bounds(notes: Iterable[Any], before: str, after: str) -> str:
-    signs = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": ">=", "max_length": "<="}
-    bounds = [(sign, getattr(note, name, None)) for note in notes for name, sign in signs.items()]
-    texts = [f"{sign} {bound:.15g}" for sign, bound in bounds if bound is not None and bound < LARGE]
-    return f"{before}{' and '.join(texts)}{after}" if texts else ""
-
-
 # --- validation ----------------------------------------------------------------------------------
 
 
@@ -300,10 +239,11 @@ def _validate(kind: Any, value: Any, path: tuple[str | int, ...]) -> Any:
         return _adapter(kind).validate_json(json.dumps(value, default=_to_plain), strict=True)
     except ValidationError as errors:
         raise _schema_error(kind, errors.errors(include_url=False)[0], path) from None
-    except (TypeError, ValueError, RecursionError) as error:  # not a plain value
-        if isinstance(error, SchemaError):
-            raise
-        raise SchemaError(f"is {quote(value)}; expected {expectation(kind)}", key=_key(path)) from None
+    except (TypeError, ValueError, RecursionError):
+        raise SchemaError(
+            f"is {quote(value)}; expected numbers, text, or lists and tables of at most {MAX_ITEMS} items",
+            key=_key(path),
+        ) from None
 
 
 def _check_size(value: Any) -> None:
@@ -333,37 +273,29 @@ def _to_plain(value: Any) -> Any:
 
 
 def _schema_error(kind: Any, error: Mapping[str, Any], path: tuple[str | int, ...]) -> SchemaError:
+    """Translate an error of pydantic."""
     where = error["loc"]
-    parents = [kind]
-    for step in where:
-        parents.append(_child(parents[-1], step))
-    key = _key((*path, *where))
-    if error["type"] in ("unexpected_keyword_argument", "missing"):
-        known = list(fields_of(split(parents[-2])[0])) if dataclasses.is_dataclass(split(parents[-2])[0]) else []
-        if error["type"] == "missing":
-            return SchemaError(f"is missing; expected {expectation(parents[-1])}", key=key)
-        near = difflib.get_close_matches(str(where[-1]), known, n=1)
-        return SchemaError(
-            f"is unknown; expected one of {', '.join(known)}",
-            f"did you mean {near[0]}?" if near else "",
-            key=key,
-        )
-    rule = error.get("ctx", {}).get("error")
+    key, rule = _key((*path, *where)), error.get("ctx", {}).get("error")
     if isinstance(rule, SchemaError):
-        inner = ".".join(part for part in (key, rule.key) if part)
-        return SchemaError(rule.problem, rule.hint, key=inner)
-    return SchemaError(f"is {quote(error['input'])}; expected {expectation(parents[-1])}", key=key)
+        return SchemaError(rule.problem, rule.hint, key=".".join(part for part in (key, rule.key) if part))
+    if error["type"] == "missing":
+        return SchemaError("is missing", key=key)
+    if error["type"] == "unexpected_keyword_argument":
+        known = list(fields_of(_part(kind, where[:-1])))
+        near = difflib.get_close_matches(str(where[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else ""
+        return SchemaError(f"is unknown; expected one of {', '.join(known)}", hint, key=key)
+    expected = re.sub(r"^\w+ should (be|have) | after validation.*", "", error["msg"])
+    return SchemaError(f"is {quote(error['input'])}; expected {expected}", key=key)
 
 
-def _child(kind: Any, step: str | int) -> Any:
-    """Type of a part, `step` being a field's name, a key or an index."""
-    kind, _ = split(kind)
-    if dataclasses.is_dataclass(kind):
-        return fields_of(kind).get(str(step), Any)
-    parts = [part for part in get_args(kind) if part is not Ellipsis]
-    if get_origin(kind) is tuple and isinstance(step, int) and step < len(parts):
-        return parts[step]
-    return parts[-1] if parts else Any
+def _part(kind: Any, where: Iterable[str | int]) -> Any:
+    """Return the type at a path of field names, keys and indices."""
+    for step in where:
+        kind, _ = split(kind)
+        items = [part for part in get_args(kind) if part is not Ellipsis]
+        kind = items[-1] if items else fields_of(kind)[str(step)]
+    return split(kind)[0]
 
 
 def _key(path: Iterable[str | int]) -> str:

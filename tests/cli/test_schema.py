@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from sen_edge.cli.options import command
 from sen_edge.errors import CheckpointError, UsageError
-from sen_edge.schema import Check, Option, Schema, SchemaError, parse, read_json, read_toml
+from sen_edge.schema import Check, Option, Schema, SchemaError, parse, read_toml
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def test_python_arguments_raise_with_key() -> None:
     with pytest.raises(SchemaError) as caught:
         Request("m", share=2)
     assert (caught.value.key, caught.value.exit_code) == ("share", UsageError.exit_code)
-    assert caught.value.message == "share is 2; expected a number > 0 and <= 1"
+    assert caught.value.message == "share is 2; expected less than or equal to 1"
     with pytest.raises(SchemaError) as caught:
         Request("m", layers=object())
     assert caught.value.key == "layers"
@@ -101,15 +101,13 @@ def test_unknown_key_suggests_the_nearest() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    toml, json = tmp_path / "a.toml", tmp_path / "a.json"
-    toml.write_text("model = 'm'\n[parts.a]\nname = 'x'\ncpu = 3\n")
-    json.write_text('{"model": "m", "parts": {"a": {"name": "x", "cpu": 3}}}')
-    expected = Request(Path("m"), parts={"a": Part("x", 3)})
-    assert read_toml(Request, toml) == read_json(Request, json) == expected
-    for path, text in ((toml, "model = "), (toml, "model = 3"), (json, "{"), (json, "[]")):
+    path = tmp_path / "a.toml"
+    path.write_text("model = 'm'\n[parts.a]\nname = 'x'\ncpu = 3\n")
+    assert read_toml(Request, path) == Request(Path("m"), parts={"a": Part("x", 3)})
+    for text in ("model = ", "model = 3"):
         path.write_text(text)
         with pytest.raises(CheckpointError, match=path.name):
-            (read_toml if path == toml else read_json)(Request, path, error=CheckpointError)
+            read_toml(Request, path, error=CheckpointError)
 
 
 def invoke(*arguments: str) -> tuple[int, list[Request], BaseException | None]:
