@@ -147,9 +147,7 @@ def validate(cls: type, name: str, value: Any) -> Any:
     return _validate(fields_of(cls)[name], value, (name,))
 
 
-def parse(
-    cls: type[T], values: Mapping[str, Any], where: str, *, key: str = "", error: type[SenError] = UsageError
-) -> T:
+def parse(cls: type[T], values: Any, where: str, *, key: str = "", error: type[SenError] = UsageError) -> T:
     """Build `cls` from plain values, or raise an `error`.
 
     Args:

@@ -19,14 +19,14 @@ from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.model import tensor_file
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.parameters import Checkpoint, Synapses
-from sen_edge.model.tensor_file import Float32Array, check_storage, to_float32_array
+from sen_edge.model.tensor_file import Float32Array, check_suffix, check_tensor, to_float32_array
 from sen_edge.model.tensor_map import read_map
 from sen_edge.passes.materialize import weights
 from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Layer, Network
-from sen_runtime.ir.operators import Coordinates, WeightOperator
+from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
 from sen_runtime.untrusted import check_document, listing, load_json, quote, read_regular
 
@@ -55,10 +55,11 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
         CheckpointError: the file is missing, damaged, would run code, or holds no network.
     """
     tensor_map = None if map_path is None else read_map(map_path)
-    data = _read_bytes(path)
+    check_suffix(path)
+    data = read_regular(path, error=CheckpointError)
+    if not data:
+        raise CheckpointError(f"{path} is empty")
     sha256 = hashlib.sha256(data).hexdigest()
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     content = tensor_file.read(path, data)
     try:
         if tensor_map is not None:
@@ -90,13 +91,8 @@ def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
 
 
 def dumps(checkpoint: Checkpoint, path: Path) -> bytes:
-    """Return the bytes that `save` writes to `path`.
-
-    Raises:
-        CheckpointError: unknown suffix.
-    """
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    """Return the bytes that `save` writes to `path`."""
+    check_suffix(path)
     return _safetensors_bytes(checkpoint) if path.suffix == ".safetensors" else _torch_bytes(checkpoint)
 
 
@@ -127,9 +123,7 @@ def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
 
 
 def to_network(checkpoint: Checkpoint) -> Network:
-    """Return a network of `Coordinates`.
-
-    A layer with a stored pattern, `checkpoint.synapses`, is materialized and sparse instead.
+    """Return a network of `Coordinates`; a layer with a stored pattern is materialized and sparse instead.
 
     Raises:
         NetworkError: the weights of such a layer are infinite, because neurons coincide; names the layer.
@@ -151,15 +145,16 @@ def to_network(checkpoint: Checkpoint) -> Network:
             min_distance=config.min_distance,
             max_distance=config.radius(index),
         )
-        bias = tensors[f"bias.{index}"] if config.bias else None
+        pattern = checkpoint.synapses.get(index)
         try:
-            layers.append(Layer(_apply_pattern(weight, checkpoint.synapses.get(index)), bias, neuron))
+            operator = weight if pattern is None else to_sparse_layout(weights(weight), pattern)
+            layers.append(Layer(operator, tensors.get(f"bias.{index}"), neuron))
         except NetworkError as error:
             raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
     metadata = {"input_range": f"{config.input_range[0]:.9g} {config.input_range[1]:.9g}"}
-    if config.spiking is None:
-        return Network(tuple(layers), metadata=metadata)
     spiking = config.spiking
+    if spiking is None:
+        return Network(tuple(layers), metadata=metadata)
     return Network(tuple(layers), spiking.timesteps, spiking.input_coding, spiking.readout, metadata)
 
 
@@ -171,18 +166,7 @@ def _full_positions(config: SpatialConfig, positions: Float32Array, layer: int) 
     return np.concatenate([positions, axis], axis=1)
 
 
-def _apply_pattern(weight: Coordinates, synapses: Synapses | None) -> WeightOperator:
-    return weight if synapses is None else to_sparse_layout(weights(weight), synapses)
-
-
 # --- reading -------------------------------------------------------------------------------------
-
-
-def _read_bytes(path: Path) -> bytes:
-    data = read_regular(path, error=CheckpointError)
-    if not data:
-        raise CheckpointError(f"{path} is empty")
-    return data
 
 
 def _native_safetensors(tensors: Mapping[Any, Any], header: Mapping[str, str]) -> Mapping[Any, Any]:
@@ -210,41 +194,34 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
     unknown = [name for name in content if name not in ("format", "version", "config", "tensors", "metadata")]
     if unknown:
         raise CheckpointError(f"unknown entries: {listing(unknown)}")
-    for name in ("config", "tensors"):
-        if not isinstance(content.get(name), Mapping):
-            raise CheckpointError(f"entry {name} is {type(content.get(name)).__name__}; expected a dict")
-    metadata = content.get("metadata", {})
+    stored, metadata = content.get("tensors"), content.get("metadata", {})
+    if not isinstance(stored, Mapping):
+        raise CheckpointError(f"entry tensors is {type(stored).__name__}; expected a dict")
     if not isinstance(metadata, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, str) for key, value in metadata.items()
+        isinstance(text, str) for each in metadata.items() for text in each
     ):
         raise CheckpointError("metadata must map strings to strings")
     check_document(dict(metadata), "entry metadata", error=CheckpointError)
-    config = SpatialConfig.from_dict(content["config"])
+    config = SpatialConfig.from_dict(content.get("config"))
+    sizes = config.layer_sizes
     tensors: dict[str, Float32Array] = {}
     synapses: dict[int, Synapses] = {}
-    packed = {f"{SYNAPSES}{index}": index for index in range(len(config.layer_sizes) - 1)}
-    for name, tensor in content["tensors"].items():
+    packed = {f"{SYNAPSES}{index}": index for index in range(len(sizes) - 1)}
+    for name, tensor in stored.items():
         if name in packed:
             index = packed[name]
-            synapses[index] = _unpack_pattern(name, tensor, *config.layer_sizes[index : index + 2])
+            synapses[index] = _unpack_pattern(name, tensor, sizes[index], sizes[index + 1])
         else:
             tensors[name] = to_float32_array(name, tensor)
     return Checkpoint(config, tensors, dict(metadata), sha256, synapses)
 
 
-def _unpack_pattern(name: str, tensor: object, n_in: int, n_out: int) -> Synapses:
+def _unpack_pattern(name: str, content: object, n_in: int, n_out: int) -> Synapses:
     """Unpack a mask `[n_out, n_in]` from one bit per synapse, least significant bit first."""
-    import torch
-
-    shape = (n_out, -(-n_in // 8))
-    expected = f"torch.uint8 {list(shape)}, one bit per synapse"
-    if not isinstance(tensor, torch.Tensor):
-        raise CheckpointError(f"tensor {name} is {type(tensor).__name__}; expected {expected}")
-    kind = (tensor.dtype, tensor.layout, tensor.device.type, tuple(tensor.shape))
-    if kind != (torch.uint8, torch.strided, "cpu", shape):
+    tensor, shape = check_tensor(name, content), [n_out, -(-n_in // 8)]
+    if str(tensor.dtype) != "torch.uint8" or list(tensor.shape) != shape:
         found = f"{tensor.dtype} {quote(list(tensor.shape))}"
-        raise CheckpointError(f"tensor {name} is {found}; expected {expected}")
-    check_storage(name, tensor)
+        raise CheckpointError(f"tensor {name} is {found}; expected torch.uint8 {shape}, one bit per synapse")
     return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -163,7 +162,7 @@ class SpatialConfig(Schema):
         return values
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> SpatialConfig:
+    def from_dict(cls, values: Any) -> SpatialConfig:
         """Read and check plain values.
 
         Raises:

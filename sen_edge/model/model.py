@@ -13,14 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sen_edge.display import Displayed
-from sen_edge.errors import CheckpointError, DataError, UsageError
+from sen_edge.errors import DataError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.parameters import AppliedMap, Checkpoint
+from sen_edge.model.tensor_file import check_suffix
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.ir.network import Network, stored_dtype
-from sen_runtime.untrusted import quote, read_regular
+from sen_runtime.untrusted import read_regular
 
 if TYPE_CHECKING:
     from sen_edge.data.calibration import Calibration
@@ -220,8 +221,7 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
         if map_path is not None:
             raise UsageError(f"--map is for foreign checkpoints; {path} is an image", hint="leave it out")
         return _load_image(path)
-    if path.suffix not in SUFFIXES:
-        raise CheckpointError(f"{path}: suffix is {quote(path.suffix)}; expected one of {', '.join(SUFFIXES)}")
+    check_suffix(path, SUFFIXES)
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:
         return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path)

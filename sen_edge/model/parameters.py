@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sen_edge.errors import CheckpointError
 from sen_edge.model.config import SpatialConfig
-from sen_edge.model.tensor_file import Float32Array
+from sen_edge.model.tensor_file import Float32Array, check_finite
 from sen_runtime.untrusted import listing
 
 Synapses = NDArray[np.bool_]
@@ -66,12 +66,7 @@ class Checkpoint:
             tensor = self.tensors[name]
             if tensor.shape != shape:
                 raise CheckpointError(f"tensor {name} has shape {list(tensor.shape)}; expected {list(shape)}")
-            if not np.all(np.isfinite(tensor)):
-                where = np.argwhere(~np.isfinite(tensor))[0].tolist()
-                raise CheckpointError(
-                    f"tensor {name} holds {tensor[tuple(where)]} at {where}; expected finite numbers",
-                    hint="training diverged: lower the learning rate, or use an earlier checkpoint",
-                )
+            check_finite(name, tensor)
         sizes = self.config.layer_sizes
         for index, mask in self.synapses.items():
             expected = (sizes[index + 1], sizes[index]) if 0 <= index < len(sizes) - 1 else None

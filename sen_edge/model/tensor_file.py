@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import pickle
-import pickletools
 import re
-import struct
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -49,17 +47,6 @@ HARMLESS = (
 MAX_REASON = 200
 #: Characters of a name in a message.
 MAX_NAME = 80
-#: Exceptions of zipfile for a damaged, encrypted or unsupported archive.
-DAMAGED = (
-    zipfile.BadZipFile,
-    EOFError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-    struct.error,
-)
 #: torch keeps one list of safe globals per process.
 _SAFE_GLOBALS = Lock()
 
@@ -96,12 +83,14 @@ def quote_name(name: object) -> str:
     return printable(name, MAX_NAME) if isinstance(name, str) else quote(name, MAX_NAME)
 
 
-def read(path: Path, data: bytes) -> Mapping[Any, Any]:
-    """Read the dict in a file.
+def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
+    """Refuse a path with another suffix."""
+    if path.suffix not in suffixes:
+        raise CheckpointError(f"{path}: suffix is {quote(path.suffix)}; expected one of {', '.join(suffixes)}")
 
-    Args:
-        path: of the file; the suffix selects the format.
-        data: content of the file.
+
+def read(path: Path, data: bytes) -> Mapping[Any, Any]:
+    """Read the dict in the content of a file; the suffix of its path selects the format.
 
     Raises:
         CheckpointError: the file is damaged, holds no dict, or would run code.
@@ -136,39 +125,17 @@ def _reason(error: Exception) -> str:
 
 def _refusal(path: Path, data: bytes, reason: str) -> CheckpointError:
     """Return the error for a pickle with other classes, with code that saves its tensors."""
-    is_archive = data[:4] == b"PK\x03\x04"
-    if not is_archive and data[:1] != b"\x80":  # the first byte of a pickle
+    if data[:4] != b"PK\x03\x04" and data[:1] != b"\x80":  # the first byte of a pickle
         return CheckpointError(f"{path} is not a torch file", hint="expected a file of torch.save")
     found = re.search(r"GLOBAL ([\w.]+)", reason)
     what = f"an object of {printable(found[1], MAX_REASON)}" if found else "a pickle that torch.save does not write"
-    is_dict = _is_dict(data, is_archive=is_archive)
-    kept = "{k: v for k, v in content.items() if isinstance(v, (dict, torch.Tensor))}"
-    target = str(path.with_name(f"{path.stem}.state.pt"))
     return CheckpointError(
         f"{path} holds {what}; only tensors and plain values are read, because unpickling other objects could run code",
         hint="save the tensors where the classes can be imported:\n"
         f"content = torch.load({str(path)!r}, weights_only=False)\n"
-        f"torch.save({kept if is_dict else 'content.state_dict()'}, {target!r})",
-    )
-
-
-def _is_dict(data: bytes, *, is_archive: bool) -> bool:
-    """Return whether the outermost object of a torch file is a dict, not of a class such as a module."""
-    n_before = 0 if is_archive else 3  # legacy files start with three pickles: magic number, version, machine
-    try:
-        if is_archive:
-            with zipfile.ZipFile(BytesIO(data)) as archive:
-                data = archive.read(next(name for name in archive.namelist() if name.endswith("data.pkl")))
-        stream = BytesIO(data)
-        for _ in range(n_before):
-            for _ in pickletools.genops(stream):
-                pass
-        opcodes = ((opcode.name, argument) for opcode, argument, _ in pickletools.genops(stream))
-        name, argument = next(each for each in opcodes if each[0] != "PROTO")
-    except (*DAMAGED, StopIteration):
-        return False
-    return name == "EMPTY_DICT" or (
-        name == "GLOBAL" and argument in ("collections OrderedDict", "collections defaultdict")
+        "state = content.state_dict() if isinstance(content, torch.nn.Module) else content\n"
+        "state = {k: v for k, v in state.items() if isinstance(v, (dict, torch.Tensor))}\n"
+        f"torch.save(state, {str(path.with_name(f'{path.stem}.state.pt'))!r})",
     )
 
 
@@ -176,19 +143,17 @@ def _check_archive(path: Path, data: bytes) -> None:
     """Refuse compressed entries, which can expand to any size, and wrong checksums, which torch does not check."""
     try:
         archive = zipfile.ZipFile(BytesIO(data))
-    except DAMAGED:
-        raise CheckpointError(f"{path} is truncated", hint="copy it again") from None
-    for entry in archive.infolist():
-        if entry.compress_type != zipfile.ZIP_STORED or entry.file_size > len(data):
-            raise CheckpointError(
-                f"{path}: entry {quote_name(entry.filename)} is compressed or larger than the file; "
-                "torch.save writes neither"
-            )
-        try:
+        odd = [each for each in archive.infolist() if each.compress_type or each.file_size > len(data)]
+        for entry in () if odd else archive.infolist():
             if entry.CRC:  # torch.serialization.set_crc32_options(False) writes 0
                 archive.read(entry)
-        except DAMAGED as error:
-            raise CheckpointError(f"{path} is damaged: {_reason(error)}", hint="copy it again") from None
+    except Exception as error:  # zipfile raises many types for a damaged, encrypted or unsupported archive
+        raise CheckpointError(f"{path} is damaged: {_reason(error)}", hint="copy it again") from None
+    if odd:
+        raise CheckpointError(
+            f"{path}: entry {quote_name(odd[0].filename)} is compressed or larger than the file; "
+            "torch.save writes neither"
+        )
 
 
 def _read_safetensors(path: Path, data: bytes) -> Mapping[Any, Any]:
@@ -208,7 +173,30 @@ def safetensors_metadata(data: bytes) -> Mapping[str, str]:
     return json.loads(data[8 : 8 + length]).get("__metadata__") or {}
 
 
-def to_float32_array(name: object, tensor: object) -> Float32Array:
+def check_tensor(name: object, tensor: object) -> Tensor:
+    """Return a dense torch tensor; refuse another object, and a view of more values than the file stores."""
+    import torch
+
+    what = f"tensor {quote_name(name)}"
+    if not isinstance(tensor, torch.Tensor):
+        raise CheckpointError(f"{what} is a {type(tensor).__name__}; expected a tensor")
+    if tensor.is_nested or tensor.is_quantized or tensor.layout != torch.strided:
+        raise CheckpointError(f"{what} is {tensor.dtype} {tensor.layout}; expected dense values")
+    if tensor.device.type != "cpu":
+        raise CheckpointError(
+            f"{what} is on the device {tensor.device.type} and has no values; expected values",
+            hint="save the model after its parameters are loaded or initialized",
+        )
+    n_stored = tensor.untyped_storage().nbytes() // tensor.element_size()
+    if tensor.numel() > n_stored:
+        raise CheckpointError(
+            f"{what} has shape {quote(list(tensor.shape))}, but the file stores {n_stored} values",
+            hint="save tensor.contiguous() instead of an expanded view",
+        )
+    return tensor
+
+
+def to_float32_array(name: object, content: object) -> Float32Array:
     """Convert a floating-point torch tensor to a float32 array of finite numbers.
 
     Raises:
@@ -216,48 +204,25 @@ def to_float32_array(name: object, tensor: object) -> Float32Array:
     """
     import torch
 
-    if not isinstance(tensor, torch.Tensor):
-        raise CheckpointError(f"{quote_name(name)} is a {type(tensor).__name__}; expected a tensor")
-    what = f"tensor {quote_name(name)}"
     try:
-        if tensor.is_nested or tensor.is_quantized or tensor.layout != torch.strided or not tensor.is_floating_point():
-            raise CheckpointError(f"{what} is {tensor.dtype} {tensor.layout}; expected dense floating-point values")
-        if tensor.device.type != "cpu":
-            raise CheckpointError(
-                f"{what} is on the device {tensor.device.type} and has no values; expected values",
-                hint="save the model after its parameters are loaded or initialized",
-            )
-        check_storage(name, tensor)
-        return _float32(what, tensor.detach().resolve_neg())
+        tensor = check_tensor(name, content)
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"tensor {quote_name(name)} is {tensor.dtype}; expected floating-point values")
+        exact = tensor.detach().resolve_neg()
+        array: Float32Array = np.ascontiguousarray(exact.to(torch.float32).numpy()).reshape(tuple(exact.shape))
+        check_finite(name, array, exact)
     except (RuntimeError, TypeError) as error:  # tensor classes and dtypes without conversion
-        raise CheckpointError(f"{what} cannot be read: {_reason(error)}") from error
+        raise CheckpointError(f"tensor {quote_name(name)} cannot be read: {_reason(error)}") from error
+    return array
 
 
-def check_storage(name: object, tensor: Tensor) -> None:
-    """Refuse a strided tensor with more values than the file stores for it.
-
-    Raises:
-        CheckpointError: more values than stored.
-    """
-    n_stored = tensor.untyped_storage().nbytes() // tensor.element_size()
-    if tensor.numel() > n_stored:
-        raise CheckpointError(
-            f"tensor {quote_name(name)} has shape {quote(list(tensor.shape))}, but the file stores {n_stored} values",
-            hint="save tensor.contiguous() instead of an expanded view",
-        )
-
-
-def _float32(what: str, tensor: Tensor) -> Float32Array:
-    import torch
-
-    array: Float32Array = np.ascontiguousarray(tensor.to(torch.float32).numpy()).reshape(tuple(tensor.shape))
+def check_finite(name: object, array: Float32Array, exact: Tensor | None = None) -> None:
+    """Refuse numbers that are not finite in float32; `exact` has their values before the conversion."""
     if np.isfinite(array).all():
-        return array
+        return
     at = np.argwhere(~np.isfinite(array))[0].tolist()
-    value = float(tensor[tuple(at)])
-    if np.isfinite(value):
-        raise CheckpointError(f"{what} holds {value:.6g} at {at}; expected at most 3.4e38, the range of float32")
+    value = float((array if exact is None else exact)[tuple(at)])
     raise CheckpointError(
-        f"{what} holds {value} at {at}; expected finite numbers",
-        hint="training diverged: lower the learning rate, or use an earlier checkpoint",
+        f"tensor {quote_name(name)} holds {value:.6g} at {at}; expected finite numbers up to 3.4e38, as float32 has",
+        hint="" if np.isfinite(value) else "training diverged: lower the learning rate, or use an earlier checkpoint",
     )
