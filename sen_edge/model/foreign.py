@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 from typing import Any
@@ -29,34 +28,24 @@ ASSUMABLE_SPIKING = ("beta", "threshold", "reset", "input_coding", "readout")
 MAX_UNUSED = 200
 
 
-@dataclass(frozen=True)
-class RoleTensors:
-    """Tensors of one role in layer order."""
-
-    names: tuple[str, ...]
-    arrays: tuple[Float32Array, ...]
-
-
 def apply_map(content: Mapping[Any, Any], tensor_map: TensorMap, sha256: str) -> Checkpoint:
     """Build a checkpoint from the content of a torch or safetensors file with this hash.
 
     Raises:
         CheckpointError: the map does not fit the file.
     """
-    state = _state_dict(content, tensor_map.state_dict)
-    names = {role: _find_names(rule, state) for role, rule in tensor_map.rules.items()}
+    state, rules = _state_dict(content, tensor_map.state_dict), tensor_map.tensors.by_role
+    names = {role: _find_names(rule, state) for role, rule in rules.items()}
     _refuse_shared(names)
-    positions = _positions(tensor_map.rules["positions"], names["positions"], state)
+    positions = _positions(rules["positions"], names["positions"], state)
     config = _config(tensor_map, positions)
     tensors: dict[str, Float32Array] = {}
     used: set[str] = set()
-    for role, rule in tensor_map.rules.items():
+    for role, rule in rules.items():
         selected = _select_names(rule, names[role], len(config.layer_sizes) - 1)
         used.update(selected)
-        arrays = (
-            positions.arrays if role == "positions" else tuple(to_float32_array(name, state[name]) for name in selected)
-        )
-        tensors.update(_assign(rule, RoleTensors(selected, arrays), config))
+        arrays = positions if role == "positions" else [to_float32_array(name, state[name]) for name in selected]
+        tensors.update(_assign(rule, selected, arrays, config))
     rest = (name for name in state if name not in used)
     unused = tuple(name[:MAX_UNUSED] if isinstance(name, str) else quote(name) for name in rest)
     applied = AppliedMap(tensor_map.file, tensor_map.sha256, unused, _assumed_constants(tensor_map.config, config))
@@ -79,20 +68,21 @@ def _find_names(rule: TensorRule, state: Mapping[Any, Any]) -> tuple[str, ...]:
     """Return the names of a role's tensors in layer order; for a pattern, all matches from `first` on."""
     if rule.value is not None:
         return ()
-    names = _match_names(rule, state) if rule.is_pattern else rule.names or (rule.name,)
+    if rule.is_pattern:
+        return _match_names(rule, state)
+    names = rule.names or (rule.name,)
     missing = [name for name in names if name not in state]
     if missing:
-        raise CheckpointError(
-            f"the map's {rule.role} are not in the file: {listing(missing)}", hint=_describe_content(state)
-        )
+        raise _missing(rule, missing, state)
     return names
 
 
-def _describe_content(state: Mapping[Any, Any]) -> str:
-    """Describe the content of the file, for a map that names other tensors."""
-    dicts = [name for name, value in state.items() if isinstance(name, str) and isinstance(value, Mapping)]
-    inner = f'; if the tensors are in {quote_name(dicts[0])}: state_dict = "{quote_name(dicts[0])}"' if dicts else ""
-    return f"the file holds: {listing(state)}{inner}"
+def _missing(rule: TensorRule, names: Sequence[str], state: Mapping[Any, Any]) -> CheckpointError:
+    dicts = [quote_name(name) for name, value in state.items() if isinstance(name, str) and isinstance(value, Mapping)]
+    inner = f'; if the tensors are in {dicts[0]}: state_dict = "{dicts[0]}"' if dicts else ""
+    return CheckpointError(
+        f"the map's {rule.role} are not in the file: {listing(names)}", f"the file holds: {listing(state)}{inner}"
+    )
 
 
 def _match_names(rule: TensorRule, state: Mapping[Any, Any]) -> tuple[str, ...]:
@@ -102,23 +92,20 @@ def _match_names(rule: TensorRule, state: Mapping[Any, Any]) -> tuple[str, ...]:
     matches = (pattern.fullmatch(name) for name in state if isinstance(name, str))
     found = sorted((int(match[1]), match[0]) for match in matches if match and int(match[1]) >= rule.first)
     if not found:
-        raise CheckpointError(
-            f"the map's {rule.role} are not in the file: {quote_name(rule.name.replace('{i}', str(rule.first)))}",
-            hint=_describe_content(state),
-        )
-    numbers, names = [number for number, _ in found], [name for _, name in found]
-    if numbers != [rule.first + index * rule.step for index in range(len(numbers))]:
-        steps = {after - before for before, after in pairwise(numbers)}
-        keys = f"first = {numbers[0]}" * (numbers[0] != rule.first)
-        keys += ", " * bool(keys and steps) + f"step = {max(steps)}" * bool(steps)
-        is_regular = len(steps) < 2
+        raise _missing(rule, [rule.name.replace("{i}", str(rule.first))], state)
+    numbers, names = zip(*found, strict=True)
+    if numbers != tuple(rule.first + index * rule.step for index in range(len(numbers))):
+        steps = {after - before for before, after in pairwise(numbers)} or {1}
+        keys = f"if these are all layers: first = {numbers[0]}, step = {min(steps)} in [tensors.{rule.role}]"
         raise CheckpointError(
             f"the map's {rule.role} count from {rule.first} in steps of {rule.step}; the file holds {listing(names)}",
-            hint=f"if these are all layers: {keys} in [tensors.{rule.role}]"
-            if is_regular
-            else f'list the layers in [tensors.{rule.role}]: names = ["{quote_name(names[0])}", ...]',
+            hint=keys if len(steps) == 1 else _list_hint(rule, names),
         )
-    return tuple(names)
+    return names
+
+
+def _list_hint(rule: TensorRule, names: Sequence[str]) -> str:
+    return f'list the layers in [tensors.{rule.role}]: names = ["{quote_name(names[0])}", ...]'
 
 
 def _refuse_shared(names: Mapping[str, Sequence[str]]) -> None:
@@ -139,11 +126,9 @@ def _select_names(rule: TensorRule, names: tuple[str, ...], n_layers: int) -> tu
         return names[:-1]
     if len(names) == expected:
         return names
-    hint = f'list the layers in [tensors.{rule.role}]: names = ["{quote_name(names[0])}", ...]'
+    hint = _list_hint(rule, names)
     if rule.is_pattern and len(names) == expected + 1:
-        hint = (
-            f"first = {rule.first + rule.step} in [tensors.{rule.role}] leaves out {quote_name(names[0])}; or " + hint
-        )
+        hint = f"first = {rule.first + rule.step} in [tensors.{rule.role}] leaves out {quote_name(names[0])}; or {hint}"
     raise CheckpointError(
         f"the map finds {len(names)} {rule.role} tensors: {listing(names)}; "
         f"expected {expected} for {n_layers} layers of weights",
@@ -154,7 +139,7 @@ def _select_names(rule: TensorRule, names: tuple[str, ...], n_layers: int) -> tu
 # --- shapes --------------------------------------------------------------------------------------
 
 
-def _positions(rule: TensorRule, names: tuple[str, ...], state: Mapping[Any, Any]) -> RoleTensors:
+def _positions(rule: TensorRule, names: Sequence[str], state: Mapping[Any, Any]) -> list[Float32Array]:
     """Return positions `[n, d]`, transposed if the map requires it."""
     arrays = [to_float32_array(name, state[name]) for name in names]
     for name, array in zip(names, arrays, strict=True):
@@ -169,29 +154,26 @@ def _positions(rule: TensorRule, names: tuple[str, ...], state: Mapping[Any, Any
         )
     if rule.transpose:
         arrays = [np.ascontiguousarray(array.T) for array in arrays]
-    d = arrays[0].shape[1]
-    for name, array in zip(names, arrays, strict=True):
-        if array.shape[1] != d:
-            same = len({array.shape[0] for array in arrays}) == 1
-            other = "false" if rule.transpose else "true"
-            raise CheckpointError(
-                f"positions {quote_name(names[0])} have {d} coordinates; {quote_name(name)} have {array.shape[1]}",
-                hint=f"transpose = {other} in [tensors.positions] swaps the axes" if same else "",
-            )
-    return RoleTensors(names, tuple(arrays))
+    counts, coordinates = zip(*(array.shape for array in arrays), strict=True)
+    if len(set(coordinates)) > 1:
+        swap = f"transpose = {str(not rule.transpose).lower()} in [tensors.positions] swaps the axes"
+        raise CheckpointError(
+            f"positions {listing(names)} have {listing(coordinates)} coordinates; expected the same number",
+            hint=swap if len(set(counts)) == 1 else "",
+        )
+    return arrays
 
 
-def _config(tensor_map: TensorMap, positions: RoleTensors) -> SpatialConfig:
+def _config(tensor_map: TensorMap, positions: Sequence[Float32Array]) -> SpatialConfig:
     """Combine constants of the map with sizes and dimensions of the tensors."""
-    values = dict(tensor_map.config)
-    if tensor_map.rules["positions"].is_split:
+    values, rules = dict(tensor_map.config), tensor_map.tensors
+    if rules.positions.is_split:
         if not isinstance(values.get("layer_sizes"), list):
             raise CheckpointError("positions are one tensor, so the map must state config.layer_sizes to split it")
     else:
-        values.setdefault("layer_sizes", [len(array) for array in positions.arrays])
-    free = positions.arrays[0].shape[1]
-    values.setdefault("dimensions", free + (values["layer_axis"] == "fixed"))
-    values["gain"], values["bias"] = "gain" in tensor_map.rules, "bias" in tensor_map.rules
+        values.setdefault("layer_sizes", [len(array) for array in positions])
+    values.setdefault("dimensions", positions[0].shape[1] + (values["layer_axis"] == "fixed"))
+    values["gain"], values["bias"] = rules.gain is not None, rules.bias is not None
     return SpatialConfig.from_dict(values)
 
 
@@ -206,14 +188,15 @@ def _assumed_constants(stated: Mapping[str, Any], config: SpatialConfig) -> dict
     return assumed
 
 
-def _assign(rule: TensorRule, found: RoleTensors, config: SpatialConfig) -> dict[str, Float32Array]:
+def _assign(
+    rule: TensorRule, names: Sequence[str], arrays: Sequence[Float32Array], config: SpatialConfig
+) -> dict[str, Float32Array]:
     """Return the tensors of a role under the names and shapes of the checkpoint format."""
     shapes = {name: shape for name, shape in config.tensor_shapes().items() if name.startswith(f"{rule.role}.")}
     if rule.value is not None:
         return {name: np.full(shape, rule.value, np.float32) for name, shape in shapes.items()}
-    arrays, names = found.arrays, found.names
     if rule.is_split:
-        arrays, names = _split(rule, found, config), names * len(shapes)
+        names, arrays = [rule.name] * len(shapes), _split(rule, arrays[0], config)
     assigned = {}
     for name, array, (own, shape) in zip(names, arrays, shapes.items(), strict=True):
         # [n, 1], [1, n] and [1] are common forms of a vector or a scalar; positions are not reshaped.
@@ -228,27 +211,25 @@ def _assign(rule: TensorRule, found: RoleTensors, config: SpatialConfig) -> dict
     return assigned
 
 
-def _split(rule: TensorRule, found: RoleTensors, config: SpatialConfig) -> tuple[Float32Array, ...]:
+def _split(rule: TensorRule, array: Float32Array, config: SpatialConfig) -> list[Float32Array]:
     """Split one tensor `[n_total, ...]` into one per layer; `first = 1` skips the input layer."""
     sizes = config.layer_sizes
-    n_layers = len(sizes) - 1
-    needed = {"positions": sizes, "inhibition": sizes[:-1], "bias": sizes[1:], "gain": (1,) * n_layers}[rule.role]
-    array = found.arrays[0]
+    needed = {"positions": sizes, "inhibition": sizes[:-1], "bias": sizes[1:], "gain": (1,) * (len(sizes) - 1)}[
+        rule.role
+    ]
     if rule.role == "gain":
         array = array.reshape(-1)
-    rows = array.shape[0] if array.ndim else 0
-    before = (sizes[0] if rule.role == "bias" else 1) if rule.first else 0
-    expected = [before + sum(needed)]
+    rows, n_input = len(array) if array.ndim else 0, sizes[0] if rule.role == "bias" else 1
+    skipped = n_input * rule.first
+    expected = [skipped + sum(needed)]
     if rule.role == "inhibition":  # optionally with the output neurons, which have no synapses
         expected.append(sum(sizes))
     if rows not in expected or rule.first > 1:
-        surplus = rows == sum(needed) + (sizes[0] if rule.role == "bias" else 1)
+        has_input = rule.role in ("bias", "gain") and rows == sum(needed) + n_input
         raise CheckpointError(
             f"tensor {quote_name(rule.name)} has {rows} rows and first = {rule.first}; expected "
             f"{' or '.join(map(str, expected))} for the layer sizes {quote(list(sizes))}",
-            hint=f"first = 1 in [tensors.{rule.role}] skips the input layer"
-            if surplus and rule.role in ("bias", "gain")
-            else "",
+            hint=f"first = 1 in [tensors.{rule.role}] skips the input layer" if has_input else "",
         )
-    bounds = before + np.cumsum((0, *needed))
-    return tuple(array[start:stop] for start, stop in pairwise(bounds))
+    bounds = skipped + np.cumsum((0, *needed))
+    return [array[start:stop] for start, stop in pairwise(bounds)]

@@ -23,7 +23,6 @@ The reference is docs/how-to/foreign-checkpoints.md.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -92,18 +91,13 @@ class TensorRules(Schema):
         """Refuse keys that have no effect in a role."""
         for role, rule in self.by_role.items():
             object.__setattr__(rule, "role", role)
-            for key, is_used, applies, use in (
-                ("value", rule.value is not None, role == "gain", "applies to gain only"),
-                ("transpose", rule.transpose is not None, role == "positions", "applies to positions only"),
-                (
-                    "first",
-                    rule.first > 0,
-                    rule.is_pattern or (rule.is_split and role in ("gain", "bias")),
-                    "needs a name with {i}",
-                ),
-            ):
-                if is_used and not applies:
-                    raise SchemaError(use, key=f"{role}.{key}")
+            counts = rule.is_pattern or (rule.is_split and role in ("gain", "bias"))
+            if rule.value is not None and role != "gain":
+                raise SchemaError("applies to gain only", key=f"{role}.value")
+            if rule.transpose is not None and role != "positions":
+                raise SchemaError("applies to positions only", key=f"{role}.transpose")
+            if rule.first and not counts:
+                raise SchemaError("needs a name with {i}", key=f"{role}.first")
 
     @property
     def by_role(self) -> dict[str, TensorRule]:
@@ -112,12 +106,21 @@ class TensorRules(Schema):
 
 
 @dataclass(frozen=True)
-class _File(Schema):
-    """The document."""
+class TensorMap(Schema):
+    """A map.
+
+    Attributes:
+        tensors: rule of each role.
+        config: constants; `SpatialConfig` validates them.
+        state_dict: keys that lead to the state dict, with dots between; empty for the file itself.
+        file: name of the map; set by `read_map`, as is `sha256` of its bytes.
+    """
 
     tensors: TensorRules
     config: dict[str, Any]
     state_dict: str = ""
+    file: str = field(default="", init=False)
+    sha256: str = field(default="", init=False)
 
     def check(self) -> None:
         """Require the constants that differ between training codes, and no contradiction of config and tensors."""
@@ -146,25 +149,6 @@ class _File(Schema):
                 )
 
 
-@dataclass(frozen=True)
-class TensorMap:
-    """A map.
-
-    Attributes:
-        file: its name.
-        sha256: of its bytes.
-        state_dict: keys that lead to the state dict, with dots between; empty for the file itself.
-        config: constants; `SpatialConfig` validates them.
-        rules: role -> rule.
-    """
-
-    file: str
-    sha256: str
-    state_dict: str
-    config: Mapping[str, Any]
-    rules: Mapping[str, TensorRule]
-
-
 def read_map(path: Path) -> TensorMap:
     """Read a map.
 
@@ -173,5 +157,7 @@ def read_map(path: Path) -> TensorMap:
     """
     data = read_regular(path, MAX_BYTES, error=CheckpointError)
     document = load_toml(data, str(path), error=CheckpointError)
-    found = parse(_File, document, str(path), error=CheckpointError)
-    return TensorMap(path.name, hashlib.sha256(data).hexdigest(), found.state_dict, found.config, found.tensors.by_role)
+    found = parse(TensorMap, document, str(path), error=CheckpointError)
+    object.__setattr__(found, "file", path.name)
+    object.__setattr__(found, "sha256", hashlib.sha256(data).hexdigest())
+    return found
