@@ -13,16 +13,19 @@ import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sen_edge.compression.forms import DENSE, Form, forms_of
+from sen_edge.compression.evaluator import Figures, NetworkEvaluator
+from sen_edge.compression.forms import DENSE, Form, Plan, forms_of
 from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.request import CompressRequest
+from sen_edge.data.datasets import Dataset
 from sen_edge.errors import VerificationError
 from sen_edge.progress import Progress, silent
-from sen_runtime.engines import engine
+from sen_runtime import engines
 from sen_runtime.ir.network import Network
 
 ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1}
@@ -35,61 +38,8 @@ SLACK = 1e-9
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Compressed form of a network: form of each layer, the dtype of the weights, epochs of distillation."""
-
-    layers: tuple[Form, ...]
-    dtype: str = "float32"
-    epochs: int = 0
-
-    def __str__(self) -> str:
-        epochs = f", {self.epochs} epochs" if self.epochs else ""
-        return f"{'; '.join(map(str, self.layers))}, {self.dtype}{epochs}"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Accuracy on the held-out examples in percent, multiply-accumulates, and bytes of the `.sen` image."""
-
-    accuracy: float
-    macs: int
-    nbytes: int
-
-
-class Evaluator(Protocol):
-    """Builds and measures candidates of a search."""
-
-    @property
-    def shapes(self) -> Sequence[tuple[int, int]]:
-        """`(n_out, n_in)` of each layer."""
-
-    @property
-    def samples(self) -> int:
-        """Held-out examples."""
-
-    def error(self, layer: int, form: Form) -> float:
-        """Second-order error of one layer in a form."""
-
-    def figures(self, plan: Plan) -> Figures:
-        """Accuracy and cost of the compressed network."""
-
-    def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
-        """Latency of each compressed network, measured side by side."""
-
-    def network(self, plan: Plan) -> Network:
-        """The compressed network."""
-
-
-@dataclass(frozen=True)
 class Candidate:
-    """One compressed network.
-
-    Attributes:
-        plan: how to build it.
-        figures: its accuracy and cost.
-        drop: points of accuracy below the original network.
-        latency_us: measured side by side with the other finalists; None for other candidates.
-    """
+    """One compressed network: `drop` points of accuracy below the original; finalists have a latency."""
 
     plan: Plan
     figures: Figures
@@ -112,15 +62,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Budgeted:
-    """Result of a search.
-
-    Attributes:
-        network: of the chosen candidate.
-        chosen: its figures.
-        candidates: all that were evaluated, the smallest first.
-        original: the uncompressed network.
-        samples: held-out examples.
-    """
+    """Result of a search: all evaluated candidates, the smallest first, and the number of held-out examples."""
 
     network: Network
     chosen: Candidate
@@ -150,26 +92,37 @@ class BudgetError(VerificationError):
         self.best = best
 
 
-def find(evaluator: Evaluator, request: CompressRequest, progress: Progress = silent) -> Budgeted:
+def search(
+    network: Network,
+    dataset: Dataset,
+    request: CompressRequest,
+    *,
+    state: Path | None = None,
+    progress: Progress = silent,
+) -> Budgeted:
     """Find the network with the lowest cost whose accuracy drops by at most `request.max_accuracy_drop` points.
 
     Args:
-        evaluator: of the network to compress.
+        network: to compress.
+        dataset: only its training part is used, with labels for accuracies on held-out examples.
         request: what to search for.
+        state: file of figures from which an interrupted search resumes; None for no file.
         progress: see `sen_edge.progress`.
 
     Raises:
         BudgetError: no candidate keeps the accuracy, or none of them is faster than the original network.
+        UsageError: the state belongs to another search.
         MissingExtraError: the engine is not installed.
     """
-    return _Search(evaluator, request, progress).run()
+    if request.objective == "latency":
+        engines.engine(request.engine).version()  # raises before long work if the engine is missing
+    return Search(NetworkEvaluator(network, dataset, request, state), request, progress).run()
 
 
-class _Search:
+class Search:
     """Shared state of the steps of a search."""
 
-    def __init__(self, evaluator: Evaluator, request: CompressRequest, progress: Progress) -> None:
-        request.expect("search")
+    def __init__(self, evaluator: NetworkEvaluator, request: CompressRequest, progress: Progress = silent) -> None:
         self.evaluator, self.request, self.progress = evaluator, request, progress
         self.max_drop = request.max_accuracy_drop or 0.0
         plan = Plan((DENSE,) * len(evaluator.shapes))
@@ -177,19 +130,31 @@ class _Search:
         self.candidates: dict[Plan, Candidate] = {}
 
     def run(self) -> Budgeted:
-        chains = self._chains()
+        """Evaluate candidates, measure the finalists, and choose the best."""
+        chains = self.chains()
         finalists: dict[Plan, None] = {}
         for number, chain in enumerate(chains):
             self.progress("candidates", number / len(chains))
             finalists |= dict.fromkeys(self._smallest(chain))
         self.progress("candidates", 1.0)
         if not finalists:
-            raise self._inaccurate()
+            best = min(self.candidates.values(), key=lambda each: each.drop, default=self.original)
+            raise BudgetError(
+                f"no candidate keeps the accuracy of {self.original.figures.accuracy:.2f} % within "
+                f"{self.max_drop:g} points; the best of {len(self.candidates)} loses {best.drop:.2f}: {best.plan}",
+                "allow a larger drop, more --methods, or --epochs of distillation",
+                best,
+            )
         if self.request.objective == "latency":
             self._measure(list(finalists))
         chosen = min((self.candidates[plan] for plan in finalists), key=self._cost)
         if self._cost(chosen) >= self._cost(self.original):
-            raise self._useless(chosen)
+            raise BudgetError(
+                f"no candidate within {self.max_drop:g} points has a lower {self.request.objective} than the original "
+                f"network; the best: {chosen.plan}",
+                "allow a larger drop, or choose another --objective or --engine",
+                chosen,
+            )
         candidates = tuple(sorted(self.candidates.values(), key=self._cost))
         network = self.evaluator.network(chosen.plan)
         return Budgeted(network, chosen, candidates, self.original, self.evaluator.samples)
@@ -200,13 +165,13 @@ class _Search:
         cost = {"size": figures.nbytes, "macs": figures.macs, "latency": math.inf if latency is None else latency}
         return cost[self.request.objective], figures.macs, figures.nbytes, candidate.plan.epochs
 
-    def _chains(self) -> list[list[Plan]]:
+    def chains(self) -> list[list[Plan]]:
         """Plans from the smallest to the most accurate: one chain of all forms, or for latency one for each family."""
-        request, is_latency = self.request, self.request.objective == "latency"
-        names = engine(request.engine).fast_patterns if is_latency else SMALL_PATTERNS
+        request, shapes, is_latency = self.request, self.evaluator.shapes, self.request.objective == "latency"
+        names = engines.engine(request.engine).fast_patterns if is_latency else SMALL_PATTERNS
         patterns = [Pattern.parse(name) for name in names]
-        forms = [forms_of(shape, request.methods, patterns) for shape in self.evaluator.shapes]
-        errors = self._errors(forms)
+        forms = [forms_of(shape, request.methods, patterns) for shape in shapes]
+        errors = [self._errors(layer, each) for layer, each in enumerate(forms)]
         families = list(dict.fromkeys(form.family for each in forms for form in each))
         chains = []
         for group in [["dense", family] for family in families] if is_latency else [families]:
@@ -214,23 +179,20 @@ class _Search:
             for dtype in request.dtypes:
                 sizes = [
                     {form: self._size(form, shape, dtype) for form in each}
-                    for each, shape in zip(allowed, self.evaluator.shapes, strict=True)
+                    for each, shape in zip(allowed, shapes, strict=True)
                 ]
                 plans = [Plan(layers, dtype) for layers in trade_off(sizes, errors)]
                 chains.append([plan for plan in plans if plan != self.original.plan])
         return chains
 
     def _size(self, form: Form, shape: tuple[int, int], dtype: str) -> int:
-        is_size = self.request.objective == "size"
-        return form.nbytes(shape, ITEMSIZE[dtype]) if is_size else form.macs(shape)
+        return form.nbytes(shape, ITEMSIZE[dtype]) if self.request.objective == "size" else form.macs(shape)
 
-    def _errors(self, forms: Sequence[Sequence[Form]]) -> list[dict[Form, float]]:
-        errors: list[dict[Form, float]] = []
-        for layer, each in enumerate(forms):
-            errors.append({})
-            for number, form in enumerate(each):
-                self.progress(f"layer {layer}", number / len(each))
-                errors[-1][form] = self.evaluator.error(layer, form)
+    def _errors(self, layer: int, forms: Sequence[Form]) -> dict[Form, float]:
+        errors = {}
+        for number, form in enumerate(forms):
+            self.progress(f"layer {layer}", number / len(forms))
+            errors[form] = self.evaluator.error(layer, form)
         return errors
 
     def _smallest(self, chain: Sequence[Plan]) -> list[Plan]:
@@ -257,32 +219,9 @@ class _Search:
         for plan, latency in zip(finalists, latencies, strict=True):
             self.candidates[plan] = replace(self.candidates[plan], latency_us=latency)
 
-    def _inaccurate(self) -> BudgetError:
-        best = min(self.candidates.values(), key=lambda each: each.drop, default=self.original)
-        return BudgetError(
-            f"no candidate keeps the accuracy of {self.original.figures.accuracy:.2f} % within "
-            f"{self.max_drop:g} points; the best of {len(self.candidates)} loses {best.drop:.2f}: {best.plan}",
-            "allow a larger drop, more --methods, or --epochs of distillation",
-            best,
-        )
-
-    def _useless(self, best: Candidate) -> BudgetError:
-        objective = self.request.objective
-        return BudgetError(
-            f"no candidate within {self.max_drop:g} points has a lower {objective} than the original network; "
-            f"the best: {best.plan}",
-            "allow a larger drop, or choose another --objective or --engine",
-            best,
-        )
-
 
 def trade_off(sizes: Sequence[Mapping[Form, float]], errors: Sequence[Mapping[Form, float]]) -> list[tuple[Form, ...]]:
-    """Forms of all layers from the smallest network to the most accurate, one for each range of the error's price.
-
-    Args:
-        sizes: of each layer in each form that it may take.
-        errors: of each layer in each form.
-    """
+    """Forms of all layers from the smallest network to the most accurate, one for each range of the error's price."""
     total = sum(max(error.values()) for error in errors)
     scale = sum(max(size.values()) for size in sizes) / (total or 1.0)
     choices = {

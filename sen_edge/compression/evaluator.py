@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from sen_edge.compression.budget import Budgeted, Figures, Plan, find
 from sen_edge.compression.finetune import distil, free_recipe
-from sen_edge.compression.forms import Form
+from sen_edge.compression.forms import Form, Plan
 from sen_edge.compression.layerwise import SecondOrder
 from sen_edge.compression.moments import Inputs
 from sen_edge.compression.quadratic import Quadratic
@@ -20,7 +19,6 @@ from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
-from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import prepare
 from sen_exporters.base import ExportError, exporter_for
 from sen_runtime import engines
@@ -34,31 +32,13 @@ from sen_runtime.ir.network import Network
 FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
 
 
-def search(
-    network: Network,
-    dataset: Dataset,
-    request: CompressRequest,
-    *,
-    state: Path | None = None,
-    progress: Progress = silent,
-) -> Budgeted:
-    """Find the network with the lowest cost whose accuracy drops by at most `request.max_accuracy_drop` points.
+@dataclass(frozen=True)
+class Figures:
+    """Accuracy on the held-out examples in percent, multiply-accumulates, and bytes of the `.sen` image."""
 
-    Args:
-        network: to compress.
-        dataset: only its training part is used, with labels for accuracies on held-out examples.
-        request: what to search for.
-        state: file of figures from which an interrupted search resumes; None for no file.
-        progress: see `sen_edge.progress`.
-
-    Raises:
-        BudgetError: no candidate keeps the accuracy; the message names the best one.
-        UsageError: the state belongs to another search.
-        MissingExtraError: the engine is not installed.
-    """
-    if request.objective == "latency":
-        engines.engine(request.engine).version()  # raises before long work if the engine is missing
-    return find(NetworkEvaluator(network, dataset, request, state), request, progress)
+    accuracy: float
+    macs: int
+    nbytes: int
 
 
 class NetworkEvaluator:
@@ -125,19 +105,7 @@ class NetworkEvaluator:
 
 
 def measure(networks: Mapping[str, Network], engine: str, inputs: Inputs, seconds: float, seed: int = 0) -> Latencies:
-    """Latencies of networks in one interleaved run, one input at a time, in one thread.
-
-    Args:
-        networks: by name.
-        engine: name of the engine.
-        inputs: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes", in turn.
-        seconds: of measuring, after all networks are loaded and warm.
-        seed: of the order.
-
-    Raises:
-        ExportError: the engine has no form for a network.
-        MissingExtraError: the engine is not installed.
-    """
+    """Latencies of networks in one interleaved run of an engine, one of the inputs at a time, in one thread."""
     runner = engines.engine(engine)
     loops = {name: loop_over(runner.load(_export(network, runner)), inputs) for name, network in networks.items()}
     return side_by_side(loops, seconds, seed)

@@ -28,13 +28,7 @@ COLUMN_BYTES, ROW_BYTES = 2, 4
 
 @dataclass(frozen=True)
 class Form:
-    """Dense, sparse, low rank, or low rank plus sparse.
-
-    Attributes:
-        rank: of the factors; 0 for none.
-        density: share of the weights in the sparse part; 0 for none.
-        pattern: of the sparse part.
-    """
+    """Dense, low rank, sparse with this share of the weights, or low rank plus sparse; 0 for no such part."""
 
     rank: int = 0
     density: float = 0.0
@@ -43,14 +37,14 @@ class Form:
     @property
     def family(self) -> str:
         """Forms of one family differ in size only, and engines compute them with the same kernels."""
-        parts = ["low-rank"] if self.rank else []
-        parts += [str(self.pattern)] if self.density else []
-        return " + ".join(parts) or "dense"
+        return self._name("low-rank", f"{self.pattern}")
 
     def __str__(self) -> str:
-        parts = [f"rank {self.rank}"] if self.rank else []
-        parts += [f"{self.pattern} {self.density:.3g}"] if self.density else []
-        return " + ".join(parts) or "dense"
+        return self._name(f"rank {self.rank}", f"{self.pattern} {self.density:.3g}")
+
+    def _name(self, low_rank: str, sparse: str) -> str:
+        parts = [(self.rank, low_rank), (self.density, sparse)]
+        return " + ".join(name for size, name in parts if size) or "dense"
 
     def macs(self, shape: tuple[int, int]) -> int:
         """Multiply-accumulates of a layer `(n_out, n_in)`, before the sparse part is rounded to whole blocks."""
@@ -67,12 +61,7 @@ class Form:
         return round(self.density * shape[0] * shape[1])
 
     def build(self, problem: Quadratic, effort: float = 1.0) -> WeightOperator | None:
-        """Return weights with nearly minimal error; None for dense, where the layer is unchanged.
-
-        Args:
-            problem: of the layer.
-            effort: share of the usual iterations.
-        """
+        """Weights with nearly minimal error, from a share of the usual iterations; None for dense: unchanged."""
         kept = self._sparse_weights(problem.shape)
         if self.rank:
             return low_rank_plus_sparse(problem, self.rank, self.pattern, kept, effort)
@@ -88,6 +77,19 @@ class Form:
 
 
 DENSE = Form()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Compressed form of a network: form of each layer, the dtype of the weights, epochs of distillation."""
+
+    layers: tuple[Form, ...]
+    dtype: str = "float32"
+    epochs: int = 0
+
+    def __str__(self) -> str:
+        epochs = f", {self.epochs} epochs" if self.epochs else ""
+        return f"{'; '.join(map(str, self.layers))}, {self.dtype}{epochs}"
 
 
 def forms_of(shape: tuple[int, int], methods: Sequence[Method], patterns: Sequence[Pattern]) -> list[Form]:

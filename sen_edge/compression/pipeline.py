@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sen_edge.compression.evaluator import search
+from sen_edge.compression.budget import search
 from sen_edge.compression.far_field import factorize_coordinates
 from sen_edge.compression.finetune import distil, finetune, finetune_recipe, free_recipe
 from sen_edge.compression.hierarchical import hierarchical

@@ -32,13 +32,7 @@ def state_path(out: Path) -> Path:
 
 @dataclass
 class SearchState:
-    """Figures by key.
-
-    Attributes:
-        path: of the file; None to keep them in memory alone.
-        subject: network, data and request.
-        figures: by key.
-    """
+    """Figures by key, of one network, data set and request; without a path they are kept in memory alone."""
 
     path: Path | None
     subject: Mapping[str, Any]
@@ -78,16 +72,13 @@ class SearchState:
         Raises:
             OutputError: the file cannot be written.
         """
-        if key not in self.figures:
-            self.figures[key] = tuple(map(float, compute()))
-            self._write()
-        return self.figures[key]
-
-    def _write(self) -> None:
-        if self.path is None:
-            return
+        if key in self.figures:
+            return self.figures[key]
+        self.figures[key] = tuple(map(float, compute()))
         state = {"format": FORMAT, "version": VERSION, "subject": self.subject, "figures": self.figures}
         try:
-            write_atomic(self.path, json.dumps(state, indent=1).encode())
+            if self.path is not None:
+                write_atomic(self.path, json.dumps(state, indent=1).encode())
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        return self.figures[key]

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sen_edge.compression.budget import BudgetError, Figures, Plan, _Search, find, trade_off
-from sen_edge.compression.forms import DENSE, Form
+from sen_edge.compression.budget import Budgeted, BudgetError, Search, trade_off
+from sen_edge.compression.evaluator import Figures
+from sen_edge.compression.forms import DENSE, Form, Plan
 from sen_edge.compression.request import CompressRequest
-from sen_edge.progress import silent
+from sen_edge.progress import Progress, silent
 from sen_edge.schema import SchemaError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
@@ -75,8 +76,12 @@ def budget(drop: float, objective: str = "latency", **fields: Any) -> CompressRe
     return CompressRequest(max_accuracy_drop=drop, objective=objective, **fields)
 
 
+def find(fake: Fake, request: CompressRequest, progress: Progress = silent) -> Budgeted:
+    return Search(fake, request, progress).run()
+
+
 def chains(request: CompressRequest) -> list[list[Plan]]:
-    return _Search(Fake(), request, silent)._chains()
+    return Search(Fake(), request).chains()
 
 
 # --- size and multiply-accumulates ---------------------------------------------------------------

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sen_edge.compression import budget
 from sen_edge.compression import evaluator as evaluators
-from sen_edge.compression.budget import BudgetError, Figures, Plan, find
-from sen_edge.compression.evaluator import NetworkEvaluator, image_bytes, search
-from sen_edge.compression.forms import DENSE, Form
+from sen_edge.compression.budget import BudgetError, Search, search
+from sen_edge.compression.evaluator import Figures, NetworkEvaluator, image_bytes
+from sen_edge.compression.forms import DENSE, Form, Plan
 from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset
@@ -190,7 +191,7 @@ def test_a_missing_engine_is_reported_first(network: Network, monkeypatch: pytes
 
     absent = replace(engines.engine("onnxruntime"), version=version)
     monkeypatch.setattr(engines, "engine", lambda name: absent)
-    monkeypatch.setattr(evaluators, "NetworkEvaluator", None)
+    monkeypatch.setattr(budget, "NetworkEvaluator", None)
     with pytest.raises(MissingExtraError):
         search(network, DATA, CompressRequest(max_accuracy_drop=3.0, engine="onnxruntime"))
 
@@ -213,7 +214,7 @@ def test_a_search_as_it_is(network: Network, engine: Any) -> None:
     request = CompressRequest(max_accuracy_drop=3.0, engine=engine, epochs=2, seconds=1.0)
     evaluator = NetworkEvaluator(network, DATA, request)
     try:
-        found = find(evaluator, request)
+        found = Search(evaluator, request).run()
     except BudgetError as error:  # on a busy machine the original may be the fastest
         assert error.best.drop <= 3.0 and error.best.latency_us is not None
         return
