@@ -10,7 +10,7 @@ import math
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -34,8 +34,6 @@ NPY: Any = np.lib.format
 BAD_HEADER = (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError, tokenize.TokenError)
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 HINT = "numpy.savez(PATH, x=..., y=...) writes such a file"
-
-
 #: Shape and type of an array.
 Header = tuple[tuple[int, ...], Any]
 
@@ -48,15 +46,8 @@ class Npz:
         headers: shape, of which no axis is empty, and type, a number or bool, by array name.
     """
 
-    headers: Mapping[str, Header]
-
     def __init__(self, path: Path, is_known: Callable[[str], bool], expected: str) -> None:
-        """Read and check all headers.
-
-        Args:
-            path: of the file.
-            is_known: whether a name is allowed.
-            expected: allowed names, for messages.
+        """Read and check all headers; `is_known` allows names, and messages call those `expected`.
 
         Raises:
             DataError: the file is missing, not regular or not a `.npz`; an array has another name, is not numeric, is
@@ -71,12 +62,7 @@ class Npz:
             self.headers = {name: _header(path, name, archive, member) for name, member in zip(names, members)}
 
     def array(self, name: str) -> NDArray[Any]:
-        """Read an array.
-
-        Raises:
-            DataError: decompression fails, or the checksum is wrong.
-            MemoryLimitError: the array and its float32 copy need more memory than is available.
-        """
+        """Read an array; a `DataError` if decompression fails or the checksum is wrong."""
         shape, dtype = self.headers[name]
         description = f"{name} of {self.path} is {dtype} {list(shape)}"
         memory_limits.require(math.prod(shape) * (dtype.itemsize + 4), description)
@@ -125,9 +111,6 @@ def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
 
     Format ("The MNIST database of handwritten digits"): two zero bytes, 8 for uint8, the rank, then one big-endian
     uint32 for each axis, then the data.
-
-    Raises:
-        DataError: not a regular file; wrong magic number or size.
     """
     with open_regular(path, error=DataError) as raw:
         try:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ RANGE_SLACK = 0.05
 #: Upper bound of class numbers.
 MAX_CLASSES = 1 << 16
 TRAINING, TEST, ALL = "training", "test", ""
+#: Readers of the arrays of one part: inputs `[n, ...]`, and labels or None.
+_Readers = tuple[Callable[[], NDArray[Any]], Optional[Callable[[], NDArray[Any]]]]
 #: Part -> suffix of its arrays in a `.npz`.
 SUFFIXES = {TRAINING: "_train", TEST: "_test", ALL: ""}
 LAYOUTS = "x and y, or x_train, y_train, x_test, y_test"
@@ -93,11 +95,7 @@ class Examples:
 
     @property
     def labelled(self) -> LabelArray:
-        """Labels.
-
-        Raises:
-            DataError: there are no labels.
-        """
+        """Labels; a `DataError` if there are none."""
         if self.labels is None:
             suffix = SUFFIXES[self.part]
             raise DataError(f"{self.where}: no labels", hint=f"add class numbers as y{suffix}")
@@ -111,21 +109,6 @@ class Examples:
         return [f"{self.title}: {len(absent):,} of {n_classes:,} classes have no example: {listing(absent)}"]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Readers of the arrays of one part.
-
-    Attributes:
-        inputs: reads the inputs `[n, ...]`.
-        labels: reads the labels, or None.
-        is_scaled: whether inputs are bytes to scale to the input range.
-    """
-
-    inputs: Callable[[], NDArray[Any]]
-    labels: Callable[[], NDArray[Any]] | None
-    is_scaled: bool = False
-
-
 class DataFile:
     """Examples in a `.npz` or in IDX files; headers are checked at once, content is read on demand.
 
@@ -135,25 +118,20 @@ class DataFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a file.
-
-        Args:
-            path: a `.npz` with arrays of `LAYOUTS`; or an IDX file, whose labels and other part are found by name
-                (`IDX_IMAGES`).
+        """Open a `.npz` with arrays of `LAYOUTS`; or an IDX file, whose labels and other part are found by name.
 
         Raises:
             DataError: the file is missing or damaged, or holds other arrays.
         """
         self.path = path
-        self._sources = _npz_sources(path) if path.suffix == ".npz" else _idx_sources(path)
+        self._is_scaled = path.suffix != ".npz"  # bytes, to scale to the input range
+        self._sources = _idx_sources(path) if self._is_scaled else _npz_sources(path)
         self.parts = (TRAINING, TEST) if ALL in self._sources else tuple(self._sources)
 
     def read(
         self, parts: Sequence[str], *, has_steps: bool = False, input_range: tuple[float, float] = (0.0, 1.0)
     ) -> list[Examples]:
-        """Read parts of the set.
-
-        A file of `x` and `y` is split; for a file of `x` alone each part is the whole set.
+        """Read parts of the set; `x` and `y` without a split are split, and of `x` alone each part is the whole set.
 
         Args:
             parts: of `TRAINING` and `TEST`.
@@ -179,21 +157,21 @@ class DataFile:
         return [self._read(part, has_steps, input_range) for part in parts]
 
     def _read(self, part: str, has_steps: bool, input_range: tuple[float, float]) -> Examples:
-        source, n_axes = self._sources[part], 2 if has_steps else 1
-        x = source.inputs()
+        (read_inputs, read_labels), n_axes = self._sources[part], 2 if has_steps else 1
+        x = read_inputs()
         if x.ndim <= n_axes:
             expected = "[n, T, n_in]" if has_steps else "[n, n_in]"
             raise DataError(f"{self.path}: x{SUFFIXES[part]} is {x.dtype} {list(x.shape)}; expected {expected}")
         with np.errstate(over="ignore"):  # values beyond float32 become inf, which Examples reports
             inputs: FloatArray = x.reshape(*x.shape[:n_axes], -1).astype(np.float32, copy=False)
-        if source.is_scaled:
+        if self._is_scaled:
             low, high = map(np.float32, input_range)
             inputs = inputs / np.float32(255) * (high - low) + low
-        labels = None if source.labels is None else _class_numbers(self.path, f"y{SUFFIXES[part]}", source.labels())
+        labels = None if read_labels is None else _class_numbers(self.path, f"y{SUFFIXES[part]}", read_labels())
         return Examples(self.path.name, part, inputs, labels)
 
 
-def _npz_sources(path: Path) -> dict[str, _Source]:
+def _npz_sources(path: Path) -> dict[str, _Readers]:
     known = [f"{array}{suffix}" for suffix in SUFFIXES.values() for array in "xy"]
     npz = Npz(path, known.__contains__, LAYOUTS)
     names = list(npz.headers)
@@ -201,26 +179,23 @@ def _npz_sources(path: Path) -> dict[str, _Source]:
     if is_mixed or any(name.replace("y", "x") not in names for name in names):
         raise DataError(f"{path} holds the arrays {listing(names)}; expected {LAYOUTS}")
     return {
-        part: _Source(
-            partial(npz.array, f"x{suffix}"), partial(npz.array, f"y{suffix}") if f"y{suffix}" in names else None
-        )
+        part: (partial(npz.array, f"x{suffix}"), partial(npz.array, f"y{suffix}") if f"y{suffix}" in names else None)
         for part, suffix in SUFFIXES.items()
         if f"x{suffix}" in names
     }
 
 
-def _idx_sources(path: Path) -> dict[str, _Source]:
+def _idx_sources(path: Path) -> dict[str, _Readers]:
     name = IDX_IMAGES.fullmatch(path.name)
     if name is None:
-        return {ALL: _Source(partial(read_idx, path), None, is_scaled=True)}
-    found = {}
+        return {ALL: (partial(read_idx, path), None)}
+    found: dict[str, _Readers] = {}
     for part, words in IDX_PARTS.items():
         for word in words:
             images = path.with_name(f"{name['set']}{word}-images-idx3{name['end']}")
             labels = path.with_name(f"{name['set']}{word}-labels-idx1{name['end']}")
             if images.exists():
-                read_labels = partial(read_idx, labels, 1) if labels.exists() else None
-                found[part] = _Source(partial(read_idx, images), read_labels, is_scaled=True)
+                found[part] = partial(read_idx, images), partial(read_idx, labels, 1) if labels.exists() else None
     if not found:
         raise DataError(f"{path} does not exist")
     return found
@@ -241,11 +216,7 @@ def _class_numbers(path: Path, name: str, y: NDArray[Any]) -> LabelArray:
 
 
 def split_examples(whole: Examples) -> tuple[Examples, Examples]:
-    """Split a set into training and test part, by the rule of all commands.
-
-    Raises:
-        DataError: no labels; no class has enough examples.
-    """
+    """Split a set into training and test part, by the rule of all commands."""
     kept, held = hold_out(whole.labelled, TEST_SHARE, seed=0)
     if not len(held):
         raise DataError(
@@ -270,21 +241,15 @@ def hold_out(labels: LabelArray, share: float, seed: int) -> tuple[NDArray[np.in
 
 
 def check_fit(
-    examples: Examples,
-    shape: tuple[int, ...],
-    input_range: tuple[float, float] | None,
-    n_out: int | None = None,
+    examples: Examples, shape: tuple[int, ...], input_range: tuple[float, float] | None, n_out: int | None = None
 ) -> None:
     """Refuse examples that do not fit a network.
 
     Args:
         examples: to check.
         shape: of one input: `(n_in,)`, or `(T, n_in)` for spike trains of 0 and 1.
-        input_range: of the network, or None.
+        input_range: of the network, or None; inputs may exceed it by `RANGE_SLACK` of its width.
         n_out: outputs of the network; None ignores labels.
-
-    Raises:
-        DataError: another shape; inputs outside the range by more than `RANGE_SLACK` of it; a label without output.
     """
     inputs, where = examples.inputs, examples.where
     if inputs.shape[1:] != shape:

@@ -6,7 +6,7 @@ killed a process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,25 +38,17 @@ class MemoryLimitError(SenError, MemoryError):
 def available(root: Path = Path("/")) -> int | None:
     """Return the bytes that this process can still allocate, limited by machine, cgroups and address space.
 
-    Args:
-        root: of the file system; replaced in tests.
-
-    Returns:
-        None if the system does not tell.
+    None if the system does not tell. `root` is that of the file system; replaced in tests.
     """
     found = [value for value in (_machine(root), _address_space(root), *_cgroups(root)) if value is not None]
     return max(0, min(found)) if found else None
 
 
 def require(n_bytes: int, detail: str = "") -> None:
-    """Refuse work that needs more memory than is available.
-
-    Args:
-        n_bytes: peak, a lower bound.
-        detail: largest contribution, for the message.
+    """Refuse work whose peak, `n_bytes` or more, exceeds the available memory.
 
     Raises:
-        MemoryLimitError: names needed and available memory.
+        MemoryLimitError: names needed and available memory, and the largest contribution, `detail`.
     """
     if n_bytes < UNCHECKED_BYTES:
         return
@@ -65,19 +57,13 @@ def require(n_bytes: int, detail: str = "") -> None:
         raise MemoryLimitError(f"needs about {size(n_bytes)}, {size(free)} available{detail and f'; {detail}'}")
 
 
-def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: int, rows: int = 0) -> None:
-    """Refuse work on layers that needs more memory than is available.
-
-    Args:
-        shapes: `(n_out, n_in)` of each layer.
-        bytes_per_weight: peak bytes per weight of the fully connected layers.
-        rows: examples with inputs and activations in memory, in float32.
+def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: int) -> None:
+    """Refuse work that needs `bytes_per_weight` for each weight of fully connected layers `(n_out, n_in)`.
 
     Raises:
         MemoryLimitError: names the largest layer too.
     """
-    layers = list(shapes)
-    _require_layers(layers, [bytes_per_weight * n_out * n_in for n_out, n_in in layers], rows)
+    _require_largest([((n_out, n_in), bytes_per_weight * n_out * n_in) for n_out, n_in in shapes])
 
 
 def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> None:
@@ -86,20 +72,20 @@ def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> N
     Args:
         network: low-rank matrices are not materialized, sparse ones once, in float32.
         bytes_per_weight: peak bytes per weight of the other matrices.
-        rows: see `require_layers`.
+        rows: examples with inputs and activations in memory, in float32.
 
     Raises:
         MemoryLimitError: names the largest layer too.
     """
-    needs = [layer.weight.expanded_bytes(bytes_per_weight) for layer in network.layers]
-    _require_layers([layer.weight.shape for layer in network.layers], needs, rows)
+    needs = [(layer.weight.shape, layer.weight.expanded_bytes(bytes_per_weight)) for layer in network.layers]
+    _require_largest(needs, 4 * rows * sum(network.layer_sizes))
 
 
-def _require_layers(shapes: list[tuple[int, int]], needs: list[int], rows: int) -> None:
-    neurons = shapes[0][1] + sum(n_out for n_out, _ in shapes)
-    largest = max(range(len(shapes)), key=lambda index: needs[index])
-    n_out, n_in = shapes[largest]
-    require(sum(needs) + 4 * rows * neurons, f"layer {largest} is {n_in:,} x {n_out:,}")
+def _require_largest(needs: Sequence[tuple[tuple[int, int], int]], others: int = 0) -> None:
+    """Require the bytes of layers, by shape, and `others`."""
+    index = max(range(len(needs)), key=lambda index: needs[index][1])
+    n_out, n_in = needs[index][0]
+    require(sum(need for _, need in needs) + others, f"layer {index} is {n_in:,} x {n_out:,}")
 
 
 @contextmanager
@@ -162,7 +148,7 @@ def _cgroups(root: Path) -> Iterator[int]:
 
 
 def _number(path: Path) -> int | None:
-    """Read the number at the start of a kernel file."""
+    """Number at the start of a kernel file."""
     words = next(iter(_lines(path)), "").split()
     return int(words[0]) if words and words[0].isdecimal() else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import reduce
 from itertools import repeat
 from typing import Any
@@ -19,15 +20,12 @@ Array = NDArray[Any]
 
 
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
-    """Outputs of the network.
+    """Outputs `[batch, n_out]` of the network: logits, mean or last membrane, or spike counts.
 
     Args:
         network: to run.
         x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
         dtype: of all arithmetic; float64 for the exact result, float32 for that of a device.
-
-    Returns:
-        `[batch, n_out]`: logits, mean or last membrane, or spike counts.
 
     Raises:
         NetworkError: the input has the wrong shape.
@@ -36,11 +34,10 @@ def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
 
 
 def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Array]:
-    """Outputs of every layer, first layer first; arguments as for `run`.
+    """Outputs of every layer, first layer first, `[batch, n]` each; arguments and errors as for `run`.
 
-    Returns:
-        One `[batch, n]` array per layer: activations of a multilayer perceptron; of a spiking network the
-        spike counts over T of its hidden layers, then the readout.
+    Those of a multilayer perceptron are activations; those of a spiking network the spike counts over T of its hidden
+    layers, then the readout.
     """
     x = np.asarray(x, dtype)
     check_input(network, x.shape)
@@ -50,22 +47,14 @@ def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Arr
 
 
 def check_input(network: Network, shape: tuple[int, ...]) -> None:
-    """Refuse an input of another shape than that of the network.
-
-    Raises:
-        NetworkError: names both shapes.
-    """
+    """Refuse an input of another shape than that of the network: a `NetworkError` that names both."""
     tail = network.input_shape
     if len(shape) != len(tail) + 1 or tuple(shape[1:]) != tail:
         raise NetworkError(f"input has shape {list(shape)}; expected [batch, {', '.join(map(str, tail))}]")
 
 
 def expand(network: Network) -> Network:
-    """Materialize every matrix in float32, so that each is expanded only once.
-
-    Raises:
-        MemoryLimitError: the matrices need more memory than is available.
-    """
+    """Materialize every matrix in float32, so that each is expanded only once."""
     require_network(network, 4)
     return map_weights(network, _expand_leaf)
 
@@ -84,21 +73,11 @@ def _trace_mlp(network: Network, x: Array) -> list[Array]:
 
 
 def trace_int8(network: Network, x: Array) -> list[Array]:
-    """Outputs of every layer of a perceptron whose int8 weights are multiplied in integers, as in the C library.
+    """Outputs `[batch, n]` of every layer of a perceptron whose int8 weights are multiplied in integers, as in C.
 
     The input of such weights is rounded to -127..127, symmetric, with its own scale; sums of integers are exact and
     the rest is float32, so results are those of the C library to the bit. Exceptions are float weights, and int8 rows
-    of more than 65,536 weights, which the C library multiplies in float32.
-
-    Args:
-        network: a perceptron without grids.
-        x: `[batch, n_in]`.
-
-    Returns:
-        One `[batch, n]` array per layer.
-
-    Raises:
-        NetworkError: the input has the wrong shape.
+    of more than 65,536 weights, which the C library multiplies in float32. The network has no grids.
     """
     x = np.asarray(x, np.float32)
     check_input(network, x.shape)
@@ -132,15 +111,9 @@ def initial_membranes(network: Network, batch: int, dtype: DTypeLike = np.float6
 
 
 def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array], list[Array]]:
-    """One time step of a spiking network.
+    """One time step of a spiking network, for the membranes `[batch, n]` of each layer and the input `[batch, n_in]`.
 
-    Args:
-        network: with timesteps > 0.
-        membranes: one `[batch, n]` array per layer, from the step before.
-        x: `[batch, n_in]` input of this step.
-
-    Returns:
-        The new membranes, and the spikes (0 or 1) of the layers that spike.
+    Returns the new membranes, and the spikes (0 or 1) of the layers that spike.
     """
     after, spikes = [], []
     for layer, membrane in zip(network.layers, membranes):
@@ -154,19 +127,24 @@ def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array
     return after, spikes
 
 
+def _steps(network: Network, x: Array) -> Iterator[tuple[list[Array], list[Array]]]:
+    """Inputs and membranes of the layers in each time step; inputs end with the spikes of the last layer, if any."""
+    membranes = initial_membranes(network, x.shape[0], x.dtype)
+    for x_t in x.transpose(1, 0, 2) if network.input_coding == "spikes" else repeat(x, network.timesteps):
+        membranes, spikes = step(network, membranes, x_t)
+        yield [x_t, *spikes], membranes
+
+
 def _trace_spiking(network: Network, x: Array) -> list[Array]:
     x = on_grid(x, network.input_grid)
-    inputs = x.transpose(1, 0, 2) if network.input_coding == "spikes" else repeat(x, network.timesteps)
-    membranes = initial_membranes(network, x.shape[0], x.dtype)
-    counts = [np.zeros_like(membrane) for membrane in membranes]
-    total = np.zeros_like(membranes[-1])
+    counts = initial_membranes(network, x.shape[0], x.dtype)
+    total = np.zeros_like(counts[-1])
     train = []
-    for x_t in inputs:
-        membranes, spikes = step(network, membranes, x_t)
-        for index, spike in enumerate(spikes):
-            counts[index] += spike
+    for arrived, membranes in _steps(network, x):
+        for index, spikes in enumerate(arrived[1:]):
+            counts[index] += spikes
         total += membranes[-1]
-        train.append(spikes[-1] if spikes else x_t)
+        train.append(arrived[-1])
     if network.readout == "spike_count":
         return counts
     if network.input_grid is not None:
@@ -183,14 +161,19 @@ def _read_out_int8(network: Network, input_grid: Grid, train: list[Array]) -> Ar
 
     With int8 activations it is one product with the weighted sum, because rounding the membrane in each step drifts.
     """
-    layer, grid = network.layers[-1], readout_grid(network, input_grid)
+    grid = readout_grid(network, input_grid)
     factors = readout_factors(network, grid)
     if is_constant_readout(network):
         train, factors = train[:1], readout_factors(network).sum(keepdims=True)
     terms = [on_grid(x.dtype.type(factor) * x, grid) for factor, x in zip(factors, train)]
-    weighted: Array = np.sum(terms, axis=0)
+    return on_grid(_read_out(network, on_grid(np.sum(terms, axis=0), grid)), network.layers[-1].grid)
+
+
+def _read_out(network: Network, weighted: Array) -> Array:
+    """Membrane readout from `sum_t c[t] x[t]`, with `c` from `readout_factors`."""
+    layer = network.layers[-1]
     bias = None if layer.bias is None else layer.bias.astype(np.float64) * readout_factors(network).sum()
-    return on_grid(layer.weight.affine(on_grid(weighted, grid), bias), layer.grid)
+    return layer.weight.affine(weighted, bias)
 
 
 def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> tuple[list[Array], list[Array]]:
@@ -208,20 +191,12 @@ def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> t
     if not network.is_spiking:
         activations = _trace_mlp(network, x)
         return [x, *activations[:-1]], activations
-    steps = list(x.transpose(1, 0, 2)) if network.input_coding == "spikes" else [x] * network.timesteps
-    membranes = initial_membranes(network, x.shape[0], x.dtype)
-    inputs: list[list[Array]] = [[] for _ in network.layers]
-    values: list[list[Array]] = [[] for _ in network.layers]
-    for x_t in steps:
-        membranes, spikes = step(network, membranes, x_t)
-        for index, (arrived, membrane) in enumerate(zip([x_t, *spikes], membranes)):
-            inputs[index].append(arrived)
-            values[index].append(membrane)
+    arrived, membranes = zip(*_steps(network, x))
+    values = [list(steps) for steps in zip(*membranes)]
+    inputs = [list(steps) for steps in zip(*arrived)][: len(values)]
     if network.input_coding == "direct" and len(network.layers) > 1:
         inputs[0] = inputs[0][:1]
     if network.readout != "spike_count":
-        layer, factors = network.layers[-1], readout_factors(network)
-        arrived = np.einsum("t,tbi->bi", factors.astype(x.dtype), np.stack(inputs[-1]))
-        bias = None if layer.bias is None else layer.bias.astype(np.float64) * factors.sum()
-        inputs[-1], values[-1] = [arrived], [layer.weight.affine(arrived, bias)]
+        weighted = np.einsum("t,tbi->bi", readout_factors(network).astype(x.dtype), np.stack(inputs[-1]))
+        inputs[-1], values[-1] = [weighted], [_read_out(network, weighted)]
     return [np.concatenate(rows) for rows in inputs], [np.concatenate(rows) for rows in values]

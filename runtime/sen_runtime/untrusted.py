@@ -1,7 +1,8 @@
 """Untrusted files: bounded reading and parsing, and safe quotation in messages.
 
 Every reader of files starts here: regular files only, documents of bounded depth, numbers within float64, encodable
-text. Quoted content is short, on one line, and without control characters.
+text. Quoted content is short, on one line, and without control characters. Functions raise the subclass of `SenError`
+that the caller names as `error`.
 """
 
 from __future__ import annotations
@@ -47,11 +48,7 @@ class FileError(SenError):
 
 
 def open_regular(path: Path, *, error: type[SenError] = FileError) -> BinaryIO:
-    """Open a regular file for reading; never blocks.
-
-    Raises:
-        SenError (`error`): the path is missing, not readable, or a folder, pipe, socket or device.
-    """
+    """Open a regular file for reading; refuses a folder, pipe, socket or device, and never blocks."""
     try:
         _check_kind(path, path.stat().st_mode, error)  # before opening, which can affect a device
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -72,16 +69,7 @@ def open_regular(path: Path, *, error: type[SenError] = FileError) -> BinaryIO:
 
 
 def read_regular(path: Path, limit: int | None = None, *, error: type[SenError] = FileError) -> bytes:
-    """Read a regular file.
-
-    Args:
-        path: of the file.
-        limit: max bytes, or None.
-        error: class of the errors.
-
-    Raises:
-        SenError (`error`): see `open_regular`; the file exceeds `limit`, or reading fails.
-    """
+    """Read a regular file of at most `limit` bytes."""
     with open_regular(path, error=error) as file:
         try:
             data = file.read() if limit is None else file.read(limit + 1)
@@ -102,11 +90,7 @@ def _check_kind(path: Path, mode: int, error: type[SenError]) -> None:
 
 
 def decode(content: str | bytes, where: str, *, error: type[SenError] = FileError) -> str:
-    """Decode UTF-8 text; strip a byte order mark.
-
-    Raises:
-        SenError (`error`): the content is not UTF-8, or holds surrogates.
-    """
+    """Decode UTF-8 text without surrogates; strip a byte order mark. Messages begin with `where`."""
     try:
         if isinstance(content, bytes):
             return content.decode("utf-8-sig")
@@ -119,15 +103,9 @@ def decode(content: str | bytes, where: str, *, error: type[SenError] = FileErro
 
 
 def load_json(content: str | bytes, where: str, *, error: type[SenError] = FileError) -> Any:
-    """Parse JSON (RFC 8259) without NaN or duplicate keys, within the bounds of `check_document`.
+    """Parse JSON (RFC 8259), UTF-8 if bytes, without NaN or duplicate keys, within the bounds of `check_document`.
 
-    Args:
-        content: text, or bytes in UTF-8.
-        where: prefix of messages, such as the path.
-        error: class of the errors.
-
-    Raises:
-        SenError (`error`): invalid document.
+    Messages begin with `where`, such as the path.
     """
     text = decode(content, where, error=error)
     try:
@@ -147,11 +125,7 @@ def load_json(content: str | bytes, where: str, *, error: type[SenError] = FileE
 
 
 def check_document(value: Any, where: str, *, error: type[SenError] = FileError) -> None:
-    """Check the bounds of a parsed document.
-
-    Raises:
-        SenError (`error`): more than `MAX_DEPTH` levels, an integer beyond float64, or a surrogate.
-    """
+    """Refuse a parsed document of more than `MAX_DEPTH` levels, with an integer beyond float64, or with a surrogate."""
     level: list[Any] = [value]
     for _ in range(MAX_DEPTH):
         for item in level:

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from sen_runtime import memory_limits
-from sen_runtime.memory_limits import MemoryLimitError, available, require_layers
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
+from sen_runtime.ir.operators import Dense
+from sen_runtime.memory_limits import MemoryLimitError, available, require_layers, require_network
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -59,8 +62,10 @@ def test_a_layer_that_does_not_fit_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(MemoryLimitError) as caught:
         require_layers([(20_000, 30_000), (10, 20_000)], 16)
     assert all(words in caught.value.message for words in ("8.944 GiB", "2.794 GiB", "layer 0 is 30,000 x 20,000"))
+    network = Network((Layer(Dense(np.zeros((1, 1_000_000), np.float32)), None, Identity()),))
+    require_network(network, 4)
     with pytest.raises(MemoryLimitError):
-        require_layers([(10, 1_000_000)], 4, rows=1_000)
+        require_network(network, 4, rows=1_000)
 
 
 def test_any_sizes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
