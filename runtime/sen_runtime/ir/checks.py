@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,19 @@ Array = NDArray[Any]
 STORAGE_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
 
+def require(condition: object, message: str) -> None:
+    """Raise the message as a `NetworkError` unless the condition is true."""
+    if not condition:
+        raise NetworkError(message)
+
+
 def check_array(array: Array, name: str, rank: int, *, may_be_empty: bool = False) -> None:
     """Require a finite float32 or float16 array with `rank` axes."""
     if not isinstance(array, np.ndarray) or array.dtype not in STORAGE_DTYPES:
         found = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
         raise NetworkError(f"{name}: got {found}; expected a float32 or float16 array")
-    if array.ndim != rank or (array.size == 0 and not may_be_empty):
-        raise NetworkError(f"{name}: shape is {list(array.shape)}; expected {rank} axes, none of them empty")
+    is_sound = array.ndim == rank and (array.size or may_be_empty)
+    require(is_sound, f"{name}: shape is {list(array.shape)}; expected {rank} axes, none of them empty")
     if not np.all(np.isfinite(array)):
         where = np.argwhere(~np.isfinite(array))[0].tolist()
         raise NetworkError(f"{name}: value at {where} is {array[tuple(where)]}; expected finite numbers")
@@ -35,14 +42,21 @@ def check_index(array: NDArray[np.int32], name: str, length: int) -> None:
 
 def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
     """Require one of `choices`."""
-    if value not in choices:
-        raise NetworkError(f"{name} is {value!r}; expected one of {', '.join(choices)}")
+    require(value in choices, f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
 
-def store_float32(owner: object, name: str) -> None:
-    """Round the field `name` of a frozen dataclass to a finite float32 value."""
+def store_float32(
+    owner: object, name: str, constraint: str = "", is_valid: Callable[[float], bool] = np.isfinite
+) -> None:
+    """Round the field `name` of a frozen dataclass to float32, and require a finite value within its constraint."""
     with np.errstate(over="ignore"):  # reported below
         value = float(np.float32(getattr(owner, name)))
-    if not np.isfinite(value):
-        raise NetworkError(f"{name} is {value}; expected a finite number")
+    require(
+        np.isfinite(value) and is_valid(value), f"{name} is {value:g}; expected a finite number {constraint}".rstrip()
+    )
     object.__setattr__(owner, name, value)
+
+
+def is_positive(value: float) -> bool:
+    """Whether a value is > 0."""
+    return value > 0

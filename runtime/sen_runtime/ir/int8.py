@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_array, store_float32
+from sen_runtime.ir.checks import Array, check_array, is_positive, require, store_float32
 
 Scale = NDArray[np.float32]
 
@@ -32,11 +31,9 @@ class Grid:
     zero_point: int
 
     def __post_init__(self) -> None:
-        store_float32(self, "scale")
-        if self.scale <= 0:
-            raise NetworkError(f"the scale of a grid is {self.scale:g}; expected a value > 0")
-        if not INT8_MIN <= self.zero_point <= INT8_MAX:
-            raise NetworkError(f"the zero point of a grid is {self.zero_point}; expected {INT8_MIN} to {INT8_MAX}")
+        store_float32(self, "scale", "> 0", is_positive)
+        is_stored = INT8_MIN <= self.zero_point <= INT8_MAX
+        require(is_stored, f"the zero point of a grid is {self.zero_point}; expected {INT8_MIN} to {INT8_MAX}")
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -85,24 +82,19 @@ def round_rows(x: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.
 def check_weights(
     array: Array, scale: Scale | None, name: str, rows: int | None = None, *, may_be_empty: bool = False
 ) -> None:
-    """Require a finite float matrix, or int8 with a positive scale `[1]` or `[rows]`; by default rows of the array.
-
-    Raises:
-        NetworkError: the array or its scale is another.
-    """
+    """Require a finite float matrix, or int8 with a positive scale `[1]` or `[rows]`; by default rows of the array."""
     if scale is None:
         check_array(array, name, 2, may_be_empty=may_be_empty)
         return
-    if array.dtype != np.int8 or array.ndim != 2 or (array.size == 0 and not may_be_empty):
-        raise NetworkError(f"{name}: {array.dtype} {list(array.shape)} with a scale; expected an int8 matrix")
+    is_matrix = array.dtype == np.int8 and array.ndim == 2 and (array.size or may_be_empty)
+    require(is_matrix, f"{name}: {array.dtype} {list(array.shape)} with a scale; expected an int8 matrix")
     rows = len(array) if rows is None else rows
     check_array(scale, f"scale of {name}", 1)
-    if scale.dtype != np.float32 or scale.shape not in ((1,), (rows,)):
-        raise NetworkError(
-            f"scale of {name}: {scale.dtype} {list(scale.shape)}; expected float32, one value or {rows}, one per row"
-        )
-    if np.any(scale <= 0):
-        raise NetworkError(f"scale of {name}: {scale.min():g}; expected values > 0")
+    require(
+        scale.dtype == np.float32 and scale.shape in ((1,), (rows,)),
+        f"scale of {name}: {scale.dtype} {list(scale.shape)}; expected float32, one value or {rows}, one per row",
+    )
+    require(scale.min() > 0, f"scale of {name}: {scale.min():g}; expected values > 0")
 
 
 def dequantize(array: Array, scale: Scale | None) -> NDArray[np.float32]:

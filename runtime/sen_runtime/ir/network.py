@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_array, check_choice
+from sen_runtime.ir.checks import Array, check_array, check_choice, require
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
 from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import WeightOperator, map_leaves
@@ -55,8 +55,8 @@ class Layer:
         if self.bias is None:
             return
         check_array(self.bias, "bias", 1)
-        if self.bias.shape[0] != self.weight.shape[0]:
-            raise NetworkError(f"bias has {self.bias.shape[0]} values; expected {self.weight.shape[0]}, one per neuron")
+        found, expected = len(self.bias), self.weight.shape[0]
+        require(found == expected, f"bias has {found} values; expected {expected}, one per neuron")
 
     @property
     def nbytes(self) -> int:
@@ -87,20 +87,18 @@ class Network:
     input_grid: Grid | None = None
 
     def __post_init__(self) -> None:
-        if not self.layers:
-            raise NetworkError("a network needs at least one layer")
-        if not 0 <= self.timesteps <= MAX_TIMESTEPS:
-            raise NetworkError(f"timesteps is {self.timesteps}; expected a value from 0 to {MAX_TIMESTEPS}")
+        require(self.layers, "a network needs at least one layer")
+        is_countable = 0 <= self.timesteps <= MAX_TIMESTEPS
+        require(is_countable, f"timesteps is {self.timesteps}; expected a value from 0 to {MAX_TIMESTEPS}")
         check_choice(self.input_coding, "input_coding", INPUT_CODINGS)
         check_choice(self.readout, "readout", READOUTS)
         for index, (before, after) in enumerate(zip(self.layers, self.layers[1:])):
-            if before.weight.shape[0] != after.weight.shape[1]:
-                raise NetworkError(
-                    f"layer {index} has {before.weight.shape[0]} outputs, layer {index + 1} takes "
-                    f"{after.weight.shape[1]} inputs; expected the same number"
-                )
-        if not self.is_spiking and self.input_coding != "direct":
-            raise NetworkError("input coding 'spikes' needs timesteps > 0")
+            n_out, n_in = before.weight.shape[0], after.weight.shape[1]
+            require(
+                n_out == n_in,
+                f"layer {index} has {n_out} outputs, layer {index + 1} takes {n_in} inputs; expected the same number",
+            )
+        require(self.is_spiking or self.input_coding == "direct", "input coding 'spikes' needs timesteps > 0")
         for index, layer in enumerate(self.layers):
             self._check_neuron(index, layer.neuron)
             self._check_grids(index, layer)
@@ -125,9 +123,8 @@ class Network:
         expected = "activation"
         if self.is_spiking:
             expected = "readout" if is_last and self.readout != "spike_count" else "spiking"
-        if neuron.role != expected:
-            found = type(neuron).__name__
-            raise NetworkError(f"layer {index} has {found} neurons; expected those of {ROLES[expected]}")
+        found = type(neuron).__name__
+        require(neuron.role == expected, f"layer {index} has {found} neurons; expected those of {ROLES[expected]}")
 
     @property
     def is_spiking(self) -> bool:
@@ -193,18 +190,16 @@ def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.fl
 
     With `grid` they are multiples of its step; each rounding compensates the error of the sum before it.
     """
-    factors = _exact_factors(network)
+    neuron, steps = network.layers[-1].neuron, network.timesteps
+    if neuron.role != "readout":
+        factors = np.ones(steps)
+    elif network.readout == "last_membrane":
+        factors = neuron.response(steps)[::-1]
+    else:
+        factors = np.cumsum(neuron.response(steps))[::-1] / steps
     if grid is None:
         return factors
     return np.diff(np.rint(np.cumsum(factors) / grid.scale), prepend=0.0) * grid.scale
-
-
-def _exact_factors(network: Network) -> NDArray[np.float64]:
-    neuron, steps = network.layers[-1].neuron, network.timesteps
-    if neuron.role != "readout":
-        return np.ones(steps)
-    decay = neuron.response(steps)
-    return decay[::-1] if network.readout == "last_membrane" else np.cumsum(decay)[::-1] / steps
 
 
 def output_grid(network: Network) -> Grid | None:
@@ -233,19 +228,14 @@ def readout_grid(network: Network, input_grid: Grid) -> Grid:
 
 
 def map_weights(network: Network, transform: Callable[[WeightOperator], WeightOperator]) -> Network:
-    """Apply `transform` to every leaf of the weight operators.
-
-    Raises:
-        NetworkError: of `transform`, with the layer in front.
-    """
-    return replace(network, layers=tuple(_map_layer(i, layer, transform) for i, layer in enumerate(network.layers)))
-
-
-def _map_layer(index: int, layer: Layer, transform: Callable[[WeightOperator], WeightOperator]) -> Layer:
-    try:
-        return replace(layer, weight=map_leaves(layer.weight, transform))
-    except NetworkError as error:
-        raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
+    """Apply `transform` to every leaf of the weight operators; its errors get the layer in front."""
+    layers = []
+    for index, layer in enumerate(network.layers):
+        try:
+            layers.append(replace(layer, weight=map_leaves(layer.weight, transform)))
+        except NetworkError as error:
+            raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
+    return replace(network, layers=tuple(layers))
 
 
 def stored_dtype(network: Network) -> str:

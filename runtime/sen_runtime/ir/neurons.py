@@ -8,8 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_choice, store_float32
+from sen_runtime.ir.checks import Array, check_choice, is_positive, require, store_float32
 from sen_runtime.ir.int8 import Grid, on_grid
 
 RESETS = ("subtract", "zero")
@@ -28,11 +27,7 @@ class Neuron:
     role: ClassVar[str]
 
     def check_grid(self, grid: Grid) -> None:
-        """Refuse an int8 grid of the layer's values that the model cannot use.
-
-        Raises:
-            NetworkError: with the reason.
-        """
+        """Raise a `NetworkError` for an int8 grid of the layer's values that the model cannot use."""
 
     def activate(self, current: Array) -> Array:
         """Output `[..., n]` for the current, of a model without state."""
@@ -98,19 +93,17 @@ class Lif(Neuron):
     role = "spiking"
 
     def __post_init__(self) -> None:
-        _check_beta(self)
-        store_float32(self, "threshold")
-        if self.threshold <= 0:
-            raise NetworkError(f"threshold is {self.threshold:g}; expected a value > 0")
+        _store_beta(self)
+        store_float32(self, "threshold", "> 0", is_positive)
         check_choice(self.reset, "reset", RESETS)
-        if not isinstance(self.reset_delay, bool):
-            raise NetworkError(f"reset_delay is {self.reset_delay!r}; expected true or false")
+        is_bool = isinstance(self.reset_delay, bool)
+        require(is_bool, f"reset_delay is {self.reset_delay!r}; expected true or false")
 
     def check_grid(self, grid: Grid) -> None:
         """See `Neuron`; the threshold lies on the grid."""
         threshold = np.array([self.threshold], np.float32)
-        if not np.allclose(grid.round(threshold), threshold, rtol=1e-6, atol=0):
-            raise NetworkError(f"the threshold {threshold[0]:g} does not lie on the grid of its membranes")
+        is_on_grid = np.allclose(grid.round(threshold), threshold, rtol=1e-6, atol=0)
+        require(is_on_grid, f"the threshold {threshold[0]:g} does not lie on the grid of its membranes")
 
     @property
     def subtracts_before_decay(self) -> bool:
@@ -146,7 +139,7 @@ class LeakyIntegrator(Neuron):
     role = "readout"
 
     def __post_init__(self) -> None:
-        _check_beta(self)
+        _store_beta(self)
 
     def advance(self, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
         """See `Neuron`; the output is the membrane."""
@@ -159,7 +152,5 @@ class LeakyIntegrator(Neuron):
         return powers
 
 
-def _check_beta(neuron: Lif | LeakyIntegrator) -> None:
-    store_float32(neuron, "beta")
-    if not 0 <= neuron.beta <= 1:
-        raise NetworkError(f"beta is {neuron.beta:g}; expected a value in [0, 1]")
+def _store_beta(neuron: Lif | LeakyIntegrator) -> None:
+    store_float32(neuron, "beta", "in [0, 1]", lambda beta: 0 <= beta <= 1)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_array, store_float32
+from sen_runtime.ir.checks import Array, check_array, is_positive, require, store_float32
 from sen_runtime.ir.operators.base import WeightOperator
 
 FloatArray = NDArray[np.float64]
@@ -48,30 +48,22 @@ class Coordinates(WeightOperator):
         check_array(self.source, "source positions", 2)
         check_array(self.target, "target positions", 2)
         check_array(self.mask, "mask", 1)
-        if self.source.shape[1] != self.target.shape[1]:
-            raise NetworkError(
-                f"source positions have {self.source.shape[1]} coordinates, target positions have "
-                f"{self.target.shape[1]}; both need the same number"
-            )
-        if self.mask.shape[0] != self.source.shape[0]:
-            raise NetworkError(
-                f"mask has {self.mask.shape[0]} values for {self.source.shape[0]} source neurons; expected one each"
-            )
-        if np.any(np.abs(self.mask) > 1):
-            raise NetworkError("mask has values outside [-1, 1]; expected 2 * sigmoid(k * inhibition) - 1")
-        for name in ("gain", "exponent", "min_distance"):
-            store_float32(self, name)
-        if self.exponent <= 0:
-            raise NetworkError(f"distance exponent is {self.exponent:g}; expected a value > 0")
-        if self.min_distance < 0:
-            raise NetworkError(f"min_distance is {self.min_distance:g}; expected a value >= 0")
+        (n_in, dimensions), found = self.source.shape, self.target.shape[1]
+        require(
+            dimensions == found,
+            f"source positions have {dimensions} coordinates, target positions have {found}; both need the same number",
+        )
+        require(
+            len(self.mask) == n_in, f"mask has {len(self.mask)} values for {n_in} source neurons; expected one each"
+        )
+        is_mask = np.all(np.abs(self.mask) <= 1)
+        require(is_mask, "mask has values outside [-1, 1]; expected 2 * sigmoid(k * inhibition) - 1")
+        store_float32(self, "gain")
+        store_float32(self, "exponent", "> 0", is_positive)
+        store_float32(self, "min_distance", ">= 0", lambda distance: distance >= 0)
         if self.max_distance != np.inf:
-            store_float32(self, "max_distance")
-        if self.max_distance <= self.min_distance:
-            raise NetworkError(
-                f"max_distance is {self.max_distance:g}; expected a value > min_distance, "
-                f"which is {self.min_distance:g}"
-            )
+            constraint = f"> min_distance, which is {self.min_distance:g}"
+            store_float32(self, "max_distance", constraint, lambda distance: distance > self.min_distance)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -131,11 +123,7 @@ def squared_distances(source: FloatArray, target: FloatArray) -> FloatArray:
 
 
 def check_distances(distance: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
-    """Refuse coincident neurons in a tile of distances `[targets, sources]`; the message names the first pair.
-
-    Raises:
-        NetworkError: a distance is 0.
-    """
+    """Refuse a distance of 0 in a tile `[targets, sources]`; the message names the first pair of coincident neurons."""
     if np.min(distance) > 0:
         return
     j, i = np.unravel_index(int(np.argmin(distance)), distance.shape)
@@ -147,11 +135,7 @@ def check_distances(distance: FloatArray, first_source: int = 0, first_target: i
 
 
 def check_range(weights: FloatArray, first_source: int = 0, first_target: int = 0) -> None:
-    """Refuse weights beyond float32 in a tile `[targets, sources]`; the message names the first.
-
-    Raises:
-        NetworkError: a weight is not finite in float32.
-    """
+    """Refuse weights beyond float32, or NaN, in a tile `[targets, sources]`; the message names the first."""
     magnitude = np.abs(weights)
     if np.max(magnitude) <= np.finfo(np.float32).max:  # False for NaN too
         return

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array
+from sen_runtime.ir.checks import Array, require
 from sen_runtime.ir.int8 import Grid, Scale, check_weights, on_grid
 from sen_runtime.ir.operators.base import WeightOperator
 from sen_runtime.ir.operators.dense import Dense
@@ -37,11 +36,8 @@ class LowRank(WeightOperator):
     def __post_init__(self) -> None:
         check_weights(self.left, self.left_scale, "left factor")
         check_weights(self.right, self.right_scale, "right factor")
-        if self.left.shape[1] != self.right.shape[0]:
-            raise NetworkError(
-                f"left factor is {list(self.left.shape)}, right factor is {list(self.right.shape)}; "
-                "the inner sizes differ"
-            )
+        left, right = list(self.left.shape), list(self.right.shape)
+        require(left[1] == right[0], f"left factor is {left}, right factor is {right}; the inner sizes differ")
 
     @property
     def shape(self) -> tuple[int, int]:

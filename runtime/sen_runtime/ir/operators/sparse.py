@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_index
+from sen_runtime.ir.checks import Array, check_index, require
 from sen_runtime.ir.int8 import Scale, check_weights, dequantize
 from sen_runtime.ir.operators.base import WeightOperator
 
@@ -40,23 +39,24 @@ class Sparse(WeightOperator):
     weight_fields = ("values",)
 
     def __post_init__(self) -> None:
-        if min(self.shape) < 1 or min(self.block) < 1:
-            raise NetworkError(f"sparse weights of shape {self.shape} in blocks of {self.block}; expected sizes >= 1")
+        sizes = f"sparse weights of shape {self.shape} in blocks of {self.block}"
+        require(min(*self.shape, *self.block) >= 1, f"{sizes}; expected sizes >= 1")
         check_weights(self.values, self.scale, "sparse values", self.shape[0], may_be_empty=True)
         n_blocks, width = self.values.shape
-        if width != self.block[0] * self.block[1]:
-            raise NetworkError(f"sparse values have {width} columns; expected {self.block[0]} x {self.block[1]}")
+        expected = self.block[0] * self.block[1]
+        require(width == expected, f"sparse values have {width} columns; expected {self.block[0]} x {self.block[1]}")
         check_index(self.columns, "sparse columns", n_blocks)
         check_index(self.row_starts, "sparse row_starts", self.block_grid[0] + 1)
         starts = self.row_starts.astype(np.int64)
-        if starts[0] != 0 or starts[-1] != n_blocks or np.any(np.diff(starts) < 0):
-            raise NetworkError(f"sparse row_starts must rise from 0 to {n_blocks}, the number of blocks")
-        if n_blocks and (self.columns.min() < 0 or self.columns.max() >= self.block_grid[1]):
-            raise NetworkError(f"sparse columns must lie in 0..{self.block_grid[1] - 1}")
+        is_rising = starts[0] == 0 and starts[-1] == n_blocks and np.all(np.diff(starts) >= 0)
+        require(is_rising, f"sparse row_starts must rise from 0 to {n_blocks}, the number of blocks")
+        n_columns = self.block_grid[1]
+        is_inside = np.all((self.columns >= 0) & (self.columns < n_columns))
+        require(is_inside, f"sparse columns must lie in 0..{n_columns - 1}")
         inside_row = np.ones(n_blocks, bool)
         inside_row[starts[:-1][starts[:-1] < n_blocks]] = False
-        if np.any(np.diff(self.columns, prepend=-1)[inside_row] <= 0):
-            raise NetworkError("sparse columns must rise strictly within a row")
+        steps = np.diff(self.columns, prepend=-1)[inside_row]
+        require(np.all(steps > 0), "sparse columns must rise strictly within a row")
         self._check_overhang()
 
     def _check_overhang(self) -> None:
@@ -69,8 +69,7 @@ class Sparse(WeightOperator):
         row = self.block_rows()[:, None] * rows + np.repeat(np.arange(rows), columns)
         column = self.columns.astype(np.int64)[:, None] * columns + np.tile(np.arange(columns), rows)
         outside = (row >= self.shape[0]) | (column >= self.shape[1])
-        if np.any(self.values[outside] != 0):
-            raise NetworkError("sparse values outside the matrix must be 0")
+        require(not np.any(self.values[outside]), "sparse values outside the matrix must be 0")
 
     @property
     def block_grid(self) -> tuple[int, int]:

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array
+from sen_runtime.ir.checks import Array, require
 from sen_runtime.ir.int8 import Grid, on_grid
 from sen_runtime.ir.operators.base import WeightOperator
 
@@ -31,8 +30,8 @@ class Sum(WeightOperator):
     b_grid: Grid | None = None
 
     def __post_init__(self) -> None:
-        if self.a.shape != self.b.shape:
-            raise NetworkError(f"cannot add weights of shape {self.a.shape} and {self.b.shape}")
+        shapes = self.a.shape, self.b.shape
+        require(shapes[0] == shapes[1], f"cannot add weights of shape {shapes[0]} and {shapes[1]}")
 
     @property
     def shape(self) -> tuple[int, int]:
