@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -28,6 +28,16 @@ def _is_repeated() -> bool:
 
 
 @contextmanager
+def _handle(numbers: Iterable[int], handler: Callable[[int, object], None]) -> Iterator[None]:
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+@contextmanager
 def interrupt_on_signals() -> Iterator[None]:
     """Raise KeyboardInterrupt in the main thread on SIGTERM and SIGHUP; keep existing handlers."""
     if threading.current_thread() is not threading.main_thread():  # handlers need the main thread
@@ -39,14 +49,8 @@ def interrupt_on_signals() -> Iterator[None]:
         if not _is_repeated():
             raise KeyboardInterrupt
 
-    handled = [number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL]
-    for number in handled:
-        signal.signal(number, interrupt)
-    try:
+    with _handle([number for number in SIGNALS if signal.getsignal(number) is signal.SIG_DFL], interrupt):
         yield
-    finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -66,12 +70,6 @@ def defer_interrupts() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, *SIGNALS)}
-    handled = [number for number, handler in previous.items() if handler is not signal.SIG_IGN]
-    for number in handled:
-        signal.signal(number, record)
-    try:
+    numbers = (signal.SIGINT, *SIGNALS)
+    with _handle([number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN], record):
         yield lambda: bool(received)
-    finally:
-        for number in handled:
-            signal.signal(number, previous[number])

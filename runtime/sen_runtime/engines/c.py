@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +45,7 @@ class CSession(ArenaSession):
     """
 
     def __init__(
-        self,
-        library: ctypes.CDLL,
-        prefix: str,
-        sizes: dict[str, int],
-        *,
-        takes_train: bool,
-        allow_nonfinite: bool = False,
+        self, library: ctypes.CDLL, prefix: str, sizes: dict[str, int], *, takes_train: bool, allow_nonfinite: bool
     ) -> None:
         self.timesteps = sizes.get("TIMESTEPS", 0)
         n_in = sizes["INPUTS"]
@@ -61,40 +56,37 @@ class CSession(ArenaSession):
         self._n_out = sizes["OUTPUTS"]
         self._arena = np.zeros(-(-self.arena_bytes // 8), np.uint64)
         pointer = ctypes.c_void_p
-        self._infer = self._function(library, f"{prefix}_run", ctypes.c_int, pointer, pointer, pointer)
-        self._layer = self._function(library, f"{prefix}_layer_output", pointer, pointer, ctypes.c_uint32, pointer)
-        if self.timesteps:
-            self._reset_membranes = self._function(library, f"{prefix}_reset", None, pointer)
-            self._advance = self._function(library, f"{prefix}_step", ctypes.c_int, pointer, pointer, pointer)
-        if hasattr(library, f"{prefix}_init"):
-            self._function(library, f"{prefix}_init", None)()
 
-    @staticmethod
-    def _function(library: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-        try:
-            function = getattr(library, name)
-        except AttributeError:
-            raise EngineError(f"the C code has no function {name}; was it exported by sen-edge?") from None
-        function.restype, function.argtypes = result, arguments
-        return function
+        def bind(name: str, result: Any, *arguments: Any) -> Any:
+            """A function of the C code on the arena."""
+            try:
+                function = getattr(library, f"{prefix}_{name}")
+            except AttributeError:
+                raise EngineError(f"the C code has no function {prefix}_{name}; was it exported by sen-edge?") from None
+            function.restype, function.argtypes = result, (pointer, *arguments)
+            return partial(function, self._arena.ctypes.data)
+
+        self._infer = bind("run", ctypes.c_int, pointer, pointer)
+        self._layer = bind("layer_output", pointer, ctypes.c_uint32, pointer)
+        if self.timesteps:
+            self._reset_membranes = bind("reset", None)
+            self._advance = bind("step", ctypes.c_int, pointer, pointer)
+        if hasattr(library, f"{prefix}_init"):
+            getattr(library, f"{prefix}_init")()
 
     def _run(self, rows: Float32Array) -> Array:
         y = np.empty((len(rows), self._n_out), np.float32)
         for row, out in zip(rows, y):
-            _check(self._infer(self._arena.ctypes.data, row.ctypes.data, out.ctypes.data))
-        return y
-
-    def _step(self, row: Float32Array) -> Array:
-        y = np.empty(self._n_out, np.float32)
-        _check(self._advance(self._arena.ctypes.data, row.ctypes.data, y.ctypes.data))
+            _check(self._infer(row.ctypes.data, out.ctypes.data))
         return y
 
     def _reset(self) -> None:
-        self._reset_membranes(self._arena.ctypes.data)
+        self._reset_membranes()
 
-    def _layer_address(self, index: int) -> tuple[int | None, int]:
-        size = ctypes.c_uint32()
-        return self._layer(self._arena.ctypes.data, index, ctypes.byref(size)), size.value
+    def _step(self, row: Float32Array) -> Array:
+        y = np.empty(self._n_out, np.float32)
+        _check(self._advance(row.ctypes.data, y.ctypes.data))
+        return y
 
 
 def _check(status: int) -> None:
@@ -155,9 +147,14 @@ def _compiler() -> list[str]:
     """
     named = os.environ.get(VARIABLE, "").strip()
     try:
-        command = shlex.split(named) if named else _inherited() or ["cc"]
+        command = shlex.split(named)
     except ValueError as error:
         raise EngineError(f"{VARIABLE} is {named!r}, which is not a command: {error}", HINT) from None
+    if not command:
+        with suppress(ValueError):
+            command = shlex.split(os.environ.get("CC", ""))
+        if not command or not _builds_for_here(tuple(command)):
+            command = ["cc"]
     if shutil.which(command[0]) is None:
         raise MissingExtraError(f"a C compiler ({command[0]})", f"install gcc or clang, or {HINT}")
     return command
@@ -165,22 +162,17 @@ def _compiler() -> list[str]:
 
 def _build(command: Sequence[str], model: Path, flags: Sequence[str]) -> ctypes.CDLL:
     """Build `NAME.c`, and `NAME_weights.S` if it exists, and load the library."""
+    assembly = model.with_name(f"{model.stem}_weights.S")
+    sources = [str(model), str(assembly)] if assembly.exists() else [str(model)]
     try:
         with tempfile.TemporaryDirectory() as folder:
-            library = Path(folder) / "network.so"
-            _compile(command, model, flags, library)
-            return ctypes.CDLL(str(library))
+            library = str(Path(folder) / "network.so")
+            run = _run([*command, *flags, "-I", str(model.parent), *sources, "-lm", "-o", library])
+            if run.returncode == 0:
+                return ctypes.CDLL(library)
     except OSError as error:
         hint = f"{HINT}; or name a folder without noexec in TMPDIR"
         raise EngineError(f"a library of {command[0]} does not load here: {error}", hint) from error
-
-
-def _compile(command: Sequence[str], model: Path, flags: Sequence[str], library: Path) -> None:
-    assembly = model.with_name(f"{model.stem}_weights.S")
-    sources = [model, assembly] if assembly.exists() else [model]
-    run = _run([*command, *flags, "-I", str(model.parent), *map(str, sources), "-lm", "-o", str(library)])
-    if run.returncode == 0:
-        return
     lines = run.stderr.strip().splitlines() or ["no message"]
     errors = [line for line in lines if _ERROR.search(line)] or lines
     hint = HINT
@@ -194,15 +186,6 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     except OSError as error:
         raise EngineError(f"the C compiler {command[0]} does not start: {error.strerror}", HINT) from error
-
-
-def _inherited() -> list[str]:
-    """Command in CC, if it builds for this machine."""
-    try:
-        command = shlex.split(os.environ.get("CC", ""))
-    except ValueError:
-        return []
-    return command if command and _builds_for_here(tuple(command)) else []
 
 
 @lru_cache

@@ -69,7 +69,7 @@ class NativeSession(ArenaSession):
         self._model = model.value
         self.timesteps = library.sen_timesteps(self._model)
         self.kernels: str = library.sen_kernels_name(self._model).decode()
-        self._n_layers = library.sen_layers(self._model)
+        self._n_layers, self._layer = library.sen_layers(self._model), partial(library.sen_layer_output, self._model)
         n_in, n_out = library.sen_inputs(self._model), library.sen_outputs(self._model)
         shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
         require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
@@ -169,10 +169,6 @@ class NativeSession(ArenaSession):
 
     def _reset(self) -> None:
         _check(self._library.sen_reset(self._model))
-
-    def _layer_address(self, index: int) -> tuple[int | None, int]:
-        size = ctypes.c_uint32()
-        return self._library.sen_layer_output(self._model, index, ctypes.byref(size)), size.value
 
     def _release(self) -> None:
         """Drop the arena; arrays of the caller and bare calls own their memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from threading import Lock
@@ -203,9 +204,14 @@ class Session(ABC):
 
 
 class ArenaSession(Session):
-    """A network and its arena; a lock serializes threads."""
+    """A network and its arena; a lock serializes threads.
+
+    Attributes:
+        _layer: C function from the index of a layer and a pointer for its size to the address of its output, or None.
+    """
 
     _n_layers: int
+    _layer: Callable[[int, Any], int | None]
 
     def layer_output(self, index: int) -> Array:
         """Last output of a layer, `[n]`: activations of the last `run`, or spikes of the last `step`.
@@ -218,10 +224,6 @@ class ArenaSession(Session):
         with self._turn:
             self._check_open()
             return self._layer_output(index)
-
-    @abstractmethod
-    def _layer_address(self, index: int) -> tuple[int | None, int]:
-        """Address of the output of a layer, 0 for none, and its size."""
 
     def _run_all(self, rows: Float32Array) -> dict[str, Array]:
         outputs = self._run(rows)
@@ -243,10 +245,11 @@ class ArenaSession(Session):
         return [np.sum(spikes, axis=0) for spikes in zip(*steps)]
 
     def _layer_output(self, index: int) -> Array:
-        address, size = self._layer_address(index)
+        size = ctypes.c_uint32()
+        address = self._layer(index, ctypes.byref(size))
         if not address:
             raise EngineError(f"layer {index} has no output in the arena: it is the last layer, or does not exist")
-        return np.ctypeslib.as_array((ctypes.c_float * size).from_address(address)).copy()
+        return np.ctypeslib.as_array((ctypes.c_float * size.value).from_address(address)).copy()
 
 
 def to_float32(x: ArrayLike) -> Float32Array:
@@ -275,11 +278,7 @@ def require_finite(x: Array) -> None:
 
 
 def source_of(model: Model) -> bytes | Path:
-    """Bytes of a model, or its path.
-
-    Raises:
-        EngineError: the model is neither.
-    """
+    """The path or the bytes of a model; an `EngineError` for something else."""
     if isinstance(model, bytes):
         return model
     if isinstance(model, (str, os.PathLike)):
@@ -288,11 +287,7 @@ def source_of(model: Model) -> bytes | Path:
 
 
 def read_model(model: Model) -> bytes:
-    """Bytes of a model.
-
-    Raises:
-        EngineError: the file cannot be read.
-    """
+    """Bytes of a model."""
     source = source_of(model)
     return source if isinstance(source, bytes) else untrusted.read_regular(source, error=EngineError)
 

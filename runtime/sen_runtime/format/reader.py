@@ -14,24 +14,7 @@ import numpy as np
 
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.format import records
-from sen_runtime.format.records import (
-    ALIGNMENT,
-    CRC_OFFSET,
-    HEADER,
-    KIND_METADATA,
-    KIND_PROGRAM,
-    KIND_TENSOR,
-    LAYER,
-    MAX_DEPTH,
-    NEURONS,
-    NONE,
-    OPERATOR,
-    OPERATORS,
-    PROGRAM,
-    RESETS,
-    SECTION,
-    VERSION,
-)
+from sen_runtime.format.records import HEADER, LAYER, NONE, OPERATOR, PROGRAM, SECTION
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.operators import WeightOperator
@@ -74,9 +57,11 @@ def loads(data: Buffer) -> Network:
     """
     view = memoryview(data).cast("B").toreadonly()
     sections = _sections(view, _check_header(view))
-    has_metadata = len(sections) > 1 and sections[1].kind == KIND_METADATA
+    has_metadata = len(sections) > 1 and sections[1].kind == records.KIND_METADATA
     metadata = _metadata(sections[1].payload.tobytes()) if has_metadata else {}
-    tensors = {index: _tensor(index, section) for index, section in enumerate(sections) if section.kind == KIND_TENSOR}
+    tensors = {
+        index: _tensor(index, section) for index, section in enumerate(sections) if section.kind == records.KIND_TENSOR
+    }
     return _network(sections[0].payload, _Tensors(tensors), metadata)
 
 
@@ -103,8 +88,10 @@ def _check_header(view: memoryview) -> int:
         raise ImageError(
             "not a .sen image: the first eight bytes are wrong", "export one with sen-edge export --to sen"
         )
-    if version != VERSION:
-        raise ImageError(f"image version is {version}; this runtime reads version {VERSION}", "update sen-edge-runtime")
+    if version != records.VERSION:
+        raise ImageError(
+            f"image version is {version}; this runtime reads version {records.VERSION}", "update sen-edge-runtime"
+        )
     expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
     if view[: HEADER.size] != expected:
         raise ImageError("the header has a wrong size, unknown flags or reserved bytes that are not zero")
@@ -112,7 +99,7 @@ def _check_header(view: memoryview) -> int:
         raise ImageError(
             f"the file has {len(view)} bytes; its header says {file_bytes}", "copy it again: it is truncated"
         )
-    actual = zlib.crc32(view[CRC_OFFSET + 4 :], zlib.crc32(bytes(4), zlib.crc32(view[:CRC_OFFSET])))
+    actual = zlib.crc32(view[records.CRC_OFFSET + 4 :], zlib.crc32(bytes(4), zlib.crc32(view[: records.CRC_OFFSET])))
     if crc != actual:
         raise ImageError(f"the checksum is {actual:08x}; the header says {crc:08x}", "copy it again: it is damaged")
     return int(n_sections)
@@ -125,23 +112,25 @@ def _sections(view: memoryview, n_sections: int) -> list[_Section]:
     sections = []
     for index, row in enumerate(_rows(SECTION, view[HEADER.size : end])):
         kind, dtype, _, nbytes, rank, *sizes, _ = SECTION.unpack(row)
-        start, shape = end + -end % ALIGNMENT, tuple(sizes[:rank])
+        start, shape = end + -end % records.ALIGNMENT, tuple(sizes[:rank])
         _check_record(SECTION, row, records.pack_section(kind, dtype, start, nbytes, shape), f"section {index}")
         if nbytes > len(view) - start:
             raise ImageError(f"section {index} holds {nbytes} bytes from {start}; the file ends at {len(view)}")
         if any(view[end:start]):
             raise ImageError(f"the padding before section {index} is not zero")
-        if kind not in {0: (KIND_PROGRAM,), 1: (KIND_METADATA, KIND_TENSOR)}.get(index, (KIND_TENSOR,)):
+        if kind not in {0: (records.KIND_PROGRAM,), 1: (records.KIND_METADATA, records.KIND_TENSOR)}.get(
+            index, (records.KIND_TENSOR,)
+        ):
             raise ImageError(
-                f"section {index} is of kind {kind}; expected the program ({KIND_PROGRAM}), perhaps metadata "
-                f"({KIND_METADATA}), then tensors ({KIND_TENSOR})"
+                f"section {index} is of kind {kind}; expected the program ({records.KIND_PROGRAM}), perhaps metadata "
+                f"({records.KIND_METADATA}), then tensors ({records.KIND_TENSOR})"
             )
         end = start + nbytes
         sections.append(_Section(kind, dtype, shape, view[start:end]))
     if end != len(view):
         raise ImageError(f"{len(view) - end} bytes follow the last section")
     for section, what in zip(sections, ("program", "metadata")):
-        if section.kind != KIND_TENSOR and (section.dtype or section.shape):
+        if section.kind != records.KIND_TENSOR and (section.dtype or section.shape):
             raise ImageError(f"the {what} section has a dtype or a shape")
     return sections
 
@@ -227,7 +216,7 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
     """Operator of a record; its operands are removed from the stack."""
     kind, n_out, n_in, *rest = OPERATOR.unpack(record)
     block, scalars = tuple(rest[6:8]), rest[8:12]
-    fields = _pick(OPERATORS, kind, "operator kind")
+    fields = _pick(records.OPERATORS, kind, "operator kind")
     names, first = (*fields.tensors, *fields.scales), len(stack) - len(fields.operands)
     if first < 0:
         raise ImageError(f"its operands {rest[4:6]} do not precede it")
@@ -244,17 +233,17 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
     expected = records.pack_operator(operator, references, [operand.number for operand in operands])
     _check_record(OPERATOR, record, expected, fields.type.__name__)
     depth = 1 + max((operand.depth for operand in operands), default=0)
-    if depth > MAX_DEPTH:
-        raise ImageError(f"it is nested more than {MAX_DEPTH} deep")
+    if depth > records.MAX_DEPTH:
+        raise ImageError(f"it is nested more than {records.MAX_DEPTH} deep")
     return _Operator(index, depth, operator)
 
 
 def _layer(record: memoryview, operator: _Operator, tensors: _Tensors) -> Layer:
     _, bias, kind, *scalars, reset, _, _ = LAYER.unpack(record)
-    fields = _pick(NEURONS, kind, "neuron kind")
+    fields = _pick(records.NEURONS, kind, "neuron kind")
     values: dict[str, Any] = dict(zip(fields.scalars, scalars))
     if fields.has_reset:
-        values["reset"], values["reset_delay"] = _pick(RESETS, reset, "reset")
+        values["reset"], values["reset_delay"] = _pick(records.RESETS, reset, "reset")
     layer = Layer(operator.operator, None if bias == NONE else tensors.take(bias), fields.type(**values))
     what = f"operator {operator.number} with {fields.type.__name__} neurons"
     _check_record(LAYER, record, records.pack_layer(layer, operator.number, bias), what)
