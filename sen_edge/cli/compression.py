@@ -11,7 +11,7 @@ from sen_runtime.figures import size
 
 def print_figures(title: str, figures: Mapping[str, Any]) -> None:
     """Print tables and warnings of a compression to stderr."""
-    from sen_edge.report.model_tables import compression_table, weights_table
+    from sen_edge.report.tables import compression_table, weights_table
 
     err = console.console(stderr=True)
     if "search" in figures:

@@ -16,12 +16,12 @@ def plot(request: PlotRequest, *, force: arguments.Force = False) -> None:
     from sen_edge.model.notes import map_note
     from sen_edge.overwrite import refuse_existing, write_outputs
     from sen_edge.report.network.picture import draw
-    from sen_edge.report.network.source import load
+    from sen_edge.report.network.scene import load_positions
 
     output = request.output
     refuse_existing(output.parent, [output.name], force=force)
-    source = load(request.model, map_path=request.map_path)
+    model = load_positions(request.model, map_path=request.map_path)
     with console.interruptible():
-        write_outputs(output.parent, {output.name: draw(source, request, console.note)}, force=force)
+        write_outputs(output.parent, {output.name: draw(model, request, console.note)}, force=force)
     console.print_lines([output])
-    mapping.note(map_note(None if source.checkpoint is None else source.checkpoint.applied_map, None))
+    mapping.note(map_note(model.applied_map, None))

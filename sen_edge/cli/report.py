@@ -41,7 +41,7 @@ def report(request: ReportRequest, *, force: arguments.Force = False) -> None:
     """
     from sen_edge.overwrite import refuse_existing, write_outputs
     from sen_edge.report.contents import read
-    from sen_edge.report.render import FORMATS, render
+    from sen_edge.report.report import FORMATS, render
 
     output = request.output
     name: str = request.format or "text"

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.report.document import Chart
-from sen_edge.report.drawing import INK, MARKERS, PAPER, SERIES, short
+from sen_edge.report.drawing import INK, MARKERS, PAPER, SERIES, Chart, short
 from sen_runtime.bench.record import began_s
 from sen_runtime.bench.statistics import LOG_FROM
 from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time

@@ -10,17 +10,16 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-from sen_edge.report.document import Chart
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.untrusted import printable
 
-PIP_LINE = "pip install 'sen-edge[plot]'"
-#: Suffixes of picture files.
-PICTURES = (".png", ".svg", ".pdf")
+#: Suffixes of picture files, and the metadata that keep their bytes the same.
+PICTURES = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
 PAPER, INK, SOFT, RULE = "#ffffff", "#1b1f24", "#57606a", "#d0d7de"
 SERIES = ("#0063a6", "#b34700", "#00795a", "#9c3f80", "#6b5b00")
 MARKERS = "osD^v"
@@ -53,8 +52,26 @@ STYLE: Any = {
     "svg.hashsalt": "sen-edge",
     "pdf.fonttype": 42,
 }
-DPI = 160
 SHEET_INCHES = 15.5
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart for pages and picture files.
+
+    Attributes:
+        caption: heading of the figure.
+        draw: draws it on axes of matplotlib.
+        size: width and height in inches.
+        note: explanation below it.
+        description: its main figures in words, for screen readers.
+    """
+
+    caption: str
+    draw: Callable[[Any], None]
+    size: tuple[float, float] = (3.5, 1.9)
+    note: str = ""
+    description: str = ""
 
 
 def check_matplotlib() -> None:
@@ -66,7 +83,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib.figure  # noqa: F401  not pyplot, which selects a display
     except ImportError:
-        raise MissingExtraError("matplotlib, which draws charts,", PIP_LINE) from None
+        raise MissingExtraError("matplotlib, which draws charts,", "pip install 'sen-edge[plot]'") from None
 
 
 def to_svg(chart: Chart, ident: str) -> str:
@@ -95,11 +112,15 @@ def to_file(charts: Sequence[Chart], title: str, footnote: str, suffix: str) -> 
     check_matplotlib()
     from matplotlib.figure import Figure
 
-    rows = _rows(charts)
-    widths = [sum(chart.size[0] for chart in row) for row in rows]
+    rows: list[list[Chart]] = []
+    for chart in charts:
+        if not rows or sum(each.size[0] for each in (*rows[-1], chart)) > SHEET_INCHES:
+            rows.append([])
+        rows[-1].append(chart)
+    width = max(sum(chart.size[0] for chart in row) for row in rows)
     heights = [max(chart.size[1] for chart in row) for row in rows]
     with _style():
-        figure = Figure(figsize=(max(widths), sum(heights) + 0.7), layout="constrained", facecolor=PAPER)
+        figure = Figure(figsize=(width, sum(heights) + 0.7), layout="constrained", facecolor=PAPER)
         strips = figure.add_gridspec(len(rows), 1, height_ratios=heights)
         for index, row in enumerate(rows):
             spots = strips[index].subgridspec(1, len(row), width_ratios=[chart.size[0] for chart in row])
@@ -108,10 +129,9 @@ def to_file(charts: Sequence[Chart], title: str, footnote: str, suffix: str) -> 
                 chart.draw(axes)
                 axes.set_title(short(chart.caption, 60), loc="left")
         figure.suptitle(printable(title), fontsize=12, fontweight="bold")
-        figure.supxlabel("\n".join(textwrap.wrap(footnote, round(16 * max(widths)))), fontsize=8, color=SOFT)
+        figure.supxlabel("\n".join(textwrap.wrap(footnote, round(16 * width))), fontsize=8, color=SOFT)
         buffer = io.BytesIO()
-        metadata = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
-        figure.savefig(buffer, format=suffix[1:], dpi=DPI, metadata=metadata)
+        figure.savefig(buffer, format=suffix[1:], dpi=160, metadata=PICTURES[suffix])
     return buffer.getvalue()
 
 
@@ -130,12 +150,3 @@ def _style() -> Iterator[None]:
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph")  # a browser has other fonts
         yield
-
-
-def _rows(charts: Sequence[Chart]) -> list[list[Chart]]:
-    rows: list[list[Chart]] = [[]]
-    for chart in charts:
-        if rows[-1] and sum(each.size[0] for each in rows[-1]) + chart.size[0] > SHEET_INCHES:
-            rows.append([])
-        rows[-1].append(chart)
-    return rows

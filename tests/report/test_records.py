@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.report import charts, page, records, render, spreadsheet, trend
+from sen_edge.report import benchmarks, charts, report
 from sen_edge.report.contents import Contents, Item
-from sen_edge.report.document import Chart, Table
-from sen_edge.report.drawing import short, to_svg
+from sen_edge.report.document import Table, environment
+from sen_edge.report.drawing import Chart, short, to_svg
 from sen_runtime.bench.history import History, append, read
 from tests.conftest import Outcome
 from tests.support import records as made
@@ -67,7 +67,7 @@ def contents_of(*values: Any) -> Contents:
 
 
 def render_as(format_name: str, *values: Any) -> str:
-    return render.render(contents_of(*values), format_name, lambda _: None).decode()
+    return report.render(contents_of(*values), format_name, lambda _: None).decode()
 
 
 def many(count: int) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def test_a_busy_machine_is_in_every_headline() -> None:
 
 def test_rows_of_several_records_are_side_by_side() -> None:
     first, second = made.record(), made.record((21.0,), made.NAMES[:1], seed=1)
-    table, chart = records.side_by_side({"a": first, "b": second})
+    table, chart = benchmarks.side_by_side({"a": first, "b": second})
     assert isinstance(table, Table) and isinstance(chart, Chart)
     assert [list(row)[2] == "–" for row in table.rows] == [False, True, True]
     assert table.headings == ["row", "a", "b"]
@@ -244,7 +244,7 @@ def test_histogram_with_a_long_tail_is_logarithmic() -> None:
 
 def test_charts_take_their_colours_from_the_page() -> None:
     pytest.importorskip("matplotlib")
-    for chart in (part for part in records.page_parts(made.sustained()) if isinstance(part, Chart)):
+    for chart in (part for part in benchmarks.record_parts(made.sustained()) if isinstance(part, Chart)):
         assert not re.search(r": #[0-9a-f]{6}", to_svg(chart, "c"))
 
 
@@ -262,7 +262,7 @@ def contrast(one: str, two: str) -> float:
 
 @pytest.mark.parametrize("scheme", [0, 1])
 def test_contrast(scheme: int) -> None:
-    block = re.findall(r":root \{(.*?)\}", page.resource("style.css"), re.DOTALL)[scheme]
+    block = re.findall(r":root \{(.*?)\}", environment().get_template("style.css").render(), re.DOTALL)[scheme]
     colours = dict(re.findall(r"--([a-z0-9-]+): (#[0-9a-f]{6})", block))
     for name in ("ink", "soft", *(f"s{index}" for index in range(5))):
         assert contrast(colours[name], colours["paper"]) >= 4.5
@@ -281,7 +281,7 @@ def test_markdown_is_one_table_without_markup_of_the_record() -> None:
 def test_csv_has_every_figure_with_full_precision() -> None:
     record = made.record(names=('=a,"b"\n.sen native 1', *made.NAMES[1:]))
     found = list(csv.DictReader(io.StringIO(render_as("csv", record, record))))
-    assert tuple(found[0]) == spreadsheet.RECORD_FIELDS and len(found) == 6
+    assert tuple(found[0]) == benchmarks.RECORD_FIELDS and len(found) == 6
     for line, row in zip(found, record["rows"], strict=False):
         assert line["name"] == row["name"]
         assert {key: float(line[f"{key}_us"]) for key in row["latency_us"]} == row["latency_us"]
@@ -296,14 +296,14 @@ def test_csv_has_every_figure_with_full_precision() -> None:
 def test_a_record_without_rows() -> None:
     record = made.record((), ())
     assert "row" in render_as("text", record) and "row" in render_as("markdown", record)
-    assert render_as("csv", record).splitlines() == [",".join(spreadsheet.RECORD_FIELDS)]
+    assert render_as("csv", record).splitlines() == [",".join(benchmarks.RECORD_FIELDS)]
 
 
 def test_pictures_are_the_same_each_time() -> None:
     pytest.importorskip("matplotlib")
     for format_name, start in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         one, two = (
-            render.render(contents_of(made.record((42.0,), made.NAMES[:1])), format_name, print) for _ in range(2)
+            report.render(contents_of(made.record((42.0,), made.NAMES[:1])), format_name, print) for _ in range(2)
         )
         assert one == two and one.startswith(start)
 
@@ -316,7 +316,7 @@ def test_trend(tmp_path: Path) -> None:
     moved = small(9)
     moved["device"]["kernel"] = "6.12 <b>"
     history = history_of(tmp_path, small(1), small(3, valid=False), moved)
-    parts = trend.page_parts(history)
+    parts = benchmarks.history_parts(history)
     assert [part.caption for part in parts if isinstance(part, Chart)] == list(made.NAMES[:2])
     (table,) = (part for part in parts if isinstance(part, Table))
     assert table.rows == [["2026-11-09T08:00:00Z", "kernel: 6.6.31+rpt-rpi-v8 / 6.12 <b>"]]

@@ -114,7 +114,7 @@ def test_a_manifest_that_was_changed_is_left_out(
 
 
 def test_page_size_is_limited(sen_edge: Run, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sen_edge.report.page.MAX_BYTES", 400_000)
+    monkeypatch.setattr("sen_edge.report.document.MAX_BYTES", 400_000)
     (run_dir / "large.manifest.json").write_text(
         json.dumps({"manifest_version": 3, "input": {"file": "x"}, "artifacts": [], "more": "x" * 500_000})
     )

@@ -9,14 +9,11 @@ from typing import Any
 import numpy as np
 
 from sen_edge.errors import UsageError
-from sen_edge.report.document import Chart
-from sen_edge.report.drawing import INK, LINES, MARKERS, PAPER, RULE, SERIES, SOFT, short
+from sen_edge.model.model import Model
+from sen_edge.report.drawing import INK, LINES, MARKERS, PAPER, RULE, SERIES, SOFT, Chart, short
 from sen_edge.report.network.request import BEFORE_AFTER, PANELS
-from sen_edge.report.network.scene import FloatArray, Scene, project
-from sen_edge.report.network.source import Source
-from sen_edge.report.network.synapses import Selection
+from sen_edge.report.network.scene import FloatArray, Scene, is_axis_fixed, positions_of, project
 
-SMALL, BROAD, LARGE = (3.5, 3.0), (7.0, 3.0), (8.5, 4.6)
 INHIBITORY, EXCITATORY = SERIES[:2]
 #: Marker and colour of each kind of neuron.
 KINDS = {"excitatory": ("o", EXCITATORY), "inhibitory": ("s", INHIBITORY), "silent": ("o", PAPER), "output": ("D", INK)}
@@ -28,73 +25,58 @@ MAX_LINES = 300
 VIEW = np.array([[0.81, 0.17], [0.0, 0.96], [0.58, -0.24]])
 
 
-def panel(name: str, scene: Scene, synapses: Sequence[Selection], before: Source | None = None) -> Chart:
-    """One of `PANELS`.
-
-    Args:
-        name: of the panel.
-        scene: the network.
-        synapses: synapses to draw, of each layer but the last.
-        before: the network before training, for "before-after".
+def panel(name: str, scene: Scene, before: Model | None = None) -> Chart:
+    """One of `PANELS`; `before` is the network before training, for "before-after".
 
     Raises:
         UsageError: the network has nothing to show in it.
     """
     if name == BEFORE_AFTER:
         return _before_after(before, scene)
-    if name == "input-grid":
-        side = image_side(scene)
-        if side is None:
-            found = f"{scene.source.network.n_in:,} input neurons"
-            raise UsageError(f"input-grid shows the input as a square image; {found} are none, or are too many to draw")
-        return Chart(f"Input neurons as a {side} x {side} image", partial(_draw_input, scene=scene, side=side), SMALL)
-    if name == "network":
-        caption = f"Network with its strongest synapses (at most {MAX_LINES} of a layer)"
-        return Chart(caption, partial(_draw_network, scene=scene, synapses=synapses), LARGE)
+    side = image_side(scene)
+    if name == "input-grid" and side is None:
+        found = f"{scene.model.network.n_in:,} input neurons"
+        raise UsageError(f"input-grid shows the input as a square image; {found} are none, or are too many to draw")
     caption, draw_scene = {
+        "network": (f"Network with its strongest synapses (at most {MAX_LINES} of a layer)", _draw_network),
         "distances": ("Lengths of synapses", _draw_distances),
         "weights": ("Weights", _draw_weights),
         "degrees": ("Degree", _draw_degrees),
         "wiring": ("Summed length of synapses", _draw_wiring),
+        "input-grid": (f"Input neurons as a {side} x {side} image", _draw_input),
     }[name]
-    return Chart(caption, partial(draw_scene, scene=scene), SMALL)
+    size = (8.5, 4.6) if name == "network" else (3.5, 3.0)
+    return Chart(caption, partial(draw_scene, scene=scene), size)
 
 
-def default_panels(scene: Scene, before: Source | None) -> list[str]:
+def default_panels(scene: Scene, before: Model | None = None) -> list[str]:
     """The panels in which a network has something to show."""
-    empty = {
-        "degrees": not is_pruned(scene),
-        "input-grid": image_side(scene) is None,
-        BEFORE_AFTER: before is None,
-    }
+    is_pruned = any(np.isinf(link.distances).any() for link in scene.links)
+    empty = {"degrees": not is_pruned, "input-grid": image_side(scene) is None, BEFORE_AFTER: before is None}
     return [name for name in PANELS if not empty.get(name)]
 
 
 def image_side(scene: Scene) -> int | None:
     """Rows of the square image at the input; None if there is none, or not all neurons are drawn."""
-    n_in = scene.source.network.n_in
+    n_in = scene.model.network.n_in
     side = round(n_in**0.5)
     return side if side > 1 and side * side == n_in == len(scene.neurons[0]) else None
-
-
-def is_pruned(scene: Scene) -> bool:
-    """Whether some neurons lack synapses to some neurons of the next layer."""
-    return any(link.synapses is not None or link.operator.has_max_distance for link in scene.links)
 
 
 # --- the network in space ------------------------------------------------------------------------
 
 
-def _draw_network(axes: Any, scene: Scene, synapses: Sequence[Selection]) -> None:
+def _draw_network(axes: Any, scene: Scene) -> None:
     """Neurons seen from the first angle of the page, layers moved apart, with the strongest synapses."""
     from matplotlib.collections import LineCollection
 
     places = [at @ VIEW for at in scene.apart()]
-    for layer, chosen in enumerate(synapses):
-        sources, targets, weights = (each[:MAX_LINES] for each in (chosen.source, chosen.target, chosen.weight))
-        ends = np.stack([places[layer][sources], places[layer + 1][targets]], axis=1)
-        colours = np.where(weights > 0, EXCITATORY, INHIBITORY)
-        axes.add_collection(LineCollection(ends, colors=colours, linewidths=0.45, alpha=0.35, zorder=1))
+    for layer, link in enumerate(scene.links):
+        ends = [places[layer][link.sources[:MAX_LINES]], places[layer + 1][link.targets[:MAX_LINES]]]
+        colours = np.where(link.strongest[:MAX_LINES] > 0, EXCITATORY, INHIBITORY)
+        axes.add_collection(
+            LineCollection(np.stack(ends, axis=1), colors=colours, linewidths=0.45, alpha=0.35, zorder=1)
+        )
     at, kinds = np.concatenate(places), np.concatenate([np.array(layer) for layer in scene.kinds])
     size = float(np.clip(9000 / len(at), 1.5, 14))
     for kind in (kind for kind in KINDS if kind in kinds):
@@ -126,7 +108,7 @@ def _draw_network(axes: Any, scene: Scene, synapses: Sequence[Selection]) -> Non
 
 def _draw_distances(axes: Any, scene: Scene) -> None:
     """Histogram of the synapses' lengths, layer by layer."""
-    found = {f"layer {index} to {index + 1}": link.lengths() for index, link in enumerate(scene.links)}
+    found = {f"layer {index} to {index + 1}": link.lengths for index, link in enumerate(scene.links)}
     _draw_histogram(axes, found, "distance of the neurons", "share of synapses")
 
 
@@ -146,7 +128,7 @@ def _draw_degrees(axes: Any, scene: Scene) -> None:
     """Histogram of the number of synapses of a neuron, incoming and outgoing."""
     found = {}
     for index, link in enumerate(scene.links):
-        exists = np.isfinite(link.distances())
+        exists = np.isfinite(link.distances)
         for axis, name in ((1, f"into layer {index + 1}"), (0, f"out of layer {index}")):
             counts, possible = exists.sum(axis=axis), exists.shape[axis]
             found[f"{name}: median {np.median(counts):,.0f} of {possible:,}"] = 100 * counts / possible
@@ -182,7 +164,7 @@ def _draw_histogram(axes: Any, found: Mapping[str, Any], xlabel: str, ylabel: st
 def _draw_wiring(axes: Any, scene: Scene) -> None:
     """Total length of the synapses of each layer, and their mean."""
     for index, link in enumerate(scene.links):
-        lengths = link.lengths().astype(np.float64)
+        lengths = link.lengths.astype(np.float64)
         axes.barh(index, lengths.sum(), color=SERIES[index % len(SERIES)], height=0.55)
         words = f"{lengths.sum():,.0f} in all, {lengths.mean() if lengths.size else 0.0:.3g} a synapse"
         axes.annotate(words, (0, index - 0.33), (2, 2), textcoords="offset points", fontsize=8)
@@ -192,12 +174,13 @@ def _draw_wiring(axes: Any, scene: Scene) -> None:
     axes.spines["bottom"].set_visible(False)
 
 
-def _draw_input(axes: Any, scene: Scene, side: int) -> None:
+def _draw_input(axes: Any, scene: Scene) -> None:
     """Input neurons as the image they see, coloured by the sum of their weights."""
     from matplotlib.colors import LinearSegmentedColormap
 
     values = scene.links[0].weights()
     values[~np.isfinite(values)] = 0
+    side = round(scene.model.network.n_in**0.5)
     strength = values.astype(np.float64).sum(axis=0).reshape(side, side)
     bound = float(np.quantile(np.abs(strength), 0.98)) or 1.0
     colours = [INHIBITORY, "#cfe3f2", "#f7f7f7", "#f6d9c4", EXCITATORY]
@@ -218,25 +201,25 @@ def _write(axes: Any, words: str) -> None:
 # --- before and after ----------------------------------------------------------------------------
 
 
-def _before_after(before: Source | None, scene: Scene) -> Chart:
+def _before_after(before: Model | None, scene: Scene) -> Chart:
     """Positions of another checkpoint and those of this one, in one projection, each on its own scale."""
-    own = scene.source
+    own = scene.model
     if before is None:
         raise UsageError("before-after needs another checkpoint", hint="--what before-after=OTHER.pt")
-    found, expected = ((each.network.layer_sizes, each.dimensions) for each in (before, own))
+    old, new = positions_of(before.network), positions_of(own.network)
+    found, expected = (f"{'-'.join(str(len(at)) for at in each)} and d = {each[0].shape[1]}" for each in (old, new))
     if found != expected:
-        raise UsageError(
-            f"{before.name} has layers {'-'.join(map(str, found[0]))} and d = {found[1]}; "
-            f"expected {'-'.join(map(str, expected[0]))} and d = {expected[1]}, as {own.name}"
-        )
-    is_fixed = own.is_axis_fixed and own.dimensions > 1
-    flat = [np.asarray(at[:, :-1] if is_fixed else at, np.float64) for at in (*before.positions, *own.positions)]
-    places, half = _to_plane(flat), len(own.positions)
-    drawn = [at[scene.neurons[index % half]] for index, at in enumerate(places)]
-    moved = [np.linalg.norm(after - at, axis=1) for at, after in zip(flat[:half], flat[half:], strict=True)]
+        raise UsageError(f"{before.name} has layers {found}; expected {expected}, as {own.name}")
+    is_fixed = is_axis_fixed(own) and scene.dimensions > 1
+    flat = [np.asarray(at[:, :-1] if is_fixed else at, np.float64) for at in (*old, *new)]
+    moved = [np.linalg.norm(after - at, axis=1) for at, after in zip(flat[: len(old)], flat[len(old) :], strict=True)]
+    places = [at[scene.neurons[index % len(old)]] for index, at in enumerate(_to_plane(flat))]
     caption = f"Before and after; neurons moved by {np.median(np.concatenate(moved)):.3g} (median)"
-    sides = {f"Before: {short(before.name, 28)}": drawn[:half], f"After: {short(own.name, 28)}": drawn[half:]}
-    return Chart(caption, partial(_draw_sides, sides=sides), BROAD)
+    sides = {
+        f"Before: {short(before.name, 28)}": places[: len(old)],
+        f"After: {short(own.name, 28)}": places[len(old) :],
+    }
+    return Chart(caption, partial(_draw_sides, sides=sides), (7.0, 3.0))
 
 
 def _to_plane(layers: list[FloatArray]) -> list[FloatArray]:

@@ -1,26 +1,56 @@
-"""Picture of a network as one file: the interactive page, or charts on a sheet."""
+"""Picture of a network as one file: charts on a sheet, or an interactive page.
+
+The page loads nothing and runs no script but its own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+import sen_edge
 from sen_edge.errors import UsageError
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.model import Model
 from sen_edge.report import drawing
-from sen_edge.report.network import source as sources
-from sen_edge.report.network.activity import simulate
-from sen_edge.report.network.page import network_page
+from sen_edge.report.document import UNKNOWN, Table, environment, to_page
 from sen_edge.report.network.panels import default_panels, panel
 from sen_edge.report.network.request import PAGE, PlotRequest
-from sen_edge.report.network.scene import scene
-from sen_edge.report.network.source import Source
-from sen_edge.report.network.synapses import STRONGEST, select_synapses
+from sen_edge.report.network.scene import STRONGEST, Scene, load_positions, scene
+from sen_runtime import reference
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.network import Network
+
+FloatArray = NDArray[np.float32]
+
+#: Weights of a network that is run for a picture.
+MAX_WEIGHTS = 1 << 26
+#: Spike probability of an input neuron in a step of random input.
+RANDOM_RATE = 0.2
+#: Learned coordinates of a neuron that the page shows.
+MAX_COORDINATES = 8
+SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
+#: Mark and meaning of each kind of neuron, in the order of the script.
+LEGEND = {
+    "excitatory": ("●", "weights > 0"),
+    "inhibitory": ("■", "weights < 0"),
+    "silent": ("○", "mask 0"),
+    "output": ("◆", ""),
+}
+#: Types of arrays in the script, and of their bytes.
+ARRAYS = {"Float32Array": "<f4", "Uint32Array": "<u4", "Uint8Array": "u1"}
 
 
-def draw(source: Source, request: PlotRequest, note: Callable[[str], None]) -> bytes:
+def draw(model: Model, request: PlotRequest, note: Callable[[str], None]) -> bytes:
     """Draw the file; the same network gives the same bytes.
 
     Args:
-        source: the network.
+        model: the network, see `load_positions`.
         request: content and format.
         note: receives remarks for the reader of the picture, which the file holds as well.
 
@@ -30,28 +60,191 @@ def draw(source: Source, request: PlotRequest, note: Callable[[str], None]) -> b
         DataError: the data are missing or do not fit.
         MissingExtraError: matplotlib, which draws charts, is not installed.
     """
-    if request.data is not None and not source.network.is_spiking:
+    if request.data is not None and not model.network.is_spiking:
         raise UsageError("--data gives a spiking network its input; this is a perceptron", hint="leave it out")
     if request.data is not None and not request.is_page:
         raise UsageError("--data is for the spikes on a page", hint=f"leave it out, or write a {PAGE}")
     if not request.is_page:
         drawing.check_matplotlib()
-    before = None if request.before is None else sources.load(request.before, map_path=request.map_path)
-    network = scene(source)
+    before = None if request.before is None else load_positions(request.before, map_path=request.map_path)
     strongest = STRONGEST if request.synapses is None else request.synapses
-    synapses = select_synapses(network, strongest, request.max_distance)
-    notes = [*network.notes, *(each.note for each in synapses if each.note)]
-    activity = None
-    if request.is_page and source.network.is_spiking:
-        activity, why = simulate(source, request)
-        notes += [why] if why else []
+    network = scene(model, strongest=strongest, max_distance=request.max_distance)
+    notes = list(network.notes)
+    spikes, input_name = None, ""
+    if request.is_page and model.network.is_spiking:
+        try:
+            spikes, input_name = simulate(model, request)
+        except NetworkError as error:
+            notes.append(f"Spikes are not shown, as the network does not run: {error.message}.")
     for line in notes:
         note(line)
     if not request.is_page:
-        names = request.panels or default_panels(network, before)
-        charts = [panel(name, network, synapses, before) for name in names]
-        title = f"{source.name}: {source.description}, d = {source.dimensions}"
-        return drawing.to_file(charts, title, " ".join(notes), request.suffix)
-    if activity is not None:
-        note(f"spikes: input {activity.input_name}")
-    return network_page(network, synapses, activity, notes, note).encode(errors="replace")  # a name may be no text
+        charts = [panel(name, network, before) for name in request.panels or default_panels(network, before)]
+        return drawing.to_file(charts, f"{model.name}: {network.description}", " ".join(notes), request.suffix)
+    if spikes is not None:
+        note(f"spikes: input {input_name}")
+    return _page(network, spikes, input_name, notes, note).encode(errors="replace")  # a name may be no text
+
+
+# --- activity ------------------------------------------------------------------------------------
+
+
+def simulate(model: Model, request: PlotRequest) -> tuple[list[FloatArray], str]:
+    """Run a spiking network on the requested input: `record`, and the name of the input.
+
+    Raises:
+        DataError: see `sen_edge.data.datasets.load_part`.
+        UsageError: the data lack the example.
+        NetworkError: the network does not run.
+    """
+    network = model.network
+    if network.macs > MAX_WEIGHTS:
+        raise NetworkError(f"it has {network.macs:,} weights, too many to run it here")
+    x, name = random_input(network, request.seed) if request.data is None else _data_input(network, request)
+    return record(runnable(model), x), name
+
+
+def runnable(model: Model) -> Network:
+    """The network with its pattern of synapses.
+
+    Raises:
+        NetworkError: neurons coincide, so that there are no weights.
+    """
+    return model.network if model.checkpoint is None else checkpoints.to_network(model.checkpoint)
+
+
+def random_input(network: Network, seed: int) -> tuple[FloatArray, str]:
+    """A seeded random input of the network's shape, and its name."""
+    values = np.random.default_rng(seed).random(network.input_shape)
+    low, high = network.input_range
+    x = values < RANDOM_RATE if network.input_coding == "spikes" else low + (high - low) * values
+    return x.astype(np.float32), f"random, seed {seed}"
+
+
+def _data_input(network: Network, request: PlotRequest) -> tuple[FloatArray, str]:
+    """One example of a data set's test part, and its name."""
+    from sen_edge.data.datasets import load_part
+    from sen_runtime.data import TEST
+
+    found = load_part(str(request.data), TEST, request.data_dir, network)
+    index = request.example
+    if index >= len(found.inputs):
+        raise UsageError(f"--example is {index}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
+    label = "" if found.labels is None else f", label {found.labels[index]}"
+    return found.inputs[index], f"example {index} of {found.title}{label}"
+
+
+def record(network: Network, x: FloatArray) -> list[FloatArray]:
+    """Activity `[T, n]` of each layer with spikes for one input `[n_in]`, or `[T, n_in]` spikes.
+
+    The input is the first layer; 1 is a spike, and an input current ranges from 0 to 1.
+
+    Raises:
+        NetworkError: neurons coincide, so that there are no weights.
+    """
+    network = reference.expand(network)
+    is_current = network.input_coding == "direct"
+    inputs = np.repeat(x[np.newaxis], network.timesteps, axis=0) if is_current else x
+    membranes = reference.initial_membranes(network, 1, np.float32)
+    steps: list[list[FloatArray]] = []
+    for x_t in inputs:
+        membranes, spikes = reference.step(network, membranes, x_t[np.newaxis])
+        steps.append([spike[0] for spike in spikes])
+    low, high = network.input_range
+    levels = np.clip((inputs - low) / (high - low), 0, 1) if is_current else inputs
+    return [levels.astype(np.float32), *map(np.stack, zip(*steps, strict=True))]
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def _page(
+    scene: Scene,
+    spikes: Sequence[FloatArray] | None,
+    input_name: str,
+    notes: Sequence[str],
+    note: Callable[[str], None],
+) -> str:
+    script = "".join(environment().get_template(name).render() for name in SCRIPTS)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    model = scene.model
+    metadata = (model.network if model.checkpoint is None else model.checkpoint).metadata
+    facts = [[name, value] for name, value in {**metadata, "sha256": model.sha256}.items() if value]
+    counts = {name: sum(kinds.count(name) for kinds in scene.kinds) for name in LEGEND}
+    return to_page(
+        f"Network: {model.name}",
+        [_layer_table(scene), Table("Metadata", ["name", "value"], facts, is_text=True)],
+        note,
+        "viewer.html",
+        subtitle=f"{scene.description} · sen-edge {sen_edge.__version__}",
+        notes=notes,
+        legend=[(name, *LEGEND[name], f"{count:,}") for name, count in counts.items() if count],
+        layers=scene.layer_names,
+        steps=0 if spikes is None else len(spikes[0]),
+        input_name=input_name,
+        data=_data(scene, spikes),
+        script=script,
+        script_source=f"'sha256-{digest}'",
+    )
+
+
+def _layer_table(scene: Scene) -> Table:
+    rows = []
+    for layer, (name, kinds) in enumerate(zip(scene.layer_names, scene.kinds, strict=True)):
+        cells = [f"{len(kinds):,}", *[UNKNOWN] * 6]
+        if layer < len(scene.links):
+            lengths, strongest = scene.links[layer].lengths, scene.links[layer].strongest
+            cells[1:] = [
+                *(f"{kinds.count(kind):,}" for kind in ("excitatory", "inhibitory")),
+                f"{lengths.size:,}",
+                f"{len(strongest):,}",
+                f"{np.median(lengths):.3g}" if lengths.size else UNKNOWN,
+                f"{strongest[0]:.3g}" if len(strongest) else UNKNOWN,
+            ]
+        rows.append([name, *cells])
+    headings = [
+        "layer", "neurons", "excitatory", "inhibitory", "synapses", "drawn", "median distance", "strongest weight",
+    ]  # fmt: skip
+    return Table("Layers, and the synapses from each to the next", headings, rows)
+
+
+def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
+    """Data of the script; `neurons` and `synapses` are the first index of each layer, then the total."""
+    first = np.cumsum([0, *map(len, scene.neurons)])
+    links = scene.links
+    kinds = [[list(LEGEND).index(kind) for kind in layer] for layer in scene.kinds]
+    learned = [*(link.operator.source for link in links), links[-1].operator.target]
+    no_mask = np.full(len(scene.neurons[-1]), np.nan)
+    arrays = {
+        "positions": _encode("Float32Array", scene.positions),
+        "numbers": _encode("Uint32Array", scene.neurons),
+        "kinds": _encode("Uint8Array", kinds),
+        "masks": _encode("Float32Array", [*(link.operator.mask for link in links), no_mask]),
+        "sources": _encode("Uint32Array", [first[index] + link.sources for index, link in enumerate(links)]),
+        "targets": _encode("Uint32Array", [first[index + 1] + link.targets for index, link in enumerate(links)]),
+        "weights": _encode("Float32Array", [link.strongest for link in links]),
+        "coordinates": _encode("Float32Array", [positions[:, :MAX_COORDINATES] for positions in learned]),
+    }
+    data = {
+        "names": scene.layer_names,
+        "axes": ["" if axis == "nothing" else axis for axis in scene.axes],
+        "gap": scene.gap,
+        "dimensions": scene.dimensions,
+        "neurons": first.tolist(),
+        "synapses": np.cumsum([0, *(len(link.strongest) for link in links)]).tolist(),
+        # Low and high of the three coordinates, without the neurons far out.
+        "boxes": [np.quantile(at, [0.02, 0.98], axis=0).T.tolist() for at in scene.positions],
+        "arrays": arrays,
+    }
+    if spikes is not None:
+        is_current = scene.model.network.input_coding == "direct"
+        levels = np.concatenate([layer[:, drawn] for layer, drawn in zip(spikes, scene.neurons, strict=False)], axis=1)
+        counts = levels[:, len(scene.neurons[0]) if is_current else 0 :].sum(axis=1)
+        # Step 0 is the mean over all steps.
+        arrays["activity"] = _encode("Uint8Array", [np.rint(255 * levels.mean(axis=0)), *np.rint(255 * levels)])
+        data |= {"steps": len(levels), "isCurrent": is_current, "spikes": [int(counts.sum()), *map(int, counts)]}
+    return data
+
+
+def _encode(kind: str, arrays: Sequence[Any]) -> tuple[str, str]:
+    return kind, base64.b64encode(np.concatenate(arrays).astype(ARRAYS[kind]).tobytes()).decode()

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.data.subsample import even_indices
-from sen_edge.model.parameters import Synapses
+from sen_edge.errors import UsageError
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model import model as models
+from sen_edge.model.model import Model
+from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import weights
-from sen_edge.report.network.source import Source
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates
 
 FloatArray = NDArray[np.float64]
@@ -28,6 +34,67 @@ MIN_OF_A_LAYER = 200
 TOUCHING = 1e-30
 #: Layers are moved apart by multiples of their thickness along that axis, or of their width across it.
 GAP_THICKNESS, GAP_WIDTH = 1.15, 0.8
+#: Synapses of a layer in a picture: by default, and at most.
+STRONGEST, MAX_DRAWN = 500, 20_000
+
+
+# --- networks with positions ---------------------------------------------------------------------
+
+
+def load_positions(path: Path, *, map_path: Path | None = None) -> Model:
+    """Read a network with positions: a checkpoint, or a `.sen` image that stores coordinates.
+
+    All weights are `Coordinates`, without the pattern of a checkpoint; coincident neurons are allowed.
+
+    Raises:
+        CheckpointError, ImageError: see `sen_edge.model.model.load`.
+        UsageError: an image without coordinates; a map for an image.
+    """
+    if path.suffix != models.IMAGE_SUFFIX:
+        return of_checkpoint(checkpoints.load(path, map_path=map_path), path)
+    model = models.load(path, map_path=map_path)
+    for index, layer in enumerate(model.network.layers):
+        if not isinstance(layer.weight, Coordinates):
+            raise UsageError(
+                f"{path}: layer {index} holds weights and no positions, so there is nothing to draw",
+                hint="draw the checkpoint of the image, or export with --weights coordinates",
+            )
+    for index, (before, after) in enumerate(pairwise(operators(model.network))):
+        if not np.array_equal(before.target, after.source):
+            raise UsageError(
+                f"{path}: neurons of layer {index + 1} have two positions each, as targets and as sources; expected one"
+            )
+    return model
+
+
+def of_checkpoint(checkpoint: Checkpoint, path: Path) -> Model:
+    """Model of a checkpoint whose network lacks the pattern of synapses."""
+    network = checkpoints.to_network(replace(checkpoint, synapses={}))
+    return Model(network, checkpoint.sha256, checkpoint, path)
+
+
+def operators(network: Network) -> list[Coordinates]:
+    """Positions and masks of every layer."""
+    return [layer.weight for layer in network.layers if isinstance(layer.weight, Coordinates)]
+
+
+def positions_of(network: Network) -> list[Float32Array]:
+    """Positions `[n, d]` of each layer, input first."""
+    found = operators(network)
+    return [*(operator.source for operator in found), found[-1].target]
+
+
+def is_axis_fixed(model: Model) -> bool:
+    """Whether the last coordinate is that of the layer: in an image, equal within layers and distinct between."""
+    if model.checkpoint is not None:
+        return model.checkpoint.config.layer_axis == "fixed"
+    positions = positions_of(model.network)
+    last = [np.unique(at[:, -1]) for at in positions]
+    is_equal = all(len(values) == 1 for values in last)
+    return positions[0].shape[1] > 1 and is_equal and len(np.unique(np.concatenate(last))) == len(last)
+
+
+# --- the scene -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,42 +103,27 @@ class Link:
 
     Attributes:
         operator: positions and masks of both.
-        synapses: connected neurons `[n_out, n_in]`; None if `operator` defines them.
+        distances: `[n_out, n_in]`, at least `min_distance`: 0 of coincident neurons, inf without a synapse.
+        sources: `[n]` of the synapses to draw, the strongest first: indices among the drawn neurons of the layer.
+        targets: `[n]`, indices among those of the next layer.
+        strongest: `[n]`, their weights.
     """
 
     operator: Coordinates
-    synapses: Synapses | None
+    distances: Float32Array
+    sources: IndexArray
+    targets: IndexArray
+    strongest: Float32Array
 
-    def distances(self) -> Float32Array:
-        """Distances `[n_out, n_in]`, at least `min_distance`: 0 of coincident neurons, inf without a synapse."""
-        operator = replace(
-            self.operator,
-            mask=np.ones_like(self.operator.mask),
-            gain=1.0,
-            exponent=1.0,
-            min_distance=max(self.operator.min_distance, TOUCHING),
-        )
-        inverse = weights(operator)
-        if self.synapses is not None:
-            inverse[~self.synapses] = 0
-        with np.errstate(divide="ignore"):
-            distances: Float32Array = 1 / inverse
-        distances[inverse > 0.5 / TOUCHING] = 0
-        return distances
-
+    @property
     def lengths(self) -> Float32Array:
-        """Lengths `[n]` of the synapses."""
-        distances = self.distances()
-        lengths: Float32Array = distances[np.isfinite(distances)]
+        """Lengths `[n]` of all synapses."""
+        lengths: Float32Array = self.distances[np.isfinite(self.distances)]
         return lengths
 
     def weights(self) -> Float32Array:
         """Weights `[n_out, n_in]`: infinite between coincident neurons, 0 where there is no synapse."""
-        numerator = self.operator.gain * self.operator.mask.astype(np.float32)
-        with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            values: Float32Array = numerator / self.distances() ** np.float32(self.operator.exponent)
-        values[:, numerator == 0] = 0
-        return values
+        return _weights(self.operator, self.distances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +131,7 @@ class Scene:
     """A network laid out for drawing.
 
     Attributes:
-        source: the network.
+        model: of `load_positions`.
         neurons: for each layer, input first, the numbers `[n]` of the drawn neurons.
         positions: for each layer `[n, 3]`; layers are moved apart along the first coordinate.
         axes: names of the three coordinates.
@@ -88,18 +140,30 @@ class Scene:
         notes: remarks for readers of the picture.
     """
 
-    source: Source
+    model: Model
     neurons: tuple[IndexArray, ...]
     positions: tuple[FloatArray, ...]
-    axes: tuple[str, str, str]
+    axes: tuple[str, ...]
     gap: float
     links: tuple[Link, ...]
     notes: tuple[str, ...]
 
     @property
+    def dimensions(self) -> int:
+        """Coordinates d of a position."""
+        return self.links[0].operator.dimensions
+
+    @property
+    def description(self) -> str:
+        """Kind of the network, layer sizes, time steps and dimensions."""
+        network = self.model.network
+        kind, steps = ("spiking network", f", T = {network.timesteps}") if network.is_spiking else ("perceptron", "")
+        return f"{kind} {'-'.join(map(str, network.layer_sizes))}{steps}, d = {self.dimensions}"
+
+    @property
     def layer_names(self) -> list[str]:
         """Name of each layer, with the number of its neurons."""
-        sizes = self.source.network.layer_sizes
+        sizes = self.model.network.layer_sizes
         roles = ["input", *(f"hidden {index}" for index in range(1, len(sizes) - 1)), "output"]
         if len(sizes) == 3:
             roles[1] = "hidden"
@@ -112,33 +176,31 @@ class Scene:
         hidden = [[("silent", "excitatory", "inhibitory")[int(sign)] for sign in layer] for layer in signs]
         return [*hidden, ["output"] * len(self.neurons[-1])]
 
-    def apart(self) -> tuple[FloatArray, ...]:
+    def apart(self) -> list[FloatArray]:
         """Positions `[n, 3]` with the layers moved apart."""
         middle = (len(self.positions) - 1) / 2
         step = np.array([self.gap, 0, 0])
-        return tuple(positions + (layer - middle) * step for layer, positions in enumerate(self.positions))
+        return [at + (layer - middle) * step for layer, at in enumerate(self.positions)]
 
 
-def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
+def scene(
+    model: Model, most: int = MAX_NEURONS, *, strongest: int = STRONGEST, max_distance: float | None = None
+) -> Scene:
     """Lay a network out for drawing.
 
     Args:
-        source: the network.
+        model: of `load_positions`.
         most: neurons to draw; larger networks are sampled, evenly within each layer.
+        strongest: synapses to draw of each layer, by the magnitude of their weight.
+        max_distance: draw all synapses up to this length instead.
     """
-    projected, axes, sentence = project(source.positions, is_axis_fixed=source.is_axis_fixed)
-    sizes = source.network.layer_sizes
+    projected, axes, sentence = project(positions_of(model.network), is_axis_fixed=is_axis_fixed(model))
+    sizes = model.network.layer_sizes
     neurons = sample(sizes, most)
     drawn = tuple(positions[chosen] for positions, chosen in zip(projected, neurons, strict=True))
-    links = []
-    for index, operator in enumerate(source.operators):
-        before, after = neurons[index : index + 2]
-        selected = replace(
-            operator, source=operator.source[before], target=operator.target[after], mask=operator.mask[before]
-        )
-        synapses = source.synapses.get(index)
-        links.append(Link(selected, None if synapses is None else synapses[np.ix_(after, before)]))
-    gap = _gap(drawn)
+    spans = [np.quantile(at, 0.98, axis=0) - np.quantile(at, 0.02, axis=0) for at in drawn]
+    thickness, *width = np.max(spans, axis=0)
+    gap = float(max(GAP_THICKNESS * thickness, GAP_WIDTH * max(width))) or 1.0
     notes = [f"{sentence} Layers are drawn {gap:.3g} further apart than they are."]
     if sum(map(len, neurons)) < sum(sizes):
         shares = ", ".join(f"{len(chosen):,} of {size:,}" for chosen, size in zip(neurons, sizes, strict=True))
@@ -146,7 +208,67 @@ def scene(source: Source, most: int = MAX_NEURONS) -> Scene:
             f"Too many neurons to draw them all: a sample, evenly spread over each layer, is shown ({shares}); "
             "synapses and figures are those between the neurons shown."
         )
-    return Scene(source, neurons, drawn, axes, gap, tuple(links), tuple(notes))
+    links = []
+    for index, operator in enumerate(operators(model.network)):
+        before, after = neurons[index : index + 2]
+        selected = replace(
+            operator, source=operator.source[before], target=operator.target[after], mask=operator.mask[before]
+        )
+        pattern = None if model.checkpoint is None else model.checkpoint.synapses.get(index)
+        distances = _distances(selected, None if pattern is None else pattern[np.ix_(after, before)])
+        sources, targets, weights, remarks = _select(selected, distances, strongest, max_distance)
+        links.append(Link(selected, distances, sources, targets, weights))
+        notes += [" ".join(f"Layer {index} to {index + 1}: {remark}" for remark in remarks)] if remarks else []
+    return Scene(model, neurons, drawn, axes, gap, tuple(links), tuple(notes))
+
+
+def _distances(operator: Coordinates, pattern: NDArray[np.bool_] | None) -> Float32Array:
+    """Inverse weights of masks 1, so that rounding and `max_distance` are those of the network."""
+    floor, ones = max(operator.min_distance, TOUCHING), np.ones_like(operator.mask)
+    inverse = weights(replace(operator, mask=ones, gain=1.0, exponent=1.0, min_distance=floor))
+    if pattern is not None:
+        inverse[~pattern] = 0
+    with np.errstate(divide="ignore"):
+        distances: Float32Array = 1 / inverse
+    distances[inverse > 0.5 / TOUCHING] = 0
+    return distances
+
+
+def _weights(operator: Coordinates, distances: Float32Array) -> Float32Array:
+    numerator = operator.gain * operator.mask.astype(np.float32)
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        values: Float32Array = numerator / distances ** np.float32(operator.exponent)
+    values[:, numerator == 0] = 0
+    return values
+
+
+def _select(
+    operator: Coordinates, distances: Float32Array, strongest: int, max_distance: float | None
+) -> tuple[IndexArray, IndexArray, Float32Array, list[str]]:
+    """Sources, targets and weights of the synapses to draw, and remarks on omitted ones."""
+    values = _weights(operator, distances)
+    strength = np.abs(values)
+    is_infinite = np.isinf(strength)
+    strength[is_infinite] = 0
+    remarks = []
+    if n_infinite := int(is_infinite.sum()):
+        pairs = "1 pair of neurons" if n_infinite == 1 else f"{n_infinite:,} pairs of neurons"
+        remarks.append(
+            f"{pairs} at the same point; their weight is infinite and their synapse has no length, so it is not drawn."
+        )
+    asked, what = strongest, "were asked for"
+    if max_distance is not None:
+        strength[distances > max_distance] = 0
+        asked, what = strength.size, f"are not longer than {max_distance:g}"
+    wanted = min(asked, int(np.count_nonzero(strength)))
+    count = min(wanted, MAX_DRAWN)
+    if count < wanted:
+        remarks.append(f"{wanted:,} synapses {what}; the {count:,} strongest are drawn.")
+    flat = strength.ravel()
+    best = np.argpartition(flat, flat.size - count)[flat.size - count :] if count else np.empty(0, np.intp)
+    best = best[np.argsort(-flat[best], kind="stable")]
+    target, source = np.unravel_index(best, strength.shape)
+    return source, target, values[target, source], remarks
 
 
 def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
@@ -155,16 +277,14 @@ def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
     Each layer gets `MIN_OF_A_LAYER`, or an equal share if there are many layers; the rest is divided by size.
     """
     smallest = min(MIN_OF_A_LAYER, max(1, most // len(sizes)))
-    counts = [min(size, smallest) for size in sizes]
-    others = [size - count for size, count in zip(sizes, counts, strict=True)]
-    share = min(1.0, max(0, most - sum(counts)) / max(1, sum(others)))
-    counts = [count + int(share * other) for count, other in zip(counts, others, strict=True)]
-    return tuple(even_indices(size, count) for size, count in zip(sizes, counts, strict=True))
+    counts = np.minimum(sizes, smallest)
+    others = sizes - counts
+    share = min(1.0, max(0, most - counts.sum()) / max(1, others.sum()))
+    counts += (share * others).astype(int)
+    return tuple(map(even_indices, sizes, counts.tolist()))
 
 
-def project(
-    layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool
-) -> tuple[list[FloatArray], tuple[str, str, str], str]:
+def project(layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool) -> tuple[list[FloatArray], tuple[str, ...], str]:
     """Map the neurons of all layers to three coordinates.
 
     Args:
@@ -192,11 +312,11 @@ def project(
         sentence += f", with {' and '.join([*added, *['0'] * missing])} as further coordinates"
     if is_axis_fixed:
         sentence += "; the layer axis is fixed, not learned"
-    first, second, third = [*names, *["nothing"] * missing]
-    return [np.pad(at, ((0, 0), (0, missing))) for at in exact], (first, second, third), f"{sentence}."
+    padded = [np.pad(at, ((0, 0), (0, missing))) for at in exact]
+    return padded, (*names, *["nothing"] * missing), f"{sentence}."
 
 
-def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, str, str], str]:
+def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tuple[str, ...], str]:
     """Project on the principal components of all neurons: the third first, as layers are thinnest along it."""
     everything = np.concatenate(layers)
     middle = everything.mean(axis=0)
@@ -212,10 +332,3 @@ def _principal(layers: list[FloatArray], d: int) -> tuple[list[FloatArray], tupl
     )
     axes = ("component 3", "component 1", "component 2")
     return [(positions - middle) @ chosen for positions in layers], axes, sentence
-
-
-def _gap(layers: Sequence[FloatArray]) -> float:
-    """Distance by which layers are moved apart."""
-    spans = [np.quantile(positions, 0.98, axis=0) - np.quantile(positions, 0.02, axis=0) for positions in layers]
-    thickness, *width = np.max(spans, axis=0)
-    return float(max(GAP_THICKNESS * thickness, GAP_WIDTH * max(width))) or 1.0

@@ -1,9 +1,12 @@
-"""Parts of a report about records of benchmarks."""
+"""Parts of a report about records and histories of benchmarks, and their CSV."""
 
 from __future__ import annotations
 
+import csv
+import io
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,8 +14,9 @@ import numpy as np
 from sen_edge.report import charts
 from sen_edge.report.charts import unit_name
 from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table, Verbatim
+from sen_runtime.bench.history import History
 from sen_runtime.bench.load import busy
-from sen_runtime.bench.record import is_wrong
+from sen_runtime.bench.record import began_s, is_wrong
 from sen_runtime.bench.text import cells, heading, remarks
 from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 
@@ -27,14 +31,31 @@ DETAILS = (
 )  # fmt: skip
 ARTIFACT = ("file", "engine", "engine_version", "kernels", "threads", "n_samples", "calls_per_sample", "sha256")
 COMPARED = "Outputs, compared with those of the first row of the same model"
+#: Columns of records in CSV, in this order in every version of the schema; new ones are added at the end.
+RECORD_FIELDS = (
+    "created", "model", "cpu", "architecture", "status", "valid", "name", "file", "sha256", "bytes", "engine",
+    "engine_version", "kernels", "threads", "n_in", "n_out", "timesteps", "load_us", "first_us", "calls_per_sample",
+    "n_samples", "min_us", "median_us", "mean_us", "mad_us", "p90_us", "p95_us", "p99_us", "p99_9_us", "step_us",
+    "call_us", "throughput_per_s", "ratio_to", "ratio_median", "ratio_low", "ratio_high", "ratio_confidence",
+    "agreement_to", "agreement_inputs", "max_error", "max_error_over_std", "argmax_percent", "matches",
+    "accuracy_percent", "macs", "nnz", "weight_bytes", "rss_growth_bytes", "arena_bytes", "bytes_per_ns",
+    "share_of_l2", "share_of_memory", "energy_uj", "warnings", "source",
+)  # fmt: skip
+HISTORY_FIELDS = (
+    "created", "model", "cpu", "architecture", "kernel", "os", "status", "valid", "name", "median_us", "low_us",
+    "high_us", "source",
+)  # fmt: skip
 
 
-def brief_parts(record: Record) -> list[Part]:
+# --- records -------------------------------------------------------------------------------------
+
+
+def record_brief(record: Record) -> list[Part]:
     """Device, rows and remarks."""
     return [Note(heading(record)), _rows_table(record), *([Note("", found)] if (found := remarks(record)) else [])]
 
 
-def page_parts(record: Record) -> list[Part]:
+def record_parts(record: Record) -> list[Part]:
     """All that is known about one record, with charts."""
     rows = record["rows"]
     parts: list[Part] = [Note(f"{heading(record)} · {record['tool']['name']} {record['tool']['version']}")]
@@ -50,7 +71,22 @@ def page_parts(record: Record) -> list[Part]:
         parts += [charts.over_turns(row) for row in rows if row["turns_us"]]
     if record["sustained"]:
         parts += _sustained(record["sustained"], [row["name"] for row in rows])
-    return [*parts, *_device(record["device"]), *_settings(record)]
+    device, settings = record["device"], record["settings"]
+    before, after = device["before"], device["after"]
+    states = [[name, _value(before[name], name), _value(after.get(name), name)] for name in before]
+    constant = {name: value for name, value in device.items() if name not in ("before", "after", "throttled_during")}
+    facts = {"settings": {name: value for name, value in settings.items() if name != "loads"}}
+    facts |= {name: record[name] for name in ("clock", "bandwidth", "energy") if record[name] is not None}
+    return [
+        *parts,
+        Heading("Device", 4),
+        _facts("Machine and libraries", constant),
+        Table("Before and after the run", ["", "before", "after"], states),
+        Heading("Measurement", 4),
+        Verbatim(" ".join(map(shlex.quote, record["command"]))),
+        _facts("Settings", facts),
+        _table("Artifacts and engines", rows, ARTIFACT, is_text=True),
+    ]
 
 
 def side_by_side(records: Mapping[str, Record]) -> list[Part]:
@@ -78,27 +114,23 @@ def _state(record: Record) -> str:
 
 def _verdict(record: Record) -> Note:
     """Whether the record can be relied on, with the remarks that the device prints."""
-    before = record["device"]["before"]
-    can_tell = any(before[name] != "unavailable" for name in ("throttled", "mhz", "arm_clock_mhz"))
+    device, rows = record["device"], record["rows"]
+    can_tell = any(device["before"][name] != "unavailable" for name in ("throttled", "mhz", "arm_clock_mhz"))
     clock = "the clock held" if can_tell else "the machine does not tell its clock"
-    compared = any(row["agreement"] is not None for row in record["rows"])
+    compared = any(row["agreement"] is not None for row in rows)
     passed = f"{clock}, and {'the rows agree' if compared else 'no two rows were to be compared'}"
+    warnings = [device["throttled_during"], record.get("left_out"), *(row["warnings"] for row in rows)]
     if not record["valid"]:
         return Note(f"{WRONG} Not valid: do not rely on these figures", remarks(record), "bad")
     if record["status"] != "complete":
-        return Note(
-            f"! {record['status'].capitalize()}: figures of the measurement until then", remarks(record), "warn"
-        )
-    if busy(record):
-        return Note(f"! Busy machine: {passed}, but other programs ran", remarks(record), "warn")
-    warnings = [
-        record["device"]["throttled_during"],
-        record.get("left_out"),
-        *(row["warnings"] for row in record["rows"]),
-    ]
-    if any(warnings):
-        return Note(f"! Valid, with warnings: {passed}", remarks(record), "warn")
-    return Note(f"✓ Valid: {passed}", remarks(record), "good")
+        text = f"! {record['status'].capitalize()}: figures of the measurement until then"
+    elif busy(record):
+        text = f"! Busy machine: {passed}, but other programs ran"
+    elif any(warnings):
+        text = f"! Valid, with warnings: {passed}"
+    else:
+        return Note(f"✓ Valid: {passed}", remarks(record), "good")
+    return Note(text, remarks(record), "warn")
 
 
 def _rows_table(record: Record) -> Table:
@@ -144,28 +176,6 @@ def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> li
     return parts
 
 
-def _device(device: Mapping[str, Any]) -> list[Part]:
-    before, after = device["before"], device["after"]
-    rows = [[name, _value(before[name], name), _value(after.get(name), name)] for name in before]
-    constant = {name: value for name, value in device.items() if name not in ("before", "after", "throttled_during")}
-    return [
-        Heading("Device", 4),
-        _facts("Machine and libraries", constant),
-        Table("Before and after the run", ["", "before", "after"], rows),
-    ]
-
-
-def _settings(record: Record) -> list[Part]:
-    facts = {name: record[name] for name in ("settings", "clock", "bandwidth", "energy") if record[name] is not None}
-    facts["settings"] = {name: value for name, value in record["settings"].items() if name != "loads"}
-    return [
-        Heading("Measurement", 4),
-        Verbatim(" ".join(map(shlex.quote, record["command"]))),
-        _facts("Settings", facts),
-        _table("Artifacts and engines", record["rows"], ARTIFACT, is_text=True),
-    ]
-
-
 def _facts(caption: str, values: Mapping[str, Any]) -> Table:
     """Fields of a record under their names."""
     return Table(caption, ["field", "value"], list(_flatten(values)), is_text=True)
@@ -192,3 +202,85 @@ def _value(value: Any, name: str = "") -> str:
     if name.startswith("max_error"):
         return f"{value:.2e}"
     return f"{value:,}" if isinstance(value, int) else significant(value)
+
+
+# --- histories -----------------------------------------------------------------------------------
+
+
+def history_brief(history: History) -> list[Part]:
+    """Every row of every entry."""
+    rows = [
+        [
+            entry["created"], row["name"],
+            *(UNKNOWN if row[key] is None else significant(row[key]) for key in ("low_us", "median_us", "high_us")),
+            "valid" if entry["valid"] and entry["status"] == "complete" else f"{WRONG} not valid",
+        ]
+        for entry in sorted(history.entries, key=began_s) for row in entry["rows"]
+    ]  # fmt: skip
+    return [
+        Table("Median latency with its interval", ["created", "row", "low us", "median us", "high us", "record"], rows)
+    ]
+
+
+def history_parts(history: History) -> list[Part]:
+    """A chart for each row name: median and interval of every entry, by date."""
+    entries = sorted(history.entries, key=began_s)
+    parts: list[Part] = [Note(note) for note in history.notes]
+    if not entries:
+        return [*parts, Note("There is no record yet.")]
+    first, last = entries[0], entries[-1]
+    parts.append(Note(f"{len(entries)} records, {first['created']} to {last['created']}"))
+    parts.append(
+        Note(
+            f"Dot: median; line: its interval at {100 * last['confidence']:g} % confidence; hollow: not valid or "
+            "interrupted. Dashed: another device, system or kernel from here on."
+        )
+    )
+    changes = {}  # index of an entry -> what differs from the device of the entry before
+    for index, (before, now) in enumerate(pairwise(entry["device"] for entry in entries), 1):
+        words = [f"{key}: {before.get(key)} / {now.get(key)}" for key in now if before.get(key) != now.get(key)]
+        if words:
+            changes[index] = "; ".join(words)
+    names = dict.fromkeys(row["name"] for entry in entries for row in entry["rows"])
+    parts += [charts.trend(entries, name, list(changes)) for name in names]
+    if changes:
+        rows = [[entries[index]["created"], words] for index, words in changes.items()]
+        parts.append(Table("Changes of the device", ["since", "difference"], rows, is_text=True))
+    return parts
+
+
+# --- CSV, with full precision --------------------------------------------------------------------
+
+
+def csv_of_records(records: Mapping[str, Record]) -> str:
+    """A line for each row of records by their sources; unknown values are empty."""
+
+    def lines() -> Iterator[dict[str, Any]]:
+        for source, record in records.items():
+            for row in record["rows"]:
+                agreement = dict(row["agreement"] or {})
+                yield {
+                    **record, **record["device"], **row, "source": source,
+                    **{f"{key}_us": value for key, value in row["latency_us"].items()},
+                    **{f"ratio_{key}": value for key, value in (row["ratio"] or {}).items()},
+                    **{f"agreement_{key}": agreement.pop(key, None) for key in ("to", "inputs")}, **agreement,
+                    "warnings": "; ".join(warning["message"] for warning in row["warnings"]),
+                }  # fmt: skip
+
+    return _csv(RECORD_FIELDS, lines())
+
+
+def csv_of_histories(histories: Mapping[str, History]) -> str:
+    """A line for each row of each entry of histories by their sources."""
+    return _csv(HISTORY_FIELDS, (
+        {**entry, **entry["device"], **row, "source": source}
+        for source, history in histories.items() for entry in history.entries for row in entry["rows"]
+    ))  # fmt: skip
+
+
+def _csv(fields: Sequence[str], lines: Iterable[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fields, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return buffer.getvalue()
