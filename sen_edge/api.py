@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sen_edge.compression import inputs, pipeline
+from sen_edge.compression import pipeline
 from sen_edge.compression.request import CompressRequest
 from sen_edge.compression.result import Compressed
 from sen_edge.data import datasets
@@ -182,7 +182,7 @@ def compress(
         DataError, UsageError, BudgetError, NetworkError, TrainingError: see `sen_edge.compression.pipeline.compress`.
     """
     loaded, request = _model(model), parse(CompressRequest, options, "")
-    calibrated, dataset = inputs.load_inputs(
+    calibrated, dataset = pipeline.load_inputs(
         loaded,
         None if calibration is None else str(calibration),
         None if data is None else str(data),

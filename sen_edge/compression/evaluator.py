@@ -10,8 +10,7 @@ from pathlib import Path
 
 from sen_edge.compression.finetune import distil, free_recipe
 from sen_edge.compression.forms import Form, Plan
-from sen_edge.compression.layerwise import SecondOrder
-from sen_edge.compression.moments import Inputs
+from sen_edge.compression.moments import Inputs, SecondOrder
 from sen_edge.compression.quadratic import Quadratic
 from sen_edge.compression.request import CompressRequest
 from sen_edge.compression.search_state import SearchState

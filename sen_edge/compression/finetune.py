@@ -56,15 +56,9 @@ MANY_DIMENSIONS = 32
 
 @dataclass(frozen=True)
 class Tuned:
-    """Result of fine-tuning.
+    """The best epoch of fine-tuning, 0 if none was better than the start; without a checkpoint for free weights.
 
-    Attributes:
-        checkpoint: of the best epoch; None where free weights were trained.
-        network: of the best epoch.
-        best_epoch: its number, 0 where no epoch was better than the start.
-        history: figures of the epochs.
-        validation_accuracy: of the best epoch on the held-out examples, in percent.
-        original_accuracy: of the network before compression on them.
+    Accuracies are those on the held-out examples, in percent, also of the network before compression.
     """
 
     checkpoint: Checkpoint | None
@@ -92,14 +86,8 @@ def finetune(
 ) -> Tuned:
     """Prune and train under the pattern: the parameters of a checkpoint, which remains a SEN, or dense free weights.
 
-    Args:
-        original: trained checkpoint, whose synapses stay cut, or network with dense weights.
-        dataset: only its training part is used.
-        request: what to prune; neither whole neurons nor a threshold; free weights not by distance.
-        recipe: schedule.
-        tuning: ramp and loss.
-        surrogate_slope: of a spiking network with free weights.
-        progress: see `sen_edge.progress`.
+    Synapses that a checkpoint has cut stay cut. Only the training part of the data is used. Whole neurons, a threshold
+    and free weights by distance are refused.
 
     Raises:
         UsageError: a request that training cannot follow.
@@ -139,15 +127,8 @@ def distil(
 ) -> Tuned:
     """Train the weights of a compressed network towards the outputs of the original network.
 
-    With `tuning.distillation` 1 labels only select the epoch.
-
-    Args:
-        network: compressed; zeros of sparse weights and ranks stay.
-        original: its source.
-        dataset: only its training part is used.
-        recipe: schedule.
-        tuning: loss; the ramp has no effect.
-        progress: see `sen_edge.progress`.
+    Zeros of sparse weights and ranks stay. Only the training part of the data is used; with `tuning.distillation` 1
+    labels only select the epoch. The ramp has no effect.
 
     Raises:
         NetworkError: weights are coordinates or int8.

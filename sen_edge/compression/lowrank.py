@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.layerwise import SecondOrder
-from sen_edge.compression.moments import CompressionWarning, Inputs
+from sen_edge.compression.moments import CompressionWarning, Inputs, SecondOrder
 from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern, best_weights
 from sen_edge.compression.request import CompressRequest, select_layers
@@ -43,16 +42,11 @@ def factorize(
     calibration: Inputs | None,
     **fields: Any,
 ) -> Network:
-    """Replace weights by products of two factors, with or without a sparse part.
+    """Replace weights by products of two factors, with or without a sparse part, as a request or its fields say.
 
     Layers that would take more multiply-accumulates stay as they are, but compensate for the error of the layers before
-    them. Factors next to linear layers are multiplied into these, see `fold_linear`.
-
-    Args:
-        network: to factorize.
-        request: how far.
-        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
-        **fields: of the request, instead of it.
+    them. Factors next to linear layers are multiplied into these, see `fold_linear`. Calibration inputs are
+    `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes".
 
     Raises:
         UsageError: the request contradicts itself or the network.
@@ -76,11 +70,7 @@ def factorize(
 
 
 def rank_layers(request: CompressRequest, network: Network) -> list[int]:
-    """Numbers of the layers to factorize.
-
-    Raises:
-        UsageError: there is no such layer, or the rank is above that of every layer.
-    """
+    """Numbers of the layers to factorize; refuses a rank above that of every layer."""
     layers = select_layers(request.layers, network)
     full = max(min(network.layers[index].weight.shape) for index in layers)
     if request.rank is not None and request.rank > full:
@@ -91,7 +81,7 @@ def rank_layers(request: CompressRequest, network: Network) -> list[int]:
 def low_rank_plus_sparse(
     problem: Quadratic, rank: int, pattern: Pattern = UNSTRUCTURED, n_near: int = 0, effort: float = 1.0
 ) -> WeightOperator:
-    """Factors of a rank and, for `n_near` > 0, a sparse part of that many weights, with nearly the smallest error.
+    """Factors of a rank and a sparse part of `n_near` weights, with nearly the smallest error.
 
     `effort` is the share of the usual iterations.
     """

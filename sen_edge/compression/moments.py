@@ -1,28 +1,34 @@
-"""Statistics of calibration inputs: moments of every layer's inputs, and sensitivities of the outputs to each layer.
+"""Compression layer by layer: second-order problems from calibration inputs, and compensation of errors.
 
-No labels are used. Sums are in float64 over chunks, so memory does not grow with the inputs.
+The statistics are moments of every layer's inputs, and sensitivities of the outputs to each layer. No labels are used.
+Sums are in float64 over chunks, so memory does not grow with the inputs.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sen_edge.compression.quadratic import MAX_NEURONS
+from sen_edge.compression.quadratic import MAX_NEURONS, Quadratic
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_edge.model.dynamics import Product
 from sen_edge.model.free import FreeNetwork
+from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
-from sen_runtime.ir.network import Network
+from sen_runtime.ir.network import Layer, Network, readout_factors
+from sen_runtime.ir.operators import Dense, WeightOperator
 
 FloatArray = NDArray[np.float64]
 Inputs = NDArray[np.float32]
+#: Number and problem of a layer -> its new weights, or None to leave it as it is.
+Method = Callable[[int, Quadratic], "WeightOperator | None"]
 
 #: Inputs that run through a network at once.
 CHUNK = 1000
@@ -32,6 +38,8 @@ DERIVATIVE_INPUTS, MAX_PROBES = 2048, 32
 COMMON = 0.1
 #: Min variance of a covered direction, as a share of the max variance.
 COVERED = 1e-9
+#: Damping of the refit, as a share of the mean variance.
+REFIT_DAMPING = 1e-2
 
 
 class CompressionWarning(UserWarning):
@@ -91,19 +99,12 @@ def check_calibration(network: Network, calibration: Inputs | None) -> Inputs:
 
 
 def moments(original: Network, compressed: Network, calibration: Inputs) -> list[Moments]:
-    """Moments of every layer's inputs.
-
-    Args:
-        original: the network as it was.
-        compressed: the network as compressed so far; the same object at first.
-        calibration: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes".
-    """
+    """Moments of every layer's inputs in two networks, at first the same object."""
     sums = [_Sums(layer.weight.shape[1]) for layer in original.layers]
-    same = compressed is original
     for start in range(0, len(calibration), CHUNK):
         chunk = calibration[start : start + CHUNK]
         before, _ = reference.layer_inputs(original, chunk)
-        after = before if same else reference.layer_inputs(compressed, chunk)[0]
+        after = before if compressed is original else reference.layer_inputs(compressed, chunk)[0]
         for total, x, z in zip(sums, before, after, strict=True):
             total.add(x, z)
     return [total.moments() for total in sums]
@@ -121,21 +122,19 @@ class _Sums:
         self.dz: FloatArray | None = None
 
     def add(self, x: Inputs, z: Inputs) -> None:
-        """Return rows `[rows, n_in]` of both networks."""
-        same = x is z
+        """Add rows `[rows, n_in]` of both networks, of which the same array stands for one network."""
         if not self.rows:
             self.shift = z.mean(axis=0, dtype=np.float64)
         after: FloatArray = z - self.shift
-        before: FloatArray = after if same else x - self.shift
+        before: FloatArray = after if x is z else x - self.shift
         self.rows += len(z)
         self.x += before.sum(axis=0)
         self.z += after.sum(axis=0)
         self.zz += _product(after, after, self.zz.ndim)
-        if not same:
+        if x is not z:
             self.dz = _product(before - after, after, self.zz.ndim) + (0.0 if self.dz is None else self.dz)
 
     def moments(self) -> Moments:
-        """Means and central moments."""
         x, z = self.x / self.rows, self.z / self.rows
         outer = np.outer if self.zz.ndim == 2 else np.multiply
         lost = np.zeros_like(self.zz) if self.dz is None else self.dz / self.rows - outer(x - z, z)
@@ -167,12 +166,8 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
 
     J is the derivative of the network's outputs by the inputs of the layer's neurons, summed over the steps of a
     spiking network, with the surrogate derivative of the spike. M weights the outputs equally, and by `COMMON` a change
-    of all of them, which changes no class. Many outputs are replaced by random mixtures.
-
-    Args:
-        network: without coordinates.
-        calibration: as for `moments`; `DERIVATIVE_INPUTS` of them are used.
-        seed: of the mixtures.
+    of all of them, which changes no class. Many outputs are replaced by random mixtures. `DERIVATIVE_INPUTS` of the
+    inputs are used.
     """
     chosen = subsample(calibration, DERIVATIVE_INPUTS)
     totals = [np.zeros((layer.weight.shape[0],) * 2) for layer in network.layers]
@@ -215,4 +210,85 @@ def _probes(n_out: int, seed: int) -> Tensor:
         generator = torch.Generator().manual_seed(seed)
         signs = (torch.randint(0, 2, (MAX_PROBES, n_out), generator=generator) * 2.0 - 1) / MAX_PROBES**0.5
     result: Tensor = signs - keep * signs.mean(1, keepdim=True)
+    return result
+
+
+@dataclass(frozen=True, eq=False)
+class SecondOrder:
+    """A network without coordinates, with checked inputs and the sensitivity A of each layer."""
+
+    network: Network
+    calibration: Inputs
+    sensitivities: list[FloatArray]
+
+    @classmethod
+    def of(cls, network: Network, calibration: Inputs | None, seed: int = 0) -> SecondOrder:
+        """Check the inputs and compute the statistics; `seed` is that of random mixtures of many outputs."""
+        calibration, dense = check_calibration(network, calibration), materialize(network)
+        return cls(dense, calibration, sensitivities(dense, calibration, seed))
+
+    def problems(self, layers: Iterable[int]) -> dict[int, Quadratic]:
+        """Return the problem of each of these layers; warn of too few inputs."""
+        found, problems = moments(self.network, self.network, self.calibration), {}
+        for index in layers:
+            warn_of_rank(index, found[index])
+            weight = self.network.layers[index].weight.to_dense().astype(np.float64)
+            problems[index] = Quadratic.of(weight, found[index].covariance, self.sensitivities[index])
+        return problems
+
+    def compress(self, method: Method) -> Network:
+        """Replace the weights of layers in order, with biases that preserve the means of their outputs.
+
+        A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
+        `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.
+        """
+        original = result = self.network
+        found = moments(original, original, self.calibration)
+        for index, layer in enumerate(original.layers):
+            weight = layer.weight.to_dense().astype(np.float64)
+            if result is not original:
+                found = moments(original, result, self.calibration)
+                weight = _refit(weight, found[index])
+            operator = method(index, Quadratic.of(weight, found[index].covariance, self.sensitivities[index]))
+            if operator is None:
+                if result is original:
+                    continue
+                operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
+            result = _replace_layer(result, index, operator, _bias(original, layer, operator, found[index]))
+        return result
+
+
+def compensate_means(network: Network, compressed: Network, calibration: Inputs) -> Network:
+    """`compressed` with biases that preserve the means of every layer's outputs in `network`."""
+    original, result = materialize(network), compressed
+    for index, layer in enumerate(compressed.layers):
+        found = moments(original, materialize(result), calibration)[index]
+        bias = _bias(original, original.layers[index], layer.weight, found)
+        result = _replace_layer(result, index, layer.weight, bias)
+    return result
+
+
+def _replace_layer(network: Network, index: int, operator: WeightOperator, bias: NDArray[np.float32]) -> Network:
+    layers = list(network.layers)
+    layers[index] = replace(layers[index], weight=operator, bias=bias)
+    return replace(network, layers=tuple(layers))
+
+
+def _refit(weight: FloatArray, found: Moments) -> FloatArray:
+    c = found.covariance
+    if c.ndim == 1:
+        return weight + weight * (found.lost / (c + (REFIT_DAMPING * float(c.mean()) or 1.0)))
+    damped = c + np.eye(len(c)) * (REFIT_DAMPING * float(np.trace(c)) / len(c) or 1.0)
+    result: FloatArray = weight + np.linalg.solve(damped, (weight @ found.lost).T).T
+    return result
+
+
+def _bias(network: Network, layer: Layer, operator: WeightOperator, found: Moments) -> NDArray[np.float32]:
+    """Bias that preserves the mean of the layer's outputs."""
+    before = layer.weight.to_dense().astype(np.float64) @ found.mean
+    after = operator.to_dense().astype(np.float64) @ found.compressed_mean
+    # inputs of a leaky integrator are summed over the steps, and its bias is added in each
+    factor = float(readout_factors(network).sum()) if layer.neuron.role == "readout" else 1.0
+    bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
+    result: NDArray[np.float32] = (bias + (before - after) / factor).astype(np.float32)
     return result

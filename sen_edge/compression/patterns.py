@@ -32,11 +32,7 @@ class Pattern:
     @staticmethod
     @cache
     def parse(text: str) -> Pattern:
-        """Pattern by name.
-
-        Raises:
-            UsageError: there is no such pattern.
-        """
+        """Pattern by name; a `UsageError` for another."""
         if text in ("unstructured", "neurons"):
             return Pattern(neurons=text == "neurons")
         match = re.fullmatch(r"([1-9]\d{0,3})([x:])([1-9]\d{0,3})", text, re.ASCII)
@@ -57,10 +53,9 @@ class Pattern:
     def block_sums(self, energy: FloatArray) -> FloatArray:
         """Sums `[block rows, block columns]` of `energy [n_out, n_in]` over each block."""
         rows, columns = self.block
-        n_out, n_in = energy.shape
         if self.block == (1, 1):
             return energy
-        padded = np.pad(energy, ((0, -n_out % rows), (0, -n_in % columns)))
+        padded = np.pad(energy, ((0, -energy.shape[0] % rows), (0, -energy.shape[1] % columns)))
         tiles = padded.reshape(len(padded) // rows, rows, padded.shape[1] // columns, columns)
         sums: FloatArray = tiles.sum(axis=(1, 3))
         return sums
@@ -103,13 +98,7 @@ UNSTRUCTURED = Pattern()
 
 
 def select_largest(values: FloatArray, count: int, sizes: FloatArray | None = None) -> Mask:
-    """Mask of the largest values that together count nearly `count`; of equal values the first ones.
-
-    Args:
-        values: any shape.
-        count: of values; with `sizes`, of weights.
-        sizes: how many each value counts for, of the same shape; None for 1.
-    """
+    """Mask of the largest values that together count nearly `count`, each for its size; of equal ones the first."""
     mask = np.zeros(values.size, bool)
     if sizes is not None and sizes.min() < sizes.max():
         order = np.argsort(-values, axis=None, kind="stable")

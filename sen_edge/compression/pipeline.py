@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from sen_edge.compression.moments import CompressionWarning, Inputs
 from sen_edge.compression.prune import prune
 from sen_edge.compression.request import CompressRequest
 from sen_edge.compression.result import Compressed
-from sen_edge.data.calibration import Calibration
-from sen_edge.data.datasets import Dataset, check_dataset
+from sen_edge.data.calibration import Calibration, load_calibration
+from sen_edge.data.datasets import Dataset, check_dataset, load
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
 from sen_edge.model.checkpoint import to_network
@@ -75,7 +74,7 @@ def compress(
     if request.task == "search" and calibration is not None:
         raise UsageError("calibration has no effect on a search", hint="a search is calibrated on --data")
     if calibration is None and dataset is not None:
-        inputs = subsample(dataset.train_inputs, max_inputs(model.network))
+        inputs = subsample(dataset.train_inputs, _max_inputs(model.network))
         calibration = Calibration(dataset.training.title, inputs, inputs[:0], dataset.sha256)
     if request.task in ("prune", "search") or (request.task == "factorize" and calibration is not None):
         require_network(model.network, COMPRESS_BYTES)
@@ -88,10 +87,13 @@ def compress(
     messages = [] if dataset is None else dataset.training.warnings(network.n_out)
     messages += [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
     before = _materialize_small(model.network)
+    previous = model.network.metadata.get("compression")
+    if model.compression is not None:
+        previous = compression_note(model.compression)["compression"]
     figures = {
         **details,
         "request": asdict(request),
-        **previous_note(model),
+        **({} if previous is None else {"previous": previous}),
         "input_sha256": model.sha256,
         "before": {"macs": before.macs, "weight_bytes": before.nbytes},
         "after": {"macs": _materialize_small(network).macs, "weight_bytes": network.nbytes},
@@ -105,16 +107,21 @@ def compress(
     return Compressed(network, checkpoint, json.loads(json.dumps(figures)), model)
 
 
-def previous_note(model: Model) -> dict[str, str]:
-    """Return the entry `previous` of figures: the note of an earlier compression, if there was one."""
-    if model.compression is not None:
-        return {"previous": compression_note(model.compression)["compression"]}
-    note = model.network.metadata.get("compression")
-    return {} if note is None else {"previous": note}
+def load_inputs(
+    model: Model, calibration: str | None, data: str | None, data_dir: Path | None
+) -> tuple[Calibration | None, Dataset | None]:
+    """Load the calibration inputs and the labelled data of a compression, each by name of a data set or by path.
+
+    Raises:
+        DataError: the data are missing or do not fit; see `sen_edge.data`.
+    """
+    network = model.network
+    inputs = None if calibration is None else load_calibration(calibration, data_dir, network, _max_inputs(network))
+    dataset = None if data is None else load(data, data_dir, spikes=network.input_coding == "spikes")
+    return inputs, dataset
 
 
-def max_inputs(network: Network) -> int:
-    """Number of calibration inputs for a network."""
+def _max_inputs(network: Network) -> int:
     return MAX_SPIKING_INPUTS if network.is_spiking else MAX_INPUTS
 
 
@@ -183,41 +190,41 @@ def _run(
 def _compress_once(network: Network, request: CompressRequest, inputs: Inputs | None) -> Network:
     if request.task == "prune":
         return prune(network, request, calibration=inputs)
-    if request.task == "hierarchical":
-        return _replace_layers(
-            network, lambda layer: hierarchical(layer, tolerance=request.hierarchical or 0.0, seed=request.seed)[0]
-        )
-    if inputs is not None:
+    if request.task == "factorize" and inputs is not None:
         return factorize(network, request, calibration=inputs)
+    return _compress_coordinates(network, request)
+
+
+def _compress_coordinates(network: Network, request: CompressRequest) -> Network:
+    """Hierarchical or low-rank form of the weights themselves, for want of inputs; no matrix is formed.
+
+    Layers that would not become smaller, often the last, stay as they are.
+    """
     if request.macs is not None or request.near:
         raise UsageError("a share of the MACs and a near field need calibration inputs", "name them with --calibration")
-    layers = [network.layers[index] for index in rank_layers(request, network)]
-    return _replace_layers(network, lambda layer: _factorize_coordinates(layer, request, layers))
-
-
-def _factorize_coordinates(layer: Layer, request: CompressRequest, layers: list[Layer]) -> tuple[Layer, ...]:
-    """Low rank of the weights themselves, for want of inputs; no matrix is formed."""
-    if layer not in layers or not isinstance(layer.weight, Coordinates):
-        return (layer,)
-    factors, _ = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=request.seed)
-    if factors.macs >= layer.weight.macs:
-        raise UsageError(f"rank {request.rank} takes as many MACs as the weights", hint="request a lower rank")
-    return (replace(layer, weight=factors),)
-
-
-def _replace_layers(network: Network, method: Callable[[Layer], tuple[Layer, ...]]) -> Network:
-    """Replace the layers that become smaller; others, often the last, stay as they are."""
+    chosen = range(len(network.layers)) if request.task == "hierarchical" else rank_layers(request, network)
     layers: list[Layer] = []
     reason = UsageError("no requested layer has coordinates", "calibration inputs make them unnecessary")
     for index, layer in enumerate(network.layers):
         try:
-            layers += method(layer)
+            layers += _compress_layer(layer, request) if index in chosen else (layer,)
         except UsageError as error:
             reason = UsageError(f"layer {index}: {error.message}", error.hint)
             layers.append(layer)
     if all(layer in network.layers for layer in layers):
         raise reason
     return replace(network, layers=tuple(layers))
+
+
+def _compress_layer(layer: Layer, request: CompressRequest) -> tuple[Layer, ...]:
+    if request.hierarchical is not None:
+        return hierarchical(layer, tolerance=request.hierarchical, seed=request.seed)[0]
+    if not isinstance(layer.weight, Coordinates):
+        return (layer,)
+    factors, _ = factorize_coordinates(layer.weight, tolerance=request.error, rank=request.rank, seed=request.seed)
+    if factors.macs >= layer.weight.macs:
+        raise UsageError(f"rank {request.rank} takes as many MACs as the weights", hint="request a lower rank")
+    return (replace(layer, weight=factors),)
 
 
 def _prune_checkpoint(

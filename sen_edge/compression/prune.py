@@ -12,25 +12,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.compression.layerwise import SecondOrder, compensate_means
-from sen_edge.compression.moments import CompressionWarning, Inputs, check_calibration
+from sen_edge.compression.moments import (
+    CompressionWarning,
+    Inputs,
+    SecondOrder,
+    check_calibration,
+    compensate_means,
+    moments,
+)
 from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern
 from sen_edge.compression.request import CompressRequest, select_layers
-from sen_edge.compression.structured import remove_neurons
 from sen_edge.errors import UsageError
 from sen_edge.model.statistics import MAX_WRITTEN_OUT
 from sen_edge.passes.materialize import materialize, weights
 from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.operators import Coordinates, WeightOperator
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum, WeightOperator
 
 FloatArray = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 #: Max difference from the requested sparsity of a radius without a warning.
 TIES = 0.01
 #: Steps of the search for the sparsity that a relative error allows.
 BISECTIONS = 7
+#: Neurons below this share of the mean energy of their layer are dead and always removed.
+DEAD = 1e-9
 
 
 def prune(
@@ -40,17 +48,11 @@ def prune(
     calibration: Inputs | None = None,
     **fields: Any,
 ) -> Network:
-    """Set weights of a network to zero.
+    """Set weights of a network to zero, as a request or its fields say.
 
-    Biases compensate the mean of removed weights if there are calibration inputs. Criterion "second-order" also selects
-    by their second moments, and changes the remaining weights. Criterion "distance" keeps coordinates, whose radius
-    determines the remaining synapses.
-
-    Args:
-        network: network to prune.
-        request: what to prune.
-        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; no labels.
-        **fields: of the request, instead of it.
+    Biases compensate the mean of removed weights if there are calibration inputs `[n, n_in]`, or `[n, T, n_in]` for
+    input coding "spikes". Criterion "second-order" also selects by their second moments, and changes the remaining
+    weights. Criterion "distance" keeps coordinates, whose radius determines the remaining synapses.
 
     Raises:
         UsageError: the request contradicts itself or the network.
@@ -67,8 +69,8 @@ def prune(
     if request.criterion == "second-order":
         result = _prune_second_order(SecondOrder.of(network, calibration, request.seed), request, layers)
     else:
-        cut = _cut_distant if request.criterion == "distance" else _cut_small
-        result = cut(network, request, layers)
+        is_distant = request.criterion == "distance"
+        result = _cut_distant(network, request, layers) if is_distant else _cut_small(network, request)
         if calibration is not None:
             result = compensate_means(network, result, calibration)
     _warn_of_disconnected(result)
@@ -76,13 +78,7 @@ def prune(
 
 
 def choose_masks(network: Network, request: CompressRequest, calibration: Inputs | None = None) -> dict[int, Mask]:
-    """Synapses `[n_out, n_in]` of each requested layer that stay.
-
-    Args:
-        network: as it is now.
-        request: criterion "magnitude", or "second-order" without a threshold.
-        calibration: inputs for second-order.
-    """
+    """Synapses `[n_out, n_in]` of each requested layer that stay, by magnitude, or second-order without a threshold."""
     layers, pattern = select_layers(request.layers, network), request.parsed_pattern
     if request.criterion == "magnitude":
         dense = materialize(network)
@@ -149,12 +145,11 @@ def _distances(operator: Coordinates) -> NDArray[np.float32]:
     return np.float32(1) / weights(plain).ravel()
 
 
-def _cut_small(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
+def _cut_small(network: Network, request: CompressRequest) -> Network:
     dense = materialize(network)
     masks = choose_masks(dense, request)
-    return _replace_weights(
-        dense, {index: to_sparse_layout(dense.layers[index].weight.to_dense(), masks[index]) for index in layers}
-    )
+    sparse = {index: to_sparse_layout(dense.layers[index].weight.to_dense(), mask) for index, mask in masks.items()}
+    return _replace_weights(dense, sparse)
 
 
 def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
@@ -176,26 +171,20 @@ def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[in
         radii = dict.fromkeys(layers, find_radius([*operators.values()], request.sparsity or 0.0))
     else:
         radii = {index: find_radius([operator], request.sparsity or 0.0) for index, operator in operators.items()}
-    return _replace_weights(
-        network,
-        {
-            index: replace(operator, max_distance=min(radii[index], operator.max_distance))
-            for index, operator in operators.items()
-        },
-    )
+    cut = {i: replace(each, max_distance=min(radii[i], each.max_distance)) for i, each in operators.items()}
+    return _replace_weights(network, cut)
 
 
 def _prune_second_order(fit: SecondOrder, request: CompressRequest, layers: Sequence[int]) -> Network:
-    pattern, counts = request.parsed_pattern, {}
-    problems = fit.problems(layers)
-    if request.threshold is None:
+    pattern, threshold, problems = request.parsed_pattern, request.threshold, fit.problems(layers)
+    if threshold is None:
         counts = weights_per_layer({index: each.saliency() for index, each in problems.items()}, request)
 
     def method(index: int, problem: Quadratic) -> WeightOperator | None:
         if index not in layers:
             return None
-        if request.threshold is not None:
-            return _sparsest(problem, pattern, request.threshold)
+        if threshold is not None:
+            return _sparsest(problem, pattern, threshold)
         return best_sparse(problem, pattern, counts[index])
 
     return fit.compress(method)
@@ -233,3 +222,82 @@ def _warn_of_disconnected(network: Network) -> None:
                 CompressionWarning,
                 stacklevel=3,
             )
+
+
+# --- whole neurons -------------------------------------------------------------------------------
+
+
+def remove_neurons(
+    network: Network, layers: Sequence[int], request: CompressRequest, calibration: Inputs | None
+) -> Network:
+    """Remove a share of the hidden neurons, the least important; at sparsity 0 only those that never change.
+
+    A neuron is a column of the next layer and a row of its own. The biases of the next layer compensate for its mean,
+    and the remaining columns for the rest. Without calibration neurons with the smallest weights are removed, and a
+    network of coordinates stays one.
+    """
+    hidden = [index for index in layers if index < len(network.layers) - 1]
+    if not hidden:
+        raise UsageError("there are no hidden neurons to remove", hint="the last layer's neurons are the outputs")
+    sparsity = request.sparsity or 0.0
+    if calibration is None:
+        return keep_neurons(network, _strongest(network, hidden, sparsity))
+    fit = SecondOrder.of(network, calibration, request.seed)
+    found = moments(fit.network, fit.network, calibration)
+    variances = {index: found[index + 1].variance for index in hidden}
+    kept: dict[int, Indices] = {}
+
+    def method(index: int, problem: Quadratic) -> WeightOperator | None:
+        variance = variances.get(index - 1)
+        if variance is None:
+            return None
+        n_out = problem.weight.shape[0]
+        columns, count, alive = Pattern(block=(n_out, 1)), n_out * _count(variance, sparsity), _alive(variance)
+        # damping gives dead neurons with large weights some energy, which must not count
+        scaled, mask = best_under_pattern(problem, lambda energy: columns.select(np.where(alive, energy, -1.0), count))
+        kept[index - 1] = np.flatnonzero(mask[0])
+        return Dense(problem.to_weights(scaled).astype(np.float32))
+
+    return keep_neurons(fit.compress(method), kept)
+
+
+def keep_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:
+    """The network with only these output neurons `[n]`, ascending, in the layers that `kept` names."""
+    layers = []
+    for index, layer in enumerate(network.layers):
+        n_out, n_in = layer.weight.shape
+        rows, columns = kept.get(index, np.arange(n_out)), kept.get(index - 1, np.arange(n_in))
+        bias = None if layer.bias is None else layer.bias[rows]
+        layers.append(replace(layer, weight=take(layer.weight, rows, columns), bias=bias))
+    return replace(network, layers=tuple(layers))
+
+
+def take(operator: WeightOperator, rows: Indices, columns: Indices) -> WeightOperator:
+    """The operator with these outputs and inputs, in this order; floating-point weights."""
+    if isinstance(operator, Sum):
+        return Sum(take(operator.a, rows, columns), take(operator.b, rows, columns))
+    if isinstance(operator, Coordinates):
+        return replace(
+            operator, source=operator.source[columns], target=operator.target[rows], mask=operator.mask[columns]
+        )
+    if isinstance(operator, LowRank):
+        return LowRank(operator.left[rows], np.ascontiguousarray(operator.right[:, columns]))
+    w = operator.to_dense()[np.ix_(rows, columns)]
+    return Dense(w) if isinstance(operator, Dense) else to_sparse_layout(w, w != 0)
+
+
+def _strongest(network: Network, hidden: Sequence[int], sparsity: float) -> dict[int, Indices]:
+    """Neurons that stay, by the product of the norms of the weights into and out of each."""
+    values = [layer.weight.to_dense().astype(np.float64) for layer in materialize(network).layers]
+    energies = {i: (values[i] ** 2).sum(axis=1) * (values[i + 1] ** 2).sum(axis=0) for i in hidden}
+    return {i: np.flatnonzero(select_largest(energy, _count(energy, sparsity))) for i, energy in energies.items()}
+
+
+def _alive(energy: FloatArray) -> NDArray[np.bool_]:
+    alive: NDArray[np.bool_] = energy > DEAD * energy.mean()
+    return alive
+
+
+def _count(energy: FloatArray, sparsity: float) -> int:
+    """Neurons of a layer that stay: never the dead, at least one."""
+    return max(1, min(int(_alive(energy).sum()), round((1 - sparsity) * len(energy))))

@@ -64,8 +64,7 @@ class Quadratic:
     @property
     def shape(self) -> tuple[int, int]:
         """`(n_out, n_in)`."""
-        n_out, n_in = self.weight.shape
-        return n_out, n_in
+        return self.weight.shape[0], self.weight.shape[1]
 
     def to_weights(self, scaled: FloatArray) -> FloatArray:
         """Convert `[n_out, n_in]` from the units of the problem."""
@@ -143,15 +142,9 @@ class Quadratic:
 def best_under_pattern(
     problem: Quadratic, select: Callable[[FloatArray], Mask], effort: float = 1.0
 ) -> tuple[FloatArray, Mask]:
-    """Weights `[n_out, n_in]`, in the units of the problem, with nearly the minimal error under a pattern.
+    """Weights `[n_out, n_in]`, in the units of the problem, with nearly the minimal error under a pattern; their mask.
 
-    Args:
-        problem: of the layer.
-        select: mask of the pattern for energies `[n_out, n_in]`.
-        effort: share of the usual iterations, > 0.
-
-    Returns:
-        The weights, and their mask.
+    `select` returns the mask of the pattern for energies `[n_out, n_in]`; `effort` is a share of the usual iterations.
     """
     target = problem.apply(problem.weight)
     mask = select(problem.weight**2)

@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 
 import sen_edge
-from sen_edge.compression.inputs import load_inputs
-from sen_edge.compression.pipeline import compress
+from sen_edge.compression.pipeline import compress, load_inputs
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.calibration import Calibration, load_calibration
 from sen_edge.data.datasets import load_test

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from sen_edge.compression.moments import CompressionWarning
 from sen_edge.compression.patterns import Pattern, select_largest
-from sen_edge.compression.prune import prune
+from sen_edge.compression.prune import keep_neurons, prune, take
 from sen_edge.compression.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic, best_under_pattern, best_weights
-from sen_edge.compression.structured import keep_neurons, take
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.sparse_layout import BLOCKS, to_sparse_layout

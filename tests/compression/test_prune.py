@@ -7,8 +7,7 @@ import pytest
 
 from sen_edge.compression.lowrank import factorize, fold_linear
 from sen_edge.compression.moments import COMMON, CompressionWarning, moments, sensitivities
-from sen_edge.compression.prune import prune
-from sen_edge.compression.structured import keep_neurons
+from sen_edge.compression.prune import keep_neurons, prune
 from sen_edge.errors import DataError, UsageError
 from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
