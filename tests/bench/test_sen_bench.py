@@ -1,6 +1,7 @@
 """`sen_bench`, and the record that `sen-runtime record` computes from its output."""
 
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -59,6 +60,7 @@ esac
 """
 
 Bench = Callable[..., subprocess.CompletedProcess[bytes]]
+Blocks = list[tuple[str, bytes]]
 
 
 @pytest.fixture(scope="session")
@@ -77,11 +79,11 @@ def checked_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def bench(program: Path, tmp_path: Path) -> Bench:
-    """Run sen_bench in the test's own folder, its output in `raw.jsonl`."""
+    """Run sen_bench in the test's own folder, its output in `bench.raw`."""
 
     def run(*arguments: object, before: tuple[str, ...] = (), **others: Any) -> subprocess.CompletedProcess[bytes]:
         words = [argument if isinstance(argument, bytes) else str(argument) for argument in arguments]
-        with (tmp_path / "raw.jsonl").open("wb") as out:
+        with (tmp_path / "bench.raw").open("wb") as out:
             return subprocess.run(
                 [*before, program, *words], stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, timeout=120, **others
             )
@@ -114,13 +116,30 @@ def models(images: dict[str, Network], tmp_path: Path) -> dict[str, Network]:
 
 
 @pytest.fixture(scope="session")
-def recording(program: Path, images: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """Lines of a file of two rows."""
+def recording(program: Path, images: dict[str, Network], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A file of two rows."""
     folder = tmp_path_factory.mktemp("recording")
     for name in ("mlp", "int8"):
         (folder / f"{name}.sen").write_bytes(image.dumps(images[name]))
     done = subprocess.run([program, "mlp.sen", "int8.sen", *SHORT], cwd=folder, check=True, stdout=subprocess.PIPE)
-    return done.stdout.splitlines(keepends=True)
+    return done.stdout
+
+
+def blocks_of(content: bytes) -> Blocks:
+    """Kind and bytes of each block of a file."""
+    found, at = [], content.index(b"\n") + 1
+    while at < len(content):
+        start = content.index(b"\n", at) + 1
+        size, kind = content[at : start - 1].decode().split(" ", 1)
+        at = start + int(size) + 1
+        found.append((kind, content[start : at - 1]))
+    return found
+
+
+def file_of(blocks: Blocks) -> bytes:
+    return f"{raw.FORMAT}\n".encode() + b"".join(
+        b"%d %s\n%s\n" % (len(data), kind.encode(), data) for kind, data in blocks
+    )
 
 
 def record_of(path: Path, **options: Any) -> dict[str, Any]:
@@ -133,7 +152,7 @@ def record_of(path: Path, **options: Any) -> dict[str, Any]:
 def recorded(bench: Bench, folder: Path, *arguments: object, before: tuple[str, ...] = ()) -> dict[str, Any]:
     done = bench(*arguments, *SHORT, before=before)
     assert done.returncode == 0, done.stderr.decode()
-    return record_of(folder / "raw.jsonl")
+    return record_of(folder / "bench.raw")
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
@@ -167,13 +186,17 @@ def test_the_record_is_that_of_a_run_in_python(bench: Bench, models: dict[str, N
     assert names == ["mlp.sen native 1", "int8.sen native 1", "mlp.sen native 1 #2"]
 
 
-def test_samples_are_those_of_the_file(recording: list[bytes], tmp_path: Path) -> None:
-    (tmp_path / "raw.jsonl").write_bytes(b"".join(recording))
-    events = [json.loads(line) for line in recording]
-    calls = next(event["calls"] for event in events if event["event"] == "calibration")
-    rounds = [event["ns"] for event in events if event["event"] == "round"]
-    loads = sum(event["event"] == "load" for event in events)
-    found = record_of(tmp_path / "raw.jsonl", keep_samples=True)
+def test_samples_are_those_of_the_file(recording: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bench.raw").write_bytes(recording)
+    blocks = [
+        (kind, np.frombuffer(data, "<i8"))
+        for kind, data in blocks_of(recording)
+        if kind in ("calibration", "round", "load")
+    ]
+    calls, samples = zip(*(data for kind, data in blocks if kind == "calibration"), strict=True)
+    rounds = [np.split(data, np.cumsum(samples)[:-1]) for kind, data in blocks if kind == "round"]
+    loads = sum(kind == "load" for kind, _ in blocks)
+    found = record_of(tmp_path / "bench.raw", keep_samples=True)
     assert sum(found["settings"]["loads"]) == len(rounds) and len(found["settings"]["loads"]) == loads
     for index, row in enumerate(found["rows"]):
         expected = np.concatenate([turns[index] for turns in rounds]) / (1000 * calls[index])
@@ -204,7 +227,7 @@ def test_inputs_of_a_file(bench: Bench, models: dict[str, Network], tmp_path: Pa
     assert bench("ranged.sen", "--inputs", "x.f32", *SHORT).returncode == 0 or name == "train"
     if name == "ranged":
         with pytest.raises(RawError):
-            raw.read(tmp_path / "raw.jsonl")
+            raw.read(tmp_path / "bench.raw")
 
 
 def test_settings(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
@@ -216,18 +239,19 @@ def test_settings(bench: Bench, models: dict[str, Network], tmp_path: Path) -> N
     assert found["rows"][0]["kernels"] == "portable"
 
 
-def test_the_machine_is_parsed_as_by_python(recording: list[bytes], tmp_path: Path) -> None:
-    (tmp_path / "raw.jsonl").write_bytes(b"".join(recording))
-    found, here = record_of(tmp_path / "raw.jsonl")["device"], device.describe()
+def test_the_machine_is_parsed_as_by_python(recording: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bench.raw").write_bytes(recording)
+    found, here = record_of(tmp_path / "bench.raw")["device"], device.describe()
     others = ("python", "libraries", "compiler")
     assert {key: found[key] for key in here if key not in others} == {
         key: value for key, value in here.items() if key not in others
     }
-    for event in map(json.loads, recording):
-        if event["event"] in ("facts", "state"):
-            patterns = device_texts.FACT_FILES if event["event"] == "facts" else device_texts.STATE_FILES
-            paths = {str(path)[1:] for pattern in patterns for path in Path("/").glob(pattern) if path.is_file()}
-            assert {name for name in event["texts"] if "/" in name} == paths
+    kinds = [kind for kind, _ in blocks_of(recording)]
+    for event, patterns in (("facts", device_texts.FACT_FILES), ("state", device_texts.STATE_FILES)):
+        first = kinds.index(event) + 1
+        names = set(itertools.takewhile(lambda kind: kind not in raw.EVENTS, kinds[first:]))
+        paths = {str(path) for pattern in patterns for path in Path("/").glob(pattern) if path.is_file()}
+        assert {name for name in names if "/" in name} == paths
 
 
 def test_a_board_that_slows_down(
@@ -237,7 +261,7 @@ def test_a_board_that_slows_down(
     tool.write_text(SLOWING.format(counter=tmp_path / "counter"))
     tool.chmod(0o755)
     bench("mlp.sen", *SHORT, env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"})
-    path = str(tmp_path / "raw.jsonl")
+    path = str(tmp_path / "bench.raw")
     assert cli.main(["record", path, "--json", str(tmp_path / "r.json")]) == 3
     assert cli.main(["record", path, "--json", "-", "--allow-throttled"]) == 0
     found = json.loads(capsys.readouterr().out[-(tmp_path / "r.json").stat().st_size :])
@@ -250,7 +274,7 @@ def test_a_board_that_slows_down(
 def test_wrong_outputs_end_with_3(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
     found = recorded(bench, tmp_path, "mlp.sen", "other.sen")
     assert not found["valid"] and not found["rows"][1]["agreement"]["matches"]
-    assert cli.main(["record", str(tmp_path / "raw.jsonl"), "--allow-throttled"]) == 3
+    assert cli.main(["record", str(tmp_path / "bench.raw"), "--allow-throttled"]) == 3
 
 
 FAILURES = [
@@ -286,7 +310,7 @@ def test_failures(bench: Bench, models: dict[str, Network], tmp_path: Path, argu
     done = bench(*arguments)
     assert done.returncode == code and re.fullmatch(rb"error: [^\n]+\n", done.stderr)
     with pytest.raises(RawError):
-        raw.read(tmp_path / "raw.jsonl")
+        raw.read(tmp_path / "bench.raw")
 
 
 def test_a_file_larger_than_memory_is_refused(bench: Bench, tmp_path: Path) -> None:
@@ -302,20 +326,20 @@ def test_full_disk_is_reported(bench: Bench, models: dict[str, Network], tmp_pat
     assert done.returncode == 1 and b"File too large" in done.stderr
 
 
-@pytest.mark.parametrize("streams", [">raw.jsonl 2>&- <&-", ">raw.jsonl 2>/dev/full", "2>&1 >raw.jsonl | true"])
+@pytest.mark.parametrize("streams", [">bench.raw 2>&- <&-", ">bench.raw 2>/dev/full", "2>&1 >bench.raw | true"])
 def test_messages_that_cannot_be_written_do_not_cost_the_file(
     models: dict[str, Network], program: Path, tmp_path: Path, streams: str
 ) -> None:
     line = f"{{ {program} mlp.sen {' '.join(SHORT)}; echo $? >code; }} {streams}"
     subprocess.run(["sh", "-c", line], cwd=tmp_path, check=False, capture_output=True)
-    assert record_of(tmp_path / "raw.jsonl")["status"] == "complete"
+    assert record_of(tmp_path / "bench.raw")["status"] == "complete"
     assert int((tmp_path / "code").read_text()) == 0
 
 
 def started(program: Path, folder: Path) -> subprocess.Popen[bytes]:
     """sen_bench once it has begun to measure."""
     command = [program, "mlp.sen", "int8.sen", "--seconds", "60"]
-    with (folder / "raw.jsonl").open("wb") as out:
+    with (folder / "bench.raw").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=subprocess.PIPE, cwd=folder)
     assert process.stderr is not None and process.stderr.readline().startswith(b"measuring")
     return process
@@ -331,18 +355,18 @@ def test_a_signal_keeps_what_was_recorded(
     process.send_signal(number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and b"interrupted" in error
-    found = record_of(tmp_path / "raw.jsonl")
+    found = record_of(tmp_path / "bench.raw")
     assert found["status"] == "interrupted" and found["rows"][1]["ratio"] is not None
-    assert cli.main(["record", str(tmp_path / "raw.jsonl")]) == 130
+    assert cli.main(["record", str(tmp_path / "bench.raw")]) == 130
 
 
 def test_what_a_killed_program_wrote_is_interrupted(program: Path, models: dict[str, Network], tmp_path: Path) -> None:
     process = started(program, tmp_path)
-    while b'"round"' not in (tmp_path / "raw.jsonl").read_bytes():  # written about each second
+    while b" round\n" not in (tmp_path / "bench.raw").read_bytes():  # written about each second
         await_work(process.pid, 0.2)
     process.kill()
     process.communicate(timeout=60)
-    assert record_of(tmp_path / "raw.jsonl")["status"] == "interrupted"
+    assert record_of(tmp_path / "bench.raw")["status"] == "interrupted"
 
 
 def test_an_interrupt_before_the_first_round(program: Path, models: dict[str, Network], tmp_path: Path) -> None:
@@ -351,7 +375,7 @@ def test_an_interrupt_before_the_first_round(program: Path, models: dict[str, Ne
     process.communicate(timeout=60)
     assert process.returncode == 130
     with pytest.raises(RawError):
-        raw.read(tmp_path / "raw.jsonl")
+        raw.read(tmp_path / "bench.raw")
 
 
 def test_names_hold_anything(bench: Bench, models: dict[str, Network], tmp_path: Path) -> None:
@@ -363,80 +387,110 @@ def test_names_hold_anything(bench: Bench, models: dict[str, Network], tmp_path:
 # --- files that sen_bench did not write ---------------------------------------------------------
 
 
-def test_a_file_that_is_cut_off(recording: list[bytes], tmp_path: Path) -> None:
-    path, content = tmp_path / "raw.jsonl", b"".join(recording)
-    first = content.index(b'{"event": "round"')
-    first = content.index(b"\n", first) + 1
-    for size in (0, 10, len(recording[0]), first - 1):
-        path.write_bytes(content[:size])
+def test_a_file_that_is_cut_off(recording: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bench.raw"
+    first = recording.index(b" round\n")
+    second = recording.index(b" round\n", first + 1) + len(" round\n")  # the first is complete where the second begins
+    for size in (0, 10, len(raw.FORMAT) + 1, first - 1, first + 10):
+        path.write_bytes(recording[:size])
         with pytest.raises(RawError):
             raw.read(path)
-    for size in (first, first + 10, len(content) - 1):
-        path.write_bytes(content[:size])
+    third = recording.index(b" round\n", second) + len(" round\n")
+    fourth = recording.index(b" round\n", third) + len(" round\n")
+    for size in (fourth, fourth + 10, len(recording) - 1):
+        path.write_bytes(recording[:size])
         assert record_of(path)["status"] == "interrupted"
 
 
+def test_a_file_of_another_version(recording: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "bench.raw"
+    for head in (b'{"event": "start", "format": "sen-edge/raw/1"}\n', b"sen-edge/raw/3\n"):
+        path.write_bytes(head + recording[len(raw.FORMAT) + 1 :])
+        with pytest.raises(RawError, match=raw.FORMAT):
+            raw.read(path)
+
+
+def integers(*values: int) -> bytes:
+    return np.array(values, "<i8").tobytes()
+
+
+#: Kind of a block, and what is in its place; None for no block.
 DAMAGE = [
-    pytest.param(b"", b"\x00\x00\n", id="binary"),
-    pytest.param(b"", b"[1, 2]\n", id="no object"),
-    pytest.param(b'"event": "facts"', b'"event": ["facts"]', id="event"),
-    pytest.param(b"sen-edge/raw/1", b"sen-edge/raw/2", id="format"),
-    pytest.param(b'"seed": 0', b'"seed": -1', id="seed"),
-    pytest.param(b'"seconds": 0.1', b'"seconds": "0.1"', id="seconds"),
-    pytest.param(b'"time": ', b'"time": 9999999', id="time"),
-    pytest.param(b'"calls": [', b'"calls": [0, ', id="calls"),
-    pytest.param(b'"overhead_ns": [', b'"overhead_ns": [NaN, ', id="overhead"),
-    pytest.param(b'"ns": [[', b'"ns": [[[1], [1, 2]], [', id="nested"),
-    pytest.param(b'"ns": [[', b'"ns": [[0, ', id="zero"),
-    pytest.param(b'"ns": [[', b'"ns": [[1], [', id="rows"),
-    pytest.param(b'"image": "', b'"image": "A', id="image"),
-    pytest.param(b'"outputs": "', b'"outputs": "AAAA', id="outputs"),
-    pytest.param(b'"status": [', b'"status": [1, ', id="cold start"),
-    pytest.param(b'"bytes_per_ns": [', b'"bytes_per_ns": [[1], ', id="bandwidth"),
-    pytest.param(b'"texts": {', b'"texts": {"a": "\\u0100", ', id="Latin-1"),
-    pytest.param(b'"texts": {', b'"texts": {"a": 1, ', id="texts"),
-    pytest.param(b'{"event": "load"}\n', b"", id="no load"),
-    pytest.param(b'{"event": "clock"', b'{"event": "state"', id="no clock"),
+    pytest.param("start", None, id="no start"),
+    pytest.param("start", integers(0, 10**8, -1, 0), id="seed"),
+    pytest.param("start", integers(0, -1, 0, 0), id="seconds"),
+    pytest.param("start", integers(10**15, 10**8, 0, 0), id="time"),
+    pytest.param("start", integers(0, 10**8), id="settings"),
+    pytest.param("start", b"a\n", id="text"),
+    pytest.param("version", None, id="no version"),
+    pytest.param("calibration", None, id="no calibration"),
+    pytest.param("calibration", integers(0, 1), id="calls"),
+    pytest.param("calibration", integers(1, 10**15), id="samples"),
+    pytest.param("round", integers(0), id="short round"),
+    pytest.param("round", b"", id="empty round"),
+    pytest.param("image", b"A", id="image"),
+    pytest.param("outputs", bytes(12), id="outputs"),
+    pytest.param("before", None, id="cold start"),
+    pytest.param("figures", integers(1, 2), id="figures"),
+    pytest.param("bandwidth", integers(1), id="bandwidth"),
+    pytest.param("load", None, id="no load"),
+    pytest.param("clock", None, id="no clock"),
+    pytest.param("clock", integers(1, 2), id="few readings"),
+    pytest.param("state", None, id="no state"),
+    pytest.param("inputs", None, id="no inputs"),
+    pytest.param("inputs", bytes(10), id="inputs"),
+    pytest.param("row", None, id="no row"),
 ]
 
 
-@pytest.mark.parametrize(("before", "after"), DAMAGE)
+@pytest.mark.parametrize(("kind", "data"), DAMAGE)
 def test_a_damaged_file_is_one_clear_error(
-    recording: list[bytes], tmp_path: Path, before: bytes, after: bytes, capsys: pytest.CaptureFixture[str]
+    recording: bytes, tmp_path: Path, kind: str, data: bytes | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = b"".join(recording)
-    assert before in content
-    (tmp_path / "raw.jsonl").write_bytes(content.replace(before, after, 1))
-    assert cli.main(["record", str(tmp_path / "raw.jsonl"), "--json", str(tmp_path / "r.json")]) == 1
+    blocks = blocks_of(recording)
+    assert file_of(blocks) == recording
+    at = next(index for index, (each, _) in enumerate(blocks) if each == kind)
+    blocks = [block for block in blocks if block[0] != kind] if data is None else blocks
+    blocks[at : at + (data is not None)] = [] if data is None else [(kind, data)]
+    (tmp_path / "bench.raw").write_bytes(file_of(blocks))
+    assert cli.main(["record", str(tmp_path / "bench.raw"), "--json", str(tmp_path / "r.json")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and "raw.jsonl" in error and "unexpectedly" not in error
+    assert error.startswith("error: ") and "bench.raw" in error and "unexpectedly" not in error
     assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("head", [b"12 a\n", b"x start\n", b"99999999999 start\n", b"\x00\n", b"1" * 300])
+def test_a_damaged_block_is_one_clear_error(recording: bytes, tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "bench.raw").write_bytes(recording.replace(b" start\n", b" start\n" + head, 1))
+    with pytest.raises(RawError, match=r"bench\.raw"):
+        raw.read(tmp_path / "bench.raw")
 
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_no_file_is_an_unexpected_error(
-    recording: list[bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    recording: bytes, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
-    lines = [json.loads(line) for line in recording[:40]]
-    event = data.draw(st.sampled_from(lines))
-    key = data.draw(st.sampled_from(sorted(event)))
-    junk = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=4)
-    event[key] = data.draw(junk)
-    path = tmp_path_factory.getbasetemp() / "damaged.jsonl"
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    blocks = blocks_of(recording)
+    blocks = blocks[: [kind for kind, _ in blocks].index("round") + 4]
+    at = data.draw(st.sampled_from(range(len(blocks))))
+    numbers = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=4).map(lambda values: integers(*values))
+    kind = data.draw(st.sampled_from([blocks[at][0], *raw.EVENTS, "data"]))
+    blocks[at] = kind, data.draw(st.just(blocks[at][1]) | st.binary() | numbers)
+    path = tmp_path_factory.getbasetemp() / "damaged.raw"
+    path.write_bytes(file_of(blocks))
     with suppress(SenError):
         bench_record.check(evaluate(raw.read(path)))
 
 
-def test_mistakes_with_files(recording: list[bytes], tmp_path: Path) -> None:
-    path, there = tmp_path / "raw.jsonl", tmp_path / "there.json"
+def test_mistakes_with_files(recording: bytes, tmp_path: Path) -> None:
+    path, there = tmp_path / "bench.raw", tmp_path / "there.json"
     assert cli.main(["record", str(path)]) == 1
-    path.write_bytes(b"".join(recording))
+    path.write_bytes(recording)
     there.write_text("mine")
     assert cli.main(["record", str(path), "--json", str(there)]) == 1
     assert cli.main(["record", str(path), "--json", str(path), "--force"]) == 2
-    assert there.read_text() == "mine" and path.read_bytes() == b"".join(recording)
+    assert there.read_text() == "mine" and path.read_bytes() == recording
 
 
 # --- builds -------------------------------------------------------------------------------------
@@ -474,9 +528,9 @@ def test_one_file_that_runs_on_arm(name: str, models: dict[str, Network], tmp_pa
     program = cmake_target("sen_bench", tmp_path / "build", *cross) / "sen_bench"
     assert not has_interpreter(program.read_bytes())
     command = [target.emulator, program, "mlp.sen", "int8.sen", "mlp.sen", *SHORT]
-    with (tmp_path / "raw.jsonl").open("wb") as out:
+    with (tmp_path / "bench.raw").open("wb") as out:
         subprocess.run(command, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path, timeout=300, check=True)
-    found = record_of(tmp_path / "raw.jsonl")
+    found = record_of(tmp_path / "bench.raw")
     first, int8, same = found["rows"]
     assert found["device"]["userland_bits"] == {"aarch64": 64, "armhf": 32}[name]
     assert first["kernels"] == {"aarch64": "neon_dotprod", "armhf": "portable"}[name]

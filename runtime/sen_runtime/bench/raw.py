@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sen_runtime import format as image
 from sen_runtime.bench import device_texts, memory
@@ -23,214 +24,231 @@ from sen_runtime.bench.inputs import N_INPUTS
 from sen_runtime.bench.interleaved import clock_figures
 from sen_runtime.bench.models import input_ranges
 from sen_runtime.bench.plan import ArtifactFile, BenchRequest, RowPlan, unique_name
-from sen_runtime.bench.record import load_schema, validate
 from sen_runtime.bench.rounds import Measured
 from sen_runtime.bench.rows import FloatArray, Observations, Row
 from sen_runtime.errors import SenError
-from sen_runtime.ir.network import Network
-from sen_runtime.untrusted import load_json, open_regular, quote
+from sen_runtime.untrusted import open_regular, quote
 
-Event = Mapping[str, Any]
-
-#: Of the file, and of a line: an image in base64.
-MAX_BYTES, MAX_LINE_BYTES = 1 << 31, 1 << 29
-#: Of nanoseconds: 104 days.
-MAX_NS = 1 << 53
-#: `SWEEP_BYTES` of c/tools/recorder.h.
-SWEPT_BYTES = 16 << 20
-SCHEMAS: Mapping[str, Any] = load_schema("raw")["$defs"]
+#: First line of a file; blocks that begin an event, the others belong to the event before them.
+FORMAT = "sen-edge/raw/2"
+EVENTS = ("start", "facts", "row", "inputs", "bandwidth", "state", "clock", "calibration", "load", "round", "end")
+MAX_BYTES = 1 << 31
+#: Of nanoseconds (104 days), bytes and calls; of a seed; of seconds since 1970 (the year 9999).
+MAX_INTEGER, MAX_INT64, MAX_CREATED_S = 1 << 53, (1 << 63) - 1, 253402300799
+#: `SWEEP_BYTES` and `MAX_TURN_SAMPLES` of c/tools/recorder.h.
+SWEPT_BYTES, CLOCK_READINGS = 16 << 20, 512
 
 
 class RawError(SenError):
     """A file that `sen_bench` did not write, or one without a complete round."""
 
 
+@dataclass(frozen=True)
+class Event:
+    """Blocks by kind: that of the event, and those that belong to it."""
+
+    where: str
+    kind: str
+    blocks: dict[str, bytes]
+
+    def data(self, kind: str) -> bytes:
+        """Bytes of a block."""
+        if kind not in self.blocks:
+            raise RawError(f"{self.where}: {self.kind} has no {kind}")
+        return self.blocks[kind]
+
+    def text(self, kind: str) -> str:
+        """Text of a block; names of files may be undecodable."""
+        return self.data(kind).decode("utf-8", "replace")
+
+    def integers(self, n: int, kind: str = "", *, low: int = 0, high: int = MAX_INTEGER) -> NDArray[np.int64]:
+        """`n` integers from `low` to `high`, by default those of the event."""
+        data = self.data(kind or self.kind)
+        values = np.frombuffer(data[: len(data) // 8 * 8], "<i8").astype(np.int64)
+        if len(data) != 8 * n or np.any((values < low) | (values > high)):
+            found = f"{len(data)} bytes, {quote(values[:5].tolist())}"
+            raise RawError(f"{self.where}: {kind or self.kind} is {found}; expected {n} integers from {low} to {high}")
+        return values
+
+    def floats(self, kind: str, shape: tuple[int, ...]) -> FloatArray:
+        """Array `[n, *shape]` of a block."""
+        data, row = self.data(kind), 4 * prod(shape)
+        if not data or len(data) % row:
+            raise RawError(f"{self.where}: {kind} has {len(data)} bytes; expected a multiple of {row}")
+        return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, *shape)
+
+    def texts(self) -> Texts:
+        """Contents of the files and commands of the event."""
+        return {kind.removeprefix("/"): data for kind, data in self.blocks.items()}
+
+
+Events = Mapping[str, Sequence[Event]]
+
+
 def read(path: Path, *, keep_samples: bool = False) -> Observations:
     """Read a file of `sen_bench`.
 
-    A file without its last line, as an interrupted program or copy leaves it, is read up to its last complete line.
+    A file without its end, as an interrupted program or copy leaves it, is read up to its last complete event.
 
     Args:
         path: of the file.
         keep_samples: keep all samples in the record.
 
     Raises:
-        RawError: names the line, found and expected values.
+        RawError: names the place, found and expected values.
     """
-    events: dict[str, list[Event]] = {kind: [] for kind in SCHEMAS}
-    measured = Measured({})
-    for where, kind, event in _events(path):
-        events[kind].append(event)
-        if kind == "calibration":
-            measured = _calibration(where, event, _names(events["row"]))
-        elif kind == "load":
+    events: dict[str, list[Event]] = {kind: [] for kind in EVENTS}
+    measured, ends = Measured({}), np.zeros(1, np.int64)
+    for event in _events(path):
+        if event.kind == "round":
+            ns = event.integers(ends[-1], low=1)
+            measured.add_round(dict(zip(measured.calls, (part.tolist() for part in np.split(ns, ends[:-1])))))
+            continue
+        events[event.kind].append(event)
+        if event.kind == "load":
+            if len(events["load"]) == 1:
+                measured, ends = _calibration(path, events)
             measured.loads.append(0)
-        elif kind == "round":
-            _add_round(where, events[kind].pop()["ns"], measured)
-    if not measured.n_rounds:
-        raise RawError(f"{path}: no complete round", "record again; sen_bench ends with `N rounds`")
-    for kind in ("start", "facts", "inputs", "clock", "bandwidth", "row"):
-        count = len(measured.calls) if kind == "row" else 1
-        if len(events[kind]) != count:
-            raise RawError(f"{path}: {len(events[kind])} events {kind!r}; expected {count}")
+    absent = [kind for kind in ("facts", "inputs", "state", "clock") if not events[kind]]
+    if absent or not measured.n_rounds:
+        found = absent[0] if absent else "complete round"
+        raise RawError(f"{path}: no {found}", "record again; sen_bench ends with `N rounds`")
     measured.loads = [count for count in measured.loads if count]
-    measured.is_complete = [event["status"] for event in events["end"]] == ["complete"]
-    return _observations(str(path), events, measured, keep_samples)
+    measured.is_complete = [event.data("end") for event in events["end"]] == [b"complete"]
+    return _observations(path, events, measured, keep_samples)
 
 
-def _events(path: Path) -> Iterator[tuple[str, str, Event]]:
-    """Each complete line: its place, the kind and the event."""
-    size = 0
+def _events(path: Path) -> Iterator[Event]:
+    """Complete events: where the next one begins, for a file may be cut off anywhere."""
+    event = None
+    for where, kind, data in _blocks(path):
+        if event is None or kind in EVENTS:
+            if event is not None:
+                yield event
+            elif kind != "start":
+                raise RawError(f"{where}: {quote(kind)} is not the start")
+            event = Event(where, kind, {})
+        event.blocks[kind] = data
+    if event is not None and event.kind == "end":
+        yield event
+
+
+def _blocks(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Place, kind and bytes of each complete block."""
     with open_regular(path, error=RawError) as file:
-        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b""), 1):
-            where, size = f"{path}: line {number}", size + len(line)
-            if size > MAX_BYTES or (len(line) == MAX_LINE_BYTES and not line.endswith(b"\n")):
-                raise RawError(f"{where}: the file or the line is too large for a file of sen_bench")
-            if not line.endswith(b"\n"):
+        size, head = os.fstat(file.fileno()).st_size, file.readline(80)
+        if size > MAX_BYTES or head != f"{FORMAT}\n".encode():
+            found = f"{size:,} bytes, {quote(head.decode('latin-1'))}"
+            raise RawError(f"{path} has {found}; expected {FORMAT}, at most {MAX_BYTES:,} bytes", "record again")
+        while line := file.readline(200):
+            where = f"{path}: byte {file.tell() - len(line)}"
+            match = re.fullmatch(rb"([0-9]{1,10}) ([ -~]{1,180})\n", line)
+            if match is None and len(line) < 200 and not line.endswith(b"\n"):
                 return
-            event = load_json(line, where, error=RawError)
-            kind = event.get("event") if isinstance(event, dict) else None
-            if not isinstance(kind, str) or kind not in SCHEMAS or (number == 1 and kind != "start"):
-                raise RawError(f"{where} is {quote(event)}; expected an event", "files are written by sen_bench")
-            validate(event, SCHEMAS[kind], f"{where}: {kind}", error=RawError)
-            yield where, kind, event
+            if match is None:
+                raise RawError(f"{where} is {quote(line.decode('latin-1'))}; expected size and kind of a block")
+            n_bytes = int(match[1])
+            if file.tell() + n_bytes >= size:
+                return
+            data = file.read(n_bytes + 1)
+            if not data.endswith(b"\n"):
+                raise RawError(f"{where}: the block does not have {n_bytes} bytes")
+            yield where, match[2].decode("ascii"), data[:-1]
 
 
-def _calibration(where: str, event: Event, names: Sequence[str]) -> Measured:
-    for key in ("calls", "overhead_ns"):
-        if len(event[key]) != len(names):
-            raise RawError(f"{where}: {key} is {quote(event[key])}; expected {len(names)} integers")
-    return Measured(dict(zip(names, event["calls"])), dict(zip(names, event["overhead_ns"])))
-
-
-def _add_round(where: str, rows: Sequence[Any], measured: Measured) -> None:
-    if not measured.loads or len(rows) != len(measured.calls):
-        raise RawError(f"{where}: a round of {len(rows)} rows; expected {len(measured.calls)}, after a load")
-    for row in rows:
-        if not isinstance(row, list) or not row or not all(type(ns) is int and 0 < ns <= MAX_NS for ns in row):
-            raise RawError(f"{where}: ns is {quote(row)}; expected integers from 1 to {MAX_NS}")
-    measured.add_round(dict(zip(measured.calls, rows)))
-
-
-def _names(rows: Sequence[Event]) -> list[str]:
+def _calibration(path: Path, events: Events) -> tuple[Measured, NDArray[np.int64]]:
+    """Rows without a round, and the end of the samples of each in a round `[rows]`."""
     names: list[str] = []
-    for row in rows:
-        names.append(unique_name(f"{_decode(row['file'])} native 1", names))
-    return names
+    for row in events["row"]:
+        names.append(unique_name(f"{_file(row)} native 1", names))
+    numbers = [event.integers(2, low=1).tolist() for event in events["calibration"]]
+    if not names or len(names) != len(numbers):
+        raise RawError(f"{path}: {len(names)} images, {len(numbers)} calibrations; expected as many, at least one")
+    return Measured({name: calls for name, (calls, _) in zip(names, numbers)}), np.cumsum([n for _, n in numbers])
 
 
-def _observations(path: str, events: Mapping[str, list[Event]], measured: Measured, keep_samples: bool) -> Observations:
-    start, given = events["start"][0], events["inputs"][0]
-    artifacts = [_artifact(path, row) for row in events["row"]]
-    inputs = _floats(path, given["data"], (-1, *artifacts[0][1].input_shape))
-    rows = [
-        _row(path, row, RowPlan(name, artifact, "native", start["version"], 1), network, len(inputs))
-        for name, row, (artifact, network) in zip(measured.calls, events["row"], artifacts)
-    ]
-    _check_inputs(path, inputs, rows, is_random=given["file"] is None)
-    states = [device_texts.state(_texts(path, event)) for event in events["state"]]
-    if not states:
-        raise RawError(f"{path}: no state of the machine")
-    facts = device_texts.facts(_texts(path, events["facts"][0]))
-    versions = {**dict.fromkeys(libraries(), UNAVAILABLE), "sen-edge-runtime": start["version"]}
-    core = re.search(r"^Cpus_allowed_list:\s*([0-9]{1,6})$", events["row"][0]["status"][1], re.MULTILINE)
+def _file(row: Event) -> str:
+    return row.text("row").rpartition("/")[2]
+
+
+def _observations(path: Path, events: Events, measured: Measured, keep_samples: bool) -> Observations:
+    start, facts_event, given, readings = (events[kind][0] for kind in ("start", "facts", "inputs", "clock"))
+    clock = clock_figures(readings.integers(CLOCK_READINGS, high=MAX_INT64).tolist())
+    measured.overhead_ns = dict.fromkeys(measured.calls, clock["timer_ns"])  # the loop is in C
+    version, is_random = start.text("version"), "data" not in given.blocks
+    created_s, duration_ns, seed, is_cold = start.integers(4, high=MAX_INT64).tolist()
+    if created_s > MAX_CREATED_S:
+        raise RawError(f"{start.where}: the time is {created_s}; expected at most {MAX_CREATED_S} s")
+    rows = [_row(event, name, version) for event, name in zip(events["row"], measured.calls)]
+    inputs = given.floats("inputs", rows[0].input_shape)
+    _check_inputs(path, inputs, rows, is_random=is_random)
+    states = [device_texts.state(event.texts()) for event in events["state"]]
+    facts = device_texts.facts(facts_event.texts())
+    core = re.search(r"^Cpus_allowed_list:\s*([0-9]{1,6})$", events["row"][0].text("after"), re.MULTILINE)
     request = BenchRequest(
         tuple(row.plan.artifact.path for row in rows),
-        seconds=start["seconds"],
-        cold_cache=start["cold_cache"],
+        seconds=duration_ns / 1e9,
+        cold_cache=is_cold > 0,
         cpu=int(core.group(1)) if core else None,
-        seed=start["seed"],
+        seed=seed,
         raw=keep_samples,
-        command=tuple(map(_decode, start["command"])),
+        command=("sen_bench", *start.text("command").split("\0")[1:-1]),
     )
+    versions = {**dict.fromkeys(libraries(), UNAVAILABLE), "sen-edge-runtime": version}
     return Observations(
-        tool=("sen_bench", start["version"]),
+        tool=("sen_bench", version),
         request=request,
-        created=datetime.fromtimestamp(start["time"], timezone.utc),
+        created=datetime.fromtimestamp(created_s, timezone.utc),
         cpus_verified=True,
         inputs=inputs,
-        data=None if given["file"] is None else _decode(given["file"]),
+        data=None if is_random else given.text("data").rpartition("/")[2],
         rows=rows,
         measured=measured,
-        clock={**clock_figures(events["clock"][0]["ns"]), "loop_ns": 0.0},
-        bandwidth=_bandwidth(events["bandwidth"][0]["bytes_per_ns"], facts),
-        device={**facts, "python": UNAVAILABLE, "libraries": versions, "compiler": start["compiler"]},
+        clock={**clock, "loop_ns": 0.0},
+        bandwidth=_bandwidth([event.integers(2, low=1).tolist() for event in events["bandwidth"]], facts),
+        device={**facts, "python": UNAVAILABLE, "libraries": versions, "compiler": start.text("compiler")},
         states=states if len(states) > 1 else states * 2,
         cores=facts["cpus"] if isinstance(facts["cpus"], int) else 1,
         swept_bytes=SWEPT_BYTES,
     )
 
 
-def _artifact(path: str, row: Event) -> tuple[ArtifactFile, Network]:
-    data = _decode_base64(path, row["image"])
+def _row(event: Event, name: str, version: str) -> Row:
+    data = event.data("image")
     try:
         network = image.loads(data)
     except SenError as error:
-        raise RawError(f"{path}: image {quote(row['file'])}: {error.message}", error.hint) from error
-    file = Path(_decode(row["file"]))
-    return ArtifactFile(file, hashlib.sha256(data).hexdigest(), len(data), network.metadata, network), network
-
-
-def _row(path: str, event: Event, plan: RowPlan, network: Network, n_inputs: int) -> Row:
-    n_out, growth = network.layer_sizes[-1], memory.growth(*map(memory.peak_bytes, event["status"]))
+        raise RawError(f"{event.where}: image {quote(_file(event))}: {error.message}", error.hint) from error
+    artifact = ArtifactFile(Path(_file(event)), hashlib.sha256(data).hexdigest(), len(data), network.metadata, network)
+    load_ns, first_ns, arena_bytes = event.integers(3, "figures").tolist()
+    growth = memory.growth(*(memory.peak_bytes(event.text(kind)) for kind in ("before", "after")))
     return Row(
-        plan,
+        RowPlan(name, artifact, "native", version, 1),
         network.input_shape,
-        n_out,
+        network.layer_sizes[-1],
         network.metadata,
         network.timesteps,
-        ColdStart(event["load_ns"] / 1000, event["first_ns"] / 1000, growth),
-        kernels=event["kernels"],
-        arena_bytes=event["arena_bytes"],
-        outputs=_floats(path, event["outputs"], (n_inputs, n_out)),
+        ColdStart(load_ns / 1000, first_ns / 1000, growth),
+        kernels=event.text("kernels"),
+        arena_bytes=arena_bytes,
+        outputs=event.floats("outputs", (network.layer_sizes[-1],)),
     )
 
 
-def _check_inputs(path: str, x: FloatArray, rows: Sequence[Row], *, is_random: bool) -> None:
+def _check_inputs(path: Path, x: FloatArray, rows: Sequence[Row], *, is_random: bool) -> None:
     """Refuse images of different inputs, too many inputs, and those of a file that are outside an input range."""
     for row in rows:
-        if row.input_shape != x.shape[1:] or len(x) > N_INPUTS:
-            raise RawError(f"{path}: inputs of shape {list(x.shape)} for an image of {list(row.input_shape)}")
+        if row.input_shape != x.shape[1:] or len(row.outputs) != len(x) or len(x) > N_INPUTS:
+            raise RawError(f"{path}: {len(x)} inputs {list(x.shape[1:])} for an image of {list(row.input_shape)}")
     for low, high in () if is_random else input_ranges(rows):
         if not np.all((x >= low) & (x <= high)):
             raise RawError(f"{path}: inputs from {x.min():g} to {x.max():g}; expected from {low:g} to {high:g}")
 
 
-def _bandwidth(pairs: Sequence[tuple[float, float]], device: Mapping[str, Any]) -> dict[str, float | None]:
+def _bandwidth(pairs: Sequence[Sequence[int]], device: Mapping[str, Any]) -> dict[str, float | None]:
     """The bandwidths of those buffers whose sizes are next to those of `memory.buffers`."""
-    speeds, (l2, beyond) = dict(pairs), memory.buffers(device)
-    within = max((size for size in speeds if l2 is not None and size <= l2), default=None)
-    above = min((size for size in speeds if beyond is not None and size >= beyond), default=None)
-    return {
-        "l2_bytes_per_ns": None if within is None else speeds[within],
-        "memory_bytes_per_ns": None if above is None else speeds[above],
-    }
-
-
-def _floats(path: str, text: str, shape: tuple[int, ...]) -> FloatArray:
-    data = _decode_base64(path, text)
-    row = 4 * math.prod(shape[1:])
-    n = len(data) // row if shape[0] < 0 else shape[0]
-    if len(data) != n * row or not n:
-        raise RawError(f"{path}: an array of {len(data)} bytes; expected {n} x {row}")
-    return np.frombuffer(data, "<f4").astype(np.float32).reshape(n, *shape[1:])
-
-
-def _texts(path: str, event: Event) -> Texts:
-    """Contents of files, which are stored with one character for each byte."""
-    try:
-        return {name: text.encode("latin-1") for name, text in event["texts"].items()}
-    except UnicodeEncodeError:
-        raise RawError(f"{path}: texts is {quote(event['texts'])}; expected strings of Latin-1") from None
-
-
-def _decode(text: str) -> str:
-    """A name, which is stored with one character for each byte."""
-    return text.encode("latin-1", "replace").decode("utf-8", "replace")
-
-
-def _decode_base64(path: str, text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (ValueError, binascii.Error):
-        raise RawError(f"{path}: {quote(text)} is not base64") from None
+    speeds = {size: per_second / 1e9 for size, per_second in pairs}
+    l2, beyond = memory.buffers(device)
+    within = max((size for size in speeds if l2 is not None and size <= l2), default=0)
+    above = min((size for size in speeds if beyond is not None and size >= beyond), default=0)
+    return {"l2_bytes_per_ns": speeds.get(within), "memory_bytes_per_ns": speeds.get(above)}

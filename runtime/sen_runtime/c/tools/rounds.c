@@ -2,191 +2,143 @@
  * docs/reference/bench.md explains the constants. */
 #include "recorder.h"
 
-#include <inttypes.h>
-#include <stdio.h>
-
 #define TURN_NS 1e6
 #define OVERHEAD_SHARE 0.005
 #define ALIKE 1.5
-#define EMPTY_TRIES 101
 #define TRIES 15
 #define SECOND 1000000000 /* in nanoseconds; the max warm-up too */
 #define LONG_NS (SECOND / 5)
-#define MAX_SAMPLES 262144.0 /* written of a row */
+#define MAX_SAMPLES 262144.0 /* written of a row, on average */
 #define MAX_LOADS 40
 #define ROUNDS_PER_LOAD 10u
 #define SETTLING_ROUNDS 3
 #define MIN_ROUNDS 20u
-#define WARM_UP_SHARE 0.1
-#define MAX_STATES 1000 /* at least a second apart */
+#define MAX_STATES 1000 /* more than a second apart */
 
-static void write_numbers(const int64_t *numbers, size_t count)
+/* SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. */
+uint64_t draw(uint64_t *random)
 {
-    size_t i;
-    for (i = 0; i < count; i++)
-        printf("%s%" PRId64, i ? ", " : "[", numbers[i]);
-    putchar(']');
+    uint64_t z = *random += 0x9e3779b97f4a7c15u;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
 }
 
-/* Successive readings of the clock. */
-void write_clock(const struct recorder *run)
+static void call(const struct recorder *run, struct row *row)
 {
-    size_t i;
-    for (i = 0; i < MAX_TURN_SAMPLES; i++)
-        run->ns[i] = now_ns();
-    fputs("{\"event\": \"clock\", \"ns\": ", stdout);
-    write_numbers(run->ns, MAX_TURN_SAMPLES);
-    puts("}");
-}
-
-static void call(const struct recorder *run, struct row *row, size_t calls)
-{
-    while (calls) {
-        const size_t left = run->n_inputs - row->next, count = calls < left ? calls : left;
+    for (size_t left = row->calls, count; left > 0; left -= count) {
+        count = run->n_inputs - row->next < left ? run->n_inputs - row->next : left;
         (void)sen_run_batch(row->model, run->x + row->next * run->values, row->y, count);
-        row->next = count < left ? row->next + count : 0;
-        calls -= count;
+        row->next = (row->next + count) % run->n_inputs;
     }
 }
 
-static int64_t sample(const struct recorder *run, struct row *row, size_t calls)
+/* Nanoseconds of `samples`. The one before is not kept: it finds the caches as the other rows left them. */
+static void turn(const struct recorder *run, struct row *row)
 {
-    const int64_t start = now_ns();
-    call(run, row, calls);
-    return now_ns() - start;
-}
-
-static int64_t fastest(const struct recorder *run, struct row *row, size_t calls, int tries)
-{
-    int64_t best = INT64_MAX;
-    for (; tries > 0 && !is_interrupted; tries--) {
-        const int64_t found = sample(run, row, calls);
-        best = found < best ? found : best;
-        if (found > LONG_NS)
-            break;
-    }
-    return best;
-}
-
-/* Nanoseconds of the samples of a turn. The first sample is not kept: it finds the caches as the other rows left them. */
-static void turn(const struct recorder *run, struct row *row, int64_t *ns)
-{
-    size_t i, k;
     if (!run->is_cold)
-        call(run, row, row->calls);
-    for (i = 0; i < row->samples; i++) {
-        for (k = 0; run->is_cold && k < SWEEP_BYTES / sizeof *run->sweep; k++)
+        call(run, row);
+    for (size_t i = 0; i < row->samples; i++) {
+        for (size_t k = 0; run->is_cold && k < SWEEP_BYTES / sizeof *run->sweep; k++)
             run->sweep[k]++;
-        ns[i] = sample(run, row, row->calls);
+        const int64_t start = now_ns();
+        call(run, row);
+        row->ns[i] = now_ns() - start;
     }
 }
 
 static void one_round(struct recorder *run)
 {
-    size_t i;
-    for (i = run->n_rows; i > 1; i--) {
+    for (size_t i = run->n_rows; i > 1; i--) {
         const size_t other = (size_t)(draw(&run->random) % i), swapped = run->order[i - 1];
         run->order[i - 1] = run->order[other];
         run->order[other] = swapped;
     }
-    for (i = 0; i < run->n_rows; i++)
-        turn(run, run->rows + run->order[i], run->ns + run->order[i] * MAX_TURN_SAMPLES);
+    for (size_t i = 0; i < run->n_rows; i++)
+        turn(run, run->rows + run->order[i]);
 }
 
-static int64_t calibrate_row(const struct recorder *run, struct row *row)
+/* The fastest of some samples: a busy machine interrupts most of them. */
+static int64_t fastest(const struct recorder *run, struct row *row)
 {
-    const int64_t overhead = fastest(run, row, 0, EMPTY_TRIES);
-    int64_t elapsed;
-    for (row->calls = 1;; row->calls *= 2) {
-        elapsed = fastest(run, row, row->calls, TRIES);
-        if (run->is_cold || (double)elapsed >= (double)overhead / OVERHEAD_SHARE || is_interrupted)
-            break;
+    int64_t best = INT64_MAX;
+    row->samples = 1;
+    for (int tries = 0; tries < TRIES && (tries == 0 || best < LONG_NS) && !is_interrupted; tries++) {
+        turn(run, row);
+        best = *row->ns < best ? *row->ns : best;
     }
-    row->call_ns = (double)elapsed / (double)row->calls;
-    return overhead;
+    return best;
 }
 
-/* Calls of a sample, a power of two whose time outweighs the reading of the clock, and samples of a turn. Rows that take about
- * as long have the same number of calls. Returns the samples of the longest turn. */
+/* Calls of a sample: a power of two that outweighs the clock, the same for rows that take about as long; samples of a turn.
+ * Writes readings of the clock and these numbers. Returns the samples of a round. */
 static size_t calibrate(struct recorder *run)
 {
-    const size_t n = run->n_rows;
-    size_t i, k, most = 1;
-    for (i = 0; i < n; i++)
-        run->ns[i] = calibrate_row(run, run->rows + i);
-    fputs("{\"event\": \"calibration\", \"overhead_ns\": ", stdout);
-    write_numbers(run->ns, n);
-    for (i = 0; i < n; i++)
-        for (k = 0; k < n; k++)
-            if (run->rows[k].calls > run->rows[i].calls && run->rows[i].call_ns <= ALIKE * run->rows[k].call_ns)
-                run->rows[i].calls = run->rows[k].calls;
-    for (i = 0; i < n; i++) {
-        struct row *row = run->rows + i;
-        const double samples = TURN_NS / (row->call_ns * (double)row->calls);
-        row->samples = samples < 1 || run->is_cold ? 1 : samples < MAX_TURN_SAMPLES ? (size_t)samples : MAX_TURN_SAMPLES;
-        most = row->samples > most ? row->samples : most;
-        run->ns[i] = (int64_t)row->calls;
+    struct row *const end = run->rows + run->n_rows;
+    int64_t *ns = run->ns;
+    for (size_t i = 0; i < MAX_TURN_SAMPLES; i++)
+        ns[i] = now_ns();
+    write_block("clock", ns, MAX_TURN_SAMPLES * sizeof *ns);
+    const double min_ns = (double)(ns[MAX_TURN_SAMPLES - 1] - *ns) / (MAX_TURN_SAMPLES - 1) / OVERHEAD_SHARE;
+    for (struct row *row = run->rows; row < end; row++) {
+        int64_t best;
+        row->ns = ns;
+        for (row->calls = 1; (best = fastest(run, row)) < (int64_t)min_ns && !run->is_cold;)
+            row->calls *= 2;
+        row->call_ns = (double)best / (double)row->calls;
     }
-    fputs(", \"calls\": ", stdout);
-    write_numbers(run->ns, n);
-    puts("}");
-    return most;
-}
-
-static void write_round(struct recorder *run)
-{
-    size_t i;
-    fputs("{\"event\": \"round\", \"ns\": [", stdout);
-    for (i = 0; i < run->n_rows; i++) {
-        fputs(i ? ", " : "", stdout);
-        write_numbers(run->ns + i * MAX_TURN_SAMPLES, run->rows[i].samples);
+    for (struct row *row = run->rows; row < end; row++) {
+        for (const struct row *other = run->rows; other < end; other++)
+            if (other->calls > row->calls && row->call_ns <= ALIKE * other->call_ns)
+                row->calls = other->calls;
+        const double samples = run->is_cold ? 1 : TURN_NS / (row->call_ns * (double)row->calls);
+        row->samples = samples < 1 ? 1 : samples < MAX_TURN_SAMPLES ? (size_t)samples : MAX_TURN_SAMPLES;
+        row->ns = ns;
+        ns += row->samples;
+        const int64_t numbers[] = {(int64_t)row->calls, (int64_t)row->samples};
+        write_block("calibration", numbers, sizeof numbers);
     }
-    puts("]}");
-    run->n_rounds++;
+    return (size_t)(ns - run->ns);
 }
 
 /* All models at other addresses. */
-static int load_rows(struct recorder *run)
+static void load_rows(struct recorder *run)
 {
-    size_t i;
-    int code = EXIT_OK;
-    for (i = 0; i < run->n_rows && code == EXIT_OK; i++)
-        code = load_row(run, run->rows + run->order[i]);
-    for (i = 0; i < SETTLING_ROUNDS && code == EXIT_OK; i++)
+    for (size_t i = 0; i < run->n_rows; i++)
+        (void)load_row(run, run->rows + run->order[i]);
+    for (int i = 0; i < SETTLING_ROUNDS; i++)
         one_round(run);
-    puts("{\"event\": \"load\"}");
-    return code;
+    write_block("load", "", 0);
 }
 
 /* Rounds until time is up. The models are loaded MAX_LOADS times, or less often where that takes longer than measuring. Of
  * the rounds about MAX_SAMPLES of each row are written, spread evenly. */
-int write_rounds(struct recorder *run)
+size_t write_rounds(struct recorder *run)
 {
-    const int64_t total = (int64_t)(run->seconds * 1e9), wait = total / MAX_STATES > SECOND ? total / MAX_STATES : SECOND;
-    const int64_t warm_up = (int64_t)(WARM_UP_SHARE * (double)total);
-    const double rounds_per_ns = MAX_SAMPLES / (double)calibrate(run) / (double)total;
-    int64_t last = now_ns(), begin, loaded, slot, spent = 0, used;
-    size_t count, all = 0;
-    int code = EXIT_OK;
-    for (begin = last; now_ns() - begin < (warm_up < SECOND ? warm_up : SECOND) && !is_interrupted;)
+    const size_t n_samples = calibrate(run);
+    const int64_t total = run->total_ns, start = now_ns();
+    const double rounds_per_ns = MAX_SAMPLES * (double)run->n_rows / (double)n_samples / (double)total;
+    int64_t last = start, spent = 0, used;
+    size_t all = 0, written = 0;
+    while (now_ns() - start < (total / 10 < SECOND ? total / 10 : SECOND) && !is_interrupted) /* warm-up */
         one_round(run);
-    for (; code == EXIT_OK && !is_interrupted && (spent < total || all < MIN_ROUNDS); spent += used) {
-        begin = now_ns();
-        code = load_rows(run);
-        loaded = now_ns();
-        slot = loaded - begin > total / MAX_LOADS ? loaded - begin : total / MAX_LOADS;
-        slot = slot < total ? slot : total;
-        for (count = 0, used = 0; (used < slot || count < ROUNDS_PER_LOAD) && code == EXIT_OK && !is_interrupted; count++, all++) {
+    for (; !is_interrupted && (spent < total || all < MIN_ROUNDS); spent += used) {
+        const int64_t begin = now_ns();
+        load_rows(run);
+        const int64_t loaded = now_ns(), least = total / MAX_LOADS, slot = loaded - begin > least ? loaded - begin : least;
+        const size_t enough = all + ROUNDS_PER_LOAD;
+        for (used = 0; ((used < slot && spent + used < total) || all < enough) && !is_interrupted; all++) {
             one_round(run);
             used = now_ns() - loaded;
-            if ((double)run->n_rounds <= rounds_per_ns * (double)(spent + used))
-                write_round(run);
-            if (loaded + used - last >= wait) {
+            if ((double)written <= rounds_per_ns * (double)(spent + used)) {
+                write_block("round", run->ns, n_samples * sizeof *run->ns);
+                written++;
+            }
+            if (loaded + used - last >= SECOND + total / MAX_STATES) {
                 write_sources("state", state);
                 last = loaded + used;
-                code = flush_output();
             }
         }
     }
-    return code;
+    return written;
 }

@@ -1,18 +1,19 @@
-/* sen_bench: records how .sen images run on a device without Python. */
+/* Options, signals, blocks, texts, and the sequence of a run. */
 #include "recorder.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <glob.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "bandwidth.h"
-
 #define VERSION "0.1.0"
-#define MAX_SECONDS 604800.0 /* a week */
+#define MAX_SECONDS 604800.0            /* a week */
+#define MAX_BYTES ((uint64_t)1 << 36) /* of a block of memory */
 /* Sizes of buffers whose bandwidth is written; seconds that one takes, and its max share of the memory. */
 #define MIN_BUFFER ((size_t)1 << 15)
 #define MAX_BUFFER ((size_t)1 << 27)
@@ -20,150 +21,221 @@
 #define MEMORY_SHARE 8
 #if defined(__clang__)
 #define COMPILER "clang version " __clang_version__
-#elif defined(__GNUC__)
-#define COMPILER "GCC " __VERSION__
 #else
-#define COMPILER "unavailable"
+#define COMPILER "GCC " __VERSION__
 #endif
+#define CPUFREQ "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/"
+#define CACHE "/sys/devices/system/cpu/cpu0/cache/index*/"
+
+/* The commands and patterns of sen_runtime/bench/device_texts.py. */
+static const char *const facts[] = {
+    "uname -m", "/proc/device-tree/model", "/proc/device-tree/system/linux,revision", "/sys/class/dmi/id/sys_vendor",
+    "/sys/class/dmi/id/product_name", "/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease", "/proc/self/exe",
+    "/etc/os-release", "/usr/lib/os-release", CACHE "level", CACHE "type", CACHE "size", NULL};
+const char *const state[] = {
+    "vcgencmd get_throttled", "vcgencmd measure_clock arm", "/proc/loadavg", "/proc/meminfo",
+    "/sys/class/thermal/thermal_zone*/temp", "/sys/class/thermal/thermal_zone*/type", CPUFREQ "scaling_governor",
+    CPUFREQ "scaling_*_freq", CPUFREQ "cpuinfo_*_freq", NULL};
 
 static const char usage[] =
-    "usage: sen_bench FILE.sen... [--seconds 10] > raw.jsonl\n"
-    "\n"
+    "usage: sen_bench FILE.sen... [--seconds 10] > FILE.raw\n\n"
     "Record latency and outputs of .sen images side by side. Evaluate the file where\n"
-    "there is Python: sen-runtime record raw.jsonl\n"
-    "\n"
+    "there is Python: sen-runtime record FILE.raw\n\n"
     "  --seconds S      how long to measure (default: 10)\n"
     "  --seed N         of random inputs and of the order of turns (default: 0)\n"
     "  --kernels NAME   fastest, reference, portable or narrow (default: fastest)\n"
     "  --inputs FILE    little-endian float32 inputs, of which 64 are used (default: random)\n"
     "  --cold-cache     empty the caches before each inference\n"
-    "  --version, --help\n"
-    "\n"
+    "  --version, --help\n\n"
     "Run on one core: taskset -c 3 sen_bench ...\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted.\n";
 
-/* The program ends after --help and --version. */
-static int read_options(struct recorder *run, int argc, char **argv)
+volatile sig_atomic_t is_interrupted;
+
+void fail(int code, const char *format, ...)
+{
+    char text[8192], *at;
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    for (at = text; *at; at++)
+        if ((unsigned char)*at < 0x20 || *at == 0x7f)
+            *at = '?'; /* a file name may hold control sequences of terminals */
+    (void)fprintf(stderr, "error: %s\n", text);
+    exit(code);
+}
+
+void *allocate(uint64_t size)
+{
+    void *memory = NULL;
+    if (size > SIZE_MAX / 2 || size > MAX_BYTES || posix_memalign(&memory, SEN_ALIGNMENT, (size_t)size) != 0)
+        fail(EXIT_FAILED, "no memory for %llu bytes", (unsigned long long)size);
+    return memory;
+}
+
+void write_block(const char *kind, const void *bytes, size_t size)
+{
+    if (printf("%zu %s\n", size, kind) < 0 || fwrite(bytes, 1, size, stdout) < size || putchar('\n') == EOF)
+        fail(EXIT_FAILED, "cannot write to stdout: %s", strerror(errno));
+}
+
+static void flush_output(void)
+{
+    if (fflush(stdout) != 0)
+        fail(EXIT_FAILED, "cannot write to stdout: %s", strerror(errno));
+}
+
+/* The text of a file, or the output of a command; of a program only the head of the ELF file. */
+void write_source(const char *kind, const char *name)
+{
+    static char text[1 << 18], line[128];
+    const int is_file = *name == '/';
+    const size_t limit = strcmp(name, "/proc/self/exe") == 0 ? 5 : sizeof text;
+    FILE *source;
+    (void)snprintf(line, sizeof line, "%s 2>/dev/null", name);
+    source = is_file ? fopen(name, "rb") : popen(line, "r");
+    write_block(kind, text, source ? fread(text, 1, limit, source) : 0);
+    if (source)
+        (void)(is_file ? fclose : pclose)(source);
+}
+
+/* An event, and the text of each command and file; flushes the output. */
+void write_sources(const char *event, const char *const *names)
+{
+    write_block(event, "", 0);
+    for (; *names; names++) {
+        glob_t found;
+        if (glob(*names, **names == '/' ? 0 : GLOB_NOCHECK, NULL, &found) != 0)
+            continue;
+        for (size_t i = 0; i < found.gl_pathc; i++)
+            write_source(found.gl_pathv[i], found.gl_pathv[i]);
+        globfree(&found);
+    }
+    flush_output();
+}
+
+/* Whether an option has a valid value. The program ends after --help and --version. */
+static int read_option(struct recorder *run, int option)
+{
+    static const char *const kernels[] = {"fastest", "reference", "portable", "narrow"};
+    static const unsigned flags[] = {SEN_DEFAULT, SEN_REFERENCE, SEN_PORTABLE, SEN_NARROW};
+    char *end;
+    double seconds;
+    size_t i;
+    switch (option) {
+    case 's':
+        seconds = strtod(optarg, &end);
+        run->total_ns = seconds > 0 && seconds <= MAX_SECONDS ? (int64_t)(seconds * 1e9 + 0.5) : 0;
+        return !*end && run->total_ns > 0;
+    case 'r':
+        errno = 0;
+        run->seed = strtoll(optarg, &end, 10);
+        return *optarg >= '0' && *optarg <= '9' && !*end && !errno;
+    case 'k':
+        for (i = 0; i < 4 && strcmp(optarg, kernels[i]) != 0;)
+            i++;
+        run->kernels = i < 4 ? flags[i] : 0;
+        return i < 4;
+    case 'i':
+        run->inputs = optarg;
+        return 1;
+    case 'c':
+        run->is_cold = 1;
+        return 1;
+    case '?':
+        return 0;
+    default:
+        exit(fputs(option == 'h' ? usage : "sen_bench " VERSION "\n", stdout) < 0 ? EXIT_FAILED : EXIT_OK);
+    }
+}
+
+static void read_options(struct recorder *run, int argc, char **argv)
 {
     static const struct option options[] = {
         {"seconds", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'r'},
         {"kernels", required_argument, NULL, 'k'}, {"inputs", required_argument, NULL, 'i'},
         {"cold-cache", no_argument, NULL, 'c'},    {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
-    static const char *const kernels[] = {"fastest", "reference", "portable", "narrow", NULL};
-    static const unsigned flags[] = {SEN_DEFAULT, SEN_REFERENCE, SEN_PORTABLE, SEN_NARROW};
-    int option, i;
-    char *end;
-    opterr = errno = 0;
+    int option;
+    opterr = 0;
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        switch (option) {
-        case 's':
-            run->seconds = strtod(optarg, &end);
-            if (!*optarg || *end || !(run->seconds > 0 && run->seconds <= MAX_SECONDS))
-                return fail(EXIT_USAGE, "--seconds is %s; expected a number above 0, at most a week", optarg);
-            break;
-        case 'r':
-            errno = 0; /* strtod may have set it */
-            run->seed = strtoull(optarg, &end, 10);
-            if (*optarg < '0' || *optarg > '9' || *end || errno || run->seed > INT64_MAX)
-                return fail(EXIT_USAGE, "--seed is %s; expected a whole number from 0 to 2^63 - 1", optarg);
-            break;
-        case 'k':
-            for (i = 0; kernels[i] && strcmp(optarg, kernels[i]) != 0; i++)
-                ;
-            if (!kernels[i])
-                return fail(EXIT_USAGE, "--kernels is %s; expected fastest, reference, portable or narrow", optarg);
-            run->kernels = flags[i];
-            break;
-        case 'i':
-            run->inputs = optarg;
-            break;
-        case 'c':
-            run->is_cold = 1;
-            break;
-        case 'v':
-        case 'h':
-            exit(fputs(option == 'h' ? usage : "sen_bench " VERSION "\n", stdout) < 0 ? EXIT_FAILED : EXIT_OK);
-        default:
-            return fail(EXIT_USAGE, "%s is unknown, or lacks its value; see sen_bench --help", argv[optind - 1]);
-        }
-    for (run->random = run->seed; optind < argc; optind++)
+        if (!read_option(run, option))
+            fail(EXIT_USAGE, "%s: unknown option or invalid value; see sen_bench --help", argv[optind - 1]);
+    for (run->random = (uint64_t)run->seed; optind < argc; optind++)
         run->rows[run->n_rows++].path = argv[optind];
-    return run->n_rows ? EXIT_OK : fail(EXIT_USAGE, "expected .sen images; see sen_bench --help");
+    if (run->n_rows == 0 || isatty(STDOUT_FILENO))
+        fail(EXIT_USAGE, "expected .sen images, and a file as stdout; see sen_bench --help");
 }
 
-static void write_start(const struct recorder *run, char **arguments)
+static void note_interrupt(int number)
 {
-    printf("{\"event\": \"start\", \"format\": \"sen-edge/raw/1\", \"version\": \"" VERSION "\", ");
-    printf("\"time\": %lld, \"seconds\": %.17g, ", (long long)time(NULL), run->seconds);
-    printf("\"seed\": %llu, \"cold_cache\": %s, ", (unsigned long long)run->seed, run->is_cold ? "true" : "false");
-    printf("\"compiler\": \"" COMPILER "\", \"command\": [\"sen_bench\"");
-    while (*++arguments) {
-        fputs(", ", stdout);
-        write_text(*arguments, strlen(*arguments));
-    }
-    puts("]}");
+    (void)number;
+    is_interrupted = 1;
 }
 
-/* Bytes per nanosecond that one core reads from buffers of several sizes. */
+/* The first signal of a kind is noted, the second ends the program. Ignored signals stay ignored, as nohup requires. */
+static void note_signals(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    struct sigaction action, before;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = note_interrupt;
+    action.sa_flags = (int)(SA_RESETHAND | SA_RESTART);
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        if (sigaction(numbers[i], NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+            (void)sigaction(numbers[i], &action, NULL);
+    (void)signal(SIGPIPE, SIG_IGN);
+}
+
+/* Size of a buffer, and bytes that one core reads from it in a second. */
 static void write_bandwidth(void)
 {
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    size_t size;
-    fputs("{\"event\": \"bandwidth\", \"bytes_per_ns\": [", stdout);
-    for (size = MIN_BUFFER; size <= MAX_BUFFER && (double)size <= memory / MEMORY_SHARE; size *= 2) {
-        void *block;
-        if (posix_memalign(&block, SEN_ALIGNMENT, size) != 0)
-            break;
+    for (size_t size = MIN_BUFFER; size <= MAX_BUFFER && (double)size <= memory / MEMORY_SHARE; size *= 2) {
+        void *block = allocate(size);
         memset(block, 1, size);
-        printf(
-            "%s[%zu, %.17g]", size == MIN_BUFFER ? "" : ", ", size,
-            sen_bench_bandwidth(block, size, BUFFER_SECONDS));
+        const int64_t numbers[] = {(int64_t)size, (int64_t)(1e9 * sen_bench_bandwidth(block, size, BUFFER_SECONDS))};
+        write_block("bandwidth", numbers, sizeof numbers);
         free(block);
     }
-    puts("]}");
-}
-
-static int record(struct recorder *run, char **arguments)
-{
-    size_t i;
-    int code = EXIT_OK;
-    write_start(run, arguments);
-    write_sources("facts", facts);
-    for (i = 0; i < run->n_rows && code == EXIT_OK; i++)
-        code = open_row(run, run->rows + i);
-    if (code != EXIT_OK)
-        return code;
-    write_inputs(run);
-    write_clock(run);
-    write_bandwidth();
-    fprintf(stderr, "measuring for %g s\n", run->seconds);
-    write_sources("state", state);
-    code = write_rounds(run);
-    write_sources("state", state);
-    if (code == EXIT_OK) {
-        printf("{\"event\": \"end\", \"status\": \"%s\"}\n", is_interrupted ? "interrupted" : "complete");
-        code = flush_output();
-    }
-    if (code == EXIT_OK)
-        fprintf(stderr, "%s%zu rounds; next: sen-runtime record\n", is_interrupted ? "interrupted: " : "", run->n_rounds);
-    return code == EXIT_OK && is_interrupted ? EXIT_INTERRUPTED : code;
 }
 
 int main(int argc, char **argv)
 {
     static struct recorder run;
-    int code, i;
-    run.seconds = 10;
-    run.rows = calloc((size_t)argc, sizeof *run.rows);
-    run.order = calloc((size_t)argc, sizeof *run.order);
-    run.ns = calloc((size_t)argc * MAX_TURN_SAMPLES, sizeof *run.ns);
-    run.sweep = calloc(1, SWEEP_BYTES);
-    if (!run.rows || !run.order || !run.ns || !run.sweep)
-        return fail(EXIT_FAILED, "no memory");
-    for (i = 0; i < argc; i++)
-        run.order[i] = (size_t)i;
+    const size_t n = (size_t)argc;
+    run.total_ns = (int64_t)10 * 1000000000;
+    run.rows = allocate(n * sizeof *run.rows);
+    memset(run.rows, 0, n * sizeof *run.rows);
+    run.order = allocate(n * sizeof *run.order);
+    run.ns = allocate(n * MAX_TURN_SAMPLES * sizeof *run.ns);
+    run.sweep = allocate(SWEEP_BYTES);
+    memset(run.sweep, 0, SWEEP_BYTES);
     note_signals();
-    code = read_options(&run, argc, argv);
-    return code == EXIT_OK ? record(&run, argv) : code;
+    read_options(&run, argc, argv);
+    const int64_t settings[] = {(int64_t)time(NULL), run.total_ns, run.seed, run.is_cold};
+    (void)puts("sen-edge/raw/2");
+    write_block("start", settings, sizeof settings);
+    write_block("version", VERSION, strlen(VERSION));
+    write_block("compiler", COMPILER, strlen(COMPILER));
+    write_source("command", "/proc/self/cmdline");
+    write_sources("facts", facts);
+    for (size_t i = 0; i < run.n_rows; i++) {
+        run.order[i] = i;
+        open_row(&run, run.rows + i);
+    }
+    write_block("inputs", run.x, run.n_inputs * run.values * sizeof *run.x);
+    if (run.inputs)
+        write_block("data", run.inputs, strlen(run.inputs));
+    write_bandwidth();
+    (void)fprintf(stderr, "measuring for %g s\n", (double)run.total_ns / 1e9);
+    write_sources("state", state);
+    const size_t n_rounds = write_rounds(&run);
+    write_sources("state", state);
+    const char *status = is_interrupted ? "interrupted" : "complete";
+    write_block("end", status, strlen(status));
+    flush_output();
+    (void)fprintf(stderr, "%s: %zu rounds; next: sen-runtime record\n", status, n_rounds);
+    return is_interrupted ? EXIT_INTERRUPTED : EXIT_OK;
 }
