@@ -29,10 +29,9 @@ from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
 from sen_runtime.bench import statistics
-from sen_runtime.bench.inputs import N_INPUTS, random_inputs
 from sen_runtime.bench.interleaved import Loop, calibrate, side_by_side, turn
-from sen_runtime.bench.loops import loop_over
-from sen_runtime.bench.rounds import Options, measure_rounds
+from sen_runtime.bench.loops import N_INPUTS, loop_over, random_inputs
+from sen_runtime.bench.rounds import measure_rounds
 from sen_runtime.engines import Session, litert, native, onnxruntime
 from sen_runtime.ir.network import Network
 from sen_runtime.quiet import suppress_announcements
@@ -78,7 +77,7 @@ def open_loop(load: Callable[[], Session], inputs: FloatArray, extra_ns: float =
 
 def interval(first: Callable[[], Loop], second: Callable[[], Loop], seconds: float, seed: int) -> Mapping[str, float]:
     """Measure two rows; return median and interval of the ratio of their latencies."""
-    measured = measure_rounds({"first": first, "second": second}, Options(seconds, seed))
+    measured = measure_rounds({"first": first, "second": second}, seconds, seed)
     turns = {name: np.array(values) for name, values in measured.turns_us.items()}
     return statistics.ratio(turns["second"], turns["first"], measured.loads, seed)
 

@@ -143,7 +143,7 @@ def _add_record_options(add: Callable[..., object]) -> None:
 def _add_record(commands: Any) -> None:
     record = commands.add_parser("record", help="evaluate a recording of sen_bench", description=_record.__doc__)
     record.set_defaults(command=_record)
-    record.add_argument("file", type=Path, metavar="RAW.jsonl", help="recording of sen_bench")
+    record.add_argument("file", type=Path, metavar="FILE.raw", help="recording of sen_bench")
     _add_record_options(record.add_argument)
 
 

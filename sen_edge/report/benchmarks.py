@@ -15,8 +15,7 @@ from sen_edge.report import charts
 from sen_edge.report.charts import unit_name
 from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table, Verbatim
 from sen_runtime.bench.history import History
-from sen_runtime.bench.load import busy
-from sen_runtime.bench.record import began_s, is_wrong
+from sen_runtime.bench.record import began_s, busy, is_wrong
 from sen_runtime.bench.text import cells, heading, remarks
 from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 

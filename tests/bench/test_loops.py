@@ -11,7 +11,7 @@ from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.bench import loops
-from sen_runtime.bench.inputs import random_inputs
+from sen_runtime.bench.loops import random_inputs
 from sen_runtime.engines import Session, engine, native, onnxruntime
 from sen_runtime.errors import EngineError
 from tests.conftest import INTERPRETERS

@@ -15,7 +15,7 @@ from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import reference
 from sen_runtime.bench import judge, measure, memory, plan, record, rounds, text
 from sen_runtime.bench.plan import BenchError, BenchRequest, RowPlan
-from sen_runtime.bench.rounds import Measured, Options
+from sen_runtime.bench.rounds import Measured
 from sen_runtime.data import TEST_SHARE, hold_out
 from sen_runtime.engines import Session
 from sen_runtime.errors import DataError, EngineError, ImageError, MissingExtraError, SenError, UsageError
@@ -114,7 +114,7 @@ def test_spike_trains(tmp_path: Path) -> None:
 def all_calls_take(us: float) -> Callable[..., Measured]:
     """In the place of `measure_rounds`: every call of every row takes so many microseconds."""
 
-    def measured(openers: Any, options: Options) -> Measured:
+    def measured(openers: Any, *_: Any, **__: Any) -> Measured:
         found = Measured(dict.fromkeys(openers, 1), loads=[0])
         for _ in range(20):
             found.add_round({name: [round(1000 * us)] for name in openers})
@@ -423,13 +423,13 @@ def test_more_threads_than_cores_are_said(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_threads_are_rows_where_an_engine_has_them(folder: Path) -> None:
-    rows = plan.plan(BenchRequest((folder / "net.sen", folder / "net.onnx"), threads=(1, 2, 1))).rows
+    rows = plan.plan(BenchRequest((folder / "net.sen", folder / "net.onnx"), threads=(1, 2, 1)))[0]
     assert [row.name for row in rows] == ["net.sen native 1", "net.onnx onnxruntime 1", "net.onnx onnxruntime 2"]
 
 
 def test_a_file_for_one_interpreter_runs_in_that_one(tmp_path: Path) -> None:
     path = write(tmp_path, "net.tflite", small_network(), {"tflite_target": "litert"})
-    assert [row.engine for row in plan.plan(BenchRequest((path,))).rows] == ["litert"]
+    assert [row.engine for row in plan.plan(BenchRequest((path,)))[0]] == ["litert"]
 
 
 @pytest.mark.parametrize("name", ["net.sen", "net.onnx", "net.tflite"])

@@ -198,7 +198,7 @@ def test_mistakes(
     before = sorted(path.name for path in tmp_path.iterdir())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        rounds, "measure_rounds", lambda *_: pytest.fail("this was to be refused before it is measured")
+        rounds, "measure_rounds", lambda *_, **__: pytest.fail("this was to be refused before it is measured")
     )
     monkeypatch.setattr(measure, "measure_rounds", rounds.measure_rounds)
     ended = sen_runtime(*arguments)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sen_runtime.bench import memory
-from sen_runtime.bench.inputs import random_inputs
+from sen_runtime.bench.loops import random_inputs
 from sen_runtime.engines import engine
 from sen_runtime.errors import EngineCrashError, EngineError
 from sen_runtime.worker import Process

@@ -9,7 +9,7 @@ from typing import Any, Optional
 import numpy as np
 
 from sen_runtime.bench import bootstrap
-from sen_runtime.bench.load import busy
+from sen_runtime.bench.record import busy
 from sen_runtime.errors import SenError
 from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 from sen_runtime.untrusted import printable

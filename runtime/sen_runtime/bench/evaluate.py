@@ -12,9 +12,9 @@ from typing import Any
 
 from sen_runtime.bench import memory, statistics, throttle
 from sen_runtime.bench.bootstrap import Floats, even_choice
-from sen_runtime.bench.inputs import N_INPUTS
 from sen_runtime.bench.interleaved import TURN_NS
 from sen_runtime.bench.judge import judge, wrong
+from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import reads_all_weights
 from sen_runtime.bench.record import SCHEMA, is_wrong
 from sen_runtime.bench.rows import Observations, Row

@@ -30,14 +30,7 @@ MAX_TRIES, TRIES_NS, MIN_TRIES, LONG_NS = 15, 100_000_000, 4, 200_000_000
 
 @dataclass(frozen=True)
 class Timed:
-    """A loop, and how it is timed.
-
-    Attributes:
-        loop: measured.
-        calls: of the loop in one sample.
-        samples: in one turn.
-        before: called before each sample and not timed, such as emptying the cache.
-    """
+    """A loop, its calls in a sample and samples in a turn; `before` is called before each sample and not timed."""
 
     loop: Loop
     calls: int
@@ -47,12 +40,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Latencies of named calls.
-
-    Attributes:
-        blocks_us: mean latency of each turn in microseconds `[rounds]`, by name; the turns of a round were measured
-            within a few milliseconds.
-    """
+    """Mean latency of each turn in microseconds `[rounds]`, by name; a round takes a few milliseconds."""
 
     blocks_us: Mapping[str, NDArray[np.float64]]
 
@@ -117,8 +105,7 @@ def turn(timed: Timed) -> list[int]:
             before()
         start = clock()
         loop(calls)
-        end = clock()
-        times_ns.append(end - start)
+        times_ns.append(clock() - start)
     return times_ns
 
 
@@ -142,13 +129,10 @@ def calibrate(loops: Mapping[str, Loop]) -> dict[str, Timed]:
 
 def _calibrate(loop: Loop) -> tuple[int, float]:
     """Calls that a sample needs, and nanoseconds of one."""
-    min_ns = empty_ns(loop) / OVERHEAD_SHARE
-    calls = 1
-    while True:
-        elapsed_ns = _fastest_ns(loop, calls)
-        if elapsed_ns >= min_ns:
-            return calls, elapsed_ns / calls
+    min_ns, calls = empty_ns(loop) / OVERHEAD_SHARE, 1
+    while (elapsed_ns := _fastest_ns(loop, calls)) < min_ns:
         calls *= 2
+    return calls, elapsed_ns / calls
 
 
 def _fastest_ns(loop: Loop, calls: int) -> int:

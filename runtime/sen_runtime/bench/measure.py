@@ -22,7 +22,7 @@ from sen_runtime.bench import interleaved, loops, memory, text, throttle
 from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.energy import Span, read_meter
 from sen_runtime.bench.evaluate import evaluate
-from sen_runtime.bench.inputs import N_INPUTS
+from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.models import (
     Load,
     Loaded,
@@ -34,7 +34,7 @@ from sen_runtime.bench.models import (
     read_data,
 )
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
-from sen_runtime.bench.rounds import Measured, Options, measure_rounds
+from sen_runtime.bench.rounds import Measured, measure_rounds
 from sen_runtime.bench.rows import FloatArray, Observations
 from sen_runtime.data import DataFile, Examples
 from sen_runtime.engines import Session
@@ -59,12 +59,7 @@ class Device(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """A record, and when its rounds were.
-
-    Attributes:
-        record: see docs/reference/bench.md.
-        spans: rounds of a run whose energy is measured.
-    """
+    """A record (docs/reference/bench.md), and the rounds of a run whose energy is measured."""
 
     record: dict[str, Any]
     spans: tuple[Span, ...]
@@ -93,27 +88,26 @@ def run(
         MissingExtraError: none of the engines is installed, or, where the request is strict, a row is left out.
         KeyboardInterrupt: before anything was measured.
     """
-    planned = plan(request)
-    for each in planned.left_out:
+    plans, left_out = plan(request)
+    for each in left_out:
         progress(text.left_out(asdict(each)))
-    if request.energy is not None and len(planned.rows) != 1:
-        raise UsageError(
-            f"there are {len(planned.rows)} rows, which alternate every millisecond: a meter cannot tell them apart",
-            "measure energy in a separate run for each: one file, one --engine, one number of --threads",
-        )
     if request.energy is not None:
+        if len(plans) != 1:
+            raise UsageError(
+                f"there are {len(plans)} rows, which alternate every millisecond: a meter cannot tell them apart",
+                "measure energy in a separate run for each: one file, one --engine, one number of --threads",
+            )
         read_meter(request.energy, min_readings=0)
     file = None if request.data is None else DataFile(request.data)
     created = datetime.now(timezone.utc)
     with _pinned(request.cpu):
-        loaded, left_out = load_rows(planned, load, progress, is_strict=request.strict)
-        data = None if file is None else read_data([each.row for each in loaded], file)
-        seen = _observe(request, loaded, data, device or this_machine, load, progress, created)
-    seen = replace(seen, left_out=left_out)
+        loaded = load_rows(plans, left_out, load, progress, is_strict=request.strict)
+        data = None if file is None else read_data([row for row, _ in loaded], file)
+        seen = _observe(request, loaded, data, device or this_machine, load, progress)
     calls = seen.rows[0].rows_per_call
     spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
     with defer_interrupts():
-        return Run(evaluate(seen), tuple(spans))
+        return Run(evaluate(replace(seen, created=created, left_out=left_out)), tuple(spans))
 
 
 def _observe(
@@ -123,41 +117,47 @@ def _observe(
     device: Device,
     load: Load,
     progress: Progress,
-    created: datetime,
 ) -> Observations:
     """Run all models on the same inputs, then let them take turns."""
-    facts, models = device.describe(), [each.row for each in loaded]
+    facts, rows = device.describe(), [row for row, _ in loaded]
     if data is None:
-        inputs = draw_inputs(models, N_INPUTS, request.seed)
+        inputs = draw_inputs(rows, N_INPUTS, request.seed)
     else:
         inputs = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
     progress("comparing outputs")
-    outputs = [loops.outputs(each.session, inputs[:N_INPUTS]) for each in loaded]
-    accuracies = [_accuracy_percent(each.session, data) for each in loaded]
+    outputs = [loops.outputs(session, inputs) for _, session in loaded]
+    accuracies = [_accuracy_percent(session, data) for _, session in loaded]
     clock = {**interleaved.clock_figures(interleaved.read_clock()), "loop_ns": interleaved.loop_ns()}
     bandwidth = memory.bandwidth(facts)
     progress("warming up")
-    watcher = _Watcher(device, progress, request)
-    options = Options(
+    states, sustained = [device.state()], list[dict[str, Any]]()
+
+    def watch(t_s: float, latency_us: Mapping[str, float]) -> None:
+        state = device.state()
+        states.append(state)
+        progress(f"measuring, {t_s:.0f} of {request.seconds:g} s")
+        celsius = state["celsius"] if isinstance(state["celsius"], float) else None
+        mhz = throttle.fastest_mhz(state)
+        sustained.append({"t_s": t_s, "latency_us": dict(latency_us), "mhz": mhz, "celsius": celsius})
+
+    measured = measure_rounds(
+        {row.name: partial(_open, row.plan, load, inputs) for row in rows},
         request.seconds,
         request.seed,
         before=memory.sweep(facts) if request.cold_cache else None,
-        watch=watcher,
+        watch=watch,
         keep_spans=request.energy is not None,
     )
-    before = device.state()
-    openers = {row.name: partial(_open, row.plan, load, inputs) for row in models}
-    measured = measure_rounds(openers, options)
     with defer_interrupts():  # an interrupt from here on must not lose the measurement
-        states = [before, *watcher.states, device.state()]
+        states.append(device.state())
         rows = [
-            replace(each.row, outputs=y, accuracy_percent=percent, call_us=_call_us(each.session, inputs, measured))
-            for each, y, percent in zip(loaded, outputs, accuracies)
+            replace(row, outputs=y, accuracy_percent=percent, call_us=_call_us(session, inputs, measured))
+            for (row, session), y, percent in zip(loaded, outputs, accuracies)
         ]
     return Observations(
         tool=("sen-runtime", sen_runtime.__version__),
         request=request,
-        created=created,
+        created=datetime.now(timezone.utc),
         cpus_verified=request.cpu is None or os.sched_getaffinity(0) == {request.cpu},
         inputs=inputs,
         data=None if data is None else data.title,
@@ -169,27 +169,9 @@ def _observe(
         states=states,
         cores=_usable_cores(),
         swept_bytes=memory.MAX_COLD_BYTES,
-        sustained=watcher.samples if request.sustained else None,
-        warnings=[] if data is None else data_warnings(models, data),
+        sustained=sustained if request.sustained else None,
+        warnings=[] if data is None else data_warnings(rows, data),
     )
-
-
-class _Watcher:
-    """Notes the state of the machine each second."""
-
-    def __init__(self, device: Device, progress: Progress, request: BenchRequest) -> None:
-        self._device, self._progress, self._request = device, progress, request
-        self.states: list[dict[str, Any]] = []
-        self.samples: list[dict[str, Any]] = []
-
-    def __call__(self, t_s: float, latency_us: Mapping[str, float]) -> None:
-        state = self._device.state()
-        self.states.append(state)
-        self._progress(f"measuring, {t_s:.0f} of {self._request.seconds:g} s")
-        if self._request.sustained:
-            celsius = state["celsius"] if isinstance(state["celsius"], float) else None
-            mhz = throttle.fastest_mhz(state)
-            self.samples.append({"t_s": t_s, "latency_us": dict(latency_us), "mhz": mhz, "celsius": celsius})
 
 
 @contextmanager
@@ -230,9 +212,8 @@ def _call_us(session: Session, inputs: FloatArray, measured: Measured) -> float 
     """Duration of a call through Python, beyond the engine's own loop; None where it has none."""
     if not hasattr(session, "bare_loop") or not measured.is_complete:
         return None
-    few = inputs[:N_INPUTS]
-    calls = interleaved.repeated([loops.call_of(session, batch) for batch in loops.batches(few, 1)])
-    found = interleaved.side_by_side({"loop": loops.loop_over(session, few), "call": calls}, CALL_SECONDS)
+    calls = interleaved.repeated([loops.call_of(session, batch) for batch in loops.batches(inputs, 1)])
+    found = interleaved.side_by_side({"loop": loops.loop_over(session, inputs), "call": calls}, CALL_SECONDS)
     return max(0.0, float(np.median(found.blocks_us["call"] - found.blocks_us["loop"])))
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from sen_runtime.bench import loops, text
 from sen_runtime.bench.coldstart import cold_start
-from sen_runtime.bench.inputs import random_inputs
-from sen_runtime.bench.plan import CRASHED, LeftOut, Plan, RowPlan, not_measured
+from sen_runtime.bench.loops import random_inputs
+from sen_runtime.bench.plan import CRASHED, LeftOut, RowPlan, not_measured
 from sen_runtime.bench.rows import FloatArray, Row
 from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
 from sen_runtime.engines import Session, engine
@@ -23,22 +23,11 @@ from sen_runtime.quiet import suppress_announcements
 
 Progress = Callable[[str], None]
 Load = Callable[[RowPlan], Session]
-
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """A row in memory."""
-
-    row: Row
-    session: Session
+Loaded = tuple[Row, Session]
 
 
 def load_session(row: RowPlan) -> Session:
-    """Load a row in its engine.
-
-    Raises:
-        SenError: from the engine, with the name of the file.
-    """
+    """Load a row in its engine; errors name the file."""
     with _naming(row.artifact.path), suppress_announcements():
         return engine(row.engine).load(row.artifact.path, row.threads)
 
@@ -56,46 +45,40 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 def load_rows(
-    planned: Plan, load: Load, progress: Progress, *, is_strict: bool
-) -> tuple[list[Loaded], tuple[LeftOut, ...]]:
-    """Load the rows of a plan; a row whose engine crashes on the file is left out.
-
-    Returns:
-        Rows in memory, and those that are left out.
+    plans: Sequence[RowPlan], left_out: list[LeftOut], load: Load, progress: Progress, *, is_strict: bool
+) -> list[Loaded]:
+    """Load rows; one whose engine crashes on the file is added to `left_out`.
 
     Raises:
         EngineCrashError: all crash.
-        MissingExtraError: the request is strict, and one crashes.
+        MissingExtraError: `is_strict`, and one crashes.
     """
-    rows, left_out = list[Loaded](), planned.left_out
-    for each in planned.rows:
-        progress(f"loading {each.name}")
+    rows = list[Loaded]()
+    for plan in plans:
+        progress(f"loading {plan.name}")
         try:
-            rows.append(_load_row(each, load))
+            rows.append(_load_row(plan, load))
         except EngineCrashError as error:
-            crash = LeftOut(CRASHED, each.artifact.path.name, each.engine, error.message, "")
-            left_out = (*left_out, crash)
-            progress(text.left_out(asdict(crash)))
+            left_out.append(LeftOut(CRASHED, plan.artifact.path.name, plan.engine, error.message, ""))
+            progress(text.left_out(asdict(left_out[-1])))
             if is_strict:
                 raise not_measured(left_out) from error
     if not rows:
         raise EngineCrashError(left_out[-1].reason)
-    return rows, left_out
+    return rows
 
 
 def _load_row(plan: RowPlan, load: Load) -> Loaded:
     """Load a row: first in another process, which also shows whether the engine survives the file."""
     with _naming(plan.artifact.path):
-        cold = cold_start(plan.artifact.path, plan.engine, plan.threads)
+        artifact = plan.artifact
+        cold = cold_start(artifact.path, plan.engine, plan.threads)
         session = load(plan)
         outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
         if outputs.ndim != 2:
-            raise EngineError(
-                f"{plan.artifact.path}: one input gives an output of shape {list(outputs.shape)}; expected [1, n]"
-            )
-        properties: Mapping[str, str] = getattr(session, "properties", plan.artifact.properties)
-        network = plan.artifact.network
-        stated = timesteps_of(properties) if network is None else network.timesteps
+            raise EngineError(f"{artifact.path}: the output has the shape {list(outputs.shape)}; expected [1, n]")
+        properties: Mapping[str, str] = getattr(session, "properties", artifact.properties)
+        stated = timesteps_of(properties) if artifact.network is None else artifact.network.timesteps
         row = Row(
             plan,
             session.input_shape,
@@ -108,15 +91,11 @@ def _load_row(plan: RowPlan, load: Load) -> Loaded:
             rows_per_call=loops.rows_per_call(session),
             has_c_loop=hasattr(session, "bare_loop"),
         )
-        return Loaded(row, session)
+        return row, session
 
 
 def common_shape(rows: Sequence[Row]) -> tuple[int, ...]:
-    """Shape of an input of all rows.
-
-    Raises:
-        UsageError: the rows take inputs of different shapes.
-    """
+    """Shape of an input of all rows; UsageError if they differ."""
     first = rows[0]
     for row in rows[1:]:
         if row.input_shape != first.input_shape:
@@ -140,12 +119,7 @@ def draw_inputs(rows: Sequence[Row], n: int, seed: int) -> FloatArray:
 
 
 def read_data(rows: Sequence[Row], file: DataFile) -> Examples:
-    """Read the test part of the user's data, or the training part where it is the only one, and check them.
-
-    Raises:
-        UsageError: see `common_shape`.
-        DataError: see `DataFile.read`; the data do not fit a model.
-    """
+    """Read the test part of the user's data, or the training part where it is the only one, and check them."""
     shape, ranges = common_shape(rows), input_ranges(rows)
     part = TEST if TEST in file.parts else TRAINING
     scale = ranges[0] if ranges else DEFAULT_INPUT_RANGE

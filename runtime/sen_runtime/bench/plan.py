@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -62,34 +63,18 @@ class BenchRequest:
 
 @dataclass(frozen=True, eq=False)
 class ArtifactFile:
-    """A file to measure.
-
-    Attributes:
-        path: of the file.
-        sha256: of its bytes.
-        size: in bytes.
-        properties: its metadata, where they can be read without an engine.
-        network: of a `.sen` image; None for other files.
-    """
+    """A file to measure; `properties` are its metadata where they can be read without an engine."""
 
     path: Path
     sha256: str
-    size: int
-    properties: Mapping[str, str] = field(default_factory=dict)
-    network: Network | None = None
+    size: int  # bytes
+    properties: Mapping[str, str]
+    network: Network | None  # of a `.sen` image
 
 
 @dataclass(frozen=True, eq=False)
 class RowPlan:
-    """A row to measure.
-
-    Attributes:
-        name: unique; file, engine and threads.
-        artifact: the file.
-        engine: its name.
-        version: of the engine's library.
-        threads: number of threads.
-    """
+    """A row to measure; its name is unique, `version` is that of the engine's library."""
 
     name: str
     artifact: ArtifactFile
@@ -100,37 +85,17 @@ class RowPlan:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A row that cannot be measured here.
-
-    Attributes:
-        kind: `MISSING` or `CRASHED`, of the engine.
-        file: name of the artifact.
-        engine: its name.
-        reason: error message.
-        hint: pip line of a missing engine.
-    """
+    """A row that cannot be measured here, because its engine is `MISSING` or `CRASHED`."""
 
     kind: str
     file: str
     engine: str
     reason: str
-    hint: str
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """Rows to measure, and rows that are left out because their engine is missing."""
-
-    rows: tuple[RowPlan, ...]
-    left_out: tuple[LeftOut, ...]
+    hint: str  # pip line of a missing engine
 
 
 def check_request(request: BenchRequest) -> None:
-    """Refuse a request that contradicts itself.
-
-    Raises:
-        UsageError: names the contradiction.
-    """
+    """Refuse a request that contradicts itself."""
     if not request.artifacts:
         raise UsageError("no files to measure", "name at least one file: .onnx, .tflite or .sen")
     if not (np.isfinite(request.seconds) and request.seconds > 0):
@@ -141,10 +106,8 @@ def check_request(request: BenchRequest) -> None:
         if threads < 1:
             raise UsageError(f"--threads is {threads}; expected a number >= 1")
     if request.cpu is not None and max(request.threads) > 1:
-        raise UsageError(
-            f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more",
-            "leave out one of them",
-        )
+        found = f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more"
+        raise UsageError(found, "leave out one of them")
     for path in request.artifacts:
         _names_for(path)
     for name in request.engines:
@@ -155,8 +118,8 @@ def check_request(request: BenchRequest) -> None:
             raise UsageError(f"the engine {name} runs {', '.join(suffixes)} files; none was given")
 
 
-def plan(request: BenchRequest) -> Plan:
-    """Plan the rows, in the order of files, engines and threads.
+def plan(request: BenchRequest) -> tuple[list[RowPlan], list[LeftOut]]:
+    """Plan the rows, in the order of files, engines and threads; those whose engine is missing are left out.
 
     Raises:
         UsageError: see `check_request`; none of the requested engines runs a file.
@@ -165,22 +128,19 @@ def plan(request: BenchRequest) -> Plan:
         MissingExtraError: no row can be measured, or, where the request is strict, one of them cannot.
     """
     check_request(request)
-    rows: list[RowPlan] = []
-    left_out: list[LeftOut] = []
+    rows, left_out = list[RowPlan](), list[LeftOut]()
     for artifact in map(read_artifact, request.artifacts):
-        wanted = _engines_for(artifact, request.engines)
+        wanted, file = _engines_for(artifact, request.engines), artifact.path.name
         absent = missing(wanted)
-        left_out += [
-            LeftOut(MISSING, artifact.path.name, name, each.message, each.hint) for name, each in absent.items()
-        ]
+        left_out += [LeftOut(MISSING, file, name, each.message, each.hint) for name, each in absent.items()]
         for name in [name for name in wanted if name not in absent]:
             version = engine(name).version()
             for threads in dict.fromkeys(request.threads) if engine(name).is_threaded else (1,):
-                title = unique_name(f"{artifact.path.name} {name} {threads}", [row.name for row in rows])
+                title = unique_name(f"{file} {name} {threads}", [row.name for row in rows])
                 rows.append(RowPlan(title, artifact, name, version, threads))
     if left_out and (request.strict or not rows):
         raise not_measured(left_out)
-    return Plan(tuple(rows), tuple(left_out))
+    return rows, left_out
 
 
 def not_measured(left_out: Sequence[LeftOut]) -> MissingExtraError:
@@ -201,23 +161,14 @@ def notes(request: BenchRequest) -> list[str]:
 
 
 def read_artifact(path: Path) -> ArtifactFile:
-    """Read checksum and metadata of a file.
-
-    Raises:
-        BenchError: it cannot be read.
-        ImageError, EngineError: it is damaged.
-    """
+    """Read checksum and metadata of a file."""
     data = read_regular(path, error=BenchError)
-    properties: Mapping[str, str] = {}
-    network = None
-    if path.suffix == ".sen":
-        network = image.read(path)
-        properties = network.metadata
-    elif path.suffix == ".tflite":
-        try:
-            properties = read_properties(data)
-        except SenError as error:
-            raise BenchError(f"{path}: {error.message}", error.hint) from error
+    network = image.read(path) if path.suffix == ".sen" else None
+    try:
+        stated = read_properties(data) if path.suffix == ".tflite" else {}
+    except SenError as error:
+        raise BenchError(f"{path}: {error.message}", error.hint) from error
+    properties = stated if network is None else network.metadata
     return ArtifactFile(path, hashlib.sha256(data).hexdigest(), len(data), properties, network)
 
 
@@ -252,11 +203,8 @@ def _names_for(path: Path) -> list[str]:
 
 def unique_name(name: str, taken: Sequence[str]) -> str:
     """The name, with a number where it is taken."""
-    found, number = name, 1
-    while found in taken:
-        number += 1
-        found = f"{name} #{number}"
-    return found
+    others = (f"{name} #{number}" for number in count(2))
+    return next(found for found in chain([name], others) if found not in taken)
 
 
 def reads_all_weights(network: Network) -> bool:

@@ -20,8 +20,8 @@ from sen_runtime.bench import device_texts, memory
 from sen_runtime.bench.coldstart import ColdStart
 from sen_runtime.bench.device import libraries
 from sen_runtime.bench.device_texts import UNAVAILABLE, Texts
-from sen_runtime.bench.inputs import N_INPUTS
 from sen_runtime.bench.interleaved import clock_figures
+from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.models import input_ranges
 from sen_runtime.bench.plan import ArtifactFile, BenchRequest, RowPlan, unique_name
 from sen_runtime.bench.rounds import Measured

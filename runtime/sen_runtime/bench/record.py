@@ -21,6 +21,8 @@ from sen_runtime.untrusted import load_json, printable, quote, read_regular
 SCHEMA = "sen-edge/bench/1"
 #: In place of a row's name: the reference forward pass of the row's own file.
 REFERENCE = "reference"
+#: Tolerated load of other programs beyond the free cores: averages lag behind by a minute.
+SPARE_LOAD = 0.5
 #: With all samples a row has up to 262,144 samples.
 MAX_BYTES = 1 << 28
 
@@ -55,6 +57,24 @@ def dumps(record: Any) -> str:
 def is_wrong(row: Mapping[str, Any]) -> bool:
     """Whether the outputs of a row do not match."""
     return row["agreement"] is not None and not row["agreement"]["matches"]
+
+
+def busy(record: Mapping[str, Any]) -> str:
+    """A sentence, where other programs left fewer cores than the run needs; else empty.
+
+    The load of other programs is the larger average of the start, and of the end without the threads of the run.
+    """
+    device, cores = record["device"], record["device"]["cpus"]
+    threads = max((int(row["threads"]) for row in record["rows"]), default=1)
+    loads = device["before"]["load"], device["after"]["load"]
+    found = [load - own for load, own in zip(loads, (0, threads)) if isinstance(load, (int, float))]
+    others = max(0.0, *found) if found else None
+    if others is None or not isinstance(cores, int) or others + min(threads, cores) <= cores + SPARE_LOAD:
+        return ""
+    return (
+        f"a load of {others:.3g} from other programs on {cores} {'core' if cores == 1 else 'cores'}: latencies may be "
+        "longer and vary more than on an idle machine"
+    )
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -12,12 +12,11 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.bench.interleaved import TURN_NS, Loop, Timed, calibrate, empty_ns, one_round
+from sen_runtime.bench.interleaved import Loop, Timed, calibrate, empty_ns, one_round
 from sen_runtime.signals import defer_interrupts
 
 Floats = NDArray[np.float64]
@@ -39,36 +38,16 @@ WATCH_S = 1.0
 MAX_PAD_BYTES = 1 << 18
 
 
-@dataclass(frozen=True)
-class Options:
-    """Settings of a measurement.
-
-    Attributes:
-        seconds: duration, without loading and warm-up.
-        seed: of orders and addresses.
-        before: called before each sample, which then is one call; None to let calls follow each other.
-        watch: called about each second with the seconds since the start and the medians of that second by name
-            (microseconds), while the core is still busy.
-        keep_spans: keep begin, end and calls of each round.
-    """
-
-    seconds: float
-    seed: int
-    before: Callable[[], object] | None = None
-    watch: Callable[[float, Mapping[str, float]], None] = lambda t_s, latency_us: None
-    keep_spans: bool = False
-
-
 @dataclass
 class Measured:
-    """Samples of a run.
+    """Samples of a run, by name.
 
     Attributes:
-        calls: of a sample, by name.
-        overhead_ns: of a sample without calls, by name.
-        turns_us: median of each turn `[rounds]`, by name.
+        calls: of a sample.
+        overhead_ns: of a sample without calls.
+        turns_us: median of each turn `[rounds]`.
         loads: rounds between one load of the models and the next.
-        spans: begin and end of each round (seconds since 1970), and its calls; with `Options.keep_spans`.
+        spans: begin and end of each round (seconds since 1970), and its calls, if asked for.
         is_complete: False if interrupted.
     """
 
@@ -106,45 +85,58 @@ class Measured:
         self.loads[-1] += 1
 
 
-def measure_rounds(openers: Mapping[str, Opener], options: Options) -> Measured:
+def measure_rounds(
+    openers: Mapping[str, Opener],
+    seconds: float,
+    seed: int,
+    *,
+    before: Callable[[], object] | None = None,
+    watch: Callable[[float, Mapping[str, float]], None] = lambda t_s, latency_us: None,
+    keep_spans: bool = False,
+) -> Measured:
     """Measure rows side by side; Ctrl-C, SIGTERM or SIGHUP ends it after the current round.
+
+    Args:
+        openers: rows by name.
+        seconds: duration, without loading and warm-up.
+        seed: of orders and addresses.
+        before: called before each sample, which then is one call; None to let calls follow each other.
+        watch: called about each second with the seconds since the start and the medians of that second by name
+            (microseconds), while the core is still busy.
+        keep_spans: keep begin, end and calls of each round.
 
     Raises:
         KeyboardInterrupt: before the first round, or a second time.
         SenError: from loading.
     """
-    rng = random.Random(options.seed)
+    rng = random.Random(seed)
     gc.collect()
     gc.disable()  # a collection within a sample would count as the model's
     try:
-        timed = _calibrate({name: opener() for name, opener in openers.items()}, options.before)
-        end = time.perf_counter() + min(MAX_WARM_UP_S, WARM_UP_SHARE * options.seconds)
+        loops = {name: opener() for name, opener in openers.items()}
+        timed = {name: Timed(loop, 1, 1, before) for name, loop in loops.items()} if before else calibrate(loops)
+        end = time.perf_counter() + min(MAX_WARM_UP_S, WARM_UP_SHARE * seconds)
         while time.perf_counter() < end:
             one_round(timed, rng)
         result, spent_s = Measured({name: each.calls for name, each in timed.items()}), 0.0
         with defer_interrupts() as is_interrupted:
             start = watched = time.perf_counter()
             since = 0
-            while result.n_rounds < MIN_ROUNDS or spent_s < options.seconds:
+            while result.is_complete and (result.n_rounds < MIN_ROUNDS or spent_s < seconds):
                 begin = time.perf_counter()
                 timed, pads = _load_again(timed, openers, rng)
                 loaded, used_s = time.perf_counter(), 0.0
-                slot_s = min(options.seconds, max(loaded - begin, options.seconds / MAX_LOADS))
+                slot_s = min(seconds, max(loaded - begin, seconds / MAX_LOADS))
                 result.loads.append(0)
-                while used_s < slot_s or result.loads[-1] < ROUNDS_PER_LOAD:
-                    _measure_round(timed, result, rng, keep_span=options.keep_spans)
+                while result.is_complete and (used_s < slot_s or result.loads[-1] < ROUNDS_PER_LOAD):
+                    _measure_round(timed, result, rng, keep_span=keep_spans)
                     now = time.perf_counter()
                     used_s = now - loaded
                     if now >= watched + WATCH_S:
-                        latest = {name: float(np.median(us[since:])) for name, us in result.turns_us.items()}
-                        options.watch(now - start, latest)
+                        watch(now - start, {name: float(np.median(us[since:])) for name, us in result.turns_us.items()})
                         watched, since = now, result.n_rounds
-                    if is_interrupted():
-                        break
+                    result.is_complete = not is_interrupted()
                 spent_s += used_s
-                if is_interrupted():
-                    result.is_complete = False
-                    break
         del pads  # kept the models apart
         result.overhead_ns = {name: empty_ns(each.loop) for name, each in timed.items()}
         return result
@@ -161,35 +153,15 @@ def _measure_round(timed: Mapping[str, Timed], result: Measured, rng: random.Ran
     result.add_round(times_ns)
 
 
-def _calibrate(loops: Mapping[str, Loop], before: Callable[[], object] | None) -> dict[str, Timed]:
-    if before is None:
-        return calibrate(loops)
-    before_ns = _duration_ns(before)
-    return {
-        name: Timed(loop, 1, max(1, round(TURN_NS / (before_ns + _duration_ns(partial(loop, 1))))), before)
-        for name, loop in loops.items()
-    }
-
-
-def _duration_ns(call: Callable[[], object]) -> int:
-    found = []
-    for _ in range(3):
-        start = time.perf_counter_ns()
-        call()
-        found.append(time.perf_counter_ns() - start)
-    return min(found)
-
-
 def _load_again(
     timed: Mapping[str, Timed], openers: Mapping[str, Opener], rng: random.Random
 ) -> tuple[dict[str, Timed], list[object]]:
     """Load the rows in another order and with gaps between them, while the old ones still exist."""
-    order, pads, loops = list(openers), list[object](), dict[str, Loop]()
+    order, pads, fresh = list(openers), list[object](), dict(timed)
     rng.shuffle(order)
     for name in order:
         pads.append(bytearray(rng.randrange(MAX_PAD_BYTES)))
-        loops[name] = openers[name]()
-    fresh = {name: replace(timed[name], loop=loops[name]) for name in openers}
+        fresh[name] = replace(timed[name], loop=openers[name]())
     for _ in range(SETTLING_ROUNDS):
         one_round(fresh, rng)
     return fresh, pads

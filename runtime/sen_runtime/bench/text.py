@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sen_runtime.bench.load import busy
-from sen_runtime.bench.record import is_wrong
+from sen_runtime.bench.record import busy, is_wrong
 from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.untrusted import printable
 

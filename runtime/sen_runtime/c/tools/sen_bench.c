@@ -38,9 +38,9 @@ const char *const state[] = {
     CPUFREQ "scaling_*_freq", CPUFREQ "cpuinfo_*_freq", NULL};
 
 static const char usage[] =
-    "usage: sen_bench FILE.sen... [--seconds 10] > FILE.raw\n\n"
+    "usage: sen_bench FILE.sen... [--seconds 10] > bench.raw\n\n"
     "Record latency and outputs of .sen images side by side. Evaluate the file where\n"
-    "there is Python: sen-runtime record FILE.raw\n\n"
+    "there is Python: sen-runtime record bench.raw\n\n"
     "  --seconds S      how long to measure (default: 10)\n"
     "  --seed N         of random inputs and of the order of turns (default: 0)\n"
     "  --kernels NAME   fastest, reference, portable or narrow (default: fastest)\n"
