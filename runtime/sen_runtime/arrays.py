@@ -49,9 +49,7 @@ class Npz:
     def __init__(self, path: Path, is_known: Callable[[str], bool], expected: str) -> None:
         """Read and check all headers; `is_known` allows names, and messages call those `expected`.
 
-        Raises:
-            DataError: the file is missing, not regular or not a `.npz`; an array has another name, is not numeric, is
-                empty, or its size differs from its header.
+        Refuses an array that is not numeric, is empty, or has another size than its header says.
         """
         self.path = path
         with _archive(path) as archive:

@@ -118,11 +118,7 @@ class DataFile:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open a `.npz` with arrays of `LAYOUTS`; or an IDX file, whose labels and other part are found by name.
-
-        Raises:
-            DataError: the file is missing or damaged, or holds other arrays.
-        """
+        """Open a `.npz` with arrays of `LAYOUTS`; or an IDX file, whose labels and other part are found by name."""
         self.path = path
         self._is_scaled = path.suffix != ".npz"  # bytes, to scale to the input range
         self._sources = _idx_sources(path) if self._is_scaled else _npz_sources(path)

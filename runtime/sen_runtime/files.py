@@ -142,16 +142,11 @@ def _undo(kept: Mapping[Path, Path | None], staged: Mapping[Path, Path]) -> None
 
 def _rename_new(temporary: Path, path: Path) -> None:
     """Rename unless `path` exists."""
-    is_folder = temporary.is_dir()
-    try:
-        if not is_folder:
+    if not temporary.is_dir():
+        with suppress(OSError):  # a file system without hard links, such as FAT on a memory card
             os.link(temporary, path)  # fails if the path exists, also if another process created it
             return
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError:  # a file system without hard links, such as FAT on a memory card
-        pass
-    if path.exists():
+    if os.path.lexists(path):
         raise _exists(path)
     try:
         temporary.rename(path)

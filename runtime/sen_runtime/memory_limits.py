@@ -58,24 +58,15 @@ def require(n_bytes: int, detail: str = "") -> None:
 
 
 def require_layers(shapes: Iterable[tuple[int, int]], bytes_per_weight: int) -> None:
-    """Refuse work that needs `bytes_per_weight` for each weight of fully connected layers `(n_out, n_in)`.
-
-    Raises:
-        MemoryLimitError: names the largest layer too.
-    """
+    """Refuse work that needs `bytes_per_weight` for each weight of fully connected layers `(n_out, n_in)`."""
     _require_largest([((n_out, n_in), bytes_per_weight * n_out * n_in) for n_out, n_in in shapes])
 
 
 def require_network(network: Network, bytes_per_weight: int, rows: int = 0) -> None:
     """Refuse work that materializes a network and needs more memory than is available.
 
-    Args:
-        network: low-rank matrices are not materialized, sparse ones once, in float32.
-        bytes_per_weight: peak bytes per weight of the other matrices.
-        rows: examples with inputs and activations in memory, in float32.
-
-    Raises:
-        MemoryLimitError: names the largest layer too.
+    It needs `bytes_per_weight` for each weight, but low-rank matrices are not materialized and sparse ones once, in
+    float32; and inputs and activations of `rows` examples in float32.
     """
     needs = [(layer.weight.shape, layer.weight.expanded_bytes(bytes_per_weight)) for layer in network.layers]
     _require_largest(needs, 4 * rows * sum(network.layer_sizes))

@@ -31,13 +31,8 @@ MAX_LINES = 100
 #: Max depth and items of a quoted value.
 QUOTED_DEPTH, QUOTED_ITEMS = 3, 4
 
-_KINDS = (
-    (stat.S_ISDIR, "a folder"),
-    (stat.S_ISFIFO, "a pipe"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISCHR, "a device"),
-    (stat.S_ISBLK, "a device"),
-)
+#: Kinds of files by the first character of their mode.
+_KINDS = {"d": "a folder", "p": "a pipe", "s": "a socket", "c": "a device", "b": "a device"}
 
 
 class FileError(SenError):
@@ -82,8 +77,7 @@ def read_regular(path: Path, limit: int | None = None, *, error: type[SenError] 
 
 def _check_kind(path: Path, mode: int, error: type[SenError]) -> None:
     if not stat.S_ISREG(mode):
-        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "not a regular file")
-        raise error(f"{path} is {kind}; expected a file")
+        raise error(f"{path} is {_KINDS.get(stat.filemode(mode)[0], 'not a regular file')}; expected a file")
 
 
 # --- documents -----------------------------------------------------------------------------------

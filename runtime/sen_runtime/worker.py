@@ -54,16 +54,11 @@ class WorkerSession:
         self.engine, self.batch_size, self._is_closed = engine, batch_size, False
 
     def run(self, x: Array) -> Array:
-        """Return outputs `[batch, n_out]`.
-
-        Raises:
-            EngineCrashError: the engine crashed.
-            EngineError: the engine refuses the input.
-        """
+        """Return outputs `[batch, n_out]`; an `EngineCrashError` if the engine crashed, as `run_all`."""
         return cast(Array, self._call("run", x))
 
     def run_all(self, x: Array) -> dict[str, Array]:
-        """Return the outputs, and `layerN/activation` of every visible hidden layer; raises as `run`."""
+        """Return the outputs, and `layerN/activation` of every visible hidden layer."""
         return cast("dict[str, Array]", self._call("run_all", x))
 
     def close(self) -> None:
@@ -89,11 +84,7 @@ class Process:
     """A worker process that calls functions."""
 
     def __init__(self, *, is_quiet: bool = False) -> None:
-        """Start the process; with `is_quiet` the output of engines is dropped, instead of written to stderr.
-
-        Raises:
-            EngineError: it cannot be started.
-        """
+        """Start the process; with `is_quiet` the output of engines is dropped, instead of written to stderr."""
         self.path = list(sys.path)
         self._lock, self._is_quiet = threading.Lock(), is_quiet
         folder: Path | None = None
@@ -123,17 +114,16 @@ class Process:
         return not self._errors.closed and self._process.poll() is None
 
     def call(self, doing: str, function: Callable[..., T], *arguments: Any, limit_s: float | None = None) -> T:
-        """Call a function of a module in the process, and return its result.
+        """Call a function, of a module that the process can import, and return its result.
 
         Args:
             doing: end of a crash message, such as "while it loaded net.tflite".
-            function: of a module that the process can import.
+            function: raises subclasses of `SenError`.
             arguments: of the function.
             limit_s: seconds after which the process is killed, which counts as a crash.
 
         Raises:
             EngineCrashError: the process ended; the message has its last line.
-            SenError: from the function.
         """
         timer = threading.Timer(limit_s or 0, self._process.kill)
         with self._lock:
@@ -205,12 +195,7 @@ _starting = threading.Lock()
 
 
 def load(engine: str, model: Model, what: str) -> WorkerSession:
-    """Load a model, a path or bytes, in an engine, in the worker; messages call it `what`.
-
-    Raises:
-        EngineCrashError: the engine crashed; the message has its last line.
-        SenError: from the engine's `load`.
-    """
+    """Load a model, a path or bytes, in an engine, in the worker; messages call it `what`."""
     process, given = _worker(), model if isinstance(model, bytes) else Path(model).absolute()
     try:
         number, batch_size = process.call(f"while it loaded {what}", _load_session, engine, given)
@@ -220,11 +205,7 @@ def load(engine: str, model: Model, what: str) -> WorkerSession:
 
 
 def versions(names: Sequence[str]) -> tuple[dict[str, str], dict[str, MissingExtraError]]:
-    """Return the versions of installed engines, and the errors of missing ones.
-
-    Raises:
-        EngineError: an engine does not exist, or does not load.
-    """
+    """Return the versions of installed engines, and the errors of missing ones."""
     return _worker().call(f"while {' or '.join(names)} was imported", _find_versions, list(names))
 
 

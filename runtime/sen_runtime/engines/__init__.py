@@ -34,20 +34,12 @@ ENTRY_POINT_GROUP = "sen_edge.engines"
 
 
 def names() -> tuple[str, ...]:
-    """Names of all registered engines, with or without their libraries.
-
-    Raises:
-        EngineError: none is registered.
-    """
+    """Names of all registered engines, with or without their libraries; an `EngineError` if none is registered."""
     return tuple(_entry_points())
 
 
 def engine(name: str) -> Engine:
-    """The engine called `name`.
-
-    Raises:
-        EngineError: there is none, or it does not load.
-    """
+    """The engine called `name`; an `EngineError` if there is none, or it does not load."""
     point = _entry_points().get(name)
     if point is None:
         raise EngineError(f"no engine called {name!r}; expected one of {', '.join(names())}")
@@ -81,11 +73,7 @@ def _load_all() -> tuple[dict[str, Engine], list[str]]:
 
 
 def names_for(suffix: str) -> list[str]:
-    """Names of the engines that run files with this ending.
-
-    Raises:
-        EngineError: there is none; the message names engines that do not load.
-    """
+    """Names of the engines that run files with this ending; an `EngineError` names engines that do not load."""
     found, defects = _load_all()
     chosen = [name for name, each in found.items() if suffix in each.suffixes]
     if chosen:
@@ -98,8 +86,7 @@ def names_for(suffix: str) -> list[str]:
 def installed(names: Sequence[str]) -> list[str]:
     """Those of `names` that are installed and work with this Python.
 
-    Raises:
-        MissingExtraError: none is; the hint is the pip line of the first.
+    If none is, raises a `MissingExtraError` with the pip line of the first.
     """
     reasons = missing(names)
     if len(reasons) == len(names):

@@ -96,19 +96,10 @@ def _check(status: int) -> None:
 
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags: tuple[str, ...] = FLAGS) -> CSession:
-    """A session on `NAME.c` in the folder that `sen-edge export --to c` wrote.
+    """A session on `NAME.c`, next to its header in the folder that `sen-edge export --to c` wrote.
 
-    Args:
-        model: path of the file; its header is in the same folder.
-        threads: has no effect.
-        allow_nonfinite: run inputs that are NaN or infinite.
-        flags: of the compiler.
-
-    Raises:
-        MissingExtraError: there is no C compiler.
-        EngineError: the code does not compile, or not for this machine, or is not an export of sen-edge.
+    `threads` has no effect; `flags` are those of the compiler.
     """
-    del threads
     source = source_of(model)
     if isinstance(source, bytes):
         raise EngineError("exported C is a folder of files; expected the path of its .c file")
@@ -129,12 +120,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
 
 
 def version() -> str:
-    """The compiler and its version.
-
-    Raises:
-        MissingExtraError: there is none.
-        EngineError: it cannot be started.
-    """
+    """The compiler and its version."""
     command = _compiler()
     number = re.search(r"\d+(\.\d+)+", _run([*command, "--version"]).stdout)
     return f"{Path(command[0]).name} {number.group() if number else 'of unknown version'}"

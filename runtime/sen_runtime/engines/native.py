@@ -88,11 +88,7 @@ class NativeSession(ArenaSession):
         return partial(call, *map(ctypes.c_void_p, (self._model, x.ctypes.data, y.ctypes.data)))
 
     def invoke(self) -> None:
-        """One inference from `input` to `output`, without a copy.
-
-        Raises:
-            EngineError: an input that is not finite, or a closed session.
-        """
+        """One inference from `input` to `output`, without a copy."""
         self._lock.acquire()
         try:
             if status := self._infer_in_place():
@@ -200,14 +196,7 @@ def load(
             truncated while the session is open, the operating system ends the process (SIGBUS).
         expand: compute the weights of coordinates once; otherwise at each use, without memory for them.
         allow_nonfinite: run inputs that are NaN or infinite; results differ between kernels.
-
-    Raises:
-        MissingExtraError: the library was not built when sen-edge-runtime was installed.
-        ImageError: the image is damaged or not one.
-        EngineError: the file cannot be read, or no such kernels.
-        MemoryLimitError: the session needs more memory than is available.
     """
-    del threads
     _library()
     if kernels not in KERNELS:
         raise EngineError(f"no kernels called {kernels!r}; expected one of {', '.join(KERNELS)}")

@@ -60,12 +60,7 @@ class OnnxRuntimeSession(GraphSession):
 
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> OnnxRuntimeSession:
-    """A session on an `.onnx` file.
-
-    Raises:
-        MissingExtraError: onnxruntime is not installed.
-        EngineError: onnxruntime refuses the model.
-    """
+    """A session on an `.onnx` file."""
     library = _library()
     options = library.SessionOptions()
     options.intra_op_num_threads = threads

@@ -28,12 +28,7 @@ class ReferenceSession(Session):
 
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> ReferenceSession:
-    """A session on a `.sen` image; numpy's BLAS chooses its own threads.
-
-    Raises:
-        ImageError: the image is damaged or not one.
-    """
-    del threads
+    """A session on a `.sen` image; numpy's BLAS chooses its own threads."""
     source = source_of(model)
     network = image.loads(source) if isinstance(source, bytes) else image.read(source)
     return ReferenceSession(network, allow_nonfinite=allow_nonfinite)

@@ -116,11 +116,7 @@ class GraphSession(Session):
 
 
 def timesteps_of(properties: Mapping[str, str]) -> int:
-    """Time steps in the metadata of a file; 0 for a multilayer perceptron.
-
-    Raises:
-        EngineError: not a number up to `MAX_TIMESTEPS`.
-    """
+    """Time steps in the metadata of a file; 0 for a multilayer perceptron."""
     found = properties.get("timesteps", "0")
     steps = int(found) if found.isdecimal() and len(found) <= len(str(MAX_TIMESTEPS)) else -1
     if not 0 <= steps <= MAX_TIMESTEPS:

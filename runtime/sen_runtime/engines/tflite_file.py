@@ -53,11 +53,7 @@ def read_properties(data: bytes) -> dict[str, str]:
 
 
 def encode_properties(properties: Mapping[str, str]) -> bytes:
-    """Encode properties for `read_properties`.
-
-    Raises:
-        EngineError: one has the reserved name.
-    """
+    """Encode properties for `read_properties`."""
     if PROPERTIES.decode() in properties:
         raise EngineError(f"a property is called {PROPERTIES.decode()}; the name is reserved")
     rest = json.dumps(dict(properties), sort_keys=True, separators=(",", ":"))[1:]

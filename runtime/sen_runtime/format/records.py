@@ -52,14 +52,14 @@ RESETS = (("subtract", True), ("zero", True), ("subtract", False), ("zero", Fals
 class Fields:
     """Attributes of an operator or a neuron model, by the place in the record that holds them.
 
+    The block of a `Sparse` and the reset of a `Lif` are not among them.
+
     Attributes:
         type: class of the attributes.
         tensors: arrays.
         scales: arrays after those; None is `NONE`.
         operands: operators.
         scalars: numbers.
-        has_block: whether `block` and `shape` are attributes.
-        has_reset: whether `reset` and `reset_delay` are attributes.
     """
 
     type: type[Any]
@@ -67,21 +67,19 @@ class Fields:
     scales: tuple[str, ...] = ()
     operands: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
-    has_block: bool = False
-    has_reset: bool = False
 
 
 OPERATORS = (
     Fields(Coordinates, ("source", "target", "mask"), scalars=("gain", "exponent", "min_distance", "max_distance")),
     Fields(Dense, ("w",), ("scale",)),
-    Fields(Sparse, ("values", "columns", "row_starts"), ("scale",), has_block=True),
+    Fields(Sparse, ("values", "columns", "row_starts"), ("scale",)),
     Fields(LowRank, ("left", "right"), ("left_scale", "right_scale")),
     Fields(Sum, operands=("a", "b")),
 )
 NEURONS = (
     Fields(Identity),
     Fields(Relu),
-    Fields(Lif, scalars=("beta", "threshold"), has_reset=True),
+    Fields(Lif, scalars=("beta", "threshold")),
     Fields(LeakyIntegrator, scalars=("beta",)),
 )
 

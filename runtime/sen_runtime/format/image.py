@@ -1,23 +1,26 @@
-"""Image -> network; the file is untrusted."""
+"""Image <-> network. Files are untrusted: the reader packs each record again, and compares it with that of the file."""
 
 from __future__ import annotations
 
+import json
 import math
+import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from struct import Struct
 from typing import Any, NamedTuple, Union
 
 import numpy as np
 
 from sen_runtime.errors import ImageError, NetworkError
+from sen_runtime.files import write_atomic
 from sen_runtime.format import records
 from sen_runtime.format.records import HEADER, LAYER, NONE, OPERATOR, PROGRAM, SECTION
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
-from sen_runtime.ir.operators import WeightOperator
+from sen_runtime.ir.neurons import Lif
+from sen_runtime.ir.operators import Sparse, WeightOperator
 from sen_runtime.untrusted import listing, load_json, read_regular
 
 Buffer = Union[bytes, memoryview]
@@ -39,22 +42,14 @@ class _Operator(NamedTuple):
 
 
 def read(path: Path) -> Network:
-    """Read the image at `path`.
-
-    Raises:
-        ImageError: the file cannot be read, or is not an image; the message names the path.
-    """
+    """Read the image at `path`; an `ImageError` names the path."""
     data = read_regular(path, error=ImageError)
     with _within(f"{path}: "):
         return loads(data)
 
 
 def loads(data: Buffer) -> Network:
-    """The network in an image.
-
-    Raises:
-        ImageError: it is not a valid image.
-    """
+    """The network in an image; an `ImageError` if it is not valid."""
     view = memoryview(data).cast("B").toreadonly()
     sections = _sections(view, _check_header(view))
     has_metadata = len(sections) > 1 and sections[1].kind == records.KIND_METADATA
@@ -74,9 +69,9 @@ def _within(where: str) -> Iterator[None]:
         raise ImageError(f"{where}{error.message}", error.hint) from error
 
 
-def _check_record(struct: Struct, found: memoryview, expected: bytes, what: str) -> None:
+def _check_record(layout: struct.Struct, found: memoryview, expected: bytes, what: str) -> None:
     if found != expected:
-        raise ImageError(f"{what} is stored as {struct.unpack(found)}; expected {struct.unpack(expected)}")
+        raise ImageError(f"{what} is stored as {layout.unpack(found)}; expected {layout.unpack(expected)}")
 
 
 def _check_header(view: memoryview) -> int:
@@ -135,8 +130,8 @@ def _sections(view: memoryview, n_sections: int) -> list[_Section]:
     return sections
 
 
-def _rows(struct: Struct, view: memoryview) -> Iterator[memoryview]:
-    return (view[at : at + struct.size] for at in range(0, len(view), struct.size))
+def _rows(layout: struct.Struct, view: memoryview) -> Iterator[memoryview]:
+    return (view[at : at + layout.size] for at in range(0, len(view), layout.size))
 
 
 def _metadata(content: bytes) -> dict[str, str]:
@@ -227,7 +222,7 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
         is_left_out = name in fields.scales and reference == NONE
         values[name] = None if is_left_out else records.decode(name, tensors.take(reference))
     values.update((name, records.decode(name, scalar)) for name, scalar in zip(fields.scalars, scalars))
-    if fields.has_block:
+    if fields.type is Sparse:
         values.update(shape=(n_out, n_in), block=block)
     operator = fields.type(**values)
     expected = records.pack_operator(operator, references, [operand.number for operand in operands])
@@ -242,7 +237,7 @@ def _layer(record: memoryview, operator: _Operator, tensors: _Tensors) -> Layer:
     _, bias, kind, *scalars, reset, _, _ = LAYER.unpack(record)
     fields = _pick(records.NEURONS, kind, "neuron kind")
     values: dict[str, Any] = dict(zip(fields.scalars, scalars))
-    if fields.has_reset:
+    if fields.type is Lif:
         values["reset"], values["reset_delay"] = _pick(records.RESETS, reset, "reset")
     layer = Layer(operator.operator, None if bias == NONE else tensors.take(bias), fields.type(**values))
     what = f"operator {operator.number} with {fields.type.__name__} neurons"
@@ -254,3 +249,86 @@ def _pick(choices: Sequence[Any], index: int, what: str) -> Any:
     if index >= len(choices):
         raise ImageError(f"{what} is {index}; expected 0 to {len(choices) - 1}")
     return choices[index]
+
+
+# --- network -> image ---------------------------------------------------------------------------
+
+_Content = tuple[int, int, tuple[int, ...], bytes]  # kind, dtype, shape, payload
+
+
+def write(network: Network, path: Path) -> None:
+    """Write `network` to `path` atomically; raises as `dumps`, and OSError."""
+    write_atomic(path, dumps(network))
+
+
+def dumps(network: Network) -> bytes:
+    """Image of `network`; the same network gives the same bytes.
+
+    Raises:
+        ImageError: sums nested too deeply, sizes beyond 32 bits, metadata that is not text, or int8 activations.
+    """
+    if network.input_grid is not None:
+        raise ImageError("this version of the image has no int8 activations", "store int8 weights only")
+    try:
+        return _assemble(_content(network))
+    except struct.error as error:
+        raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
+
+
+def _content(network: Network) -> list[_Content]:
+    first = 2 if network.metadata else 1
+    codes = {dtype: code for code, dtype in records.DTYPES.items()}
+    tensors: dict[tuple[int, tuple[int, ...], bytes], int] = {}  # equal ones are stored once
+    operators: list[bytes] = []
+
+    def add(array: Array | None) -> int:
+        """Section of an array."""
+        if array is None:
+            return NONE
+        little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+        return tensors.setdefault((codes[little.dtype], little.shape, little.tobytes()), first + len(tensors))
+
+    def append(operator: WeightOperator, depth: int) -> int:
+        """Append an operator after its operands, and return its index."""
+        if depth == 0:
+            raise ImageError(f"sums are nested more than {records.MAX_DEPTH} deep; an image holds no more")
+        _, fields = records.find(records.OPERATORS, operator)
+        operands = [append(getattr(operator, name), depth - 1) for name in fields.operands]
+        references = [add(records.encode(operator, name)) for name in (*fields.tensors, *fields.scales)]
+        operators.append(records.pack_operator(operator, references, operands))
+        return len(operators) - 1
+
+    layers = [
+        records.pack_layer(layer, append(layer.weight, records.MAX_DEPTH), add(layer.bias)) for layer in network.layers
+    ]
+    program = b"".join([records.pack_head(network, len(operators)), *layers, *operators])
+    metadata = [(records.KIND_METADATA, 0, (), _encode_metadata(network.metadata))] if network.metadata else []
+    return [(records.KIND_PROGRAM, 0, (), program), *metadata, *((records.KIND_TENSOR, *tensor) for tensor in tensors)]
+
+
+def _encode_metadata(metadata: Mapping[str, str]) -> bytes:
+    for name, value in metadata.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ImageError(f"metadata {name!r} is {value!r}; expected texts")
+    text = json.dumps(dict(metadata), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ImageError(f"metadata is not Unicode text: {error}") from error
+
+
+def _assemble(sections: list[_Content]) -> bytes:
+    offset = HEADER.size + SECTION.size * len(sections)
+    table, payloads = [], []
+    for kind, dtype, shape, payload in sections:
+        padding = -offset % records.ALIGNMENT
+        offset += padding
+        table.append(records.pack_section(kind, dtype, offset, len(payload), shape))
+        payloads += [bytes(padding), payload]
+        offset += len(payload)
+    body = b"".join([*table, *payloads])
+
+    def header(crc: int) -> bytes:
+        return HEADER.pack(records.MAGIC, records.VERSION, HEADER.size, len(sections), offset, crc, 0)
+
+    return header(zlib.crc32(body, zlib.crc32(header(0)))) + body
