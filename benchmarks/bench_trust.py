@@ -34,7 +34,7 @@ from sen_runtime.bench.loops import N_INPUTS, loop_over, random_inputs
 from sen_runtime.bench.rounds import measure_rounds
 from sen_runtime.engines import Session, litert, native, onnxruntime
 from sen_runtime.ir.network import Network
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 

@@ -36,7 +36,7 @@ from sen_runtime.bench.interleaved import interleaved
 from sen_runtime.engines import litert, native
 from sen_runtime.engines.native import NativeSession
 from sen_runtime.engines.tflite import TfliteSession
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 

@@ -34,7 +34,7 @@ from sen_runtime.engines import litert, native, onnxruntime
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 

@@ -39,7 +39,7 @@ from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 FloatArray = NDArray[np.float32]
 Data = tuple[FloatArray, NDArray[np.int64]]

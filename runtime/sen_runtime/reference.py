@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import reduce
 from itertools import repeat
-from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid, Scale, on_grid, round_rows
 from sen_runtime.ir.network import Network, is_constant_readout, map_weights, readout_factors, readout_grid
 from sen_runtime.ir.operators import Dense, WeightOperator, leaves
 from sen_runtime.memory_limits import require_network
-
-Array = NDArray[Any]
 
 
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:

@@ -1,4 +1,4 @@
-"""Standard streams of a command that tolerate closed, broken and full targets.
+"""Standard streams of a command that tolerate closed, broken and full targets, and announcements of native libraries.
 
 Output files do not depend on stdout; the exit code does not depend on stderr. A closed stream acts as /dev/null. A
 broken pipe is no error. Any other failure of stdout loses output, and `finish` reports it. Characters missing in the
@@ -8,14 +8,20 @@ encoding are escaped.
 from __future__ import annotations
 
 import errno
+import faulthandler
 import io
 import os
 import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import IO, Any, TextIO
 
 from sen_runtime.errors import EXIT_FAILED
 
 ENCODING = "utf-8"
+#: Descriptor of native code.
+STDERR = 2
 
 
 class _Raw(io.RawIOBase):
@@ -102,3 +108,44 @@ def _wrap(stream: TextIO | None, *, line_buffering: bool) -> Stream:
     stream.flush()
     raw = getattr(stream.buffer, "raw", stream.buffer)
     return Stream(raw, stream.encoding, line_buffering=line_buffering or stream.isatty())
+
+
+def is_announcement(line: bytes) -> bool:
+    """Return whether a line of a native library is information, not a warning or an error."""
+    return line.startswith(b"INFO: ")
+
+
+def forward(lines: Iterable[bytes]) -> None:
+    """Write lines to stderr, except announcements."""
+    with suppress(OSError):  # stderr may be closed or full
+        for line in lines:
+            if not is_announcement(line):
+                os.write(STDERR, line)
+
+
+@contextmanager
+def suppress_announcements() -> Iterator[None]:
+    """Capture stderr of native libraries; pass on all lines but announcements at the end.
+
+    The report of `faulthandler` on a crash is not captured.
+    """
+    try:
+        saved = os.dup(STDERR)
+    except OSError:  # stderr is closed
+        yield
+        return
+    with tempfile.TemporaryFile() as captured, open(saved, "wb", closefd=True) as own:  # noqa: PTH123 - a descriptor
+        sys.stderr.flush()
+        os.dup2(captured.fileno(), STDERR)
+        was_enabled = faulthandler.is_enabled()
+        faulthandler.enable(own)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, STDERR)
+            faulthandler.disable()
+            if was_enabled:
+                faulthandler.enable(STDERR)
+            captured.seek(0)
+            forward(captured)

@@ -28,7 +28,7 @@ from sen_runtime.engines import Model, Session
 from sen_runtime.engines.session import Array
 from sen_runtime.errors import EngineCrashError, EngineError, MissingExtraError, SenError
 from sen_runtime.memory_limits import allocation_failure
-from sen_runtime.quiet import forward, is_announcement
+from sen_runtime.streams import forward, is_announcement
 from sen_runtime.untrusted import printable
 
 T = TypeVar("T")
@@ -298,9 +298,10 @@ def _call(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, 
 
 def _update_environment(environment: Mapping[str, str]) -> None:
     """Copy the environment of the parent, except the temporary folder."""
-    for name in set(os.environ) - set(environment) - {"TMPDIR"}:
+    environment = {**environment, "TMPDIR": os.environ["TMPDIR"]}
+    for name in set(os.environ) - set(environment):
         del os.environ[name]
-    os.environ.update({name: value for name, value in environment.items() if name != "TMPDIR"})
+    os.environ.update(environment)
 
 
 def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:

@@ -13,7 +13,7 @@ from sen_edge.cli import arguments, compression, console, mapping
 from sen_edge.cli.options import command
 from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import OutputError
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 
 @command

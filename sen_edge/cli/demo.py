@@ -11,7 +11,7 @@ import typer
 import sen_edge
 from sen_edge.cli import console
 from sen_runtime.figures import size
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 DIMENSIONS = 8
 BENCHMARK_SECONDS = 3.0

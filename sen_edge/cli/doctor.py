@@ -17,7 +17,7 @@ import typer
 import sen_edge
 from sen_edge.cli import console
 from sen_runtime.errors import EXIT_MISSING, SenError
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 from sen_runtime.untrusted import quote
 
 #: Purpose of each package, and its pip command; engines define their own.

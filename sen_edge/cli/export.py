@@ -15,7 +15,7 @@ from sen_edge.cli.exporter_options import parse_assignments
 from sen_edge.cli.options import command
 from sen_edge.exporting.request import ExportRequest
 from sen_runtime.figures import size
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 if TYPE_CHECKING:
     from sen_edge.exporting.result import ExportResult

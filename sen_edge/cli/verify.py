@@ -11,7 +11,7 @@ from sen_edge.cli import arguments, console, mapping
 from sen_edge.cli.options import command
 from sen_edge.errors import VerificationError
 from sen_edge.exporting.request import VerifyRequest
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

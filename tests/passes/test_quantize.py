@@ -157,7 +157,7 @@ def test_ranges_are_what_they_say():
     x[0] = 100.0
     network = Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))
     reach = {
-        name: to_int8(network, x, activation_range=name).input_grid.limits[1]
+        name: to_int8(network, x, activation_range=name).input_grid.dequantize(np.int8(127))
         for name in ("minmax", "percentile", "mse")
     }
     assert reach["minmax"] == pytest.approx(100, rel=0.01)
@@ -169,7 +169,7 @@ def test_a_percentile_that_would_leave_nothing_takes_all():
     x = np.zeros((30_000, 1), np.float32)
     x[7] = 1.0
     network = Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))
-    assert to_int8(network, x, activation_range="percentile").input_grid.limits[1] == pytest.approx(1)
+    assert to_int8(network, x, activation_range="percentile").input_grid.dequantize(np.int8(127)) == pytest.approx(1)
 
 
 def test_bias_with_tiny_weights_fits_32_bits():
@@ -215,7 +215,7 @@ def test_the_threshold_lies_on_the_membranes_grid():
     layer = to_int8(network, random_input(rng, network, 64)).layers[0]
     threshold = np.array([layer.neuron.threshold], np.float32)
     np.testing.assert_allclose(layer.grid.round(threshold), threshold, rtol=1e-6)
-    assert layer.grid.limits[1] > layer.neuron.threshold
+    assert layer.grid.dequantize(np.int8(127)) > layer.neuron.threshold
     with pytest.raises(NetworkError, match=r"threshold.*grid"):
         off = Layer(layer.weight, None, Lif(0.9, layer.neuron.threshold * 1.01), layer.grid)
         last = Layer(Dense(np.ones((2, 15), np.float32)), None, LeakyIntegrator(0.9), Grid(1.0, 0))
@@ -301,8 +301,8 @@ def test_grids_are_everywhere_or_nowhere():
 def test_a_covering_grid_reaches_both_ends_and_holds_zero(least, greatest):
     grid = Grid.covering(least, greatest)
     assert grid.round(np.zeros(1))[0] == 0
-    assert grid.limits[0] <= min(least, 0) + 0.51 * grid.scale
-    assert grid.limits[1] >= max(greatest, 0) - 0.51 * grid.scale
+    assert grid.dequantize(np.int8(-128)) <= min(least, 0) + 0.51 * grid.scale
+    assert grid.dequantize(np.int8(127)) >= max(greatest, 0) - 0.51 * grid.scale
 
 
 @pytest.mark.parametrize(("scale", "zero_point"), [(0.0, 0), (-1.0, 0), (np.nan, 0), (1.0, 128), (1.0, -129)])

@@ -19,7 +19,7 @@ from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of
 from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, input_range_of
-from sen_runtime.quiet import suppress_announcements
+from sen_runtime.streams import suppress_announcements
 
 Progress = Callable[[str], None]
 Load = Callable[[RowPlan], Session]

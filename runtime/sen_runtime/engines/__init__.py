@@ -6,11 +6,13 @@ runtime/pyproject.toml does for the built-in ones.
 
 from __future__ import annotations
 
+import importlib
 import platform
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Model, Session
@@ -23,6 +25,7 @@ __all__ = [
     "Session",
     "engine",
     "installed",
+    "library",
     "missing",
     "names",
     "names_for",
@@ -117,6 +120,14 @@ def not_installed(name: str) -> MissingExtraError:
     if fitting:
         hint = fitting[0].pip_line if fitting[0] is wanted else f"{hint}: {fitting[0].pip_line}"
     return MissingExtraError(f"the engine {wanted.package}", hint)
+
+
+def library(engine: str, module: str) -> Any:
+    """The module of an engine's library; a `MissingExtraError` where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise not_installed(engine) from None
 
 
 @lru_cache(maxsize=1)  # reading the metadata of all distributions takes tens of milliseconds

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from sen_runtime.engines.tflite import engine_of, library_of
+from sen_runtime.engines import library
+from sen_runtime.engines.tflite import engine_of
 
 MODULE = "ai_edge_litert.interpreter"
 
 ENGINE = engine_of(
     "litert",
     "ai-edge-litert",
-    partial(library_of, "litert", MODULE),
+    partial(library, "litert", MODULE),
     extra="tflite",
     machines=("x86_64", "aarch64", "arm64", "AMD64"),
     min_python=(3, 10),

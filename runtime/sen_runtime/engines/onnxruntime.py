@@ -7,20 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sen_runtime.engines import not_installed
+from sen_runtime.engines import library
 from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Array, Float32Array, Model, source_of
 from sen_runtime.engines.steps import GraphSession
 from sen_runtime.errors import EngineError
 from sen_runtime.untrusted import listing, open_regular
 
-
-def _library() -> Any:
-    try:
-        import onnxruntime  # type: ignore[import-untyped,unused-ignore]
-    except ImportError:
-        raise not_installed("onnxruntime") from None
-    return onnxruntime
+_library = partial(library, "onnxruntime", "onnxruntime")
 
 
 class OnnxRuntimeSession(GraphSession):
@@ -61,8 +55,8 @@ class OnnxRuntimeSession(GraphSession):
 
 def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> OnnxRuntimeSession:
     """A session on an `.onnx` file."""
-    library = _library()
-    options = library.SessionOptions()
+    onnxruntime = _library()
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -71,7 +65,7 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> On
         open_regular(source, error=EngineError).close()  # the library would block on a pipe
     content = source if isinstance(source, bytes) else str(source)
     try:
-        session = library.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exception types are not public
         raise EngineError(f"onnxruntime does not load the model: {error}") from error
     return OnnxRuntimeSession(session, allow_nonfinite=allow_nonfinite)

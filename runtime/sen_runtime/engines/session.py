@@ -186,21 +186,18 @@ class Session(ABC):
         array = to_float32(x)
         is_single = array.ndim == len(self._row_shape)
         rows = array[np.newaxis] if is_single else array
-        self._check_shape(array.shape, rows.shape)
-        if self._refuses_nonfinite:
-            require_finite(rows)
-        return rows, is_single
-
-    def _check_shape(self, given: tuple[int, ...], rows: tuple[int, ...]) -> None:
-        row = rows[1:]
+        row = rows.shape[1:]
         if row != self._row_shape and not (
             len(row) == len(self._row_shape) and all(want in (None, got) for got, want in zip(row, self._row_shape))
         ):
             batched = _listed((self.batch_size or "batch", *self._row_shape))
             single = f" or {_listed(self._row_shape)}" if self.batch_size in (None, 1) else ""
-            raise EngineError(f"the input has shape {list(given)}; expected {batched}{single}")
-        if self.batch_size not in (None, rows[0]):
-            raise EngineError(f"the model takes {self.batch_size} inputs at once, not {rows[0]}")
+            raise EngineError(f"the input has shape {list(array.shape)}; expected {batched}{single}")
+        if self.batch_size not in (None, len(rows)):
+            raise EngineError(f"the model takes {self.batch_size} inputs at once, not {len(rows)}")
+        if self._refuses_nonfinite:
+            require_finite(rows)
+        return rows, is_single
 
 
 class ArenaSession(Session):

@@ -5,14 +5,12 @@ Inputs and outputs are float32 even where the model's own are int8: they are con
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
-from sen_runtime.engines import not_installed
 from sen_runtime.engines.base import Engine
 from sen_runtime.engines.session import Array, Float32Array, Model, read_model
 from sen_runtime.engines.steps import GraphSession
@@ -36,7 +34,7 @@ class TfliteSession(GraphSession):
         super().__init__([int(size) for size in shape[1:]], membranes, properties, allow_nonfinite=allow_nonfinite)
         self.interpreter = interpreter
         details = {**self._inputs, **self._outputs}
-        self.grids = {name: grid for name in details if (grid := _grid(details[name])) is not None}
+        self.grids = {name: Grid(*d["quantization"]) for name, d in details.items() if d["dtype"] is np.int8}
         self._rows_allocated = int(shape[0])
         self.batch_size = None if signature[0] < 0 else self._rows_allocated
 
@@ -76,14 +74,6 @@ class TfliteSession(GraphSession):
             self.interpreter.resize_tensor_input(self._inputs[name]["index"], x.shape)
         self.interpreter.allocate_tensors()
         self._rows_allocated = len(feeds["input"])
-
-
-def library_of(engine: str, module: str) -> Any:
-    """The interpreter module of an engine; `MissingExtraError` where it is not installed."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise not_installed(engine) from None
 
 
 def engine_of(name: str, package: str, library: Callable[[], Any], **fields: Any) -> Engine:
@@ -129,7 +119,3 @@ def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
             f"the TFLite file takes {', '.join(inputs)} and gives {', '.join(outputs)}; expected input and output"
         )
     return inputs, outputs
-
-
-def _grid(details: dict[str, Any]) -> Grid | None:
-    return Grid(*details["quantization"]) if details["dtype"] is np.int8 else None

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from sen_runtime.engines.tflite import engine_of, library_of
+from sen_runtime import engines
+from sen_runtime.engines.tflite import engine_of
 from sen_runtime.errors import MissingExtraError
 
 MODULE = "tflite_runtime.interpreter"
@@ -22,7 +23,7 @@ def _library() -> Any:
             f"tflite-runtime, which has no wheel for Python {sys.version_info[0]}.{sys.version_info[1]},",
             "use Python 3.9 to 3.11, or a file for every interpreter (--tflite-target any) in ai-edge-litert",
         )
-    library = library_of("tflite-runtime", MODULE)
+    library = engines.library("tflite-runtime", MODULE)
     if int(np.__version__.split(".")[0]) >= 2:
         raise MissingExtraError(
             f"numpy before version 2, which tflite-runtime needs (here is {np.__version__}),",

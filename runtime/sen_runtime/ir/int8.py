@@ -35,11 +35,6 @@ class Grid:
         is_stored = INT8_MIN <= self.zero_point <= INT8_MAX
         require(is_stored, f"the zero point of a grid is {self.zero_point}; expected {INT8_MIN} to {INT8_MAX}")
 
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Min and max of the grid."""
-        return self.scale * (INT8_MIN - self.zero_point), self.scale * (INT8_MAX - self.zero_point)
-
     @classmethod
     def covering(cls, low: float, high: float) -> Grid:
         """The finest grid that includes 0 and reaches from `low` to `high`, to half a step."""
