@@ -45,10 +45,10 @@ def compress(
     Training data decide; the printed accuracy is measured once on the test data. Repeat an interrupted search to resume
     it.
     """
+    from sen_edge.compression.evaluator import state_path
     from sen_edge.compression.pipeline import compress as run_compress
     from sen_edge.compression.pipeline import load_inputs
     from sen_edge.compression.result import check_output
-    from sen_edge.compression.search_state import state_path
     from sen_edge.model import model as models
     from sen_edge.model.checkpoint import SUFFIXES
 

@@ -81,11 +81,7 @@ class Budgeted:
 
 
 class BudgetError(VerificationError):
-    """No candidate is within the budget.
-
-    Attributes:
-        best: the most accurate candidate; of accurate ones the fastest.
-    """
+    """No candidate is within the budget; `best` is the most accurate one, of accurate ones the fastest."""
 
     def __init__(self, message: str, hint: str, best: Candidate) -> None:
         super().__init__(message, hint)
@@ -102,12 +98,8 @@ def search(
 ) -> Budgeted:
     """Find the network with the lowest cost whose accuracy drops by at most `request.max_accuracy_drop` points.
 
-    Args:
-        network: to compress.
-        dataset: only its training part is used, with labels for accuracies on held-out examples.
-        request: what to search for.
-        state: file of figures from which an interrupted search resumes; None for no file.
-        progress: see `sen_edge.progress`.
+    Only the training part of the data is used, with labels for accuracies on held-out examples. An interrupted search
+    resumes from the figures in the file `state`.
 
     Raises:
         BudgetError: no candidate keeps the accuracy, or none of them is faster than the original network.

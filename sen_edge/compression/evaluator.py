@@ -1,21 +1,27 @@
-"""Evaluates the candidates of a search: compresses and trains networks, and measures accuracies and latencies."""
+"""Evaluates the candidates of a search: compresses and trains networks, and measures accuracies and latencies.
+
+A state file holds the figures, so an interrupted search resumes without measuring them again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from sen_edge.compression.finetune import distil, free_recipe
 from sen_edge.compression.forms import Form, Plan
 from sen_edge.compression.moments import Inputs, SecondOrder
 from sen_edge.compression.quadratic import Quadratic
 from sen_edge.compression.request import CompressRequest
-from sen_edge.compression.search_state import SearchState
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
+from sen_edge.errors import OutputError, UsageError
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.loop import prepare
@@ -25,10 +31,15 @@ from sen_runtime import format as image
 from sen_runtime.accuracy import network_accuracy
 from sen_runtime.bench.interleaved import Latencies, side_by_side
 from sen_runtime.bench.loops import loop_over
+from sen_runtime.errors import SenError
+from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Network
+from sen_runtime.untrusted import load_json, read_regular
 
 #: Inputs that methods and int8 ranges are fitted to, and that latencies are measured on.
 FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
+#: Of the state file; that of a search with a thousand candidates takes 0.2 MB.
+FORMAT, VERSION, MAX_BYTES = "sen-edge-search", 3, 1 << 26
 
 
 @dataclass(frozen=True)
@@ -123,3 +134,65 @@ def _export(network: Network, engine: engines.Engine) -> bytes:
 def image_bytes(network: Network) -> int:
     """Bytes of the `.sen` image without metadata."""
     return len(image.dumps(replace(network, metadata={})))
+
+
+# --- state file of an interrupted search ---------------------------------------------------------
+
+
+def state_path(out: Path) -> Path:
+    """Return the path of the state file of the search for `out`."""
+    return out.with_name(f"{out.name}.search.json")
+
+
+@dataclass
+class SearchState:
+    """Figures by key, of one network, data set and request; without a path they are kept in memory alone."""
+
+    path: Path | None
+    subject: Mapping[str, Any]
+    figures: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, path: Path | None, network: Network, dataset: Dataset, request: Mapping[str, Any]) -> SearchState:
+        """Read the state of an interrupted search; empty without a file.
+
+        Raises:
+            UsageError: the file belongs to another search, or is damaged.
+        """
+        subject = {
+            "network": hashlib.sha256(image.dumps(replace(network, metadata={}))).hexdigest(),
+            "data": dataset.sha256,
+            **json.loads(json.dumps(request)),
+        }
+        if path is None or not path.exists():
+            return cls(path, subject)
+        hint = f"remove {path} to start over"
+        try:
+            state = load_json(read_regular(path, MAX_BYTES), str(path))
+            if (state["format"], state["version"]) != (FORMAT, VERSION):
+                raise ValueError("another format")
+            before = dict(state["subject"])
+            figures = {name: tuple(map(float, values)) for name, values in dict(state["figures"]).items()}
+        except (SenError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is not the state of an interrupted search: {error}", hint) from error
+        if before != subject:
+            names = [name for name in subject if before.get(name) != subject[name]]
+            raise UsageError(f"{path} belongs to a search with another {', '.join(names)}", hint)
+        return cls(path, subject, figures)
+
+    def recall(self, key: str, compute: Callable[[], Sequence[float]]) -> tuple[float, ...]:
+        """The figures under `key`; computed and written to the file if they are new.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        if key in self.figures:
+            return self.figures[key]
+        self.figures[key] = tuple(map(float, compute()))
+        state = {"format": FORMAT, "version": VERSION, "subject": self.subject, "figures": self.figures}
+        try:
+            if self.path is not None:
+                write_atomic(self.path, json.dumps(state, indent=1).encode())
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}") from error
+        return self.figures[key]

@@ -78,9 +78,7 @@ def entries(operator: Coordinates, rows: Index, columns: Index) -> Float32:
 def draw(importance: FloatArray, count: int, rng: np.random.Generator) -> tuple[Index, FloatArray]:
     """Draw about `count` of n ordered items by systematic sampling, with probabilities proportional to importance.
 
-    Returns:
-        Items `[drawn]`, ascending, and factors `[drawn]`: sums of squares of items times factors are estimates of the
-        sums over all items.
+    With the returned factors, sums of squares of items times factors are estimates of the sums over all items.
     """
     if count >= len(importance):
         return np.arange(len(importance)), np.ones(len(importance))
@@ -91,10 +89,9 @@ def draw(importance: FloatArray, count: int, rng: np.random.Generator) -> tuple[
 
 
 def row_basis(sample: Float32, factor: FloatArray, share: float) -> tuple[FloatArray, Float32]:
-    """Leading right singular vectors of `diag(factor) @ sample [s, m]`, which leave out a share of its norm.
+    """Falling singular values `[k]` and right vectors `[k, m]` of `diag(factor) @ sample [s, m]`.
 
-    Returns:
-        Singular values `[k]`, falling, and vectors `[k, m]`, orthonormal.
+    They leave out at most a share of its norm.
     """
     is_wide = len(sample) <= sample.shape[1]
     if is_wide:
@@ -121,10 +118,8 @@ def _chunks(sample: Float32) -> Iterator[FloatArray]:
 def interpolate(basis: Float32, rng: np.random.Generator) -> tuple[Index, FloatArray]:
     """Least squares for the coefficients c of y = basis^T c from few values of y: c = inverse @ y[points].
 
-    Neighbouring columns of the basis `[k, m]` are similar, its rows orthonormal.
-
-    Returns:
-        `points [s]`, drawn by leverage so that errors of y are not amplified, and `inverse [k, s]`.
+    The points `[s]` are drawn by leverage, so that errors of y are not amplified. Neighbouring columns of the basis
+    `[k, m]` are similar, its rows orthonormal.
     """
     k, m = basis.shape
     leverage = np.sum(basis.astype(np.float64) ** 2, axis=0)
@@ -223,12 +218,7 @@ def _energies(rows: Float32) -> FloatArray:
 class _Field:
     """A layer without silent neurons, in an order of neighbouring neurons.
 
-    Attributes:
-        operator: the layer.
-        targets: its target neurons, in that order.
-        sources: its source neurons with a mask other than 0, in that order.
-        close_targets: target neurons of the largest weights found.
-        close_sources: source neurons of these weights.
+    The largest weights found are those of `close_targets` and `close_sources`.
     """
 
     operator: Coordinates
@@ -272,18 +262,10 @@ class _Field:
 def factorize_coordinates(
     operator: Coordinates, *, tolerance: float | None = None, rank: int | None = None, seed: int = 0
 ) -> tuple[LowRank, Estimate]:
-    """Factorize a layer into two thin matrices, directly from its positions.
+    """Factorize a layer `[n_out, n_in]` into two thin matrices, whose columns (rows) have similar norms.
 
-    Args:
-        operator: the layer, `[n_out, n_in]`.
-        tolerance: relative Frobenius error for which the minimal rank is found; includes two standard errors of the
-            estimate.
-        rank: the rank instead; a layer of a lower rank gets that.
-        seed: of all draws.
-
-    Returns:
-        Float32 factors, whose columns (rows) have similar norms, and their relative Frobenius error, including mask and
-        gain.
+    The tolerance is a relative Frobenius error, including mask, gain and two standard errors of the estimate, for which
+    the minimal rank is found. A layer of a lower rank than requested gets that.
 
     Raises:
         UsageError: not one of tolerance and rank, or out of range; a radius; a tolerance that no rank reaches with

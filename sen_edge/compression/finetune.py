@@ -25,7 +25,7 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.free import SURROGATE_SLOPE, FreeNetwork
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
-from sen_edge.passes.sparse_layout import Mask
+from sen_edge.passes.materialize import Mask
 from sen_edge.progress import Progress, silent
 from sen_edge.training.dense_baseline import conventional_recipe
 from sen_edge.training.loop import (

@@ -60,17 +60,10 @@ Piece = tuple[Index, Index, Float32]
 def hierarchical(
     layer: Layer, *, tolerance: float, leaf_size: int = 16, seed: int = 0
 ) -> tuple[tuple[Layer, Layer, Layer], Estimate]:
-    """Split a layer into three sparse ones, directly from its positions.
+    """Split a layer of `Coordinates` into three sparse ones, the last with its bias and neurons.
 
-    Args:
-        layer: of `Coordinates`, with `Identity` or `Relu` neurons.
-        tolerance: relative Frobenius error, including two standard errors of the estimate.
-        leaf_size: max neurons of the smallest clusters.
-        seed: of all draws.
-
-    Returns:
-        Layers with `Identity` neurons between, the last one with bias and neurons of the layer; and the relative
-        Frobenius error of the product of their weights, including mask and gain.
+    The tolerance is a relative Frobenius error of the product, including mask, gain and two standard errors of the
+    estimate. The smallest clusters have at most `leaf_size` neurons.
 
     Raises:
         UsageError: a layer of another kind or in a spiking network; an option out of range; a result that is not
@@ -108,21 +101,19 @@ def hierarchical(
 
 
 def _check_request(layer: Layer, tolerance: float, leaf_size: int) -> Coordinates:
-    """Operator of a layer that can be split."""
+    """Operator of a layer that can be split; a spiking network cannot have the Identity neurons between the parts."""
     operator = layer.weight
-    if not isinstance(operator, Coordinates):
+    if (
+        not isinstance(operator, Coordinates)
+        or not isinstance(layer.neuron, (Identity, Relu))
+        or layer.grid is not None
+    ):
+        grid = "" if layer.grid is None else " on an int8 grid"
         raise UsageError(
-            f"the layer has {type(operator).__name__} weights; expected Coordinates",
-            hint="compress the checkpoint, not an image",
+            f"the layer has {type(operator).__name__} weights and {type(layer.neuron).__name__} neurons{grid}; "
+            "expected Coordinates with Identity or Relu neurons in floating point",
+            hint="compress the checkpoint, not an image; factorize the layers of a spiking network",
         )
-    if not isinstance(layer.neuron, (Identity, Relu)):
-        raise UsageError(
-            f"the layer has {type(layer.neuron).__name__} neurons; expected Identity or Relu: a spiking network cannot "
-            "have the Identity neurons of the hierarchical form",
-            hint="factorize the layer instead",
-        )
-    if layer.grid is not None:
-        raise UsageError("the layer has int8 activations; expected floating point", hint="quantize it afterwards")
     if not 0 < tolerance < 1:
         raise UsageError(f"tolerance is {tolerance:g}; expected a relative error between 0 and 1")
     if leaf_size < STEP:

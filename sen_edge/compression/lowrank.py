@@ -22,7 +22,7 @@ from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
 from sen_edge.compression.quadratic import Quadratic, best_under_pattern, best_weights
 from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.errors import UsageError
-from sen_edge.passes.sparse_layout import to_sparse_layout
+from sen_edge.passes.materialize import to_sparse_layout
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_edge.errors import UsageError
-from sen_edge.passes.sparse_layout import Mask
+from sen_edge.passes.materialize import Mask
 
 FloatArray = NDArray[np.float64]
 

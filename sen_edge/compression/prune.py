@@ -25,8 +25,7 @@ from sen_edge.compression.quadratic import Quadratic, best_under_pattern
 from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.errors import UsageError
 from sen_edge.model.statistics import MAX_WRITTEN_OUT
-from sen_edge.passes.materialize import materialize, weights
-from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
+from sen_edge.passes.materialize import Mask, materialize, to_sparse_layout, weights
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum, WeightOperator
 

@@ -173,20 +173,12 @@ class CompressRequest(Schema):
         return Pattern.parse(self.pattern)
 
     def expect(self, task: Task) -> None:
-        """Refuse a request of another task.
-
-        Raises:
-            UsageError: the request has another task, or none.
-        """
+        """Refuse a request of another task, or of none."""
         if self.task != task:
             raise UsageError(f"compression needs {NEEDS[task]}")
 
     def check_trainable(self) -> None:
-        """Refuse a pattern that training cannot follow.
-
-        Raises:
-            UsageError: whole neurons, or a threshold.
-        """
+        """Refuse a pattern that training cannot follow."""
         if self.pattern == "neurons" or self.threshold is not None:
             raise UsageError("fine-tuning needs a sparsity of single synapses or blocks", "remove neurons before it")
 
@@ -249,11 +241,7 @@ class Tuning(Schema):
 
 
 def select_layers(layers: tuple[int, ...] | None, network: Network) -> list[int]:
-    """Numbers of the requested layers of a network, ascending.
-
-    Raises:
-        UsageError: the network has no such layer.
-    """
+    """Numbers of the requested layers of a network, ascending."""
     n_layers = len(network.layers)
     for index in layers or ():
         if index >= n_layers:

@@ -21,8 +21,7 @@ from sen_edge.model.config import SpatialConfig
 from sen_edge.model.parameters import Checkpoint, Synapses
 from sen_edge.model.tensor_file import Float32Array, check_suffix, check_tensor, to_float32_array
 from sen_edge.model.tensor_map import read_map
-from sen_edge.passes.materialize import weights
-from sen_edge.passes.sparse_layout import to_sparse_layout
+from sen_edge.passes.materialize import to_sparse_layout, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Layer, Network

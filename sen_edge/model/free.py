@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sen_edge.model.dynamics import LayeredNetwork, Product, Timing
-from sen_edge.passes.sparse_layout import Mask, to_sparse_layout
+from sen_edge.passes.materialize import Mask, to_sparse_layout
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import Network

@@ -48,14 +48,10 @@ def round_weights(
 ) -> tuple[NDArray[np.int8], Scale]:
     """Round weights `[n_out, n_in]` to int8; return values and scale `[n_out]`, or `[1]` for granularity "tensor".
 
-    Args:
-        w: weights.
-        granularity: "channel" (a scale per row) or "tensor".
-        moment: of the inputs, from `damped_moment`; None if there are no calibration inputs.
-        min_scale: `[n_out]`, or one for all rows.
+    The moment is that of calibration inputs, from `damped_moment`.
     """
     weights = w.astype(np.float64)
-    scale = choose_scale(weights, granularity, _importance(moment), min_scale)
+    scale = choose_scale(weights, granularity, moment, min_scale)
     if moment is None or moment.ndim == 1:
         return _nearest(weights, scale), scale
     return _compensated(weights, scale, moment), scale
@@ -66,21 +62,22 @@ def round_sparse(
 ) -> Sparse:
     """Round stored weights to the nearest int8 value; compensation would fill zeros."""
     weights = operator.to_dense().astype(np.float64)
-    scale = choose_scale(weights, granularity, _importance(moment), min_scale)
+    scale = choose_scale(weights, granularity, moment, min_scale)
     return operator.with_values_of(_nearest(weights, scale), scale)
 
 
 def choose_scale(
-    weights: FloatArray, granularity: str, importance: FloatArray | None, min_scale: FloatArray | float
+    weights: FloatArray, granularity: str, moment: FloatArray | None, min_scale: FloatArray | float
 ) -> Scale:
-    """Choose scales: min error weighted with `importance [n_in]`, or without it the smallest that cover all weights."""
+    """Choose scales: min error for inputs with this moment, or without it the smallest that cover all weights."""
     largest = np.abs(weights).max(axis=1)
     if granularity == "tensor":
         largest = np.full_like(largest, largest.max())
     # A row of zeros has the scale of its bias.
     widest = np.where(largest > 0, largest / WEIGHT_LIMIT, np.where(np.asarray(min_scale) > 0, MIN_SCALE, 1.0))
     best = widest
-    if importance is not None:
+    if moment is not None:
+        importance = moment if moment.ndim == 1 else np.diag(moment)
         min_error = np.full(len(weights), np.inf)
         for shrink in SHRINKS:
             error = _rounding_error(weights, widest * shrink, importance)
@@ -91,10 +88,6 @@ def choose_scale(
     best = np.maximum(np.maximum(best, min_scale), MIN_SCALE)
     scale: Scale = (best.max(keepdims=True) if granularity == "tensor" else best).astype(np.float32)
     return scale
-
-
-def _importance(moment: FloatArray | None) -> FloatArray | None:
-    return moment if moment is None or moment.ndim == 1 else np.diag(moment)
 
 
 def _rounding_error(weights: FloatArray, scale: FloatArray, importance: FloatArray) -> FloatArray:

@@ -1,4 +1,4 @@
-"""Materialize: `Coordinates` -> `Dense` or `Sparse`, in tiles of bounded memory.
+"""Materialize: `Coordinates` -> `Dense` or `Sparse`, in tiles of bounded memory; sparse layout of weights with zeros.
 
 The plain reference is `sen_runtime.ir.operators.Coordinates.to_dense`. Distances use the expanded form
 |p|^2 + |q|^2 - 2 p.q in float64, one BLAS product per tile; tiles run in threads. The expanded form cancels for near
@@ -21,6 +21,7 @@ from sen_runtime.ir.operators.coordinates import check_distances, check_range, s
 from sen_runtime.memory_limits import require_network
 
 FloatArray = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 #: Entries of one tile: five float64 temporaries of a tile per thread stay within 256 MiB for up to 12 threads,
 #: and a tile fits the last-level cache of a desktop processor.
@@ -30,6 +31,8 @@ MAX_THREADS = 12
 TILE_SIDE_NUMBERS = 1 << 17
 #: Max relative error of a weight from the expanded form: a sixteenth of a float32 ulp.
 EXPANDED_ERROR = 2.0**-28
+#: Blocks of masks: along outputs for vectors of outputs, along inputs for TFLite and microcontrollers.
+BLOCKS = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 4))
 
 
 def materialize(network: Network) -> Network:
@@ -45,11 +48,7 @@ def materialize(network: Network) -> Network:
 
 
 def materialize_leaf(operator: WeightOperator) -> WeightOperator:
-    """Materialize an operator of coordinates; return any other leaf unchanged.
-
-    Raises:
-        NetworkError: coincident neurons or weights beyond float32.
-    """
+    """Materialize an operator of coordinates; return any other leaf unchanged."""
     if not isinstance(operator, Coordinates):
         return operator
     w = weights(operator)
@@ -57,11 +56,7 @@ def materialize_leaf(operator: WeightOperator) -> WeightOperator:
 
 
 def weights(operator: Coordinates) -> NDArray[np.float32]:
-    """Weights `[n_out, n_in]` of an operator; peak memory is the result + 256 MiB.
-
-    Raises:
-        NetworkError: coincident neurons or weights beyond float32.
-    """
+    """Weights `[n_out, n_in]` of an operator; peak memory is the result + 256 MiB."""
     tiles = list(_tiles(operator))
     if len(tiles) == 1:
         return _tile(operator, *tiles[0]).astype(np.float32)
@@ -128,3 +123,15 @@ def _squared_distance(source: FloatArray, target: FloatArray, operator: Coordina
         j, i = doubtful[start : start + chunk].T
         squared[j, i] = squared_distances(source[i], target[j])
     return squared
+
+
+def to_sparse_layout(w: NDArray[np.float32], mask: Mask) -> Dense | Sparse:
+    """Store weights `[n_out, n_in]` under a mask `[n_out, n_in]` in the smallest layout.
+
+    Only blocks without zeros are considered: they store one column index for all their weights.
+    """
+    masked, ones = np.where(mask, w, np.float32(0)), np.ones_like(w)
+    patterns = [Sparse.from_dense(mask.astype(np.float32), block) for block in BLOCKS]
+    filled = [each for each in patterns if np.count_nonzero(each.with_values_of(ones).values) == mask.sum()]
+    smallest, dense = min(filled, key=lambda pattern: pattern.nbytes), Dense(masked)
+    return smallest.with_values_of(masked) if smallest.nbytes < dense.nbytes else dense

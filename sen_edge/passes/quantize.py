@@ -57,7 +57,7 @@ def to_int8_weights(network: Network, granularity: str = "channel", calibration:
     Args:
         network: without coordinates.
         granularity: a scale per output "channel" (row) or per "tensor".
-        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes". With them, scales and rounding
+        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; with them, scales and rounding
             make the products' error small instead of the weights', and biases take up its mean.
 
     Raises:
@@ -70,13 +70,10 @@ def to_int8_weights(network: Network, granularity: str = "channel", calibration:
 def to_int8(
     network: Network, calibration: FloatArray, granularity: str = "channel", activation_range: str = "percentile"
 ) -> Network:
-    """Store weights in int8 and put activations on static int8 grids ("full" quantization).
+    """Store weights in int8 and put activations on static int8 grids ("full" quantization); see `to_int8_weights`.
 
-    Args:
-        network: without coordinates.
-        calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; ranges come from them.
-        granularity: a scale per output "channel" (row) or per "tensor".
-        activation_range: "percentile" (all but 0.01 % at either end); "minmax"; "mse" (min squared error).
+    Ranges come from the calibration inputs: "percentile" (all but 0.01 % at either end); "minmax"; "mse" (min squared
+    error).
 
     Raises:
         NetworkError: weights are given by coordinates.
@@ -95,13 +92,9 @@ def to_int8(
 
 @dataclass(frozen=True)
 class LayerError:
-    """Quantization error of one layer.
+    """Quantization error of one layer: root mean square error over the root mean square.
 
-    Attributes:
-        layer: its number.
-        weights: root mean square error of the weights over the root mean square of the weights.
-        output: the same of the layer's output on the calibration inputs, all layers before quantized too; None if
-            there were none.
+    That of `output` is on calibration inputs, if there are any, with all layers before quantized too.
     """
 
     layer: int
@@ -113,12 +106,8 @@ def quantization_errors(before: Network, after: Network, calibration: FloatArray
     """Compute the error of each layer of `after`, the quantized form of `before`."""
     outputs: list[float | None] = [None] * len(before.layers)
     if calibration is not None:
-        pairs = zip(
-            reference.trace(before, calibration, np.float32),
-            reference.trace(after, calibration, np.float32),
-            strict=True,
-        )
-        outputs = [_relative_error(expected, actual) for expected, actual in pairs]
+        traces = (reference.trace(network, calibration, np.float32) for network in (before, after))
+        outputs = [_relative_error(expected, actual) for expected, actual in zip(*traces, strict=True)]
     return [
         LayerError(index, _relative_error(old.weight.to_dense(), new.weight.to_dense()), output)
         for index, (old, new, output) in enumerate(zip(before.layers, after.layers, outputs, strict=True))
@@ -157,7 +146,10 @@ class _Quantizer:
             self.inputs, self.values = reference.layer_inputs(network, calibration)
 
     def run(self) -> Network:
-        input_grid = None if self.activation_range is None else self._input_grid()
+        input_grid = None
+        if self.activation_range is not None:
+            is_spikes = self.network.input_coding == "spikes"
+            input_grid = SPIKES if is_spikes else self.grid(self.inputs[0], "the input")
         layers: list[Layer] = []
         for index, layer in enumerate(self.network.layers):
             if layer.neuron.role == "readout":
@@ -171,9 +163,6 @@ class _Quantizer:
             except (NetworkError, DataError) as error:
                 raise type(error)(f"layer {index}: {error.message}", error.hint) from error
         return replace(self.network, layers=tuple(layers), input_grid=input_grid)
-
-    def _input_grid(self) -> Grid:
-        return SPIKES if self.network.input_coding == "spikes" else self.grid(self.inputs[0], "the input")
 
     def _layer(self, index: int, layer: Layer, x_grid: Grid | None) -> Layer:
         x, bias = self.inputs[index], layer.bias
@@ -189,21 +178,16 @@ class _Quantizer:
             missing = np.mean(expected - weight.affine(x, added), axis=0, dtype=np.float64)
             limit = reach - np.abs(added)
             bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
-        grid = None
-        if x_grid is not None:
-            grid = (
-                self._membrane_grid(index, layer.neuron)
-                if isinstance(layer.neuron, Lif)
-                else self.grid(self.values[index])
-            )
+        if x_grid is None:
+            grid = None
+        elif isinstance(layer.neuron, Lif):
+            grid = self._membrane_grid(index, layer.neuron)
+        else:
+            grid = self.grid(self.values[index])
         return replace(layer, weight=weight, bias=bias, grid=grid)
 
     def operator(self, operator: WeightOperator, fit: _Fit) -> WeightOperator:
-        """Quantize an operator.
-
-        Raises:
-            NetworkError: it is int8 already, or has no int8 form.
-        """
+        """Quantize an operator."""
         if any(array.dtype == np.int8 for array in operator.weight_arrays()):
             raise NetworkError("the weights are int8 already", hint="quantize its source")
         return _to_int8(operator, self, fit)
@@ -273,13 +257,9 @@ def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatA
 
 @dataclass(frozen=True)
 class _Fit:
-    """Inputs and bias that an operator is fitted to.
+    """Calibration inputs `[rows, n_in]` with their grid, and a bias `[n_out]`, that an operator is fitted to.
 
-    Attributes:
-        x: calibration inputs `[rows, n_in]`; None without.
-        x_grid: their int8 grid; None for float activations.
-        bias: added to the product, `[n_out]`.
-        reach: max magnitude of the corrected bias, `[n_out]`.
+    `reach [n_out]` is the max magnitude of the corrected bias.
     """
 
     x: FloatArray | None

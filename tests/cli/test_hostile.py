@@ -15,7 +15,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sen_edge.compression.search_state import SearchState
+from sen_edge.compression.evaluator import SearchState
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.passes.materialize import materialize
 from sen_edge.sweep.journal import read_journal

@@ -14,9 +14,8 @@ from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.prune import prune
 from sen_edge.compression.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic
 from sen_edge.errors import UsageError
-from sen_edge.passes.materialize import materialize
+from sen_edge.passes.materialize import materialize, to_sparse_layout
 from sen_edge.passes.quantize import to_int8_weights
-from sen_edge.passes.sparse_layout import to_sparse_layout
 from sen_runtime import reference
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu

@@ -7,7 +7,7 @@ from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.prune import weights_per_layer
 from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import UsageError
-from sen_edge.passes.sparse_layout import to_sparse_layout
+from sen_edge.passes.materialize import to_sparse_layout
 from sen_runtime.ir.operators import Dense, Sparse
 
 RNG = np.random.default_rng

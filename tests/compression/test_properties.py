@@ -13,8 +13,7 @@ from sen_edge.compression.patterns import Pattern, select_largest
 from sen_edge.compression.prune import keep_neurons, prune, take
 from sen_edge.compression.quadratic import INPUT_DAMPING, OUTPUT_DAMPING, Quadratic, best_under_pattern, best_weights
 from sen_edge.errors import UsageError
-from sen_edge.passes.materialize import materialize
-from sen_edge.passes.sparse_layout import BLOCKS, to_sparse_layout
+from sen_edge.passes.materialize import BLOCKS, materialize, to_sparse_layout
 from sen_runtime import reference
 from sen_runtime.ir.network import Layer, Network, map_weights
 from sen_runtime.ir.neurons import Identity, Relu

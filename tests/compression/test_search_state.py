@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sen_edge.compression.evaluator import SearchState, state_path
 from sen_edge.compression.request import CompressRequest
-from sen_edge.compression.search_state import SearchState, state_path
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
 from sen_runtime.ir.network import Network
