@@ -98,9 +98,7 @@ def _header(path: Path, name: str, archive: zipfile.ZipFile, member: zipfile.Zip
         raise DataError(f"{path}: {name} has shape {quote(list(shape))}; expected no axis empty")
     found, declared = member.file_size - buffer.tell(), math.prod(shape) * dtype.itemsize
     if found != declared:
-        raise DataError(
-            f"{path}: {name} declares {dtype} {quote(list(shape))}, {quote(declared)} bytes, and holds {found:,} bytes"
-        )
+        raise DataError(f"{path}: {name} is {dtype} {quote(list(shape))}, {quote(declared)} bytes, and holds {found:,}")
     return shape, dtype
 
 
@@ -113,10 +111,16 @@ def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
     with open_regular(path, error=DataError) as raw:
         try:
             with gzip.GzipFile(fileobj=raw) if path.suffix == ".gz" else raw as file:
-                magic = file.read(4)
-                axes = magic[3] if rank is None and len(magic) == 4 else rank or 1
-                shape = _idx_shape(path, magic + file.read(4 * axes), axes)
+                start = file.read(4)
+                axes = start[3] if rank is None and len(start) == 4 else rank or 1
+                sizes, magic = file.read(4 * axes), bytes((0, 0, 8, axes))
+                if start != magic or len(sizes) < 4 * axes:
+                    found = start.hex(" ") or "nothing"
+                    raise DataError(f"{path} starts with {found}; expected {magic.hex(' ')} and {axes} sizes (IDX)")
+                shape = tuple(map(int, np.frombuffer(sizes, ">u4")))
                 size = math.prod(shape)
+                if not 0 < size <= MAX_IDX:
+                    raise DataError(f"{path} declares shape {list(shape)}; expected between 1 and {MAX_IDX} bytes")
                 data = file.read(size + 1)
         except (OSError, EOFError, zlib.error) as problem:
             raise DataError(f"cannot read {path}: {problem}", hint="copy it again") from problem
@@ -124,15 +128,3 @@ def read_idx(path: Path, rank: int | None = None) -> NDArray[np.uint8]:
         found = "more" if len(data) > size else str(len(data))
         raise DataError(f"{path} declares shape {list(shape)}, {size} bytes, and holds {found}")
     return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def _idx_shape(path: Path, header: bytes, rank: int) -> tuple[int, ...]:
-    magic = bytes((0, 0, 8, rank))
-    if header[:4] != magic or len(header) < 4 + 4 * rank:
-        raise DataError(
-            f"{path} starts with {header[:4].hex(' ') or 'nothing'}; expected {magic.hex(' ')} and {rank} sizes (IDX)"
-        )
-    shape = tuple(int(size) for size in np.frombuffer(header, ">u4", offset=4))
-    if not 0 < math.prod(shape) <= MAX_IDX:
-        raise DataError(f"{path} declares shape {list(shape)}; expected between 1 and {MAX_IDX} bytes")
-    return shape

@@ -62,23 +62,17 @@ class Examples:
     def __post_init__(self) -> None:
         inputs, labels = self.inputs, self.labels
         if inputs.ndim not in (2, 3) or inputs.size == 0:
-            raise DataError(
-                f"{self.where}: inputs have shape {list(inputs.shape)}; expected [n, n_in] with no axis empty"
-            )
+            raise DataError(f"{self.where}: inputs have shape {list(inputs.shape)}; expected [n, n_in], none empty")
         if not np.isfinite(inputs).all():
             at = np.argwhere(~np.isfinite(inputs))[0]
             raise DataError(f"{self.where}: input {at[0]} holds {inputs[tuple(at)]}; expected finite numbers")
         if labels is None:
             return
         if labels.shape != inputs.shape[:1]:
-            raise DataError(
-                f"{self.where}: {list(labels.shape)} labels for {len(inputs)} inputs; expected one for each"
-            )
+            raise DataError(f"{self.where}: {list(labels.shape)} labels for {len(inputs)} inputs; expected one each")
         wrong = np.flatnonzero((labels < 0) | (labels >= MAX_CLASSES))
         if len(wrong):
-            raise DataError(
-                f"{self.where}: label {wrong[0]} is {labels[wrong[0]]}; expected class numbers 0 to {MAX_CLASSES - 1}"
-            )
+            raise DataError(f"{self.where}: label {wrong[0]} is {labels[wrong[0]]}; expected 0 to {MAX_CLASSES - 1}")
 
     @property
     def where(self) -> str:
@@ -204,9 +198,7 @@ def _class_numbers(path: Path, name: str, y: NDArray[Any]) -> LabelArray:
     y = y.reshape(-1).astype(np.uint8) if y.dtype.kind == "b" else y.reshape(-1)
     wrong = np.flatnonzero(~((y >= 0) & (y < MAX_CLASSES) & (y == np.floor(y))))
     if len(wrong):
-        raise DataError(
-            f"{path}: {name}[{wrong[0]}] is {y[wrong[0]]}; expected class numbers 0, 1, 2 ... below {MAX_CLASSES}"
-        )
+        raise DataError(f"{path}: {name}[{wrong[0]}] is {y[wrong[0]]}; expected class numbers 0 to {MAX_CLASSES - 1}")
     labels: LabelArray = y.astype(np.int64)
     return labels
 

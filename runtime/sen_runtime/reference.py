@@ -54,11 +54,7 @@ def check_input(network: Network, shape: tuple[int, ...]) -> None:
 def expand(network: Network) -> Network:
     """Materialize every matrix in float32, so that each is expanded only once."""
     require_network(network, 4)
-    return map_weights(network, _expand_leaf)
-
-
-def _expand_leaf(operator: WeightOperator) -> WeightOperator:
-    return operator if len(operator.factors) > 1 else Dense(operator.to_dense())
+    return map_weights(network, lambda leaf: leaf if len(leaf.factors) > 1 else Dense(leaf.to_dense()))
 
 
 def _trace_mlp(network: Network, x: Array) -> list[Array]:

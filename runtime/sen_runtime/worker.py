@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -41,7 +41,7 @@ GRACE_S = 2.0
 # --- in the calling process ----------------------------------------------------------------------
 
 
-class WorkerSession:
+class WorkerSession(AbstractContextManager["WorkerSession"]):
     """A model loaded in the worker.
 
     Attributes:
@@ -72,9 +72,6 @@ class WorkerSession:
             raise EngineError(f"the session of {self._what} is closed", "load the model again")
         doing = f"while it ran {self._what} in {self.engine}"
         return self._process.call(doing, _use_session, self._number, method, *arguments)
-
-    def __enter__(self) -> WorkerSession:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()

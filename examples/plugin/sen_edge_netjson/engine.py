@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.engines.base import Engine
-from sen_runtime.engines.session import Float32Array, Model, Session, read_model
+from sen_runtime.engines import Engine, Model, Session
+from sen_runtime.engines.session import Float32Array, read_model
 from sen_runtime.errors import EngineError
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from sen_runtime import untrusted
-from sen_runtime.engines.base import Engine
+from sen_runtime.engines import Engine
 from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, source_of
 from sen_runtime.errors import EngineError, MissingExtraError
 from sen_runtime.memory_limits import require
@@ -105,9 +105,8 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False, flags
         raise EngineError("exported C is a folder of files; expected the path of its .c file")
     compiler = _compiler()
     header_path = source.with_suffix(".h")
-    header = untrusted.decode(
-        untrusted.read_regular(header_path, error=EngineError), str(header_path), error=EngineError
-    )
+    content = untrusted.read_regular(header_path, error=EngineError)
+    header = untrusted.decode(content, str(header_path), error=EngineError)
     found = _SIZE.findall(header)
     sizes = {what: int(size) for _, what, size in found}
     if not {"INPUTS", "OUTPUTS", "LAYERS", "ARENA_BYTES"} <= set(sizes):

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference, untrusted
-from sen_runtime.engines.base import Engine
+from sen_runtime.engines import Engine
 from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
 from sen_runtime.memory_limits import MemoryLimitError, catch_allocation_errors, require
@@ -82,7 +82,7 @@ class NativeSession(ArenaSession):
         self._copy_output = self._taken.copy
         self._infer, self._infer_in_place = self._call(self._given, self._taken), self._call(self.input, self.output)
 
-    def _call(self, x: Float32Array, y: Float32Array) -> Callable[[], int]:
+    def _call(self, x: Float32Array, y: Float32Array) -> Callable[[], int | None]:
         """The library's call on these arrays, which the caller keeps; it returns a status."""
         call = self._library["sen_run"]  # a function of its own, without types: the arguments are converted here, once
         return partial(call, *map(ctypes.c_void_p, (self._model, x.ctypes.data, y.ctypes.data)))
@@ -168,12 +168,8 @@ class NativeSession(ArenaSession):
 
     def _release(self) -> None:
         """Drop the arena; arrays of the caller and bare calls own their memory."""
-        self._infer = self._infer_in_place = self._refuse
+        self._infer = self._infer_in_place = self._check_open
         self._model = self._arena = self._image = None
-
-    def _refuse(self) -> int:
-        self._check_open()
-        return 0
 
 
 def load(

@@ -7,8 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sen_runtime.engines import library
-from sen_runtime.engines.base import Engine
+from sen_runtime.engines import Engine, library
 from sen_runtime.engines.session import Array, Float32Array, Model, source_of
 from sen_runtime.engines.steps import GraphSession
 from sen_runtime.errors import EngineError

@@ -7,7 +7,7 @@ import numpy as np
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.engines.base import Engine
+from sen_runtime.engines import Engine
 from sen_runtime.engines.session import Array, Float32Array, Model, Session, source_of
 from sen_runtime.ir.network import Network
 

@@ -48,7 +48,7 @@ class GraphSession(Session):
             if missing:
                 raise EngineError(
                     f"the model has inputs besides `input`, and its metadata lack {missing[0]}",
-                    "only step models of sen-edge are supported",
+                    "only step models of sen-edge run",
                 )
             self.timesteps = timesteps_of(properties)
             if properties["input_coding"] == "spikes":
@@ -108,9 +108,7 @@ class GraphSession(Session):
         values = self._call({"input": x, **state})
         lacking = [name for name in ("output", *(f"{name}_next" for name in state)) if name not in values]
         if lacking:
-            raise EngineError(
-                f"the model has no output {listing(lacking)}", "only step models of sen-edge are supported"
-            )
+            raise EngineError(f"the model has no output {listing(lacking)}", "only step models of sen-edge run")
         following = {name: values.pop(f"{name}_next") for name in state}
         return values, following
 

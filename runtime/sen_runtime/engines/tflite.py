@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from sen_runtime.engines.base import Engine
+from sen_runtime.engines import Engine
 from sen_runtime.engines.session import Array, Float32Array, Model, read_model
 from sen_runtime.engines.steps import GraphSession
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.untrusted import printable
+from sen_runtime.untrusted import listing, printable
 
 
 class TfliteSession(GraphSession):
@@ -116,6 +116,6 @@ def _signature(interpreter: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     inputs, outputs = runner.get_input_details(), runner.get_output_details()
     if "input" not in inputs or "output" not in outputs:
         raise EngineError(
-            f"the TFLite file takes {', '.join(inputs)} and gives {', '.join(outputs)}; expected input and output"
+            f"the TFLite file takes {listing(inputs)} and gives {listing(outputs)}; expected input and output"
         )
     return inputs, outputs

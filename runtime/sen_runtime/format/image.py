@@ -80,20 +80,14 @@ def _check_header(view: memoryview) -> int:
         raise ImageError(f"the file has {len(view)} bytes; an image has a header of {HEADER.size}")
     magic, version, _, n_sections, file_bytes, crc, _ = HEADER.unpack_from(view)
     if magic != records.MAGIC:
-        raise ImageError(
-            "not a .sen image: the first eight bytes are wrong", "export one with sen-edge export --to sen"
-        )
+        raise ImageError("not a .sen image: the first 8 bytes are wrong", "export one with sen-edge export --to sen")
     if version != records.VERSION:
-        raise ImageError(
-            f"image version is {version}; this runtime reads version {records.VERSION}", "update sen-edge-runtime"
-        )
+        raise ImageError(f"image version is {version}; expected version {records.VERSION}", "update sen-edge-runtime")
     expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
     if view[: HEADER.size] != expected:
         raise ImageError("the header has a wrong size, unknown flags or reserved bytes that are not zero")
     if file_bytes != len(view):
-        raise ImageError(
-            f"the file has {len(view)} bytes; its header says {file_bytes}", "copy it again: it is truncated"
-        )
+        raise ImageError(f"the file has {len(view)} bytes; its header says {file_bytes}", "copy it again: truncated")
     actual = zlib.crc32(view[records.CRC_OFFSET + 4 :], zlib.crc32(bytes(4), zlib.crc32(view[: records.CRC_OFFSET])))
     if crc != actual:
         raise ImageError(f"the checksum is {actual:08x}; the header says {crc:08x}", "copy it again: it is damaged")
@@ -175,9 +169,7 @@ def _network(program: memoryview, tensors: _Tensors, metadata: dict[str, str]) -
     start = PROGRAM.size + LAYER.size * n_layers
     end = start + OPERATOR.size * n_operators
     if len(program) != end:
-        raise ImageError(
-            f"the program has {len(program)} bytes; {n_layers} layers and {n_operators} operators need {end}"
-        )
+        raise ImageError(f"the program has {len(program)} bytes; {n_layers} layers, {n_operators} operators need {end}")
     operators = _operators(_rows(OPERATOR, program[start:]), tensors)
     if len(operators) != n_layers:
         raise ImageError(f"{n_layers} layers for the operators [{listing(each.number for each in operators)}]")

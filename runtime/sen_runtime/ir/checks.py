@@ -45,15 +45,11 @@ def check_choice(value: str, name: str, choices: tuple[str, ...]) -> None:
     require(value in choices, f"{name} is {value!r}; expected one of {', '.join(choices)}")
 
 
-def store_float32(
-    owner: object, name: str, constraint: str = "", is_valid: Callable[[float], bool] = np.isfinite
-) -> None:
-    """Round the field `name` of a frozen dataclass to float32, and require a finite value within its constraint."""
+def store_float32(owner: object, name: str, bound: str = "", is_valid: Callable[[float], bool] = np.isfinite) -> None:
+    """Round the field `name` of a frozen dataclass to float32, and require a finite value within its bound."""
     with np.errstate(over="ignore"):  # reported below
         value = float(np.float32(getattr(owner, name)))
-    require(
-        np.isfinite(value) and is_valid(value), f"{name} is {value:g}; expected a finite number {constraint}".rstrip()
-    )
+    require(np.isfinite(value) and is_valid(value), f"{name} is {value:g}; expected a finite number {bound}".rstrip())
     object.__setattr__(owner, name, value)
 
 

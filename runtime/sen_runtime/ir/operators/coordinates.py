@@ -53,17 +53,15 @@ class Coordinates(WeightOperator):
             dimensions == found,
             f"source positions have {dimensions} coordinates, target positions have {found}; both need the same number",
         )
-        require(
-            len(self.mask) == n_in, f"mask has {len(self.mask)} values for {n_in} source neurons; expected one each"
-        )
+        require(len(self.mask) == n_in, f"mask has {len(self.mask)} values for {n_in} source neurons")
         is_mask = np.all(np.abs(self.mask) <= 1)
         require(is_mask, "mask has values outside [-1, 1]; expected 2 * sigmoid(k * inhibition) - 1")
         store_float32(self, "gain")
         store_float32(self, "exponent", "> 0", is_positive)
         store_float32(self, "min_distance", ">= 0", lambda distance: distance >= 0)
         if self.max_distance != np.inf:
-            constraint = f"> min_distance, which is {self.min_distance:g}"
-            store_float32(self, "max_distance", constraint, lambda distance: distance > self.min_distance)
+            bound = f"> min_distance, which is {self.min_distance:g}"
+            store_float32(self, "max_distance", bound, lambda distance: distance > self.min_distance)
 
     @property
     def shape(self) -> tuple[int, int]:
