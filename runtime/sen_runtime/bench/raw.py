@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,11 @@ from sen_runtime.bench.plan import ArtifactFile, BenchRequest, RowPlan, unique_n
 from sen_runtime.bench.rounds import Measured
 from sen_runtime.bench.rows import FloatArray, Observations, Row
 from sen_runtime.errors import SenError
-from sen_runtime.untrusted import open_regular, quote
+from sen_runtime.untrusted import quote, read_regular
 
-#: First line of a file; blocks that begin an event, the others belong to the event before them.
-FORMAT = "sen-edge/raw/2"
+#: First line of a file; first line of a block.
+FORMAT, BLOCK = b"sen-edge/raw/2\n", re.compile(rb"([0-9]{1,10}) ([ -~]{1,180})\n")
+#: Blocks that begin an event; the others belong to the event before them.
 EVENTS = ("start", "facts", "row", "inputs", "bandwidth", "state", "clock", "calibration", "load", "round", "end")
 MAX_BYTES = 1 << 31
 #: Of nanoseconds (104 days), bytes and calls; of a seed; of seconds since 1970 (the year 9999).
@@ -109,7 +109,7 @@ def read(path: Path, *, keep_samples: bool = False) -> Observations:
             if len(events["load"]) == 1:
                 measured, ends = _calibration(path, events)
             measured.loads.append(0)
-    absent = [kind for kind in ("facts", "inputs", "state", "clock") if not events[kind]]
+    absent = [kind for kind in ("start", "facts", "inputs", "state", "clock") if not events[kind]]
     if absent or not measured.n_rounds:
         found = absent[0] if absent else "complete round"
         raise RawError(f"{path}: no {found}", "record again; sen_bench ends with `N rounds`")
@@ -120,40 +120,32 @@ def read(path: Path, *, keep_samples: bool = False) -> Observations:
 
 def _events(path: Path) -> Iterator[Event]:
     """Complete events: where the next one begins, for a file may be cut off anywhere."""
-    event = None
+    event = Event(str(path), "start", {})
     for where, kind, data in _blocks(path):
-        if event is None or kind in EVENTS:
-            if event is not None:
-                yield event
-            elif kind != "start":
-                raise RawError(f"{where}: {quote(kind)} is not the start")
+        if kind in EVENTS and event.blocks:
+            yield event
+        if kind in EVENTS:
             event = Event(where, kind, {})
         event.blocks[kind] = data
-    if event is not None and event.kind == "end":
+    if event.kind == "end":
         yield event
 
 
 def _blocks(path: Path) -> Iterator[tuple[str, str, bytes]]:
     """Place, kind and bytes of each complete block."""
-    with open_regular(path, error=RawError) as file:
-        size, head = os.fstat(file.fileno()).st_size, file.readline(80)
-        if size > MAX_BYTES or head != f"{FORMAT}\n".encode():
-            found = f"{size:,} bytes, {quote(head.decode('latin-1'))}"
-            raise RawError(f"{path} has {found}; expected {FORMAT}, at most {MAX_BYTES:,} bytes", "record again")
-        while line := file.readline(200):
-            where = f"{path}: byte {file.tell() - len(line)}"
-            match = re.fullmatch(rb"([0-9]{1,10}) ([ -~]{1,180})\n", line)
-            if match is None and len(line) < 200 and not line.endswith(b"\n"):
-                return
-            if match is None:
-                raise RawError(f"{where} is {quote(line.decode('latin-1'))}; expected size and kind of a block")
-            n_bytes = int(match[1])
-            if file.tell() + n_bytes >= size:
-                return
-            data = file.read(n_bytes + 1)
-            if not data.endswith(b"\n"):
-                raise RawError(f"{where}: the block does not have {n_bytes} bytes")
-            yield where, match[2].decode("ascii"), data[:-1]
+    content = read_regular(path, MAX_BYTES, error=RawError)
+    at = len(FORMAT)
+    if content[:at] != FORMAT:
+        raise RawError(f"{path} starts with {quote(content[:at])}; expected {quote(FORMAT)}", "record again")
+    while match := BLOCK.match(content, at):
+        where, at = f"{path}: byte {at}", match.end() + int(match[1]) + 1
+        if at > len(content):
+            return
+        if content[at - 1] != ord("\n"):
+            raise RawError(f"{where}: the block does not have {int(match[1])} bytes")
+        yield where, match[2].decode("ascii"), content[match.end() : at - 1]
+    if b"\n" in content[at:]:
+        raise RawError(f"{path}: byte {at} is {quote(content[at : at + 40])}; expected size and kind of a block")
 
 
 def _calibration(path: Path, events: Events) -> tuple[Measured, NDArray[np.int64]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -78,67 +78,47 @@ def busy(record: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read and check a record.
-
-    Raises:
-        RecordError: the file cannot be read, or is not a record of this version; names the place.
-    """
+    """Read and check a record; a RecordError names the place."""
     return loads(read_regular(path, MAX_BYTES, error=RecordError), str(path))
 
 
 def loads(content: str | bytes, where: str = "the record") -> dict[str, Any]:
-    """Parse and check a record; `where` starts each message.
-
-    Raises:
-        RecordError: see `read`.
-    """
+    """Parse and check a record; `where` starts each message."""
     return parse(load_json(content, where, error=RecordError), where)
 
 
 def parse(value: Any, where: str) -> dict[str, Any]:
-    """Check a record that is parsed JSON; `where` starts each message.
-
-    Raises:
-        RecordError: see `read`.
-    """
+    """Check a record that is parsed JSON; `where` starts each message."""
     found = value.get("schema") if isinstance(value, dict) else None
     if found != SCHEMA:
-        raise RecordError(
-            f"{where}: schema is {quote(found)}; expected {SCHEMA!r}",
-            "records are written by `sen-runtime bench --json FILE`",
-        )
-    try:
-        check(value)
-    except RecordError as error:
-        raise RecordError(f"{where}: {error.message}", error.hint) from error
+        hint = "records are written by `sen-runtime bench --json FILE`"
+        raise RecordError(f"{where}: schema is {quote(found)}; expected {SCHEMA!r}", hint)
+    check(value, f"{where}: record")
     record: dict[str, Any] = value
     return record
 
 
-def check(record: Any) -> None:
+def check(record: Any, where: str = "record") -> None:
     """Validate a record.
 
     Raises:
         RecordError: names the place, found and expected values.
     """
-    validate(record, load_schema(), "record")
+    validate(record, load_schema(), where)
     try:
         began_s(record)
     except ValueError:
-        expected = "a time such as 2026-11-25T08:00:00Z"
-        raise RecordError(_wrong("record.created", record["created"], expected)) from None
-    names: set[str] = set()
-    for row in record["rows"]:
-        if row["name"] in names:
-            raise RecordError(f"two rows are called {quote(row['name'])}; expected different names")
-        names.add(row["name"])
+        raise _wrong(f"{where}.created", record["created"], "a time such as 2026-11-25T08:00:00Z") from None
+    names = [row["name"] for row in record["rows"]]
     for index, row in enumerate(record["rows"]):
-        where, histogram = f"record.rows[{index}]", row["histogram"]
+        place, histogram = f"{where}.rows[{index}]", row["histogram"]
+        if row["name"] in names[:index]:
+            raise RecordError(f"{place}: two rows are called {quote(row['name'])}; expected different names")
         if len(histogram["edges_us"]) != len(histogram["counts"]) + 1:
-            raise RecordError(f"{where}.histogram: there must be one more of edges_us than of counts")
+            raise RecordError(f"{place}.histogram: there must be one more of edges_us than of counts")
         for key in ("ratio", "agreement"):
             if row[key] is not None and row[key]["to"] not in (*names, *([REFERENCE] if key == "agreement" else [])):
-                raise RecordError(f"{where}.{key}.to is {quote(row[key]['to'])}, which is not a row")
+                raise _wrong(f"{place}.{key}.to", row[key]["to"], "the name of a row")
 
 
 def began_s(entry: Mapping[str, Any]) -> float:
@@ -154,58 +134,51 @@ def load_schema(name: str = "record") -> dict[str, Any]:
     return schema
 
 
-def validate(value: Any, schema: Mapping[str, Any], where: str, *, error: type[SenError] = RecordError) -> None:
+def validate(value: Any, schema: Mapping[str, Any], where: str) -> None:
     """Check a value against a JSON Schema of the keywords that the schemas of this folder use.
 
     Raises:
-        SenError (`error`): names the place, found and expected values.
+        RecordError: names the first place in the order of the document, found and expected values.
     """
-    for message in _faults(value, schema, where):
-        raise error(message)
-
-
-def _faults(value: Any, schema: Mapping[str, Any], where: str) -> Iterator[str]:
-    """Messages about a value, in the order of the document."""
     if "$ref" in schema:
         schema = load_schema()["$defs"][schema["$ref"].rpartition("/")[2]]
     types = schema.get("type", [])
     types = types if isinstance(types, list) else [types]
     low, high = schema.get("minimum", value), schema.get("maximum", value)
     if value != schema.get("const", value):
-        yield _wrong(where, value, repr(schema["const"]))
-    elif types and not any(TYPES[name](value) for name in types):
-        yield _wrong(where, value, " or ".join(types))
-    elif value not in schema.get("enum", [value]):
-        yield _wrong(where, value, f"one of {', '.join(schema['enum'])}")
-    elif isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
-        yield _wrong(where, value, f"text like {schema['pattern']}")
-    elif TYPES["number"](value) and not low <= value <= high:
-        yield _wrong(where, value, f"at least {low}" if value < low else f"at most {high}")
-    elif isinstance(value, list):
-        yield from _item_faults(value, schema, where)
+        raise _wrong(where, value, repr(schema["const"]))
+    if types and not any(TYPES[name](value) for name in types):
+        raise _wrong(where, value, " or ".join(types))
+    if value not in schema.get("enum", [value]):
+        raise _wrong(where, value, f"one of {', '.join(schema['enum'])}")
+    if isinstance(value, str) and not re.search(schema.get("pattern", ""), value):
+        raise _wrong(where, value, f"text like {schema['pattern']}")
+    if TYPES["number"](value) and not low <= value <= high:
+        raise _wrong(where, value, f"at least {low}" if value < low else f"at most {high}")
+    if isinstance(value, list):
+        _validate_items(value, schema, where)
     elif isinstance(value, dict):
-        yield from _field_faults(value, schema, where)
+        _validate_fields(value, schema, where)
 
 
-def _item_faults(value: list[Any], schema: Mapping[str, Any], where: str) -> Iterator[str]:
+def _validate_items(value: list[Any], schema: Mapping[str, Any], where: str) -> None:
     low, high = schema.get("minItems", 0), schema.get("maxItems", len(value))
     if not low <= len(value) <= high:
-        yield f"{where} has {len(value)} values; expected {low} to {high if high > low else 'any'}"
+        raise RecordError(f"{where} has {len(value)} values; expected {low} to {high if high > low else 'any'}")
     for index, item in enumerate(value if "items" in schema else ()):
-        yield from _faults(item, schema["items"], f"{where}[{index}]")
+        validate(item, schema["items"], f"{where}[{index}]")
 
 
-def _field_faults(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> Iterator[str]:
+def _validate_fields(value: dict[str, Any], schema: Mapping[str, Any], where: str) -> None:
     known, others = schema.get("properties", {}), schema.get("additionalProperties", {})
     for name in schema.get("required", ()):
         if name not in value:
-            yield f"{where} has no {name}"
+            raise RecordError(f"{where} has no {name}")
     for name, item in value.items():
         if others is False and name not in known:
-            yield f"{where} has an unknown field {quote(name)}"
-        else:
-            yield from _faults(item, known.get(name, others), f"{where}.{printable(name, 40)}")
+            raise RecordError(f"{where} has an unknown field {quote(name)}")
+        validate(item, known.get(name, others), f"{where}.{printable(name, 40)}")
 
 
-def _wrong(where: str, value: Any, expected: str) -> str:
-    return f"{where} is {quote(value)}; expected {expected}"
+def _wrong(where: str, value: Any, expected: str) -> RecordError:
+    return RecordError(f"{where} is {quote(value)}; expected {expected}")
