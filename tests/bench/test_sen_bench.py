@@ -147,9 +147,9 @@ def file_of(blocks: Blocks) -> bytes:
     return raw.FORMAT + b"".join(b"%d %s\n%s\n" % (len(data), kind.encode(), data) for kind, data in blocks)
 
 
-def record_of(path: Path, **options: Any) -> dict[str, Any]:
+def record_of(path: Path) -> dict[str, Any]:
     """The record of a file, whose names and types are right."""
-    found = evaluate(raw.read(path, **options))
+    found = evaluate(raw.read(path))
     bench_record.check(found)
     return found
 
@@ -201,11 +201,12 @@ def test_samples_are_those_of_the_file(recording: bytes, tmp_path: Path) -> None
     calls, samples = zip(*(data for kind, data in blocks if kind == "calibration"), strict=True)
     rounds = [np.split(data, np.cumsum(samples)[:-1]) for kind, data in blocks if kind == "round"]
     loads = sum(kind == "load" for kind, _ in blocks)
-    found = record_of(tmp_path / "bench.raw", keep_samples=True)
+    found, measured = record_of(tmp_path / "bench.raw"), raw.read(tmp_path / "bench.raw").measured
     assert sum(found["settings"]["loads"]) == len(rounds) and len(found["settings"]["loads"]) == loads
     for index, row in enumerate(found["rows"]):
         expected = np.concatenate([turns[index] for turns in rounds]) / (1000 * calls[index])
-        np.testing.assert_allclose(row["samples_us"], expected)
+        np.testing.assert_allclose(measured.samples(row["name"]), expected)
+        assert row["n_samples"] == len(expected) and row["latency_us"]["median"] == pytest.approx(np.median(expected))
         assert row["calls_per_sample"] * 1000 * row["latency_us"]["median"] > 64 * found["clock"]["timer_ns"]
 
 

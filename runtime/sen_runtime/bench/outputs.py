@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sen_runtime.bench import history, record
 from sen_runtime.errors import OutputError, UsageError
 from sen_runtime.files import write_all
 
 STDOUT = "-"
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,14 @@ class Outputs:
     history: Path | None = None
     force: bool = False
 
+    @property
+    def json_path(self) -> Path | None:
+        """File of the record."""
+        return None if self.json is None or self.json == STDOUT else Path(self.json)
+
 
 def check(outputs: Outputs, inputs: Sequence[Path]) -> None:
-    """Refuse destinations that would fail after the run.
-
-    Args:
-        outputs: destinations.
-        inputs: measured files, which are not overwritten.
+    """Refuse destinations that would fail after the run; `inputs` are measured files, which are not overwritten.
 
     Raises:
         UsageError: two results have one destination, or it is a measured file.
@@ -44,7 +45,7 @@ def check(outputs: Outputs, inputs: Sequence[Path]) -> None:
         HistoryError: the history is another kind of file.
     """
     taken = {path.resolve(): f"{path} is measured" for path in inputs}
-    for name, path in {"json": _json_path(outputs), "history": outputs.history}.items():
+    for name, path in {"json": outputs.json_path, "history": outputs.history}.items():
         if path is None:
             continue
         if path.resolve() in taken:
@@ -54,15 +55,22 @@ def check(outputs: Outputs, inputs: Sequence[Path]) -> None:
             raise OutputError(f"--{name}: {path} is a folder; expected a file, or nothing", "name a file")
         if name == "json" and path.exists() and not outputs.force:
             raise OutputError(f"--json: {path} exists", "pass --force to replace it, or name another file")
-        _check_folder(name, path)
+        try:  # permissions do not tell whether a file system is read-only
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            message = f"--{name}: cannot write to {path.parent}: {error.strerror}"
+            raise OutputError(message, "name another folder") from error
     if outputs.history is not None and outputs.history.exists():
-        from sen_runtime.bench import history
-
         history.read(outputs.history)
 
 
 def publish(
-    outputs: Outputs, records: Sequence[Record], table: Callable[[], str], note: Callable[[str], None], *, as_list: bool
+    outputs: Outputs,
+    records: Sequence[Mapping[str, Any]],
+    table: Callable[[], str],
+    note: Callable[[str], None],
+    *,
+    as_list: bool,
 ) -> None:
     """Write the files, then print the table or the JSON.
 
@@ -76,25 +84,17 @@ def publish(
     Raises:
         OutputError, HistoryError: a file cannot be written; stdout is printed all the same.
     """
-    from sen_runtime.bench import history, record
-
     text = record.dumps(list(records) if as_list else records[0])
     try:  # files first, so that a closed stdout does not lose them
-        path = _json_path(outputs)
-        if path is not None:
-            _write(path, text, replace=outputs.force)
-            note(f"wrote {path}")
+        if outputs.json_path is not None:
+            _write(outputs.json_path, text, replace=outputs.force)
+            note(f"wrote {outputs.json_path}")
         if outputs.history is not None:
-            notes = [line for each in records for line in history.append(outputs.history, each).notes]
-            for line in notes:
+            for line in [line for each in records for line in history.append(outputs.history, each).notes]:
                 note(line)
     finally:
         sys.stdout.write(text if outputs.json == STDOUT else table())
         sys.stdout.flush()
-
-
-def _json_path(outputs: Outputs) -> Path | None:
-    return None if outputs.json is None or outputs.json == STDOUT else Path(outputs.json)
 
 
 def _write(path: Path, text: str, *, replace: bool) -> None:
@@ -104,14 +104,3 @@ def _write(path: Path, text: str, *, replace: bool) -> None:
         raise OutputError(f"{error.filename} exists", "pass --force to replace it") from None
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}", "nothing was written") from error
-
-
-def _check_folder(name: str, path: Path) -> None:
-    """Create a temporary file: permissions do not tell whether a file system is read-only."""
-    try:
-        with tempfile.TemporaryFile(dir=path.parent):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"--{name}: cannot write to {path.parent}: {error.strerror}", "name another folder"
-        ) from error

@@ -85,20 +85,14 @@ class Event:
 Events = Mapping[str, Sequence[Event]]
 
 
-def read(path: Path, *, keep_samples: bool = False) -> Observations:
-    """Read a file of `sen_bench`.
-
-    A file without its end, as an interrupted program or copy leaves it, is read up to its last complete event.
-
-    Args:
-        path: of the file.
-        keep_samples: keep all samples in the record.
+def read(path: Path) -> Observations:
+    """Read a file of `sen_bench`; one without its end, as an interruption leaves it, up to its last complete event.
 
     Raises:
         RawError: names the place, found and expected values.
     """
     events: dict[str, list[Event]] = {kind: [] for kind in EVENTS}
-    measured, ends = Measured({}), np.zeros(1, np.int64)
+    measured, ends = Measured({}), np.array([-1])  # no round is valid before a load
     for event in _events(path):
         if event.kind == "round":
             ns = event.integers(ends[-1], low=1)
@@ -115,7 +109,7 @@ def read(path: Path, *, keep_samples: bool = False) -> Observations:
         raise RawError(f"{path}: no {found}", "record again; sen_bench ends with `N rounds`")
     measured.loads = [count for count in measured.loads if count]
     measured.is_complete = [event.data("end") for event in events["end"]] == [b"complete"]
-    return _observations(path, events, measured, keep_samples)
+    return _observations(path, events, measured)
 
 
 def _events(path: Path) -> Iterator[Event]:
@@ -163,7 +157,7 @@ def _file(row: Event) -> str:
     return row.text("row").rpartition("/")[2]
 
 
-def _observations(path: Path, events: Events, measured: Measured, keep_samples: bool) -> Observations:
+def _observations(path: Path, events: Events, measured: Measured) -> Observations:
     start, facts_event, given, readings = (events[kind][0] for kind in ("start", "facts", "inputs", "clock"))
     clock = clock_figures(readings.integers(CLOCK_READINGS, high=MAX_INT64).tolist())
     measured.overhead_ns = dict.fromkeys(measured.calls, clock["timer_ns"])  # the loop is in C
@@ -183,7 +177,6 @@ def _observations(path: Path, events: Events, measured: Measured, keep_samples: 
         cold_cache=is_cold > 0,
         cpu=int(core.group(1)) if core else None,
         seed=seed,
-        raw=keep_samples,
         command=("sen_bench", *start.text("command").split("\0")[1:-1]),
     )
     versions = {**dict.fromkeys(libraries(), UNAVAILABLE), "sen-edge-runtime": version}

@@ -53,12 +53,8 @@ void write_block(const char *kind, const void *bytes, size_t size);
 void write_source(const char *kind, const char *name);
 void write_sources(const char *event, const char *const *names);
 
-/* images.c: loads an image for the first time and writes its event; loads it again and returns the size of its arena. */
+/* recorder.c: loads an image for the first time and writes its event; writes rounds, and returns their number. */
 void open_row(struct recorder *run, struct row *row);
-size_t load_row(struct recorder *run, struct row *row);
-
-/* rounds.c: random numbers; writes events, and returns the number of rounds. */
-uint64_t draw(uint64_t *random);
 size_t write_rounds(struct recorder *run);
 
 /* bandwidth.c, also a part of the library that Python loads: monotonic clock; best bytes per nanosecond of reads of `bytes`, a

@@ -14,7 +14,7 @@
 #define VERSION "0.1.0"
 #define MAX_SECONDS 604800.0            /* a week */
 #define MAX_BYTES ((uint64_t)1 << 36) /* of a block of memory */
-/* Sizes of buffers whose bandwidth is written; seconds that one takes, and its max share of the memory. */
+/* Of buffers whose bandwidth is written: sizes, seconds that one takes, and max share of the memory. */
 #define MIN_BUFFER ((size_t)1 << 15)
 #define MAX_BUFFER ((size_t)1 << 27)
 #define BUFFER_SECONDS 0.05
@@ -115,41 +115,7 @@ void write_sources(const char *event, const char *const *names)
     flush_output();
 }
 
-/* Whether an option has a valid value. The program ends after --help and --version. */
-static int read_option(struct recorder *run, int option)
-{
-    static const char *const kernels[] = {"fastest", "reference", "portable", "narrow"};
-    static const unsigned flags[] = {SEN_DEFAULT, SEN_REFERENCE, SEN_PORTABLE, SEN_NARROW};
-    char *end;
-    double seconds;
-    size_t i;
-    switch (option) {
-    case 's':
-        seconds = strtod(optarg, &end);
-        run->total_ns = seconds > 0 && seconds <= MAX_SECONDS ? (int64_t)(seconds * 1e9 + 0.5) : 0;
-        return !*end && run->total_ns > 0;
-    case 'r':
-        errno = 0;
-        run->seed = strtoll(optarg, &end, 10);
-        return *optarg >= '0' && *optarg <= '9' && !*end && !errno;
-    case 'k':
-        for (i = 0; i < 4 && strcmp(optarg, kernels[i]) != 0;)
-            i++;
-        run->kernels = i < 4 ? flags[i] : 0;
-        return i < 4;
-    case 'i':
-        run->inputs = optarg;
-        return 1;
-    case 'c':
-        run->is_cold = 1;
-        return 1;
-    case '?':
-        return 0;
-    default:
-        exit(fputs(option == 'h' ? usage : "sen_bench " VERSION "\n", stdout) < 0 ? EXIT_FAILED : EXIT_OK);
-    }
-}
-
+/* The program ends after --help and --version. */
 static void read_options(struct recorder *run, int argc, char **argv)
 {
     static const struct option options[] = {
@@ -157,11 +123,37 @@ static void read_options(struct recorder *run, int argc, char **argv)
         {"kernels", required_argument, NULL, 'k'}, {"inputs", required_argument, NULL, 'i'},
         {"cold-cache", no_argument, NULL, 'c'},    {"version", no_argument, NULL, 'v'},
         {"help", no_argument, NULL, 'h'},          {NULL, 0, NULL, 0}};
-    int option;
+    static const char *const kernels[] = {"fastest", "reference", "portable", "narrow"};
+    static const unsigned flags[] = {SEN_DEFAULT, SEN_REFERENCE, SEN_PORTABLE, SEN_NARROW};
+    int option, is_valid = 1;
+    char *end;
     opterr = 0;
-    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1)
-        if (!read_option(run, option))
-            fail(EXIT_USAGE, "%s: unknown option or invalid value; see sen_bench --help", argv[optind - 1]);
+    while (is_valid && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (option == 's') {
+            const double seconds = strtod(optarg, &end);
+            is_valid = !*end && seconds >= 1e-9 && seconds <= MAX_SECONDS;
+            run->total_ns = is_valid ? (int64_t)(seconds * 1e9 + 0.5) : 0;
+        } else if (option == 'r') {
+            errno = 0;
+            run->seed = strtoll(optarg, &end, 10);
+            is_valid = *optarg >= '0' && *optarg <= '9' && !*end && !errno;
+        } else if (option == 'k') {
+            size_t i = 0;
+            while (i < 4 && strcmp(optarg, kernels[i]) != 0)
+                i++;
+            is_valid = i < 4;
+            run->kernels = is_valid ? flags[i] : 0;
+        } else if (option == 'i')
+            run->inputs = optarg;
+        else if (option == 'c')
+            run->is_cold = 1;
+        else if (option == '?')
+            is_valid = 0;
+        else
+            exit(fputs(option == 'h' ? usage : "sen_bench " VERSION "\n", stdout) < 0 ? EXIT_FAILED : EXIT_OK);
+    }
+    if (!is_valid)
+        fail(EXIT_USAGE, "%s: unknown option or invalid value; see sen_bench --help", argv[optind - 1]);
     for (run->random = (uint64_t)run->seed; optind < argc; optind++)
         run->rows[run->n_rows++].path = argv[optind];
     if (run->n_rows == 0 || isatty(STDOUT_FILENO))
