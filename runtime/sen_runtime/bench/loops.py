@@ -71,7 +71,7 @@ def outputs(session: Session, inputs: FloatArray) -> NDArray[Any]:
 def random_inputs(shape: tuple[int, ...], n: int, seed: int, low: float, high: float) -> FloatArray:
     """`[n, *shape]`: uniform in [low, high), or random spikes where a row has time steps.
 
-    `sen_bench` (c/tools/images.c) draws the same numbers.
+    `sen_bench` (c/tools/recorder.c) draws the same numbers.
     """
     values = math.prod(shape)
     require(4 * n * values, f"{n} inputs of {' x '.join(f'{size:,}' for size in shape)} values")
