@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from sen_exporters.onnx.graph import DOUBLE, FLOAT, GraphBuilder
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.ir.operators.coordinates import check_distances, check_range
+
+FloatArray = NDArray[np.float64]
 
 #: Relative error of a squared distance below which every weight keeps its last float32 digit.
 DISTANCE_ERROR = 2.0**-30
@@ -85,23 +89,18 @@ def expansion_error(operator: Coordinates) -> float:
     Raises:
         NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
     """
-    source, target = operator.source.astype(np.float64), operator.target.astype(np.float64)
-    norms = np.sum(source**2, axis=1)
     numerator = operator.gain * operator.mask.astype(np.float64)
-    rows = max(1, TILE_VALUES // len(source))
     worst = 0.0
-    for first in range(0, len(target), rows):
-        tile = target[first : first + rows]
-        squared = np.maximum(_squared_distances(source, tile), operator.min_distance**2)
-        distance = np.sqrt(squared)
+    for first, squared, norms in _tiles(operator):
+        floored = np.maximum(squared, operator.min_distance**2)
+        distance = np.sqrt(floored)
         check_distances(distance, first_target=first)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
             weights = numerator / distance**operator.exponent
         weights[distance > operator.max_distance] = 0
         check_range(weights, first_target=first)
-        magnitude = norms + np.sum(tile**2, axis=1, keepdims=True)
-        worst = max(worst, float(np.max(magnitude / squared)))
-    return (operator.dimensions + 4) * 2.0**-52 * worst
+        worst = max(worst, float(np.max(norms / floored)))
+    return _rounding(operator) * worst
 
 
 def squared_bound(operator: Coordinates) -> tuple[float, bool]:
@@ -113,22 +112,29 @@ def squared_bound(operator: Coordinates) -> tuple[float, bool]:
     """
     if not operator.has_max_distance:
         return np.inf, True
-    source, target = operator.source.astype(np.float64), operator.target.astype(np.float64)
-    rows = max(1, TILE_VALUES // len(source))
-    longest, shortest_beyond = 0.0, np.inf
-    for first in range(0, len(target), rows):
-        squared = _squared_distances(source, target[first : first + rows])
+    longest, shortest_beyond, largest = 0.0, np.inf, 0.0
+    for _, squared, norms in _tiles(operator):
         is_beyond = np.sqrt(squared) > operator.max_distance
         longest = max(longest, float(np.max(squared, initial=0, where=~is_beyond)))
         shortest_beyond = min(shortest_beyond, float(np.min(squared, initial=np.inf, where=is_beyond)))
-    magnitude = float(np.max(np.sum(source**2, axis=1)) + np.max(np.sum(target**2, axis=1)))
-    error = (operator.dimensions + 4) * 2.0**-52 * magnitude
-    return (longest + shortest_beyond) / 2, shortest_beyond - longest > 4 * error
+        largest = max(largest, float(np.max(norms)))
+    return (longest + shortest_beyond) / 2, shortest_beyond - longest > 4 * _rounding(operator) * largest
 
 
-def _squared_distances(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """`[targets, sources]`, coordinate by coordinate, without an array of `[targets, sources, d]`."""
-    total = np.zeros((len(target), len(source)))
-    for k in range(source.shape[1]):
-        total += (target[:, k, np.newaxis] - source[np.newaxis, :, k]) ** 2
-    return total
+def _rounding(operator: Coordinates) -> float:
+    return (operator.dimensions + 4) * 2.0**-52
+
+
+def _tiles(operator: Coordinates) -> Iterator[tuple[int, FloatArray, FloatArray]]:
+    """For some targets at a time: the first one, then |q - p|^2 and |q|^2 + |p|^2, `[targets, sources]`.
+
+    Coordinate by coordinate, without an array of `[targets, sources, d]`.
+    """
+    source, target = operator.source.astype(np.float64), operator.target.astype(np.float64)
+    rows = max(1, TILE_VALUES // len(source))
+    for first in range(0, len(target), rows):
+        tile = target[first : first + rows]
+        squared = np.zeros((len(tile), len(source)))
+        for k in range(operator.dimensions):
+            squared += (tile[:, k, np.newaxis] - source[:, k]) ** 2
+        yield first, squared, np.sum(tile**2, axis=1, keepdims=True) + np.sum(source**2, axis=1)

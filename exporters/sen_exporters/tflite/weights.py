@@ -195,19 +195,14 @@ def in_blocks(operator: Sparse) -> Sparse:
         ExportError: the pattern does not consist of whole blocks.
     """
     n_in = operator.shape[1]
-    if n_in % BLOCK[1]:
-        raise ExportError(
-            f"{n_in} inputs are not a multiple of {BLOCK[1]}, so its weights have no whole 1x4 blocks",
-            hint="leave --sparse-format out, or take densify or dense",
-        )
-    if operator.block == BLOCK:
+    if n_in % BLOCK[1] == 0 and operator.block == BLOCK:
         return operator
     stored = operator.stored_matrix()
     blocked, kept = Sparse.from_dense(stored, BLOCK), int(np.count_nonzero(stored))
-    if blocked.values.size != kept:
+    if n_in % BLOCK[1] or blocked.values.size != kept:
         raise ExportError(
-            f"its pattern is not made of 1x4 blocks: {kept} weights other than 0 touch {len(blocked.values)} blocks, "
-            f"which hold {blocked.values.size}",
+            f"its pattern is not made of whole 1x4 blocks: {kept} weights other than 0 touch {len(blocked.values)} "
+            f"blocks of 4 among {n_in} inputs",
             hint="prune in 1x4 blocks along the inputs, or take --sparse-format densify or dense",
         )
     return blocked
@@ -220,28 +215,15 @@ def storage(operator: Sparse, options: TfliteOptions) -> str:
         ExportError: an engine would compute the requested form wrongly; with the reason and an alternative.
     """
     asked, dtype = options.sparse_format, operator.values.dtype
-    if operator.scale is not None:
-        if asked in ("densify", "block"):
-            raise ExportError(
-                f"--sparse-format {asked} with int8 weights: interpreters refuse them, or compute wrong numbers",
-                hint="leave --sparse-format out, or take --dtype float32 or float16",
-            )
-        return "dense"
+    correct = ("densify", "block", "dense") if dtype == np.float32 else ("dense",)
+    if asked and asked not in correct:
+        raise ExportError(
+            f"--sparse-format {asked} with {dtype} weights: interpreters refuse them, crash, or compute wrong numbers",
+            hint="leave --sparse-format out, or take --dtype float32",
+        )
     if asked == "block":
-        if dtype != np.float32:
-            raise ExportError(
-                f"--sparse-format block with {dtype} weights: there is no such kernel",
-                hint="take --dtype float32, or --sparse-format densify",
-            )
         in_blocks(operator)
-    if dtype == np.float16:
-        if asked == "densify":
-            raise ExportError(
-                "--sparse-format densify with float16 weights: interpreters compute wrong numbers, or crash",
-                hint="leave --sparse-format out, or take --dtype float32",
-            )
-        return "dense"
-    return asked or "densify"
+    return asked or correct[0]
 
 
 @singledispatch
