@@ -31,30 +31,33 @@ extern "C" {
 /* Images and arenas start at a multiple of this many bytes. */
 #define SEN_ALIGNMENT 64
 
-typedef enum sen_status {
-    SEN_OK = 0,
-    SEN_NULL,              /* a pointer that must not be null is */
-    SEN_IMAGE_ALIGNMENT,   /* the image does not start at a multiple of SEN_ALIGNMENT */
-    SEN_ARENA_ALIGNMENT,   /* the arena does not start at a multiple of SEN_ALIGNMENT */
-    SEN_ARENA_SIZE,        /* the arena is smaller than sen_arena_size says */
-    SEN_ENDIANNESS,        /* this processor is not little-endian */
-    SEN_TOO_LARGE,         /* the image needs more memory than this processor can address, or has over 2^20 time steps */
-    SEN_TRUNCATED,         /* fewer bytes than the image says it has, or more */
-    SEN_MAGIC,             /* not a .sen image */
-    SEN_VERSION,           /* an image of a version that this library does not read */
-    SEN_CHECKSUM,          /* bytes of the image have changed since it was written */
-    SEN_HEADER,            /* a field of the header has no valid value */
-    SEN_SECTION,           /* a row of the section table contradicts the file */
-    SEN_PROGRAM,           /* the program's size or a field of it has no valid value */
-    SEN_OPERATOR,          /* an operator's record contradicts itself or its tensors */
-    SEN_LAYER,             /* a layer's record contradicts itself or its neighbours */
-    SEN_INDICES,           /* sparse indices that do not rise, or lead outside the matrix */
-    SEN_VALUES,            /* weights that are not finite */
-    SEN_COINCIDENT,        /* two neurons at the same point, or so close that a weight overflows */
-    SEN_NOT_SPIKING,       /* sen_step and sen_reset are for spiking networks */
-    SEN_NONFINITE,         /* an input is NaN or infinite */
-    SEN_STATUS_COUNT
-} sen_status;
+/* Every status in the order of their numbers, from 0 on, and its text. */
+#define SEN_STATUSES(STATUS)                                                                                           \
+    STATUS(SEN_OK, "ok")                                                                                               \
+    STATUS(SEN_NULL, "a pointer is null")                                                                              \
+    STATUS(SEN_IMAGE_ALIGNMENT, "the image does not start at a multiple of 64 bytes")                                  \
+    STATUS(SEN_ARENA_ALIGNMENT, "the arena does not start at a multiple of 64 bytes")                                  \
+    STATUS(SEN_ARENA_SIZE, "the arena is too small")                                                                   \
+    STATUS(SEN_ENDIANNESS, "this processor is not little-endian")                                                      \
+    STATUS(SEN_TOO_LARGE, "the model needs more memory than this processor can address, or has over 2^20 time steps")  \
+    STATUS(SEN_TRUNCATED, "the image has fewer or more bytes than it says")                                            \
+    STATUS(SEN_MAGIC, "this is not a .sen image")                                                                      \
+    STATUS(SEN_VERSION, "the image has a version that this library does not read")                                     \
+    STATUS(SEN_CHECKSUM, "the image was changed: its checksum does not fit")                                           \
+    STATUS(SEN_HEADER, "the image's header has a field without a valid value")                                         \
+    STATUS(SEN_SECTION, "the image's section table contradicts the file")                                              \
+    STATUS(SEN_PROGRAM, "the image's program has a wrong size, or a field without a valid value")                      \
+    STATUS(SEN_OPERATOR, "an operator of the image contradicts itself or its tensors")                                 \
+    STATUS(SEN_LAYER, "a layer of the image contradicts itself or its neighbours")                                     \
+    STATUS(SEN_INDICES, "sparse indices do not rise, or lead outside the matrix")                                      \
+    STATUS(SEN_VALUES, "weights are not finite")                                                                       \
+    STATUS(SEN_COINCIDENT, "two neurons are at the same point, or so close that a weight overflows")                   \
+    STATUS(SEN_NOT_SPIKING, "the network is not a spiking one")                                                        \
+    STATUS(SEN_NONFINITE, "an input is NaN or infinite")
+
+#define SEN_STATUS_NUMBER(status, text) status,
+typedef enum sen_status { SEN_STATUSES(SEN_STATUS_NUMBER) SEN_STATUS_COUNT } sen_status;
+#undef SEN_STATUS_NUMBER
 
 /* Options of sen_load; combine with |. */
 enum {

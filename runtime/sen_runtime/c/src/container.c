@@ -1,5 +1,5 @@
 /* The image as a container: its header, its checksum, and its table of sections. */
-#include "records.h"
+#include "internal.h"
 
 /* CRC-32 of zlib, four bits at a time: 64 bytes of table instead of 1024. */
 static uint32_t crc32(uint32_t crc, const uint8_t *bytes, size_t count)

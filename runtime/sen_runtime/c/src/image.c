@@ -1,7 +1,5 @@
 /* The image: every rule of docs/reference/sen-image.md that memory safety and the result depend on, checked once. */
-#include "records.h"
-
-#include <string.h>
+#include "internal.h"
 
 static int is_finite(float value)
 {
@@ -10,13 +8,16 @@ static int is_finite(float value)
 
 sen_tensor sen_image_tensor(const sen_image *image, uint32_t index)
 {
-    sen_tensor tensor = {NULL, 0, 0, {0, 0, 0}};
+    sen_tensor tensor = {NULL, 0, 0, {0, 0, 0}, 1};
+    uint32_t axis;
     if (index != SEN_NONE) {
         const section_row *row = section_at(image->bytes, index);
         tensor.data = image->bytes + (size_t)row->offset;
         tensor.dtype = row->dtype;
         tensor.rank = row->rank;
         memcpy(tensor.shape, row->shape, sizeof tensor.shape);
+        for (axis = 0; axis < row->rank; axis++)
+            tensor.count *= row->shape[axis];
     }
     return tensor;
 }
@@ -68,18 +69,6 @@ static int is_coordinates(const sen_operator_record *op, const sen_tensor *tenso
         && min_distance >= 0 && (max_distance > min_distance || all_zero(&op->scalars[3], sizeof op->scalars[3]));
 }
 
-static int is_dense(const sen_operator_record *op, const sen_tensor *w, const sen_tensor *scale)
-{
-    return has_shape(w, 2, op->n_out, op->n_in) && is_matrix(w, scale, op->n_out);
-}
-
-static int is_low_rank(const sen_operator_record *op, const sen_tensor *left, const sen_tensor *right, const sen_tensor *scales)
-{
-    const uint32_t rank = right->shape[0];
-    return rank > 0 && has_shape(left, 2, op->n_out, rank) && has_shape(right, 2, rank, op->n_in)
-        && is_matrix(left, &scales[0], op->n_out) && is_matrix(right, &scales[1], rank);
-}
-
 /* Starts rise from 0 to the number of blocks, columns within each block row. */
 static sen_status check_indices(
     const sen_tensor *columns, const int32_t *start, uint32_t block_rows, uint32_t block_columns, uint32_t blocks)
@@ -120,6 +109,19 @@ static sen_status check_sparse(const sen_operator_record *op, const sen_tensor *
     return check_indices(columns, starts->data, block_rows, block_columns, blocks);
 }
 
+static int is_dense(const sen_operator_record *op, const sen_tensor *tensors)
+{
+    return has_shape(&tensors[0], 2, op->n_out, op->n_in) && is_matrix(&tensors[0], &tensors[1], op->n_out);
+}
+
+static int is_low_rank(const sen_operator_record *op, const sen_tensor *tensors)
+{
+    const sen_tensor *left = &tensors[0], *right = &tensors[1];
+    const uint32_t rank = right->shape[0];
+    return rank > 0 && has_shape(left, 2, op->n_out, rank) && has_shape(right, 2, rank, op->n_in)
+        && is_matrix(left, &tensors[2], op->n_out) && is_matrix(right, &tensors[3], rank);
+}
+
 static sen_status check_operator(const sen_image *image, const sen_operator_record *op)
 {
     static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
@@ -142,11 +144,11 @@ static sen_status check_operator(const sen_image *image, const sen_operator_reco
     case SEN_COORDINATES:
         return is_coordinates(op, tensors) ? SEN_OK : SEN_OPERATOR;
     case SEN_DENSE:
-        return is_dense(op, &tensors[0], &tensors[1]) ? SEN_OK : SEN_OPERATOR;
+        return is_dense(op, tensors) ? SEN_OK : SEN_OPERATOR;
     case SEN_SPARSE:
         return check_sparse(op, tensors);
     case SEN_LOW_RANK:
-        return is_low_rank(op, &tensors[0], &tensors[1], &tensors[2]) ? SEN_OK : SEN_OPERATOR;
+        return is_low_rank(op, tensors) ? SEN_OK : SEN_OPERATOR;
     default:
         return SEN_OK; /* check_order has seen the operands */
     }
@@ -245,20 +247,12 @@ static sen_status check_program(sen_image *image)
 
 static int values_are_finite(const sen_tensor *tensor)
 {
-    uint64_t count = 1, i;
-    uint32_t axis;
-    for (axis = 0; axis < tensor->rank; axis++)
-        count *= tensor->shape[axis];
-    if (tensor->dtype == SEN_FLOAT32) {
-        const float *values = tensor->data;
-        for (i = 0; i < count; i++)
-            if (!is_finite(values[i]))
-                return 0;
-    } else if (tensor->dtype == SEN_FLOAT16) {
-        const uint16_t *values = tensor->data;
-        for (i = 0; i < count; i++)
-            if ((values[i] & 0x7C00u) == 0x7C00u)
-                return 0;
+    uint64_t i;
+    for (i = 0; i < tensor->count; i++) {
+        if (tensor->dtype == SEN_FLOAT32 && !is_finite(((const float *)tensor->data)[i]))
+            return 0;
+        if (tensor->dtype == SEN_FLOAT16 && (((const uint16_t *)tensor->data)[i] & 0x7C00u) == 0x7C00u)
+            return 0;
     }
     return 1;
 }

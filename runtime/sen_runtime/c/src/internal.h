@@ -5,6 +5,8 @@
 #include "network.h"
 #include "sen.h"
 
+#include <string.h>
+
 #define SEN_NONE 0xFFFFFFFFu
 #define SEN_MAX_DEPTH 32u
 
@@ -24,9 +26,29 @@ enum { SEN_COORDINATES, SEN_DENSE, SEN_SPARSE, SEN_LOW_RANK, SEN_SUM };
 typedef struct sen_tensor {
     const void *data;
     uint32_t dtype, rank, shape[3];
+    uint64_t count; /* of values */
 } sen_tensor;
 
-/* Records of an image. The program: */
+/* Records of an image as they lie in it, little-endian and aligned: docs/reference/sen-image.md. */
+enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
+
+typedef struct image_header {
+    uint8_t magic[8];
+    uint16_t version, header_bytes;
+    uint32_t sections;
+    uint64_t file_bytes;
+    uint32_t checksum; /* of all bytes, with this field 0 */
+    uint8_t reserved[36];
+} image_header;
+
+typedef struct section_row {
+    uint32_t kind, dtype;
+    uint64_t offset, nbytes;
+    uint32_t rank, shape[3];
+    uint64_t reserved;
+} section_row;
+
+/* The program. */
 typedef struct sen_program {
     uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out, reserved;
 } sen_program;
@@ -46,6 +68,29 @@ typedef struct sen_operator_record {
     uint32_t reserved;
 } sen_operator_record;
 
+/* Fails to compile where a compiler pads records. */
+typedef char records_have_no_padding
+    [sizeof(image_header) == 64 && sizeof(section_row) == 48 && sizeof(sen_program) == 32 && sizeof(sen_layer_record) == 32
+             && sizeof(sen_operator_record) == 64
+         ? 1
+         : -1];
+
+/* Row `index` of the section table. */
+static inline const section_row *section_at(const uint8_t *image, uint32_t index)
+{
+    return (const section_row *)(const void *)(image + sizeof(image_header)) + index;
+}
+
+/* Whether all bytes of a field are 0; -0.0 is not. */
+static inline int all_zero(const void *field, size_t count)
+{
+    const uint8_t *bytes = field;
+    while (count--)
+        if (*bytes++)
+            return 0;
+    return 1;
+}
+
 /* An image whose header, table and program were checked: every record can be read from it. */
 typedef struct sen_image {
     const uint8_t *bytes;
@@ -54,6 +99,9 @@ typedef struct sen_image {
     const sen_layer_record *layers;
     const sen_operator_record *operators;
 } sen_image;
+
+/* container.c: every rule of the header and of the section table; padding is not looked at. */
+sen_status sen_check_container(const uint8_t *bytes, size_t size, unsigned flags);
 
 /* image.c: an image, and the tensor of one of its sections. */
 sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsigned flags);
@@ -91,11 +139,6 @@ typedef struct sen_isa {
 extern const sen_isa sen_isa_reference;
 const sen_isa *sen_choose_isa(unsigned flags);
 
-/* slices.c: steps that rearranged weights take, and the weights rearranged; `sums` is null for floats. */
-#define SEN_LANES 16u
-uint32_t sen_slice_steps(const sen_weights *w);
-void sen_slice(sen_weights *w, uint16_t *tiles, uint8_t *indices, void *values, int32_t *starts, int32_t *sums);
-
 /* A model in its arena. */
 struct sen_model {
     sen_network network;
@@ -119,9 +162,9 @@ typedef struct sen_loader {
     uint32_t quantized, events, inner;
 } sen_loader;
 
-/* pack.c: `count` times `size` bytes of the arena, at a multiple of SEN_ALIGNMENT. The others rearrange weights and choose
- * their product: dense ones, or those of positions, into panels of float32; int8 ones into panels of four columns; single
- * weights into slices, or by source. */
+/* pack.c, slices.c: `count` times `size` bytes of the arena, at a multiple of SEN_ALIGNMENT. The others rearrange weights and
+ * choose their product: dense ones, or those of positions, into panels of float32; int8 ones into panels of four columns;
+ * single weights into slices, or by source. */
 void *sen_take(sen_arena *arena, uint64_t count, uint64_t size);
 sen_status sen_to_panels(sen_loader *loader, sen_weights *w);
 void sen_to_quads(sen_loader *loader, sen_weights *w);

@@ -64,65 +64,58 @@ static inline __attribute__((always_inline)) vector next_membrane(
     return (before * neuron->beta + current) - where(fired, threshold);
 }
 
-static inline __attribute__((always_inline)) void integrate_vectors(
-    const sen_lif *neuron, const uint32_t reset, uint32_t whole, const float *current, float *membrane, float *spikes)
-{
-    const vector zero = {0}, threshold = zero + neuron->threshold, one = zero + 1.0f;
-    uint32_t i;
-    for (i = 0; i < whole; i += LANES) {
-        const vector before = load_f32(membrane + i);
-        const vector after = next_membrane(neuron, reset, before, before > threshold, load_f32(current + i));
-        const vector spike = where(after > threshold, one);
-        memcpy(membrane + i, &after, sizeof after);
-        memcpy(spikes + i, &spike, sizeof spike);
-    }
-}
-
-void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
-{
-    const uint32_t whole = n - n % LANES;
-    SEN_BY_RESET(integrate_vectors, neuron, whole, current, membrane, spikes);
-    sen_integrate(neuron, n - whole, current + whole, membrane + whole, spikes + whole);
-}
-
-/* Sixty-four neurons at once, so that a step of one vector does not wait for that of another. */
-#define AT_ONCE 4
-
-static inline __attribute__((always_inline)) void integrate_blocks(
-    const sen_lif *neuron, const uint32_t reset, uint32_t whole, const float *current, const float *factors,
-    uint32_t steps, float *membrane, float *total)
+/* `vectors` times sixteen neurons at once, so that a step of one vector does not wait for that of another. */
+static inline __attribute__((always_inline)) void integrate_block(
+    const sen_lif *neuron, const uint32_t reset, const float *current, const float *factors, uint32_t steps, float *membrane,
+    float *total, const int vectors)
 {
     const vector zero = {0}, threshold = zero + neuron->threshold;
-    uint32_t i, t;
+    vector u[4], arriving[4], sum[4];
+    uint32_t t;
     int k;
-    for (i = 0; i < whole; i += AT_ONCE * LANES) {
-        vector u[AT_ONCE], arriving[AT_ONCE], sum[AT_ONCE];
-        for (k = 0; k < AT_ONCE; k++) {
-            u[k] = load_f32(membrane + i + LANES * k);
-            arriving[k] = load_f32(current + i + LANES * k);
-            sum[k] = zero;
-        }
-        for (t = 0; t < steps; t++) {
-            const vector factor = zero + factors[t];
-            for (k = 0; k < AT_ONCE; k++) {
-                u[k] = next_membrane(neuron, reset, u[k], u[k] > threshold, arriving[k]);
-                sum[k] += where(u[k] > threshold, factor);
-            }
-        }
-        for (k = 0; k < AT_ONCE; k++) {
-            memcpy(membrane + i + LANES * k, &u[k], sizeof u[k]);
-            memcpy(total + i + LANES * k, &sum[k], sizeof sum[k]);
+    for (k = 0; k < vectors; k++) {
+        u[k] = load_f32(membrane + LANES * k);
+        arriving[k] = load_f32(current + LANES * k);
+        sum[k] = zero;
+    }
+    for (t = 0; t < steps; t++) {
+        const vector factor = zero + factors[t];
+        for (k = 0; k < vectors; k++) {
+            u[k] = next_membrane(neuron, reset, u[k], u[k] > threshold, arriving[k]);
+            sum[k] += where(u[k] > threshold, factor);
         }
     }
+    for (k = 0; k < vectors; k++) {
+        memcpy(membrane + LANES * k, &u[k], sizeof u[k]);
+        memcpy(total + LANES * k, &sum[k], sizeof sum[k]);
+    }
+}
+
+/* All neurons in whole vectors; their number. */
+static inline __attribute__((always_inline)) uint32_t integrate_blocks(
+    const sen_lif *neuron, const uint32_t reset, uint32_t n, const float *current, const float *factors, uint32_t steps,
+    float *membrane, float *total)
+{
+    uint32_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        integrate_block(neuron, reset, current + i, factors, steps, membrane + i, total + i, 4);
+    for (; i + LANES <= n; i += LANES)
+        integrate_block(neuron, reset, current + i, factors, steps, membrane + i, total + i, 1);
+    return i;
 }
 
 void SEN_NAME(sen_integrate_constant)(
     const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
     float *total)
 {
-    const uint32_t whole = n - n % (AT_ONCE * LANES);
-    SEN_BY_RESET(integrate_blocks, neuron, whole, current, factors, steps, membrane, total);
-    sen_integrate_constant(neuron, n - whole, current + whole, factors, steps, membrane + whole, total + whole);
+    const uint32_t i = SEN_BY_RESET(integrate_blocks, neuron, n, current, factors, steps, membrane, total);
+    sen_integrate_constant(neuron, n - i, current + i, factors, steps, membrane + i, total + i);
+}
+
+void SEN_NAME(sen_integrate)(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
+{
+    const float one = 1;
+    SEN_NAME(sen_integrate_constant)(neuron, n, current, &one, 1, membrane, spikes);
 }
 
 #endif

@@ -1,8 +1,6 @@
 /* Loads an image: lays out the network in the arena. */
 #include "internal.h"
 
-#include <string.h>
-
 /* Time steps of one inference; a stream has no end. */
 #define MAX_TIMESTEPS (1u << 20)
 
@@ -18,30 +16,31 @@ static uint32_t take_floats(sen_arena *arena, uint64_t count)
 static const void *keep(sen_loader *loader, const sen_tensor *tensor)
 {
     const uint32_t width = sen_width(tensor->dtype);
-    uint64_t count = 1;
-    uint32_t i;
     void *copy;
     if (!tensor->data || !(loader->flags & SEN_PACK))
         return tensor->data;
-    for (i = 0; i < tensor->rank; i++)
-        count *= tensor->shape[i];
-    copy = sen_take(&loader->arena, count, width);
-    return copy ? memcpy(copy, tensor->data, (size_t)(count * width)) : tensor->data;
+    copy = sen_take(&loader->arena, tensor->count, width);
+    return copy ? memcpy(copy, tensor->data, (size_t)(tensor->count * width)) : tensor->data;
 }
 
-/* Whether the product reads weights that were rearranged, instead of the image's. */
-static int is_rearranged(const sen_isa *isa, const sen_weights *w)
-{
-    return w->multiply == isa->panels || w->multiply == isa->quads || w->multiply == isa->slices_f32
-        || w->multiply == isa->slices_int8 || w->multiply == sen_sparse_events;
-}
-
+/* Keeps the values of a matrix, unless they were rearranged, and its scale. */
 static void keep_matrix(sen_loader *loader, const sen_tensor *data, const sen_tensor *scale, sen_weights *w)
 {
-    if (!is_rearranged(loader->isa, w))
+    if (w->values == data->data)
         w->values = keep(loader, data);
     if (w->scale)
         w->scale = keep(loader, scale);
+}
+
+static void set_matrix(sen_weights *w, const sen_tensor *data, const sen_tensor *scale, uint32_t rows, uint32_t columns)
+{
+    memset(w, 0, sizeof *w);
+    w->rows = rows;
+    w->columns = columns;
+    w->dtype = data->dtype;
+    w->values = data->data;
+    w->scale = scale->data;
+    w->scale_step = scale->data && scale->shape[0] > 1;
 }
 
 static void note_uses(sen_loader *loader, const sen_weights *w)
@@ -52,12 +51,12 @@ static void note_uses(sen_loader *loader, const sen_weights *w)
         loader->events = w->columns;
 }
 
-/* ------------------------------------------------------------------------------------------------ choice of products */
-
-static sen_status place_dense(sen_loader *loader, sen_weights *w, int meets_spikes)
+static sen_status place_dense(
+    sen_loader *loader, const sen_tensor *data, const sen_tensor *scale, int meets_spikes, sen_weights *w)
 {
     const sen_isa *isa = loader->isa;
-    const int is_packed = (loader->flags & SEN_PACK) != 0, is_int8 = w->dtype == SEN_INT8 && !meets_spikes;
+    const int is_packed = (loader->flags & SEN_PACK) != 0, is_int8 = data->dtype == SEN_INT8 && !meets_spikes;
+    set_matrix(w, data, scale, data->shape[0], data->shape[1]);
     if (is_int8 && w->columns <= SEN_MAX_INT8_COLUMNS) {
         w->uses = SEN_USES_INT8;
         w->multiply = isa->dense_int8;
@@ -73,6 +72,7 @@ static sen_status place_dense(sen_loader *loader, sen_weights *w, int meets_spik
             : w->dtype == SEN_FLOAT16         ? isa->dense_f16
                                               : sen_dense_reference;
     }
+    keep_matrix(loader, data, scale, w);
     return SEN_OK;
 }
 
@@ -90,35 +90,33 @@ static sen_multiply *sparse_kernel(const sen_isa *isa, const sen_weights *w, int
     return is_int8 ? sen_sparse_int8_reference : sen_sparse_reference;
 }
 
-static void place_sparse(sen_loader *loader, sen_weights *w, int meets_spikes)
+static void place_sparse(
+    sen_loader *loader, const sen_operator_record *record, const sen_tensor *tensors, int meets_spikes, sen_weights *w)
 {
     const sen_isa *isa = loader->isa;
-    const int is_int8 = w->dtype == SEN_INT8 && w->columns <= SEN_MAX_INT8_COLUMNS;
-    const int is_single = w->block_rows == 1 && w->block_columns == 1 && w->index_dtype == SEN_UINT16;
+    const sen_tensor *values = &tensors[0], *columns = &tensors[1], *starts = &tensors[2], *scale = &tensors[3];
+    const int is_int8 = values->dtype == SEN_INT8 && record->n_in <= SEN_MAX_INT8_COLUMNS;
+    const int is_single = record->block[0] == 1 && record->block[1] == 1 && columns->dtype == SEN_UINT16;
+    const int is_rearranged = is_single && loader->flags & SEN_PACK;
+    const int has_slices = is_int8 ? isa->slices_int8 != NULL : values->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;
     const uint32_t tile = is_int8 ? 64 : 32;
-    const int has_slices = is_int8 ? isa->slices_int8 != NULL : w->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;
-    if (is_single && meets_spikes && loader->flags & SEN_PACK && w->rows <= UINT16_MAX + 1u) {
-        sen_by_source(loader, w);
-        return;
-    }
+    set_matrix(w, values, scale, record->n_out, record->n_in);
+    w->indices = columns->data;
+    w->index_dtype = columns->dtype;
+    w->starts = starts->data;
+    w->block_rows = record->block[0];
+    w->block_columns = record->block[1];
     w->uses = is_int8 ? SEN_USES_INT8 : 0;
-    if (is_single && has_slices && loader->flags & SEN_PACK && w->columns >= tile && w->columns <= UINT16_MAX)
+    if (is_rearranged && meets_spikes && w->rows <= UINT16_MAX + 1u) {
+        sen_by_source(loader, w);
+    } else if (is_rearranged && has_slices && w->columns >= tile && w->columns <= UINT16_MAX) {
         sen_to_slices(loader, w);
-    else
+    } else {
         w->multiply = sparse_kernel(isa, w, is_int8);
-}
-
-/* ------------------------------------------------------------------------------------------------ operators */
-
-static void set_matrix(sen_weights *w, const sen_tensor *data, const sen_tensor *scale, uint32_t rows, uint32_t columns)
-{
-    memset(w, 0, sizeof *w);
-    w->rows = rows;
-    w->columns = columns;
-    w->dtype = data->dtype;
-    w->values = data->data;
-    w->scale = scale->data;
-    w->scale_step = scale->data && scale->shape[0] > 1;
+        w->indices = keep(loader, columns);
+        w->starts = keep(loader, starts);
+    }
+    keep_matrix(loader, values, scale, w);
 }
 
 static sen_status place_coordinates(
@@ -147,50 +145,27 @@ static sen_status place_coordinates(
     return SEN_OK;
 }
 
-/* One or two matrices of an operator without operands. */
-static sen_status place_operator(
-    sen_loader *loader, const sen_operator_record *record, int meets_spikes, sen_weights *first, sen_weights *second)
+/* The matrices of an operator without operands in the order of multiplication: two of a low-rank one, else one. */
+static sen_status place_operator(sen_loader *loader, const sen_operator_record *record, int meets_spikes, sen_weights *w)
 {
     sen_tensor tensors[4];
     sen_status status;
-    uint32_t rank, i;
+    uint32_t i;
     for (i = 0; i < 4; i++)
         tensors[i] = sen_image_tensor(loader->image, record->tensors[i]);
     switch (record->kind) {
     case SEN_COORDINATES:
-        return place_coordinates(loader, record, tensors, first);
+        return place_coordinates(loader, record, tensors, w);
     case SEN_DENSE:
-        set_matrix(first, &tensors[0], &tensors[1], record->n_out, record->n_in);
-        status = place_dense(loader, first, meets_spikes);
-        keep_matrix(loader, &tensors[0], &tensors[1], first);
-        return status;
+        return place_dense(loader, &tensors[0], &tensors[1], meets_spikes, w);
     case SEN_SPARSE:
-        set_matrix(first, &tensors[0], &tensors[3], record->n_out, record->n_in);
-        first->indices = tensors[1].data;
-        first->index_dtype = tensors[1].dtype;
-        first->starts = tensors[2].data;
-        first->block_rows = record->block[0];
-        first->block_columns = record->block[1];
-        place_sparse(loader, first, meets_spikes);
-        if (!is_rearranged(loader->isa, first)) {
-            first->indices = keep(loader, &tensors[1]);
-            first->starts = keep(loader, &tensors[2]);
-        }
-        keep_matrix(loader, &tensors[0], &tensors[3], first);
+        place_sparse(loader, record, tensors, meets_spikes, w);
         return SEN_OK;
     default:
-        rank = tensors[1].shape[0];
-        set_matrix(first, &tensors[1], &tensors[3], rank, record->n_in);
-        set_matrix(second, &tensors[0], &tensors[2], record->n_out, rank);
-        if (rank > loader->inner)
-            loader->inner = rank;
-        status = place_dense(loader, first, meets_spikes);
-        keep_matrix(loader, &tensors[1], &tensors[3], first);
-        if (status == SEN_OK) {
-            status = place_dense(loader, second, 0);
-            keep_matrix(loader, &tensors[0], &tensors[2], second);
-        }
-        return status;
+        if (tensors[1].shape[0] > loader->inner)
+            loader->inner = tensors[1].shape[0];
+        status = place_dense(loader, &tensors[1], &tensors[3], meets_spikes, &w[0]);
+        return status == SEN_OK ? place_dense(loader, &tensors[0], &tensors[2], 0, &w[1]) : status;
     }
 }
 
@@ -198,33 +173,31 @@ static sen_status place_operator(
 static sen_status place_terms(
     sen_loader *loader, uint32_t index, const sen_layer_record *record, int meets_spikes, sen_layer *layer)
 {
+    const sen_operator_record *operators = loader->image->operators;
     sen_term *terms = sen_take(&loader->arena, (uint64_t)record->op - index + 1, sizeof *terms);
-    for (layer->term_count = 0; index <= record->op; index++) {
-        const sen_operator_record *op = &loader->image->operators[index];
-        const int count = op->kind == SEN_LOW_RANK ? 2 : 1;
-        sen_weights first, second, *placed;
+    layer->terms = terms;
+    layer->n_out = operators[record->op].n_out;
+    layer->n_in = operators[record->op].n_in;
+    for (; index <= record->op; index++) {
+        const uint32_t count = operators[index].kind == SEN_LOW_RANK ? 2 : 1;
+        sen_weights matrices[2], *placed;
         sen_status status;
-        layer->n_out = op->n_out;
-        layer->n_in = op->n_in;
-        if (op->kind == SEN_SUM)
+        uint32_t i;
+        if (operators[index].kind == SEN_SUM)
             continue;
-        placed = sen_take(&loader->arena, (uint64_t)count, sizeof *placed);
-        status = place_operator(loader, op, meets_spikes, &first, &second);
+        placed = sen_take(&loader->arena, count, sizeof *placed);
+        status = place_operator(loader, &operators[index], meets_spikes, matrices);
         if (status != SEN_OK)
             return status;
-        note_uses(loader, &first);
-        if (count == 2)
-            note_uses(loader, &second);
+        for (i = 0; i < count; i++)
+            note_uses(loader, &matrices[i]);
         if (terms && placed && !loader->arena.overflows) {
-            placed[0] = first;
-            if (count == 2)
-                placed[1] = second;
-            terms[layer->term_count].first = &placed[0];
-            terms[layer->term_count].second = count == 2 ? &placed[1] : NULL;
+            memcpy(placed, matrices, count * sizeof *placed);
+            terms[layer->term_count].first = placed;
+            terms[layer->term_count].second = count == 2 ? placed + 1 : NULL;
         }
         layer->term_count++;
     }
-    layer->terms = terms;
     return SEN_OK;
 }
 
@@ -315,24 +288,12 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     return SEN_OK;
 }
 
-static sen_loader new_loader(const sen_image *image, unsigned flags, void *memory, size_t size)
-{
-    sen_loader loader;
-    memset(&loader, 0, sizeof loader);
-    loader.arena.base = memory;
-    loader.arena.size = size;
-    loader.image = image;
-    loader.isa = sen_choose_isa(flags);
-    loader.flags = flags;
-    return loader;
-}
-
 /* Checks an image, and counts the bytes of its arena. */
 static sen_status measure(sen_image *image, const void *bytes, size_t size, unsigned flags, size_t *arena_size)
 {
     sen_status status = sen_image_open(image, bytes, size, flags);
     if (status == SEN_OK) {
-        sen_loader loader = new_loader(image, flags, NULL, SIZE_MAX / 2);
+        sen_loader loader = {{NULL, SIZE_MAX / 2, 0, 0}, image, sen_choose_isa(flags), flags, 0, 0, 0};
         status = lay_out(&loader, NULL);
         if (status == SEN_OK)
             *arena_size = (size_t)loader.arena.used;
@@ -350,7 +311,7 @@ sen_status sen_load(
     sen_model **model, const void *bytes, size_t image_size, void *memory, size_t memory_size, unsigned flags)
 {
     sen_image image;
-    sen_loader loader;
+    sen_loader loader = {{memory, memory_size, 0, 0}, &image, sen_choose_isa(flags), flags, 0, 0, 0};
     sen_status status;
     size_t needed;
     if (!model || !memory)
@@ -363,7 +324,6 @@ sen_status sen_load(
         return status;
     if (needed > memory_size)
         return SEN_ARENA_SIZE;
-    loader = new_loader(&image, flags, memory, memory_size);
     status = lay_out(&loader, model);
     if (status != SEN_OK)
         *model = NULL;

@@ -1,5 +1,12 @@
-/* A loaded model: properties, and inference. */
+/* A loaded model: properties, and inference; texts of statuses. */
 #include "internal.h"
+
+const char *sen_status_text(sen_status status)
+{
+#define SEN_STATUS_TEXT(status, text) text,
+    static const char *const texts[] = {SEN_STATUSES(SEN_STATUS_TEXT)};
+    return (unsigned)status < SEN_STATUS_COUNT ? texts[status] : "unknown status";
+}
 
 uint32_t sen_inputs(const sen_model *model)
 {

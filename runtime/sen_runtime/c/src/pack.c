@@ -1,8 +1,6 @@
 /* Weights copied into the arena, in the order that kernels like best; and the arena. */
 #include "internal.h"
 
-#include <string.h>
-
 void *sen_take(sen_arena *arena, uint64_t count, uint64_t size)
 {
     const uint64_t start = arena->used;
@@ -72,53 +70,36 @@ void sen_to_quads(sen_loader *loader, sen_weights *w)
     w->values = quads;
 }
 
-/* Single weights in slices: see slices.c. */
-void sen_to_slices(sen_loader *loader, sen_weights *w)
-{
-    const uint32_t steps = sen_slice_steps(w), depth = w->dtype == SEN_INT8 ? 4 : 2;
-    sen_arena *arena = &loader->arena;
-    uint16_t *tiles = sen_take(arena, steps, sizeof *tiles);
-    uint8_t *indices = sen_take(arena, (uint64_t)steps * SEN_LANES, depth);
-    void *values = sen_take(arena, (uint64_t)steps * SEN_LANES * depth, depth == 4 ? 1 : sizeof(float));
-    int32_t *starts = sen_take(arena, (uint64_t)w->rows / SEN_LANES + 2, sizeof *starts);
-    int32_t *sums = depth == 4 ? sen_take(arena, panel_rows(w->rows), sizeof *sums) : NULL;
-    if (starts && values)
-        sen_slice(w, tiles, indices, values, starts, sums);
-    w->multiply = depth == 4 ? loader->isa->slices_int8 : loader->isa->slices_f32;
-}
-
 /* Single weights by source: see sen_sparse_events. */
 void sen_by_source(sen_loader *loader, sen_weights *w)
 {
-    const uint32_t width = sen_width(w->dtype);
-    const uint32_t count = (uint32_t)w->starts[w->rows];
-    const uint16_t *columns = w->indices;
+    const sen_weights from = *w;
+    const uint32_t width = sen_width(w->dtype), count = (uint32_t)from.starts[w->rows];
+    const uint16_t *columns = from.indices;
     sen_arena *arena = &loader->arena;
-    int32_t *starts = sen_take(arena, (uint64_t)w->columns + 1, sizeof *starts);
+    int32_t *starts = sen_take(arena, (uint64_t)w->columns + 1, sizeof *starts), at;
     uint16_t *rows = sen_take(arena, count, sizeof *rows);
     uint8_t *values = sen_take(arena, count, width);
     uint32_t row, j;
     w->multiply = sen_sparse_events;
     w->uses = SEN_USES_EVENTS;
-    if (!starts || !rows || !values)
+    w->starts = starts;
+    w->indices = rows;
+    w->values = values;
+    if (!values)
         return;
     memset(starts, 0, ((size_t)w->columns + 1) * sizeof *starts);
     for (j = 0; j < count; j++)
         starts[columns[j] + 1]++;
     for (j = 0; j < w->columns; j++)
         starts[j + 1] += starts[j];
-    for (row = 0; row < w->rows; row++) {
-        int32_t at;
-        for (at = w->starts[row]; at < w->starts[row + 1]; at++) {
+    for (row = 0; row < w->rows; row++)
+        for (at = from.starts[row]; at < from.starts[row + 1]; at++) {
             const int32_t to = starts[columns[at]]++;
             rows[to] = (uint16_t)row;
-            memcpy(values + (size_t)to * width, (const uint8_t *)w->values + (size_t)at * width, width);
+            memcpy(values + (size_t)to * width, (const uint8_t *)from.values + (size_t)at * width, width);
         }
-    }
     for (j = w->columns; j > 0; j--) /* each start has moved to the next one's */
         starts[j] = starts[j - 1];
     starts[0] = 0;
-    w->starts = starts;
-    w->indices = rows;
-    w->values = values;
 }

@@ -7,15 +7,16 @@
  * `tiles` is the first column of each step, `starts` [slices + 1] the first step of each slice; `sums` [rows] of int8 weights. */
 #include "internal.h"
 
-#include <string.h>
-
 #ifndef SEN_ISA
+
+#define SEN_LANES 16u
 
 /* Where slices are written: counted only, where `values` is null. */
 typedef struct slice_writer {
     uint16_t *tiles;
     uint8_t *indices;
     void *values;
+    int32_t *starts;
     uint32_t depth; /* weights of a row in a step: 2 of float32, 4 of int8 */
 } slice_writer;
 
@@ -82,35 +83,45 @@ static int32_t write_slice(const slice_writer *to, const sen_weights *w, uint32_
     return step;
 }
 
-uint32_t sen_slice_steps(const sen_weights *w)
+/* The steps of all slices; their number. */
+static int32_t write_slices(const slice_writer *to, const sen_weights *w)
 {
-    const slice_writer count = {NULL, NULL, NULL, w->dtype == SEN_INT8 ? 4 : 2};
     uint32_t row;
     int32_t step = 0;
-    for (row = 0; row < w->rows; row += SEN_LANES)
-        step = write_slice(&count, w, row, step);
-    return (uint32_t)step;
+    for (row = 0; row < w->rows; row += SEN_LANES) {
+        step = write_slice(to, w, row, step);
+        if (to->values)
+            to->starts[row / SEN_LANES + 1] = step;
+    }
+    return step;
 }
 
-void sen_slice(sen_weights *w, uint16_t *tiles, uint8_t *indices, void *values, int32_t *starts, int32_t *sums)
+void sen_to_slices(sen_loader *loader, sen_weights *w)
 {
-    const slice_writer to = {tiles, indices, values, w->dtype == SEN_INT8 ? 4 : 2};
+    slice_writer to = {NULL, NULL, NULL, NULL, w->dtype == SEN_INT8 ? 4 : 2};
+    const uint64_t lanes = (uint64_t)write_slices(&to, w) * SEN_LANES, slices = (w->rows - 1) / SEN_LANES + 1;
+    sen_arena *arena = &loader->arena;
+    const int is_int8 = w->dtype == SEN_INT8;
+    int32_t *sums = is_int8 ? sen_take(arena, slices * SEN_LANES, sizeof *sums) : NULL, at;
     uint32_t row;
-    int32_t step = 0, at;
-    for (row = 0; row < w->rows; row += SEN_LANES) {
-        starts[row / SEN_LANES] = step;
-        step = write_slice(&to, w, row, step);
+    to.tiles = sen_take(arena, lanes / SEN_LANES, sizeof *to.tiles);
+    to.indices = sen_take(arena, lanes, to.depth);
+    to.starts = sen_take(arena, slices + 1, sizeof *to.starts);
+    to.values = sen_take(arena, lanes * to.depth, is_int8 ? 1 : sizeof(float));
+    if (to.values) {
+        to.starts[0] = 0;
+        write_slices(&to, w);
+        for (row = 0; sums && row < w->rows; row++) {
+            sums[row] = 0;
+            for (at = w->starts[row]; at < w->starts[row + 1]; at++)
+                sums[row] += ((const int8_t *)w->values)[at];
+        }
     }
-    starts[(w->rows + SEN_LANES - 1) / SEN_LANES] = step;
-    for (row = 0; sums && row < w->rows; row++) {
-        sums[row] = 0;
-        for (at = w->starts[row]; at < w->starts[row + 1]; at++)
-            sums[row] += ((const int8_t *)w->values)[at];
-    }
-    w->tiles = tiles;
-    w->indices = indices;
-    w->values = values;
-    w->starts = starts;
+    w->multiply = is_int8 ? loader->isa->slices_int8 : loader->isa->slices_f32;
+    w->tiles = to.tiles;
+    w->indices = to.indices;
+    w->values = to.values;
+    w->starts = to.starts;
     w->sums = sums;
 }
 
