@@ -141,12 +141,11 @@ static inline __m512i four_bytes(const int8_t *from)
     return _mm512_set1_epi32(value);
 }
 
-/* One panel of `vectors` times sixteen rows from `row`; `at_once` groups of four columns have sums of their own. */
+/* One panel of `vectors` times sixteen rows from `row`; `at_once` of the groups of four columns have sums of their own. */
 static inline __attribute__((always_inline)) void quad_panel(
     const sen_weights *w, const sen_input *x, const float *addend, int is_relu, uint32_t row, const uint8_t *data, float *y,
-    const int vectors, const int at_once)
+    const uint32_t groups, const int vectors, const int at_once)
 {
-    const uint32_t groups = w->columns / 4 + (w->columns % 4 != 0);
     const __m512i offset = _mm512_set1_epi32(128 * x->sum);
     const size_t width = (size_t)vectors * 64;
     const int8_t *q = x->quantized;
@@ -174,49 +173,24 @@ static inline __attribute__((always_inline)) void quad_panel(
     }
 }
 
-/* Of a left factor of rank 29 to 32: its whole input stays in registers. */
-static const uint8_t *rank_32(
-    const sen_weights *w, const sen_input *x, const float *addend, int is_relu, const uint8_t *data, float *y)
-{
-    const __m512i offset = _mm512_set1_epi32(128 * x->sum);
-    const int8_t *q = x->quantized;
-    __m512i value[8], sum[4];
-    uint32_t row;
-    int k, group;
-    for (group = 0; group < 8; group++)
-        value[group] = four_bytes(q + 4 * group);
-    for (row = 0; row + SEN_PANEL <= w->rows; row += SEN_PANEL, data += 8 * 256) {
-        for (k = 0; k < 4; k++)
-            sum[k] = _mm512_setzero_si512();
-        for (group = 0; group < 8; group++)
-            for (k = 0; k < 4; k++)
-                sum[k] = _mm512_dpbusd_epi32(sum[k], _mm512_loadu_si512(data + 256 * group + 64 * k), value[group]);
-        for (k = 0; k < 4; k++)
-            sen_finish_sixteen(w, x, addend, is_relu, row + LANES * (uint32_t)k, _mm512_sub_epi32(sum[k], offset), y);
-    }
-    return data;
-}
-
 void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const size_t groups = w->columns / 4 + (w->columns % 4 != 0);
+    const uint32_t groups = w->columns / 4 + (w->columns % 4 != 0);
     const uint8_t *data = w->values;
-    uint32_t row = 0;
-    if (groups == 8) {
-        data = rank_32(w, x, addend, is_relu, data, y);
-        row = w->rows / SEN_PANEL * SEN_PANEL;
-    }
-    for (; row < w->rows; row += SEN_PANEL) {
+    uint32_t row;
+    for (row = 0; row < w->rows; row += SEN_PANEL) {
         const uint32_t width = sen_panel_width(w->rows, row);
-        if (width == 64)
-            quad_panel(w, x, addend, is_relu, row, data, y, 4, 2);
+        if (width == 64 && groups == 8) /* of rank 29 to 32: no loop */
+            quad_panel(w, x, addend, is_relu, row, data, y, 8, 4, 1);
+        else if (width == 64)
+            quad_panel(w, x, addend, is_relu, row, data, y, groups, 4, 2);
         else if (width == 48)
-            quad_panel(w, x, addend, is_relu, row, data, y, 3, 2);
+            quad_panel(w, x, addend, is_relu, row, data, y, groups, 3, 2);
         else if (width == 32)
-            quad_panel(w, x, addend, is_relu, row, data, y, 2, 4);
+            quad_panel(w, x, addend, is_relu, row, data, y, groups, 2, 4);
         else
-            quad_panel(w, x, addend, is_relu, row, data, y, 1, 8);
-        data += groups * 4 * width;
+            quad_panel(w, x, addend, is_relu, row, data, y, groups, 1, 8);
+        data += (size_t)groups * 4 * width;
     }
 }
 

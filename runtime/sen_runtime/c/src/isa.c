@@ -78,21 +78,18 @@ extern const sen_isa sen_isa_neon, sen_isa_neon_dotprod;
 
 #ifdef __linux__
 #include <sys/auxv.h>
+#endif
 
 static int has_dotprod(void)
 {
+#if defined(__linux__)
     return (getauxval(AT_HWCAP) >> 20 & 1) != 0; /* HWCAP_ASIMDDP */
-}
-#else
-static int has_dotprod(void)
-{
-#ifdef __ARM_FEATURE_DOTPROD
+#elif defined(__ARM_FEATURE_DOTPROD)
     return 1;
 #else
     return 0;
 #endif
 }
-#endif
 #endif
 
 const sen_isa *sen_choose_isa(unsigned flags)
