@@ -143,11 +143,7 @@ def describe(network: Network, snn: str = "") -> dict[str, str]:
 
 
 def check_float_activations(network: Network, target: str) -> None:
-    """Refuse int8 activations.
-
-    Raises:
-        NoFormError: names the alternatives.
-    """
+    """Refuse int8 activations with a `NoFormError`."""
     if network.input_grid is not None:
         raise NoFormError(
             f"{target} has no int8 activations",
@@ -156,15 +152,9 @@ def check_float_activations(network: Network, target: str) -> None:
 
 
 def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -> None:
-    """Refuse an unrolled graph of more than `MAX_UNROLLED_STEPS` steps.
+    """Refuse an unrolled graph of more than `MAX_UNROLLED_STEPS` steps with an `ExportError`.
 
-    Args:
-        network: to export.
-        options: of the export.
-        other_forms: other values of `--snn` that the target has.
-
-    Raises:
-        ExportError: the graph would have too many steps.
+    `other_forms` are other values of `--snn` that the target has.
     """
     if options.snn == "unrolled" and network.timesteps > MAX_UNROLLED_STEPS:
         raise ExportError(

@@ -19,6 +19,8 @@ from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
 V = TypeVar("V")
 Activation = Literal["", "Relu"]
+#: Functions of neurons without state; the identity is empty.
+ACTIVATIONS: Mapping[type[Neuron], Activation] = {Identity: "", Relu: "Relu"}
 
 
 class Operators(Protocol[V]):
@@ -59,33 +61,10 @@ class Operators(Protocol[V]):
 
 
 @singledispatch
-def activate(neuron: Neuron, graph: Operators[V], layer: Layer, index: int, x: V, name: str) -> V:
-    """Add a layer of neurons without state; one function for each model."""
-    raise _no_form(neuron)
-
-
-@activate.register
-def _identity(neuron: Identity, graph: Operators[V], layer: Layer, index: int, x: V, name: str) -> V:
-    return graph.affine(layer, index, x, name)
-
-
-@activate.register
-def _relu(neuron: Relu, graph: Operators[V], layer: Layer, index: int, x: V, name: str) -> V:
-    return graph.affine(layer, index, x, name, "Relu")
-
-
-@singledispatch
 def integrate(neuron: Neuron, graph: Operators[V], layer: str, before: V, spikes: V, current: V, after: str) -> V:
     """Add the membrane of the next step, called `after`; one function for each model.
 
-    Args:
-        neuron: the model.
-        graph: gets the operators.
-        layer: prefix of the names of constants.
-        before: membrane of the step before.
-        spikes: of the step before; not used by models that do not spike.
-        current: input of this step.
-        after: name of the result.
+    `before` and `spikes` are of the step before, `current` is the input of this one; `layer` prefixes constants.
     """
     raise _no_form(neuron)
 
@@ -114,14 +93,10 @@ def _decay(neuron: Lif | LeakyIntegrator, graph: Operators[V], layer: str, membr
     return graph.scale(membrane, neuron.beta, f"{layer}/beta", f"{after}_decayed", membrane)
 
 
-@singledispatch
 def fire(neuron: Neuron, graph: Operators[V], layer: str, membrane: V, prefix: str) -> V:
-    """Add `prefix/spikes`, 0 or 1, of a spiking model; one function for each."""
-    raise _no_form(neuron)
-
-
-@fire.register
-def _lif_spikes(neuron: Lif, graph: Operators[V], layer: str, membrane: V, prefix: str) -> V:
+    """Add `prefix/spikes`, 0 or 1, of a spiking model."""
+    if not isinstance(neuron, Lif):
+        raise _no_form(neuron)
     return graph.spikes(membrane, neuron.threshold, layer, prefix)
 
 
@@ -132,8 +107,10 @@ def _no_form(neuron: Neuron) -> NoFormError:
 def perceptron(graph: Operators[V], network: Network, x: V, output: str) -> V:
     """Add all layers; return the last one's value, called `output`."""
     for index, layer in enumerate(network.layers):
-        is_last = index == len(network.layers) - 1
-        x = activate(layer.neuron, graph, layer, index, x, output if is_last else f"layer{index}/activation")
+        if type(layer.neuron) not in ACTIVATIONS:
+            raise _no_form(layer.neuron)
+        name = output if index == len(network.layers) - 1 else f"layer{index}/activation"
+        x = graph.affine(layer, index, x, name, ACTIVATIONS[type(layer.neuron)])
     return x
 
 
@@ -191,11 +168,7 @@ def _spikes(graph: Operators[V], neuron: Neuron, layer: str, currents: list[V]) 
 
 
 def hidden_values(names: Iterable[str], properties: Mapping[str, str]) -> dict[str, list[str]]:
-    """Find the values of hidden layers in a graph that this module built.
-
-    Args:
-        names: of all values.
-        properties: of the file; `architecture` has the number of layers.
+    """Find hidden layers by the names of the values in a file and by its properties.
 
     Returns:
         For each `layerN/activation` the values whose sum it is: itself, or the spikes of each step.

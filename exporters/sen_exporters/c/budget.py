@@ -65,8 +65,8 @@ def footprint(program: Program) -> Footprint:
     code: Counter[str] = Counter({"code of the public functions": SIZES["interface"]})
     for name, region in closure(program.functions).items():
         code[f"code of {region.file}"] += SIZES["code"][name]
-    vectors = [(vector.comment, vector.nbytes) for vector in program.arena.vectors]
-    padding = program.arena_bytes - sum(size for _, size in vectors)
+    vectors = program.arena.vectors
+    padding = program.arena_bytes - sum(nbytes for _, nbytes in vectors)
     flash = [*constants, ("alignment", aligned - sum(nbytes)), ("structures", structures), *sorted(code.items())]
     return Footprint(
         tuple(item for item in flash if item[1]), tuple(item for item in (*vectors, ("padding", padding)) if item[1])

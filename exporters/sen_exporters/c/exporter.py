@@ -58,19 +58,11 @@ class CExporter(Exporter):
         return f"{name}/{name}.c"
 
     def check(self, network: Network, options: COptions) -> None:
-        """Refuse int8 activations, names that C has no form for, and networks beyond the budgets.
-
-        Raises:
-            ExportError: states found and expected values, and the next step.
-        """
+        """Refuse int8 activations, names that C has no form for, and networks beyond the budgets."""
         _lower(network, options)
 
     def export(self, network: Network, options: COptions) -> Artifact:
-        """Build the folder.
-
-        Raises:
-            ExportError: see `check`.
-        """
+        """Build the folder."""
         program, found = _lower(network, options)
         content = {
             f"{program.name}/{name}": text.encode() if isinstance(text, str) else text

@@ -53,36 +53,24 @@ class Constant:
         return _TYPES[self.array.dtype.name]
 
 
-@dataclass(frozen=True)
-class Vector:
-    """A vector in the arena: `size` floats from float `start` on."""
-
-    comment: str
-    start: int
-    size: int
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in RAM."""
-        return 4 * self.size
-
-
 @dataclass
 class Arena:
-    """Allocates vectors one behind the other, at even floats."""
+    """Allocates vectors one behind the other, at even floats.
 
-    vectors: list[Vector] = field(default_factory=list)
+    Attributes:
+        vectors: comment and bytes of each.
+        size: floats up to the end of the last one, in pairs.
+    """
 
-    @property
-    def size(self) -> int:
-        """Floats up to the end of the last vector, in pairs."""
-        last = self.vectors[-1] if self.vectors else Vector("", 0, 0)
-        return last.start + last.size + last.size % 2
+    vectors: list[tuple[str, int]] = field(default_factory=list)
+    size: int = 0
 
     def take(self, comment: str, size: int) -> int:
         """Allocate `size` floats; returns the first one's number."""
-        self.vectors.append(Vector(comment, self.size, size))
-        return self.vectors[-1].start
+        start = self.size
+        self.vectors.append((comment, 4 * size))
+        self.size += size + size % 2
+        return start
 
 
 def definition(constant: Constant) -> str:

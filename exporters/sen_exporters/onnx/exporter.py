@@ -41,11 +41,7 @@ class OnnxExporter(Exporter):
     Options = OnnxOptions
 
     def check(self, network: Network, options: OnnxOptions) -> None:
-        """Refuse options without a form in ONNX, and networks larger than one file.
-
-        Raises:
-            ExportError: states found and expected values, and the next step.
-        """
+        """Refuse options without a form in ONNX, and networks larger than one file."""
         check_unrolled(network, options, "scan or --snn step")
         if options.sparse_format == "block":
             raise NoFormError(

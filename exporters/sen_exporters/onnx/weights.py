@@ -21,9 +21,7 @@ Array = NDArray[Any]
 def affine(
     graph: GraphBuilder, layer: Layer, index: int, x: str, output: str, *, bias_factor: float | None = None
 ) -> str:
-    """Add `W x + b` of a layer, `x [rows, n_in]` to `output [rows, n_out]`; return the name `output`.
-
-    `bias_factor` multiplies b.
+    """Add `W x + bias_factor b` of a layer, from `x [rows, n_in]` to `output [rows, n_out]`; return the name `output`.
 
     Raises:
         NetworkError: coordinates whose weights are not finite; the message names the layer and both neurons.
@@ -42,13 +40,7 @@ def affine(
 def product(operator: WeightOperator, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
     """Add `W x + b`, and return the name `output`; one function for each operator, by default of a dense matrix.
 
-    Args:
-        operator: W.
-        graph: gets the nodes.
-        prefix: of the names of all values but `output`.
-        x: name of the input.
-        bias: name of b; None without.
-        output: name of the result.
+    `x` and `bias` are names; `prefix` is that of all other values.
     """
     weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale)
     return _gemm(graph, x, weight, bias, output)

@@ -18,11 +18,7 @@ class SenExporter(Exporter):
     Options = ExportOptions
 
     def check(self, network: Network, options: ExportOptions) -> None:
-        """Every network without int8 activations fits; options of other targets do not apply.
-
-        Raises:
-            NoFormError: activations are int8.
-        """
+        """Refuse int8 activations; options of other targets do not apply."""
         check_float_activations(network, "version 1 of the image")
 
     def export(self, network: Network, options: ExportOptions) -> Artifact:

@@ -37,11 +37,7 @@ class TfliteExporter(Exporter):
     Options = TfliteOptions
 
     def check(self, network: Network, options: TfliteOptions) -> None:
-        """Refuse networks and options that an interpreter cannot compute, or computes wrongly.
-
-        Raises:
-            ExportError: states found and expected values, and the next step.
-        """
+        """Refuse networks and options that an interpreter cannot compute, or computes wrongly."""
         if options.snn == "scan":
             raise NoFormError(
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"

@@ -52,15 +52,7 @@ class Weights:
 
 
 def affine(graph: Graph, layer: Layer, index: int, x: Signal, y: Signal, *, bias_factor: float = 1.0) -> Signal:
-    """Add `y = f(W x + b)` of a layer.
-
-    Args:
-        graph: gets the operators.
-        layer: whose weights and bias.
-        index: its number, the prefix of the names of its arrays.
-        x: `[rows, n_in]`.
-        y: `[rows, n_out]`, on the grid of the layer if it has one.
-        bias_factor: of the bias.
+    """Add `y = f(W x + bias_factor b)` of a layer, from `x [rows, n_in]` to `y [rows, n_out]` on the layer's grid.
 
     Raises:
         ExportError: an int8 product does not fit its accumulator; the message names the layer.
