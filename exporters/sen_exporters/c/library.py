@@ -78,37 +78,27 @@ def closure(names: Iterable[str]) -> dict[str, Region]:
     return found
 
 
-@dataclass(frozen=True)
-class KernelChoice:
-    """Choose the kernel of stored weights; the loader of the library reads the same table.
+def dense_kernel(dtype: str, columns: int) -> str:
+    """Function for a dense matrix."""
+    if dtype == "int8" and columns <= _kernel_choice()[0]:
+        return "sen_dense_int8"
+    return "sen_dense_f32" if dtype == "float32" else "sen_dense_reference"
 
-    Attributes:
-        max_int8_columns: rows of more int8 weights are multiplied as floats.
-        portable: function for each dtype and block of a sparse matrix.
-    """
 
-    max_int8_columns: int
-    portable: Mapping[tuple[str, tuple[int, int]], str]
-
-    def dense(self, dtype: str, columns: int) -> str:
-        """Kernel for a dense matrix."""
-        if dtype == "int8" and columns <= self.max_int8_columns:
-            return "sen_dense_int8"
-        return "sen_dense_f32" if dtype == "float32" else "sen_dense_reference"
-
-    def sparse(self, dtype: str, block: tuple[int, int], columns: int, index_dtype: str) -> str:
-        """Kernel for a sparse matrix: `sparse_kernel` in load.c."""
-        is_int8 = dtype == "int8" and columns <= self.max_int8_columns
-        reference = "sen_sparse_int8_reference" if is_int8 else "sen_sparse_reference"
-        if index_dtype != "uint16" or columns % block[1] or (dtype == "int8" and not is_int8):
-            return reference
-        return self.portable.get((dtype, block), reference)
+def sparse_kernel(dtype: str, block: tuple[int, int], columns: int, index_dtype: str) -> str:
+    """Function for a sparse matrix: `sparse_kernel` in load.c."""
+    max_columns, portable = _kernel_choice()
+    is_int8 = dtype == "int8" and columns <= max_columns
+    reference = "sen_sparse_int8_reference" if is_int8 else "sen_sparse_reference"
+    if index_dtype != "uint16" or columns % block[1] or (dtype == "int8" and not is_int8):
+        return reference
+    return portable.get((dtype, block), reference)
 
 
 @cache
-def kernel_choice() -> KernelChoice:
-    """The table of internal.h."""
+def _kernel_choice() -> tuple[int, dict[tuple[str, tuple[int, int]], str]]:
+    """The table of internal.h: max columns of an int8 product; functions by dtype and block of a sparse matrix."""
     text = regions()["kernel_choice"].text
     (limit,) = re.findall(r"#define SEN_MAX_INT8_COLUMNS (\d+)u", text)
     rows = re.findall(r"KERNEL\(SEN_(\w+), (\d+), (\d+), \w+, (sen_\w+)\)", text)
-    return KernelChoice(int(limit), {(dtype.lower(), (int(a), int(b))): function for dtype, a, b, function in rows})
+    return int(limit), {(dtype.lower(), (int(a), int(b))): function for dtype, a, b, function in rows}

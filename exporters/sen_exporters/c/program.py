@@ -235,14 +235,10 @@ def lower_neuron(neuron: Neuron, where: str, shape: tuple[int, int], arena: Aren
     raise NoFormError(f"{where}: the C export has no form for neurons of type {type(neuron).__name__}")
 
 
-@lower_neuron.register
-def _identity(neuron: Identity, where: str, shape: tuple[int, int], arena: Arena) -> Members:
-    return {"neuron": "SEN_IDENTITY"}
-
-
-@lower_neuron.register
-def _relu(neuron: Relu, where: str, shape: tuple[int, int], arena: Arena) -> Members:
-    return {"neuron": "SEN_RELU"}
+@lower_neuron.register(Identity)
+@lower_neuron.register(Relu)
+def _without_state(neuron: Identity | Relu, where: str, shape: tuple[int, int], arena: Arena) -> Members:
+    return {"neuron": f"SEN_{type(neuron).__name__.upper()}"}
 
 
 @lower_neuron.register

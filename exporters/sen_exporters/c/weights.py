@@ -10,7 +10,7 @@ import numpy as np
 
 from sen_exporters.base import NoFormError
 from sen_exporters.c import streams
-from sen_exporters.c.library import kernel_choice
+from sen_exporters.c.library import dense_kernel, sparse_kernel
 from sen_exporters.c.memory import DTYPES, Array, Constant
 from sen_runtime.format.records import UINT16_COLUMNS, block_columns
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
@@ -95,7 +95,7 @@ def _sparse(operator: Sparse, place: Place) -> tuple[Weights, ...]:
     columns, shape = block_columns(operator), operator.shape
     if place.meets_spikes and operator.block == (1, 1) and columns.dtype == np.uint16 and shape[0] <= UINT16_COLUMNS:
         return (_by_source(operator, place),)
-    kernel = kernel_choice().sparse(operator.values.dtype.name, operator.block, shape[1], columns.dtype.name)
+    kernel = sparse_kernel(operator.values.dtype.name, operator.block, shape[1], columns.dtype.name)
     if kernel == "sen_sparse_int8":
         return (_stream(operator, place, "sen_stream_int8", *streams.single(operator)),)
     if kernel == "sen_sparse_1x4_int8" and streams.takes_blocks(operator):
@@ -138,7 +138,7 @@ def _matrix(operator: Dense, place: Place, part: str) -> Weights:
     if place.meets_spikes:
         values = place.constant(f"{part}_values", w.T, f"{part} by input neuron")
         return _weights(place, part, "sen_columns", shape, values, operator.scale)
-    kernel = kernel_choice().dense(w.dtype.name, shape[1])
+    kernel = dense_kernel(w.dtype.name, shape[1])
     return _weights(place, part, kernel, shape, place.constant(f"{part}_values", w, part), operator.scale)
 
 

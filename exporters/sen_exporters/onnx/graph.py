@@ -104,25 +104,20 @@ class GraphBuilder:
         """Store one number."""
         return self.constant(name, np.asarray(value, dtype))
 
-    def cast_constant(self, name: str, array: Array, to: int = FLOAT) -> str:
+    def cast_constant(self, name: str, array: Array, to: int = FLOAT, *, is_sparse: bool = False) -> str:
         """Store `array` in its own type, and return the name of its value in the type `to`, cast in the graph."""
+        store = self._sparse_constant if is_sparse else self.constant
         stored = helper.np_dtype_to_tensor_dtype(array.dtype)
         if stored == to:
-            return self.constant(name, array)
-        return self.root.node("Cast", [self.constant(f"{name}_{SUFFIXES[stored]}", array)], name, to=to)
+            return store(name, array)
+        return self.root.node("Cast", [store(f"{name}_{SUFFIXES[stored]}", array)], name, to=to)
 
-    def sparse_constant(self, name: str, w: Array) -> str:
-        """Store the non-zero values of `w [n_out, n_in]` and their linear indices; return the float32 value's name.
+    def _sparse_constant(self, name: str, w: Array) -> str:
+        """Store the non-zero values of `w [n_out, n_in]` and their linear indices.
 
         A Constant node with `sparse_value`, whose output is dense by the ONNX specification. A `sparse_initializer`
         has a sparse type, which shape inference refuses as a factor of Gemm.
         """
-        stored = helper.np_dtype_to_tensor_dtype(w.dtype)
-        if stored == FLOAT:
-            return self._sparse_node(name, w)
-        return self.root.node("Cast", [self._sparse_node(f"{name}_{SUFFIXES[stored]}", w)], name, to=FLOAT)
-
-    def _sparse_node(self, name: str, w: Array) -> str:
         flat = w.ravel()
         indices = np.flatnonzero(flat).astype(np.int64)
         values = flat[indices]

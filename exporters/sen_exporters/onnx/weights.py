@@ -55,8 +55,7 @@ def _coordinates(operator: Coordinates, graph: GraphBuilder, prefix: str, x: str
 @product.register
 def _sparse(operator: Sparse, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
     is_sparse = graph.options.sparse_format == "densify"
-    matrix, scale = operator.stored_matrix(), operator.scale
-    weight = _scaled(graph, f"{prefix}/weight", matrix, scale, is_sparse=is_sparse)
+    weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale, is_sparse=is_sparse)
     return _gemm(graph, x, weight, bias, output)
 
 
@@ -96,7 +95,7 @@ def _scaled(
     """Stored weights as float32 `[rows, columns]`, or transposed; int8 is multiplied by its scale, folded at load."""
     stored_name = name if scale is None else f"{name}_unscaled"
     w = np.ascontiguousarray(w.T) if transpose else w
-    stored = graph.sparse_constant(stored_name, w) if is_sparse else graph.cast_constant(stored_name, w)
+    stored = graph.cast_constant(stored_name, w, is_sparse=is_sparse)
     if scale is None:
         return stored
     shape = (1, -1) if transpose else (-1, 1)

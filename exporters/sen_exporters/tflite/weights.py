@@ -110,8 +110,8 @@ def _fully_connected(
 
 def _int8(operator: WeightOperator, graph: Graph, name: str, x: Signal, bias: Array | None, y: Signal) -> Signal:
     """A product of int8 with int8 in 32 bits, with the bias, then on the grid of `y`."""
-    assert x.grid is not None
-    stored, scale = int8_matrix(operator)
+    stored, scale = operator.stored_matrix(), operator.scale
+    assert x.grid is not None and scale is not None  # int8 activations have int8 weights
     bias_scale = scale.astype(np.float64) * x.grid.scale
     whole = None if bias is None else np.rint(bias.astype(np.float64) / bias_scale)
     _check_accumulator(stored, whole)
@@ -129,10 +129,12 @@ def _int8(operator: WeightOperator, graph: Graph, name: str, x: Signal, bias: Ar
 @singledispatch
 def store_matrix(operator: WeightOperator, graph: Graph, name: str) -> Weights:
     """Weights for float activations; one function for each storage that TFLite has, by default dense."""
-    if operator.scale is not None:
-        return _int8_weights(operator, graph, name)
-    w = operator.stored_matrix()
-    return Weights(_widened(graph, graph.constant(name, w), w), 1)
+    w, scale = operator.stored_matrix(), operator.scale
+    if scale is None:
+        return Weights(_widened(graph, graph.constant(name, w), w), 1)
+    if len(scale) == 1 or graph.options.tflite_target == "litert":
+        return Weights(graph.constant(name, w, Affine(scale)), 9 if len(scale) == 1 else 12)
+    return Weights(graph.constant(name, w, Affine(np.ones(1, np.float32))), 9, scale)
 
 
 @store_matrix.register
@@ -151,13 +153,6 @@ def _sparse(operator: Sparse, graph: Graph, name: str) -> Weights:
     return Weights(dense.name, 1)
 
 
-def _int8_weights(operator: WeightOperator, graph: Graph, name: str) -> Weights:
-    stored, scale = int8_matrix(operator)
-    if len(scale) == 1 or graph.options.tflite_target == "litert":
-        return Weights(graph.constant(name, stored, Affine(scale)), 9 if len(scale) == 1 else 12)
-    return Weights(graph.constant(name, stored, Affine(np.ones(1, np.float32))), 9, scale)
-
-
 def _widened(graph: Graph, stored: str, array: Array) -> str:
     """Weights in float32, from float16 if they are stored so; once for every use."""
     if array.dtype == np.float32:
@@ -172,12 +167,6 @@ def _widened(graph: Graph, stored: str, array: Array) -> str:
 def _bias_name(weights: str) -> str:
     """Of the bias that goes with weights: a layer's operands have one at most."""
     return f"{weights.rpartition('/')[0]}/bias"
-
-
-def int8_matrix(operator: WeightOperator) -> tuple[NDArray[np.int8], Scale]:
-    """Stored values `[n_out, n_in]`, zeros included, and their scale `[1]` or `[n_out]`."""
-    assert operator.scale is not None  # of networks with int8 activations, or checked by the caller
-    return operator.stored_matrix(), operator.scale
 
 
 def in_blocks(operator: Sparse) -> Sparse:
