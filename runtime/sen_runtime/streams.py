@@ -57,14 +57,9 @@ class Stream(io.TextIOWrapper):
     """Text stream whose writes never raise."""
 
     def __init__(self, stream: IO[bytes], encoding: str = ENCODING, *, line_buffering: bool = True) -> None:
-        self._raw = _Raw(stream)
-        buffer = io.BufferedWriter(self._raw)
+        self.raw = _Raw(stream)
+        buffer = io.BufferedWriter(self.raw)
         super().__init__(buffer, encoding, errors="backslashreplace", line_buffering=line_buffering)
-
-    @property
-    def failure(self) -> OSError | None:
-        """First failed write, or None."""
-        return self._raw.failure
 
 
 def protect() -> None:
@@ -95,7 +90,7 @@ def duplicate_stderr() -> TextIO:
 def finish(code: int) -> int:
     """Flush stdout and return the exit code; 1 instead of 0 if output is lost."""
     sys.stdout.flush()
-    failure = sys.stdout.failure if isinstance(sys.stdout, Stream) else None
+    failure = sys.stdout.raw.failure if isinstance(sys.stdout, Stream) else None
     if failure is None or failure.errno == errno.EPIPE:
         return code
     sys.stderr.write(f"error: cannot write to stdout: {failure.strerror}; output files are not affected\n")

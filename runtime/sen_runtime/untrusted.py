@@ -14,9 +14,10 @@ import re
 import stat
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from io import BufferedReader
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from sen_runtime.errors import SenError
 
@@ -42,7 +43,7 @@ class FileError(SenError):
 # --- files ---------------------------------------------------------------------------------------
 
 
-def open_regular(path: Path, *, error: type[SenError] = FileError) -> BinaryIO:
+def open_regular(path: Path, *, error: type[SenError] = FileError) -> BufferedReader:
     """Open a regular file for reading; refuses a folder, pipe, socket or device, and never blocks."""
     try:
         _check_kind(path, path.stat().st_mode, error)  # before opening, which can affect a device

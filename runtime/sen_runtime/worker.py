@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -277,7 +277,10 @@ def serve() -> None:
     while True:
         try:
             environment, function, arguments = pickle.load(requests)  # noqa: S301 - from the parent
-            _update_environment(environment)
+            environment["TMPDIR"] = os.environ["TMPDIR"]  # of this process
+            for name in set(os.environ) - set(environment):
+                del os.environ[name]
+            os.environ.update(environment)
             answers.write(pickle.dumps(_call(function, arguments), pickle.HIGHEST_PROTOCOL))
             answers.flush()
         except (EOFError, OSError):  # the parent ended
@@ -291,14 +294,6 @@ def _call(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, 
         return None, error
     except Exception as error:  # third-party code
         return None, allocation_failure(error) or EngineError(f"{type(error).__name__}: {error}")
-
-
-def _update_environment(environment: Mapping[str, str]) -> None:
-    """Copy the environment of the parent, except the temporary folder."""
-    environment = {**environment, "TMPDIR": os.environ["TMPDIR"]}
-    for name in set(os.environ) - set(environment):
-        del os.environ[name]
-    os.environ.update(environment)
 
 
 def _take_standard_streams() -> tuple[BinaryIO, BinaryIO]:

@@ -176,19 +176,15 @@ def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
 @lru_cache
 def _builds_for_here(command: tuple[str, ...]) -> bool:
     """Whether a library of the compiler loads; tried in another process, which may crash."""
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            source, library = Path(folder) / "probe.c", Path(folder) / "probe.so"
-            source.write_text(_PROBE, encoding="utf-8")
-            for step in (
-                [*command, *FLAGS, str(source), "-lm", "-o", str(library)],
-                [sys.executable, "-I", "-S", "-c", _LOAD, str(library)],
-            ):
-                if subprocess.run(step, capture_output=True, check=False).returncode != 0:
-                    return False
-    except OSError:
-        return False
-    return True
+    with suppress(OSError), tempfile.TemporaryDirectory() as folder:
+        source, library = Path(folder) / "probe.c", Path(folder) / "probe.so"
+        source.write_text(_PROBE, encoding="utf-8")
+        steps = (
+            [*command, *FLAGS, str(source), "-lm", "-o", str(library)],
+            [sys.executable, "-I", "-S", "-c", _LOAD, str(library)],
+        )
+        return all(subprocess.run(step, capture_output=True, check=False).returncode == 0 for step in steps)
+    return False
 
 
 ENGINE = Engine("c", (".c",), load, version, is_on_demand=True)

@@ -34,9 +34,4 @@ def load(model: Model, threads: int = 1, *, allow_nonfinite: bool = False) -> Re
     return ReferenceSession(network, allow_nonfinite=allow_nonfinite)
 
 
-def version() -> str:
-    """Version of this package."""
-    return sen_runtime.__version__
-
-
-ENGINE = Engine("reference", (".sen",), load, version, is_on_demand=True)
+ENGINE = Engine("reference", (".sen",), load, lambda: sen_runtime.__version__, is_on_demand=True)

@@ -24,13 +24,7 @@ class GraphSession(Session):
     """
 
     def __init__(
-        self,
-        declared: Sequence[object],
-        membranes: Mapping[str, int],
-        properties: Mapping[str, str],
-        *,
-        allow_nonfinite: bool = False,
-        is_reentrant: bool = False,
+        self, declared: Sequence[object], membranes: Mapping[str, int], properties: Mapping[str, str], **options: bool
     ) -> None:
         """Open a session.
 
@@ -38,8 +32,7 @@ class GraphSession(Session):
             declared: shape of the input without the batch axis; of one time step, for a step model.
             membranes: name of each membrane and its number of neurons.
             properties: metadata of the file.
-            allow_nonfinite: see `Session`.
-            is_reentrant: see `Session`.
+            options: of `Session`.
         """
         self._membranes, self.properties = membranes, properties
         row_shape = tuple(size if isinstance(size, int) and size > 0 else None for size in declared)
@@ -53,7 +46,7 @@ class GraphSession(Session):
             self.timesteps = timesteps_of(properties)
             if properties["input_coding"] == "spikes":
                 row_shape = (self.timesteps, *row_shape)
-        super().__init__(row_shape, allow_nonfinite=allow_nonfinite, is_reentrant=is_reentrant)
+        super().__init__(row_shape, **options)
         self._state = self._zeros(1)
 
     @abstractmethod
