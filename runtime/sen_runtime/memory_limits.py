@@ -45,11 +45,7 @@ def available(root: Path = Path("/")) -> int | None:
 
 
 def require(n_bytes: int, detail: str = "") -> None:
-    """Refuse work whose peak, `n_bytes` or more, exceeds the available memory.
-
-    Raises:
-        MemoryLimitError: names needed and available memory, and the largest contribution, `detail`.
-    """
+    """Refuse a peak of `n_bytes` or more beyond the available memory; `detail` names the largest contribution."""
     if n_bytes < UNCHECKED_BYTES:
         return
     free = available()

@@ -20,13 +20,8 @@ from sen_runtime.memory_limits import require_network
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
     """Outputs `[batch, n_out]` of the network: logits, mean or last membrane, or spike counts.
 
-    Args:
-        network: to run.
-        x: `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
-        dtype: of all arithmetic; float64 for the exact result, float32 for that of a device.
-
-    Raises:
-        NetworkError: the input has the wrong shape.
+    The input is `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes"; a `NetworkError` for another shape.
+    All arithmetic is in `dtype`: float64 for the exact result, float32 for that of a device.
     """
     return trace(network, x, dtype)[-1]
 
@@ -171,13 +166,11 @@ def _read_out(network: Network, weighted: Array) -> Array:
 
 
 def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> tuple[list[Array], list[Array]]:
-    """Inputs of every layer and values of its neurons, in floating point; arguments as for `run`.
+    """Inputs `[rows, n_in]` of every layer, and values `[rows, n_out]` that an int8 grid covers, in floating point.
 
-    Returns:
-        For each layer the inputs `[rows, n_in]` and the values `[rows, n_out]` that an int8 grid covers. A row is an
-        example, for spiking neurons an example in one time step. Values are the activations of a multilayer
-        perceptron, the membranes of spiking neurons, or the membrane readout, whose input is `sum_t c[t] x[t]` with `c`
-        from `readout_factors`.
+    A row is an example, for spiking neurons an example in one time step. Values are the activations of a multilayer
+    perceptron, the membranes of spiking neurons, or the membrane readout, whose input is `sum_t c[t] x[t]` with `c`
+    from `readout_factors`. Arguments as for `run`.
     """
     x = np.asarray(x, dtype)
     check_input(network, x.shape)

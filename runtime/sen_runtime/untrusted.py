@@ -98,10 +98,7 @@ def decode(content: str | bytes, where: str, *, error: type[SenError] = FileErro
 
 
 def load_json(content: str | bytes, where: str, *, error: type[SenError] = FileError) -> Any:
-    """Parse JSON (RFC 8259), UTF-8 if bytes, without NaN or duplicate keys, within the bounds of `check_document`.
-
-    Messages begin with `where`, such as the path.
-    """
+    """Parse JSON (RFC 8259) without NaN or duplicate keys, within the bounds of `check_document`; see `decode`."""
     text = decode(content, where, error=error)
     try:
         value = json.loads(

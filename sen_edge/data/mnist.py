@@ -20,8 +20,7 @@ from typing import Protocol
 import numpy as np
 
 from sen_edge.errors import DataError, OutputError, UsageError
-from sen_runtime.arrays import read_idx
-from sen_runtime.data import TEST, TRAINING, Examples
+from sen_runtime.data import TEST, TRAINING, Examples, read_idx
 from sen_runtime.files import write_all
 
 IMAGE_SHAPE = (28, 28)

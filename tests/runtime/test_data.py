@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_runtime.arrays import Npz, read_idx
-from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit, hold_out
+from sen_runtime.data import TEST, TRAINING, DataFile, Examples, Npz, check_fit, hold_out, read_idx
 from sen_runtime.errors import DataError
 
 X = np.random.default_rng(1).random((20, 6)).astype(np.float32)

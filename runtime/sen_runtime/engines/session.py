@@ -213,10 +213,7 @@ class ArenaSession(Session):
     def layer_output(self, index: int) -> Array:
         """Last output of a layer, `[n]`: activations of the last `run`, or spikes of the last `step`.
 
-        With several threads the last call may be another thread's; `run_all` is atomic.
-
-        Raises:
-            EngineError: the layer has no output in the arena or does not exist, or the session is closed.
+        With several threads the last call may be another thread's; `run_all` is atomic. The last layer has none.
         """
         with self._turn:
             self._check_open()

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,8 +22,6 @@ from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Sparse, WeightOperator
 from sen_runtime.untrusted import listing, load_json, read_regular
-
-Buffer = Union[bytes, memoryview]
 
 
 class _Section(NamedTuple):
@@ -48,7 +46,7 @@ def read(path: Path) -> Network:
         return loads(data)
 
 
-def loads(data: Buffer) -> Network:
+def loads(data: bytes | memoryview) -> Network:
     """The network in an image; an `ImageError` if it is not valid."""
     view = memoryview(data).cast("B").toreadonly()
     sections = _sections(view, _check_header(view))
@@ -256,8 +254,7 @@ def write(network: Network, path: Path) -> None:
 def dumps(network: Network) -> bytes:
     """Image of `network`; the same network gives the same bytes.
 
-    Raises:
-        ImageError: sums nested too deeply, sizes beyond 32 bits, metadata that is not text, or int8 activations.
+    Refuses sums nested too deeply, sizes beyond 32 bits, metadata that is not text, and int8 activations.
     """
     if network.input_grid is not None:
         raise ImageError("this version of the image has no int8 activations", "store int8 weights only")

@@ -89,11 +89,7 @@ class Coordinates(WeightOperator):
         return self.macs
 
     def to_dense(self) -> NDArray[np.float32]:
-        """Weights `[n_out, n_in]`: computed in float64, rounded once. The plain reference.
-
-        Raises:
-            NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
-        """
+        """Weights `[n_out, n_in]`, computed in float64, rounded once; refuses coincident neurons and overflow."""
         source = self.source.astype(np.float64)
         numerator = self.gain * self.mask.astype(np.float64)
         weights = np.empty(self.shape, np.float32)
