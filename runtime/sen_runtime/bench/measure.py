@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,31 +21,29 @@ from sen_runtime.accuracy import accuracy
 from sen_runtime.bench import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory, text, throttle
 from sen_runtime.bench.bootstrap import even_choice
+from sen_runtime.bench.coldstart import cold_start
 from sen_runtime.bench.energy import Span, read_meter
 from sen_runtime.bench.evaluate import evaluate
 from sen_runtime.bench.loops import N_INPUTS
-from sen_runtime.bench.models import (
-    Load,
-    Loaded,
-    Progress,
-    data_warnings,
-    draw_inputs,
-    load_rows,
-    load_session,
-    read_data,
-)
-from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
+from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, RowPlan, not_measured, plan
 from sen_runtime.bench.rounds import Measured, measure_rounds
-from sen_runtime.bench.rows import FloatArray, Observations
-from sen_runtime.data import DataFile, Examples
-from sen_runtime.engines import Session
-from sen_runtime.errors import UsageError
+from sen_runtime.bench.rows import FloatArray, Observations, Row, input_ranges
+from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
+from sen_runtime.engines import Session, engine
+from sen_runtime.engines.steps import timesteps_of
+from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
+from sen_runtime.ir.network import DEFAULT_INPUT_RANGE
 from sen_runtime.signals import defer_interrupts
+from sen_runtime.streams import suppress_announcements
 
 #: Labelled examples that are classified, an even choice, and how many at once.
 MAX_LABELLED, LABELLED_ROWS = 10_000, 256
 #: Duration of the measurement of a call through Python, seconds.
 CALL_SECONDS = 0.3
+
+Progress = Callable[[str], None]
+Load = Callable[[RowPlan], Session]
+Loaded = tuple[Row, Session]
 
 
 class Device(Protocol):
@@ -55,6 +54,12 @@ class Device(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return clocks, temperature and throttling."""
+
+
+def load_session(row: RowPlan) -> Session:
+    """Load a row in its engine; errors name the file."""
+    with _naming(row.artifact.path), suppress_announcements():
+        return engine(row.engine).load(row.artifact.path, row.threads)
 
 
 @dataclass(frozen=True)
@@ -101,13 +106,13 @@ def run(
     file = None if request.data is None else DataFile(request.data)
     created = datetime.now(timezone.utc)
     with _pinned(request.cpu):
-        loaded = load_rows(plans, left_out, load, progress, is_strict=request.strict)
-        data = None if file is None else read_data([row for row, _ in loaded], file)
-        seen = _observe(request, loaded, data, device or this_machine, load, progress)
+        loaded = _load_rows(plans, left_out, load, progress, is_strict=request.strict)
+        data = None if file is None else _read_data([row for row, _ in loaded], file)
+        seen = _observe(request, loaded, data, device or this_machine, load, progress, created)
     calls = seen.rows[0].rows_per_call
     spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
     with defer_interrupts():
-        return Run(evaluate(replace(seen, created=created, left_out=left_out)), tuple(spans))
+        return Run(evaluate(replace(seen, left_out=left_out)), tuple(spans))
 
 
 def _observe(
@@ -117,11 +122,13 @@ def _observe(
     device: Device,
     load: Load,
     progress: Progress,
+    created: datetime,
 ) -> Observations:
     """Run all models on the same inputs, then let them take turns."""
     facts, rows = device.describe(), [row for row, _ in loaded]
     if data is None:
-        inputs = draw_inputs(rows, N_INPUTS, request.seed)
+        low, high = (*input_ranges(rows), DEFAULT_INPUT_RANGE)[0]
+        inputs = loops.random_inputs(_common_shape(rows), N_INPUTS, request.seed, low, high)
     else:
         inputs = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
     progress("comparing outputs")
@@ -157,7 +164,7 @@ def _observe(
     return Observations(
         tool=("sen-runtime", sen_runtime.__version__),
         request=request,
-        created=datetime.now(timezone.utc),
+        created=created,
         cpus_verified=request.cpu is None or os.sched_getaffinity(0) == {request.cpu},
         inputs=inputs,
         data=None if data is None else data.title,
@@ -170,7 +177,7 @@ def _observe(
         cores=_usable_cores(),
         swept_bytes=memory.MAX_COLD_BYTES,
         sustained=sustained if request.sustained else None,
-        warnings=[] if data is None else data_warnings(rows, data),
+        warnings=[] if data is None else _data_warnings(rows, data),
     )
 
 
@@ -220,3 +227,102 @@ def _call_us(session: Session, inputs: FloatArray, measured: Measured) -> float 
 def _open(row: RowPlan, load: Load, inputs: FloatArray) -> interleaved.Loop:
     """A new session on a copy of the inputs: both get another address."""
     return loops.loop_over(load(row), inputs.copy())
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Add the name of the file to errors."""
+    try:
+        yield
+    except SenError as error:
+        if path.name not in error.message:
+            error.message = f"{path}: {error.message}"
+            error.args = (error.message,)
+        raise
+
+
+def _load_rows(
+    plans: Sequence[RowPlan], left_out: list[LeftOut], load: Load, progress: Progress, *, is_strict: bool
+) -> list[Loaded]:
+    """Load rows; one whose engine crashes on the file is added to `left_out`.
+
+    Raises:
+        EngineCrashError: all crash.
+        MissingExtraError: `is_strict`, and one crashes.
+    """
+    rows = list[Loaded]()
+    for each in plans:
+        progress(f"loading {each.name}")
+        try:
+            rows.append(_load_row(each, load))
+        except EngineCrashError as error:
+            left_out.append(LeftOut(CRASHED, each.artifact.path.name, each.engine, error.message, ""))
+            progress(text.left_out(asdict(left_out[-1])))
+            if is_strict:
+                raise not_measured(left_out) from error
+    if not rows:
+        raise EngineCrashError(left_out[-1].reason)
+    return rows
+
+
+def _load_row(planned: RowPlan, load: Load) -> Loaded:
+    """Load a row: first in another process, which also shows whether the engine survives the file."""
+    with _naming(planned.artifact.path):
+        artifact = planned.artifact
+        cold = cold_start(artifact.path, planned.engine, planned.threads)
+        session = load(planned)
+        outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
+        if outputs.ndim != 2:
+            raise EngineError(f"{artifact.path}: the output has the shape {list(outputs.shape)}; expected [1, n]")
+        properties: Mapping[str, str] = getattr(session, "properties", artifact.properties)
+        stated = timesteps_of(properties) if artifact.network is None else artifact.network.timesteps
+        row = Row(
+            planned,
+            session.input_shape,
+            outputs.shape[1],
+            properties,
+            getattr(session, "timesteps", 0) or stated,
+            cold,
+            kernels=getattr(session, "kernels", None),
+            arena_bytes=getattr(session, "arena_bytes", None),
+            rows_per_call=loops.rows_per_call(session),
+            has_c_loop=hasattr(session, "bare_loop"),
+        )
+        return row, session
+
+
+def _common_shape(rows: Sequence[Row]) -> tuple[int, ...]:
+    """Shape of an input of all rows; UsageError if they differ."""
+    first = rows[0]
+    for row in rows[1:]:
+        if row.input_shape != first.input_shape:
+            raise UsageError(
+                f"{first.plan.artifact.path.name} takes inputs of shape {list(first.input_shape)}, "
+                f"{row.plan.artifact.path.name} of {list(row.input_shape)}; expected the same",
+                "measure them in separate runs",
+            )
+    return first.input_shape
+
+
+def _read_data(rows: Sequence[Row], file: DataFile) -> Examples:
+    """Read the test part of the user's data, or the training part where it is the only one, and check them."""
+    shape, ranges = _common_shape(rows), input_ranges(rows)
+    part = TEST if TEST in file.parts else TRAINING
+    scale = ranges[0] if ranges else DEFAULT_INPUT_RANGE
+    (data,) = file.read((part,), has_steps=len(shape) > 1, input_range=scale)
+    n_out = None if data.labels is None else min(row.n_out for row in rows)
+    check_fit(data, shape, ranges[0] if ranges else None, n_out)
+    for other in ranges[1:]:
+        check_fit(data, shape, other)
+    return data
+
+
+def _data_warnings(rows: Sequence[Row], data: Examples) -> list[dict[str, str]]:
+    """Warnings about the user's data, for the record."""
+    messages = data.warnings(min(row.n_out for row in rows))
+    if not input_ranges(rows):
+        low, high = float(data.inputs.min()), float(data.inputs.max())
+        messages.append(
+            f"no file states its input range; the data, from {low:g} to {high:g}, were not checked against it"
+        )
+    return [{"kind": "data", "message": message} for message in messages]

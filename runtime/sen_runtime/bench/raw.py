@@ -21,10 +21,9 @@ from sen_runtime.bench.device import libraries
 from sen_runtime.bench.device_texts import UNAVAILABLE, Texts
 from sen_runtime.bench.interleaved import clock_figures
 from sen_runtime.bench.loops import N_INPUTS
-from sen_runtime.bench.models import input_ranges
 from sen_runtime.bench.plan import ArtifactFile, BenchRequest, RowPlan, unique_name
 from sen_runtime.bench.rounds import Measured
-from sen_runtime.bench.rows import FloatArray, Observations, Row
+from sen_runtime.bench.rows import FloatArray, Observations, Row, input_ranges
 from sen_runtime.errors import SenError
 from sen_runtime.untrusted import quote, read_regular
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sen_runtime.bench.coldstart import ColdStart
 from sen_runtime.bench.plan import BenchRequest, LeftOut, RowPlan
 from sen_runtime.bench.rounds import Measured
-from sen_runtime.ir.network import stored_dtype
+from sen_runtime.ir.network import input_range_of, stored_dtype
 
 FloatArray = NDArray[np.float32]
 
@@ -104,3 +104,8 @@ class Observations:
     left_out: Sequence[LeftOut] = ()
     sustained: list[dict[str, Any]] | None = None
     warnings: Sequence[dict[str, str]] = ()
+
+
+def input_ranges(rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """Different input ranges that the files state."""
+    return list(dict.fromkeys(input_range_of(row.properties) for row in rows if "input_range" in row.properties))
