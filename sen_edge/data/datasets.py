@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from sen_runtime.ir.network import Network
 
 LOG = logging.getLogger(__name__)
 
-NAMES = ("mnist", "digits")
+#: Rows and columns of the images of the data sets with a name.
+IMAGE_SHAPES = {"mnist": mnist.IMAGE_SHAPE, "digits": (8, 8)}
 
 
 @dataclass(frozen=True)
@@ -124,47 +126,42 @@ def load(
         DataError: the data are missing, damaged, without labels, or of another form.
         MissingExtraError: scikit-learn is not installed.
     """
-    if spikes and name in NAMES:
+    if spikes and name in IMAGE_SHAPES:
         raise DataError(f"{name} holds no spike trains; expected a .npz with inputs [n, T, n_in]")
-    if name == "mnist":
-        folder = mnist.locate(data_dir, download=download, mirror=mirror)
-        dataset = _dataset(mnist.read(folder, TRAINING), mnist.read(folder, TEST), (0.0, 1.0))
-        return replace(dataset, image_shape=mnist.IMAGE_SHAPE)
-    if name == "digits":
-        return replace(_dataset(*_digits(), (0.0, 1.0)), image_shape=(8, 8))
-    training, test = data_file(name).read((TRAINING, TEST), has_steps=spikes)
-    low = float(min(training.inputs.min(), test.inputs.min()))
-    high = float(max(training.inputs.max(), test.inputs.max()))
-    if low >= high:
-        raise DataError(f"{training.name}: every input value is {low:g}; expected a range")
-    return _dataset(training, test, (low, high))
+    training, test = _read(name, (TRAINING, TEST), data_dir, has_steps=spikes, download=download, mirror=mirror)
+    low, high = 0.0, 1.0
+    if name not in IMAGE_SHAPES:
+        low = float(min(training.inputs.min(), test.inputs.min()))
+        high = float(max(training.inputs.max(), test.inputs.max()))
+        if low >= high:
+            raise DataError(f"{training.name}: every input value is {low:g}; expected a range")
+    return Dataset(
+        training.name,
+        training.inputs,
+        training.labelled,
+        test.inputs,
+        test.labelled,
+        (low, high),
+        IMAGE_SHAPES.get(name),
+        is_split=training.total is not None,
+    )
 
 
-def load_part(name: str, part: str, data_dir: Path | None, network: Network) -> Examples:
-    """Load one part of a data set for a network, with or without labels.
-
-    Args:
-        name: see `load`.
-        part: `sen_runtime.data.TRAINING` or `TEST`.
-        data_dir: see `load`.
-        network: determines shape and range of inputs.
+def load_part(name: str, part: str, data_dir: Path | None, network: Network, *, n_out: int | None = None) -> Examples:
+    """Load one part of a data set for a network, see `load`; with labels below `n_out` if given.
 
     Raises:
         DataError: see `load`; the inputs do not fit the network.
     """
-    examples = _part(name, part, data_dir, network)
-    check_fit(examples, network.input_shape, network.input_range)
+    has_steps = network.input_coding == "spikes"
+    (examples,) = _read(name, (part,), data_dir, has_steps=has_steps, input_range=network.input_range)
+    check_fit(examples, network.input_shape, network.input_range, n_out)
     return examples
 
 
 def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
-    """Load the labelled test part; classes without examples are logged as a warning.
-
-    Raises:
-        DataError: see `load_part`; no labels, or a label without output.
-    """
-    examples = _part(name, TEST, data_dir, network)
-    check_fit(examples, network.input_shape, network.input_range, network.n_out)
+    """Load the labelled test part; classes without examples are logged as a warning."""
+    examples = load_part(name, TEST, data_dir, network, n_out=network.n_out)
     for warning in examples.warnings(network.n_out):
         LOG.warning(warning)
     return examples
@@ -176,39 +173,28 @@ def check_dataset(dataset: Dataset, shape: tuple[int, ...], input_range: tuple[f
         check_fit(examples, shape, input_range, n_out)
 
 
-def data_file(name: str) -> DataFile:
-    """Open the file of `--data` or `--calibration`.
-
-    Raises:
-        DataError: neither a file nor the name of a data set; see `DataFile`.
-    """
+def _read(
+    name: str,
+    parts: Sequence[str],
+    data_dir: Path | None,
+    *,
+    has_steps: bool,
+    input_range: tuple[float, float] = (0.0, 1.0),
+    download: bool = False,
+    mirror: str | None = None,
+) -> list[Examples]:
+    if name == "mnist":
+        folder = mnist.locate(data_dir, download=download, mirror=mirror)
+        return [mnist.read(folder, part) for part in parts]
+    if name == "digits":
+        split = dict(zip((TRAINING, TEST), _digits(), strict=True))
+        return [split[part] for part in parts]
     path = Path(name)
     if path.suffix != ".npz" and not path.exists():
         raise DataError(
-            f"data set {name!r} is unknown; expected {', '.join(NAMES)}, or the path of a .npz or an IDX file"
+            f"data set {name!r} is unknown; expected {', '.join(IMAGE_SHAPES)}, or the path of a .npz or an IDX file"
         )
-    return DataFile(path)
-
-
-def _part(name: str, part: str, data_dir: Path | None, network: Network) -> Examples:
-    if name == "mnist":
-        return mnist.read(mnist.locate(data_dir), part)
-    if name == "digits":
-        return dict(zip((TRAINING, TEST), _digits(), strict=True))[part]
-    has_steps = network.input_coding == "spikes"
-    return data_file(name).read((part,), has_steps=has_steps, input_range=network.input_range)[0]
-
-
-def _dataset(training: Examples, test: Examples, input_range: tuple[float, float]) -> Dataset:
-    return Dataset(
-        training.name,
-        training.inputs,
-        training.labelled,
-        test.inputs,
-        test.labelled,
-        input_range,
-        is_split=training.total is not None,
-    )
+    return DataFile(path).read(parts, has_steps=has_steps, input_range=input_range)
 
 
 def _digits() -> tuple[Examples, Examples]:

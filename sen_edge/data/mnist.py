@@ -15,7 +15,6 @@ import urllib.request
 import zlib
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -43,10 +42,6 @@ MAX_UNPACKED = 1 << 28
 TIMEOUT_SECONDS = 30.0
 
 LOG = logging.getLogger(__name__)
-
-
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
 
 
 def folders(data_dir: Path | None = None) -> list[Path]:
@@ -108,14 +103,10 @@ def _find_file(folder: Path, name: str) -> Path | None:
 
 
 def fetch(folder: Path, mirror: str | None = None) -> None:
-    """Download and check the four files, and write all of them to `folder`; each URL is logged.
-
-    Args:
-        folder: created if missing.
-        mirror: URL of a folder with the four `.gz` files, instead of `MIRRORS`.
+    """Download and check the four `.gz` files, and write all of them to `folder`; each URL is logged.
 
     Raises:
-        DataError: no mirror has files with the known checksums.
+        DataError: neither the mirror, nor any of `MIRRORS` without one, has files with the known checksums.
         OutputError: the folder cannot be written.
         UsageError: the mirror is not an http or https URL.
     """
@@ -146,23 +137,16 @@ def _fetch_file(mirror: str, name: str) -> bytes:
     LOG.info("downloading %s", url)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # scheme checked by fetch
-            data = _read_bounded(response, MAX_DOWNLOAD)
+            data = bytes(response.read(MAX_DOWNLOAD + 1))
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DataError(f"{url}: {error}") from error
-    if data is None:
+    if len(data) > MAX_DOWNLOAD:
         raise DataError(f"{url}: more than {MAX_DOWNLOAD} bytes")
     try:
         with gzip.open(BytesIO(data)) as file:
-            content = _read_bounded(file, MAX_UNPACKED)
+            found = hashlib.sha256(file.read(MAX_UNPACKED)).hexdigest()
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{url}: {len(data)} bytes, not a complete gzip file ({error})") from error
-    found = "missing: too many bytes" if content is None else hashlib.sha256(content).hexdigest()
     if found != FILES[name]:
         raise DataError(f"{url}: SHA-256 of its content is {found}; expected {FILES[name]}")
     return data
-
-
-def _read_bounded(file: _Readable, limit: int) -> bytes | None:
-    """Read a stream; None if it has more than `limit` bytes."""
-    data = file.read(limit + 1)
-    return None if len(data) > limit else data

@@ -24,8 +24,6 @@ InputCoding = Literal["direct", "spikes"]
 Readout = Literal["mean_membrane", "last_membrane", "spike_count"]
 #: Steps T, at most `sen_runtime.ir.network.MAX_TIMESTEPS`.
 Timesteps = Annotated[int, Ge(1), Le(1 << 20)]
-#: Fields that a checkpoint stores as lists.
-TUPLES = ("layer_sizes", "max_distance", "input_range")
 
 
 @dataclass(frozen=True)
@@ -152,9 +150,9 @@ class SpatialConfig(Schema):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values as stored in a checkpoint, without unused optional additions to version 1."""
-        values = asdict(self)
-        for name in TUPLES:
-            values[name] = list(values[name])
+        values: dict[str, Any] = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
         if not self.max_distance:
             del values["max_distance"]
         if self.spiking is not None and self.spiking.reset_delay:

@@ -25,14 +25,7 @@ LEARNING_RATE, SECOND_MOMENT = 4e-3, 0.999
 
 @dataclass(frozen=True)
 class Trained:
-    """Trained conventional network.
-
-    Attributes:
-        network: dense weights of the best epoch.
-        best_epoch: number of the best epoch.
-        validation_accuracy: on the held-out examples, in percent.
-        history: figures of each epoch.
-    """
+    """Dense network of the best epoch; its accuracy on the held-out examples, in percent; figures of each epoch."""
 
     network: Network
     best_epoch: int
@@ -67,13 +60,7 @@ def initial(config: SpatialConfig, seed: int) -> Network:
 def train_conventional(
     config: SpatialConfig, dataset: Dataset, recipe: Recipe, *, progress: Progress = silent
 ) -> Trained:
-    """Train a dense baseline; does not use the test data.
-
-    Raises:
-        DataError: the data do not fit the network.
-        UsageError: no examples for training or validation, or a shift of inputs that are not images.
-        TrainingError: the loss is not finite.
-    """
+    """Train a dense baseline; does not use the test data. Errors are those of `sen_edge.training.train.train`."""
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
     network, spiking = initial(config, recipe.seed), config.spiking
     module = FreeNetwork(network) if spiking is None else FreeNetwork(network, spiking.surrogate_slope)

@@ -67,9 +67,8 @@ def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -
     """Return defaults measured on MNIST and digits.
 
     Shifting helps if the network can overfit and the images are not tiny. The higher the exponent e of the distance,
-    the
-    more a step of the same length changes weights: the best rates by validation, at d = 61, were 0.05 for e = 2, 0.03
-    for 3, 0.015 for 4, 0.01 for 6, 0.006 for 8.
+    the more a step of the same length changes weights: the best rates by validation, at d = 61, were 0.05 for e = 2,
+    0.03 for 3, 0.015 for 4, 0.01 for 6, 0.006 for 8.
     """
     few = dimensions < FEW_DIMENSIONS
     rate = float(f"{(0.1 if few else 0.2) / max(exponent, 1.0) ** (5 / 3):.2g}")
@@ -101,11 +100,7 @@ class Examples:
 
 
 def prepare(dataset: Dataset, recipe: Recipe) -> Examples:
-    """Split off the held-out examples.
-
-    Raises:
-        UsageError: one part is empty, or a shift of inputs that are not images.
-    """
+    """Split off the held-out examples; refuse an empty part, and a shift of inputs that are not images."""
     kept, held = hold_out(dataset.train_labels, recipe.validation, recipe.seed)
     if not len(kept) or not len(held):
         raise UsageError(
@@ -141,16 +136,7 @@ class Best:
 
 @dataclass
 class Run:
-    """State of a training that changes from epoch to epoch.
-
-    Attributes:
-        network: returns outputs `[batch, n_out]`.
-        optimizer: of its parameters.
-        schedule: of the learning rate.
-        generator: draws order and shifts of the examples.
-        best: best epoch so far.
-        history: figures of completed epochs.
-    """
+    """State of a training that changes from epoch to epoch; the generator draws order and shifts of the examples."""
 
     network: nn.Module
     optimizer: torch.optim.Adam
@@ -176,11 +162,7 @@ def start(network: nn.Module, examples: Examples, recipe: Recipe) -> Run:
 def run_epoch(
     run: Run, examples: Examples, recipe: Recipe, loss: Loss, progress: Progress = silent, stage: str = "training"
 ) -> tuple[float, float]:
-    """Train one epoch in a new order; return mean loss, and accuracy in percent.
-
-    Raises:
-        TrainingError: the loss is not finite.
-    """
+    """Train one epoch in a new order; return mean loss, and accuracy in percent. The loss must stay finite."""
     run.network.train()
     steps, seen, right, total = steps_per_epoch(examples, recipe), 0, 0, 0.0
     order = torch.randperm(len(examples.labels), generator=run.generator)
@@ -235,18 +217,10 @@ def fit(
     patience: int = 0,
     progress: Progress = silent,
 ) -> Best:
-    """Train for `recipe.epochs`; load the best epoch into the network.
+    """Train a new or restored run for `recipe.epochs`; load the best epoch by held-out examples into the network.
 
-    Args:
-        run: new, or restored.
-        examples: training examples, and held-out examples that select the best epoch.
-        recipe: settings.
-        loss: to minimize.
-        before: called before each epoch with its number, from 0.
-        after: called after each epoch.
-        first: first epoch that can be the best.
-        patience: epochs without improvement after which training stops; 0 for never.
-        progress: see `sen_edge.progress`.
+    `before` is called before each epoch with its number, from 0; `after` after each. Epochs before `first` cannot be
+    the best. Training stops after `patience` epochs without improvement, 0 for never.
 
     Raises:
         TrainingError: the loss is not finite, or no epoch has finite outputs.
@@ -274,11 +248,7 @@ def fit(
 
 
 def restore_best(run: Run) -> Best:
-    """Load the best epoch into the network; set evaluation mode.
-
-    Raises:
-        TrainingError: no best epoch.
-    """
+    """Load the best epoch into the network; set evaluation mode."""
     if run.best is None:
         raise TrainingError("no epoch has finite outputs", hint=LOWER)
     run.network.load_state_dict(run.best.state)

@@ -5,25 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sen_edge.model.config import Decay, InputCoding, LayerAxis, Readout, Reset, Size, Timesteps
-from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, Whole
+from sen_edge.model.config import Decay, InputCoding, LayerAxis, Readout, Reset, Size, SpikingConfig, Timesteps
+from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, Whole, fields_of
 
 NETWORK, SPIKES, SCHEDULE = "Network", "Spiking network (--arch snn)", "Schedule"
-#: Fields of a spiking network alone, as `SpikingConfig` names them.
-SPIKING = (
-    "timesteps",
-    "beta",
-    "threshold",
-    "reset",
-    "reset_delay",
-    "readout",
-    "input_coding",
-    "surrogate_slope",
+#: Fields of a spatially embedded network alone.
+SPATIAL = (
+    *("dims", "position_scale", "layer_axis", "layer_spacing"),
+    *("steepness", "exponent", "min_distance", "gain"),
 )
-#: Fields of a spatially embedded network alone; `CONFIG` as `SpatialConfig` names them, `RECIPE` as `Recipe` does.
-CONFIG = ("steepness", "layer_spacing", "layer_axis", "exponent", "min_distance", "gain")
-SPATIAL = ("dims", "position_scale", *CONFIG)
-RECIPE = ("epochs", "batch_size", "learning_rate", "position_scale", "shift", "validation", "seed")
 
 
 @dataclass(frozen=True)
@@ -87,6 +77,6 @@ class TrainRequest(Schema):
 
     def check(self) -> None:
         """Reject options without effect."""
-        self.require(self.arch == "snn", "arch snn", *SPIKING)
+        self.require(self.arch == "snn", "arch snn", *fields_of(SpikingConfig))
         self.require(self.weights == "positions", "weights positions", *SPATIAL)
         self.require(self.layer_axis == "fixed", "layer_axis fixed", "layer_spacing")

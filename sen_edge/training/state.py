@@ -47,11 +47,7 @@ def options_of(config: SpatialConfig, dataset: Dataset, recipe: Recipe) -> dict[
 
 
 def save_state(run: Run, path: Path, options: Mapping[str, Any]) -> None:
-    """Replace the state file.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
+    """Replace the state file."""
     buffer = BytesIO()
     state = {
         "format": FORMAT,

@@ -10,6 +10,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -26,6 +27,7 @@ from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.progress import Progress, silent
+from sen_edge.schema import Schema, fields_of
 from sen_edge.training.dense_baseline import conventional_recipe
 from sen_edge.training.loop import (
     Epoch,
@@ -39,7 +41,7 @@ from sen_edge.training.loop import (
     start,
     suggested_recipe,
 )
-from sen_edge.training.request import CONFIG, RECIPE, SPIKING, TrainRequest
+from sen_edge.training.request import TrainRequest
 from sen_edge.training.state import options_of, restore, save_state, state_path
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
 
@@ -53,16 +55,13 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     """Return the configuration of a request for these data."""
     spiking = None
     if request.arch == "snn":
-        given = {name: getattr(request, name) for name in SPIKING}
-        stated = {name: value for name, value in given.items() if value is not None}
-        spiking = SpikingConfig(**{**suggested_spiking(dataset), **stated})
+        spiking = SpikingConfig(**{**suggested_spiking(dataset), **_stated(request, SpikingConfig)})
     return SpatialConfig(
         layer_sizes=(dataset.n_in, *request.hidden, dataset.n_classes),
         dimensions=request.dims,
-        bias=request.bias,
-        **{name: getattr(request, name) for name in CONFIG},
         input_range=dataset.input_range,
         spiking=spiking,
+        **_stated(request, SpatialConfig),
     )
 
 
@@ -71,8 +70,13 @@ def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
     suggested = suggested_recipe(request.dims, dataset, request.exponent)
     if request.weights == "free":
         suggested = conventional_recipe(suggested)
-    stated = {name: getattr(request, name) for name in RECIPE}
-    return dataclasses.replace(suggested, **{name: value for name, value in stated.items() if value is not None})
+    return dataclasses.replace(suggested, **_stated(request, Recipe))
+
+
+def _stated(request: TrainRequest, schema: type[Schema]) -> dict[str, Any]:
+    """Return the values of a request for the fields of a schema, by name."""
+    values = {name: getattr(request, name, None) for name in fields_of(schema)}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
@@ -137,19 +141,10 @@ def train(
     metadata: Mapping[str, str] | None = None,
     progress: Progress = silent,
 ) -> TrainResult:
-    """Train a network and write a checkpoint of the best epoch.
+    """Train a network and write a checkpoint of the best epoch, with `metadata` and figures of the training.
 
     The state is saved to `state_path(out)` after every epoch, and removed after the checkpoint is written.
-
-    Args:
-        config: of the network.
-        dataset: training and test data.
-        recipe: settings.
-        out: `.pt` or `.safetensors`.
-        replace: replace `out` and the state of an interrupted training.
-        resume: continue from the state of an interrupted training, if any.
-        metadata: added to the checkpoint's accuracies, epochs, seed, data set and version.
-        progress: see `sen_edge.progress`.
+    `replace` applies to `out` and to the state of an interrupted training, from which `resume` continues.
 
     Raises:
         DataError: the data do not fit the network.
@@ -170,9 +165,7 @@ def train(
     if resume and state.exists():
         restore(run, state, options)
 
-    def write() -> TrainResult:
-        return _write(run, dataset, recipe, out, metadata or {}, replace=replace)
-
+    write = partial(_write, run, dataset, recipe, out, metadata or {}, replace=replace)
     try:
         fit(run, examples, recipe, after=lambda: save_state(run, state, options), progress=progress)
     except TrainingError as error:
