@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.model import tensor_file
 from sen_edge.model.config import SpatialConfig
+from sen_edge.model.foreign import apply_map, read_map
 from sen_edge.model.parameters import Checkpoint, Synapses
 from sen_edge.model.tensor_file import Float32Array, check_suffix, check_tensor, to_float32_array
-from sen_edge.model.tensor_map import read_map
 from sen_edge.passes.materialize import to_sparse_layout, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.files import write_atomic
@@ -62,8 +62,6 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
     content = tensor_file.read(path, data)
     try:
         if tensor_map is not None:
-            from sen_edge.model.foreign import apply_map
-
             return apply_map(content, tensor_map, sha256)
         if path.suffix == ".safetensors":
             header = tensor_file.safetensors_metadata(data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce, singledispatch
+from functools import reduce
 
 import numpy as np
 import torch
@@ -14,58 +14,11 @@ from torch.nn import functional
 from sen_edge.model.dynamics import LayeredNetwork, Product, Timing
 from sen_edge.passes.materialize import Mask, to_sparse_layout
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
 
 #: Slope of the surrogate derivative in training.
 SURROGATE_SLOPE = 5.0
-
-
-@singledispatch
-def pattern(operator: WeightOperator) -> Mask | None:
-    """Return the pattern `[n_out, n_in]` of stored weights, None for all; one function for each trainable operator.
-
-    Raises:
-        NetworkError: the operator has no trainable weights.
-    """
-    raise _not_trainable(operator)
-
-
-@pattern.register(Dense)
-@pattern.register(LowRank)
-def _full(operator: WeightOperator) -> None:
-    return None
-
-
-@pattern.register
-def _sparse_pattern(operator: Sparse) -> Mask:
-    stored: Mask = operator.with_values_of(np.ones(operator.shape, np.float32)).to_dense() != 0
-    return stored
-
-
-@singledispatch
-def rebuild(operator: WeightOperator, factors: list[Array], mask: Mask | None) -> WeightOperator:
-    """Return the operator with new `factors` in the same order; one function per trainable operator."""
-    return Dense(factors[0]) if mask is None else to_sparse_layout(factors[0], mask)
-
-
-@rebuild.register
-def _low_rank(operator: LowRank, factors: list[Array], mask: Mask | None) -> WeightOperator:
-    right, left = factors
-    return LowRank(left, right)
-
-
-@rebuild.register
-def _sparse(operator: Sparse, factors: list[Array], mask: Mask | None) -> WeightOperator:
-    return operator.with_values_of(factors[0])
-
-
-def _not_trainable(operator: WeightOperator) -> NetworkError:
-    return NetworkError(
-        f"{type(operator).__name__} weights are not floating-point parameters",
-        hint="train before quantization; train coordinates with finetune()",
-    )
 
 
 class FreeLeaf(nn.Module):
@@ -80,11 +33,16 @@ class FreeLeaf(nn.Module):
 
     def __init__(self, operator: WeightOperator) -> None:
         super().__init__()
-        if any(factor.scale is not None for factor in operator.factors):
-            raise _not_trainable(operator)
+        is_trainable = isinstance(operator, (Dense, LowRank, Sparse))
+        if not is_trainable or any(factor.scale is not None for factor in operator.factors):
+            raise NetworkError(
+                f"{type(operator).__name__} weights are not floating-point parameters",
+                hint="train before quantization; train coordinates with finetune()",
+            )
         self.operator = operator
         self.register_buffer("mask", None)
-        self.set_pattern(pattern(operator))
+        if isinstance(operator, Sparse):
+            self.set_pattern(operator.with_values_of(np.ones(operator.shape, np.float32)).to_dense() != 0)
         self.factors = nn.ParameterList(
             nn.Parameter(torch.from_numpy(factor.to_dense().copy())) for factor in operator.factors
         )
@@ -102,7 +60,12 @@ class FreeLeaf(nn.Module):
     def to_operator(self) -> WeightOperator:
         """Return the operator with the present weights."""
         factors = [factor.detach().numpy().copy() for factor in self.factors]
-        return rebuild(self.operator, factors, None if self.mask is None else self.mask.numpy() != 0)
+        if isinstance(self.operator, LowRank):
+            right, left = factors
+            return LowRank(left, right)
+        if isinstance(self.operator, Sparse):
+            return self.operator.with_values_of(factors[0])
+        return Dense(factors[0]) if self.mask is None else to_sparse_layout(factors[0], self.mask.numpy() != 0)
 
 
 class FreeNetwork(LayeredNetwork):

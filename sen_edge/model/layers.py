@@ -169,11 +169,8 @@ class SpatialNetwork(LayeredNetwork):
         """Return the parameters by the names of `SpatialConfig.tensor_shapes`, each once."""
         named = {f"positions.{index}": position for index, position in enumerate(self.positions)}
         for index, layer in enumerate(self.linears()):
-            named[f"inhibition.{index}"] = layer.inhibition
-            if layer.gain is not None:
-                named[f"gain.{index}"] = layer.gain
-            if layer.bias is not None:
-                named[f"bias.{index}"] = layer.bias
+            roles = {"inhibition": layer.inhibition, "gain": layer.gain, "bias": layer.bias}
+            named |= {f"{role}.{index}": value for role, value in roles.items() if value is not None}
         return named
 
     def reset_parameters(self, seed: int, position_scale: float = 0.3, inhibition_scale: float = 1.0) -> None:
