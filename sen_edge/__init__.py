@@ -7,26 +7,17 @@ against the checkpoint, and measured. The names in `__all__` are the public API;
 import logging
 from typing import TYPE_CHECKING, Any
 
+from sen_edge.errors import VerificationError
 from sen_runtime import __version__
+from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
-    from sen_edge.api import (
-        Benchmark,
-        Compressed,
-        ExportResult,
-        Model,
-        SenError,
-        TrainResult,
-        Verification,
-        VerificationError,
-        bench,
-        compress,
-        export,
-        load,
-        quantize,
-        train,
-        verify,
-    )
+    from sen_edge.api import Benchmark, bench, compress, export, quantize, train, verify
+    from sen_edge.compression.result import Compressed
+    from sen_edge.exporting.result import ExportResult
+    from sen_edge.exporting.verify.result import Verification
+    from sen_edge.model.model import Model, load
+    from sen_edge.training.train import TrainResult
 
 __all__ = [
     "Benchmark",

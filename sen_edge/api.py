@@ -24,7 +24,7 @@ from sen_edge.compression.result import Compressed
 from sen_edge.data import datasets
 from sen_edge.data.calibration import load_calibration
 from sen_edge.display import Displayed
-from sen_edge.errors import UsageError, VerificationError
+from sen_edge.errors import UsageError
 from sen_edge.exporting import pipeline as export_pipeline
 from sen_edge.exporting import quantization
 from sen_edge.exporting.request import ExportRequest, VerifyRequest
@@ -40,25 +40,6 @@ from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import TrainResult
 from sen_runtime.bench import measure
 from sen_runtime.bench.plan import BenchRequest
-from sen_runtime.errors import SenError
-
-__all__ = [
-    "Benchmark",
-    "Compressed",
-    "ExportResult",
-    "Model",
-    "SenError",
-    "TrainResult",
-    "Verification",
-    "VerificationError",
-    "bench",
-    "compress",
-    "export",
-    "load",
-    "quantize",
-    "train",
-    "verify",
-]
 
 LOG = logging.getLogger(__name__)
 StrPath = str | Path

@@ -21,7 +21,7 @@ def inspect(
     """Show layers, parameters, form and size of the weights, and distances of a model."""
     from sen_edge.exporting.verify.expectation import check
     from sen_edge.model.model import load
-    from sen_edge.model.notes import map_note
+    from sen_edge.model.parameters import map_note
     from sen_edge.model.statistics import summarize
     from sen_edge.report import tables
 

@@ -15,7 +15,7 @@ def lines(described: Mapping[str, Any]) -> list[str]:
     """Return the lines about a map: unused entries, assumed constants, and whether outputs were compared.
 
     Args:
-        described: result of `sen_edge.model.notes.map_note`.
+        described: result of `sen_edge.model.parameters.map_note`.
     """
     applied, agreement = described["map"], described["expect"]
     found = []

@@ -13,7 +13,7 @@ def plot(request: PlotRequest, *, force: arguments.Force = False) -> None:
 
     The page is one file without external resources. It shows at most 10,000 neurons, evenly sampled.
     """
-    from sen_edge.model.notes import map_note
+    from sen_edge.model.parameters import map_note
     from sen_edge.overwrite import refuse_existing, write_outputs
     from sen_edge.report.network.picture import draw
     from sen_edge.report.network.scene import load_positions

@@ -60,7 +60,7 @@ def train(
     import torch
 
     from sen_edge.data.datasets import load
-    from sen_edge.training.state import state_path
+    from sen_edge.training.loop import state_path
     from sen_edge.training.train import check_output, config_of, recipe_of
     from sen_edge.training.train import train as run_train
 
@@ -105,7 +105,7 @@ def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
 
 def _interrupted(output: Path) -> list[str]:
     """Return the lines for an interrupted training: kept results, and the command that resumes it."""
-    from sen_edge.training.state import state_path
+    from sen_edge.training.loop import state_path
 
     state = state_path(output)
     if not state.exists():

@@ -32,7 +32,7 @@ def verify(
     from sen_edge.exporting.verify.expectation import check
     from sen_edge.exporting.verify.file import verify_file
     from sen_edge.model.model import load
-    from sen_edge.model.notes import map_note
+    from sen_edge.model.parameters import map_note
 
     model = load(against, map_path=request.map_path)
     agreement = None if request.expect is None else check(model, request.expect, against.name)

@@ -27,7 +27,6 @@ from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import Mask
 from sen_edge.progress import Progress, silent
-from sen_edge.training.dense_baseline import conventional_recipe
 from sen_edge.training.loop import (
     Epoch,
     Examples,
@@ -40,6 +39,7 @@ from sen_edge.training.loop import (
     start,
     suggested_recipe,
 )
+from sen_edge.training.train import conventional_recipe
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense
 

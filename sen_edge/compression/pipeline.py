@@ -23,8 +23,7 @@ from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
 from sen_edge.model.checkpoint import to_network
 from sen_edge.model.model import Model
-from sen_edge.model.notes import compression_note
-from sen_edge.model.parameters import Checkpoint
+from sen_edge.model.parameters import Checkpoint, compression_note
 from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16

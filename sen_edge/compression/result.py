@@ -12,8 +12,7 @@ from sen_edge.display import Displayed
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.model import IMAGE_SUFFIX, SUFFIXES, Model
-from sen_edge.model.notes import compression_note, map_note
-from sen_edge.model.parameters import Checkpoint
+from sen_edge.model.parameters import Checkpoint, compression_note, map_note
 from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_runtime import __version__
 from sen_runtime import format as image

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import sen_edge
 from sen_edge.errors import OutputError
-from sen_edge.model.notes import map_note
+from sen_edge.model.parameters import map_note
 from sen_edge.model.statistics import layer_figures
 from sen_runtime.errors import SenError
 from sen_runtime.ir.int8 import Grid

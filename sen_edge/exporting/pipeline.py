@@ -27,7 +27,7 @@ from sen_edge.exporting.verify.expectation import check
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.exporting.verify.verification import verify
 from sen_edge.model.model import Model
-from sen_edge.model.notes import compression_note
+from sen_edge.model.parameters import compression_note
 from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16

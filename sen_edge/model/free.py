@@ -95,9 +95,7 @@ class FreeNetwork(LayeredNetwork):
         bias = self.biases.get(str(index))
 
         def product(x: Tensor) -> Tensor:
-            y = parts[0](x)
-            for part in parts[1:]:
-                y = y + part(x)
+            y = reduce(torch.add, (part(x) for part in parts))
             return y if bias is None else y + bias
 
         return product

@@ -1,9 +1,10 @@
-"""The learned parameters of a spatially embedded network as data."""
+"""The learned parameters of a spatially embedded network as data, and notes about their origin for manifests."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -78,3 +79,20 @@ class Checkpoint:
     def n_parameters(self) -> int:
         """Number of learned parameters."""
         return sum(int(tensor.size) for tensor in self.tensors.values())
+
+
+def map_note(applied: AppliedMap | None, agreement: Any = None) -> dict[str, Any]:
+    """Return the entries `map` and `expect` of a manifest; null if absent.
+
+    `agreement` is the `sen_edge.exporting.verify.expectation.Agreement` of the model with expected outputs.
+    """
+    return {
+        "map": None if applied is None else asdict(applied),
+        "expect": None if agreement is None else asdict(agreement),
+    }
+
+
+def compression_note(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entry `compression` of file metadata; equal entries mean that files compute the same."""
+    note = {name: figures[name] for name in ("request", "accuracy", "previous") if name in figures}
+    return {"compression": json.dumps(note or dict(figures), sort_keys=True)}

@@ -23,10 +23,9 @@ from sen_edge.model.model import Model
 from sen_edge.passes.materialize import materialize
 from sen_edge.sweep.file import Compression
 from sen_edge.sweep.settings import Settings, requests_of
-from sen_edge.training.dense_baseline import Trained, train_conventional
 from sen_edge.training.loop import Recipe
 from sen_edge.training.request import TrainRequest
-from sen_edge.training.train import TrainResult, config_of, recipe_of, train
+from sen_edge.training.train import Trained, TrainResult, config_of, recipe_of, train, train_conventional
 from sen_runtime.accuracy import network_accuracy
 from sen_runtime.data import hold_out
 from sen_runtime.ir.network import Network

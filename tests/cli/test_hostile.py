@@ -19,7 +19,7 @@ from sen_edge.compression.evaluator import SearchState
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.passes.materialize import materialize
 from sen_edge.sweep.journal import read_journal
-from sen_edge.training import state
+from sen_edge.training import loop
 from sen_exporters.base import exporter
 from sen_runtime import cli, memory_limits
 from sen_runtime import format as image
@@ -283,7 +283,7 @@ def test_states_that_programs_keep(kind: str, tmp_path: Path, monkeypatch: pytes
         lambda: energy.read_meter(path),
         lambda: SearchState.load(path, make_network(MLP), _Data(), {}),  # type: ignore[arg-type]
         lambda: read_journal(path),
-        lambda: state.restore(None, path, {}),  # type: ignore[arg-type]
+        lambda: loop.restore(None, path, {}),  # type: ignore[arg-type]
     ]
     for read in readers:
         with pytest.raises(SenError) as caught:

@@ -13,8 +13,8 @@ from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import FreeNetwork
 from sen_edge.passes.materialize import materialize
 from sen_edge.training import loop
-from sen_edge.training.dense_baseline import conventional_recipe, initial, train_conventional
 from sen_edge.training.loop import TrainingError
+from sen_edge.training.train import conventional_recipe, initial, train_conventional
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network

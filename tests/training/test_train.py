@@ -17,8 +17,7 @@ from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.progress import Progress
-from sen_edge.training.loop import Recipe, TrainingError, evaluate, shift_images, suggested_recipe
-from sen_edge.training.state import state_path
+from sen_edge.training.loop import Recipe, TrainingError, evaluate, shift_images, state_path, suggested_recipe
 from sen_edge.training.train import suggested_spiking, train
 from tests.conftest import Outcome
 
