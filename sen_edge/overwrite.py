@@ -15,15 +15,9 @@ ELSEWHERE = "move it, or choose another output with -o or --name"
 
 
 def refuse_existing(out_dir: Path, names: Iterable[str], *, force: bool) -> None:
-    """Refuse existing outputs early.
+    """Refuse existing outputs early; a name with a trailing `/` is a folder.
 
-    Args:
-        out_dir: output folder.
-        names: of files and, with a trailing `/`, of folders.
-        force: replace existing outputs of the same kind.
-
-    Raises:
-        OutputError: `out_dir` is a file; or an output exists and may not be replaced.
+    Existing outputs of the same kind are replaced with `force`.
     """
     if out_dir.exists() and not out_dir.is_dir():
         raise OutputError(f"{out_dir} is a file; expected a folder", hint="choose another with -o")
@@ -35,17 +29,13 @@ def refuse_existing(out_dir: Path, names: Iterable[str], *, force: bool) -> None
 
 
 def write_outputs(out_dir: Path, files: Mapping[str, bytes], *, force: bool, updated: Iterable[str] = ()) -> None:
-    """Write all files or none; a folder in the names is replaced as a whole.
+    """Write files by name, all or none; a folder in the names is replaced as a whole.
 
-    Args:
-        out_dir: output folder.
-        files: name relative to `out_dir` -> content.
-        force: replace existing files.
-        updated: names that may always be replaced.
+    Without `force` only the files `updated` may exist.
 
     Raises:
-        OutputError: an output exists and `force` is False, or is of another kind; a folder to replace is a link, or
-            holds files of no export; the disk is full or not writable.
+        OutputError: an output exists, or is of another kind; a folder to replace is a link, or holds files of no
+            export; the disk is full or not writable.
     """
     contents = _by_path(out_dir, files)
     for path, content in contents.items():

@@ -10,4 +10,3 @@ Progress = Callable[[str, float], None]
 
 def silent(stage: str, fraction: float) -> None:
     """Report nothing."""
-    del stage, fraction

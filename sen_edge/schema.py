@@ -132,11 +132,7 @@ class Schema:
         """Refuse combinations of fields with a `SchemaError`; for subclasses."""
 
     def require(self, condition: bool, needs: str, *names: str) -> None:
-        """Refuse fields that differ from their defaults where the condition for them is not met.
-
-        Raises:
-            SchemaError: such a field; `needs` names the condition.
-        """
+        """Refuse fields that differ from their defaults unless their condition, which `needs` names, is met."""
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # of subclasses
             if not condition and field.name in names and getattr(self, field.name) != field.default:
                 raise SchemaError(f"has no effect without {needs}", key=field.name)

@@ -43,13 +43,9 @@ class Calibration:
 
 
 def load_calibration(name: str, data_dir: Path | None, network: Network, most: int | None = None) -> Calibration:
-    """Load the training part of a data set by name or path; see `datasets.load`. A file of `x` alone is used whole.
+    """Load at most `most` inputs of the training part of a data set; by default as many as int8 needs.
 
-    Args:
-        name: of the data set, or a path.
-        data_dir: the only folder searched for MNIST, if given.
-        network: that takes the inputs.
-        most: max inputs; None for the default of int8.
+    A file of `x` alone is used whole; see `datasets.load`.
 
     Raises:
         DataError: the inputs are missing, damaged, too few, of a wrong shape, not finite, constant, or outside the

@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sen_edge.data import mnist
 from sen_edge.errors import DataError
@@ -27,12 +29,9 @@ IMAGE_SHAPES = {"mnist": mnist.IMAGE_SHAPE, "digits": (8, 8)}
 class Dataset:
     """Examples with class labels, checked as `sen_runtime.data.Examples`; test labels also occur in training.
 
+    Inputs are `[n, n_in]`, or `[n, T, n_in]` for spike trains; labels are `[n]`.
+
     Attributes:
-        name: for messages and metadata.
-        train_inputs: `[n, n_in]` float32, or `[n, T, n_in]` for spike trains.
-        train_labels: `[n]` int64.
-        test_inputs: `[m, n_in]` or `[m, T, n_in]`.
-        test_labels: `[m]`.
         input_range: min and max of the inputs.
         image_shape: rows and columns of an image, or None.
         is_split: whether the test part is a seeded share of each class, because the source has no split.
@@ -83,22 +82,24 @@ class Dataset:
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of training inputs and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.train_inputs).data)
-        digest.update(np.ascontiguousarray(self.train_labels).data)
-        return digest.hexdigest()
+        return _sha256(self.train_inputs, self.train_labels)
 
     @cached_property
     def content_sha256(self) -> str:
         """SHA-256 of all inputs and labels."""
-        digest = hashlib.sha256(self.sha256.encode())
-        digest.update(np.ascontiguousarray(self.test_inputs).data)
-        digest.update(np.ascontiguousarray(self.test_labels).data)
-        return digest.hexdigest()
+        return _sha256(np.frombuffer(self.sha256.encode(), np.uint8), self.test_inputs, self.test_labels)
 
     @property
     def n_classes(self) -> int:
         """One more than the largest training label."""
         return int(self.train_labels.max()) + 1
+
+
+def _sha256(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def load(

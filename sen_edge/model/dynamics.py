@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import singledispatch
 from typing import Any
 
@@ -16,21 +15,13 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from sen_edge.model.config import SpikingConfig
+from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
 Product = Callable[[Tensor], Tensor]
 #: Membrane and output of a layer.
 State = tuple[Tensor, Tensor]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Time steps and readout as in `sen_runtime.ir.network.Network`, and the slope of the surrogate derivative."""
-
-    timesteps: int
-    input_coding: str
-    readout: str
-    surrogate_slope: float
 
 
 class FastSigmoidSpike(torch.autograd.Function):
@@ -59,11 +50,16 @@ def spike(above: Tensor, slope: float) -> Tensor:
 
 
 class LayeredNetwork(nn.Module, ABC):
-    """Base of the networks in torch; `timing` is None for a multilayer perceptron."""
+    """Base of the networks in torch.
 
-    def __init__(self, neurons: Sequence[Neuron], timing: Timing | None) -> None:
+    `timing` gives time steps, input coding and readout of a spiking network, and is None for a multilayer perceptron.
+    """
+
+    def __init__(
+        self, neurons: Sequence[Neuron], timing: SpikingConfig | Network | None, surrogate_slope: float
+    ) -> None:
         super().__init__()
-        self.neurons, self.timing = neurons, timing
+        self.neurons, self.timing, self.surrogate_slope = neurons, timing, surrogate_slope
 
     @abstractmethod
     def products(self) -> list[Product]:
@@ -89,7 +85,7 @@ class LayeredNetwork(nn.Module, ABC):
             outputs.append(x)
         return outputs
 
-    def _trace_spiking(self, x: Tensor, products: Sequence[Product], timing: Timing) -> list[Tensor]:
+    def _trace_spiking(self, x: Tensor, products: Sequence[Product], timing: SpikingConfig | Network) -> list[Tensor]:
         # The first product does not depend on the membranes, so one serves all steps.
         first = products[0](x)
         states: list[State | None] = [None] * len(products)
@@ -98,7 +94,7 @@ class LayeredNetwork(nn.Module, ABC):
             value = first if timing.input_coding == "direct" else first[:, t]
             for index, (product, neuron) in enumerate(zip(products, self.neurons, strict=True)):
                 current = product(value) if index else value
-                state = states[index] = advance(neuron, states[index], current, timing.surrogate_slope)
+                state = states[index] = advance(neuron, states[index], current, self.surrogate_slope)
                 value, total = state[1], totals[index]
                 totals[index] = value if total is None else total + value
         outputs = [total for total in totals if total is not None]
@@ -117,13 +113,11 @@ def activate(neuron: Neuron, current: Tensor) -> Tensor:
 
 @activate.register
 def _identity(neuron: Identity, current: Tensor) -> Tensor:
-    del neuron
     return current
 
 
 @activate.register
 def _relu(neuron: Relu, current: Tensor) -> Tensor:
-    del neuron
     return functional.relu(current)
 
 
@@ -138,7 +132,6 @@ def advance(neuron: Neuron, before: State | None, current: Tensor, slope: float)
 
 @advance.register
 def _leaky_integrator(neuron: LeakyIntegrator, before: State | None, current: Tensor, slope: float) -> State:
-    del slope
     membrane = current if before is None else neuron.beta * before[0] + current
     return membrane, membrane
 

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sen_edge.model.dynamics import LayeredNetwork, Product, Timing
+from sen_edge.model.dynamics import LayeredNetwork, Product
 from sen_edge.passes.materialize import Mask, to_sparse_layout
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import Network
+from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
 
 #: Slope of the surrogate derivative in training.
@@ -68,42 +68,48 @@ class FreeLeaf(nn.Module):
         return Dense(factors[0]) if self.mask is None else to_sparse_layout(factors[0], self.mask.numpy() != 0)
 
 
+class FreeLayer(nn.Module):
+    """Weights and bias of a layer."""
+
+    bias: nn.Parameter | None
+
+    def __init__(self, layer: Layer) -> None:
+        super().__init__()
+        self.layer = layer
+        self.parts = [FreeLeaf(leaf) for leaf in leaves(layer.weight)]
+        self.leaves = nn.ModuleList(self.parts)
+        self.bias = None if layer.bias is None else nn.Parameter(torch.from_numpy(np.array(layer.bias, np.float32)))
+
+    def product(self) -> Product:
+        """Return the function `x [..., n_in] -> W x + b [..., n_out]`."""
+        products = [part.product() for part in self.parts]
+
+        def product(x: Tensor) -> Tensor:
+            y = reduce(torch.add, (each(x) for each in products))
+            return y if self.bias is None else y + self.bias
+
+        return product
+
+    def to_layer(self) -> Layer:
+        """Return the layer with the present weights."""
+        parts = iter(self.parts)
+        weight = map_leaves(self.layer.weight, lambda _: next(parts).to_operator())
+        return replace(self.layer, weight=weight, bias=None if self.bias is None else self.bias.detach().numpy().copy())
+
+
 class FreeNetwork(LayeredNetwork):
     """Weights and biases of a network as parameters; layers without a bias keep none."""
 
     def __init__(self, network: Network, surrogate_slope: float = SURROGATE_SLOPE) -> None:
-        timing = Timing(network.timesteps, network.input_coding, network.readout, surrogate_slope)
-        super().__init__([layer.neuron for layer in network.layers], timing if network.is_spiking else None)
+        neurons = [layer.neuron for layer in network.layers]
+        super().__init__(neurons, network if network.is_spiking else None, surrogate_slope)
         self.network = network
-        self.leaves = nn.ModuleList(
-            nn.ModuleList(FreeLeaf(leaf) for leaf in leaves(layer.weight)) for layer in network.layers
-        )
-        self.biases = nn.ParameterDict(
-            {
-                str(index): nn.Parameter(torch.from_numpy(np.array(layer.bias, np.float32)))
-                for index, layer in enumerate(network.layers)
-                if layer.bias is not None
-            }
-        )
+        self.free_layers = [FreeLayer(layer) for layer in network.layers]
+        self.layers = nn.ModuleList(self.free_layers)
 
     def products(self) -> list[Product]:
         """Return the product of every layer, for one pass."""
-        return [self._product(index) for index in range(len(self.network.layers))]
-
-    def _product(self, index: int) -> Product:
-        parts = [leaf.product() for leaf in self._leaves(index)]
-        bias = self.biases.get(str(index))
-
-        def product(x: Tensor) -> Tensor:
-            y = reduce(torch.add, (part(x) for part in parts))
-            return y if bias is None else y + bias
-
-        return product
-
-    def _leaves(self, index: int) -> list[FreeLeaf]:
-        group = self.leaves[index]
-        assert isinstance(group, nn.ModuleList)  # for mypy
-        return [leaf for leaf in group if isinstance(leaf, FreeLeaf)]
+        return [layer.product() for layer in self.free_layers]
 
     def restrict(self, masks: Mapping[int, Mask]) -> None:
         """Set masks `[n_out, n_in]` by layer; layers without one are fully connected.
@@ -111,18 +117,12 @@ class FreeNetwork(LayeredNetwork):
         Raises:
             NetworkError: the weights of a layer are not dense.
         """
-        for index, layer in enumerate(self.network.layers):
-            if not isinstance(layer.weight, Dense):
-                raise NetworkError(f"layer {index} is {type(layer.weight).__name__}; only dense weights take a mask")
-            (leaf,) = self._leaves(index)
-            leaf.set_pattern(masks.get(index))
+        for index, layer in enumerate(self.free_layers):
+            weight = layer.layer.weight
+            if not isinstance(weight, Dense):
+                raise NetworkError(f"layer {index} is {type(weight).__name__}; only dense weights take a mask")
+            layer.parts[0].set_pattern(masks.get(index))
 
     def to_network(self) -> Network:
         """Return the network with the present weights."""
-        layers = []
-        for index, layer in enumerate(self.network.layers):
-            parts = iter(self._leaves(index))
-            weight = map_leaves(layer.weight, lambda _, parts=parts: next(parts).to_operator())  # type: ignore[misc]
-            bias = self.biases[str(index)].detach().numpy().copy() if layer.bias is not None else None
-            layers.append(replace(layer, weight=weight, bias=bias))
-        return replace(self.network, layers=tuple(layers))
+        return replace(self.network, layers=tuple(layer.to_layer() for layer in self.free_layers))

@@ -22,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sen_edge.model.config import SpatialConfig
-from sen_edge.model.dynamics import LayeredNetwork, Product, Timing
+from sen_edge.model.dynamics import LayeredNetwork, Product
 
 #: A pair is near, and is computed from differences, below this share of |p|^2 + |q|^2.
 NEAR = 2.0**-7
@@ -135,19 +135,13 @@ class SpatialLinear(nn.Module):
         weight, bias = self.weight(), self.bias
         return lambda x: functional.linear(x, weight, bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply the layer: `x [..., n_in]` -> `[..., n_out]`."""
-        return self.product()(x)
-
 
 class SpatialNetwork(LayeredNetwork):
     """Perceptron or spiking network with one position per neuron, all parameters 0."""
 
     def __init__(self, config: SpatialConfig) -> None:
-        timing, spiking = None, config.spiking
-        if spiking is not None:
-            timing = Timing(spiking.timesteps, spiking.input_coding, spiking.readout, spiking.surrogate_slope)
-        super().__init__(config.neurons(), timing)
+        slope = 0.0 if config.spiking is None else config.spiking.surrogate_slope
+        super().__init__(config.neurons(), config.spiking, slope)
         self.config = config
         self.positions = nn.ParameterList(
             nn.Parameter(torch.zeros(size, config.free_dimensions)) for size in config.layer_sizes

@@ -220,22 +220,17 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     if path.suffix == IMAGE_SUFFIX:
         if map_path is not None:
             raise UsageError(f"--map is for foreign checkpoints; {path} is an image", hint="leave it out")
-        return _load_image(path)
+        data = read_regular(path, error=ImageError)  # once, so that hash and network belong together
+        try:
+            return Model(image.loads(data), hashlib.sha256(data).hexdigest(), path=path)
+        except ImageError as error:
+            raise ImageError(f"{path}: {error.message}", error.hint) from error
     check_suffix(path, SUFFIXES)
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:
         return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path)
     except NetworkError as error:
         raise NetworkError(f"{path}: {error.message}", error.hint) from error
-
-
-def _load_image(path: Path) -> Model:
-    """Read the file once, so hash and network belong together."""
-    data = read_regular(path, error=ImageError)
-    try:
-        return Model(image.loads(data), hashlib.sha256(data).hexdigest(), path=path)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error.message}", error.hint) from error
 
 
 def count_stored_numbers(network: Network) -> tuple[int, ...]:

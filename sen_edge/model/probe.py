@@ -45,10 +45,7 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
 def constant_output(network: Network, inputs: FloatArray, layers: Sequence[FloatArray]) -> str | None:
     """Return a warning that names the first constant layer if the output is constant, else None.
 
-    Args:
-        network: of the model.
-        inputs: `[batch, ...]`; equal inputs give no warning.
-        layers: outputs of every layer for them, `[batch, n]` each.
+    `layers` are the outputs `[batch, n]` of every layer for inputs `[batch, ...]`; equal inputs give no warning.
     """
     if not _is_constant(layers[-1]) or np.array_equal(inputs, np.broadcast_to(inputs[:1], inputs.shape)):
         return None

@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 Float32Array = NDArray[np.float32]
 
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
-SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+SUFFIXES = (".pt", ".pth", ".ckpt", ".safetensors")
 
 #: Classes and functions that a pickle may name, replaced by `_Placeholder`: their code never runs.
 HARMLESS = (

@@ -205,7 +205,6 @@ def _step(run: Run, inputs: Tensor, labels: Tensor, loss: Loss) -> tuple[float, 
 
 def label_loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
     """Compute the cross-entropy of logits."""
-    del inputs
     return functional.cross_entropy(outputs, labels)
 
 

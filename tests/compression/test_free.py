@@ -55,7 +55,7 @@ def test_every_form_multiplies_as_it_is_stored(kind: str, bias: bool) -> None:
     with torch.no_grad():
         found = module(torch.from_numpy(x)).numpy()
     assert np.allclose(found, reference.run(network, x), atol=1e-5)
-    assert len(module.biases) == bias
+    assert sum(layer.bias is not None for layer in module.free_layers) == bias
     again = module.to_network().layers[0]
     assert same(again.weight, network.layers[0].weight)
     assert (again.bias is None) == (not bias) and (not bias or np.array_equal(again.bias, network.layers[0].bias))
