@@ -69,11 +69,7 @@ def _takes(schema: type[Schema]) -> Callable[[Function], Function]:
 
 
 def _model(model: Model | Compressed | StrPath, map_path: StrPath | None = None) -> Model:
-    """Return a loaded model; load a path.
-
-    Raises:
-        UsageError: another type, or a map for a loaded model.
-    """
+    """Return a loaded model; load a path."""
     if isinstance(model, (str, Path)):
         return load(model, map_path=map_path)
     if not isinstance(model, (Model, Compressed)):

@@ -144,14 +144,9 @@ def validate(cls: type, name: str, value: Any) -> Any:
 
 
 def parse(cls: type[T], values: Any, where: str, *, key: str = "", error: type[SenError] = UsageError) -> T:
-    """Build `cls` from plain values, or raise an `error`.
+    """Build `cls` from plain values, as TOML and JSON have them, or raise an `error`.
 
-    Args:
-        cls: the schema.
-        values: as TOML and JSON have them.
-        where: start of each message, such as the path of the file.
-        key: path of the mapping in the file, such as "config".
-        error: class of the errors.
+    Messages start with `where`, such as the path of the file; `key` is the path of the mapping in it, such as "config".
     """
     try:
         found: T = _validate(cls, values, (key,) if key else ())

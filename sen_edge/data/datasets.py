@@ -116,12 +116,7 @@ def load(
     - `digits`: scikit-learn's 1,797 digits of 8 x 8 pixels, scaled to [0, 1]; a seeded fifth of each is test data.
     - the path of a `.npz` or of IDX images: see `sen_runtime.data.DataFile`.
 
-    Args:
-        name: `mnist`, `digits` or a path.
-        data_dir: the only folder searched for MNIST, if given.
-        spikes: inputs are spike trains `[n, T, n_in]`.
-        download: fetch MNIST if missing.
-        mirror: URL to fetch from.
+    MNIST is searched in `data_dir` alone if given; `download` fetches it if missing, from `mirror` or the known ones.
 
     Raises:
         DataError: the data are missing, damaged, without labels, or of another form.

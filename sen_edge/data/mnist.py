@@ -60,11 +60,7 @@ def cache_folder() -> Path:
 
 
 def locate(data_dir: Path | None = None, *, download: bool = False, mirror: str | None = None) -> Path:
-    """Return the first folder with all four files; fetch them if missing and `download` is set.
-
-    Raises:
-        DataError: the files are missing, or cannot be fetched.
-    """
+    """Return the first folder with all four files; fetch them if missing and `download` is set."""
     searched = folders(data_dir)
     for folder in searched:
         if all(_find_file(folder, name) for name in FILES):
@@ -81,11 +77,7 @@ def locate(data_dir: Path | None = None, *, download: bool = False, mirror: str 
 
 
 def read(folder: Path, part: str) -> Examples:
-    """Read images `[n, 784]` scaled to [0, 1] and labels; `part` is `sen_runtime.data.TRAINING` or `TEST`.
-
-    Raises:
-        DataError: a file is missing or damaged, or images do not have 28 x 28 pixels.
-    """
+    """Read images `[n, 784]` scaled to [0, 1] and labels; `part` is `sen_runtime.data.TRAINING` or `TEST`."""
     prefix = PREFIXES[part]
     images_path, labels_path = (_find_file(folder, f"{prefix}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
     if images_path is None or labels_path is None:
@@ -103,13 +95,7 @@ def _find_file(folder: Path, name: str) -> Path | None:
 
 
 def fetch(folder: Path, mirror: str | None = None) -> None:
-    """Download and check the four `.gz` files, and write all of them to `folder`; each URL is logged.
-
-    Raises:
-        DataError: neither the mirror, nor any of `MIRRORS` without one, has files with the known checksums.
-        OutputError: the folder cannot be written.
-        UsageError: the mirror is not an http or https URL.
-    """
+    """Download and check the four `.gz` files, and write all of them to `folder`; each URL is logged."""
     if mirror is not None and not mirror.startswith(("http://", "https://")):
         raise UsageError(f"--mirror is {mirror!r}; expected an http:// or https:// URL")
     failures = []

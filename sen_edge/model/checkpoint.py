@@ -72,12 +72,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
 
 
 def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
-    """Write a checkpoint atomically; the suffix selects the form.
-
-    Raises:
-        CheckpointError: unknown suffix.
-        OutputError: the file exists and `replace` is False, or cannot be written.
-    """
+    """Write a checkpoint atomically, over an existing file only with `replace`; the suffix selects the form."""
     data = dumps(checkpoint, path)
     try:
         write_atomic(path, data, replace=replace)
@@ -90,7 +85,33 @@ def save(checkpoint: Checkpoint, path: Path, *, replace: bool = False) -> None:
 def dumps(checkpoint: Checkpoint, path: Path) -> bytes:
     """Return the bytes that `save` writes to `path`."""
     check_suffix(path)
-    return _safetensors_bytes(checkpoint) if path.suffix == ".safetensors" else _torch_bytes(checkpoint)
+    packed = {
+        f"{SYNAPSES}{index}": np.packbits(mask, axis=1, bitorder="little")
+        for index, mask in checkpoint.synapses.items()
+    }
+    tensors = {name: np.array(tensor) for name, tensor in {**checkpoint.tensors, **packed}.items()}
+    entries = {"format": FORMAT, "version": VERSION, "config": checkpoint.config.to_dict()}
+    metadata = dict(checkpoint.metadata)
+    if path.suffix == ".safetensors":
+        return _safetensors_bytes(tensors, {**entries, "metadata": metadata})
+    import torch
+
+    buffer = BytesIO()
+    content = {name: torch.from_numpy(tensor) for name, tensor in tensors.items()}
+    torch.save({**entries, "tensors": content, "metadata": metadata}, buffer)
+    return buffer.getvalue()
+
+
+def _safetensors_bytes(tensors: dict[str, NDArray[Any]], entries: Mapping[str, Any]) -> bytes:
+    from safetensors.numpy import save as save_tensors
+
+    header = {name: json.dumps(value, sort_keys=True) for name, value in entries.items()}
+    data = save_tensors(tensors, metadata={**header, "format": FORMAT})
+    # safetensors writes the header in any order; sorted keys make the file deterministic.
+    length = int.from_bytes(data[:8], "little")
+    text = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = None) -> Checkpoint:
@@ -220,47 +241,3 @@ def _unpack_pattern(name: str, content: object, n_in: int, n_out: int) -> Synaps
         found = f"{tensor.dtype} {quote(list(tensor.shape))}"
         raise CheckpointError(f"tensor {name} is {found}; expected torch.uint8 {shape}, one bit per synapse")
     return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)
-
-
-# --- writing -------------------------------------------------------------------------------------
-
-
-def _all_tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
-    """Return the tensors of a file: parameters, and patterns with one bit per synapse."""
-    packed = {
-        f"{SYNAPSES}{index}": np.packbits(mask, axis=1, bitorder="little")
-        for index, mask in checkpoint.synapses.items()
-    }
-    return {name: np.array(tensor) for name, tensor in {**checkpoint.tensors, **packed}.items()}
-
-
-def _torch_bytes(checkpoint: Checkpoint) -> bytes:
-    import torch
-
-    buffer = BytesIO()
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "config": checkpoint.config.to_dict(),
-        "tensors": {name: torch.from_numpy(tensor) for name, tensor in _all_tensors(checkpoint).items()},
-        "metadata": dict(checkpoint.metadata),
-    }
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-def _safetensors_bytes(checkpoint: Checkpoint) -> bytes:
-    from safetensors.numpy import save as save_tensors
-
-    header = {
-        "format": FORMAT,
-        "version": json.dumps(VERSION),
-        "config": json.dumps(checkpoint.config.to_dict(), sort_keys=True),
-        "metadata": json.dumps(dict(checkpoint.metadata), sort_keys=True),
-    }
-    data = save_tensors(_all_tensors(checkpoint), metadata=header)
-    # safetensors writes the header in any order; sorted keys make the file deterministic.
-    length = int.from_bytes(data[:8], "little")
-    text = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + length :]

@@ -1,4 +1,7 @@
-"""The configuration of a spatially embedded network: the hyperparameters of a checkpoint."""
+"""The configuration of a spatially embedded network: the hyperparameters of a checkpoint.
+
+docs/reference/checkpoint.md describes every field.
+"""
 
 from __future__ import annotations
 
@@ -28,18 +31,7 @@ Timesteps = Annotated[int, Ge(1), Le(1 << 20)]
 
 @dataclass(frozen=True)
 class SpikingConfig(Schema):
-    """Time and neurons of a spiking network; equations at `sen_runtime.ir.neurons.Lif`.
-
-    Attributes:
-        timesteps: steps T.
-        beta: decay of the membrane per step.
-        threshold: membrane above which a neuron spikes.
-        reset: "subtract" or "zero".
-        reset_delay: whether the reset acts after the decay of the next step instead of in the step of the spike.
-        input_coding: "direct" (constant current) or "spikes" (the caller gives `[batch, T, n_in]`).
-        readout: "mean_membrane", "last_membrane" or "spike_count".
-        surrogate_slope: slope of the fast sigmoid that replaces the spike's derivative in training.
-    """
+    """Time and neurons of a spiking network; equations at `sen_runtime.ir.neurons.Lif`."""
 
     timesteps: Timesteps
     beta: Decay = 0.9
@@ -53,23 +45,7 @@ class SpikingConfig(Schema):
 
 @dataclass(frozen=True)
 class SpatialConfig(Schema):
-    """Shape and constants of a spatially embedded network; a multilayer perceptron unless `spiking` is set.
-
-    Attributes:
-        layer_sizes: neurons per layer, input first.
-        dimensions: coordinates d of a position, the layer axis included.
-        layer_axis: "fixed" (the last coordinate is layer index * layer_spacing: the paper's form) or "free".
-        layer_spacing: distance between layers along a fixed layer axis, > 0.
-        steepness: k in the inhibition mask 2 * sigmoid(k * inhibition) - 1, > 0.
-        exponent: power e of the distance, > 0; the paper's form is 1, anything else an extension.
-        min_distance: floor of the distance, >= 0; 0 makes coincident neurons an error at export.
-        max_distance: for each weight layer the distance beyond which neurons are not connected, 0 for none; empty
-            where no layer has one.
-        gain: whether each layer has a learned factor (an extension).
-        bias: whether each neuron has a learned bias.
-        input_range: min and max of an input; verification tests its extremes.
-        spiking: time and neurons of a spiking network, or None.
-    """
+    """Shape and constants of a spatially embedded network; a multilayer perceptron unless `spiking` is set."""
 
     layer_sizes: Annotated[tuple[Size, ...], MinLen(2)]
     dimensions: Size = 3
@@ -161,9 +137,5 @@ class SpatialConfig(Schema):
 
     @classmethod
     def from_dict(cls, values: Any) -> SpatialConfig:
-        """Read and check plain values.
-
-        Raises:
-            CheckpointError: an unknown or missing key, a wrong type, a value out of range.
-        """
+        """Read plain values, or raise a `CheckpointError`."""
         return parse(cls, values, "", key="config", error=CheckpointError)

@@ -72,9 +72,7 @@ class LayeredNetwork(nn.Module, ABC):
     def trace(self, x: Tensor, products: Sequence[Product] | None = None) -> list[Tensor]:
         """Return outputs of every layer, `[batch, n]` each: activations, or spike counts and then the readout.
 
-        Args:
-            x: `[batch, n_in]`; `[batch, T, n_in]` for input coding "spikes".
-            products: instead of `self.products()`.
+        Inputs are `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
         """
         products = products or self.products()
         if self.timing is not None:

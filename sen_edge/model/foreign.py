@@ -40,7 +40,7 @@ from sen_edge.errors import CheckpointError
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.parameters import AppliedMap, Checkpoint
 from sen_edge.model.tensor_file import Float32Array, quote_name, to_float32_array
-from sen_edge.schema import MAX_BYTES, Schema, SchemaError, Text, load_toml, parse
+from sen_edge.schema import MAX_BYTES, Count, Schema, SchemaError, Text, Whole, load_toml, parse
 from sen_runtime.untrusted import listing, quote, read_regular
 
 #: Constants with a default in a map; the others follow from the tensors or must be stated.
@@ -48,7 +48,6 @@ ASSUMABLE = ("steepness", "exponent", "min_distance", "input_range")
 ASSUMABLE_SPIKING = ("beta", "threshold", "reset", "input_coding", "readout")
 #: Characters kept of the name of an unused entry.
 MAX_UNUSED = 200
-MAX_COUNT = 1_000_000
 #: The largest number of float32.
 MAX_VALUE = 3.4e38
 
@@ -70,8 +69,8 @@ class TensorRule(Schema):
     name: str = ""
     names: tuple[Text, ...] = ()
     value: Annotated[float, Ge(-MAX_VALUE), Le(MAX_VALUE)] | None = None
-    first: Annotated[int, Ge(0), Le(MAX_COUNT)] = 0
-    step: Annotated[int, Ge(1), Le(MAX_COUNT)] = 1
+    first: Whole = 0
+    step: Count = 1
     transpose: bool | None = None
     role: str = field(default="", init=False)
 
@@ -165,11 +164,7 @@ class TensorMap(Schema):
 
 
 def read_map(path: Path) -> TensorMap:
-    """Read a map.
-
-    Raises:
-        CheckpointError: the file cannot be read, is not TOML, or has unknown, missing or wrong entries.
-    """
+    """Read a map, or raise a `CheckpointError`."""
     data = read_regular(path, MAX_BYTES, error=CheckpointError)
     document = load_toml(data, str(path), error=CheckpointError)
     found = parse(TensorMap, document, str(path), error=CheckpointError)
@@ -179,11 +174,7 @@ def read_map(path: Path) -> TensorMap:
 
 
 def apply_map(content: Mapping[Any, Any], tensor_map: TensorMap, sha256: str) -> Checkpoint:
-    """Build a checkpoint from the content of a torch or safetensors file with this hash.
-
-    Raises:
-        CheckpointError: the map does not fit the file.
-    """
+    """Build a checkpoint from the content of a torch or safetensors file with this hash."""
     state, rules = _state_dict(content, tensor_map.state_dict), tensor_map.tensors.by_role
     names = {role: _find_names(rule, state) for role, rule in rules.items()}
     _refuse_shared(names)

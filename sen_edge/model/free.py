@@ -112,11 +112,7 @@ class FreeNetwork(LayeredNetwork):
         return [layer.product() for layer in self.free_layers]
 
     def restrict(self, masks: Mapping[int, Mask]) -> None:
-        """Set masks `[n_out, n_in]` by layer; layers without one are fully connected.
-
-        Raises:
-            NetworkError: the weights of a layer are not dense.
-        """
+        """Set masks `[n_out, n_in]` by layer, all of them dense; layers without one are fully connected."""
         for index, layer in enumerate(self.free_layers):
             weight = layer.layer.weight
             if not isinstance(weight, Dense):

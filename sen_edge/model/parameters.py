@@ -20,14 +20,7 @@ Synapses = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class AppliedMap:
-    """Result of a map for a foreign state dict; JSON in a manifest under these names.
-
-    Attributes:
-        file: name of the map.
-        sha256: of the map.
-        unused: entries of the state dict that the map does not use.
-        assumed: constants that the map does not state, with their defaults.
-    """
+    """Map of a foreign state dict, entries it does not use, and constants with their defaults; JSON in a manifest."""
 
     file: str
     sha256: str

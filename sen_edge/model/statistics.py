@@ -30,18 +30,9 @@ SUMMARY_BYTES = 16
 
 @dataclass(frozen=True)
 class LayerFigures:
-    """Figures of one layer as stored; JSON in the manifest under these names.
+    """Figures of one layer as stored; JSON in the manifest, see docs/reference/verification.md.
 
-    Attributes:
-        n_in: source neurons.
-        n_out: target neurons.
-        form: "coordinates", "dense", "sparse 16x1" (with block size), "rank 32", or a sum: "rank 32 + sparse 1x1".
-        dtype: of weights or positions: "float32", "float16" or "int8"; "int8 + float32" for a sum of both.
-        sparsity: share of zeros in the matrix; None if coincident neurons or its size prevent materialization.
-        rank: inner dimension of low-rank parts; None without them.
-        macs: multiply-accumulates of one product.
-        bytes: of the stored arrays, including the bias.
-        neuron: `kind` and constants of the neurons; for `Lif` beta, threshold, reset and reset_delay.
+    The sparsity is None if coincident neurons or its size prevent the materialization of a matrix.
     """
 
     n_in: int

@@ -60,19 +60,9 @@ class _Placeholder:
         pass
 
 
-def _empty_dict(*_: object) -> dict[Any, Any]:
-    """Replace a `defaultdict`; unpickling adds the items."""
-    return {}
-
-
-def _empty_list(*_: object) -> list[Any]:
-    """Replace a `deque`."""
-    return []
-
-
 _SAFE: list[tuple[Any, str]] = [
-    (_empty_dict, "collections.defaultdict"),
-    (_empty_list, "collections.deque"),
+    (lambda *_: {}, "collections.defaultdict"),  # unpickling adds the items
+    (lambda *_: [], "collections.deque"),
     *((type(path.replace("_reconstruct", "ndarray"), (_Placeholder,), {}), path) for path in HARMLESS),
 ]
 
@@ -89,11 +79,7 @@ def check_suffix(path: Path, suffixes: Sequence[str] = SUFFIXES) -> None:
 
 
 def read(path: Path, data: bytes) -> Mapping[Any, Any]:
-    """Read the dict in the content of a file; the suffix of its path selects the format.
-
-    Raises:
-        CheckpointError: the file is damaged, holds no dict, or would run code.
-    """
+    """Read the dict in the content of a file; the suffix of its path selects the format."""
     return _read_safetensors(path, data) if path.suffix == ".safetensors" else _read_torch(path, data)
 
 
@@ -196,11 +182,7 @@ def check_tensor(name: object, tensor: object) -> Tensor:
 
 
 def to_float32_array(name: object, content: object) -> Float32Array:
-    """Convert a floating-point torch tensor to a float32 array of finite numbers.
-
-    Raises:
-        CheckpointError: another type; a view of more values than stored; a value beyond float32.
-    """
+    """Convert a floating-point torch tensor to finite float32 numbers; refuse other content."""
     import torch
 
     try:

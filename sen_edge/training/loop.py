@@ -57,14 +57,11 @@ class Recipe(Schema):
     """Settings of a training.
 
     Attributes:
-        epochs: passes over the training data.
         batch_size: examples per step; an incomplete batch is dropped from the epoch.
-        learning_rate: peak of the one-cycle schedule.
         seed: of the initial positions, the held-out examples and the order.
         position_scale: initial positions are uniform in [-scale, scale].
         second_moment: decay of the squared gradient in Adam.
         shift: max shift of each image in pixels per direction, drawn in each epoch; 0 for none.
-        validation: share of the training data held out.
     """
 
     epochs: Count = 60
@@ -322,12 +319,7 @@ def save_state(run: Run, path: Path, options: Mapping[str, Any]) -> None:
 
 
 def restore(run: Run, path: Path, options: Mapping[str, Any]) -> None:
-    """Restore an interrupted run.
-
-    Raises:
-        CheckpointError: the file is damaged, or no state.
-        UsageError: the options differ.
-    """
+    """Restore an interrupted run; refuse a damaged file, and other options."""
     unreadable = f"{path} is damaged or not the state of an interrupted training"
     hint = "pass --force instead of --resume to start over"
     try:

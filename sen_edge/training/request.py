@@ -10,10 +10,7 @@ from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Sch
 
 NETWORK, SPIKES, SCHEDULE = "Network", "Spiking network (--arch snn)", "Schedule"
 #: Fields of a spatially embedded network alone.
-SPATIAL = (
-    *("dims", "position_scale", "layer_axis", "layer_spacing"),
-    *("steepness", "exponent", "min_distance", "gain"),
-)
+SPATIAL = ("dims", "position_scale", "layer_axis", "layer_spacing", "steepness", "exponent", "min_distance", "gain")
 
 
 @dataclass(frozen=True)

@@ -257,9 +257,7 @@ def initial(config: SpatialConfig, seed: int) -> Network:
     ]
     if spiking is None:
         return Network(tuple(layers))
-    return Network(
-        tuple(layers), timesteps=spiking.timesteps, input_coding=spiking.input_coding, readout=spiking.readout
-    )
+    return Network(tuple(layers), spiking.timesteps, spiking.input_coding, spiking.readout)
 
 
 def train_conventional(
@@ -268,7 +266,7 @@ def train_conventional(
     """Train a dense baseline; does not use the test data. Errors are those of `sen_edge.training.train.train`."""
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
     network, spiking = initial(config, recipe.seed), config.spiking
-    module = FreeNetwork(network) if spiking is None else FreeNetwork(network, spiking.surrogate_slope)
+    module = FreeNetwork(network, 0.0 if spiking is None else spiking.surrogate_slope)
     examples = prepare(dataset, recipe)
     run = start(module, examples, recipe)
     best = fit(run, examples, recipe, progress=progress)
