@@ -236,8 +236,9 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
 
 def _unpack_pattern(name: str, content: object, n_in: int, n_out: int) -> Synapses:
     """Unpack a mask `[n_out, n_in]` from one bit per synapse, least significant bit first."""
-    tensor, shape = check_tensor(name, content), [n_out, -(-n_in // 8)]
+    shape = [n_out, -(-n_in // 8)]
+    expected = f"torch.uint8 {shape}, one bit per synapse"
+    tensor = check_tensor(name, content, expected)
     if str(tensor.dtype) != "torch.uint8" or list(tensor.shape) != shape:
-        found = f"{tensor.dtype} {quote(list(tensor.shape))}"
-        raise CheckpointError(f"tensor {name} is {found}; expected torch.uint8 {shape}, one bit per synapse")
+        raise CheckpointError(f"tensor {name} is {tensor.dtype} {quote(list(tensor.shape))}; expected {expected}")
     return np.unpackbits(tensor.numpy(), axis=1, count=n_in, bitorder="little").astype(bool)

@@ -158,13 +158,13 @@ def safetensors_metadata(data: bytes) -> Mapping[str, str]:
     return json.loads(data[8 : 8 + length]).get("__metadata__") or {}
 
 
-def check_tensor(name: object, tensor: object) -> Tensor:
+def check_tensor(name: object, tensor: object, expected: str = "a tensor") -> Tensor:
     """Return a dense torch tensor; refuse another object, and a view of more values than the file stores."""
     import torch
 
     what = f"tensor {quote_name(name)}"
     if not isinstance(tensor, torch.Tensor):
-        raise CheckpointError(f"{what} is a {type(tensor).__name__}; expected a tensor")
+        raise CheckpointError(f"{what} is a {type(tensor).__name__}; expected {expected}")
     if tensor.is_nested or tensor.is_quantized or tensor.layout != torch.strided:
         raise CheckpointError(f"{what} is {tensor.dtype} {tensor.layout}; expected dense values")
     if tensor.device.type != "cpu":
