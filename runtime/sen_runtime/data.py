@@ -39,7 +39,7 @@ RANGE_SLACK = 0.05
 MAX_CLASSES = 1 << 16
 TRAINING, TEST, ALL = "training", "test", ""
 #: Readers of the arrays of one part: inputs `[n, ...]`, and labels or None.
-_Readers = tuple[Callable[[], NDArray[Any]], Optional[Callable[[], NDArray[Any]]]]
+_Readers = tuple[Callable[..., NDArray[Any]], Optional[Callable[..., NDArray[Any]]]]
 #: Part -> suffix of its arrays in a `.npz`.
 SUFFIXES = {TRAINING: "_train", TEST: "_test", ALL: ""}
 LAYOUTS = "x and y, or x_train, y_train, x_test, y_test"
