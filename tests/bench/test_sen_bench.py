@@ -28,6 +28,7 @@ from sen_runtime import format as image
 from sen_runtime.bench import device, device_texts, measure, raw
 from sen_runtime.bench.compare import compare
 from sen_runtime.bench.evaluate import evaluate
+from sen_runtime.bench.loops import random_inputs
 from sen_runtime.bench.plan import BenchRequest
 from sen_runtime.bench.raw import RawError
 from sen_runtime.engines import native
@@ -100,6 +101,7 @@ def images() -> dict[str, Network]:
         "mlp": mlp,
         "int8": to_int8_weights(mlp),
         "ranged": replace(mlp, metadata={"input_range": "-2.5 8", "producer": 'a "quote"'}),
+        "hex": replace(mlp, metadata={"input_range": "0x1p1 0x1p2"}),  # no range in Python
         "other": random_network(rng, kinds=("dense",), sizes=SIZES),
         "wide": random_network(rng, kinds=("dense",), sizes=(25, 5)),
         "snn": random_network(rng, spiking=True, kinds=("sparse",), sizes=SIZES, timesteps=4),
@@ -210,12 +212,15 @@ def test_samples_are_those_of_the_file(recording: bytes, tmp_path: Path) -> None
         assert row["calls_per_sample"] * 1000 * row["latency_us"]["median"] > 64 * found["clock"]["timer_ns"]
 
 
-@pytest.mark.parametrize("name", ["mlp", "ranged", "snn", "train"])
+@pytest.mark.parametrize("name", ["mlp", "ranged", "hex", "snn", "train"])
 def test_random_inputs_are_those_of_python(bench: Bench, models: dict[str, Network], tmp_path: Path, name: str) -> None:
     found = recorded(bench, tmp_path, f"{name}.sen", "--seed", 3)
     agreement = found["rows"][0]["agreement"]
     assert agreement["to"] == "reference" and agreement["inputs"] == 64 and agreement["max_error_over_std"] < 1e-4
     assert found["rows"][0]["timesteps"] == models[name].timesteps
+    low, high = models[name].input_range
+    expected = random_inputs(models[name].input_shape, 64, 3, low, high)
+    np.testing.assert_array_equal(raw.read(tmp_path / "bench.raw").inputs, expected)
 
 
 @pytest.mark.parametrize("name", ["ranged", "train"])
@@ -317,6 +322,16 @@ def test_failures(bench: Bench, models: dict[str, Network], tmp_path: Path, argu
     assert done.returncode == code and re.fullmatch(rb"error: [^\n]+\n", done.stderr)
     with pytest.raises(RawError):
         raw.read(tmp_path / "bench.raw")
+
+
+def test_a_terminal_is_refused(program: Path, models: dict[str, Network], tmp_path: Path) -> None:
+    first, second = os.openpty()
+    try:
+        done = subprocess.run([program, "mlp.sen", *SHORT], stdout=second, stderr=subprocess.PIPE, cwd=tmp_path)
+    finally:
+        os.close(second)
+        os.close(first)
+    assert done.returncode == 2 and re.fullmatch(rb"error: [^\n]+\n", done.stderr)
 
 
 def test_a_file_larger_than_memory_is_refused(bench: Bench, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ MAX_WARM_UP_S, WARM_UP_SHARE = 1.0, 0.1
 MIN_ROUNDS = 20
 #: Samples that are kept of a row.
 MAX_SAMPLES = 1 << 18
-#: Seconds between calls of `Options.watch`.
+#: Seconds between calls of `watch`.
 WATCH_S = 1.0
 #: Bytes between two models.
 MAX_PAD_BYTES = 1 << 18

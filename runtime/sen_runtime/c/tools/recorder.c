@@ -82,9 +82,11 @@ static void draw_inputs(const struct recorder *run, const struct row *row, float
     uint64_t random = (uint64_t)run->seed;
     float low = 0, high = 0;
     char text[64] = "";
-    for (size_t i = 0; i + size + sizeof text < row->size && !*text; i++)
-        if (memcmp(image + i, RANGE_KEY, size) == 0)
-            memcpy(text, image + i + size, sizeof text - 1);
+    for (size_t i = 0; i + size < row->size && !*text; i++)
+        if (memcmp(image + i, RANGE_KEY, size) == 0) {
+            const size_t rest = row->size - i - size;
+            memcpy(text, image + i + size, rest < sizeof text ? rest : sizeof text - 1);
+        }
     if (text[strspn(text, "0123456789+-.eE ")] != '"' || sscanf(text, "%f %f", &low, &high) != 2 || low < -MAX_INPUT
         || high > MAX_INPUT || low >= high) {
         low = 0;
