@@ -240,15 +240,15 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
     del words
     from sen_runtime.bench import compare, record
 
-    gate = None if options.max_regression is None else compare.Gate(options.max_regression, options.strict)
-    if gate is None and options.strict:
+    limit, strict = options.max_regression, options.strict
+    if limit is None and strict:
         raise UsageError("--strict has no effect without --max-regression", "add --max-regression 5%, for example")
     found = compare.compare(record.read(options.a), record.read(options.b), allow_different=options.allow_different)
     if options.json:
-        _print_json(found.to_dict(gate))
+        _print_json(found.to_dict(limit, strict=strict))
     else:
-        sys.stdout.write(compare.table(found, options.max_regression))
-    failures = () if gate is None else found.failures(gate)
+        sys.stdout.write(compare.table(found, limit))
+    failures = [] if limit is None else found.failures(limit, strict=strict)
     for sentence in failures:
         _note(sentence)
     return EXIT_VERIFICATION if failures else 0

@@ -8,8 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sen_runtime.bench import device
-from sen_runtime.bench.device import describe, run_command, state
-from sen_runtime.bench.device_texts import UNAVAILABLE
+from sen_runtime.bench.device import UNAVAILABLE, describe, run_command, state
 from sen_runtime.bench.throttle import changes, fastest_mhz
 from tests.support.boards import BOARDS, pi_3, pi_4, pi_5, pi_zero_2, plain_pc, virtual_machine
 

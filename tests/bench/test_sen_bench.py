@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import __version__, cli
 from sen_runtime import format as image
-from sen_runtime.bench import device, device_texts, measure, raw
+from sen_runtime.bench import device, measure, raw
 from sen_runtime.bench.compare import compare
 from sen_runtime.bench.evaluate import evaluate
 from sen_runtime.bench.loops import random_inputs
@@ -258,7 +258,7 @@ def test_the_machine_is_parsed_as_by_python(recording: bytes, tmp_path: Path) ->
         key: value for key, value in here.items() if key not in others
     }
     kinds = [kind for kind, _ in blocks_of(recording)]
-    for event, patterns in (("facts", device_texts.FACT_FILES), ("state", device_texts.STATE_FILES)):
+    for event, patterns in (("facts", device.FACTS), ("state", device.STATE)):
         first = kinds.index(event) + 1
         names = set(itertools.takewhile(lambda kind: kind not in raw.EVENTS, kinds[first:]))
         paths = {str(path) for pattern in patterns for path in Path("/").glob(pattern) if path.is_file()}

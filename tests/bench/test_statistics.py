@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from sen_runtime.bench import bootstrap, statistics
+from sen_runtime.bench import statistics
 
 
 def test_summary_by_hand() -> None:
@@ -111,8 +111,8 @@ def test_noise_and_a_bump_are_no_trend() -> None:
 def test_student_quantile_that_widens() -> None:
     for groups, quantile in ((4, 3.18245), (10, 2.26216), (40, 2.02269)):
         expected = quantile / 1.959964 * math.sqrt(groups / (groups - 1))
-        assert bootstrap._widening(groups) == pytest.approx(expected, rel=1e-2)
-    assert bootstrap._widening(1) == 1.0
+        assert statistics._widening(groups) == pytest.approx(expected, rel=1e-2)
+    assert statistics._widening(1) == 1.0
 
 
 @pytest.mark.parametrize(

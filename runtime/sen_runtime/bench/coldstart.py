@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from sen_runtime.bench import memory
 from sen_runtime.bench.loops import random_inputs
@@ -23,8 +23,7 @@ CLEAR = Path("/proc/self/clear_refs")
 RESET_PEAK = "5"
 
 
-@dataclass(frozen=True)
-class ColdStart:
+class ColdStart(NamedTuple):
     """Figures of a cold start.
 
     Attributes:

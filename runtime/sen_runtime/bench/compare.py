@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 
-from sen_runtime.bench import bootstrap
 from sen_runtime.bench.record import busy
+from sen_runtime.bench.statistics import CONFIDENCE, Floats, interval, medians, sizes_of_loads
 from sen_runtime.errors import SenError
 from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 from sen_runtime.untrusted import printable
 
 Record = Mapping[str, Any]
-#: Rounds of each load; None in older records.
-Loads = Optional[list[int]]
 
 SCHEMA = "sen-edge/bench-comparison/1"
 #: Min number of turns of an interval.
@@ -29,14 +27,13 @@ SAME_DEVICE = {
 }
 SAME_ROW = {key: key for key in ("n_in", "n_out", "timesteps", "engine", "threads")}
 #: Differences that are noted.
-NOTED_DEVICE = {"kernel": "kernel", "os": "os", "userland_bits": "userland_bits", "compiler": "compiler"}
+NOTED_DEVICE = {key: key for key in ("kernel", "os", "userland_bits", "compiler")}
 NOTED_ROW = {
     "sha256": "different artifacts",
     "engine_version": "different versions of the engine",
     "kernels": "different kernels",
 }
 NOTED_SETTINGS = {"inputs": "different inputs", "n_inputs": "different numbers of inputs", "cpus": "different cores"}
-ALLOW = "--allow-different compares them anyway"
 
 
 class CompareError(SenError):
@@ -51,7 +48,7 @@ class RowComparison:
         name: of the row.
         a_us, b_us: medians of the turns, microseconds.
         ratio: b_us / a_us; above 1 is slower.
-        low, high: its interval at `bootstrap.CONFIDENCE`; the loads of the two series are resampled independently.
+        low, high: its interval at `CONFIDENCE`; the loads of the two series are resampled independently.
         effect: Cliff's delta, -1 to 1: the share of pairs of turns in which b is slower, minus that in which it is
             faster. 0 for identical distributions, 1 where the fastest turn of b is slower than all turns of a.
         notes: other differences.
@@ -64,7 +61,7 @@ class RowComparison:
     low: float
     high: float
     effect: float
-    notes: tuple[str, ...]
+    notes: list[str]
 
     def outcome(self, max_share: float) -> str:
         """Result of a gate: a "regression" has a ratio above 1 + max_share, and its interval above 1.
@@ -82,153 +79,111 @@ class RowComparison:
 
 
 @dataclass(frozen=True)
-class Gate:
-    """A limit for all rows.
-
-    Attributes:
-        max_share: 0.05 allows 5 % more time.
-        strict: whether undecided rows fail.
-    """
-
-    max_share: float
-    strict: bool = False
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """A comparison of two records.
+    """Rows of two records in the order of the first, names of rows that only one has, and differences of the others."""
 
-    Attributes:
-        rows: rows of both records, in the order of the first.
-        only_in_a, only_in_b: names of the other rows.
-        notes: differences of devices and records.
-        confidence: of the intervals.
-    """
+    rows: list[RowComparison]
+    only_in_a: list[str]
+    only_in_b: list[str]
+    notes: list[str]
 
-    rows: tuple[RowComparison, ...]
-    only_in_a: tuple[str, ...]
-    only_in_b: tuple[str, ...]
-    notes: tuple[str, ...]
-    confidence: float = bootstrap.CONFIDENCE
+    def failures(self, max_share: float, *, strict: bool = False) -> list[str]:
+        """A sentence for each failure of a gate that allows `max_share` more time: 0.05 allows 5 %.
 
-    def failures(self, gate: Gate) -> tuple[str, ...]:
-        """Return a sentence for each failure of a gate.
-
-        A row that is missing in the second record fails.
+        A row that is missing in the second record fails; if strict, an undecided one as well.
         """
-        outcomes = [(row, row.outcome(gate.max_share)) for row in self.rows]
-        slower = [row for row, outcome in outcomes if outcome == "regression"]
-        undecided = [row for row, outcome in outcomes if outcome == "undecided" and gate.strict]
-        return (
-            *(f"regression: {row.name} takes {row.ratio:.3g} times as long" for row in slower),
+        by_outcome: dict[str, list[RowComparison]] = {"regression": [], "undecided": [], "passed": []}
+        for row in self.rows:
+            by_outcome[row.outcome(max_share)].append(row)
+        undecided = by_outcome["undecided"] if strict else []
+        return [
+            *(f"regression: {row.name} takes {row.ratio:.3g} times as long" for row in by_outcome["regression"]),
             *(f"missing: {name} is in the first record only" for name in self.only_in_a),
             *(f"undecided: {row.name} takes {row.low:.3g} to {row.high:.3g} times as long" for row in undecided),
-        )
+        ]
 
-    def to_dict(self, gate: Gate | None = None) -> dict[str, Any]:
+    def to_dict(self, max_share: float | None = None, *, strict: bool = False) -> dict[str, Any]:
         """Content of a JSON document; with a gate also its limit, the outcome of each row, and the failures."""
-        judged: dict[str, Any] | None = None
-        if gate is not None:
-            failures = list(self.failures(gate))
-            judged = {"max_regression": gate.max_share, "strict": gate.strict, "passed": not failures}
-            judged["failures"] = failures
-        return {
-            "schema": SCHEMA,
-            "confidence": self.confidence,
-            "effect": "Cliff's delta",
-            "gate": judged,
-            "rows": [
-                {
-                    **asdict(row),
-                    "notes": list(row.notes),
-                    "verdict": row.verdict,
-                    **({} if gate is None else {"outcome": row.outcome(gate.max_share)}),
-                }
-                for row in self.rows
-            ],
-            **{name: list(getattr(self, name)) for name in ("only_in_a", "only_in_b", "notes")},
-        }
+        content = {"schema": SCHEMA, "confidence": CONFIDENCE, "effect": "Cliff's delta", "gate": None, **asdict(self)}
+        for row, fields in zip(self.rows, content["rows"]):
+            fields["verdict"] = row.verdict
+            if max_share is not None:
+                fields["outcome"] = row.outcome(max_share)
+        if max_share is not None:
+            failures = self.failures(max_share, strict=strict)
+            limits = {"max_regression": max_share, "strict": strict}
+            content["gate"] = {**limits, "passed": not failures, "failures": failures}
+        return content
 
 
 def compare(a: Record, b: Record, *, allow_different: bool = False) -> Comparison:
-    """Match the rows of two records by name, and compare their latencies.
+    """Match the rows of two records, the earlier first, by name, and compare their latencies.
 
-    Args:
-        a: the earlier record.
-        b: the later record.
-        allow_different: compare different devices, different shapes and engines of one name, and records that are
-            interrupted or not valid; the differences are then among the notes.
+    With `allow_different`, different devices, different shapes and engines of one name, and records that are
+    interrupted or not valid are compared; the differences are then among the notes.
 
     Raises:
-        CompareError: different devices or models; a record is interrupted or not valid; no common row; fewer than
-            `MIN_TURNS` turns.
+        CompareError: such a difference; no common row; fewer than `MIN_TURNS` turns.
     """
     both_records = {"the first record": a, "the second record": b}
     objections = [each for which, record in both_records.items() for each in _objections(which, record)]
     objections += _differences(a["device"], b["device"], SAME_DEVICE)
-    settings, devices = (a["settings"], b["settings"]), (a["device"], b["device"])
-    inputs = [each["inputs"] for each in settings]
+    inputs = [each["settings"]["inputs"] for each in (a, b)]
     if "cold-cache" in inputs and inputs[0] != inputs[1]:
         objections.append(f"the caches were emptied in one of them: {inputs[0]} / {inputs[1]}")
     rows_a, rows_b = ({row["name"]: row for row in record["rows"]} for record in (a, b))
     both = [name for name in rows_a if name in rows_b]
-    objections += [
-        f"{name}: {difference}" for name in both for difference in _differences(rows_a[name], rows_b[name], SAME_ROW)
-    ]
+    for name in both:
+        objections += [f"{name}: {each}" for each in _differences(rows_a[name], rows_b[name], SAME_ROW)]
     if objections and not allow_different:
-        raise CompareError("; ".join(objections), ALLOW)
+        raise CompareError("; ".join(objections), "--allow-different compares them anyway")
     if not both:
         names = " / ".join(", ".join(map(repr, rows)) or "none" for rows in (rows_a, rows_b))
         raise CompareError(f"no row is in both records: {names}", "rows are matched by name: file, engine and threads")
-    loads = settings[0].get("loads"), settings[1].get("loads")
     notes = [*objections, *(f"{which}: {text}" for which, record in both_records.items() if (text := busy(record)))]
-    notes += [*_differences(*devices, NOTED_DEVICE), *_differences(*settings, NOTED_SETTINGS)]
+    notes += _differences(a["device"], b["device"], NOTED_DEVICE)
+    notes += _differences(a["settings"], b["settings"], NOTED_SETTINGS)
     if a["device"]["model"] == "unavailable":
         notes.append("the model of the device is unknown: the records may be of different devices")
+    loads = [each["settings"].get("loads") for each in (a, b)]
     return Comparison(
-        rows=tuple(_compare_row(rows_a[name], rows_b[name], loads) for name in both),
-        only_in_a=tuple(name for name in rows_a if name not in rows_b),
-        only_in_b=tuple(name for name in rows_b if name not in rows_a),
-        notes=tuple(notes),
+        rows=[_compare_row((rows_a[name], rows_b[name]), loads) for name in both],
+        only_in_a=[name for name in rows_a if name not in rows_b],
+        only_in_b=[name for name in rows_b if name not in rows_a],
+        notes=notes,
     )
 
 
 def table(comparison: Comparison, max_share: float | None = None) -> str:
-    """Format a table for a terminal, with notes.
-
-    Args:
-        comparison: from `compare`.
-        max_share: limit of a gate: rows beyond it are marked, undecided rows named.
-    """
+    """Format a table for a terminal, with notes; with the limit of a gate, mark regressions and name undecided rows."""
     rows = comparison.rows
+    outcomes = [None if max_share is None else row.outcome(max_share) for row in rows]
     unit = unit_of_time(value for row in rows for value in (row.a_us, row.b_us))
     lines = [["row", f"a {unit}", f"b {unit}", "b / a", "interval", "effect", "verdict"]]
-    for row in rows:
+    for row, outcome in zip(rows, outcomes):
         figures = [significant(value * UNITS_OF_TIME[unit]) for value in (row.a_us, row.b_us)]
         figures += [significant(row.ratio), f"{significant(row.low)} to {significant(row.high)}", f"{row.effect:+.2f}"]
-        outcome = None if max_share is None else row.outcome(max_share)
         lines.append([printable(row.name), *figures, "REGRESSION" if outcome == "regression" else row.verdict])
     widths = [max(map(len, column)) for column in zip(*lines)]
     text = [
         "  ".join([name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:-1])), verdict])
         for name, *cells, verdict in lines
     ]
-    text += ["", f"interval: {100 * comparison.confidence:g} % confidence; effect: Cliff's delta, -1 to 1"]
+    text += ["", f"interval: {100 * CONFIDENCE:g} % confidence; effect: Cliff's delta, -1 to 1"]
     text += [f"{row.name}: {note}" for row in rows for note in row.notes]
     text += [f"only in the first record: {name}" for name in comparison.only_in_a]
     text += [f"only in the second record: {name}" for name in comparison.only_in_b]
     text += comparison.notes
-    if max_share is not None:
-        text += [
-            f"{row.name}: undecided, as its interval reaches beyond {significant(1 + max_share)}: "
-            "measure longer (--seconds) or on a quieter machine"
-            for row in rows
-            if row.outcome(max_share) == "undecided"
-        ]
+    text += [
+        f"{row.name}: undecided, as its interval reaches beyond {significant(1 + (max_share or 0))}: "
+        "measure longer (--seconds) or on a quieter machine"
+        for row, outcome in zip(rows, outcomes)
+        if outcome == "undecided"
+    ]
     return "\n".join(printable(line) for line in text) + "\n"
 
 
-def cliffs_delta(a: bootstrap.Floats, b: bootstrap.Floats) -> float:
+def cliffs_delta(a: Floats, b: Floats) -> float:
     """Share of pairs (a [n], b [m]) with b > a, minus that with b < a."""
     ordered = np.sort(a)
     below = np.searchsorted(ordered, b, "left").sum()
@@ -236,17 +191,18 @@ def cliffs_delta(a: bootstrap.Floats, b: bootstrap.Floats) -> float:
     return float(below - above) / (len(a) * len(b))
 
 
-def _compare_row(a: Record, b: Record, loads: tuple[Loads, Loads]) -> RowComparison:
-    turns_a, turns_b = _turns(a), _turns(b)
-    sizes = [bootstrap.sizes_of_loads(each, len(turns)) for each, turns in zip(loads, (turns_a, turns_b))]
-    a_us, b_us = float(np.median(turns_a)), float(np.median(turns_b))
-    drawn = np.log(bootstrap.medians(turns_b, sizes[1], seed=1) / bootstrap.medians(turns_a, sizes[0], seed=0))
-    low, high = np.exp(bootstrap.interval(drawn, float(np.log(b_us / a_us)), min(map(len, sizes)))).tolist()
-    effect, notes = cliffs_delta(turns_a, turns_b), _differences(a, b, NOTED_ROW, limit=16)
-    return RowComparison(a["name"], a_us, b_us, b_us / a_us, low, high, effect, tuple(notes))
+def _compare_row(rows: tuple[Record, Record], loads: list[list[int] | None]) -> RowComparison:
+    turns = [_turns(row) for row in rows]
+    sizes = [sizes_of_loads(each, len(values)) for each, values in zip(loads, turns)]
+    a_us, b_us = (float(np.median(values)) for values in turns)
+    drawn = [medians(values, each, seed) for seed, (values, each) in enumerate(zip(turns, sizes))]
+    low, high = interval(np.log(drawn[1] / drawn[0]), float(np.log(b_us / a_us)), min(map(len, sizes)))
+    low, high = np.exp([low, high]).tolist()
+    notes = _differences(*rows, NOTED_ROW, limit=16)
+    return RowComparison(rows[0]["name"], a_us, b_us, b_us / a_us, low, high, cliffs_delta(*turns), notes)
 
 
-def _turns(row: Record) -> bootstrap.Floats:
+def _turns(row: Record) -> Floats:
     turns = np.asarray(row["turns_us"], np.float64)
     if len(turns) < MIN_TURNS:
         message = f"{row['name']}: there are {len(turns)} turns; expected at least {MIN_TURNS}"

@@ -6,7 +6,6 @@ import csv
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from math import isfinite
 from pathlib import Path
@@ -43,15 +42,8 @@ class Span(NamedTuple):
     inferences: int
 
 
-@dataclass(frozen=True)
-class Meter:
-    """Readings of a meter.
-
-    Attributes:
-        name: of its file.
-        t_s: seconds since 1970, ascending `[n]`.
-        watts: power at those times `[n]`.
-    """
+class Meter(NamedTuple):
+    """Readings of a meter: name of its file, seconds since 1970 (ascending) and power at those times, `[n]` each."""
 
     name: str
     t_s: Floats
@@ -61,11 +53,8 @@ class Meter:
 def read_meter(path: Path, min_readings: int = MIN_READINGS) -> Meter:
     """Read a CSV with the columns `timestamp` and `watts`, in any order and next to others.
 
-    An unterminated last line is ignored: the meter may still be writing it.
-
-    Args:
-        path: of the file.
-        min_readings: 0 before a run, when the file may have none yet.
+    An unterminated last line is ignored: the meter may still be writing it. Before a run the file may have no readings
+    yet: `min_readings` is 0 then.
 
     Raises:
         EnergyError: names the line, found and expected values.
@@ -74,39 +63,32 @@ def read_meter(path: Path, min_readings: int = MIN_READINGS) -> Meter:
     lines = decode(data[: data.rfind(b"\n") + 1], str(path), error=EnergyError).splitlines()
     reader = csv.reader(lines, strict=True, skipinitialspace=True)
     readings: list[tuple[float, float]] = []
-    places: tuple[int, int] | None = None
+    places: list[int] = []
     try:
         for fields in reader:
-            cells = [field.strip() for field in fields]
-            where = f"{path}: line {reader.line_num}"
+            where, cells = f"{path}: line {reader.line_num}", [field.strip() for field in fields]
             if not any(cells):
                 continue
-            if places is None:
+            if not places:
                 places = _places(where, [cell.lower() for cell in cells])
                 continue
             if len(cells) <= max(places):
                 raise EnergyError(f"{where} has {len(cells)} columns; expected at least {max(places) + 1}")
-            readings.append((_seconds(where, cells[places[0]]), _watts(where, cells[places[1]])))
+            time, power = (cells[place] for place in places)
+            readings.append((_seconds(where, time), _watts(where, power)))
             if len(readings) > 1 and readings[-1][0] <= readings[-2][0]:
-                raise EnergyError(f"{where}: timestamp {quote(cells[places[0]])} is not later than the one before")
+                raise EnergyError(f"{where}: timestamp {quote(time)} is not later than the one before")
     except csv.Error as error:
         raise EnergyError(f"{path}: line {reader.line_num}: {error}", EXPECTED) from error
     if len(readings) < min_readings:
         raise EnergyError(f"{path} has {len(readings)} readings; expected at least {min_readings}", EXPECTED)
-    times, watts = np.array(readings).reshape(-1, 2).T
-    return Meter(path.name, times, watts)
+    return Meter(path.name, *np.array(readings).reshape(-1, 2).T)
 
 
 def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) -> dict[str, Any]:
-    """Add `energy_uj` of its row and the idle power to a record.
+    """Add `energy_uj` of the only row, whose turns are `spans`, and the idle power to a record.
 
-    `energy_uj` includes the idle power of the device. It is the median over parts of the run of at least one period of
-    the meter.
-
-    Args:
-        record: of a run with one row.
-        meter: from `read_meter`.
-        spans: of the row, in order: its turns, or longer.
+    `energy_uj` includes the idle power of the device.
 
     Raises:
         EnergyError: there are too few readings while the row ran.
@@ -120,7 +102,7 @@ def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) 
 
 
 def uj_per_inference(meter: Meter, spans: Sequence[Span]) -> float:
-    """Median over the parts of a run of mean power x time / inferences, in microjoules.
+    """Median over the parts of a run, of at least one period of the meter, of mean power x time / inferences, in uJ.
 
     Raises:
         EnergyError: fewer than `MIN_READINGS` readings while the row ran.
@@ -157,11 +139,11 @@ def idle_watts(meter: Meter, began_s: float) -> float | None:
     return float(np.median(meter.watts[before])) if before.sum() >= MIN_READINGS else None
 
 
-def _places(where: str, header: Sequence[str]) -> tuple[int, int]:
+def _places(where: str, header: Sequence[str]) -> list[int]:
     for name in ("timestamp", "watts"):
         if header.count(name) != 1:
             raise EnergyError(f"{where}: the header is {quote(header)}; there must be one column {name!r}", EXPECTED)
-    return header.index("timestamp"), header.index("watts")
+    return [header.index("timestamp"), header.index("watts")]
 
 
 def _watts(where: str, cell: str) -> float:
@@ -179,16 +161,15 @@ def _seconds(where: str, cell: str) -> float:
     # Python before 3.11 reads neither "Z" nor any number of digits of a second.
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)([.,]\d+)?(Z|[+-]\d\d:?\d\d)?", cell)
     moment, fraction, offset = match.groups(default="") if match else ("", "", "Z")
+    example = "such as 2026-11-25T08:00:00.5Z"
     if not offset:
-        raise EnergyError(f"{where}: timestamp {quote(cell)} has no offset from UTC", "such as 2026-11-25T08:00:00.5Z")
+        raise EnergyError(f"{where}: timestamp {quote(cell)} has no offset from UTC", example)
     zone = "+00:00" if offset == "Z" else f"{offset[:3]}:{offset[-2:]}"
     try:
         return datetime.fromisoformat(moment + zone).timestamp() + float(f"0.{fraction[1:] or 0}")
     except ValueError:
-        raise EnergyError(
-            f"{where}: timestamp is {quote(cell)}; expected ISO 8601, such as 2026-11-25T08:00:00.5Z, or seconds since "
-            "1970"
-        ) from None
+        expected = f"expected ISO 8601, {example}, or seconds since 1970"
+        raise EnergyError(f"{where}: timestamp is {quote(cell)}; {expected}") from None
 
 
 def _iso(seconds: float) -> str:

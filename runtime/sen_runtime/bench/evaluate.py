@@ -7,17 +7,18 @@ described in docs/reference/bench.md and in record.schema.json.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
 from sen_runtime.bench import memory, statistics, throttle
-from sen_runtime.bench.bootstrap import Floats, even_choice
 from sen_runtime.bench.interleaved import TURN_NS
 from sen_runtime.bench.judge import judge, wrong
 from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import reads_all_weights
 from sen_runtime.bench.record import SCHEMA, is_wrong
 from sen_runtime.bench.rows import Observations, Row
+from sen_runtime.bench.statistics import Floats, even_choice
 
 #: Turns in the record; of more an even choice.
 MAX_TURNS = 2000
@@ -107,8 +108,7 @@ def _figures(row: Row, seen: Observations) -> dict[str, Any]:
         "warnings": [
             *statistics.warnings(samples_us, turns_us, len(measured.loads)),
             *(memory.cold_warning(seen.device, seen.swept_bytes) if seen.request.cold_cache else []),
-            *_overhead_warnings(row, median, seen),
-            *_thread_warnings(row.plan.threads, seen.cores),
+            *({"kind": kind, "message": message} for kind, message in _warnings(row, median, seen)),
         ],
         "histogram": statistics.histogram(samples_us),
         **({"samples_us": samples_us.tolist()} if seen.request.raw else {}),
@@ -134,39 +134,31 @@ def _traffic(row: Row, median_us: float, seen: Observations) -> dict[str, Any]:
     """Bytes of weights, how fast they are read, and the share of the bandwidth."""
     network = row.plan.artifact.network
     speed = network.nbytes / median_us / 1000 if network is not None and reads_all_weights(network) else None
-    shares = {
-        f"share_of_{name}": None if speed is None or limit is None else speed / limit
-        for name, limit in ((name, seen.bandwidth[f"{name}_bytes_per_ns"]) for name in ("l2", "memory"))
-    }
-    return {"weight_bytes": None if network is None else network.nbytes, "bytes_per_ns": speed, **shares}
+    traffic = {"weight_bytes": None if network is None else network.nbytes, "bytes_per_ns": speed}
+    for name in ("l2", "memory"):
+        limit = seen.bandwidth[f"{name}_bytes_per_ns"]
+        traffic[f"share_of_{name}"] = None if speed is None or limit is None else speed / limit
+    return traffic
 
 
-def _overhead_warnings(row: Row, median_us: float, seen: Observations) -> list[dict[str, str]]:
-    """The parts of the latency that are not the model's; they are not subtracted."""
+def _warnings(row: Row, median_us: float, seen: Observations) -> Iterator[tuple[str, str]]:
+    """Kinds and messages about the parts of the latency that are not the model's; they are not subtracted."""
     call_ns, measured = 1000 * median_us * row.rows_per_call, seen.measured
-    overhead_ns = measured.overhead_ns.get(row.name, 0.0)
-    costs = {"reading the clock and entering the loop": overhead_ns / measured.calls[row.name]}
-    if not row.has_c_loop:
-        costs["the loop in Python"] = seen.clock["loop_ns"]
-    found = [
-        {
-            "kind": "overhead",
-            "message": f"{part} takes {cost:.3g} ns of each call, {100 * cost / call_ns:.2g} %, which is included",
-        }
-        for part, cost in costs.items()
-        if cost > NAMED_OVERHEAD * call_ns
-    ]
+    costs = {
+        "reading the clock and entering the loop": measured.overhead_ns.get(row.name, 0.0) / measured.calls[row.name],
+        "the loop in Python": 0.0 if row.has_c_loop else seen.clock["loop_ns"],
+    }
+    for part, cost in costs.items():
+        if cost > NAMED_OVERHEAD * call_ns:
+            share = f"{100 * cost / call_ns:.2g} %"
+            yield "overhead", f"{part} takes {cost:.3g} ns of each call, {share}, which is included"
     if row.rows_per_call > 1:
-        message = f"the model takes {row.rows_per_call} inputs in a call; the latency is that of a call, divided"
-        found.append({"kind": "batch", "message": message})
-    return found
-
-
-def _thread_warnings(threads: int, cores: int) -> list[dict[str, str]]:
-    if threads <= cores:
-        return []
-    message = (
-        f"{threads} threads share {cores} {'core' if cores == 1 else 'cores'}: latency and ratio depend on the "
-        "scheduler and do not transfer to a machine with more cores"
-    )
-    return [{"kind": "threads", "message": message}]
+        yield "batch", f"the model takes {row.rows_per_call} inputs in a call; the latency is that of a call, divided"
+    threads, cores = row.plan.threads, seen.cores
+    if threads > cores:
+        shared = f"{cores} {'core' if cores == 1 else 'cores'}"
+        yield (
+            "threads",
+            f"{threads} threads share {shared}: latency and ratio depend on the scheduler and do not transfer to a "
+            "machine with more cores",
+        )

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from sen_runtime.bench import bootstrap
 from sen_runtime.bench.record import began_s, load_schema, validate
+from sen_runtime.bench.statistics import CONFIDENCE, median_interval
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 from sen_runtime.untrusted import load_json, read_regular
@@ -25,12 +25,14 @@ except ImportError:  # Windows, where two writers at once may lose a line
 
 SCHEMA = "sen-edge/bench-history/1"
 #: Start of each line: distinguishes a line that a crash cut short from another kind of file.
-START = f'{{"schema": "{SCHEMA}"'
+START = f'{{"schema": "{SCHEMA}"'.encode()
+#: Fields of the record, its device and its rows that an entry has.
+COMMON = ("created", "tool", "status", "valid", "invalid_because")
 DEVICE = ("model", "cpu", "architecture", "kernel", "os")
+ROW = ("name", "sha256", "engine", "engine_version", "threads", "n_samples", "bytes", "energy_uj")
 #: A line of a record with ten rows has 4 kB.
 MAX_BYTES = 1 << 28
 REMEDY = "name another file, or remove that line"
-ROW = ("name", "sha256", "engine", "engine_version", "threads", "n_samples", "bytes", "energy_uj")
 
 
 class HistoryError(SenError):
@@ -39,12 +41,7 @@ class HistoryError(SenError):
 
 @dataclass(frozen=True)
 class History:
-    """Content of a history.
-
-    Attributes:
-        entries: one for each record, see `summary`, in the order of the file.
-        notes: sentences about damage of the file.
-    """
+    """Entries in the order of the file, see `summary`, and sentences about damage of the file."""
 
     entries: tuple[dict[str, Any], ...]
     notes: tuple[str, ...] = ()
@@ -55,24 +52,18 @@ def summary(record: Mapping[str, Any]) -> dict[str, Any]:
     rows = []
     for row in record["rows"]:
         turns = np.asarray(row["turns_us"], np.float64)
-        low, high = None, None
-        if len(turns):
-            sizes = bootstrap.sizes_of_loads(record["settings"].get("loads"), len(turns))
-            low, high = bootstrap.interval(bootstrap.medians(turns, sizes), float(np.median(turns)), len(sizes))
+        low, high = median_interval(turns, record["settings"].get("loads")) if len(turns) else (None, None)
         figures = {"median_us": row["latency_us"]["median"], "low_us": low, "high_us": high}
         rows.append({**{key: row[key] for key in ROW}, **figures})
-    common = {key: record[key] for key in ("created", "tool", "status", "valid", "invalid_because")}
+    common = {key: record[key] for key in COMMON}
     device = {key: record["device"][key] for key in DEVICE}
-    return {"schema": SCHEMA, **common, "confidence": bootstrap.CONFIDENCE, "device": device, "rows": rows}
+    return {"schema": SCHEMA, **common, "confidence": CONFIDENCE, "device": device, "rows": rows}
 
 
 def append(path: Path, record: Mapping[str, Any]) -> History:
-    """Append the summary of a record; the file is replaced atomically.
+    """Append the summary of a record, and return the new history; the file is replaced atomically.
 
     A last line that an earlier crash cut short is dropped, with a note.
-
-    Returns:
-        The history with the new entry.
 
     Raises:
         HistoryError: the file is not a history, or cannot be read or written.
@@ -80,8 +71,9 @@ def append(path: Path, record: Mapping[str, Any]) -> History:
     with _lock(path):
         history = read(path) if path.exists() else History(())
         entries = (*history.entries, summary(record))
+        lines = [json.dumps(entry, allow_nan=False) + "\n" for entry in entries]
         try:
-            write_atomic(path, "".join(_line(entry) for entry in entries).encode())
+            write_atomic(path, "".join(lines).encode())
         except OSError as error:
             raise HistoryError(f"cannot write {path}: {error.strerror}") from error
     return History(entries, history.notes)
@@ -102,25 +94,17 @@ def read(path: Path) -> History:
         try:
             entry = load_json(line, where, error=HistoryError)
         except HistoryError as error:
-            start = START.encode()
-            if number == len(lines) and (line.startswith(start) or start.startswith(line)):
+            if number == len(lines) and (line.startswith(START) or START.startswith(line)):
                 return History(tuple(entries), (f"{where} is cut short and was left out",))
             raise HistoryError(error.message, REMEDY) from error
-        entries.append(_validate(entry, where))
+        try:
+            validate(entry, load_schema("history"), "the entry")
+            began_s(entry)
+        except (SenError, ValueError) as error:
+            message = f"{where} is not an entry of a history of benchmarks ({SCHEMA}): {error}"
+            raise HistoryError(message, REMEDY) from error
+        entries.append(entry)
     return History(tuple(entries))
-
-
-def _line(entry: Mapping[str, Any]) -> str:
-    return json.dumps(entry, allow_nan=False) + "\n"
-
-
-def _validate(entry: Any, where: str) -> dict[str, Any]:
-    try:
-        validate(entry, load_schema("history"), "the entry")
-        began_s(entry)
-    except (SenError, ValueError) as error:
-        raise HistoryError(f"{where} is not an entry of a history of benchmarks ({SCHEMA}): {error}", REMEDY) from error
-    return dict(entry)
 
 
 @contextmanager

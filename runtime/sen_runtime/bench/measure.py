@@ -20,7 +20,6 @@ import sen_runtime
 from sen_runtime.accuracy import accuracy
 from sen_runtime.bench import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory, text, throttle
-from sen_runtime.bench.bootstrap import even_choice
 from sen_runtime.bench.coldstart import cold_start
 from sen_runtime.bench.energy import Span, read_meter
 from sen_runtime.bench.evaluate import evaluate
@@ -28,6 +27,7 @@ from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, RowPlan, not_measured, plan
 from sen_runtime.bench.rounds import Measured, measure_rounds
 from sen_runtime.bench.rows import FloatArray, Observations, Row, input_ranges
+from sen_runtime.bench.statistics import even_choice
 from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
 from sen_runtime.engines import Session, engine
 from sen_runtime.engines.steps import timesteps_of

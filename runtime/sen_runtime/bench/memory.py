@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,9 @@ MAX_COLD_BYTES = 64 << 20
 
 
 def peak_bytes(status: str | None = None) -> int | None:
-    """Peak of the resident memory of a process, of this one by default; None where the system does not report it.
+    """Peak of the resident memory in the text of /proc/PID/status, of this process by default; None where unknown.
 
     Not that of `getrusage`, which starts at the peak of the process that started this one.
-
-    Args:
-        status: text of /proc/PID/status.
     """
     if status is None:
         try:
@@ -38,21 +36,16 @@ def peak_bytes(status: str | None = None) -> int | None:
     return int(found.group(1)) * 1024 if found else None
 
 
-def cache_bytes(device: Mapping[str, Any], name: str) -> int | None:
-    """Size of a cache ("l1d", "l2", "l3"); None where it is not known."""
-    caches = device.get("caches")
-    found = caches.get(name) if isinstance(caches, Mapping) else None
-    return found if isinstance(found, int) and found > 0 else None
-
-
-def last_level_bytes(device: Mapping[str, Any]) -> int | None:
-    """Size of the largest cache."""
-    return max((found for name in ("l2", "l3") if (found := cache_bytes(device, name))), default=None)
-
-
 def growth(before: int | None, after: int | None) -> int | None:
     """Bytes by which a peak grew; None where it is not known."""
     return None if before is None or after is None else max(0, after - before)
+
+
+def cache_bytes(device: Mapping[str, Any], *names: str) -> int | None:
+    """Size of the largest of some caches ("l1d", "l2", "l3"); None where it is not known."""
+    caches = device.get("caches")
+    sizes = [caches.get(name) for name in names] if isinstance(caches, Mapping) else []
+    return max((size for size in sizes if isinstance(size, int) and size > 0), default=None)
 
 
 def buffers(device: Mapping[str, Any]) -> tuple[int | None, int | None]:
@@ -60,7 +53,7 @@ def buffers(device: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
     None where the sizes are not known, or the buffer would take more than `RAM_SHARE` of the memory.
     """
-    l2, last, ram = cache_bytes(device, "l2"), last_level_bytes(device), device.get("ram_bytes")
+    l2, last, ram = cache_bytes(device, "l2"), cache_bytes(device, "l2", "l3"), device.get("ram_bytes")
     beyond = None if last is None else max(MIN_BYTES, 2 * last)
     fits = beyond is not None and isinstance(ram, int) and beyond <= ram * RAM_SHARE
     return None if l2 is None else l2 // 2, beyond if fits else None
@@ -80,19 +73,15 @@ def sweep(device: Mapping[str, Any]) -> Callable[[], object]:
 
     Its size is twice the largest cache, at most `MAX_COLD_BYTES`, but at least twice the second level.
     """
-    wanted = 2 * (last_level_bytes(device) or MAX_COLD_BYTES)
+    wanted = 2 * (cache_bytes(device, "l2", "l3") or MAX_COLD_BYTES)
     n_bytes = max(min(wanted, MAX_COLD_BYTES), 2 * (cache_bytes(device, "l2") or 0))
     buffer = np.zeros(n_bytes // 8, np.int64)
-
-    def empty_caches() -> None:
-        np.add(buffer, 1, out=buffer)
-
-    return empty_caches
+    return partial(np.add, buffer, 1, out=buffer)
 
 
 def cold_warning(device: Mapping[str, Any], swept_bytes: int) -> list[dict[str, str]]:
     """A warning where the last-level cache is unknown, or more than half of the max bytes that a sweep has."""
-    last = last_level_bytes(device)
+    last = cache_bytes(device, "l2", "l3")
     if last is not None and 2 * last <= swept_bytes:
         return []
     found = "of unknown size" if last is None else f"of {size(last)}"

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime import format as image
-from sen_runtime.bench import device_texts, memory
+from sen_runtime.bench import device, memory
 from sen_runtime.bench.coldstart import ColdStart
-from sen_runtime.bench.device import libraries
-from sen_runtime.bench.device_texts import UNAVAILABLE, Texts
+from sen_runtime.bench.device import UNAVAILABLE, Texts, libraries
 from sen_runtime.bench.interleaved import clock_figures
 from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import ArtifactFile, BenchRequest, RowPlan, unique_name
@@ -167,8 +166,8 @@ def _observations(path: Path, events: Events, measured: Measured) -> Observation
     rows = [_row(event, name, version) for event, name in zip(events["row"], measured.calls)]
     inputs = given.floats("inputs", rows[0].input_shape)
     _check_inputs(path, inputs, rows, is_random=is_random)
-    states = [device_texts.state(event.texts()) for event in events["state"]]
-    facts = device_texts.facts(facts_event.texts())
+    states = [device.parse_state(event.texts()) for event in events["state"]]
+    facts = device.parse_facts(facts_event.texts())
     core = re.search(r"^Cpus_allowed_list:\s*([0-9]{1,6})$", events["row"][0].text("after"), re.MULTILINE)
     request = BenchRequest(
         tuple(row.plan.artifact.path for row in rows),

@@ -1,4 +1,4 @@
-"""Statistics of samples: summary, histogram, warnings, and the interval of a ratio."""
+"""Statistics of samples: summary, histogram, warnings, and the intervals of medians and ratios."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from sen_runtime.bench.bootstrap import CONFIDENCE, even_choice, interval, medians, sizes_of_loads
 
 Floats = NDArray[np.float64]
 
@@ -23,8 +21,12 @@ LOG_FROM = 8
 
 #: Rounds that are resampled; of more an even choice.
 MAX_ROUNDS = 2000
-#: Loads from which the interval contains their variance well.
-ENOUGH_LOADS = 8
+RESAMPLES = 1000
+CONFIDENCE, NORMAL_QUANTILE = 0.95, 1.959964
+#: Loads from which their variance is estimated, and from which the interval contains it well.
+MIN_LOADS, ENOUGH_LOADS = 4, 8
+#: Values per draw: 16 MiB.
+CHUNK = 1 << 21
 
 FEW_SAMPLES = 1000
 LONGER = "measure longer (--seconds)"
@@ -63,6 +65,9 @@ def histogram(samples_us: Floats) -> dict[str, list[Any]]:
     return {"edges_us": edges.tolist(), "counts": counts.tolist()}
 
 
+# --- intervals -----------------------------------------------------------------------------------
+
+
 def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) -> dict[str, float]:
     """Median over the rounds of times / baseline, and its interval.
 
@@ -77,18 +82,87 @@ def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) 
         loads: rounds of each load; their sum is `rounds`.
         seed: of the resampling.
     """
-    kept = even_choice(len(times), MAX_ROUNDS)
-    ratios, of_load = np.log(times / baseline)[kept], np.repeat(np.arange(len(loads)), loads)[kept]
-    by_load = [np.median(ratios[of_load == number]) for number in np.unique(of_load)]
-    sign_low, sign_high = _sign_interval(np.array(by_load))
-    sizes, median = sizes_of_loads(loads, len(ratios)), float(np.median(ratios))
-    low, high = interval(medians(ratios, sizes, seed), median, len(sizes))
+    ratios = np.log(times / baseline)[even_choice(len(times), MAX_ROUNDS)]
+    by_load = np.split(ratios, np.cumsum(_kept_of_loads(loads, len(ratios)))[:-1])
+    sign_low, sign_high = _sign_interval(np.array([np.median(part) for part in by_load]))
+    low, high = median_interval(ratios, loads, seed)
     return {
-        "median": float(np.exp(median)),
+        "median": float(np.exp(np.median(ratios))),
         "low": float(np.exp(min(sign_low, low))),
         "high": float(np.exp(max(sign_high, high))),
         "confidence": CONFIDENCE,
     }
+
+
+def median_interval(values: Floats, loads: Sequence[int] | None, seed: int = 0) -> tuple[float, float]:
+    """Interval of the median of `values [n]`, an even choice of the rounds of `loads`."""
+    sizes = sizes_of_loads(loads, len(values))
+    return interval(medians(values, sizes, seed), float(np.median(values)), len(sizes))
+
+
+def even_choice(n: int, limit: int) -> NDArray[np.intp]:
+    """At most `limit` indices of `n`, spread evenly."""
+    return np.linspace(0, n - 1, min(limit, n)).astype(np.intp)
+
+
+def sizes_of_loads(loads: Sequence[int] | None, n: int) -> NDArray[np.intp]:
+    """Values of each load, where `n` values are an even choice of the rounds.
+
+    One group where loads are not known, too few, or have fewer rounds than there are values.
+    """
+    sizes = np.array([n]) if loads is None or sum(loads) < n else _kept_of_loads(loads, n)
+    return sizes if len(sizes) >= MIN_LOADS else np.array([n])
+
+
+def _kept_of_loads(loads: Sequence[int], n: int) -> NDArray[np.intp]:
+    of_load = np.repeat(np.arange(len(loads)), loads)
+    kept: NDArray[np.intp] = np.unique(of_load[even_choice(len(of_load), n)], return_counts=True)[1]
+    return kept
+
+
+def medians(values: Floats, sizes: NDArray[np.intp], seed: int = 0) -> Floats:
+    """Medians `[RESAMPLES]` of resampled groups, of successive `sizes`, of the series `values [n]`.
+
+    A circular block bootstrap (Politis and Romano, "A circular block-resampling procedure for stationary data", 1992)
+    within resampled groups, with blocks of the root of a group's size: successive latencies share clock, temperature
+    and other load, so that resampling them one by one would give too narrow an interval.
+    """
+    groups, typical = len(sizes), int(np.median(sizes))
+    length = ceil(sqrt(typical))
+    blocks, starts = ceil(typical / length), np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    rng = np.random.default_rng(seed)
+    found, step = [], max(1, CHUNK // (groups * blocks * length))
+    for done in range(0, RESAMPLES, step):
+        count = min(step, RESAMPLES - done)
+        drawn: NDArray[Any] = rng.integers(0, groups, (count, groups, 1, 1))
+        size = sizes[drawn]
+        first = (rng.random((count, groups, blocks, 1)) * size).astype(int)
+        index = starts[drawn] + (first + np.arange(length)) % size
+        found.append(np.median(values[index.reshape(count, -1)], axis=1))
+    return np.concatenate(found)
+
+
+def interval(drawn: Floats, centre: float, groups: int) -> tuple[float, float]:
+    """Percentile interval of resampled medians, which contains `centre`.
+
+    For few groups it is widened about the centre: Hesterberg, "What teachers should know about the bootstrap", 2015,
+    expanded percentiles.
+    """
+    tail = 50 * (1 - CONFIDENCE)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    wider = _widening(groups)
+    return min(centre - wider * (centre - float(low)), centre), max(centre + wider * (float(high) - centre), centre)
+
+
+def _widening(groups: int) -> float:
+    """Student's quantile over the normal one, and n for n - 1; 1 for a single series."""
+    if groups < MIN_LOADS:
+        return 1.0
+    n, z = groups - 1, NORMAL_QUANTILE
+    # Student's quantile by the expansion of Abramowitz and Stegun, 26.7.5.
+    t = z + (z**3 + z) / (4 * n) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+    t += (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+    return t / z * sqrt(groups / n)
 
 
 def _sign_interval(values: Floats) -> tuple[float, float]:
@@ -99,6 +173,9 @@ def _sign_interval(values: Floats) -> tuple[float, float]:
         tail += comb(n, outside) / 2**n
     ordered, first = np.sort(values), max(outside - 1, 0)
     return float(ordered[first]), float(ordered[n - 1 - first])
+
+
+# --- warnings ------------------------------------------------------------------------------------
 
 
 def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> list[dict[str, str]]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sen_runtime.bench.record import busy, is_wrong
 from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
@@ -20,61 +19,49 @@ MIN_NAME = 12
 GAP = "  "
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of the table.
 
     Attributes:
         heading: without the unit.
-        value: of a row; None where it is not known.
-        kind: "time" (microseconds), "figure", "percent", "size", or "text".
-        scale: columns of one scale share a unit of time.
+        path: of the value in a row.
+        kind: "figure", "percent", "size" or "interval"; or "latency" or "load", whose columns share a unit of time.
         keep: where the terminal is too narrow, the smallest are dropped first.
     """
 
     heading: str
-    value: Callable[[Row], Any]
+    path: str
     kind: str
-    scale: str = ""
-    keep: int = 0
-
-
-def _field(*path: str) -> Callable[[Row], Any]:
-    def value(row: Row) -> Any:
-        found: Any = row
-        for key in path:
-            found = None if found is None else found.get(key)
-        return found
-
-    return value
-
-
-def _interval(row: Row) -> str | None:
-    ratio = row["ratio"]
-    return None if ratio is None else f"{significant(ratio['low'])} to {significant(ratio['high'])}"
+    keep: int
 
 
 COLUMNS = (
-    Column("median", _field("latency_us", "median"), "time", "latency", 10),
-    Column("MAD", _field("latency_us", "mad"), "time", "latency", 4),
-    Column("min", _field("latency_us", "min"), "time", "latency", 5),
-    Column("p90", _field("latency_us", "p90"), "time", "latency", 2),
-    Column("p99", _field("latency_us", "p99"), "time", "latency", 7),
-    Column("p99.9", _field("latency_us", "p99_9"), "time", "latency", 1),
-    Column("step", _field("step_us"), "time", "latency", 3),
-    Column("ratio", _field("ratio", "median"), "figure", "", 9),
-    Column("interval", _interval, "text", "", 8),
-    Column("load", _field("load_us"), "time", "load", 3),
-    Column("first", _field("first_us"), "time", "load", 3),
-    Column("argmax %", _field("agreement", "argmax_percent"), "percent", "", 6),
-    Column("accuracy %", _field("accuracy_percent"), "percent", "", 5),
-    Column("uJ", _field("energy_uj"), "figure", "", 6),
-    Column("file", _field("bytes"), "size", "", 2),
+    Column("median", "latency_us.median", "latency", 10),
+    Column("MAD", "latency_us.mad", "latency", 4),
+    Column("min", "latency_us.min", "latency", 5),
+    Column("p90", "latency_us.p90", "latency", 2),
+    Column("p99", "latency_us.p99", "latency", 7),
+    Column("p99.9", "latency_us.p99_9", "latency", 1),
+    Column("step", "step_us", "latency", 3),
+    Column("ratio", "ratio.median", "figure", 9),
+    Column("interval", "ratio", "interval", 8),
+    Column("load", "load_us", "load", 3),
+    Column("first", "first_us", "load", 3),
+    Column("argmax %", "agreement.argmax_percent", "percent", 6),
+    Column("accuracy %", "accuracy_percent", "percent", 5),
+    Column("uJ", "energy_uj", "figure", 6),
+    Column("file", "bytes", "size", 2),
 )
+FORMATS: Mapping[str, Callable[[Any], str]] = {
+    "figure": significant,
+    "percent": lambda value: f"{value:.2f}",
+    "size": size,
+    "interval": lambda ratio: f"{significant(ratio['low'])} to {significant(ratio['high'])}",
+}
 
 
 def table(record: Mapping[str, Any], width: int | None = None) -> str:
-    """Format device, rows and warnings for a terminal of `width` columns (None: the current one).
+    """Device, rows and warnings for a terminal of `width` columns (None: the current one).
 
     Columns that do not fit are dropped in the order of `Column.keep`; then names are shortened in the middle.
     """
@@ -104,35 +91,34 @@ def heading(record: Mapping[str, Any]) -> str:
 
 def cells(rows: Sequence[Row]) -> dict[Column, list[str]]:
     """Heading and cells of each column with at least one value, padded to one width, aligned at the decimal point."""
-    values = {column: [column.value(row) for row in rows] for column in COLUMNS}
-    units = {}
-    for column in reversed(COLUMNS):
-        if column.scale:
-            # The first column of a scale selects its unit: medians, because one interrupted row must not change it.
-            units[column.scale] = unit_of_time(value for value in values[column] if value is not None)
-    return {
-        column: _align(column, found, units.get(column.scale, ""))
-        for column, found in values.items()
-        if any(value is not None for value in found)
-    }
+    columns, units = {}, dict[str, str]()
+    for column in COLUMNS:
+        values = [_value(row, column.path) for row in rows]
+        if column.kind not in FORMATS and column.kind not in units:
+            # The first column of a unit selects it: medians, because one interrupted row must not change it.
+            units[column.kind] = unit_of_time(value for value in values if value is not None)
+        if any(value is not None for value in values):
+            columns[column] = _align(column, values, units.get(column.kind, ""))
+    return columns
+
+
+def _value(row: Row, path: str) -> Any:
+    """A value of a row, or None where it or a part of its path is unknown."""
+    value: Any = row
+    for key in path.split("."):
+        value = None if value is None else value.get(key)
+    return value
 
 
 def _align(column: Column, values: Sequence[Any], unit: str) -> list[str]:
-    texts = ["-" if value is None else _format(column.kind, value, unit) for value in values]
-    if column.kind in ("time", "figure", "percent"):
+    show = FORMATS.get(column.kind, lambda value: significant(value * UNITS_OF_TIME[unit]))
+    texts = ["-" if value is None else show(value) for value in values]
+    if column.kind not in ("size", "interval"):
         tails = [len(text) - text.index(".") if "." in text else 0 for text in texts]
         texts = [text + " " * (max(tails) - tail) for text, tail in zip(texts, tails)]
     cells = [f"{column.heading} {unit}".strip(), *texts]
     width = max(map(len, cells))
     return [cell.rjust(width) for cell in cells]
-
-
-def _format(kind: str, value: Any, unit: str) -> str:
-    if kind == "time":
-        return significant(value * UNITS_OF_TIME[unit])
-    if kind == "size":
-        return size(value)
-    return f"{value:.2f}" if kind == "percent" else significant(value) if kind == "figure" else str(value)
 
 
 def remarks(record: Mapping[str, Any]) -> list[str]:
@@ -148,7 +134,8 @@ def remarks(record: Mapping[str, Any]) -> list[str]:
         lines += [f"{row['name']}: {warning['message']}" for warning in row["warnings"]]
     if record["status"] != "complete":
         lines.append("INTERRUPTED: the run was not completed")
-    lines += [f"BUSY: {sentence}" for sentence in [busy(record)] if sentence]
+    if sentence := busy(record):
+        lines.append(f"BUSY: {sentence}")
     lines += [left_out(each) for each in record.get("left_out", ())]
     lines += [f"NOT VALID: {reason}" for reason in record["invalid_because"]]
     if not record["valid"] and not record["invalid_because"]:

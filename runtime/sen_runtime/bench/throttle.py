@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-#: See `device_texts.state`; keys may be missing.
+#: See `device.parse_state`; keys may be missing.
 State = Mapping[str, Any]
 
-#: A clock below the highest of the run by more than this share has changed.
+#: A clock below another by more than this share differs from it, where it is so in at least this share of the samples,
+#: and in two: a single one may fall between two turns.
 CLOCK_TOLERANCE = 0.1
-#: In at least this share of the samples, and in two: a single one may fall between two turns.
-CLOCK_SHARE = 0.05
-MIN_SAMPLES = 2
+CLOCK_SHARE, MIN_SAMPLES = 0.05, 2
 
 #: Bits of `vcgencmd get_throttled` that hold now; the bits 16 higher hold since boot.
 THROTTLED_BITS = {
@@ -26,19 +25,14 @@ SETTINGS = {"governor": "the governor", "min_mhz": "the min clock", "max_mhz": "
 
 
 def changes(before: State, after: State, during: Sequence[State] = ()) -> list[str]:
-    """Return a sentence for each change of the machine that invalidates a run.
+    """A sentence for each change of the machine that invalidates a run.
 
     - A bit of `get_throttled` holds in a sample during or after the run, or holds since boot and did not before.
-    - The clock of samples during the run was below their highest by more than `CLOCK_TOLERANCE`, in at least
-      `CLOCK_SHARE` of them. The clock of a sample is the firmware's, else that of the fastest core. Before and after a
-      run, cores may idle at any clock; a constantly low clock, as of the governor "powersave", is no change.
-    - The firmware measured a clock below the kernel's by more than that, as often.
+    - The clock of samples during the run, when a core was busy, was below their highest. The clock of a sample is the
+      firmware's, else that of the fastest core. Before and after a run, cores may idle at any clock; a constantly low
+      clock, as of the governor "powersave", is no change.
+    - The firmware measured a clock below the kernel's.
     - The governor or the limits of the clock changed.
-
-    Args:
-        before: state before the run.
-        after: state after the run.
-        during: states while a core was busy measuring.
     """
     return [*_throttling(before, after, during), *_clock_changes(during), *_setting_changes(before, after)]
 
@@ -50,12 +44,9 @@ def fastest_mhz(sample: State) -> float | None:
 
 
 def _throttling(before: State, after: State, during: Sequence[State]) -> list[str]:
-    now, since_boot = 0, 0
-    for sample in (*during, after):
-        bits = _bits(sample)
-        now |= bits & (1 << SINCE_BOOT) - 1
-        since_boot |= bits >> SINCE_BOOT
-    happened = now | since_boot & ~(_bits(before) >> SINCE_BOOT)
+    happened = 0
+    for bits in map(_bits, (*during, after)):
+        happened |= bits | bits >> SINCE_BOOT & ~(_bits(before) >> SINCE_BOOT)
     found = {bit: cause for bit, cause in THROTTLED_BITS.items() if happened >> bit & 1}
     return [f"{cause} (vcgencmd get_throttled, bit {bit})" for bit, cause in found.items()]
 
@@ -70,16 +61,16 @@ def _bits(sample: State) -> int:
 def _clock_changes(during: Sequence[State]) -> list[str]:
     pairs = [(_firmware_mhz(sample), fastest_mhz(sample)) for sample in during]
     clocks = [clock for firmware, kernel in pairs if (clock := firmware or kernel)]
+    both = [(firmware, kernel) for firmware, kernel in pairs if firmware and kernel]
+    low = [clock for clock in clocks if _is_below(clock, max(clocks))]
+    apart = [(firmware, kernel) for firmware, kernel in both if _is_below(firmware, kernel)]
     sentences = []
-    low = [clock for clock in clocks if clock < (1 - CLOCK_TOLERANCE) * max(clocks)]
-    if _is_often(len(low), len(clocks)):
+    if _is_often(low, clocks):
         sentences.append(
             f"the clock of the cores fell from {max(clocks):.0f} to {min(low):.0f} MHz "
             f"in {len(low)} of {len(clocks)} samples taken while they were busy"
         )
-    both = [(firmware, kernel) for firmware, kernel in pairs if firmware and kernel]
-    apart = [(firmware, kernel) for firmware, kernel in both if firmware < (1 - CLOCK_TOLERANCE) * kernel]
-    if _is_often(len(apart), len(both)):
+    if _is_often(apart, both):
         firmware, kernel = min(apart)
         sentences.append(
             f"the cores ran at {firmware:.0f} MHz (vcgencmd measure_clock arm); the kernel reports {kernel:.0f} MHz, "
@@ -88,8 +79,12 @@ def _clock_changes(during: Sequence[State]) -> list[str]:
     return sentences
 
 
-def _is_often(count: int, total: int) -> bool:
-    return count >= max(MIN_SAMPLES, CLOCK_SHARE * total)
+def _is_below(mhz: float, other: float) -> bool:
+    return mhz < (1 - CLOCK_TOLERANCE) * other
+
+
+def _is_often(found: Sequence[object], samples: Sequence[object]) -> bool:
+    return len(found) >= max(MIN_SAMPLES, CLOCK_SHARE * len(samples))
 
 
 def _firmware_mhz(sample: State) -> float | None:
