@@ -11,7 +11,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 DEBUG_VARIABLE = "SEN_EDGE_DEBUG"
 SECONDS_IN = {"s": 1, "m": 60, "h": 3600}
+CLEAR_LINE = "\r\x1b[K"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,9 +50,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         SystemExit: see `main`.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(words)
+    options = _parser().parse_args(words, argparse.Namespace(words=words))
     try:
-        code: int = options.command(options, words)
+        code: int = options.command(options)
     except KeyboardInterrupt:
         _note("interrupted before anything was written")
         return EXIT_INTERRUPTED
@@ -79,43 +81,36 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sen-runtime",
         description="Benchmark exported networks on the device.",
-        epilog="Exit codes: 0 ok, 1 error, 2 usage, 3 wrong outputs, throttling, crashed engine or regression, "
-        "4 required package missing, 130 interrupted (Ctrl-C, SIGTERM, SIGHUP).",
+        epilog=(__doc__ or "").partition("\n\n")[2],
     )
     parser.add_argument("--version", action="version", version=f"sen-runtime {sen_runtime.__version__}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_bench(commands)
-    compare = commands.add_parser("compare", help="compare two records", description=_compare.__doc__)
-    compare.add_argument("a", type=Path, metavar="A.json", help="baseline record")
-    compare.add_argument("b", type=Path, metavar="B.json", help="new record")
-    compare.add_argument(
-        "--max-regression",
-        type=_share,
-        metavar="5%",
-        help="exit code 3 if a row is slower by more than this or missing in B",
-    )
-    compare.add_argument(
-        "--strict", action="store_true", help="with --max-regression: exit code 3 also for undecided rows"
-    )
-    compare.add_argument("--allow-different", action="store_true", help="allow different devices and models")
-    compare.add_argument("--json", action="store_true", help="print JSON")
-    compare.set_defaults(command=_compare)
-    _add_record(commands)
-    device = commands.add_parser("device", help="describe this machine", description=_device.__doc__)
-    device.add_argument("--json", action="store_true", help="print JSON")
-    device.set_defaults(command=_device)
-    schema = commands.add_parser("schema", help="print the JSON Schema of a record", description=_schema.__doc__)
-    schema.set_defaults(command=_schema)
-    return parser
 
+    def add_command(name: str, help_: str, run_command: Callable[..., int]) -> Callable[..., object]:
+        command = commands.add_parser(name, help=help_, description=run_command.__doc__)
+        command.set_defaults(command=run_command)
+        return command.add_argument
 
-def _add_bench(commands: Any) -> None:
-    bench = commands.add_parser("bench", help="measure latencies", description=_bench.__doc__)
-    bench.set_defaults(command=_bench)
+    add = add_command("bench", "measure latencies", _bench)
     help_ = ".onnx, .tflite, .sen; the first is the baseline"
-    bench.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=help_)
-    add_bench_options(bench.add_argument)
+    add("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=help_)
+    add_bench_options(add)
+    add = add_command("compare", "compare two records", _compare)
+    add("a", type=Path, metavar="A.json", help="baseline record")
+    add("b", type=Path, metavar="B.json", help="new record")
+    help_ = "exit code 3 if a row is slower by more than this or missing in B"
+    add("--max-regression", type=_share, metavar="5%", help=help_)
+    add("--strict", action="store_true", help="with --max-regression: exit code 3 also for undecided rows")
+    add("--allow-different", action="store_true", help="allow different devices and models")
+    add("--json", action="store_true", help="print JSON")
+    add = add_command("record", "evaluate a recording of sen_bench", _record)
+    add("file", type=Path, metavar="FILE.raw", help="recording of sen_bench")
+    _add_record_options(add)
+    add = add_command("device", "describe this machine", _device)
+    add("--json", action="store_true", help="print JSON")
+    add_command("schema", "print the JSON Schema of a record", _schema)
+    return parser
 
 
 def add_bench_options(add: Callable[..., object]) -> None:
@@ -140,13 +135,6 @@ def _add_record_options(add: Callable[..., object]) -> None:
     add("--force", action="store_true", help="replace existing files")
 
 
-def _add_record(commands: Any) -> None:
-    record = commands.add_parser("record", help="evaluate a recording of sen_bench", description=_record.__doc__)
-    record.set_defaults(command=_record)
-    record.add_argument("file", type=Path, metavar="FILE.raw", help="recording of sen_bench")
-    _add_record_options(record.add_argument)
-
-
 def bench_request(words: Sequence[str]) -> BenchRequest:
     """Parse and check a command line of `bench`, that word included.
 
@@ -154,17 +142,10 @@ def bench_request(words: Sequence[str]) -> BenchRequest:
         SystemExit: the words are none; argparse has said why.
         UsageError: they contradict each other.
     """
-    from sen_runtime.bench.plan import check_request
+    from sen_runtime.bench.plan import BenchRequest, check_request
 
-    request = _request(_parser().parse_args(words), words)
-    check_request(request)
-    return request
-
-
-def _request(options: argparse.Namespace, words: Sequence[str]) -> BenchRequest:
-    from sen_runtime.bench.plan import BenchRequest
-
-    return BenchRequest(
+    options = _parser().parse_args(words)
+    request = BenchRequest(
         tuple(options.artifacts),
         tuple(options.engine),
         options.threads,
@@ -178,19 +159,21 @@ def _request(options: argparse.Namespace, words: Sequence[str]) -> BenchRequest:
         strict=options.strict,
         command=("sen-runtime", *words),
     )
+    check_request(request)
+    return request
 
 
-def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
+def _bench(options: argparse.Namespace) -> int:
     """Measure files, engines and numbers of threads in one interleaved run, and compare their outputs."""
     from sen_runtime.bench import energy, measure, outputs, text
-    from sen_runtime.bench.plan import check_request, notes
+    from sen_runtime.bench.plan import notes
 
-    request, wanted = _request(options, words), outputs.Outputs(options.json, options.history, options.force)
-    check_request(request)
+    request = bench_request(options.words)
+    wanted = outputs.Outputs(options.json, options.history, options.force)
     outputs.check(wanted, request.artifacts)
     for line in notes(request):
         _note(line)
-    with _Progress() as progress:
+    with _progress() as progress:
         run = measure.run(request, progress=progress)
     record = run.record
     failed = None
@@ -207,9 +190,8 @@ def _bench(options: argparse.Namespace, words: Sequence[str]) -> int:
     return _exit_code(record, allow_throttled=options.allow_throttled)
 
 
-def _record(options: argparse.Namespace, words: Sequence[str]) -> int:
+def _record(options: argparse.Namespace) -> int:
     """Evaluate a recording of sen_bench: print the table, or write the record, of `bench`."""
-    del words
     from sen_runtime.bench import outputs, raw, text
     from sen_runtime.bench.evaluate import evaluate
 
@@ -235,9 +217,8 @@ def _exit_code(record: Mapping[str, Any], *, allow_throttled: bool) -> int:
     return EXIT_VERIFICATION if has_crash else 0
 
 
-def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
+def _compare(options: argparse.Namespace) -> int:
     """Compare two records by row: ratio B / A with interval and effect size; with --max-regression as a gate."""
-    del words
     from sen_runtime.bench import compare, record
 
     limit, strict = options.max_regression, options.strict
@@ -254,9 +235,8 @@ def _compare(options: argparse.Namespace, words: Sequence[str]) -> int:
     return EXIT_VERIFICATION if failures else 0
 
 
-def _device(options: argparse.Namespace, words: Sequence[str]) -> int:
+def _device(options: argparse.Namespace) -> int:
     """Describe the machine and its state as in a record."""
-    del words
     from sen_runtime.bench import device
 
     found = {**device.describe(), **device.state()}
@@ -270,55 +250,54 @@ def _device(options: argparse.Namespace, words: Sequence[str]) -> int:
     return 0
 
 
-def _schema(options: argparse.Namespace, words: Sequence[str]) -> int:
+def _schema(options: argparse.Namespace) -> int:
     """Print the JSON Schema of a record."""
-    del options, words
+    del options
     from sen_runtime.bench import record
 
     sys.stdout.write(record.schema_text())
     return 0
 
 
-class _Progress:
-    """Progress on stderr: one line on a terminal, else one line per stage."""
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Progress on stderr: one line on a terminal, which is cleared at the end, else one line per stage."""
+    is_terminal = sys.stderr.isatty()
 
-    def __init__(self) -> None:
-        self._is_terminal = sys.stderr.isatty()
-
-    def __call__(self, stage: str) -> None:
+    def show(stage: str) -> None:
         is_repeated = stage.startswith("measuring")
-        if self._is_terminal:
-            sys.stderr.write(f"\r\x1b[K{stage}" if is_repeated else f"\r\x1b[K{stage}\n")
+        if is_terminal:
+            sys.stderr.write(f"{CLEAR_LINE}{stage}" if is_repeated else f"{CLEAR_LINE}{stage}\n")
             sys.stderr.flush()
         elif not is_repeated:
             _note(stage)
 
-    def __enter__(self) -> _Progress:
-        return self
+    try:
+        yield show
+    finally:
+        if is_terminal:
+            sys.stderr.write(CLEAR_LINE)
 
-    def __exit__(self, *_: object) -> None:
-        if self._is_terminal:  # clear the line
-            sys.stderr.write("\r\x1b[K")
+
+def _match(pattern: str, text: str, expected: str) -> re.Match[str]:
+    match = re.fullmatch(pattern, text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r}; expected {expected}")
+    return match
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    if not re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", text):
-        raise argparse.ArgumentTypeError(f"{text!r}; expected numbers separated by commas, such as 1,2")
+    _match(r"[0-9]{1,4}(,[0-9]{1,4})*", text, "numbers separated by commas, such as 1,2")
     return tuple(map(int, text.split(",")))
 
 
 def _duration(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected a time such as 90s, 10m or 1h")
+    match = _match(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text, "a time such as 90s, 10m or 1h")
     return float(match.group(1)) * SECONDS_IN[match.group(2) or "s"]
 
 
 def _share(text: str) -> float:
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)%", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r}; expected percent, such as 5%")
-    return float(match.group(1)) / 100
+    return float(_match(r"([0-9]+(?:\.[0-9]+)?)%", text, "percent, such as 5%").group(1)) / 100
 
 
 def _print_json(value: Any) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +12,6 @@ from numpy.typing import NDArray
 from sen_runtime import reference
 from sen_runtime.bench.record import REFERENCE
 from sen_runtime.bench.rows import FloatArray, Row
-from sen_runtime.ir.network import Network
 
 Array = NDArray[Any]
 
@@ -27,8 +25,7 @@ MAX_WEIGHTS = 1 << 25
 Judged = tuple[Optional[dict[str, Any]], list[dict[str, str]]]
 
 
-@dataclass(frozen=True)
-class Tolerance:
+class Tolerance(NamedTuple):
     """Limits of a match.
 
     Attributes:
@@ -62,51 +59,32 @@ def judge(rows: Sequence[Row], inputs: FloatArray, *, has_data: bool) -> list[Ju
     are not finite are always wrong.
     """
     origins = [origin(row.properties) for row in rows]
-    return [
-        _judge(row, rows[_counterpart(index, origins)], rows[0], inputs, has_data) for index, row in enumerate(rows)
-    ]
+    first = [0 if None in (each, origins[0]) else origins.index(each) for each in origins]
+    return [_judge(row, rows[index], rows[0], inputs, has_data) for row, index in zip(rows, first)]
 
 
 def _judge(row: Row, to: Row, first: Row, inputs: FloatArray, has_data: bool) -> Judged:
     dtypes, network = (row.dtype, to.dtype), row.plan.artifact.network
     tolerance = tolerance_for(dtypes, is_spiking=row.timesteps > 0, has_data=has_data)
-    if to is row and network is not None and _n_weights(network) <= MAX_WEIGHTS:
-        return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance), []
-    found = compare(row.outputs, to.outputs, to.name, tolerance)
-    if to is row:
-        note = "" if row is first else _other_model(row, first)
-    else:
-        note = "" if has_data or "int8" not in dtypes else _not_calibrated(found)
+    if to is row and network is not None:
+        sizes = network.layer_sizes
+        if sum(map(prod, zip(sizes, sizes[1:]))) <= MAX_WEIGHTS:
+            return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance), []
+    found, note = compare(row.outputs, to.outputs, to.name, tolerance), ""
+    if to is row and row is not first:
+        note = f"another checkpoint or compression than {first.name}: outputs are not judged"
+        if row.outputs.shape == first.outputs.shape:
+            share = 100 * np.mean(row.outputs.argmax(1) == first.outputs.argmax(1))
+            note += f"; the max output is the same for {share:.3g} %"
+    elif to is not row and "int8" in dtypes and not has_data:
+        note = (
+            "int8 ranges hold for inputs like those of the calibration: outputs are judged with --data only (on random "
+            f"inputs the max output is that of {to.name} for {found['argmax_percent']:.3g} %)"
+        )
     is_sound = bool(np.all(np.isfinite(row.outputs))) and row.outputs.shape == to.outputs.shape
     if is_sound and (to is row or note):
         return None, [{"kind": "not-compared", "message": note}] if note else []
     return found, []
-
-
-def _n_weights(network: Network) -> int:
-    return sum(map(prod, zip(network.layer_sizes, network.layer_sizes[1:])))
-
-
-def _counterpart(index: int, origins: Sequence[tuple[str, str] | None]) -> int:
-    """Index of the first row of the same origin, or of all rows where an origin is not known."""
-    if origins[index] is None or origins[0] is None:
-        return 0
-    return origins.index(origins[index])
-
-
-def _other_model(row: Row, first: Row) -> str:
-    argmax = ""
-    if row.outputs.shape == first.outputs.shape:
-        share = 100 * np.mean(row.outputs.argmax(1) == first.outputs.argmax(1))
-        argmax = f"; the max output is the same for {share:.3g} %"
-    return f"another checkpoint or compression than {first.name}: outputs are not judged{argmax}"
-
-
-def _not_calibrated(found: Mapping[str, Any]) -> str:
-    return (
-        "int8 ranges hold for inputs like those of the calibration: outputs are judged with --data only (on random "
-        f"inputs the max output is that of {found['to']} for {found['argmax_percent']:.3g} %)"
-    )
 
 
 def wrong(row: Mapping[str, Any]) -> str:
@@ -127,7 +105,7 @@ def tolerance_for(dtypes: tuple[str, str], *, is_spiking: bool, has_data: bool) 
     """
     int8 = INT8_TOLERANCES[is_spiking]
     loosest = max((TOLERANCES.get((dtype, is_spiking), int8) for dtype in dtypes), key=lambda each: each.output)
-    return replace(int8, argmax=0.0) if loosest is int8 and not has_data else loosest
+    return int8._replace(argmax=0.0) if loosest is int8 and not has_data else loosest
 
 
 def origin(properties: Mapping[str, str]) -> tuple[str, str] | None:

@@ -23,12 +23,9 @@ class Row:
     """A row that was loaded.
 
     Attributes:
-        plan: name, artifact, engine and threads.
         input_shape: `[n_in]`, or `[T, n_in]` of spike trains.
-        n_out: number of outputs.
         properties: metadata of the file.
         timesteps: of a spiking network; else 0.
-        cold: its cold start.
         kernels, arena_bytes: of the native engine.
         rows_per_call: batch size of the model.
         has_c_loop: whether the loop over the calls is in C.
@@ -69,20 +66,16 @@ class Observations:
 
     Attributes:
         tool: name and version of the program that measured.
-        request: settings of the run.
         created: begin of the run, UTC.
         cpus_verified: whether the system confirmed `request.cpu`; True without one.
         inputs: that took turns `[n, ...]`.
         data: title of the user's data; None for random inputs.
         rows: the first is the baseline.
-        measured: their samples.
         clock: resolution and costs of the clock, and of the loop.
         bandwidth: see `memory.bandwidth`.
-        device: facts about the machine.
         states: before, during (any number) and after the run.
         cores: usable by the process.
         swept_bytes: max size of the buffer that emptied the caches.
-        left_out: rows that could not be measured.
         sustained: see docs/reference/bench.md; None where not asked for.
         warnings: of the first row.
     """
