@@ -143,13 +143,16 @@ def install(runtime: dict[str, Any], extras: list[str], python: str) -> None:
     folder = ROOT / runtime["environment"]
     what = f"sen-edge-runtime[{','.join(extras)}]" if extras else "sen-edge-runtime"
     _say("note", f"installing {what} and numpy into {folder}, which may take minutes")
+    what += f" @ {Path(runtime['archive']).resolve().as_uri()}"
+    commands = [[python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", what]]
     with (ROOT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _installed(folder) is None:
             shutil.rmtree(str(folder), ignore_errors=True)
-            _check_call([sys.executable, "-m", "venv", str(folder)])
-        what += f" @ {Path(runtime['archive']).resolve().as_uri()}"
-        _check_call([python, "-m", "pip", "install", "--disable-pip-version-check", "--no-input", what])
+            commands.insert(0, [sys.executable, "-m", "venv", str(folder)])
+        for command in commands:
+            if _call(command, stdout=sys.stderr) != 0:
+                raise OSError("the installation failed")
         (folder / INSTALLED).write_text(json.dumps(extras))
     if _call([python, "-c", HAS_NATIVE]) != 0:
         _say("note", "no engine native: its C library was not built, for lack of a C compiler")
@@ -161,11 +164,6 @@ def _installed(folder: Path) -> Any:
         return json.loads((folder / INSTALLED).read_text())
     except (OSError, ValueError):
         return None
-
-
-def _check_call(command: list[str]) -> None:
-    if _call(command, stdout=sys.stderr) != 0:
-        raise OSError("the installation failed")
 
 
 def _call(command: list[str], stdout: Any = None, *, keeps_results: bool = False) -> int:

@@ -57,14 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Result of one host.
-
-    Attributes:
-        name: of the host.
-        record: the record, or None.
-        code: exit status of the measurement there.
-        error: why there is no record.
-    """
+    """Result of one host: a record, or the reason why there is none; `code` is the exit status there."""
 
     name: str
     record: dict[str, Any] | None = None
@@ -85,14 +78,9 @@ class HostsError(SenError):
 
 
 def bench(hosts: Mapping[str, Host], job: Job, *, note: Callable[[str], None]) -> list[Outcome]:
-    """Measure on all hosts at once, and clean up there; a failure of one does not affect the others.
+    """Measure on all hosts, by name, at once, and clean up there; a failure of one does not affect the others.
 
-    Ctrl-C ends the measurements, and fetches their results so far.
-
-    Args:
-        hosts: by name.
-        job: files and settings.
-        note: receives progress, line by line.
+    Ctrl-C ends the measurements, and fetches their results so far. `note` receives progress, line by line.
 
     Raises:
         FileError: an artifact cannot be read.

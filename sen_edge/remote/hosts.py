@@ -20,30 +20,18 @@ from sen_edge.errors import UsageError
 from sen_edge.schema import Check, Schema, read_toml
 from sen_runtime.untrusted import quote
 
-#: Characters of an address; neither user nor host may begin like an option.
+#: Destinations of `ssh`: neither user nor host may begin like an option, or hold what a shell could expand.
 ADDRESS = re.compile(r"(ssh://)?([A-Za-z0-9_.][A-Za-z0-9_.+-]*@)?[A-Za-z0-9_.:\[][A-Za-z0-9_.:%\[\]-]*/?")
 ADDRESS_FORMS = "[user@]host, ssh://[user@]host[:port], or an alias of your ssh configuration"
-
-
-def is_address(text: str) -> bool:
-    """Whether `ssh` takes this for a destination: neither an option nor anything that a shell could expand."""
-    return ADDRESS.fullmatch(text) is not None
-
 
 Printable = Annotated[str, Check(str.isprintable, "printable text")]
 
 
 @dataclass(frozen=True)
 class Host(Schema):
-    """A machine to measure on.
+    """A machine to measure on; `python` is empty where an environment is created there."""
 
-    Attributes:
-        address: destination of `ssh`.
-        python: interpreter there that has the runtime; empty where an environment is created.
-        cpu: core to measure on, or None.
-    """
-
-    address: Annotated[str, Check(is_address, ADDRESS_FORMS)]
+    address: Annotated[str, Check(lambda text: ADDRESS.fullmatch(text) is not None, ADDRESS_FORMS)]
     python: Printable = ""
     cpu: Annotated[int | None, Ge(0)] = None
 
@@ -65,7 +53,7 @@ def choose(names: Sequence[str], inventory: Path | None) -> dict[str, Host]:
     known = {} if inventory is None else read_toml(Inventory, inventory).hosts
     chosen: dict[str, Host] = {}
     for name in names or known:
-        if name not in known and not is_address(name):
+        if name not in known and not ADDRESS.fullmatch(name):
             raise UsageError(f"--host is {quote(name)}; expected {ADDRESS_FORMS}")
         host = known.get(name) or Host(name)
         same = [other for other, each in chosen.items() if each.address == host.address]

@@ -27,12 +27,7 @@ class SourceError(SenError):
 
 @dataclass(frozen=True)
 class Source:
-    """A source distribution.
-
-    Attributes:
-        file_name: NAME-VERSION.tar.gz, as pip expects it.
-        data: the archive.
-    """
+    """A source distribution, whose file name is NAME-VERSION.tar.gz, as pip expects it."""
 
     file_name: str
     data: bytes
@@ -44,10 +39,7 @@ class Source:
 
 
 def pack(package: Path | None = None) -> Source:
-    """Pack the runtime; equal files give equal bytes.
-
-    Args:
-        package: folder of `sen_runtime`; by default the imported one.
+    """Pack the runtime, by default the imported one; equal files give equal bytes.
 
     Raises:
         SourceError: files of the build are missing.

@@ -154,16 +154,16 @@ def parse_state(texts: Texts) -> dict[str, Any]:
 
     Lists have one value for each core with its own clock, in the order of the cores.
     """
-    memory = _meminfo(texts)
-    governors = [_word(_text(texts, f"{folder}/scaling_governor")) for folder in _cpufreq(texts)]
+    memory, cores = _meminfo(texts), _numbered(texts, "sys/devices/system/cpu/cpu")
+    governors = [_word(core.get("cpufreq/scaling_governor", "")) for core in cores]
     arm_clock_hz = int(_find(texts, "vcgencmd measure_clock arm", r"frequency\([0-9]+\)=([0-9]{1,18})$") or 0)
     load = _find(texts, "proc/loadavg", r"^([0-9]{1,6}\.[0-9]+)")
     has_swap = {"SwapTotal", "SwapFree"} <= memory.keys()
     return _mark_unknown(
         governor=list(filter(None, governors)),
-        mhz=_clocks(texts, "cur_freq"),
-        min_mhz=_clocks(texts, "min_freq"),
-        max_mhz=_clocks(texts, "max_freq"),
+        mhz=_clocks(cores, "cur_freq"),
+        min_mhz=_clocks(cores, "min_freq"),
+        max_mhz=_clocks(cores, "max_freq"),
         arm_clock_mhz=arm_clock_hz / 1e6 if arm_clock_hz else None,
         celsius=_celsius(texts),
         throttled=_find(texts, "vcgencmd get_throttled", r"throttled=(0x[0-9a-fA-F]{1,8})$").lower(),
@@ -197,10 +197,13 @@ def _number(text: str) -> int | None:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
 
 
-def _folders(texts: Texts, pattern: str) -> list[str]:
-    """Folders with files in `texts`, in the order of the number that `pattern` captures."""
-    found = {match.group(): int(match.group(1)) for name in texts if (match := re.match(pattern, name))}
-    return sorted(found, key=lambda folder: found[folder])
+def _numbered(texts: Texts, prefix: str) -> list[dict[str, str]]:
+    """Texts by file name of each of the folders PREFIX0, PREFIX1, ... in the order of their numbers."""
+    found: dict[int, dict[str, str]] = {}
+    for name in texts:
+        if match := re.fullmatch(rf"{prefix}([0-9]{{1,6}})/(.+)", name):
+            found.setdefault(int(match.group(1)), {})[match.group(2)] = _text(texts, name)
+    return [found[number] for number in sorted(found)]
 
 
 def _cpuinfo(texts: Texts) -> list[dict[str, str]]:
@@ -247,36 +250,29 @@ def _meminfo(texts: Texts) -> dict[str, int]:
 def _caches(texts: Texts) -> dict[str, int | None] | None:
     """Bytes of the data caches of the first core; None for an absent level."""
     found: dict[str, int | None] = {"l1d": None, "l2": None, "l3": None}
-    for folder in _folders(texts, r"sys/devices/system/cpu/cpu0/cache/index([0-9]{1,4})(?=/)"):
-        size = re.fullmatch(r"([0-9]{1,12})([KMG]?)", _text(texts, f"{folder}/size"))
-        name = CACHES.get((_text(texts, f"{folder}/level"), _text(texts, f"{folder}/type")))
+    for cache in _numbered(texts, "sys/devices/system/cpu/cpu0/cache/index"):
+        size = re.fullmatch(r"([0-9]{1,12})([KMG]?)", cache.get("size", ""))
+        name = CACHES.get((cache.get("level", ""), cache.get("type", "")))
         if size and name:
             found[name] = int(size.group(1)) << {"": 0, "K": 10, "M": 20, "G": 30}[size.group(2)]
     return found if any(found.values()) else None
 
 
-def _cpufreq(texts: Texts) -> list[str]:
-    return _folders(texts, r"sys/devices/system/cpu/cpu([0-9]{1,6})/cpufreq(?=/)")
-
-
-def _clocks(texts: Texts, name: str) -> list[float]:
+def _clocks(cores: Sequence[Mapping[str, str]], name: str) -> list[float]:
     """MHz of each core, from the first file that holds a clock (kHz)."""
     clocks = []
-    for folder in _cpufreq(texts):
-        numbers = (_number(_text(texts, f"{folder}/{kind}_{name}")) for kind in ("scaling", "cpuinfo"))
-        khz = next((number for number in numbers if number is not None and number > 0), None)
-        if khz is not None:
-            clocks.append(khz / 1000)
+    for core in cores:
+        numbers = [_number(core.get(f"cpufreq/{kind}_{name}", "")) for kind in ("scaling", "cpuinfo")]
+        clocks += [khz / 1000 for khz in numbers if khz is not None and khz > 0][:1]
     return clocks
 
 
 def _celsius(texts: Texts) -> float | None:
     """Temperature of the processor, or of the first thermal zone that reports one."""
     zones = []
-    for folder in _folders(texts, r"sys/class/thermal/thermal_zone([0-9]{1,6})(?=/)"):
-        number = _number(_text(texts, f"{folder}/temp"))
+    for zone in _numbered(texts, "sys/class/thermal/thermal_zone"):
+        number, kind = _number(zone.get("temp", "")), zone.get("type", "").lower()
         if number is not None and MIN_CELSIUS <= number / 1000 <= MAX_CELSIUS:
-            kind = _text(texts, f"{folder}/type").lower()
             rank = next((rank for rank, word in enumerate(ZONES) if word in kind), len(ZONES))
             zones.append((rank, number / 1000))
     return min(zones, key=lambda zone: zone[0])[1] if zones else None
