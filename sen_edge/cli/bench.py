@@ -117,7 +117,7 @@ def _bench_hosts(
     hosts, job = choose(host, inventory), _job(words, measuring, about_hosts)
     history = measuring["history"]
     wanted = outputs.Outputs(measuring["json"], None if history is None else Path(history), measuring["force"])
-    outputs.check(wanted, job.artifacts)
+    outputs.check(wanted, job.request.artifacts)
     outcomes = bench_hosts(hosts, job, note=console.note)
     results = _arguments({name: measuring[name] for name in ("json", "history", "force")})
     command = ["sen-edge", *(word for word in words if word not in results), *_arguments({"inventory": inventory})]
@@ -147,11 +147,8 @@ def _job(words: Sequence[str], measuring: Mapping[str, Any], about_hosts: Mappin
     if config is not None and not config.is_file():
         raise UsageError(f"--ssh-config {config} is not a file")
     return Job(
-        artifacts=request.artifacts,
+        request,
         options=tuple(_arguments({name: value for name, value in measuring.items() if name not in NOT_PASSED})),
-        engines=request.engines,
-        data=request.data,
-        cpu=request.cpu,
         config=None if config is None else config.absolute(),
         timeout_s=TIMEOUT_S + request.seconds if timeout_s is None else timeout_s,
         keep=bool(about_hosts["keep"]),

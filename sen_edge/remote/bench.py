@@ -16,6 +16,7 @@ from sen_edge.remote.agent import GRACE_S
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source, pack
 from sen_edge.remote.ssh import INTERRUPTED, Call, StageError
+from sen_runtime.bench.plan import BenchRequest
 from sen_runtime.engines import usable
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
 from sen_runtime.untrusted import read_regular
@@ -28,31 +29,26 @@ class Job:
     """Files to measure, and settings.
 
     Attributes:
-        artifacts: files here; one may be there twice.
-        options: of `sen-runtime bench`, the same for all hosts.
-        engines: by name; none: those that run the artifacts.
-        data: file of inputs, or None.
-        cpu: core to measure on, before that of the inventory.
+        request: whose artifacts, engines, data and core are those of each host; its core goes before the inventory's.
+        options: all others of `sen-runtime bench`.
         config: ssh configuration instead of the user's.
         timeout_s: seconds for everything on one host.
         keep: whether the working folder stays there.
         may_install: whether an environment may be created there.
     """
 
-    artifacts: tuple[Path, ...]
-    options: tuple[str, ...] = ()
-    engines: tuple[str, ...] = ()
-    data: Path | None = None
-    cpu: int | None = None
-    config: Path | None = None
-    timeout_s: float = 900.0
-    keep: bool = False
-    may_install: bool = True
+    request: BenchRequest
+    options: tuple[str, ...]
+    config: Path | None
+    timeout_s: float
+    keep: bool
+    may_install: bool
 
     def names(self) -> dict[Path, str]:
         """Artifacts and inputs, with their names in the working folder: each in a folder, for names may be equal."""
-        names = {path: f"{index}/{path.name}" for index, path in enumerate(dict.fromkeys(self.artifacts))}
-        return names if self.data is None else {**names, self.data: f"data/{self.data.name}"}
+        names = {path: f"{index}/{path.name}" for index, path in enumerate(dict.fromkeys(self.request.artifacts))}
+        data = self.request.data
+        return names if data is None else {**names, data: f"data/{data.name}"}
 
 
 @dataclass(frozen=True)
@@ -118,26 +114,26 @@ def _details(
     host: Host, job: Job, files: Mapping[str, bytes], source: Source | None
 ) -> tuple[list[bytes], dict[str, Any]]:
     """Content of the files for a host, and the job of `agent`."""
-    runtime = None
+    runtime, request, names = None, job.request, job.names()
     if source is not None and not host.python:
         archive = f"runtime/{source.file_name}"
         files = {**files, archive: source.data}
-        keys = job.engines or tuple(path.suffix for path in job.artifacts)
+        keys = request.engines or tuple(path.suffix for path in request.artifacts)
         runtime = {
             "environment": source.environment,
             "archive": archive,
             "may_install": job.may_install,
             "choices": [choices for key in keys if (choices := extras_of(key))],
         }
-    names, cpu = job.names(), host.cpu if job.cpu is None else job.cpu
-    options = [*job.options, *(f"--engine={name}" for name in job.engines), "--json=-"]
+    cpu = host.cpu if request.cpu is None else request.cpu
+    options = [*job.options, *(f"--engine={name}" for name in request.engines), "--json=-"]
     options += [] if cpu is None else [f"--cpu={cpu}"]
-    options += [] if job.data is None else [f"--data={names[job.data]}"]
+    options += [] if request.data is None else [f"--data={names[request.data]}"]
     return [*files.values()], {
         "python": host.python,
         "runtime": runtime,
         "files": [(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in files.items()],
-        "arguments": ["-m", "sen_runtime", "bench", *options, *(names[path] for path in job.artifacts)],
+        "arguments": ["-m", "sen_runtime", "bench", *options, *(names[path] for path in request.artifacts)],
         "limit_s": job.timeout_s + GRACE_S,
         "keep": job.keep,
     }

@@ -24,6 +24,7 @@ from sen_runtime.untrusted import quote
 ADDRESS = re.compile(r"(ssh://)?([A-Za-z0-9_.][A-Za-z0-9_.+-]*@)?[A-Za-z0-9_.:\[][A-Za-z0-9_.:%\[\]-]*/?")
 ADDRESS_FORMS = "[user@]host, ssh://[user@]host[:port], or an alias of your ssh configuration"
 
+Address = Annotated[str, Check(lambda text: ADDRESS.fullmatch(text) is not None, ADDRESS_FORMS)]
 Printable = Annotated[str, Check(str.isprintable, "printable text")]
 
 
@@ -31,7 +32,7 @@ Printable = Annotated[str, Check(str.isprintable, "printable text")]
 class Host(Schema):
     """A machine to measure on; `python` is empty where an environment is created there."""
 
-    address: Annotated[str, Check(lambda text: ADDRESS.fullmatch(text) is not None, ADDRESS_FORMS)]
+    address: Address
     python: Printable = ""
     cpu: Annotated[int | None, Ge(0)] = None
 

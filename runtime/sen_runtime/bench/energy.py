@@ -27,7 +27,6 @@ MAX_BYTES = 1 << 27
 #: Seconds before the run in which readings are not counted as idle.
 MARGIN_S = 1.0
 EXPECTED = "expected the columns timestamp (ISO 8601 with its offset from UTC, or seconds since 1970) and watts"
-CLOCKS = "the clocks of meter and device must agree: the file has to cover the run"
 
 
 class EnergyError(SenError):
@@ -116,7 +115,7 @@ def uj_per_inference(meter: Meter, spans: Sequence[Span]) -> float:
         raise EnergyError(
             f"{meter.name} has {int(inside.sum())} readings between {_iso(start)} and {_iso(end)}, when the row ran; "
             f"expected at least {MIN_READINGS}. It reads from {_iso(meter.t_s[0])} to {_iso(meter.t_s[-1])}",
-            CLOCKS,
+            "the clocks of meter and device must agree: the file has to cover the run",
         )
     edges = meter.t_s[inside]
     starts, ends, inferences = np.array(spans, np.float64).T

@@ -30,10 +30,8 @@ def evaluate(seen: Observations) -> dict[str, Any]:
     """Return the record of a run."""
     before, *during, after = seen.states
     throttled = throttle.changes(before, after, during)
-    rows = [_figures(row, seen) for row in seen.rows]
     judged = judge(seen.rows, seen.inputs[:N_INPUTS], has_data=seen.data is not None)
-    for row, (agreement, warnings) in zip(rows, judged):
-        row.update(agreement=agreement, warnings=[*warnings, *row["warnings"]])
+    rows = [_figures(row, seen, agreement, note) for row, (agreement, note) in zip(seen.rows, judged)]
     rows[0]["warnings"] += seen.warnings
     reasons = [wrong(row) for row in rows if is_wrong(row)] + throttled
     return {
@@ -70,13 +68,19 @@ def _settings(seen: Observations) -> dict[str, Any]:
     }
 
 
-def _figures(row: Row, seen: Observations) -> dict[str, Any]:
-    """The row in the record, without `agreement`."""
+def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, note: str) -> dict[str, Any]:
+    """The row in the record; `note` says why its outputs are not judged."""
     artifact, measured = row.plan.artifact, seen.measured
     samples_us = measured.samples(row.name) / row.rows_per_call
     turns_us = measured.turns(row.name) / row.rows_per_call
     latency_us, network = statistics.summary(samples_us), artifact.network
     median = latency_us["median"]
+    warnings = [
+        ("not-compared", note),
+        *statistics.warnings(samples_us, turns_us, len(measured.loads)).items(),
+        ("cold-cache-small", memory.cold_warning(seen.device, seen.swept_bytes) if seen.request.cold_cache else ""),
+        *_overheads(row, median, seen),
+    ]
     return {
         "name": row.name,
         "file": artifact.path.name,
@@ -105,14 +109,11 @@ def _figures(row: Row, seen: Observations) -> dict[str, Any]:
         "arena_bytes": row.arena_bytes,
         **_traffic(row, median, seen),
         "energy_uj": None,
-        "warnings": [
-            *statistics.warnings(samples_us, turns_us, len(measured.loads)),
-            *(memory.cold_warning(seen.device, seen.swept_bytes) if seen.request.cold_cache else []),
-            *({"kind": kind, "message": message} for kind, message in _warnings(row, median, seen)),
-        ],
+        "warnings": [{"kind": kind, "message": message} for kind, message in warnings if message],
         "histogram": statistics.histogram(samples_us),
         **({"samples_us": samples_us.tolist()} if seen.request.raw else {}),
         "turns_us": turns_us[even_choice(len(turns_us), MAX_TURNS)].tolist(),
+        "agreement": agreement,
     }
 
 
@@ -141,8 +142,8 @@ def _traffic(row: Row, median_us: float, seen: Observations) -> dict[str, Any]:
     return traffic
 
 
-def _warnings(row: Row, median_us: float, seen: Observations) -> Iterator[tuple[str, str]]:
-    """Kinds and messages about the parts of the latency that are not the model's; they are not subtracted."""
+def _overheads(row: Row, median_us: float, seen: Observations) -> Iterator[tuple[str, str]]:
+    """Warnings, with their kinds, about parts of the latency that are not the model's; they are not subtracted."""
     call_ns, measured = 1000 * median_us * row.rows_per_call, seen.measured
     costs = {
         "reading the clock and entering the loop": measured.overhead_ns.get(row.name, 0.0) / measured.calls[row.name],

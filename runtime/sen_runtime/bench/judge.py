@@ -21,8 +21,8 @@ MIN_VARIATION = 1e-2
 ORIGINS = ("checkpoint_sha256", "image_sha256")
 #: Synapses of the largest network that the reference runs, dense.
 MAX_WEIGHTS = 1 << 25
-#: The figures of a row, or None where they cannot be judged, and warnings.
-Judged = tuple[Optional[dict[str, Any]], list[dict[str, str]]]
+#: The agreement of a row in the record, or None where its outputs cannot be judged, and why not.
+Judged = tuple[Optional[dict[str, Any]], str]
 
 
 class Tolerance(NamedTuple):
@@ -69,7 +69,7 @@ def _judge(row: Row, to: Row, first: Row, inputs: FloatArray, has_data: bool) ->
     if to is row and network is not None:
         sizes = network.layer_sizes
         if sum(map(prod, zip(sizes, sizes[1:]))) <= MAX_WEIGHTS:
-            return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance), []
+            return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance), ""
     found, note = compare(row.outputs, to.outputs, to.name, tolerance), ""
     if to is row and row is not first:
         note = f"another checkpoint or compression than {first.name}: outputs are not judged"
@@ -83,8 +83,8 @@ def _judge(row: Row, to: Row, first: Row, inputs: FloatArray, has_data: bool) ->
         )
     is_sound = bool(np.all(np.isfinite(row.outputs))) and row.outputs.shape == to.outputs.shape
     if is_sound and (to is row or note):
-        return None, [{"kind": "not-compared", "message": note}] if note else []
-    return found, []
+        return None, note
+    return found, ""
 
 
 def wrong(row: Mapping[str, Any]) -> str:

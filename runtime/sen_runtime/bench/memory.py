@@ -79,11 +79,10 @@ def sweep(device: Mapping[str, Any]) -> Callable[[], object]:
     return partial(np.add, buffer, 1, out=buffer)
 
 
-def cold_warning(device: Mapping[str, Any], swept_bytes: int) -> list[dict[str, str]]:
+def cold_warning(device: Mapping[str, Any], swept_bytes: int) -> str:
     """A warning where the last-level cache is unknown, or more than half of the max bytes that a sweep has."""
     last = cache_bytes(device, "l2", "l3")
     if last is not None and 2 * last <= swept_bytes:
-        return []
+        return ""
     found = "of unknown size" if last is None else f"of {size(last)}"
-    message = f"the last-level cache, {found}, may not be cold: {size(swept_bytes)} are swept between the calls"
-    return [{"kind": "cold-cache-small", "message": message}]
+    return f"the last-level cache, {found}, may not be cold: {size(swept_bytes)} are swept between the calls"

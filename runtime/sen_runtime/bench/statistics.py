@@ -39,14 +39,13 @@ GROUP_SHARE, GROUP_DEVIATIONS, GROUP_APART = 0.1, 5.0, 0.05
 def summary(samples_us: Floats) -> dict[str, float]:
     """Minimum, median, mean, median absolute deviation and percentiles of samples `[n]`, n > 0, in their unit."""
     median = float(np.median(samples_us))
-    result = {
+    return {
         "min": float(samples_us.min()),
         "median": median,
         "mean": float(samples_us.mean()),
         "mad": float(np.median(np.abs(samples_us - median))),
+        **dict(zip(PERCENTILES, np.percentile(samples_us, list(PERCENTILES.values())).tolist())),
     }
-    values = np.percentile(samples_us, list(PERCENTILES.values()))
-    return {**result, **dict(zip(PERCENTILES, values.tolist()))}
 
 
 def histogram(samples_us: Floats) -> dict[str, list[Any]]:
@@ -69,18 +68,12 @@ def histogram(samples_us: Floats) -> dict[str, list[Any]]:
 
 
 def ratio(times: Floats, baseline: Floats, loads: Sequence[int], seed: int = 0) -> dict[str, float]:
-    """Median over the rounds of times / baseline, and its interval.
+    """Median over the rounds of times / baseline `[rounds]`, and its interval; `loads` are the rounds of each load.
 
     Successive rounds share the state of the machine, so they are resampled in blocks. All rounds of a load share the
     addresses of the models, which may affect them more than anything else; so loads are resampled, and blocks within
     each. The interval also contains that of the sign test on the medians of the loads, which holds for any
     distribution: some loads are much slower than the others.
-
-    Args:
-        times: of one row, per round `[rounds]`.
-        baseline: of the baseline, in the same rounds.
-        loads: rounds of each load; their sum is `rounds`.
-        seed: of the resampling.
     """
     ratios = np.log(times / baseline)[even_choice(len(times), MAX_ROUNDS)]
     by_load = np.split(ratios, np.cumsum(_kept_of_loads(loads, len(ratios)))[:-1])
@@ -178,8 +171,8 @@ def _sign_interval(values: Floats) -> tuple[float, float]:
 # --- warnings ------------------------------------------------------------------------------------
 
 
-def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> list[dict[str, str]]:
-    """Warnings about samples `[n]` and the medians of their turns `[rounds]`."""
+def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> dict[str, str]:
+    """Warnings, by kind, about samples `[n]` and the medians of their turns `[rounds]`."""
     n, median, found = len(samples_us), np.median(samples_us), dict[str, str]()
     outliers = float(np.mean(samples_us > OUTLIER_TIMES * median))
     if n < FEW_SAMPLES:
@@ -195,7 +188,7 @@ def warnings(samples_us: Floats, turns_us: Floats, n_loads: int) -> list[dict[st
             f"{samples_us.max() / median:.3g} times: another program runs on this machine"
         )
     found["bimodal"], found["trend"] = _two_groups(samples_us), _trend(turns_us)
-    return [{"kind": kind, "message": message} for kind, message in found.items() if message]
+    return {kind: message for kind, message in found.items() if message}
 
 
 def _trend(turns_us: Floats) -> str:
