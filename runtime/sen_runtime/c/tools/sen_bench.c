@@ -27,7 +27,7 @@
 #define CPUFREQ "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/"
 #define CACHE "/sys/devices/system/cpu/cpu0/cache/index*/"
 
-/* The commands and patterns of sen_runtime/bench/device_texts.py. */
+/* The commands and patterns of sen_runtime/bench/device.py. */
 static const char *const facts[] = {
     "uname -m", "/proc/device-tree/model", "/proc/device-tree/system/linux,revision", "/sys/class/dmi/id/sys_vendor",
     "/sys/class/dmi/id/product_name", "/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease", "/proc/self/exe",
