@@ -32,11 +32,7 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, by default that of the process, and return the exit code.
-
-    Raises:
-        SystemExit: 2 for unknown or malformed options, 0 after --help.
-    """
+    """Run the command line, by default that of the process; return the exit code, or leave with that of argparse."""
     streams.protect()
     with signals.interrupt_on_signals():
         code = run(arguments)
@@ -44,11 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line without handling streams and signals; return the exit code.
-
-    Raises:
-        SystemExit: see `main`.
-    """
+    """Run the command line without handling streams and signals; see `main`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = _parser().parse_args(words, argparse.Namespace(words=words))
     try:
@@ -136,12 +128,7 @@ def _add_record_options(add: Callable[..., object]) -> None:
 
 
 def bench_request(words: Sequence[str]) -> BenchRequest:
-    """Parse and check a command line of `bench`, that word included.
-
-    Raises:
-        SystemExit: the words are none; argparse has said why.
-        UsageError: they contradict each other.
-    """
+    """Parse and check a command line of `bench`, that word included."""
     from sen_runtime.bench.plan import BenchRequest, check_request
 
     options = _parser().parse_args(words)

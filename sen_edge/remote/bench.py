@@ -26,23 +26,14 @@ HOSTS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Job:
-    """Files to measure, and settings.
+    """Files to measure, and settings; the core of the request goes before those of the inventory."""
 
-    Attributes:
-        request: whose artifacts, engines, data and core are those of each host; its core goes before the inventory's.
-        options: all others of `sen-runtime bench`.
-        config: ssh configuration instead of the user's.
-        timeout_s: seconds for everything on one host.
-        keep: whether the working folder stays there.
-        may_install: whether an environment may be created there.
-    """
-
-    request: BenchRequest
-    options: tuple[str, ...]
-    config: Path | None
-    timeout_s: float
-    keep: bool
-    may_install: bool
+    request: BenchRequest  # artifacts, engines, data and core
+    options: tuple[str, ...]  # all others of `sen-runtime bench`
+    config: Path | None  # ssh configuration instead of the user's
+    timeout_s: float  # for everything on one host
+    keep: bool  # the working folder stays there
+    may_install: bool  # an environment may be created there
 
     def names(self) -> dict[Path, str]:
         """Artifacts and inputs, with their names in the working folder: each in a folder, for names may be equal."""

@@ -69,11 +69,9 @@ EXPLANATIONS = {
 
 
 class StageError(SenError):
-    """A stage failed on a host.
+    """A stage failed on a host: connect, python, install, upload, measure or fetch.
 
-    Attributes:
-        stage: connect, python, install, upload, measure or fetch.
-        lines: the last lines of standard error.
+    Its lines are the last ones of standard error.
     """
 
     def __init__(self, message: str, hint: str = "", *, stage: str, lines: Iterable[str] = ()) -> None:
@@ -84,35 +82,20 @@ class StageError(SenError):
 
 @dataclass
 class Call:
-    """A run of the program on a device.
-
-    Attributes:
-        address: of the host.
-        python: interpreter there; `~/` at its start is the home there.
-        job: see `agent`.
-        content: the files of the job, one after the other.
-        config: ssh configuration instead of the user's.
-        timeout_s: seconds until it is stopped.
-        stop: set when it is to be stopped before.
-        note: receives progress, and standard error of the measurement, line by line.
-        said: the last value of each kind that the program sent.
-        record: output of the measurement.
-        lines: the last lines of standard error.
-        started_s: time of the start, by the monotonic clock.
-    """
+    """A run of the program on a device."""
 
     address: str
-    python: str
-    job: Mapping[str, Any]
-    content: Iterable[bytes]
-    config: Path | None
+    python: str  # interpreter there; `~/` at its start is the home there
+    job: Mapping[str, Any]  # see `agent`
+    content: Iterable[bytes]  # the files of the job, one after the other
+    config: Path | None  # ssh configuration instead of the user's
     timeout_s: float
-    stop: threading.Event
-    note: Callable[[str], None]
-    said: dict[str, Any] = field(default_factory=dict)
-    record: bytearray = field(default_factory=bytearray)
-    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))
-    started_s: float = 0.0
+    stop: threading.Event  # set when it is to be stopped before
+    note: Callable[[str], None]  # receives progress, and standard error of the measurement, line by line
+    said: dict[str, Any] = field(default_factory=dict)  # the last value of each kind that the program sent
+    record: bytearray = field(default_factory=bytearray)  # output of the measurement
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_LINES))  # the last ones of standard error
+    started_s: float = 0.0  # by the monotonic clock
 
     def run(self) -> int:
         """Exit status of the measurement, which may have been interrupted and left a record.

@@ -24,27 +24,15 @@ RESET_PEAK = "5"
 
 
 class ColdStart(NamedTuple):
-    """Figures of a cold start.
+    """Figures of a cold start."""
 
-    Attributes:
-        load_us: loading the model, without importing the engine's library.
-        first_us: the first inference, on one input (a batch, where the model has a fixed one).
-        rss_growth_bytes: growth of the peak of the resident memory in both; None where it is not known.
-    """
-
-    load_us: float
-    first_us: float
-    rss_growth_bytes: int | None
+    load_us: float  # without importing the engine's library
+    first_us: float  # of the first inference, on one input (a batch, where the model has a fixed one)
+    rss_growth_bytes: int | None  # of the peak of the resident memory in both; None where it is not known
 
 
 def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float = LIMIT_SECONDS) -> ColdStart:
-    """Load a model for the first time and run it once, in a child process.
-
-    Raises:
-        SenError: from the engine.
-        EngineCrashError: the engine crashed.
-        EngineError: it took longer than `limit_seconds`.
-    """
+    """Load a model for the first time and run it once, in a child process; a crash, or a hang, is an `EngineError`."""
     process, begin = Process(is_quiet=True), time.monotonic()
     doing = f"while it loaded {path.name} or ran it once"
     try:
@@ -52,9 +40,8 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
     except EngineCrashError as error:
         if time.monotonic() - begin < limit_seconds:
             raise EngineCrashError(f"{engine_name}: {error.message}") from None
-        raise EngineError(
-            f"{path}: the engine {engine_name} did not load it and run it once within {limit_seconds:g} s"
-        ) from None
+        message = f"{path}: the engine {engine_name} did not load it and run it once within {limit_seconds:g} s"
+        raise EngineError(message) from None
     finally:
         process.end(at_once=True)
 

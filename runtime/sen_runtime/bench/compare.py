@@ -42,26 +42,20 @@ class CompareError(SenError):
 
 @dataclass(frozen=True)
 class RowComparison:
-    """A row that both records have.
+    """A row that both records have; the loads of the two series are resampled independently.
 
-    Attributes:
-        name: of the row.
-        a_us, b_us: medians of the turns, microseconds.
-        ratio: b_us / a_us; above 1 is slower.
-        low, high: its interval at `CONFIDENCE`; the loads of the two series are resampled independently.
-        effect: Cliff's delta, -1 to 1: the share of pairs of turns in which b is slower, minus that in which it is
-            faster. 0 for identical distributions, 1 where the fastest turn of b is slower than all turns of a.
-        notes: other differences.
+    The effect is Cliff's delta, -1 to 1: the share of pairs of turns in which b is slower, minus that in which it is
+    faster. It is 0 for identical distributions, and 1 where the fastest turn of b is slower than all turns of a.
     """
 
     name: str
-    a_us: float
+    a_us: float  # medians of the turns, microseconds
     b_us: float
-    ratio: float
-    low: float
+    ratio: float  # b_us / a_us; above 1 is slower
+    low: float  # its interval at `CONFIDENCE`
     high: float
     effect: float
-    notes: list[str]
+    notes: list[str]  # other differences
 
     def outcome(self, max_share: float) -> str:
         """Result of a gate: a "regression" has a ratio above 1 + max_share, and its interval above 1.

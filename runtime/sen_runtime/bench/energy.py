@@ -54,9 +54,6 @@ def read_meter(path: Path, min_readings: int = MIN_READINGS) -> Meter:
 
     An unterminated last line is ignored: the meter may still be writing it. Before a run the file may have no readings
     yet: `min_readings` is 0 then.
-
-    Raises:
-        EnergyError: names the line, found and expected values.
     """
     data = read_regular(path, MAX_BYTES, error=EnergyError)
     lines = decode(data[: data.rfind(b"\n") + 1], str(path), error=EnergyError).splitlines()
@@ -88,9 +85,6 @@ def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) 
     """Add `energy_uj` of the only row, whose turns are `spans`, and the idle power to a record.
 
     `energy_uj` includes the idle power of the device.
-
-    Raises:
-        EnergyError: there are too few readings while the row ran.
     """
     (row,) = record["rows"]
     return {
@@ -101,11 +95,7 @@ def with_energy(record: Mapping[str, Any], meter: Meter, spans: Sequence[Span]) 
 
 
 def uj_per_inference(meter: Meter, spans: Sequence[Span]) -> float:
-    """Median over the parts of a run, of at least one period of the meter, of mean power x time / inferences, in uJ.
-
-    Raises:
-        EnergyError: fewer than `MIN_READINGS` readings while the row ran.
-    """
+    """Median over the parts of a run, of at least one period of the meter, of mean power x time / inferences, in uJ."""
     spans = [span for span in spans if span.inferences > 0 and span.end_s > span.start_s]
     if not spans:
         raise EnergyError("no inference was made while the meter ran")

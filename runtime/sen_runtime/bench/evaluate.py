@@ -28,6 +28,7 @@ NAMED_OVERHEAD = 0.02
 
 def evaluate(seen: Observations) -> dict[str, Any]:
     """Return the record of a run."""
+    request = seen.request
     before, *during, after = seen.states
     throttled = throttle.changes(before, after, during)
     judged = judge(seen.rows, seen.inputs[:N_INPUTS], has_data=seen.data is not None)
@@ -38,11 +39,21 @@ def evaluate(seen: Observations) -> dict[str, Any]:
         "schema": SCHEMA,
         "created": seen.created.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "tool": dict(zip(("name", "version"), seen.tool)),
-        "command": list(seen.request.command),
+        "command": list(request.command),
         "status": "complete" if seen.measured.is_complete else "interrupted",
         "valid": not reasons,
         "invalid_because": reasons,
-        "settings": _settings(seen),
+        "settings": {
+            "seconds": float(request.seconds),
+            "seed": request.seed,
+            "inputs": "cold-cache" if request.cold_cache else "random" if seen.data is None else "data",
+            "n_inputs": len(seen.inputs),
+            "data": seen.data,
+            "cpus": None if request.cpu is None else [request.cpu],
+            "cpus_verified": seen.cpus_verified,
+            "turn_ns": TURN_NS,
+            "loads": list(seen.measured.loads),
+        },
         "clock": dict(seen.clock),
         "device": {**seen.device, "before": before, "after": after, "throttled_during": throttled},
         "bandwidth": dict(seen.bandwidth),
@@ -50,21 +61,6 @@ def evaluate(seen: Observations) -> dict[str, Any]:
         "rows": rows,
         "sustained": seen.sustained,
         "energy": None,
-    }
-
-
-def _settings(seen: Observations) -> dict[str, Any]:
-    request = seen.request
-    return {
-        "seconds": float(request.seconds),
-        "seed": request.seed,
-        "inputs": "cold-cache" if request.cold_cache else "random" if seen.data is None else "data",
-        "n_inputs": len(seen.inputs),
-        "data": seen.data,
-        "cpus": None if request.cpu is None else [request.cpu],
-        "cpus_verified": seen.cpus_verified,
-        "turn_ns": TURN_NS,
-        "loads": list(seen.measured.loads),
     }
 
 

@@ -64,9 +64,6 @@ def append(path: Path, record: Mapping[str, Any]) -> History:
     """Append the summary of a record, and return the new history; the file is replaced atomically.
 
     A last line that an earlier crash cut short is dropped, with a note.
-
-    Raises:
-        HistoryError: the file is not a history, or cannot be read or written.
     """
     with _lock(path):
         history = read(path) if path.exists() else History(())
@@ -80,11 +77,7 @@ def append(path: Path, record: Mapping[str, Any]) -> History:
 
 
 def read(path: Path) -> History:
-    """Read all entries of a file.
-
-    Raises:
-        HistoryError: a line is not an entry, or the file cannot be read.
-    """
+    """Read all entries of a file."""
     lines = read_regular(path, MAX_BYTES, error=HistoryError).split(b"\n")
     entries: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):

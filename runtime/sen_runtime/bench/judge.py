@@ -26,17 +26,11 @@ Judged = tuple[Optional[dict[str, Any]], str]
 
 
 class Tolerance(NamedTuple):
-    """Limits of a match.
+    """Limits of a match."""
 
-    Attributes:
-        output: max error of an output, relative to the standard deviation of all outputs.
-        share: min share of inputs whose outputs are all within `output`.
-        argmax: min share of inputs with the same argmax.
-    """
-
-    output: float
-    share: float
-    argmax: float
+    output: float  # max error of an output, relative to the standard deviation of all outputs
+    share: float  # min share of inputs whose outputs are all within `output`
+    argmax: float  # min share of inputs with the same argmax
 
 
 #: By dtype and whether neurons spike: one spike that rounding flips is a whole step of a readout.

@@ -20,33 +20,21 @@ FloatArray = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """A row that was loaded.
-
-    Attributes:
-        input_shape: `[n_in]`, or `[T, n_in]` of spike trains.
-        properties: metadata of the file.
-        timesteps: of a spiking network; else 0.
-        kernels, arena_bytes: of the native engine.
-        rows_per_call: batch size of the model.
-        has_c_loop: whether the loop over the calls is in C.
-        outputs: of the common inputs `[n, n_out]`, once they were computed.
-        call_us: duration of a call through Python, beyond the engine's own loop.
-        accuracy_percent: on labelled data.
-    """
+    """A row that was loaded."""
 
     plan: RowPlan
-    input_shape: tuple[int, ...]
+    input_shape: tuple[int, ...]  # [n_in], or [T, n_in] of spike trains
     n_out: int
-    properties: Mapping[str, str]
-    timesteps: int
+    properties: Mapping[str, str]  # metadata of the file
+    timesteps: int  # of a spiking network, else 0
     cold: ColdStart
-    kernels: str | None = None
+    kernels: str | None = None  # of the native engine, as the arena
     arena_bytes: int | None = None
-    rows_per_call: int = 1
-    has_c_loop: bool = True
-    outputs: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))
-    call_us: float | None = None
-    accuracy_percent: float | None = None
+    rows_per_call: int = 1  # batch size of the model
+    has_c_loop: bool = True  # the loop over the calls is in C
+    outputs: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))  # [n, n_out] of the common inputs
+    call_us: float | None = None  # of a call through Python, beyond the engine's own loop
+    accuracy_percent: float | None = None  # on labelled data
 
     @property
     def name(self) -> str:
@@ -62,41 +50,25 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Everything that was seen in a run, in this process or by `sen_bench`.
+    """Everything that was seen in a run, in this process or by `sen_bench`."""
 
-    Attributes:
-        tool: name and version of the program that measured.
-        created: begin of the run, UTC.
-        cpus_verified: whether the system confirmed `request.cpu`; True without one.
-        inputs: that took turns `[n, ...]`.
-        data: title of the user's data; None for random inputs.
-        rows: the first is the baseline.
-        clock: resolution and costs of the clock, and of the loop.
-        bandwidth: see `memory.bandwidth`.
-        states: before, during (any number) and after the run.
-        cores: usable by the process.
-        swept_bytes: max size of the buffer that emptied the caches.
-        sustained: see docs/reference/bench.md; None where not asked for.
-        warnings: of the first row.
-    """
-
-    tool: tuple[str, str]
+    tool: tuple[str, str]  # name and version of the program that measured
     request: BenchRequest
-    created: datetime
-    cpus_verified: bool
-    inputs: FloatArray
-    data: str | None
-    rows: Sequence[Row]
+    created: datetime  # begin of the run, UTC
+    cpus_verified: bool  # the system confirmed `request.cpu`; True without one
+    inputs: FloatArray  # that took turns [n, ...]
+    data: str | None  # title of the user's data; None for random inputs
+    rows: Sequence[Row]  # the first is the baseline
     measured: Measured
-    clock: Mapping[str, float]
-    bandwidth: Mapping[str, float | None]
+    clock: Mapping[str, float]  # resolution and costs of the clock, and of the loop
+    bandwidth: Mapping[str, float | None]  # see `memory.bandwidth`
     device: Mapping[str, Any]
-    states: Sequence[Mapping[str, Any]]
-    cores: int
-    swept_bytes: int
+    states: Sequence[Mapping[str, Any]]  # before, during (any number) and after the run
+    cores: int  # usable by the process
+    swept_bytes: int  # max size of the buffer that emptied the caches
     left_out: Sequence[LeftOut] = ()
-    sustained: list[dict[str, Any]] | None = None
-    warnings: Sequence[dict[str, str]] = ()
+    sustained: list[dict[str, Any]] | None = None  # see docs/reference/bench.md; None where not asked for
+    warnings: Sequence[dict[str, str]] = ()  # of the first row
 
 
 def input_ranges(rows: Sequence[Row]) -> list[tuple[float, float]]:

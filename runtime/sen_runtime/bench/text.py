@@ -20,19 +20,12 @@ GAP = "  "
 
 
 class Column(NamedTuple):
-    """A column of the table.
-
-    Attributes:
-        heading: without the unit.
-        path: of the value in a row.
-        kind: "figure", "percent", "size" or "interval"; or "latency" or "load", whose columns share a unit of time.
-        keep: where the terminal is too narrow, the smallest are dropped first.
-    """
+    """A column of the table; `kind` is one of `FORMATS`, or "latency" or "load", whose columns share a unit of time."""
 
     heading: str
-    path: str
+    path: str  # of the value in a row
     kind: str
-    keep: int
+    keep: int  # where the terminal is too narrow, the smallest are dropped first
 
 
 COLUMNS = (
