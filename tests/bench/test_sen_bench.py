@@ -258,7 +258,14 @@ def test_the_machine_is_parsed_as_by_python(recording: bytes, tmp_path: Path) ->
         key: value for key, value in here.items() if key not in others
     }
     kinds = [kind for kind, _ in blocks_of(recording)]
-    for event, patterns in (("facts", device.FACTS), ("state", device.STATE)):
+    for event, parse in (("facts", device.parse_facts), ("state", device.parse_state)):
+        patterns: list[str] = []
+
+        def read(pattern: str, patterns: list[str] = patterns) -> dict[str, bytes]:
+            patterns.append(pattern)
+            return {}
+
+        parse(read)
         first = kinds.index(event) + 1
         names = set(itertools.takewhile(lambda kind: kind not in raw.EVENTS, kinds[first:]))
         paths = {str(path) for pattern in patterns for path in Path("/").glob(pattern) if path.is_file()}

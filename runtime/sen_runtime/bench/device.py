@@ -6,6 +6,7 @@ Anything missing or malformed is `UNAVAILABLE`: no text raises an error.
 
 from __future__ import annotations
 
+import fnmatch
 import platform
 import re
 import subprocess
@@ -20,40 +21,14 @@ from sen_runtime.engines import usable
 
 #: Runs a command and returns its output, or None where it is missing or fails.
 Run = Callable[[Sequence[str]], Optional[str]]
-#: Content by the path of a file without its leading slash, or by command line.
-Texts = Mapping[str, bytes]
+#: Returns content by path for a pattern of files, all without their leading slash; or by command line for a command,
+#: which has a space.
+Read = Callable[[str], Mapping[str, bytes]]
 
 UNAVAILABLE = "unavailable"
 COMMAND_SECONDS = 5.0
+OS_FOLDERS = ("etc", "usr/lib")
 
-#: Texts of `parse_facts` and `parse_state`: commands, which have a space, and patterns of files.
-FACTS = (
-    "uname -m",
-    "proc/device-tree/model",
-    "proc/device-tree/system/linux,revision",
-    "sys/class/dmi/id/sys_vendor",
-    "sys/class/dmi/id/product_name",
-    "proc/cpuinfo",
-    "proc/meminfo",
-    "proc/sys/kernel/osrelease",
-    "proc/self/exe",
-    "etc/os-release",
-    "usr/lib/os-release",
-    "sys/devices/system/cpu/cpu0/cache/index*/level",
-    "sys/devices/system/cpu/cpu0/cache/index*/type",
-    "sys/devices/system/cpu/cpu0/cache/index*/size",
-)
-STATE = (
-    "vcgencmd get_throttled",
-    "vcgencmd measure_clock arm",
-    "proc/loadavg",
-    "proc/meminfo",
-    "sys/class/thermal/thermal_zone*/temp",
-    "sys/class/thermal/thermal_zone*/type",
-    "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor",
-    "sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_*_freq",
-    "sys/devices/system/cpu/cpu[0-9]*/cpufreq/cpuinfo_*_freq",
-)
 #: Part in /proc/cpuinfo -> core of the implementer Arm; "Main ID Register" in the manuals of the cores.
 ARM = "0x41"
 CORES = {
@@ -85,7 +60,7 @@ def run_command(command: Sequence[str]) -> str | None:
 def describe(root: Path = Path("/"), run: Run = run_command) -> dict[str, Any]:
     """Facts of this machine, and of this process: `python`, `libraries`, and `compiler` of the native library."""
     return {
-        **parse_facts(_read(FACTS, root, run)),
+        **parse_facts(_reader(root, run)),
         "python": platform.python_version(),
         "libraries": {name: _installed(name) for name in libraries()},
         "compiler": _compiler(),
@@ -94,15 +69,25 @@ def describe(root: Path = Path("/"), run: Run = run_command) -> dict[str, Any]:
 
 def state(root: Path = Path("/"), run: Run = run_command) -> dict[str, Any]:
     """Present state of this machine."""
-    return parse_state(_read(STATE, root, run))
+    return parse_state(_reader(root, run))
 
 
-def _read(sources: Sequence[str], root: Path, run: Run) -> Texts:
-    texts = {source: (run(source.split()) or "").encode() for source in sources if " " in source}
-    for path in (path for source in sources if source not in texts for path in root.glob(source)):
-        with suppress(OSError), path.open("rb") as file:
-            texts[str(path.relative_to(root))] = file.read(5) if path.name == "exe" else file.read()
-    return texts
+def _reader(root: Path, run: Run) -> Read:
+    def read(pattern: str) -> dict[str, bytes]:
+        if " " in pattern:
+            return {pattern: (run(pattern.split()) or "").encode()}
+        texts = {}
+        for path in root.glob(pattern):
+            with suppress(OSError), path.open("rb") as file:
+                texts[str(path.relative_to(root))] = file.read(5) if path.name == "exe" else file.read()
+        return texts
+
+    return read
+
+
+def recorded(texts: Mapping[str, bytes]) -> Read:
+    """Reads what another machine recorded."""
+    return lambda pattern: {name: texts[name] for name in fnmatch.filter(texts, pattern)}
 
 
 def libraries() -> list[str]:
@@ -131,33 +116,35 @@ def _compiler() -> str:
 # --- parsing -------------------------------------------------------------------------------------
 
 
-def parse_facts(texts: Texts) -> dict[str, Any]:
+def parse_facts(read: Read) -> dict[str, Any]:
     """Constant facts of a machine: board, processor, system, and caches."""
-    cpuinfo = _cpuinfo(texts)
-    pretty_name = r"""(?m)^PRETTY_NAME=["']?(.*?)["']?$"""
+    cpuinfo = _cpuinfo(read)
+    names = [_find(read, f"{folder}/os-release", r"""(?m)^PRETTY_NAME=["']?(.*?)["']?$""") for folder in OS_FOLDERS]
     return _mark_unknown(
-        model=_model(texts),
-        revision=_revision(texts, cpuinfo),
+        model=_model(read),
+        revision=_revision(read, cpuinfo),
         cpu=_cpu(cpuinfo),
-        architecture=_word(_text(texts, "uname -m")),
-        userland_bits={b"\x7fELF\x01": 32, b"\x7fELF\x02": 64}.get(texts.get("proc/self/exe", b"")[:5]),
-        kernel=_word(_text(texts, "proc/sys/kernel/osrelease")),
-        os=_word(_find(texts, "etc/os-release", pretty_name) or _find(texts, "usr/lib/os-release", pretty_name)),
+        architecture=_word(_text(read, "uname -m")),
+        userland_bits={b"\x7fELF\x01": 32, b"\x7fELF\x02": 64}.get(_bytes(read, "proc/self/exe")[:5]),
+        kernel=_word(_text(read, "proc/sys/kernel/osrelease")),
+        os=_word(names[0] or names[1]),
         cpus=len(cpuinfo) or None,
-        ram_bytes=_meminfo(texts).get("MemTotal"),
-        caches=_caches(texts),
+        ram_bytes=_meminfo(read).get("MemTotal"),
+        caches=_caches(read),
     )
 
 
-def parse_state(texts: Texts) -> dict[str, Any]:
+def parse_state(read: Read) -> dict[str, Any]:
     """Governor, clocks (MHz), temperature, throttling, load of the last minute, swap.
 
     Lists have one value for each core with its own clock, in the order of the cores.
     """
-    memory, cores = _meminfo(texts), _numbered(texts, "sys/devices/system/cpu/cpu")
+    memory = _meminfo(read)
+    files = "cpufreq/scaling_governor", "cpufreq/scaling_*_freq", "cpufreq/cpuinfo_*_freq"
+    cores = _numbered(read, "sys/devices/system/cpu/cpu", *files)
     governors = [_word(core.get("cpufreq/scaling_governor", "")) for core in cores]
-    arm_clock_hz = int(_find(texts, "vcgencmd measure_clock arm", r"frequency\([0-9]+\)=([0-9]{1,18})$") or 0)
-    load = _find(texts, "proc/loadavg", r"^([0-9]{1,6}\.[0-9]+)")
+    arm_clock_hz = int(_find(read, "vcgencmd measure_clock arm", r"frequency\([0-9]+\)=([0-9]{1,18})$") or 0)
+    load = _find(read, "proc/loadavg", r"^([0-9]{1,6}\.[0-9]+)")
     has_swap = {"SwapTotal", "SwapFree"} <= memory.keys()
     return _mark_unknown(
         governor=list(filter(None, governors)),
@@ -165,8 +152,8 @@ def parse_state(texts: Texts) -> dict[str, Any]:
         min_mhz=_clocks(cores, "min_freq"),
         max_mhz=_clocks(cores, "max_freq"),
         arm_clock_mhz=arm_clock_hz / 1e6 if arm_clock_hz else None,
-        celsius=_celsius(texts),
-        throttled=_find(texts, "vcgencmd get_throttled", r"throttled=(0x[0-9a-fA-F]{1,8})$").lower(),
+        celsius=_celsius(read),
+        throttled=_find(read, "vcgencmd get_throttled", r"throttled=(0x[0-9a-fA-F]{1,8})$").lower(),
         load=float(load) if load else None,
         swap_used_bytes=max(0, memory["SwapTotal"] - memory["SwapFree"]) if has_swap else None,
     )
@@ -176,14 +163,22 @@ def _mark_unknown(**values: Any) -> dict[str, Any]:
     return {name: UNAVAILABLE if value in (None, "", []) else value for name, value in values.items()}
 
 
-def _text(texts: Texts, name: str) -> str:
-    """A text without NUL and white space at its ends; empty where there is none."""
-    return texts.get(name, b"").decode("utf-8", "replace").strip("\0 \t\r\n")
+def _bytes(read: Read, name: str) -> bytes:
+    """A file, or the output of a command; empty where there is none."""
+    return read(name).get(name, b"")
 
 
-def _find(texts: Texts, name: str, pattern: str) -> str:
+def _clean(text: bytes) -> str:
+    return text.decode("utf-8", "replace").strip("\0 \t\r\n")
+
+
+def _text(read: Read, name: str) -> str:
+    return _clean(_bytes(read, name))
+
+
+def _find(read: Read, name: str, pattern: str) -> str:
     """The group of a pattern in a text; empty where there is none."""
-    match = re.search(pattern, _text(texts, name))
+    match = re.search(pattern, _text(read, name))
     return match.group(1) if match else ""
 
 
@@ -197,19 +192,19 @@ def _number(text: str) -> int | None:
     return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
 
 
-def _numbered(texts: Texts, prefix: str) -> list[dict[str, str]]:
-    """Texts by file name of each of the folders PREFIX0, PREFIX1, ... in the order of their numbers."""
+def _numbered(read: Read, prefix: str, *files: str) -> list[dict[str, str]]:
+    """Texts by name of some files in each of the folders PREFIX0, PREFIX1, ... in the order of their numbers."""
     found: dict[int, dict[str, str]] = {}
-    for name in texts:
+    for name, text in (item for file in files for item in read(f"{prefix}[0-9]*/{file}").items()):
         if match := re.fullmatch(rf"{prefix}([0-9]{{1,6}})/(.+)", name):
-            found.setdefault(int(match.group(1)), {})[match.group(2)] = _text(texts, name)
+            found.setdefault(int(match.group(1)), {})[match.group(2)] = _clean(text)
     return [found[number] for number in sorted(found)]
 
 
-def _cpuinfo(texts: Texts) -> list[dict[str, str]]:
+def _cpuinfo(read: Read) -> list[dict[str, str]]:
     """A block of /proc/cpuinfo for each core; the lines after the last core belong to it."""
     cores: list[dict[str, str]] = []
-    for line in _text(texts, "proc/cpuinfo").splitlines():
+    for line in _text(read, "proc/cpuinfo").splitlines():
         key, colon, value = (part.strip() for part in line.partition(":"))
         if key == "processor" and value.isdecimal():
             cores.append({})
@@ -218,16 +213,16 @@ def _cpuinfo(texts: Texts) -> list[dict[str, str]]:
     return cores
 
 
-def _model(texts: Texts) -> str:
+def _model(read: Read) -> str:
     """The board of a device tree, or maker and product of a PC."""
-    maker = [_word(_text(texts, f"sys/class/dmi/id/{name}")) for name in ("sys_vendor", "product_name")]
-    return _word(_text(texts, "proc/device-tree/model")) or " ".join(filter(None, maker))
+    maker = [_word(_text(read, f"sys/class/dmi/id/{name}")) for name in ("sys_vendor", "product_name")]
+    return _word(_text(read, "proc/device-tree/model")) or " ".join(filter(None, maker))
 
 
-def _revision(texts: Texts, cpuinfo: list[dict[str, str]]) -> str:
+def _revision(read: Read, cpuinfo: list[dict[str, str]]) -> str:
     if cpuinfo and "Revision" in cpuinfo[-1]:
         return _word(cpuinfo[-1]["Revision"])
-    stored = texts.get("proc/device-tree/system/linux,revision", b"")
+    stored = _bytes(read, "proc/device-tree/system/linux,revision")
     return stored.hex().lstrip("0") if len(stored) == 4 else ""
 
 
@@ -241,16 +236,16 @@ def _cpu(cpuinfo: list[dict[str, str]]) -> str:
     return _word(" + ".join(dict.fromkeys(filter(None, names))))
 
 
-def _meminfo(texts: Texts) -> dict[str, int]:
+def _meminfo(read: Read) -> dict[str, int]:
     """Bytes by name."""
-    lines = re.findall(r"^(\w+):\s*([0-9]{1,15}) kB$", _text(texts, "proc/meminfo"), re.MULTILINE)
+    lines = re.findall(r"^(\w+):\s*([0-9]{1,15}) kB$", _text(read, "proc/meminfo"), re.MULTILINE)
     return {name: 1024 * int(kilobytes) for name, kilobytes in lines}
 
 
-def _caches(texts: Texts) -> dict[str, int | None] | None:
+def _caches(read: Read) -> dict[str, int | None] | None:
     """Bytes of the data caches of the first core; None for an absent level."""
     found: dict[str, int | None] = {"l1d": None, "l2": None, "l3": None}
-    for cache in _numbered(texts, "sys/devices/system/cpu/cpu0/cache/index"):
+    for cache in _numbered(read, "sys/devices/system/cpu/cpu0/cache/index", "level", "type", "size"):
         size = re.fullmatch(r"([0-9]{1,12})([KMG]?)", cache.get("size", ""))
         name = CACHES.get((cache.get("level", ""), cache.get("type", "")))
         if size and name:
@@ -267,10 +262,10 @@ def _clocks(cores: Sequence[Mapping[str, str]], name: str) -> list[float]:
     return clocks
 
 
-def _celsius(texts: Texts) -> float | None:
+def _celsius(read: Read) -> float | None:
     """Temperature of the processor, or of the first thermal zone that reports one."""
     zones = []
-    for zone in _numbered(texts, "sys/class/thermal/thermal_zone"):
+    for zone in _numbered(read, "sys/class/thermal/thermal_zone", "temp", "type"):
         number, kind = _number(zone.get("temp", "")), zone.get("type", "").lower()
         if number is not None and MIN_CELSIUS <= number / 1000 <= MAX_CELSIUS:
             rank = next((rank for rank, word in enumerate(ZONES) if word in kind), len(ZONES))

@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_runtime.bench.record import began_s
+from sen_runtime.bench.statistics import Floats
 from sen_runtime.errors import SenError
 from sen_runtime.untrusted import decode, quote, read_regular
-
-Floats = NDArray[np.float64]
 
 #: Min number of readings within the spans of a row.
 MIN_READINGS = 10

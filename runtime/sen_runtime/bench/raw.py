@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sen_runtime import format as image
 from sen_runtime.bench import device, memory
 from sen_runtime.bench.coldstart import ColdStart
-from sen_runtime.bench.device import UNAVAILABLE, Texts, libraries
+from sen_runtime.bench.device import UNAVAILABLE, Read, libraries, recorded
 from sen_runtime.bench.interleaved import clock_figures
 from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import ArtifactFile, BenchRequest, RowPlan, unique_name
@@ -75,9 +75,9 @@ class Event:
             raise RawError(f"{self.where}: {kind} has {len(data)} bytes; expected a multiple of {row}")
         return np.frombuffer(data, "<f4").astype(np.float32).reshape(-1, *shape)
 
-    def texts(self) -> Texts:
+    def texts(self) -> Read:
         """Contents of the files and commands of the event."""
-        return {kind.removeprefix("/"): data for kind, data in self.blocks.items()}
+        return recorded({kind.removeprefix("/"): data for kind, data in self.blocks.items()})
 
 
 Events = Mapping[str, Sequence[Event]]

@@ -60,17 +60,19 @@ def table(record: Mapping[str, Any], width: int | None = None) -> str:
     """
     width = max(MIN_WIDTH, shutil.get_terminal_size().columns if width is None else width)
     columns = cells(record["rows"])
-    names = [printable(row["name"]) for row in record["rows"]]
-    longest = max([MIN_NAME, *map(_width, names)])
+    widths = {column: len(GAP) + len(texts[0]) for column, texts in columns.items()}
+    names = ["row", *(printable(row["name"]) for row in record["rows"])]
+    marks = ["", *("  WRONG OUTPUTS" if is_wrong(row) else "" for row in record["rows"])]
+    longest = max(MIN_NAME, *map(_width, names))
     needed = min(longest, max(MIN_NAME, width // 3))
-    while len(columns) > 1 and needed + _total_width(columns) > width:
-        del columns[min(columns, key=lambda column: column.keep)]
-    room = max(MIN_NAME, width - _total_width(columns))
-    lines = [_pad("row", min(longest, room)) + "".join(GAP + texts[0] for texts in columns.values())]
-    for index, name in enumerate(names):
-        mark = "  WRONG OUTPUTS" if is_wrong(record["rows"][index]) else ""
-        figures = "".join(GAP + texts[index + 1] for texts in columns.values())
-        lines.append(_pad(_shorten(name, room), min(longest, room)) + figures + mark)
+    while len(widths) > 1 and needed + sum(widths.values()) > width:
+        del widths[min(widths, key=lambda column: column.keep)]
+    room = max(MIN_NAME, width - sum(widths.values()))
+    lines = []
+    for index, (name, mark) in enumerate(zip(names, marks)):
+        figures = "".join(GAP + columns[column][index] for column in widths)
+        shown = _shorten(name, room)
+        lines.append(shown + " " * (min(longest, room) - _width(shown)) + figures + mark)
     return "\n".join(line.rstrip() for line in [heading(record), "", *lines, "", *remarks(record)]).rstrip("\n") + "\n"
 
 
@@ -145,14 +147,6 @@ def _width(text: str) -> int:
     """Width in columns of a terminal."""
     wide = sum(unicodedata.east_asian_width(letter) in "WF" for letter in text)
     return len(text) + wide - sum(unicodedata.combining(letter) > 0 for letter in text)
-
-
-def _total_width(columns: Mapping[Column, Sequence[str]]) -> int:
-    return sum(len(GAP) + _width(texts[0]) for texts in columns.values())
-
-
-def _pad(text: str, width: int) -> str:
-    return text + " " * (width - _width(text))
 
 
 def _shorten(text: str, width: int) -> str:
