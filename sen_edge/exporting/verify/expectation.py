@@ -7,7 +7,6 @@ runs in plain numpy, in float64. File format: docs/how-to/foreign-checkpoints.md
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,8 @@ from sen_edge.data.subsample import even_indices
 from sen_edge.errors import DataError, VerificationError
 from sen_edge.model.model import CHUNK, Model
 from sen_runtime import reference
-from sen_runtime.data import Npz
-from sen_runtime.ir.network import Network
+from sen_runtime.arrays import Npz
+from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Relu
 from sen_runtime.untrusted import listing, quote, read_regular
 
@@ -40,23 +39,6 @@ MAP_HINT = (
     "check the map: steepness (tanh(inhibition) is 2), exponent, layer_axis and layer_spacing, gain, bias, first and "
     "transpose; of a spiking network also beta, threshold, the reset and the readout; y are logits, before softmax"
 )
-
-
-@dataclass(frozen=True)
-class Expectation:
-    """Inputs and outputs of the user's model.
-
-    Attributes:
-        file: name of the `.npz`.
-        sha256: of its bytes.
-        inputs: `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes".
-        layers: layer -> `[n, n_layer]`: activations, or spike counts over T; the output for the last layer.
-    """
-
-    file: str
-    sha256: str
-    inputs: Float64Array
-    layers: Mapping[int, Float64Array]
 
 
 @dataclass(frozen=True)
@@ -94,32 +76,43 @@ class Agreement:
 
 
 def check(model: Model, path: Path, name: str) -> Agreement:
-    """Compare a model with the outputs in a file.
+    """Compare a model with the outputs of the user's model in a file.
+
+    - `x`: `[n, ...]`, inputs of the network; further axes are flattened.
+    - `y`: `[n, n_out]`: logits, or the readout of a spiking network.
+    - `layer0`, `layer1`, ...: `[n, n_hidden]`, optional: activations after the ReLU; spike counts over all steps.
 
     Args:
         model: loaded model.
-        path: `.npz`; see `read`.
+        path: `.npz`.
         name: of the model, for messages.
 
     Raises:
-        DataError: see `read`.
+        DataError: missing file; wrong keys, shapes, or values.
         NetworkError: neurons coincide.
         VerificationError: a layer differs; names the first.
     """
-    expectation = read(path, model.network)
-    agreement = compare(model.network, expectation)
-    first = next((each for each in agreement.layers if not each.agrees), None)
+    network, last = model.network, len(model.network.layers) - 1
+    inputs, expected = _read(path, network)
+    n_compared = min(len(inputs), MAX_INPUTS, max(MIN_INPUTS, MAX_MACS // (network.macs * max(network.timesteps, 1))))
+    rows = even_indices(len(inputs), n_compared)
+    expanded = reference.expand(network)
+    parts = [reference.trace(expanded, inputs[rows[i : i + CHUNK]], np.float64) for i in range(0, len(rows), CHUNK)]
+    layers = []
+    for index, values in expected.items():
+        actual = np.concatenate([part[index] for part in parts])
+        is_counts = network.is_spiking and index < last
+        layers.append(_compare(index, actual, values[rows], is_spiking=network.is_spiking, is_counts=is_counts))
+    first = next((each for each in layers if not each.agrees), None)
     if first is None:
-        return agreement
-    last, mapped = len(model.network.layers) - 1, model.applied_map
+        sha256 = hashlib.sha256(read_regular(path, error=DataError)).hexdigest()
+        return Agreement(path.name, sha256, len(rows), tuple(layers))
+    mapped, is_output = model.applied_map, first.layer == last
     source = name if mapped is None else f"{name}, as {mapped.file} maps it,"
-    is_output = first.layer == last
-    is_counts = model.network.is_spiking and not is_output
-    unit = "spike counts" if is_counts else f"{agreement.inputs} inputs"
-    absent = [f"layer{index}" for index in range(first.layer) if index not in expectation.layers]
+    unit = "spike counts" if network.is_spiking and not is_output else f"{len(rows)} inputs"
+    absent = [f"layer{index}" for index in range(first.layer) if index not in expected]
     hints = [f"add {listing(absent)} to {path.name} to find the first wrong layer"] if absent else []
-    softmax = _softmax_hint(expectation.layers[last]) if is_output else ""
-    hints.append(softmax or (HINT if mapped is None else MAP_HINT))
+    hints.append((is_output and _softmax_hint(expected[last])) or (HINT if mapped is None else MAP_HINT))
     where = "the output" if is_output else f"layer {first.layer}"
     raise VerificationError(
         f"{source} does not compute the outputs in {path}: {where} "
@@ -129,31 +122,21 @@ def check(model: Model, path: Path, name: str) -> Agreement:
     )
 
 
-def read(path: Path, network: Network) -> Expectation:
-    """Read inputs and outputs of the user's model.
-
-    - `x`: `[n, ...]`, inputs of the network; further axes are flattened.
-    - `y`: `[n, n_out]`: logits, or the readout of a spiking network.
-    - `layer0`, `layer1`, ...: `[n, n_hidden]`, optional: activations after the ReLU; spike counts over all steps.
-
-    Raises:
-        DataError: missing file; wrong keys, shapes, or values.
-    """
-    n_layers = len(network.layers)
-    hidden = {f"layer{index}": index for index in range(n_layers - 1)}
-    known = ["x", "y", *hidden]
+def _read(path: Path, network: Network) -> tuple[Float64Array, dict[int, Float64Array]]:
+    """Return inputs `[n, n_in]` or `[n, T, n_in]`, and values `[n, n_layer]` by layer, the output last."""
+    names = {**{f"layer{index}": index for index in range(len(network.layers) - 1)}, "y": len(network.layers) - 1}
+    known = ["x", "y", *[*names][:-1]]
     npz = Npz(path, known.__contains__, listing(known))
     if not {"x", "y"} <= set(npz.headers):
         raise DataError(f"{path} holds the arrays {listing(npz.headers)}; expected {listing(known)}")
     arrays = {name: npz.array(name) for name in npz.headers}
     inputs = _numbers(path, "x", arrays["x"], network.input_shape)
     layers = {
-        index: _values(path, name, arrays[name], network, index, len(inputs))
-        for name, index in [*hidden.items(), ("y", n_layers - 1)]
+        index: _values(path, name, arrays[name], network.layers[index], len(inputs))
+        for name, index in names.items()
         if name in arrays
     }
-    sha256 = hashlib.sha256(read_regular(path, error=DataError)).hexdigest()
-    return Expectation(path.name, sha256, inputs, layers)
+    return inputs, layers
 
 
 def _numbers(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> Float64Array:
@@ -171,9 +154,8 @@ def _numbers(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...])
     return values
 
 
-def _values(path: Path, name: str, array: NDArray[Any], network: Network, index: int, n_inputs: int) -> Float64Array:
+def _values(path: Path, name: str, array: NDArray[Any], layer: Layer, n_inputs: int) -> Float64Array:
     """Check the values of one layer `[n, n_layer]` for its kind of neurons."""
-    layer = network.layers[index]
     if len(array.shape) > 2:
         raise DataError(f"{path}: {name} has shape {quote(list(array.shape))}; expected [n, {layer.weight.shape[0]}]")
     values = _numbers(path, name, array, (layer.weight.shape[0],))
@@ -186,33 +168,16 @@ def _values(path: Path, name: str, array: NDArray[Any], network: Network, index:
     return values
 
 
-def compare(network: Network, expectation: Expectation) -> Agreement:
-    """Compare the given layers with those of the network."""
-    n_given, macs = len(expectation.inputs), network.macs * max(network.timesteps, 1)
-    n_compared = min(n_given, MAX_INPUTS, max(MIN_INPUTS, MAX_MACS // macs))
-    rows = even_indices(n_given, n_compared)
-    expanded, inputs = reference.expand(network), expectation.inputs[rows]
-    parts = [reference.trace(expanded, inputs[i : i + CHUNK], np.float64) for i in range(0, len(rows), CHUNK)]
-    layers = []
-    for index, expected in sorted(expectation.layers.items()):
-        actual = np.concatenate([part[index] for part in parts])
-        is_output = index == len(network.layers) - 1
-        layers.append(_agreement(index, actual, expected[rows], network, is_output=is_output))
-    return Agreement(expectation.file, expectation.sha256, len(rows), tuple(layers))
-
-
-def _agreement(
-    index: int, actual: Float64Array, expected: Float64Array, network: Network, *, is_output: bool
+def _compare(
+    layer: int, actual: Float64Array, expected: Float64Array, *, is_spiking: bool, is_counts: bool
 ) -> LayerAgreement:
     error = np.abs(actual - expected)
     # The floor is for values that hardly vary: rounding is relative to their size.
     scale = max(float(expected.std()), TOLERANCE * float(np.abs(expected).max())) or 1.0
     wrong = error > TOLERANCE * scale
-    if network.is_spiking and not is_output:
-        differing, allowed = float(wrong.mean()), MAX_FLIPPED_COUNTS
-    else:
-        differing, allowed = float(wrong.any(axis=1).mean()), MAX_FLIPPED_INPUTS if network.is_spiking else 0.0
-    return LayerAgreement(index, float(error.max()) / scale, differing, differing <= allowed)
+    differing = float((wrong if is_counts else wrong.any(axis=1)).mean())
+    allowed = MAX_FLIPPED_COUNTS if is_counts else MAX_FLIPPED_INPUTS if is_spiking else 0.0
+    return LayerAgreement(layer, float(error.max()) / scale, differing, differing <= allowed)
 
 
 def _softmax_hint(y: Float64Array) -> str:
