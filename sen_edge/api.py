@@ -30,8 +30,8 @@ from sen_edge.exporting import quantization
 from sen_edge.exporting.request import ExportRequest, VerifyRequest
 from sen_edge.exporting.result import ExportResult
 from sen_edge.exporting.verify.expectation import check
-from sen_edge.exporting.verify.file import verify_file
 from sen_edge.exporting.verify.result import Verification
+from sen_edge.exporting.verify.verification import verify_file
 from sen_edge.model.model import Model, load
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Schema, fields_of, parse, split

@@ -30,7 +30,7 @@ def verify(
 ) -> None:
     """Run an exported file in all installed engines and compare it with its model; exit code 3 on disagreement."""
     from sen_edge.exporting.verify.expectation import check
-    from sen_edge.exporting.verify.file import verify_file
+    from sen_edge.exporting.verify.verification import verify_file
     from sen_edge.model.model import load
     from sen_edge.model.parameters import map_note
 

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from sen_edge.exporting.verify.error_bound import error_bounds
-from sen_edge.exporting.verify.result import Verification
-from sen_edge.exporting.verify.tolerance import TOLERANCES
+from sen_edge.exporting.verify.result import TOLERANCES, Verification
 from sen_edge.exporting.verify.verification import verify
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.model import Model

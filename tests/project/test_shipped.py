@@ -10,7 +10,7 @@ import pytest
 
 import sen_edge as api
 from sen_edge.errors import DataError
-from sen_edge.exporting.verify.tolerance import TOLERANCES
+from sen_edge.exporting.verify.result import TOLERANCES
 from sen_runtime import format as image
 from sen_runtime import reference
 from tests.conftest import INTERPRETERS, Outcome

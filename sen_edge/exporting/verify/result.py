@@ -1,15 +1,58 @@
-"""Result of a verification, with violated tolerances."""
+"""Result of a verification, and the tolerances of the agreement between artifact and model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from sen_edge.display import Displayed
-from sen_edge.exporting.verify.tolerance import Tolerance
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Limits of the agreement.
+
+    Attributes:
+        output: max error of an output, relative to the standard deviation of all outputs; the rounding bound
+            (`sen_edge.exporting.verify.error_bound`) applies if it is larger.
+        readout: min share of inputs whose outputs are all within `output`. Below 1 for spiking networks, because
+            rounding flips spikes, and for int8, which is judged by argmax and accuracy.
+        argmax: min share of inputs with the same largest output.
+        spikes: min share of equal spike counts, over hidden neurons and inputs.
+        accuracy: max difference of accuracies on the user's data, in points, beyond two standard errors.
+        rounding: max error against the exported network in plain numpy, in `rounding_unit`; None if comparison with the
+            model detects a wrong kernel.
+        rounding_unit: "step" of the output's int8 grid, or "std", the standard deviation of all outputs.
+        rounding_share: min share of inputs whose outputs are all within `rounding`.
+    """
+
+    output: float
+    readout: float = 1.0
+    argmax: float = 0.995
+    spikes: float = 1.0
+    accuracy: float = 0.05
+    rounding: float | None = None
+    rounding_unit: str = "std"
+    rounding_share: float = 1.0
+
+
+TOLERANCES = {
+    ("mlp", "float32"): Tolerance(output=1e-4),
+    ("mlp", "float16"): Tolerance(output=2e-2, argmax=0.98, accuracy=0.5),
+    ("mlp", "int8-dynamic"): Tolerance(output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=0.15),
+    ("mlp", "int8"): Tolerance(
+        output=0.5, readout=0.9, argmax=0.9, accuracy=1.0, rounding=3.0, rounding_unit="step", rounding_share=0.98
+    ),
+    ("snn", "float32"): Tolerance(output=1e-4, readout=0.98, argmax=0.98, spikes=0.999),
+    ("snn", "float16"): Tolerance(output=2e-1, readout=0.9, argmax=0.9, spikes=0.98, accuracy=0.5),
+    ("snn", "int8-dynamic"): Tolerance(
+        output=0.5, readout=0.8, argmax=0.9, spikes=0.9, accuracy=1.0, rounding=0.5, rounding_share=0.9
+    ),
+}
+TOLERANCES["snn", "int8"] = replace(TOLERANCES["snn", "int8-dynamic"], rounding=3.0, rounding_unit="step")
 
 
 @dataclass(frozen=True)
@@ -52,13 +95,12 @@ class Verification(Displayed):
         spike_agreement: share of equal spike counts in hidden layers; None for a perceptron.
         layer_errors: max error of each layer over the standard deviation of that layer.
         first_wrong_layer: first layer with an error beyond tolerance and rounding bound, or None.
+        data: accuracies on given data.
+        tolerance: applied tolerance.
         rounding_error: max error against the exported network in plain numpy, in the unit of the tolerance; None if not
             judged.
         rounding_agreement: share of inputs whose outputs are all within that tolerance.
-        data: accuracies on given data.
-        tolerance: applied tolerance.
         warnings: conditions that weaken the verification.
-        failures: one sentence per violated tolerance; empty if verified.
     """
 
     engine: str
@@ -71,12 +113,11 @@ class Verification(Displayed):
     spike_agreement: float | None
     layer_errors: tuple[float, ...]
     first_wrong_layer: int | None
-    rounding_error: float | None
-    rounding_agreement: float | None
     data: DataFigures | None
     tolerance: Tolerance
+    rounding_error: float | None = None
+    rounding_agreement: float | None = None
     warnings: tuple[str, ...] = ()
-    failures: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -96,49 +137,43 @@ class Verification(Displayed):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; errors that are not finite are null."""
-        values = {**asdict(self), "passed": self.passed}
+        values = {**asdict(self), "failures": self.failures, "passed": self.passed}
         for name in ("max_abs_error", "max_rel_error", "allowed_error", "rounding_error"):
             values[name] = _finite(values[name])
         values["layer_errors"] = [_finite(error) for error in self.layer_errors]
         return values
 
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """One sentence per violated tolerance; empty if verified."""
+        tolerance, data, found = self.tolerance, self.data, []
+        if self.readout_agreement < tolerance.readout:
+            errors, worst = self.layer_errors, int(np.argmax(self.layer_errors))
+            first = worst if self.first_wrong_layer is None else self.first_wrong_layer
+            found.append(
+                f"outputs: {100 * (1 - self.readout_agreement):.3g} % of the inputs are off by more than "
+                f"{self.allowed_error:.3g} standard deviations (max {self.max_rel_error:.3g}); "
+                f"allowed {100 * (1 - tolerance.readout):.3g} %; starts in layer {first} (error {errors[first]:.3g}), "
+                f"max in layer {worst} ({errors[worst]:.3g})"
+            )
+        if self.argmax_agreement < tolerance.argmax:
+            found.append(f"argmax: {self.argmax_agreement:.2%} agree; expected at least {tolerance.argmax:.2%}")
+        if self.spike_agreement is not None and self.spike_agreement < tolerance.spikes:
+            found.append(f"spike counts: {self.spike_agreement:.3%} agree; expected at least {tolerance.spikes:.3%}")
+        if self.rounding_agreement is not None and self.rounding_agreement < tolerance.rounding_share:
+            unit = "steps of the output" if tolerance.rounding_unit == "step" else "standard deviations"
+            found.append(
+                f"rounding: {100 * (1 - self.rounding_agreement):.3g} % of the inputs are off by more than "
+                f"{tolerance.rounding:g} {unit} from the exported network (max {self.rounding_error:.3g}); "
+                f"allowed {100 * (1 - tolerance.rounding_share):.3g} %: the engine computes another function"
+            )
+        if data is not None and abs(data.model - data.artifact) > tolerance.accuracy + data.chance + 1e-9:
+            found.append(
+                f"accuracy on {data.name}: {data.artifact:.2f} %, the model has {data.model:.2f} %; "
+                f"expected within {tolerance.accuracy:g} points, and {data.chance:.2g} for chance"
+            )
+        return tuple(f"{sentence} ({self.engine})" for sentence in found)
+
 
 def _finite(value: float | None) -> float | None:
     return value if value is not None and np.isfinite(value) else None
-
-
-def failures(result: Verification) -> tuple[str, ...]:
-    """Return one sentence per violated tolerance."""
-    tolerance, found = result.tolerance, []
-    if result.readout_agreement < tolerance.readout:
-        found.append(
-            f"outputs: {100 * (1 - result.readout_agreement):.3g} % of the inputs are off by more than "
-            f"{result.allowed_error:.3g} standard deviations (max {result.max_rel_error:.3g}); "
-            f"allowed {100 * (1 - tolerance.readout):.3g} %; {_worst_layer(result)}"
-        )
-    if result.argmax_agreement < tolerance.argmax:
-        found.append(f"argmax: {result.argmax_agreement:.2%} agree; expected at least {tolerance.argmax:.2%}")
-    if result.spike_agreement is not None and result.spike_agreement < tolerance.spikes:
-        found.append(f"spike counts: {result.spike_agreement:.3%} agree; expected at least {tolerance.spikes:.3%}")
-    if result.rounding_agreement is not None and result.rounding_agreement < tolerance.rounding_share:
-        unit = "steps of the output" if tolerance.rounding_unit == "step" else "standard deviations"
-        found.append(
-            f"rounding: {100 * (1 - result.rounding_agreement):.3g} % of the inputs are off by more than "
-            f"{tolerance.rounding:g} {unit} from the exported network (max {result.rounding_error:.3g}); "
-            f"allowed {100 * (1 - tolerance.rounding_share):.3g} %: the engine computes another function"
-        )
-    data = result.data
-    if data is not None and abs(data.model - data.artifact) > tolerance.accuracy + data.chance + 1e-9:
-        found.append(
-            f"accuracy on {data.name}: {data.artifact:.2f} %, the model has {data.model:.2f} %; "
-            f"expected within {tolerance.accuracy:g} points, and {data.chance:.2g} for chance"
-        )
-    return tuple(f"{sentence} ({result.engine})" for sentence in found)
-
-
-def _worst_layer(result: Verification) -> str:
-    """Name the layer where the disagreement starts, and the layer with the max error."""
-    errors = result.layer_errors
-    worst = int(np.argmax(errors))
-    first = worst if result.first_wrong_layer is None else result.first_wrong_layer
-    return f"starts in layer {first} (error {errors[first]:.3g}), max in layer {worst} ({errors[worst]:.3g})"

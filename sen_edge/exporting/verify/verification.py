@@ -7,7 +7,6 @@ inputs, zeros, extremes of the input range.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,24 +14,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.data.calibration import load_calibration
+from sen_edge.data.datasets import load_test
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError, VerificationError
+from sen_edge.exporting.request import VerifyRequest
 from sen_edge.exporting.verify.error_bound import error_bounds
-from sen_edge.exporting.verify.result import DataFigures, Verification, failures
+from sen_edge.exporting.verify.result import TOLERANCES, DataFigures, Tolerance, Verification
 from sen_edge.exporting.verify.run import ArtifactRun, load_artifact
-from sen_edge.exporting.verify.tolerance import TOLERANCES, Tolerance
 from sen_edge.model.model import Model
 from sen_edge.model.probe import constant_output, verification_inputs
-from sen_exporters.base import Exporter
+from sen_exporters.base import Exporter, exporter_for
 from sen_runtime import reference, worker
 from sen_runtime.accuracy import correct
 from sen_runtime.data import Examples
-from sen_runtime.errors import EngineCrashError, EngineError, NetworkError
+from sen_runtime.errors import EngineCrashError, EngineError, ImageError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
-from sen_runtime.untrusted import listing, quote, read_regular
+from sen_runtime.untrusted import listing, open_regular, quote, read_regular
 
 FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 #: Peak bytes per weight: model, file, and two sessions.
 VERIFY_BYTES = 16
@@ -42,6 +45,39 @@ MAX_EXAMPLES = 256
 SINGLE_STRIDE = 8
 #: Outputs that vary less than this share of the largest have no scale; rounding is relative to size.
 MIN_VARIATION = 1e-2
+
+
+def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[Verification, ...]:
+    """Run an exported file in every installed engine, and compare it with its model.
+
+    Args:
+        artifact: main file of the export.
+        model: model that was exported.
+        request: options; `map_path` and `expect` have no effect on a loaded model.
+
+    Returns:
+        Figures of each engine; no tolerance is violated.
+
+    Raises:
+        VerificationError: the artifact disagrees with its model; `results` has the figures.
+        ExportError, EngineError, ImageError, DataError, UsageError: see `verify`.
+    """
+    exporter = exporter_for(artifact.suffix)
+    open_regular(artifact).close()
+    data = None if request.data is None else load_test(request.data, request.data_dir, model.network)
+    examples = None if data is None else data.inputs
+    if request.calibration is not None:
+        examples = load_calibration(request.calibration, request.data_dir, model.network).held_out
+    try:
+        results = verify(model, artifact, exporter, examples=examples, data=data, seed=request.seed)
+    except (EngineError, ImageError) as error:  # add the file name
+        if str(artifact) in error.message:
+            raise
+        raise type(error)(f"{artifact}: {error.message}", error.hint) from error
+    missed = [sentence for result in results for sentence in result.failures]
+    if missed:
+        raise VerificationError("the artifact disagrees with its model:\n  - " + "\n  - ".join(missed), results=results)
+    return results
 
 
 @catch_allocation_errors()
@@ -89,7 +125,7 @@ def verify(
             hint="name labelled data with --data, or inputs with --calibration",
         )
     is_int8 = dtype.startswith("int8")
-    baseline = _Baseline(model, inputs if examples is None or not is_int8 else examples, data, dtype)
+    baseline = _Baseline(model, inputs if examples is None or not is_int8 else examples, data, dtype, tolerance)
     rounded = None
     if exported is not None and is_int8:
         rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
@@ -99,50 +135,61 @@ def verify(
     results = []
     for name, version in versions.items():
         with load_artifact(name, artifact, content, exporter) as subject:
-            results.append(_verify_in(f"{name} {version}", subject, baseline, rounded, tolerance))
+            results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
 
 
 class _Baseline:
-    """Outputs of the model.
+    """Outputs of the model for inputs `[batch, ...]`: those of every layer, `[batch, n]` each."""
 
-    Attributes:
-        inputs: `[batch, ...]`.
-        data: labelled data, or None.
-        layers: values of every layer, `[batch, n]` each.
-        is_spiking: whether the model is spiking.
-        correct: `[n]`, whether the model classifies an example of the data correctly.
-        warning: constant output, or None.
-    """
-
-    def __init__(self, model: Model, inputs: FloatArray, data: Examples | None, dtype: str) -> None:
-        self.inputs, self.data = inputs, data
+    def __init__(
+        self, model: Model, inputs: FloatArray, data: Examples | None, dtype: str, tolerance: Tolerance
+    ) -> None:
+        self.inputs, self.data, self.tolerance = inputs, data, tolerance
         self.layers = model.trace(inputs)
+        self.scales = [_scale(layer) for layer in self.layers]
         self.is_spiking = model.network.is_spiking
-        self.correct: NDArray[np.bool_] | None = None
         self.warning = constant_output(model.network, inputs, self.layers)
-        self._model, self._dtype = model, dtype
+        self._network, self._dtype = model.network, dtype
         if data is not None:
             traced = model.trace(data.inputs)
             self.correct = correct(traced[-1], data.labelled)
             self.warning = self.warning and constant_output(model.network, data.inputs, traced)
 
     @cached_property
-    def bounds(self) -> list[NDArray[np.float64]] | None:
+    def bounds(self) -> list[DoubleArray] | None:
         """Rounding bounds of every layer; None for int8, whose tolerances are steps of its grids."""
         if self._dtype.startswith("int8"):
             return None
-        return error_bounds(self._model.network, self.inputs, self.layers, is_float16=self._dtype == "float16")
+        return error_bounds(self._network, self.inputs, self.layers, is_float16=self._dtype == "float16")
 
-    def allowed_errors(self, layer: int, error: NDArray[np.float64], tolerance: float) -> NDArray[np.float64]:
+    def allowed_errors(self, layer: int, error: DoubleArray) -> DoubleArray:
         """Return the allowed errors `[batch, n]` of a layer: the tolerance, or the larger rounding bound.
 
         The bound costs a run of the model, so it is computed only if an error exceeds the tolerance.
         """
-        allowed = np.full(self.layers[layer].shape, tolerance * _scale(self.layers[layer]))
+        allowed = np.full(self.layers[layer].shape, self.tolerance.output * self.scales[layer])
         if (error > allowed).any() and self.bounds is not None:
             allowed = np.maximum(allowed, self.bounds[layer])
         return allowed
+
+    def first_wrong_layer(self, errors: list[DoubleArray]) -> int | None:
+        """Return the first layer with an error that is not allowed."""
+        wrong = (i for i, error in enumerate(errors) if (error > self.allowed_errors(i, error)).any())
+        return next(wrong, None)
+
+    def accuracies(self, subject: ArtifactRun) -> DataFigures | None:
+        """Compare the accuracies of model and artifact on the data."""
+        if self.data is None:
+            return None
+        is_correct = correct(subject.outputs(self.data.inputs), self.data.labelled)
+        return DataFigures(
+            name=self.data.title,
+            samples=len(self.data.labelled),
+            model=float(100 * np.mean(self.correct)),
+            artifact=float(100 * np.mean(is_correct)),
+            changed=int(np.sum(is_correct != self.correct)),
+        )
 
 
 class _Exported:
@@ -158,26 +205,23 @@ class _Exported:
         if self.grid is None and not network.is_spiking:
             self.results.append(reference.trace_int8(network, inputs)[-1])
 
-    def errors(self, actual: FloatArray, unit: str) -> NDArray[np.float64]:
-        """Return the max error of each input to the closer result, in steps or standard deviations."""
-        grid = self.grid if unit == "step" else None
-        scale = _scale(self.results[0]) if grid is None else grid.scale
-        error: NDArray[np.float64] = np.min([_errors(actual, each).max(axis=1) for each in self.results], axis=0)
-        return error / scale
+    def compare(self, actual: FloatArray, tolerance: Tolerance) -> Mapping[str, Any]:
+        """Compare the max error of each input to the closer result with the tolerance, in its unit."""
+        error = np.min([_errors(actual, each).max(axis=1) for each in self.results], axis=0)
+        is_step = tolerance.rounding_unit == "step" and self.grid is not None
+        error /= self.grid.scale if self.grid is not None and is_step else _scale(self.results[0])
+        return {
+            "rounding_error": float(error.max()),
+            "rounding_agreement": float(np.mean(error <= tolerance.rounding)),
+        }
 
 
-def _verify_in(
-    engine: str,
-    subject: ArtifactRun,
-    baseline: _Baseline,
-    exported: _Exported | None,
-    tolerance: Tolerance,
-) -> Verification:
+def _verify_in(engine: str, subject: ArtifactRun, baseline: _Baseline, exported: _Exported | None) -> Verification:
     """Compare the artifact with the baseline in one engine."""
-    expected, singles = baseline.layers, slice(None, None, SINGLE_STRIDE)
+    expected, tolerance = baseline.layers, baseline.tolerance
     try:
         actual = subject.outputs(baseline.inputs)
-        alone = subject.outputs(baseline.inputs[singles], 1)
+        alone = subject.outputs(baseline.inputs[::SINGLE_STRIDE], 1)
         layers = subject.layers(baseline.inputs, len(expected))
         rounded = None if exported is None else subject.outputs(exported.inputs)
     except EngineCrashError:
@@ -194,63 +238,51 @@ def _verify_in(
                 hint="check that it was exported from this model",
             )
     errors = [_errors(got, wanted) for got, wanted in zip(layers, expected, strict=True)]
-    result = Verification(
+    return Verification(
         engine=engine,
         inputs=len(baseline.inputs),
         spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if baseline.is_spiking else None,
-        layer_errors=tuple(float(error.max() / _scale(wanted)) for error, wanted in zip(errors, expected, strict=True)),
-        first_wrong_layer=_first_wrong(errors, baseline, tolerance),
-        data=_accuracies(baseline, subject),
+        layer_errors=tuple(float(e.max() / scale) for e, scale in zip(errors, baseline.scales, strict=True)),
+        first_wrong_layer=baseline.first_wrong_layer(errors),
+        data=baseline.accuracies(subject),
         tolerance=tolerance,
         warnings=() if baseline.warning is None else (baseline.warning,),
-        **_compare(baseline, actual, alone, tolerance),
-        **_rounding(exported, rounded, tolerance),
+        **_compare(baseline, actual, alone),
+        **({} if exported is None or rounded is None else exported.compare(rounded, tolerance)),
     )
-    return replace(result, failures=failures(result))
 
 
-def _first_wrong(errors: list[NDArray[np.float64]], baseline: _Baseline, tolerance: Tolerance) -> int | None:
-    for index, error in enumerate(errors):
-        if (error > baseline.allowed_errors(index, error, tolerance.output)).any():
-            return index
-    return None
-
-
-def _errors(actual: FloatArray, expected: FloatArray) -> NDArray[np.float64]:
+def _errors(actual: FloatArray, expected: FloatArray) -> DoubleArray:
     """Compute absolute errors; infinite if the actual value is not finite."""
-    error: NDArray[np.float64] = np.abs(actual.astype(np.float64) - expected)
-    error[~np.isfinite(actual)] = np.inf
-    return error
+    return np.where(np.isfinite(actual), np.abs(actual.astype(np.float64) - expected), np.inf)
 
 
-def _compare(baseline: _Baseline, together: FloatArray, alone: FloatArray, tolerance: Tolerance) -> Mapping[str, Any]:
+def _compare(baseline: _Baseline, together: FloatArray, alone: FloatArray) -> Mapping[str, Any]:
     """Compare the outputs of all inputs in batches, and of every `SINGLE_STRIDE`-th alone."""
     rows = np.concatenate([np.arange(len(together)), np.arange(0, len(together), SINGLE_STRIDE)])
     expected, actual = baseline.layers[-1][rows], np.concatenate([together, alone])
-    error, scale = _errors(actual, expected), _scale(baseline.layers[-1])
+    error, scale = _errors(actual, expected), baseline.scales[-1]
     worst = error[: len(together)].copy()
     np.maximum.at(worst, rows[len(together) :], error[len(together) :])
-    allowed = baseline.allowed_errors(-1, worst, tolerance.output)
+    allowed = baseline.allowed_errors(-1, worst)
+    margin = allowed[rows] - baseline.tolerance.output * scale
     return {
         "max_abs_error": float(error.max()),
         "max_rel_error": float(error.max() / scale),
         "allowed_error": float(allowed.max() / scale),
         "readout_agreement": float(np.mean((error <= allowed[rows]).all(axis=1))),
-        "argmax_agreement": float(np.mean(_same_argmax(expected, actual, allowed[rows] - tolerance.output * scale))),
+        "argmax_agreement": float(np.mean(_same_argmax(expected, actual, margin))),
     }
 
 
-def _same_argmax(expected: FloatArray, actual: FloatArray, margin: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _same_argmax(expected: FloatArray, actual: FloatArray, margin: DoubleArray) -> BoolArray:
     """Return the inputs with the same largest output, or two whose order rounding beyond the tolerance may change.
 
-    Args:
-        expected: outputs of the model, `[batch, n_out]`.
-        actual: outputs of the artifact.
-        margin: excess of the rounding bound over the tolerance, or 0.
+    `margin` is the excess of the rounding bound over the tolerance, or 0; all are `[batch, n_out]`.
     """
     rows, wanted, got = np.arange(len(expected)), expected.argmax(1), actual.argmax(1)
     lead = expected[rows, wanted].astype(np.float64) - expected[rows, got]
-    is_same: NDArray[np.bool_] = (wanted == got) | (lead < margin[rows, wanted] + margin[rows, got])
+    is_same: BoolArray = (wanted == got) | (lead < margin[rows, wanted] + margin[rows, got])
     return is_same
 
 
@@ -262,31 +294,7 @@ def _spike_agreement(expected: list[FloatArray], actual: list[FloatArray]) -> fl
     return float(np.average(shares, weights=[layer.size for layer in expected]))
 
 
-def _rounding(exported: _Exported | None, actual: FloatArray | None, tolerance: Tolerance) -> Mapping[str, Any]:
-    if exported is None or actual is None or tolerance.rounding is None:
-        return {"rounding_error": None, "rounding_agreement": None}
-    error = exported.errors(actual, tolerance.rounding_unit)
-    return {
-        "rounding_error": float(error.max()),
-        "rounding_agreement": float(np.mean(error <= tolerance.rounding)),
-    }
-
-
 def _scale(values: FloatArray) -> float:
     """Compute the standard deviation of a layer, at least `MIN_VARIATION` of its largest value; 1 if all are 0."""
     largest = float(np.abs(values).max())
     return max(float(values.std(dtype=np.float64)), MIN_VARIATION * largest) or 1.0
-
-
-def _accuracies(baseline: _Baseline, subject: ArtifactRun) -> DataFigures | None:
-    data = baseline.data
-    if data is None or baseline.correct is None:
-        return None
-    is_correct = correct(subject.outputs(data.inputs), data.labelled)
-    return DataFigures(
-        name=data.title,
-        samples=len(data.labelled),
-        model=float(100 * np.mean(baseline.correct)),
-        artifact=float(100 * np.mean(is_correct)),
-        changed=int(np.sum(is_correct != baseline.correct)),
-    )
