@@ -27,8 +27,8 @@ from sen_edge.display import Displayed
 from sen_edge.errors import UsageError
 from sen_edge.exporting import pipeline as export_pipeline
 from sen_edge.exporting import quantization
+from sen_edge.exporting.manifest import ExportResult
 from sen_edge.exporting.request import ExportRequest, VerifyRequest
-from sen_edge.exporting.result import ExportResult
 from sen_edge.exporting.verify.expectation import check
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.exporting.verify.verification import verify_file

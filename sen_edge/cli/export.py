@@ -18,7 +18,7 @@ from sen_runtime.figures import size
 from sen_runtime.streams import suppress_announcements
 
 if TYPE_CHECKING:
-    from sen_edge.exporting.result import ExportResult
+    from sen_edge.exporting.manifest import ExportResult
 
 
 @command

@@ -58,7 +58,7 @@ def _parameters() -> list[Any]:
     An option without `annotated_types.doc` can only be set by -O.
     """
     from sen_edge.exporting.options import own_options
-    from sen_edge.schema import Option, split
+    from sen_edge.schema import Option, fields_of, split
     from sen_exporters.base import ExportError, usable_exporters
 
     def accept(**_: object) -> None:
@@ -66,14 +66,18 @@ def _parameters() -> list[Any]:
 
     fields: list[Any] = []
     usable = [each for each in usable_exporters().values() if not isinstance(each, ExportError)]
-    documented = {name: option for name, option in own_options(usable).items() if option.help}
-    for name, option in documented.items():
-        base, notes = split(option.kind)
-        default = "" if option.default in (None, False) else f" Default: {option.default}."
+    for name, classes in own_options(usable).items():
+        first = next(iter(classes.values()))  # defines the type
+        base, notes = split(fields_of(first)[name])
+        text = next((note.documentation for note in notes if hasattr(note, "documentation")), "")
+        if not text:
+            continue
+        default = getattr(first, name)
+        shown = "" if default in (None, False) else f" Default: {default}."
         metavar = "NUMBER" if base in (int, float) else None
         if any(isinstance(note, Unit) for note in notes):
             metavar = "SIZE"
-        note = Option(f"{', '.join(option.targets)}: {option.help}{default}", metavar=metavar, group=PANEL)
+        note = Option(f"{', '.join(classes)}: {text}{shown}", metavar=metavar, group=PANEL)
         kind: Any = base if base is bool or get_origin(base) is Literal else str
         fields.append((name, Annotated[kind | None, note], False if base is bool else None))
     parameters = cli_parameters(dataclasses.make_dataclass("TargetOptions", fields))

@@ -1,26 +1,28 @@
-"""Manifest of an export: source, options, artifacts and verification figures."""
+"""Results of an export, and its manifest: source, options, artifacts and verification figures."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sen_edge
+from sen_edge.display import Displayed
 from sen_edge.errors import OutputError
-from sen_edge.model.parameters import map_note
+from sen_edge.exporting.verify.result import Verification
+from sen_edge.model.notes import map_note
 from sen_edge.model.statistics import layer_figures
+from sen_exporters.base import Artifact, ExportOptions
 from sen_runtime.errors import SenError
-from sen_runtime.ir.int8 import Grid
+from sen_runtime.figures import size
 from sen_runtime.ir.network import output_grid
 from sen_runtime.untrusted import load_json, read_regular
 
 if TYPE_CHECKING:
     from sen_edge.exporting.request import ExportRequest
-    from sen_edge.exporting.result import Exported
     from sen_edge.exporting.verify.expectation import Agreement
     from sen_edge.model.model import Model
 
@@ -32,6 +34,59 @@ SAME_INPUT = ("config", "map")
 MAX_BYTES = 1 << 26
 
 
+@dataclass(frozen=True)
+class Exported:
+    """One verified artifact in memory.
+
+    Attributes:
+        artifact: the files.
+        options: of its exporter.
+        verification: figures of each engine.
+        not_run_in: missing engine -> reason.
+    """
+
+    artifact: Artifact
+    options: ExportOptions
+    verification: tuple[Verification, ...]
+    not_run_in: Mapping[str, str]
+
+
+@dataclass(frozen=True, repr=False)
+class ExportResult(Displayed):
+    """Written files of an export.
+
+    Attributes:
+        files: path -> size in bytes, the manifest last.
+        manifest: content of the manifest, which may include earlier exports of the model.
+        targets: targets of this export.
+        verification: figures of each artifact in each engine.
+    """
+
+    files: Mapping[Path, int]
+    manifest: Mapping[str, Any]
+    targets: tuple[str, ...]
+    verification: tuple[Verification, ...]
+
+    @property
+    def artifacts(self) -> list[Mapping[str, Any]]:
+        """Manifest entries of this export."""
+        return [artifact for artifact in self.manifest["artifacts"] if artifact["target"] in self.targets]
+
+    def summary(self) -> Mapping[str, object]:
+        """Return the main file of each target with the size of all its files, and the engines that verified them."""
+        return {
+            **{
+                next(iter(each["files"])): size(sum(file["bytes"] for file in each["files"].values()))
+                for each in self.artifacts
+            },
+            "verified in": ", ".join(dict.fromkeys(each.engine for each in self.verification)),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest."""
+        return dict(self.manifest)
+
+
 def manifest(
     model: Model,
     request: ExportRequest,
@@ -41,12 +96,7 @@ def manifest(
 ) -> dict[str, Any]:
     """Return the manifest as plain values, without a time stamp, so it is reproducible.
 
-    Args:
-        model: exported model.
-        request: options of the export.
-        exported: verified artifacts.
-        agreement: agreement with outputs of the user's model, or None.
-        left_out: skipped default targets with the reason.
+    `agreement` is that with the outputs of the user's model; `left_out` maps skipped default targets to reasons.
     """
     origin, network = model.origin, model.network
     config = None if origin.checkpoint is None else origin.checkpoint.config.to_dict()
@@ -79,38 +129,33 @@ def manifest(
     }
 
 
-def refuse_other(path: Path, sha256: str, *, force: bool) -> None:
-    """Raise if a path is anything but a manifest of the model with this hash.
+def read_earlier(path: Path, sha256: str, *, force: bool) -> dict[str, Any] | None:
+    """Return the manifest at a path if it is of the model with this hash.
 
     Raises:
-        OutputError: another file at `path` and `force` is False; or a folder.
+        OutputError: anything else is there and `force` is False; or a folder.
     """
     if not path.exists():
-        return
+        return None
     earlier = None if path.is_dir() else _read(path)
-    if path.is_dir() or (not force and (earlier is None or earlier["input"]["sha256"] != sha256)):
+    if earlier is not None and earlier["input"]["sha256"] == sha256:
+        return earlier
+    if path.is_dir() or not force:
         raise OutputError(f"{path} exists", hint="pass --force to replace it, or change -o or --name")
+    return None
 
 
 def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
     """Merge a new manifest with the artifacts of other targets in the existing one.
 
-    Artifacts whose files are missing or changed are dropped.
-
-    Args:
-        path: path of the manifest.
-        described: new manifest.
-        force: replace a manifest with different shared entries.
+    Artifacts whose files are missing or changed are dropped; `force` replaces a manifest with different shared entries.
 
     Raises:
         OutputError: another file at `path`; or a manifest of another model, or of a different export of this model.
     """
     new: dict[str, Any] = json.loads(json.dumps(described))
-    if not path.exists():
-        return new
-    refuse_other(path, new["input"]["sha256"], force=force)
-    earlier = _read(path)
-    if earlier is None or earlier["input"]["sha256"] != new["input"]["sha256"]:
+    earlier = read_earlier(path, new["input"]["sha256"], force=force)
+    if earlier is None:
         return new
     if not force:
         new["input"]["expect"] = new["input"]["expect"] or earlier["input"].get("expect")
@@ -126,12 +171,12 @@ def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str
             hint="export under another --name, or pass --force to replace the manifest",
         )
     new["artifacts"] = [*kept, *new["artifacts"]]
-    targets = {artifact["target"] for artifact in new["artifacts"]}
     new["request"]["targets"] = [artifact["target"] for artifact in new["artifacts"]]
     if kept:
         new["left_out"] = {**earlier["left_out"], **new["left_out"]}
         new["warnings"] = list(dict.fromkeys([*earlier["warnings"], *new["warnings"]]))
-    new["left_out"] = {target: reason for target, reason in new["left_out"].items() if target not in targets}
+    for target in new["request"]["targets"]:
+        new["left_out"].pop(target, None)
     return new
 
 
@@ -146,8 +191,7 @@ def _read(path: Path) -> dict[str, Any] | None:
         str(found["input"]["sha256"]), dict(found["left_out"]), list(found["warnings"])
     except (SenError, KeyError, TypeError, ValueError):
         return None
-    manifest: dict[str, Any] = found
-    return manifest
+    return dict(found)
 
 
 def _is_unchanged(folder: Path, artifact: Mapping[str, Any]) -> bool:
@@ -180,26 +224,23 @@ def _quantization(model: Model) -> dict[str, Any] | None:
     quantization, network = model.quantization, model.network
     if quantization is None or not quantization.errors:
         return None
-    calibration = quantization.calibration
-    return {
-        "granularity": quantization.granularity,
-        "activation_range": quantization.activation_range if quantization.dtype == "int8" else None,
-        "calibration": None
-        if calibration is None
-        else {
+    calibration, described = quantization.calibration, None
+    if calibration is not None:
+        described = {
             "data": calibration.name,
             "sha256": calibration.sha256,
             "samples": len(calibration.inputs),
             "held_out": len(calibration.held_out),
-        },
-        "input_grid": _grid_entry(network.input_grid),
-        "output_grid": _grid_entry(output_grid(network)),
-        "layers": [
-            {**asdict(error), "grid": _grid_entry(layer.grid)}
-            for error, layer in zip(quantization.errors, network.layers, strict=True)
-        ],
+        }
+    input_, output, *grids = (
+        None if grid is None else asdict(grid)
+        for grid in (network.input_grid, output_grid(network), *(layer.grid for layer in network.layers))
+    )
+    return {
+        "granularity": quantization.granularity,
+        "activation_range": quantization.activation_range if quantization.dtype == "int8" else None,
+        "calibration": described,
+        "input_grid": input_,
+        "output_grid": output,
+        "layers": [{**asdict(error), "grid": grid} for error, grid in zip(quantization.errors, grids, strict=True)],
     }
-
-
-def _grid_entry(grid: Grid | None) -> dict[str, Any] | None:
-    return None if grid is None else asdict(grid)

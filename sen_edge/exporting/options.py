@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 from annotated_types import Unit
@@ -17,41 +17,17 @@ from sen_runtime.untrusted import quote
 
 #: Fields of all exporters.
 COMMON = frozenset(field.name for field in fields(ExportOptions))
+BOOLEANS = {"true": True, "false": False}
 BYTE_UNITS = {"": 1, "b": 1, "kb": 1000, "kib": 1024, "mb": 1000**2, "mib": 1024**2}
 
 
-@dataclass(frozen=True)
-class ExporterOption:
-    """Option of exporters, without the common ones.
-
-    Attributes:
-        name: name of the field.
-        kind: annotated type.
-        default: default value.
-        targets: exporters with this option.
-    """
-
-    name: str
-    kind: Any
-    default: Any
-    targets: tuple[str, ...]
-
-    @property
-    def help(self) -> str:
-        """Documentation from `annotated_types.doc`, or empty."""
-        return next((note.documentation for note in split(self.kind)[1] if hasattr(note, "documentation")), "")
-
-
-def own_options(exporters: Iterable[Exporter]) -> dict[str, ExporterOption]:
-    """Collect the options of exporters without the common ones, by name; the first exporter defines the type."""
-    found: dict[str, ExporterOption] = {}
+def own_options(exporters: Iterable[Exporter]) -> dict[str, dict[str, type[ExportOptions]]]:
+    """Collect the options of exporters without the common ones: name -> target -> class with this field."""
+    found: dict[str, dict[str, type[ExportOptions]]] = {}
     for exporter in exporters:
-        kinds = fields_of(exporter.Options)
         for field in fields(exporter.Options):
             if field.name not in COMMON:
-                earlier = found.get(field.name, ExporterOption(field.name, kinds[field.name], field.default, ()))
-                targets = (*earlier.targets, exporter.name)
-                found[field.name] = ExporterOption(field.name, earlier.kind, earlier.default, targets)
+                found.setdefault(field.name, {})[exporter.name] = exporter.Options
     return found
 
 
@@ -69,11 +45,11 @@ def build_options(
         UsageError: an option that no target of the request has, or an invalid value.
     """
     chosen = {exporter.name: exporter for exporter in exporters}
+    known = own_options(chosen.values())
     values: dict[str, dict[str, Any]] = {name: dict(common) for name in chosen}
     for key in sorted(given, key=lambda key: "." in key):  # TARGET.NAME overrides NAME
         target, _, name = key.replace("-", "_").rpartition(".")
-        option = own_options(chosen.values()).get(name)
-        targets = () if option is None else [each for each in option.targets if target in ("", each)]
+        targets = [each for each in known.get(name, ()) if target in ("", each)]
         if not targets:
             raise _unknown(key, name, chosen)
         for each in targets:
@@ -93,19 +69,15 @@ def _build(exporter: Exporter, values: Mapping[str, Any]) -> ExportOptions:
 
 def _from_text(name: str, kind: Any, value: Any) -> Any:
     """Convert text to the type of an option; validation rejects other text."""
+    base, notes = split(kind)
     if not isinstance(value, str):
         return value
-    base, notes = split(kind)
     if any(isinstance(note, Unit) and note.unit == "B" for note in notes):
         return _parse_bytes(name, value)
-    if base is bool:
-        return {"true": True, "false": False}.get(value.lower(), value)
-    if base in (int, float):
-        try:
-            return base(value)
-        except ValueError:
-            return value
-    return value
+    try:
+        return BOOLEANS[value.lower()] if base is bool else base(value) if base in (int, float) else value
+    except (KeyError, ValueError):
+        return value
 
 
 def _parse_bytes(name: str, text: str) -> int:
@@ -120,10 +92,9 @@ def _unknown(key: str, name: str, chosen: Mapping[str, Exporter]) -> UsageError:
     """Return the error for an option that no requested exporter has; names exporters with the option."""
     known = own_options(each for each in usable_exporters().values() if not isinstance(each, ExportError))
     if name in known:
-        owners = known[name].targets
         return UsageError(
-            f"{quote(key)} is an option of {' and '.join(owners)}; the targets are {', '.join(chosen)}",
-            hint=f"add --to {owners[0]}",
+            f"{quote(key)} is an option of {' and '.join(known[name])}; the targets are {', '.join(chosen)}",
+            hint=f"add --to {next(iter(known[name]))}",
         )
     near = difflib.get_close_matches(name, known, n=1)
     expected = f"did you mean {near[0]}?" if near else "`sen-edge export --help` lists the options of each target"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +17,10 @@ from sen_edge.compression.request import CompressRequest
 from sen_edge.data.calibration import Calibration, load_calibration
 from sen_edge.data.datasets import load_test
 from sen_edge.errors import OutputError, UsageError, VerificationError
-from sen_edge.exporting.manifest import extend, manifest, refuse_other
+from sen_edge.exporting.manifest import Exported, ExportResult, extend, manifest, read_earlier
 from sen_edge.exporting.options import build_options
 from sen_edge.exporting.quantization import quantize
 from sen_edge.exporting.request import ExportRequest
-from sen_edge.exporting.result import Exported, ExportResult
 from sen_edge.exporting.verify.expectation import check
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.exporting.verify.verification import verify
@@ -32,15 +30,7 @@ from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
-from sen_exporters.base import (
-    Artifact,
-    Exporter,
-    ExportError,
-    ExportOptions,
-    NoFormError,
-    exporter,
-    usable_exporters,
-)
+from sen_exporters.base import Exporter, ExportError, ExportOptions, NoFormError, exporter, usable_exporters
 from sen_runtime import worker
 from sen_runtime.data import Examples
 from sen_runtime.errors import EngineCrashError
@@ -74,16 +64,20 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     if request.name is None:
         request = replace(request, name=Path(model.name).stem)
     exporters, unusable = _select_exporters(request)
-    options = _options(request, exporters)
+    common = {"name": request.name, "batch_size": request.batch_size, "snn": request.snn}
+    options = build_options(exporters, common, request.options)
     if request.to is not None:
         _refuse_outputs(model, out_dir, _outputs(exporters, options), force=request.force)
     path = out_dir / f"{request.name}.manifest.json"
-    refuse_other(path, model.origin.sha256, force=request.force)
+    read_earlier(path, model.origin.sha256, force=request.force)
     require_network(model.network, EXPORT_BYTES)
     agreement = None if request.expect is None else check(model.origin, request.expect, model.name)
     if not model.network.is_spiking and request.snn != ExportRequest.snn:
         raise UsageError(f"--snn {request.snn} is for spiking networks; {model.where} is a multilayer perceptron")
-    data, calibration = _load_data(model.network, request)
+    data = None if request.data is None else load_test(request.data, request.data_dir, model.network)
+    calibration = None
+    if request.calibration is not None and request.dtype.startswith("int8"):
+        calibration = load_calibration(request.calibration, request.data_dir, model.network)
     model = _compress(model, request, progress)
     baseline = model if model.quantization is None else model.quantization.baseline
     model = _lower(model, request, calibration)
@@ -103,20 +97,6 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
         tuple(each.artifact.target for each in exported),
         tuple(each for one in exported for each in one.verification),
     )
-
-
-def _options(request: ExportRequest, exporters: list[Exporter]) -> dict[str, ExportOptions]:
-    """Return the options of each exporter, by target."""
-    common = {"name": request.name, "batch_size": request.batch_size, "snn": request.snn}
-    return build_options(exporters, common, request.options)
-
-
-def _load_data(network: Network, request: ExportRequest) -> tuple[Examples | None, Calibration | None]:
-    """Load the data to compare accuracies on, and the calibration inputs of int8."""
-    data = None if request.data is None else load_test(request.data, request.data_dir, network)
-    if request.calibration is None or not request.dtype.startswith("int8"):
-        return data, None
-    return data, load_calibration(request.calibration, request.data_dir, network)
 
 
 def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model:
@@ -200,7 +180,14 @@ def _export_one(
     artifact = target.stamp(target.export(model.network, options), provenance)
     calibration = None if model.quantization is None else model.quantization.calibration
     examples = None if calibration is None else calibration.held_out
-    with _temporary_artifact(artifact) as path:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            path = artifact.write(Path(folder))
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {folder}, the folder for verification: {error.strerror}",
+                hint="nothing was written; set the environment variable TMPDIR to another folder",
+            ) from error
         try:
             verification = verify(baseline, path, target, exported=model.network, examples=examples, data=data)
         except EngineCrashError as error:
@@ -214,20 +201,6 @@ def _export_one(
         )
     not_run_in = {name: error.message for name, error in worker.versions(target.engines(artifact.main))[1].items()}
     return Exported(target.stamp(artifact, _verification_metadata(verification)), options, verification, not_run_in)
-
-
-@contextmanager
-def _temporary_artifact(artifact: Artifact) -> Iterator[Path]:
-    """Write the artifact to a temporary folder; yield the path of its main file."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            path = artifact.write(Path(folder))
-        except OSError as error:
-            raise OutputError(
-                f"cannot write to {folder}, the folder for verification: {error.strerror}",
-                hint="nothing was written; set the environment variable TMPDIR to another folder",
-            ) from error
-        yield path
 
 
 def _remedy(model: Model) -> str:
