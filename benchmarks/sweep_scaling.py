@@ -23,8 +23,7 @@ from sen_edge.data.datasets import Dataset, load
 from sen_edge.sweep.cluster import start_workers
 from sen_edge.sweep.file import read_sweep
 from sen_edge.sweep.journal import open_journal
-from sen_edge.sweep.runner import run_sweep
-from sen_edge.sweep.search import Search
+from sen_edge.sweep.search import Search, run_sweep
 from sen_edge.sweep.trial import run_trial
 
 if TYPE_CHECKING:

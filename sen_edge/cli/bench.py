@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
 import typer
 
 from sen_edge.cli import console
+from sen_edge.cli.options import flag
 from sen_edge.errors import UsageError
 from sen_runtime import cli
 from sen_runtime.errors import EXIT_INTERRUPTED
@@ -60,38 +61,39 @@ def bench(
 
     A host requires Python and sshd. A missing runtime is installed there into the user's cache folder.
     """
-    words = ["bench", *map(_positional, artifacts), *_arguments(measuring)]
+    words = [
+        "bench",
+        *(f"./{path}" if str(path).startswith("-") else str(path) for path in artifacts),
+        *_arguments(measuring),
+    ]
     about_hosts = {"keep": keep, "timeout": timeout, "no_install": no_install, "ssh_config": ssh_config}
     if host or inventory is not None:
         _bench_hosts(words, measuring, host or (), inventory, about_hosts)
     given = [name for name, value in about_hosts.items() if value not in (None, False)]
     if given:
-        raise UsageError(f"{_flag(given[0])} has no effect without --host or --inventory")
+        raise UsageError(f"{flag(given[0])} has no effect without --host or --inventory")
     raise typer.Exit(cli.run(words))
-
-
-def _measuring_options() -> list[inspect.Parameter]:
-    """Return the options of `sen-runtime bench` as typer parameters."""
-    options: list[inspect.Parameter] = []
-
-    def add(flag: str, *, action: str = "store", metavar: str | None = None, **settings: Any) -> None:
-        text = settings["help"]
-        option = typer.Option(flag, metavar=metavar, help=f"{text[0].upper()}{text[1:]}.")
-        default = False if action == "store_true" else None
-        annotation = Annotated[KINDS[action], option]  # type: ignore[valid-type]
-        name = flag.removeprefix("--").replace("-", "_")
-        options.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
-
-    cli.add_bench_options(add)
-    return options
 
 
 def _signature() -> inspect.Signature:
     """Return the signature of `bench` with the options of `sen-runtime bench` instead of `measuring`."""
     hints = get_type_hints(bench, include_extras=True)
-    artifacts, *own, _ = inspect.signature(bench).parameters.values()
-    artifacts, *own = (each.replace(annotation=hints[each.name]) for each in (artifacts, *own))
-    return inspect.Signature([artifacts, *_measuring_options(), *own])
+    parameters = inspect.signature(bench).parameters.values()
+    artifacts, *own, _ = (each.replace(annotation=hints[each.name]) for each in parameters)
+    measuring: list[inspect.Parameter] = []
+
+    def add(name: str, *, action: str = "store", metavar: str | None = None, **settings: Any) -> None:
+        text = settings["help"]
+        option = typer.Option(name, metavar=metavar, help=f"{text[0].upper()}{text[1:]}.")
+        default = False if action == "store_true" else None
+        annotation = Annotated[KINDS[action], option]  # type: ignore[valid-type]
+        field = name.removeprefix("--").replace("-", "_")
+        measuring.append(
+            inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+        )
+
+    cli.add_bench_options(add)
+    return inspect.Signature([artifacts, *measuring, *own])
 
 
 bench.__signature__ = _signature()  # type: ignore[attr-defined]
@@ -165,15 +167,15 @@ def _report_failures(outcomes: Sequence[Outcome]) -> None:
     """
     from sen_edge.remote.bench import HostsError
 
-    is_interrupted = any(outcome.code == EXIT_INTERRUPTED for outcome in outcomes)
     failed = [outcome for outcome in outcomes if outcome.error is not None and outcome.code != EXIT_INTERRUPTED]
-    if is_interrupted:
-        for line in str(HostsError(failed, n_hosts=len(outcomes))).splitlines() if failed else ():
+    error = HostsError(failed, n_hosts=len(outcomes)) if failed else None
+    if any(outcome.code == EXIT_INTERRUPTED for outcome in outcomes):
+        for line in [] if error is None else error.message.splitlines():
             console.note(line)
         console.note("interrupted; the results so far are written")
         raise typer.Exit(EXIT_INTERRUPTED)
-    if failed:
-        raise HostsError(failed, n_hosts=len(outcomes))
+    if error is not None:
+        raise error
 
 
 def _arguments(values: Mapping[str, Any]) -> list[str]:
@@ -181,15 +183,7 @@ def _arguments(values: Mapping[str, Any]) -> list[str]:
     given = []
     for name, value in values.items():
         if value is True:
-            given.append(_flag(name))
+            given.append(flag(name))
         elif value is not None and value is not False:
-            given += [f"{_flag(name)}={item}" for item in (value if isinstance(value, list) else [value])]
+            given += [f"{flag(name)}={item}" for item in (value if isinstance(value, list) else [value])]
     return given
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _positional(path: Path) -> str:
-    return f"./{path}" if str(path).startswith("-") else str(path)

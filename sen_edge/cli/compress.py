@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sen_edge.cli import arguments, compression, console, mapping
-from sen_edge.cli.options import command
+from sen_edge.cli import console, options, tables
 from sen_edge.compression.request import CompressRequest
 from sen_edge.errors import OutputError
 from sen_runtime.streams import suppress_announcements
 
 
-@command
+@options.command
 def compress(
-    model: arguments.ModelPath,
+    model: options.ModelPath,
     request: CompressRequest,
     *,
     output: Annotated[
@@ -35,10 +33,10 @@ def compress(
             help="Labelled data for training, search and accuracy: mnist, digits, .npz or IDX images.", metavar="DATA"
         ),
     ] = None,
-    data_dir: arguments.DataDir = None,
-    map_path: arguments.MapPath = None,
-    force: arguments.Force = False,
-    as_json: arguments.AsJson = False,
+    data_dir: options.DataDir = None,
+    map_path: options.MapPath = None,
+    force: options.Force = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Prune or factorize a model, or search for the best network within an accuracy budget.
 
@@ -58,7 +56,16 @@ def compress(
     source = models.load(model, map_path=map_path)
     inputs, dataset = load_inputs(source, calibration, data, data_dir)
     state = state_path(output) if request.task == "search" else None
-    with console.interruptible(partial(_interrupted, state)):
+
+    def interrupted() -> list[str]:
+        if state is None or not state.exists():
+            return ["interrupted; nothing was written"]
+        return [
+            f"interrupted; {state} contains the candidates so far",
+            "  -> repeat the command to resume, or remove the file to start over",
+        ]
+
+    with console.interruptible(interrupted):
         with console.progress() as progress, suppress_announcements():
             result = run_compress(
                 source,
@@ -75,17 +82,7 @@ def compress(
     if as_json:
         console.print_json(result.manifest)
         return
-    compression.print_figures(f"{model.name}: compressed", result.figures)
-    mapping.note({"map": result.manifest["map"], "expect": None})
+    tables.print_compression(f"{model.name}: compressed", result.figures)
+    tables.note_map({"map": result.manifest["map"], "expect": None})
     console.print_lines(paths)
     console.note(f"next: {shlex.join(['sen-edge', 'export', str(output)])}")
-
-
-def _interrupted(state: Path | None) -> list[str]:
-    """Return the lines for an interrupted search: kept results, and the command that resumes it."""
-    if state is None or not state.exists():
-        return ["interrupted; nothing was written"]
-    return [
-        f"interrupted; {state} contains the candidates so far",
-        "  -> repeat the command to resume, or remove the file to start over",
-    ]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import platform
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,13 +18,13 @@ from sen_runtime.errors import EXIT_MISSING, SenError
 from sen_runtime.streams import suppress_announcements
 from sen_runtime.untrusted import quote
 
-#: Purpose of each package, and its pip command; engines define their own.
+#: Purpose of each package; engines define their own.
 PACKAGES = {
-    "torch": ("reading checkpoints, training", "pip install torch"),
-    "onnx": ("export to ONNX", "pip install onnx"),
-    "ai-edge-litert": ("export to TFLite", "pip install ai-edge-litert"),
-    "safetensors": (".safetensors checkpoints", "pip install safetensors"),
-    "scikit-learn": ("the bundled digits data", "pip install scikit-learn"),
+    "torch": "reading checkpoints, training",
+    "onnx": "export to ONNX",
+    "ai-edge-litert": "export to TFLite",
+    "safetensors": ".safetensors checkpoints",
+    "scikit-learn": "the bundled digits data",
 }
 #: Extras: purpose, and modules by package.
 EXTRAS = {
@@ -37,14 +35,9 @@ EXTRAS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Result of one check.
+    """Result of one check of a package, extra, engine or exporter.
 
-    Attributes:
-        name: package, extra, engine or exporter.
-        works: whether it does.
-        detail: version or the error.
-        remedy: the pip line, where something is missing.
-        is_optional: whether all else works without it.
+    `detail` is a version or the error, `remedy` the pip line; all else works without an optional one.
     """
 
     name: str
@@ -67,8 +60,10 @@ def doctor(
 
     Installs nothing. Exit code 4 if something is missing or broken; the extras plot and sweep are optional.
     """
+    from sen_exporters.base import exporter_names
+
     with suppress_announcements():
-        findings = [*map(_package, PACKAGES), *map(_extra, EXTRAS), *_engines(), *_targets()]
+        findings = [*map(_package, PACKAGES), *map(_extra, EXTRAS), *_engines(), *map(_target, exporter_names())]
     if as_json:
         console.print_json([asdict(finding) for finding in findings])
     else:
@@ -80,11 +75,10 @@ def doctor(
 
 
 def _package(name: str) -> Finding:
-    purpose, pip_line = PACKAGES[name]
     try:
-        return Finding(name, works=True, detail=f"{version(name)}: {purpose}")
+        return Finding(name, works=True, detail=f"{version(name)}: {PACKAGES[name]}")
     except PackageNotFoundError:
-        return Finding(name, works=False, detail=f"not installed: {purpose}", remedy=pip_line)
+        return Finding(name, works=False, detail=f"not installed: {PACKAGES[name]}", remedy=f"pip install {name}")
 
 
 def _extra(name: str) -> Finding:
@@ -95,7 +89,7 @@ def _extra(name: str) -> Finding:
         try:
             importlib.import_module(module)
             found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:  # imported from a folder without metadata without metadata
+        except PackageNotFoundError:  # imported from a folder without metadata
             found.append(package)
         except Exception as error:  # a broken package may raise anything
             lacking.append(f"{package} ({type(error).__name__}: {quote(str(error))})")
@@ -115,26 +109,22 @@ def _engines() -> list[Finding]:
     for name, each in engines.items():
         files, error = ", ".join(each.suffixes), absent.get(name)
         detail = f"{each.package} {each.version()}: runs {files}" if error is None else error.message
-        remedy, is_optional = "" if error is None else error.hint, runnable.issuperset(each.suffixes)
+        remedy = "" if error is None else error.hint
         if each.package:
-            findings.append(Finding(f"engine {name}", error is None, detail, remedy, is_optional=is_optional))
+            findings.append(
+                Finding(f"engine {name}", error is None, detail, remedy, runnable.issuperset(each.suffixes))
+            )
     return findings
 
 
-def _targets() -> list[Finding]:
-    """Check the engines of each target on a network of two neurons."""
-    from sen_exporters.base import exporter_names
-
-    return [_attempt(f"target {name}", partial(_export_and_run, name)) for name in exporter_names()]
-
-
-def _attempt(name: str, action: Callable[[], str]) -> Finding:
+def _target(name: str) -> Finding:
+    """Check the engines of a target on a network of two neurons."""
     try:
-        return Finding(name, works=True, detail=action())
+        return Finding(f"target {name}", works=True, detail=_export_and_run(name))
     except SenError as error:
-        return Finding(name, works=False, detail=error.message, remedy=error.hint)
+        return Finding(f"target {name}", works=False, detail=error.message, remedy=error.hint)
     except ImportError as error:
-        return Finding(name, works=False, detail=str(error), remedy=f"pip install {error.name}")
+        return Finding(f"target {name}", works=False, detail=str(error), remedy=f"pip install {error.name}")
 
 
 def _export_and_run(target: str) -> str:
@@ -151,8 +141,7 @@ def _export_and_run(target: str) -> str:
     weight = np.array([[1, 2], [3, 4]], np.float32)
     artifact = exporter.export(Network((Layer(Dense(weight), None, Identity()),)), exporter.Options())
     x = np.array([[1, 10]], np.float32)
-    works = []
-    engines = exporter.engines(artifact.main)
+    works, engines = [], exporter.engines(artifact.main)
     with TemporaryDirectory() as folder:
         path = artifact.write(Path(folder))
         for name in installed(engines):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
 
-from sen_edge.cli import arguments, console, mapping
+import typer
+
+from sen_edge.cli import console, options, tables
 from sen_runtime.untrusted import printable
 
 #: Max characters of a metadata value.
@@ -12,11 +16,18 @@ MAX_TEXT = 500
 
 
 def inspect(
-    model: arguments.ModelPath,
+    model: options.ModelPath,
     *,
-    map_path: arguments.MapPath = None,
-    expect: arguments.ExpectPath = None,
-    as_json: arguments.AsJson = False,
+    map_path: options.MapPath = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(
+            help="Inputs x and outputs y (and layer0, layer1, ...) of your own model (.npz); exit code 3 on a "
+            "difference.",
+            metavar="FILE",
+        ),
+    ] = None,
+    as_json: options.AsJson = False,
 ) -> None:
     """Show layers, parameters, form and size of the weights, and distances of a model."""
     from sen_edge.exporting.verify.expectation import check
@@ -37,4 +48,4 @@ def inspect(
         out.print(console.table(f"{model.name}: {table.caption}", table.headings, table.rows))
     facts = tables.facts(summary)
     console.print_lines(f"{printable(name, 40):<15} {printable(value, MAX_TEXT)}" for name, value in facts)
-    console.print_lines(mapping.lines(described))
+    console.print_lines(tables.map_lines(described))

@@ -20,8 +20,8 @@ from sen_edge.cli.compress import compress
 from sen_edge.cli.demo import demo
 from sen_edge.cli.doctor import doctor
 from sen_edge.cli.export import export
-from sen_edge.cli.exporter_options import ExportCommand
 from sen_edge.cli.inspect import inspect
+from sen_edge.cli.options import ExportCommand
 from sen_edge.cli.plot import plot
 from sen_edge.cli.report import report
 from sen_edge.cli.sweep import sweep

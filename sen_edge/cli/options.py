@@ -1,4 +1,4 @@
-"""Options of a command from the fields of its request; see `sen_edge.schema`."""
+"""Options of commands: from the fields of a request (see `sen_edge.schema`), shared ones, and those of exporters."""
 
 from __future__ import annotations
 
@@ -10,11 +10,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
+from annotated_types import Unit
+from typer.core import TyperCommand
 
 from sen_edge.errors import UsageError
 from sen_edge.schema import Option, Schema, SchemaError, fields_of, split
 
+ModelPath = Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")]
+MapPath = Annotated[Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")]
+DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.", metavar="DIR")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
 SCALARS = (bool, int, float, str, Path)
+EXPORTER_PANEL = "Options of targets"
+
+
+# --- requests ------------------------------------------------------------------------------------
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
@@ -29,14 +41,17 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         kind = hints[parameter.name]
         if isinstance(kind, type) and issubclass(kind, Schema):
             requests[parameter.name] = kind
-            parameters += cli_parameters(kind)
+            fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # subclasses are
+            parameters += [
+                _parameter(fields[name], fields_of(kind)[name], each) for name, each in options_of(kind).items()
+            ]
         else:
             parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(function)
     def run(**values: Any) -> None:
         for name, cls in requests.items():
-            values[name] = request_of(cls, {key: values.pop(key) for key in options_of(cls)})
+            values[name] = _request(cls, {key: values.pop(key) for key in options_of(cls)})
         function(**values)
 
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -50,13 +65,7 @@ def options_of(cls: type[Schema]) -> Mapping[str, Option]:
     return {name: note for name, each in notes.items() for note in each if isinstance(note, Option)}
 
 
-def cli_parameters(cls: type[Schema]) -> list[inspect.Parameter]:
-    """Return one typer parameter per option."""
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # subclasses are
-    return [_parameter(fields[name], fields_of(cls)[name], option) for name, option in options_of(cls).items()]
-
-
-def request_of(cls: type[Schema], values: Mapping[str, Any]) -> Any:
+def _request(cls: type[Schema], values: Mapping[str, Any]) -> Any:
     """Build the request from the values of options; None marks a missing option.
 
     Raises:
@@ -69,42 +78,45 @@ def request_of(cls: type[Schema], values: Mapping[str, Any]) -> Any:
         name = error.key.partition("[")[0].partition(".")[0]
         if name not in options:
             raise
-        raise UsageError(f"{_spelling(name, options[name])} {error.problem}", error.hint) from None
+        option = options[name]
+        shown = (option.metavar or name.upper()) if option.is_argument else option.flag or flag(name)
+        raise UsageError(f"{shown} {error.problem}", error.hint) from None
 
 
-def _spelling(name: str, option: Option) -> str:
-    return (option.metavar or name.upper()) if option.is_argument else _flag(name, option)
-
-
-def _flag(name: str, option: Option) -> str:
-    return option.flag or f"--{name.replace('_', '-')}"
+def flag(name: str) -> str:
+    """Option of a field or parameter."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> inspect.Parameter:
     base, _ = split(kind)
     default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
     is_required = default is dataclasses.MISSING
-    shown: dict[str, Any] = {"help": option.help, "metavar": option.metavar}
-    if get_origin(base) is Literal and option.metavar is None:
-        shown["metavar"] = "|".join(map(str, get_args(base)))
-    if option.group is not None:
-        shown["rich_help_panel"] = option.group
+    shown: dict[str, Any] = {
+        "help": option.help,
+        "metavar": option.metavar or _choices(base),
+        "rich_help_panel": option.group,
+    }
     accepted = base if base in SCALARS else list[split(get_args(base)[0])[0]] if option.is_repeated else str  # type: ignore[misc]
     if isinstance(default, tuple):
         default = (list(default) if option.is_repeated else ",".join(map(str, default))) or None
     if option.is_argument:
         info: Any = typer.Argument(**shown)
     else:
-        flag = _flag(field.name, option)
+        names = option.flag or flag(field.name)
         if base is bool and default is not False:
-            flag += f"/--no-{flag.removeprefix('--')}"
-        info = typer.Option(*(each for each in (flag, option.short) if each), **shown)
+            names += f"/--no-{names.removeprefix('--')}"
+        info = typer.Option(*(each for each in (names, option.short) if each), **shown)
     return inspect.Parameter(
         field.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=inspect.Parameter.empty if is_required else default,
         annotation=Annotated[accepted if is_required or default is not None else accepted | None, info],
     )
+
+
+def _choices(kind: Any) -> str | None:
+    return "|".join(map(str, get_args(kind))) if get_origin(kind) is Literal else None
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:
@@ -119,3 +131,67 @@ def _value(name: str, value: Any, kind: Any) -> Any:
     except ValueError:
         example = "numbers separated by commas, such as 1,2"
         raise SchemaError(f"is {value!r}; expected {example}", key=name) from None
+
+
+# --- exporters -----------------------------------------------------------------------------------
+
+
+class ExportCommand(TyperCommand):
+    """Command that also accepts the options of exporters and stores them in `ctx.obj` by name.
+
+    Exporters are loaded when the command parses arguments or prints its help.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the options of the command and those of exporters with other flags."""
+        own = super().get_params(ctx)
+        taken = {flag for param in own for flag in (*param.opts, *param.secondary_opts)}
+        return [*own, *(param for param in _exporter_parameters() if not taken.intersection(param.opts))]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse arguments, and move the options of exporters to `ctx.obj`."""
+        rest = super().parse_args(ctx, args)
+        values = {param.name: ctx.params.pop(param.name, None) for param in _exporter_parameters()}
+        ctx.obj = {name: value for name, value in values.items() if value not in (None, False)}
+        return rest
+
+
+def _exporter_parameters() -> list[Any]:
+    """Return the documented options of all installed exporters as typer options; values stay text.
+
+    An option without `annotated_types.doc` can only be set by -O.
+    """
+    from sen_edge.exporting.options import own_options
+    from sen_exporters.base import ExportError, usable_exporters
+
+    def accept(**_: object) -> None:
+        """Carry a signature that typer reads."""
+
+    parameters: dict[str, inspect.Parameter] = {}
+    usable = [each for each in usable_exporters().values() if not isinstance(each, ExportError)]
+    for name, classes in own_options(usable).items():
+        first = next(iter(classes.values()))  # defines the type
+        base, notes = split(fields_of(first)[name])
+        text = next((note.documentation for note in notes if hasattr(note, "documentation")), "")
+        if not text:
+            continue
+        default = getattr(first, name)
+        shown = "" if default in (None, False) else f" Default: {default}."
+        is_size = any(isinstance(note, Unit) for note in notes)
+        info = typer.Option(
+            flag(name),
+            help=f"{', '.join(classes)}: {text}{shown}",
+            metavar="SIZE" if is_size else "NUMBER" if base in (int, float) else _choices(base),
+            rich_help_panel=EXPORTER_PANEL,
+        )
+        kind: Any = base if base is bool or get_origin(base) is Literal else str
+        parameters[name] = inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=False if base is bool else None,
+            annotation=Annotated[kind if base is bool else kind | None, info],
+        )
+    accept.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
+    app = typer.Typer(add_completion=False)
+    app.command()(accept)
+    return [param for param in typer.main.get_command(app).params if param.name in parameters]

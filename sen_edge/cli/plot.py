@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from sen_edge.cli import arguments, console, mapping
-from sen_edge.cli.options import command
+from sen_edge.cli import console, options, tables
 from sen_edge.report.network.request import PlotRequest
 
 
-@command
-def plot(request: PlotRequest, *, force: arguments.Force = False) -> None:
+@options.command
+def plot(request: PlotRequest, *, force: options.Force = False) -> None:
     """Draw a network: positions, strongest synapses, and spikes of a spiking network.
 
     The page is one file without external resources. It shows at most 10,000 neurons, evenly sampled.
@@ -24,4 +23,4 @@ def plot(request: PlotRequest, *, force: arguments.Force = False) -> None:
     with console.interruptible():
         write_outputs(output.parent, {output.name: draw(model, request, console.note)}, force=force)
     console.print_lines([output])
-    mapping.note(map_note(model.applied_map, None))
+    tables.note_map(map_note(model.applied_map))

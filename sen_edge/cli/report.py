@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from sen_edge.cli import arguments, console
-from sen_edge.cli.options import command
+from sen_edge.cli import console, options
 from sen_edge.errors import UsageError
 from sen_edge.schema import Option, Schema
 
@@ -33,8 +32,8 @@ class ReportRequest(Schema):
     ] = None
 
 
-@command
-def report(request: ReportRequest, *, force: arguments.Force = False) -> None:
+@options.command
+def report(request: ReportRequest, *, force: options.Force = False) -> None:
     """Report on benchmarks, models, exports and compressions as tables or one page.
 
     The page has no external resources. No model is run.

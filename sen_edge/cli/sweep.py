@@ -16,8 +16,8 @@ from sen_edge.sweep.cluster import ClusterRequest
 
 if TYPE_CHECKING:
     from sen_edge.data.datasets import Dataset
+    from sen_edge.sweep.cluster import Records
     from sen_edge.sweep.file import Sweep
-    from sen_edge.sweep.record import Records
     from sen_edge.sweep.results import Ranked
     from sen_edge.sweep.search import Point
 
@@ -48,8 +48,7 @@ def sweep(
     from sen_edge.sweep.file import read_sweep
     from sen_edge.sweep.journal import open_journal
     from sen_edge.sweep.results import draw, rank, rows, write_results
-    from sen_edge.sweep.runner import run_sweep
-    from sen_edge.sweep.search import Search
+    from sen_edge.sweep.search import Search, run_sweep
     from sen_edge.sweep.trial import run_trial
 
     plan = read_sweep(file)

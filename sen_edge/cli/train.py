@@ -7,14 +7,12 @@ import shlex
 import sys
 import time
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sen_edge.cli import arguments, console
-from sen_edge.cli.options import command
+from sen_edge.cli import console, options
 from sen_edge.training.request import TrainRequest
 from sen_runtime.figures import size
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
     from sen_edge.training.train import TrainResult
 
 
-@command
+@options.command
 def train(
     request: TrainRequest,
     *,
@@ -35,7 +33,7 @@ def train(
             help="mnist, digits, .npz (x_train, y_train, x_test, y_test; or x, y: a fifth is test data) or IDX images."
         ),
     ] = "mnist",
-    data_dir: arguments.DataDir = None,
+    data_dir: options.DataDir = None,
     download: Annotated[bool, typer.Option("--download", help="Download MNIST (11 MB) if it is missing.")] = False,
     mirror: Annotated[
         str | None, typer.Option(help="URL to download MNIST from.", envvar="SEN_EDGE_MIRROR", metavar="URL")
@@ -50,7 +48,7 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Resume an interrupted run, or start a new one if there is none.")
     ] = False,
-    as_json: arguments.AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train a network, select the best epoch on held-out training data, and evaluate it on the test data.
 
@@ -67,14 +65,22 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     check_output(output, replace=force, resume=resume)
-    is_train = request.input_coding == "spikes"
-    dataset = load(data, data_dir, spikes=is_train, download=download, mirror=mirror)
+    spikes, state = request.input_coding == "spikes", state_path(output)
+    dataset = load(data, data_dir, spikes=spikes, download=download, mirror=mirror)
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     _announce(config, recipe, dataset)
-    if resume and not state_path(output).exists():
-        console.note(f"{state_path(output)} does not exist; training starts at epoch 1")
+    if resume and not state.exists():
+        console.note(f"{state} does not exist; training starts at epoch 1")
+    # The command that reproduces the checkpoint, for its metadata.
+    command = shlex.join(["sen-edge", *(argument for argument in sys.argv[1:] if argument != "--resume")])
+
+    def interrupted() -> list[str]:
+        if not state.exists():
+            return ["interrupted in the first epoch; nothing is saved"]
+        return [f"interrupted; {state} keeps the epochs done", f"  -> resume with: {command} --resume"]
+
     begin = time.monotonic()
-    with console.interruptible(partial(_interrupted, output)), console.progress() as progress:
+    with console.interruptible(interrupted), console.progress() as progress:
         result = run_train(
             config,
             dataset,
@@ -82,15 +88,15 @@ def train(
             out=output,
             replace=force,
             resume=resume,
-            metadata={"command": _command()},
+            metadata={"command": command},
             progress=progress,
         )
-    _print(result, recipe, dataset.test.title, time.monotonic() - begin, as_json=as_json)
-
-
-def _command() -> str:
-    """Return the command line that reproduces the checkpoint, for its metadata."""
-    return shlex.join(["sen-edge", *(argument for argument in sys.argv[1:] if argument != "--resume")])
+    seconds, title = time.monotonic() - begin, dataset.test.title
+    if as_json:
+        figures = {"bytes": result.path.stat().st_size, "test_data": title, "seconds": seconds}
+        console.print_json({**result.to_dict(), **figures, "recipe": asdict(recipe)})
+    else:
+        _print(result, title, seconds)
 
 
 def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
@@ -103,35 +109,12 @@ def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
     )
 
 
-def _interrupted(output: Path) -> list[str]:
-    """Return the lines for an interrupted training: kept results, and the command that resumes it."""
-    from sen_edge.training.loop import state_path
-
-    state = state_path(output)
-    if not state.exists():
-        return ["interrupted in the first epoch; nothing is saved"]
-    return [f"interrupted; {state} keeps the epochs done", f"  -> resume with: {_command()} --resume"]
-
-
-def _print(result: TrainResult, recipe: Recipe, test_title: str, seconds: float, *, as_json: bool) -> None:
-    made = result.checkpoint
-    n_bytes = result.path.stat().st_size
-    if as_json:
-        console.print_json(
-            {
-                **result.to_dict(),
-                "bytes": n_bytes,
-                "test_data": test_title,
-                "seconds": seconds,
-                "recipe": asdict(recipe),
-            }
-        )
-        return
+def _print(result: TrainResult, test_title: str, seconds: float) -> None:
     rows = [
         (f"test accuracy, {test_title}", f"{result.test_accuracy:.2f} %"),
         (f"validation accuracy, epoch {result.best_epoch}", f"{result.validation_accuracy:.2f} %"),
-        ("parameters", f"{made.n_parameters:,}"),
-        ("size", size(n_bytes)),
+        ("parameters", f"{result.checkpoint.n_parameters:,}"),
+        ("size", size(result.path.stat().st_size)),
         ("time", f"{seconds:.0f} s"),
     ]
     console.console(stderr=False).print(console.table(str(result.path), ("figure", "value"), rows))

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sen_edge.cli import arguments, console, mapping
-from sen_edge.cli.options import command
+from sen_edge.cli import console, options, tables
 from sen_edge.errors import VerificationError
 from sen_edge.exporting.request import VerifyRequest
 from sen_runtime.streams import suppress_announcements
@@ -20,13 +19,13 @@ if TYPE_CHECKING:
     from sen_edge.exporting.verify.result import Verification
 
 
-@command
+@options.command
 def verify(
     artifact: Annotated[Path, typer.Argument(help="Exported file.", metavar="ARTIFACT")],
     request: VerifyRequest,
     *,
     against: Annotated[Path, typer.Option(help="Checkpoint or image that was exported.", metavar="MODEL")],
-    as_json: arguments.AsJson = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Run an exported file in all installed engines and compare it with its model; exit code 3 on disagreement."""
     from sen_edge.exporting.verify.expectation import check
@@ -54,30 +53,27 @@ def _print(title: str, results: Sequence[Verification], described: Mapping[str, 
     else:
         for result in results:
             console.console(stderr=False).print(console.table(title, ("figure", "measured", "expected"), _rows(result)))
-        console.print_lines(mapping.lines(described))
+        console.print_lines(tables.map_lines(described))
     for warning in dict.fromkeys(warning for result in results for warning in result.warnings):
         console.note(f"warning: {warning}")
 
 
 def _rows(result: Verification) -> list[tuple[str, str, str]]:
     tolerance = result.tolerance
+    share = f"inputs within {result.allowed_error:.3g} std"
     rows = [
         ("engine", result.engine, ""),
         ("inputs", str(result.inputs), ""),
         ("max abs error", f"{result.max_abs_error:.3g}", ""),
         ("max error / std of outputs", f"{result.max_rel_error:.3g}", ""),
-        (
-            f"inputs within {result.allowed_error:.3g} std",
-            f"{result.readout_agreement:.2%}",
-            f">= {tolerance.readout:.2%}",
-        ),
+        (share, f"{result.readout_agreement:.2%}", f">= {tolerance.readout:.2%}"),
         ("argmax agreement", f"{result.argmax_agreement:.2%}", f">= {tolerance.argmax:.2%}"),
     ]
     if result.spike_agreement is not None:
         rows.append(("equal spike counts", f"{result.spike_agreement:.4%}", f">= {tolerance.spikes:.2%}"))
     rows += [(f"layer {index}: max error / std", f"{e:.3g}", "") for index, e in enumerate(result.layer_errors)]
-    if result.data is not None:
-        within = f"within {tolerance.accuracy + result.data.chance:.2g} points"
-        rows.append((f"accuracy of the model, {result.data.name}", f"{result.data.model:.2f} %", ""))
-        rows.append((f"accuracy of the artifact, {result.data.name}", f"{result.data.artifact:.2f} %", within))
+    if (data := result.data) is not None:
+        within = f"within {tolerance.accuracy + data.chance:.2g} points"
+        rows.append((f"accuracy of the model, {data.name}", f"{data.model:.2f} %", ""))
+        rows.append((f"accuracy of the artifact, {data.name}", f"{data.artifact:.2f} %", within))
     return rows

@@ -1,4 +1,7 @@
-"""The Dask cluster that runs trials: processes on this machine, or the workers of a scheduler."""
+"""The Dask cluster that runs trials: processes on this machine, or the workers of a scheduler.
+
+Workers import this module first, so it does not import torch.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,11 @@ import logging
 import os
 import re
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Gt, Lt
@@ -17,6 +22,7 @@ from annotated_types import Gt, Lt
 import sen_edge
 from sen_edge.schema import Check, Count, Option, Schema, SchemaError
 from sen_edge.sweep import SweepError
+from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -31,6 +37,11 @@ SETTINGS = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 LOOPBACK = "127.0.0.1"
+#: Settings -> figures.
+Trial = Callable[[Mapping[str, Any]], dict[str, Any]]
+Record = Mapping[str, Any]
+#: By the names of the trials.
+Records = Mapping[str, Record]
 
 
 def _is_address(text: str) -> bool:
@@ -66,12 +77,7 @@ class ClusterRequest(Schema):
 
 @contextmanager
 def start_workers(workers: int | None = None, memory_gib: float | None = None) -> Iterator[Client]:
-    """A client of a new cluster on this machine, which ends with the block.
-
-    Args:
-        workers: processes; None for one per core.
-        memory_gib: limit of each of them, above which it is restarted; None for an equal share.
-    """
+    """A client of a new cluster on this machine, which ends with the block; see `ClusterRequest`."""
     import dask
     from distributed import Client, LocalCluster
 
@@ -97,14 +103,10 @@ def start_workers(workers: int | None = None, memory_gib: float | None = None) -
 
 
 def dask_setup(worker: Any) -> None:
-    """Set up a worker process of `start_workers`; the hook that Dask calls.
-
-    Ctrl-C in a terminal reaches workers too, which the process that started them ends. A heartbeat may find the
-    scheduler closed already.
-    """
+    """Set up a worker process of `start_workers`; the hook that Dask calls."""
     del worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    heartbeats = "scheduler during heartbeat"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches workers too, which their parent ends
+    heartbeats = "scheduler during heartbeat"  # one may find the scheduler closed already
     logging.getLogger("distributed.worker").addFilter(lambda record: heartbeats not in record.getMessage())
 
 
@@ -150,16 +152,34 @@ def check_workers(client: Client, module: str = "sen_edge.sweep.trial") -> None:
         SweepError: a worker cannot import `module`, or has another version of sen-edge.
     """
 
-    def version() -> str:  # a local function is sent whole
+    def installed() -> str:  # a local function is sent whole
         import importlib
 
         importlib.import_module(module)
         return str(importlib.import_module("sen_edge").__version__)
 
-    for address, found in client.run(version, on_error="return").items():
+    for address, found in client.run(installed, on_error="return").items():
         if found != sen_edge.__version__:
             what = f"{type(found).__name__}: {found}" if isinstance(found, BaseException) else f"sen-edge {found}"
             raise SweepError(
                 f"worker {address} cannot run trials: {what}; expected sen-edge {sen_edge.__version__}",
                 "install the same sen-edge on all workers as here",
             )
+
+
+def make_record(trial: Trial, settings: Mapping[str, Any]) -> Record:
+    """Run a trial: its figures or its error, seconds, process and versions."""
+    start = time.monotonic()
+    try:
+        figures, error = trial(settings), None
+    except SenError as reason:
+        figures, error = None, reason.message
+    except Exception as reason:  # the other trials go on
+        figures, error = None, f"{type(reason).__name__}: {reason}"
+    return {**make_failure(error), "figures": figures, "seconds": time.monotonic() - start, "pid": os.getpid()}
+
+
+def make_failure(error: str | None) -> Record:
+    """Record of a trial that ended with its process."""
+    versions = {"sen_edge": sen_edge.__version__, "torch": version("torch")}
+    return {"figures": None, "error": error, "seconds": None, "pid": None, **versions}

@@ -1,4 +1,4 @@
-"""The sweep file, TOML.
+"""The sweep file, TOML, and settings of its trials.
 
 data = "digits"                     # mnist, digits or a .npz; a path is relative to this file
 seeds = [0, 1, 2]                   # each point of the search is trained once for each
@@ -17,9 +17,11 @@ compression.sparsity = [0.5, 0.9]
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -28,6 +30,7 @@ from annotated_types import Ge, Lt, MaxLen, MinLen
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sen_edge.compression.request import CompressRequest
+from sen_edge.data.datasets import Dataset
 from sen_edge.schema import Count, Positive, Schema, SchemaError, Text, fields_of, parse, read_toml, split, validate
 from sen_edge.sweep import SweepError
 from sen_edge.training.request import TrainRequest
@@ -52,7 +55,10 @@ class Compression(CompressRequest):
 
 TABLES: Mapping[str, type[Schema]] = {"training": TrainRequest, "compression": Compression}
 #: Fields that are no keys of the tables.
-EXCLUDED = (*("seed", "scope", "near", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds"),)
+EXCLUDED = ("seed", "scope", "near", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds")
+#: Plain values that the figures of a trial depend on: tables `data` (arguments of `sen_edge.data.datasets.load`, and
+#: `sha256`), `training` and `compression`.
+Settings = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,7 @@ class Range(Schema):
 
 @dataclass(frozen=True)
 class Axis:
-    """A searched setting.
-
-    Attributes:
-        name: TABLE.KEY.
-        values: to choose from; of a range both ends.
-        distribution: of the parameter in Optuna; see `parameter`.
-    """
+    """A searched setting TABLE.KEY, with the values to choose from (of a range both ends), and those in Optuna."""
 
     name: str
     values: tuple[Any, ...]
@@ -227,3 +227,60 @@ def _value(table: str, key: str, value: Any, where: str) -> Any:
         return validate(TABLES[table], key, value)
     except SchemaError as error:
         raise SchemaError(error.problem, error.hint, key=f"{where}.{error.key}") from None
+
+
+# --- trials --------------------------------------------------------------------------------------
+
+
+def settings_of(sweep: Sweep, values: Mapping[str, Any], seed: int, dataset: Dataset) -> Settings:
+    """Settings of a trial; their values may contradict each other.
+
+    Values that a sweep file does not name are filled in, so that two files with equal settings share the trial.
+    """
+    tables = {table: dict(fixed) for table, fixed in sweep.fixed.items()}
+    for name, value in values.items():
+        table, _, key = name.partition(".")
+        tables[table][key] = value
+    compression = tables["compression"]
+    settings = {
+        "data": {
+            "name": sweep.data,
+            "data_dir": None if sweep.data_dir is None else str(sweep.data_dir),
+            "spikes": sweep.is_spikes,
+            "sha256": dataset.content_sha256,
+        },
+        "training": {**asdict(TrainRequest()), **tables["training"], "seed": seed},
+        "compression": {**asdict(Compression()), **compression, "seed": seed} if compression else None,
+    }
+    plain: Settings = json.loads(json.dumps(settings))
+    return plain
+
+
+def trial_id(settings: Settings) -> str:
+    """Name of a trial: a hash of its settings; of the data their content counts, not their place."""
+    content = {**settings, "data": [settings["data"]["sha256"], settings["data"]["spikes"]]}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def requests_of(settings: Settings) -> tuple[TrainRequest, Compression | None]:
+    """Requests of a trial.
+
+    Raises:
+        SchemaError: values contradict each other, or have no effect.
+    """
+    training, is_free = TrainRequest(**settings["training"]), settings["training"]["weights"] == "free"
+    if settings["compression"] is None:
+        return training, None
+    request = Compression(**settings["compression"])
+    if request.as_checkpoint and request.epochs:
+        request.check_trainable()
+    if request.layers is not None and max(request.layers) > len(training.hidden):
+        raise SchemaError(f"is {max(request.layers)}; expected 0 to {len(training.hidden)}", key="layers")
+    for key, is_spatial in (
+        ("criterion", request.criterion == "distance"),
+        ("hierarchical", request.hierarchical is not None),
+        ("as_checkpoint", request.as_checkpoint and not request.epochs),
+    ):
+        if is_free and is_spatial:
+            raise SchemaError(f"is {getattr(request, key)}, which needs weights positions, or epochs", key=key)
+    return training, request if request.task else None

@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from sen_edge.errors import OutputError
 from sen_edge.sweep import SweepError
-from sen_edge.sweep.settings import trial_id
+from sen_edge.sweep.file import trial_id
 from sen_runtime.untrusted import load_json, quote, read_regular
 
 FILE, LOCK, STUDY = "journal.log", ".lock", "sweep"
@@ -33,13 +33,7 @@ REQUIRED = ("validation_accuracy", "test_accuracy", "macs")
 
 @dataclass(frozen=True)
 class Journal:
-    """A journal.
-
-    Attributes:
-        path: of the file.
-        study: of all trials.
-        trials: finished trials by their names; the last one of a name.
-    """
+    """A journal: the study of all trials, and the finished ones by their names, the last one of a name."""
 
     path: Path
     study: optuna.Study

@@ -16,7 +16,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from sen_edge.errors import OutputError
-from sen_edge.sweep.record import Records
+from sen_edge.sweep.cluster import Records
 from sen_edge.sweep.search import Point
 from sen_runtime.files import write_all
 

@@ -1,4 +1,4 @@
-"""Points that a sweep tries: all of a grid, or those that a sampler of Optuna draws.
+"""Points that a sweep tries, all of a grid or those that a sampler of Optuna draws, and the run of their trials.
 
 Points are a function of the sweep file: they depend neither on the number of workers nor on interruptions. Therefore
 the sampler receives results in the order of its points, not of their arrival, and again when a sweep is resumed.
@@ -7,9 +7,12 @@ the sampler receives results in the order of its points, not of their arrival, a
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import uuid
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
@@ -17,24 +20,23 @@ from optuna.trial import TrialState
 
 from sen_edge.data.datasets import Dataset
 from sen_edge.sweep import SweepError
-from sen_edge.sweep.file import Sweep, parameter
-from sen_edge.sweep.record import Records
-from sen_edge.sweep.settings import Settings, requests_of, settings_of, trial_id
+from sen_edge.sweep.cluster import Record, Records, Trial, make_failure, make_record
+from sen_edge.sweep.file import Settings, Sweep, parameter, requests_of, settings_of, trial_id
+from sen_edge.sweep.journal import Journal
 from sen_edge.training.train import config_of
 from sen_runtime.errors import SenError
 
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+KEPT = "finished trials are kept; repeat the command to continue"
 
 
 @dataclass(frozen=True)
 class Point:
-    """Searched values, trained once for each seed.
-
-    Attributes:
-        number: from 0.
-        values: of each axis, by its name.
-        trials: settings by the names of the trials, one for each seed.
-    """
+    """Searched values by the names of the axes, and settings by the names of the trials, one for each seed."""
 
     number: int
     values: Mapping[str, Any]
@@ -52,21 +54,14 @@ class Point:
 
 
 class Search:
-    """Points of a sweep.
+    """Points of a sweep: `points` are the known ones, `n_points` the number of all.
 
-    Attributes:
-        n_points: all of them.
-        points: the known ones.
-        distributions: of the searched values, by the names of the axes.
+    Raises:
+        SweepError: values of a grid contradict each other, or in both corners of a sampled search; the message starts
+            with `where`.
     """
 
     def __init__(self, sweep: Sweep, dataset: Dataset, where: str) -> None:
-        """Check the points of a grid, or the corners of a sampled search.
-
-        Raises:
-            SweepError: values contradict each other, of a sampled search in both corners; the message starts with
-                `where`.
-        """
         self.points: list[Point] = []
         self.distributions = {axis.name: axis.distribution for axis in sweep.axes}
         self._sweep, self._dataset = sweep, dataset
@@ -86,11 +81,7 @@ class Search:
             raise SweepError(f"{where}: {errors[0]}")
 
     def advance(self, records: Records) -> list[Point]:
-        """Tell the sampler the results in the order of the points; the points that it draws then.
-
-        Args:
-            records: of finished trials, by their names.
-        """
+        """Tell the sampler the results in the order of the points; the points that it draws then."""
         n_known = len(self.points)
         while True:
             while len(self.points) < min(self.n_points, self._n_told + self._in_flight):
@@ -98,7 +89,9 @@ class Search:
             if self._n_told == len(self.points) or not self.points[self._n_told].trials.keys() <= records.keys():
                 return self.points[n_known:]
             if self._drawn:
-                self._tell(self._drawn[self._n_told], self.points[self._n_told].figures(records))
+                accuracies = [each["validation_accuracy"] for each in self.points[self._n_told].figures(records)]
+                value = None if len(accuracies) < len(self._sweep.seeds) else sum(accuracies) / len(accuracies)
+                self._study.tell(self._drawn[self._n_told], value, TrialState.FAIL if value is None else None)
             self._n_told += 1
 
     def _draw(self, number: int) -> Point:
@@ -110,12 +103,6 @@ class Search:
         settings = [settings_of(self._sweep, values, seed, self._dataset) for seed in self._sweep.seeds]
         return Point(number, values, {trial_id(each): each for each in settings})
 
-    def _tell(self, trial: optuna.Trial, figures: list[Mapping[str, Any]]) -> None:
-        if len(figures) < len(self._sweep.seeds):
-            self._study.tell(trial, state=TrialState.FAIL)
-        else:
-            self._study.tell(trial, sum(each["validation_accuracy"] for each in figures) / len(figures))
-
     def _contradiction(self, values: Mapping[str, Any]) -> str:
         try:
             training, _ = requests_of(settings_of(self._sweep, values, self._sweep.seeds[0], self._dataset))
@@ -123,6 +110,90 @@ class Search:
         except SenError as error:
             return f"{describe(values)}: {error.message}"
         return ""
+
+
+#: Receives the records of finished trials, and the trial that has just finished with its point.
+Report = Callable[[Records, tuple[str, Point] | None], None]
+
+
+def run_sweep(
+    search: Search,
+    journal: Journal,
+    client: Client,
+    trial: Trial,
+    *,
+    retry_failed: bool = False,
+    report: Report = lambda *_: None,
+) -> Records:
+    """Run all trials that the journal does not have; return the records of all.
+
+    A trial whose worker dies goes to another one, up to the number of times that the scheduler allows. Workers import
+    `trial`, such as `sen_edge.sweep.trial.run_trial`. `report` is called at the start and after each trial.
+
+    Raises:
+        SweepError: the cluster is gone, or cannot run trials.
+        OutputError: a trial cannot be written.
+    """
+    from distributed import wait
+
+    records: dict[str, Record] = {}
+    queue: deque[tuple[str, Point]] = deque()
+    queued: set[str] = set()
+    running: dict[Future, tuple[str, Point]] = {}
+    token = uuid.uuid4().hex[:8]  # results of other clients have other keys
+
+    def advance() -> None:
+        """Queue the trials of the next points that are not in the journal."""
+        while points := search.advance(records):
+            for name, point in [(name, each) for each in points for name in each.trials]:
+                known = journal.trials.get(name)
+                if known is not None and not (retry_failed and known.value is None):
+                    records[name] = known.user_attrs
+                elif name not in queued:
+                    queued.add(name)
+                    queue.append((name, point))
+
+    def submit() -> None:
+        """Submit one trial for each thread: all trials that a worker has are blamed for its death."""
+        n_free = max(1, sum(client.nthreads().values())) - len(running)
+        for _ in range(min(n_free, len(queue))):
+            name, point = queue.popleft()
+            key = f"trial-{name}-{token}"
+            running[client.submit(make_record, trial, point.trials[name], key=key, pure=False)] = name, point
+
+    advance()
+    report(records, None)
+    try:
+        while queue or running:
+            try:
+                submit()
+                with client.as_current():
+                    done = wait(list(running), return_when="FIRST_COMPLETED").done
+            except (OSError, CancelledError) as error:
+                raise SweepError("connection to the scheduler lost", KEPT) from error
+            for future in done:
+                name, point = running.pop(future)
+                records[name] = {"id": name, "settings": point.trials[name], **_result(future)}
+                journal.add(records[name], point.parameters, search.distributions)
+                advance()
+                report(records, (name, point))
+    finally:
+        for future in running:
+            future.release()  # the scheduler drops it where it has not begun
+    return records
+
+
+def _result(future: Future) -> Record:
+    """Record of a trial; a failure where its workers died."""
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return dict(future.result())
+    except KilledWorker as error:
+        n_workers = error.allowed_failures + 1
+        return make_failure(f"{n_workers} workers died, one after the other: out of memory, or ended from outside")
+    except Exception as error:  # of the cluster: `make_record` catches those of a trial
+        raise SweepError(f"the cluster could not run a trial: {type(error).__name__}: {error}", KEPT) from error
 
 
 def describe(values: Mapping[str, Any]) -> str:

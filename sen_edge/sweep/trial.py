@@ -21,8 +21,8 @@ from sen_edge.model.config import SpatialConfig
 from sen_edge.model.free import SURROGATE_SLOPE
 from sen_edge.model.model import Model
 from sen_edge.passes.materialize import materialize
-from sen_edge.sweep.file import Compression
-from sen_edge.sweep.settings import Settings, requests_of
+from sen_edge.sweep.file import Compression, Settings, requests_of
+from sen_edge.training.dense_baseline import Trained, train_conventional
 from sen_edge.training.loop import Recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import Trained, TrainResult, config_of, recipe_of, train, train_conventional
@@ -38,10 +38,7 @@ def run_trial(settings: Settings) -> dict[str, Any]:
     """Train, compress if that is asked for, and measure, in one thread of torch. Equal settings give equal figures.
 
     Choices go by `validation_accuracy`, that of held-out training examples; the test accuracies are for the record.
-
-    Returns:
-        Plain values: accuracies in percent, numbers of parameters and multiply-accumulates, bytes of weights; with a
-        compression also the accuracies before it.
+    Accuracies are in percent; with a compression there are also those before it.
 
     Raises:
         DataError: the data are not here, or are not those of the settings.

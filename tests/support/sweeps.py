@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sen_edge.sweep.settings import trial_id
+from sen_edge.sweep.file import trial_id
 
 Settings = Mapping[str, Any]
 

@@ -22,14 +22,11 @@ from pyarrow import parquet
 import sen_edge as sen_edge_package
 from sen_edge.data.datasets import Dataset
 from sen_edge.sweep import SweepError
-from sen_edge.sweep.cluster import ALLOWED_DEATHS, check_workers, connect, start_workers
-from sen_edge.sweep.file import read_sweep
+from sen_edge.sweep.cluster import ALLOWED_DEATHS, Records, Trial, check_workers, connect, start_workers
+from sen_edge.sweep.file import read_sweep, trial_id
 from sen_edge.sweep.journal import open_journal, read_journal
-from sen_edge.sweep.record import Records, Trial
 from sen_edge.sweep.results import draw, rank, rows
-from sen_edge.sweep.runner import run_sweep
-from sen_edge.sweep.search import Point, Search
-from sen_edge.sweep.settings import trial_id
+from sen_edge.sweep.search import Point, Search, run_sweep
 from sen_edge.sweep.trial import run_trial
 from tests.conftest import Outcome
 from tests.support import sweeps

@@ -6,7 +6,9 @@ inputs, zeros, extremes of the input range.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,7 @@ from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting.request import VerifyRequest
 from sen_edge.exporting.verify.error_bound import error_bounds
 from sen_edge.exporting.verify.result import TOLERANCES, DataFigures, Tolerance, Verification
-from sen_edge.exporting.verify.run import ArtifactRun, load_artifact
-from sen_edge.model.model import Model
+from sen_edge.model.model import CHUNK, Model
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_exporters.base import Exporter, exporter_for
 from sen_runtime import reference, worker
@@ -32,6 +33,7 @@ from sen_runtime.errors import EngineCrashError, EngineError, ImageError, Networ
 from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.untrusted import listing, open_regular, quote, read_regular
+from sen_runtime.worker import WorkerSession
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -137,6 +139,55 @@ def verify(
         with load_artifact(name, artifact, content, exporter) as subject:
             results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
+
+
+@dataclass(frozen=True)
+class ArtifactRun:
+    """An artifact loaded in an engine of the worker process.
+
+    `instrumented` also returns activations of the layers; it is the same session if the artifact does so.
+    """
+
+    session: WorkerSession
+    instrumented: WorkerSession
+
+    def outputs(self, x: FloatArray, rows: int = CHUNK) -> FloatArray:
+        """Return outputs `[batch, n_out]`, computed in chunks of at most `rows`."""
+        return np.concatenate([self.session.run(chunk)[:kept] for chunk, kept in _chunks(self.session, x, rows)])
+
+    def layers(self, x: FloatArray, n_layers: int) -> list[FloatArray]:
+        """Return activations `[batch, n]` of all layers, the outputs last."""
+        session = self.instrumented
+        results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x, CHUNK)]
+        names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
+        missing = [name for name in names if name not in results[0][0]]
+        if missing:
+            raise EngineError(f"no value {missing[0]}")
+        return [np.concatenate([values[name][:kept] for values, kept in results]) for name in names]
+
+
+@contextmanager
+def load_artifact(engine: str, artifact: Path, content: bytes, exporter: Exporter) -> Iterator[ArtifactRun]:
+    """Load an artifact, whose main file has this content, in an engine; release it at exit."""
+    with ExitStack() as stack:
+        session = stack.enter_context(worker.load(engine, artifact, artifact.name))
+        instrumented = exporter.instrument(content)
+        if instrumented == content:
+            yield ArtifactRun(session, session)
+        else:
+            what = f"{artifact.name} with the outputs of all layers"
+            yield ArtifactRun(session, stack.enter_context(worker.load(engine, instrumented, what)))
+
+
+def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[FloatArray, int]]:
+    """Yield chunks of the session's batch size, else of `rows`, with the number of valid rows; pads with zeros."""
+    size = session.batch_size or rows
+    for start in range(0, len(x), size):
+        chunk = x[start : start + size]
+        kept = len(chunk)
+        if session.batch_size and kept < size:
+            chunk = np.concatenate([chunk, np.zeros((size - kept, *x.shape[1:]), np.float32)])
+        yield chunk, kept
 
 
 class _Baseline:
