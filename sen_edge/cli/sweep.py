@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sen_edge.cli import console
-from sen_edge.cli.options import command
+from sen_edge.cli import console, options
 from sen_edge.sweep.cluster import ClusterRequest
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 10
 
 
-@command
+@options.command
 def sweep(
     file: Annotated[Path, typer.Argument(help="Sweep file, TOML.", metavar="SWEEP.toml")],
     cluster: ClusterRequest,
@@ -58,9 +57,8 @@ def sweep(
         with cluster.connect() as client, console.progress() as progress:
 
             def report(records: Records, last: tuple[str, Point] | None) -> None:
-                best = rank(search.points, records)[:1]
-                parts = [f"{len(records)}/{n_trials} trials", *_describe(records, last)]
-                parts += [f"best {each.validation_accuracy:.2f} %" for each in best]
+                best = [f"best {each.validation_accuracy:.2f} %" for each in rank(search.points, records)[:1]]
+                parts = [f"{len(records)}/{n_trials} trials", *_describe(records, last), *best]
                 progress("  ".join(parts), len(records) / n_trials)
 
             records = run_sweep(search, journal, client, run_trial, retry_failed=retry_failed, report=report)
@@ -68,10 +66,8 @@ def sweep(
         paths = write_results(folder, table, draw(journal.trials[name] for name in records))
     errors = [row["error"] for row in table if row["error"] is not None]
     if as_json:
-        ranked = [asdict(each) for each in ranking]
-        console.print_json(
-            {"output": list(map(str, paths)), "trials": n_trials, "failed": len(errors), "ranking": ranked}
-        )
+        figures = {"output": list(map(str, paths)), "trials": n_trials, "failed": len(errors)}
+        console.print_json({**figures, "ranking": list(map(asdict, ranking))})
     else:
         _print_table(file.name, ranking)
         console.print_lines(paths)
@@ -95,9 +91,7 @@ def _load(file: Path, plan: Sweep) -> Dataset:
 
 
 def _interrupted() -> list[str]:
-    """Return the lines for an interrupted sweep: kept results, and the command that resumes it."""
-    command = shlex.join(["sen-edge", *sys.argv[1:]])
-    return ["interrupted; finished trials are kept", f"  -> resume: {command}"]
+    return ["interrupted; finished trials are kept", f"  -> resume: {shlex.join(['sen-edge', *sys.argv[1:]])}"]
 
 
 def _describe(records: Records, last: tuple[str, Point] | None) -> list[str]:
@@ -128,9 +122,9 @@ def _print_table(name: str, ranking: list[Ranked]) -> None:
         )
         for each in ranking[:MAX_ROWS]
     ]
-    title = f"{name}: the best {len(found)} of {len(ranking)} points by validation accuracy"
     names = [*ranking[0].values] if ranking else []
     keys = [name.partition(".")[2] for name in names]
-    keys = keys if len(set(keys)) == len(keys) else names
-    headings = ("#", *keys, "validation", "range", "test", "MACs", "seeds")
+    shown = keys if len(set(keys)) == len(keys) else names
+    title = f"{name}: the best {len(found)} of {len(ranking)} points by validation accuracy"
+    headings = ("#", *shown, "validation", "range", "test", "MACs", "seeds")
     console.console(stderr=True).print(console.table(title, headings, found))

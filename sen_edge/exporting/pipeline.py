@@ -67,7 +67,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     common = {"name": request.name, "batch_size": request.batch_size, "snn": request.snn}
     options = build_options(exporters, common, request.options)
     if request.to is not None:
-        _refuse_outputs(model, out_dir, _outputs(exporters, options), force=request.force)
+        _refuse_outputs(model, out_dir, exporters, options, force=request.force)
     path = out_dir / f"{request.name}.manifest.json"
     read_earlier(path, model.origin.sha256, force=request.force)
     require_network(model.network, EXPORT_BYTES)
@@ -82,7 +82,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     baseline = model if model.quantization is None else model.quantization.baseline
     model = _lower(model, request, calibration)
     exporters, formless = _split_by_form(exporters, model.network, request, options)
-    _refuse_outputs(model, out_dir, _outputs(exporters, options), force=request.force)
+    _refuse_outputs(model, out_dir, exporters, options, force=request.force)
     exported = [_export_one(each, baseline, model, options[each.name], data) for each in exporters]
     new = manifest(model, request, exported, agreement, {**unusable, **formless})
     described = extend(path, new, force=request.force)
@@ -152,16 +152,15 @@ def _split_by_form(
     exporters: list[Exporter], network: Network, request: ExportRequest, options: Mapping[str, ExportOptions]
 ) -> tuple[list[Exporter], dict[str, str]]:
     """Return the targets to export to, and skipped default ones with the reason."""
-    kept: list[Exporter] = []
     refused: dict[str, NoFormError] = {}
     for target in exporters:
         try:
             target.check(network, options[target.name])
-            kept.append(target)
         except NoFormError as error:
             refused[target.name] = error
-    if refused and (request.to is not None or not kept):
+    if refused and (request.to is not None or len(refused) == len(exporters)):
         raise next(iter(refused.values()))
+    kept = [target for target in exporters if target.name not in refused]
     return kept, {name: error.message for name, error in refused.items()}
 
 
@@ -238,16 +237,13 @@ def _verification_metadata(verification: tuple[Verification, ...]) -> dict[str, 
     }
 
 
-def _outputs(exporters: list[Exporter], options: Mapping[str, ExportOptions]) -> list[str]:
-    """Return the names of the outputs without the manifest; folders end in `/`."""
-    parts = [each.main_file(options[each.name]).partition("/") for each in exporters]
-    return [f"{first}{slash}" for first, slash, _ in parts]
-
-
-def _refuse_outputs(model: Model, out_dir: Path, names: list[str], *, force: bool) -> None:
+def _refuse_outputs(
+    model: Model, out_dir: Path, exporters: list[Exporter], options: Mapping[str, ExportOptions], *, force: bool
+) -> None:
     """Reject existing outputs; `force` never replaces the model, which may be an image."""
-    source = model.path
+    parts = [each.main_file(options[each.name]).partition("/") for each in exporters]
+    names = [f"{first}{slash}" for first, slash, _ in parts]  # folders end in `/`
     for path in (out_dir / name for name in names):
-        if source is not None and path.exists() and source.exists() and path.samefile(source):
+        if model.path is not None and path.exists() and model.path.exists() and path.samefile(model.path):
             raise OutputError(f"{path} is the model", hint="choose another output with -o or --name")
     refuse_existing(out_dir, names, force=force)

@@ -74,17 +74,16 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
     """Train a network; kept, because other trials may compress it in another way."""
     dataset = _dataset(*data)
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
+    best: Trained | TrainResult
     if request.weights == "free":
-        best: Trained | TrainResult = train_conventional(config, dataset, recipe)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            best = train(config, dataset, recipe, out=Path(folder) / "model.pt")
-    if isinstance(best, Trained):
+        best = train_conventional(config, dataset, recipe)
         model = Model(best.network, "")
         tested = network_accuracy(best.network, dataset.test_inputs, dataset.test_labels)
     else:
-        checkpoint, tested = best.checkpoint, best.test_accuracy
-        model = Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint)
+        with tempfile.TemporaryDirectory() as folder:
+            best = train(config, dataset, recipe, out=Path(folder) / "model.pt")
+        tested = best.test_accuracy
+        model = Model(checkpoints.to_network(best.checkpoint), best.checkpoint.sha256, best.checkpoint)
     figures = {
         "validation_accuracy": best.validation_accuracy,
         "test_accuracy": tested,
@@ -97,7 +96,7 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
 
 def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict[str, Any]:
     """Figures of the compressed network."""
-    recipe = trained.recipe
+    recipe, labels = trained.recipe, dataset.train_labels
     if request.as_checkpoint and request.epochs:
         network = _finetune(request, trained, dataset)
     else:
@@ -105,10 +104,10 @@ def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict
     # Distillation holds out its own share; of one seed the smaller share is part of the larger, and in neither training
     # were its examples learned.
     share = min(recipe.validation, Recipe().validation) if request.epochs else recipe.validation
-    _, held = hold_out(dataset.train_labels, share, recipe.seed)
-    dense, labels = materialize(network), dataset.train_labels[held]
+    _, held = hold_out(labels, share, recipe.seed)
+    dense = materialize(network)
     return {
-        "validation_accuracy": network_accuracy(dense, dataset.train_inputs[held], labels),
+        "validation_accuracy": network_accuracy(dense, dataset.train_inputs[held], labels[held]),
         "test_accuracy": network_accuracy(dense, dataset.test_inputs, dataset.test_labels),
         **_sizes(network),
     }
