@@ -34,12 +34,7 @@ def own_options(exporters: Iterable[Exporter]) -> dict[str, dict[str, type[Expor
 def build_options(
     exporters: Iterable[Exporter], common: Mapping[str, Any], given: Mapping[str, Any]
 ) -> dict[str, ExportOptions]:
-    """Validate the options of each exporter, by target.
-
-    Args:
-        exporters: exporters of the request.
-        common: values of the fields of `ExportOptions`.
-        given: values by `NAME` or `TARGET.NAME`; strings are converted to the type of the option.
+    """Validate the options of each exporter, by target; text is converted to the type of an option.
 
     Raises:
         UsageError: an option that no target of the request has, or an invalid value.

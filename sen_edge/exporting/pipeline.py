@@ -50,11 +50,7 @@ EXPORT_BYTES = 24
 def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Progress = silent) -> ExportResult:
     """Export a model to every target, verify each artifact, and write all files.
 
-    Args:
-        model: loaded, or derived from a loaded one.
-        out_dir: output folder.
-        request: options; `map_path` has no effect on a loaded model.
-        progress: see `sen_edge.progress`.
+    `request.map_path` has no effect on a loaded model.
 
     Raises:
         NetworkError, ExportError, UsageError, DataError: invalid model, request or data.

@@ -36,16 +36,10 @@ FIGURES = (
 
 @dataclass(frozen=True)
 class Ranked:
-    """A point with a finished trial; accuracies in percent.
+    """A point with a finished trial, by its number, and its rank from 1.
 
-    Attributes:
-        rank: from 1.
-        point: number of the point.
-        values: of the point.
-        validation_accuracy, test_accuracy: means over the finished seeds; the latter has no effect on the rank.
-        validation_range: min and max.
-        seeds_done, seeds_failed: numbers of seeds.
-        macs: of the first finished seed.
+    Accuracies are means over the finished seeds, in percent, and `macs` those of the first one. The accuracy on test
+    data has no effect on the rank.
     """
 
     rank: int

@@ -41,15 +41,9 @@ def error_bounds(
 ) -> list[DoubleArray]:
     """Bound the difference between model and artifact due to rounding.
 
-    Args:
-        network: of the model.
-        x: inputs, `[batch, n_in]`, or spike trains `[batch, T, n_in]`.
-        layers: outputs of the model's layers for them, `[batch, n]` each.
-        is_float16: whether the artifact's weights are rounded to float16.
-
-    Returns:
-        A bound `[batch, n]` per layer. Bounds of spike counts are 0: a membrane within rounding of its threshold
-        changes a count by 1, and a separate tolerance limits how often.
+    `x` is `[batch, n_in]`, or spike trains `[batch, T, n_in]`; layers of the model, and their bounds, are `[batch, n]`.
+    Bounds of spike counts are 0: a membrane within rounding of its threshold changes a count by 1, and a separate
+    tolerance limits how often. `is_float16` is whether the artifact's weights are rounded to float16.
     """
     if network.is_spiking:
         return _spiking(network, x, layers, is_float16=is_float16)

@@ -43,13 +43,10 @@ MAP_HINT = (
 
 @dataclass(frozen=True)
 class LayerAgreement:
-    """Agreement of one layer of the loaded network with the user's.
+    """Agreement of one layer of the loaded network with the user's; the last one is the output.
 
-    Attributes:
-        layer: index; the last one is the output.
-        max_rel_error: max error over the standard deviation of the layer.
-        differing: share of inputs (of spike counts, in a hidden spiking layer) with an error above the tolerance.
-        agrees: whether that share is allowed.
+    `max_rel_error` is relative to the standard deviation of the layer. `differing` is the share of inputs (of spike
+    counts, in a hidden spiking layer) with an error above the tolerance; `agrees` is whether that share is allowed.
     """
 
     layer: int
@@ -60,13 +57,9 @@ class LayerAgreement:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Agreement of a loaded network with the user's model; JSON in a manifest under these names.
+    """Agreement of a loaded network with a `.npz` of the user's model, on a number of inputs, in the layers it has.
 
-    Attributes:
-        file: name of the `.npz`.
-        sha256: of its bytes.
-        inputs: number of compared inputs.
-        layers: layers in the file, the output last.
+    JSON in a manifest under these names.
     """
 
     file: str
@@ -76,16 +69,11 @@ class Agreement:
 
 
 def check(model: Model, path: Path, name: str) -> Agreement:
-    """Compare a model with the outputs of the user's model in a file.
+    """Compare a model, called `name` in messages, with the outputs of the user's model in a `.npz`.
 
     - `x`: `[n, ...]`, inputs of the network; further axes are flattened.
     - `y`: `[n, n_out]`: logits, or the readout of a spiking network.
     - `layer0`, `layer1`, ...: `[n, n_hidden]`, optional: activations after the ReLU; spike counts over all steps.
-
-    Args:
-        model: loaded model.
-        path: `.npz`.
-        name: of the model, for messages.
 
     Raises:
         DataError: missing file; wrong keys, shapes, or values.

@@ -50,15 +50,9 @@ MIN_VARIATION = 1e-2
 
 
 def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[Verification, ...]:
-    """Run an exported file in every installed engine, and compare it with its model.
+    """Run an exported file in every installed engine, and compare it with its model; the figures of each engine.
 
-    Args:
-        artifact: main file of the export.
-        model: model that was exported.
-        request: options; `map_path` and `expect` have no effect on a loaded model.
-
-    Returns:
-        Figures of each engine; no tolerance is violated.
+    `request.map_path` and `request.expect` have no effect on a loaded model.
 
     Raises:
         VerificationError: the artifact disagrees with its model; `results` has the figures.
@@ -95,14 +89,8 @@ def verify(
 ) -> tuple[Verification, ...]:
     """Compare an artifact with its model in every installed engine for its target.
 
-    Args:
-        model: source of the artifact.
-        artifact: path of the main file, next to its other files.
-        exporter: exporter of its target.
-        exported: exported network, if available: separates the cost of quantization from errors of an engine.
-        examples: representative inputs. Required to compare an int8 artifact, because its ranges hold only for them.
-        data: labelled data to compare accuracies on.
-        seed: seed of the inputs.
+    The exported network, if available, separates the cost of quantization from errors of an engine. An int8 artifact
+    needs representative inputs, `examples`, because its ranges hold only for them. Accuracies are compared on `data`.
 
     Raises:
         EngineError, ImageError: the artifact is damaged or missing.
