@@ -101,6 +101,7 @@ class Verification(Displayed):
             judged.
         rounding_agreement: share of inputs whose outputs are all within that tolerance.
         warnings: conditions that weaken the verification.
+        failures: one sentence per violated tolerance; empty if verified.
     """
 
     engine: str
