@@ -5,14 +5,17 @@ from __future__ import annotations
 import inspect
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from annotated_types import Gt, Le
 
 from sen_edge.cli import console
-from sen_edge.cli.options import flag
+from sen_edge.cli.options import command, flag
 from sen_edge.errors import UsageError
+from sen_edge.schema import Option, Schema
 from sen_runtime import cli
 from sen_runtime.errors import EXIT_INTERRUPTED
 
@@ -28,69 +31,72 @@ MAX_TIMEOUT_S = 7 * 24 * 3600.0
 KINDS: Mapping[str, Any] = {"store": str | None, "append": list[str] | None, "store_true": bool}
 
 
+@dataclass(frozen=True)
+class HostsRequest(Schema):
+    """Hosts to measure on over SSH; none for this machine."""
+
+    host: Annotated[
+        tuple[str, ...],
+        Option(
+            "Host to measure on over SSH: [user@]host, or a name in the inventory; repeatable. Default: all of the "
+            "inventory, else this machine.",
+            metavar="HOST",
+            is_repeated=True,
+        ),
+    ] = ()
+    inventory: Annotated[Path | None, Option("TOML file of hosts.", metavar="FILE")] = None
+    keep: Annotated[
+        bool | None, Option("Keep or remove the working folder on the hosts. Default: --clean.", flag="--keep/--clean")
+    ] = None
+    timeout: Annotated[
+        Annotated[float, Gt(0), Le(MAX_TIMEOUT_S)] | None,
+        Option("Total time per host in seconds. Default: 900 plus the measurement."),
+    ] = None
+    no_install: Annotated[bool, Option("Fail if the runtime is missing on a host.")] = False
+    ssh_config: Annotated[Path | None, Option("ssh configuration to use instead of the default.", metavar="FILE")] = (
+        None
+    )
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether there are hosts."""
+        return bool(self.host) or self.inventory is not None
+
+    def check(self) -> None:
+        """Refuse options of hosts for this machine."""
+        keep = ["keep"] if self.keep else []
+        self.require(self.is_remote, "--host or --inventory", *keep, "timeout", "no_install", "ssh_config")
+
+
+@command
 def bench(
     artifacts: Annotated[list[Path], typer.Argument(help="Exported files.", metavar="ARTIFACT...")],
-    *,
-    host: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Host to measure on over SSH: [user@]host, or a name in the inventory; repeatable. Default: all of "
-            "the inventory, else this machine.",
-            metavar="HOST",
-        ),
-    ] = None,
-    inventory: Annotated[Path | None, typer.Option(help="TOML file of hosts.", metavar="FILE")] = None,
-    keep: Annotated[
-        bool | None,
-        typer.Option("--keep/--clean", help="Keep or remove the working folder on the hosts. Default: --clean."),
-    ] = None,
-    timeout: Annotated[
-        float | None,
-        typer.Option(help="Total time per host in seconds. Default: 900 plus the measurement."),
-    ] = None,
-    no_install: Annotated[
-        bool,
-        typer.Option("--no-install", help="Fail if the runtime is missing on a host."),
-    ] = False,
-    ssh_config: Annotated[
-        Path | None, typer.Option(help="ssh configuration to use instead of the default.", metavar="FILE")
-    ] = None,
+    hosts: HostsRequest,
     **measuring: Any,
 ) -> None:
     """Measure the latency of exported files in one interleaved run, on this machine or on hosts over SSH.
 
     A host requires Python and sshd. A missing runtime is installed there into the user's cache folder.
     """
-    words = [
-        "bench",
-        *(f"./{path}" if str(path).startswith("-") else str(path) for path in artifacts),
-        *_arguments(measuring),
-    ]
-    about_hosts = {"keep": keep, "timeout": timeout, "no_install": no_install, "ssh_config": ssh_config}
-    if host or inventory is not None:
-        _bench_hosts(words, measuring, host or (), inventory, about_hosts)
-    given = [name for name, value in about_hosts.items() if value not in (None, False)]
-    if given:
-        raise UsageError(f"{flag(given[0])} has no effect without --host or --inventory")
+    paths = [f"./{path}" if str(path).startswith("-") else str(path) for path in artifacts]
+    words = ["bench", *paths, *_arguments(measuring)]
+    if hosts.is_remote:
+        _bench_hosts(words, measuring, hosts)
     raise typer.Exit(cli.run(words))
 
 
 def _signature() -> inspect.Signature:
-    """Return the signature of `bench` with the options of `sen-runtime bench` instead of `measuring`."""
-    hints = get_type_hints(bench, include_extras=True)
-    parameters = inspect.signature(bench).parameters.values()
-    artifacts, *own, _ = (each.replace(annotation=hints[each.name]) for each in parameters)
+    """Return the signature of `bench` with the options of `sen-runtime bench` after the artifacts."""
+    artifacts, *own = inspect.signature(bench).parameters.values()
     measuring: list[inspect.Parameter] = []
 
     def add(name: str, *, action: str = "store", metavar: str | None = None, **settings: Any) -> None:
         text = settings["help"]
         option = typer.Option(name, metavar=metavar, help=f"{text[0].upper()}{text[1:]}.")
         default = False if action == "store_true" else None
-        annotation = Annotated[KINDS[action], option]  # type: ignore[valid-type]
+        kind = Annotated[KINDS[action], option]  # type: ignore[valid-type]
         field = name.removeprefix("--").replace("-", "_")
-        measuring.append(
-            inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-        )
+        measuring.append(inspect.Parameter(field, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
 
     cli.add_bench_options(add)
     return inspect.Signature([artifacts, *measuring, *own])
@@ -99,13 +105,7 @@ def _signature() -> inspect.Signature:
 bench.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
-def _bench_hosts(
-    words: Sequence[str],
-    measuring: Mapping[str, Any],
-    host: Sequence[str],
-    inventory: Path | None,
-    about_hosts: Mapping[str, Any],
-) -> NoReturn:
+def _bench_hosts(words: Sequence[str], measuring: Mapping[str, Any], request: HostsRequest) -> NoReturn:
     """Measure on hosts; `words` are the equivalent local `sen-runtime` command."""
     from sen_edge.remote.bench import bench as bench_hosts
     from sen_edge.remote.hosts import choose
@@ -116,15 +116,16 @@ def _bench_hosts(
         raise UsageError("--energy has no effect with --host", hint="use `sen-runtime bench` on the device")
     if shutil.which("ssh") is None:
         raise UsageError("`ssh` is not installed", hint="install OpenSSH's client")
-    hosts, job = choose(host, inventory), _job(words, measuring, about_hosts)
+    hosts, job = choose(request.host, request.inventory), _job(words, measuring, request)
     history = measuring["history"]
     wanted = outputs.Outputs(measuring["json"], None if history is None else Path(history), measuring["force"])
     outputs.check(wanted, job.request.artifacts)
     outcomes = bench_hosts(hosts, job, note=console.note)
     results = _arguments({name: measuring[name] for name in ("json", "history", "force")})
-    command = ["sen-edge", *(word for word in words if word not in results), *_arguments({"inventory": inventory})]
+    kept = [word for word in words if word not in results]
+    line = ["sen-edge", *kept, *_arguments({"inventory": request.inventory})]
     records = {
-        each.name: {**each.record, "command": [*command, f"--host={each.name}"]} for each in outcomes if each.record
+        each.name: {**each.record, "command": [*line, f"--host={each.name}"]} for each in outcomes if each.record
     }
 
     def tables() -> str:
@@ -139,22 +140,19 @@ def _bench_hosts(
     raise typer.Exit(max((outcome.code for outcome in outcomes), default=EXIT_INTERRUPTED))
 
 
-def _job(words: Sequence[str], measuring: Mapping[str, Any], about_hosts: Mapping[str, Any]) -> Job:
+def _job(words: Sequence[str], measuring: Mapping[str, Any], hosts: HostsRequest) -> Job:
     from sen_edge.remote.bench import Job
 
-    request = cli.bench_request(words)  # checks the options here, before anything is sent
-    timeout_s, config = about_hosts["timeout"], about_hosts["ssh_config"]
-    if timeout_s is not None and not 0 < timeout_s <= MAX_TIMEOUT_S:
-        raise UsageError(f"--timeout is {timeout_s:g}; expected more than 0 seconds, at most a week")
+    request, config = cli.bench_request(words), hosts.ssh_config  # checks the options before anything is sent
     if config is not None and not config.is_file():
         raise UsageError(f"--ssh-config {config} is not a file")
     return Job(
         request,
         options=tuple(_arguments({name: value for name, value in measuring.items() if name not in NOT_PASSED})),
         config=None if config is None else config.absolute(),
-        timeout_s=TIMEOUT_S + request.seconds if timeout_s is None else timeout_s,
-        keep=bool(about_hosts["keep"]),
-        may_install=not about_hosts["no_install"],
+        timeout_s=TIMEOUT_S + request.seconds if hosts.timeout is None else hosts.timeout,
+        keep=bool(hosts.keep),
+        may_install=not hosts.no_install,
     )
 
 

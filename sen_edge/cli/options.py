@@ -32,7 +32,7 @@ EXPORTER_PANEL = "Options of targets"
 def command(function: Callable[..., None]) -> Callable[..., None]:
     """Replace each `Schema` parameter by one parameter per option, and build the schema from their values.
 
-    Other parameters are unchanged.
+    Other parameters are unchanged; those of `**values` have to be added to the signature.
     """
     hints = get_type_hints(function, include_extras=True)
     parameters: list[inspect.Parameter] = []
@@ -45,7 +45,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
             parameters += [
                 _parameter(fields[name], fields_of(kind)[name], each) for name, each in options_of(kind).items()
             ]
-        else:
+        elif parameter.kind is not inspect.Parameter.VAR_KEYWORD:
             parameters.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
 
     @functools.wraps(function)
@@ -79,7 +79,9 @@ def _request(cls: type[Schema], values: Mapping[str, Any]) -> Any:
         if name not in options:
             raise
         option = options[name]
-        shown = (option.metavar or name.upper()) if option.is_argument else option.flag or flag(name)
+        shown = (
+            (option.metavar or name.upper()) if option.is_argument else (option.flag or flag(name)).partition("/")[0]
+        )
         raise UsageError(f"{shown} {error.problem}", error.hint) from None
 
 
@@ -104,7 +106,7 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
         info: Any = typer.Argument(**shown)
     else:
         names = option.flag or flag(field.name)
-        if base is bool and default is not False:
+        if base is bool and default is not False and "/" not in names:
             names += f"/--no-{names.removeprefix('--')}"
         info = typer.Option(*(each for each in (names, option.short) if each), **shown)
     return inspect.Parameter(
