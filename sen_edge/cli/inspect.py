@@ -34,7 +34,7 @@ def inspect(
     from sen_edge.model.model import load
     from sen_edge.model.parameters import map_note
     from sen_edge.model.statistics import summarize
-    from sen_edge.report import tables
+    from sen_edge.report.tables import facts, layer_tables
 
     loaded = load(model, map_path=map_path)
     agreement = None if expect is None else check(loaded, expect, model.name)
@@ -44,8 +44,7 @@ def inspect(
         console.print_json({**asdict(summary), **described})
         return
     out = console.console(stderr=False)
-    for table in tables.layer_tables(summary):
+    for table in layer_tables(summary):
         out.print(console.table(f"{model.name}: {table.caption}", table.headings, table.rows))
-    facts = tables.facts(summary)
-    console.print_lines(f"{printable(name, 40):<15} {printable(value, MAX_TEXT)}" for name, value in facts)
+    console.print_lines(f"{printable(name, 40):<15} {printable(value, MAX_TEXT)}" for name, value in facts(summary))
     console.print_lines(tables.map_lines(described))
