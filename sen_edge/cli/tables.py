@@ -38,7 +38,7 @@ def _search_table(search: Mapping[str, Any]) -> Any:
 
 
 def map_lines(described: Mapping[str, Any]) -> list[str]:
-    """Return lines about `sen_edge.model.notes.map_note`: unused entries, assumed constants, compared outputs."""
+    """Return lines about `sen_edge.model.parameters.map_note`: unused entries, assumed constants, compared outputs."""
     applied, agreement = described["map"], described["expect"]
     found = []
     if applied is not None:

@@ -13,7 +13,7 @@ import sen_edge
 from sen_edge.display import Displayed
 from sen_edge.errors import OutputError
 from sen_edge.exporting.verify.result import Verification
-from sen_edge.model.notes import map_note
+from sen_edge.model.parameters import map_note
 from sen_edge.model.statistics import layer_figures
 from sen_exporters.base import Artifact, ExportOptions
 from sen_runtime.errors import SenError
