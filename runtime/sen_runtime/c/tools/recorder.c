@@ -132,6 +132,7 @@ void open_row(struct recorder *run, struct row *row)
         fail(EXIT_USAGE, "%s and %s take other inputs; record them in separate runs", run->rows->path, row->path);
     const size_t size = run->n_inputs * sen_outputs(row->model) * sizeof *row->y;
     row->y = allocate(size);
+    memset(row->y, 0, size); /* its pages are not those of the first inference */
     const int64_t begin = now_ns();
     (void)sen_run(row->model, run->x, row->y);
     const int64_t figures[] = {loaded - start, now_ns() - begin, arena_size};
