@@ -540,10 +540,10 @@ def test_inputs_that_are_not_finite_are_refused(
     x = random_input(np.random.default_rng(0), network, 1)[0]
     greatest = np.where(x > 0.5, np.finfo(np.float32).max, -np.finfo(np.float32).smallest_subnormal).astype(np.float32)
     y = np.zeros(network.n_out, np.float32)
-    calls = [(session._infer, x)]
+    calls = [(session._infer.func, x)]
     if network.is_spiking:
         session.reset()
-        calls.append((session._advance, x[: network.n_in] if x.ndim == 1 else x[0]))
+        calls.append((session._advance.func, x[: network.n_in] if x.ndim == 1 else x[0]))
     for call, given_x in calls:
         assert call(session._arena.ctypes.data, greatest.ctypes.data, y.ctypes.data) == 0
         before = session._arena.copy(), y.copy()
@@ -576,10 +576,10 @@ def test_arenas_are_independent(tmp_path: Path) -> None:
     arenas = [np.zeros_like(session._arena) for _ in x]
     y = np.zeros(network.n_out, np.float32)
     for arena in arenas:
-        session._reset_membranes(arena.ctypes.data)
+        session._reset_membranes.func(arena.ctypes.data)
     for t in range(3):
         for arena, row, expected in zip(arenas, x, alone, strict=True):
-            session._advance(arena.ctypes.data, row.ctypes.data, y.ctypes.data)
+            session._advance.func(arena.ctypes.data, row.ctypes.data, y.ctypes.data)
             np.testing.assert_array_equal(y, expected[t])
 
 
