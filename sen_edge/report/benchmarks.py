@@ -5,20 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
+from sen_edge.errors import UsageError
 from sen_edge.report import charts
-from sen_edge.report.charts import unit_name
 from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table, Verbatim
 from sen_runtime.bench.history import History
 from sen_runtime.bench.record import began_s, busy, is_wrong
 from sen_runtime.bench.text import cells, heading, remarks
-from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
+from sen_runtime.figures import significant, size
 
+#: A record, an entry of a history; a row of one.
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
 
@@ -89,19 +90,19 @@ def record_parts(record: Record) -> list[Part]:
 
 
 def side_by_side(records: Mapping[str, Record]) -> list[Part]:
-    """Median latencies of several records, by their labels."""
+    """Median latencies of several records, by their labels; nothing for one."""
     by_name = {label: {row["name"]: row for row in record["rows"]} for label, record in records.items()}
     names = list(dict.fromkeys(name for rows in by_name.values() for name in rows))
-    if not names:
+    if not names or len(records) < 2:
         return []
-    unit = unit_of_time(row["latency_us"]["median"] for rows in by_name.values() for row in rows.values())
+    unit, per_us = charts.time_unit(row["latency_us"]["median"] for rows in by_name.values() for row in rows.values())
     table = [
-        [name, *(significant(rows[name]["latency_us"]["median"] * UNITS_OF_TIME[unit]) if name in rows else UNKNOWN
+        [name, *(significant(rows[name]["latency_us"]["median"] * per_us) if name in rows else UNKNOWN
                  for rows in by_name.values())]
         for name in names
     ]  # fmt: skip
     labels = [f"{label}{_state(record)}" for label, record in records.items()]
-    return [Table(f"Median latency, {unit_name(unit)}", ["row", *labels], table), charts.medians(names, by_name)]
+    return [Table(f"Median latency, {unit}", ["row", *labels], table), charts.medians(names, by_name)]
 
 
 def _state(record: Record) -> str:
@@ -134,20 +135,19 @@ def _verdict(record: Record) -> Note:
 
 def _rows_table(record: Record) -> Table:
     """The columns of the table that the device prints."""
-    columns = list(cells(record["rows"]).values())
     names = [f"{row['name']} {WRONG} wrong outputs" if is_wrong(row) else row["name"] for row in record["rows"]]
-    headings = ["row", *(texts[0].strip() for texts in columns)]
-    rows = [[name, *(texts[index + 1].strip() for texts in columns)] for index, name in enumerate(names)]
+    columns = [["row", *names], *([text.strip() for text in texts] for texts in cells(record["rows"]).values())]
+    headings, *rows = zip(*columns, strict=True)
     return Table("Latency of one inference", headings, rows)
 
 
 def _table(caption: str, rows: Sequence[Row], names: Sequence[str], *, is_text: bool = False) -> Table:
     """Fields of rows; without those that no row knows."""
     fields = [_fields(row, is_first=row is rows[0]) for row in rows]
-    columns = {name: [_value(each[name], name) for each in fields] for name in names}
-    known = {name: texts for name, texts in columns.items() if set(texts) != {UNKNOWN}}
-    lines = [[row["name"], *(texts[index] for texts in known.values())] for index, row in enumerate(rows)]
-    return Table(caption, ["row", *(name.replace("_", " ") for name in known)], lines, is_text)
+    columns = {name.replace("_", " "): [_value(each[name], name) for each in fields] for name in names}
+    known = {"row": [row["name"] for row in rows]}
+    known |= {heading: texts for heading, texts in columns.items() if set(texts) != {UNKNOWN}}
+    return Table(caption, list(known), list(zip(*known.values(), strict=True)), is_text)
 
 
 def _fields(row: Row, *, is_first: bool) -> dict[str, Any]:
@@ -161,17 +161,15 @@ def _fields(row: Row, *, is_first: bool) -> dict[str, Any]:
 
 def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Part]:
     t_s = np.array([sample["t_s"] for sample in samples], float)
-    parts: list[Part] = [Heading("Sustained", 4)]
-    for name in names:
-        latencies = np.array([sample["latency_us"].get(name, np.nan) for sample in samples], float)
-        known = latencies[np.isfinite(latencies)]
-        if len(known):
-            unit = unit_of_time([float(np.median(known))])
-            parts.append(charts.over_time(t_s, latencies * UNITS_OF_TIME[unit], f"Latency of {name}", unit_name(unit)))
+    series = [(f"Latency of {name}", "", [sample["latency_us"].get(name) for sample in samples]) for name in names]
     for key, caption, unit in (("mhz", "Clock", "MHz"), ("celsius", "Temperature", "°C")):
-        values = np.array([np.nan if sample[key] is None else sample[key] for sample in samples], float)
+        series.append((caption, unit, [sample[key] for sample in samples]))
+    parts: list[Part] = [Heading("Sustained", 4)]
+    for caption, unit, found in series:
+        values = np.array(found, float)  # None becomes NaN
         if np.isfinite(values).any():
-            parts.append(charts.over_time(t_s, values, caption, unit))
+            shown, factor = (unit, 1.0) if unit else charts.time_unit([float(np.nanmedian(values))])
+            parts.append(charts.over_time(t_s, values * factor, caption, shown))
     return parts
 
 
@@ -248,38 +246,40 @@ def history_parts(history: History) -> list[Part]:
     return parts
 
 
-# --- CSV, with full precision --------------------------------------------------------------------
+# --- CSV -----------------------------------------------------------------------------------------
 
 
-def csv_of_records(records: Mapping[str, Record]) -> str:
-    """A line for each row of records by their sources; unknown values are empty."""
+def to_csv(records: Mapping[str, Record], histories: Mapping[str, History]) -> str:
+    """A line with full precision for each row of records by their sources; without records, of histories.
 
-    def lines() -> Iterator[dict[str, Any]]:
-        for source, record in records.items():
-            for row in record["rows"]:
-                agreement = dict(row["agreement"] or {})
-                yield {
-                    **record, **record["device"], **row, "source": source,
-                    **{f"{key}_us": value for key, value in row["latency_us"].items()},
-                    **{f"ratio_{key}": value for key, value in (row["ratio"] or {}).items()},
-                    **{f"agreement_{key}": agreement.pop(key, None) for key in ("to", "inputs")}, **agreement,
-                    "warnings": "; ".join(warning["message"] for warning in row["warnings"]),
-                }  # fmt: skip
-
-    return _csv(RECORD_FIELDS, lines())
-
-
-def csv_of_histories(histories: Mapping[str, History]) -> str:
-    """A line for each row of each entry of histories by their sources."""
-    return _csv(HISTORY_FIELDS, (
-        {**entry, **entry["device"], **row, "source": source}
-        for source, history in histories.items() for entry in history.entries for row in entry["rows"]
-    ))  # fmt: skip
-
-
-def _csv(fields: Sequence[str], lines: Iterable[dict[str, Any]]) -> str:
+    Raises:
+        UsageError: there is neither.
+    """
+    if not records and not histories:
+        hint = "expected a record, a history, or another format"
+        raise UsageError("there is no record to write as CSV", hint=hint)
+    lines = [_line(row, record, name) for name, record in records.items() for row in record["rows"]]
+    if not records:
+        lines = [
+            {**entry, **entry["device"], **row, "source": name}
+            for name, history in histories.items() for entry in history.entries for row in entry["rows"]
+        ]  # fmt: skip
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fields, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(
+        buffer, RECORD_FIELDS if records else HISTORY_FIELDS, extrasaction="ignore", lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
+
+
+def _line(row: Row, record: Record, source: str) -> dict[str, Any]:
+    """Values of the columns of a record and more; unknown ones are None."""
+    agreement = dict(row["agreement"] or {})
+    return {
+        **record, **record["device"], **row, "source": source,
+        **{f"{key}_us": value for key, value in row["latency_us"].items()},
+        **{f"ratio_{key}": value for key, value in (row["ratio"] or {}).items()},
+        **{f"agreement_{key}": agreement.pop(key, None) for key in ("to", "inputs")}, **agreement,
+        "warnings": "; ".join(warning["message"] for warning in row["warnings"]),
+    }  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,53 +16,47 @@ from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
 
 FloatArray = NDArray[np.float64]
 Row = Mapping[str, Any]
-Entry = Mapping[str, Any]
 
 WIDE = 10.0
 #: Points of a line over turns: more cannot be seen.
 MAX_POINTS = 100
 
 
-def unit_name(unit: str) -> str:
-    """Unit with the letters that a terminal may lack."""
-    return "µs" if unit == "us" else unit
+def time_unit(latencies_us: Iterable[float]) -> tuple[str, float]:
+    """Unit for latencies, with letters that a terminal may lack, and how many of it a microsecond has."""
+    unit = unit_of_time(latencies_us)
+    return "µs" if unit == "us" else unit, UNITS_OF_TIME[unit]
 
 
 def ratios(rows: Sequence[Row]) -> Chart:
     """Latency of each row over that of the first, with intervals."""
-    first = {"low": 1.0, "median": 1.0, "high": 1.0}
-    found = [row["ratio"] or (first if row is rows[0] else None) for row in rows]
+    keys = ("low", "median", "high")
+    found = [row["ratio"] or (dict.fromkeys(keys, 1.0) if row is rows[0] else None) for row in rows]
     words = [f"{row['name']}: {significant(ratio['median'])}" for row, ratio in zip(rows, found, strict=True) if ratio]
-    confidence = next((f"{100 * row['ratio']['confidence']:g} %" for row in rows if row["ratio"]), "")
-    draw = partial(
-        _draw_intervals,
-        names=[row["name"] for row in rows],
-        series={"": _intervals(found, ("low", "median", "high"))},
-        label="ratio; smaller is faster",
-        line=1.0,
-    )
-    note = f"line: interval at {confidence} confidence" if confidence else ""
+    levels = [row["ratio"]["confidence"] for row in rows if row["ratio"]]
+    note = f"line: interval at {100 * levels[0]:g} % confidence" if levels else ""
+    names, series = [row["name"] for row in rows], {"": _intervals(found, keys)}
+    draw = partial(_draw_intervals, names=names, series=series, label="ratio; smaller is faster", line=1.0)
     return Chart("Latency over that of the first row", draw, (WIDE, 0.8 + 0.4 * len(rows)), note, "; ".join(words))
 
 
 def medians(names: Sequence[str], records: Mapping[str, Mapping[str, Row]]) -> Chart:
     """Median latency of each row, for each record by its label, from the minimum to p99."""
-    unit = unit_of_time(row["latency_us"]["median"] for rows in records.values() for row in rows.values())
-    found = {
-        label: [rows[name]["latency_us"] if name in rows else None for name in names] for label, rows in records.items()
-    }
-    keys = ("min", "median", "p99")
-    series = {label: _intervals(latencies, keys) * UNITS_OF_TIME[unit] for label, latencies in found.items()}
-    draw = partial(_draw_intervals, names=names, series=series, label=f"latency, {unit_name(unit)}")
+    unit, per_us = time_unit(row["latency_us"]["median"] for rows in records.values() for row in rows.values())
+    series = {}
+    for label, rows in records.items():
+        latencies = [rows[name]["latency_us"] if name in rows else None for name in names]
+        series[label] = per_us * _intervals(latencies, ("min", "median", "p99"))
+    draw = partial(_draw_intervals, names=names, series=series, label=f"latency, {unit}")
     size = (WIDE, 1.0 + 0.25 * len(records) + len(names) * (0.25 + 0.15 * len(records)))
     return Chart("Median latency", draw, size, "line: from the minimum to p99")
 
 
 def histogram(row: Row) -> Chart:
     """Histogram of the latencies, with median and p99."""
-    unit = unit_of_time([row["latency_us"]["median"]])
-    edges = np.array(row["histogram"]["edges_us"], float) * UNITS_OF_TIME[unit]
-    lines = {key: row["latency_us"][key] * UNITS_OF_TIME[unit] for key in ("median", "p99")}
+    unit, per_us = time_unit([row["latency_us"]["median"]])
+    edges = np.array(row["histogram"]["edges_us"], float) * per_us
+    lines = {key: row["latency_us"][key] * per_us for key in ("median", "p99")}
 
     def draw(axes: Any) -> None:
         # Divided by the width on the axis, so that equal areas are equal counts on a logarithmic axis as well.
@@ -75,24 +69,24 @@ def histogram(row: Row) -> Chart:
                 axes.axvline(value, color=INK, linestyle=style, linewidth=1.2, label=key)
         if axes.lines:
             axes.legend()
-        axes.set(yticks=[], xlabel=f"latency, {unit_name(unit)}")
+        axes.set(yticks=[], xlabel=f"latency, {unit}")
         axes.spines["left"].set_visible(False)
 
     left_out = 1 - sum(row["histogram"]["counts"]) / row["n_samples"]
     note = f"{100 * left_out:.2g} % of the samples lie beyond the axis" if left_out > 0 else ""
-    words = ", ".join(f"{key} {significant(value)} {unit_name(unit)}" for key, value in lines.items())
+    words = ", ".join(f"{key} {significant(value)} {unit}" for key, value in lines.items())
     return Chart(row["name"], draw, note=note, description=words)
 
 
 def over_turns(row: Row) -> Chart:
     """Latency from the first turn to the last: median, and the band of nine tenths of the turns."""
-    unit = unit_of_time([row["latency_us"]["median"]])
-    turns = np.array(row["turns_us"], float) * UNITS_OF_TIME[unit]
+    unit, per_us = time_unit([row["latency_us"]["median"]])
+    turns = np.array(row["turns_us"], float) * per_us
     parts = np.array_split(turns, min(MAX_POINTS, len(turns)))
     low, middle, high = np.array([np.percentile(part, [5, 50, 95]) for part in parts]).T
     sizes = np.array([len(part) for part in parts])
     x = np.cumsum(sizes) - sizes / 2
-    draw = partial(_draw_line, x=x, y=middle, band=np.array([low, high]), xlabel="turn", ylabel=unit_name(unit))
+    draw = partial(_draw_line, x=x, y=middle, band=np.array([low, high]), xlabel="turn", ylabel=unit)
     return Chart(row["name"], draw)
 
 
@@ -105,19 +99,13 @@ def over_time(t_s: FloatArray, values: FloatArray, caption: str, unit: str) -> C
     return Chart(caption, draw, (WIDE, 1.8), unit, words)
 
 
-def trend(entries: Sequence[Entry], name: str, changes: Sequence[int]) -> Chart:
-    """Median latency of the rows called `name`, by date.
-
-    Args:
-        entries: entries of a history in the order of their dates, at least one of them with such a row.
-        name: name of the rows.
-        changes: indices of entries from which the device is another one.
-    """
+def trend(entries: Sequence[Row], name: str, changes: Sequence[int]) -> Chart:
+    """Median latency of the rows called `name` of a history by date; from `changes` on the device is another one."""
     points = [(entry, row) for entry in entries for row in entry["rows"] if row["name"] == name]
-    unit = unit_of_time(row["median_us"] for _, row in points)
+    unit, per_us = time_unit(row["median_us"] for _, row in points)
     keys = ("low_us", "median_us", "high_us")
     known = [[row["median_us"] if row[key] is None else row[key] for key in keys] for _, row in points]
-    values = np.array(known) * UNITS_OF_TIME[unit]
+    values = np.array(known) * per_us
     middle = values[:, 1]
 
     def draw(axes: Any) -> None:
@@ -129,11 +117,11 @@ def trend(entries: Sequence[Entry], name: str, changes: Sequence[int]) -> Chart:
         for date in _dates([times_s[at - 1 : at + 1].mean() for at in changes]):
             axes.axvline(date, color=INK, linestyle="--", linewidth=1)
         margin_s = max(60.0, 0.02 * np.ptp(times_s))
-        axes.set(xlim=_dates([times_s[0] - margin_s, times_s[-1] + margin_s]), ylabel=f"latency, {unit_name(unit)}")
+        axes.set(xlim=_dates([times_s[0] - margin_s, times_s[-1] + margin_s]), ylabel=f"latency, {unit}")
         _set_scale(axes, "y", values)
         axes.grid(axis="y")
 
-    words = f"from {significant(middle[0])} to {significant(middle[-1])} {unit_name(unit)} in {len(points)} records"
+    words = f"from {significant(middle[0])} to {significant(middle[-1])} {unit} in {len(points)} records"
     return Chart(name, draw, (WIDE, 2.2), description=words)
 
 

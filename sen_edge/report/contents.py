@@ -51,7 +51,7 @@ class Contents:
 
 
 def read(paths: Sequence[Path]) -> Contents:
-    """Read files, and the files of folders; their subfolders are not read.
+    """Read files, and the files of folders without their subfolders.
 
     A damaged file in a folder becomes a note and an item of the kind "other".
 
@@ -64,17 +64,16 @@ def read(paths: Sequence[Path]) -> Contents:
     for path in paths:
         if not path.exists():
             raise UsageError(f"{path} does not exist", hint=EXPECTED)
-        if not path.is_dir():
-            found = _read_file(path, str(path))
-        else:
-            found = []
-            for each in sorted(each for each in path.iterdir() if each.is_file() and not each.name.startswith(".")):
-                name = each.name if len(paths) == 1 else str(each)
-                try:
-                    found += _read_file(each, name)
-                except SenError as error:
-                    notes.append(error.message)
-                    found.append(Item(name, each, "other"))
+        found: list[Item] = [] if path.is_dir() else _read_file(path, str(path))
+        for each in sorted(path.iterdir()) if path.is_dir() else ():
+            if not each.is_file() or each.name.startswith("."):
+                continue
+            name = each.name if len(paths) == 1 else str(each)
+            try:
+                found += _read_file(each, name)
+            except SenError as error:
+                notes.append(error.message)
+                found.append(Item(name, each, "other"))
         if all(item.kind == "other" for item in found):
             raise UsageError(f"{path} holds nothing to report on", hint=EXPECTED)
         items += found
@@ -93,13 +92,17 @@ def _read_file(path: Path, name: str) -> list[Item]:
         return [Item(name, path, "history", history.read(path))]
     value = load_json(read_regular(path, MAX_BYTES), str(path)) if path.suffix == ".json" else None
     if isinstance(value, list) and value and all(map(_is_record, value)):
-        return [
-            Item(f"{name}: {_host(each) or index}", path, "record", record.parse(each, f"{path}: record {index}"))
-            for index, each in enumerate(value)
-        ]
+        records = [record.parse(each, f"{path}: record {index}") for index, each in enumerate(value)]
+        return [Item(f"{name}: {_host(each) or index}", path, "record", each) for index, each in enumerate(records)]
     if _is_record(value):
         return [Item(name, path, "record", record.parse(value, str(path)))]
-    return [Item(name, path, _manifest_kind(value), value)]
+    kind: Kind = "other"
+    if isinstance(value, dict):
+        if isinstance(value.get("artifacts"), list) and "manifest_version" in value:
+            kind = "export"
+        elif all(isinstance(value.get(key), dict) for key in ("before", "after", "request")):
+            kind = "compression"
+    return [Item(name, path, kind, value)]
 
 
 def _is_record(value: Any) -> bool:
@@ -108,15 +111,5 @@ def _is_record(value: Any) -> bool:
 
 def _host(each: dict[str, Any]) -> str:
     """Host of a record of `sen-edge bench --host`, or nothing."""
-    command = each.get("command")
-    last = command[-1] if isinstance(command, list) and command else ""
-    return last.removeprefix("--host=") if isinstance(last, str) and last.startswith("--host=") else ""
-
-
-def _manifest_kind(value: Any) -> Kind:
-    if not isinstance(value, dict):
-        return "other"
-    if isinstance(value.get("artifacts"), list) and "manifest_version" in value:
-        return "export"
-    is_compression = all(isinstance(value.get(name), dict) for name in ("before", "after", "request"))
-    return "compression" if is_compression else "other"
+    last = each["command"][-1] if each["command"] else ""
+    return str(last.removeprefix("--host=")) if last.startswith("--host=") else ""

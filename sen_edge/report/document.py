@@ -99,14 +99,9 @@ def _lines(part: Part, *, is_markdown: bool) -> str:
 def to_page(
     title: str, parts: Sequence[Part], note: Callable[[str], None], template: str = "page.html", **values: object
 ) -> str:
-    """Write a page; control characters are replaced.
+    """Fill page.html, or a template that extends it and takes `values`; control characters are replaced.
 
-    Args:
-        title: of the page.
-        parts: its content.
-        note: receives the names of parts that are left out.
-        template: page.html, or one that extends it.
-        values: those that it takes as well.
+    `note` receives the names of parts that are left out.
     """
     try:
         drawing.check_matplotlib()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import sen_edge
 from sen_edge.errors import UsageError
@@ -36,93 +37,71 @@ DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, StopItera
 
 
 def render(contents: Contents, format_name: str, note: Callable[[str], None]) -> bytes:
-    """Write a report.
-
-    Args:
-        contents: contents of the sources.
-        format_name: one of the values of `FORMATS`.
-        note: receives the names of damaged files and of parts that are left out.
+    """Write a report in a format of `FORMATS`; `note` receives names of damaged files and of parts that are left out.
 
     Raises:
         UsageError: the contents have nothing for this format.
         MissingExtraError: a picture without matplotlib.
     """
-    for line in contents.notes:
-        note(line)
-    if format_name in ("text", "markdown"):
-        is_markdown = format_name == "markdown"
-        shown = to_lines(_brief_parts(contents, note, is_markdown=is_markdown), is_markdown=is_markdown)
-    elif format_name == "csv":
-        shown = _csv(contents)
-    else:
-        title = f"Report: {', '.join(path.resolve().name for path in contents.paths)}"
-        parts = _page_parts(contents, note)
-        if format_name != "html":
-            charts = [part for part in parts if isinstance(part, Chart)]
-            if not charts:
-                hint = "expected a record, a history, or a model with positions"
-                raise UsageError("there is nothing to draw", hint=hint)
-            return drawing.to_file(charts, title, "", f".{format_name}")
-        shown = to_page(title, parts, note)
-    return shown.encode(errors="replace")  # names of files may be no text
-
-
-def _csv(contents: Contents) -> str:
-    if found := contents.of("record"):
-        return benchmarks.csv_of_records({item.name: item.value for item in found})
-    if found := contents.of("history"):
-        return benchmarks.csv_of_histories({item.name: item.value for item in found})
-    raise UsageError("there is no record to write as CSV", hint="expected a record, a history, or another format")
-
-
-def _brief_parts(contents: Contents, note: Callable[[str], None], *, is_markdown: bool) -> list[Part]:
-    """The tables without files and charts; a record as text is the table of the device."""
-    parts = _model_parts(contents.of("model"))[:1]
-    parts += _each(contents.of("compression"), _compression_parts, note)
-    parts += _export_parts(contents.of("export"), note)
-    for item in (*contents.of("record"), *contents.of("history")):
-        parts += [Heading(item.name)] if len(contents.items) > 1 else []
-        if item.kind == "history":
-            parts += benchmarks.history_brief(item.value)
-        elif is_markdown:
-            parts += benchmarks.record_brief(item.value)
-        else:
-            parts.append(Verbatim(text.table(item.value).rstrip()))
-    return parts
-
-
-def _page_parts(contents: Contents, note: Callable[[str], None]) -> list[Part]:
-    """All sections of a page, which starts with the notes; `note` receives the names of damaged files as well."""
-    notes = list(contents.notes)
+    notes: list[str] = []
 
     def say(line: str) -> None:
         notes.append(line)
         note(line)
 
-    compressions = contents.of("compression")
-    for item in contents.of("export"):
-        value = item.value.get("compression")
-        if isinstance(value, dict) and "before" in value:
-            compressions.append(Item(item.name, item.path, "compression", value))
-    records = {item.name: item.value for item in contents.of("record")}
-    histories = {item.name: item.value for item in contents.of("history")}
+    for line in contents.notes:
+        say(line)
+    title = f"Report: {', '.join(path.resolve().name for path in contents.paths)}"
+    sections = {} if format_name == "csv" else _sections(contents, format_name, say)
+    parts = [part for section in sections.values() for part in section]
+    if format_name == "csv":
+        records, histories = ({item.name: item.value for item in contents.of(kind)} for kind in ("record", "history"))
+        shown = benchmarks.to_csv(records, histories)
+    elif format_name == "html":
+        parts = [Note(f"sen-edge {sen_edge.__version__}"), *([Note("! Left out", notes, "warn")] if notes else [])]
+        for heading, section in sections.items():
+            parts += [Heading(heading), *section] if section else []
+        shown = to_page(title, parts, note)
+    elif format_name in ("text", "markdown"):
+        shown = to_lines(parts, is_markdown=format_name == "markdown")
+    else:
+        charts = [part for part in parts if isinstance(part, Chart)]
+        if not charts:
+            hint = "expected a record, a history, or a model with positions"
+            raise UsageError("there is nothing to draw", hint=hint)
+        return drawing.to_file(charts, title, "", f".{format_name}")
+    return shown.encode(errors="replace")  # names of files may be no text
+
+
+def _sections(contents: Contents, format_name: str, note: Callable[[str], None]) -> dict[str, list[Part]]:
+    """Parts of each section by its heading: all, or as text and Markdown the tables without those of files."""
+    exports, compressions = contents.of("export"), contents.of("compression")
+    records, histories = contents.of("record"), contents.of("history")
+    is_brief = format_name in ("text", "markdown")
+    if is_brief:
+        show_record = _record_as_text if format_name == "text" else benchmarks.record_brief
+        show_history, level = benchmarks.history_brief, 2
+    else:
+        show_record, show_history, level = benchmarks.record_parts, benchmarks.history_parts, 3
+        found = [replace(item, value=item.value.get("compression")) for item in exports]
+        compressions += [item for item in found if isinstance(item.value, dict) and "before" in item.value]
     sections = {
-        "Models": _model_parts(contents.of("model")),
-        "Compression": _each(compressions, _compression_parts, say),
-        "Exports and their verification": _export_parts(contents.of("export"), say),
-        "Benchmarks": benchmarks.side_by_side(records) if len(records) > 1 else [],
+        "Models": _model_parts(contents.of("model"))[: 1 if is_brief else None],
+        "Compression": _each(compressions, _compression_parts, note),
+        "Exports and their verification": _export_parts(_each(exports, _export_rows, note)),
+        "Benchmarks": [] if is_brief else benchmarks.side_by_side({item.name: item.value for item in records}),
         "History": [],
-        "Files": _file_parts(contents.items) if any(path.is_dir() for path in contents.paths) else [],
+        "Files": [] if is_brief or not any(path.is_dir() for path in contents.paths) else _file_parts(contents.items),
     }
-    for name, record in records.items():
-        sections["Benchmarks"] += [Heading(name, 3), *benchmarks.record_parts(record)]
-    for name, history in histories.items():
-        sections["History"] += [Heading(name, 3), *benchmarks.history_parts(history)]
-    parts: list[Part] = [Note(f"sen-edge {sen_edge.__version__}")]
-    parts += [Note("! Left out", notes, "warn")] if notes else []
-    for heading, section in sections.items():
-        parts += [Heading(heading), *section] if section else []
-    return parts
+    for heading, items, show in (("Benchmarks", records, show_record), ("History", histories, show_history)):
+        for item in items:
+            is_alone = is_brief and len(contents.items) == 1
+            sections[heading] += [*([] if is_alone else [Heading(item.name, level)]), *show(item.value)]
+    return sections
+
+
+def _record_as_text(record: Mapping[str, Any]) -> list[Part]:
+    return [Verbatim(text.table(record).rstrip())]
 
 
 def _each(items: Sequence[Item], make: Callable[[Item], list[T]], note: Callable[[str], None]) -> list[T]:
@@ -185,14 +164,14 @@ def _compression_parts(item: Item) -> list[Part]:
     ]
 
 
-def _export_parts(items: Sequence[Item], note: Callable[[str], None]) -> list[Part]:
-    """Every file of every export with its verification in every engine."""
-    rows = _each(items, _export_rows, note)
+def _export_parts(rows: Sequence[Sequence[str]]) -> list[Part]:
+    """A table of `_export_rows`."""
     headings = ["file", "model", "size", "engine", "verified", "max error / std", "same argmax", "accuracy (model)"]
     return [Table("Exported files, compared with their models in every engine", headings, rows)] if rows else []
 
 
 def _export_rows(item: Item) -> list[Sequence[str]]:
+    """Every file of an export with its verification in every engine."""
     rows: list[Sequence[str]] = []
     for artifact in item.value["artifacts"]:
         name, facts = next(iter(artifact["files"].items()))

@@ -30,7 +30,7 @@ def layer_tables(summary: Summary) -> list[Table]:
             f"{layer.n_in} -> {layer.n_out}",
             f"{layer.parameters:,}",
             f"{layer.synapses:,}",
-            f"{_share(layer.excitatory)} / {_share(layer.inhibitory)}",
+            " / ".join(UNKNOWN if each is None else f"{each:.0%}" for each in (layer.excitatory, layer.inhibitory)),
             _spread(layer.distance_quantiles),
             _spread(layer.weight_quantiles),
         ]
@@ -108,10 +108,6 @@ def _spiking_neuron(layer: LayerSummary) -> str:
     when = "after the next decay" if neuron["reset_delay"] else "before the next decay"
     reset = f"{neuron['reset']}, reset_delay {str(neuron['reset_delay']).lower()} ({when})"
     return f"beta {neuron['beta']:.6g}, threshold {neuron['threshold']:.6g}, reset {reset}"
-
-
-def _share(value: float | None) -> str:
-    return UNKNOWN if value is None else f"{value:.0%}"
 
 
 def _spread(quantiles: tuple[float, ...] | None) -> str:

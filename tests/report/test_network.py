@@ -141,7 +141,7 @@ def test_number_of_drawn_synapses_is_limited(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_spikes_are_those_that_the_network_counts() -> None:
-    network = picture.runnable(model_of(SNN))
+    network = model_of(SNN).network
     x, name = picture.random_input(network, 5)
     found = picture.record(network, x)
     counts = reference.trace(network, x[np.newaxis], np.float32)[0][0]
@@ -192,7 +192,7 @@ def test_page_of_a_spiking_network_states_its_input(sen_edge: Run, snn_path: Pat
     data = data_of(out.read_text())
     mean, *values = array_of(data, "activity").reshape(1 + SNN.spiking.timesteps, 64 + 32)
     assert np.array_equal(values[0][:64], np.rint(255 * x[3]))
-    spikes = picture.record(picture.runnable(model_of(SNN)), x[3])[1]
+    spikes = picture.record(model_of(SNN).network, x[3])[1]
     assert np.array_equal(np.array(values)[:, 64:], 255 * spikes)
     assert np.array_equal(mean[64:], np.rint(255 * spikes.mean(axis=0)))
     assert data["spikes"] == [spikes.sum(), *spikes.sum(axis=1)]
@@ -272,10 +272,9 @@ def test_every_panel_in_every_format_is_the_same_each_time(
 
 def test_panels_are_those_with_something_to_show() -> None:
     pruned = model_of(MLP, synapses={0: np.eye(32, 64, dtype=bool)})
-    everything = panels.default_panels(scene(pruned), model_of(MLP))
-    assert everything == list(panels.PANELS)
+    assert panels.default_panels(scene(pruned)) == [name for name in panels.PANELS if name != panels.BEFORE_AFTER]
     odd = scene(model_of(SpatialConfig((63, 10))))
-    assert panels.default_panels(odd, None) == ["network", "distances", "weights", "wiring"]
+    assert panels.default_panels(odd) == ["network", "distances", "weights", "wiring"]
 
 
 def test_without_matplotlib_the_pip_line_is_named(

@@ -31,7 +31,7 @@ def panel(name: str, scene: Scene, before: Model | None = None) -> Chart:
     Raises:
         UsageError: the network has nothing to show in it.
     """
-    if name == BEFORE_AFTER:
+    if name == BEFORE_AFTER and before is not None:
         return _before_after(before, scene)
     side = image_side(scene)
     if name == "input-grid" and side is None:
@@ -49,10 +49,10 @@ def panel(name: str, scene: Scene, before: Model | None = None) -> Chart:
     return Chart(caption, partial(draw_scene, scene=scene), size)
 
 
-def default_panels(scene: Scene, before: Model | None = None) -> list[str]:
-    """The panels in which a network has something to show."""
+def default_panels(scene: Scene) -> list[str]:
+    """The panels in which a network alone has something to show."""
     is_pruned = any(np.isinf(link.distances).any() for link in scene.links)
-    empty = {"degrees": not is_pruned, "input-grid": image_side(scene) is None, BEFORE_AFTER: before is None}
+    empty = {"degrees": not is_pruned, "input-grid": image_side(scene) is None, BEFORE_AFTER: True}
     return [name for name in PANELS if not empty.get(name)]
 
 
@@ -201,24 +201,20 @@ def _write(axes: Any, words: str) -> None:
 # --- before and after ----------------------------------------------------------------------------
 
 
-def _before_after(before: Model | None, scene: Scene) -> Chart:
+def _before_after(before: Model, scene: Scene) -> Chart:
     """Positions of another checkpoint and those of this one, in one projection, each on its own scale."""
     own = scene.model
-    if before is None:
-        raise UsageError("before-after needs another checkpoint", hint="--what before-after=OTHER.pt")
     old, new = positions_of(before.network), positions_of(own.network)
     found, expected = (f"{'-'.join(str(len(at)) for at in each)} and d = {each[0].shape[1]}" for each in (old, new))
     if found != expected:
         raise UsageError(f"{before.name} has layers {found}; expected {expected}, as {own.name}")
     is_fixed = is_axis_fixed(own) and scene.dimensions > 1
     flat = [np.asarray(at[:, :-1] if is_fixed else at, np.float64) for at in (*old, *new)]
-    moved = [np.linalg.norm(after - at, axis=1) for at, after in zip(flat[: len(old)], flat[len(old) :], strict=True)]
-    places = [at[scene.neurons[index % len(old)]] for index, at in enumerate(_to_plane(flat))]
-    caption = f"Before and after; neurons moved by {np.median(np.concatenate(moved)):.3g} (median)"
-    sides = {
-        f"Before: {short(before.name, 28)}": places[: len(old)],
-        f"After: {short(own.name, 28)}": places[len(old) :],
-    }
+    half = len(old)
+    moved = np.linalg.norm(np.concatenate(flat[half:]) - np.concatenate(flat[:half]), axis=1)
+    places = [at[scene.neurons[index % half]] for index, at in enumerate(_to_plane(flat))]
+    caption = f"Before and after; neurons moved by {np.median(moved):.3g} (median)"
+    sides = {f"Before: {short(before.name, 28)}": places[:half], f"After: {short(own.name, 28)}": places[half:]}
     return Chart(caption, partial(_draw_sides, sides=sides), (7.0, 3.0))
 
 

@@ -20,7 +20,7 @@ from sen_edge.model.model import Model
 from sen_edge.report import drawing
 from sen_edge.report.document import UNKNOWN, Table, environment, to_page
 from sen_edge.report.network.panels import default_panels, panel
-from sen_edge.report.network.request import PAGE, PlotRequest
+from sen_edge.report.network.request import BEFORE_AFTER, PAGE, PlotRequest
 from sen_edge.report.network.scene import STRONGEST, Scene, load_positions, scene
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
@@ -66,7 +66,8 @@ def draw(model: Model, request: PlotRequest, note: Callable[[str], None]) -> byt
         raise UsageError("--data is for the spikes on a page", hint=f"leave it out, or write a {PAGE}")
     if not request.is_page:
         drawing.check_matplotlib()
-    before = None if request.before is None else load_positions(request.before, map_path=request.map_path)
+    other = request.panels.get(BEFORE_AFTER)
+    before = None if other is None else load_positions(other, map_path=request.map_path)
     strongest = STRONGEST if request.synapses is None else request.synapses
     network = scene(model, strongest=strongest, max_distance=request.max_distance)
     notes = list(network.notes)
@@ -79,7 +80,7 @@ def draw(model: Model, request: PlotRequest, note: Callable[[str], None]) -> byt
     for line in notes:
         note(line)
     if not request.is_page:
-        charts = [panel(name, network, before) for name in request.panels or default_panels(network, before)]
+        charts = [panel(name, network, before) for name in request.panels or default_panels(network)]
         return drawing.to_file(charts, f"{model.name}: {network.description}", " ".join(notes), request.suffix)
     if spikes is not None:
         note(f"spikes: input {input_name}")
@@ -93,24 +94,15 @@ def simulate(model: Model, request: PlotRequest) -> tuple[list[FloatArray], str]
     """Run a spiking network on the requested input: `record`, and the name of the input.
 
     Raises:
-        DataError: see `sen_edge.data.datasets.load_part`.
-        UsageError: the data lack the example.
         NetworkError: the network does not run.
     """
     network = model.network
     if network.macs > MAX_WEIGHTS:
         raise NetworkError(f"it has {network.macs:,} weights, too many to run it here")
     x, name = random_input(network, request.seed) if request.data is None else _data_input(network, request)
-    return record(runnable(model), x), name
-
-
-def runnable(model: Model) -> Network:
-    """The network with its pattern of synapses.
-
-    Raises:
-        NetworkError: neurons coincide, so that there are no weights.
-    """
-    return model.network if model.checkpoint is None else checkpoints.to_network(model.checkpoint)
+    if model.checkpoint is not None:
+        network = checkpoints.to_network(model.checkpoint)  # with its pattern of synapses
+    return record(network, x), name
 
 
 def random_input(network: Network, seed: int) -> tuple[FloatArray, str]:
@@ -138,9 +130,6 @@ def record(network: Network, x: FloatArray) -> list[FloatArray]:
     """Activity `[T, n]` of each layer with spikes for one input `[n_in]`, or `[T, n_in]` spikes.
 
     The input is the first layer; 1 is a spike, and an input current ranges from 0 to 1.
-
-    Raises:
-        NetworkError: neurons coincide, so that there are no weights.
     """
     network = reference.expand(network)
     is_current = network.input_coding == "direct"
@@ -190,22 +179,23 @@ def _page(
 
 def _layer_table(scene: Scene) -> Table:
     rows = []
-    for layer, (name, kinds) in enumerate(zip(scene.layer_names, scene.kinds, strict=True)):
-        cells = [f"{len(kinds):,}", *[UNKNOWN] * 6]
-        if layer < len(scene.links):
-            lengths, strongest = scene.links[layer].lengths, scene.links[layer].strongest
-            cells[1:] = [
-                *(f"{kinds.count(kind):,}" for kind in ("excitatory", "inhibitory")),
-                f"{lengths.size:,}",
-                f"{len(strongest):,}",
-                f"{np.median(lengths):.3g}" if lengths.size else UNKNOWN,
-                f"{strongest[0]:.3g}" if len(strongest) else UNKNOWN,
-            ]
-        rows.append([name, *cells])
-    headings = [
-        "layer", "neurons", "excitatory", "inhibitory", "synapses", "drawn", "median distance", "strongest weight",
-    ]  # fmt: skip
-    return Table("Layers, and the synapses from each to the next", headings, rows)
+    for name, kinds, link in zip(scene.layer_names, scene.kinds, scene.links, strict=False):
+        lengths, strongest = link.lengths, link.strongest
+        rows.append(
+            {
+                "layer": name,
+                "neurons": f"{len(kinds):,}",
+                "excitatory": f"{kinds.count('excitatory'):,}",
+                "inhibitory": f"{kinds.count('inhibitory'):,}",
+                "synapses": f"{lengths.size:,}",
+                "drawn": f"{len(strongest):,}",
+                "median distance": f"{np.median(lengths):.3g}" if lengths.size else UNKNOWN,
+                "strongest weight": f"{strongest[0]:.3g}" if len(strongest) else UNKNOWN,
+            }
+        )
+    output = [scene.layer_names[-1], f"{len(scene.kinds[-1]):,}", *[UNKNOWN] * 6]
+    cells = [*(list(row.values()) for row in rows), output]
+    return Table("Layers, and the synapses from each to the next", list(rows[0]), cells)
 
 
 def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class PlotRequest(Schema):
                 raise SchemaError(f"has {item!r}; expected {', '.join(PANELS)}=OTHER.pt", key="what")
         if self.what and self.is_page:
             raise UsageError(f"--what is for {', '.join(PICTURES)}", hint="leave it out: a page shows the network")
-        if self.output.resolve() in {path.resolve() for path in (self.model, self.before) if path is not None}:
+        models = (self.model, self.panels.get(BEFORE_AFTER, self.model))
+        if self.output.resolve() in map(Path.resolve, models):
             raise OutputError(f"{self.output} is the model itself", hint="choose another with -o")
 
     @property
@@ -70,12 +71,6 @@ class PlotRequest(Schema):
         return self.suffix == PAGE
 
     @property
-    def panels(self) -> tuple[str, ...]:
-        """Names of the charts; empty for all with content."""
-        return tuple(dict.fromkeys(item.partition("=")[0] for item in self.what))
-
-    @property
-    def before(self) -> Path | None:
-        """The other checkpoint of the chart "before-after"."""
-        paths = [Path(item.partition("=")[2]) for item in self.what if item.startswith(BEFORE_AFTER)]
-        return paths[-1] if paths else None
+    def panels(self) -> dict[str, Path]:
+        """Charts, and the other checkpoint of "before-after"; empty for all with content."""
+        return {name: Path(path) for name, _, path in (item.partition("=") for item in self.what)}
