@@ -14,6 +14,7 @@ import numpy as np
 from sen_edge.errors import UsageError
 from sen_edge.report import charts
 from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table, Verbatim
+from sen_runtime.bench import text
 from sen_runtime.bench.history import History
 from sen_runtime.bench.record import began_s, busy, is_wrong
 from sen_runtime.bench.text import cells, heading, remarks
@@ -48,6 +49,11 @@ HISTORY_FIELDS = (
 
 
 # --- records -------------------------------------------------------------------------------------
+
+
+def record_text(record: Record) -> list[Part]:
+    """The table of the device."""
+    return [Verbatim(text.table(record).rstrip())]
 
 
 def record_brief(record: Record) -> list[Part]:
@@ -136,7 +142,7 @@ def _verdict(record: Record) -> Note:
 def _rows_table(record: Record) -> Table:
     """The columns of the table that the device prints."""
     names = [f"{row['name']} {WRONG} wrong outputs" if is_wrong(row) else row["name"] for row in record["rows"]]
-    columns = [["row", *names], *([text.strip() for text in texts] for texts in cells(record["rows"]).values())]
+    columns = [["row", *names], *([cell.strip() for cell in texts] for texts in cells(record["rows"]).values())]
     headings, *rows = zip(*columns, strict=True)
     return Table("Latency of one inference", headings, rows)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sen_edge
 from sen_edge.errors import UsageError
@@ -18,7 +18,6 @@ from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table,
 from sen_edge.report.drawing import Chart
 from sen_edge.report.network.panels import default_panels, panel
 from sen_edge.report.network.scene import load_positions, scene
-from sen_runtime.bench import text
 from sen_runtime.errors import SenError
 from sen_runtime.figures import size
 from sen_runtime.untrusted import open_regular, printable
@@ -32,6 +31,10 @@ FORMATS = {".txt": "text", ".csv": "csv", ".md": "markdown", ".html": "html"} | 
 MAX_NEURONS = 1500
 #: Bytes of a file that are hashed at once.
 CHUNK = 1 << 20
+EXPORTED = "Exported files, compared with their models in every engine"
+EXPORT_COLUMNS = (
+    "file", "model", "size", "engine", "verified", "max error / std", "same argmax", "accuracy (model)",
+)  # fmt: skip
 #: Errors of reading a manifest that somebody has edited.
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, ZeroDivisionError)
 
@@ -78,30 +81,28 @@ def _sections(contents: Contents, format_name: str, note: Callable[[str], None])
     exports, compressions = contents.of("export"), contents.of("compression")
     records, histories = contents.of("record"), contents.of("history")
     is_brief = format_name in ("text", "markdown")
-    if is_brief:
-        show_record = _record_as_text if format_name == "text" else benchmarks.record_brief
-        show_history, level = benchmarks.history_brief, 2
-    else:
-        show_record, show_history, level = benchmarks.record_parts, benchmarks.history_parts, 3
+    show_record, show_history = {
+        "text": (benchmarks.record_text, benchmarks.history_brief),
+        "markdown": (benchmarks.record_brief, benchmarks.history_brief),
+    }.get(format_name, (benchmarks.record_parts, benchmarks.history_parts))
+    if not is_brief:
         found = [replace(item, value=item.value.get("compression")) for item in exports]
         compressions += [item for item in found if isinstance(item.value, dict) and "before" in item.value]
-    sections = {
+    rows = _each(exports, _export_rows, note)
+    sections: dict[str, list[Part]] = {
         "Models": _model_parts(contents.of("model"))[: 1 if is_brief else None],
         "Compression": _each(compressions, _compression_parts, note),
-        "Exports and their verification": _export_parts(_each(exports, _export_rows, note)),
+        "Exports and their verification": [Table(EXPORTED, EXPORT_COLUMNS, rows)] if rows else [],
         "Benchmarks": [] if is_brief else benchmarks.side_by_side({item.name: item.value for item in records}),
         "History": [],
         "Files": [] if is_brief or not any(path.is_dir() for path in contents.paths) else _file_parts(contents.items),
     }
     for heading, items, show in (("Benchmarks", records, show_record), ("History", histories, show_history)):
         for item in items:
-            is_alone = is_brief and len(contents.items) == 1
-            sections[heading] += [*([] if is_alone else [Heading(item.name, level)]), *show(item.value)]
+            if not is_brief or len(contents.items) > 1:
+                sections[heading].append(Heading(item.name, 2 if is_brief else 3))
+            sections[heading] += show(item.value)
     return sections
-
-
-def _record_as_text(record: Mapping[str, Any]) -> list[Part]:
-    return [Verbatim(text.table(record).rstrip())]
 
 
 def _each(items: Sequence[Item], make: Callable[[Item], list[T]], note: Callable[[str], None]) -> list[T]:
@@ -162,12 +163,6 @@ def _compression_parts(item: Item) -> list[Part]:
         tables.weights_table("Layers after compression", item.value.get("layers", [])),
         *([Note("", warnings)] if warnings else []),
     ]
-
-
-def _export_parts(rows: Sequence[Sequence[str]]) -> list[Part]:
-    """A table of `_export_rows`."""
-    headings = ["file", "model", "size", "engine", "verified", "max error / std", "same argmax", "accuracy (model)"]
-    return [Table("Exported files, compared with their models in every engine", headings, rows)] if rows else []
 
 
 def _export_rows(item: Item) -> list[Sequence[str]]:

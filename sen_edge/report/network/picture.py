@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sen_edge
+from sen_edge.data.datasets import load_part
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.model import Model
@@ -23,6 +24,8 @@ from sen_edge.report.network.panels import default_panels, panel
 from sen_edge.report.network.request import BEFORE_AFTER, PAGE, PlotRequest
 from sen_edge.report.network.scene import STRONGEST, Scene, load_positions, scene
 from sen_runtime import reference
+from sen_runtime.bench.loops import random_inputs
+from sen_runtime.data import TEST
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network
 
@@ -30,8 +33,6 @@ FloatArray = NDArray[np.float32]
 
 #: Weights of a network that is run for a picture.
 MAX_WEIGHTS = 1 << 26
-#: Spike probability of an input neuron in a step of random input.
-RANDOM_RATE = 0.2
 #: Learned coordinates of a neuron that the page shows.
 MAX_COORDINATES = 8
 SCRIPTS = ("viewer_drawing.js", "viewer_controls.js")
@@ -47,12 +48,9 @@ ARRAYS = {"Float32Array": "<f4", "Uint32Array": "<u4", "Uint8Array": "u1"}
 
 
 def draw(model: Model, request: PlotRequest, note: Callable[[str], None]) -> bytes:
-    """Draw the file; the same network gives the same bytes.
+    """Draw a model of `load_positions`; the same network gives the same bytes.
 
-    Args:
-        model: the network, see `load_positions`.
-        request: content and format.
-        note: receives remarks for the reader of the picture, which the file holds as well.
+    `note` receives remarks for the reader of the picture, which the file holds as well.
 
     Raises:
         UsageError: an option without effect; a panel in which the network has nothing to show; an example that the
@@ -99,31 +97,18 @@ def simulate(model: Model, request: PlotRequest) -> tuple[list[FloatArray], str]
     network = model.network
     if network.macs > MAX_WEIGHTS:
         raise NetworkError(f"it has {network.macs:,} weights, too many to run it here")
-    x, name = random_input(network, request.seed) if request.data is None else _data_input(network, request)
+    name = f"random, seed {request.seed}"
+    if request.data is None:
+        x = random_inputs(network.input_shape, 1, request.seed, *network.input_range)[0]
+    else:
+        found, index = load_part(request.data, TEST, request.data_dir, network), request.example
+        if index >= len(found.inputs):
+            raise UsageError(f"--example is {index}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
+        label = "" if found.labels is None else f", label {found.labels[index]}"
+        x, name = found.inputs[index], f"example {index} of {found.title}{label}"
     if model.checkpoint is not None:
         network = checkpoints.to_network(model.checkpoint)  # with its pattern of synapses
     return record(network, x), name
-
-
-def random_input(network: Network, seed: int) -> tuple[FloatArray, str]:
-    """A seeded random input of the network's shape, and its name."""
-    values = np.random.default_rng(seed).random(network.input_shape)
-    low, high = network.input_range
-    x = values < RANDOM_RATE if network.input_coding == "spikes" else low + (high - low) * values
-    return x.astype(np.float32), f"random, seed {seed}"
-
-
-def _data_input(network: Network, request: PlotRequest) -> tuple[FloatArray, str]:
-    """One example of a data set's test part, and its name."""
-    from sen_edge.data.datasets import load_part
-    from sen_runtime.data import TEST
-
-    found = load_part(str(request.data), TEST, request.data_dir, network)
-    index = request.example
-    if index >= len(found.inputs):
-        raise UsageError(f"--example is {index}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
-    label = "" if found.labels is None else f", label {found.labels[index]}"
-    return found.inputs[index], f"example {index} of {found.title}{label}"
 
 
 def record(network: Network, x: FloatArray) -> list[FloatArray]:

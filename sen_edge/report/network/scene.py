@@ -186,13 +186,9 @@ class Scene:
 def scene(
     model: Model, most: int = MAX_NEURONS, *, strongest: int = STRONGEST, max_distance: float | None = None
 ) -> Scene:
-    """Lay a network out for drawing.
+    """Lay out a model of `load_positions`: `most` neurons, sampled evenly within each layer.
 
-    Args:
-        model: of `load_positions`.
-        most: neurons to draw; larger networks are sampled, evenly within each layer.
-        strongest: synapses to draw of each layer, by the magnitude of their weight.
-        max_distance: draw all synapses up to this length instead.
+    Synapses are the `strongest` of each layer by the magnitude of their weight, or all up to `max_distance`.
     """
     projected, axes, sentence = project(positions_of(model.network), is_axis_fixed=is_axis_fixed(model))
     sizes = model.network.layer_sizes
@@ -285,15 +281,9 @@ def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:
 
 
 def project(layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool) -> tuple[list[FloatArray], tuple[str, ...], str]:
-    """Map the neurons of all layers to three coordinates.
+    """Map positions `[n, d]` of each layer to `[n, 3]`, the layer axis (the fixed last one) first if there is one.
 
-    Args:
-        layers: positions `[n, d]` of each layer.
-        is_axis_fixed: whether the last coordinate is that of the layer.
-
-    Returns:
-        Positions `[n, 3]` of each layer, the layer axis first if there is one; the names of the axes; a sentence about
-        the projection and the share of the variance that it keeps.
+    Returns the names of the axes, and a sentence about the projection and the share of the variance that it keeps, too.
     """
     d = layers[0].shape[1]
     exact = [positions.astype(np.float64) for positions in layers]

@@ -108,6 +108,10 @@ function panBy(x, y) {
 // --- drawing -------------------------------------------------------------------------------------
 
 const KINDS = ["excitatory", "inhibitory", "silent", "output"];
+const disc = new Path2D("M -1 0 a 1 1 0 0 1 2 0 a 1 1 0 0 1 -2 0 z");
+const square = new Path2D("M -0.86 -0.86 h 1.72 v 1.72 h -1.72 z");
+const diamond = new Path2D("M 0 -1.2 l 1.2 1.2 l -1.2 1.2 l -1.2 -1.2 z");
+const MARKS = { excitatory: disc, inhibitory: square, silent: disc, output: diamond };
 const sprites = new Map();
 let colours = {};
 
@@ -240,16 +244,11 @@ function sprite(kindIndex, isSpiking, size) {
   brush.fill();
   brush.globalAlpha = 1;
   brush.scale(size / 2.56, size / 2.56);
-  brush.beginPath();
-  if (kind === "inhibitory") brush.rect(-0.86, -0.86, 1.72, 1.72);
-  else if (kind === "output") [[0, -1.2], [1.2, 0], [0, 1.2], [-1.2, 0]].forEach(([x, y]) => brush.lineTo(x, y));
-  else brush.arc(0, 0, 1, 0, 7);
-  brush.closePath();
   brush.fillStyle = colours[kind === "silent" ? "paper" : kind];
   brush.strokeStyle = colours[kind === "silent" ? "silent" : isSpiking ? "output" : "paper"];
   brush.lineWidth = 0.22;
-  brush.fill();
-  brush.stroke();
+  brush.fill(MARKS[kind]);
+  brush.stroke(MARKS[kind]);
   const pixels = brush.getImageData(0, 0, side, side);
   sprites.set(key, pixels);
   return pixels;
