@@ -92,15 +92,15 @@ def over_turns(row: Row) -> Chart:
 
 def over_time(t_s: FloatArray, values: FloatArray, caption: str, unit: str) -> Chart:
     """A value over the time of a sustained run; NaN where it is unknown."""
-    per_unit, time_unit = (60, "minutes") if t_s.max() >= 180 else (1, "seconds")
-    draw = partial(_draw_line, x=t_s / per_unit, y=values, xlabel=f"{time_unit} since the start", ylabel=unit)
+    seconds, name = (60, "minutes") if t_s.max() >= 180 else (1, "seconds")
+    draw = partial(_draw_line, x=t_s / seconds, y=values, xlabel=f"{name} since the start", ylabel=unit)
     known = values[np.isfinite(values)]
     words = f"{significant(float(known[0]))} {unit} at first, {significant(float(known[-1]))} {unit} at last"
     return Chart(caption, draw, (WIDE, 1.8), unit, words)
 
 
 def trend(entries: Sequence[Row], name: str, changes: Sequence[int]) -> Chart:
-    """Median latency of the rows called `name` of a history by date; from `changes` on the device is another one."""
+    """Median latency of the rows called `name`, by date; from the entries `changes` on the device is another one."""
     points = [(entry, row) for entry in entries for row in entry["rows"] if row["name"] == name]
     unit, per_us = time_unit(row["median_us"] for _, row in points)
     keys = ("low_us", "median_us", "high_us")

@@ -116,8 +116,7 @@ def _draw_weights(axes: Any, scene: Scene) -> None:
     """Histogram of the nonzero weights, layer by layer, each over its median magnitude."""
     found = {}
     for index, link in enumerate(scene.links):
-        weights = link.weights()
-        weights = weights[np.isfinite(weights) & (weights != 0)]
+        weights = link.weights[np.isfinite(link.weights) & (link.weights != 0)]
         median = np.median(np.abs(weights)) if weights.size else np.float32(1)
         found[f"layer {index} to {index + 1}, median {median:.3g}"] = weights / median
     _draw_histogram(axes, found, "weight / median magnitude of its layer", "share of synapses")
@@ -178,10 +177,8 @@ def _draw_input(axes: Any, scene: Scene) -> None:
     """Input neurons as the image they see, coloured by the sum of their weights."""
     from matplotlib.colors import LinearSegmentedColormap
 
-    values = scene.links[0].weights()
-    values[~np.isfinite(values)] = 0
-    side = round(scene.model.network.n_in**0.5)
-    strength = values.astype(np.float64).sum(axis=0).reshape(side, side)
+    side, weights = round(scene.model.network.n_in**0.5), scene.links[0].weights
+    strength = np.where(np.isfinite(weights), weights, 0).sum(axis=0, dtype=np.float64).reshape(side, side)
     bound = float(np.quantile(np.abs(strength), 0.98)) or 1.0
     colours = [INHIBITORY, "#cfe3f2", "#f7f7f7", "#f6d9c4", EXCITATORY]
     cmap = LinearSegmentedColormap.from_list("inhibition", colours)

@@ -104,6 +104,7 @@ class Link:
     Attributes:
         operator: positions and masks of both.
         distances: `[n_out, n_in]`, at least `min_distance`: 0 of coincident neurons, inf without a synapse.
+        weights: `[n_out, n_in]`: infinite between coincident neurons, 0 without a synapse.
         sources: `[n]` of the synapses to draw, the strongest first: indices among the drawn neurons of the layer.
         targets: `[n]`, indices among those of the next layer.
         strongest: `[n]`, their weights.
@@ -111,6 +112,7 @@ class Link:
 
     operator: Coordinates
     distances: Float32Array
+    weights: Float32Array
     sources: IndexArray
     targets: IndexArray
     strongest: Float32Array
@@ -120,10 +122,6 @@ class Link:
         """Lengths `[n]` of all synapses."""
         lengths: Float32Array = self.distances[np.isfinite(self.distances)]
         return lengths
-
-    def weights(self) -> Float32Array:
-        """Weights `[n_out, n_in]`: infinite between coincident neurons, 0 where there is no synapse."""
-        return _weights(self.operator, self.distances)
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,8 +210,9 @@ def scene(
         )
         pattern = None if model.checkpoint is None else model.checkpoint.synapses.get(index)
         distances = _distances(selected, None if pattern is None else pattern[np.ix_(after, before)])
-        sources, targets, weights, remarks = _select(selected, distances, strongest, max_distance)
-        links.append(Link(selected, distances, sources, targets, weights))
+        values = _weights(selected, distances)
+        sources, targets, remarks = _select(values, distances, strongest, max_distance)
+        links.append(Link(selected, distances, values, sources, targets, values[targets, sources]))
         notes += [" ".join(f"Layer {index} to {index + 1}: {remark}" for remark in remarks)] if remarks else []
     return Scene(model, neurons, drawn, axes, gap, tuple(links), tuple(notes))
 
@@ -239,10 +238,9 @@ def _weights(operator: Coordinates, distances: Float32Array) -> Float32Array:
 
 
 def _select(
-    operator: Coordinates, distances: Float32Array, strongest: int, max_distance: float | None
-) -> tuple[IndexArray, IndexArray, Float32Array, list[str]]:
-    """Sources, targets and weights of the synapses to draw, and remarks on omitted ones."""
-    values = _weights(operator, distances)
+    values: Float32Array, distances: Float32Array, strongest: int, max_distance: float | None
+) -> tuple[IndexArray, IndexArray, list[str]]:
+    """Sources and targets of the synapses to draw, and remarks on omitted ones."""
     strength = np.abs(values)
     is_infinite = np.isinf(strength)
     strength[is_infinite] = 0
@@ -263,8 +261,8 @@ def _select(
     flat = strength.ravel()
     best = np.argpartition(flat, flat.size - count)[flat.size - count :] if count else np.empty(0, np.intp)
     best = best[np.argsort(-flat[best], kind="stable")]
-    target, source = np.unravel_index(best, strength.shape)
-    return source, target, values[target, source], remarks
+    targets, sources = np.unravel_index(best, strength.shape)
+    return sources, targets, remarks
 
 
 def sample(sizes: Sequence[int], most: int) -> tuple[IndexArray, ...]:

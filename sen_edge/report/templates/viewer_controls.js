@@ -116,46 +116,39 @@ canvas.addEventListener("keydown", (event) => {
 
 // --- controls ------------------------------------------------------------------------------------
 
-function onSlider(id, act) {
-  const input = element(id);
-  input?.addEventListener("input", () => act(Number(input.value)));
-  if (input) act(Number(input.value));
+/** Take over the state of all controls. */
+function update() {
+  apart = element("apart").value / 100;
+  share = element("links").value / 100;
+  const counts = data.synapses.slice(1).map((end, layer) => Math.round(share * (end - data.synapses[layer])));
+  element("links-said").textContent = `${counts.reduce((sum, count) => sum + count, 0).toLocaleString("en")} shown`;
+  document.querySelectorAll("[data-layer]").forEach((box) => (shown[box.dataset.layer] = box.checked));
+  if (activity) {
+    step = Number(element("time").value);
+    const when = step ? `step ${step} of ${data.steps}` : `all ${data.steps} steps`;
+    element("time-said").textContent = `${when}: ${data.spikes[step].toLocaleString("en")} spikes`;
+  }
+  redraw();
 }
 
-function show(next) {
-  step = next;
-  element("time").value = String(step);
-  const when = step ? `step ${step} of ${data.steps}` : `all ${data.steps} steps`;
-  element("time-said").textContent = `${when}: ${data.spikes[step].toLocaleString("en")} spikes`;
-  redraw();
+function next() {
+  element("time").value = (step % data.steps) + 1;
+  update();
 }
 
 function play() {
   if (!activity) return;
   if (timer) timer = clearInterval(timer) ?? 0;
-  else timer = setInterval(() => show((step % data.steps) + 1), 450);
+  else timer = setInterval(next, 450);
   element("play").textContent = timer ? "Pause" : "Play";
 }
 
 element("viewer").hidden = false;
-onSlider("apart", (value) => {
-  apart = value / 100;
-  redraw();
-});
-onSlider("links", (value) => {
-  share = value / 100;
-  const counts = data.synapses.slice(1).map((end, layer) => Math.round(share * (end - data.synapses[layer])));
-  element("links-said").textContent = `${counts.reduce((sum, count) => sum + count, 0).toLocaleString("en")} shown`;
-  redraw();
-});
-onSlider("time", show);
+element("viewer").addEventListener("input", update);
 element("play")?.addEventListener("click", play);
 element("reset").addEventListener("click", reset);
-document.querySelectorAll("[data-layer]").forEach((box) => box.addEventListener("change", () => {
-  shown[Number(box.dataset.layer)] = box.checked;
-  redraw();
-}));
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", readColours);
 new ResizeObserver(redraw).observe(canvas);
+update();
 readColours();
 reset();
