@@ -5,7 +5,7 @@ A page is one file that loads nothing, prints, and can be read aloud. All text i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeAlias
@@ -56,6 +56,11 @@ class Table:
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     is_text: bool = False
+
+    @classmethod
+    def of(cls, caption: str, rows: Sequence[Mapping[str, str]]) -> Table:
+        """A table of at least one row, each a text by its heading."""
+        return cls(caption, list(rows[0]), [list(row.values()) for row in rows])
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,6 @@ MAX_NEURONS = 1500
 #: Bytes of a file that are hashed at once.
 CHUNK = 1 << 20
 EXPORTED = "Exported files, compared with their models in every engine"
-EXPORT_COLUMNS = (
-    "file", "model", "size", "engine", "verified", "max error / std", "same argmax", "accuracy (model)",
-)  # fmt: skip
 #: Errors of reading a manifest that somebody has edited.
 DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, ZeroDivisionError)
 
@@ -92,7 +89,7 @@ def _sections(contents: Contents, format_name: str, note: Callable[[str], None])
     sections: dict[str, list[Part]] = {
         "Models": _model_parts(contents.of("model"))[: 1 if is_brief else None],
         "Compression": _each(compressions, _compression_parts, note),
-        "Exports and their verification": [Table(EXPORTED, EXPORT_COLUMNS, rows)] if rows else [],
+        "Exports and their verification": [Table.of(EXPORTED, rows)] if rows else [],
         "Benchmarks": [] if is_brief else benchmarks.side_by_side({item.name: item.value for item in records}),
         "History": [],
         "Files": [] if is_brief or not any(path.is_dir() for path in contents.paths) else _file_parts(contents.items),
@@ -118,7 +115,7 @@ def _each(items: Sequence[Item], make: Callable[[Item], list[T]], note: Callable
 
 def _model_parts(items: Sequence[Item]) -> list[Part]:
     """All models in one table, then facts, layers and charts of each."""
-    rows: list[list[str]] = []
+    rows: list[dict[str, str]] = []
     parts: list[Part] = []
     for item in items:
         try:
@@ -127,22 +124,20 @@ def _model_parts(items: Sequence[Item]) -> list[Part]:
             parts.append(Note(f"{item.name}: {error.message}"))
             continue
         rows.append(
-            [
-                item.name,
-                f"{summary.kind}, {'spiking' if summary.architecture == 'snn' else 'perceptron'}",
-                "-".join(map(str, summary.layer_sizes)),
-                UNKNOWN if summary.dimensions is None else str(summary.dimensions),
-                f"{summary.parameters:,}",
-                f"{summary.saved:.1f} %",
-                f"{summary.macs:,}",
-                size(summary.weight_bytes),
-            ]
+            {
+                "file": item.name,
+                "kind": f"{summary.kind}, {'spiking' if summary.architecture == 'snn' else 'perceptron'}",
+                "neurons": "-".join(map(str, summary.layer_sizes)),
+                "d": UNKNOWN if summary.dimensions is None else str(summary.dimensions),
+                "numbers": f"{summary.parameters:,}",
+                "saved": f"{summary.saved:.1f} %",
+                "MACs": f"{summary.macs:,}",
+                "weights": size(summary.weight_bytes),
+            }
         )
         facts = Table("Facts", ["name", "value"], tables.facts(summary), is_text=True)
         parts += [Heading(item.name, 3), *tables.layer_tables(summary), facts, *_network_charts(item)]
-    headings = ["file", "kind", "neurons", "d", "numbers", "saved", "MACs", "weights"]
-    overview: list[Part] = [Table("Models; saved: of a dense network's numbers", headings, rows)] if rows else []
-    return [*overview, *parts]
+    return [*([Table.of("Models; saved: of a dense network's numbers", rows)] if rows else []), *parts]
 
 
 def _network_charts(item: Item) -> list[Chart]:
@@ -156,33 +151,35 @@ def _network_charts(item: Item) -> list[Chart]:
 
 def _compression_parts(item: Item) -> list[Part]:
     """Figures before and after a compression."""
-    warnings = [str(warning) for warning in item.value.get("warnings", [])]
+    layers, warnings = item.value.get("layers"), [str(warning) for warning in item.value.get("warnings", [])]
     return [
         Heading(item.name, 3),
         tables.compression_table("Compression", item.value),
-        tables.weights_table("Layers after compression", item.value.get("layers", [])),
+        *([tables.weights_table("Layers after compression", layers)] if layers else []),
         *([Note("", warnings)] if warnings else []),
     ]
 
 
-def _export_rows(item: Item) -> list[Sequence[str]]:
+def _export_rows(item: Item) -> list[dict[str, str]]:
     """Every file of an export with its verification in every engine."""
-    rows: list[Sequence[str]] = []
+    rows: list[dict[str, str]] = []
     for artifact in item.value["artifacts"]:
         name, facts = next(iter(artifact["files"].items()))
         for found in artifact["verification"]:
             data = found["data"]
             rows.append(
-                [
-                    name,
-                    str(item.value["input"]["file"]),
-                    size(facts["bytes"]),
-                    str(found["engine"]),
-                    "✓ agrees" if found["passed"] else f"{WRONG} differs",
-                    f"{found['max_rel_error']:.2g}",
-                    f"{found['argmax_agreement']:.2%}",
-                    UNKNOWN if data is None else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
-                ]
+                {
+                    "file": name,
+                    "model": str(item.value["input"]["file"]),
+                    "size": size(facts["bytes"]),
+                    "engine": str(found["engine"]),
+                    "verified": "✓ agrees" if found["passed"] else f"{WRONG} differs",
+                    "max error / std": f"{found['max_rel_error']:.2g}",
+                    "same argmax": f"{found['argmax_agreement']:.2%}",
+                    "accuracy (model)": UNKNOWN
+                    if data is None
+                    else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
+                }
             )
     return rows
 

@@ -25,37 +25,35 @@ def title(summary: Summary) -> str:
 def layer_tables(summary: Summary) -> list[Table]:
     """Synapses of each layer, and the stored form of its weights."""
     rows = [
-        [
-            str(index),
-            f"{layer.n_in} -> {layer.n_out}",
-            f"{layer.parameters:,}",
-            f"{layer.synapses:,}",
-            " / ".join(UNKNOWN if each is None else f"{each:.0%}" for each in (layer.excitatory, layer.inhibitory)),
-            _spread(layer.distance_quantiles),
-            _spread(layer.weight_quantiles),
-        ]
+        {
+            "layer": str(index),
+            "neurons": f"{layer.n_in} -> {layer.n_out}",
+            "parameters": f"{layer.parameters:,}",
+            "synapses": f"{layer.synapses:,}",
+            "excit. / inhib.": f"{_share(layer.excitatory)} / {_share(layer.inhibitory)}",
+            "distance min / med / max": _spread(layer.distance_quantiles),
+            "weight": _spread(layer.weight_quantiles),
+        }
         for index, layer in enumerate(summary.layers)
     ]
-    headings = ["layer", "neurons", "parameters", "synapses", "excit. / inhib.", "distance min / med / max", "weight"]
-    stored = weights_table("Weights", [asdict(layer) for layer in summary.layers])
-    return [Table(title(summary), headings, rows), stored]
+    return [Table.of(title(summary), rows), weights_table("Weights", [asdict(layer) for layer in summary.layers])]
 
 
 def weights_table(caption: str, layers: Sequence[Mapping[str, Any]]) -> Table:
     """Stored form of the weights of each layer, from `LayerFigures` as a mapping."""
     rows = [
-        [
-            str(index),
-            f"{layer['n_in']} -> {layer['n_out']}",
-            str(layer["form"]),
-            str(layer["dtype"]),
-            UNKNOWN if layer["sparsity"] is None else f"{layer['sparsity']:.1%}",
-            f"{layer['macs']:,}",
-            size(layer["bytes"]),
-        ]
+        {
+            "layer": str(index),
+            "neurons": f"{layer['n_in']} -> {layer['n_out']}",
+            "form": str(layer["form"]),
+            "dtype": str(layer["dtype"]),
+            "sparsity": _share(layer["sparsity"], 1),
+            "MACs": f"{layer['macs']:,}",
+            "size": size(layer["bytes"]),
+        }
         for index, layer in enumerate(layers)
     ]
-    return Table(caption, ["layer", "neurons", "form", "dtype", "sparsity", "MACs", "size"], rows)
+    return Table.of(caption, rows)
 
 
 def compression_table(caption: str, figures: Mapping[str, Any]) -> Table:
@@ -108,6 +106,10 @@ def _spiking_neuron(layer: LayerSummary) -> str:
     when = "after the next decay" if neuron["reset_delay"] else "before the next decay"
     reset = f"{neuron['reset']}, reset_delay {str(neuron['reset_delay']).lower()} ({when})"
     return f"beta {neuron['beta']:.6g}, threshold {neuron['threshold']:.6g}, reset {reset}"
+
+
+def _share(value: float | None, digits: int = 0) -> str:
+    return UNKNOWN if value is None else f"{value:.{digits}%}"
 
 
 def _spread(quantiles: tuple[float, ...] | None) -> str:

@@ -178,9 +178,8 @@ def _layer_table(scene: Scene) -> Table:
                 "strongest weight": f"{strongest[0]:.3g}" if len(strongest) else UNKNOWN,
             }
         )
-    output = [scene.layer_names[-1], f"{len(scene.kinds[-1]):,}", *[UNKNOWN] * 6]
-    cells = [*(list(row.values()) for row in rows), output]
-    return Table("Layers, and the synapses from each to the next", list(rows[0]), cells)
+    last = {"layer": scene.layer_names[-1], "neurons": f"{len(scene.kinds[-1]):,}"}
+    return Table.of("Layers, and the synapses from each to the next", [*rows, dict.fromkeys(rows[0], UNKNOWN) | last])
 
 
 def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
