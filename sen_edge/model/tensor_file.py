@@ -133,7 +133,7 @@ def _check_archive(path: Path, data: bytes) -> None:
             if entry.CRC:  # torch.serialization.set_crc32_options(False) writes 0
                 archive.read(entry)
     except Exception as error:  # zipfile raises many types for a damaged, encrypted or unsupported archive
-        raise CheckpointError(f"{path} is damaged: {_reason(error)}", hint="copy it again") from None
+        raise CheckpointError(f"{path} is damaged or truncated: {_reason(error)}", hint="copy it again") from None
     if odd:
         raise CheckpointError(
             f"{path}: entry {quote_name(odd[0].filename)} is compressed or larger than the file; "
