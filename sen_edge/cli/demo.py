@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -62,12 +62,10 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
         name = f"{model.stem}-{form}"
         result = sen_edge.export(loaded, model.parent, to=to, name=name, data="digits", force=True, **options)
         for artifact in result.artifacts:
-            n_bytes = sum(file["bytes"] for file in artifact["files"].values())
-            if artifact["footprint"] is not None:
-                n_bytes = artifact["footprint"]["flash"]
+            footprint = artifact["footprint"] or {"flash": sum(file["bytes"] for file in artifact["files"].values())}
             for figures in artifact["verification"]:
                 accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['model']:.2f} %)"
-                measured = (size(n_bytes), f"{figures['max_rel_error']:.2g}", accuracy)
+                measured = (size(footprint["flash"]), f"{figures['max_rel_error']:.2g}", accuracy)
                 rows[next(iter(artifact["files"])), figures["engine"].split()[0]] = measured
     return rows
 
@@ -86,7 +84,7 @@ def _usable_targets() -> list[str]:
     return sorted((name for name, reason in found.items() if not reason), key=lambda name: name == "c")
 
 
-def _measure(folder: Path, rows: Iterable[Row]) -> dict[Row, tuple[str, str]]:
+def _measure(folder: Path, rows: Collection[Row]) -> dict[Row, tuple[str, str]]:
     """Measure the median latency of each file in each engine, and its ratio to the first, in one interleaved run."""
     from functools import partial
 
@@ -95,10 +93,9 @@ def _measure(folder: Path, rows: Iterable[Row]) -> dict[Row, tuple[str, str]]:
     from sen_runtime.engines import engine
 
     x = load("digits").test_inputs[:1]
-    names = {f"{name} {engine_name}": (name, engine_name) for name, engine_name in rows}
-    sessions = {key: engine(engine_name).load(folder / name) for key, (name, engine_name) in names.items()}
-    measured = interleaved({key: partial(session.run, x) for key, session in sessions.items()}, BENCHMARK_SECONDS)
-    baseline = next(iter(names))
+    calls = {" ".join(row): partial(engine(row[1]).load(folder / row[0]).run, x) for row in rows}
+    measured, baseline = interleaved(calls, BENCHMARK_SECONDS), next(iter(calls))
     return {
-        row: (f"{measured.median_us(key):.4g} us", f"{measured.ratio(key, baseline):.2f}") for key, row in names.items()
+        row: (f"{measured.median_us(key):.4g} us", f"{measured.ratio(key, baseline):.2f}")
+        for row, key in zip(rows, calls, strict=True)
     }
