@@ -120,7 +120,12 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
         CompareError: such a difference; no common row; fewer than `MIN_TURNS` turns.
     """
     both_records = {"the first record": a, "the second record": b}
-    objections = [each for which, record in both_records.items() for each in _objections(which, record)]
+    objections = []
+    for which, record in both_records.items():
+        if record["status"] != "complete":
+            objections.append(f"{which} is {record['status']}")
+        if not record["valid"]:
+            objections.append(f"{which} is not valid ({'; '.join(record['invalid_because']) or 'no reason given'})")
     objections += _differences(a["device"], b["device"], SAME_DEVICE)
     inputs = [each["settings"]["inputs"] for each in (a, b)]
     if "cold-cache" in inputs and inputs[0] != inputs[1]:
@@ -204,13 +209,6 @@ def _turns(row: Record) -> Floats:
     if not np.all(turns > 0):
         raise CompareError(f"{row['name']}: turns_us holds {turns.min():g}; expected latencies > 0")
     return turns
-
-
-def _objections(which: str, record: Record) -> list[str]:
-    objections = [] if record["status"] == "complete" else [f"{which} is {record['status']}"]
-    if not record["valid"]:
-        objections.append(f"{which} is not valid ({'; '.join(record['invalid_because']) or 'no reason given'})")
-    return objections
 
 
 def _differences(a: Record, b: Record, names: Mapping[str, str], limit: int = 60) -> list[str]:
