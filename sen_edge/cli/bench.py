@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from annotated_types import Gt, Le
+from annotated_types import Gt, Le, MinLen
 
 from sen_edge.cli import console
 from sen_edge.cli.options import command, flag
@@ -36,14 +36,14 @@ class HostsRequest(Schema):
     """Hosts to measure on over SSH; none for this machine."""
 
     host: Annotated[
-        tuple[str, ...],
+        Annotated[tuple[str, ...], MinLen(1)] | None,
         Option(
             "Host to measure on over SSH: [user@]host, or a name in the inventory; repeatable. Default: all of the "
             "inventory, else this machine.",
             metavar="HOST",
             is_repeated=True,
         ),
-    ] = ()
+    ] = None
     inventory: Annotated[Path | None, Option("TOML file of hosts.", metavar="FILE")] = None
     keep: Annotated[
         bool | None, Option("Keep or remove the working folder on the hosts. Default: --clean.", flag="--keep/--clean")
@@ -116,7 +116,7 @@ def _bench_hosts(words: Sequence[str], measuring: Mapping[str, Any], request: Ho
         raise UsageError("--energy has no effect with --host", hint="use `sen-runtime bench` on the device")
     if shutil.which("ssh") is None:
         raise UsageError("`ssh` is not installed", hint="install OpenSSH's client")
-    hosts, job = choose(request.host, request.inventory), _job(words, measuring, request)
+    hosts, job = choose(request.host or (), request.inventory), _job(words, measuring, request)
     history = measuring["history"]
     wanted = outputs.Outputs(measuring["json"], None if history is None else Path(history), measuring["force"])
     outputs.check(wanted, job.request.artifacts)

@@ -16,6 +16,7 @@ from sen_edge.remote.agent import GRACE_S
 from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source, pack
 from sen_edge.remote.ssh import INTERRUPTED, Call, StageError
+from sen_runtime.bench import record
 from sen_runtime.bench.plan import BenchRequest
 from sen_runtime.engines import usable
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
@@ -132,8 +133,6 @@ def _details(
 
 def _run(name: str, call: Call) -> Outcome:
     """Measure on one host; a failure is part of the outcome."""
-    from sen_runtime.bench import record
-
     try:
         if call.stop.is_set():
             raise StageError(INTERRUPTED, stage="connect")

@@ -12,14 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
-import sen_runtime.bench
 from sen_edge.remote.ssh import Call
+from sen_runtime.bench import history, record, text
 from tests.conftest import Outcome
 from tests.support import sshd
 
@@ -75,32 +75,18 @@ def append(path: Path, record: dict[str, Any]) -> SimpleNamespace:
     return SimpleNamespace(notes=())
 
 
-def use_stand_ins() -> None:
+def use_stand_ins(set_attribute: Callable[[object, str, object], None] = setattr) -> None:
     """What reads and shows records is tested elsewhere."""
-    kinds: dict[str, dict[str, Any]] = {
-        "record": {"loads": load_record, "dumps": json.dumps},
-        "text": {
-            "table": lambda record: f"table of {record['status']}\n",
-        },
-        "history": {"append": append, "read": lambda path: None},
-    }
-    for name, content in kinds.items():
-        module = ModuleType(f"sen_runtime.bench.{name}")
-        vars(module).update(content)
-        sys.modules[module.__name__] = module
-        setattr(sen_runtime.bench, name, module)
+    set_attribute(record, "loads", load_record)
+    set_attribute(record, "dumps", json.dumps)
+    set_attribute(text, "table", lambda record: f"table of {record['status']}\n")
+    set_attribute(history, "append", append)
+    set_attribute(history, "read", lambda path: None)
 
 
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("record", "text", "history"):
-        full = f"sen_runtime.bench.{name}"
-        if full in sys.modules:
-            monkeypatch.setitem(sys.modules, full, sys.modules[full])  # put back afterwards
-        else:
-            monkeypatch.setitem(sys.modules, full, ModuleType(full))
-        monkeypatch.setattr(sen_runtime.bench, name, None, raising=False)
-    use_stand_ins()
+    use_stand_ins(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")
