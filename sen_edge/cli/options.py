@@ -186,12 +186,11 @@ def _exporter_parameters() -> list[Any]:
             metavar="SIZE" if is_size else "NUMBER" if base in (int, float) else _choices(base),
             rich_help_panel=EXPORTER_PANEL,
         )
-        kind: Any = base if base is bool or get_origin(base) is Literal else str
         parameters[name] = inspect.Parameter(
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=False if base is bool else None,
-            annotation=Annotated[kind if base is bool else kind | None, info],
+            annotation=Annotated[bool if base is bool else str | None, info],
         )
     accept.__signature__ = inspect.Signature([*parameters.values()])  # type: ignore[attr-defined]
     app = typer.Typer(add_completion=False)
