@@ -134,13 +134,7 @@ def interpolate(basis: Float32, rng: np.random.Generator) -> tuple[Index, FloatA
 
 @dataclass(frozen=True)
 class Estimate:
-    """Estimated relative Frobenius error of an approximation, from random rows.
-
-    Attributes:
-        error: root of the squared errors over the squared weights.
-        standard_error: of `error`; 0 where all rows were sampled.
-        sampled_entries: weights in these rows.
-    """
+    """Relative Frobenius error of an approximation, from random rows; its standard error is 0 if all were sampled."""
 
     error: float
     standard_error: float
@@ -157,14 +151,9 @@ class Estimate:
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """Rows of a layer that an approximation is checked on: fixed ones, then random ones.
+    """Rows of a layer that an approximation is checked on, with their sums of squared weights `energy [rows]`.
 
-    Attributes:
-        rows: target neurons.
-        certain: number of fixed ones.
-        population: neurons from which the others were drawn, without replacement.
-        weights: `[rows, columns]`.
-        energy: `[rows]` sums of squared weights.
+    The first ones are `certain`; the others were drawn from a `population` without replacement.
     """
 
     rows: Index

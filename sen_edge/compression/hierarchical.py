@@ -85,7 +85,7 @@ def hierarchical(
             samples *= 2
             bases = blocks.bases(samples, rng, MIN_SHARE * tolerance)
             continue
-        products = blocks.couple(left, right, rng).products()
+        products = blocks.products(left, right, rng)
         rows = np.array([_row(products, row) for row in check.rows])
         found = check.estimate(np.sum((check.weights - rows) ** 2, axis=1))
         excess = found.upper / tolerance
@@ -135,14 +135,9 @@ def _check_size(operator: Coordinates, nbytes: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Blocks:
-    """A layer partitioned into blocks of clusters.
+    """A layer partitioned into far and near blocks `[blocks, 2]`: target and source cluster, which are leaves if near.
 
-    Attributes:
-        operator: the layer.
-        target: clusters of its target neurons.
-        source: clusters of its source neurons with a mask other than 0.
-        far: `[blocks, 2]` target and source cluster.
-        near: `[blocks, 2]` target and source leaf.
+    Source neurons with the mask 0 are left out.
     """
 
     operator: Coordinates
@@ -190,98 +185,69 @@ class _Blocks:
         left = of_side(self.target, self.source, self.far, sent + sent.mean())
         return left, of_side(self.source, self.target, self.far[:, ::-1], np.ones(self.operator.shape[0]))
 
-    def couple(self, left: list[Float32], right: list[Float32], rng: np.random.Generator) -> _UniformMatrix:
-        """The matrix with these vectors `[k, size]` of each target and each source cluster."""
-        has_vectors = np.array([len(vectors) > 0 for vectors in right])
-        partners = [others[has_vectors[others]] for others in _grouped(self.far, len(left))]
-        from_left = [_interpolation(self.target, cluster, vectors, rng) for cluster, vectors in enumerate(left)]
-        from_right = [_interpolation(self.source, cluster, vectors, rng) for cluster, vectors in enumerate(right)]
-        coupling = [
-            self._couple_one(mine, [from_right[other] for other in others])
-            for mine, others in zip(from_left, partners, strict=True)
-        ]
-        return _UniformMatrix(self, left, right, partners, coupling)
-
-    def _couple_one(self, mine: Interpolation, others: list[Interpolation]) -> Float32:
-        """Coupling of a target cluster to its partners: `[k, widths of the partners]`."""
-        rows, inverse = mine
-        if not len(rows) or not others:
-            return np.empty((len(inverse), 0), np.float32)
-        weights = entries(self.operator, rows, np.concatenate([columns for columns, _ in others]))
-        parts = _split(inverse @ weights, [len(columns) for columns, _ in others])
-        coupled = [(part @ other.T).astype(np.float32) for part, (_, other) in zip(parts, others, strict=True)]
-        return np.concatenate([_pad(part, HEIGHT) for part in coupled], axis=1)
-
-
-@dataclass(frozen=True, eq=False)
-class _UniformMatrix:
-    """A matrix in far blocks `left.T @ coupling @ right`, and near blocks.
-
-    Attributes:
-        blocks: the layer.
-        left: vectors `[k, size]` of each target cluster; k may be 0.
-        right: vectors `[k, size]` of each source cluster.
-        partners: source clusters coupled to each target cluster, ascending.
-        coupling: `[k, widths of the partners]` of each target cluster: the k of a partner, padded to a multiple of
-            HEIGHT.
-    """
-
-    blocks: _Blocks
-    left: list[Float32]
-    right: list[Float32]
-    partners: list[Index]
-    coupling: list[Float32]
-
-    def products(self) -> tuple[Sparse, Sparse, Sparse]:
-        """R, S and L."""
-        source, (n_out, n_in) = self.blocks.source, self.blocks.operator.shape
-        is_near = np.zeros(len(source.size), bool)
-        is_near[self.blocks.near[:, 1]] = True
-        inputs = _places(np.where(is_near, source.size, 0), HEIGHT)
-        before = _places(np.array([len(vectors) for vectors in self.right]), HEIGHT) + inputs[-1]
-        after = _places(np.array([len(vectors) for vectors in self.left]), WIDTH) + inputs[-1]
+    def products(
+        self, left: list[Float32], right: list[Float32], rng: np.random.Generator
+    ) -> tuple[Sparse, Sparse, Sparse]:
+        """R, S and L, with these vectors `[k, size]` of each target and each source cluster; k may be 0."""
+        n_out, n_in = self.operator.shape
+        is_near = np.zeros(len(right), bool)
+        is_near[self.near[:, 1]] = True
+        inputs = _places(np.where(is_near, self.source.size, 0), HEIGHT)
+        before = _places(np.array([len(vectors) for vectors in right]), HEIGHT) + inputs[-1]
+        after = _places(np.array([len(vectors) for vectors in left]), WIDTH) + inputs[-1]
         return (
-            _sparse(self._gather(inputs, before), (int(before[-1]), n_in), (HEIGHT, 1)),
-            _sparse(self._couple(inputs, before, after), (int(after[-1]), int(before[-1])), (1, WIDTH)),
-            _sparse(self._spread(inputs, after), (n_out, int(after[-1])), (1, WIDTH)),
+            _sparse(self._gather(right, inputs, before), (int(before[-1]), n_in), (HEIGHT, 1)),
+            _sparse(self._couple(left, right, before, after, rng), (int(after[-1]), int(before[-1])), (1, WIDTH)),
+            _sparse(self._spread(left, inputs, after), (n_out, int(after[-1])), (1, WIDTH)),
         )
 
-    def _gather(self, inputs: Index, before: Index) -> list[Piece]:
+    def _gather(self, right: list[Float32], inputs: Index, before: Index) -> list[Piece]:
         """R: block rows of HEIGHT neurons of a leaf, or HEIGHT vectors of a cluster."""
-        source, pieces, one = self.blocks.source, [], np.eye(HEIGHT, dtype=np.float32)
+        pieces, one = [], np.eye(HEIGHT, dtype=np.float32)
         for leaf in np.flatnonzero(np.diff(inputs)):
-            place = inputs[leaf] + np.arange(source.size[leaf])
-            pieces.append((place // HEIGHT, source.points(leaf), one[place % HEIGHT]))
+            place = inputs[leaf] + np.arange(self.source.size[leaf])
+            pieces.append((place // HEIGHT, self.source.points(leaf), one[place % HEIGHT]))
         for cluster in np.flatnonzero(np.diff(before)):
-            vectors = _pad(self.right[cluster].T, HEIGHT)
+            vectors = _pad(right[cluster].T, HEIGHT)
             block_rows = np.arange(before[cluster] // HEIGHT, before[cluster + 1] // HEIGHT)
             tiles = vectors.reshape(len(vectors), -1, HEIGHT).transpose(1, 0, 2)
-            pieces.append(_cross(block_rows, source.points(cluster), tiles.reshape(-1, HEIGHT)))
+            pieces.append(_cross(block_rows, self.source.points(cluster), tiles.reshape(-1, HEIGHT)))
         return pieces
 
-    def _couple(self, inputs: Index, before: Index, after: Index) -> list[Piece]:
-        """S: the inputs, then the couplings of each target cluster."""
-        place = np.arange(inputs[-1])
+    def _couple(
+        self, left: list[Float32], right: list[Float32], before: Index, after: Index, rng: np.random.Generator
+    ) -> list[Piece]:
+        """S: the inputs, then the coupling of each target cluster to its far source clusters."""
+        place = np.arange(before[0])
         pieces = [(place, place // WIDTH, np.eye(WIDTH, dtype=np.float32)[place % WIDTH])]
-        for cluster, coupling in enumerate(self.coupling):
-            columns = _block_columns(before, self.partners[cluster])
-            pieces.append(_cross(after[cluster] + np.arange(len(coupling)), columns, coupling.reshape(-1, WIDTH)))
+        from_left = [_interpolation(self.target, cluster, vectors, rng) for cluster, vectors in enumerate(left)]
+        from_right = [_interpolation(self.source, cluster, vectors, rng) for cluster, vectors in enumerate(right)]
+        for cluster, far in enumerate(_grouped(self.far, len(left))):
+            others = far[np.diff(before)[far] > 0]
+            if not len(left[cluster]) or not len(others):
+                continue
+            (rows, inverse), partners = from_left[cluster], [from_right[other] for other in others]
+            weights = entries(self.operator, rows, np.concatenate([columns for columns, _ in partners]))
+            parts = _split(inverse @ weights, [len(columns) for columns, _ in partners])
+            coupled = [(part @ other.T).astype(np.float32) for part, (_, other) in zip(parts, partners, strict=True)]
+            tiles = np.concatenate([_pad(part, HEIGHT) for part in coupled], axis=1).reshape(-1, WIDTH)
+            block_rows = after[cluster] + np.arange(len(inverse))
+            pieces.append(_cross(block_rows, _block_columns(before, others), tiles))
         return pieces
 
-    def _spread(self, inputs: Index, after: Index) -> list[Piece]:
+    def _spread(self, left: list[Float32], inputs: Index, after: Index) -> list[Piece]:
         """L: near blocks, then the vectors of the clusters of each neuron."""
-        operator, target, source = self.blocks.operator, self.blocks.target, self.blocks.source
-        near, pieces = _grouped(self.blocks.near, len(target.size)), []
-        for leaf in target.leaves:
-            points, path = target.points(leaf), target.path(leaf)
-            if len(near[leaf]):
-                weights = entries(operator, points, np.concatenate([source.points(other) for other in near[leaf]]))
-                padded = [_pad(part, HEIGHT) for part in _split(weights, source.size[near[leaf]])]
+        near, pieces = _grouped(self.near, len(left)), []
+        for leaf in self.target.leaves:
+            points, sources = self.target.points(leaf), [self.source.points(other) for other in near[leaf]]
+            if sources:
+                weights = entries(self.operator, points, np.concatenate(sources))
+                padded = [_pad(part, HEIGHT) for part in _split(weights, [len(part) for part in sources])]
                 tiles = np.concatenate(padded, axis=1).reshape(-1, WIDTH)
                 pieces.append(_cross(points, _block_columns(inputs, near[leaf]), tiles))
-            for cluster in path:
-                start = target.start[leaf] - target.start[cluster]
-                vectors = _pad(self.left[cluster][:, start : start + len(points)].T, WIDTH)
+            for cluster in self.target.path(leaf):
+                start = self.target.start[leaf] - self.target.start[cluster]
+                vectors = _pad(left[cluster][:, start : start + len(points)].T, WIDTH)
                 pieces.append(_cross(points, _block_columns(after, [cluster]), vectors.reshape(-1, WIDTH)))
         return pieces
 
@@ -308,7 +274,7 @@ def _interpolation(clusters: Clusters, cluster: int, vectors: Float32, rng: np.r
     return clusters.points(cluster)[chosen], inverse
 
 
-def _split(values: NDArray[Any], widths: Sequence[int] | Index) -> list[NDArray[Any]]:
+def _split(values: NDArray[Any], widths: Sequence[int]) -> list[NDArray[Any]]:
     """Parts of `[rows, columns]` with these numbers of columns."""
     return np.split(values, np.cumsum(widths)[:-1], axis=1)
 

@@ -22,7 +22,7 @@ from sen_edge.model.dynamics import Product
 from sen_edge.model.free import FreeNetwork
 from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network, readout_factors
+from sen_runtime.ir.network import Network, readout_factors
 from sen_runtime.ir.operators import Dense, WeightOperator
 
 FloatArray = NDArray[np.float64]
@@ -46,33 +46,73 @@ class CompressionWarning(UserWarning):
     """A doubtful condition of a compression that succeeds."""
 
 
-@dataclass(frozen=True, eq=False)
 class Moments:
-    """Inputs of a layer in the original network (x) and in the compressed one (z).
+    """Moments of a layer's inputs in the original network (x) and in the compressed one (z), from running sums.
 
-    Attributes:
-        mean: of x, `[n_in]`.
-        compressed_mean: of z, `[n_in]`.
-        covariance: of z, `[n_in, n_in]`; its diagonal, `[n_in]`, beyond `MAX_NEURONS`.
-        lost: covariance of x - z with z, likewise; 0 where both networks are the same.
-        rows: number of examples, times steps where a row is a step.
+    Sums are shifted by the mean of the first chunk for precision. Covariances are `[n_in, n_in]`; their diagonals,
+    `[n_in]`, beyond `MAX_NEURONS`.
     """
 
-    mean: FloatArray
-    compressed_mean: FloatArray
-    covariance: FloatArray
-    lost: FloatArray
-    rows: int
+    def __init__(self, n_in: int) -> None:
+        self.rows = 0
+        self._shift: FloatArray = np.zeros(n_in)
+        self._x, self._z = np.zeros(n_in), np.zeros(n_in)
+        self._zz: FloatArray = np.zeros((n_in, n_in) if n_in <= MAX_NEURONS else n_in)
+        self._dz: FloatArray | None = None
+
+    def add(self, x: Inputs, z: Inputs) -> None:
+        """Add rows `[rows, n_in]` of both networks, of which the same array stands for one network."""
+        if not self.rows:
+            self._shift = z.mean(axis=0, dtype=np.float64)
+        after: FloatArray = z - self._shift
+        before: FloatArray = after if x is z else x - self._shift
+        self.rows += len(z)
+        self._x += before.sum(axis=0)
+        self._z += after.sum(axis=0)
+        self._zz += self._product(after, after)
+        if x is not z:
+            self._dz = self._product(before - after, after) + (0.0 if self._dz is None else self._dz)
+
+    def _product(self, a: FloatArray, b: FloatArray) -> FloatArray:
+        result: FloatArray = a.T @ b if self._zz.ndim == 2 else np.einsum("ri,ri->i", a, b)
+        return result
+
+    @property
+    def mean(self) -> FloatArray:
+        """Mean of x, `[n_in]`."""
+        return self._x / self.rows + self._shift
+
+    @property
+    def compressed_mean(self) -> FloatArray:
+        """Mean of z, `[n_in]`."""
+        return self._z / self.rows + self._shift
+
+    @property
+    def covariance(self) -> FloatArray:
+        """Covariance of z."""
+        z = self._z / self.rows
+        result = self._zz / self.rows - self._product(z[np.newaxis], z[np.newaxis])
+        diagonal = result if result.ndim == 1 else np.einsum("ii->i", result)
+        np.maximum(diagonal, 0.0, out=diagonal)  # rounding of constant inputs
+        return result
+
+    @property
+    def lost(self) -> FloatArray:
+        """Covariance of x - z with z; 0 where both networks are the same."""
+        if self._dz is None:
+            return np.zeros_like(self._zz)
+        x, z = self._x[np.newaxis] / self.rows, self._z[np.newaxis] / self.rows
+        return self._dz / self.rows - self._product(x - z, z)
 
     @property
     def variance(self) -> FloatArray:
         """Variances of z, `[n_in]`."""
-        return self.covariance if self.covariance.ndim == 1 else np.diag(self.covariance)
+        return self.covariance if self._zz.ndim == 1 else np.diag(self.covariance)
 
     @property
     def rank(self) -> int:
         """Number of directions that the inputs cover."""
-        values = self.covariance if self.covariance.ndim == 1 else np.linalg.eigvalsh(self.covariance)
+        values = self.covariance if self._zz.ndim == 1 else np.linalg.eigvalsh(self.covariance)
         return int(np.sum(values > COVERED * max(float(values.max()), 0.0)))
 
 
@@ -100,59 +140,20 @@ def check_calibration(network: Network, calibration: Inputs | None) -> Inputs:
 
 def moments(original: Network, compressed: Network, calibration: Inputs) -> list[Moments]:
     """Moments of every layer's inputs in two networks, at first the same object."""
-    sums = [_Sums(layer.weight.shape[1]) for layer in original.layers]
+    found = [Moments(layer.weight.shape[1]) for layer in original.layers]
     for start in range(0, len(calibration), CHUNK):
         chunk = calibration[start : start + CHUNK]
         before, _ = reference.layer_inputs(original, chunk)
         after = before if compressed is original else reference.layer_inputs(compressed, chunk)[0]
-        for total, x, z in zip(sums, before, after, strict=True):
-            total.add(x, z)
-    return [total.moments() for total in sums]
-
-
-class _Sums:
-    """Running sums of one layer, shifted by the mean of the first chunk for precision."""
-
-    def __init__(self, n_in: int) -> None:
-        self.rows = 0
-        self.shift: FloatArray = np.zeros(n_in)
-        self.x, self.z = np.zeros(n_in), np.zeros(n_in)
-        shape = (n_in, n_in) if n_in <= MAX_NEURONS else (n_in,)
-        self.zz: FloatArray = np.zeros(shape)
-        self.dz: FloatArray | None = None
-
-    def add(self, x: Inputs, z: Inputs) -> None:
-        """Add rows `[rows, n_in]` of both networks, of which the same array stands for one network."""
-        if not self.rows:
-            self.shift = z.mean(axis=0, dtype=np.float64)
-        after: FloatArray = z - self.shift
-        before: FloatArray = after if x is z else x - self.shift
-        self.rows += len(z)
-        self.x += before.sum(axis=0)
-        self.z += after.sum(axis=0)
-        self.zz += _product(after, after, self.zz.ndim)
-        if x is not z:
-            self.dz = _product(before - after, after, self.zz.ndim) + (0.0 if self.dz is None else self.dz)
-
-    def moments(self) -> Moments:
-        x, z = self.x / self.rows, self.z / self.rows
-        outer = np.outer if self.zz.ndim == 2 else np.multiply
-        lost = np.zeros_like(self.zz) if self.dz is None else self.dz / self.rows - outer(x - z, z)
-        covariance = self.zz / self.rows - outer(z, z)
-        diagonal = covariance if covariance.ndim == 1 else np.einsum("ii->i", covariance)
-        np.maximum(diagonal, 0.0, out=diagonal)  # rounding of constant inputs
-        return Moments(x + self.shift, z + self.shift, covariance, lost, self.rows)
-
-
-def _product(a: FloatArray, b: FloatArray, ndim: int) -> FloatArray:
-    result: FloatArray = a.T @ b if ndim == 2 else np.einsum("ri,ri->i", a, b)
-    return result
+        for each, x, z in zip(found, before, after, strict=True):
+            each.add(x, z)
+    return found
 
 
 def warn_of_rank(index: int, found: Moments) -> None:
     """Warn if the inputs of a layer do not cover all directions; damping determines the others."""
     n_in = len(found.mean)
-    if found.covariance.ndim == 2 and (rank := found.rank) < n_in:
+    if n_in <= MAX_NEURONS and (rank := found.rank) < n_in:
         warnings.warn(
             f"layer {index}: {found.rows} calibration inputs cover {rank} of {n_in} directions; the others are "
             "regularised (weights change little in these directions)",
@@ -195,9 +196,8 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
 
 def _record(product: Product, into: list[Tensor]) -> Product:
     def recording(x: Tensor) -> Tensor:
-        y = product(x)
-        into.append(y)
-        return y
+        into.append(product(x))
+        return into[-1]
 
     return recording
 
@@ -254,7 +254,7 @@ class SecondOrder:
                 if result is original:
                     continue
                 operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
-            result = _replace_layer(result, index, operator, _bias(original, layer, operator, found[index]))
+            result = _replace_layer(result, original, index, operator, found[index])
         return result
 
 
@@ -263,14 +263,22 @@ def compensate_means(network: Network, compressed: Network, calibration: Inputs)
     original, result = materialize(network), compressed
     for index, layer in enumerate(compressed.layers):
         found = moments(original, materialize(result), calibration)[index]
-        bias = _bias(original, original.layers[index], layer.weight, found)
-        result = _replace_layer(result, index, layer.weight, bias)
+        result = _replace_layer(result, original, index, layer.weight, found)
     return result
 
 
-def _replace_layer(network: Network, index: int, operator: WeightOperator, bias: NDArray[np.float32]) -> Network:
+def _replace_layer(
+    network: Network, original: Network, index: int, operator: WeightOperator, found: Moments
+) -> Network:
+    """Replace weights, with the bias that preserves the mean of the layer's outputs in the original network."""
+    layer = original.layers[index]
+    before = layer.weight.to_dense().astype(np.float64) @ found.mean
+    after = operator.to_dense().astype(np.float64) @ found.compressed_mean
+    # inputs of a leaky integrator are summed over the steps, and its bias is added in each
+    factor = float(readout_factors(original).sum()) if layer.neuron.role == "readout" else 1.0
+    bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
     layers = list(network.layers)
-    layers[index] = replace(layers[index], weight=operator, bias=bias)
+    layers[index] = replace(layers[index], weight=operator, bias=(bias + (before - after) / factor).astype(np.float32))
     return replace(network, layers=tuple(layers))
 
 
@@ -280,15 +288,4 @@ def _refit(weight: FloatArray, found: Moments) -> FloatArray:
         return weight + weight * (found.lost / (c + (REFIT_DAMPING * float(c.mean()) or 1.0)))
     damped = c + np.eye(len(c)) * (REFIT_DAMPING * float(np.trace(c)) / len(c) or 1.0)
     result: FloatArray = weight + np.linalg.solve(damped, (weight @ found.lost).T).T
-    return result
-
-
-def _bias(network: Network, layer: Layer, operator: WeightOperator, found: Moments) -> NDArray[np.float32]:
-    """Bias that preserves the mean of the layer's outputs."""
-    before = layer.weight.to_dense().astype(np.float64) @ found.mean
-    after = operator.to_dense().astype(np.float64) @ found.compressed_mean
-    # inputs of a leaky integrator are summed over the steps, and its bias is added in each
-    factor = float(readout_factors(network).sum()) if layer.neuron.role == "readout" else 1.0
-    bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
-    result: NDArray[np.float32] = (bias + (before - after) / factor).astype(np.float32)
     return result

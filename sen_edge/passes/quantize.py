@@ -64,7 +64,7 @@ def to_int8_weights(network: Network, granularity: str = "channel", calibration:
         NetworkError: weights are given by coordinates.
         UsageError: another granularity.
     """
-    return _Quantizer(network, granularity, calibration).run()
+    return _quantize(network, granularity, calibration)
 
 
 def to_int8(
@@ -87,7 +87,7 @@ def to_int8(
             f"{network.timesteps} time steps: int8 counts spikes up to {MAX_INT8_TIMESTEPS}",
             hint="use --dtype int8-dynamic",
         )
-    return _Quantizer(network, granularity, calibration, activation_range).run()
+    return _quantize(network, granularity, calibration, activation_range)
 
 
 @dataclass(frozen=True)
@@ -129,72 +129,122 @@ def _round(array: Array) -> NDArray[np.float16]:
     return array.astype(np.float16)
 
 
-class _Quantizer:
-    """Quantizes one network; activations too if `activation_range` is given."""
-
-    def __init__(
-        self, network: Network, granularity: str, calibration: FloatArray | None, activation_range: str | None = None
-    ) -> None:
-        if granularity not in GRANULARITIES:
-            raise UsageError(f"--granularity is {granularity!r}; expected one of {', '.join(GRANULARITIES)}")
-        self.network = network
-        self.granularity = granularity
-        self.activation_range = activation_range
-        self.inputs: list[FloatArray] | list[None] = [None] * len(network.layers)
-        self.values: list[FloatArray] | list[None] = [None] * len(network.layers)
-        if calibration is not None:
-            self.inputs, self.values = reference.layer_inputs(network, calibration)
-
-    def run(self) -> Network:
-        input_grid = None
-        if self.activation_range is not None:
-            is_spikes = self.network.input_coding == "spikes"
-            input_grid = SPIKES if is_spikes else self.grid(self.inputs[0], "the input")
-        layers: list[Layer] = []
-        for index, layer in enumerate(self.network.layers):
-            if layer.neuron.role == "readout":
-                grid = None if input_grid is None else readout_grid(self.network, input_grid)
-            elif not layers or input_grid is None:
-                grid = input_grid
-            else:
-                grid = SPIKES if self.network.is_spiking else layers[-1].grid
-            try:
-                layers.append(self._layer(index, layer, grid))
-            except (NetworkError, DataError) as error:
-                raise type(error)(f"layer {index}: {error.message}", error.hint) from error
-        return replace(self.network, layers=tuple(layers), input_grid=input_grid)
-
-    def _layer(self, index: int, layer: Layer, x_grid: Grid | None) -> Layer:
-        x, bias = self.inputs[index], layer.bias
-        factor = readout_factors(self.network).sum() if layer.neuron.role == "readout" else 1.0
-        if bias is None or x is None:
-            weight = self.operator(layer.weight, _Fit(x, x_grid))
+def _quantize(
+    network: Network, granularity: str, calibration: FloatArray | None, activation_range: str | None = None
+) -> Network:
+    """Quantize weights; activations too if `activation_range` is given."""
+    if granularity not in GRANULARITIES:
+        raise UsageError(f"--granularity is {granularity!r}; expected one of {', '.join(GRANULARITIES)}")
+    inputs: list[FloatArray] | list[None] = [None] * len(network.layers)
+    values: list[FloatArray] | list[None] = inputs
+    if calibration is not None:
+        inputs, values = reference.layer_inputs(network, calibration)
+    fit, input_grid = _Fit(granularity, activation_range), None
+    if activation_range is not None:
+        input_grid = SPIKES if network.input_coding == "spikes" else fit.grid(inputs[0], "the input")
+    layers: list[Layer] = []
+    for layer, x, value in zip(network.layers, inputs, values, strict=True):
+        if layer.neuron.role == "readout":
+            grid = None if input_grid is None else readout_grid(network, input_grid)
+        elif not layers or input_grid is None:
+            grid = input_grid
         else:
-            added = (bias.astype(np.float64) * factor).astype(np.float32)
-            expected = layer.weight.affine(x, added)
-            # Leave room for the correction of the bias.
-            reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)
-            weight = self.operator(layer.weight, _Fit(x, x_grid, added, reach))
-            missing = np.mean(expected - weight.affine(x, added), axis=0, dtype=np.float64)
-            limit = reach - np.abs(added)
-            bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
-        if x_grid is None:
-            grid = None
-        elif isinstance(layer.neuron, Lif):
-            grid = self._membrane_grid(index, layer.neuron)
-        else:
-            grid = self.grid(self.values[index])
-        return replace(layer, weight=weight, bias=bias, grid=grid)
+            grid = SPIKES if network.is_spiking else layers[-1].grid
+        try:
+            layers.append(_quantize_layer(network, layer, replace(fit, x=x, x_grid=grid), value))
+        except (NetworkError, DataError) as error:
+            raise type(error)(f"layer {len(layers)}: {error.message}", error.hint) from error
+    return replace(network, layers=tuple(layers), input_grid=input_grid)
 
-    def operator(self, operator: WeightOperator, fit: _Fit) -> WeightOperator:
+
+def _quantize_layer(network: Network, layer: Layer, fit: _Fit, values: FloatArray | None) -> Layer:
+    bias, grid = layer.bias, None
+    if bias is None or fit.x is None:
+        weight = fit.operator(layer.weight)
+    else:
+        factor = readout_factors(network).sum() if layer.neuron.role == "readout" else 1.0
+        added = (bias.astype(np.float64) * factor).astype(np.float32)
+        expected = layer.weight.affine(fit.x, added)
+        # Leave room for the correction of the bias.
+        reach = np.abs(added) + CORRECTION * np.abs(expected).max(axis=0)
+        weight = replace(fit, bias=added, reach=reach).operator(layer.weight)
+        missing = np.mean(expected - weight.affine(fit.x, added), axis=0, dtype=np.float64)
+        limit = reach - np.abs(added)
+        bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
+    if fit.x_grid is not None:
+        assert fit.x is not None and values is not None  # grids come from calibration inputs; for mypy
+        is_lif = isinstance(layer.neuron, Lif)
+        grid = _membrane_grid(layer, network.timesteps, fit.x, values) if is_lif else fit.grid(values)
+    return replace(layer, weight=weight, bias=bias, grid=grid)
+
+
+def _membrane_grid(layer: Layer, steps: int, x: FloatArray, values: FloatArray) -> Grid:
+    """Select the grid with the min difference of spikes from those of float membranes.
+
+    Membranes far below the threshold may be clipped: covering the whole range would waste most of the values.
+    Candidates differ in the number of steps below and above the threshold.
+    """
+    neuron = layer.neuron
+    assert isinstance(neuron, Lif)  # for mypy
+    currents = layer.weight.affine(x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
+    currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
+    currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
+    expected = _spike_train(neuron, currents, None)
+    highest = max(float(values.max()) / neuron.threshold, 1.0)
+    candidates = [
+        Grid(neuron.threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count, INT8_MAX - round(count * above))))
+        for count in MEMBRANE_STEPS
+        for above in (highest, (highest + 1) / 2, (highest + 3) / 4)
+    ]
+    errors = [float(np.mean(_spike_train(neuron, currents, grid) != expected)) for grid in candidates]
+    return candidates[int(np.argmin(errors))]
+
+
+def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatArray:
+    """Compute spikes `[T, rows, n]` for currents `[T, rows, n]`, with membranes on `grid` if given."""
+    membrane = np.zeros_like(currents[0])
+    spikes = np.empty_like(currents)
+    for t, current in enumerate(currents):
+        on_grid = current if grid is None else grid.round(current)
+        membrane, spikes[t] = neuron.advance(membrane, on_grid, grid)
+    return spikes
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """Options, calibration inputs `[rows, n_in]` with their grid, and a bias `[n_out]`, that an operator is fitted to.
+
+    `reach [n_out]` is the max magnitude of the corrected bias.
+    """
+
+    granularity: str
+    activation_range: str | None
+    x: FloatArray | None = None
+    x_grid: Grid | None = None
+    bias: FloatArray | None = None
+    reach: FloatArray | None = None
+
+    @property
+    def moment(self) -> NDArray[np.float64] | None:
+        """Second moment of the inputs."""
+        return None if self.x is None else damped_moment(self.x)
+
+    @property
+    def min_scale(self) -> NDArray[np.float64] | float:
+        """Min scale of weights with which a bias up to `reach`, in steps of the product, fits 32 bits."""
+        if self.reach is None or self.x_grid is None:
+            return 0.0
+        return self.reach.astype(np.float64) / (self.x_grid.scale * BIAS_STEPS)
+
+    def operator(self, operator: WeightOperator) -> WeightOperator:
         """Quantize an operator."""
         if any(array.dtype == np.int8 for array in operator.weight_arrays()):
             raise NetworkError("the weights are int8 already", hint="quantize its source")
-        return _to_int8(operator, self, fit)
+        return _to_int8(operator, self)
 
-    def matrix(self, w: Array, fit: _Fit) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    def matrix(self, w: Array) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
         """Quantize a matrix to int8 values and scales."""
-        return round_weights(w.astype(np.float32), self.granularity, fit.moment, fit.min_scale)
+        return round_weights(w.astype(np.float32), self.granularity, self.moment, self.min_scale)
 
     def grid(self, values: FloatArray | None, what: str = "it") -> Grid:
         low, high = self._range(values)
@@ -204,28 +254,6 @@ class _Quantizer:
                 hint="use inputs like those that the network was trained on",
             )
         return Grid.covering(low, high)
-
-    def _membrane_grid(self, index: int, neuron: Lif) -> Grid:
-        """Select the grid with the min difference of spikes from those of float membranes.
-
-        Membranes far below the threshold may be clipped: covering the whole range would waste most of the values.
-        Candidates differ in the number of steps below and above the threshold.
-        """
-        layer, steps = self.network.layers[index], self.network.timesteps
-        x, values = self.inputs[index], self.values[index]
-        assert x is not None and values is not None
-        currents = layer.weight.affine(x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
-        currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
-        currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
-        expected = _spike_train(neuron, currents, None)
-        highest = max(float(values.max()) / neuron.threshold, 1.0)
-        candidates = [
-            Grid(neuron.threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count, INT8_MAX - round(count * above))))
-            for count in MEMBRANE_STEPS
-            for above in (highest, (highest + 1) / 2, (highest + 3) / 4)
-        ]
-        errors = [float(np.mean(_spike_train(neuron, currents, grid) != expected)) for grid in candidates]
-        return candidates[int(np.argmin(errors))]
 
     def _range(self, values: FloatArray | None) -> tuple[float, float]:
         """Return min and max to cover, 0 included."""
@@ -245,73 +273,37 @@ class _Quantizer:
         return bottom, top
 
 
-def _spike_train(neuron: Lif, currents: FloatArray, grid: Grid | None) -> FloatArray:
-    """Compute spikes `[T, rows, n]` for currents `[T, rows, n]`, with membranes on `grid` if given."""
-    membrane = np.zeros_like(currents[0])
-    spikes = np.empty_like(currents)
-    for t, current in enumerate(currents):
-        on_grid = current if grid is None else grid.round(current)
-        membrane, spikes[t] = neuron.advance(membrane, on_grid, grid)
-    return spikes
-
-
-@dataclass(frozen=True)
-class _Fit:
-    """Calibration inputs `[rows, n_in]` with their grid, and a bias `[n_out]`, that an operator is fitted to.
-
-    `reach [n_out]` is the max magnitude of the corrected bias.
-    """
-
-    x: FloatArray | None
-    x_grid: Grid | None = None
-    bias: FloatArray | None = None
-    reach: FloatArray | None = None
-
-    @property
-    def moment(self) -> NDArray[np.float64] | None:
-        """Second moment of the inputs."""
-        return None if self.x is None else damped_moment(self.x)
-
-    @property
-    def min_scale(self) -> NDArray[np.float64] | float:
-        """Min scale of weights with which a bias up to `reach`, in steps of the product, fits 32 bits."""
-        if self.reach is None or self.x_grid is None:
-            return 0.0
-        return self.reach.astype(np.float64) / (self.x_grid.scale * BIAS_STEPS)
-
-
 @singledispatch
-def _to_int8(operator: WeightOperator, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
+def _to_int8(operator: WeightOperator, fit: _Fit) -> WeightOperator:
     """Quantize an operator; one function for each type with an int8 form."""
-    del quantizer, fit
+    del fit
     raise NetworkError(f"{operator.form} have no int8 form", hint="use --weights dense, or --dtype float16")
 
 
 @_to_int8.register
-def _dense(operator: Dense, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
-    return Dense(*quantizer.matrix(operator.w, fit))
+def _dense(operator: Dense, fit: _Fit) -> WeightOperator:
+    return Dense(*fit.matrix(operator.w))
 
 
 @_to_int8.register
-def _sparse(operator: Sparse, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
-    return round_sparse(operator, quantizer.granularity, fit.moment, fit.min_scale)
+def _sparse(operator: Sparse, fit: _Fit) -> WeightOperator:
+    return round_sparse(operator, fit.granularity, fit.moment, fit.min_scale)
 
 
 @_to_int8.register
-def _low_rank(operator: LowRank, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
-    right, right_scale = quantizer.matrix(operator.right, replace(fit, bias=None, reach=None))
+def _low_rank(operator: LowRank, fit: _Fit) -> WeightOperator:
+    right, right_scale = replace(fit, bias=None, reach=None).matrix(operator.right)
     inner = None if fit.x is None else fit.x @ operator.right.astype(np.float32).T
-    grid = None if inner is None or fit.x_grid is None else quantizer.grid(inner, "the right factor")
-    left, left_scale = quantizer.matrix(operator.left, replace(fit, x=inner, x_grid=grid))
+    grid = None if inner is None or fit.x_grid is None else fit.grid(inner, "the right factor")
+    left, left_scale = replace(fit, x=inner, x_grid=grid).matrix(operator.left)
     return LowRank(left, right, left_scale, right_scale, grid)
 
 
 @_to_int8.register
-def _sum(operator: Sum, quantizer: _Quantizer, fit: _Fit) -> WeightOperator:
-    first = replace(fit, bias=None, reach=None)
-    a, b = quantizer.operator(operator.a, first), quantizer.operator(operator.b, fit)
+def _sum(operator: Sum, fit: _Fit) -> WeightOperator:
+    a, b = replace(fit, bias=None, reach=None).operator(operator.a), fit.operator(operator.b)
     if fit.x is None or fit.x_grid is None:
         return Sum(a, b)
-    a_grid = quantizer.grid(operator.a.affine(fit.x), "the first operand of a sum")
-    b_grid = quantizer.grid(operator.b.affine(fit.x, fit.bias), "the second operand of a sum")
+    a_grid = fit.grid(operator.a.affine(fit.x), "the first operand of a sum")
+    b_grid = fit.grid(operator.b.affine(fit.x, fit.bias), "the second operand of a sum")
     return Sum(a, b, a_grid, b_grid)
