@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sen_edge.compression import pipeline
+from sen_edge.compression.pipeline import Compressed
 from sen_edge.compression.request import CompressRequest
-from sen_edge.compression.result import Compressed
 from sen_edge.data import datasets
 from sen_edge.data.calibration import load_calibration
 from sen_edge.display import Displayed

@@ -44,9 +44,8 @@ def compress(
     it.
     """
     from sen_edge.compression.evaluator import state_path
+    from sen_edge.compression.pipeline import check_output, load_inputs
     from sen_edge.compression.pipeline import compress as run_compress
-    from sen_edge.compression.pipeline import load_inputs
-    from sen_edge.compression.result import check_output
     from sen_edge.model import model as models
     from sen_edge.model.checkpoint import SUFFIXES
 

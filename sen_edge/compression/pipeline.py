@@ -1,10 +1,11 @@
-"""Compression of a model: a request in; a network or a checkpoint and all figures out."""
+"""Compression of a model: a request in; a network or a checkpoint and all figures out, and their files."""
 
 from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,22 @@ from sen_edge.compression.lowrank import factorize, rank_layers
 from sen_edge.compression.moments import CompressionWarning, Inputs
 from sen_edge.compression.prune import prune
 from sen_edge.compression.request import CompressRequest
-from sen_edge.compression.result import Compressed
 from sen_edge.data.calibration import Calibration, load_calibration
 from sen_edge.data.datasets import Dataset, check_dataset, load
 from sen_edge.data.subsample import subsample
-from sen_edge.errors import UsageError
-from sen_edge.model.checkpoint import to_network
-from sen_edge.model.model import Model
-from sen_edge.model.parameters import Checkpoint, compression_note
+from sen_edge.display import Displayed
+from sen_edge.errors import OutputError, UsageError
+from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.model import IMAGE_SUFFIX, SUFFIXES, Model
+from sen_edge.model.parameters import Checkpoint, compression_note, map_note
 from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
+from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import suggested_recipe
+from sen_runtime import __version__
+from sen_runtime import format as image
 from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
@@ -39,6 +43,108 @@ COMPRESS_BYTES = 24
 #: Calibration inputs; of a spiking network fewer, because each has several steps.
 MAX_INPUTS, MAX_SPIKING_INPUTS = 20_000, 4096
 IMAGE_HINT = "write a .sen image instead"
+
+
+@dataclass(frozen=True, repr=False)
+class Compressed(Displayed):
+    """Compressed model.
+
+    Attributes:
+        network: as it is stored.
+        checkpoint: of the same network, where it is still a SEN and one was requested; else None.
+        figures: everything measured, plain values for JSON.
+        source: the model before.
+    """
+
+    network: Network
+    checkpoint: Checkpoint | None
+    figures: Mapping[str, Any]
+    source: Model
+
+    def summary(self) -> Mapping[str, object]:
+        """Return MACs, bytes and accuracies, each with the value before."""
+        before, after, accuracy = self.figures["before"], self.figures["after"], self.figures["accuracy"]
+        figures = {
+            "macs": f"{after['macs']:,} (was {before['macs']:,})",
+            "weight_bytes": f"{after['weight_bytes']:,} (was {before['weight_bytes']:,})",
+        }
+        if accuracy is not None:
+            figures["accuracy"] = f"{accuracy['compressed']:.2f} % (was {accuracy['original']:.2f} %)"
+        return figures
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest."""
+        return self.manifest
+
+    @property
+    def model(self) -> Model:
+        """The compressed network, derived from the source."""
+        figures = dict(self.figures)
+        return self.source.derive(self.network, checkpoint=self.checkpoint, compression=figures, quantization=None)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """Figures with the version of sen-edge and the source; plain values for JSON."""
+        source = {"input": self.source.name, "map": map_note(self.source.origin.applied_map)["map"]}
+        return {"sen_edge": __version__, **source, **self.figures}
+
+    def save(self, path: str | Path, *, force: bool = False) -> list[Path]:
+        """Write model and manifest atomically.
+
+        Args:
+            path: `.sen`, or `.pt` or `.safetensors` for a checkpoint; the manifest is PATH's stem with the suffix
+                `.manifest.json`.
+            force: replace existing files.
+
+        Returns:
+            Paths of both files.
+
+        Raises:
+            UsageError: another suffix; or that of a checkpoint, and there is none.
+            OutputError: a file exists, is the source, or cannot be written.
+        """
+        path, source = Path(path), self.source.path
+        check_output(path, force=force)
+        if source is not None and path.exists() and source.exists() and path.samefile(source):
+            raise OutputError(f"{path} is the model itself", hint="save under another name")
+        notes = compression_note(self.figures)
+        accuracy, training = self.figures["accuracy"], self.figures.get("training")
+        if accuracy is not None:
+            notes["test_accuracy"] = f"{accuracy['compressed']:.2f}"
+        if training is not None:
+            notes["validation_accuracy"] = f"{training['validation_accuracy']:.2f}"
+        if path.suffix == IMAGE_SUFFIX:
+            origin = {f"{self.source.origin.kind}_sha256": self.source.sha256}
+            metadata = {**self.source.network.metadata, **origin, **notes}
+            data = image.dumps(replace(self.network, metadata=metadata))
+        elif self.checkpoint is None:
+            raise UsageError(
+                f"{path}: the result is no checkpoint", "save a .sen image, or compress as_checkpoint=True"
+            )
+        else:
+            metadata = {**self.checkpoint.metadata, **notes}
+            data = checkpoints.dumps(replace(self.checkpoint, metadata=metadata, sha256=""), path)
+        manifest = manifest_path(path)
+        text = json.dumps(self.manifest, indent=2, sort_keys=True) + "\n"
+        write_outputs(path.parent, {path.name: data, manifest.name: text.encode()}, force=force)
+        return [path, manifest]
+
+
+def manifest_path(path: Path) -> Path:
+    """Path of the manifest of a compressed model."""
+    return path.with_name(f"{path.stem}.manifest.json")
+
+
+def check_output(path: Path, *, force: bool) -> None:
+    """Reject a path that `Compressed.save` would reject.
+
+    Raises:
+        UsageError: an unknown suffix.
+        OutputError: a file exists, and `force` is False.
+    """
+    if path.suffix not in SUFFIXES:
+        raise UsageError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
+    refuse_existing(path.parent, [path.name, manifest_path(path).name], force=force)
 
 
 @catch_allocation_errors()
@@ -52,16 +158,11 @@ def compress(
     state: Path | None = None,
     progress: Progress = silent,
 ) -> Compressed:
-    """Compress a model.
+    """Compress a checkpoint or an image with floating-point weights.
 
-    Args:
-        model: a checkpoint or an image with floating-point weights.
-        request: how to compress.
-        calibration: inputs without labels; by default, the dataset's training inputs.
-        dataset: labelled data for training and a search; the accuracy is measured on its test part, once.
-        as_checkpoint: whether the result is a SEN again.
-        state: file from which an interrupted search resumes.
-        progress: see `sen_edge.progress`.
+    Labelled data are for training and a search; the accuracy is measured on their test part, once. By default, their
+    training inputs calibrate. With `as_checkpoint` the result is a SEN again. An interrupted search resumes from the
+    file `state`.
 
     Raises:
         UsageError: the request asks for nothing, or contradicts the model.
@@ -86,6 +187,9 @@ def compress(
     messages = [] if dataset is None else dataset.training.warnings(network.n_out)
     messages += [str(each.message) for each in caught if issubclass(each.category, CompressionWarning)]
     before = _materialize_small(model.network)
+    samples = None
+    if calibration is not None:
+        samples = {"data": calibration.name, "sha256": calibration.sha256, "samples": len(calibration.inputs)}
     previous = model.network.metadata.get("compression")
     if model.compression is not None:
         previous = compression_note(model.compression)["compression"]
@@ -97,9 +201,7 @@ def compress(
         "before": {"macs": before.macs, "weight_bytes": before.nbytes},
         "after": {"macs": _materialize_small(network).macs, "weight_bytes": network.nbytes},
         "layers": [asdict(each) for each in layer_figures(network)],
-        "calibration": None
-        if calibration is None
-        else {"data": calibration.name, "sha256": calibration.sha256, "samples": len(calibration.inputs)},
+        "calibration": samples,
         "accuracy": None if dataset is None else _accuracies(model, network, dataset),
         "warnings": list(dict.fromkeys(messages)),
     }
@@ -109,11 +211,7 @@ def compress(
 def load_inputs(
     model: Model, calibration: str | None, data: str | None, data_dir: Path | None
 ) -> tuple[Calibration | None, Dataset | None]:
-    """Load the calibration inputs and the labelled data of a compression, each by name of a data set or by path.
-
-    Raises:
-        DataError: the data are missing or do not fit; see `sen_edge.data`.
-    """
+    """Load the calibration inputs and the labelled data of a compression, each by name of a data set or by path."""
     network = model.network
     inputs = None if calibration is None else load_calibration(calibration, data_dir, network, _max_inputs(network))
     dataset = None if data is None else load(data, data_dir, spikes=network.input_coding == "spikes")
@@ -167,7 +265,7 @@ def _run(
         if checkpoint is None:
             return _compress_once(model.network, request, inputs), None, {}
         pruned = _prune_checkpoint(checkpoint, model.network, request, inputs)
-        return to_network(pruned), pruned, {}
+        return checkpoints.to_network(pruned), pruned, {}
     assert dataset is not None  # as above
     if checkpoint is not None:
         recipe = finetune_recipe(suggested_recipe(checkpoint.config.dimensions, dataset, checkpoint.config.exponent))
