@@ -1,4 +1,1 @@
-"""Compression of trained networks: passes Network -> Network, and training of their results.
-
-`sen_edge.compression.pipeline` compresses a model; `prune`, `lowrank`, `hierarchical` and `evaluator` hold the passes.
-"""
+"""Compression of trained networks: passes Network -> Network, training of their results, and the pipeline."""

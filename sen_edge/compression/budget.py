@@ -18,8 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from sen_edge.compression.evaluator import Figures, NetworkEvaluator
-from sen_edge.compression.forms import DENSE, Form, Plan, forms_of
+from sen_edge.compression.evaluator import DENSE, Figures, Form, NetworkEvaluator, Plan, forms_of
 from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset

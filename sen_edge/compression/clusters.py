@@ -24,13 +24,8 @@ STEP = 8
 class Clusters:
     """A binary tree of boxes over positions; the root is cluster 0, and parents precede their children.
 
-    Attributes:
-        order: `[n]` points, grouped by cluster.
-        start: `[clusters]` start of the points of a cluster in `order`.
-        stop: `[clusters]` their end.
-        child: `[clusters]` first of two successive children; 0 for a leaf.
-        low: `[clusters, d]` min coordinates of the points of a cluster.
-        high: `[clusters, d]` max coordinates.
+    Cluster c has the points `order[start[c] : stop[c]]` with coordinates from `low[c]` to `high[c]`, and the children
+    `child[c]` and `child[c] + 1`; 0 for a leaf.
     """
 
     order: Index

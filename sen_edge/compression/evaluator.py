@@ -1,4 +1,4 @@
-"""Evaluates the candidates of a search: compresses and trains networks, and measures accuracies and latencies.
+"""Candidates of a search: forms that layers can take, the networks in these forms, their accuracies and latencies.
 
 A state file holds the figures, so an interrupted search resumes without measuring them again.
 """
@@ -14,11 +14,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sen_edge.compression.finetune import distil, free_recipe
-from sen_edge.compression.forms import Form, Plan
+from sen_edge.compression.lowrank import low_rank_plus_sparse
 from sen_edge.compression.moments import Inputs, SecondOrder
+from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
+from sen_edge.compression.prune import best_sparse
 from sen_edge.compression.quadratic import Quadratic
-from sen_edge.compression.request import CompressRequest
+from sen_edge.compression.request import CompressRequest, Method
 from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import OutputError, UsageError
@@ -34,12 +38,100 @@ from sen_runtime.bench.loops import loop_over
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Network
+from sen_runtime.ir.operators import WeightOperator
 from sen_runtime.untrusted import load_json, read_regular
 
 #: Inputs that methods and int8 ranges are fitted to, and that latencies are measured on.
 FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
 #: Of the state file; that of a search with a thousand candidates takes 0.2 MB.
 FORMAT, VERSION, MAX_BYTES = "sen-edge-search", 3, 1 << 26
+#: Shares of the weights that stay; ranks, at multiples of vector widths; ranks with the density of a sparse part.
+DENSITIES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02)
+RANKS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+BOTH = ((8, 0.02), (8, 0.05), (16, 0.03))
+#: Share of the iterations that are enough to compare errors.
+SCREENING = 0.2
+#: Smaller layers stay dense.
+MIN_WEIGHTS = 4096
+#: Bytes of a column index, and of the start of a row of blocks.
+COLUMN_BYTES, ROW_BYTES = 2, 4
+
+
+@dataclass(frozen=True)
+class Form:
+    """Dense, low rank, sparse with this share of the weights, or low rank plus sparse; 0 for no such part."""
+
+    rank: int = 0
+    density: float = 0.0
+    pattern: Pattern = UNSTRUCTURED
+
+    @property
+    def family(self) -> str:
+        """Forms of one family differ in size only, and engines compute them with the same kernels."""
+        return self._name("low-rank", f"{self.pattern}")
+
+    def __str__(self) -> str:
+        return self._name(f"rank {self.rank}", f"{self.pattern} {self.density:.3g}")
+
+    def _name(self, low_rank: str, sparse: str) -> str:
+        parts = [(self.rank, low_rank), (self.density, sparse)]
+        return " + ".join(name for size, name in parts if size) or "dense"
+
+    def macs(self, shape: tuple[int, int]) -> int:
+        """Multiply-accumulates of a layer `(n_out, n_in)`, before the sparse part is rounded to whole blocks."""
+        return self.rank * sum(shape) + self._sparse_weights(shape) or shape[0] * shape[1]
+
+    def nbytes(self, shape: tuple[int, int], itemsize: int) -> int:
+        """Bytes of the weights of a layer `(n_out, n_in)`, before the sparse part is rounded to whole blocks."""
+        rows, columns = self.pattern.block
+        kept = self._sparse_weights(shape)
+        indices = COLUMN_BYTES * kept // (rows * columns) + ROW_BYTES * shape[0] // rows if kept else 0
+        return self.macs(shape) * itemsize + indices
+
+    def _sparse_weights(self, shape: tuple[int, int]) -> int:
+        return round(self.density * shape[0] * shape[1])
+
+    def build(self, problem: Quadratic, effort: float = 1.0) -> WeightOperator:
+        """Weights with nearly minimal error, from a share of the usual iterations; dense weights have no other."""
+        if self.rank:
+            return low_rank_plus_sparse(problem, self.rank, self.pattern, self.density, effort)
+        return best_sparse(problem, self.pattern, self._sparse_weights(problem.shape), effort)
+
+    def error(self, problem: Quadratic) -> float:
+        """Second-order error of the layer, from few iterations."""
+        if not self.density:
+            return float(problem.tail_energies[self.rank]) if self.rank else 0.0
+        operator = self.build(problem, SCREENING)
+        return problem.energy(problem.to_scaled(operator.to_dense().astype(np.float64)) - problem.weight)
+
+
+DENSE = Form()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Compressed form of a network: form of each layer, the dtype of the weights, epochs of distillation."""
+
+    layers: tuple[Form, ...]
+    dtype: str = "float32"
+    epochs: int = 0
+
+    def __str__(self) -> str:
+        epochs = f", {self.epochs} epochs" if self.epochs else ""
+        return f"{'; '.join(map(str, self.layers))}, {self.dtype}{epochs}"
+
+
+def forms_of(shape: tuple[int, int], methods: Sequence[Method], patterns: Sequence[Pattern]) -> list[Form]:
+    """Dense, and the forms that take fewer multiply-accumulates for a layer `(n_out, n_in)`."""
+    if shape[0] * shape[1] < MIN_WEIGHTS:
+        return [DENSE]
+    candidates: dict[Method, list[Form]] = {
+        "sparse": [Form(0, density, pattern) for pattern in patterns for density in DENSITIES],
+        "low-rank": [Form(rank) for rank in RANKS],
+        "both": [Form(rank, density, pattern) for pattern in patterns[:1] for rank, density in BOTH],
+    }
+    forms = [form for method in methods for form in candidates[method]]
+    return [DENSE, *(form for form in forms if form.rank <= min(shape) and form.macs(shape) < shape[0] * shape[1])]
 
 
 @dataclass(frozen=True)
@@ -101,7 +193,7 @@ class NetworkEvaluator:
 
     def _build(self, plan: Plan) -> Network:
         if not plan.epochs:
-            return self._fit.compress(lambda index, problem: plan.layers[index].build(problem))
+            return self._fit.compress({i: form.build for i, form in enumerate(plan.layers) if form != DENSE})
         start, tuning = self.network(replace(plan, epochs=0)), self._request.tuning(distillation=1.0)
         recipe = free_recipe(self._dataset, plan.epochs, self._request.seed)
         return distil(start, self._fit.network, self._dataset, recipe, tuning).network

@@ -54,15 +54,11 @@ Product = tuple[Float32, FloatArray, Float32]
 
 
 def entries(operator: Coordinates, rows: Index, columns: Index) -> Float32:
-    """Weights `[rows, columns]` of the target neurons `rows` from the source neurons `columns`.
-
-    Raises:
-        NetworkError: coincident neurons or weights beyond float32; names the neurons of the whole layer.
-    """
+    """Weights `[rows, columns]` of the target neurons `rows` from the source neurons `columns`."""
     part = replace(operator, source=operator.source[columns], target=operator.target[rows], mask=operator.mask[columns])
     try:
         return weights(part)
-    except NetworkError as error:  # it names the neurons of the part
+    except NetworkError as error:  # it numbers the neurons of the part, not of the layer
         names = {"source": columns, "target": rows}
         message = re.sub(
             r"(source|target) neuron (\d+)",
@@ -227,11 +223,13 @@ class _Field:
         """Approximate from about `samples` rows and columns; each basis may leave out `share` of the norm."""
         drawn, factor = draw(np.ones(len(self.targets)), samples, rng)
         rows = np.concatenate([self.targets[drawn], self.close_targets])
-        right = _basis(entries(self.operator, rows, self.sources), factor, share)
+        factor = np.pad(factor, (0, len(self.close_targets)), constant_values=1)
+        _, right = row_basis(entries(self.operator, rows, self.sources), factor, share)
         mask = self.operator.mask[self.sources].astype(np.float64) ** 2
         drawn, factor = draw(mask / mask.sum() + 1 / len(mask), samples, rng)
         columns = np.concatenate([self.sources[drawn], self.close_sources])
-        left = _basis(entries(self.operator, self.targets, columns).T, factor, share)
+        factor = np.pad(factor, (0, len(self.close_sources)), constant_values=1)
+        _, left = row_basis(entries(self.operator, self.targets, columns).T, factor, share)
         (i, from_right), (j, from_left) = interpolate(right, rng), interpolate(left, rng)
         core = from_left @ entries(self.operator, self.targets[j], self.sources[i]) @ from_right.T
         turn_left, values, turn_right = np.linalg.svd(core, full_matrices=False)
@@ -254,14 +252,20 @@ def factorize_coordinates(
     """Factorize a layer `[n_out, n_in]` into two thin matrices, whose columns (rows) have similar norms.
 
     The tolerance is a relative Frobenius error, including mask, gain and two standard errors of the estimate, for which
-    the minimal rank is found. A layer of a lower rank than requested gets that.
-
-    Raises:
-        UsageError: not one of tolerance and rank, or out of range; a radius; a tolerance that no rank reaches with
-            factors smaller than the matrix, and at most MAX_RANK.
-        NetworkError: coincident neurons, or a weight beyond float32, among the sampled pairs.
+    the minimal rank is found: at most MAX_RANK, with factors smaller than the matrix. A layer of a lower rank than
+    requested gets that.
     """
-    _check_request(operator, tolerance, rank)
+    is_tolerance = rank is None and tolerance is not None and 0 < tolerance < 1
+    is_rank = tolerance is None and rank is not None and 1 <= rank <= min(operator.shape)
+    if not is_tolerance and not is_rank:
+        raise UsageError(
+            f"tolerance is {tolerance} and rank is {rank}; expected a relative error between 0 and 1, or a rank from 1 "
+            f"to {min(operator.shape)}, the smaller side of the layer"
+        )
+    if operator.has_max_distance:
+        raise UsageError(
+            f"the layer has the radius {operator.max_distance:g}: it is sparse, not of low rank", hint="materialize it"
+        )
     if not np.any(operator.mask):
         return _zeros(operator), Estimate(0.0, 0.0, 0)
     rng = np.random.default_rng(seed)
@@ -272,7 +276,7 @@ def factorize_coordinates(
     if tolerance is not None:
         product, rank = _search(field, check, tolerance, rng)
     else:
-        assert rank is not None  # checked above; for mypy
+        assert rank is not None  # for mypy
         product = field.approximate(max(FIRST_SAMPLES, int(SAMPLES_PER_RANK * rank)), FLOAT32_ERROR, rng)
     factors = field.factors(product, rank)
     missed = _energies(check.weights - factors.left[check.rows] @ factors.right[:, field.sources])
@@ -313,19 +317,6 @@ def _missed_by_rank(check: Check, field: _Field, product: Product) -> FloatArray
     return missed
 
 
-def _check_request(operator: Coordinates, tolerance: float | None, rank: int | None) -> None:
-    if (tolerance is None) == (rank is None):
-        raise UsageError(f"tolerance is {tolerance} and rank is {rank}; expected one of them, and None for the other")
-    if tolerance is not None and not 0 < tolerance < 1:
-        raise UsageError(f"tolerance is {tolerance:g}; expected a relative error between 0 and 1")
-    if rank is not None and not 1 <= rank <= min(operator.shape):
-        raise UsageError(f"rank is {rank}; expected 1 to {min(operator.shape)}, the smaller side of the layer")
-    if operator.has_max_distance:
-        raise UsageError(
-            f"the layer has the radius {operator.max_distance:g}: it is sparse, not of low rank", hint="materialize it"
-        )
-
-
 def _zeros(operator: Coordinates) -> LowRank:
     n_out, n_in = operator.shape
     return LowRank(np.zeros((n_out, 1), np.float32), np.zeros((1, n_in), np.float32))
@@ -345,9 +336,3 @@ def _close_pairs(operator: Coordinates, active: Index) -> tuple[Index, Index]:
     magnitude, rows, columns = (np.concatenate(part) for part in zip(*found, strict=True))
     closest = np.argsort(-magnitude, kind="stable")[:CLOSE_ROWS]
     return rows[closest], np.unique(columns[closest])
-
-
-def _basis(sample: Float32, factor: FloatArray, share: float) -> Float32:
-    """Basis `[k, m]` of the rows of `sample [s, m]`: the first were drawn, with these factors, the others have 1."""
-    ones = np.ones(len(sample) - len(factor))
-    return row_basis(sample, np.concatenate([factor, ones]), share)[1]

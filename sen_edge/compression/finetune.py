@@ -68,11 +68,6 @@ class Tuned:
     validation_accuracy: float
     original_accuracy: float
 
-    @property
-    def epochs(self) -> int:
-        """Epochs that were run."""
-        return len(self.history)
-
 
 def finetune(
     original: Checkpoint | Network,
@@ -88,18 +83,15 @@ def finetune(
 
     Synapses that a checkpoint has cut stay cut. Only the training part of the data is used. Whole neurons, a threshold
     and free weights by distance are refused.
-
-    Raises:
-        UsageError: a request that training cannot follow.
-        NetworkError: weights are int8.
-        TrainingError: the loss is no longer finite.
     """
     request.check_trainable()
     examples = prepare(dataset, recipe)
     inputs = subsample(examples.inputs.numpy(), FIT_INPUTS)
     n_ramp = round(tuning.ramp * recipe.epochs)
     shares = [1 - (1 - (epoch + 1) / n_ramp) ** 3 for epoch in range(n_ramp - 1)] + [1.0]
-    requests = [_scale_sparsity(request, share) for share in shares]
+    requests = [request] * len(shares)
+    if request.sparsity is not None and request.parsed_pattern.group is None:  # N:M has one sparsity only
+        requests = [replace(request, sparsity=share * request.sparsity) for share in shares]
     if isinstance(original, Network):
         if request.criterion == "distance" or not all(isinstance(layer.weight, Dense) for layer in original.layers):
             raise UsageError("free weights are pruned by magnitude or second-order, and dense at first")
@@ -107,7 +99,10 @@ def finetune(
         cuts = [partial(_cut_weights, free, each, inputs) for each in requests]
         figures = _train(free, teacher, examples, recipe, tuning, progress, cuts)
         return Tuned(None, free.to_network(), *figures)
-    _check_checkpoint(original, request)
+    if request.criterion == "distance" and original.synapses:
+        raise UsageError("training cannot add a radius to a checkpoint with synapses of its own")
+    if request.criterion != "distance" and any(original.config.max_distance):
+        raise UsageError("training cannot add a pattern to a checkpoint with a radius")
     module = checkpoints.to_module(original)
     radii = [layer.max_distance for layer in module.linears()]
     cuts = [partial(_cut_positions, module, each, inputs, original.synapses, radii) for each in requests]
@@ -129,10 +124,6 @@ def distil(
 
     Zeros of sparse weights and ranks stay. Only the training part of the data is used; with `tuning.distillation` 1
     labels only select the epoch. The ramp has no effect.
-
-    Raises:
-        NetworkError: weights are coordinates or int8.
-        TrainingError: the loss is no longer finite.
     """
     examples = prepare(dataset, recipe)
     module = FreeNetwork(network)
@@ -176,21 +167,6 @@ def free_recipe(dataset: Dataset, epochs: int = EPOCHS, seed: int = 0) -> Recipe
     """Recipe for the free weights of a compressed network."""
     recipe = conventional_recipe(suggested_recipe(MANY_DIMENSIONS, dataset))
     return replace(recipe, epochs=epochs, seed=seed, learning_rate=FREE_LEARNING_RATE)
-
-
-def _check_checkpoint(checkpoint: Checkpoint, request: CompressRequest) -> None:
-    """The pattern of a checkpoint is either a radius or synapses."""
-    if request.criterion == "distance" and checkpoint.synapses:
-        raise UsageError("training cannot add a radius to a checkpoint with synapses of its own")
-    if request.criterion != "distance" and any(checkpoint.config.max_distance):
-        raise UsageError("training cannot add a pattern to a checkpoint with a radius")
-
-
-def _scale_sparsity(request: CompressRequest, share: float) -> CompressRequest:
-    """Return the request with a share of its sparsity; N:M has one sparsity only."""
-    if request.sparsity is None or request.parsed_pattern.group is not None:
-        return request
-    return replace(request, sparsity=share * request.sparsity)
 
 
 def _cut_weights(module: FreeNetwork, request: CompressRequest, inputs: FloatArray) -> None:

@@ -63,17 +63,14 @@ def hierarchical(
     """Split a layer of `Coordinates` into three sparse ones, the last with its bias and neurons.
 
     The tolerance is a relative Frobenius error of the product, including mask, gain and two standard errors of the
-    estimate. The smallest clusters have at most `leaf_size` neurons.
-
-    Raises:
-        UsageError: a layer of another kind or in a spiking network; an option out of range; a result that is not
-            smaller than the matrix; a tolerance that is not reached.
-        NetworkError: coincident neurons, or a weight beyond float32, among the sampled pairs.
+    estimate. The smallest clusters have at most `leaf_size` neurons. A result that would not be smaller than the matrix
+    is refused.
     """
     operator = _check_request(layer, tolerance, leaf_size)
     rng = np.random.default_rng(seed)
     blocks = _Blocks.of(operator, leaf_size)
-    _check_size(operator, blocks.near_bytes)
+    near_weights = np.sum(blocks.target.size[blocks.near[:, 0]] * blocks.source.size[blocks.near[:, 1]])
+    _check_size(operator, int(NEAR_BYTES * near_weights))
     check = Check.of(operator, np.empty(0, np.int64), np.arange(operator.shape[1]), rng)
     if not check.total:
         raise UsageError("all sampled weights of the layer are 0")
@@ -152,11 +149,6 @@ class _Blocks:
         target, source = grow(operator.target, leaf_size), grow(operator.source[active], leaf_size)
         far, near = partition(target, source, RATIO, operator.min_distance, operator.max_distance)
         return cls(operator, target, replace(source, order=active[source.order]), far, near)
-
-    @property
-    def near_bytes(self) -> int:
-        """Bytes that the near blocks will take."""
-        return int(NEAR_BYTES * np.sum(self.target.size[self.near[:, 0]] * self.source.size[self.near[:, 1]]))
 
     def bases(self, samples: int, rng: np.random.Generator, share: float) -> tuple[list[Basis], list[Basis]]:
         """Bases of the target and of the source clusters, from `samples` far neurons each, up to a share of the norm.

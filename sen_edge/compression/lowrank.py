@@ -47,11 +47,6 @@ def factorize(
     Layers that would take more multiply-accumulates stay as they are, but compensate for the error of the layers before
     them. Factors next to linear layers are multiplied into these, see `fold_linear`. Calibration inputs are
     `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes".
-
-    Raises:
-        UsageError: the request contradicts itself or the network.
-        DataError: calibration inputs are missing, of the wrong shape or not finite.
-        NetworkError: weights that cannot be computed.
     """
     request = request or CompressRequest(**fields)
     request.expect("factorize")
@@ -60,13 +55,8 @@ def factorize(
     ranks = _ranks(fit.network, fit.problems(layers), request)
     if not ranks:
         warnings.warn("no layer takes fewer MACs as factors: all stay as they are", CompressionWarning, stacklevel=2)
-
-    def method(index: int, problem: Quadratic) -> WeightOperator | None:
-        if index not in ranks:
-            return None
-        return low_rank_plus_sparse(problem, ranks[index], pattern, round(request.near * problem.weight.size))
-
-    return fold_linear(fit.compress(method))
+    method = partial(low_rank_plus_sparse, pattern=pattern, near=request.near)
+    return fold_linear(fit.compress({index: partial(method, rank=rank) for index, rank in ranks.items()}))
 
 
 def rank_layers(request: CompressRequest, network: Network) -> list[int]:
@@ -79,12 +69,10 @@ def rank_layers(request: CompressRequest, network: Network) -> list[int]:
 
 
 def low_rank_plus_sparse(
-    problem: Quadratic, rank: int, pattern: Pattern = UNSTRUCTURED, n_near: int = 0, effort: float = 1.0
+    problem: Quadratic, rank: int, pattern: Pattern = UNSTRUCTURED, near: float = 0.0, effort: float = 1.0
 ) -> WeightOperator:
-    """Factors of a rank and a sparse part of `n_near` weights, with nearly the smallest error.
-
-    `effort` is the share of the usual iterations.
-    """
+    """Factors and a sparse part with a share of the weights, with nearly minimal error; see `best_under_pattern`."""
+    n_near = round(near * problem.weight.size)
     if not n_near:
         return _factors(problem, problem.weight, rank)
     sparse, mask = np.zeros_like(problem.weight), np.zeros(problem.weight.shape, bool)
@@ -94,8 +82,8 @@ def low_rank_plus_sparse(
         sparse, mask = best_under_pattern(replace(problem, weight=problem.weight - far), select, effort * NEAR_EFFORT)
     far = problem.truncated(problem.weight - sparse, rank)
     sparse = best_weights(replace(problem, weight=problem.weight - far), mask, sparse, effort)
-    near = to_sparse_layout(problem.to_weights(sparse).astype(np.float32), mask)
-    return Sum(_factors(problem, far, rank), near)
+    rest = to_sparse_layout(problem.to_weights(sparse).astype(np.float32), mask)
+    return Sum(_factors(problem, far, rank), rest)
 
 
 def _factors(problem: Quadratic, scaled: FloatArray, rank: int) -> LowRank:
@@ -108,7 +96,10 @@ def _factors(problem: Quadratic, scaled: FloatArray, rank: int) -> LowRank:
 
 def _ranks(network: Network, problems: Mapping[int, Quadratic], request: CompressRequest) -> dict[int, int]:
     """Return the rank of each factorized layer."""
-    limits = {index: _max_rank(network.layers[index], request) for index in problems}
+    limits = {}  # max ranks with fewer MACs than the layers; 0 for none
+    for index, problem in problems.items():
+        left = network.layers[index].weight.macs - request.near * problem.weight.size
+        limits[index] = max(0, min(int((left - 1) // sum(problem.shape)), *problem.shape))
     if request.macs is not None:
         return _ranks_for_macs(network, problems, limits, request.macs, request.near)
     if request.rank is not None:
@@ -118,13 +109,6 @@ def _ranks(network: Network, problems: Mapping[int, Quadratic], request: Compres
         tails = {index: problem.tail_energies for index, problem in problems.items()}
         ranks = {index: max(1, int(np.argmax(tail <= error * tail[0]))) for index, tail in tails.items()}
     return {index: rank for index, rank in ranks.items() if rank <= limits[index]}
-
-
-def _max_rank(layer: Layer, request: CompressRequest) -> int:
-    """Return the max rank with fewer MACs than the layer; 0 for none."""
-    n_out, n_in = layer.weight.shape
-    left = layer.weight.macs - request.near * n_out * n_in
-    return max(0, min(int((left - 1) // (n_out + n_in)), n_out, n_in))
 
 
 def _ranks_for_macs(

@@ -7,7 +7,7 @@ Sums are in float64 over chunks, so memory does not grow with the inputs.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +27,8 @@ from sen_runtime.ir.operators import Dense, WeightOperator
 
 FloatArray = NDArray[np.float64]
 Inputs = NDArray[np.float32]
-#: Number and problem of a layer -> its new weights, or None to leave it as it is.
-Method = Callable[[int, Quadratic], "WeightOperator | None"]
+#: Problem of a layer -> its new weights.
+Method = Callable[[Quadratic], WeightOperator]
 
 #: Inputs that run through a network at once.
 CHUNK = 1000
@@ -117,11 +117,7 @@ class Moments:
 
 
 def check_calibration(network: Network, calibration: Inputs | None) -> Inputs:
-    """Return the inputs as float32.
-
-    Raises:
-        DataError: there are none, they have another shape than the network takes, or are not finite.
-    """
+    """Return the inputs as float32; a `DataError` or `NetworkError` if they do not fit, or are not finite."""
     if calibration is None:
         raise DataError(
             "calibration inputs are missing",
@@ -176,16 +172,15 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
     metric = probes.double().T @ probes.double()
     module = FreeNetwork(network)
     for start in range(0, len(chosen), CHUNK):
-        currents: list[list[Tensor]] = [[] for _ in network.layers]
-        products = [_record(product, into) for product, into in zip(module.products(), currents, strict=True)]
+        currents: list[tuple[int, Tensor]] = []
+        products = [_record(index, product, currents) for index, product in enumerate(module.products())]
         outputs = module.trace(torch.from_numpy(chosen[start : start + CHUNK]), products)[-1]
-        flat = [current for layer in currents for current in layer]
+        flat = [current for _, current in currents]
         for k, probe in enumerate(probes):
-            found = iter(torch.autograd.grad(outputs, flat, probe.expand_as(outputs), retain_graph=k + 1 < len(probes)))
-            for index, layer in enumerate(currents):
-                for _ in layer:
-                    rows = next(found).flatten(0, -2).double()
-                    totals[index] += (rows.T @ rows).numpy()
+            found = torch.autograd.grad(outputs, flat, probe.expand_as(outputs), retain_graph=k + 1 < len(probes))
+            for (index, _), derivative in zip(currents, found, strict=True):
+                rows = derivative.flatten(0, -2).double()
+                totals[index] += (rows.T @ rows).numpy()
     neuron = network.layers[-1].neuron
     result = [total / len(chosen) for total in totals]
     if not network.is_spiking or neuron.role == "readout":
@@ -194,10 +189,10 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
     return result
 
 
-def _record(product: Product, into: list[Tensor]) -> Product:
+def _record(index: int, product: Product, into: list[tuple[int, Tensor]]) -> Product:
     def recording(x: Tensor) -> Tensor:
-        into.append(product(x))
-        return into[-1]
+        into.append((index, product(x)))
+        return into[-1][1]
 
     return recording
 
@@ -236,8 +231,8 @@ class SecondOrder:
             problems[index] = Quadratic.of(weight, found[index].covariance, self.sensitivities[index])
         return problems
 
-    def compress(self, method: Method) -> Network:
-        """Replace the weights of layers in order, with biases that preserve the means of their outputs.
+    def compress(self, methods: Mapping[int, Method]) -> Network:
+        """Replace the weights of these layers in order, with biases that preserve the means of their outputs.
 
         A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
         `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.
@@ -249,11 +244,11 @@ class SecondOrder:
             if result is not original:
                 found = moments(original, result, self.calibration)
                 weight = _refit(weight, found[index])
-            operator = method(index, Quadratic.of(weight, found[index].covariance, self.sensitivities[index]))
-            if operator is None:
-                if result is original:
-                    continue
-                operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
+            operator = Dense(weight.astype(np.float32)) if isinstance(layer.weight, Dense) else layer.weight
+            if index in methods:
+                operator = methods[index](Quadratic.of(weight, found[index].covariance, self.sensitivities[index]))
+            elif result is original:
+                continue
             result = _replace_layer(result, original, index, operator, found[index])
         return result
 

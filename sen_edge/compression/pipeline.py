@@ -136,12 +136,7 @@ def manifest_path(path: Path) -> Path:
 
 
 def check_output(path: Path, *, force: bool) -> None:
-    """Reject a path that `Compressed.save` would reject.
-
-    Raises:
-        UsageError: an unknown suffix.
-        OutputError: a file exists, and `force` is False.
-    """
+    """Reject a path that `Compressed.save` would reject."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     refuse_existing(path.parent, [path.name, manifest_path(path).name], force=force)
@@ -277,7 +272,7 @@ def _run(
         tuned = distil(network, original, dataset, recipe, request.tuning(1.0), progress=progress)
     training = {
         "best_epoch": tuned.best_epoch,
-        "epochs": tuned.epochs,
+        "epochs": len(tuned.history),
         "validation_accuracy": tuned.validation_accuracy,
         "original_validation_accuracy": tuned.original_accuracy,
     }

@@ -52,11 +52,6 @@ def prune(
     Biases compensate the mean of removed weights if there are calibration inputs `[n, n_in]`, or `[n, T, n_in]` for
     input coding "spikes". Criterion "second-order" also selects by their second moments, and changes the remaining
     weights. Criterion "distance" keeps coordinates, whose radius determines the remaining synapses.
-
-    Raises:
-        UsageError: the request contradicts itself or the network.
-        DataError: calibration inputs are missing, of the wrong shape or not finite.
-        NetworkError: weights that cannot be computed.
     """
     request = request or CompressRequest(**fields)
     request.expect("prune")
@@ -175,18 +170,12 @@ def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[in
 
 
 def _prune_second_order(fit: SecondOrder, request: CompressRequest, layers: Sequence[int]) -> Network:
-    pattern, threshold, problems = request.parsed_pattern, request.threshold, fit.problems(layers)
-    if threshold is None:
-        counts = weights_per_layer({index: each.saliency() for index, each in problems.items()}, request)
-
-    def method(index: int, problem: Quadratic) -> WeightOperator | None:
-        if index not in layers:
-            return None
-        if threshold is not None:
-            return _sparsest(problem, pattern, threshold)
-        return best_sparse(problem, pattern, counts[index])
-
-    return fit.compress(method)
+    pattern, problems = request.parsed_pattern, fit.problems(layers)
+    if request.threshold is not None:
+        sparsest = partial(_sparsest, pattern=pattern, error=request.threshold)
+        return fit.compress(dict.fromkeys(layers, sparsest))
+    counts = weights_per_layer({index: each.saliency() for index, each in problems.items()}, request)
+    return fit.compress({i: partial(best_sparse, pattern=pattern, count=count) for i, count in counts.items()})
 
 
 def _sparsest(problem: Quadratic, pattern: Pattern, error: float) -> WeightOperator:
@@ -246,18 +235,15 @@ def remove_neurons(
     variances = {index: found[index + 1].variance for index in hidden}
     kept: dict[int, Indices] = {}
 
-    def method(index: int, problem: Quadratic) -> WeightOperator | None:
-        variance = variances.get(index - 1)
-        if variance is None:
-            return None
-        n_out = problem.weight.shape[0]
+    def remove(index: int, problem: Quadratic) -> WeightOperator:
+        variance, n_out = variances[index], problem.shape[0]
         columns, count, alive = Pattern(block=(n_out, 1)), n_out * _count(variance, sparsity), _alive(variance)
         # damping gives dead neurons with large weights some energy, which must not count
         scaled, mask = best_under_pattern(problem, lambda energy: columns.select(np.where(alive, energy, -1.0), count))
-        kept[index - 1] = np.flatnonzero(mask[0])
+        kept[index] = np.flatnonzero(mask[0])
         return Dense(problem.to_weights(scaled).astype(np.float32))
 
-    return keep_neurons(fit.compress(method), kept)
+    return keep_neurons(fit.compress({index + 1: partial(remove, index) for index in hidden}), kept)
 
 
 def keep_neurons(network: Network, kept: Mapping[int, Indices]) -> Network:

@@ -80,7 +80,9 @@ def choose_scale(
         importance = moment if moment.ndim == 1 else np.diag(moment)
         min_error = np.full(len(weights), np.inf)
         for shrink in SHRINKS:
-            error = _rounding_error(weights, widest * shrink, importance)
+            column = (widest * shrink)[:, np.newaxis]
+            rounded = np.clip(np.rint(weights / column), -WEIGHT_LIMIT, WEIGHT_LIMIT) * column
+            error = (rounded - weights) ** 2 @ importance
             if granularity == "tensor":
                 error = np.full_like(error, error.sum())
             best = np.where(error < min_error, widest * shrink, best)
@@ -88,13 +90,6 @@ def choose_scale(
     best = np.maximum(np.maximum(best, min_scale), MIN_SCALE)
     scale: Scale = (best.max(keepdims=True) if granularity == "tensor" else best).astype(np.float32)
     return scale
-
-
-def _rounding_error(weights: FloatArray, scale: FloatArray, importance: FloatArray) -> FloatArray:
-    column = scale[:, np.newaxis]
-    rounded = np.clip(np.rint(weights / column), -WEIGHT_LIMIT, WEIGHT_LIMIT) * column
-    error: FloatArray = (rounded - weights) ** 2 @ importance
-    return error
 
 
 def _nearest(weights: FloatArray, scale: Scale) -> NDArray[np.int8]:

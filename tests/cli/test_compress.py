@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compression import evaluator, forms
+from sen_edge.compression import evaluator
 from sen_edge.compression.evaluator import NetworkEvaluator
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model import model as models
@@ -210,7 +210,7 @@ def test_the_fastest_of_the_finalists_is_taken(
     def measure(networks: dict, *_: object) -> Latencies:
         return Latencies({name: np.array([1.0 if "rank" in name else 2.0]) for name in networks})
 
-    monkeypatch.setattr(forms, "MIN_WEIGHTS", 100)
+    monkeypatch.setattr(evaluator, "MIN_WEIGHTS", 100)
     monkeypatch.setattr(evaluator, "measure", measure)
     command = ("--max-accuracy-drop", 60, "--methods", "low-rank", "--data", npz)
     outcome = sen_edge("compress", mlp_path, *command, "-o", tmp_path / "a.sen", "--json")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compression import forms
+from sen_edge.compression import evaluator
 from sen_edge.compression.evaluator import NetworkEvaluator
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.passes.quantize import to_int8_weights
@@ -290,7 +290,7 @@ def test_interrupted_search_prints_how_to_resume(
     monkeypatch: pytest.MonkeyPatch,
     ctrl_c: Callable[[object, str, int], list[int]],
 ) -> None:
-    monkeypatch.setattr(forms, "MIN_WEIGHTS", 2000)
+    monkeypatch.setattr(evaluator, "MIN_WEIGHTS", 2000)
     calls = ctrl_c(NetworkEvaluator, "_evaluate", 3)
     out, state = tmp_path / "small.sen", tmp_path / "small.sen.search.json"
     command = ("compress", mlp_path, *SEARCH, "--methods", "low-rank", "--data", npz, "-o", out)

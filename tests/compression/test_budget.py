@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from sen_edge.compression.budget import Budgeted, BudgetError, Search, trade_off
-from sen_edge.compression.evaluator import Figures
-from sen_edge.compression.forms import DENSE, Form, Plan
+from sen_edge.compression.evaluator import DENSE, Figures, Form, Plan
 from sen_edge.compression.request import CompressRequest
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import SchemaError

@@ -12,8 +12,7 @@ import pytest
 from sen_edge.compression import budget
 from sen_edge.compression import evaluator as evaluators
 from sen_edge.compression.budget import BudgetError, Search, search
-from sen_edge.compression.evaluator import Figures, NetworkEvaluator, image_bytes
-from sen_edge.compression.forms import DENSE, Form, Plan
+from sen_edge.compression.evaluator import DENSE, Figures, Form, NetworkEvaluator, Plan, image_bytes
 from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset

@@ -85,7 +85,7 @@ def test_a_full_rank_reproduces_the_weights() -> None:
 @pytest.mark.parametrize("pattern", ["unstructured", "1x4"])
 def test_a_near_field_is_a_sparse_part_of_the_size_asked_for(pattern: str) -> None:
     task = problem()[0]
-    found = low_rank_plus_sparse(task, 3, Pattern.parse(pattern), 32)
+    found = low_rank_plus_sparse(task, 3, Pattern.parse(pattern), 32 / task.weight.size)
     assert isinstance(found, Sum) and isinstance(found.a, LowRank) and found.a.rank == 3
     assert isinstance(found.b, Sparse) and np.count_nonzero(found.b.to_dense()) == 32
     assert found.b.block == Pattern.parse(pattern).block
@@ -100,7 +100,7 @@ def test_a_single_far_connection_is_left_to_the_near_field() -> None:
     w = np.outer(rng.uniform(1, 2, 12), rng.uniform(1, 2, 15))
     w[3, 4] += 9
     task = Quadratic.of(w, np.eye(15), np.eye(12))
-    found = low_rank_plus_sparse(task, 1, n_near=1)
+    found = low_rank_plus_sparse(task, 1, near=1 / w.size)
     assert isinstance(found, Sum) and np.argwhere(found.b.to_dense()).tolist() == [[3, 4]]
     # rounds of alternation come near, they are no closed form
     assert np.abs(found.to_dense() - w).max() < 0.05
