@@ -99,11 +99,6 @@ def search(
 
     Only the training part of the data is used, with labels for accuracies on held-out examples. An interrupted search
     resumes from the figures in the file `state`.
-
-    Raises:
-        BudgetError: no candidate keeps the accuracy, or none of them is faster than the original network.
-        UsageError: the state belongs to another search.
-        MissingExtraError: the engine is not installed.
     """
     if request.objective == "latency":
         engines.engine(request.engine).version()  # raises before long work if the engine is missing

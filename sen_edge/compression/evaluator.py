@@ -144,7 +144,7 @@ class Figures:
 
 
 class NetworkEvaluator:
-    """Candidates compressed from one network, on the training part of a data set."""
+    """Candidates compressed from one network, on the training part of a data set with `samples` held-out examples."""
 
     def __init__(self, network: Network, dataset: Dataset, request: CompressRequest, state: Path | None = None) -> None:
         self._dataset, self._request, self._built = dataset, request, dict[Plan, Network]()
@@ -153,16 +153,8 @@ class NetworkEvaluator:
         subject = asdict(replace(request, max_accuracy_drop=0.0))
         self._state = SearchState.load(state, materialize(network), dataset, subject)
         self._fit = SecondOrder.of(network, subsample(self._examples.inputs.numpy(), FIT_INPUTS), request.seed)
-
-    @property
-    def shapes(self) -> list[tuple[int, int]]:
-        """`(n_out, n_in)` of each layer."""
-        return [layer.weight.shape for layer in self._fit.network.layers]
-
-    @property
-    def samples(self) -> int:
-        """Held-out examples."""
-        return len(self._examples.held_labels)
+        self.shapes = [layer.weight.shape for layer in network.layers]
+        self.samples = len(self._examples.held_labels)
 
     @cached_property
     def _problems(self) -> dict[int, Quadratic]:
@@ -246,11 +238,7 @@ class SearchState:
 
     @classmethod
     def load(cls, path: Path | None, network: Network, dataset: Dataset, request: Mapping[str, Any]) -> SearchState:
-        """Read the state of an interrupted search; empty without a file.
-
-        Raises:
-            UsageError: the file belongs to another search, or is damaged.
-        """
+        """Read the state of an interrupted search, empty without a file; refuse that of another one."""
         subject = {
             "network": hashlib.sha256(image.dumps(replace(network, metadata={}))).hexdigest(),
             "data": dataset.sha256,
@@ -273,11 +261,7 @@ class SearchState:
         return cls(path, subject, figures)
 
     def recall(self, key: str, compute: Callable[[], Sequence[float]]) -> tuple[float, ...]:
-        """The figures under `key`; computed and written to the file if they are new.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
+        """The figures under `key`; computed and written to the file if they are new."""
         if key in self.figures:
             return self.figures[key]
         self.figures[key] = tuple(map(float, compute()))

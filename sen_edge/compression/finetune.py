@@ -12,10 +12,10 @@ from functools import partial
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sen_edge.compression.moments import Inputs
 from sen_edge.compression.prune import choose_masks, find_radius
 from sen_edge.compression.request import CompressRequest, Tuning, select_layers
 from sen_edge.data.datasets import Dataset
@@ -43,7 +43,6 @@ from sen_edge.training.train import conventional_recipe
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense
 
-FloatArray = NDArray[np.float32]
 #: Peak learning rate of free weights; that of coordinates relative to their first training.
 FREE_LEARNING_RATE, TUNING_RATE = 2e-3, 0.75
 EPOCHS = 20
@@ -128,12 +127,11 @@ def distil(
     examples = prepare(dataset, recipe)
     module = FreeNetwork(network)
     before, _ = evaluate(module, examples.held_inputs, examples.held_labels)
-    epoch, history, accuracy, original_accuracy = _train(
-        module, FreeNetwork(original), examples, recipe, tuning, progress
-    )
-    if accuracy < before:
-        return Tuned(None, network, 0, history, before, original_accuracy)
-    return Tuned(None, module.to_network(), epoch, history, accuracy, original_accuracy)
+    figures = _train(module, FreeNetwork(original), examples, recipe, tuning, progress)
+    tuned = Tuned(None, module.to_network(), *figures)
+    if tuned.validation_accuracy < before:
+        return replace(tuned, network=network, best_epoch=0, validation_accuracy=before)
+    return tuned
 
 
 def _train(
@@ -169,7 +167,7 @@ def free_recipe(dataset: Dataset, epochs: int = EPOCHS, seed: int = 0) -> Recipe
     return replace(recipe, epochs=epochs, seed=seed, learning_rate=FREE_LEARNING_RATE)
 
 
-def _cut_weights(module: FreeNetwork, request: CompressRequest, inputs: FloatArray) -> None:
+def _cut_weights(module: FreeNetwork, request: CompressRequest, inputs: Inputs) -> None:
     """Choose the pattern of free weights."""
     module.restrict({})
     module.restrict(choose_masks(module.to_network(), request, inputs))
@@ -178,7 +176,7 @@ def _cut_weights(module: FreeNetwork, request: CompressRequest, inputs: FloatArr
 def _cut_positions(
     module: SpatialNetwork,
     request: CompressRequest,
-    inputs: FloatArray,
+    inputs: Inputs,
     synapses: Mapping[int, Mask],
     radii: list[float],
 ) -> None:
@@ -216,9 +214,8 @@ def _loss(teacher: nn.Module, tuning: Tuning) -> Loss:
             return label_loss(inputs, outputs, labels)
         with torch.no_grad():
             target = functional.softmax(teacher(inputs) / temperature, dim=1)
-        divergence = functional.kl_div(
-            functional.log_softmax(outputs / temperature, dim=1), target, reduction="batchmean"
-        )
+        student = functional.log_softmax(outputs / temperature, dim=1)
+        divergence = functional.kl_div(student, target, reduction="batchmean")
         value = share * temperature**2 * divergence
         return value if share == 1 else value + (1 - share) * label_loss(inputs, outputs, labels)
 

@@ -18,12 +18,10 @@ Source: W. Hackbusch, "Hierarchical Matrices", 2015, section 8 (uniform hierarch
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_edge.compression.clusters import STEP, Clusters, FloatArray, Index, grow, partition
 from sen_edge.compression.far_field import Check, Estimate, Float32, draw, entries, interpolate, row_basis
@@ -220,7 +218,7 @@ class _Blocks:
                 continue
             (rows, inverse), partners = from_left[cluster], [from_right[other] for other in others]
             weights = entries(self.operator, rows, np.concatenate([columns for columns, _ in partners]))
-            parts = _split(inverse @ weights, [len(columns) for columns, _ in partners])
+            parts = np.split(inverse @ weights, np.cumsum([len(columns) for columns, _ in partners])[:-1], axis=1)
             coupled = [(part @ other.T).astype(np.float32) for part, (_, other) in zip(parts, partners, strict=True)]
             tiles = np.concatenate([_pad(part, HEIGHT) for part in coupled], axis=1).reshape(-1, WIDTH)
             block_rows = after[cluster] + np.arange(len(inverse))
@@ -234,7 +232,8 @@ class _Blocks:
             points, sources = self.target.points(leaf), [self.source.points(other) for other in near[leaf]]
             if sources:
                 weights = entries(self.operator, points, np.concatenate(sources))
-                padded = [_pad(part, HEIGHT) for part in _split(weights, [len(part) for part in sources])]
+                parts = np.split(weights, np.cumsum([len(part) for part in sources])[:-1], axis=1)
+                padded = [_pad(part, HEIGHT) for part in parts]
                 tiles = np.concatenate(padded, axis=1).reshape(-1, WIDTH)
                 pieces.append(_cross(points, _block_columns(inputs, near[leaf]), tiles))
             for cluster in self.target.path(leaf):
@@ -264,11 +263,6 @@ def _interpolation(clusters: Clusters, cluster: int, vectors: Float32, rng: np.r
         return np.empty(0, np.int64), np.empty((0, 0))
     chosen, inverse = interpolate(vectors, rng)
     return clusters.points(cluster)[chosen], inverse
-
-
-def _split(values: NDArray[Any], widths: Sequence[int]) -> list[NDArray[Any]]:
-    """Parts of `[rows, columns]` with these numbers of columns."""
-    return np.split(values, np.cumsum(widths)[:-1], axis=1)
 
 
 def _pad(values: Float32, step: int) -> Float32:

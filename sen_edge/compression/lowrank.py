@@ -15,19 +15,16 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sen_edge.compression.moments import CompressionWarning, Inputs, SecondOrder
 from sen_edge.compression.patterns import UNSTRUCTURED, Pattern
-from sen_edge.compression.quadratic import Quadratic, best_under_pattern, best_weights
+from sen_edge.compression.quadratic import FloatArray, Quadratic, best_under_pattern, best_weights
 from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.errors import UsageError
 from sen_edge.passes.materialize import to_sparse_layout
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, LowRank, Sum, WeightOperator
-
-FloatArray = NDArray[np.float64]
 
 #: Times that low rank and sparse part are fitted to the residual of the other, and the share of iterations in each.
 ALTERNATIONS, NEAR_EFFORT = 6, 0.25
@@ -36,11 +33,7 @@ PRICE_STEPS = 60
 
 
 def factorize(
-    network: Network,
-    request: CompressRequest | None = None,
-    *,
-    calibration: Inputs | None,
-    **fields: Any,
+    network: Network, request: CompressRequest | None = None, *, calibration: Inputs | None, **fields: Any
 ) -> Network:
     """Replace weights by products of two factors, with or without a sparse part, as a request or its fields say.
 
@@ -162,17 +155,16 @@ def _is_int8(layer: Layer) -> bool:
 
 def _fold(before: Layer, after: Layer) -> Layer:
     """Merge two layers; a low-rank layer keeps its rank."""
+    w = after.weight.to_dense().astype(np.float64)
     if isinstance(before.weight, LowRank):
-        left = after.weight.to_dense().astype(np.float64) @ before.weight.left
+        left = w @ before.weight.left
         weight: WeightOperator = replace(before.weight, left=left.astype(np.float32))
     elif isinstance(after.weight, LowRank):
         right = after.weight.right.astype(np.float64) @ before.weight.to_dense()
         weight = replace(after.weight, right=right.astype(np.float32))
     else:
-        w = after.weight.to_dense().astype(np.float64) @ before.weight.to_dense()
-        weight = Dense(w.astype(np.float32))
+        weight = Dense((w @ before.weight.to_dense()).astype(np.float32))
     bias = after.bias
     if before.bias is not None:
-        carried = after.weight.to_dense().astype(np.float64) @ before.bias
-        bias = (carried + (0.0 if after.bias is None else after.bias)).astype(np.float32)
+        bias = (w @ before.bias + (0.0 if after.bias is None else after.bias)).astype(np.float32)
     return replace(after, weight=weight, bias=bias)

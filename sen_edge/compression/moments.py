@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sen_edge.compression.quadratic import MAX_NEURONS, Quadratic
+from sen_edge.compression.quadratic import MAX_NEURONS, FloatArray, Quadratic
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import DataError
 from sen_edge.model.dynamics import Product
@@ -25,7 +25,6 @@ from sen_runtime import reference
 from sen_runtime.ir.network import Network, readout_factors
 from sen_runtime.ir.operators import Dense, WeightOperator
 
-FloatArray = NDArray[np.float64]
 Inputs = NDArray[np.float32]
 #: Problem of a layer -> its new weights.
 Method = Callable[[Quadratic], WeightOperator]

@@ -17,12 +17,9 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Pattern:
-    """Synapses that are kept or cut together.
+    """Synapses that are kept or cut together: blocks of outputs and inputs, or whole hidden neurons.
 
-    Attributes:
-        block: outputs and inputs of a block; `(1, 1)` is unstructured.
-        group: `(N, M)`: N of every M successive inputs of an output are kept; None for blocks.
-        neurons: whole hidden neurons.
+    Of a group `(N, M)`, N of every M successive inputs of an output are kept.
     """
 
     block: tuple[int, int] = (1, 1)

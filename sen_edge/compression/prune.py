@@ -21,7 +21,7 @@ from sen_edge.compression.moments import (
     moments,
 )
 from sen_edge.compression.patterns import Pattern, select_largest
-from sen_edge.compression.quadratic import Quadratic, best_under_pattern
+from sen_edge.compression.quadratic import FloatArray, Quadratic, best_under_pattern
 from sen_edge.compression.request import CompressRequest, select_layers
 from sen_edge.errors import UsageError
 from sen_edge.model.statistics import MAX_WRITTEN_OUT
@@ -29,7 +29,6 @@ from sen_edge.passes.materialize import Mask, materialize, to_sparse_layout, wei
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sum, WeightOperator
 
-FloatArray = NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 #: Max difference from the requested sparsity of a radius without a warning.
@@ -41,11 +40,7 @@ DEAD = 1e-9
 
 
 def prune(
-    network: Network,
-    request: CompressRequest | None = None,
-    *,
-    calibration: Inputs | None = None,
-    **fields: Any,
+    network: Network, request: CompressRequest | None = None, *, calibration: Inputs | None = None, **fields: Any
 ) -> Network:
     """Set weights of a network to zero, as a request or its fields say.
 

@@ -68,8 +68,6 @@ Engine = Annotated[str, Check(_is_measured, "the name of an engine that `sen-edg
 class CompressRequest(Schema):
     """Compression of a model: one task, and training after it.
 
-    Fields that are not command-line options:
-
     Attributes:
         scope: "global" distributes zeros over layers by their cost, "layer" applies the same sparsity to all; None is
             global for criterion second-order, whose costs are comparable between layers, and layer for the others.

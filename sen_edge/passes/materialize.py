@@ -40,7 +40,6 @@ def materialize(network: Network) -> Network:
 
     Raises:
         NetworkError: coincident neurons or weights beyond float32; the layer and both neurons are named.
-        MemoryLimitError: the weights need more memory than is available.
     """
     if any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight)):
         require_network(network, 4)

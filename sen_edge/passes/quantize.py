@@ -43,11 +43,7 @@ MAX_INT8_TIMESTEPS = INT8_MAX - INT8_MIN
 
 
 def to_float16(network: Network) -> Network:
-    """Store weights in float16; biases stay float32, and engines compute in float32.
-
-    Raises:
-        NetworkError: a weight is beyond float16's 65504; the layer is named.
-    """
+    """Store weights in float16; biases stay float32, and engines compute in float32."""
     return map_weights(network, lambda leaf: leaf.map_arrays(_round))
 
 
@@ -59,10 +55,6 @@ def to_int8_weights(network: Network, granularity: str = "channel", calibration:
         granularity: a scale per output "channel" (row) or per "tensor".
         calibration: inputs `[n, n_in]`, or `[n, T, n_in]` for input coding "spikes"; with them, scales and rounding
             make the products' error small instead of the weights', and biases take up its mean.
-
-    Raises:
-        NetworkError: weights are given by coordinates.
-        UsageError: another granularity.
     """
     return _quantize(network, granularity, calibration)
 
@@ -76,7 +68,6 @@ def to_int8(
     error).
 
     Raises:
-        NetworkError: weights are given by coordinates.
         UsageError: another granularity or range, or more time steps than int8 can count.
         DataError: a layer gives 0 for every calibration input.
     """
