@@ -266,13 +266,15 @@ def factorize_coordinates(
         raise UsageError(
             f"the layer has the radius {operator.max_distance:g}: it is sparse, not of low rank", hint="materialize it"
         )
+    n_out, n_in = operator.shape
+    zeros = LowRank(np.zeros((n_out, 1), np.float32), np.zeros((1, n_in), np.float32))
     if not np.any(operator.mask):
-        return _zeros(operator), Estimate(0.0, 0.0, 0)
+        return zeros, Estimate(0.0, 0.0, 0)
     rng = np.random.default_rng(seed)
     field = _Field.of(operator)
     check = Check.of(operator, field.close_targets, field.sources, rng)
     if not check.total:
-        return _zeros(operator), check.estimate(check.energy)
+        return zeros, check.estimate(check.energy)
     if tolerance is not None:
         product, rank = _search(field, check, tolerance, rng)
     else:
@@ -315,11 +317,6 @@ def _missed_by_rank(check: Check, field: _Field, product: Product) -> FloatArray
     left_out = np.cumsum(found[:, ::-1] ** 2, axis=1)[:, ::-1]
     missed: FloatArray = beyond[:, np.newaxis] + np.pad(within, ((0, 0), (1, 0))) + np.pad(left_out, ((0, 0), (0, 1)))
     return missed
-
-
-def _zeros(operator: Coordinates) -> LowRank:
-    n_out, n_in = operator.shape
-    return LowRank(np.zeros((n_out, 1), np.float32), np.zeros((1, n_in), np.float32))
 
 
 def _close_pairs(operator: Coordinates, active: Index) -> tuple[Index, Index]:

@@ -30,9 +30,8 @@ from sen_runtime.ir.network import Layer
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Sparse
 
-#: A multiple of WIDTH.
-HEIGHT = 8
-WIDTH = 4
+#: Sides of blocks; HEIGHT is a multiple of WIDTH.
+HEIGHT, WIDTH = 8, 4
 #: Max width of two far clusters over their distance; from 3 to 6 the bytes are nearly the same.
 RATIO = 4.0
 #: Far neurons per basis: at first, at most, and per vector.
@@ -221,8 +220,7 @@ class _Blocks:
             parts = np.split(inverse @ weights, np.cumsum([len(columns) for columns, _ in partners])[:-1], axis=1)
             coupled = [(part @ other.T).astype(np.float32) for part, (_, other) in zip(parts, partners, strict=True)]
             tiles = np.concatenate([_pad(part, HEIGHT) for part in coupled], axis=1).reshape(-1, WIDTH)
-            block_rows = after[cluster] + np.arange(len(inverse))
-            pieces.append(_cross(block_rows, _block_columns(before, others), tiles))
+            pieces.append(_cross(after[cluster] + np.arange(len(inverse)), _block_columns(before, others), tiles))
         return pieces
 
     def _spread(self, left: list[Float32], inputs: Index, after: Index) -> list[Piece]:

@@ -26,8 +26,6 @@ from sen_runtime.ir.network import Network, readout_factors
 from sen_runtime.ir.operators import Dense, WeightOperator
 
 Inputs = NDArray[np.float32]
-#: Problem of a layer -> its new weights.
-Method = Callable[[Quadratic], WeightOperator]
 
 #: Inputs that run through a network at once.
 CHUNK = 1000
@@ -168,7 +166,6 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
     chosen = subsample(calibration, DERIVATIVE_INPUTS)
     totals = [np.zeros((layer.weight.shape[0],) * 2) for layer in network.layers]
     probes = _probes(network.n_out, seed)
-    metric = probes.double().T @ probes.double()
     module = FreeNetwork(network)
     for start in range(0, len(chosen), CHUNK):
         currents: list[tuple[int, Tensor]] = []
@@ -180,11 +177,10 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
             for (index, _), derivative in zip(currents, found, strict=True):
                 rows = derivative.flatten(0, -2).double()
                 totals[index] += (rows.T @ rows).numpy()
-    neuron = network.layers[-1].neuron
     result = [total / len(chosen) for total in totals]
-    if not network.is_spiking or neuron.role == "readout":
+    if not network.is_spiking or network.layers[-1].neuron.role == "readout":
         # inputs of a leaky integrator are summed over the steps
-        result[-1] = metric.numpy()
+        result[-1] = (probes.double().T @ probes.double()).numpy()
     return result
 
 
@@ -230,8 +226,8 @@ class SecondOrder:
             problems[index] = Quadratic.of(weight, found[index].covariance, self.sensitivities[index])
         return problems
 
-    def compress(self, methods: Mapping[int, Method]) -> Network:
-        """Replace the weights of these layers in order, with biases that preserve the means of their outputs.
+    def compress(self, methods: Mapping[int, Callable[[Quadratic], WeightOperator]]) -> Network:
+        """Replace the weights of layers that have a method, with biases that preserve the means of their outputs.
 
         A layer behind a compressed one approximates the outputs of the original network from its actual inputs:
         `W' = W + W cov(x - z, z) (cov(z) + damping)^-1`, with inputs x of the original and z of the compressed network.

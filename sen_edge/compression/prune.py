@@ -57,11 +57,15 @@ def prune(
         return remove_neurons(network, layers, request, calibration)
     if request.criterion == "second-order":
         result = _prune_second_order(SecondOrder.of(network, calibration, request.seed), request, layers)
+    elif request.criterion == "distance":
+        result = _cut_distant(network, request, layers)
     else:
-        is_distant = request.criterion == "distance"
-        result = _cut_distant(network, request, layers) if is_distant else _cut_small(network, request)
-        if calibration is not None:
-            result = compensate_means(network, result, calibration)
+        dense = materialize(network)
+        masks = choose_masks(dense, request)
+        cut = {index: to_sparse_layout(dense.layers[index].weight.to_dense(), mask) for index, mask in masks.items()}
+        result = _replace_weights(dense, cut)
+    if calibration is not None and request.criterion != "second-order":
+        result = compensate_means(network, result, calibration)
     _warn_of_disconnected(result)
     return result
 
@@ -132,13 +136,6 @@ def _distances(operator: Coordinates) -> NDArray[np.float32]:
     """Distances between all sources and targets, flat."""
     plain = replace(operator, mask=np.ones_like(operator.mask), gain=1.0, exponent=1.0, max_distance=math.inf)
     return np.float32(1) / weights(plain).ravel()
-
-
-def _cut_small(network: Network, request: CompressRequest) -> Network:
-    dense = materialize(network)
-    masks = choose_masks(dense, request)
-    sparse = {index: to_sparse_layout(dense.layers[index].weight.to_dense(), mask) for index, mask in masks.items()}
-    return _replace_weights(dense, sparse)
 
 
 def _cut_distant(network: Network, request: CompressRequest, layers: Sequence[int]) -> Network:
@@ -273,9 +270,8 @@ def _strongest(network: Network, hidden: Sequence[int], sparsity: float) -> dict
     return {i: np.flatnonzero(select_largest(energy, _count(energy, sparsity))) for i, energy in energies.items()}
 
 
-def _alive(energy: FloatArray) -> NDArray[np.bool_]:
-    alive: NDArray[np.bool_] = energy > DEAD * energy.mean()
-    return alive
+def _alive(energy: FloatArray) -> Mask:
+    return np.greater(energy, DEAD * energy.mean())
 
 
 def _count(energy: FloatArray, sparsity: float) -> int:

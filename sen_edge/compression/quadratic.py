@@ -185,11 +185,8 @@ def best_weights(problem: Quadratic, mask: Mask, start: FloatArray | None = None
 def _normalized(moment: FloatArray, damping: float) -> tuple[FloatArray, FloatArray]:
     """Return the damped moment scaled to the diagonal 1, and the roots of its original diagonal."""
     diagonal = moment if moment.ndim == 1 else np.diag(moment)
-    if moment.ndim == 2 and len(moment) > MAX_NEURONS:
-        moment = diagonal
-    added: float = damping * float(diagonal.mean()) or 1.0
-    unit = np.sqrt(diagonal + added)
-    if moment.ndim == 1:
+    unit = np.sqrt(diagonal + (damping * float(diagonal.mean()) or 1.0))
+    if moment.ndim == 1 or len(moment) > MAX_NEURONS:
         return np.ones_like(unit), unit
     normal = moment / np.outer(unit, unit)
     np.fill_diagonal(normal, 1.0)

@@ -38,8 +38,7 @@ BLOCKS = ((1, 1), (4, 1), (8, 1), (16, 1), (1, 4))
 def materialize(network: Network) -> Network:
     """Replace every `Coordinates` by its weights: `Dense`, or `Sparse` in 1x1 blocks if it has a `max_distance`.
 
-    Raises:
-        NetworkError: coincident neurons or weights beyond float32; the layer and both neurons are named.
+    Coincident neurons and weights beyond float32 are errors that name the layer and both neurons.
     """
     if any(isinstance(leaf, Coordinates) for layer in network.layers for leaf in leaves(layer.weight)):
         require_network(network, 4)

@@ -164,19 +164,17 @@ def _quantize_layer(network: Network, layer: Layer, fit: _Fit, values: FloatArra
         bias = (bias + np.clip(missing, -limit, limit) / factor).astype(np.float32)
     if fit.x_grid is not None:
         assert fit.x is not None and values is not None  # grids come from calibration inputs; for mypy
-        is_lif = isinstance(layer.neuron, Lif)
-        grid = _membrane_grid(layer, network.timesteps, fit.x, values) if is_lif else fit.grid(values)
+        steps, neuron = network.timesteps, layer.neuron
+        grid = _membrane_grid(layer, neuron, steps, fit.x, values) if isinstance(neuron, Lif) else fit.grid(values)
     return replace(layer, weight=weight, bias=bias, grid=grid)
 
 
-def _membrane_grid(layer: Layer, steps: int, x: FloatArray, values: FloatArray) -> Grid:
+def _membrane_grid(layer: Layer, neuron: Lif, steps: int, x: FloatArray, values: FloatArray) -> Grid:
     """Select the grid with the min difference of spikes from those of float membranes.
 
     Membranes far below the threshold may be clipped: covering the whole range would waste most of the values.
     Candidates differ in the number of steps below and above the threshold.
     """
-    neuron = layer.neuron
-    assert isinstance(neuron, Lif)  # for mypy
     currents = layer.weight.affine(x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
     currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
     currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
