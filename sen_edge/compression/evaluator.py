@@ -95,7 +95,7 @@ class Form:
         """Weights with nearly minimal error, from a share of the usual iterations; dense weights have no other."""
         if self.rank:
             return low_rank_plus_sparse(problem, self.rank, self.pattern, self.density, effort)
-        return best_sparse(problem, self.pattern, self._sparse_weights(problem.shape), effort)
+        return best_sparse(problem, self.pattern, round(self.density * problem.weight.size), effort)
 
     def error(self, problem: Quadratic) -> float:
         """Second-order error of the layer, from few iterations."""

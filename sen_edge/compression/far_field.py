@@ -91,7 +91,7 @@ def row_basis(sample: Float32, factor: FloatArray, share: float) -> tuple[FloatA
     """
     is_wide = len(sample) <= sample.shape[1]
     if is_wide:
-        gram = sum(part @ part.T for part in _chunks(sample)) * np.outer(factor, factor)
+        gram = sum(part @ part.T for _, part in _chunks(sample)) * np.outer(factor, factor)
     else:
         scaled = sample.astype(np.float64) * factor[:, np.newaxis]
         gram = scaled.T @ scaled
@@ -102,13 +102,17 @@ def row_basis(sample: Float32, factor: FloatArray, share: float) -> tuple[FloatA
     if not is_wide:
         return values, np.ascontiguousarray(vectors.T, np.float32)
     turn = (vectors * factor[:, np.newaxis] / values).T
-    return values, np.hstack([(turn @ part).astype(np.float32) for part in _chunks(sample)])
+    basis = np.empty((kept, sample.shape[1]), np.float32)
+    for columns, part in _chunks(sample):
+        basis[:, columns] = turn @ part
+    return values, basis
 
 
-def _chunks(sample: Float32) -> Iterator[FloatArray]:
+def _chunks(sample: Float32) -> Iterator[tuple[slice, FloatArray]]:
     """Columns in float64, without a float64 copy of all."""
     for start in range(0, sample.shape[1], CHUNK):
-        yield sample[:, start : start + CHUNK].astype(np.float64)
+        columns = slice(start, start + CHUNK)
+        yield columns, sample[:, columns].astype(np.float64)
 
 
 def interpolate(basis: Float32, rng: np.random.Generator) -> tuple[Index, FloatArray]:

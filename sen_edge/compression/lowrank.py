@@ -92,7 +92,7 @@ def _ranks(network: Network, problems: Mapping[int, Quadratic], request: Compres
     limits = {}  # max ranks with fewer MACs than the layers; 0 for none
     for index, problem in problems.items():
         left = network.layers[index].weight.macs - request.near * problem.weight.size
-        limits[index] = max(0, min(int((left - 1) // sum(problem.shape)), *problem.shape))
+        limits[index] = max(0, min(int((left - 1) // sum(problem.weight.shape)), *problem.weight.shape))
     if request.macs is not None:
         return _ranks_for_macs(network, problems, limits, request.macs, request.near)
     if request.rank is not None:
@@ -113,7 +113,7 @@ def _ranks_for_macs(
     def at(price: float) -> tuple[dict[int, int], float]:
         ranks, total = {}, float(network.macs)
         for index, problem in problems.items():
-            costs = np.arange(1, limits[index] + 1) * sum(problem.shape) + near * problem.weight.size
+            costs = np.arange(1, limits[index] + 1) * sum(problem.weight.shape) + near * problem.weight.size
             values = problem.tail_energies[1 : limits[index] + 1] + price * costs
             now = network.layers[index].weight.macs
             if len(values) and values.min() < price * now:

@@ -228,7 +228,7 @@ def remove_neurons(
     kept: dict[int, Indices] = {}
 
     def remove(index: int, problem: Quadratic) -> WeightOperator:
-        variance, n_out = variances[index], problem.shape[0]
+        variance, n_out = variances[index], problem.weight.shape[0]
         columns, count, alive = Pattern(block=(n_out, 1)), n_out * _count(variance, sparsity), _alive(variance)
         # damping gives dead neurons with large weights some energy, which must not count
         scaled, mask = best_under_pattern(problem, lambda energy: columns.select(np.where(alive, energy, -1.0), count))

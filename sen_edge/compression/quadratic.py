@@ -61,11 +61,6 @@ class Quadratic:
         outputs, output_unit = _normalized(sensitivity, OUTPUT_DAMPING)
         return cls(weight * np.outer(output_unit, input_unit), inputs, outputs, input_unit, output_unit)
 
-    @property
-    def shape(self) -> tuple[int, int]:
-        """`(n_out, n_in)`."""
-        return self.weight.shape[0], self.weight.shape[1]
-
     def to_weights(self, scaled: FloatArray) -> FloatArray:
         """Convert `[n_out, n_in]` from the units of the problem."""
         return scaled / np.outer(self.output_unit, self.input_unit)
