@@ -13,7 +13,7 @@ from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
     from sen_edge.api import Benchmark, bench, compress, export, quantize, train, verify
-    from sen_edge.compression.result import Compressed
+    from sen_edge.compression.pipeline import Compressed
     from sen_edge.exporting.manifest import ExportResult
     from sen_edge.exporting.verify.result import Verification
     from sen_edge.model.model import Model, load
