@@ -15,15 +15,6 @@ Array: TypeAlias = NDArray[Any]
 WIDTH = 110
 #: Of arrays in a binary file, in bytes.
 ALIGNMENT = 16
-#: numpy type -> constant of network.h, and C type.
-DTYPES = {
-    "float32": "SEN_FLOAT32",
-    "float16": "SEN_FLOAT16",
-    "int8": "SEN_INT8",
-    "int32": "SEN_INT32",
-    "uint16": "SEN_UINT16",
-}
-_TYPES = {"float32": "float", "float16": "uint16_t", "int8": "int8_t", "int32": "int32_t", "uint16": "uint16_t"}
 #: Kernels for pairs of int16 load int8 weights as words.
 _ALIGNED = "#ifdef __GNUC__\n__attribute__((aligned(4)))\n#endif\n"
 
@@ -50,7 +41,13 @@ class Constant:
     @property
     def type(self) -> str:
         """C type of the values."""
-        return _TYPES[self.array.dtype.name]
+        name = self.array.dtype.name
+        return {"float32": "float", "float16": "uint16_t"}.get(name, f"{name}_t")
+
+
+def dtype(array: Array) -> str:
+    """Constant of network.h for the type of an array."""
+    return f"SEN_{array.dtype.name.upper()}"
 
 
 @dataclass

@@ -9,17 +9,12 @@ from functools import singledispatch
 import numpy as np
 
 from sen_exporters.base import NoFormError
-from sen_exporters.c.memory import DTYPES, Arena, Constant, number
+from sen_exporters.c.memory import Arena, Constant, dtype, number
 from sen_exporters.c.weights import Members, Place, Weights, lower
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 from sen_runtime.ir.operators import leaves
 
-READOUTS = {
-    "mean_membrane": "SEN_MEAN_MEMBRANE",
-    "last_membrane": "SEN_LAST_MEMBRANE",
-    "spike_count": "SEN_SPIKE_COUNT",
-}
 #: Bytes of scratch for a quantized value: two in a pair of int16, and a second form for the kernels of streams.
 QUANTIZED_BYTES = {"sen_stream_int8": 3, "sen_stream4_int8": 4}
 #: Words that `nonzero` may write behind the last index.
@@ -170,7 +165,7 @@ def _network_members(network: Network, layers: tuple[LoweredLayer, ...], arena: 
         members |= {
             "timesteps": network.timesteps,
             "is_spike_train": int(network.input_coding == "spikes"),
-            "readout": READOUTS[network.readout],
+            "readout": f"SEN_{network.readout.upper()}",
             "factors": Constant("readout_factors", factors, comment),
         }
     weights = [each for layer in layers for each in layer.weights]
@@ -220,7 +215,7 @@ def _lower_layer(network: Network, index: int, arena: Arena) -> LoweredLayer:
     members: Members = {"terms": f"layer{index}_terms", "term_count": len(terms), "n_in": n_in, "n_out": n_out}
     if layer.bias is not None:
         members["bias"] = Constant(f"layer{index}_bias", layer.bias, f"layer {index}: bias [{n_out}]")
-        members["bias_dtype"] = DTYPES[layer.bias.dtype.name]
+        members["bias_dtype"] = dtype(layer.bias)
     if network.is_spiking or index < len(network.layers) - 1:  # the last layer of a perceptron writes to the caller's y
         members["out"] = arena.take(f"layer {index}: output", n_out)
     return LoweredLayer(layer, terms, {**members, **lower_neuron(layer.neuron, f"layer {index}", (n_out, n_in), arena)})

@@ -11,7 +11,7 @@ import numpy as np
 from sen_exporters.base import NoFormError
 from sen_exporters.c import streams
 from sen_exporters.c.library import dense_kernel, sparse_kernel
-from sen_exporters.c.memory import DTYPES, Array, Constant
+from sen_exporters.c.memory import Array, Constant, dtype
 from sen_runtime.format.records import UINT16_COLUMNS, block_columns
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, WeightOperator
 
@@ -103,7 +103,7 @@ def _sparse(operator: Sparse, place: Place) -> tuple[Weights, ...]:
     blocks: Members = {
         "indices": place.constant("columns", columns, "block column of each block"),
         "starts": place.constant("starts", operator.row_starts, "first block of each block row"),
-        "index_dtype": DTYPES[columns.dtype.name],
+        "index_dtype": dtype(columns),
         "block_rows": operator.block[0],
         "block_columns": operator.block[1],
     }
@@ -116,12 +116,12 @@ def _coordinates(operator: Coordinates, place: Place) -> tuple[Weights, ...]:
     members: Members = {
         "rows": operator.shape[0],
         "columns": operator.shape[1],
-        "dtype": DTYPES[operator.source.dtype.name],
+        "dtype": dtype(operator.source),
         "values": place.constant("source", operator.source, "positions of the input neurons"),
         "target": place.constant("target", operator.target, "positions of the neurons"),
         "mask": place.constant("mask", operator.mask, "inhibition mask of the input neurons"),
-        "target_dtype": DTYPES[operator.target.dtype.name],
-        "mask_dtype": DTYPES[operator.mask.dtype.name],
+        "target_dtype": dtype(operator.target),
+        "mask_dtype": dtype(operator.mask),
         "dimensions": operator.dimensions,
         "gain": operator.gain,
         "exponent": operator.exponent,
@@ -177,7 +177,7 @@ def _weights(
     members: Members = {
         "rows": shape[0],
         "columns": shape[1],
-        "dtype": DTYPES[values.array.dtype.name],
+        "dtype": dtype(values.array),
         "values": values,
     }
     if kernel in ("sen_columns", "sen_sparse_events"):
