@@ -545,12 +545,12 @@ def test_inputs_that_are_not_finite_are_refused(
         session.reset()
         calls.append((session._advance.func, x[: network.n_in] if x.ndim == 1 else x[0]))
     for call, given_x in calls:
-        assert call(session._arena.ctypes.data, greatest.ctypes.data, y.ctypes.data) == 0
+        assert call(greatest.ctypes.data, y.ctypes.data) == 0
         before = session._arena.copy(), y.copy()
         for value, at in itertools.product((np.nan, -np.nan, np.inf, -np.inf), (0, -1)):
             wrong = given_x.copy()
             wrong.reshape(-1)[at] = value
-            assert call(session._arena.ctypes.data, wrong.ctypes.data, y.ctypes.data) == 1
+            assert call(wrong.ctypes.data, y.ctypes.data) == 1
         np.testing.assert_array_equal(session._arena, before[0])
         np.testing.assert_array_equal(y, before[1])
 

@@ -103,20 +103,22 @@ SEN_PRIVATE void sen_columns(const sen_weights *w, const sen_input *x, const flo
         const uint32_t n = w->columns, whole = n - n % LANES;                                                          \
         const TYPE *row = w->values;                                                                                   \
         const float *v = x->values;                                                                                    \
-        uint32_t i = 0, j, k;                                                                                          \
+        uint32_t i = 0, j, k, p;                                                                                       \
         for (; i < w->rows; i += 4, row += (size_t)4 * n) {                                                            \
             const uint32_t kept = w->rows - i < 4 ? w->rows - i : 4;                                                   \
             const TYPE *rows[4];                                                                                       \
-            vector a[4] = {{0}};                                                                                       \
+            part a[4][PARTS];                                                                                          \
+            memset(a, 0, sizeof a);                                                                                    \
             for (k = 0; k < 4; k++)                                                                                    \
                 rows[k] = row + (k < kept ? k : 0) * (size_t)n;                                                        \
-            for (j = 0; j < whole; j += LANES) {                                                                       \
-                const vector value = load_f32(v + j);                                                                  \
-                a[0] += LOAD(rows[0] + j) * value;                                                                     \
-                a[1] += LOAD(rows[1] + j) * value;                                                                     \
-                a[2] += LOAD(rows[2] + j) * value;                                                                     \
-                a[3] += LOAD(rows[3] + j) * value;                                                                     \
-            }                                                                                                          \
+            for (j = 0; j < whole; j += LANES)                                                                         \
+                for (p = 0; p < PARTS; p++) {                                                                          \
+                    const part value = load_part(v + j + p * PART);                                                    \
+                    a[0][p] += LOAD(rows[0] + j + p * PART) * value;                                                   \
+                    a[1][p] += LOAD(rows[1] + j + p * PART) * value;                                                   \
+                    a[2][p] += LOAD(rows[2] + j + p * PART) * value;                                                   \
+                    a[3][p] += LOAD(rows[3] + j + p * PART) * value;                                                   \
+                }                                                                                                      \
             for (k = 0; k < kept; k++) {                                                                               \
                 float sum = add_up(a[k]);                                                                              \
                 for (j = whole; j < n; j++)                                                                            \
@@ -126,7 +128,7 @@ SEN_PRIVATE void sen_columns(const sen_weights *w, const sen_input *x, const flo
         }                                                                                                              \
     }
 
-DENSE(SEN_NAME(sen_dense_f32), float, load_f32)
-DENSE(SEN_NAME(sen_dense_f16), uint16_t, load_f16)
+DENSE(SEN_NAME(sen_dense_f32), float, load_part)
+DENSE(SEN_NAME(sen_dense_f16), uint16_t, load_part_f16)
 
 #endif

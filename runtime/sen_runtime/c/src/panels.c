@@ -45,25 +45,26 @@ static inline uint32_t event_at(const sen_input *x, uint32_t index, const int is
 static inline __attribute__((always_inline)) void panel_sums(
     const float *data, const sen_input *x, float *sums, const int vectors, const int at_once, const int is_full)
 {
-    vector sum[8] = {{0}};
+    part sum[8 * PARTS] = {{0}};
+    const int parts = vectors * (int)PARTS;
     const size_t width = (size_t)vectors * LANES;
     uint32_t event = 0;
     int k, e;
     for (; event + (uint32_t)at_once <= x->count; event += (uint32_t)at_once)
         for (e = 0; e < at_once; e++) {
             const uint32_t j = event_at(x, event + (uint32_t)e, is_full);
-            for (k = 0; k < vectors; k++)
-                sum[e * vectors + k] += load_f32(data + j * width + k * LANES) * x->values[j];
+            for (k = 0; k < parts; k++)
+                sum[e * parts + k] += load_part(data + j * width + (size_t)k * PART) * x->values[j];
         }
     for (; event < x->count; event++) {
         const uint32_t j = event_at(x, event, is_full);
-        for (k = 0; k < vectors; k++)
-            sum[k] += load_f32(data + j * width + k * LANES) * x->values[j];
+        for (k = 0; k < parts; k++)
+            sum[k] += load_part(data + j * width + (size_t)k * PART) * x->values[j];
     }
-    for (k = 0; k < vectors; k++) {
+    for (k = 0; k < parts; k++) {
         for (e = 1; e < at_once; e++)
-            sum[k] += sum[e * vectors + k];
-        memcpy(sums + k * LANES, &sum[k], sizeof sum[k]);
+            sum[k] += sum[e * parts + k];
+        memcpy(sums + (size_t)k * PART, &sum[k], sizeof sum[k]);
     }
 }
 

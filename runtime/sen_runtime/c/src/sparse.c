@@ -79,33 +79,37 @@ SEN_PRIVATE void sen_sparse_events(const sen_weights *w, const sen_input *x, con
 #define SPARSE_COLUMNS(NAME, TYPE, VECTOR, LOAD, WIDTH)                                                                \
     void NAME(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)                    \
     {                                                                                                                  \
+        enum { LENGTH = sizeof(VECTOR) / sizeof(float), COUNT = WIDTH / LENGTH };                                      \
         const TYPE *block = w->values;                                                                                 \
         const uint16_t *column = w->indices;                                                                           \
         const float *v = x->values;                                                                                    \
-        uint32_t row;                                                                                                  \
+        uint32_t row, p;                                                                                               \
         int32_t at = 0;                                                                                                \
         for (row = 0; row < w->rows; row += WIDTH) {                                                                   \
             const int32_t end = w->starts[row / WIDTH + 1];                                                            \
             const uint32_t kept = w->rows - row < WIDTH ? w->rows - row : WIDTH;                                       \
-            VECTOR a = {0}, b = {0}, c = {0}, d = {0};                                                                 \
+            VECTOR a[COUNT] = {{0}}, b[COUNT] = {{0}}, c[COUNT] = {{0}}, d[COUNT] = {{0}};                             \
             float sums[WIDTH];                                                                                         \
-            for (; at + 4 <= end; at += 4, block += 4 * WIDTH) {                                                       \
-                a += LOAD(block) * v[column[at]];                                                                      \
-                b += LOAD(block + WIDTH) * v[column[at + 1]];                                                          \
-                c += LOAD(block + 2 * WIDTH) * v[column[at + 2]];                                                      \
-                d += LOAD(block + 3 * WIDTH) * v[column[at + 3]];                                                      \
-            }                                                                                                          \
+            for (; at + 4 <= end; at += 4, block += 4 * WIDTH)                                                         \
+                for (p = 0; p < COUNT; p++) {                                                                          \
+                    a[p] += LOAD(block + p * LENGTH) * v[column[at]];                                                  \
+                    b[p] += LOAD(block + WIDTH + p * LENGTH) * v[column[at + 1]];                                      \
+                    c[p] += LOAD(block + 2 * WIDTH + p * LENGTH) * v[column[at + 2]];                                  \
+                    d[p] += LOAD(block + 3 * WIDTH + p * LENGTH) * v[column[at + 3]];                                  \
+                }                                                                                                      \
             for (; at < end; at++, block += WIDTH)                                                                     \
-                a += LOAD(block) * v[column[at]];                                                                      \
-            a = (a + b) + (c + d);                                                                                     \
-            memcpy(sums, &a, sizeof a);                                                                                \
+                for (p = 0; p < COUNT; p++)                                                                            \
+                    a[p] += LOAD(block + p * LENGTH) * v[column[at]];                                                  \
+            for (p = 0; p < COUNT; p++)                                                                                \
+                a[p] = (a[p] + b[p]) + (c[p] + d[p]);                                                                  \
+            memcpy(sums, a, sizeof a);                                                                                 \
             finish_rows(sums, kept, addend ? addend + row : NULL, is_relu, y + row);                                   \
         }                                                                                                              \
     }
 
-SPARSE_COLUMNS(SEN_NAME(sen_sparse_16x1_f32), float, vector, load_f32, 16)
-SPARSE_COLUMNS(SEN_NAME(sen_sparse_16x1_f16), uint16_t, vector, load_f16, 16)
-SPARSE_COLUMNS(SEN_NAME(sen_sparse_8x1_f32), float, vector8, load8_f32, 8)
+SPARSE_COLUMNS(SEN_NAME(sen_sparse_16x1_f32), float, part, load_part, 16)
+SPARSE_COLUMNS(SEN_NAME(sen_sparse_16x1_f16), uint16_t, part, load_part_f16, 16)
+SPARSE_COLUMNS(SEN_NAME(sen_sparse_8x1_f32), float, part_of_eight, load_part_of_eight, 8)
 
 /* Blocks of 1 x 4: a vector of inputs feeds one output. The columns are a multiple of 4. */
 void SEN_NAME(sen_sparse_1x4_f32)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)

@@ -17,10 +17,22 @@ typedef float vector __attribute__((vector_size(64)));
 typedef float vector8 __attribute__((vector_size(32)));
 typedef float vector4 __attribute__((vector_size(16)));
 typedef int32_t integers __attribute__((vector_size(64)));
-typedef uint32_t words __attribute__((vector_size(64)));
-typedef uint16_t halves __attribute__((vector_size(32)));
 typedef int16_t shorts __attribute__((vector_size(32)));
 typedef int8_t bytes __attribute__((vector_size(16)));
+
+/* What a register holds. gcc keeps a longer vector in memory, so sums over many steps are arrays of these. */
+#ifdef __AVX512F__
+typedef vector part;
+typedef vector8 part_of_eight;
+#elif defined(__AVX2__)
+typedef vector8 part, part_of_eight;
+#else
+typedef vector4 part, part_of_eight;
+#endif
+typedef uint32_t words __attribute__((vector_size(sizeof(part))));
+typedef uint16_t halves __attribute__((vector_size(sizeof(part) / 2)));
+#define PART (sizeof(part) / sizeof(float))
+#define PARTS (LANES / PART)
 
 #define LOAD(NAME, VECTOR, TYPE)                                                                                       \
     static inline VECTOR NAME(const TYPE *from)                                                                        \
@@ -31,17 +43,18 @@ typedef int8_t bytes __attribute__((vector_size(16)));
     }
 
 LOAD(load_f32, vector, float)
-LOAD(load8_f32, vector8, float)
+LOAD(load_part, part, float)
+LOAD(load_part_of_eight, part_of_eight, float)
 LOAD(load4_f32, vector4, float)
 LOAD(load_bytes, bytes, int8_t)
 
 #undef LOAD
 
-static inline vector load_f16(const uint16_t *from)
+static inline part load_part_f16(const uint16_t *from)
 {
     halves packed;
     words bits, sign;
-    vector value;
+    part value;
     memcpy(&packed, from, sizeof packed);
     bits = __builtin_convertvector(packed, words);
     sign = (bits & 0x8000u) << 16;
@@ -54,10 +67,12 @@ static inline vector load_f16(const uint16_t *from)
     return value;
 }
 
-static inline float add_up(vector v)
+/* The sum of sixteen floats. */
+static inline float add_up(const part *parts)
 {
-    float half[8];
+    float v[LANES], half[8];
     int k;
+    memcpy(v, parts, sizeof v);
     for (k = 0; k < 8; k++)
         half[k] = v[k] + v[k + 8];
     return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
