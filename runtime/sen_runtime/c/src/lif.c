@@ -53,53 +53,53 @@ SEN_PRIVATE void sen_integrate_constant(
      : (neuron)->reset == SEN_RESET_BEFORE_DECAY ? function(neuron, SEN_RESET_BEFORE_DECAY, __VA_ARGS__)                   \
                                                  : function(neuron, SEN_RESET_SUBTRACT, __VA_ARGS__))
 
-static inline __attribute__((always_inline)) vector next_membrane(
-    const sen_lif *neuron, const uint32_t reset, vector before, integers fired, vector current)
+static inline __attribute__((always_inline)) part next_membrane(
+    const sen_lif *neuron, const uint32_t reset, part before, part_integers fired, part current)
 {
-    const vector zero = {0}, threshold = zero + neuron->threshold;
+    const part zero = {0}, threshold = zero + neuron->threshold;
     if (reset == SEN_RESET_ZERO)
-        return where(~fired, before * neuron->beta) + current;
+        return where_part(~fired, before * neuron->beta) + current;
     if (reset == SEN_RESET_BEFORE_DECAY)
-        return (before - where(fired, threshold)) * neuron->beta + current;
-    return (before * neuron->beta + current) - where(fired, threshold);
+        return (before - where_part(fired, threshold)) * neuron->beta + current;
+    return (before * neuron->beta + current) - where_part(fired, threshold);
 }
 
-/* `vectors` times sixteen neurons at once, so that a step of one vector does not wait for that of another. */
+/* `parts` parts at once, so that a step of one does not wait for that of another. */
 static inline __attribute__((always_inline)) void integrate_block(
     const sen_lif *neuron, const uint32_t reset, const float *current, const float *factors, uint32_t steps, float *membrane,
-    float *total, const int vectors)
+    float *total, const int parts)
 {
-    const vector zero = {0}, threshold = zero + neuron->threshold;
-    vector u[4], arriving[4], sum[4];
+    const part zero = {0}, threshold = zero + neuron->threshold;
+    part u[4], arriving[4], sum[4];
     uint32_t t;
     int k;
-    for (k = 0; k < vectors; k++) {
-        u[k] = load_f32(membrane + LANES * k);
-        arriving[k] = load_f32(current + LANES * k);
+    for (k = 0; k < parts; k++) {
+        u[k] = load_part(membrane + PART * (size_t)k);
+        arriving[k] = load_part(current + PART * (size_t)k);
         sum[k] = zero;
     }
     for (t = 0; t < steps; t++) {
-        const vector factor = zero + factors[t];
-        for (k = 0; k < vectors; k++) {
+        const part factor = zero + factors[t];
+        for (k = 0; k < parts; k++) {
             u[k] = next_membrane(neuron, reset, u[k], u[k] > threshold, arriving[k]);
-            sum[k] += where(u[k] > threshold, factor);
+            sum[k] += where_part(u[k] > threshold, factor);
         }
     }
-    for (k = 0; k < vectors; k++) {
-        memcpy(membrane + LANES * k, &u[k], sizeof u[k]);
-        memcpy(total + LANES * k, &sum[k], sizeof sum[k]);
+    for (k = 0; k < parts; k++) {
+        memcpy(membrane + PART * (size_t)k, &u[k], sizeof u[k]);
+        memcpy(total + PART * (size_t)k, &sum[k], sizeof sum[k]);
     }
 }
 
-/* All neurons in whole vectors; their number. */
+/* All neurons in whole parts; their number. */
 static inline __attribute__((always_inline)) uint32_t integrate_blocks(
     const sen_lif *neuron, const uint32_t reset, uint32_t n, const float *current, const float *factors, uint32_t steps,
     float *membrane, float *total)
 {
     uint32_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES)
+    for (; i + 4 * PART <= n; i += 4 * PART)
         integrate_block(neuron, reset, current + i, factors, steps, membrane + i, total + i, 4);
-    for (; i + LANES <= n; i += LANES)
+    for (; i + PART <= n; i += PART)
         integrate_block(neuron, reset, current + i, factors, steps, membrane + i, total + i, 1);
     return i;
 }

@@ -29,6 +29,7 @@ typedef vector8 part, part_of_eight;
 #else
 typedef vector4 part, part_of_eight;
 #endif
+typedef int32_t part_integers __attribute__((vector_size(sizeof(part))));
 typedef uint32_t words __attribute__((vector_size(sizeof(part))));
 typedef uint16_t halves __attribute__((vector_size(sizeof(part) / 2)));
 #define PART (sizeof(part) / sizeof(float))
@@ -82,6 +83,15 @@ static inline float add_up(const part *parts)
 static inline vector where(integers condition, vector value)
 {
     integers bits;
+    memcpy(&bits, &value, sizeof bits);
+    bits &= condition;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+static inline part where_part(part_integers condition, part value)
+{
+    part_integers bits;
     memcpy(&bits, &value, sizeof bits);
     bits &= condition;
     memcpy(&value, &bits, sizeof value);
