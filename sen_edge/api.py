@@ -217,7 +217,8 @@ def export(
         model: model to export.
         output_dir: output folder.
         to: one or more targets; None for ONNX and TFLite.
-        progress: receives the stage and the completed share.
+        progress: receives the stage and the completed share: stages of compression, then "build" and "verify" for
+            each target, and "write".
         options: fields of `sen_edge.exporting.request.ExportRequest`, such as `dtype`, `weights`, `data`, `name`,
             `calibration`, `force`; options of exporters are passed as `options={"opset": 17}`.
 

@@ -96,11 +96,13 @@ class Exporter(Protocol):
         name: for `--to`.
         suffixes: endings of its files, the main one first; `verify` finds the exporter of a file by them.
         Options: class of its options; `ExportOptions` where it adds none.
+        uses_batch_size: whether `ExportOptions.batch_size` changes its files.
     """
 
     name: str
     suffixes: tuple[str, ...]
     Options: type[ExportOptions]
+    uses_batch_size: bool = True
 
     def main_file(self, options: Any) -> str:
         """Name of the file an engine loads, by default `NAME` and the main suffix; `FOLDER/FILE` of a folder."""

@@ -37,7 +37,7 @@ def build_options(
     """Validate the options of each exporter, by target; text is converted to the type of an option.
 
     Raises:
-        UsageError: an option that no target of the request has, or an invalid value.
+        UsageError: an option that no target of the request has, a batch size that none uses, or an invalid value.
     """
     chosen = {exporter.name: exporter for exporter in exporters}
     known = own_options(chosen.values())
@@ -49,7 +49,13 @@ def build_options(
             raise _unknown(key, name, chosen)
         for each in targets:
             values[each][name] = given[key]
-    return {name: _build(exporter, values[name]) for name, exporter in chosen.items()}
+    built = {name: _build(exporter, values[name]) for name, exporter in chosen.items()}
+    if common.get("batch_size") is not None and not _using_batch_size(chosen.values()):
+        raise UsageError(
+            f"--batch-size has no effect with --to {','.join(chosen)}",
+            hint=f"omit it, or add one of the targets that use it: {', '.join(_using_batch_size(_usable()))}",
+        )
+    return built
 
 
 def _build(exporter: Exporter, values: Mapping[str, Any]) -> ExportOptions:
@@ -83,9 +89,17 @@ def _parse_bytes(name: str, text: str) -> int:
     return int(float(found.group(1)) * unit)
 
 
+def _usable() -> list[Exporter]:
+    return [each for each in usable_exporters().values() if not isinstance(each, ExportError)]
+
+
+def _using_batch_size(exporters: Iterable[Exporter]) -> list[str]:
+    return [each.name for each in exporters if getattr(each, "uses_batch_size", True)]
+
+
 def _unknown(key: str, name: str, chosen: Mapping[str, Exporter]) -> UsageError:
     """Return the error for an option that no requested exporter has; names exporters with the option."""
-    known = own_options(each for each in usable_exporters().values() if not isinstance(each, ExportError))
+    known = own_options(_usable())
     if name in known:
         return UsageError(
             f"{quote(key)} is an option of {' and '.join(known[name])}; the targets are {', '.join(chosen)}",

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +52,8 @@ EXPORT_BYTES = 24
 def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Progress = silent) -> ExportResult:
     """Export a model to every target, verify each artifact, and write all files.
 
-    `request.map_path` has no effect on a loaded model.
+    `request.map_path` has no effect on a loaded model. The stages after those of compression are "build" and "verify",
+    per target, and "write".
 
     Raises:
         NetworkError, ExportError, UsageError, DataError: invalid model, request or data.
@@ -74,17 +77,26 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     calibration = None
     if request.calibration is not None and request.dtype.startswith("int8"):
         calibration = load_calibration(request.calibration, request.data_dir, model.network)
+    if request.is_compressed:
+        _refuse_default_outputs(model, out_dir, exporters, options, request, calibration)
     model = _compress(model, request, progress)
     baseline = model if model.quantization is None else model.quantization.baseline
     model = _lower(model, request, calibration)
     exporters, formless = _split_by_form(exporters, model.network, request, options)
     _refuse_outputs(model, out_dir, exporters, options, force=request.force)
-    exported = [_export_one(each, baseline, model, options[each.name], data) for each in exporters]
+    numbers, n_stages = count(), 2 * len(exporters) + 1
+
+    def report(stage: str) -> None:
+        progress(stage, next(numbers) / n_stages)
+
+    exported = [_export_one(each, baseline, model, options[each.name], data, report) for each in exporters]
+    report("write")
     new = manifest(model, request, exported, agreement, {**unusable, **formless})
     described = extend(path, new, force=request.force)
     files = {file: content for each in exported for file, content in each.artifact.files.items()}
     files[path.name] = (json.dumps(described, indent=2, sort_keys=True) + "\n").encode()
     write_outputs(out_dir, files, force=request.force, updated=[path.name])
+    report("write")
     for warning in described["warnings"]:
         LOG.warning(warning)
     return ExportResult(
@@ -161,8 +173,14 @@ def _split_by_form(
 
 
 def _export_one(
-    target: Exporter, baseline: Model, model: Model, options: ExportOptions, data: Examples | None
+    target: Exporter,
+    baseline: Model,
+    model: Model,
+    options: ExportOptions,
+    data: Examples | None,
+    report: Callable[[str], None],
 ) -> Exported:
+    report("build")
     provenance = {
         "producer": f"sen-edge {sen_edge.__version__}",
         f"{model.origin.kind}_sha256": model.origin.sha256,
@@ -173,6 +191,7 @@ def _export_one(
         **({} if model.compression is None else compression_note(model.compression)),
     }
     artifact = target.stamp(target.export(model.network, options), provenance)
+    report("verify")
     calibration = None if model.quantization is None else model.quantization.calibration
     examples = None if calibration is None else calibration.held_out
     with tempfile.TemporaryDirectory() as folder:
@@ -243,3 +262,26 @@ def _refuse_outputs(
         if model.path is not None and path.exists() and model.path.exists() and path.samefile(model.path):
             raise OutputError(f"{path} is the model", hint="choose another output with -o or --name")
     refuse_existing(out_dir, names, force=force)
+
+
+def _refuse_default_outputs(
+    model: Model,
+    out_dir: Path,
+    exporters: list[Exporter],
+    options: Mapping[str, ExportOptions],
+    request: ExportRequest,
+    calibration: Calibration | None,
+) -> None:
+    """Reject existing outputs before the compression, except those of targets that refuse the uncompressed network.
+
+    Such default targets may be skipped, so that nothing replaces their outputs.
+    """
+    try:
+        _refuse_outputs(model, out_dir, exporters, options, force=request.force)
+    except OutputError:
+        network, accepting = _lower(model, request, calibration).network, []
+        for target in exporters:
+            with suppress(ExportError):
+                target.check(network, options[target.name])
+                accepting.append(target)
+        _refuse_outputs(model, out_dir, accepting, options, force=request.force)

@@ -45,7 +45,7 @@ class ExportRequest(Schema):
         name: stem of the files; None for the stem of the model.
         weights: "dense" (materialize coordinates) or "coordinates" (the engine computes weights at load).
         snn: graph of a spiking network: "unrolled", "scan" (ONNX) or "step" (membranes as inputs and outputs).
-        batch_size: fixed batch, or None for a dynamic one.
+        batch_size: fixed batch, or None for a dynamic one; an error if no target uses it.
         options: options of exporters by `NAME` or `TARGET.NAME`; see `sen_edge.exporting.options`.
         dtype: "float32" (weights as stored in the model); see `sen_edge.exporting.quantization.quantize` for others.
         calibration: calibration inputs for int8 and compression: name of a data set, or path.
@@ -77,7 +77,9 @@ class ExportRequest(Schema):
         Literal["unrolled", "scan", "step"],
         Option("Graph of a spiking network; step: one time step, membranes are inputs and outputs; scan: ONNX only."),
     ] = "unrolled"
-    batch_size: Annotated[Count | None, Option("Fixed batch size. Default: dynamic.", metavar="N")] = None
+    batch_size: Annotated[
+        Count | None, Option("Fixed batch size in ONNX and TFLite. Default: dynamic.", metavar="N")
+    ] = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     dtype: Annotated[

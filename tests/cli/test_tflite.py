@@ -113,6 +113,22 @@ def test_a_full_int8_file_is_verified_on_data_like_its_calibration(
     assert outcome.code == 0, outcome.err
 
 
+def test_output_of_a_skipped_target_is_kept(sen_edge: Run, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "digits.onnx").write_bytes(b"mine")
+    outcome = sen_edge("export", trained, "--sparsity", "0.2", *INT8, "-o", tmp_path)
+    assert outcome.code == 0, outcome.err
+    assert (tmp_path / "digits.onnx").read_bytes() == b"mine" and (tmp_path / "digits.tflite").exists()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_verify_rejects_calibration_of_float_weights(dtype: str, sen_edge: Run, trained: Path, tmp_path: Path) -> None:
+    assert sen_edge("export", trained, "-o", tmp_path, "--to", "tflite", "--dtype", dtype).code == 0
+    request = ("verify", tmp_path / "digits.tflite", "--against", trained)
+    outcome = sen_edge(*request, "--calibration", "digits")
+    assert (outcome.code, outcome.out) == (2, "") and "--calibration has no effect" in outcome.err
+    assert sen_edge(*request, "--data", "digits").code == 0
+
+
 def test_a_calibration_that_is_unlike_the_data_is_found_by_the_data(
     sen_edge: Run, trained: Path, tmp_path: Path
 ) -> None:

@@ -44,6 +44,15 @@ def test_an_option_of_one_target_has_precedence(reverse: bool) -> None:
     assert (found["onnx"].sparse_format, found["tflite"].sparse_format) == ("dense", "densify")
 
 
+@pytest.mark.parametrize("targets", [("sen",), ("c", "sen")])
+def test_batch_size_of_targets_without_one_is_an_error(targets: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as raised:
+        build({}, *targets, batch_size=2)
+    assert "--batch-size" in raised.value.message and ",".join(targets) in raised.value.message
+    assert "onnx, tflite" in raised.value.hint
+    assert build({}, *targets, batch_size=None).keys() == {*targets}
+
+
 def test_each_target_converts_text_by_its_own_type() -> None:
     found = build_options([*ALL, GridExporter()], {}, {"opset": "14"})  # type: ignore[list-item]
     assert (found["onnx"].opset, found["grid"].opset) == (14, 14.0)

@@ -95,6 +95,17 @@ def test_path_of_another_kind_is_an_early_error(
     assert everything(out) == before
 
 
+@pytest.mark.parametrize("compression", [("--sparsity", "0.5"), ("--rank", "3"), ("--max-accuracy-drop", "1")])
+def test_existing_default_output_is_refused_before_compression(
+    compression: tuple[str, ...], sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mlp.tflite").write_bytes(b"mine")
+    monkeypatch.setattr("sen_edge.exporting.pipeline.compress", lambda *_, **__: pytest.fail("it compresses first"))
+    outcome = sen_edge("export", mlp_path, *compression, "--data", "digits", "-o", tmp_path)
+    assert outcome.code == 1 and "mlp.tflite exists" in outcome.err and "--force" in outcome.err
+    assert (tmp_path / "mlp.tflite").read_bytes() == b"mine"
+
+
 def test_path_of_another_kind_writes_nothing(tmp_path: Path) -> None:
     write_outputs(tmp_path, {"a.onnx": b"old", "net": b"mine"}, force=False)
     with pytest.raises(OutputError, match="folder"):

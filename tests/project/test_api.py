@@ -87,6 +87,14 @@ def test_a_compressed_model_is_saved_loaded_and_exported(checkpoint: Path, tmp_p
         small.save(tmp_path / "checkpoint.pt")
 
 
+def test_an_export_reports_its_progress(checkpoint: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, float]] = []
+    sen_edge.export(checkpoint, tmp_path, to="sen,onnx", progress=lambda *report: seen.append(report))
+    assert [stage for stage, _ in seen] == ["build", "verify", "build", "verify", "write", "write"]
+    shares = [share for _, share in seen]
+    assert shares == sorted(shares) and (shares[0], shares[-1]) == (0.0, 1.0)
+
+
 def test_a_float16_model_is_exported_and_compressed(checkpoint: Path, tmp_path: Path) -> None:
     half = sen_edge.quantize(checkpoint, "float16")
     direct = sen_edge.export(checkpoint, tmp_path / "a", to="onnx,sen", dtype="float16")
@@ -132,6 +140,7 @@ def test_errors_are_typed_and_leave_nothing(checkpoint: Path, tmp_path: Path) ->
         (UsageError, lambda: sen_edge.export(checkpoint, out, colour="red")),
         (UsageError, lambda: sen_edge.export(None, out)),
         (UsageError, lambda: sen_edge.export(checkpoint, out, to=5)),
+        (UsageError, lambda: sen_edge.export(checkpoint, out, to="sen", batch_size=2)),
         (UsageError, lambda: sen_edge.export(checkpoint, out, name="a" * 300)),
         (UsageError, lambda: sen_edge.export(checkpoint, out, sparsity=0.5, weights="coordinates", data="digits")),
         (UsageError, lambda: sen_edge.export(sen_edge.load(checkpoint), out, map_path="map.toml")),

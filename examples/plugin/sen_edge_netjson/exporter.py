@@ -33,6 +33,7 @@ class NetjsonExporter:
     name = "netjson"
     suffixes = (".netjson",)
     Options = NetjsonOptions
+    uses_batch_size = False
 
     def main_file(self, options: NetjsonOptions) -> str:
         """Return `NAME.netjson`."""
@@ -49,8 +50,6 @@ class NetjsonExporter:
         for index, layer in enumerate(network.layers):
             if not isinstance(layer.weight, Dense) or layer.weight.w.dtype != np.float32:
                 raise NoFormError(f"netjson takes dense float32 weights; layer {index} has others")
-        if options.batch_size is not None:
-            raise NoFormError("netjson has no fixed batch size", hint="leave out --batch-size")
 
     def export(self, network: Network, options: NetjsonOptions) -> Artifact:
         """Build the file. Output is deterministic."""

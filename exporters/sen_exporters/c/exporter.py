@@ -51,6 +51,7 @@ class CExporter(Exporter):
     name = "c"
     suffixes = (".c",)
     Options = COptions
+    uses_batch_size = False
 
     def main_file(self, options: COptions) -> str:
         """`NAME/NAME.c`."""

@@ -16,6 +16,7 @@ class SenExporter(Exporter):
     name = "sen"
     suffixes = (".sen",)
     Options = ExportOptions
+    uses_batch_size = False
 
     def check(self, network: Network, options: ExportOptions) -> None:
         """Refuse int8 activations; options of other targets do not apply."""

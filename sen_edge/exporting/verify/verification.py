@@ -60,20 +60,40 @@ def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[V
     """
     exporter = exporter_for(artifact.suffix)
     open_regular(artifact).close()
+    if request.calibration is not None:
+        _require_int8(artifact, exporter)
     data = None if request.data is None else load_test(request.data, request.data_dir, model.network)
     examples = None if data is None else data.inputs
     if request.calibration is not None:
         examples = load_calibration(request.calibration, request.data_dir, model.network).held_out
-    try:
+    with _named(artifact):
         results = verify(model, artifact, exporter, examples=examples, data=data, seed=request.seed)
-    except (EngineError, ImageError) as error:  # add the file name
-        if str(artifact) in error.message:
-            raise
-        raise type(error)(f"{artifact}: {error.message}", error.hint) from error
     missed = [sentence for result in results for sentence in result.failures]
     if missed:
         raise VerificationError("the artifact disagrees with its model:\n  - " + "\n  - ".join(missed), results=results)
     return results
+
+
+def _require_int8(artifact: Path, exporter: Exporter) -> None:
+    """Reject calibration inputs for an artifact of floating-point weights, which is compared on seeded inputs."""
+    with _named(artifact):
+        dtype = exporter.properties(read_regular(artifact, error=EngineError)).get("dtype", "float32")
+    if not dtype.startswith("int8"):
+        raise UsageError(
+            f"--calibration has no effect with {artifact}, whose dtype is {quote(dtype)}",
+            hint="omit it; --data compares accuracies on labelled data",
+        )
+
+
+@contextmanager
+def _named(artifact: Path) -> Iterator[None]:
+    """Add the path to errors of a damaged artifact."""
+    try:
+        yield
+    except (EngineError, ImageError) as error:
+        if str(artifact) in error.message:
+            raise
+        raise type(error)(f"{artifact}: {error.message}", error.hint) from error
 
 
 @catch_allocation_errors()
