@@ -128,8 +128,14 @@ def to_sparse_layout(w: NDArray[np.float32], mask: Mask) -> Dense | Sparse:
 
     Only blocks without zeros are considered: they store one column index for all their weights.
     """
-    masked, ones = np.where(mask, w, np.float32(0)), np.ones_like(w)
-    patterns = [Sparse.from_dense(mask.astype(np.float32), block) for block in BLOCKS]
-    filled = [each for each in patterns if np.count_nonzero(each.with_values_of(ones).values) == mask.sum()]
-    smallest, dense = min(filled, key=lambda pattern: pattern.nbytes), Dense(masked)
-    return smallest.with_values_of(masked) if smallest.nbytes < dense.nbytes else dense
+    masked = np.where(mask, w, np.float32(0))
+    smallest: Dense | Sparse = Dense(masked)
+    if mask.all():
+        return smallest
+    marks = mask.astype(np.float32)
+    for block in BLOCKS:  # one pattern in memory at a time: for half of the weights it is as large as they are
+        pattern = Sparse.from_dense(marks, block)
+        n_filled = np.count_nonzero(pattern.with_values_of(np.ones_like(marks)).values)
+        if n_filled == mask.sum() and pattern.nbytes < smallest.nbytes:
+            smallest = pattern
+    return smallest.with_values_of(masked) if isinstance(smallest, Sparse) else smallest

@@ -1,5 +1,7 @@
 """Sparsity patterns, and their storage."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -89,3 +91,12 @@ def test_zeros_that_save_nothing_are_stored_dense() -> None:
     operator = to_sparse_layout(w, mask)
     assert isinstance(operator, Dense) and np.array_equal(operator.w, mask)
     assert to_sparse_layout(w, np.zeros(w.shape, bool)).macs == 0
+
+
+def test_weights_without_zeros_need_no_patterns() -> None:
+    w = np.ones((256, 256), np.float32)
+    tracemalloc.start()
+    to_sparse_layout(w, np.ones(w.shape, bool))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * w.nbytes
