@@ -204,7 +204,7 @@ def _from_content(content: Mapping[str, Any], sha256: str) -> Checkpoint:
             hint="a state dict of other training code loads with --map; see docs/how-to/foreign-checkpoints.md",
         )
     version = content.get("version")
-    if version != VERSION:
+    if not isinstance(version, int) or version != VERSION:
         raise CheckpointError(
             f"checkpoint version is {quote(version)}; this sen-edge reads version {VERSION}",
             hint="update sen-edge, or save the checkpoint with a matching version",

@@ -361,7 +361,7 @@ def _split(rule: TensorRule, array: Float32Array, config: SpatialConfig) -> list
     if rule.role == "gain":
         array = array.reshape(-1)
     rows, n_input = len(array) if array.ndim else 0, sizes[0] if rule.role == "bias" else 1
-    skipped = n_input * rule.first
+    skipped = n_input if rule.first else 0
     expected = [skipped + sum(needed)]
     if rule.role == "inhibition":  # optionally with the output neurons, which have no synapses
         expected.append(sum(sizes))

@@ -116,6 +116,7 @@ WRONG_CONTENT = [
     ("format", "else", "sen-edge"),
     ("version", 2, r"version.*\b2\b.*\b1\b"),
     ("version", DELETE, "version.*None"),
+    ("version", torch.ones(2), "version.*Tensor"),
     ("extra", 1, "extra"),
     ("config", DELETE, "config.*None"),
     ("tensors", [1], "tensors.*list"),

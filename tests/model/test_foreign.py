@@ -120,6 +120,12 @@ def test_one_tensor_is_split_by_the_layer_sizes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(loaded.tensors["inhibition.1"], STATE["all_inh"][6:])
 
 
+def test_split_tensor_skips_at_most_the_input_layer(tmp_path: Path) -> None:
+    text = SPLIT + '[tensors.bias]\nname = "all_bias"\nfirst = 2\n'
+    with pytest.raises(CheckpointError, match=r"19 rows and first = 2; expected 13 "):
+        load(tmp_path, text, {**STATE, "all_bias": torch.zeros(2 * 6 + 5 + 2)})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
