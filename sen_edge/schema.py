@@ -274,7 +274,7 @@ def _schema_error(kind: Any, error: Mapping[str, Any], path: tuple[str | int, ..
         near = difflib.get_close_matches(str(where[-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else ""
         return SchemaError(f"is unknown; expected one of {', '.join(known)}", hint, key=key)
-    expected = re.sub(r"^\w+ should (be|have) | after validation.*", "", error["msg"])
+    expected = re.sub(r"^\w+ should (be|have) | after validation.*", "", error["msg"]).replace("an object", "a table")
     return SchemaError(f"is {quote(error['input'])}; expected {expected}", key=key)
 
 
