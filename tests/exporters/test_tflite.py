@@ -270,6 +270,13 @@ def test_what_would_be_wrong_or_slow_is_refused(net, options, message, hint):
         assert hint in raised.value.hint
 
 
+def test_pruning_is_advised_only_where_it_makes_whole_blocks():
+    for n_in, is_advised in ((8, True), (6, False)):
+        with pytest.raises(ExportError) as raised:
+            EXPORTER.check(network(blocks(5, n_in, (1, 1))), EXPORTER.Options(**BLOCK))
+        assert ("prune" in raised.value.hint) == is_advised
+
+
 def test_requests_of_other_targets_raise_no_form_error():
     with pytest.raises(NoFormError):
         EXPORTER.check(network(COORDINATES), EXPORTER.Options())

@@ -181,10 +181,11 @@ def in_blocks(operator: Sparse) -> Sparse:
     stored = operator.stored_matrix()
     blocked, kept = Sparse.from_dense(stored, BLOCK), int(np.count_nonzero(stored))
     if n_in % BLOCK[1] or blocked.values.size != kept:
+        other = "" if n_in % BLOCK[1] else ", or prune in 1x4 blocks along the inputs"
         raise ExportError(
             f"its pattern is not made of whole 1x4 blocks: {kept} weights other than 0 touch {len(blocked.values)} "
             f"blocks of 4 among {n_in} inputs",
-            hint="prune in 1x4 blocks along the inputs, or take --sparse-format densify or dense",
+            hint=f"take --sparse-format densify or dense{other}",
         )
     return blocked
 
