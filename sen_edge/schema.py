@@ -7,7 +7,7 @@
         def check(self) -> None:                       # rules over several fields
             ...
 
-    Prune(sparsity=2)                                  # SchemaError: sparsity is 2; expected a number >= 0 and < 1
+    Prune(sparsity=2)                                  # SchemaError: sparsity is 2; expected a number less than 1
     read_toml(Prune, Path("prune.toml"))               # the same of a file, with its path in front
     @command
     def prune(request: Prune) -> None: ...             # the same of --sparsity; see `sen_edge.cli.options`
@@ -275,6 +275,7 @@ def _schema_error(kind: Any, error: Mapping[str, Any], path: tuple[str | int, ..
         hint = f"did you mean {near[0]}?" if near else ""
         return SchemaError(f"is unknown; expected one of {', '.join(known)}", hint, key=key)
     expected = re.sub(r"^\w+ should (be|have) | after validation.*", "", error["msg"]).replace("an object", "a table")
+    expected = re.sub(r"^(?=greater|less)", "a number ", expected)
     return SchemaError(f"is {quote(error['input'])}; expected {expected}", key=key)
 
 

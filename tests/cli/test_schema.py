@@ -88,7 +88,7 @@ def test_python_arguments_raise_with_key() -> None:
     with pytest.raises(SchemaError) as caught:
         Request("m", share=2)
     assert (caught.value.key, caught.value.exit_code) == ("share", UsageError.exit_code)
-    assert caught.value.message == "share is 2; expected less than or equal to 1"
+    assert caught.value.message == "share is 2; expected a number less than or equal to 1"
     with pytest.raises(SchemaError) as caught:
         Request("m", layers=object())
     assert caught.value.key == "layers"

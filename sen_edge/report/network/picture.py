@@ -139,7 +139,7 @@ def _page(
     notes: Sequence[str],
     note: Callable[[str], None],
 ) -> str:
-    script = "".join(environment().get_template(name).render() for name in SCRIPTS)
+    script = "\n".join(environment().get_template(name).render() for name in SCRIPTS)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     model = scene.model
     metadata = (model.network if model.checkpoint is None else model.checkpoint).metadata
