@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,16 @@ def read_earlier(path: Path, sha256: str, *, force: bool) -> dict[str, Any] | No
     return None
 
 
+def refuse_uncompressed(path: Path, earlier: Mapping[str, Any] | None, targets: Collection[str]) -> None:
+    """Reject an earlier export without compression, before a compression; `extend` would reject it afterwards.
+
+    Raises:
+        OutputError: the manifest has artifacts of other targets than `targets`.
+    """
+    if earlier is not None and earlier.get("compression") is None and _others(path, earlier, targets):
+        raise _another(path, ["compression"])
+
+
 def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str, Any]:
     """Merge a new manifest with the artifacts of other targets in the existing one.
 
@@ -160,16 +170,13 @@ def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str
     if not force:
         new["input"]["expect"] = new["input"]["expect"] or earlier["input"].get("expect")
     targets = {artifact["target"] for artifact in new["artifacts"]}
-    kept = [each for each in earlier["artifacts"] if each["target"] not in targets and _is_unchanged(path.parent, each)]
+    kept = _others(path, earlier, targets)
     different = [key for key in SAME if earlier.get(key) != new[key]]
     different += [key for key in SAME_INPUT if earlier["input"].get(key) != new["input"][key]]
     if kept and different:
         if force:
             return new
-        raise OutputError(
-            f"{path} describes an export of the same model with another {' and '.join(different)}",
-            hint="export under another --name, or pass --force to replace the manifest",
-        )
+        raise _another(path, different)
     new["artifacts"] = [*kept, *new["artifacts"]]
     new["request"]["targets"] = [artifact["target"] for artifact in new["artifacts"]]
     if kept:
@@ -192,6 +199,18 @@ def _read(path: Path) -> dict[str, Any] | None:
     except (SenError, KeyError, TypeError, ValueError):
         return None
     return dict(found)
+
+
+def _others(path: Path, earlier: Mapping[str, Any], targets: Collection[str]) -> list[Any]:
+    """Return the unchanged artifacts of other targets."""
+    return [each for each in earlier["artifacts"] if each["target"] not in targets and _is_unchanged(path.parent, each)]
+
+
+def _another(path: Path, different: Sequence[str]) -> OutputError:
+    return OutputError(
+        f"{path} describes an export of the same model with another {' and '.join(different)}",
+        hint="export under another --name, or pass --force to replace the manifest",
+    )
 
 
 def _is_unchanged(folder: Path, artifact: Mapping[str, Any]) -> bool:

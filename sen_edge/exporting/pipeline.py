@@ -19,7 +19,7 @@ from sen_edge.compression.request import CompressRequest
 from sen_edge.data.calibration import Calibration, load_calibration
 from sen_edge.data.datasets import load_test
 from sen_edge.errors import OutputError, UsageError, VerificationError
-from sen_edge.exporting.manifest import Exported, ExportResult, extend, manifest, read_earlier
+from sen_edge.exporting.manifest import Exported, ExportResult, extend, manifest, read_earlier, refuse_uncompressed
 from sen_edge.exporting.options import build_options
 from sen_edge.exporting.quantization import quantize
 from sen_edge.exporting.request import ExportRequest
@@ -68,7 +68,9 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     if request.to is not None:
         _refuse_outputs(model, out_dir, exporters, options, force=request.force)
     path = out_dir / f"{request.name}.manifest.json"
-    read_earlier(path, model.origin.sha256, force=request.force)
+    earlier = read_earlier(path, model.origin.sha256, force=request.force)
+    if request.is_compressed and not request.force:
+        refuse_uncompressed(path, earlier, options)
     require_network(model.network, EXPORT_BYTES)
     agreement = None if request.expect is None else check(model.origin, request.expect, model.name)
     if not model.network.is_spiking and request.snn != ExportRequest.snn:

@@ -106,6 +106,18 @@ def test_existing_default_output_is_refused_before_compression(
     assert (tmp_path / "mlp.tflite").read_bytes() == b"mine"
 
 
+def test_manifest_without_compression_is_refused_before_compression(
+    sen_edge: Run, mlp_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert sen_edge("export", mlp_path, "--to", "sen", "-o", out).code == 0
+    before = everything(out)
+    monkeypatch.setattr("sen_edge.exporting.pipeline.compress", lambda *_, **__: pytest.fail("it compresses first"))
+    outcome = sen_edge("export", mlp_path, "--to", "onnx", "--rank", "3", "-o", out)
+    assert outcome.code == 1 and "mlp.manifest.json" in outcome.err and "compression" in outcome.err
+    assert everything(out) == before
+
+
 def test_path_of_another_kind_writes_nothing(tmp_path: Path) -> None:
     write_outputs(tmp_path, {"a.onnx": b"old", "net": b"mine"}, force=False)
     with pytest.raises(OutputError, match="folder"):
