@@ -248,6 +248,107 @@ static inline int32_t total_of(sum_lanes sum)
 
 #endif
 
+#ifdef __ARM_NEON
+
+/* Loads in one instruction, which moves its address: gcc computes an address for each otherwise. */
+#ifdef __ARM_FEATURE_DOTPROD
+static inline int8x16x4_t load_64(const int8_t **from)
+{
+    const int8x16x4_t value = vld1q_s8_x4(*from);
+    *from += 64;
+    __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */
+    return value;
+}
+#else
+static inline int8x16x2_t load_32(const int8_t **from)
+{
+    const int8x16x2_t value = vld1q_s8_x2(*from);
+    *from += 32;
+    __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */
+    return value;
+}
+#endif
+
+#ifndef __ARM_FEATURE_DOTPROD
+/* The products of two groups add up within 16 bits. */
+static inline int16x8_t low_products(int8x16_t a, int8x16_t x, int8x16_t b, int8x16_t y)
+{
+    return vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(x)), vget_low_s8(b), vget_low_s8(y));
+}
+
+static inline int16x8_t high_products(int8x16_t a, int8x16_t x, int8x16_t b, int8x16_t y)
+{
+    return vmlal_high_s8(vmull_high_s8(a, x), b, y);
+}
+#endif
+
+/* Sums of 16 `loads` rows from `data` on, over the groups of inputs that are not all 0; groups are `stride` bytes apart. */
+static inline __attribute__((always_inline)) void sum_groups(
+    const int8_t *data, size_t stride, const sen_input *x, const sen_groups *groups, int32x4_t *sums, const int loads)
+{
+    const uint16_t *group = groups->group, *const end = group + groups->count;
+    int32x4_t sum[16];
+    int k;
+    for (k = 0; k < 4 * loads; k++)
+        sum[k] = vdupq_n_s32(0);
+#ifdef __ARM_FEATURE_DOTPROD
+    const int32_t *const fours = x->quantized;
+    while (group != end) {
+        const uint32_t g = *group++;
+        const int8_t *from = data + g * stride;
+        const int8x16_t value = vreinterpretq_s8_s32(vld1q_dup_s32(fours + g));
+        for (k = 0; k < loads; k++) {
+            const int8x16x4_t weights = load_64(&from);
+            sum[4 * k] = vdotq_s32(sum[4 * k], weights.val[0], value);
+            sum[4 * k + 1] = vdotq_s32(sum[4 * k + 1], weights.val[1], value);
+            sum[4 * k + 2] = vdotq_s32(sum[4 * k + 2], weights.val[2], value);
+            sum[4 * k + 3] = vdotq_s32(sum[4 * k + 3], weights.val[3], value);
+        }
+    }
+#else
+    static const int16_t zero = 0;
+    const int16_t *const pairs = x->quantized;
+    for (; group < end; group += 2) {
+        const int has_second = group + 1 < end;
+        const int8_t *upper = data + group[0] * stride, *lower = has_second ? data + group[1] * stride : upper;
+        const int8x16_t first = vreinterpretq_s8_s16(vld1q_dup_s16(pairs + group[0]));
+        const int8x16_t second = vreinterpretq_s8_s16(vld1q_dup_s16(has_second ? pairs + group[1] : &zero));
+        for (k = 0; k < loads; k++) {
+            const int8x16x2_t a = load_32(&upper), b = load_32(&lower);
+            int32x4_t *to = sum + 4 * k;
+            to[0] = vpadalq_s16(to[0], low_products(a.val[0], first, b.val[0], second));
+            to[1] = vpadalq_s16(to[1], high_products(a.val[0], first, b.val[0], second));
+            to[2] = vpadalq_s16(to[2], low_products(a.val[1], first, b.val[1], second));
+            to[3] = vpadalq_s16(to[3], high_products(a.val[1], first, b.val[1], second));
+        }
+    }
+#endif
+    for (k = 0; k < 4 * loads; k++)
+        sums[k] = sum[k];
+}
+
+void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const size_t size = (w->columns + SEN_GROUP - 1) / SEN_GROUP * (size_t)SEN_GROUP;
+    const sen_groups *const groups = groups_of(x->quantized, w->columns);
+    const int8_t *data = w->values;
+    uint32_t row, first;
+    for (row = 0; row < w->rows; row += SEN_PANEL) {
+        const uint32_t width = sen_panel_width(w->rows, row), kept = w->rows - row < width ? w->rows - row : width;
+        const size_t stride = width * SEN_GROUP;
+        int32x4_t sums[SEN_PANEL / 4];
+        if (width == SEN_PANEL)
+            sum_groups(data, stride, x, groups, sums, 4);
+        else
+            for (first = 0; first < width; first += 16)
+                sum_groups(data + first * SEN_GROUP, stride, x, groups, sums + first / 4, 1);
+        finish_int8(w, x, row, kept, sums, addend, is_relu, y);
+        data += size * width;
+    }
+}
+
+#endif
+
 void SEN_NAME(sen_dense_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t n = w->columns, whole = n - n % 16;

@@ -131,6 +131,9 @@ sen_tensor sen_image_tensor(const sen_image *image, uint32_t index);
  * slices. */
 typedef struct sen_isa {
     sen_kernels kernels;
+    uint32_t group, offset; /* of int8 panels: columns of a row next to each other, what is added to each weight */
+    uint64_t max_scattered; /* max bytes of panels that sparse matrices become */
+    sen_multiply *events_16x1_f32; /* blocks by source */
     sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads, *slices_f32, *slices_int8;
     SEN_SPARSE_KERNELS(SEN_SPARSE_MEMBER)
 } sen_isa;
@@ -163,12 +166,13 @@ typedef struct sen_loader {
 } sen_loader;
 
 /* pack.c, slices.c: `count` times `size` bytes of the arena, at a multiple of SEN_ALIGNMENT. The others rearrange weights and
- * choose their product: dense ones, or those of positions, into panels of float32; int8 ones into panels of four columns;
- * single weights into slices, or by source. */
+ * choose their product: dense ones, or those of positions, into panels of float32; int8 ones into panels of groups of
+ * columns; sparse ones into either, together with their zeros, into slices, or by source. */
 void *sen_take(sen_arena *arena, uint64_t count, uint64_t size);
 sen_status sen_to_panels(sen_loader *loader, sen_weights *w);
 void sen_to_quads(sen_loader *loader, sen_weights *w);
+void sen_scatter(sen_loader *loader, sen_weights *w);
 void sen_to_slices(sen_loader *loader, sen_weights *w);
-void sen_by_source(sen_loader *loader, sen_weights *w);
+void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply);
 
 #endif

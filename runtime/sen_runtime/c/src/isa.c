@@ -3,12 +3,15 @@
 
 #ifdef SEN_ISA
 
+#include "vector.h"
+
+
 sen_quantizer SEN_NAME(sen_quantize);
 sen_nonzero_finder SEN_NAME(sen_nonzero);
 sen_integrator SEN_NAME(sen_integrate);
 sen_constant_integrator SEN_NAME(sen_integrate_constant);
 sen_multiply SEN_NAME(sen_dense_f32), SEN_NAME(sen_dense_f16), SEN_NAME(sen_dense_int8), SEN_NAME(sen_panels);
-sen_multiply SEN_NAME(sen_quads), SEN_NAME(sen_slices_f32), SEN_NAME(sen_slices_int8);
+sen_multiply SEN_NAME(sen_sparse_events_16x1), SEN_NAME(sen_quads), SEN_NAME(sen_slices_f32), SEN_NAME(sen_slices_int8);
 sen_multiply SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_8x1_f32), SEN_NAME(sen_sparse_16x1_f32);
 sen_multiply SEN_NAME(sen_sparse_16x1_f16), SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_16x1_int8);
 
@@ -24,7 +27,15 @@ const sen_isa SEN_NAME(sen_isa) = {
     .dense_f16 = SEN_NAME(sen_dense_f16),
     .dense_int8 = SEN_NAME(sen_dense_int8),
     .panels = SEN_NAME(sen_panels),
+#ifdef __ARM_NEON
+    .group = SEN_GROUP,
+    .events_16x1_f32 = SEN_NAME(sen_sparse_events_16x1),
+    .max_scattered = 2u << 20,
+    .quads = SEN_NAME(sen_quads),
+#endif
 #ifdef __AVX512VNNI__
+    .group = 4,
+    .offset = 128,
     .quads = SEN_NAME(sen_quads),
     .slices_f32 = SEN_NAME(sen_slices_f32),
     .slices_int8 = SEN_NAME(sen_slices_int8),

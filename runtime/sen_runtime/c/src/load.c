@@ -97,7 +97,8 @@ static void place_sparse(
     const sen_tensor *values = &tensors[0], *columns = &tensors[1], *starts = &tensors[2], *scale = &tensors[3];
     const int is_int8 = values->dtype == SEN_INT8 && record->n_in <= SEN_MAX_INT8_COLUMNS;
     const int is_single = record->block[0] == 1 && record->block[1] == 1 && columns->dtype == SEN_UINT16;
-    const int is_rearranged = is_single && loader->flags & SEN_PACK;
+    const int is_packed = (loader->flags & SEN_PACK) != 0 && columns->dtype == SEN_UINT16;
+    const int is_rearranged = is_single && is_packed;
     const int has_slices = is_int8 ? isa->slices_int8 != NULL : values->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;
     const uint32_t tile = is_int8 ? 64 : 32;
     set_matrix(w, values, scale, record->n_out, record->n_in);
@@ -108,9 +109,15 @@ static void place_sparse(
     w->block_columns = record->block[1];
     w->uses = is_int8 ? SEN_USES_INT8 : 0;
     if (is_rearranged && meets_spikes && w->rows <= UINT16_MAX + 1u) {
-        sen_by_source(loader, w);
+        sen_by_source(loader, w, sen_sparse_events);
+    } else if (is_packed && isa->events_16x1_f32 && w->block_rows == 16 && w->block_columns == 1
+               && w->dtype == SEN_FLOAT32) {
+        sen_by_source(loader, w, isa->events_16x1_f32);
     } else if (is_rearranged && has_slices && w->columns >= tile && w->columns <= UINT16_MAX) {
         sen_to_slices(loader, w);
+    } else if (is_packed && w->block_rows == 1 && (is_int8 || w->block_columns == 1)
+               && (uint64_t)w->rows * w->columns * (is_int8 ? 1 : sizeof(float)) <= isa->max_scattered) {
+        sen_scatter(loader, w);
     } else {
         w->multiply = sparse_kernel(isa, w, is_int8);
         w->indices = keep(loader, columns);

@@ -239,6 +239,8 @@ sen_constant_integrator sen_integrate_constant;
 #define SEN_QUANTIZED_BYTES(n) (((size_t)(n) + 63u) / 64u * SEN_QUANTIZED_64)
 #ifdef SEN_PAIRS
 #define SEN_QUANTIZED_64 192u
+#elif defined(SEN_NEON_KERNELS)
+#define SEN_QUANTIZED_64 144u /* and sen_groups behind them */
 #else
 #define SEN_QUANTIZED_64 64u
 #endif

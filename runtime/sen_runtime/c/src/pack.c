@@ -53,35 +53,76 @@ sen_status sen_to_panels(sen_loader *loader, sen_weights *w)
     return SEN_OK;
 }
 
-/* int8 weights in panels, four columns of every row together, with 128 added: see sen_quads. */
+/* int8 weights in panels, a group of columns of every row together: see sen_quads. */
 void sen_to_quads(sen_loader *loader, sen_weights *w)
 {
-    const uint32_t groups = w->columns / 4 + (w->columns % 4 != 0);
+    const uint32_t size = loader->isa->group, groups = w->columns / size + (w->columns % size != 0);
     const int8_t *from = w->values;
-    uint8_t *const quads = sen_take(&loader->arena, panel_rows(w->rows) * groups, 4);
+    uint8_t *const quads = sen_take(&loader->arena, panel_rows(w->rows) * groups, size);
     uint8_t *to = quads;
+    const int offset = (int)loader->isa->offset;
     uint32_t first, group, i, k;
     for (first = 0; quads && first < w->rows; first += SEN_PANEL)
         for (group = 0; group < groups; group++)
             for (i = first; i < first + sen_panel_width(w->rows, first); i++)
-                for (k = 4 * group; k < 4 * group + 4; k++)
-                    *to++ = (uint8_t)(128 + (i < w->rows && k < w->columns ? from[(size_t)i * w->columns + k] : 0));
+                for (k = size * group; k < size * group + size; k++)
+                    *to++ = (uint8_t)(offset + (i < w->rows && k < w->columns ? from[(size_t)i * w->columns + k] : 0));
     w->multiply = loader->isa->quads;
     w->values = quads;
 }
 
-/* Single weights by source: see sen_sparse_events. */
-void sen_by_source(sen_loader *loader, sen_weights *w)
+/* Place of a weight in panels with `group` columns of a row next to each other. */
+static size_t panel_place(const sen_weights *w, uint32_t row, uint32_t column, uint32_t group)
+{
+    const uint32_t first = row / SEN_PANEL * SEN_PANEL, width = sen_panel_width(w->rows, first);
+    const size_t columns = ((size_t)w->columns + group - 1) / group * group;
+    return first * columns + ((size_t)(column / group) * width + (row - first)) * group + column % group;
+}
+
+/* Sparse weights in blocks of one row, with the zeros between them, in panels of float32 or int8. */
+void sen_scatter(sen_loader *loader, sen_weights *w)
+{
+    const int is_int8 = (w->uses & SEN_USES_INT8) != 0;
+    const uint32_t group = is_int8 ? loader->isa->group : 1, size = is_int8 ? 1 : sizeof(float);
+    const uint64_t count = panel_rows(w->rows) * (((uint64_t)w->columns + group - 1) / group * group);
+    void *const panels = sen_take(&loader->arena, count, size);
+    const uint16_t *columns = w->indices;
+    uint32_t row, j;
+    int32_t at;
+    if (panels)
+        memset(panels, 0, (size_t)count * size);
+    for (row = 0; panels && row < w->rows; row++)
+        for (at = w->starts[row]; at < w->starts[row + 1]; at++)
+            for (j = 0; j < w->block_columns; j++) {
+                const size_t value = (size_t)at * w->block_columns + j;
+                const size_t place = panel_place(w, row, columns[at] * w->block_columns + j, group);
+                if (is_int8)
+                    ((int8_t *)panels)[place] = ((const int8_t *)w->values)[value];
+                else
+                    ((float *)panels)[place] = sen_scale(w, row) * sen_value(w->values, w->dtype, value);
+            }
+    w->multiply = is_int8 ? loader->isa->quads : loader->isa->panels;
+    w->values = panels;
+    if (!is_int8) {
+        w->uses = SEN_USES_EVENTS;
+        w->dtype = SEN_FLOAT32;
+        w->scale = NULL;
+    }
+}
+
+/* Single weights, or blocks of one column, by source: see sen_sparse_events. */
+void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply)
 {
     const sen_weights from = *w;
-    const uint32_t width = sen_width(w->dtype), count = (uint32_t)from.starts[w->rows];
+    const uint32_t block_rows = (w->rows + w->block_rows - 1) / w->block_rows, size = sen_width(w->dtype) * w->block_rows;
+    const uint32_t count = (uint32_t)from.starts[block_rows];
     const uint16_t *columns = from.indices;
     sen_arena *arena = &loader->arena;
     int32_t *starts = sen_take(arena, (uint64_t)w->columns + 1, sizeof *starts), at;
     uint16_t *rows = sen_take(arena, count, sizeof *rows);
-    uint8_t *values = sen_take(arena, count, width);
+    uint8_t *values = sen_take(arena, count, size);
     uint32_t row, j;
-    w->multiply = sen_sparse_events;
+    w->multiply = multiply;
     w->uses = SEN_USES_EVENTS;
     w->starts = starts;
     w->indices = rows;
@@ -93,11 +134,11 @@ void sen_by_source(sen_loader *loader, sen_weights *w)
         starts[columns[j] + 1]++;
     for (j = 0; j < w->columns; j++)
         starts[j + 1] += starts[j];
-    for (row = 0; row < w->rows; row++)
+    for (row = 0; row < block_rows; row++)
         for (at = from.starts[row]; at < from.starts[row + 1]; at++) {
             const int32_t to = starts[columns[at]]++;
             rows[to] = (uint16_t)row;
-            memcpy(values + (size_t)to * width, (const uint8_t *)from.values + (size_t)at * width, width);
+            memcpy(values + (size_t)to * size, (const uint8_t *)from.values + (size_t)at * size, size);
         }
     for (j = w->columns; j > 0; j--) /* each start has moved to the next one's */
         starts[j] = starts[j - 1];

@@ -176,6 +176,73 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
     input->sum = _mm512_reduce_add_epi32(sum);
 }
 
+#elif defined(__ARM_NEON)
+
+/* Rounds to nearest, halves to even; NaN becomes 0. */
+static inline int16x4_t four_rounded(const float *x, float inverse)
+{
+    return vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x), inverse)));
+}
+
+/* Positions of the bits that are set in a number, and how many there are. */
+static const uint16_t set_bits[16][4] = {{0}, {0}, {1}, {0, 1}, {2}, {0, 2}, {1, 2}, {0, 1, 2}, {3}, {0, 3}, {1, 3},
+    {0, 1, 3}, {2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 2, 3}};
+static const uint8_t set_bit_count[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+
+/* Writes sen_groups, and up to three words behind them. Zeros follow the values up to a multiple of 16. */
+static void find_groups(const int8_t *q, uint32_t n)
+{
+    sen_groups *const found = groups_of(q, n);
+    uint16_t *to = found->group;
+    uint32_t i, k;
+    for (i = 0; i < n; i += 16) {
+#ifdef __ARM_FEATURE_DOTPROD
+        const uint32x4_t bits = {1, 2, 4, 8};
+        const uint32x4_t value = vreinterpretq_u32_s8(vld1q_s8(q + i));
+        uint32_t kept = vaddvq_u32(vandq_u32(vtstq_u32(value, value), bits));
+#else
+        const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128};
+        const uint16x8_t value = vreinterpretq_u16_s8(vld1q_s8(q + i));
+        uint32_t kept = vaddvq_u16(vandq_u16(vtstq_u16(value, value), bits));
+#endif
+        uint16x4_t index = vdup_n_u16((uint16_t)(i / SEN_GROUP));
+        for (k = 0; kept && k < 16; k += 4 * SEN_GROUP, kept >>= 4) {
+            vst1_u16(to, vadd_u16(index, vld1_u16(set_bits[kept & 15])));
+            to += set_bit_count[kept & 15];
+            index = vadd_u16(index, vdup_n_u16(4));
+        }
+    }
+    found->count = (uint32_t)(to - found->group);
+}
+
+void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
+{
+    const uint32_t whole = n - n % 16;
+    int8_t *to = quantized;
+    float32x4_t maxima = vdupq_n_f32(0);
+    float max, inverse;
+    uint32_t i;
+    for (i = 0; i < whole; i += 16) {
+        const float32x4_t a = vmaxnmq_f32(vabsq_f32(vld1q_f32(x + i)), vabsq_f32(vld1q_f32(x + i + 4)));
+        const float32x4_t b = vmaxnmq_f32(vabsq_f32(vld1q_f32(x + i + 8)), vabsq_f32(vld1q_f32(x + i + 12)));
+        maxima = vmaxnmq_f32(maxima, vmaxnmq_f32(a, b));
+    }
+    max = vmaxnmvq_f32(maxima);
+    for (; i < n; i++) {
+        const float magnitude = x[i] < 0 ? -x[i] : x[i];
+        max = magnitude > max ? magnitude : max;
+    }
+    inverse = set_scale(max, quantized, input);
+    for (i = 0; i < whole; i += 16) {
+        const int16x8_t low = vcombine_s16(four_rounded(x + i, inverse), four_rounded(x + i + 4, inverse));
+        const int16x8_t high = vcombine_s16(four_rounded(x + i + 8, inverse), four_rounded(x + i + 12, inverse));
+        vst1q_s8(to + i, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+    }
+    quantize_values(x + whole, n - whole, inverse, to + whole);
+    memset(to + n, 0, (16 - n % 16) % 16); /* whole groups are read */
+    find_groups(to, n);
+}
+
 #else
 
 void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)

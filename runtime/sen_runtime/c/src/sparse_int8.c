@@ -222,6 +222,38 @@ void SEN_NAME(sen_sparse_16x1_int8)(const sen_weights *w, const sen_input *x, co
     }
 }
 
+#elif defined(__ARM_NEON)
+
+/* Blocks of 16 x 1: one input feeds sixteen outputs. The products of two blocks add up within 16 bits. */
+void SEN_NAME(sen_sparse_16x1_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const int8_t *block = w->values, *q = x->quantized;
+    const uint16_t *column = w->indices;
+    uint32_t row;
+    int32_t at = 0;
+    for (row = 0; row < w->rows; row += 16) {
+        const int32_t end = w->starts[row / 16 + 1];
+        const uint32_t kept = w->rows - row < 16 ? w->rows - row : 16;
+        int32x4_t sum[4] = {{0}};
+        for (; at < end; at += 2, block += 32) {
+            const int has_second = at + 1 < end;
+            const int8x16_t a = vld1q_s8(block), b = vld1q_s8(has_second ? block + 16 : block);
+            const int8x16_t first = vld1q_dup_s8(q + column[at]);
+            const int8x16_t second = has_second ? vld1q_dup_s8(q + column[at + 1]) : vdupq_n_s8(0);
+            const int16x8_t low =
+                vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(first)), vget_low_s8(b), vget_low_s8(second));
+            const int16x8_t high = vmlal_high_s8(vmull_high_s8(a, first), b, second);
+            sum[0] = vaddw_s16(sum[0], vget_low_s16(low));
+            sum[1] = vaddw_high_s16(sum[1], low);
+            sum[2] = vaddw_s16(sum[2], vget_low_s16(high));
+            sum[3] = vaddw_high_s16(sum[3], high);
+        }
+        block -= 16 * (size_t)(at - end);
+        at = end;
+        finish_int8(w, x, row, kept, sum, addend, is_relu, y);
+    }
+}
+
 #else
 
 /* Blocks of 16 x 1: one input feeds sixteen outputs. The products of two blocks add up within 16 bits. */

@@ -10,6 +10,15 @@
 #ifdef __AVX2__
 #include <immintrin.h>
 #endif
+#ifdef __ARM_NEON
+#include <arm_neon.h>
+/* Columns whose products with quantized inputs are summed at once. */
+#ifdef __ARM_FEATURE_DOTPROD
+#define SEN_GROUP 4u
+#else
+#define SEN_GROUP 2u
+#endif
+#endif
 
 #define LANES 16
 
@@ -71,10 +80,11 @@ static inline part load_part_f16(const uint16_t *from)
 /* The sum of sixteen floats. */
 static inline float add_up(const part *parts)
 {
-    float half[8];
-    unsigned k;
+    float v[LANES], half[8];
+    int k;
+    memcpy(v, parts, sizeof v);
     for (k = 0; k < 8; k++)
-        half[k] = parts[k / PART][k % PART] + parts[(k + 8) / PART][(k + 8) % PART];
+        half[k] = v[k] + v[k + 8];
     return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
 }
 
@@ -100,19 +110,55 @@ static inline part where_part(part_integers condition, part value)
 /* y = act(addend + sums) of `n` rows. */
 static inline void finish_rows(const float *sums, uint32_t n, const float *addend, int is_relu, float *y)
 {
-    const vector zero = {0};
+    const part zero = {0};
     uint32_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        vector value = load_f32(sums + i);
+    for (; i + PART <= n; i += PART) {
+        part value = load_part(sums + i);
         if (addend)
-            value = load_f32(addend + i) + value;
+            value = load_part(addend + i) + value;
         if (is_relu)
-            value = where(value > zero, value);
+            value = where_part(value > zero, value);
         memcpy(y + i, &value, sizeof value);
     }
     for (; i < n; i++)
         y[i] = sen_finish(addend, is_relu, i, sums[i]);
 }
+
+#ifdef __ARM_NEON
+/* Groups of SEN_GROUP quantized values that are not all 0, ascending; sen_quantize writes them behind the values. */
+typedef struct sen_groups {
+    uint32_t count;
+    uint16_t group[];
+} sen_groups;
+
+static inline sen_groups *groups_of(const void *quantized, uint32_t n)
+{
+    return (sen_groups *)(uintptr_t)((const int8_t *)quantized + ((size_t)n + 15) / 16 * 16);
+}
+
+/* sen_finish_int8 of `n` rows from `row` on, four sums in each vector. */
+static inline void finish_int8(
+    const sen_weights *w, const sen_input *x, uint32_t row, uint32_t n, const int32x4_t *sum, const float *addend, int is_relu,
+    float *y)
+{
+    const float32x4_t input_scale = vdupq_n_f32(x->scale), zero = vdupq_n_f32(0);
+    const float *const scales = w->scale;
+    const uint32_t has_scales = w->scale_step, end = row + n;
+    for (; row + 4 <= end; row += 4) {
+        const float32x4_t scale = has_scales ? vld1q_f32(scales + row) : vdupq_n_f32(scales[0]);
+        float32x4_t value = vmulq_f32(vmulq_f32(scale, input_scale), vcvtq_f32_s32(*sum++));
+        if (addend)
+            value = vaddq_f32(vld1q_f32(addend + row), value);
+        vst1q_f32(y + row, is_relu ? vmaxnmq_f32(value, zero) : value); /* 0 for NaN */
+    }
+    if (row < end) {
+        int32_t last[4], *next = last;
+        vst1q_s32(last, *sum);
+        for (; row < end; row++)
+            y[row] = sen_finish(addend, is_relu, row, sen_scale(w, row) * x->scale * (float)*next++);
+    }
+}
+#endif
 
 #ifdef __AVX512F__
 /* Those of the sixteen lanes from `first` that lie below `n`. */
