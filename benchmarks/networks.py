@@ -34,11 +34,13 @@ def low_rank(rng: np.random.Generator, n_out: int, n_in: int) -> LowRank:
     return LowRank(normal(rng, n_out, RANK), normal(rng, RANK, n_in))
 
 
-def sparse(rng: np.random.Generator, n_out: int, n_in: int, *, block: tuple[int, int]) -> Sparse:
-    """Draw a share `DENSITY` of the blocks."""
-    kept = rng.random((-(-n_out // block[0]), -(-n_in // block[1]))) < DENSITY
+def sparse(
+    rng: np.random.Generator, n_out: int, n_in: int, *, block: tuple[int, int], density: float = DENSITY
+) -> Sparse:
+    """Draw a share `density` of the blocks."""
+    kept = rng.random((-(-n_out // block[0]), -(-n_in // block[1]))) < density
     mask = np.repeat(np.repeat(kept, block[0], axis=0), block[1], axis=1)
-    return Sparse.from_dense(normal(rng, n_out, n_in) * mask / np.float32(DENSITY**0.5), block)
+    return Sparse.from_dense(normal(rng, n_out, n_in) * mask / np.float32(density**0.5), block)
 
 
 def perceptron(rng: np.random.Generator, sizes: tuple[int, ...], hidden: Hidden) -> Network:

@@ -1,4 +1,4 @@
-"""`python -m tests.arm [pi4|pi5]`: prepare the device, run everything on it and here, print the table.
+"""`python -m tests.arm [pi3|pi4|pi5]`: prepare the device, run everything on it and here, print the table.
 
 Exit codes: 0 all agree; 1 the device cannot be prepared; 2 usage; 3 something disagrees or did not run; 4 packages of
 this machine are missing.

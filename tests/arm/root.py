@@ -126,6 +126,7 @@ class Board:
 
 
 BOARDS = {
+    "pi3": Board("Raspberry Pi 3 Model B Rev 1.2", "cortex-a53", "0xd03", "fp asimd evtstrm crc32 cpuid", "neon"),
     "pi4": Board("Raspberry Pi 4 Model B Rev 1.1", "cortex-a72", "0xd08", "fp asimd evtstrm crc32 cpuid", "neon"),
     "pi5": Board(
         "Raspberry Pi 5 Model B Rev 1.0",
