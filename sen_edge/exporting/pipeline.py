@@ -193,7 +193,6 @@ def _export_one(
         **({} if model.compression is None else compression_note(model.compression)),
     }
     artifact = target.stamp(target.export(model.network, options), provenance)
-    report("verify")
     calibration = None if model.quantization is None else model.quantization.calibration
     examples = None if calibration is None else calibration.held_out
     with tempfile.TemporaryDirectory() as folder:
@@ -204,6 +203,7 @@ def _export_one(
                 f"cannot write to {folder}, the folder for verification: {error.strerror}",
                 hint="nothing was written; set the environment variable TMPDIR to another folder",
             ) from error
+        report("verify")
         try:
             verification = verify(baseline, path, target, exported=model.network, examples=examples, data=data)
         except EngineCrashError as error:

@@ -113,8 +113,8 @@ SEN_API sen_status sen_reset(sen_model *model);
 SEN_API sen_status sen_step(sen_model *model, const float *x, float *y);
 
 /* Number of layers, and the last outputs of one of them: activations; of a spiking network the spikes, or the last layer's
- * membranes, of a sen_step; before the first, anything. The last layer of a multilayer perceptron writes to `y` instead; then, and for an index without
- * a layer, the result is null. */
+ * membranes, of a sen_step; before the first, anything. The last layer of a multilayer perceptron writes to `y` instead;
+ * then, and for an index without a layer, the result is null. */
 SEN_API uint32_t sen_layers(const sen_model *model);
 SEN_API const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *size);
 

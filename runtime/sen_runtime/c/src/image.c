@@ -247,13 +247,15 @@ static sen_status check_program(sen_image *image)
 
 static int values_are_finite(const sen_tensor *tensor)
 {
+    const float *floats = tensor->data;
+    const uint16_t *halves = tensor->data;
     uint64_t i;
-    for (i = 0; i < tensor->count; i++) {
-        if (tensor->dtype == SEN_FLOAT32 && !is_finite(((const float *)tensor->data)[i]))
+    for (i = 0; tensor->dtype == SEN_FLOAT32 && i < tensor->count; i++)
+        if (!is_finite(floats[i]))
             return 0;
-        if (tensor->dtype == SEN_FLOAT16 && (((const uint16_t *)tensor->data)[i] & 0x7C00u) == 0x7C00u)
+    for (i = 0; tensor->dtype == SEN_FLOAT16 && i < tensor->count; i++)
+        if ((halves[i] & 0x7C00u) == 0x7C00u)
             return 0;
-    }
     return 1;
 }
 

@@ -93,7 +93,8 @@ void sen_scatter(sen_loader *loader, sen_weights *w)
         memset(panels, 0, (size_t)count * size);
     for (row = 0; panels && row < w->rows; row++)
         for (at = w->starts[row]; at < w->starts[row + 1]; at++)
-            for (j = 0; j < w->block_columns; j++) {
+            /* a block at the right edge may exceed the matrix */
+            for (j = 0; j < w->block_columns && columns[at] * w->block_columns + j < w->columns; j++) {
                 const size_t value = (size_t)at * w->block_columns + j;
                 const size_t place = panel_place(w, row, columns[at] * w->block_columns + j, group);
                 if (is_int8)
