@@ -540,10 +540,10 @@ def test_inputs_that_are_not_finite_are_refused(
     x = random_input(np.random.default_rng(0), network, 1)[0]
     greatest = np.where(x > 0.5, np.finfo(np.float32).max, -np.finfo(np.float32).smallest_subnormal).astype(np.float32)
     y = np.zeros(network.n_out, np.float32)
-    calls = [(session._infer.func, x)]
+    calls = [(session._infer, x)]
     if network.is_spiking:
         session.reset()
-        calls.append((session._advance.func, x[: network.n_in] if x.ndim == 1 else x[0]))
+        calls.append((session._advance, x[: network.n_in] if x.ndim == 1 else x[0]))
     for call, given_x in calls:
         assert call(greatest.ctypes.data, y.ctypes.data) == 0
         before = session._arena.copy(), y.copy()
