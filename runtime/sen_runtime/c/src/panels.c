@@ -150,11 +150,6 @@ void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float 
 #endif
 
 #ifdef __ARM_NEON
-/* Positions of the bits that are set in a number, and how many there are. */
-static const uint32_t set_bits[16][4] = {{0}, {0}, {1}, {0, 1}, {2}, {0, 2}, {1, 2}, {0, 1, 2}, {3}, {0, 3}, {1, 3},
-    {0, 1, 3}, {2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 2, 3}};
-static const uint8_t set_bit_count[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
-
 /* In each byte, a bit for each of four values that is not 0. */
 static inline uint32_t nonzero_bits(const float *x)
 {
@@ -192,7 +187,7 @@ uint32_t SEN_NAME(sen_nonzero)(const float *x, uint32_t n, uint32_t *events)
         if (kept == 0)
             continue;
         for (k = 0; k < 4; k++, kept >>= 8) {
-            vst1q_u32(to, vaddq_u32(index, vld1q_u32(set_bits[kept & 15])));
+            vst1q_u32(to, vaddw_u16(index, vld1_u16(set_bits[kept & 15])));
             to += set_bit_count[kept & 15];
             index = vaddq_u32(index, vdupq_n_u32(4));
         }

@@ -184,11 +184,6 @@ static inline int16x4_t four_rounded(const float *x, float inverse)
     return vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x), inverse)));
 }
 
-/* Positions of the bits that are set in a number, and how many there are. */
-static const uint16_t set_bits[16][4] = {{0}, {0}, {1}, {0, 1}, {2}, {0, 2}, {1, 2}, {0, 1, 2}, {3}, {0, 3}, {1, 3},
-    {0, 1, 3}, {2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 2, 3}};
-static const uint8_t set_bit_count[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
-
 /* Writes sen_groups, and up to three words behind them. Zeros follow the values up to a multiple of 16. */
 static void find_groups(const int8_t *q, uint32_t n)
 {

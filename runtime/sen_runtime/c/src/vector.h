@@ -125,6 +125,11 @@ static inline void finish_rows(const float *sums, uint32_t n, const float *adden
 }
 
 #ifdef __ARM_NEON
+/* Positions of the bits that are set in a number, and how many there are. */
+static const uint16_t __attribute__((unused)) set_bits[16][4] = {
+    {0}, {0}, {1}, {0, 1}, {2}, {0, 2}, {1, 2}, {0, 1, 2}, {3}, {0, 3}, {1, 3}, {0, 1, 3}, {2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 2, 3}};
+static const uint8_t __attribute__((unused)) set_bit_count[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+
 /* Groups of SEN_GROUP quantized values that are not all 0, ascending; sen_quantize writes them behind the values. */
 typedef struct sen_groups {
     uint32_t count;
