@@ -606,6 +606,7 @@ def test_no_sweep_file(sen_edge: Run, tmp_path: Path) -> None:
     assert outcome.code == 1 and str(tmp_path / "none.toml") in outcome.err
 
 
+@pytest.mark.slow
 def test_an_unreachable_scheduler(sen_edge: Run, tmp_path: Path) -> None:
     with socket.socket() as listener:  # bound, so that nobody else has the port, and not listening
         listener.bind(("127.0.0.1", 0))
