@@ -27,6 +27,8 @@
 #define MIN_ROUNDS 20u
 #define MAX_STATES 1000 /* more than a second apart */
 
+volatile sig_atomic_t is_interrupted;
+
 /* SplitMix64: Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014. */
 static uint64_t draw(uint64_t *random)
 {

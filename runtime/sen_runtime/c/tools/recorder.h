@@ -40,9 +40,8 @@ struct recorder {
     const char *inputs;              /* NULL for random ones */
 };
 
-/* sen_bench.c: set by signals; prints `error: ...` and exits; exits without memory; writes a block; writes a file or the output
- * of a command as a block; writes an event of several. */
-extern volatile sig_atomic_t is_interrupted;
+/* output.c: prints `error: ...` and exits; exits without memory; writes a block; flushes; writes a file or the output of a
+ * command as a block; writes an event of several, such as `state`, and flushes. */
 extern const char *const state[];
 #if defined(__GNUC__)
 __attribute__((noreturn, format(printf, 2, 3)))
@@ -50,10 +49,12 @@ __attribute__((noreturn, format(printf, 2, 3)))
 void fail(int code, const char *format, ...);
 void *allocate(uint64_t size);
 void write_block(const char *kind, const void *bytes, size_t size);
+void flush_output(void);
 void write_source(const char *kind, const char *name);
 void write_sources(const char *event, const char *const *names);
 
-/* recorder.c: loads an image for the first time and writes its event; writes rounds, and returns their number. */
+/* recorder.c: set by signals; loads an image for the first time and writes its event; writes rounds, and returns their number. */
+extern volatile sig_atomic_t is_interrupted;
 void open_row(struct recorder *run, struct row *row);
 size_t write_rounds(struct recorder *run);
 

@@ -1,10 +1,8 @@
-/* Options, signals, blocks, texts, and the sequence of a run. */
+/* Options, signals, and the sequence of a run. */
 #include "recorder.h"
 
 #include <errno.h>
 #include <getopt.h>
-#include <glob.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,8 +10,7 @@
 #include <unistd.h>
 
 #define VERSION "0.1.0"
-#define MAX_SECONDS 604800.0            /* a week */
-#define MAX_BYTES ((uint64_t)1 << 36) /* of a block of memory */
+#define MAX_SECONDS 604800.0 /* a week */
 /* Of buffers whose bandwidth is written: sizes, seconds that one takes, and max share of the memory. */
 #define MIN_BUFFER ((size_t)1 << 15)
 #define MAX_BUFFER ((size_t)1 << 27)
@@ -24,18 +21,13 @@
 #else
 #define COMPILER "GCC " __VERSION__
 #endif
-#define CPUFREQ "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/"
 #define CACHE "/sys/devices/system/cpu/cpu0/cache/index*/"
 
-/* The commands and patterns of sen_runtime/bench/device.py. */
+/* Commands and patterns of sen_runtime/bench/device.py that describe the machine. */
 static const char *const facts[] = {
     "uname -m", "/proc/device-tree/model", "/proc/device-tree/system/linux,revision", "/sys/class/dmi/id/sys_vendor",
     "/sys/class/dmi/id/product_name", "/proc/cpuinfo", "/proc/meminfo", "/proc/sys/kernel/osrelease", "/proc/self/exe",
     "/etc/os-release", "/usr/lib/os-release", CACHE "level", CACHE "type", CACHE "size", NULL};
-const char *const state[] = {
-    "vcgencmd get_throttled", "vcgencmd measure_clock arm", "/proc/loadavg", "/proc/meminfo",
-    "/sys/class/thermal/thermal_zone*/temp", "/sys/class/thermal/thermal_zone*/type", CPUFREQ "scaling_governor",
-    CPUFREQ "scaling_*_freq", CPUFREQ "cpuinfo_*_freq", NULL};
 
 static const char usage[] =
     "usage: sen_bench FILE.sen... [--seconds 10] > bench.raw\n\n"
@@ -49,71 +41,6 @@ static const char usage[] =
     "  --version, --help\n\n"
     "Run on one core: taskset -c 3 sen_bench ...\n"
     "Exit codes: 0 ok, 1 failed, 2 usage, 130 interrupted.\n";
-
-volatile sig_atomic_t is_interrupted;
-
-void fail(int code, const char *format, ...)
-{
-    char text[8192], *at;
-    va_list arguments;
-    va_start(arguments, format);
-    (void)vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    for (at = text; *at; at++)
-        if ((unsigned char)*at < 0x20 || *at == 0x7f)
-            *at = '?'; /* a file name may hold control sequences of terminals */
-    (void)fprintf(stderr, "error: %s\n", text);
-    exit(code);
-}
-
-void *allocate(uint64_t size)
-{
-    void *memory = NULL;
-    if (size > SIZE_MAX / 2 || size > MAX_BYTES || posix_memalign(&memory, SEN_ALIGNMENT, (size_t)size) != 0)
-        fail(EXIT_FAILED, "no memory for %llu bytes", (unsigned long long)size);
-    return memory;
-}
-
-void write_block(const char *kind, const void *bytes, size_t size)
-{
-    if (printf("%zu %s\n", size, kind) < 0 || fwrite(bytes, 1, size, stdout) < size || putchar('\n') == EOF)
-        fail(EXIT_FAILED, "cannot write to stdout: %s", strerror(errno));
-}
-
-static void flush_output(void)
-{
-    if (fflush(stdout) != 0)
-        fail(EXIT_FAILED, "cannot write to stdout: %s", strerror(errno));
-}
-
-/* The text of a file, or the output of a command; of a program only the head of the ELF file. */
-void write_source(const char *kind, const char *name)
-{
-    static char text[1 << 18], line[128];
-    const int is_file = *name == '/';
-    const size_t limit = strcmp(name, "/proc/self/exe") == 0 ? 5 : sizeof text;
-    FILE *source;
-    (void)snprintf(line, sizeof line, "%s 2>/dev/null", name);
-    source = is_file ? fopen(name, "rb") : popen(line, "r");
-    write_block(kind, text, source ? fread(text, 1, limit, source) : 0);
-    if (source)
-        (void)(is_file ? fclose : pclose)(source);
-}
-
-/* An event, and the text of each command and file; flushes the output. */
-void write_sources(const char *event, const char *const *names)
-{
-    write_block(event, "", 0);
-    for (; *names; names++) {
-        glob_t found;
-        if (glob(*names, **names == '/' ? 0 : GLOB_NOCHECK, NULL, &found) != 0)
-            continue;
-        for (size_t i = 0; i < found.gl_pathc; i++)
-            write_source(found.gl_pathv[i], found.gl_pathv[i]);
-        globfree(&found);
-    }
-    flush_output();
-}
 
 /* The program ends after --help and --version. */
 static void read_options(struct recorder *run, int argc, char **argv)
