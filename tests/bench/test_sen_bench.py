@@ -526,6 +526,7 @@ def test_mistakes_with_files(recording: bytes, tmp_path: Path) -> None:
 # --- builds -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sanitizers(checked_program: Path, models: dict[str, Network], tmp_path: Path) -> None:
     (tmp_path / "x.f32").write_bytes(bytes(96 * 3))
     for arguments, code in (

@@ -40,6 +40,7 @@ def sources(build: str) -> list[Path]:
     return [path for path in SOURCES if build == "portable" or path.name in (*FAMILIES, "isa.c")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("build", BUILDS)
 def test_no_warnings(compiler: str, build: str, tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def test_top_level_of_the_wheels(wheels: dict[str, Path]) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_runtime_wheel_fits_any_python_of_one_platform(wheels: dict[str, Path]) -> None:
     python, abi, platform = wheels["sen_edge_runtime"].stem.split("-")[2:]
     assert (python, abi) == ("py3", "none") and platform != "any"
@@ -46,6 +47,7 @@ def test_the_runtime_wheel_fits_any_python_of_one_platform(wheels: dict[str, Pat
     assert any(name.startswith("sen_runtime/c/libsen.") for name in names)
 
 
+@pytest.mark.slow
 def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None:
     for wheel in wheels.values():
         names = zipfile.ZipFile(wheel).namelist()
@@ -53,6 +55,7 @@ def test_wheels_are_typed_and_carry_the_licence(wheels: dict[str, Path]) -> None
         assert any(name.endswith("LICENSE") for name in names)
 
 
+@pytest.mark.slow
 def test_the_runtime_wheel_carries_the_sources_that_exported_c_is_made_of(wheels: dict[str, Path]) -> None:
     from sen_exporters.c.library import regions
 
@@ -60,6 +63,7 @@ def test_the_runtime_wheel_carries_the_sources_that_exported_c_is_made_of(wheels
     assert {f"sen_runtime/c/src/{region.file}" for region in regions().values()} <= names
 
 
+@pytest.mark.slow
 def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels: dict[str, Path]) -> None:
     wheel = zipfile.ZipFile(wheels["sen_edge_runtime"])
     assert "sen_runtime/bench/record.schema.json" in wheel.namelist()
@@ -67,10 +71,12 @@ def test_the_runtime_wheel_carries_its_command_and_the_schema_of_records(wheels:
     assert "sen-runtime = sen_runtime.cli:main" in wheel.read(entries).decode().replace("=", " = ").replace("  ", " ")
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_the_code_sizes_of_exported_c(wheels: dict[str, Path]) -> None:
     assert "sen_exporters/c/code_size.json" in zipfile.ZipFile(wheels["sen_edge"]).namelist()
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_the_templates_of_reports(wheels: dict[str, Path]) -> None:
     names = set(zipfile.ZipFile(wheels["sen_edge"]).namelist())
     templates = {path.name for path in (ROOT / "sen_edge/report/templates").iterdir()}
@@ -105,6 +111,7 @@ print(sorted({"torch", "typer", "onnx", "onnxruntime", "rich"} & set(sys.modules
 """
 
 
+@pytest.mark.slow
 def test_the_runtime_wheel_works_alone_with_numpy(wheels: dict[str, Path], tmp_path: Path) -> None:
     zipfile.ZipFile(wheels["sen_edge_runtime"]).extractall(tmp_path)
     site_packages = Path(numpy.__file__).parents[1]
@@ -114,6 +121,7 @@ def test_the_runtime_wheel_works_alone_with_numpy(wheels: dict[str, Path], tmp_p
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stderr
 
 
+@pytest.mark.slow
 def test_all_parts_have_one_version(wheels: dict[str, Path]) -> None:
     assert {wheel.name.split("-")[1] for wheel in wheels.values()} == {sen_runtime.__version__}
     pins = re.findall(r'"sen-edge-runtime\[[^]]*\]==([^"]+)"', (ROOT / "pyproject.toml").read_text())
