@@ -58,10 +58,10 @@ static inline __attribute__((always_inline)) part next_membrane(
 {
     const part zero = {0}, threshold = zero + neuron->threshold;
     if (reset == SEN_RESET_ZERO)
-        return where_part(~fired, before * neuron->beta) + current;
+        return where(~fired, before * neuron->beta) + current;
     if (reset == SEN_RESET_BEFORE_DECAY)
-        return (before - where_part(fired, threshold)) * neuron->beta + current;
-    return (before * neuron->beta + current) - where_part(fired, threshold);
+        return (before - where(fired, threshold)) * neuron->beta + current;
+    return (before * neuron->beta + current) - where(fired, threshold);
 }
 
 /* `parts` parts at once, so that a step of one does not wait for that of another. */
@@ -82,7 +82,7 @@ static inline __attribute__((always_inline)) void integrate_block(
         const part factor = zero + factors[t];
         for (k = 0; k < parts; k++) {
             u[k] = next_membrane(neuron, reset, u[k], u[k] > threshold, arriving[k]);
-            sum[k] += where_part(u[k] > threshold, factor);
+            sum[k] += where(u[k] > threshold, factor);
         }
     }
     for (k = 0; k < parts; k++) {

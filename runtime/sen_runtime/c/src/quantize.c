@@ -242,31 +242,31 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
 
 void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
 {
-    const vector zero = {0};
-    const uint32_t whole = n - n % LANES;
+    const part zero = {0};
+    const uint32_t whole = n - n % (uint32_t)PART;
     int8_t *to = quantized;
-    vector maxima = zero;
+    part maxima = zero;
     float max = 0, inverse;
     uint32_t i, k;
-    for (i = 0; i < whole; i += LANES) {
-        const vector value = load_f32(x + i), magnitude = where(value > zero, value) - where(value < zero, value);
+    for (i = 0; i < whole; i += PART) {
+        const part value = load_part(x + i), magnitude = where(value > zero, value) - where(value < zero, value);
         maxima = where(magnitude > maxima, magnitude) + where(~(magnitude > maxima), maxima);
     }
-    for (k = 0; k < LANES; k++)
+    for (k = 0; k < PART; k++)
         max = maxima[k] > max ? maxima[k] : max;
     for (i = whole; i < n; i++) {
         const float magnitude = x[i] < 0 ? -x[i] : x[i];
         max = magnitude > max ? magnitude : max;
     }
     inverse = set_scale(max, quantized, input);
-    for (i = 0; i < whole; i += LANES) {
-        vector value = load_f32(x + i) * inverse;
-        integers rounded;
-        bytes narrow;
+    for (i = 0; i < whole; i += PART) {
+        part value = load_part(x + i) * inverse;
+        part_integers rounded;
+        part_bytes narrow;
         value += SEN_ROUNDING;
         memcpy(&rounded, &value, sizeof rounded);
         rounded -= SEN_ROUNDING_BITS;
-        narrow = __builtin_convertvector(rounded, bytes);
+        narrow = __builtin_convertvector(rounded, part_bytes);
         memcpy(to + i, &narrow, sizeof narrow);
     }
     quantize_values(x + whole, n - whole, inverse, to + whole);

@@ -41,6 +41,7 @@ typedef vector4 part, part_of_eight;
 typedef int32_t part_integers __attribute__((vector_size(sizeof(part))));
 typedef uint32_t words __attribute__((vector_size(sizeof(part))));
 typedef uint16_t halves __attribute__((vector_size(sizeof(part) / 2)));
+typedef int8_t part_bytes __attribute__((vector_size(sizeof(part) / 4)));
 #define PART (sizeof(part) / sizeof(float))
 #define PARTS (LANES / PART)
 
@@ -52,7 +53,6 @@ typedef uint16_t halves __attribute__((vector_size(sizeof(part) / 2)));
         return value;                                                                                                  \
     }
 
-LOAD(load_f32, vector, float)
 LOAD(load_part, part, float)
 LOAD(load_part_of_eight, part_of_eight, float)
 LOAD(load4_f32, vector4, float)
@@ -89,16 +89,7 @@ static inline float add_up(const part *parts)
 }
 
 /* Comparisons give -1 for true, so an `and` with a number's bits keeps it or makes it 0. */
-static inline vector where(integers condition, vector value)
-{
-    integers bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits &= condition;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline part where_part(part_integers condition, part value)
+static inline part where(part_integers condition, part value)
 {
     part_integers bits;
     memcpy(&bits, &value, sizeof bits);
@@ -117,7 +108,7 @@ static inline void finish_rows(const float *sums, uint32_t n, const float *adden
         if (addend)
             value = load_part(addend + i) + value;
         if (is_relu)
-            value = where_part(value > zero, value);
+            value = where(value > zero, value);
         memcpy(y + i, &value, sizeof value);
     }
     for (; i < n; i++)
@@ -160,7 +151,7 @@ static inline void finish_int8(
         int32_t last[4], *next = last;
         vst1q_s32(last, *sum);
         for (; row < end; row++)
-            y[row] = sen_finish(addend, is_relu, row, sen_scale(w, row) * x->scale * (float)*next++);
+            y[row] = sen_finish_int8(w, x, addend, is_relu, row, *next++);
     }
 }
 #endif
