@@ -38,8 +38,8 @@ class HostsRequest(Schema):
     host: Annotated[
         Annotated[tuple[str, ...], MinLen(1)] | None,
         Option(
-            "Host to measure on over SSH: [user@]host, or a name in the inventory; repeatable. Default: all of the "
-            "inventory, else this machine.",
+            "Hosts to measure on over SSH: [user@]host, or a name in the inventory; separated by commas or repeated. "
+            "Default: all of the inventory, else this machine.",
             metavar="HOST",
             is_repeated=True,
         ),

@@ -1,6 +1,7 @@
 """`sen_bench`, and the record that `sen-runtime record` computes from its output."""
 
 import ctypes
+import errno
 import itertools
 import json
 import os
@@ -329,6 +330,10 @@ def test_failures(bench: Bench, models: dict[str, Network], tmp_path: Path, argu
     assert done.returncode == code and re.fullmatch(rb"error: [^\n]+\n", done.stderr)
     with pytest.raises(RawError):
         raw.read(tmp_path / "bench.raw")
+
+
+def test_the_reason_why_a_file_does_not_open_is_given(bench: Bench) -> None:
+    assert os.strerror(errno.ENOENT).encode() in bench("no.sen").stderr
 
 
 def test_a_terminal_is_refused(program: Path, models: dict[str, Network], tmp_path: Path) -> None:

@@ -185,6 +185,16 @@ def test_two_hosts_at_once_side_by_side(sen_edge: Run, device: sshd.Server, arti
     assert left(device) == []
 
 
+def test_hosts_are_separated_by_commas_or_repeated(
+    sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
+) -> None:
+    asked = options(device, tmp_path, names=("device", "other", "twin"))
+    for hosts in (["--host=device,twin"], ["--host=device", "--host=twin"]):
+        outcome = sen_edge("bench", artifact, *asked, *hosts)
+        assert outcome.code == 0, outcome.err
+        assert outcome.out == "device\ntable of complete\n\ntwin\ntable of complete\n"
+
+
 def test_one_host_gives_one_record(sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path) -> None:
     outcome = sen_edge("bench", artifact, *options(device, tmp_path), "--json=-")
     assert json.loads(outcome.out)["status"] == "complete"

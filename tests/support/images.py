@@ -280,6 +280,7 @@ HOSTILE = {
     "neuron kind": (with_layer(layer(0, 2, neuron=4)), r"kind.*4.*0.*3"),
     "Identity with beta": (with_layer(layer(0, 2, beta=0.5)), "Identity"),
     "Relu with NaN": (with_layer(layer(0, 2, neuron=1, beta=np.nan)), "Relu"),
+    "Relu with -0": (with_layer(layer(0, 2, neuron=1, beta=-0.0)), r"Relu.*-0\.0"),
     "Relu with threshold": (with_layer(layer(0, 2, neuron=1, threshold=1)), "Relu"),
     "Relu with reset": (with_layer(layer(0, 2, neuron=1, reset=1)), "Relu"),
     "LeakyIntegrator with threshold": (spiking(layer(0, 2, 3, 0.5, 1)), "LeakyIntegrator"),
@@ -321,6 +322,7 @@ HOSTILE = {
     "Dense with operands": (with_operator(operator(1, 1, 2, (1,), operands=(0, NONE)), [W]), "Dense"),
     "Dense with blocks": (with_operator(operator(1, 1, 2, (1,), block=(1, 1)), [W]), "Dense"),
     "Dense with scalars": (with_operator(operator(1, 1, 2, (1,), scalars=(0, 0, np.nan)), [W]), "Dense"),
+    "Dense with -0": (with_operator(operator(1, 1, 2, (1,), scalars=(0, 0, 0, -0.0)), [W]), r"Dense.*-0\.0"),
     "Dense with max_distance": (
         with_operator(operator(1, 1, 2, (1,), scalars=(0, 0, 0, 1)), [W]),
         "Dense",

@@ -126,11 +126,7 @@ def _observe(
 ) -> Observations:
     """Run all models on the same inputs, then let them take turns."""
     facts, rows = device.describe(), [row for row, _ in loaded]
-    if data is None:
-        low, high = (*input_ranges(rows), DEFAULT_INPUT_RANGE)[0]
-        inputs = loops.random_inputs(_common_shape(rows), N_INPUTS, request.seed, low, high)
-    else:
-        inputs = data.inputs[even_choice(len(data.inputs), N_INPUTS)]
+    inputs = _choose_inputs(rows, data, request.seed)
     progress("comparing outputs")
     outputs = [loops.outputs(session, inputs) for _, session in loaded]
     accuracies = [_accuracy_percent(session, data) for _, session in loaded]
@@ -179,6 +175,14 @@ def _observe(
         sustained=sustained if request.sustained else None,
         warnings=[] if data is None else _data_warnings(rows, data),
     )
+
+
+def _choose_inputs(rows: Sequence[Row], data: Examples | None, seed: int) -> FloatArray:
+    """An even choice of the data; else random inputs, in the first input range that a file states."""
+    if data is not None:
+        return data.inputs[even_choice(len(data.inputs), N_INPUTS)]
+    low, high = (*input_ranges(rows), DEFAULT_INPUT_RANGE)[0]
+    return loops.random_inputs(_common_shape(rows), N_INPUTS, seed, low, high)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import cache
@@ -109,15 +110,16 @@ def check(record: Any, where: str = "record") -> None:
         began_s(record)
     except ValueError:
         raise _wrong(f"{where}.created", record["created"], "a time such as 2026-11-25T08:00:00Z") from None
-    names = [row["name"] for row in record["rows"]]
+    names = Counter(row["name"] for row in record["rows"])
+    targets = {"ratio": {*names}, "agreement": {*names, REFERENCE}}
     for index, row in enumerate(record["rows"]):
         place, histogram = f"{where}.rows[{index}]", row["histogram"]
-        if row["name"] in names[:index]:
+        if names[row["name"]] > 1:
             raise RecordError(f"{place}: two rows are called {quote(row['name'])}; expected different names")
         if len(histogram["edges_us"]) != len(histogram["counts"]) + 1:
             raise RecordError(f"{place}.histogram: there must be one more of edges_us than of counts")
-        for key in ("ratio", "agreement"):
-            if row[key] is not None and row[key]["to"] not in (*names, *([REFERENCE] if key == "agreement" else [])):
+        for key, others in targets.items():
+            if row[key] is not None and row[key]["to"] not in others:
                 raise _wrong(f"{place}.{key}.to", row[key]["to"], "the name of a row")
 
 

@@ -80,11 +80,10 @@ static inline part load_part_f16(const uint16_t *from)
 /* The sum of sixteen floats. */
 static inline float add_up(const part *parts)
 {
-    float v[LANES], half[8];
-    int k;
-    memcpy(v, parts, sizeof v);
+    float half[8];
+    unsigned k;
     for (k = 0; k < 8; k++)
-        half[k] = v[k] + v[k + 8];
+        half[k] = parts[k / PART][k % PART] + parts[(k + 8) / PART][(k + 8) % PART];
     return ((half[0] + half[4]) + (half[2] + half[6])) + ((half[1] + half[5]) + (half[3] + half[7]));
 }
 

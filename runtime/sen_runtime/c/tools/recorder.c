@@ -2,6 +2,7 @@
  * those of sen_runtime/bench/rounds.py and interleaved.py; docs/reference/bench.md explains the constants. */
 #include "recorder.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +45,7 @@ static const void *map_file(const char *path, int code, size_t *size)
     const off_t end = file < 0 ? 0 : lseek(file, 0, SEEK_END);
     void *bytes = end <= 0 ? MAP_FAILED : mmap(NULL, (size_t)end, PROT_READ, MAP_PRIVATE, file, 0);
     if (bytes == MAP_FAILED)
-        fail(code, "cannot read %s: expected a file with content, and memory for it", path);
+        fail(code, "cannot read %s: %s", path, file < 0 ? strerror(errno) : "empty, not a file, or too large");
     (void)close(file);
     *size = (size_t)end;
     return bytes;
