@@ -4,7 +4,7 @@
 
 Networks with random weights are exported, and run by the aarch64 wheels of the engines and by the C library in
 qemu-aarch64. It counts the instructions of a call of `run` from Python, less those of a call of an empty function.
-There are two kinds of inputs: strokes, of which about 80 % are zeros as in MNIST, and noise without zeros. `--write`
+There are two kinds of inputs: strokes, of which most are zeros as in MNIST, and noise without zeros. `--write`
 writes the tables to docs/reference/arm.md and benchmarks/arm.json. `--check` measures the native engine with the small
 networks, and compares with that file if the compiler is the same. Exit code 3: an output is wrong, or a count exceeds
 the file's by more than 3 %. Exit code 1: the emulated board cannot be prepared.
