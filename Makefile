@@ -53,7 +53,7 @@ test-rounding: $(VENV)/.dev ## the tests of training and compression under the r
 
 BOARD ?= pi4
 
-test-arm: $(VENV)/.dev ## the shipped networks on an emulated Raspberry Pi, in its own engines (BOARD=pi3, pi5: others)
+test-arm: $(VENV)/.dev ## the shipped networks on an emulated Raspberry Pi, in its own engines (BOARD=pi2, pi3-32bit, pi3, pi5: others)
 	$(BIN)/python -m tests.arm $(BOARD)
 
 lint: $(VENV)/.dev ## format, lint, types, direction of imports

@@ -39,7 +39,8 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # tests is not an installed package
 
 from tests.arm import host  # noqa: E402
-from tests.arm.root import BOARDS, BUILD, Device, NotReadyError, prepare  # noqa: E402
+from tests.arm.boards import AARCH64, BOARDS  # noqa: E402
+from tests.arm.root import BUILD, Device, NotReadyError, prepare  # noqa: E402
 
 FloatArray = NDArray[np.float32]
 
@@ -190,9 +191,7 @@ def count(device: Device, plugin: Path, jobs: Mapping[Job, Mapping[str, Any]]) -
     """Run jobs on the device, and return the instructions of one call of each."""
     listed, counts = BUILD / "jobs.json", BUILD / "counts.txt"
     listed.write_text(json.dumps(list(jobs.values())), encoding="utf-8")
-    command = device.command(str(SCRIPT), str(listed))
-    at = command.index("qemu-aarch64") + 1
-    command[at:at] = ["-plugin", f"{plugin},out={counts},marker={MARKER}"]
+    command = device.command(str(SCRIPT), str(listed), plugin=f"{plugin},out={counts},marker={MARKER}")
     environment = {**device.environment, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     if done.returncode:
@@ -229,6 +228,8 @@ def measure_all(*, is_check: bool) -> tuple[dict[str, dict[Job, int]], list[str]
             continue
         jobs, expected = jobs_of(size, folder, is_check=is_check)
         for name, board in BOARDS.items():
+            if board.architecture is not AARCH64:
+                continue
             found.setdefault(name, {}).update(count(prepare(board), plugin, jobs))
             wrong += [f"{name}: {each}" for each in wrong_outputs(jobs, expected)]
             print(f"{name}, {size}: {len(jobs)} counts", file=sys.stderr)

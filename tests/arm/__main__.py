@@ -1,4 +1,4 @@
-"""`python -m tests.arm [pi3|pi4|pi5]`: prepare the device, run everything on it and here, print the table.
+"""`python -m tests.arm [BOARD]`: prepare the device, run everything on it and here, print the table.
 
 Exit codes: 0 all agree; 1 the device cannot be prepared; 2 usage; 3 something disagrees or did not run; 4 packages of
 this machine are missing.
@@ -9,9 +9,10 @@ from __future__ import annotations
 import sys
 import time
 
+from tests.arm.boards import BOARDS
 from tests.arm.compare import compare, table
 from tests.arm.host import TESTS, export, fresh_folder, run_here, run_tests, run_there
-from tests.arm.root import BOARDS, MissingToolsError, NotReadyError, prepare, progress
+from tests.arm.root import MissingToolsError, NotReadyError, prepare, progress
 
 
 def main(arguments: list[str]) -> int:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.arm.boards import Board
 from tests.arm.device import SINGLE_STRIDE
 from tests.arm.host import DRAWN, INPUTS, Array, Artifact, Side
-from tests.arm.root import Board
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,13 @@ class Row:
 
 def compare(board: Board, artifacts: Sequence[Artifact], here: Side, there: Side) -> list[Row]:
     """A row for every artifact in every engine that runs it."""
-    return [_row(board, artifact, engine, here, there) for artifact in artifacts for engine in artifact.engines]
+    engines = board.architecture.engines
+    return [
+        _row(board, artifact, engine, here, there)
+        for artifact in artifacts
+        for engine in artifact.engines
+        if engine in engines
+    ]
 
 
 def _row(board: Board, artifact: Artifact, engine: str, here: Side, there: Side) -> Row:
@@ -99,7 +105,7 @@ def _row(board: Board, artifact: Artifact, engine: str, here: Side, there: Side)
         for whom, found, limit in zip(("this machine", "the reference"), figures, limits, strict=True)
         if not found.within(limit)
     ]
-    if report["machine"] != "aarch64":
+    if report["machine"] != board.architecture.machine:
         problems.append(f"ran on {report['machine']}, which is no device")
     if version != here.reports[engine].get("version"):
         problems.append(f"this machine has version {here.reports[engine].get('version')}")

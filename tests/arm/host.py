@@ -29,6 +29,7 @@ ENGINES = {
     ".sen": ("native", "reference"),
     ".tflite": ("litert", "tflite-runtime"),
 }
+ALL_ENGINES = tuple(name for names in ENGINES.values() for name in names)
 #: One of each kind. `mnist-mlp-d32-e6.pt` has the layers of `mnist-mlp-d32.pt`, so it runs the same kernels; and its
 #: full int8 form, fitted to strokes instead of digits, agrees with it for too few strokes to be exported.
 NAMES = ("mnist-mlp-d3.pt", "mnist-mlp-d32.pt", "mnist-snn-d32.pt")
@@ -200,20 +201,26 @@ class Side:
 
 def run_here(artifacts: Sequence[Artifact], folder: Path) -> Side:
     """Every artifact in every engine of this machine."""
-    return _run_all(artifacts, folder, "x86", [sys.executable], os.environ)
+    return _run_all(artifacts, folder, "x86", ALL_ENGINES, [sys.executable], os.environ)
 
 
 def run_there(device: Device, artifacts: Sequence[Artifact], folder: Path) -> Side:
     """Every artifact in every engine of the device."""
-    return _run_all(artifacts, folder, "aarch64", device.command(), device.environment)
+    architecture = device.board.architecture
+    return _run_all(artifacts, folder, architecture.machine, architecture.engines, device.command(), device.environment)
 
 
 def _run_all(
-    artifacts: Sequence[Artifact], folder: Path, machine: str, python: Sequence[str], environment: Mapping[str, str]
+    artifacts: Sequence[Artifact],
+    folder: Path,
+    machine: str,
+    engines: Sequence[str],
+    python: Sequence[str],
+    environment: Mapping[str, str],
 ) -> Side:
     """One process per engine, so that one that crashes takes no other with it."""
     reports, ends = {}, {}
-    for engine in (name for names in ENGINES.values() for name in names):
+    for engine in engines:
         start = time.monotonic()
         jobs, results = folder / f"{engine}.json", folder / machine / engine
         jobs.write_text(json.dumps({a.name: a.inputs for a in artifacts if engine in a.engines}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The emulated device: Debian's aarch64 Python, the engines' aarch64 wheels, and `sen_runtime` built for it.
+"""The emulated device: Debian's Python, the engines' wheels, and `sen_runtime`, each for the device's architecture.
 
 Everything lies in `build/arm`. Neither apt nor dpkg of this machine is asked or told anything: apt gets folders of its
 own, and packages are only unpacked.
@@ -17,19 +17,14 @@ from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 
+from tests.arm.boards import Architecture, Board
+
 REPOSITORY = Path(__file__).parents[2]
 BUILD = REPOSITORY / "build" / "arm"
 
-#: What runs the device and builds for it, and the Debian package that has it.
-TOOLS = {
-    "qemu-aarch64": "qemu-user",
-    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
-    "cmake": "cmake",
-    "apt-get": "apt",
-    "dpkg": "dpkg",
-    "prlimit": "util-linux",
-}
-#: Debian packages of the device: Python and what its modules and the wheels link to.
+#: What unpacks and builds for a device, and the Debian package that has it.
+TOOLS = {"cmake": "cmake", "apt-get": "apt", "dpkg": "dpkg", "prlimit": "util-linux"}
+#: Debian packages of every device: Python and what its modules and the wheels link to.
 PACKAGES = (
     "libbz2-1.0",
     "libc6",
@@ -45,24 +40,16 @@ PACKAGES = (
     "zlib1g",
 )
 PYTHON = "3.11"
-#: Wheels of the device, its engines' and pytest's; constraints.txt has their versions.
+#: Wheels of every device, the engine's and pytest's; constraints.txt has their versions.
 WHEELS = (
     "Pygments",
-    "ai-edge-litert",
-    "backports.strenum",
-    "flatbuffers",
     "hypothesis",
     "iniconfig",
-    "ml_dtypes",
-    "numpy",
-    "onnxruntime",
     "packaging",
     "pluggy",
-    "protobuf",
     "pytest",
     "sortedcontainers",
     "tflite-runtime",
-    "tqdm",
     "typing_extensions",
 )
 #: glibc 2.36 of Debian 12, and the older ones that wheels were built against.
@@ -77,8 +64,8 @@ APT_CONF = """\
 #clear APT::Update::Post-Invoke-Success;
 #clear DPkg::Post-Invoke;
 #clear APT::Architectures;
-APT::Architecture "arm64";
-APT::Architectures {{ "arm64"; }};
+APT::Architecture "{debian}";
+APT::Architectures {{ "{debian}"; }};
 APT::Sandbox::User "root";
 Acquire::Languages "none";
 Acquire::Retries "3";
@@ -94,48 +81,6 @@ Dir::Etc::preferencesparts "-";
 #: Of the device: an image that asks for more is refused, as on a board. qemu itself spends minutes and gigabytes on the
 #: books it keeps of pages that nobody touches.
 MEMORY_BYTES = 4 << 30
-
-
-@dataclass(frozen=True)
-class Board:
-    """A Raspberry Pi.
-
-    Attributes:
-        title: its name, as it gives it itself.
-        cpu: its processor, as qemu calls it.
-        part: number of that processor.
-        features: instructions that Linux tells of it.
-        kernels: of the C library, that it must choose.
-    """
-
-    title: str
-    cpu: str
-    part: str
-    features: str
-    kernels: str
-
-    @property
-    def cpuinfo(self) -> str:
-        """Its `/proc/cpuinfo`: onnxruntime and litert choose kernels by it, and crash where it is an x86's."""
-        cores = [
-            f"processor\t: {core}\nBogoMIPS\t: 108.00\nFeatures\t: {self.features}\nCPU implementer\t: 0x41\n"
-            f"CPU architecture: 8\nCPU variant\t: 0x0\nCPU part\t: {self.part}\nCPU revision\t: 3\n"
-            for core in range(4)
-        ]
-        return "\n".join([*cores, f"Model\t\t: {self.title}\n"])
-
-
-BOARDS = {
-    "pi3": Board("Raspberry Pi 3 Model B Rev 1.2", "cortex-a53", "0xd03", "fp asimd evtstrm crc32 cpuid", "neon"),
-    "pi4": Board("Raspberry Pi 4 Model B Rev 1.1", "cortex-a72", "0xd08", "fp asimd evtstrm crc32 cpuid", "neon"),
-    "pi5": Board(
-        "Raspberry Pi 5 Model B Rev 1.0",
-        "cortex-a76",
-        "0xd0b",
-        "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp",
-        "neon_dotprod",
-    ),
-}
 
 
 class NotReadyError(Exception):
@@ -160,11 +105,15 @@ class Device:
     root: Path
     site: Path
 
-    def command(self, *arguments: str) -> list[str]:
+    def emulate(self, program: str, *arguments: str, plugin: str = "") -> list[str]:
+        """A program of its own with these arguments, as a command of this machine; with a plugin of qemu."""
+        limit = MEMORY_BYTES + self.board.architecture.reserved_bytes
+        options = ["-L", str(self.root), *(["-plugin", plugin] if plugin else [])]
+        return ["prlimit", f"--as={limit}", *self.board.qemu, *options, program, *arguments]
+
+    def command(self, *arguments: str, plugin: str = "") -> list[str]:
         """Its Python with these arguments, as a command of this machine."""
-        python = self.root / "usr" / "bin" / f"python{PYTHON}"
-        qemu = ["qemu-aarch64", "-cpu", self.board.cpu, "-L", str(self.root)]
-        return ["prlimit", f"--as={MEMORY_BYTES}", *qemu, str(python), "-s", *arguments]
+        return self.emulate(str(self.root / "usr" / "bin" / f"python{PYTHON}"), "-s", *arguments, plugin=plugin)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -180,56 +129,61 @@ def prepare(board: Board) -> Device:
         MissingToolsError: no qemu or no compiler for it.
         NotReadyError: a package or wheel is not to be had, or the C library does not build.
     """
-    check_tools()
-    wheels = pinned((REPOSITORY / "constraints.txt").read_text(encoding="utf-8"))
-    content = "\n".join([*PACKAGES, *wheels, *PLATFORMS])
-    root = BUILD / f"root-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    architecture = board.architecture
+    check_tools(architecture)
+    names = (*WHEELS, *architecture.wheels)
+    wheels = pinned((REPOSITORY / "constraints.txt").read_text(encoding="utf-8"), names)
+    packages = (*PACKAGES, *architecture.packages)
+    content = "\n".join([*packages, *wheels, *PLATFORMS])
+    family = f"root-{architecture.machine}"
+    root = BUILD / f"{family}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
     if not root.exists():
-        for old in BUILD.glob("root-*"):
+        for old in BUILD.glob(f"{family}-*"):
             shutil.rmtree(old)
         unfinished = BUILD / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
-        unpack_packages(unfinished)
-        unpack_wheels(unfinished / "wheels", wheels)
+        unpack_packages(unfinished, architecture, packages)
+        unpack_wheels(unfinished / "wheels", architecture, wheels)
         (unfinished / "proc").mkdir()
         unfinished.rename(root)
     (root / "proc" / "cpuinfo").write_text(board.cpuinfo, encoding="ascii")
-    return Device(board, root, build_runtime())
+    return Device(board, root, build_runtime(architecture))
 
 
-def check_tools() -> None:
+def check_tools(architecture: Architecture) -> None:
     """Name the packages that are missing, in the line that installs them.
 
     Raises:
         MissingToolsError: some are.
     """
-    missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
-    has_compiler = "gcc-aarch64-linux-gnu" not in missing
+    triplet, compiler = architecture.triplet, f"{architecture.triplet}-gcc"
+    tools = {**TOOLS, architecture.qemu: "qemu-user", compiler: f"gcc-{triplet}"}
+    missing = [package for tool, package in tools.items() if shutil.which(tool) is None]
+    check = [compiler, "-fsyntax-only", "-xc", "-"]
     include = "#include <stdio.h>\n"
-    compiler = ["aarch64-linux-gnu-gcc", "-fsyntax-only", "-xc", "-"]
-    if not has_compiler or subprocess.run(compiler, input=include, text=True, capture_output=True).returncode:
-        missing.append("libc6-dev-arm64-cross")
+    if f"gcc-{triplet}" in missing or subprocess.run(check, input=include, text=True, capture_output=True).returncode:
+        missing.append(f"libc6-dev-{architecture.debian}-cross")
     if missing:
         line = f"apt-get install -y --no-install-recommends {' '.join(missing)}"
         raise MissingToolsError(f"packages are missing on this machine; as root:\n  {line}")
 
 
-def pinned(constraints: str) -> list[str]:
+def pinned(constraints: str, names: Sequence[str]) -> list[str]:
     """`NAME==VERSION` of every wheel.
 
     Raises:
         NotReadyError: constraints.txt does not pin one.
     """
     pins = dict(re.findall(r"^([\w.-]+)==([^\s;]+)", constraints, re.MULTILINE))
-    unpinned = [name for name in WHEELS if name not in pins]
+    unpinned = [name for name in names if name not in pins]
     if unpinned:
         raise NotReadyError(f"constraints.txt has no version of {', '.join(unpinned)}")
-    return [f"{name}=={pins[name]}" for name in WHEELS]
+    return [f"{name}=={pins[name]}" for name in names]
 
 
-def unpack_packages(root: Path) -> None:
-    """Fetch `PACKAGES` with an apt of their own, and unpack them into `root`."""
-    progress("Debian packages")
+def unpack_packages(root: Path, architecture: Architecture, packages: Sequence[str]) -> None:
+    """Fetch packages with an apt of their own, and unpack them into `root`."""
+    progress(f"Debian packages for {architecture.debian}")
     apt = BUILD / "apt"
     shutil.rmtree(apt, ignore_errors=True)
     sources = next((path for path in SOURCES if path.exists()), None)
@@ -238,33 +192,41 @@ def unpack_packages(root: Path) -> None:
     for folder in ("state/lists/partial", "cache/archives/partial", "packages"):
         (apt / folder).mkdir(parents=True)
     (apt / "status").touch()
-    (apt / "apt.conf").write_text(APT_CONF.format(apt=apt, sources=sources), encoding="utf-8")
-    run(["apt-get", "-c", str(apt / "apt.conf"), "-q", "update"])
-    run(["apt-get", "-c", str(apt / "apt.conf"), "-q", "download", *PACKAGES], cwd=apt / "packages")
+    text = APT_CONF.format(apt=apt, sources=sources, debian=architecture.debian)
+    (apt / "apt.conf").write_text(text, encoding="utf-8")
+    try:
+        run(["apt-get", "-c", str(apt / "apt.conf"), "-q", "update"])
+    except NotReadyError as error:  # a mirror may lack a list of updates; apt leaves that one out
+        progress(str(error).splitlines()[-1])
+    run(["apt-get", "-c", str(apt / "apt.conf"), "-q", "download", *packages], cwd=apt / "packages")
     root.mkdir(parents=True)
     for package in sorted((apt / "packages").iterdir()):
         run(["dpkg", "-x", str(package), str(root)])
+    for library in ("blas", "lapack"):  # Debian's alternatives, which dpkg would link
+        for path in root.glob(f"usr/lib/*/{library}/lib{library}.so.3"):
+            (path.parents[1] / path.name).symlink_to(Path(library) / path.name)
     shutil.rmtree(apt)
 
 
-def unpack_wheels(folder: Path, wheels: Sequence[str]) -> None:
+def unpack_wheels(folder: Path, architecture: Architecture, wheels: Sequence[str]) -> None:
     """Install wheels for the device into `folder`; pip checks their hashes against the index's."""
-    progress("wheels")
-    platforms = [f"--platform={name}_aarch64" for name in PLATFORMS]
+    progress(f"wheels for {architecture.machine}")
+    platforms = [f"--platform={name}_{architecture.machine}" for name in PLATFORMS]
     target = ["--target", str(folder), "--only-binary=:all:", "--no-deps", "--no-compile", "--implementation=cp"]
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, *target, f"--python-version={PYTHON}", *platforms, *wheels])
 
 
-def build_runtime() -> Path:
+def build_runtime(architecture: Architecture) -> Path:
     """`sen_runtime` with its C library for the device, always as the sources are now."""
-    progress("sen_runtime")
-    source, objects, site = REPOSITORY / "runtime", BUILD / "libsen", BUILD / "site"
+    machine = architecture.machine
+    progress(f"sen_runtime for {machine}")
+    source, objects, site = REPOSITORY / "runtime", BUILD / f"libsen-{machine}", BUILD / f"site-{machine}"
     shutil.rmtree(site, ignore_errors=True)
     settings = {
         "CMAKE_SYSTEM_NAME": "Linux",
-        "CMAKE_SYSTEM_PROCESSOR": "aarch64",
-        "CMAKE_C_COMPILER": "aarch64-linux-gnu-gcc",
+        "CMAKE_SYSTEM_PROCESSOR": machine,
+        "CMAKE_C_COMPILER": f"{architecture.triplet}-gcc",
         "CMAKE_BUILD_TYPE": "Release",
         "BUILD_SHARED_LIBS": "ON",
     }
