@@ -250,8 +250,11 @@ static inline int32_t total_of(sum_lanes sum)
 
 #ifdef __ARM_NEON
 
-/* Loads in one instruction, which moves its address: gcc computes an address for each otherwise. */
 #ifdef __ARM_FEATURE_DOTPROD
+
+typedef int32_t input_group;
+
+/* 64 weights, behind which `from` moves. */
 static inline int8x16x4_t load_64(const int8_t **from)
 {
     const int8x16x4_t value = vld1q_s8_x4(*from);
@@ -259,91 +262,156 @@ static inline int8x16x4_t load_64(const int8_t **from)
     __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */
     return value;
 }
-#else
-static inline int8x16x2_t load_32(const int8_t **from)
-{
-    const int8x16x2_t value = vld1q_s8_x2(*from);
-    *from += 32;
-    __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */
-    return value;
-}
-#endif
 
-#ifndef __ARM_FEATURE_DOTPROD
-/* The products of two groups add up within 16 bits. */
-static inline int16x8_t low_products(int8x16_t a, int8x16_t x, int8x16_t b, int8x16_t y)
+static inline int8x8_t group_of(const input_group *x)
 {
-    return vmlal_s8(vmull_s8(vget_low_s8(a), vget_low_s8(x)), vget_low_s8(b), vget_low_s8(y));
+    return vcreate_s8((uint32_t)*x);
 }
 
-static inline int16x8_t high_products(int8x16_t a, int8x16_t x, int8x16_t b, int8x16_t y)
-{
-    return vmlal_high_s8(vmull_high_s8(a, x), b, y);
-}
-#endif
+/* sum [4 fours] += a group of 16 `fours` rows times lane `lane` of `x`. */
+#define ADD_GROUP(dot, group, x, lane)                                                                                          \
+    for (k = 0; k < 4 * fours; k += 4) {                                                                                   \
+        const int8x16x4_t weights = load_64(&(group));                                                                     \
+        sum[k] = dot(sum[k], weights.val[0], x, lane);                                                         \
+        sum[k + 1] = dot(sum[k + 1], weights.val[1], x, lane);                                                 \
+        sum[k + 2] = dot(sum[k + 2], weights.val[2], x, lane);                                                 \
+        sum[k + 3] = dot(sum[k + 3], weights.val[3], x, lane);                                                 \
+    }
 
-/* Sums of 16 `loads` rows from `data` on, over the groups of inputs that are not all 0; groups are `stride` bytes apart. */
-static inline __attribute__((always_inline)) void sum_groups(
-    const int8_t *data, size_t stride, const sen_input *x, const sen_groups *groups, int32x4_t *sums, const int loads)
+/* All groups, which lie one behind the other. */
+static inline __attribute__((always_inline)) void add_all(
+    const int8_t *group, const input_group *x, uint32_t count, int32x4_t *sum, const int fours)
 {
-    const uint16_t *group = groups->group, *const end = group + groups->count;
-    int32x4_t sum[16];
+    const input_group *const end = x + count, *const whole = end - count % 4;
     int k;
-    for (k = 0; k < 4 * loads; k++)
-        sum[k] = vdupq_n_s32(0);
-#ifdef __ARM_FEATURE_DOTPROD
-    const int32_t *const fours = x->quantized;
-    while (group != end) {
-        const uint32_t g = *group++;
-        const int8_t *from = data + g * stride;
-        const int8x16_t value = vreinterpretq_s8_s32(vld1q_dup_s32(fours + g));
-        for (k = 0; k < loads; k++) {
-            const int8x16x4_t weights = load_64(&from);
-            sum[4 * k] = vdotq_s32(sum[4 * k], weights.val[0], value);
-            sum[4 * k + 1] = vdotq_s32(sum[4 * k + 1], weights.val[1], value);
-            sum[4 * k + 2] = vdotq_s32(sum[4 * k + 2], weights.val[2], value);
-            sum[4 * k + 3] = vdotq_s32(sum[4 * k + 3], weights.val[3], value);
-        }
+    while (x != whole) {
+        const int8x16_t values = vreinterpretq_s8_s32(vld1q_s32(x));
+        x += 4;
+        ADD_GROUP(vdotq_laneq_s32, group, values, 0)
+        ADD_GROUP(vdotq_laneq_s32, group, values, 1)
+        ADD_GROUP(vdotq_laneq_s32, group, values, 2)
+        ADD_GROUP(vdotq_laneq_s32, group, values, 3)
     }
+    while (x != end) {
+        const int8x8_t value = group_of(x++);
+        ADD_GROUP(vdotq_lane_s32, group, value, 0)
+    }
+}
+
+/* The groups that are not all 0. */
+static inline __attribute__((always_inline)) void add_groups(
+    const int8_t *data, const input_group *x, const sen_groups *groups, int32x4_t *sum, const int fours)
+{
+    const uint16_t *group = groups->group, *const end = group + groups->count, *const whole = end - groups->count % 2;
+    const size_t stride = 64 * (size_t)fours;
+    int k;
+    while (group != whole) {
+        const uint32_t i = group[0], j = group[1];
+        const int8_t *from = data + i * stride, *other = data + j * stride;
+        const int8x8_t value = group_of(x + i), second = group_of(x + j);
+        group += 2;
+        ADD_GROUP(vdotq_lane_s32, from, value, 0)
+        ADD_GROUP(vdotq_lane_s32, other, second, 0)
+    }
+    if (group != end) {
+        const int8_t *from = data + *group * stride;
+        const int8x8_t value = group_of(x + *group);
+        ADD_GROUP(vdotq_lane_s32, from, value, 0)
+    }
+}
+
 #else
-    static const int16_t zero = 0;
-    const int16_t *const pairs = x->quantized;
-    for (; group < end; group += 2) {
-        const int has_second = group + 1 < end;
-        const int8_t *upper = data + group[0] * stride, *lower = has_second ? data + group[1] * stride : upper;
-        const int8x16_t first = vreinterpretq_s8_s16(vld1q_dup_s16(pairs + group[0]));
-        const int8x16_t second = vreinterpretq_s8_s16(vld1q_dup_s16(has_second ? pairs + group[1] : &zero));
-        for (k = 0; k < loads; k++) {
-            const int8x16x2_t a = load_32(&upper), b = load_32(&lower);
-            int32x4_t *to = sum + 4 * k;
-            to[0] = vpadalq_s16(to[0], low_products(a.val[0], first, b.val[0], second));
-            to[1] = vpadalq_s16(to[1], high_products(a.val[0], first, b.val[0], second));
-            to[2] = vpadalq_s16(to[2], low_products(a.val[1], first, b.val[1], second));
-            to[3] = vpadalq_s16(to[3], high_products(a.val[1], first, b.val[1], second));
-        }
+
+typedef int16_t input_group;
+
+static inline int8x16_t copies_of(const input_group *pair)
+{
+    return vreinterpretq_s8_s16(vld1q_dup_s16(pair));
+}
+
+/* sum [2] += eight rows of two groups: their products add up within 16 bits. */
+static inline void add_eight_rows(int8x16_t a, int8x16_t x, int8x16_t b, int8x16_t y, int32x4_t *sum)
+{
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(x)), high = vmull_high_s8(a, x);
+    sum[0] = vpadalq_s16(sum[0], vmlal_s8(low, vget_low_s8(b), vget_low_s8(y)));
+    sum[1] = vpadalq_s16(sum[1], vmlal_high_s8(high, b, y));
+}
+
+/* sum [4 fours] += the groups at `a` and `b`, of 16 `fours` rows, times x and y. */
+static inline __attribute__((always_inline)) void add_two(
+    const int8_t *a, int8x16_t x, const int8_t *b, int8x16_t y, int32x4_t *sum, const int fours)
+{
+    int k;
+    __asm__("" : "+r"(a), "+r"(b)); /* loads of one register each otherwise */
+    for (k = 0; k < 4 * fours; k += 4, a += 32, b += 32) {
+        add_eight_rows(vld1q_s8(a), x, vld1q_s8(b), y, sum + k);
+        add_eight_rows(vld1q_s8(a + 16), x, vld1q_s8(b + 16), y, sum + k + 2);
+        /* gcc 12 multiplies all weights first otherwise, and spills */
+        __asm__ volatile("" : "+w"(sum[k]), "+w"(sum[k + 1]), "+w"(sum[k + 2]), "+w"(sum[k + 3]));
     }
+}
+
+/* All groups, which lie one behind the other. */
+static inline __attribute__((always_inline)) void add_all(
+    const int8_t *data, const input_group *x, uint32_t count, int32x4_t *sum, const int fours)
+{
+    const input_group *const end = x + count, *const whole = end - count % 2;
+    const size_t stride = 32 * (size_t)fours;
+    for (; x != whole; x += 2, data += 2 * stride)
+        add_two(data, copies_of(x), data + stride, copies_of(x + 1), sum, fours);
+    if (x != end)
+        add_two(data, copies_of(x), data, vdupq_n_s8(0), sum, fours);
+}
+
+/* The groups that are not all 0. */
+static inline __attribute__((always_inline)) void add_groups(
+    const int8_t *data, const input_group *x, const sen_groups *groups, int32x4_t *sum, const int fours)
+{
+    const uint16_t *group = groups->group, *const end = group + groups->count, *const whole = end - groups->count % 2;
+    const size_t stride = 32 * (size_t)fours;
+    for (; group != whole; group += 2)
+        add_two(
+            data + group[0] * stride, copies_of(x + group[0]), data + group[1] * stride, copies_of(x + group[1]), sum,
+            fours);
+    if (group != end)
+        add_two(data + *group * stride, copies_of(x + *group), data, vdupq_n_s8(0), sum, fours);
+}
+
 #endif
-    for (k = 0; k < 4 * loads; k++)
-        sums[k] = sum[k];
+
+/* One panel of 16 `fours` rows from `row` on. */
+static inline __attribute__((always_inline)) void quad_panel(
+    const sen_weights *w, const sen_input *x, const int8_t *data, uint32_t groups, const float *addend, int is_relu,
+    uint32_t row, float *y, const int fours)
+{
+    const sen_groups *const nonzero = groups_of(x->quantized, w->columns);
+    int32x4_t sum[SEN_PANEL / 4];
+    int k;
+    for (k = 0; k < 4 * fours; k++)
+        sum[k] = vdupq_n_s32(0);
+    if (nonzero->count == groups)
+        add_all(data, x->quantized, groups, sum, fours);
+    else
+        add_groups(data, x->quantized, nonzero, sum, fours);
+    finish_int8(w, x, row, sum, 4 * fours, addend, is_relu, y);
 }
 
 void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const size_t size = (w->columns + SEN_GROUP - 1) / SEN_GROUP * (size_t)SEN_GROUP;
-    const sen_groups *const groups = groups_of(x->quantized, w->columns);
+    const uint32_t groups = w->columns / SEN_GROUP + (w->columns % SEN_GROUP != 0);
     const int8_t *data = w->values;
-    uint32_t row, first;
+    uint32_t row;
     for (row = 0; row < w->rows; row += SEN_PANEL) {
-        const uint32_t width = sen_panel_width(w->rows, row), kept = w->rows - row < width ? w->rows - row : width;
-        const size_t stride = width * SEN_GROUP;
-        int32x4_t sums[SEN_PANEL / 4];
-        if (width == SEN_PANEL)
-            sum_groups(data, stride, x, groups, sums, 4);
+        const uint32_t width = sen_panel_width(w->rows, row);
+        if (width == 64)
+            quad_panel(w, x, data, groups, addend, is_relu, row, y, 4);
+        else if (width == 48)
+            quad_panel(w, x, data, groups, addend, is_relu, row, y, 3);
+        else if (width == 32)
+            quad_panel(w, x, data, groups, addend, is_relu, row, y, 2);
         else
-            for (first = 0; first < width; first += 16)
-                sum_groups(data + first * SEN_GROUP, stride, x, groups, sums + first / 4, 1);
-        finish_int8(w, x, row, kept, sums, addend, is_relu, y);
-        data += size * width;
+            quad_panel(w, x, data, groups, addend, is_relu, row, y, 1);
+        data += (size_t)groups * SEN_GROUP * width;
     }
 }
 

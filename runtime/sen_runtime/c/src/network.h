@@ -197,6 +197,12 @@ int sen_is_finite(const float *x, size_t count);
 void sen_network_reset(const sen_network *network, float *work);
 void sen_network_step(const sen_network *network, float *work, const float *x, float *y);
 
+/* panels.c: of each byte, which bits are set, ascending, and how many. */
+typedef struct sen_bit_table {
+    uint8_t position[256][8], count[256];
+} sen_bit_table;
+extern const sen_bit_table sen_set_bits;
+
 /* Kernels, one family in each file. Built again for an instruction set, with SEN_ISA naming it, a family defines its fast versions,
  * with that name behind their own. */
 #define SEN_JOIN(a, b) a##_##b

@@ -31,54 +31,122 @@ SEN_PRIVATE uint32_t sen_nonzero(const float *x, uint32_t n, uint32_t *events)
 }
 /* end */
 
+#ifdef SEN_NEON_KERNELS
+
+/* How many bits are set in a number of four bits, and the bit `k` of these: a digit of a constant for each number. */
+#define COUNT(four) (0x4332322132212110u >> 4 * (four)&15)
+#define BIT(four, k)                                                                                                       \
+    (((k) == 0 ? 0x0102010301020100u : (k) == 1 ? 0x1223133012201000u : (k) == 2 ? 0x2330300020000000u : (k) == 3 ? 0x3000000000000000u : 0) >> 4 * (four)&15)
+#define PLACE(byte, k)                                                                                                     \
+    ((k) < COUNT((byte)&15) ? BIT((byte)&15, k) : 4 + BIT((byte) >> 4, (k)-COUNT((byte)&15)))
+#define PLACES(byte)                                                                                                       \
+    {                                                                                                                      \
+        PLACE(byte, 0), PLACE(byte, 1), PLACE(byte, 2), PLACE(byte, 3), PLACE(byte, 4), PLACE(byte, 5), PLACE(byte, 6),    \
+            PLACE(byte, 7)                                                                                                 \
+    }
+#define COUNTS(byte) (COUNT((byte)&15) + COUNT((byte) >> 4))
+#define FOUR(OF, byte) OF(byte), OF((byte) + 1u), OF((byte) + 2u), OF((byte) + 3u)
+#define SIXTEEN(OF, byte) FOUR(OF, byte), FOUR(OF, (byte) + 4u), FOUR(OF, (byte) + 8u), FOUR(OF, (byte) + 12u)
+#define SIXTY_FOUR(OF, byte)                                                                                               \
+    SIXTEEN(OF, byte), SIXTEEN(OF, (byte) + 16u), SIXTEEN(OF, (byte) + 32u), SIXTEEN(OF, (byte) + 48u)
+#define EVERY(OF) SIXTY_FOUR(OF, 0u), SIXTY_FOUR(OF, 64u), SIXTY_FOUR(OF, 128u), SIXTY_FOUR(OF, 192u)
+
+const sen_bit_table sen_set_bits = {{EVERY(PLACES)}, {EVERY(COUNTS)}};
+
+#endif
+
 #else
 
 #include "vector.h"
 
 #ifdef __ARM_NEON
 
-/* sums [16 fours] += the columns of the events, `stride` floats apart, times their inputs. */
-static inline __attribute__((always_inline)) void add_columns(
-    const float *data, size_t stride, const sen_input *x, float *sums, const int fours)
+/* sum [4 fours] += a column of 16 `fours` rows times lane `lane` of `x`. */
+#define ADD_COLUMN(column, x, lane)                                                                                        \
+    for (k = 0; k < 4 * fours; k += 4) {                                                                                   \
+        const float32x4x4_t weights = load_16(&(column));                                                                  \
+        sum[k] = vfmaq_laneq_f32(sum[k], weights.val[0], x, lane);                                                         \
+        sum[k + 1] = vfmaq_laneq_f32(sum[k + 1], weights.val[1], x, lane);                                                 \
+        sum[k + 2] = vfmaq_laneq_f32(sum[k + 2], weights.val[2], x, lane);                                                 \
+        sum[k + 3] = vfmaq_laneq_f32(sum[k + 3], weights.val[3], x, lane);                                                 \
+    }
+
+/* The columns of all inputs, which lie one behind the other. */
+static inline __attribute__((always_inline)) void add_all(
+    const float *column, const float *x, uint32_t n, float32x4_t *sum, const int fours)
 {
-    const uint32_t *event = x->events, *const end = event + x->count;
+    const float *const end = x + n, *const whole = end - n % 4;
+    int k;
+    while (x != whole) {
+        const float32x4_t values = vld1q_f32(x);
+        x += 4;
+        ADD_COLUMN(column, values, 0)
+        ADD_COLUMN(column, values, 1)
+        ADD_COLUMN(column, values, 2)
+        ADD_COLUMN(column, values, 3)
+    }
+    while (x != end) {
+        const float32x4_t value = vld1q_dup_f32(x++);
+        ADD_COLUMN(column, value, 0)
+    }
+}
+
+/* The columns of the events, two at a time. */
+static inline __attribute__((always_inline)) void add_events(
+    const float *data, const sen_input *x, float32x4_t *sum, const int fours)
+{
+    const uint32_t *event = x->events, *const end = event + x->count, *const whole = end - x->count % 2;
     const float *const values = x->values;
-    float32x4_t sum[16];
+    const size_t width = 16 * (size_t)fours;
+    int k;
+    while (event != whole) {
+        const uint32_t i = event[0], j = event[1];
+        const float *column = data + i * width, *other = data + j * width;
+        const float32x4_t value = vld1q_dup_f32(values + i), second = vld1q_dup_f32(values + j);
+        event += 2;
+        ADD_COLUMN(column, value, 0)
+        ADD_COLUMN(other, second, 0)
+    }
+    if (event != end) {
+        const float *column = data + *event * width;
+        const float32x4_t value = vld1q_dup_f32(values + *event);
+        ADD_COLUMN(column, value, 0)
+    }
+}
+
+/* One panel of 16 `fours` rows, of which the first `kept` are rows of the matrix. */
+static inline __attribute__((always_inline)) void panel(
+    const float *data, const sen_input *x, uint32_t columns, uint32_t kept, const float *addend, int is_relu, float *y,
+    const int fours)
+{
+    float32x4_t sum[SEN_PANEL / 4];
     int k;
     for (k = 0; k < 4 * fours; k++)
         sum[k] = vdupq_n_f32(0);
-    while (event != end) {
-        const uint32_t j = *event++;
-        const float *column = data + j * stride;
-        const float32x4_t value = vld1q_dup_f32(values + j);
-        for (k = 0; k < fours; k++) {
-            const float32x4x4_t weights = vld1q_f32_x4(column);
-            column += 16;
-            __asm__("" : "+r"(column)); /* an address for each load otherwise */
-            sum[4 * k] = vfmaq_f32(sum[4 * k], weights.val[0], value);
-            sum[4 * k + 1] = vfmaq_f32(sum[4 * k + 1], weights.val[1], value);
-            sum[4 * k + 2] = vfmaq_f32(sum[4 * k + 2], weights.val[2], value);
-            sum[4 * k + 3] = vfmaq_f32(sum[4 * k + 3], weights.val[3], value);
-        }
-    }
-    for (k = 0; k < 4 * fours; k++)
-        vst1q_f32(sums + 4 * k, sum[k]);
+    if (x->count == columns)
+        add_all(data, x->values, columns, sum, fours);
+    else
+        add_events(data, x, sum, fours);
+    finish_vectors(sum, 4 * fours, kept, addend, is_relu, y);
 }
 
 void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
+    const uint32_t rows = w->rows, columns = w->columns;
     const float *data = w->values;
-    uint32_t first, k;
-    for (first = 0; first < w->rows; first += SEN_PANEL) {
-        const uint32_t width = sen_panel_width(w->rows, first), kept = w->rows - first < width ? w->rows - first : width;
-        float sums[SEN_PANEL];
-        if (width == SEN_PANEL)
-            add_columns(data, width, x, sums, 4);
+    uint32_t first;
+    for (first = 0; first < rows; first += SEN_PANEL) {
+        const uint32_t width = sen_panel_width(rows, first), kept = rows - first < width ? rows - first : width;
+        const float *const from = addend ? addend + first : NULL;
+        if (width == 64)
+            panel(data, x, columns, kept, from, is_relu, y + first, 4);
+        else if (width == 48)
+            panel(data, x, columns, kept, from, is_relu, y + first, 3);
+        else if (width == 32)
+            panel(data, x, columns, kept, from, is_relu, y + first, 2);
         else
-            for (k = 0; k < width; k += 16)
-                add_columns(data + k, width, x, sums + k, 1);
-        finish_rows(sums, kept, addend ? addend + first : NULL, is_relu, y + first);
-        data += (size_t)w->columns * width;
+            panel(data, x, columns, kept, from, is_relu, y + first, 1);
+        data += (size_t)columns * width;
     }
 }
 
@@ -150,10 +218,10 @@ void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float 
 #endif
 
 #ifdef __ARM_NEON
-/* In each byte, a bit for each of four values that is not 0. */
+/* A bit for each of sixteen values that is not 0. */
 static inline uint32_t nonzero_bits(const float *x)
 {
-    const uint8x16_t bits = {1, 2, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8, 1, 2, 4, 8};
+    const uint8x16_t bits = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
     uint16x8_t half[2];
     uint8x16_t all;
     int k;
@@ -164,7 +232,17 @@ static inline uint32_t nonzero_bits(const float *x)
     all = vbicq_u8(bits, vuzp1q_u8(vreinterpretq_u8_u16(half[0]), vreinterpretq_u8_u16(half[1])));
     all = vpaddq_u8(all, all);
     all = vpaddq_u8(all, all);
-    return vgetq_lane_u32(vreinterpretq_u32_u8(all), 0);
+    all = vpaddq_u8(all, all);
+    return vgetq_lane_u16(vreinterpretq_u16_u8(all), 0);
+}
+
+/* Writes the indices `first` + each bit that is set in a byte, and up to eight words behind them. */
+static inline uint32_t *put_events(uint32_t *to, uint32x4_t first, uint32_t byte)
+{
+    const uint16x8_t index = vmovl_u8(vld1_u8(sen_set_bits.position[byte]));
+    vst1q_u32(to, vaddw_u16(first, vget_low_u16(index)));
+    vst1q_u32(to + 4, vaddw_high_u16(first, index));
+    return to + sen_set_bits.count[byte];
 }
 #endif
 
@@ -181,17 +259,18 @@ uint32_t SEN_NAME(sen_nonzero)(const float *x, uint32_t n, uint32_t *events)
     }
 #elif defined(__ARM_NEON)
     uint32_t *to = events;
-    for (; i + 16 <= n; i += 16) {
-        uint32_t kept = nonzero_bits(x + i), k;
-        uint32x4_t index = vdupq_n_u32(i);
-        if (kept == 0)
-            continue;
-        for (k = 0; k < 4; k++, kept >>= 8) {
-            vst1q_u32(to, vaddw_u16(index, vld1_u16(set_bits[kept & 15])));
-            to += set_bit_count[kept & 15];
-            index = vaddq_u32(index, vdupq_n_u32(4));
+    uint32x4_t first = vdupq_n_u32(0);
+    const float *from = x, *const end = x + n / 16 * 16;
+    while (from != end) {
+        const uint32_t kept = nonzero_bits(from);
+        from += 16;
+        if (kept) {
+            to = put_events(to, first, kept & 255);
+            to = put_events(to, vaddq_u32(first, vdupq_n_u32(8)), kept >> 8);
         }
+        first = vaddq_u32(first, vdupq_n_u32(16));
     }
+    i = n / 16 * 16;
     count = (uint32_t)(to - events);
 #endif
     for (; i < n; i++) {

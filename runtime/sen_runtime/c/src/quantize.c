@@ -178,64 +178,82 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
 
 #elif defined(__ARM_NEON)
 
-/* Rounds to nearest, halves to even; NaN becomes 0. */
-static inline int16x4_t four_rounded(const float *x, float inverse)
+/* Sixteen values rounded to nearest, halves to even; NaN becomes 0. */
+static inline int8x16_t sixteen_rounded(const float *x, float inverse)
 {
-    return vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x), inverse)));
+    int16x4_t rounded[4];
+    int k;
+    for (k = 0; k < 4; k++)
+        rounded[k] = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * k), inverse)));
+    return vcombine_s8(
+        vmovn_s16(vcombine_s16(rounded[0], rounded[1])), vmovn_s16(vcombine_s16(rounded[2], rounded[3])));
 }
 
-/* Writes sen_groups, and up to three words behind them. Zeros follow the values up to a multiple of 16. */
-static void find_groups(const int8_t *q, uint32_t n)
+/* A bit for each group of sixteen values that is not all 0. */
+static inline uint32_t group_bits(int8x16_t values)
 {
-    sen_groups *const found = groups_of(q, n);
-    uint16_t *to = found->group;
-    uint32_t i, k;
-    for (i = 0; i < n; i += 16) {
 #ifdef __ARM_FEATURE_DOTPROD
-        const uint32x4_t bits = {1, 2, 4, 8};
-        const uint32x4_t value = vreinterpretq_u32_s8(vld1q_s8(q + i));
-        uint32_t kept = vaddvq_u32(vandq_u32(vtstq_u32(value, value), bits));
+    const uint32x4_t bits = {1, 2, 4, 8}, value = vreinterpretq_u32_s8(values);
+    return vaddvq_u32(vandq_u32(vtstq_u32(value, value), bits));
 #else
-        const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128};
-        const uint16x8_t value = vreinterpretq_u16_s8(vld1q_s8(q + i));
-        uint32_t kept = vaddvq_u16(vandq_u16(vtstq_u16(value, value), bits));
+    const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128}, value = vreinterpretq_u16_s8(values);
+    return vaddvq_u16(vandq_u16(vtstq_u16(value, value), bits));
 #endif
-        uint16x4_t index = vdup_n_u16((uint16_t)(i / SEN_GROUP));
-        for (k = 0; kept && k < 16; k += 4 * SEN_GROUP, kept >>= 4) {
-            vst1_u16(to, vadd_u16(index, vld1_u16(set_bits[kept & 15])));
-            to += set_bit_count[kept & 15];
-            index = vadd_u16(index, vdup_n_u16(4));
-        }
-    }
-    found->count = (uint32_t)(to - found->group);
 }
 
-void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
+static float max_of(const float *x, uint32_t n)
 {
-    const uint32_t whole = n - n % 16;
-    int8_t *to = quantized;
-    float32x4_t maxima = vdupq_n_f32(0);
-    float max, inverse;
-    uint32_t i;
-    for (i = 0; i < whole; i += 16) {
-        const float32x4_t a = vmaxnmq_f32(vabsq_f32(vld1q_f32(x + i)), vabsq_f32(vld1q_f32(x + i + 4)));
-        const float32x4_t b = vmaxnmq_f32(vabsq_f32(vld1q_f32(x + i + 8)), vabsq_f32(vld1q_f32(x + i + 12)));
-        maxima = vmaxnmq_f32(maxima, vmaxnmq_f32(a, b));
+    const float *const end = x + n, *const whole = end - n % 16;
+    float32x4_t maxima[4];
+    float max;
+    int k;
+    for (k = 0; k < 4; k++)
+        maxima[k] = vdupq_n_f32(0);
+    while (x != whole) {
+        for (k = 0; k < 4; k++)
+            maxima[k] = vmaxnmq_f32(maxima[k], vabsq_f32(vld1q_f32(x + 4 * k)));
+        x += 16;
     }
-    max = vmaxnmvq_f32(maxima);
-    for (; i < n; i++) {
-        const float magnitude = x[i] < 0 ? -x[i] : x[i];
+    max = vmaxnmvq_f32(vmaxnmq_f32(vmaxnmq_f32(maxima[0], maxima[1]), vmaxnmq_f32(maxima[2], maxima[3])));
+    for (; x != end; x++) {
+        const float magnitude = *x < 0 ? -*x : *x;
         max = magnitude > max ? magnitude : max;
     }
-    inverse = set_scale(max, quantized, input);
-    for (i = 0; i < whole; i += 16) {
-        const int16x8_t low = vcombine_s16(four_rounded(x + i, inverse), four_rounded(x + i + 4, inverse));
-        const int16x8_t high = vcombine_s16(four_rounded(x + i + 8, inverse), four_rounded(x + i + 12, inverse));
-        vst1q_s8(to + i, vcombine_s8(vmovn_s16(low), vmovn_s16(high)));
+    return max;
+}
+
+/* Quantizes sixteen values, and writes their groups behind `group`, with up to seven words behind them. */
+static inline uint16_t *put_sixteen(const float *x, float inverse, int8_t *to, uint16x8_t first, uint16_t *group)
+{
+    const int8x16_t values = sixteen_rounded(x, inverse);
+    const uint32_t kept = group_bits(values);
+    vst1q_s8(to, values);
+    if (kept) {
+        vst1q_u16(group, vaddw_u8(first, vld1_u8(sen_set_bits.position[kept])));
+        group += sen_set_bits.count[kept];
     }
-    quantize_values(x + whole, n - whole, inverse, to + whole);
-    memset(to + n, 0, (16 - n % 16) % 16); /* whole groups are read */
-    find_groups(to, n);
+    return group;
+}
+
+/* Zeros follow the values: whole groups are read. */
+void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
+{
+    const float inverse = set_scale(max_of(x, n), quantized, input);
+    const float *const whole = x + n / 16 * 16;
+    sen_groups *const found = groups_of(quantized, n);
+    uint16_t *group = found->group;
+    uint16x8_t first = vdupq_n_u16(0);
+    int8_t *to = quantized;
+    for (; x != whole; x += 16, to += 16) {
+        group = put_sixteen(x, inverse, to, first, group);
+        first = vaddq_u16(first, vdupq_n_u16(16 / SEN_GROUP));
+    }
+    if (n % 16) {
+        float last[16] = {0};
+        memcpy(last, x, n % 16 * sizeof *last);
+        group = put_sixteen(last, inverse, to, first, group);
+    }
+    found->count = (uint32_t)(group - found->group);
 }
 
 #else

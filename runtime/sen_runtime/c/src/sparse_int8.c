@@ -233,7 +233,6 @@ void SEN_NAME(sen_sparse_16x1_int8)(const sen_weights *w, const sen_input *x, co
     int32_t at = 0;
     for (row = 0; row < w->rows; row += 16) {
         const int32_t end = w->starts[row / 16 + 1];
-        const uint32_t kept = w->rows - row < 16 ? w->rows - row : 16;
         int32x4_t sum[4] = {{0}};
         for (; at < end; at += 2, block += 32) {
             const int has_second = at + 1 < end;
@@ -250,7 +249,7 @@ void SEN_NAME(sen_sparse_16x1_int8)(const sen_weights *w, const sen_input *x, co
         }
         block -= 16 * (size_t)(at - end);
         at = end;
-        finish_int8(w, x, row, kept, sum, addend, is_relu, y);
+        finish_int8(w, x, row, sum, 4, addend, is_relu, y);
     }
 }
 

@@ -115,10 +115,37 @@ static inline void finish_rows(const float *sums, uint32_t n, const float *adden
 }
 
 #ifdef __ARM_NEON
-/* Positions of the bits that are set in a number, and how many there are. */
-static const uint16_t __attribute__((unused)) set_bits[16][4] = {
-    {0}, {0}, {1}, {0, 1}, {2}, {0, 2}, {1, 2}, {0, 1, 2}, {3}, {0, 3}, {1, 3}, {0, 1, 3}, {2, 3}, {0, 2, 3}, {1, 2, 3}, {0, 1, 2, 3}};
-static const uint8_t __attribute__((unused)) set_bit_count[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+
+/* Sixteen floats from consecutive addresses, behind which `from` moves. */
+static inline float32x4x4_t load_16(const float **from)
+{
+    const float32x4x4_t value = vld1q_f32_x4(*from);
+    *from += 16;
+    __asm__("" : "+r"(*from)); /* gcc 12 computes an address for each load otherwise */
+    return value;
+}
+
+/* finish_rows of the `kept` first rows of whole vectors. Inlined into callers that know the number of vectors. */
+static inline __attribute__((always_inline)) void finish_vectors(
+    float32x4_t *sum, const int vectors, uint32_t kept, const float *addend, int is_relu, float *y)
+{
+    int k;
+    if (kept == 4 * (uint32_t)vectors) {
+        if (addend)
+            for (k = 0; k < vectors; k++)
+                sum[k] = vaddq_f32(vld1q_f32(addend + 4 * k), sum[k]);
+        if (is_relu)
+            for (k = 0; k < vectors; k++)
+                sum[k] = vmaxnmq_f32(sum[k], vdupq_n_f32(0)); /* 0 for NaN */
+        for (k = 0; k < vectors; k++)
+            vst1q_f32(y + 4 * k, sum[k]);
+    } else {
+        float sums[SEN_PANEL];
+        for (k = 0; k < vectors; k++)
+            vst1q_f32(sums + 4 * k, sum[k]);
+        finish_rows(sums, kept, addend, is_relu, y);
+    }
+}
 
 /* Groups of SEN_GROUP quantized values that are not all 0, ascending; sen_quantize writes them behind the values. */
 typedef struct sen_groups {
@@ -131,27 +158,27 @@ static inline sen_groups *groups_of(const void *quantized, uint32_t n)
     return (sen_groups *)(uintptr_t)((const int8_t *)quantized + ((size_t)n + 15) / 16 * 16);
 }
 
-/* sen_finish_int8 of `n` rows from `row` on, four sums in each vector. */
-static inline void finish_int8(
-    const sen_weights *w, const sen_input *x, uint32_t row, uint32_t n, const int32x4_t *sum, const float *addend, int is_relu,
-    float *y)
+/* sen_finish_int8 of the rows from `row` on, as far as there are any, four sums in each of `vectors` vectors. */
+static inline __attribute__((always_inline)) void finish_int8(
+    const sen_weights *w, const sen_input *x, uint32_t row, const int32x4_t *sum, const int vectors, const float *addend,
+    int is_relu, float *y)
 {
-    const float32x4_t input_scale = vdupq_n_f32(x->scale), zero = vdupq_n_f32(0);
-    const float *const scales = w->scale;
-    const uint32_t has_scales = w->scale_step, end = row + n;
-    for (; row + 4 <= end; row += 4) {
-        const float32x4_t scale = has_scales ? vld1q_f32(scales + row) : vdupq_n_f32(scales[0]);
-        float32x4_t value = vmulq_f32(vmulq_f32(scale, input_scale), vcvtq_f32_s32(*sum++));
-        if (addend)
-            value = vaddq_f32(vld1q_f32(addend + row), value);
-        vst1q_f32(y + row, is_relu ? vmaxnmq_f32(value, zero) : value); /* 0 for NaN */
+    const uint32_t count = 4 * (uint32_t)vectors, kept = w->rows - row < count ? w->rows - row : count;
+    const float *scale = w->scale + (w->scale_step ? row : 0);
+    float32x4_t value[16];
+    float last[64];
+    int k;
+    if (!w->scale_step) {
+        const float32x4_t all = vmulq_n_f32(vdupq_n_f32(*scale), x->scale);
+        for (k = 0; k < vectors; k++)
+            value[k] = vmulq_f32(all, vcvtq_f32_s32(sum[k]));
+    } else {
+        if (kept < count)
+            scale = memcpy(last, scale, kept * sizeof *last);
+        for (k = 0; k < vectors; k++)
+            value[k] = vmulq_f32(vmulq_n_f32(vld1q_f32(scale + 4 * k), x->scale), vcvtq_f32_s32(sum[k]));
     }
-    if (row < end) {
-        int32_t last[4], *next = last;
-        vst1q_s32(last, *sum);
-        for (; row < end; row++)
-            y[row] = sen_finish_int8(w, x, addend, is_relu, row, *next++);
-    }
+    finish_vectors(value, vectors, kept, addend ? addend + row : NULL, is_relu, y + row);
 }
 #endif
 
