@@ -53,6 +53,58 @@ SEN_PRIVATE void sen_integrate_constant(
      : (neuron)->reset == SEN_RESET_BEFORE_DECAY ? function(neuron, SEN_RESET_BEFORE_DECAY, __VA_ARGS__)                   \
                                                  : function(neuron, SEN_RESET_SUBTRACT, __VA_ARGS__))
 
+#ifdef __ARM_NEON
+
+/* Rounds as the reference does: `fired` is 0 or 1, so a fused product subtracts the threshold exactly. */
+static inline __attribute__((always_inline)) float32x4_t next_membrane(
+    const uint32_t reset, float32x4_t beta, float32x4_t threshold, float32x4_t before, float32x4_t fired, float32x4_t current)
+{
+    if (reset == SEN_RESET_ZERO) {
+        const uint32x4_t decayed = vreinterpretq_u32_f32(vmulq_f32(before, beta));
+        return vaddq_f32(vreinterpretq_f32_u32(vbicq_u32(decayed, vcgtq_f32(before, threshold))), current);
+    }
+    if (reset == SEN_RESET_BEFORE_DECAY)
+        return vaddq_f32(vmulq_f32(vfmsq_f32(before, fired, threshold), beta), current);
+    return vfmsq_f32(vaddq_f32(vmulq_f32(before, beta), current), fired, threshold);
+}
+
+static inline float32x4_t one_above(float32x4_t value, float32x4_t threshold)
+{
+    const uint32x4_t one = vreinterpretq_u32_f32(vdupq_n_f32(1));
+    return vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(value, threshold), one));
+}
+
+/* `parts` vectors at once, so that a step of one does not wait for that of another. */
+static inline __attribute__((always_inline)) void integrate_block(
+    const sen_lif *neuron, const uint32_t reset, const float *current, const float *factors, uint32_t steps, float *membrane,
+    float *total, const int parts)
+{
+    const float32x4_t beta = vdupq_n_f32(neuron->beta), threshold = vdupq_n_f32(neuron->threshold);
+    const float *const end = factors + steps;
+    float32x4_t u[4], arriving[4], fired[4], sum[4];
+    int k;
+    for (k = 0; k < parts; k++) {
+        u[k] = vld1q_f32(membrane + 4 * k);
+        arriving[k] = vld1q_f32(current + 4 * k);
+        fired[k] = one_above(u[k], threshold);
+        sum[k] = vdupq_n_f32(0);
+    }
+    while (factors != end) {
+        const float32x4_t factor = vld1q_dup_f32(factors++);
+        for (k = 0; k < parts; k++) {
+            u[k] = next_membrane(reset, beta, threshold, u[k], fired[k], arriving[k]);
+            fired[k] = one_above(u[k], threshold);
+            sum[k] = vfmaq_f32(sum[k], fired[k], factor);
+        }
+    }
+    for (k = 0; k < parts; k++) {
+        vst1q_f32(membrane + 4 * k, u[k]);
+        vst1q_f32(total + 4 * k, sum[k]);
+    }
+}
+
+#else
+
 static inline __attribute__((always_inline)) part next_membrane(
     const sen_lif *neuron, const uint32_t reset, part before, part_integers fired, part current)
 {
@@ -90,6 +142,8 @@ static inline __attribute__((always_inline)) void integrate_block(
         memcpy(total + PART * (size_t)k, &sum[k], sizeof sum[k]);
     }
 }
+
+#endif
 
 /* All neurons in whole parts; their number. */
 static inline __attribute__((always_inline)) uint32_t integrate_blocks(
