@@ -117,6 +117,7 @@ def add_bench_options(add: Callable[..., object]) -> None:
     add("--seed", type=int, default=0, metavar="N", help="seed of order and random inputs (default: 0)")
     add("--history", type=Path, metavar="FILE", help="append the figures to this history file")
     add("--energy", type=Path, metavar="FILE.csv", help="log of a power meter: timestamp, watts")
+    add("--profile", action="store_true", help="then measure the time of each layer, and count hardware events")
     add("--strict", action="store_true", help="exit code 4 before measuring if an engine is missing or crashes")
     _add_record_options(add)
 
@@ -143,6 +144,7 @@ def bench_request(words: Sequence[str]) -> BenchRequest:
         cpu=options.cpu,
         seed=options.seed,
         energy=options.energy,
+        profile=options.profile,
         strict=options.strict,
         command=("sen-runtime", *words),
     )

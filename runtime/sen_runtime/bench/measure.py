@@ -25,6 +25,7 @@ from sen_runtime.bench.energy import Span, read_meter
 from sen_runtime.bench.evaluate import evaluate
 from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, RowPlan, not_measured, plan
+from sen_runtime.bench.profile import add_profiles
 from sen_runtime.bench.rounds import Measured, measure_rounds
 from sen_runtime.bench.rows import FloatArray, Observations, Row, input_ranges
 from sen_runtime.bench.statistics import even_choice
@@ -109,10 +110,15 @@ def run(
         loaded = _load_rows(plans, left_out, load, progress, is_strict=request.strict)
         data = None if file is None else _read_data([row for row, _ in loaded], file)
         seen = _observe(request, loaded, data, device or this_machine, load, progress, created)
-    calls = seen.rows[0].rows_per_call
-    spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
-    with defer_interrupts():
-        return Run(evaluate(replace(seen, left_out=left_out)), tuple(spans))
+        calls = seen.rows[0].rows_per_call
+        spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
+        with defer_interrupts():
+            run = Run(evaluate(replace(seen, left_out=left_out)), tuple(spans))
+        if request.profile and seen.measured.is_complete:
+            run = replace(
+                run, record=add_profiles(run.record, [(row.plan, s) for row, s in loaded], seen.inputs, progress)
+            )
+    return run
 
 
 def _observe(

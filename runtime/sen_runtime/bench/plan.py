@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from sen_runtime import format as image
-from sen_runtime.engines import engine, missing, names, names_for
+from sen_runtime.engines import engine, missing, names, names_for, usable
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError, SenError, UsageError
 from sen_runtime.ir.network import Network
@@ -42,6 +42,7 @@ class BenchRequest:
         seed: of the order and of random inputs.
         raw: keep all samples in the record.
         energy: file of an external meter, read after the run.
+        profile: afterwards, measure the time of each layer, and count hardware events.
         strict: refuse to measure where an engine is missing or crashes on a file, instead of leaving the row out.
         command: words of the command line, for the record.
     """
@@ -57,6 +58,7 @@ class BenchRequest:
     seed: int = 0
     raw: bool = False
     energy: Path | None = None
+    profile: bool = False
     strict: bool = False
     command: tuple[str, ...] = ()
 
@@ -116,6 +118,9 @@ def check_request(request: BenchRequest) -> None:
         suffixes = engine(name).suffixes
         if not {path.suffix for path in request.artifacts}.intersection(suffixes):
             raise UsageError(f"the engine {name} runs {', '.join(suffixes)} files; none was given")
+        if request.profile and engine(name).profile is None:
+            others = ", ".join(other for other, each in usable().items() if each.profile is not None)
+            raise UsageError(f"--profile: the engine {name} has no profiler; engines with one: {others}")
 
 
 def plan(request: BenchRequest) -> tuple[list[RowPlan], list[LeftOut]]:

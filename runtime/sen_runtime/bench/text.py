@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from sen_runtime.bench import profile
 from sen_runtime.bench.record import busy, is_wrong
 from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.untrusted import printable
@@ -73,7 +74,9 @@ def table(record: Mapping[str, Any], width: int | None = None) -> str:
         figures = "".join(GAP + columns[column][index] for column in widths)
         shown = _shorten(name, room)
         lines.append(shown + " " * (min(longest, room) - _width(shown)) + figures + mark)
-    return "\n".join(line.rstrip() for line in [heading(record), "", *lines, "", *remarks(record)]).rstrip("\n") + "\n"
+    profiles = profile.table(record).splitlines()
+    lines = [heading(record), "", *lines, "", *remarks(record), *([""] if profiles else []), *profiles]
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
 def heading(record: Mapping[str, Any]) -> str:

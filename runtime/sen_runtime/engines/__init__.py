@@ -15,12 +15,14 @@ from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from sen_runtime.engines.profiling import LayerTime
 from sen_runtime.engines.session import Model, Session
 from sen_runtime.errors import EngineError, MissingExtraError
 
 __all__ = [
     "ENTRY_POINT_GROUP",
     "Engine",
+    "LayerTime",
     "Model",
     "Session",
     "engine",
@@ -56,6 +58,8 @@ class Engine:
         export_options: options of its exporter, by name, that give the fastest file: the first that a network allows.
         fast_patterns: patterns of zeros that it multiplies faster than dense weights, as `sen-edge compress --pattern`
             calls them.
+        profile: `profile(model, inputs, threads=1)`, the time of each layer in one inference of `inputs [n, ...]`,
+            after a warm-up; None where the library has no profiler.
     """
 
     name: str
@@ -71,6 +75,7 @@ class Engine:
     min_python: tuple[int, int] = (3, 9)
     export_options: tuple[Mapping[str, object], ...] = ({},)
     fast_patterns: tuple[str, ...] = ()
+    profile: Callable[..., list[LayerTime]] | None = None
 
     def __post_init__(self) -> None:
         if self.package and not self.pip_line:

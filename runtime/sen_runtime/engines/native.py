@@ -7,6 +7,7 @@ import math
 import mmap
 import os
 import sys
+import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,14 +15,16 @@ from threading import Lock
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference, untrusted
 from sen_runtime.engines import Engine
+from sen_runtime.engines.profiling import SECONDS, LayerTime, typical
 from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
+from sen_runtime.ir.operators import Coordinates, leaves
 from sen_runtime.memory_limits import MemoryLimitError, catch_allocation_errors, require
 
 ALIGNMENT = 64
@@ -149,6 +152,18 @@ class NativeSession(ArenaSession):
 
         return loop
 
+    def layer_ns(self, x: Float32Array) -> NDArray[np.uint64]:
+        """Nanoseconds of each layer in the inferences of `x [rows, ...]`: `[rows, layers]`."""
+        x = np.ascontiguousarray(x, np.float32)
+        ns, profile = np.zeros((len(x), self._n_layers), np.uint64), self._library["sen_bench_profile"]
+        profile.argtypes = [*[ctypes.c_void_p] * 2, *[ctypes.c_size_t] * 2, *[ctypes.c_void_p] * 2]
+        with self._turn:
+            self._check_open()
+            self._is_stream_over = True
+            taken, values = self._taken.ctypes.data, math.prod(x.shape[1:])
+            _check(profile(self._model, x.ctypes.data, values, len(x), taken, ns.ctypes.data), x)
+        return ns
+
     def _run(self, rows: Float32Array) -> Array:
         y = np.empty((len(rows), len(self.output)), np.float32)
         status = self._library.sen_run_batch(self._model, rows.ctypes.data, y.ctypes.data, len(rows))
@@ -245,6 +260,27 @@ def bandwidth(size: int, seconds: float) -> float | None:
     return float(function(buffer.ctypes.data, buffer.size, seconds))
 
 
+def profile(model: Model, inputs: Float32Array, threads: int = 1) -> list[LayerTime]:
+    """Time of each layer; MACs and stored bytes are those of the image."""
+    source = source_of(model)
+    network = image.loads(source) if isinstance(source, bytes) else image.read(source)
+    with load(model, threads) as session:
+        session.layer_ns(inputs)
+        end, found = time.perf_counter() + SECONDS, [session.layer_ns(inputs)]
+        while time.perf_counter() < end:
+            found.append(session.layer_ns(inputs))
+    return [
+        LayerTime(
+            f"layer{index}",
+            float(ns) / 1000,
+            layer.weight.macs,
+            layer.nbytes,
+            not network.is_spiking and not any(isinstance(leaf, Coordinates) for leaf in leaves(layer.weight)),
+        )
+        for index, (layer, ns) in enumerate(zip(network.layers, typical(np.concatenate(found))))
+    ]
+
+
 def version() -> str:
     """Version of this package; raises `MissingExtraError` where the library was not built."""
     _library()
@@ -295,4 +331,6 @@ def _library() -> Any:
     return library
 
 
-ENGINE = Engine("native", (".sen",), load, version, pip_line=PIP_LINE, fast_patterns=("unstructured", "16x1"))
+ENGINE = Engine(
+    "native", (".sen",), load, version, pip_line=PIP_LINE, fast_patterns=("unstructured", "16x1"), profile=profile
+)

@@ -106,6 +106,13 @@ SEN_API sen_status sen_run(sen_model *model, const float *x, float *y);
 /* `rows` inferences, `x` and `y` row after row; it ends at the first row with an input that is not finite. */
 SEN_API sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows);
 
+/* A clock that counts up, in any unit. */
+typedef uint64_t sen_clock(void);
+
+/* sen_run that also adds to each of `ticks` [sen_layers] how long a layer takes, neurons included. The clock is read once for
+ * each layer, of a spiking network in each step that the layer runs, and once before. */
+SEN_API sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *clock, uint64_t *ticks);
+
 /* Membranes of a spiking network to 0. */
 SEN_API sen_status sen_reset(sen_model *model);
 

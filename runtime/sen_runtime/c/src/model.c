@@ -64,6 +64,12 @@ static int is_refused(const sen_model *model, const float *x, size_t count)
     return !model->allows_nonfinite && !sen_is_finite(x, count);
 }
 
+/* Values of an input, all time steps of a spike train. */
+static size_t values_of_input(const sen_model *model)
+{
+    return model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
+}
+
 sen_status sen_step(sen_model *model, const float *x, float *y)
 {
     if (!model || !x || !y)
@@ -86,11 +92,21 @@ sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows
     size_t row, width;
     if (!model || !x || !y)
         return SEN_NULL;
-    width = model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
+    width = values_of_input(model);
     for (row = 0; row < rows; row++) {
         if (is_refused(model, x + row * width, width))
             return SEN_NONFINITE;
         sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
     }
+    return SEN_OK;
+}
+
+sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *clock, uint64_t *ticks)
+{
+    if (!model || !x || !y || !clock || !ticks)
+        return SEN_NULL;
+    if (is_refused(model, x, values_of_input(model)))
+        return SEN_NONFINITE;
+    sen_network_profile(&model->network, model->work, x, y, clock, ticks);
     return SEN_OK;
 }

@@ -190,6 +190,10 @@ SEN_INLINE float sen_finish_int8(
 /* One inference from `x` to `y`, which lie outside `work`; of a spiking network all steps, from membranes of 0. */
 void sen_network_run(const sen_network *network, float *work, const float *x, float *y);
 
+/* The same, without exported C: adds to ticks [layer_count] how long each layer takes. */
+void sen_network_profile(
+    const sen_network *network, float *work, const float *x, float *y, uint64_t (*clock)(void), uint64_t *ticks);
+
 /* finite.c: whether `count` values are finite. */
 int sen_is_finite(const float *x, size_t count);
 

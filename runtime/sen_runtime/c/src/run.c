@@ -166,3 +166,86 @@ void sen_network_run(const sen_network *network, float *work, const float *x, fl
     else
         run_perceptron(network, work, x, y);
 }
+
+/* The time of one layer after the other. */
+typedef struct sen_laps {
+    uint64_t (*clock)(void);
+    uint64_t *ticks, last;
+} sen_laps;
+
+/* Adds the time since the last lap to that of a layer. */
+static void lap(sen_laps *laps, uint32_t layer)
+{
+    const uint64_t now = laps->clock();
+    laps->ticks[layer] += now - laps->last;
+    laps->last = now;
+}
+
+static void add_weighted(const float *x, float factor, uint32_t n, float *total)
+{
+    uint32_t i;
+    for (i = 0; i < n; i++)
+        total[i] += factor * x[i];
+}
+
+/* run_steps in laps. */
+static void profile_steps(
+    const sen_network *network, float *work, const float *x, uint32_t n, uint32_t spiking, float *total, sen_laps *laps)
+{
+    const sen_layer *layers = network->layers;
+    uint32_t t, index;
+    if (!network->is_spike_train && spiking == 1) {
+        charge(network, work, layers, x);
+        network->kernels->integrate_constant(
+            &layers->lif, n, work + layers->current, network->factors, network->timesteps, work + layers->membrane, total);
+        lap(laps, 0);
+        return;
+    }
+    memset(total, 0, n * sizeof(float));
+    for (t = 0; t < network->timesteps; t++) {
+        const float *in = network->is_spike_train ? x + (size_t)t * network->n_in : x;
+        for (index = 0; index < spiking; index++) {
+            const sen_layer *layer = &layers[index];
+            if (index > 0 || t == 0 || network->is_spike_train)
+                charge(network, work, layer, in);
+            network->kernels->integrate(
+                &layer->lif, layer->n_out, work + layer->current, work + layer->membrane, work + layer->out);
+            in = work + layer->out;
+            if (index == spiking - 1)
+                add_weighted(in, network->factors[t], n, total);
+            lap(laps, index);
+        }
+        if (spiking == 0)
+            add_weighted(in, network->factors[t], n, total);
+    }
+}
+
+void sen_network_profile(
+    const sen_network *network, float *work, const float *x, float *y, uint64_t (*clock)(void), uint64_t *ticks)
+{
+    const uint32_t readout = network->layer_count - 1;
+    const sen_layer *last = &network->layers[readout];
+    sen_laps laps = {clock, ticks, clock()};
+    float sum = 0;
+    uint32_t index;
+    if (network->timesteps == 0) {
+        for (index = 0; index <= readout; index++) {
+            const sen_layer *layer = &network->layers[index];
+            float *out = index == readout ? y : work + layer->out;
+            apply(network, work, layer, x, bias_of(layer, 1.0f, out), layer->neuron == SEN_RELU, out);
+            x = out;
+            lap(&laps, index);
+        }
+        return;
+    }
+    sen_network_reset(network, work);
+    if (network->readout == SEN_SPIKE_COUNT) {
+        profile_steps(network, work, x, network->n_out, readout + 1, y, &laps);
+        return;
+    }
+    for (index = 0; index < network->timesteps; index++)
+        sum += network->factors[index];
+    profile_steps(network, work, x, last->n_in, readout, work + last->total, &laps);
+    apply(network, work, last, work + last->total, bias_of(last, sum, y), 0, y);
+    lap(&laps, readout);
+}

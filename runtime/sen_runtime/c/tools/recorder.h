@@ -67,4 +67,11 @@ __attribute__((visibility("default")))
 double sen_bench_bandwidth(const void *data, size_t bytes, double seconds);
 uint32_t sen_bench_read(const void *data, size_t bytes, unsigned rounds);
 
+/* profile.c, a part of that library only: sen_profile of `rows` inputs one after the other, in nanoseconds: ns [rows, layers]
+ * from 0. */
+#ifdef SEN_SHARED
+__attribute__((visibility("default")))
+#endif
+sen_status sen_bench_profile(sen_model *model, const float *x, size_t values, size_t rows, float *y, uint64_t *ns);
+
 #endif
