@@ -1,6 +1,8 @@
 /* Rejection of inputs that hold NaN or infinity: ReLU and the rounding to int8 turn both into numbers. */
 #include "pairs.h"
 
+#ifndef SEN_ISA
+
 /* export: sen_is_finite, needs pairs */
 #define FINITE_BLOCK 64u
 
@@ -66,3 +68,30 @@ SEN_PRIVATE int sen_is_finite(const float *x, size_t count)
     return carries >> 31 == 0;
 }
 /* end */
+
+#elif defined(__ARM_NEON)
+
+#include "vector.h"
+
+/* A product of NaN or infinity with 0 is NaN. Built without -ffast-math, unlike exported C. */
+int SEN_NAME(sen_is_finite)(const float *x, size_t count)
+{
+    const float *const end = x + count, *const whole = end - count % 16;
+    const float32x4_t zero = vdupq_n_f32(0);
+    float32x4_t sum[4];
+    float total;
+    int k;
+    for (k = 0; k < 4; k++)
+        sum[k] = zero;
+    while (x != whole) {
+        for (k = 0; k < 4; k++)
+            sum[k] = vfmaq_f32(sum[k], vld1q_f32(x + 4 * k), zero);
+        x += 16;
+    }
+    total = vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
+    while (x != end)
+        total += *x++ * 0.0f;
+    return total == 0;
+}
+
+#endif

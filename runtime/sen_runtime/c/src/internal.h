@@ -131,6 +131,7 @@ sen_tensor sen_image_tensor(const sen_image *image, uint32_t index);
  * slices. */
 typedef struct sen_isa {
     sen_kernels kernels;
+    int (*is_finite)(const float *x, size_t count);
     uint32_t group, offset; /* of int8 panels: columns of a row next to each other, what is added to each weight */
     uint64_t max_scattered; /* max bytes of panels that sparse matrices become */
     sen_multiply *events_16x1_f32; /* blocks by source */
@@ -146,7 +147,7 @@ const sen_isa *sen_choose_isa(unsigned flags);
 struct sen_model {
     sen_network network;
     float *work;
-    int allows_nonfinite;
+    int (*is_finite)(const float *x, size_t count); /* null where inputs may be NaN or infinite */
 };
 
 /* Hands out at most `size` bytes of memory, or only counts them where `base` is null. */

@@ -6,6 +6,7 @@
 #include "vector.h"
 
 
+int SEN_NAME(sen_is_finite)(const float *x, size_t count);
 sen_quantizer SEN_NAME(sen_quantize);
 sen_nonzero_finder SEN_NAME(sen_nonzero);
 sen_integrator SEN_NAME(sen_integrate);
@@ -23,11 +24,15 @@ const sen_isa SEN_NAME(sen_isa) = {
     .kernels =
         {SEN_TEXT(SEN_ISA), SEN_NAME(sen_quantize), SEN_NAME(sen_nonzero), SEN_NAME(sen_integrate),
          SEN_NAME(sen_integrate_constant)},
+#ifndef __ARM_NEON
+    .is_finite = sen_is_finite,
+#endif
     .dense_f32 = SEN_NAME(sen_dense_f32),
     .dense_f16 = SEN_NAME(sen_dense_f16),
     .dense_int8 = SEN_NAME(sen_dense_int8),
     .panels = SEN_NAME(sen_panels),
 #ifdef __ARM_NEON
+    .is_finite = SEN_NAME(sen_is_finite),
     .group = SEN_GROUP,
     .events_16x1_f32 = SEN_NAME(sen_sparse_events_16x1),
     .max_scattered = 2u << 20,
@@ -58,6 +63,7 @@ const sen_isa SEN_NAME(sen_isa) = {
 
 const sen_isa sen_isa_reference = {
     .kernels = {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .is_finite = sen_is_finite,
     .dense_f32 = sen_dense_reference,
     .dense_f16 = sen_dense_reference,
     .dense_int8 = sen_dense_int8_reference,
@@ -68,6 +74,7 @@ const sen_isa sen_isa_reference = {
 
 static const sen_isa portable = {
     .kernels = {"portable", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .is_finite = sen_is_finite,
     .dense_f32 = sen_dense_f32,
     .dense_f16 = sen_dense_reference,
     .dense_int8 = sen_dense_int8,

@@ -288,7 +288,7 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
             quantized,             events};
         set_factors(factors, program, loader->image->layers[index - 1].beta);
         model->network = network;
-        model->allows_nonfinite = (loader->flags & SEN_ALLOW_NONFINITE) != 0;
+        model->is_finite = loader->flags & SEN_ALLOW_NONFINITE ? NULL : loader->isa->is_finite;
         model->work = (float *)(void *)arena->base;
         *placed = model;
     }

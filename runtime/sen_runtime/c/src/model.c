@@ -61,7 +61,7 @@ sen_status sen_reset(sen_model *model)
 
 static int is_refused(const sen_model *model, const float *x, size_t count)
 {
-    return !model->allows_nonfinite && !sen_is_finite(x, count);
+    return model->is_finite && !model->is_finite(x, count);
 }
 
 /* Values of an input, all time steps of a spike train. */

@@ -189,14 +189,19 @@ static inline int8x16_t sixteen_rounded(const float *x, float inverse)
         vmovn_s16(vcombine_s16(rounded[0], rounded[1])), vmovn_s16(vcombine_s16(rounded[2], rounded[3])));
 }
 
-/* A bit for each group of sixteen values that is not all 0. */
-static inline uint32_t group_bits(int8x16_t values)
+/* Values whose groups are found at once. */
+#define BLOCK (8 * SEN_GROUP)
+
+/* A bit for each group of a block that is not all 0. */
+static inline uint32_t group_bits(const int8x16_t *block)
 {
+    const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128};
 #ifdef __ARM_FEATURE_DOTPROD
-    const uint32x4_t bits = {1, 2, 4, 8}, value = vreinterpretq_u32_s8(values);
-    return vaddvq_u32(vandq_u32(vtstq_u32(value, value), bits));
+    const uint32x4_t low = vreinterpretq_u32_s8(block[0]), high = vreinterpretq_u32_s8(block[1]);
+    const uint16x8_t kept = vcombine_u16(vmovn_u32(vtstq_u32(low, low)), vmovn_u32(vtstq_u32(high, high)));
+    return vaddvq_u16(vandq_u16(kept, bits));
 #else
-    const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128}, value = vreinterpretq_u16_s8(values);
+    const uint16x8_t value = vreinterpretq_u16_s8(*block);
     return vaddvq_u16(vandq_u16(vtstq_u16(value, value), bits));
 #endif
 }
@@ -222,12 +227,16 @@ static float max_of(const float *x, uint32_t n)
     return max;
 }
 
-/* Quantizes sixteen values, and writes their groups behind `group`, with up to seven words behind them. */
-static inline uint16_t *put_sixteen(const float *x, float inverse, int8_t *to, uint16x8_t first, uint16_t *group)
+/* Quantizes a block, and writes its groups behind `group`, with up to seven words behind them. */
+static inline uint16_t *put_block(const float *x, float inverse, int8_t *to, uint16x8_t first, uint16_t *group)
 {
-    const int8x16_t values = sixteen_rounded(x, inverse);
-    const uint32_t kept = group_bits(values);
-    vst1q_s8(to, values);
+    int8x16_t block[BLOCK / 16];
+    uint32_t kept, k;
+    for (k = 0; k < BLOCK / 16; k++) {
+        block[k] = sixteen_rounded(x + 16 * k, inverse);
+        vst1q_s8(to + 16 * k, block[k]);
+    }
+    kept = group_bits(block);
     if (kept) {
         vst1q_u16(group, vaddw_u8(first, vld1_u8(sen_set_bits.position[kept])));
         group += sen_set_bits.count[kept];
@@ -235,23 +244,23 @@ static inline uint16_t *put_sixteen(const float *x, float inverse, int8_t *to, u
     return group;
 }
 
-/* Zeros follow the values: whole groups are read. */
+/* Zeros follow the values up to a whole block. */
 void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
 {
     const float inverse = set_scale(max_of(x, n), quantized, input);
-    const float *const whole = x + n / 16 * 16;
+    const float *const whole = x + n / BLOCK * BLOCK;
     sen_groups *const found = groups_of(quantized, n);
     uint16_t *group = found->group;
     uint16x8_t first = vdupq_n_u16(0);
     int8_t *to = quantized;
-    for (; x != whole; x += 16, to += 16) {
-        group = put_sixteen(x, inverse, to, first, group);
-        first = vaddq_u16(first, vdupq_n_u16(16 / SEN_GROUP));
+    for (; x != whole; x += BLOCK, to += BLOCK) {
+        group = put_block(x, inverse, to, first, group);
+        first = vaddq_u16(first, vdupq_n_u16(8));
     }
-    if (n % 16) {
-        float last[16] = {0};
-        memcpy(last, x, n % 16 * sizeof *last);
-        group = put_sixteen(last, inverse, to, first, group);
+    if (n % BLOCK) {
+        float last[BLOCK] = {0};
+        memcpy(last, x, n % BLOCK * sizeof *last);
+        group = put_block(last, inverse, to, first, group);
     }
     found->count = (uint32_t)(group - found->group);
 }

@@ -155,7 +155,7 @@ typedef struct sen_groups {
 
 static inline sen_groups *groups_of(const void *quantized, uint32_t n)
 {
-    return (sen_groups *)(uintptr_t)((const int8_t *)quantized + ((size_t)n + 15) / 16 * 16);
+    return (sen_groups *)(uintptr_t)((const int8_t *)quantized + ((size_t)n + 31) / 32 * 32);
 }
 
 /* sen_finish_int8 of the rows from `row` on, as far as there are any, four sums in each of `vectors` vectors. */
