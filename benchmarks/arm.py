@@ -72,6 +72,7 @@ class Form:
         network: to export.
         engines: next to the native one.
         native: whether the native engine runs it.
+        is_in_c: whether the native engine runs it in a loop in C, without calls from Python.
         options: of the native engine.
     """
 
@@ -79,6 +80,7 @@ class Form:
     network: Network
     engines: tuple[str, ...] = ()
     native: bool = True
+    is_in_c: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -121,6 +123,7 @@ def forms(sizes: tuple[int, ...], calibration: FloatArray) -> Iterator[Form]:
     rng = np.random.default_rng(0)
     whole = perceptron(rng, sizes, dense)
     yield Form("dense float32", whole, ("litert", "onnxruntime"))
+    yield Form("dense float32, loop in C", whole, is_in_c=True)
     yield Form("dense float16", to_float16(whole), ("litert", "onnxruntime"))
     yield Form("int8 weights", to_int8_weights(whole), ("litert",))
     yield Form("full int8", to_int8(whole, calibration), ("litert",), native=False)
@@ -181,6 +184,7 @@ def jobs_of(size: str, folder: Path, *, is_check: bool) -> tuple[dict[Job, dict[
                     "inputs": str(x),
                     "outputs": str(folder / f"{len(jobs)}-{size}-{engine}.npy"),
                     "calls": calls,
+                    "is_in_c": form.is_in_c,
                     "options": dict(form.options) if engine == "native" else {},
                 }
                 expected[job] = reference.run(form.network, np.load(x))

@@ -1,8 +1,8 @@
 """Run files in an engine for `arm.py`, which counts the instructions; runs on the emulated board.
 
-`python arm_device.py JOBS`: JOBS is a JSON list of jobs with the keys "engine", "file", "inputs", "outputs", "calls"
-and "options". The system call getppid marks four points of each job: before and after `calls` calls of an empty
-function, and of `run`.
+`python arm_device.py JOBS`: JOBS is a JSON list of jobs with the keys "engine", "file", "inputs", "outputs", "calls",
+"is_in_c" and "options". The system call getppid marks four points of each job: before and after `calls` calls of an
+empty function, and of `run`; or before and after one row in a loop in C, and `calls` rows more.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from sen_runtime.engines import engine
 WARM_UP = 3
 
 
-def loop(call: Callable[[Any], object], rows: Sequence[Any], calls: int) -> None:
+def loop(rows: Sequence[Any], call: Callable[[Any], object], calls: int) -> None:
     """Call with the rows in turn."""
     for index in range(calls):
         call(rows[index % len(rows)])
@@ -40,10 +41,16 @@ def main(jobs: Path) -> None:
         rows = [x[index : index + 1].copy() for index in range(len(x))]
         session = engine(job["engine"]).load(Path(job["file"]), **job["options"])
         np.save(job["outputs"], np.concatenate([session.run(row) for row in rows]), allow_pickle=False)
-        for call in (nothing, session.run):
-            loop(call, rows, WARM_UP)
+        calls = job["calls"]
+        if job["is_in_c"]:
+            run = session.bare_loop(np.concatenate([x] * (1 + calls // len(x))))  # type: ignore[attr-defined]
+            loops = [(run, 1), (run, 1 + calls)]
+        else:
+            loops = [(partial(loop, rows, call), calls) for call in (nothing, session.run)]
+        for measured, n in loops:
+            measured(WARM_UP)
             os.getppid()
-            loop(call, rows, job["calls"])
+            measured(n)
             os.getppid()
 
 

@@ -44,7 +44,8 @@ def test_the_runtime_wheel_fits_any_python_of_one_platform(wheels: dict[str, Pat
     python, abi, platform = wheels["sen_edge_runtime"].stem.split("-")[2:]
     assert (python, abi) == ("py3", "none") and platform != "any"
     names = zipfile.ZipFile(wheels["sen_edge_runtime"]).namelist()
-    assert any(name.startswith("sen_runtime/c/libsen.") for name in names)
+    for library in ("libsen.", "libsen_call."):
+        assert any(name.startswith(f"sen_runtime/c/{library}") for name in names)
 
 
 @pytest.mark.slow

@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
-from threading import Lock
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference, untrusted
-from sen_runtime.engines import Engine
+from sen_runtime.engines import Engine, native_call
 from sen_runtime.engines.profiling import SECONDS, LayerTime, typical
 from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
@@ -37,7 +36,6 @@ KERNELS = {"fastest": 0, "reference": 16, "portable": 32, "narrow": 64}
 #: Statuses of sen.h that are defects of the image.
 _IMAGE_STATUSES = range(7, 19)
 _NONFINITE = 20
-_FLOAT32 = np.dtype(np.float32)
 _LIBRARY = {"darwin": "libsen.dylib", "win32": "sen.dll"}.get(sys.platform, "libsen.so")
 PIP_LINE = "install a C compiler, then: pip install --force-reinstall --no-deps ./runtime"
 
@@ -67,6 +65,7 @@ class NativeSession(ArenaSession):
         _check(library.sen_load(ctypes.byref(model), data.ctypes.data, data.size, self._arena.ctypes.data, size, flags))
         self._image = None if flags & PACK else data  # which the library reads in place
         self._model = model.value
+        self._caller = native_call.Caller(model=self._model)
         self.timesteps = library.sen_timesteps(self._model)
         self.kernels: str = library.sen_kernels_name(self._model).decode()
         self._n_layers, self._layer = library.sen_layers(self._model), partial(library.sen_layer_output, self._model)
@@ -74,51 +73,45 @@ class NativeSession(ArenaSession):
         shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
         require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
         super().__init__(shape, allow_nonfinite=True)  # the C library checks the inputs
-        self._lock = cast(Lock, self._turn)  # acquire() and release() are 0.15 us faster than `with`
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
-        # Pointers of one inference are converted once; that takes longer than to run a small model.
-        self._given, self._taken = np.zeros((1, *shape), np.float32), np.zeros((1, n_out), np.float32)
-        self._one_row = self._given.shape
-        self._copy_output = self._taken.copy
-        self._infer, self._infer_in_place = self._call(self._given, self._taken), self._call(self.input, self.output)
+        self._infer_in_place = self._bind(self.input, self.output)
+        owners = self._arena, self._image
+        self._call, self._turn = native_call.bind(self._caller, library.sen_run_batch, shape, n_out, owners)
 
-    def _call(self, x: Float32Array, y: Float32Array) -> Callable[[], int | None]:
+    @property
+    def _is_stream_over(self) -> bool:
+        return bool(self._caller.is_stream_over)
+
+    @_is_stream_over.setter
+    def _is_stream_over(self, value: bool) -> None:
+        self._caller.is_stream_over = value
+
+    def _bind(self, x: Float32Array, y: Float32Array) -> Callable[[], int | None]:
         """The library's call on these arrays, which the caller keeps; it returns a status."""
         call = self._library["sen_run"]  # a function of its own, without types: the arguments are converted here, once
         return partial(call, *map(ctypes.c_void_p, (self._model, x.ctypes.data, y.ctypes.data)))
 
     def invoke(self) -> None:
         """One inference from `input` to `output`, without a copy."""
-        self._lock.acquire()
-        try:
+        with self._turn:
             if status := self._infer_in_place():
                 _check(status, self.input)
             self._is_stream_over = True
-        finally:
-            self._lock.release()
 
     def run(self, x: ArrayLike) -> Array:
-        """See `Session.run`. A float32 batch in C order is read in place."""
-        if isinstance(x, np.ndarray) and x.shape == self._one_row and x.dtype is _FLOAT32:
-            self._lock.acquire()
-            try:
-                self._given[...] = x
-                if status := self._infer():
-                    _check(status, x)
-                self._is_stream_over = True
-                return self._copy_output()
-            finally:
-                self._lock.release()
-        return super().run(x)
+        """See `Session.run`. An array of float32 in C order is read in place."""
+        y = self._call(x)
+        return super().run(x) if y is None else y
 
     def bare_call(self, x: Array) -> Callable[[], Array]:
         """The library on `x [1, ...]` with copies of input and output, without checks; for measurements.
 
         No other thread may use the session meanwhile.
         """
-        self.run(x)  # of the right shape
-        row, stored = self._given, np.ascontiguousarray(x, np.float32)
-        infer, copy_output = self._infer, self._copy_output
+        y = self.run(x)  # of the right shape
+        stored = np.ascontiguousarray(x, np.float32)
+        row = stored.copy()
+        infer, copy_output = self._bind(row, y), y.copy
 
         def call(_owners: object = (self._arena, self._image)) -> Array:  # the memory that the rest points to
             row[...] = stored
@@ -160,8 +153,8 @@ class NativeSession(ArenaSession):
         with self._turn:
             self._check_open()
             self._is_stream_over = True
-            taken, values = self._taken.ctypes.data, math.prod(x.shape[1:])
-            _check(profile(self._model, x.ctypes.data, values, len(x), taken, ns.ctypes.data), x)
+            y, values = np.empty(len(self.output), np.float32), math.prod(x.shape[1:])
+            _check(profile(self._model, x.ctypes.data, values, len(x), y.ctypes.data, ns.ctypes.data), x)
         return ns
 
     def _run(self, rows: Float32Array) -> Array:
@@ -180,8 +173,9 @@ class NativeSession(ArenaSession):
 
     def _release(self) -> None:
         """Drop the arena; arrays of the caller and bare calls own their memory."""
-        self._infer = self._infer_in_place = self._check_open
-        self._model = self._arena = self._image = None
+        self._infer_in_place = self._check_open
+        self._call = native_call.general
+        self._model = self._caller.model = self._arena = self._image = None
 
 
 def load(
