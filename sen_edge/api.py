@@ -16,7 +16,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from sen_edge.compression import pipeline
 from sen_edge.compression.pipeline import Compressed
@@ -299,8 +299,9 @@ def bench(
     data: StrPath | None = None,
     engines: str | Sequence[str] = (),
     threads: int | Sequence[int] = 1,
+    batch: int | Sequence[int] = 1,
     seconds: float = 10.0,
-    cpu: int | None = None,
+    cpu: int | Sequence[int] | Literal["big"] | None = None,
     seed: int = 0,
 ) -> Benchmark:
     """Measure the latency of exported files in one interleaved run on this machine.
@@ -310,8 +311,9 @@ def bench(
         data: `.npz` or IDX file with inputs and, for accuracies, labels; None for random inputs.
         engines: one or more names; empty for all installed engines.
         threads: number of threads, or several, one row each.
+        batch: number of inputs in a call, or several, one row each.
         seconds: duration without loading and warm-up.
-        cpu: core to pin the process to; None for any.
+        cpu: cores to pin the process to, "big" for those of the highest capacity; None for any.
         seed: seed of the order and of random inputs.
 
     Raises:
@@ -323,8 +325,9 @@ def bench(
         (engines,) if isinstance(engines, str) else tuple(engines),
         (threads,) if isinstance(threads, int) else tuple(threads),
         seconds,
+        batches=(batch,) if isinstance(batch, int) else tuple(batch),
         data=None if data is None else Path(data),
-        cpu=cpu,
+        cpus=(cpu,) if isinstance(cpu, int) else cpu if cpu is None or isinstance(cpu, str) else tuple(cpu),
         seed=seed,
         command=("sen_edge.bench",),
     )

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import sen_runtime
 from sen_runtime import signals, streams
+from sen_runtime.bench.cores import BIG
 from sen_runtime.errors import EXIT_INTERRUPTED, EXIT_VERIFICATION, SenError, UsageError
 from sen_runtime.memory_limits import allocation_failure
 from sen_runtime.untrusted import printable
@@ -109,11 +110,13 @@ def add_bench_options(add: Callable[..., object]) -> None:
     """Call `add`, which has the parameters of `ArgumentParser.add_argument`, for each option of `bench`."""
     add("--engine", action="append", default=[], metavar="NAME", help="engine to measure; repeatable")
     add("--threads", type=_numbers, default=(1,), metavar="1,2", help="numbers of threads (default: 1)")
+    add("--batch", type=_numbers, default=(1,), metavar="1,8,64", help="numbers of inputs in a call (default: 1)")
     add("--seconds", type=float, default=10.0, metavar="S", help="duration in seconds (default: 10)")
     add("--duration", type=_duration, metavar="10m", help="duration; also record clock and temperature each second")
     add("--data", type=Path, metavar="FILE", help="inputs and, for accuracy, labels: .npz (x, y) or IDX images")
     add("--cold-cache", action="store_true", help="empty the caches before each inference")
-    add("--cpu", type=int, metavar="N", help="pin the process to this core")
+    help_ = "pin the process to these cores; big: those of the highest capacity"
+    add("--cpu", type=_cores, metavar="2,3", help=help_)
     add("--seed", type=int, default=0, metavar="N", help="seed of order and random inputs (default: 0)")
     add("--history", type=Path, metavar="FILE", help="append the figures to this history file")
     add("--energy", type=Path, metavar="FILE.csv", help="log of a power meter: timestamp, watts")
@@ -141,7 +144,8 @@ def bench_request(words: Sequence[str]) -> BenchRequest:
         sustained=options.duration is not None,
         data=options.data,
         cold_cache=options.cold_cache,
-        cpu=options.cpu,
+        batches=options.batch,
+        cpus=options.cpu,
         seed=options.seed,
         energy=options.energy,
         profile=options.profile,
@@ -225,13 +229,14 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _device(options: argparse.Namespace) -> int:
-    """Describe the machine and its state as in a record."""
-    from sen_runtime.bench import device
+    """Describe the machine and its state as in a record, and the cores that --cpu takes, the fastest first."""
+    from sen_runtime.bench import cores, device
 
-    found = {**device.describe(), **device.state()}
+    found, usable = {**device.describe(), **device.state()}, cores.describe()
     if options.json:
-        _print_json(found)
+        _print_json({**found, "cores": [core._asdict() for core in usable]})
         return 0
+    found["cores"] = cores.listing(usable)
     width = max(map(len, found))
     for name, value in found.items():
         shown = json.dumps(value) if isinstance(value, (dict, list)) else value
@@ -276,8 +281,12 @@ def _match(pattern: str, text: str, expected: str) -> re.Match[str]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    _match(r"[0-9]{1,4}(,[0-9]{1,4})*", text, "numbers separated by commas, such as 1,2")
+    _match(r"[0-9]{1,12}(,[0-9]{1,12})*", text, "numbers separated by commas, such as 1,2")
     return tuple(map(int, text.split(",")))
+
+
+def _cores(text: str) -> tuple[int, ...] | str:
+    return text if text == BIG else _numbers(text)
 
 
 def _duration(text: str) -> float:

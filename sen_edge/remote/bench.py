@@ -17,6 +17,7 @@ from sen_edge.remote.hosts import Host
 from sen_edge.remote.source import Source, pack
 from sen_edge.remote.ssh import INTERRUPTED, Call, StageError
 from sen_runtime.bench import record
+from sen_runtime.bench.cores import words
 from sen_runtime.bench.plan import BenchRequest
 from sen_runtime.engines import usable
 from sen_runtime.errors import EXIT_FAILED, EXIT_INTERRUPTED, SenError
@@ -117,9 +118,9 @@ def _details(
             "may_install": job.may_install,
             "choices": [choices for key in keys if (choices := extras_of(key))],
         }
-    cpu = host.cpu if request.cpu is None else request.cpu
+    cpus = host.cpus if request.cpus is None else request.cpus
     options = [*job.options, *(f"--engine={name}" for name in request.engines), "--json=-"]
-    options += [] if cpu is None else [f"--cpu={cpu}"]
+    options += [] if cpus is None else [f"--cpu={words(cpus)}"]
     options += [] if request.data is None else [f"--data={names[request.data]}"]
     return [*files.values()], {
         "python": host.python,

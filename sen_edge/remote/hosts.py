@@ -3,7 +3,7 @@
 [hosts.pi4]
 address = "pi@10.0.0.4"          # as for `ssh`: [user@]host, ssh://[user@]host[:port], or an alias of its config
 python = "~/venv/bin/python"     # this interpreter, which has the runtime already; else one is set up there
-cpu = 3                          # the core to measure on
+cpu = 3                          # the core to measure on; [2, 3] for several, "big" for those of the highest capacity
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
-from annotated_types import Ge, MinLen
+from annotated_types import MinLen
 
 from sen_edge.errors import UsageError
 from sen_edge.schema import Check, Schema, read_toml
+from sen_runtime.bench.cores import BIG, Cpus
 from sen_runtime.untrusted import quote
 
 #: Destinations of `ssh`: neither user nor host may begin like an option, or hold what a shell could expand.
@@ -28,13 +29,23 @@ Address = Annotated[str, Check(lambda text: ADDRESS.fullmatch(text) is not None,
 Printable = Annotated[str, Check(str.isprintable, "printable text")]
 
 
+def _are_cores(cpu: Any) -> bool:
+    numbers = cpu if isinstance(cpu, list) else [cpu]
+    return cpu in (None, BIG) or (bool(numbers) and all(type(number) is int and number >= 0 for number in numbers))
+
+
 @dataclass(frozen=True)
 class Host(Schema):
     """A machine to measure on; `python` is empty where an environment is created there."""
 
     address: Address
     python: Printable = ""
-    cpu: Annotated[int | None, Ge(0)] = None
+    cpu: Annotated[Any, Check(_are_cores, "a core, a list of cores, or 'big'")] = None
+
+    @property
+    def cpus(self) -> Cpus:
+        """The cores, as `BenchRequest` has them."""
+        return (self.cpu,) if isinstance(self.cpu, int) else tuple(self.cpu) if isinstance(self.cpu, list) else self.cpu
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,17 @@ DETAILS = (
     "bytes", "weight_bytes", "nnz", "macs", "rss_growth_bytes", "arena_bytes", "bytes_per_ns", "share_of_l2",
     "share_of_memory", "call_us", "throughput_per_s",
 )  # fmt: skip
-ARTIFACT = ("file", "engine", "engine_version", "kernels", "threads", "n_samples", "calls_per_sample", "sha256")
+ARTIFACT = (
+    "file",
+    "engine",
+    "engine_version",
+    "kernels",
+    "threads",
+    "batch",
+    "n_samples",
+    "calls_per_sample",
+    "sha256",
+)
 COMPARED = "Outputs, compared with those of the first row of the same model"
 #: Columns of records in CSV, in this order in every version of the schema; new ones are added at the end.
 RECORD_FIELDS = (
@@ -40,7 +50,7 @@ RECORD_FIELDS = (
     "call_us", "throughput_per_s", "ratio_to", "ratio_median", "ratio_low", "ratio_high", "ratio_confidence",
     "agreement_to", "agreement_inputs", "max_error", "max_error_over_std", "argmax_percent", "matches",
     "accuracy_percent", "macs", "nnz", "weight_bytes", "rss_growth_bytes", "arena_bytes", "bytes_per_ns",
-    "share_of_l2", "share_of_memory", "energy_uj", "warnings", "source",
+    "share_of_l2", "share_of_memory", "energy_uj", "warnings", "source", "batch",
 )  # fmt: skip
 HISTORY_FIELDS = (
     "created", "model", "cpu", "architecture", "kernel", "os", "status", "valid", "name", "median_us", "low_us",
@@ -144,7 +154,7 @@ def _rows_table(record: Record) -> Table:
     names = [f"{row['name']} {WRONG} wrong outputs" if is_wrong(row) else row["name"] for row in record["rows"]]
     columns = [["row", *names], *([cell.strip() for cell in texts] for texts in cells(record["rows"]).values())]
     headings, *rows = zip(*columns, strict=True)
-    return Table("Latency of one inference", headings, rows)
+    return Table("Latency of a call", headings, rows)
 
 
 def _table(caption: str, rows: Sequence[Row], names: Sequence[str], *, is_text: bool = False) -> Table:

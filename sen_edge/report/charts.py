@@ -29,7 +29,7 @@ def time_unit(latencies_us: Iterable[float]) -> tuple[str, float]:
 
 
 def ratios(rows: Sequence[Row]) -> Chart:
-    """Latency of each row over that of the first, with intervals."""
+    """Time per input of each row over that of the first, with intervals."""
     keys = ("low", "median", "high")
     found = [row["ratio"] or (dict.fromkeys(keys, 1.0) if row is rows[0] else None) for row in rows]
     words = [f"{row['name']}: {significant(ratio['median'])}" for row, ratio in zip(rows, found, strict=True) if ratio]
@@ -37,7 +37,9 @@ def ratios(rows: Sequence[Row]) -> Chart:
     note = f"line: interval at {100 * levels[0]:g} % confidence" if levels else ""
     names, series = [row["name"] for row in rows], {"": _intervals(found, keys)}
     draw = partial(_draw_intervals, names=names, series=series, label="ratio; smaller is faster", line=1.0)
-    return Chart("Latency over that of the first row", draw, (WIDE, 0.8 + 0.4 * len(rows)), note, "; ".join(words))
+    return Chart(
+        "Time per input over that of the first row", draw, (WIDE, 0.8 + 0.4 * len(rows)), note, "; ".join(words)
+    )
 
 
 def medians(names: Sequence[str], records: Mapping[str, Mapping[str, Row]]) -> Chart:

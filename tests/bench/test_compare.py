@@ -90,6 +90,7 @@ def test_rows_of_only_one_record_are_named():
         pytest.param(lambda r: other(r, 1, n_in=65), r"n_in.*\b64\b.*\b65\b", id="inputs"),
         pytest.param(lambda r: other(r, 1, engine="native"), r"engine.*litert.*native", id="engine"),
         pytest.param(lambda r: other(r, 1, threads=4), r"threads.*\b1\b.*\b4\b", id="threads"),
+        pytest.param(lambda r: other(r, 1, batch=8), r"batch.*\b1\b.*\b8\b", id="batch"),
         pytest.param(lambda r: other(r, status="interrupted"), "interrupted", id="interrupted"),
         pytest.param(lambda r: other(r, valid=False, invalid_because=["hot"]), r"\bhot\b", id="invalid"),
         pytest.param(lambda r: other(r, valid=False), "valid", id="invalid without a reason"),

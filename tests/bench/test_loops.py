@@ -86,12 +86,13 @@ def test_the_loop_in_c_refuses_other_inputs() -> None:
         native.load(image.dumps(small_network())).bare_loop(np.zeros((4, 13), np.float32))
 
 
-@pytest.mark.parametrize("name", ["onnxruntime", *INTERPRETERS])
+@pytest.mark.parametrize("name", ["native", "onnxruntime", *INTERPRETERS])
 @pytest.mark.parametrize("snn", [None, "unrolled", "step"])
-def test_the_call_that_is_timed_computes_what_run_does(name: str, snn: str | None) -> None:
+@pytest.mark.parametrize("batch", [1, 5])
+def test_the_call_that_is_timed_computes_what_run_does(name: str, snn: str | None, batch: int) -> None:
     network = small_network(**({} if snn is None else {"spiking": True, "timesteps": 4}))
-    session = session_of(network, name, **({} if snn is None else {"snn": snn}))
-    x = random_input(np.random.default_rng(3), network, 1)
+    session = session_of(network, name, **({} if snn is None or name == "native" else {"snn": snn}))
+    x = random_input(np.random.default_rng(3), network, batch)
     found: Any = loops.call_of(session, x)()
     output = found[0] if isinstance(found, list) else found
     np.testing.assert_allclose(output, session.run(x))
@@ -100,8 +101,8 @@ def test_the_call_that_is_timed_computes_what_run_does(name: str, snn: str | Non
 class Noted:
     """A session that notes what it is given."""
 
-    def __init__(self, batch_size: int | None = None) -> None:
-        self.batch_size, self.input_shape = batch_size, (1,)
+    def __init__(self) -> None:
+        self.batch_size, self.input_shape = None, (1,)
         self.seen: list[list[float]] = []
 
     def run(self, x: np.ndarray) -> np.ndarray:
@@ -113,18 +114,18 @@ INPUTS = np.arange(5, dtype=np.float32)[:, None]
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "seen"),
+    ("batch", "seen"),
     [
-        (None, [[0], [1], [2], [3], [4], [0]]),
+        (1, [[0], [1], [2], [3], [4], [0]]),
         (2, [[0, 1], [2, 3], [4, 0]] * 2),
         (12, [[0, 1, 2, 3, 4] * 2 + [0, 1]] * 6),
     ],
 )
-def test_inputs_take_turns(batch_size: int | None, seen: list[list[float]]) -> None:
-    session: Any = Noted(batch_size)
-    loops.loop_over(session, INPUTS)(6)
+def test_inputs_take_turns(batch: int, seen: list[list[float]]) -> None:
+    session: Any = Noted()
+    loops.loop_over(session, INPUTS, batch)(6)
     assert session.seen == seen
-    assert loops.outputs(session, INPUTS)[:, 0].tolist() == [0, 10, 20, 30, 40]
+    assert loops.outputs(session, INPUTS, batch)[:, 0].tolist() == [0, 10, 20, 30, 40]
 
 
 def test_small_inputs_are_laid_out_for_long_calls() -> None:

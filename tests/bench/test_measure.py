@@ -12,19 +12,23 @@ import numpy as np
 import pytest
 
 from sen_edge.passes.quantize import to_int8, to_int8_weights
+from sen_exporters.onnx.exporter import OnnxExporter
 from sen_runtime import reference
-from sen_runtime.bench import judge, measure, memory, plan, record, rounds, text
+from sen_runtime.bench import cores, judge, measure, memory, plan, record, rounds, text
 from sen_runtime.bench.plan import BenchError, BenchRequest, RowPlan
 from sen_runtime.bench.rounds import Measured
 from sen_runtime.data import TEST_SHARE, hold_out
 from sen_runtime.engines import Session
 from sen_runtime.errors import DataError, EngineError, ImageError, MissingExtraError, SenError, UsageError
 from sen_runtime.ir.network import Network
+from sen_runtime.memory_limits import MemoryLimitError
 from tests.conftest import INTERPRETERS
 from tests.support.bench import FACTS, Machine, small_network, write
 from tests.support.networks import random_network
 
 Made = dict[str, Any]
+#: A core that this process may run on.
+CORE = next(iter(cores.usable()), 0)
 
 
 def run(*artifacts: Path, machine: Machine | None = None, load: Any = measure.load_session, **options: Any) -> Made:
@@ -123,20 +127,56 @@ def all_calls_take(us: float) -> Callable[..., Measured]:
     return measured
 
 
-def test_a_model_of_a_fixed_batch_is_measured_per_input(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from sen_exporters.onnx.exporter import OnnxExporter
+def fixed_batch(folder: Path, batch_size: int) -> Path:
+    path = folder / "fixed.onnx"
+    path.write_bytes(OnnxExporter().export(small_network(), OnnxExporter.Options(batch_size=batch_size)).main)
+    return path
 
-    path = tmp_path / "batch.onnx"
-    path.write_bytes(OnnxExporter().export(small_network(), OnnxExporter.Options(batch_size=48)).main)
+
+def test_batches_are_rows_with_the_latency_of_a_call(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "measure_rounds", all_calls_take(480.0))
-    found = run(folder / "net.onnx", path)
-    one, row = found["rows"]
-    assert row["agreement"]["matches"] and row["agreement"]["inputs"] == 64
+    found = run(folder / "net.sen", folder / "net.onnx", folder / "net.tflite", batches=(1, 48), threads=(1,))
+    names = ["net.sen native 1", "net.onnx onnxruntime 1", *(f"net.tflite {name} 1" for name in INTERPRETERS)]
+    assert [row["name"] for row in found["rows"]] == [f"{name}{end}" for name in names for end in ("", " batch 48")]
+    for row in found["rows"]:
+        assert row["latency_us"]["median"] == 480 and row["turns_us"] == [480.0] * 20
+        assert row["throughput_per_s"] == pytest.approx(1e6 * row["batch"] / 480)
+        assert row["agreement"]["matches"] and row["agreement"]["inputs"] == 64
+        if row["ratio"] is not None:
+            assert row["ratio"]["median"] == pytest.approx(1 / row["batch"])
+    one, many = found["rows"][:2]
+    assert one["call_us"] is not None and one["bytes_per_ns"] is not None
+    assert many["call_us"] is None and many["bytes_per_ns"] is None
+    table = text.table(found, 200)
+    assert "inputs/s" in table and "time per input" in table
+    assert "inputs/s" not in text.table(run(folder / "net.sen"), 200)
+
+
+@pytest.mark.parametrize("batches", [(1,), (8, 48), (48, 8)])
+def test_a_file_of_a_fixed_batch_is_measured_at_that_size(
+    tmp_path: Path, folder: Path, batches: tuple[int, ...]
+) -> None:
+    path = fixed_batch(tmp_path, 48)
+    found = run(path, folder / "net.sen", batches=batches)
+    row, *others = found["rows"]
+    assert (row["name"], row["batch"]) == ("fixed.onnx onnxruntime 1 batch 48", 48)
+    assert [other["batch"] for other in others] == list(batches)
     assert "batch" in [warning["kind"] for warning in row["warnings"]]
-    assert (one["latency_us"]["median"], row["latency_us"]["median"]) == (480, 10)
-    assert row["turns_us"] == [10.0] * 20 and row["ratio"]["median"] == pytest.approx(10 / 480)
+    assert all(other["agreement"]["matches"] for other in others)
+    assert "batch" not in [warning["kind"] for row in run(path, batches=(48,))["rows"] for warning in row["warnings"]]
+
+
+def test_files_of_a_fixed_batch_have_different_names(tmp_path: Path) -> None:
+    path = fixed_batch(tmp_path, 3)
+    names = [row["name"] for row in run(path, path, batches=(1, 3))["rows"]]
+    assert names == ["fixed.onnx onnxruntime 1 batch 3", "fixed.onnx onnxruntime 1 batch 3 #2"]
+
+
+@pytest.mark.parametrize("name", ["net.sen", "net.onnx"])
+def test_a_batch_beyond_the_memory_is_refused(folder: Path, name: str) -> None:
+    batch = 1 << 50
+    with pytest.raises(MemoryLimitError, match=rf"{name}.*{batch:,} inputs of 12 values"):
+        run(folder / name, batches=(1, batch))
 
 
 class Changed:
@@ -309,12 +349,12 @@ def test_a_cold_cache_wants_single_calls(folder: Path, tmp_path: Path, monkeypat
 def test_the_core_is_set_verified_and_given_back(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = os.sched_getaffinity(0)
     cpu = max(before)
-    found = run(folder / "net.sen", cpu=cpu)
+    found = run(folder / "net.sen", cpus=(cpu,))
     assert (found["settings"]["cpus"], found["settings"]["cpus_verified"]) == ([cpu], True)
     assert os.sched_getaffinity(0) == before
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: None)
     if len(before) > 1:
-        assert not run(folder / "net.sen", cpu=cpu)["settings"]["cpus_verified"]
+        assert not run(folder / "net.sen", cpus=(cpu,))["settings"]["cpus_verified"]
 
 
 def test_spans_are_for_energy(folder: Path, tmp_path: Path) -> None:
@@ -351,15 +391,18 @@ def test_an_interrupted_run_is_marked(folder: Path, monkeypatch: pytest.MonkeyPa
         pytest.param({"seconds": 0.0}, "--seconds", id="no time"),
         pytest.param({"seconds": -1.0}, "--seconds", id="less than no time"),
         pytest.param({"seconds": float("nan")}, "--seconds", id="no number"),
-        pytest.param({"threads": (0,)}, "--threads", id="no threads"),
-        pytest.param({"threads": (1, 2), "cpu": 0}, r"--cpu 0.*--threads 2", id="one core, two threads"),
+        pytest.param({"threads": (0,)}, "--threads is 0", id="no threads"),
+        pytest.param({"threads": (1, 257)}, r"--threads is 257.*\b256\b", id="too many threads"),
+        pytest.param({"batches": (8, 0)}, "--batch is 0", id="no inputs"),
+        pytest.param({"threads": (1, 2), "cpus": (CORE, CORE)}, rf"--cpu {CORE} .*--threads 2", id="one core"),
         pytest.param({"engines": ("tensorrt",)}, r"'tensorrt'.*c, litert", id="engine"),
         pytest.param({"engines": ("litert",)}, r"litert.*\.tflite", id="engine of none"),
         pytest.param({"artifacts": (Path("a.bin"),)}, r"a\.bin", id="ending"),
         pytest.param({"artifacts": (Path("a.c"),)}, r"a\.c", id="C unasked"),
         pytest.param({"energy": Path("m.csv")}, r"\b2 rows", id="energy of two"),
-        pytest.param({"cpu": 4000}, "--cpu 4000", id="no such core"),
-        pytest.param({"cpu": -1}, "--cpu -1", id="negative core"),
+        pytest.param({"cpus": (CORE, 4000)}, rf"--cpu 4000.*\b{CORE}\b", id="no such core"),
+        pytest.param({"cpus": (-1,)}, "--cpu -1", id="negative core"),
+        pytest.param({"cpus": "small"}, "--cpu.*'small'", id="word"),
     ],
 )
 def test_usage(folder: Path, tmp_path: Path, options: Made, message: str) -> None:

@@ -95,10 +95,13 @@ def test_a_record_is_read_as_it_was_written(real: Made, tmp_path: Path) -> None:
     assert record.read(tmp_path / "a.json") == real
 
 
-def test_a_record_may_lack_loads(real: Made) -> None:
+def test_a_record_may_lack_loads_and_batches(real: Made) -> None:
     value = copy.deepcopy(real)
     del value["settings"]["loads"]
+    for row in value["rows"]:
+        del row["batch"]
     assert not is_refused_by_both(value)
+    assert [row["batch"] for row in record.loads(record.dumps(value))["rows"]] == [1] * len(value["rows"])
 
 
 def put(*path: Any, to: Any) -> Callable[[Made], None]:
@@ -131,6 +134,7 @@ def drop(*path: Any) -> Callable[[Made], None]:
         pytest.param(put("valid", to=1), r"valid.*\b1\b.*boolean", id="1 is not true"),
         pytest.param(put("rows", 0, "threads", to=True), r"threads.*True.*integer", id="true is not 1"),
         pytest.param(put("rows", 0, "threads", to=0), r"threads.*\b0\b.*\b1\b", id="no threads"),
+        pytest.param(put("rows", 0, "batch", to=0), r"batch.*\b0\b.*\b1\b", id="no inputs"),
         pytest.param(put("rows", 0, "sha256", to="x"), r"sha256.*'x'", id="checksum"),
         pytest.param(put("created", to="today"), r"created.*'today'", id="time"),
         pytest.param(put("rows", 1, "ratio", "confidence", to=95), r"confidence.*\b95\b.*\b1\b", id="percent"),

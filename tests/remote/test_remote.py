@@ -237,10 +237,11 @@ def test_the_working_folder_stays_or_goes(
 def test_the_core_of_the_inventory_and_of_the_command_line(
     sen_edge: Run, device: sshd.Server, artifact: Path, tmp_path: Path
 ) -> None:
-    asked = options(device, tmp_path, text="cpu = 3")
-    assert "--cpu=3" in json.loads(sen_edge("bench", artifact, *asked, "--json=-").out)["argv"]
-    argv = json.loads(sen_edge("bench", artifact, *asked, "--json=-", "--cpu", 1).out)["argv"]
-    assert "--cpu=1" in argv and "--cpu=3" not in argv
+    for stated, word in (("3", "3"), ("[2, 3]", "2,3"), ("'big'", "big")):
+        asked = options(device, tmp_path, text=f"cpu = {stated}")
+        assert f"--cpu={word}" in json.loads(sen_edge("bench", artifact, *asked, "--json=-").out)["argv"]
+    argv = json.loads(sen_edge("bench", artifact, *asked, "--json=-", "--cpu", "1,2", "--batch=8").out)["argv"]
+    assert {"--cpu=1,2", "--batch=8"} <= set(argv) and "--cpu=big" not in argv
 
 
 def test_a_measurement_that_was_throttled_is_kept_and_exits_3(
@@ -600,6 +601,8 @@ def test_an_installation_that_fails_is_repeated(sen_edge: Run, bare_device: sshd
         ("[hosts.a]\naddress = '-oX'", "'-oX'"),
         ("[hosts.a]\naddress = 'x'\ncpu = -1", "hosts.a.cpu"),
         ("[hosts.a]\naddress = 'x'\ncpu = true", "hosts.a.cpu"),
+        ("[hosts.a]\naddress = 'x'\ncpu = []", "hosts.a.cpu"),
+        ("[hosts.a]\naddress = 'x'\ncpu = 'small'", "hosts.a.cpu is 'small'"),
         ("[hosts.a]\naddress = 'x'\npython = 'a\x1b'", "TOML"),
         ("[hosts.a]\naddress = 'x'\npython = \"a\\u001b\"", "'a\\x1b'"),
         ("[hosts.'']\naddress = 'x'", "hosts"),

@@ -162,6 +162,15 @@ def test_throttling_ends_with_3_unless_allowed(sen_runtime: Run, folder: Path, m
         pytest.param(["bench", "net.sen", "--seconds", "0"], 2, "--seconds", id="zero runs"),
         pytest.param(["bench", "net.sen", "--seconds", "x"], 2, "--seconds", id="seconds"),
         pytest.param(["bench", "net.sen", "--threads", "two"], 2, "'two'", id="threads"),
+        pytest.param(["bench", "net.sen", "--threads", "0"], 2, "--threads is 0", id="no threads"),
+        pytest.param(["bench", "net.sen", "--threads", "9999"], 2, f"{os.cpu_count()} cores", id="many threads"),
+        pytest.param(["bench", "net.sen", "--batch", "0"], 2, "--batch is 0", id="no inputs"),
+        pytest.param(["bench", "net.sen", "--batch", "1,-8"], 2, "'1,-8'", id="batch"),
+        pytest.param(
+            ["bench", "net.sen", "--batch", "999999999999"], 1, "999,999,999,999 inputs", id="memory of a batch"
+        ),
+        pytest.param(["bench", "net.sen", "--cpu", "4000"], 2, "--cpu 4000", id="no such core"),
+        pytest.param(["bench", "net.sen", "--cpu", "small"], 2, "'small'", id="cores"),
         pytest.param(["bench", "net.sen", "--duration", "10x"], 2, "'10x'", id="duration"),
         pytest.param(["bench", "net.sen", "--engine", "tpu"], 2, "'tpu'", id="engine"),
         pytest.param(["bench", "net.sen", "other.sen"], 2, "other.sen", id="widths"),
@@ -304,6 +313,7 @@ def test_compare_is_a_gate(sen_runtime: Run, folder: Path, tmp_path: Path) -> No
 def test_the_machine_is_shown(sen_runtime: Run) -> None:
     found = json.loads(sen_runtime("device", "--json").out)
     assert {"model", "cpu", "governor", "celsius", "throttled"} <= set(found)
+    assert all({"core", "capacity", "max_mhz"} == set(core) for core in found["cores"])
     assert re.search(r"^model +\S", sen_runtime("device").out, re.MULTILINE)
 
 

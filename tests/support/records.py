@@ -37,7 +37,7 @@ def row(name: str, turns_us: np.ndarray, first: dict[str, Any] | None = None, **
     return {
         "name": name, "file": file, "sha256": sha256(file.encode()).hexdigest(), "bytes": 2143272,
         "engine": engine, "engine_version": engine_version, "kernels": "neon" if engine == "native" else None,
-        "threads": int(threads) if threads.isdecimal() else 1, "n_in": 64, "n_out": 10, "timesteps": 0,
+        "threads": int(threads) if threads.isdecimal() else 1, "n_in": 64, "n_out": 10, "timesteps": 0, "batch": 1,
         "load_us": 40 * median + 300, "first_us": 5 * median, "calls_per_sample": max(1, round(1000 / median)),
         "n_samples": len(turns),
         "latency_us": {"min": float(turns.min()), "median": median, "mean": float(turns.mean()),

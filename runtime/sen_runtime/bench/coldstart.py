@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sen_runtime.bench import memory
-from sen_runtime.bench.loops import random_inputs
+from sen_runtime.bench.loops import N_INPUTS, batches, random_inputs, require_batch
 from sen_runtime.engines import engine
 from sen_runtime.errors import EngineCrashError, EngineError
 from sen_runtime.worker import Process
@@ -27,16 +27,18 @@ class ColdStart(NamedTuple):
     """Figures of a cold start."""
 
     load_us: float  # without importing the engine's library
-    first_us: float  # of the first inference, on one input (a batch, where the model has a fixed one)
+    first_us: float  # of the first inference, on one batch
     rss_growth_bytes: int | None  # of the peak of the resident memory in both; None where it is not known
 
 
-def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float = LIMIT_SECONDS) -> ColdStart:
+def cold_start(
+    path: Path, engine_name: str, threads: int, batch: int = 1, limit_seconds: float = LIMIT_SECONDS
+) -> ColdStart:
     """Load a model for the first time and run it once, in a child process; a crash, or a hang, is an `EngineError`."""
     process, begin = Process(is_quiet=True), time.monotonic()
     doing = f"while it loaded {path.name} or ran it once"
     try:
-        return process.call(doing, _measure, path.absolute(), engine_name, threads, limit_s=limit_seconds)
+        return process.call(doing, _measure, path.absolute(), engine_name, threads, batch, limit_s=limit_seconds)
     except EngineCrashError as error:
         if time.monotonic() - begin < limit_seconds:
             raise EngineCrashError(f"{engine_name}: {error.message}") from None
@@ -46,7 +48,7 @@ def cold_start(path: Path, engine_name: str, threads: int, limit_seconds: float 
         process.end(at_once=True)
 
 
-def _measure(path: Path, engine_name: str, threads: int) -> ColdStart:
+def _measure(path: Path, engine_name: str, threads: int, batch: int) -> ColdStart:
     """Measure in this process, which is a new one."""
     found = engine(engine_name)
     found.version()  # imports the library
@@ -56,7 +58,9 @@ def _measure(path: Path, engine_name: str, threads: int) -> ColdStart:
     start = time.perf_counter_ns()
     session = found.load(path, threads)
     loaded = time.perf_counter_ns()
-    x = random_inputs(session.input_shape, session.batch_size or 1, 0, 0.0, 1.0)
+    batch = session.batch_size or batch
+    require_batch(session.input_shape, batch)
+    (x, *_) = batches(random_inputs(session.input_shape, min(batch, N_INPUTS), 0, 0.0, 1.0), batch)
     begin = time.perf_counter_ns()
     session.run(x)
     end = time.perf_counter_ns()

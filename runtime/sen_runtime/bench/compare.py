@@ -25,7 +25,7 @@ SAME_DEVICE = {
     "cpu": "processor of the device",
     "architecture": "architecture of the kernel",
 }
-SAME_ROW = {key: key for key in ("n_in", "n_out", "timesteps", "engine", "threads")}
+SAME_ROW = {key: key for key in ("n_in", "n_out", "timesteps", "engine", "threads", "batch")}
 #: Differences that are noted.
 NOTED_DEVICE = {key: key for key in ("kernel", "os", "userland_bits", "compiler")}
 NOTED_ROW = {
@@ -138,7 +138,9 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
         raise CompareError("; ".join(objections), "--allow-different compares them anyway")
     if not both:
         names = " / ".join(", ".join(map(repr, rows)) or "none" for rows in (rows_a, rows_b))
-        raise CompareError(f"no row is in both records: {names}", "rows are matched by name: file, engine and threads")
+        raise CompareError(
+            f"no row is in both records: {names}", "rows are matched by name: file, engine, threads and batch"
+        )
     notes = [*objections, *(f"{which}: {text}" for which, record in both_records.items() if (text := busy(record)))]
     notes += _differences(a["device"], b["device"], NOTED_DEVICE)
     notes += _differences(a["settings"], b["settings"], NOTED_SETTINGS)

@@ -49,7 +49,7 @@ def evaluate(seen: Observations) -> dict[str, Any]:
             "inputs": "cold-cache" if request.cold_cache else "random" if seen.data is None else "data",
             "n_inputs": len(seen.inputs),
             "data": seen.data,
-            "cpus": None if request.cpu is None else [request.cpu],
+            "cpus": None if request.cpus is None else list(request.cpus),
             "cpus_verified": seen.cpus_verified,
             "turn_ns": TURN_NS,
             "loads": list(seen.measured.loads),
@@ -67,8 +67,7 @@ def evaluate(seen: Observations) -> dict[str, Any]:
 def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, note: str) -> dict[str, Any]:
     """The row in the record; `note` says why its outputs are not judged."""
     artifact, measured = row.plan.artifact, seen.measured
-    samples_us = measured.samples(row.name) / row.rows_per_call
-    turns_us = measured.turns(row.name) / row.rows_per_call
+    samples_us, turns_us = measured.samples(row.name), measured.turns(row.name)
     latency_us, network = statistics.summary(samples_us), artifact.network
     median = latency_us["median"]
     warnings = [
@@ -86,6 +85,7 @@ def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, not
         "engine_version": row.plan.version,
         "kernels": row.kernels,
         "threads": row.plan.threads,
+        "batch": row.batch,
         "n_in": row.input_shape[-1],
         "n_out": row.outputs.shape[1],
         "timesteps": row.timesteps,
@@ -96,7 +96,7 @@ def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, not
         "latency_us": latency_us,
         "step_us": median / row.timesteps if row.timesteps else None,
         "call_us": row.call_us,
-        "throughput_per_s": 1e6 / latency_us["mean"],
+        "throughput_per_s": 1e6 * row.batch / latency_us["mean"],
         "ratio": _ratio(row, turns_us, seen),
         "accuracy_percent": row.accuracy_percent,
         "macs": _property(row, "macs") if network is None else network.macs,
@@ -120,17 +120,19 @@ def _property(row: Row, name: str) -> int | None:
 
 
 def _ratio(row: Row, turns_us: Floats, seen: Observations) -> dict[str, Any] | None:
+    """Time of an input over that of the first row."""
     first, measured = seen.rows[0], seen.measured
     if row is first:
         return None
-    baseline_us = measured.turns(first.name) / first.rows_per_call
-    return {"to": first.name, **statistics.ratio(turns_us, baseline_us, measured.loads, seen.request.seed)}
+    times = turns_us / row.batch, measured.turns(first.name) / first.batch
+    return {"to": first.name, **statistics.ratio(*times, measured.loads, seen.request.seed)}
 
 
 def _traffic(row: Row, median_us: float, seen: Observations) -> dict[str, Any]:
     """Bytes of weights, how fast they are read, and the share of the bandwidth."""
     network = row.plan.artifact.network
-    speed = network.nbytes / median_us / 1000 if network is not None and reads_all_weights(network) else None
+    reads_once = network is not None and row.batch == 1 and reads_all_weights(network)
+    speed = network.nbytes / median_us / 1000 if network is not None and reads_once else None
     traffic = {"weight_bytes": None if network is None else network.nbytes, "bytes_per_ns": speed}
     for name in ("l2", "memory"):
         limit = seen.bandwidth[f"{name}_bytes_per_ns"]
@@ -140,7 +142,7 @@ def _traffic(row: Row, median_us: float, seen: Observations) -> dict[str, Any]:
 
 def _overheads(row: Row, median_us: float, seen: Observations) -> Iterator[tuple[str, str]]:
     """Warnings, with their kinds, about parts of the latency that are not the model's; they are not subtracted."""
-    call_ns, measured = 1000 * median_us * row.rows_per_call, seen.measured
+    call_ns, measured = 1000 * median_us, seen.measured
     costs = {
         "reading the clock and entering the loop": measured.overhead_ns.get(row.name, 0.0) / measured.calls[row.name],
         "the loop in Python": 0.0 if row.has_c_loop else seen.clock["loop_ns"],
@@ -149,8 +151,8 @@ def _overheads(row: Row, median_us: float, seen: Observations) -> Iterator[tuple
         if cost > NAMED_OVERHEAD * call_ns:
             share = f"{100 * cost / call_ns:.2g} %"
             yield "overhead", f"{part} takes {cost:.3g} ns of each call, {share}, which is included"
-    if row.rows_per_call > 1:
-        yield "batch", f"the model takes {row.rows_per_call} inputs in a call; the latency is that of a call, divided"
+    if row.is_batch_fixed and seen.request.batches != (row.batch,):
+        yield "batch", f"the file has a fixed batch of {row.batch}, which was measured; --batch has no effect on it"
     threads, cores = row.plan.threads, seen.cores
     if threads > cores:
         shared = f"{cores} {'core' if cores == 1 else 'cores'}"

@@ -29,7 +29,7 @@ START = f'{{"schema": "{SCHEMA}"'.encode()
 #: Fields of the record, its device and its rows that an entry has.
 COMMON = ("created", "tool", "status", "valid", "invalid_because")
 DEVICE = ("model", "cpu", "architecture", "kernel", "os")
-ROW = ("name", "sha256", "engine", "engine_version", "threads", "n_samples", "bytes", "energy_uj")
+ROW = ("name", "sha256", "engine", "engine_version", "threads", "batch", "n_samples", "bytes", "energy_uj")
 #: A line of a record with ten rows has 4 kB.
 MAX_BYTES = 1 << 28
 REMEDY = "name another file, or remove that line"

@@ -26,22 +26,22 @@ FIRING = 0.2
 GAMMA, MULTIPLIERS = 0x9E3779B97F4A7C15, ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
-def loop_over(session: Session, inputs: FloatArray) -> Loop:
-    """A loop over `inputs [n, ...]`: in C where the engine has one, else in Python.
-
-    A model of a fixed batch runs that many of them in each call.
-    """
-    bare_loop = getattr(session, "bare_loop", None)
-    if bare_loop is not None:
+def loop_over(session: Session, inputs: FloatArray, batch: int = 1) -> Loop:
+    """A loop over `inputs [n, ...]`, `batch` of them in each call: in C where the engine has one, else in Python."""
+    if has_c_loop(session, batch):
         tiles = max(1, min(TILED_BYTES // inputs.nbytes, TILED_ROWS // len(inputs)))
-        loop: Loop = bare_loop(np.concatenate([inputs] * tiles))
+        loop: Loop = session.bare_loop(np.concatenate([inputs] * tiles))  # type: ignore[attr-defined]
         return loop
-    rows = rows_per_call(session)
-    return repeated([call_of(session, batch) for batch in batches(inputs, rows)])
+    return repeated([call_of(session, rows) for rows in batches(inputs, batch)])
+
+
+def has_c_loop(session: Session, batch: int) -> bool:
+    """Whether the loop over calls is in C."""
+    return batch == 1 and hasattr(session, "bare_loop")
 
 
 def call_of(session: Session, x: FloatArray) -> Callable[[], object]:
-    """The engine's call on `x [rows, ...]` with input and output copied; all steps of a step model."""
+    """The engine's call on `x [batch, ...]` with input and output copied; all steps of a step model."""
     bare_call = getattr(session, "bare_call", None)
     properties = getattr(session, "properties", {})
     if bare_call is None or properties.get("snn") == "step":
@@ -50,22 +50,23 @@ def call_of(session: Session, x: FloatArray) -> Callable[[], object]:
     return call
 
 
-def rows_per_call(session: Session) -> int:
-    """Inputs of one call."""
-    return session.batch_size or 1
-
-
-def batches(inputs: FloatArray, rows: int) -> list[FloatArray]:
-    """Split `inputs [n, ...]` into batches of `rows`, the last filled up from the first inputs."""
-    short = -len(inputs) % rows
+def batches(inputs: FloatArray, batch: int) -> list[FloatArray]:
+    """Split `inputs [n, ...]` into batches, the last filled up from the first inputs."""
+    short = -len(inputs) % batch
     padded = np.concatenate([inputs, *[inputs] * -(-short // len(inputs))])[: len(inputs) + short] if short else inputs
-    return [padded[start : start + rows] for start in range(0, len(padded), rows)]
+    return [padded[start : start + batch] for start in range(0, len(padded), batch)]
 
 
-def outputs(session: Session, inputs: FloatArray) -> NDArray[Any]:
+def outputs(session: Session, inputs: FloatArray, batch: int) -> NDArray[Any]:
     """Outputs `[n, n_out]` of `inputs [n, ...]`, in batches as they are timed."""
-    parts = [session.run(batch) for batch in batches(inputs, rows_per_call(session))]
+    parts = [session.run(rows) for rows in batches(inputs, batch)]
     return np.concatenate(parts)[: len(inputs)]
+
+
+def require_batch(shape: tuple[int, ...], batch: int) -> None:
+    """Refuse a batch whose inputs, and the engine's copy of them, do not fit into the memory."""
+    values = math.prod(shape)
+    require(8 * batch * values, f"a batch of {batch:,} inputs of {values:,} values")
 
 
 def random_inputs(shape: tuple[int, ...], n: int, seed: int, low: float, high: float) -> FloatArray:

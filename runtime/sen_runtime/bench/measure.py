@@ -6,12 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,31 +18,26 @@ import sen_runtime
 from sen_runtime.accuracy import accuracy
 from sen_runtime.bench import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory, text, throttle
-from sen_runtime.bench.coldstart import cold_start
+from sen_runtime.bench.cores import pinned, resolve, usable
 from sen_runtime.bench.energy import Span, read_meter
 from sen_runtime.bench.evaluate import evaluate
+from sen_runtime.bench.loading import Load, Loaded, Progress, load_rows, load_session
 from sen_runtime.bench.loops import N_INPUTS
-from sen_runtime.bench.plan import CRASHED, BenchRequest, LeftOut, RowPlan, not_measured, plan
+from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.profile import add_profiles
 from sen_runtime.bench.rounds import Measured, measure_rounds
 from sen_runtime.bench.rows import FloatArray, Observations, Row, input_ranges
 from sen_runtime.bench.statistics import even_choice
 from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
-from sen_runtime.engines import Session, engine
-from sen_runtime.engines.steps import timesteps_of
-from sen_runtime.errors import EngineCrashError, EngineError, SenError, UsageError
+from sen_runtime.engines import Session
+from sen_runtime.errors import UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE
 from sen_runtime.signals import defer_interrupts
-from sen_runtime.streams import suppress_announcements
 
 #: Labelled examples that are classified, an even choice, and how many at once.
 MAX_LABELLED, LABELLED_ROWS = 10_000, 256
 #: Duration of the measurement of a call through Python, seconds.
 CALL_SECONDS = 0.3
-
-Progress = Callable[[str], None]
-Load = Callable[[RowPlan], Session]
-Loaded = tuple[Row, Session]
 
 
 class Device(Protocol):
@@ -55,12 +48,6 @@ class Device(Protocol):
 
     def state(self) -> dict[str, Any]:
         """Return clocks, temperature and throttling."""
-
-
-def load_session(row: RowPlan) -> Session:
-    """Load a row in its engine; errors name the file."""
-    with _naming(row.artifact.path), suppress_announcements():
-        return engine(row.engine).load(row.artifact.path, row.threads)
 
 
 @dataclass(frozen=True)
@@ -94,6 +81,8 @@ def run(
         MissingExtraError: none of the engines is installed, or, where the request is strict, a row is left out.
         KeyboardInterrupt: before anything was measured.
     """
+    cpus = resolve(request.cpus)
+    request = replace(request, cpus=cpus)
     plans, left_out = plan(request)
     for each in left_out:
         progress(text.left_out(asdict(each)))
@@ -101,19 +90,19 @@ def run(
         if len(plans) != 1:
             raise UsageError(
                 f"there are {len(plans)} rows, which alternate every millisecond: a meter cannot tell them apart",
-                "measure energy in a separate run for each: one file, one --engine, one number of --threads",
+                "measure energy in a separate run for each: one file, --engine, number of --threads, and --batch",
             )
         read_meter(request.energy, min_readings=0)
     file = None if request.data is None else DataFile(request.data)
     created = datetime.now(timezone.utc)
-    with _pinned(request.cpu):
-        loaded = _load_rows(plans, left_out, load, progress, is_strict=request.strict)
+    with pinned(cpus) as is_verified:
+        loaded = load_rows(plans, left_out, load, progress, is_strict=request.strict)
         data = None if file is None else _read_data([row for row, _ in loaded], file)
         seen = _observe(request, loaded, data, device or this_machine, load, progress, created)
-        calls = seen.rows[0].rows_per_call
-        spans = (Span(start, end, calls * count) for start, end, count in seen.measured.spans)
+        batch = seen.rows[0].batch
+        spans = (Span(start, end, batch * calls) for start, end, calls in seen.measured.spans)
         with defer_interrupts():
-            run = Run(evaluate(replace(seen, left_out=left_out)), tuple(spans))
+            run = Run(evaluate(replace(seen, left_out=left_out, cpus_verified=is_verified)), tuple(spans))
         if request.profile and seen.measured.is_complete:
             run = replace(
                 run, record=add_profiles(run.record, [(row.plan, s) for row, s in loaded], seen.inputs, progress)
@@ -134,7 +123,7 @@ def _observe(
     facts, rows = device.describe(), [row for row, _ in loaded]
     inputs = _choose_inputs(rows, data, request.seed)
     progress("comparing outputs")
-    outputs = [loops.outputs(session, inputs) for _, session in loaded]
+    outputs = [loops.outputs(session, inputs, row.batch) for row, session in loaded]
     accuracies = [_accuracy_percent(session, data) for _, session in loaded]
     clock = {**interleaved.clock_figures(interleaved.read_clock()), "loop_ns": interleaved.loop_ns()}
     bandwidth = memory.bandwidth(facts)
@@ -160,14 +149,13 @@ def _observe(
     with defer_interrupts():  # an interrupt from here on must not lose the measurement
         states.append(device.state())
         rows = [
-            replace(row, outputs=y, accuracy_percent=percent, call_us=_call_us(session, inputs, measured))
+            replace(row, outputs=y, accuracy_percent=percent, call_us=_call_us(row, session, inputs, measured))
             for (row, session), y, percent in zip(loaded, outputs, accuracies)
         ]
     return Observations(
         tool=("sen-runtime", sen_runtime.__version__),
         request=request,
         created=created,
-        cpus_verified=request.cpu is None or os.sched_getaffinity(0) == {request.cpu},
         inputs=inputs,
         data=None if data is None else data.title,
         rows=rows,
@@ -191,28 +179,8 @@ def _choose_inputs(rows: Sequence[Row], data: Examples | None, seed: int) -> Flo
     return loops.random_inputs(_common_shape(rows), N_INPUTS, seed, low, high)
 
 
-@contextmanager
-def _pinned(cpu: int | None) -> Iterator[None]:
-    """Run on one core, where one is asked for."""
-    if cpu is None:
-        yield
-        return
-    if not hasattr(os, "sched_setaffinity"):
-        raise UsageError("this system does not let a program choose its core", "leave out --cpu")
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {cpu})
-    except (OSError, ValueError, OverflowError):
-        allowed = ", ".join(map(str, sorted(before)))
-        raise UsageError(f"--cpu {cpu}: this process may run on {allowed}") from None
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
 def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(usable()) or os.cpu_count() or 1
 
 
 def _accuracy_percent(session: Session, data: Examples | None) -> float | None:
@@ -221,13 +189,13 @@ def _accuracy_percent(session: Session, data: Examples | None) -> float | None:
         return None
     kept = even_choice(len(data.inputs), MAX_LABELLED)
     chunks = [data.inputs[kept[start : start + LABELLED_ROWS]] for start in range(0, len(kept), LABELLED_ROWS)]
-    outputs = [loops.outputs(session, x) if session.batch_size else session.run(x) for x in chunks]
+    outputs = [loops.outputs(session, x, session.batch_size or len(x)) for x in chunks]
     return accuracy(np.concatenate(outputs), data.labels[kept])
 
 
-def _call_us(session: Session, inputs: FloatArray, measured: Measured) -> float | None:
+def _call_us(row: Row, session: Session, inputs: FloatArray, measured: Measured) -> float | None:
     """Duration of a call through Python, beyond the engine's own loop; None where it has none."""
-    if not hasattr(session, "bare_loop") or not measured.is_complete:
+    if not row.has_c_loop or not measured.is_complete:
         return None
     calls = interleaved.repeated([loops.call_of(session, batch) for batch in loops.batches(inputs, 1)])
     found = interleaved.side_by_side({"loop": loops.loop_over(session, inputs), "call": calls}, CALL_SECONDS)
@@ -236,69 +204,7 @@ def _call_us(session: Session, inputs: FloatArray, measured: Measured) -> float 
 
 def _open(row: RowPlan, load: Load, inputs: FloatArray) -> interleaved.Loop:
     """A new session on a copy of the inputs: both get another address."""
-    return loops.loop_over(load(row), inputs.copy())
-
-
-@contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Add the name of the file to errors."""
-    try:
-        yield
-    except SenError as error:
-        if path.name not in error.message:
-            error.message = f"{path}: {error.message}"
-            error.args = (error.message,)
-        raise
-
-
-def _load_rows(
-    plans: Sequence[RowPlan], left_out: list[LeftOut], load: Load, progress: Progress, *, is_strict: bool
-) -> list[Loaded]:
-    """Load rows; one whose engine crashes on the file is added to `left_out`.
-
-    Raises:
-        EngineCrashError: all crash.
-        MissingExtraError: `is_strict`, and one crashes.
-    """
-    rows = list[Loaded]()
-    for each in plans:
-        progress(f"loading {each.name}")
-        try:
-            rows.append(_load_row(each, load))
-        except EngineCrashError as error:
-            left_out.append(LeftOut(CRASHED, each.artifact.path.name, each.engine, error.message, ""))
-            progress(text.left_out(asdict(left_out[-1])))
-            if is_strict:
-                raise not_measured(left_out) from error
-    if not rows:
-        raise EngineCrashError(left_out[-1].reason)
-    return rows
-
-
-def _load_row(planned: RowPlan, load: Load) -> Loaded:
-    """Load a row: first in another process, which also shows whether the engine survives the file."""
-    with _naming(planned.artifact.path):
-        artifact = planned.artifact
-        cold = cold_start(artifact.path, planned.engine, planned.threads)
-        session = load(planned)
-        outputs = loops.outputs(session, np.zeros((1, *session.input_shape), np.float32))
-        if outputs.ndim != 2:
-            raise EngineError(f"{artifact.path}: the output has the shape {list(outputs.shape)}; expected [1, n]")
-        properties: Mapping[str, str] = getattr(session, "properties", artifact.properties)
-        stated = timesteps_of(properties) if artifact.network is None else artifact.network.timesteps
-        row = Row(
-            planned,
-            session.input_shape,
-            outputs.shape[1],
-            properties,
-            getattr(session, "timesteps", 0) or stated,
-            cold,
-            kernels=getattr(session, "kernels", None),
-            arena_bytes=getattr(session, "arena_bytes", None),
-            rows_per_call=loops.rows_per_call(session),
-            has_c_loop=hasattr(session, "bare_loop"),
-        )
-        return row, session
+    return loops.loop_over(load(row), inputs.copy(), row.batch)
 
 
 def _common_shape(rows: Sequence[Row]) -> tuple[int, ...]:

@@ -1,16 +1,18 @@
-"""Plan the rows of a benchmark: artifacts x engines x threads."""
+"""Plan the rows of a benchmark: artifacts x engines x threads x batch."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain, count
+from dataclasses import dataclass, replace
+from itertools import chain, count, product
 from pathlib import Path
 
 import numpy as np
 
 from sen_runtime import format as image
+from sen_runtime.bench.cores import Cpus, words
 from sen_runtime.engines import engine, missing, names, names_for, usable
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError, SenError, UsageError
@@ -20,6 +22,7 @@ from sen_runtime.untrusted import read_regular
 
 #: Kinds of `LeftOut`.
 MISSING, CRASHED = "missing", "crashed"
+MAX_THREADS = 256
 
 
 class BenchError(SenError):
@@ -34,11 +37,12 @@ class BenchRequest:
         artifacts: files that engines load; the first is the baseline.
         engines: names; empty for all installed engines that run a file, except those on demand.
         threads: numbers of threads, each a separate row.
+        batches: numbers of inputs in a call, each a separate row.
         seconds: duration, without loading and warm-up.
         sustained: record latency, clock and temperature each second.
         data: inputs and labels; None for random inputs.
         cold_cache: empty the caches before each inference.
-        cpu: the only core to run on; None for any.
+        cpus: the only cores to run on: numbers, or `cores.BIG`; None for any.
         seed: of the order and of random inputs.
         raw: keep all samples in the record.
         energy: file of an external meter, read after the run.
@@ -51,10 +55,11 @@ class BenchRequest:
     engines: tuple[str, ...] = ()
     threads: tuple[int, ...] = (1,)
     seconds: float = 10.0
+    batches: tuple[int, ...] = (1,)
     sustained: bool = False
     data: Path | None = None
     cold_cache: bool = False
-    cpu: int | None = None
+    cpus: Cpus = None
     seed: int = 0
     raw: bool = False
     energy: Path | None = None
@@ -83,6 +88,7 @@ class RowPlan:
     engine: str
     version: str
     threads: int
+    batch: int = 1  # inputs of a call
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,7 @@ def check_request(request: BenchRequest) -> None:
         raise UsageError(f"--seconds is {request.seconds:g}; expected a number > 0")
     if request.seed < 0:
         raise UsageError(f"--seed is {request.seed}; expected a number >= 0")
-    for threads in request.threads:
-        if threads < 1:
-            raise UsageError(f"--threads is {threads}; expected a number >= 1")
-    if request.cpu is not None and max(request.threads) > 1:
-        found = f"--cpu {request.cpu} leaves one core, --threads {max(request.threads)} asks for more"
-        raise UsageError(found, "leave out one of them")
+    _check_numbers(request)
     for path in request.artifacts:
         _names_for(path)
     for name in request.engines:
@@ -123,8 +124,22 @@ def check_request(request: BenchRequest) -> None:
             raise UsageError(f"--profile: the engine {name} has no profiler; engines with one: {others}")
 
 
+def _check_numbers(request: BenchRequest) -> None:
+    """Refuse numbers of threads, inputs and cores."""
+    for threads in request.threads:
+        if not 1 <= threads <= MAX_THREADS:
+            expected = f"1 to {MAX_THREADS}; this machine has {os.cpu_count()} cores"
+            raise UsageError(f"--threads is {threads}; expected {expected}")
+    for batch in request.batches:
+        if batch < 1:
+            raise UsageError(f"--batch is {batch}; expected a number >= 1")
+    if isinstance(request.cpus, tuple) and max(request.threads) > len(set(request.cpus)):
+        found = f"--cpu {words(request.cpus)} leaves fewer cores than --threads {max(request.threads)}"
+        raise UsageError(found, "change one of them")
+
+
 def plan(request: BenchRequest) -> tuple[list[RowPlan], list[LeftOut]]:
-    """Plan the rows, in the order of files, engines and threads; those whose engine is missing are left out.
+    """Plan the rows, in the order of files, engines, threads and batches; those whose engine is missing are left out.
 
     Raises:
         UsageError: see `check_request`; none of the requested engines runs a file.
@@ -140,9 +155,10 @@ def plan(request: BenchRequest) -> tuple[list[RowPlan], list[LeftOut]]:
         left_out += [LeftOut(MISSING, file, name, each.message, each.hint) for name, each in absent.items()]
         for name in [name for name in wanted if name not in absent]:
             version = engine(name).version()
-            for threads in dict.fromkeys(request.threads) if engine(name).is_threaded else (1,):
-                title = unique_name(f"{file} {name} {threads}", [row.name for row in rows])
-                rows.append(RowPlan(title, artifact, name, version, threads))
+            numbers = request.threads if engine(name).is_threaded else (1,)
+            for threads, batch in product(dict.fromkeys(numbers), dict.fromkeys(request.batches)):
+                row = RowPlan("", artifact, name, version, threads, batch)
+                rows.append(replace(row, name=unique_name(row_name(row), [other.name for other in rows])))
     if left_out and (request.strict or not rows):
         raise not_measured(left_out)
     return rows, left_out
@@ -204,6 +220,12 @@ def _names_for(path: Path) -> list[str]:
         return names_for(path.suffix)
     except EngineError as error:
         raise UsageError(f"{path}: {error.message}") from None
+
+
+def row_name(row: RowPlan) -> str:
+    """File, engine, number of threads, and the batch where it is not 1."""
+    batch = f" batch {row.batch}" if row.batch > 1 else ""
+    return f"{row.artifact.path.name} {row.engine} {row.threads}{batch}"
 
 
 def unique_name(name: str, taken: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sen_runtime.bench import perf
-from sen_runtime.bench.loops import FloatArray, loop_over, rows_per_call
+from sen_runtime.bench.loops import FloatArray, loop_over
 from sen_runtime.bench.plan import RowPlan
 from sen_runtime.engines import LayerTime, Session, engine
 from sen_runtime.errors import SenError
@@ -30,17 +30,22 @@ def add_profiles(
     for row, (plan, session) in zip(record["rows"], rows):
         progress(f"profiling {plan.name}")
         try:
-            profile = {**_layers(plan, inputs, record["bandwidth"]), "counters": _counters(session, inputs, row)}
+            layers = _layers(plan, session, inputs, record["bandwidth"])
+            profile = {**layers, "counters": _counters(session, inputs, row)}
         except KeyboardInterrupt:
             return {**record, "status": "interrupted", "rows": [*measured, *record["rows"][len(measured) :]]}
         measured.append({**row, "profile": profile})
     return {**record, "rows": measured}
 
 
-def _layers(plan: RowPlan, inputs: FloatArray, bandwidth: Mapping[str, float | None]) -> dict[str, Any]:
+def _layers(
+    plan: RowPlan, session: Session, inputs: FloatArray, bandwidth: Mapping[str, float | None]
+) -> dict[str, Any]:
     run = engine(plan.engine).profile
     if run is None:
         return {"unavailable": f"the engine {plan.engine} has no profiler", "layers": []}
+    if plan.batch != (session.batch_size or 1):
+        return {"unavailable": f"layers are profiled for one input; the row has {plan.batch}", "layers": []}
     try:
         with suppress_announcements():
             found = run(plan.artifact.path, inputs, plan.threads)
@@ -70,14 +75,14 @@ def _counters(session: Session, inputs: FloatArray, row: Mapping[str, Any]) -> d
     nothing = dict.fromkeys(perf.EVENTS)
     if row["threads"] > 1:
         return {"unavailable": f"counters are those of one thread; the row has {row['threads']}", **nothing}
-    rows, loop = rows_per_call(session), loop_over(session, inputs)
-    calls = max(1, int(COUNTED_US / (row["latency_us"]["median"] * rows)))
+    loop = loop_over(session, inputs, row["batch"])
+    calls = max(1, int(COUNTED_US / row["latency_us"]["median"]))
     loop(calls // 10 + 1)
     try:
         found = perf.count(lambda: loop(calls))
     except perf.CountersError as error:
         return {"unavailable": error.message, **nothing}
-    return {"unavailable": None, **{name: n if n is None else n / (calls * rows) for name, n in found.items()}}
+    return {"unavailable": None, **{name: n if n is None else n / (calls * row["batch"]) for name, n in found.items()}}
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -91,8 +96,10 @@ def _table(row: Mapping[str, Any]) -> str:
     lines = [f"{title}: unavailable ({profile['unavailable']})"]
     if profile["unavailable"] is None:
         total = sum(layer["us"] for layer in profile["layers"])
-        median = row["latency_us"]["median"]
-        lines = [f"{title}: the layers take {significant(total)} us, the median latency is {significant(median)} us"]
+        median = row["latency_us"]["median"] / row["batch"]
+        lines = [
+            f"{title}: the layers take {significant(total)} us, the median time of an input is {significant(median)} us"
+        ]
         lines += _aligned([HEADINGS, *map(_cells, profile["layers"])])
     return "\n".join([*lines, _counter_line(profile["counters"])])
 

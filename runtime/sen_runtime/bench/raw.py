@@ -173,7 +173,7 @@ def _observations(path: Path, events: Events, measured: Measured) -> Observation
         tuple(row.plan.artifact.path for row in rows),
         seconds=duration_ns / 1e9,
         cold_cache=is_cold > 0,
-        cpu=int(core.group(1)) if core else None,
+        cpus=(int(core.group(1)),) if core else None,
         seed=seed,
         command=("sen_bench", *start.text("command").split("\0")[1:-1]),
     )
@@ -182,7 +182,6 @@ def _observations(path: Path, events: Events, measured: Measured) -> Observation
         tool=("sen_bench", version),
         request=request,
         created=datetime.fromtimestamp(created_s, timezone.utc),
-        cpus_verified=True,
         inputs=inputs,
         data=None if is_random else given.text("data").rpartition("/")[2],
         rows=rows,

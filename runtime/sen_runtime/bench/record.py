@@ -89,13 +89,18 @@ def loads(content: str | bytes, where: str = "the record") -> dict[str, Any]:
 
 
 def parse(value: Any, where: str) -> dict[str, Any]:
-    """Check a record that is parsed JSON; `where` starts each message."""
+    """Check a record that is parsed JSON; `where` starts each message.
+
+    Rows of older versions of this package, which have no `batch`, get it.
+    """
     found = value.get("schema") if isinstance(value, dict) else None
     if found != SCHEMA:
         hint = "records are written by `sen-runtime bench --json FILE`"
         raise RecordError(f"{where}: schema is {quote(found)}; expected {SCHEMA!r}", hint)
     check(value, f"{where}: record")
     record: dict[str, Any] = value
+    for row in record["rows"]:
+        row.setdefault("batch", 1)
     return record
 
 

@@ -30,7 +30,7 @@ class Row:
     cold: ColdStart
     kernels: str | None = None  # of the native engine, as the arena
     arena_bytes: int | None = None
-    rows_per_call: int = 1  # batch size of the model
+    is_batch_fixed: bool = False  # by the file
     has_c_loop: bool = True  # the loop over the calls is in C
     outputs: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))  # [n, n_out] of the common inputs
     call_us: float | None = None  # of a call through Python, beyond the engine's own loop
@@ -40,6 +40,11 @@ class Row:
     def name(self) -> str:
         """Unique in the run."""
         return self.plan.name
+
+    @property
+    def batch(self) -> int:
+        """Inputs of one call."""
+        return self.plan.batch
 
     @property
     def dtype(self) -> str:
@@ -55,7 +60,6 @@ class Observations:
     tool: tuple[str, str]  # name and version of the program that measured
     request: BenchRequest
     created: datetime  # begin of the run, UTC
-    cpus_verified: bool  # the system confirmed `request.cpu`; True without one
     inputs: FloatArray  # that took turns [n, ...]
     data: str | None  # title of the user's data; None for random inputs
     rows: Sequence[Row]  # the first is the baseline
@@ -69,6 +73,7 @@ class Observations:
     left_out: Sequence[LeftOut] = ()
     sustained: list[dict[str, Any]] | None = None  # see docs/reference/bench.md; None where not asked for
     warnings: Sequence[dict[str, str]] = ()  # of the first row
+    cpus_verified: bool = True  # the system confirmed `request.cpus`; True without
 
 
 def input_ranges(rows: Sequence[Row]) -> list[tuple[float, float]]:

@@ -37,6 +37,7 @@ COLUMNS = (
     Column("p99", "latency_us.p99", "latency", 7),
     Column("p99.9", "latency_us.p99_9", "latency", 1),
     Column("step", "step_us", "latency", 3),
+    Column("inputs/s", "throughput_per_s", "figure", 9),
     Column("ratio", "ratio.median", "figure", 9),
     Column("interval", "ratio", "interval", 8),
     Column("load", "load_us", "load", 3),
@@ -90,7 +91,10 @@ def heading(record: Mapping[str, Any]) -> str:
 def cells(rows: Sequence[Row]) -> dict[Column, list[str]]:
     """Heading and cells of each column with at least one value, padded to one width, aligned at the decimal point."""
     columns, units = {}, dict[str, str]()
+    has_batches = any(row["batch"] > 1 for row in rows)  # else the throughput is that of the mean latency
     for column in COLUMNS:
+        if column.path == "throughput_per_s" and not has_batches:
+            continue
         values = [_value(row, column.path) for row in rows]
         if column.kind not in FORMATS and column.kind not in units:
             # The first column of a unit selects it: medians, because one interrupted row must not change it.
@@ -124,7 +128,8 @@ def remarks(record: Mapping[str, Any]) -> list[str]:
     lines = []
     ratio = next((row["ratio"] for row in record["rows"] if row["ratio"] is not None), None)
     if ratio is not None:
-        lines.append(f"ratio: latency over that of {ratio['to']}; interval: {100 * ratio['confidence']:g} % confidence")
+        what = "time per input" if any(row["batch"] > 1 for row in record["rows"]) else "latency"
+        lines.append(f"ratio: {what} over that of {ratio['to']}; interval: {100 * ratio['confidence']:g} % confidence")
     if record["settings"].get("data"):
         lines.append(f"data: {record['settings']['data']}")
     lines += [reason for reason in record["device"]["throttled_during"] if reason not in record["invalid_because"]]

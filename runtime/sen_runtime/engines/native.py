@@ -104,12 +104,14 @@ class NativeSession(ArenaSession):
         return super().run(x) if y is None else y
 
     def bare_call(self, x: Array) -> Callable[[], Array]:
-        """The library on `x [1, ...]` with copies of input and output, without checks; for measurements.
+        """The library on `x [batch, ...]` without checks of its type and shape; for measurements.
 
-        No other thread may use the session meanwhile.
+        The input of one row is copied, a batch is read in place. No other thread may use the session meanwhile.
         """
         y = self.run(x)  # of the right shape
         stored = np.ascontiguousarray(x, np.float32)
+        if len(stored) != 1:
+            return partial(self._run, stored)
         row = stored.copy()
         infer, copy_output = self._bind(row, y), y.copy
 
