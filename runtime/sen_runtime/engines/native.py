@@ -76,7 +76,7 @@ class NativeSession(ArenaSession):
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         self._infer_in_place = self._bind(self.input, self.output)
         owners = self._arena, self._image
-        self._call, self._turn = native_call.bind(self._caller, library.sen_run_batch, shape, n_out, owners)
+        self._call, self._turn = native_call.bind(self._caller, library.sen_run, shape, n_out, owners)
 
     @property
     def _is_stream_over(self) -> bool:
@@ -99,7 +99,7 @@ class NativeSession(ArenaSession):
             self._is_stream_over = True
 
     def run(self, x: ArrayLike) -> Array:
-        """See `Session.run`. An array of float32 in C order is read in place."""
+        """See `Session.run`. One input of float32 in C order is run without ctypes."""
         y = self._call(x)
         return super().run(x) if y is None else y
 

@@ -22,7 +22,7 @@ _ARRAY_VERSIONS = (0x01000009, 0x02000000)
 #: PyArray_GetNDArrayCVersion and PyArray_NewFromDescr in numpy's table of functions.
 _GET_VERSION, _NEW_FROM_DESCR = 0, 94
 
-#: Outputs of an input or a batch; None for arguments that only the general way takes.
+#: Outputs of an input or a batch of one; None for arguments that only the general way takes.
 Call = Callable[[Any], Optional[Array]]
 
 
@@ -76,7 +76,7 @@ def bind(caller: Caller, run: Any, row: tuple[int, ...], n_out: int, owners: tup
 
     Args:
         caller: of the session, with its model.
-        run: sen_run_batch.
+        run: sen_run.
         row: shape of an input.
         n_out: number of outputs.
         owners: of the memory that the model uses.

@@ -1,7 +1,7 @@
 /* Inference as a function of Python, without the cost of ctypes and of conversions: `sen_call_bind` makes it.
  *
- * Its argument is an input or a batch: a numpy array of float32 in C order. For anything else, a closed session, or a status
- * other than SEN_OK it returns None, and the caller takes the general way, which finds out what is wrong.
+ * Its argument is an input or a batch of one: a numpy array of float32 in C order. For anything else, a closed session, or a
+ * status other than SEN_OK it returns None, and the caller takes the general way, which finds out what is wrong.
  *
  * The declarations below are the part of CPython's stable ABI (https://docs.python.org/3/c-api/stable.html), and of numpy's ABI
  * (PyArrayObject_fields of numpy/ndarraytypes.h, the same in 1.x and 2.x), that this file uses. So one binary serves all
@@ -60,8 +60,8 @@ typedef object *create_array(
 
 /* A session; the same as `Caller` of engines/native_call.py, which owns it. */
 typedef struct caller {
-    int (*run)(void *model, const float *x, float *y, size_t rows); /* sen_run_batch */
-    void *model;                                                    /* null when the session is closed */
+    int (*run)(void *model, const float *x, float *y); /* sen_run */
+    void *model;                                       /* null when the session is closed */
     create_array *create;
     const void *ndarray; /* the type */
     object *float32;     /* the dtype */
@@ -88,7 +88,7 @@ static int is_float32(const caller *session, const array *x)
     return x->head.type == session->ndarray && x->dtype == session->float32 && (x->flags & flags) == flags;
 }
 
-/* Dimensions of `x` before those of an input: 1 for a batch, 0 for a single input, -1 where it is neither. */
+/* Dimensions of `x` before those of an input: 1 for a batch of one, 0 for a single input, -1 where it is neither. */
 static int batch_axes(const caller *session, const array *x)
 {
     const int axes = x->dimensions - session->dimensions;
@@ -96,7 +96,7 @@ static int batch_axes(const caller *session, const array *x)
     for (i = 0; i < session->dimensions; i++)
         if (axes < 0 || axes > 1 || x->shape[axes + i] != session->row[i])
             return -1;
-    return axes;
+    return axes == 1 && x->shape[0] != 1 ? -1 : axes;
 }
 
 /* Waits without the GIL, so that the thread that has the lock can go on. */
@@ -116,7 +116,7 @@ static void unlock(caller *session)
 }
 
 /* A status, or -1 for a closed session. Other threads run Python meanwhile. */
-static int infer(caller *session, const array *x, const array *y, intptr_t rows)
+static int infer(caller *session, const array *x, const array *y)
 {
     thread_state *state;
     int status = -1;
@@ -124,17 +124,17 @@ static int infer(caller *session, const array *x, const array *y, intptr_t rows)
     if (session->model) {
         session->is_stream_over = 1;
         state = PyEval_SaveThread();
-        status = session->run(session->model, x->data, y->data, (size_t)rows);
+        status = session->run(session->model, x->data, y->data);
         PyEval_RestoreThread(state);
     }
     unlock(session);
     return status;
 }
 
-/* An array `[rows, n_out]`, or `[n_out]` without batch axis. */
-static object *new_outputs(const caller *session, int axes, intptr_t rows)
+/* An array `[1, n_out]`, or `[n_out]` without batch axis. */
+static object *new_outputs(const caller *session, int axes)
 {
-    const intptr_t batch[] = {rows, session->outputs};
+    const intptr_t batch[] = {1, session->outputs};
     Py_IncRef(session->float32);
     return session->create(session->ndarray, session->float32, 1 + axes, &batch[1 - axes], NULL, NULL, 0, NULL);
 }
@@ -144,12 +144,11 @@ static object *run(object *self, object *argument)
     caller *session = PyCapsule_GetPointer(self, NULL);
     const array *x = (const array *)(const void *)argument;
     const int axes = is_float32(session, x) ? batch_axes(session, x) : -1;
-    const intptr_t rows = axes == 1 ? x->shape[0] : 1;
     object *y;
     if (axes < 0)
         return none();
-    y = new_outputs(session, axes, rows);
-    if (!y || infer(session, x, (const array *)(const void *)y, rows) == 0)
+    y = new_outputs(session, axes);
+    if (!y || infer(session, x, (const array *)(const void *)y) == 0)
         return y;
     Py_DecRef(y);
     return none();
