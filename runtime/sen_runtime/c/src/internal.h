@@ -127,6 +127,14 @@ sen_tensor sen_image_tensor(const sen_image *image, uint32_t index);
 
 #define SEN_SPARSE_MEMBER(dtype, rows, columns, member, portable) sen_multiply *member;
 
+/* A product of sparse matrices that are stored by source. Those whose rows are single become panels instead where these take
+ * at most `max_spread` elements for each weight. */
+#define SEN_SOURCE_KERNELS 6
+typedef struct sen_source_kernel {
+    uint32_t dtype, block_rows, block_columns, max_spread;
+    sen_multiply *multiply;
+} sen_source_kernel;
+
 /* Products of one instruction set. Null: sparse matrices take the reference, and weights are not rearranged into quads or
  * slices. */
 typedef struct sen_isa {
@@ -134,7 +142,7 @@ typedef struct sen_isa {
     int (*is_finite)(const float *x, size_t count);
     uint32_t group, offset; /* of int8 panels: columns of a row next to each other, what is added to each weight */
     uint64_t max_scattered; /* max bytes of panels that sparse matrices become */
-    sen_multiply *events_16x1_f32; /* blocks by source */
+    sen_source_kernel sources[SEN_SOURCE_KERNELS];
     sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads, *slices_f32, *slices_int8;
     SEN_SPARSE_KERNELS(SEN_SPARSE_MEMBER)
 } sen_isa;

@@ -12,7 +12,9 @@ sen_nonzero_finder SEN_NAME(sen_nonzero);
 sen_integrator SEN_NAME(sen_integrate);
 sen_constant_integrator SEN_NAME(sen_integrate_constant);
 sen_multiply SEN_NAME(sen_dense_f32), SEN_NAME(sen_dense_f16), SEN_NAME(sen_dense_int8), SEN_NAME(sen_panels);
-sen_multiply SEN_NAME(sen_sparse_events_16x1), SEN_NAME(sen_quads), SEN_NAME(sen_slices_f32), SEN_NAME(sen_slices_int8);
+sen_multiply SEN_NAME(sen_source_f32), SEN_NAME(sen_source_1x4_f32), SEN_NAME(sen_source_16x1_f32);
+sen_multiply SEN_NAME(sen_source_int8), SEN_NAME(sen_source_1x4_int8), SEN_NAME(sen_source_16x1_int8);
+sen_multiply SEN_NAME(sen_quads), SEN_NAME(sen_slices_f32), SEN_NAME(sen_slices_int8);
 sen_multiply SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_8x1_f32), SEN_NAME(sen_sparse_16x1_f32);
 sen_multiply SEN_NAME(sen_sparse_16x1_f16), SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_16x1_int8);
 
@@ -34,8 +36,14 @@ const sen_isa SEN_NAME(sen_isa) = {
 #ifdef __ARM_NEON
     .is_finite = SEN_NAME(sen_is_finite),
     .group = SEN_GROUP,
-    .events_16x1_f32 = SEN_NAME(sen_sparse_events_16x1),
     .max_scattered = 2u << 20,
+    .sources =
+        {{SEN_FLOAT32, 1, 1, 16, SEN_NAME(sen_source_f32)},
+         {SEN_FLOAT32, 1, 4, 6, SEN_NAME(sen_source_1x4_f32)},
+         {SEN_FLOAT32, 16, 1, 0, SEN_NAME(sen_source_16x1_f32)},
+         {SEN_INT8, 1, 1, 12 * SEN_GROUP, SEN_NAME(sen_source_int8)},
+         {SEN_INT8, 1, 4, 4 * SEN_GROUP, SEN_NAME(sen_source_1x4_int8)},
+         {SEN_INT8, 16, 1, 0, SEN_NAME(sen_source_16x1_int8)}},
     .quads = SEN_NAME(sen_quads),
 #endif
 #ifdef __AVX512VNNI__

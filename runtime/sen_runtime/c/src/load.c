@@ -90,6 +90,30 @@ static sen_multiply *sparse_kernel(const sen_isa *isa, const sen_weights *w, int
     return is_int8 ? sen_sparse_int8_reference : sen_sparse_reference;
 }
 
+/* Product of weights that are stored by source, or null. Weights that meet spikes are, if they are single. */
+static sen_multiply *source_kernel(const sen_loader *loader, const sen_weights *w, int meets_spikes)
+{
+    const sen_isa *isa = loader->isa;
+    const int is_int8 = (w->uses & SEN_USES_INT8) != 0;
+    const uint32_t block_rows = (w->rows - 1) / w->block_rows + 1;
+    const uint64_t elements = (uint64_t)w->rows * w->columns, bytes = elements * (is_int8 ? 1 : sizeof(float));
+    const uint64_t weights = (uint64_t)w->starts[block_rows] * w->block_columns;
+    uint32_t k;
+    if (!(loader->flags & SEN_PACK) || w->index_dtype != SEN_UINT16 || block_rows > UINT16_MAX + 1u)
+        return NULL;
+    if (meets_spikes && w->block_rows == 1 && w->block_columns == 1)
+        return sen_sparse_events;
+    for (k = 0; k < SEN_SOURCE_KERNELS; k++) {
+        const sen_source_kernel *kernel = &isa->sources[k];
+        const int is_scattered = bytes <= isa->max_scattered && elements <= weights * kernel->max_spread;
+        if (kernel->multiply && w->dtype == kernel->dtype && w->block_rows == kernel->block_rows
+            && w->block_columns == kernel->block_columns && w->columns % w->block_columns == 0
+            && is_int8 == (w->dtype == SEN_INT8))
+            return is_scattered ? NULL : kernel->multiply;
+    }
+    return NULL;
+}
+
 static void place_sparse(
     sen_loader *loader, const sen_operator_record *record, const sen_tensor *tensors, int meets_spikes, sen_weights *w)
 {
@@ -98,9 +122,9 @@ static void place_sparse(
     const int is_int8 = values->dtype == SEN_INT8 && record->n_in <= SEN_MAX_INT8_COLUMNS;
     const int is_single = record->block[0] == 1 && record->block[1] == 1 && columns->dtype == SEN_UINT16;
     const int is_packed = (loader->flags & SEN_PACK) != 0 && columns->dtype == SEN_UINT16;
-    const int is_rearranged = is_single && is_packed;
     const int has_slices = is_int8 ? isa->slices_int8 != NULL : values->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;
     const uint32_t tile = is_int8 ? 64 : 32;
+    sen_multiply *by_source;
     set_matrix(w, values, scale, record->n_out, record->n_in);
     w->indices = columns->data;
     w->index_dtype = columns->dtype;
@@ -108,14 +132,14 @@ static void place_sparse(
     w->block_rows = record->block[0];
     w->block_columns = record->block[1];
     w->uses = is_int8 ? SEN_USES_INT8 : 0;
-    if (is_rearranged && meets_spikes && w->rows <= UINT16_MAX + 1u) {
-        sen_by_source(loader, w, sen_sparse_events);
-    } else if (is_packed && isa->events_16x1_f32 && w->block_rows == 16 && w->block_columns == 1
-               && w->dtype == SEN_FLOAT32) {
-        sen_by_source(loader, w, isa->events_16x1_f32);
-    } else if (is_rearranged && has_slices && w->columns >= tile && w->columns <= UINT16_MAX) {
+    by_source = source_kernel(loader, w, meets_spikes);
+    if (by_source) {
+        if (!is_int8 || by_source == sen_sparse_events)
+            w->uses = SEN_USES_EVENTS;
+        sen_by_source(loader, w, by_source);
+    } else if (is_single && is_packed && has_slices && w->columns >= tile && w->columns <= UINT16_MAX) {
         sen_to_slices(loader, w);
-    } else if (is_packed && w->block_rows == 1 && (is_int8 || w->block_columns == 1)
+    } else if (is_packed && !(w->dtype == SEN_FLOAT32 && w->block_rows == 8 && w->block_columns == 1)
                && (uint64_t)w->rows * w->columns * (is_int8 ? 1 : sizeof(float)) <= isa->max_scattered) {
         sen_scatter(loader, w);
     } else {

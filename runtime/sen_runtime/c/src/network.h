@@ -52,7 +52,7 @@ struct sen_weights {
     const int32_t *starts;
     uint32_t index_dtype, block_rows, block_columns;
 
-    /* Slices (slices.c): */
+    /* Slices (slices.c); by source (source.c), `sums` is scratch [rows, rounded up to 16] of int8 weights: */
     const uint16_t *tiles;
     const int32_t *sums;
 

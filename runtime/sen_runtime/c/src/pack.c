@@ -79,7 +79,7 @@ static size_t panel_place(const sen_weights *w, uint32_t row, uint32_t column, u
     return first * columns + ((size_t)(column / group) * width + (row - first)) * group + column % group;
 }
 
-/* Sparse weights in blocks of one row, with the zeros between them, in panels of float32 or int8. */
+/* Sparse weights, with the zeros between them, in panels of float32 or int8. */
 void sen_scatter(sen_loader *loader, sen_weights *w)
 {
     const int is_int8 = (w->uses & SEN_USES_INT8) != 0;
@@ -92,10 +92,10 @@ void sen_scatter(sen_loader *loader, sen_weights *w)
     if (panels)
         memset(panels, 0, (size_t)count * size);
     for (row = 0; panels && row < w->rows; row++)
-        for (at = w->starts[row]; at < w->starts[row + 1]; at++)
+        for (at = w->starts[row / w->block_rows]; at < w->starts[row / w->block_rows + 1]; at++)
             /* a block at the right edge may exceed the matrix */
             for (j = 0; j < w->block_columns && columns[at] * w->block_columns + j < w->columns; j++) {
-                const size_t value = (size_t)at * w->block_columns + j;
+                const size_t value = ((size_t)at * w->block_rows + row % w->block_rows) * w->block_columns + j;
                 const size_t place = panel_place(w, row, columns[at] * w->block_columns + j, group);
                 if (is_int8)
                     ((int8_t *)panels)[place] = ((const int8_t *)w->values)[value];
@@ -111,29 +111,47 @@ void sen_scatter(sen_loader *loader, sen_weights *w)
     }
 }
 
-/* Single weights, or blocks of one column, by source: see sen_sparse_events. */
+/* Four blocks of 1x4 of a source by input instead of by block. */
+static void transpose_fours(const sen_weights *w, uint32_t sources)
+{
+    float *const values = (float *)(uintptr_t)w->values;
+    uint32_t j;
+    int32_t at;
+    for (j = 0; j < sources; j++)
+        for (at = w->starts[j]; w->starts[j + 1] - at >= 4; at += 4) {
+            float *const block = values + 4 * (size_t)at, copy[16];
+            uint32_t k;
+            memcpy(copy, block, sizeof copy);
+            for (k = 0; k < 16; k++)
+                block[k] = copy[k % 4 * 4 + k / 4];
+        }
+}
+
+/* Blocks by source: see source.c, and sen_sparse_events. */
 void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply)
 {
     const sen_weights from = *w;
-    const uint32_t block_rows = (w->rows + w->block_rows - 1) / w->block_rows, size = sen_width(w->dtype) * w->block_rows;
+    const uint32_t block_rows = (w->rows + w->block_rows - 1) / w->block_rows, sources = w->columns / w->block_columns;
+    const uint32_t size = sen_width(w->dtype) * w->block_rows * w->block_columns;
     const uint32_t count = (uint32_t)from.starts[block_rows];
     const uint16_t *columns = from.indices;
     sen_arena *arena = &loader->arena;
-    int32_t *starts = sen_take(arena, (uint64_t)w->columns + 1, sizeof *starts), at;
+    int32_t *starts = sen_take(arena, (uint64_t)sources + 1, sizeof *starts), at;
     uint16_t *rows = sen_take(arena, count, sizeof *rows);
     uint8_t *values = sen_take(arena, count, size);
     uint32_t row, j;
     w->multiply = multiply;
-    w->uses = SEN_USES_EVENTS;
     w->starts = starts;
     w->indices = rows;
     w->values = values;
+    if (w->uses & SEN_USES_INT8)
+        w->sums = sen_take(arena, ((uint64_t)w->rows + 15) / 16 * 16, sizeof *w->sums);
     if (!values)
         return;
-    memset(starts, 0, ((size_t)w->columns + 1) * sizeof *starts);
+    memset(starts, 0, ((size_t)sources + 1) * sizeof *starts);
     for (j = 0; j < count; j++)
         starts[columns[j] + 1]++;
-    for (j = 0; j < w->columns; j++)
+    for (j = 0; j < sources; j++)
         starts[j + 1] += starts[j];
     for (row = 0; row < block_rows; row++)
         for (at = from.starts[row]; at < from.starts[row + 1]; at++) {
@@ -141,7 +159,9 @@ void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply)
             rows[to] = (uint16_t)row;
             memcpy(values + (size_t)to * size, (const uint8_t *)from.values + (size_t)at * size, size);
         }
-    for (j = w->columns; j > 0; j--) /* each start has moved to the next one's */
+    for (j = sources; j > 0; j--) /* each start has moved to the next one's */
         starts[j] = starts[j - 1];
     starts[0] = 0;
+    if (w->dtype == SEN_FLOAT32 && w->block_columns == 4)
+        transpose_fours(w, sources);
 }

@@ -111,36 +111,6 @@ SPARSE_COLUMNS(SEN_NAME(sen_sparse_16x1_f32), float, part, load_part, 16)
 SPARSE_COLUMNS(SEN_NAME(sen_sparse_16x1_f16), uint16_t, part, load_part_f16, 16)
 SPARSE_COLUMNS(SEN_NAME(sen_sparse_8x1_f32), float, part_of_eight, load_part_of_eight, 8)
 
-#ifdef __ARM_NEON
-/* Blocks of 16 x 1 by source: `starts` [columns + 1], uint16 block rows. Inputs that are 0 are not multiplied. */
-void SEN_NAME(sen_sparse_events_16x1)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
-{
-    const uint32_t whole = w->rows / 16, kept = w->rows % 16;
-    const uint16_t *const rows = w->indices;
-    const uint32_t *event = x->events, *const end = event + x->count;
-    float last[16] = {0};
-    uint32_t i;
-    for (i = 0; i < whole * 16; i += 4)
-        vst1q_f32(y + i, addend ? vld1q_f32(addend + i) : vdupq_n_f32(0));
-    while (event != end) {
-        const uint32_t j = *event++;
-        const float32x4_t value = vld1q_dup_f32(x->values + j);
-        const uint16_t *row = rows + w->starts[j], *const stop = rows + w->starts[j + 1];
-        const float *block = (const float *)w->values + 16 * (size_t)w->starts[j];
-        for (; row != stop; row++, block += 16) {
-            float *const sums = *row < whole ? y + 16 * (size_t)*row : last;
-            const float32x4x4_t weights = vld1q_f32_x4(block);
-            vst1q_f32(sums, vfmaq_f32(vld1q_f32(sums), weights.val[0], value));
-            vst1q_f32(sums + 4, vfmaq_f32(vld1q_f32(sums + 4), weights.val[1], value));
-            vst1q_f32(sums + 8, vfmaq_f32(vld1q_f32(sums + 8), weights.val[2], value));
-            vst1q_f32(sums + 12, vfmaq_f32(vld1q_f32(sums + 12), weights.val[3], value));
-        }
-    }
-    finish_rows(y, whole * 16, NULL, is_relu, y);
-    finish_rows(last, kept, addend ? addend + whole * 16 : NULL, is_relu, y + whole * 16);
-}
-#endif
-
 /* Blocks of 1 x 4: a vector of inputs feeds one output. The columns are a multiple of 4. */
 void SEN_NAME(sen_sparse_1x4_f32)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
