@@ -64,6 +64,7 @@ FORMS = (
     Form("sparse-int8", ";sen", INT8, (*SPARSITY, "--pattern", "16x1"), is_calibrated=True),
     Form("low-rank", "sen;onnx,tflite", (), RANK, is_calibrated=True),
     Form("low-rank-int8", "sen;tflite", INT8, RANK, is_calibrated=True),
+    Form("sparse-int8-distilled", "sen", checkpoint="mnist-mlp-d32-e6-16x1.sen"),
     Form("spiking", "onnx,tflite,sen", checkpoint="mnist-snn-d32-e6.pt"),
 )
 

@@ -9,10 +9,12 @@ import onnx
 import pytest
 
 import sen_edge as api
+from sen_edge.data.datasets import load
 from sen_edge.errors import DataError
 from sen_edge.exporting.verify.result import TOLERANCES
 from sen_runtime import format as image
 from sen_runtime import reference
+from sen_runtime.engines import native
 from tests.conftest import INTERPRETERS, Outcome
 
 Run = Callable[..., Outcome]
@@ -44,6 +46,17 @@ def test_the_checkpoints_take_less_than_a_megabyte() -> None:
     assert sum(path.stat().st_size for path in SHIPPED) < 1_000_000
     page = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert all(path.name in page for path in SHIPPED)
+
+
+def test_the_smallest_form_takes_30_kb_and_half_a_point(data: tuple[str, ...], sen_edge: Run) -> None:
+    path = FOLDER / "mnist-mlp-d32-e6-16x1.sen"
+    assert path.stat().st_size <= 30_000
+    if data:
+        mnist = load("mnist")
+        with native.load(path) as session:
+            accuracy = 100 * np.mean(session.run(mnist.test_inputs).argmax(axis=1) == mnist.test_labels)
+        inspected = sen_edge("inspect", FOLDER / "mnist-mlp-d32-e6.pt", "--json").out
+        assert float(json.loads(inspected)["metadata"]["test_accuracy"]) - accuracy <= 0.5
 
 
 @pytest.mark.slow
