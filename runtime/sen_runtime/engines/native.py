@@ -61,6 +61,7 @@ class NativeSession(ArenaSession):
         self.arena_bytes = size.value
         require(self.arena_bytes)
         self._arena: Array | None = _aligned(self.arena_bytes)
+        self._work: Array | None = None  # scratch of a batch, since the first one
         model = ctypes.c_void_p()
         _check(library.sen_load(ctypes.byref(model), data.ctypes.data, data.size, self._arena.ctypes.data, size, flags))
         self._image = None if flags & PACK else data  # which the library reads in place
@@ -160,8 +161,18 @@ class NativeSession(ArenaSession):
         return ns
 
     def _run(self, rows: Float32Array) -> Array:
-        y = np.empty((len(rows), len(self.output)), np.float32)
-        status = self._library.sen_run_batch(self._model, rows.ctypes.data, y.ctypes.data, len(rows))
+        library, n_out = self._library, len(self.output)
+        work_bytes = library.sen_rows_work_size(self._model) if len(rows) > 1 and self._work is None else 0
+        require(work_bytes + 4 * len(rows) * n_out, f"{len(rows):,} rows of {n_out:,} outputs")
+        y = np.empty((len(rows), n_out), np.float32)
+        if work_bytes:
+            self._work = _aligned(work_bytes)
+        if len(rows) > 1 and self._work is not None:
+            status = library.sen_run_rows(
+                self._model, self._work.ctypes.data, rows.ctypes.data, y.ctypes.data, len(rows)
+            )
+        else:
+            status = library.sen_run_batch(self._model, rows.ctypes.data, y.ctypes.data, len(rows))
         _check(status, rows)
         return y
 
@@ -177,7 +188,7 @@ class NativeSession(ArenaSession):
         """Drop the arena; arrays of the caller and bare calls own their memory."""
         self._infer_in_place = self._check_open
         self._call = native_call.general
-        self._model = self._caller.model = self._arena = self._image = None
+        self._model = self._caller.model = self._arena = self._image = self._work = None
 
 
 def load(
@@ -320,6 +331,8 @@ def _library() -> Any:
         ("sen_layer_output", pointer, [pointer, ctypes.c_uint32, pointer]),
         *((f"sen_{what}", ctypes.c_int, [pointer, pointer, pointer]) for what in ("run", "step")),
         ("sen_run_batch", ctypes.c_int, [pointer, pointer, pointer, size]),
+        ("sen_rows_work_size", size, [pointer]),
+        ("sen_run_rows", ctypes.c_int, [pointer, pointer, pointer, pointer, size]),
         ("sen_reset", ctypes.c_int, [pointer]),
     ):
         function = getattr(library, name)

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sen_runtime import untrusted
 from sen_runtime.errors import EngineError
+from sen_runtime.memory_limits import require
 
 Array = NDArray[Any]
 Float32Array = NDArray[np.float32]
@@ -256,6 +257,7 @@ def to_float32(x: ArrayLike) -> Float32Array:
         return np.ascontiguousarray(array) if array.ndim else array
     if array.dtype.kind not in "fiub":
         raise EngineError(f"the input has dtype {array.dtype}; expected real numbers")
+    require(4 * array.size, f"an input of shape {list(array.shape)} as float32")
     with np.errstate(over="ignore"):  # infinite beyond float32, which `require_finite` refuses
         return array.astype(np.float32, order="C")
 

@@ -145,6 +145,7 @@ typedef struct sen_isa {
     sen_source_kernel sources[SEN_SOURCE_KERNELS];
     sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads, *slices_f32, *slices_int8;
     SEN_SPARSE_KERNELS(SEN_SPARSE_MEMBER)
+    const sen_rows_kernel *rows_kernels;
 } sen_isa;
 
 /* isa.c: the reference kernels, and the fastest ones of this processor. */
@@ -155,6 +156,7 @@ const sen_isa *sen_choose_isa(unsigned flags);
 struct sen_model {
     sen_network network;
     float *work;
+    sen_batch batch;
     int (*is_finite)(const float *x, size_t count); /* null where inputs may be NaN or infinite */
 };
 
@@ -165,13 +167,14 @@ typedef struct sen_arena {
     int overflows;
 } sen_arena;
 
-/* Where an image is being laid out, how, and the widest input that products use in each form. */
+/* Where an image is being laid out, how, the widest input that products use in each form, and floats of `work` so far. */
 typedef struct sen_loader {
     sen_arena arena;
     const sen_image *image;
     const sen_isa *isa;
     unsigned flags;
-    uint32_t quantized, events, inner;
+    uint32_t quantized, events, inner, turned;
+    uint64_t work;
 } sen_loader;
 
 /* pack.c, slices.c: `count` times `size` bytes of the arena, at a multiple of SEN_ALIGNMENT. The others rearrange weights and

@@ -18,6 +18,20 @@ sen_multiply SEN_NAME(sen_quads), SEN_NAME(sen_slices_f32), SEN_NAME(sen_slices_
 sen_multiply SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_8x1_f32), SEN_NAME(sen_sparse_16x1_f32);
 sen_multiply SEN_NAME(sen_sparse_16x1_f16), SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_16x1_int8);
 
+sen_multiply_rows SEN_NAME(sen_panels_rows);
+
+/* Zeros are skipped by the product of one row. */
+#ifdef __ARM_NEON
+#define MIN_PERCENT 75
+#else
+#define MIN_PERCENT 25
+#endif
+
+static const sen_rows_kernel rows_kernels[] = {
+    {SEN_NAME(sen_panels), SEN_NAME(sen_panels_rows), 0, MIN_PERCENT},
+    {NULL, NULL, 0, 0},
+};
+
 #define SEN_TEXT(name) SEN_TEXT_OF(name)
 #define SEN_TEXT_OF(name) #name
 
@@ -65,6 +79,7 @@ const sen_isa SEN_NAME(sen_isa) = {
     .sparse_1x4_int8 = sen_sparse_1x4_int8,
 #endif
     .sparse_16x1_int8 = SEN_NAME(sen_sparse_16x1_int8),
+    .rows_kernels = rows_kernels,
 };
 
 #else

@@ -4,11 +4,14 @@
 /* Time steps of one inference; a stream has no end. */
 #define MAX_TIMESTEPS (1u << 20)
 
-/* The same for floats of `work`, which begins where the arena does. */
-static uint32_t take_floats(sen_arena *arena, uint64_t count)
+/* Offset of `count` more floats of `work`, at a multiple of SEN_ALIGNMENT. */
+static uint32_t take_floats(sen_loader *loader, uint64_t count)
 {
-    const uint64_t start = arena->used / sizeof(float);
-    (void)sen_take(arena, count, sizeof(float));
+    const uint64_t start = loader->work, unit = SEN_ALIGNMENT / sizeof(float);
+    if (count > UINT32_MAX - unit || start + count > UINT32_MAX - unit)
+        loader->arena.overflows = 1;
+    else
+        loader->work = (start + count + unit - 1) / unit * unit;
     return (uint32_t)start;
 }
 
@@ -43,12 +46,20 @@ static void set_matrix(sen_weights *w, const sen_tensor *data, const sen_tensor 
     w->scale_step = scale->data && scale->shape[0] > 1;
 }
 
+static uint32_t larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
 static void note_uses(sen_loader *loader, const sen_weights *w)
 {
-    if (w->uses & SEN_USES_INT8 && w->columns > loader->quantized)
-        loader->quantized = w->columns;
-    if (w->uses & SEN_USES_EVENTS && w->columns > loader->events)
-        loader->events = w->columns;
+    const sen_rows_kernel *rows = sen_find_rows_kernel(loader->isa->rows_kernels, w->multiply);
+    if (w->uses & SEN_USES_INT8)
+        loader->quantized = larger(loader->quantized, w->columns);
+    if (w->uses & SEN_USES_EVENTS)
+        loader->events = larger(loader->events, w->columns);
+    if (rows && rows->turns)
+        loader->turned = larger(loader->turned, w->columns);
 }
 
 static sen_status place_dense(
@@ -193,8 +204,7 @@ static sen_status place_operator(sen_loader *loader, const sen_operator_record *
         place_sparse(loader, record, tensors, meets_spikes, w);
         return SEN_OK;
     default:
-        if (tensors[1].shape[0] > loader->inner)
-            loader->inner = tensors[1].shape[0];
+        loader->inner = larger(loader->inner, tensors[1].shape[0]);
         status = place_dense(loader, &tensors[1], &tensors[3], meets_spikes, &w[0]);
         return status == SEN_OK ? place_dense(loader, &tensors[0], &tensors[2], 0, &w[1]) : status;
     }
@@ -252,13 +262,13 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
     layer.lif.threshold = record->threshold;
     layer.lif.reset = record->reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO : record->reset;
     if (is_spiking || index < program->layers - 1) /* a perceptron's last layer writes to `y` */
-        layer.out = take_floats(&loader->arena, layer.n_out);
+        layer.out = take_floats(loader, layer.n_out);
     if (is_spiking)
-        layer.current = take_floats(&loader->arena, layer.n_out);
+        layer.current = take_floats(loader, layer.n_out);
     if (is_spiking && record->neuron == SEN_LIF)
-        layer.membrane = take_floats(&loader->arena, layer.n_out);
+        layer.membrane = take_floats(loader, layer.n_out);
     if (is_spiking && record->neuron == SEN_LEAKY_INTEGRATOR)
-        layer.total = take_floats(&loader->arena, layer.n_in);
+        layer.total = take_floats(loader, layer.n_in);
     if (placed)
         *placed = layer;
     return SEN_OK;
@@ -283,6 +293,32 @@ static void set_factors(float *factors, const sen_program *program, float beta)
     }
 }
 
+/* Floats of activations of a batch, at most: there are fewer rows side by side in wide networks. */
+#define MAX_HIDDEN (1u << 22)
+
+/* Scratch of a batch, behind that of one input. A model whose batch cannot be addressed still runs one input. */
+static void lay_out_batch(sen_loader *loader, sen_batch *batch)
+{
+    const sen_program *program = loader->image->program;
+    const int overflows = loader->arena.overflows;
+    uint32_t widest = larger(loader->inner, 1), hidden = 0, index;
+    if (program->timesteps > 0)
+        hidden = larger(program->n_in, program->n_out);
+    for (index = 0; index + 1 < program->layers; index++)
+        hidden = larger(hidden, loader->image->operators[loader->image->layers[index].op].n_out);
+    widest = larger(widest, hidden);
+    batch->rows = widest > MAX_HIDDEN ? 1 : MAX_HIDDEN / widest < SEN_TILE_ROWS ? MAX_HIDDEN / widest : SEN_TILE_ROWS;
+    for (index = 0; index < 2; index++)
+        batch->hidden[index] = take_floats(loader, (uint64_t)batch->rows * hidden);
+    batch->inner = take_floats(loader, (uint64_t)batch->rows * loader->inner);
+    batch->quantized_bytes = SEN_QUANTIZED_BYTES(loader->quantized);
+    batch->quantized = take_floats(loader, batch->rows * (uint64_t)batch->quantized_bytes / sizeof(float));
+    batch->turned = take_floats(loader, SEN_TURNED_FLOATS((uint64_t)loader->turned));
+    if (!loader->arena.overflows && loader->work <= SIZE_MAX / sizeof(float))
+        batch->bytes = (size_t)loader->work * sizeof(float);
+    loader->arena.overflows = overflows;
+}
+
 /* Lays a model out, or counts its bytes where the arena has no base. */
 static sen_status lay_out(sen_loader *loader, sen_model **placed)
 {
@@ -292,6 +328,8 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     sen_layer *layers = sen_take(arena, program->layers, sizeof *layers);
     float *factors = sen_take(arena, program->timesteps, sizeof *factors);
     uint32_t index, first_operator = 0, inner, quantized, events;
+    sen_batch batch = {NULL, loader->isa->rows_kernels, 0, {0, 0}, 0, 0, 0, 0, 0};
+    float *work;
     if (program->timesteps > MAX_TIMESTEPS)
         return SEN_TOO_LARGE;
     for (index = 0; index < program->layers; index++) {
@@ -300,9 +338,11 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
             return status;
         first_operator = loader->image->layers[index].op + 1;
     }
-    inner = take_floats(arena, loader->inner);
-    quantized = take_floats(arena, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
-    events = take_floats(arena, loader->events ? (uint64_t)loader->events + 15 : 0);
+    inner = take_floats(loader, loader->inner);
+    quantized = take_floats(loader, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
+    events = take_floats(loader, loader->events ? (uint64_t)loader->events + 15 : 0);
+    work = sen_take(arena, loader->work, sizeof *work);
+    lay_out_batch(loader, &batch);
     if (arena->overflows)
         return SEN_TOO_LARGE;
     if (arena->base) {
@@ -313,7 +353,9 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
         set_factors(factors, program, loader->image->layers[index - 1].beta);
         model->network = network;
         model->is_finite = loader->flags & SEN_ALLOW_NONFINITE ? NULL : loader->isa->is_finite;
-        model->work = (float *)(void *)arena->base;
+        model->work = work;
+        model->batch = batch;
+        model->batch.network = &model->network;
         *placed = model;
     }
     return SEN_OK;
@@ -324,7 +366,7 @@ static sen_status measure(sen_image *image, const void *bytes, size_t size, unsi
 {
     sen_status status = sen_image_open(image, bytes, size, flags);
     if (status == SEN_OK) {
-        sen_loader loader = {{NULL, SIZE_MAX / 2, 0, 0}, image, sen_choose_isa(flags), flags, 0, 0, 0};
+        sen_loader loader = {{NULL, SIZE_MAX / 2, 0, 0}, image, sen_choose_isa(flags), flags, 0, 0, 0, 0, 0};
         status = lay_out(&loader, NULL);
         if (status == SEN_OK)
             *arena_size = (size_t)loader.arena.used;
@@ -342,7 +384,7 @@ sen_status sen_load(
     sen_model **model, const void *bytes, size_t image_size, void *memory, size_t memory_size, unsigned flags)
 {
     sen_image image;
-    sen_loader loader = {{memory, memory_size, 0, 0}, &image, sen_choose_isa(flags), flags, 0, 0, 0};
+    sen_loader loader = {{memory, memory_size, 0, 0}, &image, sen_choose_isa(flags), flags, 0, 0, 0, 0, 0};
     sen_status status;
     size_t needed;
     if (!model || !memory)

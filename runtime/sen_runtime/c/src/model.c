@@ -110,3 +110,24 @@ sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *cl
     sen_network_profile(&model->network, model->work, x, y, clock, ticks);
     return SEN_OK;
 }
+
+size_t sen_rows_work_size(const sen_model *model)
+{
+    return model->batch.bytes;
+}
+
+sen_status sen_run_rows(const sen_model *model, void *work, const float *x, float *y, size_t rows)
+{
+    size_t finite = 0, width;
+    if (!model || !work || !x || !y)
+        return SEN_NULL;
+    if ((uintptr_t)work % SEN_ALIGNMENT != 0)
+        return SEN_ARENA_ALIGNMENT;
+    if (model->batch.bytes == 0)
+        return SEN_TOO_LARGE;
+    width = values_of_input(model);
+    while (finite < rows && !is_refused(model, x + finite * width, width))
+        finite++;
+    sen_network_run_rows(&model->batch, work, x, y, finite);
+    return finite < rows ? SEN_NONFINITE : SEN_OK;
+}

@@ -194,6 +194,47 @@ void sen_network_run(const sen_network *network, float *work, const float *x, fl
 void sen_network_profile(
     const sen_network *network, float *work, const float *x, float *y, uint64_t (*clock)(void), uint64_t *ticks);
 
+/* Rows of a batch that are multiplied together, at most; and scratch of some products: sixteen rows, column after column. */
+#define SEN_TILE_ROWS 64u
+#define SEN_TURNED_FLOATS(columns) (16u * (columns))
+
+/* Rows of inputs, and where their products go. */
+typedef struct sen_rows {
+    uint32_t count;
+    int is_relu;
+    sen_input x[SEN_TILE_ROWS];
+    const float *addend[SEN_TILE_ROWS]; /* null for 0; may be `y` */
+    float *y[SEN_TILE_ROWS];
+    float *turned; /* scratch */
+} sen_rows;
+
+/* y = act(addend + W x) of several rows. */
+typedef void sen_multiply_rows(const sen_weights *w, const sen_rows *rows);
+
+/* The product of several rows by that of one; a table ends with null. */
+typedef struct sen_rows_kernel {
+    sen_multiply *multiply;
+    sen_multiply_rows *multiply_rows;
+    int turns;            /* whether it uses `turned` */
+    uint32_t min_percent; /* of the inputs: a row with fewer that are not 0 is faster alone */
+} sen_rows_kernel;
+
+/* A network and how it runs several rows; its scratch are offsets into `work`, in floats, behind that of one row. */
+typedef struct sen_batch {
+    const sen_network *network;
+    const sen_rows_kernel *kernels;
+    uint32_t rows; /* side by side */
+    uint32_t hidden[2], inner, quantized, turned; /* activations of every other layer */
+    size_t quantized_bytes;                       /* of one row */
+    size_t bytes;                                 /* of `work`, that of one row included; 0: it cannot be addressed */
+} sen_batch;
+
+/* `rows` inferences, row after row. `work` begins at a multiple of 64 bytes. Calls with a `work` of their own may run at once. */
+void sen_network_run_rows(const sen_batch *batch, float *work, const float *x, float *y, size_t rows);
+
+/* The product of several rows, or null: then row after row. */
+const sen_rows_kernel *sen_find_rows_kernel(const sen_rows_kernel *kernels, sen_multiply *multiply);
+
 /* finite.c: whether `count` values are finite. */
 int sen_is_finite(const float *x, size_t count);
 

@@ -119,15 +119,20 @@ SEN_PRIVATE void sen_network_step(const sen_network *network, float *work, const
     memcpy(y, out, last->n_out * sizeof(float));
 }
 
-/* What arrives at the readout in all steps, weighted: of an input that stays the same, of one constant layer, or of any. */
+/* Number of Lif layers. */
+static uint32_t spiking_layers(const sen_network *network)
+{
+    return network->layer_count - (network->readout != SEN_SPIKE_COUNT);
+}
+
+/* What arrives at the readout in all steps, weighted: of one layer with a constant current, or of any. The first layer was
+ * charged with an input that stays the same. */
 static void run_steps(const sen_network *network, float *work, const float *x, uint32_t n, float *total)
 {
     const sen_layer *first = &network->layers[0];
     const int is_constant = !network->is_spike_train;
-    uint32_t spiking = network->layer_count - (network->readout != SEN_SPIKE_COUNT), t, i;
-    if (is_constant && spiking > 0)
-        charge(network, work, first, x);
-    if (is_constant && spiking == 1) {
+    uint32_t t, i;
+    if (is_constant && spiking_layers(network) == 1) {
         network->kernels->integrate_constant(
             &first->lif, n, work + first->current, network->factors, network->timesteps, work + first->membrane, total);
         return;
@@ -141,21 +146,28 @@ static void run_steps(const sen_network *network, float *work, const float *x, u
     }
 }
 
+static float factor_sum(const sen_network *network)
+{
+    float sum = 0;
+    uint32_t t;
+    for (t = 0; t < network->timesteps; t++)
+        sum += network->factors[t];
+    return sum;
+}
+
 /* All steps. A leaky integrator is linear, so its weights are multiplied once, with what arrives in all steps. */
 static void run_spiking(const sen_network *network, float *work, const float *x, float *y)
 {
     const sen_layer *last = &network->layers[network->layer_count - 1];
-    float sum = 0;
-    uint32_t t;
     sen_network_reset(network, work);
+    if (!network->is_spike_train && spiking_layers(network) > 0)
+        charge(network, work, &network->layers[0], x);
     if (network->readout == SEN_SPIKE_COUNT) {
         run_steps(network, work, x, network->n_out, y);
         return;
     }
-    for (t = 0; t < network->timesteps; t++)
-        sum += network->factors[t];
     run_steps(network, work, x, last->n_in, work + last->total);
-    apply(network, work, last, work + last->total, bias_of(last, sum, y), 0, y);
+    apply(network, work, last, work + last->total, bias_of(last, factor_sum(network), y), 0, y);
 }
 /* end */
 
@@ -226,7 +238,6 @@ void sen_network_profile(
     const uint32_t readout = network->layer_count - 1;
     const sen_layer *last = &network->layers[readout];
     sen_laps laps = {clock, ticks, clock()};
-    float sum = 0;
     uint32_t index;
     if (network->timesteps == 0) {
         for (index = 0; index <= readout; index++) {
@@ -243,9 +254,140 @@ void sen_network_profile(
         profile_steps(network, work, x, network->n_out, readout + 1, y, &laps);
         return;
     }
-    for (index = 0; index < network->timesteps; index++)
-        sum += network->factors[index];
     profile_steps(network, work, x, last->n_in, readout, work + last->total, &laps);
-    apply(network, work, last, work + last->total, bias_of(last, sum, y), 0, y);
+    apply(network, work, last, work + last->total, bias_of(last, factor_sum(network), y), 0, y);
     lap(&laps, readout);
+}
+
+const sen_rows_kernel *sen_find_rows_kernel(const sen_rows_kernel *kernels, sen_multiply *multiply)
+{
+    for (; kernels && kernels->multiply; kernels++)
+        if (kernels->multiply == multiply)
+            return kernels;
+    return NULL;
+}
+
+/* What is added to the products of rows: nothing, or floats `step` apart from row to row. */
+typedef struct sen_addends {
+    const float *first;
+    size_t step;
+} sen_addends;
+
+/* Whether the product of `x` is faster alone, because most of its values are 0. */
+static int is_faster_alone(const sen_rows_kernel *kernel, const sen_weights *w, const float *x)
+{
+    uint32_t nonzero = 0, j;
+    if (!(w->uses & SEN_USES_EVENTS))
+        return 0;
+    for (j = 0; j < w->columns; j++)
+        nonzero += x[j] != 0;
+    return 100 * (uint64_t)nonzero < kernel->min_percent * (uint64_t)w->columns;
+}
+
+/* `count` rows `x [columns]` times `w`. */
+static void multiply_rows(
+    const sen_batch *batch, float *work, const sen_weights *w, const float *x, uint32_t count, const sen_addends *addends,
+    int is_relu, float *y)
+{
+    const sen_rows_kernel *kernel = sen_find_rows_kernel(batch->kernels, w->multiply);
+    int8_t *quantized = (int8_t *)(work + batch->quantized);
+    sen_rows rows;
+    uint32_t r;
+    rows.count = 0;
+    rows.is_relu = is_relu;
+    rows.turned = work + batch->turned;
+    for (r = 0; r < count; r++, x += w->columns, y += w->rows, quantized += batch->quantized_bytes) {
+        const float *addend = addends->first ? addends->first + r * addends->step : NULL;
+        sen_input *input = &rows.x[rows.count];
+        memset(input, 0, sizeof *input);
+        input->values = x;
+        if (w->uses & SEN_USES_INT8)
+            batch->network->kernels->quantize(x, w->columns, quantized, input);
+        if (!kernel || is_faster_alone(kernel, w, x)) {
+            prepare(batch->network, work, x, w->columns, w->uses & SEN_USES_EVENTS, input);
+            w->multiply(w, input, addend, is_relu, y);
+            continue;
+        }
+        rows.addend[rows.count] = addend;
+        rows.y[rows.count++] = y;
+    }
+    if (rows.count > 0)
+        kernel->multiply_rows(w, &rows);
+}
+
+/* Outputs of a layer for rows `x [n_in]`, with `factor` times the bias. */
+static void apply_rows(
+    const sen_batch *batch, float *work, const sen_layer *layer, const float *x, uint32_t count, float factor, float *y)
+{
+    const sen_addends none = {NULL, 0};
+    sen_addends addends = {NULL, 0};
+    uint32_t index, r;
+    for (r = 0; r < count; r++)
+        addends.first = bias_of(layer, factor, y + (size_t)r * layer->n_out);
+    if (addends.first != layer->bias) { /* it is in each row of `y` */
+        addends.first = y;
+        addends.step = layer->n_out;
+    }
+    for (index = 0; index < layer->term_count; index++) {
+        const sen_weights *first = layer->terms[index].first, *second = layer->terms[index].second;
+        const int is_relu = layer->neuron == SEN_RELU && index == layer->term_count - 1;
+        float *const inner = work + batch->inner;
+        if (second) {
+            multiply_rows(batch, work, first, x, count, &none, 0, inner);
+            multiply_rows(batch, work, second, inner, count, &addends, is_relu, y);
+        } else {
+            multiply_rows(batch, work, first, x, count, &addends, is_relu, y);
+        }
+        addends.first = y;
+        addends.step = layer->n_out;
+    }
+}
+
+static void run_perceptron_rows(const sen_batch *batch, float *work, const float *x, float *y, uint32_t count)
+{
+    const sen_network *network = batch->network;
+    uint32_t index;
+    for (index = 0; index < network->layer_count; index++) {
+        float *out = index == network->layer_count - 1 ? y : work + batch->hidden[index % 2];
+        apply_rows(batch, work, &network->layers[index], x, count, 1.0f, out);
+        x = out;
+    }
+}
+
+/* The first layer's currents from an input that stays the same, and the readout, are products of all rows; the steps run row
+ * after row. */
+static void run_spiking_rows(const sen_batch *batch, float *work, const float *x, float *y, uint32_t count)
+{
+    const sen_network *network = batch->network;
+    const sen_layer *first = &network->layers[0], *last = &network->layers[network->layer_count - 1];
+    const int counts_spikes = network->readout == SEN_SPIKE_COUNT;
+    const int is_charged = !network->is_spike_train && spiking_layers(network) > 0;
+    const size_t width = network->n_in * (size_t)(network->is_spike_train ? network->timesteps : 1);
+    const uint32_t n = counts_spikes ? last->n_out : last->n_in;
+    float *const currents = work + batch->hidden[0], *const totals = counts_spikes ? y : work + batch->hidden[1];
+    uint32_t r;
+    if (is_charged)
+        apply_rows(batch, work, first, x, count, 1.0f, currents);
+    for (r = 0; r < count; r++) {
+        sen_network_reset(network, work);
+        if (is_charged)
+            memcpy(work + first->current, currents + (size_t)r * first->n_out, first->n_out * sizeof *currents);
+        run_steps(network, work, x + r * width, n, totals + (size_t)r * n);
+    }
+    if (!counts_spikes)
+        apply_rows(batch, work, last, totals, count, factor_sum(network), y);
+}
+
+void sen_network_run_rows(const sen_batch *batch, float *work, const float *x, float *y, size_t rows)
+{
+    const sen_network *network = batch->network;
+    const size_t width = network->n_in * (size_t)(network->is_spike_train ? network->timesteps : 1);
+    size_t row;
+    for (row = 0; row < rows; row += batch->rows) {
+        const uint32_t count = rows - row < batch->rows ? (uint32_t)(rows - row) : batch->rows;
+        if (network->timesteps > 0)
+            run_spiking_rows(batch, work, x + row * width, y + row * network->n_out, count);
+        else
+            run_perceptron_rows(batch, work, x + row * width, y + row * network->n_out, count);
+    }
 }

@@ -1,0 +1,180 @@
+/* Rows of a batch times dense float32 weights in panels (panels.c), after Goto, van de Geijn: Anatomy of High-Performance
+ * Matrix Multiplication (2008): a few rows times sixteen outputs or more have their sums in registers, and a block of a
+ * panel's columns stays in the cache for all rows. A sum has one accumulator, so it depends on nothing but its row. */
+#include "network.h"
+
+#ifdef SEN_ISA
+
+#include "vector.h"
+
+/* Columns of a block: 64 KiB of weights. */
+#define BLOCK 256u
+
+/* Some outputs of the columns of a block, `width` floats apart; `next` of those to fetch meanwhile, `step` floats apart. */
+typedef struct columns {
+    const float *w, *next;
+    size_t width, step;
+    uint32_t n;
+} columns;
+
+#ifdef __aarch64__
+
+#define MAX_ROWS 4u
+#define AT_ONCE 16u /* outputs */
+
+#define ADD_LANE(lane)                                                                                                     \
+    for (k = 0; k < 4; k++)                                                                                                \
+        weight[k] = vld1q_f32(w + 4 * k);                                                                                  \
+    w += width;                                                                                                            \
+    for (r = 0; r < rows; r++)                                                                                             \
+        for (k = 0; k < 4; k++)                                                                                            \
+            sum[r][k] = vfmaq_laneq_f32(sum[r][k], weight[k], value[r], lane)
+
+/* sums [rows][16] += columns times the rows' inputs. */
+static inline __attribute__((always_inline)) void add_tile(
+    const columns *of, const float *const *x, float *sums, const int rows, const int parts)
+{
+    const float *w = of->w;
+    const size_t width = of->width;
+    const uint32_t n = of->n;
+    float32x4_t sum[MAX_ROWS][4], weight[4], value[MAX_ROWS];
+    const float *from[MAX_ROWS];
+    uint32_t j = 0;
+    int r, k;
+    (void)parts;
+    for (r = 0; r < rows; r++) {
+        from[r] = x[r];
+        for (k = 0; k < 4; k++)
+            sum[r][k] = vld1q_f32(sums + r * (int)SEN_PANEL + 4 * k);
+    }
+    for (; j + 4 <= n; j += 4) {
+        for (r = 0; r < rows; r++) {
+            value[r] = vld1q_f32(from[r]);
+            from[r] += 4;
+        }
+        ADD_LANE(0);
+        ADD_LANE(1);
+        ADD_LANE(2);
+        ADD_LANE(3);
+    }
+    for (; j < n; j++) {
+        for (r = 0; r < rows; r++)
+            value[r] = vld1q_dup_f32(from[r]++);
+        ADD_LANE(0);
+    }
+    for (r = 0; r < rows; r++)
+        for (k = 0; k < 4; k++)
+            vst1q_f32(sums + r * (int)SEN_PANEL + 4 * k, sum[r][k]);
+}
+
+#else
+
+#ifdef __AVX512F__
+#define MAX_ROWS 8u
+#define AT_ONCE 32u
+#else
+#define MAX_ROWS 6u
+#define AT_ONCE 16u
+#endif
+
+/* sums [rows][parts] += columns times the rows' inputs. */
+static inline __attribute__((always_inline)) void add_tile(
+    const columns *of, const float *const *x, float *sums, const int rows, const int parts)
+{
+    const float *w = of->w, *next = of->next;
+    const size_t width = of->width, step = of->step;
+    const uint32_t n = of->n;
+    part sum[MAX_ROWS][AT_ONCE / PART];
+    const float *from[MAX_ROWS];
+    uint32_t j;
+    int r, k;
+    for (r = 0; r < rows; r++) {
+        from[r] = x[r];
+        for (k = 0; k < parts; k++)
+            sum[r][k] = load_part(sums + r * (int)SEN_PANEL + k * (int)PART);
+    }
+    for (j = 0; j < n; j++, w += width, next += step) {
+        part weight[AT_ONCE / PART];
+        __builtin_prefetch(next, 0, 2);
+        for (k = 0; k < parts; k++)
+            weight[k] = load_part(w + k * (int)PART);
+        for (r = 0; r < rows; r++)
+            for (k = 0; k < parts; k++)
+                sum[r][k] += weight[k] * from[r][j];
+    }
+    for (r = 0; r < rows; r++)
+        for (k = 0; k < parts; k++)
+            memcpy(sums + r * (int)SEN_PANEL + k * (int)PART, &sum[r][k], sizeof sum[r][k]);
+}
+
+#endif
+
+#define CASE(rows)                                                                                                         \
+    case rows:                                                                                                             \
+        if (AT_ONCE == LANES || has_all)                                                                                   \
+            add_tile(of, x, sums, rows, AT_ONCE / PART);                                                                   \
+        else                                                                                                               \
+            add_tile(of, x, sums, rows, LANES / PART);                                                                     \
+        break;
+
+/* The same for up to MAX_ROWS rows, and AT_ONCE or sixteen outputs. */
+static void add_rows(const columns *of, const float *const *x, float *sums, uint32_t rows, int has_all)
+{
+    (void)has_all;
+    switch (rows) {
+        CASE(1)
+        CASE(2)
+        CASE(3)
+        CASE(4)
+#ifndef __aarch64__
+        CASE(5)
+        CASE(6)
+#endif
+#ifdef __AVX512F__
+        CASE(7)
+        CASE(8)
+#endif
+    }
+}
+
+/* sums [count][SEN_PANEL] += a block of `n` columns of `width` outputs times rows `x`; the next block lies `ahead`. */
+static void add_block(
+    const float *w, uint32_t width, uint32_t n, size_t ahead, const float *const *x, float *sums, uint32_t count)
+{
+    const uint32_t tiles = (count + MAX_ROWS - 1) / MAX_ROWS;
+    uint32_t k, tile, r = 0;
+    for (tile = 0; tile < tiles; tile++) {
+        const uint32_t end = count * (tile + 1) / tiles;
+        for (k = 0; k < width; k += width - k < AT_ONCE ? LANES : AT_ONCE) {
+            const columns of = {w + k, w + k + ahead, width, tile == 0 ? width : 0, n};
+            add_rows(&of, x + r, sums + (size_t)r * SEN_PANEL + k, end - r, width - k >= AT_ONCE);
+        }
+        r = end;
+    }
+}
+
+void SEN_NAME(sen_panels_rows)(const sen_weights *w, const sen_rows *rows)
+{
+    float sums[SEN_TILE_ROWS * SEN_PANEL] __attribute__((aligned(64)));
+    const float *x[SEN_TILE_ROWS], *panel = w->values;
+    const uint32_t blocks = (w->columns + BLOCK - 1) / BLOCK, length = (w->columns + blocks - 1) / blocks;
+    uint32_t first, j, r;
+    for (first = 0; first < w->rows; first += SEN_PANEL) {
+        const uint32_t width = sen_panel_width(w->rows, first), kept = w->rows - first < width ? w->rows - first : width;
+        memset(sums, 0, rows->count * SEN_PANEL * sizeof *sums);
+        for (j = 0; j < w->columns; j += length) {
+            const uint32_t n = w->columns - j < length ? w->columns - j : length;
+            const int is_last = j + n == w->columns && first + kept == w->rows;
+            for (r = 0; r < rows->count; r++)
+                x[r] = rows->x[r].values + j;
+            add_block(panel + (size_t)j * width, width, n, is_last ? 0 : (size_t)n * width, x, sums, rows->count);
+        }
+        for (r = 0; r < rows->count; r++)
+            finish_rows(
+                sums + (size_t)r * SEN_PANEL, kept, rows->addend[r] ? rows->addend[r] + first : NULL, rows->is_relu,
+                rows->y[r] + first);
+        panel += (size_t)w->columns * width;
+    }
+}
+
+#endif
