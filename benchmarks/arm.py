@@ -1,60 +1,46 @@
-"""Instructions of one inference on emulated Raspberry Pis, of the native engine, litert and onnxruntime.
+"""Instructions of one inference on emulated Raspberry Pis, of the native engine and of other engines.
 
-    python benchmarks/arm.py [--write | --check]
+    python benchmarks/arm.py [--write | --check | --artifacts DIR] [BOARD ...] [SIZE ...]
 
-Networks with random weights are exported, and run by the aarch64 wheels of the engines and by the C library in
-qemu-aarch64. It counts the instructions of a call of `run` from Python, less those of a call of an empty function.
-There are two kinds of inputs: strokes, of which most are zeros as in MNIST, and noise without zeros. `--write`
-writes the tables to docs/reference/arm.md and benchmarks/arm.json. `--check` measures the native engine with the small
-networks, and compares with that file if the compiler is the same. Exit code 3: an output is wrong, or a count exceeds
-the file's by more than 3 %. Exit code 1: the emulated board cannot be prepared.
+Networks are exported, and run by the wheels of the engines and by the C library in qemu. It counts the instructions of
+a call of `run` from Python, less those of a call of an empty function. There are three kinds of inputs: test images of
+MNIST for the shipped networks; strokes, of which most are zeros as in MNIST; and noise without zeros.
+
+`--write` writes the counts to benchmarks/arm.json and the tables to docs/reference/arm.md; with names of boards or
+sizes only theirs. `--check` measures the native engine with the small networks, and compares with that file if the
+compiler is the same. `--artifacts` writes the files and the inputs of one size to DIR, for `sen-runtime bench` on a
+board, and measures nothing. Exit code 3: an output is wrong, or a count exceeds the file's by more than 3 %. Exit code
+1: the emulated board cannot be prepared.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import pairwise
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from networks import dense, normal, perceptron, sparse
-from numpy.typing import NDArray
+from arm_forms import CALLS, SHIPPED, SMALL, FloatArray, Form, Suite, noise, suite
+from arm_table import FROM_C, Job, Table, write_page
 
-from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_exporters.onnx.exporter import OnnxExporter
+from sen_exporters.sen.exporter import SenExporter
 from sen_exporters.tflite.exporter import TfliteExporter
-from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.ir.network import Layer, Network
-from sen_runtime.ir.neurons import LeakyIntegrator, Lif
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank
+from tests.arm.boards import BOARDS
+from tests.arm.root import BUILD, REPOSITORY, Device, NotReadyError, prepare
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # tests is not an installed package
-
-from tests.arm import host  # noqa: E402
-from tests.arm.boards import AARCH64, BOARDS  # noqa: E402
-from tests.arm.root import BUILD, Device, NotReadyError, prepare  # noqa: E402
-
-FloatArray = NDArray[np.float32]
-
-PAGE, TABLE = ROOT / "docs/reference/arm.md", Path(__file__).with_suffix(".json")
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
-PLUGIN, SCRIPT = Path(__file__).with_name("count_instructions.c"), Path(__file__).with_name("arm_device.py")
-#: Sizes, calls per measurement, whether `--check` measures them.
-SIZES = {"64-48-10": (200, True), "784-512-256-10": (20, True), "4096-4096-10": (4, False)}
-INPUTS = ("strokes", "noise")
-ROWS = 4
-ENGINES = ("native", "litert", "onnxruntime")
-SUFFIXES = {"native": "sen", "litert": "tflite", "onnxruntime": "onnx"}
-#: System call that marks a point: getppid on aarch64.
-MARKER = 173
+HERE = Path(__file__).parent
+PLUGIN, LOOP, SCRIPT = HERE / "count_instructions.c", HERE / "arm_loop.c", HERE / "arm_device.py"
+#: Engines by architecture, and the file that each runs.
+ENGINES = {"aarch64": ("native", "litert", "onnxruntime"), "armv7l": ("native", "tflite-runtime")}
+FORMATS = {"native": "sen", "litert": "tflite", "tflite-runtime": "tflite", "onnxruntime": "onnx"}
+EXPORTERS: dict[str, Any] = {"sen": SenExporter(), "tflite": TfliteExporter(), "onnx": OnnxExporter()}
 #: Max ratio of a count to the file's.
 SLACK = 1.03
 #: Max error of an output relative to the max output. The order of a sum can flip a spike; engines round activations to
@@ -62,150 +48,83 @@ SLACK = 1.03
 MAX_ERROR = {"float": 1e-3, "spiking": 1e-2, "int8": 0.1}
 LIMIT_SECONDS = 3600
 
-
-@dataclass(frozen=True)
-class Form:
-    """A network, and the engines that run it.
-
-    Attributes:
-        name: in the table.
-        network: to export.
-        engines: next to the native one.
-        native: whether the native engine runs it.
-        is_in_c: whether the native engine runs it in a loop in C, without calls from Python.
-        options: of the native engine.
-    """
-
-    name: str
-    network: Network
-    engines: tuple[str, ...] = ()
-    native: bool = True
-    is_in_c: bool = False
-    options: Mapping[str, Any] = field(default_factory=dict)
+Jobs = dict[Job, dict[str, Any]]
+Counts = dict[Job, int]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One measurement."""
-
-    size: str
-    form: str
-    inputs: str
-    engine: str
+def write(form: Form, suffix: str, stem: Path) -> Path:
+    """Export a form as `STEM.SUFFIX`; `sen-runtime bench` compares outputs of files of the same form."""
+    exporter = EXPORTERS[suffix]
+    artifact = exporter.export(form.network, exporter.Options(name=stem.name))
+    origin = {"checkpoint_sha256": "random, or in examples/checkpoints", "compression": form.name}
+    return exporter.stamp(artifact, origin).write(stem.parent)
 
 
-def low_rank(rng: np.random.Generator, n_out: int, n_in: int, rank: int) -> Dense | LowRank:
-    """Draw factors of this rank; a dense matrix if that has fewer weights."""
-    if rank * (n_in + n_out) >= n_in * n_out:
-        return dense(rng, n_out, n_in)
-    return LowRank(normal(rng, n_out, rank), normal(rng, rank, n_in))
-
-
-def coordinates(rng: np.random.Generator, n_out: int, n_in: int) -> Coordinates:
-    """Draw positions in three dimensions, on two planes."""
-    source, target = (2 * rng.random((n, 3), np.float32) - 1 for n in (n_in, n_out))
-    source[:, 2], target[:, 2] = 0, 2
-    return Coordinates(source, target, 2 * rng.random(n_in, np.float32) - 1, gain=4 * n_in**-0.5)
-
-
-def spiking(rng: np.random.Generator, sizes: tuple[int, ...], steps: int) -> Network:
-    """Draw a network in which about one neuron in eight spikes per step."""
-    layers = [
-        Layer(Dense(np.float32(1.3) * normal(rng, n_out, n_in)), None, Lif(beta=0.9, threshold=1.0))
-        for n_in, n_out in pairwise(sizes[:-1])
-    ]
-    last = Layer(Dense(normal(rng, sizes[-1], sizes[-2])), None, LeakyIntegrator(0.9))
-    return Network((*layers, last), steps)
-
-
-def forms(sizes: tuple[int, ...], calibration: FloatArray) -> Iterator[Form]:
-    """Yield all forms of a network."""
-    rng = np.random.default_rng(0)
-    whole = perceptron(rng, sizes, dense)
-    yield Form("dense float32", whole, ("litert", "onnxruntime"))
-    yield Form("dense float32, loop in C", whole, is_in_c=True)
-    yield Form("dense float16", to_float16(whole), ("litert", "onnxruntime"))
-    yield Form("int8 weights", to_int8_weights(whole), ("litert",))
-    yield Form("full int8", to_int8(whole, calibration), ("litert",), native=False)
-    for density in (0.5, 0.2, 0.1, 0.05):
-        name = f"unstructured {1 - density:.0%}"
-        network = perceptron(rng, sizes, partial(sparse, density=density, block=(1, 1)))
-        yield Form(f"{name} float32", network)
-        yield Form(f"{name} int8", to_int8_weights(network))
-    for block in ((16, 1), (1, 4)):
-        name = f"{block[0]}x{block[1]} blocks 90%"
-        network = perceptron(rng, sizes, partial(sparse, density=0.1, block=block))
-        yield Form(f"{name} float32", network)
-        yield Form(f"{name} int8", to_int8_weights(network))
-    for rank in (8, 16, 32, 64):
-        network = perceptron(rng, sizes, partial(low_rank, rank=rank))
-        yield Form(f"rank {rank} float32", network, ("litert", "onnxruntime"))
-        yield Form(f"rank {rank} int8", to_int8_weights(network), ("litert",))
-    yield Form("coordinates", perceptron(rng, sizes, coordinates), options={"expand": False})
-    for steps in (10, 25):
-        yield Form(f"spiking, T = {steps}", spiking(rng, sizes, steps), ("litert", "onnxruntime"))
-
-
-def inputs_of(kind: str, n_in: int) -> FloatArray:
-    """Draw inputs `[ROWS, n_in]`."""
-    rng = np.random.default_rng(2)
-    if kind == "strokes":
-        return host.drawn(rng, ROWS, n_in).astype(np.float32)
-    return (0.1 + 0.9 * rng.random((ROWS, n_in))).astype(np.float32)
-
-
-def write(form: Form, engine: str, stem: Path) -> Path:
-    """Export a form for an engine."""
-    path = stem.with_suffix(f".{SUFFIXES[engine]}")
-    if engine == "native":
-        path.write_bytes(image.dumps(form.network))
-        return path
-    exporter = TfliteExporter() if engine == "litert" else OnnxExporter()
-    return exporter.export(form.network, exporter.Options(name=stem.name)).write(stem.parent)
-
-
-def jobs_of(size: str, folder: Path, *, is_check: bool) -> tuple[dict[Job, dict[str, Any]], dict[Job, FloatArray]]:
-    """Export all forms of a size; return what the device does, and the outputs to expect within what error."""
-    sizes = tuple(map(int, size.split("-")))
-    jobs, expected = {}, {}
-    calibration = host.drawn(np.random.default_rng(1), 64, sizes[0]).astype(np.float32)
-    for number, form in enumerate(forms(sizes, calibration)):
-        engines = (*(["native"] if form.native else []), *(() if is_check else form.engines))
-        for engine in engines:
-            path = write(form, engine, folder / f"{size}-{number}")
-            for kind in INPUTS:
-                job = Job(size, form.name, kind, engine)
-                x = folder / f"{size}-{kind}.npy"
-                np.save(x, inputs_of(kind, sizes[0]), allow_pickle=False)
-                calls = SIZES[size][0] if form.name != "coordinates" else max(2, SIZES[size][0] // 10)
+def jobs_of(suite: Suite, folder: Path, *, is_check: bool) -> tuple[Jobs, dict[Job, FloatArray]]:
+    """Export all forms; return the jobs of all engines, and the outputs to expect."""
+    jobs: Jobs = {}
+    expected = {}
+    n_in = int(suite.size.split("-")[0])
+    for number, form in enumerate(suite.forms):
+        formats = [*(["sen"] if form.native else []), *([] if is_check else form.formats)]
+        files = {each: str(write(form, each, folder / f"{suite.size}-{number}")) for each in formats}
+        calls = CALLS[suite.size] if form.name != "coordinates" else max(2, CALLS[suite.size] // 10)
+        runs = [(form.name, kind, x, 1) for kind, x in suite.inputs.items()]
+        if form.batch:
+            runs.append((f"{form.name}, batch {form.batch}", "noise", noise(form.batch, n_in), form.batch))
+        for name, kind, x, batch in runs:
+            inputs = folder / f"{suite.size}-{kind}-{batch}.npy"
+            np.save(inputs, x, allow_pickle=False)
+            y = reference.run(form.network, x)
+            for engine in (each for each in FORMATS if FORMATS[each] in files):
+                job = Job(suite.size, name, kind, engine)
+                expected[job] = y
                 jobs[job] = {
                     "engine": engine,
-                    "file": str(path),
-                    "inputs": str(x),
-                    "outputs": str(folder / f"{len(jobs)}-{size}-{engine}.npy"),
-                    "calls": calls,
-                    "is_in_c": form.is_in_c,
+                    "file": files[FORMATS[engine]],
+                    "inputs": str(inputs),
+                    "outputs": str(folder / f"{len(jobs)}-{suite.size}-{engine}.npy"),
+                    "calls": max(2, calls // batch),
+                    "batch": batch,
                     "options": dict(form.options) if engine == "native" else {},
                 }
-                expected[job] = reference.run(form.network, np.load(x))
     return jobs, expected
 
 
-def count(device: Device, plugin: Path, jobs: Mapping[Job, Mapping[str, Any]]) -> dict[Job, int]:
-    """Run jobs on the device, and return the instructions of one call of each."""
-    listed, counts = BUILD / "jobs.json", BUILD / "counts.txt"
+def count(device: Device, jobs: Mapping[Job, Mapping[str, Any]]) -> Counts:
+    """Run jobs on the device, and return the instructions of one inference of each."""
+    listed = BUILD / "jobs.json"
     listed.write_text(json.dumps(list(jobs.values())), encoding="utf-8")
-    command = device.command(str(SCRIPT), str(listed), plugin=f"{plugin},out={counts},marker={MARKER}")
+    marks = run_marked(device, device.command, str(SCRIPT), str(listed)).reshape(len(jobs), 2, -1, 2)
+    nothing, everything = np.diff(marks)[..., 0].min(axis=2).T  # of rounds: Python tidies up at times
+    return {
+        job: round(int(instructions) / (each["calls"] * each["batch"]))
+        for (job, each), instructions in zip(jobs.items(), everything - nothing, strict=True)
+    }
+
+
+def count_from_c(device: Device, job: Mapping[str, Any]) -> int:
+    """Instructions of one inference in the C library without Python."""
+    library, program, rows = device.site / "sen_runtime/c", BUILD / "arm_loop", BUILD / "rows"
+    np.load(job["inputs"]).tofile(rows)
+    compiler = [f"{device.board.architecture.triplet}-gcc", "-O2", f"-I{REPOSITORY / 'runtime/sen_runtime/c/include'}"]
+    linked = [f"-L{library}", "-l:libsen.so", f"-Wl,-rpath,{library}"]
+    subprocess.run([*compiler, "-o", str(program), str(LOOP), *linked], check=True)
+    start, end = run_marked(device, device.emulate, str(program), job["file"], str(rows), str(job["calls"]))
+    return round(int(end - start) / job["calls"])
+
+
+def run_marked(device: Device, emulate: Any, *arguments: str) -> Any:
+    """Run a command on the device; return the instructions that were executed at each mark."""
+    plugin, counts = BUILD / "count.so", BUILD / "counts.txt"
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(plugin), str(PLUGIN)], check=True)
+    marker = device.board.architecture.getppid
+    command = emulate(*arguments, plugin=f"{plugin},out={counts},marker={marker}")
     environment = {**device.environment, "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False)
     if done.returncode:
         raise NotReadyError(f"{device.board.title}: {done.stderr.strip()[-2000:]}")
-    marks = np.array(counts.read_text(encoding="ascii").split(), np.int64).reshape(len(jobs), 2, 2)
-    spent = marks[:, 1, 1] - marks[:, 1, 0] - (marks[:, 0, 1] - marks[:, 0, 0])
-    return {
-        job: round(int(instructions) / each["calls"])
-        for (job, each), instructions in zip(jobs.items(), spent, strict=True)
-    }
+    return np.array(counts.read_text(encoding="ascii").split(), np.int64)
 
 
 def wrong_outputs(jobs: Mapping[Job, Mapping[str, Any]], expected: Mapping[Job, FloatArray]) -> list[str]:
@@ -219,87 +138,90 @@ def wrong_outputs(jobs: Mapping[Job, Mapping[str, Any]], expected: Mapping[Job, 
     return wrong
 
 
-def measure_all(*, is_check: bool) -> tuple[dict[str, dict[Job, int]], list[str]]:
-    """Measure on all boards; return the counts by board, and what is wrong."""
-    found: dict[str, dict[Job, int]] = {}
-    wrong: list[str] = []
-    folder = BUILD / "counts"
-    folder.mkdir(parents=True, exist_ok=True)
-    plugin = BUILD / "count.so"
-    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(plugin), str(PLUGIN)], check=True)
-    for size, (_, is_checked) in SIZES.items():
-        if is_check and not is_checked:
-            continue
-        jobs, expected = jobs_of(size, folder, is_check=is_check)
-        for name, board in BOARDS.items():
-            if board.architecture is not AARCH64:
-                continue
-            found.setdefault(name, {}).update(count(prepare(board), plugin, jobs))
-            wrong += [f"{name}: {each}" for each in wrong_outputs(jobs, expected)]
-            print(f"{name}, {size}: {len(jobs)} counts", file=sys.stderr)
-    return found, wrong
+def measure(device: Device, jobs: Jobs, expected: Mapping[Job, FloatArray]) -> tuple[Counts, list[str]]:
+    """Measure the engines of the device; return the counts, and what is wrong."""
+    mine = {job: each for job, each in jobs.items() if job.engine in ENGINES[device.board.architecture.machine]}
+    counts = count(device, mine)
+    for job in [job for job in mine if (job.size, job.form, job.engine) == (SMALL, "dense float32", "native")]:
+        counts[job._replace(engine=FROM_C)] = count_from_c(device, mine[job])
+    return counts, wrong_outputs(mine, expected)
 
 
-def compiler() -> str:
-    """Return the compiler version."""
-    done = subprocess.run(["aarch64-linux-gnu-gcc", "-dumpfullversion"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+def compiler(board: str) -> str:
+    """Return the version of the compiler of a board."""
+    command = [f"{BOARDS[board].architecture.triplet}-gcc", "-dumpfullversion"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def tables(found: Mapping[str, Mapping[Job, int]]) -> list[str]:
-    """Format one table for each size and kind of inputs, as Markdown lines."""
-    lines = [f"`python benchmarks/arm.py --write`, aarch64-linux-gnu-gcc {compiler()}."]
-    columns = [(name, engine) for name in found for engine in ENGINES]
-    titles = " | ".join(f"{BOARDS[name].cpu}: {engine}" for name, engine in columns)
-    for size in SIZES:
-        for kind in INPUTS:
-            lines += ["", f"### {size}, {kind}", "", f"| form | {titles} |", f"| --- |{' ---: |' * len(columns)}"]
-            names = dict.fromkeys(job.form for job in next(iter(found.values())) if job.size == size)
-            for form in names:
-                values = [found[name].get(Job(size, form, kind, engine)) for name, engine in columns]
-                cells = " | ".join("" if value is None else f"{value:,}" for value in values)
-                lines.append(f"| {form} | {cells} |")
-    return lines
-
-
-def key(job: Job) -> str:
-    """Name a job in arm.json."""
-    return f"{job.size}, {job.form}, {job.inputs}, {job.engine}"
-
-
-def increases(found: Mapping[str, Mapping[Job, int]]) -> list[str]:
-    """List counts above `SLACK` times the file's, if the file is from the same compiler."""
-    table = json.loads(TABLE.read_text(encoding="utf-8"))
-    if table["compiler"] != compiler():
-        print(f"not compared: {TABLE.name} was measured with gcc {table['compiler']}, installed is {compiler()}")
+def increases(table: Table, board: str, counts: Counts) -> list[str]:
+    """List counts above `SLACK` times the table's, if that is from the same compiler."""
+    if table.compilers.get(board) != compiler(board):
+        print(f"{board} is not compared: measured with gcc {table.compilers.get(board)}, now {compiler(board)}")
         return []
+    before = table.counts.get(board, {})
     return [
-        f"{name}: {key(job)}: {now:,}; {TABLE.name}: {table['measured'][name].get(key(job))}"
-        for name, counts in found.items()
+        f"{board}: {job}: {now:,}; before: {before.get(job)}"
         for job, now in counts.items()
-        if now > SLACK * table["measured"][name].get(key(job), 0)
+        if now > SLACK * before.get(job, 0)
     ]
 
 
-def main(arguments: list[str]) -> int:
+def write_artifacts(size: str, folder: Path) -> None:
+    """Write the files of all forms that need no options, and the inputs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    networks = suite(size)
+    for form in networks.forms:
+        for suffix in () if form.options else (*(("sen",) if form.native else ()), *form.formats):
+            write(form, suffix, folder / re.sub(r"\W+", "-", form.name))
+    np.savez(folder / "inputs.npz", x=next(iter(networks.inputs.values())))
+
+
+def main(options: argparse.Namespace) -> int:
     """Measure, print, and write or compare on request."""
-    try:
-        found, wrong = measure_all(is_check=arguments == ["--check"])
-    except NotReadyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    lines = tables(found)
-    print("\n".join([*lines, *wrong]))
-    if arguments == ["--check"]:
-        wrong += increases(found)
-        print("\n".join(wrong))
-    elif arguments == ["--write"]:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]), encoding="utf-8")
-        measured = {name: {key(job): value for job, value in counts.items()} for name, counts in found.items()}
-        TABLE.write_text(json.dumps({"compiler": compiler(), "measured": measured}, indent=1) + "\n", encoding="utf-8")
+    boards = [name for name in BOARDS if name in options.names] or list(BOARDS)
+    sizes = [name for name in CALLS if name in options.names] or ([SMALL] if options.check else list(CALLS))
+    table, wrong, folder = Table.read(), [], BUILD / "counts"
+    folder.mkdir(parents=True, exist_ok=True)
+    for size in sizes:
+        jobs, expected = jobs_of(suite(size), folder, is_check=options.check)
+        for board in boards:
+            counts, found = measure(prepare(BOARDS[board]), jobs, expected)
+            wrong += [f"{board}: {each}" for each in found]
+            print("\n".join(f"{board}: {job}: {value:,}" for job, value in counts.items()), flush=True)
+            if options.check:
+                wrong += increases(table, board, counts)
+            if options.write:
+                table = table.merge(board, compiler(board), size, counts)
+                table.write()
+                write_page(table)
+    print("\n".join(wrong))
     return 3 if wrong else 0
 
 
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Parse the command line; unknown names end the process with exit code 2."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--write", action="store_true")
+    mode.add_argument("--check", action="store_true")
+    mode.add_argument("--artifacts", type=Path, metavar="DIR")
+    parser.add_argument("names", nargs="*", metavar="BOARD|SIZE")
+    options = parser.parse_args(arguments)
+    for name in options.names:
+        if name not in BOARDS and name not in CALLS:
+            parser.error(f"{name}: expected a board ({', '.join(BOARDS)}) or a size ({', '.join(CALLS)})")
+    if options.artifacts and not (len(options.names) <= 1 and set(options.names) <= set(CALLS)):
+        parser.error(f"--artifacts: expected one size ({', '.join(CALLS)}), got {' '.join(options.names)}")
+    return options
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    given = parse(sys.argv[1:])
+    if given.artifacts:
+        write_artifacts(next(iter(given.names), SHIPPED), given.artifacts)
+        sys.exit(0)
+    try:
+        sys.exit(main(given))
+    except NotReadyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
