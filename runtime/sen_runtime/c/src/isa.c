@@ -115,22 +115,30 @@ static int has_avx512(void)
 #endif
 
 #ifdef SEN_NEON_KERNELS
-extern const sen_isa sen_isa_neon, sen_isa_neon_dotprod;
-
 #ifdef __linux__
 #include <sys/auxv.h>
+
+static int has_features(unsigned long features)
+{
+    return (getauxval(AT_HWCAP) & features) == features;
+}
 #endif
+
+extern const sen_isa sen_isa_neon;
+#ifdef __aarch64__
+extern const sen_isa sen_isa_neon_dotprod;
 
 static int has_dotprod(void)
 {
 #if defined(__linux__)
-    return (getauxval(AT_HWCAP) >> 20 & 1) != 0; /* HWCAP_ASIMDDP */
+    return has_features(1ul << 20); /* HWCAP_ASIMDDP */
 #elif defined(__ARM_FEATURE_DOTPROD)
     return 1;
 #else
     return 0;
 #endif
 }
+#endif
 #endif
 
 const sen_isa *sen_choose_isa(unsigned flags)
@@ -145,10 +153,12 @@ const sen_isa *sen_choose_isa(unsigned flags)
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         return &sen_isa_avx2;
 #endif
-#ifdef SEN_NEON_KERNELS
+#if defined(SEN_NEON_KERNELS) && defined(__aarch64__)
     if (!(flags & SEN_NARROW) && has_dotprod())
         return &sen_isa_neon_dotprod;
     return &sen_isa_neon; /* every 64-bit ARM processor has them */
+#elif defined(SEN_NEON_KERNELS)
+    return has_features(1ul << 12 | 1ul << 16) ? &sen_isa_neon : &portable; /* HWCAP_NEON, HWCAP_VFPv4 */
 #else
     return &portable;
 #endif

@@ -53,6 +53,14 @@ SEN_PRIVATE void sen_integrate_constant(
      : (neuron)->reset == SEN_RESET_BEFORE_DECAY ? function(neuron, SEN_RESET_BEFORE_DECAY, __VA_ARGS__)                   \
                                                  : function(neuron, SEN_RESET_SUBTRACT, __VA_ARGS__))
 
+/* Vectors of neurons at once, so that a step of one does not wait for that of another: four times what a neuron needs fits in
+ * registers, on 32-bit ARM twice. */
+#ifdef __arm__
+#define AT_ONCE 2
+#else
+#define AT_ONCE 4
+#endif
+
 #ifdef __ARM_NEON
 
 /* Rounds as the reference does: `fired` is 0 or 1, so a fused product subtracts the threshold exactly. */
@@ -74,14 +82,13 @@ static inline float32x4_t one_above(float32x4_t value, float32x4_t threshold)
     return vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(value, threshold), one));
 }
 
-/* `parts` vectors at once, so that a step of one does not wait for that of another. */
 static inline __attribute__((always_inline)) void integrate_block(
     const sen_lif *neuron, const uint32_t reset, const float *current, const float *factors, uint32_t steps, float *membrane,
     float *total, const int parts)
 {
     const float32x4_t beta = vdupq_n_f32(neuron->beta), threshold = vdupq_n_f32(neuron->threshold);
     const float *const end = factors + steps;
-    float32x4_t u[4], arriving[4], fired[4], sum[4];
+    float32x4_t u[AT_ONCE], arriving[AT_ONCE], fired[AT_ONCE], sum[AT_ONCE];
     int k;
     for (k = 0; k < parts; k++) {
         u[k] = vld1q_f32(membrane + 4 * k);
@@ -116,13 +123,12 @@ static inline __attribute__((always_inline)) part next_membrane(
     return (before * neuron->beta + current) - where(fired, threshold);
 }
 
-/* `parts` parts at once, so that a step of one does not wait for that of another. */
 static inline __attribute__((always_inline)) void integrate_block(
     const sen_lif *neuron, const uint32_t reset, const float *current, const float *factors, uint32_t steps, float *membrane,
     float *total, const int parts)
 {
     const part zero = {0}, threshold = zero + neuron->threshold;
-    part u[4], arriving[4], sum[4];
+    part u[AT_ONCE], arriving[AT_ONCE], sum[AT_ONCE];
     uint32_t t;
     int k;
     for (k = 0; k < parts; k++) {
@@ -151,8 +157,8 @@ static inline __attribute__((always_inline)) uint32_t integrate_blocks(
     float *membrane, float *total)
 {
     uint32_t i = 0;
-    for (; i + 4 * PART <= n; i += 4 * PART)
-        integrate_block(neuron, reset, current + i, factors, steps, membrane + i, total + i, 4);
+    for (; i + AT_ONCE * PART <= n; i += AT_ONCE * PART)
+        integrate_block(neuron, reset, current + i, factors, steps, membrane + i, total + i, AT_ONCE);
     for (; i + PART <= n; i += PART)
         integrate_block(neuron, reset, current + i, factors, steps, membrane + i, total + i, 1);
     return i;

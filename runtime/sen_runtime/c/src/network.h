@@ -125,7 +125,7 @@ typedef struct sen_network {
 #endif
 
 /* Thumb-2 with instructions for pairs of int16, in which quantized inputs are stored then: see pairs.h. */
-#if defined(__ARM_FEATURE_SIMD32) && defined(__thumb2__) && !defined(__ARM_BIG_ENDIAN)
+#if defined(__ARM_FEATURE_SIMD32) && defined(__thumb2__) && !defined(__ARM_BIG_ENDIAN) && !defined(SEN_NO_PAIRS)
 #include <arm_acle.h>
 #define SEN_PAIRS
 #endif
@@ -296,7 +296,12 @@ sen_constant_integrator sen_integrate_constant;
 #define SEN_QUANTIZED_64 64u
 #endif
 
+/* Rows of a panel; their sums fit in the registers of NEON. */
+#ifdef __arm__
+#define SEN_PANEL 32u
+#else
 #define SEN_PANEL 64u
+#endif
 
 /* Rows of the panel that begins at row `first`: rows of zeros pad the last to a multiple of 16. */
 SEN_INLINE uint32_t sen_panel_width(uint32_t rows, uint32_t first)

@@ -138,9 +138,9 @@ void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float 
     for (first = 0; first < rows; first += SEN_PANEL) {
         const uint32_t width = sen_panel_width(rows, first), kept = rows - first < width ? rows - first : width;
         const float *const from = addend ? addend + first : NULL;
-        if (width == 64)
+        if (SEN_PANEL > 32 && width == 64)
             panel(data, x, columns, kept, from, is_relu, y + first, 4);
-        else if (width == 48)
+        else if (SEN_PANEL > 32 && width == 48)
             panel(data, x, columns, kept, from, is_relu, y + first, 3);
         else if (width == 32)
             panel(data, x, columns, kept, from, is_relu, y + first, 2);

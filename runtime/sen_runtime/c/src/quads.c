@@ -163,9 +163,10 @@ static inline __attribute__((always_inline)) void add_two(
 {
     int k;
     __asm__("" : "+r"(a), "+r"(b)); /* loads of one register each otherwise */
-    for (k = 0; k < 4 * fours; k += 4, a += 32, b += 32) {
-        add_eight_rows(vld1q_s8(a), x, vld1q_s8(b), y, sum + k);
-        add_eight_rows(vld1q_s8(a + 16), x, vld1q_s8(b + 16), y, sum + k + 2);
+    for (k = 0; k < 4 * fours; k += 4) {
+        const int8x16x2_t first = load_32(&a), second = load_32(&b);
+        add_eight_rows(first.val[0], x, second.val[0], y, sum + k);
+        add_eight_rows(first.val[1], x, second.val[1], y, sum + k + 2);
         /* gcc 12 multiplies all weights first otherwise, and spills */
         __asm__ volatile("" : "+w"(sum[k]), "+w"(sum[k + 1]), "+w"(sum[k + 2]), "+w"(sum[k + 3]));
     }
@@ -229,9 +230,9 @@ void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *
     uint32_t row;
     for (row = 0; row < w->rows; row += SEN_PANEL) {
         const uint32_t width = sen_panel_width(w->rows, row);
-        if (width == 64)
+        if (SEN_PANEL > 32 && width == 64)
             quad_panel(w, x, data, groups, addend, is_relu, row, y, 4);
-        else if (width == 48)
+        else if (SEN_PANEL > 32 && width == 48)
             quad_panel(w, x, data, groups, addend, is_relu, row, y, 3);
         else if (width == 32)
             quad_panel(w, x, data, groups, addend, is_relu, row, y, 2);

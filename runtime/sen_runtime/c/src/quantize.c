@@ -184,7 +184,7 @@ static inline int8x16_t sixteen_rounded(const float *x, float inverse)
     int16x4_t rounded[4];
     int k;
     for (k = 0; k < 4; k++)
-        rounded[k] = vmovn_s32(vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + 4 * k), inverse)));
+        rounded[k] = nearest_integers(vmulq_n_f32(vld1q_f32(x + 4 * k), inverse));
     return vcombine_s8(
         vmovn_s16(vcombine_s16(rounded[0], rounded[1])), vmovn_s16(vcombine_s16(rounded[2], rounded[3])));
 }
@@ -216,10 +216,14 @@ static float max_of(const float *x, uint32_t n)
         maxima[k] = vdupq_n_f32(0);
     while (x != whole) {
         for (k = 0; k < 4; k++)
-            maxima[k] = vmaxnmq_f32(maxima[k], vabsq_f32(vld1q_f32(x + 4 * k)));
+            maxima[k] = max_magnitude(maxima[k], vld1q_f32(x + 4 * k));
         x += 16;
     }
-    max = vmaxnmvq_f32(vmaxnmq_f32(vmaxnmq_f32(maxima[0], maxima[1]), vmaxnmq_f32(maxima[2], maxima[3])));
+    max = vmaxvq_f32(max_magnitude(max_magnitude(maxima[0], maxima[1]), max_magnitude(maxima[2], maxima[3])));
+    if (max != max) {
+        max = 0;
+        x = end - n;
+    }
     for (; x != end; x++) {
         const float magnitude = *x < 0 ? -*x : *x;
         max = magnitude > max ? magnitude : max;

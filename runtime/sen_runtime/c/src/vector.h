@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #endif
 #ifdef __ARM_NEON
-#include <arm_neon.h>
+#include "neon.h"
 /* Columns whose products with quantized inputs are summed at once. */
 #ifdef __ARM_FEATURE_DOTPROD
 #define SEN_GROUP 4u
@@ -116,15 +116,6 @@ static inline void finish_rows(const float *sums, uint32_t n, const float *adden
 
 #ifdef __ARM_NEON
 
-/* Sixteen floats from consecutive addresses, behind which `from` moves. */
-static inline float32x4x4_t load_16(const float **from)
-{
-    const float32x4x4_t value = vld1q_f32_x4(*from);
-    *from += 16;
-    __asm__("" : "+r"(*from)); /* gcc 12 computes an address for each load otherwise */
-    return value;
-}
-
 /* finish_rows of the `kept` first rows of whole vectors. Inlined into callers that know the number of vectors. */
 static inline __attribute__((always_inline)) void finish_vectors(
     float32x4_t *sum, const int vectors, uint32_t kept, const float *addend, int is_relu, float *y)
@@ -136,7 +127,7 @@ static inline __attribute__((always_inline)) void finish_vectors(
                 sum[k] = vaddq_f32(vld1q_f32(addend + 4 * k), sum[k]);
         if (is_relu)
             for (k = 0; k < vectors; k++)
-                sum[k] = vmaxnmq_f32(sum[k], vdupq_n_f32(0)); /* 0 for NaN */
+                sum[k] = positive_part(sum[k]);
         for (k = 0; k < vectors; k++)
             vst1q_f32(y + 4 * k, sum[k]);
     } else {
@@ -159,6 +150,7 @@ static inline sen_groups *groups_of(const void *quantized, uint32_t n)
 }
 
 /* sen_finish_int8 of the rows from `row` on, as far as there are any, four sums in each of `vectors` vectors. */
+#ifdef __aarch64__
 static inline __attribute__((always_inline)) void finish_int8(
     const sen_weights *w, const sen_input *x, uint32_t row, const int32x4_t *sum, const int vectors, const float *addend,
     int is_relu, float *y)
@@ -180,6 +172,34 @@ static inline __attribute__((always_inline)) void finish_int8(
     }
     finish_vectors(value, vectors, kept, addend ? addend + row : NULL, is_relu, y + row);
 }
+#else
+static __attribute__((noinline, unused)) void finish_sums(
+    const sen_weights *w, const sen_input *x, uint32_t row, const int32_t *sums, uint32_t kept, const float *addend,
+    int is_relu, float *y)
+{
+    static const float nothing[4] = {-0.0f, -0.0f, -0.0f, -0.0f};
+    const float same[4] = {w->scale[0], w->scale[0], w->scale[0], w->scale[0]}, input_scale = x->scale;
+    const float *scale = w->scale_step ? w->scale + row : same, *added = addend ? addend + row : nothing;
+    const size_t scale_step = 4 * (size_t)w->scale_step, addend_step = addend ? 4 : 0;
+    const uint32_t end = row + kept;
+    for (; row + 4 <= end; row += 4, sums += 4, scale += scale_step, added += addend_step)
+        vst1q_f32(y + row, exact_outputs(scale, input_scale, sums, added, is_relu));
+    for (; row < end; row++)
+        y[row] = sen_finish_int8(w, x, addend, is_relu, row, *sums++);
+}
+
+static inline __attribute__((always_inline)) void finish_int8(
+    const sen_weights *w, const sen_input *x, uint32_t row, const int32x4_t *sum, const int vectors, const float *addend,
+    int is_relu, float *y)
+{
+    const uint32_t count = 4 * (uint32_t)vectors, kept = w->rows - row < count ? w->rows - row : count;
+    int32_t sums[SEN_PANEL];
+    int k;
+    for (k = 0; k < vectors; k++)
+        vst1q_s32(sums + 4 * k, sum[k]);
+    finish_sums(w, x, row, sums, kept, addend, is_relu, y);
+}
+#endif
 #endif
 
 #ifdef __AVX512F__
