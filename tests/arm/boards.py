@@ -112,9 +112,9 @@ ARMV7_FEATURES = "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt 
 ARMV8_FEATURES = "fp asimd evtstrm crc32 cpuid"
 ARMV8_2_FEATURES = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
 BOARDS = {
-    "pi2": Board(PI_2, ARMV7, "cortex-a7", "0xc07", ARMV7_FEATURES, "portable"),
+    "pi2": Board(PI_2, ARMV7, "cortex-a7", "0xc07", ARMV7_FEATURES, "neon"),
     # qemu-arm has no Cortex-A53: a Cortex-A15 lacks its CRC32 alone
-    "pi3-32bit": Board(PI_3, ARMV7, "cortex-a53", "0xd03", f"{ARMV7_FEATURES} crc32", "portable", "cortex-a15"),
+    "pi3-32bit": Board(PI_3, ARMV7, "cortex-a53", "0xd03", f"{ARMV7_FEATURES} crc32", "neon", "cortex-a15"),
     "pi3": Board(PI_3, AARCH64, "cortex-a53", "0xd03", ARMV8_FEATURES, "neon"),
     "pi4": Board(PI_4, AARCH64, "cortex-a72", "0xd08", ARMV8_FEATURES, "neon"),
     "pi5": Board(PI_5, AARCH64, "cortex-a76", "0xd0b", ARMV8_2_FEATURES, "neon_dotprod"),

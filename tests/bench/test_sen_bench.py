@@ -569,7 +569,7 @@ def test_one_file_that_runs_on_arm(name: str, models: dict[str, Network], tmp_pa
     found = record_of(tmp_path / "bench.raw")
     first, int8, same = found["rows"]
     assert found["device"]["userland_bits"] == {"aarch64": 64, "armhf": 32}[name]
-    assert first["kernels"] == {"aarch64": "neon_dotprod", "armhf": "portable"}[name]
+    assert first["kernels"] == {"aarch64": "neon_dotprod", "armhf": "neon"}[name]
     assert first["agreement"]["matches"] and same["agreement"]["max_error"] == 0 and int8["agreement"]["matches"]
 
 
