@@ -255,6 +255,24 @@ def test_coordinates_on_the_fly_take_no_memory() -> None:
     assert_close(computed.run(x), expanded.run(x))
 
 
+@pytest.mark.parametrize("kernels", native.KERNELS)
+@pytest.mark.parametrize("exponent", [0.7, 1.0, 2.5, 6.0])
+@pytest.mark.parametrize("dimensions", [1, 3, 64, 65])
+def test_weights_computed_on_the_fly_are_those_of_the_reference(kernels: str, exponent: float, dimensions: int) -> None:
+    """Each input is 0 but for one value, so an output is a weight; more targets than the vectors of a step."""
+    rng = np.random.default_rng(0)
+    source, target = (rng.random((n, dimensions), np.float32) for n in (17, 83))
+    target[:, 0] += 2
+    operator = Coordinates(source, target, 0.1 + 0.9 * rng.random(17, np.float32), 0.5, exponent)
+    distances = np.sort(np.linalg.norm(source[:, np.newaxis] - target, axis=-1).ravel())
+    widest = 200 + int(np.diff(distances[200:-200]).argmax())  # no distance is within rounding of a limit
+    near, far = distances[:2].mean(), distances[widest : widest + 2].mean()
+    for each in (operator, replace(operator, min_distance=float(near), max_distance=float(far))):
+        network = Network((Layer(each, None, Identity()),))
+        session = native.load(image.dumps(network), kernels=kernels, expand=False)
+        np.testing.assert_allclose(session.run(np.eye(17, dtype=np.float32)), each.to_dense().T, rtol=4e-6)
+
+
 def test_sums_nest_to_the_limit_on_either_side() -> None:
     leaf = Dense(np.ones((2, 3), np.float32))
     left = right = leaf

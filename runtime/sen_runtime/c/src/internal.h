@@ -143,6 +143,9 @@ typedef struct sen_isa {
     uint32_t group, offset; /* of int8 panels: columns of a row next to each other, what is added to each weight */
     uint64_t max_scattered; /* max bytes of panels that sparse matrices become */
     sen_source_kernel sources[SEN_SOURCE_KERNELS];
+    /* Of at most SEN_MAX_DIMENSIONS: a product of events, and the weights in panels. */
+    sen_multiply *coordinates;
+    void (*coordinate_panels)(const sen_weights *w, float *panels);
     sen_multiply *dense_f32, *dense_f16, *dense_int8, *panels, *quads, *slices_f32, *slices_int8;
     SEN_SPARSE_KERNELS(SEN_SPARSE_MEMBER)
     const sen_rows_kernel *rows_kernels;

@@ -11,6 +11,8 @@ sen_quantizer SEN_NAME(sen_quantize);
 sen_nonzero_finder SEN_NAME(sen_nonzero);
 sen_integrator SEN_NAME(sen_integrate);
 sen_constant_integrator SEN_NAME(sen_integrate_constant);
+sen_multiply SEN_NAME(sen_coordinates);
+void SEN_NAME(sen_coordinate_panels)(const sen_weights *w, float *panels);
 sen_multiply SEN_NAME(sen_dense_f32), SEN_NAME(sen_dense_f16), SEN_NAME(sen_dense_int8), SEN_NAME(sen_panels);
 sen_multiply SEN_NAME(sen_source_f32), SEN_NAME(sen_source_1x4_f32), SEN_NAME(sen_source_16x1_f32);
 sen_multiply SEN_NAME(sen_source_int8), SEN_NAME(sen_source_1x4_int8), SEN_NAME(sen_source_16x1_int8);
@@ -43,6 +45,8 @@ const sen_isa SEN_NAME(sen_isa) = {
 #ifndef __ARM_NEON
     .is_finite = sen_is_finite,
 #endif
+    .coordinates = SEN_NAME(sen_coordinates),
+    .coordinate_panels = SEN_NAME(sen_coordinate_panels),
     .dense_f32 = SEN_NAME(sen_dense_f32),
     .dense_f16 = SEN_NAME(sen_dense_f16),
     .dense_int8 = SEN_NAME(sen_dense_int8),

@@ -181,6 +181,10 @@ static sen_status place_coordinates(
     if (!(loader->flags & SEN_ON_THE_FLY))
         return sen_to_panels(loader, w);
     w->multiply = sen_coordinates;
+    if (loader->isa->coordinates && w->dimensions <= SEN_MAX_DIMENSIONS) {
+        w->multiply = loader->isa->coordinates;
+        w->uses = SEN_USES_EVENTS;
+    }
     w->values = keep(loader, &tensors[0]);
     w->target = keep(loader, &tensors[1]);
     w->mask = keep(loader, &tensors[2]);

@@ -269,6 +269,9 @@ float sen_weight(const sen_weights *w, uint32_t target, uint32_t source);
 sen_multiply sen_dense_reference, sen_sparse_reference;
 sen_multiply sen_dense_int8_reference, sen_sparse_int8_reference;
 
+/* Of positions that kernels with vectors take. */
+#define SEN_MAX_DIMENSIONS 64u
+
 /* Standard C, for any processor. */
 sen_multiply sen_coordinates;    /* coordinates.c: every weight computed when it is needed */
 sen_multiply sen_dense_f32, sen_dense_events; /* dense.c: row by row; columns of nonzero inputs only */

@@ -32,21 +32,23 @@ static float weight_at(const sen_weights *w, uint32_t row, uint32_t column)
 /* Dense weights, or those of positions, in panels of float32. */
 sen_status sen_to_panels(sen_loader *loader, sen_weights *w)
 {
-    float *const panels = sen_take(&loader->arena, panel_rows(w->rows) * w->columns, sizeof(float));
+    const uint64_t count = panel_rows(w->rows) * w->columns;
+    float *const panels = sen_take(&loader->arena, count, sizeof(float));
+    const int is_fast = w->target && loader->isa->coordinate_panels && w->dimensions <= SEN_MAX_DIMENSIONS;
     float *to = panels;
     uint32_t first, i, j;
     w->uses = SEN_USES_EVENTS;
     w->multiply = loader->isa->panels;
-    for (first = 0; panels && first < w->rows; first += SEN_PANEL) {
+    if (panels && is_fast)
+        loader->isa->coordinate_panels(w, panels);
+    for (first = 0; panels && !is_fast && first < w->rows; first += SEN_PANEL) {
         const uint32_t width = sen_panel_width(w->rows, first);
         for (j = 0; j < w->columns; j++)
-            for (i = first; i < first + width; i++) {
-                *to = weight_at(w, i, j);
-                if (!(*to - *to == 0)) /* infinite, or 0 / 0 */
-                    return w->target ? SEN_COINCIDENT : SEN_VALUES;
-                to++;
-            }
+            for (i = first; i < first + width; i++)
+                *to++ = weight_at(w, i, j);
     }
+    if (panels && !loader->isa->is_finite(panels, (size_t)count)) /* infinite, or 0 / 0 */
+        return w->target ? SEN_COINCIDENT : SEN_VALUES;
     w->values = panels;
     w->dtype = SEN_FLOAT32;
     w->scale = NULL;

@@ -5,6 +5,7 @@
 
 #include "network.h"
 
+#include <math.h>
 #include <string.h>
 
 #ifdef __AVX2__
@@ -95,6 +96,22 @@ static inline part where(part_integers condition, part value)
     bits &= condition;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+static inline part square_root(part value)
+{
+#if defined(__AVX512F__)
+    return (part)_mm512_sqrt_ps((__m512)value);
+#elif defined(__AVX2__)
+    return (part)_mm256_sqrt_ps((__m256)value);
+#elif defined(__aarch64__)
+    return (part)vsqrtq_f32((float32x4_t)value);
+#else
+    uint32_t k;
+    for (k = 0; k < PART; k++)
+        value[k] = sqrtf(value[k]);
+    return value;
+#endif
 }
 
 /* y = act(addend + sums) of `n` rows. */
