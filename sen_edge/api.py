@@ -302,6 +302,7 @@ def bench(
     batch: int | Sequence[int] = 1,
     seconds: float = 10.0,
     cpu: int | Sequence[int] | Literal["big"] | None = None,
+    rate: float | None = None,
     seed: int = 0,
 ) -> Benchmark:
     """Measure the latency of exported files in one interleaved run on this machine.
@@ -314,7 +315,8 @@ def bench(
         batch: number of inputs in a call, or several, one row each.
         seconds: duration without loading and warm-up.
         cpu: cores to pin the process to, "big" for those of the highest capacity; None for any.
-        seed: seed of the order and of random inputs.
+        rate: queries per second of a load test of each row, after the latencies; None for no load test.
+        seed: seed of the order, of random inputs and of arrivals.
 
     Raises:
         BenchError, UsageError, EngineError, DataError: invalid files or options; see `sen_runtime.bench.measure.run`.
@@ -328,6 +330,7 @@ def bench(
         batches=(batch,) if isinstance(batch, int) else tuple(batch),
         data=None if data is None else Path(data),
         cpus=(cpu,) if isinstance(cpu, int) else cpu if cpu is None or isinstance(cpu, str) else tuple(cpu),
+        rate=rate,
         seed=seed,
         command=("sen_edge.bench",),
     )

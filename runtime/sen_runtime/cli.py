@@ -121,6 +121,9 @@ def add_bench_options(add: Callable[..., object]) -> None:
     add("--history", type=Path, metavar="FILE", help="append the figures to this history file")
     add("--energy", type=Path, metavar="FILE.csv", help="log of a power meter: timestamp, watts")
     add("--profile", action="store_true", help="then measure the time of each layer, and count hardware events")
+    add(
+        "--rate", type=_rate, metavar="200/s", help="then test each row with queries that arrive at random at this rate"
+    )
     add("--strict", action="store_true", help="exit code 4 before measuring if an engine is missing or crashes")
     _add_record_options(add)
 
@@ -147,6 +150,7 @@ def bench_request(words: Sequence[str]) -> BenchRequest:
         batches=options.batch,
         cpus=options.cpu,
         seed=options.seed,
+        rate=options.rate,
         energy=options.energy,
         profile=options.profile,
         strict=options.strict,
@@ -292,6 +296,10 @@ def _cores(text: str) -> tuple[int, ...] | str:
 def _duration(text: str) -> float:
     match = _match(r"([0-9]+(?:\.[0-9]+)?)([smh]?)", text, "a time such as 90s, 10m or 1h")
     return float(match.group(1)) * SECONDS_IN[match.group(2) or "s"]
+
+
+def _rate(text: str) -> float:
+    return float(_match(r"([0-9]+(?:\.[0-9]+)?)(?:/s)?", text, "queries per second, such as 200/s").group(1))
 
 
 def _share(text: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import exp, floor, log, log10
 
 DIGITS = 4
@@ -34,3 +34,13 @@ def size(count: float) -> str:
     while abs(value) >= 1024 and unit + 1 < len(UNITS_OF_SIZE):
         value, unit = value / 1024, unit + 1
     return f"{significant(value) if unit else int(value)} {UNITS_OF_SIZE[unit]}"
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    first, *others = widths
+    return [
+        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(figures, others))])
+        for name, *figures in cells
+    ]

@@ -150,7 +150,9 @@ def _job(words: Sequence[str], measuring: Mapping[str, Any], hosts: HostsRequest
         request,
         options=tuple(_arguments({name: value for name, value in measuring.items() if name not in NOT_PASSED})),
         config=None if config is None else config.absolute(),
-        timeout_s=TIMEOUT_S + request.seconds if hosts.timeout is None else hosts.timeout,
+        timeout_s=TIMEOUT_S + request.seconds * (1 if request.rate is None else 2)
+        if hosts.timeout is None
+        else hosts.timeout,
         keep=bool(hosts.keep),
         may_install=not hosts.no_install,
     )

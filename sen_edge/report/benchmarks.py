@@ -41,6 +41,10 @@ ARTIFACT = (
     "calls_per_sample",
     "sha256",
 )
+SERVER = (
+    "server_rate_per_s", "server_answered_per_s", "server_utilization", "server_overloaded", "server_p50_us",
+    "server_p90_us", "server_p99_us", "server_p99_9_us",
+)  # fmt: skip
 COMPARED = "Outputs, compared with those of the first row of the same model"
 #: Columns of records in CSV, in this order in every version of the schema; new ones are added at the end.
 RECORD_FIELDS = (
@@ -51,6 +55,8 @@ RECORD_FIELDS = (
     "agreement_to", "agreement_inputs", "max_error", "max_error_over_std", "argmax_percent", "matches",
     "accuracy_percent", "macs", "nnz", "weight_bytes", "rss_growth_bytes", "arena_bytes", "bytes_per_ns",
     "share_of_l2", "share_of_memory", "energy_uj", "warnings", "source", "batch",
+    "server_rate_per_s", "server_answered_per_s", "server_unanswered", "server_utilization", "server_overloaded",
+    "server_p50_us", "server_p90_us", "server_p99_us", "server_p99_9_us",
 )  # fmt: skip
 HISTORY_FIELDS = (
     "created", "model", "cpu", "architecture", "kernel", "os", "status", "valid", "name", "median_us", "low_us",
@@ -82,6 +88,8 @@ def record_parts(record: Record) -> list[Part]:
         parts.append(charts.ratios(rows))
     if rows:
         parts += [_table(COMPARED, rows, OUTPUTS), _table("Work, memory, bandwidth, throughput", rows, DETAILS)]
+        if any("server" in row for row in rows):
+            parts.append(_table("Load test: random arrivals, latency with the time in the queue", rows, SERVER))
         parts += [Heading("Histograms", 4), *map(charts.histogram, rows)]
         parts += [Heading("Latency over time", 4), Note("Line: median; nine tenths of the turns lie within the band.")]
         parts += [charts.over_turns(row) for row in rows if row["turns_us"]]
@@ -171,8 +179,22 @@ def _fields(row: Row, *, is_first: bool) -> dict[str, Any]:
     verdict = f"{WRONG} wrong outputs" if is_wrong(row) else "✓ agrees"
     if row["agreement"] is None:
         verdict = "reference" if is_first else UNKNOWN
-    unknown = dict.fromkeys(OUTPUTS)
-    return {**unknown, **(row["agreement"] or {}), **row, "outputs": verdict, "sha256": row["sha256"][:16]}
+    unknown = dict.fromkeys((*OUTPUTS, *SERVER))
+    return {
+        **unknown,
+        **(row["agreement"] or {}),
+        **row,
+        **_server(row),
+        "outputs": verdict,
+        "sha256": row["sha256"][:16],
+    }
+
+
+def _server(row: Row) -> dict[str, Any]:
+    """Result of a load test, under names of columns; empty without one."""
+    found = {**row.get("server", {})}
+    latency = {f"{key}_us": value for key, value in found.pop("latency_us", {}).items()}
+    return {f"server_{key}": value for key, value in {**found, **latency}.items()}
 
 
 def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Part]:
@@ -296,6 +318,7 @@ def _line(row: Row, record: Record, source: str) -> dict[str, Any]:
         **record, **record["device"], **row, "source": source,
         **{f"{key}_us": value for key, value in row["latency_us"].items()},
         **{f"ratio_{key}": value for key, value in (row["ratio"] or {}).items()},
+        **_server(row),
         **{f"agreement_{key}": agreement.pop(key, None) for key in ("to", "inputs")}, **agreement,
         "warnings": "; ".join(warning["message"] for warning in row["warnings"]),
     }  # fmt: skip

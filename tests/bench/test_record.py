@@ -44,7 +44,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Made:
     folder = tmp_path_factory.mktemp("artifacts")
     paths = [write(folder, name, small_network()) for name in ("net.sen", "net.onnx")]
     paths.append(write(folder, "snn.sen", small_network(spiking=True), {"checkpoint_sha256": "other"}))
-    request = BenchRequest(tuple(paths), seconds=0.1, sustained=True, raw=True, command=("sen-runtime", "bench"))
+    request = BenchRequest(
+        tuple(paths), seconds=0.1, sustained=True, raw=True, rate=5000.0, command=("sen-runtime", "bench")
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rounds, "WATCH_S", 0.0)
         return measure.run(request, device=Machine()).record

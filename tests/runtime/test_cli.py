@@ -169,6 +169,11 @@ def test_throttling_ends_with_3_unless_allowed(sen_runtime: Run, folder: Path, m
         pytest.param(
             ["bench", "net.sen", "--batch", "999999999999"], 1, "999,999,999,999 inputs", id="memory of a batch"
         ),
+        pytest.param(["bench", "net.sen", "--rate", "0"], 2, "--rate is 0", id="rate"),
+        pytest.param(["bench", "net.sen", "--rate=-5/s"], 2, "'-5/s'", id="negative rate"),
+        pytest.param(["bench", "net.sen", "--rate", "inf"], 2, "'inf'", id="infinite rate"),
+        pytest.param(["bench", "net.sen", "--rate", "5/s", "--cold-cache"], 2, "--cold-cache", id="cold rate"),
+        pytest.param(["bench", "net.sen", "--rate", "1/s"], 2, "100", id="few queries"),
         pytest.param(["bench", "net.sen", "--cpu", "4000"], 2, "--cpu 4000", id="no such core"),
         pytest.param(["bench", "net.sen", "--cpu", "small"], 2, "'small'", id="cores"),
         pytest.param(["bench", "net.sen", "--duration", "10x"], 2, "'10x'", id="duration"),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from sen_runtime.bench import memory, statistics, throttle
+from sen_runtime.bench import memory, server, statistics, throttle
 from sen_runtime.bench.interleaved import TURN_NS
 from sen_runtime.bench.judge import judge, wrong
 from sen_runtime.bench.loops import N_INPUTS
@@ -75,6 +75,7 @@ def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, not
         *statistics.warnings(samples_us, turns_us, len(measured.loads)).items(),
         ("cold-cache-small", memory.cold_warning(seen.device, seen.swept_bytes) if seen.request.cold_cache else ""),
         *_overheads(row, median, seen),
+        *server.warnings(seen.servers.get(row.name)),
     ]
     return {
         "name": row.name,
@@ -110,6 +111,7 @@ def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, not
         **({"samples_us": samples_us.tolist()} if seen.request.raw else {}),
         "turns_us": turns_us[even_choice(len(turns_us), MAX_TURNS)].tolist(),
         "agreement": agreement,
+        **({"server": seen.servers[row.name]} if row.name in seen.servers else {}),
     }
 
 

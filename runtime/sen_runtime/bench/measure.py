@@ -17,7 +17,7 @@ import numpy as np
 import sen_runtime
 from sen_runtime.accuracy import accuracy
 from sen_runtime.bench import device as this_machine
-from sen_runtime.bench import interleaved, loops, memory, text, throttle
+from sen_runtime.bench import interleaved, loops, memory, server, text, throttle
 from sen_runtime.bench.cores import pinned, resolve, usable
 from sen_runtime.bench.energy import Span, read_meter
 from sen_runtime.bench.evaluate import evaluate
@@ -93,6 +93,7 @@ def run(
                 "measure energy in a separate run for each: one file, --engine, number of --threads, and --batch",
             )
         read_meter(request.energy, min_readings=0)
+    server.check_queries(request, len(plans))
     file = None if request.data is None else DataFile(request.data)
     created = datetime.now(timezone.utc)
     with pinned(cpus) as is_verified:
@@ -131,12 +132,9 @@ def _observe(
     states, sustained = [device.state()], list[dict[str, Any]]()
 
     def watch(t_s: float, latency_us: Mapping[str, float]) -> None:
-        state = device.state()
-        states.append(state)
         progress(f"measuring, {t_s:.0f} of {request.seconds:g} s")
-        celsius = state["celsius"] if isinstance(state["celsius"], float) else None
-        mhz = throttle.fastest_mhz(state)
-        sustained.append({"t_s": t_s, "latency_us": dict(latency_us), "mhz": mhz, "celsius": celsius})
+        states.append(device.state())
+        sustained.append(_moment(t_s, latency_us, states[-1]))
 
     measured = measure_rounds(
         {row.name: partial(_open, row.plan, load, inputs) for row in rows},
@@ -146,7 +144,11 @@ def _observe(
         watch=watch,
         keep_spans=request.energy is not None,
     )
-    with defer_interrupts():  # an interrupt from here on must not lose the measurement
+    with defer_interrupts() as is_interrupted:  # an interrupt from here on must not lose the measurement
+        servers = dict[str, dict[str, Any]]()
+        if measured.is_complete:
+            servers = server.load_tests(request, loaded, inputs, is_interrupted, progress)
+            measured.is_complete = not is_interrupted()
         states.append(device.state())
         rows = [
             replace(row, outputs=y, accuracy_percent=percent, call_us=_call_us(row, session, inputs, measured))
@@ -167,8 +169,15 @@ def _observe(
         cores=_usable_cores(),
         swept_bytes=memory.MAX_COLD_BYTES,
         sustained=sustained if request.sustained else None,
+        servers=servers,
         warnings=[] if data is None else _data_warnings(rows, data),
     )
+
+
+def _moment(t_s: float, latency_us: Mapping[str, float], state: Mapping[str, Any]) -> dict[str, Any]:
+    """A second of a sustained run in the record."""
+    celsius = state["celsius"] if isinstance(state["celsius"], float) else None
+    return {"t_s": t_s, "latency_us": dict(latency_us), "mhz": throttle.fastest_mhz(state), "celsius": celsius}
 
 
 def _choose_inputs(rows: Sequence[Row], data: Examples | None, seed: int) -> FloatArray:

@@ -22,7 +22,8 @@ from sen_runtime.untrusted import read_regular
 
 #: Kinds of `LeftOut`.
 MISSING, CRASHED = "missing", "crashed"
-MAX_THREADS = 256
+#: Of a request; at the rate a query arrives each microsecond, about the duration of a call without a model.
+MAX_THREADS, MAX_RATE = 256, 1e6
 
 
 class BenchError(SenError):
@@ -45,6 +46,7 @@ class BenchRequest:
         cpus: the only cores to run on: numbers, or `cores.BIG`; None for any.
         seed: of the order and of random inputs.
         raw: keep all samples in the record.
+        rate: queries per second of a load test of each row after the latencies; None for no load test.
         energy: file of an external meter, read after the run.
         profile: afterwards, measure the time of each layer, and count hardware events.
         strict: refuse to measure where an engine is missing or crashes on a file, instead of leaving the row out.
@@ -62,6 +64,7 @@ class BenchRequest:
     cpus: Cpus = None
     seed: int = 0
     raw: bool = False
+    rate: float | None = None
     energy: Path | None = None
     profile: bool = False
     strict: bool = False
@@ -125,7 +128,7 @@ def check_request(request: BenchRequest) -> None:
 
 
 def _check_numbers(request: BenchRequest) -> None:
-    """Refuse numbers of threads, inputs and cores."""
+    """Refuse numbers of threads, inputs and cores, and a rate."""
     for threads in request.threads:
         if not 1 <= threads <= MAX_THREADS:
             expected = f"1 to {MAX_THREADS}; this machine has {os.cpu_count()} cores"
@@ -136,6 +139,11 @@ def _check_numbers(request: BenchRequest) -> None:
     if isinstance(request.cpus, tuple) and max(request.threads) > len(set(request.cpus)):
         found = f"--cpu {words(request.cpus)} leaves fewer cores than --threads {max(request.threads)}"
         raise UsageError(found, "change one of them")
+    if request.rate is not None:
+        if not 0 < request.rate <= MAX_RATE:  # NaN neither
+            raise UsageError(f"--rate is {request.rate:,.9g}/s; expected a number > 0 of at most {MAX_RATE:,.0f}/s")
+        if request.cold_cache or request.energy is not None:
+            raise UsageError(f"--rate has no effect with {'--cold-cache' if request.cold_cache else '--energy'}")
 
 
 def plan(request: BenchRequest) -> tuple[list[RowPlan], list[LeftOut]]:

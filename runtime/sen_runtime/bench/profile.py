@@ -10,7 +10,7 @@ from sen_runtime.bench.loops import FloatArray, loop_over
 from sen_runtime.bench.plan import RowPlan
 from sen_runtime.engines import LayerTime, Session, engine
 from sen_runtime.errors import SenError
-from sen_runtime.figures import significant, size
+from sen_runtime.figures import aligned, significant, size
 from sen_runtime.streams import suppress_announcements
 from sen_runtime.untrusted import printable
 
@@ -100,7 +100,7 @@ def _table(row: Mapping[str, Any]) -> str:
         lines = [
             f"{title}: the layers take {significant(total)} us, the median time of an input is {significant(median)} us"
         ]
-        lines += _aligned([HEADINGS, *map(_cells, profile["layers"])])
+        lines += aligned([HEADINGS, *map(_cells, profile["layers"])])
     return "\n".join([*lines, _counter_line(profile["counters"])])
 
 
@@ -118,15 +118,6 @@ def _cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
         show("share_of_l2", "{:.0f}".format, 100),
         show("share_of_memory", "{:.0f}".format, 100),
     )
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*cells)]
-    first, *others = widths
-    return [
-        "  ".join([name.ljust(first), *(cell.rjust(width) for cell, width in zip(figures, others))])
-        for name, *figures in cells
-    ]
 
 
 def _counter_line(counters: Mapping[str, Any]) -> str:

@@ -73,6 +73,7 @@ class Observations:
     left_out: Sequence[LeftOut] = ()
     sustained: list[dict[str, Any]] | None = None  # see docs/reference/bench.md; None where not asked for
     warnings: Sequence[dict[str, str]] = ()  # of the first row
+    servers: Mapping[str, dict[str, Any]] = field(default_factory=dict)  # results of load tests by name of the row
     cpus_verified: bool = True  # the system confirmed `request.cpus`; True without
 
 

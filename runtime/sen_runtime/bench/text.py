@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sen_runtime.bench import profile
+from sen_runtime.bench import profile, server
 from sen_runtime.bench.record import busy, is_wrong
 from sen_runtime.figures import UNITS_OF_TIME, significant, size, unit_of_time
 from sen_runtime.untrusted import printable
@@ -75,8 +75,8 @@ def table(record: Mapping[str, Any], width: int | None = None) -> str:
         figures = "".join(GAP + columns[column][index] for column in widths)
         shown = _shorten(name, room)
         lines.append(shown + " " * (min(longest, room) - _width(shown)) + figures + mark)
-    profiles = profile.table(record).splitlines()
-    lines = [heading(record), "", *lines, "", *remarks(record), *([""] if profiles else []), *profiles]
+    others = [part for part in (server.table(record), profile.table(record).splitlines()) if part]
+    lines = [heading(record), "", *lines, "", *remarks(record), *(line for part in others for line in ["", *part])]
     return "\n".join(line.rstrip() for line in lines).rstrip("\n") + "\n"
 
 
