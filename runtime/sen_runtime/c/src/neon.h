@@ -26,9 +26,19 @@ static inline int8x16x2_t load_32(const int8_t **from)
     return value;
 }
 
+static inline int32x4x4_t load_sums(const int32_t *from)
+{
+    return vld1q_s32_x4(from);
+}
+
+static inline void store_sums(int32_t *to, int32x4x4_t value)
+{
+    vst1q_s32_x4(to, value);
+}
+
 #else
 
-/* gcc 12 has no such intrinsic. */
+/* gcc 12 has no such intrinsics. */
 static inline float32x4x4_t load_16(const float **from)
 {
     float32x4x4_t value;
@@ -41,6 +51,18 @@ static inline int8x16x2_t load_32(const int8_t **from)
     int8x16x2_t value;
     __asm__("vldmia %0!, %h1" : "+r"(*from), "=w"(value) : "m"(*(const int8_t(*)[32])*from));
     return value;
+}
+
+static inline int32x4x4_t load_sums(const int32_t *from)
+{
+    int32x4x4_t value;
+    __asm__("vldmia %1, %h0" : "=w"(value) : "r"(from), "m"(*(const int32_t(*)[16])from));
+    return value;
+}
+
+static inline void store_sums(int32_t *to, int32x4x4_t value)
+{
+    __asm__("vstmia %1, %h2" : "=m"(*(int32_t(*)[16])to) : "r"(to), "w"(value));
 }
 
 #endif
@@ -69,7 +91,8 @@ static inline int16x4_t nearest_integers(float32x4_t value)
 
 static inline float32x4_t positive_part(float32x4_t value)
 {
-    return vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(value), vcgtq_f32(value, vdupq_n_f32(0))));
+    const uint32x4_t bits = vreinterpretq_u32_f32(value), infinity = vdupq_n_u32(0x7F800000);
+    return vreinterpretq_f32_u32(vandq_u32(bits, vcltq_u32(vsubq_u32(bits, vdupq_n_u32(1)), infinity)));
 }
 
 static inline float32x4_t max_magnitude(float32x4_t max, float32x4_t value)
@@ -83,26 +106,20 @@ static inline int16x4_t nearest_integers(float32x4_t value)
     return vmovn_s32(vreinterpretq_s32_f32(vaddq_f32(value, vdupq_n_f32(12582912.0f))));
 }
 
-/* addend + (scale input_scale) sums of four rows as sen_finish_int8 computes it; with ReLU if `is_relu`. */
-static inline float32x4_t exact_outputs(
-    const float *scale, float input_scale, const int32_t *sums, const float *addend, int is_relu)
+/* addend + (scale input_scale) sums of four rows, rounded after each operation; `sums` moves behind them. */
+static inline float32x4_t exact_outputs(const float *scale, float input_scale, const int32_t **sums, const float *addend)
 {
-    const uint32x4_t infinity = vdupq_n_u32(0x7F800000);
     float32x4_t value;
-    uint32x4_t bits;
-    __asm__("vldmia %1, {s0-s3}\n\tvldmia %2, {s4-s7}\n\tvldmia %3, {s8-s11}\n\tvcvt.f32.s32 q1, q1\n\t"
+    __asm__("vldmia %1!, {s4-s7}\n\tvldmia %2, {s0-s3}\n\tvldmia %3, {s8-s11}\n\tvcvt.f32.s32 q1, q1\n\t"
             "vmul.f32 s0, s0, %4\n\tvmul.f32 s1, s1, %4\n\tvmul.f32 s2, s2, %4\n\tvmul.f32 s3, s3, %4\n\t"
             "vmul.f32 s0, s0, s4\n\tvmul.f32 s1, s1, s5\n\tvmul.f32 s2, s2, s6\n\tvmul.f32 s3, s3, s7\n\t"
             "vadd.f32 s0, s8, s0\n\tvadd.f32 s1, s9, s1\n\tvadd.f32 s2, s10, s2\n\tvadd.f32 s3, s11, s3\n\t"
             "vmov %q0, q0"
-            : "=w"(value)
-            : "r"(scale), "r"(sums), "r"(addend), "t"(input_scale), "m"(*(const float(*)[4])scale),
-              "m"(*(const int32_t(*)[4])sums), "m"(*(const float(*)[4])addend)
+            : "=w"(value), "+r"(*sums)
+            : "r"(scale), "r"(addend), "t"(input_scale), "m"(*(const float(*)[4])scale),
+              "m"(*(const int32_t(*)[4])*sums), "m"(*(const float(*)[4])addend)
             : "q0", "q1", "q2");
-    if (!is_relu)
-        return value;
-    bits = vreinterpretq_u32_f32(value); /* of positive numbers up to infinity */
-    return vreinterpretq_f32_u32(vandq_u32(bits, vcltq_u32(vsubq_u32(bits, vdupq_n_u32(1)), infinity)));
+    return value;
 }
 
 /* Instructions of AArch64, under their names. */

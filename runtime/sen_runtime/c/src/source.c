@@ -151,7 +151,7 @@ static inline __attribute__((always_inline)) void multiply_int8(
     const int8_t *const q = x->quantized, *const weights = w->values;
     int32_t *const sums = (int32_t *)(uintptr_t)w->sums;
     const sources all = sources_of(w);
-    uint32_t last = UINT32_MAX, row, k;
+    uint32_t last = UINT32_MAX, k;
     memset(sums, 0, ((size_t)w->rows + 15) / 16 * 16 * sizeof *sums);
     while (group != end) {
         const uint32_t first = SEN_GROUP * *group++;
@@ -162,26 +162,22 @@ static inline __attribute__((always_inline)) void multiply_int8(
                 add(from, weights + block * from.first, q + width * last, sums);
             }
     }
-    for (row = 0; row < w->rows; row += 16) {
-        int32x4_t sum[4];
-        for (k = 0; k < 4; k++)
-            sum[k] = vld1q_s32(sums + row + 4 * k);
-        finish_int8(w, x, row, sum, 4, addend, is_relu, y);
-    }
+    finish_sums(w, x, 0, sums, w->rows, addend, is_relu, y);
 }
 
 static inline void add_16x1(source from, const int8_t *block, const int8_t *x, int32_t *sums)
 {
     const int8x16_t value = vld1q_dup_s8(x);
     for (; from.row != from.end; block += 16) {
-        int32_t *to = sums + 16 * (size_t)*from.row++;
+        int32_t *const to = sums + 16 * (size_t)*from.row++;
         const int8x16_t weights = vld1q_s8(block);
         const int16x8_t low = vmull_s8(vget_low_s8(weights), vget_low_s8(value)), high = vmull_high_s8(weights, value);
-        __asm__("" : "+r"(to)); /* loads of one register each otherwise */
-        vst1q_s32(to, vaddw_s16(vld1q_s32(to), vget_low_s16(low)));
-        vst1q_s32(to + 4, vaddw_high_s16(vld1q_s32(to + 4), low));
-        vst1q_s32(to + 8, vaddw_s16(vld1q_s32(to + 8), vget_low_s16(high)));
-        vst1q_s32(to + 12, vaddw_high_s16(vld1q_s32(to + 12), high));
+        int32x4x4_t sum = load_sums(to);
+        sum.val[0] = vaddw_s16(sum.val[0], vget_low_s16(low));
+        sum.val[1] = vaddw_high_s16(sum.val[1], low);
+        sum.val[2] = vaddw_s16(sum.val[2], vget_low_s16(high));
+        sum.val[3] = vaddw_high_s16(sum.val[3], high);
+        store_sums(to, sum);
     }
 }
 

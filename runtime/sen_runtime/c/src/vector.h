@@ -117,8 +117,16 @@ static inline part square_root(part value)
 /* y = act(addend + sums) of `n` rows. */
 static inline void finish_rows(const float *sums, uint32_t n, const float *addend, int is_relu, float *y)
 {
-    const part zero = {0};
     uint32_t i = 0;
+#ifdef __ARM_NEON
+    for (; i + 4 <= n; i += 4) {
+        float32x4_t value = vld1q_f32(sums + i);
+        if (addend)
+            value = vaddq_f32(vld1q_f32(addend + i), value);
+        vst1q_f32(y + i, is_relu ? positive_part(value) : value);
+    }
+#else
+    const part zero = {0};
     for (; i + PART <= n; i += PART) {
         part value = load_part(sums + i);
         if (addend)
@@ -127,6 +135,7 @@ static inline void finish_rows(const float *sums, uint32_t n, const float *adden
             value = where(value > zero, value);
         memcpy(y + i, &value, sizeof value);
     }
+#endif
     for (; i < n; i++)
         y[i] = sen_finish(addend, is_relu, i, sums[i]);
 }
@@ -189,19 +198,36 @@ static inline __attribute__((always_inline)) void finish_int8(
     }
     finish_vectors(value, vectors, kept, addend ? addend + row : NULL, is_relu, y + row);
 }
+
+/* sen_finish_int8 of `count` rows from `row` on; `sums` has places for whole vectors of sixteen. */
+static inline void finish_sums(
+    const sen_weights *w, const sen_input *x, uint32_t row, const int32_t *sums, uint32_t count, const float *addend,
+    int is_relu, float *y)
+{
+    const uint32_t end = row + count;
+    int k;
+    for (; row < end; row += 16, sums += 16) {
+        int32x4_t sum[4];
+        for (k = 0; k < 4; k++)
+            sum[k] = vld1q_s32(sums + 4 * k);
+        finish_int8(w, x, row, sum, 4, addend, is_relu, y);
+    }
+}
 #else
 static __attribute__((noinline, unused)) void finish_sums(
-    const sen_weights *w, const sen_input *x, uint32_t row, const int32_t *sums, uint32_t kept, const float *addend,
+    const sen_weights *w, const sen_input *x, uint32_t row, const int32_t *sums, uint32_t count, const float *addend,
     int is_relu, float *y)
 {
     static const float nothing[4] = {-0.0f, -0.0f, -0.0f, -0.0f};
     const float same[4] = {w->scale[0], w->scale[0], w->scale[0], w->scale[0]}, input_scale = x->scale;
     const float *scale = w->scale_step ? w->scale + row : same, *added = addend ? addend + row : nothing;
     const size_t scale_step = 4 * (size_t)w->scale_step, addend_step = addend ? 4 : 0;
-    const uint32_t end = row + kept;
-    for (; row + 4 <= end; row += 4, sums += 4, scale += scale_step, added += addend_step)
-        vst1q_f32(y + row, exact_outputs(scale, input_scale, sums, added, is_relu));
-    for (; row < end; row++)
+    float *to = y + row, *const whole = to + (count - count % 4);
+    for (; to != whole; to += 4, scale += scale_step, added += addend_step) {
+        const float32x4_t value = exact_outputs(scale, input_scale, &sums, added);
+        vst1q_f32(to, is_relu ? positive_part(value) : value);
+    }
+    for (count %= 4, row = (uint32_t)(to - y); count > 0; count--, row++)
         y[row] = sen_finish_int8(w, x, addend, is_relu, row, *sums++);
 }
 
