@@ -20,6 +20,7 @@ from sen_edge.report import benchmarks, charts, report
 from sen_edge.report.contents import Contents, Item
 from sen_edge.report.document import Table, environment
 from sen_edge.report.drawing import Chart, short, to_svg
+from sen_runtime.bench import record as records
 from sen_runtime.bench.history import History, append, read
 from tests.conftest import Outcome
 from tests.support import records as made
@@ -291,6 +292,22 @@ def test_csv_has_every_figure_with_full_precision() -> None:
     assert found[0]["ratio_to"] == found[0]["agreement_to"] == ""
     assert float(found[1]["ratio_low"]) == record["rows"][1]["ratio"]["low"]
     assert (found[1]["agreement_inputs"], found[1]["matches"]) == ("64", "True")
+
+
+def test_load_tests_are_in_page_and_csv() -> None:
+    record = made.record((42.0, 58.0), made.NAMES[:2])
+    latency = {"mean": 50.0, "p50": 45.0, "p90": 70.5, "p99": 123.25, "p99_9": 200.0, "max": 300.0}
+    record["rows"][1]["server"] = {
+        "rate_per_s": 200.0, "seconds": 5.0, "queries": 1000, "unanswered": 0, "answered_per_s": 199.5,
+        "utilization": 0.25, "overloaded": False, "latency_us": latency,
+    }  # fmt: skip
+    records.check(record)
+    first, second = csv.DictReader(io.StringIO(render_as("csv", record)))
+    assert (first["server_rate_per_s"], first["server_p99_us"]) == ("", "")
+    assert (second["server_rate_per_s"], second["server_p99_us"], second["batch"]) == ("200.0", "123.25", "1")
+    shown = render_as("html", record)
+    assert "123.2" in shown and "server p99 us" in shown
+    assert "server p99 us" not in render_as("html", made.record())
 
 
 def test_a_record_without_rows() -> None:
