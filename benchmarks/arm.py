@@ -66,7 +66,7 @@ def jobs_of(suite: Suite, folder: Path, *, is_check: bool) -> tuple[Jobs, dict[J
     expected = {}
     n_in = int(suite.size.split("-")[0])
     for number, form in enumerate(suite.forms):
-        formats = [*(["sen"] if form.native else []), *([] if is_check else form.formats)]
+        formats = ["sen", *([] if is_check else form.formats)]
         files = {each: str(write(form, each, folder / f"{suite.size}-{number}")) for each in formats}
         calls = CALLS[suite.size] if form.name != "coordinates" else max(2, CALLS[suite.size] // 10)
         runs = [(form.name, kind, x, 1) for kind, x in suite.inputs.items()]
@@ -171,7 +171,7 @@ def write_artifacts(size: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     networks = suite(size)
     for form in networks.forms:
-        for suffix in () if form.options else (*(("sen",) if form.native else ()), *form.formats):
+        for suffix in () if form.options else ("sen", *form.formats):
             write(form, suffix, folder / re.sub(r"\W+", "-", form.name))
     np.savez(folder / "inputs.npz", x=next(iter(networks.inputs.values())))
 

@@ -60,7 +60,6 @@ class Form:
         name: in the table.
         network: to export.
         formats: of the files, in addition to the native one.
-        native: whether the native engine runs it.
         options: of the native engine.
         batch: rows of the batches that are also measured, with noise; 0 for none.
     """
@@ -68,7 +67,6 @@ class Form:
     name: str
     network: Network
     formats: tuple[str, ...] = ()
-    native: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
     batch: int = 0
 
@@ -145,7 +143,7 @@ def random_forms(size: str, calibration: FloatArray) -> Iterator[Form]:
     yield Form("dense float32", whole, ("tflite", "onnx"), batch=64)
     yield Form("dense float16", to_float16(whole), ("tflite", "onnx"))
     yield Form("int8 weights", to_int8_weights(whole), ("tflite",), batch=64)
-    yield Form("full int8", to_int8(whole, calibration), ("tflite",), native=False)
+    yield Form("full int8", to_int8(whole, calibration), ("tflite",))
     for density in (0.5, 0.2, 0.1, 0.05):
         name = f"unstructured {1 - density:.0%}"
         network = perceptron(rng, sizes, partial(sparse, density=density, block=(1, 1)))
@@ -170,7 +168,7 @@ def shipped_forms(calibration: FloatArray) -> Iterator[Form]:
     whole = materialize(sen_edge.load(CHECKPOINTS / "mnist-mlp-d32-e6.pt").network)
     yield Form("dense float32", whole, ("tflite", "onnx"))
     yield Form("int8 weights", to_int8_weights(whole), ("tflite",))
-    yield Form("full int8", to_int8(whole, calibration), ("tflite",), native=False)
+    yield Form("full int8", to_int8(whole, calibration), ("tflite",))
     first, scale = whole.layers[0], np.sqrt(np.mean(calibration**2, axis=0)) + np.float32(1e-3)
     w = first.weight.to_dense()
 

@@ -58,7 +58,7 @@ FORMS = (
     Form("coordinates", ";onnx", ("--weights", "coordinates")),
     Form("float16", ";onnx,tflite,sen", ("--dtype", "float16")),
     Form("int8", "tflite,sen", INT8, is_calibrated=True),
-    Form("int8-full", ";tflite", ("--dtype", "int8"), is_calibrated=True),
+    Form("int8-full", ";tflite,sen", ("--dtype", "int8"), is_calibrated=True),
     Form("unstructured", ";onnx,tflite,sen", (), SPARSITY, is_calibrated=True),
     Form("sparse", "sen", (), (*SPARSITY, "--pattern", "16x1"), is_calibrated=True),
     Form("sparse-int8", ";sen", INT8, (*SPARSITY, "--pattern", "16x1"), is_calibrated=True),

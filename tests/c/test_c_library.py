@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from tests.support.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
 from tests.support.images import HOSTILE
-from tests.support.networks import random_network
+from tests.support.networks import random_input, random_network
 
 SOURCES = sorted((LIBRARY / "src").glob("*.c"))
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -31,7 +31,7 @@ BUILDS: dict[str, list[str]] = {
 if platform.machine() not in ("x86_64", "AMD64"):
     BUILDS = {"portable": []}
 FAMILIES = re.findall(
-    r"src/(\w+\.c)", re.findall(r"set\(SEN_FAMILIES (.*)\)", (LIBRARY / "CMakeLists.txt").read_text())[0]
+    r"src/(\w+\.c)", re.findall(r"set\(SEN_FAMILIES([^)]*)\)", (LIBRARY / "CMakeLists.txt").read_text())[0]
 )
 
 
@@ -106,7 +106,9 @@ def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
     for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
         for spiking, sizes in ((False, (5, 4, 3)), (True, (5, 4, 3)), (False, (40, 3))):
             network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=sizes)
-            networks = [network] if kind == "coordinates" else [network, to_int8_weights(network)]
+            networks = [network]
+            if kind != "coordinates":
+                networks += [to_int8_weights(network), to_int8(network, random_input(rng, network, 64))]
             for data in map(image.dumps, networks):
                 images.append(data)
                 images += [data[:size] for size in range(0, len(data), 37)]

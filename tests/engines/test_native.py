@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_edge.passes.quantize import to_float16, to_int8_weights
+from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.engines import native
@@ -392,14 +392,16 @@ def test_a_changed_byte_is_found_by_the_checksum() -> None:
 def test_images_with_any_word_replaced_are_refused_or_run() -> None:
     """With a right checksum, as an attacker would write it. A library that trusted them would die here."""
     rng = np.random.default_rng(0)
-    for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
-        for spiking in (False, True):
-            data = image.dumps(random_network(rng, spiking=spiking, kinds=(kind,), sizes=(5, 4, 3)))
-            taken = 0
-            for at in range(0, min(len(data), 1600), 4):
-                for word in (0, 1, 2, 5, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, int(rng.integers(2**32))):
-                    taken += load_or_refuse(with_checksum(data[:at] + struct.pack("<I", word) + data[at + 4 :]))
-            assert taken > 0
+    kinds = ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates")
+    for kind, spiking in product((*kinds, "int8"), (False, True)):
+        kinds_of = ("nested_sum" if kind == "int8" else kind,)
+        network = random_network(rng, spiking=spiking, kinds=kinds_of, sizes=(5, 4, 3))
+        data = image.dumps(to_int8(network, random_input(rng, network, 64)) if kind == "int8" else network)
+        taken = 0
+        for at in range(0, min(len(data), 1600), 4):
+            for word in (0, 1, 2, 5, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, int(rng.integers(2**32))):
+                taken += load_or_refuse(with_checksum(data[:at] + struct.pack("<I", word) + data[at + 4 :]))
+        assert taken > 0
 
 
 def test_library_and_reader_agree_on_what_is_an_image() -> None:

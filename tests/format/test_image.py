@@ -17,6 +17,7 @@ from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
 from sen_runtime.format import records
+from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import INPUT_CODINGS, MAX_TIMESTEPS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
@@ -102,6 +103,22 @@ def test_spiking_network_with_every_operator_byte_for_byte(max_distance, stored)
     assert_same(image.loads(expected), network)
 
 
+def test_int8_activations_byte_for_byte():
+    """Version 2: grids in the records of layers and operators, that of the input behind them."""
+    w, one = np.array([[1, -2]], np.int8), f32(1)
+    leaf = operator(3, 1, 2, (2, 1, 3, 3), scalars=(0.5, 3))
+    dense = operator(1, 1, 2, (1, 3))
+    both = operator(4, 1, 2, operands=(0, 1), scalars=(1.0, -4, 2.0, 5))
+    records_ = program(2, 1, [layer(2, 4, neuron=1, grid=(0.25, -128))], [leaf, dense, both])
+    expected = assemble(records_ + struct.pack("<fi", 2.0, -7), [w, np.array([[1]], np.int8), one, f32(3)], version=2)
+    low_rank = LowRank(np.array([[1]], np.int8), w, one, one, Grid(0.5, 3))
+    weight = Sum(low_rank, Dense(w, one), Grid(1.0, -4), Grid(2.0, 5))
+    network = Network((Layer(weight, f32(3), Relu(), Grid(0.25, -128)),), input_grid=Grid(2.0, -7))
+    assert_same(image.loads(expected), network)
+    stored = image.dumps(network)
+    assert (len(stored), image.dumps(image.loads(expected))) == (len(expected), stored)
+
+
 def test_example_of_the_page_is_what_the_code_writes():
     """Lines `offset  bytes  meaning`, where `n x 00` stands for n zeros."""
     data = b""
@@ -113,10 +130,10 @@ def test_example_of_the_page_is_what_the_code_writes():
     assert data == TINY
 
 
-@pytest.mark.parametrize("name", ["header", "section", "program", "layer", "operator"])
+@pytest.mark.parametrize("name", ["header", "section", "program", "layer", "operator", "grid"])
 def test_tables_of_the_page_are_the_records_of_the_code(name):
     text = PAGE.read_text(encoding="utf-8").split(f"<!-- {name} -->")[1].split("\n\n")[1]
-    codes = {"u8": "s", "u16": "H", "u32": "I", "u64": "Q", "f32": "f"}
+    codes = {"u8": "s", "u16": "H", "u32": "I", "u64": "Q", "i32": "i", "f32": "f"}
     record, offsets = "<", []
     for row in text.splitlines()[2:]:
         offset, kind, field = (cell.strip(" `") for cell in row.split("|")[1:4])
@@ -124,8 +141,8 @@ def test_tables_of_the_page_are_the_records_of_the_code(name):
         offsets.append((int(offset), struct.calcsize(record)))
         record += (count or "") + ("x" if word == "u8" and field == "reserved" else codes[word])
     assert all(told == counted for told, counted in offsets)
-    written_out = re.sub(r"(\d+)([HIQf])", lambda m: int(m[1]) * m[2], getattr(records, name.upper()).format)
-    assert re.sub(r"(\d+)([HIQf])", lambda m: int(m[1]) * m[2], record) == written_out
+    written_out = re.sub(r"(\d+)([HIQfi])", lambda m: int(m[1]) * m[2], getattr(records, name.upper()).format)
+    assert re.sub(r"(\d+)([HIQfi])", lambda m: int(m[1]) * m[2], record) == written_out
 
 
 def test_enumerations_of_the_page_are_those_of_the_code():

@@ -12,6 +12,7 @@ from sen_runtime.ir.neurons import Identity
 from tests.support.images import (
     DENSE,
     HOSTILE,
+    INT8_SAMPLE,
     LEAF,
     NONE,
     SAMPLE,
@@ -24,6 +25,9 @@ from tests.support.images import (
     f32,
     i32,
     int8,
+    int8_dense,
+    int8_low_rank,
+    int8_spiking,
     layer,
     operator,
     patched,
@@ -80,6 +84,9 @@ def test_the_files_above_are_wrong_in_one_way_only():
         spiking(layer(0, 2, 3, 0.5)),
         spiking(layer(0, 2, 2, 0.5, 1, 1), readout=2),
         int8(f32(2)),
+        int8_dense(),
+        int8_low_rank(0.5, 3),
+        int8_spiking(),
     ]
     for data in good:
         image.loads(data)
@@ -130,11 +137,12 @@ def assert_refused_or_sound(data):
     return True
 
 
-def test_any_word_may_hold_anything():
-    end = sum(section_rows(SAMPLE)[0])
+@pytest.mark.parametrize("data", [SAMPLE, INT8_SAMPLE], ids=["float", "int8"])
+def test_any_word_may_hold_anything(data):
+    end = sum(section_rows(data)[0])
     for offset in range(28, end, 4):
         for value in (0, 1, 4, 0x3F800000, 0x7F800000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF):
-            assert_refused_or_sound(patched(SAMPLE, offset, "I", value))
+            assert_refused_or_sound(patched(data, offset, "I", value))
 
 
 @pytest.mark.parametrize("seed", range(4))

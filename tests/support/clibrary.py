@@ -2,16 +2,18 @@
 
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from sen_edge.passes.quantize import to_int8_weights
+from sen_edge.errors import DataError
+from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Relu
 from sen_runtime.ir.operators import Sparse
-from tests.support.networks import KINDS, random_network
+from tests.support.networks import KINDS, random_input, random_network
 
 LIBRARY = Path(__file__).parents[2] / "runtime/sen_runtime/c"
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
@@ -65,6 +67,8 @@ def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
             if kind != "coordinates":
                 files["0"].append(image.dumps(to_int8_weights(network)))
                 files["100"].append(image.dumps(to_int8_weights(train)))
+                with suppress(DataError):  # a layer that gives zeros only
+                    files["0"] += [image.dumps(to_int8(each, random_input(rng, each, 32))) for each in (network, train)]
     for network in map(thin_network, ((1, 1), (1, 4), (8, 1), (16, 1))):
         files["1e-5"].append(image.dumps(network))
         files["0"].append(image.dumps(to_int8_weights(network)))

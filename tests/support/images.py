@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from sen_edge.passes.quantize import to_int8
 from sen_runtime import format as image
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense, Sum
-from tests.support.networks import random_operator
+from tests.support.networks import random_input, random_network, random_operator
 
 PAGE = Path(__file__).parents[2] / "docs/reference/sen-image.md"
 NONE = 0xFFFFFFFF
@@ -29,7 +30,7 @@ def seal(data):
     return bytes(data)
 
 
-def assemble(program, tensors=(), metadata=None):
+def assemble(program, tensors=(), metadata=None, version=1):
     """A file of these sections; a tensor is an array."""
     codes = {"float32": 1, "float16": 2, "int8": 3, "int32": 4, "uint16": 5}
     sections = [(1, 0, (), program)]
@@ -43,7 +44,7 @@ def assemble(program, tensors=(), metadata=None):
         sizes = (*shape, 0, 0, 0)[:3]
         table += struct.pack("<IIQQIIIIQ", kind, dtype, start + len(payload), len(content), len(shape), *sizes, 0)
         payload += content
-    header = MAGIC + struct.pack("<HHIQII", 1, 64, len(sections), 0, 0, 0) + bytes(32)
+    header = MAGIC + struct.pack("<HHIQII", version, 64, len(sections), 0, 0, 0) + bytes(32)
     return seal(header + table + payload)
 
 
@@ -52,8 +53,8 @@ def program(n_in, n_out, layers, operators, timesteps=0, coding=0, readout=0):
     return head + b"".join(layers) + b"".join(operators)
 
 
-def layer(operator=0, bias=NONE, neuron=0, beta=0.0, threshold=0.0, reset=0):
-    return struct.pack("<3I2f3I", operator, bias, neuron, beta, threshold, reset, 0, 0)
+def layer(operator=0, bias=NONE, neuron=0, beta=0.0, threshold=0.0, reset=0, grid=(0.0, 0)):
+    return struct.pack("<3I2fIfi", operator, bias, neuron, beta, threshold, reset, *grid)
 
 
 def operator(kind, n_out, n_in, tensors=(), operands=(NONE, NONE), block=(0, 0), scalars=()):
@@ -128,7 +129,15 @@ def sample():
     return Network(layers, 3, "spikes", "last_membrane", {"made by": "test"})
 
 
+def int8_sample():
+    """A spiking network with int8 activations and every operator that they take."""
+    rng = np.random.default_rng(6)
+    network = random_network(rng, spiking=True, kinds=("nested_sum",), sizes=(5, 4, 3), input_coding="spikes")
+    return to_int8(network, random_input(rng, network, 64))
+
+
 SAMPLE = image.dumps(sample())
+INT8_SAMPLE = image.dumps(int8_sample())
 TINY = image.dumps(tiny())
 
 
@@ -136,6 +145,7 @@ W, B = f32([0.5, -2.0]), f32(1.5)
 I8 = np.array([[1, -2]], np.int8)
 ONE = f32([1.0])
 DENSE = operator(1, 1, 2, (1,))
+INT8_DENSE, SCALE = operator(1, 1, 2, (1, 2)), f32(1)
 PADDING = 64 + 3 * 48  # of TINY: the first byte between the table and the program
 PROGRAM = 256
 LAYER = PROGRAM + 32
@@ -194,6 +204,26 @@ def with_coordinates(*scalars, target=((0, 1, 0),), mask=(1, 1)):
     return with_operator(record, [f32([0, 0, 0], [1, 0, 0]), f32(*target), f32(*mask)])
 
 
+def integers(record, operator, tensors, n_in=2, grid=(0.5, -128), **head):
+    """An image of one layer with int8 activations."""
+    return assemble(program(n_in, 1, [record], [operator], **head) + struct.pack("<fi", *grid), tensors, version=2)
+
+
+def int8_dense(grid=(0.5, -128), layer_grid=(0.25, 3), **fields):
+    """Int8 activations, with the weights 1 and -2."""
+    return integers(layer(grid=layer_grid, **fields), INT8_DENSE, [I8, SCALE], grid=grid)
+
+
+def int8_low_rank(*scalars):
+    record = operator(3, 1, 2, (2, 1, 3, 3), scalars=scalars)
+    return integers(layer(grid=(0.25, 3)), record, [I8, I8[:, :1].copy(), SCALE])
+
+
+def int8_spiking(threshold=0.5, **head):
+    record = layer(0, NONE, 2, 0.5, threshold, grid=(0.25, 3))
+    return integers(record, INT8_DENSE, [I8, SCALE], **{"timesteps": 3, "readout": 2, **head})
+
+
 def spiking(record, **head):
     return with_layer(record, **{"timesteps": 3, **head})
 
@@ -204,7 +234,7 @@ HOSTILE = {
     "magic": (seal(b"\x88" + TINY[1:]), "image"),
     "line endings translated": (seal(TINY.replace(b"\r\n", b"\n")), "image"),
     "version 0": (patched(TINY, 8, "H", 0), r"version.*0.*version 1"),
-    "version 2": (patched(TINY, 8, "H", 2), r"version.*2.*version 1"),
+    "version 3": (patched(TINY, 8, "H", 3), r"version.*3.*version 1 or 2"),
     "header size": (patched(TINY, 10, "H", 128), "header"),
     "flags": (patched(TINY, 28, "I", 1), "flags"),
     "reserved, first": (patched(TINY, 32, "B", 1), "reserved"),
@@ -284,8 +314,8 @@ HOSTILE = {
     "Relu with threshold": (with_layer(layer(0, 2, neuron=1, threshold=1)), "Relu"),
     "Relu with reset": (with_layer(layer(0, 2, neuron=1, reset=1)), "Relu"),
     "LeakyIntegrator with threshold": (spiking(layer(0, 2, 3, 0.5, 1)), "LeakyIntegrator"),
-    "layer reserved": (patched(TINY, LAYER + 24, "I", 1), "Identity"),
-    "layer reserved, last": (patched(TINY, LAYER + 28, "I", 1), "Identity"),
+    "layer reserved": (patched(TINY, LAYER + 24, "I", 1), "layer 0"),
+    "layer reserved, last": (patched(TINY, LAYER + 28, "I", 1), "layer 0"),
     "reset": (spiking(layer(0, 2, 2, 0.5, 1, 4), readout=2), r"reset.*4.*0.*3"),
     "beta above 1": (spiking(layer(0, 2, 3, 1.5)), r"layer 0.*beta.*1.5"),
     "beta negative": (spiking(layer(0, 2, 3, -0.5)), r"layer 0.*beta.*-0.5"),
@@ -403,6 +433,35 @@ HOSTILE = {
     "Sparse overhang of a huge matrix": (
         sparse(values=((1, 2),), columns=(2**31 - 1,), starts=(0, 1), shape=(1, NONE), block=(1, 2)),
         r"outside.*0",
+    ),
+    # int8 activations
+    "version 1 with the grid of an input": (patched(int8_dense(), 8, "H", 1), r"program.*136.*128"),
+    "version 1 with the grid of a layer": (with_layer(layer(bias=2, grid=(0.5, 0))), "layer 0"),
+    "version 2 without grids": (patched(TINY, 8, "H", 2), r"program.*128.*136"),
+    "version 2 with an input grid of 0": (int8_dense(grid=(0.0, 0)), "no grid"),
+    "grid below 0": (int8_dense(grid=(-0.5, 0)), r"scale.*-0\.5"),
+    "grid that is none": (int8_dense(grid=(np.nan, 0)), r"scale.*nan"),
+    "grid too fine": (int8_dense(grid=(1e-39, 0)), r"scale.*1e-39"),
+    "zero point beyond int8": (int8_dense(grid=(0.5, 128)), r"zero point.*128"),
+    "layer without a grid": (int8_dense(layer_grid=(0.0, 0)), "layer 0"),
+    "layer with a grid too fine": (int8_dense(layer_grid=(1e-39, 0)), r"layer 0.*1e-39"),
+    "layer with a zero point beyond int8": (int8_dense(layer_grid=(0.5, -129)), r"layer 0.*-129"),
+    "float weights with grids": (integers(layer(grid=(0.5, 0)), DENSE, [W]), "int8 weights"),
+    "Dense with grids inside": (
+        integers(layer(grid=(0.5, 0)), operator(1, 1, 2, (1, 2), scalars=(0.5, 0)), [I8, SCALE]),
+        r"Dense.*0\.5",
+    ),
+    "LowRank without a grid inside": (int8_low_rank(), "layer 0"),
+    "LowRank with a fraction as zero point": (int8_low_rank(0.5, 0.5), r"zero point.*0\.5"),
+    "LowRank with a zero point that is none": (int8_low_rank(0.5, np.nan), r"zero point.*nan"),
+    "LowRank with a zero point of -0": (int8_low_rank(0.5, -0.0), "LowRank"),
+    "LowRank with two grids inside": (int8_low_rank(0.5, 0, 0.5), "LowRank"),
+    "threshold off the grid": (int8_spiking(0.6), r"threshold.*0\.6"),
+    "threshold beyond the grid": (int8_spiking(64.0), r"threshold.*64"),
+    "more steps than int8 counts": (int8_spiking(timesteps=256), r"256.*255"),
+    "bias beyond int32": (
+        integers(layer(bias=3, grid=(0.5, 0)), INT8_DENSE, [I8, SCALE, f32(2e9)]),
+        r"neuron 0.*32 bits",
     ),
     # metadata
     "metadata empty": (with_metadata(b""), r"metadata.*JSON"),

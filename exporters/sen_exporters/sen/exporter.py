@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sen_exporters.base import Artifact, Exporter, ExportOptions, check_float_activations
+from sen_exporters.base import Artifact, Exporter, ExportError, ExportOptions
 from sen_runtime import format as image
+from sen_runtime.errors import NetworkError
+from sen_runtime.integer import check_integers
 from sen_runtime.ir.network import Network
 
 
@@ -19,8 +21,11 @@ class SenExporter(Exporter):
     uses_batch_size = False
 
     def check(self, network: Network, options: ExportOptions) -> None:
-        """Refuse int8 activations; options of other targets do not apply."""
-        check_float_activations(network, "version 1 of the image")
+        """Refuse int8 activations that 32 bits cannot compute; options of other targets do not apply."""
+        try:
+            check_integers(network)
+        except NetworkError as error:
+            raise ExportError(error.message, error.hint) from error
 
     def export(self, network: Network, options: ExportOptions) -> Artifact:
         """Build the file `name.sen`.

@@ -35,7 +35,7 @@ CHECK_CHECKSUM, CHECK_VALUES, PACK, ON_THE_FLY, ALLOW_NONFINITE = 1, 2, 4, 8, 12
 KERNELS = {"fastest": 0, "reference": 16, "portable": 32, "narrow": 64}
 #: Statuses of sen.h that are defects of the image.
 _IMAGE_STATUSES = range(7, 19)
-_NONFINITE = 20
+_NONFINITE, _NO_STEPS = 20, 21
 _LIBRARY = {"darwin": "libsen.dylib", "win32": "sen.dll"}.get(sys.platform, "libsen.so")
 PIP_LINE = "install a C compiler, then: pip install --force-reinstall --no-deps ./runtime"
 
@@ -68,12 +68,14 @@ class NativeSession(ArenaSession):
         self._model = model.value
         self._caller = native_call.Caller(model=self._model)
         self.timesteps = library.sen_timesteps(self._model)
+        self._has_steps = not self.timesteps or library.sen_reset(self._model) != _NO_STEPS
         self.kernels: str = library.sen_kernels_name(self._model).decode()
         self._n_layers, self._layer = library.sen_layers(self._model), partial(library.sen_layer_output, self._model)
         n_in, n_out = library.sen_inputs(self._model), library.sen_outputs(self._model)
         shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
         require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
         super().__init__(shape, allow_nonfinite=True)  # the C library checks the inputs
+        self.timesteps *= self._has_steps
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         self._infer_in_place = self._bind(self.input, self.output)
         owners = self._arena, self._image
@@ -175,6 +177,9 @@ class NativeSession(ArenaSession):
             status = library.sen_run_batch(self._model, rows.ctypes.data, y.ctypes.data, len(rows))
         _check(status, rows)
         return y
+
+    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
+        return super()._run_all(rows) if self._has_steps else {"output": self._run(rows)}
 
     def _step(self, row: Float32Array) -> Array:
         y = np.empty(len(self.output), np.float32)

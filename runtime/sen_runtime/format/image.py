@@ -16,7 +16,8 @@ import numpy as np
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.format import records
-from sen_runtime.format.records import HEADER, LAYER, NONE, OPERATOR, PROGRAM, SECTION
+from sen_runtime.format.records import GRID, HEADER, LAYER, NONE, OPERATOR, PROGRAM, SECTION
+from sen_runtime.integer import check_integers
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Lif
@@ -49,13 +50,14 @@ def read(path: Path) -> Network:
 def loads(data: bytes | memoryview) -> Network:
     """The network in an image; an `ImageError` if it is not valid."""
     view = memoryview(data).cast("B").toreadonly()
-    sections = _sections(view, _check_header(view))
+    version, n_sections = _check_header(view)
+    sections = _sections(view, n_sections)
     has_metadata = len(sections) > 1 and sections[1].kind == records.KIND_METADATA
     metadata = _metadata(sections[1].payload.tobytes()) if has_metadata else {}
     tensors = {
         index: _tensor(index, section) for index, section in enumerate(sections) if section.kind == records.KIND_TENSOR
     }
-    return _network(sections[0].payload, _Tensors(tensors), metadata)
+    return _network(sections[0].payload, version, _Tensors(tensors), metadata)
 
 
 @contextmanager
@@ -72,15 +74,18 @@ def _check_record(layout: struct.Struct, found: memoryview, expected: bytes, wha
         raise ImageError(f"{what} is stored as {layout.unpack(found)}; expected {layout.unpack(expected)}")
 
 
-def _check_header(view: memoryview) -> int:
-    """Check header, length and checksum, and return the number of sections."""
+def _check_header(view: memoryview) -> tuple[int, int]:
+    """Check header, length and checksum, and return the version and the number of sections."""
     if len(view) < HEADER.size:
         raise ImageError(f"the file has {len(view)} bytes; an image has a header of {HEADER.size}")
     magic, version, _, n_sections, file_bytes, crc, _ = HEADER.unpack_from(view)
     if magic != records.MAGIC:
         raise ImageError("not a .sen image: the first 8 bytes are wrong", "export one with sen-edge export --to sen")
-    if version != records.VERSION:
-        raise ImageError(f"image version is {version}; expected version {records.VERSION}", "update sen-edge-runtime")
+    known = records.VERSION, records.VERSION_WITH_GRIDS
+    if version not in known:
+        raise ImageError(
+            f"image version is {version}; expected version {known[0]} or {known[1]}", "update sen-edge-runtime"
+        )
     expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
     if view[: HEADER.size] != expected:
         raise ImageError("the header has a wrong size, unknown flags or reserved bytes that are not zero")
@@ -89,7 +94,7 @@ def _check_header(view: memoryview) -> int:
     actual = zlib.crc32(view[records.CRC_OFFSET + 4 :], zlib.crc32(bytes(4), zlib.crc32(view[: records.CRC_OFFSET])))
     if crc != actual:
         raise ImageError(f"the checksum is {actual:08x}; the header says {crc:08x}", "copy it again: it is damaged")
-    return int(n_sections)
+    return int(version), int(n_sections)
 
 
 def _sections(view: memoryview, n_sections: int) -> list[_Section]:
@@ -160,15 +165,23 @@ class _Tensors:
         return self.tensors[index]
 
 
-def _network(program: memoryview, tensors: _Tensors, metadata: dict[str, str]) -> Network:
+def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dict[str, str]) -> Network:
     if len(program) < PROGRAM.size:
         raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
     n_layers, n_operators, timesteps, coding, readout, *_ = PROGRAM.unpack_from(program)
     start = PROGRAM.size + LAYER.size * n_layers
     end = start + OPERATOR.size * n_operators
-    if len(program) != end:
-        raise ImageError(f"the program has {len(program)} bytes; {n_layers} layers, {n_operators} operators need {end}")
-    operators = _operators(_rows(OPERATOR, program[start:]), tensors)
+    has_grids = version == records.VERSION_WITH_GRIDS
+    expected = end + GRID.size * has_grids
+    if len(program) != expected:
+        raise ImageError(
+            f"the program has {len(program)} bytes; {n_layers} layers, {n_operators} operators need {expected}"
+        )
+    with _within("the input: "):
+        input_grid = records.decode_grid(*GRID.unpack(program[end:])) if has_grids else None
+    if has_grids and input_grid is None:
+        raise ImageError(f"an image of version {version} has no grid of the input")
+    operators = _operators(_rows(OPERATOR, program[start:end]), tensors)
     if len(operators) != n_layers:
         raise ImageError(f"{n_layers} layers for the operators [{listing(each.number for each in operators)}]")
     layers = []
@@ -179,9 +192,10 @@ def _network(program: memoryview, tensors: _Tensors, metadata: dict[str, str]) -
         raise ImageError(f"sections [{listing(sorted(tensors.unused))}] belong to no layer")
     coding, readout = _pick(INPUT_CODINGS, coding, "input coding"), _pick(READOUTS, readout, "readout")
     with _within(""):
-        network = Network(tuple(layers), timesteps, coding, readout, metadata)
-    expected = records.pack_head(network, n_operators)
-    _check_record(PROGRAM, program[: PROGRAM.size], expected, "the head of the program")
+        network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid)
+        check_integers(network)
+    head = records.pack_head(network, n_operators)
+    _check_record(PROGRAM, program[: PROGRAM.size], head, "the head of the program")
     return network
 
 
@@ -212,6 +226,8 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
         is_left_out = name in fields.scales and reference == NONE
         values[name] = None if is_left_out else records.decode(name, tensors.take(reference))
     values.update((name, records.decode(name, scalar)) for name, scalar in zip(fields.scalars, scalars))
+    pairs = zip(scalars[len(fields.scalars) :: 2], scalars[len(fields.scalars) + 1 :: 2])
+    values.update((name, records.decode_grid(*pair)) for name, pair in zip(fields.grids, pairs))
     if fields.type is Sparse:
         values.update(shape=(n_out, n_in), block=block)
     operator = fields.type(**values)
@@ -224,12 +240,13 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
 
 
 def _layer(record: memoryview, operator: _Operator, tensors: _Tensors) -> Layer:
-    _, bias, kind, *scalars, reset, _, _ = LAYER.unpack(record)
+    _, bias, kind, *scalars, reset, grid_scale, zero_point = LAYER.unpack(record)
     fields = _pick(records.NEURONS, kind, "neuron kind")
     values: dict[str, Any] = dict(zip(fields.scalars, scalars))
     if fields.type is Lif:
         values["reset"], values["reset_delay"] = _pick(records.RESETS, reset, "reset")
-    layer = Layer(operator.operator, None if bias == NONE else tensors.take(bias), fields.type(**values))
+    grid = records.decode_grid(grid_scale, zero_point)
+    layer = Layer(operator.operator, None if bias == NONE else tensors.take(bias), fields.type(**values), grid)
     what = f"operator {operator.number} with {fields.type.__name__} neurons"
     _check_record(LAYER, record, records.pack_layer(layer, operator.number, bias), what)
     return layer
@@ -254,12 +271,12 @@ def write(network: Network, path: Path) -> None:
 def dumps(network: Network) -> bytes:
     """Image of `network`; the same network gives the same bytes.
 
-    Refuses sums nested too deeply, sizes beyond 32 bits, metadata that is not text, and int8 activations.
+    Refuses sums nested too deeply, sizes beyond 32 bits, metadata that is not text, and int8 activations that integers
+    of 32 bits cannot compute.
     """
-    if network.input_grid is not None:
-        raise ImageError("this version of the image has no int8 activations", "store int8 weights only")
+    check_integers(network)
     try:
-        return _assemble(_content(network))
+        return _assemble(_content(network), records.version_of(network))
     except struct.error as error:
         raise ImageError(f"the network's sizes do not fit the image's 32-bit fields: {error}") from error
 
@@ -290,7 +307,8 @@ def _content(network: Network) -> list[_Content]:
     layers = [
         records.pack_layer(layer, append(layer.weight, records.MAX_DEPTH), add(layer.bias)) for layer in network.layers
     ]
-    program = b"".join([records.pack_head(network, len(operators)), *layers, *operators])
+    grids = [] if network.input_grid is None else [GRID.pack(*records.encode_grid(network.input_grid))]
+    program = b"".join([records.pack_head(network, len(operators)), *layers, *operators, *grids])
     metadata = [(records.KIND_METADATA, 0, (), _encode_metadata(network.metadata))] if network.metadata else []
     return [(records.KIND_PROGRAM, 0, (), program), *metadata, *((records.KIND_TENSOR, *tensor) for tensor in tensors)]
 
@@ -306,7 +324,7 @@ def _encode_metadata(metadata: Mapping[str, str]) -> bytes:
         raise ImageError(f"metadata is not Unicode text: {error}") from error
 
 
-def _assemble(sections: list[_Content]) -> bytes:
+def _assemble(sections: list[_Content], version: int) -> bytes:
     offset = HEADER.size + SECTION.size * len(sections)
     table, payloads = [], []
     for kind, dtype, shape, payload in sections:
@@ -318,6 +336,6 @@ def _assemble(sections: list[_Content]) -> bytes:
     body = b"".join([*table, *payloads])
 
     def header(crc: int) -> bytes:
-        return HEADER.pack(records.MAGIC, records.VERSION, HEADER.size, len(sections), offset, crc, 0)
+        return HEADER.pack(records.MAGIC, version, HEADER.size, len(sections), offset, crc, 0)
 
     return header(zlib.crc32(body, zlib.crc32(header(0)))) + body

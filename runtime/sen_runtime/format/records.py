@@ -16,12 +16,14 @@ import numpy as np
 
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.checks import Array
+from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
 MAGIC = b"\x89SEN\r\n\x1a\n"
-VERSION = 1
+#: Of networks with float activations, and of those with int8 activations, whose records hold grids.
+VERSION, VERSION_WITH_GRIDS = 1, 2
 ALIGNMENT = 64
 NONE = 0xFFFFFFFF
 
@@ -29,8 +31,9 @@ HEADER = struct.Struct("<8sHHIQII32x")  # magic, version, header bytes, sections
 CRC_OFFSET = 24
 SECTION = struct.Struct("<IIQQI3IQ")  # kind, dtype, offset, nbytes, rank, shape[3], reserved
 PROGRAM = struct.Struct("<8I")  # layers, operators, timesteps, input coding, readout, n_in, n_out, reserved
-LAYER = struct.Struct("<IIIffIII")  # operator, bias, neuron, beta, threshold, reset, reserved[2]
+LAYER = struct.Struct("<IIIffIfi")  # operator, bias, neuron, beta, threshold, reset, scale and zero point of the grid
 OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, reserved
+GRID = struct.Struct("<fi")  # scale, zero point: of the input, at the end of the program of a network with grids
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
 DTYPES: dict[int, np.dtype[Any]] = {
@@ -60,6 +63,7 @@ class Fields:
         scales: arrays after those; None is `NONE`.
         operands: operators.
         scalars: numbers.
+        grids: grids of int8 activations inside; scale and zero point of each follow the scalars, 0 without a grid.
     """
 
     type: type[Any]
@@ -67,14 +71,15 @@ class Fields:
     scales: tuple[str, ...] = ()
     operands: tuple[str, ...] = ()
     scalars: tuple[str, ...] = ()
+    grids: tuple[str, ...] = ()
 
 
 OPERATORS = (
     Fields(Coordinates, ("source", "target", "mask"), scalars=("gain", "exponent", "min_distance", "max_distance")),
     Fields(Dense, ("w",), ("scale",)),
     Fields(Sparse, ("values", "columns", "row_starts"), ("scale",)),
-    Fields(LowRank, ("left", "right"), ("left_scale", "right_scale")),
-    Fields(Sum, operands=("a", "b")),
+    Fields(LowRank, ("left", "right"), ("left_scale", "right_scale"), grids=("inner",)),
+    Fields(Sum, operands=("a", "b"), grids=("a_grid", "b_grid")),
 )
 NEURONS = (
     Fields(Identity),
@@ -89,7 +94,12 @@ def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
     for kind, fields in enumerate(table):
         if fields.type is type(owner):
             return kind, fields
-    raise ImageError(f"version {VERSION} of the image has no {type(owner).__name__}")
+    raise ImageError(f"version {VERSION_WITH_GRIDS} of the image has no {type(owner).__name__}")
+
+
+def version_of(network: Network) -> int:
+    """Version of the image of a network."""
+    return VERSION if network.input_grid is None else VERSION_WITH_GRIDS
 
 
 def pack_section(kind: int, dtype: int, offset: int, nbytes: int, shape: tuple[int, ...]) -> bytes:
@@ -111,7 +121,7 @@ def pack_layer(layer: Layer, operator: int, bias: int) -> bytes:
     reset = 0
     if isinstance(layer.neuron, Lif):
         reset = RESETS.index((layer.neuron.reset, layer.neuron.reset_delay))
-    return LAYER.pack(operator, bias, kind, *_fill(scalars, 2, 0.0), reset, 0, 0)
+    return LAYER.pack(operator, bias, kind, *_fill(scalars, 2, 0.0), reset, *encode_grid(layer.grid))
 
 
 def pack_operator(operator: WeightOperator, tensors: Sequence[int], operands: Sequence[int]) -> bytes:
@@ -119,6 +129,7 @@ def pack_operator(operator: WeightOperator, tensors: Sequence[int], operands: Se
     kind, fields = find(OPERATORS, operator)
     block = operator.block if isinstance(operator, Sparse) else (0, 0)
     scalars = [encode(operator, name) for name in fields.scalars]
+    scalars += [value for name in fields.grids for value in encode_grid(getattr(operator, name))]
     places = *_fill(tensors, 4, NONE), *_fill(operands, 2, NONE)
     return OPERATOR.pack(kind, *operator.shape, *places, *block, *_fill(scalars, 4, 0.0), 0)
 
@@ -140,6 +151,20 @@ def decode(name: str, stored: Any) -> Any:
     if name == "columns" and stored.dtype == np.uint16:
         return stored.astype(np.int32)
     return math.inf if name == "max_distance" and stored == 0 else stored
+
+
+def encode_grid(grid: Grid | None) -> tuple[float, int]:
+    """Scale and zero point; zeros for no grid."""
+    return (0.0, 0) if grid is None else (grid.scale, grid.zero_point)
+
+
+def decode_grid(scale: float, zero_point: float) -> Grid | None:
+    """Inverse of `encode_grid`; raises `ImageError` for a fraction as zero point, `NetworkError` as `Grid`."""
+    if scale == 0 and zero_point == 0:
+        return None
+    if not float(zero_point).is_integer():
+        raise ImageError(f"the zero point of a grid is {zero_point}; expected an integer")
+    return Grid(scale, int(zero_point))
 
 
 def block_columns(operator: Sparse) -> Array:

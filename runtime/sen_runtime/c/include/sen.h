@@ -53,7 +53,8 @@ extern "C" {
     STATUS(SEN_VALUES, "weights are not finite")                                                                       \
     STATUS(SEN_COINCIDENT, "two neurons are at the same point, or so close that a weight overflows")                   \
     STATUS(SEN_NOT_SPIKING, "the network is not a spiking one")                                                        \
-    STATUS(SEN_NONFINITE, "an input is NaN or infinite")
+    STATUS(SEN_NONFINITE, "an input is NaN or infinite")                                                               \
+    STATUS(SEN_NO_STEPS, "a readout of int8 membranes has a value after all steps only")
 
 #define SEN_STATUS_NUMBER(status, text) status,
 typedef enum sen_status { SEN_STATUSES(SEN_STATUS_NUMBER) SEN_STATUS_COUNT } sen_status;
@@ -120,7 +121,8 @@ typedef uint64_t sen_clock(void);
  * each layer, of a spiking network in each step that the layer runs, and once before. */
 SEN_API sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *clock, uint64_t *ticks);
 
-/* Membranes of a spiking network to 0. */
+/* Membranes of a spiking network to 0. SEN_NO_STEPS, here and below, for a network of int8 activations whose readout is a
+ * membrane: rounded in each step, it would drift. */
 SEN_API sen_status sen_reset(sen_model *model);
 
 /* One time step from `x [inputs]`. `y [outputs]` is the last layer's membrane, or its spikes where they are counted. */
@@ -128,7 +130,8 @@ SEN_API sen_status sen_step(sen_model *model, const float *x, float *y);
 
 /* Number of layers, and the last outputs of one of them: activations; of a spiking network the spikes, or the last layer's
  * membranes, of a sen_step; before the first, anything. The last layer of a multilayer perceptron writes to `y` instead;
- * then, and for an index without a layer, the result is null. */
+ * then, for an int8 readout, and for an index without a layer, the result is null. Those of int8 activations are valid until
+ * the next call. */
 SEN_API uint32_t sen_layers(const sen_model *model);
 SEN_API const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *size);
 

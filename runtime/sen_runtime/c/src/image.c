@@ -55,6 +55,19 @@ static int is_matrix(const sen_tensor *w, const sen_tensor *scale, uint32_t rows
     return 1;
 }
 
+/* Whether a number in [-128, 127] is an integer, stored without a sign of 0. */
+static int is_zero_point(float value)
+{
+    const float whole = value >= -128 && value <= 127 ? (float)(int32_t)value : 0;
+    return memcmp(&whole, &value, sizeof whole) == 0;
+}
+
+/* The inverse of a scale is finite too. */
+static int is_grid(float scale, float zero_point)
+{
+    return is_finite(scale) && scale >= 1.17549435e-38f && is_zero_point(zero_point);
+}
+
 static int is_coordinates(const sen_operator_record *op, const sen_tensor *tensors)
 {
     const sen_tensor *source = &tensors[0], *target = &tensors[1], *mask = &tensors[2];
@@ -122,6 +135,19 @@ static int is_low_rank(const sen_operator_record *op, const sen_tensor *tensors)
         && is_matrix(left, &tensors[2], op->n_out) && is_matrix(right, &tensors[3], rank);
 }
 
+/* The grids inside, with int8 activations; the others are 0. Those of coordinates are checked with its tensors. */
+static int are_scalars(const sen_image *image, const sen_operator_record *op)
+{
+    const uint32_t grids = !image->input_grid ? 0 : op->kind == SEN_LOW_RANK ? 1 : op->kind == SEN_SUM ? 2 : 0;
+    uint32_t i;
+    if (op->kind == SEN_COORDINATES)
+        return 1;
+    for (i = 0; i < grids; i++)
+        if (!is_grid(op->scalars[2 * i], op->scalars[2 * i + 1]))
+            return 0;
+    return all_zero(op->scalars + 2 * grids, (4 - 2 * grids) * sizeof *op->scalars);
+}
+
 static sen_status check_operator(const sen_image *image, const sen_operator_record *op)
 {
     static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
@@ -136,7 +162,11 @@ static sen_status check_operator(const sen_image *image, const sen_operator_reco
     }
     if (op->kind != SEN_SPARSE && (op->block[0] || op->block[1]))
         return SEN_OPERATOR;
-    if (op->kind != SEN_COORDINATES && !all_zero(op->scalars, sizeof op->scalars))
+    if (!are_scalars(image, op))
+        return SEN_OPERATOR;
+    if (image->input_grid && op->kind != SEN_SUM && (op->kind == SEN_COORDINATES || tensors[0].dtype != SEN_INT8))
+        return SEN_OPERATOR;
+    if (image->input_grid && op->kind == SEN_LOW_RANK && tensors[1].dtype != SEN_INT8)
         return SEN_OPERATOR;
     if (op->kind != SEN_SUM && (op->operands[0] != SEN_NONE || op->operands[1] != SEN_NONE))
         return SEN_OPERATOR;
@@ -196,10 +226,17 @@ static sen_status check_order(const sen_image *image)
     return width == program->n_out ? SEN_OK : SEN_LAYER;
 }
 
-/* Whether all bytes of a record are 0 from an offset on. */
+/* Whether all bytes of a record are 0 from an offset to its grid. */
 static int is_zero_from(const sen_layer_record *layer, size_t offset)
 {
-    return all_zero((const uint8_t *)layer + offset, sizeof *layer - offset);
+    return all_zero((const uint8_t *)layer + offset, offsetof(sen_layer_record, grid_scale) - offset);
+}
+
+static int is_layer_grid(const sen_image *image, const sen_layer_record *layer)
+{
+    if (image->input_grid)
+        return layer->grid_zero >= -128 && layer->grid_zero <= 127 && is_grid(layer->grid_scale, (float)layer->grid_zero);
+    return all_zero(&layer->grid_scale, sizeof layer->grid_scale + sizeof layer->grid_zero);
 }
 
 static sen_status check_layer(const sen_image *image, uint32_t index)
@@ -207,7 +244,7 @@ static sen_status check_layer(const sen_image *image, uint32_t index)
     const sen_layer_record *layer = &image->layers[index];
     const sen_program *program = image->program;
     const int is_last = index == program->layers - 1;
-    if ((layer->bias != SEN_NONE && !is_tensor(image, layer->bias)) || layer->reserved[0] || layer->reserved[1])
+    if ((layer->bias != SEN_NONE && !is_tensor(image, layer->bias)) || !is_layer_grid(image, layer))
         return SEN_LAYER;
     if (layer->bias != SEN_NONE) {
         const sen_tensor bias = sen_image_tensor(image, layer->bias);
@@ -229,6 +266,8 @@ static sen_status check_program(sen_image *image)
 {
     const section_row *row = section_at(image->bytes, 0);
     const sen_program *program = (const sen_program *)(const void *)(image->bytes + (size_t)row->offset);
+    const int has_grids = ((const image_header *)(const void *)image->bytes)->version == SEN_VERSION_WITH_GRIDS;
+    const sen_grid_record *input;
     if (row->nbytes < sizeof *program)
         return SEN_PROGRAM;
     if (program->layers == 0 || program->reserved || program->is_spike_train > 1 || program->readout > SEN_SPIKE_COUNT)
@@ -237,12 +276,16 @@ static sen_status check_program(sen_image *image)
         return SEN_PROGRAM;
     if (row->nbytes
         != sizeof *program + sizeof *image->layers * (uint64_t)program->layers
-            + sizeof *image->operators * (uint64_t)program->operators)
+            + sizeof *image->operators * (uint64_t)program->operators + (has_grids ? sizeof *input : 0))
         return SEN_PROGRAM;
     image->program = program;
     image->layers = (const sen_layer_record *)(const void *)(program + 1);
     image->operators = (const sen_operator_record *)(const void *)(image->layers + program->layers);
-    return SEN_OK;
+    if (!has_grids)
+        return SEN_OK;
+    input = (const sen_grid_record *)(const void *)(image->operators + program->operators);
+    image->input_grid = input;
+    return input->zero >= -128 && input->zero <= 127 && is_grid(input->scale, (float)input->zero) ? SEN_OK : SEN_PROGRAM;
 }
 
 static int values_are_finite(const sen_tensor *tensor)

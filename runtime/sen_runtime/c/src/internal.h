@@ -2,6 +2,7 @@
 #ifndef SEN_INTERNAL_H
 #define SEN_INTERNAL_H
 
+#include "integer.h"
 #include "network.h"
 #include "sen.h"
 
@@ -9,6 +10,8 @@
 
 #define SEN_NONE 0xFFFFFFFFu
 #define SEN_MAX_DEPTH 32u
+/* Time steps of one inference; a stream has no end. */
+#define SEN_MAX_TIMESTEPS (1u << 20)
 
 /* Bytes of a value of this type, or 0 if there is no such type. */
 static inline uint32_t sen_width(uint32_t dtype)
@@ -32,6 +35,9 @@ typedef struct sen_tensor {
 /* Records of an image as they lie in it, little-endian and aligned: docs/reference/sen-image.md. */
 enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
 
+/* Version of images with int8 activations. */
+#define SEN_VERSION_WITH_GRIDS 2
+
 typedef struct image_header {
     uint8_t magic[8];
     uint16_t version, header_bytes;
@@ -53,25 +59,34 @@ typedef struct sen_program {
     uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out, reserved;
 } sen_program;
 
-/* A layer; `bias` is a section or SEN_NONE, `reset` SEN_RESET_... or SEN_ZERO_WITHOUT_DELAY. */
+/* A layer; `bias` is a section or SEN_NONE, `reset` SEN_RESET_... or SEN_ZERO_WITHOUT_DELAY. The grid is 0 without int8
+ * activations. */
 typedef struct sen_layer_record {
     uint32_t op, bias, neuron;
     float beta, threshold;
-    uint32_t reset, reserved[2];
+    uint32_t reset;
+    float grid_scale;
+    int32_t grid_zero;
 } sen_layer_record;
+
+/* An int8 grid: real = scale * (stored - zero). */
+typedef struct sen_grid_record {
+    float scale;
+    int32_t zero;
+} sen_grid_record;
 
 /* An operator. Sections of tensors by kind: Coordinates source, target, mask; Dense w, scale; Sparse values, columns,
  * row_starts, scale; LowRank left, right, their scales. */
 typedef struct sen_operator_record {
     uint32_t kind, n_out, n_in, tensors[4], operands[2], block[2];
-    float scalars[4]; /* gain, exponent, min_distance, max_distance */
+    float scalars[4]; /* gain, exponent, min_distance, max_distance; or scale and zero point of each grid inside */
     uint32_t reserved;
 } sen_operator_record;
 
 /* Fails to compile where a compiler pads records. */
 typedef char records_have_no_padding
     [sizeof(image_header) == 64 && sizeof(section_row) == 48 && sizeof(sen_program) == 32 && sizeof(sen_layer_record) == 32
-             && sizeof(sen_operator_record) == 64
+             && sizeof(sen_operator_record) == 64 && sizeof(sen_grid_record) == 8
          ? 1
          : -1];
 
@@ -98,6 +113,7 @@ typedef struct sen_image {
     const sen_program *program;
     const sen_layer_record *layers;
     const sen_operator_record *operators;
+    const sen_grid_record *input_grid; /* null without int8 activations */
 } sen_image;
 
 /* container.c: every rule of the header and of the section table; padding is not looked at. */
@@ -140,6 +156,7 @@ typedef struct sen_source_kernel {
 typedef struct sen_isa {
     sen_kernels kernels;
     int (*is_finite)(const float *x, size_t count);
+    const sen_integer_kernels *integer;
     uint32_t group, offset; /* of int8 panels: columns of a row next to each other, what is added to each weight */
     uint64_t max_scattered; /* max bytes of panels that sparse matrices become */
     sen_source_kernel sources[SEN_SOURCE_KERNELS];
@@ -158,6 +175,7 @@ const sen_isa *sen_choose_isa(unsigned flags);
 /* A model in its arena. */
 struct sen_model {
     sen_network network;
+    const sen_integer_network *integer; /* of int8 activations, which run it instead; else null */
     float *work;
     sen_batch batch;
     int (*is_finite)(const float *x, size_t count); /* null where inputs may be NaN or infinite */
@@ -189,5 +207,11 @@ void sen_to_quads(sen_loader *loader, sen_weights *w);
 void sen_scatter(sen_loader *loader, sen_weights *w);
 void sen_to_slices(sen_loader *loader, sen_weights *w);
 void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply);
+
+/* load.c: offset of `count` more floats of `work`, at a multiple of SEN_ALIGNMENT. */
+uint32_t sen_take_floats(sen_loader *loader, uint64_t count);
+
+/* integer_load.c: a network whose activations are int8, or only its bytes. */
+sen_status sen_lay_out_integers(sen_loader *loader, sen_integer_network **placed);
 
 #endif

@@ -34,6 +34,24 @@ static const sen_rows_kernel rows_kernels[] = {
     {NULL, NULL, 0, 0},
 };
 
+sen_integer_quantizer SEN_NAME(sen_integer_quantize);
+sen_integer_multiply SEN_NAME(sen_integer_dense), SEN_NAME(sen_integer_panels);
+
+#ifdef __aarch64__
+static const sen_integer_kernels integer = {
+    SEN_NAME(sen_integer_quantize), sen_integer_integrate, sen_integer_dense, SEN_NAME(sen_integer_panels), SEN_GROUP, 128,
+    SEN_GROUP == 2};
+#elif defined(__ARM_NEON)
+static const sen_integer_kernels integer = {
+    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0};
+#elif defined(__AVX512VNNI__)
+static const sen_integer_kernels integer = {
+    SEN_NAME(sen_integer_quantize), sen_integer_integrate, SEN_NAME(sen_integer_dense), SEN_NAME(sen_integer_panels), 4, 0, 0};
+#else
+static const sen_integer_kernels integer = {
+    SEN_NAME(sen_integer_quantize), sen_integer_integrate, SEN_NAME(sen_integer_dense), NULL, 0, 0, 0};
+#endif
+
 #define SEN_TEXT(name) SEN_TEXT_OF(name)
 #define SEN_TEXT_OF(name) #name
 
@@ -42,6 +60,7 @@ const sen_isa SEN_NAME(sen_isa) = {
     .kernels =
         {SEN_TEXT(SEN_ISA), SEN_NAME(sen_quantize), SEN_NAME(sen_nonzero), SEN_NAME(sen_integrate),
          SEN_NAME(sen_integrate_constant)},
+    .integer = &integer,
 #ifndef __ARM_NEON
     .is_finite = sen_is_finite,
 #endif
@@ -88,8 +107,12 @@ const sen_isa SEN_NAME(sen_isa) = {
 
 #else
 
+static const sen_integer_kernels integer = {
+    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0};
+
 const sen_isa sen_isa_reference = {
     .kernels = {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .integer = &integer,
     .is_finite = sen_is_finite,
     .dense_f32 = sen_dense_reference,
     .dense_f16 = sen_dense_reference,
@@ -101,6 +124,7 @@ const sen_isa sen_isa_reference = {
 
 static const sen_isa portable = {
     .kernels = {"portable", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .integer = &integer,
     .is_finite = sen_is_finite,
     .dense_f32 = sen_dense_f32,
     .dense_f16 = sen_dense_reference,

@@ -1,11 +1,7 @@
 /* Loads an image: lays out the network in the arena. */
 #include "internal.h"
 
-/* Time steps of one inference; a stream has no end. */
-#define MAX_TIMESTEPS (1u << 20)
-
-/* Offset of `count` more floats of `work`, at a multiple of SEN_ALIGNMENT. */
-static uint32_t take_floats(sen_loader *loader, uint64_t count)
+uint32_t sen_take_floats(sen_loader *loader, uint64_t count)
 {
     const uint64_t start = loader->work, unit = SEN_ALIGNMENT / sizeof(float);
     if (count > UINT32_MAX - unit || start + count > UINT32_MAX - unit)
@@ -266,13 +262,13 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
     layer.lif.threshold = record->threshold;
     layer.lif.reset = record->reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO : record->reset;
     if (is_spiking || index < program->layers - 1) /* a perceptron's last layer writes to `y` */
-        layer.out = take_floats(loader, layer.n_out);
+        layer.out = sen_take_floats(loader, layer.n_out);
     if (is_spiking)
-        layer.current = take_floats(loader, layer.n_out);
+        layer.current = sen_take_floats(loader, layer.n_out);
     if (is_spiking && record->neuron == SEN_LIF)
-        layer.membrane = take_floats(loader, layer.n_out);
+        layer.membrane = sen_take_floats(loader, layer.n_out);
     if (is_spiking && record->neuron == SEN_LEAKY_INTEGRATOR)
-        layer.total = take_floats(loader, layer.n_in);
+        layer.total = sen_take_floats(loader, layer.n_in);
     if (placed)
         *placed = layer;
     return SEN_OK;
@@ -313,14 +309,45 @@ static void lay_out_batch(sen_loader *loader, sen_batch *batch)
     widest = larger(widest, hidden);
     batch->rows = widest > MAX_HIDDEN ? 1 : MAX_HIDDEN / widest < SEN_TILE_ROWS ? MAX_HIDDEN / widest : SEN_TILE_ROWS;
     for (index = 0; index < 2; index++)
-        batch->hidden[index] = take_floats(loader, (uint64_t)batch->rows * hidden);
-    batch->inner = take_floats(loader, (uint64_t)batch->rows * loader->inner);
+        batch->hidden[index] = sen_take_floats(loader, (uint64_t)batch->rows * hidden);
+    batch->inner = sen_take_floats(loader, (uint64_t)batch->rows * loader->inner);
     batch->quantized_bytes = SEN_QUANTIZED_BYTES(loader->quantized);
-    batch->quantized = take_floats(loader, batch->rows * (uint64_t)batch->quantized_bytes / sizeof(float));
-    batch->turned = take_floats(loader, SEN_TURNED_FLOATS((uint64_t)loader->turned));
+    batch->quantized = sen_take_floats(loader, batch->rows * (uint64_t)batch->quantized_bytes / sizeof(float));
+    batch->turned = sen_take_floats(loader, SEN_TURNED_FLOATS((uint64_t)loader->turned));
     if (!loader->arena.overflows && loader->work <= SIZE_MAX / sizeof(float))
         batch->bytes = (size_t)loader->work * sizeof(float);
     loader->arena.overflows = overflows;
+}
+
+/* Lays out a model whose activations are int8; what callers ask of a model is in its network. */
+static sen_status lay_out_integers(sen_loader *loader, sen_model **placed)
+{
+    const sen_program *program = loader->image->program;
+    sen_model *model = sen_take(&loader->arena, 1, sizeof *model);
+    sen_integer_network *integer = NULL;
+    const sen_status status = sen_lay_out_integers(loader, &integer);
+    float *work;
+    if (status != SEN_OK)
+        return status;
+    work = sen_take(&loader->arena, loader->work, sizeof *work);
+    if (loader->arena.overflows || loader->work > SIZE_MAX / sizeof *work)
+        return SEN_TOO_LARGE;
+    if (loader->arena.base) {
+        memset(model, 0, sizeof *model);
+        model->network.kernels = &loader->isa->kernels;
+        model->network.layer_count = program->layers;
+        model->network.timesteps = program->timesteps;
+        model->network.is_spike_train = program->is_spike_train;
+        model->network.n_in = program->n_in;
+        model->network.n_out = program->n_out;
+        model->integer = integer;
+        model->is_finite = loader->flags & SEN_ALLOW_NONFINITE ? NULL : loader->isa->is_finite;
+        model->work = work;
+        model->batch.bytes = (size_t)loader->work * sizeof *work;
+        memset(work, 0, model->batch.bytes);
+        *placed = model;
+    }
+    return SEN_OK;
 }
 
 /* Lays a model out, or counts its bytes where the arena has no base. */
@@ -334,7 +361,7 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     uint32_t index, first_operator = 0, inner, quantized, events;
     sen_batch batch = {NULL, loader->isa->rows_kernels, 0, {0, 0}, 0, 0, 0, 0, 0};
     float *work;
-    if (program->timesteps > MAX_TIMESTEPS)
+    if (program->timesteps > SEN_MAX_TIMESTEPS)
         return SEN_TOO_LARGE;
     for (index = 0; index < program->layers; index++) {
         const sen_status status = place_layer(loader, index, first_operator, layers ? &layers[index] : NULL);
@@ -342,9 +369,9 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
             return status;
         first_operator = loader->image->layers[index].op + 1;
     }
-    inner = take_floats(loader, loader->inner);
-    quantized = take_floats(loader, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
-    events = take_floats(loader, loader->events ? (uint64_t)loader->events + 15 : 0);
+    inner = sen_take_floats(loader, loader->inner);
+    quantized = sen_take_floats(loader, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
+    events = sen_take_floats(loader, loader->events ? (uint64_t)loader->events + 15 : 0);
     work = sen_take(arena, loader->work, sizeof *work);
     lay_out_batch(loader, &batch);
     if (arena->overflows)
@@ -356,6 +383,7 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
             quantized,             events};
         set_factors(factors, program, loader->image->layers[index - 1].beta);
         model->network = network;
+        model->integer = NULL;
         model->is_finite = loader->flags & SEN_ALLOW_NONFINITE ? NULL : loader->isa->is_finite;
         model->work = work;
         model->batch = batch;
@@ -371,7 +399,7 @@ static sen_status measure(sen_image *image, const void *bytes, size_t size, unsi
     sen_status status = sen_image_open(image, bytes, size, flags);
     if (status == SEN_OK) {
         sen_loader loader = {{NULL, SIZE_MAX / 2, 0, 0}, image, sen_choose_isa(flags), flags, 0, 0, 0, 0, 0};
-        status = lay_out(&loader, NULL);
+        status = image->input_grid ? lay_out_integers(&loader, NULL) : lay_out(&loader, NULL);
         if (status == SEN_OK)
             *arena_size = (size_t)loader.arena.used;
     }
@@ -401,10 +429,10 @@ sen_status sen_load(
         return status;
     if (needed > memory_size)
         return SEN_ARENA_SIZE;
-    status = lay_out(&loader, model);
+    status = image.input_grid ? lay_out_integers(&loader, model) : lay_out(&loader, model);
     if (status != SEN_OK)
         *model = NULL;
-    else if (image.program->timesteps > 0)
+    else if (image.program->timesteps > 0 && !(*model)->integer) /* whose `work` is zeroed */
         sen_network_reset(&(*model)->network, (*model)->work);
     return status;
 }

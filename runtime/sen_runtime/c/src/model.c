@@ -44,6 +44,8 @@ const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *
     *size = 0;
     if (index >= model->network.layer_count)
         return NULL;
+    if (model->integer)
+        return sen_integer_layer_output(model->integer, (uint8_t *)model->work, index, size);
     layer = &model->network.layers[index];
     *size = layer->n_out;
     return index == model->network.layer_count - 1 && model->network.timesteps == 0 ? NULL : model->work + layer->out;
@@ -55,7 +57,12 @@ sen_status sen_reset(sen_model *model)
         return SEN_NULL;
     if (model->network.timesteps == 0)
         return SEN_NOT_SPIKING;
-    sen_network_reset(&model->network, model->work);
+    if (!model->integer)
+        sen_network_reset(&model->network, model->work);
+    else if (model->integer->lif_count == model->integer->layer_count)
+        sen_integer_reset(model->integer, (uint8_t *)model->work);
+    else
+        return SEN_NO_STEPS;
     return SEN_OK;
 }
 
@@ -78,13 +85,25 @@ sen_status sen_step(sen_model *model, const float *x, float *y)
         return SEN_NOT_SPIKING;
     if (is_refused(model, x, model->network.n_in))
         return SEN_NONFINITE;
-    sen_network_step(&model->network, model->work, x, y);
+    if (!model->integer)
+        sen_network_step(&model->network, model->work, x, y);
+    else if (model->integer->lif_count == model->integer->layer_count)
+        sen_integer_step(model->integer, (uint8_t *)model->work, x, y);
+    else
+        return SEN_NO_STEPS;
     return SEN_OK;
 }
 
 sen_status sen_run(sen_model *model, const float *x, float *y)
 {
     return sen_run_batch(model, x, y, 1);
+}
+
+static void run_integers(const sen_model *model, void *work, const float *x, float *y, size_t rows)
+{
+    const size_t width = values_of_input(model);
+    for (; rows > 0; rows--, x += width, y += model->network.n_out)
+        sen_integer_run(model->integer, work, x, y, NULL);
 }
 
 sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows)
@@ -96,7 +115,10 @@ sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows
     for (row = 0; row < rows; row++) {
         if (is_refused(model, x + row * width, width))
             return SEN_NONFINITE;
-        sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
+        if (model->integer)
+            run_integers(model, model->work, x + row * width, y + row * model->network.n_out, 1);
+        else
+            sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
     }
     return SEN_OK;
 }
@@ -107,7 +129,12 @@ sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *cl
         return SEN_NULL;
     if (is_refused(model, x, values_of_input(model)))
         return SEN_NONFINITE;
-    sen_network_profile(&model->network, model->work, x, y, clock, ticks);
+    if (model->integer) {
+        sen_laps laps = {clock, ticks, clock()};
+        sen_integer_run(model->integer, (uint8_t *)model->work, x, y, &laps);
+    } else {
+        sen_network_profile(&model->network, model->work, x, y, clock, ticks);
+    }
     return SEN_OK;
 }
 
@@ -128,6 +155,11 @@ sen_status sen_run_rows(const sen_model *model, void *work, const float *x, floa
     width = values_of_input(model);
     while (finite < rows && !is_refused(model, x + finite * width, width))
         finite++;
-    sen_network_run_rows(&model->batch, work, x, y, finite);
+    if (model->integer) {
+        memset(work, 0, model->batch.bytes);
+        run_integers(model, work, x, y, finite);
+    } else {
+        sen_network_run_rows(&model->batch, work, x, y, finite);
+    }
     return finite < rows ? SEN_NONFINITE : SEN_OK;
 }

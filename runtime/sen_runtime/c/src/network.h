@@ -190,6 +190,20 @@ SEN_INLINE float sen_finish_int8(
 /* One inference from `x` to `y`, which lie outside `work`; of a spiking network all steps, from membranes of 0. */
 void sen_network_run(const sen_network *network, float *work, const float *x, float *y);
 
+/* The time of one layer after the other. */
+typedef struct sen_laps {
+    uint64_t (*clock)(void);
+    uint64_t *ticks, last;
+} sen_laps;
+
+/* Adds the time since the last lap to that of a layer. */
+SEN_INLINE void sen_lap(sen_laps *laps, uint32_t layer)
+{
+    const uint64_t now = laps->clock();
+    laps->ticks[layer] += now - laps->last;
+    laps->last = now;
+}
+
 /* The same, without exported C: adds to ticks [layer_count] how long each layer takes. */
 void sen_network_profile(
     const sen_network *network, float *work, const float *x, float *y, uint64_t (*clock)(void), uint64_t *ticks);

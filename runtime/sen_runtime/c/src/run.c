@@ -179,20 +179,6 @@ void sen_network_run(const sen_network *network, float *work, const float *x, fl
         run_perceptron(network, work, x, y);
 }
 
-/* The time of one layer after the other. */
-typedef struct sen_laps {
-    uint64_t (*clock)(void);
-    uint64_t *ticks, last;
-} sen_laps;
-
-/* Adds the time since the last lap to that of a layer. */
-static void lap(sen_laps *laps, uint32_t layer)
-{
-    const uint64_t now = laps->clock();
-    laps->ticks[layer] += now - laps->last;
-    laps->last = now;
-}
-
 static void add_weighted(const float *x, float factor, uint32_t n, float *total)
 {
     uint32_t i;
@@ -210,7 +196,7 @@ static void profile_steps(
         charge(network, work, layers, x);
         network->kernels->integrate_constant(
             &layers->lif, n, work + layers->current, network->factors, network->timesteps, work + layers->membrane, total);
-        lap(laps, 0);
+        sen_lap(laps, 0);
         return;
     }
     memset(total, 0, n * sizeof(float));
@@ -225,7 +211,7 @@ static void profile_steps(
             in = work + layer->out;
             if (index == spiking - 1)
                 add_weighted(in, network->factors[t], n, total);
-            lap(laps, index);
+            sen_lap(laps, index);
         }
         if (spiking == 0)
             add_weighted(in, network->factors[t], n, total);
@@ -245,7 +231,7 @@ void sen_network_profile(
             float *out = index == readout ? y : work + layer->out;
             apply(network, work, layer, x, bias_of(layer, 1.0f, out), layer->neuron == SEN_RELU, out);
             x = out;
-            lap(&laps, index);
+            sen_lap(&laps, index);
         }
         return;
     }
@@ -256,7 +242,7 @@ void sen_network_profile(
     }
     profile_steps(network, work, x, last->n_in, readout, work + last->total, &laps);
     apply(network, work, last, work + last->total, bias_of(last, factor_sum(network), y), 0, y);
-    lap(&laps, readout);
+    sen_lap(&laps, readout);
 }
 
 const sen_rows_kernel *sen_find_rows_kernel(const sen_rows_kernel *kernels, sen_multiply *multiply)

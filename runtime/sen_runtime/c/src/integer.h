@@ -1,0 +1,126 @@
+/* Networks whose activations are int8: integers from the quantized input to the quantized output.
+ *
+ * A value of a grid is stored without a sign: real = scale * (stored - zero), stored is 0 to 255. A product is summed in int32
+ * with its bias, multiplied by a fixed-point number, and rounded once. Zero points of inputs are part of the bias, so that
+ * inputs stored as 0 are not multiplied. sen_runtime/integer.py is the reference, which every version equals to the bit. */
+#ifndef SEN_INTEGER_H
+#define SEN_INTEGER_H
+
+#include "network.h"
+
+typedef struct sen_integer_weights sen_integer_weights;
+
+/* y [rows] on its grid, and up to 15 values behind it, from x [columns]. Vectors are allocated in multiples of 64 bytes.
+ * `scratch` is memory of SEN_INTEGER_SCRATCH bytes for `columns`. */
+typedef void sen_integer_multiply(const sen_integer_weights *w, const uint8_t *x, void *scratch, uint8_t *y);
+
+/* A matrix of int8 `[rows, columns]`, and how its sums become values of the output's grid. */
+struct sen_integer_weights {
+    sen_integer_multiply *multiply;
+    uint32_t rows, columns;
+    const void *values; /* in the storage that `multiply` reads */
+    const uint8_t *offsets; /* of panels of pairs: what is added to the weights of a column */
+    const uint8_t *narrow;  /* and a bit for each pair of columns whose weights are at most 128 then */
+    /* Of each row, up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier 2^(exponent - 31). */
+    const int32_t *bias, *multiplier, *exponent;
+    int has_small_factors; /* every exponent is at most -2 */
+    int32_t zero, low;     /* of the output: stored value of 0, min value */
+    /* Blocks, as in sen_weights: */
+    const void *indices;
+    const int32_t *starts;
+    uint32_t index_dtype, block_rows, block_columns;
+};
+
+/* The value of a row for its sum. */
+SEN_INLINE uint8_t sen_requantize(const sen_integer_weights *w, uint32_t row, int32_t sum)
+{
+    const uint32_t shift = (uint32_t)(31 - w->exponent[row]);
+    const int64_t product = (int64_t)(sum + w->bias[row]) * w->multiplier[row];
+    const int64_t value = ((product + ((int64_t)1 << (shift - 1))) >> shift) + w->zero;
+    return (uint8_t)(value < w->low ? w->low : value > 255 ? 255 : value);
+}
+
+/* Groups of inputs that are not all 0, on NEON. */
+#define SEN_INTEGER_SCRATCH(n) (2 * (size_t)(n) + 128u)
+
+/* A step of a layer: a product, or with `weights` null the sum of the vectors `x` and `other`. */
+typedef struct sen_operation {
+    const sen_integer_weights *weights;
+    size_t x, other, y; /* offsets into `work`, in bytes, as all below */
+    uint32_t size;
+    int32_t factors[2], zeros[2]; /* of a sum: those of `x` and `other` */
+    uint32_t shift;
+    int32_t zero, low;
+} sen_operation;
+
+/* A spike in the vector that the next layer reads, whose step is 1/64. */
+#define SEN_STORED_SPIKE 64
+
+/* Parameters of Lif neurons, in steps of the grid of their membranes. */
+typedef struct sen_integer_lif {
+    int32_t threshold;
+    int32_t decay; /* in units of 2^-15 */
+    int32_t zero;  /* of the current; membranes lie between -zero and 255 - zero */
+    uint32_t reset;
+} sen_integer_lif;
+
+/* A layer; its vectors are offsets into `work`. */
+typedef struct sen_integer_layer {
+    const sen_operation *operations;
+    uint32_t operation_count;
+    uint32_t n_in, n_out, neuron;
+    size_t out; /* activations or the current, on the grid of the layer */
+    float scale;
+    int32_t zero;
+    sen_integer_lif lif;
+    size_t membrane, spikes; /* of Lif neurons: int16 [n_out]; 0 or SEN_STORED_SPIKE */
+} sen_integer_layer;
+
+/* Quantizes x [n]: to the nearest value, halves to even. */
+typedef void sen_integer_quantizer(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to);
+/* `steps` steps of `n` Lif neurons with a constant current: total [n] = sum over t of factors[t] spike[t], at most 255. */
+typedef void sen_integer_integrator(
+    const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
+    int16_t *membrane, uint8_t *total);
+
+/* Functions of one instruction set. */
+typedef struct sen_integer_kernels {
+    sen_integer_quantizer *quantize;
+    sen_integer_integrator *integrate;
+    sen_integer_multiply *dense;  /* of rows in order */
+    sen_integer_multiply *panels; /* of panels with groups of `group` columns, `offset` added to each weight; or null */
+    uint32_t group, offset;
+    int has_offsets; /* the least offset of each column instead, if its weights are at most 128 then */
+} sen_integer_kernels;
+
+typedef struct sen_integer_network {
+    const sen_integer_kernels *kernels;
+    const sen_integer_layer *layers;
+    uint32_t layer_count, timesteps, is_spike_train, n_in, n_out;
+    uint32_t lif_count; /* of layers, the first ones */
+    float inverse_scale; /* of the input */
+    int32_t zero;
+    const int32_t *factors; /* [timesteps] of spikes, in steps of the readout's input; 1 to count them */
+    size_t values; /* floats that sen_integer_layer_output writes */
+    size_t input, scratch;
+    size_t total, weighted; /* of a spiking network: int32 and stored values of what arrives in all steps, weighted */
+} sen_integer_network;
+
+/* One inference from `x` to `y` [n_out]; of a perceptron from the vector `input` to that of the last layer. `laps` is null
+ * without a clock. */
+void sen_integer_run(const sen_integer_network *network, uint8_t *work, const float *x, float *y, sen_laps *laps);
+void sen_integer_run_stored(const sen_integer_network *network, uint8_t *work, sen_laps *laps);
+
+/* See sen_layer_output. */
+const float *sen_integer_layer_output(
+    const sen_integer_network *network, uint8_t *work, uint32_t index, uint32_t *size);
+
+/* Membranes to 0; one step of a network whose last neurons spike. */
+void sen_integer_reset(const sen_integer_network *network, uint8_t *work);
+void sen_integer_step(const sen_integer_network *network, uint8_t *work, const float *x, float *y);
+
+sen_integer_quantizer sen_integer_quantize;
+sen_integer_integrator sen_integer_integrate;
+sen_integer_multiply sen_integer_dense, sen_integer_sparse;
+
+#endif
