@@ -76,18 +76,19 @@ SEN_PRIVATE int sen_is_finite(const float *x, size_t count)
 /* A product of NaN or infinity with 0 is NaN. Built without -ffast-math, unlike exported C. */
 int SEN_NAME(sen_is_finite)(const float *x, size_t count)
 {
-    const float *const end = x + count, *const whole = end - count % 16;
+    const float *const end = x + count, *const whole = end - count % 16, *const twos = end - count % 32;
     const float32x4_t zero = vdupq_n_f32(0);
     float32x4_t sum[4];
     float total;
     int k;
     for (k = 0; k < 4; k++)
         sum[k] = zero;
-    while (x != whole) {
+    for (; x != twos; x += 32)
+        for (k = 0; k < 8; k++)
+            sum[k % 4] = vfmaq_f32(sum[k % 4], vld1q_f32(x + 4 * k), zero);
+    for (; x != whole; x += 16)
         for (k = 0; k < 4; k++)
             sum[k] = vfmaq_f32(sum[k], vld1q_f32(x + 4 * k), zero);
-        x += 16;
-    }
     total = vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
     while (x != end)
         total += *x++ * 0.0f;

@@ -132,6 +132,12 @@ static inline float vmaxvq_f32(float32x4_t value)
     return vget_lane_f32(vpmax_f32(half, half), 0);
 }
 
+static inline uint32_t vmaxvq_u32(uint32x4_t value)
+{
+    const uint32x2_t half = vpmax_u32(vget_low_u32(value), vget_high_u32(value));
+    return vget_lane_u32(vpmax_u32(half, half), 0);
+}
+
 static inline float vaddvq_f32(float32x4_t value)
 {
     const float32x2_t half = vadd_f32(vget_low_f32(value), vget_high_f32(value));

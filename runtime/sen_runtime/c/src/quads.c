@@ -168,7 +168,7 @@ static inline __attribute__((always_inline)) void add_two(
         add_eight_rows(first.val[0], x, second.val[0], y, sum + k);
         add_eight_rows(first.val[1], x, second.val[1], y, sum + k + 2);
         /* gcc 12 multiplies all weights first otherwise, and spills */
-        __asm__ volatile("" : "+w"(sum[k]), "+w"(sum[k + 1]), "+w"(sum[k + 2]), "+w"(sum[k + 3]));
+        __asm__ volatile("" : "+w"(sum[k]), "+w"(sum[k + 1]), "+w"(sum[k + 2]), "+w"(sum[k + 3]) : "w"(x), "w"(y));
     }
 }
 
@@ -208,10 +208,9 @@ static inline __attribute__((always_inline)) void add_groups(
 
 /* One panel of 16 `fours` rows from `row` on. */
 static inline __attribute__((always_inline)) void quad_panel(
-    const sen_weights *w, const sen_input *x, const int8_t *data, uint32_t groups, const float *addend, int is_relu,
-    uint32_t row, float *y, const int fours)
+    const sen_weights *w, const sen_input *x, const int8_t *data, const sen_groups *nonzero, uint32_t groups,
+    const float *addend, int is_relu, uint32_t row, float *y, const int fours)
 {
-    const sen_groups *const nonzero = groups_of(x->quantized, w->columns);
     int32x4_t sum[SEN_PANEL / 4];
     int k;
     for (k = 0; k < 4 * fours; k++)
@@ -226,18 +225,19 @@ static inline __attribute__((always_inline)) void quad_panel(
 void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t groups = w->columns / SEN_GROUP + (w->columns % SEN_GROUP != 0);
+    const sen_groups *const nonzero = groups_of(x->quantized, w->columns);
     const int8_t *data = w->values;
     uint32_t row;
     for (row = 0; row < w->rows; row += SEN_PANEL) {
         const uint32_t width = sen_panel_width(w->rows, row);
         if (SEN_PANEL > 32 && width == 64)
-            quad_panel(w, x, data, groups, addend, is_relu, row, y, 4);
+            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 4);
         else if (SEN_PANEL > 32 && width == 48)
-            quad_panel(w, x, data, groups, addend, is_relu, row, y, 3);
+            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 3);
         else if (width == 32)
-            quad_panel(w, x, data, groups, addend, is_relu, row, y, 2);
+            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 2);
         else
-            quad_panel(w, x, data, groups, addend, is_relu, row, y, 1);
+            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 1);
         data += (size_t)groups * SEN_GROUP * width;
     }
 }

@@ -206,20 +206,38 @@ static inline uint32_t group_bits(const int8x16_t *block)
 #endif
 }
 
-static float max_of(const float *x, uint32_t n)
+/* The max magnitude of whole vectors of sixteen. Floats that are not negative have the order of their bits, which takes one
+ * instruction a vector. */
+static float max_of_whole(const float *x, const float *end)
 {
-    const float *const end = x + n, *const whole = end - n % 16;
+    const float *const start = x;
+    uint32x4_t bits[4];
     float32x4_t maxima[4];
+    uint32_t all;
     float max;
     int k;
     for (k = 0; k < 4; k++)
+        bits[k] = vdupq_n_u32(0);
+    for (; x != end; x += 16)
+        for (k = 0; k < 4; k++)
+            bits[k] = vmaxq_u32(bits[k], vreinterpretq_u32_f32(vld1q_f32(x + 4 * k)));
+    all = vmaxvq_u32(vmaxq_u32(vmaxq_u32(bits[0], bits[1]), vmaxq_u32(bits[2], bits[3])));
+    memcpy(&max, &all, sizeof max);
+    if (all <= 0x7F800000u)
+        return max;
+    for (k = 0; k < 4; k++)
         maxima[k] = vdupq_n_f32(0);
-    while (x != whole) {
+    for (x = start; x != end; x += 16)
         for (k = 0; k < 4; k++)
             maxima[k] = max_magnitude(maxima[k], vld1q_f32(x + 4 * k));
-        x += 16;
-    }
-    max = vmaxvq_f32(max_magnitude(max_magnitude(maxima[0], maxima[1]), max_magnitude(maxima[2], maxima[3])));
+    return vmaxvq_f32(max_magnitude(max_magnitude(maxima[0], maxima[1]), max_magnitude(maxima[2], maxima[3])));
+}
+
+static float max_of(const float *x, uint32_t n)
+{
+    const float *const end = x + n, *const whole = end - n % 16;
+    float max = max_of_whole(x, whole);
+    x = whole;
     if (max != max) {
         max = 0;
         x = end - n;
@@ -252,14 +270,21 @@ static inline uint16_t *put_block(const float *x, float inverse, int8_t *to, uin
 void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
 {
     const float inverse = set_scale(max_of(x, n), quantized, input);
-    const float *const whole = x + n / BLOCK * BLOCK;
+    const float *const whole = x + n / BLOCK * BLOCK, *const twos = x + n / (2 * BLOCK) * (2 * BLOCK);
     sen_groups *const found = groups_of(quantized, n);
     uint16_t *group = found->group;
     uint16x8_t first = vdupq_n_u16(0);
     int8_t *to = quantized;
-    for (; x != whole; x += BLOCK, to += BLOCK) {
+    for (; x != twos; x += 2 * BLOCK, to += 2 * BLOCK) {
+        group = put_block(x, inverse, to, first, group);
+        group = put_block(x + BLOCK, inverse, to + BLOCK, vaddq_u16(first, vdupq_n_u16(8)), group);
+        first = vaddq_u16(first, vdupq_n_u16(16));
+    }
+    if (x != whole) {
         group = put_block(x, inverse, to, first, group);
         first = vaddq_u16(first, vdupq_n_u16(8));
+        x += BLOCK;
+        to += BLOCK;
     }
     if (n % BLOCK) {
         float last[BLOCK] = {0};

@@ -41,31 +41,61 @@ static inline void copy_addend(const float *addend, uint32_t n, float *y)
         memcpy(y, addend, n * sizeof *y);
 }
 
-void SEN_NAME(sen_source_16x1_f32)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+/* y = max(y, 0), 0 for NaN. */
+static inline void rectify(uint32_t n, float *y)
 {
-    const uint32_t whole = w->rows / 16, kept = w->rows % 16;
+    const uint32_t whole = n - n % 16;
+    uint32_t i, k;
+    for (i = 0; i < whole; i += 16, y += 16)
+        for (k = 0; k < 16; k += 4)
+            vst1q_f32(y + k, positive_part(vld1q_f32(y + k)));
+    finish_rows(y, n - whole, NULL, 1, y);
+}
+
+/* sums [16] += value block [16]; returns the next block. */
+static inline const float *add_block(float *sums, const float *block, float32x4_t value)
+{
+    const float32x4x4_t weights = load_16(&block);
+    float32x4_t sum[4];
+    int k;
+    __asm__("" : "+r"(sums)); /* loads of one register each otherwise */
+    for (k = 0; k < 4; k++)
+        sum[k] = vfmaq_f32(vld1q_f32(sums + 4 * k), weights.val[k], value);
+    for (k = 0; k < 4; k++)
+        vst1q_f32(sums + 4 * k, sum[k]);
+    return block;
+}
+
+/* Of the `whole` first block rows the sums are in `y`, of the one behind them in `last`. */
+static inline __attribute__((always_inline)) void add_events_16x1(
+    const sen_weights *w, const sen_input *x, uint32_t whole, float *y, float *last, const int has_last)
+{
     const float *const values = x->values, *const blocks = w->values;
     const sources all = sources_of(w);
     const uint32_t *event = x->events, *const end = event + x->count;
-    float last[16] = {0};
-    copy_addend(addend, whole * 16, y);
     while (event != end) {
         const uint32_t j = *event++;
         source from = source_of(all, j);
         const float *block = blocks + 16 * from.first;
         const float32x4_t value = vld1q_dup_f32(values + j);
         while (from.row != from.end) {
-            const uint32_t row = *from.row++;
-            float *const sums = row < whole ? y + 16 * (size_t)row : last;
-            const float32x4x4_t weights = load_16(&block);
-            vst1q_f32(sums, vfmaq_f32(vld1q_f32(sums), weights.val[0], value));
-            vst1q_f32(sums + 4, vfmaq_f32(vld1q_f32(sums + 4), weights.val[1], value));
-            vst1q_f32(sums + 8, vfmaq_f32(vld1q_f32(sums + 8), weights.val[2], value));
-            vst1q_f32(sums + 12, vfmaq_f32(vld1q_f32(sums + 12), weights.val[3], value));
+            const size_t row = *from.row++;
+            block = add_block(!has_last || row < whole ? y + 16 * row : last, block, value);
         }
     }
+}
+
+void SEN_NAME(sen_source_16x1_f32)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const uint32_t whole = w->rows / 16, kept = w->rows % 16;
+    float last[16] = {0};
+    copy_addend(addend, whole * 16, y);
+    if (kept)
+        add_events_16x1(w, x, whole, y, last, 1);
+    else
+        add_events_16x1(w, x, whole, y, last, 0);
     if (is_relu)
-        finish_rows(y, whole * 16, NULL, is_relu, y);
+        rectify(whole * 16, y);
     finish_rows(last, kept, addend ? addend + whole * 16 : NULL, is_relu, y + whole * 16);
 }
 
@@ -93,7 +123,7 @@ void SEN_NAME(sen_source_f32)(const sen_weights *w, const sen_input *x, const fl
             y[*from.row] = sen_fused(*weight++, value, y[*from.row]);
     }
     if (is_relu)
-        finish_rows(y, w->rows, NULL, is_relu, y);
+        rectify(w->rows, y);
 }
 
 /* The weights of four blocks by input, those of the remaining blocks by block. */
@@ -135,7 +165,7 @@ void SEN_NAME(sen_source_1x4_f32)(const sen_weights *w, const sen_input *x, cons
             y[*from.row] += vaddvq_f32(vmulq_f32(vld1q_f32(block), values));
     }
     if (is_relu)
-        finish_rows(y, w->rows, NULL, is_relu, y);
+        rectify(w->rows, y);
 }
 
 /* sums [rows] += the blocks of a source times the quantized inputs of its block column. */
