@@ -55,14 +55,20 @@ static inline void rectify(uint32_t n, float *y)
 /* sums [16] += value block [16]; returns the next block. */
 static inline const float *add_block(float *sums, const float *block, float32x4_t value)
 {
+#ifdef __aarch64__
+    /* gcc 12 copies registers that it loads or stores together */
+    __asm__("ld1 {v0.4s-v3.4s}, [%0], #64\n\tld1 {v4.4s-v7.4s}, [%2]\n\t"
+            "fmla v4.4s, v0.4s, %3.4s\n\tfmla v5.4s, v1.4s, %3.4s\n\tfmla v6.4s, v2.4s, %3.4s\n\tfmla v7.4s, v3.4s, %3.4s\n\t"
+            "st1 {v4.4s-v7.4s}, [%2]"
+            : "+r"(block), "+m"(*(float(*)[16])sums)
+            : "r"(sums), "w"(value), "m"(*(const float(*)[16])block)
+            : "v0", "v1", "v2", "v3", "v4", "v5", "v6", "v7");
+#else
     const float32x4x4_t weights = load_16(&block);
-    float32x4_t sum[4];
     int k;
-    __asm__("" : "+r"(sums)); /* loads of one register each otherwise */
     for (k = 0; k < 4; k++)
-        sum[k] = vfmaq_f32(vld1q_f32(sums + 4 * k), weights.val[k], value);
-    for (k = 0; k < 4; k++)
-        vst1q_f32(sums + 4 * k, sum[k]);
+        vst1q_f32(sums + 4 * k, vfmaq_f32(vld1q_f32(sums + 4 * k), weights.val[k], value));
+#endif
     return block;
 }
 
