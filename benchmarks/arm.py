@@ -3,8 +3,9 @@
     python benchmarks/arm.py [--write | --check | --artifacts DIR] [BOARD ...] [SIZE ...]
 
 Networks are exported, and run by the wheels of the engines and by the C library in qemu. It counts the instructions of
-a call of `run` from Python, less those of a call of an empty function. There are three kinds of inputs: test images of
-MNIST for the shipped networks; strokes, of which most are zeros as in MNIST; and noise without zeros.
+a call from Python, of `run` in the native engine and of the library's own function in others, less those of a call of
+an empty function. There are three kinds of inputs: test images of MNIST for the shipped networks; strokes, of which
+most are zeros as in MNIST; and noise without zeros.
 
 `--write` writes the counts to benchmarks/arm.json and the tables to docs/reference/arm.md; with names of boards or
 sizes only theirs. `--check` measures the native engine with the small networks, and compares with that file if the
