@@ -43,7 +43,8 @@ def compress(
     Training data decide; the printed accuracy is measured once on the test data. Repeat an interrupted search to resume
     it.
     """
-    from sen_edge.compression.evaluator import state_path
+    from sen_edge.compression.boards import remove_finalists
+    from sen_edge.compression.evaluator import finalists_path, state_path
     from sen_edge.compression.pipeline import check_output, load_inputs
     from sen_edge.compression.pipeline import compress as run_compress
     from sen_edge.model import model as models
@@ -78,6 +79,7 @@ def compress(
         paths = result.save(output, force=force)
     if state is not None:
         state.unlink(missing_ok=True)
+        remove_finalists(finalists_path(state))
     if as_json:
         console.print_json(result.manifest)
         return

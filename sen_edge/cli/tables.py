@@ -30,6 +30,8 @@ def _search_table(search: Mapping[str, Any]) -> Any:
     for each in [search["original"], *search["candidates"]]:
         what = f"{'; '.join(each['layers'])}, {each['dtype']}" + (f", {each['epochs']} epochs" * bool(each["epochs"]))
         latency = "-" if each["latency_us"] is None else f"{each['latency_us']:.2f} us"
+        if each["instructions"] is not None:
+            latency = f"{each['instructions']:,.0f} instructions"
         accuracy = f"{each['accuracy']:.2f} %"
         chosen = "*" if each == search["chosen"] else ""
         rows.append((what, f"{each['macs']:,}", size(each["bytes"]), latency, accuracy, f"{each['drop']:.2f}", chosen))

@@ -4,7 +4,8 @@ Each layer has forms with a second-order error and an exact cost: multiply-accum
 error each layer takes its cheapest form, which gives a chain of candidates from the smallest to the most accurate (H.
 Everett, "Generalized Lagrange multiplier method", 1963). Bisection on held-out training data finds the smallest
 candidate within the budget. For latency there is one chain for each kernel of the engine and each dtype, because
-kernels differ in time per multiply-accumulate; the finalists of the chains are measured side by side.
+kernels differ in time per multiply-accumulate; the finalists of the chains are measured side by side, or their
+instructions on a board are computed.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from sen_edge.compression.boards import read_record
 from sen_edge.compression.evaluator import DENSE, Figures, Form, NetworkEvaluator, Plan, forms_of
 from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset
-from sen_edge.errors import VerificationError
+from sen_edge.errors import UsageError, VerificationError
 from sen_edge.progress import Progress, silent
 from sen_runtime import engines
 from sen_runtime.ir.network import Network
@@ -38,12 +40,13 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class Candidate:
-    """One compressed network: `drop` points of accuracy below the original; finalists have a latency."""
+    """One compressed network: `drop` points of accuracy below the original; finalists have a cost."""
 
     plan: Plan
     figures: Figures
     drop: float
     latency_us: float | None = None
+    instructions: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -56,6 +59,7 @@ class Candidate:
             "accuracy": self.figures.accuracy,
             "drop": self.drop,
             "latency_us": self.latency_us,
+            "instructions": self.instructions,
         }
 
 
@@ -100,8 +104,12 @@ def search(
     Only the training part of the data is used, with labels for accuracies on held-out examples. An interrupted search
     resumes from the figures in the file `state`.
     """
-    if request.objective == "latency":
+    if request.objective == "latency" and request.device is None:
         engines.engine(request.engine).version()  # raises before long work if the engine is missing
+    if request.record is not None and state is None:
+        raise UsageError("the device is a record, for which finalists are written", "use `sen-edge compress`")
+    if request.record is not None and request.record.exists():
+        read_record(request.record)  # as well
     return Search(NetworkEvaluator(network, dataset, request, state), request, progress).run()
 
 
@@ -147,7 +155,8 @@ class Search:
 
     def _cost(self, candidate: Candidate) -> tuple[float, int, int, int]:
         """Return the objective, then the figures that break ties."""
-        figures, latency = candidate.figures, candidate.latency_us
+        figures = candidate.figures
+        latency = candidate.latency_us if self.request.board is None else candidate.instructions
         cost = {"size": figures.nbytes, "macs": figures.macs, "latency": math.inf if latency is None else latency}
         return cost[self.request.objective], figures.macs, figures.nbytes, candidate.plan.epochs
 
@@ -198,12 +207,21 @@ class Search:
         return self.candidates[plan]
 
     def _measure(self, finalists: Sequence[Plan]) -> None:
-        """Latency of the original network and the finalists, side by side."""
+        """Latency of the original network and the finalists, or their instructions on a board."""
         self.progress("measuring finalists", 0.0)
-        original, *latencies = self.evaluator.latencies_us([self.original.plan, *finalists])
-        self.original = replace(self.original, latency_us=original)
-        for plan, latency in zip(finalists, latencies, strict=True):
-            self.candidates[plan] = replace(self.candidates[plan], latency_us=latency)
+        candidates = [self.original, *(self.candidates[plan] for plan in finalists)]
+        plans = [each.plan for each in candidates]
+        if self.request.board is None:
+            self.original, *measured = [
+                replace(each, latency_us=latency)
+                for each, latency in zip(candidates, self.evaluator.latencies_us(plans), strict=True)
+            ]
+        else:
+            self.original, *measured = [
+                replace(each, instructions=count)
+                for each, count in zip(candidates, self.evaluator.instructions(plans), strict=True)
+            ]
+        self.candidates |= {each.plan: each for each in measured}
 
 
 def trade_off(sizes: Sequence[Mapping[Form, float]], errors: Sequence[Mapping[Form, float]]) -> list[tuple[Form, ...]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from sen_edge.compression.boards import Finalists, boards, file_names, instructions
 from sen_edge.compression.finetune import distil, free_recipe
 from sen_edge.compression.lowrank import low_rank_plus_sparse
 from sen_edge.compression.moments import Inputs, SecondOrder
@@ -45,6 +46,7 @@ from sen_runtime.untrusted import load_json, read_regular
 FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
 #: Of the state file; that of a search with a thousand candidates takes 0.2 MB.
 FORMAT, VERSION, MAX_BYTES = "sen-edge-search", 3, 1 << 26
+STATE_SUFFIX = ".search.json"
 #: Shares of the weights that stay; ranks, at multiples of vector widths; ranks with the density of a sparse part.
 DENSITIES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02)
 RANKS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -147,10 +149,11 @@ class NetworkEvaluator:
     """Candidates compressed from one network, on the training part of a data set with `samples` held-out examples."""
 
     def __init__(self, network: Network, dataset: Dataset, request: CompressRequest, state: Path | None = None) -> None:
-        self._dataset, self._request, self._built = dataset, request, dict[Plan, Network]()
+        self._network, self._dataset, self._request = network, dataset, request
+        self._built = dict[Plan, Network]()
         self._examples = prepare(dataset, free_recipe(dataset, seed=request.seed))
-        # figures hold for every drop: a search for another one starts from them
-        subject = asdict(replace(request, max_accuracy_drop=0.0))
+        # figures hold for every drop and device: a search for another one starts from them
+        subject = asdict(replace(request, max_accuracy_drop=0.0, device=None))
         self._state = SearchState.load(state, materialize(network), dataset, subject)
         self._fit = SecondOrder.of(network, subsample(self._examples.inputs.numpy(), FIT_INPUTS), request.seed)
         self.shapes = [layer.weight.shape for layer in network.layers]
@@ -191,11 +194,30 @@ class NetworkEvaluator:
         return distil(start, self._fit.network, self._dataset, recipe, tuning).network
 
     def latencies_us(self, plans: Sequence[Plan]) -> list[float]:
-        """Median latency of each compressed network, measured side by side in the engine of the request."""
+        """Median latency of each compressed network in the engine of the request, side by side or in the record."""
         networks = {str(plan): self.network(plan) for plan in plans}
         inputs = subsample(self._fit.calibration, TIMED_INPUTS)
+        if self._request.record is not None:
+            return self._finalists(networks, inputs).latencies_us(self._request.record)
         found = measure(networks, self._request.engine, inputs, self._request.seconds, self._request.seed)
         return [found.median_us(name) for name in networks]
+
+    def _finalists(self, networks: Mapping[str, Network], inputs: Inputs) -> Finalists:
+        assert self._state.path is not None  # checked before the search; for mypy
+        runner, stated = engines.engine(self._request.engine), self._network.metadata
+        source = {"image_sha256": str(self._state.subject["network"])}  # by which `bench` knows that outputs may differ
+        files = [
+            _export(replace(network, metadata={**stated, **source, "compression": name}), runner)
+            for name, network in networks.items()
+        ]
+        names = file_names([*networks], runner.suffixes[0])
+        folder = finalists_path(self._state.path)
+        return Finalists(folder, runner.name, dict(zip(names, files, strict=True)), inputs)
+
+    def instructions(self, plans: Sequence[Plan]) -> list[float]:
+        """Instructions of the products of each compressed network on the board of the request."""
+        board, inputs = boards()[self._request.board or ""], subsample(self._fit.calibration, TIMED_INPUTS)
+        return [instructions(board, self.network(plan), inputs) for plan in plans]
 
 
 def measure(networks: Mapping[str, Network], engine: str, inputs: Inputs, seconds: float, seed: int = 0) -> Latencies:
@@ -225,7 +247,12 @@ def image_bytes(network: Network) -> int:
 
 def state_path(out: Path) -> Path:
     """Return the path of the state file of the search for `out`."""
-    return out.with_name(f"{out.name}.search.json")
+    return out.with_name(f"{out.name}{STATE_SUFFIX}")
+
+
+def finalists_path(state: Path) -> Path:
+    """Return the path of the folder for finalists of a search, next to its state file."""
+    return state.with_name(f"{state.name.removesuffix(STATE_SUFFIX)}.finalists")
 
 
 @dataclass

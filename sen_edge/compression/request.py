@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 from annotated_types import Ge, Le, Lt, MinLen
@@ -43,6 +44,10 @@ NEEDS: Mapping[Task, str] = {
 }
 
 
+#: Ending of a device that is a record.
+RECORD_SUFFIX = ".json"
+
+
 def _is_pattern(text: str) -> bool:
     from sen_edge.compression.patterns import Pattern
 
@@ -59,8 +64,16 @@ def _is_measured(name: str) -> bool:
     return name in engines.names() and not engines.engine(name).is_on_demand
 
 
+def _is_device(name: str) -> bool:
+    from sen_edge.compression.boards import boards
+
+    return name.endswith(RECORD_SUFFIX) or name in boards()
+
+
 PATTERNS = "unstructured, blocks such as 16x1 (outputs x inputs) or 1x4, N:M with N < M such as 2:4, or neurons"
 PatternName = Annotated[str, Check(_is_pattern, PATTERNS)]
+DEVICES = "pi3, pi4, pi5, or the path of a record (.json) of `sen-edge bench` on the device"
+Device = Annotated[str, Check(_is_device, DEVICES)]
 Engine = Annotated[str, Check(_is_measured, "the name of an engine that `sen-edge bench` measures by default")]
 
 
@@ -116,6 +129,15 @@ class CompressRequest(Schema):
     ] = None
     objective: Annotated[Objective, Option("Quantity to minimize.", group=SEARCH)] = "latency"
     engine: Annotated[Engine, Option("Engine whose latency is minimized.", group=SEARCH, metavar="NAME")] = "native"
+    device: Annotated[
+        Device | None,
+        Option(
+            "Board whose latency is minimized, instead of this machine: pi3, pi4, pi5, or a record (.json) of "
+            "`sen-edge bench` on it.",
+            group=SEARCH,
+            metavar="NAME|FILE",
+        ),
+    ] = None
     methods: Annotated[tuple[Method, ...], MinLen(1), Option("Methods to try.", group=SEARCH, metavar="METHOD,...")] = (
         get_args(Method)
     )
@@ -159,6 +181,16 @@ class CompressRequest(Schema):
         return next(iter(self.tasks), None)
 
     @property
+    def record(self) -> Path | None:
+        """Record of the device."""
+        return Path(self.device) if self.device is not None and self.device.endswith(RECORD_SUFFIX) else None
+
+    @property
+    def board(self) -> str | None:
+        """Name of the device, whose costs are instructions."""
+        return self.device if self.record is None else None
+
+    @property
     def is_global(self) -> bool:
         """Whether the layers share the sparsity."""
         return self.criterion == "second-order" if self.scope is None else self.scope == "global"
@@ -194,7 +226,13 @@ class CompressRequest(Schema):
         self.require(has_zeros, NEEDS["prune"], "pattern")
         self.require(self.task in ("prune", "factorize"), f"{NEEDS['prune']}, or {NEEDS['factorize']}", "layers")
         self.require(self.task == "factorize", NEEDS["factorize"], "near")
-        self.require(self.task == "search", NEEDS["search"], "objective", "engine", "methods", "dtypes", "seconds")
+        self.require(
+            self.task == "search", NEEDS["search"], "objective", "engine", "device", "methods", "dtypes", "seconds"
+        )
+        self.require(self.objective == "latency", "objective latency", "device")
+        if self.board is not None and self.engine != "native":
+            problem = f"is {self.board}, whose costs are those of the engine native; engine is {self.engine}"
+            raise SchemaError(problem, "or name a record of the device", key="device")
         self.require(self.task is not None, f"one of {'; '.join(NEEDS.values())}", "epochs")
         self.require(self.epochs > 0, "epochs", "distillation", "patience")
         if self.task == "prune":

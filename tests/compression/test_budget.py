@@ -248,7 +248,7 @@ def test_results_are_json() -> None:
     assert values["held_out"] == 500 and values["chosen"] in values["candidates"]
     assert values["original"]["layers"] == ["dense", "dense"]
     assert set(values["chosen"]) == {
-        "layers", "dtype", "epochs", "macs", "bytes", "accuracy", "drop", "latency_us",
+        "layers", "dtype", "epochs", "macs", "bytes", "accuracy", "drop", "latency_us", "instructions",
     }  # fmt: skip
 
 
