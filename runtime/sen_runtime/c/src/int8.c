@@ -176,8 +176,8 @@ static inline sum_lanes add_products(sum_lanes sum, const int8_t *row, input_lan
 #ifdef __ARM_FEATURE_DOTPROD
     return vdotq_s32(sum, weights, x);
 #else
-    sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(weights), vget_low_s8(x)));
-    return vpadalq_s16(sum, vmull_s8(vget_high_s8(weights), vget_high_s8(x)));
+    const int16x8_t low = vmull_s8(vget_low_s8(weights), vget_low_s8(x));
+    return vpadalq_s16(sum, vmlal_high_s8(low, weights, x)); /* two products add up within 16 bits */
 #endif
 }
 
