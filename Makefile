@@ -61,7 +61,7 @@ lint: $(VENV)/.dev ## format, lint, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) $(C)/src $(C)/python
+	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) $(C)/src $(C)/python $(C)/threads
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=avx512 -D__AVX2__ -D__AVX512F__ -D__AVX512VNNI__ -D__AVX512VBMI__ $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=neon -D__ARM_NEON -D__aarch64__ $(C)/src
 	! command -v cppcheck >/dev/null || cppcheck $(CPPCHECK) -DSEN_ISA=neon -D__ARM_NEON -D__arm__ $(C)/src

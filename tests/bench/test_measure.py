@@ -452,8 +452,8 @@ def test_engines_that_are_missing_are_left_out_unless_all_are_wanted(
 
 
 def test_engine_with_one_thread_gives_a_note(folder: Path) -> None:
-    request = BenchRequest((folder / "net.tflite", folder / "net.sen"), threads=(1, 2))
-    assert plan.notes(request) == ["native has one thread"]
+    request = BenchRequest((folder / "net.sen",), engines=("native", "reference"), threads=(1, 2))
+    assert plan.notes(request) == ["reference has one thread"]
     assert plan.notes(replace(request, threads=(1,))) == []
 
 
@@ -466,8 +466,8 @@ def test_more_threads_than_cores_are_said(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_threads_are_rows_where_an_engine_has_them(folder: Path) -> None:
-    rows = plan.plan(BenchRequest((folder / "net.sen", folder / "net.onnx"), threads=(1, 2, 1)))[0]
-    assert [row.name for row in rows] == ["net.sen native 1", "net.onnx onnxruntime 1", "net.onnx onnxruntime 2"]
+    rows = plan.plan(BenchRequest((folder / "net.sen",), engines=("native", "reference"), threads=(1, 2, 1)))[0]
+    assert [row.name for row in rows] == ["net.sen native 1", "net.sen native 2", "net.sen reference 1"]
 
 
 def test_a_file_for_one_interpreter_runs_in_that_one(tmp_path: Path) -> None:

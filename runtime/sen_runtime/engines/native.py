@@ -1,4 +1,4 @@
-"""The C library on `.sen` images; one thread per inference."""
+"""The C library on `.sen` images."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference, untrusted
-from sen_runtime.engines import Engine, native_call
+from sen_runtime.engines import Engine, native_call, native_threads
 from sen_runtime.engines.profiling import SECONDS, LayerTime, typical
 from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
@@ -52,7 +52,7 @@ class NativeSession(ArenaSession):
         kernels: name of the kernels in use: "avx512", "avx2", "neon_dotprod", "neon", "portable", "reference".
     """
 
-    def __init__(self, data: Array, flags: int) -> None:
+    def __init__(self, data: Array, flags: int, threads: int = 1) -> None:
         library = _library()
         self._library = library
         flags |= CHECK_CHECKSUM | CHECK_VALUES
@@ -65,8 +65,9 @@ class NativeSession(ArenaSession):
         model = ctypes.c_void_p()
         _check(library.sen_load(ctypes.byref(model), data.ctypes.data, data.size, self._arena.ctypes.data, size, flags))
         self._image = None if flags & PACK else data  # which the library reads in place
-        self._model = model.value
-        self._caller = native_call.Caller(model=self._model)
+        self._model: Any = model.value
+        self._runner: Any = native_threads.runner(library, self._model, threads)
+        self._caller = native_call.Caller(model=self._runner.handle)
         self.timesteps = library.sen_timesteps(self._model)
         self._has_steps = not self.timesteps or library.sen_reset(self._model) != _NO_STEPS
         self.kernels: str = library.sen_kernels_name(self._model).decode()
@@ -78,8 +79,8 @@ class NativeSession(ArenaSession):
         self.timesteps *= self._has_steps
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         self._infer_in_place = self._bind(self.input, self.output)
-        owners = self._arena, self._image
-        self._call, self._turn = native_call.bind(self._caller, library.sen_run, shape, n_out, owners)
+        run = self._runner.run
+        self._call, self._turn = native_call.bind(self._caller, run, shape, n_out, self._owners())
 
     @property
     def _is_stream_over(self) -> bool:
@@ -89,10 +90,16 @@ class NativeSession(ArenaSession):
     def _is_stream_over(self, value: bool) -> None:
         self._caller.is_stream_over = value
 
+    def _owners(self) -> tuple[object, ...]:
+        """What a function keeps that runs the model, also after `close`."""
+        return self._arena, self._image, self._runner
+
     def _bind(self, x: Float32Array, y: Float32Array) -> Callable[[], int | None]:
         """The library's call on these arrays, which the caller keeps; it returns a status."""
-        call = self._library["sen_run"]  # a function of its own, without types: the arguments are converted here, once
-        return partial(call, *map(ctypes.c_void_p, (self._model, x.ctypes.data, y.ctypes.data)))
+        name = self._runner.run.__name__
+        call = self._library[name]  # a function of its own, without types: the arguments are converted here, once
+        pointers = map(ctypes.c_void_p, (self._runner.handle, x.ctypes.data, y.ctypes.data))
+        return partial(call, *pointers, ctypes.c_size_t(1))
 
     def invoke(self) -> None:
         """One inference from `input` to `output`, without a copy."""
@@ -118,7 +125,7 @@ class NativeSession(ArenaSession):
         row = stored.copy()
         infer, copy_output = self._bind(row, y), y.copy
 
-        def call(_owners: object = (self._arena, self._image)) -> Array:  # the memory that the rest points to
+        def call(_owners: object = self._owners()) -> Array:  # the memory that the rest points to
             row[...] = stored
             infer()
             return copy_output()
@@ -133,16 +140,16 @@ class NativeSession(ArenaSession):
         self.run(x[:1])  # of the right shape
         x, rows = np.ascontiguousarray(x, np.float32), len(x)
         y = np.empty((rows, len(self.output)), np.float32)
-        run_batch = self._library["sen_run_batch"]
-        run_batch.restype, run_batch.argtypes = None, [ctypes.c_void_p] * 3 + [ctypes.c_size_t]
-        model, given, taken = self._model, x.ctypes.data, y.ctypes.data
+        run_batch = self._library[self._runner.run.__name__]
+        run_batch.restype, run_batch.argtypes = None, self._runner.run.argtypes
+        handle, given, taken = self._runner.handle, x.ctypes.data, y.ctypes.data
         given_step, taken_step, at = x.strides[0], y.strides[0], 0
 
-        def loop(n: int, _owners: object = (self._arena, self._image, x, y)) -> None:
+        def loop(n: int, _owners: object = (*self._owners(), x, y)) -> None:
             nonlocal at
             while True:
                 count = min(n, rows - at)
-                run_batch(model, given + at * given_step, taken + at * taken_step, count)
+                run_batch(handle, given + at * given_step, taken + at * taken_step, count)
                 at = (at + count) % rows
                 n -= count
                 if n == 0:
@@ -163,18 +170,17 @@ class NativeSession(ArenaSession):
         return ns
 
     def _run(self, rows: Float32Array) -> Array:
-        library, n_out = self._library, len(self.output)
-        work_bytes = library.sen_rows_work_size(self._model) if len(rows) > 1 and self._work is None else 0
-        require(work_bytes + 4 * len(rows) * n_out, f"{len(rows):,} rows of {n_out:,} outputs")
+        runner, n_out = self._runner, len(self.output)
+        work_bytes = self._library.sen_rows_work_size(self._model) if len(rows) > 1 and self._work is None else 0
+        require(runner.threads * work_bytes + 4 * len(rows) * n_out, f"{len(rows):,} rows of {n_out:,} outputs")
         y = np.empty((len(rows), n_out), np.float32)
         if work_bytes:
-            self._work = _aligned(work_bytes)
-        if len(rows) > 1 and self._work is not None:
-            status = library.sen_run_rows(
-                self._model, self._work.ctypes.data, rows.ctypes.data, y.ctypes.data, len(rows)
-            )
+            self._work = _aligned(runner.threads * work_bytes)
+        if self._work is None or len(rows) == 1:
+            status = runner.run(runner.handle, rows.ctypes.data, y.ctypes.data, len(rows))
         else:
-            status = library.sen_run_batch(self._model, rows.ctypes.data, y.ctypes.data, len(rows))
+            work = self._work.ctypes.data
+            status = runner.run_rows(runner.handle, work, rows.ctypes.data, y.ctypes.data, len(rows))
         _check(status, rows)
         return y
 
@@ -193,7 +199,7 @@ class NativeSession(ArenaSession):
         """Drop the arena; arrays of the caller and bare calls own their memory."""
         self._infer_in_place = self._check_open
         self._call = native_call.general
-        self._model = self._caller.model = self._arena = self._image = self._work = None
+        self._model = self._caller.model = self._arena = self._image = self._work = self._runner = None
 
 
 def load(
@@ -209,7 +215,7 @@ def load(
 
     Args:
         model: path or bytes.
-        threads: has no effect.
+        threads: that share the rows of a batch, or the outputs of large layers; up to 256; no effect on Windows.
         kernels: one of `KERNELS`: "fastest" of this processor; the others are for comparison.
         pack: copy all weights into the order of the kernels; the image is not used afterwards. Dense weights become
             float32. Otherwise weights are read in place; a file is memory-mapped then, and must not change: if it is
@@ -218,6 +224,7 @@ def load(
         allow_nonfinite: run inputs that are NaN or infinite; results differ between kernels.
     """
     _library()
+    threads = native_threads.check(threads)
     if kernels not in KERNELS:
         raise EngineError(f"no kernels called {kernels!r}; expected one of {', '.join(KERNELS)}")
     flags = KERNELS[kernels] | PACK * pack | ON_THE_FLY * (not expand) | ALLOW_NONFINITE * allow_nonfinite
@@ -225,7 +232,7 @@ def load(
     data = _content(source, mapped=not pack)
     try:
         with catch_allocation_errors():
-            return NativeSession(data, flags)
+            return NativeSession(data, flags, threads)
     except (EngineError, ImageError, MemoryLimitError) as error:
         if isinstance(error, ImageError):
             _explain(source)
@@ -346,5 +353,12 @@ def _library() -> Any:
 
 
 ENGINE = Engine(
-    "native", (".sen",), load, version, pip_line=PIP_LINE, fast_patterns=("unstructured", "16x1"), profile=profile
+    "native",
+    (".sen",),
+    load,
+    version,
+    is_threaded=True,
+    pip_line=PIP_LINE,
+    fast_patterns=("unstructured", "16x1"),
+    profile=profile,
 )

@@ -30,7 +30,7 @@ class Caller(ctypes.Structure):
     """A session, as call.c declares it.
 
     Attributes:
-        model: the library's; null after the session is closed.
+        model: the library's model or team; null after the session is closed.
         is_stream_over: whether a run has changed the state of a spiking network.
     """
 
@@ -41,7 +41,7 @@ class Caller(ctypes.Structure):
         ("_ndarray", ctypes.py_object),
         ("_float32", ctypes.py_object),
         ("_row", ctypes.c_ssize_t * 2),
-        ("_outputs", ctypes.c_ssize_t),
+        ("_outputs", ctypes.c_ssize_t * 2),
         ("_dimensions", ctypes.c_int),
         ("is_stream_over", ctypes.c_int),
         ("_lock", ctypes.c_uint64 * 8),
@@ -75,8 +75,8 @@ def bind(caller: Caller, run: Any, row: tuple[int, ...], n_out: int, owners: tup
     The function is `general` where the library was not built, or Python or numpy is another than it was written for.
 
     Args:
-        caller: of the session, with its model.
-        run: sen_run.
+        caller: of the session, with its model or team.
+        run: sen_run_batch, or that of a team.
         row: shape of an input.
         n_out: number of outputs.
         owners: of the memory that the model uses.
@@ -86,7 +86,7 @@ def bind(caller: Caller, run: Any, row: tuple[int, ...], n_out: int, owners: tup
         library, create = found
         caller._run, caller._create = ctypes.cast(run, ctypes.c_void_p), create
         caller._ndarray, caller._float32 = np.ndarray, np.dtype(np.float32)
-        caller._row[: len(row)], caller._outputs, caller._dimensions = row, n_out, len(row)
+        caller._row[: len(row)], caller._outputs[:], caller._dimensions = row, (1, n_out), len(row)
         example, address = np.zeros((2, 3), np.float32), ctypes.byref(caller)
         if library.sen_call_init(address, example, example.ctypes.data):
             call = library.sen_call_bind(address, (caller, *owners), 0)

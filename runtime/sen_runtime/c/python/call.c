@@ -60,13 +60,13 @@ typedef object *create_array(
 
 /* A session; the same as `Caller` of engines/native_call.py, which owns it. */
 typedef struct caller {
-    int (*run)(void *model, const float *x, float *y); /* sen_run */
-    void *model;                                       /* null when the session is closed */
+    int (*run)(void *model, const float *x, float *y, size_t rows); /* sen_run_batch, or that of a team */
+    void *model;                                                    /* null when the session is closed */
     create_array *create;
     const void *ndarray; /* the type */
     object *float32;     /* the dtype */
-    intptr_t row[2], outputs; /* shape of an input, number of outputs */
-    int dimensions;           /* of an input */
+    intptr_t row[2], outputs[2]; /* shape of an input, and of the outputs of a batch of one */
+    int dimensions;              /* of an input */
     int is_stream_over;
     union {
         pthread_mutex_t mutex; /* of the model */
@@ -124,19 +124,11 @@ static int infer(caller *session, const array *x, const array *y)
     if (session->model) {
         session->is_stream_over = 1;
         state = PyEval_SaveThread();
-        status = session->run(session->model, x->data, y->data);
+        status = session->run(session->model, x->data, y->data, 1);
         PyEval_RestoreThread(state);
     }
     unlock(session);
     return status;
-}
-
-/* An array `[1, n_out]`, or `[n_out]` without batch axis. */
-static object *new_outputs(const caller *session, int axes)
-{
-    const intptr_t batch[] = {1, session->outputs};
-    Py_IncRef(session->float32);
-    return session->create(session->ndarray, session->float32, 1 + axes, &batch[1 - axes], NULL, NULL, 0, NULL);
 }
 
 static object *run(object *self, object *argument)
@@ -147,7 +139,8 @@ static object *run(object *self, object *argument)
     object *y;
     if (axes < 0)
         return none();
-    y = new_outputs(session, axes);
+    Py_IncRef(session->float32);
+    y = session->create(session->ndarray, session->float32, 1 + axes, session->outputs + 1 - axes, NULL, NULL, 0, NULL);
     if (!y || infer(session, x, (const array *)(const void *)y) == 0)
         return y;
     Py_DecRef(y);
