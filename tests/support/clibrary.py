@@ -3,6 +3,7 @@
 import struct
 import subprocess
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime.ir.network import Layer, Network
-from sen_runtime.ir.neurons import Relu
-from sen_runtime.ir.operators import Sparse
+from sen_runtime.ir.neurons import Identity, Relu
+from sen_runtime.ir.operators import Dense, Sparse
 from tests.support.networks import KINDS, random_input, random_network
 
 LIBRARY = Path(__file__).parents[2] / "runtime/sen_runtime/c"
@@ -52,6 +53,16 @@ def thin_network(block: tuple[int, int]) -> Network:
     return Network(tuple(layers))
 
 
+def of_all_magnitudes(rng: np.random.Generator, network: Network) -> list[Network]:
+    """The first layer of an int8 network with and without ReLU, its rows scaled so that many outputs are subnormal."""
+    first = network.layers[0].weight
+    assert isinstance(first, Dense | Sparse) and first.scale is not None
+    factors = (10.0 ** rng.uniform(-38, 0, first.shape[0])).astype(np.float32)
+    operator = replace(first, scale=first.scale * factors)
+    bias = (rng.standard_normal(len(factors)) * factors).astype(np.float32)
+    return [Network((Layer(operator, bias, neuron),)) for neuron in (Relu(), Identity())]
+
+
 def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
     """Files of images, and how far the outputs of two kernels may lie apart: int8 not at all, spikes may flip."""
     rng = np.random.default_rng(0)
@@ -69,6 +80,8 @@ def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
                 files["100"].append(image.dumps(to_int8_weights(train)))
                 with suppress(DataError):  # a layer that gives zeros only
                     files["0"] += [image.dumps(to_int8(each, random_input(rng, each, 32))) for each in (network, train)]
+            if kind in ("dense", "sparse", "blocks"):
+                files["0"] += map(image.dumps, of_all_magnitudes(rng, to_int8_weights(network)))
     for network in map(thin_network, ((1, 1), (1, 4), (8, 1), (16, 1))):
         files["1e-5"].append(image.dumps(network))
         files["0"].append(image.dumps(to_int8_weights(network)))

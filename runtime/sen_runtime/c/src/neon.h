@@ -69,6 +69,12 @@ static inline void store_sums(int32_t *to, int32x4x4_t value)
 
 #ifdef __aarch64__
 
+/* Four numbers of float16. */
+static inline float32x4_t float_of_f16(uint16x4_t bits)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(bits));
+}
+
 /* max(value, 0); 0 for NaN. */
 static inline float32x4_t positive_part(float32x4_t value)
 {
@@ -88,6 +94,13 @@ static inline int16x4_t nearest_integers(float32x4_t value)
 }
 
 #else
+
+static inline float32x4_t float_of_f16(uint16x4_t bits)
+{
+    float32x4_t value; /* the intrinsic needs a flag that chooses between formats of float16 */
+    __asm__("vcvt.f32.f16 %q0, %P1" : "=w"(value) : "w"(bits));
+    return value;
+}
 
 static inline float32x4_t positive_part(float32x4_t value)
 {

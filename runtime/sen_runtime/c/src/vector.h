@@ -61,6 +61,12 @@ LOAD(load_bytes, bytes, int8_t)
 
 #undef LOAD
 
+#ifdef __ARM_NEON
+static inline part load_part_f16(const uint16_t *from)
+{
+    return float_of_f16(vld1_u16(from));
+}
+#else
 static inline part load_part_f16(const uint16_t *from)
 {
     halves packed;
@@ -77,6 +83,7 @@ static inline part load_part_f16(const uint16_t *from)
     memcpy(&value, &bits, sizeof value);
     return value;
 }
+#endif
 
 /* The sum of sixteen floats. */
 static inline float add_up(const part *parts)
