@@ -52,7 +52,7 @@ struct sen_weights {
     const int32_t *starts;
     uint32_t index_dtype, block_rows, block_columns;
 
-    /* Slices (slices.c); by source (source.c), `sums` is scratch [rows, rounded up to 16] of int8 weights: */
+    /* Slices (slices.c): */
     const uint16_t *tiles;
     const int32_t *sums;
 
@@ -305,10 +305,11 @@ sen_constant_integrator sen_integrate_constant;
 /* Bytes of `work` for `n` quantized values, in whole vectors of the widest processor: one byte each; as pairs two, and one for
  * sen_in_order. sen_stream4_int8, which images do not use, takes two more instead of one. */
 #define SEN_QUANTIZED_BYTES(n) (((size_t)(n) + 63u) / 64u * SEN_QUANTIZED_64)
+#define SEN_NEON_QUANTIZED_64 144u /* and sen_groups behind them */
 #ifdef SEN_PAIRS
 #define SEN_QUANTIZED_64 192u
 #elif defined(SEN_NEON_KERNELS)
-#define SEN_QUANTIZED_64 144u /* and sen_groups behind them */
+#define SEN_QUANTIZED_64 SEN_NEON_QUANTIZED_64
 #else
 #define SEN_QUANTIZED_64 64u
 #endif

@@ -146,8 +146,10 @@ void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply)
     w->starts = starts;
     w->indices = rows;
     w->values = values;
-    if (w->uses & SEN_USES_INT8)
-        w->sums = sen_take(arena, ((uint64_t)w->rows + 15) / 16 * 16, sizeof *w->sums);
+    if (w->uses & SEN_USES_INT8) { /* sums behind the quantized inputs */
+        const uint32_t needed = (w->columns + 63) / 64 * 64 + (w->rows + 15) / 16 * 64;
+        loader->quantized = needed > loader->quantized ? needed : loader->quantized;
+    }
     if (!values)
         return;
     memset(starts, 0, ((size_t)sources + 1) * sizeof *starts);

@@ -177,6 +177,13 @@ void SEN_NAME(sen_source_1x4_f32)(const sen_weights *w, const sen_input *x, cons
 /* sums [rows] += the blocks of a source times the quantized inputs of its block column. */
 typedef void sen_add_source(source from, const int8_t *weights, const int8_t *x, int32_t *sums);
 
+/* Scratch behind the quantized inputs, whose memory is the caller's, as several threads may use a model. */
+static inline int32_t *sums_behind(const sen_input *x, uint32_t columns)
+{
+    const uintptr_t start = (uintptr_t)x->quantized;
+    return (int32_t *)(start + ((size_t)columns + 63) / 64 * SEN_NEON_QUANTIZED_64);
+}
+
 /* Blocks of `width` columns and `block` weights. */
 static inline __attribute__((always_inline)) void multiply_int8(
     const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y, sen_add_source *add,
@@ -185,7 +192,7 @@ static inline __attribute__((always_inline)) void multiply_int8(
     const sen_groups *const groups = groups_of(x->quantized, w->columns);
     const uint16_t *group = groups->group, *const end = group + groups->count;
     const int8_t *const q = x->quantized, *const weights = w->values;
-    int32_t *const sums = (int32_t *)(uintptr_t)w->sums;
+    int32_t *const sums = sums_behind(x, w->columns);
     const sources all = sources_of(w);
     uint32_t last = UINT32_MAX, k;
     memset(sums, 0, ((size_t)w->rows + 15) / 16 * 16 * sizeof *sums);
