@@ -128,42 +128,54 @@ SEN_PRIVATE void sen_columns(const sen_weights *w, const sen_input *x, const flo
         }                                                                                                              \
     }
 
-#ifdef __aarch64__
+#ifdef __ARM_NEON
 
-/* Sixteen columns of a row. */
-static inline void add_sixteen(float32x4_t *sum, const float **row, const float32x4_t *x)
+/* Vectors of columns at once: sums of four rows fit in registers. */
+#define AT_ONCE (SEN_PANEL / 16)
+
+static inline void add_columns(float32x4_t *sum, const float **row, const float32x4_t *x)
 {
+#ifdef __aarch64__
     int k;
     for (k = 0; k < 4; k++)
         sum[k] = vfmaq_f32(sum[k], vld1q_f32(*row + 4 * k), x[k]);
     *row += 16;
     __asm__ volatile("" : "+r"(*row)); /* gcc 12 loads all rows first otherwise, and spills */
+#else
+    const float32x4x2_t weights = load_8(row);
+    sum[0] = vfmaq_f32(sum[0], weights.val[0], x[0]);
+    sum[1] = vfmaq_f32(sum[1], weights.val[1], x[1]);
+#endif
 }
 
 /* Four rows at once, as below. */
 void SEN_NAME(sen_dense_f32)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const uint32_t n = w->columns, whole = n - n % 16;
+    const uint32_t n = w->columns, whole = n - n % (4 * AT_ONCE);
     const float *row = w->values, *const end = x->values + whole;
     uint32_t i, k, p;
     for (i = 0; i < w->rows; i += 4, row += (size_t)4 * n) {
         const uint32_t kept = w->rows - i < 4 ? w->rows - i : 4;
         const float *a = row, *b = row + (kept > 1 ? n : 0), *c = row + (kept > 2 ? 2 * (size_t)n : 0);
         const float *d = row + (kept > 3 ? 3 * (size_t)n : 0), *v;
-        float32x4_t sum[4][4];
+        float32x4_t sum[4][AT_ONCE], values[AT_ONCE];
         float totals[4];
         for (k = 0; k < 4; k++)
-            for (p = 0; p < 4; p++)
+            for (p = 0; p < AT_ONCE; p++)
                 sum[k][p] = vdupq_n_f32(0);
-        for (v = x->values; v != end; v += 16) {
-            const float32x4_t values[4] = {vld1q_f32(v), vld1q_f32(v + 4), vld1q_f32(v + 8), vld1q_f32(v + 12)};
-            add_sixteen(sum[0], &a, values);
-            add_sixteen(sum[1], &b, values);
-            add_sixteen(sum[2], &c, values);
-            add_sixteen(sum[3], &d, values);
+        for (v = x->values; v != end; v += 4 * AT_ONCE) {
+            for (p = 0; p < AT_ONCE; p++)
+                values[p] = vld1q_f32(v + 4 * p);
+            add_columns(sum[0], &a, values);
+            add_columns(sum[1], &b, values);
+            add_columns(sum[2], &c, values);
+            add_columns(sum[3], &d, values);
         }
-        for (k = 0; k < 4; k++)
-            totals[k] = vaddvq_f32(vaddq_f32(vaddq_f32(sum[k][0], sum[k][2]), vaddq_f32(sum[k][1], sum[k][3])));
+        for (k = 0; k < 4; k++) {
+            for (p = 2; p < AT_ONCE; p++)
+                sum[k][p - 2] = vaddq_f32(sum[k][p - 2], sum[k][p]);
+            totals[k] = vaddvq_f32(vaddq_f32(sum[k][0], sum[k][1]));
+        }
         for (k = 0; k < kept; k++) {
             for (p = whole; p < n; p++)
                 totals[k] += row[k * (size_t)n + p] * x->values[p];

@@ -18,7 +18,14 @@ static inline float32x4x4_t load_16(const float **from)
     return value;
 }
 
-/* 32 bytes, likewise. */
+/* Eight floats, or 32 bytes, likewise. */
+static inline float32x4x2_t load_8(const float **from)
+{
+    const float32x4x2_t value = {{vld1q_f32(*from), vld1q_f32(*from + 4)}};
+    *from += 8;
+    return value;
+}
+
 static inline int8x16x2_t load_32(const int8_t **from)
 {
     const int8x16x2_t value = {{vld1q_s8(*from), vld1q_s8(*from + 16)}};
@@ -43,6 +50,13 @@ static inline float32x4x4_t load_16(const float **from)
 {
     float32x4x4_t value;
     __asm__("vldmia %0!, %h1" : "+r"(*from), "=w"(value) : "m"(*(const float(*)[16])*from));
+    return value;
+}
+
+static inline float32x4x2_t load_8(const float **from)
+{
+    float32x4x2_t value;
+    __asm__("vldmia %0!, %h1" : "+r"(*from), "=w"(value) : "m"(*(const float(*)[8])*from));
     return value;
 }
 
