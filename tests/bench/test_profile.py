@@ -16,6 +16,7 @@ from sen_runtime import format as image
 from sen_runtime.bench import measure, memory, perf, profile, record
 from sen_runtime.engines import engine, native
 from sen_runtime.engines.onnxruntime import layer_times
+from sen_runtime.errors import EngineError
 from sen_runtime.ir.network import READOUTS
 from tests.support.bench import small_network, write
 from tests.support.networks import random_input, random_network
@@ -84,6 +85,11 @@ def test_layers_of_an_image(tmp_path: Path) -> None:
     assert [(each.name, each.macs) for each in found] == [("layer0", 12 * 16), ("layer1", 16 * 5)]
     assert sum(each.weight_bytes or 0 for each in found) == network.nbytes
     assert all(each.us > 0 and each.reads_weights_once for each in found)
+
+
+def test_several_threads_are_not_profiled_in_c(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match="2"):
+        native.profile(write(tmp_path, "net.sen", small_network()), np.zeros((3, 12), np.float32), 2)
 
 
 def node(name: str, us: int, op: str = "Gemm", inputs: tuple[int, ...] = (1, 4), n_out: int = 3) -> dict[str, Any]:

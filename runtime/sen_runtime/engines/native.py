@@ -280,10 +280,12 @@ def bandwidth(size: int, seconds: float) -> float | None:
 
 
 def profile(model: Model, inputs: Float32Array, threads: int = 1) -> list[LayerTime]:
-    """Time of each layer; MACs and stored bytes are those of the image."""
+    """Time of each layer in one thread; MACs and stored bytes are those of the image."""
+    if threads > 1:
+        raise EngineError(f"layers are profiled in one thread, not in {threads}")
     source = source_of(model)
     network = image.loads(source) if isinstance(source, bytes) else image.read(source)
-    with load(model, threads) as session:
+    with load(model) as session:
         session.layer_ns(inputs)
         end, found = time.perf_counter() + SECONDS, [session.layer_ns(inputs)]
         while time.perf_counter() < end:
