@@ -141,9 +141,13 @@ def test_a_membrane_is_read_out_after_all_steps_only() -> None:
     rng = np.random.default_rng(4)
     network = random_network(rng, kinds=("dense",), sizes=(9, 8, 7), spiking=True)
     x = random_input(rng, network, 8)
-    session = native.load(image.dumps(to_int8(network, x)))
+    network = to_int8(network, x)
+    session = native.load(image.dumps(network))
     assert isinstance(session, ArenaSession) and session.timesteps == 0
-    assert list(session.run_all(x)) == ["output"]
+    hidden, output = integer.trace(network, x)
+    values = session.run_all(x)
+    np.testing.assert_array_equal(values["layer0/activation"], hidden)
+    np.testing.assert_array_equal(values["output"], output)
     with pytest.raises(EngineError):
         session.step(x[0])
 

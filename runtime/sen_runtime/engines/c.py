@@ -47,7 +47,7 @@ class CSession(ArenaSession):
     def __init__(
         self, library: ctypes.CDLL, prefix: str, sizes: dict[str, int], *, takes_train: bool, allow_nonfinite: bool
     ) -> None:
-        self.timesteps = sizes.get("TIMESTEPS", 0)
+        self.timesteps = self._hidden_steps = sizes.get("TIMESTEPS", 0)
         n_in = sizes["INPUTS"]
         super().__init__((self.timesteps, n_in) if takes_train else (n_in,), allow_nonfinite=allow_nonfinite)
         self.arena_bytes = sizes["ARENA_BYTES"]

@@ -68,15 +68,15 @@ class NativeSession(ArenaSession):
         self._model: Any = model.value
         self._runner: Any = native_threads.runner(library, self._model, threads)
         self._caller = native_call.Caller(model=self._runner.handle)
-        self.timesteps = library.sen_timesteps(self._model)
-        self._has_steps = not self.timesteps or library.sen_reset(self._model) != _NO_STEPS
+        self._hidden_steps = library.sen_timesteps(self._model)
+        has_steps = self._hidden_steps and library.sen_reset(self._model) != _NO_STEPS
+        self.timesteps = self._hidden_steps if has_steps else 0
         self.kernels: str = library.sen_kernels_name(self._model).decode()
         self._n_layers, self._layer = library.sen_layers(self._model), partial(library.sen_layer_output, self._model)
         n_in, n_out = library.sen_inputs(self._model), library.sen_outputs(self._model)
-        shape = (self.timesteps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
+        shape = (self._hidden_steps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
         require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
         super().__init__(shape, allow_nonfinite=True)  # the C library checks the inputs
-        self.timesteps *= self._has_steps
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         self._infer_in_place = self._bind(self.input, self.output)
         run = self._runner.run
@@ -183,9 +183,6 @@ class NativeSession(ArenaSession):
             status = runner.run_rows(runner.handle, work, rows.ctypes.data, y.ctypes.data, len(rows))
         _check(status, rows)
         return y
-
-    def _run_all(self, rows: Float32Array) -> dict[str, Array]:
-        return super()._run_all(rows) if self._has_steps else {"output": self._run(rows)}
 
     def _step(self, row: Float32Array) -> Array:
         y = np.empty(len(self.output), np.float32)
@@ -317,7 +314,7 @@ def _aligned(size: int) -> Array:
 
 def _check(status: int, x: Array | None = None) -> None:
     """Raise the error of a status; `x` is the input of the call."""
-    if status == 0:
+    if status in (0, _NO_STEPS):  # sessions without steps run those of hidden layers only
         return
     if status == _NONFINITE and x is not None:
         require_finite(x)

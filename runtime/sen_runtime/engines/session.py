@@ -209,6 +209,8 @@ class ArenaSession(Session):
     """
 
     _n_layers: int
+    #: Steps that hidden layers make.
+    _hidden_steps = 0
     _layer: Callable[[int, Any], int | None]
 
     def layer_output(self, index: int) -> Array:
@@ -229,12 +231,12 @@ class ArenaSession(Session):
     def _hidden(self, row: Float32Array) -> list[Array]:
         """Activations of the hidden layers for one row; spikes are counted step by step."""
         hidden = range(self._n_layers - 1)
-        if not self.timesteps:
+        if not self._hidden_steps:
             self._run(row[np.newaxis])
             return [self._layer_output(i) for i in hidden]
         self._begin()
         steps = []
-        for t in range(self.timesteps):
+        for t in range(self._hidden_steps):
             self._step(row[t] if row.ndim == 2 else row)
             steps.append([self._layer_output(i) for i in hidden])
         return [np.sum(spikes, axis=0) for spikes in zip(*steps)]

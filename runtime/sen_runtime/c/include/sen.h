@@ -122,7 +122,7 @@ typedef uint64_t sen_clock(void);
 SEN_API sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *clock, uint64_t *ticks);
 
 /* Membranes of a spiking network to 0. SEN_NO_STEPS, here and below, for a network of int8 activations whose readout is a
- * membrane: rounded in each step, it would drift. */
+ * membrane: rounded in each step, it would drift. Its hidden layers are reset, or make the step; `y` is unchanged. */
 SEN_API sen_status sen_reset(sen_model *model);
 
 /* One time step from `x [inputs]`. `y [outputs]` is the last layer's membrane, or its spikes where they are counted. */

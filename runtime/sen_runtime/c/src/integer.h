@@ -23,7 +23,6 @@ struct sen_integer_weights {
     const uint8_t *narrow;  /* and a bit for each pair of columns whose weights are at most 128 then */
     /* Of each row, up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier 2^(exponent - 31). */
     const int32_t *bias, *multiplier, *exponent;
-    int has_small_factors; /* every exponent is at most -2 */
     int32_t zero, low;     /* of the output: stored value of 0, min value */
     /* Blocks, as in sen_weights: */
     const void *indices;
@@ -115,7 +114,7 @@ void sen_integer_run_stored(const sen_integer_network *network, uint8_t *work, s
 const float *sen_integer_layer_output(
     const sen_integer_network *network, uint8_t *work, uint32_t index, uint32_t *size);
 
-/* Membranes to 0; one step of a network whose last neurons spike. */
+/* Membranes to 0; one step of all Lif layers, and the spikes of the last layer. */
 void sen_integer_reset(const sen_integer_network *network, uint8_t *work);
 void sen_integer_step(const sen_integer_network *network, uint8_t *work, const float *x, float *y);
 

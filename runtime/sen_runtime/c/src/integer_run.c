@@ -99,7 +99,7 @@ void sen_integer_step(const sen_integer_network *network, uint8_t *work, const f
     uint32_t i;
     quantize(network, work, x);
     advance(network, work, 0, NULL);
-    for (i = 0; i < last->n_out; i++)
+    for (i = 0; last->neuron == SEN_LIF && i < last->n_out; i++)
         y[i] = work[last->spikes + i] ? 1.0f : 0.0f;
 }
 

@@ -30,20 +30,31 @@ static inline __m128i bytes_of(__m256i steps)
     return _mm_packus_epi16(_mm256_castsi256_si128(steps), _mm256_extracti128_si256(steps, 1));
 }
 
+/* Whether the factors of sixteen rows are below 1/4. */
+static inline int are_small(const int32_t *exponent)
+{
+    const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)exponent);
+    const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(exponent + 8));
+    return _mm256_movemask_epi8(_mm256_cmpgt_epi32(_mm256_max_epi32(low, high), _mm256_set1_epi32(-2))) == 0;
+}
+
 /* Values of `width` rows, a multiple of 16, from their sums. */
 static void write_values(const sen_integer_weights *w, uint32_t row, uint32_t width, const int32_t *sums, uint8_t *y)
 {
     const __m256i zero = _mm256_set1_epi16((int16_t)w->zero);
     const __m128i low = _mm_set1_epi8((char)w->low);
-    uint32_t k;
-    for (k = 0; w->has_small_factors && k < width; k += 16) {
-        const __m256i a = eight_steps(w, row + k, sums + k), b = eight_steps(w, row + k + 8, sums + k + 8);
-        const __m256i steps = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
-        const __m128i value = _mm_max_epu8(bytes_of(_mm256_adds_epi16(steps, zero)), low);
-        _mm_storeu_si128((__m128i *)(void *)(y + row + k), value);
+    uint32_t k, i;
+    for (k = 0; k < width; k += 16) {
+        if (are_small(w->exponent + row + k)) {
+            const __m256i a = eight_steps(w, row + k, sums + k), b = eight_steps(w, row + k + 8, sums + k + 8);
+            const __m256i steps = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+            const __m128i value = _mm_max_epu8(bytes_of(_mm256_adds_epi16(steps, zero)), low);
+            _mm_storeu_si128((__m128i *)(void *)(y + row + k), value);
+        } else {
+            for (i = k; i < k + 16; i++)
+                y[row + i] = sen_requantize(w, row + i, sums[i]);
+        }
     }
-    for (; k < width; k++)
-        y[row + k] = sen_requantize(w, row + k, sums[k]);
 }
 
 static inline __m256i sixteen_bytes(const void *from, const int is_signed)
@@ -170,6 +181,50 @@ void SEN_NAME(sen_integer_quantize)(const float *x, uint32_t n, float inverse_sc
         _mm_storeu_si128((__m128i *)(void *)(to + i), bytes_of(_mm256_add_epi16(steps, zeros)));
     }
     sen_integer_quantize(x + i, n - i, inverse_scale, zero, to + i);
+}
+
+static inline __attribute__((always_inline)) __m256i next_membrane(
+    const sen_integer_lif *neuron, const uint32_t reset, __m256i u, __m256i fired, __m256i current)
+{
+    const __m256i low = _mm256_set1_epi16((int16_t)-neuron->zero), high = _mm256_set1_epi16((int16_t)(255 - neuron->zero));
+    const __m256i given_up = _mm256_and_si256(fired, _mm256_set1_epi16((int16_t)neuron->threshold));
+    if (reset == SEN_RESET_BEFORE_DECAY)
+        u = _mm256_max_epi16(_mm256_sub_epi16(u, given_up), low);
+    u = _mm256_mulhrs_epi16(u, _mm256_set1_epi16((int16_t)neuron->decay));
+    if (reset == SEN_RESET_ZERO)
+        u = _mm256_andnot_si256(fired, u);
+    u = _mm256_min_epi16(_mm256_max_epi16(_mm256_add_epi16(u, current), low), high);
+    return reset == SEN_RESET_SUBTRACT ? _mm256_max_epi16(_mm256_sub_epi16(u, given_up), low) : u;
+}
+
+/* Sixteen neurons at a time; the number of neurons in whole sixteens. */
+static inline __attribute__((always_inline)) uint32_t integrate_sixteens(
+    const sen_integer_lif *neuron, const uint32_t reset, uint32_t n, const uint8_t *current, const int32_t *factors,
+    uint32_t steps, int16_t *membrane, uint8_t *total)
+{
+    const __m256i threshold = _mm256_set1_epi16((int16_t)neuron->threshold);
+    uint32_t i, t;
+    for (i = 0; i + 16 <= n; i += 16) {
+        const __m256i arriving =
+            _mm256_sub_epi16(sixteen_bytes(current + i, 0), _mm256_set1_epi16((int16_t)neuron->zero));
+        __m256i u = _mm256_loadu_si256((const __m256i *)(const void *)(membrane + i)), sum = _mm256_setzero_si256();
+        for (t = 0; t < steps; t++) {
+            u = next_membrane(neuron, reset, u, _mm256_cmpgt_epi16(u, threshold), arriving);
+            sum = _mm256_add_epi16(
+                sum, _mm256_and_si256(_mm256_cmpgt_epi16(u, threshold), _mm256_set1_epi16((int16_t)factors[t])));
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(membrane + i), u);
+        _mm_storeu_si128((__m128i *)(void *)(total + i), bytes_of(sum));
+    }
+    return i;
+}
+
+void SEN_NAME(sen_integer_integrate)(
+    const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
+    int16_t *membrane, uint8_t *total)
+{
+    const uint32_t i = SEN_BY_RESET(integrate_sixteens, neuron, n, current, factors, steps, membrane, total);
+    sen_integer_integrate(neuron, n - i, current + i, factors, steps, membrane + i, total + i);
 }
 
 #endif

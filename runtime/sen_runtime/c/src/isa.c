@@ -35,22 +35,22 @@ static const sen_rows_kernel rows_kernels[] = {
 };
 
 sen_integer_quantizer SEN_NAME(sen_integer_quantize);
+sen_integer_integrator SEN_NAME(sen_integer_integrate);
 sen_integer_multiply SEN_NAME(sen_integer_dense), SEN_NAME(sen_integer_panels);
 
+static const sen_integer_kernels integer = {
 #ifdef __aarch64__
-static const sen_integer_kernels integer = {
-    SEN_NAME(sen_integer_quantize), sen_integer_integrate, sen_integer_dense, SEN_NAME(sen_integer_panels), SEN_GROUP, 128,
-    SEN_GROUP == 2};
-#elif defined(__ARM_NEON)
-static const sen_integer_kernels integer = {
-    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0};
+    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), sen_integer_dense, SEN_NAME(sen_integer_panels),
+    SEN_GROUP, 128, SEN_GROUP == 2
 #elif defined(__AVX512VNNI__)
-static const sen_integer_kernels integer = {
-    SEN_NAME(sen_integer_quantize), sen_integer_integrate, SEN_NAME(sen_integer_dense), SEN_NAME(sen_integer_panels), 4, 0, 0};
+    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense),
+    SEN_NAME(sen_integer_panels), 4, 0, 0
+#elif defined(__AVX2__)
+    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense), NULL, 0, 0, 0
 #else
-static const sen_integer_kernels integer = {
-    SEN_NAME(sen_integer_quantize), sen_integer_integrate, SEN_NAME(sen_integer_dense), NULL, 0, 0, 0};
+    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0
 #endif
+};
 
 #define SEN_TEXT(name) SEN_TEXT_OF(name)
 #define SEN_TEXT_OF(name) #name

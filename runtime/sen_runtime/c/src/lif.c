@@ -47,12 +47,6 @@ SEN_PRIVATE void sen_integrate_constant(
 
 #include "vector.h"
 
-/* Calls `function` with the reset as a constant, so that its loops have no branch. */
-#define SEN_BY_RESET(function, neuron, ...)                                                                                \
-    ((neuron)->reset == SEN_RESET_ZERO           ? function(neuron, SEN_RESET_ZERO, __VA_ARGS__)                           \
-     : (neuron)->reset == SEN_RESET_BEFORE_DECAY ? function(neuron, SEN_RESET_BEFORE_DECAY, __VA_ARGS__)                   \
-                                                 : function(neuron, SEN_RESET_SUBTRACT, __VA_ARGS__))
-
 /* Vectors of neurons at once, so that a step of one does not wait for that of another: four times what a neuron needs fits in
  * registers, on 32-bit ARM twice. */
 #ifdef __arm__

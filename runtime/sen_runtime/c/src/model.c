@@ -51,6 +51,12 @@ const float *sen_layer_output(const sen_model *model, uint32_t index, uint32_t *
     return index == model->network.layer_count - 1 && model->network.timesteps == 0 ? NULL : model->work + layer->out;
 }
 
+/* Whether the last layer has a value in each step. */
+static int has_steps(const sen_model *model)
+{
+    return !model->integer || model->integer->lif_count == model->integer->layer_count;
+}
+
 sen_status sen_reset(sen_model *model)
 {
     if (!model)
@@ -59,11 +65,9 @@ sen_status sen_reset(sen_model *model)
         return SEN_NOT_SPIKING;
     if (!model->integer)
         sen_network_reset(&model->network, model->work);
-    else if (model->integer->lif_count == model->integer->layer_count)
-        sen_integer_reset(model->integer, (uint8_t *)model->work);
     else
-        return SEN_NO_STEPS;
-    return SEN_OK;
+        sen_integer_reset(model->integer, (uint8_t *)model->work);
+    return has_steps(model) ? SEN_OK : SEN_NO_STEPS;
 }
 
 static int is_refused(const sen_model *model, const float *x, size_t count)
@@ -87,11 +91,9 @@ sen_status sen_step(sen_model *model, const float *x, float *y)
         return SEN_NONFINITE;
     if (!model->integer)
         sen_network_step(&model->network, model->work, x, y);
-    else if (model->integer->lif_count == model->integer->layer_count)
-        sen_integer_step(model->integer, (uint8_t *)model->work, x, y);
     else
-        return SEN_NO_STEPS;
-    return SEN_OK;
+        sen_integer_step(model->integer, (uint8_t *)model->work, x, y);
+    return has_steps(model) ? SEN_OK : SEN_NO_STEPS;
 }
 
 sen_status sen_run(sen_model *model, const float *x, float *y)
