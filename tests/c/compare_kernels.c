@@ -33,8 +33,28 @@ static float *make_input(size_t count, int is_train)
     return x;
 }
 
-/* Outputs of one run; null where the image is refused. */
-static float *run(const void *bytes, size_t size, unsigned flags, size_t *count)
+/* Outputs of ROWS times the same input, of which the last is returned; null where the batch fails. */
+#define ROWS 23u
+static float *run_rows(const sen_model *model, const float *x, size_t values)
+{
+    const size_t count = sen_outputs(model);
+    float *rows = aligned(ROWS * values * sizeof *rows), *y = aligned(ROWS * count * sizeof *y), *last = aligned(count * sizeof *y);
+    void *work = aligned(sen_rows_work_size(model));
+    sen_status status;
+    size_t row;
+    memset(work, 0xFF, sen_rows_work_size(model));
+    for (row = 0; row < ROWS; row++)
+        memcpy(rows + row * values, x, values * sizeof *x);
+    status = sen_run_rows(model, work, rows, y, ROWS);
+    memcpy(last, y + (ROWS - 1) * count, count * sizeof *y);
+    free(rows);
+    free(y);
+    free(work);
+    return status == SEN_OK ? last : NULL;
+}
+
+/* Outputs of one run, or of the last row of a batch; null where the image is refused. */
+static float *run(const void *bytes, size_t size, unsigned flags, int is_batch, size_t *count)
 {
     void *image = aligned(size), *arena;
     float *x, *y;
@@ -56,9 +76,13 @@ static float *run(const void *bytes, size_t size, unsigned flags, size_t *count)
     values = (size_t)sen_inputs(model) * (sen_takes_spike_train(model) ? sen_timesteps(model) : 1);
     *count = sen_outputs(model);
     x = make_input(values, sen_takes_spike_train(model));
-    y = aligned(*count * sizeof *y);
-    if (sen_run(model, x, y) != SEN_OK)
-        return NULL;
+    if (is_batch) {
+        y = run_rows(model, x, values);
+    } else {
+        y = aligned(*count * sizeof *y);
+        if (sen_run(model, x, y) != SEN_OK)
+            return NULL;
+    }
     printf("%s ", sen_kernels_name(model));
     free(x);
     free(arena);
@@ -70,20 +94,21 @@ static float *run(const void *bytes, size_t size, unsigned flags, size_t *count)
 static int compare(const void *bytes, size_t size, double allowed)
 {
     size_t count = 0, i;
-    float *expected = run(bytes, size, SEN_REFERENCE, &count);
+    float *expected = run(bytes, size, SEN_REFERENCE, 0, &count);
     double greatest = 0;
-    unsigned flags;
+    unsigned way;
     int agrees = expected != NULL;
     for (i = 0; agrees && i < count; i++) {
         const double size_of = expected[i] < 0 ? -(double)expected[i] : (double)expected[i];
         greatest = size_of > greatest ? size_of : greatest;
     }
-    for (flags = 0; agrees && flags <= SEN_NARROW + SEN_PACK + SEN_ON_THE_FLY; flags += 4) {
-        float *y = run(bytes, size, flags, &count);
+    for (way = 0; agrees && way < 2 * (SEN_NARROW + SEN_PACK + SEN_ON_THE_FLY + 4); way += 4) {
+        const unsigned flags = way / 8 * 4;
+        float *y = run(bytes, size, flags, way / 4 % 2, &count);
         for (i = 0; y && i < count; i++) {
             const double error = (double)y[i] - (double)expected[i];
             if (!(error <= allowed * greatest && -error <= allowed * greatest)) {
-                fprintf(stderr, "flags %u: output %lu is %g", flags, (unsigned long)i, (double)y[i]);
+                fprintf(stderr, "flags %u, %s: output %lu is %g", flags, way / 4 % 2 ? "batch" : "one row", (unsigned long)i, (double)y[i]);
                 fprintf(stderr, "; expected %g\n", (double)expected[i]);
                 agrees = 0;
             }

@@ -48,7 +48,8 @@ class NativeSession(ArenaSession):
     Attributes:
         input: `[n_in]`, or `[T, n_in]` where spike trains go in: what `invoke` reads.
         output: `[n_out]`: what `invoke` writes.
-        arena_bytes: memory of the session besides the image, or instead of it where weights are packed.
+        arena_bytes: memory of the session besides the image, or instead of it where weights are packed; the first batch
+            allocates scratch besides.
         kernels: name of the kernels in use: "avx512", "avx2", "neon_dotprod", "neon", "portable", "reference".
     """
 

@@ -214,7 +214,7 @@ class ArenaSession(Session):
     _layer: Callable[[int, Any], int | None]
 
     def layer_output(self, index: int) -> Array:
-        """Last output of a layer, `[n]`: activations of the last `run`, or spikes of the last `step`.
+        """Last output of a layer, `[n]`: activations of the last `run` of one row, or spikes of the last `step`.
 
         With several threads the last call may be another thread's; `run_all` is atomic. The last layer has none.
         """

@@ -55,7 +55,7 @@ static void note_uses(sen_loader *loader, const sen_weights *w)
     if (w->uses & SEN_USES_EVENTS)
         loader->events = larger(loader->events, w->columns);
     if (rows && rows->turns)
-        loader->turned = larger(loader->turned, w->columns);
+        loader->turned = larger(loader->turned, w->columns + (0u - w->columns) % 16); /* whole vectors */
 }
 
 static sen_status place_dense(

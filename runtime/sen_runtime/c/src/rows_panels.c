@@ -23,12 +23,14 @@ typedef struct columns {
 #define AT_ONCE 16u /* outputs */
 
 #define ADD_LANE(lane)                                                                                                     \
-    for (k = 0; k < 4; k++)                                                                                                \
-        weight[k] = vld1q_f32(w + 4 * k);                                                                                  \
-    w += width;                                                                                                            \
-    for (r = 0; r < rows; r++)                                                                                             \
-        for (k = 0; k < 4; k++)                                                                                            \
-            sum[r][k] = vfmaq_laneq_f32(sum[r][k], weight[k], value[r], lane)
+    do {                                                                                                                   \
+        const float32x4x4_t weight = vld1q_f32_x4(w);                                                                      \
+        w += width;                                                                                                        \
+        __asm__("" : "+r"(w)); /* an address for each load otherwise */                                                    \
+        for (r = 0; r < rows; r++)                                                                                         \
+            for (k = 0; k < 4; k++)                                                                                        \
+                sum[r][k] = vfmaq_laneq_f32(sum[r][k], weight.val[k], value[r], lane);                                     \
+    } while (0)
 
 /* sums [rows][16] += columns times the rows' inputs. */
 static inline __attribute__((always_inline)) void add_tile(
@@ -37,7 +39,7 @@ static inline __attribute__((always_inline)) void add_tile(
     const float *w = of->w;
     const size_t width = of->width;
     const uint32_t n = of->n;
-    float32x4_t sum[MAX_ROWS][4], weight[4], value[MAX_ROWS];
+    float32x4_t sum[MAX_ROWS][4], value[MAX_ROWS];
     const float *from[MAX_ROWS];
     uint32_t j = 0;
     int r, k;
@@ -77,6 +79,13 @@ static inline __attribute__((always_inline)) void add_tile(
 #define AT_ONCE 16u
 #endif
 
+/* gcc keeps arrays in memory around loops that it unrolls by itself. */
+#ifdef __clang__
+#define UNROLL
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+
 /* sums [rows][parts] += columns times the rows' inputs. */
 static inline __attribute__((always_inline)) void add_tile(
     const columns *of, const float *const *x, float *sums, const int rows, const int parts)
@@ -88,22 +97,22 @@ static inline __attribute__((always_inline)) void add_tile(
     const float *from[MAX_ROWS];
     uint32_t j;
     int r, k;
-    for (r = 0; r < rows; r++) {
+    UNROLL for (r = 0; r < rows; r++) {
         from[r] = x[r];
-        for (k = 0; k < parts; k++)
+        UNROLL for (k = 0; k < parts; k++)
             sum[r][k] = load_part(sums + r * (int)SEN_PANEL + k * (int)PART);
     }
     for (j = 0; j < n; j++, w += width, next += step) {
         part weight[AT_ONCE / PART];
         __builtin_prefetch(next, 0, 2);
-        for (k = 0; k < parts; k++)
+        UNROLL for (k = 0; k < parts; k++)
             weight[k] = load_part(w + k * (int)PART);
-        for (r = 0; r < rows; r++)
-            for (k = 0; k < parts; k++)
+        UNROLL for (r = 0; r < rows; r++)
+            UNROLL for (k = 0; k < parts; k++)
                 sum[r][k] += weight[k] * from[r][j];
     }
-    for (r = 0; r < rows; r++)
-        for (k = 0; k < parts; k++)
+    UNROLL for (r = 0; r < rows; r++)
+        UNROLL for (k = 0; k < parts; k++)
             memcpy(sums + r * (int)SEN_PANEL + k * (int)PART, &sum[r][k], sizeof sum[r][k]);
 }
 
@@ -145,8 +154,9 @@ static void add_block(
     uint32_t k, tile, r = 0;
     for (tile = 0; tile < tiles; tile++) {
         const uint32_t end = count * (tile + 1) / tiles;
+        const float *next = w + ahead + (size_t)n * width * tile / tiles; /* each tile fetches its share */
         for (k = 0; k < width; k += width - k < AT_ONCE ? LANES : AT_ONCE) {
-            const columns of = {w + k, w + k + ahead, width, tile == 0 ? width : 0, n};
+            const columns of = {w + k, next + k, width, width / tiles, n};
             add_rows(&of, x + r, sums + (size_t)r * SEN_PANEL + k, end - r, width - k >= AT_ONCE);
         }
         r = end;
