@@ -2,8 +2,8 @@
 
     python benchmarks/batch.py [--write]
 
-The engines take turns, one thread each; inputs have no zeros. Times are the thread's own, so that calls of any length are
-comparable on a busy machine. `--write` writes the table to docs/reference/c-library.md. Exit code 3: a claim fails.
+The engines take turns, one thread each; inputs have no zeros. Times are those of the thread alone, comparable on a busy
+machine. `--write` writes the table to docs/reference/c-library.md. Exit code 3: a claim fails.
 """
 
 from __future__ import annotations

@@ -109,9 +109,8 @@ SEN_API sen_status sen_run_batch(sen_model *model, const float *x, float *y, siz
 
 /* The same, several rows at a time, which takes a fraction of the time. `work` starts at a multiple of 64 bytes and has
  * sen_rows_work_size bytes, 0 where this processor cannot address them; nothing else of the model changes, so calls with a
- * `work` of their own may run at once. Sums of floats may be rounded otherwise than by sen_run. With dense weights a row's
- * outputs depend neither on the other rows nor on their number; sums of sparse weights may be rounded otherwise in a batch of
- * another size. Products of int8 are the same to the bit. */
+ * `work` of their own may run at once. Sums of floats may be rounded otherwise than by sen_run, but a row's outputs depend
+ * neither on the other rows nor on their number. Products of int8 are the same to the bit. */
 SEN_API size_t sen_rows_work_size(const sen_model *model);
 SEN_API sen_status sen_run_rows(const sen_model *model, void *work, const float *x, float *y, size_t rows);
 

@@ -9,7 +9,7 @@
 /* 1032 products of -128 and 127 stay below 2^24. */
 #define MAX_EXACT 1032
 
-/* Fewer rows, which cost as much as sixteen, are faster alone: measured with AVX2. */
+/* Fewer rows, which cost as much as sixteen, are faster alone (measured with AVX2); sums of floats would be rounded otherwise. */
 #define MIN_ROWS 5u
 #define MIN_ROWS_OF_BLOCKS 9u
 
@@ -126,7 +126,7 @@ static int has_long_row(const sen_weights *w)
 void SEN_NAME(sen_sparse_rows)(const sen_weights *w, const sen_rows *rows)
 {
     const int is_int8 = (w->uses & SEN_USES_INT8) != 0;
-    const uint32_t min_rows = w->block_rows * w->block_columns == 1 ? MIN_ROWS : MIN_ROWS_OF_BLOCKS;
+    const uint32_t min_rows = !is_int8 ? 1 : w->block_rows * w->block_columns == 1 ? MIN_ROWS : MIN_ROWS_OF_BLOCKS;
     uint32_t r = 0;
     if (!is_int8 || !has_long_row(w))
         for (; r + min_rows <= rows->count; r += LANES) {
