@@ -27,15 +27,23 @@ static inline uint16_t *append(uint16_t *to, uint32_t first, uint32_t kept)
     return to + sen_set_bits.count[kept];
 }
 
+/* Sixteen inputs. Behind the last group of `kept` values lies anything: another panel would be read for it. */
+static inline uint8x16_t load_inputs(const uint8_t *x, uint32_t kept)
+{
+    const uint8x16_t place = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    const uint8x16_t values = vld1q_u8(x);
+    return kept >= 16 ? values : vandq_u8(values, vcltq_u8(place, vdupq_n_u8((uint8_t)kept)));
+}
+
 static input_groups find_groups(const sen_integer_weights *w, const uint8_t *x, uint16_t *narrow)
 {
-    const uint32_t n = w->columns;
+    const uint32_t n = w->columns, end = (n + SEN_GROUP - 1) / SEN_GROUP * SEN_GROUP;
     uint16_t *const wide = narrow + n / 2 + 8, *narrow_end = narrow, *wide_end = wide;
     uint32x4_t excess = vdupq_n_u32(0);
     input_groups found;
     uint32_t i;
     for (i = 0; i < n; i += 16) {
-        const uint8x16_t values = vld1q_u8(x + i);
+        const uint8x16_t values = load_inputs(x + i, end - i);
 #ifdef __ARM_FEATURE_DOTPROD
         const uint32x4_t bits = {1, 2, 4, 8}, value = vreinterpretq_u32_u8(values);
         narrow_end = append(narrow_end, i / 4, vaddvq_u32(vandq_u32(vtstq_u32(value, value), bits)));

@@ -314,8 +314,8 @@ static void lay_out_batch(sen_loader *loader, sen_batch *batch)
     batch->quantized_bytes = SEN_QUANTIZED_BYTES(loader->quantized);
     batch->quantized = sen_take_floats(loader, batch->rows * (uint64_t)batch->quantized_bytes / sizeof(float));
     batch->turned = sen_take_floats(loader, SEN_TURNED_FLOATS((uint64_t)loader->turned));
-    if (!loader->arena.overflows && loader->work <= SIZE_MAX / sizeof(float))
-        batch->bytes = (size_t)loader->work * sizeof(float);
+    if (!loader->arena.overflows && loader->work <= SIZE_MAX / sizeof(float)) /* never 0, which means too large */
+        batch->bytes = loader->work ? (size_t)loader->work * sizeof(float) : SEN_ALIGNMENT;
     loader->arena.overflows = overflows;
 }
 
