@@ -9,12 +9,18 @@
 void SEN_NAME(sen_finish_rows_int8)(
     const sen_weights *w, const sen_rows *rows, uint32_t r, uint32_t first, uint32_t n, const float *sums)
 {
-    const float input_scale = rows->x[r].scale, *const addend = rows->addend[r];
-    float products[LANES];
+    const sen_input *const x = &rows->x[r];
+    const float *const addend = rows->addend[r];
     uint32_t i;
+#ifdef __arm__
+    for (i = 0; i < n; i++) /* vectors would take subnormal outputs for 0 */
+        rows->y[r][first + i] = sen_finish_int8(w, x, addend, rows->is_relu, first + i, (int32_t)sums[i]);
+#else
+    float products[LANES];
     for (i = 0; i < n; i++)
-        products[i] = sen_scale(w, first + i) * input_scale * sums[i];
+        products[i] = sen_scale(w, first + i) * x->scale * sums[i];
     finish_rows(products, n, addend ? addend + first : NULL, rows->is_relu, rows->y[r] + first);
+#endif
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)
