@@ -15,6 +15,7 @@ import pytest
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_exporters.base import exporter_for
 from sen_runtime import engines
+from sen_runtime.engines.session import to_float32
 from sen_runtime.errors import EngineError, ImageError
 from sen_runtime.ir.network import Network
 from tests.support.networks import random_network
@@ -142,6 +143,12 @@ def test_inputs_of_every_form(name: str, coding: str, tmp_path: Path) -> None:
         np.testing.assert_allclose(alone, expected[0], rtol=1e-5, atol=1e-6)
         for key, values in session.run_all(form).items():
             np.testing.assert_allclose(values, everything[key][0], rtol=1e-5, atol=1e-6)
+
+
+def test_an_input_between_addresses_is_copied() -> None:
+    """A processor may have no instructions for it."""
+    x = np.zeros(25, np.uint8)[1:].view(np.float32)
+    assert not x.flags.aligned and to_float32(x).flags.aligned
 
 
 @pytest.mark.parametrize(

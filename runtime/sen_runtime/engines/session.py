@@ -250,13 +250,13 @@ class ArenaSession(Session):
 
 
 def to_float32(x: ArrayLike) -> Float32Array:
-    """Convert to float32 in C order, without a copy if possible; `EngineError` for other things than numbers."""
+    """Convert to aligned float32 in C order, without a copy if possible; `EngineError` for what is not numbers."""
     try:
         array = np.asarray(x)
     except (ValueError, TypeError) as error:  # nested lists of different lengths
         raise EngineError(f"the input is not an array: {error}") from None
     if array.dtype == np.float32:
-        return np.ascontiguousarray(array) if array.ndim else array
+        return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
     if array.dtype.kind not in "fiub":
         raise EngineError(f"the input has dtype {array.dtype}; expected real numbers")
     require(4 * array.size, f"an input of shape {list(array.shape)} as float32")
