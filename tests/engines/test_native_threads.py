@@ -166,6 +166,17 @@ def test_the_first_input_that_is_not_finite_is_named(kind: str) -> None:
     np.testing.assert_array_equal(session.run(x), expected)
 
 
+@pytest.mark.parametrize("kind", ["float32", "sparse"])
+def test_rows_before_one_that_is_not_finite_are_written(kind: str) -> None:
+    """Whether threads share outputs or rows."""
+    session, x = native.load(image.dumps(NETWORKS[kind]), threads=2), inputs(NETWORKS[kind], 9)
+    expected, y = session.run(x), np.zeros((9, N_OUT), np.float32)
+    x[7, 2] = np.inf
+    status = session._runner.run_rows(session._runner.handle, *(each.ctypes.data for each in (session._work, x, y)), 9)
+    assert status == native._NONFINITE
+    np.testing.assert_array_equal(y[:7], expected[:7])
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_has_one_thread(session: native.NativeSession) -> None:
     x = inputs(NETWORKS["float32"], 9)

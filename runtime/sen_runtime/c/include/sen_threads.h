@@ -18,7 +18,8 @@ SEN_API sen_team *sen_team_open(sen_model *model, uint32_t threads);
 /* sen_run_batch: one input after the other, the outputs of large layers in shares. Results are the same to the bit. */
 SEN_API sen_status sen_team_run(sen_team *team, const float *x, float *y, size_t rows);
 
-/* sen_run_rows: the rows in shares; of large layers the outputs. SEN_NONFINITE where an input is NaN or infinite. `work` has sen_rows_work_size bytes for each thread. Results are the same to the bit. */
+/* sen_run_rows: the rows in shares, or the outputs of large layers. `work` has sen_rows_work_size bytes for each thread. Results
+ * are the same to the bit; rows behind one that is not finite may be written. */
 SEN_API sen_status sen_team_run_rows(sen_team *team, void *work, const float *x, float *y, size_t rows);
 
 /* Ends the threads. In a process that was forked there are none: the team still runs there, in the caller's thread. */

@@ -181,6 +181,10 @@ struct sen_model {
     int (*is_finite)(const float *x, size_t count); /* null where inputs may be NaN or infinite */
 };
 
+/* model.c: values of an input, all time steps of a spike train; rows before the first with one that the model refuses. */
+size_t sen_values_of_input(const sen_model *model);
+size_t sen_accepted_rows(const sen_model *model, const float *x, size_t rows);
+
 /* Hands out at most `size` bytes of memory, or only counts them where `base` is null. */
 typedef struct sen_arena {
     uint8_t *base;

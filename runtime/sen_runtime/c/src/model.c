@@ -75,10 +75,18 @@ static int is_refused(const sen_model *model, const float *x, size_t count)
     return model->is_finite && !model->is_finite(x, count);
 }
 
-/* Values of an input, all time steps of a spike train. */
-static size_t values_of_input(const sen_model *model)
+size_t sen_values_of_input(const sen_model *model)
 {
     return model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
+}
+
+size_t sen_accepted_rows(const sen_model *model, const float *x, size_t rows)
+{
+    const size_t width = sen_values_of_input(model);
+    size_t accepted = 0;
+    while (accepted < rows && !is_refused(model, x + accepted * width, width))
+        accepted++;
+    return accepted;
 }
 
 sen_status sen_step(sen_model *model, const float *x, float *y)
@@ -103,7 +111,7 @@ sen_status sen_run(sen_model *model, const float *x, float *y)
 
 static void run_integers(const sen_model *model, void *work, const float *x, float *y, size_t rows)
 {
-    const size_t width = values_of_input(model);
+    const size_t width = sen_values_of_input(model);
     for (; rows > 0; rows--, x += width, y += model->network.n_out)
         sen_integer_run(model->integer, work, x, y, NULL);
 }
@@ -113,7 +121,7 @@ sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows
     size_t row, width;
     if (!model || !x || !y)
         return SEN_NULL;
-    width = values_of_input(model);
+    width = sen_values_of_input(model);
     for (row = 0; row < rows; row++) {
         if (is_refused(model, x + row * width, width))
             return SEN_NONFINITE;
@@ -129,7 +137,7 @@ sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *cl
 {
     if (!model || !x || !y || !clock || !ticks)
         return SEN_NULL;
-    if (is_refused(model, x, values_of_input(model)))
+    if (is_refused(model, x, sen_values_of_input(model)))
         return SEN_NONFINITE;
     if (model->integer) {
         sen_laps laps = {clock, ticks, clock()};
@@ -147,21 +155,19 @@ size_t sen_rows_work_size(const sen_model *model)
 
 sen_status sen_run_rows(const sen_model *model, void *work, const float *x, float *y, size_t rows)
 {
-    size_t finite = 0, width;
+    size_t accepted;
     if (!model || !work || !x || !y)
         return SEN_NULL;
     if ((uintptr_t)work % SEN_ALIGNMENT != 0)
         return SEN_ARENA_ALIGNMENT;
     if (model->batch.bytes == 0)
         return SEN_TOO_LARGE;
-    width = values_of_input(model);
-    while (finite < rows && !is_refused(model, x + finite * width, width))
-        finite++;
+    accepted = sen_accepted_rows(model, x, rows);
     if (model->integer) {
         memset(work, 0, model->batch.bytes);
-        run_integers(model, work, x, y, finite);
+        run_integers(model, work, x, y, accepted);
     } else {
-        sen_network_run_rows(&model->batch, work, x, y, finite);
+        sen_network_run_rows(&model->batch, work, x, y, accepted);
     }
-    return finite < rows ? SEN_NONFINITE : SEN_OK;
+    return accepted < rows ? SEN_NONFINITE : SEN_OK;
 }

@@ -272,11 +272,11 @@ void sen_team_close(sen_team *team)
 sen_status sen_team_run(sen_team *team, const float *x, float *y, size_t rows)
 {
     sen_model *model = team->model;
-    const size_t width = model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
+    const size_t width = sen_values_of_input(model);
     if (model->integer)
         return sen_run_batch(model, x, y, rows);
     for (; rows > 0; rows--, x += width, y += model->network.n_out) {
-        if (model->is_finite && !model->is_finite(x, width))
+        if (sen_accepted_rows(model, x, 1) == 0)
             return SEN_NONFINITE;
         sen_network_run(&team->network, model->work, x, y);
     }
@@ -314,12 +314,11 @@ sen_status sen_team_run_rows(sen_team *team, void *work_blocks, const float *x, 
     const sen_model *model = team->model;
     const uint32_t steps = model->network.is_spike_train ? model->network.timesteps : 1;
     const uint64_t most = 1 + team->weights * steps * rows / MIN_SHARE;
-    batch task = {model, work_blocks, x, y, rows, team->size, model->network.n_in * (size_t)steps, 0};
+    batch task = {model, work_blocks, x, y, rows, team->size, sen_values_of_input(model), 0};
     if (shares_outputs(team)) {
-        if (model->is_finite && !model->is_finite(x, rows * task.width))
-            return SEN_NONFINITE;
-        sen_network_run_rows(&team->batch, work_blocks, x, y, rows);
-        return SEN_OK;
+        const size_t accepted = sen_accepted_rows(model, x, rows);
+        sen_network_run_rows(&team->batch, work_blocks, x, y, accepted);
+        return accepted < rows ? SEN_NONFINITE : SEN_OK;
     }
     task.parts = task.parts < rows ? task.parts : rows;
     task.parts = task.parts < most ? task.parts : (size_t)most;
