@@ -28,13 +28,13 @@ def load(path: str | os.PathLike[str], *, engine: str | None = None, threads: in
     Args:
         path: of the file.
         engine: name, such as "onnxruntime"; by default an installed engine that runs this kind of file.
-        threads: of an engine that has several.
+        threads: of an engine that has several, 1 to 256.
 
     Returns:
         A session with `run`, `step`, `reset` and `close`; see `sen_runtime.engines.session.Session`.
 
     Raises:
-        EngineError: no engine runs such a file, or the engine refuses it.
+        EngineError: no engine runs such a file, or the engine refuses it; the number of threads is invalid.
         ImageError: a damaged image.
         MissingExtraError: no engine for it is installed.
     """
@@ -42,5 +42,6 @@ def load(path: str | os.PathLike[str], *, engine: str | None = None, threads: in
 
     from sen_runtime import engines
 
+    threads = engines.check_threads(threads)
     name = engine or engines.installed(engines.names_for(Path(path).suffix))[0]
     return engines.engine(name).load(path, threads)

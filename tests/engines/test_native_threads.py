@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import sen_runtime
 from sen_edge.passes.quantize import to_float16, to_int8, to_int8_weights
 from sen_runtime import engines
 from sen_runtime import format as image
@@ -93,6 +94,13 @@ def test_results_are_the_same_to_the_bit(kind: str, way: dict) -> None:
 def test_numbers_that_are_refused(threads: object) -> None:
     with pytest.raises(EngineError, match="threads"):
         native.load(image.dumps(NETWORKS["coordinates"]), threads=threads)
+
+
+@pytest.mark.parametrize("name", ["native", "reference", "onnxruntime", "litert"])
+def test_engines_refuse_the_same_numbers(name: str) -> None:
+    for threads in (0, 257, "2"):
+        with pytest.raises(EngineError, match=r"threads.*\b1 to 256\b"):
+            sen_runtime.load("model", engine=name, threads=threads)
 
 
 def test_integers_of_numpy_are_numbers_too() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from sen_runtime import format as image
 from sen_runtime.bench.cores import Cpus, words
-from sen_runtime.engines import engine, missing, names, names_for, usable
+from sen_runtime.engines import MAX_THREADS, engine, missing, names, names_for, usable
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.errors import EngineError, MissingExtraError, SenError, UsageError
 from sen_runtime.ir.network import Network
@@ -22,8 +22,8 @@ from sen_runtime.untrusted import read_regular
 
 #: Kinds of `LeftOut`.
 MISSING, CRASHED = "missing", "crashed"
-#: Of a request; at the rate a query arrives each microsecond, about the duration of a call without a model.
-MAX_THREADS, MAX_RATE = 256, 1e6
+#: Queries per second: one each microsecond, about the duration of a call without a model.
+MAX_RATE = 1e6
 
 
 class BenchError(SenError):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from operator import index
 from typing import Any
 
 from sen_runtime.engines.profiling import LayerTime
@@ -21,10 +22,12 @@ from sen_runtime.errors import EngineError, MissingExtraError
 
 __all__ = [
     "ENTRY_POINT_GROUP",
+    "MAX_THREADS",
     "Engine",
     "LayerTime",
     "Model",
     "Session",
+    "check_threads",
     "engine",
     "installed",
     "library",
@@ -36,6 +39,7 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP = "sen_edge.engines"
+MAX_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,17 @@ class Engine:
     def __post_init__(self) -> None:
         if self.package and not self.pip_line:
             object.__setattr__(self, "pip_line", f"pip install {self.package}")
+
+
+def check_threads(threads: object) -> int:
+    """The number of threads of a session; an `EngineError` if it is none."""
+    try:
+        number = 0 if isinstance(threads, bool) else index(threads)  # type: ignore[arg-type]
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MAX_THREADS:
+        raise EngineError(f"threads is {repr(threads)[:30]}; expected an integer from 1 to {MAX_THREADS}")
+    return number
 
 
 def names() -> tuple[str, ...]:

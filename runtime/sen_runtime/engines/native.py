@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 import sen_runtime
 from sen_runtime import format as image
 from sen_runtime import reference, untrusted
-from sen_runtime.engines import Engine, native_call, native_threads
+from sen_runtime.engines import Engine, check_threads, native_call, native_threads
 from sen_runtime.engines.profiling import SECONDS, LayerTime, typical
 from sen_runtime.engines.session import ArenaSession, Array, Float32Array, Model, require_finite, source_of
 from sen_runtime.errors import EngineError, ImageError, MissingExtraError, SenError
@@ -222,7 +222,7 @@ def load(
         allow_nonfinite: run inputs that are NaN or infinite; results differ between kernels.
     """
     _library()
-    threads = native_threads.check(threads)
+    threads = check_threads(threads)
     if kernels not in KERNELS:
         raise EngineError(f"no kernels called {kernels!r}; expected one of {', '.join(KERNELS)}")
     flags = KERNELS[kernels] | PACK * pack | ON_THE_FLY * (not expand) | ALLOW_NONFINITE * allow_nonfinite

@@ -5,12 +5,9 @@ from __future__ import annotations
 import ctypes
 import weakref
 from dataclasses import dataclass
-from operator import index
 from typing import Any
 
 from sen_runtime.errors import EngineError
-
-MAX_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -28,17 +25,6 @@ class Runner:
     run: Any
     run_rows: Any
     threads: int = 1
-
-
-def check(threads: object) -> int:
-    """The number of threads; an `EngineError` if it is none."""
-    try:
-        number = 0 if isinstance(threads, bool) else index(threads)  # type: ignore[arg-type]
-    except TypeError:
-        number = 0
-    if not 1 <= number <= MAX_THREADS:
-        raise EngineError(f"threads is {threads!r}; expected an integer from 1 to {MAX_THREADS}")
-    return number
 
 
 def runner(library: Any, model: int | None, threads: int) -> Runner:
