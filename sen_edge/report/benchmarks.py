@@ -14,7 +14,7 @@ import numpy as np
 from sen_edge.errors import UsageError
 from sen_edge.report import charts
 from sen_edge.report.document import UNKNOWN, WRONG, Heading, Note, Part, Table, Verbatim
-from sen_runtime.bench import text
+from sen_runtime.bench import profile, text
 from sen_runtime.bench.history import History
 from sen_runtime.bench.record import began_s, busy, is_wrong
 from sen_runtime.bench.text import cells, heading, remarks
@@ -69,12 +69,19 @@ HISTORY_FIELDS = (
 
 def record_text(record: Record) -> list[Part]:
     """The table of the device."""
-    return [Verbatim(text.table(record).rstrip())]
+    return [Verbatim(text.table(record))]
 
 
 def record_brief(record: Record) -> list[Part]:
-    """Device, rows and remarks."""
-    return [Note(heading(record)), _rows_table(record), *([Note("", found)] if (found := remarks(record)) else [])]
+    """Device, rows, remarks, load tests and profiles."""
+    parts: list[Part] = [
+        Note(heading(record)),
+        _rows_table(record),
+        *([Note("", found)] if (found := remarks(record)) else []),
+    ]
+    for table in _tests_and_profiles(record["rows"]):
+        parts += [Note(table.caption), table] if isinstance(table, Table) else [table]
+    return parts
 
 
 def record_parts(record: Record) -> list[Part]:
@@ -88,8 +95,7 @@ def record_parts(record: Record) -> list[Part]:
         parts.append(charts.ratios(rows))
     if rows:
         parts += [_table(COMPARED, rows, OUTPUTS), _table("Work, memory, bandwidth, throughput", rows, DETAILS)]
-        if any("server" in row for row in rows):
-            parts.append(_table("Load test: random arrivals, latency with the time in the queue", rows, SERVER))
+        parts += _tests_and_profiles(rows)
         parts += [Heading("Histograms", 4), *map(charts.histogram, rows)]
         parts += [Heading("Latency over time", 4), Note("Line: median; nine tenths of the turns lie within the band.")]
         parts += [charts.over_turns(row) for row in rows if row["turns_us"]]
@@ -195,6 +201,20 @@ def _server(row: Row) -> dict[str, Any]:
     found = {**row.get("server", {})}
     latency = {f"{key}_us": value for key, value in found.pop("latency_us", {}).items()}
     return {f"server_{key}": value for key, value in {**found, **latency}.items()}
+
+
+def _tests_and_profiles(rows: Sequence[Row]) -> list[Part]:
+    """Load tests and profiles of the rows that have them."""
+    parts: list[Part] = []
+    if any("server" in row for row in rows):
+        parts.append(_table("Load test: random arrivals, latency with the time in the queue", rows, SERVER))
+    for row in rows:
+        if found := row.get("profile"):
+            caption, reason = f"Profile of {row['name']}", found["unavailable"]
+            layers = [profile.cells(layer) for layer in found["layers"]]
+            parts.append(Table(caption, profile.HEADINGS, layers) if layers else Note(f"{caption}: {reason}"))
+            parts.append(Note("", [profile.counter_line(found["counters"])]))
+    return parts
 
 
 def _sustained(samples: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[Part]:

@@ -310,6 +310,23 @@ def test_load_tests_are_in_page_and_csv() -> None:
     assert "server p99 us" not in render_as("html", made.record())
 
 
+def test_profiles_are_in_text_page_and_markdown() -> None:
+    record = made.record((42.0, 58.0), made.NAMES[:2])
+    layer = {
+        "name": "layer7", "us": 41.25, "share": 1.0, "macs": 12_345, "weight_bytes": 4096, "bytes_per_ns": 0.5,
+        "share_of_l2": 0.25, "share_of_memory": None,
+    }  # fmt: skip
+    events = ("instructions", "cycles", "cache_misses", "branch_misses")
+    counters = {"unavailable": "a virtual machine", **dict.fromkeys(events)}
+    record["rows"][0]["profile"] = {"unavailable": None, "layers": [layer], "counters": counters}
+    record["rows"][1]["profile"] = {"unavailable": "no profiler", "layers": [], "counters": counters}
+    records.check(record)
+    for format_name in ("text", "html", "markdown"):
+        shown = render_as(format_name, record)
+        assert all(part in shown for part in ("layer7", "12,345", "no profiler", "a virtual machine")), format_name
+        assert format_name == "html" or shown.endswith("\n")
+
+
 def test_a_record_without_rows() -> None:
     record = made.record((), ())
     assert "row" in render_as("text", record) and "row" in render_as("markdown", record)

@@ -100,11 +100,13 @@ def _table(row: Mapping[str, Any]) -> str:
         lines = [
             f"{title}: the layers take {significant(total)} us, the median time of an input is {significant(median)} us"
         ]
-        lines += aligned([HEADINGS, *map(_cells, profile["layers"])])
-    return "\n".join([*lines, _counter_line(profile["counters"])])
+        lines += aligned([HEADINGS, *map(cells, profile["layers"])])
+    return "\n".join([*lines, counter_line(profile["counters"])])
 
 
-def _cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
+def cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
+    """Figures of a layer under `HEADINGS`."""
+
     def show(key: str, text: Callable[[Any], str], factor: float = 1) -> str:
         return "-" if layer[key] is None else text(layer[key] * factor)
 
@@ -120,7 +122,8 @@ def _cells(layer: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _counter_line(counters: Mapping[str, Any]) -> str:
+def counter_line(counters: Mapping[str, Any]) -> str:
+    """Hardware counters of an inference, or why they are unavailable."""
     if counters["unavailable"] is not None:
         return f"counters: unavailable ({printable(counters['unavailable'])})"
     known = {name.replace("_", " "): counters[name] for name in perf.EVENTS if counters[name] is not None}
