@@ -284,13 +284,13 @@ def _match(pattern: str, text: str, expected: str) -> re.Match[str]:
     return match
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    _match(r"[0-9]{1,12}(,[0-9]{1,12})*", text, "numbers separated by commas, such as 1,2")
+def _numbers(text: str, expected: str = "numbers separated by commas, such as 1,2") -> tuple[int, ...]:
+    _match(r"[0-9]{1,12}(,[0-9]{1,12})*", text, expected)
     return tuple(map(int, text.split(",")))
 
 
 def _cores(text: str) -> tuple[int, ...] | str:
-    return text if text == BIG else _numbers(text)
+    return text if text == BIG else _numbers(text, f"numbers separated by commas, such as 1,2, or {BIG}")
 
 
 def _duration(text: str) -> float:

@@ -107,6 +107,12 @@ def test_incomparable_records_need_a_flag(change, message):
     assert len(found.notes) == 1
 
 
+def test_different_cores_are_noted():
+    a, b = records.record(), records.record()
+    a["settings"]["cpus"], b["settings"]["cpus"] = None, [2, 3]
+    assert any(note.endswith(": any / 2,3") for note in compare(a, b).notes)
+
+
 def test_what_may_differ_is_noted():
     a = records.record()
     b = other(other(records.record(seed=1), 0, sha256="f" * 64), 0, engine_version="2.0")

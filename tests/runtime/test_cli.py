@@ -164,6 +164,7 @@ def test_throttling_ends_with_3_unless_allowed(sen_runtime: Run, folder: Path, m
         pytest.param(["bench", "net.sen", "--threads", "two"], 2, "'two'", id="threads"),
         pytest.param(["bench", "net.sen", "--threads", "0"], 2, "--threads is 0", id="no threads"),
         pytest.param(["bench", "net.sen", "--threads", "9999"], 2, f"{os.cpu_count()} cores", id="many threads"),
+        pytest.param(["bench", "net.sen", "--cpu", "0-3"], 2, "big", id="range of cores"),
         pytest.param(["bench", "net.sen", "--batch", "0"], 2, "--batch is 0", id="no inputs"),
         pytest.param(["bench", "net.sen", "--batch", "1,-8"], 2, "'1,-8'", id="batch"),
         pytest.param(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sen_runtime.bench.cores import words
 from sen_runtime.bench.record import busy
 from sen_runtime.bench.statistics import CONFIDENCE, Floats, interval, medians, sizes_of_loads
 from sen_runtime.errors import SenError
@@ -33,7 +34,7 @@ NOTED_ROW = {
     "engine_version": "different versions of the engine",
     "kernels": "different kernels",
 }
-NOTED_SETTINGS = {"inputs": "different inputs", "n_inputs": "different numbers of inputs", "cpus": "different cores"}
+NOTED_SETTINGS = {"inputs": "different inputs", "n_inputs": "different numbers of inputs"}
 
 
 class CompareError(SenError):
@@ -144,6 +145,8 @@ def compare(a: Record, b: Record, *, allow_different: bool = False) -> Compariso
     notes = [*objections, *(f"{which}: {text}" for which, record in both_records.items() if (text := busy(record)))]
     notes += _differences(a["device"], b["device"], NOTED_DEVICE)
     notes += _differences(a["settings"], b["settings"], NOTED_SETTINGS)
+    cpus = ["any" if each["settings"]["cpus"] is None else words(tuple(each["settings"]["cpus"])) for each in (a, b)]
+    notes += _differences({"cpus": cpus[0]}, {"cpus": cpus[1]}, {"cpus": "different cores"})
     if a["device"]["model"] == "unavailable":
         notes.append("the model of the device is unknown: the records may be of different devices")
     loads = [each["settings"].get("loads") for each in (a, b)]
