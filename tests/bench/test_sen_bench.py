@@ -234,7 +234,8 @@ def test_inputs_of_a_file(bench: Bench, models: dict[str, Network], tmp_path: Pa
     assert (found["settings"]["inputs"], found["settings"]["n_inputs"]) == ("data", 64)
     assert found["settings"]["data"] == "x.f32"
     expected, actual = (native.load(tmp_path / f"{file}.sen").run(x[:64]) for file in (name, "int8"))
-    assert found["rows"][1]["agreement"]["max_error"] == pytest.approx(np.abs(actual.astype(float) - expected).max())
+    worst = np.abs(actual.astype(float) - expected).max()  # of a batch, whose sums may be rounded in another order
+    assert found["rows"][1]["agreement"]["max_error"] == pytest.approx(worst, rel=1e-3)
     (x + 100).astype(np.float32).tofile(tmp_path / "x.f32")
     assert bench("ranged.sen", "--inputs", "x.f32", *SHORT).returncode == 0 or name == "train"
     if name == "ranged":
