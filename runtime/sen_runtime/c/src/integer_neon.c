@@ -68,7 +68,7 @@ static input_groups find_groups(const sen_integer_weights *w, const uint8_t *x, 
 
 /* Weights in one instruction, which moves the address: gcc computes an address for each otherwise. */
 #define LOAD_WEIGHTS(NAME, TYPE, COUNT)                                                                                    \
-    static inline TYPE NAME(const uint8_t **from)                                                  \
+    static inline TYPE NAME(const uint8_t **from)                                                                          \
     {                                                                                                                      \
         const TYPE value = vld1q_u8_x##COUNT(*from);                                                                       \
         *from += 16 * COUNT;                                                                                               \

@@ -5,7 +5,6 @@
 
 #include "vector.h"
 
-
 int SEN_NAME(sen_is_finite)(const float *x, size_t count);
 sen_quantizer SEN_NAME(sen_quantize);
 sen_nonzero_finder SEN_NAME(sen_nonzero);

@@ -292,10 +292,16 @@ typedef struct batch {
     int is_refused;
 } batch;
 
+/* First row of a share. */
+static size_t share_start(const batch *b, uint32_t index)
+{
+    return (size_t)((uint64_t)b->rows * index / b->parts);
+}
+
 static void run_share(void *task, uint32_t index)
 {
     batch *b = task;
-    const size_t first = b->rows * index / b->parts, end = b->rows * (index + 1) / b->parts;
+    const size_t first = share_start(b, index), end = share_start(b, index + 1);
     if (sen_run_rows(
             b->model, b->work + index * sen_rows_work_size(b->model), b->x + first * b->width,
             b->y + first * b->model->network.n_out, end - first)
