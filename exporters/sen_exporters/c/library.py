@@ -86,7 +86,7 @@ def dense_kernel(dtype: str, columns: int) -> str:
 
 
 def sparse_kernel(dtype: str, block: tuple[int, int], columns: int, index_dtype: str) -> str:
-    """Function for a sparse matrix: `sparse_kernel` in load.c."""
+    """Function for a sparse matrix: `sparse_kernel` in place.c."""
     max_columns, portable = _kernel_choice()
     is_int8 = dtype == "int8" and columns <= max_columns
     reference = "sen_sparse_int8_reference" if is_int8 else "sen_sparse_reference"

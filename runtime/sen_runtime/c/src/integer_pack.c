@@ -151,16 +151,6 @@ static void clear_panels(const sen_integer_product *p, const panels *to)
             *place_of(p, to, row, column) = (uint8_t)offset_of(to, column);
 }
 
-static const void *keep(sen_loader *loader, const sen_tensor *tensor)
-{
-    const uint32_t width = sen_width(tensor->dtype);
-    void *copy;
-    if (!tensor->data || !(loader->flags & SEN_PACK))
-        return tensor->data;
-    copy = sen_take(&loader->arena, tensor->count, width);
-    return copy ? memcpy(copy, tensor->data, (size_t)(tensor->count * width)) : tensor->data;
-}
-
 sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, sen_integer_weights *w)
 {
     const sen_integer_kernels *kernels = loader->isa->integer;
@@ -194,9 +184,9 @@ sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, 
         w->narrow = to.narrow;
         w->multiply = kernels->panels;
     } else {
-        w->values = keep(loader, &p->values);
-        w->indices = keep(loader, &p->columns);
-        w->starts = keep(loader, &p->starts);
+        w->values = sen_keep(loader, &p->values);
+        w->indices = sen_keep(loader, &p->columns);
+        w->starts = sen_keep(loader, &p->starts);
         w->index_dtype = p->columns.dtype;
         w->block_rows = p->block_rows;
         w->block_columns = p->block_columns;

@@ -212,6 +212,16 @@ void sen_scatter(sen_loader *loader, sen_weights *w);
 void sen_to_slices(sen_loader *loader, sen_weights *w);
 void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply);
 
+static inline uint32_t sen_larger(uint32_t a, uint32_t b)
+{
+    return a > b ? a : b;
+}
+
+/* place.c: the values of a tensor: where they lie, or with SEN_PACK a copy in the arena; the matrices of an operator without
+ * operands in the order of multiplication: two of a low-rank one, else one. */
+const void *sen_keep(sen_loader *loader, const sen_tensor *tensor);
+sen_status sen_place_operator(sen_loader *loader, const sen_operator_record *record, int meets_spikes, sen_weights *w);
+
 /* load.c: offset of `count` more floats of `work`, at a multiple of SEN_ALIGNMENT. */
 uint32_t sen_take_floats(sen_loader *loader, uint64_t count);
 
