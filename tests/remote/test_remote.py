@@ -128,7 +128,8 @@ def options(device: sshd.Server, tmp_path: Path, **kinds: Any) -> list[object]:
 def left(device: sshd.Server) -> list[str]:
     """Files in the working folders there."""
     folder = device.home / ".cache/sen-edge/bench"
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+    # unlike rglob, os.walk passes over folders that are removed meanwhile
+    return sorted(str(Path(parent, name).relative_to(folder)) for parent, _, files in os.walk(folder) for name in files)
 
 
 def is_empty(device: sshd.Server) -> bool:
