@@ -5,11 +5,13 @@ import re
 import shutil
 import struct
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from tests.support.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
@@ -108,7 +110,9 @@ def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
             network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=sizes)
             networks = [network]
             if kind != "coordinates":
-                networks += [to_int8_weights(network), to_int8(network, random_input(rng, network, 64))]
+                networks.append(to_int8_weights(network))
+                with suppress(DataError):  # a layer that gives zeros only
+                    networks.append(to_int8(network, random_input(rng, network, 64)))
             for data in map(image.dumps, networks):
                 images.append(data)
                 images += [data[:size] for size in range(0, len(data), 37)]
