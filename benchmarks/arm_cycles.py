@@ -17,6 +17,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from pages import write_section
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # tests is not an installed package
 
@@ -24,7 +26,6 @@ from tests.arm.boards import AARCH64  # noqa: E402
 from tests.arm.root import NotReadyError, build_runtime, check_tools, run  # noqa: E402
 
 PAGE = ROOT / "docs/reference/arm.md"
-START, END = "<!-- cycles: start -->", "<!-- cycles: end -->"
 MCA = "llvm-mca-14"
 #: LLVM 14 has no model of a Cortex-A76 or Neoverse N1: it takes the Cortex-A57's, as for the Cortex-A72.
 CPUS = ("cortex-a53", "cortex-a72")
@@ -132,8 +133,7 @@ def main(arguments: list[str]) -> int:
         lines.append(f"| {' | '.join(cells)} |")
     print("\n".join(lines))
     if arguments == ["--write"]:
-        before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
-        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]), encoding="utf-8")
+        write_section(PAGE, lines, "cycles")
     return 0
 
 

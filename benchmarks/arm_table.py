@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arm_forms import CALLS, GOALS, SHIPPED
+from pages import write_section
 
 from tests.arm.boards import ARMV7, BOARDS
 
 PATH = Path(__file__).with_name("arm.json")
 PAGE = Path(__file__).parents[1] / "docs/reference/arm.md"
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 #: Name of the native engine when C calls it.
 FROM_C = "C"
 #: Max ratio of the goals of 32 bits to those of a Cortex-A72.
@@ -85,11 +85,10 @@ class Table:
 
 def write_page(table: Table) -> None:
     """Replace the tables of the page."""
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
     versions = ", ".join(dict.fromkeys(table.compilers.values()))
     lines = [f"The C library was compiled by gcc {versions}.", ""]
     lines += [line for size in CALLS for line in section(table, size)]
-    PAGE.write_text("\n".join([before + START, "", *lines, END + rest.partition(END)[2]]), encoding="utf-8")
+    write_section(PAGE, lines[:-1])
 
 
 def section(table: Table, size: str) -> list[str]:

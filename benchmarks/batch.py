@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from networks import dense, low_rank, perceptron, sparse
 from numpy.typing import NDArray
+from pages import write_section
 
 from sen_edge.passes.quantize import to_int8_weights
 from sen_exporters.onnx.exporter import OnnxExporter
@@ -30,7 +31,6 @@ from sen_runtime.ir.network import Network
 from sen_runtime.streams import suppress_announcements
 
 PAGE = Path(__file__).parents[1] / "docs/reference/c-library.md"
-START, END = "<!-- batches: start -->", "<!-- batches: end -->"
 BATCHES = (1, 8, 64, 256)
 SMALL, LARGE = (784, 512, 10), (4096, 4096, 4096, 10)
 #: Min ratio of the faster of the other engines' time to ours in batches, by layer sizes of a dense float32 network.
@@ -115,8 +115,7 @@ def main(arguments: list[str]) -> int:
     lines, holds = report(np.random.default_rng(0))
     print("\n".join(lines[:2]), "\nclaims hold" if holds else "\na claim fails: " + repr(CLAIMS))
     if arguments == ["--write"]:
-        before, _, rest = PAGE.read_text().partition(START)
-        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]))
+        write_section(PAGE, lines, "batches")
     return 0 if holds else 3
 
 

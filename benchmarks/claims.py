@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 from claims_figures import Curve, Dot, curves, front, pareto
 from optuna.trial import FrozenTrial
+from pages import write_section
 from shipped import SHIPPED
 
 from sen_edge.data.datasets import load
@@ -330,16 +330,6 @@ SECTIONS = {
 }
 
 
-def replace_section(page: str, name: str, lines: Sequence[str]) -> str:
-    """Replace the lines between the marks of a section."""
-    start, end = f"<!-- {name}: start -->", f"<!-- {name}: end -->"
-    pattern = re.escape(start) + ".*?" + re.escape(end)
-    if not re.search(pattern, page, re.DOTALL):
-        raise SystemExit(f"{PAGE} lacks the marks {start} ... {end}")
-    text = "\n".join([start, "", *lines, "", end])
-    return re.sub(pattern, lambda _: text, page, flags=re.DOTALL)
-
-
 def main(arguments: list[str]) -> int:
     """Run incomplete studies, print, and write the page with `--write`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -358,7 +348,7 @@ def main(arguments: list[str]) -> int:
         if options.write:
             for file, content in section.figures.items():
                 (RESULTS / file).write_bytes(content)
-            PAGE.write_text(replace_section(PAGE.read_text(), name, section.lines))
+            write_section(PAGE, section.lines, name)
     print(f"{len(missed)} goals missed", file=sys.stderr)
     return 3 if missed else 0
 

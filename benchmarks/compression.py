@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from compression_rows import CACHE, PAIRS, ROOT, ROWS, SMALL, Bench, Row, all_rows, cached, int8
 from numpy.typing import NDArray
+from pages import write_section
 
 from sen_edge.compression.moments import CompressionWarning
 from sen_edge.compression.prune import prune
@@ -41,7 +42,6 @@ from sen_runtime.streams import suppress_announcements
 FloatArray = NDArray[np.float32]
 
 PAGE = ROOT / "docs/results/compression.md"
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 #: Number of inputs that a latency measurement alternates between, and its duration.
 N_TURNS, SECONDS = 64, 20.0
 #: Min speedup over the dense float32 export on litert; max time of second-order pruning.
@@ -245,8 +245,7 @@ def main(arguments: list[str]) -> int:
     lines, holds = report(list(map(int, options.seeds.split(","))), options.data_dir)
     print("\n".join(lines))
     if options.write:
-        before, _, rest = PAGE.read_text().partition(START)
-        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]))
+        write_section(PAGE, lines)
     return 0 if holds else 3
 
 

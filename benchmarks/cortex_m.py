@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, perceptron, sparse
 from numpy.typing import NDArray
+from pages import write_section
 
 from sen_edge.passes.quantize import to_int8_weights
 from sen_exporters.c.exporter import CExporter, COptions
@@ -40,7 +41,6 @@ from tests.cross.harness import TARGETS, Target  # noqa: E402
 FloatArray = NDArray[np.float32]
 
 PAGE, TABLE = ROOT / "docs/reference/cortex-m.md", Path(__file__).with_suffix(".json")
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 SMALL = (64, 48, 10)
 #: Max ratio of a count to the file's.
 SLACK = 1.03
@@ -241,8 +241,7 @@ def main(arguments: list[str]) -> int:
         print("\n".join(increased))
         return 0 if holds and not increased else 3
     if arguments == ["--write"]:
-        before, _, rest = PAGE.read_text().partition(START)
-        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]))
+        write_section(PAGE, lines)
         TABLE.write_text(json.dumps(as_table(found), indent=1) + "\n")
     return 0 if holds else 3
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from networks import SIZES, SPIKING_SIZES, TIMESTEPS, dense, low_rank, normal, perceptron, sparse
 from numpy.typing import NDArray
+from pages import write_section
 
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_exporters.onnx.exporter import OnnxExporter
@@ -40,7 +41,6 @@ FloatArray = NDArray[np.float32]
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs/reference/c-library.md"
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 SECONDS, PIXELS = 40.0, 0.2
 EMPTY = "empty network"
 #: Faster row, slower row, min ratio of their latencies, kind of latency.
@@ -266,8 +266,7 @@ def main(arguments: list[str]) -> int:
     lines, holds = report(np.random.default_rng(0))
     print("\n".join(lines))
     if arguments == ["--write"]:
-        before, _, rest = PAGE.read_text().partition(START)
-        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]))
+        write_section(PAGE, lines)
     return 0 if holds else 3
 
 

@@ -22,6 +22,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
+from pages import write_section
 
 from sen_edge.data import datasets
 from sen_edge.data.calibration import load_calibration
@@ -48,7 +49,6 @@ Files = Mapping[str, tuple[bytes, NDArray[np.float64]]]
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINTS, PAGE = ROOT / "examples/checkpoints", ROOT / "docs/reference/tflite.md"
-START, END = "<!-- measured: start -->", "<!-- measured: end -->"
 ENGINES = {"litert": litert.ENGINE, "tflite-runtime": tflite_runtime.ENGINE}
 #: Max error of an output over the standard deviation of the reference outputs; percent; latency relative to the first
 #: file of the table in the same interpreter.
@@ -229,8 +229,7 @@ def main(arguments: Sequence[str]) -> int:
     lines += [_row(text, measured, "pass" if holds else "FAIL") for text, measured, holds in claims]
     print("\n".join(lines))
     if arguments:
-        before, _, rest = PAGE.read_text().partition(START)
-        PAGE.write_text("\n".join([before + START, "", *lines, "", END + rest.partition(END)[2]]))
+        write_section(PAGE, lines)
     return 0 if all(holds for _, _, holds in claims) else 3
 
 
