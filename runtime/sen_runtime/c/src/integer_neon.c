@@ -5,7 +5,7 @@
  * a column whose weights have one sign, as all weights of a source neuron of a spatially embedded network have. */
 #include "integer.h"
 
-#if defined(SEN_ISA) && defined(__aarch64__)
+#if defined(SEN_ISA) && defined(__ARM_NEON)
 
 #include "vector.h"
 
@@ -66,20 +66,14 @@ static input_groups find_groups(const sen_integer_weights *w, const uint8_t *x, 
     return found;
 }
 
-/* Weights in one instruction, which moves the address: gcc computes an address for each otherwise. */
-#define LOAD_WEIGHTS(NAME, TYPE, COUNT)                                                                                    \
-    static inline TYPE NAME(const uint8_t **from)                                                                          \
-    {                                                                                                                      \
-        const TYPE value = vld1q_u8_x##COUNT(*from);                                                                       \
-        *from += 16 * COUNT;                                                                                               \
-        __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */                  \
-        return value;                                                                                                      \
-    }
-
 #ifdef __ARM_FEATURE_DOTPROD
-LOAD_WEIGHTS(next_64, uint8x16x4_t, 4)
-#else
-LOAD_WEIGHTS(next_32, uint8x16x2_t, 2)
+static inline uint8x16x4_t load_64(const uint8_t **from)
+{
+    const uint8x16x4_t value = vld1q_u8_x4(*from);
+    *from += 64;
+    __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */
+    return value;
+}
 #endif
 
 /* Sums of 4 `fours` rows from `data` on; groups are `stride` bytes apart. */
@@ -98,7 +92,7 @@ static inline __attribute__((always_inline)) void sum_groups(
         const uint8_t *from = data + g * stride;
         const uint8x16_t value = vreinterpretq_u8_u32(vld1q_dup_u32((const uint32_t *)(const void *)x + g));
         for (k = 0; k < fours; k += 4) {
-            const uint8x16x4_t w = next_64(&from);
+            const uint8x16x4_t w = load_64(&from);
             sum[k] = vdotq_u32(sum[k], w.val[0], value);
             sum[k + 1] = vdotq_u32(sum[k + 1], w.val[1], value);
             sum[k + 2] = vdotq_u32(sum[k + 2], w.val[2], value);
@@ -141,7 +135,7 @@ static inline __attribute__((always_inline)) void add_groups(
         const uint8_t *from = data + *group * stride;
         const uint8x16_t value = load_pair(x, *group++);
         for (k = 0; k < fours; k += 4) {
-            const uint8x16x2_t a = next_32(&from);
+            const uint8x16x2_t a = load_32_unsigned(&from);
             add_pair(sum + k, a.val[0], value);
             add_pair(sum + k + 2, a.val[1], value);
         }
@@ -160,7 +154,7 @@ static inline __attribute__((always_inline)) void sum_groups(
         const uint8_t *upper = data + group[0] * stride, *lower = data + group[1] * stride;
         const uint8x16_t first = load_pair(x, group[0]), second = load_pair(x, group[1]);
         for (k = 0; k < fours; k += 4) {
-            const uint8x16x2_t a = next_32(&upper), b = next_32(&lower);
+            const uint8x16x2_t a = load_32_unsigned(&upper), b = load_32_unsigned(&lower);
             add_two_pairs(sum + k, a.val[0], first, b.val[0], second);
             add_two_pairs(sum + k + 2, a.val[1], first, b.val[1], second);
         }
@@ -176,15 +170,15 @@ static inline __attribute__((always_inline)) void sum_groups(
 /* Whether the factors of sixteen rows are below 1/2. */
 static inline int are_small(const int32_t *exponent)
 {
-    const int32x4x4_t value = vld1q_s32_x4(exponent);
+    const int32x4x4_t value = load_sums(exponent);
     return vmaxvq_s32(vmaxq_s32(vmaxq_s32(value.val[0], value.val[1]), vmaxq_s32(value.val[2], value.val[3]))) < 0;
 }
 
 /* Sixteen values from `row` on. Factors are small, so the top halves of the doubled products are all that rounding needs. */
 static inline uint8x16_t sixteen_values(const sen_integer_weights *w, uint32_t row, uint32_t offset, const uint32x4_t *sums)
 {
-    const int32x4x4_t bias = vld1q_s32_x4(w->bias + row), multiplier = vld1q_s32_x4(w->multiplier + row);
-    const int32x4x4_t exponent = vld1q_s32_x4(w->exponent + row);
+    const int32x4x4_t bias = load_sums(w->bias + row), multiplier = load_sums(w->multiplier + row);
+    const int32x4x4_t exponent = load_sums(w->exponent + row);
     const int16x8_t zero = vdupq_n_s16((int16_t)w->zero);
     int16x4_t four[4];
     int16x8_t low, high;
@@ -241,12 +235,11 @@ void SEN_NAME(sen_integer_quantize)(const float *x, uint32_t n, float inverse_sc
     const int16x8_t zeros = vdupq_n_s16((int16_t)zero);
     uint32_t i = 0;
     for (; i + 16 <= n; i += 16) { /* every step saturates; NaN becomes 0 */
-        const float32x4x4_t value = vld1q_f32_x4(x + i);
         int16x8_t half[2];
         int k;
         for (k = 0; k < 2; k++) {
-            const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(value.val[2 * k], inverse_scale));
-            const int32x4_t b = vcvtnq_s32_f32(vmulq_n_f32(value.val[2 * k + 1], inverse_scale));
+            const int32x4_t a = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 8 * k), inverse_scale));
+            const int32x4_t b = vcvtnq_s32_f32(vmulq_n_f32(vld1q_f32(x + i + 8 * k + 4), inverse_scale));
             half[k] = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(a), b), zeros);
         }
         vst1q_u8(to + i, vqmovun_high_s16(vqmovun_s16(half[0]), half[1]));

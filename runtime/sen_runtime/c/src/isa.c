@@ -53,7 +53,7 @@ sen_integer_integrator SEN_NAME(sen_integer_integrate);
 sen_integer_multiply SEN_NAME(sen_integer_dense), SEN_NAME(sen_integer_panels);
 
 static const sen_integer_kernels integer = {
-#ifdef __aarch64__
+#ifdef __ARM_NEON
     SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), sen_integer_dense, SEN_NAME(sen_integer_panels),
     SEN_GROUP, 128, SEN_GROUP == 2
 #elif defined(__AVX512VNNI__)

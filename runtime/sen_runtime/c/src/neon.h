@@ -33,6 +33,14 @@ static inline int8x16x2_t load_32(const int8_t **from)
     return value;
 }
 
+static inline uint8x16x2_t load_32_unsigned(const uint8_t **from)
+{
+    const uint8x16x2_t value = {{vld1q_u8(*from), vld1q_u8(*from + 16)}};
+    *from += 32;
+    __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */
+    return value;
+}
+
 static inline int32x4x4_t load_sums(const int32_t *from)
 {
     return vld1q_s32_x4(from);
@@ -64,6 +72,13 @@ static inline int8x16x2_t load_32(const int8_t **from)
 {
     int8x16x2_t value;
     __asm__("vldmia %0!, %h1" : "+r"(*from), "=w"(value) : "m"(*(const int8_t(*)[32])*from));
+    return value;
+}
+
+static inline uint8x16x2_t load_32_unsigned(const uint8_t **from)
+{
+    uint8x16x2_t value;
+    __asm__("vldmia %0!, %h1" : "+r"(*from), "=w"(value) : "m"(*(const uint8_t(*)[32])*from));
     return value;
 }
 
@@ -226,6 +241,51 @@ static inline int32x4_t vaddw_high_s16(int32x4_t sum, int16x8_t value)
 static inline uint32x4_t vaddw_high_u16(uint32x4_t sum, uint16x8_t value)
 {
     return vaddw_u16(sum, vget_high_u16(value));
+}
+
+static inline uint32_t vaddvq_u32(uint32x4_t value)
+{
+    const uint32x2_t half = vadd_u32(vget_low_u32(value), vget_high_u32(value));
+    return vget_lane_u32(vpadd_u32(half, half), 0);
+}
+
+static inline int32_t vmaxvq_s32(int32x4_t value)
+{
+    const int32x2_t half = vpmax_s32(vget_low_s32(value), vget_high_s32(value));
+    return vget_lane_s32(vpmax_s32(half, half), 0);
+}
+
+static inline uint16x8_t vmull_high_u8(uint8x16_t a, uint8x16_t b)
+{
+    return vmull_u8(vget_high_u8(a), vget_high_u8(b));
+}
+
+static inline uint16x8_t vmlal_high_u8(uint16x8_t sum, uint8x16_t a, uint8x16_t b)
+{
+    return vmlal_u8(sum, vget_high_u8(a), vget_high_u8(b));
+}
+
+static inline uint16x8_t vmovl_high_u8(uint8x16_t value)
+{
+    return vmovl_u8(vget_high_u8(value));
+}
+
+static inline int16x8_t vqmovn_high_s32(int16x4_t low, int32x4_t value)
+{
+    return vcombine_s16(low, vqmovn_s32(value));
+}
+
+static inline uint8x16_t vqmovun_high_s16(uint8x8_t low, int16x8_t value)
+{
+    return vcombine_u8(low, vqmovun_s16(value));
+}
+
+/* Up to 2^16, beyond which only the sign is right. */
+static inline int32x4_t vcvtnq_s32_f32(float32x4_t value)
+{
+    const float32x4_t limit = vdupq_n_f32(65536), magic = vdupq_n_f32(12582912.0f); /* 1.5 * 2^23 */
+    const float32x4_t kept = vminq_f32(vmaxq_f32(value, vnegq_f32(limit)), limit);
+    return vsubq_s32(vreinterpretq_s32_f32(vaddq_f32(kept, magic)), vreinterpretq_s32_f32(magic));
 }
 
 #endif
