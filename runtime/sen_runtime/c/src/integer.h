@@ -23,6 +23,7 @@ struct sen_integer_weights {
     const uint8_t *narrow;  /* and a bit for each pair of columns whose weights are at most 128 then */
     /* Of each row, up to a multiple of 16 rows. A value is zero + (sum + bias) multiplier 2^(exponent - 31). */
     const int32_t *bias, *multiplier, *exponent;
+    int32_t max_exponent;
     int32_t zero, low;     /* of the output: stored value of 0, min value */
     /* Blocks, as in sen_weights: */
     const void *indices;
@@ -39,8 +40,8 @@ SEN_INLINE uint8_t sen_requantize(const sen_integer_weights *w, uint32_t row, in
     return (uint8_t)(value < w->low ? w->low : value > 255 ? 255 : value);
 }
 
-/* Groups of inputs that are not all 0, on NEON. */
-#define SEN_INTEGER_SCRATCH(n) (2 * (size_t)(n) + 128u)
+/* Groups of inputs that are not all 0, and those inputs, on NEON. */
+#define SEN_INTEGER_SCRATCH(n) (2 * (size_t)(n) + 256u)
 
 /* A step of a layer: a product, or with `weights` null the sum of the vectors `x` and `other`. */
 typedef struct sen_operation {

@@ -85,9 +85,10 @@ static row_sums visit_row(const sen_integer_product *p, const panels *to, uint32
 
 /* Bias and factors of every row; a sum of products with its bias must not exceed int32. */
 static sen_status set_rows(
-    const sen_integer_product *p, const panels *to, int32_t *bias, int32_t *multiplier, int32_t *exponent)
+    const sen_integer_product *p, const panels *to, int32_t *bias, int32_t *multiplier, int32_t *exponent, int32_t *max_exponent)
 {
     uint32_t row;
+    *max_exponent = -31;
     for (row = 0; row < p->rows; row++) {
         const row_sums sums = visit_row(p, to, row);
         const double scale = p->in.scale * ((const float *)p->scale.data)[p->scale.shape[0] > 1 ? row : 0];
@@ -103,6 +104,7 @@ static sen_status set_rows(
         if (!((double)sums.magnitude * 255 + (added < 0 ? -added : added) < 2147483648.0))
             return SEN_OPERATOR;
         set_factor(scale / p->out.scale, &factor, &power);
+        *max_exponent = power > *max_exponent ? power : *max_exponent;
         if (exponent) {
             bias[row] = (int32_t)((int64_t)added - sums.sum * p->in.zero);
             multiplier[row] = factor;
@@ -194,5 +196,5 @@ sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, 
     }
     if (loader->arena.overflows)
         return SEN_TOO_LARGE;
-    return set_rows(p, &to, bias, multiplier, exponent);
+    return set_rows(p, &to, bias, multiplier, exponent, &w->max_exponent);
 }

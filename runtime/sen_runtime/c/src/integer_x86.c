@@ -13,7 +13,7 @@ static inline __m256i top_halves(__m256i a, __m256i b)
     return _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xAA);
 }
 
-/* Steps of the output from eight sums. Factors are small, so the top halves of products are all that rounding needs. */
+/* Steps of the output from eight sums. For small factors the top halves of products are all that rounding needs. */
 static inline __m256i eight_steps(const sen_integer_weights *w, uint32_t row, const int32_t *sums)
 {
     const __m256i exponent = _mm256_loadu_si256((const __m256i *)(const void *)(w->exponent + row));
@@ -30,30 +30,19 @@ static inline __m128i bytes_of(__m256i steps)
     return _mm_packus_epi16(_mm256_castsi256_si128(steps), _mm256_extracti128_si256(steps, 1));
 }
 
-/* Whether the factors of sixteen rows are below 1/4. */
-static inline int are_small(const int32_t *exponent)
-{
-    const __m256i low = _mm256_loadu_si256((const __m256i *)(const void *)exponent);
-    const __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(exponent + 8));
-    return _mm256_movemask_epi8(_mm256_cmpgt_epi32(_mm256_max_epi32(low, high), _mm256_set1_epi32(-2))) == 0;
-}
-
 /* Values of `width` rows, a multiple of 16, from their sums. */
 static void write_values(const sen_integer_weights *w, uint32_t row, uint32_t width, const int32_t *sums, uint8_t *y)
 {
     const __m256i zero = _mm256_set1_epi16((int16_t)w->zero);
     const __m128i low = _mm_set1_epi8((char)w->low);
-    uint32_t k, i;
-    for (k = 0; k < width; k += 16) {
-        if (are_small(w->exponent + row + k)) {
-            const __m256i a = eight_steps(w, row + k, sums + k), b = eight_steps(w, row + k + 8, sums + k + 8);
-            const __m256i steps = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
-            const __m128i value = _mm_max_epu8(bytes_of(_mm256_adds_epi16(steps, zero)), low);
-            _mm_storeu_si128((__m128i *)(void *)(y + row + k), value);
-        } else {
-            for (i = k; i < k + 16; i++)
-                y[row + i] = sen_requantize(w, row + i, sums[i]);
-        }
+    uint32_t k;
+    for (k = 0; w->max_exponent > -2 && k < width; k++)
+        y[row + k] = sen_requantize(w, row + k, sums[k]);
+    for (; k < width; k += 16) { /* of factors below 1/4 */
+        const __m256i a = eight_steps(w, row + k, sums + k), b = eight_steps(w, row + k + 8, sums + k + 8);
+        const __m256i steps = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+        const __m128i value = _mm_max_epu8(bytes_of(_mm256_adds_epi16(steps, zero)), low);
+        _mm_storeu_si128((__m128i *)(void *)(y + row + k), value);
     }
 }
 

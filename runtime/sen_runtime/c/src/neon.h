@@ -35,7 +35,7 @@ static inline int8x16x2_t load_32(const int8_t **from)
 
 static inline uint8x16x2_t load_32_unsigned(const uint8_t **from)
 {
-    const uint8x16x2_t value = {{vld1q_u8(*from), vld1q_u8(*from + 16)}};
+    const uint8x16x2_t value = vld1q_u8_x2(*from);
     *from += 32;
     __asm__ volatile("" : "+r"(*from) : : "memory"); /* gcc 12 loads all weights first, and spills */
     return value;
