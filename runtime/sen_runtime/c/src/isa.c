@@ -20,32 +20,32 @@ sen_multiply SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_8x1_f32), SEN_NAM
 sen_multiply SEN_NAME(sen_sparse_16x1_f16), SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_16x1_int8);
 
 sen_multiply_rows SEN_NAME(sen_panels_rows), SEN_NAME(sen_dense_int8_rows), SEN_NAME(sen_sparse_rows);
+int SEN_NAME(sen_panels_alone)(const sen_weights *w, const float *x);
 
-/* Share of inputs that are not 0 below which the product of one row, which skips zeros, is faster: measured with AVX2, counted
- * on NEON. */
-#if defined(__ARM_NEON)
-#define MIN_PERCENT 90
-#elif defined(__AVX512F__)
-#define MIN_PERCENT 15
+/* Sums of fewer rows are the same on NEON; counted. */
+#if defined(__aarch64__)
+#define MIN_ROWS_OF_PANELS 2
+#elif defined(__ARM_NEON)
+#define MIN_ROWS_OF_PANELS 4
 #else
-#define MIN_PERCENT 30
+#define MIN_ROWS_OF_PANELS 0
 #endif
 
 static const sen_rows_kernel rows_kernels[] = {
-    {SEN_NAME(sen_panels), SEN_NAME(sen_panels_rows), 0, MIN_PERCENT},
+    {SEN_NAME(sen_panels), SEN_NAME(sen_panels_rows), 0, MIN_ROWS_OF_PANELS, SEN_NAME(sen_panels_alone)},
 #if defined(__AVX2__) && !defined(__AVX512F__)
-    {SEN_NAME(sen_dense_int8), SEN_NAME(sen_dense_int8_rows), 1, 0},
+    {SEN_NAME(sen_dense_int8), SEN_NAME(sen_dense_int8_rows), 1, 0, NULL},
 #endif
-    {sen_sparse_f32, SEN_NAME(sen_sparse_rows), 1, 0},
-    {SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_rows), 1, 0},
-    {sen_sparse_int8, SEN_NAME(sen_sparse_rows), 1, 0},
+    {sen_sparse_f32, SEN_NAME(sen_sparse_rows), 1, 0, NULL},
+    {SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_rows), 1, 0, NULL},
+    {sen_sparse_int8, SEN_NAME(sen_sparse_rows), 1, 0, NULL},
 #ifdef __AVX2__
-    {SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_rows), 1, 0},
+    {SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_rows), 1, 0, NULL},
 #else
-    {sen_sparse_1x4_int8, SEN_NAME(sen_sparse_rows), 1, 0},
+    {sen_sparse_1x4_int8, SEN_NAME(sen_sparse_rows), 1, 0, NULL},
 #endif
-    {SEN_NAME(sen_sparse_16x1_int8), SEN_NAME(sen_sparse_rows), 1, 0},
-    {NULL, NULL, 0, 0},
+    {SEN_NAME(sen_sparse_16x1_int8), SEN_NAME(sen_sparse_rows), 1, 0, NULL},
+    {NULL, NULL, 0, 0, NULL},
 };
 
 sen_integer_quantizer SEN_NAME(sen_integer_quantize);

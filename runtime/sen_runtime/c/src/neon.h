@@ -98,6 +98,9 @@ static inline void store_sums(int32_t *to, int32x4x4_t value)
 
 #ifdef __aarch64__
 
+/* sum + a times lane `lane` of b. On 32 bits it is rounded twice, as only that takes a lane. */
+#define add_lane(sum, a, b, lane) vfmaq_laneq_f32(sum, a, b, lane)
+
 /* Four numbers of float16. */
 static inline float32x4_t float_of_f16(uint16x4_t bits)
 {
@@ -163,6 +166,8 @@ static inline float32x4_t exact_outputs(const float *scale, float input_scale, c
             : "q0", "q1", "q2");
     return value;
 }
+
+#define add_lane(sum, a, b, lane) vmlaq_lane_f32(sum, a, (lane) < 2 ? vget_low_f32(b) : vget_high_f32(b), (lane)&1)
 
 /* Instructions of AArch64, under their names. */
 #define vfmaq_laneq_f32(sum, a, b, lane)                                                                                   \

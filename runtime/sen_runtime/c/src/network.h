@@ -229,8 +229,9 @@ typedef void sen_multiply_rows(const sen_weights *w, const sen_rows *rows);
 typedef struct sen_rows_kernel {
     sen_multiply *multiply;
     sen_multiply_rows *multiply_rows;
-    int turns;            /* whether it uses `turned` */
-    uint32_t min_percent; /* of the inputs: a row with fewer that are not 0 is faster alone */
+    int turns;         /* whether it uses `turned` */
+    uint32_t min_rows; /* fewer are faster alone; 0 where that would round sums otherwise */
+    int (*is_faster_alone)(const sen_weights *w, const float *x); /* whether a row is, because many values are 0; or null */
 } sen_rows_kernel;
 
 /* A network and how it runs several rows; its scratch are offsets into `work`, in floats, behind that of one row. */

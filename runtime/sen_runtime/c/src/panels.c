@@ -65,10 +65,10 @@ const sen_bit_table sen_set_bits = {{EVERY(PLACES)}, {EVERY(COUNTS)}};
 #define ADD_COLUMN(column, x, lane)                                                                                        \
     for (k = 0; k < 4 * fours; k += 4) {                                                                                   \
         const float32x4x4_t weights = load_16(&(column));                                                                  \
-        sum[k] = vfmaq_laneq_f32(sum[k], weights.val[0], x, lane);                                                         \
-        sum[k + 1] = vfmaq_laneq_f32(sum[k + 1], weights.val[1], x, lane);                                                 \
-        sum[k + 2] = vfmaq_laneq_f32(sum[k + 2], weights.val[2], x, lane);                                                 \
-        sum[k + 3] = vfmaq_laneq_f32(sum[k + 3], weights.val[3], x, lane);                                                 \
+        sum[k] = add_lane(sum[k], weights.val[0], x, lane);                                                                \
+        sum[k + 1] = add_lane(sum[k + 1], weights.val[1], x, lane);                                                        \
+        sum[k + 2] = add_lane(sum[k + 2], weights.val[2], x, lane);                                                        \
+        sum[k + 3] = add_lane(sum[k + 3], weights.val[3], x, lane);                                                        \
     }
 
 /* The columns of all inputs, which lie one behind the other. */

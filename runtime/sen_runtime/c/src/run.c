@@ -259,15 +259,11 @@ typedef struct sen_addends {
     size_t step;
 } sen_addends;
 
-/* Whether the product of `x` is faster alone, because most of its values are 0. */
-static int is_faster_alone(const sen_rows_kernel *kernel, const sen_weights *w, const float *x)
+static void multiply_alone(
+    const sen_batch *batch, float *work, const sen_weights *w, sen_input *x, const float *addend, int is_relu, float *y)
 {
-    uint32_t nonzero = 0, j;
-    if (!(w->uses & SEN_USES_EVENTS))
-        return 0;
-    for (j = 0; j < w->columns; j++)
-        nonzero += x[j] != 0;
-    return 100 * (uint64_t)nonzero < kernel->min_percent * (uint64_t)w->columns;
+    prepare(batch->network, work, x->values, w->columns, w->uses & SEN_USES_EVENTS, x);
+    w->multiply(w, x, addend, is_relu, y);
 }
 
 /* `count` rows `x [columns]` times `w`. */
@@ -289,16 +285,18 @@ static void multiply_rows(
         input->values = x;
         if (w->uses & SEN_USES_INT8)
             batch->network->kernels->quantize(x, w->columns, quantized, input);
-        if (!kernel || is_faster_alone(kernel, w, x)) {
-            prepare(batch->network, work, x, w->columns, w->uses & SEN_USES_EVENTS, input);
-            w->multiply(w, input, addend, is_relu, y);
+        if (!kernel || count < kernel->min_rows || (kernel->is_faster_alone && kernel->is_faster_alone(w, x))) {
+            multiply_alone(batch, work, w, input, addend, is_relu, y);
             continue;
         }
         rows.addend[rows.count] = addend;
         rows.y[rows.count++] = y;
     }
-    if (rows.count > 0)
+    if (rows.count > 0 && rows.count >= kernel->min_rows)
         kernel->multiply_rows(w, &rows);
+    else
+        for (r = 0; r < rows.count; r++)
+            multiply_alone(batch, work, w, &rows.x[r], rows.addend[r], is_relu, rows.y[r]);
 }
 
 /* Outputs of a layer for rows `x [n_in]`, with `factor` times the bias. */
