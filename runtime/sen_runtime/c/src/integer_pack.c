@@ -83,9 +83,10 @@ static row_sums visit_row(const sen_integer_product *p, const panels *to, uint32
     return sums;
 }
 
-/* Bias and factors of every row; a sum of products with its bias must not exceed int32. */
+/* Bias and factors of every row; a sum of products with its bias must not exceed int32. `zero` is the input that counts as 0 as
+ * the product takes it. */
 static sen_status set_rows(
-    const sen_integer_product *p, const panels *to, int32_t *bias, int32_t *multiplier, int32_t *exponent, int32_t *max_exponent)
+    const sen_integer_product *p, const panels *to, int32_t zero, int32_t *bias, int32_t *multiplier, int32_t *exponent, int32_t *max_exponent)
 {
     uint32_t row;
     *max_exponent = -31;
@@ -106,7 +107,7 @@ static sen_status set_rows(
         set_factor(scale / p->out.scale, &factor, &power);
         *max_exponent = power > *max_exponent ? power : *max_exponent;
         if (exponent) {
-            bias[row] = (int32_t)((int64_t)added - sums.sum * p->in.zero);
+            bias[row] = (int32_t)((int64_t)added - sums.sum * zero);
             multiplier[row] = factor;
             exponent[row] = power;
         }
@@ -163,6 +164,7 @@ sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, 
     const uint32_t group = kernels->panels ? kernels->group : 1;
     const uint64_t size = rows * ((uint64_t)p->width / group + (p->width % group != 0)) * group;
     panels to = {NULL, group, kernels->offset, NULL, NULL, NULL, NULL};
+    int32_t zero = p->in.zero;
     if (p->width > SEN_MAX_INT8_COLUMNS || p->rows > SEN_MAX_INT8_COLUMNS)
         return SEN_OPERATOR;
     memset(w, 0, sizeof *w);
@@ -193,8 +195,10 @@ sen_status sen_place_integers(sen_loader *loader, const sen_integer_product *p, 
         w->block_rows = p->block_rows;
         w->block_columns = p->block_columns;
         w->multiply = p->starts.data ? sen_integer_sparse : kernels->dense;
+        if (!p->starts.data)
+            zero -= kernels->dense_zero;
     }
     if (loader->arena.overflows)
         return SEN_TOO_LARGE;
-    return set_rows(p, &to, bias, multiplier, exponent, &w->max_exponent);
+    return set_rows(p, &to, zero, bias, multiplier, exponent, &w->max_exponent);
 }

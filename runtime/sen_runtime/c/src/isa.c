@@ -54,15 +54,15 @@ sen_integer_multiply SEN_NAME(sen_integer_dense), SEN_NAME(sen_integer_panels);
 
 static const sen_integer_kernels integer = {
 #ifdef __ARM_NEON
-    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), sen_integer_dense, SEN_NAME(sen_integer_panels),
-    SEN_GROUP, 128, SEN_GROUP == 2
+    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense),
+    SEN_NAME(sen_integer_panels), SEN_GROUP, 128, SEN_GROUP == 2, 128
 #elif defined(__AVX512VNNI__)
     SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense),
-    SEN_NAME(sen_integer_panels), 4, 0, 0
+    SEN_NAME(sen_integer_panels), 4, 0, 0, 0
 #elif defined(__AVX2__)
-    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense), NULL, 0, 0, 0
+    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense), NULL, 0, 0, 0, 0
 #else
-    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0
+    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0, 0
 #endif
 };
 
@@ -122,7 +122,7 @@ const sen_isa SEN_NAME(sen_isa) = {
 #else
 
 static const sen_integer_kernels integer = {
-    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0};
+    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0, 0};
 
 const sen_isa sen_isa_reference = {
     .kernels = {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
