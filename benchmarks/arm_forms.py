@@ -177,7 +177,8 @@ def shipped_forms(calibration: FloatArray) -> Iterator[Form]:
 
     pruned = compressed(Sparse.from_dense(prune(w, scale, (1, 1)), (1, 1)))
     yield Form("unstructured 90% float32", pruned)
-    yield Form("unstructured 90% float32, in place", pruned, options={"pack": False})
+    by_source = compressed(replace(pruned.layers[0].weight, order="sources"))
+    yield Form("unstructured 90% float32, in place", by_source, options={"pack": False})
     yield Form("16x1 blocks 90% float32", compressed(Sparse.from_dense(prune(w, scale, (16, 1)), (16, 1))))
     u, s, v = np.linalg.svd(w * scale, full_matrices=False)
     factors = compressed(LowRank(u[:, :32] * s[:32], (v[:32] / scale).astype(np.float32)))

@@ -196,7 +196,7 @@ def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
     return LayerFigures(
         n_in=weight.shape[1],
         n_out=weight.shape[0],
-        form=weight.form,
+        form=weight.form + " by source" * any(_is_by_source(leaf) for leaf in leaves(weight)),
         dtype=" + ".join(dict.fromkeys(str(array.dtype) for array in weight.weight_arrays())),
         sparsity=sparsity,
         rank=sum(ranks) if ranks else None,
@@ -204,6 +204,10 @@ def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
         bytes=layer.nbytes,
         neuron={"kind": type(layer.neuron).__name__, **asdict(layer.neuron)},
     )
+
+
+def _is_by_source(operator: WeightOperator) -> bool:
+    return isinstance(operator, Sparse) and operator.order == "sources"
 
 
 def _matrix(operator: WeightOperator) -> tuple[FloatArray | None, str]:

@@ -12,8 +12,8 @@ static const struct {
 } kernels[] = {
     KERNEL(sen_dense_reference), KERNEL(sen_dense_int8_reference), KERNEL(sen_dense_f32), KERNEL(sen_dense_events),
     KERNEL(sen_dense_int8), KERNEL(sen_panels), KERNEL(sen_coordinates), KERNEL(sen_sparse_reference),
-    KERNEL(sen_sparse_int8_reference), KERNEL(sen_sparse_f32), KERNEL(sen_sparse_events), KERNEL(sen_sparse_int8),
-    KERNEL(sen_sparse_1x4_int8)};
+    KERNEL(sen_sparse_int8_reference), KERNEL(sen_sparse_f32), KERNEL(sen_source_reference),
+    KERNEL(sen_source_int8_reference), KERNEL(sen_sparse_int8), KERNEL(sen_sparse_1x4_int8)};
 
 static void print_name(const sen_weights *w)
 {

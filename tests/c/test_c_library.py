@@ -16,7 +16,7 @@ from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from tests.support.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
 from tests.support.images import HOSTILE
-from tests.support.networks import random_input, random_network
+from tests.support.networks import by_source, random_input, random_network
 
 SOURCES = sorted((LIBRARY / "src").glob("*.c"))
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -111,6 +111,7 @@ def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
             networks = [network]
             if kind != "coordinates":
                 networks.append(to_int8_weights(network))
+                networks += [by_source(each) for each in networks if kind in ("sparse", "blocks")]
                 with suppress(DataError):  # a layer that gives zeros only
                     networks.append(to_int8(network, random_input(rng, network, 64)))
             for data in map(image.dumps, networks):

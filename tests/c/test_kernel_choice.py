@@ -14,6 +14,7 @@ from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.support.clibrary import LIBRARY, STRICT, compile_c
+from tests.support.networks import by_source
 
 PACK, PORTABLE = 4, 32
 DTYPES = ("float32", "float16", "int8")
@@ -74,6 +75,20 @@ def exported(network: Network) -> list[str]:
 def test_kernels_of_perceptrons(name_kernels: Path) -> None:
     networks = [Network((Layer(operator, None, Identity()),)) for operator in operators()]
     assert loaded(name_kernels, networks, PORTABLE) == list(map(exported, networks))
+
+
+@pytest.mark.parametrize("flags", [PORTABLE, PORTABLE + PACK])
+def test_kernels_of_sparse_weights_by_source(name_kernels: Path, flags: int) -> None:
+    """One for all blocks and dtypes; sums of more int8 products than fit 32 bits are floats."""
+    cases = [
+        (dtype, sparse(dtype, block, 16, n_in))
+        for dtype, block, n_in in product(DTYPES, [(1, 1), (16, 1), (3, 2)], [15, (1 << 16) + 1])
+    ]
+    networks = [by_source(Network((Layer(operator, None, Identity()),))) for _, operator in cases]
+    assert loaded(name_kernels, networks, flags) == [
+        ["sen_source_int8_reference" if dtype == "int8" and operator.shape[1] == 15 else "sen_source_reference"]
+        for dtype, operator in cases
+    ]
 
 
 def test_kernels_of_sparse_weights_that_meet_spikes(name_kernels: Path) -> None:

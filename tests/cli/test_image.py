@@ -21,7 +21,7 @@ from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
 from tests.conftest import Outcome
-from tests.support.networks import random_input, random_network
+from tests.support.networks import by_source, random_input, random_network
 
 Run = Callable[..., Outcome]
 TARGETS = ("onnx", "tflite", "c", "sen")
@@ -52,13 +52,14 @@ def images(tmp_path: Path) -> Path:
         "snn": compressed(spiking=True),
         "half": to_float16(mlp),
         "int8": to_int8_weights(mlp),
+        "sources": by_source(mlp),
         "positions": positions,
     }.items():
         image.write(network, folder / f"{name}.sen")
     return folder
 
 
-@pytest.mark.parametrize("name", ["mlp", "snn"])
+@pytest.mark.parametrize("name", ["mlp", "snn", "sources"])
 @pytest.mark.parametrize("target", TARGETS)
 def test_export_and_verify(name: str, target: str, sen_edge: Run, images: Path, tmp_path: Path) -> None:
     model = images / f"{name}.sen"
@@ -106,6 +107,19 @@ def test_weights_stay_what_they_are(sen_edge: Run, images: Path, tmp_path: Path)
     assert [type(layer.weight) for layer in after.layers] == [type(layer.weight) for layer in before.layers]
     x = random_input(np.random.default_rng(0), before, 5)
     np.testing.assert_array_equal(reference.run(after, x), reference.run(before, x))
+
+
+def test_sparse_weights_are_exported_by_source(sen_edge: Run, images: Path, tmp_path: Path) -> None:
+    for name, options in (("mlp", ("--sparse-order", "sources")), ("sources", ())):
+        outcome = sen_edge("export", images / f"{name}.sen", "--to", "sen", "-o", tmp_path, *options)
+        assert outcome.code == 0, outcome.err
+        layers = json.loads(sen_edge("inspect", tmp_path / f"{name}.sen", "--json").out)["layers"]
+        assert [layer["form"] for layer in layers if "sparse" in layer["form"]] == [
+            f"{layer.weight.form} by source" for layer in compressed().layers if "sparse" in layer.weight.form
+        ]
+        manifest = json.loads((tmp_path / f"{name}.manifest.json").read_text())
+        asked = manifest["artifacts"][0]["request"]["options"]["sparse_order"]
+        assert asked == (options[1] if options else None)
 
 
 def test_exported_file_records_its_source(sen_edge: Run, mlp_path: Path, images: Path, tmp_path: Path) -> None:
@@ -192,6 +206,9 @@ def test_data_that_does_not_fit_an_image(sen_edge: Run, images: Path, tmp_path: 
         ("mlp", ("--weights", "coordinates"), 2, "{}"),
         ("mlp", ("--map", "map.toml"), 2, "--map"),
         ("mlp", ("--snn", "step"), 2, "--snn"),
+        ("mlp", ("--sparse-order", "sources"), 2, "--to sen"),
+        ("mlp", ("--to", "sen", "--sparse-order", "columns"), 2, "columns"),
+        ("positions", ("--to", "sen", "--sparse-order", "sources"), 2, "no layer has sparse weights"),
         ("int8", ("--dtype", "int8-dynamic"), 2, "int8"),
         ("int8", ("--dtype", "float16"), 2, "--dtype float16"),
         ("int8", ("--dtype", "int8", "--calibration", "digits"), 2, "int8"),

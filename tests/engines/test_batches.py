@@ -15,7 +15,7 @@ from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 from sen_runtime.memory_limits import MemoryLimitError
-from tests.support.networks import random_input, random_network
+from tests.support.networks import by_source, random_input, random_network
 
 BATCHES = (2, 3, 7, 8, 9, 33, 64, 65, 130)
 WAYS = [{"kernels": kernels, "pack": pack} for kernels in native.KERNELS for pack in (True, False)]
@@ -40,6 +40,7 @@ def operators(rng: np.random.Generator, n_out: int, n_in: int) -> Iterator[tuple
     yield "low rank", LowRank(normal(rng, n_out, 5), normal(rng, 5, n_in))
     for block in ((1, 1), (16, 1), (8, 1), (1, 4), (3, 2)):
         yield f"{block}", sparse(rng, n_out, n_in, block)
+    yield "by source", sparse(rng, n_out, n_in, (1, 1))
     yield "sum", Sum(LowRank(normal(rng, n_out, 2), normal(rng, 2, n_in)), sparse(rng, n_out, n_in, (1, 1)))
 
 
@@ -62,7 +63,7 @@ def test_every_storage(way: dict, shape: tuple[int, int], subtests: pytest.Subte
     for (kind, operator), storage in product(operators(rng, n_out, n_in), STORAGES):
         layers = (Layer(operator, normal(rng, n_out), Relu()), Layer(Dense(normal(rng, 3, n_out)), None, Identity()))
         network = STORAGES[storage](Network(layers))
-        session = native.load(image.dumps(network), **way)
+        session = native.load(image.dumps(by_source(network) if kind == "by source" else network), **way)
         alone = np.concatenate([session.run(row[np.newaxis]) for row in x])
         full = session.run(x)
         with subtests.test(kind=kind, storage=storage):

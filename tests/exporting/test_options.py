@@ -11,6 +11,7 @@ from sen_edge.errors import UsageError
 from sen_edge.exporting.options import build_options, own_options
 from sen_exporters.base import ExportOptions, exporter
 from sen_exporters.onnx.graph import MAX_OPSET, MIN_OPSET
+from sen_exporters.sen.exporter import SenOptions
 
 ALL = tuple(map(exporter, ("c", "onnx", "sen", "tflite")))
 
@@ -34,7 +35,7 @@ def build(given: Mapping[str, Any], *targets: str, **common: Any) -> dict[str, A
 def test_an_option_goes_to_each_target_that_has_it() -> None:
     found = build({"sparse_format": "dense", "opset": "13"}, "onnx", "tflite", "sen", name="net", batch_size=2)
     assert (found["onnx"].sparse_format, found["onnx"].opset, found["tflite"].sparse_format) == ("dense", 13, "dense")
-    assert found["sen"] == ExportOptions("net", 2)
+    assert found["sen"] == SenOptions("net", 2)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

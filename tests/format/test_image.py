@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sen_exporters.base import ExportOptions
-from sen_exporters.sen.exporter import SenExporter
+from sen_edge.passes.quantize import to_int8, to_int8_weights
+from sen_exporters.base import ExportError
+from sen_exporters.sen.exporter import SenExporter, SenOptions
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
 from sen_runtime.format import records
@@ -21,6 +22,7 @@ from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import INPUT_CODINGS, MAX_TIMESTEPS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.operators.sparse import ORDERS
 from tests.support.images import (
     MAGIC,
     NONE,
@@ -39,7 +41,7 @@ from tests.support.images import (
     section_rows,
     tiny,
 )
-from tests.support.networks import KINDS, random_network
+from tests.support.networks import KINDS, by_source, random_input, random_network
 
 
 def test_multilayer_perceptron_byte_for_byte():
@@ -119,6 +121,19 @@ def test_int8_activations_byte_for_byte():
     assert (len(stored), image.dumps(image.loads(expected))) == (len(expected), stored)
 
 
+def test_sparse_weights_by_source_byte_for_byte():
+    """Version 3: blocks of 2x2 by block column, the last of which reaches beyond the matrix."""
+    weight = Sparse(
+        f32([1, 2, 3, 4], [5, 0, 6, 0], [7, 8, 9, 10]), i32(0, 1, 0), i32(0, 2, 3), (4, 3), (2, 2), order="sources"
+    )
+    network = Network((Layer(weight, None, Relu()),))
+    tensors = [f32([1, 2, 3, 4], [7, 8, 9, 10], [5, 0, 6, 0]), np.array([0, 1, 0], np.uint16), i32(0, 2, 3)]
+    record = operator(2, 4, 3, (1, 2, 3), block=(2, 2), order=1)
+    expected = assemble(program(3, 4, [layer(neuron=1)], [record]), tensors, version=3)
+    assert image.dumps(network) == expected
+    assert_same(image.loads(expected), network)
+
+
 def test_example_of_the_page_is_what_the_code_writes():
     """Lines `offset  bytes  meaning`, where `n x 00` stands for n zeros."""
     data = b""
@@ -158,6 +173,7 @@ def test_enumerations_of_the_page_are_those_of_the_code():
         "dtype": {str(code): str(dtype) for code, dtype in records.DTYPES.items()},
         "operator kind": numbered(fields.type.__name__ for fields in records.OPERATORS),
         "neuron kind": numbered(fields.type.__name__ for fields in records.NEURONS),
+        "order": numbered(ORDERS),
         "reset": numbered(reset for reset, _ in records.RESETS),
         "input coding": numbered(INPUT_CODINGS),
         "readout": numbered(READOUTS),
@@ -188,7 +204,9 @@ def test_sections_start_at_multiples_of_64_and_lie_close():
 @pytest.mark.parametrize("kind", KINDS)
 def test_operator_round_trip(kind, dtype):
     rng = np.random.default_rng(1)
-    assert_round_trip(random_network(rng, sizes=(5, 7, 3), kinds=(kind,), dtype=dtype))
+    network = random_network(rng, sizes=(5, 7, 3), kinds=(kind,), dtype=dtype)
+    assert_round_trip(network)
+    assert_round_trip(by_source(network))
 
 
 @pytest.mark.parametrize(("reset", "readout", "coding"), [*product(records.RESETS, READOUTS, INPUT_CODINGS)])
@@ -358,7 +376,7 @@ def test_failed_write_leaves_what_was_there(tmp_path, monkeypatch):
 
 def test_exporter_stamps_the_metadata():
     exporter = SenExporter()
-    artifact = exporter.stamp(exporter.export(sample(), ExportOptions(name="net")), {"sha": "1", "made by": "me"})
+    artifact = exporter.stamp(exporter.export(sample(), SenOptions(name="net")), {"sha": "1", "made by": "me"})
     assert list(artifact.files) == ["net.sen"]
     assert exporter.properties(artifact.main) == {"made by": "me", "sha": "1"}
     assert_same(replace(image.loads(artifact.main), metadata=sample().metadata), sample())
@@ -367,3 +385,41 @@ def test_exporter_stamps_the_metadata():
 def test_metadata_is_plain_json():
     offset, size = section_rows(SAMPLE)[1]
     assert json.loads(SAMPLE[offset : offset + size]) == {"made by": "test"}
+
+
+# The order of sparse weights
+
+
+def test_exporter_sets_the_order_of_sparse_weights_or_leaves_it():
+    network = random_network(np.random.default_rng(3), kinds=("sum",))
+    stored = {
+        order: SenExporter().export(network, SenOptions(sparse_order=order)).main for order in ("rows", "sources")
+    }
+    assert stored == {"rows": image.dumps(network), "sources": image.dumps(by_source(network))}
+    again = SenExporter().export(image.loads(stored["sources"]), SenOptions())
+    assert again.main == stored["sources"]
+    assert SenExporter().stamp(again, {}).main == stored["sources"]
+
+
+def test_an_order_that_weights_do_not_have_is_refused():
+    rng = np.random.default_rng(4)
+    network = random_network(rng, kinds=("sparse",), sizes=(5, 4))
+    tall = Network((Layer(no_blocks((65537, 1), (1, 1)), None, Relu()),))
+    for refused, message in (
+        (random_network(rng, kinds=("dense",)), "no layer has sparse weights"),
+        (to_int8(network, random_input(rng, network, 32)), "int8 activations"),
+        (tall, r"layer 0.*65537.*65536"),
+    ):
+        with pytest.raises(ExportError, match=message) as caught:
+            SenExporter().check(refused, SenOptions(sparse_order="sources"))
+        assert caught.value.exit_code == 2
+    with pytest.raises(ImageError, match="by source with int8 activations"):
+        image.dumps(by_source(to_int8(network, random_input(rng, network, 32))))
+
+
+def test_new_values_of_weights_by_source_are_in_rows():
+    """int8 activations of an image by source have a form."""
+    rng = np.random.default_rng(4)
+    network = by_source(random_network(rng, kinds=("sparse",), sizes=(5, 4)))
+    assert image.dumps(to_int8(network, random_input(rng, network, 32)))[8] == 2
+    assert image.dumps(to_int8_weights(network))[8] == 1

@@ -16,6 +16,7 @@ from tests.support.images import (
     LEAF,
     NONE,
     SAMPLE,
+    SOURCE_SAMPLE,
     TINY,
     B,
     W,
@@ -34,6 +35,7 @@ from tests.support.images import (
     program,
     seal,
     section_rows,
+    sources,
     sparse,
     spiking,
     sum_,
@@ -76,6 +78,8 @@ def test_the_files_above_are_wrong_in_one_way_only():
     assert assemble(program(2, 1, [layer(bias=2)], [DENSE]), [W, B]) == with_layer(layer(bias=2)) == TINY
     good = [
         sparse(),
+        sources(),
+        sources(rows=(0,), starts=(0, 0, 1), shape=(3, 2), block=(2, 1), values=((1, 2),)),
         with_coordinates(1, 1, 0),
         with_coordinates(1, 1, 1, 2),
         with_metadata(b'{"a":"b"}'),
@@ -137,7 +141,7 @@ def assert_refused_or_sound(data):
     return True
 
 
-@pytest.mark.parametrize("data", [SAMPLE, INT8_SAMPLE], ids=["float", "int8"])
+@pytest.mark.parametrize("data", [SAMPLE, INT8_SAMPLE, SOURCE_SAMPLE], ids=["float", "int8", "sources"])
 def test_any_word_may_hold_anything(data):
     end = sum(section_rows(data)[0])
     for offset in range(28, end, 4):

@@ -14,7 +14,7 @@ from sen_runtime import format as image
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse
-from tests.support.networks import KINDS, random_input, random_network
+from tests.support.networks import KINDS, by_source, random_input, random_network
 
 LIBRARY = Path(__file__).parents[2] / "runtime/sen_runtime/c"
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
@@ -41,12 +41,12 @@ def cmake_target(target: str, folder: Path, *settings: str) -> Path:
 
 
 def thin_network(block: tuple[int, int]) -> Network:
-    """Few weights: some kernels store them by source then. The last blocks of rows are not whole."""
+    """Few weights: some kernels store them by source then. The last blocks of rows, or of 3 columns, are not whole."""
     rng = np.random.default_rng(0)
     layers = []
     for n_in, n_out in ((64, 100), (100, 85)):
-        kept = rng.random((-(-n_out // block[0]), n_in // block[1])) < 0.05
-        mask = np.repeat(np.repeat(kept, block[0], axis=0), block[1], axis=1)[:n_out]
+        kept = rng.random((-(-n_out // block[0]), -(-n_in // block[1]))) < 0.05
+        mask = np.repeat(np.repeat(kept, block[0], axis=0), block[1], axis=1)[:n_out, :n_in]
         layers.append(
             Layer(Sparse.from_dense(rng.standard_normal((n_out, n_in), np.float32) * mask, block), None, Relu())
         )
@@ -82,9 +82,15 @@ def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
                     files["0"] += [image.dumps(to_int8(each, random_input(rng, each, 32))) for each in (network, train)]
             if kind in ("dense", "sparse", "blocks"):
                 files["0"] += map(image.dumps, of_all_magnitudes(rng, to_int8_weights(network)))
-    for network in map(thin_network, ((1, 1), (1, 4), (8, 1), (16, 1))):
-        files["1e-5"].append(image.dumps(network))
-        files["0"].append(image.dumps(to_int8_weights(network)))
+            if kind in ("sparse", "blocks", "sum"):
+                files["1e-5"].append(image.dumps(by_source(network)))
+                files["0"].append(image.dumps(by_source(to_int8_weights(network))))
+                files["100"] += [image.dumps(by_source(each)) for each in (train, to_int8_weights(train))]
+    for network in map(thin_network, ((1, 1), (1, 4), (8, 1), (16, 1), (2, 3))):
+        for each in (network, by_source(network)):
+            files["1e-5"].append(image.dumps(each))
+        for each in (to_int8_weights(network), by_source(to_int8_weights(network))):
+            files["0"].append(image.dumps(each))
     written = []
     for allowed, images in files.items():
         path = folder / f"within-{allowed}"

@@ -13,7 +13,7 @@ import numpy as np
 from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import format as image
 from tests.support.images import HOSTILE
-from tests.support.networks import KINDS, random_network
+from tests.support.networks import KINDS, by_source, random_network
 
 
 def images() -> Iterator[bytes]:
@@ -26,6 +26,8 @@ def images() -> Iterator[bytes]:
             yield image.dumps(network)
             if kind != "coordinates":
                 yield image.dumps(to_int8_weights(network))
+            if kind in ("sparse", "blocks"):
+                yield from (image.dumps(by_source(each)) for each in (network, to_int8_weights(network)))
 
 
 def main(folder: Path) -> None:

@@ -12,7 +12,7 @@ from sen_runtime import format as image
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense, Sum
-from tests.support.networks import random_input, random_network, random_operator
+from tests.support.networks import by_source, random_input, random_network, random_operator
 
 PAGE = Path(__file__).parents[2] / "docs/reference/sen-image.md"
 NONE = 0xFFFFFFFF
@@ -57,9 +57,9 @@ def layer(operator=0, bias=NONE, neuron=0, beta=0.0, threshold=0.0, reset=0, gri
     return struct.pack("<3I2fIfi", operator, bias, neuron, beta, threshold, reset, *grid)
 
 
-def operator(kind, n_out, n_in, tensors=(), operands=(NONE, NONE), block=(0, 0), scalars=()):
+def operator(kind, n_out, n_in, tensors=(), operands=(NONE, NONE), block=(0, 0), scalars=(), order=0):
     tensors, scalars = (*tensors, *[NONE] * 4)[:4], (*scalars, *[0.0] * 4)[:4]
-    return struct.pack("<3I4I2I2I4fI", kind, n_out, n_in, *tensors, *operands, *block, *scalars, 0)
+    return struct.pack("<3I4I2I2I4fI", kind, n_out, n_in, *tensors, *operands, *block, *scalars, order)
 
 
 def f32(*values):
@@ -137,6 +137,7 @@ def int8_sample():
 
 
 SAMPLE = image.dumps(sample())
+SOURCE_SAMPLE = image.dumps(by_source(sample()))
 INT8_SAMPLE = image.dumps(int8_sample())
 TINY = image.dumps(tiny())
 
@@ -152,9 +153,9 @@ LAYER = PROGRAM + 32
 OPERATOR = LAYER + 32
 
 
-def with_operator(record, tensors, n_out=1, n_in=2):
+def with_operator(record, tensors, n_out=1, n_in=2, **head):
     """An image of one layer without bias over this operator, whose tensors are the sections 1, 2, .."""
-    return assemble(program(n_in, n_out, [layer()], [record]), tensors)
+    return assemble(program(n_in, n_out, [layer()], [record]), tensors, **head)
 
 
 def with_layer(record, **head):
@@ -190,9 +191,18 @@ def chain(levels):
     return with_sums(*records, top=top)
 
 
-def sparse(values=((1,), (2,)), columns=(0, 1), starts=(0, 2), shape=(1, 2), block=(1, 1), dtype=np.int32):
+def sparse(values=((1,), (2,)), columns=(0, 1), starts=(0, 2), shape=(1, 2), block=(1, 1), dtype=np.int32, version=1):
     record = operator(2, *shape, (1, 2, 3), block=block)
-    return with_operator(record, [f32(*values), np.array(columns, dtype), i32(*starts)], *shape)
+    return with_operator(record, [f32(*values), np.array(columns, dtype), i32(*starts)], *shape, version=version)
+
+
+def sources(
+    rows=(0, 1), starts=(0, 0, 2), shape=(2, 2), block=(1, 1), dtype=np.uint16, order=1, version=3, values=None
+):
+    """Two blocks by source, those of the second input."""
+    record = operator(2, *shape, (1, 2, 3), block=block, order=order)
+    values = f32(*([[1]] * len(rows) if values is None else values))
+    return with_operator(record, [values, np.array(rows, dtype), i32(*starts)], *shape, version=version)
 
 
 def int8(scale):
@@ -234,7 +244,7 @@ HOSTILE = {
     "magic": (seal(b"\x88" + TINY[1:]), "image"),
     "line endings translated": (seal(TINY.replace(b"\r\n", b"\n")), "image"),
     "version 0": (patched(TINY, 8, "H", 0), r"version.*0.*version 1"),
-    "version 3": (patched(TINY, 8, "H", 3), r"version.*3.*version 1 or 2"),
+    "version 4": (patched(TINY, 8, "H", 4), r"version.*4.*version 1 to 3"),
     "header size": (patched(TINY, 10, "H", 128), "header"),
     "flags": (patched(TINY, 28, "I", 1), "flags"),
     "reserved, first": (patched(TINY, 32, "B", 1), "reserved"),
@@ -421,6 +431,32 @@ HOSTILE = {
             1,
         ),
         r"row_starts.*int32 \[0\].*int32 \[4294967296\]",
+    ),
+    "sources of version 1": (sources(version=1), r"version 1.*version 3"),
+    "sources of version 2": (sources(version=2), r"program.*136"),
+    "sources without any": (patched(TINY, 8, "H", 3), r"version 3.*version 1"),
+    "sources by row": (sparse(version=3), r"version 3.*version 1"),
+    "sources in another order": (sources(order=2), r"order.*2.*0.*1"),
+    "Dense by source": (with_operator(operator(1, 1, 2, (1,), order=1), [W], version=3), "Dense"),
+    "sources of block 0": (sources(block=(1, 0)), r"sizes.*1"),
+    "sources, rows too far": (sources(rows=(0, 2)), r"rows.*0\.\.1"),
+    "sources, rows twice": (sources(rows=(1, 1)), "rows.*strictly within a column"),
+    "sources, rows fall": (sources(rows=(1, 0)), "rows.*strictly within a column"),
+    "sources, rows few": (sources(rows=(0,), values=((1,), (1,))), r"rows.*int32 \[1\].*int32 \[2\]"),
+    "sources, rows of 32 bits": (sources(dtype=np.int32), r"rows.*int32.*uint16"),
+    "sources, columns few": (sources(starts=(0, 2)), r"column_starts.*int32 \[2\].*int32 \[3\]"),
+    "sources, columns, first": (sources(starts=(1, 1, 2)), r"column_starts.*0.*2"),
+    "sources, columns, last": (sources(starts=(0, 0, 2**31 - 1)), r"column_starts.*0.*2"),
+    "sources, columns fall": (sources(starts=(0, 3, 2)), r"column_starts.*0.*2"),
+    "sources, columns negative": (sources(starts=(0, -(2**31), 2)), r"column_starts.*0.*2"),
+    "sources of more rows than 16 bits name": (sources(shape=(65537, 2)), r"65537 block rows.*65536"),
+    "sources of rows beyond counting": (
+        sources((), (0, 0, 0), (NONE, 2), values=np.zeros((0, 1))),
+        r"block rows.*65536",
+    ),
+    "sources, overhang": (
+        sources(rows=(1,), starts=(0, 0, 1), shape=(3, 2), block=(2, 1), values=((1, 2),)),
+        r"outside.*0",
     ),
     "int8 without a scale": (with_operator(DENSE, [I8]), r"weights.*int8"),
     "int8 with a scale of 0": (int8(f32(0)), r"scale.*weights.*0.*values.*0"),

@@ -1,11 +1,12 @@
 """Random operators and networks for the tests of every engine, format and exporter."""
 
+from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
 import numpy as np
 
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.network import Layer, Network, map_weights
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
 
@@ -118,6 +119,11 @@ def random_network(
     if not spiking:
         return Network(tuple(layers), metadata=metadata or {})
     return Network(tuple(layers), timesteps, input_coding, readout, metadata or {})
+
+
+def by_source(network: Network) -> Network:
+    """The network, with its sparse weights by source."""
+    return map_weights(network, lambda leaf: replace(leaf, order="sources") if isinstance(leaf, Sparse) else leaf)
 
 
 def random_input(rng: np.random.Generator, network: Network, batch: int = 3) -> np.ndarray:

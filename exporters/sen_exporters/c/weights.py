@@ -144,18 +144,16 @@ def _matrix(operator: Dense, place: Place, part: str) -> Weights:
 
 def _by_source(operator: Sparse, place: Place) -> Weights:
     """Single weights ordered by input neuron: only those of neurons that spike are read."""
-    order = np.lexsort((operator.block_rows(), operator.columns))
-    starts = np.searchsorted(operator.columns[order], np.arange(operator.shape[1] + 1)).astype(np.int32)
-    rows = operator.block_rows()[order].astype(np.uint16)
+    weights, rows, starts = operator.by_source()
     members: Members = {
-        "indices": place.constant("rows", rows, "row of each weight"),
+        "indices": place.constant("rows", rows.astype(np.uint16), "row of each weight"),
         "starts": place.constant("starts", starts, "first weight of each input neuron"),
         "index_dtype": "SEN_UINT16",
         "block_rows": 1,
         "block_columns": 1,
     }
-    values = place.constant("weights_values", operator.values[order], "weights by input neuron")
-    return _weights(place, "weights", "sen_sparse_events", operator.shape, values, operator.scale, members)
+    values = place.constant("weights_values", weights, "weights by input neuron")
+    return _weights(place, "weights", "sen_source_reference", operator.shape, values, operator.scale, members)
 
 
 def _stream(operator: Sparse, place: Place, kernel: str, words: Array, starts: Array) -> Weights:
@@ -180,7 +178,7 @@ def _weights(
         "dtype": dtype(values.array),
         "values": values,
     }
-    if kernel in ("sen_columns", "sen_sparse_events"):
+    if kernel in ("sen_columns", "sen_source_reference"):
         members["uses"] = "SEN_USES_EVENTS"
     elif "int8" in kernel:
         members["uses"] = "SEN_USES_INT8"

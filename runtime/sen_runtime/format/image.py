@@ -22,6 +22,7 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Sparse, WeightOperator
+from sen_runtime.ir.operators.sparse import ORDERS
 from sen_runtime.untrusted import listing, load_json, read_regular
 
 
@@ -81,10 +82,10 @@ def _check_header(view: memoryview) -> tuple[int, int]:
     magic, version, _, n_sections, file_bytes, crc, _ = HEADER.unpack_from(view)
     if magic != records.MAGIC:
         raise ImageError("not a .sen image: the first 8 bytes are wrong", "export one with sen-edge export --to sen")
-    known = records.VERSION, records.VERSION_WITH_GRIDS
-    if version not in known:
+    if not records.VERSION <= version <= records.VERSION_WITH_SOURCES:
         raise ImageError(
-            f"image version is {version}; expected version {known[0]} or {known[1]}", "update sen-edge-runtime"
+            f"image version is {version}; expected version {records.VERSION} to {records.VERSION_WITH_SOURCES}",
+            "update sen-edge-runtime",
         )
     expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
     if view[: HEADER.size] != expected:
@@ -194,6 +195,8 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
     with _within(""):
         network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid)
         check_integers(network)
+    if version != (expected := records.version_of(network)):
+        raise ImageError(f"the image has version {version}; its network is stored as version {expected}")
     head = records.pack_head(network, n_operators)
     _check_record(PROGRAM, program[: PROGRAM.size], head, "the head of the program")
     return network
@@ -224,13 +227,15 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
     values: dict[str, Any] = {name: operand.operator for name, operand in zip(fields.operands, operands)}
     for name, reference in zip(names, references):
         is_left_out = name in fields.scales and reference == NONE
-        values[name] = None if is_left_out else records.decode(name, tensors.take(reference))
+        values[name] = None if is_left_out else tensors.take(reference)
     values.update((name, records.decode(name, scalar)) for name, scalar in zip(fields.scalars, scalars))
     pairs = zip(scalars[len(fields.scalars) :: 2], scalars[len(fields.scalars) + 1 :: 2])
     values.update((name, records.decode_grid(*pair)) for name, pair in zip(fields.grids, pairs))
     if fields.type is Sparse:
-        values.update(shape=(n_out, n_in), block=block)
-    operator = fields.type(**values)
+        order = _pick(ORDERS, rest[12], "order of sparse weights")
+        operator = records.sparse_of(**values, shape=(n_out, n_in), block=block, order=order)
+    else:
+        operator = fields.type(**values)
     expected = records.pack_operator(operator, references, [operand.number for operand in operands])
     _check_record(OPERATOR, record, expected, fields.type.__name__)
     depth = 1 + max((operand.depth for operand in operands), default=0)
@@ -300,7 +305,7 @@ def _content(network: Network) -> list[_Content]:
             raise ImageError(f"sums are nested more than {records.MAX_DEPTH} deep; an image holds no more")
         _, fields = records.find(records.OPERATORS, operator)
         operands = [append(getattr(operator, name), depth - 1) for name in fields.operands]
-        references = [add(records.encode(operator, name)) for name in (*fields.tensors, *fields.scales)]
+        references = [add(tensor) for tensor in records.tensors_of(operator)]
         operators.append(records.pack_operator(operator, references, operands))
         return len(operators) - 1
 

@@ -19,11 +19,12 @@ from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
-from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
+from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator, leaves
+from sen_runtime.ir.operators.sparse import ORDERS
 
 MAGIC = b"\x89SEN\r\n\x1a\n"
-#: Of networks with float activations, and of those with int8 activations, whose records hold grids.
-VERSION, VERSION_WITH_GRIDS = 1, 2
+#: Of networks with float activations; with int8 activations, whose records hold grids; with sparse weights by source.
+VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES = 1, 2, 3
 ALIGNMENT = 64
 NONE = 0xFFFFFFFF
 
@@ -32,7 +33,7 @@ CRC_OFFSET = 24
 SECTION = struct.Struct("<IIQQI3IQ")  # kind, dtype, offset, nbytes, rank, shape[3], reserved
 PROGRAM = struct.Struct("<8I")  # layers, operators, timesteps, input coding, readout, n_in, n_out, reserved
 LAYER = struct.Struct("<IIIffIfi")  # operator, bias, neuron, beta, threshold, reset, scale and zero point of the grid
-OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, reserved
+OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, order
 GRID = struct.Struct("<fi")  # scale, zero point: of the input, at the end of the program of a network with grids
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
@@ -55,7 +56,7 @@ RESETS = (("subtract", True), ("zero", True), ("subtract", False), ("zero", Fals
 class Fields:
     """Attributes of an operator or a neuron model, by the place in the record that holds them.
 
-    The block of a `Sparse` and the reset of a `Lif` are not among them.
+    The block and the order of a `Sparse` and the reset of a `Lif` are not among them.
 
     Attributes:
         type: class of the attributes.
@@ -94,12 +95,17 @@ def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
     for kind, fields in enumerate(table):
         if fields.type is type(owner):
             return kind, fields
-    raise ImageError(f"version {VERSION_WITH_GRIDS} of the image has no {type(owner).__name__}")
+    raise ImageError(f"version {VERSION_WITH_SOURCES} of the image has no {type(owner).__name__}")
 
 
 def version_of(network: Network) -> int:
-    """Version of the image of a network."""
-    return VERSION if network.input_grid is None else VERSION_WITH_GRIDS
+    """Version of the image of a network; raises `ImageError` for int8 activations with weights by source."""
+    operators = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
+    if not any(isinstance(operator, Sparse) and operator.order == "sources" for operator in operators):
+        return VERSION if network.input_grid is None else VERSION_WITH_GRIDS
+    if network.input_grid is not None:
+        raise ImageError("an image has no sparse weights by source with int8 activations", "store them by row")
+    return VERSION_WITH_SOURCES
 
 
 def pack_section(kind: int, dtype: int, offset: int, nbytes: int, shape: tuple[int, ...]) -> bytes:
@@ -127,29 +133,53 @@ def pack_layer(layer: Layer, operator: int, bias: int) -> bytes:
 def pack_operator(operator: WeightOperator, tensors: Sequence[int], operands: Sequence[int]) -> bytes:
     """Record of an operator, for the sections of its tensors and the indices of its operands."""
     kind, fields = find(OPERATORS, operator)
-    block = operator.block if isinstance(operator, Sparse) else (0, 0)
-    scalars = [encode(operator, name) for name in fields.scalars]
+    block, order = (operator.block, ORDERS.index(operator.order)) if isinstance(operator, Sparse) else ((0, 0), 0)
+    scalars = [encode(name, getattr(operator, name)) for name in fields.scalars]
     scalars += [value for name in fields.grids for value in encode_grid(getattr(operator, name))]
     places = *_fill(tensors, 4, NONE), *_fill(operands, 2, NONE)
-    return OPERATOR.pack(kind, *operator.shape, *places, *block, *_fill(scalars, 4, 0.0), 0)
+    return OPERATOR.pack(kind, *operator.shape, *places, *block, *_fill(scalars, 4, 0.0), order)
+
+
+def tensors_of(operator: WeightOperator) -> list[Array | None]:
+    """Tensors of a record: block indices in 16 bits where they fit; a missing scale is None."""
+    _, fields = find(OPERATORS, operator)
+    if not isinstance(operator, Sparse):
+        return [getattr(operator, name) for name in (*fields.tensors, *fields.scales)]
+    if operator.order == "sources":
+        values, rows, starts = operator.by_source()
+        return [values, rows.astype(np.uint16), starts, operator.scale]
+    return [operator.values, block_columns(operator), operator.row_starts, operator.scale]
+
+
+def sparse_of(
+    values: Array,
+    columns: Array,
+    row_starts: Array,
+    scale: Array | None,
+    shape: tuple[int, int],
+    block: tuple[int, int],
+    order: str,
+) -> Sparse:
+    """Inverse of `tensors_of` for sparse weights."""
+    if order == "sources":
+        if columns.dtype != np.uint16:
+            raise ImageError(f"sparse rows: got {columns.dtype}; expected uint16")
+        return Sparse.from_sources(values, columns.astype(np.int32), row_starts, shape, block, scale)
+    indices = columns.astype(np.int32) if columns.dtype == np.uint16 else columns
+    return Sparse(values, indices, row_starts, shape, block, scale)
 
 
 def _fill(values: Sequence[Any], size: int, rest: float) -> list[Any]:
     return [*values, *[rest] * (size - len(values))]
 
 
-def encode(operator: WeightOperator, name: str) -> Any:
-    """Stored value of an attribute: columns in 16 bits where they fit, and 0 for no limit."""
-    value = getattr(operator, name)
-    if name == "columns" and isinstance(operator, Sparse):
-        return block_columns(operator)
+def encode(name: str, value: float) -> float:
+    """Stored scalar of an attribute: 0 for no limit."""
     return 0.0 if name == "max_distance" and value == math.inf else value
 
 
-def decode(name: str, stored: Any) -> Any:
-    """Attribute of a stored value."""
-    if name == "columns" and stored.dtype == np.uint16:
-        return stored.astype(np.int32)
+def decode(name: str, stored: float) -> float:
+    """Inverse of `encode`."""
     return math.inf if name == "max_distance" and stored == 0 else stored
 
 

@@ -6,6 +6,11 @@ static int is_finite(float value)
     return value - value == 0.0f;
 }
 
+static uint16_t version_of(const sen_image *image)
+{
+    return ((const image_header *)(const void *)image->bytes)->version;
+}
+
 sen_tensor sen_image_tensor(const sen_image *image, uint32_t index)
 {
     sen_tensor tensor = {NULL, 0, 0, {0, 0, 0}, 1};
@@ -82,24 +87,25 @@ static int is_coordinates(const sen_operator_record *op, const sen_tensor *tenso
         && min_distance >= 0 && (max_distance > min_distance || all_zero(&op->scalars[3], sizeof op->scalars[3]));
 }
 
-/* Starts rise from 0 to the number of blocks, columns within each block row. */
+/* Starts rise from 0 to the number of blocks, indices below `limit` within each of `lines`: block columns of a block row, or by
+ * source block rows of a block column. */
 static sen_status check_indices(
-    const sen_tensor *columns, const int32_t *start, uint32_t block_rows, uint32_t block_columns, uint32_t blocks)
+    const sen_tensor *indices, const int32_t *start, uint32_t lines, uint32_t limit, uint32_t blocks)
 {
-    uint32_t row;
+    uint32_t line;
     int32_t at;
-    if (start[0] != 0 || (uint32_t)start[block_rows] != blocks)
+    if (start[0] != 0 || (uint32_t)start[lines] != blocks)
         return SEN_INDICES;
-    for (row = 0; row < block_rows; row++) {
+    for (line = 0; line < lines; line++) {
         int64_t before = -1;
-        if (start[row] < 0 || start[row + 1] < start[row] || (uint32_t)start[row + 1] > blocks)
+        if (start[line] < 0 || start[line + 1] < start[line] || (uint32_t)start[line + 1] > blocks)
             return SEN_INDICES;
-        for (at = start[row]; at < start[row + 1]; at++) {
-            const int64_t column = columns->dtype == SEN_UINT16 ? ((const uint16_t *)columns->data)[at]
-                                                                : ((const int32_t *)columns->data)[at];
-            if (column <= before || column >= block_columns)
+        for (at = start[line]; at < start[line + 1]; at++) {
+            const int64_t index = indices->dtype == SEN_UINT16 ? ((const uint16_t *)indices->data)[at]
+                                                               : ((const int32_t *)indices->data)[at];
+            if (index <= before || index >= limit)
                 return SEN_INDICES;
-            before = column;
+            before = index;
         }
     }
     return SEN_OK;
@@ -107,19 +113,22 @@ static sen_status check_indices(
 
 static sen_status check_sparse(const sen_operator_record *op, const sen_tensor *tensors)
 {
-    const sen_tensor *values = &tensors[0], *columns = &tensors[1], *starts = &tensors[2];
+    const sen_tensor *values = &tensors[0], *indices = &tensors[1], *starts = &tensors[2];
     const uint32_t rows = op->block[0], width = op->block[1], blocks = values->shape[0];
-    uint32_t block_rows, block_columns;
+    uint32_t grid[2], lines;
     if (rows == 0 || width == 0 || !is_matrix(values, &tensors[3], op->n_out))
         return SEN_OPERATOR;
-    block_rows = op->n_out / rows + (op->n_out % rows != 0);
-    block_columns = op->n_in / width + (op->n_in % width != 0);
-    if (values->shape[1] != (uint64_t)rows * width || !has_shape(columns, 1, blocks, 0)
-        || block_rows == UINT32_MAX || !has_shape(starts, 1, block_rows + 1, 0))
+    grid[SEN_BY_ROW] = op->n_out / rows + (op->n_out % rows != 0);
+    grid[SEN_BY_SOURCE] = op->n_in / width + (op->n_in % width != 0);
+    lines = grid[op->order];
+    if (values->shape[1] != (uint64_t)rows * width || !has_shape(indices, 1, blocks, 0)
+        || lines == UINT32_MAX || !has_shape(starts, 1, lines + 1, 0))
         return SEN_OPERATOR;
-    if ((columns->dtype != SEN_INT32 && columns->dtype != SEN_UINT16) || starts->dtype != SEN_INT32)
+    if ((indices->dtype != SEN_INT32 && indices->dtype != SEN_UINT16) || starts->dtype != SEN_INT32)
         return SEN_OPERATOR;
-    return check_indices(columns, starts->data, block_rows, block_columns, blocks);
+    if (op->order == SEN_BY_SOURCE && (indices->dtype != SEN_UINT16 || grid[SEN_BY_ROW] > UINT16_MAX + 1u))
+        return SEN_OPERATOR;
+    return check_indices(indices, starts->data, lines, grid[!op->order], blocks);
 }
 
 static int is_dense(const sen_operator_record *op, const sen_tensor *tensors)
@@ -151,9 +160,10 @@ static int are_scalars(const sen_image *image, const sen_operator_record *op)
 static sen_status check_operator(const sen_image *image, const sen_operator_record *op)
 {
     static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
+    const int has_order = op->kind == SEN_SPARSE && version_of(image) == SEN_VERSION_WITH_SOURCES;
     sen_tensor tensors[4];
     uint32_t i;
-    if (op->kind > SEN_SUM || op->n_out == 0 || op->n_in == 0 || op->reserved)
+    if (op->kind > SEN_SUM || op->n_out == 0 || op->n_in == 0 || op->order > (has_order ? SEN_BY_SOURCE : SEN_BY_ROW))
         return SEN_OPERATOR;
     for (i = 0; i < 4; i++) {
         if (op->tensors[i] != SEN_NONE && (i >= used[op->kind] || !is_tensor(image, op->tensors[i])))
@@ -266,7 +276,7 @@ static sen_status check_program(sen_image *image)
 {
     const section_row *row = section_at(image->bytes, 0);
     const sen_program *program = (const sen_program *)(const void *)(image->bytes + (size_t)row->offset);
-    const int has_grids = ((const image_header *)(const void *)image->bytes)->version == SEN_VERSION_WITH_GRIDS;
+    const int has_grids = version_of(image) == SEN_VERSION_WITH_GRIDS;
     const sen_grid_record *input;
     if (row->nbytes < sizeof *program)
         return SEN_PROGRAM;

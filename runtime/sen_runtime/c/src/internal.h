@@ -35,8 +35,12 @@ typedef struct sen_tensor {
 /* Records of an image as they lie in it, little-endian and aligned: docs/reference/sen-image.md. */
 enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
 
-/* Version of images with int8 activations. */
+/* Versions of images with int8 activations, and with sparse matrices by source. */
 #define SEN_VERSION_WITH_GRIDS 2
+#define SEN_VERSION_WITH_SOURCES 3
+
+/* Order of the blocks of a sparse matrix in an image. */
+enum { SEN_BY_ROW, SEN_BY_SOURCE };
 
 typedef struct image_header {
     uint8_t magic[8];
@@ -76,11 +80,11 @@ typedef struct sen_grid_record {
 } sen_grid_record;
 
 /* An operator. Sections of tensors by kind: Coordinates source, target, mask; Dense w, scale; Sparse values, columns,
- * row_starts, scale; LowRank left, right, their scales. */
+ * row_starts, scale, or by source rows and starts of columns; LowRank left, right, their scales. */
 typedef struct sen_operator_record {
     uint32_t kind, n_out, n_in, tensors[4], operands[2], block[2];
     float scalars[4]; /* gain, exponent, min_distance, max_distance; or scale and zero point of each grid inside */
-    uint32_t reserved;
+    uint32_t order;   /* of Sparse: SEN_BY_ROW, SEN_BY_SOURCE */
 } sen_operator_record;
 
 /* Fails to compile where a compiler pads records. */
@@ -143,16 +147,16 @@ sen_tensor sen_image_tensor(const sen_image *image, uint32_t index);
 
 #define SEN_SPARSE_MEMBER(dtype, rows, columns, member, portable) sen_multiply *member;
 
-/* A product of sparse matrices that are stored by source. Those whose rows are single become panels instead where these take
- * at most `max_spread` elements for each weight. */
+/* A product of sparse matrices by source. Those whose rows are single are packed into panels instead where these take at most
+ * `max_spread` elements for each weight. */
 #define SEN_SOURCE_KERNELS 6
 typedef struct sen_source_kernel {
     uint32_t dtype, block_rows, block_columns, max_spread;
     sen_multiply *multiply;
 } sen_source_kernel;
 
-/* Products of one instruction set. Null: sparse matrices take the reference, and weights are not rearranged into quads or
- * slices. */
+/* Products of one instruction set. Null: sparse matrices take the reference of their order, and weights are not rearranged into
+ * quads or slices. */
 typedef struct sen_isa {
     sen_kernels kernels;
     int (*is_finite)(const float *x, size_t count);
@@ -204,13 +208,13 @@ typedef struct sen_loader {
 
 /* pack.c, slices.c: `count` times `size` bytes of the arena, at a multiple of SEN_ALIGNMENT. The others rearrange weights and
  * choose their product: dense ones, or those of positions, into panels of float32; int8 ones into panels of groups of
- * columns; sparse ones into either, together with their zeros, into slices, or by source. */
+ * columns; sparse ones, in either order, into panels together with their zeros; those by row into slices, or by source. */
 void *sen_take(sen_arena *arena, uint64_t count, uint64_t size);
 sen_status sen_to_panels(sen_loader *loader, sen_weights *w);
 void sen_to_quads(sen_loader *loader, sen_weights *w);
-void sen_scatter(sen_loader *loader, sen_weights *w);
+void sen_scatter(sen_loader *loader, sen_weights *w, uint32_t order);
 void sen_to_slices(sen_loader *loader, sen_weights *w);
-void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply);
+void sen_by_source(sen_loader *loader, sen_weights *w);
 
 static inline uint32_t sen_larger(uint32_t a, uint32_t b)
 {

@@ -47,7 +47,7 @@ struct sen_weights {
     const float *scale;  /* factor of a row's sum, of int8 values; else null */
     uint32_t scale_step; /* 1: one scale for each row, 0: one for all */
 
-    /* Blocks; weights stored by source are transposed: rows for columns. */
+    /* Blocks: by row, or by source (source.c), which is transposed: rows for columns. */
     const void *indices; /* block columns, ascending within a block row */
     const int32_t *starts;
     uint32_t index_dtype, block_rows, block_columns;
@@ -283,6 +283,7 @@ float sen_weight(const sen_weights *w, uint32_t target, uint32_t source);
 /* References, which the tests compare the other kernels with: any storage and dtype of their family, every sum in order. */
 sen_multiply sen_dense_reference, sen_sparse_reference;
 sen_multiply sen_dense_int8_reference, sen_sparse_int8_reference;
+sen_multiply sen_source_reference, sen_source_int8_reference; /* source.c */
 
 /* Of positions that kernels with vectors take. */
 #define SEN_MAX_DIMENSIONS 64u
@@ -294,7 +295,6 @@ sen_multiply sen_columns;        /* dense.c: stored by source, `values` [columns
 sen_multiply sen_panels;         /* panels.c: SEN_PANEL rows of every column, one column after the other */
 sen_multiply sen_dense_int8;     /* int8.c */
 sen_multiply sen_sparse_f32;     /* sparse.c: single weights, uint16 columns */
-sen_multiply sen_sparse_events;  /* sparse.c: by source, `starts` [columns + 1] and uint16 rows */
 sen_multiply sen_sparse_int8, sen_sparse_1x4_int8; /* sparse_int8.c: single weights, blocks of 1x4; uint16 columns */
 sen_multiply sen_stream_int8, sen_stream4_int8; /* streams.c: the same, in the order in which they are read */
 

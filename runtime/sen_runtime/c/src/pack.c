@@ -82,28 +82,33 @@ static size_t panel_place(const sen_weights *w, uint32_t row, uint32_t column, u
 }
 
 /* Sparse weights, with the zeros between them, in panels of float32 or int8. */
-void sen_scatter(sen_loader *loader, sen_weights *w)
+void sen_scatter(sen_loader *loader, sen_weights *w, uint32_t order)
 {
+    const uint32_t lines = order == SEN_BY_SOURCE ? (w->columns - 1) / w->block_columns + 1 : (w->rows - 1) / w->block_rows + 1;
     const int is_int8 = (w->uses & SEN_USES_INT8) != 0;
     const uint32_t group = is_int8 ? loader->isa->group : 1, size = is_int8 ? 1 : sizeof(float);
     const uint64_t count = panel_rows(w->rows) * (((uint64_t)w->columns + group - 1) / group * group);
     void *const panels = sen_take(&loader->arena, count, size);
-    const uint16_t *columns = w->indices;
-    uint32_t row, j;
+    const uint16_t *indices = w->indices;
+    uint32_t line, i, j;
     int32_t at;
     if (panels)
         memset(panels, 0, (size_t)count * size);
-    for (row = 0; panels && row < w->rows; row++)
-        for (at = w->starts[row / w->block_rows]; at < w->starts[row / w->block_rows + 1]; at++)
-            /* a block at the right edge may exceed the matrix */
-            for (j = 0; j < w->block_columns && columns[at] * w->block_columns + j < w->columns; j++) {
-                const size_t value = ((size_t)at * w->block_rows + row % w->block_rows) * w->block_columns + j;
-                const size_t place = panel_place(w, row, columns[at] * w->block_columns + j, group);
-                if (is_int8)
-                    ((int8_t *)panels)[place] = ((const int8_t *)w->values)[value];
-                else
-                    ((float *)panels)[place] = sen_scale(w, row) * sen_value(w->values, w->dtype, value);
-            }
+    for (line = 0; panels && line < lines; line++)
+        for (at = w->starts[line]; at < w->starts[line + 1]; at++) {
+            const uint32_t row = w->block_rows * (order == SEN_BY_SOURCE ? indices[at] : line);
+            const uint32_t column = w->block_columns * (order == SEN_BY_SOURCE ? line : indices[at]);
+            /* a block at an edge may exceed the matrix */
+            for (i = 0; i < w->block_rows && row + i < w->rows; i++)
+                for (j = 0; j < w->block_columns && column + j < w->columns; j++) {
+                    const size_t value = ((size_t)at * w->block_rows + i) * w->block_columns + j;
+                    const size_t place = panel_place(w, row + i, column + j, group);
+                    if (is_int8)
+                        ((int8_t *)panels)[place] = ((const int8_t *)w->values)[value];
+                    else
+                        ((float *)panels)[place] = sen_scale(w, row + i) * sen_value(w->values, w->dtype, value);
+                }
+        }
     w->multiply = is_int8 ? loader->isa->quads : loader->isa->panels;
     w->values = panels;
     if (!is_int8) {
@@ -113,24 +118,8 @@ void sen_scatter(sen_loader *loader, sen_weights *w)
     }
 }
 
-/* Four blocks of 1x4 of a source by input instead of by block. */
-static void transpose_fours(const sen_weights *w, uint32_t sources)
-{
-    float *const values = (float *)(uintptr_t)w->values;
-    uint32_t j;
-    int32_t at;
-    for (j = 0; j < sources; j++)
-        for (at = w->starts[j]; w->starts[j + 1] - at >= 4; at += 4) {
-            float *const block = values + 4 * (size_t)at, copy[16];
-            uint32_t k;
-            memcpy(copy, block, sizeof copy);
-            for (k = 0; k < 16; k++)
-                block[k] = copy[k % 4 * 4 + k / 4];
-        }
-}
-
-/* Blocks by source: see source.c, and sen_sparse_events. */
-void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply)
+/* Blocks by row in the order of source.c, in which an image may store them too. */
+void sen_by_source(sen_loader *loader, sen_weights *w)
 {
     const sen_weights from = *w;
     const uint32_t block_rows = (w->rows + w->block_rows - 1) / w->block_rows, sources = w->columns / w->block_columns;
@@ -142,14 +131,9 @@ void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply)
     uint16_t *rows = sen_take(arena, count, sizeof *rows);
     uint8_t *values = sen_take(arena, count, size);
     uint32_t row, j;
-    w->multiply = multiply;
     w->starts = starts;
     w->indices = rows;
     w->values = values;
-    if (w->uses & SEN_USES_INT8) { /* sums behind the quantized inputs */
-        const uint32_t needed = (w->columns + 63) / 64 * 64 + (w->rows + 15) / 16 * 64;
-        loader->quantized = needed > loader->quantized ? needed : loader->quantized;
-    }
     if (!values)
         return;
     memset(starts, 0, ((size_t)sources + 1) * sizeof *starts);
@@ -166,6 +150,4 @@ void sen_by_source(sen_loader *loader, sen_weights *w, sen_multiply *multiply)
     for (j = sources; j > 0; j--) /* each start has moved to the next one's */
         starts[j] = starts[j - 1];
     starts[0] = 0;
-    if (w->dtype == SEN_FLOAT32 && w->block_columns == 4)
-        transpose_fours(w, sources);
 }

@@ -70,61 +70,76 @@ static sen_multiply *sparse_kernel(const sen_isa *isa, const sen_weights *w, int
     return is_int8 ? sen_sparse_int8_reference : sen_sparse_reference;
 }
 
-/* Product of weights that are stored by source, or null. Weights that meet spikes are, if they are single. */
-static sen_multiply *source_kernel(const sen_loader *loader, const sen_weights *w, int meets_spikes)
+/* Product of weights by source, or null where other forms are faster. Single weights that meet spikes have one always. */
+static sen_multiply *source_kernel(const sen_loader *loader, const sen_weights *w, uint32_t blocks, int meets_spikes)
 {
     const sen_isa *isa = loader->isa;
-    const int is_int8 = (w->uses & SEN_USES_INT8) != 0;
-    const uint32_t block_rows = (w->rows - 1) / w->block_rows + 1;
+    const int is_int8 = (w->uses & SEN_USES_INT8) != 0, is_packed = (loader->flags & SEN_PACK) != 0;
     const uint64_t elements = (uint64_t)w->rows * w->columns, bytes = elements * (is_int8 ? 1 : sizeof(float));
-    const uint64_t weights = (uint64_t)w->starts[block_rows] * w->block_columns;
+    const uint64_t weights = (uint64_t)blocks * w->block_columns;
+    const int is_spiking = meets_spikes && w->block_rows == 1 && w->block_columns == 1;
     uint32_t k;
-    if (!(loader->flags & SEN_PACK) || w->index_dtype != SEN_UINT16 || block_rows > UINT16_MAX + 1u)
+    if (w->index_dtype != SEN_UINT16 || (w->rows - 1) / w->block_rows > UINT16_MAX)
         return NULL;
-    if (meets_spikes && w->block_rows == 1 && w->block_columns == 1)
-        return sen_sparse_events;
     for (k = 0; k < SEN_SOURCE_KERNELS; k++) {
         const sen_source_kernel *kernel = &isa->sources[k];
-        const int is_scattered = bytes <= isa->max_scattered && elements <= weights * kernel->max_spread;
+        const int is_scattered =
+            is_packed && !is_spiking && bytes <= isa->max_scattered && elements <= weights * kernel->max_spread;
         if (kernel->multiply && w->dtype == kernel->dtype && w->block_rows == kernel->block_rows
             && w->block_columns == kernel->block_columns && w->columns % w->block_columns == 0
             && is_int8 == (w->dtype == SEN_INT8))
             return is_scattered ? NULL : kernel->multiply;
     }
-    return NULL;
+    return is_spiking ? sen_source_reference : NULL;
+}
+
+/* Multiplies weights by source with a kernel, or with the reference. */
+static void set_source_kernel(sen_loader *loader, sen_weights *w, sen_multiply *kernel)
+{
+    const int is_int8 = (w->uses & SEN_USES_INT8) != 0 && kernel != sen_source_reference;
+    const uint64_t needed = ((uint64_t)w->columns + 63) / 64 * 64 + ((uint64_t)w->rows + 15) / 16 * 64;
+    w->multiply = kernel ? kernel : is_int8 ? sen_source_int8_reference : sen_source_reference;
+    w->uses = is_int8 ? SEN_USES_INT8 : SEN_USES_EVENTS;
+    if (is_int8 && needed > UINT32_MAX / 4) /* SEN_QUANTIZED_BYTES of it must fit size_t */
+        loader->arena.overflows = 1;
+    else if (is_int8) /* sums behind the quantized inputs */
+        loader->quantized = sen_larger(loader->quantized, (uint32_t)needed);
 }
 
 static void place_sparse(
     sen_loader *loader, const sen_operator_record *record, const sen_tensor *tensors, int meets_spikes, sen_weights *w)
 {
     const sen_isa *isa = loader->isa;
-    const sen_tensor *values = &tensors[0], *columns = &tensors[1], *starts = &tensors[2], *scale = &tensors[3];
+    const sen_tensor *values = &tensors[0], *indices = &tensors[1], *starts = &tensors[2], *scale = &tensors[3];
     const int is_int8 = values->dtype == SEN_INT8 && record->n_in <= SEN_MAX_INT8_COLUMNS;
-    const int is_single = record->block[0] == 1 && record->block[1] == 1 && columns->dtype == SEN_UINT16;
-    const int is_packed = (loader->flags & SEN_PACK) != 0 && columns->dtype == SEN_UINT16;
+    const int is_single = record->block[0] == 1 && record->block[1] == 1, is_by_row = record->order == SEN_BY_ROW;
+    const int is_packed = (loader->flags & SEN_PACK) != 0 && indices->dtype == SEN_UINT16;
     const int has_slices = is_int8 ? isa->slices_int8 != NULL : values->dtype == SEN_FLOAT32 && isa->slices_f32 != NULL;
     const uint32_t tile = is_int8 ? 64 : 32;
+    const int has_row_kernel = is_by_row && values->dtype == SEN_FLOAT32 && record->block[0] == 8 && record->block[1] == 1;
     sen_multiply *by_source;
     set_matrix(w, values, scale, record->n_out, record->n_in);
-    w->indices = columns->data;
-    w->index_dtype = columns->dtype;
+    w->indices = indices->data;
+    w->index_dtype = indices->dtype;
     w->starts = starts->data;
     w->block_rows = record->block[0];
     w->block_columns = record->block[1];
     w->uses = is_int8 ? SEN_USES_INT8 : 0;
-    by_source = source_kernel(loader, w, meets_spikes);
-    if (by_source) {
-        if (!is_int8 || by_source == sen_sparse_events)
-            w->uses = SEN_USES_EVENTS;
-        sen_by_source(loader, w, by_source);
-    } else if (is_single && is_packed && has_slices && w->columns >= tile && w->columns <= UINT16_MAX) {
+    by_source = is_packed || !is_by_row ? source_kernel(loader, w, values->shape[0], meets_spikes) : NULL;
+    if (by_source && is_by_row) {
+        sen_by_source(loader, w);
+        set_source_kernel(loader, w, by_source);
+    } else if (is_single && is_by_row && is_packed && has_slices && w->columns >= tile && w->columns <= UINT16_MAX) {
         sen_to_slices(loader, w);
-    } else if (is_packed && !(w->dtype == SEN_FLOAT32 && w->block_rows == 8 && w->block_columns == 1)
+    } else if (!by_source && is_packed && !has_row_kernel
                && (uint64_t)w->rows * w->columns * (is_int8 ? 1 : sizeof(float)) <= isa->max_scattered) {
-        sen_scatter(loader, w);
+        sen_scatter(loader, w, record->order);
     } else {
-        w->multiply = sparse_kernel(isa, w, is_int8);
-        w->indices = sen_keep(loader, columns);
+        if (is_by_row)
+            w->multiply = sparse_kernel(isa, w, is_int8);
+        else
+            set_source_kernel(loader, w, by_source);
+        w->indices = sen_keep(loader, indices);
         w->starts = sen_keep(loader, starts);
     }
     keep_matrix(loader, values, scale, w);

@@ -1,9 +1,71 @@
-/* Sparse matrices by source: `starts` [block columns + 1], and for each block its uint16 block row and its weights. Blocks of a
- * source are of different rows, so four can be updated at once. Inputs that are 0 are not multiplied; products of int8 give the
- * bits of sen_sparse_int8_reference. */
+/* Sparse matrices by source: `starts` [block columns + 1], and for each block its uint16 block row and its weights. Inputs that
+ * are 0 are not multiplied; products of int8 give the bits of sen_sparse_int8_reference. */
 #include "network.h"
 
-#if defined(SEN_ISA) && defined(__ARM_NEON)
+#ifndef SEN_ISA
+
+/* export: sen_source_reference, needs sen_value */
+/* y += W x, for blocks of `height` rows and `width` columns. */
+SEN_INLINE void add_sources(const sen_weights *w, const sen_input *x, uint32_t height, uint32_t width, float *y)
+{
+    const uint32_t rows = w->rows;
+    const uint16_t *const block_row = w->indices;
+    uint32_t i, e;
+    for (e = 0; e < x->count; e++) {
+        const uint32_t j = x->events[e], source = j / width;
+        const int32_t end = w->starts[source + 1];
+        const float input = x->values[j];
+        int32_t at;
+        for (at = w->starts[source]; at < end; at++) {
+            const uint32_t row = block_row[at] * height;
+            size_t value = (size_t)at * height * width + j % width;
+            /* a block at the bottom edge may exceed the matrix */
+            for (i = row; i - row < height && i < rows; i++, value += width)
+                y[i] += sen_scale(w, i) * sen_value(w->values, w->dtype, value) * input;
+        }
+    }
+}
+
+/* Blocks of any size and dtype. */
+SEN_PRIVATE void sen_source_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    uint32_t i;
+    for (i = 0; i < w->rows; i++)
+        y[i] = addend ? addend[i] : 0;
+    if (w->block_rows == 1 && w->block_columns == 1) /* compiled without divisions */
+        add_sources(w, x, 1, 1, y);
+    else
+        add_sources(w, x, w->block_rows, w->block_columns, y);
+    for (i = 0; is_relu && i < w->rows; i++)
+        y[i] = y[i] > 0 ? y[i] : 0;
+}
+/* end */
+
+/* The sums are scratch behind the quantized inputs, whose memory is the caller's, as several threads may use a model. */
+void sen_source_int8_reference(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
+{
+    const uint32_t height = w->block_rows, width = w->block_columns;
+    const uint16_t *const block_row = w->indices;
+    const int8_t *const values = w->values;
+    int32_t *const sums = (int32_t *)((uintptr_t)x->quantized + SEN_QUANTIZED_BYTES(w->columns)), at;
+    uint32_t i, j;
+    memset(sums, 0, w->rows * sizeof *sums);
+    for (j = 0; j < w->columns; j++) {
+        const int32_t input = sen_quantized(x, j);
+        for (at = w->starts[j / width]; input != 0 && at < w->starts[j / width + 1]; at++) {
+            const uint32_t first = block_row[at] * height;
+            size_t value = (size_t)at * height * width + j % width;
+            for (i = first; i - first < height && i < w->rows; i++, value += width)
+                sums[i] += values[value] * input;
+        }
+    }
+    for (i = 0; i < w->rows; i++)
+        y[i] = sen_finish_int8(w, x, addend, is_relu, i, sums[i]);
+}
+
+#elif defined(__ARM_NEON)
+
+/* Blocks of a source are of different rows, so four can be updated at once. */
 
 #include "vector.h"
 
@@ -27,8 +89,8 @@ static inline sources sources_of(const sen_weights *w)
 
 static inline source source_of(sources all, uint32_t block_column)
 {
-    const int32_t first = all.starts[block_column], next = all.starts[block_column + 1];
-    const source found = {all.rows + first, all.rows + next, (size_t)first};
+    const int32_t *const start = all.starts + block_column;
+    const source found = {all.rows + start[0], all.rows + start[1], (size_t)start[0]};
     return found;
 }
 
@@ -105,6 +167,30 @@ void SEN_NAME(sen_source_16x1_f32)(const sen_weights *w, const sen_input *x, con
     finish_rows(last, kept, addend ? addend + whole * 16 : NULL, is_relu, y + whole * 16);
 }
 
+/* sum + weights[lane] value. */
+#ifdef __aarch64__
+/* gcc 12 copies the lane first */
+#define ADD_LANE(sum, weights, lane, value)                                                                                \
+    __asm__("fmla %s0, %s1, %2.s[" #lane "]" : "+w"(sum) : "w"(value), "w"(weights))
+#else
+#define ADD_LANE(sum, weights, lane, value) sum = sen_fused(vgetq_lane_f32(weights, lane), value, sum)
+#endif
+
+/* y += four weights times value, in the rows at `row`. */
+static inline void add_four(const uint16_t *row, float32x4_t weights, float value, float *y)
+{
+    float *const a = y + row[0], *const b = y + row[1], *const c = y + row[2], *const d = y + row[3];
+    float first = *a, second = *b, third = *c, fourth = *d;
+    ADD_LANE(first, weights, 0, value);
+    ADD_LANE(second, weights, 1, value);
+    ADD_LANE(third, weights, 2, value);
+    ADD_LANE(fourth, weights, 3, value);
+    *a = first;
+    *b = second;
+    *c = third;
+    *d = fourth;
+}
+
 void SEN_NAME(sen_source_f32)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t *event = x->events, *const end = event + x->count;
@@ -113,26 +199,24 @@ void SEN_NAME(sen_source_f32)(const sen_weights *w, const sen_input *x, const fl
     copy_addend(addend, w->rows, y);
     while (event != end) {
         const uint32_t j = *event++;
-        source from = source_of(all, j);
-        const float *weight = weights + from.first, value = values[j];
-        for (; from.end - from.row >= 4; from.row += 4, weight += 4) {
-            float *const a = y + from.row[0], *const b = y + from.row[1];
-            float *const c = y + from.row[2], *const d = y + from.row[3];
-            const float first = sen_fused(weight[0], value, *a), second = sen_fused(weight[1], value, *b);
-            const float third = sen_fused(weight[2], value, *c), fourth = sen_fused(weight[3], value, *d);
-            *a = first;
-            *b = second;
-            *c = third;
-            *d = fourth;
+        const int32_t *const start = all.starts + j;
+        const uint16_t *row = all.rows + start[0];
+        const float *weight = weights + start[0], value = values[j];
+        int32_t left = start[1] - start[0] - 16, k;
+        for (; left >= 0; left -= 16, row += 16) {
+            const float32x4x4_t sixteen = load_16(&weight);
+            for (k = 0; k < 4; k++)
+                add_four(row + 4 * k, sixteen.val[k], value, y);
         }
-        for (; from.row != from.end; from.row++)
-            y[*from.row] = sen_fused(*weight++, value, y[*from.row]);
+        for (left += 12; left >= 0; left -= 4, row += 4, weight += 4)
+            add_four(row, vld1q_f32(weight), value, y);
+        for (left += 4; left > 0; left--, row++)
+            y[*row] = sen_fused(*weight++, value, y[*row]);
     }
     if (is_relu)
         rectify(w->rows, y);
 }
 
-/* The weights of four blocks by input, those of the remaining blocks by block. */
 void SEN_NAME(sen_source_1x4_f32)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t *event = x->events, *const end = event + x->count;
@@ -153,7 +237,7 @@ void SEN_NAME(sen_source_1x4_f32)(const sen_weights *w, const sen_input *x, cons
         for (; from.end - from.row >= 4; from.row += 4) {
             float *const a = y + from.row[0], *const b = y + from.row[1];
             float *const c = y + from.row[2], *const d = y + from.row[3];
-            const float32x4x4_t weights = load_16(&block);
+            const float32x4x4_t weights = vld4q_f32(block); /* of four blocks by input */
             float32x4_t sum = vld1q_dup_f32(a);
             sum = vld1q_lane_f32(b, sum, 1);
             sum = vld1q_lane_f32(c, sum, 2);
@@ -166,6 +250,7 @@ void SEN_NAME(sen_source_1x4_f32)(const sen_weights *w, const sen_input *x, cons
             vst1q_lane_f32(b, sum, 1);
             vst1q_lane_f32(c, sum, 2);
             vst1q_lane_f32(d, sum, 3);
+            block += 16;
         }
         for (; from.row != from.end; from.row++, block += 4)
             y[*from.row] += vaddvq_f32(vmulq_f32(vld1q_f32(block), values));
@@ -177,7 +262,7 @@ void SEN_NAME(sen_source_1x4_f32)(const sen_weights *w, const sen_input *x, cons
 /* sums [rows] += the blocks of a source times the quantized inputs of its block column. */
 typedef void sen_add_source(source from, const int8_t *weights, const int8_t *x, int32_t *sums);
 
-/* Scratch behind the quantized inputs, whose memory is the caller's, as several threads may use a model. */
+/* See sen_source_int8_reference. */
 static inline int32_t *sums_behind(const sen_input *x, uint32_t columns)
 {
     const uintptr_t start = (uintptr_t)x->quantized;

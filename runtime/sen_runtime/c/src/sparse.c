@@ -53,24 +53,6 @@ SEN_PRIVATE void sen_sparse_f32(const sen_weights *w, const sen_input *x, const 
 }
 /* end */
 
-/* export: sen_sparse_events, needs sen_value */
-SEN_PRIVATE void sen_sparse_events(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
-{
-    const uint16_t *row = w->indices;
-    uint32_t i, e;
-    int32_t at;
-    for (i = 0; i < w->rows; i++)
-        y[i] = addend ? addend[i] : 0;
-    for (e = 0; e < x->count; e++) {
-        const uint32_t j = x->events[e];
-        for (at = w->starts[j]; at < w->starts[j + 1]; at++)
-            y[row[at]] += sen_scale(w, row[at]) * sen_value(w->values, w->dtype, (size_t)at) * x->values[j];
-    }
-    for (i = 0; is_relu && i < w->rows; i++)
-        y[i] = y[i] > 0 ? y[i] : 0;
-}
-/* end */
-
 #else
 
 #include "vector.h"

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.ir.checks import Array, check_index, require
+from sen_runtime.ir.checks import Array, check_choice, check_index, require
 from sen_runtime.ir.int8 import Scale, check_weights, dequantize
 from sen_runtime.ir.operators.base import WeightOperator
+
+Order = Literal["rows", "sources"]
+ORDERS: tuple[Order, ...] = ("rows", "sources")
+#: Block rows of weights by source, which 16 bits name; a small image cannot expand to many row starts.
+MAX_SOURCE_ROWS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +33,7 @@ class Sparse(WeightOperator):
         shape: `(n_out, n_in)`.
         block: `(rows, columns)`.
         scale: of int8 values, `[1]` or `[n_out]`; else None.
+        order: of the blocks in a `.sen` image; the arrays above are in rows in both.
     """
 
     values: Array
@@ -35,28 +42,18 @@ class Sparse(WeightOperator):
     shape: tuple[int, int] = (0, 0)
     block: tuple[int, int] = (1, 1)
     scale: Scale | None = None
+    order: Order = "rows"
 
     weight_fields = ("values",)
 
     def __post_init__(self) -> None:
-        sizes = f"sparse weights of shape {self.shape} in blocks of {self.block}"
-        require(min(*self.shape, *self.block) >= 1, f"{sizes}; expected sizes >= 1")
+        grid = _block_grid(self.shape, self.block)
         check_weights(self.values, self.scale, "sparse values", self.shape[0], may_be_empty=True)
         n_blocks, width = self.values.shape
         expected = self.block[0] * self.block[1]
         require(width == expected, f"sparse values have {width} columns; expected {self.block[0]} x {self.block[1]}")
-        check_index(self.columns, "sparse columns", n_blocks)
-        check_index(self.row_starts, "sparse row_starts", self.block_grid[0] + 1)
-        starts = self.row_starts.astype(np.int64)
-        is_rising = starts[0] == 0 and starts[-1] == n_blocks and np.all(np.diff(starts) >= 0)
-        require(is_rising, f"sparse row_starts must rise from 0 to {n_blocks}, the number of blocks")
-        n_columns = self.block_grid[1]
-        is_inside = np.all((self.columns >= 0) & (self.columns < n_columns))
-        require(is_inside, f"sparse columns must lie in 0..{n_columns - 1}")
-        inside_row = np.ones(n_blocks, bool)
-        inside_row[starts[:-1][starts[:-1] < n_blocks]] = False
-        steps = np.diff(self.columns, prepend=-1)[inside_row]
-        require(np.all(steps > 0), "sparse columns must rise strictly within a row")
+        _check_blocks("row", self.row_starts, grid[0], "column", self.columns, grid[1], n_blocks)
+        _check_order(self.order, grid[0])
         self._check_overhang()
 
     def _check_overhang(self) -> None:
@@ -74,7 +71,7 @@ class Sparse(WeightOperator):
     @property
     def block_grid(self) -> tuple[int, int]:
         """Number of block rows and block columns."""
-        return -(-self.shape[0] // self.block[0]), -(-self.shape[1] // self.block[1])
+        return _block_grid(self.shape, self.block)
 
     @property
     def form(self) -> str:
@@ -117,10 +114,64 @@ class Sparse(WeightOperator):
             block=block,
         )
 
+    @classmethod
+    def from_sources(
+        cls,
+        values: Array,
+        rows: NDArray[np.int32],
+        column_starts: NDArray[np.int32],
+        shape: tuple[int, int],
+        block: tuple[int, int],
+        scale: Scale | None = None,
+    ) -> Sparse:
+        """Inverse of `by_source`."""
+        n_rows, n_columns = _block_grid(shape, block)
+        _check_order("sources", n_rows)
+        _check_blocks("column", column_starts, n_columns, "row", rows, n_rows, len(values))
+        columns = np.repeat(np.arange(n_columns, dtype=np.int32), np.diff(column_starts))
+        order = np.argsort(rows, kind="stable")
+        starts = np.searchsorted(rows[order], np.arange(n_rows + 1)).astype(np.int32)
+        return cls(values[order], columns[order], starts, shape, block, scale, "sources")
+
+    def by_source(self) -> tuple[Array, NDArray[np.int32], NDArray[np.int32]]:
+        """Values and block rows `[n_blocks]` by block column, and the starts of each `[ceil(n_in / columns) + 1]`."""
+        order = np.argsort(self.columns, kind="stable")
+        starts = np.searchsorted(self.columns[order], np.arange(self.block_grid[1] + 1))
+        return self.values[order], self.block_rows()[order].astype(np.int32), starts.astype(np.int32)
+
     def with_values_of(self, w: Array, scale: Scale | None = None) -> Sparse:
-        """The same pattern with the values of `w [n_out, n_in]`."""
+        """The same pattern, in rows, with the values of `w [n_out, n_in]`."""
         kept = _tiles(w, self.block)[self.block_rows(), self.columns]
-        return replace(self, values=kept.reshape(self.values.shape), scale=scale)
+        return replace(self, values=kept.reshape(self.values.shape), scale=scale, order="rows")
+
+
+def _block_grid(shape: tuple[int, int], block: tuple[int, int]) -> tuple[int, int]:
+    sizes = f"sparse weights of shape {shape} in blocks of {block}"
+    require(min(*shape, *block) >= 1, f"{sizes}; expected sizes >= 1")
+    return -(-shape[0] // block[0]), -(-shape[1] // block[1])
+
+
+def _check_order(order: Order, n_rows: int) -> None:
+    check_choice(order, "order of sparse weights", ORDERS)
+    is_short = order == "rows" or n_rows <= MAX_SOURCE_ROWS
+    require(is_short, f"sparse weights by source have {n_rows} block rows; expected at most {MAX_SOURCE_ROWS}")
+
+
+def _check_blocks(
+    line: str, starts: NDArray[np.int32], n_lines: int, name: str, indices: NDArray[np.int32], limit: int, n_blocks: int
+) -> None:
+    """Require `starts` of lines that rise from 0 to `n_blocks`, and indices below `limit` that rise within a line."""
+    check_index(indices, f"sparse {name}s", n_blocks)
+    check_index(starts, f"sparse {line}_starts", n_lines + 1)
+    firsts = starts.astype(np.int64)
+    is_rising = firsts[0] == 0 and firsts[-1] == n_blocks and np.all(np.diff(firsts) >= 0)
+    require(is_rising, f"sparse {line}_starts must rise from 0 to {n_blocks}, the number of blocks")
+    is_inside = np.all((indices >= 0) & (indices < limit))
+    require(is_inside, f"sparse {name}s must lie in 0..{limit - 1}")
+    inside_line = np.ones(n_blocks, bool)
+    inside_line[firsts[:-1][firsts[:-1] < n_blocks]] = False
+    steps = np.diff(indices, prepend=-1)[inside_line]
+    require(np.all(steps > 0), f"sparse {name}s must rise strictly within a {line}")
 
 
 def _tiles(w: Array, block: tuple[int, int]) -> Array:
