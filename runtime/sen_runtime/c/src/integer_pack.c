@@ -86,7 +86,8 @@ static row_sums visit_row(const sen_integer_product *p, const panels *to, uint32
 /* Bias and factors of every row; a sum of products with its bias must not exceed int32. `zero` is the input that counts as 0 as
  * the product takes it. */
 static sen_status set_rows(
-    const sen_integer_product *p, const panels *to, int32_t zero, int32_t *bias, int32_t *multiplier, int32_t *exponent, int32_t *max_exponent)
+    const sen_integer_product *p, const panels *to, int32_t zero, int32_t *bias, int32_t *multiplier, int32_t *exponent,
+    int32_t *max_exponent)
 {
     uint32_t row;
     *max_exponent = -31;
