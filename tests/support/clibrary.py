@@ -86,6 +86,8 @@ def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
                 files["1e-5"].append(image.dumps(by_source(network)))
                 files["0"].append(image.dumps(by_source(to_int8_weights(network))))
                 files["100"] += [image.dumps(by_source(each)) for each in (train, to_int8_weights(train))]
+    for n_in in range(1, 100):  # remainders of all vectors
+        files["0"].append(image.dumps(to_int8_weights(random_network(rng, kinds=("dense",), sizes=(n_in, 3)))))
     for network in map(thin_network, ((1, 1), (1, 4), (8, 1), (16, 1), (2, 3))):
         for each in (network, by_source(network)):
             files["1e-5"].append(image.dumps(each))

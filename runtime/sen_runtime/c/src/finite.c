@@ -73,26 +73,31 @@ SEN_PRIVATE int sen_is_finite(const float *x, size_t count)
 
 #include "vector.h"
 
-/* A product of NaN or infinity with 0 is NaN. Built without -ffast-math, unlike exported C. */
+/* A sum of products is not finite if a factor is not. If it overflows, each value is looked at. Built without -ffast-math, unlike
+ * exported C. */
 int SEN_NAME(sen_is_finite)(const float *x, size_t count)
 {
-    const float *const end = x + count, *const whole = end - count % 16, *const twos = end - count % 32;
-    const float32x4_t zero = vdupq_n_f32(0);
+    const float *const start = x, *const end = x + count, *const whole = end - count % 16, *const fours = end - count % 64;
     float32x4_t sum[4];
     float total;
-    int k;
+    int k, pair;
     for (k = 0; k < 4; k++)
-        sum[k] = zero;
-    for (; x != twos; x += 32)
-        for (k = 0; k < 8; k++)
-            sum[k % 4] = vfmaq_f32(sum[k % 4], vld1q_f32(x + 4 * k), zero);
-    for (; x != whole; x += 16)
-        for (k = 0; k < 4; k++)
-            sum[k] = vfmaq_f32(sum[k], vld1q_f32(x + 4 * k), zero);
+        sum[k] = vdupq_n_f32(0);
+    while (x != fours)
+        for (pair = 0; pair < 2; pair++) {
+            const float32x4x4_t a = load_16(&x), b = load_16(&x);
+            for (k = 0; k < 4; k++)
+                sum[k] = vfmaq_f32(sum[k], a.val[k], b.val[k]);
+        }
+    while (x != whole) {
+        const float32x4x4_t a = load_16(&x);
+        sum[0] = vfmaq_f32(sum[0], a.val[0], a.val[1]);
+        sum[1] = vfmaq_f32(sum[1], a.val[2], a.val[3]);
+    }
     total = vaddvq_f32(vaddq_f32(vaddq_f32(sum[0], sum[1]), vaddq_f32(sum[2], sum[3])));
     while (x != end)
         total += *x++ * 0.0f;
-    return total == 0;
+    return total * 0.0f == 0 || sen_is_finite(start, count);
 }
 
 #endif
