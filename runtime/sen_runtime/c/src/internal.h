@@ -162,6 +162,7 @@ typedef struct sen_isa {
     int (*is_finite)(const float *x, size_t count);
     const sen_integer_kernels *integer;
     uint32_t group, offset; /* of int8 panels: columns of a row next to each other, what is added to each weight */
+    uint32_t quads_use;     /* SEN_USES_... of `quads` */
     uint64_t max_scattered; /* max bytes of panels that sparse matrices become */
     sen_source_kernel sources[SEN_SOURCE_KERNELS];
     /* Of at most SEN_MAX_DIMENSIONS: a product of events, and the weights in panels. */

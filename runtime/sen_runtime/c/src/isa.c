@@ -87,6 +87,7 @@ const sen_isa SEN_NAME(sen_isa) = {
 #ifdef __ARM_NEON
     .is_finite = SEN_NAME(sen_is_finite),
     .group = SEN_GROUP,
+    .quads_use = SEN_USES_INT8 | SEN_USES_GROUPS,
     .max_scattered = 2u << 20,
     .sources =
         {{SEN_FLOAT32, 1, 1, 16, SEN_NAME(sen_source_f32)},
@@ -100,6 +101,7 @@ const sen_isa SEN_NAME(sen_isa) = {
 #ifdef __AVX512VNNI__
     .group = 4,
     .offset = 128,
+    .quads_use = SEN_USES_INT8,
     .quads = SEN_NAME(sen_quads),
     .slices_f32 = SEN_NAME(sen_slices_f32),
     .slices_int8 = SEN_NAME(sen_slices_int8),

@@ -101,6 +101,14 @@ static inline void store_sums(int32_t *to, int32x4x4_t value)
 /* sum + a times lane `lane` of b. On 32 bits it is rounded twice, as only that takes a lane. */
 #define add_lane(sum, a, b, lane) vfmaq_laneq_f32(sum, a, b, lane)
 
+/* The four floats from x[4 index] on. */
+static inline float32x4_t load_four_of(const float *x, size_t index)
+{
+    float32x4_t value; /* gcc 12 shifts the index with an instruction of its own */
+    __asm__("ldr %q0, [%1, %2, lsl #4]" : "=w"(value) : "r"(x), "r"(index), "m"(*(const float(*)[1 << 16])x));
+    return value;
+}
+
 /* Four numbers of float16. */
 static inline float32x4_t float_of_f16(uint16x4_t bits)
 {
@@ -211,6 +219,16 @@ static inline int32x4_t vpaddq_s32(int32x4_t a, int32x4_t b)
 static inline uint8x16_t vpaddq_u8(uint8x16_t a, uint8x16_t b)
 {
     return vcombine_u8(vpadd_u8(vget_low_u8(a), vget_high_u8(a)), vpadd_u8(vget_low_u8(b), vget_high_u8(b)));
+}
+
+static inline uint32x4_t vpmaxq_u32(uint32x4_t a, uint32x4_t b)
+{
+    return vcombine_u32(vpmax_u32(vget_low_u32(a), vget_high_u32(a)), vpmax_u32(vget_low_u32(b), vget_high_u32(b)));
+}
+
+static inline uint16x8_t vuzp2q_u16(uint16x8_t a, uint16x8_t b)
+{
+    return vcombine_u16(vshrn_n_u32(vreinterpretq_u32_u16(a), 16), vshrn_n_u32(vreinterpretq_u32_u16(b), 16));
 }
 
 static inline uint8x16_t vuzp1q_u8(uint8x16_t a, uint8x16_t b)

@@ -18,13 +18,15 @@ enum { SEN_MEAN_MEMBRANE, SEN_LAST_MEMBRANE, SEN_SPIKE_COUNT };
 
 /* Forms of the input that a product reads besides the values. */
 enum {
-    SEN_USES_INT8 = 1,  /* quantized values */
-    SEN_USES_EVENTS = 2 /* indices of nonzero values */
+    SEN_USES_INT8 = 1,   /* quantized values */
+    SEN_USES_EVENTS = 2, /* indices of nonzero values */
+    SEN_USES_GROUPS = 4  /* with SEN_USES_INT8: only groups of quantized values that are not all 0; of NEON */
 };
 
 /* The input of a product. */
 typedef struct sen_input {
     const float *values;    /* [n] */
+    uint32_t uses;          /* SEN_USES_... of `quantized` */
     const void *quantized;  /* [n] as written by sen_quantize; a value is about scale times its quantized value */
     float scale;
     int32_t sum;            /* of the quantized values; set by the instruction sets whose products use it */
@@ -89,7 +91,7 @@ typedef struct sen_layer {
     uint32_t total;    /* [n_in] of a leaky integrator: weighted sum of its inputs over the steps */
 } sen_layer;
 
-/* Quantizes x [n]; sets `quantized`, `scale` and `sum`. */
+/* Quantizes x [n] in the form that `uses` of the input says; sets `quantized`, `scale` and `sum`. */
 typedef void sen_quantizer(const float *x, uint32_t n, void *quantized, sen_input *input);
 /* Writes the indices of nonzero values, and up to 15 words behind them; returns their number. */
 typedef uint32_t sen_nonzero_finder(const float *x, uint32_t n, uint32_t *events);
@@ -306,7 +308,7 @@ sen_constant_integrator sen_integrate_constant;
 /* Bytes of `work` for `n` quantized values, in whole vectors of the widest processor: one byte each; as pairs two, and one for
  * sen_in_order. sen_stream4_int8, which images do not use, takes two more instead of one. */
 #define SEN_QUANTIZED_BYTES(n) (((size_t)(n) + 63u) / 64u * SEN_QUANTIZED_64)
-#define SEN_NEON_QUANTIZED_64 144u /* and sen_groups behind them */
+#define SEN_NEON_QUANTIZED_64 160u /* and sen_groups behind them */
 #ifdef SEN_PAIRS
 #define SEN_QUANTIZED_64 192u
 #elif defined(SEN_NEON_KERNELS)

@@ -70,6 +70,7 @@ void sen_to_quads(sen_loader *loader, sen_weights *w)
                 for (k = size * group; k < size * group + size; k++)
                     *to++ = (uint8_t)(offset + (i < w->rows && k < w->columns ? from[(size_t)i * w->columns + k] : 0));
     w->multiply = loader->isa->quads;
+    w->uses = loader->isa->quads_use;
     w->values = quads;
 }
 
@@ -110,9 +111,9 @@ void sen_scatter(sen_loader *loader, sen_weights *w, uint32_t order)
                 }
         }
     w->multiply = is_int8 ? loader->isa->quads : loader->isa->panels;
+    w->uses = is_int8 ? loader->isa->quads_use : SEN_USES_EVENTS;
     w->values = panels;
     if (!is_int8) {
-        w->uses = SEN_USES_EVENTS;
         w->dtype = SEN_FLOAT32;
         w->scale = NULL;
     }

@@ -127,7 +127,7 @@ static inline __attribute__((always_inline)) void panel(
         add_all(data, x->values, columns, sum, fours);
     else
         add_events(data, x, sum, fours);
-    finish_vectors(sum, 4 * fours, kept, addend, is_relu, y);
+    finish_vectors(sum, 4 * fours, kept, &addend, is_relu, y);
 }
 
 void SEN_NAME(sen_panels)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)

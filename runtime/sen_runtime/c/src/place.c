@@ -99,7 +99,7 @@ static void set_source_kernel(sen_loader *loader, sen_weights *w, sen_multiply *
     const int is_int8 = (w->uses & SEN_USES_INT8) != 0 && kernel != sen_source_reference;
     const uint64_t needed = ((uint64_t)w->columns + 63) / 64 * 64 + ((uint64_t)w->rows + 15) / 16 * 64;
     w->multiply = kernel ? kernel : is_int8 ? sen_source_int8_reference : sen_source_reference;
-    w->uses = is_int8 ? SEN_USES_INT8 : SEN_USES_EVENTS;
+    w->uses = !is_int8 ? SEN_USES_EVENTS : kernel ? SEN_USES_INT8 | SEN_USES_GROUPS : SEN_USES_INT8;
     if (is_int8 && needed > UINT32_MAX / 4) /* SEN_QUANTIZED_BYTES of it must fit size_t */
         loader->arena.overflows = 1;
     else if (is_int8) /* sums behind the quantized inputs */
@@ -194,6 +194,10 @@ sen_status sen_place_operator(
     default:
         loader->inner = sen_larger(loader->inner, tensors[1].shape[0]);
         status = place_dense(loader, &tensors[1], &tensors[3], meets_spikes, &w[0]);
-        return status == SEN_OK ? place_dense(loader, &tensors[0], &tensors[2], 0, &w[1]) : status;
+        if (status == SEN_OK) {
+            status = place_dense(loader, &tensors[0], &tensors[2], 0, &w[1]);
+            w[1].uses &= ~(uint32_t)SEN_USES_GROUPS; /* sums are hardly ever 0 */
+        }
+        return status;
     }
 }

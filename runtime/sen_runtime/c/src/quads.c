@@ -96,6 +96,8 @@ static inline int8x8_t group_of(const input_group *x)
         sum[k + 1] = dot(sum[k + 1], weights.val[1], x, lane);                                                 \
         sum[k + 2] = dot(sum[k + 2], weights.val[2], x, lane);                                                 \
         sum[k + 3] = dot(sum[k + 3], weights.val[3], x, lane);                                                 \
+        /* gcc 12 moves sums from register to register otherwise */                                                        \
+        __asm__ volatile("" : "+w"(sum[k]), "+w"(sum[k + 1]), "+w"(sum[k + 2]), "+w"(sum[k + 3]));                         \
     }
 
 /* All groups, which lie one behind the other. */
@@ -120,22 +122,27 @@ static inline __attribute__((always_inline)) void add_all(
 
 /* The groups that are not all 0. */
 static inline __attribute__((always_inline)) void add_groups(
-    const int8_t *data, const input_group *x, const sen_groups *groups, int32x4_t *sum, const int fours)
+    const int8_t *data, const input_group *x, const uint16_t *group, uint32_t count, int32x4_t *sum, const int fours)
 {
-    const uint16_t *group = groups->group, *const end = group + groups->count, *const whole = end - groups->count % 2;
+    const uint16_t *const end = group + count, *const whole = end - count % 4;
     const size_t stride = 64 * (size_t)fours;
+    const int8_t *from;
     int k;
+#define ADD_LANE(index, lane)                                                                                              \
+    from = data + (index) * stride;                                                                                        \
+    ADD_GROUP(vdotq_laneq_s32, from, values, lane)
     while (group != whole) {
-        const uint32_t i = group[0], j = group[1];
-        const int8_t *from = data + i * stride, *other = data + j * stride;
-        const int8x8_t value = group_of(x + i), second = group_of(x + j);
-        group += 2;
-        ADD_GROUP(vdotq_lane_s32, from, value, 0)
-        ADD_GROUP(vdotq_lane_s32, other, second, 0)
+        const int8x16_t values = vreinterpretq_s8_s32(vld1q_s32(x));
+        x += 4;
+        ADD_LANE(group[0], 0)
+        group += 4;
+        ADD_LANE(group[-3], 1)
+        ADD_LANE(group[-2], 2)
+        ADD_LANE(group[-1], 3)
     }
-    if (group != end) {
-        const int8_t *from = data + *group * stride;
-        const int8x8_t value = group_of(x + *group);
+    while (group != end) {
+        const int8x8_t value = group_of(x++);
+        from = data + *group++ * stride;
         ADD_GROUP(vdotq_lane_s32, from, value, 0)
     }
 }
@@ -186,59 +193,59 @@ static inline __attribute__((always_inline)) void add_all(
 
 /* The groups that are not all 0. */
 static inline __attribute__((always_inline)) void add_groups(
-    const int8_t *data, const input_group *x, const sen_groups *groups, int32x4_t *sum, const int fours)
+    const int8_t *data, const input_group *x, const uint16_t *group, uint32_t count, int32x4_t *sum, const int fours)
 {
-    const uint16_t *group = groups->group, *const end = group + groups->count;
+    const uint16_t *const end = group + count;
     const size_t stride = 32 * (size_t)fours;
 #define ADD_TWO(k)                                                                                                         \
-    add_two(                                                                                                               \
-        data + group[k] * stride, copies_of(x + group[k]), data + group[(k) + 1] * stride, copies_of(x + group[(k) + 1]), \
-        sum, fours)
-    for (; end - group >= 4; group += 4) {
+    add_two(data + group[k] * stride, copies_of(x + (k)), data + group[(k) + 1] * stride, copies_of(x + (k) + 1), sum, fours)
+    for (; end - group >= 4; group += 4, x += 4) {
         ADD_TWO(0);
         ADD_TWO(2);
     }
-    for (; end - group >= 2; group += 2)
+    for (; end - group >= 2; group += 2, x += 2)
         ADD_TWO(0);
     if (group != end)
-        add_two(data + *group * stride, copies_of(x + *group), data, vdupq_n_s8(0), sum, fours);
+        add_two(data + *group * stride, copies_of(x), data, vdupq_n_s8(0), sum, fours);
 }
 
 #endif
 
-/* One panel of 16 `fours` rows from `row` on. */
+/* The outputs of a panel of 16 `fours` rows, as far as there are `left`. */
 static inline __attribute__((always_inline)) void quad_panel(
-    const sen_weights *w, const sen_input *x, const int8_t *data, const sen_groups *nonzero, uint32_t groups,
-    const float *addend, int is_relu, uint32_t row, float *y, const int fours)
+    const int8_t *data, const void *quantized, const sen_groups *nonzero, uint32_t count, uint32_t groups, uint32_t left,
+    row_outputs *out, const int fours)
 {
     int32x4_t sum[SEN_PANEL / 4];
     int k;
     for (k = 0; k < 4 * fours; k++)
         sum[k] = vdupq_n_s32(0);
-    if (nonzero->count == groups)
-        add_all(data, x->quantized, groups, sum, fours);
+    if (count == groups)
+        add_all(data, quantized, groups, sum, fours);
     else
-        add_groups(data, x->quantized, nonzero, sum, fours);
-    finish_int8(w, x, row, sum, 4 * fours, addend, is_relu, y);
+        add_groups(data, quantized, nonzero->group, count, sum, fours);
+    finish_int8(out, sum, 4 * fours, left);
 }
 
 void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
     const uint32_t groups = w->columns / SEN_GROUP + (w->columns % SEN_GROUP != 0);
-    const sen_groups *const nonzero = groups_of(x->quantized, w->columns);
+    const size_t panel = (size_t)groups * SEN_GROUP * SEN_PANEL;
+    const void *const quantized = x->quantized;
+    const sen_groups *const nonzero = groups_of(quantized, w->columns);
+    const uint32_t count = x->uses & SEN_USES_GROUPS ? nonzero->count : groups;
     const int8_t *data = w->values;
-    uint32_t row;
-    for (row = 0; row < w->rows; row += SEN_PANEL) {
-        const uint32_t width = sen_panel_width(w->rows, row);
-        if (SEN_PANEL > 32 && width == 64)
-            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 4);
-        else if (SEN_PANEL > 32 && width == 48)
-            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 3);
-        else if (width == 32)
-            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 2);
+    row_outputs out = outputs_of(w, x, addend, is_relu, y);
+    int64_t left = w->rows;
+    for (; left > 0; left -= SEN_PANEL, data += panel) {
+        if (left > SEN_PANEL - 16)
+            quad_panel(data, quantized, nonzero, count, groups, (uint32_t)left, &out, SEN_PANEL / 16);
+        else if (SEN_PANEL > 32 && left > 32)
+            quad_panel(data, quantized, nonzero, count, groups, (uint32_t)left, &out, 3);
+        else if (SEN_PANEL > 32 && left > 16)
+            quad_panel(data, quantized, nonzero, count, groups, (uint32_t)left, &out, 2);
         else
-            quad_panel(w, x, data, nonzero, groups, addend, is_relu, row, y, 1);
-        data += (size_t)groups * SEN_GROUP * width;
+            quad_panel(data, quantized, nonzero, count, groups, (uint32_t)left, &out, 1);
     }
 }
 

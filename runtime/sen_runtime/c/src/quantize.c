@@ -8,11 +8,11 @@
 /* Sets the scale of an input with this maximum magnitude; returns the factor from values to quantized values. */
 SEN_INLINE float set_scale(float max, void *quantized, sen_input *input)
 {
-    const float nonzero = max > SEN_MIN_MAGNITUDE ? max : 0, inverse = nonzero > 0 ? 127.0f / nonzero : 0;
+    const int is_zero = !(max > SEN_MIN_MAGNITUDE);
     input->quantized = quantized;
-    input->scale = nonzero / 127.0f;
+    input->scale = is_zero ? 0 : max / 127.0f;
     input->sum = 0;
-    return inverse;
+    return is_zero ? 0 : 127.0f / max;
 }
 
 /* 1.5 * 2^23: added to a small float, it leaves the nearest integer in the low bits. */
@@ -179,119 +179,177 @@ void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_inp
 #elif defined(__ARM_NEON)
 
 /* Sixteen values rounded to nearest, halves to even; NaN becomes 0. */
-static inline int8x16_t sixteen_rounded(const float *x, float inverse)
+static inline int8x16_t sixteen_rounded(const float32x4_t value[4], float inverse)
 {
     int16x4_t rounded[4];
     int k;
     for (k = 0; k < 4; k++)
-        rounded[k] = nearest_integers(vmulq_n_f32(vld1q_f32(x + 4 * k), inverse));
+        rounded[k] = nearest_integers(vmulq_n_f32(value[k], inverse));
     return vcombine_s8(
         vmovn_s16(vcombine_s16(rounded[0], rounded[1])), vmovn_s16(vcombine_s16(rounded[2], rounded[3])));
 }
 
-/* Values whose groups are found at once. */
-#define BLOCK (8 * SEN_GROUP)
-
-/* A bit for each group of a block that is not all 0. */
-static inline uint32_t group_bits(const int8x16_t *block)
+/* The max magnitude; NaN is left out. */
+static float max_of(const float *x, uint32_t n)
 {
-    const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128};
-#ifdef __ARM_FEATURE_DOTPROD
-    const uint32x4_t low = vreinterpretq_u32_s8(block[0]), high = vreinterpretq_u32_s8(block[1]);
-    const uint16x8_t kept = vcombine_u16(vmovn_u32(vtstq_u32(low, low)), vmovn_u32(vtstq_u32(high, high)));
-    return vaddvq_u16(vandq_u16(kept, bits));
-#else
-    const uint16x8_t value = vreinterpretq_u16_s8(*block);
-    return vaddvq_u16(vandq_u16(vtstq_u16(value, value), bits));
-#endif
-}
-
-/* The max magnitude of whole vectors of sixteen. Floats that are not negative have the order of their bits, which takes one
- * instruction a vector. */
-static float max_of_whole(const float *x, const float *end)
-{
-    const float *const start = x;
-    uint32x4_t bits[4];
+    const float *const end = x + n, *const whole = end - n % 16, *from = x;
     float32x4_t maxima[4];
-    uint32_t all;
     float max;
     int k;
     for (k = 0; k < 4; k++)
-        bits[k] = vdupq_n_u32(0);
-    for (; x != end; x += 16)
-        for (k = 0; k < 4; k++)
-            bits[k] = vmaxq_u32(bits[k], vreinterpretq_u32_f32(vld1q_f32(x + 4 * k)));
-    all = vmaxvq_u32(vmaxq_u32(vmaxq_u32(bits[0], bits[1]), vmaxq_u32(bits[2], bits[3])));
-    memcpy(&max, &all, sizeof max);
-    if (all <= 0x7F800000u)
-        return max;
-    for (k = 0; k < 4; k++)
         maxima[k] = vdupq_n_f32(0);
-    for (x = start; x != end; x += 16)
+    for (; from != whole; from += 16)
         for (k = 0; k < 4; k++)
-            maxima[k] = max_magnitude(maxima[k], vld1q_f32(x + 4 * k));
-    return vmaxvq_f32(max_magnitude(max_magnitude(maxima[0], maxima[1]), max_magnitude(maxima[2], maxima[3])));
-}
-
-static float max_of(const float *x, uint32_t n)
-{
-    const float *const end = x + n, *const whole = end - n % 16;
-    float max = max_of_whole(x, whole);
-    x = whole;
+            maxima[k] = max_magnitude(maxima[k], vld1q_f32(from + 4 * k));
+    max = vmaxvq_f32(max_magnitude(max_magnitude(maxima[0], maxima[1]), max_magnitude(maxima[2], maxima[3])));
     if (max != max) {
         max = 0;
-        x = end - n;
+        from = x;
     }
-    for (; x != end; x++) {
-        const float magnitude = *x < 0 ? -*x : *x;
+    for (; from != end; from++) {
+        const float magnitude = *from < 0 ? -*from : *from;
         max = magnitude > max ? magnitude : max;
     }
     return max;
 }
 
-/* Quantizes a block, and writes its groups behind `group`, with up to seven words behind them. */
-static inline uint16_t *put_block(const float *x, float inverse, int8_t *to, uint16x8_t first, uint16_t *group)
+/* Zeros follow the values up to whole groups. */
+static inline void quantize_in_order(const float *x, uint32_t n, float inverse, int8_t *to)
 {
-    int8x16_t block[BLOCK / 16];
-    uint32_t kept, k;
-    for (k = 0; k < BLOCK / 16; k++) {
-        block[k] = sixteen_rounded(x + 16 * k, inverse);
-        vst1q_s8(to + 16 * k, block[k]);
+    const float *const whole = x + n / 16 * 16;
+    for (; x != whole; x += 16, to += 16) {
+        const float32x4_t value[4] = {vld1q_f32(x), vld1q_f32(x + 4), vld1q_f32(x + 8), vld1q_f32(x + 12)};
+        vst1q_s8(to, sixteen_rounded(value, inverse));
     }
-    kept = group_bits(block);
-    if (kept) {
-        vst1q_u16(group, vaddw_u8(first, vld1_u8(sen_set_bits.position[kept])));
-        group += sen_set_bits.count[kept];
+    if (n % 16) {
+        vst1q_s8(to, vdupq_n_s8(0));
+        quantize_values(x, n % 16, inverse, to);
     }
-    return group;
 }
 
-/* Zeros follow the values up to a whole block. */
-void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
+/* Values of four groups. */
+#define FOUR_GROUPS (4 * SEN_GROUP)
+
+/* The max of the bits of each of four groups, behind which `x` moves. */
+static inline uint32x4_t group_maxima(const float **x)
 {
-    const float inverse = set_scale(max_of(x, n), quantized, input);
-    const float *const whole = x + n / BLOCK * BLOCK, *const twos = x + n / (2 * BLOCK) * (2 * BLOCK);
-    sen_groups *const found = groups_of(quantized, n);
-    uint16_t *group = found->group;
+#if SEN_GROUP == 4
+    const float32x4x4_t value = load_16(x);
+    return vpmaxq_u32(
+        vpmaxq_u32(vreinterpretq_u32_f32(value.val[0]), vreinterpretq_u32_f32(value.val[1])),
+        vpmaxq_u32(vreinterpretq_u32_f32(value.val[2]), vreinterpretq_u32_f32(value.val[3])));
+#else
+    const float32x4x2_t value = load_8(x);
+    return vpmaxq_u32(vreinterpretq_u32_f32(value.val[0]), vreinterpretq_u32_f32(value.val[1]));
+#endif
+}
+
+/* Those of the last `n` values, which zeros pad. */
+static __attribute__((noinline)) uint32x4_t last_maxima(const float *x, uint32_t n)
+{
+    float last[FOUR_GROUPS] = {0};
+    x = memcpy(last, x, n * sizeof *last);
+    return group_maxima(&x);
+}
+
+/* Groups that are not all 0, up to the place for the next one, and the max of the bits of the values so far. */
+typedef struct found_groups {
+    uint16_t *next;
+    uint32x4_t maxima;
+    const uint8_t *counts; /* of sen_set_bits */
+} found_groups;
+
+/* Adds those of eight groups, `first`, that are not all 0; up to seven words behind them are written, too. Values whose upper half
+ * of bits is 0 are quantized to 0. */
+static inline void add_eight_groups(found_groups *found, uint32x4_t a, uint32x4_t b, uint16x8_t first)
+{
+    const uint16x8_t bits = {1, 2, 4, 8, 16, 32, 64, 128};
+    const uint16x8_t upper = vuzp2q_u16(vreinterpretq_u16_u32(a), vreinterpretq_u16_u32(b));
+    const uint32_t kept = vaddvq_u16(vandq_u16(vtstq_u16(upper, upper), bits));
+    found->maxima = vmaxq_u32(vmaxq_u32(found->maxima, a), b);
+    if (kept) {
+        vst1q_u16(found->next, vaddw_u8(first, vld1_u8(sen_set_bits.position[kept])));
+        found->next += found->counts[kept];
+    }
+}
+
+/* Finds the groups that are not all 0; returns the max magnitude. Floats that are not negative have the order of their bits. */
+static float find_groups(const float *x, uint32_t n, sen_groups *groups)
+{
+    const uint32_t block = 2 * FOUR_GROUPS, left = n % block;
+    const float *const twos = x + n / (2 * block) * (2 * block), *const whole = x + (n - left), *from = x;
+    const uint32x4_t zero = vdupq_n_u32(0);
+    found_groups found = {groups->group, zero, sen_set_bits.count};
     uint16x8_t first = vdupq_n_u16(0);
-    int8_t *to = quantized;
-    for (; x != twos; x += 2 * BLOCK, to += 2 * BLOCK) {
-        group = put_block(x, inverse, to, first, group);
-        group = put_block(x + BLOCK, inverse, to + BLOCK, vaddq_u16(first, vdupq_n_u16(8)), group);
+    uint32_t all;
+    float max;
+    __asm__("" : "+r"(found.counts)); /* gcc 12 adds its offset to each index otherwise */
+    while (from != twos) {
+        const uint32x4_t a = group_maxima(&from), b = group_maxima(&from), c = group_maxima(&from), d = group_maxima(&from);
+        add_eight_groups(&found, a, b, first);
+        add_eight_groups(&found, c, d, vaddq_u16(first, vdupq_n_u16(8)));
         first = vaddq_u16(first, vdupq_n_u16(16));
     }
-    if (x != whole) {
-        group = put_block(x, inverse, to, first, group);
+    if (from != whole) {
+        const uint32x4_t a = group_maxima(&from), b = group_maxima(&from);
+        add_eight_groups(&found, a, b, first);
         first = vaddq_u16(first, vdupq_n_u16(8));
-        x += BLOCK;
-        to += BLOCK;
     }
-    if (n % BLOCK) {
-        float last[BLOCK] = {0};
-        memcpy(last, x, n % BLOCK * sizeof *last);
-        group = put_block(last, inverse, to, first, group);
+    if (left > 0) {
+        const uint32x4_t a = left < FOUR_GROUPS ? last_maxima(from, left) : group_maxima(&from);
+        add_eight_groups(&found, a, left > FOUR_GROUPS ? last_maxima(from, left - FOUR_GROUPS) : zero, first);
     }
-    found->count = (uint32_t)(group - found->group);
+    groups->count = (uint32_t)(found.next - groups->group);
+    vst1q_u16(found.next, vdupq_n_u16(0));
+    all = vmaxvq_u32(found.maxima);
+    memcpy(&max, &all, sizeof max);
+    return all <= 0x7F800000u ? max : max_of(x, n);
+}
+
+/* Four values of the groups from `group` on. */
+static inline float32x4_t four_of(const float *x, const uint16_t *group)
+{
+#if SEN_GROUP == 4
+    return load_four_of(x, *group);
+#else
+    return vcombine_f32(vld1_f32(x + 2 * (size_t)group[0]), vld1_f32(x + 2 * (size_t)group[1]));
+#endif
+}
+
+/* The groups that were found, one behind the other. The last one may be a part. */
+static inline void quantize_groups(const float *x, uint32_t n, float inverse, sen_groups *found, int8_t *to)
+{
+    const uint32_t count = found->count, is_partial = n % SEN_GROUP && count && found->group[count - 1] == n / SEN_GROUP;
+    const uint16_t *group = found->group, *const end = group + count - is_partial;
+    int8_t *const last = to + SEN_GROUP * (count - is_partial);
+    if (is_partial)
+        found->group[count - 1] = 0; /* as those behind: they are read, too */
+    while (group < end) {
+        /* the first group last, where gcc 12 moves the pointer with the load */
+        const float32x4_t d = four_of(x, group + 12 / SEN_GROUP), c = four_of(x, group + 8 / SEN_GROUP);
+        const float32x4_t b = four_of(x, group + 4 / SEN_GROUP), a = four_of(x, group);
+        const float32x4_t value[4] = {a, b, c, d};
+        vst1q_s8(to, sixteen_rounded(value, inverse));
+        group += 16 / SEN_GROUP;
+        to += 16;
+    }
+    if (is_partial) {
+        float values[SEN_GROUP] = {0};
+        found->group[count - 1] = (uint16_t)(n / SEN_GROUP);
+        memcpy(values, x + (n - n % SEN_GROUP), n % SEN_GROUP * sizeof *values);
+        quantize_values(values, SEN_GROUP, inverse, last);
+    }
+}
+
+void SEN_NAME(sen_quantize)(const float *x, uint32_t n, void *quantized, sen_input *input)
+{
+    sen_groups *const found = groups_of(quantized, n);
+    const int has_groups = (input->uses & SEN_USES_GROUPS) != 0;
+    const float inverse = set_scale(has_groups ? find_groups(x, n, found) : max_of(x, n), quantized, input);
+    if (has_groups && found->count < (n + SEN_GROUP - 1) / SEN_GROUP)
+        quantize_groups(x, n, inverse, found, quantized);
+    else
+        quantize_in_order(x, n, inverse, quantized);
 }
 
 #else

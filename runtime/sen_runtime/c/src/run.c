@@ -2,14 +2,17 @@
 #include "network.h"
 
 /* export: apply, needs sen_value */
-/* What a product of `network` knows of its input `x` [n], once it was asked for. */
-static void prepare(const sen_network *network, float *work, const float *x, uint32_t n, uint32_t uses, sen_input *input)
+/* What the product with `w` knows of its input `x` [n], once it was asked for. */
+static void prepare(const sen_network *network, float *work, const float *x, const sen_weights *w, sen_input *input)
 {
+    const uint32_t n = w->columns, uses = w->uses;
     if (input->values != x)
         memset(input, 0, sizeof *input);
     input->values = x;
-    if (uses & SEN_USES_INT8 && !input->quantized)
+    if (uses & SEN_USES_INT8 && input->uses != uses) {
+        input->uses = uses;
         network->kernels->quantize(x, n, work + network->quantized, input);
+    }
     if (uses & SEN_USES_EVENTS && !input->events) {
         uint32_t *events = (uint32_t *)(void *)(work + network->events);
         input->count = network->kernels->nonzero(x, n, events);
@@ -22,20 +25,18 @@ static void apply(
     const sen_network *network, float *work, const sen_layer *layer, const float *x, const float *addend, int is_relu,
     float *y)
 {
-    sen_input input = {NULL, NULL, 0, 0, NULL, 0};
+    sen_input input = {x, 0, NULL, 0, 0, NULL, 0};
     uint32_t index;
     for (index = 0; index < layer->term_count; index++) {
-        const sen_weights *first = layer->terms[index].first, *second = layer->terms[index].second;
-        const int is_last = index == layer->term_count - 1;
-        prepare(network, work, x, layer->n_in, first->uses, &input);
+        const sen_weights *w = layer->terms[index].first, *second = layer->terms[index].second;
+        prepare(network, work, x, w, &input);
         if (second) {
             float *inner = work + network->inner;
-            first->multiply(first, &input, NULL, 0, inner);
-            prepare(network, work, inner, second->columns, second->uses, &input);
-            second->multiply(second, &input, addend, is_relu && is_last, y);
-        } else {
-            first->multiply(first, &input, addend, is_relu && is_last, y);
+            w->multiply(w, &input, NULL, 0, inner);
+            prepare(network, work, inner, second, &input);
+            w = second;
         }
+        w->multiply(w, &input, addend, is_relu && index == layer->term_count - 1, y);
         addend = y;
     }
 }
@@ -262,7 +263,7 @@ typedef struct sen_addends {
 static void multiply_alone(
     const sen_batch *batch, float *work, const sen_weights *w, sen_input *x, const float *addend, int is_relu, float *y)
 {
-    prepare(batch->network, work, x->values, w->columns, w->uses & SEN_USES_EVENTS, x);
+    prepare(batch->network, work, x->values, w, x);
     w->multiply(w, x, addend, is_relu, y);
 }
 
@@ -283,6 +284,7 @@ static void multiply_rows(
         sen_input *input = &rows.x[rows.count];
         memset(input, 0, sizeof *input);
         input->values = x;
+        input->uses = w->uses;
         if (w->uses & SEN_USES_INT8)
             batch->network->kernels->quantize(x, w->columns, quantized, input);
         if (!kernel || count < kernel->min_rows || (kernel->is_faster_alone && kernel->is_faster_alone(w, x))) {

@@ -262,35 +262,32 @@ void SEN_NAME(sen_source_1x4_f32)(const sen_weights *w, const sen_input *x, cons
 /* sums [rows] += the blocks of a source times the quantized inputs of its block column. */
 typedef void sen_add_source(source from, const int8_t *weights, const int8_t *x, int32_t *sums);
 
-/* See sen_source_int8_reference. */
-static inline int32_t *sums_behind(const sen_input *x, uint32_t columns)
+/* Sums of 0, as in sen_source_int8_reference. */
+static inline int32_t *clear_sums(const sen_weights *w, const sen_input *x)
 {
     const uintptr_t start = (uintptr_t)x->quantized;
-    return (int32_t *)(start + ((size_t)columns + 63) / 64 * SEN_NEON_QUANTIZED_64);
+    int32_t *const sums = (int32_t *)(start + ((size_t)w->columns + 63) / 64 * SEN_NEON_QUANTIZED_64);
+    return memset(sums, 0, ((size_t)w->rows + 15) / 16 * 16 * sizeof *sums);
 }
 
-/* Blocks of `width` columns and `block` weights. */
-static inline __attribute__((always_inline)) void multiply_int8(
-    const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y, sen_add_source *add,
-    const uint32_t width, const size_t block)
+/* Blocks of one column and `block` weights. */
+static inline __attribute__((always_inline)) void multiply_columns(
+    const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y, sen_add_source *add, const size_t block)
 {
     const sen_groups *const groups = groups_of(x->quantized, w->columns);
     const uint16_t *group = groups->group, *const end = group + groups->count;
-    const int8_t *const q = x->quantized, *const weights = w->values;
-    int32_t *const sums = sums_behind(x, w->columns);
+    const int8_t *const weights = w->values, *q = x->quantized;
+    int32_t *const sums = clear_sums(w, x);
+    row_outputs out = outputs_of(w, x, addend, is_relu, y);
     const sources all = sources_of(w);
-    uint32_t last = UINT32_MAX, k;
-    memset(sums, 0, ((size_t)w->rows + 15) / 16 * 16 * sizeof *sums);
-    while (group != end) {
-        const uint32_t first = SEN_GROUP * *group++;
-        for (k = first; k < first + SEN_GROUP; k++)
-            if (q[k] != 0 && (width == 1 || k / width != last)) {
-                const source from = source_of(all, k / width);
-                last = k / width;
-                add(from, weights + block * from.first, q + width * last, sums);
+    uint32_t k;
+    for (; group != end; group++, q += SEN_GROUP)
+        for (k = 0; k < SEN_GROUP; k++)
+            if (q[k] != 0) {
+                const source from = source_of(all, SEN_GROUP * *group + k);
+                add(from, weights + block * from.first, q + k, sums);
             }
-    }
-    finish_sums(w, x, 0, sums, w->rows, addend, is_relu, y);
+    finish_sums(&out, sums, w->rows);
 }
 
 static inline void add_16x1(source from, const int8_t *block, const int8_t *x, int32_t *sums)
@@ -362,17 +359,32 @@ static inline void add_1x4(source from, const int8_t *block, const int8_t *x, in
 
 void SEN_NAME(sen_source_16x1_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    multiply_int8(w, x, addend, is_relu, y, add_16x1, 1, 16);
+    multiply_columns(w, x, addend, is_relu, y, add_16x1, 16);
 }
 
 void SEN_NAME(sen_source_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    multiply_int8(w, x, addend, is_relu, y, add_single, 1, 1);
+    multiply_columns(w, x, addend, is_relu, y, add_single, 1);
 }
 
 void SEN_NAME(sen_source_1x4_int8)(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    multiply_int8(w, x, addend, is_relu, y, add_1x4, 4, 4);
+    const sen_groups *const groups = groups_of(x->quantized, w->columns);
+    const uint16_t *group = groups->group, *const end = group + groups->count;
+    const int8_t *const weights = w->values, *q = x->quantized;
+    int32_t *const sums = clear_sums(w, x);
+    row_outputs out = outputs_of(w, x, addend, is_relu, y);
+    const sources all = sources_of(w);
+    const uint32_t parts = 4 / SEN_GROUP; /* groups of a block */
+    while (group != end) {
+        const uint32_t j = *group / parts;
+        const source from = source_of(all, j);
+        int8_t four[4] = {0};
+        for (; group != end && *group / parts == j; group++, q += SEN_GROUP)
+            memcpy(four + SEN_GROUP * (*group % parts), q, SEN_GROUP);
+        add_1x4(from, weights + 4 * from.first, four, sums);
+    }
+    finish_sums(&out, sums, w->rows);
 }
 
 #endif

@@ -229,6 +229,7 @@ void SEN_NAME(sen_sparse_16x1_int8)(const sen_weights *w, const sen_input *x, co
 {
     const int8_t *block = w->values, *q = x->quantized;
     const uint16_t *column = w->indices;
+    row_outputs out = outputs_of(w, x, addend, is_relu, y);
     uint32_t row;
     int32_t at = 0;
     for (row = 0; row < w->rows; row += 16) {
@@ -249,7 +250,14 @@ void SEN_NAME(sen_sparse_16x1_int8)(const sen_weights *w, const sen_input *x, co
         }
         block -= 16 * (size_t)(at - end);
         at = end;
-        finish_int8(w, x, row, sum, 4, addend, is_relu, y);
+        if (w->rows - row >= 16) {
+            finish_int8(&out, sum, 4, 16);
+        } else {
+            int32_t last[16], k;
+            for (k = 0; k < 4; k++)
+                vst1q_s32(last + 4 * k, sum[k]);
+            finish_sums(&out, last, w->rows - row);
+        }
     }
 }
 

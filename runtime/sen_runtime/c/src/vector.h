@@ -149,15 +149,21 @@ static inline void finish_rows(const float *sums, uint32_t n, const float *adden
 
 #ifdef __ARM_NEON
 
-/* finish_rows of the `kept` first rows of whole vectors. Inlined into callers that know the number of vectors. */
+/* finish_rows of whole vectors, as far as there are `left` rows; moves behind them. Inlined into callers that know the number of
+ * vectors. */
 static inline __attribute__((always_inline)) void finish_vectors(
-    float32x4_t *sum, const int vectors, uint32_t kept, const float *addend, int is_relu, float *y)
+    float32x4_t *sum, const int vectors, uint32_t left, const float **addend, int is_relu, float *y)
 {
     int k;
-    if (kept == 4 * (uint32_t)vectors) {
-        if (addend)
-            for (k = 0; k < vectors; k++)
-                sum[k] = vaddq_f32(vld1q_f32(addend + 4 * k), sum[k]);
+    if (left >= 4 * (uint32_t)vectors) {
+        if (*addend)
+            for (k = 0; k < vectors; k += 4) {
+                const float32x4x4_t value = load_16(addend);
+                sum[k] = vaddq_f32(value.val[0], sum[k]);
+                sum[k + 1] = vaddq_f32(value.val[1], sum[k + 1]);
+                sum[k + 2] = vaddq_f32(value.val[2], sum[k + 2]);
+                sum[k + 3] = vaddq_f32(value.val[3], sum[k + 3]);
+            }
         if (is_relu)
             for (k = 0; k < vectors; k++)
                 sum[k] = positive_part(sum[k]);
@@ -167,11 +173,12 @@ static inline __attribute__((always_inline)) void finish_vectors(
         float sums[SEN_PANEL];
         for (k = 0; k < vectors; k++)
             vst1q_f32(sums + 4 * k, sum[k]);
-        finish_rows(sums, kept, addend, is_relu, y);
+        finish_rows(sums, left, *addend, is_relu, y);
     }
 }
 
-/* Groups of SEN_GROUP quantized values that are not all 0, ascending; sen_quantize writes them behind the values. */
+/* Groups of SEN_GROUP values that are not all 0, ascending. For SEN_USES_GROUPS the quantized values are those of these groups,
+ * one behind the other, and this follows them. */
 typedef struct sen_groups {
     uint32_t count;
     uint16_t group[];
@@ -182,72 +189,91 @@ static inline sen_groups *groups_of(const void *quantized, uint32_t n)
     return (sen_groups *)(uintptr_t)((const int8_t *)quantized + ((size_t)n + 31) / 32 * 32);
 }
 
-/* sen_finish_int8 of the rows from `row` on, as far as there are any, four sums in each of `vectors` vectors. */
-#ifdef __aarch64__
-static inline __attribute__((always_inline)) void finish_int8(
-    const sen_weights *w, const sen_input *x, uint32_t row, const int32x4_t *sum, const int vectors, const float *addend,
-    int is_relu, float *y)
+/* How sums become outputs, of the rows that come next. */
+typedef struct row_outputs {
+    const float *scale, *addend; /* of these rows; `scale` of all of them without `has_scales`; `addend` null for 0 */
+    float *y, input_scale;
+    int has_scales, is_relu;
+} row_outputs;
+
+static inline row_outputs outputs_of(const sen_weights *w, const sen_input *x, const float *addend, int is_relu, float *y)
 {
-    const uint32_t count = 4 * (uint32_t)vectors, kept = w->rows - row < count ? w->rows - row : count;
-    const float *scale = w->scale + (w->scale_step ? row : 0);
-    float32x4_t value[16];
-    float last[64];
-    int k;
-    if (!w->scale_step) {
-        const float32x4_t all = vmulq_n_f32(vdupq_n_f32(*scale), x->scale);
-        for (k = 0; k < vectors; k++)
-            value[k] = vmulq_f32(all, vcvtq_f32_s32(sum[k]));
-    } else {
-        if (kept < count)
-            scale = memcpy(last, scale, kept * sizeof *last);
-        for (k = 0; k < vectors; k++)
-            value[k] = vmulq_f32(vmulq_n_f32(vld1q_f32(scale + 4 * k), x->scale), vcvtq_f32_s32(sum[k]));
-    }
-    finish_vectors(value, vectors, kept, addend ? addend + row : NULL, is_relu, y + row);
+    const row_outputs all = {w->scale, addend, y, x->scale, w->scale_step != 0, is_relu};
+    return all;
 }
 
-/* sen_finish_int8 of `count` rows from `row` on; `sums` has places for whole vectors of sixteen. */
-static inline void finish_sums(
-    const sen_weights *w, const sen_input *x, uint32_t row, const int32_t *sums, uint32_t count, const float *addend,
-    int is_relu, float *y)
+#ifdef __aarch64__
+/* sen_finish_int8 of the rows of `vectors` vectors, four sums in each, as far as there are `left`. Scales are read in sixteens:
+ * those in the arena are padded. */
+static inline __attribute__((always_inline)) void finish_int8(
+    row_outputs *out, const int32x4_t *sum, const int vectors, uint32_t left)
 {
-    const uint32_t end = row + count;
+    float32x4_t value[16];
     int k;
-    for (; row < end; row += 16, sums += 16) {
+    if (out->has_scales) {
+        for (k = 0; k < vectors; k += 4) {
+            const float32x4x4_t scale = load_16(&out->scale);
+            value[k] = vmulq_f32(vmulq_n_f32(scale.val[0], out->input_scale), vcvtq_f32_s32(sum[k]));
+            value[k + 1] = vmulq_f32(vmulq_n_f32(scale.val[1], out->input_scale), vcvtq_f32_s32(sum[k + 1]));
+            value[k + 2] = vmulq_f32(vmulq_n_f32(scale.val[2], out->input_scale), vcvtq_f32_s32(sum[k + 2]));
+            value[k + 3] = vmulq_f32(vmulq_n_f32(scale.val[3], out->input_scale), vcvtq_f32_s32(sum[k + 3]));
+        }
+    } else {
+        const float32x4_t scale = vmulq_n_f32(vdupq_n_f32(*out->scale), out->input_scale);
+        for (k = 0; k < vectors; k++)
+            value[k] = vmulq_f32(scale, vcvtq_f32_s32(sum[k]));
+    }
+    finish_vectors(value, vectors, left, &out->addend, out->is_relu, out->y);
+    out->y += 4 * vectors;
+}
+
+/* sen_finish_int8 of the next `count` rows. */
+static inline void finish_sums(row_outputs *out, const int32_t *sums, uint32_t count)
+{
+    uint32_t i;
+    int k;
+    for (; count >= 16; count -= 16, sums += 16) {
         int32x4_t sum[4];
         for (k = 0; k < 4; k++)
             sum[k] = vld1q_s32(sums + 4 * k);
-        finish_int8(w, x, row, sum, 4, addend, is_relu, y);
+        finish_int8(out, sum, 4, 16);
+    }
+    for (i = 0; i < count; i++) {
+        const float factor = out->scale[out->has_scales ? i : 0] * out->input_scale, product = factor * (float)sums[i];
+        out->y[i] = sen_finish(out->addend, out->is_relu, i, product);
     }
 }
 #else
-static __attribute__((noinline, unused)) void finish_sums(
-    const sen_weights *w, const sen_input *x, uint32_t row, const int32_t *sums, uint32_t count, const float *addend,
-    int is_relu, float *y)
+static __attribute__((noinline, unused)) void finish_sums(const row_outputs *out, const int32_t *sums, uint32_t count)
 {
     static const float nothing[4] = {-0.0f, -0.0f, -0.0f, -0.0f};
-    const float same[4] = {w->scale[0], w->scale[0], w->scale[0], w->scale[0]}, input_scale = x->scale;
-    const float *scale = w->scale_step ? w->scale + row : same, *added = addend ? addend + row : nothing;
-    const size_t scale_step = 4 * (size_t)w->scale_step, addend_step = addend ? 4 : 0;
-    float *to = y + row, *const whole = to + (count - count % 4);
-    for (; to != whole; to += 4, scale += scale_step, added += addend_step) {
-        const float32x4_t value = exact_outputs(scale, input_scale, &sums, added);
-        vst1q_f32(to, is_relu ? positive_part(value) : value);
+    const float same[4] = {*out->scale, *out->scale, *out->scale, *out->scale}, input_scale = out->input_scale;
+    const float *scale = out->has_scales ? out->scale : same, *addend = out->addend ? out->addend : nothing;
+    const size_t scale_step = out->has_scales ? 4 : 0, addend_step = out->addend ? 4 : 0;
+    const int is_relu = out->is_relu;
+    float *y = out->y, *const whole = y + (count - count % 4), *const end = y + count;
+    for (; y != whole; y += 4, scale += scale_step, addend += addend_step) {
+        const float32x4_t value = exact_outputs(scale, input_scale, &sums, addend);
+        vst1q_f32(y, is_relu ? positive_part(value) : value);
     }
-    for (count %= 4, row = (uint32_t)(to - y); count > 0; count--, row++)
-        y[row] = sen_finish_int8(w, x, addend, is_relu, row, *sums++);
+    for (; y != end; scale++, addend++) {
+        const float factor = *scale * input_scale, product = factor * (float)*sums++;
+        *y++ = sen_finish(addend, is_relu, 0, product);
+    }
 }
 
 static inline __attribute__((always_inline)) void finish_int8(
-    const sen_weights *w, const sen_input *x, uint32_t row, const int32x4_t *sum, const int vectors, const float *addend,
-    int is_relu, float *y)
+    row_outputs *out, const int32x4_t *sum, const int vectors, uint32_t left)
 {
-    const uint32_t count = 4 * (uint32_t)vectors, kept = w->rows - row < count ? w->rows - row : count;
+    const uint32_t count = 4 * (uint32_t)vectors;
     int32_t sums[SEN_PANEL];
     int k;
     for (k = 0; k < vectors; k++)
         vst1q_s32(sums + 4 * k, sum[k]);
-    finish_sums(w, x, row, sums, kept, addend, is_relu, y);
+    finish_sums(out, sums, left < count ? left : count);
+    out->scale += out->has_scales ? count : 0;
+    out->addend += out->addend ? count : 0;
+    out->y += count;
 }
 #endif
 #endif
