@@ -148,12 +148,12 @@ def random_forms(size: str, calibration: FloatArray) -> Iterator[Form]:
         name = f"unstructured {1 - density:.0%}"
         network = perceptron(rng, sizes, partial(sparse, density=density, block=(1, 1)))
         yield Form(f"{name} float32", network, batch=64 if density == 0.1 else 0)
-        yield Form(f"{name} int8", to_int8_weights(network))
+        yield Form(f"{name} int8", to_int8_weights(network), batch=64 if density == 0.1 else 0)
     for block in ((16, 1), (1, 4)):
         name = f"{block[0]}x{block[1]} blocks 90%"
         network = perceptron(rng, sizes, partial(sparse, density=0.1, block=block))
-        yield Form(f"{name} float32", network)
-        yield Form(f"{name} int8", to_int8_weights(network))
+        yield Form(f"{name} float32", network, batch=64)
+        yield Form(f"{name} int8", to_int8_weights(network), batch=64)
     for rank in (8, 16, 32, 64):
         network = perceptron(rng, sizes, partial(low_rank, rank=rank))
         yield Form(f"rank {rank} float32", network, ("tflite", "onnx"))

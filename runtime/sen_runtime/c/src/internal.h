@@ -148,10 +148,11 @@ sen_tensor sen_image_tensor(const sen_image *image, uint32_t index);
 #define SEN_SPARSE_MEMBER(dtype, rows, columns, member, portable) sen_multiply *member;
 
 /* A product of sparse matrices by source. Those whose rows are single are packed into panels instead where these take at most
- * `max_spread` elements for each weight. */
+ * `max_spread` elements for each weight. `rows_percent`: a hundred times the instructions of a weight in a batch by those of an
+ * element of panels; of 16x1 blocks by those of a weight. */
 #define SEN_SOURCE_KERNELS 6
 typedef struct sen_source_kernel {
-    uint32_t dtype, block_rows, block_columns, max_spread;
+    uint32_t dtype, block_rows, block_columns, max_spread, rows_percent;
     sen_multiply *multiply;
 } sen_source_kernel;
 

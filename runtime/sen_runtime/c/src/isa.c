@@ -20,32 +20,32 @@ sen_multiply SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_8x1_f32), SEN_NAM
 sen_multiply SEN_NAME(sen_sparse_16x1_f16), SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_16x1_int8);
 
 sen_multiply_rows SEN_NAME(sen_panels_rows), SEN_NAME(sen_dense_int8_rows), SEN_NAME(sen_sparse_rows);
-int SEN_NAME(sen_panels_alone)(const sen_weights *w, const float *x);
-
-/* Sums of fewer rows are the same on NEON; counted. */
-#if defined(__aarch64__)
-#define MIN_ROWS_OF_PANELS 2
-#elif defined(__ARM_NEON)
-#define MIN_ROWS_OF_PANELS 4
+int SEN_NAME(sen_panels_alone)(const sen_weights *w, const sen_input *x);
+uint32_t SEN_NAME(sen_panels_together)(const sen_weights *w, uint32_t count);
+#ifdef __ARM_NEON
+int SEN_NAME(sen_sparse_alone)(const sen_weights *w, const sen_input *x);
+uint32_t SEN_NAME(sen_sparse_together)(const sen_weights *w, uint32_t count);
+#define SPARSE_ROWS SEN_NAME(sen_sparse_rows), 1, SEN_NAME(sen_sparse_alone), SEN_NAME(sen_sparse_together)
 #else
-#define MIN_ROWS_OF_PANELS 0
+#define SPARSE_ROWS SEN_NAME(sen_sparse_rows), 1, NULL, NULL
 #endif
 
 static const sen_rows_kernel rows_kernels[] = {
-    {SEN_NAME(sen_panels), SEN_NAME(sen_panels_rows), 0, MIN_ROWS_OF_PANELS, SEN_NAME(sen_panels_alone)},
+    {SEN_NAME(sen_panels), SEN_NAME(sen_panels_rows), 0, SEN_NAME(sen_panels_alone), SEN_NAME(sen_panels_together)},
 #if defined(__AVX2__) && !defined(__AVX512F__)
-    {SEN_NAME(sen_dense_int8), SEN_NAME(sen_dense_int8_rows), 1, 0, NULL},
+    {SEN_NAME(sen_dense_int8), SEN_NAME(sen_dense_int8_rows), 1, NULL, NULL},
 #endif
-    {sen_sparse_f32, SEN_NAME(sen_sparse_rows), 1, 0, NULL},
-    {SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_rows), 1, 0, NULL},
-    {sen_sparse_int8, SEN_NAME(sen_sparse_rows), 1, 0, NULL},
+    {sen_sparse_f32, SPARSE_ROWS},
+    {SEN_NAME(sen_sparse_1x4_f32), SPARSE_ROWS},
+    {sen_sparse_int8, SPARSE_ROWS},
 #ifdef __AVX2__
-    {SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_rows), 1, 0, NULL},
+    {SEN_NAME(sen_sparse_1x4_int8), SPARSE_ROWS},
 #else
-    {sen_sparse_1x4_int8, SEN_NAME(sen_sparse_rows), 1, 0, NULL},
+    {SEN_NAME(sen_sparse_16x1_f32), SPARSE_ROWS},
+    {sen_sparse_1x4_int8, SPARSE_ROWS},
 #endif
-    {SEN_NAME(sen_sparse_16x1_int8), SEN_NAME(sen_sparse_rows), 1, 0, NULL},
-    {NULL, NULL, 0, 0, NULL},
+    {SEN_NAME(sen_sparse_16x1_int8), SPARSE_ROWS},
+    {NULL, NULL, 0, NULL, NULL},
 };
 
 sen_integer_quantizer SEN_NAME(sen_integer_quantize);
@@ -90,12 +90,12 @@ const sen_isa SEN_NAME(sen_isa) = {
     .quads_use = SEN_USES_INT8 | SEN_USES_GROUPS,
     .max_scattered = 2u << 20,
     .sources =
-        {{SEN_FLOAT32, 1, 1, 16, SEN_NAME(sen_source_f32)},
-         {SEN_FLOAT32, 1, 4, 6, SEN_NAME(sen_source_1x4_f32)},
-         {SEN_FLOAT32, 16, 1, 0, SEN_NAME(sen_source_16x1_f32)},
-         {SEN_INT8, 1, 1, 12 * SEN_GROUP, SEN_NAME(sen_source_int8)},
-         {SEN_INT8, 1, 4, 4 * SEN_GROUP, SEN_NAME(sen_source_1x4_int8)},
-         {SEN_INT8, 16, 1, 0, SEN_NAME(sen_source_16x1_int8)}},
+        {{SEN_FLOAT32, 1, 1, 16, 155, SEN_NAME(sen_source_f32)},
+         {SEN_FLOAT32, 1, 4, 6, 130, SEN_NAME(sen_source_1x4_f32)},
+         {SEN_FLOAT32, 16, 1, 0, 45, SEN_NAME(sen_source_16x1_f32)},
+         {SEN_INT8, 1, 1, 12 * SEN_GROUP, SEN_GROUP == 4 ? 430 : 210, SEN_NAME(sen_source_int8)},
+         {SEN_INT8, 1, 4, 4 * SEN_GROUP, 185, SEN_NAME(sen_source_1x4_int8)},
+         {SEN_INT8, 16, 1, 0, 40, SEN_NAME(sen_source_16x1_int8)}},
     .quads = SEN_NAME(sen_quads),
 #endif
 #ifdef __AVX512VNNI__

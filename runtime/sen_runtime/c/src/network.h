@@ -58,6 +58,8 @@ struct sen_weights {
     const uint16_t *tiles;
     const int32_t *sums;
 
+    const struct sen_by_row *by_row; /* or null */
+
     /* Positions; `values` are those of the sources [columns, dimensions]: */
     const void *target, *mask; /* [rows, dimensions], [columns] */
     uint32_t target_dtype, mask_dtype, dimensions;
@@ -231,10 +233,18 @@ typedef void sen_multiply_rows(const sen_weights *w, const sen_rows *rows);
 typedef struct sen_rows_kernel {
     sen_multiply *multiply;
     sen_multiply_rows *multiply_rows;
-    int turns;         /* whether it uses `turned` */
-    uint32_t min_rows; /* fewer are faster alone; 0 where that would round sums otherwise */
-    int (*is_faster_alone)(const sen_weights *w, const float *x); /* whether a row is, because many values are 0; or null */
+    int turns; /* whether it uses `turned` */
+    /* Whether a row is faster alone, because many values are 0; of `count` rows, how many are faster together. Null: none, all. */
+    int (*is_faster_alone)(const sen_weights *w, const sen_input *x);
+    uint32_t (*count_together)(const sen_weights *w, uint32_t count);
 } sen_rows_kernel;
+
+/* Sparse weights row by row, which batches multiply where one row multiplies them in another order. A row of inputs is faster
+ * alone if less than `min_percent` are not 0: a hundred times the instructions of a row in a batch by those of one without 0. */
+typedef struct sen_by_row {
+    sen_weights weights;
+    uint32_t min_percent;
+} sen_by_row;
 
 /* A network and how it runs several rows; its scratch are offsets into `work`, in floats, behind that of one row. */
 typedef struct sen_batch {

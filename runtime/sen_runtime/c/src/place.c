@@ -70,6 +70,18 @@ static sen_multiply *sparse_kernel(const sen_isa *isa, const sen_weights *w, int
     return is_int8 ? sen_sparse_int8_reference : sen_sparse_reference;
 }
 
+/* The product by source of matrices with this type and block, or null. */
+static const sen_source_kernel *find_source_kernel(const sen_isa *isa, const sen_weights *w, int is_int8)
+{
+    const sen_source_kernel *kernel = isa->sources, *const end = kernel + SEN_SOURCE_KERNELS;
+    for (; kernel != end; kernel++)
+        if (kernel->multiply && w->dtype == kernel->dtype && w->block_rows == kernel->block_rows
+            && w->block_columns == kernel->block_columns && w->columns % w->block_columns == 0
+            && is_int8 == (w->dtype == SEN_INT8))
+            return kernel;
+    return NULL;
+}
+
 /* Product of weights by source, or null where other forms are faster. Single weights that meet spikes have one always. */
 static sen_multiply *source_kernel(const sen_loader *loader, const sen_weights *w, uint32_t blocks, int meets_spikes)
 {
@@ -78,19 +90,42 @@ static sen_multiply *source_kernel(const sen_loader *loader, const sen_weights *
     const uint64_t elements = (uint64_t)w->rows * w->columns, bytes = elements * (is_int8 ? 1 : sizeof(float));
     const uint64_t weights = (uint64_t)blocks * w->block_columns;
     const int is_spiking = meets_spikes && w->block_rows == 1 && w->block_columns == 1;
-    uint32_t k;
+    const sen_source_kernel *const kernel = find_source_kernel(isa, w, is_int8);
     if (w->index_dtype != SEN_UINT16 || (w->rows - 1) / w->block_rows > UINT16_MAX)
         return NULL;
-    for (k = 0; k < SEN_SOURCE_KERNELS; k++) {
-        const sen_source_kernel *kernel = &isa->sources[k];
-        const int is_scattered =
-            is_packed && !is_spiking && bytes <= isa->max_scattered && elements <= weights * kernel->max_spread;
-        if (kernel->multiply && w->dtype == kernel->dtype && w->block_rows == kernel->block_rows
-            && w->block_columns == kernel->block_columns && w->columns % w->block_columns == 0
-            && is_int8 == (w->dtype == SEN_INT8))
-            return is_scattered ? NULL : kernel->multiply;
-    }
-    return is_spiking ? sen_source_reference : NULL;
+    if (!kernel)
+        return is_spiking ? sen_source_reference : NULL;
+    if (is_packed && !is_spiking && bytes <= isa->max_scattered && elements <= weights * kernel->max_spread)
+        return NULL;
+    return kernel->multiply;
+}
+
+/* Keeps blocks row by row too, if batches are faster so. `w` is the matrix as one row multiplies it. */
+static void keep_by_row(
+    sen_loader *loader, const sen_weights *blocks, const sen_tensor *tensors, int is_scattered, sen_weights *w)
+{
+    const int is_int8 = (blocks->uses & SEN_USES_INT8) != 0;
+    const sen_source_kernel *form = find_source_kernel(loader->isa, blocks, is_int8);
+    /* the sums of a row take as long as twelve weights */
+    const uint64_t elements = (uint64_t)w->rows * w->columns, weights = tensors[0].count + 12 * (uint64_t)w->rows;
+    sen_by_row *by_row, kept;
+    if (!form)
+        return;
+    kept.weights = *blocks;
+    kept.min_percent = (uint32_t)(
+        is_scattered ? form->rows_percent * weights / elements : form->rows_percent / sen_larger(form->max_spread, 1));
+    if (kept.min_percent >= 90)
+        return;
+    kept.weights.multiply = sparse_kernel(loader->isa, blocks, is_int8);
+    kept.weights.values = sen_keep(loader, &tensors[0]);
+    kept.weights.indices = sen_keep(loader, &tensors[1]);
+    kept.weights.starts = sen_keep(loader, &tensors[2]);
+    kept.weights.scale = w->scale;
+    by_row = sen_take(&loader->arena, 1, sizeof *by_row);
+    loader->turned = sen_larger(loader->turned, (w->columns + 15) / 16 * 16);
+    if (by_row)
+        *by_row = kept;
+    w->by_row = by_row;
 }
 
 /* Multiplies weights by source with a kernel, or with the reference. */
@@ -118,6 +153,7 @@ static void place_sparse(
     const uint32_t tile = is_int8 ? 64 : 32;
     const int has_row_kernel = is_by_row && values->dtype == SEN_FLOAT32 && record->block[0] == 8 && record->block[1] == 1;
     sen_multiply *by_source;
+    sen_weights blocks;
     set_matrix(w, values, scale, record->n_out, record->n_in);
     w->indices = indices->data;
     w->index_dtype = indices->dtype;
@@ -125,6 +161,7 @@ static void place_sparse(
     w->block_rows = record->block[0];
     w->block_columns = record->block[1];
     w->uses = is_int8 ? SEN_USES_INT8 : 0;
+    blocks = *w;
     by_source = is_packed || !is_by_row ? source_kernel(loader, w, values->shape[0], meets_spikes) : NULL;
     if (by_source && is_by_row) {
         sen_by_source(loader, w);
@@ -141,8 +178,11 @@ static void place_sparse(
             set_source_kernel(loader, w, by_source);
         w->indices = sen_keep(loader, indices);
         w->starts = sen_keep(loader, starts);
+        blocks.multiply = w->multiply;
     }
     keep_matrix(loader, values, scale, w);
+    if (is_by_row && !meets_spikes && !blocks.multiply)
+        keep_by_row(loader, &blocks, tensors, !by_source, w);
 }
 
 static sen_status place_coordinates(

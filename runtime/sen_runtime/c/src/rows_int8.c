@@ -1,7 +1,7 @@
 /* Rows of a batch times dense int8 weights, and the ends of other int8 products. Every version gives the same bits. */
 #include "network.h"
 
-#ifdef SEN_ISA
+#if defined(SEN_ISA) && !defined(__ARM_NEON)
 
 #include "vector.h"
 
@@ -11,16 +11,11 @@ void SEN_NAME(sen_finish_rows_int8)(
 {
     const sen_input *const x = &rows->x[r];
     const float *const addend = rows->addend[r];
-    uint32_t i;
-#ifdef __arm__
-    for (i = 0; i < n; i++) /* vectors would take subnormal outputs for 0 */
-        rows->y[r][first + i] = sen_finish_int8(w, x, addend, rows->is_relu, first + i, (int32_t)sums[i]);
-#else
     float products[LANES];
+    uint32_t i;
     for (i = 0; i < n; i++)
         products[i] = sen_scale(w, first + i) * x->scale * sums[i];
     finish_rows(products, n, addend ? addend + first : NULL, rows->is_relu, rows->y[r] + first);
-#endif
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)

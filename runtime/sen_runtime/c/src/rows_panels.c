@@ -35,8 +35,8 @@ static inline void load_column(const float **from, size_t stride, float32x4_t *w
 #ifdef __aarch64__
     register float32x4_t a __asm__("v0"), b __asm__("v1"), c __asm__("v2"), d __asm__("v3");
     __asm__ volatile("ld1 {v0.4s-v3.4s}, [%4], %5"
-            : "=w"(a), "=w"(b), "=w"(c), "=w"(d), "+r"(*from)
-            : "r"(stride), "m"(*(const float(*)[16])*from));
+                     : "=w"(a), "=w"(b), "=w"(c), "=w"(d), "+r"(*from)
+                     : "r"(stride), "m"(*(const float(*)[16])*from));
     weight[2] = c;
     weight[3] = d;
 #else
@@ -52,7 +52,7 @@ static inline void load_column(const float **from, size_t stride, float32x4_t *w
 #define ADD_COLUMN(lane)                                                                                                   \
     do {                                                                                                                   \
         float32x4_t weight[VECTORS];                                                                                       \
-        load_column(&w, stride, weight);                                                                                    \
+        load_column(&w, stride, weight);                                                                                   \
         for (r = 0; r < rows; r++)                                                                                         \
             for (k = 0; k < VECTORS; k++)                                                                                  \
                 sum[r][k] = add_lane(sum[r][k], weight[k], value[r], lane);                                                \
@@ -69,7 +69,7 @@ static inline __attribute__((always_inline)) void add_tile(
     const size_t stride = of->width * sizeof *w;
     const float *const end = x[0] + of->n, *const whole = end - of->n % 4;
     float32x4_t sum[MAX_ROWS][VECTORS], value[MAX_ROWS];
-    const float *from[MAX_ROWS];
+    const float *from[MAX_ROWS] = {x[0]};
     int r, k;
     (void)parts;
     for (r = 0; r < rows; r++) {
@@ -227,14 +227,21 @@ void SEN_NAME(sen_panels_rows)(const sen_weights *w, const sen_rows *rows)
 #define MIN_PERCENT 30
 #endif
 
-int SEN_NAME(sen_panels_alone)(const sen_weights *w, const float *x)
+int SEN_NAME(sen_panels_alone)(const sen_weights *w, const sen_input *x)
 {
-    uint32_t nonzero = 0, bits, j;
-    for (j = 0; j < w->columns; j++) { /* of integers, which a compiler compares in vectors on every processor */
-        memcpy(&bits, x + j, sizeof bits);
-        nonzero += bits << 1 != 0;
-    }
-    return 100 * (uint64_t)nonzero < MIN_PERCENT * (uint64_t)w->columns;
+    return has_fewer(x->values, w->columns, MIN_PERCENT);
+}
+
+/* On NEON, sums of one row are the same; counted. Elsewhere they would be rounded otherwise. */
+uint32_t SEN_NAME(sen_panels_together)(const sen_weights *w, uint32_t count)
+{
+#ifdef __ARM_NEON
+    const uint32_t min_rows = SEN_PANEL > 32 ? 2 : 4;
+#else
+    const uint32_t min_rows = 1;
+#endif
+    (void)w;
+    return count < min_rows ? 0 : count;
 }
 
 #endif

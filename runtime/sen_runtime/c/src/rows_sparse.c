@@ -2,7 +2,7 @@
  * same column of all rows, which were turned before. Products of int8 are exact as floats up to MAX_EXACT weights in a row. */
 #include "network.h"
 
-#ifdef SEN_ISA
+#if defined(SEN_ISA) && !defined(__ARM_NEON)
 
 #include "vector.h"
 

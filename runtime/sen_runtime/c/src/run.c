@@ -272,7 +272,9 @@ static void multiply_rows(
     const sen_batch *batch, float *work, const sen_weights *w, const float *x, uint32_t count, const sen_addends *addends,
     int is_relu, float *y)
 {
-    const sen_rows_kernel *kernel = sen_find_rows_kernel(batch->kernels, w->multiply);
+    const sen_weights *const by_row = w->by_row ? &w->by_row->weights : w;
+    const sen_rows_kernel *kernel = sen_find_rows_kernel(batch->kernels, by_row->multiply);
+    const uint32_t together = kernel && kernel->count_together ? kernel->count_together(w, count) : count;
     int8_t *quantized = (int8_t *)(work + batch->quantized);
     sen_rows rows;
     uint32_t r;
@@ -287,18 +289,15 @@ static void multiply_rows(
         input->uses = w->uses;
         if (w->uses & SEN_USES_INT8)
             batch->network->kernels->quantize(x, w->columns, quantized, input);
-        if (!kernel || count < kernel->min_rows || (kernel->is_faster_alone && kernel->is_faster_alone(w, x))) {
+        if (!kernel || r >= together || (kernel->is_faster_alone && kernel->is_faster_alone(w, input))) {
             multiply_alone(batch, work, w, input, addend, is_relu, y);
             continue;
         }
         rows.addend[rows.count] = addend;
         rows.y[rows.count++] = y;
     }
-    if (rows.count > 0 && rows.count >= kernel->min_rows)
-        kernel->multiply_rows(w, &rows);
-    else
-        for (r = 0; r < rows.count; r++)
-            multiply_alone(batch, work, w, &rows.x[r], rows.addend[r], is_relu, rows.y[r]);
+    if (rows.count > 0)
+        kernel->multiply_rows(by_row, &rows);
 }
 
 /* Outputs of a layer for rows `x [n_in]`, with `factor` times the bias. */

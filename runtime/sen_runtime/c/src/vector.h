@@ -121,6 +121,19 @@ static inline part square_root(part value)
 #endif
 }
 
+/* Whether less than `percent` of `n` values are not 0: integers, which a compiler compares in vectors on every processor. */
+static inline int has_fewer(const float *x, uint32_t n, uint32_t percent)
+{
+    const uint32_t limit = (uint32_t)(((uint64_t)n * percent + 99) / 100);
+    uint32_t count = 0, bits, i = 0, end;
+    while (count < limit && i < n)
+        for (end = n - i < 64 ? n : i + 64; i < end; i++) {
+            memcpy(&bits, x + i, sizeof bits);
+            count += bits << 1 != 0;
+        }
+    return count < limit;
+}
+
 /* y = act(addend + sums) of `n` rows. */
 static inline void finish_rows(const float *sums, uint32_t n, const float *addend, int is_relu, float *y)
 {

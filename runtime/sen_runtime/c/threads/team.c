@@ -164,7 +164,7 @@ static const sen_weights *place(sen_team *team, sen_arena *arena, const sen_weig
     const sen_weights *placed = divide(team, arena, w);
     const uint64_t cost = cost_of(isa_of(team), w);
     team->weights += cost;
-    team->panels += placed->multiply == multiply_panels ? cost : 0;
+    team->panels += placed->multiply == multiply_panels && !w->by_row ? cost : 0;
     return placed;
 }
 
