@@ -30,8 +30,17 @@ uint32_t SEN_NAME(sen_sparse_together)(const sen_weights *w, uint32_t count);
 #define SPARSE_ROWS SEN_NAME(sen_sparse_rows), 1, NULL, NULL
 #endif
 
+#ifdef __ARM_FEATURE_DOTPROD
+sen_multiply_rows SEN_NAME(sen_quads_rows);
+int SEN_NAME(sen_quads_alone)(const sen_weights *w, const sen_input *x);
+uint32_t SEN_NAME(sen_quads_together)(const sen_weights *w, uint32_t count);
+#endif
+
 static const sen_rows_kernel rows_kernels[] = {
     {SEN_NAME(sen_panels), SEN_NAME(sen_panels_rows), 0, SEN_NAME(sen_panels_alone), SEN_NAME(sen_panels_together)},
+#ifdef __ARM_FEATURE_DOTPROD
+    {SEN_NAME(sen_quads), SEN_NAME(sen_quads_rows), 0, SEN_NAME(sen_quads_alone), SEN_NAME(sen_quads_together)},
+#endif
 #if defined(__AVX2__) && !defined(__AVX512F__)
     {SEN_NAME(sen_dense_int8), SEN_NAME(sen_dense_int8_rows), 1, NULL, NULL},
 #endif

@@ -1,11 +1,19 @@
-/* Rows of a batch times dense float32 weights in panels (panels.c), after Goto, van de Geijn: Anatomy of High-Performance
- * Matrix Multiplication (2008): a few rows times sixteen outputs or more have their sums in registers, and a block of a
- * panel's columns stays in the cache for all rows. A sum has one accumulator, so it depends on nothing but its row. */
+/* Rows of a batch times dense weights in panels (panels.c; with dot products of NEON those of quads.c too), after Goto, van de
+ * Geijn: Anatomy of High-Performance Matrix Multiplication (2008): a few rows times sixteen outputs or more have their sums in
+ * registers, and a block of a panel's columns stays in the cache for all rows. A sum has one accumulator, so it depends on
+ * nothing but its row. */
 #include "network.h"
 
 #ifdef SEN_ISA
 
 #include "vector.h"
+
+#ifdef __ARM_FEATURE_DOTPROD
+/* quads.c: the ends of products, which are exact to the bit. */
+void SEN_NAME(sen_finish_quads)(
+    const sen_weights *w, const sen_input *x, uint32_t row, const void *sums, uint32_t count, const float *addend, int is_relu,
+    float *y);
+#endif
 
 /* Columns of a block: 64 KiB of weights. */
 #define BLOCK 256u
@@ -28,6 +36,16 @@ typedef struct columns {
 #define AT_ONCE 8u
 #endif
 #define VECTORS ((int)AT_ONCE / 4)
+
+/* Four weights of int8 and a group of inputs lie where a float does. */
+#ifdef __ARM_FEATURE_DOTPROD
+#define BYTES(value) vreinterpretq_s8_f32(value)
+#define ADD_LANE(sum, a, b, lane)                                                                                          \
+    (is_int8 ? vreinterpretq_f32_s32(vdotq_laneq_s32(vreinterpretq_s32_f32(sum), BYTES(a), BYTES(b), lane))                \
+             : add_lane(sum, a, b, lane))
+#else
+#define ADD_LANE add_lane
+#endif
 
 /* The weights of a column, in one instruction; `from` moves to the next. */
 static inline void load_column(const float **from, size_t stride, float32x4_t *weight)
@@ -55,7 +73,7 @@ static inline void load_column(const float **from, size_t stride, float32x4_t *w
         load_column(&w, stride, weight);                                                                                   \
         for (r = 0; r < rows; r++)                                                                                         \
             for (k = 0; k < VECTORS; k++)                                                                                  \
-                sum[r][k] = add_lane(sum[r][k], weight[k], value[r], lane);                                                \
+                sum[r][k] = ADD_LANE(sum[r][k], weight[k], value[r], lane);                                                \
         for (r = 0; r < rows; r++)                                                                                         \
             for (k = 0; k < VECTORS; k++)                                                                                  \
                 __asm__ volatile("" : : "w"(sum[r][k])); /* gcc 12 loads the next column before, and spills */             \
@@ -63,7 +81,7 @@ static inline void load_column(const float **from, size_t stride, float32x4_t *w
 
 /* sums [rows][AT_ONCE] += columns times the rows' inputs. */
 static inline __attribute__((always_inline)) void add_tile(
-    const columns *of, const float *const *x, float *sums, const int rows, const int parts)
+    const columns *of, const float *const *x, float *sums, const int rows, const int parts, const int is_int8)
 {
     const float *w = of->w;
     const size_t stride = of->width * sizeof *w;
@@ -72,6 +90,7 @@ static inline __attribute__((always_inline)) void add_tile(
     const float *from[MAX_ROWS] = {x[0]};
     int r, k;
     (void)parts;
+    (void)is_int8;
     for (r = 0; r < rows; r++) {
         from[r] = x[r];
         for (k = 0; k < VECTORS; k++)
@@ -116,7 +135,7 @@ static inline __attribute__((always_inline)) void add_tile(
 
 /* sums [rows][parts] += columns times the rows' inputs. */
 static inline __attribute__((always_inline)) void add_tile(
-    const columns *of, const float *const *x, float *sums, const int rows, const int parts)
+    const columns *of, const float *const *x, float *sums, const int rows, const int parts, const int is_int8)
 {
     const float *w = of->w, *next = of->next;
     const size_t width = of->width, step = of->step;
@@ -125,6 +144,7 @@ static inline __attribute__((always_inline)) void add_tile(
     const float *from[MAX_ROWS];
     uint32_t j;
     int r, k;
+    (void)is_int8;
     UNROLL for (r = 0; r < rows; r++) {
         from[r] = x[r];
         UNROLL for (k = 0; k < parts; k++)
@@ -149,13 +169,14 @@ static inline __attribute__((always_inline)) void add_tile(
 #define CASE(rows)                                                                                                         \
     case rows:                                                                                                             \
         if (AT_ONCE <= LANES || has_all)                                                                                   \
-            add_tile(of, x, sums, rows, AT_ONCE / PART);                                                                   \
+            add_tile(of, x, sums, rows, AT_ONCE / PART, is_int8);                                                          \
         else                                                                                                               \
-            add_tile(of, x, sums, rows, LANES / PART);                                                                     \
+            add_tile(of, x, sums, rows, LANES / PART, is_int8);                                                            \
         break;
 
 /* The same for up to MAX_ROWS rows, and AT_ONCE or sixteen outputs. */
-static void add_rows(const columns *of, const float *const *x, float *sums, uint32_t rows, int has_all)
+static inline __attribute__((always_inline)) void add_rows(
+    const columns *of, const float *const *x, float *sums, uint32_t rows, int has_all, const int is_int8)
 {
     (void)has_all;
     switch (rows) {
@@ -177,8 +198,9 @@ static void add_rows(const columns *of, const float *const *x, float *sums, uint
 }
 
 /* sums [count][SEN_PANEL] += a block of `n` columns of `width` outputs times rows `x`; the next block lies `ahead`. */
-static void add_block(
-    const float *w, uint32_t width, uint32_t n, size_t ahead, const float *const *x, float *sums, uint32_t count)
+static inline __attribute__((always_inline)) void add_block(
+    const float *w, uint32_t width, uint32_t n, size_t ahead, const float *const *x, float *sums, uint32_t count,
+    const int is_int8)
 {
     const uint32_t tiles = (count + MAX_ROWS - 1) / MAX_ROWS;
     uint32_t k, tile, r = 0;
@@ -187,34 +209,47 @@ static void add_block(
         const float *next = w + ahead + (size_t)n * width * tile / tiles; /* each tile fetches its share */
         for (k = 0; k < width; k += width - k < AT_ONCE ? LANES : AT_ONCE) {
             const columns of = {w + k, next + k, width, width / tiles, n};
-            add_rows(&of, x + r, sums + (size_t)r * SEN_PANEL + k, end - r, width - k >= AT_ONCE);
+            add_rows(&of, x + r, sums + (size_t)r * SEN_PANEL + k, end - r, width - k >= AT_ONCE, is_int8);
         }
         r = end;
     }
 }
 
-void SEN_NAME(sen_panels_rows)(const sen_weights *w, const sen_rows *rows)
+/* Inputs of int8 are groups. */
+static inline __attribute__((always_inline)) void multiply_rows(
+    const sen_weights *w, const sen_rows *rows, uint32_t inputs, const int is_int8)
 {
     float sums[SEN_TILE_ROWS * SEN_PANEL] __attribute__((aligned(64)));
     const float *x[SEN_TILE_ROWS], *panel = w->values;
-    const uint32_t blocks = (w->columns + BLOCK - 1) / BLOCK, length = (w->columns + blocks - 1) / blocks;
+    const uint32_t blocks = (inputs + BLOCK - 1) / BLOCK, length = (inputs + blocks - 1) / blocks;
     uint32_t first, j, r;
     for (first = 0; first < w->rows; first += SEN_PANEL) {
         const uint32_t width = sen_panel_width(w->rows, first), kept = w->rows - first < width ? w->rows - first : width;
         memset(sums, 0, rows->count * SEN_PANEL * sizeof *sums);
-        for (j = 0; j < w->columns; j += length) {
-            const uint32_t n = w->columns - j < length ? w->columns - j : length;
-            const int is_last = j + n == w->columns && first + kept == w->rows;
+        for (j = 0; j < inputs; j += length) {
+            const uint32_t n = inputs - j < length ? inputs - j : length;
+            const int is_last = j + n == inputs && first + kept == w->rows;
             for (r = 0; r < rows->count; r++)
-                x[r] = rows->x[r].values + j;
-            add_block(panel + (size_t)j * width, width, n, is_last ? 0 : (size_t)n * width, x, sums, rows->count);
+                x[r] = (const float *)(is_int8 ? rows->x[r].quantized : rows->x[r].values) + j;
+            add_block(panel + (size_t)j * width, width, n, is_last ? 0 : (size_t)n * width, x, sums, rows->count, is_int8);
         }
-        for (r = 0; r < rows->count; r++)
-            finish_rows(
-                sums + (size_t)r * SEN_PANEL, kept, rows->addend[r] ? rows->addend[r] + first : NULL, rows->is_relu,
-                rows->y[r] + first);
-        panel += (size_t)w->columns * width;
+        for (r = 0; r < rows->count; r++) {
+            const float *const of_row = sums + (size_t)r * SEN_PANEL, *const addend = rows->addend[r];
+#ifdef __ARM_FEATURE_DOTPROD
+            if (is_int8) {
+                SEN_NAME(sen_finish_quads)(w, &rows->x[r], first, of_row, kept, addend, rows->is_relu, rows->y[r]);
+                continue;
+            }
+#endif
+            finish_rows(of_row, kept, addend ? addend + first : NULL, rows->is_relu, rows->y[r] + first);
+        }
+        panel += (size_t)inputs * width;
     }
+}
+
+void SEN_NAME(sen_panels_rows)(const sen_weights *w, const sen_rows *rows)
+{
+    multiply_rows(w, rows, w->columns, 0);
 }
 
 /* Share of inputs that are not 0 below which the product of one row, which skips zeros, is faster: measured with AVX2, counted
@@ -243,5 +278,25 @@ uint32_t SEN_NAME(sen_panels_together)(const sen_weights *w, uint32_t count)
     (void)w;
     return count < min_rows ? 0 : count;
 }
+
+#ifdef __ARM_FEATURE_DOTPROD
+
+void SEN_NAME(sen_quads_rows)(const sen_weights *w, const sen_rows *rows)
+{
+    multiply_rows(w, rows, (w->columns + SEN_GROUP - 1) / SEN_GROUP, 1);
+}
+
+int SEN_NAME(sen_quads_alone)(const sen_weights *w, const sen_input *x)
+{
+    return groups_of(x->quantized, w->columns)->count < (uint64_t)w->columns * MIN_PERCENT / (100 * SEN_GROUP);
+}
+
+/* Sums of short products are not worth their loads and stores. */
+uint32_t SEN_NAME(sen_quads_together)(const sen_weights *w, uint32_t count)
+{
+    return count < 4 || w->columns < 64 ? 0 : count;
+}
+
+#endif
 
 #endif
