@@ -64,7 +64,7 @@ static inline void store_fours(uint8_t *to, const uint8x16_t *inputs, uint32_t k
 static input_groups find_groups(const sen_integer_weights *w, const uint8_t *x, uint16_t *narrow)
 {
     const uint32_t n = w->columns, end = (n + SEN_GROUP - 1) / SEN_GROUP * SEN_GROUP;
-    uint16_t *const wide = narrow + n / 2 + 32, *narrow_end = narrow, *wide_end = wide;
+    uint16_t *const wide = narrow + n / 16 * 8 + 40, *narrow_end = narrow, *wide_end = wide; /* aligned for `fours` */
     uint32x4_t excess = vdupq_n_u32(0);
     input_groups found;
     uint32_t i, k;
