@@ -20,10 +20,10 @@ sen_multiply SEN_NAME(sen_sparse_1x4_f32), SEN_NAME(sen_sparse_8x1_f32), SEN_NAM
 sen_multiply SEN_NAME(sen_sparse_16x1_f16), SEN_NAME(sen_sparse_1x4_int8), SEN_NAME(sen_sparse_16x1_int8);
 
 sen_multiply_rows SEN_NAME(sen_panels_rows), SEN_NAME(sen_dense_int8_rows), SEN_NAME(sen_sparse_rows);
-int SEN_NAME(sen_panels_alone)(const sen_weights *w, const sen_input *x);
+int SEN_NAME(sen_panels_alone)(const sen_weights *w, const float *x);
 uint32_t SEN_NAME(sen_panels_together)(const sen_weights *w, uint32_t count);
 #ifdef __ARM_NEON
-int SEN_NAME(sen_sparse_alone)(const sen_weights *w, const sen_input *x);
+int SEN_NAME(sen_sparse_alone)(const sen_weights *w, const float *x);
 uint32_t SEN_NAME(sen_sparse_together)(const sen_weights *w, uint32_t count);
 #define SPARSE_ROWS SEN_NAME(sen_sparse_rows), 1, SEN_NAME(sen_sparse_alone), SEN_NAME(sen_sparse_together)
 #else
@@ -32,14 +32,13 @@ uint32_t SEN_NAME(sen_sparse_together)(const sen_weights *w, uint32_t count);
 
 #ifdef __ARM_FEATURE_DOTPROD
 sen_multiply_rows SEN_NAME(sen_quads_rows);
-int SEN_NAME(sen_quads_alone)(const sen_weights *w, const sen_input *x);
 uint32_t SEN_NAME(sen_quads_together)(const sen_weights *w, uint32_t count);
 #endif
 
 static const sen_rows_kernel rows_kernels[] = {
     {SEN_NAME(sen_panels), SEN_NAME(sen_panels_rows), 0, SEN_NAME(sen_panels_alone), SEN_NAME(sen_panels_together)},
 #ifdef __ARM_FEATURE_DOTPROD
-    {SEN_NAME(sen_quads), SEN_NAME(sen_quads_rows), 0, SEN_NAME(sen_quads_alone), SEN_NAME(sen_quads_together)},
+    {SEN_NAME(sen_quads), SEN_NAME(sen_quads_rows), 0, SEN_NAME(sen_panels_alone), SEN_NAME(sen_quads_together)},
 #endif
 #if defined(__AVX2__) && !defined(__AVX512F__)
     {SEN_NAME(sen_dense_int8), SEN_NAME(sen_dense_int8_rows), 1, NULL, NULL},
@@ -102,7 +101,7 @@ const sen_isa SEN_NAME(sen_isa) = {
         {{SEN_FLOAT32, 1, 1, 16, 155, SEN_NAME(sen_source_f32)},
          {SEN_FLOAT32, 1, 4, 6, 130, SEN_NAME(sen_source_1x4_f32)},
          {SEN_FLOAT32, 16, 1, 0, 45, SEN_NAME(sen_source_16x1_f32)},
-         {SEN_INT8, 1, 1, 12 * SEN_GROUP, SEN_GROUP == 4 ? 430 : 210, SEN_NAME(sen_source_int8)},
+         {SEN_INT8, 1, 1, 12 * SEN_GROUP, SEN_GROUP == 4 ? 490 : 210, SEN_NAME(sen_source_int8)},
          {SEN_INT8, 1, 4, 4 * SEN_GROUP, 185, SEN_NAME(sen_source_1x4_int8)},
          {SEN_INT8, 16, 1, 0, 40, SEN_NAME(sen_source_16x1_int8)}},
     .quads = SEN_NAME(sen_quads),

@@ -235,7 +235,7 @@ typedef struct sen_rows_kernel {
     sen_multiply_rows *multiply_rows;
     int turns; /* whether it uses `turned` */
     /* Whether a row is faster alone, because many values are 0; of `count` rows, how many are faster together. Null: none, all. */
-    int (*is_faster_alone)(const sen_weights *w, const sen_input *x);
+    int (*is_faster_alone)(const sen_weights *w, const float *x);
     uint32_t (*count_together)(const sen_weights *w, uint32_t count);
 } sen_rows_kernel;
 

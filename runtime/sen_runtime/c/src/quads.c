@@ -257,7 +257,7 @@ void SEN_NAME(sen_finish_quads)(
     const sen_weights *w, const sen_input *x, uint32_t row, const void *sums, uint32_t count, const float *addend, int is_relu,
     float *y)
 {
-    finish_sums(w, x, row, sums, count, addend, is_relu, y);
+    finish_sums_from(w, x, row, sums, count, addend, is_relu, y);
 }
 #endif
 

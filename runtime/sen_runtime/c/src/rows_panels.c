@@ -262,9 +262,9 @@ void SEN_NAME(sen_panels_rows)(const sen_weights *w, const sen_rows *rows)
 #define MIN_PERCENT 30
 #endif
 
-int SEN_NAME(sen_panels_alone)(const sen_weights *w, const sen_input *x)
+int SEN_NAME(sen_panels_alone)(const sen_weights *w, const float *x)
 {
-    return has_fewer(x->values, w->columns, MIN_PERCENT);
+    return has_fewer(x, w->columns, MIN_PERCENT);
 }
 
 /* On NEON, sums of one row are the same; counted. Elsewhere they would be rounded otherwise. */
@@ -284,11 +284,6 @@ uint32_t SEN_NAME(sen_panels_together)(const sen_weights *w, uint32_t count)
 void SEN_NAME(sen_quads_rows)(const sen_weights *w, const sen_rows *rows)
 {
     multiply_rows(w, rows, (w->columns + SEN_GROUP - 1) / SEN_GROUP, 1);
-}
-
-int SEN_NAME(sen_quads_alone)(const sen_weights *w, const sen_input *x)
-{
-    return groups_of(x->quantized, w->columns)->count < (uint64_t)w->columns * MIN_PERCENT / (100 * SEN_GROUP);
 }
 
 /* Sums of short products are not worth their loads and stores. */

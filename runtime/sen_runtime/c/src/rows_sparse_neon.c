@@ -311,7 +311,8 @@ static inline __attribute__((always_inline)) void multiply_turned(
             const float *const addend = rows->addend[row + r];
             float *const y = rows->y[row + r];
             if (is_int8)
-                finish_sums(w, &rows->x[row + r], first, back.words + r * LANES, kept, addend, rows->is_relu, y);
+                finish_sums_from(
+                    w, &rows->x[row + r], first, back.words + r * LANES, kept, addend, rows->is_relu, y);
             else
                 finish_rows(back.floats + r * LANES, kept, addend ? addend + first : NULL, rows->is_relu, y + first);
         }
@@ -372,13 +373,9 @@ void SEN_NAME(sen_sparse_rows)(const sen_weights *w, const sen_rows *rows)
 
 sen_multiply SEN_NAME(sen_panels);
 
-int SEN_NAME(sen_sparse_alone)(const sen_weights *w, const sen_input *x)
+int SEN_NAME(sen_sparse_alone)(const sen_weights *w, const float *x)
 {
-    if (!w->by_row)
-        return 0;
-    if (w->uses & SEN_USES_INT8)
-        return groups_of(x->quantized, w->columns)->count < w->by_row->min_percent * w->columns / (100 * SEN_GROUP);
-    return has_fewer(x->values, w->columns, w->by_row->min_percent);
+    return w->by_row && has_fewer(x, w->columns, w->by_row->min_percent);
 }
 
 /* A few rows take more than their share of sixteen. Alone, their sums are the same unless `multiply` adds floats to the

@@ -260,13 +260,6 @@ typedef struct sen_addends {
     size_t step;
 } sen_addends;
 
-static void multiply_alone(
-    const sen_batch *batch, float *work, const sen_weights *w, sen_input *x, const float *addend, int is_relu, float *y)
-{
-    prepare(batch->network, work, x->values, w, x);
-    w->multiply(w, x, addend, is_relu, y);
-}
-
 /* `count` rows `x [columns]` times `w`. */
 static void multiply_rows(
     const sen_batch *batch, float *work, const sen_weights *w, const float *x, uint32_t count, const sen_addends *addends,
@@ -286,13 +279,14 @@ static void multiply_rows(
         sen_input *input = &rows.x[rows.count];
         memset(input, 0, sizeof *input);
         input->values = x;
-        input->uses = w->uses;
-        if (w->uses & SEN_USES_INT8)
-            batch->network->kernels->quantize(x, w->columns, quantized, input);
-        if (!kernel || r >= together || (kernel->is_faster_alone && kernel->is_faster_alone(w, input))) {
-            multiply_alone(batch, work, w, input, addend, is_relu, y);
+        if (!kernel || r >= together || (kernel->is_faster_alone && kernel->is_faster_alone(w, x))) {
+            prepare(batch->network, work, x, w, input);
+            w->multiply(w, input, addend, is_relu, y);
             continue;
         }
+        input->uses = w->uses & ~(uint32_t)SEN_USES_GROUPS;
+        if (w->uses & SEN_USES_INT8)
+            batch->network->kernels->quantize(x, w->columns, quantized, input);
         rows.addend[rows.count] = addend;
         rows.y[rows.count++] = y;
     }

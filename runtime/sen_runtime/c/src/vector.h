@@ -289,6 +289,16 @@ static inline __attribute__((always_inline)) void finish_int8(
     out->y += count;
 }
 #endif
+
+/* sen_finish_int8 of `count` rows from `row` on. */
+static inline void finish_sums_from(
+    const sen_weights *w, const sen_input *x, uint32_t row, const int32_t *sums, uint32_t count, const float *addend,
+    int is_relu, float *y)
+{
+    row_outputs out = outputs_of(w, x, addend ? addend + row : NULL, is_relu, y + row);
+    out.scale += out.has_scales ? row : 0;
+    finish_sums(&out, sums, count);
+}
 #endif
 
 #ifdef __AVX512F__
