@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sen_edge.errors import DataError
 from sen_edge.passes.quantize import to_int8
-from sen_exporters.base import ExportError, ExportOptions
+from sen_exporters.base import ExportError
 from sen_exporters.sen.exporter import SenExporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.graph import TfliteOptions
@@ -169,4 +169,4 @@ def test_a_product_beyond_32_bits_is_refused_by_its_layer() -> None:
     weight = Dense(np.ones((2, 3), np.int8), np.ones(1, np.float32))
     layer = Layer(weight, np.array([0, 3e9], np.float32), Identity(), Grid(1.0, 0))
     with pytest.raises(ExportError, match=r"layer 0.*neuron 1.*32 bits"):
-        SenExporter().export(Network((layer,), input_grid=Grid(1.0, 0)), ExportOptions())
+        SenExporter().export(Network((layer,), input_grid=Grid(1.0, 0)), SenExporter.Options())

@@ -52,7 +52,6 @@ TAKEN: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "read-only": lambda x: read_only(x[:1]),
 }
 LEFT: dict[str, Callable[[np.ndarray], object]] = {
-    "a batch": lambda x: x,
     "no rows": lambda x: x[:0],
     "float64": lambda x: x[:1].astype(np.float64),
     "float16": lambda x: x[:1].astype(np.float16),
@@ -101,6 +100,31 @@ def test_wrong_inputs_are_errors(network, form: str) -> None:
     assert session._call(WRONG[form]) is None
     with pytest.raises(EngineError):
         session.run(WRONG[form])
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("network", [PERCEPTRON, TRAIN], ids=["perceptron", "spike train"])
+def test_batches_are_taken_from_the_second_on(network, threads: int) -> None:
+    session, x = native.load(image.dumps(network), threads=threads), random_input(np.random.default_rng(1), network, 9)
+    assert session._call(x) is None
+    expected = session.run(x)
+    y = session._call(x[:5])
+    assert y is not None and (y.dtype, y.shape) == (np.float32, (5, N_OUT)) and y.flags.owndata
+    np.testing.assert_array_equal(y, expected[:5])
+    np.testing.assert_array_equal(session.run(x), expected)
+    x[3, ..., 2] = np.nan
+    assert session._call(x) is None
+    with pytest.raises(EngineError, match=r"\[3, "):
+        session.run(x)
+    session.close()
+    assert session._call(x) is None
+
+
+def test_outputs_of_a_large_batch_are_estimated(session: native.NativeSession) -> None:
+    x = np.zeros((2**20 // N_OUT + 1, N_IN), np.float32)  # MAX_VALUES of call.c
+    session.run(x[:2])
+    assert session._call(x[:-1]) is not None
+    assert session._call(x) is None
 
 
 def test_inputs_stay_and_outputs_are_new(session: native.NativeSession) -> None:

@@ -180,7 +180,9 @@ def test_rows_before_one_that_is_not_finite_are_written(kind: str) -> None:
     session, x = native.load(image.dumps(NETWORKS[kind]), threads=2), inputs(NETWORKS[kind], 9)
     expected, y = session.run(x), np.zeros((9, N_OUT), np.float32)
     x[7, 2] = np.inf
-    status = session._runner.run_rows(session._runner.handle, *(each.ctypes.data for each in (session._work, x, y)), 9)
+    status = session._runner.run_rows(
+        session._runner.handle, *(each.ctypes.data for each in (session._caller.memory, x, y)), 9
+    )
     assert status == native._NONFINITE
     np.testing.assert_array_equal(y[:7], expected[:7])
 

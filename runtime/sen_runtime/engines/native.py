@@ -62,7 +62,6 @@ class NativeSession(ArenaSession):
         self.arena_bytes = size.value
         require(self.arena_bytes)
         self._arena: Array | None = _aligned(self.arena_bytes)
-        self._work: Array | None = None  # scratch of a batch, since the first one
         model = ctypes.c_void_p()
         _check(library.sen_load(ctypes.byref(model), data.ctypes.data, data.size, self._arena.ctypes.data, size, flags))
         self._image = None if flags & PACK else data  # which the library reads in place
@@ -80,8 +79,7 @@ class NativeSession(ArenaSession):
         super().__init__(shape, allow_nonfinite=True)  # the C library checks the inputs
         self.input, self.output = np.zeros(shape, np.float32), np.zeros(n_out, np.float32)
         self._infer_in_place = self._bind(self.input, self.output)
-        run = self._runner.run
-        self._call, self._turn = native_call.bind(self._caller, run, shape, n_out, self._owners())
+        self._call, self._turn = native_call.bind(self._caller, self._runner, shape, n_out, self._owners())
 
     @property
     def _is_stream_over(self) -> bool:
@@ -110,7 +108,7 @@ class NativeSession(ArenaSession):
             self._is_stream_over = True
 
     def run(self, x: ArrayLike) -> Array:
-        """See `Session.run`. One input of float32 in C order is run without ctypes."""
+        """See `Session.run`. Inputs of float32 in C order are run without ctypes, batches from the second on."""
         y = self._call(x)
         return super().run(x) if y is None else y
 
@@ -172,16 +170,17 @@ class NativeSession(ArenaSession):
 
     def _run(self, rows: Float32Array) -> Array:
         runner, n_out = self._runner, len(self.output)
-        work_bytes = self._library.sen_rows_work_size(self._model) if len(rows) > 1 and self._work is None else 0
+        caller, is_first = self._caller, self._caller.work is None and len(rows) > 1
+        work_bytes = self._library.sen_rows_work_size(self._model) if is_first else 0
         require(runner.threads * work_bytes + 4 * len(rows) * n_out, f"{len(rows):,} rows of {n_out:,} outputs")
         y = np.empty((len(rows), n_out), np.float32)
         if work_bytes:
-            self._work = _aligned(runner.threads * work_bytes)
-        if self._work is None or len(rows) == 1:
+            caller.memory = _aligned(runner.threads * work_bytes)
+            caller.work = caller.memory.ctypes.data
+        if caller.work is None or len(rows) == 1:
             status = runner.run(runner.handle, rows.ctypes.data, y.ctypes.data, len(rows))
         else:
-            work = self._work.ctypes.data
-            status = runner.run_rows(runner.handle, work, rows.ctypes.data, y.ctypes.data, len(rows))
+            status = runner.run_rows(runner.handle, caller.work, rows.ctypes.data, y.ctypes.data, len(rows))
         _check(status, rows)
         return y
 
@@ -197,7 +196,8 @@ class NativeSession(ArenaSession):
         """Drop the arena; arrays of the caller and bare calls own their memory."""
         self._infer_in_place = self._check_open
         self._call = native_call.general
-        self._model = self._caller.model = self._arena = self._image = self._work = self._runner = None
+        self._model = self._caller.model = self._caller.work = self._caller.memory = None
+        self._arena = self._image = self._runner = None
 
 
 def load(

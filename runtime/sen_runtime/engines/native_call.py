@@ -14,6 +14,7 @@ from typing import Any, Optional
 import numpy as np
 
 import sen_runtime
+from sen_runtime.engines.native_threads import Runner
 from sen_runtime.engines.session import Array
 
 LIBRARY = "libsen_call.so"
@@ -22,7 +23,7 @@ _ARRAY_VERSIONS = (0x01000009, 0x02000000)
 #: PyArray_GetNDArrayCVersion and PyArray_NewFromDescr in numpy's table of functions.
 _GET_VERSION, _NEW_FROM_DESCR = 0, 94
 
-#: Outputs of an input or a batch of one; None for arguments that only the general way takes.
+#: Outputs of an input or a batch; None for arguments that only the general way takes.
 Call = Callable[[Any], Optional[Array]]
 
 
@@ -31,22 +32,27 @@ class Caller(ctypes.Structure):
 
     Attributes:
         model: the library's model or team; null after the session is closed.
+        work: address of `memory`, the scratch of a batch; null before the first one.
         is_stream_over: whether a run has changed the state of a spiking network.
     """
 
     _fields_ = (
         ("_run", ctypes.c_void_p),
+        ("_run_rows", ctypes.c_void_p),
         ("model", ctypes.c_void_p),
+        ("work", ctypes.c_void_p),
         ("_create", ctypes.c_void_p),
         ("_ndarray", ctypes.py_object),
         ("_float32", ctypes.py_object),
         ("_row", ctypes.c_ssize_t * 2),
-        ("_outputs", ctypes.c_ssize_t * 2),
+        ("_outputs", ctypes.c_ssize_t),
         ("_dimensions", ctypes.c_int),
         ("is_stream_over", ctypes.c_int),
         ("_lock", ctypes.c_uint64 * 8),
     )
     model: int | None
+    work: int | None
+    memory: Array | None
     is_stream_over: int
 
 
@@ -69,14 +75,16 @@ class Turn:
         self.release()
 
 
-def bind(caller: Caller, run: Any, row: tuple[int, ...], n_out: int, owners: tuple[Any, ...]) -> tuple[Call, Turn]:
+def bind(
+    caller: Caller, runner: Runner, row: tuple[int, ...], n_out: int, owners: tuple[Any, ...]
+) -> tuple[Call, Turn]:
     """The function that runs a session, and the lock that it holds meanwhile.
 
     The function is `general` where the library was not built, or Python or numpy is another than it was written for.
 
     Args:
         caller: of the session, with its model or team.
-        run: sen_run_batch, or that of a team.
+        runner: what runs it.
         row: shape of an input.
         n_out: number of outputs.
         owners: of the memory that the model uses.
@@ -84,9 +92,10 @@ def bind(caller: Caller, run: Any, row: tuple[int, ...], n_out: int, owners: tup
     found = _library()
     if found is not None:
         library, create = found
-        caller._run, caller._create = ctypes.cast(run, ctypes.c_void_p), create
+        caller._run, caller._run_rows = (ctypes.cast(call, ctypes.c_void_p) for call in (runner.run, runner.run_rows))
+        caller._create = create
         caller._ndarray, caller._float32 = np.ndarray, np.dtype(np.float32)
-        caller._row[: len(row)], caller._outputs[:], caller._dimensions = row, (1, n_out), len(row)
+        caller._row[: len(row)], caller._outputs, caller._dimensions = row, n_out, len(row)
         example, address = np.zeros((2, 3), np.float32), ctypes.byref(caller)
         if library.sen_call_init(address, example, example.ctypes.data):
             call = library.sen_call_bind(address, (caller, *owners), 0)

@@ -1,7 +1,7 @@
 /* Inference as a function of Python, without the cost of ctypes and of conversions: `sen_call_bind` makes it.
  *
- * Its argument is an input or a batch of one: a numpy array of float32 in C order. For anything else, a closed session, or a
- * status other than SEN_OK it returns None, and the caller takes the general way, which finds out what is wrong.
+ * Its argument is an input or a batch: a numpy array of float32 in C order. For anything else, batches with many outputs, a closed
+ * session, or a status other than SEN_OK it returns None, and the caller takes the general way, which finds out what is wrong.
  *
  * The declarations below are the part of CPython's stable ABI (https://docs.python.org/3/c-api/stable.html), and of numpy's ABI
  * (PyArrayObject_fields of numpy/ndarraytypes.h, the same in 1.x and 2.x), that this file uses. So one binary serves all
@@ -53,6 +53,9 @@ typedef struct array {
 
 enum { C_CONTIGUOUS = 0x0001, ALIGNED = 0x0100 };
 
+/* Outputs that are allocated without an estimate of the memory. */
+enum { MAX_VALUES = 1 << 20 };
+
 /* PyArray_NewFromDescr; takes over a reference to `dtype`. */
 typedef object *create_array(
     const void *type, object *dtype, int dimensions, const intptr_t *shape, const intptr_t *strides, void *data, int flags,
@@ -61,12 +64,14 @@ typedef object *create_array(
 /* A session; the same as `Caller` of engines/native_call.py, which owns it. */
 typedef struct caller {
     int (*run)(void *model, const float *x, float *y, size_t rows); /* sen_run_batch, or that of a team */
-    void *model;                                                    /* null when the session is closed */
+    int (*run_rows)(void *model, void *work, const float *x, float *y, size_t rows);
+    void *model; /* null when the session is closed */
+    void *work;  /* of `run_rows`; null before the first batch */
     create_array *create;
     const void *ndarray; /* the type */
     object *float32;     /* the dtype */
-    intptr_t row[2], outputs[2]; /* shape of an input, and of the outputs of a batch of one */
-    int dimensions;              /* of an input */
+    intptr_t row[2], outputs; /* shape of an input, and the number of outputs */
+    int dimensions;           /* of an input */
     int is_stream_over;
     union {
         pthread_mutex_t mutex; /* of the model */
@@ -88,7 +93,7 @@ static int is_float32(const caller *session, const array *x)
     return x->head.type == session->ndarray && x->dtype == session->float32 && (x->flags & flags) == flags;
 }
 
-/* Dimensions of `x` before those of an input: 1 for a batch of one, 0 for a single input, -1 where it is neither. */
+/* Dimensions of `x` before those of an input: 1 for a batch, 0 for a single input, -1 where it is neither. */
 static int batch_axes(const caller *session, const array *x)
 {
     const int axes = x->dimensions - session->dimensions;
@@ -96,7 +101,7 @@ static int batch_axes(const caller *session, const array *x)
     for (i = 0; i < session->dimensions; i++)
         if (axes < 0 || axes > 1 || x->shape[axes + i] != session->row[i])
             return -1;
-    return axes == 1 && x->shape[0] != 1 ? -1 : axes;
+    return axes;
 }
 
 /* Waits without the GIL, so that the thread that has the lock can go on. */
@@ -115,16 +120,17 @@ static void unlock(caller *session)
     (void)pthread_mutex_unlock(&session->lock.mutex);
 }
 
-/* A status, or -1 for a closed session. Other threads run Python meanwhile. */
-static int infer(caller *session, const array *x, const array *y)
+/* A status, or -1 for a closed session or without memory for a batch. Other threads run Python meanwhile. */
+static int infer(caller *session, const array *x, const array *y, size_t rows)
 {
     thread_state *state;
     int status = -1;
     lock(session);
-    if (session->model) {
+    if (session->model && (rows == 1 || session->work)) {
         session->is_stream_over = 1;
         state = PyEval_SaveThread();
-        status = session->run(session->model, x->data, y->data, 1);
+        status = rows == 1 ? session->run(session->model, x->data, y->data, 1)
+                           : session->run_rows(session->model, session->work, x->data, y->data, rows);
         PyEval_RestoreThread(state);
     }
     unlock(session);
@@ -136,12 +142,13 @@ static object *run(object *self, object *argument)
     caller *session = PyCapsule_GetPointer(self, NULL);
     const array *x = (const array *)(const void *)argument;
     const int axes = is_float32(session, x) ? batch_axes(session, x) : -1;
+    const intptr_t rows = axes == 1 ? x->shape[0] : 1, shape[2] = {rows, session->outputs};
     object *y;
-    if (axes < 0)
+    if (axes < 0 || rows < 1 || (rows > 1 && (!session->work || rows > MAX_VALUES / session->outputs)))
         return none();
     Py_IncRef(session->float32);
-    y = session->create(session->ndarray, session->float32, 1 + axes, session->outputs + 1 - axes, NULL, NULL, 0, NULL);
-    if (!y || infer(session, x, (const array *)(const void *)y) == 0)
+    y = session->create(session->ndarray, session->float32, 1 + axes, shape + 1 - axes, NULL, NULL, 0, NULL);
+    if (!y || infer(session, x, (const array *)(const void *)y, (size_t)rows) == 0)
         return y;
     Py_DecRef(y);
     return none();
