@@ -137,17 +137,26 @@ static int infer(caller *session, const array *x, const array *y, size_t rows)
     return status;
 }
 
+/* An array `[outputs]`, with `axes` 1 `[rows, outputs]`. */
+static object *make_outputs(const caller *session, int axes, intptr_t rows)
+{
+    intptr_t shape[2];
+    shape[0] = axes == 1 ? rows : session->outputs;
+    shape[1] = session->outputs;
+    Py_IncRef(session->float32);
+    return session->create(session->ndarray, session->float32, 1 + axes, shape, NULL, NULL, 0, NULL);
+}
+
 static object *run(object *self, object *argument)
 {
     caller *session = PyCapsule_GetPointer(self, NULL);
     const array *x = (const array *)(const void *)argument;
     const int axes = is_float32(session, x) ? batch_axes(session, x) : -1;
-    const intptr_t rows = axes == 1 ? x->shape[0] : 1, shape[2] = {rows, session->outputs};
+    const intptr_t rows = axes == 1 ? x->shape[0] : 1;
     object *y;
     if (axes < 0 || rows < 1 || (rows > 1 && (!session->work || rows > MAX_VALUES / session->outputs)))
         return none();
-    Py_IncRef(session->float32);
-    y = session->create(session->ndarray, session->float32, 1 + axes, shape + 1 - axes, NULL, NULL, 0, NULL);
+    y = make_outputs(session, axes, rows);
     if (!y || infer(session, x, (const array *)(const void *)y, (size_t)rows) == 0)
         return y;
     Py_DecRef(y);
