@@ -69,7 +69,7 @@ static int refuses_nonfinite(sen_model *model, float *x, size_t values, float *y
 {
     static const float refused[] = {NAN, INFINITY, -INFINITY};
     size_t i, k;
-    for (i = 0; i < values; i += 1 + values / 64)
+    for (i = 0; i < values; i += 1 + values / 16)
         for (k = 0; k < 3; k++) {
             const float kept = x[i];
             x[i] = refused[k];
