@@ -73,8 +73,8 @@ SEN_PRIVATE int sen_is_finite(const float *x, size_t count)
 
 #include "vector.h"
 
-/* A sum of products is not finite if a factor is not. If it overflows, each value is looked at. Built without -ffast-math, unlike
- * exported C. */
+/* A sum of products is not finite if a factor is not. Where it is not, each value is checked: it may have overflowed. Built
+ * without -ffast-math, unlike exported C. */
 int SEN_NAME(sen_is_finite)(const float *x, size_t count)
 {
     const float *const start = x, *const end = x + count, *const whole = end - count % 16, *const fours = end - count % 64;

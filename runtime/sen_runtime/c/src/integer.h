@@ -88,10 +88,10 @@ typedef struct sen_integer_kernels {
     sen_integer_quantizer *quantize;
     sen_integer_integrator *integrate;
     sen_integer_multiply *dense;  /* of rows in order; inputs are taken less `dense_zero` */
+    int32_t dense_zero;
     sen_integer_multiply *panels; /* of panels with groups of `group` columns, `offset` added to each weight; or null */
     uint32_t group, offset;
     int has_offsets; /* the least offset of each column instead, if its weights are at most 128 then */
-    int32_t dense_zero;
 } sen_integer_kernels;
 
 typedef struct sen_integer_network {

@@ -25,11 +25,6 @@ static inline __m256i eight_steps(const sen_integer_weights *w, uint32_t row, co
     return _mm256_srav_epi32(_mm256_add_epi32(top_halves(sum, multiplier), half), shift);
 }
 
-static inline __m128i bytes_of(__m256i steps)
-{
-    return _mm_packus_epi16(_mm256_castsi256_si128(steps), _mm256_extracti128_si256(steps, 1));
-}
-
 /* Values of `width` rows, a multiple of 16, from their sums. */
 static void write_values(const sen_integer_weights *w, uint32_t row, uint32_t width, const int32_t *sums, uint8_t *y)
 {
@@ -44,12 +39,6 @@ static void write_values(const sen_integer_weights *w, uint32_t row, uint32_t wi
         const __m128i value = _mm_max_epu8(bytes_of(_mm256_adds_epi16(steps, zero)), low);
         _mm_storeu_si128((__m128i *)(void *)(y + row + k), value);
     }
-}
-
-static inline __m256i sixteen_bytes(const void *from, const int is_signed)
-{
-    const __m128i value = _mm_loadu_si128((const __m128i *)from);
-    return is_signed ? _mm256_cvtepi8_epi16(value) : _mm256_cvtepu8_epi16(value);
 }
 
 static int32_t total_of(__m256i sum)
@@ -150,70 +139,5 @@ void SEN_NAME(sen_integer_panels)(const sen_integer_weights *w, const uint8_t *x
 }
 
 #endif
-
-/* Steps of eight inputs; their bounds are integers, so that values may be cut off before they are rounded. */
-static inline __m256i eight_rounded(const float *x, float inverse_scale, __m256 low, __m256 high)
-{
-    const __m256 value = _mm256_mul_ps(_mm256_loadu_ps(x), _mm256_set1_ps(inverse_scale));
-    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(value, low), high));
-}
-
-void SEN_NAME(sen_integer_quantize)(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to)
-{
-    const __m256 low = _mm256_set1_ps((float)-zero), high = _mm256_set1_ps((float)(255 - zero));
-    const __m256i zeros = _mm256_set1_epi16((int16_t)zero);
-    uint32_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        const __m256i a = eight_rounded(x + i, inverse_scale, low, high);
-        const __m256i b = eight_rounded(x + i + 8, inverse_scale, low, high);
-        const __m256i steps = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
-        _mm_storeu_si128((__m128i *)(void *)(to + i), bytes_of(_mm256_add_epi16(steps, zeros)));
-    }
-    sen_integer_quantize(x + i, n - i, inverse_scale, zero, to + i);
-}
-
-static inline __attribute__((always_inline)) __m256i next_membrane(
-    const sen_integer_lif *neuron, const uint32_t reset, __m256i u, __m256i fired, __m256i current)
-{
-    const __m256i low = _mm256_set1_epi16((int16_t)-neuron->zero), high = _mm256_set1_epi16((int16_t)(255 - neuron->zero));
-    const __m256i given_up = _mm256_and_si256(fired, _mm256_set1_epi16((int16_t)neuron->threshold));
-    if (reset == SEN_RESET_BEFORE_DECAY)
-        u = _mm256_max_epi16(_mm256_sub_epi16(u, given_up), low);
-    u = _mm256_mulhrs_epi16(u, _mm256_set1_epi16((int16_t)neuron->decay));
-    if (reset == SEN_RESET_ZERO)
-        u = _mm256_andnot_si256(fired, u);
-    u = _mm256_min_epi16(_mm256_max_epi16(_mm256_add_epi16(u, current), low), high);
-    return reset == SEN_RESET_SUBTRACT ? _mm256_max_epi16(_mm256_sub_epi16(u, given_up), low) : u;
-}
-
-/* Sixteen neurons at a time; the number of neurons in whole sixteens. */
-static inline __attribute__((always_inline)) uint32_t integrate_sixteens(
-    const sen_integer_lif *neuron, const uint32_t reset, uint32_t n, const uint8_t *current, const int32_t *factors,
-    uint32_t steps, int16_t *membrane, uint8_t *total)
-{
-    const __m256i threshold = _mm256_set1_epi16((int16_t)neuron->threshold);
-    uint32_t i, t;
-    for (i = 0; i + 16 <= n; i += 16) {
-        const __m256i arriving =
-            _mm256_sub_epi16(sixteen_bytes(current + i, 0), _mm256_set1_epi16((int16_t)neuron->zero));
-        __m256i u = _mm256_loadu_si256((const __m256i *)(const void *)(membrane + i)), sum = _mm256_setzero_si256();
-        for (t = 0; t < steps; t++) {
-            u = next_membrane(neuron, reset, u, _mm256_cmpgt_epi16(u, threshold), arriving);
-            sum = _mm256_add_epi16(
-                sum, _mm256_and_si256(_mm256_cmpgt_epi16(u, threshold), _mm256_set1_epi16((int16_t)factors[t])));
-        }
-        _mm256_storeu_si256((__m256i *)(void *)(membrane + i), u);
-        _mm_storeu_si128((__m128i *)(void *)(total + i), bytes_of(sum));
-    }
-    return i;
-}
-
-void SEN_NAME(sen_integer_integrate)(
-    const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
-    int16_t *membrane, uint8_t *total)
-{
-    const uint32_t i = SEN_BY_RESET(integrate_sixteens, neuron, n, current, factors, steps, membrane, total);
-    sen_integer_integrate(neuron, n - i, current + i, factors, steps, membrane + i, total + i);
-}
 
 #endif

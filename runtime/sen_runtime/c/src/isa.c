@@ -61,16 +61,24 @@ sen_integer_integrator SEN_NAME(sen_integer_integrate);
 sen_integer_multiply SEN_NAME(sen_integer_dense), SEN_NAME(sen_integer_panels);
 
 static const sen_integer_kernels integer = {
-#ifdef __ARM_NEON
-    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense),
-    SEN_NAME(sen_integer_panels), SEN_GROUP, 128, SEN_GROUP == 2, 128
-#elif defined(__AVX512VNNI__)
-    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense),
-    SEN_NAME(sen_integer_panels), 4, 0, 0, 0
-#elif defined(__AVX2__)
-    SEN_NAME(sen_integer_quantize), SEN_NAME(sen_integer_integrate), SEN_NAME(sen_integer_dense), NULL, 0, 0, 0, 0
+#if defined(__ARM_NEON) || defined(__AVX2__)
+    .quantize = SEN_NAME(sen_integer_quantize),
+    .integrate = SEN_NAME(sen_integer_integrate),
+    .dense = SEN_NAME(sen_integer_dense),
 #else
-    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0, 0
+    .quantize = sen_integer_quantize,
+    .integrate = sen_integer_integrate,
+    .dense = sen_integer_dense,
+#endif
+#ifdef __ARM_NEON
+    .dense_zero = 128,
+    .panels = SEN_NAME(sen_integer_panels),
+    .group = SEN_GROUP,
+    .offset = 128,
+    .has_offsets = SEN_GROUP == 2,
+#elif defined(__AVX512VNNI__)
+    .panels = SEN_NAME(sen_integer_panels),
+    .group = 4,
 #endif
 };
 
@@ -132,7 +140,7 @@ const sen_isa SEN_NAME(sen_isa) = {
 #else
 
 static const sen_integer_kernels integer = {
-    sen_integer_quantize, sen_integer_integrate, sen_integer_dense, NULL, 0, 0, 0, 0};
+    .quantize = sen_integer_quantize, .integrate = sen_integer_integrate, .dense = sen_integer_dense};
 
 const sen_isa sen_isa_reference = {
     .kernels = {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},

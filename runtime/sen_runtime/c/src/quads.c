@@ -249,17 +249,5 @@ void SEN_NAME(sen_quads)(const sen_weights *w, const sen_input *x, const float *
     }
 }
 
-#ifdef __ARM_FEATURE_DOTPROD
-void SEN_NAME(sen_finish_quads)(
-    const sen_weights *w, const sen_input *x, uint32_t row, const void *sums, uint32_t count, const float *addend, int is_relu,
-    float *y);
-void SEN_NAME(sen_finish_quads)(
-    const sen_weights *w, const sen_input *x, uint32_t row, const void *sums, uint32_t count, const float *addend, int is_relu,
-    float *y)
-{
-    finish_sums_from(w, x, row, sums, count, addend, is_relu, y);
-}
-#endif
-
 #endif
 #endif

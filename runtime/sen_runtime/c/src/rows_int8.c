@@ -1,21 +1,24 @@
 /* Rows of a batch times dense int8 weights, and the ends of other int8 products. Every version gives the same bits. */
 #include "network.h"
 
-#if defined(SEN_ISA) && !defined(__ARM_NEON)
+#ifdef SEN_ISA
 
 #include "vector.h"
 
-/* Outputs `first` to `first + n` of row `r` from sums that floats represent exactly. */
 void SEN_NAME(sen_finish_rows_int8)(
-    const sen_weights *w, const sen_rows *rows, uint32_t r, uint32_t first, uint32_t n, const float *sums)
+    const sen_weights *w, const sen_rows *rows, uint32_t r, uint32_t first, uint32_t n, const row_sum *sums)
 {
     const sen_input *const x = &rows->x[r];
     const float *const addend = rows->addend[r];
+#ifdef __ARM_NEON
+    finish_sums_from(w, x, first, sums, n, addend, rows->is_relu, rows->y[r]);
+#else
     float products[LANES];
     uint32_t i;
     for (i = 0; i < n; i++)
         products[i] = sen_scale(w, first + i) * x->scale * sums[i];
     finish_rows(products, n, addend ? addend + first : NULL, rows->is_relu, rows->y[r] + first);
+#endif
 }
 
 #if defined(__AVX2__) && !defined(__AVX512F__)

@@ -8,13 +8,6 @@
 
 #include "vector.h"
 
-#ifdef __ARM_FEATURE_DOTPROD
-/* quads.c: the ends of products, which are exact to the bit. */
-void SEN_NAME(sen_finish_quads)(
-    const sen_weights *w, const sen_input *x, uint32_t row, const void *sums, uint32_t count, const float *addend, int is_relu,
-    float *y);
-#endif
-
 /* Columns of a block: 64 KiB of weights. */
 #define BLOCK 256u
 
@@ -237,7 +230,7 @@ static inline __attribute__((always_inline)) void multiply_rows(
             const float *const of_row = sums + (size_t)r * SEN_PANEL, *const addend = rows->addend[r];
 #ifdef __ARM_FEATURE_DOTPROD
             if (is_int8) {
-                SEN_NAME(sen_finish_quads)(w, &rows->x[r], first, of_row, kept, addend, rows->is_relu, rows->y[r]);
+                SEN_NAME(sen_finish_rows_int8)(w, rows, r, first, kept, (const int32_t *)(const void *)of_row);
                 continue;
             }
 #endif

@@ -13,9 +13,6 @@
 #define MIN_ROWS 5u
 #define MIN_ROWS_OF_BLOCKS 9u
 
-void SEN_NAME(sen_finish_rows_int8)(
-    const sen_weights *w, const sen_rows *rows, uint32_t r, uint32_t first, uint32_t n, const float *sums);
-
 static inline float weight_f32(const void *values, size_t at)
 {
     return ((const float *)values)[at];

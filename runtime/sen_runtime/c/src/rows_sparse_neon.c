@@ -1,6 +1,5 @@
 /* Sixteen rows of a batch at a time times sparse weights, row by row, on NEON: every weight multiplies vectors of inputs, the
- * same column of all rows, which were turned before. Sums of floats are
- * those of panels.c, products of int8 are exact. */
+ * same column of all rows, which were transposed before. Sums of floats are those of panels.c, products of int8 are exact. */
 #include "network.h"
 
 #if defined(SEN_ISA) && defined(__ARM_NEON)

@@ -301,6 +301,31 @@ static inline void finish_sums_from(
 }
 #endif
 
+/* The sum of a row of int8 weights; elsewhere than on NEON a float, which represents it exactly. */
+#ifdef __ARM_NEON
+typedef int32_t row_sum;
+#else
+typedef float row_sum;
+#endif
+
+/* rows_int8.c: outputs `first` to `first + n` of row `r` from their sums. */
+void SEN_NAME(sen_finish_rows_int8)(
+    const sen_weights *w, const sen_rows *rows, uint32_t r, uint32_t first, uint32_t n, const row_sum *sums);
+
+#ifdef __AVX2__
+/* Bytes of int16 lanes, which saturate; and int16 lanes of sixteen bytes. */
+static inline __m128i bytes_of(__m256i steps)
+{
+    return _mm_packus_epi16(_mm256_castsi256_si128(steps), _mm256_extracti128_si256(steps, 1));
+}
+
+static inline __m256i sixteen_bytes(const void *from, const int is_signed)
+{
+    const __m128i value = _mm_loadu_si128((const __m128i *)from);
+    return is_signed ? _mm256_cvtepi8_epi16(value) : _mm256_cvtepu8_epi16(value);
+}
+#endif
+
 #ifdef __AVX512F__
 /* Those of the sixteen lanes from `first` that lie below `n`. */
 static inline __mmask16 sen_lanes_below(uint32_t n, uint32_t first)

@@ -1,9 +1,11 @@
-/* Quantization of inputs and Lif neurons of networks whose activations are int8, on NEON. */
+/* Quantization of inputs and Lif neurons of networks whose activations are int8, on NEON and AVX2. */
 #include "integer.h"
 
-#if defined(SEN_ISA) && defined(__ARM_NEON)
+#if defined(SEN_ISA) && (defined(__ARM_NEON) || defined(__AVX2__))
 
 #include "vector.h"
+
+#ifdef __ARM_NEON
 
 void SEN_NAME(sen_integer_quantize)(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to)
 {
@@ -72,6 +74,67 @@ static inline __attribute__((always_inline)) uint32_t integrate_sixteens(
     }
     return i;
 }
+
+#else
+
+/* Steps of eight inputs; their bounds are integers, so that values may be cut off before they are rounded. */
+static inline __m256i eight_rounded(const float *x, float inverse_scale, __m256 low, __m256 high)
+{
+    const __m256 value = _mm256_mul_ps(_mm256_loadu_ps(x), _mm256_set1_ps(inverse_scale));
+    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(value, low), high));
+}
+
+void SEN_NAME(sen_integer_quantize)(const float *x, uint32_t n, float inverse_scale, int32_t zero, uint8_t *to)
+{
+    const __m256 low = _mm256_set1_ps((float)-zero), high = _mm256_set1_ps((float)(255 - zero));
+    const __m256i zeros = _mm256_set1_epi16((int16_t)zero);
+    uint32_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m256i a = eight_rounded(x + i, inverse_scale, low, high);
+        const __m256i b = eight_rounded(x + i + 8, inverse_scale, low, high);
+        const __m256i steps = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+        _mm_storeu_si128((__m128i *)(void *)(to + i), bytes_of(_mm256_add_epi16(steps, zeros)));
+    }
+    sen_integer_quantize(x + i, n - i, inverse_scale, zero, to + i);
+}
+
+static inline __attribute__((always_inline)) __m256i next_membrane(
+    const sen_integer_lif *neuron, const uint32_t reset, __m256i u, __m256i fired, __m256i current)
+{
+    const __m256i low = _mm256_set1_epi16((int16_t)-neuron->zero), high = _mm256_set1_epi16((int16_t)(255 - neuron->zero));
+    const __m256i given_up = _mm256_and_si256(fired, _mm256_set1_epi16((int16_t)neuron->threshold));
+    if (reset == SEN_RESET_BEFORE_DECAY)
+        u = _mm256_max_epi16(_mm256_sub_epi16(u, given_up), low);
+    u = _mm256_mulhrs_epi16(u, _mm256_set1_epi16((int16_t)neuron->decay));
+    if (reset == SEN_RESET_ZERO)
+        u = _mm256_andnot_si256(fired, u);
+    u = _mm256_min_epi16(_mm256_max_epi16(_mm256_add_epi16(u, current), low), high);
+    return reset == SEN_RESET_SUBTRACT ? _mm256_max_epi16(_mm256_sub_epi16(u, given_up), low) : u;
+}
+
+/* Sixteen neurons at a time; the number of neurons in whole sixteens. */
+static inline __attribute__((always_inline)) uint32_t integrate_sixteens(
+    const sen_integer_lif *neuron, const uint32_t reset, uint32_t n, const uint8_t *current, const int32_t *factors,
+    uint32_t steps, int16_t *membrane, uint8_t *total)
+{
+    const __m256i threshold = _mm256_set1_epi16((int16_t)neuron->threshold);
+    uint32_t i, t;
+    for (i = 0; i + 16 <= n; i += 16) {
+        const __m256i arriving =
+            _mm256_sub_epi16(sixteen_bytes(current + i, 0), _mm256_set1_epi16((int16_t)neuron->zero));
+        __m256i u = _mm256_loadu_si256((const __m256i *)(const void *)(membrane + i)), sum = _mm256_setzero_si256();
+        for (t = 0; t < steps; t++) {
+            u = next_membrane(neuron, reset, u, _mm256_cmpgt_epi16(u, threshold), arriving);
+            sum = _mm256_add_epi16(
+                sum, _mm256_and_si256(_mm256_cmpgt_epi16(u, threshold), _mm256_set1_epi16((int16_t)factors[t])));
+        }
+        _mm256_storeu_si256((__m256i *)(void *)(membrane + i), u);
+        _mm_storeu_si128((__m128i *)(void *)(total + i), bytes_of(sum));
+    }
+    return i;
+}
+
+#endif
 
 void SEN_NAME(sen_integer_integrate)(
     const sen_integer_lif *neuron, uint32_t n, const uint8_t *current, const int32_t *factors, uint32_t steps,
