@@ -290,7 +290,7 @@ static void write_values(const sen_integer_weights *w, uint32_t row, uint32_t wi
             y[i] = sen_requantize(w, row + i, ((const int32_t *)(const void *)sums)[i]);
         return;
     }
-    for (; sums != end; sums += 4) { /* of factors below 1/2, for which the top halves of the doubled products do */
+    for (; sums != end; sums += 4) { /* of factors below 1/2, for which the top halves of the doubled products suffice */
         const int32x4x4_t added = load_sums(bias), factor = load_sums(multiplier), power = load_sums(exponent);
         int16x4_t four[4];
         int16x8_t low, high;

@@ -272,12 +272,6 @@ static inline uint32_t vaddvq_u32(uint32x4_t value)
     return vget_lane_u32(vpadd_u32(half, half), 0);
 }
 
-static inline int32_t vmaxvq_s32(int32x4_t value)
-{
-    const int32x2_t half = vpmax_s32(vget_low_s32(value), vget_high_s32(value));
-    return vget_lane_s32(vpmax_s32(half, half), 0);
-}
-
 static inline uint16x8_t vmull_high_u8(uint8x16_t a, uint8x16_t b)
 {
     return vmull_u8(vget_high_u8(a), vget_high_u8(b));
