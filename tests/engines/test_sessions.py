@@ -18,6 +18,7 @@ from sen_runtime import engines
 from sen_runtime.engines.session import to_float32
 from sen_runtime.errors import EngineError, ImageError
 from sen_runtime.ir.network import Network
+from sen_runtime.memory_limits import MemoryLimitError
 from tests.support.networks import random_network
 
 NAMES = [name for name in engines.names() if name not in engines.missing(engines.names())]
@@ -149,6 +150,12 @@ def test_an_input_between_addresses_is_copied() -> None:
     """A processor may have no instructions for it."""
     x = np.zeros(25, np.uint8)[1:].view(np.float32)
     assert not x.flags.aligned and to_float32(x).flags.aligned
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+def test_a_copy_beyond_the_memory_is_refused(dtype: type) -> None:
+    with pytest.raises(MemoryLimitError, match=r"10000000000, 784.*float32"):
+        to_float32(np.broadcast_to(np.zeros(784, dtype), (10**10, 784)))
 
 
 @pytest.mark.parametrize(

@@ -255,8 +255,8 @@ def to_float32(x: ArrayLike) -> Float32Array:
         array = np.asarray(x)
     except (ValueError, TypeError) as error:  # nested lists of different lengths
         raise EngineError(f"the input is not an array: {error}") from None
-    if array.dtype == np.float32:
-        return array if array.flags.c_contiguous and array.flags.aligned else array.copy()
+    if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
+        return array
     if array.dtype.kind not in "fiub":
         raise EngineError(f"the input has dtype {array.dtype}; expected real numbers")
     require(4 * array.size, f"an input of shape {list(array.shape)} as float32")
