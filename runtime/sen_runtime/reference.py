@@ -18,7 +18,7 @@ from sen_runtime.memory_limits import require_network
 
 
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
-    """Outputs `[batch, n_out]` of the network: logits, mean or last membrane, or spike counts.
+    """Outputs `[batch, n_out]` of the network: logits or values, mean or last membrane, or spike counts.
 
     The input is `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes"; a `NetworkError` for another shape.
     All arithmetic is in `dtype`: float64 for the exact result, float32 for that of a device.
@@ -36,7 +36,27 @@ def trace(network: Network, x: Array, dtype: DTypeLike = np.float64) -> list[Arr
     check_input(network, x.shape)
     network = expand(network)
     with np.errstate(over="ignore", invalid="ignore"):
-        return _trace_spiking(network, x) if network.is_spiking else _trace_mlp(network, x)
+        x = standardize(network, x)
+        *hidden, last = _trace_spiking(network, x) if network.is_spiking else _trace_mlp(network, x)
+        return [*hidden, finish(network, last)]
+
+
+def standardize(network: Network, x: Array) -> Array:
+    """Inputs `[..., n_in]` as the first layer takes them."""
+    return x if network.input_scaling is None else network.input_scaling.standardize(x)
+
+
+def finish(network: Network, y: Array) -> Array:
+    """Outputs `[..., n_out]` of the network from those of its last layer or readout: restored, then activated."""
+    if network.output_scaling is not None:
+        y = network.output_scaling.restore(y)
+    if network.output_activation == "softmax":
+        powers = np.exp(y - y.max(axis=-1, keepdims=True))
+        y = powers / powers.sum(axis=-1, keepdims=True)
+    elif network.output_activation == "sigmoid":
+        with np.errstate(over="ignore"):  # the result is 0
+            y = 1 / (1 + np.exp(-y))
+    return y
 
 
 def check_input(network: Network, shape: tuple[int, ...]) -> None:
@@ -70,14 +90,14 @@ def trace_int8(network: Network, x: Array) -> list[Array]:
     """
     x = np.asarray(x, np.float32)
     check_input(network, x.shape)
-    activations = []
+    x, activations = standardize(network, x), []
     for layer in network.layers:
         terms = [] if layer.bias is None else [np.broadcast_to(layer.bias, (len(x), len(layer.bias)))]
         terms += [_leaf_int8(leaf, x) for leaf in leaves(layer.weight)]
         y: Array = reduce(np.add, terms)
         x = layer.neuron.activate(y)
         activations.append(x)
-    return activations
+    return [*activations[:-1], finish(network, x)]
 
 
 def _leaf_int8(leaf: WeightOperator, x: Array) -> Array:
@@ -100,7 +120,7 @@ def initial_membranes(network: Network, batch: int, dtype: DTypeLike = np.float6
 
 
 def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array], list[Array]]:
-    """One time step of a spiking network, for the membranes `[batch, n]` of each layer and the input `[batch, n_in]`.
+    """One time step of a spiking network, for the membranes `[batch, n]` of each layer and the standardized input.
 
     Returns the new membranes, and the spikes (0 or 1) of the layers that spike.
     """
@@ -174,7 +194,7 @@ def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> t
     """
     x = np.asarray(x, dtype)
     check_input(network, x.shape)
-    network = expand(network)
+    network, x = expand(network), standardize(network, x)
     if not network.is_spiking:
         activations = _trace_mlp(network, x)
         return [x, *activations[:-1]], activations

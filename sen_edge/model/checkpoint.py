@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,9 @@ def _safetensors_bytes(tensors: dict[str, NDArray[Any]], entries: Mapping[str, A
 def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = None) -> Checkpoint:
     """Return the parameters of a torch network as a checkpoint."""
     tensors = {name: value.detach().float().numpy().copy() for name, value in network.named_tensors().items()}
+    for end, scaling in (("input", network.input_scaling), ("output", network.output_scaling)):
+        if scaling is not None:
+            tensors |= {f"{end}_mean": scaling.mean, f"{end}_std": scaling.std}
     synapses = {
         index: layer.synapses.numpy() != 0
         for index, layer in enumerate(network.linears())
@@ -132,6 +136,7 @@ def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
     from sen_edge.model.layers import SpatialNetwork
 
     network = SpatialNetwork(checkpoint.config)
+    network.input_scaling, network.output_scaling = checkpoint.scaling("input"), checkpoint.scaling("output")
     with torch.no_grad():
         for name, parameter in network.named_tensors().items():
             parameter.copy_(torch.from_numpy(checkpoint.tensors[name]))
@@ -169,11 +174,19 @@ def to_network(checkpoint: Checkpoint) -> Network:
             layers.append(Layer(operator, tensors.get(f"bias.{index}"), neuron))
         except NetworkError as error:
             raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
-    metadata = {"input_range": f"{config.input_range[0]:.9g} {config.input_range[1]:.9g}"}
-    spiking = config.spiking
+    spiking, network = (
+        config.spiking,
+        partial(
+            Network,
+            tuple(layers),
+            metadata=config.metadata(),
+            input_scaling=checkpoint.scaling("input"),
+            output_scaling=checkpoint.scaling("output"),
+        ),
+    )
     if spiking is None:
-        return Network(tuple(layers), metadata=metadata)
-    return Network(tuple(layers), spiking.timesteps, spiking.input_coding, spiking.readout, metadata)
+        return network()
+    return network(timesteps=spiking.timesteps, input_coding=spiking.input_coding, readout=spiking.readout)
 
 
 def _full_positions(config: SpatialConfig, positions: Float32Array, layer: int) -> Float32Array:

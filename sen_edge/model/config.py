@@ -5,12 +5,14 @@ docs/reference/checkpoint.md describes every field.
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Le, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 
 from sen_edge.errors import CheckpointError
 from sen_edge.schema import NonNegative, Positive, Schema, SchemaError, parse
@@ -25,8 +27,23 @@ LayerAxis = Literal["fixed", "free"]
 Reset = Literal["subtract", "zero"]
 InputCoding = Literal["direct", "spikes"]
 Readout = Literal["mean_membrane", "last_membrane", "spike_count"]
+Task = Literal["classification", "multilabel", "regression", "reconstruction"]
+#: Names of features, outputs or columns of a table.
+Names = tuple[Annotated[str, MinLen(1), MaxLen(1000)], ...]
 #: Steps T, at most `sen_runtime.ir.network.MAX_TIMESTEPS`.
 Timesteps = Annotated[int, Ge(1), Le(1 << 20)]
+
+
+#: Fields of names.
+NAME_LISTS = ("feature_names", "output_names", "target_columns")
+#: Additions to version 1 that are stored only if they differ from these values.
+OPTIONAL: Mapping[str, Any] = {
+    "max_distance": (),
+    "task": "classification",
+    **dict.fromkeys(NAME_LISTS, ()),
+    "input_scaling": False,
+    "output_scaling": False,
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,16 @@ class SpikingConfig(Schema):
 
 @dataclass(frozen=True)
 class SpatialConfig(Schema):
-    """Shape and constants of a spatially embedded network; a multilayer perceptron unless `spiking` is set."""
+    """Shape and constants of a spatially embedded network; a multilayer perceptron unless `spiking` is set.
+
+    Attributes:
+        task: what the outputs mean, see `sen_runtime.task`.
+        feature_names: of the inputs, or empty.
+        output_names: of the outputs: classes, labels or values; or empty.
+        target_columns: of a table, which hold the targets; or empty.
+        input_scaling: whether inputs are standardized by the tensors `input_mean` and `input_std`.
+        output_scaling: whether outputs are restored by `output_mean` and `output_std`.
+    """
 
     layer_sizes: Annotated[tuple[Size, ...], MinLen(2)]
     dimensions: Size = 3
@@ -59,9 +85,16 @@ class SpatialConfig(Schema):
     bias: bool = True
     input_range: tuple[float, float] = (0.0, 1.0)
     spiking: SpikingConfig | None = None
+    task: Task = "classification"
+    feature_names: Names = ()
+    output_names: Names = ()
+    target_columns: Names = ()
+    input_scaling: bool = False
+    output_scaling: bool = False
 
     def check(self) -> None:
-        """Check dimensions, distances and the input range against each other."""
+        """Check dimensions, distances, names and the input range against each other."""
+        self._check_task()
         if self.layer_axis == "fixed" and self.dimensions < 2:
             raise SchemaError("is 1; expected an integer >= 2 with a fixed layer axis", key="dimensions")
         low, high = self.input_range
@@ -79,6 +112,19 @@ class SpatialConfig(Schema):
                     f"is {value:g}; expected 0 for none, or more than min_distance ({self.min_distance:g})",
                     key=f"max_distance[{index}]",
                 )
+
+    def _check_task(self) -> None:
+        n_in, n_out = self.layer_sizes[0], self.layer_sizes[-1]
+        for key, expected in (("feature_names", n_in), ("output_names", n_out)):
+            found = len(getattr(self, key))
+            if found not in (0, expected):
+                raise SchemaError(f"has {found} items; expected {expected} or none", key=key)
+        if self.task == "reconstruction" and n_in != n_out:
+            raise SchemaError(
+                f"is reconstruction, with {n_in} inputs and {n_out} outputs; expected as many", key="task"
+            )
+        if self.input_scaling and len(self.input_shape) > 1:
+            raise SchemaError("is true; spike trains are not standardized", key="input_scaling")
 
     def radius(self, index: int) -> float:
         """Distance beyond which the neurons of weight layer `index` are not connected; infinite for none."""
@@ -113,7 +159,7 @@ class SpatialConfig(Schema):
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return name and shape of every tensor of a checkpoint with this configuration."""
-        shapes: dict[str, tuple[int, ...]] = {}
+        shapes = dict(self.scaling_shapes())
         for index, size in enumerate(self.layer_sizes):
             shapes[f"positions.{index}"] = (size, self.free_dimensions)
         for index, (n_in, n_out) in enumerate(pairwise(self.layer_sizes)):
@@ -124,13 +170,27 @@ class SpatialConfig(Schema):
                 shapes[f"bias.{index}"] = (n_out,)
         return shapes
 
+    def scaling_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of the tensors that are constants of the data, and not learned."""
+        sizes = {"input": self.layer_sizes[0], "output": self.layer_sizes[-1]}
+        scaled = {"input": self.input_scaling, "output": self.output_scaling}
+        return {f"{end}_{what}": (sizes[end],) for end in sizes if scaled[end] for what in ("mean", "std")}
+
+    def metadata(self) -> dict[str, str]:
+        """Return the metadata of the network: input range, task and names."""
+        texts = {"input_range": f"{self.input_range[0]:.9g} {self.input_range[1]:.9g}"}
+        if self.task != "classification":
+            texts["task"] = self.task
+        lists = {name: getattr(self, name) for name in NAME_LISTS}
+        return {**texts, **{name: json.dumps(names, ensure_ascii=False) for name, names in lists.items() if names}}
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values as stored in a checkpoint, without unused optional additions to version 1."""
         values: dict[str, Any] = {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if name not in OPTIONAL or value != OPTIONAL[name]
         }
-        if not self.max_distance:
-            del values["max_distance"]
         if self.spiking is not None and self.spiking.reset_delay:
             del values["spiking"]["reset_delay"]
         return values

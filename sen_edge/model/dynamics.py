@@ -18,6 +18,7 @@ from torch.nn import functional
 from sen_edge.model.config import SpikingConfig
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
+from sen_runtime.ir.standardization import Standardization
 
 Product = Callable[[Tensor], Tensor]
 #: Membrane and output of a layer.
@@ -53,6 +54,7 @@ class LayeredNetwork(nn.Module, ABC):
     """Base of the networks in torch.
 
     `timing` gives time steps, input coding and readout of a spiking network, and is None for a multilayer perceptron.
+    Inputs are standardized by `input_scaling` and outputs restored by `output_scaling`; there is no output activation.
     """
 
     def __init__(
@@ -60,6 +62,8 @@ class LayeredNetwork(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.neurons, self.timing, self.surrogate_slope = neurons, timing, surrogate_slope
+        self.input_scaling: Standardization | None = None
+        self.output_scaling: Standardization | None = None
 
     @abstractmethod
     def products(self) -> list[Product]:
@@ -75,8 +79,19 @@ class LayeredNetwork(nn.Module, ABC):
         Inputs are `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
         """
         products = products or self.products()
+        if self.input_scaling is not None:
+            mean, inverse = map(torch.from_numpy, (self.input_scaling.mean, self.input_scaling.inverse))
+            x = (x - mean) * inverse
         if self.timing is not None:
-            return self._trace_spiking(x, products, self.timing)
+            outputs = self._trace_spiking(x, products, self.timing)
+        else:
+            outputs = self._trace_perceptron(x, products)
+        if self.output_scaling is not None:
+            mean, std = map(torch.from_numpy, (self.output_scaling.mean, self.output_scaling.std))
+            outputs[-1] = outputs[-1] * std + mean
+        return outputs
+
+    def _trace_perceptron(self, x: Tensor, products: Sequence[Product]) -> list[Tensor]:
         outputs = []
         for product, neuron in zip(products, self.neurons, strict=True):
             x = activate(neuron, product(x))

@@ -103,6 +103,7 @@ class FreeNetwork(LayeredNetwork):
     def __init__(self, network: Network, surrogate_slope: float = SURROGATE_SLOPE) -> None:
         neurons = [layer.neuron for layer in network.layers]
         super().__init__(neurons, network if network.is_spiking else None, surrogate_slope)
+        self.input_scaling, self.output_scaling = network.input_scaling, network.output_scaling
         self.network = network
         self.free_layers = [FreeLayer(layer) for layer in network.layers]
         self.layers = nn.ModuleList(self.free_layers)

@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from sen_edge.errors import CheckpointError
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.tensor_file import Float32Array, check_finite
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.standardization import Standardization
 from sen_runtime.untrusted import listing
 
 Synapses = NDArray[np.bool_]
@@ -61,6 +63,7 @@ class Checkpoint:
             if tensor.shape != shape:
                 raise CheckpointError(f"tensor {name} has shape {list(tensor.shape)}; expected {list(shape)}")
             check_finite(name, tensor)
+        self.scaling("input"), self.scaling("output")  # raise
         sizes = self.config.layer_sizes
         for index, mask in self.synapses.items():
             expected = (sizes[index + 1], sizes[index]) if 0 <= index < len(sizes) - 1 else None
@@ -71,7 +74,17 @@ class Checkpoint:
     @property
     def n_parameters(self) -> int:
         """Number of learned parameters."""
-        return sum(int(tensor.size) for tensor in self.tensors.values())
+        constants = self.config.scaling_shapes()
+        return sum(int(tensor.size) for name, tensor in self.tensors.items() if name not in constants)
+
+    def scaling(self, end: str) -> Standardization | None:
+        """Return the standardization of the "input" or of the "output", or None."""
+        if f"{end}_mean" not in self.tensors:
+            return None
+        try:
+            return Standardization(self.tensors[f"{end}_mean"], self.tensors[f"{end}_std"])
+        except NetworkError as error:
+            raise CheckpointError(f"{end}: {error.message}") from None
 
 
 def map_note(applied: AppliedMap | None, agreement: Any = None) -> dict[str, Any]:

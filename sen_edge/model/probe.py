@@ -13,6 +13,10 @@ from sen_runtime.ir.network import Network
 from sen_runtime.memory_limits import require
 
 FloatArray = NDArray[np.float32]
+DoubleArray = NDArray[np.float64]
+
+#: Standard deviations around the mean of a standardized feature that verification inputs cover.
+STANDARDIZED_RANGE = 4.0
 
 #: Outputs that vary by at most this share of the largest are constant up to rounding.
 CONSTANT_VARIATION = 2.0**-20
@@ -22,10 +26,11 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
     """Draw 288 seeded inputs `[288, n_in]`, or spike trains `[288, T, n_in]`.
 
     128 dense, uniform over the input range; 96 sparse with 2 % to 30 % nonzero; 61 with every value at one end
-    of the range; all min, all max, all zero.
+    of the range; all min, all max, all zero. The range of a standardized feature is `STANDARDIZED_RANGE` standard
+    deviations around its mean, within the input range of the network.
     """
     rng = np.random.default_rng(seed)
-    low, high = network.input_range
+    low, high = feature_ranges(network)
     shape = network.input_shape
     require(8 * 288 * math.prod(shape), f"288 inputs of {' x '.join(f'{length:,}' for length in shape)} values")
     n_axes = (1,) * len(shape)
@@ -33,13 +38,23 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
     density = np.linspace(0.02, 0.3, 96).reshape(96, *n_axes)
     sparse: NDArray[Any] = np.where(rng.random((96, *shape)) < density, rng.uniform(low, high, (96, *shape)), 0)
     extreme = np.where(rng.random((61, *shape)) < rng.random((61, *n_axes)), high, low)
-    flat = np.stack([np.full(shape, value) for value in (low, high, 0.0)])
+    flat = np.stack([np.broadcast_to(value, shape) for value in (low, high, 0.0)])
     if network.input_coding == "spikes":  # spike trains hold 0 and 1, at all rates
         dense = rng.random((128, *shape)) < rng.random((128, *n_axes))
         sparse = sparse != 0
         extreme, flat = extreme == high, flat == high
     inputs: FloatArray = np.concatenate([dense, sparse, extreme, flat]).astype(np.float32)
     return inputs
+
+
+def feature_ranges(network: Network) -> tuple[DoubleArray, DoubleArray]:
+    """Return min and max of each feature, `[n_in]` or broadcast to it."""
+    low, high = map(np.float64, network.input_range)
+    scaling = network.input_scaling
+    if scaling is None:
+        return np.asarray(low), np.asarray(high)
+    mean, reach = scaling.mean.astype(np.float64), STANDARDIZED_RANGE * scaling.std.astype(np.float64)
+    return np.clip(mean - reach, low, high), np.clip(mean + reach, low, high)
 
 
 def constant_output(network: Network, inputs: FloatArray, layers: Sequence[FloatArray]) -> str | None:

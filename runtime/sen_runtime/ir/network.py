@@ -8,6 +8,7 @@ Shapes: weights `[n_out, n_in]`, vectors `[n]`, batches `[batch, n]`, spike trai
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -19,9 +20,12 @@ from sen_runtime.ir.checks import Array, check_array, check_choice, require
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
 from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import WeightOperator, map_leaves
+from sen_runtime.ir.standardization import Standardization
+from sen_runtime.task import CLASSIFICATION
 
 INPUT_CODINGS = ("direct", "spikes")
 READOUTS = ("mean_membrane", "last_membrane", "spike_count")
+OUTPUT_ACTIVATIONS = ("none", "softmax", "sigmoid")
 #: Neurons by role, for messages.
 ROLES = {
     "activation": "a multilayer perceptron, such as Relu",
@@ -76,7 +80,10 @@ class Network:
         readout: "mean_membrane" or "last_membrane" (of neurons of role "readout"), or "spike_count" (of spiking ones);
             ignored by a multilayer perceptron.
         metadata: text by name.
-        input_grid: int8 grid of the input; None where activations are floating point.
+        input_grid: int8 grid of the input, after its standardization; None where activations are floating point.
+        input_scaling: standardizes inputs before the first layer; None for inputs as they are.
+        output_scaling: restores outputs after the last layer or readout; None for outputs as they are.
+        output_activation: "none", or "softmax" or "sigmoid" of the outputs.
     """
 
     layers: tuple[Layer, ...]
@@ -85,6 +92,9 @@ class Network:
     readout: str = "mean_membrane"
     metadata: Mapping[str, str] = field(default_factory=dict)
     input_grid: Grid | None = None
+    input_scaling: Standardization | None = None
+    output_scaling: Standardization | None = None
+    output_activation: str = "none"
 
     def __post_init__(self) -> None:
         require(self.layers, "a network needs at least one layer")
@@ -102,6 +112,14 @@ class Network:
         for index, layer in enumerate(self.layers):
             self._check_neuron(index, layer.neuron)
             self._check_grids(index, layer)
+        check_choice(self.output_activation, "output_activation", OUTPUT_ACTIVATIONS)
+        scalings = (("input", self.input_scaling, self.n_in), ("output", self.output_scaling, self.n_out))
+        for what, scaling, size in scalings:
+            if scaling is not None:
+                found = len(scaling.mean)
+                require(found == size, f"the {what} scaling has {found} features; expected {size}")
+        is_current = self.input_scaling is None or self.input_coding == "direct"
+        require(is_current, "spike trains are not standardized")
 
     def _check_grids(self, index: int, layer: Layer) -> None:
         """Require int8 activations everywhere or nowhere."""
@@ -147,6 +165,15 @@ class Network:
         return input_range_of(self.metadata)
 
     @property
+    def task(self) -> str:
+        """Task in the metadata, see `sen_runtime.task`; classification by default."""
+        return self.metadata.get("task", CLASSIFICATION)
+
+    def names(self, kind: str) -> tuple[str, ...]:
+        """Names in the metadata: "feature_names", "output_names" or "target_columns"; empty if there are none."""
+        return names_of(self.metadata, kind)
+
+    @property
     def n_out(self) -> int:
         """Number of output neurons."""
         return self.layers[-1].weight.shape[0]
@@ -183,6 +210,16 @@ def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
     except (KeyError, ValueError):
         return DEFAULT_INPUT_RANGE
     return (low, high) if -MAX_INPUT <= low < high <= MAX_INPUT else DEFAULT_INPUT_RANGE
+
+
+def names_of(metadata: Mapping[str, str], kind: str) -> tuple[str, ...]:
+    """Names in a JSON list under `kind` in the metadata; empty where it is missing or no list of texts."""
+    try:
+        found = json.loads(metadata.get(kind, "[]"))
+    except (ValueError, RecursionError):
+        return ()
+    is_list = isinstance(found, list) and all(isinstance(name, str) for name in found)
+    return tuple(found) if is_list else ()
 
 
 def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.float64]:

@@ -119,9 +119,10 @@ def record(network: Network, x: FloatArray) -> list[FloatArray]:
     network = reference.expand(network)
     is_current = network.input_coding == "direct"
     inputs = np.repeat(x[np.newaxis], network.timesteps, axis=0) if is_current else x
+    currents = reference.standardize(network, inputs)
     membranes = reference.initial_membranes(network, 1, np.float32)
     steps: list[list[FloatArray]] = []
-    for x_t in inputs:
+    for x_t in currents:
         membranes, spikes = reference.step(network, membranes, x_t[np.newaxis])
         steps.append([spike[0] for spike in spikes])
     low, high = network.input_range

@@ -1,0 +1,54 @@
+"""Standardization of the inputs or outputs of a network: constants per feature that belong to the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime.ir.checks import Array, check_array, require
+
+
+@dataclass(frozen=True, eq=False)
+class Standardization:
+    """Mean and standard deviation per feature.
+
+        standardize(x) = (x - mean) * inverse        inverse = 1 / std, rounded to float32
+        restore(y) = y * std + mean
+
+    Attributes:
+        mean: `[n]`, float32.
+        std: `[n]`, float32, > 0; 1 for a constant feature.
+    """
+
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        for name, array in (("mean", self.mean), ("std", self.std)):
+            check_array(array, f"{name} of a standardization", 1)
+            require(array.dtype == np.float32, f"{name} of a standardization is {array.dtype}; expected float32")
+        require(
+            len(self.mean) == len(self.std),
+            f"a standardization has {len(self.mean)} means for {len(self.std)} standard deviations",
+        )
+        with np.errstate(over="ignore"):
+            is_valid = np.isfinite(1 / self.std.min()) if self.std.min() > 0 else False
+        require(is_valid, f"std of a standardization holds {self.std.min():g}; expected values > 0")
+
+    @cached_property
+    def inverse(self) -> NDArray[np.float32]:
+        """1 / std `[n]`, rounded to float32."""
+        return (1 / self.std.astype(np.float64)).astype(np.float32)
+
+    def standardize(self, x: Array) -> Array:
+        """`(x - mean) * inverse` of `[..., n]`, in the precision of `x`."""
+        standardized: Array = (x - self.mean.astype(x.dtype)) * self.inverse.astype(x.dtype)
+        return standardized
+
+    def restore(self, y: Array) -> Array:
+        """`y * std + mean` of `[..., n]`, in the precision of `y`."""
+        restored: Array = y * self.std.astype(y.dtype) + self.mean.astype(y.dtype)
+        return restored
