@@ -134,6 +134,8 @@ class Exporter(Protocol):
 def describe(network: Network, snn: str = "") -> dict[str, str]:
     """Metadata that an artifact of a network has: its own, its architecture, and its time steps with the form `snn`."""
     properties = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
+    if network.output_activation != "none":
+        properties["output_activation"] = network.output_activation
     if network.is_spiking:
         properties |= {
             **({"snn": snn} if snn else {}),
@@ -162,6 +164,28 @@ def check_unrolled(network: Network, options: ExportOptions, other_forms: str) -
         raise ExportError(
             f"--snn unrolled writes out {network.timesteps:,} time steps; expected at most {MAX_UNROLLED_STEPS:,}",
             hint=f"take --snn {other_forms}, whose size does not grow with the steps",
+        )
+
+
+def check_step(network: Network, options: ExportOptions) -> None:
+    """Refuse a step model whose outputs do not add up to the output of the network with an `ExportError`.
+
+    Outputs of the steps are averaged, added up, or all but the last ignored. The mean of restored membranes is the
+    restored mean; nothing else may follow a mean or a sum.
+    """
+    if not network.is_spiking or options.snn != "step":
+        return
+    refused = ""
+    if network.readout == "spike_count" and network.output_scaling is not None:
+        refused = "a restored output of a spike count, which"
+    elif network.readout != "last_membrane" and network.output_activation != "none":
+        refused = f"{network.output_activation} of a {network.readout.replace('_', ' ')}, which"
+    if refused:
+        raise ExportError(
+            f"--snn step has no form for the {refused} needs all steps",
+            hint="take --snn unrolled, or leave --probabilities out"
+            if network.output_activation != "none"
+            else "take --snn unrolled",
         )
 
 

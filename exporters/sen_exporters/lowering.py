@@ -13,6 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatch
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sen_exporters.base import NoFormError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
@@ -29,8 +32,14 @@ class Operators(Protocol[V]):
     def affine(self, layer: Layer, index: int, x: V, name: str, activation: Activation = "") -> V:
         """`f(W x + b)` of layer `index`, f the identity or an activation."""
 
-    def binary(self, operator: Literal["Add", "Sub"], a: V, b: V, name: str) -> V:
-        """`a + b` or `a - b`, in the type of `a`."""
+    def binary(self, operator: Literal["Add", "Sub", "Mul"], a: V, b: V, name: str) -> V:
+        """`a + b`, `a - b` or `a * b` in each neuron, in the type of `a`."""
+
+    def vector(self, name: str, values: NDArray[np.float32]) -> V:
+        """A stored vector `[n]`."""
+
+    def activate(self, activation: str, x: V, name: str) -> V:
+        """`x` after a "softmax" over its neurons, or a "sigmoid" of each."""
 
     def scale(self, x: V, factor: float, constant: str, name: str, like: V) -> V:
         """`x` times the stored number `constant`, in the type of `like`; `x` itself where that is the same."""
@@ -102,6 +111,32 @@ def fire(neuron: Neuron, graph: Operators[V], layer: str, membrane: V, prefix: s
 
 def _no_form(neuron: Neuron) -> NoFormError:
     return NoFormError(f"this target has no form of {type(neuron).__name__} neurons")
+
+
+def standardize(graph: Operators[V], network: Network, x: V) -> V:
+    """Add the standardization of the input `x`; return what the first layer takes."""
+    scaling = network.input_scaling
+    if scaling is None:
+        return x
+    centred = graph.binary("Sub", x, graph.vector("input/mean", scaling.mean), "input/centred")
+    return graph.binary("Mul", centred, graph.vector("input/inverse_std", scaling.inverse), "input/standardized")
+
+
+def readout_name(network: Network) -> str:
+    """Name of the output of the last layer or readout: "output" where it is the network's."""
+    if network.output_scaling is not None:
+        return "output/standardized"
+    return "output" if network.output_activation == "none" else "output/logits"
+
+
+def finish(graph: Operators[V], network: Network, y: V) -> V:
+    """Add the restoration and the activation of `y`, called `readout_name`; return the value `output`."""
+    scaling, activation = network.output_scaling, network.output_activation
+    if scaling is not None:
+        scaled = graph.binary("Mul", y, graph.vector("output/std", scaling.std), "output/scaled")
+        name = "output" if activation == "none" else "output/logits"
+        y = graph.binary("Add", scaled, graph.vector("output/mean", scaling.mean), name)
+    return y if activation == "none" else graph.activate(activation, y, "output")
 
 
 def perceptron(graph: Operators[V], network: Network, x: V, output: str) -> V:

@@ -15,6 +15,7 @@ from sen_exporters.base import (
     ExportError,
     NoFormError,
     check_float_activations,
+    check_step,
     check_unrolled,
 )
 from sen_exporters.lowering import hidden_values
@@ -34,6 +35,9 @@ class OnnxExporter(Exporter):
     Inputs and outputs are float32. Layer N of a multilayer perceptron has the value `layerN/activation`; a spiking
     network has `layerN/t{t}/spikes` and from t = 1 on `layerN/t{t}/membrane` (unrolled), or `layerN/membrane` and
     `layerN/spikes` (scan: in the body of the Scan; step). The last layer has `output`.
+
+    Standardized inputs are `input/standardized`; outputs before they are restored `output/standardized`, and before an
+    activation `output/logits`.
     """
 
     name = "onnx"
@@ -43,6 +47,7 @@ class OnnxExporter(Exporter):
     def check(self, network: Network, options: OnnxOptions) -> None:
         """Refuse options without a form in ONNX, and networks larger than one file."""
         check_unrolled(network, options, "scan or --snn step")
+        check_step(network, options)
         if options.sparse_format == "block":
             raise NoFormError(
                 "onnxruntime has no kernel for block-sparse weights", hint="take --sparse-format densify or dense"

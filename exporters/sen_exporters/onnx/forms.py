@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import ModelProto, helper
 
 from sen_exporters import lowering
@@ -31,6 +32,14 @@ class _Operators(GraphBuilder):
 
     def scale(self, x: str, factor: float, constant: str, name: str, like: str) -> str:
         return x if factor == 1 else self.node("Mul", [x, self.scalar(constant, factor)], name)
+
+    def vector(self, name: str, values: NDArray[np.float32]) -> str:
+        return self.constant(name, values)
+
+    def activate(self, activation: str, x: str, name: str) -> str:
+        kinds = {"softmax": ("Softmax", {"axis": -1}), "sigmoid": ("Sigmoid", {})}
+        operator, attributes = kinds[activation]
+        return self.node(operator, [x], name, **attributes)
 
     def silence(self, x: str, spikes: str, name: str) -> str:
         fired = f"{spikes.removesuffix('spikes')}fired"  # the same as bool, see `spikes`
@@ -57,7 +66,7 @@ class _Operators(GraphBuilder):
         return list(names)
 
     def total(self, network: Network, train: Sequence[str]) -> str:
-        return self.node("Sum", train, "output")
+        return self.node("Sum", train, lowering.readout_name(network))
 
     def read_out(self, network: Network, x: str, train: Sequence[str]) -> str:
         index, layer = len(network.layers) - 1, network.layers[-1]
@@ -75,7 +84,8 @@ class _Operators(GraphBuilder):
     def read_out_weighted(self, network: Network, weighted: str) -> str:
         """Product of the last layer with its weighted input."""
         index, bias_factor = len(network.layers) - 1, float(readout_factors(network).sum())
-        return affine(self, network.layers[-1], index, weighted, "output", bias_factor=bias_factor)
+        name = lowering.readout_name(network)
+        return affine(self, network.layers[-1], index, weighted, name, bias_factor=bias_factor)
 
     def reshape(self, x: str, name: str, shape: Sequence[int]) -> str:
         """`x` as rows of `shape`."""
@@ -88,18 +98,20 @@ def build(network: Network, options: OnnxOptions) -> ModelProto:
     input_shape = network.input_shape if options.snn != "step" else (network.n_in,)
     inputs = [value_info("input", [graph.batch, *input_shape])]
     outputs = [value_info("output", [graph.batch, network.n_out])]
+    x, y = lowering.standardize(graph, network, "input"), lowering.readout_name(network)
     if not network.is_spiking:
-        lowering.perceptron(graph, network, "input", "output")
+        lowering.perceptron(graph, network, x, y)
     elif options.snn == "step":
-        y, states = lowering.step(graph, network, "input")
-        graph.node("Identity", [y], "output")
+        last, states = lowering.step(graph, network, x)
+        graph.node("Identity", [last], y)
         for (before, after), size in zip(states, network.layer_sizes[1:], strict=True):
             inputs.append(value_info(before, [graph.batch, size]))
             outputs.append(value_info(after, [graph.batch, size]))
     elif options.snn == "scan":
-        _scan(graph, network)
+        _scan(graph, network, x)
     else:
-        lowering.unrolled(graph, network, "input")
+        lowering.unrolled(graph, network, x)
+    lowering.finish(graph, network, y)
     opsets = [helper.make_opsetid("", options.opset)]
     model = helper.make_model(
         graph.to_proto(options.name, inputs, outputs),
@@ -122,7 +134,7 @@ class _State:
     kind: int = FLOAT
 
 
-def _scan(graph: _Operators, network: Network) -> None:
+def _scan(graph: _Operators, network: Network, x: str) -> None:
     """Add all steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
 
     State: membrane and spikes of each spiking layer, and the sum of the readout. Scanned: the readout's factors `[T]`,
@@ -131,7 +143,7 @@ def _scan(graph: _Operators, network: Network) -> None:
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
-        lowering.unrolled(graph, network, "input")
+        lowering.unrolled(graph, network, x)
         return
     is_count = len(spiking) == len(network.layers)
     body = _Operators(graph.options, graph)
@@ -140,12 +152,12 @@ def _scan(graph: _Operators, network: Network) -> None:
         scanned[_currents(graph, network)] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
         axes.append(1)
     else:
-        graph.affine(network.layers[0], 0, "input", "layer0/current")
+        graph.affine(network.layers[0], 0, x, "layer0/current")
     state = _scan_body(body, spiking, is_weighted=not is_count)
     before = [value_info(each.before, [graph.batch, each.size], each.kind) for each in state]
     after = [value_info(each.name, [graph.batch, each.size], each.kind) for each in state]
     body_graph = body.to_proto("step", [*before, *scanned.values()], after)
-    summed = "output" if is_count else f"layer{len(spiking)}/readout_input"
+    summed = lowering.readout_name(network) if is_count else f"layer{len(spiking)}/readout_input"
     inputs = [*_initial(graph, state), *scanned]
     outputs = [*(f"{each.name}_last" for each in state[:-1]), summed]
     graph.add("Scan", inputs, outputs, "steps", body=body_graph, num_scan_inputs=len(scanned), scan_input_axes=axes)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from ai_edge_litert import schema_py_generated as schema
 
-from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_unrolled
+from sen_exporters.base import Artifact, Exporter, ExportError, NoFormError, check_step, check_unrolled
 from sen_exporters.lowering import hidden_values
 from sen_exporters.tflite.forms import build, check_neuron
 from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
@@ -43,6 +43,7 @@ class TfliteExporter(Exporter):
                 "--snn scan has no form in TFLite that stays fast", hint="take --snn unrolled or --snn step"
             )
         check_unrolled(network, options, "step")
+        check_step(network, options)
         if network.is_spiking and network.input_grid is not None and options.snn == "step":
             raise ExportError(
                 "--snn step with int8 membranes: rounding in each step makes the readout drift",
@@ -50,6 +51,8 @@ class TfliteExporter(Exporter):
             )
         if options.int8_io and network.input_grid is None:
             raise ExportError("int8 inputs and outputs need int8 activations", hint="add --dtype int8")
+        if options.int8_io:
+            _check_int8_io(network)
         weights = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
         if options.sparse_format == "block" and not any(isinstance(leaf, Sparse) for leaf in weights):
             raise ExportError(
@@ -99,6 +102,25 @@ class TfliteExporter(Exporter):
             graph.subgraph.outputs = [*graph.subgraph.outputs, index]
             signature.outputs.append(schema.TensorMapT(name=name, tensorIndex=index))
         return serialize(graph.model)
+
+
+def _check_int8_io(network: Network) -> None:
+    """Refuse what int8 inputs and outputs lack: standardization, restoration and activations are float."""
+    if network.input_scaling is not None:
+        raise ExportError(
+            "--int8-io has one scale for all features, and this network standardizes each with its own",
+            hint="take --preprocess none, and standardize with input_mean and input_std of the metadata",
+        )
+    if network.output_scaling is not None:
+        raise ExportError(
+            "--int8-io has one scale for all outputs, and this network restores each with its own",
+            hint="leave --int8-io out: outputs are float32 then",
+        )
+    if network.output_activation != "none":
+        raise ExportError(
+            f"--int8-io has no form for the {network.output_activation} of the outputs",
+            hint="leave --probabilities out, or --int8-io",
+        )
 
 
 def _add_up(graph: Graph, name: str, parts: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from sen_exporters import lowering
 from sen_exporters.base import ExportError, describe
@@ -57,6 +58,17 @@ class _Operators(Graph):
 
     def binary(self, operator: str, a: Signal, b: Signal, name: str) -> Signal:
         return self.arithmetic(operator.upper(), a, b, a.named(name))
+
+    def vector(self, name: str, values: NDArray[np.float32]) -> Signal:
+        return Signal(self.constant(name, values), 1)
+
+    def activate(self, activation: str, x: Signal, name: str) -> Signal:
+        y = self.declare(x.named(name), *self.shape(x.name)[1:])
+        if activation == "softmax":
+            self.operator("SOFTMAX", 1, [x.name], [name], schema.SoftmaxOptionsT(beta=1.0))
+        else:
+            self.operator("LOGISTIC", 1, [x.name], [name], None)
+        return y
 
     def scale(self, x: Signal, factor: float, constant: str, name: str, like: Signal) -> Signal:
         if factor == 1 and x.grid == like.grid:
@@ -126,7 +138,7 @@ class _Operators(Graph):
             if factor:  # 0 where it is less than half a step of the grid, or has decayed
                 stored = self.factor(f"readout/t{t}/factor", factor, each)
                 weighted.append(self.arithmetic("MUL", each, stored, Signal(f"readout/t{t}/weighted", each.rows, grid)))
-        output = Signal("output" if grid is None else "output/int8", x.rows, layer.grid)
+        output = Signal(lowering.readout_name(network) if grid is None else "output/int8", x.rows, layer.grid)
         bias_factor = float(readout_factors(network).sum())
         return affine(self, layer, index, self.sum(weighted, grid), output, bias_factor=bias_factor)
 
@@ -148,22 +160,24 @@ def build(network: Network, options: TfliteOptions) -> Any:
     graph, rows, grid = _Operators(options), options.batch_size, network.input_grid
     size = network.input_shape if options.snn != "step" else (network.n_in,)
     x = graph.declare(Signal("input", rows, grid if options.int8_io else None), *size)
+    x = lowering.standardize(graph, network, x)
     if grid is not None and not options.int8_io:
         x = graph.convert(x, Signal("input/int8", rows, grid), *size)
+    readout = lowering.readout_name(network)
     signature, inputs, outputs = "serving_default", {"input": "input"}, {"output": "output"}
     if network.is_spiking and options.snn == "step":
         y, states = lowering.step(graph, network, x)
         signature = "step"
         inputs |= {before.name: before.name for before, _ in states}
-        outputs = {"output": y.name, **{after.name: after.name for _, after in states}}
+        outputs |= {after.name: after.name for _, after in states}
     else:
         if network.is_spiking:
             y = lowering.unrolled(graph, network, x)
         else:
-            y = lowering.perceptron(graph, network, x, "output" if grid is None else "output/int8")
+            y = lowering.perceptron(graph, network, x, readout if grid is None else "output/int8")
         if y.grid is not None and not options.int8_io:
-            y = graph.convert(y, Signal("output", rows), network.n_out)
-        outputs["output"] = y.name
+            y = graph.convert(y, Signal(readout, rows), network.n_out)
+    outputs["output"] = lowering.finish(graph, network, y).name
     graph.finish(signature, inputs, outputs)
     graph.subgraph.name = options.name
     graph.model.description = f"sen-edge {version('sen-edge')}"

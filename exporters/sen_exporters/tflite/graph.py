@@ -156,7 +156,9 @@ class Graph:
                 opcodeIndex=codes.index((code, version)),
                 inputs=[-1 if value is None else self.index[value] for value in inputs],
                 outputs=[self.index[value] for value in outputs],
-                builtinOptionsType=getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
+                builtinOptionsType=0
+                if options is None
+                else getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T")),
                 builtinOptions=options,
             )
         )
