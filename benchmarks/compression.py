@@ -223,7 +223,7 @@ def report(seeds: list[int], data_dir: Path | None) -> tuple[list[str], bool]:
     costs, fits = cost_lines(benches[0])
     lines = [
         f"`python benchmarks/compression.py --write`, seeds {', '.join(map(str, seeds))}; {processor()}. Accuracy in "
-        f"percent on {len(dataset.test_labels):,} test images, drop in points.",
+        f"percent on {len(dataset.test_targets):,} test images, drop in points.",
         "",
         *accuracies,
         "",

@@ -122,7 +122,7 @@ class Bench:
 
     def accuracy(self, network: Network) -> float:
         """Return the test accuracy in percent."""
-        return network_accuracy(network, self.dataset.test_inputs, self.dataset.test_labels)
+        return network_accuracy(network, self.dataset.test_inputs, self.dataset.test_targets)
 
     def original_accuracy(self, base: str) -> float:
         """Return the test accuracy of the network before compression, in percent."""

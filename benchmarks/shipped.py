@@ -104,7 +104,7 @@ def write_examples(out: Path, data_dir: Path | None, max_examples: int | None) -
         print(f"MNIST is not available: {error.message}", flush=True)
         return []
     path = out / "mnist.npz"
-    np.savez(path, x_test=mnist.test_inputs[:max_examples], y_test=mnist.test_labels[:max_examples])
+    np.savez(path, x_test=mnist.test_inputs[:max_examples], y_test=mnist.test_targets[:max_examples])
     return ["--data", str(path)]
 
 

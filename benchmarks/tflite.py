@@ -132,7 +132,11 @@ def checkpoint_table(path: Path, engines: Sequence[str]) -> Table:
         rows |= {"float32, step": (network, STEP), "int8-dynamic, step": (weights, STEP)}
     files = {name: (_export(*row), reference.run(network, x)) for name, row in rows.items()}
     return measure(
-        f"{path.name}, {'-'.join(map(str, network.layer_sizes))}", files, engines, x, (test.inputs, test.labelled)
+        f"{path.name}, {'-'.join(map(str, network.layer_sizes))}",
+        files,
+        engines,
+        x,
+        (test.inputs, test.require_targets()),
     )
 
 

@@ -346,7 +346,7 @@ def _materialize_small(network: Network) -> Network:
 
 def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:
     """Accuracy on the test data before and after, in percent."""
-    inputs, labels = dataset.test_inputs, dataset.test_labels
+    inputs, labels = dataset.test_inputs, dataset.test.require_targets()
     return {
         "data": dataset.test.title,
         "samples": len(labels),

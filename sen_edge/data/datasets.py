@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,23 @@ from numpy.typing import NDArray
 
 from sen_edge.data import mnist
 from sen_edge.errors import DataError
-from sen_runtime.data import ALL, TEST, TRAINING, DataFile, Examples, FloatArray, LabelArray, check_fit, split_examples
+from sen_runtime.data import (
+    ALL,
+    TEST,
+    TRAINING,
+    DataFile,
+    Examples,
+    Form,
+    Inputs,
+    Targets,
+    check_fit,
+    form_of,
+    split_examples,
+)
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.ir.network import Network
+from sen_runtime.task import CLASSIFICATION, RECONSTRUCTION, REGRESSION
+from sen_runtime.untrusted import quote
 
 LOG = logging.getLogger(__name__)
 
@@ -27,78 +41,103 @@ IMAGE_SHAPES = {"mnist": mnist.IMAGE_SHAPE, "digits": (8, 8)}
 
 @dataclass(frozen=True)
 class Dataset:
-    """Examples with class labels, checked as `sen_runtime.data.Examples`; test labels also occur in training.
+    """Training and test examples of a task, checked as `sen_runtime.data.Examples`.
 
-    Inputs are `[n, n_in]`, or `[n, T, n_in]` for spike trains; labels are `[n]`.
+    Inputs are `[n, n_in]`, or `[n, T, n_in]` of sequences; targets as in `Examples`, None for a reconstruction without.
+    Classes of the test part also occur in training, and no target to learn is constant.
 
     Attributes:
         input_range: min and max of the inputs.
         image_shape: rows and columns of an image, or None.
-        is_split: whether the test part is a seeded share of each class, because the source has no split.
+        is_split: whether the test part is a seeded share, because the source has no split.
+        task: see `sen_runtime.task`.
+        feature_names: of the inputs; empty if unknown.
+        output_names: of classes, labels or values; empty if unknown.
     """
 
     name: str
-    train_inputs: FloatArray
-    train_labels: LabelArray
-    test_inputs: FloatArray
-    test_labels: LabelArray
+    train_inputs: Inputs
+    train_targets: Targets | None
+    test_inputs: Inputs
+    test_targets: Targets | None
     input_range: tuple[float, float]
     image_shape: tuple[int, int] | None = None
     is_split: bool = False
+    task: str = CLASSIFICATION
+    feature_names: tuple[str, ...] = ()
+    output_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         train, test = self.training.inputs.shape[1:], self.test.inputs.shape[1:]
         if train != test:
             raise DataError(f"{self.name}: training inputs have shape {list(train)}, test inputs {list(test)}")
-        if self.test_labels.max() >= self.n_classes:
+        if self.task == RECONSTRUCTION:
+            return
+        targets, tested = self.training.require_targets(), self.test.require_targets()
+        if self.task == CLASSIFICATION and tested.max() >= self.n_out:
             raise DataError(
-                f"{self.name}: test label {self.test_labels.max()} is not among the training labels "
-                f"0 to {self.n_classes - 1}"
+                f"{self.name}: test label {tested.max()} is not among the training labels 0 to {self.n_out - 1}"
             )
+        if targets.shape[1:] != tested.shape[1:]:
+            raise DataError(
+                f"{self.name}: training targets have shape {list(targets.shape)}, test targets {list(tested.shape)}"
+            )
+        self._check_constant(targets)
+
+    def _check_constant(self, targets: Targets) -> None:
+        """Refuse targets of which nothing can be learned."""
+        is_constant = np.atleast_1d((targets == targets[:1]).all(axis=0))
+        if is_constant.all() or (self.task == REGRESSION and is_constant.any()):
+            column = int(np.argmax(is_constant))
+            named = self.task != CLASSIFICATION and self.output_names
+            which = f"target {quote(self.output_names[column])}" if named else f"target {column}"
+            value = targets.reshape(len(targets), -1)[0, column]
+            raise DataError(f"{self.training.where}: {which} is {value:g} in every example; expected different values")
 
     @cached_property
     def training(self) -> Examples:
         """Training part."""
-        return Examples(self.name, TRAINING, self.train_inputs, self.train_labels, self._total)
+        return self._part(TRAINING, self.train_inputs, self.train_targets)
 
     @cached_property
     def test(self) -> Examples:
         """Test part."""
-        return Examples(self.name, TEST, self.test_inputs, self.test_labels, self._total)
+        return self._part(TEST, self.test_inputs, self.test_targets)
 
-    @property
-    def _total(self) -> int | None:
-        return len(self.train_inputs) + len(self.test_inputs) if self.is_split else None
+    def _part(self, part: str, inputs: Inputs, targets: Targets | None) -> Examples:
+        total = len(self.train_inputs) + len(self.test_inputs) if self.is_split else None
+        return Examples(self.name, part, inputs, targets, total, self.feature_names, self.output_names, self.task)
 
     def warnings(self) -> list[str]:
-        """Return warnings about the labels."""
-        return [*self.training.warnings(self.n_classes), *self.test.warnings(self.n_classes)]
+        """Return warnings about the targets."""
+        return [*self.training.warnings(self.n_out), *self.test.warnings(self.n_out)]
 
     @property
     def n_in(self) -> int:
-        """Numbers per input (per step of a spike train)."""
-        return self.train_inputs.shape[-1]
+        """Numbers per input (per step of a sequence)."""
+        return int(self.train_inputs.shape[-1])
+
+    @property
+    def n_out(self) -> int:
+        """Outputs of a network for these data: classes, labels or values per example, or n_in of a reconstruction."""
+        return self.training.n_out
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of training inputs and labels."""
-        return _sha256(self.train_inputs, self.train_labels)
+        """SHA-256 of training inputs and targets."""
+        return _sha256(self.train_inputs, self.train_targets)
 
     @cached_property
     def content_sha256(self) -> str:
-        """SHA-256 of all inputs and labels."""
-        return _sha256(np.frombuffer(self.sha256.encode(), np.uint8), self.test_inputs, self.test_labels)
-
-    @property
-    def n_classes(self) -> int:
-        """One more than the largest training label."""
-        return int(self.train_labels.max()) + 1
+        """SHA-256 of all inputs and targets."""
+        return _sha256(np.frombuffer(self.sha256.encode(), np.uint8), self.test_inputs, self.test_targets)
 
 
-def _sha256(*arrays: NDArray[Any]) -> str:
+def _sha256(*arrays: NDArray[Any] | None) -> str:
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array).data)
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
 
 
@@ -106,6 +145,7 @@ def load(
     name: str,
     data_dir: Path | None = None,
     *,
+    task: str | None = None,
     spikes: bool = False,
     download: bool = False,
     mirror: str | None = None,
@@ -117,46 +157,52 @@ def load(
     - the path of a `.npz` or of IDX images: see `sen_runtime.data.DataFile`.
 
     MNIST is searched in `data_dir` alone if given; `download` fetches it if missing, from `mirror` or the known ones.
+    `task` is inferred from the targets by default, see `sen_runtime.data.targets`.
 
     Raises:
-        DataError: the data are missing, damaged, without labels, or of another form.
+        DataError: the data are missing, damaged, without targets, contradict the task, or are of another form.
         MissingExtraError: scikit-learn is not installed.
     """
     if spikes and name in IMAGE_SHAPES:
         raise DataError(f"{name} holds no spike trains; expected a .npz with inputs [n, T, n_in]")
-    training, test = _read(name, (TRAINING, TEST), data_dir, has_steps=spikes, download=download, mirror=mirror)
+    form = Form(task, has_steps=spikes)
+    training, test = _read(name, (TRAINING, TEST), data_dir, form, download=download, mirror=mirror)
     low, high = 0.0, 1.0
     if name not in IMAGE_SHAPES:
-        low = float(min(training.inputs.min(), test.inputs.min()))
-        high = float(max(training.inputs.max(), test.inputs.max()))
+        low = min(training.input_range[0], test.input_range[0])
+        high = max(training.input_range[1], test.input_range[1])
         if low >= high:
             raise DataError(f"{training.name}: every input value is {low:g}; expected a range")
     return Dataset(
         training.name,
         training.inputs,
-        training.labelled,
+        training.targets,
         test.inputs,
-        test.labelled,
+        test.targets,
         (low, high),
         IMAGE_SHAPES.get(name),
         is_split=training.total is not None,
+        task=training.task,
+        feature_names=training.feature_names,
+        output_names=training.output_names,
     )
 
 
 def load_part(name: str, part: str, data_dir: Path | None, network: Network, *, n_out: int | None = None) -> Examples:
-    """Load one part of a data set for a network, see `load`; with labels below `n_out` if given.
+    """Load one part of a data set for a network and its task, see `load`; with targets for `n_out` outputs if given.
 
     Raises:
-        DataError: see `load`; the inputs do not fit the network.
+        DataError: see `load`; the data do not fit the network.
     """
-    has_steps = network.input_coding == "spikes"
-    (examples,) = _read(name, (part,), data_dir, has_steps=has_steps, input_range=network.input_range)
-    check_fit(examples, network.input_shape, network.input_range, n_out)
+    form = form_of(network.metadata, network.input_range, has_steps=len(network.input_shape) > 1)
+    (examples,) = _read(name, (part,), data_dir, form)
+    is_spikes = network.input_coding == "spikes"
+    check_fit(examples, network.input_shape, network.input_range, n_out, is_spikes=is_spikes)
     return examples
 
 
 def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
-    """Load the labelled test part; classes without examples are logged as a warning."""
+    """Load the test part, with targets unless the task needs none; classes without examples are logged as a warning."""
     examples = load_part(name, TEST, data_dir, network, n_out=network.n_out)
     for warning in examples.warnings(network.n_out):
         LOG.warning(warning)
@@ -166,31 +212,43 @@ def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
 def check_dataset(dataset: Dataset, shape: tuple[int, ...], input_range: tuple[float, float], n_out: int) -> None:
     """Refuse a data set that does not fit a network; see `sen_runtime.data.check_fit`."""
     for examples in (dataset.training, dataset.test):
-        check_fit(examples, shape, input_range, n_out)
+        check_fit(examples, shape, input_range, n_out, is_spikes=len(shape) > 1)
 
 
 def _read(
     name: str,
     parts: Sequence[str],
     data_dir: Path | None,
+    form: Form,
     *,
-    has_steps: bool,
-    input_range: tuple[float, float] = (0.0, 1.0),
     download: bool = False,
     mirror: str | None = None,
 ) -> list[Examples]:
-    if name == "mnist":
-        folder = mnist.locate(data_dir, download=download, mirror=mirror)
-        return [mnist.read(folder, part) for part in parts]
-    if name == "digits":
-        split = dict(zip((TRAINING, TEST), _digits(), strict=True))
-        return [split[part] for part in parts]
+    if name in IMAGE_SHAPES:
+        if name == "mnist":
+            folder = mnist.locate(data_dir, download=download, mirror=mirror)
+            found = [mnist.read(folder, part) for part in parts]
+        else:
+            split = dict(zip((TRAINING, TEST), _digits(), strict=True))
+            found = [split[part] for part in parts]
+        return [_as_task(examples, form.task or CLASSIFICATION) for examples in found]
     path = Path(name)
     if path.suffix != ".npz" and not path.exists():
         raise DataError(
             f"data set {name!r} is unknown; expected {', '.join(IMAGE_SHAPES)}, or the path of a .npz or an IDX file"
         )
-    return DataFile(path).read(parts, has_steps=has_steps, input_range=input_range)
+    return DataFile(path).read(parts, form)
+
+
+def _as_task(examples: Examples, task: str) -> Examples:
+    """Convert images with class numbers to the examples of a task."""
+    if task == RECONSTRUCTION:
+        return replace(examples, targets=None, task=task)
+    if task == REGRESSION:
+        return replace(examples, targets=examples.require_targets()[:, None].astype(np.float32), task=task)
+    if task != CLASSIFICATION:
+        raise DataError(f"{examples.name} has one class number per image; task {quote(task)} takes other targets")
+    return examples
 
 
 def _digits() -> tuple[Examples, Examples]:

@@ -26,7 +26,6 @@ from sen_edge.training.loop import Recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import Trained, TrainResult, config_of, recipe_of, train, train_conventional
 from sen_runtime.accuracy import network_accuracy
-from sen_runtime.data import hold_out
 from sen_runtime.ir.network import Network
 
 #: Trained networks that a worker keeps, so that a sweep of compressions trains each of them once.
@@ -77,7 +76,7 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
     if request.weights == "free":
         best = train_conventional(config, dataset, recipe)
         model = Model(best.network, "")
-        tested = network_accuracy(best.network, dataset.test_inputs, dataset.test_labels)
+        tested = network_accuracy(best.network, dataset.test_inputs, dataset.test.require_targets())
     else:
         with tempfile.TemporaryDirectory() as folder:
             best = train(config, dataset, recipe, out=Path(folder) / "model.pt")
@@ -95,7 +94,7 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
 
 def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict[str, Any]:
     """Figures of the compressed network."""
-    recipe, labels = trained.recipe, dataset.train_labels
+    recipe, labels = trained.recipe, dataset.training.require_targets()
     if request.as_checkpoint and request.epochs:
         network = _finetune(request, trained, dataset)
     else:
@@ -103,11 +102,11 @@ def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict
     # Distillation holds out its own share; of one seed the smaller share is part of the larger, and in neither training
     # were its examples learned.
     share = min(recipe.validation, Recipe().validation) if request.epochs else recipe.validation
-    _, held = hold_out(labels, share, recipe.seed)
+    _, held = dataset.training.hold_out(share, recipe.seed)
     dense = materialize(network)
     return {
         "validation_accuracy": network_accuracy(dense, dataset.train_inputs[held], labels[held]),
-        "test_accuracy": network_accuracy(dense, dataset.test_inputs, dataset.test_labels),
+        "test_accuracy": network_accuracy(dense, dataset.test_inputs, dataset.test.require_targets()),
         **_sizes(network),
     }
 

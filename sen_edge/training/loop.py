@@ -25,7 +25,6 @@ from sen_edge.model.config import SpatialConfig
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Count, OpenShare, Positive, Schema, Whole
 from sen_runtime.accuracy import accuracy, correct
-from sen_runtime.data import hold_out
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 from sen_runtime.untrusted import printable, quote, read_regular
@@ -84,7 +83,7 @@ def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -
     few = dimensions < FEW_DIMENSIONS
     rate = float(f"{(0.1 if few else 0.2) / max(exponent, 1.0) ** (5 / 3):.2g}")
     return Recipe(
-        batch_size=256 if len(dataset.train_labels) >= LARGE else 32,
+        batch_size=256 if len(dataset.train_inputs) >= LARGE else 32,
         learning_rate=rate,
         shift=0 if few or min(dataset.image_shape or (0,)) < SHIFTED_PIXELS else 1,
     )
@@ -112,15 +111,15 @@ class Examples:
 
 def prepare(dataset: Dataset, recipe: Recipe) -> Examples:
     """Split off the held-out examples; refuse an empty part, and a shift of inputs that are not images."""
-    kept, held = hold_out(dataset.train_labels, recipe.validation, recipe.seed)
+    kept, held = dataset.training.hold_out(recipe.validation, recipe.seed)
     if not len(kept) or not len(held):
         raise UsageError(
-            f"holding out {recipe.validation:.3g} of {len(dataset.train_labels)} training examples, class by class, "
+            f"holding out {recipe.validation:.3g} of {len(dataset.train_inputs)} training examples, class by class, "
             f"leaves {len(kept)} to train on and {len(held)} to validate on; expected some of both"
         )
     if recipe.shift and dataset.image_shape is None:
         raise UsageError(f"shift is {recipe.shift}, but the inputs of {dataset.name} are not images")
-    inputs, labels = dataset.train_inputs, dataset.train_labels
+    inputs, labels = dataset.train_inputs, dataset.training.require_targets()
     return Examples(
         inputs=torch.from_numpy(inputs[kept]),
         labels=torch.from_numpy(labels[kept]),

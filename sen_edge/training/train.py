@@ -69,7 +69,7 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     if request.arch == "snn":
         spiking = SpikingConfig(**{**suggested_spiking(dataset), **_stated(request, SpikingConfig)})
     return SpatialConfig(
-        layer_sizes=(dataset.n_in, *request.hidden, dataset.n_classes),
+        layer_sizes=(dataset.n_in, *request.hidden, dataset.n_out),
         dimensions=request.dims,
         input_range=dataset.input_range,
         spiking=spiking,
@@ -209,7 +209,7 @@ def _write(
 ) -> TrainResult:
     """Evaluate the best epoch on the test data, and write its checkpoint."""
     best = restore_best(run)
-    test_accuracy, _ = evaluate(run.network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_labels))
+    test_accuracy, _ = evaluate(run.network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_targets))
     facts = {
         **{name: f"{value:.6g}" for name, value in asdict(recipe).items()},
         "dataset": dataset.name,

@@ -135,7 +135,7 @@ def test_a_calibration_that_is_unlike_the_data_is_found_by_the_data(
     sen_edge: Run, trained: Path, tmp_path: Path
 ) -> None:
     digits = load("digits")
-    np.savez(tmp_path / "zeros.npz", x=0.2 * digits.train_inputs[digits.train_labels == 0])
+    np.savez(tmp_path / "zeros.npz", x=0.2 * digits.train_inputs[digits.train_targets == 0])
     options = ("--dtype", "int8", "--calibration", tmp_path / "zeros.npz", "--data", "digits")
     outcome = sen_edge("export", trained, "-o", tmp_path / "out", *options)
     assert outcome.code == 3 and "digits" in outcome.err

@@ -239,7 +239,7 @@ def test_patience_counts_epochs_since_the_best(trained: dict[str, Checkpoint], p
 
 def test_the_same_seed_gives_the_same_bits_and_test_data_are_not_touched(trained: dict[str, Checkpoint]) -> None:
     recipe = replace(RECIPE, epochs=3)
-    other = replace(toy(), test_inputs=np.zeros_like(toy().test_inputs), test_labels=toy().test_labels[::-1])
+    other = replace(toy(), test_inputs=np.zeros_like(toy().test_inputs), test_targets=toy().test_targets[::-1])
     found = [finetune(trained["mlp"], dataset, CompressRequest(0.5), recipe).checkpoint for dataset in (toy(), other)]
     assert found[0] is not None and found[1] is not None
     for name, tensor in found[0].tensors.items():

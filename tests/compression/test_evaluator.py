@@ -53,8 +53,8 @@ def network() -> Network:
     rng = np.random.default_rng(1)
     w = (rng.standard_normal((72, 64)) / 8).astype(np.float32)
     b = -w @ DATA.train_inputs.mean(axis=0)
-    hidden = np.c_[np.maximum(DATA.train_inputs @ w.T + b, 0), np.ones(len(DATA.train_labels))].astype(np.float64)
-    readout = np.linalg.solve(hidden.T @ hidden + np.eye(73), hidden.T @ np.eye(10)[DATA.train_labels])
+    hidden = np.c_[np.maximum(DATA.train_inputs @ w.T + b, 0), np.ones(len(DATA.train_targets))].astype(np.float64)
+    readout = np.linalg.solve(hidden.T @ hidden + np.eye(73), hidden.T @ np.eye(10)[DATA.train_targets])
     weight = np.ascontiguousarray(readout[:-1].T, np.float32)
     return Network(
         (Layer(Dense(w), b, Relu()), Layer(Dense(weight), readout[-1].astype(np.float32), Identity())),
@@ -75,10 +75,10 @@ def contents(evaluator: NetworkEvaluator, plan: Plan) -> bytes:
 )
 def test_figures_are_those_of_the_network_on_held_out_examples(network: Network, plan: Plan) -> None:
     evaluator = NetworkEvaluator(network, DATA, REQUEST)
-    _, held = hold_out(DATA.train_labels, Recipe().validation, 0)
+    _, held = hold_out(DATA.train_targets, Recipe().validation, 0)
     assert evaluator.samples == len(held) and evaluator.shapes == [(72, 64), (10, 72)]
     found = evaluator.network(plan)
-    accuracy = network_accuracy(found, DATA.train_inputs[held], DATA.train_labels[held])
+    accuracy = network_accuracy(found, DATA.train_inputs[held], DATA.train_targets[held])
     assert evaluator.figures(plan) == Figures(accuracy, found.macs, image_bytes(found))
     assert contents(NetworkEvaluator(network, DATA, REQUEST), plan) == contents(evaluator, plan)
 
@@ -88,7 +88,7 @@ def test_the_dense_plan_is_the_network(network: Network) -> None:
 
 
 def test_test_data_make_no_difference(network: Network) -> None:
-    other = replace(DATA, test_inputs=DATA.test_inputs[::-1] * 0, test_labels=(DATA.test_labels + 1) % 10)
+    other = replace(DATA, test_inputs=DATA.test_inputs[::-1] * 0, test_targets=(DATA.test_targets + 1) % 10)
     first, second = (NetworkEvaluator(network, data, REQUEST) for data in (DATA, other))
     assert first.figures(RANK_8) == second.figures(RANK_8) and contents(first, RANK_8) == contents(second, RANK_8)
 

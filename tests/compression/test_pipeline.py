@@ -332,7 +332,7 @@ def test_figures_are_json_and_true(name: str, model: Model) -> None:
     assert sum(layer["macs"] for layer in figures["layers"]) == found.network.macs
     assert sum(layer["bytes"] for layer in figures["layers"]) == found.network.nbytes
     assert figures["calibration"] == {"data": "clouds (training part: 400)", "sha256": DATA.sha256, "samples": 400}
-    x, labels = DATA.test_inputs, DATA.test_labels
+    x, labels = DATA.test_inputs, DATA.test_targets
     assert figures["accuracy"] == {
         "data": "clouds (test part: 100)",
         "samples": 100,

@@ -67,7 +67,7 @@ def test_metadata_make_no_difference(tmp_path: Path) -> None:
     ("change", "name"),
     [
         ({"network": replace(NETWORK, layers=(replace(NETWORK.layers[0], bias=None), NETWORK.layers[1]))}, "network"),
-        ({"data": replace(DATA, train_labels=DATA.train_labels[::-1])}, "data"),
+        ({"data": replace(DATA, train_targets=DATA.train_targets[::-1])}, "data"),
         *(
             ({"request": replace(REQUEST, **change)}, next(iter(change)))
             for change in (

@@ -63,9 +63,9 @@ def test_mnist_is_read_and_scaled(tmp_path: Path, compressed: bool) -> None:
     dataset = load("mnist", put(tmp_path / "files", compressed=compressed))
     assert dataset.train_inputs.shape == (20, 784) and dataset.train_inputs.dtype == np.float32
     np.testing.assert_array_equal(dataset.test_inputs, IMAGES["t10k"].reshape(10, 784).astype(np.float32) / 255)
-    np.testing.assert_array_equal(dataset.test_labels, LABELS["t10k"])
-    assert dataset.test_labels.dtype == np.int64
-    assert (dataset.input_range, dataset.n_in, dataset.n_classes) == ((0.0, 1.0), 784, 10)
+    np.testing.assert_array_equal(dataset.test_targets, LABELS["t10k"])
+    assert dataset.test_targets.dtype == np.int64
+    assert (dataset.input_range, dataset.n_in, dataset.n_out) == ((0.0, 1.0), 784, 10)
 
 
 def test_mnist_is_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,9 @@ def test_the_real_mnist_has_the_known_checksums() -> None:
         assert hashlib.sha256(content).hexdigest() == mnist.FILES[name]
     test = load_test("mnist", folder, make_network(SpatialConfig((784, 10))))
     assert test.inputs.shape == (10_000, 784) and test.title == "mnist (test part: 10,000)"
-    np.testing.assert_array_equal(np.bincount(test.labelled), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009])
+    np.testing.assert_array_equal(
+        np.bincount(test.require_targets()), [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    )
 
 
 LABEL_FILE = CONTENT["t10k-labels-idx1-ubyte"]
@@ -250,13 +252,13 @@ def test_an_unreachable_mirror_and_another_scheme_are_refused(mirror: Mirror) ->
 def test_digits_are_scaled_and_split_by_class() -> None:
     pytest.importorskip("sklearn")
     digits = load("digits")
-    assert len(digits.train_labels) + len(digits.test_labels) == 1797
-    assert (digits.n_in, digits.n_classes, digits.input_range) == (64, 10, (0.0, 1.0))
-    share = np.bincount(digits.test_labels) / np.bincount(np.concatenate([digits.train_labels, digits.test_labels]))
+    assert len(digits.train_targets) + len(digits.test_targets) == 1797
+    assert (digits.n_in, digits.n_out, digits.input_range) == (64, 10, (0.0, 1.0))
+    share = np.bincount(digits.test_targets) / np.bincount(np.concatenate([digits.train_targets, digits.test_targets]))
     np.testing.assert_allclose(share, 0.2, atol=0.005)
     test = load_test("digits", None, make_network(SpatialConfig((64, 10))))
     np.testing.assert_array_equal(test.inputs, digits.test_inputs)
-    np.testing.assert_array_equal(test.labelled, digits.test_labels)
+    np.testing.assert_array_equal(test.require_targets(), digits.test_targets)
     assert test.title == digits.test.title == "digits (test part: 359 of 1,797)"
 
 
@@ -273,11 +275,11 @@ NETWORK = make_network(SpatialConfig((6, 4)))
 def test_npz_with_a_split(tmp_path: Path) -> None:
     path = save(tmp_path / "data.npz", x_train=X, y_train=Y, x_test=X[:4] - 0.03, y_test=Y[:4].astype(np.uint8))
     dataset = load(path)
-    assert (dataset.name, dataset.train_inputs.shape, dataset.n_classes) == ("data.npz", (20, 6), 4)
+    assert (dataset.name, dataset.train_inputs.shape, dataset.n_out) == ("data.npz", (20, 6), 4)
     assert dataset.input_range == (np.float32((X[:4] - 0.03).min()), np.float32(X.max()))
     test = load_test(path, None, NETWORK)
     np.testing.assert_array_equal(test.inputs, (X[:4] - 0.03).reshape(4, 6).astype(np.float32))
-    np.testing.assert_array_equal(test.labelled, Y[:4])
+    np.testing.assert_array_equal(test.require_targets(), Y[:4])
     assert test.title == dataset.test.title == "data.npz (test part: 4)"
 
 
@@ -285,7 +287,7 @@ def test_npz_without_a_split(tmp_path: Path) -> None:
     path = save(tmp_path / "data.npz", x=X, y=Y)
     dataset = load(path)
     assert (
-        np.bincount(dataset.train_labels).tolist() == [4] * 4 and np.bincount(dataset.test_labels).tolist() == [1] * 4
+        np.bincount(dataset.train_targets).tolist() == [4] * 4 and np.bincount(dataset.test_targets).tolist() == [1] * 4
     )
     together = np.concatenate([dataset.train_inputs, dataset.test_inputs])
     np.testing.assert_array_equal(np.sort(together, axis=0), np.sort(X.reshape(20, 6).astype(np.float32), axis=0))
@@ -316,7 +318,7 @@ def test_idx_files_are_a_set(tmp_path: Path) -> None:
     images = "images-idx3-ubyte.gz"
     for part in ("train", "t10k"):
         dataset = load(str(folder / f"{part}-{images}"))
-        np.testing.assert_array_equal(dataset.train_labels, LABELS["train"])
+        np.testing.assert_array_equal(dataset.train_targets, LABELS["train"])
         np.testing.assert_array_equal(dataset.test_inputs, IMAGES["t10k"].reshape(10, 784).astype(np.float32) / 255)
     network = make_network(SpatialConfig((784, 10), input_range=(-1.0, 1.0)))
     test = load_test(str(folder / f"train-{images}"), None, network)
@@ -366,11 +368,14 @@ def test_many_classes_with_few_test_examples(tmp_path: Path) -> None:
     labels = np.arange(3000) % 1500
     x = np.random.default_rng(0).random((3000, 6))
     path = save(tmp_path / "data.npz", x_train=x, y_train=labels, x_test=x[-200:], y_test=labels[-200:])
-    dataset = load(path)
-    assert dataset.n_classes == 1500
+    with pytest.raises(DataError, match="1499") as caught:
+        load(path)
+    assert "--task classification" in caught.value.hint
+    dataset = load(path, task="classification")
+    assert dataset.n_out == 1500
     (warning,) = dataset.warnings()
     assert "1,300 of 1,500 classes" in warning and len(warning) < 200
-    assert len(load_test(path, None, make_network(SpatialConfig((6, 1500)))).labelled) == 200
+    assert len(load_test(path, None, make_network(SpatialConfig((6, 1500)))).require_targets()) == 200
 
 
 def test_missing_scikit_learn_names_the_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:

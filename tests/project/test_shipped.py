@@ -54,7 +54,7 @@ def test_the_smallest_form_takes_30_kb_and_half_a_point(data: tuple[str, ...], s
     if data:
         mnist = load("mnist")
         with native.load(path) as session:
-            accuracy = 100 * np.mean(session.run(mnist.test_inputs).argmax(axis=1) == mnist.test_labels)
+            accuracy = 100 * np.mean(session.run(mnist.test_inputs).argmax(axis=1) == mnist.test_targets)
         inspected = sen_edge("inspect", FOLDER / "mnist-mlp-d32-e6.pt", "--json").out
         assert float(json.loads(inspected)["metadata"]["test_accuracy"]) - accuracy <= 0.5
 

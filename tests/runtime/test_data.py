@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_runtime.data import TEST, TRAINING, DataFile, Examples, Npz, check_fit, hold_out, read_idx
+from sen_runtime.data import TEST, TRAINING, DataFile, Examples, Form, Npz, check_fit, hold_out, read_idx
 from sen_runtime.errors import DataError
 
 X = np.random.default_rng(1).random((20, 6)).astype(np.float32)
@@ -22,8 +22,8 @@ def save(path: Path, **arrays: object) -> Path:
     return path
 
 
-def read(path: Path, part: str = TEST, **options: object) -> Examples:
-    return DataFile(path).read((part,), **options)[0]
+def read(path: Path, part: str = TEST, **form: object) -> Examples:
+    return DataFile(path).read((part,), Form(**form))[0]
 
 
 # --- what is accepted ----------------------------------------------------------------------------
@@ -36,13 +36,13 @@ def read(path: Path, part: str = TEST, **options: object) -> Examples:
 )
 def test_labels_of_any_numeric_type(labels: np.ndarray, tmp_path: Path) -> None:
     found = read(save(tmp_path / "data.npz", x_test=X, y_test=labels))
-    assert found.labelled.dtype == np.int64
-    np.testing.assert_array_equal(found.labelled, Y)
+    assert found.require_targets().dtype == np.int64
+    np.testing.assert_array_equal(found.require_targets(), Y)
 
 
 def test_labels_of_two_classes_may_be_bool(tmp_path: Path) -> None:
     found = read(save(tmp_path / "data.npz", x_test=X, y_test=Y > 1))
-    np.testing.assert_array_equal(found.labelled, Y > 1)
+    np.testing.assert_array_equal(found.require_targets(), Y > 1)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_inputs_alone_are_not_split(tmp_path: Path) -> None:
         np.testing.assert_array_equal(examples.inputs, X)
         assert examples.title == "data.npz (all 20)"
     with pytest.raises(DataError, match="labels"):
-        examples.labelled  # noqa: B018
+        examples.require_targets()
 
 
 def test_the_split_is_one_for_all(tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_the_split_is_one_for_all(tmp_path: Path) -> None:
     kept, held = hold_out(Y, 0.2, seed=0)
     np.testing.assert_array_equal(training.inputs, X[kept])
     np.testing.assert_array_equal(test.inputs, X[held])
-    assert np.bincount(test.labelled).tolist() == [1] * 4
+    assert np.bincount(test.require_targets()).tolist() == [1] * 4
     assert (training.title, test.title) == ("data.npz (training part: 16 of 20)", "data.npz (test part: 4 of 20)")
 
 
@@ -131,7 +131,7 @@ def test_classes_without_examples_are_a_warning() -> None:
 )
 def test_bad_arrays_are_refused(tmp_path: Path, arrays: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        read(save(tmp_path / "data.npz", **arrays))
+        read(save(tmp_path / "data.npz", **arrays), task="classification")
     assert "data.npz" in caught.value.message and caught.value.message.isprintable()
 
 
@@ -146,7 +146,7 @@ def test_data_that_a_network_does_not_take() -> None:
     with pytest.raises(DataError, match="label 3"):
         check_fit(examples, (6,), None, 3)
     with pytest.raises(DataError, match="spikes"):
-        check_fit(Examples("data.npz", TEST, X.reshape(20, 2, 3)), (2, 3), (0.0, 1.0))
+        check_fit(Examples("data.npz", TEST, X.reshape(20, 2, 3)), (2, 3), (0.0, 1.0), is_spikes=True)
 
 
 # --- what is refused: files ----------------------------------------------------------------------

@@ -30,7 +30,7 @@ LEARNING = replace(RECIPE, epochs=12)
 
 def accuracy(network: Network) -> float:
     found = reference.run(network, toy().test_inputs, np.float32).argmax(1)
-    return float(100 * np.mean(found == toy().test_labels))
+    return float(100 * np.mean(found == toy().test_targets))
 
 
 @pytest.mark.parametrize(

@@ -82,15 +82,15 @@ def test_training_learns_and_prints_a_summary(tmp_path: Path, config: SpatialCon
 
 def test_the_kept_epoch_is_the_best_on_held_out_training_data(tmp_path: Path) -> None:
     dataset = toy()
-    wrong = replace(dataset, test_labels=(dataset.test_labels + 1) % 3)  # must not influence what is kept
+    wrong = replace(dataset, test_targets=(dataset.test_targets + 1) % 3)  # must not influence what is kept
     first = train(MLP, dataset, RECIPE, out=tmp_path / "a.pt")
     second = train(MLP, wrong, RECIPE, out=tmp_path / "b.pt")
     assert tensors(first.path) == tensors(second.path)
     assert second.test_accuracy < 50
     network = checkpoint.to_module(checkpoint.load(first.path))
-    accuracy, _ = evaluate(network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_labels))
+    accuracy, _ = evaluate(network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_targets))
     logits = network(torch.tensor(dataset.test_inputs)).detach().numpy()
-    assert accuracy == first.test_accuracy == pytest.approx(100 * np.mean(logits.argmax(1) == dataset.test_labels))
+    assert accuracy == first.test_accuracy == pytest.approx(100 * np.mean(logits.argmax(1) == dataset.test_targets))
 
 
 def test_training_is_deterministic_per_seed(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_suggestions_follow_the_data() -> None:
     assert suggested_recipe(32, toy(), 6.0) == Recipe(epochs=60, batch_size=32, learning_rate=0.01)
     assert [suggested_recipe(3, toy(), exponent).learning_rate for exponent in (0.5, 1.0, 2.0)] == [0.1, 0.1, 0.031]
     large = {"train_inputs": np.ones((10_000, 256), np.float32), "test_inputs": np.ones((60, 256), np.float32)}
-    many = replace(toy(), **large, train_labels=np.arange(10_000) % 3, image_shape=(16, 16))
+    many = replace(toy(), **large, train_targets=np.arange(10_000) % 3, image_shape=(16, 16))
     assert suggested_recipe(32, many) == Recipe(epochs=60, batch_size=256, learning_rate=0.2, shift=1)
     assert suggested_recipe(3, many).shift == 0
     steps = {"train_inputs": np.ones((240, 7, 12), np.float32), "test_inputs": np.ones((60, 7, 12), np.float32)}
@@ -298,7 +298,7 @@ def test_suggestions_follow_the_data() -> None:
 @pytest.fixture
 def npz(tmp_path: Path) -> Path:
     data = toy()
-    names = ("train_inputs", "train_labels", "test_inputs", "test_labels")
+    names = ("train_inputs", "train_targets", "test_inputs", "test_targets")
     keys = ("x_train", "y_train", "x_test", "y_test")
     np.savez(tmp_path / "toy.npz", **{key: getattr(data, name) for key, name in zip(keys, names, strict=True)})
     return tmp_path / "toy.npz"

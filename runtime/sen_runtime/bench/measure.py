@@ -28,11 +28,13 @@ from sen_runtime.bench.profile import add_profiles
 from sen_runtime.bench.rounds import Measured, measure_rounds
 from sen_runtime.bench.rows import FloatArray, Observations, Row, input_ranges
 from sen_runtime.bench.statistics import even_choice
-from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit
+from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit, form_of
 from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE
 from sen_runtime.signals import defer_interrupts
+from sen_runtime.task import CLASSIFICATION
+from sen_runtime.untrusted import listing
 
 #: Labelled examples that are classified, an even choice, and how many at once.
 MAX_LABELLED, LABELLED_ROWS = 10_000, 256
@@ -194,12 +196,12 @@ def _usable_cores() -> int:
 
 def _accuracy_percent(session: Session, data: Examples | None) -> float | None:
     """Accuracy on the labelled examples; None without labels."""
-    if data is None or data.labels is None:
+    if data is None or data.targets is None or data.task != CLASSIFICATION:
         return None
     kept = even_choice(len(data.inputs), MAX_LABELLED)
     chunks = [data.inputs[kept[start : start + LABELLED_ROWS]] for start in range(0, len(kept), LABELLED_ROWS)]
     outputs = [loops.outputs(session, x, session.batch_size or len(x)) for x in chunks]
-    return accuracy(np.concatenate(outputs), data.labels[kept])
+    return accuracy(np.concatenate(outputs), data.targets[kept])
 
 
 def _call_us(row: Row, session: Session, inputs: FloatArray, measured: Measured) -> float | None:
@@ -234,19 +236,31 @@ def _read_data(rows: Sequence[Row], file: DataFile) -> Examples:
     shape, ranges = _common_shape(rows), input_ranges(rows)
     part = TEST if TEST in file.parts else TRAINING
     scale = ranges[0] if ranges else DEFAULT_INPUT_RANGE
-    (data,) = file.read((part,), has_steps=len(shape) > 1, input_range=scale)
-    n_out = None if data.labels is None else min(row.n_out for row in rows)
-    check_fit(data, shape, ranges[0] if ranges else None, n_out)
+    (data,) = file.read((part,), form_of(_common_metadata(rows), scale, has_steps=len(shape) > 1))
+    n_out = None if data.targets is None else min(row.n_out for row in rows)
+    check_fit(data, shape, ranges[0] if ranges else None, n_out, is_spikes=len(shape) > 1)
     for other in ranges[1:]:
         check_fit(data, shape, other)
     return data
+
+
+def _common_metadata(rows: Sequence[Row]) -> Mapping[str, str]:
+    """Metadata that all rows state in the same way, of those that state them; UsageError for different tasks."""
+    stated: dict[str, dict[str, None]] = {}
+    for row in rows:
+        for key, value in row.properties.items():
+            stated.setdefault(key, {})[value] = None
+    tasks = list(stated.get("task", {}))
+    if len(tasks) > 1:
+        raise UsageError(f"the files are of the tasks {listing(tasks)}; expected one", "measure them in separate runs")
+    return {key: next(iter(texts)) for key, texts in stated.items() if len(texts) == 1}
 
 
 def _data_warnings(rows: Sequence[Row], data: Examples) -> list[dict[str, str]]:
     """Warnings about the user's data, for the record."""
     messages = data.warnings(min(row.n_out for row in rows))
     if not input_ranges(rows):
-        low, high = float(data.inputs.min()), float(data.inputs.max())
+        low, high = data.input_range
         messages.append(
             f"no file states its input range; the data, from {low:g} to {high:g}, were not checked against it"
         )

@@ -212,7 +212,7 @@ class _Baseline:
         self._network, self._dtype = model.network, dtype
         if data is not None:
             traced = model.trace(data.inputs)
-            self.correct = correct(traced[-1], data.labelled)
+            self.correct = correct(traced[-1], data.require_targets())
             self.warning = self.warning and constant_output(model.network, data.inputs, traced)
 
     @cached_property
@@ -241,10 +241,10 @@ class _Baseline:
         """Compare the accuracies of model and artifact on the data."""
         if self.data is None:
             return None
-        is_correct = correct(subject.outputs(self.data.inputs), self.data.labelled)
+        is_correct = correct(subject.outputs(self.data.inputs), self.data.require_targets())
         return DataFigures(
             name=self.data.title,
-            samples=len(self.data.labelled),
+            samples=len(self.data.require_targets()),
             model=float(100 * np.mean(self.correct)),
             artifact=float(100 * np.mean(is_correct)),
             changed=int(np.sum(is_correct != self.correct)),

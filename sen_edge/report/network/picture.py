@@ -104,7 +104,7 @@ def simulate(model: Model, request: PlotRequest) -> tuple[list[FloatArray], str]
         found, index = load_part(request.data, TEST, request.data_dir, network), request.example
         if index >= len(found.inputs):
             raise UsageError(f"--example is {index}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
-        label = "" if found.labels is None else f", label {found.labels[index]}"
+        label = "" if found.targets is None else f", label {found.targets[index]}"
         x, name = found.inputs[index], f"example {index} of {found.title}{label}"
     if model.checkpoint is not None:
         network = checkpoints.to_network(model.checkpoint)  # with its pattern of synapses

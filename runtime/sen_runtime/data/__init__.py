@@ -1,0 +1,41 @@
+"""Reader of examples for training, compression, calibration, verification and benchmarks.
+
+Files are `.npz` or IDX. Nothing is unpickled; sizes that headers declare are compared with those of the file before
+content is decompressed. Every command splits a file of `x` and `y` in the same way, see `Examples.hold_out`.
+"""
+
+from sen_runtime.data.examples import (
+    ALL,
+    TEST,
+    TEST_SHARE,
+    TRAINING,
+    Examples,
+    FloatArray,
+    Inputs,
+    check_fit,
+    hold_out,
+    split_examples,
+)
+from sen_runtime.data.file import DataFile, Form, form_of
+from sen_runtime.data.idx import read_idx
+from sen_runtime.data.npz import Npz
+from sen_runtime.data.targets import Targets
+
+__all__ = [
+    "ALL",
+    "TEST",
+    "TEST_SHARE",
+    "TRAINING",
+    "DataFile",
+    "Examples",
+    "FloatArray",
+    "Form",
+    "Inputs",
+    "Npz",
+    "Targets",
+    "check_fit",
+    "form_of",
+    "hold_out",
+    "read_idx",
+    "split_examples",
+]
