@@ -10,13 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.ir.network import Network
+from sen_runtime.ir.standardization import STANDARDIZED_RANGE
 from sen_runtime.memory_limits import require
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
-
-#: Standard deviations around the mean of a standardized feature that verification inputs cover.
-STANDARDIZED_RANGE = 4.0
 
 #: Outputs that vary by at most this share of the largest are constant up to rounding.
 CONSTANT_VARIATION = 2.0**-20
