@@ -51,6 +51,8 @@ else:
 __all__ = ["Check", "Option", "Schema", "SchemaError", "fields_of", "parse", "read_toml"]
 
 T = TypeVar("T", bound="Schema")
+#: Names that pydantic gives the variants of a union.
+VARIANT = re.compile(r"constrained-\w+|tuple\[.*")
 #: Max items of validated values, nested ones included.
 MAX_ITEMS = 1 << 16
 Count = Annotated[int, Ge(1), Lt(2**63)]
@@ -227,7 +229,10 @@ def _validate(kind: Any, value: Any, path: tuple[str | int, ...]) -> Any:
         _check_size(value)
         return _adapter(kind).validate_json(json.dumps(value, default=_to_plain), strict=True)
     except ValidationError as errors:
-        raise _schema_error(kind, errors.errors(include_url=False)[0], path) from None
+        found = errors.errors(include_url=False)
+        # A list where a number or a list fits: what is wrong with the list.
+        of_lists = [each for each in found if not (each["type"] == "float_type" and isinstance(each["input"], list))]
+        raise _schema_error(kind, (of_lists or found)[0], path) from None
     except (TypeError, ValueError, RecursionError):
         raise SchemaError(
             f"is {quote(value)}; expected numbers, text, or lists and tables of at most {MAX_ITEMS} items",
@@ -263,7 +268,7 @@ def _to_plain(value: Any) -> Any:
 
 def _schema_error(kind: Any, error: Mapping[str, Any], path: tuple[str | int, ...]) -> SchemaError:
     """Translate an error of pydantic."""
-    where = error["loc"]
+    where = [step for step in error["loc"] if not (isinstance(step, str) and VARIANT.fullmatch(step))]
     key, rule = _key((*path, *where)), error.get("ctx", {}).get("error")
     if isinstance(rule, SchemaError):
         return SchemaError(rule.problem, rule.hint, key=".".join(part for part in (key, rule.key) if part))

@@ -4,6 +4,8 @@ Equations of neurons are those of `sen_runtime.ir.neurons`. A membrane readout i
 multiplied once, with the weighted sum of its inputs over time:
 
     readout = sum_t c[t] (W x[t] + b) = W (sum_t c[t] x[t]) + b sum_t c[t]
+
+Where its neurons differ, each has factors of its own, and the currents `W x[t] + b` are weighted.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_exporters.base import NoFormError
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.checks import Parameter
+from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
 V = TypeVar("V")
@@ -41,13 +44,13 @@ class Operators(Protocol[V]):
     def activate(self, activation: str, x: V, name: str) -> V:
         """`x` after a "softmax" over its neurons, or a "sigmoid" of each."""
 
-    def scale(self, x: V, factor: float, constant: str, name: str, like: V) -> V:
-        """`x` times the stored number `constant`, in the type of `like`; `x` itself where that is the same."""
+    def scale(self, x: V, factor: Parameter, constant: str, name: str, like: V) -> V:
+        """`x` times the stored number or row `constant`, in the type of `like`; `x` itself where that is the same."""
 
     def silence(self, x: V, spikes: V, name: str) -> V:
         """`x`, 0 for neurons that spike."""
 
-    def spikes(self, membrane: V, threshold: float, layer: str, prefix: str) -> V:
+    def spikes(self, membrane: V, threshold: Parameter, layer: str, prefix: str) -> V:
         """`prefix/spikes`: 1 where the membrane is above the threshold, else 0."""
 
     def membrane(self, name: str, size: int, x: V) -> V:
@@ -63,7 +66,7 @@ class Operators(Protocol[V]):
         """The inverse of `join`."""
 
     def total(self, network: Network, train: Sequence[V]) -> V:
-        """Sum over time: the output of a spike count."""
+        """Sum over time: the output of a spike count, or of a readout from weighted currents."""
 
     def read_out(self, network: Network, x: V, train: Sequence[V]) -> V:
         """Output of the last layer from its inputs in each step, or where `train` is empty from the network's."""
@@ -176,10 +179,25 @@ def unrolled(graph: Operators[V], network: Network, x: V) -> V:
     """
     train: list[V] = []
     for index, layer in enumerate(network.layers):
-        if layer.neuron.role == "readout":
+        if layer.neuron.role == "readout" and network.has_summed_readout:
             return graph.read_out(network, x, train)
-        train = _spikes(graph, layer.neuron, f"layer{index}", _currents(graph, network, index, x, train))
+        currents = _currents(graph, network, index, x, train)
+        if layer.neuron.role == "readout":
+            train = _weighted(graph, network, currents)
+        else:
+            train = _spikes(graph, layer.neuron, f"layer{index}", currents)
     return graph.total(network, train)
+
+
+def _weighted(graph: Operators[V], network: Network, currents: list[V]) -> list[V]:
+    """Currents of a readout whose neurons differ, times the factors `[n]` of each step."""
+    factors = readout_factors(network).astype(np.float32)
+    if is_constant_readout(network):
+        currents, factors = currents[:1], factors.sum(axis=0, keepdims=True)
+    return [
+        graph.scale(current, factor, f"readout/t{t}/factor", f"readout/t{t}/weighted", current)
+        for t, (current, factor) in enumerate(zip(currents, factors, strict=True))
+    ]
 
 
 def _currents(graph: Operators[V], network: Network, index: int, x: V, train: list[V]) -> list[V]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, require
 from sen_runtime.ir.int8 import INT8_MIN, SPIKES, Grid
-from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors, readout_grid
+from sen_runtime.ir.network import Layer, Network, bias_factor, is_constant_readout, readout_factors, readout_grid
 from sen_runtime.ir.neurons import Lif, Relu
 from sen_runtime.ir.operators import LowRank, Sparse, Sum, WeightOperator
 from sen_runtime.memory_limits import require_network
@@ -114,8 +114,7 @@ def _bias(network: Network, layer: Layer) -> NDArray[np.float32] | None:
     """Bias of the product of a layer: of a readout that of all steps."""
     if layer.bias is None:
         return None
-    factor = float(readout_factors(network).sum()) if layer.neuron.role == "readout" else 1.0
-    return (layer.bias.astype(np.float64) * factor).astype(np.float32)
+    return (layer.bias.astype(np.float64) * bias_factor(network, layer)).astype(np.float32)
 
 
 def _steps(bias: Array, operator: WeightOperator, grid: Grid) -> NDArray[np.float64]:

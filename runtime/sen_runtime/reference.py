@@ -190,7 +190,7 @@ def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> t
 
     A row is an example, for spiking neurons an example in one time step. Values are the activations of a multilayer
     perceptron, the membranes of spiking neurons, or the membrane readout, whose input is `sum_t c[t] x[t]` with `c`
-    from `readout_factors`. Arguments as for `run`.
+    from `readout_factors`; where its neurons differ, inputs and membranes of each step. Arguments as for `run`.
     """
     x = np.asarray(x, dtype)
     check_input(network, x.shape)
@@ -203,7 +203,7 @@ def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> t
     inputs = [list(steps) for steps in zip(*arrived)][: len(values)]
     if network.input_coding == "direct" and len(network.layers) > 1:
         inputs[0] = inputs[0][:1]
-    if network.readout != "spike_count":
+    if network.has_summed_readout:
         weighted = np.einsum("t,tbi->bi", readout_factors(network).astype(x.dtype), np.stack(inputs[-1]))
         inputs[-1], values[-1] = [weighted], [_read_out(network, weighted)]
     return [np.concatenate(rows) for rows in inputs], [np.concatenate(rows) for rows in values]

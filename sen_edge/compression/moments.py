@@ -22,7 +22,7 @@ from sen_edge.model.dynamics import Product
 from sen_edge.model.free import FreeNetwork
 from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
-from sen_runtime.ir.network import Network, readout_factors
+from sen_runtime.ir.network import Network, bias_factor
 from sen_runtime.ir.operators import Dense, WeightOperator
 
 Inputs = NDArray[np.float32]
@@ -178,7 +178,7 @@ def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[
                 rows = derivative.flatten(0, -2).double()
                 totals[index] += (rows.T @ rows).numpy()
     result = [total / len(chosen) for total in totals]
-    if not network.is_spiking or network.layers[-1].neuron.role == "readout":
+    if not network.is_spiking or network.has_summed_readout:
         # inputs of a leaky integrator are summed over the steps
         result[-1] = (probes.double().T @ probes.double()).numpy()
     return result
@@ -265,7 +265,7 @@ def _replace_layer(
     before = layer.weight.to_dense().astype(np.float64) @ found.mean
     after = operator.to_dense().astype(np.float64) @ found.compressed_mean
     # inputs of a leaky integrator are summed over the steps, and its bias is added in each
-    factor = float(readout_factors(original).sum()) if layer.neuron.role == "readout" else 1.0
+    factor = bias_factor(original, layer)
     bias = 0.0 if layer.bias is None else layer.bias.astype(np.float64)
     layers = list(network.layers)
     layers[index] = replace(layers[index], weight=operator, bias=(bias + (before - after) / factor).astype(np.float32))

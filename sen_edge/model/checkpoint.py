@@ -121,6 +121,8 @@ def from_module(network: SpatialNetwork, metadata: Mapping[str, str] | None = No
     for end, scaling in (("input", network.input_scaling), ("output", network.output_scaling)):
         if scaling is not None:
             tensors |= {f"{end}_mean": scaling.mean, f"{end}_std": scaling.std}
+    for index, neuron in enumerate(network.neurons):
+        tensors |= {f"{name}.{index}": array for name, array in neuron.arrays.items()}
     synapses = {
         index: layer.synapses.numpy() != 0
         for index, layer in enumerate(network.linears())
@@ -137,6 +139,7 @@ def to_module(checkpoint: Checkpoint) -> SpatialNetwork:
 
     network = SpatialNetwork(checkpoint.config)
     network.input_scaling, network.output_scaling = checkpoint.scaling("input"), checkpoint.scaling("output")
+    network.neurons = checkpoint.neurons()
     with torch.no_grad():
         for name, parameter in network.named_tensors().items():
             parameter.copy_(torch.from_numpy(checkpoint.tensors[name]))
@@ -157,7 +160,7 @@ def to_network(checkpoint: Checkpoint) -> Network:
         require_layers([(sizes[index + 1], sizes[index]) for index in checkpoint.synapses], PATTERN_BYTES)
     positions = [_full_positions(config, tensors[f"positions.{i}"], i) for i in range(len(config.layer_sizes))]
     layers = []
-    for index, neuron in enumerate(config.neurons()):
+    for index, neuron in enumerate(checkpoint.neurons()):
         inhibition = tensors[f"inhibition.{index}"].astype(np.float64)
         weight = Coordinates(
             source=positions[index],

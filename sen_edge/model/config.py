@@ -18,6 +18,10 @@ from sen_edge.errors import CheckpointError
 from sen_edge.schema import NonNegative, Positive, Schema, SchemaError, parse
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sen_runtime.ir.checks import Parameter
     from sen_runtime.ir.neurons import Neuron
 
 #: Number of neurons or coordinates, within the index types of all formats.
@@ -48,11 +52,16 @@ OPTIONAL: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class SpikingConfig(Schema):
-    """Time and neurons of a spiking network; equations at `sen_runtime.ir.neurons.Lif`."""
+    """Time and neurons of a spiking network; equations at `sen_runtime.ir.neurons.Lif`.
+
+    Attributes:
+        beta: of all layers, or one number for each.
+        threshold: likewise, of the layers that spike.
+    """
 
     timesteps: Timesteps
-    beta: Decay = 0.9
-    threshold: Positive = 1.0
+    beta: Decay | tuple[Decay, ...] = 0.9
+    threshold: Positive | tuple[Positive, ...] = 1.0
     reset: Reset = "subtract"
     input_coding: InputCoding = "direct"
     readout: Readout = "mean_membrane"
@@ -106,11 +115,23 @@ class SpatialConfig(Schema):
                 f"has {len(self.max_distance)} items; expected {n_layers}, one for each layer, or none",
                 key="max_distance",
             )
+        self._check_neurons()
         for index, value in enumerate(self.max_distance):
             if 0 < value <= self.min_distance:
                 raise SchemaError(
                     f"is {value:g}; expected 0 for none, or more than min_distance ({self.min_distance:g})",
                     key=f"max_distance[{index}]",
+                )
+
+    def _check_neurons(self) -> None:
+        n_layers = len(self.layer_sizes) - 1
+        for key, expected in (("beta", n_layers), ("threshold", self.n_spiking)):
+            values = getattr(self.spiking, key, 0.0)
+            if isinstance(values, tuple) and len(values) != expected:
+                what = "layer" if key == "beta" else "layer that spikes"
+                raise SchemaError(
+                    f"has {len(values)} items; expected a number, or {expected}, one for each {what}",
+                    key=f"spiking.{key}",
                 )
 
     def _check_task(self) -> None:
@@ -146,19 +167,39 @@ class SpatialConfig(Schema):
         """Coordinates of a position that are stored and learned."""
         return self.dimensions - (1 if self.layer_axis == "fixed" else 0)
 
-    def neurons(self) -> tuple[Neuron, ...]:
-        """The neurons of each weight layer."""
+    @property
+    def n_spiking(self) -> int:
+        """Number of layers that spike."""
+        if self.spiking is None:
+            return 0
+        return len(self.layer_sizes) - (1 if self.spiking.readout == "spike_count" else 2)
+
+    def neurons(self, tensors: Mapping[str, NDArray[np.float32]] | None = None) -> tuple[Neuron, ...]:
+        """The neurons of each weight layer, with the parameters of single neurons in `tensors`, see `neuron_shapes`."""
         from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 
-        n_hidden, spiking = len(self.layer_sizes) - 2, self.spiking
+        n_layers, spiking = len(self.layer_sizes) - 1, self.spiking
         if spiking is None:
-            return (*(Relu(),) * n_hidden, Identity())
-        hidden = Lif(spiking.beta, spiking.threshold, spiking.reset, spiking.reset_delay)
-        last: Neuron = hidden if spiking.readout == "spike_count" else LeakyIntegrator(spiking.beta)
-        return (*(hidden,) * n_hidden, last)
+            return (*(Relu(),) * (n_layers - 1), Identity())
+
+        def parameter(name: str, index: int) -> Parameter:
+            common = getattr(spiking, name)
+            value = common[index] if isinstance(common, tuple) else common
+            return (tensors or {}).get(f"{name}.{index}", value)
+
+        neurons: list[Neuron] = [
+            Lif(parameter("beta", index), parameter("threshold", index), spiking.reset, spiking.reset_delay)
+            for index in range(self.n_spiking)
+        ]
+        return (*neurons, *(LeakyIntegrator(parameter("beta", index)) for index in range(len(neurons), n_layers)))
+
+    def neuron_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return name and shape of the tensors that a checkpoint may have: constants of single neurons."""
+        counts = {"beta": 0 if self.spiking is None else len(self.layer_sizes) - 1, "threshold": self.n_spiking}
+        return {f"{name}.{index}": (self.layer_sizes[index + 1],) for name in counts for index in range(counts[name])}
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return name and shape of every tensor of a checkpoint with this configuration."""
+        """Return name and shape of every tensor that a checkpoint with this configuration must have."""
         shapes = dict(self.scaling_shapes())
         for index, size in enumerate(self.layer_sizes):
             shapes[f"positions.{index}"] = (size, self.free_dimensions)
@@ -191,8 +232,13 @@ class SpatialConfig(Schema):
             for name, value in asdict(self).items()
             if name not in OPTIONAL or value != OPTIONAL[name]
         }
-        if self.spiking is not None and self.spiking.reset_delay:
-            del values["spiking"]["reset_delay"]
+        if self.spiking is not None:
+            spiking = values["spiking"].items()
+            values["spiking"] = {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in spiking
+                if name != "reset_delay" or not value
+            }
         return values
 
     @classmethod

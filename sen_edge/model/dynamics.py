@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from functools import singledispatch
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sen_edge.model.config import SpikingConfig
+from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 from sen_runtime.ir.standardization import Standardization
@@ -145,18 +147,23 @@ def advance(neuron: Neuron, before: State | None, current: Tensor, slope: float)
 
 @advance.register
 def _leaky_integrator(neuron: LeakyIntegrator, before: State | None, current: Tensor, slope: float) -> State:
-    membrane = current if before is None else neuron.beta * before[0] + current
+    membrane = current if before is None else _factor(neuron.beta) * before[0] + current
     return membrane, membrane
 
 
 @advance.register
 def _lif(neuron: Lif, before: State | None, current: Tensor, slope: float) -> State:
+    beta, threshold = _factor(neuron.beta), _factor(neuron.threshold)
     if before is None:
         membrane = current
     elif neuron.subtracts_before_decay:
-        membrane = neuron.beta * (before[0] - neuron.threshold * before[1]) + current
+        membrane = beta * (before[0] - threshold * before[1]) + current
     elif neuron.reset == "subtract":
-        membrane = neuron.beta * before[0] + current - neuron.threshold * before[1]
+        membrane = beta * before[0] + current - threshold * before[1]
     else:
-        membrane = neuron.beta * before[0] * (1 - before[1]) + current
-    return membrane, spike(membrane - neuron.threshold, slope)
+        membrane = beta * before[0] * (1 - before[1]) + current
+    return membrane, spike(membrane - threshold, slope)
+
+
+def _factor(parameter: Parameter) -> float | Tensor:
+    return torch.tensor(parameter) if isinstance(parameter, np.ndarray) else parameter

@@ -14,6 +14,7 @@ from sen_edge.errors import CheckpointError
 from sen_edge.model.config import SpatialConfig
 from sen_edge.model.tensor_file import Float32Array, check_finite
 from sen_runtime.errors import NetworkError
+from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.standardization import Standardization
 from sen_runtime.untrusted import listing
 
@@ -36,7 +37,8 @@ class Checkpoint:
 
     Attributes:
         config: shape and constants.
-        tensors: float32 arrays under the names and shapes of `config.tensor_shapes()`.
+        tensors: float32 arrays under the names and shapes of `config.tensor_shapes()`, and any of
+            `config.neuron_shapes()`.
         synapses: weight layer -> `[n_out, n_in]`, True for connected neurons; other layers are fully connected.
         metadata: text: training settings, accuracy, licence.
         sha256: of the file, or empty.
@@ -55,6 +57,7 @@ class Checkpoint:
         missing = [name for name in shapes if name not in self.tensors]
         if missing:
             raise CheckpointError(f"tensors are missing: {listing(missing)}")
+        shapes |= {name: shape for name, shape in self.config.neuron_shapes().items() if name in self.tensors}
         unknown = [name for name in self.tensors if name not in shapes]
         if unknown:
             raise CheckpointError(f"unexpected tensors: {listing(unknown)}")
@@ -63,7 +66,7 @@ class Checkpoint:
             if tensor.shape != shape:
                 raise CheckpointError(f"tensor {name} has shape {list(tensor.shape)}; expected {list(shape)}")
             check_finite(name, tensor)
-        self.scaling("input"), self.scaling("output")  # raise
+        self.scaling("input"), self.scaling("output"), self.neurons()  # raise
         sizes = self.config.layer_sizes
         for index, mask in self.synapses.items():
             expected = (sizes[index + 1], sizes[index]) if 0 <= index < len(sizes) - 1 else None
@@ -74,8 +77,15 @@ class Checkpoint:
     @property
     def n_parameters(self) -> int:
         """Number of learned parameters."""
-        constants = self.config.scaling_shapes()
+        constants = {**self.config.scaling_shapes(), **self.config.neuron_shapes()}
         return sum(int(tensor.size) for name, tensor in self.tensors.items() if name not in constants)
+
+    def neurons(self) -> tuple[Neuron, ...]:
+        """Return the neurons of each weight layer."""
+        try:
+            return self.config.neurons(self.tensors)
+        except NetworkError as error:
+            raise CheckpointError(error.message) from None
 
     def scaling(self, end: str) -> Standardization | None:
         """Return the standardization of the "input" or of the "output", or None."""

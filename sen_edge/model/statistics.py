@@ -15,6 +15,7 @@ from sen_edge.model.probe import constant_output, verification_inputs
 from sen_edge.passes.materialize import materialize_leaf, weights
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import Coordinates, LowRank, Sparse, WeightOperator, leaves, map_leaves
 from sen_runtime.memory_limits import catch_allocation_errors, require
 
@@ -202,8 +203,13 @@ def _figures(layer: Layer, matrix: FloatArray | None) -> LayerFigures:
         rank=sum(ranks) if ranks else None,
         macs=weight.macs,
         bytes=layer.nbytes,
-        neuron={"kind": type(layer.neuron).__name__, **asdict(layer.neuron)},
+        neuron={"kind": type(layer.neuron).__name__, **asdict(layer.neuron), **_ranges(layer.neuron)},
     )
+
+
+def _ranges(neuron: Neuron) -> dict[str, dict[str, float]]:
+    """Parameters with a value for each neuron, by their min and max."""
+    return {name: {"min": float(each.min()), "max": float(each.max())} for name, each in neuron.arrays.items()}
 
 
 def _is_by_source(operator: WeightOperator) -> bool:

@@ -18,7 +18,7 @@ from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
-from sen_runtime.ir.network import Layer, Network, map_weights, readout_factors, readout_grid
+from sen_runtime.ir.network import Layer, Network, bias_factor, map_weights, readout_grid
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 
@@ -68,7 +68,7 @@ def to_int8(
     error).
 
     Raises:
-        UsageError: another granularity or range, or more time steps than int8 can count.
+        UsageError: another granularity or range, too many time steps to count in int8, or neurons that differ.
         DataError: a layer gives 0 for every calibration input.
     """
     if activation_range not in RANGES:
@@ -78,6 +78,12 @@ def to_int8(
             f"{network.timesteps} time steps: int8 counts spikes up to {MAX_INT8_TIMESTEPS}",
             hint="use --dtype int8-dynamic",
         )
+    for index, layer in enumerate(network.layers):
+        if layer.neuron.arrays:
+            raise UsageError(
+                f"layer {index} has {' and '.join(layer.neuron.arrays)} of each neuron; int8 membranes need one number",
+                hint="use --dtype int8-dynamic",
+            )
     return _quantize(network, granularity, calibration, activation_range)
 
 
@@ -153,7 +159,7 @@ def _quantize_layer(network: Network, layer: Layer, fit: _Fit, values: FloatArra
     if bias is None or fit.x is None:
         weight = fit.operator(layer.weight)
     else:
-        factor = readout_factors(network).sum() if layer.neuron.role == "readout" else 1.0
+        factor = bias_factor(network, layer)
         added = (bias.astype(np.float64) * factor).astype(np.float32)
         expected = layer.weight.affine(fit.x, added)
         # Leave room for the correction of the bias.
@@ -178,10 +184,10 @@ def _membrane_grid(layer: Layer, neuron: Lif, steps: int, x: FloatArray, values:
     currents = layer.weight.affine(x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
     currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
     currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
-    expected = _spike_train(neuron, currents, None)
-    highest = max(float(values.max()) / neuron.threshold, 1.0)
+    expected, threshold = _spike_train(neuron, currents, None), float(neuron.threshold)
+    highest = max(float(values.max()) / threshold, 1.0)
     candidates = [
-        Grid(neuron.threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count, INT8_MAX - round(count * above))))
+        Grid(threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count, INT8_MAX - round(count * above))))
         for count in MEMBRANE_STEPS
         for above in (highest, (highest + 1) / 2, (highest + 3) / 4)
     ]

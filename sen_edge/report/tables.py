@@ -105,7 +105,12 @@ def _spiking_neuron(layer: LayerSummary) -> str:
         return ""
     when = "after the next decay" if neuron["reset_delay"] else "before the next decay"
     reset = f"{neuron['reset']}, reset_delay {str(neuron['reset_delay']).lower()} ({when})"
-    return f"beta {neuron['beta']:.6g}, threshold {neuron['threshold']:.6g}, reset {reset}"
+    return f"beta {_parameter(neuron['beta'])}, threshold {_parameter(neuron['threshold'])}, reset {reset}"
+
+
+def _parameter(value: float | Mapping[str, float]) -> str:
+    """A number, or the range of those of all neurons."""
+    return f"{value['min']:.6g} to {value['max']:.6g}" if isinstance(value, Mapping) else f"{value:.6g}"
 
 
 def _share(value: float | None, digits: int = 0) -> str:

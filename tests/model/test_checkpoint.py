@@ -8,6 +8,7 @@ import json
 import types
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -168,6 +169,64 @@ WRONG_CONTENT = [
     ("tensors/bias.0", torch.zeros(9, dtype=torch.complex64), r"bias\.0.*torch\.complex64"),
     ("tensors/synapses.0", torch.zeros(1, dtype=torch.uint8).expand(9, 2), r"synapses\.0.*\b1\b"),
 ]
+
+
+def with_constants() -> Checkpoint:
+    """A spiking network with constants of layers, which those of neurons replace in two places."""
+    spiking = SpikingConfig(6, beta=(0.5, 0.25), threshold=(2.0,))
+    made = make(SpatialConfig((12, 9, 4), spiking=spiking))
+    constants = {"beta.1": np.linspace(0, 1, 4, dtype=np.float32), "threshold.0": np.full(9, 0.75, np.float32)}
+    return replace(made, tensors={**made.tensors, **constants})
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_constants_of_layers_and_of_neurons(suffix: str, tmp_path: Path) -> None:
+    made, path = with_constants(), tmp_path / f"model{suffix}"
+    checkpoints.save(made, path)
+    loaded = checkpoints.load(path)
+    hidden, last = (layer.neuron for layer in checkpoints.to_network(loaded).layers)
+    assert hidden == Lif(0.5, made.tensors["threshold.0"])
+    assert last == LeakyIntegrator(made.tensors["beta.1"])
+    module = checkpoints.to_module(loaded)
+    assert list(module.neurons) == [hidden, last]
+    again = checkpoints.from_module(module).tensors
+    assert again.keys() == made.tensors.keys()
+    assert loaded.n_parameters == make(loaded.config).n_parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("beta.1", np.full(9, 0.5), "tensor beta.1 has shape [9]; expected [4]"),
+        ("beta.1", np.array([0, 0, 0, 2]), "beta of neuron 3 is 2"),
+        ("threshold.0", np.zeros(9), "threshold of neuron 0 is 0"),
+        ("threshold.1", np.ones(4), "unexpected tensors: threshold.1"),
+    ],
+)
+def test_wrong_constants_of_neurons(name: str, values: np.ndarray, message: str) -> None:
+    made = with_constants()
+    with pytest.raises(CheckpointError) as caught:
+        replace(made, tensors={**made.tensors, name: values.astype(np.float32)})
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "where"),
+    [
+        ("beta", [0.5], "spiking.beta"),
+        ("beta", [0.5, 2], "spiking.beta[1]"),
+        ("beta", "high", "spiking.beta"),
+        ("beta", 2, "spiking.beta"),
+        ("threshold", [1.0, 1.0], "spiking.threshold"),
+        ("threshold", [0.0], "spiking.threshold[0]"),
+    ],
+)
+def test_wrong_constants_of_layers(key: str, value: Any, where: str) -> None:
+    values = SpatialConfig((12, 9, 4), spiking=SpikingConfig(6)).to_dict()
+    values["spiking"][key] = value
+    with pytest.raises(CheckpointError) as caught:
+        SpatialConfig.from_dict(values)
+    assert caught.value.message.startswith(f"config.{where} ")
 
 
 @pytest.mark.parametrize(

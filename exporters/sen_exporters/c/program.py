@@ -205,6 +205,8 @@ def _lower_layer(network: Network, index: int, arena: Arena) -> LoweredLayer:
     is_spiked = network.input_coding == "spikes" if index == 0 else isinstance(network.layers[index - 1].neuron, Lif)
     # a leaky integrator is linear: it multiplies once, the weighted sum over all steps
     meets_spikes = is_spiked and not isinstance(layer.neuron, LeakyIntegrator)
+    for name in layer.neuron.arrays:
+        raise NoFormError(f"layer {index}: the C export has no {name} of single neurons")
     operators = list(leaves(layer.weight))
     terms = tuple(
         lower(
@@ -243,7 +245,7 @@ def _lif(neuron: Lif, where: str, shape: tuple[int, int], arena: Arena) -> Membe
         reset = "SEN_RESET_BEFORE_DECAY"
     return {
         "neuron": "SEN_LIF",
-        "lif": f"{{{number(neuron.beta)}, {number(neuron.threshold)}, {reset}}}",
+        "lif": f"{{{number(float(neuron.beta))}, {number(float(neuron.threshold))}, {reset}}}",
         "current": arena.take(f"{where}: currents", shape[0]),
         "membrane": arena.take(f"{where}: membranes", shape[0]),
     }
@@ -253,7 +255,7 @@ def _lif(neuron: Lif, where: str, shape: tuple[int, int], arena: Arena) -> Membe
 def _leaky_integrator(neuron: LeakyIntegrator, where: str, shape: tuple[int, int], arena: Arena) -> Members:
     return {
         "neuron": "SEN_LEAKY_INTEGRATOR",
-        "lif": f"{{{number(neuron.beta)}, 0.0f, 0}}",
+        "lif": f"{{{number(float(neuron.beta))}, 0.0f, 0}}",
         "current": arena.take(f"{where}: currents", shape[0]),
         "total": arena.take(f"{where}: weighted inputs", shape[1]),
     }

@@ -15,6 +15,7 @@ from sen_exporters.base import describe
 from sen_exporters.lowering import Activation, fire, integrate
 from sen_exporters.onnx.graph import BOOL, FLOAT, GraphBuilder, OnnxOptions, set_properties, value_info
 from sen_exporters.onnx.weights import affine
+from sen_runtime.ir.checks import Array, Parameter
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import LeakyIntegrator
 
@@ -30,8 +31,9 @@ class _Operators(GraphBuilder):
     def binary(self, operator: str, a: str, b: str, name: str) -> str:
         return self.node(operator, [a, b], name)
 
-    def scale(self, x: str, factor: float, constant: str, name: str, like: str) -> str:
-        return x if factor == 1 else self.node("Mul", [x, self.scalar(constant, factor)], name)
+    def scale(self, x: str, factor: Parameter, constant: str, name: str, like: str) -> str:
+        is_same = isinstance(factor, float) and factor == 1
+        return x if is_same else self.node("Mul", [x, self.scalar(constant, factor)], name)
 
     def vector(self, name: str, values: NDArray[np.float32]) -> str:
         return self.constant(name, values)
@@ -45,7 +47,7 @@ class _Operators(GraphBuilder):
         fired = f"{spikes.removesuffix('spikes')}fired"  # the same as bool, see `spikes`
         return self.node("Where", [fired, self.scalar("zero", 0.0), x], name)
 
-    def spikes(self, membrane: str, threshold: float, layer: str, prefix: str) -> str:
+    def spikes(self, membrane: str, threshold: Parameter, layer: str, prefix: str) -> str:
         stored = self.scalar(f"{layer}/threshold", threshold)
         fired = self.node("Greater", [membrane, stored], f"{prefix}/fired")
         return self.node_on_demand("Cast", [fired], f"{prefix}/spikes", to=FLOAT)
@@ -137,47 +139,52 @@ class _State:
 def _scan(graph: _Operators, network: Network, x: str) -> None:
     """Add all steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
 
-    State: membrane and spikes of each spiking layer, and the sum of the readout. Scanned: the readout's factors `[T]`,
-    and with input coding "spikes" the first layer's currents `[batch, T, n]`; a constant current is computed once,
-    outside.
+    State: membrane and spikes of each spiking layer, and the sum of the readout, whose product is in the body where its
+    neurons differ. Scanned: the readout's factors `[T]` or `[T, n]`, and with input coding "spikes" the first layer's
+    currents `[batch, T, n]`; a constant current is computed once, outside.
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
         lowering.unrolled(graph, network, x)
         return
-    is_count = len(spiking) == len(network.layers)
+    is_summed = network.has_summed_readout
     body = _Operators(graph.options, graph)
-    scanned, axes = {_readout_factors(graph, network): value_info("readout/factor", [])}, [0]
+    factor_shape = [network.n_out] if network.layers[-1].neuron.role == "readout" and not is_summed else []
+    scanned, axes = {_readout_factors(graph, network): value_info("readout/factor", factor_shape)}, [0]
     if network.input_coding == "spikes":
         scanned[_currents(graph, network)] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
         axes.append(1)
     else:
         graph.affine(network.layers[0], 0, x, "layer0/current")
-    state = _scan_body(body, spiking, is_weighted=not is_count)
+    state = _scan_body(body, network)
     before = [value_info(each.before, [graph.batch, each.size], each.kind) for each in state]
     after = [value_info(each.name, [graph.batch, each.size], each.kind) for each in state]
     body_graph = body.to_proto("step", [*before, *scanned.values()], after)
-    summed = lowering.readout_name(network) if is_count else f"layer{len(spiking)}/readout_input"
+    summed = f"layer{len(spiking)}/readout_input" if is_summed else lowering.readout_name(network)
     inputs = [*_initial(graph, state), *scanned]
     outputs = [*(f"{each.name}_last" for each in state[:-1]), summed]
     graph.add("Scan", inputs, outputs, "steps", body=body_graph, num_scan_inputs=len(scanned), scan_input_axes=axes)
-    if not is_count:
+    if is_summed:
         graph.read_out_weighted(network, summed)
 
 
-def _scan_body(body: _Operators, spiking: Sequence[Layer], *, is_weighted: bool) -> list[_State]:
-    """Add one step: membranes and spikes of all layers, then the sum of the last spikes; return the state."""
+def _scan_body(body: _Operators, network: Network) -> list[_State]:
+    """Add one step: membranes and spikes, then the sum of the last spikes or currents; return the state."""
     state, x, size = [], "", 0
-    for index, layer in enumerate(spiking):
+    layers = network.layers[:-1] if network.has_summed_readout else network.layers
+    for index, layer in enumerate(layers):
         name, neuron, size = f"layer{index}", layer.neuron, layer.weight.shape[0]
         current = body.affine(layer, index, x, f"{name}/current") if index else f"{name}/current"
+        if neuron.role == "readout":
+            x = current
+            break
         membrane = _State(f"{name}/membrane", f"{name}/membrane_before", size)
         integrate(neuron, body, name, membrane.before, f"{name}/before/spikes", current, membrane.name)
         x = fire(neuron, body, name, membrane.name, name)
         takes_bool = any(f"{name}/before/fired" in node.input for node in body.nodes)
         signal, kind = ("fired", BOOL) if takes_bool else ("spikes", FLOAT)
         state += [membrane, _State(f"{name}/{signal}", f"{name}/before/{signal}", size, kind)]
-    if is_weighted:
+    if network.readout != "spike_count":
         x = body.node("Mul", [x, "readout/factor"], "readout/weighted")
     total = _State("readout/sum", "readout/sum_before", size)
     body.binary("Add", total.before, x, total.name)
@@ -209,23 +216,29 @@ def _readout_factors(graph: GraphBuilder, network: Network) -> str:
     """Factors c `[T]`, computed in the graph, whose size does not depend on T; onnxruntime folds them at load.
 
     With k = T - t: c[t] = beta^(k - 1) for the last membrane, and for the mean over T of the membranes
-    (1 + beta + ... + beta^(k - 1)) / T = (1 - beta^k) / ((1 - beta) T), or k / T where beta = 1.
+    (1 + beta + ... + beta^(k - 1)) / T = (1 - beta^k) / ((1 - beta) T), or k / T where beta = 1. `[T, n]` where the
+    neurons differ.
     """
     neuron, steps = network.layers[-1].neuron, network.timesteps
-    beta = neuron.beta if isinstance(neuron, LeakyIntegrator) else 1.0
+    beta = np.asarray(neuron.beta if isinstance(neuron, LeakyIntegrator) else 1.0, np.float64)
     is_last = network.readout == "last_membrane"
 
-    def scalar(name: str, value: float) -> str:
+    def stored(name: str, value: Array | float) -> str:
         return graph.scalar(f"readout/{name}", value, np.float64)
 
-    start, end, stride = scalar("first", steps - is_last), scalar("end", -float(is_last)), scalar("stride", -1)
-    factors = graph.node("Range", [start, end, stride], "readout/steps_left")
-    scale = 1.0 / steps
-    if is_last or beta != 1:
-        factors = graph.node("Pow", [scalar("beta", beta), factors], "readout/decay")
+    start, end, stride = stored("first", steps - is_last), stored("end", -float(is_last)), stored("stride", -1)
+    left = graph.node("Range", [start, end, stride], "readout/steps_left")
+    if beta.ndim:
+        left = graph.node("Reshape", [left, graph.constant("readout/column", np.array([-1, 1]))], "readout/rows_left")
+    factors, is_one = left, beta == 1
+    if is_last or not is_one.all():
+        factors = graph.node("Pow", [stored("beta", beta), left], "readout/decay")
     if not is_last:
-        if beta != 1:
-            factors = graph.node("Sub", [scalar("one", 1), factors], "readout/one_less_decay")
-            scale /= 1 - beta
-        factors = graph.node("Mul", [factors, scalar("scale", scale)], "readout/factors_f64")
+        if not is_one.all():
+            factors = graph.node("Sub", [stored("one", 1), factors], "readout/one_less_decay")
+        scale = 1.0 / steps / np.where(is_one, 1.0, 1 - beta)
+        factors = graph.node("Mul", [factors, stored("scale", scale)], "readout/factors_f64")
+        if is_one.any() and not is_one.all():  # 1 - beta^k is 0 there
+            linear = graph.node("Mul", [left, stored("slope", is_one / steps)], "readout/linear")
+            factors = graph.node("Add", [factors, linear], "readout/all_factors_f64")
     return graph.node("Cast", [factors], "readout/factors", to=FLOAT)

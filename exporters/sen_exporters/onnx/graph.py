@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import onnx
 from annotated_types import Interval, doc
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from sen_exporters.base import SPARSE_FORMAT_HELP, ExportOptions, SparseFormat
@@ -100,8 +100,8 @@ class GraphBuilder:
             self.root.initializers.append(numpy_helper.from_array(array, name))
         return self.root._stored[key]
 
-    def scalar(self, name: str, value: float, dtype: DTypeLike = np.float32) -> str:
-        """Store one number."""
+    def scalar(self, name: str, value: ArrayLike, dtype: DTypeLike = np.float32) -> str:
+        """Store one number, or a row of numbers."""
         return self.constant(name, np.asarray(value, dtype))
 
     def cast_constant(self, name: str, array: Array, to: int = FLOAT, *, is_sparse: bool = False) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sen_exporters import lowering
 from sen_exporters.base import ExportError, describe
@@ -23,6 +23,7 @@ from sen_exporters.lowering import Activation
 from sen_exporters.tflite.graph import Graph, Signal, TfliteOptions
 from sen_exporters.tflite.schema import set_properties
 from sen_exporters.tflite.weights import affine
+from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, SPIKES, Grid
 from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors, readout_grid
 from sen_runtime.ir.neurons import Lif, Neuron
@@ -42,9 +43,10 @@ def check_neuron(neuron: Neuron) -> None:
 
 @check_neuron.register
 def _check_lif(neuron: Lif) -> None:
-    if neuron.threshold < MIN_THRESHOLD:
+    lowest = float(np.min(neuron.threshold))
+    if lowest < MIN_THRESHOLD:
         raise ExportError(
-            f"the threshold {neuron.threshold:g} is below {MIN_THRESHOLD:.1g}, the min that TFLite's float32 products "
+            f"the threshold {lowest:g} is below {MIN_THRESHOLD:.1g}, the min that TFLite's float32 products "
             "can compare with",
             hint="scale the layer's weights, bias and threshold up together: the spikes stay the same",
         )
@@ -70,8 +72,8 @@ class _Operators(Graph):
             self.operator("LOGISTIC", 1, [x.name], [name], None)
         return y
 
-    def scale(self, x: Signal, factor: float, constant: str, name: str, like: Signal) -> Signal:
-        if factor == 1 and x.grid == like.grid:
+    def scale(self, x: Signal, factor: Parameter, constant: str, name: str, like: Signal) -> Signal:
+        if isinstance(factor, float) and factor == 1 and x.grid == like.grid:
             return x
         return self.arithmetic("MUL", x, self.factor(constant, factor, like), like.named(name))
 
@@ -80,10 +82,10 @@ class _Operators(Graph):
         silent = self.arithmetic("SUB", one, spikes, spikes.named(f"{name}_silent"))
         return self.arithmetic("MUL", x, silent, x.named(name))
 
-    def spikes(self, membrane: Signal, threshold: float, layer: str, prefix: str) -> Signal:
+    def spikes(self, membrane: Signal, threshold: Parameter, layer: str, prefix: str) -> Signal:
         grid, rows = membrane.grid, membrane.rows
         stored = self.scalar(f"{layer}/threshold", threshold, grid)
-        spacing = float(np.spacing(np.float32(threshold))) if grid is None else grid.scale
+        spacing = np.spacing(np.asarray(threshold, np.float32)).astype(np.float64) if grid is None else grid.scale
         excess_grid = None if grid is None else Grid(grid.scale / INT8_MAX, INT8_MIN)
         excess = self.arithmetic("SUB", membrane, stored, Signal(f"{prefix}/excess", rows, excess_grid, "RELU"))
         inverse = self.factor(f"{layer}/inverse_spacing", 1 / spacing, membrane)
@@ -149,9 +151,9 @@ class _Operators(Graph):
             total = self.arithmetic("ADD", total, term, Signal(f"readout/t{t}/sum", term.rows, grid))
         return total
 
-    def factor(self, name: str, value: float, x: Signal) -> Signal:
-        """A stored number that a signal `x` is multiplied by; in int8 the max of its own grid."""
-        grid = None if x.grid is None else SPIKES if value == 0 else Grid(value / INT8_MAX, 0)
+    def factor(self, name: str, value: ArrayLike, x: Signal) -> Signal:
+        """A stored number, or row, that a signal `x` is multiplied by; in int8 a number, the max of its own grid."""
+        grid = None if x.grid is None else SPIKES if value == 0 else Grid(float(np.asarray(value)) / INT8_MAX, 0)
         return self.scalar(name, value, grid)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from annotated_types import doc
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from sen_exporters.base import SPARSE_FORMAT_HELP, ExportError, ExportOptions, SparseFormat
 from sen_exporters.tflite.schema import little_endian
@@ -172,9 +172,9 @@ class Graph:
             tensor.shapeSignature = [-1 if each is None else each for each in shape]
         return signal
 
-    def scalar(self, name: str, value: float, grid: Grid | None = None) -> Signal:
-        """Store a number, on `grid` if there is one."""
-        array = np.array([value], np.float32)
+    def scalar(self, name: str, value: ArrayLike, grid: Grid | None = None) -> Signal:
+        """Store a number, or a row of numbers, on `grid` if there is one."""
+        array = np.atleast_1d(np.asarray(value, np.float32))
         if grid is None:
             return Signal(self.constant(name, array), 1)
         return Signal(self.constant(name, grid.quantize(array), affine_of(grid)), 1, grid)

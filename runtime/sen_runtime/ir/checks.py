@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sen_runtime.errors import NetworkError
 
 Array = NDArray[Any]
+#: A number for all neurons of a layer, or float32 `[n]` with one for each.
+Parameter = Union[float, NDArray[np.float32]]
 
 STORAGE_DTYPES = (np.dtype(np.float32), np.dtype(np.float16))
 
@@ -53,6 +55,19 @@ def store_float32(owner: object, name: str, bound: str = "", is_valid: Callable[
     object.__setattr__(owner, name, value)
 
 
-def is_positive(value: float) -> bool:
-    """Whether a value is > 0."""
+def store_parameter(owner: object, name: str, bound: str, is_valid: Callable[[Any], Any]) -> None:
+    """The same for a `Parameter`; an array keeps its values, which are float32 already."""
+    value = getattr(owner, name)
+    if not isinstance(value, np.ndarray):
+        store_float32(owner, name, bound, is_valid)
+        return
+    require(value.dtype == np.float32, f"{name}: got {value.dtype}; expected a number or a float32 array")
+    check_array(value, name, 1)
+    wrong = np.flatnonzero(~is_valid(value))
+    if len(wrong):
+        raise NetworkError(f"{name} of neuron {wrong[0]} is {value[wrong[0]]:g}; expected a number {bound}")
+
+
+def is_positive(value: Any) -> Any:
+    """Whether a value is > 0, or which values of an array are."""
     return value > 0

@@ -56,6 +56,7 @@ class Layer:
     grid: Grid | None = None
 
     def __post_init__(self) -> None:
+        self.neuron.check_size(self.weight.shape[0])
         if self.bias is None:
             return
         check_array(self.bias, "bias", 1)
@@ -65,7 +66,8 @@ class Layer:
     @property
     def nbytes(self) -> int:
         """Bytes of the stored arrays."""
-        return self.weight.nbytes + (0 if self.bias is None else int(self.bias.nbytes))
+        parameters = sum(array.nbytes for array in self.neuron.arrays.values())
+        return self.weight.nbytes + parameters + (0 if self.bias is None else int(self.bias.nbytes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +152,12 @@ class Network:
         return self.timesteps > 0
 
     @property
+    def has_summed_readout(self) -> bool:
+        """Whether the readout is one product with a weighted sum of its inputs: a membrane, with one beta for all."""
+        neuron = self.layers[-1].neuron
+        return neuron.role == "readout" and not neuron.arrays
+
+    @property
     def n_in(self) -> int:
         """Number of input neurons."""
         return self.layers[0].weight.shape[1]
@@ -223,9 +231,10 @@ def names_of(metadata: Mapping[str, str], kind: str) -> tuple[str, ...]:
 
 
 def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.float64]:
-    """Factors c `[T]` of the readout `sum_t c[t] y[t]`, which is linear in the currents; all 1 for a spike count.
+    """Factors c of the readout `sum_t c[t] y[t]`, which is linear in the currents; all 1 for a spike count.
 
-    With `grid` they are multiples of its step; each rounding compensates the error of the sum before it.
+    `[T]`, or `[T, n]` of a membrane readout whose neurons differ. With `grid` they are multiples of its step; each
+    rounding compensates the error of the sum before it.
     """
     neuron, steps = network.layers[-1].neuron, network.timesteps
     if neuron.role != "readout":
@@ -233,10 +242,16 @@ def readout_factors(network: Network, grid: Grid | None = None) -> NDArray[np.fl
     elif network.readout == "last_membrane":
         factors = neuron.response(steps)[::-1]
     else:
-        factors = np.cumsum(neuron.response(steps))[::-1] / steps
+        factors = np.cumsum(neuron.response(steps), axis=0)[::-1] / steps
     if grid is None:
         return factors
     return np.diff(np.rint(np.cumsum(factors) / grid.scale), prepend=0.0) * grid.scale
+
+
+def bias_factor(network: Network, layer: Layer) -> float:
+    """Factor of the bias in the product of a layer: that of all steps for a summed readout, else 1."""
+    is_summed = layer.neuron.role == "readout" and network.has_summed_readout
+    return float(readout_factors(network).sum()) if is_summed else 1.0
 
 
 def output_grid(network: Network) -> Grid | None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.ir.checks import Array, check_choice, is_positive, require, store_float32
+from sen_runtime.errors import NetworkError
+from sen_runtime.ir.checks import Array, Parameter, check_choice, is_positive, require, store_parameter
 from sen_runtime.ir.int8 import Grid, on_grid
 
 RESETS = ("subtract", "zero")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Neuron:
     """A neuron model; a subclass is a frozen dataclass.
 
@@ -26,8 +27,32 @@ class Neuron:
 
     role: ClassVar[str]
 
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and all(
+            np.array_equal(getattr(self, each.name), getattr(other, each.name)) for each in fields(self)
+        )
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    @property
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Parameters with a value `[n]` for each neuron, by name."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+    def check_size(self, size: int) -> None:
+        """Raise a `NetworkError` unless parameters with a value for each neuron have `size` of them."""
+        for name, values in self.arrays.items():
+            require(len(values) == size, f"{name} has {len(values)} values; expected {size}, one per neuron")
+
     def check_grid(self, grid: Grid) -> None:
         """Raise a `NetworkError` for an int8 grid of the layer's values that the model cannot use."""
+        for name in self.arrays:
+            raise NetworkError(
+                f"{name} has a value for each neuron; int8 membranes need one number for all",
+                "take --dtype int8-dynamic or float16",
+            )
 
     def activate(self, current: Array) -> Array:
         """Output `[..., n]` for the current, of a model without state."""
@@ -38,7 +63,10 @@ class Neuron:
         raise NotImplementedError
 
     def response(self, steps: int) -> NDArray[np.float64]:
-        """Membrane `[steps]` from the step of a unit current on, of a model of role "readout"."""
+        """Membrane from the step of a unit current on, of a model of role "readout".
+
+        `[steps]`, or `[steps, n]` where the neurons differ.
+        """
         raise NotImplementedError
 
 
@@ -65,7 +93,7 @@ class Relu(Neuron):
         return activation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Lif(Neuron):
     """Leaky integrate-and-fire neuron, in discrete time.
 
@@ -78,15 +106,15 @@ class Lif(Neuron):
     whole state. A membrane that is set to zero gives the same u whether it decays before or after.
 
     Attributes:
-        beta: decay of the membrane per step, in [0, 1].
-        threshold: membrane above which the neuron spikes, > 0.
+        beta: decay of the membrane per step, in [0, 1]; a number, or float32 `[n]` with one for each neuron.
+        threshold: membrane above which the neuron spikes, > 0; likewise.
         reset: "subtract" or "zero".
         reset_delay: whether the reset acts after the decay of the next step (snnTorch's default) instead of in the
             step of the spike (SpikingJelly). Both values give the same spikes for the reset "zero".
     """
 
-    beta: float
-    threshold: float = 1.0
+    beta: Parameter
+    threshold: Parameter = 1.0
     reset: str = "subtract"
     reset_delay: bool = True
 
@@ -94,13 +122,14 @@ class Lif(Neuron):
 
     def __post_init__(self) -> None:
         _store_beta(self)
-        store_float32(self, "threshold", "> 0", is_positive)
+        store_parameter(self, "threshold", "> 0", is_positive)
         check_choice(self.reset, "reset", RESETS)
         is_bool = isinstance(self.reset_delay, bool)
         require(is_bool, f"reset_delay is {self.reset_delay!r}; expected true or false")
 
     def check_grid(self, grid: Grid) -> None:
         """See `Neuron`; the threshold lies on the grid."""
+        super().check_grid(grid)
         threshold = np.array([self.threshold], np.float32)
         is_on_grid = np.allclose(grid.round(threshold), threshold, rtol=1e-6, atol=0)
         require(is_on_grid, f"the threshold {threshold[0]:g} does not lie on the grid of its membranes")
@@ -116,7 +145,7 @@ class Lif(Neuron):
         before = (membrane > threshold).astype(membrane.dtype)
         if self.subtracts_before_decay:
             membrane = on_grid(membrane - threshold * before, grid)
-        after = on_grid(membrane.dtype.type(self.beta) * membrane, grid)
+        after = on_grid(np.asarray(self.beta, membrane.dtype) * membrane, grid)
         if self.subtracts_before_decay:
             after = on_grid(after + current, grid)
         elif self.reset == "subtract":
@@ -126,15 +155,15 @@ class Lif(Neuron):
         return after, (after > threshold).astype(membrane.dtype)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LeakyIntegrator(Neuron):
     """u[t] = beta * u[t-1] + y[t]: the membrane readout of a spiking network; it never spikes.
 
     Attributes:
-        beta: decay of the membrane per step, in [0, 1].
+        beta: decay of the membrane per step, in [0, 1]; a number, or float32 `[n]` with one for each neuron.
     """
 
-    beta: float
+    beta: Parameter
 
     role = "readout"
 
@@ -143,14 +172,17 @@ class LeakyIntegrator(Neuron):
 
     def advance(self, membrane: Array, current: Array, grid: Grid | None = None) -> tuple[Array, Array]:
         """See `Neuron`; the output is the membrane."""
-        after: Array = current.dtype.type(self.beta) * membrane + current
+        after: Array = np.asarray(self.beta, current.dtype) * membrane + current
         return after, after
 
     def response(self, steps: int) -> NDArray[np.float64]:
         """See `Neuron`."""
-        powers: NDArray[np.float64] = self.beta ** np.arange(steps, dtype=np.float64)
+        exponents = np.arange(steps, dtype=np.float64)
+        powers: NDArray[np.float64] = np.asarray(self.beta, np.float64) ** (
+            exponents[:, np.newaxis] if self.arrays else exponents
+        )
         return powers
 
 
 def _store_beta(neuron: Lif | LeakyIntegrator) -> None:
-    store_float32(neuron, "beta", "in [0, 1]", lambda beta: 0 <= beta <= 1)
+    store_parameter(neuron, "beta", "in [0, 1]", lambda beta: (beta >= 0) & (beta <= 1))

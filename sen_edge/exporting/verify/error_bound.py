@@ -74,7 +74,7 @@ def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, i
     bias = None if readout.bias is None else readout.bias * np.float64(steps)
     weight = map_leaves(readout.weight, materialize_leaf)
     squared = _squared(weight, counts, np.zeros(counts.shape), bias, is_float16=is_float16)
-    memory = float(np.sum(readout.neuron.response(steps)))
+    memory = readout.neuron.response(steps).sum(axis=0)  # of each neuron where they differ
     share = memory / steps if network.readout == "mean_membrane" else 1.0
     # Errors of different steps may be correlated, so they add linearly.
     bounds[-1] = np.sqrt(squared) * share * np.sqrt(1 + 3 * steps / weight.shape[1])
