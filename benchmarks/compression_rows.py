@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,11 @@ from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
-from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
-from sen_edge.training.loop import label_loss, prepare, run_epoch, start, suggested_recipe
-from sen_edge.training.train import suggested_spiking, train
+from sen_edge.training.loop import suggested_recipe
+from sen_edge.training.train import suggested_spiking, train, train_conventional
 from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
@@ -152,27 +150,9 @@ class Bench:
 
 def train_dense(dataset: Dataset, seed: int) -> Network:
     """Train 784-512-10 with free weights on the same images with the same shifts."""
-    recipe = replace(
-        suggested_recipe(32, dataset),
-        epochs=DENSE_EPOCHS,
-        learning_rate=DENSE_LEARNING_RATE,
-        second_moment=DENSE_SECOND_MOMENT,
-        seed=seed,
-    )
-    rng = np.random.default_rng(seed)
-    layers = [
-        Layer(
-            Dense((rng.standard_normal((n_out, n_in)) * (2 / n_in) ** 0.5).astype(np.float32)),
-            np.zeros(n_out, np.float32),
-            Identity() if n_out == SIZES[-1] else Relu(),
-        )
-        for n_in, n_out in pairwise(SIZES)
-    ]
-    module, examples = FreeNetwork(Network(tuple(layers))), prepare(dataset, recipe)
-    run = start(module, examples, recipe)
-    while run.epoch < recipe.epochs:
-        run_epoch(run, examples, recipe, label_loss, lambda _: None)
-    return module.to_network()
+    recipe = replace(suggested_recipe(32, dataset), epochs=DENSE_EPOCHS, seed=seed)
+    recipe = replace(recipe, learning_rate=DENSE_LEARNING_RATE, second_moment=DENSE_SECOND_MOMENT)
+    return train_conventional(SpatialConfig(SIZES), dataset, recipe).network
 
 
 # Network, and number of parameters if it is still a SEN.

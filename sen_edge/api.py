@@ -111,13 +111,14 @@ def train(
         options: fields of `sen_edge.training.request.TrainRequest`, such as `arch`, `hidden`, `dims`, `epochs`, `seed`.
 
     Returns:
-        Path, accuracies in percent, and the checkpoint.
+        Path, scores and the checkpoint.
 
     Raises:
         DataError, UsageError, OutputError, TrainingError: see `sen_edge.training.train.train`.
     """
     request = parse(TrainRequest, options, "")
-    dataset = datasets.load(str(data), _folder(data_dir), spikes=request.input_coding == "spikes")
+    spikes = request.input_coding == "spikes"
+    dataset = datasets.load(str(data), _folder(data_dir), task=request.task, spikes=spikes)
     return training.train(
         training.config_of(request, dataset),
         dataset,

@@ -30,7 +30,8 @@ def train(
     data: Annotated[
         str,
         typer.Option(
-            help="mnist, digits, .npz (x_train, y_train, x_test, y_test; or x, y: a fifth is test data) or IDX images."
+            help="mnist, digits, CSV or Parquet (with --target), .npz (x_train, y_train, x_test, y_test; or x, y: a "
+            "fifth is test data), a folder of .npy, or IDX images."
         ),
     ] = "mnist",
     data_dir: options.DataDir = None,
@@ -66,7 +67,7 @@ def train(
         torch.set_num_threads(threads)
     check_output(output, replace=force, resume=resume)
     spikes, state = request.input_coding == "spikes", state_path(output)
-    dataset = load(data, data_dir, spikes=spikes, download=download, mirror=mirror)
+    dataset = load(data, data_dir, task=request.task, spikes=spikes, download=download, mirror=mirror)
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     _announce(config, recipe, dataset)
     if resume and not state.exists():
@@ -101,18 +102,21 @@ def train(
 
 def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
     sizes = "-".join(map(str, config.layer_sizes))
-    n_parameters = sum(math.prod(shape) for shape in config.tensor_shapes().values())
+    constants = config.scaling_shapes()
+    shapes = [shape for name, shape in config.tensor_shapes().items() if name not in constants]
+    n_parameters = sum(map(math.prod, shapes))
     console.note(
-        f"{config.architecture} {sizes}, d = {config.dimensions}, {n_parameters:,} parameters, on {dataset.name}: "
-        f"{recipe.epochs} epochs, batch {recipe.batch_size}, peak learning rate {recipe.learning_rate:g}, "
-        f"shift {recipe.shift}, seed {recipe.seed}"
+        f"{config.task}: {config.architecture} {sizes}, d = {config.dimensions}, {n_parameters:,} parameters, on "
+        f"{dataset.name}: {recipe.epochs} epochs, batch {recipe.batch_size}, peak learning rate "
+        f"{recipe.learning_rate:g}, shift {recipe.shift}, seed {recipe.seed}"
     )
 
 
 def _print(result: TrainResult, test_title: str, seconds: float) -> None:
+    metric = result.metric
     rows = [
-        (f"test accuracy, {test_title}", f"{result.test_accuracy:.2f} %"),
-        (f"validation accuracy, epoch {result.best_epoch}", f"{result.validation_accuracy:.2f} %"),
+        *((f"test {each.name}, {test_title}", each.text(score)) for each, score in result.test_scores.items()),
+        (f"validation {metric.name}, epoch {result.best_epoch}", metric.text(result.validation_score)),
         ("parameters", f"{result.checkpoint.n_parameters:,}"),
         ("size", size(result.path.stat().st_size)),
         ("time", f"{seconds:.0f} s"),

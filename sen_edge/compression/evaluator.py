@@ -155,9 +155,9 @@ class NetworkEvaluator:
         # figures hold for every drop and device: a search for another one starts from them
         subject = asdict(replace(request, max_accuracy_drop=0.0, device=None))
         self._state = SearchState.load(state, materialize(network), dataset, subject)
-        self._fit = SecondOrder.of(network, subsample(self._examples.inputs.numpy(), FIT_INPUTS), request.seed)
+        self._fit = SecondOrder.of(network, subsample(self._examples.training.inputs, FIT_INPUTS), request.seed)
         self.shapes = [layer.weight.shape for layer in network.layers]
-        self.samples = len(self._examples.held_labels)
+        self.samples = len(self._examples.held)
 
     @cached_property
     def _problems(self) -> dict[int, Quadratic]:
@@ -173,8 +173,9 @@ class NetworkEvaluator:
         return Figures(accuracy, int(macs), int(nbytes))
 
     def _evaluate(self, network: Network) -> tuple[float, float, float]:
-        held, labels = self._examples.held_inputs.numpy(), self._examples.held_labels.numpy()
-        return network_accuracy(network, held, labels), network.macs, image_bytes(network)
+        held = self._examples.held
+        assert held.targets is not None  # checked by Dataset; for mypy
+        return network_accuracy(network, held.inputs, held.targets), network.macs, image_bytes(network)
 
     def network(self, plan: Plan) -> Network:
         """The compressed network, the same each time."""

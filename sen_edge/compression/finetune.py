@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from sen_edge.compression.moments import Inputs
@@ -22,6 +22,7 @@ from sen_edge.data.datasets import Dataset
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.dynamics import LayeredNetwork
 from sen_edge.model.free import SURROGATE_SLOPE, FreeNetwork
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
@@ -30,15 +31,13 @@ from sen_edge.progress import Progress, silent
 from sen_edge.training.loop import (
     Epoch,
     Examples,
-    Loss,
     Recipe,
-    evaluate,
     fit,
-    label_loss,
     prepare,
     start,
     suggested_recipe,
 )
+from sen_edge.training.objective import Loss, Objective, evaluate, objective_of
 from sen_edge.training.train import conventional_recipe
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense
@@ -57,15 +56,15 @@ MANY_DIMENSIONS = 32
 class Tuned:
     """The best epoch of fine-tuning, 0 if none was better than the start; without a checkpoint for free weights.
 
-    Accuracies are those on the held-out examples, in percent, also of the network before compression.
+    Scores are those on the held-out examples, in the metric of the task, also of the network before compression.
     """
 
     checkpoint: Checkpoint | None
     network: Network
     best_epoch: int
     history: tuple[Epoch, ...]
-    validation_accuracy: float
-    original_accuracy: float
+    validation_score: float
+    original_score: float
 
 
 def finetune(
@@ -85,7 +84,7 @@ def finetune(
     """
     request.check_trainable()
     examples = prepare(dataset, recipe)
-    inputs = subsample(examples.inputs.numpy(), FIT_INPUTS)
+    inputs = subsample(examples.training.inputs, FIT_INPUTS)
     n_ramp = round(tuning.ramp * recipe.epochs)
     shares = [1 - (1 - (epoch + 1) / n_ramp) ** 3 for epoch in range(n_ramp - 1)] + [1.0]
     requests = [request] * len(shares)
@@ -126,34 +125,36 @@ def distil(
     """
     examples = prepare(dataset, recipe)
     module = FreeNetwork(network)
-    before, _ = evaluate(module, examples.held_inputs, examples.held_labels)
+    objective = objective_of(module, dataset.training, recipe)
+    before = evaluate(module, examples.held, objective)[0][objective.metric]
     figures = _train(module, FreeNetwork(original), examples, recipe, tuning, progress)
     tuned = Tuned(None, module.to_network(), *figures)
-    if tuned.validation_accuracy < before:
-        return replace(tuned, network=network, best_epoch=0, validation_accuracy=before)
+    if objective.metric.drop(before, tuned.validation_score) > 0:
+        return replace(tuned, network=network, best_epoch=0, validation_score=before)
     return tuned
 
 
 def _train(
-    module: nn.Module,
-    teacher: nn.Module,
+    module: LayeredNetwork,
+    teacher: LayeredNetwork,
     examples: Examples,
     recipe: Recipe,
     tuning: Tuning,
     progress: Progress,
     cuts: Sequence[Callable[[], None]] = (),
 ) -> tuple[int, tuple[Epoch, ...], float, float]:
-    """Train, pruning before each of the first epochs; return best epoch, all epochs, its accuracy and the teacher's."""
+    """Train, pruning before each of the first epochs; return best epoch, all epochs, its score and the teacher's."""
 
     def before(epoch: int) -> None:
         if epoch < len(cuts):
             cuts[epoch]()
 
     run, first = start(module, examples, recipe), max(len(cuts) - 1, 0)
-    loss = _loss(teacher, tuning)
-    best = fit(run, examples, recipe, loss, before=before, first=first, patience=tuning.patience, progress=progress)
-    accuracy, _ = evaluate(teacher, examples.held_inputs, examples.held_labels)
-    return best.epoch, tuple(run.history), best.accuracy, accuracy
+    objective = objective_of(module, examples.training.examples, recipe)
+    fitted = partial(fit, run, examples, recipe, objective, loss=_loss(teacher, tuning, objective))
+    best = fitted(before=before, first=first, patience=tuning.patience, progress=progress)
+    scores, _ = evaluate(teacher, examples.held, objective)
+    return best.epoch, tuple(run.history), best.score, scores[objective.metric]
 
 
 def finetune_recipe(recipe: Recipe) -> Recipe:
@@ -204,19 +205,19 @@ def _as_tensor(mask: Mask) -> Tensor:
     return torch.from_numpy(mask.astype(np.float32))
 
 
-def _loss(teacher: nn.Module, tuning: Tuning) -> Loss:
-    """Cross-entropy with the labels, and the divergence from the teacher's outputs (G. Hinton et al., 2015)."""
+def _loss(teacher: LayeredNetwork, tuning: Tuning, objective: Objective) -> Loss:
+    """Loss of the task, and the divergence from the teacher's outputs (G. Hinton et al., 2015)."""
     teacher.eval()
     share, temperature = tuning.distillation, tuning.temperature
 
     def loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
         if share == 0:
-            return label_loss(inputs, outputs, labels)
+            return objective.loss(inputs, outputs, labels)
         with torch.no_grad():
             target = functional.softmax(teacher(inputs) / temperature, dim=1)
         student = functional.log_softmax(outputs / temperature, dim=1)
         divergence = functional.kl_div(student, target, reduction="batchmean")
         value = share * temperature**2 * divergence
-        return value if share == 1 else value + (1 - share) * label_loss(inputs, outputs, labels)
+        return value if share == 1 else value + (1 - share) * objective.loss(inputs, outputs, labels)
 
     return loss

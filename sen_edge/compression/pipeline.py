@@ -112,7 +112,7 @@ class Compressed(Displayed):
         if accuracy is not None:
             notes["test_accuracy"] = f"{accuracy['compressed']:.2f}"
         if training is not None:
-            notes["validation_accuracy"] = f"{training['validation_accuracy']:.2f}"
+            notes["validation_accuracy"] = f"{training['validation_score']:.2f}"
         if path.suffix == IMAGE_SUFFIX:
             origin = {f"{self.source.origin.kind}_sha256": self.source.sha256}
             metadata = {**self.source.network.metadata, **origin, **notes}
@@ -273,8 +273,8 @@ def _run(
     training = {
         "best_epoch": tuned.best_epoch,
         "epochs": len(tuned.history),
-        "validation_accuracy": tuned.validation_accuracy,
-        "original_validation_accuracy": tuned.original_accuracy,
+        "validation_score": tuned.validation_score,
+        "original_validation_score": tuned.original_score,
     }
     return tuned.network, tuned.checkpoint, {"training": training}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +28,14 @@ from sen_runtime.data import (
     form_of,
     split_examples,
 )
+from sen_runtime.data.chunks import chunks
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.ir.network import Network
 from sen_runtime.task import CLASSIFICATION, RECONSTRUCTION, REGRESSION
 from sen_runtime.untrusted import quote
 
 LOG = logging.getLogger(__name__)
+DoubleArray = NDArray[np.float64]
 
 #: Rows and columns of the images of the data sets with a name.
 IMAGE_SHAPES = {"mnist": mnist.IMAGE_SHAPE, "digits": (8, 8)}
@@ -121,6 +123,23 @@ class Dataset:
     def n_out(self) -> int:
         """Outputs of a network for these data: classes, labels or values per example, or n_in of a reconstruction."""
         return self.training.n_out
+
+    def column_statistics(self) -> tuple[DoubleArray, DoubleArray, NDArray[np.bool_]]:
+        """Return mean, standard deviation and whether it is constant for each feature of the training inputs `[n_in]`.
+
+        The standard deviation of a constant feature is 1.
+        """
+        n = self.train_inputs.size // self.n_in
+        first = np.asarray(self.train_inputs[:1], np.float64).reshape(-1, self.n_in)[0]
+        mean = sum(part.sum(axis=0) for part in self._rows()) / n
+        std = np.sqrt(sum(np.square(part - mean).sum(axis=0) for part in self._rows()) / n)
+        is_constant = np.all([(part == first).all(axis=0) for part in self._rows()], axis=0)
+        return mean, np.where(is_constant, 1, std), is_constant
+
+    def _rows(self) -> Iterator[DoubleArray]:
+        """Yield the training inputs `[rows, n_in]` in chunks; each step of a sequence is a row."""
+        for _, chunk in chunks(self.train_inputs):
+            yield chunk.reshape(-1, self.n_in).astype(np.float64)
 
     @cached_property
     def sha256(self) -> str:

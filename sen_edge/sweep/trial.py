@@ -80,10 +80,10 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
     else:
         with tempfile.TemporaryDirectory() as folder:
             best = train(config, dataset, recipe, out=Path(folder) / "model.pt")
-        tested = best.test_accuracy
+        tested = best.test_score
         model = Model(checkpoints.to_network(best.checkpoint), best.checkpoint.sha256, best.checkpoint)
     figures = {
-        "validation_accuracy": best.validation_accuracy,
+        "validation_accuracy": best.validation_score,
         "test_accuracy": tested,
         "best_epoch": best.best_epoch,
         "learning_rate": recipe.learning_rate,

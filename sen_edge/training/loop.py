@@ -1,4 +1,4 @@
-"""Resumable epoch loop for any network with outputs `[batch, n_out]` and any loss.
+"""Resumable epoch loop for any network with outputs `[batch, n_out]` and any objective.
 
 The state of a run is saved as a plain dict of tensors and values, read by `sen_edge.model.tensor_file` without running
 code.
@@ -11,29 +11,26 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge, Lt
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import CheckpointError, OutputError, UsageError
 from sen_edge.model import tensor_file
 from sen_edge.model.config import SpatialConfig
+from sen_edge.model.dynamics import LayeredNetwork
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Count, OpenShare, Positive, Schema, Whole
-from sen_runtime.accuracy import accuracy, correct
+from sen_edge.training.objective import Loss, Objective, Part, evaluate
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
+from sen_runtime.task import RECONSTRUCTION
 from sen_runtime.untrusted import printable, quote, read_regular
 
-#: Inputs, outputs `[batch, n_out]` and labels -> loss.
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-#: Examples per chunk of an evaluation: bounds memory, does not change results.
-CHUNK = 5000
 #: Min training examples of a large data set; max dimensions, exclusive, of a small position.
 LARGE, FEW_DIMENSIONS = 10_000, 8
 #: Images with fewer rows or columns are not shifted by default.
@@ -42,7 +39,7 @@ LOWER = "lower the learning rate"
 #: Share of the epochs with a rising learning rate.
 WARM_UP = 0.3
 STATE_FORMAT = "sen-edge-training-state"
-STATE_VERSION = 2
+STATE_VERSION = 3
 #: Exceptions of restoring a damaged state.
 STATE_DAMAGE = (RuntimeError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError)
 
@@ -61,6 +58,10 @@ class Recipe(Schema):
         position_scale: initial positions are uniform in [-scale, scale].
         second_moment: decay of the squared gradient in Adam.
         shift: max shift of each image in pixels per direction, drawn in each epoch; 0 for none.
+        loss: of continuous outputs, in units of their standard deviations.
+        class_weights: of the loss of classes and labels; "balanced" weighs rare ones more.
+        input_mean: subtracted from the inputs, one number or one per feature; None for the means of the training data.
+        input_std: inputs are divided by it; as `input_mean`.
     """
 
     epochs: Count = 60
@@ -71,6 +72,10 @@ class Recipe(Schema):
     second_moment: Annotated[float, Ge(0), Lt(1)] = 0.97
     shift: Whole = 0
     validation: OpenShare = 1 / 12
+    loss: Literal["mse", "huber"] = "mse"
+    class_weights: Literal["equal", "balanced"] = "equal"
+    input_mean: tuple[float, ...] | None = None
+    input_std: tuple[Positive, ...] | None = None
 
 
 def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -> Recipe:
@@ -91,55 +96,51 @@ def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -
 
 @dataclass(frozen=True)
 class Epoch:
-    """Figures of one epoch: mean loss and accuracy on the training data, accuracy on the held-out data; in percent."""
+    """Figures of one epoch: mean loss on the training data, metric of the task on the held-out data."""
 
     loss: float
-    accuracy: float
-    validation_accuracy: float
+    validation_score: float
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Training and held-out examples as tensors; `image_shape` is None if inputs are not images."""
+    """Training and held-out examples; `image_shape` is None if inputs are not images."""
 
-    inputs: Tensor
-    labels: Tensor
-    held_inputs: Tensor
-    held_labels: Tensor
+    training: Part
+    held: Part
     image_shape: tuple[int, int] | None
 
 
 def prepare(dataset: Dataset, recipe: Recipe) -> Examples:
-    """Split off the held-out examples; refuse an empty part, and a shift of inputs that are not images."""
-    kept, held = dataset.training.hold_out(recipe.validation, recipe.seed)
+    """Split off the held-out examples; refuse an empty part, and a shift of inputs that are not images.
+
+    Anomalies of a reconstruction are in neither part.
+    """
+    examples = dataset.training
+    kept, held = examples.hold_out(recipe.validation, recipe.seed)
+    if dataset.task == RECONSTRUCTION and examples.targets is not None:
+        kept, held = (rows[examples.targets[rows] == 0] for rows in (kept, held))
     if not len(kept) or not len(held):
         raise UsageError(
-            f"holding out {recipe.validation:.3g} of {len(dataset.train_inputs)} training examples, class by class, "
+            f"holding out {recipe.validation:.3g} of {len(examples.inputs)} training examples "
             f"leaves {len(kept)} to train on and {len(held)} to validate on; expected some of both"
         )
     if recipe.shift and dataset.image_shape is None:
         raise UsageError(f"shift is {recipe.shift}, but the inputs of {dataset.name} are not images")
-    inputs, labels = dataset.train_inputs, dataset.training.require_targets()
-    return Examples(
-        inputs=torch.from_numpy(inputs[kept]),
-        labels=torch.from_numpy(labels[kept]),
-        held_inputs=torch.from_numpy(inputs[held]),
-        held_labels=torch.from_numpy(labels[held]),
-        image_shape=dataset.image_shape,
-    )
+    return Examples(Part(examples, kept), Part(examples, held), dataset.image_shape)
 
 
 def steps_per_epoch(examples: Examples, recipe: Recipe) -> int:
     """Return the number of full batches, at least 1."""
-    return max(1, len(examples.labels) // recipe.batch_size)
+    return max(1, len(examples.training) // recipe.batch_size)
 
 
 @dataclass(frozen=True)
 class Best:
-    """Best epoch: accuracy in percent and loss on the held-out examples, and state of the network."""
+    """Best epoch: metric of the task and loss on the held-out examples, and state of the network."""
 
     epoch: int
-    accuracy: float
+    score: float
     loss: float
     state: Mapping[str, Tensor]
 
@@ -148,7 +149,7 @@ class Best:
 class Run:
     """State of a training that changes from epoch to epoch; the generator draws order and shifts of the examples."""
 
-    network: nn.Module
+    network: LayeredNetwork
     optimizer: torch.optim.Adam
     schedule: torch.optim.lr_scheduler.OneCycleLR
     generator: torch.Generator
@@ -161,7 +162,7 @@ class Run:
         return len(self.history)
 
 
-def start(network: nn.Module, examples: Examples, recipe: Recipe) -> Run:
+def start(network: LayeredNetwork, examples: Examples, recipe: Recipe) -> Run:
     """Create a run with Adam and a one-cycle learning rate."""
     rate, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch(examples, recipe)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, recipe.second_moment))
@@ -171,55 +172,40 @@ def start(network: nn.Module, examples: Examples, recipe: Recipe) -> Run:
 
 def run_epoch(
     run: Run, examples: Examples, recipe: Recipe, loss: Loss, progress: Progress = silent, stage: str = "training"
-) -> tuple[float, float]:
-    """Train one epoch in a new order; return mean loss, and accuracy in percent. The loss must stay finite."""
+) -> float:
+    """Train one epoch in a new order; return the mean loss, which must stay finite."""
     run.network.train()
-    steps, seen, right, total = steps_per_epoch(examples, recipe), 0, 0, 0.0
-    order = torch.randperm(len(examples.labels), generator=run.generator)
-    for step, batch in enumerate(torch.split(order, recipe.batch_size)[:steps], start=1):
-        inputs = examples.inputs[batch]
+    steps, seen, total = steps_per_epoch(examples, recipe), 0, 0.0
+    order = torch.randperm(len(examples.training), generator=run.generator)
+    for step, chosen in enumerate(torch.split(order, recipe.batch_size)[:steps], start=1):
+        inputs, targets = examples.training.batch(chosen)
         if recipe.shift and examples.image_shape is not None:
             inputs = shift_images(inputs, examples.image_shape, recipe.shift, run.generator)
-        value, hits = _step(run, inputs, examples.labels[batch], loss)
+        value = _step(run, inputs, targets, loss)
         if not math.isfinite(value):
             raise TrainingError(f"the loss became {value} in epoch {run.epoch + 1}, step {step} of {steps}", LOWER)
-        seen, right, total = seen + len(batch), right + hits, total + value * len(batch)
+        seen, total = seen + len(chosen), total + value * len(chosen)
         progress(stage, (run.epoch + step / steps) / recipe.epochs)
-    return total / seen, 100 * right / seen
+    return total / seen
 
 
-def _step(run: Run, inputs: Tensor, labels: Tensor, loss: Loss) -> tuple[float, int]:
-    """Take one optimizer step; return the loss before it and the number of correct examples."""
-    outputs = run.network(inputs)
-    value = loss(inputs, outputs, labels)
+def _step(run: Run, inputs: Tensor, targets: Tensor, loss: Loss) -> float:
+    """Take one optimizer step; return the loss before it."""
+    value = loss(inputs, run.network(inputs), targets)
     run.optimizer.zero_grad()
     value.backward()  # type: ignore[no-untyped-call]
     run.optimizer.step()
     run.schedule.step()
-    return float(value.detach()), int(correct(outputs.detach().numpy(), labels.numpy()).sum())
-
-
-def label_loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
-    """Compute the cross-entropy of logits."""
-    return functional.cross_entropy(outputs, labels)
-
-
-def evaluate(network: nn.Module, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Compute accuracy in percent and mean cross-entropy, in evaluation mode."""
-    mode = network.training
-    network.eval()
-    with torch.no_grad():
-        logits = torch.cat([network(chunk) for chunk in torch.split(inputs, CHUNK)])
-    network.train(mode)
-    return accuracy(logits.numpy(), labels.numpy()), float(functional.cross_entropy(logits, labels))
+    return float(value.detach())
 
 
 def fit(
     run: Run,
     examples: Examples,
     recipe: Recipe,
-    loss: Loss = label_loss,
+    objective: Objective,
     *,
+    loss: Loss | None = None,
     before: Callable[[int], None] = lambda _: None,
     after: Callable[[], None] = lambda: None,
     first: int = 0,
@@ -228,30 +214,32 @@ def fit(
 ) -> Best:
     """Train a new or restored run for `recipe.epochs`; load the best epoch by held-out examples into the network.
 
-    `before` is called before each epoch with its number, from 0; `after` after each. Epochs before `first` cannot be
-    the best. Training stops after `patience` epochs without improvement, 0 for never.
+    `loss` is trained on instead of that of the objective. `before` is called before each epoch with its number, from 0;
+    `after` after each. Epochs before `first` cannot be the best. Training stops after `patience` epochs without
+    improvement, 0 for never.
 
     Raises:
         TrainingError: the loss is not finite, or no epoch has finite outputs.
     """
-    stage = "training"
+    stage, metric = "training", objective.metric
     while run.epoch < recipe.epochs:
         is_candidate = run.epoch >= first
         before(run.epoch)
-        mean, trained = run_epoch(run, examples, recipe, loss, progress, stage)
-        held, value = evaluate(run.network, examples.held_inputs, examples.held_labels)
-        run.history.append(Epoch(mean, trained, held))
-        is_better = run.best is None or (held, -value) > (run.best.accuracy, -run.best.loss)
+        mean = run_epoch(run, examples, recipe, loss or objective.loss, progress, stage)
+        scores, value = evaluate(run.network, examples.held, objective)
+        run.history.append(Epoch(mean, scores[metric]))
+        score, best = scores[metric], run.best
+        is_better = best is None or objective.rank(score, value) > objective.rank(best.score, best.loss)
         if is_candidate and math.isfinite(value) and is_better:
             state = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
-            run.best = Best(run.epoch, held, value, state)
+            best = run.best = Best(run.epoch, score, value, state)
         stage = (
-            f"epoch {run.epoch}/{recipe.epochs}: loss {mean:.4f}, accuracy {trained:.2f} %, validation {held:.2f} %, "
-            f"best {run.best.accuracy if run.best else 0:.2f} %"
+            f"epoch {run.epoch}/{recipe.epochs}: loss {mean:.4f}, validation {metric.name} {metric.text(score)}"
+            f"{'' if best is None else f', best {metric.text(best.score)}'}"
         )
         progress(stage, run.epoch / recipe.epochs)
         after()
-        if patience and is_candidate and run.epoch - (run.best.epoch if run.best else 0) >= patience:
+        if patience and is_candidate and run.epoch - (best.epoch if best else 0) >= patience:
             break
     return restore_best(run)
 

@@ -5,17 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sen_edge.model.config import Decay, InputCoding, LayerAxis, Readout, Reset, Size, SpikingConfig, Timesteps
-from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, Whole, fields_of
+from sen_edge.model.config import (
+    Decay,
+    InputCoding,
+    LayerAxis,
+    Names,
+    Readout,
+    Reset,
+    Size,
+    SpikingConfig,
+    Task,
+    Timesteps,
+)
+from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Whole, fields_of
 
-NETWORK, SPIKES, SCHEDULE = "Network", "Spiking network (--arch snn)", "Schedule"
+NETWORK, SPIKES, SCHEDULE, DATA = "Network", "Spiking network (--arch snn)", "Schedule", "Task and data"
 #: Fields of a spatially embedded network alone.
 SPATIAL = ("dims", "position_scale", "layer_axis", "layer_spacing", "steepness", "exponent", "min_distance", "gain")
 
 
 @dataclass(frozen=True)
 class TrainRequest(Schema):
-    """Network and schedule; None selects a default that depends on the data."""
+    """Task, network and schedule; None selects a default that depends on the data."""
+
+    task: Annotated[Task | None, Option("What the outputs mean. Default: from the targets.", group=DATA)] = None
+    target: Annotated[
+        Names, Option("Columns of a table with the targets; all others are features.", group=DATA, metavar="COLUMN,...")
+    ] = ()
+    standardize: Annotated[
+        bool, Option("Standardize inputs by mean and standard deviation of the training data.", group=DATA)
+    ] = False
+    input_mean: Annotated[
+        tuple[float, ...] | None,
+        Option("Instead: subtract this from the inputs; one number, or one per feature.", group=DATA, metavar="X,..."),
+    ] = None
+    input_std: Annotated[
+        tuple[Positive, ...] | None,
+        Option("Divide the inputs by this; one number, or one per feature.", group=DATA, metavar="X,..."),
+    ] = None
+    class_weights: Annotated[
+        Literal["equal", "balanced"] | None,
+        Option("Weights of classes or labels in the loss; balanced: rare ones more. Default: equal.", group=DATA),
+    ] = None
+    loss: Annotated[Literal["mse", "huber"] | None, Option("Loss of continuous outputs. Default: mse.", group=DATA)] = (
+        None
+    )
 
     arch: Annotated[Literal["mlp", "snn"], Option("Multilayer perceptron or spiking network.", group=NETWORK)] = "mlp"
     hidden: Annotated[
@@ -77,3 +111,10 @@ class TrainRequest(Schema):
         self.require(self.arch == "snn", "arch snn", *fields_of(SpikingConfig))
         self.require(self.weights == "positions", "weights positions", *SPATIAL)
         self.require(self.layer_axis == "fixed", "layer_axis fixed", "layer_spacing")
+        if self.standardize and (self.input_mean, self.input_std) != (None, None):
+            raise SchemaError("takes mean and standard deviation from the data", "or omit it", key="standardize")
+
+    @property
+    def has_scaling(self) -> bool:
+        """Whether inputs are standardized."""
+        return self.standardize or (self.input_mean, self.input_std) != (None, None)

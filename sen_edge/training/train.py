@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 
 import sen_edge
 from sen_edge.data.datasets import Dataset, check_dataset
@@ -39,7 +38,6 @@ from sen_edge.training.loop import (
     Recipe,
     Run,
     TrainingError,
-    evaluate,
     fit,
     options_of,
     prepare,
@@ -50,10 +48,13 @@ from sen_edge.training.loop import (
     state_path,
     suggested_recipe,
 )
+from sen_edge.training.objective import Objective, Part, evaluate, objective_of
 from sen_edge.training.request import TrainRequest
+from sen_edge.training.scaling import input_scaling, output_scaling, scale_warnings
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.operators import Dense
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
+from sen_runtime.task import RECONSTRUCTION, REGRESSION, Metric
 
 LOG = logging.getLogger(__name__)
 
@@ -68,13 +69,20 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     spiking = None
     if request.arch == "snn":
         spiking = SpikingConfig(**{**suggested_spiking(dataset), **_stated(request, SpikingConfig)})
-    return SpatialConfig(
-        layer_sizes=(dataset.n_in, *request.hidden, dataset.n_out),
-        dimensions=request.dims,
-        input_range=dataset.input_range,
-        spiking=spiking,
+    values = {
         **_stated(request, SpatialConfig),
-    )
+        "layer_sizes": (dataset.n_in, *request.hidden, dataset.n_out),
+        "dimensions": request.dims,
+        "input_range": dataset.input_range,
+        "spiking": spiking,
+        "task": dataset.task,
+        "feature_names": dataset.feature_names,
+        "output_names": dataset.output_names,
+        "target_columns": request.target,
+        "input_scaling": request.has_scaling,
+        "output_scaling": dataset.task == REGRESSION or (dataset.task == RECONSTRUCTION and request.has_scaling),
+    }
+    return SpatialConfig(**values)
 
 
 def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
@@ -104,27 +112,34 @@ class TrainResult(Displayed):
     Attributes:
         checkpoint: parameters of the best epoch.
         path: of the checkpoint.
-        best_epoch: with the highest validation accuracy, from 1.
-        validation_accuracy: of that epoch on held-out training data, in percent.
-        test_accuracy: of that epoch on the test data, in percent.
-        history: loss and validation accuracy of each epoch.
+        best_epoch: with the best validation score, from 1.
+        metric: of the task; scores are in its unit.
+        validation_score: of that epoch on held-out training data.
+        test_scores: of that epoch on the test data, that of `metric` first.
+        history: loss and validation score of each epoch.
     """
 
     checkpoint: Checkpoint
     path: Path
     best_epoch: int
-    validation_accuracy: float
-    test_accuracy: float
+    metric: Metric
+    validation_score: float
+    test_scores: Mapping[Metric, float]
     history: tuple[Epoch, ...]
 
+    @property
+    def test_score(self) -> float:
+        """Metric of the task on the test data."""
+        return self.test_scores[self.metric]
+
     def summary(self) -> Mapping[str, object]:
-        """Return file, architecture, accuracies and best epoch."""
+        """Return file, architecture, scores and best epoch."""
         config = self.checkpoint.config
         return {
             "path": self.path,
             "architecture": f"{config.architecture} {'-'.join(map(str, config.layer_sizes))}",
-            "test_accuracy": f"{self.test_accuracy:.2f} %",
-            "validation_accuracy": f"{self.validation_accuracy:.2f} %",
+            **{f"test {metric.name}": metric.text(score) for metric, score in self.test_scores.items()},
+            f"validation {self.metric.name}": self.metric.text(self.validation_score),
             "best_epoch": self.best_epoch,
         }
 
@@ -133,8 +148,10 @@ class TrainResult(Displayed):
         return {
             "output": str(self.path),
             "parameters": self.checkpoint.n_parameters,
-            "test_accuracy": self.test_accuracy,
-            "validation_accuracy": self.validation_accuracy,
+            "metric": asdict(self.metric),
+            "test_score": self.test_score,
+            "test_scores": {metric.name: score for metric, score in self.test_scores.items()},
+            "validation_score": self.validation_score,
             "best_epoch": self.best_epoch,
             "config": self.checkpoint.config.to_dict(),
             "metadata": dict(self.checkpoint.metadata),
@@ -167,24 +184,27 @@ def train(
     check_output(out, replace=replace, resume=resume)
     require_layers([(n_out, n_in) for n_in, n_out in pairwise(config.layer_sizes)], TRAIN_BYTES)
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
-    for warning in dataset.warnings():
+    network = SpatialNetwork(config)
+    network.input_scaling = input_scaling(config, dataset, recipe)
+    network.output_scaling = output_scaling(config, dataset, network.input_scaling)
+    for warning in (*dataset.warnings(), *scale_warnings(dataset, network.input_scaling)):
         LOG.warning(warning)
     examples, state = prepare(dataset, recipe), state_path(out)
-    network = SpatialNetwork(config)
+    objective = objective_of(network, dataset.training, recipe)
     network.reset_parameters(recipe.seed, recipe.position_scale)
     run = start(network, examples, recipe)
     options = options_of(config, dataset, recipe)
     if resume and state.exists():
         restore(run, state, options)
 
-    write = partial(_write, run, dataset, recipe, out, metadata or {}, replace=replace)
+    write = partial(_write, run, dataset, recipe, objective, out, metadata or {}, replace=replace)
     try:
-        fit(run, examples, recipe, after=lambda: save_state(run, state, options), progress=progress)
+        fit(run, examples, recipe, objective, after=lambda: save_state(run, state, options), progress=progress)
     except TrainingError as error:
         if run.best is None:
             raise
         kept = write()
-        figures = f"epoch {kept.best_epoch}, test accuracy {kept.test_accuracy:.2f} %"
+        figures = f"epoch {kept.best_epoch}, test {kept.metric.name} {kept.metric.text(kept.test_score)}"
         raise TrainingError(f"{error.message}; {out} keeps the best epoch so far ({figures})", error.hint) from None
     return write()
 
@@ -205,24 +225,36 @@ def check_output(out: Path, *, replace: bool, resume: bool) -> None:
 
 
 def _write(
-    run: Run, dataset: Dataset, recipe: Recipe, out: Path, metadata: Mapping[str, str], *, replace: bool
+    run: Run,
+    dataset: Dataset,
+    recipe: Recipe,
+    objective: Objective,
+    out: Path,
+    metadata: Mapping[str, str],
+    *,
+    replace: bool,
 ) -> TrainResult:
     """Evaluate the best epoch on the test data, and write its checkpoint."""
-    best = restore_best(run)
-    test_accuracy, _ = evaluate(run.network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_targets))
+    best, metric = restore_best(run), objective.metric
+    scores, _ = evaluate(run.network, Part.whole(dataset.test), objective)
+    key = metric.name.replace(" ", "_")
     facts = {
-        **{name: f"{value:.6g}" for name, value in asdict(recipe).items()},
+        **{name: _text(value) for name, value in asdict(recipe).items() if value is not None},
         "dataset": dataset.name,
         "epochs_done": str(run.epoch),
         "best_epoch": str(best.epoch),
-        "validation_accuracy": f"{best.accuracy:.2f}",
-        "test_accuracy": f"{test_accuracy:.2f}",
+        f"validation_{key}": metric.text(best.score).removesuffix(" %"),
+        f"test_{key}": metric.text(scores[metric]).removesuffix(" %"),
         "sen_edge_version": sen_edge.__version__,
     }
     result = checkpoint.from_module(cast("SpatialNetwork", run.network), {**metadata, **facts})
     checkpoint.save(result, out, replace=replace)
     state_path(out).unlink(missing_ok=True)
-    return TrainResult(result, out, best.epoch, best.accuracy, test_accuracy, tuple(run.history))
+    return TrainResult(result, out, best.epoch, metric, best.score, scores, tuple(run.history))
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, (int, float)) else str(value)
 
 
 # --- dense baseline -------------------------------------------------------------------------------
@@ -230,11 +262,11 @@ def _write(
 
 @dataclass(frozen=True)
 class Trained:
-    """Dense network of the best epoch; its accuracy on the held-out examples, in percent; figures of each epoch."""
+    """Dense network of the best epoch; its metric on the held-out examples; figures of each epoch."""
 
     network: Network
     best_epoch: int
-    validation_accuracy: float
+    validation_score: float
     history: tuple[Epoch, ...]
 
 
@@ -266,8 +298,11 @@ def train_conventional(
     """Train a dense baseline; does not use the test data. Errors are those of `sen_edge.training.train.train`."""
     check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
     network, spiking = initial(config, recipe.seed), config.spiking
+    inputs = input_scaling(config, dataset, recipe)
+    outputs = output_scaling(config, dataset, inputs)
+    network = dataclasses.replace(network, metadata=config.metadata(), input_scaling=inputs, output_scaling=outputs)
     module = FreeNetwork(network, 0.0 if spiking is None else spiking.surrogate_slope)
     examples = prepare(dataset, recipe)
     run = start(module, examples, recipe)
-    best = fit(run, examples, recipe, progress=progress)
-    return Trained(module.to_network(), best.epoch, best.accuracy, tuple(run.history))
+    best = fit(run, examples, recipe, objective_of(module, dataset.training, recipe), progress=progress)
+    return Trained(module.to_network(), best.epoch, best.score, tuple(run.history))

@@ -15,15 +15,19 @@ from sen_edge.compression.request import CompressRequest, Tuning
 from sen_edge.data.datasets import Dataset
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
+from sen_edge.model.dynamics import LayeredNetwork
 from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
 from sen_edge.training import loop
-from sen_edge.training.loop import Recipe, evaluate, prepare
+from sen_edge.training.loop import Recipe, prepare
+from sen_edge.training.objective import Objective, Part, evaluate, objective_of
 from sen_edge.training.train import train
+from sen_runtime import task
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import LowRank, Sparse
+from sen_runtime.task import ACCURACY
 from tests.conftest import make_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore::sen_edge.compression.moments.CompressionWarning")
@@ -74,9 +78,9 @@ def divergence(network: Network, original: Network, temperature: float = 2.0) ->
     return float(np.mean(np.sum(np.exp(log_p) * (log_p - log_q), axis=1)))
 
 
-def held_accuracy(network: torch.nn.Module, recipe: Recipe = RECIPE) -> float:
-    examples = prepare(toy(), recipe)
-    return evaluate(network, examples.held_inputs, examples.held_labels)[0]
+def held_accuracy(network: LayeredNetwork, recipe: Recipe = RECIPE) -> float:
+    held = prepare(toy(), recipe).held
+    return evaluate(network, held, objective_of(network, held.examples, recipe))[0][ACCURACY]
 
 
 # --- distillation --------------------------------------------------------------------------------
@@ -99,9 +103,9 @@ def test_distillation_comes_nearer_to_the_original_under_the_same_form(
     assert len(tuned.history) == 8 and tuned.history[-1].loss < tuned.history[0].loss
     if kind == "mlp":  # the epoch is chosen by the labels, and of the spiking network not always the nearest
         assert tuned.best_epoch > 0 and divergence(tuned.network, original) < divergence(network, original)
-    assert tuned.validation_accuracy == held_accuracy(FreeNetwork(tuned.network))
-    assert tuned.validation_accuracy >= held_accuracy(FreeNetwork(network))
-    assert tuned.original_accuracy == held_accuracy(FreeNetwork(original))
+    assert tuned.validation_score == held_accuracy(FreeNetwork(tuned.network))
+    assert tuned.validation_score >= held_accuracy(FreeNetwork(network))
+    assert tuned.original_score == held_accuracy(FreeNetwork(original))
     for before, after in zip(network.layers, tuned.network.layers, strict=True):
         assert type(after.weight) is type(before.weight) and after.weight.nbytes == before.weight.nbytes
         if isinstance(before.weight, Sparse):
@@ -114,7 +118,7 @@ def test_nothing_is_changed_where_training_only_harms(trained: dict[str, Checkpo
     original = materialize(checkpoints.to_network(trained["mlp"]))
     tuned = distil(original, original, toy(), replace(FREE, epochs=1, learning_rate=5.0))
     assert tuned.network is original and tuned.best_epoch == 0 and len(tuned.history) == 1
-    assert tuned.validation_accuracy == tuned.original_accuracy
+    assert tuned.validation_score == tuned.original_score
 
 
 def test_labels_are_not_learned_from(trained: dict[str, Checkpoint], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +127,9 @@ def test_labels_are_not_learned_from(trained: dict[str, Checkpoint], monkeypatch
     network = prune(original, sparsity=0.5, criterion="magnitude")
     losses: dict[str, list[float]] = {}
     right = prepare(toy(), FREE)
-    wrong = replace(right, labels=(right.labels + 1) % 3, held_labels=(right.held_labels + 1) % 3)
+    targets = right.training.examples.require_targets()
+    others = replace(right.training.examples, targets=(targets + 1) % 3)
+    wrong = replace(right, training=Part(others, right.training.indices), held=Part(others, right.held.indices))
     for name, examples in (("right", right), ("wrong", wrong)):
         monkeypatch.setattr(module, "prepare", lambda *_, examples=examples: examples)
         losses[name] = [epoch.loss for epoch in distil(network, original, toy(), FREE).history]
@@ -147,7 +153,8 @@ def test_the_loss_is_a_mixture(share: float, temperature: float) -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x
 
-    loss = module._loss(Teacher(), Tuning(distillation=share, temperature=temperature))
+    objective = Objective(task.of("classification"), lambda _, y, t: torch.nn.functional.cross_entropy(y, t))
+    loss = module._loss(Teacher(), Tuning(distillation=share, temperature=temperature), objective)
     found = loss(*(torch.from_numpy(each) for each in (aims, logits, labels)))
     assert float(found) == pytest.approx(share * soft + (1 - share) * hard)
 
@@ -183,7 +190,7 @@ def test_the_sparsity_rises_with_the_third_power(
 
     falling = iter(range(99, 0, -1))
     monkeypatch.setattr(module, "choose_masks", choose)
-    monkeypatch.setattr(loop, "evaluate", lambda *_: (float(next(falling)), 1.0))
+    monkeypatch.setattr(loop, "evaluate", lambda *_: ({ACCURACY: float(next(falling))}, 1.0))
     tuned = finetune(trained["mlp"], toy(), CompressRequest(0.6), RECIPE, Tuning(ramp=ramp))
     assert seen == pytest.approx([0.6 * share for share in shares])
     assert tuned.best_epoch == len(shares)  # earlier epochs are better, but had fewer zeros
@@ -196,8 +203,8 @@ def test_a_fresh_pattern_has_the_sparsity_exactly(trained: dict[str, Checkpoint]
     assert tuned.checkpoint is not None
     total = 12 * 16 + 16 * 3
     assert sum(int(mask.sum()) for mask in tuned.checkpoint.synapses.values()) == round(0.3 * total)
-    assert tuned.validation_accuracy == held_accuracy(checkpoints.to_module(tuned.checkpoint))
-    assert tuned.original_accuracy == held_accuracy(checkpoints.to_module(trained[kind]))
+    assert tuned.validation_score == held_accuracy(checkpoints.to_module(tuned.checkpoint))
+    assert tuned.original_score == held_accuracy(checkpoints.to_module(trained[kind]))
     assert tuned.checkpoint.metadata == trained[kind].metadata
     for index, mask in tuned.checkpoint.synapses.items():
         assert np.array_equal(tuned.network.layers[index].weight.to_dense() != 0, mask)
@@ -207,7 +214,7 @@ def test_fine_tuning_regains_what_pruning_cost(trained: dict[str, Checkpoint]) -
     request = CompressRequest(0.8, criterion="magnitude")
     cut = prune(checkpoints.to_network(trained["mlp"]), sparsity=0.8, criterion="magnitude")
     tuned = finetune(trained["mlp"], toy(), request, replace(RECIPE, epochs=12))
-    assert tuned.validation_accuracy > held_accuracy(FreeNetwork(materialize(cut)))
+    assert tuned.validation_score > held_accuracy(FreeNetwork(materialize(cut)))
 
 
 def test_layers_that_are_not_named_keep_all_synapses(trained: dict[str, Checkpoint]) -> None:
@@ -218,7 +225,7 @@ def test_layers_that_are_not_named_keep_all_synapses(trained: dict[str, Checkpoi
     first, second = radius.checkpoint.config.max_distance
     assert first == 0 and second > 0
     assert np.mean(radius.network.layers[1].weight.to_dense() != 0) > 0.3
-    assert radius.validation_accuracy == held_accuracy(checkpoints.to_module(radius.checkpoint))
+    assert radius.validation_score == held_accuracy(checkpoints.to_module(radius.checkpoint))
     assert np.mean(radius.network.layers[1].weight.to_dense() == 0) > 0.3
 
 
@@ -232,7 +239,7 @@ def test_patience_counts_epochs_since_the_best(trained: dict[str, Checkpoint], p
         recipe,
         Tuning(ramp=0.0, patience=patience),
     )
-    assert tuned.validation_accuracy == max(epoch.validation_accuracy for epoch in tuned.history)
+    assert tuned.validation_score == max(epoch.validation_score for epoch in tuned.history)
     assert len(tuned.history) == (25 if patience == 0 else tuned.best_epoch + patience) or len(tuned.history) == 25
     assert (len(tuned.history) < 25) == (patience > 0)
 

@@ -62,8 +62,8 @@ def test_coordinates_are_trained_under_the_pattern(config: SpatialConfig, option
     assert synapses_left(tuned.checkpoint) == pytest.approx(0.5, abs=0.08)  # blocks reach beyond three outputs
     changed = [np.any(tuned.checkpoint.tensors[name] != start.tensors[name]) for name in start.tensors]
     assert all(changed)
-    best = [epoch.validation_accuracy for epoch in tuned.history[1:]]
-    assert tuned.validation_accuracy == max(best)
+    best = [epoch.validation_score for epoch in tuned.history[1:]]
+    assert tuned.validation_score == max(best)
     x = toy().test_inputs
     module = outputs(tuned.checkpoint, x)
     assert np.allclose(module, reference.run(materialize(tuned.network), x), atol=1e-4)

@@ -152,7 +152,7 @@ def test_a_trained_checkpoint_is_the_network(criterion: str, model: Model) -> No
     assert found.checkpoint is not None and same_network(found.checkpoint, found.network)
     training = found.figures["training"]
     assert training["epochs"] == 2 and 1 <= training["best_epoch"] <= 2
-    assert 0 <= training["validation_accuracy"] <= 100
+    assert 0 <= training["validation_score"] <= 100
 
 
 def test_pruned_checkpoint_can_be_pruned_again(mlp: Model) -> None:

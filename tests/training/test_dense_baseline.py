@@ -20,6 +20,7 @@ from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense
+from sen_runtime.task import ACCURACY
 from tests.compression.test_finetune import MLP, RECIPE, SNN, make_checkpoint, toy
 from tests.conftest import make_model
 
@@ -52,8 +53,8 @@ def test_layers_and_neurons_are_those_of_the_configuration(config: SpatialConfig
 def test_it_learns_and_keeps_the_best_epoch(config: SpatialConfig) -> None:
     trained = train_conventional(config, toy(), replace(LEARNING, learning_rate=0.01))
     assert accuracy(trained.network) > 90 > accuracy(initial(config, 0))
-    validation = [epoch.validation_accuracy for epoch in trained.history]
-    assert trained.validation_accuracy == max(validation) == validation[trained.best_epoch - 1]
+    validation = [epoch.validation_score for epoch in trained.history]
+    assert trained.validation_score == max(validation) == validation[trained.best_epoch - 1]
     again = train_conventional(config, toy(), replace(LEARNING, learning_rate=0.01))
     for one, other in zip(trained.network.layers, again.network.layers, strict=True):
         assert np.array_equal(one.weight.to_dense(), other.weight.to_dense())
@@ -121,6 +122,6 @@ def test_coordinates_are_no_free_weights() -> None:
 
 
 def test_outputs_that_are_never_finite_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "evaluate", lambda *_: (50.0, float("nan")))
+    monkeypatch.setattr(loop, "evaluate", lambda *_: ({ACCURACY: 50.0}, float("nan")))
     with pytest.raises(TrainingError, match="finite"):
         train_conventional(MLP, toy(), RECIPE)

@@ -17,8 +17,10 @@ from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.progress import Progress
-from sen_edge.training.loop import Recipe, TrainingError, evaluate, shift_images, state_path, suggested_recipe
+from sen_edge.training.loop import Recipe, TrainingError, shift_images, state_path, suggested_recipe
+from sen_edge.training.objective import Part, evaluate, objective_of
 from sen_edge.training.train import suggested_spiking, train
+from sen_runtime.task import ACCURACY
 from tests.conftest import Outcome
 
 Run = Callable[..., Outcome]
@@ -69,14 +71,14 @@ def test_training_learns_and_prints_a_summary(tmp_path: Path, config: SpatialCon
     result = train(
         config, toy(), recipe, out=out, metadata={"note": "hi"}, progress=lambda stage, fraction: seen.append(fraction)
     )
-    assert result.test_accuracy > 90
+    assert result.test_score > 90
     metadata = checkpoint.load(out).metadata
     assert metadata["note"] == "hi"
     assert (metadata["dataset"], metadata["epochs"], metadata["seed"]) == ("toy", "20", "0")
-    assert metadata["test_accuracy"] == f"{result.test_accuracy:.2f}"
+    assert metadata["test_accuracy"] == f"{result.test_score:.2f}"
     assert [path.name for path in tmp_path.iterdir()] == ["model.pt"]
     assert len(result.history) == 20 and result.history[-1].loss < result.history[0].loss
-    assert result.validation_accuracy == max(epoch.validation_accuracy for epoch in result.history)
+    assert result.validation_score == max(epoch.validation_score for epoch in result.history)
     assert seen == sorted(seen) and 0 < seen[0] < seen[-1] == 1
 
 
@@ -86,11 +88,12 @@ def test_the_kept_epoch_is_the_best_on_held_out_training_data(tmp_path: Path) ->
     first = train(MLP, dataset, RECIPE, out=tmp_path / "a.pt")
     second = train(MLP, wrong, RECIPE, out=tmp_path / "b.pt")
     assert tensors(first.path) == tensors(second.path)
-    assert second.test_accuracy < 50
+    assert second.test_score < 50
     network = checkpoint.to_module(checkpoint.load(first.path))
-    accuracy, _ = evaluate(network, torch.tensor(dataset.test_inputs), torch.tensor(dataset.test_targets))
+    scores, _ = evaluate(network, Part.whole(dataset.test), objective_of(network, dataset.training, RECIPE))
+    accuracy = scores[ACCURACY]
     logits = network(torch.tensor(dataset.test_inputs)).detach().numpy()
-    assert accuracy == first.test_accuracy == pytest.approx(100 * np.mean(logits.argmax(1) == dataset.test_targets))
+    assert accuracy == first.test_score == pytest.approx(100 * np.mean(logits.argmax(1) == dataset.test_targets))
 
 
 def test_training_is_deterministic_per_seed(tmp_path: Path) -> None:
@@ -115,7 +118,7 @@ def test_a_resumed_training_gives_the_same_bits(tmp_path: Path, config: SpatialC
     result = train(config, toy(), recipe, out=out, resume=True, progress=lambda stage, fraction: seen.append(fraction))
     assert epoch - 1 < RECIPE.epochs * seen[0] < epoch
     assert out.read_bytes() == whole.path.read_bytes()
-    assert (result.best_epoch, result.test_accuracy) == (whole.best_epoch, whole.test_accuracy)
+    assert (result.best_epoch, result.test_score) == (whole.best_epoch, whole.test_score)
     assert not state_path(out).exists()
 
 
@@ -189,9 +192,9 @@ def test_nonfinite_loss_keeps_the_best_epoch(tmp_path: Path, monkeypatch: pytest
     real = module._step
     calls = iter(range(1000))
 
-    def step(*arguments: Any) -> tuple[float, int]:
-        loss, hits = real(*arguments)
-        return (float("nan") if next(calls) == 30 else loss), hits  # 13 steps an epoch: in the third
+    def step(*arguments: Any) -> float:
+        loss: float = real(*arguments)
+        return float("nan") if next(calls) == 30 else loss  # 13 steps an epoch: in the third
 
     monkeypatch.setattr(module, "_step", step)
     out = tmp_path / "model.pt"
@@ -255,7 +258,7 @@ def test_spike_trains_can_be_learned(tmp_path: Path) -> None:
     inputs = (rng.random((300, 4, 12)) < rates).astype(np.float32)
     dataset = Dataset("trains", inputs[:240], labels[:240], inputs[240:], labels[240:], (0.0, 1.0))
     config = replace(MLP, spiking=SpikingConfig(4, input_coding="spikes", surrogate_slope=5.0))
-    assert train(config, dataset, replace(RECIPE, epochs=8), out=tmp_path / "model.pt").test_accuracy > 80
+    assert train(config, dataset, replace(RECIPE, epochs=8), out=tmp_path / "model.pt").test_score > 80
 
 
 def test_shifted_images_move_each_its_own_way_and_bring_in_zeros() -> None:
@@ -338,7 +341,7 @@ def test_command_prints_json_alone_on_stdout(sen_edge: Run, npz: Path, tmp_path:
     result = json.loads(outcome.out)
     assert result["output"] == str(out) and result["bytes"] == out.stat().st_size
     assert result["config"]["spiking"]["reset"] == "zero" and not result["config"]["spiking"]["reset_delay"]
-    assert result["metadata"]["test_accuracy"] == f"{result['test_accuracy']:.2f}"
+    assert result["metadata"]["test_accuracy"] == f"{result['test_score']:.2f}"
     assert checkpoint.load(out).config.to_dict() == result["config"]
 
 
@@ -427,4 +430,4 @@ def test_digits_reach_a_fair_accuracy(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     config = SpatialConfig((64, 32, 10), dimensions=8, layer_spacing=0.1, steepness=0.5)
     result = train(config, load("digits"), Recipe(epochs=3, batch_size=32, learning_rate=0.1), out=tmp_path / "m.pt")
-    assert result.test_accuracy > 60
+    assert result.test_score > 60
