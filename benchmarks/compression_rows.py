@@ -26,7 +26,7 @@ from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
-from sen_edge.training.loop import suggested_recipe
+from sen_edge.training.recipe import suggested_recipe
 from sen_edge.training.train import suggested_spiking, train, train_conventional
 from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Layer, Network

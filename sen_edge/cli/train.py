@@ -19,7 +19,7 @@ from sen_runtime.figures import size
 if TYPE_CHECKING:
     from sen_edge.data.datasets import Dataset
     from sen_edge.model.config import SpatialConfig
-    from sen_edge.training.loop import Recipe
+    from sen_edge.training.recipe import Recipe
     from sen_edge.training.train import TrainResult
 
 

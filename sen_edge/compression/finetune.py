@@ -28,16 +28,9 @@ from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import Mask
 from sen_edge.progress import Progress, silent
-from sen_edge.training.loop import (
-    Epoch,
-    Examples,
-    Recipe,
-    fit,
-    prepare,
-    start,
-    suggested_recipe,
-)
+from sen_edge.training.loop import Epoch, Examples, fit, prepare, start
 from sen_edge.training.objective import Loss, Objective, evaluate, objective_of
+from sen_edge.training.recipe import Recipe, suggested_recipe
 from sen_edge.training.train import conventional_recipe
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import Coordinates, Dense

@@ -30,7 +30,7 @@ from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
-from sen_edge.training.loop import suggested_recipe
+from sen_edge.training.recipe import suggested_recipe
 from sen_runtime import __version__
 from sen_runtime import format as image
 from sen_runtime.accuracy import network_accuracy

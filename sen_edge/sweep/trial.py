@@ -22,7 +22,7 @@ from sen_edge.model.free import SURROGATE_SLOPE
 from sen_edge.model.model import Model
 from sen_edge.passes.materialize import materialize
 from sen_edge.sweep.file import Compression, Settings, requests_of
-from sen_edge.training.loop import Recipe
+from sen_edge.training.recipe import Recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import Trained, TrainResult, config_of, recipe_of, train, train_conventional
 from sen_runtime.accuracy import network_accuracy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,12 +13,10 @@ from torch.nn import functional
 
 from sen_edge.errors import UsageError
 from sen_edge.model.dynamics import LayeredNetwork
+from sen_edge.training.recipe import Recipe
 from sen_runtime import task
 from sen_runtime.data import Examples, Targets
 from sen_runtime.task import Metric, TaskKind
-
-if TYPE_CHECKING:
-    from sen_edge.training.loop import Recipe
 
 #: Inputs, outputs `[batch, n_out]` and targets -> loss.
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

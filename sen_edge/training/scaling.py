@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.model.config import SpatialConfig
-from sen_edge.training.loop import Recipe
+from sen_edge.training.recipe import Recipe
 from sen_runtime.ir.standardization import Standardization
 from sen_runtime.task import RECONSTRUCTION
 from sen_runtime.untrusted import listing

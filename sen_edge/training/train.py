@@ -35,7 +35,6 @@ from sen_edge.progress import Progress, silent
 from sen_edge.schema import Schema, fields_of
 from sen_edge.training.loop import (
     Epoch,
-    Recipe,
     Run,
     TrainingError,
     fit,
@@ -46,9 +45,9 @@ from sen_edge.training.loop import (
     save_state,
     start,
     state_path,
-    suggested_recipe,
 )
 from sen_edge.training.objective import Objective, Part, evaluate, objective_of
+from sen_edge.training.recipe import Recipe, suggested_recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.scaling import input_scaling, output_scaling, scale_warnings
 from sen_runtime.ir.network import Layer, Network

@@ -22,7 +22,7 @@ INT8 = ("--dtype", "int8", "--calibration", "digits")
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that has learned something: int8 is judged by its decisions."""
-    from sen_edge.training.loop import Recipe
+    from sen_edge.training.recipe import Recipe
     from sen_edge.training.train import train
 
     path = tmp_path_factory.mktemp("trained") / "digits.pt"
@@ -33,7 +33,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained_snn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from sen_edge.training.loop import Recipe
+    from sen_edge.training.recipe import Recipe
     from sen_edge.training.train import train
 
     path = tmp_path_factory.mktemp("trained") / "spikes.pt"

@@ -20,8 +20,9 @@ from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
 from sen_edge.training import loop
-from sen_edge.training.loop import Recipe, prepare
+from sen_edge.training.loop import prepare
 from sen_edge.training.objective import Objective, Part, evaluate, objective_of
+from sen_edge.training.recipe import Recipe
 from sen_edge.training.train import train
 from sen_runtime import task
 from sen_runtime.errors import NetworkError

@@ -17,7 +17,7 @@ from sen_edge.compression.patterns import Pattern
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset
 from sen_edge.passes.quantize import to_int8_weights
-from sen_edge.training.loop import Recipe
+from sen_edge.training.recipe import Recipe
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import engines, reference

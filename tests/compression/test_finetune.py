@@ -19,7 +19,7 @@ from sen_edge.model.free import FreeNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
 from sen_edge.schema import SchemaError
-from sen_edge.training.loop import Recipe
+from sen_edge.training.recipe import Recipe
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.operators import LowRank, Sparse

@@ -17,8 +17,9 @@ from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.progress import Progress
-from sen_edge.training.loop import Recipe, TrainingError, shift_images, state_path, suggested_recipe
+from sen_edge.training.loop import TrainingError, shift_images, state_path
 from sen_edge.training.objective import Part, evaluate, objective_of
+from sen_edge.training.recipe import Recipe, suggested_recipe
 from sen_edge.training.train import suggested_spiking, train
 from sen_runtime.task import ACCURACY
 from tests.conftest import Outcome

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from sen_runtime.ir.checks import Array, check_array, require
 
+#: Standard deviations around the mean of a standardized feature that verification inputs cover.
+STANDARDIZED_RANGE = 4.0
+
 
 @dataclass(frozen=True, eq=False)
 class Standardization:
@@ -35,7 +38,7 @@ class Standardization:
             f"a standardization has {len(self.mean)} means for {len(self.std)} standard deviations",
         )
         with np.errstate(over="ignore"):
-            is_valid = self.std.min() > 0 and np.isfinite(np.float32(1) / self.std.min())
+            is_valid = np.isfinite(np.float32(1) / self.std.min()) if self.std.min() > 0 else False
         require(is_valid, f"std of a standardization holds {self.std.min():g}; expected values > 0")
 
     @cached_property
