@@ -50,10 +50,15 @@ def finish(network: Network, y: Array) -> Array:
     """Outputs `[..., n_out]` of the network from those of its last layer or readout: restored, then activated."""
     if network.output_scaling is not None:
         y = network.output_scaling.restore(y)
-    if network.output_activation == "softmax":
+    return activate(y, network.output_activation)
+
+
+def activate(y: Array, activation: str) -> Array:
+    """Values `[..., n_out]` after an output activation of `OUTPUT_ACTIVATIONS`."""
+    if activation == "softmax":
         powers = np.exp(y - y.max(axis=-1, keepdims=True))
         y = powers / powers.sum(axis=-1, keepdims=True)
-    elif network.output_activation == "sigmoid":
+    elif activation == "sigmoid":
         with np.errstate(over="ignore"):  # the result is 0
             y = 1 / (1 + np.exp(-y))
     return y

@@ -46,6 +46,8 @@ def demo(
 
 def _export(model: Path) -> dict[Row, tuple[str, ...]]:
     """Export to every target in all its forms; return figures by file and engine."""
+    from sen_edge.report.tables import scores_text
+
     loaded, targets = sen_edge.load(model), _usable_targets()
     int8: dict[str, Any] = {"dtype": "int8", "calibration": "digits"}
     forms: tuple[tuple[str, set[str], dict[str, Any]], ...] = (
@@ -64,7 +66,7 @@ def _export(model: Path) -> dict[Row, tuple[str, ...]]:
         for artifact in result.artifacts:
             footprint = artifact["footprint"] or {"flash": sum(file["bytes"] for file in artifact["files"].values())}
             for figures in artifact["verification"]:
-                accuracy = f"{figures['data']['artifact']:.2f} % ({figures['data']['model']:.2f} %)"
+                accuracy = scores_text(figures["data"])
                 measured = (size(footprint["flash"]), f"{figures['max_rel_error']:.2g}", accuracy)
                 rows[next(iter(artifact["files"])), figures["engine"].split()[0]] = measured
     return rows

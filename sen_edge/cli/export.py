@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from sen_edge.exporting.manifest import ExportResult
 
-COLUMNS = ("file", "size", "max error / std", "rounding", "argmax", "spikes", "accuracy (model)", "verified in")
+SCORE = "score (model)"
+COLUMNS = ("file", "size", "max error / std", "rounding", "equal decisions", "spikes", SCORE, "verified in")
 
 
 @options.command
@@ -78,10 +79,12 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     rows = [row for artifact in result.artifacts for row in _rows(artifact)]
     used = [i for i in range(len(COLUMNS)) if any(row[i] != "-" for row in rows)]
     mapped_by = "" if origin["map"] is None or origin["expect"] else f" as {origin['map']['file']} maps it"
-    data = [one["data"]["name"] for each in manifest["artifacts"] for one in each["verification"] if one["data"]]
-    on_data = f", accuracies on {data[0]}" if data else ""
+    data = [one["data"] for each in manifest["artifacts"] for one in each["verification"] if one["data"]]
+    on_data = f", scores on {data[0]['name']}" if data else ""
+    metric = data[0]["scores"][0]["metric"] if data else ""
+    headings = [f"{metric} (model)" if name == SCORE else name for name in COLUMNS]
     title = f"{model.name}: exported and verified{mapped_by}{on_data}"
-    err.print(console.table(title, [COLUMNS[i] for i in used], [[row[i] for i in used] for row in rows]))
+    err.print(console.table(title, [headings[i] for i in used], [[row[i] for i in used] for row in rows]))
     tables.note_map(origin)
     for artifact in result.artifacts:
         name = next(iter(artifact["files"]))
@@ -115,16 +118,19 @@ def _quantization_table(quantization: Mapping[str, Any]) -> Table:
 
 def _rows(artifact: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Format one row per engine of an artifact: its first file, and the size of all its files."""
+    from sen_edge.report.tables import scores_text
+
     rows: list[tuple[str, ...]] = []
     first = (next(iter(artifact["files"])), size(sum(facts["bytes"] for facts in artifact["files"].values())))
     for figures in artifact["verification"]:
-        data, spikes, rounding = figures["data"], figures["spike_agreement"], figures["rounding_error"]
+        spikes, rounding = figures["spike_agreement"], figures["rounding_error"]
+        decisions = figures["decision_agreement"]
         row = (
             f"{figures['max_rel_error']:.2g}",
             "-" if rounding is None else f"{rounding:.2g} {figures['tolerance']['rounding_unit']}",
-            f"{figures['argmax_agreement']:.2%}",
+            "-" if decisions is None else f"{decisions:.2%}",
             "-" if spikes is None else f"{spikes:.3%}",
-            "-" if data is None else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
+            "-" if figures["data"] is None else scores_text(figures["data"]),
             figures["engine"],
         )
         rows.append((*(("", "") if rows else first), *row))

@@ -67,13 +67,18 @@ def _rows(result: Verification) -> list[tuple[str, str, str]]:
         ("max abs error", f"{result.max_abs_error:.3g}", ""),
         ("max error / std of outputs", f"{result.max_rel_error:.3g}", ""),
         (share, f"{result.readout_agreement:.2%}", f">= {tolerance.readout:.2%}"),
-        ("argmax agreement", f"{result.argmax_agreement:.2%}", f">= {tolerance.argmax:.2%}"),
     ]
+    if result.decision_agreement is not None:
+        rows.append(("equal decisions", f"{result.decision_agreement:.2%}", f">= {tolerance.decisions:.2%}"))
     if result.spike_agreement is not None:
         rows.append(("equal spike counts", f"{result.spike_agreement:.4%}", f">= {tolerance.spikes:.2%}"))
     rows += [(f"layer {index}: max error / std", f"{e:.3g}", "") for index, e in enumerate(result.layer_errors)]
     if (data := result.data) is not None:
-        within = f"within {tolerance.accuracy + data.chance:.2g} points"
-        rows.append((f"accuracy of the model, {data.name}", f"{data.model:.2f} %", ""))
-        rows.append((f"accuracy of the artifact, {data.name}", f"{data.artifact:.2f} %", within))
+        for score in data.scores:
+            within = "" if score.allowed is None else f"within {score.allowed:.2g}{' points' if score.unit else ''}"
+            rows.append((f"{score.metric} of the model, {data.name}", score.text(score.model), ""))
+            rows.append((f"{score.metric} of the artifact, {data.name}", score.text(score.artifact), within))
+        if data.agreement is not None:
+            what = f"equal decisions at an anomaly score of {data.threshold:.3g}"
+            rows.append((what, f"{data.agreement:.2%}", f">= {tolerance.decisions:.2%}"))
     return rows

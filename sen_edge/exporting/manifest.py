@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sen_edge.exporting.verify.expectation import Agreement
     from sen_edge.model.model import Model
 
-MANIFEST_VERSION = 3
+MANIFEST_VERSION = 4
 #: Shared entries of all artifacts of a manifest, in the manifest and in its `input`.
 SAME = ("sen_edge", "compression", "network", "quantization")
 SAME_INPUT = ("config", "map")

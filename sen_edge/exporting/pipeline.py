@@ -39,6 +39,7 @@ from sen_runtime.errors import EngineCrashError
 from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates, leaves
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
+from sen_runtime.task import CLASSIFICATION
 
 LOG = logging.getLogger(__name__)
 
@@ -216,7 +217,12 @@ def _export_one(
             results=verification,
         )
     not_run_in = {name: error.message for name, error in worker.versions(target.engines(artifact.main))[1].items()}
-    return Exported(target.stamp(artifact, _verification_metadata(verification)), options, verification, not_run_in)
+    return Exported(
+        target.stamp(artifact, _verification_metadata(model.network.task, verification)),
+        options,
+        verification,
+        not_run_in,
+    )
 
 
 def _remedy(model: Model) -> str:
@@ -242,15 +248,16 @@ def _suspect(network: Network) -> str:
     return f"the smallest int8 step is {steps[layer]:.3g}, in layer {layer}; export with another --dtype or target"
 
 
-def _verification_metadata(verification: tuple[Verification, ...]) -> dict[str, str]:
+def _verification_metadata(task: str, verification: tuple[Verification, ...]) -> dict[str, str]:
     """Return figures for the metadata of the file: bounds, so bytes do not depend on the rounding of a machine."""
     error = max(each.max_rel_error for each in verification)
     bound = 0.0 if error == 0 else 10.0 ** np.ceil(np.log10(error))
-    agreement = min(each.argmax_agreement for each in verification)
+    decided = [each.decision_agreement for each in verification if each.decision_agreement is not None]
+    what = "argmax" if task == CLASSIFICATION else "label"
     return {
         "verified_inputs": str(verification[0].inputs),
         "verified_max_rel_error": f"<= {bound:.0e}",
-        "verified_argmax_agreement": f">= {np.floor(100 * agreement):.0f} %",
+        **({f"verified_{what}_agreement": f">= {np.floor(100 * min(decided)):.0f} %"} if decided else {}),
     }
 
 

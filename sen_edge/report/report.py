@@ -166,21 +166,18 @@ def _export_rows(item: Item) -> list[dict[str, str]]:
     for artifact in item.value["artifacts"]:
         name, facts = next(iter(artifact["files"].items()))
         for found in artifact["verification"]:
-            data = found["data"]
-            rows.append(
-                {
-                    "file": name,
-                    "model": str(item.value["input"]["file"]),
-                    "size": size(facts["bytes"]),
-                    "engine": str(found["engine"]),
-                    "verified": "✓ agrees" if found["passed"] else f"{WRONG} differs",
-                    "max error / std": f"{found['max_rel_error']:.2g}",
-                    "same argmax": f"{found['argmax_agreement']:.2%}",
-                    "accuracy (model)": UNKNOWN
-                    if data is None
-                    else f"{data['artifact']:.2f} % ({data['model']:.2f} %)",
-                }
-            )
+            decisions, data = found["decision_agreement"], found["data"]
+            row = {
+                "file": name,
+                "model": str(item.value["input"]["file"]),
+                "size": size(facts["bytes"]),
+                "engine": str(found["engine"]),
+                "verified": "✓ agrees" if found["passed"] else f"{WRONG} differs",
+                "max error / std": f"{found['max_rel_error']:.2g}",
+                "equal decisions": UNKNOWN if decisions is None else f"{decisions:.2%}",
+                "score (model)": UNKNOWN if data is None else tables.scores_text(data),
+            }
+            rows.append(row)
     return rows
 
 

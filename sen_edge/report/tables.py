@@ -9,6 +9,7 @@ from typing import Any
 from sen_edge.model.statistics import LayerSummary, Summary
 from sen_edge.report.document import UNKNOWN, Table
 from sen_runtime.figures import size
+from sen_runtime.task import Metric
 
 
 def title(summary: Summary) -> str:
@@ -68,6 +69,22 @@ def compression_table(caption: str, figures: Mapping[str, Any]) -> Table:
         cells = [f"{accuracy[name]:.2f} %" for name in ("original", "compressed")]
         rows.append([f"accuracy, {accuracy['data']}", *cells, change])
     return Table(caption, ["", "before", "after", "after / before"], rows)
+
+
+def scores_text(data: Mapping[str, Any]) -> str:
+    """Judged scores of an artifact, and those of the model, from the `data` of a verification in a manifest.
+
+    The metric of the task comes first, without its name.
+    """
+    first, *others = data["scores"]
+    judged = [f"{each['metric']} {_score_text(each)}" for each in others if each["allowed"] is not None]
+    return ", ".join([_score_text(first), *judged])
+
+
+def _score_text(score: Mapping[str, Any]) -> str:
+    metric = Metric(score["metric"], score["unit"])
+    artifact, model = (UNKNOWN if score[of] is None else metric.text(score[of]) for of in ("artifact", "model"))
+    return f"{artifact} ({model})"
 
 
 def facts(summary: Summary) -> list[tuple[str, str]]:

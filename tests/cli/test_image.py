@@ -67,7 +67,7 @@ def test_export_and_verify(name: str, target: str, sen_edge: Run, images: Path, 
     assert outcome.code == 0, outcome.err
     assert "checkpoint" not in outcome.err
     manifest = json.loads((tmp_path / f"out/{name}.manifest.json").read_text())
-    assert manifest["manifest_version"] == 3
+    assert manifest["manifest_version"] == 4
     assert manifest["input"] == {
         "file": model.name,
         "sha256": hashlib.sha256(model.read_bytes()).hexdigest(),
@@ -181,7 +181,7 @@ def test_accuracies_are_those_of_the_model_and_the_artifact(sen_edge: Run, image
     outcome = sen_edge("export", model, "--to", "onnx", "-o", tmp_path, "--data", "digits")
     assert outcome.code == 0 and "accuracy (model)" in outcome.err, outcome.err
     data = json.loads((tmp_path / "mlp.manifest.json").read_text())["artifacts"][0]["verification"][0]["data"]
-    assert data["model"] == data["artifact"] and data["changed"] == 0
+    assert all(score["model"] == score["artifact"] for score in data["scores"]) and data["changed"] == 0
     outcome = sen_edge("verify", tmp_path / "mlp.onnx", "--against", model, "--data", "digits")
     assert "accuracy of the model, digits (test part: 359 of 1,797)" in outcome.out and "checkpoint" not in outcome.out
 

@@ -239,7 +239,7 @@ def test_engine_with_wrong_outputs_is_detected(
     disturb(lambda y: y + np.float32(4.1 * step))
     outcome = sen_edge("export", trained, "-o", tmp_path / "b", *INT8)
     assert outcome.code == 3 and "litert" in outcome.err
-    assert "argmax" not in outcome.err and "outputs:" not in outcome.err
+    assert "decisions" not in outcome.err and "outputs:" not in outcome.err
     assert not (tmp_path / "b").exists()
 
 

@@ -34,9 +34,9 @@ def test_tolerances_on_the_page_are_those_of_the_code() -> None:
         expected = {
             "error of an output / standard deviation": tolerance.output,
             "min share of inputs within it": 100 * tolerance.readout,
-            "min argmax agreement": 100 * tolerance.argmax,
+            "min equal decisions": 100 * tolerance.decisions,
             "min share of equal spike counts": 100 * tolerance.spikes if architecture == "snn" else None,
-            "accuracy on `--data`, points": tolerance.accuracy,
+            "score on `--data`, points or % of the variance": tolerance.score,
             "min share of inputs within that": 100 * tolerance.rounding_share if tolerance.rounding else None,
         }
         for name, value in expected.items():

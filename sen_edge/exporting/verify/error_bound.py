@@ -45,19 +45,53 @@ def error_bounds(
     Bounds of spike counts are 0: a membrane within rounding of its threshold changes a count by 1, and a separate
     tolerance limits how often. `is_float16` is whether the artifact's weights are rounded to float16.
     """
-    if network.is_spiking:
-        return _spiking(network, x, layers, is_float16=is_float16)
+    *bounds, last = (_spiking if network.is_spiking else _perceptron)(network, x, layers, is_float16=is_float16)
+    if network.output_scaling is not None:
+        std, mean = (each.astype(np.float64) for each in (network.output_scaling.std, network.output_scaling.mean))
+        last = last * std + SUM_FACTOR * FLOAT32_UNIT * (np.abs(layers[-1]) + np.abs(mean))
+    if network.output_activation == "softmax":  # neither it nor the sigmoid increases differences
+        last = np.broadcast_to(last.max(axis=1, keepdims=True), last.shape)
+    return [*bounds, last]
+
+
+def _perceptron(
+    network: Network, x: FloatArray, layers: Sequence[FloatArray], *, is_float16: bool
+) -> list[DoubleArray]:
     bounds = []
-    inputs, squared = x.astype(np.float64), np.zeros(x.shape)
+    forms = _input_forms(network, x)
     for layer, activations in zip(network.layers, layers, strict=True):
         weight = map_leaves(layer.weight, materialize_leaf)
-        squared = _squared(weight, inputs, squared, layer.bias, is_float16=is_float16)
+        squares = [
+            _squared(weight, inputs, squared, _shifted(weight, layer.bias, shift), is_float16=is_float16)
+            for inputs, squared, shift in forms
+        ]
+        squared = np.maximum.reduce(squares)
         bounds.append(np.sqrt(squared))
         if isinstance(layer.neuron, Relu):  # below 0 by more than the bound, it is 0 despite rounding
-            is_silent = weight.affine(inputs, layer.bias) < -bounds[-1]
+            is_silent = weight.affine(forms[0][0], layer.bias) < -bounds[-1]
             bounds[-1][is_silent] = squared[is_silent] = 0
-        inputs = activations.astype(np.float64)
+        forms = [(activations.astype(np.float64), squared, None)]
     return bounds
+
+
+def _input_forms(network: Network, x: FloatArray) -> list[tuple[DoubleArray, DoubleArray, DoubleArray | None]]:
+    """Return inputs of the first layer with their squared bounds, and what they lack of the standardized inputs.
+
+    An artifact standardizes inputs, or has the standardization in its weights and bias, where the means cancel later.
+    """
+    scaling, values = network.input_scaling, x.astype(np.float64)
+    if scaling is None:
+        return [(values, np.zeros(x.shape), None)]
+    scaled = values * scaling.inverse.astype(np.float64)
+    shift = -scaling.mean * scaling.inverse.astype(np.float64)
+    return [
+        (inputs, (2 * SUM_FACTOR * FLOAT32_UNIT * inputs) ** 2, lack)
+        for inputs, lack in ((scaling.standardize(values), None), (scaled, shift))
+    ]
+
+
+def _shifted(weight: WeightOperator, bias: Bias, shift: DoubleArray | None) -> Bias:
+    return bias if shift is None else weight.affine(shift[None], bias)[0]
 
 
 def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, is_float16: bool) -> list[DoubleArray]:
@@ -66,18 +100,20 @@ def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, i
     bounds: list[DoubleArray] = [np.zeros(counts.shape) for counts in layers]
     if readout.neuron.role != "readout":
         return bounds
-    steps = network.timesteps
-    if hidden:
-        counts = layers[-2].astype(np.float64)
-    else:
-        counts = x.astype(np.float64).sum(axis=1) if network.input_coding == "spikes" else x * float(steps)
-    bias = None if readout.bias is None else readout.bias * np.float64(steps)
-    weight = map_leaves(readout.weight, materialize_leaf)
-    squared = _squared(weight, counts, np.zeros(counts.shape), bias, is_float16=is_float16)
+    steps, weight = network.timesteps, map_leaves(readout.weight, materialize_leaf)
+    forms = [(steps * each, steps**2 * squared, shift) for each, squared, shift in _input_forms(network, x)]
+    if hidden or network.input_coding == "spikes":
+        counts = layers[-2].astype(np.float64) if hidden else x.astype(np.float64).sum(axis=1)
+        forms = [(counts, np.zeros(counts.shape), None)]
+    squares = []
+    for counts, squared, shift in forms:
+        bias = _shifted(weight, readout.bias, shift)
+        total = None if bias is None else bias * np.float64(steps)
+        squares.append(_squared(weight, counts, squared, total, is_float16=is_float16))
     memory = readout.neuron.response(steps).sum(axis=0)  # of each neuron where they differ
     share = memory / steps if network.readout == "mean_membrane" else 1.0
     # Errors of different steps may be correlated, so they add linearly.
-    bounds[-1] = np.sqrt(squared) * share * np.sqrt(1 + 3 * steps / weight.shape[1])
+    bounds[-1] = np.sqrt(np.maximum.reduce(squares)) * share * np.sqrt(1 + 3 * steps / weight.shape[1])
     return bounds
 
 

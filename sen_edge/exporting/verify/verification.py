@@ -21,32 +21,31 @@ from sen_edge.data.datasets import load_test
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting.request import VerifyRequest
+from sen_edge.exporting.verify.agreement import output_scales, same_decisions, scale_of
 from sen_edge.exporting.verify.error_bound import error_bounds
 from sen_edge.exporting.verify.result import TOLERANCES, DataFigures, Tolerance, Verification
+from sen_edge.exporting.verify.scores import Outputs, compare_scores
 from sen_edge.model.model import CHUNK, Model
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_exporters.base import Exporter, exporter_for
 from sen_runtime import reference, worker
-from sen_runtime.accuracy import correct
 from sen_runtime.data import Examples
 from sen_runtime.errors import EngineCrashError, EngineError, ImageError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
+from sen_runtime.scores import in_units, task_of
 from sen_runtime.untrusted import listing, open_regular, quote, read_regular
 from sen_runtime.worker import WorkerSession
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 #: Peak bytes per weight: model, file, and two sessions.
 VERIFY_BYTES = 16
-#: Max user inputs compared individually; accuracy uses all of them.
+#: Max user inputs compared individually; scores use all of them.
 MAX_EXAMPLES = 256
 #: Stride of inputs that also run alone: engines have other kernels for a single row.
 SINGLE_STRIDE = 8
-#: Outputs that vary less than this share of the largest have no scale; rounding is relative to size.
-MIN_VARIATION = 1e-2
 
 
 def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[Verification, ...]:
@@ -81,7 +80,7 @@ def _require_int8(artifact: Path, exporter: Exporter) -> None:
     if not dtype.startswith("int8"):
         raise UsageError(
             f"--calibration has no effect with {artifact}, whose dtype is {quote(dtype)}",
-            hint="omit it; --data compares accuracies on labelled data",
+            hint="omit it; --data compares scores on data",
         )
 
 
@@ -110,7 +109,7 @@ def verify(
     """Compare an artifact with its model in every installed engine for its target.
 
     The exported network, if available, separates the cost of quantization from errors of an engine. An int8 artifact
-    needs representative inputs, `examples`, because its ranges hold only for them. Accuracies are compared on `data`.
+    needs representative inputs, `examples`, because its ranges hold only for them. Scores are compared on `data`.
 
     Raises:
         EngineError, ImageError: the artifact is damaged or missing.
@@ -121,7 +120,8 @@ def verify(
         EngineCrashError: an engine crashed on the artifact.
     """
     content = read_regular(artifact, error=EngineError)
-    dtype = exporter.properties(content).get("dtype", "float32")
+    properties = exporter.properties(content)
+    dtype = properties.get("dtype", "float32")
     tolerance = TOLERANCES.get((model.architecture, dtype))
     if tolerance is None:
         dtypes = dict.fromkeys(known for _, known in TOLERANCES)
@@ -135,10 +135,13 @@ def verify(
             hint="name labelled data with --data, or inputs with --calibration",
         )
     is_int8 = dtype.startswith("int8")
-    baseline = _Baseline(model, inputs if examples is None or not is_int8 else examples, data, dtype, tolerance)
+    activation = properties.get("output_activation", model.network.output_activation)
+    representative = inputs if examples is None or not is_int8 else examples
+    baseline = _Baseline(model, representative, data, dtype, tolerance, activation)
     rounded = None
     if exported is not None and is_int8:
-        rounded = _Exported(exported, inputs if examples is None else np.concatenate([inputs, examples]))
+        both = inputs if examples is None else np.concatenate([inputs, examples])
+        rounded = _Exported(exported, both, model.network)
     versions, missing = worker.versions(exporter.engines(content))
     if not versions:
         raise next(iter(missing.values()))
@@ -199,35 +202,50 @@ def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[
 
 
 class _Baseline:
-    """Outputs of the model for inputs `[batch, ...]`: those of every layer, `[batch, n]` each."""
+    """Outputs of the model for inputs `[batch, ...]`: those of every layer, `[batch, n]` each.
+
+    The last ones are probabilities if the artifact has an output activation and the model has none.
+    """
 
     def __init__(
-        self, model: Model, inputs: FloatArray, data: Examples | None, dtype: str, tolerance: Tolerance
+        self,
+        model: Model,
+        inputs: FloatArray,
+        data: Examples | None,
+        dtype: str,
+        tolerance: Tolerance,
+        activation: str,
     ) -> None:
-        self.inputs, self.data, self.tolerance = inputs, data, tolerance
-        self.layers = model.trace(inputs)
-        self.scales = [_scale(layer) for layer in self.layers]
-        self.is_spiking = model.network.is_spiking
-        self.warning = constant_output(model.network, inputs, self.layers)
-        self._network, self._dtype = model.network, dtype
+        self.inputs, self.data, self.tolerance, self.activation = inputs, data, tolerance, activation
+        self.network, self.kind, self._dtype = model.network, task_of(model.network), dtype
+        self.layers = self._trace(model, inputs)
+        self.scales = [np.full(layer.shape[1], scale_of(layer)) for layer in self.layers[:-1]]
+        self.scales.append(output_scales(self.network, self.layers[-1]))
+        self.warning = constant_output(self.network, inputs, self.layers)
         if data is not None:
-            traced = model.trace(data.inputs)
-            self.correct = correct(traced[-1], data.require_targets())
-            self.warning = self.warning and constant_output(model.network, data.inputs, traced)
+            rows = data.rows(slice(None))
+            traced = self._trace(model, rows)
+            self.outputs = traced[-1]
+            self.warning = self.warning and constant_output(self.network, rows, traced)
+
+    def _trace(self, model: Model, inputs: FloatArray) -> list[FloatArray]:
+        *hidden, outputs = model.trace(inputs)
+        is_added = self.network.output_activation == "none"
+        return [*hidden, reference.activate(outputs, self.activation) if is_added else outputs]
 
     @cached_property
     def bounds(self) -> list[DoubleArray] | None:
         """Rounding bounds of every layer; None for int8, whose tolerances are steps of its grids."""
         if self._dtype.startswith("int8"):
             return None
-        return error_bounds(self._network, self.inputs, self.layers, is_float16=self._dtype == "float16")
+        return error_bounds(self.network, self.inputs, self.layers, is_float16=self._dtype == "float16")
 
     def allowed_errors(self, layer: int, error: DoubleArray) -> DoubleArray:
         """Return the allowed errors `[batch, n]` of a layer: the tolerance, or the larger rounding bound.
 
         The bound costs a run of the model, so it is computed only if an error exceeds the tolerance.
         """
-        allowed = np.full(self.layers[layer].shape, self.tolerance.output * self.scales[layer])
+        allowed = np.tile(self.tolerance.output * self.scales[layer], (len(error), 1))
         if (error > allowed).any() and self.bounds is not None:
             allowed = np.maximum(allowed, self.bounds[layer])
         return allowed
@@ -237,38 +255,39 @@ class _Baseline:
         wrong = (i for i, error in enumerate(errors) if (error > self.allowed_errors(i, error)).any())
         return next(wrong, None)
 
-    def accuracies(self, subject: ArtifactRun) -> DataFigures | None:
-        """Compare the accuracies of model and artifact on the data."""
+    def scores(self, subject: ArtifactRun) -> DataFigures | None:
+        """Compare the scores of model and artifact on the data."""
         if self.data is None:
             return None
-        is_correct = correct(subject.outputs(self.data.inputs), self.data.require_targets())
-        return DataFigures(
-            name=self.data.title,
-            samples=len(self.data.require_targets()),
-            model=float(100 * np.mean(self.correct)),
-            artifact=float(100 * np.mean(is_correct)),
-            changed=int(np.sum(is_correct != self.correct)),
-        )
+        rows = self.data.rows(slice(None))
+        scaling, activation = self.network.input_scaling, self.activation
+        model, inputs = in_units(self.kind, self.outputs, rows, scaling, activation)
+        artifact, _ = in_units(self.kind, subject.outputs(rows), rows, scaling, activation)
+        outputs = Outputs(self.kind, model, artifact, self.data.targets, inputs)
+        return compare_scores(outputs, self.data.title, self.tolerance.score)
 
 
 class _Exported:
-    """Outputs of the exported network in plain numpy; the unit of errors is its output grid or standard deviation.
+    """Outputs of the exported network in plain numpy; the unit of errors is its output grid or that of the tolerance.
 
     Without grids there are two correct results, and engines give either: inputs of int8 weights stay in float, or are
     rounded to eight bits.
     """
 
-    def __init__(self, network: Network, inputs: FloatArray) -> None:
-        self.inputs, self.grid = inputs, output_grid(network)
+    def __init__(self, network: Network, inputs: FloatArray, original: Network) -> None:
+        self.inputs, self.network, self.grid = inputs, network, output_grid(network)
         self.results: list[FloatArray] = [reference.run(network, inputs, np.float32)]
         if self.grid is None and not network.is_spiking:
             self.results.append(reference.trace_int8(network, inputs)[-1])
+        self.unit = output_scales(original, self.results[0])
 
     def compare(self, actual: FloatArray, tolerance: Tolerance) -> Mapping[str, Any]:
         """Compare the max error of each input to the closer result with the tolerance, in its unit."""
-        error = np.min([_errors(actual, each).max(axis=1) for each in self.results], axis=0)
-        is_step = tolerance.rounding_unit == "step" and self.grid is not None
-        error /= self.grid.scale if self.grid is not None and is_step else _scale(self.results[0])
+        unit = self.unit
+        if self.grid is not None and tolerance.rounding_unit == "step":
+            scaling = self.network.output_scaling
+            unit = np.full(len(unit), self.grid.scale) * (1.0 if scaling is None else scaling.std)
+        error = np.min([(_errors(actual, each) / unit).max(axis=1) for each in self.results], axis=0)
         return {
             "rounding_error": float(error.max()),
             "rounding_agreement": float(np.mean(error <= tolerance.rounding)),
@@ -300,10 +319,10 @@ def _verify_in(engine: str, subject: ArtifactRun, baseline: _Baseline, exported:
     return Verification(
         engine=engine,
         inputs=len(baseline.inputs),
-        spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if baseline.is_spiking else None,
-        layer_errors=tuple(float(e.max() / scale) for e, scale in zip(errors, baseline.scales, strict=True)),
+        spike_agreement=_spike_agreement(expected[:-1], layers[:-1]) if baseline.network.is_spiking else None,
+        layer_errors=tuple(float((e / scale).max()) for e, scale in zip(errors, baseline.scales, strict=True)),
         first_wrong_layer=baseline.first_wrong_layer(errors),
-        data=baseline.accuracies(subject),
+        data=baseline.scores(subject),
         tolerance=tolerance,
         warnings=() if baseline.warning is None else (baseline.warning,),
         **_compare(baseline, actual, alone),
@@ -325,24 +344,14 @@ def _compare(baseline: _Baseline, together: FloatArray, alone: FloatArray) -> Ma
     np.maximum.at(worst, rows[len(together) :], error[len(together) :])
     allowed = baseline.allowed_errors(-1, worst)
     margin = allowed[rows] - baseline.tolerance.output * scale
+    same = same_decisions(baseline.network, expected, actual, margin, baseline.activation)
     return {
         "max_abs_error": float(error.max()),
-        "max_rel_error": float(error.max() / scale),
-        "allowed_error": float(allowed.max() / scale),
+        "max_rel_error": float((error / scale).max()),
+        "allowed_error": float((allowed / scale).max()),
         "readout_agreement": float(np.mean((error <= allowed[rows]).all(axis=1))),
-        "argmax_agreement": float(np.mean(_same_argmax(expected, actual, margin))),
+        "decision_agreement": None if same is None else float(np.mean(same)),
     }
-
-
-def _same_argmax(expected: FloatArray, actual: FloatArray, margin: DoubleArray) -> BoolArray:
-    """Return the inputs with the same largest output, or two whose order rounding beyond the tolerance may change.
-
-    `margin` is the excess of the rounding bound over the tolerance, or 0; all are `[batch, n_out]`.
-    """
-    rows, wanted, got = np.arange(len(expected)), expected.argmax(1), actual.argmax(1)
-    lead = expected[rows, wanted].astype(np.float64) - expected[rows, got]
-    is_same: BoolArray = (wanted == got) | (lead < margin[rows, wanted] + margin[rows, got])
-    return is_same
 
 
 def _spike_agreement(expected: list[FloatArray], actual: list[FloatArray]) -> float:
@@ -351,9 +360,3 @@ def _spike_agreement(expected: list[FloatArray], actual: list[FloatArray]) -> fl
         return 1.0
     shares = [np.mean(np.round(a) == b) for a, b in zip(actual, expected, strict=True)]
     return float(np.average(shares, weights=[layer.size for layer in expected]))
-
-
-def _scale(values: FloatArray) -> float:
-    """Compute the standard deviation of a layer, at least `MIN_VARIATION` of its largest value; 1 if all are 0."""
-    largest = float(np.abs(values).max())
-    return max(float(values.std(dtype=np.float64)), MIN_VARIATION * largest) or 1.0

@@ -1,0 +1,61 @@
+"""Scores of a network on examples, by its task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sen_runtime import reference, task
+from sen_runtime.data import Examples
+from sen_runtime.errors import DataError
+from sen_runtime.ir.network import Network
+from sen_runtime.ir.standardization import Standardization
+from sen_runtime.task import Metric, TaskKind
+
+Values = NDArray[Any]
+
+#: Inputs per chunk; bounds memory, does not change results.
+CHUNK = 1000
+
+
+def task_of(network: Network) -> TaskKind:
+    """Task of a network; a `DataError` if it is unknown, or impossible with its inputs and outputs."""
+    kind = task.of(network.task)
+    if kind.name == task.RECONSTRUCTION and (network.n_out != network.n_in or network.input_coding == "spikes"):
+        what = "spike trains" if network.input_coding == "spikes" else f"{network.n_in} inputs"
+        raise DataError(f"the task of a network of {what} and {network.n_out} outputs is {kind.name}; expected another")
+    return kind
+
+
+def in_units(
+    kind: TaskKind, outputs: Values, inputs: Values, scaling: Standardization | None, activation: str
+) -> tuple[Values, Values]:
+    """Outputs `[n, n_out]` and inputs `[n, ...]` in the units that `kind` scores.
+
+    Reconstructions and their inputs are standardized by the input scaling. From probabilities of labels 1/2 is
+    subtracted, so that labels are decided at 0.
+    """
+    if kind.name == task.RECONSTRUCTION and scaling is not None:
+        return scaling.standardize(outputs), scaling.standardize(inputs)
+    if activation == "sigmoid":
+        return outputs - outputs.dtype.type(0.5), inputs
+    return outputs, inputs
+
+
+def network_scores(network: Network, examples: Examples, rows: NDArray[np.intp] | None = None) -> dict[Metric, float]:
+    """Scores of the reference forward pass, in float32, on examples or on some of their rows.
+
+    The metric of the task comes first.
+    """
+    kind = task_of(network)
+    chosen = np.arange(len(examples.inputs)) if rows is None else rows
+    parts = []
+    for start in range(0, len(chosen), CHUNK):
+        inputs = examples.rows(chosen[start : start + CHUNK])
+        outputs = reference.run(network, inputs, np.float32)
+        pair = in_units(kind, outputs, inputs, network.input_scaling, network.output_activation)
+        parts.append(pair if kind.name == task.RECONSTRUCTION else (pair[0], inputs[:0]))
+    outputs, inputs = (np.concatenate(arrays) for arrays in zip(*parts))
+    return kind.scores(outputs, None if examples.targets is None else examples.targets[chosen], inputs)
