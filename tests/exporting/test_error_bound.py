@@ -1,9 +1,8 @@
 """Rounding bound: accepts rounding errors, rejects others."""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +10,14 @@ import pytest
 
 from sen_edge.exporting.verify.error_bound import error_bounds
 from sen_edge.exporting.verify.result import TOLERANCES, Verification
-from sen_edge.exporting.verify.verification import verify
 from sen_edge.model import checkpoint as checkpoints
-from sen_edge.model.model import Model
 from sen_edge.model.probe import constant_output, verification_inputs
-from sen_exporters.sen.exporter import SenExporter
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum
+from sen_runtime.ir.standardization import Standardization
 from tests.conftest import MLP, SNN, Outcome, make_checkpoint
 
 Run = Callable[..., Outcome]
@@ -39,36 +36,6 @@ def cancelling(n_in: int = WIDTH, n_hidden: int = 256) -> Network:
             Layer(Dense(second), -(second.astype(np.float64) @ offset).astype(np.float32), Identity()),
         )
     )
-
-
-@dataclass(frozen=True)
-class Fake:
-    """An engine that computes what a function of the inputs gives."""
-
-    trace: Callable[[np.ndarray], list[np.ndarray]]
-
-    def outputs(self, x: np.ndarray, rows: int = 0) -> np.ndarray:
-        return self.trace(x)[-1]
-
-    def layers(self, x: np.ndarray, n_layers: int) -> list[np.ndarray]:
-        return self.trace(x)
-
-
-@pytest.fixture
-def verified(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Verification]:
-    """Verify a network against what `trace` gives."""
-
-    def run(network: Network, trace: Callable[[np.ndarray], list[np.ndarray]]) -> Verification:
-        @contextmanager
-        def load_artifact(*_: object) -> Iterator[Fake]:
-            yield Fake(trace)
-
-        monkeypatch.setattr("sen_edge.exporting.verify.verification.load_artifact", load_artifact)
-        monkeypatch.setattr("sen_runtime.worker.versions", lambda _: ({"fake": "1"}, {}))
-        (tmp_path / "net.sen").write_bytes(image.dumps(network))
-        return verify(Model(network, ""), tmp_path / "net.sen", SenExporter())[0]
-
-    return run
 
 
 def bounds_of(network: Network, x: np.ndarray) -> list[np.ndarray]:
@@ -236,3 +203,30 @@ def test_equal_inputs_tell_nothing() -> None:
     network = Network((Layer(Dense(LAST), None, Identity()),))
     x = np.ones((3, 4), np.float32)
     assert constant_output(network, x, reference.trace(network, x)) is None
+
+
+# --- standardization -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_folded", [False, True], ids=["standardized", "folded"])
+def test_standardized_inputs_and_restored_outputs_keep_the_bound(is_folded: bool) -> None:
+    """Also with the means in the bias, where they cancel."""
+    rng = np.random.default_rng(3)
+    mean, std = rng.normal(0, 1e4, 30).astype(np.float32), rng.uniform(0.5, 2, 30).astype(np.float32)
+    w = rng.normal(0, 1, (4, 30)).astype(np.float32)
+    scaling, restored = Standardization(mean, std), Standardization(mean[:4], std[:4])
+    network = Network(
+        (Layer(Dense(w), np.ones(4, np.float32), Identity()),),
+        metadata={"input_range": "-1e6 1e6"},
+        input_scaling=scaling,
+        output_scaling=restored,
+    )
+    x = verification_inputs(network)
+    actual = reference.run(network, x, np.float32)
+    if is_folded:
+        folded = w * scaling.inverse
+        bias = (1 - folded.astype(np.float64) @ mean).astype(np.float32)
+        actual = restored.restore(x @ folded.T + bias)
+    (bound,) = error_bounds(network, x, reference.trace(network, x, np.float32), is_float16=False)
+    assert (np.abs(actual - reference.run(network, x)) <= bound).all()
+    assert bound.max() < 0.1 * std.max() * np.sqrt(30)
