@@ -118,7 +118,7 @@ def train(
     """
     request = parse(TrainRequest, options, "")
     spikes = request.input_coding == "spikes"
-    dataset = datasets.load(str(data), _folder(data_dir), task=request.task, spikes=spikes)
+    dataset = datasets.load(str(data), _folder(data_dir), task=request.task, target=request.target, spikes=spikes)
     return training.train(
         training.config_of(request, dataset),
         dataset,

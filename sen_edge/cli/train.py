@@ -67,7 +67,9 @@ def train(
         torch.set_num_threads(threads)
     check_output(output, replace=force, resume=resume)
     spikes, state = request.input_coding == "spikes", state_path(output)
-    dataset = load(data, data_dir, task=request.task, spikes=spikes, download=download, mirror=mirror)
+    dataset = load(
+        data, data_dir, task=request.task, target=request.target, spikes=spikes, download=download, mirror=mirror
+    )
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     _announce(config, recipe, dataset)
     if resume and not state.exists():

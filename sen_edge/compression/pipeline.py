@@ -18,7 +18,7 @@ from sen_edge.compression.moments import CompressionWarning, Inputs
 from sen_edge.compression.prune import prune
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.calibration import Calibration, load_calibration
-from sen_edge.data.datasets import Dataset, check_dataset, load
+from sen_edge.data.datasets import Dataset, check_dataset, load_for
 from sen_edge.data.subsample import subsample
 from sen_edge.display import Displayed
 from sen_edge.errors import OutputError, UsageError
@@ -209,7 +209,7 @@ def load_inputs(
     """Load the calibration inputs and the labelled data of a compression, each by name of a data set or by path."""
     network = model.network
     inputs = None if calibration is None else load_calibration(calibration, data_dir, network, _max_inputs(network))
-    dataset = None if data is None else load(data, data_dir, spikes=network.input_coding == "spikes")
+    dataset = None if data is None else load_for(data, data_dir, network)
     return inputs, dataset
 
 

@@ -52,10 +52,10 @@ def load_calibration(name: str, data_dir: Path | None, network: Network, most: i
             input range of the network.
     """
     examples = load_part(name, TRAINING, data_dir, network)
-    inputs = examples.inputs
-    if inputs.min() == inputs.max():
+    inputs, (low, high) = examples.inputs, examples.input_range
+    if low == high:
         raise DataError(
-            f"{examples.where}: every value of the calibration inputs is {inputs.min():g}; expected a range",
+            f"{examples.where}: every value of the calibration inputs is {low:g}; expected a range",
             hint="calibrate with representative inputs",
         )
     if len(inputs) < MIN_EXAMPLES:

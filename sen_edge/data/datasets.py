@@ -28,7 +28,7 @@ from sen_runtime.data import (
     form_of,
     split_examples,
 )
-from sen_runtime.data.chunks import chunks
+from sen_runtime.data.rows import chunks
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.ir.network import Network
 from sen_runtime.task import CLASSIFICATION, RECONSTRUCTION, REGRESSION
@@ -55,6 +55,7 @@ class Dataset:
         task: see `sen_runtime.task`.
         feature_names: of the inputs; empty if unknown.
         output_names: of classes, labels or values; empty if unknown.
+        target_columns: of a table, that hold the targets.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Dataset:
     task: str = CLASSIFICATION
     feature_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
+    target_columns: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         train, test = self.training.inputs.shape[1:], self.test.inputs.shape[1:]
@@ -129,12 +131,19 @@ class Dataset:
 
         The standard deviation of a constant feature is 1.
         """
-        n = self.train_inputs.size // self.n_in
-        first = np.asarray(self.train_inputs[:1], np.float64).reshape(-1, self.n_in)[0]
-        mean = sum(part.sum(axis=0) for part in self._rows()) / n
-        std = np.sqrt(sum(np.square(part - mean).sum(axis=0) for part in self._rows()) / n)
-        is_constant = np.all([(part == first).all(axis=0) for part in self._rows()], axis=0)
-        return mean, np.where(is_constant, 1, std), is_constant
+        return self._column_statistics
+
+    @cached_property
+    def _column_statistics(self) -> tuple[DoubleArray, DoubleArray, NDArray[np.bool_]]:
+        n, first = self.train_inputs.size // self.n_in, next(self._rows())[0]
+        total, squares, is_constant = np.zeros(self.n_in), np.zeros(self.n_in), np.ones(self.n_in, bool)
+        for rows in self._rows():
+            total += rows.sum(axis=0)
+            is_constant &= (rows == first).all(axis=0)
+        mean = np.where(is_constant, first, total / n)
+        for rows in self._rows():
+            squares += np.square(rows - mean).sum(axis=0)
+        return mean, np.where(is_constant, 1, np.sqrt(squares / n)), is_constant
 
     def _rows(self) -> Iterator[DoubleArray]:
         """Yield the training inputs `[rows, n_in]` in chunks; each step of a sequence is a row."""
@@ -155,8 +164,8 @@ class Dataset:
 def _sha256(*arrays: NDArray[Any] | None) -> str:
     digest = hashlib.sha256()
     for array in arrays:
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).data)
+        for _, chunk in () if array is None else chunks(array):
+            digest.update(np.ascontiguousarray(chunk).data)
     return digest.hexdigest()
 
 
@@ -165,6 +174,7 @@ def load(
     data_dir: Path | None = None,
     *,
     task: str | None = None,
+    target: Sequence[str] = (),
     spikes: bool = False,
     download: bool = False,
     mirror: str | None = None,
@@ -173,19 +183,32 @@ def load(
 
     - `mnist`: the four IDX files, compressed or not, pixels scaled to [0, 1]; see `sen_edge.data.mnist`.
     - `digits`: scikit-learn's 1,797 digits of 8 x 8 pixels, scaled to [0, 1]; a seeded fifth of each is test data.
-    - the path of a `.npz` or of IDX images: see `sen_runtime.data.DataFile`.
+    - the path of a CSV or Parquet file, a `.npz`, IDX images, or a folder: see `sen_runtime.data.DataFile`.
 
     MNIST is searched in `data_dir` alone if given; `download` fetches it if missing, from `mirror` or the known ones.
-    `task` is inferred from the targets by default, see `sen_runtime.data.targets`.
+    `task` is inferred from the targets by default, see `sen_runtime.data.targets`; `target` names columns of a table.
 
     Raises:
         DataError: the data are missing, damaged, without targets, contradict the task, or are of another form.
         MissingExtraError: scikit-learn is not installed.
     """
-    if spikes and name in IMAGE_SHAPES:
+    form = Form(task, tuple(target), has_steps=spikes)
+    return _load(name, data_dir, form, download=download, mirror=mirror)
+
+
+def load_for(name: str, data_dir: Path | None, network: Network) -> Dataset:
+    """Load training and test data for the task, inputs and outputs of a network; see `load`."""
+    return _load(name, data_dir, _form(network))
+
+
+def _load(
+    name: str, data_dir: Path | None, form: Form, *, download: bool = False, mirror: str | None = None
+) -> Dataset:
+    if form.has_steps and name in IMAGE_SHAPES:
         raise DataError(f"{name} holds no spike trains; expected a .npz with inputs [n, T, n_in]")
-    form = Form(task, has_steps=spikes)
     training, test = _read(name, (TRAINING, TEST), data_dir, form, download=download, mirror=mirror)
+    for note in dict.fromkeys((*training.notes, *test.notes)):
+        LOG.warning(note)
     low, high = 0.0, 1.0
     if name not in IMAGE_SHAPES:
         low = min(training.input_range[0], test.input_range[0])
@@ -204,7 +227,12 @@ def load(
         task=training.task,
         feature_names=training.feature_names,
         output_names=training.output_names,
+        target_columns=form.target,
     )
+
+
+def _form(network: Network) -> Form:
+    return form_of(network.metadata, network.input_range, has_steps=len(network.input_shape) > 1)
 
 
 def load_part(name: str, part: str, data_dir: Path | None, network: Network, *, n_out: int | None = None) -> Examples:
@@ -213,8 +241,7 @@ def load_part(name: str, part: str, data_dir: Path | None, network: Network, *, 
     Raises:
         DataError: see `load`; the data do not fit the network.
     """
-    form = form_of(network.metadata, network.input_range, has_steps=len(network.input_shape) > 1)
-    (examples,) = _read(name, (part,), data_dir, form)
+    (examples,) = _read(name, (part,), data_dir, _form(network))
     is_spikes = network.input_coding == "spikes"
     check_fit(examples, network.input_shape, network.input_range, n_out, is_spikes=is_spikes)
     return examples
@@ -223,7 +250,7 @@ def load_part(name: str, part: str, data_dir: Path | None, network: Network, *, 
 def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
     """Load the test part, with targets unless the task needs none; classes without examples are logged as a warning."""
     examples = load_part(name, TEST, data_dir, network, n_out=network.n_out)
-    for warning in examples.warnings(network.n_out):
+    for warning in (*examples.notes, *examples.warnings(network.n_out)):
         LOG.warning(warning)
     return examples
 
@@ -244,6 +271,8 @@ def _read(
     mirror: str | None = None,
 ) -> list[Examples]:
     if name in IMAGE_SHAPES:
+        if form.target and not form.is_trained:
+            raise DataError(f"{name} is no table; --target names columns of a table")
         if name == "mnist":
             folder = mnist.locate(data_dir, download=download, mirror=mirror)
             found = [mnist.read(folder, part) for part in parts]
@@ -252,9 +281,9 @@ def _read(
             found = [split[part] for part in parts]
         return [_as_task(examples, form.task or CLASSIFICATION) for examples in found]
     path = Path(name)
-    if path.suffix != ".npz" and not path.exists():
+    if not path.suffix and not path.exists():
         raise DataError(
-            f"data set {name!r} is unknown; expected {', '.join(IMAGE_SHAPES)}, or the path of a .npz or an IDX file"
+            f"data set {name!r} is unknown; expected {', '.join(IMAGE_SHAPES)}, or the path of a file or folder"
         )
     return DataFile(path).read(parts, form)
 

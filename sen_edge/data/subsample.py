@@ -14,5 +14,5 @@ def even_indices(n: int, count: int) -> NDArray[np.intp]:
 
 
 def subsample(x: NDArray[Any], count: int) -> NDArray[Any]:
-    """Return at most `count` evenly spaced rows of `x [n, ...]`; `x` itself if it has no more."""
-    return x if len(x) <= count else x[even_indices(len(x), count)]
+    """Return at most `count` evenly spaced rows of `x [n, ...]`; all of them if it has no more."""
+    return np.asarray(x) if len(x) <= count else x[even_indices(len(x), count)]

@@ -185,7 +185,7 @@ def _moment(t_s: float, latency_us: Mapping[str, float], state: Mapping[str, Any
 def _choose_inputs(rows: Sequence[Row], data: Examples | None, seed: int) -> FloatArray:
     """An even choice of the data; else random inputs, in the first input range that a file states."""
     if data is not None:
-        return data.inputs[even_choice(len(data.inputs), N_INPUTS)]
+        return data.rows(even_choice(len(data.inputs), N_INPUTS))
     low, high = (*input_ranges(rows), DEFAULT_INPUT_RANGE)[0]
     return loops.random_inputs(_common_shape(rows), N_INPUTS, seed, low, high)
 
@@ -199,7 +199,7 @@ def _accuracy_percent(session: Session, data: Examples | None) -> float | None:
     if data is None or data.targets is None or data.task != CLASSIFICATION:
         return None
     kept = even_choice(len(data.inputs), MAX_LABELLED)
-    chunks = [data.inputs[kept[start : start + LABELLED_ROWS]] for start in range(0, len(kept), LABELLED_ROWS)]
+    chunks = [data.rows(kept[start : start + LABELLED_ROWS]) for start in range(0, len(kept), LABELLED_ROWS)]
     outputs = [loops.outputs(session, x, session.batch_size or len(x)) for x in chunks]
     return accuracy(np.concatenate(outputs), data.targets[kept])
 
@@ -258,7 +258,7 @@ def _common_metadata(rows: Sequence[Row]) -> Mapping[str, str]:
 
 def _data_warnings(rows: Sequence[Row], data: Examples) -> list[dict[str, str]]:
     """Warnings about the user's data, for the record."""
-    messages = data.warnings(min(row.n_out for row in rows))
+    messages = [*data.notes, *data.warnings(min(row.n_out for row in rows))]
     if not input_ranges(rows):
         low, high = data.input_range
         messages.append(

@@ -1,6 +1,6 @@
 """Reader of examples for training, compression, calibration, verification and benchmarks.
 
-Files are `.npz` or IDX. Nothing is unpickled; sizes that headers declare are compared with those of the file before
+Nothing is unpickled; sizes that headers declare are compared with those of the file before
 content is decompressed. Every command splits a file of `x` and `y` in the same way, see `Examples.hold_out`.
 """
 
@@ -16,9 +16,10 @@ from sen_runtime.data.examples import (
     hold_out,
     split_examples,
 )
-from sen_runtime.data.file import DataFile, Form, form_of
+from sen_runtime.data.file import DataFile
 from sen_runtime.data.idx import read_idx
 from sen_runtime.data.npz import Npz
+from sen_runtime.data.source import Form, form_of
 from sen_runtime.data.targets import Targets
 
 __all__ = [

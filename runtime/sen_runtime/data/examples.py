@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.data.chunks import chunks
+from sen_runtime.data.rows import chunks, take
 from sen_runtime.data.targets import MAX_CLASSES, Targets
 from sen_runtime.errors import DataError
 from sen_runtime.task import CLASSIFICATION, MULTILABEL, RECONSTRUCTION
 from sen_runtime.untrusted import listing, quote
 
 FloatArray = NDArray[np.float32]
-#: `[n, n_in]` or `[n, T, n_in]`: float32 in memory, or numbers of any type in a read-only memory map.
+#: `[n, n_in]` or `[n, T, n_in]`: float32 in memory, or `sen_runtime.data.rows.MappedRows`.
 Inputs = NDArray[Any]
 LabelArray = NDArray[np.int64]
 
@@ -43,6 +43,7 @@ class Examples:
         feature_names: of the n_in inputs; empty if unknown.
         output_names: of classes, labels or values; empty if unknown.
         task: see `sen_runtime.task`.
+        notes: warnings of the reader, such as about columns that are not used.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Examples:
     feature_names: tuple[str, ...] = ()
     output_names: tuple[str, ...] = ()
     task: str = CLASSIFICATION
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         inputs, n_names = self.inputs, len(self.feature_names)
@@ -104,8 +106,9 @@ class Examples:
         return f"feature {quote(self.feature_names[index]) if self.feature_names else index}"
 
     def rows(self, indices: NDArray[np.intp] | slice) -> FloatArray:
-        """Copy inputs to memory, in float32."""
-        return np.array(self.inputs[indices], np.float32)
+        """Read inputs into memory."""
+        found: FloatArray = self.inputs[indices]
+        return found
 
     @cached_property
     def input_range(self) -> tuple[float, float]:
@@ -175,7 +178,7 @@ def split_examples(whole: Examples) -> tuple[Examples, Examples]:
         replace(
             whole,
             part=part,
-            inputs=whole.inputs[chosen],
+            inputs=take(whole.inputs, chosen),
             targets=None if whole.targets is None else whole.targets[chosen],
             total=len(whole.inputs),
         )

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,13 @@ class RawTargets:
         values: bool, numbers or text, `[n]` or `[n, k]`.
         name: for messages: file and array, or file and columns.
         at: row, column -> place of a value, for messages.
+        texts: of the numbers in a table, `[n, k]`; a class may be called "1".
     """
 
     values: NDArray[Any]
     name: str
     at: Callable[[int, int], str]
+    texts: NDArray[Any] | None = None
 
     @property
     def columns(self) -> NDArray[Any]:
@@ -54,6 +56,12 @@ class RawTargets:
     def is_text(self) -> bool:
         """Whether values are text."""
         return self.values.dtype.kind == "U"
+
+    def refuse_text(self, expected: str, hint: str) -> None:
+        """Raise a `DataError` for the first text that is not a number; for any text if all are numbers."""
+        if self.is_text:
+            is_number = np.vectorize(_is_number, otypes=[bool])(self.columns)
+            self.refuse(~is_number if not is_number.all() else is_number, expected, hint)
 
     def refuse(self, is_wrong: NDArray[np.bool_], expected: str, hint: str = "") -> None:
         """Raise a `DataError` for the first wrong value, if any; `is_wrong` is `[n, k]`."""
@@ -71,6 +79,7 @@ def infer_task(raw: RawTargets) -> str:
     """
     y = raw.columns
     if raw.is_text:
+        _refuse_gaps(raw)
         return CLASSIFICATION
     if y.shape[1] > 1:
         return MULTILABEL if np.isin(y, (0, 1)).all() else REGRESSION
@@ -85,6 +94,22 @@ def infer_task(raw: RawTargets) -> str:
             hint="say what they are: --task classification or --task regression",
         )
     return CLASSIFICATION
+
+
+def _refuse_gaps(raw: RawTargets) -> None:
+    """Refuse texts of which most are different numbers: some values are missing or mistyped."""
+    y = raw.columns
+    is_number = np.vectorize(_is_number, otypes=[bool])(y)
+    if 2 * np.count_nonzero(is_number) > y.size and len(np.unique(y)) * MIN_PER_CLASS > len(y):
+        raw.refuse(~is_number, "a number, as in most rows", "fill missing values; --task classification takes any text")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def convert(raw: RawTargets, task: str, class_names: Sequence[str] = ()) -> Targets:
@@ -110,6 +135,9 @@ def class_names_of(raw: RawTargets) -> tuple[str, ...]:
 
 def _classes(raw: RawTargets, class_names: Sequence[str]) -> Targets:
     y = _single(raw)
+    if raw.texts is not None and class_names and np.isin(raw.texts, class_names).all():
+        raw = replace(raw, values=raw.texts)
+        y = _single(raw)
     if raw.is_text:
         known = np.array(sorted(class_names), "U")
         at = np.searchsorted(known, y).clip(max=max(0, len(known) - 1))
@@ -126,13 +154,14 @@ def _classes(raw: RawTargets, class_names: Sequence[str]) -> Targets:
 
 def _labels(raw: RawTargets, class_names: Sequence[str]) -> Targets:
     y = raw.columns
-    raw.refuse(np.full(y.shape, raw.is_text) | ~np.isin(y, (0, 1)), "0 or 1", _HINTS[MULTILABEL])
+    raw.refuse_text("0 or 1", _HINTS[MULTILABEL])
+    raw.refuse(~np.isin(y, (0, 1)), "0 or 1", _HINTS[MULTILABEL])
     return y.astype(np.float32)
 
 
 def _values(raw: RawTargets, class_names: Sequence[str]) -> Targets:
     y = raw.columns
-    raw.refuse(np.full(y.shape, raw.is_text), "a number", _HINTS[REGRESSION])
+    raw.refuse_text("a number", _HINTS[REGRESSION])
     with np.errstate(over="ignore"):
         values = y.astype(np.float32)
     raw.refuse(~np.isfinite(values), "a finite number")
@@ -141,9 +170,9 @@ def _values(raw: RawTargets, class_names: Sequence[str]) -> Targets:
 
 def _anomalies(raw: RawTargets, class_names: Sequence[str]) -> Targets:
     y = _single(raw)[:, None]
-    raw.refuse(
-        np.full(y.shape, raw.is_text) | ~np.isin(y, (0, 1)), "1 for an anomaly, 0 for none", _HINTS[RECONSTRUCTION]
-    )
+    expected = "1 for an anomaly, 0 for none"
+    raw.refuse_text(expected, _HINTS[RECONSTRUCTION])
+    raw.refuse(~np.isin(y, (0, 1)), expected, _HINTS[RECONSTRUCTION])
     return y[:, 0].astype(np.int64)
 
 
