@@ -20,6 +20,7 @@ from sen_runtime.ir.network import Layer, Network, bias_factor, is_constant_read
 from sen_runtime.ir.neurons import Lif, Relu
 from sen_runtime.ir.operators import LowRank, Sparse, Sum, WeightOperator
 from sen_runtime.memory_limits import require_network
+from sen_runtime.reference import finish, standardize
 
 Bytes = NDArray[np.uint8]
 Integers = NDArray[np.int64]
@@ -213,9 +214,13 @@ def trace(network: Network, x: NDArray[np.float32]) -> list[NDArray[np.float32]]
     """Outputs of every layer, as `sen_runtime.reference.trace`."""
     assert network.input_grid is not None
     require_network(network, 8)
-    grid, stored = network.input_grid, quantize(network.input_grid, x)
-    if network.is_spiking:
-        return _trace_spiking(network, grid, stored)
+    with np.errstate(over="ignore"):
+        stored = quantize(network.input_grid, standardize(network, x))
+    *hidden, last = (_trace_spiking if network.is_spiking else _trace_mlp)(network, network.input_grid, stored)
+    return [*hidden, finish(network, last)]
+
+
+def _trace_mlp(network: Network, grid: Grid, stored: Bytes) -> list[NDArray[np.float32]]:
     outputs = []
     for layer in network.layers:
         assert layer.grid is not None

@@ -17,6 +17,7 @@ from sen_runtime import format as image
 from tests.support.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
 from tests.support.images import HOSTILE
 from tests.support.networks import by_source, random_input, random_network
+from tests.support.scalings import HOSTILE_SCALINGS, scaled
 
 SOURCES = sorted((LIBRARY / "src").glob("*.c"))
 SANITIZERS = ["-g", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
@@ -103,7 +104,7 @@ def with_checksum(data: bytes) -> bytes:
 @pytest.mark.slow
 def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    images = [data for data, _ in HOSTILE.values()]
+    images = [data for data, _ in {**HOSTILE, **HOSTILE_SCALINGS}.values()]
     words = (0, 1, 3, 0x7F800000, 2**31 - 1, 2**32 - 1)  # an infinite float among them
     for kind in ("dense", "sparse", "blocks", "low_rank", "nested_sum", "coordinates"):
         for spiking, sizes in ((False, (5, 4, 3)), (True, (5, 4, 3)), (False, (40, 3))):
@@ -114,6 +115,7 @@ def test_hostile_images_under_sanitizers(tmp_path: Path) -> None:
                 networks += [by_source(each) for each in networks if kind in ("sparse", "blocks")]
                 with suppress(DataError):  # a layer that gives zeros only
                     networks.append(to_int8(network, random_input(rng, network, 64)))
+            networks += [scaled(rng, each) for each in networks]
             for data in map(image.dumps, networks):
                 images.append(data)
                 images += [data[:size] for size in range(0, len(data), 37)]

@@ -19,7 +19,7 @@ from sen_runtime import format as image
 from sen_runtime.errors import ImageError
 from sen_runtime.format import records
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import INPUT_CODINGS, MAX_TIMESTEPS, READOUTS, Layer, Network
+from sen_runtime.ir.network import INPUT_CODINGS, MAX_TIMESTEPS, OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from sen_runtime.ir.operators.sparse import ORDERS
@@ -145,7 +145,7 @@ def test_example_of_the_page_is_what_the_code_writes():
     assert data == TINY
 
 
-@pytest.mark.parametrize("name", ["header", "section", "program", "layer", "operator", "grid"])
+@pytest.mark.parametrize("name", ["header", "section", "program", "layer", "operator", "grid", "scaling", "neuron"])
 def test_tables_of_the_page_are_the_records_of_the_code(name):
     text = PAGE.read_text(encoding="utf-8").split(f"<!-- {name} -->")[1].split("\n\n")[1]
     codes = {"u8": "s", "u16": "H", "u32": "I", "u64": "Q", "i32": "i", "f32": "f"}
@@ -177,6 +177,7 @@ def test_enumerations_of_the_page_are_those_of_the_code():
         "reset": numbered(reset for reset, _ in records.RESETS),
         "input coding": numbered(INPUT_CODINGS),
         "readout": numbered(READOUTS),
+        "output activation": numbered(OUTPUT_ACTIVATIONS),
     }
 
 

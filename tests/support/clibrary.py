@@ -15,6 +15,7 @@ from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse
 from tests.support.networks import KINDS, by_source, random_input, random_network
+from tests.support.scalings import scaled
 
 LIBRARY = Path(__file__).parents[2] / "runtime/sen_runtime/c"
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
@@ -80,6 +81,7 @@ def write_comparisons(folder: Path) -> list[tuple[Path, str]]:
                 files["100"].append(image.dumps(to_int8_weights(train)))
                 with suppress(DataError):  # a layer that gives zeros only
                     files["0"] += [image.dumps(to_int8(each, random_input(rng, each, 32))) for each in (network, train)]
+            files["1e-5"].append(image.dumps(scaled(rng, network)))
             if kind in ("dense", "sparse", "blocks"):
                 files["0"] += map(image.dumps, of_all_magnitudes(rng, to_int8_weights(network)))
             if kind in ("sparse", "blocks", "sum"):

@@ -14,16 +14,19 @@ from sen_edge.passes.quantize import to_int8_weights
 from sen_runtime import format as image
 from tests.support.images import HOSTILE
 from tests.support.networks import KINDS, by_source, random_network
+from tests.support.scalings import HOSTILE_SCALINGS, SCALED_INT8_SAMPLE, SCALED_TINY, scaled
 
 
 def images() -> Iterator[bytes]:
     """Images of at most 8 KiB."""
-    yield from (data for data, _ in HOSTILE.values())
+    yield from (data for data, _ in {**HOSTILE, **HOSTILE_SCALINGS}.values())
+    yield from (SCALED_TINY, SCALED_INT8_SAMPLE)
     rng = np.random.default_rng(0)
     for kind in KINDS:
         for spiking in (False, True):
             network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=(33, 9, 3))
             yield image.dumps(network)
+            yield image.dumps(scaled(rng, network))
             if kind != "coordinates":
                 yield image.dumps(to_int8_weights(network))
             if kind in ("sparse", "blocks"):

@@ -244,7 +244,7 @@ HOSTILE = {
     "magic": (seal(b"\x88" + TINY[1:]), "image"),
     "line endings translated": (seal(TINY.replace(b"\r\n", b"\n")), "image"),
     "version 0": (patched(TINY, 8, "H", 0), r"version.*0.*version 1"),
-    "version 4": (patched(TINY, 8, "H", 4), r"version.*4.*version 1 to 3"),
+    "version 5": (patched(TINY, 8, "H", 5), r"version.*5.*version 1 to 4"),
     "header size": (patched(TINY, 10, "H", 128), "header"),
     "flags": (patched(TINY, 28, "I", 1), "flags"),
     "reserved, first": (patched(TINY, 32, "B", 1), "reserved"),

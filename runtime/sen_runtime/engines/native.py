@@ -74,6 +74,7 @@ class NativeSession(ArenaSession):
         self.kernels: str = library.sen_kernels_name(self._model).decode()
         self._n_layers, self._layer = library.sen_layers(self._model), partial(library.sen_layer_output, self._model)
         n_in, n_out = library.sen_inputs(self._model), library.sen_outputs(self._model)
+        self._n_out, self._finish = n_out, partial(library.sen_finish_readout, self._model)
         shape = (self._hidden_steps, n_in) if library.sen_takes_spike_train(self._model) else (n_in,)
         require(self.arena_bytes + 8 * (math.prod(shape) + n_out), f"{n_in:,} inputs, {n_out:,} outputs")
         super().__init__(shape, allow_nonfinite=True)  # the C library checks the inputs
@@ -196,6 +197,7 @@ class NativeSession(ArenaSession):
         """Drop the arena; arrays of the caller and bare calls own their memory."""
         self._infer_in_place = self._check_open
         self._call = native_call.general
+        self._finish = None
         self._model = self._caller.model = self._caller.work = self._caller.memory = None
         self._arena = self._image = self._runner = None
 
@@ -345,6 +347,7 @@ def _library() -> Any:
         ("sen_run_batch", ctypes.c_int, [pointer, pointer, pointer, size]),
         ("sen_rows_work_size", size, [pointer]),
         ("sen_run_rows", ctypes.c_int, [pointer, pointer, pointer, pointer, size]),
+        ("sen_finish_readout", ctypes.c_int, [pointer, pointer]),
         ("sen_reset", ctypes.c_int, [pointer]),
     ):
         function = getattr(library, name)

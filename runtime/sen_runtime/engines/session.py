@@ -105,6 +105,8 @@ class Session(ABC):
     def step(self, x: ArrayLike) -> Array:
         """One time step of one example, `[n_in]` to `[n_out]`: the last layer's membranes, or its spikes if they count.
 
+        The input is standardized, and membranes are restored, as by `run`.
+
         Raises:
             EngineError: the network does not run step by step, an input of another shape or one that is not finite, a
                 stream that has ended, or a closed session.
@@ -209,9 +211,29 @@ class ArenaSession(Session):
     """
 
     _n_layers: int
+    _n_out: int
     #: Steps that hidden layers make.
     _hidden_steps = 0
     _layer: Callable[[int, Any], int | None]
+    #: C function that turns the readout of a stream into outputs, in place; None where it is the output.
+    _finish: Callable[[int], object] | None = None
+
+    def finish(self, readout: ArrayLike) -> Array:
+        """Outputs `[n_out]` of `run` from the mean, the last or the sum of the values of `step`, by the readout.
+
+        Counts of spikes are restored to the units of outputs, as membranes are by `step`; then the output activation.
+
+        Raises:
+            EngineError: not `[n_out]` numbers, the network does not run step by step, or the session is closed.
+        """
+        y = to_float32(readout).copy()
+        if y.shape != (self._n_out,):
+            raise EngineError(f"the readout has shape {list(y.shape)}; expected [{self._n_out}]")
+        with self._turn:
+            self._check_steps()
+            if self._finish:
+                self._finish(y.ctypes.data)
+        return y
 
     def layer_output(self, index: int) -> Array:
         """Last output of a layer, `[n]`: activations of the last `run` of one row, or spikes of the last `step`.

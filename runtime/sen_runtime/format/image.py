@@ -8,6 +8,7 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,13 +17,15 @@ import numpy as np
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.format import records
-from sen_runtime.format.records import GRID, HEADER, LAYER, NONE, OPERATOR, PROGRAM, SECTION
+from sen_runtime.format.records import GRID, HEADER, LAYER, NEURON, NONE, OPERATOR, PROGRAM, SCALING, SECTION
 from sen_runtime.integer import check_integers
 from sen_runtime.ir.checks import Array
-from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
+from sen_runtime.ir.int8 import Grid
+from sen_runtime.ir.network import INPUT_CODINGS, OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Sparse, WeightOperator
 from sen_runtime.ir.operators.sparse import ORDERS
+from sen_runtime.ir.standardization import Standardization
 from sen_runtime.untrusted import listing, load_json, read_regular
 
 
@@ -82,9 +85,9 @@ def _check_header(view: memoryview) -> tuple[int, int]:
     magic, version, _, n_sections, file_bytes, crc, _ = HEADER.unpack_from(view)
     if magic != records.MAGIC:
         raise ImageError("not a .sen image: the first 8 bytes are wrong", "export one with sen-edge export --to sen")
-    if not records.VERSION <= version <= records.VERSION_WITH_SOURCES:
+    if not records.VERSION <= version <= records.VERSION_WITH_SCALINGS:
         raise ImageError(
-            f"image version is {version}; expected version {records.VERSION} to {records.VERSION_WITH_SOURCES}",
+            f"image version is {version}; expected version {records.VERSION} to {records.VERSION_WITH_SCALINGS}",
             "update sen-edge-runtime",
         )
     expected = HEADER.pack(magic, version, HEADER.size, n_sections, file_bytes, crc, 0)
@@ -167,39 +170,71 @@ class _Tensors:
 
 
 def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dict[str, str]) -> Network:
-    if len(program) < PROGRAM.size:
-        raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
-    n_layers, n_operators, timesteps, coding, readout, *_ = PROGRAM.unpack_from(program)
-    start = PROGRAM.size + LAYER.size * n_layers
-    end = start + OPERATOR.size * n_operators
-    has_grids = version == records.VERSION_WITH_GRIDS
-    expected = end + GRID.size * has_grids
-    if len(program) != expected:
-        raise ImageError(
-            f"the program has {len(program)} bytes; {n_layers} layers, {n_operators} operators need {expected}"
-        )
+    head, layer_records, operator_records, grid, scaling, neurons = _records(program, version)
+    n_layers, n_operators, timesteps, coding, readout, _, _, activation = PROGRAM.unpack(head)
     with _within("the input: "):
-        input_grid = records.decode_grid(*GRID.unpack(program[end:])) if has_grids else None
-    if has_grids and input_grid is None:
-        raise ImageError(f"an image of version {version} has no grid of the input")
-    operators = _operators(_rows(OPERATOR, program[start:end]), tensors)
+        input_grid = _input_grid(grid, version)
+    operators = _operators(_rows(OPERATOR, operator_records), tensors)
     if len(operators) != n_layers:
         raise ImageError(f"{n_layers} layers for the operators [{listing(each.number for each in operators)}]")
     layers = []
-    for index, (record, operator) in enumerate(zip(_rows(LAYER, program[PROGRAM.size : start]), operators)):
+    for index, (record, operator) in enumerate(zip(_rows(LAYER, layer_records), operators)):
         with _within(f"layer {index}: "):
             layers.append(_layer(record, operator, tensors))
+    ends = _scaling("input", scaling[:8], tensors), _scaling("output", scaling[8:], tensors)
+    _check_neurons(neurons)
     if tensors.unused:
         raise ImageError(f"sections [{listing(sorted(tensors.unused))}] belong to no layer")
     coding, readout = _pick(INPUT_CODINGS, coding, "input coding"), _pick(READOUTS, readout, "readout")
+    activation = _pick(OUTPUT_ACTIVATIONS, activation, "output activation") if scaling else "none"
     with _within(""):
-        network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid)
+        network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid, *ends, activation)
         check_integers(network)
     if version != (expected := records.version_of(network)):
         raise ImageError(f"the image has version {version}; its network is stored as version {expected}")
-    head = records.pack_head(network, n_operators)
-    _check_record(PROGRAM, program[: PROGRAM.size], head, "the head of the program")
+    _check_record(PROGRAM, head, records.pack_head(network, n_operators), "the head of the program")
     return network
+
+
+def _records(program: memoryview, version: int) -> list[memoryview]:
+    """Head, layers, operators, grid of the input, scaling and neurons; empty where the version has none."""
+    if len(program) < PROGRAM.size:
+        raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
+    n_layers, n_operators, *_ = PROGRAM.unpack_from(program)
+    has_grid, has_scalings = records.tail_of(version)
+    tail = [GRID.size * has_grid, SCALING.size * has_scalings, NEURON.size * n_layers * has_scalings]
+    sizes = [PROGRAM.size, LAYER.size * n_layers, OPERATOR.size * n_operators, *tail]
+    if len(program) != sum(sizes):
+        raise ImageError(
+            f"the program has {len(program)} bytes; {n_layers} layers, {n_operators} operators need {sum(sizes)}"
+        )
+    return [program[end - size : end] for size, end in zip(sizes, accumulate(sizes))]
+
+
+def _input_grid(record: memoryview, version: int) -> Grid | None:
+    if not record:
+        return None
+    grid = records.decode_grid(*GRID.unpack(record))
+    if grid is None and version == records.VERSION_WITH_GRIDS:
+        raise ImageError(f"an image of version {version} has no grid of the input")
+    _check_record(GRID, record, GRID.pack(*records.encode_grid(grid)), "the grid")
+    return grid
+
+
+def _scaling(what: str, references: memoryview, tensors: _Tensors) -> Standardization | None:
+    mean, std = struct.unpack("<2I", references) if references else (NONE, NONE)
+    if mean == std == NONE:
+        return None
+    with _within(f"the {what} scaling: "):
+        return Standardization(tensors.take(mean), tensors.take(std))
+
+
+def _check_neurons(records_: memoryview) -> None:
+    for index, record in enumerate(_rows(NEURON, records_)):
+        if NEURON.unpack(record) != (NONE, NONE):
+            raise ImageError(
+                f"layer {index}: beta or threshold of each neuron are not supported", "update sen-edge-runtime"
+            )
 
 
 def _operators(rows: Iterator[memoryview], tensors: _Tensors) -> list[_Operator]:
@@ -312,8 +347,14 @@ def _content(network: Network) -> list[_Content]:
     layers = [
         records.pack_layer(layer, append(layer.weight, records.MAX_DEPTH), add(layer.bias)) for layer in network.layers
     ]
-    grids = [] if network.input_grid is None else [GRID.pack(*records.encode_grid(network.input_grid))]
-    program = b"".join([records.pack_head(network, len(operators)), *layers, *operators, *grids])
+    has_grid, has_scalings = records.tail_of(records.version_of(network))
+    tail = [GRID.pack(*records.encode_grid(network.input_grid))] if has_grid else []
+    if has_scalings:
+        scalings = (network.input_scaling, network.output_scaling)
+        pairs = [(None, None) if scaling is None else (scaling.mean, scaling.std) for scaling in scalings]
+        tail.append(SCALING.pack(*(add(array) for pair in pairs for array in pair)))
+        tail += [NEURON.pack(NONE, NONE)] * len(layers)
+    program = b"".join([records.pack_head(network, len(operators)), *layers, *operators, *tail])
     metadata = [(records.KIND_METADATA, 0, (), _encode_metadata(network.metadata))] if network.metadata else []
     return [(records.KIND_PROGRAM, 0, (), program), *metadata, *((records.KIND_TENSOR, *tensor) for tensor in tensors)]
 

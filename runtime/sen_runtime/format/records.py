@@ -17,24 +17,27 @@ import numpy as np
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
+from sen_runtime.ir.network import INPUT_CODINGS, OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator, leaves
 from sen_runtime.ir.operators.sparse import ORDERS
 
 MAGIC = b"\x89SEN\r\n\x1a\n"
-#: Of networks with float activations; with int8 activations, whose records hold grids; with sparse weights by source.
-VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES = 1, 2, 3
+#: Of networks with float activations; with int8 activations, whose records hold grids; with sparse weights by source;
+#: with scalings or an output activation.
+VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES, VERSION_WITH_SCALINGS = 1, 2, 3, 4
 ALIGNMENT = 64
 NONE = 0xFFFFFFFF
 
 HEADER = struct.Struct("<8sHHIQII32x")  # magic, version, header bytes, sections, file bytes, crc32, flags
 CRC_OFFSET = 24
 SECTION = struct.Struct("<IIQQI3IQ")  # kind, dtype, offset, nbytes, rank, shape[3], reserved
-PROGRAM = struct.Struct("<8I")  # layers, operators, timesteps, input coding, readout, n_in, n_out, reserved
+PROGRAM = struct.Struct("<8I")  # layers, operators, timesteps, input coding, readout, n_in, n_out, output activation
 LAYER = struct.Struct("<IIIffIfi")  # operator, bias, neuron, beta, threshold, reset, scale and zero point of the grid
 OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, order
-GRID = struct.Struct("<fi")  # scale, zero point: of the input, at the end of the program of a network with grids
+GRID = struct.Struct("<fi")  # scale, zero point: of the input, behind the operators of a network with grids
+SCALING = struct.Struct("<4I")  # mean and std of the input, of the output
+NEURON = struct.Struct("<2I")  # beta and threshold of each neuron of a layer
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
 DTYPES: dict[int, np.dtype[Any]] = {
@@ -95,17 +98,26 @@ def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
     for kind, fields in enumerate(table):
         if fields.type is type(owner):
             return kind, fields
-    raise ImageError(f"version {VERSION_WITH_SOURCES} of the image has no {type(owner).__name__}")
+    raise ImageError(f"version {VERSION_WITH_SCALINGS} of the image has no {type(owner).__name__}")
 
 
 def version_of(network: Network) -> int:
     """Version of the image of a network; raises `ImageError` for int8 activations with weights by source."""
     operators = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
-    if not any(isinstance(operator, Sparse) and operator.order == "sources" for operator in operators):
-        return VERSION if network.input_grid is None else VERSION_WITH_GRIDS
-    if network.input_grid is not None:
+    has_sources = any(isinstance(operator, Sparse) and operator.order == "sources" for operator in operators)
+    if has_sources and network.input_grid is not None:
         raise ImageError("an image has no sparse weights by source with int8 activations", "store them by row")
-    return VERSION_WITH_SOURCES
+    if network.input_scaling or network.output_scaling or network.output_activation != "none":
+        return VERSION_WITH_SCALINGS
+    if has_sources:
+        return VERSION_WITH_SOURCES
+    return VERSION if network.input_grid is None else VERSION_WITH_GRIDS
+
+
+def tail_of(version: int) -> tuple[bool, bool]:
+    """Whether the program of a version has the grid of the input, and scalings and neurons, behind the operators."""
+    has_scalings = version == VERSION_WITH_SCALINGS
+    return has_scalings or version == VERSION_WITH_GRIDS, has_scalings
 
 
 def pack_section(kind: int, dtype: int, offset: int, nbytes: int, shape: tuple[int, ...]) -> bytes:
@@ -116,8 +128,8 @@ def pack_section(kind: int, dtype: int, offset: int, nbytes: int, shape: tuple[i
 def pack_head(network: Network, n_operators: int) -> bytes:
     """Start of the program."""
     coding, readout = INPUT_CODINGS.index(network.input_coding), READOUTS.index(network.readout)
-    sizes = network.n_in, network.n_out
-    return PROGRAM.pack(len(network.layers), n_operators, network.timesteps, coding, readout, *sizes, 0)
+    sizes, activation = (network.n_in, network.n_out), OUTPUT_ACTIVATIONS.index(network.output_activation)
+    return PROGRAM.pack(len(network.layers), n_operators, network.timesteps, coding, readout, *sizes, activation)
 
 
 def pack_layer(layer: Layer, operator: int, bias: int) -> bytes:

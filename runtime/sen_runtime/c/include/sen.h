@@ -117,16 +117,22 @@ SEN_API sen_status sen_run_rows(const sen_model *model, void *work, const float 
 /* A clock that counts up, in any unit. */
 typedef uint64_t sen_clock(void);
 
-/* sen_run that also adds to each of `ticks` [sen_layers] how long a layer takes, neurons included. The clock is read once for
- * each layer, of a spiking network in each step that the layer runs, and once before. */
+/* sen_run that also adds to each of `ticks` [sen_layers] how long a layer takes, neurons included; the first one with the
+ * standardization of the input, the last one with restoration and activation. The clock is read once for each layer, of a spiking
+ * network in each step that the layer runs, once before, and once after restoration or activation. */
 SEN_API sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *clock, uint64_t *ticks);
 
 /* Membranes of a spiking network to 0. SEN_NO_STEPS, here and below, for a network of int8 activations whose readout is a
  * membrane: rounded in each step, it would drift. Its hidden layers are reset, or make the step; `y` is unchanged. */
 SEN_API sen_status sen_reset(sen_model *model);
 
-/* One time step from `x [inputs]`. `y [outputs]` is the last layer's membrane, or its spikes where they are counted. */
+/* One time step from `x [inputs]`, which is standardized as by sen_run. `y [outputs]` is the last layer's membrane, restored to the
+ * units of outputs, or its spikes where they are counted; see sen_finish_readout. */
 SEN_API sen_status sen_step(sen_model *model, const float *x, float *y);
+
+/* Outputs of sen_run from the mean, the last or the sum of the values `y [outputs]` of sen_step, by the readout: counts are
+ * restored; then the output activation. Without these `y` is unchanged. */
+SEN_API sen_status sen_finish_readout(const sen_model *model, float *y);
 
 /* Number of layers, and the last outputs of one of them: activations; of a spiking network the spikes, or the last layer's
  * membranes, of a sen_step; before the first, anything. The last layer of a multilayer perceptron writes to `y` instead;

@@ -160,7 +160,7 @@ static int are_scalars(const sen_image *image, const sen_operator_record *op)
 static sen_status check_operator(const sen_image *image, const sen_operator_record *op)
 {
     static const uint8_t used[] = {3, 2, 4, 4, 0}; /* tensors by kind */
-    const int has_order = op->kind == SEN_SPARSE && version_of(image) == SEN_VERSION_WITH_SOURCES;
+    const int has_order = op->kind == SEN_SPARSE && version_of(image) >= SEN_VERSION_WITH_SOURCES && !image->input_grid;
     sen_tensor tensors[4];
     uint32_t i;
     if (op->kind > SEN_SUM || op->n_out == 0 || op->n_in == 0 || op->order > (has_order ? SEN_BY_SOURCE : SEN_BY_ROW))
@@ -272,28 +272,72 @@ static sen_status check_layer(const sen_image *image, uint32_t index)
     return layer->threshold > 0 && is_finite(layer->threshold) && layer->reset <= SEN_ZERO_WITHOUT_DELAY ? SEN_OK : SEN_LAYER;
 }
 
+/* Mean and std of `n` features, or neither. */
+static int is_scaling(const sen_image *image, const uint32_t sections[2], uint32_t n)
+{
+    uint32_t i, k;
+    if (sections[0] == SEN_NONE && sections[1] == SEN_NONE)
+        return 1;
+    for (k = 0; k < 2; k++) {
+        const sen_tensor values = sen_image_tensor(image, is_tensor(image, sections[k]) ? sections[k] : SEN_NONE);
+        if (!has_shape(&values, 1, n, 0) || values.dtype != SEN_FLOAT32)
+            return 0;
+        for (i = 0; k == 1 && i < n; i++) {
+            const float std = ((const float *)values.data)[i];
+            if (!(std > 0 && is_finite(std) && is_finite(1 / std)))
+                return 0;
+        }
+    }
+    return 1;
+}
+
+/* What version 4 has behind the grid of the input. */
+static sen_status check_scaling(const sen_image *image)
+{
+    const sen_program *program = image->program;
+    const sen_scaling_record *scaling = image->scaling;
+    uint32_t index;
+    if (!scaling)
+        return program->activation == 0 ? SEN_OK : SEN_PROGRAM;
+    if (program->activation > SEN_SIGMOID || (program->is_spike_train && scaling->input[0] != SEN_NONE))
+        return SEN_PROGRAM;
+    for (index = 0; index < program->layers; index++)
+        if (image->neurons[index].beta != SEN_NONE || image->neurons[index].threshold != SEN_NONE)
+            return SEN_LAYER;
+    return is_scaling(image, scaling->input, program->n_in) && is_scaling(image, scaling->output, program->n_out) ? SEN_OK
+                                                                                                                 : SEN_PROGRAM;
+}
+
 static sen_status check_program(sen_image *image)
 {
     const section_row *row = section_at(image->bytes, 0);
     const sen_program *program = (const sen_program *)(const void *)(image->bytes + (size_t)row->offset);
-    const int has_grids = version_of(image) == SEN_VERSION_WITH_GRIDS;
+    const int has_scaling = version_of(image) == SEN_VERSION_WITH_SCALINGS;
+    const int has_grid = has_scaling || version_of(image) == SEN_VERSION_WITH_GRIDS;
     const sen_grid_record *input;
     if (row->nbytes < sizeof *program)
         return SEN_PROGRAM;
-    if (program->layers == 0 || program->reserved || program->is_spike_train > 1 || program->readout > SEN_SPIKE_COUNT)
+    if (program->layers == 0 || program->is_spike_train > 1 || program->readout > SEN_SPIKE_COUNT)
         return SEN_PROGRAM;
     if (program->timesteps == 0 && program->is_spike_train)
         return SEN_PROGRAM;
     if (row->nbytes
         != sizeof *program + sizeof *image->layers * (uint64_t)program->layers
-            + sizeof *image->operators * (uint64_t)program->operators + (has_grids ? sizeof *input : 0))
+            + sizeof *image->operators * (uint64_t)program->operators + (has_grid ? sizeof *input : 0)
+            + (has_scaling ? sizeof *image->scaling + sizeof *image->neurons * (uint64_t)program->layers : 0))
         return SEN_PROGRAM;
     image->program = program;
     image->layers = (const sen_layer_record *)(const void *)(program + 1);
     image->operators = (const sen_operator_record *)(const void *)(image->layers + program->layers);
-    if (!has_grids)
+    if (!has_grid)
         return SEN_OK;
     input = (const sen_grid_record *)(const void *)(image->operators + program->operators);
+    if (has_scaling) {
+        image->scaling = (const sen_scaling_record *)(const void *)(input + 1);
+        image->neurons = (const sen_neuron_record *)(const void *)(image->scaling + 1);
+        if (all_zero(input, sizeof *input))
+            return SEN_OK;
+    }
     image->input_grid = input;
     return input->zero >= -128 && input->zero <= 127 && is_grid(input->scale, (float)input->zero) ? SEN_OK : SEN_PROGRAM;
 }
@@ -341,6 +385,8 @@ sen_status sen_image_open(sen_image *image, const void *bytes, size_t size, unsi
     image->bytes = bytes;
     image->sections = ((const image_header *)bytes)->sections;
     status = check_program(image);
+    if (status == SEN_OK)
+        status = check_scaling(image);
     if (status == SEN_OK)
         status = check_order(image);
     for (index = 0; status == SEN_OK && index < image->program->operators; index++)

@@ -35,9 +35,10 @@ typedef struct sen_tensor {
 /* Records of an image as they lie in it, little-endian and aligned: docs/reference/sen-image.md. */
 enum { KIND_PROGRAM = 1, KIND_METADATA = 2, KIND_TENSOR = 3 };
 
-/* Versions of images with int8 activations, and with sparse matrices by source. */
+/* Versions of images with int8 activations, with sparse matrices by source, and with scalings. */
 #define SEN_VERSION_WITH_GRIDS 2
 #define SEN_VERSION_WITH_SOURCES 3
+#define SEN_VERSION_WITH_SCALINGS 4
 
 /* Order of the blocks of a sparse matrix in an image. */
 enum { SEN_BY_ROW, SEN_BY_SOURCE };
@@ -60,7 +61,7 @@ typedef struct section_row {
 
 /* The program. */
 typedef struct sen_program {
-    uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out, reserved;
+    uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out, activation;
 } sen_program;
 
 /* A layer; `bias` is a section or SEN_NONE, `reset` SEN_RESET_... or SEN_ZERO_WITHOUT_DELAY. The grid is 0 without int8
@@ -79,6 +80,16 @@ typedef struct sen_grid_record {
     int32_t zero;
 } sen_grid_record;
 
+/* Sections of mean and std of the inputs, of the outputs. */
+typedef struct sen_scaling_record {
+    uint32_t input[2], output[2];
+} sen_scaling_record;
+
+/* Sections of beta and threshold of each neuron of a layer. */
+typedef struct sen_neuron_record {
+    uint32_t beta, threshold;
+} sen_neuron_record;
+
 /* An operator. Sections of tensors by kind: Coordinates source, target, mask; Dense w, scale; Sparse values, columns,
  * row_starts, scale, or by source rows and starts of columns; LowRank left, right, their scales. */
 typedef struct sen_operator_record {
@@ -91,6 +102,7 @@ typedef struct sen_operator_record {
 typedef char records_have_no_padding
     [sizeof(image_header) == 64 && sizeof(section_row) == 48 && sizeof(sen_program) == 32 && sizeof(sen_layer_record) == 32
              && sizeof(sen_operator_record) == 64 && sizeof(sen_grid_record) == 8
+             && sizeof(sen_scaling_record) == 16 && sizeof(sen_neuron_record) == 8
          ? 1
          : -1];
 
@@ -118,6 +130,8 @@ typedef struct sen_image {
     const sen_layer_record *layers;
     const sen_operator_record *operators;
     const sen_grid_record *input_grid; /* null without int8 activations */
+    const sen_scaling_record *scaling; /* null before version 4, as `neurons` */
+    const sen_neuron_record *neurons;
 } sen_image;
 
 /* container.c: every rule of the header and of the section table; padding is not looked at. */
@@ -186,6 +200,9 @@ struct sen_model {
     sen_batch batch;
     int (*is_finite)(const float *x, size_t count); /* null where inputs may be NaN or infinite */
 };
+
+/* model.c: one inference of `network`, which is that of the model, or the same in threads. */
+void sen_run_network(const sen_model *model, const sen_network *network, float *work, const float *x, float *y);
 
 /* model.c: values of an input, all time steps of a spike train; rows before the first with one that the model refuses. */
 size_t sen_values_of_input(const sen_model *model);

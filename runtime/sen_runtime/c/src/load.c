@@ -109,16 +109,17 @@ static void set_factors(float *factors, const sen_program *program, float beta)
 #define MAX_HIDDEN (1u << 22)
 
 /* Scratch of a batch, behind that of one input. A model whose batch cannot be addressed still runs one input. */
-static void lay_out_batch(sen_loader *loader, sen_batch *batch)
+static void lay_out_batch(sen_loader *loader, sen_batch *batch, sen_scaling *scaling)
 {
     const sen_program *program = loader->image->program;
     const int overflows = loader->arena.overflows;
-    uint32_t widest = sen_larger(loader->inner, 1), hidden = 0, index;
+    const uint32_t standardized = loader->image->scaling && loader->image->scaling->input[0] != SEN_NONE ? program->n_in : 0;
+    uint32_t widest = sen_larger(loader->inner, 1), hidden = 0, index, start;
     if (program->timesteps > 0)
         hidden = sen_larger(program->n_in, program->n_out);
     for (index = 0; index + 1 < program->layers; index++)
         hidden = sen_larger(hidden, loader->image->operators[loader->image->layers[index].op].n_out);
-    widest = sen_larger(widest, hidden);
+    widest = sen_larger(widest, sen_larger(hidden, standardized));
     batch->rows = widest > MAX_HIDDEN ? 1 : MAX_HIDDEN / widest < SEN_TILE_ROWS ? MAX_HIDDEN / widest : SEN_TILE_ROWS;
     for (index = 0; index < 2; index++)
         batch->hidden[index] = sen_take_floats(loader, (uint64_t)batch->rows * hidden);
@@ -126,9 +127,44 @@ static void lay_out_batch(sen_loader *loader, sen_batch *batch)
     batch->quantized_bytes = SEN_QUANTIZED_BYTES(loader->quantized);
     batch->quantized = sen_take_floats(loader, batch->rows * (uint64_t)batch->quantized_bytes / sizeof(float));
     batch->turned = sen_take_floats(loader, SEN_TURNED_FLOATS((uint64_t)loader->turned));
+    start = sen_take_floats(loader, (uint64_t)batch->rows * standardized);
+    if (scaling)
+        scaling->rows = start;
+    batch->scaling = scaling;
     if (!loader->arena.overflows && loader->work <= SIZE_MAX / sizeof(float)) /* never 0, which means too large */
         batch->bytes = loader->work ? (size_t)loader->work * sizeof(float) : SEN_ALIGNMENT;
     loader->arena.overflows = overflows;
+}
+
+/* Constants around the layers and scratch for one standardized input; null where the image has none. */
+static sen_scaling *place_scaling(sen_loader *loader)
+{
+    const sen_program *program = loader->image->program;
+    const sen_scaling_record *record = loader->image->scaling;
+    sen_tensor tensors[4];
+    sen_scaling *placed, scaling;
+    float *inverse;
+    uint32_t i;
+    if (!record)
+        return NULL;
+    for (i = 0; i < 2; i++) {
+        tensors[i] = sen_image_tensor(loader->image, record->input[i]);
+        tensors[2 + i] = sen_image_tensor(loader->image, record->output[i]);
+    }
+    memset(&scaling, 0, sizeof scaling);
+    scaling.n_in = program->n_in;
+    scaling.n_out = program->n_out;
+    scaling.activation = program->activation;
+    scaling.input_mean = sen_keep(loader, &tensors[0]);
+    scaling.output_mean = sen_keep(loader, &tensors[2]);
+    scaling.output_std = sen_keep(loader, &tensors[3]);
+    inverse = sen_take(&loader->arena, tensors[1].data ? program->n_in : 0, sizeof *inverse);
+    for (i = 0; inverse && tensors[1].data && i < program->n_in; i++)
+        inverse[i] = 1 / ((const float *)tensors[1].data)[i];
+    scaling.input_inverse = inverse;
+    scaling.one = sen_take_floats(loader, tensors[1].data ? program->n_in : 0);
+    placed = sen_take(&loader->arena, 1, sizeof *placed);
+    return placed ? memcpy(placed, &scaling, sizeof scaling) : NULL;
 }
 
 /* Lays out a model whose activations are int8; what callers ask of a model is in its network. */
@@ -138,9 +174,11 @@ static sen_status lay_out_integers(sen_loader *loader, sen_model **placed)
     sen_model *model = sen_take(&loader->arena, 1, sizeof *model);
     sen_integer_network *integer = NULL;
     const sen_status status = sen_lay_out_integers(loader, &integer);
+    const sen_scaling *scaling;
     float *work;
     if (status != SEN_OK)
         return status;
+    scaling = place_scaling(loader);
     work = sen_take(&loader->arena, loader->work, sizeof *work);
     if (loader->arena.overflows || loader->work > SIZE_MAX / sizeof *work)
         return SEN_TOO_LARGE;
@@ -150,11 +188,13 @@ static sen_status lay_out_integers(sen_loader *loader, sen_model **placed)
         model->network.layer_count = program->layers;
         model->network.timesteps = program->timesteps;
         model->network.is_spike_train = program->is_spike_train;
+        model->network.readout = program->readout;
         model->network.n_in = program->n_in;
         model->network.n_out = program->n_out;
         model->integer = integer;
         model->is_finite = loader->flags & SEN_ALLOW_NONFINITE ? NULL : loader->isa->is_finite;
         model->work = work;
+        model->batch.scaling = scaling;
         model->batch.bytes = (size_t)loader->work * sizeof *work;
         memset(work, 0, model->batch.bytes);
         *placed = model;
@@ -171,7 +211,8 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     sen_layer *layers = sen_take(arena, program->layers, sizeof *layers);
     float *factors = sen_take(arena, program->timesteps, sizeof *factors);
     uint32_t index, first_operator = 0, inner, quantized, events;
-    sen_batch batch = {NULL, loader->isa->rows_kernels, 0, {0, 0}, 0, 0, 0, 0, 0};
+    sen_batch batch = {NULL, NULL, loader->isa->rows_kernels, 0, {0, 0}, 0, 0, 0, 0, 0};
+    sen_scaling *scaling;
     float *work;
     if (program->timesteps > SEN_MAX_TIMESTEPS)
         return SEN_TOO_LARGE;
@@ -184,8 +225,9 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     inner = sen_take_floats(loader, loader->inner);
     quantized = sen_take_floats(loader, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
     events = sen_take_floats(loader, loader->events ? (uint64_t)loader->events + 15 : 0);
+    scaling = place_scaling(loader);
     work = sen_take(arena, loader->work, sizeof *work);
-    lay_out_batch(loader, &batch);
+    lay_out_batch(loader, &batch, scaling);
     if (arena->overflows)
         return SEN_TOO_LARGE;
     if (arena->base) {

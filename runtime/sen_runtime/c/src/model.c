@@ -89,6 +89,30 @@ size_t sen_accepted_rows(const sen_model *model, const float *x, size_t rows)
     return accepted;
 }
 
+/* An input as the first layer takes it; outputs from those of the last layer. */
+static const float *prepare(const sen_model *model, float *work, const float *x)
+{
+    const sen_scaling *scaling = model->batch.scaling;
+    return scaling ? sen_standardize_rows(scaling, x, 1, work + scaling->one) : x;
+}
+
+static void finish(const sen_model *model, float *y)
+{
+    if (model->batch.scaling)
+        sen_finish_rows(model->batch.scaling, y, 1);
+}
+
+sen_status sen_finish_readout(const sen_model *model, float *y)
+{
+    if (!model || !y)
+        return SEN_NULL;
+    if (model->batch.scaling && model->network.readout == SEN_SPIKE_COUNT)
+        sen_restore_row(model->batch.scaling, y);
+    if (model->batch.scaling)
+        sen_activate_row(model->batch.scaling, y);
+    return SEN_OK;
+}
+
 sen_status sen_step(sen_model *model, const float *x, float *y)
 {
     if (!model || !x || !y)
@@ -97,11 +121,16 @@ sen_status sen_step(sen_model *model, const float *x, float *y)
         return SEN_NOT_SPIKING;
     if (is_refused(model, x, model->network.n_in))
         return SEN_NONFINITE;
+    x = prepare(model, model->work, x);
     if (!model->integer)
         sen_network_step(&model->network, model->work, x, y);
     else
         sen_integer_step(model->integer, (uint8_t *)model->work, x, y);
-    return has_steps(model) ? SEN_OK : SEN_NO_STEPS;
+    if (!has_steps(model))
+        return SEN_NO_STEPS;
+    if (model->batch.scaling && model->network.readout != SEN_SPIKE_COUNT)
+        sen_restore_row(model->batch.scaling, y);
+    return SEN_OK;
 }
 
 sen_status sen_run(sen_model *model, const float *x, float *y)
@@ -109,11 +138,19 @@ sen_status sen_run(sen_model *model, const float *x, float *y)
     return sen_run_batch(model, x, y, 1);
 }
 
+void sen_run_network(const sen_model *model, const sen_network *network, float *work, const float *x, float *y)
+{
+    sen_network_run(network, work, prepare(model, work, x), y);
+    finish(model, y);
+}
+
 static void run_integers(const sen_model *model, void *work, const float *x, float *y, size_t rows)
 {
     const size_t width = sen_values_of_input(model);
-    for (; rows > 0; rows--, x += width, y += model->network.n_out)
-        sen_integer_run(model->integer, work, x, y, NULL);
+    for (; rows > 0; rows--, x += width, y += model->network.n_out) {
+        sen_integer_run(model->integer, work, prepare(model, work, x), y, NULL);
+        finish(model, y);
+    }
 }
 
 sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows)
@@ -128,22 +165,27 @@ sen_status sen_run_batch(sen_model *model, const float *x, float *y, size_t rows
         if (model->integer)
             run_integers(model, model->work, x + row * width, y + row * model->network.n_out, 1);
         else
-            sen_network_run(&model->network, model->work, x + row * width, y + row * model->network.n_out);
+            sen_run_network(model, &model->network, model->work, x + row * width, y + row * model->network.n_out);
     }
     return SEN_OK;
 }
 
 sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *clock, uint64_t *ticks)
 {
+    sen_laps laps = {clock, ticks, 0};
     if (!model || !x || !y || !clock || !ticks)
         return SEN_NULL;
     if (is_refused(model, x, sen_values_of_input(model)))
         return SEN_NONFINITE;
-    if (model->integer) {
-        sen_laps laps = {clock, ticks, clock()};
+    laps.last = clock();
+    x = prepare(model, model->work, x);
+    if (model->integer)
         sen_integer_run(model->integer, (uint8_t *)model->work, x, y, &laps);
-    } else {
-        sen_network_profile(&model->network, model->work, x, y, clock, ticks);
+    else
+        sen_network_profile(&model->network, model->work, x, y, &laps);
+    if (model->batch.scaling) {
+        finish(model, y);
+        sen_lap(&laps, model->network.layer_count - 1);
     }
     return SEN_OK;
 }

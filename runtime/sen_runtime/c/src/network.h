@@ -191,7 +191,24 @@ SEN_INLINE float sen_finish_int8(
 /* Functions called from other files; exported C makes them static. */
 #define SEN_PRIVATE
 
-/* One inference from `x` to `y`, which lie outside `work`; of a spiking network all steps, from membranes of 0. */
+/* Activation of the outputs. */
+enum { SEN_NO_ACTIVATION, SEN_SOFTMAX, SEN_SIGMOID };
+
+/* What surrounds the layers: inputs become (x - mean) inverse, outputs y std + mean, then their activation. */
+typedef struct sen_scaling {
+    const float *input_mean, *input_inverse; /* [n_in], or null */
+    const float *output_mean, *output_std;   /* [n_out], or null */
+    uint32_t n_in, n_out, activation;
+    uint32_t one, rows; /* offsets into `work`, in floats, of standardized inputs: of one, of a batch */
+} sen_scaling;
+
+/* scaling.c: the inputs of the first layer: `x`, or `to`; outputs from those of the last layer, restored and activated. */
+const float *sen_standardize_rows(const sen_scaling *scaling, const float *x, size_t rows, float *to);
+void sen_finish_rows(const sen_scaling *scaling, float *y, size_t rows);
+void sen_restore_row(const sen_scaling *scaling, float *y);
+void sen_activate_row(const sen_scaling *scaling, float *y);
+
+/* Without scaling: one inference from `x` to `y`, which lie outside `work`; of a spiking network all steps, from membranes of 0. */
 void sen_network_run(const sen_network *network, float *work, const float *x, float *y);
 
 /* The time of one layer after the other. */
@@ -208,9 +225,8 @@ SEN_INLINE void sen_lap(sen_laps *laps, uint32_t layer)
     laps->last = now;
 }
 
-/* The same, without exported C: adds to ticks [layer_count] how long each layer takes. */
-void sen_network_profile(
-    const sen_network *network, float *work, const float *x, float *y, uint64_t (*clock)(void), uint64_t *ticks);
+/* The same, in laps of the layers. */
+void sen_network_profile(const sen_network *network, float *work, const float *x, float *y, sen_laps *laps);
 
 /* Rows of a batch that are multiplied together, at most; and scratch of some products: sixteen rows, column after column. */
 #define SEN_TILE_ROWS 64u
@@ -249,6 +265,7 @@ typedef struct sen_by_row {
 /* A network and how it runs several rows; its scratch are offsets into `work`, in floats, behind that of one row. */
 typedef struct sen_batch {
     const sen_network *network;
+    const sen_scaling *scaling; /* or null */
     const sen_rows_kernel *kernels;
     uint32_t rows; /* side by side */
     uint32_t hidden[2], inner, quantized, turned; /* activations of every other layer */

@@ -219,12 +219,10 @@ static void profile_steps(
     }
 }
 
-void sen_network_profile(
-    const sen_network *network, float *work, const float *x, float *y, uint64_t (*clock)(void), uint64_t *ticks)
+void sen_network_profile(const sen_network *network, float *work, const float *x, float *y, sen_laps *laps)
 {
     const uint32_t readout = network->layer_count - 1;
     const sen_layer *last = &network->layers[readout];
-    sen_laps laps = {clock, ticks, clock()};
     uint32_t index;
     if (network->timesteps == 0) {
         for (index = 0; index <= readout; index++) {
@@ -232,18 +230,18 @@ void sen_network_profile(
             float *out = index == readout ? y : work + layer->out;
             apply(network, work, layer, x, bias_of(layer, 1.0f, out), layer->neuron == SEN_RELU, out);
             x = out;
-            sen_lap(&laps, index);
+            sen_lap(laps, index);
         }
         return;
     }
     sen_network_reset(network, work);
     if (network->readout == SEN_SPIKE_COUNT) {
-        profile_steps(network, work, x, network->n_out, readout + 1, y, &laps);
+        profile_steps(network, work, x, network->n_out, readout + 1, y, laps);
         return;
     }
-    profile_steps(network, work, x, last->n_in, readout, work + last->total, &laps);
+    profile_steps(network, work, x, last->n_in, readout, work + last->total, laps);
     apply(network, work, last, work + last->total, bias_of(last, factor_sum(network), y), 0, y);
-    sen_lap(&laps, readout);
+    sen_lap(laps, readout);
 }
 
 const sen_rows_kernel *sen_find_rows_kernel(const sen_rows_kernel *kernels, sen_multiply *multiply)
@@ -360,13 +358,20 @@ static void run_spiking_rows(const sen_batch *batch, float *work, const float *x
 void sen_network_run_rows(const sen_batch *batch, float *work, const float *x, float *y, size_t rows)
 {
     const sen_network *network = batch->network;
+    const sen_scaling *scaling = batch->scaling;
     const size_t width = network->n_in * (size_t)(network->is_spike_train ? network->timesteps : 1);
     size_t row;
     for (row = 0; row < rows; row += batch->rows) {
         const uint32_t count = rows - row < batch->rows ? (uint32_t)(rows - row) : batch->rows;
+        const float *in = x + row * width;
+        float *out = y + row * network->n_out;
+        if (scaling)
+            in = sen_standardize_rows(scaling, in, count, work + scaling->rows);
         if (network->timesteps > 0)
-            run_spiking_rows(batch, work, x + row * width, y + row * network->n_out, count);
+            run_spiking_rows(batch, work, in, out, count);
         else
-            run_perceptron_rows(batch, work, x + row * width, y + row * network->n_out, count);
+            run_perceptron_rows(batch, work, in, out, count);
+        if (scaling)
+            sen_finish_rows(scaling, out, count);
     }
 }

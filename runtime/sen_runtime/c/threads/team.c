@@ -278,7 +278,7 @@ sen_status sen_team_run(sen_team *team, const float *x, float *y, size_t rows)
     for (; rows > 0; rows--, x += width, y += model->network.n_out) {
         if (sen_accepted_rows(model, x, 1) == 0)
             return SEN_NONFINITE;
-        sen_network_run(&team->network, model->work, x, y);
+        sen_run_network(model, &team->network, model->work, x, y);
     }
     return SEN_OK;
 }
