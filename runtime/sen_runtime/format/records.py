@@ -136,7 +136,7 @@ def pack_layer(layer: Layer, operator: int, bias: int) -> bytes:
     """Record of a layer, for the index of its operator and the section of its bias."""
     kind, fields = find(NEURONS, layer.neuron)
     for name in layer.neuron.arrays:
-        raise ImageError(f"version {VERSION_WITH_SOURCES} of the image has no {name} of single neurons")
+        raise ImageError(f"version {VERSION_WITH_SCALINGS} of the image has no {name} of single neurons")
     scalars = [getattr(layer.neuron, name) for name in fields.scalars]
     reset = 0
     if isinstance(layer.neuron, Lif):
