@@ -220,7 +220,7 @@ def dimensions() -> Section:
 
 
 def three_dimensions() -> Section:
-    """The paper's form: three dimensions."""
+    """Three dimensions, without and with learned gain and bias."""
     studies = ("three-dimensions-plain", "three-dimensions", "three-dimensions-near")
     points = [point for study in studies for point in run_study(study)]
     lines = [
@@ -232,7 +232,7 @@ def three_dimensions() -> Section:
     for point in points:
         settings = point.settings
         lines.append(
-            f"| {'learned' if settings['gain'] else 'none: the paper’s form'} | {settings['layer_spacing']:g} | "
+            f"| {'learned' if settings['gain'] else 'none'} | {settings['layer_spacing']:g} | "
             f"{settings['position_scale']:g} | {point.parameters:,} | {np.mean(point.validation):.2f} | "
             f"{spread(point.test)} |"
         )

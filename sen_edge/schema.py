@@ -51,10 +51,10 @@ else:
 __all__ = ["Check", "Option", "Schema", "SchemaError", "fields_of", "parse", "read_toml"]
 
 T = TypeVar("T", bound="Schema")
-#: Names that pydantic gives the variants of a union.
-VARIANT = re.compile(r"constrained-\w+|tuple\[.*")
 #: Max items of validated values, nested ones included.
 MAX_ITEMS = 1 << 16
+#: Steps in the paths of pydantic's errors that stand for a value and for a list; no key of a document has a NUL.
+BRANCHES = ("\0one", "\0each")
 Count = Annotated[int, Ge(1), Lt(2**63)]
 Whole = Annotated[int, Ge(0), Lt(2**63)]
 Positive = Annotated[float, Gt(0)]
@@ -100,6 +100,20 @@ class Check(Predicate):
             return True
 
         super().__init__(run)
+
+
+class OneOrEach:
+    """Annotation of `X | tuple[X, ...]`: one value of the type `kind`, or a list with one for each layer."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        one = handler.generate_schema(self.kind)
+        choices = dict(zip(BRANCHES, (one, core_schema.tuple_variable_schema(one, min_length=1)), strict=True))
+        return core_schema.tagged_union_schema(choices, lambda value: BRANCHES[isinstance(value, (list, tuple))])
 
 
 class SchemaError(UsageError, ValueError):
@@ -268,7 +282,7 @@ def _to_plain(value: Any) -> Any:
 
 def _schema_error(kind: Any, error: Mapping[str, Any], path: tuple[str | int, ...]) -> SchemaError:
     """Translate an error of pydantic."""
-    where = [step for step in error["loc"] if not (isinstance(step, str) and VARIANT.fullmatch(step))]
+    where = tuple(step for step in error["loc"] if step not in BRANCHES)
     key, rule = _key((*path, *where)), error.get("ctx", {}).get("error")
     if isinstance(rule, SchemaError):
         return SchemaError(rule.problem, rule.hint, key=".".join(part for part in (key, rule.key) if part))

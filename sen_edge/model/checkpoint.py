@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.model import tensor_file
-from sen_edge.model.config import SpatialConfig
+from sen_edge.model.config import SpatialConfig, at
 from sen_edge.model.foreign import apply_map, read_map
 from sen_edge.model.parameters import Checkpoint, Synapses
 from sen_edge.model.tensor_file import Float32Array, check_suffix, check_tensor, to_float32_array
@@ -158,16 +158,16 @@ def to_network(checkpoint: Checkpoint) -> Network:
     sizes = config.layer_sizes
     if checkpoint.synapses:  # these layers are materialized
         require_layers([(sizes[index + 1], sizes[index]) for index in checkpoint.synapses], PATTERN_BYTES)
-    positions = [_full_positions(config, tensors[f"positions.{i}"], i) for i in range(len(config.layer_sizes))]
+    sources, targets = _full_positions(checkpoint)
     layers = []
     for index, neuron in enumerate(checkpoint.neurons()):
         inhibition = tensors[f"inhibition.{index}"].astype(np.float64)
         weight = Coordinates(
-            source=positions[index],
-            target=positions[index + 1],
-            mask=np.tanh(config.steepness * inhibition / 2).astype(np.float32),
+            source=sources[index],
+            target=targets[index],
+            mask=np.tanh(at(config.steepness, index) * inhibition / 2).astype(np.float32),
             gain=float(tensors[f"gain.{index}"]) if config.gain else 1.0,
-            exponent=config.exponent,
+            exponent=at(config.exponent, index),
             min_distance=config.min_distance,
             max_distance=config.radius(index),
         )
@@ -192,12 +192,38 @@ def to_network(checkpoint: Checkpoint) -> Network:
     return network(timesteps=spiking.timesteps, input_coding=spiking.input_coding, readout=spiking.readout)
 
 
-def _full_positions(config: SpatialConfig, positions: Float32Array, layer: int) -> Float32Array:
-    """Return positions `[n, d]` with a fixed layer axis as the last coordinate."""
-    if config.layer_axis == "free":
-        return positions
-    axis = np.full((positions.shape[0], 1), layer * config.layer_spacing, np.float32)
-    return np.concatenate([positions, axis], axis=1)
+def _full_positions(checkpoint: Checkpoint) -> tuple[list[Float32Array], list[Float32Array]]:
+    """Return the positions `[n, d]` of the sources and of the targets of each layer; one array per position.
+
+    A layer axis is the last coordinate.
+    """
+    config, tensors = checkpoint.config, checkpoint.tensors
+    coordinates = _layer_coordinates(config, tensors)
+
+    def full(name: str, layer: int) -> Float32Array:
+        positions = tensors[f"{name}.{layer}"]
+        if not config.has_layer_axis:
+            return positions
+        axis = np.full((positions.shape[0], 1), coordinates[layer], np.float32)
+        return np.concatenate([positions, axis], axis=1)
+
+    positions = [full("positions", layer) for layer in range(len(config.layer_sizes))]
+    if not config.separate_positions:
+        return positions[:-1], positions[1:]
+    hidden = range(1, len(config.layer_sizes) - 1)
+    return positions[:-1], [*(full("target_positions", layer) for layer in hidden), positions[-1]]
+
+
+def _layer_coordinates(config: SpatialConfig, tensors: Mapping[str, Float32Array]) -> NDArray[np.float64]:
+    """Return the coordinate of each layer along the layer axis, `[L + 1]`."""
+    n_layers = len(config.layer_sizes) - 1
+    if config.layer_axis == "learned":
+        spacings = [float(tensors[f"spacing.{index}"]) for index in range(n_layers)]
+    elif isinstance(config.layer_spacing, tuple):
+        spacings = list(config.layer_spacing)
+    else:
+        return np.arange(n_layers + 1) * config.layer_spacing
+    return np.cumsum([0.0, *spacings])
 
 
 # --- reading -------------------------------------------------------------------------------------

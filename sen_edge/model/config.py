@@ -10,12 +10,12 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from annotated_types import Ge, Le, MaxLen, MinLen
 
 from sen_edge.errors import CheckpointError
-from sen_edge.schema import NonNegative, Positive, Schema, SchemaError, parse
+from sen_edge.schema import NonNegative, OneOrEach, Positive, Schema, SchemaError, parse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 #: Number of neurons or coordinates, within the index types of all formats.
 Size = Annotated[int, Ge(1), Le(2**31 - 1)]
 Decay = Annotated[float, Ge(0), Le(1)]
-LayerAxis = Literal["fixed", "free"]
+LayerAxis = Literal["fixed", "learned", "free"]
 Reset = Literal["subtract", "zero"]
 InputCoding = Literal["direct", "spikes"]
 Readout = Literal["mean_membrane", "last_membrane", "spike_count"]
@@ -36,6 +36,16 @@ Task = Literal["classification", "multilabel", "regression", "reconstruction"]
 Names = tuple[Annotated[str, MinLen(1), MaxLen(1000)], ...]
 #: Steps T, at most `sen_runtime.ir.network.MAX_TIMESTEPS`.
 Timesteps = Annotated[int, Ge(1), Le(1 << 20)]
+#: One value of all layers of weights, or one for each.
+Positives = Annotated[float | tuple[float, ...], OneOrEach(Positive)]
+Decays = Annotated[float | tuple[float, ...], OneOrEach(Decay)]
+Resets = Annotated[Reset | tuple[Reset, ...], OneOrEach(Reset)]
+T = TypeVar("T")
+
+
+def at(value: T | tuple[T, ...], index: int) -> T:
+    """Return the value of layer `index`."""
+    return value[index] if isinstance(value, tuple) else value
 
 
 #: Fields of names.
@@ -43,6 +53,7 @@ NAME_LISTS = ("feature_names", "output_names", "target_columns")
 #: Additions to version 1 that are stored only if they differ from these values.
 OPTIONAL: Mapping[str, Any] = {
     "max_distance": (),
+    "separate_positions": False,
     "task": "classification",
     **dict.fromkeys(NAME_LISTS, ()),
     "input_scaling": False,
@@ -56,13 +67,13 @@ class SpikingConfig(Schema):
 
     Attributes:
         beta: of all layers, or one number for each.
-        threshold: likewise, of the layers that spike.
+        threshold: likewise, of the layers that spike; so is `reset`.
     """
 
     timesteps: Timesteps
-    beta: Decay | tuple[Decay, ...] = 0.9
-    threshold: Positive | tuple[Positive, ...] = 1.0
-    reset: Reset = "subtract"
+    beta: Decays = 0.9
+    threshold: Positives = 1.0
+    reset: Resets = "subtract"
     input_coding: InputCoding = "direct"
     readout: Readout = "mean_membrane"
     surrogate_slope: Positive = 25.0
@@ -85,13 +96,14 @@ class SpatialConfig(Schema):
     layer_sizes: Annotated[tuple[Size, ...], MinLen(2)]
     dimensions: Size = 3
     layer_axis: LayerAxis = "fixed"
-    layer_spacing: Positive = 1.0
-    steepness: Positive = 1.0
-    exponent: Positive = 1.0
+    layer_spacing: Positives = 1.0
+    steepness: Positives = 1.0
+    exponent: Positives = 1.0
     min_distance: NonNegative = 0.0
     max_distance: tuple[NonNegative, ...] = ()
     gain: bool = True
     bias: bool = True
+    separate_positions: bool = False
     input_range: tuple[float, float] = (0.0, 1.0)
     spiking: SpikingConfig | None = None
     task: Task = "classification"
@@ -104,34 +116,25 @@ class SpatialConfig(Schema):
     def check(self) -> None:
         """Check dimensions, distances, names and the input range against each other."""
         self._check_task()
-        if self.layer_axis == "fixed" and self.dimensions < 2:
-            raise SchemaError("is 1; expected an integer >= 2 with a fixed layer axis", key="dimensions")
+        if self.has_layer_axis and self.dimensions < 2:
+            raise SchemaError(f"is 1; expected an integer >= 2 with a {self.layer_axis} layer axis", key="dimensions")
         low, high = self.input_range
         if low >= high:
             raise SchemaError(f"is [{low:g}, {high:g}]; expected min < max", key="input_range")
         n_layers = len(self.layer_sizes) - 1
-        if len(self.max_distance) not in (0, n_layers):
-            raise SchemaError(
-                f"has {len(self.max_distance)} items; expected {n_layers}, one for each layer, or none",
-                key="max_distance",
-            )
-        self._check_neurons()
+        if self.max_distance:
+            _check_items("max_distance", self.max_distance, n_layers)
+        for name in ("layer_spacing", "steepness", "exponent"):
+            _check_items(name, getattr(self, name), n_layers)
+        if self.spiking is not None:
+            _check_items("spiking.beta", self.spiking.beta, n_layers)
+            _check_items("spiking.threshold", self.spiking.threshold, self.n_spiking, " that spikes")
+            _check_items("spiking.reset", self.spiking.reset, self.n_spiking, " that spikes")
         for index, value in enumerate(self.max_distance):
             if 0 < value <= self.min_distance:
                 raise SchemaError(
                     f"is {value:g}; expected 0 for none, or more than min_distance ({self.min_distance:g})",
                     key=f"max_distance[{index}]",
-                )
-
-    def _check_neurons(self) -> None:
-        n_layers = len(self.layer_sizes) - 1
-        for key, expected in (("beta", n_layers), ("threshold", self.n_spiking)):
-            values = getattr(self.spiking, key, 0.0)
-            if isinstance(values, tuple) and len(values) != expected:
-                what = "layer" if key == "beta" else "layer that spikes"
-                raise SchemaError(
-                    f"has {len(values)} items; expected a number, or {expected}, one for each {what}",
-                    key=f"spiking.{key}",
                 )
 
     def _check_task(self) -> None:
@@ -163,9 +166,14 @@ class SpatialConfig(Schema):
         return (n_in,) if spiking is None or spiking.input_coding != "spikes" else (spiking.timesteps, n_in)
 
     @property
+    def has_layer_axis(self) -> bool:
+        """Whether the last coordinate is the same for all neurons of a layer, and not stored with the positions."""
+        return self.layer_axis != "free"
+
+    @property
     def free_dimensions(self) -> int:
         """Coordinates of a position that are stored and learned."""
-        return self.dimensions - (1 if self.layer_axis == "fixed" else 0)
+        return self.dimensions - self.has_layer_axis
 
     @property
     def n_spiking(self) -> int:
@@ -183,12 +191,11 @@ class SpatialConfig(Schema):
             return (*(Relu(),) * (n_layers - 1), Identity())
 
         def parameter(name: str, index: int) -> Parameter:
-            common = getattr(spiking, name)
-            value = common[index] if isinstance(common, tuple) else common
-            return (tensors or {}).get(f"{name}.{index}", value)
+            found = (tensors or {}).get(f"{name}.{index}")
+            return at(getattr(spiking, name), index) if found is None else found
 
         neurons: list[Neuron] = [
-            Lif(parameter("beta", index), parameter("threshold", index), spiking.reset, spiking.reset_delay)
+            Lif(parameter("beta", index), parameter("threshold", index), at(spiking.reset, index), spiking.reset_delay)
             for index in range(self.n_spiking)
         ]
         return (*neurons, *(LeakyIntegrator(parameter("beta", index)) for index in range(len(neurons), n_layers)))
@@ -203,12 +210,16 @@ class SpatialConfig(Schema):
         shapes = dict(self.scaling_shapes())
         for index, size in enumerate(self.layer_sizes):
             shapes[f"positions.{index}"] = (size, self.free_dimensions)
+        for index, size in enumerate(self.layer_sizes[1:-1] * self.separate_positions, start=1):
+            shapes[f"target_positions.{index}"] = (size, self.free_dimensions)
         for index, (n_in, n_out) in enumerate(pairwise(self.layer_sizes)):
             shapes[f"inhibition.{index}"] = (n_in,)
             if self.gain:
                 shapes[f"gain.{index}"] = ()
             if self.bias:
                 shapes[f"bias.{index}"] = (n_out,)
+            if self.layer_axis == "learned":
+                shapes[f"spacing.{index}"] = ()
         return shapes
 
     def scaling_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -227,21 +238,26 @@ class SpatialConfig(Schema):
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values as stored in a checkpoint, without unused optional additions to version 1."""
-        values: dict[str, Any] = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-            if name not in OPTIONAL or value != OPTIONAL[name]
-        }
-        if self.spiking is not None:
-            spiking = values["spiking"].items()
-            values["spiking"] = {
-                name: list(value) if isinstance(value, tuple) else value
-                for name, value in spiking
-                if name != "reset_delay" or not value
-            }
+        values: dict[str, Any] = _plain(
+            {name: value for name, value in asdict(self).items() if name not in OPTIONAL or value != OPTIONAL[name]}
+        )
+        if self.spiking is not None and self.spiking.reset_delay:
+            del values["spiking"]["reset_delay"]
         return values
 
     @classmethod
     def from_dict(cls, values: Any) -> SpatialConfig:
         """Read plain values, or raise a `CheckpointError`."""
         return parse(cls, values, "", key="config", error=CheckpointError)
+
+
+def _check_items(key: str, value: Any, expected: int, which: str = "") -> None:
+    if isinstance(value, tuple) and len(value) != expected:
+        raise SchemaError(f"has {len(value)} items; expected {expected}, one for each layer{which}", key=key)
+
+
+def _plain(value: Any) -> Any:
+    """Return lists instead of tuples."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    return list(value) if isinstance(value, tuple) else value

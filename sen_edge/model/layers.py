@@ -13,7 +13,6 @@ computes weights in float64 and rounds once.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from sen_edge.model.config import SpatialConfig
+from sen_edge.model.config import SpatialConfig, at
 from sen_edge.model.dynamics import LayeredNetwork, Product
 
 #: A pair is near, and is computed from differences, below this share of |p|^2 + |q|^2.
@@ -54,30 +53,31 @@ class InverseDistance(torch.autograd.Function):
 
     With D the squared distance, w = D^(-e/2) and G the gradient of w, A = -e G w / D gives
     dp_i = p_i sum_j A_ji - sum_j A_ji q_j and dq_j = q_j sum_i A_ji - sum_i A_ji p_i.
-    At or below the min distance the gradient is 0, never NaN.
+    At or below the min distance the gradient is 0, never NaN. A learned axis (a scalar tensor) has
+    daxis = axis sum_ij A_ji.
     """
 
     @staticmethod
     def forward(  # noqa: D102
-        ctx: Any, source: Tensor, target: Tensor, axis: float, exponent: float, min_distance: float
+        ctx: Any, source: Tensor, target: Tensor, axis: float | Tensor, exponent: float, min_distance: float
     ) -> Tensor:
         floor = max(min_distance**2, TINY)
         squared = squared_distance(source, target).add_(axis**2)
         clamped = squared <= floor
         squared = squared.clamp_min_(floor)
         weight = squared.rsqrt() if exponent == 1 else squared.pow(-exponent / 2)
-        ctx.save_for_backward(source, target, squared, weight, clamped)
+        ctx.save_for_backward(source, target, squared, weight, clamped, axis if isinstance(axis, Tensor) else None)
         ctx.exponent = exponent
         return weight
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
-        source, target, squared, weight, clamped = ctx.saved_tensors
+        source, target, squared, weight, clamped, axis = ctx.saved_tensors
         a = (gradients[0] * weight).div_(squared).mul_(-ctx.exponent).masked_fill_(clamped, 0)
         d_source = source * a.sum(0).unsqueeze(1) - a.T @ target
         d_target = target * a.sum(1).unsqueeze(1) - a @ source
-        return d_source, d_target, None, None, None
+        return d_source, d_target, None if axis is None else axis * a.sum(), None, None
 
 
 def inhibition_mask(inhibition: Tensor, steepness: float) -> Tensor:
@@ -94,31 +94,36 @@ class SpatialLinear(nn.Module):
         inhibition: `[n_in]`.
         gain: scalar, or None.
         bias: `[n_out]`, or None.
+        spacing: learned distance of the two layers along the layer axis, scalar; None if it is not learned.
         synapses: `[n_out, n_in]`, 1 for connected neurons and 0 elsewhere; None if all are connected.
         max_distance: max length of a synapse.
     """
 
     gain: nn.Parameter | None
     bias: nn.Parameter | None
+    spacing: nn.Parameter | None
     synapses: Tensor | None
 
     def __init__(self, source: nn.Parameter, target: nn.Parameter, config: SpatialConfig, index: int = 0) -> None:
         """Create layer `index` of a configuration; two layers share positions through the same parameter."""
         super().__init__()
         self.source, self.target = source, target
-        self.axis = config.layer_spacing if config.layer_axis == "fixed" else 0.0
-        self.steepness, self.exponent, self.min_distance = config.steepness, config.exponent, config.min_distance
+        self.axis = at(config.layer_spacing, index) if config.has_layer_axis else 0.0
+        self.steepness, self.exponent = at(config.steepness, index), at(config.exponent, index)
+        self.min_distance = config.min_distance
         self.max_distance = config.radius(index)
         self.inhibition = nn.Parameter(torch.zeros(source.shape[0]))
         self.gain = nn.Parameter(torch.ones(())) if config.gain else None
         self.bias = nn.Parameter(torch.zeros(target.shape[0])) if config.bias else None
+        self.spacing = nn.Parameter(torch.full((), self.axis)) if config.layer_axis == "learned" else None
         self.register_buffer("synapses", None)
 
     def weight(self) -> Tensor:
         """Compute weights `[n_out, n_in]` in the dtype of the positions."""
         exact = torch.float64 if not self.training else self.source.dtype
+        axis = self.axis if self.spacing is None else self.spacing.to(exact)
         inverse = InverseDistance.apply(  # type: ignore[no-untyped-call]
-            self.source.to(exact), self.target.to(exact), self.axis, self.exponent, self.min_distance
+            self.source.to(exact), self.target.to(exact), axis, self.exponent, self.min_distance
         )
         factor = inhibition_mask(self.inhibition.to(exact), self.steepness)
         if self.gain is not None:
@@ -137,7 +142,10 @@ class SpatialLinear(nn.Module):
 
 
 class SpatialNetwork(LayeredNetwork):
-    """Perceptron or spiking network with one position per neuron, all parameters 0."""
+    """Perceptron or spiking network with a position per neuron, all positions 0.
+
+    A hidden neuron of a network with separate positions has two: as target of one layer, and as source of the next.
+    """
 
     def __init__(self, config: SpatialConfig) -> None:
         slope = 0.0 if config.spiking is None else config.spiking.surrogate_slope
@@ -146,9 +154,14 @@ class SpatialNetwork(LayeredNetwork):
         self.positions = nn.ParameterList(
             nn.Parameter(torch.zeros(size, config.free_dimensions)) for size in config.layer_sizes
         )
+        self.targets = nn.ParameterList(
+            nn.Parameter(torch.zeros(size, config.free_dimensions))
+            for size in config.layer_sizes[1:-1] * config.separate_positions
+        )
+        targets = (*(self.targets or self.positions[1:-1]), self.positions[-1])
         self.layers = nn.ModuleList(
             SpatialLinear(source, target, config, index)
-            for index, (source, target) in enumerate(pairwise(self.positions))
+            for index, (source, target) in enumerate(zip(self.positions[:-1], targets, strict=True))
         )
 
     def linears(self) -> list[SpatialLinear]:
@@ -162,20 +175,26 @@ class SpatialNetwork(LayeredNetwork):
     def named_tensors(self) -> dict[str, nn.Parameter]:
         """Return the parameters by the names of `SpatialConfig.tensor_shapes`, each once."""
         named = {f"positions.{index}": position for index, position in enumerate(self.positions)}
+        named |= {f"target_positions.{index}": position for index, position in enumerate(self.targets, start=1)}
         for index, layer in enumerate(self.linears()):
-            roles = {"inhibition": layer.inhibition, "gain": layer.gain, "bias": layer.bias}
+            roles = {"inhibition": layer.inhibition, "gain": layer.gain, "bias": layer.bias, "spacing": layer.spacing}
             named |= {f"{role}.{index}": value for role, value in roles.items() if value is not None}
         return named
 
-    def reset_parameters(self, seed: int, position_scale: float = 0.3, inhibition_scale: float = 1.0) -> None:
+    def reset_parameters(
+        self, seed: int, position_scale: float = 0.3, inhibition_scale: float = 1.0, relaxed_spacing: float = 0.0
+    ) -> None:
         """Initialize parameters: positions uniform in [-scale, scale], inhibition normal, bias 0.
 
-        The gain is set so that inputs of variance 1 give pre-activations of variance 1 (2 before a ReLU).
+        The gain is set so that inputs of variance 1 give pre-activations of variance 1 (2 before a ReLU). With a
+        `relaxed_spacing` the last coordinates of layer l are uniform in [l, l + 1) times it.
         """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
-            for position in self.positions:
+            for position in (*self.positions, *self.targets):
                 position.uniform_(-position_scale, position_scale, generator=generator)
+            for index, position in enumerate(self.positions if relaxed_spacing else ()):
+                position[:, -1].uniform_(index * relaxed_spacing, (index + 1) * relaxed_spacing, generator=generator)
             for layer in self.linears():
                 layer.inhibition.normal_(0, inhibition_scale, generator=generator)
                 if layer.bias is not None:

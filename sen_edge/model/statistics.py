@@ -168,7 +168,8 @@ def _warnings(model: Model) -> tuple[str, ...]:
 
 def _count_parameters(checkpoint: Checkpoint, index: int) -> int:
     """Count the parameters that layer `index` adds."""
-    names = [f"positions.{index + 1}", f"inhibition.{index}", f"gain.{index}", f"bias.{index}"]
+    names = [f"positions.{index + 1}", f"target_positions.{index + 1}"]
+    names += [f"{role}.{index}" for role in ("inhibition", "gain", "bias", "spacing")]
     names += ["positions.0"] if index == 0 else []
     return sum(int(checkpoint.tensors[name].size) for name in names if name in checkpoint.tensors)
 

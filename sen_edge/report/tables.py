@@ -11,6 +11,8 @@ from sen_edge.report.document import UNKNOWN, Table
 from sen_runtime.figures import size
 from sen_runtime.task import Metric
 
+AXES = {"fixed": "layer axis fixed", "learned": "layer spacing learned", "free": "all axes free"}
+
 
 def title(summary: Summary) -> str:
     """Architecture, layer sizes, dimensions and time steps."""
@@ -18,8 +20,8 @@ def title(summary: Summary) -> str:
     if summary.config is None:
         spiking = f", T = {summary.timesteps}, input {summary.input_coding}, {summary.readout}"
         return found + (spiking if summary.timesteps else "")
-    axis = "layer axis fixed" if summary.config["layer_axis"] == "fixed" else "all axes free"
-    spiking = f", T = {summary.timesteps}, beta = {summary.config['spiking']['beta']:g}" if summary.timesteps else ""
+    axis = AXES[summary.config["layer_axis"]]
+    spiking = f", T = {summary.timesteps}, beta = {_beta(summary.config)}" if summary.timesteps else ""
     return f"{found}, d = {summary.dimensions} ({axis}){spiking}"
 
 
@@ -132,6 +134,12 @@ def _parameter(value: float | Mapping[str, float]) -> str:
 
 def _share(value: float | None, digits: int = 0) -> str:
     return UNKNOWN if value is None else f"{value:.{digits}%}"
+
+
+def _beta(config: Mapping[str, Any]) -> str:
+    """Beta, of all layers or of each."""
+    beta = config["spiking"]["beta"]
+    return " / ".join(f"{each:g}" for each in beta) if isinstance(beta, list) else f"{beta:g}"
 
 
 def _spread(quantiles: tuple[float, ...] | None) -> str:

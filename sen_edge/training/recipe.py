@@ -24,6 +24,7 @@ class Recipe(Schema):
         batch_size: examples per step; an incomplete batch is dropped from the epoch.
         seed: of the initial positions, the held-out examples and the order.
         position_scale: initial positions are uniform in [-scale, scale].
+        relaxed_spacing: initial last coordinates of layer l are uniform in [l, l + 1) times it, unless it is None.
         second_moment: decay of the squared gradient in Adam.
         shift: max shift of each image in pixels per direction, drawn in each epoch; 0 for none.
         loss: of continuous outputs, in units of their standard deviations.
@@ -44,6 +45,7 @@ class Recipe(Schema):
     class_weights: Literal["equal", "balanced"] = "equal"
     input_mean: tuple[float, ...] | None = None
     input_std: tuple[Positive, ...] | None = None
+    relaxed_spacing: Positive | None = None
 
 
 def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -> Recipe:

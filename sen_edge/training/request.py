@@ -5,21 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from sen_edge.model.config import (
-    Decay,
-    InputCoding,
-    LayerAxis,
-    Names,
-    Readout,
-    Reset,
-    Size,
-    SpikingConfig,
-    Task,
-    Timesteps,
-)
+from sen_edge.model.config import Decay, InputCoding, Names, Readout, Reset, Size, SpikingConfig, Task, Timesteps
 from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Whole, fields_of
 
 NETWORK, SPIKES, SCHEDULE, DATA = "Network", "Spiking network (--arch snn)", "Schedule", "Task and data"
+#: Layer axis of the network, or "relaxed": a free one with another initialization.
+TrainedAxis = Literal["fixed", "learned", "relaxed", "free"]
 #: Fields of a spatially embedded network alone.
 SPATIAL = ("dims", "position_scale", "layer_axis", "layer_spacing", "steepness", "exponent", "min_distance", "gain")
 
@@ -56,10 +47,18 @@ class TrainRequest(Schema):
         tuple[Size, ...], Option("Neurons of each hidden layer, separated by commas.", group=NETWORK, metavar="N,...")
     ] = (512,)
     dims: Annotated[Size, Option("Coordinates per position, including the layer axis.", group=NETWORK)] = 32
-    layer_axis: Annotated[LayerAxis, Option("Last coordinate: fixed by the layer index, or free.", group=NETWORK)] = (
-        "fixed"
-    )
-    layer_spacing: Annotated[Positive, Option("Distance between layers along a fixed layer axis.", group=NETWORK)] = 0.1
+    layer_axis: Annotated[
+        TrainedAxis,
+        Option(
+            "Last coordinate: fixed by the layer index; one learned distance per layer; relaxed: free, initially next "
+            "to the layer index; or free.",
+            group=NETWORK,
+        ),
+    ] = "fixed"
+    layer_spacing: Annotated[
+        Positive,
+        Option("Distance between layers along the layer axis; the initial one unless it is fixed.", group=NETWORK),
+    ] = 0.1
     steepness: Annotated[Positive, Option("Steepness k of the inhibition mask.", group=NETWORK)] = 1.0
     exponent: Annotated[Positive, Option("Power of the distance.", group=NETWORK)] = 1.0
     min_distance: Annotated[NonNegative, Option("Min distance in a weight.", group=NETWORK)] = 0.0
@@ -110,7 +109,7 @@ class TrainRequest(Schema):
         """Reject options without effect."""
         self.require(self.arch == "snn", "arch snn", *fields_of(SpikingConfig))
         self.require(self.weights == "positions", "weights positions", *SPATIAL)
-        self.require(self.layer_axis == "fixed", "layer_axis fixed", "layer_spacing")
+        self.require(self.layer_axis != "free", "a layer axis", "layer_spacing")
         if self.standardize and (self.input_mean, self.input_std) != (None, None):
             raise SchemaError("takes mean and standard deviation from the data", "or omit it", key="standardize")
 
@@ -118,3 +117,8 @@ class TrainRequest(Schema):
     def has_scaling(self) -> bool:
         """Whether inputs are standardized."""
         return self.standardize or (self.input_mean, self.input_std) != (None, None)
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether the last coordinates are free, but initially next to the layer index."""
+        return self.layer_axis == "relaxed"

@@ -70,6 +70,7 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
         spiking = SpikingConfig(**{**suggested_spiking(dataset), **_stated(request, SpikingConfig)})
     values = {
         **_stated(request, SpatialConfig),
+        "layer_axis": "free" if request.is_relaxed else request.layer_axis,
         "layer_sizes": (dataset.n_in, *request.hidden, dataset.n_out),
         "dimensions": request.dims,
         "input_range": dataset.input_range,
@@ -87,6 +88,8 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
 def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
     """Return the recipe of a request for these data."""
     suggested = suggested_recipe(request.dims, dataset, request.exponent)
+    if request.is_relaxed:
+        suggested = dataclasses.replace(suggested, relaxed_spacing=request.layer_spacing)
     if request.weights == "free":
         suggested = conventional_recipe(suggested)
     return dataclasses.replace(suggested, **_stated(request, Recipe))
@@ -190,7 +193,7 @@ def train(
         LOG.warning(warning)
     examples, state = prepare(dataset, recipe), state_path(out)
     objective = objective_of(network, dataset.training, recipe)
-    network.reset_parameters(recipe.seed, recipe.position_scale)
+    network.reset_parameters(recipe.seed, recipe.position_scale, relaxed_spacing=recipe.relaxed_spacing or 0.0)
     run = start(network, examples, recipe)
     options = options_of(config, dataset, recipe)
     if resume and state.exists():

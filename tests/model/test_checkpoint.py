@@ -30,6 +30,15 @@ CONFIGS = {
     "mlp": SpatialConfig((12, 9, 4), dimensions=3, layer_spacing=0.5, steepness=2.0),
     "free axes, no gain, no bias": SpatialConfig((12, 9, 4), dimensions=1, layer_axis="free", gain=False, bias=False),
     "snn": SpatialConfig((12, 9, 4), spiking=SpikingConfig(6, reset="zero", readout="spike_count")),
+    "learned spacing": SpatialConfig((12, 9, 4), layer_axis="learned", layer_spacing=(0.5, 0.25)),
+    "constants of each layer": SpatialConfig(
+        (12, 9, 4), layer_spacing=(0.5, 0.2), steepness=(1.0, 3.0), exponent=(2.0, 1.0)
+    ),
+    "two positions": SpatialConfig((12, 9, 7, 4), separate_positions=True),
+    "neurons of each layer": SpatialConfig(
+        (12, 9, 7, 4),
+        spiking=SpikingConfig(6, beta=(0.5, 0.9, 1.0), threshold=(0.3, 0.6), reset=("zero", "subtract")),
+    ),
     "floor and exponent": SpatialConfig((12, 4), exponent=1.5, min_distance=0.25, input_range=(-1.0, 2.0)),
 }
 
@@ -98,6 +107,23 @@ def test_neurons_of_the_network() -> None:
     ]
 
 
+def test_constants_of_each_layer_reach_the_network() -> None:
+    config = CONFIGS["constants of each layer"]
+    weights = [layer.weight for layer in checkpoints.to_network(make(config)).layers]
+    assert [weight.exponent for weight in weights] == [2.0, 1.0]
+    np.testing.assert_allclose([weight.target[0, -1] - weight.source[0, -1] for weight in weights], [0.5, 0.2])
+    spiking = [layer.neuron for layer in checkpoints.to_network(make(CONFIGS["neurons of each layer"])).layers]
+    assert spiking == [Lif(0.5, 0.3, "zero"), Lif(0.9, 0.6, "subtract"), LeakyIntegrator(1.0)]
+
+
+def test_learned_spacings_are_distances_between_layers() -> None:
+    made = make(CONFIGS["learned spacing"])
+    assert (made.tensors["spacing.0"], made.tensors["spacing.1"]) == (0.5, 0.25)
+    changed = replace(made, tensors={**made.tensors, "spacing.1": np.float32(-0.75).reshape(())})
+    coordinates = [layer.weight.target[0, -1] for layer in checkpoints.to_network(changed).layers]
+    np.testing.assert_allclose(coordinates, [0.5, -0.25])
+
+
 def set_in(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(document: dict[str, Any]) -> None:
         *parents, last = path.split("/")
@@ -133,6 +159,13 @@ WRONG_CONTENT = [
     ("config/dimensions", True, "dimensions.*True"),
     ("config/layer_axis", "loose", r"config\.layer_axis.*'loose'.*fixed.*free"),
     ("config/layer_spacing", 0.0, r"config\.layer_spacing.*\b0\.0\b"),
+    ("config/layer_spacing", [0.5, -1.0], r"config\.layer_spacing\[1\].*-1\.0"),
+    ("config/exponent", [1.0, 2.0, 3.0], r"config\.exponent.*\b3\b.*\b2\b"),
+    ("config/exponent", "two", r"config\.exponent is 'two'"),
+    ("config/exponent", [], r"config\.exponent is \[\]"),
+    ("config/steepness", [1.0, True], r"config\.steepness\[1\].*True"),
+    ("config/spiking", {"timesteps": 3, "beta": [0.5]}, r"config\.spiking\.beta.*\b1\b.*\b2\b"),
+    ("config/spiking", {"timesteps": 3, "reset": ["subtract", 1]}, r"config\.spiking\.reset\[1\]"),
     ("config/steepness", float("nan"), "steepness.*nan"),
     ("config/exponent", "1", "exponent.*'1'"),
     ("config/min_distance", -1, r"config\.min_distance.*-1"),

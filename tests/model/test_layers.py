@@ -77,6 +77,31 @@ def test_gradient_against_finite_differences(exponent: float, axis: float) -> No
     assert torch.autograd.gradcheck(lambda s, t: InverseDistance.apply(s, t, axis, exponent, 0.0), points)
 
 
+@pytest.mark.parametrize("exponent", [1.0, 1.7])
+def test_gradient_of_a_learned_spacing(exponent: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    points = [torch.randn(n, 3, generator=generator, dtype=torch.float64, requires_grad=True) for n in (6, 5)]
+    spacing = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda s, t, a: InverseDistance.apply(s, t, a, exponent, 0.0), (*points, spacing))
+
+
+def test_the_paper_s_learned_distances_are_one_number_per_layer() -> None:
+    config = SpatialConfig((784, 2048, 10), layer_axis="learned", gain=False)
+    network = SpatialNetwork(config)
+    assert sum(p.numel() for p in network.parameters()) == 10_576
+    network.reset_parameters(0)
+    network.train()(torch.rand(5, 784)).square().sum().backward()
+    assert all(abs(float(layer.spacing.grad)) > 0 for layer in network.linears())
+
+
+def test_relaxed_layer_axis_starts_next_to_the_layer_index() -> None:
+    network = SpatialNetwork(SpatialConfig((50, 40, 30), layer_axis="free"))
+    network.reset_parameters(0, relaxed_spacing=0.5)
+    for index, position in enumerate(network.positions):
+        assert index * 0.5 <= position[:, -1].min() and position[:, -1].max() < (index + 1) * 0.5
+        assert position[:, 0].min() < 0
+
+
 @pytest.mark.parametrize("min_distance", [0.0, 0.5])
 def test_coincident_points_have_finite_weights_and_gradients(min_distance: float) -> None:
     layer = random_layer(min_distance=min_distance, layer_axis="free")

@@ -87,7 +87,7 @@ def positions_of(network: Network) -> list[Float32Array]:
 def is_axis_fixed(model: Model) -> bool:
     """Whether the last coordinate is that of the layer: in an image, equal within layers and distinct between."""
     if model.checkpoint is not None:
-        return model.checkpoint.config.layer_axis == "fixed"
+        return model.checkpoint.config.has_layer_axis
     positions = positions_of(model.network)
     last = [np.unique(at[:, -1]) for at in positions]
     is_equal = all(len(values) == 1 for values in last)
@@ -299,7 +299,7 @@ def project(layers: Sequence[NDArray[Any]], *, is_axis_fixed: bool) -> tuple[lis
     if added or missing:
         sentence += f", with {' and '.join([*added, *['0'] * missing])} as further coordinates"
     if is_axis_fixed:
-        sentence += "; the layer axis is fixed, not learned"
+        sentence += "; the layer axis is not free"
     padded = [np.pad(at, ((0, 0), (0, missing))) for at in exact]
     return padded, (*names, *["nothing"] * missing), f"{sentence}."
 
