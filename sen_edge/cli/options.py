@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 
 from sen_edge.errors import UsageError
 from sen_edge.schema import Option, Schema, SchemaError, fields_of, split
+from sen_runtime.untrusted import quote
 
 ModelPath = Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")]
 MapPath = Annotated[Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")]
@@ -75,14 +76,14 @@ def _request(cls: type[Schema], values: Mapping[str, Any]) -> Any:
     try:
         return cls(**{name: _value(name, value, kinds[name]) for name, value in values.items() if value is not None})
     except SchemaError as error:
-        name = error.key.partition("[")[0].partition(".")[0]
+        name, _, inner = error.key.partition("[")[0].partition(".")
         if name not in options:
             raise
         option = options[name]
         shown = (
             (option.metavar or name.upper()) if option.is_argument else (option.flag or flag(name)).partition("/")[0]
         )
-        raise UsageError(f"{shown} {error.problem}", error.hint) from None
+        raise UsageError(" ".join(filter(None, (shown, inner, error.problem))), error.hint) from None
 
 
 def flag(name: str) -> str:
@@ -99,7 +100,8 @@ def _parameter(field: dataclasses.Field[Any], kind: Any, option: Option) -> insp
         "metavar": option.metavar or _choices(base),
         "rich_help_panel": option.group,
     }
-    accepted = base if base in SCALARS else list[split(get_args(base)[0])[0]] if option.is_repeated else str  # type: ignore[misc]
+    item = split(get_args(base)[0])[0] if get_args(base) else str
+    accepted = base if base in SCALARS else list[item] if option.is_repeated else str  # type: ignore[valid-type]
     if isinstance(default, tuple):
         default = (list(default) if option.is_repeated else ",".join(map(str, default))) or None
     if option.is_argument:
@@ -122,8 +124,13 @@ def _choices(kind: Any) -> str | None:
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:
-    """Convert the value of a field; text with commas, once or repeated, becomes a tuple. Paths may contain commas."""
+    """Convert the value of a field; text with commas, once or repeated, becomes a tuple. Paths may contain commas.
+
+    NAME=VALUE, repeated, become the fields of a schema.
+    """
     base, _ = split(kind)
+    if isinstance(base, type) and issubclass(base, Schema):
+        return dict(_assignment(name, text) for text in value)
     item = split(get_args(base)[0])[0] if get_origin(base) is tuple else Path
     if item is Path:
         return value
@@ -133,6 +140,16 @@ def _value(name: str, value: Any, kind: Any) -> Any:
     except ValueError:
         example = "numbers separated by commas, such as 1,2"
         raise SchemaError(f"is {value!r}; expected {example}", key=name) from None
+
+
+def _assignment(name: str, text: str) -> tuple[str, Any]:
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise SchemaError(f"is {quote(text)}; expected NAME=VALUE", key=name)
+    try:
+        return key.replace("-", "_"), float(value)
+    except ValueError:
+        return key, value
 
 
 # --- exporters -----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -34,7 +35,6 @@ from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_exporters.base import Exporter, ExportError, ExportOptions, NoFormError, exporter, usable_exporters
 from sen_runtime import worker
-from sen_runtime.data import Examples
 from sen_runtime.errors import EngineCrashError
 from sen_runtime.ir.network import Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates, leaves
@@ -92,7 +92,8 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
     def report(stage: str) -> None:
         progress(stage, next(numbers) / n_stages)
 
-    exported = [_export_one(each, baseline, model, options[each.name], data, report) for each in exporters]
+    check_file = partial(verify, baseline, exported=model.network, data=data, limits=request.tolerance)
+    exported = [_export_one(each, model, options[each.name], check_file, report) for each in exporters]
     report("write")
     new = manifest(model, request, exported, agreement, {**unusable, **formless})
     described = extend(path, new, force=request.force)
@@ -177,10 +178,9 @@ def _split_by_form(
 
 def _export_one(
     target: Exporter,
-    baseline: Model,
     model: Model,
     options: ExportOptions,
-    data: Examples | None,
+    check_file: Callable[..., tuple[Verification, ...]],
     report: Callable[[str], None],
 ) -> Exported:
     report("build")
@@ -206,14 +206,14 @@ def _export_one(
             ) from error
         report("verify")
         try:
-            verification = verify(baseline, path, target, exported=model.network, examples=examples, data=data)
+            verification = check_file(path, target, examples=examples)
         except EngineCrashError as error:
             raise EngineCrashError(f"{error.message}; nothing was written", _suspect(model.network)) from error
     missed = [sentence for each in verification for sentence in each.failures]
     if missed:
         raise VerificationError(
             f"the {target.name} file disagrees with its model; nothing was written:\n  - " + "\n  - ".join(missed),
-            hint=_remedy(model),
+            hint=_remedy(model, verification),
             results=verification,
         )
     not_run_in = {name: error.message for name, error in worker.versions(target.engines(artifact.main))[1].items()}
@@ -225,9 +225,11 @@ def _export_one(
     )
 
 
-def _remedy(model: Model) -> str:
+def _remedy(model: Model, verification: tuple[Verification, ...]) -> str:
     """Return the next step after a failed verification."""
     quantization = model.quantization
+    if "task" not in model.network.metadata and all(each.differs_in_decisions_alone for each in verification):
+        return "if the outputs are values, not classes, state the task: regression, multilabel or reconstruction"
     if quantization is None or quantization.dtype == "float16":
         return "this is a defect of sen-edge, unless --dtype float16 was requested for a network that needs float32"
     if quantization.granularity == "tensor":

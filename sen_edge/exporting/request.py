@@ -9,8 +9,19 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from sen_edge.compression.request import Points, Share
-from sen_edge.schema import Check, Count, Option, Schema, SchemaError, Text, Whole
+from sen_edge.compression.request import Fraction, Points, Share
+from sen_edge.schema import (
+    Check,
+    Count,
+    NonNegative,
+    Option,
+    Positive,
+    Schema,
+    SchemaError,
+    Text,
+    Whole,
+    fields_of,
+)
 
 COMPRESSION, QUANTIZATION = "Compression (others: sen-edge compress)", "Quantization"
 MapPath = Annotated[Path | None, Option("TOML map of a foreign state dict.", flag="--map", metavar="FILE")]
@@ -19,7 +30,7 @@ ExpectPath = Annotated[
     Option("Inputs and outputs of your own model (.npz) to compare with; exit code 3 on a difference.", metavar="FILE"),
 ]
 DataName = Annotated[
-    str | None, Option("Data to compare accuracies on: mnist, digits, .npz or IDX images.", metavar="DATA")
+    str | None, Option("Data to compare scores on: mnist, digits, .npz or IDX images.", metavar="DATA")
 ]
 DataDir = Annotated[Path | None, Option("Folder of the data sets.", metavar="DIR")]
 
@@ -34,6 +45,44 @@ def _is_stem(text: str) -> bool:
 
 
 Stem = Annotated[Text, Check(_is_stem, "a short file name without folders, in printable characters")]
+
+
+@dataclass(frozen=True)
+class Limits(Schema):
+    """Tolerances of a verification, instead of those in `sen_edge.exporting.verify.result.TOLERANCES`.
+
+    Attributes:
+        output: max error of an output, in its unit.
+        readout: min share of inputs whose outputs are all within `output`.
+        decisions: min share of equal decisions.
+        spikes: min share of equal spike counts.
+        score: max difference of scores on data, in points or in percent of the variance.
+        rounding: max error of int8 against the exported network.
+        rounding_share: min share of inputs whose outputs are all within `rounding`.
+    """
+
+    output: Positive | None = None
+    readout: Fraction | None = None
+    decisions: Fraction | None = None
+    spikes: Fraction | None = None
+    score: NonNegative | None = None
+    rounding: Positive | None = None
+    rounding_share: Fraction | None = None
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Given values by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+LimitsOption = Annotated[
+    Limits | None,
+    Option(
+        f"Tolerance of the verification, may be repeated: {', '.join(fields_of(Limits))}.",
+        metavar="NAME=VALUE",
+        is_repeated=True,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -52,8 +101,9 @@ class ExportRequest(Schema):
         sparsity: share of weights to prune before the export.
         rank: rank to factorize layers to before the export.
         max_accuracy_drop: search first for the best network that loses at most this many points on `data`.
-        data: labelled data to compare accuracies on.
+        data: labelled data to compare scores on.
         data_dir: folder of the data sets.
+        tolerance: of the verification, instead of the default ones.
         map_path: TOML map of a foreign state dict.
         expect: `.npz` with outputs of the user's model, compared with the source before the export.
         force: replace existing files.
@@ -106,6 +156,7 @@ class ExportRequest(Schema):
     data_dir: DataDir = None
     map_path: MapPath = None
     expect: ExpectPath = None
+    tolerance: LimitsOption = None
     force: Annotated[bool, Option("Replace existing files.")] = False
 
     @property
@@ -141,10 +192,11 @@ class VerifyRequest(Schema):
     Attributes:
         map_path: TOML map of a foreign state dict.
         expect: `.npz` with outputs of the user's model, compared with the source before the export.
-        data: labelled data to compare accuracies on: name of a data set, or path.
+        data: labelled data to compare scores on: name of a data set, or path.
         calibration: unlabelled inputs, required for int8 activations without `data`.
         data_dir: folder of the data sets.
         seed: seed of the inputs.
+        tolerance: instead of the default ones.
     """
 
     map_path: MapPath = None
@@ -155,3 +207,4 @@ class VerifyRequest(Schema):
     ] = None
     data_dir: DataDir = None
     seed: Annotated[Whole, Option("Seed of the inputs.")] = 0
+    tolerance: LimitsOption = None

@@ -197,3 +197,40 @@ def test_verification_inputs_reach_both_signs_of_a_label() -> None:
     network = network_of(MULTILABEL)
     outputs = reference.run(network, verification_inputs(network))
     assert (outputs > 0).any() and (outputs < 0).any()
+
+
+# --- tolerances of the user ----------------------------------------------------------------------
+
+
+def test_tolerances_replace_the_defaults(sen_edge: Run, tmp_path: Path) -> None:
+    (tmp_path / "net.sen").write_bytes(image.dumps(network_of(REGRESSION)))
+    given = ("--tolerance", "output=1e-12", "--tolerance", "readout=0.25")
+    outcome = sen_edge("export", tmp_path / "net.sen", "--to", "onnx", "-o", tmp_path, "--json", *given)
+    applied = json.loads(outcome.out)["artifacts"][0]["verification"][0]["tolerance"]
+    assert (applied["output"], applied["readout"]) == (1e-12, 0.25)
+    verify = ("verify", tmp_path / "net.onnx", "--against", tmp_path / "net.sen")
+    assert sen_edge(*verify, "--tolerance", "output=10").code == 0
+    checked = json.loads(sen_edge(*verify, "--tolerance", "output=10", "--json").out)
+    assert checked[0]["tolerance"]["output"] == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    {
+        "odd=1": "odd",
+        "output=abc": "output",
+        "output=-1": "output",
+        "readout=2": "readout",
+        "output": "NAME=VALUE",
+        "spikes=0.5": "spikes",
+        "rounding=1": "rounding",
+        "decisions=0.5": "decisions",
+    }.items(),
+)
+def test_tolerances_without_effect_or_meaning_are_refused(
+    given: str, message: str, sen_edge: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "net.sen").write_bytes(image.dumps(network_of(REGRESSION)))
+    outcome = sen_edge("export", tmp_path / "net.sen", "--to", "sen", "-o", tmp_path / "out", "--tolerance", given)
+    assert outcome.code == 2 and message in outcome.err and "Traceback" not in outcome.err
+    assert not (tmp_path / "out").exists()

@@ -171,6 +171,12 @@ class Verification(Displayed):
         return values
 
     @property
+    def differs_in_decisions_alone(self) -> bool:
+        """Whether the order of outputs differs that are otherwise within the tolerance."""
+        is_undecided = self.decision_agreement is not None and self.decision_agreement < self.tolerance.decisions
+        return is_undecided and self.readout_agreement >= self.tolerance.readout
+
+    @property
     def failures(self) -> tuple[str, ...]:
         """One sentence per violated tolerance; empty if verified."""
         tolerance, data, found = self.tolerance, self.data, []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from sen_edge.data.calibration import load_calibration
 from sen_edge.data.datasets import load_test
 from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError, VerificationError
-from sen_edge.exporting.request import VerifyRequest
+from sen_edge.exporting.request import Limits, VerifyRequest
 from sen_edge.exporting.verify.agreement import output_scales, same_decisions, scale_of
 from sen_edge.exporting.verify.error_bound import error_bounds
 from sen_edge.exporting.verify.result import TOLERANCES, DataFigures, Tolerance, Verification
@@ -34,6 +34,7 @@ from sen_runtime.errors import EngineCrashError, EngineError, ImageError, Networ
 from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.scores import in_units, task_of
+from sen_runtime.task import REGRESSION
 from sen_runtime.untrusted import listing, open_regular, quote, read_regular
 from sen_runtime.worker import WorkerSession
 
@@ -66,7 +67,9 @@ def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[V
     if request.calibration is not None:
         examples = load_calibration(request.calibration, request.data_dir, model.network).held_out
     with _named(artifact):
-        results = verify(model, artifact, exporter, examples=examples, data=data, seed=request.seed)
+        results = verify(
+            model, artifact, exporter, examples=examples, data=data, seed=request.seed, limits=request.tolerance
+        )
     missed = [sentence for result in results for sentence in result.failures]
     if missed:
         raise VerificationError("the artifact disagrees with its model:\n  - " + "\n  - ".join(missed), results=results)
@@ -105,6 +108,7 @@ def verify(
     examples: FloatArray | None = None,
     data: Examples | None = None,
     seed: int = 0,
+    limits: Limits | None = None,
 ) -> tuple[Verification, ...]:
     """Compare an artifact with its model in every installed engine for its target.
 
@@ -122,10 +126,7 @@ def verify(
     content = read_regular(artifact, error=EngineError)
     properties = exporter.properties(content)
     dtype = properties.get("dtype", "float32")
-    tolerance = TOLERANCES.get((model.architecture, dtype))
-    if tolerance is None:
-        dtypes = dict.fromkeys(known for _, known in TOLERANCES)
-        raise VerificationError(f"the artifact's dtype is {quote(dtype)}; expected one of {listing(dtypes)}")
+    tolerance = _tolerance(model, dtype, limits or Limits(), has_exported=exported is not None)
     require_network(model.network, VERIFY_BYTES, rows=288)
     inputs = verification_inputs(model.network, seed)
     examples = None if examples is None else subsample(examples, MAX_EXAMPLES)
@@ -150,6 +151,25 @@ def verify(
         with load_artifact(name, artifact, content, exporter) as subject:
             results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
+
+
+def _tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: bool) -> Tolerance:
+    """Return the tolerances of an artifact of this dtype; refuse limits of figures that it does not have."""
+    tolerance = TOLERANCES.get((model.architecture, dtype))
+    if tolerance is None:
+        dtypes = dict.fromkeys(known for _, known in TOLERANCES)
+        raise VerificationError(f"the artifact's dtype is {quote(dtype)}; expected one of {listing(dtypes)}")
+    useless = {"spikes"} - ({"spikes"} if model.network.is_spiking else set())
+    if tolerance.rounding is None or not has_exported:
+        useless |= {"rounding", "rounding_share"}
+    if task_of(model.network).name == REGRESSION:
+        useless |= {"decisions"}
+    found = sorted(useless.intersection(limits.given))
+    if found:
+        raise UsageError(
+            f"--tolerance {found[0]} has no effect on a {dtype} {model.architecture} for {model.network.task}"
+        )
+    return replace(tolerance, **limits.given)  # type: ignore[arg-type]  # all of these are numbers
 
 
 @dataclass(frozen=True)
