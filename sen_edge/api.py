@@ -117,8 +117,9 @@ def train(
         DataError, UsageError, OutputError, TrainingError: see `sen_edge.training.train.train`.
     """
     request = parse(TrainRequest, options, "")
-    spikes = request.input_coding == "spikes"
-    dataset = datasets.load(str(data), _folder(data_dir), task=request.task, target=request.target, spikes=spikes)
+    dataset = datasets.load(
+        str(data), _folder(data_dir), task=request.task, target=request.target, has_steps=request.has_steps
+    )
     return training.train(
         training.config_of(request, dataset),
         dataset,

@@ -141,6 +141,7 @@ def describe(network: Network, snn: str = "") -> dict[str, str]:
             **({"snn": snn} if snn else {}),
             "timesteps": str(network.timesteps),
             "input_coding": network.input_coding,
+            **({"delta": f"{network.delta:.9g}"} if network.delta else {}),
             "readout": network.readout,
         }
     return properties

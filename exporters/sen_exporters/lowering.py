@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sen_exporters.base import NoFormError
 from sen_runtime.ir.checks import Parameter
+from sen_runtime.ir.codings import RATE_LEVELS
 from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
@@ -57,7 +58,13 @@ class Operators(Protocol[V]):
         """Membrane `[rows, size]` that a caller provides, with the rows of `x`."""
 
     def time_first(self, x: V, network: Network, name: str) -> V:
-        """Spike trains `[batch, T, n]` as `[T * batch, n]`."""
+        """Sequences `[batch, T, n]` as `[T * batch, n]`."""
+
+    def floor(self, x: V, name: str) -> V:
+        """The largest integers up to `x`."""
+
+    def beside(self, parts: Sequence[V], name: str) -> V:
+        """Columns of `parts`, one part after the other."""
 
     def join(self, parts: Sequence[V], name: str) -> V:
         """Rows of `parts`, one part after the other."""
@@ -152,14 +159,85 @@ def perceptron(graph: Operators[V], network: Network, x: V, output: str) -> V:
     return x
 
 
+def round_rates(graph: Operators[V], x: V) -> V:
+    """Add the rates of input coding "rate"."""
+    half = graph.vector("input/half", np.array([0.5], np.float32))
+    levels = graph.scale(x, float(RATE_LEVELS), "input/levels", "input/scaled", x)
+    rounded = graph.floor(graph.binary("Add", levels, half, "input/shifted"), "input/rounded")
+    return graph.scale(rounded, 1 / RATE_LEVELS, "input/level", "input/rate", x)
+
+
+def code_rate(graph: Operators[V], rate: V, phase: V, prefix: str, after: str) -> tuple[V, V]:
+    """Add the spikes of input coding "rate" in one step, and `after`, the next phase."""
+    charged = graph.binary("Add", phase, rate, f"{prefix}/charged")
+    # a phase is a multiple of 1 / RATE_LEVELS: above the threshold it is at least 1
+    spikes = graph.spikes(charged, 1 - 0.5 / RATE_LEVELS, "input", prefix)
+    return spikes, graph.binary("Sub", charged, spikes, after)
+
+
+def code_delta(graph: Operators[V], network: Network, changes: tuple[V, V], prefix: str) -> V:
+    """Add the spikes of input coding "delta" from the changes up and down."""
+    below = float(np.nextafter(np.float32(network.delta), np.float32(0)))  # above it: delta or more
+    spikes = [
+        graph.spikes(change, below, "input", f"{prefix}/{way}")
+        for change, way in zip(changes, ("up", "down"), strict=True)
+    ]
+    return graph.beside(spikes, f"{prefix}/spikes")
+
+
+def _code(graph: Operators[V], network: Network, x: V) -> list[V]:
+    """Add the spikes of each step that inputs become; none where they arrive as they are."""
+    steps = range(network.timesteps)
+    if network.input_coding == "rate":
+        phase = rate = round_rates(graph, x)
+        train = [graph.spikes(rate, 1 - 0.5 / RATE_LEVELS, "input", "input/t0")]
+        for t in steps[1:]:
+            phase = graph.binary("Sub", phase, train[-1], f"input/t{t}/phase")
+            phase = graph.binary("Add", phase, rate, f"input/t{t}/charged")
+            train.append(graph.spikes(phase, 1 - 0.5 / RATE_LEVELS, "input", f"input/t{t}"))
+        return train
+    if network.input_coding == "delta":
+        joined = graph.time_first(x, network, "input/samples")
+        samples = graph.split(joined, [f"input/t{t}/sample" for t in steps])
+        train = []
+        for t, (before, after) in enumerate(zip([samples[0], *samples], samples, strict=False)):
+            rise = graph.binary("Sub", after, before, f"input/t{t}/rise")
+            fall = graph.binary("Sub", before, after, f"input/t{t}/fall")
+            train.append(code_delta(graph, network, (rise, fall), f"input/t{t}"))
+        return train
+    return []
+
+
+def code_step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tuple[V, V]]]:
+    """Add what arrives at the first layer in one step, and the state of the coding, as `step`.
+
+    Of "rate" the phase; of "delta" the sample before, and 1 from the second step on, 0 in the first.
+    """
+    if network.input_coding == "rate":
+        phase = graph.membrane("input/phase", network.n_in, x)
+        spikes, after = code_rate(graph, round_rates(graph, x), phase, "input", "input/phase_next")
+        return spikes, [(phase, after)]
+    if network.input_coding == "delta":
+        previous = graph.membrane("input/previous", network.n_features, x)
+        started = graph.membrane("input/started", network.n_features, x)
+        rise = graph.binary("Mul", graph.binary("Sub", x, previous, "input/change"), started, "input/rise")
+        fall = graph.binary("Mul", graph.binary("Sub", previous, x, "input/reverse"), started, "input/fall")
+        zero, one = (graph.vector(f"input/{name}", np.array([n], np.float32)) for name, n in (("zero", 0), ("one", 1)))
+        kept = graph.binary("Add", x, zero, "input/previous_next")
+        none = graph.binary("Mul", started, zero, "input/none")
+        states = [(previous, kept), (started, graph.binary("Add", none, one, "input/started_next"))]
+        return code_delta(graph, network, (rise, fall), "input"), states
+    return x, []
+
+
 def step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tuple[V, V]]]:
-    """Add one step of all layers, whose whole state is the membrane.
+    """Add one step of all layers.
 
     Returns:
-        The last layer's membrane, or its spikes for a spike count; for each layer `layerN/membrane` and
-        `layerN/membrane_next`.
+        The last layer's membrane, or its spikes for a spike count; the state before and after: for each layer
+        `layerN/membrane` and `layerN/membrane_next`, behind that of the input coding.
     """
-    states = []
+    x, states = code_step(graph, network, x)
     for index, layer in enumerate(network.layers):
         name, neuron, is_readout = f"layer{index}", layer.neuron, layer.neuron.role == "readout"
         before = graph.membrane(f"{name}/membrane", layer.weight.shape[0], x)
@@ -177,7 +255,7 @@ def unrolled(graph: Operators[V], network: Network, x: V) -> V:
     Layers are feed-forward, so all steps of a layer come before the next layer, and its weights are multiplied once:
     `[T * batch, n_in]` spikes, time first, times W^T, split into T currents `[batch, n_out]`.
     """
-    train: list[V] = []
+    train = _code(graph, network, x)
     for index, layer in enumerate(network.layers):
         if layer.neuron.role == "readout" and network.has_summed_readout:
             return graph.read_out(network, x, train)
@@ -203,7 +281,7 @@ def _weighted(graph: Operators[V], network: Network, currents: list[V]) -> list[
 def _currents(graph: Operators[V], network: Network, index: int, x: V, train: list[V]) -> list[V]:
     """Current `[batch, n]` of a layer in each step, from the spikes of the layer before or the input."""
     layer, name, steps = network.layers[index], f"layer{index}", range(network.timesteps)
-    if not train and network.input_coding == "direct":
+    if not train and network.coding.is_constant:
         return [graph.affine(layer, index, x, f"{name}/current")] * len(steps)
     joined = graph.join(train, f"{name}/inputs") if train else graph.time_first(x, network, f"{name}/inputs")
     currents = graph.affine(layer, index, joined, f"{name}/currents")

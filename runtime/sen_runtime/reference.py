@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import reduce
-from itertools import repeat
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from sen_runtime.errors import NetworkError
+from sen_runtime.ir import codings
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid, Scale, on_grid, round_rows
 from sen_runtime.ir.network import Network, is_constant_readout, map_weights, readout_factors, readout_grid
@@ -20,7 +20,7 @@ from sen_runtime.memory_limits import require_network
 def run(network: Network, x: Array, dtype: DTypeLike = np.float64) -> Array:
     """Outputs `[batch, n_out]` of the network: logits or values, mean or last membrane, or spike counts.
 
-    The input is `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes"; a `NetworkError` for another shape.
+    The input is `[batch, ...]` of `input_shape`; a `NetworkError` for another shape.
     All arithmetic is in `dtype`: float64 for the exact result, float32 for that of a device.
     """
     return trace(network, x, dtype)[-1]
@@ -141,10 +141,15 @@ def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array
     return after, spikes
 
 
+def arriving(network: Network, x: Array) -> Iterable[Array]:
+    """What arrives at the first layer in each step, `[batch, n_in]`, of standardized inputs."""
+    return codings.arriving(network.input_coding, x, network.timesteps, network.delta)
+
+
 def _steps(network: Network, x: Array) -> Iterator[tuple[list[Array], list[Array]]]:
     """Inputs and membranes of the layers in each time step; inputs end with the spikes of the last layer, if any."""
     membranes = initial_membranes(network, x.shape[0], x.dtype)
-    for x_t in x.transpose(1, 0, 2) if network.input_coding == "spikes" else repeat(x, network.timesteps):
+    for x_t in arriving(network, x):
         membranes, spikes = step(network, membranes, x_t)
         yield [x_t, *spikes], membranes
 
@@ -206,7 +211,7 @@ def layer_inputs(network: Network, x: Array, dtype: DTypeLike = np.float32) -> t
     arrived, membranes = zip(*_steps(network, x))
     values = [list(steps) for steps in zip(*membranes)]
     inputs = [list(steps) for steps in zip(*arrived)][: len(values)]
-    if network.input_coding == "direct" and len(network.layers) > 1:
+    if network.coding.is_constant and len(network.layers) > 1:
         inputs[0] = inputs[0][:1]
     if network.has_summed_readout:
         weighted = np.einsum("t,tbi->bi", readout_factors(network).astype(x.dtype), np.stack(inputs[-1]))

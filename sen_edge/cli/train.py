@@ -66,9 +66,9 @@ def train(
     if threads is not None:
         torch.set_num_threads(threads)
     check_output(output, replace=force, resume=resume)
-    spikes, state = request.input_coding == "spikes", state_path(output)
+    has_steps, state = request.has_steps, state_path(output)
     dataset = load(
-        data, data_dir, task=request.task, target=request.target, spikes=spikes, download=download, mirror=mirror
+        data, data_dir, task=request.task, target=request.target, has_steps=has_steps, download=download, mirror=mirror
     )
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     _announce(config, recipe, dataset)

@@ -140,7 +140,7 @@ def instructions(board: Board, network: Network, inputs: Inputs) -> float:
     """Instructions of the products of an inference on `inputs [n, ...]`, without neurons, which all forms have."""
     total, (arrived, _) = 0.0, layer_inputs(network, inputs)
     for number, (layer, x) in enumerate(zip(network.layers, arrived, strict=True)):
-        meets_spikes = layer.neuron.role == "spiking" and (number > 0 or network.input_coding == "spikes")
+        meets_spikes = layer.neuron.role == "spiking" and (number > 0 or network.coding.gives_spikes)
         products = 0.0
         for leaf in leaves(layer.weight):
             for index, factor in enumerate(leaf.factors):

@@ -228,7 +228,7 @@ def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, a
     if task and dataset is None:
         raise UsageError(f"{task} needs labelled data", hint="name them with --data")
     if dataset is not None:
-        check_dataset(dataset, network.input_shape, network.input_range, network.n_out)
+        check_dataset(dataset, network)
     if not as_checkpoint:
         return
     if model.checkpoint is None:

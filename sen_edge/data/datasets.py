@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,7 @@ from sen_runtime.data import (
 )
 from sen_runtime.data.rows import chunks
 from sen_runtime.errors import MissingExtraError
+from sen_runtime.ir.codings import Coding
 from sen_runtime.ir.network import Network
 from sen_runtime.task import CLASSIFICATION, RECONSTRUCTION, REGRESSION
 from sen_runtime.untrusted import quote
@@ -161,6 +162,26 @@ class Dataset:
         return _sha256(np.frombuffer(self.sha256.encode(), np.uint8), self.test_inputs, self.test_targets)
 
 
+class InputForm(Protocol):
+    """What inputs a network or a configuration takes."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input."""
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """Min and max of inputs."""
+
+    @property
+    def coding(self) -> Coding:
+        """Properties of the input coding."""
+
+    @property
+    def layer_sizes(self) -> tuple[int, ...]:
+        """Neurons per layer."""
+
+
 def _sha256(*arrays: NDArray[Any] | None) -> str:
     digest = hashlib.sha256()
     for array in arrays:
@@ -175,7 +196,7 @@ def load(
     *,
     task: str | None = None,
     target: Sequence[str] = (),
-    spikes: bool = False,
+    has_steps: bool = False,
     download: bool = False,
     mirror: str | None = None,
 ) -> Dataset:
@@ -187,12 +208,13 @@ def load(
 
     MNIST is searched in `data_dir` alone if given; `download` fetches it if missing, from `mirror` or the known ones.
     `task` is inferred from the targets by default, see `sen_runtime.data.targets`; `target` names columns of a table.
+    `has_steps` reads sequences `[n, T, ...]`.
 
     Raises:
         DataError: the data are missing, damaged, without targets, contradict the task, or are of another form.
         MissingExtraError: scikit-learn is not installed.
     """
-    form = Form(task, tuple(target), has_steps=spikes)
+    form = Form(task, tuple(target), has_steps=has_steps)
     return _load(name, data_dir, form, download=download, mirror=mirror)
 
 
@@ -205,7 +227,7 @@ def _load(
     name: str, data_dir: Path | None, form: Form, *, download: bool = False, mirror: str | None = None
 ) -> Dataset:
     if form.has_steps and name in IMAGE_SHAPES:
-        raise DataError(f"{name} holds no spike trains; expected a .npz with inputs [n, T, n_in]")
+        raise DataError(f"{name} holds no sequences; expected a .npz with inputs [n, T, n_in]")
     training, test = _read(name, (TRAINING, TEST), data_dir, form, download=download, mirror=mirror)
     for note in dict.fromkeys((*training.notes, *test.notes)):
         LOG.warning(note)
@@ -242,8 +264,7 @@ def load_part(name: str, part: str, data_dir: Path | None, network: Network, *, 
         DataError: see `load`; the data do not fit the network.
     """
     (examples,) = _read(name, (part,), data_dir, _form(network))
-    is_spikes = network.input_coding == "spikes"
-    check_fit(examples, network.input_shape, network.input_range, n_out, is_spikes=is_spikes)
+    check_fit(examples, network.input_shape, network.input_range, n_out, is_spikes=network.coding.is_binary)
     return examples
 
 
@@ -255,10 +276,11 @@ def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
     return examples
 
 
-def check_dataset(dataset: Dataset, shape: tuple[int, ...], input_range: tuple[float, float], n_out: int) -> None:
+def check_dataset(dataset: Dataset, network: InputForm) -> None:
     """Refuse a data set that does not fit a network; see `sen_runtime.data.check_fit`."""
+    is_spikes = network.coding.is_binary
     for examples in (dataset.training, dataset.test):
-        check_fit(examples, shape, input_range, n_out, is_spikes=len(shape) > 1)
+        check_fit(examples, network.input_shape, network.input_range, network.layer_sizes[-1], is_spikes=is_spikes)
 
 
 def _read(

@@ -189,7 +189,12 @@ def to_network(checkpoint: Checkpoint) -> Network:
     )
     if spiking is None:
         return network()
-    return network(timesteps=spiking.timesteps, input_coding=spiking.input_coding, readout=spiking.readout)
+    return network(
+        timesteps=spiking.timesteps,
+        input_coding=spiking.input_coding,
+        readout=spiking.readout,
+        delta=spiking.delta or 0.0,
+    )
 
 
 def _full_positions(checkpoint: Checkpoint) -> tuple[list[Float32Array], list[Float32Array]]:

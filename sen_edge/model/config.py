@@ -16,6 +16,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 
 from sen_edge.errors import CheckpointError
 from sen_edge.schema import NonNegative, OneOrEach, Positive, Schema, SchemaError, parse
+from sen_runtime.ir.codings import CODINGS, Coding
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +30,7 @@ Size = Annotated[int, Ge(1), Le(2**31 - 1)]
 Decay = Annotated[float, Ge(0), Le(1)]
 LayerAxis = Literal["fixed", "learned", "free"]
 Reset = Literal["subtract", "zero"]
-InputCoding = Literal["direct", "spikes"]
+InputCoding = Literal["direct", "spikes", "current", "rate", "delta"]
 Readout = Literal["mean_membrane", "last_membrane", "spike_count"]
 Task = Literal["classification", "multilabel", "regression", "reconstruction"]
 #: Names of features, outputs or columns of a table.
@@ -68,6 +69,8 @@ class SpikingConfig(Schema):
     Attributes:
         beta: of all layers, or one number for each.
         threshold: likewise, of the layers that spike; so is `reset`.
+        input_coding: see `sen_runtime.ir.codings`.
+        delta: min change that spikes, of input coding "delta".
     """
 
     timesteps: Timesteps
@@ -78,6 +81,19 @@ class SpikingConfig(Schema):
     readout: Readout = "mean_membrane"
     surrogate_slope: Positive = 25.0
     reset_delay: bool = True
+    delta: Positive | None = None
+
+    def check(self) -> None:
+        """Require the threshold of input coding "delta", and of no other."""
+        if self.input_coding == "delta" and self.delta is None:
+            raise SchemaError("is missing; expected a number > 0 for input_coding delta", key="delta")
+        if self.input_coding != "delta" and self.delta is not None:
+            raise SchemaError(f"is {self.delta:g}; only input_coding delta has one", key="delta")
+
+    @property
+    def coding(self) -> Coding:
+        """Properties of the input coding."""
+        return CODINGS[self.input_coding]
 
 
 @dataclass(frozen=True)
@@ -139,7 +155,7 @@ class SpatialConfig(Schema):
 
     def _check_task(self) -> None:
         n_in, n_out = self.layer_sizes[0], self.layer_sizes[-1]
-        for key, expected in (("feature_names", n_in), ("output_names", n_out)):
+        for key, expected in (("feature_names", self.n_features), ("output_names", n_out)):
             found = len(getattr(self, key))
             if found not in (0, expected):
                 raise SchemaError(f"has {found} items; expected {expected} or none", key=key)
@@ -147,8 +163,19 @@ class SpatialConfig(Schema):
             raise SchemaError(
                 f"is reconstruction, with {n_in} inputs and {n_out} outputs; expected as many", key="task"
             )
-        if self.input_scaling and len(self.input_shape) > 1:
-            raise SchemaError("is true; spike trains are not standardized", key="input_scaling")
+        coding = self.coding
+        if self.input_scaling and coding.gives_spikes:
+            raise SchemaError(
+                "is true; spikes, and inputs that become spikes, are not standardized", key="input_scaling"
+            )
+        if coding.is_computed and not coding.has_steps and not 0 <= self.input_range[0] < self.input_range[1] <= 1:
+            low, high = self.input_range
+            raise SchemaError(f"is [{low:g}, {high:g}]; input coding rate takes inputs from 0 to 1", key="input_range")
+        if self.n_features < self.layer_sizes[0] != 2 * self.n_features:
+            raise SchemaError(
+                f"is {self.layer_sizes[0]}; expected two input neurons for each channel of input coding delta",
+                key="layer_sizes[0]",
+            )
 
     def radius(self, index: int) -> float:
         """Distance beyond which the neurons of weight layer `index` are not connected; infinite for none."""
@@ -160,10 +187,23 @@ class SpatialConfig(Schema):
         return "mlp" if self.spiking is None else "snn"
 
     @property
+    def coding(self) -> Coding:
+        """Properties of the input coding; "direct" of a perceptron."""
+        return CODINGS["direct"] if self.spiking is None else self.spiking.coding
+
+    @property
+    def n_features(self) -> int:
+        """Values of an input, in each step of a sequence; half the input neurons for input coding "delta"."""
+        is_delta = self.coding.is_computed and self.coding.has_steps
+        return self.layer_sizes[0] // (2 if is_delta else 1)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input: `(n_in,)`, or `(T, n_in)` of a spike train."""
-        n_in, spiking = self.layer_sizes[0], self.spiking
-        return (n_in,) if spiking is None or spiking.input_coding != "spikes" else (spiking.timesteps, n_in)
+        """Shape of one input: `(n_features,)`, or `(T, n_features)` of a sequence."""
+        spiking = self.spiking
+        if spiking is None or not spiking.coding.has_steps:
+            return (self.n_features,)
+        return spiking.timesteps, self.n_features
 
     @property
     def has_layer_axis(self) -> bool:
@@ -224,7 +264,7 @@ class SpatialConfig(Schema):
 
     def scaling_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return name and shape of the tensors that are constants of the data, and not learned."""
-        sizes = {"input": self.layer_sizes[0], "output": self.layer_sizes[-1]}
+        sizes = {"input": self.n_features, "output": self.layer_sizes[-1]}
         scaled = {"input": self.input_scaling, "output": self.output_scaling}
         return {f"{end}_{what}": (sizes[end],) for end in sizes if scaled[end] for what in ("mean", "std")}
 
@@ -241,8 +281,11 @@ class SpatialConfig(Schema):
         values: dict[str, Any] = _plain(
             {name: value for name, value in asdict(self).items() if name not in OPTIONAL or value != OPTIONAL[name]}
         )
-        if self.spiking is not None and self.spiking.reset_delay:
-            del values["spiking"]["reset_delay"]
+        if self.spiking is not None:
+            unused = (("reset_delay", True), ("delta", None))
+            values["spiking"] = {
+                name: value for name, value in values["spiking"].items() if (name, value) not in unused
+            }
         return values
 
     @classmethod

@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sen_edge.model.config import SpikingConfig
+from sen_runtime.ir import codings
 from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
@@ -78,7 +79,7 @@ class LayeredNetwork(nn.Module, ABC):
     def trace(self, x: Tensor, products: Sequence[Product] | None = None) -> list[Tensor]:
         """Return outputs of every layer, `[batch, n]` each: activations, or spike counts and then the readout.
 
-        Inputs are `[batch, n_in]`, or `[batch, T, n_in]` for input coding "spikes".
+        Inputs are `[batch, ...]` of `input_shape`.
         """
         products = products or self.products()
         if self.input_scaling is not None:
@@ -102,11 +103,11 @@ class LayeredNetwork(nn.Module, ABC):
 
     def _trace_spiking(self, x: Tensor, products: Sequence[Product], timing: SpikingConfig | Network) -> list[Tensor]:
         # The first product does not depend on the membranes, so one serves all steps.
-        first = products[0](x)
+        first = products[0](code(x, timing))
         states: list[State | None] = [None] * len(products)
         totals: list[Tensor | None] = [None] * len(products)
         for t in range(timing.timesteps):
-            value = first if timing.input_coding == "direct" else first[:, t]
+            value = first if timing.coding.is_constant else first[:, t]
             for index, (product, neuron) in enumerate(zip(products, self.neurons, strict=True)):
                 current = product(value) if index else value
                 state = states[index] = advance(neuron, states[index], current, self.surrogate_slope)
@@ -118,6 +119,14 @@ class LayeredNetwork(nn.Module, ABC):
         elif timing.readout == "last_membrane":
             outputs[-1] = value
         return outputs
+
+
+def code(x: Tensor, timing: SpikingConfig | Network) -> Tensor:
+    """Return what arrives at the first layer, `[batch, n_in]` or `[batch, T, n_in]`."""
+    if not timing.coding.is_computed:
+        return x
+    steps = codings.arriving(timing.input_coding, x.numpy(), timing.timesteps, timing.delta or 0.0)
+    return torch.from_numpy(np.stack(list(steps), axis=1))
 
 
 @singledispatch

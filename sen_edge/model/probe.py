@@ -37,7 +37,7 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
     sparse: NDArray[Any] = np.where(rng.random((96, *shape)) < density, rng.uniform(low, high, (96, *shape)), 0)
     extreme = np.where(rng.random((61, *shape)) < rng.random((61, *n_axes)), high, low)
     flat = np.stack([np.broadcast_to(value, shape) for value in (low, high, 0.0)])
-    if network.input_coding == "spikes":  # spike trains hold 0 and 1, at all rates
+    if network.coding.is_binary:  # spike trains hold 0 and 1, at all rates
         dense = rng.random((128, *shape)) < rng.random((128, *n_axes))
         sparse = sparse != 0
         extreme, flat = extreme == high, flat == high

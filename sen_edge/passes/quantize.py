@@ -78,6 +78,10 @@ def to_int8(
             f"{network.timesteps} time steps: int8 counts spikes up to {MAX_INT8_TIMESTEPS}",
             hint="use --dtype int8-dynamic",
         )
+    if network.input_coding not in ("direct", "spikes"):
+        raise UsageError(
+            f"--dtype int8 has no form of input coding {network.input_coding}", hint="use --dtype int8-dynamic"
+        )
     for index, layer in enumerate(network.layers):
         if layer.neuron.arrays:
             raise UsageError(
@@ -138,7 +142,7 @@ def _quantize(
         inputs, values = reference.layer_inputs(network, calibration)
     fit, input_grid = _Fit(granularity, activation_range), None
     if activation_range is not None:
-        input_grid = SPIKES if network.input_coding == "spikes" else fit.grid(inputs[0], "the input")
+        input_grid = SPIKES if network.coding.is_binary else fit.grid(inputs[0], "the input")
     layers: list[Layer] = []
     for layer, x, value in zip(network.layers, inputs, values, strict=True):
         if layer.neuron.role == "readout":

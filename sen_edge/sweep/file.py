@@ -34,6 +34,7 @@ from sen_edge.data.datasets import Dataset
 from sen_edge.schema import Count, Positive, Schema, SchemaError, Text, fields_of, parse, read_toml, split, validate
 from sen_edge.sweep import SweepError
 from sen_edge.training.request import TrainRequest
+from sen_runtime.ir.codings import CODINGS
 from sen_runtime.untrusted import printable, quote
 
 #: Points of a grid, and seeds, beyond which the file is taken for a mistake.
@@ -179,9 +180,10 @@ class Sweep(Schema):
         return found
 
     @property
-    def is_spikes(self) -> bool:
-        """Whether inputs are spike trains."""
-        return bool(self.training.get("input_coding") == "spikes")
+    def has_steps(self) -> bool:
+        """Whether inputs are sequences."""
+        coding = CODINGS.get(str(self.training.get("input_coding")))
+        return coding is not None and coding.has_steps
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -246,7 +248,7 @@ def settings_of(sweep: Sweep, values: Mapping[str, Any], seed: int, dataset: Dat
         "data": {
             "name": sweep.data,
             "data_dir": None if sweep.data_dir is None else str(sweep.data_dir),
-            "spikes": sweep.is_spikes,
+            "spikes": sweep.has_steps,
             "sha256": dataset.content_sha256,
         },
         "training": {**asdict(TrainRequest()), **tables["training"], "seed": seed},

@@ -127,9 +127,9 @@ def _sizes(network: Network) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(name: str, data_dir: str | None, spikes: bool, sha256: str) -> Dataset:
+def _dataset(name: str, data_dir: str | None, has_steps: bool, sha256: str) -> Dataset:
     """The data; kept, for the next trial is likely to need them too."""
-    dataset = load(name, None if data_dir is None else Path(data_dir), spikes=spikes)
+    dataset = load(name, None if data_dir is None else Path(data_dir), has_steps=has_steps)
     if dataset.content_sha256 != sha256:
         found = f"{dataset.content_sha256[:16]}..."
         raise DataError(f"{name} on this worker has SHA-256 {found}; the sweep expects {sha256[:16]}...")

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from sen_edge.model.config import Decay, InputCoding, Names, Readout, Reset, Size, SpikingConfig, Task, Timesteps
 from sen_edge.schema import Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Whole, fields_of
+from sen_runtime.ir.codings import CODINGS
 
 NETWORK, SPIKES, SCHEDULE, DATA = "Network", "Spiking network (--arch snn)", "Schedule", "Task and data"
 #: Layer axis of the network, or "relaxed": a free one with another initialization.
@@ -77,7 +78,16 @@ class TrainRequest(Schema):
     ] = None
     readout: Annotated[Readout | None, Option("Output of the last layer. Default: mean_membrane.", group=SPIKES)] = None
     input_coding: Annotated[
-        InputCoding | None, Option("Constant current, or spike trains from a .npz. Default: direct.", group=SPIKES)
+        InputCoding | None,
+        Option(
+            "How inputs arrive: direct (constant current), rate (spikes at the rate of the input), or from sequences "
+            "[n, T, c] spikes, current, delta (spikes where a value rises or falls). Default: direct.",
+            group=SPIKES,
+        ),
+    ] = None
+    delta: Annotated[
+        Positive | None,
+        Option("Min change that spikes, of --input-coding delta. Default: the median of all changes.", group=SPIKES),
     ] = None
     surrogate_slope: Annotated[
         Positive | None, Option("Slope of the surrogate gradient. Default: 5.", group=SPIKES)
@@ -105,8 +115,14 @@ class TrainRequest(Schema):
     ] = None
     seed: Annotated[Whole, Option("Seed of initial positions, held-out examples and batch order.", group=SCHEDULE)] = 0
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether inputs are sequences."""
+        return CODINGS[self.input_coding or "direct"].has_steps
+
     def check(self) -> None:
         """Reject options without effect."""
+        self.require(self.input_coding == "delta", "input_coding delta", "delta")
         self.require(self.arch == "snn", "arch snn", *fields_of(SpikingConfig))
         self.require(self.weights == "positions", "weights positions", *SPATIAL)
         self.require(self.layer_axis != "free", "a layer axis", "layer_spacing")

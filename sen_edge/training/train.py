@@ -24,7 +24,7 @@ import numpy as np
 import sen_edge
 from sen_edge.data.datasets import Dataset, check_dataset
 from sen_edge.display import Displayed
-from sen_edge.errors import OutputError, UsageError
+from sen_edge.errors import DataError, OutputError, UsageError
 from sen_edge.model import checkpoint
 from sen_edge.model.checkpoint import SUFFIXES
 from sen_edge.model.config import SpatialConfig, SpikingConfig
@@ -59,6 +59,8 @@ LOG = logging.getLogger(__name__)
 
 #: Peak bytes per weight in a training step: weights, distances, gradient.
 TRAIN_BYTES = 12
+#: Examples that the default change of input coding "delta" is computed from.
+DELTA_EXAMPLES = 10_000
 #: Peak learning rate and second decay of Adam for dense networks: best of 0.0005 to 0.008 by validation on MNIST.
 DENSE_RATE, DENSE_SECOND_MOMENT = 4e-3, 0.999
 
@@ -67,11 +69,12 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     """Return the configuration of a request for these data."""
     spiking = None
     if request.arch == "snn":
-        spiking = SpikingConfig(**{**suggested_spiking(dataset), **_stated(request, SpikingConfig)})
+        spiking = SpikingConfig(**{**suggested_spiking(dataset, request), **_stated(request, SpikingConfig)})
+    channels = 2 if request.input_coding == "delta" else 1
     values = {
         **_stated(request, SpatialConfig),
         "layer_axis": "free" if request.is_relaxed else request.layer_axis,
-        "layer_sizes": (dataset.n_in, *request.hidden, dataset.n_out),
+        "layer_sizes": (channels * dataset.n_in, *request.hidden, dataset.n_out),
         "dimensions": request.dims,
         "input_range": dataset.input_range,
         "spiking": spiking,
@@ -101,10 +104,16 @@ def _stated(request: TrainRequest, schema: type[Schema]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def suggested_spiking(dataset: Dataset) -> dict[str, Any]:
-    """Return values of `SpikingConfig` that train better than its defaults; time steps from spike trains."""
+def suggested_spiking(dataset: Dataset, request: TrainRequest) -> dict[str, Any]:
+    """Return values of `SpikingConfig` that train better than its defaults; time steps from sequences."""
     timesteps = dataset.train_inputs.shape[1] if dataset.train_inputs.ndim == 3 else 10
-    return {"timesteps": timesteps, "surrogate_slope": 5.0}
+    suggested: dict[str, Any] = {"timesteps": timesteps, "surrogate_slope": 5.0}
+    if request.input_coding == "delta" and dataset.train_inputs.ndim == 3:
+        changes = np.abs(np.diff(dataset.train_inputs[:DELTA_EXAMPLES], axis=1))
+        if not changes.any():
+            raise DataError(f"{dataset.name}: no value of a sequence changes; input coding delta has no spikes")
+        suggested["delta"] = float(np.median(changes[changes > 0]))
+    return suggested
 
 
 @dataclass(frozen=True, repr=False)
@@ -185,7 +194,7 @@ def train(
     """
     check_output(out, replace=replace, resume=resume)
     require_layers([(n_out, n_in) for n_in, n_out in pairwise(config.layer_sizes)], TRAIN_BYTES)
-    check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
+    check_dataset(dataset, config)
     network = SpatialNetwork(config)
     network.input_scaling = input_scaling(config, dataset, recipe)
     network.output_scaling = output_scaling(config, dataset, network.input_scaling)
@@ -291,14 +300,14 @@ def initial(config: SpatialConfig, seed: int) -> Network:
     ]
     if spiking is None:
         return Network(tuple(layers))
-    return Network(tuple(layers), spiking.timesteps, spiking.input_coding, spiking.readout)
+    return Network(tuple(layers), spiking.timesteps, spiking.input_coding, spiking.readout, delta=spiking.delta or 0.0)
 
 
 def train_conventional(
     config: SpatialConfig, dataset: Dataset, recipe: Recipe, *, progress: Progress = silent
 ) -> Trained:
     """Train a dense baseline; does not use the test data. Errors are those of `sen_edge.training.train.train`."""
-    check_dataset(dataset, config.input_shape, config.input_range, config.layer_sizes[-1])
+    check_dataset(dataset, config)
     network, spiking = initial(config, recipe.seed), config.spiking
     inputs = input_scaling(config, dataset, recipe)
     outputs = output_scaling(config, dataset, inputs)

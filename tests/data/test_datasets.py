@@ -306,11 +306,11 @@ def test_test_data_alone_are_all_used(tmp_path: Path) -> None:
 def test_spike_trains_keep_their_steps(tmp_path: Path) -> None:
     spikes = (X > 0.5).astype(np.uint8)
     path = save(tmp_path / "data.npz", x_train=spikes, y_train=Y, x_test=spikes, y_test=Y)
-    assert load(path, spikes=True).train_inputs.shape == (20, 2, 3)
+    assert load(path, has_steps=True).train_inputs.shape == (20, 2, 3)
     network = make_network(SpatialConfig((3, 4), spiking=SpikingConfig(2, input_coding="spikes")))
     np.testing.assert_array_equal(load_test(path, None, network).inputs, spikes)
-    with pytest.raises(DataError, match="spike"):
-        load("digits", spikes=True)
+    with pytest.raises(DataError, match="sequences"):
+        load("digits", has_steps=True)
 
 
 def test_idx_files_are_a_set(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_data_that_do_not_fit_a_network(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"\[2, 3\]"):
         load_test(path, None, make_network(SpatialConfig((6, 4), input_range=(2.0, 3.0))))
     with pytest.raises(DataError, match=r"\[2, 3\]"):
-        datasets.check_dataset(load(path), (6,), (2.0, 3.0), 4)
+        datasets.check_dataset(load(path), SpatialConfig((6, 4), input_range=(2.0, 3.0)))
 
 
 def test_many_classes_with_few_test_examples(tmp_path: Path) -> None:

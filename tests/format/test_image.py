@@ -19,7 +19,7 @@ from sen_runtime import format as image
 from sen_runtime.errors import ImageError
 from sen_runtime.format import records
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import INPUT_CODINGS, MAX_TIMESTEPS, OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
+from sen_runtime.ir.network import MAX_TIMESTEPS, OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from sen_runtime.ir.operators.sparse import ORDERS
@@ -175,7 +175,7 @@ def test_enumerations_of_the_page_are_those_of_the_code():
         "neuron kind": numbered(fields.type.__name__ for fields in records.NEURONS),
         "order": numbered(ORDERS),
         "reset": numbered(reset for reset, _ in records.RESETS),
-        "input coding": numbered(INPUT_CODINGS),
+        "input coding": numbered(records.INPUT_CODINGS),
         "readout": numbered(READOUTS),
         "output activation": numbered(OUTPUT_ACTIVATIONS),
     }
@@ -210,7 +210,7 @@ def test_operator_round_trip(kind, dtype):
     assert_round_trip(by_source(network))
 
 
-@pytest.mark.parametrize(("reset", "readout", "coding"), [*product(records.RESETS, READOUTS, INPUT_CODINGS)])
+@pytest.mark.parametrize(("reset", "readout", "coding"), [*product(records.RESETS, READOUTS, records.INPUT_CODINGS)])
 def test_spiking_network_round_trip(reset, readout, coding):
     rng = np.random.default_rng(2)
     assert_round_trip(
@@ -271,7 +271,7 @@ def test_arrays_in_another_order_are_written_in_rows():
     seed=st.integers(0, 2**32 - 1),
     spiking=st.booleans(),
     dtype=st.sampled_from([np.float32, np.float16]),
-    coding=st.sampled_from(INPUT_CODINGS),
+    coding=st.sampled_from(records.INPUT_CODINGS),
     readout=st.sampled_from(READOUTS),
     reset=st.sampled_from(records.RESETS),
     timesteps=st.integers(1, MAX_TIMESTEPS),

@@ -340,7 +340,7 @@ REFUSED = {
     "bias length": (lambda: Layer(ONE, f32(1, 2), Relu()), r"bias.*2 values.*1"),
     "no layers": (network(), "layer"),
     "timesteps": (network((ONE, Relu()), timesteps=-1), r"timesteps.*-1.*0"),
-    "coding": (network((ONE, Relu()), input_coding="rate"), r"input_coding.*'rate'"),
+    "coding": (network((ONE, Relu()), input_coding="tempo"), r"input_coding.*'tempo'"),
     "readout": (
         network((ONE, Relu()), readout="max"),
         r"readout.*'max'.*mean_membrane.*last_membrane.*spike_count",

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.network import INPUT_CODINGS, READOUTS, Layer, Network
+from sen_runtime.ir.network import READOUTS, Layer, Network
 from sen_runtime.ir.neurons import RESETS, Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
 from tests.support.networks import KINDS, random_input, random_network, random_operator
 
-SPIKING = list(product(INPUT_CODINGS, READOUTS, RESETS, ("delay", "no delay")))
+SPIKING = list(product(("direct", "spikes"), READOUTS, RESETS, ("delay", "no delay")))
 
 # The equations in loops over Python floats, which are float64. Nothing of sen_runtime but the stored numbers.
 

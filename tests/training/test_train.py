@@ -20,6 +20,7 @@ from sen_edge.progress import Progress
 from sen_edge.training.loop import TrainingError, shift_images, state_path
 from sen_edge.training.objective import Part, evaluate, objective_of
 from sen_edge.training.recipe import Recipe, suggested_recipe
+from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import suggested_spiking, train
 from sen_runtime.task import ACCURACY
 from tests.conftest import Outcome
@@ -293,7 +294,8 @@ def test_suggestions_follow_the_data() -> None:
     assert suggested_recipe(3, many).shift == 0
     steps = {"train_inputs": np.ones((240, 7, 12), np.float32), "test_inputs": np.ones((60, 7, 12), np.float32)}
     trains = replace(toy(), **steps)
-    assert (suggested_spiking(toy())["timesteps"], suggested_spiking(trains)["timesteps"]) == (10, 7)
+    request = TrainRequest(arch="snn")
+    assert [suggested_spiking(data, request)["timesteps"] for data in (toy(), trains)] == [10, 7]
 
 
 # --- the command ---------------------------------------------------------------------------------

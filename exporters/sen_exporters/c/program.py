@@ -144,6 +144,8 @@ def lower_network(network: Network, name: str, storage: str | None = None) -> Pr
     Raises:
         NoFormError: an operator or a neuron has no lowering.
     """
+    if network.input_coding not in ("direct", "spikes"):
+        raise NoFormError(f"the C export has no input coding {network.input_coding}")
     arena = Arena()
     layers = tuple(_lower_layer(network, index, arena) for index in range(len(network.layers)))
     members = _network_members(network, layers, arena)

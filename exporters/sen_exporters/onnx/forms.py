@@ -19,6 +19,9 @@ from sen_runtime.ir.checks import Array, Parameter
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import LeakyIntegrator
 
+#: Stored numbers of slices along the time axis.
+SLICES = (("start", 0), ("second", 1), ("last", -1), ("time_axis", 1))
+
 
 class _Operators(GraphBuilder):
     """A graph with the operators of `sen_exporters.lowering`; a value is its name."""
@@ -56,7 +59,13 @@ class _Operators(GraphBuilder):
         return name
 
     def time_first(self, x: str, network: Network, name: str) -> str:
-        return self.reshape(self.node("Transpose", [x], f"{x}/time_first", perm=[1, 0, 2]), name, [network.n_in])
+        return self.reshape(self.node("Transpose", [x], f"{x}/time_first", perm=[1, 0, 2]), name, [network.n_features])
+
+    def floor(self, x: str, name: str) -> str:
+        return self.node("Floor", [x], name)
+
+    def beside(self, parts: Sequence[str], name: str) -> str:
+        return self.node("Concat", parts, name, axis=-1)
 
     def join(self, parts: Sequence[str], name: str) -> str:
         return self.node("Concat", parts, name, axis=0)
@@ -73,7 +82,7 @@ class _Operators(GraphBuilder):
     def read_out(self, network: Network, x: str, train: Sequence[str]) -> str:
         index, layer = len(network.layers) - 1, network.layers[-1]
         weighted = f"layer{index}/readout_input"
-        if not train and network.input_coding == "direct":
+        if not train and network.coding.is_constant:
             factor = self.scalar("readout/factor", readout_factors(network).sum())
             self.node("Mul", [x, factor], weighted)
         else:
@@ -97,7 +106,7 @@ class _Operators(GraphBuilder):
 def build(network: Network, options: OnnxOptions) -> ModelProto:
     """Model of a network in the form of the options."""
     graph = _Operators(options)
-    input_shape = network.input_shape if options.snn != "step" else (network.n_in,)
+    input_shape = network.input_shape if options.snn != "step" else (network.n_features,)
     inputs = [value_info("input", [graph.batch, *input_shape])]
     outputs = [value_info("output", [graph.batch, network.n_out])]
     x, y = lowering.standardize(graph, network, "input"), lowering.readout_name(network)
@@ -106,7 +115,8 @@ def build(network: Network, options: OnnxOptions) -> ModelProto:
     elif options.snn == "step":
         last, states = lowering.step(graph, network, x)
         graph.node("Identity", [last], y)
-        for (before, after), size in zip(states, network.layer_sizes[1:], strict=True):
+        sizes = [*[network.n_features] * (len(states) - len(network.layers)), *network.layer_sizes[1:]]
+        for (before, after), size in zip(states, sizes, strict=True):
             inputs.append(value_info(before, [graph.batch, size]))
             outputs.append(value_info(after, [graph.batch, size]))
     elif options.snn == "scan":
@@ -140,8 +150,8 @@ def _scan(graph: _Operators, network: Network, x: str) -> None:
     """Add all steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
 
     State: membrane and spikes of each spiking layer, and the sum of the readout, whose product is in the body where its
-    neurons differ. Scanned: the readout's factors `[T]` or `[T, n]`, and with input coding "spikes" the first layer's
-    currents `[batch, T, n]`; a constant current is computed once, outside.
+    neurons differ; of input coding "rate" the phase. Scanned: the readout's factors `[T]` or `[T, n]`, and of sequences
+    the first layer's currents `[batch, T, n]`; a constant current is computed once, outside.
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
@@ -151,11 +161,15 @@ def _scan(graph: _Operators, network: Network, x: str) -> None:
     body = _Operators(graph.options, graph)
     factor_shape = [network.n_out] if network.layers[-1].neuron.role == "readout" and not is_summed else []
     scanned, axes = {_readout_factors(graph, network): value_info("readout/factor", factor_shape)}, [0]
-    if network.input_coding == "spikes":
-        scanned[_currents(graph, network)] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
+    if network.coding.has_steps:
+        train = _changes(graph, network, x) if network.input_coding == "delta" else x
+        currents = _currents(graph, network, train)
+        scanned[currents] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
         axes.append(1)
-    else:
+    elif network.input_coding == "direct":
         graph.affine(network.layers[0], 0, x, "layer0/current")
+    else:
+        lowering.round_rates(graph, x)
     state = _scan_body(body, network)
     before = [value_info(each.before, [graph.batch, each.size], each.kind) for each in state]
     after = [value_info(each.name, [graph.batch, each.size], each.kind) for each in state]
@@ -171,10 +185,14 @@ def _scan(graph: _Operators, network: Network, x: str) -> None:
 def _scan_body(body: _Operators, network: Network) -> list[_State]:
     """Add one step: membranes and spikes, then the sum of the last spikes or currents; return the state."""
     state, x, size = [], "", 0
+    if network.input_coding == "rate":
+        phase = _State("input/phase", "input/phase_before", network.n_in)
+        x, _ = lowering.code_rate(body, "input/rate", phase.before, "input", phase.name)
+        state.append(phase)
     layers = network.layers[:-1] if network.has_summed_readout else network.layers
     for index, layer in enumerate(layers):
         name, neuron, size = f"layer{index}", layer.neuron, layer.weight.shape[0]
-        current = body.affine(layer, index, x, f"{name}/current") if index else f"{name}/current"
+        current = body.affine(layer, index, x, f"{name}/current") if x else f"{name}/current"
         if neuron.role == "readout":
             x = current
             break
@@ -191,10 +209,20 @@ def _scan_body(body: _Operators, network: Network) -> list[_State]:
     return [*state, total]
 
 
-def _currents(graph: _Operators, network: Network) -> str:
-    """Currents `[batch, T, n]` of the first layer for a spike train, in one product."""
+def _changes(graph: _Operators, network: Network, x: str) -> str:
+    """Spikes `[batch, T, n_in]` of input coding "delta"."""
+    zero, one, last, axis = (graph.constant(f"input/{name}", np.array([value])) for name, value in SLICES)
+    first = graph.node("Slice", [x, zero, one, axis], "input/first")
+    earlier = graph.node("Slice", [x, zero, last, axis], "input/earlier")
+    before = graph.node("Concat", [first, earlier], "input/before", axis=1)
+    rise, fall = graph.binary("Sub", x, before, "input/rise"), graph.binary("Sub", before, x, "input/fall")
+    return lowering.code_delta(graph, network, (rise, fall), "input")
+
+
+def _currents(graph: _Operators, network: Network, train: str) -> str:
+    """Currents `[batch, T, n]` of the first layer for a sequence, in one product."""
     layer = network.layers[0]
-    joined = graph.affine(layer, 0, graph.reshape("input", "layer0/inputs", [network.n_in]), "layer0/joined_currents")
+    joined = graph.affine(layer, 0, graph.reshape(train, "layer0/inputs", [network.n_in]), "layer0/joined_currents")
     return graph.reshape(joined, "layer0/currents", [network.timesteps, layer.weight.shape[0]])
 
 

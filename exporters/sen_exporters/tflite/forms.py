@@ -96,7 +96,7 @@ class _Operators(Graph):
         return self.declare(Signal(name, x.rows), size)
 
     def time_first(self, x: Signal, network: Network, name: str) -> Signal:
-        steps, size = network.timesteps, network.n_in
+        steps, size = network.timesteps, network.n_features
         turned = self.declare(Signal(f"{name}_time_first", steps, x.grid), x.rows, size)
         order = self.constant(f"{name}_order", np.array([1, 0, 2], np.int32))
         self.operator("TRANSPOSE", x.version, [x.name, order], [turned.name], schema.TransposeOptionsT())
@@ -104,6 +104,17 @@ class _Operators(Graph):
         shape = self.constant(f"{name}_shape", np.array([-1, size], np.int32))
         self.operator("RESHAPE", 1, [turned.name, shape], [name], schema.ReshapeOptionsT(newShape=[-1, size]))
         return rows
+
+    def floor(self, x: Signal, name: str) -> Signal:
+        y = self.declare(x.named(name), *self.shape(x.name)[1:])
+        self.operator("FLOOR", 1, [x.name], [name], None)
+        return y
+
+    def beside(self, parts: Sequence[Signal], name: str) -> Signal:
+        joined = self.declare(parts[0].named(name), sum(self.shape(part.name)[-1] for part in parts))
+        options = schema.ConcatenationOptionsT(axis=1)
+        self.operator("CONCATENATION", joined.version, [part.name for part in parts], [name], options)
+        return joined
 
     def join(self, parts: Sequence[Signal], name: str) -> Signal:
         rows, grid = parts[0].rows, parts[0].grid
@@ -160,7 +171,7 @@ class _Operators(Graph):
 def build(network: Network, options: TfliteOptions) -> Any:
     """`ModelT` of a network in the form of the options."""
     graph, rows, grid = _Operators(options), options.batch_size, network.input_grid
-    size = network.input_shape if options.snn != "step" else (network.n_in,)
+    size = network.input_shape if options.snn != "step" else (network.n_features,)
     x = graph.declare(Signal("input", rows, grid if options.int8_io else None), *size)
     x = lowering.standardize(graph, network, x)
     if grid is not None and not options.int8_io:

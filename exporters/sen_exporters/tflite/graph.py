@@ -181,7 +181,7 @@ class Graph:
 
     def arithmetic(self, operator: str, a: Signal, b: Signal, y: Signal) -> Signal:
         """Add ADD, SUB or MUL with the result `y`; all signals are float32, or all int8."""
-        self.declare(y, max(self.shape(a.name)[-1], self.shape(b.name)[-1]))
+        self.declare(y, *self.shape(a.name)[1:-1], max(self.shape(a.name)[-1], self.shape(b.name)[-1]))
         kind = {"ADD": schema.AddOptionsT, "SUB": schema.SubOptionsT, "MUL": schema.MulOptionsT}[operator]
         options = kind(fusedActivationFunction=y.activation_code)
         self.operator(operator, y.version, [a.name, b.name], [y.name], options)

@@ -69,18 +69,21 @@ def require_batch(shape: tuple[int, ...], batch: int) -> None:
     require(8 * batch * values, f"a batch of {batch:,} inputs of {values:,} values")
 
 
-def random_inputs(shape: tuple[int, ...], n: int, seed: int, low: float, high: float) -> FloatArray:
-    """`[n, *shape]`: uniform in [low, high), or random spikes where a row has time steps.
+def random_inputs(
+    shape: tuple[int, ...], n: int, seed: int, low: float, high: float, *, is_binary: bool | None = None
+) -> FloatArray:
+    """`[n, *shape]`: uniform in [low, high), or random spikes if `is_binary`, by default where a row has time steps.
 
     `sen_bench` (c/tools/recorder.c) draws the same numbers.
     """
+    is_binary = len(shape) > 1 if is_binary is None else is_binary
     values = math.prod(shape)
     require(4 * n * values, f"{n} inputs of {' x '.join(f'{size:,}' for size in shape)} values")
     x = np.empty((n, values), np.float32)
     span = np.float32(high) - np.float32(low)
     for index in range(n):
         unit = _uniform(seed, index * values, values)
-        x[index] = unit < FIRING if len(shape) > 1 else unit * span + np.float32(low)
+        x[index] = unit < FIRING if is_binary else unit * span + np.float32(low)
     return x.reshape(n, *shape)
 
 

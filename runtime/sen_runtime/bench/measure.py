@@ -236,9 +236,11 @@ def _read_data(rows: Sequence[Row], file: DataFile) -> Examples:
     shape, ranges = _common_shape(rows), input_ranges(rows)
     part = TEST if TEST in file.parts else TRAINING
     scale = ranges[0] if ranges else DEFAULT_INPUT_RANGE
-    (data,) = file.read((part,), form_of(_common_metadata(rows), scale, has_steps=len(shape) > 1))
+    metadata = _common_metadata(rows)
+    (data,) = file.read((part,), form_of(metadata, scale, has_steps=len(shape) > 1))
     n_out = None if data.targets is None else min(row.n_out for row in rows)
-    check_fit(data, shape, ranges[0] if ranges else None, n_out, is_spikes=len(shape) > 1)
+    is_spikes = metadata.get("input_coding") == "spikes"
+    check_fit(data, shape, ranges[0] if ranges else None, n_out, is_spikes=is_spikes)
     for other in ranges[1:]:
         check_fit(data, shape, other)
     return data

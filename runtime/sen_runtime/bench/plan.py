@@ -197,8 +197,9 @@ def read_artifact(path: Path) -> ArtifactFile:
         stated = read_properties(data) if path.suffix == ".tflite" else {}
     except SenError as error:
         raise BenchError(f"{path}: {error.message}", error.hint) from error
-    properties = stated if network is None else network.metadata
-    return ArtifactFile(path, hashlib.sha256(data).hexdigest(), len(data), properties, network)
+    if network is not None:
+        stated = {**network.metadata, **({"input_coding": network.input_coding} if network.coding.has_steps else {})}
+    return ArtifactFile(path, hashlib.sha256(data).hexdigest(), len(data), stated, network)
 
 
 def _engines_for(artifact: ArtifactFile, asked: Sequence[str]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from sen_runtime.engines.session import Array, Float32Array, Session
 from sen_runtime.errors import EngineError
+from sen_runtime.ir.codings import CODINGS, Coding
 from sen_runtime.ir.network import MAX_TIMESTEPS
 from sen_runtime.untrusted import listing, quote
 
@@ -44,7 +45,7 @@ class GraphSession(Session):
                     "only step models of sen-edge run",
                 )
             self.timesteps = timesteps_of(properties)
-            if properties["input_coding"] == "spikes":
+            if _coding(properties).has_steps:
                 row_shape = (self.timesteps, *row_shape)
         super().__init__(row_shape, **options)
         self._state = self._zeros(1)
@@ -74,7 +75,7 @@ class GraphSession(Session):
         """Every output of the graph; for a step model the readout and the spike counts over all steps."""
         if not self._membranes:
             return self._call({"input": rows})
-        is_train = self.properties["input_coding"] == "spikes"
+        is_train = _coding(self.properties).has_steps
         state, totals = self._zeros(len(rows)), dict[str, Array]()
         for t in range(self.timesteps):
             values, state = self._advance(np.ascontiguousarray(rows[:, t]) if is_train else rows, state)
@@ -104,6 +105,13 @@ class GraphSession(Session):
             raise EngineError(f"the model has no output {listing(lacking)}", "only step models of sen-edge run")
         following = {name: values.pop(f"{name}_next") for name in state}
         return values, following
+
+
+def _coding(properties: Mapping[str, str]) -> Coding:
+    name = properties["input_coding"]
+    if name not in CODINGS:
+        raise EngineError(f"the model's input coding is {quote(name)}; expected {', '.join(CODINGS)}")
+    return CODINGS[name]
 
 
 def timesteps_of(properties: Mapping[str, str]) -> int:

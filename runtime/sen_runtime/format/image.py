@@ -21,7 +21,7 @@ from sen_runtime.format.records import GRID, HEADER, LAYER, NEURON, NONE, OPERAT
 from sen_runtime.integer import check_integers
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import INPUT_CODINGS, OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import Sparse, WeightOperator
 from sen_runtime.ir.operators.sparse import ORDERS
@@ -185,7 +185,7 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
     _check_neurons(neurons)
     if tensors.unused:
         raise ImageError(f"sections [{listing(sorted(tensors.unused))}] belong to no layer")
-    coding, readout = _pick(INPUT_CODINGS, coding, "input coding"), _pick(READOUTS, readout, "readout")
+    coding, readout = _pick(records.INPUT_CODINGS, coding, "input coding"), _pick(READOUTS, readout, "readout")
     activation = _pick(OUTPUT_ACTIVATIONS, activation, "output activation") if scaling else "none"
     with _within(""):
         network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid, *ends, activation)

@@ -17,7 +17,7 @@ import numpy as np
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
-from sen_runtime.ir.network import INPUT_CODINGS, OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator, leaves
 from sen_runtime.ir.operators.sparse import ORDERS
@@ -51,6 +51,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
 MAX_DEPTH = 32
 #: Block columns that uint16 can name; the indices of a matrix with more are int32.
 UINT16_COLUMNS = 1 << 16
+INPUT_CODINGS = ("direct", "spikes")
 #: `reset` and `reset_delay`.
 RESETS = (("subtract", True), ("zero", True), ("subtract", False), ("zero", False))
 
@@ -103,6 +104,8 @@ def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
 
 def version_of(network: Network) -> int:
     """Version of the image of a network; raises `ImageError` for int8 activations with weights by source."""
+    if network.input_coding not in INPUT_CODINGS:
+        raise ImageError(f"version {VERSION_WITH_SOURCES} of the image has no input coding {network.input_coding}")
     operators = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
     has_sources = any(isinstance(operator, Sparse) and operator.order == "sources" for operator in operators)
     if has_sources and network.input_grid is not None:

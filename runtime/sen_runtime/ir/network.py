@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir.checks import Array, check_array, check_choice, require
+from sen_runtime.ir.checks import Array, check_array, check_choice, require, store_float32
+from sen_runtime.ir.codings import CODINGS, Coding
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
 from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import WeightOperator, map_leaves
 from sen_runtime.ir.standardization import Standardization
 from sen_runtime.task import CLASSIFICATION
 
-INPUT_CODINGS = ("direct", "spikes")
 READOUTS = ("mean_membrane", "last_membrane", "spike_count")
 OUTPUT_ACTIVATIONS = ("none", "softmax", "sigmoid")
 #: Neurons by role, for messages.
@@ -77,14 +77,14 @@ class Network:
     Attributes:
         layers: from input to readout.
         timesteps: steps T of a spiking network, at most `MAX_TIMESTEPS`; 0 for a multilayer perceptron.
-        input_coding: "direct" (input `[batch, n_in]`, the same current in each step) or "spikes"
-            (input `[batch, T, n_in]`).
+        input_coding: name in `sen_runtime.ir.codings.CODINGS`.
         readout: "mean_membrane" or "last_membrane" (of neurons of role "readout"), or "spike_count" (of spiking ones);
             ignored by a multilayer perceptron.
         metadata: text by name.
         input_grid: int8 grid of the input, after its standardization; None where activations are floating point.
         input_scaling: standardizes inputs before the first layer; None for inputs as they are.
         output_scaling: restores outputs after the last layer or readout; None for outputs as they are.
+        delta: min change that spikes, > 0, of input coding "delta"; 0 for others.
         output_activation: "none", or "softmax" or "sigmoid" of the outputs.
     """
 
@@ -97,12 +97,13 @@ class Network:
     input_scaling: Standardization | None = None
     output_scaling: Standardization | None = None
     output_activation: str = "none"
+    delta: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.layers, "a network needs at least one layer")
         is_countable = 0 <= self.timesteps <= MAX_TIMESTEPS
         require(is_countable, f"timesteps is {self.timesteps}; expected a value from 0 to {MAX_TIMESTEPS}")
-        check_choice(self.input_coding, "input_coding", INPUT_CODINGS)
+        check_choice(self.input_coding, "input_coding", tuple(CODINGS))
         check_choice(self.readout, "readout", READOUTS)
         for index, (before, after) in enumerate(zip(self.layers, self.layers[1:])):
             n_out, n_in = before.weight.shape[0], after.weight.shape[1]
@@ -110,21 +111,36 @@ class Network:
                 n_out == n_in,
                 f"layer {index} has {n_out} outputs, layer {index + 1} takes {n_in} inputs; expected the same number",
             )
-        require(self.is_spiking or self.input_coding == "direct", "input coding 'spikes' needs timesteps > 0")
+        self._check_coding()
         for index, layer in enumerate(self.layers):
             self._check_neuron(index, layer.neuron)
             self._check_grids(index, layer)
         check_choice(self.output_activation, "output_activation", OUTPUT_ACTIVATIONS)
-        scalings = (("input", self.input_scaling, self.n_in), ("output", self.output_scaling, self.n_out))
+        scalings = (("input", self.input_scaling, self.n_features), ("output", self.output_scaling, self.n_out))
         for what, scaling, size in scalings:
             if scaling is not None:
                 found = len(scaling.mean)
                 require(found == size, f"the {what} scaling has {found} features; expected {size}")
-        is_current = self.input_scaling is None or self.input_coding == "direct"
-        require(is_current, "spike trains are not standardized")
+
+    def _check_coding(self) -> None:
+        coding = self.coding
+        require(
+            self.is_spiking or coding == CODINGS["direct"], f"input coding {self.input_coding!r} needs timesteps > 0"
+        )
+        is_spikes = self.input_scaling is not None and coding.gives_spikes
+        require(not is_spikes, f"inputs of coding {self.input_coding!r} are not standardized")
+        store_float32(self, "delta")
+        if self.input_coding == "delta":
+            require(self.delta > 0, f"delta is {self.delta:g}; expected a number > 0 for input coding 'delta'")
+            is_even = self.n_in % 2 == 0
+            require(is_even, f"input coding 'delta' has {self.n_in} input neurons; expected two for each channel")
+        else:
+            require(self.delta == 0, f"delta is {self.delta:g}; only input coding 'delta' has one")
 
     def _check_grids(self, index: int, layer: Layer) -> None:
         """Require int8 activations everywhere or nowhere."""
+        has_form = self.input_grid is None or self.input_coding in ("direct", "spikes")
+        require(has_form, f"int8 activations have no form of input coding {self.input_coding!r}")
         grids = [layer.grid, *layer.weight.grids]
         if any((grid is None) != (self.input_grid is None) for grid in grids):
             has, lacks = ("has none", "has one") if self.input_grid is None else ("has one", "lacks one")
@@ -158,14 +174,24 @@ class Network:
         return neuron.role == "readout" and not neuron.arrays
 
     @property
+    def coding(self) -> Coding:
+        """Properties of the input coding."""
+        return CODINGS[self.input_coding]
+
+    @property
     def n_in(self) -> int:
         """Number of input neurons."""
         return self.layers[0].weight.shape[1]
 
     @property
+    def n_features(self) -> int:
+        """Values of an input, in each step of a sequence: n_in, or n_in / 2 channels of input coding "delta"."""
+        return self.n_in // (2 if self.input_coding == "delta" else 1)
+
+    @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input: `(n_in,)`, or `(T, n_in)` of a spike train."""
-        return (self.timesteps, self.n_in) if self.input_coding == "spikes" else (self.n_in,)
+        """Shape of one input: `(n_features,)`, or `(T, n_features)` of a sequence."""
+        return (self.timesteps, self.n_features) if self.coding.has_steps else (self.n_features,)
 
     @property
     def input_range(self) -> tuple[float, float]:
@@ -263,7 +289,7 @@ def output_grid(network: Network) -> Grid | None:
 
 def is_constant_readout(network: Network) -> bool:
     """Whether the readout of a spiking network has the same input in each step."""
-    return len(network.layers) == 1 and network.input_coding == "direct"
+    return len(network.layers) == 1 and network.coding.is_constant
 
 
 def readout_grid(network: Network, input_grid: Grid) -> Grid:

@@ -9,7 +9,7 @@ layer. docs/reference/verification.md compares it with the worst-case bound.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from sen_edge.passes.materialize import materialize_leaf
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Relu
 from sen_runtime.ir.operators import WeightOperator, leaves, map_leaves
+from sen_runtime.reference import arriving
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -41,7 +42,7 @@ def error_bounds(
 ) -> list[DoubleArray]:
     """Bound the difference between model and artifact due to rounding.
 
-    `x` is `[batch, n_in]`, or spike trains `[batch, T, n_in]`; layers of the model, and their bounds, are `[batch, n]`.
+    `x` is `[batch, ...]` of `input_shape`; layers of the model, and their bounds, are `[batch, n]`.
     Bounds of spike counts are 0: a membrane within rounding of its threshold changes a count by 1, and a separate
     tolerance limits how often. `is_float16` is whether the artifact's weights are rounded to float16.
     """
@@ -101,10 +102,17 @@ def _spiking(network: Network, x: FloatArray, layers: Sequence[FloatArray], *, i
     if readout.neuron.role != "readout":
         return bounds
     steps, weight = network.timesteps, map_leaves(readout.weight, materialize_leaf)
-    forms = [(steps * each, steps**2 * squared, shift) for each, squared, shift in _input_forms(network, x)]
-    if hidden or network.input_coding == "spikes":
-        counts = layers[-2].astype(np.float64) if hidden else x.astype(np.float64).sum(axis=1)
+    forms: list[tuple[DoubleArray, DoubleArray, DoubleArray | None]]
+    if hidden or network.coding.gives_spikes:
+        counts = layers[-2].astype(np.float64) if hidden else reduce(np.add, arriving(network, x.astype(np.float64)))
         forms = [(counts, np.zeros(counts.shape), None)]
+    elif network.coding.has_steps:
+        forms = [
+            (np.abs(each).sum(axis=1), steps * squared.sum(axis=1), shift)
+            for each, squared, shift in _input_forms(network, x)
+        ]
+    else:
+        forms = [(steps * each, steps**2 * squared, shift) for each, squared, shift in _input_forms(network, x)]
     squares = []
     for counts, squared, shift in forms:
         bias = _shifted(weight, readout.bias, shift)

@@ -99,7 +99,8 @@ def simulate(model: Model, request: PlotRequest) -> tuple[list[FloatArray], str]
         raise NetworkError(f"it has {network.macs:,} weights, too many to run it here")
     name = f"random, seed {request.seed}"
     if request.data is None:
-        x = random_inputs(network.input_shape, 1, request.seed, *network.input_range)[0]
+        is_binary = network.coding.is_binary
+        x = random_inputs(network.input_shape, 1, request.seed, *network.input_range, is_binary=is_binary)[0]
     else:
         found, index = load_part(request.data, TEST, request.data_dir, network), request.example
         if index >= len(found.inputs):
@@ -112,21 +113,19 @@ def simulate(model: Model, request: PlotRequest) -> tuple[list[FloatArray], str]
 
 
 def record(network: Network, x: FloatArray) -> list[FloatArray]:
-    """Activity `[T, n]` of each layer with spikes for one input `[n_in]`, or `[T, n_in]` spikes.
+    """Activity `[T, n]` of each layer with spikes for one input.
 
     The input is the first layer; 1 is a spike, and an input current ranges from 0 to 1.
     """
     network = reference.expand(network)
-    is_current = network.input_coding == "direct"
-    inputs = np.repeat(x[np.newaxis], network.timesteps, axis=0) if is_current else x
-    currents = reference.standardize(network, inputs)
     membranes = reference.initial_membranes(network, 1, np.float32)
     steps: list[list[FloatArray]] = []
-    for x_t in currents:
-        membranes, spikes = reference.step(network, membranes, x_t[np.newaxis])
+    for x_t in reference.arriving(network, reference.standardize(network, x[np.newaxis])):
+        membranes, spikes = reference.step(network, membranes, x_t)
         steps.append([spike[0] for spike in spikes])
+    inputs = np.concatenate(list(reference.arriving(network, x[np.newaxis])))
     low, high = network.input_range
-    levels = np.clip((inputs - low) / (high - low), 0, 1) if is_current else inputs
+    levels = inputs if network.coding.gives_spikes else np.clip((inputs - low) / (high - low), 0, 1)
     return [levels.astype(np.float32), *map(np.stack, zip(*steps, strict=True))]
 
 
@@ -212,7 +211,7 @@ def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
         "arrays": arrays,
     }
     if spikes is not None:
-        is_current = scene.model.network.input_coding == "direct"
+        is_current = not scene.model.network.coding.gives_spikes
         levels = np.concatenate([layer[:, drawn] for layer, drawn in zip(spikes, scene.neurons, strict=False)], axis=1)
         counts = levels[:, len(scene.neurons[0]) if is_current else 0 :].sum(axis=1)
         # Step 0 is the mean over all steps.
