@@ -105,6 +105,9 @@ class Check(Predicate):
 class OneOrEach:
     """Annotation of `X | tuple[X, ...]`: one value of the type `kind`, or a list with one for each layer."""
 
+    #: Types that select the other branch.
+    others: ClassVar[tuple[type, ...]] = (list, tuple)
+
     def __init__(self, kind: Any) -> None:
         self.kind = kind
 
@@ -112,8 +115,24 @@ class OneOrEach:
         from pydantic_core import core_schema
 
         one = handler.generate_schema(self.kind)
-        choices = dict(zip(BRANCHES, (one, core_schema.tuple_variable_schema(one, min_length=1)), strict=True))
-        return core_schema.tagged_union_schema(choices, lambda value: BRANCHES[isinstance(value, (list, tuple))])
+        choices = dict(zip(BRANCHES, (one, self.other(one, handler)), strict=True))
+        return core_schema.tagged_union_schema(choices, lambda value: BRANCHES[isinstance(value, self.others)])
+
+    def other(self, one: Any, handler: Any) -> Any:
+        """Return the schema of the other branch."""
+        from pydantic_core import core_schema
+
+        return core_schema.tuple_variable_schema(one, min_length=1)
+
+
+class TextOrNumber(OneOrEach):
+    """Annotation of `Text | X`: text, or a number of the type `kind`; other values count as text in messages."""
+
+    others = (str, bool, list, dict)
+
+    def other(self, one: Any, handler: Any) -> Any:
+        """Return the schema of the other branch."""
+        return handler.generate_schema(Text)
 
 
 class SchemaError(UsageError, ValueError):

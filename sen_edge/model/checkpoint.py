@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sen_edge.errors import CheckpointError, OutputError
 from sen_edge.model import tensor_file
 from sen_edge.model.config import SpatialConfig, at
-from sen_edge.model.foreign import apply_map, read_map
+from sen_edge.model.foreign import apply_map
+from sen_edge.model.foreign_map import read_map
 from sen_edge.model.parameters import Checkpoint, Synapses
 from sen_edge.model.tensor_file import Float32Array, check_suffix, check_tensor, to_float32_array
 from sen_edge.passes.materialize import to_sparse_layout, weights
@@ -49,7 +50,7 @@ def load(path: Path, *, map_path: Path | None = None) -> Checkpoint:
 
     Args:
         path: `.pt`, `.pth`, `.ckpt` or `.safetensors`.
-        map_path: TOML map of a foreign state dict; see `sen_edge.model.foreign`.
+        map_path: TOML map of a foreign state dict; see `sen_edge.model.foreign_map`.
 
     Raises:
         CheckpointError: the file is missing, damaged, would run code, or holds no network.

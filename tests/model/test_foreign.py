@@ -47,8 +47,10 @@ STATE = {
     "all": torch.rand(13, 3),
     "all_inh": torch.rand(11),
     "step": torch.tensor(3),
+    "beta.0": torch.tensor(0.5),
 }
 
+SPIKING = "[config.spiking]\ntimesteps = 4\nreset_delay = true\n"
 GOOD = """
 [config]
 layer_axis = "free"
@@ -74,7 +76,7 @@ def test_sizes_and_dimensions_follow_from_the_tensors(tmp_path: Path) -> None:
     assert (loaded.config.gain, loaded.config.bias) == (False, True)
     assert loaded.applied_map is not None
     # inh.2 belongs to the output neurons: it matches the pattern, but the network does not use it.
-    assert loaded.applied_map.unused == ("inh.2", "all", "all_inh", "step")
+    assert loaded.applied_map.unused == ("inh.2", "all", "all_inh", "step", "beta.0")
     assert loaded.applied_map.assumed == {
         "steepness": 1.0, "exponent": 1.0, "min_distance": 0.0, "input_range": [0.0, 1.0]
     }  # fmt: skip
@@ -145,7 +147,10 @@ def test_split_tensor_skips_at_most_the_input_layer(tmp_path: Path) -> None:
         (GOOD.replace('"b.0", "b.1"', '"b.0", "b.7"'), r"bias.*b\.7"),
         (GOOD.replace('"b.0", "b.1"', '"b.1", "b.0"'), r"b\.1.*\[2\].*\[5\].*bias\.0"),
         (GOOD.replace('"b.0", "b.1"', '"inh.0", "inh.1"'), r"inh\.0.*inhibition.*bias"),
-        (GOOD.replace('"b.0", "b.1"', '1, "b.1"'), r"tensors\.bias\.names\[0\].*\b1\b"),
+        (GOOD.replace('"b.0", "b.1"', 'true, "b.1"'), r"tensors\.bias\.names\[0\] is True"),
+        (GOOD.replace('"b.0", "b.1"', '[1.0], "b.1"'), r"tensors\.bias\.names\[0\] is \[1\.0\]"),
+        (GOOD.replace('"b.0", "b.1"', '1e39, "b.1"'), r"tensors\.bias\.names\[0\].*1e\+39"),
+        (GOOD.replace('name = "pos.{i}"', 'names = ["pos.0", 1.0, "pos.2"]'), r"tensors\.positions\.names\[1\]"),
         (GOOD.replace('"b.0", "b.1"', ""), r"tensors\.bias\b.*name, names"),
         (GOOD.replace("names =", "name = 1\nnames ="), r"name.*\b1\b"),
         (GOOD.replace("names =", 'name = "b.{i}"\nnames ='), "name, names"),
@@ -153,7 +158,22 @@ def test_split_tensor_skips_at_most_the_input_layer(tmp_path: Path) -> None:
         (GOOD.replace("names =", "first = -1\nnames ="), "first.*-1"),
         (GOOD.replace("names =", "step = 2\nnames ="), r"tensors\.bias\.step"),
         (GOOD.replace("names =", "value = 1.0\nnames ="), "name, names"),
-        (GOOD.replace('names = ["b.0", "b.1"]', "value = 1.0"), r"tensors\.bias\.value"),
+        (GOOD.replace('name = "pos.{i}"', "value = 1.0"), r"tensors\.positions\.value"),
+        (GOOD.replace('names = ["b.0", "b.1"]', "value = [0.0, 1.0, 2.0]"), r"\b3\b.*bias.*\b2\b"),
+        (GOOD.replace('names = ["b.0", "b.1"]', "value = [0.0, true]"), r"tensors\.bias\.value\[1\] is True"),
+        (GOOD.replace("[config]", "[config]\nexponent = [1.0]"), r"config\.exponent.*\b1\b.*\b2\b"),
+        (GOOD.replace("[config]", "[config]\nexponent = [1.0, 'two']"), r"config\.exponent\[1\] is 'two'"),
+        (GOOD.replace('"free"', '"learned"'), r"config\.layer_axis.*learned.*spacing.*missing"),
+        (GOOD + "[tensors.spacing]\nvalue = 1.0\n", r"tensors\.spacing\.value"),
+        (GOOD + '[tensors.spacing]\nname = "step"\n', r"config\.layer_axis.*free.*spacing.*given"),
+        (GOOD + '[tensors.beta]\nname = "b.{i}"\n', r"tensors\.beta.*config\.spiking"),
+        (GOOD + SPIKING + 'beta = 0.5\n[tensors.beta]\nname = "s.{i}"\n', r"tensors\.beta.*config\.spiking\.beta"),
+        (GOOD + SPIKING + '[tensors.threshold]\nname = "all_inh"\n', r"tensors\.threshold\.name"),
+        (GOOD + SPIKING + '[tensors.beta]\nnames = ["beta.0"]\n', r"\b1\b.*beta.*\b2\b"),
+        (GOOD + SPIKING + '[tensors.beta]\nnames = ["beta.0", "all_inh"]\n', r"all_inh.*\[11\].*\[2\]"),
+        (GOOD + SPIKING + '[tensors.beta]\nnames = ["beta.0", 1.5]\n', r"spiking\.beta\[1\].*1\.5"),
+        (GOOD + SPIKING + '[tensors.reset]\nnames = ["step"]\n', r"step.*\b3\b.*subtract"),
+        (GOOD + '[tensors.target_positions]\nname = "pos.{i}"\n', r"pos\.0.*positions.*target_positions"),
         (GOOD.replace("names =", "colour = 2\nnames ="), r"tensors\.bias\.colour"),
         (GOOD + "[tensors.gain]\nvalue = 'one'\n", "value.*'one'"),
         (GOOD.replace('name = "inh.{i}"', 'name = "inh.{i}"\ntranspose = true'), r"tensors\.inhibition\.transpose"),
@@ -258,6 +278,73 @@ def test_square_positions_need_a_stated_orientation(tmp_path: Path) -> None:
 def test_a_constant_gain(tmp_path: Path) -> None:
     loaded = load(tmp_path, GOOD + "[tensors.gain]\nvalue = 0.25\n")
     assert loaded.config.gain and loaded.tensors["gain.1"] == np.float32(0.25)
+
+
+def test_constants_stand_for_tensors(tmp_path: Path) -> None:
+    text = GOOD.replace('name = "inh.{i}"', 'names = ["inh.0", 1e9]').replace('"b.0", "b.1"', '0.25, "b.1"')
+    loaded = load(tmp_path, text + "[tensors.gain]\nvalue = [0.5, 2]\n")
+    assert (loaded.tensors["gain.0"], loaded.tensors["gain.1"]) == (0.5, 2.0)
+    np.testing.assert_array_equal(loaded.tensors["bias.0"], np.full(5, 0.25))
+    np.testing.assert_array_equal(loaded.tensors["bias.1"], STATE["b.1"])
+    first, second = (layer.weight for layer in checkpoints.to_network(loaded).layers)
+    np.testing.assert_array_equal(second.mask, np.ones(5))  # without a mask all weights are positive
+    assert first.mask.max() < 1
+
+
+def test_constants_of_each_layer(tmp_path: Path) -> None:
+    text = GOOD.replace("[config]", "[config]\nexponent = [1, 2]\nsteepness = [3.0, 4.0]")
+    loaded = load(tmp_path, text)
+    assert loaded.config.exponent == (1.0, 2.0) and loaded.config.steepness == (3.0, 4.0)
+    assert loaded.applied_map is not None and set(loaded.applied_map.assumed) == {"min_distance", "input_range"}
+
+
+def test_learned_spacings(tmp_path: Path) -> None:
+    state = {**STATE, "gap": torch.tensor([0.5, 2.0])}
+    loaded = load(tmp_path, GOOD.replace('"free"', '"learned"') + '[tensors.spacing]\nname = "gap"\n', state)
+    assert loaded.config.dimensions == 4
+    assert [layer.weight.target[0, -1] for layer in checkpoints.to_network(loaded).layers] == [0.5, 2.5]
+
+
+def test_constants_of_neurons_are_read_from_tensors(tmp_path: Path) -> None:
+    state = {
+        **STATE,
+        "lif0.beta": torch.tensor(0.5),
+        "lif1.beta": torch.tensor([0.75]),
+        "lif0.threshold": torch.tensor(0.25),
+        "lif1.threshold": torch.tensor(2.0),  # of the readout, which does not spike
+        "lif0.reset": torch.tensor(1),
+    }
+    rules = "".join(f'[tensors.{role}]\nname = "lif{{i}}.{role}"\n' for role in ("beta", "threshold", "reset"))
+    loaded = load(tmp_path, GOOD + SPIKING + rules, state)
+    hidden, last = (layer.neuron for layer in checkpoints.to_network(loaded).layers)
+    assert (hidden.beta, hidden.threshold, hidden.reset, last.beta) == (0.5, 0.25, "zero", 0.75)
+    assert loaded.applied_map is not None
+    assert {"spiking.input_coding", "spiking.readout"} == {
+        each for each in loaded.applied_map.assumed if each.startswith("spiking")
+    }
+
+
+def test_constants_of_single_neurons(tmp_path: Path) -> None:
+    state = {**STATE, "decay": torch.linspace(0.1, 0.9, 5)}
+    loaded = load(tmp_path, GOOD + SPIKING + '[tensors.beta]\nnames = ["decay", 1.0]\n', state)
+    hidden, last = (layer.neuron for layer in checkpoints.to_network(loaded).layers)
+    np.testing.assert_array_equal(hidden.beta, state["decay"])
+    assert last.beta == 1.0
+
+
+def test_two_positions_of_a_hidden_neuron(tmp_path: Path) -> None:
+    names = [f"l{layer}.{end}" for layer in range(2) for end in ("source", "target")]
+    state = {name: torch.rand(n, 3) for name, n in zip(names, (6, 5, 5, 2), strict=True)}
+    state |= {f"l{layer}.inh": torch.rand(n) for layer, n in enumerate((6, 5))}
+    text = map_of(positions='"l{i}.source"', target_positions='"l{i}.target"', inhibition='"l{i}.inh"')
+    loaded = load(tmp_path, text, state)
+    assert loaded.config.layer_sizes == (6, 5, 2) and loaded.config.separate_positions
+    for index, layer in enumerate(checkpoints.to_network(loaded).layers):
+        np.testing.assert_array_equal(layer.weight.source, state[f"l{index}.source"])
+        np.testing.assert_array_equal(layer.weight.target, state[f"l{index}.target"])
+    state["l0.target"] = torch.rand(4, 3)
+    with pytest.raises(CheckpointError, match=r"l0\.target.*\[4, 3\].*\[5, 3\]"):
+        load(tmp_path, text, state)
 
 
 def test_absent_map(tmp_path: Path) -> None:
