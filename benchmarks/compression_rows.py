@@ -100,7 +100,7 @@ class Bench:
             dimensions = int(base.partition("-d")[2])
             spiking = SpikingConfig(**suggested_spiking(self.dataset)) if base.startswith("snn") else None
             config = SpatialConfig(SIZES, dimensions=dimensions, layer_spacing=0.1, spiking=spiking)
-            recipe = replace(suggested_recipe(dimensions, self.dataset), seed=self.seed)
+            recipe = replace(suggested_recipe(self.dataset, dimensions), seed=self.seed)
             print(f"{self.seed}: training {base}", file=sys.stderr, flush=True)
             train(config, self.dataset, recipe, out=path, replace=True)
         return checkpoints.load(path)
@@ -150,7 +150,7 @@ class Bench:
 
 def train_dense(dataset: Dataset, seed: int) -> Network:
     """Train 784-512-10 with free weights on the same images with the same shifts."""
-    recipe = replace(suggested_recipe(32, dataset), epochs=DENSE_EPOCHS, seed=seed)
+    recipe = replace(suggested_recipe(dataset), epochs=DENSE_EPOCHS, seed=seed)
     recipe = replace(recipe, learning_rate=DENSE_LEARNING_RATE, second_moment=DENSE_SECOND_MOMENT)
     return train_conventional(SpatialConfig(SIZES), dataset, recipe).network
 
@@ -180,7 +180,7 @@ def prune_and_tune(
 ) -> Compressed:
     """Prune and train the coordinates; the result is still a SEN."""
     original = bench.checkpoint(base)
-    recipe = finetune_recipe(suggested_recipe(original.config.dimensions, bench.dataset))
+    recipe = finetune_recipe(suggested_recipe(bench.dataset, original.config.dimensions))
     recipe = replace(recipe, epochs=epochs, seed=bench.seed)
     found = finetune(original, bench.dataset, CompressRequest(sparsity, pattern=pattern), recipe)
     assert found.checkpoint is not None

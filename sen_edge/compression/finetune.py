@@ -41,8 +41,6 @@ EPOCHS = 20
 UNDISTILLED, DISTILLED = Tuning(), Tuning(distillation=1.0)
 #: Training inputs that second-order pruning is fitted to.
 FIT_INPUTS = 4096
-#: Free weights train like the positions of networks with many dimensions.
-MANY_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
@@ -157,7 +155,7 @@ def finetune_recipe(recipe: Recipe) -> Recipe:
 
 def free_recipe(dataset: Dataset, epochs: int = EPOCHS, seed: int = 0) -> Recipe:
     """Recipe for the free weights of a compressed network."""
-    recipe = conventional_recipe(suggested_recipe(MANY_DIMENSIONS, dataset))
+    recipe = conventional_recipe(suggested_recipe(dataset))
     return replace(recipe, epochs=epochs, seed=seed, learning_rate=FREE_LEARNING_RATE)
 
 

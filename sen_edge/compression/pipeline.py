@@ -23,7 +23,6 @@ from sen_edge.data.subsample import subsample
 from sen_edge.display import Displayed
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint as checkpoints
-from sen_edge.model.config import at
 from sen_edge.model.model import IMAGE_SUFFIX, SUFFIXES, Model
 from sen_edge.model.parameters import Checkpoint, compression_note, map_note
 from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
@@ -265,8 +264,8 @@ def _run(
     assert dataset is not None  # as above
     if checkpoint is not None:
         config = checkpoint.config
-        exponent = max(at(config.exponent, index) for index in range(len(model.network.layers)))
-        recipe = finetune_recipe(suggested_recipe(config.dimensions, dataset, exponent))
+        suggested = suggested_recipe(dataset, config.dimensions, config.exponent, len(config.layer_sizes) - 1)
+        recipe = finetune_recipe(suggested)
         recipe = replace(recipe, epochs=request.epochs, seed=request.seed)
         tuned = finetune(checkpoint, dataset, request, recipe, request.tuning(0.0), progress=progress)
     else:

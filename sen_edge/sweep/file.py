@@ -276,8 +276,9 @@ def requests_of(settings: Settings) -> tuple[TrainRequest, Compression | None]:
     request = Compression(**settings["compression"])
     if request.as_checkpoint and request.epochs:
         request.check_trainable()
-    if request.layers is not None and max(request.layers) > len(training.hidden):
-        raise SchemaError(f"is {max(request.layers)}; expected 0 to {len(training.hidden)}", key="layers")
+    n_hidden = 1 if training.hidden is None else len(training.hidden)
+    if request.layers is not None and max(request.layers) > n_hidden:
+        raise SchemaError(f"is {max(request.layers)}; expected 0 to {n_hidden}", key="layers")
     for key, is_spatial in (
         ("criterion", request.criterion == "distance"),
         ("hierarchical", request.hierarchical is not None),

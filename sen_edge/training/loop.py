@@ -170,7 +170,7 @@ def fit(
     Raises:
         TrainingError: the loss is not finite, or no epoch has finite outputs.
     """
-    stage, metric = "training", objective.metric
+    stage, metric, n_held = "training", objective.metric, len(examples.held)
     while run.epoch < recipe.epochs:
         is_candidate = run.epoch >= first
         before(run.epoch)
@@ -178,7 +178,7 @@ def fit(
         scores, value = evaluate(run.network, examples.held, objective)
         run.history.append(Epoch(mean, scores[metric]))
         score, best = scores[metric], run.best
-        is_better = best is None or objective.rank(score, value) > objective.rank(best.score, best.loss)
+        is_better = best is None or objective.is_better(score, value, (best.score, best.loss), n_held)
         if is_candidate and math.isfinite(value) and is_better:
             state = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
             best = run.best = Best(run.epoch, score, value, state)

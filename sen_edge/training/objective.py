@@ -22,6 +22,8 @@ from sen_runtime.task import Metric, TaskKind
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: Examples per chunk of an evaluation: bounds memory, does not change results.
 CHUNK = 5000
+#: Held-out examples below which epochs of equal scores are not told apart by their loss.
+FEW_HELD_OUT = 200
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,13 @@ class Objective:
         """Metric of the task."""
         return self.kind.metric
 
-    def rank(self, score: float, loss: float) -> tuple[float, float]:
-        """Return a key that is higher for a better epoch."""
-        return (score if self.metric.higher_is_better else -score), -loss
+    def is_better(self, score: float, loss: float, best: tuple[float, float], n: int) -> bool:
+        """Whether score and loss on `n` held-out examples are better than the `best` before.
+
+        On few examples equal scores are frequent, and the later epoch is the more trained one.
+        """
+        gain = self.metric.drop(score, best[0])
+        return gain > 0 or (gain == 0 and (n < FEW_HELD_OUT or loss < best[1]))
 
 
 def objective_of(network: LayeredNetwork, examples: Examples, recipe: Recipe) -> Objective:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -9,9 +10,20 @@ from annotated_types import Ge, Lt
 
 from sen_edge.data.datasets import Dataset
 from sen_edge.schema import Count, OpenShare, Positive, Schema, Whole
+from sen_runtime.task import CLASSIFICATION, MULTILABEL, RECONSTRUCTION, REGRESSION
 
 #: Min training examples of a large data set; max dimensions, exclusive, of a small position.
 LARGE, FEW_DIMENSIONS = 10_000, 8
+#: Dimensions for which the defaults were measured; free weights train like positions with as many.
+MANY_DIMENSIONS = 32
+#: Layers of weights from which a network is deep; exponent of the distance in it.
+DEEP, DEEP_EXPONENT = 4, 3.0
+#: Epochs, and steps that small data sets take at least, within a max of epochs.
+EPOCHS, MIN_STEPS, MAX_EPOCHS = 60, 1000, 500
+#: Learning rate by task, relative to that of a classification.
+RATES = {CLASSIFICATION: 1.0, MULTILABEL: 1.0, REGRESSION: 0.25, RECONSTRUCTION: 0.5}
+#: Hidden neurons by number of training examples below which they are the default.
+HIDDEN = ((1_000, 64), (LARGE, 128), (math.inf, 512))
 #: Images with fewer rows or columns are not shifted by default.
 SHIFTED_PIXELS = 16
 
@@ -33,7 +45,7 @@ class Recipe(Schema):
         input_std: inputs are divided by it; as `input_mean`.
     """
 
-    epochs: Count = 60
+    epochs: Count = EPOCHS
     batch_size: Count = 256
     learning_rate: Positive = 0.2
     seed: Whole = 0
@@ -48,17 +60,23 @@ class Recipe(Schema):
     relaxed_spacing: Positive | None = None
 
 
-def suggested_recipe(dimensions: int, dataset: Dataset, exponent: float = 1.0) -> Recipe:
-    """Return defaults measured on MNIST and digits.
+def suggested_recipe(
+    dataset: Dataset, dimensions: int = MANY_DIMENSIONS, exponent: float | tuple[float, ...] = 1.0, n_layers: int = 2
+) -> Recipe:
+    """Return defaults measured on MNIST, digits and the workloads of docs/results/workloads.md.
 
     Shifting helps if the network can overfit and the images are not tiny. The higher the exponent e of the distance,
     the more a step of the same length changes weights: the best rates by validation, at d = 61, were 0.05 for e = 2,
-    0.03 for 3, 0.015 for 4, 0.01 for 6, 0.006 for 8.
+    0.03 for 3, 0.015 for 4, 0.01 for 6, 0.006 for 8. In a deep network the steps of all layers add up. Small data sets
+    need more epochs for as many steps.
     """
-    few = dimensions < FEW_DIMENSIONS
-    rate = float(f"{(0.1 if few else 0.2) / max(exponent, 1.0) ** (5 / 3):.2g}")
+    few, highest = dimensions < FEW_DIMENSIONS, max(exponent) if isinstance(exponent, tuple) else exponent
+    rate = (0.1 if few else 0.2) / max(highest, 1.0) ** (5 / 3) * RATES[dataset.task] * 2 / max(n_layers, 2)
+    n_train = len(dataset.train_inputs)
+    batch_size = 256 if n_train >= LARGE else 32
     return Recipe(
-        batch_size=256 if len(dataset.train_inputs) >= LARGE else 32,
-        learning_rate=rate,
+        epochs=min(max(EPOCHS, math.ceil(MIN_STEPS / max(1, n_train // batch_size))), MAX_EPOCHS),
+        batch_size=batch_size,
+        learning_rate=float(f"{rate:.2g}"),
         shift=0 if few or min(dataset.image_shape or (0,)) < SHIFTED_PIXELS else 1,
     )

@@ -45,8 +45,13 @@ class TrainRequest(Schema):
 
     arch: Annotated[Literal["mlp", "snn"], Option("Multilayer perceptron or spiking network.", group=NETWORK)] = "mlp"
     hidden: Annotated[
-        tuple[Size, ...], Option("Neurons of each hidden layer, separated by commas.", group=NETWORK, metavar="N,...")
-    ] = (512,)
+        tuple[Size, ...] | None,
+        Option(
+            "Neurons of each hidden layer. Default: 512; 128 below 10,000 examples, 64 below 1,000.",
+            group=NETWORK,
+            metavar="N,...",
+        ),
+    ] = None
     dims: Annotated[Size, Option("Coordinates per position, including the layer axis.", group=NETWORK)] = 32
     layer_axis: Annotated[
         TrainedAxis,
@@ -61,7 +66,9 @@ class TrainRequest(Schema):
         Option("Distance between layers along the layer axis; the initial one unless it is fixed.", group=NETWORK),
     ] = 0.1
     steepness: Annotated[Positive, Option("Steepness k of the inhibition mask.", group=NETWORK)] = 1.0
-    exponent: Annotated[Positive, Option("Power of the distance.", group=NETWORK)] = 1.0
+    exponent: Annotated[
+        Positive | None, Option("Power of the distance. Default: 1; 3 from 4 layers of weights on.", group=NETWORK)
+    ] = None
     min_distance: Annotated[NonNegative, Option("Min distance in a weight.", group=NETWORK)] = 0.0
     gain: Annotated[bool, Option("Learn a factor per layer.", group=NETWORK)] = True
     bias: Annotated[bool, Option("Learn a bias per neuron.", group=NETWORK)] = True
@@ -93,14 +100,17 @@ class TrainRequest(Schema):
         Positive | None, Option("Slope of the surrogate gradient. Default: 5.", group=SPIKES)
     ] = None
 
-    epochs: Annotated[Count | None, Option("Epochs. Default: 60.", group=SCHEDULE)] = None
+    epochs: Annotated[Count | None, Option("Epochs. Default: 60; more for fewer than 1,000 steps.", group=SCHEDULE)] = (
+        None
+    )
     batch_size: Annotated[
         Count | None, Option("Batch size. Default: 256; 32 below 10,000 examples.", group=SCHEDULE)
     ] = None
     learning_rate: Annotated[
         Positive | None,
         Option(
-            "Peak of the one-cycle schedule. Default: 0.2, or 0.1 for --dims < 8, over E^(5/3) for --exponent E > 1.",
+            "Peak of the one-cycle schedule. Default: 0.2, or 0.1 for --dims < 8, over E^(5/3) for --exponent E > 1; a "
+            "quarter of it for a regression, half for a reconstruction, times 2 / L for L > 2 layers of weights.",
             group=SCHEDULE,
         ),
     ] = None

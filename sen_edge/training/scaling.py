@@ -8,14 +8,18 @@ from numpy.typing import NDArray
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.model.config import SpatialConfig
+from sen_edge.model.dynamics import LayeredNetwork
 from sen_edge.training.recipe import Recipe
+from sen_runtime import task
 from sen_runtime.ir.standardization import Standardization
-from sen_runtime.task import RECONSTRUCTION
+from sen_runtime.task import MULTILABEL, RECONSTRUCTION
 from sen_runtime.untrusted import listing
 
 #: Root mean square of a feature above which training suffers; ratio of two features of a table, likewise.
 LARGE_INPUT, LARGE_RATIO = 10.0, 100.0
 HINT = "add --standardize"
+#: Share of the scale of a metric by which a network must be better than a constant output.
+MIN_GAIN = 0.02
 
 
 def input_scaling(config: SpatialConfig, dataset: Dataset, recipe: Recipe) -> Standardization | None:
@@ -65,3 +69,25 @@ def scale_warnings(dataset: Dataset, scaling: Standardization | None) -> list[st
         large = [names[index] for index in np.flatnonzero(size > LARGE_INPUT)]
         return [f"{dataset.name}: features above a magnitude of {LARGE_INPUT:g}: {listing(large)}; {HINT}"]
     return []
+
+
+def collapse_warnings(dataset: Dataset, network: LayeredNetwork, score: float) -> list[str]:
+    """Return a warning if the score on the test data is hardly better than that of the best constant output."""
+    kind, inputs, targets = task.of(dataset.task), dataset.test.rows(slice(None)), dataset.test_targets
+    if dataset.task == RECONSTRUCTION:
+        scaling = network.input_scaling
+        inputs = inputs if scaling is None else scaling.standardize(inputs)
+        constant, targets = inputs.mean(axis=0), None
+    else:
+        learned = dataset.training.require_targets()
+        shares = np.eye(dataset.n_out)[learned] if learned.ndim == 1 else learned
+        constant = shares.mean(axis=0) - (0.5 if dataset.task == MULTILABEL else 0)
+    outputs = np.broadcast_to(constant, (len(inputs), dataset.n_out))
+    base = kind.scores(outputs, targets, inputs)[kind.metric]
+    scale = 100.0 if kind.metric.unit else base if dataset.task == RECONSTRUCTION else 1.0
+    if kind.metric.drop(score, base) > MIN_GAIN * scale:
+        return []
+    return [
+        f"the network has hardly learned: test {kind.metric.name} {kind.metric.text(score)}, and "
+        f"{kind.metric.text(base)} with a constant output; train longer, or with standardized inputs"
+    ]

@@ -33,6 +33,7 @@ from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Schema, fields_of
+from sen_edge.training.initial import initialize
 from sen_edge.training.loop import (
     Epoch,
     Run,
@@ -47,9 +48,9 @@ from sen_edge.training.loop import (
     state_path,
 )
 from sen_edge.training.objective import Objective, Part, evaluate, objective_of
-from sen_edge.training.recipe import Recipe, suggested_recipe
+from sen_edge.training.recipe import DEEP, DEEP_EXPONENT, HIDDEN, Recipe, suggested_recipe
 from sen_edge.training.request import TrainRequest
-from sen_edge.training.scaling import input_scaling, output_scaling, scale_warnings
+from sen_edge.training.scaling import collapse_warnings, input_scaling, output_scaling, scale_warnings
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.operators import Dense
 from sen_runtime.memory_limits import catch_allocation_errors, require_layers
@@ -71,10 +72,12 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     if request.arch == "snn":
         spiking = SpikingConfig(**{**suggested_spiking(dataset, request), **_stated(request, SpikingConfig)})
     channels = 2 if request.input_coding == "delta" else 1
+    hidden = _hidden(request, dataset)
     values = {
+        "exponent": DEEP_EXPONENT if request.arch == "mlp" and len(hidden) + 1 >= DEEP else 1.0,
         **_stated(request, SpatialConfig),
         "layer_axis": "free" if request.is_relaxed else request.layer_axis,
-        "layer_sizes": (channels * dataset.n_in, *request.hidden, dataset.n_out),
+        "layer_sizes": (channels * dataset.n_in, *hidden, dataset.n_out),
         "dimensions": request.dims,
         "input_range": dataset.input_range,
         "spiking": spiking,
@@ -90,12 +93,19 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
 
 def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
     """Return the recipe of a request for these data."""
-    suggested = suggested_recipe(request.dims, dataset, request.exponent)
+    config = config_of(request, dataset)
+    suggested = suggested_recipe(dataset, request.dims, config.exponent, len(config.layer_sizes) - 1)
     if request.is_relaxed:
         suggested = dataclasses.replace(suggested, relaxed_spacing=request.layer_spacing)
     if request.weights == "free":
         suggested = conventional_recipe(suggested)
     return dataclasses.replace(suggested, **_stated(request, Recipe))
+
+
+def _hidden(request: TrainRequest, dataset: Dataset) -> tuple[int, ...]:
+    if request.hidden is not None:
+        return request.hidden
+    return (next(size for limit, size in HIDDEN if len(dataset.train_inputs) < limit),)
 
 
 def _stated(request: TrainRequest, schema: type[Schema]) -> dict[str, Any]:
@@ -202,7 +212,7 @@ def train(
         LOG.warning(warning)
     examples, state = prepare(dataset, recipe), state_path(out)
     objective = objective_of(network, dataset.training, recipe)
-    network.reset_parameters(recipe.seed, recipe.position_scale, relaxed_spacing=recipe.relaxed_spacing or 0.0)
+    initialize(network, examples.training, recipe)
     run = start(network, examples, recipe)
     options = options_of(config, dataset, recipe)
     if resume and state.exists():
@@ -248,6 +258,8 @@ def _write(
     """Evaluate the best epoch on the test data, and write its checkpoint."""
     best, metric = restore_best(run), objective.metric
     scores, _ = evaluate(run.network, Part.whole(dataset.test), objective)
+    for warning in collapse_warnings(dataset, run.network, scores[metric]):
+        LOG.warning(warning)
     key = metric.name.replace(" ", "_")
     facts = {
         **{name: _text(value) for name, value in asdict(recipe).items() if value is not None},

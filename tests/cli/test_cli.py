@@ -444,10 +444,10 @@ def test_inspect_counts_the_synapses_that_a_pattern_keeps(sen_edge: Run, tmp_pat
 def test_demo_exports_verifies_and_measures_every_target(
     sen_edge: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sen_edge.training import loop
+    from sen_edge.training import train
 
-    suggested = loop.suggested_recipe
-    monkeypatch.setattr(loop, "suggested_recipe", lambda *given: replace(suggested(*given), epochs=12))
+    suggested = train.suggested_recipe
+    monkeypatch.setattr(train, "suggested_recipe", lambda *given: replace(suggested(*given), epochs=12))
     outcome = sen_edge("demo", "-o", tmp_path / "demo")
     assert outcome.code == 0, outcome.err
     for name in ("dense.onnx", "dense.sen", "dense.tflite", "coordinates.onnx", "coordinates.sen", "int8.tflite"):

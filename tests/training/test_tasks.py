@@ -13,10 +13,13 @@ import torch
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import UsageError
 from sen_edge.model import checkpoint as checkpoints
+from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.model import load
+from sen_edge.training.initial import initialize
 from sen_edge.training.loop import prepare
 from sen_edge.training.objective import objective_of
 from sen_edge.training.request import TrainRequest
+from sen_edge.training.scaling import input_scaling
 from sen_edge.training.train import TrainResult, config_of, recipe_of, train, train_conventional
 from sen_runtime import task
 from sen_runtime.task import ERROR, F1, R2, ROC_AUC
@@ -158,3 +161,33 @@ def test_the_dense_baseline_has_the_same_task() -> None:
     trained = train_conventional(config_of(request, dataset), dataset, recipe_of(request, dataset))
     assert trained.validation_score > 0.8
     assert trained.network.input_scaling is not None and trained.network.output_scaling is not None
+
+
+def test_a_deep_network_learns() -> None:
+    """Ten layers with a bottleneck: without calibration all neurons of a layer are silent."""
+    rng = np.random.default_rng(0)
+    x = (rng.normal(size=(640, 3)) @ rng.normal(size=(3, 20))).astype(np.float32)
+    dataset = Dataset("low rank", x[:600], None, x[600:], None, (-20.0, 20.0), task="reconstruction")
+    request = TrainRequest(hidden=(32, 32, 32, 4, 32, 32, 32), dims=8, standardize=True, epochs=40)
+    config, recipe = config_of(request, dataset), recipe_of(request, dataset)
+    assert config.exponent == 3
+    network = SpatialNetwork(config)
+    network.input_scaling = network.output_scaling = input_scaling(config, dataset, recipe)
+    initialize(network, prepare(dataset, recipe).training, recipe)
+    *hidden, _ = network.trace(torch.from_numpy(x))
+    for values in hidden:
+        assert 0.2 < float((values > 0).float().mean()) < 0.8
+        assert float(values.detach().std()) > 0.1
+
+
+def test_a_network_that_learned_nothing_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    noise = np.random.default_rng(1).normal(size=(180, 1)).astype(np.float32)
+    dataset = replace(table("regression"), train_targets=noise, test_targets=noise[:60])
+    with caplog.at_level(logging.WARNING, "sen_edge"):
+        fit(dataset, tmp_path / "model.pt", epochs=1, learning_rate=1e-6)
+    assert "constant output" in caplog.text
+
+
+@pytest.mark.parametrize(("n", "hidden"), [(240, 64), (4_000, 128), (13_000, 512)])
+def test_the_default_size_follows_the_data(n: int, hidden: int) -> None:
+    assert config_of(TrainRequest(), table("classification", n=n)).layer_sizes == (3, hidden, 2)

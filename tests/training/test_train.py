@@ -284,14 +284,16 @@ def test_the_default_networks_have_the_known_sizes() -> None:
 
 
 def test_suggestions_follow_the_data() -> None:
-    assert suggested_recipe(32, toy()) == Recipe(epochs=60, batch_size=32, learning_rate=0.2)
-    assert suggested_recipe(3, toy()).learning_rate == 0.1
-    assert suggested_recipe(32, toy(), 6.0) == Recipe(epochs=60, batch_size=32, learning_rate=0.01)
-    assert [suggested_recipe(3, toy(), exponent).learning_rate for exponent in (0.5, 1.0, 2.0)] == [0.1, 0.1, 0.031]
+    plain = suggested_recipe(toy())
+    assert plain == Recipe(epochs=143, batch_size=32, learning_rate=0.2)  # 7 steps an epoch
+    assert suggested_recipe(toy(), 3).learning_rate == 0.1
+    assert suggested_recipe(toy(), 32, 6.0) == replace(plain, learning_rate=0.01)
+    assert [suggested_recipe(toy(), 3, exponent).learning_rate for exponent in (0.5, 1.0, 2.0)] == [0.1, 0.1, 0.031]
+    assert suggested_recipe(toy(), 32, (1.0, 2.0), 10).learning_rate == 0.013
     large = {"train_inputs": np.ones((10_000, 256), np.float32), "test_inputs": np.ones((60, 256), np.float32)}
     many = replace(toy(), **large, train_targets=np.arange(10_000) % 3, image_shape=(16, 16))
-    assert suggested_recipe(32, many) == Recipe(epochs=60, batch_size=256, learning_rate=0.2, shift=1)
-    assert suggested_recipe(3, many).shift == 0
+    assert suggested_recipe(many) == Recipe(epochs=60, batch_size=256, learning_rate=0.2, shift=1)
+    assert suggested_recipe(many, 3).shift == 0
     steps = {"train_inputs": np.ones((240, 7, 12), np.float32), "test_inputs": np.ones((60, 7, 12), np.float32)}
     trains = replace(toy(), **steps)
     request = TrainRequest(arch="snn")
