@@ -28,7 +28,7 @@ from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import Mask
 from sen_edge.progress import Progress, silent
-from sen_edge.training.loop import Epoch, Examples, fit, prepare, start
+from sen_edge.training.loop import Epoch, Split, fit, prepare, start
 from sen_edge.training.objective import Loss, Objective, evaluate, objective_of
 from sen_edge.training.recipe import Recipe, suggested_recipe
 from sen_edge.training.train import conventional_recipe
@@ -128,7 +128,7 @@ def distil(
 def _train(
     module: LayeredNetwork,
     teacher: LayeredNetwork,
-    examples: Examples,
+    examples: Split,
     recipe: Recipe,
     tuning: Tuning,
     progress: Progress,

@@ -52,7 +52,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Examples:
+class Split:
     """Training and held-out examples; `image_shape` is None if inputs are not images."""
 
     training: Part
@@ -60,7 +60,7 @@ class Examples:
     image_shape: tuple[int, int] | None
 
 
-def prepare(dataset: Dataset, recipe: Recipe) -> Examples:
+def prepare(dataset: Dataset, recipe: Recipe) -> Split:
     """Split off the held-out examples; refuse an empty part, and a shift of inputs that are not images.
 
     Anomalies of a reconstruction are in neither part.
@@ -76,10 +76,10 @@ def prepare(dataset: Dataset, recipe: Recipe) -> Examples:
         )
     if recipe.shift and dataset.image_shape is None:
         raise UsageError(f"shift is {recipe.shift}, but the inputs of {dataset.name} are not images")
-    return Examples(Part(examples, kept), Part(examples, held), dataset.image_shape)
+    return Split(Part(examples, kept), Part(examples, held), dataset.image_shape)
 
 
-def steps_per_epoch(examples: Examples, recipe: Recipe) -> int:
+def steps_per_epoch(examples: Split, recipe: Recipe) -> int:
     """Return the number of full batches, at least 1."""
     return max(1, len(examples.training) // recipe.batch_size)
 
@@ -111,7 +111,7 @@ class Run:
         return len(self.history)
 
 
-def start(network: LayeredNetwork, examples: Examples, recipe: Recipe) -> Run:
+def start(network: LayeredNetwork, examples: Split, recipe: Recipe) -> Run:
     """Create a run with Adam and a one-cycle learning rate."""
     rate, steps = recipe.learning_rate, recipe.epochs * steps_per_epoch(examples, recipe)
     optimizer = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, recipe.second_moment))
@@ -120,7 +120,7 @@ def start(network: LayeredNetwork, examples: Examples, recipe: Recipe) -> Run:
 
 
 def run_epoch(
-    run: Run, examples: Examples, recipe: Recipe, loss: Loss, progress: Progress = silent, stage: str = "training"
+    run: Run, examples: Split, recipe: Recipe, loss: Loss, progress: Progress = silent, stage: str = "training"
 ) -> float:
     """Train one epoch in a new order; return the mean loss, which must stay finite."""
     run.network.train()
@@ -150,7 +150,7 @@ def _step(run: Run, inputs: Tensor, targets: Tensor, loss: Loss) -> float:
 
 def fit(
     run: Run,
-    examples: Examples,
+    examples: Split,
     recipe: Recipe,
     objective: Objective,
     *,
