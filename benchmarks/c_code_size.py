@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from sen_exporters.c.program import lower_network
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import LeakyIntegrator, Lif
 from sen_runtime.ir.operators import Dense
+from sen_runtime.ir.standardization import Standardization
 
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 TABLE = Path(__file__).parents[1] / "exporters/sen_exporters/c/code_size.json"
@@ -72,13 +74,17 @@ def _lines(region: Region, text: str) -> range:
     return range(first, first + region.text.count("\n"))
 
 
-def interface_bytes() -> int:
-    """Return the bytes of the public functions of a spiking network, the max over all networks."""
+def interface_bytes(*, is_scaled: bool) -> int:
+    """Return the bytes of the public functions of a spiking network, the max over networks with or without scaling."""
     layers = (
         Layer(Dense(np.ones((2, 2), np.float32)), None, Lif(0.9)),
         Layer(Dense(np.ones((2, 2), np.float32)), None, LeakyIntegrator(0.9)),
     )
-    program = lower_network(Network(layers, 2), "net")
+    network = Network(layers, 2)
+    if is_scaled:
+        ones = Standardization(np.ones(2, np.float32), np.ones(2, np.float32))
+        network = replace(network, input_scaling=ones, output_scaling=ones, output_activation="sigmoid")
+    program = lower_network(network, "net")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "net.c"
         path.write_text(source(program, [], {}))
@@ -99,7 +105,8 @@ def measure() -> dict[str, Any]:
     return {
         "compiler": compiler(),
         "code": code_bytes(),
-        "interface": interface_bytes(),
+        "interface": interface_bytes(is_scaled=False),
+        "interface_with_scaling": interface_bytes(is_scaled=True),
         "structures": dict(sorted(struct_bytes().items())),
     }
 
@@ -107,7 +114,7 @@ def measure() -> dict[str, Any]:
 def differences(measured: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
     """List measured sizes that differ from the file; with another compiler, those above `SLACK` times the file's."""
     is_same = measured["compiler"] == table["compiler"]
-    pairs = {"interface": (measured["interface"], table["interface"])}
+    pairs = {name: (measured[name], table[name]) for name in ("interface", "interface_with_scaling")}
     for part in ("code", "structures"):
         pairs |= {name: (size, table[part].get(name, 0)) for name, size in measured[part].items()}
     return [

@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.ir.network import Network
-from sen_runtime.ir.standardization import STANDARDIZED_RANGE
+from sen_runtime.ir.network import Network, feature_ranges
 from sen_runtime.memory_limits import require
 
 FloatArray = NDArray[np.float32]
-DoubleArray = NDArray[np.float64]
 
 #: Outputs that vary by at most this share of the largest are constant up to rounding.
 CONSTANT_VARIATION = 2.0**-20
@@ -24,8 +22,7 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
     """Draw 288 seeded inputs `[288, n_in]`, or spike trains `[288, T, n_in]`.
 
     128 dense, uniform over the input range; 96 sparse with 2 % to 30 % nonzero; 61 with every value at one end
-    of the range; all min, all max, all zero. The range of a standardized feature is `STANDARDIZED_RANGE` standard
-    deviations around its mean, within the input range of the network.
+    of the range; all min, all max, all zero. The range of each feature is that of `feature_ranges`.
     """
     rng = np.random.default_rng(seed)
     low, high = feature_ranges(network)
@@ -43,16 +40,6 @@ def verification_inputs(network: Network, seed: int = 0) -> FloatArray:
         extreme, flat = extreme == high, flat == high
     inputs: FloatArray = np.concatenate([dense, sparse, extreme, flat]).astype(np.float32)
     return inputs
-
-
-def feature_ranges(network: Network) -> tuple[DoubleArray, DoubleArray]:
-    """Return min and max of each feature, `[n_in]` or broadcast to it."""
-    low, high = map(np.float64, network.input_range)
-    scaling = network.input_scaling
-    if scaling is None:
-        return np.asarray(low), np.asarray(high)
-    mean, reach = scaling.mean.astype(np.float64), STANDARDIZED_RANGE * scaling.std.astype(np.float64)
-    return np.clip(mean - reach, low, high), np.clip(mean + reach, low, high)
 
 
 def constant_output(network: Network, inputs: FloatArray, layers: Sequence[FloatArray]) -> str | None:

@@ -10,10 +10,11 @@ import numpy as np
 
 from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.c.exporter import CExporter, COptions
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
 from tests.support.networks import KINDS, random_network, random_operator
+from tests.support.scalings import scaled
 
 STORAGES: dict[str, Callable[[Network], Network]] = {
     "float32": lambda network: network,
@@ -35,7 +36,7 @@ def sources(folder: Path) -> list[Path]:
 
 
 def every_form() -> dict[str, Network]:
-    """A perceptron, a spiking network, and an int8 network whose sums exceed 16 bits."""
+    """A perceptron, a spiking network, an int8 network whose sums exceed 16 bits, and both kinds with scaling."""
     rng = np.random.default_rng(0)
 
     def sparse(block: tuple[int, int]) -> Sparse:
@@ -71,7 +72,15 @@ def every_form() -> dict[str, Network]:
         "perceptron": Network(_layers(rng, perceptron, [Identity()] * len(perceptron))),
         "spiking": Network(layers, timesteps=4),
         "extremes": _extremes(rng),
+        "softmax": _scaled("softmax"),
+        "sigmoid": _scaled("sigmoid", spiking=True, readout="spike_count"),
     }
+
+
+def _scaled(activation: str, **given: object) -> Network:
+    rng = np.random.default_rng(0)
+    network = random_network(rng, kinds=("dense",), sizes=(N_IN, WIDTH, 4), metadata={"input_range": "-99 99"}, **given)
+    return scaled(rng, network, activation)
 
 
 def single_forms() -> dict[str, Network]:
@@ -82,7 +91,7 @@ def single_forms() -> dict[str, Network]:
         )
         for kind, storage, spiking in product(KINDS, STORAGES, (False, True))
         if (kind, storage) != ("coordinates", "int8")
-    }
+    } | {f"{activation}_scaled": _scaled(activation) for activation in OUTPUT_ACTIVATIONS}
 
 
 def _layers(

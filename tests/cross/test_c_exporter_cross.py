@@ -11,6 +11,7 @@ from sen_runtime.ir.network import Network
 from tests.cross import harness
 from tests.cross.harness import TARGETS, Target
 from tests.support.networks import KINDS, random_network
+from tests.support.scalings import scaled
 
 #: Small enough for the 16 KB of RAM of a Cortex-M0 board.
 SIZES = (24, 16, 9, 5)
@@ -26,6 +27,8 @@ NETWORKS = {
     "int8": to_int8_weights(_network(2, kinds=KINDS[1:])),
     "coordinates": _network(3, kinds=("coordinates",)),
     "spiking": _network(4, kinds=("dense", "sparse"), spiking=True),
+    "scaled": scaled(np.random.default_rng(6), _network(6, kinds=("dense", "sparse")), "softmax"),
+    "scaled steps": scaled(np.random.default_rng(7), _network(7, spiking=True, input_coding="spikes"), "sigmoid"),
     "spike trains": to_int8_weights(_network(5, kinds=("sum",), spiking=True, input_coding="spikes")),
 }
 

@@ -16,6 +16,7 @@ from tests.cross import harness
 from tests.cross.harness import COUNT_IMAGE, RUN_IMAGE, TARGETS, Target
 from tests.support.clibrary import LIBRARY, STRICT, cmake_library, compile_c, write_comparisons
 from tests.support.networks import random_input, random_network
+from tests.support.scalings import scaled
 
 #: Small enough for the 16 KB of RAM of a Cortex-M0 board.
 SIZES = (24, 16, 5)
@@ -69,7 +70,8 @@ def network_of(kind: str) -> Network:
         return to_int8_weights(random_network(rng, kinds=("low_rank",), sizes=SIZES))
     if kind == "coordinates":
         return random_network(rng, kinds=("coordinates",), sizes=SIZES)
-    return random_network(rng, kinds=("dense", "sparse"), sizes=SIZES, spiking=True)
+    network = random_network(rng, kinds=("dense", "sparse"), sizes=SIZES, spiking=True)
+    return scaled(rng, network, "softmax") if kind == "scaled" else network
 
 
 def write_case(folder: Path, kind: str, *, wrong_by: float = 0.0, magic: bytes = b"") -> Path:
@@ -82,7 +84,7 @@ def write_case(folder: Path, kind: str, *, wrong_by: float = 0.0, magic: bytes =
     return harness.write_case(folder, data, x, y + wrong_by, arena_bytes=ARENA_BYTES)
 
 
-@pytest.mark.parametrize("kind", ["float32 sparse", "int8 low rank", "coordinates", "spiking"])
+@pytest.mark.parametrize("kind", ["float32 sparse", "int8 low rank", "coordinates", "spiking", "scaled"])
 def test_outputs_are_those_of_the_reference(target: Target, library: list[Path], kind: str, tmp_path: Path) -> None:
     case = write_case(tmp_path, kind)
     done = harness.run(target, harness.build(target, [*RUN_IMAGE, *library], tmp_path / "run", includes=[case]))

@@ -65,6 +65,8 @@ def footprint(program: Program) -> Footprint:
     code: Counter[str] = Counter({"code of the public functions": SIZES["interface"]})
     for name, region in closure(program.functions).items():
         code[f"code of {region.file}"] += SIZES["code"][name]
+    if program.scaling.functions:
+        code["code of the public functions"] = SIZES["interface_with_scaling"]
     vectors = program.arena.vectors
     padding = program.arena_bytes - sum(nbytes for _, nbytes in vectors)
     flash = [*constants, ("alignment", aligned - sum(nbytes)), ("structures", structures), *sorted(code.items())]

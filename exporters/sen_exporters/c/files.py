@@ -14,6 +14,7 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sen_exporters.c import names
 from sen_exporters.c.budget import STACK_BYTES, STACK_BYTES_UNOPTIMIZED, Footprint
 from sen_exporters.c.golden import golden
 from sen_exporters.c.library import closure
@@ -28,6 +29,8 @@ def folder(program: Program, found: Footprint, version: str) -> dict[str, str | 
     """Header, weights, self-test, README, and files for CMake, Zephyr, PlatformIO and Arduino, by file name."""
     name = program.name
     files: dict[str, str | bytes] = {f"{name}.h": render("network.h", program)}
+    if given := names.names(program.network):
+        files[f"{name}_names.h"] = render("names.h", program, names=given)
     if program.is_binary:
         files[f"{name}_weights.bin"] = binary(program.constants)
         files[f"{name}_weights.S"] = render("weights.S", program, alignment=ALIGNMENT)
@@ -36,7 +39,12 @@ def folder(program: Program, found: Footprint, version: str) -> dict[str, str | 
     for template in ("CMakeLists.txt", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"):
         files[template] = render(template, program)
     files["README.md"] = render(
-        "README.md", program, found=found, stack=STACK_BYTES, stack_unoptimized=STACK_BYTES_UNOPTIMIZED
+        "README.md",
+        program,
+        found=found,
+        names_bytes=names.nbytes(program.network),
+        stack=STACK_BYTES,
+        stack_unoptimized=STACK_BYTES_UNOPTIMIZED,
     )
     return files | _arduino(program, version, [f"{name}.c", *files])
 
@@ -100,7 +108,8 @@ def comment(title: Iterable[str], properties: Mapping[str, str]) -> str:
 def render(template: str, program: Program, **values: object) -> str:
     """Fill the template of that name in the folder `templates`."""
     found = _templates().get_template(f"{template}.jinja")
-    return found.render(program=program, name=program.name, macro=program.macro, network=program.network, **values)
+    shared = {"network": program.network, "scaling": program.scaling}
+    return found.render(program=program, name=program.name, macro=program.macro, **shared, **values)
 
 
 @cache
@@ -118,6 +127,7 @@ def _templates() -> Environment:
         "literal": _literal,
         "number": number,
         "placed": placed,
+        "string": names.string,
         "rows": lambda array: rows(literals(array.ravel())),
     }
     return found

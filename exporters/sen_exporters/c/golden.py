@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from sen_exporters.base import ExportError
 from sen_exporters.c.memory import Array
 from sen_exporters.c.program import LoweredLayer, Program
+from sen_runtime import reference
 from sen_runtime.ir.int8 import round_rows
-from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, readout_factors
+from sen_runtime.ir.network import DEFAULT_INPUT_RANGE, Network, feature_ranges, readout_factors
 from sen_runtime.ir.neurons import Lif
 from sen_runtime.ir.operators import leaves
 
@@ -27,6 +28,8 @@ STEPS = 64
 #: Allowed difference of an output, relative to the largest. In another order of summation, an input of an integer
 #: product may be rounded to the neighbouring value.
 TOLERANCE, TOLERANCE_INT8 = 1e-4, 1e-2
+#: Max change of an output activation for a change of 1 of its inputs; relative error of its rounding.
+MAX_SLOPE, ROUNDING = {"none": 1.0, "softmax": 0.5, "sigmoid": 0.25}, 1e-6
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,10 @@ def golden(program: Program) -> Golden:
         ExportError: its outputs exceed float32.
     """
     for input_range in (program.network.input_range, DEFAULT_INPUT_RANGE):
-        inputs = _draw(program, *input_range)
+        inputs = _draw(program, *feature_ranges(program.network, input_range))
         with np.errstate(over="ignore", invalid="ignore"):
-            outputs, margins = _run(program, inputs.astype(np.float64))
+            readouts, margins = _run(program, reference.standardize(program.network, inputs).astype(np.float64))
+            outputs = reference.finish(program.network, readouts)
         if (np.abs(outputs) <= np.finfo(np.float32).max).all():
             break
     else:
@@ -74,12 +78,21 @@ def golden(program: Program) -> Golden:
     count = min(MAX_VECTORS, max(1, MAX_VALUES // program.input_size))
     best = np.sort(np.argsort(-margins, kind="stable")[:count])
     is_int8 = any(weights.uses("SEN_USES_INT8") for weights in program.weights)
-    largest = float(np.abs(outputs[best]).max()) or 1.0
-    return Golden(inputs[best], outputs[best].astype(np.float32), (TOLERANCE_INT8 if is_int8 else TOLERANCE) * largest)
+    largest = float(np.abs(readouts[best]).max()) or 1.0
+    tolerance = _finished(program.network, (TOLERANCE_INT8 if is_int8 else TOLERANCE) * largest, outputs[best])
+    return Golden(inputs[best], outputs[best].astype(np.float32), tolerance)
 
 
-def _draw(program: Program, low: float, high: float) -> Array:
-    """Inputs within a range, or spikes."""
+def _finished(network: Network, tolerance: float, outputs: FloatArray) -> float:
+    """Allowed difference of an output, for that of a readout: each function by its greatest slope, plus rounding."""
+    if network.output_scaling is None and network.output_activation == "none":
+        return tolerance
+    std = 1.0 if network.output_scaling is None else float(network.output_scaling.std.max())
+    return MAX_SLOPE[network.output_activation] * std * tolerance + ROUNDING * float(np.abs(outputs).max())
+
+
+def _draw(program: Program, low: FloatArray, high: FloatArray) -> Array:
+    """Inputs within the range of each feature, or spikes."""
     network, rng = program.network, np.random.default_rng(0)
     if network.input_coding == "spikes":
         return (rng.random((CANDIDATES, network.timesteps, network.n_in)) < 0.3).astype(np.float32)

@@ -10,6 +10,7 @@ import numpy as np
 
 from sen_exporters.base import NoFormError
 from sen_exporters.c.memory import Arena, Constant, dtype, number
+from sen_exporters.c.scaling import LoweredScaling, lower_scaling
 from sen_exporters.c.weights import Members, Place, Weights, lower
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
@@ -53,6 +54,7 @@ class Program:
         layers: from input to readout.
         kernels: members of `sen_kernels`.
         members: of `sen_network`.
+        scaling: what surrounds the layers.
         arena: vectors in RAM.
         storage: of the constants: "array", "incbin", or None for that of their size.
     """
@@ -62,6 +64,7 @@ class Program:
     layers: tuple[LoweredLayer, ...]
     kernels: Mapping[str, str]
     members: Members
+    scaling: LoweredScaling
     arena: Arena
     storage: str | None
 
@@ -90,7 +93,7 @@ class Program:
         """Arrays in flash; empty ones, which C does not have, are not among them."""
         layers = [part for layer in self.layers for part in (*(each.members for each in layer.weights), layer.members)]
         found = [value for part in (*layers, self.members) for value in part.values() if isinstance(value, Constant)]
-        return [constant for constant in found if constant.array.size]
+        return [constant for constant in (*found, *self.scaling.constants.values()) if constant.array.size]
 
     @property
     def is_binary(self) -> bool:
@@ -129,7 +132,8 @@ class Program:
     def functions(self) -> set[str]:
         """Regions of the library that the generated code names."""
         run = "run_spiking" if self.network.is_spiking else "run_perceptron"
-        return {"sen_is_finite", run, *self.kernels.values(), *(weights.kernel for weights in self.weights)}
+        products = (weights.kernel for weights in self.weights)
+        return {"sen_is_finite", run, *self.kernels.values(), *products, *self.scaling.functions}
 
     @property
     def expanded_functions(self) -> set[str]:
@@ -149,7 +153,8 @@ def lower_network(network: Network, name: str, storage: str | None = None) -> Pr
     arena = Arena()
     layers = tuple(_lower_layer(network, index, arena) for index in range(len(network.layers)))
     members = _network_members(network, layers, arena)
-    return Program(name, network, layers, _kernels(network, layers), members, arena, storage)
+    scaling = lower_scaling(network, arena)
+    return Program(name, network, layers, _kernels(network, layers), members, scaling, arena, storage)
 
 
 def _network_members(network: Network, layers: tuple[LoweredLayer, ...], arena: Arena) -> Members:

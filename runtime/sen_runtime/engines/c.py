@@ -71,8 +71,9 @@ class CSession(ArenaSession):
         if self.timesteps:
             self._reset_membranes = bind("reset", None)
             self._advance = bind("step", ctypes.c_int, pointer, pointer)
-        if hasattr(library, f"{prefix}_init"):
-            getattr(library, f"{prefix}_init")()
+            self._finish = _optional(library, f"{prefix}_finish", pointer)
+        if init := _optional(library, f"{prefix}_init"):
+            init()
 
     def _run(self, rows: Float32Array) -> Array:
         y = np.empty((len(rows), self._n_out), np.float32)
@@ -87,6 +88,14 @@ class CSession(ArenaSession):
         y = np.empty(self._n_out, np.float32)
         _check(self._advance(row.ctypes.data, y.ctypes.data))
         return y
+
+
+def _optional(library: ctypes.CDLL, name: str, *arguments: Any) -> Any:
+    """A function that not every network has, or None."""
+    function = getattr(library, name, None)
+    if function:
+        function.restype, function.argtypes = None, arguments
+    return function
 
 
 def _check(status: int) -> None:

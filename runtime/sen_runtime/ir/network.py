@@ -21,7 +21,7 @@ from sen_runtime.ir.codings import CODINGS, Coding
 from sen_runtime.ir.int8 import INT8_MAX, INT8_MIN, Grid
 from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.operators import WeightOperator, map_leaves
-from sen_runtime.ir.standardization import Standardization
+from sen_runtime.ir.standardization import STANDARDIZED_RANGE, Standardization
 from sen_runtime.task import CLASSIFICATION
 
 READOUTS = ("mean_membrane", "last_membrane", "spike_count")
@@ -244,6 +244,21 @@ def input_range_of(metadata: Mapping[str, str]) -> tuple[float, float]:
     except (KeyError, ValueError):
         return DEFAULT_INPUT_RANGE
     return (low, high) if -MAX_INPUT <= low < high <= MAX_INPUT else DEFAULT_INPUT_RANGE
+
+
+def feature_ranges(
+    network: Network, input_range: tuple[float, float] | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Min and max of each feature `[n_in]`, or of all of them `[]`: `input_range`, by default that of the network.
+
+    A standardized feature lies within `STANDARDIZED_RANGE` standard deviations around its mean.
+    """
+    low, high = map(np.float64, input_range or network.input_range)
+    scaling = network.input_scaling
+    if scaling is None:
+        return np.asarray(low), np.asarray(high)
+    mean, reach = scaling.mean.astype(np.float64), STANDARDIZED_RANGE * scaling.std.astype(np.float64)
+    return np.clip(mean - reach, low, high), np.clip(mean + reach, low, high)
 
 
 def names_of(metadata: Mapping[str, str], kind: str) -> tuple[str, ...]:
