@@ -134,8 +134,6 @@ class Exporter(Protocol):
 def describe(network: Network, snn: str = "") -> dict[str, str]:
     """Metadata that an artifact of a network has: its own, its architecture, and its time steps with the form `snn`."""
     properties = {**network.metadata, "architecture": "-".join(map(str, network.layer_sizes))}
-    if network.output_activation != "none":
-        properties["output_activation"] = network.output_activation
     if network.is_spiking:
         properties |= {
             **({"snn": snn} if snn else {}),

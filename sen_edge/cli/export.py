@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 SCORE = "score (model)"
 COLUMNS = ("file", "size", "max error / std", "rounding", "equal decisions", "spikes", SCORE, "verified in")
+#: Notes on `preprocess` in a manifest.
+INPUTS = {
+    "fold": "inputs are raw: their standardization is in the weights",
+    "node": "inputs are raw: the files standardize them",
+    "none": "standardize inputs first: (x - mean) / std with input_mean and input_std of the metadata",
+}
 
 
 @options.command
@@ -96,6 +102,8 @@ def _print(result: ExportResult, model: Path, map_path: Path | None) -> None:
     dtypes = dict.fromkeys(layer["dtype"] for layer in manifest["network"]["layers"])
     if manifest["request"]["dtype"] == "float32" and compression is None and list(dtypes) != ["float32"]:
         console.note(f"weights are exported as {model.name} stores them: {', '.join(dtypes)}")
+    if (choice := manifest["request"].get("preprocess")) is not None:
+        console.note(INPUTS[choice])
     for target, reason in manifest["left_out"].items():
         console.note(f"skipped: {target} ({reason})")
     console.print_lines(result.files)

@@ -101,7 +101,14 @@ def manifest(
     origin, network = model.origin, model.network
     config = None if origin.checkpoint is None else origin.checkpoint.config.to_dict()
     dtype = request.dtype if model.quantization is None else model.quantization.dtype
-    asked = {**{name: getattr(request, name) for name in ("weights", "name", "batch_size", "snn")}, "dtype": dtype}
+    placed = {} if "preprocess" not in network.metadata else {"preprocess": network.metadata["preprocess"]}
+    if network.output_activation != "none":
+        placed["output_activation"] = network.output_activation
+    asked = {
+        **placed,
+        **{name: getattr(request, name) for name in ("weights", "name", "batch_size", "snn")},
+        "dtype": dtype,
+    }
     return {
         "manifest_version": MANIFEST_VERSION,
         "sen_edge": sen_edge.__version__,

@@ -20,6 +20,7 @@ from sen_edge.compression.request import CompressRequest
 from sen_edge.data.calibration import Calibration, load_calibration
 from sen_edge.data.datasets import load_test
 from sen_edge.errors import OutputError, UsageError, VerificationError
+from sen_edge.exporting import preprocessing
 from sen_edge.exporting.manifest import Exported, ExportResult, extend, manifest, read_earlier, refuse_uncompressed
 from sen_edge.exporting.options import build_options
 from sen_edge.exporting.quantization import quantize
@@ -123,16 +124,21 @@ def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model
 
 
 def _lower(model: Model, request: ExportRequest, calibration: Calibration | None) -> Model:
-    """Materialize and quantize; reject contradictory requests."""
+    """Materialize, place the standardization, and quantize; reject contradictory requests."""
     quantization = model.quantization
     if request.weights == "coordinates":
         _check_coordinates(model)
     elif quantization is not None and quantization.dtype == "float16":  # weights are rounded, not coordinates
         model = model.derive(to_float16(materialize(quantization.baseline.network)))
     else:
-        network = materialize(model.network)
-        model = model if network is model.network else model.derive(network)
-    return model if request.dtype == "float32" else quantize(model, request.dtype, calibration)
+        model = _derive(model, materialize(model.network))
+    model = _derive(model, preprocessing.fold_scalings(model.network, request))
+    model = model if request.dtype == "float32" else quantize(model, request.dtype, calibration)
+    return _derive(model, preprocessing.finish(model.network, request))
+
+
+def _derive(model: Model, network: Network) -> Model:
+    return model if network is model.network else model.derive(network)
 
 
 def _check_coordinates(model: Model) -> None:

@@ -95,6 +95,10 @@ class ExportRequest(Schema):
         weights: "dense" (materialize coordinates) or "coordinates" (the engine computes weights at load).
         snn: graph of a spiking network: "unrolled", "scan" (ONNX) or "step" (membranes as inputs and outputs).
         batch_size: fixed batch, or None for a dynamic one; an error if no target uses it.
+        preprocess: standardization of the inputs: "fold" (into weights and biases), "node" (operators of its own) or
+            "none" (the caller standardizes, with `input_mean` and `input_std` of the metadata); None for "fold" where
+            that is exact, else "node".
+        probabilities: add the output activation of the task.
         options: options of exporters by `NAME` or `TARGET.NAME`; see `sen_edge.exporting.options`.
         dtype: "float32" (weights as stored in the model); see `sen_edge.exporting.quantization.quantize` for others.
         calibration: calibration inputs for int8 and compression: name of a data set, or path.
@@ -130,6 +134,16 @@ class ExportRequest(Schema):
     batch_size: Annotated[
         Count | None, Option("Fixed batch size in ONNX and TFLite. Default: dynamic.", metavar="N")
     ] = None
+    preprocess: Annotated[
+        Literal["fold", "node", "none"] | None,
+        Option(
+            "Standardization of the inputs: folded into weights, operators of its own, or left to the caller. "
+            "Default: fold where exact, else node."
+        ),
+    ] = None
+    probabilities: Annotated[
+        bool, Option("Outputs are probabilities: softmax of classes, sigmoid of labels. Default: logits.")
+    ] = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     dtype: Annotated[

@@ -17,6 +17,7 @@ from sen_edge.errors import DataError, UsageError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.parameters import AppliedMap, Checkpoint
 from sen_edge.model.tensor_file import check_suffix
+from sen_edge.passes.standardization import restore_input
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.errors import ImageError, NetworkError
@@ -207,7 +208,8 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     """Read a model.
 
     Args:
-        path: checkpoint (`.pt`, `.safetensors`), or `.sen` image.
+        path: checkpoint (`.pt`, `.safetensors`), or `.sen` image. An image that leaves standardization to its caller
+            becomes a network that standardizes its inputs.
         map_path: TOML map of a foreign state dict.
 
     Raises:
@@ -222,9 +224,9 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
             raise UsageError(f"--map is for foreign checkpoints; {path} is an image", hint="leave it out")
         data = read_regular(path, error=ImageError)  # once, so that hash and network belong together
         try:
-            return Model(image.loads(data), hashlib.sha256(data).hexdigest(), path=path)
-        except ImageError as error:
-            raise ImageError(f"{path}: {error.message}", error.hint) from error
+            return Model(restore_input(image.loads(data)), hashlib.sha256(data).hexdigest(), path=path)
+        except (ImageError, NetworkError) as error:
+            raise type(error)(f"{path}: {error.message}", error.hint) from error
     check_suffix(path, SUFFIXES)
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:

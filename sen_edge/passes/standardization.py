@@ -8,7 +8,6 @@ The readout of a spiking network is `W (sum_t c[t] x[t]) + b sum_t c[t]`, so its
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import singledispatch
 
@@ -18,12 +17,12 @@ from numpy.typing import NDArray
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
-from sen_runtime.ir.standardization import STANDARDIZED_RANGE, Standardization
+from sen_runtime.ir.standardization import CONSTANTS, Standardization, left_to_caller, metadata_of
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
 
-#: Max |mean| / std of a folded feature, because float32 cancels for features far from 0. Max errors of 640-128-4
+#: Max root mean square of mean / std of folded features, because float32 cancels far from 0. Max errors of 640-128-4
 #: with every feature at that ratio, in standard deviations of an output: 2e-6 at 1 (as without folding), 2e-5 at 16,
 #: 1e-4 at 64, 2e-3 at 1024; without folding 2e-6 at all of them.
 MAX_OFFSET = 16.0
@@ -49,27 +48,24 @@ def fold(network: Network, dtype: str = "float32") -> Network:
 
 
 def strip_input(network: Network) -> Network:
-    """Leave the standardization to the caller: `input_mean` and `input_std` in the metadata, as JSON.
-
-    The input range becomes that of standardized inputs.
-    """
-    scaling = network.input_scaling
-    if scaling is None:
+    """Leave the standardization of inputs to the caller, with the constants in the metadata."""
+    if network.input_scaling is None:
         return network
-    low, high = (scaling.standardize(np.full(network.n_in, end)) for end in network.input_range)
-    ends = max(low.min(), -STANDARDIZED_RANGE), min(high.max(), STANDARDIZED_RANGE)
-    if ends[0] >= ends[1]:  # the range is not that of these means
-        ends = -STANDARDIZED_RANGE, STANDARDIZED_RANGE
-    metadata = {**network.metadata, **constants(scaling), "input_range": f"{ends[0]:.9g} {ends[1]:.9g}"}
+    metadata = {**network.metadata, **metadata_of(network.input_scaling)}
     return replace(network, input_scaling=None, metadata=metadata)
 
 
-def constants(scaling: Standardization) -> dict[str, str]:
-    """Metadata `input_mean` and `input_std`: JSON lists of numbers."""
-    return {
-        f"input_{name}": json.dumps([float(f"{value:.9g}") for value in array])
-        for name, array in (("mean", scaling.mean), ("std", scaling.std))
-    }
+def restore_input(network: Network) -> Network:
+    """The inverse of `strip_input`.
+
+    Raises:
+        NetworkError: the constants are missing or damaged, or of another number of features.
+    """
+    scaling = left_to_caller(network.metadata)
+    if scaling is None:
+        return network
+    metadata = {key: text for key, text in network.metadata.items() if key not in ("preprocess", *CONSTANTS)}
+    return replace(network, input_scaling=scaling, metadata=metadata)
 
 
 def input_obstacle(network: Network, dtype: str = "float32") -> str:
@@ -81,13 +77,14 @@ def input_obstacle(network: Network, dtype: str = "float32") -> str:
     if not reason:
         peaks = [np.abs(leaf.factors[0].to_dense()).max(axis=0) for leaf in leaves(first.weight)]
         reason = _dtype_obstacle(peaks, scaling.inverse, scaling, "feature", dtype)
-    offset = _offsets(scaling)
-    if not reason and offset.max() > MAX_OFFSET:
-        worst = int(offset.argmax())
+    offsets = _offsets(scaling)
+    distance = float(np.sqrt(np.mean(offsets**2)))
+    if not reason and distance > MAX_OFFSET:
+        worst = int(offsets.argmax())
         names = network.names("feature_names") or {worst: str(worst)}
         reason = (
-            f"the mean of feature {names[worst]} is {offset[worst]:.3g} standard deviations from 0, more than "
-            f"{MAX_OFFSET:g}: float32 would cancel"
+            f"means are {distance:.3g} standard deviations from 0 (root mean square; feature {names[worst]}: "
+            f"{offsets[worst]:.3g}), more than {MAX_OFFSET:g}: float32 would cancel"
         )
     return reason
 

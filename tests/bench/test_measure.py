@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sen_edge.passes.quantize import to_int8, to_int8_weights
+from sen_edge.passes.standardization import strip_input
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_runtime import reference
 from sen_runtime.bench import cores, judge, measure, memory, plan, record, rounds, text
@@ -21,6 +22,7 @@ from sen_runtime.data import TEST_SHARE, hold_out
 from sen_runtime.engines import Session
 from sen_runtime.errors import DataError, EngineError, ImageError, MissingExtraError, SenError, UsageError
 from sen_runtime.ir.network import Network
+from sen_runtime.ir.standardization import Standardization
 from sen_runtime.memory_limits import MemoryLimitError
 from tests.conftest import INTERPRETERS
 from tests.support.bench import FACTS, Machine, small_network, write
@@ -299,6 +301,27 @@ def test_accuracy_on_labels(tmp_path: Path) -> None:
     found = run(*paths, data=tmp_path / "data.npz")
     assert [row["accuracy_percent"] for row in found["rows"]] == [90.0, 90.0]
     assert found["settings"]["data"] == "data.npz (test part: 700)"
+
+
+def test_files_for_standardized_inputs_get_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    scaling = Standardization(np.full(12, 50, np.float32), np.full(12, 20, np.float32))
+    network = replace(small_network(), input_scaling=scaling, metadata={"input_range": "-100 200"})
+    x = rng.normal(50, 20, (700, 12)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", x_test=x, y_test=reference.run(network, x).argmax(axis=1))
+    stripped = write(tmp_path, "stripped.onnx", strip_input(network))
+    (row,) = run(stripped, data=tmp_path / "data.npz")["rows"]
+    assert row["accuracy_percent"] == 100
+    with pytest.raises(UsageError) as caught:
+        run(stripped, write(tmp_path, "raw.onnx", network))
+    assert "separate runs" in caught.value.hint
+
+
+@pytest.mark.parametrize("mean", ["", "[1, 2]"])
+def test_damaged_constants_are_refused(mean: str, tmp_path: Path) -> None:
+    metadata = {"preprocess": "none", "input_mean": mean, "input_std": "[1, 2]"}
+    with pytest.raises(UsageError):
+        run(write(tmp_path, "net.onnx", replace(small_network(), metadata=metadata)))
 
 
 def test_data_without_a_split_give_their_test_part(tmp_path: Path) -> None:

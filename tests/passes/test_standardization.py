@@ -11,8 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sen_edge.passes.quantize import to_float16, to_int8_weights
-from sen_edge.passes.standardization import MAX_OFFSET, fold, input_obstacle, output_obstacle, strip_input
+from sen_edge.passes.standardization import (
+    MAX_OFFSET,
+    fold,
+    input_obstacle,
+    output_obstacle,
+    restore_input,
+    strip_input,
+)
 from sen_runtime import reference
+from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, Sparse
@@ -119,8 +127,8 @@ def test_rounded_weights_stay_a_node(quantize) -> None:
 
 
 def test_features_far_from_zero_stay_a_node() -> None:
-    near = one_layer(np.ones((2, 2)), [1, 1], [0, MAX_OFFSET])
-    far = one_layer(np.ones((2, 2)), [1, 1], [0, 2 * MAX_OFFSET])
+    near = one_layer(np.ones((2, 2)), [1, 1], [0, 1.4 * MAX_OFFSET])
+    far = one_layer(np.ones((2, 2)), [1, 1], [0, 1.5 * MAX_OFFSET])
     assert fold(near).input_scaling is None
     assert fold(far).input_scaling is not None
     assert "feature 1" in input_obstacle(far)
@@ -167,8 +175,19 @@ def test_stripped_inputs_are_in_the_metadata() -> None:
     )
     found = [np.array(json.loads(stripped.metadata[name]), np.float32) for name in ("input_mean", "input_std")]
     np.testing.assert_array_equal(found, [network.input_scaling.mean, network.input_scaling.std])
-    assert stripped.input_range == (-4, 4)
+    assert stripped.input_range == network.input_range
+    restored = restore_input(stripped)
+    np.testing.assert_array_equal(reference.run(restored, x), reference.run(network, x))
+    assert restored.metadata == network.metadata
     assert stripped.names("feature_names") == ("a", "b")
+
+
+@pytest.mark.parametrize("mean", ["", "1", "[1, 2, 3]", '["a", "b"]', "[1, null]", "[1e99, 0]", "[[1], [2]]"])
+def test_damaged_constants_are_refused(mean: str) -> None:
+    network = one_layer(np.ones((2, 2)), [2, 2])
+    metadata = {"preprocess": "none", "input_mean": mean, "input_std": "[1, 1]"}
+    with pytest.raises(NetworkError):
+        restore_input(replace(network, input_scaling=None, metadata=metadata))
 
 
 def test_networks_without_scalings_stay_as_they_are() -> None:

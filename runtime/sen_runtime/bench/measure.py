@@ -26,12 +26,13 @@ from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.profile import add_profiles
 from sen_runtime.bench.rounds import Measured, measure_rounds
-from sen_runtime.bench.rows import FloatArray, Observations, Row, input_ranges
+from sen_runtime.bench.rows import FloatArray, Observations, Row, caller_scaling, input_ranges
 from sen_runtime.bench.statistics import even_choice
 from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit, form_of
 from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE
+from sen_runtime.ir.standardization import Standardization
 from sen_runtime.signals import defer_interrupts
 from sen_runtime.task import CLASSIFICATION
 from sen_runtime.untrusted import listing
@@ -124,10 +125,11 @@ def _observe(
 ) -> Observations:
     """Run all models on the same inputs, then let them take turns."""
     facts, rows = device.describe(), [row for row, _ in loaded]
-    inputs = _choose_inputs(rows, data, request.seed)
+    scaling = caller_scaling(rows)
+    inputs = _standardize(_choose_inputs(rows, data, request.seed), scaling)
     progress("comparing outputs")
     outputs = [loops.outputs(session, inputs, row.batch) for row, session in loaded]
-    accuracies = [_accuracy_percent(session, data) for _, session in loaded]
+    accuracies = [_accuracy_percent(session, data, scaling) for _, session in loaded]
     clock = {**interleaved.clock_figures(interleaved.read_clock()), "loop_ns": interleaved.loop_ns()}
     bandwidth = memory.bandwidth(facts)
     progress("warming up")
@@ -190,17 +192,22 @@ def _choose_inputs(rows: Sequence[Row], data: Examples | None, seed: int) -> Flo
     return loops.random_inputs(_common_shape(rows), N_INPUTS, seed, low, high)
 
 
+def _standardize(inputs: FloatArray, scaling: Standardization | None) -> FloatArray:
+    """Inputs as files take them that leave standardization to their caller."""
+    return inputs if scaling is None else scaling.standardize(inputs.astype(np.float32, copy=False))
+
+
 def _usable_cores() -> int:
     return len(usable()) or os.cpu_count() or 1
 
 
-def _accuracy_percent(session: Session, data: Examples | None) -> float | None:
+def _accuracy_percent(session: Session, data: Examples | None, scaling: Standardization | None) -> float | None:
     """Accuracy on the labelled examples; None without labels."""
     if data is None or data.targets is None or data.task != CLASSIFICATION:
         return None
     kept = even_choice(len(data.inputs), MAX_LABELLED)
     chunks = [data.rows(kept[start : start + LABELLED_ROWS]) for start in range(0, len(kept), LABELLED_ROWS)]
-    outputs = [loops.outputs(session, x, session.batch_size or len(x)) for x in chunks]
+    outputs = [loops.outputs(session, _standardize(x, scaling), session.batch_size or len(x)) for x in chunks]
     return accuracy(np.concatenate(outputs), data.targets[kept])
 
 

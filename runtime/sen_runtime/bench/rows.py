@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from sen_runtime.bench.coldstart import ColdStart
 from sen_runtime.bench.plan import BenchRequest, LeftOut, RowPlan
 from sen_runtime.bench.rounds import Measured
+from sen_runtime.errors import NetworkError, UsageError
 from sen_runtime.ir.network import input_range_of, stored_dtype
+from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, left_to_caller
 
 FloatArray = NDArray[np.float32]
 
@@ -80,3 +82,32 @@ class Observations:
 def input_ranges(rows: Sequence[Row]) -> list[tuple[float, float]]:
     """Different input ranges that the files state."""
     return list(dict.fromkeys(input_range_of(row.properties) for row in rows if "input_range" in row.properties))
+
+
+def caller_scaling(rows: Sequence[Row]) -> Standardization | None:
+    """Standardization that the common inputs of all rows need first; None for inputs as they are.
+
+    Raises:
+        UsageError: the files need different inputs, or a file of another number of features than its constants.
+    """
+    stated: dict[tuple[str, ...], Row] = {}
+    for row in rows:
+        texts = {name: row.properties.get(name, "") for name in CONSTANTS}
+        is_left = row.properties.get("preprocess") == LEFT_TO_CALLER
+        stated.setdefault(tuple(texts.values()) if is_left else (), row)
+    if len(stated) > 1:
+        first, other = list(stated.values())[:2]
+        raise UsageError(
+            f"{first.plan.artifact.path.name} and {other.plan.artifact.path.name} take inputs of different "
+            "standardization (preprocess in their metadata)",
+            "measure them in separate runs",
+        )
+    path, n_in = rows[0].plan.artifact.path, rows[0].input_shape[-1]
+    try:
+        scaling = left_to_caller(rows[0].properties)
+    except NetworkError as error:
+        raise UsageError(f"{path}: {error.message}", error.hint) from error
+    if scaling is not None and len(scaling.mean) != n_in:
+        message = f"{path}: {CONSTANTS[0]} has {len(scaling.mean)} numbers for {n_in} inputs"
+        raise UsageError(message, "export the model again")
+    return scaling

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_runtime.errors import NetworkError
 from sen_runtime.ir.checks import Array, check_array, require
 
 #: Standard deviations around the mean of a standardized feature that verification inputs cover.
 STANDARDIZED_RANGE = 4.0
+#: `preprocess` in the metadata of a file whose caller standardizes inputs, with these constants.
+LEFT_TO_CALLER, CONSTANTS = "none", ("input_mean", "input_std")
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,3 +60,30 @@ class Standardization:
         """`y * std + mean` of `[..., n]`, in the precision of `y`."""
         restored: Array = y * self.std.astype(y.dtype) + self.mean.astype(y.dtype)
         return restored
+
+
+def metadata_of(scaling: Standardization) -> dict[str, str]:
+    """Metadata of a file whose caller standardizes inputs: `preprocess`, and JSON lists of the constants."""
+    lists = ([float(f"{value:.9g}") for value in array] for array in (scaling.mean, scaling.std))
+    return {"preprocess": LEFT_TO_CALLER, **dict(zip(CONSTANTS, map(json.dumps, lists)))}
+
+
+def left_to_caller(metadata: Mapping[str, str]) -> Standardization | None:
+    """Standardization that inputs of a file need first, see `metadata_of`; None for inputs as they are.
+
+    Raises:
+        NetworkError: the constants are missing or damaged.
+    """
+    if metadata.get("preprocess") != LEFT_TO_CALLER:
+        return None
+    arrays = []
+    for name in CONSTANTS:
+        try:
+            with np.errstate(over="ignore"):  # infinite constants are refused
+                arrays.append(np.array(json.loads(metadata[name]), np.float32))
+        except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
+            raise NetworkError(
+                f"the metadata have preprocess = {LEFT_TO_CALLER}, and no numbers in {name}",
+                "export the model again",
+            ) from None
+    return Standardization(*arrays)

@@ -27,11 +27,13 @@ from sen_edge.exporting.verify.result import TOLERANCES, DataFigures, Tolerance,
 from sen_edge.exporting.verify.scores import Outputs, compare_scores
 from sen_edge.model.model import CHUNK, Model
 from sen_edge.model.probe import constant_output, verification_inputs
+from sen_edge.passes.standardization import restore_input
 from sen_exporters.base import Exporter, exporter_for
 from sen_runtime import reference, worker
 from sen_runtime.data import Examples
 from sen_runtime.errors import EngineCrashError, EngineError, ImageError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
+from sen_runtime.ir.standardization import Standardization, left_to_caller
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.scores import in_units, task_of
 from sen_runtime.task import REGRESSION
@@ -176,19 +178,22 @@ def _tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: bool) 
 class ArtifactRun:
     """An artifact loaded in an engine of the worker process.
 
-    `instrumented` also returns activations of the layers; it is the same session if the artifact does so.
+    `instrumented` also returns activations of the layers; it is the same session if the artifact does so. `scaling`
+    standardizes raw inputs of an artifact that leaves this to its caller.
     """
 
     session: WorkerSession
     instrumented: WorkerSession
+    scaling: Standardization | None
 
     def outputs(self, x: FloatArray, rows: int = CHUNK) -> FloatArray:
         """Return outputs `[batch, n_out]`, computed in chunks of at most `rows`."""
+        x = x if self.scaling is None else self.scaling.standardize(x)
         return np.concatenate([self.session.run(chunk)[:kept] for chunk, kept in _chunks(self.session, x, rows)])
 
     def layers(self, x: FloatArray, n_layers: int) -> list[FloatArray]:
         """Return activations `[batch, n]` of all layers, the outputs last."""
-        session = self.instrumented
+        session, x = self.instrumented, x if self.scaling is None else self.scaling.standardize(x)
         results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x, CHUNK)]
         names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
         missing = [name for name in names if name not in results[0][0]]
@@ -202,12 +207,12 @@ def load_artifact(engine: str, artifact: Path, content: bytes, exporter: Exporte
     """Load an artifact, whose main file has this content, in an engine; release it at exit."""
     with ExitStack() as stack:
         session = stack.enter_context(worker.load(engine, artifact, artifact.name))
-        instrumented = exporter.instrument(content)
+        instrumented, scaling = exporter.instrument(content), left_to_caller(exporter.properties(content))
         if instrumented == content:
-            yield ArtifactRun(session, session)
+            yield ArtifactRun(session, session, scaling)
         else:
             what = f"{artifact.name} with the outputs of all layers"
-            yield ArtifactRun(session, stack.enter_context(worker.load(engine, instrumented, what)))
+            yield ArtifactRun(session, stack.enter_context(worker.load(engine, instrumented, what)), scaling)
 
 
 def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[FloatArray, int]]:
@@ -295,6 +300,7 @@ class _Exported:
     """
 
     def __init__(self, network: Network, inputs: FloatArray, original: Network) -> None:
+        network = restore_input(network)  # inputs are raw
         self.inputs, self.network, self.grid = inputs, network, output_grid(network)
         self.results: list[FloatArray] = [reference.run(network, inputs, np.float32)]
         if self.grid is None and not network.is_spiking:
