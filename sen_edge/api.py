@@ -4,7 +4,7 @@
     small = sen_edge.compress(model, sparsity=0.9, data="digits")
     sen_edge.export(small, "out", to="onnx", data="digits")
 
-Models are paths or loaded models; data are names of data sets, or paths of `.npz` and IDX files. Functions print
+Models are paths or loaded models; data are names of data sets, or paths. Functions print
 nothing: warnings go to the logger `sen_edge`, progress to a callback. Errors are subclasses of
 `sen_runtime.errors.SenError`.
 """
@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from torch.utils.data import Dataset as TorchDataset
+
 from sen_edge.compression import pipeline
 from sen_edge.compression.pipeline import Compressed
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data import datasets
 from sen_edge.data.calibration import load_calibration
+from sen_edge.data.torch_dataset import from_torch
 from sen_edge.display import Displayed
 from sen_edge.errors import UsageError
 from sen_edge.exporting import pipeline as export_pipeline
@@ -90,7 +93,7 @@ def _folder(data_dir: StrPath | None) -> Path | None:
 
 @_takes(TrainRequest)
 def train(
-    data: StrPath,
+    data: StrPath | TorchDataset[Any] | tuple[TorchDataset[Any], TorchDataset[Any]],
     output: StrPath = "model.pt",
     *,
     data_dir: StrPath | None = None,
@@ -102,7 +105,8 @@ def train(
     """Train a network and write a checkpoint of the best epoch on held-out training data.
 
     Args:
-        data: `mnist`, `digits`, or a `.npz` or IDX file with labels.
+        data: `mnist`, `digits`, or a file or folder, see docs/reference/data.md; or a map-style torch dataset of
+            (input, target) items, or a pair of them for training and test.
         output: `.pt` or `.safetensors`.
         data_dir: folder of the data sets.
         force: replace the output and an interrupted run.
@@ -117,9 +121,12 @@ def train(
         DataError, UsageError, OutputError, TrainingError: see `sen_edge.training.train.train`.
     """
     request = parse(TrainRequest, options, "")
-    dataset = datasets.load(
-        str(data), _folder(data_dir), task=request.task, target=request.target, has_steps=request.has_steps
-    )
+    if isinstance(data, (str, Path)):
+        dataset = datasets.load(
+            str(data), _folder(data_dir), task=request.task, target=request.target, has_steps=request.has_steps
+        )
+    else:
+        dataset = from_torch(data, task=request.task, has_steps=request.has_steps)
     return training.train(
         training.config_of(request, dataset),
         dataset,
@@ -311,7 +318,7 @@ def bench(
 
     Args:
         artifacts: files; the first is the baseline.
-        data: `.npz` or IDX file with inputs and, for accuracies, labels; None for random inputs.
+        data: file or folder with inputs and, for scores, targets; None for random inputs.
         engines: one or more names; empty for all installed engines.
         threads: number of threads, or several, one row each.
         batch: number of inputs in a call, or several, one row each.

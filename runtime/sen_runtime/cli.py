@@ -113,7 +113,12 @@ def add_bench_options(add: Callable[..., object]) -> None:
     add("--batch", type=_numbers, default=(1,), metavar="1,8,64", help="numbers of inputs in a call (default: 1)")
     add("--seconds", type=float, default=10.0, metavar="S", help="duration in seconds (default: 10)")
     add("--duration", type=_duration, metavar="10m", help="duration; also record clock and temperature each second")
-    add("--data", type=Path, metavar="FILE", help="inputs and, for accuracy, labels: .npz (x, y) or IDX images")
+    add(
+        "--data",
+        type=Path,
+        metavar="FILE",
+        help="inputs and, for scores, targets: CSV, .npz (x, y), IDX images or a folder",
+    )
     add("--cold-cache", action="store_true", help="empty the caches before each inference")
     help_ = "pin the process to these cores; big: those of the highest capacity"
     add("--cpu", type=_cores, metavar="2,3", help=help_)

@@ -30,7 +30,7 @@ def compress(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Labelled data for training, search and accuracy: mnist, digits, .npz or IDX images.", metavar="DATA"
+            help="Labelled data for training, search and accuracy: mnist, digits, a file or a folder.", metavar="DATA"
         ),
     ] = None,
     data_dir: options.DataDir = None,

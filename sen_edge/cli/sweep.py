@@ -82,7 +82,8 @@ def _load(file: Path, plan: Sweep) -> Dataset:
     from sen_edge.errors import DataError
 
     try:
-        dataset = load(plan.data, plan.data_dir, has_steps=plan.has_steps)
+        task, target = plan.training.get("task"), plan.training.get("target", ())
+        dataset = load(plan.data, plan.data_dir, task=task, target=target, has_steps=plan.has_steps)
     except DataError as error:
         raise DataError(f"{file}: data: {error.message}", error.hint) from None
     for warning in dataset.warnings():

@@ -229,10 +229,17 @@ def _load(
     if form.has_steps and name in IMAGE_SHAPES:
         raise DataError(f"{name} holds no sequences; expected a .npz with inputs [n, T, n_in]")
     training, test = _read(name, (TRAINING, TEST), data_dir, form, download=download, mirror=mirror)
+    return assemble(training, test, form.target, IMAGE_SHAPES.get(name))
+
+
+def assemble(
+    training: Examples, test: Examples, target: tuple[str, ...] = (), image_shape: tuple[int, int] | None = None
+) -> Dataset:
+    """Assemble a data set from its parts; the range of images of a known shape is 0 to 1."""
     for note in dict.fromkeys((*training.notes, *test.notes)):
         LOG.warning(note)
     low, high = 0.0, 1.0
-    if name not in IMAGE_SHAPES:
+    if image_shape is None:
         low = min(training.input_range[0], test.input_range[0])
         high = max(training.input_range[1], test.input_range[1])
         if low >= high:
@@ -244,12 +251,12 @@ def _load(
         test.inputs,
         test.targets,
         (low, high),
-        IMAGE_SHAPES.get(name),
+        image_shape,
         is_split=training.total is not None,
         task=training.task,
         feature_names=training.feature_names,
         output_names=training.output_names,
-        target_columns=form.target,
+        target_columns=target,
     )
 
 

@@ -30,7 +30,7 @@ ExpectPath = Annotated[
     Option("Inputs and outputs of your own model (.npz) to compare with; exit code 3 on a difference.", metavar="FILE"),
 ]
 DataName = Annotated[
-    str | None, Option("Data to compare scores on: mnist, digits, .npz or IDX images.", metavar="DATA")
+    str | None, Option("Data to compare scores on: mnist, digits, a file or a folder.", metavar="DATA")
 ]
 DataDir = Annotated[Path | None, Option("Folder of the data sets.", metavar="DIR")]
 
@@ -152,7 +152,7 @@ class ExportRequest(Schema):
     ] = "float32"
     calibration: Annotated[
         str | None,
-        Option("Calibration inputs for int8: mnist, digits, .npz or IDX images.", group=QUANTIZATION, metavar="DATA"),
+        Option("Calibration inputs for int8: mnist, digits, a file or a folder.", group=QUANTIZATION, metavar="DATA"),
     ] = None
 
     sparsity: Annotated[

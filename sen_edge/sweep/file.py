@@ -1,6 +1,6 @@
 """The sweep file, TOML, and settings of its trials.
 
-data = "digits"                     # mnist, digits or a .npz; a path is relative to this file
+data = "digits"                     # mnist, digits, a file or a folder; a path is relative to this file
 seeds = [0, 1, 2]                   # each point of the search is trained once for each
 
 [training]                          # as options of `sen-edge train`
@@ -30,7 +30,7 @@ from annotated_types import Ge, Lt, MaxLen, MinLen
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from sen_edge.compression.request import CompressRequest
-from sen_edge.data.datasets import Dataset
+from sen_edge.data.datasets import IMAGE_SHAPES, Dataset
 from sen_edge.schema import Count, Positive, Schema, SchemaError, Text, fields_of, parse, read_toml, split, validate
 from sen_edge.sweep import SweepError
 from sen_edge.training.request import TrainRequest
@@ -193,7 +193,7 @@ def read_sweep(path: Path) -> Sweep:
         SweepError: it cannot be read, or does not fit the schema.
     """
     sweep = read_toml(Sweep, path, error=SweepError)
-    data = str((path.parent / sweep.data).absolute()) if sweep.data.endswith(".npz") else sweep.data
+    data = sweep.data if sweep.data in IMAGE_SHAPES else str((path.parent / sweep.data).absolute())
     data_dir = None if sweep.data_dir is None else (path.parent / sweep.data_dir).absolute()
     return replace(sweep, data=data, data_dir=data_dir)
 

@@ -48,7 +48,7 @@ def run_trial(settings: Settings) -> dict[str, Any]:
     try:
         data = tuple(settings["data"].values())
         training, request = requests_of(settings)
-        dataset, trained = _dataset(*data), _trained(data, training)
+        dataset, trained = _dataset(data, training.task, tuple(training.target)), _trained(data, training)
         if request is None:
             return {**trained.figures, **_sizes(trained.model.network)}
         before_it = {f"trained_{name}": trained.figures[name] for name in ("validation_accuracy", "test_accuracy")}
@@ -70,7 +70,7 @@ class _Trained:
 @lru_cache(maxsize=KEPT)
 def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
     """Train a network; kept, because other trials may compress it in another way."""
-    dataset = _dataset(*data)
+    dataset = _dataset(data, request.task, tuple(request.target))
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
     best: Trained | TrainResult
     if request.weights == "free":
@@ -127,9 +127,11 @@ def _sizes(network: Network) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(name: str, data_dir: str | None, has_steps: bool, sha256: str) -> Dataset:
+def _dataset(data: tuple[Any, ...], task: str | None, target: tuple[str, ...]) -> Dataset:
     """The data; kept, for the next trial is likely to need them too."""
-    dataset = load(name, None if data_dir is None else Path(data_dir), has_steps=has_steps)
+    name, data_dir, has_steps, sha256 = data
+    folder = None if data_dir is None else Path(data_dir)
+    dataset = load(name, folder, task=task, target=target, has_steps=has_steps)
     if dataset.content_sha256 != sha256:
         found = f"{dataset.content_sha256[:16]}..."
         raise DataError(f"{name} on this worker has SHA-256 {found}; the sweep expects {sha256[:16]}...")

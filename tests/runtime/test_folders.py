@@ -144,7 +144,7 @@ def test_column_statistics_go_in_chunks(tmp_path: Path, monkeypatch: pytest.Monk
     for shape in ((500, 4), (100, 5, 4)):
         inputs, y = x.reshape(shape), np.arange(shape[0]) % 2
         mapped = load(
-            save(tmp_path / "data", x_train=inputs, y_train=y, x_test=inputs, y_test=y), spikes=len(shape) > 2
+            save(tmp_path / "data", x_train=inputs, y_train=y, x_test=inputs, y_test=y), has_steps=len(shape) > 2
         )
         mean, std, is_constant = mapped.column_statistics()
         np.testing.assert_allclose(mean, wide.mean(axis=0), rtol=1e-12)

@@ -19,8 +19,9 @@ from sen_runtime.data.examples import (
 from sen_runtime.data.file import DataFile
 from sen_runtime.data.idx import read_idx
 from sen_runtime.data.npz import Npz
-from sen_runtime.data.source import Form, form_of
-from sen_runtime.data.targets import Targets
+from sen_runtime.data.reader import read_parts
+from sen_runtime.data.source import Form, Raw, form_of
+from sen_runtime.data.targets import RawTargets, Targets
 
 __all__ = [
     "ALL",
@@ -33,10 +34,13 @@ __all__ = [
     "Form",
     "Inputs",
     "Npz",
+    "Raw",
+    "RawTargets",
     "Targets",
     "check_fit",
     "form_of",
     "hold_out",
     "read_idx",
+    "read_parts",
     "split_examples",
 ]

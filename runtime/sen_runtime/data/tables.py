@@ -151,7 +151,7 @@ def _find_targets(table: Table, form: Form) -> list[int]:
         if form.is_trained or form.task == RECONSTRUCTION:
             return []
         raise DataError(
-            f"{table.path}: which column is the target is unknown; its columns are {listing(table.columns)}",
+            f"{table.path}: no target column is named; its columns are {listing(table.columns)}",
             hint="name it with --target COLUMN, or pass --task reconstruction",
         )
     absent = [name for name in form.target if name not in table.columns]
