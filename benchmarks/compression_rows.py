@@ -28,10 +28,11 @@ from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_int8_weights
 from sen_edge.training.recipe import suggested_recipe
 from sen_edge.training.train import suggested_spiking, train, train_conventional
-from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense
+from sen_runtime.scores import network_scores
+from sen_runtime.task import ACCURACY
 
 ROOT = Path(__file__).parents[1]
 CACHE = ROOT / "out/compression"
@@ -120,7 +121,7 @@ class Bench:
 
     def accuracy(self, network: Network) -> float:
         """Return the test accuracy in percent."""
-        return network_accuracy(network, self.dataset.test_inputs, self.dataset.test_targets)
+        return network_scores(network, self.dataset.test)[ACCURACY]
 
     def original_accuracy(self, base: str) -> float:
         """Return the test accuracy of the network before compression, in percent."""

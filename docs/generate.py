@@ -48,7 +48,7 @@ other modules and names are private.
 
 Models are paths or loaded models; data are names of data sets (`mnist`, `digits`), or paths of `.npz` and IDX files.
 Results are frozen dataclasses with a short `repr`, an HTML table for notebooks, and `to_dict()`, plain values for JSON.
-Messages name options as the command line spells them: `--max-accuracy-drop` is the argument `max_accuracy_drop`.
+Messages name options as the command line spells them: `--max-drop` is the argument `max_drop`.
 Functions print nothing: warnings go to the logger `sen_edge`, progress to the callback `progress(stage, fraction)`.
 Errors are subclasses of `sen_runtime.errors.SenError`, with `message`, `hint` and `exit_code`.
 """

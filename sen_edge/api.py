@@ -149,17 +149,17 @@ def compress(
     progress: Progress = silent,
     **options: Any,
 ) -> Compressed:
-    """Prune or factorize a model, or search for the best network within an accuracy budget.
+    """Prune or factorize a model, or search for the best network within a budget of the task's metric.
 
     Args:
         model: model with floating-point weights.
-        data: labelled data for training, search and accuracy.
+        data: labelled data for training, search and scores.
         calibration: unlabelled inputs; by default the training inputs of `data`.
         data_dir: folder of the data sets.
         as_checkpoint: train coordinates under the pattern; the result is a checkpoint.
         progress: receives the stage and the completed share.
         options: fields of `sen_edge.compression.request.CompressRequest`; one of `sparsity`, `threshold`, `rank`,
-            `macs`, `error`, `hierarchical` and `max_accuracy_drop` selects the method.
+            `macs`, `error`, `hierarchical` and `max_drop` selects the method.
 
     Returns:
         Compressed network and figures; see `Compressed.save` and `Compressed.model`.

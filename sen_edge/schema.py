@@ -172,6 +172,16 @@ class Schema:
             if not condition and field.name in names and getattr(self, field.name) != field.default:
                 raise SchemaError(f"has no effect without {needs}", key=field.name)
 
+    def rename(self, old: str, new: str) -> None:
+        """Move the value of a field under its old name to the new one; refuse both."""
+        value = getattr(self, old)
+        if value is None:
+            return
+        if getattr(self, new) is not None:
+            raise SchemaError(f"is the old name of {new}; got both", key=old)
+        object.__setattr__(self, new, value)
+        object.__setattr__(self, old, None)
+
 
 def validate(cls: type, name: str, value: Any) -> Any:
     """Return the value of one field, converted to its type, or raise a `SchemaError`."""

@@ -30,7 +30,7 @@ def compress(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Labelled data for training, search and accuracy: mnist, digits, a file or a folder.", metavar="DATA"
+            help="Labelled data for training, search and scores: mnist, digits, a file or a folder.", metavar="DATA"
         ),
     ] = None,
     data_dir: options.DataDir = None,
@@ -38,9 +38,9 @@ def compress(
     force: options.Force = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Prune or factorize a model, or search for the best network within an accuracy budget.
+    """Prune or factorize a model, or search for the best network within a budget of the task's metric.
 
-    Training data decide; the printed accuracy is measured once on the test data. Repeat an interrupted search to resume
+    Training data decide; the printed score is measured once on the test data. Repeat an interrupted search to resume
     it.
     """
     from sen_edge.compression.boards import remove_finalists

@@ -26,16 +26,18 @@ def print_compression(title: str, figures: Mapping[str, Any]) -> None:
 
 
 def _search_table(search: Mapping[str, Any]) -> Any:
-    rows = []
+    from sen_runtime.task import Metric
+
+    rows, metric = [], Metric(search["metric"], search["unit"])
     for each in [search["original"], *search["candidates"]]:
         what = f"{'; '.join(each['layers'])}, {each['dtype']}" + (f", {each['epochs']} epochs" * bool(each["epochs"]))
         latency = "-" if each["latency_us"] is None else f"{each['latency_us']:.2f} us"
         if each["instructions"] is not None:
             latency = f"{each['instructions']:,.0f} instructions"
-        accuracy = f"{each['accuracy']:.2f} %"
+        score, drop = metric.text(each["score"]), f"{each['drop']:.2f}" if metric.unit else f"{each['drop']:.3g}"
         chosen = "*" if each == search["chosen"] else ""
-        rows.append((what, f"{each['macs']:,}", size(each["bytes"]), latency, accuracy, f"{each['drop']:.2f}", chosen))
-    headings = ("candidate", "MACs", "size", "latency", "accuracy", "drop", "chosen")
+        rows.append((what, f"{each['macs']:,}", size(each["bytes"]), latency, score, drop, chosen))
+    headings = ("candidate", "MACs", "size", "latency", metric.name, "drop", "chosen")
     return console.table(f"candidates on {search['held_out']} held-out examples", headings, rows)
 
 

@@ -1,4 +1,4 @@
-"""Search for the smallest or fastest network within an accuracy budget.
+"""Search for the smallest or fastest network within a budget of the task's metric.
 
 Each layer has forms with a second-order error and an exact cost: multiply-accumulates, or bytes. For every price of the
 error each layer takes its cheapest form, which gives a chain of candidates from the smallest to the most accurate (H.
@@ -28,19 +28,20 @@ from sen_edge.errors import UsageError, VerificationError
 from sen_edge.progress import Progress, silent
 from sen_runtime import engines
 from sen_runtime.ir.network import Network
+from sen_runtime.task import Metric
 
 ITEMSIZE: Mapping[str, int] = {"float32": 4, "int8-dynamic": 1}
 #: Prices of the error, relative to the cost, from "cost alone matters" to "error alone matters".
 PRICES = np.geomspace(1e-6, 1e6, 400)
 #: Patterns of zeros with the fewest bytes.
 SMALL_PATTERNS = ("unstructured", "16x1")
-#: Rounding of a difference of accuracies.
+#: Rounding of a difference of scores.
 SLACK = 1e-9
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One compressed network: `drop` points of accuracy below the original; finalists have a cost."""
+    """One compressed network, whose score is by `drop` worse than that of the original; finalists have a cost."""
 
     plan: Plan
     figures: Figures
@@ -56,7 +57,7 @@ class Candidate:
             "epochs": self.plan.epochs,
             "macs": self.figures.macs,
             "bytes": self.figures.nbytes,
-            "accuracy": self.figures.accuracy,
+            "score": self.figures.score,
             "drop": self.drop,
             "latency_us": self.latency_us,
             "instructions": self.instructions,
@@ -65,13 +66,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Budgeted:
-    """Result of a search: all evaluated candidates, the smallest first, and the number of held-out examples."""
+    """Result of a search: all evaluated candidates, the smallest first, and the number of held-out examples.
+
+    Scores and drops are in the unit of `metric`.
+    """
 
     network: Network
     chosen: Candidate
     candidates: tuple[Candidate, ...]
     original: Candidate
     samples: int
+    metric: Metric
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -80,11 +85,13 @@ class Budgeted:
             "candidates": [each.to_dict() for each in self.candidates],
             "original": self.original.to_dict(),
             "held_out": self.samples,
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
         }
 
 
 class BudgetError(VerificationError):
-    """No candidate is within the budget; `best` is the most accurate one, of accurate ones the fastest."""
+    """No candidate is within the budget; `best` is the one with the smallest drop, or the fastest of several."""
 
     def __init__(self, message: str, hint: str, best: Candidate) -> None:
         super().__init__(message, hint)
@@ -99,9 +106,9 @@ def search(
     state: Path | None = None,
     progress: Progress = silent,
 ) -> Budgeted:
-    """Find the network with the lowest cost whose accuracy drops by at most `request.max_accuracy_drop` points.
+    """Find the network with the lowest cost whose metric drops by at most `request.max_drop`, in its unit.
 
-    Only the training part of the data is used, with labels for accuracies on held-out examples. An interrupted search
+    Only the training part of the data is used, with targets for scores on held-out examples. An interrupted search
     resumes from the figures in the file `state`.
     """
     if request.objective == "latency" and request.device is None:
@@ -118,7 +125,8 @@ class Search:
 
     def __init__(self, evaluator: NetworkEvaluator, request: CompressRequest, progress: Progress = silent) -> None:
         self.evaluator, self.request, self.progress = evaluator, request, progress
-        self.max_drop = request.max_accuracy_drop or 0.0
+        self.max_drop, self.metric = request.max_drop or 0.0, evaluator.metric
+        self.limit = f"{self.max_drop:g}{' points' if self.metric.unit else ''}"
         plan = Plan((DENSE,) * len(evaluator.shapes))
         self.original = Candidate(plan, evaluator.figures(plan), 0.0)
         self.candidates: dict[Plan, Candidate] = {}
@@ -134,8 +142,8 @@ class Search:
         if not finalists:
             best = min(self.candidates.values(), key=lambda each: each.drop, default=self.original)
             raise BudgetError(
-                f"no candidate keeps the accuracy of {self.original.figures.accuracy:.2f} % within "
-                f"{self.max_drop:g} points; the best of {len(self.candidates)} loses {best.drop:.2f}: {best.plan}",
+                f"no candidate keeps the {self.metric.name} of {self.metric.text(self.original.figures.score)} within "
+                f"{self.limit}; the best of {len(self.candidates)} loses {best.drop:.3g}: {best.plan}",
                 "allow a larger drop, more --methods, or --epochs of distillation",
                 best,
             )
@@ -144,14 +152,14 @@ class Search:
         chosen = min((self.candidates[plan] for plan in finalists), key=self._cost)
         if self._cost(chosen) >= self._cost(self.original):
             raise BudgetError(
-                f"no candidate within {self.max_drop:g} points has a lower {self.request.objective} than the original "
-                f"network; the best: {chosen.plan}",
+                f"no candidate within {self.limit} has a lower {self.request.objective} than the original network; "
+                f" the best: {chosen.plan}",
                 "allow a larger drop, or choose another --objective or --engine",
                 chosen,
             )
         candidates = tuple(sorted(self.candidates.values(), key=self._cost))
         network = self.evaluator.network(chosen.plan)
-        return Budgeted(network, chosen, candidates, self.original, self.evaluator.samples)
+        return Budgeted(network, chosen, candidates, self.original, self.evaluator.samples, self.metric)
 
     def _cost(self, candidate: Candidate) -> tuple[float, int, int, int]:
         """Return the objective, then the figures that break ties."""
@@ -197,13 +205,14 @@ class Search:
         return [*chain[first : first + 1], *trained[self._bisect(trained) :][:1]]
 
     def _bisect(self, plans: Sequence[Plan]) -> int:
-        """Return the index of the first plan within the budget, by rising accuracy; `len(plans)` if none is."""
+        """Return the index of the first plan within the budget, by falling drop; `len(plans)` if none is."""
         return bisect_left(plans, True, key=lambda plan: self._candidate(plan).drop <= self.max_drop + SLACK)
 
     def _candidate(self, plan: Plan) -> Candidate:
         if plan not in self.candidates:
             figures = self.evaluator.figures(plan)
-            self.candidates[plan] = Candidate(plan, figures, self.original.figures.accuracy - figures.accuracy)
+            drop = self.metric.drop(self.original.figures.score, figures.score)
+            self.candidates[plan] = Candidate(plan, figures, drop)
         return self.candidates[plan]
 
     def _measure(self, finalists: Sequence[Plan]) -> None:

@@ -1,4 +1,4 @@
-"""Candidates of a search: forms that layers can take, the networks in these forms, their accuracies and latencies.
+"""Candidates of a search: forms that layers can take, the networks in these forms, their scores and latencies.
 
 A state file holds the figures, so an interrupted search resumes without measuring them again.
 """
@@ -33,19 +33,19 @@ from sen_edge.training.loop import prepare
 from sen_exporters.base import ExportError, exporter_for
 from sen_runtime import engines
 from sen_runtime import format as image
-from sen_runtime.accuracy import network_accuracy
 from sen_runtime.bench.interleaved import Latencies, side_by_side
 from sen_runtime.bench.loops import loop_over
 from sen_runtime.errors import SenError
 from sen_runtime.files import write_atomic
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.operators import WeightOperator
+from sen_runtime.scores import network_scores, task_of
 from sen_runtime.untrusted import load_json, read_regular
 
 #: Inputs that methods and int8 ranges are fitted to, and that latencies are measured on.
 FIT_INPUTS, RANGE_INPUTS, TIMED_INPUTS = 8192, 1024, 64
 #: Of the state file; that of a search with a thousand candidates takes 0.2 MB.
-FORMAT, VERSION, MAX_BYTES = "sen-edge-search", 3, 1 << 26
+FORMAT, VERSION, MAX_BYTES = "sen-edge-search", 4, 1 << 26
 STATE_SUFFIX = ".search.json"
 #: Shares of the weights that stay; ranks, at multiples of vector widths; ranks with the density of a sparse part.
 DENSITIES = (0.3, 0.2, 0.14, 0.1, 0.07, 0.05, 0.03, 0.02)
@@ -138,9 +138,9 @@ def forms_of(shape: tuple[int, int], methods: Sequence[Method], patterns: Sequen
 
 @dataclass(frozen=True)
 class Figures:
-    """Accuracy on the held-out examples in percent, multiply-accumulates, and bytes of the `.sen` image."""
+    """Metric of the task on the held-out examples, multiply-accumulates, and bytes of the `.sen` image."""
 
-    accuracy: float
+    score: float
     macs: int
     nbytes: int
 
@@ -153,11 +153,12 @@ class NetworkEvaluator:
         self._built = dict[Plan, Network]()
         self._examples = prepare(dataset, free_recipe(dataset, seed=request.seed))
         # figures hold for every drop and device: a search for another one starts from them
-        subject = asdict(replace(request, max_accuracy_drop=0.0, device=None))
+        subject = asdict(replace(request, max_drop=0.0, device=None))
         self._state = SearchState.load(state, materialize(network), dataset, subject)
         self._fit = SecondOrder.of(network, subsample(self._examples.training.inputs, FIT_INPUTS), request.seed)
         self.shapes = [layer.weight.shape for layer in network.layers]
         self.samples = len(self._examples.held)
+        self.metric = task_of(network).metric
 
     @cached_property
     def _problems(self) -> dict[int, Quadratic]:
@@ -168,14 +169,14 @@ class NetworkEvaluator:
         return self._state.recall(f"error {layer} {form}", lambda: [form.error(self._problems[layer])])[0]
 
     def figures(self, plan: Plan) -> Figures:
-        """Accuracy and cost of the compressed network."""
-        accuracy, macs, nbytes = self._state.recall(str(plan), lambda: self._evaluate(self.network(plan)))
-        return Figures(accuracy, int(macs), int(nbytes))
+        """Score and cost of the compressed network."""
+        score, macs, nbytes = self._state.recall(str(plan), lambda: self._evaluate(self.network(plan)))
+        return Figures(score, int(macs), int(nbytes))
 
     def _evaluate(self, network: Network) -> tuple[float, float, float]:
         held = self._examples.held
-        assert held.targets is not None  # checked by Dataset; for mypy
-        return network_accuracy(network, held.inputs, held.targets), network.macs, image_bytes(network)
+        scores = network_scores(network, held.examples, held.indices)
+        return scores[self.metric], network.macs, image_bytes(network)
 
     def network(self, plan: Plan) -> Network:
         """The compressed network, the same each time."""

@@ -148,6 +148,26 @@ def _train(
     return best.epoch, tuple(run.history), best.score, scores[objective.metric]
 
 
+def _class_divergence(outputs: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of softmax probabilities, mean over the batch."""
+    student, probabilities = functional.log_softmax(outputs, dim=1), functional.softmax(target, dim=1)
+    return functional.kl_div(student, probabilities, reduction="batchmean")
+
+
+def _label_divergence(outputs: Tensor, target: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of the probabilities of each label, mean over labels and batch."""
+    probabilities = torch.sigmoid(target)
+    entropy = functional.binary_cross_entropy_with_logits(target, probabilities)
+    return functional.binary_cross_entropy_with_logits(outputs, probabilities) - entropy
+
+
+#: Distance of outputs from those of the teacher, by output activation.
+_DIVERGENCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "softmax": _class_divergence,
+    "sigmoid": _label_divergence,
+}
+
+
 def finetune_recipe(recipe: Recipe) -> Recipe:
     """Recipe for fine-tuning after a training with `recipe`."""
     return replace(recipe, epochs=EPOCHS, learning_rate=TUNING_RATE * recipe.learning_rate)
@@ -197,18 +217,24 @@ def _as_tensor(mask: Mask) -> Tensor:
 
 
 def _loss(teacher: LayeredNetwork, tuning: Tuning, objective: Objective) -> Loss:
-    """Loss of the task, and the divergence from the teacher's outputs (G. Hinton et al., 2015)."""
+    """Loss of the task, and the distance from the teacher's outputs (G. Hinton et al., 2015).
+
+    For classes and labels the divergence of probabilities; for continuous outputs the loss of the task with the outputs
+    of the teacher as targets.
+    """
     teacher.eval()
     share, temperature = tuning.distillation, tuning.temperature
+    divergence = _DIVERGENCES.get(objective.kind.output_activation)
 
     def loss(inputs: Tensor, outputs: Tensor, labels: Tensor) -> Tensor:
         if share == 0:
             return objective.loss(inputs, outputs, labels)
         with torch.no_grad():
-            target = functional.softmax(teacher(inputs) / temperature, dim=1)
-        student = functional.log_softmax(outputs / temperature, dim=1)
-        divergence = functional.kl_div(student, target, reduction="batchmean")
-        value = share * temperature**2 * divergence
+            target = teacher(inputs)
+        if divergence is None:
+            value = share * objective.loss(inputs, outputs, target)
+        else:
+            value = share * temperature**2 * divergence(outputs / temperature, target / temperature)
         return value if share == 1 else value + (1 - share) * objective.loss(inputs, outputs, labels)
 
     return loss

@@ -24,6 +24,7 @@ from sen_edge.passes.materialize import materialize
 from sen_runtime import reference
 from sen_runtime.ir.network import Network, bias_factor
 from sen_runtime.ir.operators import Dense, WeightOperator
+from sen_runtime.task import CLASSIFICATION
 
 Inputs = NDArray[np.float32]
 
@@ -158,15 +159,15 @@ def warn_of_rank(index: int, found: Moments) -> None:
 def sensitivities(network: Network, calibration: Inputs, seed: int = 0) -> list[FloatArray]:
     """Sensitivity A = mean of J^T M J, `[n_out, n_out]`, of each layer; see `sen_edge.compression.quadratic`.
 
-    J is the derivative of the network's outputs by the inputs of the layer's neurons, summed over the steps of a
-    spiking network, with the surrogate derivative of the spike. M weights the outputs equally, and by `COMMON` a change
-    of all of them, which changes no class. Many outputs are replaced by random mixtures. `DERIVATIVE_INPUTS` of the
-    inputs are used.
+    J is the derivative of the network's outputs, before they are restored, by the inputs of the layer's neurons, summed
+    over the steps of a spiking network, with the surrogate derivative of the spike. M weights the outputs equally; for
+    classes a change of all of them by `COMMON`, because it changes no class. Many outputs are replaced by random
+    mixtures. `DERIVATIVE_INPUTS` of the inputs are used.
     """
     chosen = subsample(calibration, DERIVATIVE_INPUTS)
     totals = [np.zeros((layer.weight.shape[0],) * 2) for layer in network.layers]
-    probes = _probes(network.n_out, seed)
-    module = FreeNetwork(network)
+    probes = _probes(network.n_out, COMMON if network.task == CLASSIFICATION else 1.0, seed)
+    module = FreeNetwork(replace(network, output_scaling=None))
     for start in range(0, len(chosen), CHUNK):
         currents: list[tuple[int, Tensor]] = []
         products = [_record(index, product, currents) for index, product in enumerate(module.products())]
@@ -192,9 +193,9 @@ def _record(index: int, product: Product, into: list[tuple[int, Tensor]]) -> Pro
     return recording
 
 
-def _probes(n_out: int, seed: int) -> Tensor:
+def _probes(n_out: int, common: float, seed: int) -> Tensor:
     """Rows `[probes, n_out]` with `probes^T probes` the metric of the outputs, on average."""
-    keep = 1 - COMMON**0.5  # the root of a metric that shrinks the direction (1 ... 1) to the share COMMON
+    keep = 1 - common**0.5  # the root of a metric that shrinks the direction (1 ... 1) to the share `common`
     signs = torch.eye(n_out)
     if n_out > MAX_PROBES:
         generator = torch.Generator().manual_seed(seed)

@@ -33,10 +33,11 @@ from sen_edge.progress import Progress, silent
 from sen_edge.training.recipe import suggested_recipe
 from sen_runtime import __version__
 from sen_runtime import format as image
-from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
+from sen_runtime.scores import network_scores, task_of
+from sen_runtime.task import Metric
 
 #: Live at once for each weight: the measured peak of pruning is 48.
 COMPRESS_BYTES = 24
@@ -62,14 +63,15 @@ class Compressed(Displayed):
     source: Model
 
     def summary(self) -> Mapping[str, object]:
-        """Return MACs, bytes and accuracies, each with the value before."""
-        before, after, accuracy = self.figures["before"], self.figures["after"], self.figures["accuracy"]
+        """Return MACs, bytes and the metric of the task, each with the value before."""
+        before, after, score = self.figures["before"], self.figures["after"], self.figures["score"]
         figures = {
             "macs": f"{after['macs']:,} (was {before['macs']:,})",
             "weight_bytes": f"{after['weight_bytes']:,} (was {before['weight_bytes']:,})",
         }
-        if accuracy is not None:
-            figures["accuracy"] = f"{accuracy['compressed']:.2f} % (was {accuracy['original']:.2f} %)"
+        if score is not None:
+            compressed, original = (metric_of(score).text(score[of]) for of in ("compressed", "original"))
+            figures[score["metric"]] = f"{compressed} (was {original})"
         return figures
 
     def to_dict(self) -> dict[str, Any]:
@@ -108,11 +110,12 @@ class Compressed(Displayed):
         if source is not None and path.exists() and source.exists() and path.samefile(source):
             raise OutputError(f"{path} is the model itself", hint="save under another name")
         notes = compression_note(self.figures)
-        accuracy, training = self.figures["accuracy"], self.figures.get("training")
-        if accuracy is not None:
-            notes["test_accuracy"] = f"{accuracy['compressed']:.2f}"
-        if training is not None:
-            notes["validation_accuracy"] = f"{training['validation_score']:.2f}"
+        score, training = self.figures["score"], self.figures.get("training")
+        if score is not None:
+            key, metric = score["metric"].replace(" ", "_"), metric_of(score)
+            notes[f"test_{key}"] = metric.text(score["compressed"]).removesuffix(" %")
+            if training is not None:
+                notes[f"validation_{key}"] = metric.text(training["validation_score"]).removesuffix(" %")
         if path.suffix == IMAGE_SUFFIX:
             origin = {f"{self.source.origin.kind}_sha256": self.source.sha256}
             metadata = {**self.source.network.metadata, **origin, **notes}
@@ -155,14 +158,14 @@ def compress(
 ) -> Compressed:
     """Compress a checkpoint or an image with floating-point weights.
 
-    Labelled data are for training and a search; the accuracy is measured on their test part, once. By default, their
+    Labelled data are for training and a search; the score is measured on their test part, once. By default, their
     training inputs calibrate. With `as_checkpoint` the result is a SEN again. An interrupted search resumes from the
     file `state`.
 
     Raises:
         UsageError: the request asks for nothing, or contradicts the model.
         DataError: data are missing or do not fit.
-        BudgetError: nothing keeps the accuracy.
+        BudgetError: nothing keeps the score.
         NetworkError, TrainingError: see the passes.
     """
     _check(model, request, dataset, as_checkpoint=as_checkpoint)
@@ -197,7 +200,7 @@ def compress(
         "after": {"macs": _materialize_small(network).macs, "weight_bytes": network.nbytes},
         "layers": [asdict(each) for each in layer_figures(network)],
         "calibration": samples,
-        "accuracy": None if dataset is None else _accuracies(model, network, dataset),
+        "score": None if dataset is None else _score(model, network, dataset),
         "warnings": list(dict.fromkeys(messages)),
     }
     return Compressed(network, checkpoint, json.loads(json.dumps(figures)), model)
@@ -220,14 +223,18 @@ def _max_inputs(network: Network) -> int:
 def _check(model: Model, request: CompressRequest, dataset: Dataset | None, *, as_checkpoint: bool) -> None:
     network = model.network
     if request.task is None:
-        raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error or --max-accuracy-drop")
+        raise UsageError("nothing to do", hint="name --sparsity, --rank, --macs, --error or --max-drop")
     if stored_dtype(network).startswith("int8"):
         raise UsageError("the weights are int8 already", hint="compress the network before its quantization")
     task = "a search" if request.task == "search" else "training" if request.epochs else None
     if task and dataset is None:
         raise UsageError(f"{task} needs labelled data", hint="name them with --data")
     if dataset is not None:
+        if dataset.task != network.task:
+            raise UsageError(f"{dataset.name} is for {dataset.task}, the network for {network.task}")
         check_dataset(dataset, network)
+    if request.max_drop is not None and request.max_drop >= 100 and task_of(network).metric.unit:
+        raise UsageError(f"--max-drop is {request.max_drop:g}; expected less than 100 points")
     if not as_checkpoint:
         return
     if model.checkpoint is None:
@@ -346,12 +353,19 @@ def _materialize_small(network: Network) -> Network:
     return materialize(network) if largest <= MAX_WRITTEN_OUT else network
 
 
-def _accuracies(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:
-    """Accuracy on the test data before and after, in percent."""
-    inputs, labels = dataset.test_inputs, dataset.test.require_targets()
+def _score(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:
+    """Metric of the task on the test data, before and after."""
+    metric = task_of(model.network).metric
     return {
+        "metric": metric.name,
+        "unit": metric.unit,
         "data": dataset.test.title,
-        "samples": len(labels),
-        "original": network_accuracy(materialize(model.network), inputs, labels),
-        "compressed": network_accuracy(materialize(network), inputs, labels),
+        "samples": len(dataset.test.inputs),
+        "original": network_scores(materialize(model.network), dataset.test)[metric],
+        "compressed": network_scores(materialize(network), dataset.test)[metric],
     }
+
+
+def metric_of(score: Mapping[str, Any]) -> Metric:
+    """Return the metric of an entry with `metric` and `unit`."""
+    return Metric(score["metric"], score["unit"])

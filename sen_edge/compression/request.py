@@ -2,7 +2,7 @@
 
 CompressRequest(sparsity=0.9, pattern="16x1", epochs=20)
 CompressRequest(rank=16)
-CompressRequest(max_accuracy_drop=0.5)
+CompressRequest(max_drop=0.5)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from annotated_types import Ge, Le, Lt, MinLen
 
 from sen_edge.errors import UsageError
-from sen_edge.schema import Check, Count, OpenShare, Option, Positive, Schema, SchemaError, Whole
+from sen_edge.schema import Check, Count, NonNegative, OpenShare, Option, Positive, Schema, SchemaError, Whole
 
 if TYPE_CHECKING:  # the command line needs no numpy
     from sen_edge.compression.patterns import Pattern
@@ -31,16 +31,19 @@ Objective = Literal["latency", "size", "macs"]
 Dtype = Literal["float32", "int8-dynamic"]
 Share = Annotated[float, Ge(0), Lt(1)]
 Fraction = Annotated[float, Ge(0), Le(1)]
-Points = Annotated[float, Ge(0), Lt(100)]
 Layers = Annotated[tuple[Whole, ...], MinLen(1)]
 
 PRUNING, LOW_RANK, SEARCH, TRAINING = "Pruning", "Low rank", "Search", "Training after compression (needs --data)"
+DROP = "Search for the best network within this drop of the task's metric (accuracy in points, R2, ...); needs --data."
+OldDrop = Annotated[
+    Annotated[float, Ge(0), Lt(100)] | None, Option("Old name of --max-drop.", group=SEARCH, metavar="POINTS")
+]
 #: What requests a task.
 NEEDS: Mapping[Task, str] = {
     "prune": "a sparsity, a threshold or a pattern N:M",
     "factorize": "a rank, a share of the MACs or an error",
     "hierarchical": "a hierarchical error",
-    "search": "an accuracy drop",
+    "search": "a max drop",
 }
 
 
@@ -123,10 +126,8 @@ class CompressRequest(Schema):
         ),
     ] = None
 
-    max_accuracy_drop: Annotated[
-        Points | None,
-        Option("Search for the best network within this drop; requires --data.", group=SEARCH, metavar="POINTS"),
-    ] = None
+    max_drop: Annotated[NonNegative | None, Option(DROP, group=SEARCH, metavar="DROP")] = None
+    max_accuracy_drop: OldDrop = None
     objective: Annotated[Objective, Option("Quantity to minimize.", group=SEARCH)] = "latency"
     engine: Annotated[Engine, Option("Engine whose latency is minimized.", group=SEARCH, metavar="NAME")] = "native"
     device: Annotated[
@@ -171,7 +172,7 @@ class CompressRequest(Schema):
             "prune": (self.sparsity, self.threshold, self.parsed_pattern.group) != (None, None, None),
             "factorize": (self.rank, self.macs, self.error) != (None, None, None),
             "hierarchical": self.hierarchical is not None,
-            "search": self.max_accuracy_drop is not None,
+            "search": self.max_drop is not None,
         }
         return [task for task, requested in is_requested.items() if requested]
 
@@ -219,6 +220,7 @@ class CompressRequest(Schema):
 
     def check(self) -> None:
         """Refuse fields without effect and fields that contradict each other."""
+        self.rename("max_accuracy_drop", "max_drop")
         if len(self.tasks) > 1:
             raise SchemaError(f"compression takes one of {'; '.join(NEEDS.values())}; got {len(self.tasks)} of them")
         has_zeros = self.task == "prune" or (self.task == "factorize" and self.near > 0)
@@ -264,9 +266,9 @@ class Tuning(Schema):
         ramp: share of the epochs in which the sparsity rises, its distance from the end with the third power (M. Zhu
             and S. Gupta, "To prune, or not to prune", 2017); the pattern is chosen again in each of them. 0 for all at
             once.
-        distillation: share of the loss that is the distance to the original network's outputs; the rest is the distance
-            to the labels.
-        temperature: at which both softmax outputs are compared.
+        distillation: share of the loss that is the distance to the original network's outputs; the rest is the loss of
+            the task.
+        temperature: at which both outputs of classes or labels are compared.
         patience: epochs without improvement after which training ends; 0 for never.
     """
 

@@ -113,7 +113,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
 
 
 def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model:
-    wanted = CompressRequest(sparsity=request.sparsity, rank=request.rank, max_accuracy_drop=request.max_accuracy_drop)
+    wanted = CompressRequest(sparsity=request.sparsity, rank=request.rank, max_drop=request.max_drop)
     if wanted.task == "search" and request.dtype != "float32":  # quantized afterwards
         wanted = replace(wanted, dtypes=("float32",))
     if wanted.task is None:

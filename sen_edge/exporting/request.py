@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import MinLen
 
-from sen_edge.compression.request import Fraction, Points, Share
+from sen_edge.compression.request import Fraction, OldDrop, Share
 from sen_edge.schema import (
     Check,
     Count,
@@ -104,7 +104,8 @@ class ExportRequest(Schema):
         calibration: calibration inputs for int8 and compression: name of a data set, or path.
         sparsity: share of weights to prune before the export.
         rank: rank to factorize layers to before the export.
-        max_accuracy_drop: search first for the best network that loses at most this many points on `data`.
+        max_drop: search first for the best network whose metric on `data` drops by at most this much.
+        max_accuracy_drop: old name of `max_drop`.
         data: labelled data to compare scores on.
         data_dir: folder of the data sets.
         tolerance: of the verification, instead of the default ones.
@@ -161,10 +162,11 @@ class ExportRequest(Schema):
     rank: Annotated[
         Count | None, Option("Factorize to this rank before the export.", group=COMPRESSION, metavar="N")
     ] = None
-    max_accuracy_drop: Annotated[
-        Points | None,
-        Option("Search first; max points of accuracy lost on --data.", group=COMPRESSION, metavar="POINTS"),
+    max_drop: Annotated[
+        NonNegative | None,
+        Option("Search first; max drop of the task's metric on --data.", group=COMPRESSION, metavar="DROP"),
     ] = None
+    max_accuracy_drop: OldDrop = None
 
     data: DataName = None
     data_dir: DataDir = None
@@ -176,10 +178,11 @@ class ExportRequest(Schema):
     @property
     def is_compressed(self) -> bool:
         """Whether the model is compressed before the export."""
-        return (self.sparsity, self.rank, self.max_accuracy_drop) != (None, None, None)
+        return (self.sparsity, self.rank, self.max_drop) != (None, None, None)
 
     def check(self) -> None:
         """Reject contradictory options."""
+        self.rename("max_accuracy_drop", "max_drop")
         is_int8 = self.dtype.startswith("int8")
         if self.dtype == "int8" and self.calibration is None:
             raise SchemaError(

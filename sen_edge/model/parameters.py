@@ -110,5 +110,5 @@ def map_note(applied: AppliedMap | None, agreement: Any = None) -> dict[str, Any
 
 def compression_note(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the entry `compression` of file metadata; equal entries mean that files compute the same."""
-    note = {name: figures[name] for name in ("request", "accuracy", "previous") if name in figures}
+    note = {name: figures[name] for name in ("request", "score", "previous") if name in figures}
     return {"compression": json.dumps(note or dict(figures), sort_keys=True)}

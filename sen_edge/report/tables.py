@@ -61,15 +61,16 @@ def weights_table(caption: str, layers: Sequence[Mapping[str, Any]]) -> Table:
 
 def compression_table(caption: str, figures: Mapping[str, Any]) -> Table:
     """Figures before and after a compression, from its manifest."""
-    before, after, accuracy = figures["before"], figures["after"], figures.get("accuracy")
+    before, after, score = figures["before"], figures["after"], figures.get("score")
     rows = [
         [name, show(before[key]), show(after[key]), f"{after[key] / max(1, before[key]):.1%}"]
         for name, key, show in (("MACs", "macs", "{:,}".format), ("weights", "weight_bytes", size))
     ]
-    if accuracy:
-        change = f"{accuracy['compressed'] - accuracy['original']:+.2f} points"
-        cells = [f"{accuracy[name]:.2f} %" for name in ("original", "compressed")]
-        rows.append([f"accuracy, {accuracy['data']}", *cells, change])
+    if score:
+        metric, change = Metric(score["metric"], score["unit"]), score["compressed"] - score["original"]
+        cells = [metric.text(score[name]) for name in ("original", "compressed")]
+        shown = f"{change:+.2f} points" if metric.unit else f"{change:+.3g}"
+        rows.append([f"{metric.name}, {score['data']}", *cells, shown])
     return Table(caption, ["", "before", "after", "after / before"], rows)
 
 

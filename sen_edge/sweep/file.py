@@ -56,7 +56,9 @@ class Compression(CompressRequest):
 
 TABLES: Mapping[str, type[Schema]] = {"training": TrainRequest, "compression": Compression}
 #: Fields that are no keys of the tables.
-EXCLUDED = ("seed", "scope", "near", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds")
+EXCLUDED = (
+    *("seed", "scope", "near", "max_drop", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds"),
+)
 #: Plain values that the figures of a trial depend on: tables `data` (arguments of `sen_edge.data.datasets.load`, and
 #: `sha256`), `training` and `compression`.
 Settings = Mapping[str, Any]

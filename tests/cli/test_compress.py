@@ -54,7 +54,7 @@ def test_every_method_gives_an_image_that_exports(
     assert outcome.code == 0, outcome.err
     assert outcome.out.split() == [str(out), str(tmp_path / "small.manifest.json")]
     manifest = json.loads((tmp_path / "small.manifest.json").read_text())
-    assert manifest["calibration"]["sha256"] and manifest["accuracy"]["samples"] == 100
+    assert manifest["calibration"]["sha256"] and manifest["score"]["samples"] == 100
     assert len(manifest["layers"]) == len(before.layers) and manifest["after"]["macs"] <= manifest["before"]["macs"]
     after = models.load(out).network
     assert (after.n_in, after.n_out, after.timesteps) == (before.n_in, before.n_out, before.timesteps)
@@ -103,7 +103,7 @@ def test_inputs_without_labels_are_enough(sen_edge: Run, mlp_path: Path, tmp_pat
     figures = json.loads(outcome.out)
     assert (
         outcome.code == 0
-        and figures["accuracy"] is None
+        and figures["score"] is None
         and figures["calibration"]["data"] == "data.npz (training part: 400)"
     )
     again = sen_edge("compress", tmp_path / "a.sen", "--rank", "4", "--calibration", npz, "-o", tmp_path / "b.sen")

@@ -56,7 +56,7 @@ def test_manifest_records_the_compression(sen_edge: Run, mlp_path: Path, npz: Pa
     assert manifest["input"] == "mlp.pt"
     assert manifest["input_sha256"] == hashlib.sha256(mlp_path.read_bytes()).hexdigest()
     request = manifest["request"]
-    assert (request["seed"], request["epochs"], request["rank"], request["max_accuracy_drop"]) == (3, 0, None, None)
+    assert (request["seed"], request["epochs"], request["rank"], request["max_drop"]) == (3, 0, None, None)
     assert (request["sparsity"], request["pattern"], request["criterion"]) == (0.75, "1x4", "second-order")
     assert manifest["calibration"]["samples"] == 250 and len(manifest["calibration"]["sha256"]) == 64
     network = image.read(out)
@@ -65,9 +65,9 @@ def test_manifest_records_the_compression(sen_edge: Run, mlp_path: Path, npz: Pa
     zeros = sum(layer["sparsity"] * layer["n_in"] * layer["n_out"] for layer in manifest["layers"])
     assert zeros / (64 * 32 + 32 * 10) == pytest.approx(0.75, abs=0.01)
     notes = json.loads(network.metadata["compression"])
-    assert notes == {"request": request, "accuracy": manifest["accuracy"]}
+    assert notes == {"request": request, "score": manifest["score"]}
     assert network.metadata["checkpoint_sha256"] == manifest["input_sha256"]
-    assert network.metadata["test_accuracy"] == f"{manifest['accuracy']['compressed']:.2f}"
+    assert network.metadata["test_accuracy"] == f"{manifest['score']['compressed']:.2f}"
 
 
 def test_the_next_command_works(sen_edge: Run, mlp_path: Path, npz: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_export_reports_its_compression(sen_edge: Run, snn_path: Path, npz: Path
     assert outcome.code == 0, outcome.err
     manifest = json.loads((tmp_path / "out/snn.manifest.json").read_text())
     compression = manifest["compression"]
-    assert compression["request"]["sparsity"] == 0.75 and compression["accuracy"]["samples"] == 50
+    assert compression["request"]["sparsity"] == 0.75 and compression["score"]["samples"] == 50
     assert compression["calibration"]["samples"] == 250
     assert [layer["macs"] for layer in manifest["network"]["layers"]] == [
         layer["macs"] for layer in compression["layers"]

@@ -131,7 +131,7 @@ def test_boards_have_costs_of_all_candidates(name: str) -> None:
 )
 def test_devices_that_do_not_fit(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(SchemaError, match=message) as caught:
-        CompressRequest(max_accuracy_drop=1.0, **fields)
+        CompressRequest(max_drop=1.0, **fields)
     assert caught.value.key == "device"
     with pytest.raises(SchemaError, match="device"):
         CompressRequest(rank=4, device="pi4")
@@ -166,7 +166,7 @@ def small_search(path: Path) -> tuple[Network, Dataset, CompressRequest, Path]:
     x, labels = rng.random((600, 64)).astype(np.float32), np.arange(600) % 10
     data = Dataset("noise", x[:500], labels[:500], x[500:], labels[500:], (0.0, 1.0))
     layers = (Layer(Dense(weight(72, 64)), None, Relu()), Layer(Dense(weight(10, 72)), None, Identity()))
-    request = CompressRequest(max_accuracy_drop=99.0, methods=("low-rank",), device=str(path))
+    request = CompressRequest(max_drop=99.0, methods=("low-rank",), device=str(path))
     return Network(layers, metadata={"input_range": "0 1"}), data, request, state_path(path.with_name("out.sen"))
 
 

@@ -17,6 +17,7 @@ from sen_edge.schema import SchemaError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense
+from sen_runtime.task import ACCURACY, RMSE, Metric
 
 ORIGINAL = Plan((DENSE, DENSE))
 NETWORK = Network((Layer(Dense(np.ones((1, 1), np.float32)), None, Identity()),))
@@ -47,6 +48,7 @@ class Fake:
     latency: Callable[[Plan], float] | None = None
     shapes: Sequence[tuple[int, int]] = ((512, 784), (10, 512))
     samples: int = 500
+    metric: Metric = ACCURACY
     plans: list[Plan] = field(default_factory=list)
     timed: list[tuple[Plan, ...]] = field(default_factory=list)
 
@@ -72,7 +74,7 @@ class Fake:
 
 
 def budget(drop: float, objective: str = "latency", **fields: Any) -> CompressRequest:
-    return CompressRequest(max_accuracy_drop=drop, objective=objective, **fields)
+    return CompressRequest(max_drop=drop, objective=objective, **fields)
 
 
 def find(fake: Fake, request: CompressRequest, progress: Progress = silent) -> Budgeted:
@@ -242,22 +244,34 @@ def test_progress_is_reported_in_shares(objective: Any) -> None:
     assert all(0 <= share <= 1 for _, share in told) and ("candidates", 1.0) in told
 
 
+def test_the_old_name_of_the_budget_is_the_same_request() -> None:
+    assert CompressRequest(max_accuracy_drop=2.0) == CompressRequest(max_drop=2.0)
+
+
+def test_a_metric_that_falls_is_better() -> None:
+    """An error instead of an accuracy: the same drops give the same networks."""
+    accuracy, error = Fake(), Fake(lambda plan: 2 + loss(plan), metric=RMSE)
+    chosen, other = (find(fake, budget(2.0)).chosen for fake in (accuracy, error))
+    assert chosen.plan == other.plan and chosen.drop == pytest.approx(other.drop)
+
+
 def test_results_are_json() -> None:
     found = find(Fake(), budget(2.0))
     values = json.loads(json.dumps(found.to_dict()))
     assert values["held_out"] == 500 and values["chosen"] in values["candidates"]
     assert values["original"]["layers"] == ["dense", "dense"]
     assert set(values["chosen"]) == {
-        "layers", "dtype", "epochs", "macs", "bytes", "accuracy", "drop", "latency_us", "instructions",
+        "layers", "dtype", "epochs", "macs", "bytes", "score", "drop", "latency_us", "instructions",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"max_accuracy_drop": -0.1},
+        {"max_drop": -0.1},
+        {"max_drop": float("nan")},
         {"max_accuracy_drop": 100},
-        {"max_accuracy_drop": float("nan")},
+        {"max_accuracy_drop": 2},
         {"objective": "speed"},
         {"engine": "tpu"},
         {"methods": ()},
@@ -271,5 +285,5 @@ def test_results_are_json() -> None:
 )
 def test_requests_that_make_no_sense(options: dict[str, Any]) -> None:
     with pytest.raises(SchemaError) as caught:
-        CompressRequest(**{"max_accuracy_drop": 1.0, **options})
+        CompressRequest(**{"max_drop": 1.0, **options})
     assert caught.value.key.partition("[")[0] == next(iter(options))

@@ -22,17 +22,18 @@ from sen_exporters.tflite.exporter import TfliteExporter
 from sen_exporters.tflite.graph import TfliteOptions
 from sen_runtime import engines, reference
 from sen_runtime import format as image
-from sen_runtime.accuracy import network_accuracy
 from sen_runtime.bench.interleaved import Latencies, Loop
 from sen_runtime.data import hold_out
 from sen_runtime.errors import MissingExtraError
 from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense, Sparse
+from sen_runtime.scores import network_scores
+from sen_runtime.task import ACCURACY
 from tests.support.networks import random_input, random_network
 
 ENGINES = ("native", "onnxruntime", "litert")
-REQUEST = CompressRequest(max_accuracy_drop=3.0, objective="macs", methods=("low-rank",))
+REQUEST = CompressRequest(max_drop=3.0, objective="macs", methods=("low-rank",))
 RANK_8 = Plan((Form(8), DENSE))
 
 
@@ -78,7 +79,7 @@ def test_figures_are_those_of_the_network_on_held_out_examples(network: Network,
     _, held = hold_out(DATA.train_targets, Recipe().validation, 0)
     assert evaluator.samples == len(held) and evaluator.shapes == [(72, 64), (10, 72)]
     found = evaluator.network(plan)
-    accuracy = network_accuracy(found, DATA.train_inputs[held], DATA.train_targets[held])
+    accuracy = network_scores(found, DATA.training, held)[ACCURACY]
     assert evaluator.figures(plan) == Figures(accuracy, found.macs, image_bytes(found))
     assert contents(NetworkEvaluator(network, DATA, REQUEST), plan) == contents(evaluator, plan)
 
@@ -97,7 +98,7 @@ def test_distillation_trains_the_compressed_weights(network: Network) -> None:
     evaluator, plan = NetworkEvaluator(network, DATA, REQUEST), Plan((Form(4), DENSE))
     trained = replace(plan, epochs=3)
     assert evaluator.figures(trained).macs == evaluator.figures(plan).macs
-    assert evaluator.figures(trained).accuracy > evaluator.figures(plan).accuracy
+    assert evaluator.figures(trained).score > evaluator.figures(plan).score
     assert contents(evaluator, trained) != contents(evaluator, plan)
 
 
@@ -133,7 +134,7 @@ def test_figures_hold_for_another_drop(network: Network, tmp_path: Path, monkeyp
     first = search(network, DATA, REQUEST, state=tmp_path / "state")
     monkeypatch.setattr(Form, "error", None)
     monkeypatch.setattr(NetworkEvaluator, "_evaluate", None)
-    again = search(network, DATA, replace(REQUEST, max_accuracy_drop=3.5), state=tmp_path / "state")
+    again = search(network, DATA, replace(REQUEST, max_drop=3.5), state=tmp_path / "state")
     assert again.chosen == first.chosen
     assert set(json.loads((tmp_path / "state").read_text())["figures"]) >= {str(first.chosen.plan), "error 0 rank 8"}
 
@@ -157,7 +158,7 @@ def loops(monkeypatch: pytest.MonkeyPatch) -> dict[str, Loop]:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_plans_are_measured_side_by_side(engine: Any, network: Network, loops: dict[str, Loop]) -> None:
     plans = [Plan((DENSE, DENSE)), RANK_8, replace(RANK_8, dtype="int8-dynamic")]
-    evaluator = NetworkEvaluator(network, DATA, CompressRequest(max_accuracy_drop=3.0, engine=engine))
+    evaluator = NetworkEvaluator(network, DATA, CompressRequest(max_drop=3.0, engine=engine))
     assert evaluator.latencies_us(plans) == [1.0, 2.0, 3.0]
     assert len(loops) == 3
     for loop in loops.values():
@@ -192,7 +193,7 @@ def test_a_missing_engine_is_reported_first(network: Network, monkeypatch: pytes
     monkeypatch.setattr(engines, "engine", lambda name: absent)
     monkeypatch.setattr(budget, "NetworkEvaluator", None)
     with pytest.raises(MissingExtraError):
-        search(network, DATA, CompressRequest(max_accuracy_drop=3.0, engine="onnxruntime"))
+        search(network, DATA, CompressRequest(max_drop=3.0, engine="onnxruntime"))
 
 
 # --- whole searches ------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def test_a_missing_engine_is_reported_first(network: Network, monkeypatch: pytes
 @pytest.mark.filterwarnings("ignore::sen_edge.compression.moments.CompressionWarning")
 def test_a_spiking_network_is_searched_too() -> None:
     spiking = random_network(np.random.default_rng(0), spiking=True, kinds=("dense",), sizes=(64, 72, 10))
-    found = search(spiking, DATA, CompressRequest(max_accuracy_drop=99.0, objective="macs", methods=("low-rank",)))
+    found = search(spiking, DATA, CompressRequest(max_drop=99.0, objective="macs", methods=("low-rank",)))
     assert found.network.is_spiking and found.network.timesteps == spiking.timesteps
     assert found.network.macs == found.chosen.figures.macs < spiking.macs
 
@@ -210,7 +211,7 @@ def test_a_spiking_network_is_searched_too() -> None:
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_search_as_it_is(network: Network, engine: Any) -> None:
     """All methods, trained candidates, real latencies."""
-    request = CompressRequest(max_accuracy_drop=3.0, engine=engine, epochs=2, seconds=1.0)
+    request = CompressRequest(max_drop=3.0, engine=engine, epochs=2, seconds=1.0)
     evaluator = NetworkEvaluator(network, DATA, request)
     try:
         found = Search(evaluator, request).run()

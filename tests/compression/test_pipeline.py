@@ -23,10 +23,11 @@ from sen_edge.model.parameters import Checkpoint
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import to_float16
 from sen_runtime import reference
-from sen_runtime.accuracy import network_accuracy
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank
+from sen_runtime.scores import network_scores
+from sen_runtime.task import ACCURACY
 from tests.conftest import MLP, SNN, make_checkpoint, make_model
 from tests.support.clouds import float64_weights, mixed, planes, relative
 from tests.support.networks import random_network
@@ -67,8 +68,8 @@ def image() -> Model:
     ("options", "message"),
     [
         ({"epochs": 1}, "epochs"),
-        ({"sparsity": 0.5, "rank": 3}, r"sparsity.*rank|hierarchical.*max_accuracy_drop"),
-        ({"hierarchical": 0.1, "max_accuracy_drop": 1.0}, r"sparsity.*rank|hierarchical.*max_accuracy_drop"),
+        ({"sparsity": 0.5, "rank": 3}, r"sparsity.*rank|hierarchical.*max_drop"),
+        ({"hierarchical": 0.1, "max_drop": 1.0}, r"sparsity.*rank|hierarchical.*max_drop"),
         ({"sparsity": 0.5, "epochs": -1}, "epochs"),
         ({"rank": 3, "pattern": "1x4"}, "pattern"),
         ({"sparsity": 0.5, "near": 0.1}, "near"),
@@ -85,7 +86,7 @@ def test_requests_that_make_no_sense(options: dict[str, Any], message: str) -> N
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (CompressRequest(max_accuracy_drop=1.0, objective="macs"), "search"),
+        (CompressRequest(max_drop=1.0, objective="macs"), "search"),
         (CompressRequest(0.5, epochs=1), "training"),
         (CompressRequest(rank=3, epochs=1), "training"),
     ],
@@ -110,7 +111,7 @@ def test_second_order_needs_inputs(mlp: Model) -> None:
         (CompressRequest(rank=3), "coordinates"),
         (CompressRequest(rank=3, epochs=1), "coordinates"),
         (CompressRequest(hierarchical=0.1), "coordinates"),
-        (CompressRequest(max_accuracy_drop=1.0, objective="macs"), "coordinates"),
+        (CompressRequest(max_drop=1.0, objective="macs"), "coordinates"),
         (CompressRequest(0.5, pattern="neurons"), "coordinates"),
         (CompressRequest(0.5), "second-order"),
     ],
@@ -204,7 +205,7 @@ def far() -> Model:
 def test_a_rank_by_error_without_inputs(tolerance: float) -> None:
     model = far()
     found = compress(model, CompressRequest(error=tolerance))
-    assert found.figures["calibration"] is None and found.figures["accuracy"] is None
+    assert found.figures["calibration"] is None and found.figures["score"] is None
     before, after = model.network.layers[0].weight, found.network.layers[0].weight
     assert isinstance(before, Coordinates) and isinstance(after, LowRank)
     assert relative(after.to_dense(), float64_weights(before)) <= tolerance
@@ -311,7 +312,7 @@ REQUESTS: dict[str, CompressRequest] = {
     "distance": CompressRequest(0.5, criterion="distance"),
     "rank": CompressRequest(rank=4, near=0.1, pattern="4x1"),
     "trained": CompressRequest(rank=4, epochs=1, seed=2),
-    "budget": CompressRequest(max_accuracy_drop=60.0, objective="macs"),
+    "budget": CompressRequest(max_drop=60.0, objective="macs"),
 }
 
 
@@ -332,12 +333,14 @@ def test_figures_are_json_and_true(name: str, model: Model) -> None:
     assert sum(layer["macs"] for layer in figures["layers"]) == found.network.macs
     assert sum(layer["bytes"] for layer in figures["layers"]) == found.network.nbytes
     assert figures["calibration"] == {"data": "clouds (training part: 400)", "sha256": DATA.sha256, "samples": 400}
-    x, labels = DATA.test_inputs, DATA.test_targets
-    assert figures["accuracy"] == {
+    original, compressed = (network_scores(materialize(each), DATA.test) for each in (model.network, found.network))
+    assert figures["score"] == {
+        "metric": "accuracy",
+        "unit": "%",
         "data": "clouds (test part: 100)",
         "samples": 100,
-        "original": network_accuracy(materialize(model.network), x, labels),
-        "compressed": network_accuracy(materialize(found.network), x, labels),
+        "original": original[ACCURACY],
+        "compressed": compressed[ACCURACY],
     }
     assert ("training" in figures, "search" in figures) == (bool(request.epochs), request.task == "search")
     assert found.network.metadata == model.network.metadata

@@ -19,7 +19,7 @@ RNG = np.random.default_rng(0)
 X, Y = RNG.random((20, 6), np.float32), np.arange(20) % 3
 DATA = Dataset("numbers", X[:15], Y[:15], X[15:], Y[15:], (0.0, 1.0))
 NETWORK = random_network(RNG, kinds=("dense",), sizes=(6, 5, 3))
-REQUEST = CompressRequest(max_accuracy_drop=0.0, objective="macs")
+REQUEST = CompressRequest(max_drop=0.0, objective="macs")
 
 
 def load(
