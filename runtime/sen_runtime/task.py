@@ -38,6 +38,10 @@ class Metric:
         """Value with its unit."""
         return f"{value:.2f} %" if self.unit else f"{value:.4g}"
 
+    def change_text(self, change: float) -> str:
+        """Difference of two values, in points for percentages."""
+        return f"{change:.2f} points" if self.unit else f"{change:.3g}"
+
     def drop(self, before: float, after: float) -> float:
         """By how much a score is worse than one before; negative if it is better."""
         return before - after if self.higher_is_better else after - before

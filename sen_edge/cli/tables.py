@@ -34,7 +34,7 @@ def _search_table(search: Mapping[str, Any]) -> Any:
         latency = "-" if each["latency_us"] is None else f"{each['latency_us']:.2f} us"
         if each["instructions"] is not None:
             latency = f"{each['instructions']:,.0f} instructions"
-        score, drop = metric.text(each["score"]), f"{each['drop']:.2f}" if metric.unit else f"{each['drop']:.3g}"
+        score, drop = metric.text(each["score"]), metric.change_text(each["drop"])
         chosen = "*" if each == search["chosen"] else ""
         rows.append((what, f"{each['macs']:,}", size(each["bytes"]), latency, score, drop, chosen))
     headings = ("candidate", "MACs", "size", "latency", metric.name, "drop", "chosen")

@@ -143,7 +143,8 @@ class Search:
             best = min(self.candidates.values(), key=lambda each: each.drop, default=self.original)
             raise BudgetError(
                 f"no candidate keeps the {self.metric.name} of {self.metric.text(self.original.figures.score)} within "
-                f"{self.limit}; the best of {len(self.candidates)} loses {best.drop:.3g}: {best.plan}",
+                f"{self.limit}; the best of {len(self.candidates)} loses "
+                f"{self.metric.change_text(best.drop)}: {best.plan}",
                 "allow a larger drop, more --methods, or --epochs of distillation",
                 best,
             )
