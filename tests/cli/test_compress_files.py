@@ -169,7 +169,7 @@ def test_an_export_refuses_what_compress_does(
         pytest.param(("--pattern", "1x4"), 2, "--pattern", id="pattern alone"),
         pytest.param(("--hierarchical", "0"), 2, "--hierarchical", id="hierarchical 0"),
         pytest.param(("--hierarchical", "0.1", "--rank", "3"), 2, "hierarchical", id="hierarchical with rank"),
-        pytest.param(("--max-accuracy-drop", "1", "--rank", "3"), 2, "accuracy", id="budget with rank"),
+        pytest.param(("--max-accuracy-drop", "1", "--rank", "3"), 2, "max drop", id="budget with rank"),
         pytest.param(("--max-accuracy-drop", "100"), 2, "accuracy-drop", id="drop 100"),
         pytest.param(("--max-accuracy-drop", "nan"), 2, "accuracy-drop", id="drop nan"),
         pytest.param(("--max-accuracy-drop", "1", "--methods", "sparse,odd"), 2, "methods", id="methods"),
