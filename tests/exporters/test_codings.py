@@ -13,12 +13,12 @@ from sen_edge.model.probe import verification_inputs
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_exporters.base import exporter
 from sen_runtime import reference
-from sen_runtime.engines import litert, onnxruntime
+from sen_runtime.engines import litert, native, onnxruntime
 from sen_runtime.errors import EngineError, NetworkError
 from sen_runtime.ir.codings import CODINGS
 from sen_runtime.ir.network import READOUTS, Network
 from sen_runtime.ir.standardization import Standardization
-from tests.exporters.test_neuron_parameters import make
+from tests.exporters.test_neuron_parameters import assert_native, make
 
 DELTA = 0.3
 COMPUTED = ("current", "rate", "delta")
@@ -84,6 +84,23 @@ def test_graphs_agree_with_the_reference(coding, target, form, sizes) -> None:
 def test_currents_are_standardized(target, form) -> None:
     scaling = Standardization(np.arange(6, dtype=np.float32) / 8, np.full(6, 0.5, np.float32))
     assert_same(coded("current", input_scaling=scaling), target, form)
+
+
+@pytest.mark.parametrize("coding", COMPUTED)
+@pytest.mark.parametrize("kernels", native.KERNELS)
+def test_the_library_agrees_with_the_reference(coding, kernels) -> None:
+    for readout in READOUTS:
+        for sizes in ((6, 9, 7, 4), (6, 9, 4), (6, 3), (40, 70, 5)):
+            network = coded(coding, sizes, readout)
+            assert_native(network, draw(network), kernels=kernels)
+    each = replace(make((6, 9, 4), "mean_membrane", timesteps=7), input_coding=coding, delta=network.delta)
+    assert_native(each, draw(each), kernels=kernels)
+
+
+def test_the_library_standardizes_sequences() -> None:
+    scaling = Standardization(np.arange(6, dtype=np.float32) / 8, np.full(6, 0.5, np.float32))
+    network = coded("current", input_scaling=scaling)
+    assert_native(network, draw(network, 70))
 
 
 def assert_same(network: Network, target: str, form: str) -> None:

@@ -12,8 +12,9 @@ from sen_edge.exporting.verify.error_bound import error_bounds
 from sen_edge.model.free import FreeNetwork
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_exporters.base import exporter
+from sen_runtime import format as image
 from sen_runtime import reference
-from sen_runtime.engines import litert, onnxruntime
+from sen_runtime.engines import litert, native, onnxruntime
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import READOUTS, Layer, Network, readout_factors
@@ -189,3 +190,51 @@ def test_parameters_out_of_range_are_refused(fields, name) -> None:
 def test_as_many_parameters_as_neurons_are_expected() -> None:
     with pytest.raises(NetworkError, match="beta has 2 values; expected 3"):
         Layer(Dense(np.ones((3, 2), np.float32)), None, Lif(np.array([0.5, 0.6], np.float32)))
+
+
+@pytest.mark.parametrize("kernels", native.KERNELS)
+@pytest.mark.parametrize("readout", READOUTS)
+@pytest.mark.parametrize("coding", ["direct", "spikes"])
+def test_the_library_agrees_with_the_reference(kernels, readout, coding) -> None:
+    for each in (True, False):
+        for sizes in (*SIZES, (40, 70, 5)):
+            for pack in (True, False):
+                network = make(sizes, readout, each=each, coding=coding)
+                assert_native(network, draw_inputs(network), kernels=kernels, pack=pack)
+
+
+@pytest.mark.parametrize(("reset", "delay"), RESET_CASES)
+def test_the_library_has_every_reset(reset, delay) -> None:
+    network = make(SIZES[0], "mean_membrane", reset=reset, delay=delay)
+    assert_native(network, draw_inputs(network))
+
+
+def assert_native(network: Network, x: np.ndarray, **options) -> None:
+    """Rows alone, as a batch, in steps and in laps."""
+    expected, data = reference.run(network, x), image.dumps(network)
+    assert image.dumps(image.loads(data)) == data
+    np.testing.assert_array_equal(reference.run(image.loads(data), x), expected)
+    with native.load(data, **options) as session:
+        assert session.input_shape == network.input_shape
+        close = {"rtol": 1e-5, "atol": 1e-6}
+        np.testing.assert_allclose(session.run(x), expected, **close)
+        np.testing.assert_allclose([session.run(row) for row in x], expected, **close)
+        session.layer_ns(x[:1])
+        np.testing.assert_allclose(session.run(x[:1]), expected[:1], **close)
+        session.reset()
+        steps = [session.step(x[0, t] if x.ndim == 3 else x[0]) for t in range(network.timesteps)]
+        found = {"mean_membrane": np.mean(steps, 0), "last_membrane": steps[-1], "spike_count": np.sum(steps, 0)}
+        np.testing.assert_allclose(found[network.readout], expected[0], **close)
+
+
+def test_layers_with_and_without_parameters_of_neurons() -> None:
+    varied, same = (make(SIZES[0], "last_membrane", each=each) for each in (True, False))
+    for mixed in ((0, 1, 1), (1, 0, 0), (1, 1, 0)):
+        layers = tuple((same, varied)[which].layers[index] for index, which in enumerate(mixed))
+        network = replace(varied, layers=layers)
+        assert_native(network, draw_inputs(network))
+        only_beta = replace(network.layers[0], neuron=Lif(varied.layers[0].neuron.beta, 0.5))
+        only_threshold = replace(network.layers[0], neuron=Lif(0.5, varied.layers[0].neuron.threshold))
+        for first in (only_beta, only_threshold):
+            changed = replace(network, layers=(first, *network.layers[1:]))
+            assert_native(changed, draw_inputs(changed))

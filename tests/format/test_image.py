@@ -210,7 +210,7 @@ def test_operator_round_trip(kind, dtype):
     assert_round_trip(by_source(network))
 
 
-@pytest.mark.parametrize(("reset", "readout", "coding"), [*product(records.RESETS, READOUTS, records.INPUT_CODINGS)])
+@pytest.mark.parametrize(("reset", "readout", "coding"), [*product(records.RESETS, READOUTS, records.FIRST_CODINGS)])
 def test_spiking_network_round_trip(reset, readout, coding):
     rng = np.random.default_rng(2)
     assert_round_trip(
@@ -271,7 +271,7 @@ def test_arrays_in_another_order_are_written_in_rows():
     seed=st.integers(0, 2**32 - 1),
     spiking=st.booleans(),
     dtype=st.sampled_from([np.float32, np.float16]),
-    coding=st.sampled_from(records.INPUT_CODINGS),
+    coding=st.sampled_from(records.FIRST_CODINGS),
     readout=st.sampled_from(READOUTS),
     reset=st.sampled_from(records.RESETS),
     timesteps=st.integers(1, MAX_TIMESTEPS),

@@ -9,7 +9,8 @@ import pytest
 from sen_edge.passes.quantize import to_int8, to_int8_weights
 from sen_runtime import format as image
 from sen_runtime.errors import ImageError
-from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Network
+from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Layer, Network
+from sen_runtime.ir.neurons import LeakyIntegrator
 from sen_runtime.ir.standardization import Standardization
 from tests.support.images import NONE, assert_round_trip, assert_same, f32, patched, section_rows, tiny
 from tests.support.networks import KINDS, by_source, random_input, random_network
@@ -20,9 +21,11 @@ from tests.support.scalings import (
     SCALED_SAMPLE,
     SCALED_TINY,
     STD,
+    VARIED,
     int8_of_sources,
     int8_without_a_grid,
     scaled,
+    spiking,
     with_scaling,
 )
 
@@ -46,11 +49,26 @@ def test_output_scaling_byte_for_byte() -> None:
     assert_same(image.loads(expected), network)
 
 
+def test_parameters_of_neurons_byte_for_byte() -> None:
+    weights = Layer(tiny().layers[0].weight, tiny().layers[0].bias, LeakyIntegrator(f32(0.5)))
+    network = Network((weights,), 3)
+    assert image.dumps(network) == VARIED
+    assert_same(image.loads(VARIED), network)
+
+
+def test_change_of_an_input_coding_byte_for_byte() -> None:
+    weights = Layer(tiny().layers[0].weight, tiny().layers[0].bias, LeakyIntegrator(0.5))
+    network = Network((weights,), 3, "delta", delta=0.25)
+    expected = spiking(0.5, coding=4, delta=(0.25,))
+    assert image.dumps(network) == expected
+    assert_same(image.loads(expected), network)
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("spiking", [False, True])
-def test_round_trip_with_any_weights(kind: str, spiking: bool) -> None:
+@pytest.mark.parametrize("is_spiking", [False, True])
+def test_round_trip_with_any_weights(kind: str, is_spiking: bool) -> None:
     rng = np.random.default_rng(1)
-    network = random_network(rng, spiking=spiking, kinds=(kind,), sizes=(5, 4, 3))
+    network = random_network(rng, spiking=is_spiking, kinds=(kind,), sizes=(5, 4, 3))
     networks = [network, by_source(network)]
     if kind != "coordinates":
         networks += [to_int8_weights(network), to_int8(network, random_input(rng, network, 64))]
@@ -92,7 +110,9 @@ def test_the_files_above_are_wrong_in_one_way_only() -> None:
     image.loads(with_scaling(3, 4, NONE, NONE, tensors=[MEAN, STD]))
 
 
-@pytest.mark.parametrize("data", [SCALED_TINY, SCALED_SAMPLE, SCALED_INT8_SAMPLE], ids=["tiny", "float", "int8"])
+@pytest.mark.parametrize(
+    "data", [SCALED_TINY, SCALED_SAMPLE, SCALED_INT8_SAMPLE, VARIED], ids=["tiny", "float", "int8", "neurons"]
+)
 def test_any_word_may_hold_anything(data: bytes) -> None:
     end = sum(section_rows(data)[0])
     for offset in range(28, end, 4):

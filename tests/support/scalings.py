@@ -35,7 +35,7 @@ def standardization(rng: np.random.Generator, n: int) -> Standardization:
 
 def scaled(rng: np.random.Generator, network: Network, activation: str | None = None) -> Network:
     """The network with scalings and an output activation, drawn if None; spike trains are not standardized."""
-    is_current = network.input_coding == "direct"
+    is_current = not network.coding.gives_spikes
     return replace(
         network,
         input_scaling=standardization(rng, network.n_in) if is_current else None,
@@ -88,7 +88,33 @@ def spiking_trains():
     return assemble(head + tail(3, 4, NONE, NONE), [W, B, MEAN, STD], version=4)
 
 
+def spiking(beta=0.0, neurons=(NONE, NONE), *, coding=0, version=4, tensors=(), delta=(), scaling=(NONE, NONE)):
+    """A leaky integrator of two inputs, and what version 4 has of neurons and codings."""
+    head = program(2, 1, [layer(0, 2, 3, beta)], [DENSE], timesteps=3, coding=coding)
+    behind = tail(*scaling, NONE, NONE, neurons=neurons) if version == 4 else b""
+    return assemble(head + behind + struct.pack(f"<{len(delta)}f", *delta), [W, B, *tensors], version=version)
+
+
+VARIED = spiking(neurons=(3, NONE), tensors=[f32(0.5)])
+HOSTILE_NEURONS = {
+    "beta, and a beta each": (spiking(0.5, (3, NONE), tensors=[f32(0.5)]), r"stored as.*0\.5"),
+    "beta each beyond 1": (spiking(neurons=(3, NONE), tensors=[f32(1.5)]), r"layer 0.*beta of neuron 0 is 1\.5"),
+    "beta each that is none": (spiking(neurons=(3, NONE), tensors=[f32(np.nan)]), r"layer 0.*beta.*nan"),
+    "beta of too many neurons": (spiking(neurons=(3, NONE), tensors=[f32(0.5, 0.5)]), r"beta has 2 values.*1"),
+    "beta each in float16": (spiking(neurons=(3, NONE), tensors=[f32(0.5).astype("f2")]), r"beta.*float16"),
+    "beta each of rank 2": (spiking(neurons=(1, NONE)), r"beta.*shape"),
+    "beta each is the program": (spiking(neurons=(0, NONE)), r"section 0"),
+    "threshold each of a readout": (spiking(neurons=(NONE, 2)), r"LeakyIntegrator.*no threshold"),
+    "input coding": (spiking(0.5, coding=5), r"input coding is 5"),
+    "input coding of version 1": (spiking(0.5, coding=2, version=1), r"input coding is 2.*0 to 1"),
+    "delta is missing": (spiking(0.5, coding=4), r"program.*160.*164"),
+    "delta of another coding": (spiking(0.5, coding=3, delta=(0.5,)), r"program.*164.*160"),
+    "delta of 0": (spiking(0.5, coding=4, delta=(0.0,)), r"delta is 0"),
+    "delta that is none": (spiking(0.5, coding=4, delta=(np.nan,)), r"delta is nan"),
+    "scaled rates": (spiking(0.5, coding=3, tensors=[MEAN, STD], scaling=(3, 4)), r"not standardized"),
+}
 HOSTILE_SCALINGS = {
+    **HOSTILE_NEURONS,
     "nothing to scale": (with_scaling(*[NONE] * 4), r"version 4.*version 1"),
     "sources with nothing to scale": (
         patched(sources(), 8, "H", 4),
@@ -121,9 +147,9 @@ HOSTILE_SCALINGS = {
         with_scaling(NONE, NONE, 3, 4, tensors=[MEAN, STD]),
         r"output scaling has 2 features.*1",
     ),
-    "scaled spike trains": (spiking_trains(), "spike trains"),
-    "neurons with a beta each": (with_scaling(*[NONE] * 4, neurons=(2, NONE)), r"layer 0.*each neuron"),
-    "neurons with a threshold each": (with_scaling(*[NONE] * 4, neurons=(NONE, 2)), r"layer 0.*each neuron"),
+    "scaled spike trains": (spiking_trains(), "not standardized"),
+    "neurons with a beta each": (with_scaling(*[NONE] * 4, neurons=(2, NONE)), r"layer 0.*no beta"),
+    "neurons with a threshold each": (with_scaling(*[NONE] * 4, neurons=(NONE, 2)), r"layer 0.*no threshold"),
     "version 4 with a grid of -0": (
         with_scaling(3, 4, NONE, NONE, tensors=[MEAN, STD], grid=(-0.0, 0)),
         r"grid.*-0\.0",

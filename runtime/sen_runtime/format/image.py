@@ -17,7 +17,7 @@ import numpy as np
 from sen_runtime.errors import ImageError, NetworkError
 from sen_runtime.files import write_atomic
 from sen_runtime.format import records
-from sen_runtime.format.records import GRID, HEADER, LAYER, NEURON, NONE, OPERATOR, PROGRAM, SCALING, SECTION
+from sen_runtime.format.records import DELTA, GRID, HEADER, LAYER, NEURON, NONE, OPERATOR, PROGRAM, SCALING, SECTION
 from sen_runtime.integer import check_integers
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid
@@ -170,7 +170,7 @@ class _Tensors:
 
 
 def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dict[str, str]) -> Network:
-    head, layer_records, operator_records, grid, scaling, neurons = _records(program, version)
+    head, layer_records, operator_records, grid, scaling, neurons, delta = _records(program, version)
     n_layers, n_operators, timesteps, coding, readout, _, _, activation = PROGRAM.unpack(head)
     with _within("the input: "):
         input_grid = _input_grid(grid, version)
@@ -178,17 +178,19 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
     if len(operators) != n_layers:
         raise ImageError(f"{n_layers} layers for the operators [{listing(each.number for each in operators)}]")
     layers = []
-    for index, (record, operator) in enumerate(zip(_rows(LAYER, layer_records), operators)):
+    each = list(_rows(NEURON, neurons)) or [memoryview(NEURON.pack(NONE, NONE))] * n_layers
+    for index, (record, operator, neuron) in enumerate(zip(_rows(LAYER, layer_records), operators, each)):
         with _within(f"layer {index}: "):
-            layers.append(_layer(record, operator, tensors))
+            layers.append(_layer(record, operator, neuron, tensors))
     ends = _scaling("input", scaling[:8], tensors), _scaling("output", scaling[8:], tensors)
-    _check_neurons(neurons)
     if tensors.unused:
         raise ImageError(f"sections [{listing(sorted(tensors.unused))}] belong to no layer")
-    coding, readout = _pick(records.INPUT_CODINGS, coding, "input coding"), _pick(READOUTS, readout, "readout")
+    codings = records.INPUT_CODINGS if version == records.VERSION_WITH_SCALINGS else records.FIRST_CODINGS
+    coding, readout = _pick(codings, coding, "input coding"), _pick(READOUTS, readout, "readout")
     activation = _pick(OUTPUT_ACTIVATIONS, activation, "output activation") if scaling else "none"
     with _within(""):
-        network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid, *ends, activation)
+        change = DELTA.unpack(delta)[0] if delta else 0.0
+        network = Network(tuple(layers), timesteps, coding, readout, metadata, input_grid, *ends, activation, change)
         check_integers(network)
     if version != (expected := records.version_of(network)):
         raise ImageError(f"the image has version {version}; its network is stored as version {expected}")
@@ -197,12 +199,14 @@ def _network(program: memoryview, version: int, tensors: _Tensors, metadata: dic
 
 
 def _records(program: memoryview, version: int) -> list[memoryview]:
-    """Head, layers, operators, grid of the input, scaling and neurons; empty where the version has none."""
+    """Head, layers, operators, grid of the input, scaling, neurons and delta; empty where the version has none."""
     if len(program) < PROGRAM.size:
         raise ImageError(f"the program has {len(program)} bytes; expected at least {PROGRAM.size}")
-    n_layers, n_operators, *_ = PROGRAM.unpack_from(program)
+    n_layers, n_operators, _, coding, *_ = PROGRAM.unpack_from(program)
     has_grid, has_scalings = records.tail_of(version)
-    tail = [GRID.size * has_grid, SCALING.size * has_scalings, NEURON.size * n_layers * has_scalings]
+    has_delta = has_scalings and records.INPUT_CODINGS[coding : coding + 1] == ("delta",)
+    neurons = NEURON.size * n_layers * has_scalings
+    tail = [GRID.size * has_grid, SCALING.size * has_scalings, neurons, DELTA.size * has_delta]
     sizes = [PROGRAM.size, LAYER.size * n_layers, OPERATOR.size * n_operators, *tail]
     if len(program) != sum(sizes):
         raise ImageError(
@@ -227,14 +231,6 @@ def _scaling(what: str, references: memoryview, tensors: _Tensors) -> Standardiz
         return None
     with _within(f"the {what} scaling: "):
         return Standardization(tensors.take(mean), tensors.take(std))
-
-
-def _check_neurons(records_: memoryview) -> None:
-    for index, record in enumerate(_rows(NEURON, records_)):
-        if NEURON.unpack(record) != (NONE, NONE):
-            raise ImageError(
-                f"layer {index}: beta or threshold of each neuron are not supported", "update sen-edge-runtime"
-            )
 
 
 def _operators(rows: Iterator[memoryview], tensors: _Tensors) -> list[_Operator]:
@@ -279,10 +275,16 @@ def _operator(index: int, record: memoryview, stack: list[_Operator], tensors: _
     return _Operator(index, depth, operator)
 
 
-def _layer(record: memoryview, operator: _Operator, tensors: _Tensors) -> Layer:
+def _layer(record: memoryview, operator: _Operator, neuron: memoryview, tensors: _Tensors) -> Layer:
     _, bias, kind, *scalars, reset, grid_scale, zero_point = LAYER.unpack(record)
     fields = _pick(records.NEURONS, kind, "neuron kind")
     values: dict[str, Any] = dict(zip(fields.scalars, scalars))
+    references = dict(zip(("beta", "threshold"), NEURON.unpack(neuron)))
+    for name, reference in references.items():
+        if reference != NONE and name not in values:
+            raise ImageError(f"{fields.type.__name__} neurons have no {name}")
+        if reference != NONE:
+            values[name] = tensors.take(reference)
     if fields.type is Lif:
         values["reset"], values["reset_delay"] = _pick(records.RESETS, reset, "reset")
     grid = records.decode_grid(grid_scale, zero_point)
@@ -344,16 +346,19 @@ def _content(network: Network) -> list[_Content]:
         operators.append(records.pack_operator(operator, references, operands))
         return len(operators) - 1
 
-    layers = [
-        records.pack_layer(layer, append(layer.weight, records.MAX_DEPTH), add(layer.bias)) for layer in network.layers
-    ]
+    layers, neurons = [], []
+    for layer in network.layers:
+        layers.append(records.pack_layer(layer, append(layer.weight, records.MAX_DEPTH), add(layer.bias)))
+        neurons.append(NEURON.pack(*(add(layer.neuron.arrays.get(name)) for name in ("beta", "threshold"))))
     has_grid, has_scalings = records.tail_of(records.version_of(network))
     tail = [GRID.pack(*records.encode_grid(network.input_grid))] if has_grid else []
     if has_scalings:
         scalings = (network.input_scaling, network.output_scaling)
         pairs = [(None, None) if scaling is None else (scaling.mean, scaling.std) for scaling in scalings]
         tail.append(SCALING.pack(*(add(array) for pair in pairs for array in pair)))
-        tail += [NEURON.pack(NONE, NONE)] * len(layers)
+        tail += neurons
+    if network.delta:
+        tail.append(DELTA.pack(network.delta))
     program = b"".join([records.pack_head(network, len(operators)), *layers, *operators, *tail])
     metadata = [(records.KIND_METADATA, 0, (), _encode_metadata(network.metadata))] if network.metadata else []
     return [(records.KIND_PROGRAM, 0, (), program), *metadata, *((records.KIND_TENSOR, *tensor) for tensor in tensors)]

@@ -16,6 +16,7 @@ import numpy as np
 
 from sen_runtime.errors import ImageError
 from sen_runtime.ir.checks import Array
+from sen_runtime.ir.codings import CODINGS
 from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, READOUTS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
@@ -24,7 +25,7 @@ from sen_runtime.ir.operators.sparse import ORDERS
 
 MAGIC = b"\x89SEN\r\n\x1a\n"
 #: Of networks with float activations; with int8 activations, whose records hold grids; with sparse weights by source;
-#: with scalings or an output activation.
+#: with scalings, an output activation, parameters of single neurons or a later input coding.
 VERSION, VERSION_WITH_GRIDS, VERSION_WITH_SOURCES, VERSION_WITH_SCALINGS = 1, 2, 3, 4
 ALIGNMENT = 64
 NONE = 0xFFFFFFFF
@@ -37,7 +38,8 @@ LAYER = struct.Struct("<IIIffIfi")  # operator, bias, neuron, beta, threshold, r
 OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, order
 GRID = struct.Struct("<fi")  # scale, zero point: of the input, behind the operators of a network with grids
 SCALING = struct.Struct("<4I")  # mean and std of the input, of the output
-NEURON = struct.Struct("<2I")  # beta and threshold of each neuron of a layer
+NEURON = struct.Struct("<2I")  # beta and threshold of each neuron of a layer; `NONE` for the number in the layer
+DELTA = struct.Struct("<f")  # min change that spikes, at the end of a program of input coding "delta"
 
 KIND_PROGRAM, KIND_METADATA, KIND_TENSOR = 1, 2, 3
 DTYPES: dict[int, np.dtype[Any]] = {
@@ -51,7 +53,9 @@ DTYPES: dict[int, np.dtype[Any]] = {
 MAX_DEPTH = 32
 #: Block columns that uint16 can name; the indices of a matrix with more are int32.
 UINT16_COLUMNS = 1 << 16
-INPUT_CODINGS = ("direct", "spikes")
+INPUT_CODINGS = tuple(CODINGS)
+#: Those of versions before 4.
+FIRST_CODINGS = INPUT_CODINGS[:2]
 #: `reset` and `reset_delay`.
 RESETS = (("subtract", True), ("zero", True), ("subtract", False), ("zero", False))
 
@@ -104,13 +108,13 @@ def find(table: Sequence[Fields], owner: object) -> tuple[int, Fields]:
 
 def version_of(network: Network) -> int:
     """Version of the image of a network; raises `ImageError` for int8 activations with weights by source."""
-    if network.input_coding not in INPUT_CODINGS:
-        raise ImageError(f"version {VERSION_WITH_SOURCES} of the image has no input coding {network.input_coding}")
     operators = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
     has_sources = any(isinstance(operator, Sparse) and operator.order == "sources" for operator in operators)
     if has_sources and network.input_grid is not None:
         raise ImageError("an image has no sparse weights by source with int8 activations", "store them by row")
-    if network.input_scaling or network.output_scaling or network.output_activation != "none":
+    is_scaled = network.input_scaling or network.output_scaling or network.output_activation != "none"
+    is_varied = any(layer.neuron.arrays for layer in network.layers)
+    if is_scaled or is_varied or network.input_coding not in FIRST_CODINGS:
         return VERSION_WITH_SCALINGS
     if has_sources:
         return VERSION_WITH_SOURCES
@@ -138,9 +142,7 @@ def pack_head(network: Network, n_operators: int) -> bytes:
 def pack_layer(layer: Layer, operator: int, bias: int) -> bytes:
     """Record of a layer, for the index of its operator and the section of its bias."""
     kind, fields = find(NEURONS, layer.neuron)
-    for name in layer.neuron.arrays:
-        raise ImageError(f"version {VERSION_WITH_SCALINGS} of the image has no {name} of single neurons")
-    scalars = [getattr(layer.neuron, name) for name in fields.scalars]
+    scalars = [0.0 if name in layer.neuron.arrays else getattr(layer.neuron, name) for name in fields.scalars]
     reset = 0
     if isinstance(layer.neuron, Lif):
         reset = RESETS.index((layer.neuron.reset, layer.neuron.reset_delay))

@@ -86,14 +86,14 @@ SEN_API sen_status sen_arena_size(const void *image, size_t image_size, unsigned
 SEN_API sen_status sen_load(
     sen_model **model, const void *image, size_t image_size, void *arena, size_t arena_size, unsigned flags);
 
-/* Values of an input (of one time step of a spike train), and of an output. */
+/* Values of an input (of one time step of a sequence), and of an output. */
 SEN_API uint32_t sen_inputs(const sen_model *model);
 SEN_API uint32_t sen_outputs(const sen_model *model);
 
 /* Time steps of a spiking network; 0 for a multilayer perceptron. */
 SEN_API uint32_t sen_timesteps(const sen_model *model);
 
-/* Whether sen_run takes a spike train `[timesteps, inputs]` instead of one input `[inputs]`. */
+/* Whether sen_run takes a sequence `[timesteps, inputs]` (spikes, or values) instead of one input `[inputs]`. */
 SEN_API int sen_takes_spike_train(const sen_model *model);
 
 /* Name of the kernels in use: "reference", "portable", "avx2", "avx512", "neon", "neon_dotprod". */

@@ -249,6 +249,23 @@ static int is_layer_grid(const sen_image *image, const sen_layer_record *layer)
     return all_zero(&layer->grid_scale, sizeof layer->grid_scale + sizeof layer->grid_zero);
 }
 
+/* A parameter in [low, high]: a number, or 0 and a section with one for each neuron. */
+static int is_parameter(const sen_image *image, uint32_t layer, uint32_t section, float number, float low, float high)
+{
+    const uint32_t n = image->operators[image->layers[layer].op].n_out;
+    sen_tensor values;
+    uint32_t i;
+    if (section == SEN_NONE)
+        return number >= low && number <= high;
+    values = sen_image_tensor(image, is_tensor(image, section) ? section : SEN_NONE);
+    if (image->input_grid || !all_zero(&number, sizeof number) || !has_shape(&values, 1, n, 0) || values.dtype != SEN_FLOAT32)
+        return 0;
+    for (i = 0; i < n; i++)
+        if (!(((const float *)values.data)[i] >= low && ((const float *)values.data)[i] <= high))
+            return 0;
+    return 1;
+}
+
 static sen_status check_layer(const sen_image *image, uint32_t index)
 {
     const sen_layer_record *layer = &image->layers[index];
@@ -265,11 +282,16 @@ static sen_status check_layer(const sen_image *image, uint32_t index)
         return layer->neuron <= SEN_RELU && is_zero_from(layer, offsetof(sen_layer_record, beta)) ? SEN_OK : SEN_LAYER;
     if (layer->neuron != (is_last && program->readout != SEN_SPIKE_COUNT ? SEN_LEAKY_INTEGRATOR : SEN_LIF))
         return SEN_LAYER;
-    if (!(layer->beta >= 0 && layer->beta <= 1))
+    if (!is_parameter(image, index, image->neurons ? image->neurons[index].beta : SEN_NONE, layer->beta, 0, 1))
         return SEN_LAYER;
     if (layer->neuron == SEN_LEAKY_INTEGRATOR)
         return is_zero_from(layer, offsetof(sen_layer_record, threshold)) ? SEN_OK : SEN_LAYER;
-    return layer->threshold > 0 && is_finite(layer->threshold) && layer->reset <= SEN_ZERO_WITHOUT_DELAY ? SEN_OK : SEN_LAYER;
+    return is_parameter(
+               image, index, image->neurons ? image->neurons[index].threshold : SEN_NONE, layer->threshold, 1.40129846e-45f,
+               3.40282347e+38f)
+            && layer->reset <= SEN_ZERO_WITHOUT_DELAY
+        ? SEN_OK
+        : SEN_LAYER;
 }
 
 /* Mean and std of `n` features, or neither. */
@@ -299,11 +321,14 @@ static sen_status check_scaling(const sen_image *image)
     uint32_t index;
     if (!scaling)
         return program->activation == 0 ? SEN_OK : SEN_PROGRAM;
-    if (program->activation > SEN_SIGMOID || (program->is_spike_train && scaling->input[0] != SEN_NONE))
+    if (program->activation > SEN_SIGMOID || (sen_arrives_as_spikes(program) && scaling->input[0] != SEN_NONE))
         return SEN_PROGRAM;
-    for (index = 0; index < program->layers; index++)
-        if (image->neurons[index].beta != SEN_NONE || image->neurons[index].threshold != SEN_NONE)
+    for (index = 0; index < program->layers; index++) {
+        const uint32_t neuron = image->layers[index].neuron;
+        if ((neuron != SEN_LIF && image->neurons[index].threshold != SEN_NONE)
+            || (neuron <= SEN_RELU && image->neurons[index].beta != SEN_NONE))
             return SEN_LAYER;
+    }
     return is_scaling(image, scaling->input, program->n_in) && is_scaling(image, scaling->output, program->n_out) ? SEN_OK
                                                                                                                  : SEN_PROGRAM;
 }
@@ -317,14 +342,15 @@ static sen_status check_program(sen_image *image)
     const sen_grid_record *input;
     if (row->nbytes < sizeof *program)
         return SEN_PROGRAM;
-    if (program->layers == 0 || program->is_spike_train > 1 || program->readout > SEN_SPIKE_COUNT)
+    if (program->layers == 0 || program->coding > (has_scaling ? SEN_DELTA : SEN_SPIKES) || program->readout > SEN_SPIKE_COUNT)
         return SEN_PROGRAM;
-    if (program->timesteps == 0 && program->is_spike_train)
+    if ((program->timesteps == 0 && program->coding != SEN_DIRECT) || (program->coding == SEN_DELTA && program->n_in % 2))
         return SEN_PROGRAM;
     if (row->nbytes
         != sizeof *program + sizeof *image->layers * (uint64_t)program->layers
             + sizeof *image->operators * (uint64_t)program->operators + (has_grid ? sizeof *input : 0)
-            + (has_scaling ? sizeof *image->scaling + sizeof *image->neurons * (uint64_t)program->layers : 0))
+            + (has_scaling ? sizeof *image->scaling + sizeof *image->neurons * (uint64_t)program->layers : 0)
+            + (program->coding == SEN_DELTA ? sizeof *image->delta : 0))
         return SEN_PROGRAM;
     image->program = program;
     image->layers = (const sen_layer_record *)(const void *)(program + 1);
@@ -335,9 +361,16 @@ static sen_status check_program(sen_image *image)
     if (has_scaling) {
         image->scaling = (const sen_scaling_record *)(const void *)(input + 1);
         image->neurons = (const sen_neuron_record *)(const void *)(image->scaling + 1);
+        if (program->coding == SEN_DELTA) {
+            image->delta = (const float *)(const void *)(image->neurons + program->layers);
+            if (!(*image->delta > 0 && is_finite(*image->delta)))
+                return SEN_PROGRAM;
+        }
         if (all_zero(input, sizeof *input))
             return SEN_OK;
     }
+    if (program->coding > SEN_SPIKES)
+        return SEN_PROGRAM;
     image->input_grid = input;
     return input->zero >= -128 && input->zero <= 127 && is_grid(input->scale, (float)input->zero) ? SEN_OK : SEN_PROGRAM;
 }

@@ -231,7 +231,7 @@ typedef struct place {
 static sen_grid readout_grid(const sen_program *program, const sen_grid *input, double total)
 {
     sen_grid readout = {0, 0};
-    if (program->layers == 1 && !program->is_spike_train) {
+    if (program->layers == 1 && !sen_has_steps(program)) {
         readout.scale = (float)(input->scale * total);
         readout.zero = input->zero;
     } else {
@@ -246,7 +246,7 @@ static sen_status place_layers(sen_loader *loader, place *at, sen_integer_layer 
     uint32_t index;
     for (index = 0; index < program->layers; index++) {
         const int is_readout = loader->image->layers[index].neuron == SEN_LEAKY_INTEGRATOR;
-        const int is_weighted = is_readout && (index > 0 || program->is_spike_train);
+        const int is_weighted = is_readout && (index > 0 || sen_has_steps(program));
         sen_integer_layer layer;
         const sen_status status = place_layer(
             loader, index, is_readout ? &at->readout : &at->in, is_readout ? at->total : 1, is_weighted ? at->weighted : at->x,
@@ -311,7 +311,7 @@ sen_status sen_lay_out_integers(sen_loader *loader, sen_integer_network **placed
     made.layer_count = program->layers;
     made.lif_count = program->timesteps ? program->layers - !is_counted : 0;
     made.timesteps = program->timesteps;
-    made.is_spike_train = program->is_spike_train;
+    made.is_spike_train = (uint32_t)sen_has_steps(program);
     made.n_in = program->n_in;
     made.n_out = program->n_out;
     made.inverse_scale = 1.0f / input->scale;

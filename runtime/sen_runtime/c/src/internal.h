@@ -59,9 +59,12 @@ typedef struct section_row {
     uint64_t reserved;
 } section_row;
 
+/* Input codings. */
+enum { SEN_DIRECT, SEN_SPIKES, SEN_CURRENT, SEN_RATE, SEN_DELTA };
+
 /* The program. */
 typedef struct sen_program {
-    uint32_t layers, operators, timesteps, is_spike_train, readout, n_in, n_out, activation;
+    uint32_t layers, operators, timesteps, coding, readout, n_in, n_out, activation;
 } sen_program;
 
 /* A layer; `bias` is a section or SEN_NONE, `reset` SEN_RESET_... or SEN_ZERO_WITHOUT_DELAY. The grid is 0 without int8
@@ -85,7 +88,7 @@ typedef struct sen_scaling_record {
     uint32_t input[2], output[2];
 } sen_scaling_record;
 
-/* Sections of beta and threshold of each neuron of a layer. */
+/* Sections of beta and threshold of each neuron of a layer, or SEN_NONE; then the number in the layer is 0. */
 typedef struct sen_neuron_record {
     uint32_t beta, threshold;
 } sen_neuron_record;
@@ -132,7 +135,25 @@ typedef struct sen_image {
     const sen_grid_record *input_grid; /* null without int8 activations */
     const sen_scaling_record *scaling; /* null before version 4, as `neurons` */
     const sen_neuron_record *neurons;
+    const float *delta; /* null without SEN_DELTA */
 } sen_image;
+
+/* Whether inputs are sequences; whether what arrives at the first layer are spikes. */
+static inline int sen_has_steps(const sen_program *program)
+{
+    return program->coding == SEN_SPIKES || program->coding == SEN_CURRENT || program->coding == SEN_DELTA;
+}
+
+static inline int sen_arrives_as_spikes(const sen_program *program)
+{
+    return program->coding == SEN_SPIKES || program->coding >= SEN_RATE;
+}
+
+/* Values of an input in one step. */
+static inline uint32_t sen_features(const sen_program *program)
+{
+    return program->coding == SEN_DELTA ? program->n_in / 2 : program->n_in;
+}
 
 /* container.c: every rule of the header and of the section table; padding is not looked at. */
 sen_status sen_check_container(const uint8_t *bytes, size_t size, unsigned flags);

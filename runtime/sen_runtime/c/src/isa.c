@@ -89,7 +89,7 @@ extern const sen_isa SEN_NAME(sen_isa);
 const sen_isa SEN_NAME(sen_isa) = {
     .kernels =
         {SEN_TEXT(SEN_ISA), SEN_NAME(sen_quantize), SEN_NAME(sen_nonzero), SEN_NAME(sen_integrate),
-         SEN_NAME(sen_integrate_constant)},
+         SEN_NAME(sen_integrate_constant), sen_integrate_each},
     .integer = &integer,
 #ifndef __ARM_NEON
     .is_finite = sen_is_finite,
@@ -143,7 +143,7 @@ static const sen_integer_kernels integer = {
     .quantize = sen_integer_quantize, .integrate = sen_integer_integrate, .dense = sen_integer_dense};
 
 const sen_isa sen_isa_reference = {
-    .kernels = {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .kernels = {"reference", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant, sen_integrate_each},
     .integer = &integer,
     .is_finite = sen_is_finite,
     .dense_f32 = sen_dense_reference,
@@ -155,7 +155,7 @@ const sen_isa sen_isa_reference = {
 #define SEN_PORTABLE_KERNEL(dtype, rows, columns, member, portable) .member = portable,
 
 static const sen_isa portable = {
-    .kernels = {"portable", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant},
+    .kernels = {"portable", sen_quantize, sen_nonzero, sen_integrate, sen_integrate_constant, sen_integrate_each},
     .integer = &integer,
     .is_finite = sen_is_finite,
     .dense_f32 = sen_dense_f32,

@@ -24,6 +24,20 @@ SEN_PRIVATE void sen_integrate(const sen_lif *neuron, uint32_t n, const float *c
 }
 /* end */
 
+/* export: sen_integrate_each, needs sen_integrate */
+SEN_PRIVATE void sen_integrate_each(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
+{
+    sen_lif one = *neuron;
+    uint32_t i;
+    for (i = 0; i < n; i++) {
+        one.beta = neuron->betas[i];
+        one.threshold = neuron->thresholds[i];
+        membrane[i] = membrane_after(&one, membrane[i], current[i]);
+        spikes[i] = membrane[i] > one.threshold ? 1.0f : 0.0f;
+    }
+}
+/* end */
+
 /* export: sen_integrate_constant, needs sen_integrate */
 SEN_PRIVATE void sen_integrate_constant(
     const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,

@@ -54,12 +54,29 @@ static sen_status place_terms(
     return SEN_OK;
 }
 
+/* A parameter of each of `n` neurons: those of a section, or a number. */
+static const float *place_parameter(sen_loader *loader, uint32_t section, float number, uint32_t n)
+{
+    const sen_tensor values = sen_image_tensor(loader->image, section);
+    float *placed;
+    uint32_t i;
+    if (section != SEN_NONE)
+        return sen_keep(loader, &values);
+    placed = sen_take(&loader->arena, n, sizeof *placed);
+    for (i = 0; placed && i < n; i++)
+        placed[i] = number;
+    return placed;
+}
+
 static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first_operator, sen_layer *placed)
 {
     const sen_program *program = loader->image->program;
     const sen_layer_record *record = &loader->image->layers[index];
     const int is_spiking = program->timesteps > 0;
-    const int meets_spikes = record->neuron == SEN_LIF && (index > 0 || program->is_spike_train);
+    const sen_neuron_record *each = loader->image->neurons ? &loader->image->neurons[index] : NULL;
+    const int is_varied = each && (each->beta != SEN_NONE || each->threshold != SEN_NONE);
+    const int is_stepped = record->neuron == SEN_LIF || is_varied; /* else its weights are multiplied once */
+    const int meets_spikes = is_stepped && (index > 0 || sen_arrives_as_spikes(program));
     const sen_tensor bias = sen_image_tensor(loader->image, record->bias);
     sen_layer layer;
     sen_status status;
@@ -72,6 +89,10 @@ static sen_status place_layer(sen_loader *loader, uint32_t index, uint32_t first
     layer.neuron = record->neuron;
     layer.lif.beta = record->beta;
     layer.lif.threshold = record->threshold;
+    if (is_varied) {
+        layer.lif.betas = place_parameter(loader, each->beta, record->beta, layer.n_out);
+        layer.lif.thresholds = place_parameter(loader, each->threshold, record->threshold, layer.n_out);
+    }
     layer.lif.reset = record->reset == SEN_ZERO_WITHOUT_DELAY ? SEN_RESET_ZERO : record->reset;
     if (is_spiking || index < program->layers - 1) /* a perceptron's last layer writes to `y` */
         layer.out = sen_take_floats(loader, layer.n_out);
@@ -108,18 +129,27 @@ static void set_factors(float *factors, const sen_program *program, float beta)
 /* Floats of activations of a batch, at most: there are fewer rows side by side in wide networks. */
 #define MAX_HIDDEN (1u << 22)
 
+/* Values of an input, with all steps of a sequence; 0 where it is taken as it is. */
+static uint64_t values_to_standardize(const sen_image *image)
+{
+    const sen_program *program = image->program;
+    if (!image->scaling || image->scaling->input[0] == SEN_NONE)
+        return 0;
+    return program->n_in * (uint64_t)(sen_has_steps(program) ? program->timesteps : 1);
+}
+
 /* Scratch of a batch, behind that of one input. A model whose batch cannot be addressed still runs one input. */
 static void lay_out_batch(sen_loader *loader, sen_batch *batch, sen_scaling *scaling)
 {
     const sen_program *program = loader->image->program;
     const int overflows = loader->arena.overflows;
-    const uint32_t standardized = loader->image->scaling && loader->image->scaling->input[0] != SEN_NONE ? program->n_in : 0;
+    const uint64_t standardized = values_to_standardize(loader->image);
     uint32_t widest = sen_larger(loader->inner, 1), hidden = 0, index, start;
     if (program->timesteps > 0)
         hidden = sen_larger(program->n_in, program->n_out);
     for (index = 0; index + 1 < program->layers; index++)
         hidden = sen_larger(hidden, loader->image->operators[loader->image->layers[index].op].n_out);
-    widest = sen_larger(widest, sen_larger(hidden, standardized));
+    widest = sen_larger(widest, sen_larger(hidden, standardized > UINT32_MAX ? UINT32_MAX : (uint32_t)standardized));
     batch->rows = widest > MAX_HIDDEN ? 1 : MAX_HIDDEN / widest < SEN_TILE_ROWS ? MAX_HIDDEN / widest : SEN_TILE_ROWS;
     for (index = 0; index < 2; index++)
         batch->hidden[index] = sen_take_floats(loader, (uint64_t)batch->rows * hidden);
@@ -127,7 +157,7 @@ static void lay_out_batch(sen_loader *loader, sen_batch *batch, sen_scaling *sca
     batch->quantized_bytes = SEN_QUANTIZED_BYTES(loader->quantized);
     batch->quantized = sen_take_floats(loader, batch->rows * (uint64_t)batch->quantized_bytes / sizeof(float));
     batch->turned = sen_take_floats(loader, SEN_TURNED_FLOATS((uint64_t)loader->turned));
-    start = sen_take_floats(loader, (uint64_t)batch->rows * standardized);
+    start = sen_take_floats(loader, batch->rows * standardized);
     if (scaling)
         scaling->rows = start;
     batch->scaling = scaling;
@@ -162,7 +192,7 @@ static sen_scaling *place_scaling(sen_loader *loader)
     for (i = 0; inverse && tensors[1].data && i < program->n_in; i++)
         inverse[i] = 1 / ((const float *)tensors[1].data)[i];
     scaling.input_inverse = inverse;
-    scaling.one = sen_take_floats(loader, tensors[1].data ? program->n_in : 0);
+    scaling.one = sen_take_floats(loader, values_to_standardize(loader->image));
     placed = sen_take(&loader->arena, 1, sizeof *placed);
     return placed ? memcpy(placed, &scaling, sizeof scaling) : NULL;
 }
@@ -187,7 +217,7 @@ static sen_status lay_out_integers(sen_loader *loader, sen_model **placed)
         model->network.kernels = &loader->isa->kernels;
         model->network.layer_count = program->layers;
         model->network.timesteps = program->timesteps;
-        model->network.is_spike_train = program->is_spike_train;
+        model->network.is_spike_train = (uint32_t)sen_has_steps(program);
         model->network.readout = program->readout;
         model->network.n_in = program->n_in;
         model->network.n_out = program->n_out;
@@ -210,7 +240,7 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     sen_model *model = sen_take(arena, 1, sizeof *model);
     sen_layer *layers = sen_take(arena, program->layers, sizeof *layers);
     float *factors = sen_take(arena, program->timesteps, sizeof *factors);
-    uint32_t index, first_operator = 0, inner, quantized, events;
+    uint32_t index, first_operator = 0, inner, quantized, events, coded, state;
     sen_batch batch = {NULL, NULL, loader->isa->rows_kernels, 0, {0, 0}, 0, 0, 0, 0, 0};
     sen_scaling *scaling;
     float *work;
@@ -225,16 +255,23 @@ static sen_status lay_out(sen_loader *loader, sen_model **placed)
     inner = sen_take_floats(loader, loader->inner);
     quantized = sen_take_floats(loader, SEN_QUANTIZED_BYTES((uint64_t)loader->quantized) / sizeof(float));
     events = sen_take_floats(loader, loader->events ? (uint64_t)loader->events + 15 : 0);
+    coded = sen_take_floats(loader, program->coding >= SEN_RATE ? program->n_in : 0);
+    state = sen_take_floats(loader, program->coding >= SEN_RATE ? (uint64_t)program->n_in + 1 : 0);
     scaling = place_scaling(loader);
     work = sen_take(arena, loader->work, sizeof *work);
     lay_out_batch(loader, &batch, scaling);
     if (arena->overflows)
         return SEN_TOO_LARGE;
     if (arena->base) {
+        const uint32_t has_steps = (uint32_t)sen_has_steps(program), n_in = sen_features(program);
         const sen_network network = {
-            &loader->isa->kernels, layers,         program->layers, program->timesteps, program->is_spike_train,
-            program->readout,      program->n_in,  program->n_out,  factors,            inner,
-            quantized,             events};
+            &loader->isa->kernels, layers,         program->layers, program->timesteps, has_steps,
+            program->readout,      n_in,           program->n_out,  factors,            inner,
+            quantized,             events,
+            program->coding == SEN_RATE    ? sen_code_rate
+            : program->coding == SEN_DELTA ? sen_code_delta
+                                           : NULL,
+            loader->image->delta ? *loader->image->delta : 0, coded, state};
         set_factors(factors, program, loader->image->layers[index - 1].beta);
         model->network = network;
         model->integer = NULL;

@@ -75,9 +75,14 @@ static int is_refused(const sen_model *model, const float *x, size_t count)
     return model->is_finite && !model->is_finite(x, count);
 }
 
+static size_t steps_of_input(const sen_model *model)
+{
+    return model->network.is_spike_train ? model->network.timesteps : 1;
+}
+
 size_t sen_values_of_input(const sen_model *model)
 {
-    return model->network.n_in * (size_t)(model->network.is_spike_train ? model->network.timesteps : 1);
+    return model->network.n_in * steps_of_input(model);
 }
 
 size_t sen_accepted_rows(const sen_model *model, const float *x, size_t rows)
@@ -89,11 +94,11 @@ size_t sen_accepted_rows(const sen_model *model, const float *x, size_t rows)
     return accepted;
 }
 
-/* An input as the first layer takes it; outputs from those of the last layer. */
-static const float *prepare(const sen_model *model, float *work, const float *x)
+/* An input, or `steps` of it, as the first layer takes it; outputs from those of the last layer. */
+static const float *prepare(const sen_model *model, float *work, const float *x, size_t steps)
 {
     const sen_scaling *scaling = model->batch.scaling;
-    return scaling ? sen_standardize_rows(scaling, x, 1, work + scaling->one) : x;
+    return scaling ? sen_standardize_rows(scaling, x, steps, work + scaling->one) : x;
 }
 
 static void finish(const sen_model *model, float *y)
@@ -121,7 +126,7 @@ sen_status sen_step(sen_model *model, const float *x, float *y)
         return SEN_NOT_SPIKING;
     if (is_refused(model, x, model->network.n_in))
         return SEN_NONFINITE;
-    x = prepare(model, model->work, x);
+    x = prepare(model, model->work, x, 1);
     if (!model->integer)
         sen_network_step(&model->network, model->work, x, y);
     else
@@ -140,7 +145,7 @@ sen_status sen_run(sen_model *model, const float *x, float *y)
 
 void sen_run_network(const sen_model *model, const sen_network *network, float *work, const float *x, float *y)
 {
-    sen_network_run(network, work, prepare(model, work, x), y);
+    sen_network_run(network, work, prepare(model, work, x, steps_of_input(model)), y);
     finish(model, y);
 }
 
@@ -148,7 +153,7 @@ static void run_integers(const sen_model *model, void *work, const float *x, flo
 {
     const size_t width = sen_values_of_input(model);
     for (; rows > 0; rows--, x += width, y += model->network.n_out) {
-        sen_integer_run(model->integer, work, prepare(model, work, x), y, NULL);
+        sen_integer_run(model->integer, work, prepare(model, work, x, steps_of_input(model)), y, NULL);
         finish(model, y);
     }
 }
@@ -178,7 +183,7 @@ sen_status sen_profile(sen_model *model, const float *x, float *y, sen_clock *cl
     if (is_refused(model, x, sen_values_of_input(model)))
         return SEN_NONFINITE;
     laps.last = clock();
-    x = prepare(model, model->work, x);
+    x = prepare(model, model->work, x, steps_of_input(model));
     if (model->integer)
         sen_integer_run(model->integer, (uint8_t *)model->work, x, y, &laps);
     else

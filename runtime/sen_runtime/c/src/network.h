@@ -5,6 +5,10 @@
 #ifndef SEN_NETWORK_H
 #define SEN_NETWORK_H
 
+/* Exported C has these where its network has parameters of single neurons, and computes spikes from inputs. */
+#define SEN_PER_NEURON
+#define SEN_CODES_INPUTS
+
 /* export: types */
 #include <stddef.h>
 #include <stdint.h>
@@ -76,6 +80,9 @@ typedef struct sen_term {
 typedef struct sen_lif {
     float beta, threshold;
     uint32_t reset; /* SEN_RESET_... */
+#ifdef SEN_PER_NEURON
+    const float *betas, *thresholds; /* [n] instead of the numbers above, or null */
+#endif
 } sen_lif;
 
 /* A layer. Its vectors are offsets into `work`, in floats. */
@@ -111,14 +118,23 @@ typedef struct sen_kernels {
     sen_nonzero_finder *nonzero;
     sen_integrator *integrate;
     sen_constant_integrator *integrate_constant;
+#ifdef SEN_PER_NEURON
+    sen_integrator *integrate_each; /* of neurons that differ */
+#endif
 } sen_kernels;
 
 typedef struct sen_network {
     const sen_kernels *kernels;
     const sen_layer *layers;
-    uint32_t layer_count, timesteps, is_spike_train, readout, n_in, n_out;
+    uint32_t layer_count, timesteps, is_spike_train, readout, n_in, n_out; /* n_in: values of an input in one step */
     const float *factors; /* [timesteps] contribution of a current of 1 in step t to a leaky integrator's readout */
     uint32_t inner, quantized, events; /* offsets of scratch: between two factors; quantized values, events */
+#ifdef SEN_CODES_INPUTS
+    /* What arrives at the first layer in the next step; null: the input. */
+    const float *(*code)(const struct sen_network *network, float *work, const float *x);
+    float delta;
+    uint32_t coded, state; /* offsets of its result, and of its state [n_in + 1], 0 before the first step */
+#endif
 } sen_network;
 
 /* Small functions that kernels share; not every kernel uses all of them. */
@@ -331,6 +347,11 @@ sen_quantizer sen_quantize;
 sen_nonzero_finder sen_nonzero;
 sen_integrator sen_integrate;
 sen_constant_integrator sen_integrate_constant;
+sen_integrator sen_integrate_each;
+
+/* coding.c */
+const float *sen_code_rate(const sen_network *network, float *work, const float *x);
+const float *sen_code_delta(const sen_network *network, float *work, const float *x);
 
 /* Bytes of `work` for `n` quantized values, in whole vectors of the widest processor: one byte each; as pairs two, and one for
  * sen_in_order. sen_stream4_int8, which images do not use, takes two more instead of one. */

@@ -87,37 +87,97 @@ SEN_PRIVATE void sen_network_reset(const sen_network *network, float *work)
         else
             memset(work + layer->out, 0, layer->n_out * sizeof(float));
     }
+#ifdef SEN_CODES_INPUTS
+    if (network->code)
+        memset(work + network->state, 0, (network->n_in + 1) * sizeof(float));
+#endif
+}
+
+/* What arrives at the first layer in the next step. */
+static const float *arriving(const sen_network *network, float *work, const float *x)
+{
+#ifdef SEN_CODES_INPUTS
+    if (network->code)
+        return network->code(network, work, x);
+#endif
+    (void)network, (void)work;
+    return x;
+}
+
+/* Whether it is the same in all steps. */
+static int is_constant(const sen_network *network)
+{
+#ifdef SEN_CODES_INPUTS
+    if (network->code)
+        return 0;
+#endif
+    return !network->is_spike_train;
+}
+
+/* Whether the neurons of a layer differ. */
+static int is_varied(const sen_layer *layer)
+{
+#ifdef SEN_PER_NEURON
+    return layer->lif.betas != NULL;
+#else
+    (void)layer;
+    return 0;
+#endif
+}
+
+static void integrate(const sen_network *network, float *work, const sen_layer *layer)
+{
+    sen_integrator *kernel = network->kernels->integrate;
+#ifdef SEN_PER_NEURON
+    if (is_varied(layer))
+        kernel = network->kernels->integrate_each;
+#endif
+    kernel(&layer->lif, layer->n_out, work + layer->current, work + layer->membrane, work + layer->out);
 }
 
 /* The spikes of the last Lif layer after one step; the first layer's current is taken as it is if `is_charged`. */
 static const float *advance(const sen_network *network, float *work, const float *x, int is_charged)
 {
     uint32_t index;
+    x = arriving(network, work, x);
     for (index = 0; index < network->layer_count; index++) {
         const sen_layer *layer = &network->layers[index];
         if (layer->neuron != SEN_LIF)
             break;
         if (index > 0 || !is_charged)
             charge(network, work, layer, x);
-        network->kernels->integrate(
-            &layer->lif, layer->n_out, work + layer->current, work + layer->membrane, work + layer->out);
+        integrate(network, work, layer);
         x = work + layer->out;
     }
     return x;
 }
 
-SEN_PRIVATE void sen_network_step(const sen_network *network, float *work, const float *x, float *y)
+/* The membranes of a leaky integrator after one step. */
+static const float *leak(const sen_network *network, float *work, const float *x)
 {
     const sen_layer *last = &network->layers[network->layer_count - 1];
     float *out = work + last->out;
     uint32_t i;
-    x = advance(network, work, x, 0);
-    if (last->neuron == SEN_LEAKY_INTEGRATOR) {
-        charge(network, work, last, x);
+    charge(network, work, last, x);
+#ifdef SEN_PER_NEURON
+    if (is_varied(last)) {
         for (i = 0; i < last->n_out; i++)
-            out[i] = last->lif.beta * out[i] + work[last->current + i];
+            out[i] = last->lif.betas[i] * out[i] + work[last->current + i];
+        return out;
     }
-    memcpy(y, out, last->n_out * sizeof(float));
+#endif
+    for (i = 0; i < last->n_out; i++)
+        out[i] = last->lif.beta * out[i] + work[last->current + i];
+    return out;
+}
+
+SEN_PRIVATE void sen_network_step(const sen_network *network, float *work, const float *x, float *y)
+{
+    const sen_layer *last = &network->layers[network->layer_count - 1];
+    x = advance(network, work, x, 0);
+    if (last->neuron == SEN_LEAKY_INTEGRATOR)
+        leak(network, work, x);
+    memcpy(y, work + last->out, last->n_out * sizeof(float));
 }
 
 /* Number of Lif layers. */
@@ -131,21 +191,37 @@ static uint32_t spiking_layers(const sen_network *network)
 static void run_steps(const sen_network *network, float *work, const float *x, uint32_t n, float *total)
 {
     const sen_layer *first = &network->layers[0];
-    const int is_constant = !network->is_spike_train;
     uint32_t t, i;
-    if (is_constant && spiking_layers(network) == 1) {
+    if (is_constant(network) && spiking_layers(network) == 1 && !is_varied(first)) {
         network->kernels->integrate_constant(
             &first->lif, n, work + first->current, network->factors, network->timesteps, work + first->membrane, total);
         return;
     }
     memset(total, 0, n * sizeof(float));
     for (t = 0; t < network->timesteps; t++) {
-        const float *out = advance(network, work, is_constant ? x : x + (size_t)t * network->n_in, is_constant);
+        const float *in = network->is_spike_train ? x + (size_t)t * network->n_in : x;
+        const float *out = advance(network, work, in, is_constant(network));
         const float factor = network->factors[t];
         for (i = 0; i < n; i++)
             total[i] += factor * out[i];
     }
 }
+
+#ifdef SEN_PER_NEURON
+/* The readout y [n_out], step by step, of a leaky integrator whose neurons differ. */
+static void read_steps(const sen_network *network, float *work, const float *x, float *y)
+{
+    const float share = network->readout == SEN_LAST_MEMBRANE ? 1.0f : 1.0f / (float)network->timesteps;
+    uint32_t t, i;
+    memset(y, 0, network->n_out * sizeof(float));
+    for (t = 0; t < network->timesteps; t++) {
+        const float *in = network->is_spike_train ? x + (size_t)t * network->n_in : x;
+        const float *out = leak(network, work, advance(network, work, in, is_constant(network)));
+        for (i = 0; i < network->n_out; i++)
+            y[i] = network->readout == SEN_LAST_MEMBRANE ? out[i] : y[i] + share * out[i];
+    }
+}
+#endif
 
 static float factor_sum(const sen_network *network)
 {
@@ -161,12 +237,18 @@ static void run_spiking(const sen_network *network, float *work, const float *x,
 {
     const sen_layer *last = &network->layers[network->layer_count - 1];
     sen_network_reset(network, work);
-    if (!network->is_spike_train && spiking_layers(network) > 0)
+    if (is_constant(network) && spiking_layers(network) > 0)
         charge(network, work, &network->layers[0], x);
     if (network->readout == SEN_SPIKE_COUNT) {
         run_steps(network, work, x, network->n_out, y);
         return;
     }
+#ifdef SEN_PER_NEURON
+    if (is_varied(last)) {
+        read_steps(network, work, x, y);
+        return;
+    }
+#endif
     run_steps(network, work, x, last->n_in, work + last->total);
     apply(network, work, last, work + last->total, bias_of(last, factor_sum(network), y), 0, y);
 }
@@ -193,7 +275,7 @@ static void profile_steps(
 {
     const sen_layer *layers = network->layers;
     uint32_t t, index;
-    if (!network->is_spike_train && spiking == 1) {
+    if (is_constant(network) && spiking == 1 && !is_varied(layers)) {
         charge(network, work, layers, x);
         network->kernels->integrate_constant(
             &layers->lif, n, work + layers->current, network->factors, network->timesteps, work + layers->membrane, total);
@@ -202,13 +284,12 @@ static void profile_steps(
     }
     memset(total, 0, n * sizeof(float));
     for (t = 0; t < network->timesteps; t++) {
-        const float *in = network->is_spike_train ? x + (size_t)t * network->n_in : x;
+        const float *in = arriving(network, work, network->is_spike_train ? x + (size_t)t * network->n_in : x);
         for (index = 0; index < spiking; index++) {
             const sen_layer *layer = &layers[index];
-            if (index > 0 || t == 0 || network->is_spike_train)
+            if (index > 0 || t == 0 || !is_constant(network))
                 charge(network, work, layer, in);
-            network->kernels->integrate(
-                &layer->lif, layer->n_out, work + layer->current, work + layer->membrane, work + layer->out);
+            integrate(network, work, layer);
             in = work + layer->out;
             if (index == spiking - 1)
                 add_weighted(in, network->factors[t], n, total);
@@ -237,6 +318,11 @@ void sen_network_profile(const sen_network *network, float *work, const float *x
     sen_network_reset(network, work);
     if (network->readout == SEN_SPIKE_COUNT) {
         profile_steps(network, work, x, network->n_out, readout + 1, y, laps);
+        return;
+    }
+    if (is_varied(last)) { /* its products are among the steps */
+        read_steps(network, work, x, y);
+        sen_lap(laps, readout);
         return;
     }
     profile_steps(network, work, x, last->n_in, readout, work + last->total, laps);
@@ -338,7 +424,7 @@ static void run_spiking_rows(const sen_batch *batch, float *work, const float *x
     const sen_network *network = batch->network;
     const sen_layer *first = &network->layers[0], *last = &network->layers[network->layer_count - 1];
     const int counts_spikes = network->readout == SEN_SPIKE_COUNT;
-    const int is_charged = !network->is_spike_train && spiking_layers(network) > 0;
+    const int is_charged = is_constant(network) && spiking_layers(network) > 0;
     const size_t width = network->n_in * (size_t)(network->is_spike_train ? network->timesteps : 1);
     const uint32_t n = counts_spikes ? last->n_out : last->n_in;
     float *const currents = work + batch->hidden[0], *const totals = counts_spikes ? y : work + batch->hidden[1];
@@ -349,9 +435,12 @@ static void run_spiking_rows(const sen_batch *batch, float *work, const float *x
         sen_network_reset(network, work);
         if (is_charged)
             memcpy(work + first->current, currents + (size_t)r * first->n_out, first->n_out * sizeof *currents);
-        run_steps(network, work, x + r * width, n, totals + (size_t)r * n);
+        if (is_varied(last) && !counts_spikes)
+            read_steps(network, work, x + r * width, y + (size_t)r * network->n_out);
+        else
+            run_steps(network, work, x + r * width, n, totals + (size_t)r * n);
     }
-    if (!counts_spikes)
+    if (!counts_spikes && !is_varied(last))
         apply_rows(batch, work, last, totals, count, factor_sum(network), y);
 }
 
@@ -366,7 +455,7 @@ void sen_network_run_rows(const sen_batch *batch, float *work, const float *x, f
         const float *in = x + row * width;
         float *out = y + row * network->n_out;
         if (scaling)
-            in = sen_standardize_rows(scaling, in, count, work + scaling->rows);
+            in = sen_standardize_rows(scaling, in, width / network->n_in * count, work + scaling->rows);
         if (network->timesteps > 0)
             run_spiking_rows(batch, work, in, out, count);
         else
