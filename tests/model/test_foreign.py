@@ -1,7 +1,6 @@
 """Foreign state dicts through a map."""
 
 import os
-import runpy
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,26 +13,6 @@ import torch
 from sen_edge.errors import CheckpointError
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.parameters import Checkpoint
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
-
-@pytest.mark.parametrize("example", ["per_layer", "single_tensor"])
-def test_worked_example_is_the_network_it_was_made_from(
-    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = EXAMPLES / "foreign" / example
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(folder / "make_checkpoint.py"))
-    loaded = checkpoints.load(Path("model.pt"), map_path=folder / "map.toml")
-    native = checkpoints.load(EXAMPLES / "checkpoints" / "mnist-mlp-d3.pt")
-    for ours, theirs in zip(checkpoints.to_network(native).layers, checkpoints.to_network(loaded).layers, strict=True):
-        np.testing.assert_array_equal(ours.weight.to_dense(), theirs.weight.to_dense())
-        np.testing.assert_array_equal(ours.bias, theirs.bias)
-    assert loaded.applied_map is not None
-    assert loaded.applied_map.file == "map.toml"
-    assert loaded.applied_map.unused == {"per_layer": (), "single_tensor": ("optimizer_steps",)}[example]
-
 
 STATE = {
     "pos.0": torch.rand(6, 3),
