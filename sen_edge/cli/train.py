@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from sen_edge.model.config import SpatialConfig
     from sen_edge.training.recipe import Recipe
     from sen_edge.training.train import TrainResult
+
+
+#: Weights below which a second thread waits longer than it works.
+SMALL = 1 << 16
 
 
 @options.command
@@ -40,7 +45,8 @@ def train(
         str | None, typer.Option(help="URL to download MNIST from.", envvar="SEN_EDGE_MIRROR", metavar="URL")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="Threads; results depend on their number. Default: all.", min=1)
+        int | None,
+        typer.Option(help="Threads; results depend on their number. Default: all, 1 for a small network.", min=1),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write: .pt or .safetensors.")] = Path(
         "model.pt"
@@ -63,14 +69,15 @@ def train(
     from sen_edge.training.train import check_output, config_of, recipe_of
     from sen_edge.training.train import train as run_train
 
-    if threads is not None:
-        torch.set_num_threads(threads)
     check_output(output, replace=force, resume=resume)
     has_steps, state = request.has_steps, state_path(output)
     dataset = load(
         data, data_dir, task=request.task, target=request.target, has_steps=has_steps, download=download, mirror=mirror
     )
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
+    is_small = sum(n_in * n_out for n_in, n_out in pairwise(config.layer_sizes)) < SMALL
+    if threads is not None or is_small:
+        torch.set_num_threads(threads or 1)
     _announce(config, recipe, dataset)
     if resume and not state.exists():
         console.note(f"{state} does not exist; training starts at epoch 1")

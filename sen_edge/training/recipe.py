@@ -19,7 +19,7 @@ MANY_DIMENSIONS = 32
 #: Layers of weights from which a network is deep; exponent of the distance in it.
 DEEP, DEEP_EXPONENT = 4, 3.0
 #: Epochs, and steps that small data sets take at least, within a max of epochs.
-EPOCHS, MIN_STEPS, MAX_EPOCHS = 60, 1000, 500
+EPOCHS, MIN_STEPS, MAX_EPOCHS = 60, 500, 500
 #: Learning rate by task, relative to that of a classification.
 RATES = {CLASSIFICATION: 1.0, MULTILABEL: 1.0, REGRESSION: 0.25, RECONSTRUCTION: 0.5}
 #: Hidden neurons by number of training examples below which they are the default.

@@ -100,7 +100,7 @@ class TrainRequest(Schema):
         Positive | None, Option("Slope of the surrogate gradient. Default: 5.", group=SPIKES)
     ] = None
 
-    epochs: Annotated[Count | None, Option("Epochs. Default: 60; more for fewer than 1,000 steps.", group=SCHEDULE)] = (
+    epochs: Annotated[Count | None, Option("Epochs. Default: 60; more for fewer than 500 steps.", group=SCHEDULE)] = (
         None
     )
     batch_size: Annotated[

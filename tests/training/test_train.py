@@ -285,7 +285,7 @@ def test_the_default_networks_have_the_known_sizes() -> None:
 
 def test_suggestions_follow_the_data() -> None:
     plain = suggested_recipe(toy())
-    assert plain == Recipe(epochs=143, batch_size=32, learning_rate=0.2)  # 7 steps an epoch
+    assert plain == Recipe(epochs=72, batch_size=32, learning_rate=0.2)  # 7 steps an epoch
     assert suggested_recipe(toy(), 3).learning_rate == 0.1
     assert suggested_recipe(toy(), 32, 6.0) == replace(plain, learning_rate=0.01)
     assert [suggested_recipe(toy(), 3, exponent).learning_rate for exponent in (0.5, 1.0, 2.0)] == [0.1, 0.1, 0.031]
