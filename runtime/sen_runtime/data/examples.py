@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_runtime.data.rows import chunks, take
+from sen_runtime.data.rows import chunks, limits, take
 from sen_runtime.data.targets import MAX_CLASSES, Targets
 from sen_runtime.errors import DataError
 from sen_runtime.task import CLASSIFICATION, MULTILABEL, RECONSTRUCTION
@@ -62,7 +62,7 @@ class Examples:
             raise DataError(f"{self.where}: inputs have shape {list(inputs.shape)}; expected [n, n_in], none empty")
         if n_names not in (0, inputs.shape[-1]):
             raise DataError(f"{self.where}: {n_names} feature names; expected {inputs.shape[-1]}, one per input neuron")
-        for start, chunk in chunks(inputs):
+        for start, chunk in () if np.isfinite(self.input_range).all() else chunks(inputs):
             if not np.isfinite(chunk).all():
                 at = np.argwhere(~np.isfinite(chunk))[0]
                 raise DataError(
@@ -113,8 +113,7 @@ class Examples:
     @cached_property
     def input_range(self) -> tuple[float, float]:
         """Min and max of the inputs."""
-        ends = [(float(chunk.min()), float(chunk.max())) for _, chunk in chunks(self.inputs)]
-        return min(low for low, _ in ends), max(high for _, high in ends)
+        return limits(self.inputs)
 
     @property
     def n_out(self) -> int:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from functools import cached_property
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ class MappedRows:
         """Number of values."""
         return math.prod(self.shape)
 
+    @cached_property
+    def limits(self) -> tuple[float, float]:
+        """Min and max, NaN if a value is; computed in one pass."""
+        return _limits(cast("NDArray[Any]", self))
+
     def __len__(self) -> int:
         return self.shape[0]
 
@@ -58,6 +64,16 @@ def chunks(inputs: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.float32]]]:
     step = max(1, CHUNK // max(1, math.prod(inputs.shape[1:])))
     for start in range(0, len(inputs), step):
         yield start, inputs[start : start + step]
+
+
+def limits(inputs: NDArray[Any]) -> tuple[float, float]:
+    """Return min and max of inputs, NaN if a value is."""
+    return inputs.limits if isinstance(inputs, MappedRows) else _limits(inputs)
+
+
+def _limits(inputs: NDArray[Any]) -> tuple[float, float]:
+    ends = np.array([(chunk.min(), chunk.max()) for _, chunk in chunks(inputs)])
+    return float(ends[:, 0].min()), float(ends[:, 1].max())
 
 
 def take(inputs: NDArray[Any], indices: NDArray[np.intp]) -> NDArray[Any]:

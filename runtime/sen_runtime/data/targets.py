@@ -89,7 +89,7 @@ def infer_task(raw: RawTargets) -> str:
     if y.min() < 0 or len(y) < MIN_PER_CLASS * n_classes:
         row = int(np.argmin(y) if y.min() < 0 else np.argmax(y))
         raise DataError(
-            f"{raw.at(row, 0)} is {quote(y[row, 0].item())}, all {len(y):,} targets are whole numbers; expected class "
+            f"{raw.at(row, 0)} is {quote(int(y[row, 0]))}, all {len(y):,} targets are whole numbers; expected class "
             f"numbers from 0 with at least {MIN_PER_CLASS} examples of each",
             hint="say what they are: --task classification or --task regression",
         )
