@@ -34,6 +34,11 @@ class Metric:
     unit: str = ""
     higher_is_better: bool = True
 
+    @property
+    def key(self) -> str:
+        """Name in keys of files, without spaces."""
+        return self.name.replace(" ", "_")
+
     def text(self, value: float) -> str:
         """Value with its unit."""
         return f"{value:.2f} %" if self.unit else f"{value:.4g}"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sen_edge.sweep.file import Sweep
     from sen_edge.sweep.results import Ranked
     from sen_edge.sweep.search import Point
+    from sen_runtime.task import Metric
 
 #: Max rows of the printed ranking.
 MAX_ROWS = 10
@@ -52,24 +53,26 @@ def sweep(
 
     plan = read_sweep(file)
     search = Search(plan, _load(file, plan), str(file))
+    metric = search.metric
     folder, n_trials = output or Path(file.stem), search.n_points * len(plan.seeds)
-    with console.interruptible(_interrupted), open_journal(folder) as journal:
+    with console.interruptible(_interrupted), open_journal(folder, metric) as journal:
         with cluster.connect() as client, console.progress() as progress:
 
             def report(records: Records, last: tuple[str, Point] | None) -> None:
-                best = [f"best {each.validation_accuracy:.2f} %" for each in rank(search.points, records)[:1]]
-                parts = [f"{len(records)}/{n_trials} trials", *_describe(records, last), *best]
+                ranking = rank(search.points, records, metric)
+                best = [f"best {metric.text(each.validation_score)}" for each in ranking[:1]]
+                parts = [f"{len(records)}/{n_trials} trials", *_describe(records, last, metric), *best]
                 progress("  ".join(parts), len(records) / n_trials)
 
             records = run_sweep(search, journal, client, run_trial, retry_failed=retry_failed, report=report)
-        table, ranking = rows(search.points, records), rank(search.points, records)
-        paths = write_results(folder, table, draw(journal.trials[name] for name in records))
+        table, ranking = rows(search.points, records, metric), rank(search.points, records, metric)
+        paths = write_results(folder, table, draw((journal.trials[name] for name in records), metric))
     errors = [row["error"] for row in table if row["error"] is not None]
     if as_json:
         figures = {"output": list(map(str, paths)), "trials": n_trials, "failed": len(errors)}
-        console.print_json({**figures, "ranking": list(map(asdict, ranking))})
+        console.print_json({**figures, "metric": asdict(metric), "ranking": list(map(asdict, ranking))})
     else:
-        _print_table(file.name, ranking)
+        _print_table(file.name, ranking, metric)
         console.print_lines(paths)
     if errors:
         console.note(f"{len(errors)} of {n_trials} trials failed, the first with: {errors[0]}")
@@ -95,7 +98,7 @@ def _interrupted() -> list[str]:
     return ["interrupted; finished trials are kept", f"  -> resume: {shlex.join(['sen-edge', *sys.argv[1:]])}"]
 
 
-def _describe(records: Records, last: tuple[str, Point] | None) -> list[str]:
+def _describe(records: Records, last: tuple[str, Point] | None, metric: Metric) -> list[str]:
     """Describe result and values of the last trial."""
     from sen_edge.sweep.search import describe
 
@@ -104,20 +107,20 @@ def _describe(records: Records, last: tuple[str, Point] | None) -> list[str]:
     name, point = last
     figures, seed = records[name]["figures"], point.trials[name]["training"]["seed"]
     error = f"failed: {records[name]['error']}"
-    result = error if figures is None else f"validation {figures['validation_accuracy']:.2f} %"
+    result = error if figures is None else f"validation {metric.text(figures[f'validation_{metric.key}'])}"
     return [result, f"{describe(point.values)}, seed {seed}"]
 
 
-def _print_table(name: str, ranking: list[Ranked]) -> None:
+def _print_table(name: str, ranking: list[Ranked], metric: Metric) -> None:
     from sen_edge.sweep.search import show
 
     found = [
         (
             str(each.rank),
             *map(show, each.values.values()),
-            f"{each.validation_accuracy:.2f} %",
-            "-".join(f"{end:.2f}" for end in each.validation_range),
-            f"{each.test_accuracy:.2f} %",
+            metric.text(each.validation_score),
+            " to ".join(metric.text(end).removesuffix(" %") for end in each.validation_range),
+            metric.text(each.test_score),
             f"{each.macs:,}",
             f"{each.seeds_done}" + f", {each.seeds_failed} failed" * (each.seeds_failed > 0),
         )
@@ -126,6 +129,6 @@ def _print_table(name: str, ranking: list[Ranked]) -> None:
     names = [*ranking[0].values] if ranking else []
     keys = [name.partition(".")[2] for name in names]
     shown = keys if len(set(keys)) == len(keys) else names
-    title = f"{name}: the best {len(found)} of {len(ranking)} points by validation accuracy"
+    title = f"{name}: the best {len(found)} of {len(ranking)} points by validation {metric.name}"
     headings = ("#", *shown, "validation", "range", "test", "MACs", "seeds")
     console.console(stderr=True).print(console.table(title, headings, found))

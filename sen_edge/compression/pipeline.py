@@ -112,10 +112,10 @@ class Compressed(Displayed):
         notes = compression_note(self.figures)
         score, training = self.figures["score"], self.figures.get("training")
         if score is not None:
-            key, metric = score["metric"].replace(" ", "_"), metric_of(score)
-            notes[f"test_{key}"] = metric.text(score["compressed"]).removesuffix(" %")
+            metric = metric_of(score)
+            notes[f"test_{metric.key}"] = metric.text(score["compressed"]).removesuffix(" %")
             if training is not None:
-                notes[f"validation_{key}"] = metric.text(training["validation_score"]).removesuffix(" %")
+                notes[f"validation_{metric.key}"] = metric.text(training["validation_score"]).removesuffix(" %")
         if path.suffix == IMAGE_SUFFIX:
             origin = {f"{self.source.origin.kind}_sha256": self.source.sha256}
             metadata = {**self.source.network.metadata, **origin, **notes}

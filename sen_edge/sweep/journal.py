@@ -1,7 +1,7 @@
 """Finished trials of a sweep: an Optuna journal, `DIR/journal.log`, one line for each operation.
 
 A trial of the study `STUDY` is a trained network. Its parameters are the searched values, its value is the validation
-accuracy in percent, its user attributes are the name, the settings and the record; a failed one has the state FAIL. A
+score of its task, its user attributes are the name, the settings and the record; a failed one has the state FAIL. A
 finished trial is on the disk before the next one is taken. Nothing is unpickled.
 """
 
@@ -23,12 +23,11 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from sen_edge.errors import OutputError
 from sen_edge.sweep import SweepError
 from sen_edge.sweep.file import trial_id
+from sen_runtime.task import ACCURACY, Metric
 from sen_runtime.untrusted import load_json, quote, read_regular
 
 FILE, LOCK, STUDY = "journal.log", ".lock", "sweep"
 MAX_BYTES = 1 << 30
-#: Figures of every network.
-REQUIRED = ("validation_accuracy", "test_accuracy", "macs")
 
 
 @dataclass(frozen=True)
@@ -38,6 +37,7 @@ class Journal:
     path: Path
     study: optuna.Study
     trials: dict[str, FrozenTrial]
+    metric: Metric
 
     def add(
         self, attributes: Mapping[str, Any], parameters: Mapping[str, Any], distributions: Mapping[str, Any]
@@ -50,7 +50,7 @@ class Journal:
         figures = attributes["figures"]
         trial = create_trial(
             state=TrialState.FAIL if figures is None else TrialState.COMPLETE,
-            value=None if figures is None else figures["validation_accuracy"],
+            value=None if figures is None else figures[f"validation_{self.metric.key}"],
             params=dict(parameters),
             distributions=dict(distributions),
             user_attrs=dict(attributes),
@@ -63,12 +63,12 @@ class Journal:
 
 
 @contextmanager
-def open_journal(folder: Path) -> Iterator[Journal]:
-    """The journal of a sweep, new or continued, which no other sweep uses at the same time.
+def open_journal(folder: Path, metric: Metric = ACCURACY) -> Iterator[Journal]:
+    """The journal of a sweep by a metric, new or continued, which no other sweep uses at the same time.
 
     Raises:
         OutputError: the folder has other files, is in use by another sweep, or cannot be written.
-        SweepError: the journal is damaged.
+        SweepError: the journal is damaged, or has scores of another metric.
     """
     path = folder / FILE
     with ExitStack() as stack:
@@ -84,16 +84,21 @@ def open_journal(folder: Path) -> Iterator[Journal]:
                 os.truncate(path, n_bytes)  # to the last whole line
             else:
                 path.unlink(missing_ok=True)
-                optuna.create_study(study_name=STUDY, storage=_storage(path), direction="maximize")
+                optuna.create_study(study_name=STUDY, storage=_storage(path), direction=direction(metric))
         except BlockingIOError:
             raise OutputError(f"{folder} is in use by another sweep", "wait for it, or choose another") from None
         except OSError as error:
             raise OutputError(f"cannot write to {folder}: {error.strerror}", "choose another with --output") from error
-        yield read_journal(path)
+        yield read_journal(path, metric)
 
 
-def read_journal(path: Path) -> Journal:
-    """Read a journal.
+def direction(metric: Metric) -> str:
+    """Direction of a study by a metric."""
+    return "maximize" if metric.higher_is_better else "minimize"
+
+
+def read_journal(path: Path, metric: Metric = ACCURACY) -> Journal:
+    """Read a journal by a metric.
 
     Raises:
         SweepError: it is damaged.
@@ -103,7 +108,8 @@ def read_journal(path: Path) -> Journal:
         load_json(line, f"{path}, line {number}", error=SweepError)
     try:
         study = optuna.load_study(study_name=STUDY, storage=_storage(path))
-        return Journal(path, study, {_name(trial): trial for trial in study.get_trials(deepcopy=False)})
+        trials = {_name(trial, metric): trial for trial in study.get_trials(deepcopy=False)}
+        return Journal(path, study, trials, metric)
     except Exception as error:  # Optuna raises anything for a line that it did not write
         hint = f"to start again, move it away: mv {path} {path}.damaged"
         raise SweepError(f"{path} cannot be read: {type(error).__name__}: {error}", hint) from error
@@ -113,13 +119,16 @@ def _storage(path: Path) -> JournalStorage:
     return JournalStorage(JournalFileBackend(str(path), JournalFileOpenLock(str(path))))
 
 
-def _name(trial: FrozenTrial) -> str:
+def _name(trial: FrozenTrial, metric: Metric) -> str:
     """Name of a trial, whose attributes are checked."""
     attributes = trial.user_attrs
     figures, error, name = attributes["figures"], attributes["error"], attributes["id"]
     if (figures is None) == (error is None):
         raise ValueError(f"trial {trial.number} has neither figures nor an error")
-    for key in REQUIRED if figures is not None else ():
+    required = (f"validation_{metric.key}", f"test_{metric.key}", "macs")
+    for key in required if figures is not None else ():
+        if key not in figures:
+            raise ValueError(f"trial {trial.number} has no {key}")
         if not isinstance(figures[key], (int, float)):
             raise ValueError(f"trial {trial.number}: {key} is {quote(figures[key])}; expected a number")
     if name != trial_id(attributes["settings"]):

@@ -22,8 +22,9 @@ from sen_edge.data.datasets import Dataset
 from sen_edge.sweep import SweepError
 from sen_edge.sweep.cluster import Record, Records, Trial, make_failure, make_record
 from sen_edge.sweep.file import Settings, Sweep, parameter, requests_of, settings_of, trial_id
-from sen_edge.sweep.journal import Journal
+from sen_edge.sweep.journal import Journal, direction
 from sen_edge.training.train import config_of
+from sen_runtime import task
 from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Point:
 
 
 class Search:
-    """Points of a sweep: `points` are the known ones, `n_points` the number of all.
+    """Points of a sweep: `points` are the known ones, `n_points` the number of all, `metric` decides.
 
     Raises:
         SweepError: values of a grid contradict each other, or in both corners of a sampled search; the message starts
@@ -64,7 +65,7 @@ class Search:
     def __init__(self, sweep: Sweep, dataset: Dataset, where: str) -> None:
         self.points: list[Point] = []
         self.distributions = {axis.name: axis.distribution for axis in sweep.axes}
-        self._sweep, self._dataset = sweep, dataset
+        self._sweep, self._dataset, self.metric = sweep, dataset, task.of(dataset.task).metric
         self._drawn: list[optuna.Trial] = []
         self._n_told = 0
         if sweep.sampled is None:
@@ -75,7 +76,9 @@ class Search:
             self._grid = [{axis.name: axis.values[end] for axis in sweep.axes} for end in (0, -1)]
             self.n_points, self._in_flight = sweep.sampled.trials, sweep.sampled.in_flight
             sampler = {"tpe": TPESampler, "random": RandomSampler}[sweep.sampled.sampler]
-            self._study = optuna.create_study(direction="maximize", sampler=sampler(seed=sweep.sampled.seed))
+            self._study = optuna.create_study(
+                direction=direction(self.metric), sampler=sampler(seed=sweep.sampled.seed)
+            )
         errors = [text for values in self._grid if (text := self._contradiction(values))]
         if errors and (sweep.sampled is None or len(errors) == len(self._grid)):
             raise SweepError(f"{where}: {errors[0]}")
@@ -89,8 +92,9 @@ class Search:
             if self._n_told == len(self.points) or not self.points[self._n_told].trials.keys() <= records.keys():
                 return self.points[n_known:]
             if self._drawn:
-                accuracies = [each["validation_accuracy"] for each in self.points[self._n_told].figures(records)]
-                value = None if len(accuracies) < len(self._sweep.seeds) else sum(accuracies) / len(accuracies)
+                figures = self.points[self._n_told].figures(records)
+                scores = [each[f"validation_{self.metric.key}"] for each in figures]
+                value = None if len(scores) < len(self._sweep.seeds) else sum(scores) / len(scores)
                 self._study.tell(self._drawn[self._n_told], value, TrialState.FAIL if value is None else None)
             self._n_told += 1
 

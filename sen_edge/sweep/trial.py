@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import warnings
 from dataclasses import dataclass, replace
@@ -25,8 +26,9 @@ from sen_edge.sweep.file import Compression, Settings, requests_of
 from sen_edge.training.recipe import Recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.train import Trained, TrainResult, config_of, recipe_of, train, train_conventional
-from sen_runtime.accuracy import network_accuracy
+from sen_runtime import task
 from sen_runtime.ir.network import Network
+from sen_runtime.scores import network_scores
 
 #: Trained networks that a worker keeps, so that a sweep of compressions trains each of them once.
 KEPT = 16
@@ -35,8 +37,8 @@ KEPT = 16
 def run_trial(settings: Settings) -> dict[str, Any]:
     """Train, compress if that is asked for, and measure, in one thread of torch. Equal settings give equal figures.
 
-    Choices go by `validation_accuracy`, that of held-out training examples; the test accuracies are for the record.
-    Accuracies are in percent; with a compression there are also those before it.
+    Choices go by the metric of the task on held-out training examples, such as `validation_accuracy`; scores on the
+    test data are for the record. With a compression there are also those before it.
 
     Raises:
         DataError: the data are not here, or are not those of the settings.
@@ -49,10 +51,16 @@ def run_trial(settings: Settings) -> dict[str, Any]:
         data = tuple(settings["data"].values())
         training, request = requests_of(settings)
         dataset, trained = _dataset(data, training.task, tuple(training.target)), _trained(data, training)
-        if request is None:
-            return {**trained.figures, **_sizes(trained.model.network)}
-        before_it = {f"trained_{name}": trained.figures[name] for name in ("validation_accuracy", "test_accuracy")}
-        return {**trained.figures, **before_it, **_compress(request, trained, dataset)}
+        key = task.of(dataset.task).metric.key
+        names = (f"validation_{key}", f"test_{key}")
+        figures = {**trained.figures, **_sizes(trained.model.network)}
+        if request is not None:
+            before_it = {f"trained_{name}": trained.figures[name] for name in names}
+            figures = {**trained.figures, **before_it, **_compress(request, trained, dataset)}
+        for name in names:
+            if not math.isfinite(figures[name]):
+                raise DataError(f"{name} is {figures[name]}: the examples have no such score")
+        return figures
     finally:
         torch.set_num_threads(before)
 
@@ -72,19 +80,20 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
     """Train a network; kept, because other trials may compress it in another way."""
     dataset = _dataset(data, request.task, tuple(request.target))
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
+    metric = task.of(dataset.task).metric
     best: Trained | TrainResult
     if request.weights == "free":
         best = train_conventional(config, dataset, recipe)
         model = Model(best.network, "")
-        tested = network_accuracy(best.network, dataset.test_inputs, dataset.test.require_targets())
+        tested = network_scores(best.network, dataset.test)[metric]
     else:
         with tempfile.TemporaryDirectory() as folder:
             best = train(config, dataset, recipe, out=Path(folder) / "model.pt")
         tested = best.test_score
         model = Model(checkpoints.to_network(best.checkpoint), best.checkpoint.sha256, best.checkpoint)
     figures = {
-        "validation_accuracy": best.validation_score,
-        "test_accuracy": tested,
+        f"validation_{metric.key}": best.validation_score,
+        f"test_{metric.key}": tested,
         "best_epoch": best.best_epoch,
         "learning_rate": recipe.learning_rate,
         "parameters": model.n_parameters,
@@ -94,7 +103,7 @@ def _trained(data: tuple[Any, ...], request: TrainRequest) -> _Trained:
 
 def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict[str, Any]:
     """Figures of the compressed network."""
-    recipe, labels = trained.recipe, dataset.training.require_targets()
+    recipe, metric = trained.recipe, task.of(dataset.task).metric
     if request.as_checkpoint and request.epochs:
         network = _finetune(request, trained, dataset)
     else:
@@ -105,8 +114,8 @@ def _compress(request: Compression, trained: _Trained, dataset: Dataset) -> dict
     _, held = dataset.training.hold_out(share, recipe.seed)
     dense = materialize(network)
     return {
-        "validation_accuracy": network_accuracy(dense, dataset.train_inputs[held], labels[held]),
-        "test_accuracy": network_accuracy(dense, dataset.test_inputs, dataset.test.require_targets()),
+        f"validation_{metric.key}": network_scores(dense, dataset.training, held)[metric],
+        f"test_{metric.key}": network_scores(dense, dataset.test)[metric],
         **_sizes(network),
     }
 
@@ -127,11 +136,11 @@ def _sizes(network: Network) -> dict[str, int]:
 
 
 @lru_cache(maxsize=1)
-def _dataset(data: tuple[Any, ...], task: str | None, target: tuple[str, ...]) -> Dataset:
+def _dataset(data: tuple[Any, ...], task_name: str | None, target: tuple[str, ...]) -> Dataset:
     """The data; kept, for the next trial is likely to need them too."""
     name, data_dir, has_steps, sha256 = data
     folder = None if data_dir is None else Path(data_dir)
-    dataset = load(name, folder, task=task, target=target, has_steps=has_steps)
+    dataset = load(name, folder, task=task_name, target=target, has_steps=has_steps)
     if dataset.content_sha256 != sha256:
         found = f"{dataset.content_sha256[:16]}..."
         raise DataError(f"{name} on this worker has SHA-256 {found}; the sweep expects {sha256[:16]}...")

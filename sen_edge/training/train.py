@@ -260,14 +260,13 @@ def _write(
     scores, _ = evaluate(run.network, Part.whole(dataset.test), objective)
     for warning in collapse_warnings(dataset, run.network, scores[metric]):
         LOG.warning(warning)
-    key = metric.name.replace(" ", "_")
     facts = {
         **{name: _text(value) for name, value in asdict(recipe).items() if value is not None},
         "dataset": dataset.name,
         "epochs_done": str(run.epoch),
         "best_epoch": str(best.epoch),
-        f"validation_{key}": metric.text(best.score).removesuffix(" %"),
-        f"test_{key}": metric.text(scores[metric]).removesuffix(" %"),
+        f"validation_{metric.key}": metric.text(best.score).removesuffix(" %"),
+        f"test_{metric.key}": metric.text(scores[metric]).removesuffix(" %"),
         "sen_edge_version": sen_edge.__version__,
     }
     result = checkpoint.from_module(cast("SpatialNetwork", run.network), {**metadata, **facts})

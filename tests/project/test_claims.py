@@ -13,6 +13,7 @@ from sen_edge.sweep.file import read_sweep
 from sen_edge.sweep.journal import open_journal
 from sen_edge.sweep.results import rows, write_results
 from sen_edge.sweep.search import Point, Search
+from sen_runtime.task import ACCURACY
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "benchmarks/claims").glob("*.toml"))
@@ -52,7 +53,7 @@ def made_up(folder: Path, found: list[Point]) -> None:
             record = {"id": name, "settings": settings, "figures": figures, "error": None, **versions}
             journal.add(record, {}, {})
         records = {name: trial.user_attrs for name, trial in journal.trials.items()}
-    write_results(folder, rows(found, records), None)
+    write_results(folder, rows(found, records, ACCURACY), None)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

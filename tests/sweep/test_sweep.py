@@ -28,6 +28,7 @@ from sen_edge.sweep.journal import open_journal, read_journal
 from sen_edge.sweep.results import draw, rank, rows
 from sen_edge.sweep.search import Point, Search, run_sweep
 from sen_edge.sweep.trial import run_trial
+from sen_runtime.task import ACCURACY, ERROR, RECONSTRUCTION, REGRESSION, of
 from tests.conftest import Outcome
 from tests.support import sweeps
 
@@ -95,7 +96,7 @@ class State:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return rows(self.points, self.records)
+        return rows(self.points, self.records, ACCURACY)
 
 
 def sweep(folder: Path, client: Any, trial: Trial, text: str = GRID, **options: Any) -> State:
@@ -118,6 +119,54 @@ def finished(folder: Path) -> list[str]:
 
 
 # --- trials --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [REGRESSION, RECONSTRUCTION])
+def test_figures_are_named_by_the_metric_of_the_task(task: str, tmp_path: Path) -> None:
+    from sen_edge.data.datasets import load
+
+    x = np.random.default_rng(0).random((200, 6))
+    np.savez(tmp_path / "made.npz", x=x, **({"y": x @ np.ones((6, 2))} if task == REGRESSION else {}))
+    text = f'''
+data = "made.npz"
+[training]
+task = "{task}"
+hidden = [8]
+epochs = 1
+[compression]
+rank = 2
+[grid]
+training.exponent = [1.0]
+'''
+    path = write(tmp_path, text)
+    search = Search(read_sweep(path), load(str(tmp_path / "made.npz"), task=task), "s.toml")
+    (point,), key = search.advance({}), of(task).metric.key
+    figures = run_trial(next(iter(point.trials.values())))
+    names = {f"{start}_{key}" for start in ("validation", "test", "trained_validation", "trained_test")}
+    assert names <= figures.keys() and search.metric == of(task).metric
+    records = {name: {"figures": figures, "error": None} for name in point.trials}
+    assert rank([point], records, search.metric)[0].test_score == figures[f"test_{key}"]
+
+
+def test_an_error_ranks_the_lowest_first(tmp_path: Path) -> None:
+    points, records = [], {}
+    for number, score in enumerate((0.3, 0.1, 0.2)):
+        figures = {"validation_reconstruction_error": score, "test_reconstruction_error": 1 - score, "macs": 1}
+        records[str(number)] = {"figures": figures, "error": None}
+        points.append(Point(number, {}, {str(number): {}}))
+    assert [each.point for each in rank(points, records, ERROR)] == [1, 2, 0]
+
+
+def test_a_journal_keeps_the_direction_and_the_metric(tmp_path: Path) -> None:
+    with open_journal(tmp_path / "out", ERROR) as journal:
+        assert journal.study.direction.name == "MINIMIZE"
+        settings = {"data": {"sha256": "", "spikes": False}}
+        figures = {"validation_reconstruction_error": 0.5, "test_reconstruction_error": 0.5, "macs": 1}
+        journal.add({"id": trial_id(settings), "settings": settings, "figures": figures, "error": None}, {}, {})
+        assert [trial.value for trial in journal.trials.values()] == [0.5]
+    assert len(read_journal(tmp_path / "out/journal.log", ERROR).trials) == 1
+    with pytest.raises(SweepError, match="validation_accuracy"):
+        read_journal(tmp_path / "out/journal.log")
 
 
 @pytest.mark.slow
@@ -205,7 +254,7 @@ def test_other_data_than_where_the_sweep_began_are_refused() -> None:
     from sen_edge.sweep.trial import _dataset
 
     with pytest.raises(DataError, match=r"digits.*SHA-256"):
-        _dataset("digits", None, False, "0" * 64)
+        _dataset(("digits", None, False, "0" * 64), None, ())
 
 
 # --- searches ------------------------------------------------------------------------------------
@@ -213,11 +262,11 @@ def test_other_data_than_where_the_sweep_began_are_refused() -> None:
 
 def test_a_grid_is_ranked_by_validation_accuracy(two_workers: Any, tmp_path: Path) -> None:
     state = sweep(tmp_path, two_workers, sweeps.quick)
-    ranking = rank(state.points, state.records)
+    ranking = rank(state.points, state.records, ACCURACY)
     assert [(each.rank, each.values["training.exponent"]) for each in ranking] == [(1, 1.0), (2, 2.0)]
     assert (ranking[0].seeds_done, ranking[0].seeds_failed) == (2, 0)
     assert ranking[0].validation_range == pytest.approx((88.8, 88.81))
-    assert ranking[0].validation_accuracy == pytest.approx(88.805)
+    assert ranking[0].validation_score == pytest.approx(88.805)
     assert len(finished(tmp_path / "out")) == 4
 
 
@@ -285,7 +334,7 @@ training.dims = [1, 3]
 def test_a_failing_trial_is_recorded_and_does_not_stop_the_rest(two_workers: Any, tmp_path: Path) -> None:
     state = sweep(tmp_path, two_workers, sweeps.fails)
     assert [row["error"] for row in state.rows] == [None, None, "RuntimeError: no luck", None]
-    ranking = rank(state.points, state.records)
+    ranking = rank(state.points, state.records, ACCURACY)
     assert [(each.seeds_done, each.seeds_failed) for each in ranking] == [(2, 0), (1, 1)]
     before = finished(tmp_path / "out")
     assert sweep(tmp_path, two_workers, sweeps.quick).records == state.records and finished(tmp_path / "out") == before
@@ -430,9 +479,9 @@ def test_a_journal_is_read_without_pickle(two_workers: Any, tmp_path: Path, monk
 def test_the_plot_is_a_function_of_the_trials(two_workers: Any, tmp_path: Path) -> None:
     state = sweep(tmp_path, two_workers, sweeps.fails, SAMPLED)
     trials = [read_journal(tmp_path / "out/journal.log").trials[name] for name in state.records]
-    svg = draw(trials)
-    assert svg is not None and svg.startswith(b"<?xml") and svg == draw(trials)
-    assert draw([]) is None
+    svg = draw(trials, ACCURACY)
+    assert svg is not None and svg.startswith(b"<?xml") and svg == draw(trials, ACCURACY)
+    assert draw([], ACCURACY) is None
 
 
 # --- the command ---------------------------------------------------------------------------------
@@ -455,7 +504,7 @@ def test_the_command(sen_edge: Run, tmp_path: Path) -> None:
     again = sen_edge("sweep", path, "-o", out, "--json")
     found = json.loads(again.out)
     assert again.code == 0 and found["trials"] == 4 and found["failed"] == 0
-    best = [each["validation_accuracy"] for each in found["ranking"]]
+    best = [each["validation_score"] for each in found["ranking"]]
     assert best == sorted(best, reverse=True)
 
 
@@ -566,7 +615,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         (GRID.replace("[0, 1]", "[]"), "seeds"),
         (GRID.replace('data = "digits"', ""), ": data"),
         (GRID.replace('"digits"', "3"), ": data"),
-        (GRID.replace('"digits"', '"ciphers"'), "'ciphers'"),
+        (GRID.replace('"digits"', '"ciphers"'), "ciphers'"),
         (GRID.replace('"digits"', '"none.npz"'), "none.npz"),
         (GRID.replace("dims = 3", 'dims = 3\nweights = "free"'), "dims"),
         (GRID.replace("dims = 3", 'weights = "frei"'), "'frei'"),
