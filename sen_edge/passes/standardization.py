@@ -160,7 +160,7 @@ def _fold_input(network: Network, scaling: Standardization) -> Network:
 def _fold_output(network: Network, scaling: Standardization) -> Network:
     """Multiply rows of the last layer, and add the means to its bias."""
     *rest, last = network.layers
-    total = readout_factors(network).sum() if network.is_spiking else 1.0
+    total = readout_factors(network).sum(axis=0) if network.is_spiking else 1.0
     bias = _bias(last) * scaling.std + scaling.mean / total
     layer = _with(last, _scale_all(last.weight, scaling.std, ONE), bias)
     return replace(network, layers=(*rest, layer), output_scaling=None)

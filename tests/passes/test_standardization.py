@@ -22,7 +22,7 @@ from sen_edge.passes.standardization import (
 from sen_runtime import reference
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Layer, Network
-from sen_runtime.ir.neurons import Identity
+from sen_runtime.ir.neurons import Identity, LeakyIntegrator
 from sen_runtime.ir.operators import Dense, Sparse
 from sen_runtime.ir.standardization import Standardization
 from tests.support.networks import KINDS, random_network
@@ -81,6 +81,17 @@ def test_folded_spiking_networks_compute_the_same(readout: str, sizes: tuple[int
     expected = reference.run(network, x)
     is_close = np.isclose(reference.run(folded, x), expected, rtol=1e-4, atol=1e-4 * expected.std(axis=0))
     assert is_close.all(axis=1).mean() > 0.9  # rounding flips spikes
+
+
+@pytest.mark.parametrize("readout", ["mean_membrane", "last_membrane"])
+def test_readouts_of_different_neurons(readout: str) -> None:
+    rng = np.random.default_rng(1)
+    network = random_network(rng, spiking=True, readout=readout, sizes=(5, 3), kinds=("dense",))
+    beta = np.array([0.5, 0.8, 1.0], np.float32)
+    network = scaled(replace(network, layers=(replace(network.layers[0], neuron=LeakyIntegrator(beta)),)), rng)
+    x = inputs(network)
+    assert fold(network).output_scaling is None
+    np.testing.assert_allclose(reference.run(fold(network), x), reference.run(network, x), rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("block", [(1, 1), (1, 4), (4, 4)])
