@@ -88,6 +88,12 @@ class Summary:
         weight_bytes: of weights and biases, or positions; positions shared by two layers count twice.
         warnings: constant output, for models small enough to run.
         metadata: text in the file.
+        task: see `sen_runtime.task`.
+        feature_names: of the inputs; empty if unknown.
+        output_names: of classes, labels or values; empty if unknown.
+        input_scaling: whether the network standardizes its inputs.
+        output_scaling: whether it restores its outputs.
+        output_activation: "none", "softmax" or "sigmoid".
     """
 
     kind: str
@@ -110,6 +116,12 @@ class Summary:
     warnings: tuple[str, ...]
     metadata: dict[str, str]
     sha256: str
+    task: str
+    feature_names: tuple[str, ...]
+    output_names: tuple[str, ...]
+    input_scaling: bool
+    output_scaling: bool
+    output_activation: str
 
 
 def layer_figures(network: Network) -> tuple[LayerFigures, ...]:
@@ -150,6 +162,12 @@ def summarize(model: Model) -> Summary:
         warnings=_warnings(model),
         metadata=dict(network.metadata if checkpoint is None else checkpoint.metadata),
         sha256=model.sha256,
+        task=network.task,
+        feature_names=network.names("feature_names"),
+        output_names=network.names("output_names"),
+        input_scaling=network.input_scaling is not None,
+        output_scaling=network.output_scaling is not None,
+        output_activation=network.output_activation,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,10 @@ from sen_edge.model.statistics import LayerSummary, Summary
 from sen_edge.report.document import UNKNOWN, Table
 from sen_runtime.figures import size
 from sen_runtime.task import Metric
+from sen_runtime.untrusted import listing
 
+#: Metadata of an image that `_borders` describes.
+BORDERS = ("task", "feature_names", "output_names", "output_activation")
 AXES = {"fixed": "layer axis fixed", "learned": "layer spacing learned", "free": "all axes free"}
 
 
@@ -99,10 +102,22 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("MACs", f"{summary.macs:,}{' in each time step' if summary.timesteps else ''}"),
         ("size", f"{size(summary.weight_bytes)} of weights and biases"),
         *(("neurons", text) for text in dict.fromkeys(map(_spiking_neuron, summary.layers)) if text),
-        *((name, value) for name, value in summary.metadata.items() if value),
+        *_borders(summary),
+        *((name, value) for name, value in summary.metadata.items() if value and name not in BORDERS),
         *(("problem", f"layer {i}: {layer.problem}") for i, layer in enumerate(summary.layers) if layer.problem),
         *(("warning", warning) for warning in summary.warnings),
     ]
+
+
+def _borders(summary: Summary) -> Iterator[tuple[str, str]]:
+    """What inputs and outputs of the model are."""
+    inputs = [listing(summary.feature_names)] if summary.feature_names else []
+    outputs = [listing(summary.output_names)] if summary.output_names else []
+    inputs += ["standardized by the network"] * summary.input_scaling
+    outputs += ["restored to their units"] * summary.output_scaling
+    outputs += [summary.output_activation] * (summary.output_activation != "none")
+    yield "task", summary.task
+    yield from ((name, "; ".join(parts)) for name, parts in (("inputs", inputs), ("outputs", outputs)) if parts)
 
 
 def _synapses(summary: Summary) -> str:

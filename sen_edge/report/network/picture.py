@@ -28,6 +28,8 @@ from sen_runtime.bench.loops import random_inputs
 from sen_runtime.data import TEST
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import Network
+from sen_runtime.task import CLASSIFICATION
+from sen_runtime.untrusted import quote
 
 FloatArray = NDArray[np.float32]
 
@@ -105,11 +107,17 @@ def simulate(model: Model, request: PlotRequest) -> tuple[list[FloatArray], str]
         found, index = load_part(request.data, TEST, request.data_dir, network), request.example
         if index >= len(found.inputs):
             raise UsageError(f"--example is {index}; {found.title} has the examples 0 to {len(found.inputs) - 1}")
-        label = "" if found.targets is None else f", label {found.targets[index]}"
+        label = "" if found.targets is None else f", label {_class_name(network, found.targets[index])}"
         x, name = found.inputs[index], f"example {index} of {found.title}{label}"
     if model.checkpoint is not None:
         network = checkpoints.to_network(model.checkpoint)  # with its pattern of synapses
     return record(network, x), name
+
+
+def _class_name(network: Network, target: Any) -> str:
+    """Name of a class, or the target as it is."""
+    names = network.names("output_names") if network.task == CLASSIFICATION else ()
+    return quote(names[target]) if len(names) == network.n_out else str(target)
 
 
 def record(network: Network, x: FloatArray) -> list[FloatArray]:
@@ -202,6 +210,7 @@ def _data(scene: Scene, spikes: Sequence[FloatArray] | None) -> dict[str, Any]:
     data = {
         "names": scene.layer_names,
         "axes": ["" if axis == "nothing" else axis for axis in scene.axes],
+        "labels": scene.labels,
         "gap": scene.gap,
         "dimensions": scene.dimensions,
         "neurons": first.tolist(),

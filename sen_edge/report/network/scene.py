@@ -167,6 +167,21 @@ class Scene:
             roles[1] = "hidden"
         return [f"layer {index}: {role}, {size:,}" for index, (role, size) in enumerate(zip(roles, sizes, strict=True))]
 
+    @property
+    def labels(self) -> dict[int, list[str]]:
+        """Names of the drawn neurons by layer: features of the input, classes or values of the output; if known."""
+        network, last = self.model.network, len(self.neurons) - 1
+        features = network.names("feature_names")
+        if network.n_features < network.n_in:  # input coding "delta"
+            features = tuple(f"{name} {change}" for change in ("rises", "falls") for name in features)
+        known = {0: features, last: network.names("output_names")}
+        sizes = network.layer_sizes
+        return {
+            layer: [names[at] for at in self.neurons[layer]]
+            for layer, names in known.items()
+            if len(names) == sizes[layer]  # metadata of an image are any text
+        }
+
     @cached_property
     def kinds(self) -> list[list[str]]:
         """Kind of each drawn neuron of each layer: excitatory, inhibitory, silent or output."""

@@ -10,8 +10,9 @@ function describe(i) {
   const row = (array, width) => Array.from(array.subarray(i * width, (i + 1) * width), round).join(", ");
   const known = coordinates.length / n;
   const count = (ends) => ends.reduce((sum, end) => sum + (end === i), 0);
+  const label = data.labels[layer]?.[i - data.neurons[layer]];
   const lines = [
-    `neuron ${numbers[i]}, ${data.names[layer].split(", ")[0]}`,
+    `neuron ${numbers[i]}${label === undefined ? "" : ` (${label})`}, ${data.names[layer].split(", ")[0]}`,
     `${KINDS[kinds[i]]}, ${Number.isNaN(masks[i]) ? "no mask" : `mask ${masks[i].toFixed(3)}`}`,
     `position ${row(coordinates, known)}${known < data.dimensions ? `, … (${data.dimensions} coordinates)` : ""}`,
   ];
