@@ -126,6 +126,8 @@ def manifest(
             "macs": network.macs,
             "weight_bytes": network.nbytes,
             "layers": [asdict(figures) for figures in layer_figures(network)],
+            "task": network.task,
+            **{kind: list(names) for kind in ("feature_names", "output_names") if (names := network.names(kind))},
         },
         "quantization": _quantization(model),
         "left_out": dict(left_out),

@@ -85,11 +85,13 @@ def _sections(contents: Contents, format_name: str, note: Callable[[str], None])
     if not is_brief:
         found = [replace(item, value=item.value.get("compression")) for item in exports]
         compressions += [item for item in found if isinstance(item.value, dict) and "before" in item.value]
-    rows = _each(exports, _export_rows, note)
+    described = _each(exports, lambda item: [(_export_rows(item), _confusions(item))], note)
+    rows = [row for each, _ in described for row in each]
+    confusions = [] if is_brief else [table for _, matrices in described for table in matrices]
     sections: dict[str, list[Part]] = {
         "Models": _model_parts(contents.of("model"))[: 1 if is_brief else None],
         "Compression": _each(compressions, _compression_parts, note),
-        "Exports and their verification": [Table.of(EXPORTED, rows)] if rows else [],
+        "Exports and their verification": [*([Table.of(EXPORTED, rows)] if rows else []), *confusions],
         "Benchmarks": [] if is_brief else benchmarks.side_by_side({item.name: item.value for item in records}),
         "History": [],
         "Files": [] if is_brief or not any(path.is_dir() for path in contents.paths) else _file_parts(contents.items),
@@ -179,6 +181,21 @@ def _export_rows(item: Item) -> list[dict[str, str]]:
             }
             rows.append(row)
     return rows
+
+
+def _confusions(item: Item) -> list[Table]:
+    """Confusion matrix of every file of an export, in its first engine."""
+    matrices = []
+    for artifact in item.value["artifacts"]:
+        name, found = next(iter(artifact["files"])), artifact["verification"][0]
+        counts = None if found["data"] is None else found["data"].get("confusion")
+        if counts:
+            classes = item.value["network"].get("output_names") or range(len(counts))
+            headings = [printable(str(each), 60) for each in classes]
+            rows = [[heading, *map(str, row)] for heading, row in zip(headings, counts, strict=True)]
+            caption = f"{name}: classes (rows) and decisions (columns), {found['data']['name']}"
+            matrices.append(Table(caption, ["class", *headings], rows))
+    return matrices
 
 
 def _file_parts(items: Sequence[Item]) -> list[Part]:

@@ -19,6 +19,8 @@ from sen_edge.model import checkpoint as checkpoints
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.model import Model, load
+from sen_edge.report.contents import read
+from sen_edge.report.report import render
 from sen_exporters.base import ExportError
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
@@ -96,6 +98,19 @@ def test_constants_in_the_metadata_standardize_inputs(tmp_path: Path) -> None:
     session = onnxruntime.load((tmp_path / "model.onnx").read_bytes())
     given = ((x - mean) / std).astype(np.float32)
     np.testing.assert_allclose(session.run(given), model.predict(x), rtol=1e-3, atol=1e-4)
+
+
+def test_names_and_confusion_in_the_manifest(tmp_path: Path) -> None:
+    model = make_model(tmp_path)
+    result = run(model, tmp_path, to=("onnx",), data=str(write_data(tmp_path, model)))
+    assert result.manifest["network"]["output_names"] == list(CLASSES)
+    assert result.manifest["network"]["feature_names"] == list(FEATURES)
+    data = result.artifacts[0]["verification"][0]["data"]
+    confusion = np.array(data["confusion"])
+    assert confusion.sum() == data["samples"]
+    assert np.array_equal(confusion, np.diag(confusion.diagonal()))  # the model made the labels
+    page = render(read([tmp_path]), "html", lambda note: None).decode()
+    assert ">mid<" in page
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int8-dynamic", "int8"])

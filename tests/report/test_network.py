@@ -213,6 +213,30 @@ def test_hostile_text_stays_text(sen_edge: Run, tmp_path: Path) -> None:
     ElementTree.parse(tmp_path / "net.svg")
 
 
+def test_features_and_classes_are_named_on_hover(sen_edge: Run, tmp_path: Path) -> None:
+    names = tuple(f"class {index}" for index in range(MLP.layer_sizes[-1] - 1))
+    path = save(tmp_path / "net.pt", replace(MLP, output_names=(*names, HOSTILE)))
+    assert sen_edge("plot", path, "-o", tmp_path / "net.html").code == 0
+    page = (tmp_path / "net.html").read_text()
+    assert page.count("<script") == 2
+    last = str(len(MLP.layer_sizes) - 1)
+    assert data_of(page)["labels"] == {last: [*names, HOSTILE]}
+
+
+def test_names_of_another_number_are_not_shown() -> None:
+    model = model_of(MLP)
+    changed = replace(model, network=replace(model.network, metadata={"output_names": '["one"]'}))
+    assert scene(changed).labels == {}
+
+
+def test_the_class_of_an_example_is_named(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
+    names = tuple(f"class {index}" for index in range(SNN.layer_sizes[-1]))
+    path = save(tmp_path / "net.pt", replace(SNN, output_names=names))
+    np.savez(tmp_path / "x.npz", x_test=np.random.default_rng(0).random((5, 64), np.float32), y_test=np.arange(5))
+    outcome = sen_edge("plot", path, "-o", tmp_path / "net.html", "--data", tmp_path / "x.npz", "--example", 3)
+    assert "label 'class 3'" in outcome.err
+
+
 @pytest.mark.needs("chromium")
 def test_a_browser_draws_the_page(sen_edge: Run, snn_path: Path, tmp_path: Path) -> None:
     sen_edge("plot", snn_path, "-o", tmp_path / "net.html")

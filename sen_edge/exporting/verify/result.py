@@ -84,6 +84,10 @@ class ScoreFigures:
         return Metric(self.metric, self.unit).text(value)
 
 
+#: Max classes of a confusion matrix.
+MAX_CONFUSED = 32
+
+
 @dataclass(frozen=True)
 class DataFigures:
     """Scores on the user's data.
@@ -96,6 +100,8 @@ class DataFigures:
             None for continuous outputs.
         threshold: of the anomaly scores of a reconstruction, chosen on those of the model; else None.
         agreement: share of equal anomaly decisions at this threshold; else None.
+        confusion: number of examples by class (row) and by the class that the artifact decides (column); None for
+            other tasks, and for more than `MAX_CONFUSED` classes.
     """
 
     name: str
@@ -104,6 +110,7 @@ class DataFigures:
     changed: int | None = None
     threshold: float | None = None
     agreement: float | None = None
+    confusion: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True, repr=False)

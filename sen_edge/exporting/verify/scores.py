@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_edge.exporting.verify.result import DataFigures, ScoreFigures
+from sen_edge.exporting.verify.result import MAX_CONFUSED, DataFigures, ScoreFigures
 from sen_runtime.task import (
     ACCURACY,
     CLASSIFICATION,
@@ -79,7 +79,17 @@ _Judged = tuple[dict[Metric, float], dict[str, Any]]
 def _classification(outputs: Outputs, before: Mapping[Metric, float], points: float) -> _Judged:
     right, stays = (each.argmax(axis=1) == outputs.targets for each in (outputs.model, outputs.artifact))
     changed = int(np.count_nonzero(right != stays))
-    return {ACCURACY: points + 200 * float(np.sqrt(changed)) / len(right)}, {"changed": changed}
+    figures = {"changed": changed, "confusion": _confusion(outputs.artifact, outputs.targets)}
+    return {ACCURACY: points + 200 * float(np.sqrt(changed)) / len(right)}, figures
+
+
+def _confusion(outputs: Values, targets: Values) -> tuple[tuple[int, ...], ...] | None:
+    """Count examples by class (row) and decision (column)."""
+    n = outputs.shape[1]
+    if n > MAX_CONFUSED:
+        return None
+    counts = np.bincount(targets * n + outputs.argmax(axis=1), minlength=n * n).reshape(n, n)
+    return tuple(map(tuple, counts.tolist()))
 
 
 def _multilabel(outputs: Outputs, before: Mapping[Metric, float], points: float) -> _Judged:
