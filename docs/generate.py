@@ -79,7 +79,8 @@ def _function(module: str, name: str, function: Any) -> str:
         if each.kind is each.KEYWORD_ONLY and not is_keyword:
             own.append("*")
             is_keyword = True
-        own.append(each.name if each.default is each.empty else f"{each.name}={_default(each)}")
+        shown = f"**{each.name}" if each.kind is each.VAR_KEYWORD else each.name
+        own.append(shown if each.default is each.empty else f"{shown}={_default(each)}")
     lines = [f"## {module}.{name}\n", f"    {module}.{name}({', '.join(own)}{', **options' * bool(options)})\n"]
     lines.append(_text(function))
     if schema is not None:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from sen_edge.api import Benchmark, bench, compress, export, quantize, train, verify
     from sen_edge.compression.pipeline import Compressed
     from sen_edge.exporting.manifest import ExportResult
+    from sen_edge.exporting.torch_module import TorchLayer, from_torch
     from sen_edge.exporting.verify.result import Verification
+    from sen_edge.model.build import build
     from sen_edge.model.model import Model, load
     from sen_edge.training.train import TrainResult
 
@@ -25,13 +27,16 @@ __all__ = [
     "ExportResult",
     "Model",
     "SenError",
+    "TorchLayer",
     "TrainResult",
     "Verification",
     "VerificationError",
     "__version__",
     "bench",
+    "build",
     "compress",
     "export",
+    "from_torch",
     "load",
     "quantize",
     "train",

@@ -23,18 +23,19 @@ from torch.utils.data import Dataset as TorchDataset
 from sen_edge.compression import pipeline
 from sen_edge.compression.pipeline import Compressed
 from sen_edge.compression.request import CompressRequest
-from sen_edge.data import datasets
+from sen_edge.data import datasets, torch_dataset
 from sen_edge.data.calibration import load_calibration
-from sen_edge.data.torch_dataset import from_torch
 from sen_edge.display import Displayed
 from sen_edge.errors import UsageError
 from sen_edge.exporting import pipeline as export_pipeline
 from sen_edge.exporting import quantization
 from sen_edge.exporting.manifest import ExportResult
 from sen_edge.exporting.request import ExportRequest, VerifyRequest
+from sen_edge.exporting.torch_module import TorchLayer, from_torch  # noqa: F401 (public)
 from sen_edge.exporting.verify.expectation import check
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.exporting.verify.verification import verify_file
+from sen_edge.model.build import build  # noqa: F401 (public)
 from sen_edge.model.model import Model, load
 from sen_edge.progress import Progress, silent
 from sen_edge.schema import Schema, fields_of, parse, split
@@ -126,7 +127,7 @@ def train(
             str(data), _folder(data_dir), task=request.task, target=request.target, has_steps=request.has_steps
         )
     else:
-        dataset = from_torch(data, task=request.task, has_steps=request.has_steps)
+        dataset = torch_dataset.from_torch(data, task=request.task, has_steps=request.has_steps)
     return training.train(
         training.config_of(request, dataset),
         dataset,

@@ -150,7 +150,7 @@ def _select(rule: TensorRule, entries: tuple[Entry, ...], expected: int) -> tupl
     elif rule.role == "beta" and len(entries) == expected - 1:
         hint = "the readout has a decay too: list it in names, as a tensor or a number, or state config.spiking.beta"
     raise CheckpointError(
-        f"the map finds {len(entries)} {rule.role} tensors: {listing(entries)}; expected {expected}", hint=hint
+        f"found {len(entries)} {rule.role} tensors: {listing(entries)}; expected {expected}", hint=hint
     )
 
 

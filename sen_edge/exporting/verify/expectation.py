@@ -7,6 +7,7 @@ runs in plain numpy, in float64. File format: docs/how-to/foreign-checkpoints.md
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,8 +83,28 @@ def check(model: Model, path: Path, name: str) -> Agreement:
     """
     network, last = model.network, len(model.network.layers) - 1
     inputs, expected = _read(path, network)
+    n_compared, layers = compare(network, inputs, expected)
+    first = first_difference(layers)
+    if first is None:
+        sha256 = hashlib.sha256(read_regular(path, error=DataError)).hexdigest()
+        return Agreement(path.name, sha256, n_compared, layers)
+    mapped = model.applied_map
+    source = name if mapped is None else f"{name}, as {mapped.file} maps it,"
+    absent = [f"layer{index}" for index in range(first.layer) if index not in expected]
+    hints = [f"add {listing(absent)} to {path.name} to find the first wrong layer"] if absent else []
+    hints.append((first.layer == last and softmax_hint(expected[last])) or (HINT if mapped is None else MAP_HINT))
+    raise VerificationError(
+        f"{source} does not compute the outputs in {path}: {describe(first, network, n_compared)}",
+        hint="; ".join(hints),
+    )
+
+
+def compare(
+    network: Network, inputs: Float64Array, expected: Mapping[int, Float64Array]
+) -> tuple[int, tuple[LayerAgreement, ...]]:
+    """Compare a network with values `[n, n_layer]` by layer, on some of the inputs; return their number, and layers."""
     n_compared = min(len(inputs), MAX_INPUTS, max(MIN_INPUTS, MAX_MACS // (network.macs * max(network.timesteps, 1))))
-    rows = even_indices(len(inputs), n_compared)
+    rows, last = even_indices(len(inputs), n_compared), len(network.layers) - 1
     expanded = reference.expand(network)
     parts = [reference.trace(expanded, inputs[rows[i : i + CHUNK]], np.float64) for i in range(0, len(rows), CHUNK)]
     layers = []
@@ -91,43 +112,53 @@ def check(model: Model, path: Path, name: str) -> Agreement:
         actual = np.concatenate([part[index] for part in parts])
         is_counts = network.is_spiking and index < last
         layers.append(_compare(index, actual, values[rows], is_spiking=network.is_spiking, is_counts=is_counts))
-    first = next((each for each in layers if not each.agrees), None)
-    if first is None:
-        sha256 = hashlib.sha256(read_regular(path, error=DataError)).hexdigest()
-        return Agreement(path.name, sha256, len(rows), tuple(layers))
-    mapped, is_output = model.applied_map, first.layer == last
-    source = name if mapped is None else f"{name}, as {mapped.file} maps it,"
-    unit = "spike counts" if network.is_spiking and not is_output else f"{len(rows)} inputs"
-    absent = [f"layer{index}" for index in range(first.layer) if index not in expected]
-    hints = [f"add {listing(absent)} to {path.name} to find the first wrong layer"] if absent else []
-    hints.append((is_output and _softmax_hint(expected[last])) or (HINT if mapped is None else MAP_HINT))
-    where = "the output" if is_output else f"layer {first.layer}"
-    raise VerificationError(
-        f"{source} does not compute the outputs in {path}: {where} "
-        f"differs first, by up to {first.max_rel_error:.3g} standard deviations, in {first.differing:.2%} of "
-        f"the {unit}",
-        hint="; ".join(hints),
+    return len(rows), tuple(layers)
+
+
+def first_difference(layers: Sequence[LayerAgreement]) -> LayerAgreement | None:
+    """Return the first layer that disagrees."""
+    return next((each for each in layers if not each.agrees), None)
+
+
+def describe(first: LayerAgreement, network: Network, n_inputs: int) -> str:
+    """Return the place and the size of a difference, for a message."""
+    is_output = first.layer == len(network.layers) - 1
+    unit = "spike counts" if network.is_spiking and not is_output else f"{n_inputs} inputs"
+    return (
+        f"{'the output' if is_output else f'layer {first.layer}'} differs first, by up to {first.max_rel_error:.3g} "
+        f"standard deviations, in {first.differing:.2%} of the {unit}"
     )
 
 
 def _read(path: Path, network: Network) -> tuple[Float64Array, dict[int, Float64Array]]:
     """Return inputs `[n, n_in]` or `[n, T, n_in]`, and values `[n, n_layer]` by layer, the output last."""
-    names = {**{f"layer{index}": index for index in range(len(network.layers) - 1)}, "y": len(network.layers) - 1}
-    known = ["x", "y", *[*names][:-1]]
+    known = ["x", "y", *[*_layer_names(network)][:-1]]
     npz = Npz(path, known.__contains__, listing(known))
     if not {"x", "y"} <= set(npz.headers):
         raise DataError(f"{path} holds the arrays {listing(npz.headers)}; expected {listing(known)}")
-    arrays = {name: npz.array(name) for name in npz.headers}
-    inputs = _numbers(path, "x", arrays["x"], network.input_shape)
+    return check_arrays(path, {name: npz.array(name) for name in npz.headers}, network)
+
+
+def _layer_names(network: Network) -> dict[str, int]:
+    """Return the layers by their names in a file."""
+    last = len(network.layers) - 1
+    return {**{f"layer{index}": index for index in range(last)}, "y": last}
+
+
+def check_arrays(
+    where: Path | str, arrays: Mapping[str, NDArray[Any]], network: Network
+) -> tuple[Float64Array, dict[int, Float64Array]]:
+    """Return the inputs `x`, and the values of the layers `y`, `layer0`, ... by index, or raise a `DataError`."""
+    inputs = _numbers(where, "x", arrays["x"], network.input_shape)
     layers = {
-        index: _values(path, name, arrays[name], network.layers[index], len(inputs))
-        for name, index in names.items()
+        index: _values(where, name, arrays[name], network.layers[index], len(inputs))
+        for name, index in _layer_names(network).items()
         if name in arrays
     }
     return inputs, layers
 
 
-def _numbers(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> Float64Array:
+def _numbers(path: Path | str, name: str, array: NDArray[Any], shape: tuple[int, ...]) -> Float64Array:
     """Convert an array to finite float64 `[n, *shape]`; flattens the axes after the time steps."""
     leading = array.shape[: len(shape)]  # n, and T of spike trains
     expected = f"numbers [n, {', '.join(map(str, shape))}]"
@@ -142,7 +173,7 @@ def _numbers(path: Path, name: str, array: NDArray[Any], shape: tuple[int, ...])
     return values
 
 
-def _values(path: Path, name: str, array: NDArray[Any], layer: Layer, n_inputs: int) -> Float64Array:
+def _values(path: Path | str, name: str, array: NDArray[Any], layer: Layer, n_inputs: int) -> Float64Array:
     """Check the values of one layer `[n, n_layer]` for its kind of neurons."""
     if len(array.shape) > 2:
         raise DataError(f"{path}: {name} has shape {quote(list(array.shape))}; expected [n, {layer.weight.shape[0]}]")
@@ -168,7 +199,7 @@ def _compare(
     return LayerAgreement(layer, float(error.max()) / scale, differing, differing <= allowed)
 
 
-def _softmax_hint(y: Float64Array) -> str:
+def softmax_hint(y: Float64Array) -> str:
     """Return a hint if the outputs are probabilities or their logarithms."""
     is_softmax = bool((y >= 0).all()) and np.allclose(y.sum(1), 1, atol=1e-3)
     is_log = bool((y <= 0).all()) and np.allclose(np.exp(y).sum(1), 1, atol=1e-3)
