@@ -351,6 +351,21 @@ def test_a_spiking_network_that_cannot_run_is_drawn_without_spikes(sen_edge: Run
     assert "source neuron 7 and target neuron 2" in (tmp_path / "net.html").read_text()
 
 
+def test_a_neuron_with_two_positions_is_not_drawn(sen_edge: Run, tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(replace(MLP, separate_positions=True))
+    checkpoints.save(checkpoint, tmp_path / "net.pt")
+    (tmp_path / "net.sen").write_bytes(image.dumps(checkpoints.to_network(checkpoint)))
+    for path in (tmp_path / "net.pt", tmp_path / "net.sen"):
+        outcome = sen_edge("plot", path, "-o", tmp_path / "net.html")
+        assert outcome.code == 2 and "layer 1" in outcome.err and not (tmp_path / "net.html").exists()
+
+
+def test_learned_spacings_are_drawn(sen_edge: Run, tmp_path: Path) -> None:
+    checkpoints.save(make_checkpoint(replace(MLP, layer_axis="learned")), tmp_path / "net.pt")
+    assert is_axis_fixed(load_positions(tmp_path / "net.pt"))
+    assert sen_edge("plot", tmp_path / "net.pt", "-o", tmp_path / "net.html").code == 0
+
+
 def test_an_image_is_drawn_if_it_stores_coordinates(sen_edge: Run, tmp_path: Path) -> None:
     network = model_of(MLP).network
     (tmp_path / "net.sen").write_bytes(image.dumps(network))

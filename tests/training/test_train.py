@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import sen_edge
 from sen_edge.data.datasets import Dataset, load
 from sen_edge.errors import CheckpointError, DataError, OutputError, UsageError
 from sen_edge.model import checkpoint
@@ -98,6 +99,17 @@ def test_the_kept_epoch_is_the_best_on_held_out_training_data(tmp_path: Path) ->
     assert accuracy == first.test_score == pytest.approx(100 * np.mean(logits.argmax(1) == dataset.test_targets))
 
 
+def test_layer_spacings_are_learned(tmp_path: Path) -> None:
+    checkpoint = train(replace(MLP, layer_axis="learned"), toy(), RECIPE, out=tmp_path / "m.pt").checkpoint
+    assert all(checkpoint.tensors[f"spacing.{index}"] != np.float32(0.1) for index in range(2))
+
+
+def test_a_relaxed_layer_axis_is_a_free_one(tmp_path: Path) -> None:
+    result = sen_edge.train("digits", tmp_path / "m.pt", hidden=[8], dims=3, layer_axis="relaxed", epochs=1)
+    assert result.checkpoint.config.layer_axis == "free"
+    assert result.checkpoint.metadata["relaxed_spacing"] == "0.1"
+
+
 def test_training_is_deterministic_per_seed(tmp_path: Path) -> None:
     recipe = replace(RECIPE, shift=1)
     paths = [tmp_path / f"{name}.pt" for name in "abc"]
@@ -107,7 +119,7 @@ def test_training_is_deterministic_per_seed(tmp_path: Path) -> None:
     assert tensors(paths[0]) != tensors(paths[2])
 
 
-@pytest.mark.parametrize("config", [MLP, SNN], ids=["mlp", "snn"])
+@pytest.mark.parametrize("config", [MLP, SNN, replace(MLP, layer_axis="learned")], ids=["mlp", "snn", "learned axis"])
 @pytest.mark.parametrize("epoch", [2, 3])
 def test_a_resumed_training_gives_the_same_bits(tmp_path: Path, config: SpatialConfig, epoch: int) -> None:
     recipe = replace(RECIPE, shift=1)

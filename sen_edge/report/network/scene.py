@@ -48,10 +48,10 @@ def load_positions(path: Path, *, map_path: Path | None = None) -> Model:
 
     Raises:
         CheckpointError, ImageError: see `sen_edge.model.model.load`.
-        UsageError: an image without coordinates; a map for an image.
+        UsageError: an image without coordinates; a map for an image; hidden neurons with two positions.
     """
     if path.suffix != models.IMAGE_SUFFIX:
-        return of_checkpoint(checkpoints.load(path, map_path=map_path), path)
+        return _require_one_position(of_checkpoint(checkpoints.load(path, map_path=map_path), path), path)
     model = models.load(path, map_path=map_path)
     for index, layer in enumerate(model.network.layers):
         if not isinstance(layer.weight, Coordinates):
@@ -59,6 +59,10 @@ def load_positions(path: Path, *, map_path: Path | None = None) -> Model:
                 f"{path}: layer {index} holds weights and no positions, so there is nothing to draw",
                 hint="draw the checkpoint of the image, or export with --weights coordinates",
             )
+    return _require_one_position(model, path)
+
+
+def _require_one_position(model: Model, path: Path) -> Model:
     for index, (before, after) in enumerate(pairwise(operators(model.network))):
         if not np.array_equal(before.target, after.source):
             raise UsageError(
