@@ -3,8 +3,8 @@
     python benchmarks/c_code_size.py [--write | --check]
 
 `--write` writes exporters/sen_exporters/c/code_size.json: bytes of each region of the C library, of the interface
-functions of a network, and of its structures, compiled with -Os. Inlining is disabled, because it depends on the
-network. `--check` exits with code 3 if that file is out of date. Requires arm-none-eabi-gcc.
+functions of a network, and of its structures, compiled with -Os; `options` are the regions and structures of a network
+with parameters of single neurons or an input coding. Inlining is disabled, because it depends on the network. `--check` exits with code 3 if that file is out of date. Requires arm-none-eabi-gcc.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ from sen_runtime.ir.standardization import Standardization
 CORTEX_M4 = ("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16")
 TABLE = Path(__file__).parents[1] / "exporters/sen_exporters/c/code_size.json"
 STRUCTURES = ("sen_weights", "sen_term", "sen_layer", "sen_kernels", "sen_network")
+#: Compiles the library without parameters of single neurons and without input codings.
+PLAIN = "-DSEN_PLAIN"
 #: Max ratio to the table, for other compiler versions.
 SLACK = 1.15
 _SYMBOL = re.compile(r"^[0-9a-f]+ ([0-9a-f]+) (\w) ([\w.]+)(?:\t(.*):(\d+))?$", re.MULTILINE)
 
 
-def symbols(source: Path, include: Path) -> Iterator[tuple[str, int, str, int]]:
+def symbols(source: Path, include: Path, *options: str) -> Iterator[tuple[str, int, str, int]]:
     """Yield name with nm kind, bytes, file and line of each symbol of a C file; lower-case kinds are local."""
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "built.o"
-        flags = [*CORTEX_M4, "-fno-inline", "-std=c99", "-Os", "-g", "-I", str(include)]
+        flags = [*CORTEX_M4, "-fno-inline", "-std=c99", "-Os", "-g", "-I", str(include), *options]
         subprocess.run(["arm-none-eabi-gcc", *flags, "-c", str(source), "-o", str(built)], check=True)
         table = subprocess.run(["arm-none-eabi-nm", "-lS", str(built)], check=True, capture_output=True, text=True)
     for size, kind, name, file, line in _SYMBOL.findall(table.stdout):
@@ -56,13 +58,13 @@ def compiler() -> str:
     return done.stdout.strip()
 
 
-def code_bytes() -> dict[str, int]:
-    """Return bytes of code by region."""
+def code_bytes(*options: str) -> dict[str, int]:
+    """Return bytes of code by region, compiled with `options`."""
     found: dict[str, dict[str, int]] = {name: {} for name in regions()}
     with as_file(files("sen_runtime") / "c" / "src") as folder:
         lines = {name: _lines(region, (folder / region.file).read_text()) for name, region in regions().items()}
         for source in sorted({region.file for region in regions().values() if region.file.endswith(".c")}):
-            for symbol, size, file, line in symbols(folder / source, folder):
+            for symbol, size, file, line in symbols(folder / source, folder, *options):
                 for name, region in regions().items():
                     if region.file == file and line in lines[name]:
                         found[name][symbol] = max(size, found[name].get(symbol, 0))
@@ -92,22 +94,31 @@ def interface_bytes(*, is_scaled: bool) -> int:
         return sum(size for name, size, _, _ in symbols(path, Path(folder)) if name.startswith("T "))
 
 
-def struct_bytes() -> dict[str, int]:
-    """Return bytes of each structure of network.h."""
+def struct_bytes(*options: str) -> dict[str, int]:
+    """Return bytes of each structure of network.h, compiled with `options`."""
     with as_file(files("sen_runtime") / "c" / "src") as folder, tempfile.TemporaryDirectory() as build:
         source = Path(build) / "sizes.c"
         source.write_text('#include "network.h"\n' + "".join(f"char {name}_[sizeof({name})];\n" for name in STRUCTURES))
-        return {name.split()[1][:-1]: size for name, size, _, _ in symbols(source, folder)}
+        found = symbols(source, folder, *options)
+        return dict(sorted((name.split()[1][:-1], size) for name, size, _, _ in found))
 
 
 def measure() -> dict[str, Any]:
     """Return the content of code_size.json."""
+    plain, full = code_bytes(PLAIN), code_bytes()
+    structures, larger = struct_bytes(PLAIN), struct_bytes()
     return {
         "compiler": compiler(),
-        "code": code_bytes(),
+        "code": {name: plain[name] or full[name] for name in full},
         "interface": interface_bytes(is_scaled=False),
         "interface_with_scaling": interface_bytes(is_scaled=True),
-        "structures": dict(sorted(struct_bytes().items())),
+        "structures": structures,
+        "options": {
+            name: size
+            for found, usual in ((full, plain), (larger, structures))
+            for name, size in found.items()
+            if usual[name] not in (0, size)
+        },
     }
 
 
@@ -115,8 +126,8 @@ def differences(measured: Mapping[str, Any], table: Mapping[str, Any]) -> list[s
     """List measured sizes that differ from the file; with another compiler, those above `SLACK` times the file's."""
     is_same = measured["compiler"] == table["compiler"]
     pairs = {name: (measured[name], table[name]) for name in ("interface", "interface_with_scaling")}
-    for part in ("code", "structures"):
-        pairs |= {name: (size, table[part].get(name, 0)) for name, size in measured[part].items()}
+    for part in ("code", "structures", "options"):
+        pairs |= {f"{part} {name}": (size, table[part].get(name, 0)) for name, size in measured[part].items()}
     return [
         f"{name}: {now} B; {TABLE.name}: {before}"
         for name, (now, before) in pairs.items()

@@ -61,10 +61,11 @@ def footprint(program: Program) -> Footprint:
         "sen_kernels": 1,
         "sen_network": 1,
     }
-    structures = sum(SIZES["structures"][name] * count for name, count in counts.items())
+    options = SIZES["options"] if program.macros else {}
+    structures = sum(options.get(name, SIZES["structures"][name]) * count for name, count in counts.items())
     code: Counter[str] = Counter({"code of the public functions": SIZES["interface"]})
     for name, region in closure(program.functions).items():
-        code[f"code of {region.file}"] += SIZES["code"][name]
+        code[f"code of {region.file}"] += options.get(name, SIZES["code"][name])
     if program.scaling.functions:
         code["code of the public functions"] = SIZES["interface_with_scaling"]
     vectors = program.arena.vectors

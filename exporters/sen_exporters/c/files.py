@@ -34,7 +34,7 @@ def folder(program: Program, found: Footprint, version: str) -> dict[str, str | 
     if program.is_binary:
         files[f"{name}_weights.bin"] = binary(program.constants)
         files[f"{name}_weights.S"] = render("weights.S", program, alignment=ALIGNMENT)
-    is_train = program.network.input_coding == "spikes"
+    is_train = program.network.coding.is_binary
     files[f"{name}_selftest.c"] = render("selftest.c", program, golden=golden(program), is_train=is_train)
     for template in ("CMakeLists.txt", "zephyr/module.yml", "zephyr/CMakeLists.txt", "zephyr/Kconfig"):
         files[template] = render(template, program)

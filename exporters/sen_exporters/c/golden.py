@@ -94,9 +94,9 @@ def _finished(network: Network, tolerance: float, outputs: FloatArray) -> float:
 def _draw(program: Program, low: FloatArray, high: FloatArray) -> Array:
     """Inputs within the range of each feature, or spikes."""
     network, rng = program.network, np.random.default_rng(0)
-    if network.input_coding == "spikes":
-        return (rng.random((CANDIDATES, network.timesteps, network.n_in)) < 0.3).astype(np.float32)
-    steps = rng.integers(0, STEPS + 1, (CANDIDATES, network.n_in))
+    if network.coding.is_binary:
+        return (rng.random((CANDIDATES, *network.input_shape)) < 0.3).astype(np.float32)
+    steps = rng.integers(0, STEPS + 1, (CANDIDATES, *network.input_shape))
     return (low + (high - low) * steps / STEPS).astype(np.float32)
 
 
@@ -115,20 +115,21 @@ def _run_spiking(program: Program, x: FloatArray) -> tuple[FloatArray, FloatArra
         (layer.source.neuron, _Affine(layer)) for layer in program.layers if isinstance(layer.source.neuron, Lif)
     ]
     factors = readout_factors(network)
-    is_train = network.input_coding == "spikes"
     membranes = [np.zeros((len(x), n)) for n in network.layer_sizes[1:]]
     margin = np.full(len(x), np.inf)
     total: FloatArray = np.zeros(())
-    for t, factor in enumerate(factors):
-        signal = x[:, t] if is_train else x
+    last = _Affine(program.layers[-1])
+    is_stepped = not network.has_summed_readout and len(spiking) < len(program.layers)
+    for factor, arriving in zip(factors, reference.arriving(network, x), strict=True):
+        signal = arriving
         for index, (neuron, affine) in enumerate(spiking):
             membranes[index], signal = neuron.advance(membranes[index], affine(signal))
             margin = np.minimum(margin, np.abs(membranes[index] - neuron.threshold).min(axis=1))
-        total = total + factor * signal
-    if len(spiking) == len(program.layers):
+        total = total + factor * (last(signal) if is_stepped else signal)
+    if is_stepped or len(spiking) == len(program.layers):
         return total, margin
     # the self-test runs trains step by step: the readout multiplies spikes, which int8 holds exactly
-    return _Affine(program.layers[-1])(total, factors.sum(), is_exact=is_train), margin
+    return last(total, factors.sum(), is_exact=network.coding.is_binary), margin
 
 
 class _Affine:

@@ -10,7 +10,7 @@ from sen_runtime.ir.network import Network
 def names(network: Network) -> Mapping[str, tuple[str, ...]]:
     """Names that the metadata have for all inputs or outputs: "feature" and "output"; empty where there are none."""
     found = {
-        "feature": (network.names("feature_names"), network.n_in),
+        "feature": (network.names("feature_names"), network.n_features),
         "output": (network.names("output_names"), network.n_out),
     }
     return {kind: given for kind, (given, size) in found.items() if len(given) == size}

@@ -115,7 +115,7 @@ class Program:
     @property
     def input_length(self) -> str:
         """The same as a C expression."""
-        steps = f"{self.macro}_TIMESTEPS * " if self.network.input_coding == "spikes" else ""
+        steps = f"{self.macro}_TIMESTEPS * " if self.network.coding.has_steps else ""
         return f"{steps}{self.macro}_INPUTS"
 
     @property
@@ -129,11 +129,19 @@ class Program:
         return sum("out" in layer.members for layer in self.layers)
 
     @property
+    def macros(self) -> list[str]:
+        """Macros of network.h that the structures of this network need."""
+        is_varied = any(layer.source.neuron.arrays for layer in self.layers)
+        uses = {"SEN_PER_NEURON": is_varied, "SEN_CODES_INPUTS": self.network.coding.is_computed}
+        return [name for name, is_used in uses.items() if is_used]
+
+    @property
     def functions(self) -> set[str]:
         """Regions of the library that the generated code names."""
         run = "run_spiking" if self.network.is_spiking else "run_perceptron"
         products = (weights.kernel for weights in self.weights)
-        return {"sen_is_finite", run, *self.kernels.values(), *products, *self.scaling.functions}
+        code = {str(self.members["code"])} if "code" in self.members else set()
+        return {"sen_is_finite", run, *self.kernels.values(), *products, *code, *self.scaling.functions}
 
     @property
     def expanded_functions(self) -> set[str]:
@@ -148,8 +156,6 @@ def lower_network(network: Network, name: str, storage: str | None = None) -> Pr
     Raises:
         NoFormError: an operator or a neuron has no lowering.
     """
-    if network.input_coding not in ("direct", "spikes"):
-        raise NoFormError(f"the C export has no input coding {network.input_coding}")
     arena = Arena()
     layers = tuple(_lower_layer(network, index, arena) for index in range(len(network.layers)))
     members = _network_members(network, layers, arena)
@@ -163,17 +169,25 @@ def _network_members(network: Network, layers: tuple[LoweredLayer, ...], arena: 
         "kernels": "&kernels",
         "layers": "layers",
         "layer_count": len(layers),
-        "n_in": network.n_in,
+        "n_in": network.n_features,
         "n_out": network.n_out,
     }
     if network.is_spiking:
-        factors = readout_factors(network).astype(np.float32)
-        comment = f"readout: contribution of a current of 1 in each step [{network.timesteps}]"
         members |= {
             "timesteps": network.timesteps,
-            "is_spike_train": int(network.input_coding == "spikes"),
+            "is_spike_train": int(network.coding.has_steps),
             "readout": f"SEN_{network.readout.upper()}",
-            "factors": Constant("readout_factors", factors, comment),
+        }
+    if network.is_spiking and (network.has_summed_readout or network.readout == "spike_count"):
+        factors = readout_factors(network).astype(np.float32)
+        comment = f"readout: contribution of a current of 1 in each step [{network.timesteps}]"
+        members["factors"] = Constant("readout_factors", factors, comment)
+    if network.coding.is_computed:
+        members |= {
+            "code": f"sen_code_{network.input_coding}",
+            "coded": arena.take("input as spikes", network.n_in),
+            "state": arena.take("state of the input coding", network.n_features + 1),
+            **({"delta": network.delta} if network.delta else {}),
         }
     weights = [each for layer in layers for each in layer.weights]
     inner = max((term[0].shape[0] for layer in layers for term in layer.terms if len(term) == 2), default=0)
@@ -196,12 +210,14 @@ def _quantized_floats(weights: Weights) -> int:
 
 def _kernels(network: Network, layers: tuple[LoweredLayer, ...]) -> dict[str, str]:
     weights = [each for layer in layers for each in layer.weights]
-    n_lif = sum(isinstance(layer.neuron, Lif) for layer in network.layers)
+    lif = [layer.neuron for layer in network.layers if isinstance(layer.neuron, Lif)]
+    is_varied = [bool(neuron.arrays) for neuron in lif]
     conditions = {
         "quantize": any(each.uses("SEN_USES_INT8") for each in weights),
         "nonzero": any(each.uses("SEN_USES_EVENTS") for each in weights),
-        "integrate": n_lif > 0,
-        "integrate_constant": n_lif == 1 and network.input_coding == "direct",
+        "integrate": not all(is_varied),
+        "integrate_each": any(is_varied),
+        "integrate_constant": is_varied == [False] and network.coding.is_constant,
     }
     return {name: f"sen_{name}" for name, is_needed in conditions.items() if is_needed}
 
@@ -209,11 +225,9 @@ def _kernels(network: Network, layers: tuple[LoweredLayer, ...]) -> dict[str, st
 def _lower_layer(network: Network, index: int, arena: Arena) -> LoweredLayer:
     layer = network.layers[index]
     n_out, n_in = layer.weight.shape
-    is_spiked = network.input_coding == "spikes" if index == 0 else isinstance(network.layers[index - 1].neuron, Lif)
-    # a leaky integrator is linear: it multiplies once, the weighted sum over all steps
-    meets_spikes = is_spiked and not isinstance(layer.neuron, LeakyIntegrator)
-    for name in layer.neuron.arrays:
-        raise NoFormError(f"layer {index}: the C export has no {name} of single neurons")
+    is_spiked = network.coding.gives_spikes if index == 0 else isinstance(network.layers[index - 1].neuron, Lif)
+    # a leaky integrator with one beta is linear: it multiplies once, the weighted sum over all steps
+    meets_spikes = is_spiked and not (isinstance(layer.neuron, LeakyIntegrator) and network.has_summed_readout)
     operators = list(leaves(layer.weight))
     terms = tuple(
         lower(
@@ -252,7 +266,7 @@ def _lif(neuron: Lif, where: str, shape: tuple[int, int], arena: Arena) -> Membe
         reset = "SEN_RESET_BEFORE_DECAY"
     return {
         "neuron": "SEN_LIF",
-        "lif": f"{{{number(float(neuron.beta))}, {number(float(neuron.threshold))}, {reset}}}",
+        **_parameters(neuron, where, shape[0], reset),
         "current": arena.take(f"{where}: currents", shape[0]),
         "membrane": arena.take(f"{where}: membranes", shape[0]),
     }
@@ -262,7 +276,20 @@ def _lif(neuron: Lif, where: str, shape: tuple[int, int], arena: Arena) -> Membe
 def _leaky_integrator(neuron: LeakyIntegrator, where: str, shape: tuple[int, int], arena: Arena) -> Members:
     return {
         "neuron": "SEN_LEAKY_INTEGRATOR",
-        "lif": f"{{{number(float(neuron.beta))}, 0.0f, 0}}",
+        **_parameters(neuron, where, shape[0], "0"),
         "current": arena.take(f"{where}: currents", shape[0]),
-        "total": arena.take(f"{where}: weighted inputs", shape[1]),
+        **({} if neuron.arrays else {"total": arena.take(f"{where}: weighted inputs", shape[1])}),
     }
+
+
+def _parameters(neuron: Lif | LeakyIntegrator, where: str, size: int, reset: str) -> Members:
+    """Members of `sen_lif`: numbers, or arrays `[size]` where a parameter differs between the neurons."""
+    values = {"beta": neuron.beta, "threshold": neuron.threshold if isinstance(neuron, Lif) else 0.0}
+    if not neuron.arrays:
+        beta, threshold = (number(float(value)) for value in values.values())
+        return {"lif": f"{{{beta}, {threshold}, {reset}}}"}
+    members: Members = {"lif.reset": reset}
+    for name, value in values.items() if isinstance(neuron, Lif) else [("beta", neuron.beta)]:
+        array = np.broadcast_to(np.asarray(value, np.float32), size)
+        members[f"lif.{name}s"] = Constant(f"{where.replace(' ', '')}_{name}", array, f"{where}: {name} [{size}]")
+    return members

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -55,7 +56,7 @@ def lower_scaling(network: Network, arena: Arena) -> LoweredScaling:
     """Lower the scalings and the output activation of a network."""
     constants, standardized = {}, None
     if scaling := network.input_scaling:
-        standardized = arena.take("standardized input", network.n_in)
+        standardized = arena.take("standardized input", math.prod(network.input_shape))
         constants["input_mean"] = Constant("input_mean", scaling.mean, f"input: mean [{network.n_in}]")
         constants["input_inverse"] = Constant("input_inverse", scaling.inverse, f"input: 1 / std [{network.n_in}]")
     if scaling := network.output_scaling:

@@ -1,6 +1,8 @@
 /* Input codings that compute spikes, as sen_runtime/ir/codings.py: what arrives at the first layer in one step. */
 #include "network.h"
 
+#ifdef SEN_CODES_INPUTS
+
 /* export: sen_code_rate */
 /* Spikes at the rate x, in steps of 1/256; the state is the phase [n_in]. All numbers are multiples of 1/256, and exact. */
 SEN_PRIVATE const float *sen_code_rate(const sen_network *network, float *work, const float *x)
@@ -35,3 +37,5 @@ SEN_PRIVATE const float *sen_code_delta(const sen_network *network, float *work,
     return rises;
 }
 /* end */
+
+#endif

@@ -3,7 +3,7 @@
 
 #ifndef SEN_ISA
 
-/* export: sen_integrate */
+/* export: membrane_after */
 static inline float membrane_after(const sen_lif *neuron, float before, float current)
 {
     const int fired = before > neuron->threshold;
@@ -13,7 +13,9 @@ static inline float membrane_after(const sen_lif *neuron, float before, float cu
         return neuron->beta * (before - (fired ? neuron->threshold : 0.0f)) + current;
     return (neuron->beta * before + current) - (fired ? neuron->threshold : 0.0f);
 }
+/* end */
 
+/* export: sen_integrate, needs membrane_after */
 SEN_PRIVATE void sen_integrate(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
 {
     uint32_t i;
@@ -24,7 +26,8 @@ SEN_PRIVATE void sen_integrate(const sen_lif *neuron, uint32_t n, const float *c
 }
 /* end */
 
-/* export: sen_integrate_each, needs sen_integrate */
+#ifdef SEN_PER_NEURON
+/* export: sen_integrate_each, needs membrane_after */
 SEN_PRIVATE void sen_integrate_each(const sen_lif *neuron, uint32_t n, const float *current, float *membrane, float *spikes)
 {
     sen_lif one = *neuron;
@@ -37,8 +40,9 @@ SEN_PRIVATE void sen_integrate_each(const sen_lif *neuron, uint32_t n, const flo
     }
 }
 /* end */
+#endif
 
-/* export: sen_integrate_constant, needs sen_integrate */
+/* export: sen_integrate_constant, needs membrane_after */
 SEN_PRIVATE void sen_integrate_constant(
     const sen_lif *neuron, uint32_t n, const float *current, const float *factors, uint32_t steps, float *membrane,
     float *total)

@@ -5,9 +5,12 @@
 #ifndef SEN_NETWORK_H
 #define SEN_NETWORK_H
 
-/* Exported C has these where its network has parameters of single neurons, and computes spikes from inputs. */
+/* Exported C has these only where its network has parameters of single neurons, or computes spikes from inputs; SEN_PLAIN is
+ * for measurements without them. */
+#ifndef SEN_PLAIN
 #define SEN_PER_NEURON
 #define SEN_CODES_INPUTS
+#endif
 
 /* export: types */
 #include <stddef.h>
@@ -349,7 +352,7 @@ sen_integrator sen_integrate;
 sen_constant_integrator sen_integrate_constant;
 sen_integrator sen_integrate_each;
 
-/* coding.c */
+/* coding.c: `code` of a network. */
 const float *sen_code_rate(const sen_network *network, float *work, const float *x);
 const float *sen_code_delta(const sen_network *network, float *work, const float *x);
 

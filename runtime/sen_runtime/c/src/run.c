@@ -320,11 +320,13 @@ void sen_network_profile(const sen_network *network, float *work, const float *x
         profile_steps(network, work, x, network->n_out, readout + 1, y, laps);
         return;
     }
+#ifdef SEN_PER_NEURON
     if (is_varied(last)) { /* its products are among the steps */
         read_steps(network, work, x, y);
         sen_lap(laps, readout);
         return;
     }
+#endif
     profile_steps(network, work, x, last->n_in, readout, work + last->total, laps);
     apply(network, work, last, work + last->total, bias_of(last, factor_sum(network), y), 0, y);
     sen_lap(laps, readout);
@@ -435,10 +437,13 @@ static void run_spiking_rows(const sen_batch *batch, float *work, const float *x
         sen_network_reset(network, work);
         if (is_charged)
             memcpy(work + first->current, currents + (size_t)r * first->n_out, first->n_out * sizeof *currents);
-        if (is_varied(last) && !counts_spikes)
+#ifdef SEN_PER_NEURON
+        if (is_varied(last) && !counts_spikes) {
             read_steps(network, work, x + r * width, y + (size_t)r * network->n_out);
-        else
-            run_steps(network, work, x + r * width, n, totals + (size_t)r * n);
+            continue;
+        }
+#endif
+        run_steps(network, work, x + r * width, n, totals + (size_t)r * n);
     }
     if (!counts_spikes && !is_varied(last))
         apply_rows(batch, work, last, totals, count, factor_sum(network), y);
