@@ -195,7 +195,9 @@ def read_sweep(path: Path) -> Sweep:
         SweepError: it cannot be read, or does not fit the schema.
     """
     sweep = read_toml(Sweep, path, error=SweepError)
-    data = sweep.data if sweep.data in IMAGE_SHAPES else str((path.parent / sweep.data).absolute())
+    place = (path.parent / sweep.data).absolute()
+    is_path = sweep.data not in IMAGE_SHAPES and (place.suffix or place.exists())
+    data = str(place) if is_path else sweep.data
     data_dir = None if sweep.data_dir is None else (path.parent / sweep.data_dir).absolute()
     return replace(sweep, data=data, data_dir=data_dir)
 
