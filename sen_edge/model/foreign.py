@@ -41,7 +41,7 @@ def apply_map(content: Mapping[Any, Any], tensor_map: TensorMap, sha256: str) ->
     _refuse_shared(entries)
     positions = {role: _positions(rules[role], entries[role], state) for role in POSITIONS if role in rules}
     config = _config(tensor_map, positions)
-    entries = {role: _select(rule, entries[role], _expected(role, config)) for role, rule in rules.items()}
+    entries = {role: _select(rule, entries[role], config) for role, rule in rules.items()}
     if "target_positions" in rules:
         tensors = _assign_pairs(entries, positions, config)
     else:
@@ -130,16 +130,18 @@ def _refuse_shared(entries: Mapping[str, Sequence[Entry]]) -> None:
                 raise CheckpointError(f"the map uses tensor {quote_name(name)} for {roles[name]} and for {role}")
 
 
-def _select(rule: TensorRule, entries: tuple[Entry, ...], expected: int) -> tuple[Entry, ...]:
+def _select(rule: TensorRule, entries: tuple[Entry, ...], config: SpatialConfig) -> tuple[Entry, ...]:
     """Check the number of entries; drop one of the output neurons that has no effect there.
 
     Output neurons have no synapses; those of a membrane readout do not spike.
     """
+    expected, has_readout = _expected(rule.role, config), config.n_spiking < len(config.layer_sizes) - 1
     if rule.is_split:
         return entries
     if rule.value is not None and not isinstance(rule.value, tuple):
         return entries * expected
-    if len(entries) == expected + 1 and rule.role in ("inhibition", "threshold", "reset"):
+    unused = ("inhibition", "threshold", "reset") if has_readout else ("inhibition",)
+    if len(entries) == expected + 1 and rule.role in unused:
         return entries[:-1]
     if len(entries) == expected:
         return entries

@@ -151,6 +151,10 @@ def test_split_tensor_skips_at_most_the_input_layer(tmp_path: Path) -> None:
         (GOOD + SPIKING + '[tensors.beta]\nnames = ["beta.0"]\n', r"\b1\b.*beta.*\b2\b"),
         (GOOD + SPIKING + '[tensors.beta]\nnames = ["beta.0", "all_inh"]\n', r"all_inh.*\[11\].*\[2\]"),
         (GOOD + SPIKING + '[tensors.beta]\nnames = ["beta.0", 1.5]\n', r"spiking\.beta\[1\].*1\.5"),
+        (
+            GOOD + SPIKING + 'readout = "spike_count"\n[tensors.threshold]\nnames = ["beta.0", 1.0, 1.0]\n',
+            r"\b3\b.*threshold.*\b2\b",
+        ),
         (GOOD + SPIKING + '[tensors.reset]\nnames = ["step"]\n', r"step.*\b3\b.*subtract"),
         (GOOD + '[tensors.target_positions]\nname = "pos.{i}"\n', r"pos\.0.*positions.*target_positions"),
         (GOOD.replace("names =", "colour = 2\nnames ="), r"tensors\.bias\.colour"),
