@@ -116,8 +116,8 @@ def _resolve(module: nn.Module, name: str, value: Value) -> Any:
         at: Any = module
         for part in value.split("."):
             try:
-                at = at[int(part)] if part.isdigit() else getattr(at, part)
-            except (AttributeError, IndexError, KeyError, TypeError):
+                at = getattr(at, part) if hasattr(at, part) else at[int(part)]  # containers of torch have both
+            except (IndexError, KeyError, TypeError, ValueError):
                 raise UsageError(f"{name} is {value!r}; the module has no such attribute") from None
         value = at
     elif callable(value):

@@ -65,6 +65,16 @@ def test_a_described_module_becomes_a_model(is_shared: bool, tmp_path: Path) -> 
     assert (tmp_path / "model.sen").exists()
 
 
+def test_attributes_of_containers_are_found(module: Module) -> None:
+    module.table = nn.ModuleDict({"1": module.net[0]})  # keys are text
+    module.plain = [module.net[3]]
+    layers = [
+        TorchLayer("table.1.target", "table.1.inhibition", "table.1.source", "table.1.bias", 0.5),
+        TorchLayer("plain.0.target", "plain.0.inhibition", None, "plain.0.bias", 0.5),
+    ]
+    assert sen_edge.from_torch(module, torch.rand(9, 6), layers=layers, steepness=2.0, exponent=2.0)
+
+
 def test_another_constant_is_refused_with_the_first_wrong_layer(module: Module) -> None:
     x = torch.rand(40, 6)
     with pytest.raises(VerificationError, match="layer 0 differs first"):
