@@ -4,7 +4,8 @@
 
 `--write` writes exporters/sen_exporters/c/code_size.json: bytes of each region of the C library, of the interface
 functions of a network, and of its structures, compiled with -Os; `options` are the regions and structures of a network
-with parameters of single neurons or an input coding. Inlining is disabled, because it depends on the network. `--check` exits with code 3 if that file is out of date. Requires arm-none-eabi-gcc.
+with parameters of single neurons or an input coding. Inlining is disabled, because it depends on the network. `--check`
+exits with code 3 if that file is out of date. Requires arm-none-eabi-gcc.
 """
 
 from __future__ import annotations
