@@ -86,6 +86,21 @@ def _trace_mlp(network: Network, x: Array) -> list[Array]:
     return activations
 
 
+def trace_one_step_off(network: Network, x: Array) -> list[Array]:
+    """As `trace`, of a perceptron with int8 activations, each hidden one at random a step lower, the same, or higher.
+
+    Engines may round halves and multipliers differently, by one step; the outputs show how much that is amplified.
+    """
+    rng = np.random.default_rng(0)
+    activations, x = [], on_grid(standardize(network, np.asarray(x, np.float32)), network.input_grid)
+    for layer in network.layers:
+        x = on_grid(layer.neuron.activate(layer.weight.affine(x, layer.bias)), layer.grid)
+        activations.append(x)
+        if layer.grid is not None:
+            x = on_grid(x + rng.integers(-1, 2, x.shape).astype(x.dtype) * x.dtype.type(layer.grid.scale), layer.grid)
+    return [*activations[:-1], finish(network, activations[-1])]
+
+
 def trace_int8(network: Network, x: Array) -> list[Array]:
     """Outputs `[batch, n]` of every layer of a perceptron whose int8 weights are multiplied in integers, as in C.
 

@@ -11,10 +11,11 @@ import pytest
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.exporting.verify.scores import anomaly_threshold
 from sen_edge.model.probe import verification_inputs
+from sen_edge.passes.quantize import to_int8
 from sen_runtime import format as image
 from sen_runtime import reference
 from sen_runtime.data import TEST, Examples
-from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.network import Layer, Network, output_grid
 from sen_runtime.ir.neurons import Identity, Relu
 from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization
@@ -234,3 +235,12 @@ def test_tolerances_without_effect_or_meaning_are_refused(
     outcome = sen_edge("export", tmp_path / "net.sen", "--to", "sen", "-o", tmp_path / "out", "--tolerance", given)
     assert outcome.code == 2 and message in outcome.err and "Traceback" not in outcome.err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_in_hidden_layers_moves_outputs_by_some_steps() -> None:
+    inputs = np.random.default_rng(1).random((N, 6), np.float32)
+    network = to_int8(network_of(REGRESSION), inputs)
+    exact, off_by_one = (run(network, inputs)[-1] for run in (reference.trace, reference.trace_one_step_off))
+    grid = output_grid(network)
+    assert grid is not None
+    assert 0 < np.abs(exact - off_by_one).max() / grid.scale < 30

@@ -32,6 +32,8 @@ Values = NDArray[Any]
 
 #: Groups of examples that are left out in turn to estimate a standard error.
 GROUPS = 20
+#: Factor of the allowed difference of a reconstruction error, to which the rounding of all outputs adds.
+ERROR_FACTOR = 5
 #: Share of the examples below the threshold of anomaly scores if they are not of both kinds.
 NORMAL_SHARE = 0.95
 
@@ -104,7 +106,7 @@ def _regression(outputs: Outputs, before: Mapping[Metric, float], points: float)
 
 def _reconstruction(outputs: Outputs, before: Mapping[Metric, float], points: float) -> _Judged:
     error, variance = before[ERROR], float(outputs.inputs.var(axis=0, dtype=np.float64).mean())
-    allowed = {ERROR: points / 100 * max(variance, error)} if np.isfinite(error) else {}
+    allowed = {ERROR: ERROR_FACTOR * points / 100 * max(variance, error)} if np.isfinite(error) else {}
     if np.isfinite(before.get(ROC_AUC, np.nan)):
         allowed[ROC_AUC] = points + outputs.chance(ROC_AUC)
     model, artifact = (anomaly_scores(each, outputs.inputs) for each in (outputs.model, outputs.artifact))
