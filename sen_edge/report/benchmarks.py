@@ -19,13 +19,14 @@ from sen_runtime.bench.history import History
 from sen_runtime.bench.record import began_s, busy, is_wrong
 from sen_runtime.bench.text import cells, heading, remarks
 from sen_runtime.figures import significant, size
+from sen_runtime.task import Metric
 
 #: A record, an entry of a history; a row of one.
 Record = Mapping[str, Any]
 Row = Mapping[str, Any]
 
 #: Fields of a row in tables of their own; `outputs` and `sha256` as `_fields` shows them.
-OUTPUTS = ("outputs", "max_error", "max_error_over_std", "argmax_percent", "accuracy_percent")
+OUTPUTS = ("outputs", "max_error", "max_error_over_std", "argmax_percent", "score")
 DETAILS = (
     "bytes", "weight_bytes", "nnz", "macs", "rss_growth_bytes", "arena_bytes", "bytes_per_ns", "share_of_l2",
     "share_of_memory", "call_us", "throughput_per_s",
@@ -56,7 +57,7 @@ RECORD_FIELDS = (
     "accuracy_percent", "macs", "nnz", "weight_bytes", "rss_growth_bytes", "arena_bytes", "bytes_per_ns",
     "share_of_l2", "share_of_memory", "energy_uj", "warnings", "source", "batch",
     "server_rate_per_s", "server_answered_per_s", "server_unanswered", "server_utilization", "server_overloaded",
-    "server_p50_us", "server_p90_us", "server_p99_us", "server_p99_9_us",
+    "server_p50_us", "server_p90_us", "server_p99_us", "server_p99_9_us", "metric", "unit", "score",
 )  # fmt: skip
 HISTORY_FIELDS = (
     "created", "model", "cpu", "architecture", "kernel", "os", "status", "valid", "name", "median_us", "low_us",
@@ -193,7 +194,16 @@ def _fields(row: Row, *, is_first: bool) -> dict[str, Any]:
         **_server(row),
         "outputs": verdict,
         "sha256": row["sha256"][:16],
+        "score": _score_text(row),
     }
+
+
+def _score_text(row: Row) -> str | None:
+    """Metric and value of the score."""
+    score = row.get("score")
+    if score is None or score["value"] is None:
+        return None
+    return f"{score['name']} {Metric(score['name'], score['unit']).text(score['value'])}"
 
 
 def _server(row: Row) -> dict[str, Any]:
@@ -333,9 +343,10 @@ def to_csv(records: Mapping[str, Record], histories: Mapping[str, History]) -> s
 
 def _line(row: Row, record: Record, source: str) -> dict[str, Any]:
     """Values of the columns of a record and more; unknown ones are None."""
-    agreement = dict(row["agreement"] or {})
+    agreement, score = dict(row["agreement"] or {}), row.get("score") or {}
     return {
         **record, **record["device"], **row, "source": source,
+        "metric": score.get("name"), "unit": score.get("unit"), "score": score.get("value"),
         **{f"{key}_us": value for key, value in row["latency_us"].items()},
         **{f"ratio_{key}": value for key, value in (row["ratio"] or {}).items()},
         **_server(row),

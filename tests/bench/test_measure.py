@@ -21,10 +21,14 @@ from sen_runtime.bench.rounds import Measured
 from sen_runtime.data import TEST_SHARE, hold_out
 from sen_runtime.engines import Session
 from sen_runtime.errors import DataError, EngineError, ImageError, MissingExtraError, SenError, UsageError
-from sen_runtime.ir.network import Network
+from sen_runtime.ir.network import Layer, Network
+from sen_runtime.ir.neurons import Identity
+from sen_runtime.ir.operators import Dense
 from sen_runtime.ir.standardization import Standardization
 from sen_runtime.memory_limits import MemoryLimitError
+from sen_runtime.task import MULTILABEL, RECONSTRUCTION, REGRESSION
 from tests.conftest import INTERPRETERS
+from tests.support import records
 from tests.support.bench import FACTS, Machine, small_network, write
 from tests.support.networks import random_network
 
@@ -301,6 +305,49 @@ def test_accuracy_on_labels(tmp_path: Path) -> None:
     found = run(*paths, data=tmp_path / "data.npz")
     assert [row["accuracy_percent"] for row in found["rows"]] == [90.0, 90.0]
     assert found["settings"]["data"] == "data.npz (test part: 700)"
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "value"),
+    [(MULTILABEL, "F1", 100.0), (REGRESSION, "R2", 1.0), (RECONSTRUCTION, "reconstruction error", None)],
+)
+def test_scores_are_those_of_the_task(task: str, name: str, value: float | None, tmp_path: Path) -> None:
+    network = replace(small_network(), metadata={"task": task})
+    if task == RECONSTRUCTION:
+        scaling = Standardization(np.full(5, 0.5, np.float32), np.full(5, 0.3, np.float32))
+        layer = Layer(Dense(np.eye(5, dtype=np.float32)), np.full(5, 0.1, np.float32), Identity())
+        network = Network((layer,), metadata={"task": task}, input_scaling=scaling)
+    x = np.random.default_rng(1).random((100, network.n_in), np.float32)
+    y = reference.run(network, x, np.float32)
+    targets = {MULTILABEL: {"y_test": y > 0}, REGRESSION: {"y_test": y}, RECONSTRUCTION: {}}[task]
+    np.savez(tmp_path / "data.npz", x_test=x, **targets)
+    found = run(write(tmp_path, "net.sen", network), data=tmp_path / "data.npz")
+    (row,) = found["rows"]
+    if value is None:  # in units of the standardization
+        value = np.square((y - x) / 0.3).mean()
+    assert row["score"]["name"] == name and row["score"]["value"] == pytest.approx(value, rel=1e-4)
+    assert row["accuracy_percent"] is None and name in text.table(found, 400)
+
+
+def test_continuous_outputs_are_judged_without_their_order() -> None:
+    expected = np.random.default_rng(0).normal(0, 1, (50, 3)) * [1, 1000, 1]
+    tolerance = judge.tolerance_for(("float32", "float32"), is_spiking=False, has_data=True)
+    swapped = expected + np.array([0, 0, 0.01])
+    assert judge.compare(swapped, expected, "a", tolerance)["matches"]
+    found = judge.compare(swapped, expected, "a", tolerance, REGRESSION)
+    assert not found["matches"] and found["argmax_percent"] is None
+    labels = judge.compare(-expected, expected, "a", tolerance, MULTILABEL)
+    assert labels["labels_percent"] == 0 and not labels["matches"]
+    close = np.full((50, 3), 1.0) + np.arange(3) * 1e-7
+    assert judge.compare(close[:, ::-1], close, "a", tolerance, RECONSTRUCTION)["matches"]
+
+
+def test_records_without_scores_get_that_of_the_accuracy() -> None:
+    made = records.record()
+    for row in made["rows"]:
+        del row["score"]
+    read = record.loads(record.dumps(made))
+    assert [row["score"]["value"] for row in read["rows"]] == [row["accuracy_percent"] for row in made["rows"]]
 
 
 def test_files_for_standardized_inputs_get_them(tmp_path: Path) -> None:

@@ -193,7 +193,8 @@ def test_figures_are_in_the_table() -> None:
 def test_record_with_unknown_values() -> None:
     record = made.record()
     unknown = ("kernels", "macs", "nnz", "weight_bytes", "rss_growth_bytes", "arena_bytes", "bytes_per_ns",
-               "share_of_l2", "share_of_memory", "accuracy_percent", "agreement", "ratio", "call_us")  # fmt: skip
+               "share_of_l2", "share_of_memory", "accuracy_percent", "score", "agreement", "ratio",
+               "call_us")  # fmt: skip
     for row in record["rows"]:
         row.update(dict.fromkeys(unknown), turns_us=[])
     record["bandwidth"] = dict.fromkeys(record["bandwidth"])

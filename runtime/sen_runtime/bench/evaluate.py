@@ -6,6 +6,7 @@ described in docs/reference/bench.md and in record.schema.json.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -19,6 +20,7 @@ from sen_runtime.bench.plan import reads_all_weights
 from sen_runtime.bench.record import SCHEMA, is_wrong
 from sen_runtime.bench.rows import Observations, Row
 from sen_runtime.bench.statistics import Floats, even_choice
+from sen_runtime.task import ACCURACY
 
 #: Turns in the record; of more an even choice.
 MAX_TURNS = 2000
@@ -99,7 +101,7 @@ def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, not
         "call_us": row.call_us,
         "throughput_per_s": 1e6 * row.batch / latency_us["mean"],
         "ratio": _ratio(row, turns_us, seen),
-        "accuracy_percent": row.accuracy_percent,
+        "accuracy_percent": row.score[1] if row.score is not None and row.score[0] == ACCURACY else None,
         "macs": _property(row, "macs") if network is None else network.macs,
         "nnz": _property(row, "nnz") if network is None else network.nnz,
         "rss_growth_bytes": row.cold.rss_growth_bytes,
@@ -112,7 +114,16 @@ def _figures(row: Row, seen: Observations, agreement: dict[str, Any] | None, not
         "turns_us": turns_us[even_choice(len(turns_us), MAX_TURNS)].tolist(),
         "agreement": agreement,
         **({"server": seen.servers[row.name]} if row.name in seen.servers else {}),
+        "score": _score(row),
     }
+
+
+def _score(row: Row) -> dict[str, Any] | None:
+    """The score in the record; its value is None where it is not finite."""
+    if row.score is None:
+        return None
+    metric, value = row.score
+    return {**asdict(metric), "value": value if math.isfinite(value) else None}
 
 
 def _property(row: Row, name: str) -> int | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sen_runtime import reference
 from sen_runtime.bench.record import REFERENCE
 from sen_runtime.bench.rows import FloatArray, Row
+from sen_runtime.task import CLASSIFICATION, MULTILABEL, REGRESSION
 
 Array = NDArray[Any]
 
@@ -30,7 +31,7 @@ class Tolerance(NamedTuple):
 
     output: float  # max error of an output, relative to the standard deviation of all outputs
     share: float  # min share of inputs whose outputs are all within `output`
-    argmax: float  # min share of inputs with the same argmax
+    argmax: float  # min share of inputs with the same argmax, or of equal labels
 
 
 #: By dtype and whether neurons spike: one spike that rounding flips is a whole step of a readout.
@@ -63,18 +64,18 @@ def _judge(row: Row, to: Row, first: Row, inputs: FloatArray, has_data: bool) ->
     if to is row and network is not None:
         sizes = network.layer_sizes
         if sum(map(prod, zip(sizes, sizes[1:]))) <= MAX_WEIGHTS:
-            return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance), ""
-    found, note = compare(row.outputs, to.outputs, to.name, tolerance), ""
+            return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance, row.task), ""
+    found, note = compare(row.outputs, to.outputs, to.name, tolerance, row.task), ""
     if to is row and row is not first:
         note = f"another checkpoint or compression than {first.name}: outputs are not judged"
-        if row.outputs.shape == first.outputs.shape:
+        if row.outputs.shape == first.outputs.shape and row.task == CLASSIFICATION:
             share = 100 * np.mean(row.outputs.argmax(1) == first.outputs.argmax(1))
             note += f"; the max output is the same for {share:.3g} %"
     elif to is not row and "int8" in dtypes and not has_data:
-        note = (
-            "int8 ranges hold for inputs like those of the calibration: outputs are judged with --data only (on random "
-            f"inputs the max output is that of {to.name} for {found['argmax_percent']:.3g} %)"
-        )
+        note = "int8 ranges hold for inputs like those of the calibration: outputs are judged with --data only"
+        if found["argmax_percent"] is not None:
+            share = found["argmax_percent"]
+            note += f" (on random inputs the max output is that of {to.name} for {share:.3g} %)"
     is_sound = bool(np.all(np.isfinite(row.outputs))) and row.outputs.shape == to.outputs.shape
     if is_sound and (to is row or note):
         return None, note
@@ -86,10 +87,15 @@ def wrong(row: Mapping[str, Any]) -> str:
     found = row["agreement"]
     if found["max_error"] is None:
         return f"{row['name']}: outputs, or those of {found['to']}, are not finite or differ in number"
-    return (
+    sentence = (
         f"{row['name']}: outputs differ from those of {found['to']} by up to {found['max_error_over_std']:.3g} "
-        f"standard deviations; the max output is the same for {found['argmax_percent']:.3g} % of the inputs"
+        "standard deviations"
     )
+    if found["argmax_percent"] is not None:
+        sentence += f"; the max output is the same for {found['argmax_percent']:.3g} % of the inputs"
+    if found.get("labels_percent") is not None:
+        sentence += f"; {found['labels_percent']:.3g} % of the labels are the same"
+    return sentence
 
 
 def tolerance_for(dtypes: tuple[str, str], *, is_spiking: bool, has_data: bool) -> Tolerance:
@@ -108,20 +114,30 @@ def origin(properties: Mapping[str, str]) -> tuple[str, str] | None:
     return None if source is None else (source, properties.get("compression", ""))
 
 
-def compare(actual: Array, expected: Array, to: str, tolerance: Tolerance) -> dict[str, Any]:
+def compare(
+    actual: Array, expected: Array, to: str, tolerance: Tolerance, task: str = CLASSIFICATION
+) -> dict[str, Any]:
     """Compare outputs `[n, n_out]` with those of the row `to`; see docs/reference/bench.md.
 
     Outputs that are not finite, or of another shape, never match.
     """
+    decides = task == CLASSIFICATION and expected.shape[1] > 1
     figures: dict[str, Any] = {"to": to, "inputs": len(expected), "max_error": None, "max_error_over_std": None}
+    figures["argmax_percent"] = 0.0 if decides else None
     if actual.shape != expected.shape:
-        return {**figures, "argmax_percent": 0.0, "matches": False}
-    same = actual.argmax(axis=1) == expected.argmax(axis=1)
-    figures["argmax_percent"] = float(100 * np.mean(same))
+        return {**figures, "matches": False}
+    same = np.ones(1)
+    if decides:
+        same = actual.argmax(axis=1) == expected.argmax(axis=1)
+        figures["argmax_percent"] = float(100 * np.mean(same))
+    elif task == MULTILABEL:
+        same = (actual > 0) == (expected > 0)
+        figures["labels_percent"] = float(100 * np.mean(same))
     if not (np.all(np.isfinite(actual)) and np.all(np.isfinite(expected))):
         return {**figures, "matches": False}
-    error = np.abs(actual.astype(np.float64) - expected).max(axis=1)
-    relative = error / _scale(expected)
+    error = np.abs(actual.astype(np.float64) - expected)
+    columns = expected.T if task == REGRESSION else [expected]  # units of values may differ
+    relative = (error / np.array([_scale(each) for each in columns])).max(axis=1)
     figures["max_error"], figures["max_error_over_std"] = float(error.max()), float(relative.max())
     kept = float(np.mean(relative <= tolerance.output))
     matches = kept >= tolerance.share and float(np.mean(same)) >= tolerance.argmax

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 import numpy as np
 
 import sen_runtime
-from sen_runtime.accuracy import accuracy
 from sen_runtime.bench import device as this_machine
 from sen_runtime.bench import interleaved, loops, memory, server, text, throttle
 from sen_runtime.bench.cores import pinned, resolve, usable
@@ -33,12 +32,13 @@ from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE
 from sen_runtime.ir.standardization import Standardization
+from sen_runtime.scores import in_units
 from sen_runtime.signals import defer_interrupts
-from sen_runtime.task import CLASSIFICATION
+from sen_runtime.task import RECONSTRUCTION, Metric, of
 from sen_runtime.untrusted import listing
 
-#: Labelled examples that are classified, an even choice, and how many at once.
-MAX_LABELLED, LABELLED_ROWS = 10_000, 256
+#: Examples that are scored, an even choice, and how many at once.
+MAX_SCORED, SCORED_ROWS = 10_000, 256
 #: Duration of the measurement of a call through Python, seconds.
 CALL_SECONDS = 0.3
 
@@ -129,7 +129,7 @@ def _observe(
     inputs = _standardize(_choose_inputs(rows, data, request.seed), scaling)
     progress("comparing outputs")
     outputs = [loops.outputs(session, inputs, row.batch) for row, session in loaded]
-    accuracies = [_accuracy_percent(session, data, scaling) for _, session in loaded]
+    scores = [_score(row, session, data, scaling) for row, session in loaded]
     clock = {**interleaved.clock_figures(interleaved.read_clock()), "loop_ns": interleaved.loop_ns()}
     bandwidth = memory.bandwidth(facts)
     progress("warming up")
@@ -155,8 +155,8 @@ def _observe(
             measured.is_complete = not is_interrupted()
         states.append(device.state())
         rows = [
-            replace(row, outputs=y, accuracy_percent=percent, call_us=_call_us(row, session, inputs, measured))
-            for (row, session), y, percent in zip(loaded, outputs, accuracies)
+            replace(row, outputs=y, score=score, call_us=_call_us(row, session, inputs, measured))
+            for (row, session), y, score in zip(loaded, outputs, scores)
         ]
     return Observations(
         tool=("sen-runtime", sen_runtime.__version__),
@@ -201,14 +201,25 @@ def _usable_cores() -> int:
     return len(usable()) or os.cpu_count() or 1
 
 
-def _accuracy_percent(session: Session, data: Examples | None, scaling: Standardization | None) -> float | None:
-    """Accuracy on the labelled examples; None without labels."""
-    if data is None or data.targets is None or data.task != CLASSIFICATION:
+def _score(
+    row: Row, session: Session, data: Examples | None, scaling: Standardization | None
+) -> tuple[Metric, float] | None:
+    """Metric of the task on the data; None without targets.
+
+    Reconstruction errors are in units of the standardization where the file has one.
+    """
+    if data is None or (data.targets is None and data.task != RECONSTRUCTION):
         return None
-    kept = even_choice(len(data.inputs), MAX_LABELLED)
-    chunks = [data.rows(kept[start : start + LABELLED_ROWS]) for start in range(0, len(kept), LABELLED_ROWS)]
-    outputs = [loops.outputs(session, _standardize(x, scaling), session.batch_size or len(x)) for x in chunks]
-    return accuracy(np.concatenate(outputs), data.targets[kept])
+    kept, kind, network = even_choice(len(data.inputs), MAX_SCORED), of(data.task), row.plan.artifact.network
+    units = scaling if network is None or scaling is not None else network.input_scaling
+    parts = []
+    for start in range(0, len(kept), SCORED_ROWS):
+        x = data.rows(kept[start : start + SCORED_ROWS])
+        outputs = loops.outputs(session, _standardize(x, scaling), session.batch_size or len(x))
+        parts.append(in_units(kind, outputs, x, units, row.properties.get("output_activation", "none")))
+    y, x = (np.concatenate(arrays) for arrays in zip(*parts))
+    scores = kind.scores(y, None if data.targets is None else data.targets[kept], x)
+    return kind.metric, scores[kind.metric]
 
 
 def _call_us(row: Row, session: Session, inputs: FloatArray, measured: Measured) -> float | None:

@@ -11,12 +11,14 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from sen_runtime.errors import SenError
+from sen_runtime.task import ACCURACY
 from sen_runtime.untrusted import load_json, printable, quote, read_regular
 
 SCHEMA = "sen-edge/bench/1"
@@ -91,7 +93,7 @@ def loads(content: str | bytes, where: str = "the record") -> dict[str, Any]:
 def parse(value: Any, where: str) -> dict[str, Any]:
     """Check a record that is parsed JSON; `where` starts each message.
 
-    Rows of older versions of this package, which have no `batch`, get it.
+    Rows of older versions of this package, which have no `batch` or `score`, get it.
     """
     found = value.get("schema") if isinstance(value, dict) else None
     if found != SCHEMA:
@@ -101,6 +103,8 @@ def parse(value: Any, where: str) -> dict[str, Any]:
     record: dict[str, Any] = value
     for row in record["rows"]:
         row.setdefault("batch", 1)
+        percent = row["accuracy_percent"]
+        row.setdefault("score", None if percent is None else {**asdict(ACCURACY), "value": percent})
     return record
 
 

@@ -16,6 +16,7 @@ from sen_runtime.bench.rounds import Measured
 from sen_runtime.errors import NetworkError, UsageError
 from sen_runtime.ir.network import input_range_of, stored_dtype
 from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, left_to_caller
+from sen_runtime.task import CLASSIFICATION, Metric
 
 FloatArray = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ class Row:
     has_c_loop: bool = True  # the loop over the calls is in C
     outputs: FloatArray = field(default_factory=lambda: np.empty((0, 0), np.float32))  # [n, n_out] of the common inputs
     call_us: float | None = None  # of a call through Python, beyond the engine's own loop
-    accuracy_percent: float | None = None  # on labelled data
+    score: tuple[Metric, float] | None = None  # of the task, on the data
 
     @property
     def name(self) -> str:
@@ -47,6 +48,11 @@ class Row:
     def batch(self) -> int:
         """Inputs of one call."""
         return self.plan.batch
+
+    @property
+    def task(self) -> str:
+        """Task of the network."""
+        return self.properties.get("task", CLASSIFICATION)
 
     @property
     def dtype(self) -> str:

@@ -43,7 +43,7 @@ COLUMNS = (
     Column("load", "load_us", "load", 3),
     Column("first", "first_us", "load", 3),
     Column("argmax %", "agreement.argmax_percent", "percent", 6),
-    Column("accuracy %", "accuracy_percent", "percent", 5),
+    Column("score", "score.value", "figure", 5),  # its heading is the metric
     Column("uJ", "energy_uj", "figure", 6),
     Column("file", "bytes", "size", 2),
 )
@@ -92,7 +92,7 @@ def cells(rows: Sequence[Row]) -> dict[Column, list[str]]:
     """Heading and cells of each column with at least one value, padded to one width, aligned at the decimal point."""
     columns, units = {}, dict[str, str]()
     has_batches = any(row["batch"] > 1 for row in rows)  # else the throughput is that of the mean latency
-    for column in COLUMNS:
+    for column in (_score_column(each, rows) if each.path == "score.value" else each for each in COLUMNS):
         if column.path == "throughput_per_s" and not has_batches:
             continue
         values = [_value(row, column.path) for row in rows]
@@ -102,6 +102,15 @@ def cells(rows: Sequence[Row]) -> dict[Column, list[str]]:
         if any(value is not None for value in values):
             columns[column] = _align(column, values, units.get(column.kind, ""))
     return columns
+
+
+def _score_column(column: Column, rows: Sequence[Row]) -> Column:
+    """Column of scores, named by the metric of the first one."""
+    score = next((row["score"] for row in rows if row.get("score")), None)
+    if score is None:
+        return column
+    kind = "percent" if score["unit"] else "figure"
+    return column._replace(heading=f"{score['name']} {score['unit']}".strip(), kind=kind)
 
 
 def _value(row: Row, path: str) -> Any:
