@@ -170,7 +170,11 @@ class SpatialConfig(Schema):
             )
         if coding.is_computed and not coding.has_steps and not 0 <= self.input_range[0] < self.input_range[1] <= 1:
             low, high = self.input_range
-            raise SchemaError(f"is [{low:g}, {high:g}]; input coding rate takes inputs from 0 to 1", key="input_range")
+            raise SchemaError(
+                f"is [{low:g}, {high:g}]; input coding rate takes inputs from 0 to 1",
+                "scale the inputs, or take input coding direct",
+                key="input_range",
+            )
         if self.n_features < self.layer_sizes[0] != 2 * self.n_features:
             raise SchemaError(
                 f"is {self.layer_sizes[0]}; expected two input neurons for each channel of input coding delta",
