@@ -16,12 +16,14 @@ from sen_runtime.task import CLASSIFICATION, MULTILABEL, RECONSTRUCTION, REGRESS
 LARGE, FEW_DIMENSIONS = 10_000, 8
 #: Dimensions for which the defaults were measured; free weights train like positions with as many.
 MANY_DIMENSIONS = 32
-#: Layers of weights from which a network is deep; exponent of the distance in it.
-DEEP, DEEP_EXPONENT = 4, 3.0
+#: Layers of weights from which a network is deep.
+DEEP = 4
+#: Exponent of the distance where many or deep positions make all distances similar.
+HIGH_EXPONENT = 3.0
 #: Epochs, and steps that small data sets take at least, within a max of epochs.
 EPOCHS, MIN_STEPS, MAX_EPOCHS = 60, 500, 500
 #: Learning rate by task, relative to that of a classification.
-RATES = {CLASSIFICATION: 1.0, MULTILABEL: 1.0, REGRESSION: 0.25, RECONSTRUCTION: 0.5}
+RATES = {CLASSIFICATION: 1.0, MULTILABEL: 1.0, REGRESSION: 0.5, RECONSTRUCTION: 0.5}
 #: Hidden neurons by number of training examples below which they are the default.
 HIDDEN = ((1_000, 64), (LARGE, 128), (math.inf, 512))
 #: Images with fewer rows or columns are not shifted by default.
@@ -58,6 +60,17 @@ class Recipe(Schema):
     input_mean: tuple[float, ...] | None = None
     input_std: tuple[Positive, ...] | None = None
     relaxed_spacing: Positive | None = None
+
+
+def suggested_exponent(dataset: Dataset, dimensions: int, n_layers: int) -> float:
+    """Return the default exponent of the distance in a perceptron.
+
+    In many dimensions all distances are similar, so all neurons of a layer do similar things; a higher exponent tells
+    near sources from others, and every layer of a deep network needs that. Images with a name keep the exponent 1 of
+    the paper, with which their shipped checkpoints were trained.
+    """
+    is_shallow = n_layers < DEEP and (dimensions < FEW_DIMENSIONS or dataset.image_shape is not None)
+    return 1.0 if is_shallow else HIGH_EXPONENT
 
 
 def suggested_recipe(

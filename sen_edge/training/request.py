@@ -67,7 +67,12 @@ class TrainRequest(Schema):
     ] = 0.1
     steepness: Annotated[Positive, Option("Steepness k of the inhibition mask.", group=NETWORK)] = 1.0
     exponent: Annotated[
-        Positive | None, Option("Power of the distance. Default: 1; 3 from 4 layers of weights on.", group=NETWORK)
+        Positive | None,
+        Option(
+            "Power of the distance. Default: 3; 1 with --arch snn, and with --dims < 8, mnist and digits "
+            "below 4 layers of weights.",
+            group=NETWORK,
+        ),
     ] = None
     min_distance: Annotated[NonNegative, Option("Min distance in a weight.", group=NETWORK)] = 0.0
     gain: Annotated[bool, Option("Learn a factor per layer.", group=NETWORK)] = True
@@ -109,8 +114,8 @@ class TrainRequest(Schema):
     learning_rate: Annotated[
         Positive | None,
         Option(
-            "Peak of the one-cycle schedule. Default: 0.2, or 0.1 for --dims < 8, over E^(5/3) for --exponent E > 1; a "
-            "quarter of it for a regression, half for a reconstruction, times 2 / L for L > 2 layers of weights.",
+            "Peak of the one-cycle schedule. Default: 0.2, or 0.1 for --dims < 8, over E^(5/3) for --exponent E > 1; "
+            "half of it for a regression or reconstruction, times 2 / L for L > 2 layers of weights.",
             group=SCHEDULE,
         ),
     ] = None

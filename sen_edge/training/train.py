@@ -48,7 +48,7 @@ from sen_edge.training.loop import (
     state_path,
 )
 from sen_edge.training.objective import Objective, Part, evaluate, objective_of
-from sen_edge.training.recipe import DEEP, DEEP_EXPONENT, HIDDEN, Recipe, suggested_recipe
+from sen_edge.training.recipe import HIDDEN, Recipe, suggested_exponent, suggested_recipe
 from sen_edge.training.request import TrainRequest
 from sen_edge.training.scaling import collapse_warnings, input_scaling, output_scaling, scale_warnings
 from sen_runtime.ir.network import Layer, Network
@@ -74,7 +74,7 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     channels = 2 if request.input_coding == "delta" else 1
     hidden = _hidden(request, dataset)
     values = {
-        "exponent": DEEP_EXPONENT if request.arch == "mlp" and len(hidden) + 1 >= DEEP else 1.0,
+        "exponent": 1.0 if spiking else suggested_exponent(dataset, request.dims, len(hidden) + 1),
         **_stated(request, SpatialConfig),
         "layer_axis": "free" if request.is_relaxed else request.layer_axis,
         "layer_sizes": (channels * dataset.n_in, *hidden, dataset.n_out),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -191,3 +192,15 @@ def test_a_network_that_learned_nothing_is_a_warning(tmp_path: Path, caplog: pyt
 @pytest.mark.parametrize(("n", "hidden"), [(240, 64), (4_000, 128), (13_000, 512)])
 def test_the_default_size_follows_the_data(n: int, hidden: int) -> None:
     assert config_of(TrainRequest(), table("classification", n=n)).layer_sizes == (3, hidden, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "exponent"), [({}, 3), ({"dims": 3}, 1), ({"arch": "snn"}, 1), ({"exponent": 2.0}, 2)]
+)
+def test_the_exponent_follows_the_dimensions(options: dict[str, Any], exponent: float) -> None:
+    assert config_of(TrainRequest(**options), table("classification")).exponent == exponent
+
+
+def test_images_with_a_name_keep_the_exponent_of_the_paper() -> None:
+    dataset = replace(table("classification"), image_shape=(1, 3))
+    assert config_of(TrainRequest(), dataset).exponent == 1
