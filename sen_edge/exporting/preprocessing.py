@@ -24,8 +24,8 @@ def fold_scalings(network: Network, request: ExportRequest) -> Network:
     if scaling is not None:
         choice = choice or ("node" if input_obstacle(network, request.dtype) else "fold")
         network = replace(network, metadata={**network.metadata, "preprocess": choice})
-    if choice == "node":
-        return network
+    if request.preprocess == "node" or (choice == "node" and request.dtype.startswith("int8")):
+        return network  # an int8 grid of restored outputs may be coarser
     if choice == "none":  # stripped after quantization, whose calibration inputs are raw
         outputs_folded = fold(replace(network, input_scaling=None), request.dtype)
         return replace(outputs_folded, input_scaling=scaling)

@@ -61,7 +61,7 @@ def restore_input(network: Network) -> Network:
     Raises:
         NetworkError: the constants are missing or damaged, or of another number of features.
     """
-    scaling = left_to_caller(network.metadata)
+    scaling = left_to_caller(network.metadata, network.n_features)
     if scaling is None:
         return network
     metadata = {key: text for key, text in network.metadata.items() if key not in ("preprocess", *CONSTANTS)}

@@ -21,10 +21,11 @@ from sen_edge.model.layers import SpatialNetwork
 from sen_edge.model.model import Model, load
 from sen_edge.report.contents import read
 from sen_edge.report.report import render
-from sen_exporters.base import ExportError
+from sen_exporters.base import Artifact, ExportError
 from sen_exporters.onnx.exporter import OnnxExporter
 from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime.engines import onnxruntime
+from sen_runtime.errors import EngineError
 from sen_runtime.ir.standardization import Standardization
 
 FEATURES = ("temperature", "pressure", "humidity", "wind", "light")
@@ -163,17 +164,16 @@ def test_a_file_for_standardized_inputs_is_verified_again(tmp_path: Path) -> Non
         assert result.data is not None and result.data.scores[0].artifact == 100
 
 
-def test_wrong_constants_are_detected(tmp_path: Path) -> None:
-    model = make_model(tmp_path)
+@pytest.mark.parametrize(
+    ("mean", "error"), [("[0, 0, 0, 0, 0]", VerificationError), ("[0, 0]", EngineError), ("", EngineError)]
+)
+def test_wrong_constants_are_detected(mean: str, error: Any, tmp_path: Path) -> None:
+    model, exporter = make_model(tmp_path), EXPORTERS[".onnx"]
     run(model, tmp_path, to=("onnx",), preprocess="none")
     path = tmp_path / "model.onnx"
-    exporter = EXPORTERS[".onnx"]
-    changed = exporter.stamp(
-        exporter.export(model.network, exporter.Options()).with_main(path.read_bytes()),
-        {"input_mean": "[0, 0, 0, 0, 0]"},
-    )
-    path.write_bytes(changed.main)
-    with pytest.raises(VerificationError):
+    artifact = Artifact("onnx", {path.name: path.read_bytes()})
+    path.write_bytes(exporter.stamp(artifact, {"input_mean": mean}).main)
+    with pytest.raises(error):
         verify_file(path, model, VerifyRequest())
 
 

@@ -94,7 +94,7 @@ def caller_scaling(rows: Sequence[Row]) -> Standardization | None:
     """Standardization that the common inputs of all rows need first; None for inputs as they are.
 
     Raises:
-        UsageError: the files need different inputs, or a file of another number of features than its constants.
+        UsageError: the files need different inputs, or the constants of a file are damaged.
     """
     stated: dict[tuple[str, ...], Row] = {}
     for row in rows:
@@ -110,10 +110,6 @@ def caller_scaling(rows: Sequence[Row]) -> Standardization | None:
         )
     path, n_in = rows[0].plan.artifact.path, rows[0].input_shape[-1]
     try:
-        scaling = left_to_caller(rows[0].properties)
+        return left_to_caller(rows[0].properties, n_in)
     except NetworkError as error:
         raise UsageError(f"{path}: {error.message}", error.hint) from error
-    if scaling is not None and len(scaling.mean) != n_in:
-        message = f"{path}: {CONSTANTS[0]} has {len(scaling.mean)} numbers for {n_in} inputs"
-        raise UsageError(message, "export the model again")
-    return scaling

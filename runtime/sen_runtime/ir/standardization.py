@@ -68,11 +68,11 @@ def metadata_of(scaling: Standardization) -> dict[str, str]:
     return {"preprocess": LEFT_TO_CALLER, **dict(zip(CONSTANTS, map(json.dumps, lists)))}
 
 
-def left_to_caller(metadata: Mapping[str, str]) -> Standardization | None:
+def left_to_caller(metadata: Mapping[str, str], n_features: int) -> Standardization | None:
     """Standardization that inputs of a file need first, see `metadata_of`; None for inputs as they are.
 
     Raises:
-        NetworkError: the constants are missing or damaged.
+        NetworkError: the constants are missing or damaged, or of another number of features.
     """
     if metadata.get("preprocess") != LEFT_TO_CALLER:
         return None
@@ -82,8 +82,10 @@ def left_to_caller(metadata: Mapping[str, str]) -> Standardization | None:
             with np.errstate(over="ignore"):  # infinite constants are refused
                 arrays.append(np.array(json.loads(metadata[name]), np.float32))
         except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
+            arrays.append(np.empty(0, np.float32))
+        if arrays[-1].shape != (n_features,):
             raise NetworkError(
-                f"the metadata have preprocess = {LEFT_TO_CALLER}, and no numbers in {name}",
+                f"the metadata have preprocess = {LEFT_TO_CALLER}; expected {n_features} numbers in {name}",
                 "export the model again",
-            ) from None
+            )
     return Standardization(*arrays)

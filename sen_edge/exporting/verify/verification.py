@@ -132,6 +132,10 @@ def verify(
     properties = exporter.properties(content)
     dtype = properties.get("dtype", "float32")
     tolerance = _tolerance(model, dtype, limits or Limits(), has_exported=exported is not None)
+    try:
+        scaling = left_to_caller(properties, model.network.n_features)
+    except NetworkError as error:
+        raise EngineError(error.message, error.hint) from error
     require_network(model.network, VERIFY_BYTES, rows=288)
     inputs = verification_inputs(model.network, seed)
     examples = None if examples is None else subsample(examples, MAX_EXAMPLES)
@@ -153,7 +157,7 @@ def verify(
         raise next(iter(missing.values()))
     results = []
     for name, version in versions.items():
-        with load_artifact(name, artifact, content, exporter) as subject:
+        with load_artifact(name, artifact, content, exporter, scaling) as subject:
             results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
 
@@ -208,11 +212,13 @@ class ArtifactRun:
 
 
 @contextmanager
-def load_artifact(engine: str, artifact: Path, content: bytes, exporter: Exporter) -> Iterator[ArtifactRun]:
+def load_artifact(
+    engine: str, artifact: Path, content: bytes, exporter: Exporter, scaling: Standardization | None
+) -> Iterator[ArtifactRun]:
     """Load an artifact, whose main file has this content, in an engine; release it at exit."""
     with ExitStack() as stack:
         session = stack.enter_context(worker.load(engine, artifact, artifact.name))
-        instrumented, scaling = exporter.instrument(content), left_to_caller(exporter.properties(content))
+        instrumented = exporter.instrument(content)
         if instrumented == content:
             yield ArtifactRun(session, session, scaling)
         else:
