@@ -200,6 +200,27 @@ def test_verification_inputs_reach_both_signs_of_a_label() -> None:
     assert (outputs > 0).any() and (outputs < 0).any()
 
 
+@pytest.mark.parametrize("target", ["sen", "tflite"])
+def test_int8_values_have_a_tolerance_of_their_own(target: str, sen_edge: Run, tmp_path: Path) -> None:
+    applied = []
+    for task in (REGRESSION, CLASSIFICATION):
+        (tmp_path / f"{task}.sen").write_bytes(image.dumps(network_of(task)))
+        command = (
+            "export",
+            tmp_path / f"{task}.sen",
+            "--to",
+            target,
+            "-o",
+            tmp_path / "out",
+            "--dtype",
+            "int8-dynamic",
+        )
+        outcome = sen_edge(*command, "--json")
+        assert outcome.code == 0, outcome.err
+        applied.append(json.loads(outcome.out)["artifacts"][0]["verification"][0]["tolerance"]["output"])
+    assert applied == [0.2, 0.5]
+
+
 # --- tolerances of the user ----------------------------------------------------------------------
 
 

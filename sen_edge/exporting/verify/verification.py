@@ -52,6 +52,8 @@ MAX_EXAMPLES = 256
 SINGLE_STRIDE = 8
 #: `Tolerance.readout` of int8 autoencoders, whose bottleneck amplifies rounding; their scores are judged as any other.
 RECONSTRUCTION_READOUT = 0.8
+#: `Tolerance.output` of int8 regressions, which have no decisions; see docs/reference/verification.md.
+REGRESSION_OUTPUT = 0.2
 
 
 def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[Verification, ...]:
@@ -168,12 +170,15 @@ def _tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: bool) 
     if tolerance is None:
         dtypes = dict.fromkeys(known for _, known in TOLERANCES)
         raise VerificationError(f"the artifact's dtype is {quote(dtype)}; expected one of {listing(dtypes)}")
-    if task_of(model.network).name == RECONSTRUCTION and dtype == "int8":
+    task = task_of(model.network).name
+    if task == RECONSTRUCTION and dtype == "int8":
         tolerance = replace(tolerance, readout=RECONSTRUCTION_READOUT)
+    if task == REGRESSION and dtype.startswith("int8") and not model.network.is_spiking:
+        tolerance = replace(tolerance, output=REGRESSION_OUTPUT)
     useless = {"spikes"} - ({"spikes"} if model.network.is_spiking else set())
     if tolerance.rounding is None or not has_exported:
         useless |= {"rounding", "rounding_share"}
-    if task_of(model.network).name == REGRESSION:
+    if task == REGRESSION:
         useless |= {"decisions"}
     found = sorted(useless.intersection(limits.given))
     if found:
