@@ -2,12 +2,14 @@
 
 import copy
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from sen_runtime.bench import statistics
 from sen_runtime.bench.compare import MIN_TURNS, CompareError, cliffs_delta, compare, table
+from sen_runtime.task import ACCURACY, ERROR, Metric
 from tests.support import records
 
 
@@ -243,3 +245,14 @@ def test_other_inputs_are_noted():
     drawn, given = records.record(), records.record()
     given["settings"] = {**given["settings"], "inputs": "data"}
     assert any(note.endswith(": random / data") for note in compare(drawn, given).notes)
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "word"), [(ACCURACY, (97.0, 96.0), "worse"), (ERROR, (0.3, 0.2), "better")]
+)
+def test_a_change_of_the_score_is_noted(metric: Metric, values: tuple[float, float], word: str) -> None:
+    a, b = records.record(), records.record()
+    for made, value in zip((a, b), values, strict=True):
+        made["rows"][0]["score"] = {**asdict(metric), "value": value}
+    notes = compare(a, b).rows[0].notes
+    assert any(metric.name in note and word in note for note in notes) and not compare(a, a).rows[0].notes

@@ -13,6 +13,7 @@ from sen_runtime.bench.record import busy
 from sen_runtime.bench.statistics import CONFIDENCE, Floats, interval, medians, sizes_of_loads
 from sen_runtime.errors import SenError
 from sen_runtime.figures import UNITS_OF_TIME, significant, unit_of_time
+from sen_runtime.task import Metric
 from sen_runtime.untrusted import printable
 
 Record = Mapping[str, Any]
@@ -202,8 +203,20 @@ def _compare_row(rows: tuple[Record, Record], loads: list[list[int] | None]) -> 
     drawn = [medians(values, each, seed) for seed, (values, each) in enumerate(zip(turns, sizes))]
     low, high = interval(np.log(drawn[1] / drawn[0]), float(np.log(b_us / a_us)), min(map(len, sizes)))
     low, high = np.exp([low, high]).tolist()
-    notes = _differences(*rows, NOTED_ROW, limit=16)
+    notes = [*_differences(*rows, NOTED_ROW, limit=16), *_score_notes(*(row.get("score") for row in rows))]
     return RowComparison(rows[0]["name"], a_us, b_us, b_us / a_us, low, high, cliffs_delta(*turns), notes)
+
+
+def _score_notes(a: Record | None, b: Record | None) -> list[str]:
+    """A sentence about scores of one metric that differ."""
+    if a is None or b is None or None in (a["value"], b["value"]) or a["name"] != b["name"]:
+        return []
+    metric = Metric(a["name"], a["unit"], a["higher_is_better"])
+    drop = metric.drop(a["value"], b["value"])
+    if drop == 0:
+        return []
+    change = f"{'worse' if drop > 0 else 'better'} by {metric.change_text(abs(drop))}"
+    return [f"{metric.name}: {metric.text(a['value'])} / {metric.text(b['value'])}, {change}"]
 
 
 def _turns(row: Record) -> Floats:
