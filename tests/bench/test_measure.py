@@ -338,8 +338,15 @@ def test_continuous_outputs_are_judged_without_their_order() -> None:
     assert not found["matches"] and found["argmax_percent"] is None
     labels = judge.compare(-expected, expected, "a", tolerance, MULTILABEL)
     assert labels["labels_percent"] == 0 and not labels["matches"]
+    likely = np.where(expected > 0, 0.9, 0.1)
+    assert judge.compare(1 - likely, likely, "a", tolerance, MULTILABEL, 0.5)["labels_percent"] == 0
     close = np.full((50, 3), 1.0) + np.arange(3) * 1e-7
     assert judge.compare(close[:, ::-1], close, "a", tolerance, RECONSTRUCTION)["matches"]
+
+
+def test_probabilities_are_not_compared_with_other_outputs() -> None:
+    source = {"checkpoint_sha256": "ab"}
+    assert judge.origin(source) != judge.origin({**source, "output_activation": "sigmoid"})
 
 
 def test_records_without_scores_get_that_of_the_accuracy() -> None:

@@ -60,12 +60,14 @@ def judge(rows: Sequence[Row], inputs: FloatArray, *, has_data: bool) -> list[Ju
 
 def _judge(row: Row, to: Row, first: Row, inputs: FloatArray, has_data: bool) -> Judged:
     dtypes, network = (row.dtype, to.dtype), row.plan.artifact.network
+    boundary = 0.5 if row.properties.get("output_activation") == "sigmoid" else 0.0
     tolerance = tolerance_for(dtypes, is_spiking=row.timesteps > 0, has_data=has_data)
     if to is row and network is not None:
         sizes = network.layer_sizes
         if sum(map(prod, zip(sizes, sizes[1:]))) <= MAX_WEIGHTS:
-            return compare(row.outputs, reference.run(network, inputs, np.float32), REFERENCE, tolerance, row.task), ""
-    found, note = compare(row.outputs, to.outputs, to.name, tolerance, row.task), ""
+            expected = reference.run(network, inputs, np.float32)
+            return compare(row.outputs, expected, REFERENCE, tolerance, row.task, boundary), ""
+    found, note = compare(row.outputs, to.outputs, to.name, tolerance, row.task, boundary), ""
     if to is row and row is not first:
         note = f"another checkpoint or compression than {first.name}: outputs are not judged"
         if row.outputs.shape == first.outputs.shape and row.task == CLASSIFICATION:
@@ -108,17 +110,27 @@ def tolerance_for(dtypes: tuple[str, str], *, is_spiking: bool, has_data: bool) 
     return int8._replace(argmax=0.0) if loosest is int8 and not has_data else loosest
 
 
-def origin(properties: Mapping[str, str]) -> tuple[str, str] | None:
-    """Source and compression of a file: equal for files that should compute the same; None where unknown."""
+def origin(properties: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Source, compression and output activation of a file: equal for files that should compute the same.
+
+    None where the source is unknown.
+    """
     source = next((properties[name] for name in ORIGINS if name in properties), None)
-    return None if source is None else (source, properties.get("compression", ""))
+    others = ("compression", "output_activation")
+    return None if source is None else (source, *(properties.get(name, "") for name in others))
 
 
 def compare(
-    actual: Array, expected: Array, to: str, tolerance: Tolerance, task: str = CLASSIFICATION
+    actual: Array,
+    expected: Array,
+    to: str,
+    tolerance: Tolerance,
+    task: str = CLASSIFICATION,
+    boundary: float = 0.0,
 ) -> dict[str, Any]:
     """Compare outputs `[n, n_out]` with those of the row `to`; see docs/reference/bench.md.
 
+    Labels are outputs above `boundary`: 1/2 for probabilities.
     Outputs that are not finite, or of another shape, never match.
     """
     decides = task == CLASSIFICATION and expected.shape[1] > 1
@@ -131,7 +143,7 @@ def compare(
         same = actual.argmax(axis=1) == expected.argmax(axis=1)
         figures["argmax_percent"] = float(100 * np.mean(same))
     elif task == MULTILABEL:
-        same = (actual > 0) == (expected > 0)
+        same = (actual > boundary) == (expected > boundary)
         figures["labels_percent"] = float(100 * np.mean(same))
     if not (np.all(np.isfinite(actual)) and np.all(np.isfinite(expected))):
         return {**figures, "matches": False}
