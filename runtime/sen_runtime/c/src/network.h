@@ -301,6 +301,16 @@ const sen_rows_kernel *sen_find_rows_kernel(const sen_rows_kernel *kernels, sen_
 /* finite.c: whether `count` values are finite. */
 int sen_is_finite(const float *x, size_t count);
 
+/* spiking.c: sen_network_run and sen_network_profile of a spiking network. In parts: whether the current of the first layer is
+ * computed once; whether the readout is a product with the sum of its inputs, weighted by factors; all steps from membranes of 0,
+ * to that sum or to the output; the sum of the factors. */
+void sen_spiking_run(const sen_network *network, float *work, const float *x, float *y);
+void sen_spiking_profile(const sen_network *network, float *work, const float *x, float *y, sen_laps *laps);
+int sen_charges_once(const sen_network *network);
+int sen_sums_inputs(const sen_network *network);
+void sen_spiking_steps(const sen_network *network, float *work, const float *x, float *y);
+float sen_factor_sum(const sen_network *network);
+
 /* Resets the membranes of a spiking network to 0; runs one step of it. */
 void sen_network_reset(const sen_network *network, float *work);
 void sen_network_step(const sen_network *network, float *work, const float *x, float *y);
