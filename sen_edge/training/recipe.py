@@ -63,7 +63,7 @@ class Recipe(Schema):
 
 
 def suggested_exponent(dataset: Dataset, dimensions: int, n_layers: int) -> float:
-    """Return the default exponent of the distance in a perceptron.
+    """Return the default exponent of the distance.
 
     In many dimensions all distances are similar, so all neurons of a layer do similar things; a higher exponent tells
     near sources from others, and every layer of a deep network needs that. Images with a name keep the exponent 1 of

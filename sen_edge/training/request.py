@@ -69,8 +69,7 @@ class TrainRequest(Schema):
     exponent: Annotated[
         Positive | None,
         Option(
-            "Power of the distance. Default: 3; 1 with --arch snn, and with --dims < 8, mnist and digits "
-            "below 4 layers of weights.",
+            "Power of the distance. Default: 3; 1 with --dims < 8, mnist and digits below 4 layers of weights.",
             group=NETWORK,
         ),
     ] = None

@@ -74,7 +74,7 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     channels = 2 if request.input_coding == "delta" else 1
     hidden = _hidden(request, dataset)
     values = {
-        "exponent": 1.0 if spiking else suggested_exponent(dataset, request.dims, len(hidden) + 1),
+        "exponent": suggested_exponent(dataset, request.dims, len(hidden) + 1),
         **_stated(request, SpatialConfig),
         "layer_axis": "free" if request.is_relaxed else request.layer_axis,
         "layer_sizes": (channels * dataset.n_in, *hidden, dataset.n_out),

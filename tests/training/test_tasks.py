@@ -195,7 +195,7 @@ def test_the_default_size_follows_the_data(n: int, hidden: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "exponent"), [({}, 3), ({"dims": 3}, 1), ({"arch": "snn"}, 1), ({"exponent": 2.0}, 2)]
+    ("options", "exponent"), [({}, 3), ({"dims": 3}, 1), ({"arch": "snn"}, 3), ({"exponent": 2.0}, 2)]
 )
 def test_the_exponent_follows_the_dimensions(options: dict[str, Any], exponent: float) -> None:
     assert config_of(TrainRequest(**options), table("classification")).exponent == exponent
