@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sen_edge.exporting.verify.verification import TOLERANCES
+from sen_edge.exporting.verify.result import TOLERANCES
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")]

@@ -23,8 +23,9 @@ from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting.request import Limits, VerifyRequest
 from sen_edge.exporting.verify.agreement import output_scales, same_decisions, scale_of
 from sen_edge.exporting.verify.error_bound import error_bounds
-from sen_edge.exporting.verify.result import TOLERANCES, DataFigures, Tolerance, Verification
+from sen_edge.exporting.verify.result import DataFigures, Tolerance, Verification
 from sen_edge.exporting.verify.scores import Outputs, compare_scores
+from sen_edge.exporting.verify.tolerance import choose_tolerance
 from sen_edge.model.model import CHUNK, Model
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_edge.passes.standardization import restore_input
@@ -36,8 +37,7 @@ from sen_runtime.ir.network import Network, output_grid
 from sen_runtime.ir.standardization import Standardization, left_to_caller
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.scores import in_units, task_of
-from sen_runtime.task import RECONSTRUCTION, REGRESSION
-from sen_runtime.untrusted import listing, open_regular, quote, read_regular
+from sen_runtime.untrusted import open_regular, quote, read_regular
 from sen_runtime.worker import WorkerSession
 
 FloatArray = NDArray[np.float32]
@@ -50,10 +50,6 @@ VERIFY_BYTES = 16
 MAX_EXAMPLES = 256
 #: Stride of inputs that also run alone: engines have other kernels for a single row.
 SINGLE_STRIDE = 8
-#: `Tolerance.readout` of int8 autoencoders, whose bottleneck amplifies rounding; their scores are judged as any other.
-RECONSTRUCTION_READOUT = 0.8
-#: `Tolerance.output` of int8 regressions, which have no decisions; see docs/reference/verification.md.
-REGRESSION_OUTPUT = 0.2
 
 
 def verify_file(artifact: Path, model: Model, request: VerifyRequest) -> tuple[Verification, ...]:
@@ -133,7 +129,7 @@ def verify(
     content = read_regular(artifact, error=EngineError)
     properties = exporter.properties(content)
     dtype = properties.get("dtype", "float32")
-    tolerance = _tolerance(model, dtype, limits or Limits(), has_exported=exported is not None)
+    tolerance = choose_tolerance(model, dtype, limits or Limits(), has_exported=exported is not None)
     try:
         scaling = left_to_caller(properties, model.network.n_features)
     except NetworkError as error:
@@ -162,30 +158,6 @@ def verify(
         with load_artifact(name, artifact, content, exporter, scaling) as subject:
             results.append(_verify_in(f"{name} {version}", subject, baseline, rounded))
     return tuple(results)
-
-
-def _tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: bool) -> Tolerance:
-    """Return the tolerances of an artifact of this dtype; refuse limits of figures that it does not have."""
-    tolerance = TOLERANCES.get((model.architecture, dtype))
-    if tolerance is None:
-        dtypes = dict.fromkeys(known for _, known in TOLERANCES)
-        raise VerificationError(f"the artifact's dtype is {quote(dtype)}; expected one of {listing(dtypes)}")
-    task = task_of(model.network).name
-    if task == RECONSTRUCTION and dtype == "int8":
-        tolerance = replace(tolerance, readout=RECONSTRUCTION_READOUT)
-    if task == REGRESSION and dtype.startswith("int8") and not model.network.is_spiking:
-        tolerance = replace(tolerance, output=REGRESSION_OUTPUT)
-    useless = {"spikes"} - ({"spikes"} if model.network.is_spiking else set())
-    if tolerance.rounding is None or not has_exported:
-        useless |= {"rounding", "rounding_share"}
-    if task == REGRESSION:
-        useless |= {"decisions"}
-    found = sorted(useless.intersection(limits.given))
-    if found:
-        raise UsageError(
-            f"--tolerance {found[0]} has no effect on a {dtype} {model.architecture} for {model.network.task}"
-        )
-    return replace(tolerance, **limits.given)  # type: ignore[arg-type]  # all of these are numbers
 
 
 @dataclass(frozen=True)
