@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from sen_exporters.c.exporter import CExporter, COptions
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Layer, Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator
+from tests.exporters.test_neuron_parameters import make
 from tests.support.networks import KINDS, random_network, random_operator
 from tests.support.scalings import scaled
 
@@ -36,7 +38,7 @@ def sources(folder: Path) -> list[Path]:
 
 
 def every_form() -> dict[str, Network]:
-    """A perceptron, a spiking network, an int8 network whose sums exceed 16 bits, and both kinds with scaling."""
+    """A perceptron, a spiking network, an int8 network whose sums exceed 16 bits, scaling, and coded inputs."""
     rng = np.random.default_rng(0)
 
     def sparse(block: tuple[int, int]) -> Sparse:
@@ -74,7 +76,14 @@ def every_form() -> dict[str, Network]:
         "extremes": _extremes(rng),
         "softmax": _scaled("softmax"),
         "sigmoid": _scaled("sigmoid", spiking=True, readout="spike_count"),
+        **{coding: _coded(coding) for coding in ("rate", "delta")},
     }
+
+
+def _coded(coding: str) -> Network:
+    """Inputs that become spikes, and neurons that differ."""
+    network = make((N_IN, WIDTH, 4), "mean_membrane")
+    return replace(network, input_coding=coding, delta=0.3 if coding == "delta" else 0.0)
 
 
 def _scaled(activation: str, **given: object) -> Network:

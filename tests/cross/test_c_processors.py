@@ -1,5 +1,6 @@
 """Exported C on many processors: compiled without warnings, linked, and run if an emulator exists."""
 
+import math
 import platform
 import re
 import shutil
@@ -174,7 +175,7 @@ def test_the_stack_is_no_deeper_than_stated(level: str, tmp_path: Path) -> None:
         calls = ["net_run", "net_step"] if network.is_spiking else ["net_run"]
         (folder / "exported_case.h").write_text(
             '#include "net.h"\n#define CASE_ARENA net_arena\n'
-            "#define CASE_INPUTS NET_INPUTS\n#define CASE_OUTPUTS NET_OUTPUTS\n"
+            f"#define CASE_INPUTS {math.prod(network.input_shape)}\n#define CASE_OUTPUTS NET_OUTPUTS\n"
         )
         for call in calls:
             program = harness.build(
