@@ -31,6 +31,8 @@ from sen_runtime.task import RECONSTRUCTION
 from sen_runtime.untrusted import printable, quote, read_regular
 
 LOWER = "lower the learning rate"
+#: Held-out examples below which equal scores are frequent, and the later of such epochs is the more trained one.
+FEW_HELD_OUT = 200
 #: Share of the epochs with a rising learning rate.
 WARM_UP = 0.3
 STATE_FORMAT = "sen-edge-training-state"
@@ -170,7 +172,8 @@ def fit(
     Raises:
         TrainingError: the loss is not finite, or no epoch has finite outputs.
     """
-    stage, metric, n_held = "training", objective.metric, len(examples.held)
+    stage, metric = "training", objective.metric
+    prefers_later = not patience and len(examples.held) < FEW_HELD_OUT
     while run.epoch < recipe.epochs:
         is_candidate = run.epoch >= first
         before(run.epoch)
@@ -178,7 +181,9 @@ def fit(
         scores, value = evaluate(run.network, examples.held, objective)
         run.history.append(Epoch(mean, scores[metric]))
         score, best = scores[metric], run.best
-        is_better = best is None or objective.is_better(score, value, (best.score, best.loss), n_held)
+        is_better = best is None or objective.is_better(
+            score, value, (best.score, best.loss), prefers_later=prefers_later
+        )
         if is_candidate and math.isfinite(value) and is_better:
             state = {name: tensor.clone() for name, tensor in run.network.state_dict().items()}
             best = run.best = Best(run.epoch, score, value, state)

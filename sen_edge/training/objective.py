@@ -22,8 +22,6 @@ from sen_runtime.task import Metric, TaskKind
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
 #: Examples per chunk of an evaluation: bounds memory, does not change results.
 CHUNK = 5000
-#: Held-out examples below which epochs of equal scores are not told apart by their loss.
-FEW_HELD_OUT = 200
 
 
 @dataclass(frozen=True)
@@ -72,13 +70,13 @@ class Objective:
         """Metric of the task."""
         return self.kind.metric
 
-    def is_better(self, score: float, loss: float, best: tuple[float, float], n: int) -> bool:
-        """Whether score and loss on `n` held-out examples are better than the `best` before.
+    def is_better(self, score: float, loss: float, best: tuple[float, float], *, prefers_later: bool) -> bool:
+        """Whether score and loss on held-out examples are better than the `best` before.
 
-        On few examples equal scores are frequent, and the later epoch is the more trained one.
+        `prefers_later` is whether equal scores count as better whatever their loss.
         """
         gain = self.metric.drop(score, best[0])
-        return gain > 0 or (gain == 0 and (n < FEW_HELD_OUT or loss < best[1]))
+        return gain > 0 or (gain == 0 and (prefers_later or loss < best[1]))
 
 
 def objective_of(network: LayeredNetwork, examples: Examples, recipe: Recipe) -> Objective:
