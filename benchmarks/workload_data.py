@@ -176,6 +176,7 @@ def prepare(name: str, folder: Path) -> Path:
     file, write = FILES[name]
     path = folder / file
     if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         write(path)
     return path
 
