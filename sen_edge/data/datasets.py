@@ -75,7 +75,10 @@ class Dataset:
     def __post_init__(self) -> None:
         train, test = self.training.inputs.shape[1:], self.test.inputs.shape[1:]
         if train != test:
-            raise DataError(f"{self.name}: training inputs have shape {list(train)}, test inputs {list(test)}")
+            raise DataError(
+                f"{self.name}: training inputs have shape {list(train)}, test inputs {list(test)}",
+                hint="pad or cut sequences to one length, and give both parts the same features",
+            )
         if self.task == RECONSTRUCTION:
             return
         targets, tested = self.training.require_targets(), self.test.require_targets()
@@ -94,10 +97,12 @@ class Dataset:
         is_constant = np.atleast_1d((targets == targets[:1]).all(axis=0))
         if is_constant.all() or (self.task == REGRESSION and is_constant.any()):
             column = int(np.argmax(is_constant))
-            named = self.task != CLASSIFICATION and self.output_names
-            which = f"target {quote(self.output_names[column])}" if named else f"target {column}"
+            names = self.target_columns if self.task == CLASSIFICATION else self.output_names
+            which = f"target {quote(names[column])}" if names else f"target {column}"
             value = targets.reshape(len(targets), -1)[0, column]
-            raise DataError(f"{self.training.where}: {which} is {value:g} in every example; expected different values")
+            is_named = self.task == CLASSIFICATION and self.output_names
+            shown = quote(self.output_names[int(value)]) if is_named else f"{value:g}"
+            raise DataError(f"{self.training.where}: {which} is {shown} in every example; expected different values")
 
     @cached_property
     def training(self) -> Examples:

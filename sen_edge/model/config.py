@@ -164,9 +164,11 @@ class SpatialConfig(Schema):
                 f"is reconstruction, with {n_in} inputs and {n_out} outputs; expected as many", key="task"
             )
         coding = self.coding
-        if self.input_scaling and coding.gives_spikes:
+        if self.spiking is not None and self.input_scaling and coding.gives_spikes:
             raise SchemaError(
-                "is true; spikes, and inputs that become spikes, are not standardized", key="input_scaling"
+                f"is true; input coding {self.spiking.input_coding} feeds spikes, which are not standardized",
+                "train without --standardize, or take input coding direct or current",
+                key="input_scaling",
             )
         if coding.is_computed and not coding.has_steps and not 0 <= self.input_range[0] < self.input_range[1] <= 1:
             low, high = self.input_range

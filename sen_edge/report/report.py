@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sen_edge
 from sen_edge.errors import UsageError
@@ -162,17 +162,23 @@ def _compression_parts(item: Item) -> list[Part]:
     ]
 
 
+def _main_name(artifact: Mapping[str, Any]) -> str:
+    """Name of the file that engines load; a manifest sorts names."""
+    names: list[str] = list(artifact["files"])
+    return next((name for name in names if name.endswith(f".{artifact['target']}")), names[0])
+
+
 def _export_rows(item: Item) -> list[dict[str, str]]:
     """Every file of an export with its verification in every engine."""
     rows: list[dict[str, str]] = []
     for artifact in item.value["artifacts"]:
-        name, facts = next(iter(artifact["files"].items()))
+        name, n_bytes = _main_name(artifact), sum(file["bytes"] for file in artifact["files"].values())
         for found in artifact["verification"]:
             decisions, data = found["decision_agreement"], found["data"]
             row = {
                 "file": name,
                 "model": str(item.value["input"]["file"]),
-                "size": size(facts["bytes"]),
+                "size": size(n_bytes),
                 "engine": str(found["engine"]),
                 "verified": "✓ agrees" if found["passed"] else f"{WRONG} differs",
                 "max error / std": f"{found['max_rel_error']:.2g}",
@@ -187,7 +193,7 @@ def _confusions(item: Item) -> list[Table]:
     """Confusion matrix of every file of an export, in its first engine."""
     matrices = []
     for artifact in item.value["artifacts"]:
-        name, found = next(iter(artifact["files"])), artifact["verification"][0]
+        name, found = _main_name(artifact), artifact["verification"][0]
         counts = None if found["data"] is None else found["data"].get("confusion")
         if counts:
             classes = item.value["network"].get("output_names") or range(len(counts))

@@ -71,6 +71,17 @@ TOML = {
     "escapes in a key": b'"' + rb"\u001b[31m" * 500 + b'" = 1',
     "escapes in a value": b'data = "' + rb"\u001b[31m\u202e" * 500 + b'"\nseeds = "a"\n[grid]\n',
 }
+TABLES = {
+    "one line": b"1," * 10_000_000,
+    "many columns": b"a," * 100_000 + b"y\n",
+    "a line of other length": b"a,y\n1,0,1\n",
+    "NUL": b"a,y\n1,0\n\0,1\n",
+    "escapes in a header": f"{ESCAPES * 1000},b\n1,0\n2,1\n".encode(),
+    "escapes in a cell": f"a,y\n1,0\n{ESCAPES * 1000},1\n".encode(),
+    "digits": b"a,y\n1,0\n" + b"9" * 100_000 + b",1\n",
+    "quote": b'a,y\n1,0\n"' + b"1,1\n" * 100_000,
+    "magic": b"PAR1" + bytes(100) + b"PAR1",
+}
 SPECIAL = ("absent", "folder", "fifo", "/dev/zero")
 
 
@@ -264,6 +275,29 @@ def test_records_and_histories(
     refused(sen_runtime, "record", "bad.json")
     if kind not in ("absent", "empty", "zeros"):  # a history may start so
         refused(sen_runtime, "bench", "net.sen", "--history", "bad.json")
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.parquet", "folder/train.csv", "folder/x.npy"])
+def test_data(
+    name: str,
+    sen_edge: Run,
+    sen_runtime: Run,
+    refused: Callable[..., None],
+    mlp_path: Path,
+    tmp_path: Path,
+    subtests: pytest.Subtests,
+) -> None:
+    exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
+    (tmp_path / "folder").mkdir()
+    if name.endswith("train.csv"):
+        (tmp_path / "folder" / "test.csv").write_text("a,y\n1,0\n2,1\n")
+    data, target = name.split("/")[0], () if name.endswith(".npy") else ("--target", "y")
+    for kind in (*SPECIAL, *ANY_FORMAT, *TABLES):
+        put(tmp_path / name, kind, TABLES)
+        with subtests.test(kind):
+            refused(sen_edge, "train", "--data", data, *target, "-o", "out.pt")
+            refused(sen_edge, "verify", "mlp.onnx", "--against", mlp_path, "--data", data)
+            refused(sen_runtime, "bench", "mlp.onnx", "--data", data, "--seconds", "0.01")
 
 
 @pytest.mark.parametrize("kind", [*SPECIAL, *ANY_FORMAT, *TOML])

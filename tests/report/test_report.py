@@ -72,6 +72,13 @@ def test_everything_in_a_folder_is_on_the_page(sen_edge: Run, run_dir: Path, tmp
     assert page.tags.count("caption") == page.tags.count("table")
 
 
+def test_an_export_is_named_by_the_file_that_engines_load(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
+    assert sen_edge("export", mlp_path, "--to", "c", "-o", tmp_path / "run", "--name", "net").code == 0
+    text = sen_edge("report", tmp_path / "run").out
+    table = text[text.index("Exported files") :]
+    assert "net/net.c" in table and "CMakeLists.txt" not in table
+
+
 def test_folder_files_are_identified_by_content(run_dir: Path) -> None:
     found = read([run_dir])
     assert {item.name: item.kind for item in found.items if item.kind != "other"} == {

@@ -84,6 +84,21 @@ def test_names_in_arrays(tmp_path: Path, is_folder: bool) -> None:
         load_test(path, None, type(network)(network.layers, metadata=texts))
 
 
+def test_names_of_channels_do_not_name_flattened_steps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    names = np.array(["x", "y", "z"])
+    np.savez(tmp_path / "data.npz", x=X, y=Y, feature_names=names)
+    dataset = load(str(tmp_path / "data.npz"))
+    assert dataset.n_in == 6 and not dataset.feature_names and "--input-coding" in caplog.text
+    assert load(str(tmp_path / "data.npz"), has_steps=True).feature_names == ("x", "y", "z")
+
+
+def test_names_of_a_network_do_not_hide_the_shape(tmp_path: Path) -> None:
+    np.savez(tmp_path / "data.npz", x=X[:, 0], y=Y)
+    network = make_network(SpatialConfig((2, 4), feature_names=("a", "b")))
+    with pytest.raises(DataError, match=r"shape \[3\].*takes \[2\]"):
+        load_test(str(tmp_path / "data.npz"), None, network)
+
+
 def test_text_labels_are_sorted(tmp_path: Path) -> None:
     dataset = load(save(tmp_path / "data", x=X, y=KINDS))
     assert dataset.output_names == ("ant", "bee", "elk", "wolf") and dataset.task == "classification"

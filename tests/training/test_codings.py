@@ -58,6 +58,13 @@ def test_rates_are_learned_within_their_range() -> None:
         config_of(request, replace(toy(), input_range=(0.0, 3.0)))
 
 
+@pytest.mark.parametrize("coding", ["delta", "spikes"])
+def test_spikes_are_not_standardized(coding: str) -> None:
+    with pytest.raises(SchemaError, match=coding) as caught:
+        config_of(TrainRequest(arch="snn", input_coding=coding, standardize=True), sequences())
+    assert caught.value.key == "input_scaling" and "--standardize" in caught.value.hint
+
+
 def test_a_change_is_for_coding_delta() -> None:
     with pytest.raises(SchemaError, match="delta"):
         TrainRequest(arch="snn", input_coding="rate", delta=0.5)

@@ -51,7 +51,7 @@ class CsvTable:
                     hint="store larger data as x_train.npy, y_train.npy, ... in a folder",
                 )
             first = next(_lines(file, path), "")
-            self._separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), [])))
+            self._separator = max(SEPARATORS, key=lambda mark: _n_cells(first, mark))
         with self._open() as file:
             rows = (row for _, row in self._rows(file))
             start, second = next(rows, []), next(rows, None)
@@ -156,6 +156,13 @@ class CsvTable:
                     raise DataError(f"{where} is {quote(cell)}; expected a number", hint)
                 if not np.isfinite(value):
                     raise DataError(f"{where} is {quote(cell)}; expected a finite number")
+
+
+def _n_cells(line: str, separator: str) -> int:
+    try:
+        return len(next(csv.reader([line], delimiter=separator), []))
+    except csv.Error:  # without this separator, a long line is one cell of too many characters
+        return 0
 
 
 def number_of(cell: str) -> float | None:

@@ -67,7 +67,8 @@ class Examples:
                 at = np.argwhere(~np.isfinite(chunk))[0]
                 raise DataError(
                     f"{self.where}: input {start + at[0]}, {self.feature(int(at[-1]))} is {chunk[tuple(at)]}; "
-                    "expected finite numbers"
+                    "expected finite numbers",
+                    hint="fill missing values, or remove such examples",
                 )
         if self.targets is not None:
             self._check_targets(self.targets)
@@ -129,7 +130,8 @@ class Examples:
             suffix = SUFFIXES[self.part]
             raise DataError(
                 f"{self.where}: no labels",
-                hint=f"add class numbers or values as y{suffix}, or name their columns with --target",
+                hint=f"add class numbers or values as y{suffix}, name their columns with --target, or pass "
+                f"--task {RECONSTRUCTION}",
             )
         return self.targets
 

@@ -76,12 +76,25 @@ def _examples(where: str, part: str, raw: Raw, form: Form) -> Examples:
     task, names = form.task or CLASSIFICATION, form.output_names
     if task in (MULTILABEL, REGRESSION):
         names = names or raw.column_names
-    features = form.feature_names or raw.feature_names
-    _check_names(where, "features", raw.feature_names, features)
+    given, notes = raw.feature_names, raw.notes
+    if given and len(given) == raw.inputs.shape[-1] != inputs.shape[-1]:
+        given, notes = (), (*notes, _flattened(where, raw, inputs.shape[-1]))
+    features = form.feature_names or given
+    _check_names(where, "features", given, features)
+    if not given and len(features) != inputs.shape[-1]:
+        features = ()  # names of a network that takes other inputs, see `check_fit`
     if task == CLASSIFICATION and raw.targets is not None and not raw.targets.is_text:
         _check_names(where, "classes", raw.class_names, names)
     targets = None if raw.targets is None else convert(raw.targets, task, names)
-    return Examples(Path(where).name, part, inputs, targets, None, features, names, task, raw.notes)
+    return Examples(Path(where).name, part, inputs, targets, None, features, names, task, notes)
+
+
+def _flattened(where: str, raw: Raw, n_in: int) -> str:
+    shape = list(raw.inputs.shape[1:])
+    return (
+        f"{where}: inputs {shape} become {n_in:,} features without names; to feed {shape[0]:,} time steps, train with "
+        "--arch snn --input-coding current, delta or spikes"
+    )
 
 
 def _check_names(where: str, what: str, found: Sequence[str], expected: Sequence[str]) -> None:

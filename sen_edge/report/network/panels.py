@@ -97,7 +97,8 @@ def _draw_network(axes: Any, scene: Scene) -> None:
                 arrowprops={"arrowstyle": "<-", "color": SOFT}, color=SOFT, fontsize=8,
                 ha="left" if direction[0] > 0.3 else "center", va="center",
             )  # fmt: skip
-    axes.set(xlim=(low[0] - margin, high[0] + margin), ylim=(low[1] - margin, high[1] + 2 * margin))
+    axes.set_xlim(low[0] - margin, high[0] + margin, auto=True)  # one of both grows to the aspect
+    axes.set_ylim(low[1] - margin, high[1] + 2 * margin, auto=True)
     axes.set_aspect("equal", adjustable="datalim")
     axes.set_axis_off()
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.04), ncols=4, markerscale=1.8)
