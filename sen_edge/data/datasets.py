@@ -36,6 +36,10 @@ from sen_runtime.task import CLASSIFICATION, RECONSTRUCTION, REGRESSION
 from sen_runtime.untrusted import quote
 
 LOG = logging.getLogger(__name__)
+#: Median magnitudes of standardized inputs beyond which they hardly are in the units of the training data.
+MIN_SCALE, MAX_SCALE = 0.01, 2.0
+#: Examples that it is computed from.
+SCALE_EXAMPLES = 1000
 DoubleArray = NDArray[np.float64]
 
 #: Rows and columns of the images of the data sets with a name.
@@ -283,9 +287,26 @@ def load_part(name: str, part: str, data_dir: Path | None, network: Network, *, 
 def load_test(name: str, data_dir: Path | None, network: Network) -> Examples:
     """Load the test part, with targets unless the task needs none; classes without examples are logged as a warning."""
     examples = load_part(name, TEST, data_dir, network, n_out=network.n_out)
-    for warning in (*examples.notes, *examples.warnings(network.n_out)):
+    for warning in (*examples.notes, *examples.warnings(network.n_out), *_scale_warnings(examples, network)):
         LOG.warning(warning)
     return examples
+
+
+def _scale_warnings(examples: Examples, network: Network) -> list[str]:
+    """Warn of inputs that are not raw, or of another unit, for a network that standardizes them.
+
+    The median of the magnitudes is 0.67 of normally distributed inputs.
+    """
+    if network.input_scaling is None:
+        return []
+    standardized = network.input_scaling.standardize(examples.rows(slice(SCALE_EXAMPLES)))
+    middle = float(np.median(np.abs(standardized)))
+    if MIN_SCALE <= middle <= MAX_SCALE:
+        return []
+    return [
+        f"{examples.where}: half of the inputs are {'more' if middle > 1 else 'less'} than {middle:.2g} standard "
+        "deviations from the mean of the training data; the network takes raw inputs and standardizes them itself"
+    ]
 
 
 def check_dataset(dataset: Dataset, network: InputForm) -> None:

@@ -8,7 +8,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from sen_edge.data.datasets import Dataset, load, load_test
 from sen_edge.errors import DataError, UsageError
 from sen_edge.model.config import SpatialConfig, SpikingConfig
 from sen_runtime.errors import MissingExtraError
+from sen_runtime.ir.standardization import Standardization
 from tests.conftest import make_network
 
 SHAPES = {"train": 20, "t10k": 10}
@@ -362,6 +363,19 @@ def test_data_that_do_not_fit_a_network(tmp_path: Path) -> None:
         load_test(path, None, make_network(SpatialConfig((6, 4), input_range=(2.0, 3.0))))
     with pytest.raises(DataError, match=r"\[2, 3\]"):
         datasets.check_dataset(load(path), SpatialConfig((6, 4), input_range=(2.0, 3.0)))
+
+
+@pytest.mark.parametrize(("scale", "is_named"), [(1.0, False), (1e-3, True)])
+@pytest.mark.parametrize("mean", [0.0, 500.0])
+def test_inputs_of_another_scale_are_a_warning(
+    mean: float, scale: float, is_named: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = np.random.default_rng(0).normal(mean, 100, (40, 4))
+    path = save(tmp_path / "data.npz", x_test=raw * scale, y_test=np.arange(40) % 3)
+    standardization = Standardization(np.full(4, mean, np.float32), np.full(4, 100, np.float32))
+    network = make_network(SpatialConfig((4, 3), input_range=(-1000.0, 1000.0)))
+    load_test(path, None, replace(network, input_scaling=standardization))
+    assert ("raw inputs" in caplog.text) == is_named
 
 
 def test_many_classes_with_few_test_examples(tmp_path: Path) -> None:
