@@ -111,7 +111,7 @@ def test_text_labels_are_sorted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message", "hint"),
     [
-        pytest.param({"z": X}, "holds z.npy", "", id="other names"),
+        pytest.param({"z": X}, "holds z.npy", "stack", id="other names"),
         pytest.param({"x": X, "x_train": X}, "x, x_train|x_train, x", "", id="two layouts"),
         pytest.param({"x": X, "y": Y[:-1]}, r"\[199\].*\b200\b", "", id="a label missing"),
         pytest.param({"x": np.where(X[7, 1, 2] == X, np.nan, X), "y": Y}, "input 7, feature 5 is nan", "", id="nan"),

@@ -28,7 +28,10 @@ class NpyFolder:
         files = {name: path / f"{name}.npy" for name in KNOWN if (path / f"{name}.npy").exists()}
         if not files:
             found = listing(sorted(file.name for file in path.iterdir())) or "nothing"
-            raise DataError(f"{path} holds {found}; expected {LAYOUTS} as .npy files, or train.csv and test.csv")
+            raise DataError(
+                f"{path} holds {found}; expected {LAYOUTS} as .npy files, or train.csv and test.csv",
+                hint="stack files of one input each, of one length: numpy.save('x.npy', numpy.stack(arrays))",
+            )
         self.headers, self._start = {}, dict[str, tuple[int, bool]]()
         for name, file in files.items():
             with open_regular(file, error=DataError) as stream:
