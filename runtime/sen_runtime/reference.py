@@ -8,8 +8,8 @@ from functools import reduce
 import numpy as np
 from numpy.typing import DTypeLike
 
+from sen_runtime import encoding
 from sen_runtime.errors import NetworkError
-from sen_runtime.ir import codings
 from sen_runtime.ir.checks import Array
 from sen_runtime.ir.int8 import Grid, Scale, on_grid, round_rows
 from sen_runtime.ir.network import Network, is_constant_readout, map_weights, readout_factors, readout_grid
@@ -158,7 +158,7 @@ def step(network: Network, membranes: list[Array], x: Array) -> tuple[list[Array
 
 def arriving(network: Network, x: Array) -> Iterable[Array]:
     """What arrives at the first layer in each step, `[batch, n_in]`, of standardized inputs."""
-    return codings.arriving(network.input_coding, x, network.timesteps, network.delta)
+    return encoding.arriving(network.input_coding, x, network.timesteps, network.delta)
 
 
 def _steps(network: Network, x: Array) -> Iterator[tuple[list[Array], list[Array]]]:

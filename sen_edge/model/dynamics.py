@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from sen_edge.model.config import SpikingConfig
-from sen_runtime.ir import codings
+from sen_runtime import encoding
 from sen_runtime.ir.checks import Parameter
 from sen_runtime.ir.network import Network
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
@@ -125,7 +125,7 @@ def code(x: Tensor, timing: SpikingConfig | Network) -> Tensor:
     """Return what arrives at the first layer, `[batch, n_in]` or `[batch, T, n_in]`."""
     if not timing.coding.is_computed:
         return x
-    steps = codings.arriving(timing.input_coding, x.numpy(), timing.timesteps, timing.delta or 0.0)
+    steps = encoding.arriving(timing.input_coding, x.numpy(), timing.timesteps, timing.delta or 0.0)
     return torch.from_numpy(np.stack(list(steps), axis=1))
 
 

@@ -2,9 +2,11 @@
 
 The weights of a presynaptic neuron have one sign (Dale's law), and in many dimensions nearly the same distance to all
 targets. The rows of a matrix are then nearly equal: all neurons of a layer are active together or not at all, and after
-a few layers the outputs are constant. Two measures prevent that. Gains and biases are calibrated on training inputs,
-layer by layer, so that the current of a neuron has mean 0 over the inputs and the layer has variance 1. In deep
-networks each layer starts at positions of the one before, so that each neuron has near sources of its own.
+a few layers the outputs are constant. Three measures prevent that. Gains and biases are calibrated on training inputs,
+layer by layer: the current of a neuron has mean 0 over the inputs, and the layer has variance 1. Biases of hidden
+neurons are then spread, so that equal currents are cut at different levels. In deep networks each layer starts at
+positions of the one before, so that each neuron has near sources of its own; shallow ones learn products of features
+worse from there.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from sen_runtime.task import CLASSIFICATION, MULTILABEL
 MAX_INPUTS = 1000
 #: Standard deviation of the distance between a neuron and the one it starts at.
 JITTER = 0.05
+#: Standard deviation of the biases of hidden neurons, in standard deviations of their currents.
+SPREAD = 0.5
 #: Factor of the gain of the last layer for continuous outputs, which start near their mean.
 CONTINUOUS_GAIN = 0.1
 
@@ -34,14 +38,14 @@ def initialize(network: SpatialNetwork, training: Part, recipe: Recipe) -> None:
     is_discrete, n_layers = config.task in (CLASSIFICATION, MULTILABEL), len(config.layer_sizes) - 1
     if config.spiking is not None or not (config.gain and config.bias) or (is_discrete and n_layers <= 2):
         return
+    generator = torch.Generator().manual_seed(recipe.seed)
     if n_layers >= DEEP:
-        _nest(network, recipe.seed)
-    _calibrate(network, training, 1.0 if is_discrete else CONTINUOUS_GAIN)
+        _nest(network, generator)
+    _calibrate(network, training, 1.0 if is_discrete else CONTINUOUS_GAIN, generator)
 
 
-def _nest(network: SpatialNetwork, seed: int) -> None:
+def _nest(network: SpatialNetwork, generator: torch.Generator) -> None:
     """Move each neuron near one of the layer before, of its own unless its layer is the wider one."""
-    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for before, after in zip(network.positions, list(network.positions)[1:], strict=False):
             rounds = math.ceil(len(after) / len(before))
@@ -49,8 +53,8 @@ def _nest(network: SpatialNetwork, seed: int) -> None:
             after.copy_(before[chosen]).add_(torch.randn(after.shape, generator=generator), alpha=JITTER)
 
 
-def _calibrate(network: SpatialNetwork, training: Part, last_gain: float) -> None:
-    """Set gains and biases layer by layer, such that currents have mean 0 for each neuron and variance 1 altogether."""
+def _calibrate(network: SpatialNetwork, training: Part, last_gain: float, generator: torch.Generator) -> None:
+    """Set gains and biases layer by layer, such that currents have variance 1 altogether, and means of `SPREAD`."""
     x = training.examples.rows(training.indices[:: math.ceil(len(training) / MAX_INPUTS)])
     if network.input_scaling is not None:
         x = network.input_scaling.standardize(x)
@@ -68,4 +72,6 @@ def _calibrate(network: SpatialNetwork, training: Part, last_gain: float) -> Non
             )
             layer.gain.fill_(gain)
             layer.bias.copy_(-gain * mean)
-            value = torch.relu(gain * (current - mean))
+            if layer is not layers[-1]:
+                layer.bias.add_(torch.randn(len(mean), generator=generator), alpha=SPREAD)
+            value = torch.relu(gain * current + layer.bias)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sen_edge.compression.evaluator import SearchState, state_path
+from sen_edge.compression.evaluator import VERSION, SearchState, state_path
 from sen_edge.compression.request import CompressRequest
 from sen_edge.data.datasets import Dataset
 from sen_edge.errors import OutputError, UsageError
@@ -99,7 +99,7 @@ def test_the_state_of_another_search_is_refused(tmp_path: Path, change: dict[str
         lambda text: "[]",
         lambda text: "null",
         lambda text: text.replace("sen-edge-search", "sen-edge-training"),
-        lambda text: text.replace('"version": 3', '"version": 2'),
+        lambda text: text.replace(f'"version": {VERSION}', '"version": 2'),
         lambda text: text.replace('"subject"', '"object"'),
         lambda text: text.replace('"figures": {', '"figures": 3, "others": {'),
         lambda text: text.replace("1.0", '"one"'),
