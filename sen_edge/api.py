@@ -127,7 +127,7 @@ def train(
             str(data), _folder(data_dir), task=request.task, target=request.target, has_steps=request.has_steps
         )
     else:
-        dataset = torch_dataset.from_torch(data, task=request.task, has_steps=request.has_steps)
+        dataset = torch_dataset.to_dataset(data, task=request.task, has_steps=request.has_steps)
     return training.train(
         training.config_of(request, dataset),
         dataset,

@@ -36,9 +36,9 @@ from sen_runtime.task import CLASSIFICATION, RECONSTRUCTION, REGRESSION
 from sen_runtime.untrusted import quote
 
 LOG = logging.getLogger(__name__)
-#: Median magnitudes of standardized inputs beyond which they hardly are in the units of the training data.
+#: Limits of the median magnitude of standardized inputs, outside of which their units are doubtful.
 MIN_SCALE, MAX_SCALE = 0.01, 2.0
-#: Examples that it is computed from.
+#: Number of examples for that median.
 SCALE_EXAMPLES = 1000
 DoubleArray = NDArray[np.float64]
 
@@ -60,7 +60,7 @@ class Dataset:
         task: see `sen_runtime.task`.
         feature_names: of the inputs; empty if unknown.
         output_names: of classes, labels or values; empty if unknown.
-        target_columns: of a table, that hold the targets.
+        target_columns: columns of a table that hold the targets.
     """
 
     name: str
@@ -136,15 +136,12 @@ class Dataset:
         """Outputs of a network for these data: classes, labels or values per example, or n_in of a reconstruction."""
         return self.training.n_out
 
+    @cached_property
     def column_statistics(self) -> tuple[DoubleArray, DoubleArray, NDArray[np.bool_]]:
-        """Return mean, standard deviation and whether it is constant for each feature of the training inputs `[n_in]`.
+        """Mean, standard deviation and whether it is constant, for each feature of the training inputs `[n_in]`.
 
         The standard deviation of a constant feature is 1.
         """
-        return self._column_statistics
-
-    @cached_property
-    def _column_statistics(self) -> tuple[DoubleArray, DoubleArray, NDArray[np.bool_]]:
         n, first = self.train_inputs.size // self.n_in, next(self._rows())[0]
         total, squares, is_constant = np.zeros(self.n_in), np.zeros(self.n_in), np.ones(self.n_in, bool)
         for rows in self._rows():
@@ -172,7 +169,7 @@ class Dataset:
 
 
 class InputForm(Protocol):
-    """What inputs a network or a configuration takes."""
+    """Inputs and layers of a network or a configuration."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:

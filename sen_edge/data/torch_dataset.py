@@ -36,7 +36,7 @@ class TorchSource:
         self._datasets, self.parts = datasets, tuple(datasets)
 
     def read(self, part: str, form: Form) -> Raw:
-        """Read a part into memory; an attribute `classes` names its classes."""
+        """Read a part into memory; an attribute `classes` contains the names of its classes."""
         dataset = self._datasets[part]
         n, first = len(dataset), _split(dataset[0], 0)  # type: ignore[arg-type]
         shape = _array(first[0]).shape
@@ -65,7 +65,7 @@ class TorchSource:
         return self.read(part, form).targets
 
 
-def from_torch(
+def to_dataset(
     data: TorchDataset[Any] | tuple[TorchDataset[Any], TorchDataset[Any]],
     *,
     task: str | None = None,

@@ -16,6 +16,7 @@ from sen_edge.model.dynamics import LayeredNetwork
 from sen_edge.training.recipe import Recipe
 from sen_runtime import task
 from sen_runtime.data import Examples, Targets
+from sen_runtime.scores import in_units
 from sen_runtime.task import Metric, TaskKind
 
 #: Inputs, outputs `[batch, n_out]` and targets -> loss.
@@ -124,9 +125,7 @@ def evaluate(network: LayeredNetwork, part: Part, objective: Objective) -> tuple
             losses += float(objective.loss(inputs, result, targets)) * len(inputs)
             outputs.append(result.numpy())
     network.train(mode)
-    found, inputs_ = np.concatenate(outputs), np.empty((0, 0), np.float32)
-    if objective.kind.name == task.RECONSTRUCTION:
-        inputs_ = part.inputs
-        if network.input_scaling is not None:
-            found, inputs_ = map(network.input_scaling.standardize, (found, inputs_))
-    return objective.kind.scores(found, part.targets, inputs_), losses / len(part)
+    kind = objective.kind
+    wanted = part.inputs if kind.name == task.RECONSTRUCTION else np.empty((0, 0), np.float32)
+    found, wanted = in_units(kind, np.concatenate(outputs), wanted, network.input_scaling, "none")
+    return kind.scores(found, part.targets, wanted), losses / len(part)

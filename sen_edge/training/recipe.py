@@ -18,13 +18,13 @@ LARGE, FEW_DIMENSIONS = 10_000, 8
 MANY_DIMENSIONS = 32
 #: Layers of weights from which a network is deep.
 DEEP = 4
-#: Exponent of the distance where many or deep positions make all distances similar.
+#: Exponent of the distance in many dimensions and in deep networks.
 HIGH_EXPONENT = 3.0
-#: Epochs, and steps that small data sets take at least, within a max of epochs.
-EPOCHS, MIN_STEPS, MAX_EPOCHS = 60, 500, 500
+#: Default epochs; min steps, which small data sets reach by more epochs.
+EPOCHS, MIN_STEPS = 60, 500
 #: Learning rate by task, relative to that of a classification.
 RATES = {CLASSIFICATION: 1.0, MULTILABEL: 1.0, REGRESSION: 0.5, RECONSTRUCTION: 0.5}
-#: Hidden neurons by number of training examples below which they are the default.
+#: Limit of the number of training examples, and default number of hidden neurons below it.
 HIDDEN = ((1_000, 64), (LARGE, 128), (math.inf, 512))
 #: Images with fewer rows or columns are not shifted by default.
 SHIFTED_PIXELS = 16
@@ -65,9 +65,9 @@ class Recipe(Schema):
 def suggested_exponent(dataset: Dataset, dimensions: int, n_layers: int) -> float:
     """Return the default exponent of the distance.
 
-    In many dimensions all distances are similar, so all neurons of a layer do similar things; a higher exponent tells
-    near sources from others, and every layer of a deep network needs that. Images with a name keep the exponent 1 of
-    the paper, with which their shipped checkpoints were trained.
+    In many dimensions all distances are similar, and so are the weights of a neuron; a higher exponent separates near
+    sources from far ones, which each layer of a deep network needs. mnist and digits keep the exponent 1 of the paper,
+    with which their shipped checkpoints were trained.
     """
     is_shallow = n_layers < DEEP and (dimensions < FEW_DIMENSIONS or dataset.image_shape is not None)
     return 1.0 if is_shallow else HIGH_EXPONENT
@@ -88,7 +88,7 @@ def suggested_recipe(
     n_train = len(dataset.train_inputs)
     batch_size = 256 if n_train >= LARGE else 32
     return Recipe(
-        epochs=min(max(EPOCHS, math.ceil(MIN_STEPS / max(1, n_train // batch_size))), MAX_EPOCHS),
+        epochs=max(EPOCHS, math.ceil(MIN_STEPS / max(1, n_train // batch_size))),
         batch_size=batch_size,
         learning_rate=float(f"{rate:.2g}"),
         shift=0 if few or min(dataset.image_shape or (0,)) < SHIFTED_PIXELS else 1,

@@ -27,7 +27,7 @@ def input_scaling(config: SpatialConfig, dataset: Dataset, recipe: Recipe) -> St
     if not config.input_scaling:
         return None
     if (recipe.input_mean, recipe.input_std) == (None, None):
-        mean, std, _ = dataset.column_statistics()
+        mean, std, _ = dataset.column_statistics
     else:
         mean = _spread("input_mean", recipe.input_mean or (0.0,), dataset.n_in)
         std = _spread("input_std", recipe.input_std or (1.0,), dataset.n_in)
@@ -52,7 +52,7 @@ def output_scaling(config: SpatialConfig, dataset: Dataset, inputs: Standardizat
 
 def scale_warnings(dataset: Dataset, scaling: Standardization | None) -> list[str]:
     """Return warnings about constant features, and about features of very different scales without standardization."""
-    mean, std, is_constant = dataset.column_statistics()
+    mean, std, is_constant = dataset.column_statistics
     names = dataset.feature_names or tuple(map(str, range(dataset.n_in)))
     if scaling is not None:
         constant = [names[index] for index in np.flatnonzero(is_constant)]
@@ -73,16 +73,17 @@ def scale_warnings(dataset: Dataset, scaling: Standardization | None) -> list[st
 
 def collapse_warnings(dataset: Dataset, network: LayeredNetwork, score: float) -> list[str]:
     """Return a warning if the score on the test data is hardly better than that of the best constant output."""
-    kind, inputs, targets = task.of(dataset.task), dataset.test.rows(slice(None)), dataset.test_targets
+    kind, targets, n = task.of(dataset.task), dataset.test_targets, len(dataset.test_inputs)
+    inputs = np.empty((n, 0), np.float32)
     if dataset.task == RECONSTRUCTION:
-        scaling = network.input_scaling
+        scaling, inputs = network.input_scaling, dataset.test.rows(slice(None))
         inputs = inputs if scaling is None else scaling.standardize(inputs)
         constant, targets = inputs.mean(axis=0), None
     else:
         learned = dataset.training.require_targets()
         shares = np.eye(dataset.n_out)[learned] if learned.ndim == 1 else learned
         constant = shares.mean(axis=0) - (0.5 if dataset.task == MULTILABEL else 0)
-    outputs = np.broadcast_to(constant, (len(inputs), dataset.n_out))
+    outputs = np.broadcast_to(constant, (n, dataset.n_out))
     base = kind.scores(outputs, targets, inputs)[kind.metric]
     scale = 100.0 if kind.metric.unit else base if dataset.task == RECONSTRUCTION else 1.0
     if kind.metric.drop(score, base) > MIN_GAIN * scale:

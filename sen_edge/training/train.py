@@ -74,8 +74,8 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
     channels = 2 if request.input_coding == "delta" else 1
     hidden = _hidden(request, dataset)
     values = {
-        "exponent": suggested_exponent(dataset, request.dims, len(hidden) + 1),
         **_stated(request, SpatialConfig),
+        "exponent": _exponent(request, dataset),
         "layer_axis": "free" if request.is_relaxed else request.layer_axis,
         "layer_sizes": (channels * dataset.n_in, *hidden, dataset.n_out),
         "dimensions": request.dims,
@@ -93,8 +93,8 @@ def config_of(request: TrainRequest, dataset: Dataset) -> SpatialConfig:
 
 def recipe_of(request: TrainRequest, dataset: Dataset) -> Recipe:
     """Return the recipe of a request for these data."""
-    config = config_of(request, dataset)
-    suggested = suggested_recipe(dataset, request.dims, config.exponent, len(config.layer_sizes) - 1)
+    n_layers = len(_hidden(request, dataset)) + 1
+    suggested = suggested_recipe(dataset, request.dims, _exponent(request, dataset), n_layers)
     if request.is_relaxed:
         suggested = dataclasses.replace(suggested, relaxed_spacing=request.layer_spacing)
     if request.weights == "free":
@@ -106,6 +106,10 @@ def _hidden(request: TrainRequest, dataset: Dataset) -> tuple[int, ...]:
     if request.hidden is not None:
         return request.hidden
     return (next(size for limit, size in HIDDEN if len(dataset.train_inputs) < limit),)
+
+
+def _exponent(request: TrainRequest, dataset: Dataset) -> float:
+    return request.exponent or suggested_exponent(dataset, request.dims, len(_hidden(request, dataset)) + 1)
 
 
 def _stated(request: TrainRequest, schema: type[Schema]) -> dict[str, Any]:

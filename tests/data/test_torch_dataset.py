@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from sen_edge.data import torch_dataset
-from sen_edge.data.torch_dataset import from_torch
+from sen_edge.data.torch_dataset import to_dataset
 from sen_edge.errors import DataError
 from sen_runtime.memory_limits import MemoryLimitError
 
@@ -28,7 +28,7 @@ class Items(Dataset):
 
 
 def test_a_dataset_is_flattened_and_split() -> None:
-    found = from_torch(TensorDataset(X, Y))
+    found = to_dataset(TensorDataset(X, Y))
     assert (found.task, found.n_out, found.train_inputs.shape) == ("classification", 3, (48, 6))
     both = np.concatenate([found.train_inputs, found.test_inputs])
     np.testing.assert_array_equal(np.sort(both, 0), np.sort(X.reshape(60, 6).numpy(), 0))
@@ -37,25 +37,25 @@ def test_a_dataset_is_flattened_and_split() -> None:
 
 
 def test_a_pair_is_not_split() -> None:
-    found = from_torch((TensorDataset(X, X[:, 0, :2]), TensorDataset(X[:4], X[:4, 0, :2])), has_steps=True)
+    found = to_dataset((TensorDataset(X, X[:, 0, :2]), TensorDataset(X[:4], X[:4, 0, :2])), has_steps=True)
     assert (found.task, found.train_inputs.shape, found.n_out) == ("regression", (60, 2, 3), 2)
     np.testing.assert_array_equal(found.test_inputs, X[:4])
     np.testing.assert_array_equal(found.test_targets, X[:4, 0, :2])
 
 
 def test_arrays_numbers_text_and_names_of_classes() -> None:
-    named = from_torch(Items([(x.numpy(), int(y)) for x, y in zip(X, Y, strict=True)], ("a", "b", "c")))
+    named = to_dataset(Items([(x.numpy(), int(y)) for x, y in zip(X, Y, strict=True)], ("a", "b", "c")))
     assert named.output_names == ("a", "b", "c")
-    texts = from_torch(Items([(x.tolist(), "abc"[y]) for x, y in zip(X, Y, strict=True)]))
+    texts = to_dataset(Items([(x.tolist(), "abc"[y]) for x, y in zip(X, Y, strict=True)]))
     assert texts.output_names == ("a", "b", "c")
     np.testing.assert_array_equal(texts.train_targets, named.train_targets)
 
 
 @pytest.mark.parametrize("data", [TensorDataset(X), Items(list(X))], ids=["tuples of one", "inputs"])
 def test_a_reconstruction_needs_inputs_alone(data: Dataset) -> None:
-    assert from_torch(data, task="reconstruction").n_out == 6
+    assert to_dataset(data, task="reconstruction").n_out == 6
     with pytest.raises(DataError, match="labels"):
-        from_torch(data)
+        to_dataset(data)
 
 
 class Stream(IterableDataset):
@@ -82,7 +82,7 @@ class Stream(IterableDataset):
 )
 def test_bad_datasets_are_refused(data: Dataset, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        from_torch(data)
+        to_dataset(data)
 
 
 def test_memory_is_estimated_first(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,4 +91,4 @@ def test_memory_is_estimated_first(monkeypatch: pytest.MonkeyPatch) -> None:
             return 1 << 50
 
     with pytest.raises(MemoryLimitError, match=torch_dataset.NAME):
-        from_torch(Large([(X[0], 0)]))
+        to_dataset(Large([(X[0], 0)]))

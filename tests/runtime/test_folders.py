@@ -161,7 +161,7 @@ def test_column_statistics_go_in_chunks(tmp_path: Path, monkeypatch: pytest.Monk
         mapped = load(
             save(tmp_path / "data", x_train=inputs, y_train=y, x_test=inputs, y_test=y), has_steps=len(shape) > 2
         )
-        mean, std, is_constant = mapped.column_statistics()
+        mean, std, is_constant = mapped.column_statistics
         np.testing.assert_allclose(mean, wide.mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(std[[0, 1, 3]], wide.std(axis=0)[[0, 1, 3]], rtol=1e-9)
         assert is_constant.tolist() == [False, False, True, False] and std[2] == 1 and mean[2] == np.float32(0.1)
@@ -174,7 +174,7 @@ import sen_edge.data.datasets as datasets
 resource.setrlimit(resource.RLIMIT_DATA, (400 << 20, 400 << 20))
 dataset = datasets.load(sys.argv[1])
 assert dataset.train_inputs.size * 4 > 450 << 20
-statistics, total = dataset.column_statistics(), 0
+statistics, total = dataset.column_statistics, 0
 for start in range(0, len(dataset.train_inputs), 10_000):
     total += len(dataset.training.rows(slice(start, start + 10_000)))
 kept, held = dataset.training.hold_out(0.1, 0)
