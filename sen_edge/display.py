@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from html import escape
 
 
-class Displayed:
+class Displayed(ABC):
     """Base of results whose `repr` is one line, and whose HTML is a table of two columns."""
 
+    @abstractmethod
     def summary(self) -> Mapping[str, object]:
-        """Return what identifies the result, by name; for subclasses."""
-        raise NotImplementedError
+        """Return what identifies the result, by name."""
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{name}={value}' for name, value in self.summary().items())})"

@@ -272,10 +272,7 @@ def _validate(kind: Any, value: Any, path: tuple[str | int, ...]) -> Any:
         _check_size(value)
         return _adapter(kind).validate_json(json.dumps(value, default=_to_plain), strict=True)
     except ValidationError as errors:
-        found = errors.errors(include_url=False)
-        # A list where a number or a list fits: what is wrong with the list.
-        of_lists = [each for each in found if not (each["type"] == "float_type" and isinstance(each["input"], list))]
-        raise _schema_error(kind, (of_lists or found)[0], path) from None
+        raise _schema_error(kind, errors.errors(include_url=False)[0], path) from None
     except (TypeError, ValueError, RecursionError):
         raise SchemaError(
             f"is {quote(value)}; expected numbers, text, or lists and tables of at most {MAX_ITEMS} items",

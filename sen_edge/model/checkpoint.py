@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,23 +177,12 @@ def to_network(checkpoint: Checkpoint) -> Network:
             layers.append(Layer(operator, tensors.get(f"bias.{index}"), neuron))
         except NetworkError as error:
             raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
-    spiking, network = (
-        config.spiking,
-        partial(
-            Network,
-            tuple(layers),
-            metadata=config.metadata(),
-            input_scaling=checkpoint.scaling("input"),
-            output_scaling=checkpoint.scaling("output"),
-        ),
-    )
-    if spiking is None:
-        return network()
-    return network(
-        timesteps=spiking.timesteps,
-        input_coding=spiking.input_coding,
-        readout=spiking.readout,
-        delta=spiking.delta or 0.0,
+    return Network(
+        tuple(layers),
+        metadata=config.metadata(),
+        input_scaling=checkpoint.scaling("input"),
+        output_scaling=checkpoint.scaling("output"),
+        **config.timing(),
     )
 
 

@@ -274,6 +274,14 @@ class SpatialConfig(Schema):
         scaled = {"input": self.input_scaling, "output": self.output_scaling}
         return {f"{end}_{what}": (sizes[end],) for end in sizes if scaled[end] for what in ("mean", "std")}
 
+    def timing(self) -> dict[str, Any]:
+        """Return the fields of a `Network` that a spiking network has; none for a multilayer perceptron."""
+        spiking = self.spiking
+        if spiking is None:
+            return {}
+        values = {name: getattr(spiking, name) for name in ("timesteps", "input_coding", "readout")}
+        return {**values, "delta": spiking.delta or 0.0}
+
     def metadata(self) -> dict[str, str]:
         """Return the metadata of the network: input range, task and names."""
         texts = {"input_range": f"{self.input_range[0]:.9g} {self.input_range[1]:.9g}"}

@@ -304,7 +304,6 @@ def conventional_recipe(recipe: Recipe) -> Recipe:
 def initial(config: SpatialConfig, seed: int) -> Network:
     """Initialize a dense network with weights of variance 2 / n_in."""
     rng = np.random.default_rng(seed)
-    spiking = config.spiking
     layers = [
         Layer(
             Dense(rng.standard_normal((n_out, n_in), np.float32) * np.float32((2 / n_in) ** 0.5)),
@@ -313,9 +312,7 @@ def initial(config: SpatialConfig, seed: int) -> Network:
         )
         for (n_in, n_out), neuron in zip(pairwise(config.layer_sizes), config.neurons(), strict=True)
     ]
-    if spiking is None:
-        return Network(tuple(layers))
-    return Network(tuple(layers), spiking.timesteps, spiking.input_coding, spiking.readout, delta=spiking.delta or 0.0)
+    return Network(tuple(layers), **config.timing())
 
 
 def train_conventional(
