@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,44 +62,24 @@ def train(
     `sen-edge train --data mnist` alone gives a 784-512-10 perceptron with d = 32. Repeat an interrupted command with
     --resume to continue.
     """
-    import torch
-
     from sen_edge.data.datasets import load
-    from sen_edge.training.loop import state_path
     from sen_edge.training.train import check_output, config_of, recipe_of
     from sen_edge.training.train import train as run_train
 
     check_output(output, replace=force, resume=resume)
-    has_steps, state = request.has_steps, state_path(output)
+    steps = request.has_steps
     dataset = load(
-        data, data_dir, task=request.task, target=request.target, has_steps=has_steps, download=download, mirror=mirror
+        data, data_dir, task=request.task, target=request.target, has_steps=steps, download=download, mirror=mirror
     )
     config, recipe = config_of(request, dataset), recipe_of(request, dataset)
-    is_small = sum(n_in * n_out for n_in, n_out in pairwise(config.layer_sizes)) < SMALL
-    if threads is not None or is_small:
-        torch.set_num_threads(threads or 1)
+    _set_threads(config, threads)
     _announce(config, recipe, dataset)
-    if resume and not state.exists():
-        console.note(f"{state} does not exist; training starts at epoch 1")
     # The command that reproduces the checkpoint, for its metadata.
     command = shlex.join(["sen-edge", *(argument for argument in sys.argv[1:] if argument != "--resume")])
-
-    def interrupted() -> list[str]:
-        if not state.exists():
-            return ["interrupted in the first epoch; nothing is saved"]
-        return [f"interrupted; {state} keeps the epochs done", f"  -> resume with: {command} --resume"]
-
-    begin = time.monotonic()
-    with console.interruptible(interrupted), console.progress() as progress:
+    metadata, begin = {"command": command}, time.monotonic()
+    with console.interruptible(partial(_interrupted, output, command)), console.progress() as progress:
         result = run_train(
-            config,
-            dataset,
-            recipe,
-            out=output,
-            replace=force,
-            resume=resume,
-            metadata={"command": command},
-            progress=progress,
+            config, dataset, recipe, out=output, replace=force, resume=resume, metadata=metadata, progress=progress
         )
     seconds, title = time.monotonic() - begin, dataset.test.title
     if as_json:
@@ -109,14 +89,27 @@ def train(
         _print(result, title, seconds)
 
 
+def _set_threads(config: SpatialConfig, threads: int | None) -> None:
+    import torch
+
+    if threads is not None or sum(n_in * n_out for n_in, n_out in pairwise(config.layer_sizes)) < SMALL:
+        torch.set_num_threads(threads or 1)
+
+
+def _interrupted(output: Path, command: str) -> list[str]:
+    from sen_edge.training.loop import state_path
+
+    state = state_path(output)
+    if not state.exists():
+        return ["interrupted in the first epoch; nothing is saved"]
+    return [f"interrupted; {state} keeps the epochs done", f"  -> resume with: {command} --resume"]
+
+
 def _announce(config: SpatialConfig, recipe: Recipe, dataset: Dataset) -> None:
     sizes = "-".join(map(str, config.layer_sizes))
-    constants = config.scaling_shapes()
-    shapes = [shape for name, shape in config.tensor_shapes().items() if name not in constants]
-    n_parameters = sum(map(math.prod, shapes))
     console.note(
-        f"{config.task}: {config.architecture} {sizes}, d = {config.dimensions}, {n_parameters:,} parameters, on "
-        f"{dataset.name}: {recipe.epochs} epochs, batch {recipe.batch_size}, peak learning rate "
+        f"{config.task}: {config.architecture} {sizes}, d = {config.dimensions}, {config.n_parameters:,} parameters, "
+        f"on {dataset.name}: {recipe.epochs} epochs, batch {recipe.batch_size}, peak learning rate "
         f"{recipe.learning_rate:g}, shift {recipe.shift}, seed {recipe.seed}"
     )
 

@@ -268,6 +268,12 @@ class SpatialConfig(Schema):
                 shapes[f"spacing.{index}"] = ()
         return shapes
 
+    @property
+    def n_parameters(self) -> int:
+        """Number of learned parameters."""
+        constants = self.scaling_shapes()
+        return sum(math.prod(shape) for name, shape in self.tensor_shapes().items() if name not in constants)
+
     def scaling_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return name and shape of the tensors that are constants of the data, and not learned."""
         sizes = {"input": self.n_features, "output": self.layer_sizes[-1]}

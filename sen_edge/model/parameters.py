@@ -77,8 +77,7 @@ class Checkpoint:
     @property
     def n_parameters(self) -> int:
         """Number of learned parameters."""
-        constants = {**self.config.scaling_shapes(), **self.config.neuron_shapes()}
-        return sum(int(tensor.size) for name, tensor in self.tensors.items() if name not in constants)
+        return self.config.n_parameters
 
     def neurons(self) -> tuple[Neuron, ...]:
         """Return the neurons of each weight layer."""

@@ -221,6 +221,8 @@ def train(
     options = options_of(config, dataset, recipe)
     if resume and state.exists():
         restore(run, state, options)
+    elif resume:
+        LOG.info("%s does not exist; training starts at epoch 1", state)
 
     write = partial(_write, run, dataset, recipe, objective, out, metadata or {}, replace=replace)
     try:
