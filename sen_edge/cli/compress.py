@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,6 @@ import typer
 
 from sen_edge.cli import console, options, tables
 from sen_edge.compression.request import CompressRequest
-from sen_edge.errors import OutputError
 from sen_runtime.streams import suppress_announcements
 
 
@@ -43,29 +43,17 @@ def compress(
     Training data decide; the printed score is measured once on the test data. Repeat an interrupted search to resume
     it.
     """
-    from sen_edge.compression.boards import remove_finalists
-    from sen_edge.compression.evaluator import finalists_path, state_path
+    from sen_edge.compression.evaluator import remove_state, state_path
     from sen_edge.compression.pipeline import check_output, load_inputs
     from sen_edge.compression.pipeline import compress as run_compress
     from sen_edge.model import model as models
     from sen_edge.model.checkpoint import SUFFIXES
 
-    check_output(output, force=force)  # before minutes of work
-    if output.resolve() == model.resolve():
-        raise OutputError(f"{output} is the model itself", hint="choose another with -o")
+    check_output(output, model, force=force)  # before minutes of work
     source = models.load(model, map_path=map_path)
     inputs, dataset = load_inputs(source, calibration, data, data_dir)
     state = state_path(output) if request.task == "search" else None
-
-    def interrupted() -> list[str]:
-        if state is None or not state.exists():
-            return ["interrupted; nothing was written"]
-        return [
-            f"interrupted; {state} contains the candidates so far",
-            "  -> repeat the command to resume, or remove the file to start over",
-        ]
-
-    with console.interruptible(interrupted):
+    with console.interruptible(partial(_interrupted, state)):
         with console.progress() as progress, suppress_announcements():
             result = run_compress(
                 source,
@@ -78,8 +66,7 @@ def compress(
             )
         paths = result.save(output, force=force)
     if state is not None:
-        state.unlink(missing_ok=True)
-        remove_finalists(finalists_path(state))
+        remove_state(state)
     if as_json:
         console.print_json(result.manifest)
         return
@@ -87,3 +74,12 @@ def compress(
     tables.note_map({"map": result.manifest["map"], "expect": None})
     console.print_lines(paths)
     console.note(f"next: {shlex.join(['sen-edge', 'export', str(output)])}")
+
+
+def _interrupted(state: Path | None) -> list[str]:
+    if state is None or not state.exists():
+        return ["interrupted; nothing was written"]
+    return [
+        f"interrupted; {state} contains the candidates so far",
+        "  -> repeat the command to resume, or remove the file to start over",
+    ]

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sen_edge.compression.boards import Finalists, boards, file_names, instructions
+from sen_edge.compression.boards import Finalists, boards, file_names, instructions, remove_finalists
 from sen_edge.compression.finetune import distil, free_recipe
 from sen_edge.compression.lowrank import low_rank_plus_sparse
 from sen_edge.compression.moments import Inputs, SecondOrder
@@ -255,6 +255,12 @@ def state_path(out: Path) -> Path:
 def finalists_path(state: Path) -> Path:
     """Return the path of the folder for finalists of a search, next to its state file."""
     return state.with_name(f"{state.name.removesuffix(STATE_SUFFIX)}.finalists")
+
+
+def remove_state(state: Path) -> None:
+    """Remove the state file of a search and its finalists."""
+    state.unlink(missing_ok=True)
+    remove_finalists(finalists_path(state))
 
 
 @dataclass

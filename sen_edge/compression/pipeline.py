@@ -105,10 +105,8 @@ class Compressed(Displayed):
             UsageError: another suffix; or that of a checkpoint, and there is none.
             OutputError: a file exists, is the source, or cannot be written.
         """
-        path, source = Path(path), self.source.path
-        check_output(path, force=force)
-        if source is not None and path.exists() and source.exists() and path.samefile(source):
-            raise OutputError(f"{path} is the model itself", hint="save under another name")
+        path = Path(path)
+        check_output(path, self.source.path, force=force)
         notes = compression_note(self.figures)
         score, training = self.figures["score"], self.figures.get("training")
         if score is not None:
@@ -138,11 +136,13 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(f"{path.stem}.manifest.json")
 
 
-def check_output(path: Path, *, force: bool) -> None:
-    """Reject a path that `Compressed.save` would reject."""
+def check_output(path: Path, source: Path | None, *, force: bool) -> None:
+    """Reject a path that `Compressed.save` would reject for a model with the file `source`."""
     if path.suffix not in SUFFIXES:
         raise UsageError(f"{path}: suffix is {path.suffix!r}; expected one of {', '.join(SUFFIXES)}")
     refuse_existing(path.parent, [path.name, manifest_path(path).name], force=force)
+    if source is not None and path.exists() and source.exists() and path.samefile(source):
+        raise OutputError(f"{path} is the model itself", hint="choose another file")
 
 
 @catch_allocation_errors()
