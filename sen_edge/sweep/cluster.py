@@ -11,7 +11,10 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +28,7 @@ from sen_edge.sweep import SweepError
 from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Future
 
 #: Workers that may die of one trial before it counts as failed.
 ALLOWED_DEATHS = 2
@@ -37,6 +40,7 @@ SETTINGS = {
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 LOOPBACK = "127.0.0.1"
+KEPT = "finished trials are kept; repeat the command to continue"
 #: Settings -> figures.
 Trial = Callable[[Mapping[str, Any]], dict[str, Any]]
 Record = Mapping[str, Any]
@@ -165,6 +169,52 @@ def check_workers(client: Client, module: str = "sen_edge.sweep.trial") -> None:
                 f"worker {address} cannot run trials: {what}; expected sen-edge {sen_edge.__version__}",
                 "install the same sen-edge on all workers as here",
             )
+
+
+def run_trials(
+    client: Client, trial: Trial, queue: deque[tuple[str, Mapping[str, Any]]]
+) -> Generator[tuple[str, Record], None, None]:
+    """Run the trials in a queue, names and settings, which may grow meanwhile; yield name and record as each ends.
+
+    One trial is submitted for each thread: all trials that a worker has are blamed for its death.
+
+    Raises:
+        SweepError: the cluster is gone, or cannot run trials.
+    """
+    from distributed import wait
+
+    running: dict[Future, str] = {}
+    token = uuid.uuid4().hex[:8]  # results of other clients have other keys
+    try:
+        while queue or running:
+            try:
+                n_free = max(1, sum(client.nthreads().values())) - len(running)
+                for _ in range(min(n_free, len(queue))):
+                    name, settings = queue.popleft()
+                    key = f"trial-{name}-{token}"
+                    running[client.submit(make_record, trial, settings, key=key, pure=False)] = name
+                with client.as_current():
+                    done = wait(list(running), return_when="FIRST_COMPLETED").done
+            except (OSError, CancelledError) as error:
+                raise SweepError("connection to the scheduler lost", KEPT) from error
+            for future in done:
+                yield running.pop(future), _result(future)
+    finally:
+        for future in running:
+            future.release()  # the scheduler drops it where it has not begun
+
+
+def _result(future: Future) -> Record:
+    """Record of a trial; a failure where its workers died."""
+    from distributed.scheduler import KilledWorker
+
+    try:
+        return dict(future.result())
+    except KilledWorker as error:
+        n_workers = error.allowed_failures + 1
+        return make_failure(f"{n_workers} workers died, one after the other: out of memory, or ended from outside")
+    except Exception as error:  # of the cluster: `make_record` catches those of a trial
+        raise SweepError(f"the cluster could not run a trial: {type(error).__name__}: {error}", KEPT) from error
 
 
 def make_record(trial: Trial, settings: Mapping[str, Any]) -> Record:

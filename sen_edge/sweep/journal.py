@@ -39,6 +39,11 @@ class Journal:
     trials: dict[str, FrozenTrial]
     metric: Metric
 
+    def records(self, *, without_failed: bool) -> dict[str, Mapping[str, Any]]:
+        """Records of the trials by name, with or without those that failed."""
+        found = self.trials.items()
+        return {name: trial.user_attrs for name, trial in found if trial.value is not None or not without_failed}
+
     def add(
         self, attributes: Mapping[str, Any], parameters: Mapping[str, Any], distributions: Mapping[str, Any]
     ) -> None:

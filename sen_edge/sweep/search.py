@@ -7,10 +7,9 @@ the sampler receives results in the order of its points, not of their arrival, a
 from __future__ import annotations
 
 import itertools
-import uuid
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from optuna.trial import TrialState
 
 from sen_edge.data.datasets import Dataset
 from sen_edge.sweep import SweepError
-from sen_edge.sweep.cluster import Record, Records, Trial, make_failure, make_record
+from sen_edge.sweep.cluster import Record, Records, Trial, run_trials
 from sen_edge.sweep.file import Settings, Sweep, parameter, requests_of, settings_of, trial_id
 from sen_edge.sweep.journal import Journal, direction
 from sen_edge.training.train import config_of
@@ -28,11 +27,9 @@ from sen_runtime import task
 from sen_runtime.errors import SenError
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
-
-KEPT = "finished trials are kept; repeat the command to continue"
 
 
 @dataclass(frozen=True)
@@ -138,66 +135,29 @@ def run_sweep(
         SweepError: the cluster is gone, or cannot run trials.
         OutputError: a trial cannot be written.
     """
-    from distributed import wait
-
-    records: dict[str, Record] = {}
-    queue: deque[tuple[str, Point]] = deque()
-    queued: set[str] = set()
-    running: dict[Future, tuple[str, Point]] = {}
-    token = uuid.uuid4().hex[:8]  # results of other clients have other keys
+    known, records = journal.records(without_failed=retry_failed), dict[str, Record]()
+    queue, points = deque[tuple[str, Settings]](), dict[str, Point]()
 
     def advance() -> None:
         """Queue the trials of the next points that are not in the journal."""
-        while points := search.advance(records):
-            for name, point in [(name, each) for each in points for name in each.trials]:
-                known = journal.trials.get(name)
-                if known is not None and not (retry_failed and known.value is None):
-                    records[name] = known.user_attrs
-                elif name not in queued:
-                    queued.add(name)
-                    queue.append((name, point))
-
-    def submit() -> None:
-        """Submit one trial for each thread: all trials that a worker has are blamed for its death."""
-        n_free = max(1, sum(client.nthreads().values())) - len(running)
-        for _ in range(min(n_free, len(queue))):
-            name, point = queue.popleft()
-            key = f"trial-{name}-{token}"
-            running[client.submit(make_record, trial, point.trials[name], key=key, pure=False)] = name, point
+        while found := search.advance(records):
+            for name, point in [(name, each) for each in found for name in each.trials]:
+                if name in known:
+                    records[name] = known[name]
+                elif name not in points:
+                    points[name] = point
+                    queue.append((name, point.trials[name]))
 
     advance()
     report(records, None)
-    try:
-        while queue or running:
-            try:
-                submit()
-                with client.as_current():
-                    done = wait(list(running), return_when="FIRST_COMPLETED").done
-            except (OSError, CancelledError) as error:
-                raise SweepError("connection to the scheduler lost", KEPT) from error
-            for future in done:
-                name, point = running.pop(future)
-                records[name] = {"id": name, "settings": point.trials[name], **_result(future)}
-                journal.add(records[name], point.parameters, search.distributions)
-                advance()
-                report(records, (name, point))
-    finally:
-        for future in running:
-            future.release()  # the scheduler drops it where it has not begun
+    with closing(run_trials(client, trial, queue)) as finished:
+        for name, record in finished:
+            point = points[name]
+            records[name] = {"id": name, "settings": point.trials[name], **record}
+            journal.add(records[name], point.parameters, search.distributions)
+            advance()
+            report(records, (name, point))
     return records
-
-
-def _result(future: Future) -> Record:
-    """Record of a trial; a failure where its workers died."""
-    from distributed.scheduler import KilledWorker
-
-    try:
-        return dict(future.result())
-    except KilledWorker as error:
-        n_workers = error.allowed_failures + 1
-        return make_failure(f"{n_workers} workers died, one after the other: out of memory, or ended from outside")
-    except Exception as error:  # of the cluster: `make_record` catches those of a trial
-        raise SweepError(f"the cluster could not run a trial: {type(error).__name__}: {error}", KEPT) from error
 
 
 def describe(values: Mapping[str, Any]) -> str:
