@@ -154,7 +154,7 @@ class Search:
         if self._cost(chosen) >= self._cost(self.original):
             raise BudgetError(
                 f"no candidate within {self.limit} has a lower {self.request.objective} than the original network; "
-                f" the best: {chosen.plan}",
+                f"the best: {chosen.plan}",
                 "allow a larger drop, or choose another --objective or --engine",
                 chosen,
             )

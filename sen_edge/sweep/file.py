@@ -56,8 +56,8 @@ class Compression(CompressRequest):
 
 TABLES: Mapping[str, type[Schema]] = {"training": TrainRequest, "compression": Compression}
 #: Fields that are no keys of the tables.
-EXCLUDED = (
-    *("seed", "scope", "near", "max_drop", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds"),
+EXCLUDED = frozenset(
+    ("seed", "scope", "near", "max_drop", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds")
 )
 #: Plain values that the figures of a trial depend on: tables `data` (arguments of `sen_edge.data.datasets.load`, and
 #: `sha256`), `training` and `compression`.
