@@ -247,6 +247,7 @@ def test_tolerances_replace_the_defaults(sen_edge: Run, tmp_path: Path) -> None:
         "spikes=0.5": "spikes",
         "rounding=1": "rounding",
         "decisions=0.5": "decisions",
+        "score=1": "score",
     }.items(),
 )
 def test_tolerances_without_effect_or_meaning_are_refused(

@@ -216,8 +216,9 @@ class Verification(Displayed):
         found += [
             f"{score.metric} on {data.name}: {score.text(score.artifact)}, the model has {score.text(score.model)}; "
             f"expected within {score.allowed:.2g}{' points' if score.unit else ''}"
-            for score in (() if data is None else data.scores)
-            if data is not None and not score.passed
+            for data in ([] if self.data is None else [self.data])
+            for score in data.scores
+            if not score.passed
         ]
         return tuple(f"{sentence} ({self.engine})" for sentence in found)
 

@@ -18,7 +18,7 @@ RECONSTRUCTION_READOUT = 0.8
 REGRESSION_OUTPUT = 0.2
 
 
-def choose_tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: bool) -> Tolerance:
+def choose_tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: bool, has_data: bool) -> Tolerance:
     """Return the tolerances of an artifact of this dtype; refuse limits of figures that it does not have."""
     tolerance = TOLERANCES.get((model.architecture, dtype))
     if tolerance is None:
@@ -29,14 +29,17 @@ def choose_tolerance(model: Model, dtype: str, limits: Limits, *, has_exported: 
         tolerance = replace(tolerance, readout=RECONSTRUCTION_READOUT)
     if task == REGRESSION and dtype.startswith("int8") and not model.network.is_spiking:
         tolerance = replace(tolerance, output=REGRESSION_OUTPUT)
-    useless = {"spikes"} - ({"spikes"} if model.network.is_spiking else set())
+    useless = set() if model.network.is_spiking else {"spikes"}
     if tolerance.rounding is None or not has_exported:
         useless |= {"rounding", "rounding_share"}
-    if task == REGRESSION:
+    if task == REGRESSION or (task == RECONSTRUCTION and not has_data):
         useless |= {"decisions"}
+    if not has_data:
+        useless |= {"score"}
     found = sorted(useless.intersection(limits.given))
     if found:
         raise UsageError(
             f"--tolerance {found[0]} has no effect on a {dtype} {model.architecture} for {model.network.task}"
+            + ("" if has_data else ", verified without data")
         )
     return replace(tolerance, **limits.given)  # type: ignore[arg-type]  # all of these are numbers

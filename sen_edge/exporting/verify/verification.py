@@ -129,7 +129,8 @@ def verify(
     content = read_regular(artifact, error=EngineError)
     properties = exporter.properties(content)
     dtype = properties.get("dtype", "float32")
-    tolerance = choose_tolerance(model, dtype, limits or Limits(), has_exported=exported is not None)
+    has_exported, has_data = exported is not None, data is not None
+    tolerance = choose_tolerance(model, dtype, limits or Limits(), has_exported=has_exported, has_data=has_data)
     try:
         scaling = left_to_caller(properties, model.network.n_features)
     except NetworkError as error:
