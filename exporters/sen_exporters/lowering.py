@@ -24,6 +24,9 @@ from sen_runtime.ir.codings import RATE_LEVELS
 from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Neuron, Relu
 
+#: A phase of input coding "rate" is a multiple of 1 / RATE_LEVELS: above this it is at least 1.
+RATE_THRESHOLD = 1 - 0.5 / RATE_LEVELS
+
 V = TypeVar("V")
 Activation = Literal["", "Relu"]
 #: Functions of neurons without state; the identity is empty.
@@ -63,7 +66,7 @@ class Operators(Protocol[V]):
     def floor(self, x: V, name: str) -> V:
         """The largest integers up to `x`."""
 
-    def beside(self, parts: Sequence[V], name: str) -> V:
+    def join_columns(self, parts: Sequence[V], name: str) -> V:
         """Columns of `parts`, one part after the other."""
 
     def join(self, parts: Sequence[V], name: str) -> V:
@@ -133,7 +136,7 @@ def standardize(graph: Operators[V], network: Network, x: V) -> V:
 
 
 def readout_name(network: Network) -> str:
-    """Name of the output of the last layer or readout: "output" where it is the network's."""
+    """Name of the output of the last layer or readout: "output" if nothing follows it."""
     if network.output_scaling is not None:
         return "output/standardized"
     return "output" if network.output_activation == "none" else "output/logits"
@@ -170,8 +173,7 @@ def round_rates(graph: Operators[V], x: V) -> V:
 def code_rate(graph: Operators[V], rate: V, phase: V, prefix: str, after: str) -> tuple[V, V]:
     """Add the spikes of input coding "rate" in one step, and `after`, the next phase."""
     charged = graph.binary("Add", phase, rate, f"{prefix}/charged")
-    # a phase is a multiple of 1 / RATE_LEVELS: above the threshold it is at least 1
-    spikes = graph.spikes(charged, 1 - 0.5 / RATE_LEVELS, "input", prefix)
+    spikes = graph.spikes(charged, RATE_THRESHOLD, "input", prefix)
     return spikes, graph.binary("Sub", charged, spikes, after)
 
 
@@ -182,19 +184,19 @@ def code_delta(graph: Operators[V], network: Network, changes: tuple[V, V], pref
         graph.spikes(change, below, "input", f"{prefix}/{way}")
         for change, way in zip(changes, ("up", "down"), strict=True)
     ]
-    return graph.beside(spikes, f"{prefix}/spikes")
+    return graph.join_columns(spikes, f"{prefix}/spikes")
 
 
 def _code(graph: Operators[V], network: Network, x: V) -> list[V]:
-    """Add the spikes of each step that inputs become; none where they arrive as they are."""
+    """Add the spikes of each step for a computed input coding; none for others."""
     steps = range(network.timesteps)
     if network.input_coding == "rate":
         phase = rate = round_rates(graph, x)
-        train = [graph.spikes(rate, 1 - 0.5 / RATE_LEVELS, "input", "input/t0")]
+        train = [graph.spikes(rate, RATE_THRESHOLD, "input", "input/t0")]
         for t in steps[1:]:
             phase = graph.binary("Sub", phase, train[-1], f"input/t{t}/phase")
             phase = graph.binary("Add", phase, rate, f"input/t{t}/charged")
-            train.append(graph.spikes(phase, 1 - 0.5 / RATE_LEVELS, "input", f"input/t{t}"))
+            train.append(graph.spikes(phase, RATE_THRESHOLD, "input", f"input/t{t}"))
         return train
     if network.input_coding == "delta":
         joined = graph.time_first(x, network, "input/samples")
@@ -209,9 +211,9 @@ def _code(graph: Operators[V], network: Network, x: V) -> list[V]:
 
 
 def code_step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tuple[V, V]]]:
-    """Add what arrives at the first layer in one step, and the state of the coding, as `step`.
+    """Add the input of the first layer in one step; return it, and the state of the coding before and after.
 
-    Of "rate" the phase; of "delta" the sample before, and 1 from the second step on, 0 in the first.
+    State of "rate": the phase; of "delta": the previous sample, and a flag that is 0 in the first step, then 1.
     """
     if network.input_coding == "rate":
         phase = graph.membrane("input/phase", network.n_in, x)
@@ -235,7 +237,7 @@ def step(graph: Operators[V], network: Network, x: V) -> tuple[V, list[tuple[V, 
 
     Returns:
         The last layer's membrane, or its spikes for a spike count; the state before and after: for each layer
-        `layerN/membrane` and `layerN/membrane_next`, behind that of the input coding.
+        `layerN/membrane` and `layerN/membrane_next`, after that of the input coding.
     """
     x, states = code_step(graph, network, x)
     for index, layer in enumerate(network.layers):

@@ -63,11 +63,10 @@ def footprint(program: Program) -> Footprint:
     }
     options = SIZES["options"] if program.macros else {}
     structures = sum(options.get(name, SIZES["structures"][name]) * count for name, count in counts.items())
-    code: Counter[str] = Counter({"code of the public functions": SIZES["interface"]})
+    interface = "interface_with_scaling" if program.scaling.functions else "interface"
+    code: Counter[str] = Counter({"code of the public functions": SIZES[interface]})
     for name, region in closure(program.functions).items():
         code[f"code of {region.file}"] += options.get(name, SIZES["code"][name])
-    if program.scaling.functions:
-        code["code of the public functions"] = SIZES["interface_with_scaling"]
     vectors = program.arena.vectors
     padding = program.arena_bytes - sum(nbytes for _, nbytes in vectors)
     flash = [*constants, ("alignment", aligned - sum(nbytes)), ("structures", structures), *sorted(code.items())]

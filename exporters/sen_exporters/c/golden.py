@@ -84,7 +84,7 @@ def golden(program: Program) -> Golden:
 
 
 def _finished(network: Network, tolerance: float, outputs: FloatArray) -> float:
-    """Allowed difference of an output, for that of a readout: each function by its greatest slope, plus rounding."""
+    """Allowed difference of an output from that of a readout, times the max slope of each function, plus rounding."""
     if network.output_scaling is None and network.output_activation == "none":
         return tolerance
     std = 1.0 if network.output_scaling is None else float(network.output_scaling.std.max())

@@ -54,7 +54,7 @@ class Program:
         layers: from input to readout.
         kernels: members of `sen_kernels`.
         members: of `sen_network`.
-        scaling: what surrounds the layers.
+        scaling: of inputs and outputs.
         arena: vectors in RAM.
         storage: of the constants: "array", "incbin", or None for that of their size.
     """
@@ -284,12 +284,12 @@ def _leaky_integrator(neuron: LeakyIntegrator, where: str, shape: tuple[int, int
 
 def _parameters(neuron: Lif | LeakyIntegrator, where: str, size: int, reset: str) -> Members:
     """Members of `sen_lif`: numbers, or arrays `[size]` where a parameter differs between the neurons."""
-    values = {"beta": neuron.beta, "threshold": neuron.threshold if isinstance(neuron, Lif) else 0.0}
+    values = {"beta": neuron.beta, **({"threshold": neuron.threshold} if isinstance(neuron, Lif) else {})}
     if not neuron.arrays:
-        beta, threshold = (number(float(value)) for value in values.values())
+        beta, threshold = (number(float(values.get(name, 0.0))) for name in ("beta", "threshold"))
         return {"lif": f"{{{beta}, {threshold}, {reset}}}"}
     members: Members = {"lif.reset": reset}
-    for name, value in values.items() if isinstance(neuron, Lif) else [("beta", neuron.beta)]:
+    for name, value in values.items():
         array = np.broadcast_to(np.asarray(value, np.float32), size)
         members[f"lif.{name}s"] = Constant(f"{where.replace(' ', '')}_{name}", array, f"{where}: {name} [{size}]")
     return members

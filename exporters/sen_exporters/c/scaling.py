@@ -1,4 +1,4 @@
-"""What surrounds the layers: standardization of the input, restoration and activation of the output."""
+"""Operations before and after the layers: standardization of the input, restoration and activation of the output."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class _Operators(GraphBuilder):
     def floor(self, x: str, name: str) -> str:
         return self.node("Floor", [x], name)
 
-    def beside(self, parts: Sequence[str], name: str) -> str:
+    def join_columns(self, parts: Sequence[str], name: str) -> str:
         return self.node("Concat", parts, name, axis=-1)
 
     def join(self, parts: Sequence[str], name: str) -> str:

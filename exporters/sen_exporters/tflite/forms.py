@@ -65,12 +65,9 @@ class _Operators(Graph):
         return Signal(self.constant(name, values), 1)
 
     def activate(self, activation: str, x: Signal, name: str) -> Signal:
-        y = self.declare(x.named(name), *self.shape(x.name)[1:])
         if activation == "softmax":
-            self.operator("SOFTMAX", 1, [x.name], [name], schema.SoftmaxOptionsT(beta=1.0))
-        else:
-            self.operator("LOGISTIC", 1, [x.name], [name], None)
-        return y
+            return self.map("SOFTMAX", x, name, schema.SoftmaxOptionsT(beta=1.0))
+        return self.map("LOGISTIC", x, name)
 
     def scale(self, x: Signal, factor: Parameter, constant: str, name: str, like: Signal) -> Signal:
         if isinstance(factor, float) and factor == 1 and x.grid == like.grid:
@@ -106,11 +103,9 @@ class _Operators(Graph):
         return rows
 
     def floor(self, x: Signal, name: str) -> Signal:
-        y = self.declare(x.named(name), *self.shape(x.name)[1:])
-        self.operator("FLOOR", 1, [x.name], [name], None)
-        return y
+        return self.map("FLOOR", x, name)
 
-    def beside(self, parts: Sequence[Signal], name: str) -> Signal:
+    def join_columns(self, parts: Sequence[Signal], name: str) -> Signal:
         joined = self.declare(parts[0].named(name), sum(self.shape(part.name)[-1] for part in parts))
         options = schema.ConcatenationOptionsT(axis=1)
         self.operator("CONCATENATION", joined.version, [part.name for part in parts], [name], options)

@@ -179,6 +179,12 @@ class Graph:
             return Signal(self.constant(name, array), 1)
         return Signal(self.constant(name, grid.quantize(array), affine_of(grid)), 1, grid)
 
+    def map(self, operator: str, x: Signal, name: str, options: Any = None) -> Signal:
+        """Add an operator of one float32 input, whose result has the shape of the input."""
+        y = self.declare(x.named(name), *self.shape(x.name)[1:])
+        self.operator(operator, 1, [x.name], [name], options)
+        return y
+
     def arithmetic(self, operator: str, a: Signal, b: Signal, y: Signal) -> Signal:
         """Add ADD, SUB or MUL with the result `y`; all signals are float32, or all int8."""
         self.declare(y, *self.shape(a.name)[1:-1], max(self.shape(a.name)[-1], self.shape(b.name)[-1]))
