@@ -35,7 +35,7 @@ ONE = np.ones(1, np.float32)
 
 
 def fold(network: Network, dtype: str = "float32") -> Network:
-    """Fold both scalings into the weights, each if nothing in `input_obstacle` or `output_obstacle` is against it.
+    """Fold both scalings into the weights, each unless `input_obstacle` or `output_obstacle` gives a reason.
 
     The network is quantized to `dtype` afterwards. Weights are computed in float64 and rounded once. A layer without a
     bias gets one.
@@ -116,7 +116,10 @@ def _weights_obstacle(layer: Layer, which: str) -> str:
 def _dtype_obstacle(
     peaks: list[FloatArray], factors: FloatArray, scaling: Standardization, what: str, dtype: str
 ) -> str:
-    """Why weights, whose largest are `peaks [n]` in each term of a sum, do not take `factors [n]` in a dtype."""
+    """Why weights times `factors [n]` do not fit a dtype; empty if they do.
+
+    `peaks [n]` are the largest weights in each term of a sum.
+    """
     if dtype.startswith("int8"):
         reason = _int8_obstacle(scaling, f"{what}s")
         if reason:
@@ -150,7 +153,7 @@ def _offsets(scaling: Standardization) -> DoubleArray:
 
 
 def _fold_input(network: Network, scaling: Standardization) -> Network:
-    """Multiply columns of the first layer, and subtract what the means add from its bias."""
+    """Multiply columns of the first layer, and subtract the contribution of the means from its bias."""
     first, *rest = network.layers
     weight = _scale_all(first.weight, ONE, scaling.inverse)
     added = weight.affine(scaling.mean.astype(np.float64))
@@ -183,8 +186,11 @@ def _scale_all(operator: WeightOperator, rows: FloatArray, columns: FloatArray) 
 
 @singledispatch
 def _scale(operator: WeightOperator, rows: DoubleArray, columns: DoubleArray) -> WeightOperator:
-    """Multiply rows `[n_out]` and columns `[n_in]` of float32 weights, or `[1]` for all; one function for each type."""
-    raise NotImplementedError(operator.form)
+    """Multiply rows `[n_out]` and columns `[n_in]` of float32 weights, or `[1]` for all.
+
+    One function for each type; `_weights_obstacle` excludes weights of others.
+    """
+    raise TypeError(operator)
 
 
 @_scale.register

@@ -12,8 +12,8 @@ from sen_runtime.figures import size
 from sen_runtime.task import Metric
 from sen_runtime.untrusted import listing
 
-#: Metadata of an image that `_borders` describes.
-BORDERS = ("task", "feature_names", "output_names", "output_activation")
+#: Metadata of an image that `_ends` describes.
+ENDS = ("task", "feature_names", "output_names", "output_activation")
 AXES = {"fixed": "layer axis fixed", "learned": "layer spacing learned", "free": "all axes free"}
 
 
@@ -102,15 +102,15 @@ def facts(summary: Summary) -> list[tuple[str, str]]:
         ("MACs", f"{summary.macs:,}{' in each time step' if summary.timesteps else ''}"),
         ("size", f"{size(summary.weight_bytes)} of weights and biases"),
         *(("neurons", text) for text in dict.fromkeys(map(_spiking_neuron, summary.layers)) if text),
-        *_borders(summary),
-        *((name, value) for name, value in summary.metadata.items() if value and name not in BORDERS),
+        *_ends(summary),
+        *((name, value) for name, value in summary.metadata.items() if value and name not in ENDS),
         *(("problem", f"layer {i}: {layer.problem}") for i, layer in enumerate(summary.layers) if layer.problem),
         *(("warning", warning) for warning in summary.warnings),
     ]
 
 
-def _borders(summary: Summary) -> Iterator[tuple[str, str]]:
-    """What inputs and outputs of the model are."""
+def _ends(summary: Summary) -> Iterator[tuple[str, str]]:
+    """Task, and names and scaling of inputs and outputs."""
     inputs = [listing(summary.feature_names)] if summary.feature_names else []
     outputs = [listing(summary.output_names)] if summary.output_names else []
     inputs += ["standardized by the network"] * summary.input_scaling

@@ -76,7 +76,7 @@ def _perceptron(
 
 
 def _input_forms(network: Network, x: FloatArray) -> list[tuple[DoubleArray, DoubleArray, DoubleArray | None]]:
-    """Return inputs of the first layer with their squared bounds, and what they lack of the standardized inputs.
+    """Return inputs of the first layer, their squared bounds, and the shift that the bias has instead of them.
 
     An artifact standardizes inputs, or has the standardization in its weights and bias, where the means cancel later.
     """
@@ -86,8 +86,8 @@ def _input_forms(network: Network, x: FloatArray) -> list[tuple[DoubleArray, Dou
     scaled = values * scaling.inverse.astype(np.float64)
     shift = -scaling.mean * scaling.inverse.astype(np.float64)
     return [
-        (inputs, (2 * SUM_FACTOR * FLOAT32_UNIT * inputs) ** 2, lack)
-        for inputs, lack in ((scaling.standardize(values), None), (scaled, shift))
+        (inputs, (2 * SUM_FACTOR * FLOAT32_UNIT * inputs) ** 2, missing)
+        for inputs, missing in ((scaling.standardize(values), None), (scaled, shift))
     ]
 
 
