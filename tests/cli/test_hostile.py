@@ -8,22 +8,21 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from sen_edge.compression.evaluator import SearchState
 from sen_edge.model import checkpoint as checkpoints
 from sen_edge.passes.materialize import materialize
 from sen_edge.sweep.journal import read_journal
 from sen_edge.training import loop
-from sen_exporters.base import exporter
+from sen_exporters.base import Artifact, exporter
 from sen_runtime import cli, memory_limits
 from sen_runtime import format as image
-from sen_runtime.bench import energy, history, record
+from sen_runtime.bench import energy, record
 from sen_runtime.engines import engine
 from sen_runtime.errors import SenError
 from sen_runtime.ir.network import Layer, Network
@@ -241,10 +240,8 @@ def test_checkpoints(
             refused(sen_edge, *(word.format("model.pt") for word in MODEL_COMMANDS[command]))
 
 
-def onnx_with_metadata(key: bytes) -> bytes:
-    data = exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).main
-    entry = b"\x0a" + bytes([len(key)]) + key + b"\x12\x01b"
-    return data + b"\x72" + bytes([len(entry)]) + entry  # field 14 of ModelProto: metadata_props
+def mlp_onnx() -> Artifact:
+    return exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp"))
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".tflite", ".sen"])
@@ -258,7 +255,8 @@ def test_artifacts(
     mlp_path: Path,
     tmp_path: Path,
 ) -> None:
-    put(tmp_path / f"net{suffix}", kind, {"metadata": onnx_with_metadata(b"\xff\xfe")})
+    not_utf8 = mlp_onnx().main + b"\x72\x07\x0a\x02\xff\xfe\x12\x01b"  # metadata_props with the key "\xff\xfe"
+    put(tmp_path / f"net{suffix}", kind, {"metadata": not_utf8})
     refused(sen_edge, "verify", f"net{suffix}", "--against", mlp_path)
     refused(sen_runtime, "bench", f"net{suffix}", "--seconds", "0.01")
 
@@ -287,7 +285,7 @@ def test_data(
     tmp_path: Path,
     subtests: pytest.Subtests,
 ) -> None:
-    exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
+    mlp_onnx().write(tmp_path)
     (tmp_path / "folder").mkdir()
     if name.endswith("train.csv"):
         (tmp_path / "folder" / "test.csv").write_text("a,y\n1,0\n2,1\n")
@@ -310,12 +308,12 @@ def test_toml(kind: str, sen_edge: Run, refused: Callable[..., None], mlp_path: 
 
 @pytest.mark.parametrize("kind", [*SPECIAL[1:], *ANY_FORMAT, *JSON])
 def test_states_that_programs_keep(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files that a command finds beside its output or in its folder; whoever reads them says it with `SenError`."""
+    """Readers of state files, next to an output or in its folder, raise `SenError`."""
     path = put(tmp_path / "state.json", kind, JSON)
     readers: list[Callable[[], object]] = [
         lambda: record.read(path),
         lambda: energy.read_meter(path),
-        lambda: SearchState.load(path, make_network(MLP), _Data(), {}),  # type: ignore[arg-type]
+        lambda: SearchState.load(path, make_network(MLP), SimpleNamespace(sha256=""), {}),  # type: ignore[arg-type]
         lambda: read_journal(path),
         lambda: loop.restore(None, path, {}),  # type: ignore[arg-type]
     ]
@@ -323,10 +321,6 @@ def test_states_that_programs_keep(kind: str, tmp_path: Path, monkeypatch: pytes
         with pytest.raises(SenError) as caught:
             read()
         assert len(printable(caught.value.message)) < 1000
-
-
-class _Data:
-    sha256 = ""
 
 
 def test_a_report_leaves_damaged_files_out(sen_edge: Run, mlp_path: Path, tmp_path: Path) -> None:
@@ -377,7 +371,7 @@ def test_a_small_image_of_a_large_network(
 ) -> None:
     monkeypatch.setattr(memory_limits, "available", lambda: 3_000_000_000)
     (tmp_path / "model.sen").write_bytes(image_of(n))
-    exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
+    mlp_onnx().write(tmp_path)
     refused(sen_edge, *(word.format("model.sen") for word in MODEL_COMMANDS[command]))
 
 
@@ -399,61 +393,6 @@ def test_a_network_that_does_not_fit(
 ) -> None:
     monkeypatch.setattr(memory_limits, "available", lambda: 10_000)
     monkeypatch.setattr(memory_limits, "UNCHECKED_BYTES", 0)
-    exporter("onnx").export(materialize(make_network(MLP)), exporter("onnx").Options(name="mlp")).write(tmp_path)
+    mlp_onnx().write(tmp_path)
     commands = {**MODEL_COMMANDS, "train": ("train", "--data", "digits", "-o", "out.pt")}
     refused(sen_edge, *(word.format(mlp_path.name) for word in commands[command]))
-
-
-# --- mutations -----------------------------------------------------------------------------------
-
-PARSERS = ("pt", "safetensors", "sen", "onnx", "tflite", "json", "jsonl")
-
-
-@pytest.fixture(scope="module")
-def originals(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a valid file of each format."""
-    folder, made = tmp_path_factory.mktemp("originals"), make_checkpoint(MLP)
-    for suffix in (".pt", ".safetensors"):
-        checkpoints.save(made, folder / f"mlp{suffix}")
-    network = materialize(checkpoints.to_network(made))
-    found: dict[str, bytes] = {}
-    for target in ("onnx", "tflite"):
-        found[target] = exporter(target).export(network, exporter(target).Options(name="mlp")).main
-    found["sen"] = image.dumps(network)
-    found["json"] = record.dumps(records.record(rounds=3)).encode()
-    found["jsonl"] = (json.dumps(history.summary(records.record())) + "\n").encode() * 2
-    for suffix, content in found.items():
-        (folder / f"mlp.{suffix}").write_bytes(content)
-    return folder
-
-
-def read(suffix: str, path: Path) -> object:
-    if suffix in ("pt", "safetensors"):
-        return checkpoints.load(path)
-    if suffix == "sen":
-        return image.read(path)
-    if suffix == "json":
-        return record.read(path)
-    if suffix == "jsonl":
-        return history.read(path)
-    return exporter(suffix).properties(path.read_bytes())
-
-
-SHARE = st.floats(0, 1, exclude_max=True)
-
-
-@pytest.mark.parametrize("suffix", PARSERS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(flips=st.lists(st.tuples(SHARE, st.integers(1, 255)), max_size=4), cut=st.just(0.0) | SHARE)
-def test_a_damaged_file_is_read_or_refused(
-    suffix: str, originals: Path, tmp_path: Path, flips: list[tuple[float, int]], cut: float
-) -> None:
-    content = bytearray((originals / f"mlp.{suffix}").read_bytes())
-    for place, bits in flips:
-        content[int(place * len(content))] ^= bits
-    path = tmp_path / f"file.{suffix}"
-    path.write_bytes(content[: len(content) - int(cut * len(content))])
-    try:
-        read(suffix, path)
-    except SenError as error:
-        assert len(error.message) < 5000
