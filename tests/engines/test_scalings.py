@@ -14,7 +14,7 @@ from sen_runtime.engines import reference as reference_engine
 from sen_runtime.errors import EngineError, ImageError
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Network
 from sen_runtime.ir.standardization import Standardization
-from tests.support.networks import by_source, random_network
+from tests.support.networks import by_source, random_network, stream
 from tests.support.scalings import HARMLESS, HOSTILE_SCALINGS, raw_input, scaled
 
 SIZES = (70, 33, 6)
@@ -84,10 +84,7 @@ def test_a_stream_ends_in_the_outputs_of_a_run(activation: str, readout: str) ->
     x = raw_input(rng, network, 1)[0]
     with native.load(image.dumps(network)) as session:
         expected = session.run(x)
-        session.reset()
-        steps = np.stack([session.step(x) for _ in range(network.timesteps)])
-        total = {"mean_membrane": steps.mean(0), "last_membrane": steps[-1], "spike_count": steps.sum(0)}[readout]
-        np.testing.assert_allclose(session.finish(total), expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(session.finish(stream(session, network, x)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_finish_leaves_its_argument_and_networks_without_scaling_alone() -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import c_code_size
 from sen_edge.passes.quantize import to_float16, to_int8_weights
 from sen_exporters.base import Artifact
 from sen_exporters.c import names
@@ -20,8 +19,8 @@ from sen_runtime import reference
 from sen_runtime.engines import c as engine
 from sen_runtime.ir.network import OUTPUT_ACTIVATIONS, Network, feature_ranges
 from sen_runtime.ir.standardization import Standardization
-from tests.exporters.test_c_exporter import SHARED, STRICT, compile_and_run, export
-from tests.support.networks import random_input, random_network
+from tests.exporters.test_c_exporter import SHARED, STRICT, assert_flash, compile_and_run, export
+from tests.support.networks import random_input, random_network, stream
 from tests.support.scalings import raw_input, scaled
 
 SIZES = (9, 12, 4)
@@ -73,10 +72,7 @@ def test_runs_and_steps_of_spiking_networks(activation: str, readout: str, codin
     session = engine.load(artifact.write(tmp_path), flags=SHARED)
     expected = reference.run(network, x)[0]
     np.testing.assert_allclose(session.run(x)[0], expected, rtol=1e-4, atol=1e-4)
-    session.reset()
-    steps = np.stack([session.step(x[0, t] if coding == "spikes" else x[0]) for t in range(network.timesteps)])
-    total = {"mean_membrane": steps.mean(0), "last_membrane": steps[-1], "spike_count": steps.sum(0)}[readout]
-    np.testing.assert_allclose(session.finish(total), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(session.finish(stream(session, network, x[0])), expected, rtol=1e-4, atol=1e-4)
     assert passes(artifact, tmp_path)
 
 
@@ -127,14 +123,7 @@ def test_the_tolerance_of_probabilities_follows_from_that_of_logits() -> None:
 @pytest.mark.needs("arm-none-eabi-gcc")
 def test_flash_is_no_larger_than_estimated(activation: str, tmp_path: Path) -> None:
     for given in ({}, {"spiking": True, "readout": "spike_count"}):
-        artifact = export(network_of(activation, **given))
-        path = artifact.write(tmp_path / str(len(given)))
-        command = ["arm-none-eabi-gcc", *c_code_size.CORTEX_M4, *STRICT, "-Os", "-ffunction-sections", "-c", path]
-        subprocess.run([*command, "-o", tmp_path / "net.o"], check=True)
-        table = subprocess.run(["arm-none-eabi-size", tmp_path / "net.o"], capture_output=True, text=True).stdout
-        text, data, bss = map(int, table.splitlines()[1].split()[:3])
-        assert text + data <= artifact.footprint["flash"] <= 1.35 * (text + data)
-        assert data == bss == 0
+        assert_flash(export(network_of(activation, **given)), tmp_path / str(len(given)))
 
 
 def test_no_function_of_libm_is_called(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.exporters.test_c_exporter import SHARED, export
 from tests.exporters.test_c_scaling import passes
 from tests.exporters.test_codings import COMPUTED, coded, draw
 from tests.exporters.test_neuron_parameters import RESET_CASES, draw_inputs, make
+from tests.support.networks import stream
 
 
 def assert_exported(network: Network, x: np.ndarray, folder: Path, **options: object) -> None:
@@ -26,10 +27,7 @@ def assert_exported(network: Network, x: np.ndarray, folder: Path, **options: ob
     with engine.load(artifact.write(folder), flags=SHARED) as session:
         assert session.input_shape == network.input_shape
         np.testing.assert_allclose(session.run(x), expected, **close)
-        session.reset()
-        steps = [session.step(x[0, t] if x.ndim == 3 else x[0]) for t in range(network.timesteps)]
-    found = {"mean_membrane": np.mean(steps, 0), "last_membrane": steps[-1], "spike_count": np.sum(steps, 0)}
-    np.testing.assert_allclose(found[network.readout], expected[0], **close)
+        np.testing.assert_allclose(stream(session, network, x[0]), expected[0], **close)
     assert passes(artifact, folder)
 
 

@@ -20,6 +20,7 @@ from sen_runtime.ir.int8 import Grid
 from sen_runtime.ir.network import READOUTS, Layer, Network, readout_factors
 from sen_runtime.ir.neurons import RESETS, LeakyIntegrator, Lif, Neuron
 from sen_runtime.ir.operators import Dense
+from tests.support.networks import read_out, stream
 
 SIZES = ((6, 9, 7, 4), (5, 3))
 RESET_CASES = [(reset, delay) for reset in RESETS for delay in (True, False)]
@@ -65,8 +66,7 @@ def write_out(network: Network, x: np.ndarray) -> np.ndarray:
                 is_readout = isinstance(layer.neuron, LeakyIntegrator)
                 values = np.array([u if is_readout else s for u, s in state[index]])
             outputs.append(values)
-        found = {"mean_membrane": np.mean(outputs, 0), "last_membrane": outputs[-1], "spike_count": np.sum(outputs, 0)}
-        rows.append(found[network.readout])
+        rows.append(read_out(network, outputs))
     return np.array(rows)
 
 
@@ -221,10 +221,7 @@ def assert_native(network: Network, x: np.ndarray, **options) -> None:
         np.testing.assert_allclose([session.run(row) for row in x], expected, **close)
         session.layer_ns(x[:1])
         np.testing.assert_allclose(session.run(x[:1]), expected[:1], **close)
-        session.reset()
-        steps = [session.step(x[0, t] if x.ndim == 3 else x[0]) for t in range(network.timesteps)]
-        found = {"mean_membrane": np.mean(steps, 0), "last_membrane": steps[-1], "spike_count": np.sum(steps, 0)}
-        np.testing.assert_allclose(found[network.readout], expected[0], **close)
+        np.testing.assert_allclose(stream(session, network, x[0]), expected[0], **close)
 
 
 def test_layers_with_and_without_parameters_of_neurons() -> None:

@@ -25,7 +25,7 @@ from sen_runtime.ir.network import Layer, Network
 from sen_runtime.ir.neurons import Identity, Lif, Relu
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, Sum, WeightOperator
 from tests.conftest import make_model
-from tests.support.networks import KINDS, random_input, random_network, random_operator
+from tests.support.networks import KINDS, random_input, random_network, random_operator, read_out
 
 
 def torch_product(operator: WeightOperator, x: torch.Tensor) -> torch.Tensor:
@@ -62,10 +62,7 @@ def torch_run(network: Network, x: np.ndarray) -> np.ndarray:
                 spikes[i] = (membranes[i] > layer.neuron.threshold).float()
             value = spikes[i] if isinstance(layer.neuron, Lif) else membranes[i]
         outputs.append(value)
-    stacked = torch.stack(outputs)
-    return {"mean_membrane": stacked.mean(0), "last_membrane": stacked[-1], "spike_count": stacked.sum(0)}[
-        network.readout
-    ].numpy()
+    return read_out(network, torch.stack(outputs).numpy())
 
 
 def agree(actual: np.ndarray, expected: np.ndarray, *, spiking: bool) -> None:

@@ -12,7 +12,7 @@ from sen_runtime.errors import NetworkError
 from sen_runtime.ir.network import READOUTS, Layer, Network
 from sen_runtime.ir.neurons import RESETS, Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum
-from tests.support.networks import KINDS, random_input, random_network, random_operator
+from tests.support.networks import KINDS, random_input, random_network, random_operator, read_out
 
 SPIKING = list(product(("direct", "spikes"), READOUTS, RESETS, ("delay", "no delay")))
 
@@ -237,11 +237,7 @@ def test_steps_add_up_to_run(words):
             np.testing.assert_array_equal(kept, membrane, err_msg="step changed the state it was given")
         state, hidden = after, hidden + spikes[0]
         outputs.append(spikes[-1] if readout == "spike_count" else state[-1])
-    expected = {
-        "spike_count": np.sum(outputs, axis=0),
-        "mean_membrane": np.mean(outputs, axis=0),
-        "last_membrane": outputs[-1],
-    }[readout]
+    expected = read_out(network, outputs)
     np.testing.assert_allclose(reference.run(network, x), expected, rtol=1e-12, atol=1e-14)
     np.testing.assert_array_equal(reference.trace(network, x)[0], hidden)
 

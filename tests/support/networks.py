@@ -1,11 +1,13 @@
 """Random operators and networks for the tests of every engine, format and exporter."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
 
 import numpy as np
 
+from sen_runtime.engines import Session
 from sen_runtime.ir.network import Layer, Network, map_weights
 from sen_runtime.ir.neurons import Identity, LeakyIntegrator, Lif, Relu
 from sen_runtime.ir.operators import Coordinates, Dense, LowRank, Sparse, Sum, WeightOperator
@@ -131,3 +133,16 @@ def random_input(rng: np.random.Generator, network: Network, batch: int = 3) -> 
     if network.input_coding == "spikes":
         return (rng.random((batch, network.timesteps, network.n_in)) < 0.5).astype(np.float32)
     return rng.uniform(0, 1, (batch, network.n_in)).astype(np.float32)
+
+
+def read_out(network: Network, steps: Sequence[np.ndarray]) -> np.ndarray:
+    """Readout of the outputs of all time steps."""
+    if network.readout == "last_membrane":
+        return steps[-1]
+    return (np.mean if network.readout == "mean_membrane" else np.sum)(steps, axis=0)
+
+
+def stream(session: Session, network: Network, x: np.ndarray) -> np.ndarray:
+    """Readout of one input that is fed step by step."""
+    session.reset()
+    return read_out(network, [session.step(x[t] if x.ndim == 2 else x) for t in range(network.timesteps)])
