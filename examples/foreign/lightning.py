@@ -1,16 +1,15 @@
 """Train a perceptron and write it as PyTorch Lightning does, without needing it.
 
-python examples/foreign/lightning/train.py               # writes model.ckpt and expect.npz
-sen-edge export model.ckpt --map examples/foreign/lightning/map.toml --expect expect.npz
+python examples/foreign/lightning.py   # writes model.ckpt and expect.npz
+sen-edge export model.ckpt --map examples/foreign/lightning.toml --expect expect.npz
 """
 
 import numpy as np
 import torch
+from common import toy_data, train
 from torch import nn
 
-torch.manual_seed(0)
-centres, labels = torch.rand(4, 16), torch.randint(4, (600,))
-x = (centres[labels] + 0.15 * torch.randn(600, 16)).clamp(0, 1)
+x, labels = toy_data()
 
 
 class Spatial(nn.Module):
@@ -40,13 +39,7 @@ class Module(nn.Module):
 
 
 model = Module()
-optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-for _ in range(150):
-    loss = nn.functional.cross_entropy(model(x), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-
+optimizer = train(model, lambda: model(x), labels)
 torch.save(
     {
         "epoch": 1,

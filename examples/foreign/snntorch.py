@@ -1,30 +1,21 @@
 """Train a spiking network with the equations and the buffers of snnTorch's Leaky, without needing it.
 
-python examples/foreign/snntorch/train.py               # writes model.pt and expect.npz
-sen-edge export model.pt --map examples/foreign/snntorch/map.toml --expect expect.npz
+python examples/foreign/snntorch.py   # writes model.pt and expect.npz
+sen-edge export model.pt --map examples/foreign/snntorch.toml --expect expect.npz
 """
 
 import numpy as np
 import torch
+from common import toy_data, train
 from torch import nn
 
-torch.manual_seed(0)
-centres, labels = torch.rand(4, 16), torch.randint(4, (600,))
-x = (centres[labels] + 0.15 * torch.randn(600, 16)).clamp(0, 1)
+x, labels = toy_data()
 
 
-class Spike(torch.autograd.Function):
+def spike(above: torch.Tensor) -> torch.Tensor:
     """Heaviside function with the derivative of a fast sigmoid."""
-
-    @staticmethod
-    def forward(ctx, above):  # noqa: ANN001, ANN205, D102
-        ctx.save_for_backward(above)
-        return (above > 0).to(above.dtype)
-
-    @staticmethod
-    def backward(ctx, gradient):  # noqa: ANN001, ANN205, D102
-        (above,) = ctx.saved_tensors
-        return gradient / (1 + 5 * above.abs()).square()
+    smooth = above / (1 + 5 * above.abs())
+    return (above > 0).to(above.dtype) + (smooth - smooth.detach())
 
 
 class Leaky(nn.Module):
@@ -46,7 +37,7 @@ class Leaky(nn.Module):
         mem = beta * mem + current
         if self.reset_mechanism_val == 0:
             mem = mem - reset * self.threshold
-        return Spike.apply(mem - self.threshold), mem
+        return spike(mem - self.threshold), mem
 
 
 class Model(nn.Module):
@@ -79,13 +70,7 @@ class Model(nn.Module):
 
 
 model = Model()
-optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-for _ in range(60):
-    loss = nn.functional.cross_entropy(model(x)[0], labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-
+train(model, lambda: model(x)[0], labels, steps=60)
 torch.save(model.state_dict(), "model.pt")
 with torch.no_grad():  # float64, so that rounding flips no spike
     y, counts = model.double()(x[:50].double())

@@ -1,18 +1,17 @@
 """Train a perceptron whose tensors are split per layer, in a nested state dict.
 
-python examples/foreign/per_layer/train.py               # writes model.pt and expect.npz
-sen-edge export model.pt --map examples/foreign/per_layer/map.toml --expect expect.npz
+python examples/foreign/per_layer.py   # writes model.pt and expect.npz
+sen-edge export model.pt --map examples/foreign/per_layer.toml --expect expect.npz
 """
 
 from itertools import pairwise
 
 import numpy as np
 import torch
+from common import toy_data, train
 from torch import nn
 
-torch.manual_seed(0)
-centres, labels = torch.rand(4, 16), torch.randint(4, (600,))
-x = (centres[labels] + 0.15 * torch.randn(600, 16)).clamp(0, 1)
+x, labels = toy_data()
 
 
 class Neurons(nn.Module):
@@ -47,13 +46,7 @@ class Model(nn.Module):
 
 
 model = Model()
-optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
-for _ in range(300):
-    loss = nn.functional.cross_entropy(model(x)[-1], labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-
+train(model, lambda: model(x)[-1], labels, steps=300, rate=0.005)
 torch.save({"epoch": 300, "model": {"state": model.state_dict()}}, "model.pt")
 with torch.no_grad():  # float64, so that the comparison is as exact as the file
     layer0, layer1, y = model.double()(x[:100].double())

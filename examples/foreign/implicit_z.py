@@ -1,16 +1,15 @@
 """Train a perceptron whose last coordinate is the layer index, which is not stored.
 
-python examples/foreign/implicit_z/train.py               # writes model.pt and expect.npz
-sen-edge export model.pt --map examples/foreign/implicit_z/map.toml --expect expect.npz
+python examples/foreign/implicit_z.py   # writes model.pt and expect.npz
+sen-edge export model.pt --map examples/foreign/implicit_z.toml --expect expect.npz
 """
 
 import numpy as np
 import torch
+from common import toy_data, train
 from torch import nn
 
-torch.manual_seed(0)
-centres, labels = torch.rand(4, 16), torch.randint(4, (600,))
-x = (centres[labels] + 0.15 * torch.randn(600, 16)).clamp(0, 1)
+x, labels = toy_data()
 
 SPACING = 0.5
 
@@ -37,13 +36,7 @@ class Model(nn.Module):
 
 
 model = Model()
-optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
-for _ in range(150):
-    loss = nn.functional.cross_entropy(model(x), labels)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-
+train(model, lambda: model(x), labels)
 torch.save(model.state_dict(), "model.pt")
 with torch.no_grad():
     y = model.double()(x[:100].double())
