@@ -56,6 +56,13 @@ def test_doubtful_whole_numbers_need_a_task(tmp_path: Path, targets: np.ndarray)
     )
 
 
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_targets_that_are_not_finite_have_no_task(tmp_path: Path, value: float) -> None:
+    targets = np.where(np.arange(60) == 7, value, np.arange(60) % 2)
+    with pytest.raises(DataError, match=r"y\[7\]"):
+        load(save(tmp_path, x=X, y=targets))
+
+
 @pytest.mark.parametrize(
     ("targets", "task", "place"),
     [

@@ -83,7 +83,7 @@ def infer_task(raw: RawTargets) -> str:
         return CLASSIFICATION
     if y.shape[1] > 1:
         return MULTILABEL if np.isin(y, (0, 1)).all() else REGRESSION
-    if not np.all(y == np.floor(y)):
+    if not np.all(np.isfinite(y) & (y == np.floor(y))):
         return REGRESSION
     n_classes = int(y.max()) + 1
     if y.min() < 0 or len(y) < MIN_PER_CLASS * n_classes:
