@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from sen_runtime import memory_limits
 from sen_runtime.data.tables import MAX_COLUMNS, Columns, missing, target_column
+from sen_runtime.data.targets import number_of
 from sen_runtime.errors import DataError
 from sen_runtime.figures import size
 from sen_runtime.untrusted import open_regular, printable, quote
@@ -163,14 +164,6 @@ def _n_cells(line: str, separator: str) -> int:
         return len(next(csv.reader([line], delimiter=separator), []))
     except csv.Error:  # without this separator, a long line is one cell of too many characters
         return 0
-
-
-def number_of(cell: str) -> float | None:
-    """Convert a cell; None if it is not a number."""
-    try:
-        return float(cell)
-    except ValueError:
-        return None
 
 
 def _picker(features: Sequence[int]) -> Any:

@@ -57,10 +57,15 @@ class RawTargets:
         """Whether values are text."""
         return self.values.dtype.kind == "U"
 
+    @property
+    def is_number(self) -> NDArray[np.bool_]:
+        """Which of the texts `[n, k]` are numbers."""
+        return np.array([[number_of(text) is not None for text in row] for row in self.columns.tolist()])
+
     def refuse_text(self, expected: str, hint: str) -> None:
         """Raise a `DataError` for the first text that is not a number; for any text if all are numbers."""
         if self.is_text:
-            is_number = np.vectorize(_is_number, otypes=[bool])(self.columns)
+            is_number = self.is_number
             self.refuse(~is_number if not is_number.all() else is_number, expected, hint)
 
     def refuse(self, is_wrong: NDArray[np.bool_], expected: str, hint: str = "") -> None:
@@ -99,17 +104,17 @@ def infer_task(raw: RawTargets) -> str:
 def _refuse_gaps(raw: RawTargets) -> None:
     """Refuse texts of which most are different numbers: some values are missing or mistyped."""
     y = raw.columns
-    is_number = np.vectorize(_is_number, otypes=[bool])(y)
+    is_number = raw.is_number
     if 2 * np.count_nonzero(is_number) > y.size and len(np.unique(y)) * MIN_PER_CLASS > len(y):
         raw.refuse(~is_number, "a number, as in most rows", "fill missing values; --task classification takes any text")
 
 
-def _is_number(text: str) -> bool:
+def number_of(text: str) -> float | None:
+    """Convert a text; None if it is not a number."""
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def convert(raw: RawTargets, task: str, class_names: Sequence[str] = ()) -> Targets:
