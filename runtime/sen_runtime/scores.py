@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,13 +51,24 @@ def network_scores(network: Network, examples: Examples, rows: NDArray[np.intp] 
 
     The metric of the task comes first.
     """
-    kind = task_of(network)
+    run, kind = partial(reference.run, network, dtype=np.float32), task_of(network)
     chosen = np.arange(len(examples.inputs)) if rows is None else rows
+    return scores_of(run, kind, examples, chosen, network.input_scaling, network.output_activation)
+
+
+def scores_of(
+    run: Callable[[Values], Values],
+    kind: TaskKind,
+    examples: Examples,
+    rows: NDArray[np.intp],
+    scaling: Standardization | None,
+    activation: str,
+) -> dict[Metric, float]:
+    """Scores of outputs `run(inputs)` on some rows of examples, in the units of `in_units`."""
     parts = []
-    for start in range(0, len(chosen), CHUNK):
-        inputs = examples.rows(chosen[start : start + CHUNK])
-        outputs = reference.run(network, inputs, np.float32)
-        pair = in_units(kind, outputs, inputs, network.input_scaling, network.output_activation)
-        parts.append(pair if kind.name == task.RECONSTRUCTION else (pair[0], inputs[:0]))
+    for start in range(0, len(rows), CHUNK):
+        inputs = examples.rows(rows[start : start + CHUNK])
+        outputs, inputs = in_units(kind, run(inputs), inputs, scaling, activation)
+        parts.append((outputs, inputs if kind.name == task.RECONSTRUCTION else inputs[:0]))
     outputs, inputs = (np.concatenate(arrays) for arrays in zip(*parts))
-    return kind.scores(outputs, None if examples.targets is None else examples.targets[chosen], inputs)
+    return kind.scores(outputs, None if examples.targets is None else examples.targets[rows], inputs)

@@ -32,12 +32,12 @@ from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE
 from sen_runtime.ir.standardization import Standardization
-from sen_runtime.scores import in_units
+from sen_runtime.scores import scores_of
 from sen_runtime.signals import defer_interrupts
 from sen_runtime.task import RECONSTRUCTION, Metric, of
 from sen_runtime.untrusted import listing
 
-#: Examples that are scored, an even choice, and how many at once.
+#: Examples that are scored, an even choice, and how many in one call.
 MAX_SCORED, SCORED_ROWS = 10_000, 256
 #: Duration of the measurement of a call through Python, seconds.
 CALL_SECONDS = 0.3
@@ -128,8 +128,8 @@ def _observe(
     scaling = caller_scaling(rows)
     inputs = _standardize(_choose_inputs(rows, data, request.seed), scaling)
     progress("comparing outputs")
-    outputs = [loops.outputs(session, inputs, row.batch) for row, session in loaded]
-    scores = [_score(row, session, data, scaling) for row, session in loaded]
+    rows = [replace(row, outputs=loops.outputs(s, inputs, row.batch)) for row, s in loaded]
+    rows = [replace(row, score=_score(row, s, data, scaling)) for row, (_, s) in zip(rows, loaded)]
     clock = {**interleaved.clock_figures(interleaved.read_clock()), "loop_ns": interleaved.loop_ns()}
     bandwidth = memory.bandwidth(facts)
     progress("warming up")
@@ -154,10 +154,7 @@ def _observe(
             servers = server.load_tests(request, loaded, inputs, is_interrupted, progress)
             measured.is_complete = not is_interrupted()
         states.append(device.state())
-        rows = [
-            replace(row, outputs=y, score=score, call_us=_call_us(row, session, inputs, measured))
-            for (row, session), y, score in zip(loaded, outputs, scores)
-        ]
+        rows = [replace(row, call_us=_call_us(row, s, inputs, measured)) for row, (_, s) in zip(rows, loaded)]
     return Observations(
         tool=("sen-runtime", sen_runtime.__version__),
         request=request,
@@ -194,7 +191,7 @@ def _choose_inputs(rows: Sequence[Row], data: Examples | None, seed: int) -> Flo
 
 def _standardize(inputs: FloatArray, scaling: Standardization | None) -> FloatArray:
     """Inputs as files take them that leave standardization to their caller."""
-    return inputs if scaling is None else scaling.standardize(inputs.astype(np.float32, copy=False))
+    return inputs if scaling is None else scaling.standardize(inputs)
 
 
 def _usable_cores() -> int:
@@ -212,13 +209,11 @@ def _score(
         return None
     kept, kind, network = even_choice(len(data.inputs), MAX_SCORED), of(data.task), row.plan.artifact.network
     units = scaling if network is None or scaling is not None else network.input_scaling
-    parts = []
-    for start in range(0, len(kept), SCORED_ROWS):
-        x = data.rows(kept[start : start + SCORED_ROWS])
-        outputs = loops.outputs(session, _standardize(x, scaling), session.batch_size or len(x))
-        parts.append(in_units(kind, outputs, x, units, row.properties.get("output_activation", "none")))
-    y, x = (np.concatenate(arrays) for arrays in zip(*parts))
-    scores = kind.scores(y, None if data.targets is None else data.targets[kept], x)
+
+    def run(x: FloatArray) -> FloatArray:
+        return loops.outputs(session, _standardize(x, scaling), session.batch_size or min(len(x), SCORED_ROWS))
+
+    scores = scores_of(run, kind, data, kept, units, row.properties.get("output_activation", "none"))
     return kind.metric, scores[kind.metric]
 
 
