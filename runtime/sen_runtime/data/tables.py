@@ -96,7 +96,7 @@ class TableSource:
         if not wanted:
             found = _others(table, targets)
             if not found:
-                raise DataError(f"{table.path} has no column besides its targets; expected features")
+                raise DataError(f"{table.path} has no column except its targets; expected features")
             return found
         absent = [name for name in wanted if name not in table.columns]
         if absent:
@@ -142,7 +142,7 @@ def _raw_targets(found: Columns, path: str, names: Sequence[str]) -> RawTargets 
 
 
 def _others(table: Table, targets: Sequence[int]) -> list[int]:
-    """Indices of the columns with a name that are no targets."""
+    """Indices of the named columns that are not targets."""
     return [index for index, name in enumerate(table.columns) if name and index not in targets]
 
 

@@ -36,7 +36,7 @@ SECTION = struct.Struct("<IIQQI3IQ")  # kind, dtype, offset, nbytes, rank, shape
 PROGRAM = struct.Struct("<8I")  # layers, operators, timesteps, input coding, readout, n_in, n_out, output activation
 LAYER = struct.Struct("<IIIffIfi")  # operator, bias, neuron, beta, threshold, reset, scale and zero point of the grid
 OPERATOR = struct.Struct("<3I4I2I2I4fI")  # kind, n_out, n_in, tensors, operands, block, scalars, order
-GRID = struct.Struct("<fi")  # scale, zero point: of the input, behind the operators of a network with grids
+GRID = struct.Struct("<fi")  # scale, zero point: of the input, after the operators of a network with grids
 SCALING = struct.Struct("<4I")  # mean and std of the input, of the output
 NEURON = struct.Struct("<2I")  # beta and threshold of each neuron of a layer; `NONE` for the number in the layer
 DELTA = struct.Struct("<f")  # min change that spikes, at the end of a program of input coding "delta"
@@ -122,7 +122,7 @@ def version_of(network: Network) -> int:
 
 
 def tail_of(version: int) -> tuple[bool, bool]:
-    """Whether the program of a version has the grid of the input, and scalings and neurons, behind the operators."""
+    """Whether the program of a version has the grid of the input, and scalings and neurons, after the operators."""
     has_scalings = version == VERSION_WITH_SCALINGS
     return has_scalings or version == VERSION_WITH_GRIDS, has_scalings
 
