@@ -59,6 +59,8 @@ TABLES: Mapping[str, type[Schema]] = {"training": TrainRequest, "compression": C
 EXCLUDED = frozenset(
     ("seed", "scope", "near", "max_drop", "max_accuracy_drop", "objective", "engine", "methods", "dtypes", "seconds")
 )
+#: Settings that the data and the metric depend on, which all trials share.
+OF_DATA = ("training.task", "training.target")
 #: Plain values that the figures of a trial depend on: tables `data` (arguments of `sen_edge.data.datasets.load`, and
 #: `sha256`), `training` and `compression`.
 Settings = Mapping[str, Any]
@@ -148,7 +150,7 @@ class Sweep(Schema):
     sampled: Sampled | None = None
 
     def check(self) -> None:
-        """Refuse an unknown key, a wrong value, and a setting that is both fixed and searched."""
+        """Refuse an unknown key, a wrong value, and a setting that is both fixed and searched, or must be fixed."""
         if len(set(self.seeds)) < len(self.seeds):
             raise SchemaError("has a number twice", key="seeds")
         if (self.grid is None) == (self.sampled is None):
@@ -157,6 +159,8 @@ class Sweep(Schema):
         for axis in self.axes:
             if axis.name in fixed:
                 raise SchemaError("is searched too", "leave it out in one of both tables", key=axis.name)
+            if axis.name in OF_DATA:
+                raise SchemaError("selects the data of all trials; expected one value in [training]", key=axis.name)
         if self.grid is not None and math.prod(len(axis.values) for axis in self.axes) > MAX_POINTS:
             raise SchemaError(f"has more than {MAX_POINTS:,} points", "use [sampled] instead", key="grid")
 

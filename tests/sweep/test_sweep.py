@@ -611,6 +611,7 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
         (GRID.replace("[1.0, 2.0]", "1.0"), "grid.training.exponent"),
         (GRID.replace("dims = 3", "exponent = 1.0"), "training.exponent"),
         (GRID.replace("training.exponent = [1.0, 2.0]", ""), "grid"),
+        (GRID.replace("exponent = [1.0, 2.0]", 'task = ["classification", "reconstruction"]'), "training.task"),
         (GRID.replace("[0, 1]", "[0, 0]"), "seeds"),
         (GRID.replace("[0, 1]", "[]"), "seeds"),
         (GRID.replace('data = "digits"', ""), ": data"),
