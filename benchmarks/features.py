@@ -100,20 +100,20 @@ def motion_features(channels: NDArray[np.float64]) -> FloatArray:
     return np.concatenate([mean, std, *bands]).astype(np.float32)
 
 
-def tables(features: LogMel = SPEECH) -> str:
+def tables() -> str:
     """Return the C header with the tables of `logmel.c`."""
-    bins = [np.flatnonzero(row) for row in features.triangles]
-    weights = np.concatenate([row[found] for row, found in zip(features.triangles, bins, strict=True)])
-    angles = 2 * np.pi * np.arange(features.frame // 2) / features.frame
+    bins = [np.flatnonzero(row) for row in SPEECH.triangles]
+    weights = np.concatenate([row[found] for row, found in zip(SPEECH.triangles, bins, strict=True)])
+    angles = 2 * np.pi * np.arange(SPEECH.frame // 2) / SPEECH.frame
     lines = [
         "/* Tables of logmel.c, written by benchmarks/features.py. */",
         "",
-        f"#define LOGMEL_FRAME {features.frame}",
-        f"#define LOGMEL_MELS {features.n_mel}",
+        f"#define LOGMEL_FRAME {SPEECH.frame}",
+        f"#define LOGMEL_MELS {SPEECH.n_mel}",
         f"#define LOGMEL_FRAMES {SPEECH_FRAMES}",
-        f"#define LOGMEL_FLOOR {_number(features.floor)}",
+        f"#define LOGMEL_FLOOR {_number(SPEECH.floor)}",
         "",
-        *_array("float", "logmel_window", "LOGMEL_FRAME", map(_number, features.window)),
+        *_array("float", "logmel_window", "LOGMEL_FRAME", map(_number, SPEECH.window)),
         *_array("float", "logmel_cos", "LOGMEL_FRAME / 2", map(_number, np.cos(angles))),
         *_array("float", "logmel_sin", "LOGMEL_FRAME / 2", map(_number, np.sin(angles))),
         "/* First bin, number of bins and weights of each triangle. */",
