@@ -182,9 +182,7 @@ def check_step(network: Network, options: ExportOptions) -> None:
     if refused:
         raise ExportError(
             f"--snn step has no form for the {refused} needs all steps",
-            hint="take --snn unrolled, or leave --probabilities out"
-            if network.output_activation != "none"
-            else "take --snn unrolled",
+            hint=f"take --snn unrolled{', or omit --probabilities' * (network.output_activation != 'none')}",
         )
 
 

@@ -127,7 +127,7 @@ def _no_form(neuron: Neuron) -> NoFormError:
 
 
 def standardize(graph: Operators[V], network: Network, x: V) -> V:
-    """Add the standardization of the input `x`; return what the first layer takes."""
+    """Add the standardization of the input `x`; return the input of the first layer."""
     scaling = network.input_scaling
     if scaling is None:
         return x

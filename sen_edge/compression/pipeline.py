@@ -297,7 +297,7 @@ def _compress_once(network: Network, request: CompressRequest, inputs: Inputs | 
 
 
 def _compress_coordinates(network: Network, request: CompressRequest) -> Network:
-    """Hierarchical or low-rank form of the weights themselves, for want of inputs; no matrix is formed.
+    """Hierarchical or low-rank form of the weights themselves, without inputs; no matrix is formed.
 
     Layers that would not become smaller, often the last, stay as they are.
     """

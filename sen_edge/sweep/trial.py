@@ -35,7 +35,7 @@ KEPT = 16
 
 
 def run_trial(settings: Settings) -> dict[str, Any]:
-    """Train, compress if that is asked for, and measure, in one thread of torch. Equal settings give equal figures.
+    """Train, compress if requested, and measure, in one thread of torch. Equal settings give equal figures.
 
     Choices go by the metric of the task on held-out training examples, such as `validation_accuracy`; scores on the
     test data are for the record. With a compression there are also those before it.
@@ -137,7 +137,7 @@ def _sizes(network: Network) -> dict[str, int]:
 
 @lru_cache(maxsize=1)
 def _dataset(data: tuple[Any, ...], task_name: str | None, target: tuple[str, ...]) -> Dataset:
-    """The data; kept, for the next trial is likely to need them too."""
+    """The data; kept, because the next trial probably needs them too."""
     name, data_dir, has_steps, sha256 = data
     folder = None if data_dir is None else Path(data_dir)
     dataset = load(name, folder, task=task_name, target=target, has_steps=has_steps)

@@ -8,7 +8,7 @@ from sen_runtime.ir.network import Network
 
 
 def names(network: Network) -> Mapping[str, tuple[str, ...]]:
-    """Names that the metadata have for all inputs or outputs: "feature" and "output"; empty where there are none."""
+    """Names of all features or outputs in the metadata, by "feature" and "output"; incomplete ones left out."""
     found = {
         "feature": (network.names("feature_names"), network.n_features),
         "output": (network.names("output_names"), network.n_out),
@@ -17,7 +17,7 @@ def names(network: Network) -> Mapping[str, tuple[str, ...]]:
 
 
 def string(text: str) -> str:
-    """C string literal of the UTF-8 bytes of a text, in ASCII; a half of a surrogate pair becomes `?`."""
+    """C string literal of the UTF-8 bytes of a text, in ASCII; an unpaired surrogate becomes `?`."""
     escaped = {ord(character): f"\\{character}" for character in '\\"?'}  # ? of trigraphs
     content = (
         escaped.get(byte) or (chr(byte) if 0x20 <= byte < 0x7F else f"\\{byte:03o}")

@@ -16,7 +16,7 @@ class LoweredScaling:
 
     Attributes:
         constants: by symbol: "input_mean", "input_inverse", "output_mean", "output_std"; only those that are used.
-        standardized: place of the standardized input in the arena; None where the network takes inputs as they are.
+        standardized: place of the standardized input in the arena; None without standardization.
         activation: of the outputs: "none", "softmax" or "sigmoid".
         counts_spikes: whether outputs are counts of spikes, which exist after all steps only.
     """

@@ -105,7 +105,7 @@ class TfliteExporter(Exporter):
 
 
 def _check_int8_io(network: Network) -> None:
-    """Refuse what int8 inputs and outputs lack: standardization, restoration and activations are float."""
+    """Refuse standardization, restoration and output activations, which are float, for int8 inputs and outputs."""
     if network.input_scaling is not None:
         raise ExportError(
             "--int8-io has one scale for all features, and this network standardizes each with its own",
