@@ -25,10 +25,15 @@ CHUNK = 1000
 def task_of(network: Network) -> TaskKind:
     """Task of a network; a `DataError` if it is unknown, or impossible with its inputs and outputs."""
     kind = task.of(network.task)
-    if kind.name == task.RECONSTRUCTION and (network.n_out != network.n_in or network.input_coding == "spikes"):
-        what = "spike trains" if network.input_coding == "spikes" else f"{network.n_in} inputs"
-        raise DataError(f"the task of a network of {what} and {network.n_out} outputs is {kind.name}; expected another")
+    check_shapes(kind, network.input_shape, network.n_out)
     return kind
+
+
+def check_shapes(kind: TaskKind, input_shape: tuple[int, ...], n_out: int) -> None:
+    """Refuse a reconstruction whose outputs do not have the shape of an input."""
+    if kind.name == task.RECONSTRUCTION and input_shape != (n_out,):
+        found = f"a network with inputs of shape {list(input_shape)} has {n_out} outputs"
+        raise DataError(f"{found}; expected [{n_out}] for the task {kind.name}")
 
 
 def in_units(

@@ -329,6 +329,13 @@ def test_scores_are_those_of_the_task(task: str, name: str, value: float | None,
     assert row["accuracy_percent"] is None and name in text.table(found, 400)
 
 
+def test_reconstructions_of_another_shape_are_refused(tmp_path: Path) -> None:
+    network = replace(small_network(), metadata={"task": RECONSTRUCTION})
+    np.savez(tmp_path / "data.npz", x_test=np.zeros((8, network.n_in), np.float32))
+    with pytest.raises(DataError, match="reconstruction"):
+        run(write(tmp_path, "net.sen", network), data=tmp_path / "data.npz")
+
+
 def test_continuous_outputs_are_judged_without_their_order() -> None:
     expected = np.random.default_rng(0).normal(0, 1, (50, 3)) * [1, 1000, 1]
     tolerance = judge.tolerance_for(("float32", "float32"), is_spiking=False, has_data=True)

@@ -7,6 +7,7 @@ import pytest
 
 from sen_runtime import task
 from sen_runtime.errors import DataError
+from sen_runtime.scores import check_shapes
 from sen_runtime.task import ACCURACY, ERROR, EXACT_MATCH, F1, MACRO_F1, MAE, R2, RMSE, ROC_AUC
 
 NO_INPUTS = np.zeros((0, 0))
@@ -46,3 +47,11 @@ def test_a_drop_is_positive_where_a_score_is_worse() -> None:
 def test_an_unknown_task_is_refused() -> None:
     with pytest.raises(DataError):
         task.of("ranking")
+
+
+@pytest.mark.parametrize("input_shape", [(3,), (2, 4), (4, 4)], ids=["other inputs", "channels", "sequences"])
+def test_a_reconstruction_returns_its_input(input_shape: tuple[int, ...]) -> None:
+    with pytest.raises(DataError, match="reconstruction"):
+        check_shapes(task.of("reconstruction"), input_shape, 4)
+    check_shapes(task.of("reconstruction"), (4,), 4)
+    check_shapes(task.of("regression"), input_shape, 4)

@@ -32,7 +32,7 @@ from sen_runtime.engines import Session
 from sen_runtime.errors import UsageError
 from sen_runtime.ir.network import DEFAULT_INPUT_RANGE
 from sen_runtime.ir.standardization import Standardization
-from sen_runtime.scores import scores_of
+from sen_runtime.scores import check_shapes, scores_of
 from sen_runtime.signals import defer_interrupts
 from sen_runtime.task import RECONSTRUCTION, Metric, of
 from sen_runtime.untrusted import listing
@@ -208,6 +208,7 @@ def _score(
     if data is None or (data.targets is None and data.task != RECONSTRUCTION):
         return None
     kept, kind, network = even_choice(len(data.inputs), MAX_SCORED), of(data.task), row.plan.artifact.network
+    check_shapes(kind, row.input_shape, row.n_out)
     units = scaling if network is None or scaling is not None else network.input_scaling
 
     def run(x: FloatArray) -> FloatArray:
