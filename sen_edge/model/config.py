@@ -159,11 +159,12 @@ class SpatialConfig(Schema):
             found = len(getattr(self, key))
             if found not in (0, expected):
                 raise SchemaError(f"has {found} items; expected {expected} or none", key=key)
-        if self.task == "reconstruction" and n_in != n_out:
-            raise SchemaError(
-                f"is reconstruction, with {n_in} inputs and {n_out} outputs; expected as many", key="task"
-            )
         coding = self.coding
+        if self.task == "reconstruction" and (n_in != n_out or coding.has_steps):
+            inputs = f"{n_in} inputs{' in each step' if coding.has_steps else ''}"
+            raise SchemaError(
+                f"is reconstruction, with {inputs} and {n_out} outputs; expected one per input value", key="task"
+            )
         if self.spiking is not None and self.input_scaling and coding.gives_spikes:
             raise SchemaError(
                 f"is true; input coding {self.spiking.input_coding} feeds spikes, which are not standardized",

@@ -65,6 +65,14 @@ def test_spikes_are_not_standardized(coding: str) -> None:
     assert caught.value.key == "input_scaling" and "--standardize" in caught.value.hint
 
 
+@pytest.mark.parametrize("coding", ["current", "delta", "spikes"])
+def test_sequences_are_not_reconstructed(coding: str) -> None:
+    data = replace(sequences(), task="reconstruction", train_targets=None, test_targets=None)
+    with pytest.raises(SchemaError) as caught:
+        config_of(TrainRequest(arch="snn", input_coding=coding), data)
+    assert caught.value.key == "task"
+
+
 def test_a_change_is_for_coding_delta() -> None:
     with pytest.raises(SchemaError, match="delta"):
         TrainRequest(arch="snn", input_coding="rate", delta=0.5)
