@@ -117,7 +117,7 @@ def add_bench_options(add: Callable[..., object]) -> None:
         "--data",
         type=Path,
         metavar="FILE",
-        help="inputs and, for scores, targets: CSV, .npz (x, y), IDX images or a folder",
+        help="inputs and, for scores, targets: CSV, Parquet, .npz (x, y), IDX images or a folder",
     )
     add("--cold-cache", action="store_true", help="empty the caches before each inference")
     help_ = "pin the process to these cores; big: those of the highest capacity"

@@ -39,9 +39,13 @@ class Metric:
         """Name in keys of files, without spaces."""
         return self.name.replace(" ", "_")
 
+    def number(self, value: float) -> str:
+        """Value without its unit."""
+        return f"{value:.2f}" if self.unit else f"{value:.4g}"
+
     def text(self, value: float) -> str:
         """Value with its unit."""
-        return f"{value:.2f} %" if self.unit else f"{value:.4g}"
+        return f"{self.number(value)} {self.unit}".rstrip()
 
     def change_text(self, change: float) -> str:
         """Difference of two values, in points for percentages."""

@@ -119,7 +119,7 @@ def _print_table(name: str, ranking: list[Ranked], metric: Metric) -> None:
             str(each.rank),
             *map(show, each.values.values()),
             metric.text(each.validation_score),
-            " to ".join(metric.text(end).removesuffix(" %") for end in each.validation_range),
+            " to ".join(metric.number(end) for end in each.validation_range),
             metric.text(each.test_score),
             f"{each.macs:,}",
             f"{each.seeds_done}" + f", {each.seeds_failed} failed" * (each.seeds_failed > 0),

@@ -111,9 +111,9 @@ class Compressed(Displayed):
         score, training = self.figures["score"], self.figures.get("training")
         if score is not None:
             metric = metric_of(score)
-            notes[f"test_{metric.key}"] = metric.text(score["compressed"]).removesuffix(" %")
+            notes[f"test_{metric.key}"] = metric.number(score["compressed"])
             if training is not None:
-                notes[f"validation_{metric.key}"] = metric.text(training["validation_score"]).removesuffix(" %")
+                notes[f"validation_{metric.key}"] = metric.number(training["validation_score"])
         if path.suffix == IMAGE_SUFFIX:
             origin = {f"{self.source.origin.kind}_sha256": self.source.sha256}
             metadata = {**self.source.network.metadata, **origin, **notes}

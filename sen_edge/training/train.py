@@ -271,8 +271,8 @@ def _write(
         "dataset": dataset.name,
         "epochs_done": str(run.epoch),
         "best_epoch": str(best.epoch),
-        f"validation_{metric.key}": metric.text(best.score).removesuffix(" %"),
-        f"test_{metric.key}": metric.text(scores[metric]).removesuffix(" %"),
+        f"validation_{metric.key}": metric.number(best.score),
+        f"test_{metric.key}": metric.number(scores[metric]),
         "sen_edge_version": sen_edge.__version__,
     }
     result = checkpoint.from_module(cast("SpatialNetwork", run.network), {**metadata, **facts})

@@ -136,7 +136,7 @@ static int is_scaling(const sen_image *image, const uint32_t sections[2], uint32
     return 1;
 }
 
-/* What version 4 has behind the grid of the input. */
+/* Records of version 4, after the grid of the input. */
 static sen_status check_scaling(const sen_image *image)
 {
     const sen_program *program = image->program;

@@ -1,4 +1,4 @@
-/* What the checks of images share. */
+/* Declarations shared by the checks of images. */
 #ifndef SEN_IMAGE_H
 #define SEN_IMAGE_H
 
