@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import Identity
 from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
-from sen_runtime.ir.standardization import CONSTANTS, Standardization, left_to_caller, metadata_of
+from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, left_to_caller, metadata_of
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -51,7 +51,7 @@ def strip_input(network: Network) -> Network:
     """Leave the standardization of inputs to the caller, with the constants in the metadata."""
     if network.input_scaling is None:
         return network
-    metadata = {**network.metadata, **metadata_of(network.input_scaling)}
+    metadata = {**network.metadata, "preprocess": LEFT_TO_CALLER, **metadata_of(network.input_scaling)}
     return replace(network, input_scaling=None, metadata=metadata)
 
 

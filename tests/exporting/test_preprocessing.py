@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sen_edge.api import bench
+from sen_edge.data import datasets
 from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting.manifest import ExportResult
 from sen_edge.exporting.pipeline import export
@@ -27,6 +29,8 @@ from sen_exporters.tflite.exporter import TfliteExporter
 from sen_runtime.engines import onnxruntime
 from sen_runtime.errors import EngineError
 from sen_runtime.ir.standardization import Standardization
+from sen_runtime.scores import network_scores
+from sen_runtime.task import ERROR
 
 FEATURES = ("temperature", "pressure", "humidity", "wind", "light")
 MEAN, STD = [20.0, 1e5, 0.5, 3.0, 400.0], [8.0, 2e4, 0.2, 2.0, 300.0]
@@ -44,7 +48,7 @@ def make_model(
     module.reset_parameters(0, position_scale=1.0)
     module.input_scaling = Standardization(np.array(mean, np.float32), np.array(std, np.float32))
     if restored:
-        module.output_scaling = Standardization(np.full(3, 10, np.float32), np.full(3, 5, np.float32))
+        module.output_scaling = Standardization(np.full(restored, 10, np.float32), np.full(restored, 5, np.float32))
     path = folder / "model.safetensors"
     checkpoints.save(checkpoints.from_module(module), path)
     return load(path)
@@ -72,6 +76,18 @@ def operators(path: Path) -> list[str]:
     import onnx
 
     return [node.op_type for node in onnx.load(path).graph.node]
+
+
+@pytest.mark.parametrize("choice", ["fold", "node", "none"])
+def test_benchmarks_score_every_reconstruction_in_units_of_the_standardization(choice: Any, tmp_path: Path) -> None:
+    model = make_model(tmp_path, restored=5, task="reconstruction", layer_sizes=(5, 16, 5), output_names=())
+    data = tmp_path / "normal.npz"
+    np.savez(data, x=np.load(write_data(tmp_path, model))["x"])
+    result = run(model, tmp_path / "out", to=("onnx", "tflite", "sen"), preprocess=choice)
+    expected = network_scores(model.network, datasets.load(str(data), task="reconstruction").test)[ERROR]
+    paths = [path for path in result.files if path.suffix in (".onnx", ".tflite", ".sen")]
+    scores = [row["score"]["value"] for row in bench(paths, data=data, seconds=0.1).rows]
+    assert scores == pytest.approx([expected] * len(scores), rel=1e-3)
 
 
 @pytest.mark.parametrize("choice", ["fold", "node", "none", None])

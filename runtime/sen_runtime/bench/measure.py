@@ -25,7 +25,7 @@ from sen_runtime.bench.loops import N_INPUTS
 from sen_runtime.bench.plan import BenchRequest, RowPlan, plan
 from sen_runtime.bench.profile import add_profiles
 from sen_runtime.bench.rounds import Measured, measure_rounds
-from sen_runtime.bench.rows import FloatArray, Observations, Row, caller_scaling, input_ranges
+from sen_runtime.bench.rows import FloatArray, Observations, Row, caller_scaling, input_ranges, stated_scaling
 from sen_runtime.bench.statistics import even_choice
 from sen_runtime.data import TEST, TRAINING, DataFile, Examples, check_fit, form_of
 from sen_runtime.engines import Session
@@ -203,13 +203,13 @@ def _score(
 ) -> tuple[Metric, float] | None:
     """Metric of the task on the data; None without targets.
 
-    Reconstruction errors are in units of the standardization where the file has one.
+    Reconstruction errors are in units of the standardization in the metadata of the file.
     """
     if data is None or (data.targets is None and data.task != RECONSTRUCTION):
         return None
-    kept, kind, network = even_choice(len(data.inputs), MAX_SCORED), of(data.task), row.plan.artifact.network
+    kept, kind = even_choice(len(data.inputs), MAX_SCORED), of(data.task)
     check_shapes(kind, row.input_shape, row.n_out)
-    units = scaling if network is None or scaling is not None else network.input_scaling
+    units = stated_scaling(row)
 
     def run(x: FloatArray) -> FloatArray:
         return loops.outputs(session, _standardize(x, scaling), session.batch_size or min(len(x), SCORED_ROWS))

@@ -15,7 +15,7 @@ from sen_runtime.bench.plan import BenchRequest, LeftOut, RowPlan
 from sen_runtime.bench.rounds import Measured
 from sen_runtime.errors import NetworkError, UsageError
 from sen_runtime.ir.network import input_range_of, stored_dtype
-from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, left_to_caller
+from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, scaling_of
 from sen_runtime.task import CLASSIFICATION, Metric
 
 FloatArray = NDArray[np.float32]
@@ -108,8 +108,16 @@ def caller_scaling(rows: Sequence[Row]) -> Standardization | None:
             "standardization (preprocess in their metadata)",
             "measure them in separate runs",
         )
-    path, n_in = rows[0].plan.artifact.path, rows[0].input_shape[-1]
+    return stated_scaling(rows[0]) if rows[0].properties.get("preprocess") == LEFT_TO_CALLER else None
+
+
+def stated_scaling(row: Row) -> Standardization | None:
+    """Standardization in the metadata of a file; None without.
+
+    Raises:
+        UsageError: its constants are damaged.
+    """
     try:
-        return left_to_caller(rows[0].properties, n_in)
+        return scaling_of(row.properties, row.input_shape[-1])
     except NetworkError as error:
-        raise UsageError(f"{path}: {error.message}", error.hint) from error
+        raise UsageError(f"{row.plan.artifact.path}: {error.message}", error.hint) from error

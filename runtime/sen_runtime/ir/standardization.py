@@ -15,7 +15,8 @@ from sen_runtime.ir.checks import Array, check_array, require
 
 #: Standard deviations around the mean of a standardized feature that verification inputs cover.
 STANDARDIZED_RANGE = 4.0
-#: `preprocess` in the metadata of a file whose caller standardizes inputs, with these constants.
+#: `preprocess` in the metadata of a file whose caller standardizes inputs; constants in the metadata of such a file and
+#: of a reconstruction, whose error is in units of the standardization.
 LEFT_TO_CALLER, CONSTANTS = "none", ("input_mean", "input_std")
 
 
@@ -63,18 +64,18 @@ class Standardization:
 
 
 def metadata_of(scaling: Standardization) -> dict[str, str]:
-    """Metadata of a file whose caller standardizes inputs: `preprocess`, and JSON lists of the constants."""
+    """Metadata of a file whose caller needs the constants: JSON lists."""
     lists = ([float(f"{value:.9g}") for value in array] for array in (scaling.mean, scaling.std))
-    return {"preprocess": LEFT_TO_CALLER, **dict(zip(CONSTANTS, map(json.dumps, lists)))}
+    return dict(zip(CONSTANTS, map(json.dumps, lists)))
 
 
-def left_to_caller(metadata: Mapping[str, str], n_features: int) -> Standardization | None:
-    """Standardization that inputs of a file need first, see `metadata_of`; None for inputs as they are.
+def scaling_of(metadata: Mapping[str, str], n_features: int) -> Standardization | None:
+    """Standardization in the metadata of a file, see `metadata_of`; None without.
 
     Raises:
-        NetworkError: the constants are missing or damaged, or of another number of features.
+        NetworkError: the constants are damaged, of another number of features, or missing where callers apply them.
     """
-    if metadata.get("preprocess") != LEFT_TO_CALLER:
+    if metadata.get("preprocess") != LEFT_TO_CALLER and not any(name in metadata for name in CONSTANTS):
         return None
     arrays = []
     for name in CONSTANTS:
@@ -85,7 +86,12 @@ def left_to_caller(metadata: Mapping[str, str], n_features: int) -> Standardizat
             arrays.append(np.empty(0, np.float32))
         if arrays[-1].shape != (n_features,):
             raise NetworkError(
-                f"the metadata have preprocess = {LEFT_TO_CALLER}; expected {n_features} numbers in {name}",
+                f"the metadata have an input standardization; expected {n_features} numbers in {name}",
                 "export the model again",
             )
     return Standardization(*arrays)
+
+
+def left_to_caller(metadata: Mapping[str, str], n_features: int) -> Standardization | None:
+    """Standardization that inputs of a file need first; None for inputs as they are. Errors: those of `scaling_of`."""
+    return scaling_of(metadata, n_features) if metadata.get("preprocess") == LEFT_TO_CALLER else None
