@@ -97,7 +97,7 @@ def _function(module: str, name: str, function: Any) -> str:
 def _class(name: str, cls: type) -> str:
     """Format the docstrings of a class and of its methods, without those common to all results."""
     parts = [f"## sen_edge.{name}\n", _text(cls)]
-    for method, value in vars(cls).items():
+    for method, value in ((name, getattr(each, "__func__", each)) for name, each in vars(cls).items()):
         is_own = method not in ("summary", "to_dict") and not method.startswith("_")
         if is_own and inspect.isfunction(value):
             parts += [f"### {name}.{method}\n", _text(value)]

@@ -1,10 +1,20 @@
-"""Short text and an HTML table of results, for the console and notebooks."""
+"""Display of results: one line, an HTML table for notebooks, text in Markdown."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from html import escape
+
+from sen_runtime.untrusted import MAX_MESSAGE, printable
+
+#: Escapes of the characters with a meaning in Markdown.
+MARKDOWN = {ord(mark): f"&#{ord(mark)};" if mark in "<>|&" else f"\\{mark}" for mark in "\\`*_[]<>|&"}
+
+
+def to_markdown(text: str, limit: int = MAX_MESSAGE) -> str:
+    """Escape text for Markdown: one line of at most `limit` characters, without control characters."""
+    return printable(text, limit).translate(MARKDOWN)
 
 
 class Displayed(ABC):

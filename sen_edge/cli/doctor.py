@@ -28,6 +28,7 @@ PACKAGES = {
 }
 #: Extras: purpose, and modules by package.
 EXTRAS = {
+    "hub": ("models of the Hugging Face Hub", {"huggingface_hub": "huggingface_hub"}),
     "plot": ("figures of networks and benchmarks", {"matplotlib": "matplotlib.figure"}),
     "sweep": ("sweeps", {"dask": "dask", "distributed": "distributed", "optuna": "optuna", "pyarrow": "pyarrow"}),
 }
@@ -58,7 +59,7 @@ def doctor(
 ) -> None:
     """Check engines and extras on this machine, and print the pip command for those that do not work.
 
-    Installs nothing. Exit code 4 if something is missing or broken; the extras plot and sweep are optional.
+    Installs nothing. Exit code 4 if something is missing or broken; extras are optional.
     """
     from sen_exporters.base import exporter_names
 

@@ -17,7 +17,10 @@ from sen_edge.errors import UsageError
 from sen_edge.schema import Option, Schema, SchemaError, fields_of, split
 from sen_runtime.untrusted import quote
 
-ModelPath = Annotated[Path, typer.Argument(help="Checkpoint (.pt, .safetensors) or image (.sen).", metavar="MODEL")]
+ModelPath = Annotated[
+    Path,
+    typer.Argument(help="Checkpoint (.pt, .safetensors), image (.sen), or folder of them to share.", metavar="MODEL"),
+]
 MapPath = Annotated[Path | None, typer.Option("--map", help="TOML map of a foreign state dict.", metavar="FILE")]
 DataDir = Annotated[Path | None, typer.Option(help="Folder of the data sets.", metavar="DIR")]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]

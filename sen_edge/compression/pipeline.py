@@ -23,8 +23,8 @@ from sen_edge.data.subsample import subsample
 from sen_edge.display import Displayed
 from sen_edge.errors import OutputError, UsageError
 from sen_edge.model import checkpoint as checkpoints
-from sen_edge.model.model import IMAGE_SUFFIX, SUFFIXES, Model
-from sen_edge.model.parameters import Checkpoint, compression_note, map_note
+from sen_edge.model.model import SUFFIXES, Model, to_bytes
+from sen_edge.model.parameters import Checkpoint, compression_note, map_note, metric_of
 from sen_edge.model.statistics import MAX_WRITTEN_OUT, layer_figures
 from sen_edge.overwrite import refuse_existing, write_outputs
 from sen_edge.passes.materialize import materialize
@@ -32,12 +32,10 @@ from sen_edge.passes.quantize import to_float16
 from sen_edge.progress import Progress, silent
 from sen_edge.training.recipe import suggested_recipe
 from sen_runtime import __version__
-from sen_runtime import format as image
 from sen_runtime.ir.network import Layer, Network, stored_dtype
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.scores import network_scores, task_of
-from sen_runtime.task import Metric
 
 #: Live at once for each weight: the measured peak of pruning is 48.
 COMPRESS_BYTES = 24
@@ -107,24 +105,7 @@ class Compressed(Displayed):
         """
         path = Path(path)
         check_output(path, self.source.path, force=force)
-        notes = compression_note(self.figures)
-        score, training = self.figures["score"], self.figures.get("training")
-        if score is not None:
-            metric = metric_of(score)
-            notes[f"test_{metric.key}"] = metric.number(score["compressed"])
-            if training is not None:
-                notes[f"validation_{metric.key}"] = metric.number(training["validation_score"])
-        if path.suffix == IMAGE_SUFFIX:
-            origin = {f"{self.source.origin.kind}_sha256": self.source.sha256}
-            metadata = {**self.source.network.metadata, **origin, **notes}
-            data = image.dumps(replace(self.network, metadata=metadata))
-        elif self.checkpoint is None:
-            raise UsageError(
-                f"{path}: the result is no checkpoint", "save a .sen image, or compress as_checkpoint=True"
-            )
-        else:
-            metadata = {**self.checkpoint.metadata, **notes}
-            data = checkpoints.dumps(replace(self.checkpoint, metadata=metadata, sha256=""), path)
+        data = to_bytes(self.model, path.suffix)
         manifest = manifest_path(path)
         text = json.dumps(self.manifest, indent=2, sort_keys=True) + "\n"
         write_outputs(path.parent, {path.name: data, manifest.name: text.encode()}, force=force)
@@ -364,8 +345,3 @@ def _score(model: Model, network: Network, dataset: Dataset) -> dict[str, Any]:
         "original": network_scores(materialize(model.network), dataset.test)[metric],
         "compressed": network_scores(materialize(network), dataset.test)[metric],
     }
-
-
-def metric_of(score: Mapping[str, Any]) -> Metric:
-    """Return the metric of an entry with `metric` and `unit`."""
-    return Metric(score["metric"], score["unit"])

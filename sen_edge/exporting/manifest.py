@@ -10,28 +10,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sen_edge
+from sen_edge import manifest_file
 from sen_edge.display import Displayed
 from sen_edge.errors import OutputError
 from sen_edge.exporting.verify.result import Verification
 from sen_edge.model.parameters import map_note
 from sen_edge.model.statistics import layer_figures
 from sen_exporters.base import Artifact, ExportOptions
-from sen_runtime.errors import SenError
 from sen_runtime.figures import size
 from sen_runtime.ir.network import output_grid
-from sen_runtime.untrusted import load_json, read_regular
 
 if TYPE_CHECKING:
     from sen_edge.exporting.request import ExportRequest
     from sen_edge.exporting.verify.expectation import Agreement
     from sen_edge.model.model import Model
 
-MANIFEST_VERSION = 4
 #: Shared entries of all artifacts of a manifest, in the manifest and in its `input`.
 SAME = ("sen_edge", "compression", "network", "quantization")
 SAME_INPUT = ("config", "map")
-#: Max bytes of a manifest; real ones have a few kB.
-MAX_BYTES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def manifest(
         "dtype": dtype,
     }
     return {
-        "manifest_version": MANIFEST_VERSION,
+        "manifest_version": manifest_file.VERSION,
         "sen_edge": sen_edge.__version__,
         "input": {
             "file": model.name,
@@ -146,7 +142,7 @@ def read_earlier(path: Path, sha256: str, *, force: bool) -> dict[str, Any] | No
     """
     if not path.exists():
         return None
-    earlier = None if path.is_dir() else _read(path)
+    earlier = None if path.is_dir() else manifest_file.read(path)
     if earlier is not None and earlier["input"]["sha256"] == sha256:
         return earlier
     if path.is_dir() or not force:
@@ -196,23 +192,13 @@ def extend(path: Path, described: Mapping[str, Any], *, force: bool) -> dict[str
     return new
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """Read a manifest of this version; None for anything else."""
-    try:
-        found = load_json(read_regular(path, MAX_BYTES), str(path))
-        if found["manifest_version"] != MANIFEST_VERSION:
-            return None
-        for artifact in found["artifacts"]:
-            str(artifact["target"]), dict(artifact["files"])
-        str(found["input"]["sha256"]), dict(found["left_out"]), list(found["warnings"])
-    except (SenError, KeyError, TypeError, ValueError):
-        return None
-    return dict(found)
-
-
 def _others(path: Path, earlier: Mapping[str, Any], targets: Collection[str]) -> list[Any]:
     """Return the unchanged artifacts of other targets."""
-    return [each for each in earlier["artifacts"] if each["target"] not in targets and _is_unchanged(path.parent, each)]
+    return [
+        each
+        for each in earlier["artifacts"]
+        if each["target"] not in targets and manifest_file.is_unchanged(path.parent, each)
+    ]
 
 
 def _another(path: Path, different: Sequence[str]) -> OutputError:
@@ -220,17 +206,6 @@ def _another(path: Path, different: Sequence[str]) -> OutputError:
         f"{path} describes an export of the same model with another {' and '.join(different)}",
         hint="export under another --name, or pass --force to replace the manifest",
     )
-
-
-def _is_unchanged(folder: Path, artifact: Mapping[str, Any]) -> bool:
-    """Return whether the files of an artifact match their hashes."""
-    try:
-        return all(
-            hashlib.sha256(read_regular(folder / name)).hexdigest() == facts["sha256"]
-            for name, facts in artifact["files"].items()
-        )
-    except (SenError, KeyError, TypeError):
-        return False
 
 
 def _artifact(exported: Exported) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sen_edge.display import Displayed
-from sen_edge.errors import DataError, UsageError
+from sen_edge.errors import CheckpointError, DataError, UsageError
 from sen_edge.model import checkpoint as checkpoints
-from sen_edge.model.parameters import AppliedMap, Checkpoint
+from sen_edge.model import pretrained
+from sen_edge.model.card import SavedModel
+from sen_edge.model.parameters import AppliedMap, Checkpoint, compression_metadata
 from sen_edge.model.tensor_file import check_suffix
 from sen_edge.passes.standardization import restore_input
 from sen_runtime import format as image
@@ -173,6 +175,64 @@ class Model(Displayed):
         outputs = self.trace(inputs[None] if is_single else inputs)[-1]
         return outputs[0] if is_single else outputs
 
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        *,
+        exports: str | Path | Sequence[str | Path] = (),
+        license_id: str | None = None,
+        force: bool = False,
+    ) -> list[Path]:
+        """Write a folder to share: model file, config.json, model card and exported files, all or none.
+
+        Args:
+            folder: output folder; other files in it stay.
+            exports: manifests of exports of this model, or folders of them; their files are copied to `artifacts/`.
+            license_id: identifier of the Hugging Face Hub, such as "apache-2.0"; None states no licence.
+            force: replace existing files.
+
+        Returns:
+            Paths of all files.
+
+        Raises:
+            UsageError: no manifest of an export; invalid identifier.
+            OutputError: a file exists or cannot be written; an export is of another model, or its files changed.
+        """
+        file = pretrained.IMAGE if self.checkpoint is None else pretrained.CHECKPOINT
+        saved = SavedModel(
+            file,
+            to_bytes(self, Path(file).suffix),
+            pretrained.source_of(self.origin.path, self.name, self.origin.sha256),
+            self.network,
+            self.summary(),
+            _metadata(self),
+            None if self.checkpoint is None else self.checkpoint.config.to_dict(),
+        )
+        paths = map(Path, [exports] if isinstance(exports, (str, Path)) else exports)
+        hashes = {self.origin.sha256}
+        return pretrained.write(Path(folder), saved, paths, hashes, license_id=license_id, force=force)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Model:
+        """Load a model from a folder that `save_pretrained` wrote, or from the Hugging Face Hub.
+
+        Args:
+            name: folder; or, if there is no such folder, a model on the Hub as OWNER/NAME, of which config.json and the
+                model file are downloaded to the cache of huggingface_hub.
+            revision: branch, tag or commit on the Hub.
+            local_files_only: do not download; read the cache. `HF_HUB_OFFLINE=1` does the same.
+
+        Raises:
+            CheckpointError: neither exists; or see `sen_edge.load`.
+            MissingExtraError: huggingface_hub is not installed.
+            UsageError: a revision of a folder.
+        """
+        if not Path(name).is_dir():
+            return load(pretrained.download(name, revision, local_files_only=local_files_only))
+        if revision is not None:
+            raise UsageError(f"revision has no effect: {name} is a folder")
+        return load(name)
+
     def trace(self, x: FloatArray) -> list[FloatArray]:
         """Compute outputs of every layer, `[batch, n]` each, the readout last: the reference for verification.
 
@@ -208,8 +268,8 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
     """Read a model.
 
     Args:
-        path: checkpoint (`.pt`, `.safetensors`), or `.sen` image. An image that leaves standardization to its caller
-            becomes a network that standardizes its inputs.
+        path: checkpoint (`.pt`, `.safetensors`), or `.sen` image, or folder of `Model.save_pretrained`. An image that
+            leaves standardization to its caller becomes a network that standardizes its inputs.
         map_path: TOML map of a foreign state dict.
 
     Raises:
@@ -219,6 +279,10 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
         UsageError: a map for an image.
     """
     path, map_path = Path(path), None if map_path is None else Path(map_path)
+    if path.is_dir():
+        if map_path is not None:
+            raise UsageError(f"--map is for foreign checkpoints; {path} is a folder", hint="leave it out")
+        return _load_folder(path)
     if path.suffix == IMAGE_SUFFIX:
         if map_path is not None:
             raise UsageError(f"--map is for foreign checkpoints; {path} is an image", hint="leave it out")
@@ -227,12 +291,59 @@ def load(path: str | Path, *, map_path: str | Path | None = None) -> Model:
             return Model(restore_input(image.loads(data)), hashlib.sha256(data).hexdigest(), path=path)
         except (ImageError, NetworkError) as error:
             raise type(error)(f"{path}: {error.message}", error.hint) from error
+    if not path.suffix and not path.exists():
+        raise CheckpointError(f"{path} does not exist", hint=pretrained.EXPECTED)
     check_suffix(path, SUFFIXES)
     checkpoint = checkpoints.load(path, map_path=map_path)
     try:
         return Model(checkpoints.to_network(checkpoint), checkpoint.sha256, checkpoint, path)
     except NetworkError as error:
         raise NetworkError(f"{path}: {error.message}", error.hint) from error
+
+
+def _load_folder(folder: Path) -> Model:
+    """Load the model of a folder.
+
+    Raises:
+        CheckpointError: config.json is missing, damaged, or not of the model file; or see `load`.
+    """
+    entry = pretrained.read(folder)
+    model = load(entry.path)
+    if model.sha256 != entry.sha256:
+        raise CheckpointError(
+            f"{entry.path} is not the file that {pretrained.CONFIG} describes", hint="save or download the folder again"
+        )
+    if model.to_dict()["config"] != entry.config:
+        raise CheckpointError(
+            f"{folder / pretrained.CONFIG}: config differs from that in {entry.path.name}",
+            hint="the model file counts; save the folder again",
+        )
+    return model
+
+
+def to_bytes(model: Model, suffix: str) -> bytes:
+    """Return the file of a model: a checkpoint, or an image for `.sen`.
+
+    Raises:
+        UsageError: a checkpoint of a model that is none.
+        ImageError: the network does not fit an image.
+    """
+    if suffix == IMAGE_SUFFIX:
+        return image.dumps(replace(model.network, metadata=_metadata(model)))
+    if model.checkpoint is None:
+        raise UsageError("the model is no checkpoint", "save a .sen image, or compress as_checkpoint=True")
+    checkpoint = replace(model.checkpoint, metadata=_metadata(model), sha256="")
+    return checkpoints.dumps(checkpoint, Path(f"model{suffix}"))
+
+
+def _metadata(model: Model) -> dict[str, str]:
+    """Return the text that a file of the model holds."""
+    metadata = dict(model.network.metadata if model.checkpoint is None else model.checkpoint.metadata)
+    if model.compression is not None:
+        metadata = compression_metadata(metadata, model.compression)
+    if model.checkpoint is None and model.source is not None:
+        metadata[f"{model.origin.kind}_sha256"] = model.origin.sha256
+    return metadata
 
 
 def count_stored_numbers(network: Network) -> tuple[int, ...]:

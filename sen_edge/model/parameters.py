@@ -16,6 +16,7 @@ from sen_edge.model.tensor_file import Float32Array, check_finite
 from sen_runtime.errors import NetworkError
 from sen_runtime.ir.neurons import Neuron
 from sen_runtime.ir.standardization import Standardization
+from sen_runtime.task import Metric
 from sen_runtime.untrusted import listing
 
 Synapses = NDArray[np.bool_]
@@ -111,3 +112,24 @@ def compression_note(figures: Mapping[str, Any]) -> dict[str, str]:
     """Return the entry `compression` of file metadata; equal entries mean that files compute the same."""
     note = {name: figures[name] for name in ("request", "score", "previous") if name in figures}
     return {"compression": json.dumps(note or dict(figures), sort_keys=True)}
+
+
+def compression_metadata(metadata: Mapping[str, str], figures: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata of a compressed model: those of the model before, with the compression and its scores.
+
+    Scores of the model before are left out.
+    """
+    kept = {name: text for name, text in metadata.items() if not name.startswith(("test_", "validation_"))}
+    notes, score, training = compression_note(figures), figures.get("score"), figures.get("training")
+    if score is not None:
+        metric = metric_of(score)
+        notes[f"test_{metric.key}"] = metric.number(score["compressed"])
+        notes["test_data"] = score["data"]
+        if training is not None:
+            notes[f"validation_{metric.key}"] = metric.number(training["validation_score"])
+    return {**kept, **notes}
+
+
+def metric_of(score: Mapping[str, Any]) -> Metric:
+    """Return the metric of an entry with `metric` and `unit`."""
+    return Metric(score["metric"], score["unit"])

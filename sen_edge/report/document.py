@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sen_edge.display import to_markdown
 from sen_edge.report import drawing
 from sen_edge.report.drawing import Chart
 from sen_runtime.errors import MissingExtraError
@@ -27,8 +28,6 @@ MAX_BYTES = 5_000_000
 CONTROLS = dict.fromkeys(
     [*range(9), *range(11, 32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)], "\ufffd"
 )
-#: Escapes of the characters with a meaning in Markdown.
-MARKDOWN = {ord(mark): f"&#{ord(mark)};" if mark in "<>|&" else f"\\{mark}" for mark in "\\`*_[]<>|&"}
 
 
 @dataclass(frozen=True)
@@ -80,9 +79,7 @@ def to_lines(parts: Sequence[Part], *, is_markdown: bool) -> str:
 
 
 def _lines(part: Part, *, is_markdown: bool) -> str:
-    def escape(text: str) -> str:
-        return printable(text).translate(MARKDOWN) if is_markdown else printable(text)
-
+    escape = to_markdown if is_markdown else printable
     match part:
         case Heading():
             return f"{'#' * part.level + ' ' if is_markdown else ''}{escape(part.title)}\n"

@@ -72,7 +72,7 @@ def test_what_cannot_be_loaded(mlp_path: Path, tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"none\.sen"):
         models.load(tmp_path / "none.sen")
     (tmp_path / "folder.sen").mkdir()
-    with pytest.raises(ImageError, match=r"folder\.sen"):
+    with pytest.raises(CheckpointError, match=r"folder\.sen"):
         models.load(tmp_path / "folder.sen")
     mlp_path.rename(tmp_path / "mlp.sen")
     with pytest.raises(ImageError, match=r"mlp\.sen"):
