@@ -1,132 +1,185 @@
-"""Weights of coordinates, computed in the graph from stored positions."""
+"""Weights of coordinates, computed in the graph from stored positions, in float32.
+
+Squared distances are sums of squared differences: in trained networks some neurons are 250 times nearer to each other
+than to the centre, so that the expanded form |p|^2 - 2 p.q + |q|^2 would lose five digits.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sen_exporters.onnx.graph import DOUBLE, FLOAT, GraphBuilder
+from sen_exporters.base import ExportError
+from sen_exporters.onnx.graph import GraphBuilder
 from sen_runtime.ir.operators import Coordinates
 from sen_runtime.ir.operators.coordinates import check_distances, check_range
 
 FloatArray = NDArray[np.float64]
 
-#: Relative error of a squared distance below which every weight keeps its last float32 digit.
-DISTANCE_ERROR = 2.0**-30
+#: Max relative error of a weight.
+WEIGHT_ERROR = 1e-5
+#: Unit round-off of float32: half the spacing of numbers at 1.
+UNIT = 2.0**-24
+#: Max bytes that onnxruntime takes to compute the weights of a layer at load: three matrices per coordinate.
+MAX_LOAD_BYTES = 2**31
 TILE_VALUES = 1 << 20
+HINT = "omit --weights coordinates: dense weights are computed in float64, at export"
 
 
 def coordinate_weights(graph: GraphBuilder, operator: Coordinates, name: str) -> str:
-    """Weights `[n_out, n_in]` as a value of the graph; onnxruntime folds it at load.
+    """Weights `[n_in, n_out]` as a value of the graph, which most engines compute at load.
 
         w = gain * mask / max(|q - p|, min_distance) ** exponent, or 0 where |q - p| > max_distance
 
-    In float64, rounded once.
-
     Raises:
         NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
+        ExportError: float32 does not give every weight within `WEIGHT_ERROR`.
     """
-    prefix = name.rpartition("/")[0]
-    source = graph.cast_constant(f"{prefix}/source_positions", operator.source, DOUBLE)
-    target = graph.cast_constant(f"{prefix}/target_positions", operator.target, DOUBLE)
-    bound, is_clear = squared_bound(operator)
-    if expansion_error(operator) > DISTANCE_ERROR or not is_clear:
-        distances = squared = _squared_distance_by_difference(graph, prefix, source, target)
-    else:
-        distances = squared = _squared_distance_by_expansion(graph, prefix, source, target)
+    prefix, limit = name.rpartition("/")[0], check_float32(operator)
+    squared = lengths = _squared_distance(graph, prefix, operator)
     if operator.min_distance > 0:
-        floor = graph.scalar(f"{prefix}/min_squared_distance", operator.min_distance**2, np.float64)
+        floor = graph.scalar(f"{prefix}/min_squared_distance", operator.min_distance**2)
         squared = graph.node("Max", [squared, floor], f"{prefix}/floored_squared_distance")
-    if operator.exponent == 1:
-        power = graph.node("Sqrt", [squared], f"{prefix}/distance")
-    elif operator.exponent == 2:
-        power = squared
-    else:
-        half = graph.scalar(f"{prefix}/half_exponent", operator.exponent / 2, np.float64)
-        power = graph.node("Pow", [squared, half], f"{prefix}/distance_power")
-    mask = graph.cast_constant(f"{prefix}/mask", operator.mask, DOUBLE)
-    gain = graph.scalar(f"{prefix}/gain", operator.gain, np.float64)
-    numerator = graph.node("Mul", [mask, gain], f"{prefix}/numerator")
-    quotient = graph.node("Div", [numerator, power], f"{name}_f64")
-    if bound == np.inf:
-        return graph.node("Cast", [quotient], name, to=FLOAT)
-    every = graph.node("Cast", [quotient], f"{name}_of_any_length", to=FLOAT)
-    longest = graph.scalar(f"{prefix}/max_squared_distance", bound, np.float64)
-    is_beyond = graph.node("Greater", [distances, longest], f"{prefix}/is_beyond_max_distance")
-    return graph.node("Where", [is_beyond, graph.scalar(f"{prefix}/no_weight", 0.0), every], name)
+    power = _power(graph, prefix, squared, operator.exponent)
+    numerator = (operator.gain * operator.mask.astype(np.float64)).astype(np.float32)
+    stored = graph.constant(f"{prefix}/numerator", numerator[:, np.newaxis])
+    if limit == np.inf:
+        return graph.node("Div", [stored, power], name)
+    every = graph.node("Div", [stored, power], f"{name}_of_any_length")
+    bound = graph.scalar(f"{prefix}/max_squared_distance", limit)
+    is_within = graph.is_above(bound, lengths, limit, f"{prefix}/is_within_max_distance")
+    return graph.node("Mul", [every, is_within], name)
 
 
-def _squared_distance_by_expansion(graph: GraphBuilder, prefix: str, source: str, target: str) -> str:
-    """|q|^2 - 2 q.p + |p|^2 as one product: without an [n_out, n_in, d] array, but it cancels for near points."""
-    norms = []
-    for kind, positions, keepdims in (("target", target, 1), ("source", source, 0)):
-        squares = graph.node("Mul", [positions, positions], f"{prefix}/{kind}_squares")
-        axis = graph.constant("axes/coordinates", np.array([1], np.int64))
-        norms.append(graph.node("ReduceSum", [squares, axis], f"{prefix}/{kind}_norms", keepdims=keepdims))
-    half = graph.node("Gemm", [target, source, norms[0]], f"{prefix}/half_expanded", alpha=-2.0, transB=1)
-    return graph.node("Add", [half, norms[1]], f"{prefix}/squared_distance")
-
-
-def _squared_distance_by_difference(graph: GraphBuilder, prefix: str, source: str, target: str) -> str:
-    """sum_k (q_k - p_k)^2 through an [n_out, n_in, d] array: exact for near points too."""
-    column = graph.node(
-        "Unsqueeze", [target, graph.constant("axes/coordinates", np.array([1], np.int64))], f"{prefix}/target_column"
-    )
-    difference = graph.node("Sub", [column, source], f"{prefix}/difference")
-    squares = graph.node("Mul", [difference, difference], f"{prefix}/difference_squares")
-    last = graph.constant("axes/last", np.array([2], np.int64))
-    return graph.node("ReduceSum", [squares, last], f"{prefix}/squared_distance", keepdims=0)
-
-
-def expansion_error(operator: Coordinates) -> float:
-    """Max relative error of a squared distance in expanded form, over all pairs of neurons.
-
-    At most d + 4 roundings of 2^-53 each, of terms whose sum is at most 2 (|p|^2 + |q|^2). Also checks the weights,
-    because the graph cannot refuse them.
-
-    Raises:
-        NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
-    """
-    numerator = operator.gain * operator.mask.astype(np.float64)
-    worst = 0.0
-    for first, squared, norms in _tiles(operator):
-        floored = np.maximum(squared, operator.min_distance**2)
-        distance = np.sqrt(floored)
-        check_distances(distance, first_target=first)
-        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
-            weights = numerator / distance**operator.exponent
-        weights[distance > operator.max_distance] = 0
-        check_range(weights, first_target=first)
-        worst = max(worst, float(np.max(norms / floored)))
-    return _rounding(operator) * worst
-
-
-def squared_bound(operator: Coordinates) -> tuple[float, bool]:
-    """Limit of a squared distance, such that rounding does not decide which synapses are beyond `max_distance`.
+def check_float32(operator: Coordinates) -> float:
+    """Check that float32 gives every weight, because the graph cannot refuse any.
 
     Returns:
-        Middle between the squared lengths of the longest synapse within and the shortest beyond; inf where none is
-        beyond. Whether the gap between them is wider than the error of the expanded form.
+        Limit of a squared distance, midway between those of the longest synapse within `max_distance` and of the
+        shortest beyond; inf where none is beyond.
+
+    Raises:
+        NetworkError, ExportError: see `coordinate_weights`.
     """
-    if not operator.has_max_distance:
-        return np.inf, True
-    longest, shortest_beyond, largest = 0.0, np.inf, 0.0
-    for _, squared, norms in _tiles(operator):
+    n_out, n_in = operator.shape
+    n_bytes = 3 * operator.dimensions * n_out * n_in * 4
+    if n_bytes > MAX_LOAD_BYTES:
+        raise ExportError(
+            f"coordinates: {n_out} x {n_in} weights in {operator.dimensions} dimensions take {n_bytes / 1e9:.1f} GB "
+            f"of memory at load; expected at most {MAX_LOAD_BYTES / 1e9:.1f}",
+            HINT,
+        )
+    length_error, error = rounding_errors(operator)
+    if error > WEIGHT_ERROR:
+        raise ExportError(
+            f"coordinates: float32 distances give weights within {error:.1e}; expected {WEIGHT_ERROR:.0e}", HINT
+        )
+    found = _measure(operator)
+    if found.shortest_beyond == np.inf:
+        return np.inf
+    limit = float(np.float32((found.longest + found.shortest_beyond) / 2))
+    if min(limit - found.longest, found.shortest_beyond - limit) <= length_error * limit:
+        raise ExportError(
+            f"coordinates: the distance of two neurons is max_distance ({operator.max_distance:g}) but for rounding to "
+            "float32",
+            HINT,
+        )
+    return limit
+
+
+def rounding_errors(operator: Coordinates) -> tuple[float, float]:
+    """Bounds of the relative errors of a squared distance and of a weight.
+
+    A sum of d rounded squares of rounded differences: the error exceeds 2 sqrt(d + 3) u with a vanishing probability
+    (N. Higham and T. Mary, SIAM J. Sci. Comput. 41(5), 2019).
+    """
+    squared = 2 * np.sqrt(operator.dimensions + 3) * UNIT
+    products = 2 + len(_binary_digits(operator.exponent / 2))
+    return squared, operator.exponent / 2 * squared + products * UNIT
+
+
+def _squared_distance(graph: GraphBuilder, prefix: str, operator: Coordinates) -> str:
+    """sum_k (q_k - p_k)^2 `[n_in, n_out]`, without an `[n_in, n_out, d]` array."""
+    source = graph.cast_constant(f"{prefix}/source_positions", operator.source)
+    target = graph.cast_constant(f"{prefix}/target_positions", operator.target)
+    turned = graph.node("Transpose", [target], f"{prefix}/target_coordinates", perm=[1, 0])
+    columns = graph.split(source, [f"{prefix}/source_{k}" for k in range(operator.dimensions)], axis=1)
+    rows = graph.split(turned, [f"{prefix}/target_{k}" for k in range(operator.dimensions)], axis=0)
+    total = ""
+    for k, (p, q) in enumerate(zip(columns, rows, strict=True)):
+        difference = graph.node("Sub", [q, p], f"{prefix}/difference_{k}")
+        square = graph.node("Mul", [difference, difference], f"{prefix}/square_{k}")
+        total = graph.node("Add", [total, square], f"{prefix}/squared_distance_{k}") if total else square
+    return total
+
+
+def _power(graph: GraphBuilder, prefix: str, squared: str, exponent: float) -> str:
+    """`squared ** (exponent / 2)`, from products and square roots, which engines round alike."""
+    digits = _binary_digits(exponent / 2)
+    values = {0: squared}
+    for k in range(1, max(digits) + 1):
+        values[k] = graph.node("Mul", [values[k - 1]] * 2, f"{prefix}/distance_power_{2 ** (k + 1)}")
+    for k in range(-1, min(digits) - 1, -1):
+        values[k] = graph.node("Sqrt", [values[k + 1]], f"{prefix}/distance_root_{2 ** (-k - 1)}")
+    power = values[digits[0]]
+    for n, k in enumerate(digits[1:]):
+        power = graph.node("Mul", [power, values[k]], f"{prefix}/distance_product_{n}")
+    return power
+
+
+def _binary_digits(x: float) -> list[int]:
+    """Exponents k such that x is the sum of all 2^k, the max first."""
+    numerator, denominator = x.as_integer_ratio()
+    shift = denominator.bit_length() - 1
+    return [k - shift for k in reversed(range(numerator.bit_length())) if numerator >> k & 1]
+
+
+@dataclass(frozen=True)
+class _Lengths:
+    """Squared lengths of the longest synapse within `max_distance`, and of the shortest beyond; inf where none is."""
+
+    longest: float
+    shortest_beyond: float
+
+
+def _measure(operator: Coordinates) -> _Lengths:
+    """Measure distances in float64, and check weights and powers of distances.
+
+    Raises:
+        NetworkError: two neurons at the same point while `min_distance` is 0, or a weight beyond float32.
+        ExportError: a power of a distance beyond float32.
+    """
+    numerator = operator.gain * operator.mask.astype(np.float64)
+    longest, shortest_beyond = 0.0, np.inf
+    for first, squared in _tiles(operator):
+        distance = np.sqrt(np.maximum(squared, operator.min_distance**2))
+        check_distances(distance, first_target=first)
         is_beyond = np.sqrt(squared) > operator.max_distance
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):  # check_range reports it
+            weights = np.where(is_beyond, 0, numerator / distance**operator.exponent)
+        check_range(weights, first_target=first)
+        for extreme in (distance.min(), distance.max()):
+            _check_power(extreme, 2.0)
+            _check_power(extreme, operator.exponent)
         longest = max(longest, float(np.max(squared, initial=0, where=~is_beyond)))
         shortest_beyond = min(shortest_beyond, float(np.min(squared, initial=np.inf, where=is_beyond)))
-        largest = max(largest, float(np.max(norms)))
-    return (longest + shortest_beyond) / 2, shortest_beyond - longest > 4 * _rounding(operator) * largest
+    return _Lengths(longest, shortest_beyond)
 
 
-def _rounding(operator: Coordinates) -> float:
-    return (operator.dimensions + 4) * 2.0**-52
+def _check_power(distance: np.float64, exponent: float) -> None:
+    """Refuse a power of a distance beyond normal float32 numbers."""
+    limits = np.finfo(np.float32)
+    with np.errstate(over="ignore", under="ignore"):
+        is_normal = limits.tiny <= distance**exponent <= limits.max
+    if not is_normal:
+        raise ExportError(f"coordinates: {distance:.3g} to the power {exponent:g} is beyond float32", HINT)
 
 
-def _tiles(operator: Coordinates) -> Iterator[tuple[int, FloatArray, FloatArray]]:
-    """For some targets at a time: the first one, then |q - p|^2 and |q|^2 + |p|^2, `[targets, sources]`.
+def _tiles(operator: Coordinates) -> Iterator[tuple[int, FloatArray]]:
+    """For some targets at a time: the first one, then |q - p|^2 `[targets, sources]`.
 
     Coordinate by coordinate, without an array of `[targets, sources, d]`.
     """
@@ -137,4 +190,4 @@ def _tiles(operator: Coordinates) -> Iterator[tuple[int, FloatArray, FloatArray]
         squared = np.zeros((len(tile), len(source)))
         for k in range(operator.dimensions):
             squared += (tile[:, k, np.newaxis] - source[:, k]) ** 2
-        yield first, squared, np.sum(tile**2, axis=1, keepdims=True) + np.sum(source**2, axis=1)
+        yield first, squared

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -65,8 +65,7 @@ class OnnxExporter(Exporter):
         self.check(network, options)
         model = build(network, options)
         _check_size(model.ByteSize())
-        _check_model(model)
-        return Artifact(self.name, {self.main_file(options): _serialize(model)})
+        return Artifact(self.name, {self.main_file(options): _serialize(_with_shapes(model))})
 
     def stamp(self, artifact: Artifact, properties: Mapping[str, str]) -> Artifact:
         """Add `properties` to the metadata_props, sorted by key."""
@@ -92,7 +91,7 @@ class OnnxExporter(Exporter):
         graph, properties = loaded.graph, _properties(loaded)
         for name, parts in hidden_values(_values(graph), properties).items():
             if parts != [name]:
-                graph.node.append(helper.make_node("Sum", parts, [name], name=name))
+                _sum_steps(graph, parts, name)
             _add_output(graph, name)
         for scan_node in [node for node in graph.node if node.op_type == "Scan"]:
             _show_spikes(graph, scan_node, properties)
@@ -107,7 +106,7 @@ def _array_bytes(network: Network, sparse_format: str) -> int:
             if isinstance(operator, Sparse):
                 n_out, n_in = operator.shape
                 width = operator.values.itemsize
-                stored = operator.values.size * (width + 8) if sparse_format == "densify" else n_out * n_in * width
+                stored = operator.values.size * (width + 4) if sparse_format == "densify" else n_out * n_in * width
                 total += stored - operator.nbytes
     return total
 
@@ -120,10 +119,11 @@ def _check_size(size: int) -> None:
         )
 
 
-def _check_model(model: ModelProto) -> None:
+def _with_shapes(model: ModelProto) -> ModelProto:
+    """The checked model, with the shape of every value, which some readers of ONNX do not infer."""
     try:
         onnx.checker.check_model(model, full_check=True)
-        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(
             f"the graph is not valid ONNX: {error}",
@@ -148,6 +148,14 @@ def _properties(model: ModelProto) -> dict[str, str]:
 def _serialize(model: ModelProto) -> bytes:
     serialized: bytes = model.SerializeToString(deterministic=True)
     return serialized
+
+
+def _sum_steps(graph: GraphProto, parts: Sequence[str], name: str) -> None:
+    """Add the spike counts `[batch, n]` of an unrolled layer, whose spikes are `[batch, 1, n]` in each step."""
+    total, shape = f"{name}_total", f"{name}_shape"
+    graph.node.append(helper.make_node("Sum", parts, [total], name=total))
+    graph.initializer.append(numpy_helper.from_array(np.array([0, -1]), shape))
+    graph.node.append(helper.make_node("Reshape", [total, shape], [name], name=name))
 
 
 def _show_spikes(graph: GraphProto, scan_node: NodeProto, properties: Mapping[str, str]) -> None:

@@ -13,11 +13,10 @@ from onnx import ModelProto, helper
 from sen_exporters import lowering
 from sen_exporters.base import describe
 from sen_exporters.lowering import Activation, fire, integrate
-from sen_exporters.onnx.graph import BOOL, FLOAT, GraphBuilder, OnnxOptions, set_properties, value_info
+from sen_exporters.onnx.graph import FLOAT, GraphBuilder, OnnxOptions, set_properties, value_info
 from sen_exporters.onnx.weights import affine
-from sen_runtime.ir.checks import Array, Parameter
-from sen_runtime.ir.network import Layer, Network, readout_factors
-from sen_runtime.ir.neurons import LeakyIntegrator
+from sen_runtime.ir.checks import Parameter
+from sen_runtime.ir.network import Layer, Network, is_constant_readout, readout_factors
 
 #: Stored numbers of slices along the time axis.
 SLICES = (("start", 0), ("second", 1), ("last", -1), ("time_axis", 1))
@@ -47,19 +46,17 @@ class _Operators(GraphBuilder):
         return self.node(operator, [x], name, **attributes)
 
     def silence(self, x: str, spikes: str, name: str) -> str:
-        fired = f"{spikes.removesuffix('spikes')}fired"  # the same as bool, see `spikes`
-        return self.node("Where", [fired, self.scalar("zero", 0.0), x], name)
+        silent = self.node("Sub", [self.scalar("one", 1.0), spikes], f"{name}_silent")
+        return self.node("Mul", [x, silent], name)
 
     def spikes(self, membrane: str, threshold: Parameter, layer: str, prefix: str) -> str:
-        stored = self.scalar(f"{layer}/threshold", threshold)
-        fired = self.node("Greater", [membrane, stored], f"{prefix}/fired")
-        return self.node_on_demand("Cast", [fired], f"{prefix}/spikes", to=FLOAT)
+        return self.is_above(membrane, self.scalar(f"{layer}/threshold", threshold), threshold, f"{prefix}/spikes")
 
     def membrane(self, name: str, size: int, x: str) -> str:
         return name
 
     def time_first(self, x: str, network: Network, name: str) -> str:
-        return self.reshape(self.node("Transpose", [x], f"{x}/time_first", perm=[1, 0, 2]), name, [network.n_features])
+        return x
 
     def floor(self, x: str, name: str) -> str:
         return self.node("Floor", [x], name)
@@ -68,39 +65,29 @@ class _Operators(GraphBuilder):
         return self.node("Concat", parts, name, axis=-1)
 
     def join(self, parts: Sequence[str], name: str) -> str:
-        return self.node("Concat", parts, name, axis=0)
-
-    def split(self, joined: str, names: Sequence[str]) -> list[str]:
-        # from operator set 18 on, the number of equal parts is an attribute
-        parts = {"num_outputs": len(names)} if self.options.opset >= 18 else {}
-        self.add("Split", [joined], names, f"{joined}_split", axis=0, **parts)
-        return list(names)
+        return self.node("Concat", parts, name, axis=1) if len(parts) > 1 else parts[0]
 
     def total(self, network: Network, train: Sequence[str]) -> str:
-        return self.node("Sum", train, lowering.readout_name(network))
+        return self.sum_over_time(self.join(train, "readout/train"), lowering.readout_name(network))
 
     def read_out(self, network: Network, x: str, train: Sequence[str]) -> str:
-        index, layer = len(network.layers) - 1, network.layers[-1]
-        weighted = f"layer{index}/readout_input"
-        if not train and network.coding.is_constant:
-            factor = self.scalar("readout/factor", readout_factors(network).sum())
-            self.node("Mul", [x, factor], weighted)
-        else:
-            if train:
-                joined = self.node("Concat", train, f"{weighted}_joined", axis=1)
-                x = self.reshape(joined, f"{weighted}_train", [network.timesteps, layer.weight.shape[1]])
-            self.node("MatMul", [_readout_factors(self, network), x], weighted)
-        return self.read_out_weighted(network, weighted)
+        name, factors = f"layer{len(network.layers) - 1}/readout_input", readout_factors(network)
+        if is_constant_readout(network):
+            factors = factors.sum(keepdims=True)
+        joined = self.join(train, f"{name}_train") if train else x
+        stored = self.scalar("readout/factors", factors[:, np.newaxis])
+        weighted = self.binary("Mul", joined, stored, f"{name}_weighted")
+        return self.read_out_weighted(network, self.sum_over_time(weighted, name))
 
     def read_out_weighted(self, network: Network, weighted: str) -> str:
-        """Product of the last layer with its weighted input."""
+        """Product of the last layer with its weighted input `[batch, n]`."""
         index, bias_factor = len(network.layers) - 1, float(readout_factors(network).sum())
         name = lowering.readout_name(network)
         return affine(self, network.layers[-1], index, weighted, name, bias_factor=bias_factor)
 
-    def reshape(self, x: str, name: str, shape: Sequence[int]) -> str:
-        """`x` as rows of `shape`."""
-        return self.node("Reshape", [x, self.constant(f"{name}_shape", np.array([-1, *shape]))], name)
+    def sum_over_time(self, x: str, name: str) -> str:
+        """`x [batch, T, n]` as `[batch, n]`."""
+        return self.node("ReduceSum", [x, self.constant("axes/time", np.array([1]))], name, keepdims=0)
 
 
 def build(network: Network, options: OnnxOptions) -> ModelProto:
@@ -122,7 +109,7 @@ def build(network: Network, options: OnnxOptions) -> ModelProto:
     elif options.snn == "scan":
         _scan(graph, network, x)
     else:
-        lowering.unrolled(graph, network, x)
+        _unrolled(graph, network, x)
     lowering.finish(graph, network, y)
     opsets = [helper.make_opsetid("", options.opset)]
     model = helper.make_model(
@@ -136,44 +123,55 @@ def build(network: Network, options: OnnxOptions) -> ModelProto:
     return model
 
 
+def _unrolled(graph: _Operators, network: Network, x: str) -> None:
+    """Add all steps one by one. Values are `[batch, T, n]`, and `[batch, 1, n]` in a step: any batch keeps its axis."""
+    if not network.coding.has_steps:
+        shape = graph.constant("input/step_shape", np.array([0, 1, network.n_in]))
+        x = graph.node("Reshape", [x, shape], "input/step")
+    lowering.unrolled(graph, network, x)
+
+
 @dataclass(frozen=True)
 class _State:
-    """A value that a Scan carries from step to step, `[batch, size]`."""
+    """A value that a Scan carries from step to step, `[batch, size]`, called `before` at the start of a step.
+
+    `initial` is its first value, zeros if empty.
+    """
 
     name: str
     before: str
     size: int
-    kind: int = FLOAT
+    initial: str = ""
 
 
 def _scan(graph: _Operators, network: Network, x: str) -> None:
     """Add all steps as a Scan, whose body is one step of all spiking layers; its size does not depend on T.
 
     State: membrane and spikes of each spiking layer, and the sum of the readout, whose product is in the body where its
-    neurons differ; of input coding "rate" the phase. Scanned: the readout's factors `[T]` or `[T, n]`, and of sequences
-    the first layer's currents `[batch, T, n]`; a constant current is computed once, outside.
+    neurons differ; of input coding "rate" the phase; and a constant current or rate, which is computed once, outside.
+    Scanned: the readout's factors `[T, 1]` or `[T, n]`, and of sequences the first layer's currents `[batch, T, n]`.
+    A body reads nothing from outside, which not all engines provide.
     """
     spiking = [layer for layer in network.layers if layer.neuron.role == "spiking"]
     if not spiking:
-        lowering.unrolled(graph, network, x)
+        _unrolled(graph, network, x)
         return
-    is_summed = network.has_summed_readout
-    body = _Operators(graph.options, graph)
-    factor_shape = [network.n_out] if network.layers[-1].neuron.role == "readout" and not is_summed else []
-    scanned, axes = {_readout_factors(graph, network): value_info("readout/factor", factor_shape)}, [0]
+    factors = readout_factors(network).astype(np.float32).reshape(network.timesteps, -1)
+    scanned, axes = {graph.scalar("readout/factors", factors): value_info("readout/factor", factors.shape[1:])}, [0]
+    constant = _constant(graph, network, x)
     if network.coding.has_steps:
         train = _changes(graph, network, x) if network.input_coding == "delta" else x
-        currents = _currents(graph, network, train)
+        currents = graph.affine(network.layers[0], 0, train, "layer0/currents")
         scanned[currents] = value_info("layer0/current", [graph.batch, spiking[0].weight.shape[0]])
         axes.append(1)
-    elif network.input_coding == "direct":
-        graph.affine(network.layers[0], 0, x, "layer0/current")
-    else:
-        lowering.round_rates(graph, x)
-    state = _scan_body(body, network)
-    before = [value_info(each.before, [graph.batch, each.size], each.kind) for each in state]
-    after = [value_info(each.name, [graph.batch, each.size], each.kind) for each in state]
+    body = _Operators(graph.options)
+    for each in constant:
+        body.node("Identity", [each.before], each.name)
+    state = [*constant, *_scan_body(body, network)]
+    before = [value_info(each.before, [graph.batch, each.size]) for each in state]
+    after = [value_info(each.name, [graph.batch, each.size]) for each in state]
     body_graph = body.to_proto("step", [*before, *scanned.values()], after)
+    is_summed = network.has_summed_readout
     summed = f"layer{len(spiking)}/readout_input" if is_summed else lowering.readout_name(network)
     inputs = [*_initial(graph, state), *scanned]
     outputs = [*(f"{each.name}_last" for each in state[:-1]), summed]
@@ -182,12 +180,24 @@ def _scan(graph: _Operators, network: Network, x: str) -> None:
         graph.read_out_weighted(network, summed)
 
 
+def _constant(graph: _Operators, network: Network, x: str) -> list[_State]:
+    """Add what arrives in every step: the first layer's current or the rate of each input."""
+    if network.input_coding == "direct":
+        layer = network.layers[0]
+        current = graph.affine(layer, 0, x, "layer0/constant_current")
+        return [_State("layer0/current_next", "layer0/current", layer.weight.shape[0], current)]
+    if network.input_coding == "rate":
+        rate = lowering.round_rates(graph, x)
+        return [_State("input/step_rate_next", "input/step_rate", network.n_in, rate)]
+    return []
+
+
 def _scan_body(body: _Operators, network: Network) -> list[_State]:
     """Add one step: membranes and spikes, then the sum of the last spikes or currents; return the state."""
     state, x, size = [], "", 0
     if network.input_coding == "rate":
         phase = _State("input/phase", "input/phase_before", network.n_in)
-        x, _ = lowering.code_rate(body, "input/rate", phase.before, "input", phase.name)
+        x, _ = lowering.code_rate(body, "input/step_rate", phase.before, "input", phase.name)
         state.append(phase)
     layers = network.layers[:-1] if network.has_summed_readout else network.layers
     for index, layer in enumerate(layers):
@@ -197,11 +207,10 @@ def _scan_body(body: _Operators, network: Network) -> list[_State]:
             x = current
             break
         membrane = _State(f"{name}/membrane", f"{name}/membrane_before", size)
-        integrate(neuron, body, name, membrane.before, f"{name}/before/spikes", current, membrane.name)
+        spikes = _State(f"{name}/spikes", f"{name}/spikes_before", size)
+        integrate(neuron, body, name, membrane.before, spikes.before, current, membrane.name)
         x = fire(neuron, body, name, membrane.name, name)
-        takes_bool = any(f"{name}/before/fired" in node.input for node in body.nodes)
-        signal, kind = ("fired", BOOL) if takes_bool else ("spikes", FLOAT)
-        state += [membrane, _State(f"{name}/{signal}", f"{name}/before/{signal}", size, kind)]
+        state += [membrane, spikes]
     if network.readout != "spike_count":
         x = body.node("Mul", [x, "readout/factor"], "readout/weighted")
     total = _State("readout/sum", "readout/sum_before", size)
@@ -219,54 +228,17 @@ def _changes(graph: _Operators, network: Network, x: str) -> str:
     return lowering.code_delta(graph, network, (rise, fall), "input")
 
 
-def _currents(graph: _Operators, network: Network, train: str) -> str:
-    """Currents `[batch, T, n]` of the first layer for a sequence, in one product."""
-    layer = network.layers[0]
-    joined = graph.affine(layer, 0, graph.reshape(train, "layer0/inputs", [network.n_in]), "layer0/joined_currents")
-    return graph.reshape(joined, "layer0/currents", [network.timesteps, layer.weight.shape[0]])
-
-
 def _initial(graph: GraphBuilder, state: Sequence[_State]) -> list[str]:
-    """Zeros for every entry of the state, in the batch size of the input."""
-    shape = graph.node("Shape", ["input"], "input/shape")
-    first = graph.constant("input/first_axis", np.array([0], np.int64))
-    batch = graph.node("Gather", [shape, first], "input/batch", axis=0)
-    names = []
-    for each in state:
-        width = graph.constant(f"{each.name}_width", np.array([each.size], np.int64))
-        full = graph.node("Concat", [batch, width], f"{each.name}_shape", axis=0)
-        zero = helper.make_tensor("zero", each.kind, [1], [0])
-        names.append(graph.node("ConstantOfShape", [full], f"{each.name}_initial", value=zero))
-    return names
-
-
-def _readout_factors(graph: GraphBuilder, network: Network) -> str:
-    """Factors c `[T]`, computed in the graph, whose size does not depend on T; onnxruntime folds them at load.
-
-    With k = T - t: c[t] = beta^(k - 1) for the last membrane, and for the mean over T of the membranes
-    (1 + beta + ... + beta^(k - 1)) / T = (1 - beta^k) / ((1 - beta) T), or k / T where beta = 1. `[T, n]` where the
-    neurons differ.
-    """
-    neuron, steps = network.layers[-1].neuron, network.timesteps
-    beta = np.asarray(neuron.beta if isinstance(neuron, LeakyIntegrator) else 1.0, np.float64)
-    is_last = network.readout == "last_membrane"
-
-    def stored(name: str, value: Array | float) -> str:
-        return graph.scalar(f"readout/{name}", value, np.float64)
-
-    start, end, stride = stored("first", steps - is_last), stored("end", -float(is_last)), stored("stride", -1)
-    left = graph.node("Range", [start, end, stride], "readout/steps_left")
-    if beta.ndim:
-        left = graph.node("Reshape", [left, graph.constant("readout/column", np.array([-1, 1]))], "readout/rows_left")
-    factors, is_one = left, beta == 1
-    if is_last or not is_one.all():
-        factors = graph.node("Pow", [stored("beta", beta), left], "readout/decay")
-    if not is_last:
-        if not is_one.all():
-            factors = graph.node("Sub", [stored("one", 1), factors], "readout/one_less_decay")
-        scale = 1.0 / steps / np.where(is_one, 1.0, 1 - beta)
-        factors = graph.node("Mul", [factors, stored("scale", scale)], "readout/factors_f64")
-        if is_one.any() and not is_one.all():  # 1 - beta^k is 0 there
-            linear = graph.node("Mul", [left, stored("slope", is_one / steps)], "readout/linear")
-            factors = graph.node("Add", [factors, linear], "readout/all_factors_f64")
-    return graph.node("Cast", [factors], "readout/factors", to=FLOAT)
+    """First value of every entry of the state: its own, or zeros in the batch size of the input."""
+    sizes = sorted({each.size for each in state if not each.initial})
+    if isinstance(graph.batch, int):
+        zeros = {size: graph.scalar(f"zeros_{size}", np.zeros((graph.batch, size))) for size in sizes}
+    else:
+        shape = graph.node("Shape", ["input"], "input/shape")
+        batch = graph.node("Gather", [shape, graph.constant("axes/first", np.array([0]))], "input/batch", axis=0)
+        zero, zeros = helper.make_tensor("zero", FLOAT, [1], [0]), {}
+        for size in sizes:
+            width = graph.constant(f"zeros_{size}_width", np.array([size]))
+            full = graph.node("Concat", [batch, width], f"zeros_{size}_shape", axis=0)
+            zeros[size] = graph.node("ConstantOfShape", [full], f"zeros_{size}", value=zero)
+    return [each.initial or zeros[each.size] for each in state]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import numpy as np
 import onnx
 from annotated_types import Interval, doc
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from sen_exporters.base import SPARSE_FORMAT_HELP, ExportOptions, SparseFormat
@@ -19,10 +20,8 @@ Array = NDArray[Any]
 Dimension = str | int
 
 FLOAT = TensorProto.FLOAT
-DOUBLE = TensorProto.DOUBLE
-BOOL = TensorProto.BOOL
 #: Suffix of the name of an array that is cast to the value of that name.
-SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.FLOAT: "f32", TensorProto.INT8: "i8"}
+SUFFIXES = {TensorProto.FLOAT16: "f16", TensorProto.INT8: "i8"}
 
 MIN_OPSET = 13
 #: Newest operator set for which onnxruntime 1.32.0 loads and runs every form of graph.
@@ -35,10 +34,10 @@ class OnnxOptions(ExportOptions):
 
     Attributes:
         opset: ONNX operator set.
-        sparse_format: "densify" (stored sparse, multiplied dense) or "dense" (zeros stored).
+        sparse_format: "densify" (stored sparse, expanded at load) or "dense" (zeros stored).
     """
 
-    opset: Annotated[int, Interval(ge=MIN_OPSET, le=MAX_OPSET), doc("ONNX operator set.")] = 17
+    opset: Annotated[int, Interval(ge=MIN_OPSET, le=MAX_OPSET), doc("ONNX operator set.")] = MIN_OPSET
     sparse_format: Annotated[SparseFormat, doc(SPARSE_FORMAT_HELP)] = "densify"
 
 
@@ -54,22 +53,19 @@ def set_properties(model: ModelProto, properties: Mapping[str, str]) -> None:
 
 
 class GraphBuilder:
-    """Builds a graph, or the body of a Scan in the graph `root`, which stores the arrays of both.
+    """Builds a graph, or the body of a Scan, which stores its own arrays.
 
     Attributes:
         options: of the export.
         batch: the word "batch", or the fixed batch size.
-        root: the outermost graph, which holds every array and all values computed from arrays alone.
         nodes: in the order of computation.
         initializers: stored arrays.
     """
 
-    def __init__(self, options: OnnxOptions, root: GraphBuilder | None = None) -> None:
+    def __init__(self, options: OnnxOptions) -> None:
         self.options = options
         self.batch: Dimension = options.batch_size or "batch"
-        self.root = root or self
         self.nodes: list[NodeProto] = []
-        self._on_demand: dict[str, NodeProto] = {}
         self.initializers: list[TensorProto] = []
         self._stored: dict[tuple[object, ...], str] = {}
 
@@ -78,14 +74,8 @@ class GraphBuilder:
         self.add(operator, inputs, [output], output, **attributes)
         return output
 
-    def node_on_demand(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
-        """Name of a node's output; the node is added before the first one that reads it."""
-        self._on_demand[output] = helper.make_node(operator, inputs, [output], name=output, **attributes)
-        return output
-
     def add(self, operator: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attributes: Any) -> None:
         """Add an operator with several outputs and its own name."""
-        self.nodes += [self._on_demand.pop(name) for name in inputs if name in self._on_demand]
         self.nodes.append(helper.make_node(operator, inputs, outputs, name=name, **attributes))
 
     def constant(self, name: str, array: Array) -> str:
@@ -94,46 +84,59 @@ class GraphBuilder:
         A single number keeps its own name, so that a threshold equal to beta is not called `beta`.
         """
         array = np.asarray(array)
-        key = (name,) if array.size == 1 else _content(array)
-        if key not in self.root._stored:
-            self.root._stored[key] = name
-            self.root.initializers.append(numpy_helper.from_array(array, name))
-        return self.root._stored[key]
+        key = (name,) if array.size == 1 else (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
+        if key not in self._stored:
+            self._stored[key] = name
+            self.initializers.append(numpy_helper.from_array(array, name))
+        return self._stored[key]
 
-    def scalar(self, name: str, value: ArrayLike, dtype: DTypeLike = np.float32) -> str:
-        """Store one number, or a row of numbers."""
-        return self.constant(name, np.asarray(value, dtype))
+    def scalar(self, name: str, value: ArrayLike) -> str:
+        """Store one float32 number, or a row of numbers."""
+        return self.constant(name, np.asarray(value, np.float32))
 
-    def cast_constant(self, name: str, array: Array, to: int = FLOAT, *, is_sparse: bool = False) -> str:
-        """Store `array` in its own type, and return the name of its value in the type `to`, cast in the graph."""
-        store = self._sparse_constant if is_sparse else self.constant
+    def cast_constant(self, name: str, array: Array) -> str:
+        """Store `array` in its own type, and return the name of its value in float32, cast in the graph."""
         stored = helper.np_dtype_to_tensor_dtype(array.dtype)
-        if stored == to:
-            return store(name, array)
-        return self.root.node("Cast", [store(f"{name}_{SUFFIXES[stored]}", array)], name, to=to)
+        if stored == FLOAT:
+            return self.constant(name, array)
+        return self.node("Cast", [self.constant(f"{name}_{SUFFIXES[stored]}", array)], name, to=FLOAT)
 
-    def _sparse_constant(self, name: str, w: Array) -> str:
-        """Store the non-zero values of `w [n_out, n_in]` and their linear indices.
+    def sparse_constant(self, name: str, w: Array) -> str:
+        """Store the non-zero values of `w [n, m]` and their indices; return the name of its value in float32.
 
-        A Constant node with `sparse_value`, whose output is dense by the ONNX specification. A `sparse_initializer`
-        has a sparse type, which shape inference refuses as a factor of Gemm.
+        ScatterElements, which more readers of ONNX have than Constant with `sparse_value`.
         """
         flat = w.ravel()
-        indices = np.flatnonzero(flat).astype(np.int64)
-        values = flat[indices]
-        key = ("sparse", w.shape, *_content(values), *_content(indices))
-        if key not in self.root._stored:
-            self.root._stored[key] = name
-            sparse = helper.make_sparse_tensor(
-                numpy_helper.from_array(values, name), numpy_helper.from_array(indices, f"{name}/indices"), w.shape
-            )
-            self.root.node("Constant", [], name, sparse_value=sparse)
-        return self.root._stored[key]
+        indices = np.flatnonzero(flat).astype(np.int32 if flat.size < 1 << 31 else np.int64)
+        values = self.cast_constant(f"{name}_values", flat[indices])
+        where = self.constant(f"{name}_indices", indices)
+        size = self.constant(f"{name}_size", np.array([w.size]))
+        shape = self.constant(f"{name}_shape", np.array(w.shape))
+        zero = self.node("ConstantOfShape", [size], f"{name}_zeros", value=helper.make_tensor("zero", FLOAT, [1], [0]))
+        flat_values = self.node("ScatterElements", [zero, where, values], f"{name}_flat", axis=0)
+        return self.node("Reshape", [flat_values, shape], name)
+
+    def split(self, x: str, names: Sequence[str], axis: int = 1) -> list[str]:
+        """Split `x` into equal parts."""
+        if len(names) == 1:
+            return [x]
+        # from operator set 18 on, the number of equal parts is an attribute
+        parts = {"num_outputs": len(names)} if self.options.opset >= 18 else {}
+        self.add("Split", [x], names, f"{x}_split", axis=axis, **parts)
+        return list(names)
+
+    def is_above(self, a: str, b: str, near: ArrayLike, name: str) -> str:
+        """1 where `a > b`, else 0, where one of them is `near`, a number or a row `[n]`.
+
+        Comparisons give truth values, which some engines do not convert to numbers. A difference of float32 numbers is
+        0 only if they are equal, and is at least the spacing of the numbers at `near` otherwise.
+        """
+        spacing = float(np.min(np.spacing(np.asarray(near, np.float32))))
+        excess = self.node("Sub", [a, b], f"{name}_excess")
+        # a power of 10, which formats in decimal text keep
+        steepness = 10.0 ** math.ceil(-math.log10(spacing))
+        return self.node("HardSigmoid", [excess], name, alpha=steepness, beta=0.0)
 
     def to_proto(self, name: str, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto]) -> GraphProto:
-        """Graph with these inputs and outputs; the arrays of a body are in the root."""
+        """Graph with these inputs and outputs."""
         return helper.make_graph(self.nodes, name, inputs, outputs, initializer=self.initializers)
-
-
-def _content(array: Array) -> tuple[object, ...]:
-    return array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest()

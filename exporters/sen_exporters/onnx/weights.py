@@ -1,4 +1,4 @@
-"""Weight operators as ONNX nodes: `y = x W^T + b` for `x [rows, n_in]`."""
+"""Weight operators as ONNX nodes: `y = x W^T + b` for `x [..., n_in]`; matrices are stored as `W^T [n_in, n_out]`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_exporters.base import ExportError
 from sen_exporters.onnx.coordinates import coordinate_weights
 from sen_exporters.onnx.graph import GraphBuilder
 from sen_runtime.errors import NetworkError
@@ -21,10 +22,11 @@ Array = NDArray[Any]
 def affine(
     graph: GraphBuilder, layer: Layer, index: int, x: str, output: str, *, bias_factor: float | None = None
 ) -> str:
-    """Add `W x + bias_factor b` of a layer, from `x [rows, n_in]` to `output [rows, n_out]`; return the name `output`.
+    """Add `W x + bias_factor b` of a layer, from `x [..., n_in]` to `output [..., n_out]`; return the name `output`.
 
     Raises:
         NetworkError: coordinates whose weights are not finite; the message names the layer and both neurons.
+        ExportError: coordinates whose weights float32 does not give; the message names the layer.
     """
     b = layer.bias
     if b is not None and bias_factor is not None:
@@ -32,8 +34,8 @@ def affine(
     bias = None if b is None else graph.cast_constant(f"layer{index}/bias", b)
     try:
         return product(layer.weight, graph, f"layer{index}", x, bias, output)
-    except NetworkError as error:
-        raise NetworkError(f"layer {index}: {error.message}", error.hint) from error
+    except (NetworkError, ExportError) as error:
+        raise type(error)(f"layer {index}: {error.message}", error.hint) from error
 
 
 @singledispatch
@@ -43,60 +45,50 @@ def product(operator: WeightOperator, graph: GraphBuilder, prefix: str, x: str, 
     `x` and `bias` are names; `prefix` is that of all other values.
     """
     weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale)
-    return _gemm(graph, x, weight, bias, output)
+    return _multiply(graph, x, weight, bias, output)
 
 
 @product.register
 def _coordinates(operator: Coordinates, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
-    weight = coordinate_weights(graph.root, operator, f"{prefix}/weight")
-    return _gemm(graph, x, weight, bias, output)
+    weight = coordinate_weights(graph, operator, f"{prefix}/weight")
+    return _multiply(graph, x, weight, bias, output)
 
 
 @product.register
 def _sparse(operator: Sparse, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
     is_sparse = graph.options.sparse_format == "densify"
     weight = _scaled(graph, f"{prefix}/weight", operator.stored_matrix(), operator.scale, is_sparse=is_sparse)
-    return _gemm(graph, x, weight, bias, output)
+    return _multiply(graph, x, weight, bias, output)
 
 
 @product.register
 def _low_rank(operator: LowRank, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
-    """Two products; the factors are stored transposed, `right [n_in, r]` and `left [r, n_out]`."""
-    right = _scaled(graph, f"{prefix}/right", operator.right, operator.right_scale, transpose=True)
-    left = _scaled(graph, f"{prefix}/left", operator.left, operator.left_scale, transpose=True)
+    """Two products."""
+    right = _scaled(graph, f"{prefix}/right", operator.right, operator.right_scale)
+    left = _scaled(graph, f"{prefix}/left", operator.left, operator.left_scale)
     inner = graph.node("MatMul", [x, right], f"{prefix}/inner")
-    if bias is None:
-        return graph.node("MatMul", [inner, left], output)
-    result = graph.node("MatMul", [inner, left], f"{prefix}/product")
-    return graph.node("Add", [result, bias], output)
+    return _multiply(graph, inner, left, bias, output)
 
 
 @product.register
 def _sum(operator: Sum, graph: GraphBuilder, prefix: str, x: str, bias: str | None, output: str) -> str:
-    """The bias goes to the second operand, whose Gemm adds it without a node."""
     a = product(operator.a, graph, f"{prefix}/a", x, None, f"{prefix}/a/product")
     b = product(operator.b, graph, f"{prefix}/b", x, bias, f"{prefix}/b/product")
     return graph.node("Add", [a, b], output)
 
 
-def _gemm(graph: GraphBuilder, x: str, weight: str, bias: str | None, output: str) -> str:
-    return graph.node("Gemm", [x, weight] if bias is None else [x, weight, bias], output, transB=1)
+def _multiply(graph: GraphBuilder, x: str, weight: str, bias: str | None, output: str) -> str:
+    """`x weight + bias`; a MatMul takes rows of any rank, and engines merge it with the sum."""
+    if bias is None:
+        return graph.node("MatMul", [x, weight], output)
+    return graph.node("Add", [graph.node("MatMul", [x, weight], f"{output}_product"), bias], output)
 
 
-def _scaled(
-    graph: GraphBuilder,
-    name: str,
-    w: Array,
-    scale: Scale | None,
-    *,
-    is_sparse: bool = False,
-    transpose: bool = False,
-) -> str:
-    """Stored weights as float32 `[rows, columns]`, or transposed; int8 is multiplied by its scale, folded at load."""
+def _scaled(graph: GraphBuilder, name: str, w: Array, scale: Scale | None, *, is_sparse: bool = False) -> str:
+    """Stored `w [rows, columns]` as float32 `[columns, rows]`; int8 is multiplied by its scale, folded at load."""
     stored_name = name if scale is None else f"{name}_unscaled"
-    w = np.ascontiguousarray(w.T) if transpose else w
-    stored = graph.cast_constant(stored_name, w, is_sparse=is_sparse)
+    store = graph.sparse_constant if is_sparse else graph.cast_constant
+    stored = store(stored_name, np.ascontiguousarray(w.T))
     if scale is None:
         return stored
-    shape = (1, -1) if transpose else (-1, 1)
-    return graph.root.node("Mul", [stored, graph.constant(f"{name}_scale", scale.reshape(shape))], name)
+    return graph.node("Mul", [stored, graph.constant(f"{name}_scale", scale.reshape(1, -1))], name)
