@@ -51,6 +51,11 @@ class ExportOptions:
     batch_size: Annotated[int | None, Ge(1), Lt(1 << 31)] = None
     snn: Literal["unrolled", "scan", "step"] = "unrolled"
 
+    @property
+    def granularity(self) -> Literal["channel", "tensor"]:
+        """Scales of int8 weights that these files need: one per row, or one per matrix."""
+        return "channel"
+
 
 @dataclass(frozen=True)
 class Artifact:

@@ -51,6 +51,8 @@ def check_integers(network: Network) -> None:
     grid = network.input_grid
     for index, layer in enumerate(network.layers):
         try:
+            for name in layer.neuron.arrays:
+                raise NetworkError(f"int8 activations have no form of a {name} for each neuron", "use --to tflite")
             if layer.neuron.role == "readout":
                 grid = readout_grid(network, network.input_grid)
             _check_operator(layer.weight, grid, _bias(network, layer))

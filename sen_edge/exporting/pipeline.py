@@ -85,7 +85,7 @@ def export(model: Model, out_dir: Path, request: ExportRequest, *, progress: Pro
         _refuse_default_outputs(model, out_dir, exporters, options, request, calibration)
     model = _compress(model, request, progress)
     baseline = model if model.quantization is None else model.quantization.baseline
-    model = _lower(model, request, calibration)
+    model = _lower(model, request, calibration, _granularity(request, options))
     exporters, formless = _split_by_form(exporters, model.network, request, options)
     _refuse_outputs(model, out_dir, exporters, options, force=request.force)
     numbers, n_stages = count(), 2 * len(exporters) + 1
@@ -123,7 +123,13 @@ def _compress(model: Model, request: ExportRequest, progress: Progress) -> Model
     return compress(model, wanted, calibration=inputs, dataset=dataset, progress=progress).model
 
 
-def _lower(model: Model, request: ExportRequest, calibration: Calibration | None) -> Model:
+def _granularity(request: ExportRequest, options: Mapping[str, ExportOptions]) -> str:
+    """Return "tensor" if a target needs one scale of int8 weights per matrix, else "channel"."""
+    needed = {each.granularity for each in options.values()} if request.dtype == "int8" else {"channel"}
+    return "tensor" if "tensor" in needed else "channel"
+
+
+def _lower(model: Model, request: ExportRequest, calibration: Calibration | None, granularity: str) -> Model:
     """Materialize, place the standardization, and quantize; reject contradictory requests."""
     quantization = model.quantization
     if request.weights == "coordinates":
@@ -133,7 +139,9 @@ def _lower(model: Model, request: ExportRequest, calibration: Calibration | None
     else:
         model = _derive(model, materialize(model.network))
     model = _derive(model, preprocessing.fold_scalings(model.network, request))
-    model = model if request.dtype == "float32" else quantize(model, request.dtype, calibration)
+    model = (
+        model if request.dtype == "float32" else quantize(model, request.dtype, calibration, granularity=granularity)
+    )
     return _derive(model, preprocessing.finish(model.network, request))
 
 
@@ -239,7 +247,9 @@ def _remedy(model: Model, verification: tuple[Verification, ...]) -> str:
     if quantization is None or quantization.dtype == "float16":
         return "this is a defect of sen-edge, unless --dtype float16 was requested for a network that needs float32"
     if quantization.granularity == "tensor":
-        return "one scale for all weights is too coarse for this network: use granularity channel"
+        return (
+            "one scale per matrix is too coarse for this network: use granularity channel, or another --tflite-target"
+        )
     if quantization.calibration is None:
         return "add --calibration with representative inputs"
     return "this network needs more than eight bits: use --dtype float16" + (
@@ -296,7 +306,7 @@ def _refuse_default_outputs(
     try:
         _refuse_outputs(model, out_dir, exporters, options, force=request.force)
     except OutputError:
-        network, accepting = _lower(model, request, calibration).network, []
+        network, accepting = _lower(model, request, calibration, _granularity(request, options)).network, []
         for target in exporters:
             with suppress(ExportError):
                 target.check(network, options[target.name])

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from sen_edge.data.calibration import Calibration
 from sen_edge.errors import UsageError
 from sen_edge.model.model import Model, Quantization
+from sen_edge.passes.equalize import equalize
 from sen_edge.passes.materialize import materialize
 from sen_edge.passes.quantize import quantization_errors, to_float16, to_int8, to_int8_weights
 from sen_runtime.ir.network import stored_dtype
@@ -28,7 +29,7 @@ def quantize(
         model: model with floating-point weights; coordinates are kept in float16 and materialized for int8.
         dtype: "float16" or "int8-dynamic" (weights); "int8" (weights and activations).
         calibration: calibration inputs. Required for "int8"; "int8-dynamic" fits scales and rounding to them.
-        granularity: one scale of int8 weights per "channel" (row) or "tensor".
+        granularity: one scale of int8 weights per "channel" (row) or "tensor", after `sen_edge.passes.equalize`.
         activation_range: range of int8 activations: "percentile", "minmax" or "mse"; see
             `sen_edge.passes.quantize.to_int8`.
 
@@ -56,6 +57,8 @@ def quantize(
             )
         return model.derive(to_float16(model.network), quantization=Quantization(dtype, granularity, model))
     network = materialize(model.network)
+    if granularity == "tensor":
+        network = equalize(network)
     inputs = None if calibration is None else calibration.inputs
     if dtype == "int8-dynamic":
         after = to_int8_weights(network, granularity, inputs)

@@ -83,12 +83,19 @@ def to_int8(
             f"--dtype int8 has no form of input coding {network.input_coding}", hint="use --dtype int8-dynamic"
         )
     for index, layer in enumerate(network.layers):
-        if layer.neuron.arrays:
+        names = [name for name, values in layer.neuron.arrays.items() if not _fits_grid(name, values)]
+        if names:
             raise UsageError(
-                f"layer {index} has {' and '.join(layer.neuron.arrays)} of each neuron; int8 membranes need one number",
+                f"layer {index} has {' and '.join(names)} of each neuron; int8 membranes need one number",
                 hint="use --dtype int8-dynamic",
             )
     return _quantize(network, granularity, calibration, activation_range)
+
+
+def _fits_grid(name: str, values: Array) -> bool:
+    """Whether an int8 grid can contain all values `[n]` of a parameter, those of `equalize`."""
+    shares = values / values.min() if name == "threshold" else np.array([np.inf])
+    return bool(np.all(shares == np.rint(shares)) and shares.max() <= MEMBRANE_STEPS[-1])
 
 
 @dataclass(frozen=True)
@@ -183,17 +190,19 @@ def _membrane_grid(layer: Layer, neuron: Lif, steps: int, x: FloatArray, values:
     """Select the grid with the min difference of spikes from those of float membranes.
 
     Membranes far below the threshold may be clipped: covering the whole range would waste most of the values.
-    Candidates differ in the number of steps below and above the threshold.
+    Candidates differ in the number of steps below and above the lowest threshold.
     """
     currents = layer.weight.affine(x, layer.bias).reshape(-1, len(values) // steps, values.shape[1])
     currents = np.broadcast_to(currents, (steps, *currents.shape[1:]))
     currents = currents[:, :: max(1, currents.shape[1] // MEMBRANE_SAMPLE)]
-    expected, threshold = _spike_train(neuron, currents, None), float(neuron.threshold)
-    highest = max(float(values.max()) / threshold, 1.0)
+    expected, threshold = _spike_train(neuron, currents, None), float(np.min(neuron.threshold))
+    top = round(float(np.max(neuron.threshold)) / threshold)
+    highest = max(float(values.max()) / threshold, top)
     candidates = [
-        Grid(threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count, INT8_MAX - round(count * above))))
+        Grid(threshold / count, max(INT8_MIN, min(INT8_MAX - 1 - count * top, INT8_MAX - round(count * above))))
         for count in MEMBRANE_STEPS
-        for above in (highest, (highest + 1) / 2, (highest + 3) / 4)
+        for above in (highest, (highest + top) / 2, (highest + 3 * top) / 4)
+        if count * top <= MEMBRANE_STEPS[-1]
     ]
     errors = [float(np.mean(_spike_train(neuron, currents, grid) != expected)) for grid in candidates]
     return candidates[int(np.argmin(errors))]

@@ -9,14 +9,14 @@ The readout of a spiking network is `W (sum_t c[t] x[t]) + b sum_t c[t]`, so its
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import singledispatch
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sen_edge.passes.scale import ONE, is_scalable, scale_weights
 from sen_runtime.ir.network import Layer, Network, readout_factors
 from sen_runtime.ir.neurons import Identity
-from sen_runtime.ir.operators import Dense, LowRank, Sparse, WeightOperator, leaves, map_leaves
+from sen_runtime.ir.operators import WeightOperator, leaves
 from sen_runtime.ir.standardization import CONSTANTS, LEFT_TO_CALLER, Standardization, left_to_caller, metadata_of
 
 FloatArray = NDArray[np.float32]
@@ -30,8 +30,6 @@ MAX_OFFSET = 16.0
 MAX_INT8_OFFSET = 2.0
 #: Largest weight of a feature or output: within these limits its weights have all their digits.
 FLOAT16_RANGE, FLOAT32_RANGE = (2.0**-13, 2.0**15), (2.0**-110, 2.0**120)
-
-ONE = np.ones(1, np.float32)
 
 
 def fold(network: Network, dtype: str = "float32") -> Network:
@@ -105,7 +103,7 @@ def output_obstacle(network: Network, dtype: str = "float32") -> str:
 
 def _weights_obstacle(layer: Layer, which: str) -> str:
     for leaf in leaves(layer.weight):
-        if type(leaf) not in _scale.registry:
+        if not is_scalable(leaf):
             return f"the weights of the {which} layer are {leaf.form}"
         dtypes = {array.dtype.name for array in leaf.weight_arrays()} - {"float32"}
         if dtypes:
@@ -155,7 +153,7 @@ def _offsets(scaling: Standardization) -> DoubleArray:
 def _fold_input(network: Network, scaling: Standardization) -> Network:
     """Multiply columns of the first layer, and subtract the contribution of the means from its bias."""
     first, *rest = network.layers
-    weight = _scale_all(first.weight, ONE, scaling.inverse)
+    weight = scale_weights(first.weight, ONE, scaling.inverse)
     added = weight.affine(scaling.mean.astype(np.float64))
     return replace(network, layers=(_with(first, weight, _bias(first) - added), *rest), input_scaling=None)
 
@@ -165,7 +163,7 @@ def _fold_output(network: Network, scaling: Standardization) -> Network:
     *rest, last = network.layers
     total = readout_factors(network).sum(axis=0) if network.is_spiking else 1.0
     bias = _bias(last) * scaling.std + scaling.mean / total
-    layer = _with(last, _scale_all(last.weight, scaling.std, ONE), bias)
+    layer = _with(last, scale_weights(last.weight, scaling.std, ONE), bias)
     return replace(network, layers=(*rest, layer), output_scaling=None)
 
 
@@ -176,39 +174,3 @@ def _bias(layer: Layer) -> DoubleArray:
 def _with(layer: Layer, weight: WeightOperator, bias: DoubleArray) -> Layer:
     """Layer with these weights and this bias, rounded to float32."""
     return replace(layer, weight=weight, bias=bias.astype(np.float32))
-
-
-def _scale_all(operator: WeightOperator, rows: FloatArray, columns: FloatArray) -> WeightOperator:
-    """Multiply every term of a sum."""
-    factors = rows.astype(np.float64), columns.astype(np.float64)
-    return map_leaves(operator, lambda leaf: _scale(leaf, *factors))
-
-
-@singledispatch
-def _scale(operator: WeightOperator, rows: DoubleArray, columns: DoubleArray) -> WeightOperator:
-    """Multiply rows `[n_out]` and columns `[n_in]` of float32 weights, or `[1]` for all.
-
-    One function for each type; `_weights_obstacle` excludes weights of others.
-    """
-    raise TypeError(operator)
-
-
-@_scale.register
-def _dense(operator: Dense, rows: DoubleArray, columns: DoubleArray) -> WeightOperator:
-    return Dense((operator.w * rows[:, None] * columns).astype(np.float32))
-
-
-@_scale.register
-def _sparse(operator: Sparse, rows: DoubleArray, columns: DoubleArray) -> WeightOperator:
-    """Multiply the values of the blocks; those beyond the edge of the matrix are 0."""
-    height, width = operator.block
-    row = operator.block_rows()[:, None] * height + np.repeat(np.arange(height), width)
-    column = operator.columns.astype(np.int64)[:, None] * width + np.tile(np.arange(width), height)
-    factors = rows[np.minimum(row, len(rows) - 1)] * columns[np.minimum(column, len(columns) - 1)]
-    return replace(operator, values=(operator.values * factors).astype(np.float32))
-
-
-@_scale.register
-def _low_rank(operator: LowRank, rows: DoubleArray, columns: DoubleArray) -> WeightOperator:
-    left, right = operator.left * rows[:, None], operator.right * columns
-    return LowRank(left.astype(np.float32), right.astype(np.float32))

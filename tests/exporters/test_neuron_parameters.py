@@ -166,7 +166,7 @@ def test_int8_weights_keep_the_parameters_and_the_outputs_about_the_same() -> No
 
 def test_int8_activations_are_refused() -> None:
     network = make(SIZES[0], "mean_membrane")
-    with pytest.raises(UsageError, match="layer 0 has beta and threshold"):
+    with pytest.raises(UsageError, match="layer 0 has beta"):
         to_int8(network, draw_inputs(network, 32))
     with pytest.raises(NetworkError):
         replace(network, input_grid=Grid(1, 0), layers=tuple(replace(each, grid=Grid(1, 0)) for each in network.layers))

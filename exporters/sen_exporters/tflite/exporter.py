@@ -1,6 +1,6 @@
-"""TFLite: writes the flatbuffer directly, for ai-edge-litert and tflite-runtime 2.14.
+"""TFLite: writes the flatbuffer directly, for ai-edge-litert, tflite-runtime 2.14 and TFLite Micro.
 
-Some combinations of operator, version and element type compute wrong numbers in one of the two interpreters without
+Some combinations of operator, version and element type compute wrong numbers in one of the interpreters without
 an error; `sen_exporters.tflite.weights` lists them and the alternatives in use.
 """
 
@@ -18,9 +18,14 @@ from sen_exporters.tflite.schema import parse, serialize, set_properties
 from sen_exporters.tflite.weights import check_operator
 from sen_runtime.engines.tflite_file import read_properties
 from sen_runtime.ir.network import Network
-from sen_runtime.ir.operators import Sparse, leaves
+from sen_runtime.ir.operators import Sparse, WeightOperator, leaves
 
-ENGINES = ("litert", "tflite-runtime")
+#: Engines by the property `tflite_target`; others are for litert and tflite-runtime.
+ENGINES_OF = {
+    "litert": ("litert",),
+    "tflite-runtime": ("tflite-runtime",),
+    "micro": ("tflite-micro", "litert", "tflite-runtime"),
+}
 
 
 class TfliteExporter(Exporter):
@@ -29,7 +34,7 @@ class TfliteExporter(Exporter):
     One signature, `serving_default` (`step` for a step model), with `input`, `output`, and the membranes of a step
     model. Hidden layer N of a multilayer perceptron has the value `layerN/activation`; a spiking network has
     `layerN/t{t}/membrane` and `layerN/t{t}/spikes` (unrolled), or `layerN/membrane_next` and `layerN/spikes`
-    (step). Inputs and outputs are float32 without `int8_io`.
+    (step). Inputs and outputs are float32 without `int8_io` and for targets other than "micro".
     """
 
     name = "tflite"
@@ -49,11 +54,13 @@ class TfliteExporter(Exporter):
                 "--snn step with int8 membranes: rounding in each step makes the readout drift",
                 hint="take --dtype int8-dynamic, which has int8 weights and float membranes, or --snn unrolled",
             )
-        if options.int8_io and network.input_grid is None:
-            raise ExportError("int8 inputs and outputs need int8 activations", hint="add --dtype int8")
-        if options.int8_io:
-            _check_int8_io(network)
         weights = [leaf for layer in network.layers for leaf in leaves(layer.weight)]
+        if options.tflite_target == "micro":
+            _check_micro(network, options, weights)
+        if options.has_int8_io and network.input_grid is None:
+            raise ExportError("int8 inputs and outputs need int8 activations", hint="add --dtype int8")
+        if options.has_int8_io:
+            _check_int8_io(network)
         if options.sparse_format == "block" and not any(isinstance(leaf, Sparse) for leaf in weights):
             raise ExportError(
                 "--sparse-format block, and no layer has sparse weights", hint="leave --sparse-format out"
@@ -88,7 +95,7 @@ class TfliteExporter(Exporter):
     def engines(self, model: bytes) -> tuple[str, ...]:
         """Interpreters that the file is for."""
         target = read_properties(model).get("tflite_target", "any")
-        return (target,) if target in ENGINES else ENGINES
+        return ENGINES_OF.get(target, ("litert", "tflite-runtime"))
 
     def instrument(self, model: bytes) -> bytes:
         """Add `layerN/activation [batch, n]` of every layer but the last as an output.
@@ -102,6 +109,31 @@ class TfliteExporter(Exporter):
             graph.subgraph.outputs = [*graph.subgraph.outputs, index]
             signature.outputs.append(schema.TensorMapT(name=name, tensorIndex=index))
         return serialize(graph.model)
+
+
+def _check_micro(network: Network, options: TfliteOptions, weights: Sequence[WeightOperator]) -> None:
+    """Refuse what TFLite Micro does not compute, or computes wrongly in one of its releases."""
+    if network.input_grid is None:
+        raise ExportError(
+            "--tflite-target micro is for int8 weights and activations",
+            hint="add --dtype int8 and --calibration with representative inputs",
+        )
+    if options.batch_size not in (None, 1):
+        raise ExportError(
+            f"--tflite-target micro takes one row, not {options.batch_size}", hint="leave --batch-size out"
+        )
+    if options.sparse_format == "block":
+        raise ExportError(
+            "--sparse-format block: TFLite Micro reads the compressed values as dense weights",
+            hint="leave --sparse-format out",
+        )
+    scales = [factor.scale for leaf in weights for factor in leaf.factors]
+    if any(scale is not None and len(scale) > 1 for scale in scales):
+        raise ExportError(
+            "--tflite-target micro needs one scale per matrix, and the model has int8 weights with one per row, which "
+            "releases of TFLite Micro until May 2024 silently compute wrongly",
+            hint="export its source, whose weights are not int8 yet",
+        )
 
 
 def _check_int8_io(network: Network) -> None:

@@ -158,18 +158,19 @@ class _Operators(Graph):
         return total
 
     def factor(self, name: str, value: ArrayLike, x: Signal) -> Signal:
-        """A stored number, or row, that a signal `x` is multiplied by; in int8 a number, the max of its own grid."""
-        grid = None if x.grid is None else SPIKES if value == 0 else Grid(float(np.asarray(value)) / INT8_MAX, 0)
+        """A stored number, or row, that a signal `x` is multiplied by; in int8 its max is that of its own grid."""
+        largest = float(np.max(value))
+        grid = None if x.grid is None else SPIKES if largest == 0 else Grid(largest / INT8_MAX, 0)
         return self.scalar(name, value, grid)
 
 
 def build(network: Network, options: TfliteOptions) -> Any:
     """`ModelT` of a network in the form of the options."""
-    graph, rows, grid = _Operators(options), options.batch_size, network.input_grid
+    graph, rows, grid = _Operators(options), options.rows, network.input_grid
     size = network.input_shape if options.snn != "step" else (network.n_features,)
-    x = graph.declare(Signal("input", rows, grid if options.int8_io else None), *size)
+    x = graph.declare(Signal("input", rows, grid if options.has_int8_io else None), *size)
     x = lowering.standardize(graph, network, x)
-    if grid is not None and not options.int8_io:
+    if grid is not None and not options.has_int8_io:
         x = graph.convert(x, Signal("input/int8", rows, grid), *size)
     readout = lowering.readout_name(network)
     signature, inputs, outputs = "serving_default", {"input": "input"}, {"output": "output"}
@@ -183,14 +184,15 @@ def build(network: Network, options: TfliteOptions) -> Any:
             y = lowering.unrolled(graph, network, x)
         else:
             y = lowering.perceptron(graph, network, x, readout if grid is None else "output/int8")
-        if y.grid is not None and not options.int8_io:
+        if y.grid is not None and not options.has_int8_io:
             y = graph.convert(y, Signal(readout, rows), network.n_out)
-    outputs["output"] = lowering.finish(graph, network, y).name
+    last = lowering.finish(graph, network, y).name
+    outputs["output"] = last if last in outputs.values() else graph.rename(last, "output")
     graph.finish(signature, inputs, outputs)
     graph.subgraph.name = options.name
     graph.model.description = f"sen-edge {version('sen-edge')}"
     properties = describe(network, options.snn)
-    if options.tflite_target != "any":
-        properties["tflite_target"] = options.tflite_target
+    if options.interpreters:
+        properties["tflite_target"] = options.interpreters
     set_properties(graph.model, properties)
     return graph.model

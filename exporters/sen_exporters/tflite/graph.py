@@ -24,18 +24,41 @@ class TfliteOptions(ExportOptions):
     """Options of the TFLite exporter.
 
     Attributes:
-        tflite_target: "any" (right in every interpreter), "litert" or "tflite-runtime" (right in that one).
+        tflite_target: "any" (right in every interpreter), "litert" or "tflite-runtime" (right in that one), or "micro"
+            (int8 for TFLite Micro and NPUs, with int8 input and output and one row).
         sparse_format: "densify" (stored sparse, multiplied dense), "block" (kernels that skip zero blocks) or "dense"
             (zeros stored); None for densify where it is right in every engine.
         int8_io: input and output are int8 too, in a network whose activations are.
     """
 
     tflite_target: Annotated[
-        Literal["any", "litert", "tflite-runtime"],
-        doc("Supported interpreters: any (all), litert or tflite-runtime."),
+        Literal["any", "litert", "tflite-runtime", "micro"],
+        doc("Interpreters: any (litert and tflite-runtime), one of these, or micro (TFLite Micro and NPUs, int8)."),
     ] = "any"
     sparse_format: Annotated[SparseFormat | None, doc(SPARSE_FORMAT_HELP)] = None
     int8_io: Annotated[bool, doc("int8 input and output of an int8 model.")] = False
+
+    @property
+    def granularity(self) -> Literal["channel", "tensor"]:
+        """See `ExportOptions`: releases of TFLite Micro until October 2024 lack one scale per row."""
+        return "tensor" if self.tflite_target == "micro" else "channel"
+
+    @property
+    def interpreters(self) -> str:
+        """Property `tflite_target` of the file; empty for any."""
+        if self.tflite_target == "any" and self.sparse_format == "block":
+            return "litert, tflite-runtime"  # TFLite Micro reads the compressed values as a dense matrix
+        return "" if self.tflite_target == "any" else self.tflite_target
+
+    @property
+    def rows(self) -> int | None:
+        """Fixed batch, or None."""
+        return 1 if self.tflite_target == "micro" else self.batch_size
+
+    @property
+    def has_int8_io(self) -> bool:
+        """Whether input and output are int8."""
+        return self.int8_io or self.tflite_target == "micro"
 
 
 @dataclass(frozen=True)
@@ -162,6 +185,12 @@ class Graph:
                 builtinOptions=options,
             )
         )
+
+    def rename(self, name: str, new: str) -> str:
+        """Rename a value, and return its new name."""
+        self.index[new] = self.index.pop(name)
+        self.subgraph.tensors[self.index[new]].name = new
+        return new
 
     def declare(self, signal: Signal, *size: int | None) -> Signal:
         """Declare the tensor `[rows, *size]` of a signal; a size of None is dynamic."""

@@ -137,9 +137,13 @@ def _load_all() -> tuple[dict[str, Engine], list[str]]:
 
 
 def names_for(suffix: str) -> list[str]:
-    """Names of the engines that run files with this ending; an `EngineError` names engines that do not load."""
+    """Names of the engines that run files with this ending, those on demand last.
+
+    An `EngineError` names engines that do not load.
+    """
     found, defects = _load_all()
     chosen = [name for name, each in found.items() if suffix in each.suffixes]
+    chosen.sort(key=lambda name: found[name].is_on_demand)
     if chosen:
         return chosen
     expected = ", ".join(dict.fromkeys(suffix for each in found.values() for suffix in each.suffixes))

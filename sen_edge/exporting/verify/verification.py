@@ -7,8 +7,8 @@ inputs, zeros, extremes of the input range.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from sen_edge.data.subsample import subsample
 from sen_edge.errors import UsageError, VerificationError
 from sen_edge.exporting.request import Limits, VerifyRequest
 from sen_edge.exporting.verify.agreement import output_scales, same_decisions, scale_of
+from sen_edge.exporting.verify.artifact_run import ArtifactRun, load_artifact
 from sen_edge.exporting.verify.error_bound import error_bounds
 from sen_edge.exporting.verify.result import DataFigures, Tolerance, Verification
 from sen_edge.exporting.verify.scores import Outputs, compare_scores
 from sen_edge.exporting.verify.tolerance import choose_tolerance
-from sen_edge.model.model import CHUNK, Model
+from sen_edge.model.model import Model
 from sen_edge.model.probe import constant_output, verification_inputs
 from sen_edge.passes.standardization import restore_input
 from sen_exporters.base import Exporter, exporter_for
@@ -34,11 +35,10 @@ from sen_runtime import reference, worker
 from sen_runtime.data import Examples
 from sen_runtime.errors import EngineCrashError, EngineError, ImageError, NetworkError
 from sen_runtime.ir.network import Network, output_grid
-from sen_runtime.ir.standardization import Standardization, left_to_caller
+from sen_runtime.ir.standardization import left_to_caller
 from sen_runtime.memory_limits import catch_allocation_errors, require_network
 from sen_runtime.scores import in_units, task_of
 from sen_runtime.untrusted import open_regular, quote, read_regular
-from sen_runtime.worker import WorkerSession
 
 FloatArray = NDArray[np.float32]
 DoubleArray = NDArray[np.float64]
@@ -161,60 +161,6 @@ def verify(
     return tuple(results)
 
 
-@dataclass(frozen=True)
-class ArtifactRun:
-    """An artifact loaded in an engine of the worker process.
-
-    `instrumented` also returns activations of the layers; it is the same session if the artifact does so. `scaling`
-    standardizes raw inputs of an artifact that leaves this to its caller.
-    """
-
-    session: WorkerSession
-    instrumented: WorkerSession
-    scaling: Standardization | None
-
-    def outputs(self, x: FloatArray, rows: int = CHUNK) -> FloatArray:
-        """Return outputs `[batch, n_out]`, computed in chunks of at most `rows`."""
-        x = x if self.scaling is None else self.scaling.standardize(x)
-        return np.concatenate([self.session.run(chunk)[:kept] for chunk, kept in _chunks(self.session, x, rows)])
-
-    def layers(self, x: FloatArray, n_layers: int) -> list[FloatArray]:
-        """Return activations `[batch, n]` of all layers, the outputs last."""
-        session, x = self.instrumented, x if self.scaling is None else self.scaling.standardize(x)
-        results = [(session.run_all(chunk), kept) for chunk, kept in _chunks(session, x, CHUNK)]
-        names = [*(f"layer{i}/activation" for i in range(n_layers - 1)), "output"]
-        missing = [name for name in names if name not in results[0][0]]
-        if missing:
-            raise EngineError(f"no value {missing[0]}")
-        return [np.concatenate([values[name][:kept] for values, kept in results]) for name in names]
-
-
-@contextmanager
-def load_artifact(
-    engine: str, artifact: Path, content: bytes, exporter: Exporter, scaling: Standardization | None
-) -> Iterator[ArtifactRun]:
-    """Load an artifact, whose main file has this content, in an engine; release it at exit."""
-    with ExitStack() as stack:
-        session = stack.enter_context(worker.load(engine, artifact, artifact.name))
-        instrumented = exporter.instrument(content)
-        if instrumented == content:
-            yield ArtifactRun(session, session, scaling)
-        else:
-            what = f"{artifact.name} with the outputs of all layers"
-            yield ArtifactRun(session, stack.enter_context(worker.load(engine, instrumented, what)), scaling)
-
-
-def _chunks(session: WorkerSession, x: FloatArray, rows: int) -> Iterator[tuple[FloatArray, int]]:
-    """Yield chunks of the session's batch size, else of `rows`, with the number of valid rows; pads with zeros."""
-    size = session.batch_size or rows
-    for start in range(0, len(x), size):
-        chunk = x[start : start + size]
-        kept = len(chunk)
-        if session.batch_size and kept < size:
-            chunk = np.concatenate([chunk, np.zeros((size - kept, *x.shape[1:]), np.float32)])
-        yield chunk, kept
-
-
 class _Baseline:
     """Outputs of the model for inputs `[batch, ...]`: those of every layer, `[batch, n]` each.
 
@@ -321,7 +267,7 @@ def _verify_in(engine: str, subject: ArtifactRun, baseline: _Baseline, exported:
     try:
         actual = subject.outputs(baseline.inputs)
         alone = subject.outputs(baseline.inputs[::SINGLE_STRIDE], 1)
-        layers = subject.layers(baseline.inputs, len(expected))
+        layers = subject.layers(baseline.inputs, expected)
         rounded = None if exported is None else subject.outputs(exported.inputs)
     except EngineCrashError:
         raise
