@@ -10,7 +10,7 @@ C := runtime/sen_runtime/c
 CPPCHECK := -q --std=c99 --enable=warning,performance,portability --error-exitcode=1 -I $(C)/include
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-slow test-rounding test-arm lint bench results bench-shipped fuzz docs clean
+.PHONY: help demo check test test-slow test-rounding test-arm test-consumers consumers lint bench results bench-shipped fuzz docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,13 +32,13 @@ demo: $(VENV)/.user ## train on bundled digits, export every target, verify, mea
 FAST := $(addprefix tests/,data engines exporting format ir model passes training)
 
 check: lint ## the inner loop: lint, types, fast tests
-	$(BIN)/python -m pytest -n auto -q -m "not slow and not cross" $(FAST)
+	$(BIN)/python -m pytest -n auto -q -m "not slow and not cross and not consumers" $(FAST)
 
 test: $(VENV)/.dev ## everything needed to trust a change
-	$(BIN)/python -m pytest -n auto -m "not slow and not cross"
+	$(BIN)/python -m pytest -n auto -m "not slow and not cross and not consumers"
 
 test-slow: $(VENV)/.dev ## the slow tests, and those for other processors: CI runs them
-	$(BIN)/python -m pytest -n auto -m "slow or cross"
+	$(BIN)/python -m pytest -n auto -m "(slow or cross) and not consumers"
 
 # What another processor rounds differently: torch without AVX, MKL and OpenBLAS with other kernels, one thread or two.
 ROUNDING := "default COMPATIBLE Prescott 1" "avx2 AVX2 Haswell 2"
@@ -55,6 +55,33 @@ BOARD ?= pi4
 
 test-arm: $(VENV)/.dev ## the shipped networks on an emulated Raspberry Pi, in its own engines (BOARD=pi2, pi3-32bit, pi3, pi5: others)
 	$(BIN)/python -m tests.arm $(BOARD)
+
+# Tools that read exported files, in environments of their own: what they need conflicts with what we need.
+CONSUMERS := build/consumers
+CONSUMER_TOOLS := $(patsubst tests/consumers/requirements/%.txt,$(CONSUMERS)/%/.installed,$(wildcard tests/consumers/requirements/*.txt)) \
+	$(CONSUMERS)/web/.installed
+PURELIB := -c "import sysconfig; print(sysconfig.get_path('purelib'))"
+
+$(CONSUMERS)/%/.installed: tests/consumers/requirements/%.txt | $(VENV)/.dev
+	rm -rf $(@D)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $<
+	if [ $* = torch ]; then \
+		echo "import site; site.addsitedir('$$($(BIN)/python $(PURELIB))')" > "$$($(@D)/bin/python $(PURELIB))/torch.pth"; fi
+	touch $@
+
+$(CONSUMERS)/web/.installed: tests/consumers/requirements/web/package-lock.json
+	rm -rf $(@D)
+	mkdir -p $(@D)
+	cp tests/consumers/requirements/web/*.json $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
+test-consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## exported files in other tools: CI runs it
+	$(BIN)/python -m pytest -m consumers
+
+consumers: $(VENV)/.dev $(CONSUMER_TOOLS) ## record what other tools do with exported files
+	$(BIN)/python -m tests.consumers
 
 lint: $(VENV)/.dev ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

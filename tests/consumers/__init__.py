@@ -1,0 +1,1 @@
+"""Exported files in the tools of others: see docs/reference/consumers.md."""

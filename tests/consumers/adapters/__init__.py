@@ -1,0 +1,1 @@
+"""One module per tool, run in the tool's own environment; `protocol` is all they share."""
