@@ -12,7 +12,7 @@ import pytest
 
 from sen_edge.model import checkpoint as checkpoints
 from sen_runtime import files
-from tests.cli.test_cli import SCRIPT
+from tests.cli.test_export import SCRIPT
 from tests.conftest import MLP, Outcome, make_checkpoint
 from tests.engines.test_engine_c import IMPOSTOR, false_compiler
 

@@ -32,8 +32,8 @@ from sen_edge.report.network.scene import (
 )
 from sen_runtime import format as image
 from sen_runtime import reference
-from tests.cli.test_cli import coincident, write_coincident_pattern, write_nan
 from tests.conftest import MLP, SNN, Outcome, make_checkpoint
+from tests.support.checkpoints import coincident, write_coincident_pattern, write_nan
 
 Run = Callable[..., Outcome]
 WIDE = SpatialConfig((64, 32, 10), dimensions=7, layer_spacing=0.5)
